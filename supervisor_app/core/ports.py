@@ -1,0 +1,262 @@
+"""What the supervisor needs from the world, as Protocols, and the values that cross the border.
+
+`core.process`, `core.probe`, `supervisor_app.store` and `supervisor_app.publish` are the real ones;
+`core.testing` ships the fakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+
+from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
+from supervisor_app.core.status import Failure, LlamaStatus, Model, RunSummary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Which process this is, beyond doubt: pids are reused, a pid with its start time and boot is not."""
+
+    pid: int
+    start: int
+    """Clock ticks since boot (Linux), hundredths of a second since the epoch elsewhere."""
+    boot_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exit:
+    """How a process ended. Both None: it was not our child, so nobody told us."""
+
+    code: int | None = None
+    signal: int | None = None
+
+    def __str__(self) -> str:
+        def word(number: int | None) -> str:
+            return "null" if number is None else str(number)
+
+        return f"code {word(self.code)} signal {word(self.signal)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PortHolder:
+    """Who listens on a server's port. `identity` is None where another user's process hides its pid."""
+
+    identity: Identity | None
+    command: str
+    is_llama_server: bool
+    started_at: float | None = None
+    """Unix seconds; None when the process cannot be seen."""
+
+    def __str__(self) -> str:
+        if self.identity is None:
+            return "a process of another user"
+        return f"pid {self.identity.pid} ({self.command})"
+
+
+class Health(Enum):
+    """What GET /health said."""
+
+    OK = auto()
+    LOADING = auto()
+    """503: it answers, so it makes progress."""
+    REFUSED = auto()
+    """Nobody listens."""
+    SILENT = auto()
+    """Connected, but no answer in time."""
+    WRONG = auto()
+    """Answered with something else."""
+
+
+class SpawnError(Exception):
+    """The process could not be started; `failure` says why."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.sentence)
+        self.failure = failure
+
+
+class SignalDeniedError(Exception):
+    """The process may not be signalled by us: another user's, or one whose pid we cannot see."""
+
+
+class ProbeError(Exception):
+    """The server did not answer as a llama-server does; the message says how."""
+
+
+class Process(Protocol):
+    """One live llama-server: spawned by us, or adopted. Signals reach this process and no other."""
+
+    identity: Identity | None
+    started_at: float
+    """Unix seconds."""
+
+    async def wait(self) -> Exit:
+        """Until it is gone and, if it was our child, reaped. May be awaited again."""
+
+    def terminate(self) -> None:
+        """SIGTERM to it and its group. Raises SignalDeniedError; a process already gone is no error."""
+
+    def kill(self) -> None:
+        """SIGKILL to it and its group. Raises SignalDeniedError; a process already gone is no error."""
+
+    async def owns_port(self, spec: LaunchSpec) -> bool:
+        """Is the socket that listens on the spec's port its own, or one of its children's?"""
+
+    async def resident_bytes(self) -> int:
+        """Memory of it and its children, file pages included; 0 when it is gone."""
+
+    async def last_lines(self, count: int) -> list[str]:
+        """The end of what this life wrote, oldest first; empty when its output is not in our file."""
+
+
+class Processes(Protocol):
+    """Starts, finds and takes over processes of one machine."""
+
+    async def port_holder(self, spec: LaunchSpec) -> PortHolder | None:
+        """Who listens on the spec's address; None when it is free."""
+
+    async def find(self, identity: Identity, spec: LaunchSpec) -> PortHolder | None:
+        """The process with exactly this identity, if it lives and still is a llama-server."""
+
+    async def spawn(self, name: str, spec: LaunchSpec) -> Process:
+        """Start it in its own session, its output appended to a file. Raises SpawnError."""
+
+    async def adopt(self, name: str, holder: PortHolder) -> Process:
+        """Take over a running one. Raises ProcessLookupError when it has just gone."""
+
+    async def cause_of(self, failure: Failure, spec: LaunchSpec) -> object:
+        """A value that changes when the cause of a permanent failure may be gone; None: cannot tell."""
+
+    async def model_bytes(self, spec: LaunchSpec) -> int:
+        """Size of the model's files, all parts together; 0 when unknown."""
+
+
+class Probe(Protocol):
+    """Asks a server, never blocking the event loop, never raising for what a network may do."""
+
+    async def health(self, spec: LaunchSpec, timeout: float) -> Health: ...  # noqa: ASYNC109
+
+    async def models(self, spec: LaunchSpec, timeout: float) -> tuple[Model, ...]:  # noqa: ASYNC109
+        """Raises ProbeError."""
+
+
+class Clock(Protocol):
+    """Both clocks: `monotonic` decides, `time` (Unix seconds) is only shown and stored."""
+
+    def monotonic(self) -> float: ...
+
+    def time(self) -> float: ...
+
+
+class Wish(Enum):
+    """What the desired state asks for, since the last generation the supervisor acted on."""
+
+    RUN = auto()
+    RESTART = auto()
+    STOP = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """One row of what should run, resolved for this node."""
+
+    name: str
+    spec: LaunchSpec
+    restart: RestartPolicy
+    health: HealthPolicy
+    desired_running: bool
+    generation: int
+    """Grows with every command."""
+    restart_generation: int = 0
+    """The generation of the last restart asked for."""
+
+    def wish_since(self, seen: int) -> Wish | None:
+        """What was asked since generation `seen`; None when nothing was."""
+        if self.generation <= seen:
+            return None
+        if not self.desired_running:
+            return Wish.STOP
+        return Wish.RESTART if self.restart_generation > seen else Wish.RUN
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOpened:
+    """A process began its life under our eyes."""
+
+    identity: Identity | None
+    adopted: bool
+    retry: int
+    started_at: float
+    argv: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReady:
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunClosed:
+    """It ended; `failure` is None when it was asked to."""
+
+    at: float
+    exit: Exit
+    failure: Failure | None
+    last_lines: tuple[str, ...] = ()
+
+
+RunEvent = RunOpened | RunReady | RunClosed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One step of one server, stored in one transaction."""
+
+    snapshot: LlamaStatus
+    identity: Identity | None
+    generation: int
+    """The last generation the supervisor acted on."""
+    run_events: tuple[RunEvent, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remembered:
+    """What the last supervisor wrote about a server."""
+
+    version: int = 0
+    generation: int = 0
+    retries: int = 0
+    identity: Identity | None = None
+    adopted: bool = False
+    runs: tuple[RunSummary, ...] = ()
+    load_seconds: tuple[float, ...] = ()
+    """Start to ready of the last starts that got there with this model, newest first."""
+
+
+class Store(Protocol):
+    """The truth on disk. Every method may raise StoreError; none blocks the event loop."""
+
+    async def configs(self) -> Sequence[ServerConfig]:
+        """What should run on this node."""
+
+    async def remember(self, name: str) -> Remembered: ...
+
+    async def save(self, change: Change) -> None:
+        """Snapshot and history in one transaction. A server that was deleted meanwhile is ignored."""
+
+    async def heartbeat(self, names: Sequence[str], now: float) -> None:
+        """Tell the readers that a supervisor still looks after these servers."""
+
+
+class StoreError(Exception):
+    """The database did not answer; try again later."""
+
+
+class Publisher(Protocol):
+    """Tells every open page. Loses a message rather than raise or block."""
+
+    async def publish(self, snapshot: LlamaStatus) -> None: ...
+
+    async def removed(self, name: str) -> None: ...

@@ -1,0 +1,91 @@
+"""What should run, and by which rules: frozen values, resolved from the configuration before use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchSpec:
+    """Everything needed to start one llama-server and to find it again.
+
+    Two specs that compare equal start the same process: the supervisor restarts a server when its spec
+    changes, and only then.
+    """
+
+    host: str
+    port: int
+    command: tuple[str, ...]
+    """The executable and what must come before the flags; empty when none was found."""
+    args: tuple[str, ...]
+    """The flags: never a secret among them, every user of the machine can read them."""
+    model_path: str | None = None
+    """None in router mode (`--models-dir`)."""
+    cwd: str = "."
+    api_key: str = field(default="", repr=False)
+    """Goes to the child as LLAMA_API_KEY and along with our own probes."""
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        return self.command + self.args
+
+    @property
+    def probe_host(self) -> str:
+        """An address to connect to: a wildcard bind is reached over loopback."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)  # noqa: S104
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.probe_host}]" if ":" in self.probe_host else self.probe_host
+        return f"http://{host}:{self.port}"
+
+    @property
+    def model_file(self) -> Path | None:
+        """The model as an absolute path, for messages and for watching it."""
+        return None if self.model_path is None else Path(self.cwd, self.model_path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartPolicy:
+    """When to try again, when to give up, how long to wait for a goodbye. Milliseconds."""
+
+    max_retries: int = 5
+    retry_backoff_ms: int = 1000
+    max_backoff_ms: int = 30_000
+    stable_after_ms: int = 60_000
+    """Ready for so long without a break: the retry counter falls back to 0."""
+    stop_grace_ms: int = 5000
+
+    def backoff(self, retry: int) -> float:
+        """Seconds before the retry with this number (1, 2, …): doubling, capped."""
+        # The shift is bounded: beyond 2**40 every backoff is over any cap.
+        doubled = self.retry_backoff_ms * 2 ** min(retry - 1, 40)
+        return min(doubled, self.max_backoff_ms) / 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthPolicy:
+    """How often to ask, how long to wait for an answer, when silence means down."""
+
+    interval_ms: int = 1000
+    timeout_ms: int = 5000
+    max_checks: int = 60
+    """Of silence while starting: with the interval, the time without an answer that ends a start."""
+    max_load_seconds: int = 600
+    """How long it may answer 503 "Loading model": that is progress, not silence."""
+    max_misses: int = 3
+    """Missed checks in a row after which a ready server counts as hung."""
+
+    @property
+    def max_silence(self) -> float:
+        """Seconds."""
+        return self.max_checks * self.interval_ms / 1000
+
+    def starting_interval(self, checks: int) -> float:
+        """Seconds until the next check while starting: 25 ms first, growing by half up to 250 ms.
+
+        A tiny model is ready 30 ms after exec, a large one takes minutes: both should be seen at once
+        without asking a loading server forty times a second.
+        """
+        return min(0.025 * 1.5 ** min(checks, 10), 0.25, self.interval_ms / 1000)

@@ -1,0 +1,195 @@
+"""The vocabulary: what a server can be, why it can fail, and the snapshot everybody reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    """The public contract: exactly these words. Finer truth goes beside them, never into new ones."""
+
+    INITIAL = "initial"
+    """Not running, and nobody asked it to."""
+    STARTING = "starting"
+    """Looking at the port, spawning, or waiting until our own process answers 200."""
+    READY = "ready"
+    """/health answered 200 from our own process and its models were read."""
+    CRASHED = "crashed"
+    """It went down; it is being cleaned up or the next try waits for its backoff."""
+    ERROR = "error"
+    """Given up: retries used up, or a cause that a retry cannot mend."""
+    STOPPING = "stopping"
+    """Asked to end; SIGKILL follows when the grace is over."""
+
+
+class FailureKind(StrEnum):
+    """Why a process ended or never became ready. `core.diagnosis` has the title and hint of each."""
+
+    BINARY_MISSING = "binary_missing"
+    LIBRARY_MISSING = "library_missing"
+    BAD_ARGUMENT = "bad_argument"
+    MODEL_MISSING = "model_missing"
+    MODEL_UNREADABLE = "model_unreadable"
+    MODEL_CORRUPT = "model_corrupt"
+    MODEL_UNSUPPORTED = "model_unsupported"
+    PORT_TAKEN = "port_taken"
+    OUT_OF_MEMORY = "out_of_memory"
+    OOM_KILLED = "oom_killed"
+    GPU_OUT_OF_MEMORY = "gpu_out_of_memory"
+    GPU_LOST = "gpu_lost"
+    NEVER_READY = "never_ready"
+    HUNG = "hung"
+    KILLED_BY_SIGNAL = "killed_by_signal"
+    EXITED = "exited"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """One failure in plain words.
+
+    `permanent` means that trying again without a change cannot help, so no retry is burnt on it.
+    """
+
+    kind: FailureKind
+    permanent: bool
+    title: str
+    detail: str
+    """What exactly happened: the decisive line, the pid, the path."""
+    hint: str
+    """What to do about it."""
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.title}: {self.detail}" if self.detail else self.title
+
+    def as_json(self) -> dict[str, str]:
+        return {
+            "kind": self.kind.value,
+            "title": self.title,
+            "detail": self.detail,
+            "hint": self.hint,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One model a server offers. `None` where neither the server nor the file tells."""
+
+    id: str
+    name: str
+    size: int | None = None
+    """Bytes, as the server says; else the file's own."""
+    type: str = "llama"
+    modified_at: int | None = None
+    """Unix seconds of the file's last change."""
+    status: str = "available"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "size": self.size,
+            "type": self.type,
+            "modified_at": self.modified_at,
+            "status": self.status,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a model is loaded: bytes of it resident in the process, against the size of its files."""
+
+    loaded: int
+    total: int
+    eta_seconds: float | None = None
+    """From this server's own past starts; None when there are none."""
+
+    @property
+    def percent(self) -> int:
+        return min(99, int(100 * self.loaded / self.total)) if self.total > 0 else 0
+
+    def as_json(self) -> dict[str, Any]:
+        eta = None if self.eta_seconds is None else round(self.eta_seconds, 1)
+        return {"loaded": self.loaded, "total": self.total, "percent": self.percent, "etaSeconds": eta}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """One past or present life of a process, as the timeline shows it. Times are Unix seconds."""
+
+    retry: int
+    adopted: bool
+    started_at: float
+    ready_at: float | None = None
+    ended_at: float | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    failure: Failure | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.ended_at is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaStatus:
+    """The published snapshot of one server: what the pages, the API, the events and the CLI show.
+
+    Times are Unix seconds. `version` grows with every change, so that a late push never overwrites a
+    newer one.
+    """
+
+    name: str
+    status: Status = Status.INITIAL
+    detail: str = ""
+    """One plain sentence: why it is in this state, what happens next."""
+    url: str = ""
+    models: tuple[Model, ...] = ()
+    last_error: str | None = None
+    failure: Failure | None = None
+    retries: int = 0
+    max_retries: int = 5
+    started_at: float | None = None
+    ready_at: float | None = None
+    next_retry_at: float | None = None
+    adopted: bool = False
+    pid: int | None = None
+    progress: Progress | None = None
+    runs: tuple[RunSummary, ...] = ()
+    """The last ten lives, newest first."""
+    version: int = 0
+
+    def uptime(self, now: float) -> int:
+        """Whole seconds since the process started; 0 while there is none."""
+        return 0 if self.started_at is None else max(0, int(now - self.started_at))
+
+    def as_json(self, now: float) -> dict[str, Any]:
+        """The `LlamaStatus` of the public contract; `now` in Unix seconds."""
+        return {
+            "name": self.name,
+            "status": self.status.value,
+            "detail": self.detail,
+            "url": self.url,
+            "models": [model.as_json() for model in self.models],
+            "lastError": self.last_error,
+            "failure": self.failure and self.failure.as_json(),
+            "retries": self.retries,
+            "maxRetries": self.max_retries,
+            "uptime": self.uptime(now),
+            "startedAt": iso(self.started_at),
+            "nextRetryAt": iso(self.next_retry_at),
+            "adopted": self.adopted,
+            "pid": self.pid,
+            "progress": self.progress and self.progress.as_json(),
+        }
+
+
+def iso(seconds: float | None) -> str | None:
+    """Unix seconds as `2025-12-26T10:00:00.000Z`."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
