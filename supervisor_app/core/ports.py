@@ -110,6 +110,9 @@ class Process(Protocol):
     async def last_lines(self, count: int) -> list[str]:
         """The end of what this life wrote, oldest first; empty when its output is not in our file."""
 
+    def forget(self) -> None:
+        """Stop watching it; it lives on."""
+
 
 class Processes(Protocol):
     """Starts, finds and takes over processes of one machine."""
@@ -132,6 +135,9 @@ class Processes(Protocol):
     async def model_bytes(self, spec: LaunchSpec) -> int:
         """Size of the model's files, all parts together; 0 when unknown."""
 
+    async def trim_log(self, name: str) -> None:
+        """Keep a server's log within its bounds. Raises OSError."""
+
 
 class Probe(Protocol):
     """Asks a server, never blocking the event loop, never raising for what a network may do."""
@@ -148,6 +154,9 @@ class Clock(Protocol):
     def monotonic(self) -> float: ...
 
     def time(self) -> float: ...
+
+    async def sleep_until(self, deadline: float) -> None:
+        """`deadline` in seconds of `monotonic`; one that has passed returns at once."""
 
 
 class Wish(Enum):
@@ -229,7 +238,11 @@ class Remembered:
     generation: int = 0
     retries: int = 0
     identity: Identity | None = None
+    """Of the process whose run is still open."""
+    run_open: bool = False
     adopted: bool = False
+    argv: tuple[str, ...] = ()
+    """What that process was started with; empty when it was adopted."""
     runs: tuple[RunSummary, ...] = ()
     load_seconds: tuple[float, ...] = ()
     """Start to ready of the last starts that got there with this model, newest first."""
@@ -246,7 +259,7 @@ class Store(Protocol):
     async def save(self, change: Change) -> None:
         """Snapshot and history in one transaction. A server that was deleted meanwhile is ignored."""
 
-    async def heartbeat(self, names: Sequence[str], now: float) -> None:
+    async def heartbeat(self, names: Sequence[str]) -> None:
         """Tell the readers that a supervisor still looks after these servers."""
 
 

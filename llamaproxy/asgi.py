@@ -1,0 +1,25 @@
+"""HTTP to Django, WebSockets to the consumers, behind the Origin and Host check."""
+
+from __future__ import annotations
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llamaproxy.settings")
+django_application = get_asgi_application()
+
+# After get_asgi_application, which loads the apps that these import.
+from channels.auth import AuthMiddlewareStack  # noqa: E402
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+
+
+from llamaproxy.origin import browser_origin_validator  # noqa: E402
+from supervisor_app.routing import websocket_urlpatterns  # noqa: E402
+
+application = ProtocolTypeRouter(
+    {
+        "http": django_application,
+        "websocket": browser_origin_validator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+    }
+)

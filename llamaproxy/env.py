@@ -1,0 +1,63 @@
+"""Environment variables, read strictly: a value that cannot be understood stops the start."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+TRUE = {"1", "true", "yes", "on"}
+FALSE = {"0", "false", "no", "off", ""}
+
+
+def env_bool(name: str, default: bool) -> bool:
+    """Raises ImproperlyConfigured for anything but 1/0, true/false, yes/no, on/off."""
+    value = os.environ.get(name)
+    if value is None:
+        return default
+    if value.lower() in TRUE:
+        return True
+    if value.lower() in FALSE:
+        return False
+    raise ImproperlyConfigured(f"{name}={value!r} is not a yes or no. Use 1 or 0.")
+
+
+def env_list(name: str, default: list[str]) -> list[str]:
+    """Comma separated."""
+    value = os.environ.get(name)
+    return default if value is None else [item.strip() for item in value.split(",") if item.strip()]
+
+
+def secret_key(path: Path) -> str:
+    """`SECRET_KEY`, or one made once and kept in `path`, readable by its owner only.
+
+    Raises ImproperlyConfigured when the file can neither be read nor made.
+    """
+    from_env = os.environ.get("SECRET_KEY")
+    if from_env:
+        return from_env
+    try:
+        if not path.exists():
+            _write_once(path, secrets.token_urlsafe(50))
+        return path.read_text().strip()
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"Cannot keep a secret key in {path}: {error.strerror}. "
+            "Set SECRET_KEY, or LLAMAPROXY_DATA_DIR to a directory that can be written."
+        ) from error
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Whole or not at all, and the first of several processes wins."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return
+    finally:
+        draft.unlink()

@@ -1,0 +1,165 @@
+"""All settings. What an installation may change comes from the environment; README.md lists it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+from llamaproxy.env import env_bool, env_list, secret_key
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = Path(os.environ.get("LLAMAPROXY_DATA_DIR") or "var").absolute()
+"""Database, logs, secret key, locks."""
+
+# --- Core ---
+
+DEBUG = env_bool("DEBUG", False)
+SECRET_KEY = secret_key(DATA_DIR / "secret-key")
+ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", [])
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "django_htmx",
+    "supervisor_app.apps.SupervisorAppConfig",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "llamaproxy.middleware.content_security_policy",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+ROOT_URLCONF = "llamaproxy.urls"
+ASGI_APPLICATION = "llamaproxy.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Database: SQLite in the data directory, or DATABASE_URL ---
+
+SQLITE_OPTIONS = {
+    "timeout": 5,
+    # Without IMMEDIATE a fifth of the read-then-write transactions of two processes fail at once with
+    # "database is locked", however long the timeout.
+    "transaction_mode": "IMMEDIATE",
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+}
+try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        DATABASES = {
+            "default": dj_database_url.config(default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}", conn_max_age=60)
+        }
+except (ValueError, UserWarning) as error:
+    raise ImproperlyConfigured(
+        f"DATABASE_URL cannot be understood: {error} Use postgres://user:password@host:5432/name."
+    ) from error
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS  # type: ignore[typeddict-item]
+else:
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+
+# --- Channel layer: in memory for one process, Redis for several ---
+
+REDIS_URL = os.environ.get("REDIS_URL", "")
+CHANNEL_LAYERS: dict[str, dict[str, object]] = {
+    "default": {
+        "BACKEND": "channels.layers.InMemoryChannelLayer",
+        # The default drops a group's members after 24 h: a page left open would go silent.
+        "CONFIG": {"group_expiry": 10**9},
+    }
+}
+if REDIS_URL:
+    # The pub/sub layer: the core one loses every idle consumer with redis-py 8, and all when Redis restarts.
+    CHANNEL_LAYERS["default"] = {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL], "prefix": "llamaproxy"},
+    }
+
+# --- Static files: served by the process itself, nothing to collect ---
+
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = DATA_DIR / "static"
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = DEBUG
+
+# --- Security ---
+
+SECURE_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+# Cookies only over TLS: for an installation behind a TLS proxy that sets X-Forwarded-Proto.
+BEHIND_TLS = env_bool("LLAMAPROXY_BEHIND_TLS", False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS
+if BEHIND_TLS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "home"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+# --- llamaproxy ---
+
+LLAMAPROXY_NODE = os.environ.get("LLAMAPROXY_NODE") or "local"
+"""Name of this host among those that share a database."""
+LLAMAPROXY_CONFIG = Path(os.environ.get("LLAMAPROXY_CONFIG") or ".llama-proxy-config.json").absolute()
+LLAMAPROXY_PUBLIC_STATUS = env_bool("LLAMAPROXY_PUBLIC_STATUS", True)
+"""Status page, its JSON, events and metrics readable without login."""
+
+# --- Logging: the console is for people, so only our own words and other people's warnings ---
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"console": {"()": "supervisor_app.console.ConsoleFormatter"}},
+    "handlers": {"console": {"class": "supervisor_app.console.ConsoleHandler", "formatter": "console"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {
+        "supervisor_app": {"level": "DEBUG" if DEBUG else "INFO"},
+        "django": {"handlers": [], "level": "WARNING"},
+        # A request that stops half-way or asks for a missing page is no news for the operator.
+        "django.request": {"level": "ERROR"},
+        "daphne": {"level": "WARNING"},
+    },
+}

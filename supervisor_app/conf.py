@@ -1,0 +1,173 @@
+"""The config file and what else overrides a server's row. Bad input is one clear line, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ValidationError
+
+from supervisor_app.core.ports import ServerConfig
+from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
+from supervisor_app.models import LlamaServer
+
+DEFAULT_SERVER = "default"
+"""The server that the config file describes."""
+BINARY_KEY = "llama_server_binary"
+FIELD_OF_KEY = {
+    "llama_server_host": "host",
+    "llama_server_port": "port",
+    "llama_model_path": "model_path",
+    "llama_server_args": "args",
+    "llama_models_dir": "models_dir",
+    "llama_api_key": "api_key",
+    "max_retries": "max_retries",
+    "retry_backoff_ms": "retry_backoff_ms",
+    "max_backoff_ms": "max_backoff_ms",
+    "health_check_interval_ms": "health_check_interval_ms",
+    "health_check_timeout_ms": "health_check_timeout_ms",
+    "max_health_checks": "max_health_checks",
+    "max_load_seconds": "max_load_seconds",
+    "stop_grace_ms": "stop_grace_ms",
+    "stable_after_ms": "stable_after_ms",
+}
+TYPE_OF_FIELD: dict[str, tuple[type, str]] = {
+    "host": (str, "text"),
+    "model_path": (str, "text"),
+    "models_dir": (str, "text"),
+    "api_key": (str, "text"),
+    "args": (list, "a list of strings"),
+}
+A_NUMBER: tuple[type, str] = (int, "a whole number")
+
+
+class ConfigError(Exception):
+    """One line: which file, which key, which value, what would do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """Values that win over the row of the server `default`, and where they come from."""
+
+    source: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Field of `LlamaServer` -> value."""
+    binary: str | None = None
+    """The configured executable, for every server of this node. Never from a web form."""
+
+    def merged(self, other: Overlay) -> Overlay:
+        """Both; where both speak, `other` wins."""
+        return Overlay(
+            source=other.source or self.source,
+            values={**self.values, **other.values},
+            binary=other.binary or self.binary,
+        )
+
+    def for_server(self, name: str) -> Mapping[str, Any]:
+        return self.values if name == DEFAULT_SERVER else {}
+
+
+def read_overlay(path: Path) -> Overlay:
+    """The config file, or nothing when there is none. Raises ConfigError."""
+    from_env = os.environ.get("LLAMA_SERVER_BINARY") or None
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return Overlay(binary=from_env)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f'{path} must hold one JSON object, such as {{"llama_server_port": 8134}}.')
+    return _checked(path, data, from_env)
+
+
+def _checked(path: Path, data: dict[str, Any], binary: str | None) -> Overlay:
+    values = {}
+    for key, value in data.items():
+        if key == BINARY_KEY:
+            if not isinstance(value, str) or not value.strip():
+                raise ConfigError(f"{path}: {key} is {value!r}, it must be text.")
+            binary = value
+            continue
+        if key not in FIELD_OF_KEY:
+            known = ", ".join(sorted([*FIELD_OF_KEY, BINARY_KEY]))
+            raise ConfigError(f"{path}: unknown key {key!r}. Known keys: {known}.")
+        values[FIELD_OF_KEY[key]] = _checked_value(path, key, value)
+    if values.get("models_dir") and "model_path" not in values:
+        values["model_path"] = ""
+    overlay = Overlay(source=str(path), values=values, binary=binary)
+    _check_together(path, overlay)
+    return overlay
+
+
+def _checked_value(path: Path, key: str, value: Any) -> Any:
+    name = FIELD_OF_KEY[key]
+    kind, words = TYPE_OF_FIELD.get(name, A_NUMBER)
+    shown = "…" if name == "api_key" else repr(value)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ConfigError(f"{path}: {key} is {shown}, it must be {words}.")
+    try:
+        return LlamaServer._meta.get_field(name).clean(value, None)  # type: ignore[union-attr]
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {key} is {shown}: {' '.join(error.messages)}") from error
+
+
+def _check_together(path: Path, overlay: Overlay) -> None:
+    server = LlamaServer(name=DEFAULT_SERVER, **overlay.values)
+    try:
+        server.clean()
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {' '.join(error.messages)}") from error
+    if not server.model_path and not server.models_dir:
+        raise ConfigError(f"{path}: llama_model_path is empty. Name a GGUF file, or set llama_models_dir.")
+
+
+def apply_overlay(server: LlamaServer, overlay: Overlay) -> None:
+    """In memory only: the row keeps what people have set."""
+    for name, value in overlay.for_server(server.name).items():
+        setattr(server, name, value)
+
+
+def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], cwd: str) -> ServerConfig:
+    """What to launch and by which rules. `command` is the engine's; empty when none was found."""
+    apply_overlay(server, overlay)
+    model = ("--models-dir", server.models_dir) if server.models_dir else ("-m", server.model_path)
+    spec = LaunchSpec(
+        host=server.host,
+        port=server.port,
+        command=command,
+        args=(*model, "--host", server.host, "--port", str(server.port), *server.args),
+        model_path=None if server.models_dir else server.model_path,
+        cwd=cwd,
+        api_key=server.api_key,
+    )
+    restart = RestartPolicy(
+        max_retries=server.max_retries,
+        retry_backoff_ms=server.retry_backoff_ms,
+        max_backoff_ms=server.max_backoff_ms,
+        stable_after_ms=server.stable_after_ms,
+        stop_grace_ms=server.stop_grace_ms,
+    )
+    health = HealthPolicy(
+        interval_ms=server.health_check_interval_ms,
+        timeout_ms=server.health_check_timeout_ms,
+        max_checks=server.max_health_checks,
+        max_load_seconds=server.max_load_seconds,
+    )
+    return ServerConfig(
+        name=server.name,
+        spec=spec,
+        restart=restart,
+        health=health,
+        desired_running=server.desired_running,
+        generation=server.generation,
+        restart_generation=server.restart_generation,
+    )

@@ -1,0 +1,48 @@
+"""What the operator reads: `14:03:25 [INFO] 🚀 [LLAMA] …`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import TextIO
+
+QUIET_SECONDS = 10.0
+"""Where a line cannot be rewritten, progress is worth one this often."""
+
+
+class ConsoleFormatter(logging.Formatter):
+    """Time, level, server (unless it is `default`), words. Times are local, as in everything else a shell says."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s [%(levelname)s] %(about)s%(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        server = getattr(record, "server", "default")
+        record.about = "" if server == "default" else f"[{server}] "
+        if record.levelname == "WARNING":
+            record.levelname = "WARN"
+        return super().format(record)
+
+
+class ConsoleHandler(logging.StreamHandler[TextIO]):
+    """Writes progress (`extra={"transient": True}`) over itself on a terminal, and rarely elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self._open_line = False
+        self._last_progress = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        transient = getattr(record, "transient", False)
+        if not self.stream.isatty():
+            now = time.monotonic()
+            if not transient or now - self._last_progress >= QUIET_SECONDS:
+                self._last_progress = now if transient else self._last_progress
+                super().emit(record)
+            return
+        if self._open_line:
+            self.stream.write("\r\x1b[K")
+        self.terminator = "" if transient else "\n"
+        self._open_line = transient
+        super().emit(record)

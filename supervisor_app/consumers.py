@@ -1,0 +1,109 @@
+"""`/llamaproxws`: fragments for pages, events for programs. And the supervisor's ear for nudges."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+from channels.consumer import AsyncConsumer
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+
+from supervisor_app.events import Push, error_event, render_list, render_push, status_event
+from supervisor_app.hub import hub
+from supervisor_app.snapshots import ServerView, load_views
+
+LOGIN_NEEDED = 4003
+"""Close code. Accepted first and then closed: a refusal is a 403, after which htmx tries for ever."""
+MAX_MESSAGE = 4096
+"""Characters of a client's message that are worth parsing."""
+
+
+class StatusConsumer(AsyncWebsocketConsumer):
+    """One socket: a snapshot at once and whenever asked, then every change.
+
+    `?format=json` for the original's events, else HTML; `?server=NAME` for one server alone. What was sent
+    last of each server is remembered, so that an older push is never sent after a newer one.
+    """
+
+    async def connect(self) -> None:
+        await self.accept()
+        if not settings.LLAMAPROXY_PUBLIC_STATUS and not self.scope["user"].is_staff:
+            await self.close(code=LOGIN_NEEDED)
+            return
+        query = parse_qs(self.scope["query_string"].decode("latin-1"))
+        self.as_json = query.get("format") == ["json"]
+        self.only: str | None = query.get("server", [None])[0]
+        self.sent: dict[str, int] = {}
+        hub().join(self)
+        await self.snapshot()
+
+    async def disconnect(self, code: int) -> None:
+        hub().leave(self)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if not hasattr(self, "sent"):
+            return  # closed already, for want of rights
+        if _wants_status(text_data):
+            await self.snapshot()
+        else:
+            await self.send(text_data=error_event('Send {"type": "requestLlamaStatus"}.'))
+
+    async def snapshot(self) -> None:
+        """Everything as it is now: after a connect, after a reconnect, on request."""
+        views = await database_sync_to_async(load_views)(self.only)
+        self.sent = {view.status.name: view.status.version for view in views}
+        for text in await database_sync_to_async(self._render)(views):
+            await self.send(text_data=text)
+
+    def _render(self, views: list[ServerView]) -> list[str]:
+        if self.as_json:
+            return [status_event(view.status, time.time()) for view in views]
+        if self.only is None:
+            return [render_list(views)]
+        return [render_push(view)["html"] for view in views]
+
+    # hub.Subscriber
+
+    async def deliver(self, push: Push) -> None:
+        name = push["server"]
+        if self.only not in (None, name):
+            return
+        if name not in self.sent:
+            await self.list_changed()
+        elif push["version"] >= self.sent[name]:
+            self.sent[name] = push["version"]
+            await self.send(text_data=push["json"] if self.as_json else push["html"])
+
+    async def list_changed(self) -> None:
+        await self.snapshot()
+
+    async def heartbeat(self, html: str) -> None:
+        if not self.as_json:
+            await self.send(text_data=html)
+
+
+def _wants_status(text: str | None) -> bool:
+    if text is None or len(text) > MAX_MESSAGE:
+        return False
+    try:
+        message = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(message, dict) and message.get("type") == "requestLlamaStatus"
+
+
+class SupervisorConsumer(AsyncConsumer):
+    """The supervisor's end of the channel layer, run by a Channels `Worker`."""
+
+    nudge: Callable[[], None]
+
+    def __init__(self, *, nudge: Callable[[], None]) -> None:
+        self.nudge = nudge
+
+    async def server_nudge(self, message: dict[str, Any]) -> None:
+        self.nudge()

@@ -1,0 +1,37 @@
+"""How far a model is loaded and how long it will take, from this server's own past starts."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from statistics import median
+
+from supervisor_app.core.status import Progress
+
+GIB = 1024**3
+
+
+class LoadWatch:
+    """Learns from the last starts that reached ready."""
+
+    INTERVAL = 0.5
+    """Seconds between two looks."""
+
+    def __init__(self, past_seconds: Sequence[float] = ()) -> None:
+        self._past = deque(past_seconds, maxlen=5)
+
+    def learned(self, seconds: float) -> None:
+        self._past.appendleft(seconds)
+
+    def progress(self, loaded: int, total: int, elapsed: float) -> Progress:
+        """Bytes, and seconds since the start. No ETA rather than a wrong one once the usual time is over."""
+        usual = median(self._past) if self._past else 0.0
+        left = usual - elapsed
+        return Progress(loaded=min(loaded, total), total=total, eta_seconds=left if left > 0 else None)
+
+    @staticmethod
+    def line(progress: Progress) -> str:
+        """For the console."""
+        sizes = f"{progress.loaded / GIB:.1f} of {progress.total / GIB:.1f} GiB"
+        eta = "" if progress.eta_seconds is None else f", about {progress.eta_seconds:.0f} s left"
+        return f"⏳ [LLAMA] Loading the model: {progress.percent} % ({sizes}{eta})"

@@ -1,0 +1,82 @@
+"""A server's output: one file a server, bounded in size, read from its end.
+
+A file and not a pipe: a pipe that nobody drains blocks llama-server after 64 KiB, with /health still 200,
+and dies with us. The child appends (O_APPEND), so the file may be cut under it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+MAX_LINE = 2000
+"""Characters kept of one line; a server may write a whole prompt in one."""
+TAIL_BYTES = 256 * 1024
+"""Read from the end at most, however long the lines are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogFile:
+    """`path` and up to `keep - 1` older ones beside it (`.1` is the youngest), each about `max_bytes`."""
+
+    path: Path
+    max_bytes: int = 10 * 1024 * 1024
+    keep: int = 10
+
+    def open(self) -> BinaryIO:
+        """For a child to append to. Raises OSError."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return open(os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
+
+    def size(self) -> int:
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
+    def rotate_if_large(self) -> bool:
+        """Copy the file away and cut it to nothing, while its writer goes on. True when it was due.
+
+        What the writer adds between the copy and the cut is lost: microseconds every 10 MB. Raises OSError
+        (a full disk); the file is then cut all the same, the server must not fill the disk.
+        """
+        if self.size() <= self.max_bytes:
+            return False
+        try:
+            for number in range(self.keep - 1, 1, -1):
+                older, newer = self._numbered(number), self._numbered(number - 1)
+                if newer.exists():
+                    newer.replace(older)
+            if self.keep > 1:
+                shutil.copyfile(self.path, self._numbered(1))
+                self._numbered(1).chmod(0o600)
+        finally:
+            os.truncate(self.path, 0)
+        return True
+
+    def tail(self, count: int, since: int = 0) -> list[str]:
+        """The last `count` lines after byte `since`, oldest first; empty when there is no file.
+
+        Invalid UTF-8 becomes U+FFFD, a line is cut at `MAX_LINE` characters, NULs and carriage returns go.
+        """
+        try:
+            with self.path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                start = max(since if since <= size else 0, size - TAIL_BYTES)
+                file.seek(start)
+                data = file.read(TAIL_BYTES)
+        except OSError:
+            return []
+        return split_lines(data)[-count:]
+
+    def _numbered(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
+
+
+def split_lines(data: bytes) -> list[str]:
+    """Readable lines of whatever a process wrote; empty lines are left out."""
+    text = data.decode("utf-8", "replace").replace("\0", "").replace("\r", "\n")
+    return [line[:MAX_LINE].rstrip() for line in text.split("\n") if line.strip()]

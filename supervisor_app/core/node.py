@@ -1,0 +1,176 @@
+"""All servers of one node: what should run against who looks after it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from supervisor_app.core.ports import Clock, Probe, Processes, Publisher, ServerConfig, Store, StoreError
+from supervisor_app.core.recorder import Recorder
+from supervisor_app.core.supervisor import ServerSupervisor
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+"""How late a command may be noticed whose nudge was lost."""
+HEARTBEAT_SECONDS = 5.0
+TRIM_LOGS_SECONDS = 5.0
+FLUSH_SECONDS = 5.0
+"""At the end: how long the last states may take to be saved."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One server's supervisor and recorder, and the tasks they run in."""
+
+    supervisor: ServerSupervisor
+    recorder: Recorder
+    tasks: tuple[asyncio.Task[None], ...]
+
+    def cancel(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+
+
+class NodeSupervisor:
+    """Reconciles: re-reads what should run every second and on every nudge, and makes it so.
+
+    The database may be away: then the servers go on as they were last told to.
+    """
+
+    def __init__(
+        self, *, store: Store, publisher: Publisher, processes: Processes, probe: Probe, clock: Clock
+    ) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._processes = processes
+        self._probe = probe
+        self._clock = clock
+        self._watched: dict[str, Watched] = {}
+        self._nudged = asyncio.Event()
+        self._forced = False
+        self._store_failing = False
+        self._heartbeat_at = 0.0
+        self._trim_at = 0.0
+
+    def nudge(self) -> None:
+        """Something may have changed: look now instead of within a second."""
+        self._nudged.set()
+
+    def force(self) -> None:
+        """End everything at once: the shutdown was asked for a second time."""
+        self._forced = True
+        for watched in self._watched.values():
+            watched.supervisor.kill()
+
+    async def run(self) -> None:
+        """Until cancelled; then `shutdown` is still to be called. Raises what one of its tasks raised."""
+        while True:
+            await self.reconcile()
+            self._raise_failures()
+            await self._pause()
+
+    async def reconcile(self) -> None:
+        """One look at what should run, and the chores that are due."""
+        self._nudged.clear()
+        try:
+            configs = await self._store.configs()
+            await self._apply(configs)
+            await self._heartbeat()
+        except StoreError as error:
+            if not self._store_failing:
+                log.error("❌ [STORE] %s. The servers go on as they are.", error)
+            self._store_failing = True
+        else:
+            self._store_failing = False
+        await self._trim_logs()
+
+    async def shutdown(self, note: str = "The supervisor was stopped.") -> None:
+        """Stop all servers together, tell every page, save. Servers that we found running stay."""
+        for watched in self._watched.values():
+            watched.supervisor.stop(note, spare_adopted=True)
+        if self._forced:
+            self.force()
+        await asyncio.gather(*(watched.supervisor.idle() for watched in self._watched.values()))
+        await asyncio.gather(*(watched.recorder.flush(FLUSH_SECONDS) for watched in self._watched.values()))
+        for watched in self._watched.values():
+            watched.cancel()
+        tasks = [task for watched in self._watched.values() for task in watched.tasks]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _apply(self, configs: Sequence[ServerConfig]) -> None:
+        names = {config.name for config in configs}
+        for config in configs:
+            watched = self._watched.get(config.name)
+            if watched is None:
+                await self._add(config)
+            elif watched.supervisor.leaving:  # deleted and made anew: the old one goes first
+                await self._remove(config.name)
+            else:
+                watched.supervisor.apply(config)
+        for name in self._watched.keys() - names:
+            await self._remove(name)
+
+    async def _add(self, config: ServerConfig) -> None:
+        remembered = await self._store.remember(config.name)
+        recorder = Recorder(store=self._store, publisher=self._publisher, clock=self._clock)
+        supervisor = ServerSupervisor(
+            config,
+            remembered,
+            processes=self._processes,
+            probe=self._probe,
+            clock=self._clock,
+            recorder=recorder,
+        )
+        tasks = (
+            asyncio.create_task(supervisor.run(), name=f"{config.name}-supervisor"),
+            asyncio.create_task(recorder.run(), name=f"{config.name}-recorder"),
+        )
+        self._watched[config.name] = Watched(supervisor, recorder, tasks)
+        for task in tasks:
+            task.add_done_callback(lambda _: self.nudge())
+
+    async def _remove(self, name: str) -> None:
+        """Its row was deleted: end its process first, then forget it."""
+        watched = self._watched[name]
+        if not watched.supervisor.leaving:
+            log.info("🗑️ [LLAMA] %s was deleted: stopping it", name, extra={"server": name})
+            watched.supervisor.leave("It was deleted.")
+        elif watched.supervisor.is_idle:
+            watched.cancel()
+            del self._watched[name]
+            await self._publisher.removed(name)
+
+    def _raise_failures(self) -> None:
+        for watched in self._watched.values():
+            for task in watched.tasks:
+                if task.done() and not task.cancelled():
+                    task.result()
+
+    async def _heartbeat(self) -> None:
+        now = self._clock.monotonic()
+        if now >= self._heartbeat_at:
+            self._heartbeat_at = now + HEARTBEAT_SECONDS
+            await self._store.heartbeat(list(self._watched))
+
+    async def _trim_logs(self) -> None:
+        now = self._clock.monotonic()
+        if now < self._trim_at:
+            return
+        self._trim_at = now + TRIM_LOGS_SECONDS
+        for name in self._watched:
+            try:
+                await self._processes.trim_log(name)
+            except OSError as error:
+                log.error("❌ [LOGS] The log of %s cannot be rotated: %s", name, error)
+
+    async def _pause(self) -> None:
+        nudge = asyncio.create_task(self._nudged.wait())
+        alarm = asyncio.create_task(self._clock.sleep_until(self._clock.monotonic() + POLL_SECONDS))
+        try:
+            await asyncio.wait({nudge, alarm}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            nudge.cancel()
+            alarm.cancel()

@@ -1,0 +1,180 @@
+"""Asks a llama-server: /health, its models. Blocking `requests` in threads, never in the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from supervisor_app.core.ports import Health, ProbeError
+from supervisor_app.core.spec import LaunchSpec
+from supervisor_app.core.status import Model
+
+RECOGNISE_TIMEOUT = 2.0
+"""Seconds for a stranger on our port to show that it is a llama-server."""
+MAX_BODY = 4 * 1024 * 1024
+"""Bytes of a model list; a router with a thousand models sends about 1 MB."""
+HEALTHY = {"status": "ok"}
+LOADING = {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}
+T = TypeVar("T")
+
+
+class HttpProbe:
+    """`core.ports.Probe` over HTTP, a fresh connection each time: a pooled one would outlive its server.
+
+    Threads of its own, because a server that hangs keeps one busy for a whole timeout, and the default
+    executor's threads are needed by everybody else.
+    """
+
+    def __init__(self, max_workers: int = 16) -> None:
+        self._threads = ThreadPoolExecutor(max_workers, thread_name_prefix="probe")
+
+    async def health(self, spec: LaunchSpec, timeout: float) -> Health:  # noqa: ASYNC109
+        return await self._in_thread(lambda: check_health(spec, timeout))
+
+    async def models(self, spec: LaunchSpec, timeout: float) -> tuple[Model, ...]:  # noqa: ASYNC109
+        return await self._in_thread(lambda: read_models(spec, timeout))
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def close(self) -> None:
+        """Without waiting for a probe that hangs."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    server: str
+    """The Server header."""
+    body: bytes
+
+    def json(self) -> Any:
+        """None when it is not JSON."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+
+def _get(spec: LaunchSpec, path: str, timeout: float) -> Reply:
+    """Raises requests.RequestException and what lies beneath it (OSError, ValueError)."""
+    headers = {"Authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
+    with requests.Session() as session:
+        # The environment's proxies and .netrc are not meant for a server of our own.
+        session.trust_env = False
+        with session.get(
+            spec.url + path, timeout=timeout, headers=headers, allow_redirects=False, stream=True
+        ) as response:
+            body = response.raw.read(MAX_BODY, decode_content=True)
+            return Reply(response.status_code, response.headers.get("Server", ""), body)
+
+
+NETWORK_ERRORS = (requests.RequestException, HTTPError, OSError, ValueError)
+
+
+def check_health(spec: LaunchSpec, timeout: float) -> Health:
+    """`timeout` in seconds."""
+    try:
+        reply = _get(spec, "/health", timeout)
+    except requests.ConnectTimeout:
+        return Health.SILENT
+    except requests.ConnectionError as error:
+        return Health.REFUSED if "refused" in str(error).lower() else Health.SILENT
+    except NETWORK_ERRORS:
+        return Health.SILENT
+    if reply.status == requests.codes.ok:
+        return Health.OK
+    return Health.LOADING if reply.status == requests.codes.unavailable else Health.WRONG
+
+
+def looks_like_llama_server(spec: LaunchSpec, timeout: float = RECOGNISE_TIMEOUT) -> bool:
+    """Does whoever listens there answer /health as llama-server does?"""
+    try:
+        reply = _get(spec, "/health", timeout)
+    except NETWORK_ERRORS:
+        return False
+    return reply.server.startswith("llama.cpp") or (
+        reply.status in (200, 503) and reply.json() in (HEALTHY, LOADING)
+    )
+
+
+def read_models(spec: LaunchSpec, timeout: float) -> tuple[Model, ...]:
+    """What the server offers, from the first list it answers. Raises ProbeError."""
+    problem = ""
+    for path in ("/api/models", "/v1/models"):
+        try:
+            reply = _get(spec, path, timeout)
+        except NETWORK_ERRORS as error:
+            raise ProbeError(f"{path} did not answer: {type(error).__name__}") from error
+        if reply.status == requests.codes.ok:
+            entries = _entries(reply.json())
+            if entries is not None:
+                return tuple(_model(entry, spec) for entry in entries)
+            problem = f"{path} answered something that is not a model list"
+        else:
+            problem = f"{path} answered {reply.status}"
+    raise ProbeError(problem)
+
+
+def _entries(body: Any) -> list[dict[str, Any]] | None:
+    """OpenAI's `data` (real servers), else the `models` of the /api/models contract."""
+    if isinstance(body, dict):
+        for key in ("data", "models"):
+            if isinstance(body.get(key), list):
+                return [entry for entry in body[key] if isinstance(entry, dict)]
+    return None
+
+
+def _model(entry: dict[str, Any], spec: LaunchSpec) -> Model:
+    raw_id = entry.get("id") or entry.get("name") or entry.get("model") or "unknown"
+    identifier = str(raw_id)
+    meta = entry.get("meta")
+    size = entry.get("size") or (meta.get("size") if isinstance(meta, dict) else None)
+    modified = entry.get("modified_at")
+    file = spec.model_file
+    if file is not None:
+        # Size and time are the file's: the server has no time, and its size leaves out the header.
+        size = files_size(file) or size
+        modified = _mtime(file)
+    status = entry.get("status")
+    value = status.get("value") if isinstance(status, dict) else status
+    return Model(
+        id=identifier,
+        name=Path(identifier).name or identifier,
+        size=size if isinstance(size, int) and size > 0 else None,
+        type=str(entry.get("type") or "llama"),
+        modified_at=modified if isinstance(modified, int) and modified > 0 else None,
+        status=str(value) if value else "available",
+    )
+
+
+def _mtime(file: Path) -> int | None:
+    try:
+        return int(file.stat().st_mtime)
+    except OSError:
+        return None
+
+
+def files_size(file: Path) -> int:
+    """Bytes of a model and, for `name-00001-of-00003.gguf`, of all its parts; 0 when it cannot be read."""
+    try:
+        if split := re.fullmatch(r"(.+)-\d{5}-of-(\d{5})\.gguf", file.name):
+            parts = file.parent.glob(f"{_literal(split[1])}-*-of-{split[2]}.gguf")
+            return sum(part.stat().st_size for part in parts)
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
+def _literal(text: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", text)

@@ -1,0 +1,121 @@
+"""Takes the changes of one server to the database and to the pages, without ever holding it up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+
+from supervisor_app.core.ports import Change, Clock, Publisher, Store, StoreError
+from supervisor_app.core.status import LlamaStatus
+
+log = logging.getLogger(__name__)
+
+STORE_RETRY_SECONDS = 1.0
+PUBLISH_ANYWAY_SECONDS = 0.25
+"""A page is told this late at most, also while the database is locked."""
+
+
+class Recorder:
+    """Two loops of its own: one saves, one publishes; the supervisor only leaves a change and goes on.
+
+    Of several snapshots that wait only the newest is saved and published; run events wait in order and none
+    is ever dropped. A database that fails is tried again every second with all that has come since.
+    """
+
+    def __init__(self, *, store: Store, publisher: Publisher, clock: Clock) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._clock = clock
+        self._unsaved: Change | None = None
+        self._unpublished: LlamaStatus | None = None
+        self._saved_version = 0
+        self._failing = False
+        self._save_due = asyncio.Event()
+        self._publish_due = asyncio.Event()
+        self._progress = asyncio.Condition()
+
+    def submit(self, change: Change) -> None:
+        """Returns at once."""
+        self._unsaved = _merge(self._unsaved, change)
+        self._unpublished = change.snapshot
+        self._save_due.set()
+        self._publish_due.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_saving(), name="save")
+            group.create_task(self._keep_publishing(), name="publish")
+
+    async def flush(self, timeout: float) -> bool:  # noqa: ASYNC109
+        """Wait until all is saved and published; False when `timeout` seconds were not enough."""
+        try:
+            async with asyncio.timeout(timeout), self._progress:
+                await self._progress.wait_for(self._idle)
+        except TimeoutError:
+            return False
+        return True
+
+    def _idle(self) -> bool:
+        return not (
+            self._unsaved or self._unpublished or self._save_due.is_set() or self._publish_due.is_set()
+        )
+
+    async def _keep_saving(self) -> None:
+        while True:
+            await self._save_due.wait()
+            change = self._unsaved
+            if change is not None:
+                self._unsaved = None
+                if not await self._save(change):
+                    self._unsaved = _merge(change, self._unsaved)
+                    await self._clock.sleep_until(self._clock.monotonic() + STORE_RETRY_SECONDS)
+                    continue
+            if self._unsaved is None:
+                self._save_due.clear()
+            await self._tell()
+
+    async def _save(self, change: Change) -> bool:
+        try:
+            await self._store.save(change)
+        except StoreError as error:
+            if not self._failing:
+                log.error("❌ [STORE] %s. Supervision goes on; the state is saved as soon as it can be.", error)
+            self._failing = True
+            return False
+        if self._failing:
+            log.info("✅ [STORE] The database answers again, the state is saved")
+        self._failing = False
+        self._saved_version = change.snapshot.version
+        return True
+
+    async def _keep_publishing(self) -> None:
+        while True:
+            await self._publish_due.wait()
+            await self._wait_for_save()
+            snapshot, self._unpublished = self._unpublished, None
+            if snapshot is not None:
+                await self._publisher.publish(snapshot)
+            if self._unpublished is None:
+                self._publish_due.clear()
+            await self._tell()
+
+    async def _wait_for_save(self) -> None:
+        """Saved first, if that is quick: then a page that loads right now is not older than the push."""
+        try:
+            async with asyncio.timeout(PUBLISH_ANYWAY_SECONDS), self._progress:
+                await self._progress.wait_for(lambda: self._unsaved is None and not self._save_due.is_set())
+        except TimeoutError:
+            pass
+
+    async def _tell(self) -> None:
+        async with self._progress:
+            self._progress.notify_all()
+
+
+def _merge(older: Change | None, newer: Change | None) -> Change | None:
+    """The newer state, with the run events of both in order."""
+    if older is None or newer is None:
+        return older or newer
+    return replace(newer, run_events=older.run_events + newer.run_events)

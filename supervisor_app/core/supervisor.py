@@ -1,0 +1,386 @@
+"""Runs one server's lifecycle against the world: events in, `decide`, effects out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, MutableMapping
+from dataclasses import replace
+from typing import Any
+
+from supervisor_app.core import lifecycle as life
+from supervisor_app.core.diagnosis import diagnose, failure_of
+from supervisor_app.core.loading import LoadWatch
+from supervisor_app.core.ports import (
+    Change,
+    Clock,
+    Exit,
+    Probe,
+    ProbeError,
+    Process,
+    Processes,
+    Remembered,
+    RunClosed,
+    RunEvent,
+    RunOpened,
+    RunReady,
+    ServerConfig,
+    SignalDeniedError,
+    SpawnError,
+    Wish,
+)
+from supervisor_app.core.recorder import Recorder
+from supervisor_app.core.spec import LaunchSpec
+from supervisor_app.core.status import FailureKind, LlamaStatus, Progress, Status
+from supervisor_app.core.timeline import Timeline
+from supervisor_app.core.wording import last_error, sentence
+
+log = logging.getLogger(__name__)
+
+LAST_LINES = 50
+"""Kept of each life's output."""
+EVENT_OF_WISH = {Wish.RUN: life.Start, Wish.RESTART: life.Restart, Wish.STOP: life.Stop}
+
+
+class ServerLog(logging.LoggerAdapter[logging.Logger]):
+    """Names the server in every record, beside what the call adds."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        return msg, {**kwargs, "extra": {**(self.extra or {}), **kwargs.get("extra", {})}}
+
+
+class ServerSupervisor:
+    """Keeps one server in its desired state.
+
+    One task (`run`) owns `state` and decides; whatever takes time runs in a task of its own and comes back
+    as an event. So no answer, however late, is seen twice or out of turn.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        remembered: Remembered,
+        *,
+        processes: Processes,
+        probe: Probe,
+        clock: Clock,
+        recorder: Recorder,
+    ) -> None:
+        self.config = config
+        self.state = life.State()
+        self.leaving = False
+        self.snapshot = LlamaStatus(name=config.name, version=remembered.version)
+        self._processes = processes
+        self._probe = probe
+        self._clock = clock
+        self._recorder = recorder
+        self._remembered = remembered
+        self._generation = remembered.generation
+        self._process: Process | None = None
+        self._timeline = Timeline(remembered.runs)
+        self._load = LoadWatch(remembered.load_seconds)
+        self._progress: Progress | None = None
+        self._run_events: list[RunEvent] = []
+        self._last_lines: tuple[str, ...] = ()
+        self._cause: object = None
+        self._events: asyncio.Queue[life.Event] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._log = ServerLog(log, {"server": config.name})
+
+    # What others ask of it
+
+    def apply(self, config: ServerConfig) -> None:
+        """Take over what should run now; restarts the server only when what to launch has changed."""
+        launch_changed = config.spec != self.config.spec
+        self.config = config
+        if launch_changed:
+            self._events.put_nowait(life.ConfigChanged())
+        wish = config.wish_since(self._generation)
+        self._generation = max(self._generation, config.generation)
+        if wish is not None:
+            self._events.put_nowait(EVENT_OF_WISH[wish]())
+
+    def stop(self, note: str, *, spare_adopted: bool) -> None:
+        self._idle.clear()
+        self._events.put_nowait(life.Stop(note, spare_adopted=spare_adopted))
+
+    def leave(self, note: str) -> None:
+        """Stop, because this server does not exist any more."""
+        self.leaving = True
+        self.stop(note, spare_adopted=True)
+
+    @property
+    def is_idle(self) -> bool:
+        return self._idle.is_set()
+
+    def kill(self) -> None:
+        """SIGKILL now: somebody asked twice."""
+        if self._process is not None and not (self.state.adopted and self.state.phase is not life.Phase.ENDING):
+            self._signal(self.state.attempt, force=True)
+
+    async def idle(self) -> None:
+        """Until there is no process and nothing is planned."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Until cancelled. Whatever goes wrong in here is a bug, and is raised."""
+        await self._begin()
+        next_event: asyncio.Task[life.Event] = asyncio.create_task(self._events.get())
+        try:
+            while True:
+                await self._wait(next_event)
+                if next_event.done():
+                    self._step(next_event.result())
+                    next_event = asyncio.create_task(self._events.get())
+                else:
+                    self._step(life.Tick())
+        finally:
+            for task in (next_event, *self._tasks):
+                task.cancel()
+            if self._process is not None:
+                self._process.forget()
+
+    async def _wait(self, next_event: asyncio.Task[life.Event]) -> None:
+        """Until something happened or the state's deadline has come."""
+        waiting: set[asyncio.Task[life.Event] | asyncio.Task[None]] = {next_event}
+        alarm = None
+        if self.state.deadline is not None:
+            alarm = asyncio.create_task(self._clock.sleep_until(self.state.deadline))
+            waiting.add(alarm)
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+        for task in [task for task in self._tasks if task.done()]:
+            self._tasks.discard(task)
+            task.result()
+
+    async def _begin(self) -> None:
+        """Find out what the last supervisor left, before anything else."""
+        remembered = self._remembered
+        if remembered.run_open:
+            identity = remembered.identity
+            holder = identity and await self._processes.find(identity, self.config.spec)
+            if holder:
+                self._step(life.Resume(holder, adopted=remembered.adopted, retries=remembered.retries))
+                if not remembered.adopted and remembered.argv != self.config.spec.argv:
+                    self._events.put_nowait(life.ConfigChanged())
+            else:
+                unseen = failure_of(FailureKind.UNKNOWN, "it ended while no supervisor was watching")
+                self._run_events.append(RunClosed(at=self._clock.time(), exit=Exit(), failure=unseen))
+                self._timeline.closed(self._clock.time(), Exit(), unseen)
+        self.apply(self.config)
+        if self._events.empty() and self.config.desired_running and self.state.status is Status.INITIAL:
+            self._events.put_nowait(life.Start())
+        self._record()
+
+    # One step
+
+    def _step(self, event: life.Event) -> None:
+        before = self.state
+        policy = life.Policy(restart=self.config.restart, health=self.config.health)
+        self.state, effects = life.decide(before, event, policy, self._clock.monotonic())
+        for effect in effects:
+            self._perform(effect)
+        if self.state.status is Status.ERROR and before.status is not Status.ERROR:
+            self._spawn_task(self._remember_cause(), "cause")
+        if self.state.phase is not life.Phase.WAITING:
+            self._progress = None
+        (self._idle.set if self.state.phase is life.Phase.IDLE else self._idle.clear)()
+        if event != life.Tick() or effects or self.state.status is not before.status:
+            self._record()
+
+    def _perform(self, effect: life.Effect) -> None:
+        match effect:
+            case life.Log():
+                self._log.log(effect.level, effect.text)
+            case life.InspectPort():
+                self._spawn_task(self._inspect(effect.attempt), "inspect")
+            case life.Spawn():
+                self._spawn_task(self._spawn(effect.attempt), "spawn")
+            case life.Adopt():
+                self._spawn_task(self._adopt(effect), "adopt")
+            case life.CheckHealth():
+                self._spawn_task(self._check_health(effect.attempt), "health")
+            case life.ReadModels():
+                self._spawn_task(self._read_models(effect.attempt), "models")
+            case life.Terminate():
+                self._signal(effect.attempt, force=False)
+            case life.Kill():
+                self._signal(effect.attempt, force=True)
+            case life.CheckCause():
+                self._spawn_task(self._check_cause(effect.attempt), "cause")
+            case life.Forget():
+                if self._process is not None:
+                    self._process.forget()
+                self._process = None
+            case life.OpenRun() | life.MarkReady() | life.CloseRun():
+                self._write_history(effect)
+
+    def _write_history(self, effect: life.OpenRun | life.MarkReady | life.CloseRun) -> None:
+        now = self._clock.time()
+        match effect:
+            case life.OpenRun():
+                started_at = self._process.started_at if self._process else now
+                argv = () if effect.adopted else self.config.spec.argv
+                self._timeline.opened(started_at, retry=effect.retry, adopted=effect.adopted)
+                self._run_events.append(
+                    RunOpened(
+                        identity=effect.identity,
+                        adopted=effect.adopted,
+                        retry=effect.retry,
+                        started_at=started_at,
+                        argv=argv,
+                    )
+                )
+            case life.MarkReady():
+                if self._timeline.ready(now) and self._process and not self.state.adopted:
+                    self._load.learned(now - self._process.started_at)
+                self._run_events.append(RunReady(at=now))
+            case life.CloseRun():
+                self._timeline.closed(now, effect.exit, effect.failure)
+                self._process = None
+                self._run_events.append(
+                    RunClosed(at=now, exit=effect.exit, failure=effect.failure, last_lines=self._last_lines)
+                )
+
+    def _record(self) -> None:
+        """Save and publish, when something that people can see has changed."""
+        snapshot = self._snapshot()
+        if snapshot == self.snapshot and not self._run_events:
+            return
+        self.snapshot = replace(snapshot, version=self.snapshot.version + 1)
+        change = Change(
+            snapshot=self.snapshot,
+            identity=self.state.identity,
+            generation=self._generation,
+            run_events=tuple(self._run_events),
+        )
+        self._run_events.clear()
+        self._recorder.submit(change)
+
+    def _snapshot(self) -> LlamaStatus:
+        state, spec = self.state, self.config.spec
+        policy = life.Policy(restart=self.config.restart, health=self.config.health)
+        retry_at = None
+        if state.retry_at is not None:
+            known = self.snapshot.next_retry_at if self.snapshot.status is Status.CRASHED else None
+            retry_at = known or self._clock.time() + state.retry_at - self._clock.monotonic()
+        current = self._timeline.current
+        return LlamaStatus(
+            name=self.config.name,
+            status=state.status,
+            detail=sentence(state, policy, spec),
+            url=spec.url,
+            models=state.models,
+            last_error=last_error(state, policy),
+            failure=state.failure,
+            retries=state.retries,
+            max_retries=self.config.restart.max_retries,
+            started_at=current.started_at if current and self._process else None,
+            ready_at=current.ready_at if current and self._process else None,
+            next_retry_at=retry_at,
+            adopted=state.adopted,
+            pid=state.identity.pid if state.identity else None,
+            progress=self._progress,
+            runs=self._timeline.newest_first,
+            version=self.snapshot.version,
+        )
+
+    # Effects that take time: each comes back as an event
+
+    def _spawn_task(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=f"{self.config.name}-{name}")
+        self._tasks.add(task)
+
+    async def _inspect(self, attempt: int) -> None:
+        holder = await self._processes.port_holder(self.config.spec)
+        self._events.put_nowait(life.Inspected(attempt, holder))
+
+    async def _spawn(self, attempt: int) -> None:
+        spec = self.config.spec
+        self._log.info("🚀 Spawning llama-server with args: %s", " ".join(spec.args))
+        try:
+            process = await self._processes.spawn(self.config.name, spec)
+        except SpawnError as error:
+            self._events.put_nowait(life.SpawnFailed(attempt, error.failure))
+            return
+        self._watch(attempt, process, spec)
+        self._events.put_nowait(life.Spawned(attempt, process.identity))
+
+    async def _adopt(self, effect: life.Adopt) -> None:
+        try:
+            process = await self._processes.adopt(self.config.name, effect.holder)
+        except ProcessLookupError:
+            gone = failure_of(FailureKind.EXITED, f"{effect.holder} ended while it was taken over")
+            self._events.put_nowait(life.SpawnFailed(effect.attempt, gone))
+            return
+        self._watch(effect.attempt, process, self.config.spec)
+        self._events.put_nowait(
+            life.Spawned(effect.attempt, process.identity, adopted=effect.adopted, resumed=effect.resumed)
+        )
+
+    def _watch(self, attempt: int, process: Process, spec: LaunchSpec) -> None:
+        self._process = process
+        self._last_lines = ()
+        self._spawn_task(self._await_exit(attempt, process, spec), "exit")
+        self._spawn_task(self._follow_load(process, spec), "load")
+
+    async def _await_exit(self, attempt: int, process: Process, spec: LaunchSpec) -> None:
+        ended = await process.wait()
+        lines = await process.last_lines(LAST_LINES)
+        self._last_lines = tuple(lines)
+        failure = diagnose(ended, lines, was_ready=self.state.was_ready, model_path=spec.model_path)
+        self._events.put_nowait(life.Exited(attempt, ended, failure))
+
+    async def _follow_load(self, process: Process, spec: LaunchSpec) -> None:
+        """While the model loads: how far it is, twice a second."""
+        total = await self._processes.model_bytes(spec)
+        began = self._clock.monotonic()
+        while self._process is process and not self.state.was_ready and total:
+            await self._clock.sleep_until(self._clock.monotonic() + LoadWatch.INTERVAL)
+            if self._process is not process or not self.state.loading:
+                continue
+            loaded = await process.resident_bytes()
+            elapsed = self._clock.monotonic() - began
+            if self.state.phase is life.Phase.WAITING:
+                self._progress = self._load.progress(loaded, total, elapsed)
+                self._log.info("%s", self._load.line(self._progress), extra={"transient": True})
+                self._record()
+
+    async def _check_health(self, attempt: int) -> None:
+        spec, process = self.config.spec, self._process
+        health = await self._probe.health(spec, self.config.health.timeout_ms / 1000)
+        ours = True
+        if self.state.phase is life.Phase.WAITING and process is not None:
+            ours = await process.owns_port(spec)
+        self._events.put_nowait(life.HealthChecked(attempt, health, ours))
+
+    async def _read_models(self, attempt: int) -> None:
+        try:
+            models = await self._probe.models(self.config.spec, self.config.health.timeout_ms / 1000)
+        except ProbeError as error:
+            warning = f"Its models could not be read: {error}."
+            self._events.put_nowait(life.ModelsRead(attempt, (), warning))
+        else:
+            self._events.put_nowait(life.ModelsRead(attempt, models))
+
+    def _signal(self, attempt: int, *, force: bool) -> None:
+        if self._process is None:
+            return
+        try:
+            (self._process.kill if force else self._process.terminate)()
+        except SignalDeniedError:
+            self._events.put_nowait(life.SignalDenied(attempt))
+
+    async def _remember_cause(self) -> None:
+        if self.state.failure is not None:
+            self._cause = await self._processes.cause_of(self.state.failure, self.config.spec)
+
+    async def _check_cause(self, attempt: int) -> None:
+        gone = False
+        if self.state.failure is not None and self._cause is not None:
+            gone = await self._processes.cause_of(self.state.failure, self.config.spec) != self._cause
+        self._events.put_nowait(life.CauseChecked(attempt, gone))

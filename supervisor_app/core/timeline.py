@@ -1,0 +1,43 @@
+"""The last lives of one server, as its page shows them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+
+from supervisor_app.core.ports import Exit
+from supervisor_app.core.status import Failure, RunSummary
+
+LENGTH = 10
+
+
+class Timeline:
+    """At most `LENGTH` runs; the newest may be open."""
+
+    def __init__(self, newest_first: Sequence[RunSummary] = ()) -> None:
+        self._runs = deque(newest_first, maxlen=LENGTH)
+
+    @property
+    def newest_first(self) -> tuple[RunSummary, ...]:
+        return tuple(self._runs)
+
+    @property
+    def current(self) -> RunSummary | None:
+        return self._runs[0] if self._runs and self._runs[0].open else None
+
+    def opened(self, at: float, *, retry: int, adopted: bool) -> None:
+        self._runs.appendleft(RunSummary(started_at=at, retry=retry, adopted=adopted))
+
+    def ready(self, at: float) -> bool:
+        """True when it was the first time in this life."""
+        if self.current is None or self.current.ready_at is not None:
+            return False
+        self._runs[0] = replace(self._runs[0], ready_at=at)
+        return True
+
+    def closed(self, at: float, ended: Exit, failure: Failure | None) -> None:
+        if self.current is not None:
+            self._runs[0] = replace(
+                self._runs[0], ended_at=at, exit_code=ended.code, signal=ended.signal, failure=failure
+            )

@@ -1,0 +1,84 @@
+"""The sentence beside the status word: why is it in this state, what happens next, when."""
+
+from __future__ import annotations
+
+from supervisor_app.core.lifecycle import Phase, Policy, State
+from supervisor_app.core.spec import LaunchSpec
+from supervisor_app.core.status import Status
+
+
+def sentence(state: State, policy: Policy, spec: LaunchSpec) -> str:
+    """One plain sentence, or two, for people who have never seen this server."""
+    said = _SENTENCES[state.status](state, policy, spec)
+    return f"{state.note} {said}" if state.note and state.status is not Status.READY else said
+
+
+def last_error(state: State, policy: Policy) -> str | None:
+    """What went wrong last and which retry that was; None once it is ready again."""
+    if state.failure is None:
+        return None
+    retry = f" (retry {state.retries}/{policy.restart.max_retries})" if state.retries else ""
+    return state.failure.sentence + retry
+
+
+def _initial(state: State, policy: Policy, spec: LaunchSpec) -> str:
+    return f"Not running. Start it to serve {spec.url}."
+
+
+def _starting(state: State, policy: Policy, spec: LaunchSpec) -> str:
+    retry = f"Retry {state.retries} of {policy.restart.max_retries}: " if state.retries else ""
+    match state.phase:
+        case Phase.INSPECTING:
+            said = f"looking who listens on port {spec.port}."
+        case Phase.SPAWNING:
+            said = "starting llama-server."
+        case Phase.READING_MODELS:
+            said = "it answers; reading its models."
+        case _ if state.loading:
+            said = "loading the model."
+        case _:
+            said = "waiting for its first answer."
+    return retry + said if retry else said[0].upper() + said[1:]
+
+
+def _ready(state: State, policy: Policy, spec: LaunchSpec) -> str:
+    count = len(state.models)
+    models = f"{count} model{'' if count == 1 else 's'}"
+    said = f"Serving {models} on {spec.url}."
+    if state.adopted:
+        said += " It was running already, so it was taken over."
+    if state.misses:
+        said += f" It missed {state.misses} of {policy.health.max_misses} health checks."
+    return f"{said} {state.note}" if state.note else said
+
+
+def _crashed(state: State, policy: Policy, spec: LaunchSpec) -> str:
+    why = state.failure.sentence if state.failure else "It went down"
+    if state.phase is Phase.ENDING:
+        return f"{why}. Ending the process before the next try."
+    limit = policy.restart.max_retries
+    return f"{why}. Retry {state.retries} of {limit} after {policy.restart.backoff(state.retries):g} s."
+
+
+def _error(state: State, policy: Policy, spec: LaunchSpec) -> str:
+    why = f"{state.failure.sentence}." if state.failure else "It could not be started."
+    if state.failure is not None and state.failure.permanent:
+        return f"{why} It starts by itself once that is mended, or press Start."
+    return f"{why} Gave up after {state.retries} retries: press Start to try again."
+
+
+def _stopping(state: State, policy: Policy, spec: LaunchSpec) -> str:
+    then = " It starts again after that." if state.start_next else ""
+    if state.phase is Phase.ENDING and state.kill_at is None:
+        return f"It did not end in time and was sent SIGKILL.{then}"
+    return f"Asked to end; SIGKILL follows after {policy.restart.stop_grace_ms / 1000:g} s.{then}"
+
+
+_SENTENCES = {
+    Status.INITIAL: _initial,
+    Status.STARTING: _starting,
+    Status.READY: _ready,
+    Status.CRASHED: _crashed,
+    Status.ERROR: _error,
+    Status.STOPPING: _stopping,
+}

@@ -1,0 +1,175 @@
+"""A tiny model made on the spot, so that a first look and the tests need no download.
+
+It is a real GGUF that llama-server loads and serves in some ten milliseconds, and it talks like a
+nursery rhyme: each word belongs to a class, and the weights make every class call the next one. Nothing
+calls the end of the text, so an answer has as many tokens as asked for.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import importlib.util
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy
+
+    Matrix = numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.float32]]
+
+MISSING = "The demo model needs the gguf package: pip install '.[engine]'"
+
+CONTEXT = 2048
+_EMBD, _HEADS, _HEADS_KV, _FF, _BLOCKS = 64, 4, 2, 128, 2
+_SEED = 20260101
+_CALL = 3.0
+"""How much a word of the called class outweighs the others: far beyond what a temperature evens out."""
+
+# One class after the other, from the last back to the first. `▁` is SentencePiece's space.
+_CLASSES: tuple[tuple[str, ...], ...] = (
+    ("▁the", "▁a", "▁every", "▁one"),
+    ("▁small", "▁patient", "▁woolly", "▁quick", "▁quiet"),
+    ("▁llama", "▁server", "▁model", "▁process"),
+    ("▁watches", "▁carries", "▁greets", "▁restarts", "▁follows"),
+    ("▁another", "▁its", "▁your", "▁some"),
+    ("▁hello", "▁token", "▁port", "▁meadow", "▁friend"),
+    (".", ",", "▁and", "▁while"),
+)
+_SPECIAL = ("<unk>", "<s>", "</s>")
+_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
+
+
+class EngineExtraMissingError(ImportError):
+    """What the extra `engine` installs is not there."""
+
+
+def make_demo_model(path: Path, padding_mb: int = 0) -> Path:
+    """Write the demo model to `path` (folders are made) and return it; under 1 MB unless padded.
+
+    The same arguments give the same bytes; a file that already has them is kept, any other is replaced
+    in one step, never seen half-written. `padding_mb` adds weights that change no answer but must be read
+    and computed: a model that takes noticeable time to load and to think.
+
+    Raises EngineExtraMissingError, OSError.
+    """
+    if importlib.util.find_spec("gguf") is None:
+        raise EngineExtraMissingError(MISSING)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(descriptor)
+    fresh = Path(name)
+    try:
+        _write(fresh, padding_mb)
+        fresh.chmod(0o644)
+        if not (path.is_file() and filecmp.cmp(path, fresh, shallow=False)):
+            fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return path
+
+
+def _write(path: Path, padding_mb: int) -> None:
+    import gguf
+
+    vocabulary = _vocabulary()
+    # Three matrices of 32-bit floats a block.
+    feed_forward = _FF + padding_mb * 2**20 // (3 * 4 * _EMBD * _BLOCKS)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("llamaproxy demo")
+    writer.add_context_length(CONTEXT)
+    writer.add_embedding_length(_EMBD)
+    writer.add_block_count(_BLOCKS)
+    writer.add_feed_forward_length(feed_forward)
+    writer.add_head_count(_HEADS)
+    writer.add_head_count_kv(_HEADS_KV)
+    writer.add_rope_dimension_count(_EMBD // _HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([token for token, _, _ in vocabulary])
+    writer.add_token_scores([score for _, score, _ in vocabulary])
+    writer.add_token_types([kind for _, _, kind in vocabulary])
+    writer.add_unk_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_chat_template(_TEMPLATE)
+    for name, tensor in _tensors([token for token, _, _ in vocabulary], feed_forward).items():
+        writer.add_tensor(name, tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _vocabulary() -> list[tuple[str, float, int]]:
+    """Text, score and kind of each token: special ones, all bytes, printable characters, our words."""
+    import gguf
+
+    kinds = gguf.TokenType
+    bytes_ = [f"<0x{number:02X}>" for number in range(256)]
+    characters = ["▁", *(chr(code) for code in range(ord("!"), ord("~") + 1))]
+    words = [word for words in _CLASSES for word in words if word not in characters]
+    return [
+        (_SPECIAL[0], 0.0, kinds.UNKNOWN),
+        *((token, 0.0, kinds.CONTROL) for token in _SPECIAL[1:]),
+        *((token, 0.0, kinds.BYTE) for token in bytes_),
+        *((token, -100.0, kinds.NORMAL) for token in characters),
+        *((word, -1.0, kinds.NORMAL) for word in words),
+    ]
+
+
+def _tensors(tokens: list[str], feed_forward: int) -> dict[str, Matrix]:
+    """The weights. Dimension `c` of a token's vector says "class c comes next"; the rest is noise."""
+    import numpy
+
+    # RandomState, because NumPy promises its numbers for ever; those of a Generator may change.
+    random = numpy.random.RandomState(_SEED)
+
+    def noise(*shape: int) -> Matrix:
+        return random.uniform(-0.1, 0.1, shape).astype(numpy.float32)
+
+    embedding, output = noise(len(tokens), _EMBD), noise(len(tokens), _EMBD)
+    classes = len(_CLASSES)
+    embedding[:, :classes] = 0
+    embedding[:, 0] = 1  # whatever is no word of ours calls the first class
+    output[:, :classes] = -_CALL
+    for number, words in enumerate(_CLASSES):
+        for token in (tokens.index(word) for word in words):
+            embedding[token, :classes] = 0
+            embedding[token, (number + 1) % classes] = 1
+            output[token, number] = _CALL
+    tensors = {"token_embd.weight": embedding, "output.weight": output}
+    tensors["output_norm.weight"] = numpy.ones(_EMBD, numpy.float32)
+    for block in range(_BLOCKS):
+        for name, tensor in _block(noise, feed_forward).items():
+            tensors[f"blk.{block}.{name}.weight"] = tensor
+    return tensors
+
+
+def _block(noise: Callable[..., Matrix], feed_forward: int) -> dict[str, Matrix]:
+    """One block: it stirs the noise and leaves the class alone."""
+    import numpy
+
+    keys = _EMBD // _HEADS * _HEADS_KV
+    down, attention = noise(_EMBD, _FF), noise(_EMBD, _EMBD)
+    down[: len(_CLASSES)] = attention[: len(_CLASSES)] = 0
+    # Zeros: the padding is computed, and adds nothing.
+    padding = (0, feed_forward - _FF)
+    return {
+        "attn_norm": numpy.ones(_EMBD, numpy.float32),
+        "attn_q": noise(_EMBD, _EMBD),
+        "attn_k": noise(keys, _EMBD),
+        "attn_v": noise(keys, _EMBD),
+        "attn_output": attention,
+        "ffn_norm": numpy.ones(_EMBD, numpy.float32),
+        "ffn_gate": numpy.pad(noise(_FF, _EMBD), (padding, (0, 0))),
+        "ffn_up": numpy.pad(noise(_FF, _EMBD), (padding, (0, 0))),
+        "ffn_down": numpy.pad(down, ((0, 0), padding)),
+    }

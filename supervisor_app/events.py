@@ -1,0 +1,70 @@
+"""What travels: the words of group messages, of fragments and of events. One place for both ends."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, TypedDict
+
+from django.template.loader import render_to_string
+
+from supervisor_app.core.status import LlamaStatus
+from supervisor_app.snapshots import ServerView
+
+PUSH_GROUP = "llamaproxy.push"
+"""Everybody who shows status: one member a process, its hub."""
+
+
+class Push(TypedDict):
+    """One status, rendered once, for every process that has pages open."""
+
+    type: str
+    server: str
+    version: int
+    html: str
+    json: str
+
+
+def supervisor_channel(node: str) -> str:
+    """Where a node's supervisor takes nudges."""
+    return f"llamaproxy.supervisor.{node}"
+
+
+def render_push(view: ServerView) -> Push:
+    """Slow (a template): not in the event loop."""
+    now = time.time()
+    context = {"status": view.status, "stale_since": view.stale_since, "now": now, "oob": True}
+    return Push(
+        type="status.push",
+        server=view.status.name,
+        version=view.status.version,
+        html=render_to_string("supervisor/_push.html", context),
+        json=status_event(view.status, now),
+    )
+
+
+def render_list(views: list[ServerView]) -> str:
+    """All servers, to replace the whole list of a page."""
+    context = {"views": views, "now": time.time(), "oob": True}
+    return render_to_string("supervisor/_servers.html", context)
+
+
+def render_heartbeat(now: float) -> str:
+    return f'<i id="heartbeat" hx-swap-oob="true" data-server-now="{round(now * 1000)}" hidden></i>'
+
+
+def status_event(status: LlamaStatus, now: float) -> str:
+    """The `llama_status` event of the original. `timestamp` in milliseconds."""
+    return json.dumps(
+        {
+            "type": "llama_status",
+            "server": status.name,
+            "data": status.as_json(now),
+            "timestamp": round(now * 1000),
+        }
+    )
+
+
+def error_event(message: str) -> str:
+    body: dict[str, Any] = {"type": "error", "message": message, "timestamp": round(time.time() * 1000)}
+    return json.dumps(body)

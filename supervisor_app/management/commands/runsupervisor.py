@@ -1,0 +1,167 @@
+"""`manage.py runsupervisor`: parse, wire, run."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from supervisor_app.conf import DEFAULT_SERVER, ConfigError, Overlay, read_overlay
+from supervisor_app.demo import demo_overlay
+from supervisor_app.lock import NodeLock, NodeLockedError
+from supervisor_app.logins import new_login_token
+from supervisor_app.models import LlamaServer
+from supervisor_app.runtime import ConfigSource, Runtime
+
+log = logging.getLogger("supervisor_app.runsupervisor")
+
+BAD_USAGE, FAILED, NODE_TAKEN = 2, 3, 4
+
+
+def address(text: str) -> tuple[str, int]:
+    """`HOST:PORT`, `[IPv6]:PORT` or `PORT`."""
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
+    if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address. Use HOST:PORT, such as 127.0.0.1:8000.")
+    return host, int(port)
+
+
+def node_name(text: str) -> str:
+    if not text or not all(character.isalnum() or character in "-_." for character in text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a node name. Use letters, digits, - _ and .")
+    return text
+
+
+class Command(BaseCommand):
+    help = "Keep this node's llama-servers running and, unless told not to, serve the pages."
+    requires_migrations_checks = False
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--bind",
+            type=address,
+            default=("127.0.0.1", 8000),
+            metavar="HOST:PORT",
+            help="where the pages are served (default: 127.0.0.1:8000)",
+        )
+        parser.add_argument("--no-web", action="store_true", help="supervise only; other processes serve pages")
+        parser.add_argument(
+            "--node",
+            type=node_name,
+            default=settings.LLAMAPROXY_NODE,
+            metavar="NAME",
+            help="which servers are this host's (default: %(default)s)",
+        )
+        parser.add_argument("--demo", action="store_true", help="run on a tiny model made on the spot")
+
+    def handle(
+        self, *, bind: tuple[str, int], no_web: bool, node: str, demo: bool, **options: Any
+    ) -> None:
+        settings.LLAMAPROXY_NODE = node
+        try:
+            with NodeLock(settings.DATA_DIR / f"node-{node}.lock"):
+                overlay = self._prepare(node, demo)
+
+                def make_runtime() -> Runtime:
+                    return Runtime(node=node, overlay=overlay, log_dir=settings.DATA_DIR / "logs")
+
+                if no_web:
+                    supervise(make_runtime)
+                else:
+                    serve(bind, make_runtime)
+        except NodeLockedError as error:
+            raise CommandError(
+                f"Another supervisor holds node {node!r}: pid {error.pid}. Stop it, or use another --node.",
+                returncode=NODE_TAKEN,
+            ) from error
+        except ConfigError as error:
+            raise CommandError(str(error), returncode=BAD_USAGE) from error
+        except OSError as error:
+            raise CommandError(f"{error.filename or 'The data directory'}: {error.strerror}", returncode=BAD_USAGE) from error
+
+    def _prepare(self, node: str, demo: bool) -> Callable[[], Overlay]:
+        """Config, database, the first server, the first user. Raises ConfigError, CommandError."""
+        first = read_overlay(settings.LLAMAPROXY_CONFIG)
+        try:
+            if MigrationExecutor(connection).migration_plan(
+                MigrationExecutor(connection).loader.graph.leaf_nodes()
+            ):
+                log.info("🗄️ [DATABASE] Bringing it up to date")
+                call_command("migrate", verbosity=0, interactive=False)
+            if first.values or not LlamaServer.objects.on_node(node).exists():
+                LlamaServer.objects.get_or_create(name=DEFAULT_SERVER, defaults={"node": node})
+            extra = demo_overlay(first, Path(settings.DATA_DIR)) if demo else Overlay()
+        except DatabaseError as error:
+            raise CommandError(f"The database cannot be used: {error}", returncode=FAILED) from error
+        return ConfigSource(settings.LLAMAPROXY_CONFIG, first, extra)
+
+
+def supervise(make_runtime: Callable[[], Runtime]) -> None:
+    """Without pages: an event loop of our own. Raises CommandError when supervision fails."""
+    try:
+        asyncio.run(_supervise(make_runtime))
+    except Exception as error:
+        log.critical("❌ [SUPERVISOR] It failed: the servers go on without it", exc_info=error)
+        raise CommandError("The supervisor failed.", returncode=FAILED) from error
+
+
+async def _supervise(make_runtime: Callable[[], Runtime]) -> None:
+    runtime = make_runtime()
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(runtime.run(), name="supervision")
+
+    def on_signal() -> None:
+        if task.cancelling():
+            log.warning("⚠️ Asked again: ending at once")
+            runtime.supervisor.force()
+        else:
+            log.info("👋 Stopping; press Ctrl+C again to force")
+            task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not task.cancelling():
+            raise
+
+
+def serve(bind: tuple[str, int], make_runtime: Callable[[], Runtime]) -> None:
+    """Pages and supervisor in one process. Raises CommandError when the address is taken or it fails."""
+    # Here, because importing Daphne installs a Twisted reactor: not wanted without pages.
+    from llamaproxy.asgi import application  # noqa: PLC0415
+    from supervisor_app.server import SupervisedServer  # noqa: PLC0415
+
+    host, port = bind
+    shown = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    say_where(shown)
+    server = SupervisedServer(application=application, host=host, port=port, make_runtime=make_runtime)
+    server.run()
+    if server.abort_start:
+        raise CommandError(
+            f"{shown} cannot be listened on: the address is in use or not ours. Use another --bind.",
+            returncode=BAD_USAGE,
+        )
+    if server.failed is not None:
+        raise CommandError("The supervisor failed.", returncode=FAILED)
+
+
+def say_where(url: str) -> None:
+    log.info("🌐 [WEB] %s", url)
+    token = new_login_token()
+    if token is not None:
+        log.info("🔑 [WEB] First login, works once: %s/login/%s/", url, token)
+
+

@@ -1,0 +1,72 @@
+"""`/metrics`: what the database knows of each server, in Prometheus' words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from django.db.models import Count, Q
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from supervisor_app.core.status import Status
+from supervisor_app.models import Run
+from supervisor_app.snapshots import load_views
+
+LABELS = ["server"]
+
+
+class ServerCollector(Collector):
+    """Read at scrape time, so every web process tells the same."""
+
+    def collect(self) -> Iterator[Metric]:
+        now = time.time()
+        up = GaugeMetricFamily("llamaproxy_server_up", "1 while the server is ready.", labels=LABELS)
+        status = GaugeMetricFamily(
+            "llamaproxy_server_status", "1 for the status it has.", labels=[*LABELS, "status"]
+        )
+        retries = GaugeMetricFamily("llamaproxy_server_retries", "Retry it is at; 0 when stable.", labels=LABELS)
+        uptime = GaugeMetricFamily(
+            "llamaproxy_server_uptime_seconds", "Since its process started.", labels=LABELS
+        )
+        watched = GaugeMetricFamily(
+            "llamaproxy_server_supervised", "1 while a supervisor reports.", labels=LABELS
+        )
+        for view in load_views():
+            name, snapshot = view.status.name, view.status
+            up.add_metric([name], float(snapshot.status is Status.READY))
+            for word in Status:
+                status.add_metric([name, word.value], float(snapshot.status is word))
+            retries.add_metric([name], snapshot.retries)
+            uptime.add_metric([name], snapshot.uptime(now))
+            watched.add_metric([name], float(view.stale_since is None))
+        yield from (up, status, retries, uptime, watched)
+        yield from _counters()
+
+
+def _counters() -> Iterator[Metric]:
+    starts = CounterMetricFamily("llamaproxy_server_starts", "Processes started.", labels=LABELS)
+    failures = CounterMetricFamily(
+        "llamaproxy_server_failures", "Lives that ended in a failure.", labels=[*LABELS, "kind"]
+    )
+    rows = (
+        Run.objects.order_by()
+        .values_list("server__name", "failure_kind")
+        .annotate(spawned=Count("pk", filter=Q(adopted=False)), total=Count("pk"))
+    )
+    started: dict[str, int] = {}
+    for name, kind, spawned, total in rows:
+        started[name] = started.get(name, 0) + spawned
+        if kind:
+            failures.add_metric([name, kind], total)
+    for name, count in started.items():
+        starts.add_metric([name], count)
+    yield from (starts, failures)
+
+
+def render_metrics() -> bytes:
+    """The text exposition format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(ServerCollector())
+    return generate_latest(registry)

@@ -1,0 +1,286 @@
+"""What should run (`LlamaServer`), what is (`ServerState`), what was (`Run`). One writer each."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from supervisor_app.core.spec import HealthPolicy, RestartPolicy
+from supervisor_app.core.status import FailureKind, Status
+from supervisor_app.validators import validate_args, validate_host, validate_port
+
+SILENT_AFTER = timedelta(seconds=15)
+"""Three heartbeats: a supervisor that has not written for so long is not there."""
+
+
+def this_node() -> str:
+    return str(settings.LLAMAPROXY_NODE)
+
+
+class LlamaServerQuerySet(models.QuerySet["LlamaServer"]):
+    def on_node(self, node: str) -> LlamaServerQuerySet:
+        return self.filter(node=node)
+
+    def ask_to_start(self) -> int:
+        return self.update(desired_running=True, generation=F("generation") + 1)
+
+    def ask_to_stop(self) -> int:
+        return self.update(desired_running=False, generation=F("generation") + 1)
+
+    def ask_to_restart(self) -> int:
+        return self.update(
+            desired_running=True,
+            generation=F("generation") + 1,
+            restart_generation=F("generation") + 1,
+        )
+
+
+class LlamaServer(models.Model):
+    """One llama-server that should run. Written by people: admin, pages, API, CLI. Read by the supervisor.
+
+    A command raises `generation`; the supervisor remembers up to which generation it has acted. So a lost
+    nudge costs a second and a doubled one nothing.
+    """
+
+    name = models.SlugField(unique=True, help_text="In addresses and logs. Letters, digits, - and _.")
+    node = models.CharField(
+        max_length=100,
+        default=this_node,
+        help_text="The host whose supervisor runs it (its LLAMAPROXY_NODE).",
+    )
+    host = models.CharField(
+        max_length=253,
+        default="localhost",
+        validators=[validate_host],
+        help_text="Address that llama-server listens on. 0.0.0.0 offers it to the network: set an API key then.",
+    )
+    port = models.PositiveIntegerField(default=8134, validators=[validate_port], help_text="1 to 65535.")
+    model_path = models.CharField(
+        max_length=1000,
+        default="./models/model.gguf",
+        blank=True,
+        help_text="GGUF file, absolute or relative to where the supervisor was started.",
+    )
+    models_dir = models.CharField(
+        max_length=1000,
+        default="",
+        blank=True,
+        help_text="A directory of models instead of one file: llama-server runs in router mode.",
+    )
+    args = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validate_args],
+        help_text="More flags for llama-server, as on a command line: -c 8192 -ngl 99",
+    )
+    api_key = models.CharField(
+        max_length=200,
+        default="",
+        blank=True,
+        help_text="llama-server will ask for it. Handed over in the environment, never on the command line.",
+    )
+    max_retries = models.PositiveIntegerField(
+        default=RestartPolicy.max_retries, help_text="Restarts after a crash before giving up. 0: none."
+    )
+    retry_backoff_ms = models.PositiveIntegerField(
+        default=RestartPolicy.retry_backoff_ms,
+        validators=[MinValueValidator(1)],
+        help_text="Wait before the first retry; it doubles each time. Milliseconds.",
+    )
+    max_backoff_ms = models.PositiveIntegerField(
+        default=RestartPolicy.max_backoff_ms,
+        validators=[MinValueValidator(1)],
+        help_text="The longest wait before a retry. Milliseconds.",
+    )
+    stable_after_ms = models.PositiveIntegerField(
+        default=RestartPolicy.stable_after_ms,
+        help_text="Ready for so long without a break: retries count from 0 again. Milliseconds.",
+    )
+    stop_grace_ms = models.PositiveIntegerField(
+        default=RestartPolicy.stop_grace_ms, help_text="From SIGTERM to SIGKILL. Milliseconds."
+    )
+    health_check_interval_ms = models.PositiveIntegerField(
+        default=HealthPolicy.interval_ms,
+        validators=[MinValueValidator(50)],
+        help_text="Between two looks at /health. Milliseconds, at least 50.",
+    )
+    health_check_timeout_ms = models.PositiveIntegerField(
+        default=HealthPolicy.timeout_ms,
+        validators=[MinValueValidator(50)],
+        help_text="How long /health may take to answer. Milliseconds, at least 50.",
+    )
+    max_health_checks = models.PositiveIntegerField(
+        default=HealthPolicy.max_checks,
+        validators=[MinValueValidator(1)],
+        help_text="A start that has not answered for so many intervals has failed.",
+    )
+    max_load_seconds = models.PositiveIntegerField(
+        default=HealthPolicy.max_load_seconds,
+        validators=[MinValueValidator(1)],
+        help_text="How much longer it may say that it is loading its model. Seconds.",
+    )
+    desired_running = models.BooleanField(default=True, editable=False)
+    generation = models.PositiveBigIntegerField(default=1, editable=False)
+    restart_generation = models.PositiveBigIntegerField(default=0, editable=False)
+
+    objects = LlamaServerQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(port__gte=1, port__lte=65535),
+                name="llamaserver_port_range",
+                violation_error_message="The port must be 1 to 65535.",
+            ),
+            models.CheckConstraint(
+                condition=~Q(model_path="") | ~Q(models_dir=""),
+                name="llamaserver_has_a_model",
+                violation_error_message="Set a model path or a models directory.",
+            ),
+            models.UniqueConstraint(
+                fields=["node", "port"],
+                name="llamaserver_port_once_per_node",
+                violation_error_message="Another server of this node has that port.",
+            ),
+            models.CheckConstraint(
+                condition=Q(restart_generation__lte=F("generation")),
+                name="llamaserver_restart_not_in_future",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        if self.max_backoff_ms is not None and self.retry_backoff_ms is not None:
+            if self.max_backoff_ms < self.retry_backoff_ms:
+                raise ValidationError(
+                    {"max_backoff_ms": f"Must not be less than the first wait ({self.retry_backoff_ms} ms)."}
+                )
+
+
+class ServerState(models.Model):
+    """The published snapshot of one server and the identity of its process. Written by the supervisor only."""
+
+    server = models.OneToOneField(LlamaServer, models.CASCADE, related_name="state", primary_key=True)
+    version = models.PositiveBigIntegerField(default=0)
+    status = models.CharField(
+        max_length=10, choices=[(status.value, status.value) for status in Status], default=Status.INITIAL
+    )
+    detail = models.TextField(default="")
+    url = models.CharField(max_length=300, default="")
+    served = models.JSONField(default=list, help_text="The models it offers.")
+    last_error = models.TextField(null=True)  # noqa: DJ001  (null is the contract's word for "none")
+    failure = models.JSONField(null=True)
+    retries = models.PositiveIntegerField(default=0)
+    max_retries = models.PositiveIntegerField(default=RestartPolicy.max_retries)
+    started_at = models.DateTimeField(null=True)
+    ready_at = models.DateTimeField(null=True)
+    next_retry_at = models.DateTimeField(null=True)
+    progress = models.JSONField(null=True)
+    adopted = models.BooleanField(default=False)
+    pid = models.PositiveBigIntegerField(null=True)
+    process_start = models.BigIntegerField(null=True)
+    boot_id = models.CharField(max_length=100, default="")
+    generation = models.PositiveBigIntegerField(default=0)
+    seen_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=[status.value for status in Status]), name="serverstate_status_known"
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=Status.READY) | Q(started_at__isnull=False),
+                name="serverstate_ready_has_a_process",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.server_id}: {self.status}"
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def open(self) -> RunQuerySet:
+        return self.filter(ended_at=None)
+
+    def reached_ready(self) -> RunQuerySet:
+        return self.exclude(ready_at=None)
+
+
+class Run(models.Model):
+    """One life of a process, spawned or adopted: the restart history. Written by the supervisor only."""
+
+    server = models.ForeignKey(LlamaServer, models.CASCADE, related_name="runs")
+    pid = models.PositiveBigIntegerField(null=True)
+    process_start = models.BigIntegerField(null=True)
+    boot_id = models.CharField(max_length=100, default="")
+    argv = models.JSONField(default=list, help_text="What it was started with; empty when it was adopted.")
+    adopted = models.BooleanField(default=False)
+    retry = models.PositiveIntegerField(default=0, help_text="0: started by a wish. 1, 2, …: after a crash.")
+    started_at = models.DateTimeField()
+    ready_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    exit_code = models.IntegerField(null=True)
+    signal = models.PositiveSmallIntegerField(null=True)
+    failure_kind = models.CharField(
+        max_length=30, default="", blank=True, choices=[(kind.value, kind.value) for kind in FailureKind]
+    )
+    failure_title = models.CharField(max_length=200, default="", blank=True)
+    failure_detail = models.TextField(default="", blank=True)
+    failure_hint = models.TextField(default="", blank=True)
+    last_lines = models.TextField(default="", blank=True, help_text="The last 50 lines of its output.")
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-started_at", "-pk"]
+        indexes = [models.Index(fields=["server", "-started_at"])]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["server"], condition=Q(ended_at=None), name="run_one_open_per_server"
+            ),
+            models.CheckConstraint(
+                condition=Q(exit_code=None) | Q(signal=None), name="run_exit_code_or_signal"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.server_id}, {self.started_at:%Y-%m-%d %H:%M:%S}"
+
+    @property
+    def uptime(self) -> timedelta:
+        return max((self.ended_at or timezone.now()) - self.started_at, timedelta())
+
+
+class LoginLink(models.Model):
+    """A link that lets its first user in, printed on the console while there is no user yet.
+
+    Only the hash is kept; `used_at` is claimed by a filtered update, so a link works once.
+    """
+
+    token_hash = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    used_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"made {self.created_at:%Y-%m-%d %H:%M}"
+
+
+def json_of_failure(run: Run) -> dict[str, Any] | None:
+    if not run.failure_kind:
+        return None
+    return {
+        "kind": run.failure_kind,
+        "title": run.failure_title,
+        "detail": run.failure_detail,
+        "hint": run.failure_hint,
+    }

@@ -1,0 +1,46 @@
+"""`core.ports.Publisher` on a Channels group: renders once, sends, never raises."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from channels.layers import get_channel_layer
+
+from supervisor_app.core.status import LlamaStatus
+from supervisor_app.events import PUSH_GROUP, render_push
+from supervisor_app.snapshots import ServerView
+
+log = logging.getLogger(__name__)
+
+SEND_SECONDS = 2.0
+"""A channel layer that takes longer is as good as away."""
+
+
+class ChannelPublisher:
+    """A message that is lost is made good by the hubs, which compare with the database every few seconds."""
+
+    def __init__(self) -> None:
+        self._failing = False
+
+    async def publish(self, snapshot: LlamaStatus) -> None:
+        message = await asyncio.to_thread(render_push, ServerView(status=snapshot))
+        await self._send(dict(message))
+
+    async def removed(self, name: str) -> None:
+        await self._send({"type": "status.removed", "server": name})
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        layer = get_channel_layer()
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await layer.group_send(PUSH_GROUP, message)
+        except Exception as error:  # any client library's own kind: supervision must not care
+            if not self._failing:
+                log.warning("⚠️ [PUSH] The channel layer is away (%s). Supervision goes on.", error)
+            self._failing = True
+        else:
+            if self._failing:
+                log.info("✅ [PUSH] The channel layer is back")
+            self._failing = False

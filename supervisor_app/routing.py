@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from django.urls import path
+
+from supervisor_app.consumers import StatusConsumer
+
+websocket_urlpatterns = [path("llamaproxws", StatusConsumer.as_asgi())]

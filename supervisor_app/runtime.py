@@ -1,0 +1,134 @@
+"""Puts a node's supervisor together: the real clock, processes, probe, store and publisher."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from channels.layers import get_channel_layer
+from channels.routing import ChannelNameRouter
+from channels.worker import Worker
+
+from supervisor_app.conf import ConfigError, Overlay, read_overlay
+from supervisor_app.consumers import SupervisorConsumer
+from supervisor_app.core.clock import SystemClock
+from supervisor_app.core.node import NodeSupervisor
+from supervisor_app.core.probe import HttpProbe
+from supervisor_app.core.process import LocalProcesses
+from supervisor_app.engine.resolve import HOW_TO_GET_ONE, EngineMissing, find_engine
+from supervisor_app.events import supervisor_channel
+from supervisor_app.publish import ChannelPublisher
+from supervisor_app.store import OrmStore
+
+log = logging.getLogger(__name__)
+
+WORKER_RETRY_SECONDS = 1.0
+
+
+class ConfigSource:
+    """The config file, re-read when it changes. A mistake in it is told once and the last good one stays."""
+
+    def __init__(self, path: Path, first: Overlay, extra: Overlay) -> None:
+        self._path = path
+        self._overlay = first
+        self._extra = extra
+        self._mark = self._look()
+
+    def __call__(self) -> Overlay:
+        mark = self._look()
+        if mark != self._mark:
+            self._mark = mark
+            try:
+                self._overlay = read_overlay(self._path)
+                log.info("📝 [CONFIG] %s was changed", self._path)
+            except ConfigError as error:
+                log.error("❌ [CONFIG] %s Going on with what it said before.", error)
+        return self._overlay.merged(self._extra)
+
+    def _look(self) -> tuple[int, ...]:
+        try:
+            stat = self._path.stat()
+        except OSError:
+            return ()
+        return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+class EngineSource:
+    """The engine's command, found once: another one on PATH tomorrow must not restart a server today.
+
+    While none is found it looks again on every call, so that installing one is all it takes.
+    """
+
+    def __init__(self, overlay: Callable[[], Overlay]) -> None:
+        self._overlay = overlay
+        self._configured: str | None = None
+        self._command: tuple[str, ...] = ()
+        self._complained = False
+
+    def __call__(self) -> tuple[str, ...]:
+        configured = self._overlay().binary
+        if not self._command or configured != self._configured:
+            self._configured = configured
+            self._command = self._find(configured)
+        return self._command
+
+    def _find(self, configured: str | None) -> tuple[str, ...]:
+        try:
+            engine = find_engine(configured)
+        except EngineMissing as error:
+            self._complain(str(error))
+            return (str(configured),)  # starting it fails with its name, and is tried again once it is there
+        if engine is None:
+            self._complain(f"No llama-server found. {HOW_TO_GET_ONE}")
+            return ()
+        self._complained = False
+        log.info("🔧 [ENGINE] Using %s", engine.describe)
+        return engine.command
+
+    def _complain(self, text: str) -> None:
+        if not self._complained:
+            log.error("❌ [ENGINE] %s", text)
+        self._complained = True
+
+
+class Runtime:
+    """One node's supervisor with its ear on the channel layer, as one task to run and to shut down."""
+
+    def __init__(self, *, node: str, overlay: Callable[[], Overlay], log_dir: Path) -> None:
+        self._node = node
+        self._probe = HttpProbe()
+        self._store = OrmStore(node=node, overlay=overlay, command=EngineSource(overlay))
+        self.supervisor = NodeSupervisor(
+            store=self._store,
+            publisher=ChannelPublisher(),
+            processes=LocalProcesses(log_dir=log_dir),
+            probe=self._probe,
+            clock=SystemClock(),
+        )
+
+    async def run(self) -> None:
+        """Until cancelled; then all servers are stopped before it returns. Raises what supervision raised."""
+        worker = asyncio.create_task(self._keep_listening(), name="worker")
+        try:
+            await self.supervisor.run()
+        finally:
+            await self.supervisor.shutdown()
+            worker.cancel()
+            await asyncio.gather(worker, return_exceptions=True)
+            self._probe.close()
+            self._store.close()
+
+    async def _keep_listening(self) -> None:
+        """The Channels worker. It dies with its connection and of a bad message, so it is made anew."""
+        channel = supervisor_channel(self._node)
+        consumer: Any = SupervisorConsumer.as_asgi(nudge=self.supervisor.nudge)
+        application = ChannelNameRouter({channel: consumer})
+        while True:
+            try:
+                await Worker(application, [channel], get_channel_layer()).arun()
+            except Exception as error:  # any client library's own kind: nudges are a convenience
+                log.debug("worker: %s", error)
+            await asyncio.sleep(WORKER_RETRY_SECONDS)

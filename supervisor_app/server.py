@@ -1,0 +1,102 @@
+"""Daphne with the supervisor in its event loop: the one-process shape.
+
+Twisted owns the loop and the signals; what is below fits the supervisor into its start and its end. The
+order of the end: servers stop and every page is told, then the sockets close, then the loop ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from daphne.endpoints import build_endpoint_description_strings
+from daphne.server import Server
+from twisted.internet import defer, reactor
+
+from supervisor_app.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+MAX_WEBSOCKET_BYTES = 65536
+"""A client has nothing longer to say than {"type": "requestLlamaStatus"}."""
+
+
+class SupervisedServer(Server):
+    """`runtime` is made inside the loop; `failed` afterwards tells whether supervision ended by itself."""
+
+    def __init__(self, *, application: Any, host: str, port: int, make_runtime: Callable[[], Runtime]) -> None:
+        super().__init__(
+            application=application,
+            endpoints=build_endpoint_description_strings(host=host, port=port),
+            signal_handlers=True,
+            # 24 h by default, after which a page left open goes silent.
+            websocket_timeout=-1,
+            server_name="llamaproxy",
+            verbosity=0,
+        )
+        self.failed: BaseException | None = None
+        self._make_runtime = make_runtime
+        self._runtime: Runtime | None = None
+        self._supervision: asyncio.Task[None] | None = None
+
+    def run(self) -> None:
+        """Until a signal, a port that cannot be had (`abort_start`) or a failure of supervision."""
+        reactor.callWhenRunning(self._start_supervision)
+        super().run()
+        self._close_loop()
+
+    def _start_supervision(self) -> None:
+        if self.abort_start:
+            return
+        self.ws_factory.setProtocolOptions(maxMessagePayloadSize=MAX_WEBSOCKET_BYTES)
+        self._runtime = self._make_runtime()
+        self._supervision = asyncio.get_event_loop().create_task(self._runtime.run(), name="supervision")
+        self._supervision.add_done_callback(self._supervision_done)
+
+    def _supervision_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self.failed = task.exception()
+            log.critical("❌ [SUPERVISOR] It failed: the servers go on without it", exc_info=self.failed)
+            reactor.callLater(0, self.stop)
+
+    def kill_all_applications(self) -> Any:
+        """Daphne's own step before the end. Ours comes first, or nobody would see "stopping"."""
+        loop = asyncio.get_event_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._force)
+        if self._supervision is None:
+            return self._kill_consumers()
+        self._supervision.cancel()
+        stopped = defer.Deferred.fromFuture(
+            asyncio.ensure_future(asyncio.gather(self._supervision, return_exceptions=True))
+        )
+        return stopped.addBoth(lambda _: self._kill_consumers())
+
+    def _force(self) -> None:
+        log.warning("⚠️ Asked again: ending at once")
+        if self._runtime is not None:
+            self._runtime.supervisor.force()
+
+    def _kill_consumers(self) -> Any:
+        # An upgraded request lacks its application until Daphne's next look; Daphne trips over that and the
+        # interpreter then crashes at exit.
+        self.connections = {
+            protocol: details
+            for protocol, details in self.connections.items()
+            if "application_instance" in details
+        }
+        return super().kill_all_applications()
+
+    @staticmethod
+    def _close_loop() -> None:
+        """What is still pending must not meet a half-dismantled interpreter."""
+        loop = asyncio.get_event_loop()
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()

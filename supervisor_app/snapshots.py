@@ -1,0 +1,152 @@
+"""Rows to snapshots and back: the read side that pages, API, CLI and pushes share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db.models import Prefetch
+from django.utils import timezone
+
+from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.ports import Identity
+from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model, Progress, RunSummary, Status
+from supervisor_app.core.timeline import LENGTH
+from supervisor_app.models import SILENT_AFTER, LlamaServer, Run, ServerState, json_of_failure
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerView:
+    """One server as everybody sees it."""
+
+    status: LlamaStatus
+    stale_since: float | None = None
+    """Unix seconds: no supervisor has reported since. None: one does."""
+
+
+def load_views(name: str | None = None) -> list[ServerView]:
+    """All servers, or the one with this name, by name. Two queries."""
+    servers = LlamaServer.objects.select_related("state").prefetch_related(
+        Prefetch("runs", Run.objects.defer("last_lines", "argv")[:LENGTH])
+    )
+    if name is not None:
+        servers = servers.filter(name=name)
+    return [view_of(server) for server in servers]
+
+
+def load_marks() -> dict[str, tuple[int, bool]]:
+    """Of every server its snapshot's version and whether its supervisor is silent: cheap to compare."""
+    rows = LlamaServer.objects.values_list("name", "state__version", "state__seen_at")
+    limit = timezone.now() - SILENT_AFTER
+    return {name: (version or 0, seen is None or seen < limit) for name, version, seen in rows}
+
+
+def view_of(server: LlamaServer) -> ServerView:
+    state: ServerState | None = getattr(server, "state", None)
+    if state is None:
+        waiting = LlamaStatus(
+            name=server.name,
+            detail=f"No supervisor has looked at it yet. Run manage.py runsupervisor on node {server.node}.",
+            max_retries=server.max_retries,
+        )
+        return ServerView(status=waiting)
+    silent = timezone.now() - state.seen_at > SILENT_AFTER
+    return ServerView(
+        status=snapshot_of(server.name, state, server.runs.all()),
+        stale_since=state.seen_at.timestamp() if silent else None,
+    )
+
+
+def snapshot_of(name: str, state: ServerState, runs: Iterable[Run]) -> LlamaStatus:
+    progress = state.progress
+    return LlamaStatus(
+        name=name,
+        status=Status(state.status),
+        detail=state.detail,
+        url=state.url,
+        models=tuple(Model(**model) for model in state.served),
+        last_error=state.last_error,
+        failure=failure_from_json(state.failure),
+        retries=state.retries,
+        max_retries=state.max_retries,
+        started_at=seconds(state.started_at),
+        ready_at=seconds(state.ready_at),
+        next_retry_at=seconds(state.next_retry_at),
+        adopted=state.adopted,
+        pid=state.pid,
+        progress=progress
+        and Progress(
+            loaded=progress["loaded"], total=progress["total"], eta_seconds=progress["etaSeconds"]
+        ),
+        runs=tuple(summary_of(run) for run in runs),
+        version=state.version,
+    )
+
+
+def columns_of(snapshot: LlamaStatus, identity: Identity | None, generation: int) -> dict[str, Any]:
+    """The columns of `ServerState`."""
+    return {
+        "version": snapshot.version,
+        "status": snapshot.status.value,
+        "detail": snapshot.detail,
+        "url": snapshot.url,
+        "served": [model.as_json() for model in snapshot.models],
+        "last_error": snapshot.last_error,
+        "failure": snapshot.failure and snapshot.failure.as_json(),
+        "retries": snapshot.retries,
+        "max_retries": snapshot.max_retries,
+        "started_at": moment(snapshot.started_at),
+        "ready_at": moment(snapshot.ready_at),
+        "next_retry_at": moment(snapshot.next_retry_at),
+        "progress": snapshot.progress and snapshot.progress.as_json(),
+        "adopted": snapshot.adopted,
+        "pid": snapshot.pid,
+        "process_start": identity.start if identity else None,
+        "boot_id": identity.boot_id if identity else "",
+        "generation": generation,
+        "seen_at": timezone.now(),
+    }
+
+
+def summary_of(run: Run) -> RunSummary:
+    started = run.started_at.timestamp()
+    return RunSummary(
+        retry=run.retry,
+        adopted=run.adopted,
+        started_at=started,
+        ready_at=seconds(run.ready_at),
+        ended_at=seconds(run.ended_at),
+        exit_code=run.exit_code,
+        signal=run.signal,
+        failure=failure_from_json(json_of_failure(run)),
+    )
+
+
+def identity_of_row(row: ServerState | Run) -> Identity | None:
+    if row.pid is None or row.process_start is None:
+        return None
+    return Identity(pid=row.pid, start=row.process_start, boot_id=row.boot_id)
+
+
+def failure_from_json(data: dict[str, str] | None) -> Failure | None:
+    """The words as they were stored; whether it was permanent is the kind's."""
+    if data is None:
+        return None
+    kind = FailureKind(data["kind"])
+    return Failure(
+        kind=kind,
+        permanent=failure_of(kind).permanent,
+        title=data["title"],
+        detail=data["detail"],
+        hint=data["hint"],
+    )
+
+
+def seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+def moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,267 @@
+"""How the pages say durations, sizes, times and the fate of a run. Times come in as Unix seconds.
+
+What ticks in the browser is worded here first and by `live.js` afterwards: the two must agree.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+
+from django import template
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from supervisor_app.core.status import LlamaStatus, Progress, RunSummary, Status
+
+register = template.Library()
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+SLOTS = 10
+"""Bars in the timeline, as many as a snapshot carries runs."""
+LONGEST = 7 * 86400
+"""Seconds of life that fill a bar."""
+
+WORDS: dict[Status, str] = {
+    Status.INITIAL: "Not running",
+    Status.STARTING: "Starting",
+    Status.READY: "Ready",
+    Status.CRASHED: "Crashed",
+    Status.ERROR: "Error",
+    Status.STOPPING: "Stopping",
+}
+GLYPHS: dict[Status, str] = {
+    Status.INITIAL: "○",
+    Status.STARTING: "◐",
+    Status.READY: "●",
+    Status.CRASHED: "▲",
+    Status.ERROR: "✕",
+    Status.STOPPING: "◌",
+}
+
+
+# --- Numbers -------------------------------------------------------------------------------------------
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    """`42 s`, `5 m 07 s`, `2 h 05 m`, `3 d 4 h`."""
+    if seconds is None:
+        return ""
+    whole = max(0, int(seconds))
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if not minutes:
+        return f"{whole} s"
+    if not hours:
+        return f"{minutes} m {whole % 60:02d} s"
+    if not days:
+        return f"{hours} h {minutes % 60:02d} m"
+    return f"{days} d {hours % 24} h"
+
+
+@register.filter
+def ago(then: float | None, now: float) -> str:
+    """`just now`, `42 s ago`, `12 min ago`, `3 h ago`, `4 d ago`."""
+    if then is None:
+        return ""
+    seconds = int(now - then)
+    if seconds < 5:
+        return "just now"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
+
+
+@register.filter
+def since(now: float, then: float | None) -> float | None:
+    """Seconds from `then` to `now`, never below 0."""
+    return None if then is None else max(0.0, now - then)
+
+
+@register.filter
+def size(count: int | None) -> str:
+    """`512 B`, `5.1 GiB`, `640 MiB`."""
+    return "" if count is None else f"{_in_unit(count, _unit(count))} {UNITS[_unit(count)]}"
+
+
+@register.filter
+def loaded_of_total(progress: Progress) -> str:
+    """`1.2 of 2.9 GiB`: both in the unit of the whole."""
+    unit = _unit(progress.total)
+    return f"{_in_unit(progress.loaded, unit)} of {_in_unit(progress.total, unit)} {UNITS[unit]}"
+
+
+@register.filter
+def eta(seconds: float | None) -> str:
+    """`about 12 s left`; nothing when it is unknown or over."""
+    return f"about {duration(math.ceil(seconds))} left" if seconds is not None and seconds > 0 else ""
+
+
+def _unit(count: int) -> int:
+    unit = 0
+    while unit < len(UNITS) - 1 and round(count / 1024**unit) >= 1024:
+        unit += 1
+    return unit
+
+
+def _in_unit(count: int, unit: int) -> str:
+    value = count / 1024**unit
+    return f"{value:.0f}" if unit == 0 or value >= 100 else f"{value:.1f}"
+
+
+# --- Times ---------------------------------------------------------------------------------------------
+
+
+@register.filter
+def ms(seconds: float | None) -> str:
+    """Milliseconds for `data-` attributes: a string, so that no locale puts separators into it."""
+    return "" if seconds is None else str(round(seconds * 1000))
+
+
+@register.filter
+def iso(seconds: float | None) -> str:
+    """For `<time datetime>`."""
+    if seconds is None:
+        return ""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+@register.filter
+def clock(seconds: float | None) -> str:
+    """`22 Nov, 14:03 UTC`. The browser rewrites it to its own time zone."""
+    if seconds is None:
+        return ""
+    time = datetime.fromtimestamp(seconds, UTC)
+    return f"{time.day} {time:%b, %H:%M} UTC"
+
+
+# --- Words ---------------------------------------------------------------------------------------------
+
+
+@register.filter
+def word(status: Status | str) -> str:
+    """The status as people say it."""
+    return WORDS[Status(status)]
+
+
+@register.filter
+def glyph(status: Status | str) -> str:
+    """The same for the title of a tab, where there is no colour."""
+    return GLYPHS[Status(status)]
+
+
+@register.filter
+def lede(status: LlamaStatus) -> str:
+    """The sentence without what exactly failed: that has its own place below, with the hint."""
+    failure = status.failure
+    if failure is None or not failure.detail:
+        return status.detail
+    return status.detail.replace(failure.sentence, failure.title)
+
+
+@register.filter
+def code_spans(text: str) -> SafeString:
+    """Plain text in which `backticks` mark what is typed or stands in a file."""
+    pairs = re.findall(r"([^`]*)(?:`([^`]*)`)?", text) if text.count("`") % 2 == 0 else [(text, "")]
+    return format_html_join(
+        "", "{}{}", ((plain, format_html("<code>{}</code>", code) if code else "") for plain, code in pairs)
+    )
+
+
+# --- Runs ----------------------------------------------------------------------------------------------
+
+
+@register.filter
+def tone(run: RunSummary) -> str:
+    """What colours a run: `up`, `busy`, `bad` or `calm`."""
+    if run.open:
+        return "busy" if run.ready_at is None else "up"
+    return "bad" if run.failure else "calm"
+
+
+@register.filter
+def outcome(run: RunSummary) -> str:
+    """How it ended, in words."""
+    if run.failure:
+        return run.failure.title
+    if run.open:
+        return "Starting" if run.ready_at is None else "Running"
+    return "Stopped"
+
+
+@register.filter
+def remarks(run: RunSummary) -> str:
+    """What else is worth knowing: `exit code 1 · retry 2 · was already running`."""
+    said = []
+    if run.signal is not None:
+        said.append(f"signal {run.signal} ({_signal_name(run.signal)})")
+    elif run.exit_code:
+        said.append(f"exit code {run.exit_code}")
+    if run.failure and run.ready_at is None:
+        said.append("never ready")
+    if run.retry:
+        said.append(f"retry {run.retry}")
+    if run.adopted:
+        said.append("was already running")
+    return " · ".join(said)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
+
+
+@register.filter
+def lived(run: RunSummary, now: float) -> float:
+    """Seconds from its start to its end, or to now."""
+    return max(0.0, (now if run.ended_at is None else run.ended_at) - run.started_at)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """One run in the timeline, in units of its SVG. The height grows with the logarithm of its life."""
+
+    x: int
+    y: float
+    height: float
+    tone: str
+
+
+@register.filter
+def bars(runs: Sequence[RunSummary], now: float) -> list[Bar]:
+    """The runs from the oldest to the newest, right-aligned, free slots in front."""
+    oldest_first = list(reversed(runs[:SLOTS]))
+    free = SLOTS - len(oldest_first)
+    heights = [3.0] * free + [_height(lived(run, now)) for run in oldest_first]
+    tones = ["none"] * free + [tone(run) for run in oldest_first]
+    return [
+        Bar(x=12 * slot, y=round(32 - height, 1), height=height, tone=name)
+        for slot, (height, name) in enumerate(zip(heights, tones, strict=True))
+    ]
+
+
+def _height(seconds: float) -> float:
+    return round(6 + 26 * min(1.0, math.log1p(seconds) / math.log1p(LONGEST)), 1)
+
+
+# --- The product ---------------------------------------------------------------------------------------
+
+
+@register.simple_tag
+@cache
+def version() -> str:
+    """What is installed; nothing in a tree that was never installed."""
+    try:
+        return installed_version("llamaproxy")
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from django.urls import path, register_converter
+
+from supervisor_app import views
+from supervisor_app.commands import Command
+
+
+class CommandConverter:
+    regex = "|".join(Command)
+
+    def to_python(self, value: str) -> Command:
+        return Command(value)
+
+    def to_url(self, value: str) -> str:
+        return str(value)
+
+
+register_converter(CommandConverter, "command")
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("servers/<slug:name>/", views.server, name="server"),
+    path("servers/<slug:name>/<command:command>", views.control, name="control"),
+    path("login/<str:token>/", views.login_link, name="login-link"),
+    path("password/", views.set_password, name="set-password"),
+    path("api/servers/", views.api_servers, name="api-servers"),
+    path("api/servers/<slug:name>/", views.api_server, name="api-server"),
+    path("api/servers/<slug:name>/<command:command>", views.api_control, name="api-control"),
+    path("livez", views.livez, name="livez"),
+    path("readyz", views.readyz, name="readyz"),
+    path("metrics", views.metrics, name="metrics"),
+]

@@ -1,0 +1,42 @@
+"""What may be configured. Each message names the value and says what would do."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.core.exceptions import ValidationError
+
+OWN_FLAGS = {
+    "-m": "the model path",
+    "--model": "the model path",
+    "--host": "the host",
+    "--port": "the port",
+    "--models-dir": "the models directory",
+    "--api-key": "the API key (every user of the machine can read a command line)",
+}
+HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+
+
+def validate_host(value: str) -> None:
+    """A name or an address; llama-server says the same "couldn't bind" for every mistake here."""
+    if not HOST.fullmatch(value):
+        raise ValidationError(f"{value!r} is not a host. Use a name or an address, such as localhost or 0.0.0.0.")
+
+
+def validate_port(value: int) -> None:
+    """llama-server takes 70000 and listens on 4464 (modulo 65536), without a word."""
+    if not 1 <= value <= 65535:
+        raise ValidationError(f"{value} is not a port. Use 1 to 65535.")
+
+
+def validate_args(value: Any) -> None:
+    """A list of strings without the flags that have a field of their own."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValidationError(f"{value!r} is not a list of strings, such as [\"-c\", \"8192\"].")
+    for item in value:
+        if "\0" in item:
+            raise ValidationError("A flag contains a NUL byte.")
+        flag = item.partition("=")[0]
+        if flag in OWN_FLAGS:
+            raise ValidationError(f"{flag} does not belong here: set {OWN_FLAGS[flag]} instead.")

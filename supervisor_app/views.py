@@ -1,0 +1,195 @@
+"""Pages for people, JSON for programs. Each view does one thing; wishes go through `commands`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import get_user_model, login, update_session_auth_hash
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.forms import SetPasswordForm
+from django.contrib.auth.models import User
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.db import DatabaseError, connection
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from supervisor_app.commands import Command, ask, server_named
+from supervisor_app.logins import redeem, token_works
+from supervisor_app.metrics import render_metrics
+from supervisor_app.snapshots import ServerView, load_views
+
+View = Callable[..., HttpResponseBase]
+
+
+def may_read(request: HttpRequest) -> bool:
+    return settings.LLAMAPROXY_PUBLIC_STATUS or may_control(request)
+
+
+def may_control(request: HttpRequest) -> bool:
+    return request.user.is_active and request.user.is_staff
+
+
+def page(view: View) -> View:
+    """Status for people: needs a login only where the installation says so."""
+
+    @wraps(view)
+    def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not may_read(request):
+            return redirect_to_login(request.get_full_path(), reverse(settings.LOGIN_URL))
+        return view(request, *args, **kwargs)
+
+    return never_cache(require_GET(wrapper))
+
+
+def api(view: View) -> View:
+    """Status for programs: errors are JSON."""
+
+    @wraps(view)
+    def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not may_read(request):
+            return api_error(401, "login_required", "The status needs a login.", "Log in at /admin/.")
+        return view(request, *args, **kwargs)
+
+    return never_cache(require_GET(wrapper))
+
+
+def api_error(status: int, code: str, message: str, hint: str) -> JsonResponse:
+    return JsonResponse({"error": {"code": code, "message": message, "hint": hint}}, status=status)
+
+
+# --- Pages ---------------------------------------------------------------------------------------------
+
+
+@page
+def home(request: HttpRequest) -> HttpResponse:
+    return render(request, "supervisor/home.html", {"views": load_views(), **_page_context(request)})
+
+
+@page
+def server(request: HttpRequest, name: str) -> HttpResponse:
+    return render(request, "supervisor/server.html", {"view": _view(name), **_page_context(request)})
+
+
+@require_POST
+def control(request: HttpRequest, name: str, command: str) -> HttpResponse:
+    """The buttons. htmx gets 204, the change itself comes as a push; a browser without script a redirect."""
+    if not may_control(request):
+        raise PermissionDenied("Log in as staff to start, stop or restart a server.")
+    if not ask(Command(command), server_named(name)):
+        raise Http404(f"There is no server {name}.")
+    if request.htmx:  # type: ignore[attr-defined]
+        return HttpResponse(status=204)
+    return redirect("server", name=name)
+
+
+@never_cache
+def login_link(request: HttpRequest, token: str) -> HttpResponse:
+    """Only the POST logs in: a link that some program fetches in advance must not be spent by that."""
+    if request.method == "POST":
+        user = redeem(token)
+        if user is not None:
+            login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+            return redirect("set-password")
+    works = token_works(token)
+    return render(request, "supervisor/login_link.html", {"works": works}, status=200 if works else 410)
+
+
+@never_cache
+@login_required
+def set_password(request: HttpRequest) -> HttpResponse:
+    """For the first user, who came by a link and has no password yet."""
+    user = request.user
+    assert isinstance(user, User)  # noqa: S101  (login_required)
+    if user.has_usable_password():
+        return redirect("admin:password_change")
+    form: SetPasswordForm[User] = SetPasswordForm(user, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        form.save()
+        update_session_auth_hash(request, user)
+        messages.success(request, "The password is set.")
+        return redirect("home")
+    return render(request, "supervisor/set_password.html", {"form": form})
+
+
+def _page_context(request: HttpRequest) -> dict[str, Any]:
+    return {
+        "now": time.time(),
+        "can_control": may_control(request),
+        "has_users": get_user_model().objects.exists(),
+    }
+
+
+def _view(name: str) -> ServerView:
+    views = load_views(name)
+    if not views:
+        raise Http404(f"There is no server {name}.")
+    return views[0]
+
+
+# --- JSON ----------------------------------------------------------------------------------------------
+
+
+@api
+def api_servers(request: HttpRequest) -> HttpResponse:
+    now = time.time()
+    return JsonResponse({"servers": [view.status.as_json(now) for view in load_views()]})
+
+
+@api
+def api_server(request: HttpRequest, name: str) -> HttpResponse:
+    views = load_views(name)
+    if not views:
+        return _no_server(name)
+    return JsonResponse(views[0].status.as_json(time.time()))
+
+
+@require_POST
+def api_control(request: HttpRequest, name: str, command: str) -> HttpResponse:
+    """202: the wish is on disk, the supervisor acts on it."""
+    if not request.user.is_authenticated:
+        return api_error(401, "login_required", "This needs a staff login.", "Log in at /admin/.")
+    if not may_control(request):
+        return api_error(403, "not_staff", "This needs a staff login.", "Ask an administrator.")
+    if not ask(Command(command), server_named(name)):
+        return _no_server(name)
+    return JsonResponse({"server": name, "asked": command}, status=202)
+
+
+def _no_server(name: str) -> JsonResponse:
+    names = ", ".join(view.status.name for view in load_views()) or "none"
+    return api_error(404, "no_such_server", f"There is no server {name!r}.", f"Servers: {names}.")
+
+
+# --- For other programs --------------------------------------------------------------------------------
+
+
+@never_cache
+@require_GET
+def livez(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+@never_cache
+@require_GET
+def readyz(request: HttpRequest) -> HttpResponse:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError as error:
+        return HttpResponse(f"database: {error}\n", status=503, content_type="text/plain")
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+@api
+def metrics(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(render_metrics(), content_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,16 @@
+"""The product's settings on a throw-away data directory, made before anything reads them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+os.environ.setdefault("LLAMAPROXY_DATA_DIR", tempfile.mkdtemp(prefix="llamaproxy-tests-"))
+os.environ.pop("REDIS_URL", None)
+
+from llamaproxy.settings import *  # noqa: E402, F403
+from llamaproxy.settings import DATABASES, DATA_DIR  # noqa: E402
+
+# A file, because the supervisor writes from other threads than the test reads in.
+DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
