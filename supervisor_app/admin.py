@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.conf import settings
@@ -19,6 +19,14 @@ from supervisor_app.models import LlamaServer, Run
 from supervisor_app.snapshots import view_of
 from supervisor_app.templatetags.supervisor_tags import duration
 from supervisor_app.validators import validate_args
+
+if TYPE_CHECKING:
+    ServerModelForm = forms.ModelForm[LlamaServer]
+    ServerModelAdmin = admin.ModelAdmin[LlamaServer]
+    RunModelAdmin = admin.ModelAdmin[Run]
+else:  # Django's own classes cannot be subscripted
+    ServerModelForm = forms.ModelForm
+    ServerModelAdmin = RunModelAdmin = admin.ModelAdmin
 
 admin.site.site_header = "llamaproxy"
 admin.site.site_title = "llamaproxy"
@@ -43,7 +51,7 @@ class ArgsField(forms.CharField):
         return bool(super().has_changed(self.prepare_value(initial), data))
 
 
-class LlamaServerForm(forms.ModelForm[LlamaServer]):
+class LlamaServerForm(ServerModelForm):
     args = ArgsField(
         required=False,
         label="More flags",
@@ -68,7 +76,7 @@ class LlamaServerForm(forms.ModelForm[LlamaServer]):
 
 
 @admin.register(LlamaServer)
-class LlamaServerAdmin(admin.ModelAdmin[LlamaServer]):
+class LlamaServerAdmin(ServerModelAdmin):
     form = LlamaServerForm
     list_display = ["name", "status", "detail", "model", "port", "node"]
     list_filter = ["node"]
@@ -95,7 +103,7 @@ class LlamaServerAdmin(admin.ModelAdmin[LlamaServer]):
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[LlamaServer]:
-        return super().get_queryset(request).select_related("state").prefetch_related("runs")
+        return super().get_queryset(request).select_related("state")
 
     def get_readonly_fields(self, request: HttpRequest, obj: LlamaServer | None = None) -> list[str]:
         return ["overridden", *_overlay().for_server(obj.name if obj else "")]
@@ -155,7 +163,7 @@ class LlamaServerAdmin(admin.ModelAdmin[LlamaServer]):
 
 
 @admin.register(Run)
-class RunAdmin(admin.ModelAdmin[Run]):
+class RunAdmin(RunModelAdmin):
     """The restart history. Nobody writes it but the supervisor."""
 
     list_display = ["started_at", "server", "ended", "failure_title", "uptime_words", "retry", "adopted"]

@@ -29,11 +29,12 @@ class ServerView:
 def load_views(name: str | None = None) -> list[ServerView]:
     """All servers, or the one with this name, by name. Two queries."""
     servers = LlamaServer.objects.select_related("state").prefetch_related(
-        Prefetch("runs", Run.objects.defer("last_lines", "argv")[:LENGTH])
+        # A sliced queryset can only be prefetched into an attribute of its own.
+        Prefetch("runs", Run.objects.defer("last_lines", "argv")[:LENGTH], to_attr="newest_runs")
     )
     if name is not None:
         servers = servers.filter(name=name)
-    return [view_of(server) for server in servers]
+    return [view_of(server, server.newest_runs) for server in servers]
 
 
 def load_marks() -> dict[str, tuple[int, bool]]:
@@ -43,7 +44,7 @@ def load_marks() -> dict[str, tuple[int, bool]]:
     return {name: (version or 0, seen is None or seen < limit) for name, version, seen in rows}
 
 
-def view_of(server: LlamaServer) -> ServerView:
+def view_of(server: LlamaServer, newest_runs: Iterable[Run] = ()) -> ServerView:
     state: ServerState | None = getattr(server, "state", None)
     if state is None:
         waiting = LlamaStatus(
@@ -54,7 +55,7 @@ def view_of(server: LlamaServer) -> ServerView:
         return ServerView(status=waiting)
     silent = timezone.now() - state.seen_at > SILENT_AFTER
     return ServerView(
-        status=snapshot_of(server.name, state, server.runs.all()),
+        status=snapshot_of(server.name, state, newest_runs),
         stale_since=state.seen_at.timestamp() if silent else None,
     )
 

@@ -1,0 +1,200 @@
+"""The words of the pages: `supervisor_app.templatetags.supervisor_tags`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from supervisor_app.core.status import (
+    Failure,
+    FailureKind,
+    LlamaStatus,
+    Progress,
+    RunSummary,
+    Status,
+)
+from supervisor_app.templatetags import supervisor_tags as tags
+
+GIB = 2**30
+OOM = Failure(
+    kind=FailureKind.OUT_OF_MEMORY,
+    permanent=False,
+    title="Out of memory",
+    detail="failed to allocate buffer",
+    hint="Try a smaller model.",
+)
+RUN = RunSummary(retry=0, adopted=False, started_at=1000.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (None, ""),
+        (-3, "0 s"),
+        (0, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 m 00 s"),
+        (307, "5 m 07 s"),
+        (3599, "59 m 59 s"),
+        (3600, "1 h 00 m"),
+        (7500, "2 h 05 m"),
+        (86399, "23 h 59 m"),
+        (86400, "1 d 0 h"),
+        (273600, "3 d 4 h"),
+    ],
+)
+def test_duration(seconds, said):
+    assert tags.duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (-60, "just now"),
+        (4.9, "just now"),
+        (5, "5 s ago"),
+        (59, "59 s ago"),
+        (60, "1 min ago"),
+        (3599, "59 min ago"),
+        (3600, "1 h ago"),
+        (86400, "1 d ago"),
+        (86400 * 400, "400 d ago"),
+    ],
+)
+def test_ago(seconds, said):
+    assert tags.ago(1_000_000.0, 1_000_000.0 + seconds) == said
+
+
+def test_ago_of_nothing():
+    assert tags.ago(None, 5.0) == ""
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (None, ""),
+        (0, "0 B"),
+        (512, "512 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (640 * 2**20, "640 MiB"),
+        (GIB - 1, "1.0 GiB"),  # not "1024 MiB"
+        (int(5.1 * GIB), "5.1 GiB"),
+        (2**50, "1024 TiB"),
+    ],
+)
+def test_size(count, said):
+    assert tags.size(count) == said
+
+
+def test_progress_is_said_in_one_unit():
+    assert tags.loaded_of_total(Progress(loaded=100 * 2**20, total=int(2.9 * GIB))) == "0.1 of 2.9 GiB"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(None, ""), (0.0, ""), (-1.0, ""), (0.2, "about 1 s left"), (72.0, "about 1 m 12 s left")]
+)
+def test_eta(seconds, said):
+    assert tags.eta(seconds) == said
+
+
+def test_times():
+    assert tags.ms(1763820000.5) == "1763820000500"
+    assert tags.iso(1763820000.5) == "2025-11-22T14:00:00Z"
+    assert tags.clock(1763820000.5) == "22 Nov, 14:00 UTC"
+    assert (tags.ms(None), tags.iso(None), tags.clock(None)) == ("", "", "")
+
+
+def test_since_never_runs_backwards():
+    assert tags.since(10.0, 4.0) == 6.0
+    assert tags.since(10.0, 14.0) == 0.0
+    assert tags.since(10.0, None) is None
+
+
+@pytest.mark.parametrize("status", Status)
+def test_every_status_has_a_word_and_a_glyph(status):
+    assert tags.word(status.value)
+    assert len(tags.glyph(status.value)) == 1
+
+
+def test_the_sentence_leaves_the_evidence_to_its_own_place():
+    status = LlamaStatus(name="default", failure=OOM, detail=f"{OOM.sentence}. Retry 2 of 5 after 2 s.")
+    assert tags.lede(status) == "Out of memory. Retry 2 of 5 after 2 s."
+    assert tags.lede(replace(status, failure=None)) == status.detail
+    assert tags.lede(LlamaStatus(name="x", detail="Loading the model.", failure=OOM)) == "Loading the model."
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("plain", "plain"),
+        ("run `a --b` or `c`.", "run <code>a --b</code> or <code>c</code>."),
+        ("`<b>` & <i>", "<code>&lt;b&gt;</code> &amp; &lt;i&gt;"),
+        ("one ` alone", "one ` alone"),
+        ("", ""),
+    ],
+)
+def test_code_spans(text, html):
+    assert tags.code_spans(text) == html
+
+
+@pytest.mark.parametrize(
+    ("run", "tone", "outcome", "remarks"),
+    [
+        (RUN, "busy", "Starting", ""),
+        (replace(RUN, ready_at=1002.0, adopted=True), "up", "Running", "was already running"),
+        (replace(RUN, ready_at=1002.0, ended_at=1009.0, exit_code=0), "calm", "Stopped", ""),
+        (replace(RUN, ended_at=1009.0, signal=9), "calm", "Stopped", "signal 9 (SIGKILL)"),
+        (
+            replace(RUN, ended_at=1009.0, exit_code=1, failure=OOM, retry=2),
+            "bad",
+            "Out of memory",
+            "exit code 1 · never ready · retry 2",
+        ),
+        (
+            replace(RUN, ready_at=1001.0, ended_at=1009.0, signal=250, failure=OOM),
+            "bad",
+            "Out of memory",
+            "signal 250 (unknown)",
+        ),
+    ],
+)
+def test_how_a_run_ended(run, tone, outcome, remarks):
+    assert (tags.tone(run), tags.outcome(run), tags.remarks(run)) == (tone, outcome, remarks)
+
+
+def test_lived():
+    assert tags.lived(RUN, 1042.0) == 42.0
+    assert tags.lived(replace(RUN, ended_at=1007.0), 1042.0) == 7.0
+    assert tags.lived(RUN, 900.0) == 0.0
+
+
+def test_bars_stand_oldest_first_and_to_the_right():
+    runs = [replace(RUN, started_at=2000.0), replace(RUN, ended_at=1001.0, failure=OOM)]
+    bars = tags.bars(runs, 90_000.0)
+    assert [bar.tone for bar in bars] == ["none"] * 8 + ["bad", "busy"]
+    assert [bar.x for bar in bars] == list(range(0, 120, 12))
+    assert bars[-2].height < bars[-1].height <= 32
+    assert all(bar.y + bar.height == pytest.approx(32) for bar in bars)
+
+
+def test_bars_take_no_more_than_there_is_room_for():
+    assert len(tags.bars([RUN] * 14, 90_000.0)) == tags.SLOTS
+
+
+def test_version_is_what_is_installed(monkeypatch):
+    monkeypatch.setattr(tags, "installed_version", lambda name: f"{name} 1.2.3")
+    tags.version.cache_clear()
+    assert tags.version() == "llamaproxy 1.2.3"
+    tags.version.cache_clear()
+
+
+def test_version_of_a_tree_that_was_never_installed(monkeypatch):
+    def missing(name):
+        raise tags.PackageNotFoundError(name)
+
+    monkeypatch.setattr(tags, "installed_version", missing)
+    tags.version.cache_clear()
+    assert tags.version() == ""
+    tags.version.cache_clear()
