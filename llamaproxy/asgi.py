@@ -13,7 +13,6 @@ django_application = get_asgi_application()
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
-
 from llamaproxy.origin import browser_origin_validator  # noqa: E402
 from supervisor_app.routing import websocket_urlpatterns  # noqa: E402
 

@@ -86,7 +86,7 @@ except (ValueError, UserWarning) as error:
         f"DATABASE_URL cannot be understood: {error} Use postgres://user:password@host:5432/name."
     ) from error
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS  # type: ignore[typeddict-item]
+    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
 else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 

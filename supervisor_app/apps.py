@@ -9,4 +9,4 @@ class SupervisorAppConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from supervisor_app import checks  # noqa: F401, PLC0415  (registers them)
+        from supervisor_app import checks  # noqa: F401  (registers them)

@@ -16,7 +16,7 @@ def check_channel_layer(**kwargs: Any) -> list[CheckMessage]:
         return [
             Error(
                 "The core Redis channel layer loses every idle page with redis-py 8.",
-                hint="Use channels_redis.pubsub.RedisPubSubChannelLayer: set REDIS_URL and leave CHANNEL_LAYERS.",
+                hint="Use channels_redis.pubsub.RedisPubSubChannelLayer, as llamaproxy.settings does.",
                 id="llamaproxy.E001",
             )
         ]

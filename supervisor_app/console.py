@@ -12,7 +12,7 @@ QUIET_SECONDS = 10.0
 
 
 class ConsoleFormatter(logging.Formatter):
-    """Time, level, server (unless it is `default`), words. Times are local, as in everything else a shell says."""
+    """Time (local, as in everything a shell says), level, server (unless it is `default`), words."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s [%(levelname)s] %(about)s%(message)s", "%H:%M:%S")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from supervisor_app.conf import DEFAULT_SERVER, ConfigError, Overlay
@@ -22,7 +23,7 @@ def demo_overlay(configured: Overlay, data_dir: Path) -> Overlay:
         model = make_demo_model(data_dir / "models" / "demo.gguf")
     except EngineExtraMissingError as error:
         raise ConfigError(str(error)) from error
-    values = {"model_path": str(model), "models_dir": "", "args": DEMO_ARGS}
+    values: dict[str, Any] = {"model_path": str(model), "models_dir": "", "args": DEMO_ARGS}
     if "port" not in configured.values:
         values["port"] = _port()
     return Overlay(source="--demo", values=values)

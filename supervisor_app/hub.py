@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -70,7 +71,7 @@ class Hub:
                 await work()
             except (DatabaseError, InterfaceError, OSError) as error:
                 log.debug("hub: %s", error)
-            except Exception as error:  # noqa: BLE001  (any client library's own kind)
+            except Exception as error:
                 log.warning("⚠️ [HUB] %s: %s", type(error).__name__, error)
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -109,8 +110,7 @@ class Hub:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            html = render_heartbeat(time.time())
-            await self._each(lambda subscriber: subscriber.heartbeat(html))
+            await self._each(partial(_send_heartbeat, render_heartbeat(time.time())))
 
     async def _deliver(self, push: Push) -> None:
         await self._each(lambda subscriber: subscriber.deliver(push))
@@ -119,9 +119,13 @@ class Hub:
         for subscriber in list(self._subscribers):
             try:
                 await call(subscriber)
-            except Exception as error:  # noqa: BLE001  (one broken socket must not keep it from the others)
+            except Exception as error:
                 log.debug("hub: a socket failed: %s", error)
                 self._subscribers.discard(subscriber)
+
+
+async def _send_heartbeat(html: str, subscriber: Subscriber) -> None:
+    await subscriber.heartbeat(html)
 
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()

@@ -26,7 +26,9 @@ class ServerCollector(Collector):
         status = GaugeMetricFamily(
             "llamaproxy_server_status", "1 for the status it has.", labels=[*LABELS, "status"]
         )
-        retries = GaugeMetricFamily("llamaproxy_server_retries", "Retry it is at; 0 when stable.", labels=LABELS)
+        retries = GaugeMetricFamily(
+            "llamaproxy_server_retries", "Retry it is at; 0 when stable.", labels=LABELS
+        )
         uptime = GaugeMetricFamily(
             "llamaproxy_server_uptime_seconds", "Since its process started.", labels=LABELS
         )

@@ -59,7 +59,7 @@ class LlamaServer(models.Model):
         max_length=253,
         default="localhost",
         validators=[validate_host],
-        help_text="Address that llama-server listens on. 0.0.0.0 offers it to the network: set an API key then.",
+        help_text="Address to listen on. 0.0.0.0 offers it to the network: set an API key then.",
     )
     port = models.PositiveIntegerField(default=8134, validators=[validate_port], help_text="1 to 65535.")
     model_path = models.CharField(
@@ -160,15 +160,14 @@ class LlamaServer(models.Model):
         return self.name
 
     def clean(self) -> None:
-        if self.max_backoff_ms is not None and self.retry_backoff_ms is not None:
-            if self.max_backoff_ms < self.retry_backoff_ms:
-                raise ValidationError(
-                    {"max_backoff_ms": f"Must not be less than the first wait ({self.retry_backoff_ms} ms)."}
-                )
+        longest: int | None = self.max_backoff_ms
+        first: int | None = self.retry_backoff_ms
+        if longest is not None and first is not None and longest < first:  # None: that field was bad itself
+            raise ValidationError(f"The longest wait ({longest} ms) is less than the first ({first} ms).")
 
 
 class ServerState(models.Model):
-    """The published snapshot of one server and the identity of its process. Written by the supervisor only."""
+    """The published snapshot of one server and its process' identity. Written by the supervisor only."""
 
     server = models.OneToOneField(LlamaServer, models.CASCADE, related_name="state", primary_key=True)
     version = models.PositiveBigIntegerField(default=0)

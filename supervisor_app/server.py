@@ -27,7 +27,9 @@ MAX_WEBSOCKET_BYTES = 65536
 class SupervisedServer(Server):
     """`runtime` is made inside the loop; `failed` afterwards tells whether supervision ended by itself."""
 
-    def __init__(self, *, application: Any, host: str, port: int, make_runtime: Callable[[], Runtime]) -> None:
+    def __init__(
+        self, *, application: Any, host: str, port: int, make_runtime: Callable[[], Runtime]
+    ) -> None:
         super().__init__(
             application=application,
             endpoints=build_endpoint_description_strings(host=host, port=port),
@@ -60,7 +62,7 @@ class SupervisedServer(Server):
         if not task.cancelled() and task.exception() is not None:
             self.failed = task.exception()
             log.critical("❌ [SUPERVISOR] It failed: the servers go on without it", exc_info=self.failed)
-            reactor.callLater(0, self.stop)
+            asyncio.get_event_loop().call_soon(self.stop)
 
     def kill_all_applications(self) -> Any:
         """Daphne's own step before the end. Ours comes first, or nobody would see "stopping"."""
@@ -83,7 +85,7 @@ class SupervisedServer(Server):
     def _kill_consumers(self) -> Any:
         # An upgraded request lacks its application until Daphne's next look; Daphne trips over that and the
         # interpreter then crashes at exit.
-        self.connections = {
+        self.connections: dict[Any, dict[str, Any]] = {
             protocol: details
             for protocol, details in self.connections.items()
             if "application_instance" in details

@@ -34,14 +34,19 @@ def load_views(name: str | None = None) -> list[ServerView]:
     )
     if name is not None:
         servers = servers.filter(name=name)
-    return [view_of(server, server.newest_runs) for server in servers]
+    return [view_of(server, getattr(server, "newest_runs")) for server in servers]  # noqa: B009  (to_attr)
 
 
 def load_marks() -> dict[str, tuple[int, bool]]:
     """Of every server its snapshot's version and whether its supervisor is silent: cheap to compare."""
-    rows = LlamaServer.objects.values_list("name", "state__version", "state__seen_at")
     limit = timezone.now() - SILENT_AFTER
-    return {name: (version or 0, seen is None or seen < limit) for name, version, seen in rows}
+    marks = {}
+    for server in LlamaServer.objects.only("name", "state__version", "state__seen_at").select_related(
+        "state"
+    ):
+        state: ServerState | None = getattr(server, "state", None)
+        marks[server.name] = (state.version, state.seen_at < limit) if state else (0, False)
+    return marks
 
 
 def view_of(server: LlamaServer, newest_runs: Iterable[Run] = ()) -> ServerView:
@@ -78,9 +83,7 @@ def snapshot_of(name: str, state: ServerState, runs: Iterable[Run]) -> LlamaStat
         adopted=state.adopted,
         pid=state.pid,
         progress=progress
-        and Progress(
-            loaded=progress["loaded"], total=progress["total"], eta_seconds=progress["etaSeconds"]
-        ),
+        and Progress(loaded=progress["loaded"], total=progress["total"], eta_seconds=progress["etaSeconds"]),
         runs=tuple(summary_of(run) for run in runs),
         version=state.version,
     )

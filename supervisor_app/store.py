@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from channels.db import DatabaseSyncToAsync
@@ -129,7 +130,7 @@ def _write(server: LlamaServer, event: RunEvent) -> None:
                 argv=list(event.argv),
                 adopted=event.adopted,
                 retry=event.retry,
-                started_at=moment(event.started_at),
+                started_at=datetime.fromtimestamp(event.started_at, UTC),
             )
         case RunReady():
             open_run.filter(ready_at=None).update(ready_at=moment(event.at))

@@ -21,7 +21,9 @@ HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A
 def validate_host(value: str) -> None:
     """A name or an address; llama-server says the same "couldn't bind" for every mistake here."""
     if not HOST.fullmatch(value):
-        raise ValidationError(f"{value!r} is not a host. Use a name or an address, such as localhost or 0.0.0.0.")
+        raise ValidationError(
+            f"{value!r} is not a host. Use a name or an address, such as localhost or 0.0.0.0."
+        )
 
 
 def validate_port(value: int) -> None:
@@ -33,7 +35,7 @@ def validate_port(value: int) -> None:
 def validate_args(value: Any) -> None:
     """A list of strings without the flags that have a field of their own."""
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValidationError(f"{value!r} is not a list of strings, such as [\"-c\", \"8192\"].")
+        raise ValidationError(f'{value!r} is not a list of strings, such as ["-c", "8192"].')
     for item in value:
         if "\0" in item:
             raise ValidationError("A flag contains a NUL byte.")

@@ -8,8 +8,8 @@ import tempfile
 os.environ.setdefault("LLAMAPROXY_DATA_DIR", tempfile.mkdtemp(prefix="llamaproxy-tests-"))
 os.environ.pop("REDIS_URL", None)
 
-from llamaproxy.settings import *  # noqa: E402, F403
-from llamaproxy.settings import DATABASES, DATA_DIR  # noqa: E402
+from llamaproxy.settings import *  # noqa: F403
+from llamaproxy.settings import DATA_DIR, DATABASES
 
 # A file, because the supervisor writes from other threads than the test reads in.
 DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}

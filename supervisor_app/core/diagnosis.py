@@ -146,7 +146,7 @@ PATTERNS: tuple[tuple[re.Pattern[str], FailureKind], ...] = tuple(
         (r"DeviceLost|NVRM: Xid|fallen off the bus", FailureKind.GPU_LOST),
         (rf"{_GPU} error: \S", FailureKind.GPU_LOST),
         (r"mmap failed: Cannot allocate memory|std::bad_alloc", FailureKind.OUT_OF_MEMORY),
-        (r"(?:unable|failed) to allocate (?:\S+ buffer|buffer for|compute)", FailureKind.OUT_OF_MEMORY),
+        (r"(?:unable|failed) to allocate (?:(?:\S+ )?buffer|compute)", FailureKind.OUT_OF_MEMORY),
         (r"insufficient memory \(attempted to allocate", FailureKind.OUT_OF_MEMORY),
         (r"GGML_ASSERT\(|GGML_ABORT|^what\(\): ", FailureKind.KILLED_BY_SIGNAL),
         (r"Received second interrupt", FailureKind.EXITED),

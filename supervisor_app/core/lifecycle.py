@@ -14,7 +14,7 @@ reply can never move a server that has gone on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from supervisor_app.core.diagnosis import failure_of
@@ -58,8 +58,8 @@ PHASES: dict[Status, frozenset[Phase]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    restart: RestartPolicy = RestartPolicy()
-    health: HealthPolicy = HealthPolicy()
+    restart: RestartPolicy = field(default_factory=RestartPolicy)
+    health: HealthPolicy = field(default_factory=HealthPolicy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -410,9 +410,7 @@ def _resume(state: State, event: Resume) -> Decision:
     if state.status is not Status.INITIAL:
         return state, []
     attempt = state.attempt + 1
-    resumed = State(
-        status=Status.STARTING, phase=Phase.SPAWNING, attempt=attempt, retries=event.retries
-    )
+    resumed = State(status=Status.STARTING, phase=Phase.SPAWNING, attempt=attempt, retries=event.retries)
     said = Log(INFO, f"🔗 [LLAMA] {event.holder} is still ours: taking it over without a restart.")
     return resumed, [said, Adopt(attempt, event.holder, adopted=event.adopted, resumed=True)]
 
@@ -495,9 +493,7 @@ def _checked_while_starting(state: State, event: HealthChecked, policy: Policy, 
     checks = state.checks + 1
     state = replace(state, checks=checks)
     if event.health is Health.OK and event.ours:
-        ready = replace(
-            state, phase=Phase.READING_MODELS, probe_at=None, silent_at=None, load_until_at=None
-        )
+        ready = replace(state, phase=Phase.READING_MODELS, probe_at=None, silent_at=None, load_until_at=None)
         plural = "check" if checks == 1 else "checks"
         return ready, [Log(INFO, f"✅ Server ready after {checks} {plural}"), ReadModels(state.attempt)]
     if event.health is Health.LOADING and event.ours:
@@ -560,9 +556,7 @@ def _unresponsive(state: State, failure: Failure, policy: Policy, now: float) ->
 
 
 def _exited(state: State, event: Exited, policy: Policy, now: float) -> Decision:
-    said = Log(
-        INFO if state.status is Status.STOPPING else WARNING, f"Process exited with {event.exit}"
-    )
+    said = Log(INFO if state.status is Status.STOPPING else WARNING, f"Process exited with {event.exit}")
     if state.status is Status.STOPPING:
         after, effects = _ended(state)
         return after, [said, CloseRun(event.exit, None), *effects]
@@ -610,7 +604,9 @@ def _failed(state: State, failure: Failure, policy: Policy, now: float) -> Decis
     limit = policy.restart.max_retries
     if state.retries >= limit:
         given_up = State(status=Status.ERROR, attempt=attempt, retries=state.retries, failure=failure)
-        text = f"❌ [LLAMA] {failure.sentence}. Gave up after {limit} retries; start it by hand. {failure.hint}"
+        text = (
+            f"❌ [LLAMA] {failure.sentence}. Gave up after {limit} retries; start it by hand. {failure.hint}"
+        )
         return given_up, [Log(ERROR, text)]
     retry = state.retries + 1
     delay = policy.restart.backoff(retry)

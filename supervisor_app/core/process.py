@@ -89,7 +89,9 @@ def _listening_pids(spec: LaunchSpec) -> list[int | None]:
     except psutil.Error:  # macOS, not root: the connection attempt below decides
         return pids
     for connection in connections:
-        if connection.status != psutil.CONN_LISTEN or connection.laddr.port != spec.port:
+        if connection.status != psutil.CONN_LISTEN or not connection.laddr:
+            continue
+        if connection.laddr.port != spec.port:
             continue
         address = connection.laddr.ip.removeprefix("::ffff:")
         if address in wanted or address in WILDCARDS or wanted & WILDCARDS:
@@ -174,7 +176,7 @@ class LocalProcess:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
     async def _poll(self) -> None:
-        while self._alive():
+        while self._alive():  # nothing tells us: this process is not our child
             await asyncio.sleep(POLL_SECONDS)
         self._gone()
 

@@ -81,7 +81,9 @@ class Recorder:
             await self._store.save(change)
         except StoreError as error:
             if not self._failing:
-                log.error("❌ [STORE] %s. Supervision goes on; the state is saved as soon as it can be.", error)
+                log.error(
+                    "❌ [STORE] %s. Supervision goes on; the state is saved as soon as it can be.", error
+                )
             self._failing = True
             return False
         if self._failing:

@@ -60,7 +60,7 @@ class RestartPolicy:
     def backoff(self, retry: int) -> float:
         """Seconds before the retry with this number (1, 2, …): doubling, capped."""
         # The shift is bounded: beyond 2**40 every backoff is over any cap.
-        doubled = self.retry_backoff_ms * 2 ** min(retry - 1, 40)
+        doubled = self.retry_backoff_ms * (1 << min(retry - 1, 40))
         return min(doubled, self.max_backoff_ms) / 1000
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, MutableMapping
+from collections.abc import Callable, Coroutine, MutableMapping
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +39,11 @@ log = logging.getLogger(__name__)
 
 LAST_LINES = 50
 """Kept of each life's output."""
-EVENT_OF_WISH = {Wish.RUN: life.Start, Wish.RESTART: life.Restart, Wish.STOP: life.Stop}
+EVENT_OF_WISH: dict[Wish, Callable[[], life.Event]] = {
+    Wish.RUN: life.Start,
+    Wish.RESTART: life.Restart,
+    Wish.STOP: life.Stop,
+}
 
 
 class ServerLog(logging.LoggerAdapter[logging.Logger]):
@@ -116,7 +120,9 @@ class ServerSupervisor:
 
     def kill(self) -> None:
         """SIGKILL now: somebody asked twice."""
-        if self._process is not None and not (self.state.adopted and self.state.phase is not life.Phase.ENDING):
+        if self._process is not None and not (
+            self.state.adopted and self.state.phase is not life.Phase.ENDING
+        ):
             self._signal(self.state.attempt, force=True)
 
     async def idle(self) -> None:

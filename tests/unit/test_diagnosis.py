@@ -31,7 +31,8 @@ BEFORE = [
 DECISIVE = [
     # The model file.
     (
-        "0.00.031.945 E gguf_init_from_file: failed to open GGUF file '/nope/x.gguf' (No such file or directory)",
+        "0.00.031.945 E gguf_init_from_file: failed to open GGUF file '/nope/x.gguf'"
+        " (No such file or directory)",
         FailureKind.MODEL_MISSING,
         "failed to open GGUF file '/nope/x.gguf' (No such file or directory)",
     ),
@@ -433,9 +434,9 @@ EXITS = st.builds(
 )
 
 
-@given(exit=EXITS, lines=LINES, was_ready=st.booleans(), model_path=st.none() | st.text())
-def test_no_text_breaks_the_diagnosis(exit, lines, was_ready, model_path):
-    failure = diagnose(exit, lines, was_ready=was_ready, model_path=model_path)
+@given(ended=EXITS, lines=LINES, was_ready=st.booleans(), model_path=st.none() | st.text())
+def test_no_text_breaks_the_diagnosis(ended, lines, was_ready, model_path):
+    failure = diagnose(ended, lines, was_ready=was_ready, model_path=model_path)
     assert failure.kind in FailureKind
     assert not (failure.permanent and was_ready)
     assert failure.title

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
@@ -93,7 +94,8 @@ def test_progress_is_said_in_one_unit():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(None, ""), (0.0, ""), (-1.0, ""), (0.2, "about 1 s left"), (72.0, "about 1 m 12 s left")]
+    ("seconds", "said"),
+    [(None, ""), (0.0, ""), (-1.0, ""), (0.2, "about 1 s left"), (72.0, "about 1 m 12 s left")],
 )
 def test_eta(seconds, said):
     assert tags.eta(seconds) == said
@@ -192,7 +194,7 @@ def test_version_is_what_is_installed(monkeypatch):
 
 def test_version_of_a_tree_that_was_never_installed(monkeypatch):
     def missing(name):
-        raise tags.PackageNotFoundError(name)
+        raise PackageNotFoundError(name)
 
     monkeypatch.setattr(tags, "installed_version", missing)
     tags.version.cache_clear()

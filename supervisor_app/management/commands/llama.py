@@ -24,7 +24,12 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("command", choices=[*Wish, "status"])
         parser.add_argument("name", nargs="?", help="one server (default: all)")
-        parser.add_argument("--json", action="store_true", dest="as_json", help="the LlamaStatus of each, as /api/servers/ has it")
+        parser.add_argument(
+            "--json",
+            action="store_true",
+            dest="as_json",
+            help="the LlamaStatus of each, as /api/servers/ has it",
+        )
 
     def handle(self, *, command: str, name: str | None, as_json: bool, **options: Any) -> None:
         servers = LlamaServer.objects.all() if name is None else server_named(name)
@@ -46,7 +51,9 @@ class Command(BaseCommand):
     def _no_such_server(self, name: str | None) -> None:
         known = ", ".join(LlamaServer.objects.values_list("name", flat=True)) or "none yet"
         if name is None:
-            raise CommandError("No server is configured. Run manage.py runsupervisor.", returncode=NO_SUCH_SERVER)
+            raise CommandError(
+                "No server is configured. Run manage.py runsupervisor.", returncode=NO_SUCH_SERVER
+            )
         raise CommandError(f"There is no server {name!r}. Servers: {known}.", returncode=NO_SUCH_SERVER)
 
     def _print_json(self, views: list[ServerView]) -> None:

@@ -33,7 +33,9 @@ def address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
     if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an address. Use HOST:PORT, such as 127.0.0.1:8000.")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an address. Use HOST:PORT, such as 127.0.0.1:8000."
+        )
     return host, int(port)
 
 
@@ -55,7 +57,9 @@ class Command(BaseCommand):
             metavar="HOST:PORT",
             help="where the pages are served (default: 127.0.0.1:8000)",
         )
-        parser.add_argument("--no-web", action="store_true", help="supervise only; other processes serve pages")
+        parser.add_argument(
+            "--no-web", action="store_true", help="supervise only; other processes serve pages"
+        )
         parser.add_argument(
             "--node",
             type=node_name,
@@ -65,9 +69,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--demo", action="store_true", help="run on a tiny model made on the spot")
 
-    def handle(
-        self, *, bind: tuple[str, int], no_web: bool, node: str, demo: bool, **options: Any
-    ) -> None:
+    def handle(self, *, bind: tuple[str, int], no_web: bool, node: str, demo: bool, **options: Any) -> None:
         settings.LLAMAPROXY_NODE = node
         try:
             with NodeLock(settings.DATA_DIR / f"node-{node}.lock"):
@@ -88,7 +90,9 @@ class Command(BaseCommand):
         except ConfigError as error:
             raise CommandError(str(error), returncode=BAD_USAGE) from error
         except OSError as error:
-            raise CommandError(f"{error.filename or 'The data directory'}: {error.strerror}", returncode=BAD_USAGE) from error
+            raise CommandError(
+                f"{error.filename or 'The data directory'}: {error.strerror}", returncode=BAD_USAGE
+            ) from error
 
     def _prepare(self, node: str, demo: bool) -> Callable[[], Overlay]:
         """Config, database, the first server, the first user. Raises ConfigError, CommandError."""
@@ -141,8 +145,8 @@ async def _supervise(make_runtime: Callable[[], Runtime]) -> None:
 def serve(bind: tuple[str, int], make_runtime: Callable[[], Runtime]) -> None:
     """Pages and supervisor in one process. Raises CommandError when the address is taken or it fails."""
     # Here, because importing Daphne installs a Twisted reactor: not wanted without pages.
-    from llamaproxy.asgi import application  # noqa: PLC0415
-    from supervisor_app.server import SupervisedServer  # noqa: PLC0415
+    from llamaproxy.asgi import application
+    from supervisor_app.server import SupervisedServer
 
     host, port = bind
     shown = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -163,5 +167,3 @@ def say_where(url: str) -> None:
     token = new_login_token()
     if token is not None:
         log.info("🔑 [WEB] First login, works once: %s/login/%s/", url, token)
-
-
