@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
+from supervisor_app.commands import Command, ask, nudge
 from supervisor_app.conf import ConfigError, Overlay, read_overlay
 from supervisor_app.models import LlamaServer, Run
+from supervisor_app.snapshots import view_of
 from supervisor_app.templatetags.supervisor_tags import duration
 from supervisor_app.validators import validate_args
 
@@ -76,7 +79,102 @@ class LlamaServerForm(ServerModelForm):
 class LlamaServerAdmin(ServerModelAdmin):
     form = LlamaServerForm
     list_display = ["name", "status", "detail", "model_or_dir", "port", "node"]
-    list_filter = ["server", "failure_kind", "adopted", "signal", "exit_code", "started_at"]
+    list_filter = ["node"]
+    search_fields = ["name", "model_path"]
+    actions = ["start", "stop", "restart"]
+    fieldsets = [
+        (None, {"fields": ["name", "node", "overridden"]}),
+        ("What to run", {"fields": ["model_path", "models_dir", "host", "port", "args", "api_key"]}),
+        (
+            "After a crash",
+            {
+                "fields": [
+                    "max_retries",
+                    "retry_backoff_ms",
+                    "max_backoff_ms",
+                    "stable_after_ms",
+                    "stop_grace_ms",
+                ]
+            },
+        ),
+        (
+            "Health",
+            {
+                "fields": [
+                    "health_check_interval_ms",
+                    "health_check_timeout_ms",
+                    "max_health_checks",
+                    "max_load_seconds",
+                ]
+            },
+        ),
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LlamaServer]:
+        return super().get_queryset(request).select_related("state")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: LlamaServer | None = None) -> list[str]:
+        return ["overridden", *_overlay().for_server(obj.name if obj else "")]
+
+    def get_object(self, request: HttpRequest, *args: Any, **kwargs: Any) -> LlamaServer | None:
+        """What the config file sets is shown with its value and cannot be edited here."""
+        server = super().get_object(request, *args, **kwargs)
+        if server is not None and request.method == "GET":
+            for name, value in _overlay().for_server(server.name).items():
+                setattr(server, name, "set, not shown" if name == "api_key" and value else value)
+        return server
+
+    def save_model(self, request: HttpRequest, obj: LlamaServer, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        nudge(obj.node)
+        if change and form.changed_data:
+            self.message_user(
+                request, "If what to launch has changed, the server restarts now, once.", messages.INFO
+            )
+
+    @admin.display(description="from the config file")
+    def overridden(self, server: LlamaServer) -> str:
+        overlay = _overlay()
+        names = sorted(overlay.for_server(server.name))
+        if not names:
+            return "Nothing: all is edited here."
+        return f"{', '.join(names)}: set in {overlay.source}, change them there."
+
+    @admin.display(ordering="state__status")
+    def status(self, server: LlamaServer) -> str:
+        return view_of(server).status.status.value
+
+    @admin.display
+    def detail(self, server: LlamaServer) -> str:
+        return view_of(server).status.detail
+
+    @admin.display(description="model", ordering="model_path")
+    def model_or_dir(self, server: LlamaServer) -> str:
+        return server.models_dir or server.model_path
+
+    @admin.action(description="Start", permissions=["change"])
+    def start(self, request: HttpRequest, queryset: QuerySet[LlamaServer]) -> None:
+        self._ask(request, queryset, Command.START)
+
+    @admin.action(description="Stop", permissions=["change"])
+    def stop(self, request: HttpRequest, queryset: QuerySet[LlamaServer]) -> None:
+        self._ask(request, queryset, Command.STOP)
+
+    @admin.action(description="Restart", permissions=["change"])
+    def restart(self, request: HttpRequest, queryset: QuerySet[LlamaServer]) -> None:
+        self._ask(request, queryset, Command.RESTART)
+
+    def _ask(self, request: HttpRequest, queryset: QuerySet[LlamaServer], command: Command) -> None:
+        servers = LlamaServer.objects.filter(pk__in=queryset.values_list("pk", flat=True))
+        count = ask(command, servers)
+        self.message_user(request, f"Asked {count} server{'' if count == 1 else 's'} to {command}.")
+
+
+@admin.register(Run)
+class RunAdmin(RunModelAdmin):
+    """The restart history. Nobody writes it but the supervisor."""
+
+    list_display = ["started_at", "server", "ended", "failure_title", "uptime_words", "retry", "adopted"]
     list_filter = ["server", "failure_kind", "adopted", "signal", "exit_code", "started_at"]
     search_fields = ["failure_title", "failure_detail", "last_lines"]
     date_hierarchy = "started_at"

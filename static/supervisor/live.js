@@ -127,6 +127,6 @@
   });
 
   dress();
-  setInterval(tick, 1000);
+  setInterval(tick, 500);
   on("visibilitychange", tick);
 })();

@@ -176,7 +176,8 @@ class LocalProcess:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
     async def _poll(self) -> None:
-        while self._alive():  # nothing tells us: this process is not our child
+        # No event tells of the end of a process that is not our child.
+        while self._alive():  # noqa: ASYNC110
             await asyncio.sleep(POLL_SECONDS)
         self._gone()
 

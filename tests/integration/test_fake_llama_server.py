@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -72,10 +73,8 @@ def fake(tmp_path):
 
     yield start
     for one in fakes:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(one.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         one.process.wait(10)
 
 
