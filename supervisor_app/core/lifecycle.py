@@ -573,11 +573,12 @@ def _signal_denied(state: State, policy: Policy, now: float) -> Decision:
     """It is not ours to end: let go of it and say so."""
     refused = "It belongs to another user, so it was left running: stop it where it was started."
     said = Log(WARNING, f"⚠️ [LLAMA] {refused}")
-    forgotten: list[Effect] = [said, Forget()]
-    if state.status is Status.STOPPING:
+    failure = None if state.status is Status.STOPPING else state.failure or failure_of(FailureKind.HUNG)
+    forgotten: list[Effect] = [said, Forget(), CloseRun(Exit(), failure)]
+    if failure is None:
         after, effects = _ended(replace(state, note=refused))
     else:
-        after, effects = _failed(state, state.failure or failure_of(FailureKind.HUNG), policy, now)
+        after, effects = _failed(state, failure, policy, now)
     return after, [*forgotten, *effects]
 
 

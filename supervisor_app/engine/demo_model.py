@@ -7,16 +7,17 @@ calls the end of the text, so an answer has as many tokens as asked for.
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import importlib.util
+import math
 import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    import gguf
     import numpy
 
     Matrix = numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.float32]]
@@ -25,6 +26,8 @@ MISSING = "The demo model needs the gguf package: pip install '.[engine]'"
 
 CONTEXT = 2048
 _EMBD, _HEADS, _HEADS_KV, _FF, _BLOCKS = 64, 4, 2, 128, 2
+_PADDING_FF = 8192
+"""Feed-forward length of a padding block: 6 MiB of weights. A longer one would need gigabytes to compute."""
 _SEED = 20260101
 _CALL = 3.0
 """How much a word of the called class outweighs the others: far beyond what a temperature evens out."""
@@ -55,7 +58,7 @@ def make_demo_model(path: Path, padding_mb: int = 0) -> Path:
 
     The same arguments give the same bytes; a file that already has them is kept, any other is replaced
     in one step, never seen half-written. `padding_mb` adds weights that change no answer but must be read
-    and computed: a model that takes noticeable time to load and to think.
+    and computed: 512 make a model that takes half a second to load and 60 ms for a token on one core.
 
     Raises EngineExtraMissingError, OSError.
     """
@@ -79,33 +82,37 @@ def _write(path: Path, padding_mb: int) -> None:
     import gguf
 
     vocabulary = _vocabulary()
-    # Three matrices of 32-bit floats a block.
-    feed_forward = _FF + padding_mb * 2**20 // (3 * 4 * _EMBD * _BLOCKS)
-    writer = gguf.GGUFWriter(path, "llama")
+    padding_blocks = math.ceil(padding_mb * 2**20 / (3 * 4 * _EMBD * _PADDING_FF))
+    with contextlib.closing(gguf.GGUFWriter(path, "llama")) as writer:
+        _add_shape(writer, padding_blocks)
+        writer.add_tokenizer_model("llama")
+        writer.add_token_list([token for token, _, _ in vocabulary])
+        writer.add_token_scores([score for _, score, _ in vocabulary])
+        writer.add_token_types([kind for _, _, kind in vocabulary])
+        writer.add_unk_token_id(0)
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
+        writer.add_chat_template(_TEMPLATE)
+        for name, tensor in _tensors([token for token, _, _ in vocabulary], padding_blocks).items():
+            writer.add_tensor(name, tensor)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+
+
+def _add_shape(writer: gguf.GGUFWriter, padding_blocks: int) -> None:
+    import gguf
+
     writer.add_name("llamaproxy demo")
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(_EMBD)
-    writer.add_block_count(_BLOCKS)
-    writer.add_feed_forward_length(feed_forward)
+    writer.add_block_count(_BLOCKS + padding_blocks)
+    writer.add_feed_forward_length(_PADDING_FF if padding_blocks else _FF)
     writer.add_head_count(_HEADS)
     writer.add_head_count_kv(_HEADS_KV)
     writer.add_rope_dimension_count(_EMBD // _HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list([token for token, _, _ in vocabulary])
-    writer.add_token_scores([score for _, score, _ in vocabulary])
-    writer.add_token_types([kind for _, _, kind in vocabulary])
-    writer.add_unk_token_id(0)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_chat_template(_TEMPLATE)
-    for name, tensor in _tensors([token for token, _, _ in vocabulary], feed_forward).items():
-        writer.add_tensor(name, tensor)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
 
 
 def _vocabulary() -> list[tuple[str, float, int]]:
@@ -125,7 +132,7 @@ def _vocabulary() -> list[tuple[str, float, int]]:
     ]
 
 
-def _tensors(tokens: list[str], feed_forward: int) -> dict[str, Matrix]:
+def _tensors(tokens: list[str], padding_blocks: int) -> dict[str, Matrix]:
     """The weights. Dimension `c` of a token's vector says "class c comes next"; the rest is noise."""
     import numpy
 
@@ -145,31 +152,44 @@ def _tensors(tokens: list[str], feed_forward: int) -> dict[str, Matrix]:
             embedding[token, :classes] = 0
             embedding[token, (number + 1) % classes] = 1
             output[token, number] = _CALL
-    tensors = {"token_embd.weight": embedding, "output.weight": output}
+    tensors: dict[str, Matrix] = {"token_embd.weight": embedding, "output.weight": output}
     tensors["output_norm.weight"] = numpy.ones(_EMBD, numpy.float32)
     for block in range(_BLOCKS):
-        for name, tensor in _block(noise, feed_forward).items():
+        for name, shape in _shapes(_FF).items():
+            tensor = noise(*shape) if len(shape) > 1 else numpy.ones(shape, numpy.float32)
+            if name in ("attn_output", "ffn_down"):  # what a block adds: noise, never a class
+                tensor[:classes] = 0
             tensors[f"blk.{block}.{name}.weight"] = tensor
-    return tensors
+    return _padded(tensors, padding_blocks) if padding_blocks else tensors
 
 
-def _block(noise: Callable[..., Matrix], feed_forward: int) -> dict[str, Matrix]:
-    """One block: it stirs the noise and leaves the class alone."""
+def _padded(tensors: dict[str, Matrix], padding_blocks: int) -> dict[str, Matrix]:
+    """More weights, all zero: they are read and computed, and add nothing."""
     import numpy
 
+    shapes = _shapes(_PADDING_FF)
+    padded = dict(tensors)
+    for block in range(_BLOCKS + padding_blocks):
+        for name, shape in shapes.items():
+            zeros = numpy.zeros(shape, numpy.float32)
+            # All blocks must have one shape: the real ones become a corner of it.
+            if (real := tensors.get(f"blk.{block}.{name}.weight")) is not None:
+                zeros[tuple(slice(length) for length in real.shape)] = real
+            padded[f"blk.{block}.{name}.weight"] = zeros
+    return padded
+
+
+def _shapes(feed_forward: int) -> dict[str, tuple[int, ...]]:
+    """The tensors of one block."""
     keys = _EMBD // _HEADS * _HEADS_KV
-    down, attention = noise(_EMBD, _FF), noise(_EMBD, _EMBD)
-    down[: len(_CLASSES)] = attention[: len(_CLASSES)] = 0
-    # Zeros: the padding is computed, and adds nothing.
-    padding = (0, feed_forward - _FF)
     return {
-        "attn_norm": numpy.ones(_EMBD, numpy.float32),
-        "attn_q": noise(_EMBD, _EMBD),
-        "attn_k": noise(keys, _EMBD),
-        "attn_v": noise(keys, _EMBD),
-        "attn_output": attention,
-        "ffn_norm": numpy.ones(_EMBD, numpy.float32),
-        "ffn_gate": numpy.pad(noise(_FF, _EMBD), (padding, (0, 0))),
-        "ffn_up": numpy.pad(noise(_FF, _EMBD), (padding, (0, 0))),
-        "ffn_down": numpy.pad(down, ((0, 0), padding)),
+        "attn_norm": (_EMBD,),
+        "attn_q": (_EMBD, _EMBD),
+        "attn_k": (keys, _EMBD),
+        "attn_v": (keys, _EMBD),
+        "attn_output": (_EMBD, _EMBD),
+        "ffn_norm": (_EMBD,),
+        "ffn_gate": (feed_forward, _EMBD),
+        "ffn_up": (feed_forward, _EMBD),
+        "ffn_down": (_EMBD, feed_forward),
     }

@@ -30,7 +30,7 @@ LONGEST = 7 * 86400
 """Seconds of life that fill a bar."""
 
 WORDS: dict[Status, str] = {
-    Status.INITIAL: "Not running",
+    Status.INITIAL: "Stopped",
     Status.STARTING: "Starting",
     Status.READY: "Ready",
     Status.CRASHED: "Crashed",

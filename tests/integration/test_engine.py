@@ -81,7 +81,7 @@ class Running:
 
     def until(self, status):
         """Until /health answers that; returns all that it answered before."""
-        seen = []
+        seen: list[int | None] = []
         end = time.monotonic() + DEADLINE
         while time.monotonic() < end and self.process.poll() is None:
             try:
@@ -93,6 +93,20 @@ class Running:
             seen.append(answer)
             time.sleep(0.002)
         raise AssertionError(f"/health was never {status}, exit {self.process.poll()}: {self.lines[-20:]}")
+
+    def until_it_catches(self, number):
+        """Until its handler of a signal is there: a blink after /health says 200."""
+        status = Path(f"/proc/{self.process.pid}/status")
+        if not status.exists():
+            time.sleep(0.5)
+            return
+        end = time.monotonic() + DEADLINE
+        while time.monotonic() < end:
+            mask = re.search(r"^SigCgt:\s*(\w+)", status.read_text(), re.MULTILINE)
+            if mask and int(mask[1], 16) & 1 << (number - 1):
+                return
+            time.sleep(0.005)
+        raise AssertionError(f"it never caught {number}")
 
     def ended(self):
         """The exit code, negative for a signal."""
@@ -108,11 +122,14 @@ class Running:
 @pytest.fixture
 def start(tmp_path):
     """Starts engines by name and ends them after the test."""
-    running = []
+    running: list[Running] = []
 
-    def run(name, *flags, env=None):
+    def run(name, *flags, env=None, limit_kib=None):
         log = tmp_path / f"engine-{len(running)}.log"
-        running.append(Running(command_of(name), log, *flags, env=env))
+        command = command_of(name)
+        if limit_kib:
+            command = ["sh", "-c", f'ulimit -v {limit_kib}; exec "$@"', "sh", *command]
+        running.append(Running(command, log, *flags, env=env))
         return running[-1]
 
     yield run
@@ -165,7 +182,7 @@ def test_it_says_503_while_it_loads(start, engine, large_model):
 def test_a_signal_ends_an_idle_one_with_code_0(start, engine, model, number):
     server = start(engine, "-m", model, "-t", "1")
     server.until(200)
-    time.sleep(0.05)  # /health says 200 a blink before the handlers are there
+    server.until_it_catches(number)
     server.process.send_signal(number)
     assert server.ended() == 0
     assert any("cleaning up before exit..." in line for line in server.lines)
@@ -296,12 +313,20 @@ def test_a_model_that_cannot_load_is_diagnosed(start, engine, model, tmp_path, n
     assert any("exiting due to model loading error" in line for line in server.lines)
 
 
-def test_a_context_too_large_is_diagnosed_as_memory(start, engine, model):
-    server = start(engine, "-m", model, "-t", "1", "-c", "2000000000", "-np", "1", "-fit", "off")
-    if engine == "bundled":
-        assert server.failure().kind is FailureKind.BAD_ARGUMENT  # it has no -fit
-    else:
-        assert server.failure().kind is FailureKind.OUT_OF_MEMORY
+@pytest.mark.parametrize(
+    ("flags", "limit_kib", "words"),
+    [
+        (["-lm", "none"], 600_000, "it needs 53"),
+        (["-lm", "mmap"], 500_000, "mmap failed"),
+        (["-c", "1000000000"], 4_000_000, "std::bad_alloc"),
+    ],
+    ids=["weights", "mmap", "context"],
+)
+def test_too_little_memory_is_diagnosed(start, engine, large_model, flags, limit_kib, words):
+    server = start(engine, "-m", large_model, "-t", "1", *flags, limit_kib=limit_kib)
+    failure = server.failure()
+    assert failure.kind is FailureKind.OUT_OF_MEMORY
+    assert words in failure.detail
 
 
 def test_a_setting_that_does_not_fit_the_model_is_diagnosed(start, engine, model):
@@ -376,6 +401,41 @@ def test_bundled_says_what_to_install_when_the_package_is_missing():
 
 
 # --- The launcher's flags, without a process -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("flags", "line"), BAD_FLAGS)
+def test_a_bad_flag_is_refused_before_anything_is_loaded(flags, line):
+    with pytest.raises(SystemExit) as ended:
+        list(launcher.from_arguments(flags))
+    assert str(ended.value.code).splitlines()[0] == line
+
+
+@pytest.mark.parametrize(
+    ("environ", "settings"),
+    [
+        ({}, []),
+        ({"LLAMA_ARG_PORT": "8134"}, [("port", 8134)]),
+        ({"LLAMA_ARG_PORT": "+12x"}, [("port", 12)]),
+        ({"LLAMA_API_KEY": "a,,b"}, [("api_keys", ["a", "b"])]),
+        ({"LLAMA_ARG_N_GPU_LAYERS": "all"}, [("n_gpu_layers", -2)]),
+        ({"LLAMA_ARG_THREADS": "0"}, [("cpuparams.n_threads", os.cpu_count())]),
+        ({"LLAMA_ARG_ENDPOINT_METRICS": "on"}, [("endpoint_metrics", True)]),
+        # A switch without an opposite cannot be turned off, and nonsense does not turn it on.
+        ({"LLAMA_ARG_ENDPOINT_METRICS": "maybe"}, []),
+        ({"LLAMA_ARG_ENDPOINT_SLOTS": "off"}, [("endpoint_slots", False)]),
+        ({"LLAMA_ARG_NO_JINJA": ""}, [("use_jinja", False)]),
+        ({"LLAMA_ARG_UNKNOWN": "1"}, []),
+    ],
+)
+def test_the_environment_sets_what_flags_set(environ, settings):
+    assert list(launcher.from_environment(environ)) == settings
+
+
+@pytest.mark.parametrize("environ", [{"LLAMA_ARG_JINJA": "maybe"}, {"LLAMA_ARG_PORT": "70000"}])
+def test_a_bad_environment_variable_is_refused_by_name(environ):
+    (name,) = environ
+    with pytest.raises(SystemExit, match=f'error while handling environment variable "{name}"'):
+        list(launcher.from_environment(environ))
 
 
 def test_the_last_flag_wins_and_keys_add_up(tmp_path):

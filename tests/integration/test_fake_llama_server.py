@@ -51,7 +51,7 @@ class Fake:
 
     def until(self, wanted, deadline=10.0):
         """Asks /health until it says so; returns what it said before."""
-        seen = []
+        seen: list[object] = []
         end = time.monotonic() + deadline
         while time.monotonic() < end:
             answer = self.get("/health")
@@ -65,7 +65,7 @@ class Fake:
 
 @pytest.fixture
 def fake(tmp_path):
-    fakes = []
+    fakes: list[Fake] = []
 
     def start(*flags, env=None):
         fakes.append(Fake(tmp_path / f"{len(fakes)}.log", *flags, env=env))

@@ -1,0 +1,290 @@
+"""Fakes of the ports: a machine in memory, on a clock that only moves when told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.ports import (
+    Change,
+    Exit,
+    Health,
+    Identity,
+    PortHolder,
+    ProbeError,
+    Remembered,
+    ServerConfig,
+    SignalDeniedError,
+    SpawnError,
+    StoreError,
+)
+from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
+from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model
+
+SETTLE_ROUNDS = 50
+"""Turns of the event loop after which nothing moves any more without the clock."""
+
+
+def make_spec(port: int = 8134, *, args: tuple[str, ...] = ("-m", "model.gguf")) -> LaunchSpec:
+    return LaunchSpec(
+        host="localhost", port=port, command=("llama-server",), args=args, model_path="model.gguf", cwd="/srv"
+    )
+
+
+def make_config(
+    name: str = "default",
+    *,
+    spec: LaunchSpec | None = None,
+    restart: RestartPolicy | None = None,
+    health: HealthPolicy | None = None,
+    desired_running: bool = True,
+    generation: int = 1,
+    restart_generation: int = 0,
+) -> ServerConfig:
+    return ServerConfig(
+        name=name,
+        spec=spec or make_spec(),
+        restart=restart or RestartPolicy(),
+        health=health or HealthPolicy(),
+        desired_running=desired_running,
+        generation=generation,
+        restart_generation=restart_generation,
+    )
+
+
+class FakeClock:
+    """`advance` wakes sleepers in the order of their deadlines and lets everything settle after each."""
+
+    def __init__(self, wall: float = 1_700_000_000.0) -> None:
+        self._now = 0.0
+        self._wall = wall
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def time(self) -> float:
+        return self._wall + self._now
+
+    async def sleep_until(self, deadline: float) -> None:
+        if deadline > self._now:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._sleepers.append((deadline, future))
+            await future
+
+    def jump(self, seconds: float) -> None:
+        """The wall clock alone, as when somebody sets it."""
+        self._wall += seconds
+
+    async def advance(self, seconds: float) -> None:
+        target = self._now + seconds
+        await settle()
+        while True:
+            due = [sleeper for sleeper in self._sleepers if sleeper[0] <= target and not sleeper[1].done()]
+            if not due:
+                break
+            self._now = max(self._now, min(deadline for deadline, _ in due))
+            woken = [sleeper for sleeper in due if sleeper[0] <= self._now]
+            self._sleepers = [sleeper for sleeper in self._sleepers if sleeper not in woken]
+            for _, future in woken:
+                future.set_result(None)
+            await settle()
+        self._now = target
+        self._sleepers = [sleeper for sleeper in self._sleepers if not sleeper[1].done()]
+
+
+async def settle() -> None:
+    """Let every task run as far as it gets."""
+    for _ in range(SETTLE_ROUNDS):
+        await asyncio.sleep(0)
+
+
+class FakeProcess:
+    """Ends when told to: by `die`, by SIGTERM unless it ignores that, by SIGKILL."""
+
+    def __init__(self, identity: Identity | None, *, started_at: float, stubborn: bool = False) -> None:
+        self.identity = identity
+        self.started_at = started_at
+        self.stubborn = stubborn
+        self.denied = identity is None
+        self.owns = True
+        self.lines: list[str] = []
+        self.resident = 0
+        self.signals: list[str] = []
+        self.forgotten = False
+        self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+
+    @property
+    def alive(self) -> bool:
+        return not self._exit.done()
+
+    def die(self, *, code: int | None = None, signal: int | None = None) -> None:
+        if self.alive:
+            self._exit.set_result(Exit(code=code, signal=signal))
+
+    async def wait(self) -> Exit:
+        return await asyncio.shield(self._exit)
+
+    def terminate(self) -> None:
+        self._signal("TERM")
+        if not self.stubborn:
+            self.die(code=0)
+
+    def kill(self) -> None:
+        self._signal("KILL")
+        self.die(signal=9)
+
+    def _signal(self, name: str) -> None:
+        if self.denied:
+            raise SignalDeniedError
+        self.signals.append(name)
+
+    async def owns_port(self, spec: LaunchSpec) -> bool:
+        return self.owns
+
+    async def resident_bytes(self) -> int:
+        return self.resident
+
+    async def last_lines(self, count: int) -> list[str]:
+        return self.lines[-count:]
+
+    def forget(self) -> None:
+        self.forgotten = True
+
+
+@dataclass
+class FakeProcesses:
+    """One machine. What it spawns is in `spawned`, newest last."""
+
+    clock: FakeClock
+    spawned: list[FakeProcess] = field(default_factory=list)
+    adopted: list[FakeProcess] = field(default_factory=list)
+    holder: PortHolder | None = None
+    """A stranger on the port."""
+    survivors: dict[Identity, PortHolder] = field(default_factory=dict)
+    spawn_failure: Failure | None = None
+    stubborn: bool = False
+    total_bytes: int = 0
+    cause: object = None
+    trimmed: list[str] = field(default_factory=list)
+    trim_error: OSError | None = None
+
+    @property
+    def last(self) -> FakeProcess:
+        return self.spawned[-1]
+
+    @property
+    def alive(self) -> list[FakeProcess]:
+        return [process for process in self.spawned if process.alive]
+
+    async def port_holder(self, spec: LaunchSpec) -> PortHolder | None:
+        return self.holder
+
+    async def find(self, identity: Identity, spec: LaunchSpec) -> PortHolder | None:
+        return self.survivors.get(identity)
+
+    async def spawn(self, name: str, spec: LaunchSpec) -> FakeProcess:
+        if self.spawn_failure is not None:
+            raise SpawnError(self.spawn_failure)
+        number = 100 + len(self.spawned)
+        identity = Identity(pid=number, start=number, boot_id="boot")
+        process = FakeProcess(identity, started_at=self.clock.time(), stubborn=self.stubborn)
+        self.spawned.append(process)
+        return process
+
+    async def adopt(self, name: str, holder: PortHolder) -> FakeProcess:
+        if holder.command == "gone":
+            raise ProcessLookupError
+        process = FakeProcess(holder.identity, started_at=holder.started_at or self.clock.time())
+        self.adopted.append(process)
+        return process
+
+    async def cause_of(self, failure: Failure, spec: LaunchSpec) -> object:
+        return self.cause
+
+    async def model_bytes(self, spec: LaunchSpec) -> int:
+        return self.total_bytes
+
+    async def trim_log(self, name: str) -> None:
+        if self.trim_error is not None:
+            raise self.trim_error
+        self.trimmed.append(name)
+
+
+@dataclass
+class FakeProbe:
+    """Answers what it was set to; `checks` counts how often it was asked."""
+
+    answer: Health = Health.OK
+    offered: tuple[Model, ...] = (Model(id="model.gguf", name="model.gguf", size=1),)
+    models_error: str = ""
+    checks: int = 0
+
+    async def health(self, spec: LaunchSpec, timeout: float) -> Health:  # noqa: ASYNC109
+        self.checks += 1
+        return self.answer
+
+    async def models(self, spec: LaunchSpec, timeout: float) -> tuple[Model, ...]:  # noqa: ASYNC109
+        if self.models_error:
+            raise ProbeError(self.models_error)
+        return self.offered
+
+
+@dataclass
+class InMemoryStore:
+    """`down` makes every call fail, as a database does that is locked or away."""
+
+    servers: list[ServerConfig] = field(default_factory=list)
+    memory: dict[str, Remembered] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+    beats: list[list[str]] = field(default_factory=list)
+    down: bool = False
+
+    async def configs(self) -> Sequence[ServerConfig]:
+        self._check()
+        return list(self.servers)
+
+    async def remember(self, name: str) -> Remembered:
+        self._check()
+        return self.memory.get(name, Remembered())
+
+    async def save(self, change: Change) -> None:
+        self._check()
+        self.changes.append(change)
+
+    async def heartbeat(self, names: Sequence[str]) -> None:
+        self._check()
+        self.beats.append(list(names))
+
+    def _check(self) -> None:
+        if self.down:
+            raise StoreError("The database is locked.")
+
+
+@dataclass
+class RecordingPublisher:
+    """Keeps what pages would have seen."""
+
+    snapshots: list[LlamaStatus] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+
+    async def publish(self, snapshot: LlamaStatus) -> None:
+        self.snapshots.append(snapshot)
+
+    async def removed(self, name: str) -> None:
+        self.gone.append(name)
+
+
+def stranger(*, llama: bool, pid: int = 999) -> PortHolder:
+    """Somebody on our port."""
+    return PortHolder(
+        identity=Identity(pid=pid, start=1, boot_id="boot"),
+        command="llama-server" if llama else "python -m http.server",
+        is_llama_server=llama,
+    )
+
+
+def exited(detail: str = "with code 1") -> Failure:
+    return failure_of(FailureKind.EXITED, detail)

@@ -1,0 +1,88 @@
+"""What an installation needs, made once: a model, a database, an engine."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from supervisor_app.engine.demo_model import make_demo_model
+from tests.acceptance.harness import MANAGE, Proxy, environment
+
+ENGINE_ARGS = ["-c", "512", "-t", "1"]
+"""One thread: a tiny model gains nothing from more, and the machine is busy."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "engine" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.engine)
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """The real one that the product will choose: "llama-server" or "bundled"."""
+    if shutil.which("llama-server"):
+        return "llama-server"
+    if importlib.util.find_spec("xllamacpp"):
+        return "bundled"
+    pytest.skip(
+        "no llama.cpp: put llama-server on PATH (https://github.com/ggml-org/llama.cpp), "
+        "or pip install '.[engine]'"
+    )
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """A tiny GGUF. Tests that break it copy it first."""
+    pytest.importorskip("gguf", reason="the demo model needs: pip install '.[engine]'")
+    return make_demo_model(tmp_path_factory.mktemp("model") / "demo.gguf")
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory):
+    """A data directory as a first start leaves it: most tests are about later ones, which are faster."""
+    data = tmp_path_factory.mktemp("installed") / "var"
+    command = [sys.executable, str(MANAGE), "migrate", "--verbosity", "0"]
+    subprocess.run(command, cwd=data.parent, env=environment(LLAMAPROXY_DATA_DIR=str(data)), check=True)
+    return data
+
+
+@pytest.fixture
+def make_proxy(tmp_path, installed):
+    """Makes proxies, each in a directory of its own; ends all that they started."""
+    made = []
+
+    def make(**config):
+        directory = tmp_path / f"proxy-{len(made)}"
+        shutil.copytree(installed, directory / "var")
+        made.append(Proxy(directory, **config))
+        return made[-1]
+
+    yield make
+    for proxy in made:
+        proxy.close()
+
+
+@pytest.fixture
+def proxy(make_proxy, engine, model):
+    """With the real engine and a good model; not started."""
+    return make_proxy(llama_model_path=str(model), llama_server_args=ENGINE_ARGS)
+
+
+@pytest.fixture
+def ready(proxy):
+    """The same, started and ready."""
+    proxy.start().wait_for_status("ready")
+    return proxy
+
+
+@pytest.fixture
+def fake(make_proxy, model):
+    """With the scripted llama-server; not started. `fake.script(…)` says what it does."""
+    proxy = make_proxy(llama_model_path=str(model), retry_backoff_ms=50)
+    proxy.script()
+    return proxy
