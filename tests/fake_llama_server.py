@@ -165,8 +165,7 @@ class Handler(BaseHTTPRequestHandler):
         wanted = int(request.get("max_tokens") or 8)
         base = {"id": "chatcmpl-fake", "created": int(time.time()), "model": self.server.model}
         if request.get("stream"):
-            self.stream(wanted, {**base, "object": "chat.completion.chunk"})
-            return
+            return self.stream(wanted, {**base, "object": "chat.completion.chunk"})
         message = {"role": "assistant", "content": "".join(self.tokens(wanted))}
         choice = {"index": 0, "finish_reason": "length", "message": message}
         usage = {"prompt_tokens": 1, "completion_tokens": wanted, "total_tokens": wanted + 1}

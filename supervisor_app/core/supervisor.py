@@ -89,6 +89,7 @@ class ServerSupervisor:
         self._cause: object = None
         self._events: asyncio.Queue[life.Event] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._bug: BaseException | None = None
         self._idle = asyncio.Event()
         self._log = ServerLog(log, {"server": config.name})
 
@@ -159,9 +160,8 @@ class ServerSupervisor:
         finally:
             if alarm is not None:
                 alarm.cancel()
-        for task in [task for task in self._tasks if task.done()]:
-            self._tasks.discard(task)
-            task.result()
+        if self._bug is not None:
+            raise self._bug
 
     async def _begin(self) -> None:
         """Find out what the last supervisor left, before anything else."""
@@ -180,7 +180,8 @@ class ServerSupervisor:
         self.apply(self.config)
         if self._events.empty() and self.config.desired_running and self.state.status is Status.INITIAL:
             self._events.put_nowait(life.Start())
-        self._record()
+        if self._events.empty():  # else the first step says more, and no page flashes "initial"
+            self._record()
 
     # One step
 
@@ -300,6 +301,13 @@ class ServerSupervisor:
     def _spawn_task(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=f"{self.config.name}-{name}")
         self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._bug = task.exception()
+            self._events.put_nowait(life.Tick())  # wakes `run`, which raises it
 
     async def _inspect(self, attempt: int) -> None:
         holder = await self._processes.port_holder(self.config.spec)

@@ -67,6 +67,19 @@ def make_proxy(tmp_path, installed):
         proxy.close()
 
 
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory, installed, engine, model):
+    """One for a whole file, ready: for tests that only look."""
+    directory = tmp_path_factory.mktemp("serving") / "proxy"
+    shutil.copytree(installed, directory / "var")
+    proxy = Proxy(directory, llama_model_path=str(model), llama_server_args=ENGINE_ARGS)
+    try:
+        proxy.start().wait_for_status("ready")
+        yield proxy
+    finally:
+        proxy.close()
+
+
 @pytest.fixture
 def proxy(make_proxy, engine, model):
     """With the real engine and a good model; not started."""

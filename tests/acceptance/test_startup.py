@@ -1,0 +1,294 @@
+"""From the command to a server that is ready, or to words that say why not."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.acceptance.conftest import ENGINE_ARGS
+from tests.acceptance.harness import Child, free_port, wait_for
+
+HOW_TO_GET_ONE = "https://github.com/ggml-org/llama.cpp"
+
+
+# --- A normal start ------------------------------------------------------------------------------------
+
+
+def test_a_normal_start_spawns_one_llama_server(serving):
+    assert [process.pid for process in serving.engines()] == [serving.status()["pid"]]
+
+
+def test_the_model_is_listed_with_the_size_of_its_file(serving, model):
+    (listed,) = serving.status()["models"]
+    assert listed["size"] == model.stat().st_size
+
+
+def test_the_model_is_listed_as_the_contract_says(serving, model):
+    (listed,) = serving.status()["models"]
+    assert listed.keys() == {"id", "name", "size", "type", "modified_at", "status"}
+
+
+def test_the_status_counts_no_retries_and_no_error(serving):
+    status = serving.status()
+    assert (status["retries"], status["lastError"], status["failure"]) == (0, None, None)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        r"\[INFO\] 🚀 \[LLAMA\] Starting Llama service\.\.\.",
+        r"\[INFO\] 🚀 Spawning llama-server with args: -m .*demo\.gguf --host 127\.0\.0\.1 --port \d+",
+        r"\[INFO\] ✅ Server ready after \d+ checks?",
+        r"\[INFO\] 📦 Loaded 1 model",
+        r"\[INFO\] ✅ \[LLAMA\] Service ready with 1 model",
+    ],
+)
+def test_the_console_says_each_step_once(serving, line):
+    assert len(re.findall(rf"(?m)^\d\d:\d\d:\d\d {line}", serving.console)) == 1
+
+
+def test_the_history_has_one_open_run_that_reached_ready(serving):
+    (run,) = serving.runs()
+    assert run["ready_at"]
+    assert not run["ended_at"]
+
+
+def test_the_page_shows_it_ready(serving):
+    assert 'data-status="ready"' in serving.get("/").text
+
+
+def test_the_default_host_is_localhost(proxy):
+    proxy.configure(llama_server_host=None)
+    assert proxy.start().wait_for_status("ready")["url"] == f"http://localhost:{proxy.engine_port}"
+
+
+def test_a_relative_model_path_counts_from_where_it_was_started(proxy, model):
+    shutil.copy(model, proxy.directory / "mine.gguf")
+    proxy.configure(llama_model_path="./mine.gguf")
+    assert proxy.start().wait_for_status("ready")["models"][0]["name"] == "mine.gguf"
+
+
+def test_the_demo_runs_from_nothing(make_proxy, engine):
+    proxy = make_proxy()
+    shutil.rmtree(proxy.data_dir)
+    (model,) = proxy.start("--demo").wait_for_status("ready")["models"]
+    assert model["name"] == "demo.gguf"
+
+
+# --- One that runs already -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def existing(proxy, engine, model):
+    """A llama-server that somebody else has started on our port."""
+    found = shutil.which("llama-server")
+    command = [found] if found else [sys.executable, "-m", "supervisor_app.engine.launcher"]
+    flags = ["-m", str(model), "--host", "127.0.0.1", "--port", str(proxy.engine_port), *ENGINE_ARGS]
+    child = Child([*command, *flags], proxy.directory / "existing.log", cwd=proxy.directory)
+
+    def listens():
+        with socket.socket() as attempt:
+            return attempt.connect_ex(("127.0.0.1", proxy.engine_port)) == 0
+
+    wait_for("the existing server listens", listens, lambda: child.output)
+    yield child
+    child.kill()
+
+
+def test_a_running_llama_server_is_adopted(proxy, existing):
+    assert proxy.start().wait_for_status("ready", adopted=True)["pid"] == existing.pid
+
+
+def test_no_second_one_is_spawned_beside_an_adopted_one(proxy, existing):
+    proxy.start().wait_for_status("ready", adopted=True)
+    assert not proxy.engines()
+
+
+def test_the_models_of_an_adopted_one_are_listed(proxy, existing):
+    assert len(proxy.start().wait_for_status("ready", adopted=True)["models"]) == 1
+
+
+def test_an_adopted_one_is_left_running_at_the_end(proxy, existing):
+    proxy.start().wait_for_status("ready", adopted=True)
+    proxy.stop()
+    assert existing.alive
+
+
+def test_when_an_adopted_one_dies_our_own_is_spawned(proxy, existing):
+    proxy.start().wait_for_status("ready", adopted=True)
+    existing.kill()
+    assert proxy.wait_for_status("ready", adopted=False)["pid"] in psutil.pids()
+
+
+# --- What cannot work: error at once -------------------------------------------------------------------
+
+
+def test_a_missing_model_is_an_error_without_a_retry(proxy):
+    proxy.configure(llama_model_path="./nowhere.gguf")
+    assert proxy.start().wait_for_status("error")["retries"] == 0
+
+
+def test_a_missing_model_is_named_with_what_to_do(proxy):
+    proxy.configure(llama_model_path="./nowhere.gguf")
+    failure = proxy.start().wait_for_status("error")["failure"]
+    assert failure["kind"] == "model_missing"
+    assert "nowhere.gguf" in failure["detail"]
+    assert "llama_model_path" in failure["hint"]
+
+
+def test_it_starts_by_itself_when_the_model_appears(proxy, model):
+    proxy.configure(llama_model_path="./late.gguf")
+    proxy.start().wait_for_status("error")
+    shutil.copy(model, proxy.directory / "late.gguf")
+    proxy.wait_for_status("ready")
+
+
+def test_a_corrupt_model_is_an_error_that_says_so(proxy):
+    (proxy.directory / "broken.gguf").write_bytes(b"GGUF, but not really")
+    proxy.configure(llama_model_path="./broken.gguf")
+    assert proxy.start().wait_for_status("error")["failure"]["kind"] == "model_corrupt"
+
+
+def test_a_truncated_model_starts_by_itself_when_its_download_ends(proxy, model):
+    partial = proxy.directory / "partial.gguf"
+    partial.write_bytes(model.read_bytes()[:400_000])
+    proxy.configure(llama_model_path="./partial.gguf")
+    proxy.start().wait_for_status("error")
+    partial.write_bytes(model.read_bytes())
+    proxy.wait_for_status("ready")
+
+
+def test_a_flag_that_llama_server_refuses_is_named(proxy):
+    proxy.configure(llama_server_args=["--frobnicate"])
+    failure = proxy.start().wait_for_status("error")["failure"]
+    assert failure["kind"] == "bad_argument"
+    assert "--frobnicate" in failure["detail"]
+
+
+def test_mending_the_config_file_starts_it_again(proxy):
+    proxy.configure(llama_server_args=["--frobnicate"])
+    proxy.start().wait_for_status("error")
+    proxy.configure(llama_server_args=ENGINE_ARGS)
+    proxy.wait_for_status("ready")
+
+
+def test_without_the_configured_binary_the_console_says_how_to_get_one(proxy):
+    proxy.configure(llama_server_binary="/nowhere/llama-server")
+    proxy.start().wait_for_status("error")
+    (line,) = proxy.said("[ENGINE]")
+    assert "'/nowhere/llama-server' does not exist" in line
+    assert HOW_TO_GET_ONE in line
+
+
+def test_without_the_configured_binary_the_status_says_how_to_get_one(proxy):
+    proxy.configure(llama_server_binary="/nowhere/llama-server")
+    failure = proxy.start().wait_for_status("error")["failure"]
+    assert failure["kind"] == "binary_missing"
+    assert HOW_TO_GET_ONE in failure["hint"]
+
+
+def test_without_the_configured_binary_the_page_says_how_to_get_one(proxy):
+    proxy.configure(llama_server_binary="/nowhere/llama-server")
+    proxy.start().wait_for_status("error")
+    assert HOW_TO_GET_ONE in proxy.get("/").text
+
+
+def test_it_starts_by_itself_when_the_binary_appears(fake):
+    binary = Path(fake.config["llama_server_binary"])
+    hidden = binary.rename(binary.with_name("not-yet"))
+    fake.start().wait_for_status("error")
+    hidden.rename(binary)
+    fake.wait_for_status("ready")
+
+
+# --- The port belongs to something else ----------------------------------------------------------------
+
+
+@pytest.fixture
+def stranger(proxy):
+    """A program that is no llama-server on our port."""
+    child = proxy.beside("-m", "http.server", str(proxy.engine_port), "--bind", "127.0.0.1")
+
+    def listens():
+        with socket.socket() as attempt:
+            return attempt.connect_ex(("127.0.0.1", proxy.engine_port)) == 0
+
+    wait_for("the stranger listens", listens, lambda: child.output)
+    return child
+
+
+def test_a_port_that_a_stranger_holds_is_an_error_naming_it(proxy, stranger):
+    failure = proxy.start().wait_for_status("error")["failure"]
+    assert failure["kind"] == "port_taken"
+    assert str(stranger.pid) in failure["detail"]
+    assert "http.server" in failure["detail"]
+
+
+def test_a_stranger_on_the_port_is_left_alone(proxy, stranger):
+    proxy.start().wait_for_status("error")
+    proxy.stop()
+    assert stranger.alive
+
+
+def test_it_starts_by_itself_when_the_port_is_free(proxy, stranger):
+    proxy.start().wait_for_status("error")
+    stranger.kill()
+    proxy.wait_for_status("ready")
+
+
+# --- What stops the start ------------------------------------------------------------------------------
+
+MISTAKES = {
+    "unknown key": ('{"llama_server_prot": 8134}', "llama_server_prot"),
+    "wrong type": ('{"llama_server_port": "8134"}', "it must be a whole number"),
+    "port out of range": ('{"llama_server_port": 70000}', "70000"),
+    "not JSON": ("{llama_server_port: 8134}", "is not JSON"),
+    "not an object": ("[]", "one JSON object"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), MISTAKES.values(), ids=MISTAKES)
+def test_a_config_mistake_is_one_line_and_exit_2(make_proxy, text, said):
+    proxy = make_proxy()
+    proxy.config_file.write_text(text)
+    assert proxy.start().supervisor.wait() == 2
+    (line,) = proxy.console.splitlines()
+    assert proxy.config_file.name in line
+    assert said in line
+
+
+def test_after_a_config_mistake_nothing_was_started(proxy):
+    proxy.configure(llama_server_prot=8134)
+    proxy.start().supervisor.wait()
+    assert not proxy.said("Spawning")
+    assert not proxy.family()
+
+
+def test_a_web_address_in_use_is_exit_2(proxy):
+    with socket.create_server(("127.0.0.1", proxy.web_port)):
+        assert proxy.start().supervisor.wait() == 2
+    assert len(proxy.said(f"http://127.0.0.1:{proxy.web_port} cannot be listened on")) == 1
+
+
+def test_with_a_web_address_in_use_no_server_is_started(proxy):
+    with socket.create_server(("127.0.0.1", proxy.web_port)):
+        proxy.start().supervisor.wait()
+    assert not proxy.said("Spawning")
+
+
+def test_a_second_supervisor_of_the_node_is_exit_4_naming_the_first(ready):
+    second = ready.run("runsupervisor", "--bind", f"127.0.0.1:{free_port()}")
+    assert second.wait() == 4
+    assert len(ready.said(f"Another supervisor holds node 'local': pid {ready.supervisor.pid}.")) == 1
+
+
+def test_a_second_supervisor_leaves_the_first_alone(ready):
+    before = ready.status()["pid"]
+    ready.run("runsupervisor", "--bind", f"127.0.0.1:{free_port()}").wait()
+    assert ready.status()["pid"] == before

@@ -1,0 +1,184 @@
+"""All servers of a node on a fake machine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from supervisor_app.core.node import NodeSupervisor
+from supervisor_app.core.status import Status
+from supervisor_app.core.testing import (
+    FakeClock,
+    FakeProbe,
+    FakeProcesses,
+    InMemoryStore,
+    RecordingPublisher,
+    make_config,
+    make_spec,
+    settle,
+)
+
+
+class Node:
+    def __init__(self, *servers) -> None:
+        self.clock = FakeClock()
+        self.processes = FakeProcesses(self.clock)
+        self.store = InMemoryStore(servers=list(servers))
+        self.publisher = RecordingPublisher()
+        self.supervisor = NodeSupervisor(
+            store=self.store,
+            publisher=self.publisher,
+            processes=self.processes,
+            probe=FakeProbe(),
+            clock=self.clock,
+        )
+
+    def status(self, name: str = "default") -> Status | None:
+        seen = [snapshot.status for snapshot in self.publisher.snapshots if snapshot.name == name]
+        return seen[-1] if seen else None
+
+
+@asynccontextmanager
+async def node(*servers):
+    built = Node(*servers)
+    task = asyncio.create_task(built.supervisor.run())
+    await built.clock.advance(2)
+    try:
+        yield built
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        ending = asyncio.create_task(built.supervisor.shutdown())
+        await built.clock.advance(10)
+        await ending
+
+
+async def test_every_server_of_the_node_is_started():
+    async with node(make_config("a"), make_config("b", spec=make_spec(9000))) as n:
+        assert n.status("a") is n.status("b") is Status.READY
+        assert len(n.processes.alive) == 2
+
+
+async def test_a_server_that_is_added_later_is_started():
+    async with node() as n:
+        n.store.servers.append(make_config())
+        n.supervisor.nudge()
+        await n.clock.advance(1)
+        assert n.status() is Status.READY
+
+
+async def test_a_lost_nudge_costs_a_second():
+    async with node(make_config()) as n:
+        n.store.servers[0] = make_config(desired_running=False, generation=2)
+        await n.clock.advance(1.1)
+        assert n.status() is Status.INITIAL
+
+
+async def test_a_deleted_server_is_stopped_and_its_page_told():
+    async with node(make_config()) as n:
+        n.store.servers.clear()
+        await n.clock.advance(3)
+        assert n.processes.alive == []
+        assert n.publisher.gone == ["default"]
+
+
+async def test_a_server_deleted_and_made_anew_runs_again():
+    async with node(make_config()) as n:
+        n.processes.last.stubborn = True
+        n.store.servers.clear()
+        await n.clock.advance(1)
+        n.store.servers.append(make_config())
+        await n.clock.advance(10)
+        assert len(n.processes.alive) == 1
+        assert n.status() is Status.READY
+
+
+async def test_while_the_database_is_away_the_servers_go_on_and_recover(caplog):
+    async with node(make_config()) as n:
+        n.store.down = True
+        await n.clock.advance(3)
+        n.processes.last.die(signal=9)
+        await n.clock.advance(3)
+        assert len(n.processes.alive) == 1
+        complaints = [r for r in caplog.records if "The servers go on as they are" in r.message]
+        assert len(complaints) == 1
+        n.store.down = False
+        await n.clock.advance(3)
+        assert n.store.changes[-1].snapshot.status is Status.READY
+
+
+async def test_the_readers_hear_a_heartbeat():
+    async with node(make_config()) as n:
+        beats = len(n.store.beats)
+        await n.clock.advance(20)
+        assert 3 <= len(n.store.beats) - beats <= 5
+
+
+async def test_the_logs_are_kept_within_bounds_and_a_full_disk_is_told(caplog):
+    async with node(make_config()) as n:
+        await n.clock.advance(6)
+        assert n.processes.trimmed
+        n.processes.trim_error = OSError(28, "No space left on device")
+        await n.clock.advance(6)
+        assert "No space left on device" in caplog.text
+        assert n.status() is Status.READY
+
+
+async def test_shutdown_stops_all_together_and_saves():
+    async with node(make_config("a"), make_config("b", spec=make_spec(9000))) as n:
+        pass
+    assert n.processes.alive == []
+    assert n.status("a") is n.status("b") is Status.INITIAL
+    assert {change.snapshot.name: change.snapshot.status for change in n.store.changes} == {
+        "a": Status.INITIAL,
+        "b": Status.INITIAL,
+    }
+
+
+async def test_force_kills_what_ignores_sigterm():
+    built = Node(make_config())
+    built.processes.stubborn = True
+    task = asyncio.create_task(built.supervisor.run())
+    await built.clock.advance(2)
+    task.cancel()
+    ending = asyncio.create_task(built.supervisor.shutdown())
+    await settle()
+    assert not ending.done()
+    built.supervisor.force()
+    await settle()
+    assert built.processes.alive == []
+    await asyncio.wait_for(ending, 5)
+
+
+async def test_force_before_shutdown_counts_too():
+    built = Node(make_config())
+    built.processes.stubborn = True
+    task = asyncio.create_task(built.supervisor.run())
+    await built.clock.advance(2)
+    task.cancel()
+    built.supervisor.force()
+    await asyncio.wait_for(built.supervisor.shutdown(), 5)
+    assert built.processes.alive == []
+
+
+async def test_a_bug_in_one_server_ends_the_supervisor_with_it():
+    built = Node(make_config())
+
+    async def broken(spec):
+        raise RuntimeError("bug")
+
+    built.processes.port_holder = broken
+    task = asyncio.create_task(built.supervisor.run())
+    await built.clock.advance(3)
+    with pytest.raises(RuntimeError, match="bug"):
+        await asyncio.wait_for(task, 5)
+
+
+async def test_shutdown_of_a_node_without_servers_is_immediate(caplog):
+    caplog.set_level(logging.INFO)
+    async with node():
+        pass

@@ -1,0 +1,95 @@
+"""The way of a change to the database and to the pages."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+
+import pytest
+
+from supervisor_app.core.ports import Change, RunReady
+from supervisor_app.core.recorder import Recorder
+from supervisor_app.core.status import LlamaStatus
+from supervisor_app.core.testing import FakeClock, InMemoryStore, RecordingPublisher, settle
+
+
+def change(version: int, *events) -> Change:
+    return Change(
+        snapshot=LlamaStatus(name="default", version=version),
+        identity=None,
+        generation=0,
+        run_events=tuple(RunReady(at=event) for event in events),
+    )
+
+
+@asynccontextmanager
+async def recording(store=None):
+    store, publisher, clock = store or InMemoryStore(), RecordingPublisher(), FakeClock()
+    recorder = Recorder(store=store, publisher=publisher, clock=clock)
+    task = asyncio.create_task(recorder.run())
+    try:
+        yield recorder, store, publisher, clock
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_change_is_saved_and_published():
+    async with recording() as (recorder, store, publisher, _):
+        recorder.submit(change(1))
+        assert await recorder.flush(5)
+        assert [saved.snapshot.version for saved in store.changes] == [1]
+        assert [snapshot.version for snapshot in publisher.snapshots] == [1]
+
+
+async def test_of_a_burst_the_newest_snapshot_and_every_run_event_are_saved():
+    async with recording() as (recorder, store, publisher, _):
+        for version in range(1, 6):
+            recorder.submit(change(version, version))
+        assert await recorder.flush(5)
+        assert store.changes[-1].snapshot.version == 5
+        assert [event.at for saved in store.changes for event in saved.run_events] == [1, 2, 3, 4, 5]
+        assert publisher.snapshots[-1].version == 5
+        assert len(publisher.snapshots) < 5
+
+
+async def test_while_the_database_is_away_pages_are_told_and_nothing_is_lost(caplog):
+    caplog.set_level(logging.INFO)
+    async with recording(InMemoryStore(down=True)) as (recorder, store, publisher, clock):
+        recorder.submit(change(1, 1.0))
+        await asyncio.sleep(0.3)
+        assert publisher.snapshots[-1].version == 1
+        recorder.submit(change(2, 2.0))
+        await clock.advance(3)
+        assert store.changes == []
+        store.down = False
+        await clock.advance(2)
+        assert await recorder.flush(5)
+        assert store.changes[-1].snapshot.version == 2
+        assert [event.at for saved in store.changes for event in saved.run_events] == [1.0, 2.0]
+        said = [record.message for record in caplog.records if "[STORE]" in record.message]
+        assert len(said) == 2, "once when it fails, once when it is back"
+
+
+async def test_flush_gives_up_in_time():
+    async with recording(InMemoryStore(down=True)) as (recorder, *_):
+        recorder.submit(change(1))
+        assert not await recorder.flush(0.05)
+
+
+async def test_flush_of_nothing_is_immediate():
+    async with recording() as (recorder, *_):
+        await settle()
+        assert await recorder.flush(1)
+
+
+async def test_a_bug_in_the_store_is_raised():
+    class Broken(InMemoryStore):
+        async def save(self, change):
+            raise RuntimeError("bug")
+
+    recorder = Recorder(store=Broken(), publisher=RecordingPublisher(), clock=FakeClock())
+    recorder.submit(change(1))
+    with pytest.raises(ExceptionGroup):
+        await asyncio.wait_for(recorder.run(), 5)
