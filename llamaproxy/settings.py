@@ -36,6 +36,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "llamaproxy.middleware.content_security_policy",
+    "llamaproxy.middleware.api_errors",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -78,17 +79,14 @@ SQLITE_OPTIONS = {
 try:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        DATABASES = {
-            "default": dj_database_url.config(default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}", conn_max_age=60)
-        }
+        # Connections are not kept: under ASGI each request has a thread of its own, and would leave one behind.
+        DATABASES = {"default": dj_database_url.config(default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")}
 except (ValueError, UserWarning) as error:
     raise ImproperlyConfigured(
         f"DATABASE_URL cannot be understood: {error} Use postgres://user:password@host:5432/name."
     ) from error
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
-else:
-    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 
 # --- Channel layer: in memory for one process, Redis for several ---
 

@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from supervisor_app.commands import Command, ask, nudge
-from supervisor_app.conf import ConfigError, Overlay, read_overlay
+from supervisor_app.conf import DEFAULT_SERVER, ConfigError, Overlay, read_overlay
 from supervisor_app.models import LlamaServer, Run
 from supervisor_app.snapshots import view_of
 from supervisor_app.templatetags.supervisor_tags import duration
@@ -51,6 +51,15 @@ class ArgsField(forms.CharField):
         return bool(super().has_changed(self.prepare_value(initial), data))
 
 
+class ApiKeyField(forms.CharField):
+    """Never shown, so an empty one says nothing about what is stored."""
+
+    widget = forms.PasswordInput(attrs={"autocomplete": "new-password"})
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return bool(data)
+
+
 class LlamaServerForm(ServerModelForm):
     args = ArgsField(
         required=False,
@@ -58,17 +67,26 @@ class LlamaServerForm(ServerModelForm):
         help_text=LlamaServer._meta.get_field("args").help_text,
         widget=forms.TextInput(attrs={"size": 80}),
     )
-    api_key = forms.CharField(
+    api_key = ApiKeyField(
         required=False,
         label="API key",
         help_text=LlamaServer._meta.get_field("api_key").help_text
         + " What is stored is not shown; leave empty to keep it, type - to remove it.",
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
     )
 
     class Meta:
         model = LlamaServer
         fields = "__all__"
+
+    def clean(self) -> dict[str, Any]:
+        """What the constraint of the table cannot see: the port that the config file gives to `default`."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        taken = _overlay().values.get("port")
+        if taken is not None and cleaned.get("port") == taken and cleaned.get("name") != DEFAULT_SERVER:
+            default = LlamaServer.objects.filter(name=DEFAULT_SERVER, node=cleaned.get("node", ""))
+            if default.exists():
+                self.add_error("port", f"The config file gives {taken} to the server {DEFAULT_SERVER}.")
+        return cleaned
 
     def clean_api_key(self) -> str:
         typed: str = self.cleaned_data["api_key"]
@@ -131,6 +149,13 @@ class LlamaServerAdmin(ServerModelAdmin):
             self.message_user(
                 request, "If what to launch has changed, the server restarts now, once.", messages.INFO
             )
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
+        """The history goes with its server, although nobody may delete from it."""
+        deleted, counts, forbidden, protected = super().get_deleted_objects(objs, request)
+        return deleted, counts, forbidden - {str(Run._meta.verbose_name)}, protected
 
     @admin.display(description="from the config file")
     def overridden(self, server: LlamaServer) -> str:

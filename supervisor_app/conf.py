@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +93,7 @@ def read_overlay(path: Path) -> Overlay:
 def _checked(path: Path, data: dict[str, Any], binary: str | None) -> Overlay:
     values = {}
     for key, value in data.items():
+        _check_text(path, key, value)
         if key == BINARY_KEY:
             if not isinstance(value, str) or not value.strip():
                 raise ConfigError(f"{path}: {key} is {value!r}, it must be text.")
@@ -106,6 +108,13 @@ def _checked(path: Path, data: dict[str, Any], binary: str | None) -> Overlay:
     overlay = Overlay(source=str(path), values=values, binary=binary)
     _check_together(path, overlay)
     return overlay
+
+
+def _check_text(path: Path, key: str, value: Any) -> None:
+    """JSON can say what no command line and no database can hold."""
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str) and re.search("[\0\ud800-\udfff]", text):
+            raise ConfigError(f"{path}: {key} contains a NUL or half a surrogate pair.")
 
 
 def _checked_value(path: Path, key: str, value: Any) -> Any:

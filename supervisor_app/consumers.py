@@ -13,7 +13,7 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
-from supervisor_app.events import Push, error_event, render_list, render_push, status_event
+from supervisor_app.events import Push, error_event, render_gone, render_list, render_push, status_event
 from supervisor_app.hub import hub
 from supervisor_app.snapshots import ServerView, load_views
 
@@ -30,6 +30,16 @@ class StatusConsumer(AsyncWebsocketConsumer):
     last of each server is remembered, so that an older push is never sent after a newer one.
     """
 
+    # The hub listens for all: a channel for each socket would make each fail while Redis is away.
+    channel_layer_alias = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """However it ends, a socket that is gone must not stay with the hub."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            hub().leave(self)
+
     async def connect(self) -> None:
         await self.accept()
         if not settings.LLAMAPROXY_PUBLIC_STATUS and not self.scope["user"].is_staff:
@@ -37,13 +47,11 @@ class StatusConsumer(AsyncWebsocketConsumer):
             return
         query = parse_qs(self.scope["query_string"].decode("latin-1"))
         self.as_json = query.get("format") == ["json"]
-        self.only: str | None = query.get("server", [None])[0]
+        self.only: str | None = query["server"][0].replace("\0", "") if "server" in query else None
         self.sent: dict[str, int] = {}
+        self.busy = self.again = False
         hub().join(self)
         await self.snapshot()
-
-    async def disconnect(self, code: int) -> None:
-        hub().leave(self)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if not hasattr(self, "sent"):
@@ -54,18 +62,37 @@ class StatusConsumer(AsyncWebsocketConsumer):
             await self.send(text_data=error_event('Send {"type": "requestLlamaStatus"}.'))
 
     async def snapshot(self) -> None:
-        """Everything as it is now: after a connect, after a reconnect, on request."""
+        """Everything as it is now: after a connect, after a reconnect, on request.
+
+        What comes while one is being made is shown by making another: sent on its own it would be followed
+        by something older.
+        """
+        self.again = True
+        if self.busy:
+            return
+        self.busy = True
+        try:
+            while self.again:
+                self.again = False
+                await self._send_snapshot()
+        finally:
+            self.busy = False
+
+    async def _send_snapshot(self) -> None:
         views = await database_sync_to_async(load_views)(self.only)
+        texts = await database_sync_to_async(self._render)(views)
         self.sent = {view.status.name: view.status.version for view in views}
-        for text in await database_sync_to_async(self._render)(views):
+        for text in texts:
             await self.send(text_data=text)
+        for push in hub().newer_than(self.sent):
+            await self._send_push(push)
 
     def _render(self, views: list[ServerView]) -> list[str]:
         if self.as_json:
             return [status_event(view.status, time.time()) for view in views]
         if self.only is None:
             return [render_list(views)]
-        return [render_push(view)["html"] for view in views]
+        return [render_push(view)["html"] for view in views] or [render_gone(self.only)]
 
     # hub.Subscriber
 
@@ -73,11 +100,10 @@ class StatusConsumer(AsyncWebsocketConsumer):
         name = push["server"]
         if self.only not in (None, name):
             return
-        if name not in self.sent:
-            await self.list_changed()
+        if self.busy or name not in self.sent:
+            await self.snapshot()
         elif push["version"] >= self.sent[name]:
-            self.sent[name] = push["version"]
-            await self.send(text_data=push["json"] if self.as_json else push["html"])
+            await self._send_push(push)
 
     async def list_changed(self) -> None:
         await self.snapshot()
@@ -86,13 +112,17 @@ class StatusConsumer(AsyncWebsocketConsumer):
         if not self.as_json:
             await self.send(text_data=html)
 
+    async def _send_push(self, push: Push) -> None:
+        self.sent[push["server"]] = push["version"]
+        await self.send(text_data=push["json"] if self.as_json else push["html"])
+
 
 def _wants_status(text: str | None) -> bool:
     if text is None or len(text) > MAX_MESSAGE:
         return False
     try:
         message = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(message, dict) and message.get("type") == "requestLlamaStatus"
 

@@ -49,6 +49,11 @@ def render_list(views: list[ServerView]) -> str:
     return render_to_string("supervisor/_servers.html", context)
 
 
+def render_gone(name: str) -> str:
+    """In place of a server that was deleted while its page was open."""
+    return render_to_string("supervisor/_gone.html", {"name": name})
+
+
 def render_heartbeat(now: float) -> str:
     return f'<i id="heartbeat" hx-swap-oob="true" data-server-now="{round(now * 1000)}" hidden></i>'
 

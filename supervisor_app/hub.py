@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -47,6 +48,9 @@ class Hub:
         self._subscribers: set[Subscriber] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._shown: dict[str, tuple[int, bool]] = {}
+        self._newest: dict[str, Push] = {}
+        self._missed: set[Subscriber] = set()
+        self._failing = ""
 
     def join(self, subscriber: Subscriber) -> None:
         self._subscribers.add(subscriber)
@@ -62,7 +66,15 @@ class Hub:
             for task in self._tasks:
                 task.cancel()
             self._tasks = []
-            self._shown = {}
+            self._shown, self._newest, self._missed = {}, {}, set()
+
+    def newer_than(self, versions: Mapping[str, int]) -> list[Push]:
+        """What was pushed already while the database, locked perhaps, still knows these versions."""
+        return [
+            push
+            for name, push in self._newest.items()
+            if push["version"] > versions.get(name, push["version"])
+        ]
 
     async def _for_ever(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """A channel layer or a database that is away must not end what runs on top of it."""
@@ -71,25 +83,31 @@ class Hub:
                 await work()
             except (DatabaseError, InterfaceError, OSError) as error:
                 log.debug("hub: %s", error)
-            except Exception as error:
-                log.warning("⚠️ [HUB] %s: %s", type(error).__name__, error)
+            except Exception as error:  # any client library's own kind; the same one every second is no news
+                said = f"{type(error).__name__}: {error}"
+                log.log(logging.DEBUG if said == self._failing else logging.WARNING, "⚠️ [HUB] %s", said)
+                self._failing = said
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _listen(self) -> None:
         layer = get_channel_layer()
         channel = await layer.new_channel()
         await layer.group_add(PUSH_GROUP, channel)
+        self._failing = ""
         try:
             while True:
                 message = await layer.receive(channel)
                 if message["type"] == "status.push":
                     self._shown[message["server"]] = (message["version"], False)
+                    self._newest[message["server"]] = message
                     await self._deliver(message)
                 else:
                     self._shown.pop(message["server"], None)
-                    await self._each(lambda subscriber: subscriber.list_changed())
+                    self._newest.pop(message["server"], None)
+                    await self._list_changed(self._subscribers)
         finally:
-            await layer.group_discard(PUSH_GROUP, channel)
+            with suppress(Exception):  # a layer that is away must not turn a cancellation into an error
+                await layer.group_discard(PUSH_GROUP, channel)
 
     async def _resync(self) -> None:
         while True:
@@ -97,9 +115,12 @@ class Hub:
             for name in [name for name, mark in marks.items() if self._behind(name, mark)]:
                 for view in await database_sync_to_async(load_views)(name):
                     await self._deliver(await asyncio.to_thread(render_push, view))
-            if self._shown.keys() - marks.keys():
-                await self._each(lambda subscriber: subscriber.list_changed())
+            missed, self._missed = self._missed & self._subscribers, set()
+            gone = self._shown.keys() - marks.keys()
+            await self._list_changed(self._subscribers if gone else missed)
             self._shown = marks
+            for name in gone:
+                self._newest.pop(name, None)
             await asyncio.sleep(RESYNC_SECONDS)
 
     def _behind(self, name: str, mark: tuple[int, bool]) -> bool:
@@ -110,18 +131,26 @@ class Hub:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            await self._each(partial(_send_heartbeat, render_heartbeat(time.time())))
+            await self._each(self._subscribers, partial(_send_heartbeat, render_heartbeat(time.time())))
 
     async def _deliver(self, push: Push) -> None:
-        await self._each(lambda subscriber: subscriber.deliver(push))
+        await self._each(self._subscribers, lambda subscriber: subscriber.deliver(push))
 
-    async def _each(self, call: Callable[[Subscriber], Coroutine[Any, Any, None]]) -> None:
-        for subscriber in list(self._subscribers):
+    async def _list_changed(self, subscribers: Iterable[Subscriber]) -> None:
+        await self._each(subscribers, lambda subscriber: subscriber.list_changed())
+
+    async def _each(
+        self,
+        subscribers: Iterable[Subscriber],
+        call: Callable[[Subscriber], Coroutine[Any, Any, None]],
+    ) -> None:
+        """One that fails does not keep it from the others; it gets everything anew at the next comparison."""
+        for subscriber in list(subscribers):
             try:
                 await call(subscriber)
             except Exception as error:
                 log.debug("hub: a socket failed: %s", error)
-                self._subscribers.discard(subscriber)
+                self._missed.add(subscriber)
 
 
 async def _send_heartbeat(html: str, subscriber: Subscriber) -> None:

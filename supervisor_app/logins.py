@@ -6,9 +6,9 @@ import hashlib
 import secrets
 from datetime import timedelta
 
-from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from supervisor_app.models import LoginLink
@@ -19,7 +19,7 @@ FIRST_USER = "admin"
 
 def new_login_token() -> str | None:
     """A token for the first user; None when there is a user already. Older ones stop working."""
-    if get_user_model().objects.exists():
+    if User.objects.exists():
         return None
     token = secrets.token_urlsafe(32)
     with transaction.atomic():
@@ -29,25 +29,23 @@ def new_login_token() -> str | None:
 
 
 def token_works(token: str) -> bool:
-    return LoginLink.objects.filter(**_unused(token)).exists()
+    return _unused(token).exists() and not User.objects.exists()
 
 
 @transaction.atomic
 def redeem(token: str) -> User | None:
-    """The first user, made now, with every right and without a password; None for a token that is spent."""
-    if not LoginLink.objects.filter(**_unused(token)).update(used_at=timezone.now()):
+    """The first user, made now, with every right and without a password; None for a token that is spent.
+
+    Also None when somebody has made a user by other means: the link would be a way round their password.
+    """
+    if not _unused(token).update(used_at=timezone.now()) or User.objects.exists():
         return None
-    user, created = User.objects.get_or_create(
-        username=FIRST_USER, defaults={"is_staff": True, "is_superuser": True}
-    )
-    if created:
-        user.set_unusable_password()
-        user.save()
-    return user
+    return User.objects.create_superuser(FIRST_USER)
 
 
-def _unused(token: str) -> dict[str, object]:
-    return {"token_hash": _hash(token), "used_at": None, "created_at__gte": timezone.now() - VALID_FOR}
+def _unused(token: str) -> QuerySet[LoginLink]:
+    oldest = timezone.now() - VALID_FOR
+    return LoginLink.objects.filter(token_hash=_hash(token), used_at=None, created_at__gte=oldest)
 
 
 def _hash(token: str) -> str:

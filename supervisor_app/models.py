@@ -14,10 +14,12 @@ from django.utils import timezone
 
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import FailureKind, Status
-from supervisor_app.validators import validate_args, validate_host, validate_port
+from supervisor_app.validators import validate_api_key, validate_args, validate_host, validate_port
 
 SILENT_AFTER = timedelta(seconds=15)
 """Three heartbeats: a supervisor that has not written for so long is not there."""
+LARGEST = 2**31 - 1
+"""SQLite would take more; PostgreSQL does not, nor does a date so many milliseconds from now."""
 
 
 def this_node() -> str:
@@ -84,6 +86,7 @@ class LlamaServer(models.Model):
         max_length=200,
         default="",
         blank=True,
+        validators=[validate_api_key],
         help_text="llama-server will ask for it. Handed over in the environment, never on the command line.",
     )
     max_retries = models.PositiveIntegerField(
@@ -160,6 +163,10 @@ class LlamaServer(models.Model):
         return self.name
 
     def clean(self) -> None:
+        for field in self._meta.fields:
+            value = getattr(self, field.attname)
+            if isinstance(field, models.PositiveIntegerField) and value is not None and value > LARGEST:
+                raise ValidationError(f"{field.name} is {value}: the largest that works is {LARGEST}.")
         longest: int | None = self.max_backoff_ms
         first: int | None = self.retry_backoff_ms
         if longest is not None and first is not None and longest < first:  # None: that field was bad itself

@@ -25,20 +25,24 @@ class ChannelPublisher:
         self._failing = False
 
     async def publish(self, snapshot: LlamaStatus) -> None:
-        message = await asyncio.to_thread(render_push, ServerView(status=snapshot))
-        await self._send(dict(message))
+        try:
+            message = await asyncio.to_thread(render_push, ServerView(status=snapshot))
+        except Exception:  # a mistake in a template must not end supervision
+            log.exception("❌ [PUSH] %s cannot be shown. Supervision goes on.", snapshot.name)
+        else:
+            await self._send(dict(message))
 
     async def removed(self, name: str) -> None:
         await self._send({"type": "status.removed", "server": name})
 
     async def _send(self, message: dict[str, Any]) -> None:
-        layer = get_channel_layer()
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                await layer.group_send(PUSH_GROUP, message)
+                await get_channel_layer().group_send(PUSH_GROUP, message)
         except Exception as error:  # any client library's own kind: supervision must not care
             if not self._failing:
-                log.warning("⚠️ [PUSH] The channel layer is away (%s). Supervision goes on.", error)
+                reason = str(error) or type(error).__name__
+                log.warning("⚠️ [PUSH] The channel layer is away (%s). Supervision goes on.", reason)
             self._failing = True
         else:
             if self._failing:

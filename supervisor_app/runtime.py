@@ -18,7 +18,7 @@ from supervisor_app.core.clock import SystemClock
 from supervisor_app.core.node import NodeSupervisor
 from supervisor_app.core.probe import HttpProbe
 from supervisor_app.core.process import LocalProcesses
-from supervisor_app.engine.resolve import HOW_TO_GET_ONE, EngineMissing, find_engine
+from supervisor_app.engine.resolve import HOW_TO_GET_ONE, Engine, EngineMissing, find_engine
 from supervisor_app.events import supervisor_channel
 from supervisor_app.publish import ChannelPublisher
 from supervisor_app.store import OrmStore
@@ -65,33 +65,34 @@ class EngineSource:
     def __init__(self, overlay: Callable[[], Overlay]) -> None:
         self._overlay = overlay
         self._configured: str | None = None
-        self._command: tuple[str, ...] = ()
-        self._complained = False
+        self._engine: Engine | None = None
+        self._complaint = ""
 
     def __call__(self) -> tuple[str, ...]:
         configured = self._overlay().binary
-        if not self._command or configured != self._configured:
+        if self._engine is None or configured != self._configured:
             self._configured = configured
-            self._command = self._find(configured)
-        return self._command
+            self._engine = self._find(configured)
+        if self._engine is not None:
+            return self._engine.command
+        # Starting a configured one that is missing fails with its name.
+        return (configured,) if configured else ()
 
-    def _find(self, configured: str | None) -> tuple[str, ...]:
+    def _find(self, configured: str | None) -> Engine | None:
         try:
             engine = find_engine(configured)
         except EngineMissing as error:
-            self._complain(str(error))
-            return (str(configured),)  # starting it fails with its name, and is tried again once it is there
+            return self._complain(str(error))
         if engine is None:
-            self._complain(f"No llama-server found. {HOW_TO_GET_ONE}")
-            return ()
-        self._complained = False
+            return self._complain(f"No llama-server found. {HOW_TO_GET_ONE}")
+        self._complaint = ""
         log.info("🔧 [ENGINE] Using %s", engine.describe)
-        return engine.command
+        return engine
 
     def _complain(self, text: str) -> None:
-        if not self._complained:
+        if text != self._complaint:
             log.error("❌ [ENGINE] %s", text)
-        self._complained = True
+        self._complaint = text
 
 
 class Runtime:

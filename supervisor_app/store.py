@@ -84,7 +84,8 @@ async def _call(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
 def _remember(name: str) -> Remembered:
     state = ServerState.objects.filter(server__name=name).first()
     runs = list(Run.objects.filter(server__name=name)[:LENGTH])
-    open_run = next((run for run in runs if run.ended_at is None), None)
+    # Not always one of the newest: an adopted process may be older than all that we have started.
+    open_run = Run.objects.filter(server__name=name).open().first()
     loads = (
         Run.objects.filter(server__name=name, adopted=False)
         .reached_ready()

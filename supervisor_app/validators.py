@@ -32,6 +32,14 @@ def validate_port(value: int) -> None:
         raise ValidationError(f"{value} is not a port. Use 1 to 65535.")
 
 
+def validate_api_key(value: str) -> None:
+    """It travels in an HTTP header and in LLAMA_API_KEY, where commas separate several."""
+    if not re.fullmatch(r"[!-+\--~]*", value):
+        raise ValidationError(
+            "An API key is made of ASCII letters, digits and signs, without spaces and commas."
+        )
+
+
 def validate_args(value: Any) -> None:
     """A list of strings without the flags that have a field of their own."""
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -40,5 +48,7 @@ def validate_args(value: Any) -> None:
         if "\0" in item:
             raise ValidationError("A flag contains a NUL byte.")
         flag = item.partition("=")[0]
+        if flag.startswith("--"):
+            flag = flag.replace("_", "-")  # llama-server takes both
         if flag in OWN_FLAGS:
             raise ValidationError(f"{flag} does not belong here: set {OWN_FLAGS[flag]} instead.")

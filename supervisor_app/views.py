@@ -15,17 +15,18 @@ from django.contrib.auth.forms import SetPasswordForm
 from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, InterfaceError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from supervisor_app.commands import Command, ask, server_named
 from supervisor_app.logins import redeem, token_works
 from supervisor_app.metrics import render_metrics
+from supervisor_app.models import LlamaServer
 from supervisor_app.snapshots import ServerView, load_views
 
 View = Callable[..., HttpResponseBase]
@@ -48,7 +49,7 @@ def page(view: View) -> View:
             return redirect_to_login(request.get_full_path(), reverse(settings.LOGIN_URL))
         return view(request, *args, **kwargs)
 
-    return never_cache(require_GET(wrapper))
+    return never_cache(require_safe(wrapper))
 
 
 def api(view: View) -> View:
@@ -60,7 +61,7 @@ def api(view: View) -> View:
             return api_error(401, "login_required", "The status needs a login.", "Log in at /admin/.")
         return view(request, *args, **kwargs)
 
-    return never_cache(require_GET(wrapper))
+    return never_cache(require_safe(wrapper))
 
 
 def api_error(status: int, code: str, message: str, hint: str) -> JsonResponse:
@@ -174,18 +175,18 @@ def _no_server(name: str) -> JsonResponse:
 
 
 @never_cache
-@require_GET
+@require_safe
 def livez(request: HttpRequest) -> HttpResponse:
     return HttpResponse("ok\n", content_type="text/plain")
 
 
 @never_cache
-@require_GET
+@require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
+    """A table of ours, so that a database which is there but not migrated is not ready either."""
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except DatabaseError as error:
+        LlamaServer.objects.exists()
+    except (DatabaseError, InterfaceError) as error:
         return HttpResponse(f"database: {error}\n", status=503, content_type="text/plain")
     return HttpResponse("ok\n", content_type="text/plain")
 

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 LAST_LINES = 50
 """Kept of each life's output."""
+DIAGNOSIS_LINES = 400
+"""Read to find the decisive one: a failed assertion is followed by a debugger's backtrace of hundreds."""
 EVENT_OF_WISH: dict[Wish, Callable[[], life.Event]] = {
     Wish.RUN: life.Start,
     Wish.RESTART: life.Restart,
@@ -344,8 +346,8 @@ class ServerSupervisor:
 
     async def _await_exit(self, attempt: int, process: Process, spec: LaunchSpec) -> None:
         ended = await process.wait()
-        lines = await process.last_lines(LAST_LINES)
-        self._last_lines = tuple(lines)
+        lines = await process.last_lines(DIAGNOSIS_LINES)
+        self._last_lines = tuple(lines[-LAST_LINES:])
         failure = diagnose(ended, lines, was_ready=self.state.was_ready, model_path=spec.model_path)
         self._events.put_nowait(life.Exited(attempt, ended, failure))
 

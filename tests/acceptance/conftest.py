@@ -6,11 +6,12 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
 from supervisor_app.engine.demo_model import make_demo_model
-from tests.acceptance.harness import MANAGE, Proxy, environment
+from tests.acceptance.harness import MANAGE, Proxy, environment, free_port
 
 ENGINE_ARGS = ["-c", "512", "-t", "1"]
 """One thread: a tiny model gains nothing from more, and the machine is busy."""
@@ -51,33 +52,38 @@ def installed(tmp_path_factory):
     return data
 
 
+@contextmanager
+def _maker(base, installed):
+    """Makes proxies, each in a directory of its own; ends all that they started."""
+    with ExitStack() as stack:
+
+        def make(**config):
+            directory = base / f"proxy-{free_port()}"
+            shutil.copytree(installed, directory / "var")
+            return stack.enter_context(closing(Proxy(directory, **config)))
+
+        yield make
+
+
 @pytest.fixture
 def make_proxy(tmp_path, installed):
-    """Makes proxies, each in a directory of its own; ends all that they started."""
-    made = []
-
-    def make(**config):
-        directory = tmp_path / f"proxy-{len(made)}"
-        shutil.copytree(installed, directory / "var")
-        made.append(Proxy(directory, **config))
-        return made[-1]
-
-    yield make
-    for proxy in made:
-        proxy.close()
+    with _maker(tmp_path, installed) as make:
+        yield make
 
 
 @pytest.fixture(scope="module")
-def serving(tmp_path_factory, installed, engine, model):
-    """One for a whole file, ready: for tests that only look."""
-    directory = tmp_path_factory.mktemp("serving") / "proxy"
-    shutil.copytree(installed, directory / "var")
-    proxy = Proxy(directory, llama_model_path=str(model), llama_server_args=ENGINE_ARGS)
-    try:
-        proxy.start().wait_for_status("ready")
-        yield proxy
-    finally:
-        proxy.close()
+def make_shared(tmp_path_factory, installed):
+    """For what several tests of a file only look at."""
+    with _maker(tmp_path_factory.mktemp("shared"), installed) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def serving(make_shared, engine, model):
+    """One for a whole file, ready."""
+    proxy = make_shared(llama_model_path=str(model), llama_server_args=ENGINE_ARGS)
+    proxy.start().wait_for_status("ready")
+    return proxy
 
 
 @pytest.fixture

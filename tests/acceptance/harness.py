@@ -31,7 +31,16 @@ MANAGE = ROOT / "manage.py"
 FAKE = ROOT / "tests" / "fake_llama_server.py"
 DEADLINE = 40.0
 """Seconds. Everything takes a moment; on a busy machine a long one."""
-OUR_VARIABLES = ("LLAMA", "DATABASE_URL", "REDIS_URL", "DJANGO_", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS", "CSRF_")
+OUR_VARIABLES = (
+    "LLAMA",
+    "DATABASE_URL",
+    "REDIS_URL",
+    "DJANGO_",
+    "SECRET_KEY",
+    "DEBUG",
+    "ALLOWED_HOSTS",
+    "CSRF_",
+)
 T = TypeVar("T")
 
 
@@ -63,11 +72,18 @@ def environment(**changes: str) -> dict[str, str]:
 class Child:
     """One process that we started; its output goes to a file."""
 
-    def __init__(self, command: list[str], log: Path, *, cwd: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, command: list[str], log: Path, *, cwd: Path, env: dict[str, str] | None = None
+    ) -> None:
         self.log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                command, cwd=cwd, env=env or environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                command,
+                cwd=cwd,
+                env=env or environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
         self.pid = self._process.pid
 

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
 
 from supervisor_app.commands import Command as Wish
 from supervisor_app.commands import ask, server_named
@@ -32,6 +33,12 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, command: str, name: str | None, as_json: bool, **options: Any) -> None:
+        try:
+            self._do(command, name, as_json)
+        except DatabaseError as error:
+            raise CommandError(f"The database cannot be used: {error}") from error
+
+    def _do(self, command: str, name: str | None, as_json: bool) -> None:
         servers = LlamaServer.objects.all() if name is None else server_named(name)
         if not servers.exists():
             self._no_such_server(name)

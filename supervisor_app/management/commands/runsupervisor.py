@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -40,8 +41,11 @@ def address(text: str) -> tuple[str, int]:
 
 
 def node_name(text: str) -> str:
-    if not text or not all(character.isalnum() or character in "-_." for character in text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a node name. Use letters, digits, - _ and .")
+    """It becomes part of a channel's name, which has rules and a length."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,63}", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a node name. Use up to 63 letters, digits, - _ and ."
+        )
     return text
 
 
@@ -104,11 +108,30 @@ class Command(BaseCommand):
                 log.info("🗄️ [DATABASE] Bringing it up to date")
                 call_command("migrate", verbosity=0, interactive=False)
             if first.values or not LlamaServer.objects.on_node(node).exists():
-                LlamaServer.objects.get_or_create(name=DEFAULT_SERVER, defaults={"node": node})
+                _ensure_default(node, first)
             extra = demo_overlay(first, Path(settings.DATA_DIR)) if demo else Overlay()
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used: {error}", returncode=FAILED) from error
         return ConfigSource(settings.LLAMAPROXY_CONFIG, first, extra)
+
+
+def _ensure_default(node: str, overlay: Overlay) -> None:
+    """The server `default` exists, here or on another node. Raises ConfigError when its port is not free."""
+    server = LlamaServer.objects.filter(name=DEFAULT_SERVER).first()
+    if server is None:
+        server = LlamaServer(name=DEFAULT_SERVER, node=node)
+    elif server.node != node:
+        return
+    port = overlay.values.get("port", server.port)
+    other = LlamaServer.objects.on_node(node).filter(port=port).exclude(name=DEFAULT_SERVER).first()
+    if other is not None:
+        raise ConfigError(
+            f"The servers {DEFAULT_SERVER!r} and {other.name!r} would share port {port}. Set another "
+            f"llama_server_port in {settings.LLAMAPROXY_CONFIG}, or another port in the admin."
+        )
+    if server.pk is None:
+        server.port = port
+        server.save()
 
 
 def supervise(make_runtime: Callable[[], Runtime]) -> None:

@@ -1,0 +1,213 @@
+"""Asking servers over real sockets, also those that lie, stall or slam the door."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from supervisor_app.core.ports import Health, ProbeError
+from supervisor_app.core.probe import HttpProbe, looks_like_llama_server, read_models
+from supervisor_app.core.spec import LaunchSpec
+
+
+@contextmanager
+def server(answer: bytes | None, *, requests: list[bytes] | None = None):
+    """Answers every connection with these bytes; None: accepts and says nothing."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    open_sockets: list[socket.socket] = [listener]
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            open_sockets.append(connection)
+            if answer is not None:
+                data = connection.recv(65536)
+                if requests is not None:
+                    requests.append(data)
+                connection.sendall(answer)
+                connection.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield spec_for(listener.getsockname()[1])
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        for opened in open_sockets:
+            opened.close()
+        thread.join(5)
+
+
+def spec_for(port: int, **more) -> LaunchSpec:
+    return LaunchSpec(host="127.0.0.1", port=port, command=(), args=(), **more)
+
+
+def http(status: str, body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+@pytest.fixture
+def probe():
+    made = HttpProbe()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "health"),
+    [
+        (http("200 OK", b'{"status":"ok"}'), Health.OK),
+        (http("503 Service Unavailable", b'{"error":{"message":"Loading model"}}'), Health.LOADING),
+        (http("404 Not Found"), Health.WRONG),
+        # A redirect is not followed: health is this server's own.
+        (http("302 Found", b"", "Location: http://127.0.0.1:1/"), Health.WRONG),
+        # Not HTTP at all.
+        (b"SSH-2.0-OpenSSH_9.2\r\n", Health.SILENT),
+        # The door slammed.
+        (b"", Health.SILENT),
+        # A body that ends short.
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\nx", Health.SILENT),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", Health.SILENT),
+    ],
+)
+async def test_what_health_says(probe, answer, health):
+    with server(answer) as spec:
+        assert await probe.health(spec, 5.0) is health
+
+
+async def test_nobody_listens(probe):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        assert await probe.health(spec_for(unused.getsockname()[1]), 5.0) is Health.REFUSED
+
+
+async def test_an_answer_that_never_comes_is_silence_and_holds_nobody_up(probe):
+    with server(None) as hung, server(http("200 OK")) as healthy:
+        slow = asyncio.create_task(probe.health(hung, 1.0))
+        assert await probe.health(healthy, 5.0) is Health.OK
+        assert not slow.done()
+        assert await slow is Health.SILENT
+
+
+async def test_a_connection_that_cannot_be_made_in_time_is_silence(probe):
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    spec = spec_for(listener.getsockname()[1])
+    # Fill the backlog, so that the next connection waits for ever.
+    waiting = []
+    for _ in range(4):
+        filler = socket.socket()
+        filler.setblocking(False)
+        filler.connect_ex(listener.getsockname())
+        waiting.append(filler)
+    assert await probe.health(spec, 0.3) is Health.SILENT
+    for opened in (listener, *waiting):
+        opened.close()
+
+
+async def test_the_key_is_sent_along(probe):
+    seen: list[bytes] = []
+    with server(http("200 OK"), requests=seen) as spec:
+        await probe.health(spec_for(spec.port, api_key="hunter2"), 5.0)
+    assert b"Authorization: Bearer hunter2" in seen[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "llama"),
+    [
+        (http("200 OK", b"{}", "Server: llama.cpp"), True),
+        # Older builds do not say who they are.
+        (http("200 OK", b'{"status": "ok"}'), True),
+        (
+            http(
+                "503 x",
+                b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}',
+            ),
+            True,
+        ),
+        (http("200 OK", b"<html>"), False),
+        (http("404 Not Found", b'{"status":"ok"}'), False),
+        (b"", False),
+    ],
+)
+def test_a_stranger_is_recognised_by_its_answer(answer, llama):
+    with server(answer) as spec:
+        assert looks_like_llama_server(spec) is llama
+
+
+# Models
+
+
+def models(body: str, **more):
+    with server(http("200 OK", body.encode())) as spec:
+        return read_models(spec_for(spec.port, **more), 5.0)
+
+
+def test_a_real_servers_list():
+    (model,) = models('{"data":[{"id":"/models/a.gguf","meta":{"size":524032}}],"object":"list"}')
+    assert (model.id, model.name, model.size, model.type) == ("/models/a.gguf", "a.gguf", 524032, "llama")
+    assert model.status == "available"
+
+
+def test_size_and_time_are_the_files(tmp_path):
+    file = tmp_path / "a.gguf"
+    file.write_bytes(b"x" * 10)
+    (model,) = models('{"data":[{"id":"a","meta":{"size":5}}]}', model_path=str(file))
+    assert model.size == 10
+    assert model.modified_at == int(file.stat().st_mtime)
+
+
+def test_a_file_that_cannot_be_seen_leaves_what_the_server_says():
+    (model,) = models('{"data":[{"id":"a","meta":{"size":5}}]}', model_path="/no/such/file")
+    assert model.size == 5
+    assert model.modified_at is None
+
+
+def test_the_originals_list():
+    (model,) = models('{"models":[{"name":"A","size":3,"type":"qwen","modified_at":7,"status":"loaded"}]}')
+    assert (model.id, model.size, model.type, model.modified_at) == ("A", 3, "qwen", 7)
+    assert model.status == "loaded"
+
+
+def test_a_routers_list_tells_the_status_of_each():
+    found = models(
+        '{"data":[{"id":"a","status":{"value":"loaded"}},{"id":"b","status":{"value":"unloaded"}}]}'
+    )
+    assert [model.status for model in found] == ["loaded", "unloaded"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['{"data":[{}]}', '{"data":[{"id":null,"meta":null,"size":"big"}]}'],
+)
+def test_every_field_is_optional(body):
+    (model,) = models(body)
+    assert (model.id, model.size) == ("unknown", None)
+
+
+def test_an_empty_list_is_a_list():
+    assert models('{"data":[]}') == ()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (http("401 Unauthorized"), "/v1/models answered 401"),
+        (http("200 OK", b"[]"), "not a model list"),
+        (http("200 OK", b"{not json"), "not a model list"),
+        (http("200 OK", b'{"data": 3}'), "not a model list"),
+        (b"", "did not answer"),
+    ],
+)
+async def test_what_is_no_list_is_told(probe, answer, words):
+    with server(answer) as spec, pytest.raises(ProbeError, match=words):
+        await probe.models(spec, 5.0)

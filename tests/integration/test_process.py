@@ -1,0 +1,474 @@
+"""Real processes of this machine: who holds a port, spawn, adopt, watch, signal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from supervisor_app.core import process as process_module
+from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.ports import Exit, Identity, PortHolder, SignalDeniedError, SpawnError
+from supervisor_app.core.process import (
+    LocalProcess,
+    LocalProcesses,
+    boot_id,
+    child_environment,
+    identity_of,
+    is_llama_command,
+)
+from supervisor_app.core.spec import LaunchSpec
+from supervisor_app.core.status import FailureKind
+
+FAKE = Path(__file__).parents[1] / "fake_llama_server.py"
+DEADLINE = 20.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def fake_spec(*flags: str, port: int | None = None, host: str = "127.0.0.1", **more) -> LaunchSpec:
+    port = port or free_port()
+    args = ("-m", "model.gguf", "--host", host, "--port", str(port), *flags)
+    return LaunchSpec(
+        host=host, port=port, command=(sys.executable, str(FAKE)), args=args, model_path="model.gguf", **more
+    )
+
+
+@pytest.fixture
+def processes(tmp_path):
+    return LocalProcesses(log_dir=tmp_path / "logs")
+
+
+@pytest.fixture
+async def started(processes):
+    """Spawn, and clean up whatever is left."""
+    alive: list[LocalProcess] = []
+
+    async def start(spec: LaunchSpec, *, listening: bool = True) -> LocalProcess:
+        process = await processes.spawn("default", spec)
+        alive.append(process)
+        if listening:
+            await until_async(lambda: process.owns_port(spec))
+        return process
+
+    yield start
+    for process in alive:
+        process.kill()
+        await asyncio.wait_for(process.wait(), DEADLINE)
+
+
+async def until_async(check) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not await check():
+        assert time.monotonic() < deadline, "it never happened"
+        await asyncio.sleep(0.01)
+
+
+async def until(check) -> None:
+    async def asked():
+        return check()
+
+    await until_async(asked)
+
+
+@contextmanager
+def foreign_program(port: int):
+    command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+# Identity
+
+
+def test_an_identity_is_more_than_a_pid():
+    me = identity_of(os.getpid())
+    assert me is not None
+    assert me.pid == os.getpid()
+    assert me.boot_id == boot_id()
+    assert identity_of(os.getpid()) == me
+
+
+def test_there_is_no_identity_without_a_process():
+    assert identity_of(2**22 + 1) is None
+
+
+def test_a_zombie_has_no_identity():
+    child = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert identity_of(child.pid) is None
+    child.wait()
+
+
+@pytest.mark.parametrize(
+    ("argv", "llama"),
+    [
+        (["/usr/bin/llama-server", "-m", "x"], True),
+        # Another build of it.
+        (["./llama-server-cuda"], True),
+        # The bundled engine.
+        (["/venv/bin/python", "-I", "/srv/supervisor_app/engine/launcher.py", "-m", "x"], True),
+        # Through a loader.
+        (["/lib/ld-linux.so", "/opt/llama-server", "-m", "x"], True),
+        (["python", "-m", "http.server"], False),
+        ([], False),
+    ],
+)
+def test_a_llama_server_is_known_by_its_command_line(argv, llama):
+    assert is_llama_command(argv) is llama
+
+
+# The environment of a child
+
+
+def test_a_child_sees_no_llama_flags_and_none_of_our_secrets():
+    environ = {
+        "PATH": "/bin",
+        "LLAMA_ARG_PORT": "1",
+        "LLAMA_API_KEY": "old",
+        "SECRET_KEY": "s",
+        "DATABASE_URL": "d",
+        "REDIS_URL": "r",
+    }
+    assert child_environment(environ, fake_spec()) == {"PATH": "/bin"}
+    assert child_environment(environ, fake_spec(api_key="k")) == {"PATH": "/bin", "LLAMA_API_KEY": "k"}
+
+
+async def test_a_secret_is_on_no_command_line(started):
+    process = await started(fake_spec(api_key="hunter2"))
+    assert "hunter2" not in " ".join(psutil.Process(process.identity.pid).cmdline())
+
+
+# Ports
+
+
+async def test_a_free_port_has_no_holder(processes):
+    assert await processes.port_holder(fake_spec()) is None
+
+
+async def test_a_foreign_program_is_named_with_pid_and_command(processes):
+    spec = fake_spec()
+    with foreign_program(spec.port) as child:
+        await until_async(lambda: processes.port_holder(spec))
+        holder = await processes.port_holder(spec)
+    assert holder.identity.pid == child.pid
+    assert "http.server" in holder.command
+    assert not holder.is_llama_server
+
+
+@pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0"])
+async def test_a_llama_server_is_recognised_by_its_answers(processes, started, bound):
+    await started(fake_spec(port=(port := free_port()), host=bound))
+    holder = await processes.port_holder(fake_spec(port=port))
+    assert holder.is_llama_server
+    assert holder.started_at == pytest.approx(time.time(), abs=60)
+
+
+async def test_a_wildcard_is_held_by_any_listener_on_the_port(processes):
+    spec = fake_spec(host="0.0.0.0")
+    with foreign_program(spec.port):
+        await until_async(lambda: processes.port_holder(spec))
+
+
+async def test_a_listener_whose_process_is_hidden_is_seen_by_its_answer(processes, started, monkeypatch):
+    spec = fake_spec()
+    await started(spec)
+
+    def not_permitted(kind):
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil, "net_connections", not_permitted)
+    holder = await processes.port_holder(spec)
+    assert holder.identity is None
+    assert holder.is_llama_server
+
+
+async def test_a_host_that_does_not_resolve_holds_nothing(processes):
+    assert await processes.port_holder(fake_spec(host="no-such-host.invalid")) is None
+
+
+async def test_the_port_belongs_to_the_process_that_listens(started):
+    spec = fake_spec()
+    process = await started(spec)
+    assert await process.owns_port(spec)
+    assert not await process.owns_port(fake_spec())
+
+
+# Spawn and watch
+
+
+async def test_a_child_outlives_us_in_its_own_session_and_writes_to_a_file(started, processes):
+    process = await started(fake_spec("--fake-stderr-line", "hello from the engine"))
+    pid = process.identity.pid
+    assert os.getsid(pid) == pid
+    assert "hello from the engine" in await process.last_lines(50)
+    text = processes.log_file("default").path.read_text()
+    assert "starting: " in text
+
+
+@pytest.mark.parametrize(
+    ("number", "exit"),
+    [(signal.SIGKILL, Exit(signal=9)), (signal.SIGSEGV, Exit(signal=11)), (signal.SIGTERM, Exit(code=0))],
+)
+async def test_how_it_ended_is_known(started, number, exit):
+    process = await started(fake_spec())
+    os.kill(process.identity.pid, number)
+    assert await asyncio.wait_for(process.wait(), DEADLINE) == exit
+    assert await process.wait() == exit, "may be awaited again"
+
+
+async def test_an_exit_code_is_known_and_the_child_is_reaped(started):
+    process = await started(fake_spec("--fake-exit-code", "7", "--fake-exit-after", "0"), listening=False)
+    assert await asyncio.wait_for(process.wait(), DEADLINE) == Exit(code=7)
+    assert not psutil.pid_exists(process.identity.pid)
+
+
+async def test_what_it_leaves_behind_in_its_group_is_killed(started):
+    process = await started(fake_spec("--fake-child"))
+    (grandchild,) = psutil.Process(process.identity.pid).children()
+    os.kill(process.identity.pid, signal.SIGKILL)
+    await asyncio.wait_for(process.wait(), DEADLINE)
+    await until(lambda: not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE)
+
+
+async def test_terminate_and_kill(started):
+    process = await started(fake_spec("--fake-ignore-sigterm"))
+    process.terminate()
+    await asyncio.sleep(0.2)
+    assert identity_of(process.identity.pid) is not None
+    process.kill()
+    assert await asyncio.wait_for(process.wait(), DEADLINE) == Exit(signal=9)
+    process.kill()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ((), "Install llama.cpp"),
+        (("/no/such/llama-server",), "/no/such/llama-server: No such file or directory"),
+        (("/",), "/: Permission denied"),
+    ],
+)
+async def test_what_cannot_be_started_says_why(processes, command, words):
+    spec = LaunchSpec(host="localhost", port=free_port(), command=command, args=())
+    with pytest.raises(SpawnError) as raised:
+        await processes.spawn("default", spec)
+    assert raised.value.failure.kind is FailureKind.BINARY_MISSING
+    assert words in raised.value.failure.detail
+
+
+async def test_a_file_that_is_no_program_is_no_binary(processes, tmp_path):
+    script = tmp_path / "llama-server"
+    script.write_bytes(b"\x7fELF garbage")
+    script.chmod(0o755)
+    spec = LaunchSpec(host="localhost", port=free_port(), command=(str(script),), args=())
+    with pytest.raises(SpawnError) as raised:
+        await processes.spawn("default", spec)
+    assert raised.value.failure.kind is FailureKind.BINARY_MISSING
+
+
+async def test_a_log_that_cannot_be_opened_is_told(tmp_path):
+    (tmp_path / "logs").write_text("a file, not a directory")
+    with pytest.raises(SpawnError) as raised:
+        await LocalProcesses(log_dir=tmp_path / "logs").spawn("default", fake_spec())
+    assert raised.value.failure.kind is FailureKind.UNKNOWN
+
+
+async def test_resident_memory_is_of_the_process_and_its_children(started):
+    process = await started(fake_spec())
+    assert await process.resident_bytes() > 5_000_000
+    process.kill()
+    await process.wait()
+    assert await process.resident_bytes() == 0
+
+
+# Adoption
+
+
+async def test_an_adopted_process_is_watched_and_signalled_like_a_child(processes, started):
+    spec = fake_spec()
+    child = await started(spec)
+    holder = await processes.port_holder(spec)
+    adopted = await processes.adopt("default", holder)
+    assert await adopted.owns_port(spec)
+    assert await adopted.last_lines(5), "it writes to our file"
+    adopted.terminate()
+    assert await asyncio.wait_for(adopted.wait(), DEADLINE) == Exit()
+    assert await child.wait() == Exit(code=0)
+    adopted.kill()
+
+
+async def test_output_that_goes_elsewhere_is_not_ours(processes):
+    spec = fake_spec()
+    with subprocess.Popen(spec.argv, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as stranger:
+        await until_async(lambda: processes.port_holder(spec))
+        adopted = await processes.adopt("default", await processes.port_holder(spec))
+        assert await adopted.last_lines(5) == []
+        # Not a group leader: the signal is for it alone, not for the group that we are in.
+        adopted.kill()
+        await asyncio.wait_for(adopted.wait(), DEADLINE)
+    assert stranger.returncode == -9
+
+
+async def test_a_process_that_has_gone_cannot_be_adopted(processes):
+    gone = PortHolder(
+        identity=Identity(pid=2**22 + 1, start=1, boot_id="b"), command="x", is_llama_server=True
+    )
+    with pytest.raises(ProcessLookupError):
+        await processes.adopt("default", gone)
+
+
+async def test_a_process_of_another_user_is_neither_watched_nor_signalled(processes):
+    hidden = await processes.adopt("default", PortHolder(identity=None, command="", is_llama_server=True))
+    assert await hidden.owns_port(fake_spec())
+    assert await hidden.resident_bytes() == 0
+    with pytest.raises(SignalDeniedError):
+        hidden.terminate()
+
+
+async def test_a_signal_that_is_not_permitted_is_told(started, monkeypatch):
+    process = await started(fake_spec())
+
+    def not_permitted(pid, number):
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "killpg", not_permitted)
+        with pytest.raises(SignalDeniedError):
+            process.terminate()
+
+
+async def test_a_pid_that_was_given_to_somebody_else_is_never_signalled(processes):
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    try:
+        mistaken = Identity(pid=other.pid, start=1, boot_id=boot_id())
+        process = LocalProcess(identity=mistaken, started_at=0.0)
+        process.terminate()
+        process.kill()
+        await asyncio.sleep(0.1)
+        assert other.poll() is None
+        process.forget()
+    finally:
+        other.kill()
+        other.wait()
+
+
+async def test_a_survivor_is_found_by_identity_alone(processes, started):
+    spec = fake_spec()
+    process = await started(spec)
+    identity = process.identity
+    found = await processes.find(identity, spec)
+    assert found.identity == identity
+    assert await processes.find(Identity(pid=identity.pid, start=1, boot_id=identity.boot_id), spec) is None
+
+
+# Where there is no pidfd
+
+
+@pytest.fixture
+def no_pidfd(monkeypatch):
+    def unavailable(pid):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", unavailable)
+    monkeypatch.setattr(process_module, "POLL_SECONDS", 0.01)
+
+
+async def test_without_pidfd_a_thread_waits_for_a_child(no_pidfd, started):
+    process = await started(fake_spec())
+    os.kill(process.identity.pid, signal.SIGKILL)
+    assert await asyncio.wait_for(process.wait(), DEADLINE) == Exit(signal=9)
+
+
+async def test_without_pidfd_an_adopted_process_is_looked_at(no_pidfd, processes, started):
+    spec = fake_spec()
+    child = await started(spec)
+    adopted = await processes.adopt("default", await processes.port_holder(spec))
+    child.kill()
+    assert await asyncio.wait_for(adopted.wait(), DEADLINE) == Exit()
+
+
+async def test_without_pidfd_one_may_still_be_let_go(no_pidfd, processes, started):
+    spec = fake_spec()
+    await started(spec)
+    adopted = await processes.adopt("default", await processes.port_holder(spec))
+    adopted.forget()
+
+
+async def test_one_that_ended_before_it_could_be_watched_has_ended(processes):
+    child = subprocess.Popen(["true"])
+    child.wait()
+    process = LocalProcess(identity=Identity(pid=child.pid, start=1, boot_id="b"), started_at=0.0)
+    assert await asyncio.wait_for(process.wait(), DEADLINE) == Exit()
+
+
+# Causes
+
+
+async def test_the_cause_of_a_failure_changes_when_it_may_be_gone(processes, tmp_path):
+    model = tmp_path / "model.gguf"
+    spec = LaunchSpec(
+        host="127.0.0.1", port=free_port(), command=("/no/such",), args=(), model_path=str(model)
+    )
+    missing = failure_of(FailureKind.MODEL_MISSING)
+    before = await processes.cause_of(missing, spec)
+    assert await processes.cause_of(missing, spec) == before
+    model.write_bytes(b"GGUF")
+    assert await processes.cause_of(missing, spec) != before
+
+
+async def test_a_port_that_was_freed_is_a_cause_that_is_gone(processes):
+    spec = fake_spec()
+    taken = failure_of(FailureKind.PORT_TAKEN)
+    with foreign_program(spec.port):
+        await until_async(lambda: processes.port_holder(spec))
+        before = await processes.cause_of(taken, spec)
+        assert await processes.cause_of(taken, spec) == before
+    assert await processes.cause_of(taken, spec) != before
+
+
+async def test_a_binary_that_appears_is_a_cause_that_is_gone(processes, tmp_path):
+    binary = tmp_path / "llama-server"
+    spec = LaunchSpec(host="127.0.0.1", port=free_port(), command=(str(binary),), args=())
+    missing = failure_of(FailureKind.BINARY_MISSING)
+    before = await processes.cause_of(missing, spec)
+    binary.touch(0o755)
+    assert await processes.cause_of(missing, spec) != before
+
+
+async def test_a_bad_flag_cannot_be_watched(processes):
+    assert await processes.cause_of(failure_of(FailureKind.BAD_ARGUMENT), fake_spec()) is None
+
+
+async def test_the_size_of_a_model_is_that_of_all_its_parts(processes, tmp_path):
+    for part in (1, 2, 3):
+        (tmp_path / f"big[v2]-0000{part}-of-00003.gguf").write_bytes(b"x" * part)
+    first = str(tmp_path / "big[v2]-00001-of-00003.gguf")
+    spec = LaunchSpec(host="h", port=1, command=(), args=(), model_path=first)
+    assert await processes.model_bytes(spec) == 6
+    assert await processes.model_bytes(LaunchSpec(host="h", port=1, command=(), args=())) == 0
+
+
+async def test_a_log_is_kept_within_its_bounds(processes, tmp_path):
+    log = processes.log_file("default")
+    with log.open() as file:
+        file.truncate(log.max_bytes + 1)
+    await processes.trim_log("default")
+    assert log.size() == 0

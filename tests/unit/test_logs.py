@@ -1,0 +1,91 @@
+"""A server's output: bounded, and readable whatever it wrote."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor_app.core.logs import MAX_LINE, LogFile, split_lines
+
+
+@pytest.fixture
+def log(tmp_path):
+    return LogFile(path=tmp_path / "logs" / "default.log", max_bytes=1000, keep=3)
+
+
+def write(log: LogFile, data: bytes) -> None:
+    with log.open() as file:
+        file.write(data)
+
+
+def test_the_last_lines_oldest_first(log):
+    write(log, b"".join(b"line %d\n" % number for number in range(10)))
+    assert log.tail(3) == ["line 7", "line 8", "line 9"]
+
+
+def test_only_what_came_since_this_life_began(log):
+    write(log, b"older\n")
+    since = log.size()
+    write(log, b"newer\n")
+    assert log.tail(50, since) == ["newer"]
+
+
+def test_a_file_that_was_cut_meanwhile_is_read_from_its_start(log):
+    write(log, b"after the cut\n")
+    assert log.tail(50, since=10_000) == ["after the cut"]
+
+
+def test_no_file_no_lines(log):
+    assert log.tail(50) == []
+    assert log.size() == 0
+
+
+def test_a_line_of_a_megabyte_and_invalid_utf8_do_no_harm(log):
+    write(log, b"x" * 1_000_000 + b"\n\xff\xfe broken \x00 bytes\r\nlast\n")
+    lines = log.tail(50)
+    assert lines[-1] == "last"
+    assert lines[-2] == "�� broken  bytes"
+    assert all(len(line) <= MAX_LINE for line in lines)
+
+
+def test_progress_written_over_itself_becomes_lines():
+    assert split_lines(b"10 %\r20 %\r\n\n30 %") == ["10 %", "20 %", "30 %"]
+
+
+def test_a_small_log_is_left_alone(log):
+    write(log, b"x" * 1000)
+    assert not log.rotate_if_large()
+
+
+def test_a_large_log_is_cut_under_its_writer_and_the_older_ones_are_kept_in_number(log):
+    with log.open() as writer:
+        for number in range(5):
+            writer.write(b"%d" % number * 1001)
+            writer.flush()
+            assert log.rotate_if_large()
+        writer.write(b"goes on\n")
+        writer.flush()
+    assert log.tail(50) == ["goes on"]
+    names = sorted(path.name for path in log.path.parent.iterdir())
+    assert names == ["default.log", "default.log.1", "default.log.2"]
+    assert (log.path.parent / "default.log.1").read_bytes()[:1] == b"4"
+
+
+def test_a_log_that_keeps_no_older_one_is_only_cut(log):
+    alone = LogFile(path=log.path, max_bytes=10, keep=1)
+    write(alone, b"x" * 11)
+    assert alone.rotate_if_large()
+    assert [path.name for path in log.path.parent.iterdir()] == ["default.log"]
+
+
+def test_a_log_that_cannot_be_copied_is_cut_all_the_same(log):
+    two = LogFile(path=log.path, max_bytes=1000, keep=2)
+    write(two, b"x" * 1001)
+    (log.path.parent / "default.log.1").mkdir()
+    with pytest.raises(OSError, match=r"default\.log"):
+        two.rotate_if_large()
+    assert two.size() == 0
+
+
+def test_only_its_owner_can_read_it(log):
+    write(log, b"x")
+    assert log.path.stat().st_mode & 0o077 == 0
