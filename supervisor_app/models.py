@@ -211,7 +211,7 @@ class ServerState(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.server_id}: {self.status}"
+        return f"{self.server}: {self.status}"
 
 
 class RunQuerySet(models.QuerySet["Run"]):
@@ -260,7 +260,7 @@ class Run(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.server_id}, {self.started_at:%Y-%m-%d %H:%M:%S}"
+        return f"{self.server}, {self.started_at:%Y-%m-%d %H:%M:%S}"
 
     @property
     def uptime(self) -> timedelta:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from typing import assert_never
 
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.ports import Exit, Health, Identity, PortHolder
@@ -275,6 +276,7 @@ class Forget:
 @dataclass(frozen=True)
 class CheckCause:
     attempt: int
+    failure: Failure
 
 
 @dataclass(frozen=True)
@@ -353,6 +355,8 @@ def _command(
             return _restart(state, event.note, policy, now)
         case Stop():
             return _stop(state, event, policy, now)
+        case _ as never:
+            assert_never(never)
 
 
 def _answer(state: State, event: Event, policy: Policy, now: float) -> Decision:
@@ -646,8 +650,8 @@ def _tick(state: State, policy: Policy, now: float) -> Decision:
     if due(state.kill_at):
         killing = Log(WARNING, "⚠️ [LLAMA] It did not end in time: SIGKILL")
         return replace(state, kill_at=None), [killing, Kill(state.attempt)]
-    if due(state.cause_at):
-        return replace(state, cause_at=None), [CheckCause(state.attempt)]
+    if due(state.cause_at) and state.failure is not None:
+        return replace(state, cause_at=None), [CheckCause(state.attempt, state.failure)]
     if due(state.silent_at):
         silence = f"no answer for {policy.health.max_silence:g} s"
         return _unresponsive(state, failure_of(FailureKind.NEVER_READY, silence), policy, now)

@@ -69,6 +69,16 @@ class Health(Enum):
     """Answered with something else."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """What a permanent failure hangs on: a file, a port. It may be gone once this has changed."""
+
+    present: bool
+    """False: visibly gone, whatever it was before (the port is free, the missing file is there)."""
+    mark: object
+    """Differs when the file or the port's holder is another one."""
+
+
 class SpawnError(Exception):
     """The process could not be started; `failure` says why."""
 
@@ -129,8 +139,8 @@ class Processes(Protocol):
     async def adopt(self, name: str, holder: PortHolder) -> Process:
         """Take over a running one. Raises ProcessLookupError when it has just gone."""
 
-    async def cause_of(self, failure: Failure, spec: LaunchSpec) -> object:
-        """A value that changes when the cause of a permanent failure may be gone; None: cannot tell."""
+    async def cause_of(self, failure: Failure, spec: LaunchSpec) -> Cause | None:
+        """What a permanent failure hangs on, as it is now; None when nobody can tell from outside."""
 
     async def model_bytes(self, spec: LaunchSpec) -> int:
         """Size of the model's files, all parts together; 0 when unknown."""

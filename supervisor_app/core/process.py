@@ -22,7 +22,7 @@ import psutil
 
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.logs import LogFile
-from supervisor_app.core.ports import Exit, Identity, PortHolder, SignalDeniedError, SpawnError
+from supervisor_app.core.ports import Cause, Exit, Identity, PortHolder, SignalDeniedError, SpawnError
 from supervisor_app.core.probe import files_size, looks_like_llama_server
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Failure, FailureKind
@@ -330,22 +330,25 @@ class LocalProcesses:
             log=log if await asyncio.to_thread(_writes_to, holder.identity, log) else None,
         )
 
-    async def cause_of(self, failure: Failure, spec: LaunchSpec) -> object:
+    async def cause_of(self, failure: Failure, spec: LaunchSpec) -> Cause | None:
         return await asyncio.to_thread(self._cause_of, failure.kind, spec)
 
-    def _cause_of(self, kind: FailureKind, spec: LaunchSpec) -> object:
+    def _cause_of(self, kind: FailureKind, spec: LaunchSpec) -> Cause | None:
+        binary = Path(spec.cwd, spec.command[0]) if spec.command else None
         match kind:
             case FailureKind.PORT_TAKEN:
-                return tuple(_listening_pids(spec)) or _answers(spec)
-            case (
-                FailureKind.MODEL_MISSING
-                | FailureKind.MODEL_UNREADABLE
-                | FailureKind.MODEL_CORRUPT
-                | FailureKind.MODEL_UNSUPPORTED
-            ) if spec.model_file is not None:
-                return _fingerprint(spec.model_file)
-            case FailureKind.BINARY_MISSING | FailureKind.LIBRARY_MISSING if spec.command:
-                return _fingerprint(Path(spec.cwd, spec.command[0]))
+                held = tuple(_listening_pids(spec)) or _answers(spec)
+                return Cause(present=bool(held), mark=held)
+            case FailureKind.MODEL_MISSING if spec.model_file:
+                return _missing(spec.model_file)
+            case FailureKind.BINARY_MISSING if binary:
+                return _missing(binary)
+            case FailureKind.MODEL_UNREADABLE | FailureKind.MODEL_CORRUPT | FailureKind.MODEL_UNSUPPORTED if (
+                spec.model_file
+            ):
+                return Cause(present=True, mark=_fingerprint(spec.model_file))
+            case FailureKind.LIBRARY_MISSING if binary:
+                return Cause(present=True, mark=_fingerprint(binary))
             case _:
                 return None
 
@@ -354,6 +357,10 @@ class LocalProcesses:
 
     async def trim_log(self, name: str) -> None:
         await asyncio.to_thread(self.log_file(name).rotate_if_large)
+
+
+def _missing(path: Path) -> Cause:
+    return Cause(present=not path.exists(), mark=_fingerprint(path))
 
 
 def _fingerprint(path: Path) -> tuple[object, ...]:

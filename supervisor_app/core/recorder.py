@@ -29,7 +29,8 @@ class Recorder:
         self._clock = clock
         self._unsaved: Change | None = None
         self._unpublished: LlamaStatus | None = None
-        self._saved_version = 0
+        self._saving = False
+        self._publishing = False
         self._failing = False
         self._save_due = asyncio.Event()
         self._publish_due = asyncio.Event()
@@ -58,22 +59,20 @@ class Recorder:
         return True
 
     def _idle(self) -> bool:
-        return not (
-            self._unsaved or self._unpublished or self._save_due.is_set() or self._publish_due.is_set()
-        )
+        return not (self._unsaved or self._saving or self._unpublished or self._publishing)
 
     async def _keep_saving(self) -> None:
         while True:
             await self._save_due.wait()
-            change = self._unsaved
-            if change is not None:
-                self._unsaved = None
-                if not await self._save(change):
-                    self._unsaved = _merge(change, self._unsaved)
-                    await self._clock.sleep_until(self._clock.monotonic() + STORE_RETRY_SECONDS)
-                    continue
-            if self._unsaved is None:
-                self._save_due.clear()
+            self._save_due.clear()
+            change, self._unsaved = self._unsaved, None
+            self._saving = change is not None
+            if change is not None and not await self._save(change):
+                self._unsaved = _merge(change, self._unsaved)
+                self._save_due.set()
+                await self._clock.sleep_until(self._clock.monotonic() + STORE_RETRY_SECONDS)
+                continue
+            self._saving = False
             await self._tell()
 
     async def _save(self, change: Change) -> bool:
@@ -89,25 +88,25 @@ class Recorder:
         if self._failing:
             log.info("✅ [STORE] The database answers again, the state is saved")
         self._failing = False
-        self._saved_version = change.snapshot.version
         return True
 
     async def _keep_publishing(self) -> None:
         while True:
             await self._publish_due.wait()
+            self._publish_due.clear()
             await self._wait_for_save()
             snapshot, self._unpublished = self._unpublished, None
+            self._publishing = snapshot is not None
             if snapshot is not None:
                 await self._publisher.publish(snapshot)
-            if self._unpublished is None:
-                self._publish_due.clear()
+            self._publishing = False
             await self._tell()
 
     async def _wait_for_save(self) -> None:
         """Saved first, if that is quick: then a page that loads right now is not older than the push."""
         try:
             async with asyncio.timeout(PUBLISH_ANYWAY_SECONDS), self._progress:
-                await self._progress.wait_for(lambda: self._unsaved is None and not self._save_due.is_set())
+                await self._progress.wait_for(lambda: not (self._unsaved or self._saving))
         except TimeoutError:
             pass
 

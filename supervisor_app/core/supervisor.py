@@ -6,12 +6,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, MutableMapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, assert_never
 
 from supervisor_app.core import lifecycle as life
 from supervisor_app.core.diagnosis import diagnose, failure_of
 from supervisor_app.core.loading import LoadWatch
 from supervisor_app.core.ports import (
+    Cause,
     Change,
     Clock,
     Exit,
@@ -83,12 +84,16 @@ class ServerSupervisor:
         self._remembered = remembered
         self._generation = remembered.generation
         self._process: Process | None = None
+        self._watched_since = 0.0
         self._timeline = Timeline(remembered.runs)
         self._load = LoadWatch(remembered.load_seconds)
         self._progress: Progress | None = None
         self._run_events: list[RunEvent] = []
         self._last_lines: tuple[str, ...] = ()
-        self._cause: object = None
+        self._cause: Cause | None = None
+        """What the permanent failure hung on when it happened."""
+        self._cause_seen: Cause | None = None
+        """What it was at the last look."""
         self._events: asyncio.Queue[life.Event] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._bug: BaseException | None = None
@@ -123,9 +128,7 @@ class ServerSupervisor:
 
     def kill(self) -> None:
         """SIGKILL now: somebody asked twice."""
-        if self._process is not None and not (
-            self.state.adopted and self.state.phase is not life.Phase.ENDING
-        ):
+        if not self.state.adopted or self.state.phase is life.Phase.ENDING:
             self._signal(self.state.attempt, force=True)
 
     async def idle(self) -> None:
@@ -147,8 +150,12 @@ class ServerSupervisor:
         finally:
             for task in (next_event, *self._tasks):
                 task.cancel()
-            if self._process is not None:
-                self._process.forget()
+            self._forget_process()
+
+    def _forget_process(self) -> None:
+        if self._process is not None:
+            self._process.forget()
+        self._process = None
 
     async def _wait(self, next_event: asyncio.Task[life.Event]) -> None:
         """Until something happened or the state's deadline has come."""
@@ -198,8 +205,7 @@ class ServerSupervisor:
         if self.state.phase is not life.Phase.WAITING:
             self._progress = None
         (self._idle.set if self.state.phase is life.Phase.IDLE else self._idle.clear)()
-        if event != life.Tick() or effects or self.state.status is not before.status:
-            self._record()
+        self._record()
 
     def _perform(self, effect: life.Effect) -> None:
         match effect:
@@ -220,13 +226,13 @@ class ServerSupervisor:
             case life.Kill():
                 self._signal(effect.attempt, force=True)
             case life.CheckCause():
-                self._spawn_task(self._check_cause(effect.attempt), "cause")
+                self._spawn_task(self._check_cause(effect), "cause")
             case life.Forget():
-                if self._process is not None:
-                    self._process.forget()
-                self._process = None
+                self._forget_process()
             case life.OpenRun() | life.MarkReady() | life.CloseRun():
                 self._write_history(effect)
+            case _ as never:
+                assert_never(never)
 
     def _write_history(self, effect: life.OpenRun | life.MarkReady | life.CloseRun) -> None:
         now = self._clock.time()
@@ -245,8 +251,8 @@ class ServerSupervisor:
                     )
                 )
             case life.MarkReady():
-                if self._timeline.ready(now) and self._process and not self.state.adopted:
-                    self._load.learned(now - self._process.started_at)
+                if self._timeline.ready(now) and not self.state.adopted:
+                    self._load.learned(self._clock.monotonic() - self._watched_since)
                 self._run_events.append(RunReady(at=now))
             case life.CloseRun():
                 self._timeline.closed(now, effect.exit, effect.failure)
@@ -254,6 +260,8 @@ class ServerSupervisor:
                 self._run_events.append(
                     RunClosed(at=now, exit=effect.exit, failure=effect.failure, last_lines=self._last_lines)
                 )
+            case _ as never:
+                assert_never(never)
 
     def _record(self) -> None:
         """Save and publish, when something that people can see has changed."""
@@ -340,6 +348,7 @@ class ServerSupervisor:
 
     def _watch(self, attempt: int, process: Process, spec: LaunchSpec) -> None:
         self._process = process
+        self._watched_since = self._clock.monotonic()
         self._last_lines = ()
         self._spawn_task(self._await_exit(attempt, process, spec), "exit")
         self._spawn_task(self._follow_load(process, spec), "load")
@@ -354,14 +363,11 @@ class ServerSupervisor:
     async def _follow_load(self, process: Process, spec: LaunchSpec) -> None:
         """While the model loads: how far it is, twice a second."""
         total = await self._processes.model_bytes(spec)
-        began = self._clock.monotonic()
         while self._process is process and not self.state.was_ready and total:
             await self._clock.sleep_until(self._clock.monotonic() + LoadWatch.INTERVAL)
-            if self._process is not process or not self.state.loading:
-                continue
             loaded = await process.resident_bytes()
-            elapsed = self._clock.monotonic() - began
-            if self.state.phase is life.Phase.WAITING:
+            if self._process is process and self.state.loading and self.state.phase is life.Phase.WAITING:
+                elapsed = self._clock.monotonic() - self._watched_since
                 self._progress = self._load.progress(loaded, total, elapsed)
                 self._log.info("%s", self._load.line(self._progress), extra={"transient": True})
                 self._record()
@@ -392,11 +398,13 @@ class ServerSupervisor:
             self._events.put_nowait(life.SignalDenied(attempt))
 
     async def _remember_cause(self) -> None:
-        if self.state.failure is not None:
-            self._cause = await self._processes.cause_of(self.state.failure, self.config.spec)
+        failure = self.state.failure
+        if failure is not None and failure.permanent:
+            self._cause = self._cause_seen = await self._processes.cause_of(failure, self.config.spec)
 
-    async def _check_cause(self, attempt: int) -> None:
-        gone = False
-        if self.state.failure is not None and self._cause is not None:
-            gone = await self._processes.cause_of(self.state.failure, self.config.spec) != self._cause
-        self._events.put_nowait(life.CauseChecked(attempt, gone))
+    async def _check_cause(self, effect: life.CheckCause) -> None:
+        """Gone means changed and then at rest: a file that still grows is a download under way."""
+        cause = await self._processes.cause_of(effect.failure, self.config.spec)
+        settled, self._cause_seen = cause == self._cause_seen, cause
+        gone = settled and cause is not None and (not cause.present or cause != self._cause)
+        self._events.put_nowait(life.CauseChecked(effect.attempt, gone))

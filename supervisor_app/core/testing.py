@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.ports import (
+    Cause,
     Change,
     Exit,
     Health,
@@ -167,7 +168,7 @@ class FakeProcesses:
     spawn_failure: Failure | None = None
     stubborn: bool = False
     total_bytes: int = 0
-    cause: object = None
+    cause: Cause | None = None
     trimmed: list[str] = field(default_factory=list)
     trim_error: OSError | None = None
 
@@ -201,7 +202,7 @@ class FakeProcesses:
         self.adopted.append(process)
         return process
 
-    async def cause_of(self, failure: Failure, spec: LaunchSpec) -> object:
+    async def cause_of(self, failure: Failure, spec: LaunchSpec) -> Cause | None:
         return self.cause
 
     async def model_bytes(self, spec: LaunchSpec) -> int:

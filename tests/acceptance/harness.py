@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,6 +61,11 @@ def free_port() -> int:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as attempt:
+        return attempt.connect_ex(("127.0.0.1", port)) == 0
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -113,7 +118,9 @@ class Events:
     """One WebSocket and all that came over it: parsed where it is JSON, else HTML."""
 
     def __init__(self, url: str, **options: Any) -> None:
-        self._socket = connect(url, open_timeout=DEADLINE, close_timeout=1, proxy=None, **options)
+        self._stack = ExitStack()
+        opening = connect(url, open_timeout=DEADLINE, close_timeout=1, proxy=None, **options)
+        self._socket = self._stack.enter_context(opening)
         self.messages: list[Any] = []
         self.closed_with: int | None = None
 
@@ -158,14 +165,11 @@ class Events:
             self.wait_for("the end of the socket", lambda _: False)
         return self.closed_with or 0
 
-    def close(self) -> None:
-        self._socket.close()
-
     def __enter__(self) -> Events:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._stack.close()
 
 
 class Proxy:
@@ -224,11 +228,15 @@ class Proxy:
         self._others.append(Child(command, self.log, cwd=self.directory, env=self.env))
         return self._others[-1]
 
-    def beside(self, *command: str) -> Child:
-        """Another program, ended with this proxy."""
-        log = self.directory / f"beside-{len(self._others)}.log"
-        self._others.append(Child([sys.executable, *command], log, cwd=self.directory, env=self.env))
-        return self._others[-1]
+    def beside(self, *command: str, port: int = 0) -> Child:
+        """Another program, ended with this proxy; with `port`, once it listens there."""
+        child = Child(
+            list(command), self.directory / f"{len(self._others)}.log", cwd=self.directory, env=self.env
+        )
+        self._others.append(child)
+        if port:
+            wait_for(f"{command[0]} listens on {port}", lambda: listens(port), lambda: child.output)
+        return child
 
     @property
     def supervisor(self) -> Child:

@@ -401,6 +401,7 @@ async def test_without_pidfd_an_adopted_process_is_looked_at(no_pidfd, processes
     spec = fake_spec()
     child = await started(spec)
     adopted = await processes.adopt("default", await processes.port_holder(spec))
+    await asyncio.sleep(0.05)
     child.kill()
     assert await asyncio.wait_for(adopted.wait(), DEADLINE) == Exit()
 
@@ -472,3 +473,81 @@ async def test_a_log_is_kept_within_its_bounds(processes, tmp_path):
         file.truncate(log.max_bytes + 1)
     await processes.trim_log("default")
     assert log.size() == 0
+
+
+# Where there is no /proc, or where what we look at goes away
+
+
+def test_without_proc_a_boot_is_known_by_its_time(monkeypatch):
+    def unreadable(path):
+        raise OSError
+
+    monkeypatch.setattr(Path, "read_text", unreadable)
+    assert boot_id() == str(int(psutil.boot_time()))
+
+
+def test_without_proc_an_identity_is_pid_and_start_time(monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    me = identity_of(os.getpid())
+    assert me.start == int(psutil.Process().create_time() * 100)
+    assert identity_of(2**22 + 1) is None
+
+
+async def test_a_listener_that_goes_while_it_is_looked_at_is_no_holder(processes, started, monkeypatch):
+    spec = fake_spec()
+    await started(spec)
+    monkeypatch.setattr(process_module, "identity_of", lambda pid: None)
+    monkeypatch.setattr(process_module, "_answers", lambda spec: False)
+    assert await processes.port_holder(spec) is None
+
+
+async def test_a_holder_that_hides_its_command_line_still_has_a_pid(processes, started, monkeypatch):
+    spec = fake_spec()
+    process = await started(spec)
+
+    class Hidden:
+        def __init__(self, pid):
+            raise psutil.AccessDenied(pid)
+
+    monkeypatch.setattr(psutil, "Process", Hidden)
+    holder = await processes.port_holder(spec)
+    assert holder.identity == process.identity
+    assert holder.command == "unknown command"
+    assert holder.started_at is None
+
+
+async def test_a_listener_on_another_address_is_not_in_our_way(processes):
+    spec = fake_spec(host="127.0.0.2")
+    with foreign_program(spec.port):
+        await until_async(lambda: processes.port_holder(fake_spec(port=spec.port)))
+        assert await processes.port_holder(spec) is None
+
+
+async def test_a_process_that_goes_just_before_its_signal_is_no_error(started, monkeypatch):
+    process = await started(fake_spec())
+
+    def gone(pid):
+        raise ProcessLookupError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpgid", gone)
+        process.terminate()
+
+
+async def test_its_end_is_told_once(started):
+    process = await started(fake_spec())
+    process.kill()
+    assert await asyncio.wait_for(process.wait(), DEADLINE) == Exit(signal=9)
+    process._gone()
+    assert await process.wait() == Exit(signal=9)
+
+
+@pytest.mark.parametrize("kind", [FailureKind.MODEL_CORRUPT, FailureKind.LIBRARY_MISSING])
+async def test_a_file_that_is_replaced_is_another_cause(processes, tmp_path, kind):
+    file = tmp_path / "file"
+    file.write_bytes(b"broken")
+    spec = LaunchSpec(host="127.0.0.1", port=free_port(), command=(str(file),), args=(), model_path=str(file))
+    before = await processes.cause_of(failure_of(kind), spec)
+    assert before.present
+    file.write_bytes(b"whole again")
+    assert await processes.cause_of(failure_of(kind), spec) != before

@@ -379,7 +379,7 @@ def test_a_changed_config_leaves_a_stopped_server_stopped():
 
 def test_error_looks_whether_its_cause_is_gone_and_starts_then():
     server = Server().spawned().dies(CORRUPT).to_next_deadline()
-    assert server.effects == [life.CheckCause(server.state.attempt)]
+    assert server.effects == [life.CheckCause(server.state.attempt, CORRUPT)]
     server.send(life.CauseChecked(server.state.attempt, gone=False))
     assert server.state.status is Status.ERROR
     server.to_next_deadline().send(life.CauseChecked(server.state.attempt, gone=True))

@@ -9,6 +9,7 @@ import pytest
 
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.ports import (
+    Cause,
     Health,
     Identity,
     Remembered,
@@ -166,14 +167,29 @@ async def test_a_jump_of_the_wall_clock_changes_nothing():
 async def test_a_permanent_failure_waits_until_its_cause_is_gone():
     def prepare(b):
         b.processes.spawn_failure = failure_of(FailureKind.BINARY_MISSING, "llama-server: not found")
-        b.processes.cause = "absent"
+        b.processes.cause = Cause(present=True, mark="absent")
 
     async with bench(prepare=prepare) as b:
         assert b.status.status is Status.ERROR
         assert b.status.failure.hint
         await b.clock.advance(10)
         assert b.status.status is Status.ERROR
-        b.processes.spawn_failure, b.processes.cause = None, "present"
+        b.processes.spawn_failure, b.processes.cause = None, Cause(present=True, mark="10 bytes")
+        await b.clock.advance(2)
+        b.processes.cause = Cause(present=True, mark="20 bytes")
+        await b.clock.advance(2)
+        assert b.status.status is Status.ERROR, "it still grows"
+        await b.clock.advance(2)
+        assert b.status.status is Status.READY
+
+
+async def test_a_cause_that_went_before_anybody_looked_is_gone_too():
+    def prepare(b):
+        b.processes.spawn_failure = failure_of(FailureKind.MODEL_MISSING, "model.gguf")
+        b.processes.cause = Cause(present=False, mark="there")
+
+    async with bench(prepare=prepare) as b:
+        b.processes.spawn_failure = None
         await b.clock.advance(3)
         assert b.status.status is Status.READY
 
@@ -232,6 +248,12 @@ async def test_a_forced_end_does_not_wait_for_the_grace():
         await settle()
         assert b.supervisor.is_idle
         assert b.processes.alive == []
+
+
+async def test_a_forced_end_of_what_does_not_run_is_nothing():
+    async with bench(make_config(desired_running=False)) as b:
+        b.supervisor.kill()
+        assert b.status.status is Status.INITIAL
 
 
 async def test_a_forced_end_spares_a_server_that_we_found():

@@ -1,0 +1,123 @@
+"""Rows and snapshots for tests, with no more said than the test is about."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from channels.db import database_sync_to_async
+from channels.testing import WebsocketCommunicator
+from django.utils import timezone
+
+from supervisor_app.core.ports import Change, Identity, RunEvent
+from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model, Status
+from supervisor_app.models import LlamaServer, Run, ServerState
+
+STARTED = 1_750_000_000.0
+"""Unix seconds, some time ago."""
+IDENTITY = Identity(pid=4242, start=99, boot_id="boot-1")
+OUT_OF_MEMORY = Failure(
+    kind=FailureKind.OUT_OF_MEMORY,
+    permanent=False,
+    title="Out of memory",
+    detail="failed to allocate 5.1 GiB",
+    hint="Try a smaller context (-c) or model.",
+)
+MODEL = Model(id="m.gguf", name="m.gguf", size=5, modified_at=1_700_000_000)
+
+
+def at(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def make_server(name: str = "default", **fields: Any) -> LlamaServer:
+    """The second and later ones get a port of their own."""
+    fields.setdefault("port", 8134 + LlamaServer.objects.count())
+    return LlamaServer.objects.create(name=name, **fields)
+
+
+def make_state(server: LlamaServer, status: str = "initial", **fields: Any) -> ServerState:
+    """A supervisor reports right now, unless `seen_at` says otherwise."""
+    if status == "ready":
+        fields.setdefault("started_at", timezone.now())
+    return ServerState.objects.create(server=server, status=status, **fields)
+
+
+def make_run(server: LlamaServer, **fields: Any) -> Run:
+    """One that ended long ago, unless `ended_at` is None."""
+    fields.setdefault("started_at", at(STARTED))
+    fields.setdefault("ended_at", at(STARTED + 60))
+    return Run.objects.create(server=server, **fields)
+
+
+def make_ready_server(name: str = "default", **fields: Any) -> LlamaServer:
+    server = make_server(name)
+    make_state(server, "ready", detail="Serving 1 model.", version=1, **fields)
+    return server
+
+
+def long_ago() -> datetime:
+    return timezone.now() - timedelta(hours=1)
+
+
+def change(
+    name: str = "default",
+    *events: RunEvent,
+    status: Status = Status.INITIAL,
+    identity: Identity | None = None,
+    generation: int = 0,
+    **fields: Any,
+) -> Change:
+    return Change(
+        snapshot=LlamaStatus(name=name, status=status, **fields),
+        identity=identity,
+        generation=generation,
+        run_events=events,
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+    """What the condition returns once it is true."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+    return found
+
+
+async def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def db(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """A synchronous call of the ORM from a coroutine."""
+    return await database_sync_to_async(call)(*args, **kwargs)
+
+
+@contextlib.asynccontextmanager
+async def socket_to(
+    path: str = "/llamaproxws", headers: list[tuple[bytes, bytes]] | None = None
+) -> AsyncIterator[WebsocketCommunicator]:
+    """An open WebSocket."""
+    from llamaproxy.asgi import application
+
+    client = WebsocketCommunicator(application, path, headers)
+    accepted, code = await client.connect(timeout=5)
+    assert accepted, code
+    try:
+        yield client
+    finally:
+        await client.disconnect()

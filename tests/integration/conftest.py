@@ -1,0 +1,47 @@
+"""What every test of the Django edge starts from: no config file, an empty channel layer, two logins."""
+
+from __future__ import annotations
+
+import pytest
+from channels.layers import channel_layers
+from django.contrib.auth.models import User
+from django.test import Client
+
+
+@pytest.fixture(autouse=True)
+def config_file(settings, tmp_path, monkeypatch):
+    """Where the config file would be; it is not there."""
+    settings.LLAMAPROXY_CONFIG = tmp_path / ".llama-proxy-config.json"
+    monkeypatch.delenv("LLAMA_SERVER_BINARY", raising=False)
+    return settings.LLAMAPROXY_CONFIG
+
+
+@pytest.fixture(autouse=True)
+def _fresh_channel_layer():
+    """The one in memory holds queues of the event loop that used it last."""
+    channel_layers.backends.clear()
+
+
+@pytest.fixture
+def staff(db):
+    return User.objects.create_superuser("boss", password="of-them-all")
+
+
+@pytest.fixture
+def person(db):
+    """May log in, is no staff."""
+    return User.objects.create_user("person", password="somebody")
+
+
+@pytest.fixture
+def staff_client(staff):
+    client = Client()
+    client.force_login(staff)
+    return client
+
+
+@pytest.fixture
+def person_client(person):
+    client = Client()
+    client.force_login(person)
+    return client

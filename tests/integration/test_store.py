@@ -1,0 +1,444 @@
+"""`OrmStore` on a real database: what is read, what is written, what happens when it cannot be."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import asynccontextmanager
+
+import pytest
+from django.db import DatabaseError, connection
+from django.utils import timezone
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from supervisor_app.conf import Overlay
+from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.ports import Exit, Identity, RunClosed, RunOpened, RunReady, StoreError
+from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model, Progress, RunSummary, Status
+from supervisor_app.models import LlamaServer, Run, ServerState
+from supervisor_app.snapshots import columns_of, identity_of_row, load_views, snapshot_of, view_of
+from supervisor_app.store import OrmStore
+from tests.integration.building import (
+    IDENTITY,
+    MODEL,
+    OUT_OF_MEMORY,
+    STARTED,
+    at,
+    change,
+    db,
+    long_ago,
+    make_run,
+    make_server,
+    make_state,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+OPENED = RunOpened(identity=IDENTITY, adopted=False, retry=0, started_at=STARTED, argv=("llama-server", "-c"))
+
+
+@asynccontextmanager
+async def opened(node="local", overlay=None, command=("llama-server",)):
+    store = OrmStore(node=node, overlay=lambda: overlay or Overlay(), command=lambda: command)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@pytest.fixture
+async def store():
+    async with opened() as store:
+        yield store
+
+
+# --- What should run -----------------------------------------------------------------------------------
+
+
+async def test_only_servers_of_this_node_are_supervised(store):
+    await db(make_server, "here", node="local")
+    await db(make_server, "there", node="elsewhere")
+    assert [config.name for config in await store.configs()] == ["here"]
+
+
+async def test_a_config_carries_the_row(store):
+    await db(make_server, port=9000, max_retries=2, max_health_checks=7, desired_running=False, generation=3)
+    (config,) = await store.configs()
+    assert (config.spec.port, config.restart.max_retries, config.health.max_checks) == (9000, 2, 7)
+    assert (config.desired_running, config.generation, config.restart_generation) == (False, 3, 0)
+
+
+async def test_the_engines_command_is_in_the_config(store):
+    await db(make_server)
+    (config,) = await store.configs()
+    assert config.spec.argv[0] == "llama-server"
+
+
+async def test_what_the_config_file_says_wins_over_the_row_of_default_and_of_no_other():
+    overlay = Overlay(values={"port": 9999})
+    async with opened(overlay=overlay) as store:
+        await db(make_server, "default", port=1)
+        await db(make_server, "other", port=2)
+        assert [config.spec.port for config in await store.configs()] == [9999, 2]
+    assert (await LlamaServer.objects.aget(name="default")).port == 1, "the row keeps what people have set"
+
+
+# --- What was ------------------------------------------------------------------------------------------
+
+
+async def test_of_a_new_server_nothing_is_remembered(store):
+    await db(make_server)
+    remembered = await store.remember("default")
+    assert (remembered.version, remembered.generation, remembered.retries) == (0, 0, 0)
+    assert (remembered.identity, remembered.run_open, remembered.argv) == (None, False, ())
+    assert (remembered.runs, remembered.load_seconds) == ((), ())
+
+
+async def test_an_open_run_is_remembered_with_its_process(store):
+    server = await db(make_server)
+    await db(make_state, server, "ready", version=7, generation=3, retries=2)
+    await db(
+        make_run,
+        server,
+        ended_at=None,
+        pid=4242,
+        process_start=99,
+        boot_id="boot-1",
+        argv=["a", "b"],
+        retry=2,
+    )
+    remembered = await store.remember("default")
+    assert (remembered.version, remembered.generation, remembered.retries) == (7, 3, 2)
+    assert (remembered.identity, remembered.run_open, remembered.adopted) == (IDENTITY, True, False)
+    assert remembered.argv == ("a", "b")
+    assert [run.retry for run in remembered.runs] == [2]
+
+
+async def test_a_process_that_ended_is_not_looked_for(store):
+    server = await db(make_server)
+    await db(make_run, server, pid=4242, process_start=99, boot_id="boot-1")
+    remembered = await store.remember("default")
+    assert (remembered.identity, remembered.run_open) == (None, False)
+
+
+async def test_an_adopted_process_older_than_the_last_ten_runs_is_still_remembered(store):
+    server = await db(make_server)
+    await db(
+        make_run,
+        server,
+        started_at=at(STARTED - 86400),
+        ended_at=None,
+        adopted=True,
+        pid=4242,
+        process_start=99,
+        boot_id="boot-1",
+    )
+    for number in range(12):
+        await db(make_run, server, started_at=at(STARTED + number))
+    remembered = await store.remember("default")
+    assert (remembered.identity, remembered.adopted) == (IDENTITY, True)
+
+
+async def test_the_last_ten_runs_are_remembered_newest_first(store):
+    server = await db(make_server)
+    for number in range(12):
+        await db(make_run, server, started_at=at(STARTED + number), retry=number)
+    assert [run.retry for run in (await store.remember("default")).runs] == list(range(11, 1, -1))
+
+
+async def test_how_long_past_starts_took_is_remembered_newest_first(store):
+    server = await db(make_server)
+    for number in range(7):
+        start = STARTED + 100 * number
+        await db(make_run, server, started_at=at(start), ready_at=at(start + number))
+    await db(make_run, server, started_at=at(STARTED + 900))  # never got ready
+    await db(make_run, server, started_at=at(STARTED + 950), ready_at=at(STARTED + 951), adopted=True)
+    assert (await store.remember("default")).load_seconds == (6, 5, 4, 3, 2)
+
+
+# --- What is -------------------------------------------------------------------------------------------
+
+
+async def test_state_and_history_are_saved(store):
+    await db(make_server)
+    await store.save(
+        change("default", OPENED, status=Status.STARTING, identity=IDENTITY, version=3, generation=2)
+    )
+    state = await ServerState.objects.aget()
+    assert (state.status, state.version, state.generation) == ("starting", 3, 2)
+    run = await Run.objects.aget()
+    assert (run.pid, run.process_start, run.boot_id) == (4242, 99, "boot-1")
+    assert (run.argv, run.started_at, run.ended_at) == (["llama-server", "-c"], at(STARTED), None)
+
+
+async def test_a_life_from_start_to_end_is_one_row(store):
+    await db(make_server)
+    await store.save(change("default", OPENED))
+    await store.save(change("default", RunReady(at=STARTED + 2)))
+    await store.save(
+        change(
+            "default",
+            RunClosed(at=STARTED + 9, exit=Exit(code=1), failure=OUT_OF_MEMORY, last_lines=("one", "two")),
+        )
+    )
+    run = await Run.objects.aget()
+    assert (run.ready_at, run.ended_at) == (at(STARTED + 2), at(STARTED + 9))
+    assert (run.exit_code, run.signal, run.last_lines) == (1, None, "one\ntwo")
+    assert (run.failure_kind, run.failure_title) == ("out_of_memory", OUT_OF_MEMORY.title)
+    assert (run.failure_detail, run.failure_hint) == (OUT_OF_MEMORY.detail, OUT_OF_MEMORY.hint)
+
+
+async def test_an_end_that_was_asked_for_is_no_failure(store):
+    await db(make_server)
+    await store.save(change("default", OPENED, RunClosed(at=STARTED + 1, exit=Exit(signal=15), failure=None)))
+    run = await Run.objects.aget()
+    assert (run.exit_code, run.signal, run.failure_kind) == (None, 15, "")
+
+
+async def test_ready_counts_once_in_a_life(store):
+    await db(make_server)
+    await store.save(change("default", OPENED, RunReady(at=STARTED + 1), RunReady(at=STARTED + 5)))
+    assert (await Run.objects.aget()).ready_at == at(STARTED + 1)
+
+
+async def test_an_adopted_process_that_nobody_can_see_into_is_recorded(store):
+    await db(make_server)
+    await store.save(change("default", RunOpened(identity=None, adopted=True, retry=0, started_at=STARTED)))
+    run = await Run.objects.aget()
+    assert (run.pid, run.boot_id, run.argv, run.adopted) == (None, "", [], True)
+
+
+async def test_a_run_that_nobody_closed_is_closed_by_the_next(store):
+    server = await db(make_server)
+    await db(make_run, server, started_at=at(STARTED - 50), ended_at=None)
+    await store.save(change("default", OPENED))
+    old, new = [run async for run in Run.objects.order_by("started_at")]
+    assert old.ended_at == new.started_at
+    assert new.ended_at is None
+
+
+async def test_several_events_of_one_step_are_saved_in_their_order(store):
+    await db(make_server)
+    second = RunOpened(identity=IDENTITY, adopted=False, retry=1, started_at=STARTED + 10)
+    closed = RunClosed(at=STARTED + 5, exit=Exit(code=1), failure=None)
+    await store.save(change("default", OPENED, closed, second))
+    runs = [(run.retry, run.ended_at) async for run in Run.objects.order_by("started_at")]
+    assert runs == [(0, at(STARTED + 5)), (1, None)]
+
+
+async def test_the_state_is_one_row_however_often_it_is_saved(store):
+    await db(make_server)
+    await store.save(change(version=1, status=Status.READY, started_at=STARTED))
+    await store.save(change(version=2))
+    state = await ServerState.objects.aget()
+    assert (state.version, state.status, state.started_at) == (2, "initial", None)
+
+
+async def test_state_and_history_are_saved_together_or_not_at_all(store):
+    await db(make_server)
+    await store.save(change(version=1))
+    impossible = RunClosed(at=STARTED + 1, exit=Exit(code=1, signal=9), failure=None)
+    with pytest.raises(StoreError):
+        await store.save(change("default", OPENED, impossible, version=2))
+    assert (await ServerState.objects.aget()).version == 1
+    assert not await Run.objects.aexists()
+
+
+async def test_a_server_that_was_deleted_meanwhile_is_ignored(store):
+    await store.save(change("deleted", OPENED))
+    assert not await ServerState.objects.aexists()
+    assert not await Run.objects.aexists()
+
+
+async def test_a_server_that_moved_to_another_node_is_not_written_any_more(store):
+    server = await db(make_server, node="elsewhere")
+    await store.save(change())
+    assert not await ServerState.objects.filter(server=server).aexists()
+
+
+async def test_a_save_is_a_sign_of_life(store):
+    server = await db(make_server)
+    await db(make_state, server, seen_at=long_ago())
+    assert (await db(load_views))[0].stale_since is not None
+    await store.save(change())
+    assert (await db(load_views))[0].stale_since is None
+
+
+async def test_a_heartbeat_is_a_sign_of_life_of_the_named_servers(store):
+    for name in ("one", "two"):
+        await db(make_state, await db(make_server, name), seen_at=long_ago())
+    before = timezone.now()
+    await store.heartbeat(["one"])
+    one, two = [state async for state in ServerState.objects.order_by("server__name")]
+    assert one.seen_at >= before
+    assert two.seen_at < before
+
+
+# --- A database that fails -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def locked_database(settings):
+    """Another process holds the write lock of the SQLite file. Nobody waits for it for long."""
+    if connection.vendor != "sqlite":
+        pytest.skip("SQLite's own way of failing")
+    waited = connection.settings_dict["OPTIONS"]["timeout"]
+    connection.settings_dict["OPTIONS"]["timeout"] = 0.05
+    other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield
+    other.execute("ROLLBACK")
+    other.close()
+    connection.settings_dict["OPTIONS"]["timeout"] = waited
+
+
+async def test_a_locked_database_is_a_store_error(locked_database, store):
+    with pytest.raises(StoreError, match="The database failed: database is locked"):
+        await store.save(change())
+    with pytest.raises(StoreError, match="locked"):
+        await store.heartbeat(["default"])
+
+
+async def test_what_should_run_can_be_read_while_the_database_is_locked(store, request):
+    await db(make_server)
+    request.getfixturevalue("locked_database")
+    assert [config.name for config in await store.configs()] == ["default"]
+    assert (await store.remember("default")).version == 0
+
+
+async def test_reading_that_fails_is_a_store_error(store):
+    def fail(*args):
+        raise DatabaseError("gone")
+
+    store._readers.submit(lambda: connection.execute_wrappers.append(fail)).result()
+    with pytest.raises(StoreError, match="gone"):
+        await store.configs()
+    with pytest.raises(StoreError, match="gone"):
+        await store.remember("default")
+
+
+# --- There and back ------------------------------------------------------------------------------------
+
+text = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=20)
+maybe = st.none
+moments = st.integers(0, 4_000_000_000_000).map(lambda milliseconds: milliseconds / 1000)
+counts = st.integers(0, 2**31 - 1)
+kinds = st.sampled_from(FailureKind)
+
+
+@st.composite
+def failures(draw):
+    kind = draw(kinds)
+    return Failure(
+        kind=kind,
+        permanent=failure_of(kind).permanent,
+        title=draw(text),
+        detail=draw(text),
+        hint=draw(text),
+    )
+
+
+models = st.builds(
+    Model,
+    id=text,
+    name=text,
+    size=maybe() | st.integers(0, 2**53),
+    type=text,
+    modified_at=maybe() | counts,
+    status=text,
+)
+progresses = st.builds(
+    Progress,
+    loaded=st.integers(0, 2**50),
+    total=st.integers(0, 2**50),
+    eta_seconds=maybe() | st.integers(0, 10**6).map(lambda tenths: tenths / 10),
+)
+
+
+@st.composite
+def snapshots(draw):
+    status = draw(st.sampled_from(Status))
+    return LlamaStatus(
+        name="default",
+        status=status,
+        detail=draw(text),
+        url=draw(text),
+        models=tuple(draw(st.lists(models, max_size=3))),
+        last_error=draw(maybe() | text),
+        failure=draw(maybe() | failures()),
+        retries=draw(counts),
+        max_retries=draw(counts),
+        started_at=draw(moments if status is Status.READY else maybe() | moments),
+        ready_at=draw(maybe() | moments),
+        next_retry_at=draw(maybe() | moments),
+        adopted=draw(st.booleans()),
+        pid=draw(maybe() | counts),
+        progress=draw(maybe() | progresses),
+        version=draw(counts),
+    )
+
+
+@given(snapshot=snapshots(), identity=maybe() | st.builds(Identity, pid=counts, start=counts, boot_id=text))
+@settings(max_examples=60, deadline=None)
+def test_a_snapshot_comes_back_from_the_database_as_it_was(snapshot, identity):
+    server, _ = LlamaServer.objects.get_or_create(name="default")
+    columns = columns_of(snapshot, identity, generation=1)
+    ServerState.objects.update_or_create(server=server, defaults=columns)
+    state = ServerState.objects.get()
+    assert snapshot_of("default", state, []) == snapshot
+    if identity is not None and snapshot.pid == identity.pid:
+        assert identity_of_row(state) == identity
+
+
+def test_a_run_is_summed_up_as_the_timeline_shows_it():
+    server = make_server()
+    make_state(server)
+    make_run(
+        server,
+        retry=3,
+        adopted=True,
+        ready_at=at(STARTED + 1),
+        signal=9,
+        failure_kind="out_of_memory",
+        failure_title=OUT_OF_MEMORY.title,
+        failure_detail=OUT_OF_MEMORY.detail,
+        failure_hint=OUT_OF_MEMORY.hint,
+    )
+    assert load_views()[0].status.runs == (
+        RunSummary(
+            retry=3,
+            adopted=True,
+            started_at=STARTED,
+            ready_at=STARTED + 1,
+            ended_at=STARTED + 60,
+            signal=9,
+            failure=OUT_OF_MEMORY,
+        ),
+    )
+
+
+def test_all_servers_are_read_in_two_queries(django_assert_num_queries):
+    for name in ("one", "two", "three"):
+        server = make_server(name)
+        make_state(server, served=[MODEL.as_json()])
+        for _ in range(12):
+            make_run(server)
+    with django_assert_num_queries(2):
+        views = load_views()
+    assert [view.status.name for view in views] == ["one", "three", "two"]
+    assert {len(view.status.runs) for view in views} == {10}
+
+
+def test_a_server_that_no_supervisor_has_seen_says_what_to_do():
+    view = view_of(make_server(node="gpu-7", max_retries=9))
+    assert (view.status.status, view.status.max_retries, view.stale_since) == (Status.INITIAL, 9, None)
+    assert view.status.detail == (
+        "No supervisor has looked at it yet. Run manage.py runsupervisor on node gpu-7."
+    )
+
+
+def test_a_supervisor_that_fell_silent_is_told():
+    server = make_server()
+    seen = long_ago()
+    make_state(server, seen_at=seen)
+    assert load_views()[0].stale_since == seen.timestamp()
