@@ -82,9 +82,11 @@ class EngineSource:
         try:
             engine = find_engine(configured)
         except EngineMissing as error:
-            return self._complain(str(error))
+            self._complain(str(error))
+            return None
         if engine is None:
-            return self._complain(f"No llama-server found. {HOW_TO_GET_ONE}")
+            self._complain(f"No llama-server found. {HOW_TO_GET_ONE}")
+            return None
         self._complaint = ""
         log.info("🔧 [ENGINE] Using %s", engine.describe)
         return engine

@@ -424,3 +424,14 @@ async def test_a_bug_in_a_task_is_raised_and_not_swallowed():
     await built.clock.advance(1)
     with pytest.raises(RuntimeError, match="bug"):
         await asyncio.wait_for(task, 5)
+
+
+async def test_after_the_last_retry_nothing_happens_by_itself():
+    async with bench(make_config(restart=RestartPolicy(max_retries=0))) as b:
+        b.processes.last.die(code=1)
+        await b.clock.advance(120)
+        assert b.status.status is Status.ERROR
+        assert "Gave up after 0 retries" in b.status.detail
+        b.supervisor.apply(make_config(restart=RestartPolicy(max_retries=0), generation=2))
+        await b.clock.advance(1)
+        assert b.status.status is Status.READY

@@ -1,0 +1,298 @@
+"""The config file: every mistake is one clear line; what is right wins over the row."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from supervisor_app.conf import (
+    BINARY_KEY,
+    FIELD_OF_KEY,
+    ConfigError,
+    Overlay,
+    apply_overlay,
+    read_overlay,
+    resolve,
+)
+from supervisor_app.core.spec import HealthPolicy, RestartPolicy
+from supervisor_app.models import LARGEST, LlamaServer
+
+ROOT = Path(__file__).parents[2]
+SECRET = "sk-do-not-tell"
+
+
+@pytest.fixture
+def write(config_file):
+    """Write the config file: text as it is, anything else as JSON."""
+
+    def write_it(content):
+        text = content if isinstance(content, str) else json.dumps(content)
+        config_file.write_text(text, encoding="utf-8")
+        return config_file
+
+    return write_it
+
+
+def complaint(path):
+    with pytest.raises(ConfigError) as raised:
+        read_overlay(path)
+    return str(raised.value)
+
+
+# --- Mistakes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is not JSON"),  # an empty file
+        ("{", "is not JSON"),
+        ("{'llama_server_port': 8134}", "is not JSON"),  # Python, not JSON
+        ('{"llama_server_port": 8134,}', "is not JSON"),  # a comma too many
+        ("[]", "must hold one JSON object"),
+        ("8134", "must hold one JSON object"),
+        ("null", "must hold one JSON object"),
+    ],
+)
+def test_a_file_that_is_no_json_object_is_named(write, content, message):
+    path = write(content)
+    assert complaint(path).startswith(str(path))
+    assert message in complaint(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("llama_server_prot", 8134, "unknown key 'llama_server_prot'"),  # a slip of the finger
+        ("llama_server_port", "8134", "is '8134', it must be a whole number"),
+        ("llama_server_port", 8134.0, "is 8134.0, it must be a whole number"),
+        ("llama_server_port", True, "is True, it must be a whole number"),  # bool is an int in Python
+        ("llama_server_port", None, "is None, it must be a whole number"),
+        ("llama_server_port", 0, "is 0: 0 is not a port. Use 1 to 65535."),
+        ("llama_server_port", 65536, "is 65536: 65536 is not a port. Use 1 to 65535."),
+        ("llama_server_port", -1, "is -1: -1 is not a port."),
+        ("llama_server_host", 7, "is 7, it must be text"),
+        ("llama_server_host", "no host", "is 'no host': 'no host' is not a host."),
+        ("llama_server_host", "", "is ''"),
+        ("llama_model_path", ["m.gguf"], "is ['m.gguf'], it must be text"),
+        ("llama_model_path", "", "llama_model_path is empty. Name a GGUF file, or set llama_models_dir."),
+        ("llama_model_path", "a\0b", "llama_model_path contains a NUL"),
+        ("llama_model_path", "a\ud800b", "half a surrogate pair"),
+        ("llama_model_path", "x" * 1001, "at most 1000 characters"),
+        ("llama_models_dir", 1, "is 1, it must be text"),
+        ("llama_server_args", "-c 8192", "is '-c 8192', it must be a list of strings"),
+        ("llama_server_args", ["-c", 8192], "is ['-c', 8192]: ['-c', 8192] is not a list of strings"),
+        ("llama_server_args", ["--port", "1"], "--port does not belong here: set the port instead"),
+        ("llama_server_args", ["a\0"], "llama_server_args contains a NUL"),
+        ("llama_server_binary", "", "is '', it must be text"),
+        ("llama_server_binary", " ", "is ' ', it must be text"),
+        ("llama_server_binary", ["a"], "is ['a'], it must be text"),
+        ("llama_server_binary", "a\0", "llama_server_binary contains a NUL"),
+        ("max_retries", -1, "is -1: Ensure this value is greater than or equal to 0."),
+        ("max_retries", "many", "is 'many', it must be a whole number"),
+        ("retry_backoff_ms", 0, "is 0: Ensure this value is greater than or equal to 1."),
+        ("max_backoff_ms", 0, "is 0: Ensure this value is greater than or equal to 1."),
+        ("max_backoff_ms", 999, "The longest wait (999 ms) is less than the first (1000 ms)."),
+        ("max_backoff_ms", LARGEST + 1, f"max_backoff_ms is {LARGEST + 1}: the largest that works is {LARGEST}."),
+        ("stable_after_ms", -1, "is -1: Ensure"),
+        ("stop_grace_ms", -1, "is -1: Ensure"),
+        ("health_check_interval_ms", 49, "is 49: Ensure this value is greater than or equal to 50."),
+        ("health_check_timeout_ms", 49, "is 49: Ensure this value is greater than or equal to 50."),
+        ("max_health_checks", 0, "is 0: Ensure this value is greater than or equal to 1."),
+        ("max_load_seconds", 0, "is 0: Ensure this value is greater than or equal to 1."),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_key_and_value(write, key, value, message):
+    path = write({key: value})
+    said = complaint(path)
+    assert said.startswith(f"{path}: ")
+    assert message in said
+    assert "\n" not in said
+
+
+def test_an_unknown_key_is_answered_with_those_that_exist(write):
+    said = complaint(write({"port": 1}))
+    assert all(key in said for key in [*FIELD_OF_KEY, BINARY_KEY])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [SECRET],
+        {SECRET: 1},
+        f"{SECRET} with spaces",
+        SECRET * 50,
+        f"{SECRET}\0",
+    ],
+)
+def test_a_bad_api_key_is_not_repeated(write, value):
+    said = complaint(write({"llama_api_key": value}))
+    assert "llama_api_key" in said
+    assert SECRET not in said
+
+
+def test_a_file_that_cannot_be_read_is_named(config_file):
+    config_file.mkdir()
+    assert complaint(config_file).startswith(f"{config_file} cannot be read: ")
+
+
+def test_a_file_that_is_not_utf_8_is_named(config_file):
+    config_file.write_bytes(b'{"llama_model_path": "\xff"}')
+    assert complaint(config_file).startswith(f"{config_file} cannot be read: ")
+
+
+# --- What it says --------------------------------------------------------------------------------------
+
+
+def test_without_a_file_nothing_is_overridden(config_file):
+    assert read_overlay(config_file) == Overlay()
+
+
+def test_an_empty_object_overrides_nothing(write):
+    path = write({})
+    assert read_overlay(path) == Overlay(source=str(path))
+
+
+def test_every_key_reaches_its_field(write):
+    values = {
+        "llama_server_host": "0.0.0.0",
+        "llama_server_port": 9000,
+        "llama_model_path": "m.gguf",
+        "llama_server_args": ["-c", "8192"],
+        "llama_models_dir": "",
+        "llama_api_key": SECRET,
+        "max_retries": 0,
+        "retry_backoff_ms": 10,
+        "max_backoff_ms": 20,
+        "health_check_interval_ms": 50,
+        "health_check_timeout_ms": 60,
+        "max_health_checks": 7,
+        "max_load_seconds": 8,
+        "stop_grace_ms": 0,
+        "stable_after_ms": 0,
+    }
+    assert values.keys() == FIELD_OF_KEY.keys()
+    overlay = read_overlay(write(values | {BINARY_KEY: "/opt/llama-server"}))
+    assert overlay.binary == "/opt/llama-server"
+    assert overlay.values == {FIELD_OF_KEY[key]: value for key, value in values.items()}
+
+
+def test_a_models_directory_alone_takes_the_place_of_the_default_model(write):
+    overlay = read_overlay(write({"llama_models_dir": "models"}))
+    assert overlay.values == {"models_dir": "models", "model_path": ""}
+
+
+def test_the_binary_comes_from_the_environment_unless_the_file_names_one(write, config_file, monkeypatch):
+    monkeypatch.setenv("LLAMA_SERVER_BINARY", "/env/llama-server")
+    assert read_overlay(config_file).binary == "/env/llama-server"
+    assert read_overlay(write({"max_retries": 1})).binary == "/env/llama-server"
+    assert read_overlay(write({BINARY_KEY: "/file/llama-server"})).binary == "/file/llama-server"
+
+
+def test_an_empty_environment_variable_names_no_binary(config_file, monkeypatch):
+    monkeypatch.setenv("LLAMA_SERVER_BINARY", "")
+    assert read_overlay(config_file).binary is None
+
+
+def test_of_two_overlays_the_second_wins():
+    file = Overlay(source="file", values={"port": 1, "host": "a"}, binary="x")
+    demo = Overlay(source="--demo", values={"port": 2})
+    assert file.merged(demo) == Overlay(source="--demo", values={"port": 2, "host": "a"}, binary="x")
+    assert file.merged(Overlay()) == file
+
+
+def test_the_file_is_about_the_server_default_only():
+    overlay = Overlay(values={"port": 9999})
+    server = LlamaServer(name="other", port=1)
+    apply_overlay(server, overlay)
+    assert server.port == 1
+
+
+# --- What is launched ----------------------------------------------------------------------------------
+
+
+def resolved(overlay=None, **fields):
+    server = LlamaServer(**{"name": "default", **fields})
+    return resolve(server, overlay or Overlay(), command=("/usr/bin/llama-server",), cwd="/srv")
+
+
+def test_a_model_file_becomes_this_command_line():
+    spec = resolved(model_path="m.gguf", host="::1", port=9000, args=["-c", "8192"], api_key=SECRET).spec
+    assert spec.argv == (
+        "/usr/bin/llama-server", "-m", "m.gguf", "--host", "::1", "--port", "9000", "-c", "8192"
+    )  # fmt: skip
+    assert (spec.url, spec.cwd, spec.model_file) == ("http://[::1]:9000", "/srv", Path("/srv/m.gguf"))
+
+
+def test_a_models_directory_becomes_this_command_line():
+    spec = resolved(models_dir="models").spec
+    assert spec.argv == (
+        "/usr/bin/llama-server", "--models-dir", "models", "--host", "localhost", "--port", "8134"
+    )  # fmt: skip
+    assert spec.model_file is None
+
+
+def test_the_api_key_is_in_no_command_line_and_in_no_repr():
+    config = resolved(api_key=SECRET)
+    assert config.spec.api_key == SECRET
+    assert SECRET not in repr(config)
+    assert all(SECRET not in part for part in config.spec.argv)
+
+
+def test_own_flags_come_last_so_that_they_win():
+    assert resolved(args=["-c", "1"]).spec.args[-2:] == ("-c", "1")
+
+
+def test_without_an_engine_the_command_is_empty():
+    config = resolve(LlamaServer(name="default"), Overlay(), command=(), cwd="/")
+    assert config.spec.command == ()
+
+
+def test_the_rules_are_the_rows():
+    config = resolved(
+        max_retries=1,
+        retry_backoff_ms=2,
+        max_backoff_ms=3,
+        stable_after_ms=4,
+        stop_grace_ms=5,
+        health_check_interval_ms=60,
+        health_check_timeout_ms=70,
+        max_health_checks=8,
+        max_load_seconds=9,
+        generation=10,
+        restart_generation=9,
+        desired_running=False,
+    )
+    assert config.restart == RestartPolicy(
+        max_retries=1, retry_backoff_ms=2, max_backoff_ms=3, stable_after_ms=4, stop_grace_ms=5
+    )
+    assert config.health == HealthPolicy(interval_ms=60, timeout_ms=70, max_checks=8, max_load_seconds=9)
+    assert (config.generation, config.restart_generation, config.desired_running) == (10, 9, False)
+
+
+def test_the_file_wins_over_the_row():
+    assert resolved(Overlay(values={"port": 9999, "args": ["-x"]}), port=1).spec.args[-3:] == (
+        "--port",
+        "9999",
+        "-x",
+    )
+
+
+# --- Documentation -------------------------------------------------------------------------------------
+
+
+def test_the_readme_lists_every_key_of_the_config_file():
+    described = set(re.findall(r"^\| *`([a-z_]+)` *\|", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert {*FIELD_OF_KEY, BINARY_KEY} <= described
+
+
+def test_the_readme_lists_every_environment_variable():
+    read = re.compile(r"""(?:env_bool|env_list|environ\.get)\(\s*["']([A-Z_]+)["']|\.environ\[["']([A-Z_]+)["']\]""")
+    sources = [*ROOT.glob("llamaproxy/*.py"), *ROOT.glob("supervisor_app/**/*.py")]
+    used = {a or b for source in sources for a, b in read.findall(source.read_text())}
+    used.add("DATABASE_URL")  # dj_database_url reads it
+    described = set(re.findall(r"^\| *`([A-Z_]+)` *\|", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert used - described == set()
