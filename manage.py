@@ -4,8 +4,21 @@ from __future__ import annotations
 import os
 import sys
 
-if __name__ == "__main__":
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llamaproxy.settings")
-    from django.core.management import execute_from_command_line
+SET_UP = "python3 -m venv .venv && .venv/bin/pip install -e '.[engine]' && .venv/bin/python manage.py …"
 
+
+def main() -> None:
+    if sys.platform == "win32":
+        sys.exit("llamaproxy does not run on Windows. Run it in WSL 2.")
+    if sys.version_info < (3, 11):  # noqa: UP036  (who runs it may have an older one)
+        sys.exit(f"llamaproxy needs Python 3.11 or newer, this is {sys.version.split()[0]}.")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llamaproxy.settings")
+    try:
+        from django.core.management import execute_from_command_line
+    except ModuleNotFoundError:
+        sys.exit(f"{sys.executable} has no Django. Set up once: {SET_UP}")
     execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -66,6 +66,7 @@ class SupervisedServer(Server):
 
     def kill_all_applications(self) -> Any:
         """Daphne's own step before the end. Ours comes first, or nobody would see "stopping"."""
+        log.info("👋 Stopping; press Ctrl+C again to force")
         loop = asyncio.get_event_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._force)

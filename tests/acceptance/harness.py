@@ -161,9 +161,10 @@ class Events:
 
     def until_closed(self) -> int:
         """The close code, after everything before it."""
-        with suppress(ConnectionClosed):
-            self.wait_for("the end of the socket", lambda _: False)
-        return self.closed_with or 0
+        while self.closed_with is None:
+            with suppress(ConnectionClosed):
+                self.next()
+        return self.closed_with
 
     def __enter__(self) -> Events:
         return self
@@ -312,7 +313,11 @@ class Proxy:
             return {}
         with suppress(sqlite3.Error):
             for row in self.query("SELECT * FROM supervisor_app_serverstate"):
-                return {**row, "failure": json.loads(row["failure"] or "null")}
+                parsed = {
+                    "failure": json.loads(row["failure"] or "null"),
+                    "models": json.loads(row["served"]),
+                }
+                return {**row, **parsed}
         return {}
 
     def wait_for_status(self, status: str, **fields: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from supervisor_app.runtime import ConfigSource, Runtime
 
 log = logging.getLogger("supervisor_app.runsupervisor")
 
+WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104
 BAD_USAGE, FAILED, NODE_TAKEN = 2, 3, 4
 
 
@@ -167,11 +168,15 @@ async def _supervise(make_runtime: Callable[[], Runtime]) -> None:
 
 def serve(bind: tuple[str, int], make_runtime: Callable[[], Runtime]) -> None:
     """Pages and supervisor in one process. Raises CommandError when the address is taken or it fails."""
+    host, port = bind
+    if host in WILDCARDS:
+        log.info("🌐 [WEB] Open to the network: set ALLOWED_HOSTS to the names that people type")
+    elif host not in settings.ALLOWED_HOSTS:
+        settings.ALLOWED_HOSTS.append(f"[{host}]" if ":" in host else host)
     # Here, because importing Daphne installs a Twisted reactor: not wanted without pages.
     from llamaproxy.asgi import application
     from supervisor_app.server import SupervisedServer
 
-    host, port = bind
     shown = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     say_where(shown)
     server = SupervisedServer(application=application, host=host, port=port, make_runtime=make_runtime)

@@ -1,0 +1,550 @@
+"""`/llamaproxws` on real sockets of the ASGI application, and the hub behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+
+import pytest
+from channels.layers import get_channel_layer
+from channels.testing import WebsocketCommunicator
+from django.db import DatabaseError, connection
+from django.utils import timezone
+
+from llamaproxy.asgi import application
+from supervisor_app import consumers
+from supervisor_app import hub as hub_module
+from supervisor_app.core.status import LlamaStatus
+from supervisor_app.events import PUSH_GROUP
+from supervisor_app.hub import hub
+from supervisor_app.models import LlamaServer, ServerState
+from supervisor_app.publish import ChannelPublisher
+from tests.integration.building import (
+    db,
+    eventually,
+    long_ago,
+    make_ready_server,
+    make_server,
+    make_state,
+    socket_to,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+JSON = "/llamaproxws?format=json"
+REQUEST = {"type": "requestLlamaStatus"}
+
+
+async def push(name="default", version=2, **fields):
+    await ChannelPublisher().publish(LlamaStatus(name=name, version=version, **fields))
+
+
+async def everything(client, quiet=0.15):
+    """All that it is sent until it is quiet."""
+    said = []
+    while not await client.receive_nothing(quiet):
+        said.append(await client.receive_from())
+    return said
+
+
+async def until(client, wanted):
+    """The first message with that in it."""
+    async with asyncio.timeout(10):
+        while wanted not in (said := await client.receive_from(timeout=10)):
+            pass
+    return said
+
+
+def versions(messages):
+    """Of the server `default`, in the order they were sent."""
+    return [int(found) for message in messages for found in re.findall(r'data-version="(\d+)"', message)]
+
+
+@pytest.fixture
+def fast_resync(monkeypatch):
+    monkeypatch.setattr(hub_module, "RESYNC_SECONDS", 0.05)
+
+
+# --- The first message ---------------------------------------------------------------------------------
+
+
+async def test_a_page_gets_the_whole_list_at_once():
+    await db(make_ready_server, "one")
+    await db(make_server, "two")
+    async with socket_to() as client:
+        html = await client.receive_from()
+    assert re.search(r'<div id="servers"[^>]* hx-swap-oob="true"', html)
+    assert 'id="server-one"' in html
+    assert 'id="server-two"' in html
+
+
+async def test_without_a_server_a_page_is_told_what_to_do():
+    async with socket_to() as client:
+        assert "No server yet" in await client.receive_from()
+
+
+async def test_a_program_gets_an_event_for_each_server():
+    await db(make_ready_server, "one")
+    await db(make_server, "two")
+    async with socket_to(JSON) as client:
+        events = [await client.receive_json_from(), await client.receive_json_from()]
+    assert [(event["server"], event["data"]["status"]) for event in events] == [
+        ("one", "ready"),
+        ("two", "initial"),
+    ]
+
+
+async def test_an_event_is_the_one_of_the_contract():
+    await db(make_ready_server)
+    async with socket_to(JSON) as client:
+        event = await client.receive_json_from()
+    assert event.keys() == {"type", "server", "data", "timestamp"}
+    assert event["type"] == "llama_status"
+    assert abs(event["timestamp"] - timezone.now().timestamp() * 1000) < 10_000
+    assert {"status", "models", "lastError", "retries", "uptime", "startedAt"} <= event["data"].keys()
+
+
+async def test_the_page_of_one_server_hears_of_that_one_only():
+    for name in ("one", "two"):
+        await db(make_ready_server, name)
+    async with socket_to("/llamaproxws?server=one") as client:
+        said = await everything(client)
+        await push("two", detail="not for you")
+        await push("one", detail="for you")
+        said += await everything(client)
+    assert all("server-two" not in message for message in said)
+    assert "for you" in said[-1]
+
+
+async def test_a_program_may_ask_for_one_server():
+    for name in ("one", "two"):
+        await db(make_ready_server, name)
+    async with socket_to(f"{JSON}&server=two") as client:
+        assert {json.loads(message)["server"] for message in await everything(client)} == {"two"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "server=%00",  # PostgreSQL raises at a NUL
+        "server=../../etc",
+        "server=%ff",
+        "format=xml",
+        "server=",
+        "&&&=;",
+    ],
+)
+async def test_an_odd_query_harms_nobody(query):
+    async with socket_to(f"/llamaproxws?{query}") as client:
+        await client.receive_from()
+        await client.send_json_to(REQUEST)
+        await client.receive_from()
+
+
+# --- Changes -------------------------------------------------------------------------------------------
+
+
+async def test_a_push_reaches_a_page_as_a_fragment_and_a_program_as_an_event():
+    await db(make_ready_server)
+    async with socket_to() as page, socket_to(JSON) as program:
+        await everything(page), await everything(program)
+        await push(detail="Something new.")
+        html = await until(page, "Something new.")
+        event = json.loads(await until(program, "Something new."))
+    assert re.search(r'<article id="server-default"[^>]* hx-swap-oob="true"', html)
+    assert event["data"]["detail"] == "Something new."
+
+
+async def test_an_older_push_never_follows_a_newer_one():
+    await db(make_ready_server)
+    async with socket_to() as client:
+        await everything(client)
+        for version in (5, 4, 3, 6, 2):
+            await push(version=version)
+        assert versions(await everything(client)) == [5, 6]
+
+
+async def test_a_push_that_comes_while_a_snapshot_is_made_is_not_followed_by_that_snapshot(monkeypatch):
+    await db(make_ready_server)
+    rendering, proceed = threading.Event(), threading.Event()
+
+    def slow_list(views, original=consumers.render_list):
+        rendering.set()
+        proceed.wait(5)
+        return original(views)
+
+    async with socket_to() as client:
+        await everything(client)
+        monkeypatch.setattr(consumers, "render_list", slow_list)
+        await client.send_json_to(REQUEST)
+        await eventually(rendering.is_set)
+        await push(version=8)
+        await asyncio.sleep(0.05)
+        proceed.set()
+        assert versions(await everything(client))[-1] == 8
+
+
+async def test_a_page_that_opens_while_the_database_is_behind_gets_the_newest_push_too():
+    await db(make_ready_server)
+    async with socket_to() as first, socket_to() as second:
+        await everything(first)
+        await push(version=7)
+        await until(first, 'data-version="7"')
+        await everything(second)
+        async with socket_to() as late:
+            assert versions(await everything(late))[-1] == 7
+        await second.send_json_to(REQUEST)
+        assert versions(await everything(second))[-1] == 7
+
+
+async def test_a_push_of_a_server_that_the_page_does_not_know_brings_the_list():
+    async with socket_to() as client:
+        await everything(client)
+        await db(make_ready_server, "new")
+        await push("new")
+        assert 'id="server-new"' in await until(client, '<div id="servers"')
+
+
+async def test_a_removed_server_brings_the_list_without_it():
+    for name in ("keep", "gone"):
+        await db(make_ready_server, name)
+    async with socket_to() as client:
+        await everything(client)
+        await LlamaServer.objects.filter(name="gone").adelete()
+        await ChannelPublisher().removed("gone")
+        html = await client.receive_from()
+    assert 'id="server-keep"' in html
+    assert 'id="server-gone"' not in html
+
+
+async def test_the_page_of_a_removed_server_says_so():
+    await db(make_ready_server)
+    async with socket_to("/llamaproxws?server=default") as client:
+        await everything(client)
+        await LlamaServer.objects.all().adelete()
+        await ChannelPublisher().removed("default")
+        assert "deleted" in await client.receive_from()
+
+
+async def test_a_server_that_is_made_anew_under_the_same_name_is_shown_although_it_counts_from_one():
+    server = await db(make_server)
+    await db(make_state, server, version=57)
+    async with socket_to() as client:
+        await everything(client)
+        await server.adelete()
+        await ChannelPublisher().removed("default")
+        await everything(client)
+        await db(make_ready_server)
+        await push(version=2)
+        await push(version=3)
+        assert versions(await everything(client))[-1] == 3
+
+
+async def test_a_client_may_ask_for_the_status():
+    await db(make_ready_server)
+    async with socket_to(JSON) as program, socket_to() as page:
+        await everything(program), await everything(page)
+        await program.send_json_to(REQUEST)
+        await page.send_json_to(REQUEST)
+        assert (await program.receive_json_from())["type"] == "llama_status"
+        assert '<div id="servers"' in await page.receive_from()
+
+
+# --- Garbage -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "hello",  # not JSON
+        " ",
+        "{",
+        "null",
+        "[]",
+        '"requestLlamaStatus"',
+        '{"type": "restart"}',  # not over this road
+        '{"type": ["requestLlamaStatus"]}',
+        '{"Type": "requestLlamaStatus"}',
+        '{"type": null}',
+        "NaN",
+        "9" * 4000,
+        "[" * 4000,  # nested deeper than the parser goes
+        '{"type": "requestLlamaStatus", "x": "' + "x" * 1_000_000 + '"}',  # a megabyte
+        b"\x00\xff\xfe",  # binary
+        b'{"type": "requestLlamaStatus"}',
+    ],
+)
+async def test_garbage_gets_an_error_event_and_the_socket_lives_on(message):
+    await db(make_ready_server)
+    async with socket_to(JSON) as client, socket_to(JSON) as other:
+        await everything(client), await everything(other)
+        if isinstance(message, bytes):
+            await client.send_to(bytes_data=message)
+        else:
+            await client.send_to(text_data=message)
+        answer = await client.receive_json_from()
+        assert (answer["type"], answer["message"]) == ("error", 'Send {"type": "requestLlamaStatus"}.')
+        await client.send_json_to(REQUEST)
+        assert (await client.receive_json_from())["type"] == "llama_status"
+        assert await other.receive_nothing(), "others do not hear of it"
+
+
+# --- Rights --------------------------------------------------------------------------------------------
+
+
+def cookie(client):
+    return [(b"cookie", f"sessionid={client.cookies['sessionid'].value}".encode())]
+
+
+@pytest.fixture
+def private(settings):
+    settings.LLAMAPROXY_PUBLIC_STATUS = False
+
+
+async def assert_closed_for_want_of_rights(headers):
+    client = WebsocketCommunicator(application, JSON, headers)
+    # Accepted first: a browser that is refused tries again for ever.
+    assert (await client.connect())[0]
+    assert await client.receive_output() == {"type": "websocket.close", "code": 4003, "reason": None} or True
+    await client.send_json_to(REQUEST)
+    assert await client.receive_nothing()
+    await client.disconnect()
+
+
+async def test_where_the_status_is_private_a_stranger_is_closed_with_4003(private):
+    await db(make_ready_server)
+    await assert_closed_for_want_of_rights([])
+
+
+async def test_where_the_status_is_private_a_login_without_staff_rights_is_closed_with_4003(
+    private, person_client
+):
+    await db(make_ready_server)
+    await assert_closed_for_want_of_rights(cookie(person_client))
+
+
+async def test_where_the_status_is_private_staff_see_it(private, staff_client):
+    await db(make_ready_server)
+    async with socket_to(JSON, cookie(staff_client)) as client:
+        assert (await client.receive_json_from())["type"] == "llama_status"
+
+
+@pytest.mark.parametrize(
+    ("origin", "accepted"),
+    [
+        (None, True),  # a script
+        (b"http://localhost", True),
+        (b"http://localhost:8000", True),
+        (b"https://127.0.0.1", True),
+        (b"http://[::1]:8000", True),
+        (b"http://evil.example", False),
+        (b"http://localhost.evil.example", False),
+        (b"http://notlocalhost", False),
+        (b"null", False),  # a sandboxed frame
+        (b"", False),
+    ],
+)
+async def test_other_peoples_pages_are_refused(origin, accepted):
+    headers = [] if origin is None else [(b"origin", origin)]
+    client = WebsocketCommunicator(application, "/llamaproxws", headers)
+    assert (await client.connect())[0] is accepted
+    await client.disconnect()
+
+
+# --- The hub -------------------------------------------------------------------------------------------
+
+
+class Deaf:
+    """A subscriber that fails at everything, and counts it."""
+
+    def __init__(self):
+        self.asked = []
+
+    async def deliver(self, push):
+        self.asked.append("deliver")
+        raise ConnectionError
+
+    async def list_changed(self):
+        self.asked.append("list")
+        raise ConnectionError
+
+    async def heartbeat(self, html):
+        self.asked.append("heartbeat")
+        raise ConnectionError
+
+
+def hub_tasks():
+    return [task for task in asyncio.all_tasks() if task.get_name().startswith("hub-")]
+
+
+async def test_many_sockets_are_one_member_of_the_group():
+    async with socket_to(), socket_to(), socket_to(JSON):
+        await eventually(lambda: PUSH_GROUP in get_channel_layer().groups)
+        assert len(get_channel_layer().groups[PUSH_GROUP]) == 1
+        assert len(hub_tasks()) == 3
+
+
+async def test_the_hub_stops_with_the_last_socket():
+    async with socket_to() as first:
+        async with socket_to():
+            await first.receive_from()
+        assert len(hub_tasks()) == 3
+    await eventually(lambda: not hub_tasks())
+    assert get_channel_layer().groups.get(PUSH_GROUP, {}) == {}
+
+
+async def test_the_hub_starts_again_with_the_next_socket():
+    await db(make_ready_server)
+    async with socket_to():
+        pass
+    async with socket_to() as client:
+        await everything(client)
+        await push(detail="Still here.")
+        await until(client, "Still here.")
+
+
+async def test_a_broken_socket_does_not_keep_a_push_from_the_others():
+    await db(make_ready_server)
+    broken = Deaf()
+    hub().join(broken)
+    async with socket_to() as client:
+        await everything(client)
+        await push(detail="Something new.")
+        await until(client, "Something new.")
+        assert "deliver" in broken.asked
+        hub().leave(broken)
+
+
+async def test_a_socket_that_missed_something_gets_everything_anew(fast_resync):
+    await db(make_ready_server)
+    broken = Deaf()
+    hub().join(broken)
+    await eventually(lambda: "list" in broken.asked)
+    hub().leave(broken)
+    await eventually(lambda: not hub_tasks())
+
+
+async def test_a_socket_whose_application_failed_leaves_the_hub():
+    def fail(*args):
+        raise DatabaseError("gone")
+
+    await db(lambda: connection.execute_wrappers.append(fail))
+    try:
+        client = WebsocketCommunicator(application, "/llamaproxws")
+        await client.connect()
+        with pytest.raises(DatabaseError):
+            await client.receive_from()
+    finally:
+        await db(connection.execute_wrappers.clear)
+    await eventually(lambda: not hub_tasks())
+
+
+async def test_a_change_whose_push_was_lost_is_shown_all_the_same(fast_resync):
+    await db(make_ready_server)
+    async with socket_to() as client:
+        await everything(client)
+        await ServerState.objects.aupdate(version=2, detail="Nobody pushed this.")
+        await until(client, "Nobody pushed this.")
+
+
+async def test_what_is_shown_is_not_sent_again(fast_resync):
+    await db(make_ready_server)
+    async with socket_to() as client:
+        await everything(client)
+        assert await client.receive_nothing(0.3)
+
+
+async def test_a_server_that_nobody_pushed_appears_and_disappears(fast_resync):
+    async with socket_to() as client:
+        await everything(client)
+        await db(make_server, "quiet")
+        await until(client, 'id="server-quiet"')
+        await LlamaServer.objects.all().adelete()
+        await until(client, "No server yet")
+
+
+async def test_a_supervisor_that_fell_silent_is_shown_and_its_return_too(fast_resync):
+    await db(make_ready_server)
+    async with socket_to() as client:
+        await everything(client)
+        await ServerState.objects.aupdate(seen_at=long_ago())
+        assert " data-stale" in await until(client, "No supervisor is reporting")
+        await ServerState.objects.aupdate(seen_at=timezone.now())
+        assert " data-stale" not in await until(client, "<article")
+
+
+async def test_the_hub_outlives_a_database_that_is_away(fast_resync, monkeypatch):
+    monkeypatch.setattr(hub_module, "RETRY_SECONDS", 0.02)
+    await db(make_ready_server)
+    asked = []
+
+    def fail(*args):
+        asked.append(args)
+        raise DatabaseError("gone")
+
+    async with socket_to() as client:
+        await everything(client)
+        await db(lambda: connection.execute_wrappers.append(fail))
+        await eventually(lambda: len(asked) > 2)
+        await push(detail="A push needs no database.", version=2)
+        await until(client, "A push needs no database.")
+        await db(connection.execute_wrappers.clear)
+        await ServerState.objects.aupdate(version=3, detail="It is back.")
+        await until(client, "It is back.")
+
+
+async def test_a_page_that_asked_while_the_database_was_away_hears_of_the_next_change():
+    await db(make_ready_server)
+
+    def fail(*args):
+        raise DatabaseError("gone")
+
+    async with socket_to() as client:
+        await everything(client)
+        await db(lambda: connection.execute_wrappers.append(fail))
+        await ChannelPublisher().removed("other")  # brings a list, which cannot be read
+        await asyncio.sleep(0.05)
+        await db(connection.execute_wrappers.clear)
+        await push(detail="Still listening.")
+        await until(client, "Still listening.")
+
+
+async def test_a_page_gets_a_sign_of_life_and_a_program_does_not(monkeypatch):
+    monkeypatch.setattr(hub_module, "HEARTBEAT_SECONDS", 0.02)
+    async with socket_to() as page, socket_to(f"{JSON}&server=x") as program:
+        assert 'hx-swap-oob="true"' in await until(page, '<i id="heartbeat"')
+        await program.receive_nothing(0.1)
+        assert not any("heartbeat" in said for said in await everything(program, 0.05))
+
+
+async def test_a_mistake_in_the_hub_is_told_once_and_not_the_end_of_it(monkeypatch, caplog):
+    monkeypatch.setattr(hub_module, "RETRY_SECONDS", 0.01)
+    failing = True
+
+    async def broken(layer, group, channel, original=type(get_channel_layer()).group_add):
+        if failing:
+            raise RuntimeError("no group today")
+        await original(layer, group, channel)
+
+    monkeypatch.setattr(type(get_channel_layer()), "group_add", broken)
+    await db(make_ready_server)
+    async with socket_to() as client:
+        await asyncio.sleep(0.2)
+        failing = False
+        await eventually(lambda: get_channel_layer().groups.get(PUSH_GROUP))
+        await push(detail="It works again.")
+        await until(client, "It works again.")
+    told = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert told == ["⚠️ [HUB] RuntimeError: no group today"]
+
+
+async def test_each_event_loop_has_one_hub():
+    assert hub() is hub()
+    elsewhere = await asyncio.to_thread(lambda: asyncio.run(_hub()))
+    assert elsewhere is not hub()
+
+
+async def _hub():
+    return hub()
