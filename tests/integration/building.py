@@ -12,6 +12,7 @@ from typing import Any
 
 from channels.db import database_sync_to_async
 from channels.testing import WebsocketCommunicator
+from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from supervisor_app.core.ports import Change, Identity, RunEvent
@@ -105,6 +106,22 @@ async def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> Non
 async def db(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """A synchronous call of the ORM from a coroutine."""
     return await database_sync_to_async(call)(*args, **kwargs)
+
+
+@contextlib.asynccontextmanager
+async def database_away() -> AsyncIterator[list[str]]:
+    """Every statement of the thread that sockets share fails; yields those that did."""
+    failed: list[str] = []
+
+    def fail(execute: Any, sql: str, *rest: Any) -> None:
+        failed.append(sql)
+        raise DatabaseError("gone")
+
+    await db(lambda: connection.execute_wrappers.append(fail))
+    try:
+        yield failed
+    finally:
+        await db(lambda: connection.execute_wrappers.clear())
 
 
 @contextlib.asynccontextmanager

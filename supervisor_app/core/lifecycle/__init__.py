@@ -1,0 +1,99 @@
+"""The life of one llama-server as a pure state machine: `decide(state, event, policy, now)`.
+
+It never looks at a clock, a process or a network. The runner (`core.supervisor`) turns what happens into
+events, performs the effects in order, and calls `decide` with a `Tick` when `State.deadline` has come.
+Every effect that will be answered carries `attempt`; an answer to an older attempt is ignored, so a slow
+reply can never move a server that has gone on.
+
+    initial --start--> starting --200 from our process, models read--> ready
+    starting|ready --exit, never ready, hung--> crashed --backoff over--> starting
+    crashed --retries used up--> error          starting --permanent failure--> error
+    error --start | config changed | the cause is gone--> starting
+    any --stop--> stopping --gone--> initial
+"""
+
+from __future__ import annotations
+
+from supervisor_app.core.lifecycle.decide import decide
+from supervisor_app.core.lifecycle.effects import (
+    DEBUG,
+    ERROR,
+    INFO,
+    WARNING,
+    Adopt,
+    CheckCause,
+    CheckHealth,
+    CloseRun,
+    Decision,
+    Effect,
+    Forget,
+    InspectPort,
+    Kill,
+    Log,
+    MarkReady,
+    OpenRun,
+    ReadModels,
+    Spawn,
+    Terminate,
+)
+from supervisor_app.core.lifecycle.events import (
+    CauseChecked,
+    ConfigChanged,
+    Event,
+    Exited,
+    HealthChecked,
+    Inspected,
+    ModelsRead,
+    Restart,
+    Resume,
+    SignalDenied,
+    Spawned,
+    SpawnFailed,
+    Start,
+    Stop,
+    Tick,
+)
+from supervisor_app.core.lifecycle.state import HAS_PROCESS, PHASES, Phase, Policy, State
+
+__all__ = [
+    "DEBUG",
+    "ERROR",
+    "HAS_PROCESS",
+    "INFO",
+    "PHASES",
+    "WARNING",
+    "Adopt",
+    "CauseChecked",
+    "CheckCause",
+    "CheckHealth",
+    "CloseRun",
+    "ConfigChanged",
+    "Decision",
+    "Effect",
+    "Event",
+    "Exited",
+    "Forget",
+    "HealthChecked",
+    "InspectPort",
+    "Inspected",
+    "Kill",
+    "Log",
+    "MarkReady",
+    "ModelsRead",
+    "OpenRun",
+    "Phase",
+    "Policy",
+    "ReadModels",
+    "Restart",
+    "Resume",
+    "SignalDenied",
+    "Spawn",
+    "SpawnFailed",
+    "Spawned",
+    "Start",
+    "State",
+    "Stop",
+    "Terminate",
+    "Tick",
+    "decide",
+]

@@ -1,0 +1,176 @@
+"""`decide`: which step an event leads to from where the server stands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.lifecycle.effects import (
+    INFO,
+    WARNING,
+    Adopt,
+    CheckCause,
+    CheckHealth,
+    Decision,
+    Effect,
+    Kill,
+    Log,
+)
+from supervisor_app.core.lifecycle.events import (
+    CauseChecked,
+    ConfigChanged,
+    Event,
+    Exited,
+    HealthChecked,
+    Inspected,
+    ModelsRead,
+    Restart,
+    Resume,
+    SignalDenied,
+    Spawned,
+    SpawnFailed,
+    Start,
+    Stop,
+    Tick,
+)
+from supervisor_app.core.lifecycle.state import HAS_PROCESS, Phase, Policy, State
+from supervisor_app.core.lifecycle.transitions import (
+    begin,
+    cause_checked,
+    checked_while_serving,
+    checked_while_starting,
+    end,
+    ended,
+    exited,
+    failed,
+    inspected,
+    let_go,
+    models_read,
+    signal_denied,
+    spawned,
+    unresponsive,
+)
+from supervisor_app.core.status import FailureKind, Status
+
+
+def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
+    """The next state and what to do, given what happened. `now` is monotonic seconds."""
+    if isinstance(event, Tick):
+        return _tick(state, policy, now)
+    if isinstance(event, Start | Resume | Stop | Restart | ConfigChanged):
+        return _command(state, event, policy, now)
+    if event.attempt != state.attempt:
+        return state, []
+    return _answer(state, event, policy, now)
+
+
+def _command(
+    state: State, event: Start | Resume | Stop | Restart | ConfigChanged, policy: Policy, now: float
+) -> Decision:
+    match event:
+        case Start():
+            return _start(state, event.note)
+        case Resume():
+            return _resume(state, event)
+        case Restart():
+            return _restart(state, event.note, policy, now)
+        case ConfigChanged():
+            if state.status in (Status.INITIAL, Status.STOPPING):
+                return state, []
+            return _restart(state, event.note, policy, now)
+        case Stop():
+            return _stop(state, event, policy, now)
+        case _ as never:
+            assert_never(never)
+
+
+def _answer(state: State, event: Event, policy: Policy, now: float) -> Decision:
+    match event:
+        case Inspected() if state.phase is Phase.INSPECTING:
+            return inspected(state, event.holder, policy, now)
+        case Spawned() if state.phase is Phase.SPAWNING:
+            return spawned(state, event, policy, now)
+        case SpawnFailed() if state.phase is Phase.SPAWNING:
+            if state.status is Status.STOPPING:
+                return ended(state)
+            return failed(state, event.failure, policy, now)
+        case Exited() if state.phase in HAS_PROCESS:
+            return exited(state, event, policy, now)
+        case SignalDenied() if state.phase is Phase.ENDING:
+            return signal_denied(state, policy, now)
+        case HealthChecked() if state.phase is Phase.WAITING:
+            return checked_while_starting(state, event, policy, now)
+        case HealthChecked() if state.phase is Phase.SERVING:
+            return checked_while_serving(state, event, policy, now)
+        case ModelsRead() if state.phase is Phase.READING_MODELS:
+            return models_read(state, event, policy, now)
+        case CauseChecked() if state.status is Status.ERROR:
+            return cause_checked(state, event.gone, now)
+        case _:
+            return state, []
+
+
+def _start(state: State, note: str) -> Decision:
+    if state.status in (Status.STARTING, Status.READY):
+        return state, []
+    if state.phase in (Phase.SPAWNING, Phase.ENDING):
+        return replace(state, start_next=True, retries=0, note=note), []
+    return begin(replace(state, retries=0, failure=None), note)
+
+
+def _resume(state: State, event: Resume) -> Decision:
+    if state.status is not Status.INITIAL:
+        return state, []
+    attempt = state.attempt + 1
+    resumed = State(status=Status.STARTING, phase=Phase.SPAWNING, attempt=attempt, retries=event.retries)
+    said = Log(INFO, f"🔗 [LLAMA] {event.holder} is still ours: taking it over without a restart.")
+    return resumed, [said, Adopt(attempt, event.holder, adopted=event.adopted, resumed=True)]
+
+
+def _restart(state: State, note: str, policy: Policy, now: float) -> Decision:
+    fresh = replace(state, retries=0)
+    if state.phase in HAS_PROCESS:
+        return end(replace(fresh, start_next=True, note=note), Status.STOPPING, policy, now)
+    if state.phase is Phase.SPAWNING:
+        return replace(fresh, status=Status.STOPPING, start_next=True, note=note), []
+    return begin(replace(fresh, failure=None), note)
+
+
+def _stop(state: State, event: Stop, policy: Policy, now: float) -> Decision:
+    calm = replace(state, start_next=False, note=event.note)
+    if state.phase is Phase.SPAWNING:
+        return replace(calm, status=Status.STOPPING, spare_adopted=event.spare_adopted), []
+    if state.phase in HAS_PROCESS:
+        if state.adopted and event.spare_adopted:
+            return let_go(calm)
+        return end(calm, Status.STOPPING, policy, now)
+    if state.status is Status.INITIAL:
+        return state, []
+    return State(attempt=state.attempt + 1, note=event.note), []
+
+
+def _tick(state: State, policy: Policy, now: float) -> Decision:
+    def due(time: float | None) -> bool:
+        return time is not None and now >= time
+
+    if due(state.retry_at):
+        return begin(state)
+    if due(state.kill_at):
+        killing = Log(WARNING, "⚠️ [LLAMA] It did not end in time: SIGKILL")
+        return replace(state, kill_at=None), [killing, Kill(state.attempt)]
+    if due(state.cause_at) and state.failure is not None:
+        return replace(state, cause_at=None), [CheckCause(state.attempt, state.failure)]
+    if due(state.silent_at):
+        silence = f"no answer for {policy.health.max_silence:g} s"
+        return unresponsive(state, failure_of(FailureKind.NEVER_READY, silence), policy, now)
+    if due(state.load_until_at):
+        loading = f"still loading after {policy.health.max_load_seconds} s"
+        return unresponsive(state, failure_of(FailureKind.NEVER_READY, loading), policy, now)
+    effects: list[Effect] = []
+    if due(state.stable_at):
+        state = replace(state, stable_at=None, retries=0)
+    if due(state.probe_at):
+        state = replace(state, probe_at=None)
+        effects.append(CheckHealth(state.attempt))
+    return state, effects

@@ -1,0 +1,105 @@
+"""What to do about it. Whoever performs one that takes time answers with an event of the same attempt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from supervisor_app.core.lifecycle.state import State
+from supervisor_app.core.ports import Exit, Identity, PortHolder
+from supervisor_app.core.status import Failure
+
+
+@dataclass(frozen=True)
+class InspectPort:
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Spawn:
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Adopt:
+    attempt: int
+    holder: PortHolder
+    adopted: bool = True
+    """False: a supervisor of ours spawned it."""
+    resumed: bool = False
+
+
+@dataclass(frozen=True)
+class CheckHealth:
+    attempt: int
+
+
+@dataclass(frozen=True)
+class ReadModels:
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Terminate:
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Kill:
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Forget:
+    """Stop watching the process, leave it running."""
+
+
+@dataclass(frozen=True)
+class CheckCause:
+    attempt: int
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    identity: Identity | None
+    adopted: bool
+    retry: int
+
+
+@dataclass(frozen=True)
+class MarkReady:
+    """The open run has reached ready."""
+
+
+@dataclass(frozen=True)
+class CloseRun:
+    exit: Exit
+    failure: Failure | None
+    """None when it was asked to end."""
+
+
+@dataclass(frozen=True)
+class Log:
+    level: int
+    """Of the `logging` module."""
+    text: str
+
+
+DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
+
+Effect = (
+    InspectPort
+    | Spawn
+    | Adopt
+    | CheckHealth
+    | ReadModels
+    | Terminate
+    | Kill
+    | Forget
+    | CheckCause
+    | OpenRun
+    | MarkReady
+    | CloseRun
+    | Log
+)
+Decision = tuple[State, list[Effect]]

@@ -1,0 +1,120 @@
+"""What happened: wishes, answers to effects, and the passing of time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from supervisor_app.core.ports import Exit, Health, Identity, PortHolder
+from supervisor_app.core.status import Failure, Model
+
+
+@dataclass(frozen=True)
+class Start:
+    """Somebody wants it to run; counts retries from 0 again. On a server that runs: nothing."""
+
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """A process of the last supervisor lives on: take it over by identity, its history continues."""
+
+    holder: PortHolder
+    adopted: bool
+    retries: int
+
+
+@dataclass(frozen=True)
+class Stop:
+    note: str = ""
+    spare_adopted: bool = False
+    """Leave a server running that we did not start ourselves: for our own end, not for a user's wish."""
+
+
+@dataclass(frozen=True)
+class Restart:
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ConfigChanged:
+    """What to launch is another thing now. A stopped server stays stopped."""
+
+    note: str = "The configuration changed."
+
+
+@dataclass(frozen=True)
+class Inspected:
+    attempt: int
+    holder: PortHolder | None
+
+
+@dataclass(frozen=True)
+class Spawned:
+    attempt: int
+    identity: Identity | None
+    adopted: bool = False
+    resumed: bool = False
+    """Its run is open already."""
+
+
+@dataclass(frozen=True)
+class SpawnFailed:
+    attempt: int
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class Exited:
+    attempt: int
+    exit: Exit
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class SignalDenied:
+    attempt: int
+
+
+@dataclass(frozen=True)
+class HealthChecked:
+    attempt: int
+    health: Health
+    ours: bool = True
+    """The listening socket belongs to our process."""
+
+
+@dataclass(frozen=True)
+class ModelsRead:
+    attempt: int
+    models: tuple[Model, ...]
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class CauseChecked:
+    attempt: int
+    gone: bool
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed."""
+
+
+Event = (
+    Start
+    | Resume
+    | Stop
+    | Restart
+    | ConfigChanged
+    | Inspected
+    | Spawned
+    | SpawnFailed
+    | Exited
+    | SignalDenied
+    | HealthChecked
+    | ModelsRead
+    | CauseChecked
+    | Tick
+)

@@ -1,0 +1,94 @@
+"""Where one server stands, and by which rules it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from supervisor_app.core.ports import Identity
+from supervisor_app.core.spec import HealthPolicy, RestartPolicy
+from supervisor_app.core.status import Failure, Model, Status
+
+
+class Phase(Enum):
+    """What exactly is going on inside a status. Only the runner and the sentences look at it."""
+
+    IDLE = auto()
+    """No process, nothing planned: initial, error."""
+    INSPECTING = auto()
+    """Asked who listens on the port."""
+    SPAWNING = auto()
+    """Asked for a process, spawned or adopted; it may exist before we hear of it."""
+    WAITING = auto()
+    """It lives, /health is not 200 yet."""
+    READING_MODELS = auto()
+    SERVING = auto()
+    ENDING = auto()
+    """SIGTERM sent; SIGKILL when `kill_at` comes."""
+    BACKOFF = auto()
+    """No process; the next try comes at `retry_at`."""
+
+
+HAS_PROCESS = frozenset({Phase.WAITING, Phase.READING_MODELS, Phase.SERVING, Phase.ENDING})
+PHASES: dict[Status, frozenset[Phase]] = {
+    Status.INITIAL: frozenset({Phase.IDLE}),
+    Status.STARTING: frozenset({Phase.INSPECTING, Phase.SPAWNING, Phase.WAITING, Phase.READING_MODELS}),
+    Status.READY: frozenset({Phase.SERVING}),
+    Status.CRASHED: frozenset({Phase.ENDING, Phase.BACKOFF}),
+    Status.ERROR: frozenset({Phase.IDLE}),
+    Status.STOPPING: frozenset({Phase.SPAWNING, Phase.ENDING}),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    restart: RestartPolicy = field(default_factory=RestartPolicy)
+    health: HealthPolicy = field(default_factory=HealthPolicy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Where one server stands. Times ending in `_at` are monotonic seconds; None means no deadline."""
+
+    status: Status = Status.INITIAL
+    phase: Phase = Phase.IDLE
+    attempt: int = 0
+    identity: Identity | None = None
+    adopted: bool = False
+    retries: int = 0
+    failure: Failure | None = None
+    """Of the last life; kept until the next one is ready."""
+    models: tuple[Model, ...] = ()
+    checks: int = 0
+    misses: int = 0
+    loading: bool = False
+    """It has answered 503 "Loading model"."""
+    start_next: bool = False
+    """When the process that is ending is gone, start again."""
+    spare_adopted: bool = False
+    """A stop came while the process was on its way: if it turns out to be adopted, let it live."""
+    was_ready: bool = False
+    """This life has been ready: what it dies of is not a permanent failure."""
+    note: str = ""
+    """Why somebody made it so, in words: "The configuration changed"."""
+    probe_at: float | None = None
+    silent_at: float | None = None
+    load_until_at: float | None = None
+    stable_at: float | None = None
+    kill_at: float | None = None
+    retry_at: float | None = None
+    cause_at: float | None = None
+
+    @property
+    def deadline(self) -> float | None:
+        """When `Tick` is due."""
+        times = (
+            self.probe_at,
+            self.silent_at,
+            self.load_until_at,
+            self.stable_at,
+            self.kill_at,
+            self.retry_at,
+            self.cause_at,
+        )
+        return min((time for time in times if time is not None), default=None)

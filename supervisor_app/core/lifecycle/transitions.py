@@ -1,0 +1,233 @@
+"""The steps of a life: each takes the state and returns the next one with its effects."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.lifecycle.effects import (
+    ERROR,
+    INFO,
+    WARNING,
+    Adopt,
+    CloseRun,
+    Decision,
+    Effect,
+    Forget,
+    InspectPort,
+    Log,
+    MarkReady,
+    OpenRun,
+    ReadModels,
+    Spawn,
+    Terminate,
+)
+from supervisor_app.core.lifecycle.events import Exited, HealthChecked, ModelsRead, Spawned
+from supervisor_app.core.lifecycle.state import Phase, Policy, State
+from supervisor_app.core.ports import Exit, Health, PortHolder
+from supervisor_app.core.status import Failure, FailureKind, Status
+
+CAUSE_INTERVAL = 2.0
+"""Seconds between two looks at whether the cause of a permanent failure is gone."""
+
+
+def begin(state: State, note: str = "") -> Decision:
+    """A new try, from the question who listens on the port."""
+    attempt = state.attempt + 1
+    begun = State(
+        status=Status.STARTING,
+        phase=Phase.INSPECTING,
+        attempt=attempt,
+        retries=state.retries,
+        failure=state.failure,
+        note=note,
+    )
+    return begun, [Log(INFO, "🚀 [LLAMA] Starting Llama service..."), InspectPort(attempt)]
+
+
+def end(state: State, status: Status, policy: Policy, now: float) -> Decision:
+    """Ask the process to end, once: SIGTERM now, SIGKILL after the grace."""
+    if state.phase is Phase.ENDING:
+        return replace(state, status=status), []
+    ending = replace(
+        state,
+        status=status,
+        phase=Phase.ENDING,
+        kill_at=now + policy.restart.stop_grace_ms / 1000,
+        probe_at=None,
+        silent_at=None,
+        load_until_at=None,
+        stable_at=None,
+    )
+    return ending, [Terminate(state.attempt)]
+
+
+def let_go(state: State) -> Decision:
+    """Stop watching it and leave its run open: the next supervisor takes it over by identity."""
+    said = Log(INFO, "👋 [LLAMA] It was not started here, so it is left running")
+    return State(attempt=state.attempt + 1, note=state.note), [said, Forget()]
+
+
+def ended(state: State) -> Decision:
+    """What was asked to stop is gone."""
+    if state.start_next:
+        return begin(replace(state, failure=None), state.note)
+    stopped = State(attempt=state.attempt + 1, note=state.note)
+    return stopped, [Log(INFO, "🛑 [LLAMA] Stopped")]
+
+
+def failed(state: State, failure: Failure, policy: Policy, now: float) -> Decision:
+    """There is no process any more: plan the next try, or give up."""
+    attempt = state.attempt + 1
+    if failure.permanent and not state.was_ready:
+        given_up = State(
+            status=Status.ERROR,
+            attempt=attempt,
+            retries=state.retries,
+            failure=failure,
+            cause_at=now + CAUSE_INTERVAL,
+        )
+        return given_up, [Log(ERROR, f"❌ [LLAMA] {failure.sentence}. {failure.hint}")]
+    limit = policy.restart.max_retries
+    if state.retries >= limit:
+        given_up = State(status=Status.ERROR, attempt=attempt, retries=state.retries, failure=failure)
+        text = (
+            f"❌ [LLAMA] {failure.sentence}. Gave up after {limit} retries; start it by hand. {failure.hint}"
+        )
+        return given_up, [Log(ERROR, text)]
+    retry = state.retries + 1
+    delay = policy.restart.backoff(retry)
+    waiting = State(
+        status=Status.CRASHED,
+        phase=Phase.BACKOFF,
+        attempt=attempt,
+        retries=retry,
+        failure=failure,
+        retry_at=now + delay,
+    )
+    return waiting, [
+        Log(ERROR, f"❌ [LLAMA] {failure.sentence} (retry {retry}/{limit})"),
+        Log(INFO, f"🔄 Retry {retry}/{limit} in {round(delay * 1000)}ms"),
+    ]
+
+
+def inspected(state: State, holder: PortHolder | None, policy: Policy, now: float) -> Decision:
+    if holder is None:
+        return replace(state, phase=Phase.SPAWNING), [Spawn(state.attempt)]
+    if holder.is_llama_server:
+        found = Log(INFO, f"🔎 [LLAMA] Found a running llama-server: {holder}. Taking it over.")
+        return replace(state, phase=Phase.SPAWNING), [found, Adopt(state.attempt, holder)]
+    taken = failure_of(FailureKind.PORT_TAKEN, f"{holder} listens on it")
+    return failed(state, taken, policy, now)
+
+
+def spawned(state: State, event: Spawned, policy: Policy, now: float) -> Decision:
+    alive = replace(state, phase=Phase.WAITING, identity=event.identity, adopted=event.adopted)
+    opened: list[Effect] = [OpenRun(event.identity, event.adopted, state.retries)]
+    if event.resumed:
+        opened = []
+    if state.status is Status.STOPPING:
+        if event.adopted and state.spare_adopted:
+            after, effects = let_go(alive)
+        else:
+            after, effects = end(alive, Status.STOPPING, policy, now)
+        return after, [*opened, *effects]
+    # Our own child needs some milliseconds before it listens; an adopted one listens already.
+    first_check = now if event.adopted else now + policy.health.starting_interval(0)
+    return replace(alive, probe_at=first_check, silent_at=now + policy.health.max_silence), opened
+
+
+def checked_while_starting(state: State, event: HealthChecked, policy: Policy, now: float) -> Decision:
+    checks = state.checks + 1
+    state = replace(state, checks=checks)
+    if event.health is Health.OK and event.ours:
+        ready = replace(state, phase=Phase.READING_MODELS, probe_at=None, silent_at=None, load_until_at=None)
+        plural = "check" if checks == 1 else "checks"
+        return ready, [Log(INFO, f"✅ Server ready after {checks} {plural}"), ReadModels(state.attempt)]
+    if event.health is Health.LOADING and event.ours:
+        limit = now + policy.health.max_load_seconds
+        state = replace(
+            state,
+            loading=True,
+            silent_at=now + policy.health.max_silence,
+            load_until_at=state.load_until_at or limit,
+        )
+    return replace(state, probe_at=now + policy.health.starting_interval(checks)), []
+
+
+def models_read(state: State, event: ModelsRead, policy: Policy, now: float) -> Decision:
+    count = len(event.models)
+    plural = "model" if count == 1 else "models"
+    ready = replace(
+        state,
+        status=Status.READY,
+        phase=Phase.SERVING,
+        models=event.models,
+        was_ready=True,
+        failure=None,
+        misses=0,
+        note=event.warning,
+        probe_at=now + policy.health.interval_ms / 1000,
+        stable_at=now + policy.restart.stable_after_ms / 1000,
+    )
+    effects: list[Effect] = [MarkReady()]
+    if event.warning:
+        effects.append(Log(WARNING, f"⚠️ [LLAMA] {event.warning}"))
+    effects += [
+        Log(INFO, f"📦 Loaded {count} {plural}"),
+        Log(INFO, f"✅ [LLAMA] Service ready with {count} {plural}"),
+    ]
+    return ready, effects
+
+
+def checked_while_serving(state: State, event: HealthChecked, policy: Policy, now: float) -> Decision:
+    # 503 "Loading model" after ready: it answers, so it lives (a sleeping server loads again).
+    if event.health in (Health.OK, Health.LOADING):
+        return replace(state, misses=0, probe_at=now + policy.health.interval_ms / 1000), []
+    misses = state.misses + 1
+    if misses < policy.health.max_misses:
+        return replace(state, misses=misses, probe_at=now + policy.health.interval_ms / 1000), []
+    hung = failure_of(FailureKind.HUNG, f"it missed {misses} health checks in a row")
+    return unresponsive(replace(state, misses=misses), hung, policy, now)
+
+
+def unresponsive(state: State, failure: Failure, policy: Policy, now: float) -> Decision:
+    """The process lives but is of no use: end it, then treat it like a crash."""
+    ending, effects = end(replace(state, failure=failure), Status.CRASHED, policy, now)
+    return ending, [Log(ERROR, f"❌ [LLAMA] {failure.sentence}"), *effects]
+
+
+def exited(state: State, event: Exited, policy: Policy, now: float) -> Decision:
+    said = Log(INFO if state.status is Status.STOPPING else WARNING, f"Process exited with {event.exit}")
+    if state.status is Status.STOPPING:
+        after, effects = ended(state)
+        return after, [said, CloseRun(event.exit, None), *effects]
+    # What we ended ourselves for being hung died of that, not of our signal.
+    failure = state.failure if state.phase is Phase.ENDING and state.failure else event.failure
+    if state.start_next:
+        after, effects = begin(replace(state, failure=None), state.note)
+    else:
+        after, effects = failed(state, failure, policy, now)
+    return after, [said, CloseRun(event.exit, failure), *effects]
+
+
+def signal_denied(state: State, policy: Policy, now: float) -> Decision:
+    """It is not ours to end: let go of it and say so."""
+    refused = "It belongs to another user, so it was left running: stop it where it was started."
+    said = Log(WARNING, f"⚠️ [LLAMA] {refused}")
+    failure = None if state.status is Status.STOPPING else state.failure or failure_of(FailureKind.HUNG)
+    forgotten: list[Effect] = [said, Forget(), CloseRun(Exit(), failure)]
+    if failure is None:
+        after, effects = ended(replace(state, note=refused))
+    else:
+        after, effects = failed(state, failure, policy, now)
+    return after, [*forgotten, *effects]
+
+
+def cause_checked(state: State, gone: bool, now: float) -> Decision:
+    if not gone:
+        return replace(state, cause_at=now + CAUSE_INTERVAL), []
+    title = state.failure.title if state.failure else "The failure"
+    note = f"The cause of “{title}” is gone."
+    after, effects = begin(replace(state, retries=0), note)
+    return after, [Log(INFO, f"♻️ [LLAMA] {note}"), *effects]
