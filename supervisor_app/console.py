@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from copy import copy
 from typing import TextIO
 
 QUIET_SECONDS = 10.0
@@ -19,10 +20,11 @@ class ConsoleFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         server = getattr(record, "server", "default")
-        record.about = "" if server == "default" else f"[{server}] "
+        shown = copy(record)  # other handlers get the record as it was
+        shown.about = "" if server == "default" else f"[{server}] "
         if record.levelname == "WARNING":
-            record.levelname = "WARN"
-        return super().format(record)
+            shown.levelname = "WARN"
+        return super().format(shown)
 
 
 class ConsoleHandler(logging.StreamHandler[TextIO]):

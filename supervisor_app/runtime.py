@@ -17,7 +17,7 @@ from supervisor_app.consumers import SupervisorConsumer
 from supervisor_app.core.clock import SystemClock
 from supervisor_app.core.node import NodeSupervisor
 from supervisor_app.core.probe import HttpProbe
-from supervisor_app.core.process import LocalProcesses
+from supervisor_app.core.processes import LocalProcesses
 from supervisor_app.engine.resolve import HOW_TO_GET_ONE, Engine, EngineMissing, find_engine
 from supervisor_app.events import supervisor_channel
 from supervisor_app.publish import ChannelPublisher

@@ -96,7 +96,11 @@ def test_a_file_that_is_no_json_object_is_named(write, content, message):
         ("retry_backoff_ms", 0, "is 0: Ensure this value is greater than or equal to 1."),
         ("max_backoff_ms", 0, "is 0: Ensure this value is greater than or equal to 1."),
         ("max_backoff_ms", 999, "The longest wait (999 ms) is less than the first (1000 ms)."),
-        ("max_backoff_ms", LARGEST + 1, f"max_backoff_ms is {LARGEST + 1}: the largest that works is {LARGEST}."),
+        (
+            "max_backoff_ms",
+            LARGEST + 1,
+            f"max_backoff_ms is {LARGEST + 1}: the largest that works is {LARGEST}.",
+        ),
         ("stable_after_ms", -1, "is -1: Ensure"),
         ("stop_grace_ms", -1, "is -1: Ensure"),
         ("health_check_interval_ms", 49, "is 49: Ensure this value is greater than or equal to 50."),
@@ -290,7 +294,9 @@ def test_the_readme_lists_every_key_of_the_config_file():
 
 
 def test_the_readme_lists_every_environment_variable():
-    read = re.compile(r"""(?:env_bool|env_list|environ\.get)\(\s*["']([A-Z_]+)["']|\.environ\[["']([A-Z_]+)["']\]""")
+    read = re.compile(
+        r"""(?:env_bool|env_list|environ\.get)\(\s*["']([A-Z_]+)["']|\.environ\[["']([A-Z_]+)["']\]"""
+    )
     sources = [*ROOT.glob("llamaproxy/*.py"), *ROOT.glob("supervisor_app/**/*.py")]
     used = {a or b for source in sources for a, b in read.findall(source.read_text())}
     used.add("DATABASE_URL")  # dj_database_url reads it

@@ -15,17 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from supervisor_app.core import listeners
 from supervisor_app.core import process as process_module
 from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.identity import boot_id, identity_of, is_llama_command
 from supervisor_app.core.ports import Exit, Identity, PortHolder, SignalDeniedError, SpawnError
-from supervisor_app.core.process import (
-    LocalProcess,
-    LocalProcesses,
-    boot_id,
-    child_environment,
-    identity_of,
-    is_llama_command,
-)
+from supervisor_app.core.process import LocalProcess
+from supervisor_app.core.processes import LocalProcesses, child_environment
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind
 
@@ -496,8 +492,8 @@ def test_without_proc_an_identity_is_pid_and_start_time(monkeypatch):
 async def test_a_listener_that_goes_while_it_is_looked_at_is_no_holder(processes, started, monkeypatch):
     spec = fake_spec()
     await started(spec)
-    monkeypatch.setattr(process_module, "identity_of", lambda pid: None)
-    monkeypatch.setattr(process_module, "_answers", lambda spec: False)
+    monkeypatch.setattr(listeners, "identity_of", lambda pid: None)
+    monkeypatch.setattr("supervisor_app.core.processes.answers", lambda spec: False)
     assert await processes.port_holder(spec) is None
 
 

@@ -1,0 +1,43 @@
+"""Which process is it, beyond doubt, and is it a llama-server?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+from supervisor_app.core.ports import Identity
+
+
+def boot_id() -> str:
+    """Changes with every boot, so that a pid of yesterday is never taken for one of today."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return str(int(psutil.boot_time()))
+
+
+def identity_of(pid: int) -> Identity | None:
+    """None when there is no such process, or only its zombie."""
+    try:
+        if Path("/proc/self/stat").exists():
+            # Ticks since boot. psutil's create_time moves with the wall clock.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            return None if fields[0] in "ZX" else Identity(pid=pid, start=int(fields[19]), boot_id=boot_id())
+        return Identity(pid=pid, start=int(psutil.Process(pid).create_time() * 100), boot_id=boot_id())
+    except (OSError, psutil.Error):
+        return None
+
+
+def command_line(pid: int) -> list[str]:
+    try:
+        return psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return []
+
+
+def is_llama_command(argv: list[str]) -> bool:
+    """By name: llama-server itself, an interpreter or loader that runs one, or the bundled launcher."""
+    return any(
+        Path(word).name.startswith("llama-server") or word.endswith("engine/launcher.py") for word in argv[:4]
+    )

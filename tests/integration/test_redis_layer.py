@@ -1,0 +1,209 @@
+"""Pushes and nudges over a real Redis that comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+from channels.layers import get_channel_layer
+
+from supervisor_app import commands, publish
+from supervisor_app import hub as hub_module
+from supervisor_app.commands import nudge
+from supervisor_app.core.status import LlamaStatus
+from supervisor_app.events import PUSH_GROUP
+from supervisor_app.models import ServerState
+from supervisor_app.publish import ChannelPublisher
+from tests.integration.building import db, eventually, free_port, make_ready_server, socket_to
+
+pytestmark = [pytest.mark.redis, pytest.mark.django_db(transaction=True)]
+
+
+class Redis:
+    """One redis-server that keeps nothing on disk."""
+
+    def __init__(self, directory):
+        self.port = free_port()
+        self.directory = directory
+        self.process = None
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(
+            [
+                "redis-server",
+                "--port",
+                str(self.port),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--dir",
+                self.directory,
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), 1) as client:
+                    client.sendall(b"PING\r\n")
+                    assert client.recv(16) == b"+PONG\r\n"
+                    return
+            except OSError:
+                time.sleep(0.02)
+        raise AssertionError("redis-server did not start")
+
+    def stop(self):
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def freeze(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.process.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture
+def redis(tmp_path, settings):
+    """Redis, in use as settings.py puts it to use when there is a REDIS_URL."""
+    if not shutil.which("redis-server"):
+        pytest.skip("install redis-server")
+    server = Redis(tmp_path)
+    settings.CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {"hosts": [f"redis://127.0.0.1:{server.port}"], "prefix": "llamaproxy"},
+        }
+    }
+    yield server
+    server.stop()
+
+
+def status(version, detail):
+    return LlamaStatus(name="default", version=version, detail=detail)
+
+
+async def listening(client):
+    """Until the hub is a member of the group."""
+    await client.receive_from(timeout=5)
+    layer = get_channel_layer()
+    await eventually(lambda: f"llamaproxy__group__{PUSH_GROUP}" in layer.groups)
+
+
+async def until(client, wanted, seconds=10):
+    async with asyncio.timeout(seconds):
+        while wanted not in await client.receive_from(timeout=seconds):
+            pass
+
+
+async def test_a_push_reaches_a_page_in_another_event_loop_of_redis(redis):
+    await db(make_ready_server)
+    async with socket_to() as client:
+        await listening(client)
+        # Another event loop has another connection: as good as another process.
+        await asyncio.to_thread(lambda: asyncio.run(ChannelPublisher().publish(status(2, "From afar."))))
+        await until(client, "From afar.")
+
+
+async def test_a_removal_reaches_a_page(redis):
+    server = await db(make_ready_server)
+    async with socket_to() as client:
+        await listening(client)
+        await server.adelete()
+        await ChannelPublisher().removed("default")
+        await until(client, "No server yet")
+
+
+async def test_pushes_go_on_after_a_restart_of_redis_and_the_outage_is_told_once(redis, caplog):
+    caplog.set_level(logging.INFO, "supervisor_app.publish")
+    await db(make_ready_server)
+    publisher = ChannelPublisher()
+    async with socket_to() as client:
+        await listening(client)
+        redis.stop()
+        for version in (2, 3, 4):
+            await publisher.publish(status(version, "Nobody hears this."))
+        redis.start()
+
+        async def heard():
+            for version in range(5, 100):
+                await publisher.publish(status(version, "Back again."))
+                await asyncio.sleep(0.1)
+
+        pushing = asyncio.create_task(heard())
+        await until(client, "Back again.")
+        pushing.cancel()
+        await asyncio.gather(pushing, return_exceptions=True)
+    said = [record.message for record in caplog.records if record.name == "supervisor_app.publish"]
+    assert len(said) == 2
+    assert "The channel layer is away" in said[0]
+    assert said[1] == "✅ [PUSH] The channel layer is back"
+
+
+async def test_a_page_that_opens_while_redis_is_away_shows_everything_and_follows_the_database(
+    redis, monkeypatch
+):
+    monkeypatch.setattr(hub_module, "RESYNC_SECONDS", 0.05)
+    await db(make_ready_server)
+    redis.stop()
+    async with socket_to() as client:
+        await until(client, "server-default")
+        await ServerState.objects.aupdate(version=2, detail="Nobody pushed this.")
+        await until(client, "Nobody pushed this.")
+
+
+async def test_a_page_that_opened_while_redis_was_away_gets_pushes_once_it_is_back(redis, monkeypatch):
+    monkeypatch.setattr(hub_module, "RETRY_SECONDS", 0.05)
+    await db(make_ready_server)
+    redis.stop()
+    async with socket_to() as client:
+        await until(client, "server-default")
+        redis.start()
+        await listening(client)
+        await ChannelPublisher().publish(status(2, "Pushed."))
+        await until(client, "Pushed.")
+
+
+async def test_the_hub_stops_with_the_last_socket_also_while_redis_is_away(redis):
+    async with socket_to() as client:
+        await listening(client)
+        redis.stop()
+    await eventually(
+        lambda: not [task for task in asyncio.all_tasks() if task.get_name().startswith("hub-")], seconds=3
+    )
+
+
+async def test_a_redis_that_does_not_answer_holds_a_push_up_for_a_moment_only(redis, monkeypatch, caplog):
+    monkeypatch.setattr(publish, "SEND_SECONDS", 0.2)
+    publisher = ChannelPublisher()
+    await publisher.publish(status(1, "ok"))
+    redis.freeze()
+    async with asyncio.timeout(2):
+        await publisher.publish(status(2, "lost"))
+    redis.thaw()
+    assert "The channel layer is away (TimeoutError)" in caplog.text
+
+
+async def test_a_nudge_is_lost_without_a_word_while_redis_is_away(redis, caplog):
+    redis.stop()
+    await asyncio.to_thread(nudge, "local")
+    assert caplog.records == []
+
+
+async def test_a_redis_that_does_not_answer_holds_a_wish_up_for_a_moment_only(redis, monkeypatch):
+    monkeypatch.setattr(commands, "NUDGE_SECONDS", 0.2)
+    redis.freeze()
+    async with asyncio.timeout(2):
+        await asyncio.to_thread(nudge, "local")
+    redis.thaw()
