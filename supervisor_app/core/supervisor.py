@@ -5,26 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, MutableMapping
-from dataclasses import replace
 from typing import Any, assert_never
 
 from supervisor_app.core import lifecycle as life
+from supervisor_app.core.chronicle import Chronicle
 from supervisor_app.core.diagnosis import diagnose, failure_of
 from supervisor_app.core.loading import LoadWatch
 from supervisor_app.core.ports import (
     Cause,
-    Change,
     Clock,
-    Exit,
     Probe,
     ProbeError,
     Process,
     Processes,
     Remembered,
-    RunClosed,
-    RunEvent,
-    RunOpened,
-    RunReady,
     ServerConfig,
     SignalDeniedError,
     SpawnError,
@@ -33,8 +27,6 @@ from supervisor_app.core.ports import (
 from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind, LlamaStatus, Progress, Status
-from supervisor_app.core.timeline import Timeline
-from supervisor_app.core.wording import last_error, sentence
 
 log = logging.getLogger(__name__)
 
@@ -76,19 +68,16 @@ class ServerSupervisor:
         self.config = config
         self.state = life.State()
         self.leaving = False
-        self.snapshot = LlamaStatus(name=config.name, version=remembered.version)
         self._processes = processes
         self._probe = probe
         self._clock = clock
-        self._recorder = recorder
+        self._chronicle = Chronicle(config.name, remembered, clock=clock, recorder=recorder)
         self._remembered = remembered
         self._generation = remembered.generation
         self._process: Process | None = None
         self._watched_since = 0.0
-        self._timeline = Timeline(remembered.runs)
         self._load = LoadWatch(remembered.load_seconds)
         self._progress: Progress | None = None
-        self._run_events: list[RunEvent] = []
         self._last_lines: tuple[str, ...] = ()
         self._cause: Cause | None = None
         """What the permanent failure hung on when it happened."""
@@ -99,6 +88,11 @@ class ServerSupervisor:
         self._bug: BaseException | None = None
         self._idle = asyncio.Event()
         self._log = ServerLog(log, {"server": config.name})
+
+    @property
+    def snapshot(self) -> LlamaStatus:
+        """As it was published last."""
+        return self._chronicle.snapshot
 
     # What others ask of it
 
@@ -183,9 +177,7 @@ class ServerSupervisor:
                 if not remembered.adopted and remembered.argv != self.config.spec.argv:
                     self._events.put_nowait(life.ConfigChanged())
             else:
-                unseen = failure_of(FailureKind.UNKNOWN, "it ended while no supervisor was watching")
-                self._run_events.append(RunClosed(at=self._clock.time(), exit=Exit(), failure=unseen))
-                self._timeline.closed(self._clock.time(), Exit(), unseen)
+                self._chronicle.close_unseen()
         self.apply(self.config)
         if self._events.empty() and self.config.desired_running and self.state.status is Status.INITIAL:
             self._events.put_nowait(life.Start())
@@ -235,75 +227,25 @@ class ServerSupervisor:
                 assert_never(never)
 
     def _write_history(self, effect: life.OpenRun | life.MarkReady | life.CloseRun) -> None:
-        now = self._clock.time()
-        match effect:
-            case life.OpenRun():
-                started_at = self._process.started_at if self._process else now
-                argv = () if effect.adopted else self.config.spec.argv
-                self._timeline.opened(started_at, retry=effect.retry, adopted=effect.adopted)
-                self._run_events.append(
-                    RunOpened(
-                        identity=effect.identity,
-                        adopted=effect.adopted,
-                        retry=effect.retry,
-                        started_at=started_at,
-                        argv=argv,
-                    )
-                )
-            case life.MarkReady():
-                if self._timeline.ready(now) and not self.state.adopted:
-                    self._load.learned(self._clock.monotonic() - self._watched_since)
-                self._run_events.append(RunReady(at=now))
-            case life.CloseRun():
-                self._timeline.closed(now, effect.exit, effect.failure)
-                self._process = None
-                self._run_events.append(
-                    RunClosed(at=now, exit=effect.exit, failure=effect.failure, last_lines=self._last_lines)
-                )
-            case _ as never:
-                assert_never(never)
+        if (
+            isinstance(effect, life.MarkReady)
+            and not self.state.adopted
+            and not self._chronicle.reached_ready
+        ):
+            self._load.learned(self._clock.monotonic() - self._watched_since)
+        self._chronicle.write(
+            effect, process=self._process, argv=self.config.spec.argv, last_lines=self._last_lines
+        )
+        if isinstance(effect, life.CloseRun):
+            self._process = None
 
     def _record(self) -> None:
-        """Save and publish, when something that people can see has changed."""
-        snapshot = self._snapshot()
-        if snapshot == self.snapshot and not self._run_events:
-            return
-        self.snapshot = replace(snapshot, version=self.snapshot.version + 1)
-        change = Change(
-            snapshot=self.snapshot,
-            identity=self.state.identity,
+        self._chronicle.record(
+            self.state,
+            self.config,
             generation=self._generation,
-            run_events=tuple(self._run_events),
-        )
-        self._run_events.clear()
-        self._recorder.submit(change)
-
-    def _snapshot(self) -> LlamaStatus:
-        state, spec = self.state, self.config.spec
-        policy = life.Policy(restart=self.config.restart, health=self.config.health)
-        retry_at = None
-        if state.retry_at is not None:
-            known = self.snapshot.next_retry_at if self.snapshot.status is Status.CRASHED else None
-            retry_at = known or self._clock.time() + state.retry_at - self._clock.monotonic()
-        current = self._timeline.current
-        return LlamaStatus(
-            name=self.config.name,
-            status=state.status,
-            detail=sentence(state, policy, spec),
-            url=spec.url,
-            models=state.models,
-            last_error=last_error(state, policy),
-            failure=state.failure,
-            retries=state.retries,
-            max_retries=self.config.restart.max_retries,
-            started_at=current.started_at if current and self._process else None,
-            ready_at=current.ready_at if current and self._process else None,
-            next_retry_at=retry_at,
-            adopted=state.adopted,
-            pid=state.identity.pid if state.identity else None,
+            has_process=self._process is not None,
             progress=self._progress,
-            runs=self._timeline.newest_first,
-            version=self.snapshot.version,
         )
 
     # Effects that take time: each comes back as an event

@@ -1,0 +1,139 @@
+"""Tells one server's story: its snapshot for everybody, its runs for the history."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from supervisor_app.core import lifecycle as life
+from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.ports import (
+    Change,
+    Clock,
+    Exit,
+    Process,
+    Remembered,
+    RunClosed,
+    RunEvent,
+    RunOpened,
+    RunReady,
+    ServerConfig,
+)
+from supervisor_app.core.recorder import Recorder
+from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Progress, Status
+from supervisor_app.core.timeline import Timeline
+from supervisor_app.core.wording import last_error, sentence
+
+
+class Chronicle:
+    """Continues where the last supervisor's stopped: versions, runs. Hands on only what has changed."""
+
+    def __init__(self, name: str, remembered: Remembered, *, clock: Clock, recorder: Recorder) -> None:
+        self.snapshot = LlamaStatus(name=name, version=remembered.version)
+        self._clock = clock
+        self._recorder = recorder
+        self._timeline = Timeline(remembered.runs)
+        self._run_events: list[RunEvent] = []
+        self._generation = remembered.generation
+
+    def write(
+        self,
+        effect: life.OpenRun | life.MarkReady | life.CloseRun,
+        *,
+        process: Process | None,
+        argv: tuple[str, ...],
+        last_lines: tuple[str, ...],
+    ) -> None:
+        """One line of history; it is handed on with the next `record`."""
+        now = self._clock.time()
+        match effect:
+            case life.OpenRun():
+                started_at = process.started_at if process else now
+                self._timeline.opened(started_at, retry=effect.retry, adopted=effect.adopted)
+                opened = RunOpened(
+                    identity=effect.identity,
+                    adopted=effect.adopted,
+                    retry=effect.retry,
+                    started_at=started_at,
+                    argv=() if effect.adopted else argv,
+                )
+                self._run_events.append(opened)
+            case life.MarkReady():
+                self._timeline.ready(now)
+                self._run_events.append(RunReady(at=now))
+            case life.CloseRun():
+                self._close(effect.exit, effect.failure, last_lines)
+            case _ as never:
+                assert_never(never)
+
+    def close_unseen(self) -> None:
+        """The process of the last supervisor is gone, and nobody saw it go."""
+        unseen = failure_of(FailureKind.UNKNOWN, "it ended while no supervisor was watching")
+        self._close(Exit(), unseen, ())
+
+    def _close(self, ended: Exit, failure: Failure | None, last_lines: tuple[str, ...]) -> None:
+        now = self._clock.time()
+        self._timeline.closed(now, ended, failure)
+        self._run_events.append(RunClosed(at=now, exit=ended, failure=failure, last_lines=last_lines))
+
+    @property
+    def reached_ready(self) -> bool:
+        """Has the open run been ready before?"""
+        current = self._timeline.current
+        return current is not None and current.ready_at is not None
+
+    def record(
+        self,
+        state: life.State,
+        config: ServerConfig,
+        *,
+        generation: int,
+        has_process: bool,
+        progress: Progress | None,
+    ) -> None:
+        """Save and publish, when people see something else or the next supervisor must know it."""
+        snapshot = self._snapshot(state, config, has_process, progress)
+        if snapshot == self.snapshot and not self._run_events and generation == self._generation:
+            return
+        self.snapshot = replace(snapshot, version=self.snapshot.version + 1)
+        self._generation = generation
+        change = Change(
+            snapshot=self.snapshot,
+            identity=state.identity,
+            generation=generation,
+            run_events=tuple(self._run_events),
+        )
+        self._run_events.clear()
+        self._recorder.submit(change)
+
+    def _snapshot(
+        self, state: life.State, config: ServerConfig, has_process: bool, progress: Progress | None
+    ) -> LlamaStatus:
+        policy = life.Policy(restart=config.restart, health=config.health)
+        current = self._timeline.current if has_process else None
+        return LlamaStatus(
+            name=config.name,
+            status=state.status,
+            detail=sentence(state, policy, config.spec),
+            url=config.spec.url,
+            models=state.models,
+            last_error=last_error(state, policy),
+            failure=state.failure,
+            retries=state.retries,
+            max_retries=config.restart.max_retries,
+            started_at=current.started_at if current else None,
+            ready_at=current.ready_at if current else None,
+            next_retry_at=self._next_retry_at(state),
+            adopted=state.adopted,
+            pid=state.identity.pid if state.identity else None,
+            progress=progress,
+            runs=self._timeline.newest_first,
+            version=self.snapshot.version,
+        )
+
+    def _next_retry_at(self, state: life.State) -> float | None:
+        """Unix seconds, worked out once for each wait: the two clocks drift apart by microseconds."""
+        if state.retry_at is None:
+            return None
+        known = self.snapshot.next_retry_at if self.snapshot.status is Status.CRASHED else None
+        return known or self._clock.time() + state.retry_at - self._clock.monotonic()
