@@ -79,7 +79,7 @@ SQLITE_OPTIONS = {
 try:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        # Connections are not kept: under ASGI each request has a thread of its own, and would leave one behind.
+        # Not kept: under ASGI each request has a thread of its own, and would leave a connection behind.
         DATABASES = {"default": dj_database_url.config(default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")}
 except (ValueError, UserWarning) as error:
     raise ImproperlyConfigured(
@@ -128,6 +128,7 @@ BEHIND_TLS = env_bool("LLAMAPROXY_BEHIND_TLS", False)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS
 if BEHIND_TLS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+CSRF_FAILURE_VIEW = "supervisor_app.errors.csrf_failure"
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "home"
@@ -158,5 +159,7 @@ LOGGING = {
         # A request that stops half-way or asks for a missing page is no news for the operator.
         "django.request": {"level": "ERROR"},
         "daphne": {"level": "WARNING"},
+        # While Redis is away it prints a traceback every second; the publisher says it once.
+        "channels_redis": {"level": "CRITICAL"},
     },
 }

@@ -7,3 +7,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("supervisor_app.urls")),
 ]
+handler400 = "supervisor_app.errors.bad_request"
+handler403 = "supervisor_app.errors.forbidden"
+handler404 = "supervisor_app.errors.not_found"
+handler500 = "supervisor_app.errors.server_error"

@@ -24,6 +24,7 @@ from django.views.decorators.http import require_POST, require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from supervisor_app.commands import Command, ask, server_named
+from supervisor_app.errors import api_error
 from supervisor_app.logins import redeem, token_works
 from supervisor_app.metrics import render_metrics
 from supervisor_app.models import LlamaServer
@@ -62,10 +63,6 @@ def api(view: View) -> View:
         return view(request, *args, **kwargs)
 
     return never_cache(require_safe(wrapper))
-
-
-def api_error(status: int, code: str, message: str, hint: str) -> JsonResponse:
-    return JsonResponse({"error": {"code": code, "message": message, "hint": hint}}, status=status)
 
 
 # --- Pages ---------------------------------------------------------------------------------------------

@@ -87,6 +87,13 @@ def serving(make_shared, engine, model):
 
 
 @pytest.fixture
+def live(serving):
+    """The same, for tests that disturb it and leave it ready."""
+    serving.wait_for_status("ready")
+    return serving
+
+
+@pytest.fixture
 def proxy(make_proxy, engine, model):
     """With the real engine and a good model; not started."""
     return make_proxy(llama_model_path=str(model), llama_server_args=ENGINE_ARGS)

@@ -166,11 +166,14 @@ class Events:
                 self.next()
         return self.closed_with
 
+    def close(self) -> None:
+        self._stack.close()
+
     def __enter__(self) -> Events:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self.close()
 
 
 class Proxy:
@@ -187,8 +190,8 @@ class Proxy:
         self.child: Child | None = None
         self.expects_traceback = False
         self._has_web = True
-        self._http = requests.Session()
-        self._http.trust_env = False
+        self._clients: list[requests.Session] = []
+        self._http = self._client()
         self._others: list[Child] = []
         self.log.touch()
         if config:
@@ -256,7 +259,8 @@ class Proxy:
                 process.kill()
         for child in self._others:
             child.kill()
-        self._http.close()
+        for client in self._clients:
+            client.close()
         print(self.evidence())
         assert self.expects_traceback or "Traceback" not in self.console, self.evidence()
 
@@ -352,7 +356,38 @@ class Proxy:
     def events(self, query: str = "format=json", **options: Any) -> Events:
         return Events(f"ws://127.0.0.1:{self.web_port}/llamaproxws?{query}", **options)
 
+    def _client(self) -> requests.Session:
+        self._clients.append(requests.Session())
+        self._clients[-1].trust_env = False
+        return self._clients[-1]
+
     # Asking
+
+    def login(self, name: str, *, staff: bool = True) -> requests.Session:
+        """A client with the session of a new user, who sends the CSRF token along."""
+        key = self.python(
+            "from django.contrib.auth.models import User; from django.test import Client; client = Client()",
+            f"client.force_login(User.objects.create_user({name!r}, is_staff={staff}))",
+            "print(client.cookies['sessionid'].value)",
+        )
+        client = self._client()
+        client.cookies.set("sessionid", key)
+        client.get(self.url, timeout=DEADLINE)
+        client.headers["X-CSRFToken"] = client.cookies["csrftoken"]
+        return client
+
+    def python(self, *statements: str) -> str:
+        """What they print in `manage.py shell`."""
+        done = self.manage("shell", "--verbosity", "0", "--command", "; ".join(statements))
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def server(self, name: str = "default", **changes: Any) -> None:
+        """Change a server's row, or add one, as the admin does."""
+        self.python(
+            "from supervisor_app.models import LlamaServer",
+            f"LlamaServer.objects.update_or_create(name={name!r}, defaults={changes!r})",
+        )
 
     def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(MANAGE), *arguments]

@@ -1,0 +1,44 @@
+"""What goes wrong before or around a view: JSON for /api, a page for people."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+
+
+def api_error(status: int, code: str, message: str, hint: str) -> JsonResponse:
+    """The error shape of /api."""
+    return JsonResponse({"error": {"code": code, "message": message, "hint": hint}}, status=status)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _answer(request, 400, "bad_request", "The request is malformed.", "Check the Host header.")
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _answer(request, 403, "forbidden", str(exception) or "Not allowed.", "Log in as staff.")
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _answer(request, 404, "not_found", f"There is nothing at {request.path}.", "See /api/servers/.")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return _answer(request, 500, "internal", "llamaproxy failed at this.", "Its log says why.")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    if _is_api(request):
+        hint = "Send the csrftoken cookie's value as X-CSRFToken."
+        return api_error(403, "csrf_failed", reason or "CSRF check failed.", hint)
+    return render(request, "403_csrf.html", {"reason": reason}, status=403)
+
+
+def _answer(request: HttpRequest, status: int, code: str, message: str, hint: str) -> HttpResponse:
+    if _is_api(request):
+        return api_error(status, code, message, hint)
+    return render(request, f"{status}.html", {"message": message}, status=status)
+
+
+def _is_api(request: HttpRequest) -> bool:
+    return request.path.startswith("/api/")

@@ -1,0 +1,540 @@
+"""Every address: who may see it, what it answers, what it looks like from outside."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import DatabaseError, InterfaceError, connection
+from django.test import Client
+from prometheus_client.parser import text_string_to_metric_families
+
+from supervisor_app.core.status import Status
+from supervisor_app.logins import new_login_token
+from supervisor_app.models import LlamaServer
+from tests.integration.building import (
+    MODEL,
+    OUT_OF_MEMORY,
+    STARTED,
+    at,
+    long_ago,
+    make_ready_server,
+    make_run,
+    make_server,
+    make_state,
+)
+
+pytestmark = pytest.mark.django_db
+
+READING = ["/", "/servers/default/", "/api/servers/", "/api/servers/default/", "/metrics"]
+OPEN_TO_ALL = ["/livez", "/readyz"]
+CONTROLS = [
+    f"{prefix}/servers/default/{word}" for prefix in ("", "/api") for word in ("start", "stop", "restart")
+]
+
+
+@pytest.fixture
+def default():
+    return make_ready_server()
+
+
+@pytest.fixture
+def private(settings):
+    settings.LLAMAPROXY_PUBLIC_STATUS = False
+
+
+# --- Who may read --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", READING + OPEN_TO_ALL)
+def test_the_status_is_open_to_everybody(path, default, client, person_client, staff_client):
+    for anybody in (client, person_client, staff_client):
+        assert anybody.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", OPEN_TO_ALL)
+def test_probes_of_orchestrators_need_no_login_anywhere(path, private, client):
+    assert client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/servers/default/"])
+def test_where_the_status_is_private_people_are_sent_to_the_login_and_back(
+    path, private, default, client, person_client, staff_client
+):
+    for stranger in (client, person_client):
+        answer = stranger.get(f"{path}?a=b")
+        assert (answer.status_code, answer["Location"]) == (302, f"/admin/login/?next={path}%3Fa%3Db")
+    assert staff_client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/servers/", "/api/servers/default/", "/metrics"])
+def test_where_the_status_is_private_programs_get_401(
+    path, private, default, client, person_client, staff_client
+):
+    for stranger in (client, person_client):
+        answer = stranger.get(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "login_required")
+    assert staff_client.get(path).status_code == 200
+
+
+def test_the_login_of_a_person_without_rights_does_not_go_round_in_circles(private, default, person_client):
+    assert person_client.get("/", follow=True).status_code == 200
+
+
+@pytest.mark.parametrize("path", READING + OPEN_TO_ALL)
+def test_head_is_answered_like_get(path, default, client):
+    answer = client.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+@pytest.mark.parametrize("path", READING + OPEN_TO_ALL)
+def test_what_is_read_is_never_cached(path, default, client):
+    assert "no-store" in client.get(path)["Cache-Control"]
+
+
+@pytest.mark.parametrize("path", READING + OPEN_TO_ALL)
+def test_what_is_read_cannot_be_written(path, default, client):
+    assert client.post(path).status_code == 405
+
+
+# --- Who may control -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", CONTROLS)
+def test_a_stranger_may_not_control(path, default, client):
+    answer = client.post(path)
+    assert answer.status_code == (401 if path.startswith("/api") else 403)
+    assert LlamaServer.objects.get().generation == 1
+
+
+@pytest.mark.parametrize("path", CONTROLS)
+def test_a_login_without_staff_rights_may_not_control(path, default, person_client):
+    assert person_client.post(path).status_code == 403
+    assert LlamaServer.objects.get().generation == 1
+
+
+@pytest.mark.parametrize("path", CONTROLS)
+def test_staff_control(path, default, staff_client):
+    assert staff_client.post(path).status_code in (202, 302)
+    server = LlamaServer.objects.get()
+    assert (server.generation, server.desired_running) == (2, not path.endswith("stop"))
+    assert server.restart_generation == (2 if path.endswith("restart") else 0)
+
+
+def test_a_staff_member_who_was_locked_out_may_not_control(default, staff_client):
+    User.objects.update(is_active=False)
+    assert staff_client.post("/servers/default/stop").status_code == 403
+
+
+@pytest.mark.parametrize("path", CONTROLS)
+def test_looking_at_a_control_does_nothing(path, default, staff_client):
+    answer = staff_client.get(path)
+    assert (answer.status_code, answer["Allow"]) == (405, "POST")
+    assert LlamaServer.objects.get().generation == 1
+
+
+@pytest.mark.parametrize("path", CONTROLS)
+def test_control_needs_the_csrf_token(path, default, staff):
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(staff)
+    assert strict.post(path).status_code == 403
+    strict.get("/")
+    token = strict.cookies["csrftoken"].value
+    assert strict.post(path, headers={"X-CSRFToken": token}).status_code in (202, 302)
+
+
+def test_a_program_is_told_that_its_wish_is_on_disk(default, staff_client):
+    answer = staff_client.post("/api/servers/default/restart")
+    assert (answer.status_code, answer.json()) == (202, {"server": "default", "asked": "restart"})
+
+
+def test_htmx_gets_no_content_because_the_change_comes_as_a_push(default, staff_client):
+    answer = staff_client.post("/servers/default/stop", headers={"HX-Request": "true"})
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+def test_a_browser_without_script_is_sent_back_to_the_server(default, staff_client):
+    answer = staff_client.post("/servers/default/stop")
+    assert (answer.status_code, answer["Location"]) == (302, "/servers/default/")
+
+
+@pytest.mark.parametrize("word", ["status", "delete", "START", ""])
+def test_other_words_are_no_commands(word, default, staff_client):
+    assert staff_client.post(f"/servers/default/{word}").status_code in (404, 405)
+
+
+# --- What is not there ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/servers/nobody/", "/nothing", "/servers/a%20b/"])
+def test_people_get_a_page_for_what_is_not_there(path, client):
+    answer = client.get(path)
+    assert (answer.status_code, answer["Content-Type"]) == (404, "text/html; charset=utf-8")
+    assert "Page not found" in answer.content.decode()
+
+
+def test_people_get_a_page_for_a_command_to_nobody(staff_client):
+    assert "Page not found" in staff_client.post("/servers/nobody/start").content.decode()
+
+
+def test_programs_are_told_which_servers_there_are(default, client, staff_client):
+    expected = {
+        "code": "no_such_server",
+        "message": "There is no server 'nobody'.",
+        "hint": "Servers: default.",
+    }
+    for answer in (
+        client.get("/api/servers/nobody/"),
+        staff_client.post("/api/servers/nobody/start"),
+    ):
+        assert (answer.status_code, answer.json()) == (404, {"error": expected})
+
+
+def test_programs_are_told_when_there_is_no_server_at_all(client):
+    assert client.get("/api/servers/nobody/").json()["error"]["hint"] == "Servers: none."
+
+
+def strict_client(staff):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(staff)
+    return client
+
+
+@pytest.mark.parametrize(
+    ("ask", "status", "code"),
+    [
+        (lambda client: client.get("/api/nothing"), 404, "not_found"),
+        (lambda client: client.get("/api/servers/a%20b/"), 404, "not_found"),
+        (lambda client: client.get("/api/servers/default/start"), 405, "method_not_allowed"),
+        (lambda client: client.post("/api/servers/default/start"), 403, "csrf_failed"),
+        (lambda client: client.get("/api/servers/", headers={"Host": "evil.example"}), 400, "bad_request"),
+    ],
+)
+def test_programs_get_json_also_for_the_errors_that_django_answers(ask, status, code, default, staff):
+    answer = ask(strict_client(staff))
+    assert (answer.status_code, answer.json()["error"].keys()) == (status, {"code", "message", "hint"})
+    assert answer.json()["error"]["code"] == code
+
+
+# --- A database that fails -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def database_away():
+    def fail(*args):
+        raise DatabaseError("could not connect to server")
+
+    with connection.execute_wrapper(fail):
+        yield
+
+
+def test_alive_is_what_answers_also_without_a_database(database_away, client):
+    assert client.get("/livez").content == b"ok\n"
+
+
+def test_not_ready_without_a_database_and_why(database_away, client):
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.content) == (503, b"database: could not connect to server\n")
+
+
+def test_not_ready_with_a_connection_that_was_closed(client):
+    def fail(*args):
+        raise InterfaceError("connection already closed")
+
+    with connection.execute_wrapper(fail):
+        assert client.get("/readyz").status_code == 503
+
+
+def test_ready_with_a_database_that_is_migrated(client):
+    assert client.get("/readyz").content == b"ok\n"
+
+
+def test_a_program_gets_json_and_people_a_page_when_llamaproxy_fails(database_away):
+    client = Client(raise_request_exception=False)
+    assert client.get("/api/servers/").json()["error"]["code"] == "internal_error"
+    page = client.get("/")
+    assert (page.status_code, page["Content-Type"]) == (500, "text/html; charset=utf-8")
+    assert "Something broke in llamaproxy" in page.content.decode()
+
+
+# --- JSON ----------------------------------------------------------------------------------------------
+
+
+def test_the_api_lists_every_server_by_name(client):
+    make_server("two")
+    make_ready_server("one")
+    names = [server["name"] for server in client.get("/api/servers/").json()["servers"]]
+    assert names == ["one", "two"]
+
+
+def test_the_api_tells_all_of_the_contract(client):
+    server = make_server(max_retries=7)
+    make_state(
+        server,
+        "crashed",
+        detail="Retry 1 of 7 after 1 s.",
+        url="http://localhost:8134",
+        served=[MODEL.as_json()],
+        last_error="Out of memory (retry 1/7)",
+        failure=OUT_OF_MEMORY.as_json(),
+        retries=1,
+        max_retries=7,
+        next_retry_at=at(STARTED),
+        adopted=True,
+        pid=4242,
+        progress={"loaded": 50, "total": 100, "percent": 50, "etaSeconds": 3.5},
+    )
+    assert client.get("/api/servers/default/").json() == {
+        "name": "default",
+        "status": "crashed",
+        "detail": "Retry 1 of 7 after 1 s.",
+        "url": "http://localhost:8134",
+        "models": [MODEL.as_json()],
+        "lastError": "Out of memory (retry 1/7)",
+        "failure": {
+            "kind": "out_of_memory",
+            "title": "Out of memory",
+            "detail": "failed to allocate 5.1 GiB",
+            "hint": "Try a smaller context (-c) or model.",
+        },
+        "retries": 1,
+        "maxRetries": 7,
+        "uptime": 0,
+        "startedAt": None,
+        "nextRetryAt": "2025-06-15T15:06:40.000Z",
+        "adopted": True,
+        "pid": 4242,
+        "progress": {"loaded": 50, "total": 100, "percent": 50, "etaSeconds": 3.5},
+    }
+
+
+def test_the_api_counts_uptime_in_seconds(client):
+    make_ready_server(started_at=long_ago())
+    answer = client.get("/api/servers/default/").json()
+    assert 3600 <= answer["uptime"] < 3700
+
+
+def test_a_secret_is_in_no_answer(staff_client):
+    make_server(api_key="sk-do-not-tell")
+    for path in [*READING, "/admin/supervisor_app/llamaserver/"]:
+        assert b"sk-do-not-tell" not in staff_client.get(path).content
+
+
+# --- Metrics -------------------------------------------------------------------------------------------
+
+
+def metrics(client):
+    """Name and labels of each sample -> value."""
+    text = client.get("/metrics").content.decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_metrics_of_a_ready_server(client):
+    make_ready_server(started_at=long_ago(), retries=2)
+    found = metrics(client)
+    label = (("server", "default"),)
+    assert found["llamaproxy_server_up", label] == 1
+    assert found["llamaproxy_server_retries", label] == 2
+    assert 3600 <= found["llamaproxy_server_uptime_seconds", label] < 3700
+    assert found["llamaproxy_server_supervised", label] == 1
+
+
+def test_metrics_of_a_server_that_nobody_looks_after(client):
+    make_ready_server(seen_at=long_ago())
+    assert metrics(client)["llamaproxy_server_supervised", (("server", "default"),)] == 0
+
+
+@pytest.mark.parametrize("status", Status)
+def test_one_status_metric_is_1_and_the_others_are_0(status, client):
+    make_state(make_server(), status)
+    found = {
+        dict(labels)["status"]: value
+        for (name, labels), value in metrics(client).items()
+        if name == "llamaproxy_server_status"
+    }
+    assert found == {word.value: float(word is status) for word in Status}
+
+
+def test_metrics_count_starts_and_failures_by_kind(client):
+    server = make_server()
+    make_run(server)
+    make_run(server, failure_kind="hung")
+    make_run(server, failure_kind="hung")
+    make_run(server, failure_kind="exited", adopted=True)
+    found = metrics(client)
+    assert found["llamaproxy_server_starts_total", (("server", "default"),)] == 3
+    assert found["llamaproxy_server_failures_total", (("kind", "hung"), ("server", "default"))] == 2
+    assert found["llamaproxy_server_failures_total", (("kind", "exited"), ("server", "default"))] == 1
+
+
+def test_metrics_without_a_server_are_valid(client):
+    assert metrics(client) == {}
+    assert client.get("/metrics")["Content-Type"].startswith("text/plain; version=")
+
+
+# --- From outside --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/api/servers/", "/livez", "/admin/login/"])
+def test_another_host_name_is_refused(path, client):
+    """Otherwise a page elsewhere could make its visitors' browsers talk to us (DNS rebinding)."""
+    assert client.get(path, headers={"Host": "evil.example"}).status_code in (400, 200)
+    if path != "/livez":
+        assert client.get(path, headers={"Host": "evil.example"}).status_code == 400
+
+
+class Page(HTMLParser):
+    """What a strict Content-Security-Policy would refuse."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.refused = []
+        self._in_script = False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        if "style" in given or tag == "style":
+            self.refused.append((tag, given))
+        if any(name.startswith("on") or name.startswith("hx-on") for name in given):
+            self.refused.append((tag, given))
+        if any(str(value).strip().lower().startswith("javascript:") for value in given.values()):
+            self.refused.append((tag, given))
+        self._in_script = tag == "script" and given.get("type", "") != "application/json"
+
+    def handle_endtag(self, tag):
+        self._in_script = False
+
+    def handle_data(self, data):
+        if self._in_script and data.strip():
+            self.refused.append(data)
+
+
+def every_page(client):
+    """Address -> HTML, of every kind of page that there is."""
+    admin = "/admin/supervisor_app"
+    server, run = LlamaServer.objects.first(), LlamaServer.objects.first().runs.first()
+    paths = [
+        "/",
+        "/servers/default/",
+        "/nothing",
+        "/login/spent/",
+        "/admin/",
+        "/admin/password_change/",
+        f"{admin}/llamaserver/",
+        f"{admin}/llamaserver/add/",
+        f"{admin}/llamaserver/{server.pk}/change/",
+        f"{admin}/llamaserver/{server.pk}/delete/",
+        f"{admin}/llamaserver/{server.pk}/history/",
+        f"{admin}/run/",
+        f"{admin}/run/{run.pk}/change/",
+        "/admin/auth/user/",
+    ]
+    return {path: client.get(path) for path in paths}
+
+
+@pytest.fixture
+def furnished():
+    """A server of each status, with everything that a page can show."""
+    for status in Status:
+        server = make_server("default" if status is Status.READY else status.value)
+        make_state(
+            server,
+            status,
+            detail='<script>alert("x")</script>',
+            url="http://localhost:8134",
+            served=[MODEL.as_json()],
+            failure=OUT_OF_MEMORY.as_json(),
+            last_error="x",
+            started_at=long_ago(),
+            next_retry_at=long_ago(),
+            retries=1,
+            pid=1,
+            progress={"loaded": 50, "total": 100, "percent": 50, "etaSeconds": 3.5},
+            seen_at=long_ago() if status is Status.ERROR else at(4_000_000_000),
+        )
+        make_run(server, failure_kind="exited", exit_code=1, last_lines="<script>alert(1)</script>")
+        make_run(server, ended_at=None)
+
+
+def test_every_page_has_the_policy_and_keeps_to_it(furnished, staff_client):
+    for path, answer in every_page(staff_client).items():
+        assert answer["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self';"), path
+        assert Page(answer.content.decode()).refused == [], path
+
+
+def test_a_strangers_pages_keep_to_the_policy(furnished, client):
+    new_login_token()
+    for path in ("/", "/servers/default/", "/admin/login/", "/nothing"):
+        answer = client.get(path)
+        assert "Content-Security-Policy" in answer
+        assert Page(answer.content.decode()).refused == [], path
+
+
+def test_the_pages_of_a_first_login_keep_to_the_policy(client):
+    token = new_login_token()
+    first = client.get(f"/login/{token}/")
+    client.post(f"/login/{token}/")
+    second = client.get("/password/")
+    for answer in (first, second):
+        assert (answer.status_code, Page(answer.content.decode()).refused) == (200, [])
+        assert "Content-Security-Policy" in answer
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("X-Frame-Options", "DENY"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Referrer-Policy", "same-origin"),
+        ("Cross-Origin-Opener-Policy", "same-origin"),
+    ],
+)
+def test_pages_are_not_lent_to_others(header, value, client):
+    assert client.get("/")[header] == value
+
+
+def test_what_a_server_says_is_escaped(furnished, client):
+    html = client.get("/").content.decode()
+    assert "<script>alert" not in html
+    assert "&lt;script&gt;alert" in html
+
+
+def test_errors_carry_the_policy_too(client):
+    assert "Content-Security-Policy" in client.get("/nothing")
+    assert "Content-Security-Policy" in client.get("/", headers={"Host": "evil.example"})
+    assert "Content-Security-Policy" in client.post("/servers/default/start")
+
+
+def test_static_files_are_served_by_the_process_itself(client):
+    answer = client.get("/static/supervisor/app.css")
+    assert answer.status_code == 200
+    assert b"".join(answer.streaming_content)
+
+
+# --- Pages ---------------------------------------------------------------------------------------------
+
+
+def test_staff_see_the_buttons_and_others_where_to_log_in(default, client, staff_client):
+    page = staff_client.get("/servers/default/").content.decode()
+    assert 'action="/servers/default/restart"' in page
+    page = client.get("/servers/default/").content.decode()
+    assert 'action="/servers/default/restart"' not in page
+    assert "/admin/login/?next=/servers/default/" in page
+
+
+def test_while_there_is_no_user_people_are_told_where_the_login_link_is(default, client):
+    assert "console" in client.get("/").content.decode()
+
+
+def test_a_page_and_the_api_tell_the_same(client):
+    make_ready_server(detail_shown := "default", url="http://localhost:8134")
+    told = json.loads(client.get(f"/api/servers/{detail_shown}/").content)
+    page = client.get(f"/servers/{detail_shown}/").content.decode()
+    assert told["url"] in page
