@@ -123,6 +123,7 @@ class LlamaServerAdmin(ServerModelAdmin):
                     "health_check_timeout_ms",
                     "max_health_checks",
                     "max_load_seconds",
+                    "stall_seconds",
                 ]
             },
         ),

@@ -34,6 +34,7 @@ FIELD_OF_KEY = {
     "max_health_checks": "max_health_checks",
     "max_load_seconds": "max_load_seconds",
     "stop_grace_ms": "stop_grace_ms",
+    "stall_seconds": "stall_seconds",
     "stable_after_ms": "stable_after_ms",
 }
 TYPE_OF_FIELD: dict[str, tuple[type, str]] = {
@@ -170,6 +171,7 @@ def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], 
         timeout_ms=server.health_check_timeout_ms,
         max_checks=server.max_health_checks,
         max_load_seconds=server.max_load_seconds,
+        stall_seconds=server.stall_seconds,
     )
     return ServerConfig(
         name=server.name,

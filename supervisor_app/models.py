@@ -129,6 +129,10 @@ class LlamaServer(models.Model):
         validators=[MinValueValidator(1)],
         help_text="How much longer it may say that it is loading its model. Seconds.",
     )
+    stall_seconds = models.PositiveIntegerField(
+        default=HealthPolicy.stall_seconds,
+        help_text="Work in flight and nothing moves for so long: it hangs, whatever /health says. 0: never.",
+    )
     desired_running = models.BooleanField(default=True, editable=False)
     generation = models.PositiveBigIntegerField(default=1, editable=False)
     restart_generation = models.PositiveBigIntegerField(default=0, editable=False)

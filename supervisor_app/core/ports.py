@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol
+from typing import Any, Protocol
 
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.core.status import Failure, LlamaStatus, Model, RunSummary
@@ -70,6 +70,24 @@ class Health(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Signs of work that can be seen without asking the server."""
+
+    cpu_seconds: float = 0.0
+    connections: int = 0
+    """Clients connected to the spec's port."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slots:
+    """What the server's slots said; `mark` changes with every token and every batch of a prompt."""
+
+    answered: bool
+    busy: bool = False
+    mark: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cause:
     """What a permanent failure hangs on: a file, a port. It may be gone once this has changed."""
 
@@ -114,6 +132,9 @@ class Process(Protocol):
     async def owns_port(self, spec: LaunchSpec) -> bool:
         """Is the socket that listens on the spec's port its own, or one of its children's?"""
 
+    async def usage(self, spec: LaunchSpec) -> Usage:
+        """What it and its children have used; zeros when it is gone or hidden."""
+
     async def resident_bytes(self) -> int:
         """Memory of it and its children, file pages included; 0 when it is gone."""
 
@@ -156,6 +177,9 @@ class Probe(Protocol):
 
     async def models(self, spec: LaunchSpec, timeout: float) -> tuple[Model, ...]:  # noqa: ASYNC109
         """Raises ProbeError."""
+
+    async def slots(self, spec: LaunchSpec, timeout: float, *, may_wake: bool) -> Slots:  # noqa: ASYNC109
+        """What it is working at. Without `may_wake` a sleeping server is left asleep and counts as idle."""
 
 
 class Clock(Protocol):

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import requests
 from urllib3.exceptions import HTTPError
 
-from supervisor_app.core.ports import Health, ProbeError
+from supervisor_app.core.ports import Health, ProbeError, Slots
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Model
 
@@ -42,6 +42,9 @@ class HttpProbe:
 
     async def models(self, spec: LaunchSpec, timeout: float) -> tuple[Model, ...]:  # noqa: ASYNC109
         return await self._in_thread(lambda: read_models(spec, timeout))
+
+    async def slots(self, spec: LaunchSpec, timeout: float, *, may_wake: bool) -> Slots:  # noqa: ASYNC109
+        return await self._in_thread(lambda: read_slots(spec, timeout, may_wake=may_wake))
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
@@ -178,3 +181,33 @@ def files_size(file: Path) -> int:
 
 def _literal(text: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", text)
+
+
+def read_slots(spec: LaunchSpec, timeout: float, *, may_wake: bool) -> Slots:
+    """A server that does not tell its slots (501, 404, 401, router mode) counts as idle: nothing to judge."""
+    try:
+        if not may_wake and _is_sleeping(spec, timeout):
+            return Slots(answered=True)
+        reply = _get(spec, "/slots", timeout)
+    except NETWORK_ERRORS:
+        return Slots(answered=False)
+    slots = reply.json() if reply.status == requests.codes.ok else None
+    if not isinstance(slots, list):
+        return Slots(answered=True)
+    busy = [slot for slot in slots if isinstance(slot, dict) and slot.get("is_processing")]
+    return Slots(answered=True, busy=bool(busy), mark=tuple(_mark(slot) for slot in busy))
+
+
+def _is_sleeping(spec: LaunchSpec, timeout: float) -> bool:
+    """/props neither wakes a server nor keeps it awake, /slots does both."""
+    props = _get(spec, "/props", timeout).json()
+    return isinstance(props, dict) and props.get("is_sleeping") is True
+
+
+def _mark(slot: dict[str, Any]) -> tuple[Any, ...]:
+    """`next_token` is a list in newer builds, an object in older ones."""
+    token = slot.get("next_token")
+    if isinstance(token, list):
+        token = token[0] if token else None
+    decoded = token.get("n_decoded") if isinstance(token, dict) else slot.get("n_decoded")
+    return (slot.get("id"), slot.get("id_task"), slot.get("n_prompt_tokens_processed"), decoded)

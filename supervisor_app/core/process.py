@@ -16,7 +16,7 @@ import psutil
 
 from supervisor_app.core.identity import identity_of
 from supervisor_app.core.logs import LogFile
-from supervisor_app.core.ports import Exit, Identity, SignalDeniedError
+from supervisor_app.core.ports import Exit, Identity, SignalDeniedError, Usage
 from supervisor_app.core.spec import LaunchSpec
 
 POLL_SECONDS = 0.25
@@ -134,6 +134,11 @@ class LocalProcess:
                         return True
         return False
 
+    async def usage(self, spec: LaunchSpec) -> Usage:
+        if self.identity is None:
+            return Usage()
+        return await asyncio.to_thread(_usage, self.identity.pid, spec.port)
+
     async def resident_bytes(self) -> int:
         return 0 if self.identity is None else await asyncio.to_thread(_resident_bytes, self.identity.pid)
 
@@ -162,3 +167,15 @@ def _resident_bytes(pid: int) -> int:
         with contextlib.suppress(psutil.Error):
             total += process.memory_info().rss
     return total
+
+
+def _usage(pid: int, port: int) -> Usage:
+    seconds, clients = 0.0, 0
+    for process in _family(pid):
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            seconds += times.user + times.system
+            for connection in process.net_connections("tcp"):
+                ours = bool(connection.laddr) and connection.laddr.port == port
+                clients += ours and connection.status == psutil.CONN_ESTABLISHED
+    return Usage(cpu_seconds=seconds, connections=clients)

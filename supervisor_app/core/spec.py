@@ -76,6 +76,8 @@ class HealthPolicy:
     """How long it may answer 503 "Loading model": that is progress, not silence."""
     max_misses: int = 3
     """Missed checks in a row after which a ready server counts as hung."""
+    stall_seconds: int = 180
+    """Work in flight and nothing moves for so long: hung, whatever /health says. 0: never."""
 
     @property
     def max_silence(self) -> float:

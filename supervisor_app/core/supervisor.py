@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, MutableMapping
 from typing import Any, assert_never
 
 from supervisor_app.core import lifecycle as life
+from supervisor_app.core.activity import WorkMeter
 from supervisor_app.core.chronicle import Chronicle
 from supervisor_app.core.diagnosis import diagnose, failure_of
 from supervisor_app.core.loading import LoadWatch
@@ -78,6 +79,7 @@ class ServerSupervisor:
         self._watched_since = 0.0
         self._load = LoadWatch(remembered.load_seconds)
         self._progress: Progress | None = None
+        self._meter = WorkMeter()
         self._last_lines: tuple[str, ...] = ()
         self._cause: Cause | None = None
         """What the permanent failure hung on when it happened."""
@@ -217,6 +219,8 @@ class ServerSupervisor:
                 self._signal(effect.attempt, force=False)
             case life.Kill():
                 self._signal(effect.attempt, force=True)
+            case life.CheckActivity():
+                self._spawn_task(self._check_activity(effect, self._process), "activity")
             case life.CheckCause():
                 self._spawn_task(self._check_cause(effect), "cause")
             case life.Forget():
@@ -291,6 +295,7 @@ class ServerSupervisor:
     def _watch(self, attempt: int, process: Process, spec: LaunchSpec) -> None:
         self._process = process
         self._watched_since = self._clock.monotonic()
+        self._meter = WorkMeter()
         self._last_lines = ()
         self._spawn_task(self._await_exit(attempt, process, spec), "exit")
         self._spawn_task(self._follow_load(process, spec), "load")
@@ -321,6 +326,17 @@ class ServerSupervisor:
         if self.state.phase is life.Phase.WAITING and process is not None:
             ours = await process.owns_port(spec)
         self._events.put_nowait(life.HealthChecked(attempt, health, ours))
+
+    async def _check_activity(self, effect: life.CheckActivity, process: Process | None) -> None:
+        activity = await self._meter.look(
+            process,
+            self._probe,
+            self.config.spec,
+            busy=effect.busy,
+            timeout=self.config.health.timeout_ms / 1000,
+            now=self._clock.monotonic(),
+        )
+        self._events.put_nowait(life.ActivitySeen(effect.attempt, activity))
 
     async def _read_models(self, attempt: int) -> None:
         try:

@@ -18,8 +18,10 @@ from supervisor_app.core.ports import (
     Remembered,
     ServerConfig,
     SignalDeniedError,
+    Slots,
     SpawnError,
     StoreError,
+    Usage,
 )
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model
@@ -113,6 +115,7 @@ class FakeProcess:
         self.owns = True
         self.lines: list[str] = []
         self.resident = 0
+        self.used = Usage()
         self.signals: list[str] = []
         self.forgotten = False
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
@@ -144,6 +147,9 @@ class FakeProcess:
 
     async def owns_port(self, spec: LaunchSpec) -> bool:
         return self.owns
+
+    async def usage(self, spec: LaunchSpec) -> Usage:
+        return self.used
 
     async def resident_bytes(self) -> int:
         return self.resident
@@ -222,10 +228,16 @@ class FakeProbe:
     offered: tuple[Model, ...] = (Model(id="model.gguf", name="model.gguf", size=1),)
     models_error: str = ""
     checks: int = 0
+    working: Slots = field(default_factory=lambda: Slots(answered=True))
+    slot_checks: int = 0
 
     async def health(self, spec: LaunchSpec, timeout: float) -> Health:  # noqa: ASYNC109
         self.checks += 1
         return self.answer
+
+    async def slots(self, spec: LaunchSpec, timeout: float, *, may_wake: bool) -> Slots:  # noqa: ASYNC109
+        self.slot_checks += 1
+        return self.working
 
     async def models(self, spec: LaunchSpec, timeout: float) -> tuple[Model, ...]:  # noqa: ASYNC109
         if self.models_error:

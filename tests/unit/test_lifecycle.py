@@ -13,6 +13,7 @@ from supervisor_app.core.ports import Exit, Health, Identity
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import FailureKind, Model, Status
 from supervisor_app.core.testing import exited, stranger
+from supervisor_app.core.watchdog import Activity
 
 POLICY = Policy()
 ME = Identity(pid=42, start=1, boot_id="b")
@@ -483,3 +484,36 @@ def test_a_tick_too_early_changes_nothing():
     server = Server(Policy(health=HealthPolicy(interval_ms=1000))).ready()
     before = server.state
     assert server.after(0.5).state == before
+
+
+# Hung is not healthy
+
+
+def working(server: Server, mark: object, **more) -> Server:
+    return server.send(life.ActivitySeen(server.state.attempt, Activity(busy=True, mark=mark, **more)))
+
+
+def test_work_that_does_not_move_is_hung_whatever_health_says():
+    server = Server().ready()
+    while server.state.status is Status.READY and server.now < 1000:
+        server.after(2.0).healthy()
+        working(server, "stuck")
+    assert server.where == (Status.CRASHED, Phase.ENDING)
+    assert server.state.failure.kind is FailureKind.HUNG
+    assert "/health says ok" in server.state.failure.detail
+    assert 180 <= server.now <= 190
+    assert server.has(life.Terminate)
+
+
+def test_it_is_looked_at_while_it_serves_and_not_while_it_ends():
+    server = Server().ready().after(5.0)
+    assert life.CheckActivity(server.state.attempt, busy=False) in server.effects
+    working(server, 1).after(2.0)
+    assert life.CheckActivity(server.state.attempt, busy=True) in server.effects
+    server.send(life.Stop())
+    assert server.state.activity_at is None
+
+
+def test_the_watchdog_can_be_switched_off():
+    server = Server(Policy(health=HealthPolicy(stall_seconds=0))).ready().after(100.0)
+    assert not server.has(life.CheckActivity)

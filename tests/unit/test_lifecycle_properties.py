@@ -14,10 +14,11 @@ from supervisor_app.core.ports import Exit, Health, Identity, PortHolder
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import FailureKind, Model, Status
 from supervisor_app.core.testing import stranger
+from supervisor_app.core.watchdog import Activity
 
 POLICY = Policy(
     restart=RestartPolicy(max_retries=3, stable_after_ms=20_000),
-    health=HealthPolicy(max_checks=10, max_load_seconds=30),
+    health=HealthPolicy(max_checks=10, max_load_seconds=30, stall_seconds=6),
 )
 LEAVES_ERROR = (life.Start, life.Restart, life.ConfigChanged, life.Stop, life.CauseChecked)
 HEALTH = list(Health)
@@ -101,6 +102,9 @@ class World:
                 self.signalled(attempt, dies=self.choices.below(2) == 0)
             case life.Kill():
                 self.signalled(attempt, dies=True)
+            case life.CheckActivity():
+                activity = Activity(busy=self.choices.below(2) == 0, mark=self.choices.below(2))
+                self.pending.append(life.ActivitySeen(attempt, activity))
             case life.CheckCause():
                 self.pending.append(life.CauseChecked(attempt, self.choices.below(3) == 0))
             case life.Forget():

@@ -16,6 +16,8 @@ from supervisor_app.core.ports import (
     RunClosed,
     RunOpened,
     RunReady,
+    Slots,
+    Usage,
 )
 from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
@@ -435,3 +437,38 @@ async def test_after_the_last_retry_nothing_happens_by_itself():
         b.supervisor.apply(make_config(restart=RestartPolicy(max_retries=0), generation=2))
         await b.clock.advance(1)
         assert b.status.status is Status.READY
+
+
+# Hung is not healthy
+
+
+async def test_an_idle_server_is_not_asked_what_it_works_at():
+    async with bench() as b:
+        await b.clock.advance(600)
+        assert b.probe.slot_checks == 0
+
+
+async def test_a_client_that_waits_is_reason_to_ask():
+    async with bench() as b:
+        b.processes.last.used = Usage(connections=1)
+        await b.clock.advance(20)
+        assert b.probe.slot_checks == 4
+
+
+async def test_a_hung_computation_is_noticed_and_mended():
+    async with bench(make_config(health=HealthPolicy(stall_seconds=30))) as b:
+        b.processes.last.used = Usage(cpu_seconds=5.0, connections=1)
+        b.probe.working = Slots(answered=True, busy=True, mark="stuck")
+        await b.clock.advance(45)
+        assert len(b.processes.spawned) == 2
+        assert b.status.status is Status.READY
+        assert b.status.runs[1].failure.kind is FailureKind.HUNG
+
+
+async def test_a_long_batch_on_a_busy_cpu_is_not_hung():
+    async with bench(make_config(health=HealthPolicy(stall_seconds=30))) as b:
+        b.probe.working = Slots(answered=True, busy=True, mark="one batch")
+        for second in range(100):
+            b.processes.last.used = Usage(cpu_seconds=2.0 * second, connections=1)
+            await b.clock.advance(1)
+        assert len(b.processes.spawned) == 1

@@ -21,6 +21,7 @@ from supervisor_app.core.lifecycle.effects import (
     INFO,
     WARNING,
     Adopt,
+    CheckActivity,
     CheckCause,
     CheckHealth,
     CloseRun,
@@ -37,6 +38,7 @@ from supervisor_app.core.lifecycle.effects import (
     Terminate,
 )
 from supervisor_app.core.lifecycle.events import (
+    ActivitySeen,
     CauseChecked,
     ConfigChanged,
     Event,
@@ -62,8 +64,10 @@ __all__ = [
     "INFO",
     "PHASES",
     "WARNING",
+    "ActivitySeen",
     "Adopt",
     "CauseChecked",
+    "CheckActivity",
     "CheckCause",
     "CheckHealth",
     "CloseRun",

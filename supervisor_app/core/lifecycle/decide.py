@@ -10,6 +10,7 @@ from supervisor_app.core.lifecycle.effects import (
     INFO,
     WARNING,
     Adopt,
+    CheckActivity,
     CheckCause,
     CheckHealth,
     Decision,
@@ -18,6 +19,7 @@ from supervisor_app.core.lifecycle.effects import (
     Log,
 )
 from supervisor_app.core.lifecycle.events import (
+    ActivitySeen,
     CauseChecked,
     ConfigChanged,
     Event,
@@ -36,6 +38,7 @@ from supervisor_app.core.lifecycle.events import (
 )
 from supervisor_app.core.lifecycle.state import HAS_PROCESS, Phase, Policy, State
 from supervisor_app.core.lifecycle.transitions import (
+    activity_seen,
     begin,
     cause_checked,
     checked_while_serving,
@@ -105,6 +108,8 @@ def _answer(state: State, event: Event, policy: Policy, now: float) -> Decision:
             return checked_while_serving(state, event, policy, now)
         case ModelsRead() if state.phase is Phase.READING_MODELS:
             return models_read(state, event, policy, now)
+        case ActivitySeen() if state.phase is Phase.SERVING:
+            return activity_seen(state, event.activity, policy, now)
         case CauseChecked() if state.status is Status.ERROR:
             return cause_checked(state, event.gone, now)
         case _:
@@ -173,4 +178,7 @@ def _tick(state: State, policy: Policy, now: float) -> Decision:
     if due(state.probe_at):
         state = replace(state, probe_at=None)
         effects.append(CheckHealth(state.attempt))
+    if due(state.activity_at):
+        state = replace(state, activity_at=None)
+        effects.append(CheckActivity(state.attempt, state.watch.busy))
     return state, effects

@@ -54,6 +54,15 @@ class Forget:
 
 
 @dataclass(frozen=True)
+class CheckActivity:
+    """Is it working, and does it get on?"""
+
+    attempt: int
+    busy: bool
+    """It was at the last look: ask its slots without further reason."""
+
+
+@dataclass(frozen=True)
 class CheckCause:
     attempt: int
     failure: Failure
@@ -96,6 +105,7 @@ Effect = (
     | Terminate
     | Kill
     | Forget
+    | CheckActivity
     | CheckCause
     | OpenRun
     | MarkReady

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from supervisor_app.core.ports import Exit, Health, Identity, PortHolder
 from supervisor_app.core.status import Failure, Model
+from supervisor_app.core.watchdog import Activity
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,12 @@ class ModelsRead:
 
 
 @dataclass(frozen=True)
+class ActivitySeen:
+    attempt: int
+    activity: Activity
+
+
+@dataclass(frozen=True)
 class CauseChecked:
     attempt: int
     gone: bool
@@ -115,6 +122,7 @@ Event = (
     | SignalDenied
     | HealthChecked
     | ModelsRead
+    | ActivitySeen
     | CauseChecked
     | Tick
 )

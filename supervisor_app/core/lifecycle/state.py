@@ -8,6 +8,7 @@ from enum import Enum, auto
 from supervisor_app.core.ports import Identity
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import Failure, Model, Status
+from supervisor_app.core.watchdog import Watch
 
 
 class Phase(Enum):
@@ -78,6 +79,8 @@ class State:
     kill_at: float | None = None
     retry_at: float | None = None
     cause_at: float | None = None
+    activity_at: float | None = None
+    watch: Watch = field(default_factory=Watch)
 
     @property
     def deadline(self) -> float | None:
@@ -90,5 +93,6 @@ class State:
             self.kill_at,
             self.retry_at,
             self.cause_at,
+            self.activity_at,
         )
         return min((time for time in times if time is not None), default=None)

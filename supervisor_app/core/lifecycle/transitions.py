@@ -26,6 +26,7 @@ from supervisor_app.core.lifecycle.events import Exited, HealthChecked, ModelsRe
 from supervisor_app.core.lifecycle.state import Phase, Policy, State
 from supervisor_app.core.ports import Exit, Health, PortHolder
 from supervisor_app.core.status import Failure, FailureKind, Status
+from supervisor_app.core.watchdog import IDLE_INTERVAL, Activity, Verdict, Watch, look
 
 CAUSE_INTERVAL = 2.0
 """Seconds between two looks at whether the cause of a permanent failure is gone."""
@@ -58,6 +59,7 @@ def end(state: State, status: Status, policy: Policy, now: float) -> Decision:
         silent_at=None,
         load_until_at=None,
         stable_at=None,
+        activity_at=None,
     )
     return ending, [Terminate(state.attempt)]
 
@@ -169,6 +171,8 @@ def models_read(state: State, event: ModelsRead, policy: Policy, now: float) -> 
         note=event.warning,
         probe_at=now + policy.health.interval_ms / 1000,
         stable_at=now + policy.restart.stable_after_ms / 1000,
+        activity_at=now + IDLE_INTERVAL if policy.health.stall_seconds else None,
+        watch=Watch(moved_at=now, seen_at=now),
     )
     effects: list[Effect] = [MarkReady()]
     if event.warning:
@@ -189,6 +193,14 @@ def checked_while_serving(state: State, event: HealthChecked, policy: Policy, no
         return replace(state, misses=misses, probe_at=now + policy.health.interval_ms / 1000), []
     hung = failure_of(FailureKind.HUNG, f"it missed {misses} health checks in a row")
     return unresponsive(replace(state, misses=misses), hung, policy, now)
+
+
+def activity_seen(state: State, activity: Activity, policy: Policy, now: float) -> Decision:
+    watch, verdict = look(state.watch, activity, stall_seconds=policy.health.stall_seconds, now=now)
+    if verdict is not Verdict.STALLED:
+        return replace(state, watch=watch, activity_at=now + watch.interval), []
+    stuck = f"/health says ok, but its work has not moved for {watch.stalled_for(now):.0f} s"
+    return unresponsive(replace(state, watch=watch), failure_of(FailureKind.HUNG, stuck), policy, now)
 
 
 def unresponsive(state: State, failure: Failure, policy: Policy, now: float) -> Decision:

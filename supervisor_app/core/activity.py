@@ -1,0 +1,42 @@
+"""Looks whether a server works: first from outside, and only with reason at its slots."""
+
+from __future__ import annotations
+
+from supervisor_app.core.ports import Probe, Process, Usage
+from supervisor_app.core.spec import LaunchSpec
+from supervisor_app.core.watchdog import Activity
+
+IDLE_CPU = 0.02
+"""Cores in use below which nobody has asked for anything; answering /health takes less."""
+
+
+class WorkMeter:
+    """Remembers what one process had used at the last look."""
+
+    def __init__(self) -> None:
+        self._usage = Usage()
+        self._looked_at = 0.0
+
+    async def look(
+        self,
+        process: Process | None,
+        probe: Probe,
+        spec: LaunchSpec,
+        *,
+        busy: bool,
+        timeout: float,  # noqa: ASYNC109
+        now: float,
+    ) -> Activity:
+        """`busy`: it was at the last look. `timeout` and `now` (monotonic) in seconds.
+
+        A server that neither computes nor has a client is not asked: /slots would wake a sleeping one.
+        """
+        usage = await process.usage(spec) if process else Usage()
+        elapsed = now - self._looked_at
+        cores = max(0.0, usage.cpu_seconds - self._usage.cpu_seconds) / elapsed if elapsed > 0 else 0.0
+        self._usage, self._looked_at = usage, now
+        computing = cores >= IDLE_CPU
+        if not (busy or computing or usage.connections):
+            return Activity(cores=cores)
+        slots = await probe.slots(spec, timeout, may_wake=busy or computing)
+        return Activity(busy=slots.busy, mark=slots.mark, answered=slots.answered, cores=cores)

@@ -1,0 +1,98 @@
+"""Is a server that answers /health really working? Pure: samples in, verdict out.
+
+/health is answered by a thread that knows nothing of the one that computes: it says 200 in a millisecond
+while inference is hung for ever (llama.cpp #27388, #13281). Only progress tells: per-slot decoded tokens,
+prompt tokens processed, decode calls. So: hung means work is in flight and nothing has moved for
+`stall_seconds`. Never on one time-out, and never because a question was not answered that older builds do
+not answer while they decode (before llama.cpp #27041).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Any
+
+BUSY_INTERVAL = 2.0
+"""Seconds between two looks while there is work: faster ones keep a server from seeing its client leave."""
+IDLE_INTERVAL = 5.0
+"""Seconds between two looks whether there is work; these do not ask the server."""
+CPU_EXTENDS = 5
+"""A process that uses its CPU may be in one long batch: this many times `stall_seconds` at most. One known
+hang spins at full CPU, so there is a limit."""
+BUSY_CPU = 0.5
+"""Cores in use that count as computing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activity:
+    """One look at a server from outside and, when there was reason to ask, at its slots.
+
+    `mark` changes with every token and every batch of a prompt. None: idle, not asked or not answered.
+    """
+
+    busy: bool = False
+    mark: Any = None
+    answered: bool = True
+    """False: it was asked and did not answer."""
+    cores: float = 0.0
+    """CPU of the process since the last look, in cores."""
+
+
+class Verdict(Enum):
+    IDLE = auto()
+    WORKING = auto()
+    """Something has moved since the last look, or it may still be in time."""
+    STALLED = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """What was seen last. Times are monotonic seconds."""
+
+    busy: bool = False
+    mark: Any = None
+    moved_at: float = 0.0
+    seen_at: float = 0.0
+    answers_while_busy: bool = False
+    """This build has told its slots while it worked: from now on its silence is evidence."""
+
+    @property
+    def interval(self) -> float:
+        return BUSY_INTERVAL if self.busy else IDLE_INTERVAL
+
+    def stalled_for(self, now: float) -> float:
+        """Seconds without any movement; 0 when there is nothing to do."""
+        return now - self.moved_at if self.busy else 0.0
+
+
+def look(watch: Watch, activity: Activity, *, stall_seconds: float, now: float) -> tuple[Watch, Verdict]:
+    """The next watch and what to think of the server."""
+    seen = replace(watch, seen_at=now)
+    if not activity.answered:
+        return _unanswered(seen, activity, watch, stall_seconds, now)
+    if not activity.busy:
+        return replace(seen, busy=False, mark=None, moved_at=now), Verdict.IDLE
+    seen = replace(seen, busy=True, mark=activity.mark, answers_while_busy=True)
+    if not watch.busy or activity.mark != watch.mark:
+        return replace(seen, moved_at=now), Verdict.WORKING
+    return seen, _verdict(seen, activity, stall_seconds, now)
+
+
+def _unanswered(
+    seen: Watch, activity: Activity, before: Watch, stall_seconds: float, now: float
+) -> tuple[Watch, Verdict]:
+    if not before.answers_while_busy:
+        # Perhaps an old build in a long decode: time that we cannot judge does not count.
+        blind = now - before.seen_at if before.busy else 0.0
+        return replace(
+            seen, busy=True, moved_at=before.moved_at + blind if before.busy else now
+        ), Verdict.WORKING
+    if not before.busy:
+        return replace(seen, busy=True, moved_at=now), Verdict.WORKING
+    return seen, _verdict(seen, activity, stall_seconds, now)
+
+
+def _verdict(seen: Watch, activity: Activity, stall_seconds: float, now: float) -> Verdict:
+    limit = stall_seconds * (CPU_EXTENDS if activity.cores >= BUSY_CPU else 1)
+    return Verdict.STALLED if seen.stalled_for(now) >= limit else Verdict.WORKING
