@@ -23,9 +23,10 @@ from supervisor_app.core.ports import (
     ServerConfig,
     StoreError,
 )
+from supervisor_app.core.status import Status
 from supervisor_app.core.timeline import LENGTH
 from supervisor_app.models import LlamaServer, Run, ServerState
-from supervisor_app.snapshots import columns_of, identity_of_row, moment, summary_of
+from supervisor_app.snapshots import columns_of, failure_from_json, identity_of_row, moment, summary_of
 
 T = TypeVar("T")
 PAST_LOADS = 5
@@ -94,7 +95,9 @@ def _remember(name: str) -> Remembered:
     return Remembered(
         version=state.version if state else 0,
         generation=state.generation if state else 0,
+        status=Status(state.status) if state else Status.INITIAL,
         retries=state.retries if state else 0,
+        failure=failure_from_json(state.failure) if state else None,
         identity=identity_of_row(open_run) if open_run else None,
         run_open=open_run is not None,
         adopted=open_run.adopted if open_run else False,

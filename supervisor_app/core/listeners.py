@@ -61,5 +61,8 @@ def holder_of(pid: int | None, is_llama: Callable[[list[str]], bool]) -> PortHol
         started_at = None
     command = " ".join(argv)[:200] or "unknown command"
     return PortHolder(
-        identity=identity, command=command, is_llama_server=is_llama(argv), started_at=started_at
+        identity=identity,
+        command=command,
+        is_llama_server=is_llama(argv),
+        started_at=started_at,
     )

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from typing import Any, Protocol
 
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
-from supervisor_app.core.status import Failure, LlamaStatus, Model, RunSummary
+from supervisor_app.core.status import Failure, LlamaStatus, Model, RunSummary, Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,8 @@ class PortHolder:
     is_llama_server: bool
     started_at: float | None = None
     """Unix seconds; None when the process cannot be seen."""
+    ours: bool = False
+    """A supervisor of ours started it: its output goes to this server's log file."""
 
     def __str__(self) -> str:
         if self.identity is None:
@@ -148,8 +150,8 @@ class Process(Protocol):
 class Processes(Protocol):
     """Starts, finds and takes over processes of one machine."""
 
-    async def port_holder(self, spec: LaunchSpec) -> PortHolder | None:
-        """Who listens on the spec's address; None when it is free."""
+    async def port_holder(self, name: str, spec: LaunchSpec) -> PortHolder | None:
+        """Who listens on the address of the server with this name; None when it is free."""
 
     async def find(self, identity: Identity, spec: LaunchSpec) -> PortHolder | None:
         """The process with exactly this identity, if it lives and still is a llama-server."""
@@ -270,7 +272,9 @@ class Remembered:
 
     version: int = 0
     generation: int = 0
+    status: Status = Status.INITIAL
     retries: int = 0
+    failure: Failure | None = None
     identity: Identity | None = None
     """Of the process whose run is still open."""
     run_open: bool = False

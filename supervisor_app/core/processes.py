@@ -10,6 +10,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,17 +44,17 @@ class LocalProcesses:
     def log_file(self, name: str) -> LogFile:
         return LogFile(path=self._log_dir / f"{name}.log")
 
-    async def port_holder(self, spec: LaunchSpec) -> PortHolder | None:
-        return await asyncio.to_thread(self._port_holder, spec)
+    async def port_holder(self, name: str, spec: LaunchSpec) -> PortHolder | None:
+        return await asyncio.to_thread(self._port_holder, name, spec)
 
-    def _port_holder(self, spec: LaunchSpec) -> PortHolder | None:
+    def _port_holder(self, name: str, spec: LaunchSpec) -> PortHolder | None:
         def is_llama(argv: list[str]) -> bool:
             return is_llama_command(argv) or self._recognise(spec)
 
         for pid in listening_pids(spec):
             holder = holder_of(pid, is_llama)
             if holder is not None:
-                return holder
+                return replace(holder, ours=_writes_to(holder.identity, self.log_file(name)))
         return holder_of(None, is_llama) if answers(spec) else None
 
     async def find(self, identity: Identity, spec: LaunchSpec) -> PortHolder | None:

@@ -172,19 +172,26 @@ class ServerSupervisor:
         """Find out what the last supervisor left, before anything else."""
         remembered = self._remembered
         if remembered.run_open:
-            identity = remembered.identity
-            holder = identity and await self._processes.find(identity, self.config.spec)
-            if holder:
-                self._step(life.Resume(holder, adopted=remembered.adopted, retries=remembered.retries))
-                if not remembered.adopted and remembered.argv != self.config.spec.argv:
-                    self._events.put_nowait(life.ConfigChanged())
-            else:
-                self._chronicle.close_unseen()
+            await self._resume(remembered)
+        elif remembered.status in (Status.CRASHED, Status.ERROR) and self.config.desired_running:
+            given_up = remembered.status is Status.ERROR
+            self._step(life.Continue(given_up, remembered.retries, remembered.failure))
         self.apply(self.config)
         if self._events.empty() and self.config.desired_running and self.state.status is Status.INITIAL:
             self._events.put_nowait(life.Start())
         if self._events.empty():  # else the first step says more, and no page flashes "initial"
             self._record()
+
+    async def _resume(self, remembered: Remembered) -> None:
+        """Its run is still open: the process lives on, or nobody saw it end."""
+        identity = remembered.identity
+        holder = identity and await self._processes.find(identity, self.config.spec)
+        if not holder:
+            self._chronicle.close_unseen()
+            return
+        self._step(life.Resume(holder, adopted=remembered.adopted, retries=remembered.retries))
+        if not remembered.adopted and remembered.argv != self.config.spec.argv:
+            self._events.put_nowait(life.ConfigChanged())
 
     # One step
 
@@ -266,7 +273,7 @@ class ServerSupervisor:
             self._events.put_nowait(life.Tick())  # wakes `run`, which raises it
 
     async def _inspect(self, attempt: int) -> None:
-        holder = await self._processes.port_holder(self.config.spec)
+        holder = await self._processes.port_holder(self.config.name, self.config.spec)
         self._events.put_nowait(life.Inspected(attempt, holder))
 
     async def _spawn(self, attempt: int) -> None:

@@ -186,7 +186,7 @@ class FakeProcesses:
     def alive(self) -> list[FakeProcess]:
         return [process for process in self.spawned if process.alive]
 
-    async def port_holder(self, spec: LaunchSpec) -> PortHolder | None:
+    async def port_holder(self, name: str, spec: LaunchSpec) -> PortHolder | None:
         return self.holder
 
     async def find(self, identity: Identity, spec: LaunchSpec) -> PortHolder | None:

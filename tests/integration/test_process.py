@@ -156,14 +156,14 @@ async def test_a_secret_is_on_no_command_line(started):
 
 
 async def test_a_free_port_has_no_holder(processes):
-    assert await processes.port_holder(fake_spec()) is None
+    assert await processes.port_holder("default", fake_spec()) is None
 
 
 async def test_a_foreign_program_is_named_with_pid_and_command(processes):
     spec = fake_spec()
     with foreign_program(spec.port) as child:
-        await until_async(lambda: processes.port_holder(spec))
-        holder = await processes.port_holder(spec)
+        await until_async(lambda: processes.port_holder("default", spec))
+        holder = await processes.port_holder("default", spec)
     assert holder.identity.pid == child.pid
     assert "http.server" in holder.command
     assert not holder.is_llama_server
@@ -172,7 +172,7 @@ async def test_a_foreign_program_is_named_with_pid_and_command(processes):
 @pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0"])
 async def test_a_llama_server_is_recognised_by_its_answers(processes, started, bound):
     await started(fake_spec(port=(port := free_port()), host=bound))
-    holder = await processes.port_holder(fake_spec(port=port))
+    holder = await processes.port_holder("default", fake_spec(port=port))
     assert holder.is_llama_server
     assert holder.started_at == pytest.approx(time.time(), abs=60)
 
@@ -180,7 +180,7 @@ async def test_a_llama_server_is_recognised_by_its_answers(processes, started, b
 async def test_a_wildcard_is_held_by_any_listener_on_the_port(processes):
     spec = fake_spec(host="0.0.0.0")
     with foreign_program(spec.port):
-        await until_async(lambda: processes.port_holder(spec))
+        await until_async(lambda: processes.port_holder("default", spec))
 
 
 async def test_a_listener_whose_process_is_hidden_is_seen_by_its_answer(processes, started, monkeypatch):
@@ -191,13 +191,13 @@ async def test_a_listener_whose_process_is_hidden_is_seen_by_its_answer(processe
         raise psutil.AccessDenied
 
     monkeypatch.setattr(psutil, "net_connections", not_permitted)
-    holder = await processes.port_holder(spec)
+    holder = await processes.port_holder("default", spec)
     assert holder.identity is None
     assert holder.is_llama_server
 
 
 async def test_a_host_that_does_not_resolve_holds_nothing(processes):
-    assert await processes.port_holder(fake_spec(host="no-such-host.invalid")) is None
+    assert await processes.port_holder("default", fake_spec(host="no-such-host.invalid")) is None
 
 
 async def test_the_port_belongs_to_the_process_that_listens(started):
@@ -301,7 +301,7 @@ async def test_resident_memory_is_of_the_process_and_its_children(started):
 async def test_an_adopted_process_is_watched_and_signalled_like_a_child(processes, started):
     spec = fake_spec()
     child = await started(spec)
-    holder = await processes.port_holder(spec)
+    holder = await processes.port_holder("default", spec)
     adopted = await processes.adopt("default", holder)
     assert await adopted.owns_port(spec)
     assert await adopted.last_lines(5), "it writes to our file"
@@ -314,8 +314,8 @@ async def test_an_adopted_process_is_watched_and_signalled_like_a_child(processe
 async def test_output_that_goes_elsewhere_is_not_ours(processes):
     spec = fake_spec()
     with subprocess.Popen(spec.argv, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as stranger:
-        await until_async(lambda: processes.port_holder(spec))
-        adopted = await processes.adopt("default", await processes.port_holder(spec))
+        await until_async(lambda: processes.port_holder("default", spec))
+        adopted = await processes.adopt("default", await processes.port_holder("default", spec))
         assert await adopted.last_lines(5) == []
         # Not a group leader: the signal is for it alone, not for the group that we are in.
         adopted.kill()
@@ -396,7 +396,7 @@ async def test_without_pidfd_a_thread_waits_for_a_child(no_pidfd, started):
 async def test_without_pidfd_an_adopted_process_is_looked_at(no_pidfd, processes, started):
     spec = fake_spec()
     child = await started(spec)
-    adopted = await processes.adopt("default", await processes.port_holder(spec))
+    adopted = await processes.adopt("default", await processes.port_holder("default", spec))
     await asyncio.sleep(0.05)
     child.kill()
     assert await asyncio.wait_for(adopted.wait(), DEADLINE) == Exit()
@@ -405,7 +405,7 @@ async def test_without_pidfd_an_adopted_process_is_looked_at(no_pidfd, processes
 async def test_without_pidfd_one_may_still_be_let_go(no_pidfd, processes, started):
     spec = fake_spec()
     await started(spec)
-    adopted = await processes.adopt("default", await processes.port_holder(spec))
+    adopted = await processes.adopt("default", await processes.port_holder("default", spec))
     adopted.forget()
 
 
@@ -435,7 +435,7 @@ async def test_a_port_that_was_freed_is_a_cause_that_is_gone(processes):
     spec = fake_spec()
     taken = failure_of(FailureKind.PORT_TAKEN)
     with foreign_program(spec.port):
-        await until_async(lambda: processes.port_holder(spec))
+        await until_async(lambda: processes.port_holder("default", spec))
         before = await processes.cause_of(taken, spec)
         assert await processes.cause_of(taken, spec) == before
     assert await processes.cause_of(taken, spec) != before
@@ -494,7 +494,7 @@ async def test_a_listener_that_goes_while_it_is_looked_at_is_no_holder(processes
     await started(spec)
     monkeypatch.setattr(listeners, "identity_of", lambda pid: None)
     monkeypatch.setattr("supervisor_app.core.processes.answers", lambda spec: False)
-    assert await processes.port_holder(spec) is None
+    assert await processes.port_holder("default", spec) is None
 
 
 async def test_a_holder_that_hides_its_command_line_still_has_a_pid(processes, started, monkeypatch):
@@ -506,7 +506,7 @@ async def test_a_holder_that_hides_its_command_line_still_has_a_pid(processes, s
             raise psutil.AccessDenied(pid)
 
     monkeypatch.setattr(psutil, "Process", Hidden)
-    holder = await processes.port_holder(spec)
+    holder = await processes.port_holder("default", spec)
     assert holder.identity == process.identity
     assert holder.command == "unknown command"
     assert holder.started_at is None
@@ -515,8 +515,8 @@ async def test_a_holder_that_hides_its_command_line_still_has_a_pid(processes, s
 async def test_a_listener_on_another_address_is_not_in_our_way(processes):
     spec = fake_spec(host="127.0.0.2")
     with foreign_program(spec.port):
-        await until_async(lambda: processes.port_holder(fake_spec(port=spec.port)))
-        assert await processes.port_holder(spec) is None
+        await until_async(lambda: processes.port_holder("default", fake_spec(port=spec.port)))
+        assert await processes.port_holder("default", spec) is None
 
 
 async def test_a_process_that_goes_just_before_its_signal_is_no_error(started, monkeypatch):

@@ -517,3 +517,31 @@ def test_it_is_looked_at_while_it_serves_and_not_while_it_ends():
 def test_the_watchdog_can_be_switched_off():
     server = Server(Policy(health=HealthPolicy(stall_seconds=0))).ready().after(100.0)
     assert not server.has(life.CheckActivity)
+
+
+# After a supervisor that was killed
+
+
+def test_a_server_in_backoff_goes_on_with_its_retries():
+    server = Server().send(life.Continue(given_up=False, retries=3, failure=exited()))
+    assert server.where == (Status.STARTING, Phase.INSPECTING)
+    assert server.state.retries == 3
+
+
+@pytest.mark.parametrize(("failure", "watched"), [(CORRUPT, True), (exited(), False), (None, False)])
+def test_a_server_that_was_given_up_stays_given_up(failure, watched):
+    server = Server().send(life.Continue(given_up=True, retries=5, failure=failure))
+    assert server.where == (Status.ERROR, Phase.IDLE)
+    assert (server.state.deadline is not None) is watched
+
+
+def test_continue_is_only_for_the_very_beginning():
+    server = Server().ready()
+    before = server.state
+    assert server.send(life.Continue(given_up=False, retries=1, failure=None)).state == before
+
+
+def test_a_process_of_ours_that_nobody_wrote_down_is_ours():
+    holder = replace(stranger(llama=True), ours=True)
+    server = Server().send(life.Start()).send(life.Inspected(1, holder))
+    assert life.Adopt(1, holder, adopted=False) in server.effects

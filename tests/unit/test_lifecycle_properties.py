@@ -32,6 +32,8 @@ COMMANDS: list[life.Event] = [
     life.Stop(spare_adopted=True),
     life.Restart(),
     life.ConfigChanged(),
+    life.Continue(given_up=False, retries=2, failure=None),
+    life.Continue(given_up=True, retries=3, failure=failure_of(FailureKind.MODEL_MISSING)),
     life.Resume(stranger(llama=True, pid=7), adopted=False, retries=2),
 ]
 

@@ -168,7 +168,7 @@ async def test_force_before_shutdown_counts_too():
 async def test_a_bug_in_one_server_ends_the_supervisor_with_it():
     built = Node(make_config())
 
-    async def broken(spec):
+    async def broken(name, spec):
         raise RuntimeError("bug")
 
     built.processes.port_holder = broken

@@ -418,7 +418,7 @@ async def test_a_command_given_while_nobody_supervised_is_obeyed_once():
 async def test_a_bug_in_a_task_is_raised_and_not_swallowed():
     built = Bench(make_config(), Remembered())
 
-    async def broken(spec):
+    async def broken(name, spec):
         raise RuntimeError("bug")
 
     built.processes.port_holder = broken
@@ -472,3 +472,20 @@ async def test_a_long_batch_on_a_busy_cpu_is_not_hung():
             b.processes.last.used = Usage(cpu_seconds=2.0 * second, connections=1)
             await b.clock.advance(1)
         assert len(b.processes.spawned) == 1
+
+
+async def test_a_supervisor_killed_in_backoff_is_continued_with_its_retries():
+    down = Remembered(version=3, generation=1, retries=3, status=Status.CRASHED)
+    async with bench(remembered=down) as b:
+        assert b.status.status is Status.READY
+        assert b.status.retries == 3
+
+
+async def test_what_was_given_up_stays_given_up_until_somebody_asks():
+    down = Remembered(version=3, generation=1, retries=5, status=Status.ERROR)
+    async with bench(remembered=down) as b:
+        assert b.status.status is Status.ERROR
+        assert b.processes.spawned == []
+        b.supervisor.apply(make_config(generation=2))
+        await b.clock.advance(1)
+        assert b.status.status is Status.READY

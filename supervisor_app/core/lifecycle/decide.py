@@ -22,6 +22,7 @@ from supervisor_app.core.lifecycle.events import (
     ActivitySeen,
     CauseChecked,
     ConfigChanged,
+    Continue,
     Event,
     Exited,
     HealthChecked,
@@ -38,6 +39,7 @@ from supervisor_app.core.lifecycle.events import (
 )
 from supervisor_app.core.lifecycle.state import HAS_PROCESS, Phase, Policy, State
 from supervisor_app.core.lifecycle.transitions import (
+    CAUSE_INTERVAL,
     activity_seen,
     begin,
     cause_checked,
@@ -61,7 +63,7 @@ def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
     """The next state and what to do, given what happened. `now` is monotonic seconds."""
     if isinstance(event, Tick):
         return _tick(state, policy, now)
-    if isinstance(event, Start | Resume | Stop | Restart | ConfigChanged):
+    if isinstance(event, Start | Resume | Continue | Stop | Restart | ConfigChanged):
         return _command(state, event, policy, now)
     if event.attempt != state.attempt:
         return state, []
@@ -69,13 +71,18 @@ def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
 
 
 def _command(
-    state: State, event: Start | Resume | Stop | Restart | ConfigChanged, policy: Policy, now: float
+    state: State,
+    event: Start | Resume | Continue | Stop | Restart | ConfigChanged,
+    policy: Policy,
+    now: float,
 ) -> Decision:
     match event:
         case Start():
             return _start(state, event.note)
         case Resume():
             return _resume(state, event)
+        case Continue():
+            return _continue(state, event, now)
         case Restart():
             return _restart(state, event.note, policy, now)
         case ConfigChanged():
@@ -131,6 +138,22 @@ def _resume(state: State, event: Resume) -> Decision:
     resumed = State(status=Status.STARTING, phase=Phase.SPAWNING, attempt=attempt, retries=event.retries)
     said = Log(INFO, f"🔗 [LLAMA] {event.holder} is still ours: taking it over without a restart.")
     return resumed, [said, Adopt(attempt, event.holder, adopted=event.adopted, resumed=True)]
+
+
+def _continue(state: State, event: Continue, now: float) -> Decision:
+    if state.status is not Status.INITIAL:
+        return state, []
+    if not event.given_up:
+        return begin(replace(state, retries=event.retries, failure=event.failure))
+    watchable = event.failure is not None and event.failure.permanent
+    given_up = State(
+        status=Status.ERROR,
+        attempt=state.attempt + 1,
+        retries=event.retries,
+        failure=event.failure,
+        cause_at=now + CAUSE_INTERVAL if watchable else None,
+    )
+    return given_up, []
 
 
 def _restart(state: State, note: str, policy: Policy, now: float) -> Decision:

@@ -26,6 +26,15 @@ class Resume:
 
 
 @dataclass(frozen=True)
+class Continue:
+    """The last supervisor was killed while this server was down: go on from there."""
+
+    given_up: bool
+    retries: int
+    failure: Failure | None
+
+
+@dataclass(frozen=True)
 class Stop:
     note: str = ""
     spare_adopted: bool = False
@@ -112,6 +121,7 @@ class Tick:
 Event = (
     Start
     | Resume
+    | Continue
     | Stop
     | Restart
     | ConfigChanged

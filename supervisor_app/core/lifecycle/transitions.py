@@ -118,7 +118,8 @@ def inspected(state: State, holder: PortHolder | None, policy: Policy, now: floa
         return replace(state, phase=Phase.SPAWNING), [Spawn(state.attempt)]
     if holder.is_llama_server:
         found = Log(INFO, f"🔎 [LLAMA] Found a running llama-server: {holder}. Taking it over.")
-        return replace(state, phase=Phase.SPAWNING), [found, Adopt(state.attempt, holder)]
+        adopting = Adopt(state.attempt, holder, adopted=not holder.ours)
+        return replace(state, phase=Phase.SPAWNING), [found, adopting]
     taken = failure_of(FailureKind.PORT_TAKEN, f"{holder} listens on it")
     return failed(state, taken, policy, now)
 
