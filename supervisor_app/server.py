@@ -57,6 +57,13 @@ class SupervisedServer(Server):
         self._runtime = self._make_runtime()
         self._supervision = asyncio.get_event_loop().create_task(self._runtime.run(), name="supervision")
         self._supervision.add_done_callback(self._supervision_done)
+        asyncio.get_event_loop().add_signal_handler(signal.SIGUSR1, self._leave)
+
+    def _leave(self) -> None:
+        """SIGUSR1: end, and leave the servers running: a planned upgrade."""
+        if self._runtime is not None:
+            self._runtime.keep_servers = True
+        self.stop()
 
     def _supervision_done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:

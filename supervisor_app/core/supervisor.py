@@ -35,6 +35,7 @@ LAST_LINES = 50
 """Kept of each life's output."""
 DIAGNOSIS_LINES = 400
 """Read to find the decisive one: a failed assertion is followed by a debugger's backtrace of hundreds."""
+SETTLE_SECONDS = 0.02
 EVENT_OF_WISH: dict[Wish, Callable[[], life.Event]] = {
     Wish.RUN: life.Start,
     Wish.RESTART: life.Restart,
@@ -130,6 +131,11 @@ class ServerSupervisor:
     async def idle(self) -> None:
         """Until there is no process and nothing is planned."""
         await self._idle.wait()
+
+    async def settled(self) -> None:
+        """Until no process is on its way."""
+        while self.state.phase is life.Phase.SPAWNING and self._bug is None:
+            await self._clock.sleep_until(self._clock.monotonic() + SETTLE_SECONDS)
 
     async def run(self) -> None:
         """Until cancelled. Whatever goes wrong in here is a bug, and is raised."""

@@ -72,16 +72,31 @@ class Command(BaseCommand):
             metavar="NAME",
             help="which servers are this host's (default: %(default)s)",
         )
+        parser.add_argument(
+            "--keep-servers",
+            action="store_true",
+            help="at the end leave the servers running for the next supervisor, as SIGUSR1 does",
+        )
         parser.add_argument("--demo", action="store_true", help="run on a tiny model made on the spot")
 
-    def handle(self, *, bind: tuple[str, int], no_web: bool, node: str, demo: bool, **options: Any) -> None:
+    def handle(
+        self,
+        *,
+        bind: tuple[str, int],
+        no_web: bool,
+        node: str,
+        keep_servers: bool,
+        demo: bool,
+        **options: Any,
+    ) -> None:
         settings.LLAMAPROXY_NODE = node
         try:
             with NodeLock(settings.DATA_DIR / f"node-{node}.lock"):
                 overlay = self._prepare(node, demo)
 
                 def make_runtime() -> Runtime:
-                    return Runtime(node=node, overlay=overlay, log_dir=settings.DATA_DIR / "logs")
+                    logs = settings.DATA_DIR / "logs"
+                    return Runtime(node=node, overlay=overlay, log_dir=logs, keep_servers=keep_servers)
 
                 if no_web:
                     supervise(make_runtime)
@@ -149,6 +164,10 @@ async def _supervise(make_runtime: Callable[[], Runtime]) -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(runtime.run(), name="supervision")
 
+    def leave() -> None:
+        runtime.keep_servers = True
+        on_signal()
+
     def on_signal() -> None:
         if task.cancelling():
             log.warning("⚠️ Asked again: ending at once")
@@ -159,6 +178,7 @@ async def _supervise(make_runtime: Callable[[], Runtime]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGUSR1, leave)
     try:
         await task
     except asyncio.CancelledError:
