@@ -14,10 +14,15 @@ def main() -> None:
         sys.exit(f"llamaproxy needs Python 3.11 or newer, this is {sys.version.split()[0]}.")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llamaproxy.settings")
     try:
+        from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
     except ModuleNotFoundError:
         sys.exit(f"{sys.executable} has no Django. Set up once: {SET_UP}")
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as error:  # an environment variable that settings.py cannot understand
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

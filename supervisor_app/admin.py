@@ -10,11 +10,11 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from supervisor_app.commands import Command, ask, nudge
-from supervisor_app.conf import DEFAULT_SERVER, ConfigError, Overlay, read_overlay
+from supervisor_app.conf import DEFAULT_SERVER, ConfigError, Overlay, apply_overlay, read_overlay
 from supervisor_app.models import LlamaServer, Run
 from supervisor_app.snapshots import view_of
 from supervisor_app.templatetags.supervisor_tags import duration
@@ -133,15 +133,19 @@ class LlamaServerAdmin(ServerModelAdmin):
         return super().get_queryset(request).select_related("state")
 
     def get_readonly_fields(self, request: HttpRequest, obj: LlamaServer | None = None) -> list[str]:
-        return ["overridden", *_overlay().for_server(obj.name if obj else "")]
+        """Also the name of the server that the file is about: under another one it would be another server."""
+        overridden = [*_overlay().for_server(obj.name if obj else "")]
+        return ["overridden", *overridden, *(["name"] if overridden else [])]
 
-    def get_object(self, request: HttpRequest, *args: Any, **kwargs: Any) -> LlamaServer | None:
-        """What the config file sets is shown with its value and cannot be edited here."""
-        server = super().get_object(request, *args, **kwargs)
-        if server is not None and request.method == "GET":
-            for name, value in _overlay().for_server(server.name).items():
-                setattr(server, name, "set, not shown" if name == "api_key" and value else value)
-        return server
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """What cannot be edited here is shown with the config file's value, and a key not at all."""
+        server: LlamaServer = context["adminform"].form.instance
+        apply_overlay(server, _overlay())
+        if server.api_key:
+            server.api_key = "set, not shown"
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: LlamaServer, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)

@@ -11,6 +11,12 @@ def api_error(status: int, code: str, message: str, hint: str) -> JsonResponse:
     return JsonResponse({"error": {"code": code, "message": message, "hint": hint}}, status=status)
 
 
+def method_not_allowed(allowed: str) -> JsonResponse:
+    error = api_error(405, "method_not_allowed", "This address does not take that method.", f"Use {allowed}.")
+    error["Allow"] = allowed
+    return error
+
+
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     return _answer(request, 400, "bad_request", "The request is malformed.", "Check the Host header.")
 

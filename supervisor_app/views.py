@@ -24,7 +24,7 @@ from django.views.decorators.http import require_POST, require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from supervisor_app.commands import Command, ask, server_named
-from supervisor_app.errors import api_error
+from supervisor_app.errors import api_error, method_not_allowed
 from supervisor_app.logins import redeem, token_works
 from supervisor_app.metrics import render_metrics
 from supervisor_app.models import LlamaServer
@@ -58,11 +58,13 @@ def api(view: View) -> View:
 
     @wraps(view)
     def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.method not in ("GET", "HEAD"):
+            return method_not_allowed("GET, HEAD")
         if not may_read(request):
             return api_error(401, "login_required", "The status needs a login.", "Log in at /admin/.")
         return view(request, *args, **kwargs)
 
-    return never_cache(require_safe(wrapper))
+    return never_cache(wrapper)
 
 
 # --- Pages ---------------------------------------------------------------------------------------------
@@ -151,9 +153,10 @@ def api_server(request: HttpRequest, name: str) -> HttpResponse:
     return JsonResponse(views[0].status.as_json(time.time()))
 
 
-@require_POST
 def api_control(request: HttpRequest, name: str, command: str) -> HttpResponse:
     """202: the wish is on disk, the supervisor acts on it."""
+    if request.method != "POST":
+        return method_not_allowed("POST")
     if not request.user.is_authenticated:
         return api_error(401, "login_required", "This needs a staff login.", "Log in at /admin/.")
     if not may_control(request):

@@ -125,8 +125,10 @@ class Events:
         self.closed_with: int | None = None
 
     @property
-    def statuses(self) -> list[str]:
-        return [message["data"]["status"] for message in self.messages if message["type"] == "llama_status"]
+    def story(self) -> list[tuple[str, Any]]:
+        """Status and pid as they were told, without repetitions."""
+        told = [(message["data"]["status"], message["data"]["pid"]) for message in self.messages]
+        return [now for now, before in zip(told, [None, *told], strict=False) if now != before]
 
     def send(self, text: str | bytes) -> None:
         self._socket.send(text)
@@ -158,6 +160,14 @@ class Events:
         """The data of the next event with this status."""
         found = self.wait_for(status, lambda message: message.get("data", {}).get("status") == status)
         return found["data"]
+
+    def wait_for_new_pid(self, old: int) -> Any:
+        """The data of the next event that shows another process ready."""
+
+        def fits(message: Any) -> bool:
+            return message["data"]["status"] == "ready" and message["data"]["pid"] != old
+
+        return self.wait_for(f"ready with another pid than {old}", fits)["data"]
 
     def until_closed(self) -> int:
         """The close code, after everything before it."""
@@ -225,6 +235,13 @@ class Proxy:
         where = ["--bind", f"127.0.0.1:{self.web_port}"] if web else ["--no-web"]
         self.child = self.run("runsupervisor", *where, *options)
         return self
+
+    def start_web(self) -> Child:
+        """The pages in a process of their own, as in production."""
+        self._has_web = True
+        where = ("-b", "127.0.0.1", "-p", str(self.web_port))
+        daphne = (sys.executable, "-m", "daphne", *where, "llamaproxy.asgi:application")
+        return self.beside(*daphne, port=self.web_port)
 
     def run(self, *arguments: str) -> Child:
         """`manage.py …`, its output on the console."""
@@ -299,7 +316,10 @@ class Proxy:
         state = ""
         with suppress(sqlite3.Error):
             state = "\n".join(str(row) for row in self.query("SELECT * FROM supervisor_app_serverstate"))
-        return f"--- console of {self.directory}\n{self.console}--- database\n{state}\n"
+        beside = "".join(
+            f"--- {child.log}\n{child.output}" for child in self._others if child.log != self.log
+        )
+        return f"--- console of {self.directory}\n{self.console}{beside}--- database\n{state}\n"
 
     @property
     def url(self) -> str:
@@ -342,6 +362,14 @@ class Proxy:
             return seen if seen.get("status") == "ready" and seen["pid"] != old else {}
 
         return self.wait_for(f"ready with another pid than {old}", look)
+
+    @contextmanager
+    def locked_database(self) -> Iterator[None]:
+        """Somebody else writes, and does not come to an end."""
+        with closing(sqlite3.connect(self.data_dir / "db.sqlite3", timeout=DEADLINE)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            yield
+            database.rollback()
 
     def query(self, sql: str) -> list[dict[str, Any]]:
         """Rows of the database."""

@@ -253,7 +253,7 @@ def test_ready_with_a_database_that_is_migrated(client):
 
 def test_a_program_gets_json_and_people_a_page_when_llamaproxy_fails(database_away):
     client = Client(raise_request_exception=False)
-    assert client.get("/api/servers/").json()["error"]["code"] == "internal_error"
+    assert client.get("/api/servers/").json()["error"]["code"] == "internal"
     page = client.get("/")
     assert (page.status_code, page["Content-Type"]) == (500, "text/html; charset=utf-8")
     assert "Something broke in llamaproxy" in page.content.decode()

@@ -1,0 +1,302 @@
+"""The pages in a real browser, without a reload. A message on its console fails the test that caused it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from itertools import pairwise
+
+import psutil
+import pytest
+
+from tests.acceptance.harness import DEADLINE
+
+playwright_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+expect = playwright_api.expect
+pytestmark = pytest.mark.browser
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+PASSWORD = "a-fine-long-password"
+REMEMBER_STATUSES = """() => {
+    const seen = window.seen = [];
+    const look = () => {
+        const now = document.querySelector("article.server")?.dataset.status;
+        if (now && now !== seen.at(-1)) seen.push(now);
+    };
+    new MutationObserver(look).observe(document.body, {subtree: true, childList: true, attributes: true});
+    look();
+}"""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    binary = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if binary is None:
+        pytest.skip(f"no browser: install one of {', '.join(BROWSERS)}")
+    expect.set_options(timeout=DEADLINE * 1000)
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=binary, args=QUIET)
+        yield browser
+        browser.close()
+
+
+class Tabs:
+    """Opens pages; `complaints` is what the browser said about them, CSP violations included."""
+
+    def __init__(self, browser):
+        self._browser = browser
+        self._contexts = []
+        self.complaints = []
+        self.forgiven = "(?!)"
+
+    def context(self, **options):
+        self._contexts.append(self._browser.new_context(**options))
+        self._contexts[-1].set_default_timeout(DEADLINE * 1000)
+        return self._contexts[-1]
+
+    def open(self, url, context=None, **options):
+        page = (context or self.context(**options)).new_page()
+        page.on(
+            "console", lambda message: self._note(message.type, f"{message.text} {message.location['url']}")
+        )
+        page.on("pageerror", lambda error: self._note("error", str(error)))
+        page.goto(url)
+        return page
+
+    def _note(self, kind, text):
+        if kind in ("error", "warning") and not re.search(self.forgiven, text):
+            self.complaints.append(text)
+
+    def close(self):
+        for context in self._contexts:
+            context.close()
+
+
+@pytest.fixture
+def tabs(chromium):
+    tabs = Tabs(chromium)
+    yield tabs
+    tabs.close()
+    assert tabs.complaints == []
+
+
+def server(page, status):
+    return page.locator(f'article.server[data-status="{status}"]')
+
+
+def badge(page):
+    return page.locator("#connection")
+
+
+# --- Live ----------------------------------------------------------------------------------------------
+
+
+def test_the_page_says_ready_and_that_it_is_live(serving, tabs):
+    page = tabs.open(serving.url)
+    expect(badge(page)).to_have_text("live")
+    expect(server(page, "ready")).to_contain_text("Ready")
+    expect(page).to_have_title(re.compile("ready"))
+
+
+def test_the_uptime_ticks(serving, tabs):
+    uptime = tabs.open(serving.url).locator(".facts [data-uptime-since]")
+    before = uptime.inner_text()
+    expect(uptime).not_to_have_text(before)
+
+
+def test_two_tabs_see_a_crash_and_the_recovery_without_a_reload(live, tabs):
+    context = tabs.context()
+    pages = [tabs.open(live.url, context) for _ in range(2)]
+    for page in pages:
+        expect(badge(page)).to_have_text("live")
+        page.evaluate(REMEMBER_STATUSES)
+    pid = live.status()["pid"]
+    psutil.Process(pid).kill()
+    after = live.wait_for_new_pid(pid)["pid"]
+    for page in pages:
+        expect(server(page, "ready")).to_contain_text(str(after))
+        seen = page.evaluate("window.seen")
+        assert seen[:2] == ["ready", "crashed"]
+        assert seen[-1] == "ready"
+
+
+def test_giving_up_is_shown_with_what_to_do(make_proxy, model, tabs):
+    proxy = make_proxy(llama_model_path=str(model), retry_backoff_ms=50, max_retries=1)
+    proxy.script("--fake-load-seconds", "3600")
+    proxy.start().wait_for_status("starting")
+    page = tabs.open(proxy.url)
+    expect(badge(page)).to_have_text("live")
+    proxy.script(
+        "--fake-stderr-line", "failed to allocate CPU buffer of size 5476083302", "--fake-exit-after", "0"
+    )
+    expect(server(page, "error")).to_contain_text("Out of memory")
+    expect(server(page, "error")).to_contain_text("5.1 GiB")
+    expect(server(page, "error").locator(".hint")).to_contain_text("Try a smaller context")
+
+
+def test_a_lost_supervisor_is_shown_as_not_live_and_its_return_as_live(proxy, tabs):
+    tabs.forgiven = r"WebSocket connection to .* failed|\[object Event\]"
+    proxy.start().wait_for_status("ready")
+    page = tabs.open(proxy.url)
+    expect(badge(page)).to_have_text("live")
+    proxy.supervisor.kill()
+    expect(badge(page)).to_contain_text("not live")
+    proxy.start()
+    expect(badge(page)).to_have_text("live")
+    expect(server(page, "ready")).to_be_visible()
+
+
+def test_a_change_is_announced_to_screen_readers(live, tabs):
+    page = tabs.open(live.url)
+    expect(badge(page)).to_have_text("live")
+    live.llama("restart")
+    expect(page.locator("#live-default[role=status]")).to_contain_text("default: Ready")
+    live.wait_for_status("ready")
+
+
+def test_without_javascript_the_page_still_tells_the_status(serving, tabs):
+    page = tabs.open(serving.url, java_script_enabled=False)
+    expect(server(page, "ready")).to_be_visible()
+
+
+# --- Staff ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cookies(serving, chromium):
+    """Of the first user, who came by the link on the console and chose a password."""
+    tabs = Tabs(chromium)
+    serving.link = re.search(r"http\S+/login/\S+", serving.console).group()
+    page = tabs.open(serving.link)
+    page.get_by_role("button", name="Log in").click()
+    for field in page.locator("input[type=password]").all():
+        field.fill(PASSWORD)
+    page.get_by_role("button", name="Save password").click()
+    expect(page.get_by_text("The password is set")).to_be_visible()
+    state = page.context.storage_state()
+    tabs.close()
+    assert tabs.complaints == []
+    return state
+
+
+@pytest.fixture
+def staff(live, cookies, tabs):
+    page = tabs.open(live.url, storage_state=cookies)
+    expect(badge(page)).to_have_text("live")
+    return page
+
+
+def test_a_visitor_has_no_buttons(serving, tabs):
+    page = tabs.open(serving.url)
+    expect(server(page, "ready")).to_be_visible()
+    expect(page.get_by_role("button", name="Restart")).to_have_count(0)
+
+
+def test_the_login_link_works_once(serving, cookies, tabs):
+    tabs.forgiven = "status of 410"
+    page = tabs.open(serving.link)
+    expect(page.get_by_role("heading", name="This link does not work any more")).to_be_visible()
+
+
+def test_the_chosen_password_logs_in(serving, cookies, tabs):
+    page = tabs.open(f"{serving.url}/admin/login/?next=/")
+    page.get_by_label("Username").fill("admin")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("button", name="Restart")).to_be_visible()
+
+
+def test_restart_asks_first_and_then_replaces_the_process(staff, live):
+    pid = live.status()["pid"]
+    staff.get_by_role("button", name="Restart").click()
+    dialog = staff.get_by_role("dialog", name="Restart default?")
+    dialog.get_by_role("button", name="Restart").click()
+    after = live.wait_for_new_pid(pid)["pid"]
+    expect(server(staff, "ready")).to_contain_text(str(after))
+
+
+def test_cancel_leaves_it_running(staff, live):
+    runs = len(live.runs())
+    staff.get_by_role("button", name="Restart").click()
+    staff.get_by_role("button", name="Cancel").click()
+    expect(staff.get_by_role("dialog")).to_be_hidden()
+    live.llama("restart")
+    live.wait_for("one run more, by the second restart", lambda: len(live.runs()) > runs)
+    live.wait_for_status("ready")
+    assert len(live.runs()) == runs + 1
+
+
+def test_stop_and_start(staff):
+    staff.get_by_role("button", name="Stop").click()
+    staff.get_by_role("dialog").get_by_role("button", name="Stop").click()
+    expect(server(staff, "initial")).to_contain_text("Not running")
+    staff.get_by_role("button", name="Start", exact=True).click()
+    expect(server(staff, "ready")).to_be_visible()
+
+
+def test_the_keyboard_reaches_the_buttons_and_the_way_back(staff):
+    restart = staff.get_by_role("button", name="Restart")
+    for _ in range(30):
+        staff.keyboard.press("Tab")
+        if restart.evaluate("button => button === document.activeElement"):
+            break
+    expect(restart).to_be_focused()
+    staff.keyboard.press("Enter")
+    expect(staff.get_by_role("dialog")).to_be_visible()
+    staff.keyboard.press("Escape")
+    expect(staff.get_by_role("dialog")).to_be_hidden()
+    expect(restart).to_be_focused()
+
+
+# --- Looks ---------------------------------------------------------------------------------------------
+
+
+def brightness(page, selector, kind):
+    """0 to 255: of the colour as it is painted, whatever notation CSS has for it."""
+    return page.evaluate(
+        """([selector, kind]) => {
+            const paint = document.createElement("canvas").getContext("2d");
+            paint.fillStyle = getComputedStyle(document.querySelector(selector))[kind];
+            paint.fillRect(0, 0, 1, 1);
+            const [red, green, blue] = paint.getImageData(0, 0, 1, 1).data;
+            return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+        }""",
+        [selector, kind],
+    )
+
+
+def test_it_is_dark_where_the_system_is(serving, tabs):
+    page = tabs.open(serving.url, color_scheme="dark")
+    assert brightness(page, "body", "backgroundColor") < 60
+    assert brightness(page, "article.server", "backgroundColor") < 60
+    assert brightness(page, "article.server .word", "color") > 150
+
+
+def test_it_is_light_where_the_system_is(serving, tabs):
+    page = tabs.open(serving.url, color_scheme="light")
+    assert brightness(page, "body", "backgroundColor") > 200
+    assert brightness(page, "article.server .word", "color") < 150
+
+
+@pytest.mark.parametrize("path", ["/", "/servers/default/", "/login/used/", "/nowhere"])
+def test_a_phone_need_not_scroll_sideways(serving, cookies, tabs, path):
+    tabs.forgiven = "status of 4(10|04)"
+    page = tabs.open(serving.url + path, storage_state=cookies, viewport={"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_the_headings_skip_no_level(serving, tabs):
+    page = tabs.open(serving.url)
+    levels = page.evaluate(
+        "[...document.querySelectorAll('h1,h2,h3,h4')].map(heading => +heading.tagName[1])"
+    )
+    assert levels[0] == 1
+    assert all(below - above <= 1 for above, below in pairwise(levels))

@@ -1,0 +1,494 @@
+"""The admin: configuration to edit, the config file's part of it to read, history to read."""
+
+from __future__ import annotations
+
+import html
+import json
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.forms.models import model_to_dict
+from django.test import Client
+
+from supervisor_app.models import LlamaServer, Run
+from tests.integration.building import (
+    OUT_OF_MEMORY,
+    long_ago,
+    make_ready_server,
+    make_run,
+    make_server,
+    make_state,
+)
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/supervisor_app/llamaserver/"
+ADD = f"{LIST}add/"
+RUNS = "/admin/supervisor_app/run/"
+SECRET = "sk-do-not-tell"
+FILLED = {
+    "name": "default",
+    "node": "local",
+    "host": "localhost",
+    "port": "8134",
+    "model_path": "m.gguf",
+    "models_dir": "",
+    "args": "",
+    "api_key": "",
+    "max_retries": "5",
+    "retry_backoff_ms": "1000",
+    "max_backoff_ms": "30000",
+    "stable_after_ms": "60000",
+    "stop_grace_ms": "5000",
+    "health_check_interval_ms": "1000",
+    "health_check_timeout_ms": "5000",
+    "max_health_checks": "60",
+    "max_load_seconds": "600",
+}
+
+
+def change_url(server):
+    return f"{LIST}{server.pk}/change/"
+
+
+def page(client, url, **query):
+    answer = client.get(url, query)
+    assert answer.status_code == 200
+    return html.unescape(answer.content.decode())
+
+
+def errors(answer):
+    """Of a form that came back."""
+    assert answer.status_code == 200
+    form = answer.context["adminform"].form
+    return {name: " ".join(messages) for name, messages in form.errors.items()}
+
+
+@pytest.fixture
+def overlay(config_file):
+    def write(**values):
+        config_file.write_text(json.dumps(values))
+
+    return write
+
+
+# --- Servers: the list ---------------------------------------------------------------------------------
+
+
+def test_the_list_tells_how_each_server_is(staff_client):
+    make_ready_server("one")
+    make_server("two", model_path="", models_dir="models")
+    shown = page(staff_client, LIST)
+    assert "Serving 1 model." in shown
+    assert "ready" in shown
+    assert "No supervisor has looked at it yet." in shown
+    assert "models" in shown
+
+
+def test_the_list_costs_the_same_for_many_servers(staff_client, django_assert_max_num_queries):
+    for number in range(20):
+        make_ready_server(f"server-{number}")
+    with django_assert_max_num_queries(8):
+        page(staff_client, LIST)
+
+
+@pytest.mark.parametrize("query", [{"q": "one"}, {"node": "here"}, {"o": "2"}])
+def test_the_list_can_be_searched_filtered_and_sorted(query, staff_client):
+    make_server("one", node="here", model_path="x.gguf")
+    assert ">one<" in page(staff_client, LIST, **query)
+
+
+@pytest.mark.parametrize("url", [LIST, ADD, RUNS])
+def test_without_staff_rights_there_is_no_admin(url, person_client):
+    assert person_client.get(url).status_code == 302
+
+
+# --- Servers: adding -----------------------------------------------------------------------------------
+
+
+def test_the_form_for_a_new_server_offers_the_defaults(staff_client):
+    shown = page(staff_client, ADD)
+    assert 'value="./models/model.gguf"' in shown
+    assert 'value="8134"' in shown
+
+
+def test_a_server_is_added_and_its_supervisor_nudged(staff_client):
+    assert staff_client.post(ADD, FILLED).status_code == 302
+    server = LlamaServer.objects.get()
+    assert (server.name, server.port, server.generation, server.desired_running) == ("default", 8134, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("name", "a b", "slug"),
+        ("name", "", "required"),
+        ("port", "0", "0 is not a port. Use 1 to 65535."),
+        ("port", "70000", "70000 is not a port."),
+        ("port", "x", "Enter a whole number."),
+        ("host", "no host", "'no host' is not a host."),
+        ("args", "--port 9", "--port does not belong here: set the port instead."),
+        ("args", "--api_key=x", "set the API key"),
+        ("args", "--alias 'a", "The flags cannot be read: No closing quotation. Close every quote."),
+        ("api_key", "two words", "without spaces"),
+        ("model_path", "", "Set a model path or a models directory."),
+        ("max_retries", "-1", "greater than or equal to 0"),
+        ("health_check_interval_ms", "1", "greater than or equal to 50"),
+        ("max_backoff_ms", "1", "The longest wait (1 ms) is less than the first (1000 ms)."),
+        ("stop_grace_ms", "9999999999", "the largest that works is 2147483647"),
+    ],
+)
+def test_a_mistake_is_named_beside_its_field_or_on_top(field, value, message, staff_client):
+    found = errors(staff_client.post(ADD, FILLED | {field: value}))
+    assert message in found.get(field, found.get("__all__", ""))
+    assert not LlamaServer.objects.exists()
+
+
+def test_a_port_that_another_server_has_is_refused(staff_client):
+    make_server("first", port=8134)
+    found = errors(staff_client.post(ADD, FILLED | {"name": "second"}))
+    assert found["__all__"] == "Another server of this node has that port."
+
+
+def test_the_port_that_the_config_file_gives_to_default_is_refused_to_others(staff_client, overlay):
+    overlay(llama_server_port=9000)
+    make_server()
+    found = errors(staff_client.post(ADD, FILLED | {"name": "second", "port": "9000"}))
+    assert found["port"] == "The config file gives 9000 to the server default."
+    elsewhere = FILLED | {"name": "second", "port": "9000", "node": "elsewhere"}
+    assert staff_client.post(ADD, elsewhere).status_code == 302
+
+
+# --- Servers: changing ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "args"),
+    [
+        ("", []),
+        ("-c 8192 -ngl 99", ["-c", "8192", "-ngl", "99"]),
+        ("--alias 'my model'", ["--alias", "my model"]),
+        ('--chat-template "{{ x }}"', ["--chat-template", "{{ x }}"]),
+        ("--alias \"it's\"", ["--alias", "it's"]),
+        ("  -c   1  ", ["-c", "1"]),
+        ("--alias ''", ["--alias", ""]),
+        (r"--alias a\ b", ["--alias", "a b"]),
+        ("--alias ü€😀", ["--alias", "ü€😀"]),
+    ],
+)
+def test_flags_are_typed_as_on_a_command_line_and_come_back_the_same(typed, args, staff_client):
+    server = make_server()
+    assert staff_client.post(change_url(server), FILLED | {"args": typed}).status_code == 302
+    server.refresh_from_db()
+    assert server.args == args
+    form = staff_client.get(change_url(server)).context["adminform"].form
+    staff_client.post(change_url(server), FILLED | {"args": form["args"].value()})
+    server.refresh_from_db()
+    assert server.args == args
+
+
+def test_flags_that_cannot_be_read_come_back_as_they_were_typed(staff_client):
+    answer = staff_client.post(change_url(make_server()), FILLED | {"args": "--alias 'a"})
+    assert answer.context["adminform"].form["args"].value() == "--alias 'a"
+
+
+def test_a_stored_api_key_is_in_no_page(staff_client):
+    server = make_server(api_key=SECRET)
+    staff_client.post(change_url(server), FILLED | {"api_key": SECRET})
+    for url in (LIST, change_url(server), f"{LIST}{server.pk}/history/", "/admin/"):
+        assert SECRET not in page(staff_client, url)
+    refused = staff_client.post(change_url(server), FILLED | {"port": "0"})
+    assert SECRET not in refused.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("typed", "stored"),
+    [("", SECRET), ("-", ""), ("sk-new", "sk-new")],
+)
+def test_the_api_key_is_kept_removed_or_replaced(typed, stored, staff_client):
+    server = make_server(api_key=SECRET)
+    assert staff_client.post(change_url(server), FILLED | {"api_key": typed}).status_code == 302
+    server.refresh_from_db()
+    assert server.api_key == stored
+
+
+def test_saving_without_a_change_changes_nothing_and_promises_nothing(staff_client):
+    server = make_server(api_key=SECRET, args=["-c", "8192"], model_path="m.gguf")
+    form = staff_client.get(change_url(server)).context["adminform"].form
+    typed = {name: form[name].value() for name in form.fields} | {"api_key": "", "initial-node": "local"}
+    answer = staff_client.post(change_url(server), typed, follow=True)
+    assert "restarts now" not in answer.content.decode()
+    assert "No fields changed." in page(staff_client, f"{LIST}{server.pk}/history/")
+
+
+def test_saving_a_change_says_that_the_server_restarts(staff_client):
+    server = make_server()
+    answer = staff_client.post(change_url(server), FILLED | {"args": "-c 1"}, follow=True)
+    assert "If what to launch has changed, the server restarts now, once." in answer.content.decode()
+    server.refresh_from_db()
+    assert server.generation == 1, "what to launch is compared, a change is no wish"
+
+
+# --- Servers: the config file's part -------------------------------------------------------------------
+
+
+def test_what_the_config_file_sets_is_shown_and_cannot_be_edited(staff_client, overlay, config_file):
+    overlay(llama_server_port=9000, llama_server_args=["-c", "8192"])
+    server = make_server(port=8134)
+    shown = page(staff_client, change_url(server))
+    assert f"args, port: set in {config_file}, change them there." in shown
+    assert "9000" in shown
+    assert 'name="port"' not in shown
+    assert 'name="args"' not in shown
+    assert 'name="host"' in shown
+
+
+def test_saving_leaves_the_row_as_it_is_where_the_config_file_speaks(staff_client, overlay):
+    overlay(llama_server_port=9000)
+    server = make_server(port=8134)
+    answer = staff_client.post(change_url(server), FILLED | {"port": "7777", "host": "0.0.0.0"})
+    assert answer.status_code == 302
+    server.refresh_from_db()
+    assert (server.port, server.host) == (8134, "0.0.0.0")
+
+
+def test_an_api_key_of_the_config_file_is_not_shown(staff_client, overlay):
+    overlay(llama_api_key=SECRET)
+    shown = page(staff_client, change_url(make_server()))
+    assert SECRET not in shown
+    assert "set, not shown" in shown
+
+
+def test_a_form_that_comes_back_shows_the_same_and_no_key_either(staff_client, overlay):
+    overlay(llama_server_port=9000, llama_api_key="sk-of-the-file")
+    server = make_server(port=8134, api_key=SECRET)
+    answer = staff_client.post(change_url(server), FILLED | {"host": "no host", "name": "other"})
+    shown = answer.content.decode()
+    assert errors(answer).keys() == {"host"}
+    assert "9000" in shown
+    assert SECRET not in shown
+    assert "sk-of-the-file" not in shown
+    server.refresh_from_db()
+    assert (server.port, server.api_key) == (8134, SECRET)
+
+
+def test_the_server_of_the_config_file_keeps_its_name(staff_client, overlay):
+    overlay(llama_server_port=9000)
+    server = make_server(port=8134)
+    assert 'name="name"' not in page(staff_client, change_url(server))
+    staff_client.post(change_url(server), FILLED | {"name": "other"})
+    server.refresh_from_db()
+    assert server.name == "default"
+
+
+def test_another_server_is_edited_in_full(staff_client, overlay):
+    overlay(llama_server_port=9000)
+    shown = page(staff_client, change_url(make_server("other")))
+    assert "Nothing: all is edited here." in shown
+    assert 'name="port"' in shown
+
+
+def test_a_config_file_with_a_mistake_does_not_break_the_admin(staff_client, config_file):
+    config_file.write_text("{")
+    assert 'name="port"' in page(staff_client, change_url(make_server()))
+
+
+# --- Servers: wishes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("action", "running", "restart_generation"),
+    [("start", True, 0), ("stop", False, 0), ("restart", True, 2)],
+)
+def test_an_action_asks_the_chosen_servers(action, running, restart_generation, staff_client):
+    chosen = [make_server("one"), make_server("two")]
+    make_server("three")
+    data = {"action": action, "_selected_action": [server.pk for server in chosen]}
+    answer = staff_client.post(LIST, data, follow=True)
+    assert f"Asked 2 servers to {action}." in answer.content.decode()
+    for server in LlamaServer.objects.exclude(name="three"):
+        assert (server.generation, server.desired_running) == (2, running)
+        assert server.restart_generation == restart_generation
+    assert LlamaServer.objects.get(name="three").generation == 1
+
+
+def test_one_server_is_one_server(staff_client):
+    data = {"action": "stop", "_selected_action": [make_server().pk]}
+    assert "Asked 1 server to stop." in staff_client.post(LIST, data, follow=True).content.decode()
+
+
+def test_who_may_only_look_has_no_actions_and_no_buttons(person):
+    person.is_staff = True
+    person.save()
+    person.user_permissions.add(Permission.objects.get(codename="view_llamaserver"))
+    client = Client()
+    client.force_login(person)
+    server = make_server(api_key=SECRET)
+    shown = page(client, LIST)
+    assert 'value="restart"' not in shown
+    shown = page(client, change_url(server))
+    assert "_save" not in shown
+    assert client.post(change_url(server), FILLED | {"port": "9"}).status_code == 403
+
+
+def test_who_may_only_look_does_not_see_the_api_key(person):
+    person.is_staff = True
+    person.save()
+    person.user_permissions.add(Permission.objects.get(codename="view_llamaserver"))
+    client = Client()
+    client.force_login(person)
+    assert SECRET not in page(client, change_url(make_server(api_key=SECRET)))
+
+
+# --- Servers: deleting ---------------------------------------------------------------------------------
+
+
+def test_a_server_is_deleted_with_its_history(staff_client):
+    server = make_server()
+    make_state(server)
+    make_run(server)
+    url = f"{LIST}{server.pk}/delete/"
+    assert "Are you sure" in page(staff_client, url)
+    assert staff_client.post(url, {"post": "yes"}).status_code == 302
+    assert not LlamaServer.objects.exists()
+
+
+def test_chosen_servers_are_deleted_with_their_history(staff_client):
+    server = make_server()
+    make_run(server)
+    data = {"action": "delete_selected", "_selected_action": [server.pk], "post": "yes"}
+    staff_client.post(LIST, data)
+    assert not LlamaServer.objects.exists()
+
+
+# --- Runs ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run():
+    server = make_server()
+    return make_run(
+        server,
+        exit_code=1,
+        retry=2,
+        pid=4242,
+        argv=["llama-server", "--alias", "my model"],
+        failure_kind="out_of_memory",
+        failure_title=OUT_OF_MEMORY.title,
+        failure_detail=OUT_OF_MEMORY.detail,
+        failure_hint=OUT_OF_MEMORY.hint,
+        last_lines="line one\n<script>alert('no')</script>\n\x1b[31mred\x1b[0m",
+    )
+
+
+def test_nobody_writes_history(run, staff_client):
+    one = f"{RUNS}{run.pk}/"
+    assert staff_client.get(f"{RUNS}add/").status_code == 403
+    assert staff_client.post(f"{RUNS}add/").status_code == 403
+    assert staff_client.post(f"{one}change/", model_to_dict(run, ["retry"])).status_code == 403
+    assert staff_client.get(f"{one}delete/").status_code == 403
+    assert staff_client.post(f"{one}delete/", {"post": "yes"}).status_code == 403
+    data = {"action": "delete_selected", "_selected_action": [run.pk], "post": "yes"}
+    staff_client.post(RUNS, data)
+    assert Run.objects.exists()
+
+
+def test_a_run_is_shown_with_all_that_explains_it(run, staff_client):
+    shown = page(staff_client, f"{RUNS}{run.pk}/change/")
+    for words in (
+        "exit code 1",
+        "Out of memory",
+        "failed to allocate 5.1 GiB",
+        "Try a smaller context (-c) or model.",
+        "1 m 00 s",
+        "llama-server --alias 'my model'",
+        "line one",
+        "4242",
+    ):
+        assert words in shown, words
+
+
+def test_the_last_lines_are_shown_escaped(run, staff_client):
+    raw = staff_client.get(f"{RUNS}{run.pk}/change/").content.decode()
+    assert "<script>alert" not in raw
+    assert "&lt;script&gt;alert" in raw
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"ended_at": None}, "runs"),
+        ({"exit_code": 0}, "exit code 0"),
+        ({"signal": 9}, "signal 9"),
+        ({"adopted": True}, "unknown"),  # not our child: nobody told us
+    ],
+)
+def test_how_a_run_ended_in_words(fields, words, staff_client):
+    run = make_run(make_server(), **fields)
+    assert f'<td class="field-ended">{words}</td>' in page(staff_client, RUNS)
+    assert words in page(staff_client, f"{RUNS}{run.pk}/change/")
+
+
+def test_a_run_that_nobody_started_and_that_said_nothing(staff_client):
+    shown = page(staff_client, f"{RUNS}{make_run(make_server(), adopted=True).pk}/change/")
+    assert "not started by us" in shown
+    assert "none" in shown
+
+
+def test_the_uptime_of_an_open_run_goes_on(staff_client):
+    make_run(make_server(), started_at=long_ago(), ended_at=None)
+    assert "1 h 00 m" in page(staff_client, RUNS)
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ({}, 3),
+        ({"server__id__exact": "{server}"}, 2),
+        ({"failure_kind__exact": "hung"}, 1),
+        ({"adopted__exact": "1"}, 1),
+        ({"signal": "9"}, 1),
+        ({"exit_code": "1"}, 1),
+        ({"started_at__year": "2025"}, 3),
+        ({"started_at__gte": "2030-01-01 00:00:00+00:00"}, 0),
+        ({"q": "needle"}, 1),
+        ({"q": "no such words"}, 0),
+    ],
+)
+def test_history_is_filtered_and_searched(query, count, staff_client):
+    server = make_server()
+    make_run(server, failure_kind="hung", last_lines="a needle in it")
+    make_run(server, signal=9, adopted=True)
+    make_run(make_server("other"), exit_code=1)
+    query = {key: value.format(server=server.pk) for key, value in query.items()}
+    answer = staff_client.get(RUNS, query)
+    assert answer.status_code == 200
+    assert answer.context["cl"].result_count == count
+
+
+def test_a_long_history_costs_the_same(staff_client, django_assert_max_num_queries):
+    server = make_server()
+    for _ in range(50):
+        make_run(server)
+    with django_assert_max_num_queries(16):
+        page(staff_client, RUNS)
+
+
+# --- Around it -----------------------------------------------------------------------------------------
+
+
+def test_the_admin_is_named_after_the_product(staff_client):
+    shown = page(staff_client, "/admin/")
+    assert "llamaproxy" in shown
+    assert "Servers and history" in shown
+
+
+def test_login_links_and_states_are_not_in_the_admin(staff_client):
+    for model in ("loginlink", "serverstate"):
+        assert staff_client.get(f"/admin/supervisor_app/{model}/").status_code == 404
+
+
+def test_a_person_without_password_cannot_log_in_with_an_empty_one(client):
+    User.objects.create_superuser("admin")
+    answer = client.post("/admin/login/", {"username": "admin", "password": ""})
+    assert answer.status_code == 200

@@ -1,0 +1,197 @@
+"""What the operator reads, on a terminal and in a file; and what the environment may say."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from llamaproxy.env import env_bool, env_list, secret_key
+from supervisor_app import console
+from supervisor_app.console import ConsoleFormatter, ConsoleHandler
+
+ROOT = Path(__file__).parents[2]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def record(message="Hello", level=logging.INFO, **extra):
+    made = logging.LogRecord("supervisor_app", level, __file__, 1, message, (), None)
+    made.__dict__.update(extra)
+    return made
+
+
+def written(stream, *records):
+    handler = ConsoleHandler()
+    handler.setFormatter(ConsoleFormatter())
+    handler.stream = stream
+    for one in records:
+        handler.emit(one)
+    return re.sub(r"\d\d:\d\d:\d\d ", "", stream.getvalue())
+
+
+# --- One line ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("level", "word"),
+    [
+        (logging.DEBUG, "DEBUG"),
+        (logging.INFO, "INFO"),
+        (logging.WARNING, "WARN"),
+        (logging.ERROR, "ERROR"),
+        (logging.CRITICAL, "CRITICAL"),
+    ],
+)
+def test_a_line_has_time_level_and_words(level, word):
+    assert re.fullmatch(rf"\d\d:\d\d:\d\d \[{word}\] Hello", ConsoleFormatter().format(record(level=level)))
+
+
+def test_a_server_is_named_unless_it_is_the_default():
+    assert ConsoleFormatter().format(record(server="gpu")).endswith("[INFO] [gpu] Hello")
+    assert ConsoleFormatter().format(record(server="default")).endswith("[INFO] Hello")
+
+
+def test_an_exception_comes_with_its_traceback():
+    try:
+        raise ValueError("inside")
+    except ValueError:
+        failed = record(exc_info=sys.exc_info())
+    assert "ValueError: inside" in ConsoleFormatter().format(failed)
+
+
+def test_other_handlers_get_the_record_as_it_was():
+    warning = record(level=logging.WARNING)
+    ConsoleFormatter().format(warning)
+    assert warning.levelname == "WARNING"
+    assert not hasattr(warning, "about")
+
+
+# --- Progress ------------------------------------------------------------------------------------------
+
+
+def progress(percent):
+    return record(f"{percent} %", transient=True)
+
+
+def test_on_a_terminal_progress_is_written_over_itself():
+    said = written(Terminal(), progress(1), progress(2), record("done"), record("next"))
+    assert said == "[INFO] 1 %\r\x1b[K[INFO] 2 %\r\x1b[K[INFO] done\n[INFO] next\n"
+
+
+def test_elsewhere_progress_is_a_line_now_and_then(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    stream = io.StringIO()
+    handler = ConsoleHandler()
+    handler.stream = stream
+    for step in range(25):
+        now = 1000.0 + step
+        handler.emit(progress(step))
+        handler.emit(record(f"line {step}"))
+    assert [line for line in stream.getvalue().splitlines() if "%" in line] == ["0 %", "10 %", "20 %"]
+    assert stream.getvalue().count("line") == 25, "everything else is always said"
+
+
+def test_the_console_is_standard_error():
+    assert ConsoleHandler().stream is sys.stderr
+
+
+# --- Environment ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["1", "true", "True", "YES", "on"])
+def test_a_yes_is_understood(value, monkeypatch):
+    monkeypatch.setenv("FLAG", value)
+    assert env_bool("FLAG", False) is True
+
+
+@pytest.mark.parametrize("value", ["0", "false", "No", "OFF", ""])
+def test_a_no_is_understood(value, monkeypatch):
+    monkeypatch.setenv("FLAG", value)
+    assert env_bool("FLAG", True) is False
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_what_is_not_set_is_the_default(default, monkeypatch):
+    monkeypatch.delenv("FLAG", raising=False)
+    assert env_bool("FLAG", default) is default
+
+
+@pytest.mark.parametrize("value", ["maybe", "2", " ", "y", "-1"])
+def test_neither_yes_nor_no_is_named(value, monkeypatch):
+    monkeypatch.setenv("FLAG", value)
+    with pytest.raises(ImproperlyConfigured) as raised:
+        env_bool("FLAG", False)
+    assert str(raised.value) == f"FLAG={value!r} is not a yes or no. Use 1 or 0."
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, ["default"]), ("", []), ("a", ["a"]), ("a, b ,,c,", ["a", "b", "c"])],
+)
+def test_a_list_is_comma_separated(value, expected, monkeypatch):
+    monkeypatch.delenv("LIST", raising=False)
+    if value is not None:
+        monkeypatch.setenv("LIST", value)
+    assert env_list("LIST", ["default"]) == expected
+
+
+# --- The secret key ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def key_file(tmp_path, monkeypatch):
+    monkeypatch.delenv("SECRET_KEY", raising=False)
+    return tmp_path / "deep" / "secret-key"
+
+
+def test_a_secret_key_is_made_once_and_readable_by_its_owner_only(key_file):
+    made = secret_key(key_file)
+    assert len(made) >= 50
+    assert secret_key(key_file) == made
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(key_file.parent.stat().st_mode) == 0o700
+    assert list(key_file.parent.iterdir()) == [key_file], "no draft is left"
+
+
+def test_the_environments_secret_key_wins_and_nothing_is_kept(key_file, monkeypatch):
+    monkeypatch.setenv("SECRET_KEY", "from outside")
+    assert secret_key(key_file) == "from outside"
+    assert not key_file.exists()
+
+
+def test_a_secret_key_that_cannot_be_kept_says_what_to_set(tmp_path, monkeypatch):
+    monkeypatch.delenv("SECRET_KEY", raising=False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ImproperlyConfigured, match="Set SECRET_KEY, or LLAMAPROXY_DATA_DIR"):
+        secret_key(tmp_path / "file" / "secret-key")
+
+
+def test_processes_that_start_at_once_get_the_same_secret_key(key_file):
+    code = "import sys; from pathlib import Path; from llamaproxy.env import secret_key; sys.stdin.read(1); print(secret_key(Path(sys.argv[1])))"
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, key_file],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    for racer in racers:
+        racer.stdin.write("!")
+        racer.stdin.flush()
+    keys = {racer.communicate(timeout=30)[0] for racer in racers}
+    assert keys == {f"{key_file.read_text()}\n"}

@@ -1,0 +1,176 @@
+"""The one-time login link of a fresh installation."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+
+from supervisor_app.logins import FIRST_USER, VALID_FOR, new_login_token, redeem, token_works
+from supervisor_app.models import LoginLink
+
+pytestmark = pytest.mark.django_db
+
+
+def url(token):
+    return f"/login/{token}/"
+
+
+@pytest.fixture
+def token():
+    return new_login_token()
+
+
+# --- The link ------------------------------------------------------------------------------------------
+
+
+def test_the_link_logs_its_first_user_in_with_every_right(token, client):
+    answer = client.post(url(token))
+    assert (answer.status_code, answer["Location"]) == (302, "/password/")
+    user = User.objects.get()
+    assert (user.username, user.is_staff, user.is_superuser) == (FIRST_USER, True, True)
+    assert not user.has_usable_password()
+    assert client.get("/admin/").status_code == 200
+
+
+def test_looking_at_the_link_does_not_spend_it(token, client):
+    for _ in range(3):
+        answer = client.get(url(token))
+        assert (answer.status_code, client.head(url(token)).status_code) == (200, 200)
+    assert "works once" in answer.content.decode()
+    assert not User.objects.exists()
+    assert client.post(url(token)).status_code == 302
+
+
+def test_the_link_works_once(token, client):
+    client.post(url(token))
+    other = Client()
+    assert other.get(url(token)).status_code == 410
+    assert other.post(url(token)).status_code == 410
+    assert "_auth_user_id" not in other.session
+
+
+def test_the_link_does_not_work_after_somebody_has_made_a_user(token, client):
+    """It would be a way round their password."""
+    User.objects.create_superuser(FIRST_USER, password="of-them-all")
+    assert not token_works(token)
+    assert client.get(url(token)).status_code == 410
+    assert client.post(url(token)).status_code == 410
+    assert "_auth_user_id" not in client.session
+
+
+def test_the_link_works_for_a_day(token):
+    LoginLink.objects.update(created_at=timezone.now() - VALID_FOR + timedelta(minutes=1))
+    assert token_works(token)
+    LoginLink.objects.update(created_at=timezone.now() - VALID_FOR - timedelta(minutes=1))
+    assert not token_works(token)
+    assert redeem(token) is None
+
+
+def test_a_new_link_ends_the_older_one(token):
+    newer = new_login_token()
+    assert not token_works(token)
+    assert token_works(newer)
+
+
+@pytest.mark.parametrize("guess", ["x", "0" * 43, "%00", "..", "é"])
+def test_a_guess_does_not_work(guess, token, client):
+    assert client.post(url(guess)).status_code == 410
+    assert not User.objects.exists()
+
+
+def test_with_a_user_there_is_no_link():
+    User.objects.create_user("somebody")
+    assert new_login_token() is None
+    assert not LoginLink.objects.exists()
+
+
+def test_the_token_itself_is_not_stored(token):
+    assert token not in str(LoginLink.objects.values_list())
+
+
+def test_tokens_cannot_be_guessed():
+    assert len({new_login_token() for _ in range(10)}) == 10
+    assert len(new_login_token()) >= 43, "256 bits"
+
+
+def test_the_link_needs_the_csrf_token(token):
+    strict = Client(enforce_csrf_checks=True)
+    assert strict.post(url(token)).status_code == 403
+    strict.get(url(token))
+    data = {"csrfmiddlewaretoken": strict.cookies["csrftoken"].value}
+    assert strict.post(url(token), data).status_code == 302
+
+
+def test_pages_with_a_link_are_never_cached(token, client):
+    assert "no-store" in client.get(url(token))["Cache-Control"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_who_press_the_button_at_once_one_wins(token):
+    at_once = threading.Barrier(2)
+
+    def press():
+        at_once.wait(5)
+        try:
+            return redeem(token)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as threads:
+        users = [future.result() for future in [threads.submit(press) for _ in range(2)]]
+    assert sum(user is not None for user in users) == 1
+    assert User.objects.count() == 1
+
+
+# --- The password --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def newcomer(token, client):
+    """Came by the link, has no password yet."""
+    client.post(url(token))
+    return client
+
+
+GOOD = {"new_password1": "correct-horse-battery", "new_password2": "correct-horse-battery"}
+
+
+def test_the_first_user_chooses_a_password_and_stays_logged_in(newcomer):
+    answer = newcomer.post("/password/", GOOD, follow=True)
+    assert answer.redirect_chain == [("/", 302)]
+    assert "The password is set." in answer.content.decode()
+    assert newcomer.get("/admin/").status_code == 200
+    assert Client().login(username=FIRST_USER, password="correct-horse-battery")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({}, "required"),
+        (GOOD | {"new_password2": "other"}, "didn’t match"),
+        ({"new_password1": "password", "new_password2": "password"}, "too common"),
+        ({"new_password1": "x7-q", "new_password2": "x7-q"}, "too short"),
+    ],
+)
+def test_a_bad_password_is_refused_with_the_reason(data, message, newcomer):
+    answer = newcomer.post("/password/", data)
+    assert answer.status_code == 200
+    assert message in answer.content.decode()
+    assert not User.objects.get().has_usable_password()
+
+
+def test_the_password_page_is_for_those_who_are_logged_in(client):
+    answer = client.get("/password/")
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/login/?next=/password/")
+
+
+def test_who_has_a_password_changes_it_in_the_admin(staff_client):
+    assert staff_client.get("/password/")["Location"] == "/admin/password_change/"
+    assert staff_client.post("/password/", GOOD)["Location"] == "/admin/password_change/"

@@ -1,0 +1,254 @@
+"""A node's supervisor put together: config file and engine as they change, nudges, the whole with real parts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from channels.db import database_sync_to_async
+from channels.layers import get_channel_layer
+
+from supervisor_app import runtime as runtime_module
+from supervisor_app.commands import Command, ask
+from supervisor_app.conf import Overlay, read_overlay
+from supervisor_app.core import node
+from supervisor_app.events import supervisor_channel
+from supervisor_app.models import LlamaServer, Run, ServerState
+from supervisor_app.runtime import ConfigSource, EngineSource, Runtime
+from tests.integration.building import db, eventually, free_port, make_server, socket_to
+
+FAKE = Path(__file__).parents[1] / "fake_llama_server.py"
+
+
+# --- The config file -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def source(config_file, caplog):
+    caplog.set_level(logging.INFO, "supervisor_app.runtime")
+    config_file.write_text('{"llama_server_port": 9000}')
+    return ConfigSource(config_file, read_overlay(config_file), Overlay())
+
+
+def test_a_config_file_that_stays_is_not_read_again(source, caplog):
+    assert source().values == source().values == {"port": 9000}
+    assert caplog.messages == []
+
+
+def test_a_change_of_the_config_file_is_taken_over_and_told(source, config_file, caplog):
+    config_file.write_text('{"llama_server_port": 9001, "max_retries": 1}')
+    assert source().values == {"port": 9001, "max_retries": 1}
+    source()
+    assert caplog.messages == [f"📝 [CONFIG] {config_file} was changed"]
+
+
+def test_a_config_file_that_was_removed_says_nothing_any_more(source, config_file):
+    config_file.unlink()
+    assert source().values == {}
+
+
+def test_a_config_file_that_appears_is_taken_over(config_file):
+    source = ConfigSource(config_file, Overlay(), Overlay())
+    assert source().values == {}
+    config_file.write_text('{"max_retries": 1}')
+    assert source().values == {"max_retries": 1}
+
+
+def test_a_mistake_is_told_once_and_the_last_good_one_stays(source, config_file, caplog):
+    config_file.write_text("{")
+    assert source().values == source().values == {"port": 9000}
+    assert len(caplog.messages) == 1
+    assert f"{config_file} is not JSON" in caplog.messages[0]
+    assert "Going on with what it said before." in caplog.messages[0]
+    config_file.write_text('{"llama_server_port": 9002}')
+    assert source().values == {"port": 9002}
+
+
+def test_what_the_demo_sets_wins_over_the_config_file(config_file):
+    config_file.write_text('{"max_retries": 1, "llama_model_path": "a.gguf"}')
+    source = ConfigSource(config_file, read_overlay(config_file), Overlay(values={"model_path": "demo.gguf"}))
+    assert source().values == {"max_retries": 1, "model_path": "demo.gguf"}
+
+
+# --- The engine ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def binary(tmp_path):
+    """Where a program is, once `make` was called."""
+    path = tmp_path / "llama-server"
+
+    def make(name="llama-server"):
+        made = tmp_path / name
+        made.write_text("#!/bin/sh\n")
+        made.chmod(0o755)
+        return made
+
+    path_and_make = (path, make)
+    return path_and_make
+
+
+def test_the_configured_engine_is_found_once_and_told(binary, caplog):
+    caplog.set_level(logging.INFO, "supervisor_app.runtime")
+    path, make = binary
+    make()
+    source = EngineSource(lambda: Overlay(binary=str(path)))
+    assert source() == source() == (str(path),)
+    assert caplog.messages == [f"🔧 [ENGINE] Using llama-server at {path}"]
+
+
+def test_a_configured_engine_that_is_missing_is_told_once_and_started_by_its_name(binary, caplog):
+    path, _ = binary
+    source = EngineSource(lambda: Overlay(binary=str(path)))
+    assert source() == source() == (str(path),)
+    assert len(caplog.messages) == 1
+    assert str(path) in caplog.messages[0]
+
+
+def test_a_configured_engine_that_appears_is_used_by_its_full_path(binary, monkeypatch):
+    path, make = binary
+    monkeypatch.setenv("HOME", str(path.parent))
+    source = EngineSource(lambda: Overlay(binary="~/llama-server"))
+    assert source() == ("~/llama-server",)
+    make()
+    assert source() == (str(path),)
+
+
+def test_another_engine_is_taken_when_the_config_names_another(binary):
+    path, make = binary
+    first, second = make("first"), make("second")
+    configured = [first]
+    source = EngineSource(lambda: Overlay(binary=str(configured[0])))
+    assert source() == (str(first),)
+    configured[0] = second
+    assert source() == (str(second),)
+
+
+def test_an_engine_on_the_path_is_kept_although_another_appears_before_it(tmp_path, monkeypatch):
+    for name in ("early", "late"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'early'}:{tmp_path / 'late'}")
+
+    def make(name):
+        path = tmp_path / name / "llama-server"
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+        return path
+
+    late = make("late")
+    source = EngineSource(Overlay)
+    assert source() == (str(late),)
+    make("early")
+    assert source() == (str(late),), "a server must not restart for it"
+
+
+def test_without_any_engine_it_says_once_how_to_get_one_and_looks_again(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    source = EngineSource(Overlay)
+    assert source() == source() == ()
+    assert len(caplog.messages) == 1
+    assert "No llama-server found. Install llama.cpp" in caplog.messages[0]
+    path = tmp_path / "llama-server"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    assert source() == (str(path),)
+
+
+# --- The whole -----------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def running(tmp_path, **overlay):
+    """A Runtime on the fake llama-server."""
+    launcher = tmp_path / "llama-server"
+    launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -I {FAKE} "$@"\n')
+    launcher.chmod(0o755)
+    found = Overlay(binary=str(launcher), values=overlay)
+    made = Runtime(node="local", overlay=lambda: found, log_dir=tmp_path / "logs")
+    task = asyncio.create_task(made.run())
+    try:
+        yield made
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def listens():
+    return supervisor_channel("local") in get_channel_layer().channels
+
+
+async def state_is(status):
+    async with asyncio.timeout(20):
+        while not await ServerState.objects.filter(status=status).aexists():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def no_polling(monkeypatch):
+    """Only a nudge makes it look."""
+    monkeypatch.setattr(node, "POLL_SECONDS", 60.0)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_wish_is_acted_on_at_once(tmp_path, no_polling):
+    async with running(tmp_path):
+        await eventually(listens)
+        await db(make_server, port=free_port(), desired_running=False)
+        # As a view does: in a thread, over the channel layer of this event loop.
+        await database_sync_to_async(ask)(Command.START, LlamaServer.objects.all())
+        await state_is("ready")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("message", [{"type": "no.such.thing"}, {}, {"type": 5}])
+async def test_the_ear_survives_a_message_that_makes_no_sense(message, tmp_path, no_polling, monkeypatch):
+    monkeypatch.setattr(runtime_module, "WORKER_RETRY_SECONDS", 0.02)
+    async with running(tmp_path):
+        await eventually(listens)
+        await get_channel_layer().send(supervisor_channel("local"), message)
+        await asyncio.sleep(0.2)
+        await db(make_server, port=free_port(), desired_running=False)
+        async with asyncio.timeout(10):
+            while not await ServerState.objects.aexists():
+                await database_sync_to_async(ask)(Command.STOP, LlamaServer.objects.all())
+                await asyncio.sleep(0.1)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_from_start_to_stop_everything_is_on_disk_and_on_the_page(tmp_path):
+    server = await db(make_server, port=free_port())
+    async with socket_to() as page:
+        async with running(tmp_path, args=["--alias", "tiny"]):
+            await state_is("ready")
+            run = await Run.objects.aget()
+            assert (run.ended_at, run.adopted) == (None, False)
+            assert run.argv[-2:] == ["--alias", "tiny"]
+            state = await ServerState.objects.aget()
+            assert (state.pid, state.url) == (run.pid, f"http://localhost:{server.port}")
+            async with asyncio.timeout(10):
+                while 'data-status="ready"' not in await page.receive_from(timeout=10):
+                    pass
+        await run.arefresh_from_db()
+        assert run.ended_at is not None
+        assert run.failure_kind == ""
+        assert (await ServerState.objects.aget()).status == "initial"
+        async with asyncio.timeout(10):
+            while 'data-status="initial"' not in await page.receive_from(timeout=10):
+                pass
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_deleted_server_is_stopped_and_disappears_from_the_page(tmp_path):
+    server = await db(make_server, port=free_port())
+    async with running(tmp_path), socket_to() as page:
+        await state_is("ready")
+        await server.adelete()
+        async with asyncio.timeout(15):
+            while "No server yet" not in await page.receive_from(timeout=15):
+                pass

@@ -1,0 +1,232 @@
+"""What the documents promise is what the code has."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from django.core.management import load_command_class
+from django.core.management.base import BaseCommand
+
+from supervisor_app.conf import BINARY_KEY, FIELD_OF_KEY
+from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Status
+from supervisor_app.management.commands import llama, runsupervisor
+from supervisor_app.models import LlamaServer
+from supervisor_app.urls import urlpatterns
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+LOCK = (ROOT / "deploy" / "requirements.lock").read_text()
+CI = (ROOT / ".ci" / "run").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+READS_THE_ENVIRONMENT = ["llamaproxy/settings.py", "llamaproxy/env.py", "supervisor_app/conf.py"]
+
+
+def rows(text):
+    """First cell -> the other cells, of every table row whose first cell is one `word`."""
+    found = re.findall(r"(?m)^\| `(\S+)[^`|]*` \|(.*)\|$", text)
+    return {name: [cell.strip() for cell in rest.split("|")] for name, rest in found}
+
+
+def variables(path):
+    """Names that a file asks the environment for: os.environ.get(…), env_bool(…), env_list(…)."""
+    tree = ast.parse((ROOT / path).read_text())
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        asked = ast.unparse(call.func) in ("os.environ.get", "env_bool", "env_list")
+        if asked and isinstance(call.args[0], ast.Constant):
+            yield call.args[0].value
+        if ast.unparse(call.func) == "dj_database_url.config":
+            yield "DATABASE_URL"
+
+
+VARIABLES = sorted({name for path in READS_THE_ENVIRONMENT for name in variables(path)})
+
+
+def own_options(name):
+    """What a command adds to those that every Django command has."""
+    parser = load_command_class("supervisor_app", name).create_parser("manage.py", name)
+    common = BaseCommand().create_parser("manage.py", name)
+    known = {option for action in common._actions for option in action.option_strings}
+    own = {option for action in parser._actions for option in action.option_strings}
+    return sorted(own - known)
+
+
+def exit_codes(module):
+    """The whole numbers with a name in capitals, as EXIT = 2."""
+    return sorted(
+        {value for name, value in vars(module).items() if name.isupper() and isinstance(value, int)}
+    )
+
+
+# --- README: configuration -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", FIELD_OF_KEY)
+def test_readme_has_every_config_key_with_its_default(key):
+    default = LlamaServer._meta.get_field(FIELD_OF_KEY[key]).get_default()
+    assert rows(README)[key][0] == f"`{json.dumps(default)}`"
+
+
+def test_readme_has_the_key_of_the_binary():
+    assert BINARY_KEY in rows(README)
+
+
+def test_readme_has_no_config_key_that_is_gone():
+    table = README.split("## Configuration")[1].split("### Environment")[0]
+    assert set(rows(table)) == {*FIELD_OF_KEY, BINARY_KEY}
+
+
+def test_readme_has_every_environment_variable_and_no_other():
+    table = README.split("### Environment")[1].split("\n## ")[0]
+    assert sorted(rows(table)) == VARIABLES
+
+
+def test_the_environment_variables_are_found():
+    assert {"DATABASE_URL", "DEBUG", "SECRET_KEY", "LLAMA_SERVER_BINARY"} <= set(VARIABLES)
+
+
+def test_only_these_files_read_the_environment():
+    readers = {
+        str(path.relative_to(ROOT))
+        for folder in ("llamaproxy", "supervisor_app")
+        for path in (ROOT / folder).rglob("*.py")
+        if set(variables(path))
+    }
+    assert readers == set(READS_THE_ENVIRONMENT)
+
+
+# --- README: commands, addresses, words ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["runsupervisor", "llama"])
+def test_readme_has_every_command_line_option(command):
+    missing = [option for option in own_options(command) if f"{option} " not in README.replace("`", " ")]
+    assert not missing
+
+
+@pytest.mark.parametrize("module", [runsupervisor, llama])
+def test_readme_has_every_exit_code(module):
+    codes = exit_codes(module)
+    assert codes
+    assert [f"**{code}**" in README for code in codes] == [True] * len(codes)
+
+
+FIRST_LOGIN = ("login-link", "set-password")  # steps, not addresses to know
+ROUTES = [str(pattern.pattern) for pattern in urlpatterns if pattern.name not in FIRST_LOGIN]
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_readme_has_every_address(route):
+    start = "/" + re.sub(r"<\w+:name>", "<name>", route).split("<command:")[0]
+    assert start.rstrip("/") in README
+
+
+def test_readme_has_every_status():
+    assert f"`{' '.join(Status)}`" in README
+
+
+def test_the_json_in_readme_has_the_keys_of_the_api():
+    (sample,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+    failure = Failure(kind=FailureKind.EXITED, permanent=False, title="", detail="", hint="")
+    real = LlamaStatus(name="default", failure=failure).as_json(0)
+    assert list(json.loads(sample)) == list(real)
+    assert list(json.loads(sample)["failure"]) == list(real["failure"])
+
+
+# --- README: what it points to -------------------------------------------------------------------------
+
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_what_a_document_points_to_is_there(name):
+    text = (ROOT / name).read_text()
+    targets = re.findall(r'\]\(([^)#:]+)\)|(?:src|srcset)="([^"]+)"', text)
+    missing = [target for pair in targets for target in pair if target and not (ROOT / target).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_chapters_that_a_document_points_to_are_there(name):
+    text = (ROOT / name).read_text()
+    chapters = {
+        re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall(r"(?m)^#+ (.*)$", text)
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= chapters
+
+
+# --- The other documents -------------------------------------------------------------------------------
+
+
+def test_architecture_has_every_room_of_core():
+    core = ROOT / "supervisor_app" / "core"
+    modules = {path.stem for path in core.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    table = ARCHITECTURE.split("In `core/`")[1].split("\n## ")[0]
+    first_cells = " ".join(re.findall(r"(?m)^\| ([^|]+) \|", table))
+    assert set(re.findall(r"`(\w+)`", first_cells)) == modules - {"__init__"}
+
+
+def test_architecture_names_only_files_that_are_there():
+    named = re.findall(r"`([\w/]+\.py)`", ARCHITECTURE)
+    assert named
+    assert [name for name in named if not list(ROOT.glob(f"**/{name}"))] == []
+
+
+def test_changelog_begins_with_the_version_of_the_project():
+    first = re.search(r"(?m)^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text())
+    assert first
+    assert first[1] == PROJECT["version"]
+
+
+# --- Delivery ------------------------------------------------------------------------------------------
+
+
+def test_ci_finds_the_test_command_in_readme():
+    (pattern,) = re.findall(r"grep -m 1 '(.+)' README\.md", CI)
+    (command,) = re.findall(f"(?m){pattern}", README)
+    assert command.endswith("-m pytest")
+    assert '"$test_command"' in CI
+
+
+def test_ci_runs_every_check_of_pre_commit():
+    hooks = re.findall(r"(?m)^ +entry: (.+)$", (ROOT / ".pre-commit-config.yaml").read_text())
+    assert hooks
+    assert [hook for hook in hooks if hook.replace(" --force-exclude", "") not in CI] == []
+
+
+def test_the_lock_file_has_what_the_project_needs():
+    wanted = [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]
+    names = {re.split(r"[\[<>=;~! ]", requirement)[0].lower() for requirement in wanted}
+    locked = set(re.findall(r"(?m)^([a-z0-9-]+)==", LOCK))
+    assert names - locked == set()
+
+
+def test_the_lock_file_names_no_host():
+    assert "//" not in LOCK
+
+
+@pytest.mark.parametrize("unit", sorted((ROOT / "deploy").glob("*.service")), ids=lambda path: path.name)
+def test_a_unit_that_supervises_leaves_the_servers_alive_when_it_is_killed(unit):
+    text = unit.read_text()
+    if "runsupervisor" in text:
+        assert "\nKillMode=process\n" in text
+        assert "\nOOMPolicy=continue\n" in text
+
+
+def test_a_unit_that_supervises_does_not_try_again_what_cannot_work():
+    codes = f"RestartPreventExitStatus={runsupervisor.BAD_USAGE} {runsupervisor.NODE_TAKEN}\n"
+    units = [path.read_text() for path in (ROOT / "deploy").glob("*.service")]
+    assert [codes in text for text in units if "runsupervisor" in text] == [True, True]
+
+
+def test_every_unit_starts_what_there_is():
+    source = inspect.getsource(runsupervisor)
+    for unit in (ROOT / "deploy").glob("*.service"):
+        for option in re.findall(r" (--[a-z-]+)", "".join(re.findall(r"runsupervisor.*", unit.read_text()))):
+            assert f'"{option}"' in source
