@@ -27,6 +27,7 @@ urlpatterns = [
     path("api/servers/", views.api_servers, name="api-servers"),
     path("api/servers/<slug:name>/", views.api_server, name="api-server"),
     path("api/servers/<slug:name>/<command:command>", views.api_control, name="api-control"),
+    path("api/servers/<slug:name>/log", views.api_log, name="api-log"),
     path("livez", views.livez, name="livez"),
     path("readyz", views.readyz, name="readyz"),
     path("metrics", views.metrics, name="metrics"),

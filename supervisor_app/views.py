@@ -25,6 +25,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from supervisor_app.commands import Command, ask, server_named
 from supervisor_app.errors import api_error, method_not_allowed
+from supervisor_app.logfiles import MAX_LINES, log_of
 from supervisor_app.logins import redeem, token_works
 from supervisor_app.metrics import render_metrics
 from supervisor_app.models import LlamaServer
@@ -157,13 +158,41 @@ def api_control(request: HttpRequest, name: str, command: str) -> HttpResponse:
     """202: the wish is on disk, the supervisor acts on it."""
     if request.method != "POST":
         return method_not_allowed("POST")
+    refusal = _refuse_control(request)
+    if refusal is not None:
+        return refusal
+    if not ask(Command(command), server_named(name)):
+        return _no_server(name)
+    return JsonResponse({"server": name, "asked": command}, status=202)
+
+
+@never_cache
+@require_safe
+def api_log(request: HttpRequest, name: str) -> HttpResponse:
+    """The end of a server's output: it may hold prompts, so it is for staff."""
+    refusal = _refuse_control(request)
+    if refusal is not None:
+        return refusal
+    asked = request.GET.get("lines", "100")
+    if not asked.isascii() or not asked.isdigit() or not 1 <= int(asked) <= MAX_LINES:
+        hint = f"Use ?lines=1 to ?lines={MAX_LINES}."
+        return api_error(400, "bad_lines", f"lines={asked!r} is not a number of lines.", hint)
+    server = server_named(name).first()
+    if server is None:
+        return _no_server(name)
+    log = log_of(server)
+    if not log.path.exists():
+        hint = f"It is on node {server.node}, or the server has not been started yet."
+        return api_error(404, "no_log", f"There is no log of {name!r} here.", hint)
+    return JsonResponse({"server": name, "lines": log.tail(int(asked))})
+
+
+def _refuse_control(request: HttpRequest) -> JsonResponse | None:
     if not request.user.is_authenticated:
         return api_error(401, "login_required", "This needs a staff login.", "Log in at /admin/.")
     if not may_control(request):
         return api_error(403, "not_staff", "This needs a staff login.", "Ask an administrator.")
-    if not ask(Command(command), server_named(name)):
-        return _no_server(name)
-    return JsonResponse({"server": name, "asked": command}, status=202)
+    return None
 
 
 def _no_server(name: str) -> JsonResponse:

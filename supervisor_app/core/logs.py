@@ -7,10 +7,11 @@ and dies with us. The child appends (O_APPEND), so the file may be cut under it.
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from supervisor_app.core.redact import redact
 
 MAX_LINE = 2000
 """Characters kept of one line; a server may write a whole prompt in one."""
@@ -25,6 +26,8 @@ class LogFile:
     path: Path
     max_bytes: int = 10 * 1024 * 1024
     keep: int = 10
+    secrets: tuple[str, ...] = ()
+    """Hidden in what is read."""
 
     def open(self) -> BinaryIO:
         """For a child to append to. Raises OSError."""
@@ -38,10 +41,11 @@ class LogFile:
             return 0
 
     def rotate_if_large(self) -> bool:
-        """Copy the file away and cut it to nothing, while its writer goes on. True when it was due.
+        """Copy the file's end away and cut it to nothing, while its writer goes on. True when it was due.
 
-        What the writer adds between the copy and the cut is lost: microseconds every 10 MB. Raises OSError
-        (a full disk); the file is then cut all the same, the server must not fill the disk.
+        What the writer adds between the copy and the cut is lost: microseconds every 10 MB. Of a flood only
+        the last `max_bytes` are kept. Raises OSError (a full disk); the file is then cut all the same: the
+        server must not fill the disk.
         """
         if self.size() <= self.max_bytes:
             return False
@@ -51,8 +55,7 @@ class LogFile:
                 if newer.exists():
                     newer.replace(older)
             if self.keep > 1:
-                shutil.copyfile(self.path, self._numbered(1))
-                self._numbered(1).chmod(0o600)
+                self._copy_end(self._numbered(1))
         finally:
             os.truncate(self.path, 0)
         return True
@@ -60,17 +63,31 @@ class LogFile:
     def tail(self, count: int, since: int = 0) -> list[str]:
         """The last `count` lines after byte `since`, oldest first; empty when there is no file.
 
-        Invalid UTF-8 becomes U+FFFD, a line is cut at `MAX_LINE` characters, NULs and carriage returns go.
+        Invalid UTF-8 becomes U+FFFD, a line is cut at `MAX_LINE` characters, NULs and carriage returns go,
+        secrets are hidden.
+        """
+        return self.read_from(since, TAIL_BYTES)[0][-count:]
+
+    def read_from(self, since: int, limit: int) -> tuple[list[str], int]:
+        """At most the last `limit` bytes of what came after byte `since`, as lines; and where it ended.
+
+        A file that has been cut meanwhile is read from its start.
         """
         try:
             with self.path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
-                start = max(since if since <= size else 0, size - TAIL_BYTES)
+                start = max(since if since <= size else 0, size - limit)
                 file.seek(start)
-                data = file.read(TAIL_BYTES)
+                data = file.read(limit)
         except OSError:
-            return []
-        return split_lines(data)[-count:]
+            return [], 0
+        return [redact(line, self.secrets) for line in split_lines(data)], start + len(data)
+
+    def _copy_end(self, target: Path) -> None:
+        with self.path.open("rb") as source, target.open("wb") as copy:
+            target.chmod(0o600)
+            source.seek(max(0, source.seek(0, os.SEEK_END) - self.max_bytes))
+            copy.write(source.read(self.max_bytes))  # not until its end: a flood has none
 
     def _numbered(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")

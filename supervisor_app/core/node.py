@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 """How late a command may be noticed whose nudge was lost."""
 HEARTBEAT_SECONDS = 5.0
-TRIM_LOGS_SECONDS = 5.0
+TRIM_LOGS_SECONDS = 1.0
+"""A flood of 100 MB/s is cut back this often."""
 FLUSH_SECONDS = 5.0
 """At the end: how long the last states may take to be saved."""
 

@@ -159,7 +159,7 @@ class Processes(Protocol):
     async def spawn(self, name: str, spec: LaunchSpec) -> Process:
         """Start it in its own session, its output appended to a file. Raises SpawnError."""
 
-    async def adopt(self, name: str, holder: PortHolder) -> Process:
+    async def adopt(self, name: str, holder: PortHolder, spec: LaunchSpec) -> Process:
         """Take over a running one. Raises ProcessLookupError when it has just gone."""
 
     async def cause_of(self, failure: Failure, spec: LaunchSpec) -> Cause | None:

@@ -41,8 +41,8 @@ class LocalProcesses:
         self._log_dir = log_dir
         self._recognise = recognise
 
-    def log_file(self, name: str) -> LogFile:
-        return LogFile(path=self._log_dir / f"{name}.log")
+    def log_file(self, name: str, spec: LaunchSpec | None = None) -> LogFile:
+        return server_log(self._log_dir, name, spec.api_key if spec else "")
 
     async def port_holder(self, name: str, spec: LaunchSpec) -> PortHolder | None:
         return await asyncio.to_thread(self._port_holder, name, spec)
@@ -66,7 +66,7 @@ class LocalProcesses:
         return holder if holder is not None and holder.identity == identity else None
 
     async def spawn(self, name: str, spec: LaunchSpec) -> LocalProcess:
-        log = self.log_file(name)
+        log = self.log_file(name, spec)
         child, log_start = await asyncio.to_thread(_spawn, spec, log)
         return LocalProcess(
             identity=identity_of(child.pid) or Identity(pid=child.pid, start=0, boot_id=boot_id()),
@@ -76,10 +76,10 @@ class LocalProcesses:
             log_start=log_start,
         )
 
-    async def adopt(self, name: str, holder: PortHolder) -> LocalProcess:
+    async def adopt(self, name: str, holder: PortHolder, spec: LaunchSpec) -> LocalProcess:
         if holder.identity is not None and identity_of(holder.identity.pid) != holder.identity:
             raise ProcessLookupError(holder.identity.pid)
-        log = self.log_file(name)
+        log = self.log_file(name, spec)
         return LocalProcess(
             identity=holder.identity,
             started_at=holder.started_at or time.time(),
@@ -113,6 +113,11 @@ class LocalProcesses:
 
     async def trim_log(self, name: str) -> None:
         await asyncio.to_thread(self.log_file(name).rotate_if_large)
+
+
+def server_log(log_dir: Path, name: str, api_key: str = "") -> LogFile:
+    """Where a server's output goes, and what must not be shown of it."""
+    return LogFile(path=log_dir / f"{name}.log", secrets=(api_key,) if api_key else ())
 
 
 def _missing(path: Path) -> Cause:

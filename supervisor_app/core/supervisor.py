@@ -295,7 +295,7 @@ class ServerSupervisor:
 
     async def _adopt(self, effect: life.Adopt) -> None:
         try:
-            process = await self._processes.adopt(self.config.name, effect.holder)
+            process = await self._processes.adopt(self.config.name, effect.holder, self.config.spec)
         except ProcessLookupError:
             gone = failure_of(FailureKind.EXITED, f"{effect.holder} ended while it was taken over")
             self._events.put_nowait(life.SpawnFailed(effect.attempt, gone))

@@ -201,7 +201,7 @@ class FakeProcesses:
         self.spawned.append(process)
         return process
 
-    async def adopt(self, name: str, holder: PortHolder) -> FakeProcess:
+    async def adopt(self, name: str, holder: PortHolder, spec: LaunchSpec) -> FakeProcess:
         if holder.command == "gone":
             raise ProcessLookupError
         process = FakeProcess(holder.identity, started_at=holder.started_at or self.clock.time())

@@ -211,7 +211,17 @@ def test_an_address_is_taken(text, address):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "localhost", "localhost:", "localhost:http", "localhost:0", "localhost:65536", "localhost:-1", "a:٣", "8000:"],
+    [
+        "",
+        "localhost",
+        "localhost:",
+        "localhost:http",
+        "localhost:0",
+        "localhost:65536",
+        "localhost:-1",
+        "a:٣",
+        "8000:",
+    ],
 )
 def test_an_address_is_refused_by_name(text):
     with pytest.raises(argparse.ArgumentTypeError) as raised:
@@ -510,7 +520,9 @@ def test_the_core_redis_layer_is_refused(settings):
     assert ids(check_channel_layer()) == ["llamaproxy.E001"]
 
 
-@pytest.mark.parametrize("layers", [{}, {"default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer"}}])
+@pytest.mark.parametrize(
+    "layers", [{}, {"default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer"}}]
+)
 def test_other_layers_pass(layers, settings):
     settings.CHANNEL_LAYERS = layers
     assert check_channel_layer() == []
@@ -521,7 +533,10 @@ def test_other_layers_pass(layers, settings):
     ("database", "expected"),
     [
         ({"ENGINE": "django.db.backends.sqlite3"}, ["llamaproxy.E002"]),
-        ({"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {"transaction_mode": "DEFERRED"}}, ["llamaproxy.E002"]),
+        (
+            {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {"transaction_mode": "DEFERRED"}},
+            ["llamaproxy.E002"],
+        ),
         ({"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {"transaction_mode": "IMMEDIATE"}}, []),
         ({"ENGINE": "django.db.backends.postgresql"}, []),
     ],
@@ -533,7 +548,12 @@ def test_sqlite_must_begin_its_transactions_as_a_writer(database, expected, sett
 
 @pytest.mark.parametrize(
     ("hosts", "expected"),
-    [(["*"], ["llamaproxy.W001"]), (["localhost", "*"], ["llamaproxy.W001"]), (["localhost"], []), ([".lan"], [])],
+    [
+        (["*"], ["llamaproxy.W001"]),
+        (["localhost", "*"], ["llamaproxy.W001"]),
+        (["localhost"], []),
+        ([".lan"], []),
+    ],
 )
 def test_hosts_of_all_names_are_warned_of(hosts, expected, settings):
     settings.ALLOWED_HOSTS = hosts

@@ -302,7 +302,7 @@ async def test_an_adopted_process_is_watched_and_signalled_like_a_child(processe
     spec = fake_spec()
     child = await started(spec)
     holder = await processes.port_holder("default", spec)
-    adopted = await processes.adopt("default", holder)
+    adopted = await processes.adopt("default", holder, spec)
     assert await adopted.owns_port(spec)
     assert await adopted.last_lines(5), "it writes to our file"
     adopted.terminate()
@@ -315,7 +315,7 @@ async def test_output_that_goes_elsewhere_is_not_ours(processes):
     spec = fake_spec()
     with subprocess.Popen(spec.argv, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as stranger:
         await until_async(lambda: processes.port_holder("default", spec))
-        adopted = await processes.adopt("default", await processes.port_holder("default", spec))
+        adopted = await processes.adopt("default", await processes.port_holder("default", spec), spec)
         assert await adopted.last_lines(5) == []
         # Not a group leader: the signal is for it alone, not for the group that we are in.
         adopted.kill()
@@ -328,11 +328,13 @@ async def test_a_process_that_has_gone_cannot_be_adopted(processes):
         identity=Identity(pid=2**22 + 1, start=1, boot_id="b"), command="x", is_llama_server=True
     )
     with pytest.raises(ProcessLookupError):
-        await processes.adopt("default", gone)
+        await processes.adopt("default", gone, fake_spec())
 
 
 async def test_a_process_of_another_user_is_neither_watched_nor_signalled(processes):
-    hidden = await processes.adopt("default", PortHolder(identity=None, command="", is_llama_server=True))
+    hidden = await processes.adopt(
+        "default", PortHolder(identity=None, command="", is_llama_server=True), fake_spec()
+    )
     assert await hidden.owns_port(fake_spec())
     assert await hidden.resident_bytes() == 0
     with pytest.raises(SignalDeniedError):
@@ -396,7 +398,7 @@ async def test_without_pidfd_a_thread_waits_for_a_child(no_pidfd, started):
 async def test_without_pidfd_an_adopted_process_is_looked_at(no_pidfd, processes, started):
     spec = fake_spec()
     child = await started(spec)
-    adopted = await processes.adopt("default", await processes.port_holder("default", spec))
+    adopted = await processes.adopt("default", await processes.port_holder("default", spec), spec)
     await asyncio.sleep(0.05)
     child.kill()
     assert await asyncio.wait_for(adopted.wait(), DEADLINE) == Exit()
@@ -405,7 +407,7 @@ async def test_without_pidfd_an_adopted_process_is_looked_at(no_pidfd, processes
 async def test_without_pidfd_one_may_still_be_let_go(no_pidfd, processes, started):
     spec = fake_spec()
     await started(spec)
-    adopted = await processes.adopt("default", await processes.port_holder("default", spec))
+    adopted = await processes.adopt("default", await processes.port_holder("default", spec), spec)
     adopted.forget()
 
 

@@ -86,6 +86,28 @@ def test_a_log_that_cannot_be_copied_is_cut_all_the_same(log):
     assert two.size() == 0
 
 
+def test_of_a_flood_the_end_is_kept(log):
+    write(log, b"old" * 10_000 + b"new" * 333)
+    assert log.rotate_if_large()
+    kept = (log.path.parent / "default.log.1").read_bytes()
+    assert len(kept) == log.max_bytes
+    assert kept.endswith(b"new")
+
+
+def test_secrets_are_hidden(log):
+    hiding = LogFile(path=log.path, secrets=("swordfish",))
+    write(hiding, b"the key is swordfish\nAuthorization: Bearer xyz\n")
+    assert hiding.tail(2) == ["the key is [redacted]", "Authorization: Bearer [redacted]"]
+
+
+def test_it_can_be_followed(log):
+    write(log, b"one\n")
+    lines, position = log.read_from(0, 1000)
+    assert lines == ["one"]
+    write(log, b"two\n")
+    assert log.read_from(position, 1000) == (["two"], position + 4)
+
+
 def test_only_its_owner_can_read_it(log):
     write(log, b"x")
     assert log.path.stat().st_mode & 0o077 == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -12,18 +13,22 @@ from django.db import DatabaseError
 from supervisor_app.commands import Command as Wish
 from supervisor_app.commands import ask, server_named
 from supervisor_app.core.status import Status
+from supervisor_app.logfiles import log_of
 from supervisor_app.models import LlamaServer
 from supervisor_app.snapshots import ServerView, load_views
 from supervisor_app.templatetags.supervisor_tags import duration
 
 NO_SUCH_SERVER = 2
+FOLLOW_SECONDS = 0.25
+FOLLOW_BYTES = 4 * 1024 * 1024
+"""Shown at most of what came between two looks; of a flood that is its end."""
 
 
 class Command(BaseCommand):
     help = "Start, stop or restart a llama-server, or show how it is."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("command", choices=[*Wish, "status"])
+        parser.add_argument("command", choices=[*Wish, "status", "logs"])
         parser.add_argument("name", nargs="?", help="one server (default: all)")
         parser.add_argument(
             "--json",
@@ -32,9 +37,24 @@ class Command(BaseCommand):
             help="the LlamaStatus of each, as /api/servers/ has it",
         )
 
-    def handle(self, *, command: str, name: str | None, as_json: bool, **options: Any) -> None:
+        parser.add_argument("-n", "--lines", type=int, default=50, help="of logs (default: 50)")
+        parser.add_argument("-f", "--follow", action="store_true", help="of logs: go on until Ctrl+C")
+
+    def handle(
+        self,
+        *,
+        command: str,
+        name: str | None,
+        as_json: bool,
+        lines: int,
+        follow: bool,
+        **options: Any,
+    ) -> None:
         try:
-            self._do(command, name, as_json)
+            if command == "logs":
+                self._show_log(name, lines, follow)
+            else:
+                self._do(command, name, as_json)
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used: {error}") from error
 
@@ -54,6 +74,29 @@ class Command(BaseCommand):
                 self.stdout.write(f"{view.status.name}: asked to {command}")
         for view in views:
             self._warn_if_alone(view)
+
+    def _show_log(self, name: str | None, lines: int, follow: bool) -> None:
+        servers = LlamaServer.objects.all() if name is None else server_named(name)
+        if not servers.exists():
+            self._no_such_server(name)
+        if len(servers) > 1:
+            known = ", ".join(server.name for server in servers)
+            raise CommandError(f"Whose log? Name one of: {known}.", returncode=NO_SUCH_SERVER)
+        server = servers[0]
+        log = log_of(server)
+        if not log.path.exists():
+            raise CommandError(
+                f"{log.path} does not exist: {server.name} runs on node {server.node}, or was never started."
+            )
+        with suppress(KeyboardInterrupt, BrokenPipeError):
+            position = log.size()
+            for line in log.tail(lines):
+                self.stdout.write(line)
+            while follow:
+                time.sleep(FOLLOW_SECONDS)
+                new, position = log.read_from(position, FOLLOW_BYTES)
+                for line in new:
+                    self.stdout.write(line)
 
     def _no_such_server(self, name: str | None) -> None:
         known = ", ".join(LlamaServer.objects.values_list("name", flat=True)) or "none yet"

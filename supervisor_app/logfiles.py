@@ -1,0 +1,24 @@
+"""The log of a server as people may see it. It lies on the host that runs the server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from django.conf import settings
+
+from supervisor_app.conf import ConfigError, read_overlay
+from supervisor_app.core.logs import LogFile
+from supervisor_app.core.processes import server_log
+from supervisor_app.models import LlamaServer
+
+MAX_LINES = 10_000
+
+
+def log_of(server: LlamaServer) -> LogFile:
+    """Its own key is hidden, wherever it was set."""
+    try:
+        values = read_overlay(settings.LLAMAPROXY_CONFIG).for_server(server.name)
+    except ConfigError:
+        values = {}
+    api_key = str(values.get("api_key", server.api_key))
+    return server_log(Path(settings.DATA_DIR) / "logs", server.name, api_key)
