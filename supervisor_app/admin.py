@@ -6,7 +6,6 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
@@ -14,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from supervisor_app.commands import Command, ask, nudge
-from supervisor_app.conf import DEFAULT_SERVER, ConfigError, Overlay, apply_overlay, read_overlay
+from supervisor_app.conf import DEFAULT_SERVER, apply_overlay
 from supervisor_app.models import LlamaServer, Run
 from supervisor_app.snapshots import view_of
 from supervisor_app.templatetags.supervisor_tags import duration
@@ -81,7 +80,7 @@ class LlamaServerForm(ServerModelForm):
     def clean(self) -> dict[str, Any]:
         """What the constraint of the table cannot see: the port that the config file gives to `default`."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        taken = _overlay().values.get("port")
+        taken = read_overlay_or_none().values.get("port")
         if taken is not None and cleaned.get("port") == taken and cleaned.get("name") != DEFAULT_SERVER:
             default = LlamaServer.objects.filter(name=DEFAULT_SERVER, node=cleaned.get("node", ""))
             if default.exists():
@@ -133,8 +132,8 @@ class LlamaServerAdmin(ServerModelAdmin):
         return super().get_queryset(request).select_related("state")
 
     def get_readonly_fields(self, request: HttpRequest, obj: LlamaServer | None = None) -> list[str]:
-        """Also the name of the server that the file is about: under another one it would be another server."""
-        overridden = [*_overlay().for_server(obj.name if obj else "")]
+        """Also the name of the server that the file is about: with another it would be another."""
+        overridden = [*read_overlay_or_none().for_server(obj.name if obj else "")]
         return ["overridden", *overridden, *(["name"] if overridden else [])]
 
     def render_change_form(
@@ -142,7 +141,7 @@ class LlamaServerAdmin(ServerModelAdmin):
     ) -> HttpResponse:
         """What cannot be edited here is shown with the config file's value, and a key not at all."""
         server: LlamaServer = context["adminform"].form.instance
-        apply_overlay(server, _overlay())
+        apply_overlay(server, read_overlay_or_none())
         if server.api_key:
             server.api_key = "set, not shown"
         return super().render_change_form(request, context, *args, **kwargs)
@@ -164,7 +163,7 @@ class LlamaServerAdmin(ServerModelAdmin):
 
     @admin.display(description="from the config file")
     def overridden(self, server: LlamaServer) -> str:
-        overlay = _overlay()
+        overlay = read_overlay_or_none()
         names = sorted(overlay.for_server(server.name))
         if not names:
             return "Nothing: all is edited here."
@@ -257,11 +256,3 @@ class RunAdmin(RunModelAdmin):
     @admin.display(description="last 50 lines")
     def output(self, run: Run) -> str:
         return run.last_lines or "none"
-
-
-def _overlay() -> Overlay:
-    """A config file with a mistake is the supervisor's to complain about."""
-    try:
-        return read_overlay(settings.LLAMAPROXY_CONFIG)
-    except ConfigError:
-        return Overlay()

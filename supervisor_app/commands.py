@@ -9,9 +9,12 @@ from enum import StrEnum
 
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
+from django.db import IntegrityError, transaction
+from django.db.models import F
 
+from supervisor_app.conf import Overlay
 from supervisor_app.events import supervisor_channel
-from supervisor_app.models import LlamaServer, LlamaServerQuerySet
+from supervisor_app.models import LlamaServer, LlamaServerQuerySet, Run
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,37 @@ def ask(command: Command, servers: LlamaServerQuerySet) -> int:
     for node in nodes:
         nudge(node)
     return count
+
+
+class NothingToRollBackError(Exception):
+    """The message says why, in words for people."""
+
+
+@transaction.atomic
+def roll_back(server: LlamaServer, overlay: Overlay) -> list[str]:
+    """Bring back what was configured when it last reached ready, and start it. Returns the fields changed.
+
+    What the config file sets is not touched: the file would win anyway. Raises NothingToRollBackError.
+    """
+    good = Run.objects.filter(server=server).reached_ready().exclude(launch={}).first()
+    if good is None:
+        raise NothingToRollBackError(f"No configuration of {server.name} has ever reached ready.")
+    fixed = overlay.for_server(server.name)
+    differs = [name for name, value in good.launch.items() if getattr(server, name) != value]
+    changed = [name for name in differs if name not in fixed]
+    if not changed:
+        where = f" What differs is set in {overlay.source}: change it there." if differs else ""
+        raise NothingToRollBackError(f"{server.name} has the configuration that ran last.{where}")
+    brought_back = {name: good.launch[name] for name in changed}
+    try:
+        with transaction.atomic():
+            server_named(server.name).update(
+                desired_running=True, generation=F("generation") + 1, **brought_back
+            )
+    except IntegrityError as error:
+        raise NothingToRollBackError(f"Its port {good.launch['port']} is another server's now.") from error
+    transaction.on_commit(lambda: nudge(server.node))
+    return changed
 
 
 def nudge(node: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 
 from supervisor_app.core.ports import ServerConfig
@@ -37,6 +38,8 @@ FIELD_OF_KEY = {
     "stall_seconds": "stall_seconds",
     "stable_after_ms": "stable_after_ms",
 }
+LAUNCH_FIELDS = ("model_path", "models_dir", "host", "port", "args")
+"""What decides how a server is launched, without its secret: what a rollback brings back."""
 TYPE_OF_FIELD: dict[str, tuple[type, str]] = {
     "host": (str, "text"),
     "model_path": (str, "text"),
@@ -89,6 +92,14 @@ def read_overlay(path: Path) -> Overlay:
     if not isinstance(data, dict):
         raise ConfigError(f'{path} must hold one JSON object, such as {{"llama_server_port": 8134}}.')
     return _checked(path, data, from_env)
+
+
+def read_overlay_or_none() -> Overlay:
+    """For those who only show it: a file with a mistake is the supervisor's to complain about."""
+    try:
+        return read_overlay(settings.LLAMAPROXY_CONFIG)
+    except ConfigError:
+        return Overlay()
 
 
 def _checked(path: Path, data: dict[str, Any], binary: str | None) -> Overlay:
@@ -181,4 +192,5 @@ def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], 
         desired_running=server.desired_running,
         generation=server.generation,
         restart_generation=server.restart_generation,
+        launch={name: getattr(server, name) for name in LAUNCH_FIELDS},
     )

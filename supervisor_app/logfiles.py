@@ -6,7 +6,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from supervisor_app.conf import ConfigError, read_overlay
+from supervisor_app.conf import read_overlay_or_none
 from supervisor_app.core.logs import LogFile
 from supervisor_app.core.processes import server_log
 from supervisor_app.models import LlamaServer
@@ -16,9 +16,5 @@ MAX_LINES = 10_000
 
 def log_of(server: LlamaServer) -> LogFile:
     """Its own key is hidden, wherever it was set."""
-    try:
-        values = read_overlay(settings.LLAMAPROXY_CONFIG).for_server(server.name)
-    except ConfigError:
-        values = {}
-    api_key = str(values.get("api_key", server.api_key))
+    api_key = str(read_overlay_or_none().for_server(server.name).get("api_key", server.api_key))
     return server_log(Path(settings.DATA_DIR) / "logs", server.name, api_key)

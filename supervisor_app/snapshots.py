@@ -30,7 +30,7 @@ def load_views(name: str | None = None) -> list[ServerView]:
     """All servers, or the one with this name, by name. Two queries."""
     servers = LlamaServer.objects.select_related("state").prefetch_related(
         # A sliced queryset can only be prefetched into an attribute of its own.
-        Prefetch("runs", Run.objects.defer("last_lines", "argv")[:LENGTH], to_attr="newest_runs")
+        Prefetch("runs", Run.objects.defer("last_lines", "argv", "launch")[:LENGTH], to_attr="newest_runs")
     )
     if name is not None:
         servers = servers.filter(name=name)
@@ -84,6 +84,7 @@ def snapshot_of(name: str, state: ServerState, runs: Iterable[Run]) -> LlamaStat
         pid=state.pid,
         progress=progress
         and Progress(loaded=progress["loaded"], total=progress["total"], eta_seconds=progress["etaSeconds"]),
+        can_roll_back=state.can_roll_back,
         runs=tuple(summary_of(run) for run in runs),
         version=state.version,
     )
@@ -105,6 +106,7 @@ def columns_of(snapshot: LlamaStatus, identity: Identity | None, generation: int
         "ready_at": moment(snapshot.ready_at),
         "next_retry_at": moment(snapshot.next_retry_at),
         "progress": snapshot.progress and snapshot.progress.as_json(),
+        "can_roll_back": snapshot.can_roll_back,
         "adopted": snapshot.adopted,
         "pid": snapshot.pid,
         "process_start": identity.start if identity else None,

@@ -92,6 +92,7 @@ def _remember(name: str) -> Remembered:
         .reached_ready()
         .values_list("started_at", "ready_at")[:PAST_LOADS]
     )
+    good = Run.objects.filter(server__name=name).reached_ready().first()
     return Remembered(
         version=state.version if state else 0,
         generation=state.generation if state else 0,
@@ -103,6 +104,7 @@ def _remember(name: str) -> Remembered:
         adopted=open_run.adopted if open_run else False,
         argv=tuple(open_run.argv) if open_run else (),
         runs=tuple(summary_of(run) for run in runs),
+        last_good=good.launch or None if good else None,
         load_seconds=tuple((ready - started).total_seconds() for started, ready in loads if ready),
     )
 
@@ -132,6 +134,7 @@ def _write(server: LlamaServer, event: RunEvent) -> None:
                 process_start=identity.start if identity else None,
                 boot_id=identity.boot_id if identity else "",
                 argv=list(event.argv),
+                launch=dict(event.launch),
                 adopted=event.adopted,
                 retry=event.retry,
                 started_at=datetime.fromtimestamp(event.started_at, UTC),

@@ -17,13 +17,14 @@ from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, InterfaceError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from supervisor_app.commands import Command, ask, server_named
+from supervisor_app.commands import Command, NothingToRollBackError, ask, roll_back, server_named
+from supervisor_app.conf import read_overlay_or_none
 from supervisor_app.errors import api_error, method_not_allowed
 from supervisor_app.logfiles import MAX_LINES, log_of
 from supervisor_app.logins import redeem, token_works
@@ -88,6 +89,21 @@ def control(request: HttpRequest, name: str, command: str) -> HttpResponse:
         raise PermissionDenied("Log in as staff to start, stop or restart a server.")
     if not ask(Command(command), server_named(name)):
         raise Http404(f"There is no server {name}.")
+    if request.htmx:  # type: ignore[attr-defined]
+        return HttpResponse(status=204)
+    return redirect("server", name=name)
+
+
+@require_POST
+def rollback(request: HttpRequest, name: str) -> HttpResponse:
+    """The button: back to the configuration that reached ready last."""
+    if not may_control(request):
+        raise PermissionDenied("Log in as staff to roll a server back.")
+    server = get_object_or_404(LlamaServer, name=name)
+    try:
+        roll_back(server, read_overlay_or_none())
+    except NothingToRollBackError as error:
+        return render(request, "supervisor/refused.html", {"message": str(error), "name": name}, status=409)
     if request.htmx:  # type: ignore[attr-defined]
         return HttpResponse(status=204)
     return redirect("server", name=name)
@@ -164,6 +180,21 @@ def api_control(request: HttpRequest, name: str, command: str) -> HttpResponse:
     if not ask(Command(command), server_named(name)):
         return _no_server(name)
     return JsonResponse({"server": name, "asked": command}, status=202)
+
+
+@require_POST
+def api_rollback(request: HttpRequest, name: str) -> HttpResponse:
+    refusal = _refuse_control(request)
+    if refusal is not None:
+        return refusal
+    server = server_named(name).first()
+    if server is None:
+        return _no_server(name)
+    try:
+        changed = roll_back(server, read_overlay_or_none())
+    except NothingToRollBackError as error:
+        return api_error(409, "nothing_to_roll_back", str(error), "See its history in the admin.")
+    return JsonResponse({"server": name, "asked": "rollback", "changed": changed}, status=202)
 
 
 @never_cache

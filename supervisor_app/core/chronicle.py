@@ -21,8 +21,10 @@ from supervisor_app.core.ports import (
 )
 from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Progress, Status
-from supervisor_app.core.timeline import Timeline
+from supervisor_app.core.timeline import LOOP_DEATHS, LOOP_SECONDS, Timeline
 from supervisor_app.core.wording import last_error, sentence
+
+DOWN = frozenset({Status.CRASHED, Status.ERROR})
 
 
 class Chronicle:
@@ -35,13 +37,14 @@ class Chronicle:
         self._timeline = Timeline(remembered.runs)
         self._run_events: list[RunEvent] = []
         self._generation = remembered.generation
+        self._last_good = remembered.last_good
 
     def write(
         self,
         effect: life.OpenRun | life.MarkReady | life.CloseRun,
         *,
         process: Process | None,
-        argv: tuple[str, ...],
+        config: ServerConfig,
         last_lines: tuple[str, ...],
     ) -> None:
         """One line of history; it is handed on with the next `record`."""
@@ -55,11 +58,13 @@ class Chronicle:
                     adopted=effect.adopted,
                     retry=effect.retry,
                     started_at=started_at,
-                    argv=() if effect.adopted else argv,
+                    argv=() if effect.adopted else config.spec.argv,
+                    launch=config.launch,
                 )
                 self._run_events.append(opened)
             case life.MarkReady():
                 self._timeline.ready(now)
+                self._last_good = config.launch
                 self._run_events.append(RunReady(at=now))
             case life.CloseRun():
                 self._close(effect.exit, effect.failure, last_lines)
@@ -114,7 +119,7 @@ class Chronicle:
         return LlamaStatus(
             name=config.name,
             status=state.status,
-            detail=sentence(state, policy, config.spec),
+            detail=self._detail(state, policy, config),
             url=config.spec.url,
             models=state.models,
             last_error=last_error(state, policy),
@@ -127,9 +132,17 @@ class Chronicle:
             adopted=state.adopted,
             pid=state.identity.pid if state.identity else None,
             progress=progress,
+            can_roll_back=state.status in DOWN and self._last_good not in (None, config.launch),
             runs=self._timeline.newest_first,
             version=self.snapshot.version,
         )
+
+    def _detail(self, state: life.State, policy: life.Policy, config: ServerConfig) -> str:
+        said = sentence(state, policy, config.spec)
+        if state.status in DOWN and self._timeline.in_crash_loop(self._clock.time()):
+            minutes = f"{LOOP_SECONDS / 60:.0f} minutes"
+            return f"Crash loop: it died of this {LOOP_DEATHS} times in {minutes}. {said}"
+        return said
 
     def _next_retry_at(self, state: life.State) -> float | None:
         """Unix seconds, worked out once for each wait: the two clocks drift apart by microseconds."""

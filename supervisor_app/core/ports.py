@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Protocol
 
@@ -216,6 +216,8 @@ class ServerConfig:
     """Grows with every command."""
     restart_generation: int = 0
     """The generation of the last restart asked for."""
+    launch: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What people set to launch it so, by field: what a rollback brings back."""
 
     def wish_since(self, seen: int) -> Wish | None:
         """What was asked since generation `seen`; None when nothing was."""
@@ -235,6 +237,7 @@ class RunOpened:
     retry: int
     started_at: float
     argv: tuple[str, ...] = ()
+    launch: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,6 +285,8 @@ class Remembered:
     argv: tuple[str, ...] = ()
     """What that process was started with; empty when it was adopted."""
     runs: tuple[RunSummary, ...] = ()
+    last_good: Mapping[str, Any] | None = None
+    """The `launch` of the last run that reached ready."""
     load_seconds: tuple[float, ...] = ()
     """Start to ready of the last starts that got there with this model, newest first."""
 

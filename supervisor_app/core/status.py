@@ -159,6 +159,8 @@ class LlamaStatus:
     adopted: bool = False
     pid: int | None = None
     progress: Progress | None = None
+    can_roll_back: bool = False
+    """It is down since its configuration was changed, and the one before reached ready."""
     runs: tuple[RunSummary, ...] = ()
     """The last ten lives, newest first."""
     version: int = 0
@@ -185,6 +187,7 @@ class LlamaStatus:
             "adopted": self.adopted,
             "pid": self.pid,
             "progress": self.progress and self.progress.as_json(),
+            "canRollBack": self.can_roll_back,
         }
 
 

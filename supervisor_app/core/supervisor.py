@@ -250,9 +250,7 @@ class ServerSupervisor:
             and not self._chronicle.reached_ready
         ):
             self._load.learned(self._clock.monotonic() - self._watched_since)
-        self._chronicle.write(
-            effect, process=self._process, argv=self.config.spec.argv, last_lines=self._last_lines
-        )
+        self._chronicle.write(effect, process=self._process, config=self.config, last_lines=self._last_lines)
         if isinstance(effect, life.CloseRun):
             self._process = None
 

@@ -10,6 +10,9 @@ from supervisor_app.core.ports import Exit
 from supervisor_app.core.status import Failure, RunSummary
 
 LENGTH = 10
+LOOP_DEATHS = 5
+LOOP_SECONDS = 600.0
+"""So many deaths of the same kind in so many seconds are a crash loop."""
 
 
 class Timeline:
@@ -25,6 +28,15 @@ class Timeline:
     @property
     def current(self) -> RunSummary | None:
         return self._runs[0] if self._runs and self._runs[0].open else None
+
+    def in_crash_loop(self, now: float) -> bool:
+        """`now` in Unix seconds. A failed spawn has no life, so it does not count."""
+        kinds = [
+            run.failure.kind if run.failure else None
+            for run in self._runs
+            if run.ended_at is not None and now - run.ended_at < LOOP_SECONDS
+        ]
+        return bool(kinds) and kinds[0] is not None and kinds.count(kinds[0]) >= LOOP_DEATHS
 
     def opened(self, at: float, *, retry: int, adopted: bool) -> None:
         self._runs.appendleft(RunSummary(started_at=at, retry=retry, adopted=adopted))

@@ -11,7 +11,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
 from supervisor_app.commands import Command as Wish
-from supervisor_app.commands import ask, server_named
+from supervisor_app.commands import NothingToRollBackError, ask, roll_back, server_named
+from supervisor_app.conf import read_overlay_or_none
 from supervisor_app.core.status import Status
 from supervisor_app.logfiles import log_of
 from supervisor_app.models import LlamaServer
@@ -28,7 +29,7 @@ class Command(BaseCommand):
     help = "Start, stop or restart a llama-server, or show how it is."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("command", choices=[*Wish, "status", "logs"])
+        parser.add_argument("command", choices=[*Wish, "status", "logs", "rollback"])
         parser.add_argument("name", nargs="?", help="one server (default: all)")
         parser.add_argument(
             "--json",
@@ -53,6 +54,8 @@ class Command(BaseCommand):
         try:
             if command == "logs":
                 self._show_log(name, lines, follow)
+            elif command == "rollback":
+                self._roll_back(name)
             else:
                 self._do(command, name, as_json)
         except DatabaseError as error:
@@ -75,14 +78,26 @@ class Command(BaseCommand):
         for view in views:
             self._warn_if_alone(view)
 
-    def _show_log(self, name: str | None, lines: int, follow: bool) -> None:
+    def _the_server(self, name: str | None) -> LlamaServer:
+        """The one with this name, or the only one."""
         servers = LlamaServer.objects.all() if name is None else server_named(name)
         if not servers.exists():
             self._no_such_server(name)
         if len(servers) > 1:
             known = ", ".join(server.name for server in servers)
-            raise CommandError(f"Whose log? Name one of: {known}.", returncode=NO_SUCH_SERVER)
-        server = servers[0]
+            raise CommandError(f"Which one? Name it: {known}.", returncode=NO_SUCH_SERVER)
+        return servers[0]
+
+    def _roll_back(self, name: str | None) -> None:
+        server = self._the_server(name)
+        try:
+            changed = roll_back(server, read_overlay_or_none())
+        except NothingToRollBackError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"{server.name}: back to the last {', '.join(changed)} that reached ready")
+
+    def _show_log(self, name: str | None, lines: int, follow: bool) -> None:
+        server = self._the_server(name)
         log = log_of(server)
         if not log.path.exists():
             raise CommandError(
