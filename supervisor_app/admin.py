@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from supervisor_app.commands import Command, ask, nudge
-from supervisor_app.conf import DEFAULT_SERVER, apply_overlay
+from supervisor_app.conf import DEFAULT_SERVER, apply_overlay, read_overlay_or_none
 from supervisor_app.models import LlamaServer, Run
 from supervisor_app.snapshots import view_of
 from supervisor_app.templatetags.supervisor_tags import duration
