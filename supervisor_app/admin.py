@@ -10,13 +10,19 @@ from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
+from supervisor_app.alerts import admin as _alerts  # noqa: F401  (registers its own)
+from supervisor_app.alerts.models import Delivery, Incident
 from supervisor_app.commands import Command, ask, nudge
 from supervisor_app.conf import DEFAULT_SERVER, apply_overlay, read_overlay_or_none
+from supervisor_app.history import RunCard
 from supervisor_app.models import LlamaServer, Run
 from supervisor_app.snapshots import view_of
-from supervisor_app.templatetags.supervisor_tags import duration
+from supervisor_app.templatetags.supervisor_tags import duration, own, size
 from supervisor_app.validators import validate_args
 
 if TYPE_CHECKING:
@@ -123,6 +129,7 @@ class LlamaServerAdmin(ServerModelAdmin):
                     "max_health_checks",
                     "max_load_seconds",
                     "stall_seconds",
+                    "max_memory_mb",
                 ]
             },
         ),
@@ -159,7 +166,8 @@ class LlamaServerAdmin(ServerModelAdmin):
     ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
         """The history goes with its server, although nobody may delete from it."""
         deleted, counts, forbidden, protected = super().get_deleted_objects(objs, request)
-        return deleted, counts, forbidden - {str(Run._meta.verbose_name)}, protected
+        history = {str(model._meta.verbose_name) for model in (Run, Incident, Delivery)}
+        return deleted, counts, forbidden - history, protected
 
     @admin.display(description="from the config file")
     def overridden(self, server: LlamaServer) -> str:
@@ -221,10 +229,17 @@ class RunAdmin(RunModelAdmin):
         "failure_title",
         "failure_detail",
         "failure_hint",
+        "note",
+        "card",
+        "memory",
+        "proof",
+        "served",
         "retry",
         "adopted",
         "pid",
         "command_line",
+        "changes",
+        "decisive",
         "output",
     ]
 
@@ -252,6 +267,37 @@ class RunAdmin(RunModelAdmin):
     @admin.display(description="command line")
     def command_line(self, run: Run) -> str:
         return shlex.join(run.argv) or "not started by us"
+
+    @admin.display(description="crash card")
+    def card(self, run: Run) -> SafeString:
+        return format_html('<a href="{}">Why did it die?</a>', reverse("run", args=[run.server.name, run.pk]))
+
+    @admin.display(description="memory just before")
+    def memory(self, run: Run) -> str:
+        memory = run.evidence.get("memory")
+        if not memory:
+            return "unknown"
+        gpus = [f"{size(gpu['used'])} of {size(gpu['total'])} used on a GPU" for gpu in memory["gpus"]]
+        limit = [f"limit {size(memory['limit'])}"] if memory["limit"] else []
+        host = f"{size(memory['hostAvailable'])} of {size(memory['hostTotal'])} free on the machine"
+        return ", ".join([f"{size(own(memory))} of its own", host, *limit, *gpus])
+
+    @admin.display(description="from the kernel")
+    def proof(self, run: Run) -> str:
+        return "\n".join([run.evidence.get("oom", ""), *run.evidence.get("kernel", [])]).strip() or "nothing"
+
+    @admin.display(description="what was served")
+    def served(self, run: Run) -> str:
+        models = ", ".join(run.evidence.get("models", []))
+        return ". ".join(said for said in (models, run.evidence.get("serving", "")) if said) or "nothing"
+
+    @admin.display(description="changed since it last got ready")
+    def changes(self, run: Run) -> str:
+        return "\n".join(RunCard(run).changes) or "nothing"
+
+    @admin.display(description="decisive line")
+    def decisive(self, run: Run) -> str:
+        return run.evidence.get("decisive") or "none"
 
     @admin.display(description="last 50 lines")
     def output(self, run: Run) -> str:

@@ -36,6 +36,7 @@ FIELD_OF_KEY = {
     "max_load_seconds": "max_load_seconds",
     "stop_grace_ms": "stop_grace_ms",
     "stall_seconds": "stall_seconds",
+    "max_memory_mb": "max_memory_mb",
     "stable_after_ms": "stable_after_ms",
 }
 LAUNCH_FIELDS = ("model_path", "models_dir", "host", "port", "args")
@@ -183,6 +184,7 @@ def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], 
         max_checks=server.max_health_checks,
         max_load_seconds=server.max_load_seconds,
         stall_seconds=server.stall_seconds,
+        max_memory_mb=server.max_memory_mb,
     )
     return ServerConfig(
         name=server.name,

@@ -133,6 +133,11 @@ class LlamaServer(models.Model):
         default=HealthPolicy.stall_seconds,
         help_text="Work in flight and nothing moves for so long: it hangs, whatever /health says. 0: never.",
     )
+    max_memory_mb = models.PositiveIntegerField(
+        default=HealthPolicy.max_memory_mb,
+        help_text="Its own memory, without the model file's pages: over it, it is restarted once it is idle. "
+        "Megabytes. 0: no limit.",
+    )
     desired_running = models.BooleanField(default=True, editable=False)
     generation = models.PositiveBigIntegerField(default=1, editable=False)
     restart_generation = models.PositiveBigIntegerField(default=0, editable=False)
@@ -197,6 +202,7 @@ class ServerState(models.Model):
     next_retry_at = models.DateTimeField(null=True)
     progress = models.JSONField(null=True)
     can_roll_back = models.BooleanField(default=False)
+    warnings = models.JSONField(default=list)
     adopted = models.BooleanField(default=False)
     pid = models.PositiveBigIntegerField(null=True)
     process_start = models.BigIntegerField(null=True)
@@ -250,6 +256,8 @@ class Run(models.Model):
     failure_detail = models.TextField(default="", blank=True)
     failure_hint = models.TextField(default="", blank=True)
     last_lines = models.TextField(default="", blank=True, help_text="The last 50 lines of its output.")
+    evidence = models.JSONField(default=dict, blank=True, help_text="What was known just before it ended.")
+    note = models.TextField(default="", blank=True, help_text="Why it was asked to end.")
 
     objects = RunQuerySet.as_manager()
 
@@ -296,3 +304,7 @@ def json_of_failure(run: Run) -> dict[str, Any] | None:
         "detail": run.failure_detail,
         "hint": run.failure_hint,
     }
+
+
+# Django looks for models here.
+from supervisor_app.alerts.models import AlertChannel, Delivery, Incident  # noqa: E402, F401

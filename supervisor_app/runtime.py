@@ -12,6 +12,7 @@ from channels.layers import get_channel_layer
 from channels.routing import ChannelNameRouter
 from channels.worker import Worker
 
+from supervisor_app.alerts.sender import AlertSender
 from supervisor_app.conf import ConfigError, Overlay, read_overlay
 from supervisor_app.consumers import SupervisorConsumer
 from supervisor_app.core.clock import SystemClock
@@ -122,6 +123,7 @@ class Runtime:
         Raises what supervision raised: then the servers go on, for the next supervisor to take over.
         """
         worker = asyncio.create_task(self._keep_listening(), name="worker")
+        alerts = asyncio.create_task(AlertSender(node=self._node).run(), name="alerts")
         try:
             await self.supervisor.run()
         except asyncio.CancelledError:
@@ -132,7 +134,8 @@ class Runtime:
             raise
         finally:
             worker.cancel()
-            await asyncio.gather(worker, return_exceptions=True)
+            alerts.cancel()
+            await asyncio.gather(worker, alerts, return_exceptions=True)
             self._probe.close()
             self._store.close()
 

@@ -85,6 +85,7 @@ def snapshot_of(name: str, state: ServerState, runs: Iterable[Run]) -> LlamaStat
         progress=progress
         and Progress(loaded=progress["loaded"], total=progress["total"], eta_seconds=progress["etaSeconds"]),
         can_roll_back=state.can_roll_back,
+        warnings=tuple(state.warnings),
         runs=tuple(summary_of(run) for run in runs),
         version=state.version,
     )
@@ -107,6 +108,7 @@ def columns_of(snapshot: LlamaStatus, identity: Identity | None, generation: int
         "next_retry_at": moment(snapshot.next_retry_at),
         "progress": snapshot.progress and snapshot.progress.as_json(),
         "can_roll_back": snapshot.can_roll_back,
+        "warnings": list(snapshot.warnings),
         "adopted": snapshot.adopted,
         "pid": snapshot.pid,
         "process_start": identity.start if identity else None,
@@ -127,6 +129,7 @@ def summary_of(run: Run) -> RunSummary:
         exit_code=run.exit_code,
         signal=run.signal,
         failure=failure_from_json(json_of_failure(run)),
+        memory=str(run.evidence.get("summary", "")),
     )
 
 

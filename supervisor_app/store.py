@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from channels.db import DatabaseSyncToAsync
 from django.db import DatabaseError, InterfaceError, transaction
 from django.utils import timezone
 
+from supervisor_app.alerts import incidents
 from supervisor_app.conf import Overlay, resolve
 from supervisor_app.core.ports import (
     Change,
@@ -119,6 +121,7 @@ def _save(node: str, change: Change) -> None:
     ServerState.objects.update_or_create(server=server, defaults=columns)
     for event in change.run_events:
         _write(server, event)
+    incidents.follow(server, change, now=time.time())
 
 
 def _write(server: LlamaServer, event: RunEvent) -> None:
@@ -152,6 +155,8 @@ def _write(server: LlamaServer, event: RunEvent) -> None:
                 failure_detail=failure.detail if failure else "",
                 failure_hint=failure.hint if failure else "",
                 last_lines="\n".join(event.last_lines),
+                evidence=dict(event.evidence),
+                note=event.note,
             )
 
 

@@ -26,6 +26,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from supervisor_app.commands import Command, NothingToRollBackError, ask, roll_back, server_named
 from supervisor_app.conf import read_overlay_or_none
 from supervisor_app.errors import api_error, method_not_allowed
+from supervisor_app.history import LISTED, RunCard, card_of, newest_runs, summary_json
 from supervisor_app.logfiles import MAX_LINES, log_of
 from supervisor_app.logins import redeem, token_works
 from supervisor_app.metrics import render_metrics
@@ -69,6 +70,20 @@ def api(view: View) -> View:
     return never_cache(wrapper)
 
 
+def staff_page(view: View) -> View:
+    """For people who may see output, which may hold prompts."""
+
+    @wraps(view)
+    def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not request.user.is_authenticated:
+            return redirect_to_login(request.get_full_path(), reverse(settings.LOGIN_URL))
+        if not may_control(request):
+            raise PermissionDenied("Log in as staff to see this.")
+        return view(request, *args, **kwargs)
+
+    return never_cache(require_safe(wrapper))
+
+
 # --- Pages ---------------------------------------------------------------------------------------------
 
 
@@ -80,6 +95,24 @@ def home(request: HttpRequest) -> HttpResponse:
 @page
 def server(request: HttpRequest, name: str) -> HttpResponse:
     return render(request, "supervisor/server.html", {"view": _view(name), **_page_context(request)})
+
+
+@staff_page
+def runs(request: HttpRequest, name: str) -> HttpResponse:
+    """The restart history: each life leads to its card."""
+    server = get_object_or_404(LlamaServer, name=name)
+    cards = [RunCard(run) for run in newest_runs(server.name)]
+    context = {"name": server.name, "cards": cards, "listed": LISTED, "now": time.time()}
+    return render(request, "supervisor/runs.html", context)
+
+
+@staff_page
+def run(request: HttpRequest, name: str, number: int) -> HttpResponse:
+    """Why did it die? All that is known of one life."""
+    card = card_of(name, number)
+    if card is None:
+        raise Http404(f"There is no run {number} of {name}.")
+    return render(request, "supervisor/run.html", {"name": name, "card": card, "now": time.time()})
 
 
 @require_POST
@@ -216,6 +249,28 @@ def api_log(request: HttpRequest, name: str) -> HttpResponse:
         hint = f"It is on node {server.node}, or the server has not been started yet."
         return api_error(404, "no_log", f"There is no log of {name!r} here.", hint)
     return JsonResponse({"server": name, "lines": log.tail(int(asked))})
+
+
+@api
+def api_runs(request: HttpRequest, name: str) -> HttpResponse:
+    """How its lives ended, without what they wrote."""
+    if not server_named(name).exists():
+        return _no_server(name)
+    return JsonResponse({"server": name, "runs": [summary_json(run) for run in newest_runs(name)]})
+
+
+@never_cache
+@require_safe
+def api_run(request: HttpRequest, name: str, number: int) -> HttpResponse:
+    """All that is known of one life: for staff, because its output may hold prompts."""
+    refusal = _refuse_control(request)
+    if refusal is not None:
+        return refusal
+    card = card_of(name, number)
+    if card is None:
+        hint = f"See /api/servers/{name}/runs/."
+        return api_error(404, "no_such_run", f"There is no run {number} of {name!r}.", hint)
+    return JsonResponse(card.as_json())
 
 
 def _refuse_control(request: HttpRequest) -> JsonResponse | None:

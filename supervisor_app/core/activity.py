@@ -24,19 +24,28 @@ class WorkMeter:
         spec: LaunchSpec,
         *,
         busy: bool,
+        ask: bool,
         timeout: float,  # noqa: ASYNC109
         now: float,
     ) -> Activity:
         """`busy`: it was at the last look. `timeout` and `now` (monotonic) in seconds.
 
-        A server that neither computes nor has a client is not asked: /slots would wake a sleeping one.
+        A server that neither computes nor has a client is not asked: /slots would wake a sleeping one. Nor
+        is one without `ask`: nobody wants to know.
         """
         usage = await process.usage(spec) if process else Usage()
         elapsed = now - self._looked_at
         cores = max(0.0, usage.cpu_seconds - self._usage.cpu_seconds) / elapsed if elapsed > 0 else 0.0
         self._usage, self._looked_at = usage, now
         computing = cores >= IDLE_CPU
-        if not (busy or computing or usage.connections):
+        if not ask or not (busy or computing or usage.connections):
             return Activity(cores=cores)
         slots = await probe.slots(spec, timeout, may_wake=busy or computing)
-        return Activity(busy=slots.busy, mark=slots.mark, answered=slots.answered, cores=cores)
+        return Activity(
+            busy=slots.busy,
+            mark=slots.mark,
+            answered=slots.answered,
+            cores=cores,
+            working=slots.working,
+            slots=slots.total,
+        )

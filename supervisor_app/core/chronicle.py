@@ -7,6 +7,7 @@ from typing import assert_never
 
 from supervisor_app.core import lifecycle as life
 from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.evidence import Evidence
 from supervisor_app.core.ports import (
     Change,
     Clock,
@@ -20,9 +21,9 @@ from supervisor_app.core.ports import (
     ServerConfig,
 )
 from supervisor_app.core.recorder import Recorder
-from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Progress, Status
+from supervisor_app.core.status import FailureKind, LlamaStatus, Progress, Status
 from supervisor_app.core.timeline import LOOP_DEATHS, LOOP_SECONDS, Timeline
-from supervisor_app.core.wording import last_error, sentence
+from supervisor_app.core.wording import last_error, sentence, warnings
 
 DOWN = frozenset({Status.CRASHED, Status.ERROR})
 
@@ -46,6 +47,7 @@ class Chronicle:
         process: Process | None,
         config: ServerConfig,
         last_lines: tuple[str, ...],
+        evidence: Evidence,
     ) -> None:
         """One line of history; it is handed on with the next `record`."""
         now = self._clock.time()
@@ -67,19 +69,27 @@ class Chronicle:
                 self._last_good = config.launch
                 self._run_events.append(RunReady(at=now))
             case life.CloseRun():
-                self._close(effect.exit, effect.failure, last_lines)
+                self._close(effect, last_lines, evidence)
             case _ as never:
                 assert_never(never)
 
     def close_unseen(self) -> None:
         """The process of the last supervisor is gone, and nobody saw it go."""
         unseen = failure_of(FailureKind.UNKNOWN, "it ended while no supervisor was watching")
-        self._close(Exit(), unseen, ())
+        self._close(life.CloseRun(Exit(), unseen), (), None)
 
-    def _close(self, ended: Exit, failure: Failure | None, last_lines: tuple[str, ...]) -> None:
+    def _close(self, end: life.CloseRun, last_lines: tuple[str, ...], evidence: Evidence | None) -> None:
         now = self._clock.time()
-        self._timeline.closed(now, ended, failure)
-        self._run_events.append(RunClosed(at=now, exit=ended, failure=failure, last_lines=last_lines))
+        self._timeline.closed(now, end.exit, end.failure, evidence.summary if evidence else "")
+        closed = RunClosed(
+            at=now,
+            exit=end.exit,
+            failure=end.failure,
+            last_lines=last_lines,
+            evidence=evidence.as_json() if evidence else {},
+            note=end.note,
+        )
+        self._run_events.append(closed)
 
     @property
     def reached_ready(self) -> bool:
@@ -132,6 +142,7 @@ class Chronicle:
             adopted=state.adopted,
             pid=state.identity.pid if state.identity else None,
             progress=progress,
+            warnings=warnings(state, policy),
             can_roll_back=state.status in DOWN and self._last_good not in (None, config.launch),
             runs=self._timeline.newest_first,
             version=self.snapshot.version,

@@ -31,7 +31,7 @@ class Explanation(NamedTuple):
     hint: str
 
 
-_MEMORY_HINT = "Try a smaller context (-c) or model, or end something else that uses memory."
+MEMORY_HINT = "Try a smaller context (-c) or model, or end something else that uses memory."
 _LOG_HINT = "Read its log for what came before."
 
 EXPLANATIONS: dict[FailureKind, Explanation] = {
@@ -75,8 +75,8 @@ EXPLANATIONS: dict[FailureKind, Explanation] = {
         "Address not available",
         "End what listens there, or change llama_server_host or llama_server_port.",
     ),
-    FailureKind.OUT_OF_MEMORY: Explanation(False, "Out of memory", _MEMORY_HINT),
-    FailureKind.OOM_KILLED: Explanation(False, "Killed because memory ran out", _MEMORY_HINT),
+    FailureKind.OUT_OF_MEMORY: Explanation(False, "Out of memory", MEMORY_HINT),
+    FailureKind.OOM_KILLED: Explanation(False, "Killed because memory ran out", MEMORY_HINT),
     FailureKind.GPU_OUT_OF_MEMORY: Explanation(
         False,
         "Out of GPU memory",
@@ -190,16 +190,36 @@ def _decisive(lines: Iterable[str]) -> tuple[FailureKind, str] | None:
     return None
 
 
+def _telling(
+    exit: Exit,  # noqa: A002
+    readable: Sequence[str],
+    was_ready: bool,
+) -> tuple[FailureKind, str] | None:
+    if exit.code == 0:
+        return None
+    return _decisive(reversed(readable) if was_ready else readable)
+
+
+def decisive_line(exit: Exit, lines: Sequence[str], *, was_ready: bool) -> str:  # noqa: A002
+    """The line that `diagnose` goes by, as it was written; empty when none tells the cause."""
+    told = _telling(exit, [_readable(line) for line in lines], was_ready)
+    return told[1] if told else ""
+
+
 def _amount(line: str) -> str:
     """The memory that the line asks for, as `5.1 GiB`; empty when it does not say."""
     for pattern, factor in _SIZES:
         if found := pattern.search(line):
-            size = float(found[1]) * factor
-            for unit, scale in _UNITS:
-                if size >= scale:
-                    return f"{size / scale:.1f} {unit}"
-            return f"{size:.0f} bytes"
+            return amount(float(found[1]) * factor)
     return ""
+
+
+def amount(size: float) -> str:
+    """Bytes in words: `5.1 GiB`."""
+    for unit, scale in _UNITS:
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size:.0f} bytes"
 
 
 def _told(kind: FailureKind, line: str, model_path: str | None) -> Failure:
@@ -214,8 +234,8 @@ def _told(kind: FailureKind, line: str, model_path: str | None) -> Failure:
         # A port in use, an unknown host and a port that needs root all end with this line: the next look
         # at the port says which it is.
         return replace(failure, permanent=False, detail=message)
-    if kind in (FailureKind.OUT_OF_MEMORY, FailureKind.GPU_OUT_OF_MEMORY) and (amount := _amount(line)):
-        return replace(failure, detail=f"it needs {amount} more ({message})")
+    if kind in (FailureKind.OUT_OF_MEMORY, FailureKind.GPU_OUT_OF_MEMORY) and (wanted := _amount(line)):
+        return replace(failure, detail=f"it needs {wanted} more ({message})")
     if kind is FailureKind.MODEL_CORRUPT and model_path and model_path not in message:
         return replace(failure, detail=f"{message} ({model_path[-MAX_DETAIL:]})")
     return failure
@@ -224,7 +244,7 @@ def _told(kind: FailureKind, line: str, model_path: str | None) -> Failure:
 # --- How it ended --------------------------------------------------------------------------------------
 
 _CRASH_HINT = "A bug in llama.cpp or in a driver: if it comes again, update llama.cpp and read its log."
-_KILL_HINT = "Usually the kernel's OOM killer, because memory ran out: look with `dmesg`. " + _MEMORY_HINT
+_KILL_HINT = "Usually the kernel's OOM killer, because memory ran out: look with `dmesg`. " + MEMORY_HINT
 _SENT_HINT = "Somebody or something else on this machine ended it."
 _SIGNALS: dict[int, tuple[str, str]] = {
     signal.SIGKILL: ("SIGKILL, without a word", _KILL_HINT),
@@ -243,7 +263,7 @@ _NOT_RUN = (126, 127)
 """What a shell says of a command that it cannot run or find: for a llama-server that is a script."""
 
 
-def _signal_of(exit: Exit) -> int | None:  # noqa: A002
+def signal_of(exit: Exit) -> int | None:  # noqa: A002
     """The signal it died of; a wrapping shell says 128 + signal instead."""
     if exit.signal is not None:
         return exit.signal
@@ -254,7 +274,7 @@ def _signal_of(exit: Exit) -> int | None:  # noqa: A002
 
 def _ended(exit: Exit, lines: Sequence[str], was_ready: bool) -> Failure:  # noqa: A002
     """The failure when no line tells the cause."""
-    number = _signal_of(exit)
+    number = signal_of(exit)
     if number is not None:
         detail, hint = _SIGNALS.get(number, (f"signal {number}", _LOG_HINT))
         return replace(failure_of(FailureKind.KILLED_BY_SIGNAL, detail), hint=hint)
@@ -290,10 +310,8 @@ def diagnose(
     A signal, or a death after having been ready, is never permanent.
     """
     readable = [_readable(line) for line in lines]
-    decisive = None
-    if exit.code != 0:
-        decisive = _decisive(reversed(readable) if was_ready else readable)
+    decisive = _telling(exit, readable, was_ready)
     failure = _told(*decisive, model_path) if decisive else _ended(exit, readable, was_ready)
-    if was_ready or _signal_of(exit) is not None:
+    if was_ready or signal_of(exit) is not None:
         return replace(failure, permanent=False)
     return failure

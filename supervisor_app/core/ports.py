@@ -81,12 +81,75 @@ class Usage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GpuMemory:
+    """Bytes of one GPU, whoever uses them."""
+
+    used: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySample:
+    """One look at a process with its children, and at its machine. Bytes."""
+
+    at: float
+    """Unix seconds."""
+    anon: int = 0
+    """In memory, without the pages of files: those can be dropped."""
+    swap: int = 0
+    host_total: int = 0
+    host_available: int = 0
+    host_swap_free: int = 0
+    limit: int | None = None
+    """Of its control group."""
+    limit_used: int = 0
+    gpus: tuple[GpuMemory, ...] = ()
+
+    @property
+    def used(self) -> int:
+        return self.anon + self.swap
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """Free and total: of the machine, or of its control group when that has less."""
+        if self.limit is not None and self.limit - self.limit_used < self.host_available:
+            return max(0, self.limit - self.limit_used), self.limit
+        return self.host_available, self.host_total
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "at": self.at,
+            "anon": self.anon,
+            "swap": self.swap,
+            "hostTotal": self.host_total,
+            "hostAvailable": self.host_available,
+            "hostSwapFree": self.host_swap_free,
+            "limit": self.limit,
+            "limitUsed": self.limit_used,
+            "gpus": [{"used": gpu.used, "total": gpu.total} for gpu in self.gpus],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Autopsy:
+    """What the kernel knows of a process's end."""
+
+    oom_kills: int = 0
+    """In its control group, within the last minute of its life."""
+    kernel: tuple[str, ...] = ()
+    """Lines of the kernel's log that name it; none where we may not read it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Slots:
     """What the server's slots said; `mark` changes with every token and every batch of a prompt."""
 
     answered: bool
     busy: bool = False
     mark: Any = None
+    working: int = 0
+    """So many of them."""
+    total: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +199,12 @@ class Process(Protocol):
 
     async def usage(self, spec: LaunchSpec) -> Usage:
         """What it and its children have used; zeros when it is gone or hidden."""
+
+    async def sample(self) -> MemorySample | None:
+        """What it and its machine use now; None when it is gone or hidden."""
+
+    async def autopsy(self) -> Autopsy:
+        """What the kernel says of its end, once it is gone."""
 
     async def resident_bytes(self) -> int:
         """Memory of it and its children, file pages included; 0 when it is gone."""
@@ -253,6 +322,10 @@ class RunClosed:
     exit: Exit
     failure: Failure | None
     last_lines: tuple[str, ...] = ()
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """`core.evidence.Evidence` as JSON; empty when nobody saw it end."""
+    note: str = ""
+    """Why it was asked to end, in words."""
 
 
 RunEvent = RunOpened | RunReady | RunClosed

@@ -195,7 +195,8 @@ def read_slots(spec: LaunchSpec, timeout: float, *, may_wake: bool) -> Slots:
     if not isinstance(slots, list):
         return Slots(answered=True)
     busy = [slot for slot in slots if isinstance(slot, dict) and slot.get("is_processing")]
-    return Slots(answered=True, busy=bool(busy), mark=tuple(_mark(slot) for slot in busy))
+    mark = tuple(_mark(slot) for slot in busy)
+    return Slots(answered=True, busy=bool(busy), mark=mark, working=len(busy), total=len(slots))
 
 
 def _is_sleeping(spec: LaunchSpec, timeout: float) -> bool:

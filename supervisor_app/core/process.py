@@ -16,7 +16,8 @@ import psutil
 
 from supervisor_app.core.identity import identity_of
 from supervisor_app.core.logs import LogFile
-from supervisor_app.core.ports import Exit, Identity, SignalDeniedError, Usage
+from supervisor_app.core.memory import MemoryMeter, family_of
+from supervisor_app.core.ports import Autopsy, Exit, Identity, MemorySample, SignalDeniedError, Usage
 from supervisor_app.core.spec import LaunchSpec
 
 POLL_SECONDS = 0.25
@@ -33,12 +34,14 @@ class LocalProcess:
         child: subprocess.Popen[bytes] | None = None,
         log: LogFile | None = None,
         log_start: int = 0,
+        meter: MemoryMeter | None = None,
     ) -> None:
         self.identity = identity
         self.started_at = started_at
         self._child = child
         self._log = log
         self._log_start = log_start
+        self._meter = meter
         self._loop = asyncio.get_running_loop()
         self._exit: asyncio.Future[Exit] = self._loop.create_future()
         self._poller: asyncio.Task[None] | None = None
@@ -127,7 +130,7 @@ class LocalProcess:
 
     @staticmethod
     def _owns_port(pid: int, port: int) -> bool:
-        for process in _family(pid):
+        for process in family_of(pid):
             with contextlib.suppress(psutil.Error):
                 for connection in process.net_connections("tcp"):
                     if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
@@ -138,6 +141,12 @@ class LocalProcess:
         if self.identity is None:
             return Usage()
         return await asyncio.to_thread(_usage, self.identity.pid, spec.port)
+
+    async def sample(self) -> MemorySample | None:
+        return None if self._meter is None else await asyncio.to_thread(self._meter.sample)
+
+    async def autopsy(self) -> Autopsy:
+        return Autopsy() if self._meter is None else await asyncio.to_thread(self._meter.autopsy)
 
     async def resident_bytes(self) -> int:
         return 0 if self.identity is None else await asyncio.to_thread(_resident_bytes, self.identity.pid)
@@ -151,19 +160,13 @@ class LocalProcess:
         """Stop watching; the process lives on."""
         if self._poller is not None:
             self._poller.cancel()
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    try:
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    except psutil.Error:
-        return []
+        if self._meter is not None:
+            self._meter.close()
 
 
 def _resident_bytes(pid: int) -> int:
     total = 0
-    for process in _family(pid):
+    for process in family_of(pid):
         with contextlib.suppress(psutil.Error):
             total += process.memory_info().rss
     return total
@@ -171,7 +174,7 @@ def _resident_bytes(pid: int) -> int:
 
 def _usage(pid: int, port: int) -> Usage:
     seconds, clients = 0.0, 0
-    for process in _family(pid):
+    for process in family_of(pid):
         with contextlib.suppress(psutil.Error):
             times = process.cpu_times()
             seconds += times.user + times.system

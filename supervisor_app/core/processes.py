@@ -18,6 +18,7 @@ from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.identity import boot_id, identity_of, is_llama_command
 from supervisor_app.core.listeners import answers, holder_of, listening_pids
 from supervisor_app.core.logs import LogFile
+from supervisor_app.core.memory import GpuMeter, MemoryMeter
 from supervisor_app.core.ports import Cause, Identity, PortHolder, SpawnError
 from supervisor_app.core.probe import files_size, looks_like_llama_server
 from supervisor_app.core.process import LocalProcess
@@ -40,6 +41,7 @@ class LocalProcesses:
     ) -> None:
         self._log_dir = log_dir
         self._recognise = recognise
+        self._gpu = GpuMeter()
 
     def log_file(self, name: str, spec: LaunchSpec | None = None) -> LogFile:
         return server_log(self._log_dir, name, spec.api_key if spec else "")
@@ -74,16 +76,21 @@ class LocalProcesses:
             child=child,
             log=log,
             log_start=log_start,
+            meter=await asyncio.to_thread(MemoryMeter, child.pid, self._gpu),
         )
 
     async def adopt(self, name: str, holder: PortHolder, spec: LaunchSpec) -> LocalProcess:
         if holder.identity is not None and identity_of(holder.identity.pid) != holder.identity:
             raise ProcessLookupError(holder.identity.pid)
         log = self.log_file(name, spec)
+        meter = None
+        if holder.identity is not None:
+            meter = await asyncio.to_thread(MemoryMeter, holder.identity.pid, self._gpu)
         return LocalProcess(
             identity=holder.identity,
             started_at=holder.started_at or time.time(),
             log=log if await asyncio.to_thread(_writes_to, holder.identity, log) else None,
+            meter=meter,
         )
 
     async def cause_of(self, failure: Failure, spec: LaunchSpec) -> Cause | None:

@@ -78,6 +78,13 @@ class HealthPolicy:
     """Missed checks in a row after which a ready server counts as hung."""
     stall_seconds: int = 180
     """Work in flight and nothing moves for so long: hung, whatever /health says. 0: never."""
+    max_memory_mb: int = 0
+    """Memory of its own, swapped out or not, over which it is restarted once it is idle. 0: no limit."""
+
+    @property
+    def max_memory(self) -> int:
+        """Bytes."""
+        return self.max_memory_mb * 2**20
 
     @property
     def max_silence(self) -> float:

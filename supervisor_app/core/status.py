@@ -129,6 +129,8 @@ class RunSummary:
     exit_code: int | None = None
     signal: int | None = None
     failure: Failure | None = None
+    memory: str = ""
+    """One sentence on what it used just before it died; empty when that tells nothing."""
 
     @property
     def open(self) -> bool:
@@ -161,9 +163,18 @@ class LlamaStatus:
     progress: Progress | None = None
     can_roll_back: bool = False
     """It is down since its configuration was changed, and the one before reached ready."""
+    warnings: tuple[str, ...] = ()
+    """What is wrong with it, although it serves."""
     runs: tuple[RunSummary, ...] = ()
     """The last ten lives, newest first."""
     version: int = 0
+
+    @property
+    def memory(self) -> str:
+        """One sentence on what its last life used, when that life's failure is the one it is down with."""
+        if self.failure is None or not self.runs or self.status not in (Status.CRASHED, Status.ERROR):
+            return ""
+        return self.runs[0].memory if self.runs[0].failure == self.failure else ""
 
     def uptime(self, now: float) -> int:
         """Whole seconds since the process started; 0 while there is none."""
@@ -188,6 +199,7 @@ class LlamaStatus:
             "pid": self.pid,
             "progress": self.progress and self.progress.as_json(),
             "canRollBack": self.can_roll_back,
+            "warnings": list(self.warnings),
         }
 
 

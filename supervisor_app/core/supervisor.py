@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, MutableMapping
+from dataclasses import replace
 from typing import Any, assert_never
 
 from supervisor_app.core import lifecycle as life
 from supervisor_app.core.activity import WorkMeter
 from supervisor_app.core.chronicle import Chronicle
-from supervisor_app.core.diagnosis import diagnose, failure_of
+from supervisor_app.core.diagnosis import decisive_line, diagnose, failure_of
+from supervisor_app.core.evidence import Evidence, Trail, blame
+from supervisor_app.core.fallback import gpu_warnings
 from supervisor_app.core.loading import LoadWatch
 from supervisor_app.core.ports import (
     Cause,
@@ -27,7 +30,8 @@ from supervisor_app.core.ports import (
 )
 from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.spec import LaunchSpec
-from supervisor_app.core.status import FailureKind, LlamaStatus, Progress, Status
+from supervisor_app.core.status import FailureKind, LlamaStatus, Model, Progress, Status
+from supervisor_app.core.watchdog import Activity
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +39,28 @@ LAST_LINES = 50
 """Kept of each life's output."""
 DIAGNOSIS_LINES = 400
 """Read to find the decisive one: a failed assertion is followed by a debugger's backtrace of hundreds."""
+STARTUP_LINES = 2000
+"""Read once it is ready, to find what it complained about while it loaded."""
+LOAD_LOOKS = (0.1, 0.5)
+"""Seconds between two looks at the memory of a process that loads: the first `QUICK_LOOKS`, and later."""
+QUICK_LOOKS = 20
 SETTLE_SECONDS = 0.02
 EVENT_OF_WISH: dict[Wish, Callable[[], life.Event]] = {
     Wish.RUN: life.Start,
     Wish.RESTART: life.Restart,
     Wish.STOP: life.Stop,
 }
+
+
+def serving(activity: Activity) -> str:
+    """What it was doing, for its crash card."""
+    if not activity.answered:
+        return "It did not say what it was doing."
+    if not activity.busy:
+        return "It was idle."
+    slots = "slot" if activity.slots == 1 else "slots"
+    verb = "was" if activity.working == 1 else "were"
+    return f"{activity.working} of {activity.slots} {slots} {verb} working on a request."
 
 
 class ServerLog(logging.LoggerAdapter[logging.Logger]):
@@ -82,6 +102,8 @@ class ServerSupervisor:
         self._progress: Progress | None = None
         self._meter = WorkMeter()
         self._last_lines: tuple[str, ...] = ()
+        self._trail = Trail()
+        self._evidence = Evidence()
         self._cause: Cause | None = None
         """What the permanent failure hung on when it happened."""
         self._cause_seen: Cause | None = None
@@ -250,7 +272,13 @@ class ServerSupervisor:
             and not self._chronicle.reached_ready
         ):
             self._load.learned(self._clock.monotonic() - self._watched_since)
-        self._chronicle.write(effect, process=self._process, config=self.config, last_lines=self._last_lines)
+        self._chronicle.write(
+            effect,
+            process=self._process,
+            config=self.config,
+            last_lines=self._last_lines,
+            evidence=self._evidence,
+        )
         if isinstance(effect, life.CloseRun):
             self._process = None
 
@@ -308,14 +336,27 @@ class ServerSupervisor:
         self._watched_since = self._clock.monotonic()
         self._meter = WorkMeter()
         self._last_lines = ()
+        self._trail = Trail()
+        self._evidence = Evidence()
         self._spawn_task(self._await_exit(attempt, process, spec), "exit")
         self._spawn_task(self._follow_load(process, spec), "load")
+        self._spawn_task(self._follow_memory(process), "memory")
 
     async def _await_exit(self, attempt: int, process: Process, spec: LaunchSpec) -> None:
         ended = await process.wait()
         lines = await process.last_lines(DIAGNOSIS_LINES)
         self._last_lines = tuple(lines[-LAST_LINES:])
-        failure = diagnose(ended, lines, was_ready=self.state.was_ready, model_path=spec.model_path)
+        autopsy = await process.autopsy()
+        was_ready = self.state.was_ready
+        failure = diagnose(ended, lines, was_ready=was_ready, model_path=spec.model_path)
+        failure = blame(failure, ended, self._trail.last, autopsy)
+        self._evidence = self._trail.evidence(
+            failure,
+            autopsy,
+            at=self._clock.time(),
+            decisive=decisive_line(ended, lines, was_ready=was_ready),
+            models=tuple(model.id for model in self.state.models),
+        )
         self._events.put_nowait(life.Exited(attempt, ended, failure))
 
     async def _follow_load(self, process: Process, spec: LaunchSpec) -> None:
@@ -330,6 +371,14 @@ class ServerSupervisor:
                 self._log.info("%s", self._load.line(self._progress), extra={"transient": True})
                 self._record()
 
+    async def _follow_memory(self, process: Process) -> None:
+        """While the model loads: most often that is when memory runs out."""
+        trail = self._trail
+        while self._process is process and not self.state.was_ready:
+            trail.add(await process.sample())
+            pause = LOAD_LOOKS[0] if len(trail.samples) < QUICK_LOOKS else LOAD_LOOKS[1]
+            await self._clock.sleep_until(self._clock.monotonic() + pause)
+
     async def _check_health(self, attempt: int) -> None:
         spec, process = self.config.spec, self._process
         health = await self._probe.health(spec, self.config.health.timeout_ms / 1000)
@@ -339,24 +388,37 @@ class ServerSupervisor:
         self._events.put_nowait(life.HealthChecked(attempt, health, ours))
 
     async def _check_activity(self, effect: life.CheckActivity, process: Process | None) -> None:
+        trail = self._trail
         activity = await self._meter.look(
             process,
             self._probe,
             self.config.spec,
             busy=effect.busy,
+            ask=effect.ask,
             timeout=self.config.health.timeout_ms / 1000,
             now=self._clock.monotonic(),
         )
-        self._events.put_nowait(life.ActivitySeen(effect.attempt, activity))
+        sample = await process.sample() if process else None
+        trail.add(sample)
+        trail.serving = serving(activity)
+        seen = replace(activity, memory=sample.used if sample else 0)
+        self._events.put_nowait(life.ActivitySeen(effect.attempt, seen))
 
     async def _read_models(self, attempt: int) -> None:
+        spec, process, trail = self.config.spec, self._process, self._trail
+        lines = await process.last_lines(STARTUP_LINES) if process else []
+        warnings = gpu_warnings(lines, spec.args)
+        models: tuple[Model, ...] = ()
         try:
-            models = await self._probe.models(self.config.spec, self.config.health.timeout_ms / 1000)
+            models = await self._probe.models(spec, self.config.health.timeout_ms / 1000)
         except ProbeError as error:
-            warning = f"Its models could not be read: {error}."
-            self._events.put_nowait(life.ModelsRead(attempt, (), warning))
+            warnings += (f"Its models could not be read: {error}.",)
         else:
-            self._events.put_nowait(life.ModelsRead(attempt, models))
+            warnings += () if models else ("Its list of models is empty.",)
+        sample = await process.sample() if process else None
+        trail.add(sample)
+        memory = sample.used if sample else 0
+        self._events.put_nowait(life.ModelsRead(attempt, models, warnings, memory))
 
     def _signal(self, attempt: int, *, force: bool) -> None:
         if self._process is None:

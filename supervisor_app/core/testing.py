@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.ports import (
+    Autopsy,
     Cause,
     Change,
     Exit,
     Health,
     Identity,
+    MemorySample,
     PortHolder,
     ProbeError,
     Remembered,
@@ -115,6 +117,8 @@ class FakeProcess:
         self.owns = True
         self.lines: list[str] = []
         self.resident = 0
+        self.memory: MemorySample | None = None
+        self.found = Autopsy()
         self.used = Usage()
         self.signals: list[str] = []
         self.forgotten = False
@@ -150,6 +154,12 @@ class FakeProcess:
 
     async def usage(self, spec: LaunchSpec) -> Usage:
         return self.used
+
+    async def sample(self) -> MemorySample | None:
+        return self.memory
+
+    async def autopsy(self) -> Autopsy:
+        return self.found
 
     async def resident_bytes(self) -> int:
         return self.resident

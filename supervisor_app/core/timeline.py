@@ -48,8 +48,13 @@ class Timeline:
         self._runs[0] = replace(self._runs[0], ready_at=at)
         return True
 
-    def closed(self, at: float, ended: Exit, failure: Failure | None) -> None:
+    def closed(self, at: float, ended: Exit, failure: Failure | None, memory: str = "") -> None:
         if self.current is not None:
             self._runs[0] = replace(
-                self._runs[0], ended_at=at, exit_code=ended.code, signal=ended.signal, failure=failure
+                self._runs[0],
+                ended_at=at,
+                exit_code=ended.code,
+                signal=ended.signal,
+                failure=failure,
+                memory=memory,
             )

@@ -37,6 +37,11 @@ class Activity:
     """False: it was asked and did not answer."""
     cores: float = 0.0
     """CPU of the process since the last look, in cores."""
+    memory: int = 0
+    """Bytes that it uses and no file backs; 0 when nobody can tell."""
+    working: int = 0
+    """Slots that work, of `slots`."""
+    slots: int = 0
 
 
 class Verdict(Enum):
@@ -67,7 +72,7 @@ class Watch:
 
 
 def look(watch: Watch, activity: Activity, *, stall_seconds: float, now: float) -> tuple[Watch, Verdict]:
-    """The next watch and what to think of the server."""
+    """The next watch and what to think of the server. `stall_seconds` 0: it never counts as hung."""
     seen = replace(watch, seen_at=now)
     if not activity.answered:
         return _unanswered(seen, activity, watch, stall_seconds, now)
@@ -94,5 +99,7 @@ def _unanswered(
 
 
 def _verdict(seen: Watch, activity: Activity, stall_seconds: float, now: float) -> Verdict:
+    if not stall_seconds:
+        return Verdict.WORKING
     limit = stall_seconds * (CPU_EXTENDS if activity.cores >= BUSY_CPU else 1)
     return Verdict.STALLED if seen.stalled_for(now) >= limit else Verdict.WORKING

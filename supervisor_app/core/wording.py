@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from supervisor_app.core.diagnosis import amount
 from supervisor_app.core.lifecycle import Phase, Policy, State
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Status
+
+MEMORY_WARNING = 0.9
+"""Part of its memory limit from which on people are told."""
 
 
 def sentence(state: State, policy: Policy, spec: LaunchSpec) -> str:
@@ -19,6 +23,26 @@ def last_error(state: State, policy: Policy) -> str | None:
         return None
     retry = f" (retry {state.retries}/{policy.restart.max_retries})" if state.retries else ""
     return state.failure.sentence + retry
+
+
+def warnings(state: State, policy: Policy) -> tuple[str, ...]:
+    """What is wrong with a server that serves."""
+    if state.status is not Status.READY:
+        return ()
+    said = list(state.warnings)
+    if state.loading:
+        said.append("It was ready, and now answers that it loads its model: requests wait.")
+    limit = policy.health.max_memory
+    if limit and state.memory > limit and not state.fits:
+        told = f"It used {amount(state.memory)} from its start, over its limit of {amount(limit)}"
+        said.append(f"{told}: raise max_memory_mb, or choose a smaller context (-c) or model.")
+    elif limit and state.memory > limit:
+        said.append(
+            f"It uses {amount(state.memory)}, over its limit of {amount(limit)}: it restarts once idle."
+        )
+    elif limit and state.memory > MEMORY_WARNING * limit:
+        said.append(f"It uses {amount(state.memory)}; over {amount(limit)} it is restarted.")
+    return tuple(said)
 
 
 def _initial(state: State, policy: Policy, spec: LaunchSpec) -> str:

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
+from typing import Any
 
 from django import template
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from supervisor_app.core.status import LlamaStatus, Progress, RunSummary, Status
+from supervisor_app.history import Point, RunCard
 
 register = template.Library()
 
@@ -117,6 +120,34 @@ def _in_unit(count: int, unit: int) -> str:
     return f"{value:.0f}" if unit == 0 or value >= 100 else f"{value:.1f}"
 
 
+@register.filter
+def brief(seconds: float | None) -> str:
+    """As `duration`, with tenths below ten seconds: `0.4 s`."""
+    return f"{seconds:.1f} s" if seconds is not None and 0 <= seconds < 9.95 else duration(seconds)
+
+
+@register.filter
+def own(memory: Mapping[str, Any]) -> int:
+    """What a process used, of the JSON of a memory sample."""
+    used: int = memory["anon"] + memory["swap"]
+    return used
+
+
+@register.filter
+def free_of_limit(memory: Mapping[str, Any]) -> int:
+    free: int = memory["limit"] - memory["limitUsed"]
+    return max(0, free)
+
+
+@register.filter
+def trend(history: Sequence[tuple[float, int]]) -> str:
+    """`From 1.2 GiB to 5.1 GiB in its last 40 s.`"""
+    (first, then), (last, now) = history[0], history[-1]
+    if abs(now - then) < 0.02 * max(now, 1):
+        return f"About {size(now)} for its last {duration(first - last)}."
+    return f"From {size(then)} to {size(now)} in its last {duration(first - last)}."
+
+
 # --- Times ---------------------------------------------------------------------------------------------
 
 
@@ -141,6 +172,15 @@ def clock(seconds: float | None) -> str:
         return ""
     time = datetime.fromtimestamp(seconds, UTC)
     return f"{time.day} {time:%b, %H:%M} UTC"
+
+
+@register.filter
+def instant(seconds: float | None) -> str:
+    """To the second, for comparing with other logs: `22 Nov 2025, 14:03:12 UTC`."""
+    if seconds is None:
+        return ""
+    time = datetime.fromtimestamp(seconds, UTC)
+    return f"{time.day} {time:%b %Y, %H:%M:%S} UTC"
 
 
 # --- Words ---------------------------------------------------------------------------------------------
@@ -195,6 +235,50 @@ def outcome(run: RunSummary) -> str:
     if run.open:
         return "Starting" if run.ready_at is None else "Running"
     return "Stopped"
+
+
+@register.filter
+def ending(run: RunSummary) -> str:
+    """The exit code or the signal, in words."""
+    if run.open:
+        return "it lives"
+    if run.signal is not None:
+        return f"{_signal_name(run.signal)} (signal {run.signal})"
+    return "unknown" if run.exit_code is None else f"exit code {run.exit_code}"
+
+
+@register.filter
+def story(card: RunCard, now: float) -> str:
+    """Its life in a sentence."""
+    run = card.summary
+    life = duration(lived(run, now)).replace(" ", "\u00a0")  # a number stays with its unit
+    if run.open:
+        return f"It has been running for {life}."
+    how = "It was never ready" if run.ready_at is None else "It was ready"
+    after = f"{how} and lived for {life}"
+    return f"{after}. It was asked to end." if run.failure is None else f"{after}, then died: {ending(run)}."
+
+
+@register.filter
+def as_sentence(detail: str) -> str:
+    """What begins in our words gets its capital; a line that llama-server wrote stays as it is."""
+    return f"It {detail[3:]}" if detail.startswith("it ") else detail
+
+
+@register.filter
+def arrows(change: str) -> str:
+    return change.replace(" -> ", " → ")
+
+
+@register.filter
+def command(argv: Sequence[str]) -> str:
+    """As one would type it."""
+    return shlex.join(argv)
+
+
+@register.filter
+def last_x(chart: Sequence[Point]) -> str:
+    return str(chart[-1].x)
 
 
 @register.filter

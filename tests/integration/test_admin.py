@@ -44,6 +44,8 @@ FILLED = {
     "health_check_timeout_ms": "5000",
     "max_health_checks": "60",
     "max_load_seconds": "600",
+    "stall_seconds": "180",
+    "max_memory_mb": "0",
 }
 
 

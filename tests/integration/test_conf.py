@@ -177,6 +177,8 @@ def test_every_key_reaches_its_field(write):
         "max_load_seconds": 8,
         "stop_grace_ms": 0,
         "stable_after_ms": 0,
+        "stall_seconds": 0,
+        "max_memory_mb": 4096,
     }
     assert values.keys() == FIELD_OF_KEY.keys()
     overlay = read_overlay(write(values | {BINARY_KEY: "/opt/llama-server"}))
@@ -266,6 +268,8 @@ def test_the_rules_are_the_rows():
         health_check_timeout_ms=70,
         max_health_checks=8,
         max_load_seconds=9,
+        stall_seconds=11,
+        max_memory_mb=12,
         generation=10,
         restart_generation=9,
         desired_running=False,
@@ -273,7 +277,10 @@ def test_the_rules_are_the_rows():
     assert config.restart == RestartPolicy(
         max_retries=1, retry_backoff_ms=2, max_backoff_ms=3, stable_after_ms=4, stop_grace_ms=5
     )
-    assert config.health == HealthPolicy(interval_ms=60, timeout_ms=70, max_checks=8, max_load_seconds=9)
+    assert config.health == HealthPolicy(
+        interval_ms=60, timeout_ms=70, max_checks=8, max_load_seconds=9, stall_seconds=11, max_memory_mb=12
+    )
+    assert config.health.max_memory == 12 * 2**20
     assert (config.generation, config.restart_generation, config.desired_running) == (10, 9, False)
 
 

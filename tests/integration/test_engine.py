@@ -411,7 +411,7 @@ def test_a_bad_flag_is_refused_before_anything_is_loaded(flags, line):
 
 
 @pytest.mark.parametrize(
-    ("environ", "settings"),
+    ("environ", "expected"),
     [
         ({}, []),
         ({"LLAMA_ARG_PORT": "8134"}, [("port", 8134)]),
@@ -427,8 +427,8 @@ def test_a_bad_flag_is_refused_before_anything_is_loaded(flags, line):
         ({"LLAMA_ARG_UNKNOWN": "1"}, []),
     ],
 )
-def test_the_environment_sets_what_flags_set(environ, settings):
-    assert list(launcher.from_environment(environ)) == settings
+def test_the_environment_sets_what_flags_set(environ, expected):
+    assert list(launcher.from_environment(environ)) == expected
 
 
 @pytest.mark.parametrize("environ", [{"LLAMA_ARG_JINJA": "maybe"}, {"LLAMA_ARG_PORT": "70000"}])

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from supervisor_app.core.ports import Health, ProbeError
+from supervisor_app.core.ports import Health, ProbeError, Slots
 from supervisor_app.core.probe import HttpProbe, looks_like_llama_server, read_models
 from supervisor_app.core.spec import LaunchSpec
 
@@ -211,3 +211,44 @@ def test_an_empty_list_is_a_list():
 async def test_what_is_no_list_is_told(probe, answer, words):
     with server(answer) as spec, pytest.raises(ProbeError, match=words):
         await probe.models(spec, 5.0)
+
+
+# --- Slots ---------------------------------------------------------------------------------------------
+
+BUSY = (
+    b'[{"id":0,"is_processing":true,"id_task":7,"n_prompt_tokens_processed":5,"next_token":[{"n_decoded":3}]},'
+    b'{"id":1,"is_processing":false},"?",'
+    b'{"id":2,"is_processing":true,"id_task":8,"next_token":{"n_decoded":4}},'
+    b'{"id":3,"is_processing":true,"next_token":[]}]'
+)
+
+
+async def test_working_slots_are_counted_and_marked(probe):
+    with server(http("200 OK", BUSY)) as spec:
+        slots = await probe.slots(spec, 2, may_wake=True)
+    assert (slots.answered, slots.busy, slots.working, slots.total) == (True, True, 3, 5)
+    assert slots.mark == ((0, 7, 5, 3), (2, 8, None, 4), (3, None, None, None))
+
+
+@pytest.mark.parametrize(
+    "answer", [http("200 OK", b"[]"), http("501 Not Implemented"), http("200 OK", b"{}")]
+)
+async def test_a_server_that_does_not_tell_its_slots_counts_as_idle(probe, answer):
+    with server(answer) as spec:
+        assert await probe.slots(spec, 2, may_wake=True) == Slots(
+            answered=True, mark=() if b"[]" in answer else None
+        )
+
+
+async def test_slots_that_do_not_answer_are_told(probe):
+    with server(b"") as spec:
+        assert await probe.slots(spec, 2, may_wake=True) == Slots(answered=False)
+
+
+@pytest.mark.parametrize(("asleep", "requests_made"), [(b"true", 1), (b"false", 2)])
+async def test_a_sleeping_server_is_not_woken(probe, asleep, requests_made):
+    made: list[bytes] = []
+    with server(http("200 OK", b'{"is_sleeping":%s}' % asleep), requests=made) as spec:
+        assert (await probe.slots(spec, 2, may_wake=False)).answered
+    assert len(made) == requests_made
+    assert b"/props" in made[0]

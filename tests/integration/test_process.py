@@ -19,7 +19,15 @@ from supervisor_app.core import listeners
 from supervisor_app.core import process as process_module
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.identity import boot_id, identity_of, is_llama_command
-from supervisor_app.core.ports import Exit, Identity, PortHolder, SignalDeniedError, SpawnError
+from supervisor_app.core.ports import (
+    Autopsy,
+    Exit,
+    Identity,
+    PortHolder,
+    SignalDeniedError,
+    SpawnError,
+    Usage,
+)
 from supervisor_app.core.process import LocalProcess
 from supervisor_app.core.processes import LocalProcesses, child_environment
 from supervisor_app.core.spec import LaunchSpec
@@ -295,6 +303,33 @@ async def test_resident_memory_is_of_the_process_and_its_children(started):
     assert await process.resident_bytes() == 0
 
 
+async def test_its_memory_is_sampled_until_it_is_gone_and_the_kernel_asked_afterwards(started):
+    process = await started(fake_spec())
+    assert (await process.sample()).anon > 1_000_000
+    process.kill()
+    await process.wait()
+    assert await process.sample() is None
+    assert (await process.autopsy()).oom_kills == 0
+
+
+async def test_its_processor_time_and_its_clients_are_counted(started):
+    spec = fake_spec()
+    process = await started(spec)
+    with socket.create_connection(("127.0.0.1", spec.port)):
+        used = await process.usage(spec)
+    assert used.cpu_seconds > 0
+    assert used.connections == 1
+    process.kill()
+    await process.wait()
+    assert await process.usage(spec) == Usage()
+
+
+async def test_a_process_that_is_forgotten_leaves_no_open_file(started):
+    process = await started(fake_spec())
+    process.forget()
+    assert process._meter._kernel_log is None
+
+
 # Adoption
 
 
@@ -337,6 +372,10 @@ async def test_a_process_of_another_user_is_neither_watched_nor_signalled(proces
     )
     assert await hidden.owns_port(fake_spec())
     assert await hidden.resident_bytes() == 0
+    assert await hidden.sample() is None
+    assert await hidden.autopsy() == Autopsy()
+    assert await hidden.usage(fake_spec()) == Usage()
+    hidden.forget()
     with pytest.raises(SignalDeniedError):
         hidden.terminate()
 

@@ -178,12 +178,20 @@ async def test_a_life_from_start_to_end_is_one_row(store):
     await store.save(
         change(
             "default",
-            RunClosed(at=STARTED + 9, exit=Exit(code=1), failure=OUT_OF_MEMORY, last_lines=("one", "two")),
+            RunClosed(
+                at=STARTED + 9,
+                exit=Exit(code=1),
+                failure=OUT_OF_MEMORY,
+                last_lines=("one", "two"),
+                evidence={"oom": "x"},
+                note="Because.",
+            ),
         )
     )
     run = await Run.objects.aget()
     assert (run.ready_at, run.ended_at) == (at(STARTED + 2), at(STARTED + 9))
     assert (run.exit_code, run.signal, run.last_lines) == (1, None, "one\ntwo")
+    assert (run.evidence, run.note) == ({"oom": "x"}, "Because.")
     assert (run.failure_kind, run.failure_title) == ("out_of_memory", OUT_OF_MEMORY.title)
     assert (run.failure_detail, run.failure_hint) == (OUT_OF_MEMORY.detail, OUT_OF_MEMORY.hint)
 
@@ -374,6 +382,7 @@ def snapshots(draw):
         adopted=draw(st.booleans()),
         pid=draw(maybe() | counts),
         progress=draw(maybe() | progresses),
+        warnings=tuple(draw(st.lists(text, max_size=2))),
         version=draw(counts),
     )
 
@@ -403,6 +412,7 @@ def test_a_run_is_summed_up_as_the_timeline_shows_it():
         failure_title=OUT_OF_MEMORY.title,
         failure_detail=OUT_OF_MEMORY.detail,
         failure_hint=OUT_OF_MEMORY.hint,
+        evidence={"summary": "It used 5.1 GiB."},
     )
     assert load_views()[0].status.runs == (
         RunSummary(
@@ -413,6 +423,7 @@ def test_a_run_is_summed_up_as_the_timeline_shows_it():
             ended_at=STARTED + 60,
             signal=9,
             failure=OUT_OF_MEMORY,
+            memory="It used 5.1 GiB.",
         ),
     )
 

@@ -285,6 +285,8 @@ def test_the_api_tells_all_of_the_contract(client):
         adopted=True,
         pid=4242,
         progress={"loaded": 50, "total": 100, "percent": 50, "etaSeconds": 3.5},
+        can_roll_back=True,
+        warnings=["It computes on the CPU."],
     )
     assert client.get("/api/servers/default/").json() == {
         "name": "default",
@@ -307,6 +309,8 @@ def test_the_api_tells_all_of_the_contract(client):
         "adopted": True,
         "pid": 4242,
         "progress": {"loaded": 50, "total": 100, "percent": 50, "etaSeconds": 3.5},
+        "canRollBack": True,
+        "warnings": ["It computes on the CPU."],
     }
 
 
@@ -423,6 +427,8 @@ def every_page(client):
     paths = [
         "/",
         "/servers/default/",
+        "/servers/default/runs/",
+        f"/servers/default/runs/{LlamaServer.objects.get(name='default').runs.last().pk}/",
         "/nothing",
         "/login/spent/",
         "/admin/",

@@ -14,6 +14,7 @@ from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import FailureKind, Model, Status
 from supervisor_app.core.testing import exited, stranger
 from supervisor_app.core.watchdog import Activity
+from supervisor_app.core.wording import warnings
 
 POLICY = Policy()
 ME = Identity(pid=42, start=1, boot_id="b")
@@ -127,9 +128,10 @@ def test_only_one_check_is_under_way():
 
 def test_models_that_cannot_be_read_are_a_warning_and_an_empty_list():
     server = Server().spawned().healthy()
-    server.send(life.ModelsRead(server.state.attempt, (), "Its models could not be read."))
+    server.send(life.ModelsRead(server.state.attempt, (), ("Its models could not be read.",)))
     assert server.state.status is Status.READY
     assert server.state.models == ()
+    assert server.state.warnings == ("Its models could not be read.",)
     assert any(isinstance(effect, life.Log) and effect.level == life.WARNING for effect in server.effects)
 
 
@@ -515,8 +517,11 @@ def test_it_is_looked_at_while_it_serves_and_not_while_it_ends():
 
 
 def test_the_watchdog_can_be_switched_off():
-    server = Server(Policy(health=HealthPolicy(stall_seconds=0))).ready().after(100.0)
-    assert not server.has(life.CheckActivity)
+    server = Server(Policy(health=HealthPolicy(stall_seconds=0))).ready().after(5.0)
+    assert life.CheckActivity(server.state.attempt, busy=False, ask=False) in server.effects
+    for _ in range(100):
+        working(server, "stuck")
+    assert server.state.status is Status.READY
 
 
 # After a supervisor that was killed
@@ -545,3 +550,116 @@ def test_a_process_of_ours_that_nobody_wrote_down_is_ours():
     holder = replace(stranger(llama=True), ours=True)
     server = Server().send(life.Start()).send(life.Inspected(1, holder))
     assert life.Adopt(1, holder, adopted=False) in server.effects
+
+
+# A limit for its memory
+
+GIB = 2**30
+LIMITED = Policy(health=HealthPolicy(max_memory_mb=5 * 1024))
+
+
+def uses(server: Server, gib: float, **more) -> Server:
+    """The next look: so much memory."""
+    server.after(5.0)
+    return server.send(life.ActivitySeen(server.state.attempt, Activity(memory=int(gib * GIB), **more)))
+
+
+def told(server: Server) -> tuple[str, ...]:
+    return warnings(server.state, LIMITED)
+
+
+def test_an_idle_server_over_its_memory_limit_is_restarted_and_that_is_no_crash():
+    server = uses(uses(Server(LIMITED).ready(), 2.0), 5.5)
+    assert server.where == (Status.STOPPING, Phase.ENDING)
+    assert server.has(life.Terminate)
+    server.dies(code=0)
+    note = "It used 5.5 GiB, over its limit of 5.0 GiB."
+    assert life.CloseRun(Exit(code=0), None, note) in server.effects
+    assert server.where == (Status.STARTING, Phase.INSPECTING)
+    assert (server.state.retries, server.state.failure, server.state.note) == (0, None, note)
+
+
+def test_what_it_is_doing_may_be_finished_first_and_people_are_told():
+    server = uses(uses(Server(LIMITED).ready(), 2.0), 5.5, busy=True, mark=1)
+    assert server.state.status is Status.READY
+    assert told(server) == ("It uses 5.5 GiB, over its limit of 5.0 GiB: it restarts once idle.",)
+    assert server.state.activity_at == server.now + 2.0
+    uses(server, 5.6, answered=False)
+    assert server.state.status is Status.READY
+    assert not any(isinstance(effect, life.Log) for effect in server.effects), "told once"
+    uses(server, 5.6)
+    assert server.state.status is Status.STOPPING
+
+
+def test_after_a_minute_it_is_restarted_although_it_works():
+    server = uses(Server(LIMITED).ready(), 2.0)
+    mark = 0
+    while server.state.status is Status.READY and server.now < 1000:
+        mark += 1
+        uses(server, 5.5, busy=True, mark=mark)
+    assert server.state.status is Status.STOPPING
+    assert 65 <= server.now <= 80
+
+
+def test_memory_that_shrinks_again_is_forgiven():
+    server = uses(uses(Server(LIMITED).ready(), 2.0), 5.5, busy=True, mark=1)
+    uses(server, 4.0, busy=True, mark=2)
+    assert server.state.over_since is None
+    assert told(server) == ()
+
+
+def test_a_server_that_needs_as_much_from_its_start_is_not_restarted_for_ever():
+    server = Server(LIMITED).ready()
+    for _ in range(30):
+        uses(server, 6.0)
+    assert server.state.status is Status.READY
+    assert told(server) == (
+        "It used 6.0 GiB from its start, over its limit of 5.0 GiB: raise max_memory_mb, or choose a smaller"
+        " context (-c) or model.",
+    )
+
+
+def test_what_it_used_when_it_became_ready_counts_as_its_start():
+    server = Server(LIMITED).spawned().healthy()
+    server.send(life.ModelsRead(server.state.attempt, (MODEL,), memory=2 * GIB))
+    assert server.state.memory == 2 * GIB
+    uses(server, 6.0)
+    assert server.state.status is Status.STOPPING
+
+
+def test_nine_tenths_of_the_limit_are_a_warning():
+    assert told(uses(Server(LIMITED).ready(), 4.4)) == ()
+    assert told(uses(Server(LIMITED).ready(), 4.6)) == ("It uses 4.6 GiB; over 5.0 GiB it is restarted.",)
+
+
+def test_memory_that_cannot_be_read_is_no_memory_that_fits():
+    server = uses(Server(LIMITED).ready(), 0.0)
+    assert not server.state.fits
+
+
+def test_without_a_limit_memory_is_only_looked_at():
+    server = uses(Server().ready(), 500.0)
+    assert server.state.status is Status.READY
+    assert warnings(server.state, server.policy) == ()
+
+
+def test_a_limit_alone_is_reason_to_ask_its_slots():
+    policy = Policy(health=HealthPolicy(stall_seconds=0, max_memory_mb=1))
+    server = Server(policy).ready().after(5.0)
+    assert life.CheckActivity(server.state.attempt, busy=False, ask=True) in server.effects
+
+
+def test_a_ready_server_that_says_it_loads_is_a_warning_until_it_does_not():
+    server = Server().ready().after(1.0)
+    server.send(life.HealthChecked(server.state.attempt, Health.LOADING))
+    assert "loads its model" in warnings(server.state, server.policy)[0]
+    server.after(1.0).healthy()
+    assert warnings(server.state, server.policy) == ()
+
+
+def test_a_server_that_does_not_serve_has_no_warnings():
+    server = Server().spawned().healthy()
+    server.send(life.ModelsRead(server.state.attempt, (), ("Something.",)))
+    assert warnings(server.state, server.policy) == ("Something.",)
+    server.send(life.Stop())
+    assert warnings(server.state, server.policy) == ()

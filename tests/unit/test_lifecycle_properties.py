@@ -18,7 +18,7 @@ from supervisor_app.core.watchdog import Activity
 
 POLICY = Policy(
     restart=RestartPolicy(max_retries=3, stable_after_ms=20_000),
-    health=HealthPolicy(max_checks=10, max_load_seconds=30, stall_seconds=6),
+    health=HealthPolicy(max_checks=10, max_load_seconds=30, stall_seconds=6, max_memory_mb=1),
 )
 LEAVES_ERROR = (life.Start, life.Restart, life.ConfigChanged, life.Stop, life.CauseChecked)
 HEALTH = list(Health)
@@ -105,7 +105,10 @@ class World:
             case life.Kill():
                 self.signalled(attempt, dies=True)
             case life.CheckActivity():
-                activity = Activity(busy=self.choices.below(2) == 0, mark=self.choices.below(2))
+                memory = self.choices.below(3) * 2**20
+                activity = Activity(
+                    busy=self.choices.below(2) == 0, mark=self.choices.below(2), memory=memory
+                )
                 self.pending.append(life.ActivitySeen(attempt, activity))
             case life.CheckCause():
                 self.pending.append(life.CauseChecked(attempt, self.choices.below(3) == 0))

@@ -200,3 +200,53 @@ def test_version_of_a_tree_that_was_never_installed(monkeypatch):
     tags.version.cache_clear()
     assert tags.version() == ""
     tags.version.cache_clear()
+
+
+# --- The crash card ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(None, ""), (0, "0.0 s"), (2.04, "2.0 s"), (9.94, "9.9 s"), (9.96, "9 s"), (75, "1 m 15 s")],
+)
+def test_a_short_time_has_tenths(seconds, said):
+    assert tags.brief(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("history", "said"),
+    [
+        ([(10.0, GIB), (0.0, 5 * GIB)], "From 1.0 GiB to 5.0 GiB in its last 10 s."),
+        ([(10.0, GIB), (0.0, GIB + 1)], "About 1.0 GiB for its last 10 s."),
+        ([(10.0, 0), (0.0, 0)], "About 0 B for its last 10 s."),
+    ],
+)
+def test_the_trend_of_memory(history, said):
+    assert tags.trend(history) == said
+
+
+def test_an_instant_is_told_to_the_second():
+    assert tags.instant(1_750_000_000.0) == "15 Jun 2025, 15:06:40 UTC"
+    assert tags.instant(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "it lives"),
+        ({"ended_at": 2000.0}, "unknown"),
+        ({"ended_at": 2000.0, "exit_code": 0}, "exit code 0"),
+        ({"ended_at": 2000.0, "signal": 9}, "SIGKILL (signal 9)"),
+    ],
+)
+def test_how_it_ended(fields, said):
+    assert tags.ending(replace(RUN, **fields)) == said
+
+
+def test_what_begins_in_our_words_gets_a_capital():
+    assert tags.as_sentence("it ended by itself") == "It ended by itself"
+    assert tags.as_sentence("item not found") == "item not found"
+
+
+def test_no_more_than_the_limit_can_be_free():
+    assert tags.free_of_limit({"limit": 5, "limitUsed": 7}) == 0

@@ -230,6 +230,40 @@ def test_the_last_error_names_the_retry_it_led_to():
     assert last_error(State(failure=BROKEN, retries=2), Policy()) == f"{BROKEN.sentence} (retry 2/5)"
 
 
+# What memory had to do with it
+
+
+def down(**changes) -> LlamaStatus:
+    lived = RunSummary(
+        retry=0, adopted=False, started_at=1.0, ended_at=2.0, failure=BROKEN, memory="It used 1 GiB."
+    )
+    return LlamaStatus(
+        **{"name": "a", "status": Status.CRASHED, "failure": BROKEN, "runs": (lived,), **changes}
+    )
+
+
+def test_a_server_that_is_down_says_what_its_last_life_used():
+    assert down().memory == "It used 1 GiB."
+    assert down(status=Status.ERROR).memory == "It used 1 GiB."
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": Status.READY},
+        {"runs": ()},
+        {"failure": None},
+        {"failure": failure_of(FailureKind.PORT_TAKEN)},  # it did not even start since
+    ],
+)
+def test_memory_of_another_failure_is_not_told(changes):
+    assert down(**changes).memory == ""
+
+
+def test_warnings_are_in_the_json():
+    assert LlamaStatus(name="a", warnings=("Slow.",)).as_json(0)["warnings"] == ["Slow."]
+
+
 # Timelines
 
 

@@ -203,5 +203,6 @@ def _tick(state: State, policy: Policy, now: float) -> Decision:
         effects.append(CheckHealth(state.attempt))
     if due(state.activity_at):
         state = replace(state, activity_at=None)
-        effects.append(CheckActivity(state.attempt, state.watch.busy))
+        ask = bool(policy.health.stall_seconds or policy.health.max_memory)
+        effects.append(CheckActivity(state.attempt, state.watch.busy, ask))
     return state, effects

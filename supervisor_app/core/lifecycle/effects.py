@@ -60,6 +60,8 @@ class CheckActivity:
     attempt: int
     busy: bool
     """It was at the last look: ask its slots without further reason."""
+    ask: bool = True
+    """False: nobody wants to know what its slots do."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class CloseRun:
     exit: Exit
     failure: Failure | None
     """None when it was asked to end."""
+    note: str = ""
+    """Why it was asked to."""
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,10 @@ class HealthChecked:
 class ModelsRead:
     attempt: int
     models: tuple[Model, ...]
-    warning: str = ""
+    warnings: tuple[str, ...] = ()
+    """What else is wrong with it, although it serves."""
+    memory: int = 0
+    """Bytes that it uses; 0 when nobody can tell."""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,13 @@ class State:
     checks: int = 0
     misses: int = 0
     loading: bool = False
-    """It has answered 503 "Loading model"."""
+    """Its last answer was 503 "Loading model"."""
+    warnings: tuple[str, ...] = ()
+    """What is wrong with it, although it serves."""
+    memory: int = 0
+    """Bytes it used at the last look."""
+    fits: bool = False
+    """This life has used less memory than its limit since it was ready: a restart would help."""
     start_next: bool = False
     """When the process that is ending is gone, start again."""
     spare_adopted: bool = False
@@ -80,6 +86,8 @@ class State:
     retry_at: float | None = None
     cause_at: float | None = None
     activity_at: float | None = None
+    over_since: float | None = None
+    """It uses more memory than its limit."""
     watch: Watch = field(default_factory=Watch)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.diagnosis import amount, failure_of
 from supervisor_app.core.lifecycle.effects import (
     ERROR,
     INFO,
@@ -26,10 +26,12 @@ from supervisor_app.core.lifecycle.events import Exited, HealthChecked, ModelsRe
 from supervisor_app.core.lifecycle.state import Phase, Policy, State
 from supervisor_app.core.ports import Exit, Health, PortHolder
 from supervisor_app.core.status import Failure, FailureKind, Status
-from supervisor_app.core.watchdog import IDLE_INTERVAL, Activity, Verdict, Watch, look
+from supervisor_app.core.watchdog import BUSY_INTERVAL, IDLE_INTERVAL, Activity, Verdict, Watch, look
 
 CAUSE_INTERVAL = 2.0
 """Seconds between two looks at whether the cause of a permanent failure is gone."""
+DRAIN_SECONDS = 60.0
+"""How long a server over its memory limit may go on with what it is doing."""
 
 
 def begin(state: State, note: str = "") -> Decision:
@@ -60,6 +62,7 @@ def end(state: State, status: Status, policy: Policy, now: float) -> Decision:
         load_until_at=None,
         stable_at=None,
         activity_at=None,
+        over_since=None,
     )
     return ending, [Terminate(state.attempt)]
 
@@ -169,15 +172,18 @@ def models_read(state: State, event: ModelsRead, policy: Policy, now: float) -> 
         was_ready=True,
         failure=None,
         misses=0,
-        note=event.warning,
+        loading=False,
+        note="",
+        warnings=event.warnings,
+        memory=event.memory,
+        fits=0 < event.memory <= policy.health.max_memory,
         probe_at=now + policy.health.interval_ms / 1000,
         stable_at=now + policy.restart.stable_after_ms / 1000,
-        activity_at=now + IDLE_INTERVAL if policy.health.stall_seconds else None,
+        activity_at=now + IDLE_INTERVAL,
         watch=Watch(moved_at=now, seen_at=now),
     )
     effects: list[Effect] = [MarkReady()]
-    if event.warning:
-        effects.append(Log(WARNING, f"⚠️ [LLAMA] {event.warning}"))
+    effects += [Log(WARNING, f"⚠️ [LLAMA] {warning}") for warning in event.warnings]
     effects += [
         Log(INFO, f"📦 Loaded {count} {plural}"),
         Log(INFO, f"✅ [LLAMA] Service ready with {count} {plural}"),
@@ -188,7 +194,8 @@ def models_read(state: State, event: ModelsRead, policy: Policy, now: float) -> 
 def checked_while_serving(state: State, event: HealthChecked, policy: Policy, now: float) -> Decision:
     # 503 "Loading model" after ready: it answers, so it lives (a sleeping server loads again).
     if event.health in (Health.OK, Health.LOADING):
-        return replace(state, misses=0, probe_at=now + policy.health.interval_ms / 1000), []
+        loading = event.health is Health.LOADING
+        return replace(state, misses=0, loading=loading, probe_at=now + policy.health.interval_ms / 1000), []
     misses = state.misses + 1
     if misses < policy.health.max_misses:
         return replace(state, misses=misses, probe_at=now + policy.health.interval_ms / 1000), []
@@ -199,9 +206,32 @@ def checked_while_serving(state: State, event: HealthChecked, policy: Policy, no
 def activity_seen(state: State, activity: Activity, policy: Policy, now: float) -> Decision:
     watch, verdict = look(state.watch, activity, stall_seconds=policy.health.stall_seconds, now=now)
     if verdict is not Verdict.STALLED:
-        return replace(state, watch=watch, activity_at=now + watch.interval), []
+        seen = replace(state, watch=watch, memory=activity.memory, activity_at=now + watch.interval)
+        return memory_seen(seen, activity, policy, now)
     stuck = f"/health says ok, but its work has not moved for {watch.stalled_for(now):.0f} s"
     return unresponsive(replace(state, watch=watch), failure_of(FailureKind.HUNG, stuck), policy, now)
+
+
+def memory_seen(state: State, activity: Activity, policy: Policy, now: float) -> Decision:
+    """Over its limit: let it finish what it does, then restart it. That mends only what has grown."""
+    limit = policy.health.max_memory
+    if not limit or activity.memory <= limit:
+        return replace(state, fits=state.fits or activity.memory > 0, over_since=None), []
+    used = f"It used {amount(activity.memory)}, over its limit of {amount(limit)}."
+    if state.over_since is None:
+        then = "It is restarted as soon as it is idle." if state.fits else "It needs as much from its start."
+        said = [Log(WARNING, f"⚠️ [LLAMA] {used} {then}")]
+        state = replace(state, over_since=now)
+    else:
+        said = []
+    if not state.fits:
+        return state, [*said]
+    busy = activity.busy or not activity.answered
+    if busy and now - (state.over_since or now) < DRAIN_SECONDS:
+        return replace(state, activity_at=now + BUSY_INTERVAL), [*said]
+    again = replace(state, retries=0, start_next=True, note=used)
+    after, effects = end(again, Status.STOPPING, policy, now)
+    return after, [*said, *effects]
 
 
 def unresponsive(state: State, failure: Failure, policy: Policy, now: float) -> Decision:
@@ -214,7 +244,7 @@ def exited(state: State, event: Exited, policy: Policy, now: float) -> Decision:
     said = Log(INFO if state.status is Status.STOPPING else WARNING, f"Process exited with {event.exit}")
     if state.status is Status.STOPPING:
         after, effects = ended(state)
-        return after, [said, CloseRun(event.exit, None), *effects]
+        return after, [said, CloseRun(event.exit, None, state.note), *effects]
     # What we ended ourselves for being hung died of that, not of our signal.
     failure = state.failure if state.phase is Phase.ENDING and state.failure else event.failure
     if state.start_next:

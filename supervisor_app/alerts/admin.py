@@ -1,0 +1,246 @@
+"""Channels to edit and to try out; incidents and deliveries to read."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
+from supervisor_app.alerts.transport import SendError, send
+from supervisor_app.core.incidents import spell, write_test
+
+if TYPE_CHECKING:
+    ChannelModelForm = forms.ModelForm[AlertChannel]
+    ChannelModelAdmin = admin.ModelAdmin[AlertChannel]
+    IncidentModelAdmin = admin.ModelAdmin[Incident]
+    DeliveryModelAdmin = admin.ModelAdmin[Delivery]
+    DeliveryTabularInline = admin.TabularInline[Delivery, Incident]
+else:  # Django's own classes cannot be subscripted
+    ChannelModelForm = forms.ModelForm
+    ChannelModelAdmin = IncidentModelAdmin = DeliveryModelAdmin = admin.ModelAdmin
+    DeliveryTabularInline = admin.TabularInline
+
+EXAMPLES = (
+    ("Webhook", "https://example.org/hook", "POST with our JSON, as README.md describes it"),
+    ("Slack", "https://hooks.slack.com/services/T…/B…/…", "the incoming webhook's address as Slack shows it"),
+    ("Discord", "https://discord.com/api/webhooks/…/…", "as Discord shows it"),
+    ("ntfy", "https://ntfy.sh/my-topic", "or ntfys://user:password@ntfy.example.org/my-topic for your own"),
+    ("E-mail", "mailtos://user:password@smtp.example.org:587?from=llama@example.org&to=me@example.org", ""),
+)
+
+
+def _examples() -> SafeString:
+    lines = format_html_join(
+        "",
+        "<br>{}: <code>{}</code>{}",
+        ((name, url, f" ({note})" if note else "") for name, url, note in EXAMPLES),
+    )
+    return format_html(
+        "Where to send. What is stored is not shown again, because it often holds a password or token; "
+        "leave empty to keep it.{}<br>Or any other of "
+        '<a href="https://github.com/caronc/apprise#supported-notifications">Apprise’s addresses</a>.',
+        lines,
+    )
+
+
+class AddressField(forms.CharField):
+    """Never shown, so an empty one says nothing about what is stored."""
+
+    widget = forms.PasswordInput(attrs={"autocomplete": "off", "size": 80})
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return bool(data)
+
+
+class AlertChannelForm(ChannelModelForm):
+    url = AddressField(label="Address", max_length=1000, required=False)
+
+    class Meta:
+        model = AlertChannel
+        fields = "__all__"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["url"].help_text = _examples()
+
+    def clean_url(self) -> str:
+        typed: str = self.cleaned_data["url"]
+        if not typed and not self.instance.url:
+            raise forms.ValidationError("Where should it send?")
+        return typed or self.instance.url
+
+
+class ReadOnly:
+    """Nobody writes it but llamaproxy."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(AlertChannel)
+class AlertChannelAdmin(ChannelModelAdmin):
+    form = AlertChannelForm
+    list_display = ["name", "masked", "enabled", "events", "which_servers", "resend_hours"]
+    list_filter = ["enabled"]
+    search_fields = ["name"]
+    filter_horizontal = ["servers"]
+    readonly_fields = ["masked"]
+    actions = ["send_a_test"]
+    fieldsets = [
+        (None, {"fields": ["name", "enabled", "masked", "url"]}),
+        ("When", {"fields": ["on_crashed", "on_hung", "on_given_up", "on_recovered", "resend_hours"]}),
+        ("Of which servers", {"fields": ["servers"]}),
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AlertChannel]:
+        return super().get_queryset(request).prefetch_related("servers")
+
+    def get_fieldsets(self, request: HttpRequest, obj: AlertChannel | None = None) -> Any:
+        """The address is not even sent to those who may only look."""
+        if self.has_change_permission(request, obj) or obj is None:
+            return super().get_fieldsets(request, obj)
+        return [
+            (title, {"fields": [name for name in options["fields"] if name != "url"]})
+            for title, options in self.fieldsets
+        ]
+
+    def get_urls(self) -> list[URLPattern]:
+        test = path(
+            "<int:pk>/test/", self.admin_site.admin_view(self.test), name="supervisor_app_alertchannel_test"
+        )
+        return [test, *super().get_urls()]
+
+    def test(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The button: to this channel as it is saved, now, and say what came of it."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        channel = get_object_or_404(AlertChannel, pk=pk)
+        if not self.has_change_permission(request, channel):
+            raise PermissionDenied
+        self._test(request, channel)
+        return redirect(reverse("admin:supervisor_app_alertchannel_change", args=[pk]))
+
+    @admin.action(description="Send a test message", permissions=["change"])
+    def send_a_test(self, request: HttpRequest, queryset: QuerySet[AlertChannel]) -> None:
+        for channel in queryset:
+            self._test(request, channel)
+
+    def _test(self, request: HttpRequest, channel: AlertChannel) -> None:
+        alert = write_test(channel.name, node=settings.LLAMAPROXY_NODE, now=time.time())
+        try:
+            send(channel.url, alert.as_json())
+        except SendError as error:
+            self.message_user(request, f"The test to {channel} was not delivered. {error}", messages.ERROR)
+        else:
+            self.message_user(request, f"The test to {channel} was sent.", messages.SUCCESS)
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
+        """What was sent to it goes with a channel, although nobody may delete from that."""
+        deleted, counts, forbidden, protected = super().get_deleted_objects(objs, request)
+        return deleted, counts, forbidden - {str(Delivery._meta.verbose_name)}, protected
+
+    @admin.display(description="stored address")
+    def masked(self, channel: AlertChannel) -> str:
+        return channel.masked if channel.url else "none yet"
+
+    @admin.display(description="on")
+    def events(self, channel: AlertChannel) -> str:
+        return ", ".join(sorted(event.value.replace("_", " ") for event in channel.wants)) or "nothing"
+
+    @admin.display(description="servers")
+    def which_servers(self, channel: AlertChannel) -> str:
+        return ", ".join(server.name for server in channel.servers.all()) or "all"
+
+
+class DeliveryInline(ReadOnly, DeliveryTabularInline):
+    model = Delivery
+    fields = ["created_at", "event", "channel", "state", "attempts", "last_error"]
+    extra = 0
+
+
+@admin.register(Incident)
+class IncidentAdmin(ReadOnly, IncidentModelAdmin):
+    list_display = ["opened_at", "server", "what", "down_for", "worst", "how_it_ended"]
+    list_filter = ["server", "failure_kind", "worst", "ending", "opened_at"]
+    date_hierarchy = "opened_at"
+    list_select_related = ["server"]
+    fields = [
+        "server",
+        "opened_at",
+        "recovered_at",
+        "closed_at",
+        "down_for",
+        "how_it_ended",
+        "worst",
+        "what",
+        "detail",
+        "hint",
+        "changed_at",
+    ]
+    inlines = [DeliveryInline]
+
+    @admin.display(description="what")
+    def what(self, incident: Incident) -> str:
+        return incident.failure["title"] if incident.failure else "unknown"
+
+    @admin.display
+    def detail(self, incident: Incident) -> str:
+        return incident.failure["detail"] if incident.failure else ""
+
+    @admin.display(description="what to do")
+    def hint(self, incident: Incident) -> str:
+        return incident.failure["hint"] if incident.failure else ""
+
+    @admin.display(description="down for")
+    def down_for(self, incident: Incident) -> str:
+        end = incident.recovered_at or incident.closed_at
+        return spell((end.timestamp() if end else time.time()) - incident.opened_at.timestamp())
+
+    @admin.display(description="ended")
+    def how_it_ended(self, incident: Incident) -> str:
+        if incident.closed_at is not None:
+            return incident.ending
+        return "ready, waiting whether it stays so" if incident.recovered_at else "still down"
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(ReadOnly, DeliveryModelAdmin):
+    list_display = ["created_at", "channel", "event", "incident", "state", "attempts", "last_error"]
+    list_filter = ["state", "channel", "event", "created_at"]
+    list_select_related = ["channel", "incident__server"]
+    fields = [
+        "channel",
+        "incident",
+        "event",
+        "sequence",
+        "state",
+        "attempts",
+        "created_at",
+        "next_try_at",
+        "sent_at",
+        "last_error",
+        "text",
+    ]
+
+    @admin.display
+    def text(self, delivery: Delivery) -> str:
+        return str(delivery.alert["text"])

@@ -1,0 +1,279 @@
+"""Incidents and deliveries in the database. What is decided here is decided in `core.incidents`.
+
+Whatever may be done by several processes at once is a filtered update or an insert under a unique
+constraint: one of them does it, the others see that it is done.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import DatabaseError, InterfaceError, transaction
+from django.db.models import Exists, F, OuterRef, Q
+
+from supervisor_app.alerts.models import AlertChannel, Delivery, DeliveryQuerySet, Incident
+from supervisor_app.conf import apply_overlay, read_overlay_or_none
+from supervisor_app.core import incidents as core
+from supervisor_app.core.incidents import AlertEvent, Ending
+from supervisor_app.core.ports import Change, RunClosed
+from supervisor_app.core.status import LlamaStatus, Status
+from supervisor_app.models import LlamaServer
+from supervisor_app.snapshots import failure_from_json, moment, seconds, view_of
+
+log = logging.getLogger(__name__)
+
+CLAIM_SECONDS = 600.0
+"""Sending takes seconds. Who has claimed a message so long ago and says nothing is dead."""
+
+
+# --- Incidents: with the state, in its transaction -----------------------------------------------------
+
+
+def follow(server: LlamaServer, change: Change, *, now: float) -> None:
+    """What a new state makes of the server's incident. `now` in Unix seconds.
+
+    Raises what the database raises, as the state's own write does. A mistake in here costs an alert, never
+    the state.
+    """
+    try:
+        with transaction.atomic():
+            _follow(server, change, now)
+    except (DatabaseError, InterfaceError):
+        raise
+    except Exception:
+        log.exception("❌ [ALERTS] %s: the incident could not be followed", server.name)
+
+
+def _follow(server: LlamaServer, change: Change, now: float) -> None:
+    row = Incident.objects.select_for_update().open().filter(server=server).first()
+    if row is not None and _incident(row).settled(now):
+        _end(row, Ending.RECOVERED, now)
+        row = None
+    before = _incident(row) if row else None
+    deaths = [event for event in change.run_events if isinstance(event, RunClosed) and event.failure]
+    if before is None and not deaths and change.snapshot.status not in core.DOWN:
+        return
+    step = core.follow(
+        before,
+        change.snapshot,
+        now=now,
+        wanted=server.desired_running,
+        stable_seconds=_configured(server).stable_after_ms / 1000,
+        death=deaths[-1].failure if deaths else None,
+        died_at=deaths[0].at if deaths else None,
+    )
+    if step.incident is None:
+        return
+    row = row or Incident(server=server)
+    if step.incident != before:
+        _fill(row, step.incident)
+        row.save()
+    if step.ending is Ending.RECOVERED:
+        _end(row, step.ending, now, change.snapshot)
+    elif step.ending is Ending.STOPPED:
+        _close(row, step.ending, now)
+    else:
+        _tell(row, step.due, change.snapshot, now)
+
+
+def _configured(server: LlamaServer) -> LlamaServer:
+    """With what the config file says, on a copy. An incident is over when the retries count from 0 again."""
+    copied = LlamaServer(name=server.name, stable_after_ms=server.stable_after_ms, api_key=server.api_key)
+    apply_overlay(copied, read_overlay_or_none())
+    return copied
+
+
+def close_settled(now: float) -> int:
+    """End the incidents whose server has been ready for long enough, and tell. How many."""
+    count = 0
+    due = Incident.objects.open().filter(closes_at__lte=_at(now)).select_related("server__state")
+    for row in due:
+        with transaction.atomic():
+            count += _end(row, Ending.RECOVERED, now)
+    return count
+
+
+def remind(now: float) -> int:
+    """Say again what is still down, to those who want that. How many messages."""
+    count = 0
+    for channel in AlertChannel.objects.filter(enabled=True, resend_hours__gt=0):
+        wait = timedelta(hours=channel.resend_hours)
+        told_long_ago = Incident.objects.open().filter(recovered_at=None, deliveries__channel=channel)
+        for pk in told_long_ago.values_list("pk", flat=True).distinct():
+            with transaction.atomic():
+                count += _remind(channel, pk, wait, now)
+    return count
+
+
+def _remind(channel: AlertChannel, pk: int, wait: timedelta, now: float) -> int:
+    # Looked at again under the lock: it must not be called down after it was called up.
+    rows = Incident.objects.select_for_update(of=("self",)).open().filter(pk=pk, recovered_at=None)
+    row = rows.select_related("server__state").first()
+    told = Delivery.objects.filter(channel=channel, incident_id=pk)
+    newest = told.order_by("-created_at", "-pk").first()
+    if row is None or newest is None or newest.state == Delivery.State.PENDING:
+        return 0
+    if newest.created_at > _at(now) - wait:
+        return 0
+    sequence = told.filter(event=AlertEvent.STILL_DOWN).count() + 1
+    snapshot = view_of(row.server).status
+    return _post([_delivery(row, channel, AlertEvent.STILL_DOWN, snapshot, now, sequence)])
+
+
+def _end(row: Incident, ending: Ending, now: float, snapshot: LlamaStatus | None = None) -> bool:
+    """True when it was this call that closed it."""
+    if not _close(row, ending, now):
+        return False
+    row.deliveries.pending().filter(event=AlertEvent.STILL_DOWN, claimed_at=None).delete()
+    _tell(row, (AlertEvent.RECOVERED,), snapshot or view_of(row.server).status, now)
+    return True
+
+
+def _close(row: Incident, ending: Ending, now: float) -> bool:
+    """Only if nobody has, and it has not gone down again since `row` was read."""
+    unchanged = Incident.objects.open().filter(pk=row.pk, closes_at=row.closes_at)
+    return bool(unchanged.update(closed_at=_at(now), ending=ending.value))
+
+
+def _tell(row: Incident, due: Collection[AlertEvent], snapshot: LlamaStatus, now: float) -> None:
+    if not due:
+        return
+    deliveries = []
+    for channel in AlertChannel.objects.for_server(row.server_id):
+        heard = {
+            AlertEvent(event)
+            for event in row.deliveries.filter(channel=channel).values_list("event", flat=True)
+        }
+        event = core.choose(due, channel.wants, heard)
+        if event is not None:
+            deliveries.append(_delivery(row, channel, event, snapshot, now))
+    _post(deliveries)
+
+
+def _delivery(
+    row: Incident,
+    channel: AlertChannel,
+    event: AlertEvent,
+    snapshot: LlamaStatus,
+    now: float,
+    sequence: int = 0,
+) -> Delivery:
+    server = row.server
+    alert = core.write(
+        event,
+        _incident(row),
+        snapshot,
+        number=row.pk,
+        node=server.node,
+        now=now,
+        secrets=[_configured(server).api_key],
+    )
+    at = _at(now)
+    return Delivery(
+        channel=channel,
+        incident=row,
+        event=event.value,
+        sequence=sequence,
+        alert=alert.as_json(),
+        created_at=at,
+        next_try_at=at,
+    )
+
+
+def _post(deliveries: list[Delivery]) -> int:
+    Delivery.objects.bulk_create(deliveries, ignore_conflicts=True)
+    return len(deliveries)
+
+
+def _incident(row: Incident) -> core.Incident:
+    return core.Incident(
+        opened_at=row.opened_at.timestamp(),
+        failure=failure_from_json(row.failure),
+        worst=Status(row.worst),
+        said=frozenset(AlertEvent(word) for word in row.said),
+        recovered_at=seconds(row.recovered_at),
+        closes_at=seconds(row.closes_at),
+    )
+
+
+def _at(unix_seconds: float) -> datetime:
+    return datetime.fromtimestamp(unix_seconds, UTC)
+
+
+def _fill(row: Incident, incident: core.Incident) -> None:
+    columns: dict[str, Any] = {
+        "opened_at": moment(incident.opened_at),
+        "recovered_at": moment(incident.recovered_at),
+        "closes_at": moment(incident.closes_at),
+        "worst": incident.worst.value,
+        "failure": incident.failure and incident.failure.as_json(),
+        "failure_kind": incident.failure.kind.value if incident.failure else "",
+        "said": sorted(event.value for event in incident.said),
+    }
+    for name, value in columns.items():
+        setattr(row, name, value)
+
+
+# --- Deliveries: by whoever has time -------------------------------------------------------------------
+
+
+def claim(now: float, by: str, *, limit: int, busy: Iterable[int] = ()) -> list[Delivery]:
+    """Messages that are due and now ours to send, at most one for each channel.
+
+    A message is at least once: who claims it and dies after sending leaves no trace of that, and after
+    `CLAIM_SECONDS` another one sends it again. The other way round it might be never, and an alert that is
+    not sent is worse than one that is sent twice. Without a death it is exactly once.
+    """
+    busy = set(busy)
+    at = _at(now)
+    # In order: nobody shall read "it is up again" before "it is down".
+    earlier = Delivery.objects.pending().filter(
+        channel=OuterRef("channel"), incident=OuterRef("incident"), pk__lt=OuterRef("pk")
+    )
+    due = _free(now).filter(~Exists(earlier), channel__enabled=True).exclude(channel__in=busy)
+    claimed: list[Delivery] = []
+    for delivery in due.select_related("channel", "incident__server").order_by("next_try_at", "pk"):
+        if len(claimed) == limit:
+            break
+        mine = _free(now).filter(pk=delivery.pk)
+        if delivery.channel_id not in busy and mine.update(
+            claimed_at=at, claimed_by=by, attempts=F("attempts") + 1
+        ):
+            busy.add(delivery.channel_id)
+            delivery.attempts += 1
+            claimed.append(delivery)
+    return claimed
+
+
+def _free(now: float) -> DeliveryQuerySet:
+    at, dead = _at(now), _at(now - CLAIM_SECONDS)
+    return Delivery.objects.pending().filter(Q(claimed_at=None) | Q(claimed_at__lt=dead), next_try_at__lte=at)
+
+
+def sent(delivery: Delivery, now: float) -> None:
+    """Whoever may have claimed it since: it is sent."""
+    rows = Delivery.objects.pending().filter(pk=delivery.pk)
+    rows.update(state=Delivery.State.SENT, sent_at=_at(now), claimed_at=None, last_error="")
+
+
+def not_sent(delivery: Delivery, by: str, error: str, now: float) -> float:
+    """Seconds until the next try."""
+    delay = core.retry_delay(delivery.attempts)
+    rows = Delivery.objects.pending().filter(pk=delivery.pk, claimed_by=by)
+    rows.update(next_try_at=_at(now + delay), claimed_at=None, claimed_by="", last_error=error)
+    return delay
+
+
+def give_up(now: float) -> int:
+    """Those that nobody could send for a day, or whose channel is switched off. How many."""
+    dead = _at(now - CLAIM_SECONDS)
+    old = Delivery.objects.pending().filter(
+        Q(claimed_at=None) | Q(claimed_at__lt=dead), created_at__lte=_at(now - core.GIVE_UP_SECONDS)
+    )
+    count = old.update(state=Delivery.State.FAILED, claimed_at=None)
+    if count:
+        log.error("❌ [ALERTS] Gave up on %d that could not be sent for a day: see the admin", count)
+    return count

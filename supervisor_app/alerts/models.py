@@ -1,0 +1,176 @@
+"""Whom to tell (`AlertChannel`, by people), what happened (`Incident`) and who was told (`Delivery`)."""
+
+from __future__ import annotations
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from supervisor_app.alerts.transport import BadAddressError, check, mask
+from supervisor_app.core.incidents import IT_IS_DOWN, AlertEvent, Ending
+from supervisor_app.core.status import FailureKind, Status
+
+A_YEAR_OF_HOURS = 24 * 366
+
+
+class AlertChannelQuerySet(models.QuerySet["AlertChannel"]):
+    def for_server(self, server_id: int) -> AlertChannelQuerySet:
+        """Enabled ones that look at this server: by name, or at all."""
+        return self.filter(Q(servers=None) | Q(servers=server_id), enabled=True).distinct()
+
+
+class AlertChannel(models.Model):
+    """Somewhere to send alerts. Written by people, in the admin."""
+
+    name = models.CharField(max_length=100, unique=True, help_text="For you: ops chat, my phone.")
+    url = models.CharField(
+        "address",
+        max_length=1000,
+        help_text="Where to send. It often holds a password or token, so it is not shown again.",
+    )
+    enabled = models.BooleanField(default=True)
+    on_crashed = models.BooleanField("crashed", default=True, help_text="It went down and will be retried.")
+    on_hung = models.BooleanField("hung", default=True, help_text="It lived but did not answer or move.")
+    on_given_up = models.BooleanField(
+        "given up", default=True, help_text="It stays down until somebody does something."
+    )
+    on_recovered = models.BooleanField(
+        "recovered", default=True, help_text="It is up again, and has been for its “stable after”."
+    )
+    servers = models.ManyToManyField(
+        "supervisor_app.LlamaServer",
+        blank=True,
+        related_name="alert_channels",
+        help_text="Only these. None chosen: all, also those to come.",
+    )
+    resend_hours = models.PositiveIntegerField(
+        "say it again every … hours",
+        default=0,
+        help_text="While it stays down. 0: never.",
+    )
+
+    objects = AlertChannelQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(resend_hours__lte=A_YEAR_OF_HOURS),
+                name="alertchannel_resend_within_a_year",
+                violation_error_message=f"At most {A_YEAR_OF_HOURS} hours.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        try:
+            check(self.url)
+        except BadAddressError as error:
+            raise ValidationError({"url": str(error)}) from error
+
+    @property
+    def masked(self) -> str:
+        return mask(self.url)
+
+    @property
+    def wants(self) -> frozenset[AlertEvent]:
+        ticked = {
+            AlertEvent.CRASHED: self.on_crashed,
+            AlertEvent.HUNG: self.on_hung,
+            AlertEvent.GIVEN_UP: self.on_given_up,
+            AlertEvent.RECOVERED: self.on_recovered,
+        }
+        return frozenset(event for event, wanted in ticked.items() if wanted)
+
+
+class IncidentQuerySet(models.QuerySet["Incident"]):
+    def open(self) -> IncidentQuerySet:
+        return self.filter(closed_at=None)
+
+
+class Incident(models.Model):
+    """One time of being down, flapping included. Written with the state, in the same transaction."""
+
+    server = models.ForeignKey("supervisor_app.LlamaServer", models.CASCADE, related_name="incidents")
+    opened_at = models.DateTimeField()
+    recovered_at = models.DateTimeField(null=True, help_text="Ready since then; empty while it is not.")
+    closes_at = models.DateTimeField(null=True, help_text="Over, if it stays ready until then.")
+    closed_at = models.DateTimeField(null=True)
+    ending = models.CharField(
+        max_length=10, default="", blank=True, choices=[(word.value, word.value) for word in Ending]
+    )
+    worst = models.CharField(max_length=10, choices=[(status.value, status.value) for status in Status])
+    failure = models.JSONField(null=True, help_text="The latest one.")
+    failure_kind = models.CharField(
+        max_length=30, default="", blank=True, choices=[(kind.value, kind.value) for kind in FailureKind]
+    )
+    said = models.JSONField(default=list, help_text="What has happened in it.")
+    changed_at = models.DateTimeField(auto_now=True)
+
+    objects = IncidentQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-opened_at", "-pk"]
+        indexes = [models.Index(fields=["closes_at"], condition=Q(closed_at=None), name="incident_to_close")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["server"], condition=Q(closed_at=None), name="incident_one_open_per_server"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.server}: {self.failure['title'] if self.failure else 'down'}"
+
+
+class DeliveryQuerySet(models.QuerySet["Delivery"]):
+    def pending(self) -> DeliveryQuerySet:
+        return self.filter(state=Delivery.State.PENDING)
+
+
+class Delivery(models.Model):
+    """One message to one channel. The constraints make it one, whoever else wants to write it."""
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        SENT = "sent"
+        FAILED = "failed"
+        """Tried for a day."""
+
+    channel = models.ForeignKey(AlertChannel, models.CASCADE, related_name="deliveries")
+    incident = models.ForeignKey(Incident, models.CASCADE, related_name="deliveries")
+    event = models.CharField(max_length=20, choices=[(event.value, event.value) for event in AlertEvent])
+    sequence = models.PositiveIntegerField(default=0, help_text="Counts what is said again.")
+    state = models.CharField(max_length=10, choices=State, default=State.PENDING)
+    alert = models.JSONField(help_text="What to send: the body of a webhook.")
+    created_at = models.DateTimeField(default=timezone.now)
+    attempts = models.PositiveIntegerField(default=0)
+    next_try_at = models.DateTimeField(default=timezone.now)
+    claimed_at = models.DateTimeField(null=True)
+    claimed_by = models.CharField(max_length=200, default="", blank=True)
+    sent_at = models.DateTimeField(null=True)
+    last_error = models.TextField(default="", blank=True)
+
+    objects = DeliveryQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at", "-pk"]
+        verbose_name_plural = "deliveries"
+        indexes = [
+            models.Index(fields=["next_try_at"], condition=Q(state="pending"), name="delivery_to_send")
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["channel", "incident", "event", "sequence"], name="delivery_once"
+            ),
+            models.UniqueConstraint(
+                fields=["channel", "incident"],
+                condition=Q(event__in=sorted(event.value for event in IT_IS_DOWN)),
+                name="delivery_down_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event} to {self.channel}"

@@ -1,0 +1,155 @@
+"""Sends what is due, beside supervision: one thread that claims and records, one for each message sent.
+
+Not in the event loop, where nothing may wait; not in a thread pool, because a pool's threads are waited for
+at the end of a process, and an address that hangs must not hold that up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from django.db import DatabaseError, InterfaceError, connection
+
+from supervisor_app.alerts import incidents, transport
+from supervisor_app.alerts.models import Delivery
+from supervisor_app.core.incidents import spell
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+CHORES_SECONDS = 10.0
+"""Between two looks at what is to be said again and what to give up."""
+AT_ONCE = 4
+"""Messages being sent, each to another channel: one that hangs holds up itself only."""
+LEAVE_SECONDS = 1.5
+"""At the end: how long messages on their way may take to arrive. The rest is sent again by another."""
+
+Send = Callable[[str, Mapping[str, Any], str], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    delivery: Delivery
+    error: str
+    """Empty: it was sent."""
+
+
+class AlertSender:
+    """Any number of them may share a database: each message is claimed by one."""
+
+    def __init__(
+        self, *, node: str, send: Send = transport.send, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._me = f"{node} {uuid4().hex}"
+        self._send = send
+        self._clock = clock
+        self._results: queue.Queue[Result | None] = queue.Queue()
+        self._unrecorded: list[Result] = []
+        self._on_their_way: dict[int, Delivery] = {}
+        """By channel."""
+        self._leaving = threading.Event()
+        self._chores_at = 0.0
+        self._failing = False
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        thread = threading.Thread(target=self._work, name="alerts", daemon=True)
+        thread.start()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self._leaving.set()
+            self._results.put(None)
+            await asyncio.to_thread(thread.join, LEAVE_SECONDS + LOOK_SECONDS)
+
+    def _work(self) -> None:
+        try:
+            while not self._leaving.is_set():
+                self.look()
+                self._wait(LOOK_SECONDS)
+            end = time.monotonic() + LEAVE_SECONDS
+            while self._on_their_way and (left := end - time.monotonic()) > 0:
+                self._wait(left)
+            self._guarded(self._record)
+        finally:
+            connection.close()
+
+    def look(self) -> None:
+        """Once: record what was sent, find what is due, send it. Never raises."""
+        self._guarded(self._look)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except (DatabaseError, InterfaceError) as error:
+            if not self._failing:
+                log.warning("⚠️ [ALERTS] The database failed (%s). Alerts wait until it is back.", error)
+            self._failing = True
+            connection.close()
+        except Exception:
+            log.exception("❌ [ALERTS] This is a mistake in llamaproxy. Supervision goes on.")
+        else:
+            self._failing = False
+
+    def _look(self) -> None:
+        self._record()
+        now = self._clock()
+        incidents.close_settled(now)
+        if time.monotonic() >= self._chores_at:
+            self._chores_at = time.monotonic() + CHORES_SECONDS
+            incidents.give_up(now)
+            incidents.remind(now)
+        free = AT_ONCE - len(self._on_their_way)
+        if free:
+            for delivery in incidents.claim(now, self._me, limit=free, busy=self._on_their_way):
+                self._on_their_way[delivery.channel_id] = delivery
+                threading.Thread(target=self._deliver, args=[delivery], name="alert", daemon=True).start()
+
+    def _deliver(self, delivery: Delivery) -> None:
+        """In a thread of its own. Does not touch the database."""
+        try:
+            self._send(delivery.channel.url, delivery.alert, str(delivery.pk))
+        except transport.SendError as error:
+            self._results.put(Result(delivery, str(error)))
+        except Exception as error:
+            log.exception("❌ [ALERTS] This is a mistake in llamaproxy. The alert is tried again.")
+            self._results.put(Result(delivery, type(error).__name__))
+        else:
+            self._results.put(Result(delivery, ""))
+
+    def _wait(self, seconds: float) -> None:
+        """Until something came back, at most so long."""
+        with contextlib.suppress(queue.Empty):
+            self._take(self._results.get(timeout=seconds))
+            while True:
+                self._take(self._results.get_nowait())
+
+    def _take(self, result: Result | None) -> None:
+        if result is not None:
+            self._unrecorded.append(result)
+            self._on_their_way.pop(result.delivery.channel_id, None)
+
+    def _record(self) -> None:
+        while self._unrecorded:
+            self._record_one(self._unrecorded[0])
+            del self._unrecorded[0]
+
+    def _record_one(self, result: Result) -> None:
+        delivery, now = result.delivery, self._clock()
+        server = delivery.incident.server.name
+        what = f"{delivery.event} of {server} to {delivery.channel.name}"
+        if not result.error:
+            incidents.sent(delivery, now)
+            log.info("📣 [ALERTS] Sent: %s", what)
+            return
+        delay = incidents.not_sent(delivery, self._me, result.error, now)
+        log.warning("⚠️ [ALERTS] Not sent: %s. %s Next try in %s.", what, result.error, spell(delay))

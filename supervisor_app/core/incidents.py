@@ -1,0 +1,307 @@
+"""When a server being down is one incident, whom to tell what of it, and in which words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from supervisor_app.core.redact import redact
+from supervisor_app.core.status import Failure, LlamaStatus, Status, iso
+
+DOWN = frozenset({Status.CRASHED, Status.ERROR})
+FIRST_RETRY_SECONDS = 60.0
+LONGEST_RETRY_SECONDS = 3600.0
+GIVE_UP_SECONDS = 24 * 3600.0
+"""An alert that could not be delivered for a day is no news any more."""
+
+
+class AlertEvent(StrEnum):
+    """What people are told. These words are in the webhook's body."""
+
+    CRASHED = "crashed"
+    HUNG = "hung"
+    GIVEN_UP = "given_up"
+    STILL_DOWN = "still_down"
+    RECOVERED = "recovered"
+    TEST = "test"
+
+
+IT_IS_DOWN = frozenset({AlertEvent.CRASHED, AlertEvent.HUNG})
+"""Two ways to say that it went down: a channel hears one of them, once in an incident."""
+
+
+class Ending(StrEnum):
+    RECOVERED = "recovered"
+    STOPPED = "stopped"
+    """A person asked it to stop while it was down: nobody needs to be told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Incident:
+    """From when a server went down unasked until it has been ready for a while. Times are Unix seconds."""
+
+    opened_at: float
+    failure: Failure | None
+    """The latest one."""
+    worst: Status
+    said: frozenset[AlertEvent] = frozenset()
+    """Events that have happened in it: none happens twice."""
+    recovered_at: float | None = None
+    """Ready since then; None while it is not."""
+    closes_at: float | None = None
+    """If it is ready without a break until then, the incident is over."""
+
+    def settled(self, now: float) -> bool:
+        return self.closes_at is not None and now >= self.closes_at
+
+    def lasted(self, now: float) -> float:
+        """Seconds of being down; a clock that was set back makes none negative."""
+        return max(0.0, (self.recovered_at or now) - self.opened_at)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one snapshot makes of an incident."""
+
+    incident: Incident | None
+    """As it is now, also when it ends with this step; None: there is none."""
+    due: tuple[AlertEvent, ...] = ()
+    """In the order of their weight, the heaviest last."""
+    ending: Ending | None = None
+
+
+def follow(
+    incident: Incident | None,
+    snapshot: LlamaStatus,
+    *,
+    now: float,
+    wanted: bool,
+    stable_seconds: float,
+    death: Failure | None = None,
+    died_at: float | None = None,
+) -> Step:
+    """The incident that is open, and what the server is now: begin one, go on, or end it.
+
+    `wanted`: people want it to run. `death`: it died since the last snapshot, though it may be up again: a
+    database that was away for a while sees only the newest snapshot, but every death.
+    """
+    resting = snapshot.status in (Status.STOPPING, Status.INITIAL)
+    if resting and not wanted:
+        return _stopped(incident)
+    if snapshot.status in DOWN or death is not None:
+        incident, due = _down(incident, snapshot, death, died_at or now)
+        return Step(incident=_ready(incident, snapshot, now, stable_seconds), due=due)
+    if incident is None or resting:  # a restart, or the supervisor ends: it is as down as before
+        return Step(incident=incident)
+    return Step(incident=_ready(incident, snapshot, now, stable_seconds))
+
+
+def _stopped(incident: Incident | None) -> Step:
+    """A person wants it so. If it was up again, those who know that it went down are told."""
+    if incident is None:
+        return Step(incident=None)
+    if incident.recovered_at is None:
+        return Step(incident=incident, ending=Ending.STOPPED)
+    return Step(incident=incident, due=(AlertEvent.RECOVERED,), ending=Ending.RECOVERED)
+
+
+def _down(
+    incident: Incident | None, snapshot: LlamaStatus, death: Failure | None, at: float
+) -> tuple[Incident, tuple[AlertEvent, ...]]:
+    failure = (snapshot.failure if snapshot.status in DOWN else None) or death
+    given_up = snapshot.status is Status.ERROR
+    if incident is None:
+        incident = Incident(opened_at=at, failure=failure, worst=Status.CRASHED)
+    hung = failure is not None and failure.kind.value == AlertEvent.HUNG.value
+    happened = [AlertEvent.HUNG if hung else AlertEvent.CRASHED]
+    if given_up:
+        happened.append(AlertEvent.GIVEN_UP)
+    due = tuple(event for event in happened if event not in incident.said)
+    down = replace(
+        incident,
+        failure=failure or incident.failure,
+        worst=Status.ERROR if given_up else incident.worst,
+        said=incident.said | {*due},
+        recovered_at=None,
+        closes_at=None,
+    )
+    return down, due
+
+
+def _ready(incident: Incident, snapshot: LlamaStatus, now: float, stable_seconds: float) -> Incident:
+    if snapshot.status is not Status.READY:
+        return replace(incident, recovered_at=None, closes_at=None)
+    if incident.recovered_at is not None:
+        return incident
+    since = max(snapshot.ready_at or now, incident.opened_at)
+    return replace(incident, recovered_at=since, closes_at=since + stable_seconds)
+
+
+def choose(
+    due: Collection[AlertEvent], wants: Collection[AlertEvent], heard: Collection[AlertEvent]
+) -> AlertEvent | None:
+    """The one event of a step that a channel is told: the heaviest that it wants and does not know yet."""
+    chosen = None
+    for event in due:
+        known = event in heard or (
+            event in IT_IS_DOWN and not IT_IS_DOWN.union({AlertEvent.GIVEN_UP}).isdisjoint(heard)
+        )
+        if event in wants and not known:
+            chosen = event
+    return chosen
+
+
+def retry_delay(attempts: int) -> float:
+    """Seconds until the next try, after so many in vain: a minute, doubling up to an hour."""
+    # A float's exponent ends at 1023; a day has no more than thirty tries.
+    return float(min(FIRST_RETRY_SECONDS * 2 ** min(attempts - 1, 30), LONGEST_RETRY_SECONDS))
+
+
+# --- Words ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """One message, whole: a channel needs nothing else to send it."""
+
+    event: AlertEvent
+    server: str
+    node: str
+    incident: int | None
+    """Its number; None for a test."""
+    status: str
+    failure: Failure | None
+    since: float
+    """Unix seconds: when it went down."""
+    at: float
+    duration_seconds: int
+    url: str
+    title: str
+    text: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The webhook's body, as README.md documents it."""
+        return {
+            "event": self.event.value,
+            "server": self.server,
+            "node": self.node,
+            "incident": self.incident,
+            "status": self.status,
+            "failure": self.failure and self.failure.as_json(),
+            "since": iso(self.since),
+            "at": iso(self.at),
+            "duration_seconds": self.duration_seconds,
+            "url": self.url,
+            "title": self.title,
+            "text": self.text,
+        }
+
+
+def write(
+    event: AlertEvent,
+    incident: Incident,
+    snapshot: LlamaStatus,
+    *,
+    number: int,
+    node: str,
+    now: float,
+    secrets: Collection[str] = (),
+) -> Alert:
+    """The message about an event. It leaves the house, so secrets in a failure's last line are hidden."""
+
+    def clean(text: str) -> str:
+        return redact(text, tuple(secrets))
+
+    failure = incident.failure and replace(
+        incident.failure, detail=clean(incident.failure.detail), hint=clean(incident.failure.hint)
+    )
+    lasted = incident.lasted(now)
+    title, text = _WORDS[event](snapshot, failure, spell(lasted))
+    return Alert(
+        event=event,
+        server=snapshot.name,
+        node=node,
+        incident=number,
+        status=snapshot.status.value,
+        failure=failure,
+        since=incident.opened_at,
+        at=now,
+        duration_seconds=int(lasted),
+        url=snapshot.url,
+        title=title,
+        text=clean(text),
+    )
+
+
+def write_test(channel: str, *, node: str, now: float) -> Alert:
+    """What the button sends."""
+    return Alert(
+        event=AlertEvent.TEST,
+        server="",
+        node=node,
+        incident=None,
+        status="",
+        failure=None,
+        since=now,
+        at=now,
+        duration_seconds=0,
+        url="",
+        title="Test from llamaproxy",
+        text=f"This is a test of the alert channel {channel}. Nothing is wrong.",
+    )
+
+
+def spell(seconds: float) -> str:
+    """`42 s`, `2 min 10 s`, `3 h 5 min`, `2 d 4 h`: the two largest units that are not zero."""
+    whole = max(0, int(seconds))
+    for size, unit, next_size, next_unit in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            rest = whole % size // next_size
+            return f"{whole // size} {unit}" + (f" {rest} {next_unit}" if rest else "")
+    return f"{whole} s"
+
+
+def _why(failure: Failure | None) -> str:
+    return f"{failure.sentence}." if failure else "Nobody knows why."
+
+
+def _hint(failure: Failure | None) -> str:
+    return f"\n{failure.hint}" if failure and failure.hint else ""
+
+
+def _went_down(snapshot: LlamaStatus, failure: Failure | None, lasted: str) -> tuple[str, str]:
+    name = snapshot.name
+    if snapshot.status in DOWN:
+        return f"{name} is down", f"{name} is down: {snapshot.detail}{_hint(failure)}"
+    return f"{name} went down", f"{name} went down: {_why(failure)} Now: {snapshot.detail}{_hint(failure)}"
+
+
+def _given_up(snapshot: LlamaStatus, failure: Failure | None, lasted: str) -> tuple[str, str]:
+    name, retries = snapshot.name, snapshot.retries
+    tries = f"after {retries} {'retry' if retries == 1 else 'retries'}" if retries else "without a retry"
+    return f"{name} was given up", f"{name} was given up {tries}: {_why(failure)}{_hint(failure)}"
+
+
+def _still_down(snapshot: LlamaStatus, failure: Failure | None, lasted: str) -> tuple[str, str]:
+    name = snapshot.name
+    return f"{name} is still down", f"{name} is still down, for {lasted} now: {_why(failure)}{_hint(failure)}"
+
+
+def _recovered(snapshot: LlamaStatus, failure: Failure | None, lasted: str) -> tuple[str, str]:
+    name = snapshot.name
+    return f"{name} is up again", f"{name} is up again after {lasted}."
+
+
+_WORDS = {
+    AlertEvent.CRASHED: _went_down,
+    AlertEvent.HUNG: _went_down,
+    AlertEvent.GIVEN_UP: _given_up,
+    AlertEvent.STILL_DOWN: _still_down,
+    AlertEvent.RECOVERED: _recovered,
+}

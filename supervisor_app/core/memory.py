@@ -1,0 +1,253 @@
+"""What a process and its machine use, read where Linux tells it: /proc, control groups, the kernel's log.
+
+Elsewhere psutil answers what it can. Nothing here raises, and nothing waits: nvidia-smi, which hangs when
+its driver does, runs in a thread that nobody waits for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import psutil
+
+from supervisor_app.core.ports import Autopsy, GpuMemory, MemorySample
+
+GPU_INTERVAL = 10.0
+"""Seconds between two questions to nvidia-smi."""
+GPU_TIMEOUT = 5.0
+GPU_FRESH = 30.0
+"""Seconds after which an answer is no longer shown."""
+OOM_WINDOW = 60.0
+"""Seconds: OOM kills of the control group that happened before are somebody else's."""
+MAX_KERNEL_LINES = 5
+MAX_RECORDS = 100_000
+RECORD_BYTES = 8192
+PROC = Path("/proc")
+CGROUPS = Path("/sys/fs/cgroup")
+KERNEL_LOG = Path("/dev/kmsg")
+_NO_LIMIT = 2**60
+
+
+class GpuMeter:
+    """Asks nvidia-smi, where there is one, in the background."""
+
+    COMMAND = ("--query-gpu=memory.used,memory.total", "--format=csv,noheader,nounits")
+
+    def __init__(self) -> None:
+        self._path = shutil.which("nvidia-smi")
+        self._asked_at = -GPU_INTERVAL
+        self._answered_at = 0.0
+        self._answer: tuple[GpuMemory, ...] = ()
+        self._asking: threading.Thread | None = None
+
+    def latest(self, now: float) -> tuple[GpuMemory, ...]:
+        """What it said last, and the next question on its way. `now` is monotonic."""
+        asking = self._asking is not None and self._asking.is_alive()
+        if self._path is not None and not asking and now - self._asked_at >= GPU_INTERVAL:
+            self._asked_at = now
+            self._asking = threading.Thread(target=self._ask, args=(self._path,), daemon=True)
+            self._asking.start()
+        return self._answer if now - self._answered_at <= GPU_FRESH else ()
+
+    def _ask(self, path: str) -> None:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            said = subprocess.run(
+                [path, *self.COMMAND], capture_output=True, timeout=GPU_TIMEOUT, check=True, text=True
+            )
+            self._answer = parse_gpus(said.stdout)
+            self._answered_at = time.monotonic()
+
+
+def parse_gpus(text: str) -> tuple[GpuMemory, ...]:
+    """Lines of `used, total` in MiB; `[N/A]` is left out."""
+    found = re.findall(r"(?m)^\s*(\d+),\s*(\d+)\s*$", text)
+    return tuple(GpuMemory(used=int(used) * 2**20, total=int(total) * 2**20) for used, total in found)
+
+
+class MemoryMeter:
+    """One process with its children, from its birth to after its death."""
+
+    def __init__(self, pid: int, gpu: GpuMeter | None = None) -> None:
+        self._pid = pid
+        self._pids = {pid}
+        self._gpu = gpu
+        self._kills: deque[tuple[float, Path, int]] = deque()
+        self._kernel_log = _open_kernel_log(KERNEL_LOG)
+        self._note_kills(time.monotonic())
+
+    def sample(self) -> MemorySample | None:
+        """None when it is gone."""
+        now = time.monotonic()
+        family = family_of(self._pid)
+        self._pids.update(process.pid for process in family)
+        readings = [reading for process in family if (reading := _used_by(process)) is not None]
+        if not readings:
+            return None
+        group = self._note_kills(now)
+        host, limit = psutil.virtual_memory(), _limit_of(group)
+        return MemorySample(
+            at=time.time(),
+            anon=sum(anon for anon, _ in readings),
+            swap=sum(swap for _, swap in readings),
+            host_total=host.total,
+            host_available=host.available,
+            host_swap_free=psutil.swap_memory().free,
+            limit=limit,
+            limit_used=_used_in(group) if limit is not None else 0,
+            gpus=self._gpu.latest(now) if self._gpu else (),
+        )
+
+    def autopsy(self) -> Autopsy:
+        """What the kernel says of its end. Only once."""
+        kills = 0
+        if self._kills:
+            # Not of the control group it is in now: it is in none any more.
+            group = self._kills[-1][1]
+            before = min(count for _, path, count in self._kills if path == group)
+            kills = max(0, (_counted(group) or 0) - before)
+        return Autopsy(oom_kills=kills, kernel=self._kernel_lines())
+
+    def close(self) -> None:
+        log, self._kernel_log = self._kernel_log, None
+        if log is not None:
+            os.close(log)
+
+    def _note_kills(self, now: float) -> Path | None:
+        group = control_group(self._pid)
+        count = _counted(group)
+        if group is not None and count is not None:
+            self._kills.append((now, group, count))
+            while len(self._kills) > 1 and self._kills[1][0] <= now - OOM_WINDOW:
+                self._kills.popleft()
+        return group
+
+    def _kernel_lines(self) -> tuple[str, ...]:
+        log, self._kernel_log = self._kernel_log, None
+        if log is None:
+            return ()
+        try:
+            return naming(_records(log), self._pids)
+        finally:
+            os.close(log)
+
+
+def family_of(pid: int) -> list[psutil.Process]:
+    """It and its children; empty when it is gone."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _used_by(process: psutil.Process) -> tuple[int, int] | None:
+    """Bytes that no file backs, in memory and in swap; None when it is gone."""
+    try:
+        status = (PROC / str(process.pid) / "status").read_text()
+    except OSError:
+        try:
+            return process.memory_info().rss, 0
+        except psutil.Error:
+            return None
+    found = dict(re.findall(r"(?m)^(RssAnon|VmSwap):\s+(\d+) kB$", status))
+    # A zombie has no memory, and no lines about it.
+    return (int(found["RssAnon"]) * 1024, int(found.get("VmSwap", 0)) * 1024) if "RssAnon" in found else None
+
+
+# --- Control groups ------------------------------------------------------------------------------------
+
+
+def control_group(pid: int) -> Path | None:
+    """Where the kernel accounts for its memory: the files of version 1 or 2, whichever has them."""
+    try:
+        lines = (PROC / str(pid) / "cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    version_2 = None
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            return _visible(CGROUPS / "memory", path)
+        if not controllers:
+            version_2 = path
+    return None if version_2 is None else _visible(CGROUPS, version_2)
+
+
+def _visible(root: Path, path: str) -> Path:
+    """Inside a container the path may be the host's, while the root is the container's own group."""
+    group = root / path.lstrip("/")
+    return group if group.is_dir() else root
+
+
+def _read(group: Path | None, *names: str) -> str:
+    """The first of these files that can be read: version 2 names it one way, version 1 another."""
+    for name in names if group is not None else ():
+        with contextlib.suppress(OSError):
+            return (group / name).read_text() if group else ""
+    return ""
+
+
+def _counted(group: Path | None) -> int | None:
+    """OOM kills so far."""
+    found = re.search(r"(?m)^oom_kill (\d+)$", _read(group, "memory.events", "memory.oom_control"))
+    return int(found[1]) if found else None
+
+
+def _limit_of(group: Path | None) -> int | None:
+    text = _read(group, "memory.max", "memory.limit_in_bytes").strip()
+    return int(text) if text.isdigit() and int(text) < _NO_LIMIT else None
+
+
+def _used_in(group: Path | None) -> int:
+    """Bytes, without the pages of files that the kernel can drop."""
+    text = _read(group, "memory.current", "memory.usage_in_bytes").strip()
+    stat = dict(re.findall(r"(?m)^(\w+) (\d+)$", _read(group, "memory.stat")))
+    return max(0, int(text or 0) - _droppable(stat)) if text.isdigit() else 0
+
+
+def _droppable(stat: Mapping[str, str]) -> int:
+    return sum(int(stat.get(f"total_{name}", stat.get(name, 0))) for name in ("inactive_file", "active_file"))
+
+
+# --- The kernel's log ----------------------------------------------------------------------------------
+
+
+def _open_kernel_log(path: Path) -> int | None:
+    """From now on; None where it is not for us to read."""
+    try:
+        log = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):
+        os.lseek(log, 0, os.SEEK_END)
+    return log
+
+
+def _records(log: int) -> Iterable[str]:
+    """The messages that have come since: one a read, `priority,number,microseconds,flags;message`."""
+    for _ in range(MAX_RECORDS):
+        try:
+            record = os.read(log, RECORD_BYTES)
+        except BrokenPipeError:  # some were overwritten before we came
+            continue
+        except OSError:
+            return
+        if not record:
+            return
+        yield record.decode("utf-8", "replace").partition(";")[2].partition("\n")[0]
+
+
+def naming(lines: Iterable[str], pids: Iterable[int]) -> tuple[str, ...]:
+    """The last lines that name one of these processes."""
+    any_pid = "|".join(str(pid) for pid in sorted(pids))
+    named = re.compile(rf"(?:[Pp]rocess |pid[=: ] ?|\[)(?:{any_pid})\b")
+    return tuple(deque((line for line in lines if named.search(line)), MAX_KERNEL_LINES))
