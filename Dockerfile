@@ -45,12 +45,13 @@ VOLUME /data
 EXPOSE 8000 8134
 STOPSIGNAL SIGTERM
 
-# Any answer will do, also a 400 because ALLOWED_HOSTS does not name 127.0.0.1: it lives. --no-web has nothing to ask.
+# Asks as the first of ALLOWED_HOSTS: any other name gets a 400. With --no-web there is nothing to ask.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-c", "\
-import http.client, sys; \
+import http.client, os, sys; \
+host = os.environ.get('ALLOWED_HOSTS', '').split(',')[0].strip().lstrip('.*') or 'localhost'; \
 connection = http.client.HTTPConnection('127.0.0.1', 8000, timeout=4); \
-connection.request('GET', '/livez'); \
-sys.exit(connection.getresponse().status >= 500)"]
+connection.request('GET', '/livez', headers={'Host': host}); \
+sys.exit(connection.getresponse().status != 200)"]
 
 ENTRYPOINT ["tini", "--"]
 CMD ["python", "/app/manage.py", "runsupervisor", "--bind", "0.0.0.0:8000"]

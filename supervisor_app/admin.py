@@ -132,7 +132,7 @@ class LlamaServerAdmin(ServerModelAdmin):
         return super().get_queryset(request).select_related("state")
 
     def get_readonly_fields(self, request: HttpRequest, obj: LlamaServer | None = None) -> list[str]:
-        """Also the name of the server that the file is about: under another one it would be another server."""
+        """Also the name of the server that the file is about: it would become another server."""
         overridden = [*_overlay().for_server(obj.name if obj else "")]
         return ["overridden", *overridden, *(["name"] if overridden else [])]
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from channels.db import DatabaseSyncToAsync
 from django.db import DatabaseError, InterfaceError, transaction
@@ -111,7 +111,7 @@ def _save(node: str, change: Change) -> None:
     if server is None:
         return
     columns = columns_of(change.snapshot, change.identity, change.generation)
-    ServerState.objects.update_or_create(server=server, defaults=columns)
+    ServerState.objects.update_or_create(server=server, defaults=storable(columns))
     for event in change.run_events:
         _write(server, event)
 
@@ -128,7 +128,7 @@ def _write(server: LlamaServer, event: RunEvent) -> None:
                 pid=identity.pid if identity else None,
                 process_start=identity.start if identity else None,
                 boot_id=identity.boot_id if identity else "",
-                argv=list(event.argv),
+                argv=storable(list(event.argv)),
                 adopted=event.adopted,
                 retry=event.retry,
                 started_at=datetime.fromtimestamp(event.started_at, UTC),
@@ -143,10 +143,22 @@ def _write(server: LlamaServer, event: RunEvent) -> None:
                 signal=event.exit.signal,
                 failure_kind=failure.kind.value if failure else "",
                 failure_title=failure.title if failure else "",
-                failure_detail=failure.detail if failure else "",
+                failure_detail=storable(failure.detail) if failure else "",
                 failure_hint=failure.hint if failure else "",
-                last_lines="\n".join(event.last_lines),
+                last_lines=storable("\n".join(event.last_lines)),
             )
+
+
+def storable(value: Any) -> Any:
+    """Without what no database takes but a command line or an answer may hold: NULs, half surrogate pairs."""
+    match value:
+        case str():
+            return value.replace("\0", "").encode("utf-8", "replace").decode()
+        case list():
+            return [storable(item) for item in value]
+        case dict():
+            return {key: storable(item) for key, item in value.items()}
+    return value
 
 
 def _heartbeat(names: Sequence[str]) -> None:

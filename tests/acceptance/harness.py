@@ -152,7 +152,8 @@ class Events:
             try:
                 message = self.next(max(0.0, deadline - time.monotonic()))
             except (TimeoutError, ConnectionClosed) as error:
-                raise AssertionError(f"no event: {what} ({error!r}); got {self.messages}") from error
+                got = "\n".join(str(message)[:300] for message in self.messages[-20:])
+                raise AssertionError(f"no event: {what} ({error!r}); the last were\n{got}") from error
             if fits(message):
                 return message
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import psutil
 import pytest
@@ -10,6 +11,11 @@ from websockets.exceptions import InvalidStatus
 
 from tests.acceptance.harness import free_port
 
+HANDSHAKE = (
+    b"GET /llamaproxws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+GOODBYE = b"\x88\x82\0\0\0\0\x03\xe8"
 REQUEST = json.dumps({"type": "requestLlamaStatus"})
 
 
@@ -59,18 +65,17 @@ def test_garbage_is_answered_with_an_error_and_the_socket_lives_on(serving, garb
     with serving.events() as events:
         events.next()
         events.send(garbage)
-        assert events.next()["type"] == "error"
+        events.wait_for("an error", says_error)
         events.send(REQUEST)
-        assert events.next()["type"] == "llama_status"
+        events.wait_for("the status", says_status)
 
 
 def test_a_huge_message_costs_its_sender_the_socket_and_nobody_else(serving):
     with serving.events() as other, serving.events() as events:
-        other.next()
         events.send("x" * 1_000_000)
         events.until_closed()
-        other.send(REQUEST)
-        assert other.next()["type"] == "llama_status"
+        other.send("garbage")
+        other.wait_for("an answer", says_error)
 
 
 def test_many_sockets_at_once_are_all_told(serving):
@@ -102,12 +107,25 @@ def test_a_page_is_sent_all_servers_to_swap_in(serving):
 
 
 def test_a_page_is_sent_each_change_as_a_fragment_of_that_server(live):
+    pid = live.status()["pid"]
     with live.events("") as events:
-        events.next()
-        live.llama("restart")
-        html = events.wait_for("a fragment", lambda html: 'data-status="stopping"' in html)
-        events.wait_for("the next state", lambda html: 'data-status="ready"' in html)
+        psutil.Process(pid).kill()
+        html = events.wait_for("a fragment", lambda html: 'data-status="crashed"' in html)
+        after = live.wait_for_new_pid(pid)["pid"]
+        events.wait_for("the new process", lambda html: f"<dd>{after}" in html)
     assert html.lstrip().startswith('<article id="server-default"')
+
+
+def test_clients_that_leave_at_once_are_no_news_for_the_console(live):
+    before = live.console
+    for _ in range(30):
+        with socket.create_connection(("127.0.0.1", live.web_port)) as client:
+            client.sendall(HANDSHAKE + GOODBYE)
+            while client.recv(4096):
+                pass
+    with live.events() as events:
+        events.wait_for("the status", says_status)
+    assert live.console == before
 
 
 # --- Several servers -----------------------------------------------------------------------------------
@@ -141,7 +159,8 @@ def test_a_socket_for_one_server_hears_of_no_other(two):
 def test_a_socket_for_a_server_that_does_not_exist_hears_nothing(two):
     with two.events("format=json&server=nowhere") as events:
         events.send("garbage")
-        assert says_error(events.next())
+        events.wait_for("an answer", says_error)
+    assert not any(map(says_status, events.messages))
 
 
 def test_a_server_of_its_own_page_only(two):

@@ -169,7 +169,7 @@ def test_the_port_that_the_config_file_gives_to_default_is_refused_to_others(sta
         ("-c 8192 -ngl 99", ["-c", "8192", "-ngl", "99"]),
         ("--alias 'my model'", ["--alias", "my model"]),
         ('--chat-template "{{ x }}"', ["--chat-template", "{{ x }}"]),
-        ("--alias \"it's\"", ["--alias", "it's"]),
+        ('--alias "it\'s"', ["--alias", "it's"]),
         ("  -c   1  ", ["-c", "1"]),
         ("--alias ''", ["--alias", ""]),
         (r"--alias a\ b", ["--alias", "a b"]),

@@ -296,7 +296,9 @@ def test_the_readme_lists_every_key_of_the_config_file():
 def test_the_defaults_in_the_readme_are_those_of_the_fields():
     rows = re.findall(r"^\| *`([a-z_]+)` *\| *`([^`]+)` *\|", (ROOT / "README.md").read_text(), re.MULTILINE)
     defaults = {
-        key: LlamaServer._meta.get_field(FIELD_OF_KEY[key]).get_default() for key, _ in rows if key in FIELD_OF_KEY
+        key: LlamaServer._meta.get_field(FIELD_OF_KEY[key]).get_default()
+        for key, _ in rows
+        if key in FIELD_OF_KEY
     }
     assert {key: json.loads(said) for key, said in rows if key in FIELD_OF_KEY} == defaults
 

@@ -119,7 +119,7 @@ def test_a_configured_engine_that_appears_is_used_by_its_full_path(binary, monke
 
 
 def test_another_engine_is_taken_when_the_config_names_another(binary):
-    path, make = binary
+    _, make = binary
     first, second = make("first"), make("second")
     configured = [first]
     source = EngineSource(lambda: Overlay(binary=str(configured[0])))

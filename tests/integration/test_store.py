@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from django.db import DatabaseError, connection
@@ -244,6 +245,28 @@ async def test_state_and_history_are_saved_together_or_not_at_all(store):
     assert not await Run.objects.aexists()
 
 
+@pytest.mark.parametrize(
+    ("odd", "stored"),
+    [
+        ("a\0b", "ab"),  # PostgreSQL takes no NUL
+        ("caf\udce9", "caf?"),  # a command line that is not UTF-8, as Python reads it
+        ("\ud83d", "?"),  # half an emoji out of somebody's JSON
+        ("ü€😀", "ü€😀"),
+    ],
+)
+async def test_text_that_no_database_takes_is_stored_without_it(odd, stored, store):
+    await db(make_server)
+    failure = replace(OUT_OF_MEMORY, detail=odd)
+    opened = replace(OPENED, argv=(odd,))
+    closed = RunClosed(at=STARTED + 1, exit=Exit(code=1), failure=failure, last_lines=(odd, odd))
+    models = (Model(id=odd, name=odd),)
+    await store.save(change("default", opened, closed, detail=odd, failure=failure, models=models))
+    state, run = await ServerState.objects.aget(), await Run.objects.aget()
+    assert (state.detail, state.served[0]["id"]) == (stored, stored)
+    assert state.failure == failure.as_json() | {"detail": stored}
+    assert (run.argv, run.failure_detail, run.last_lines) == ([stored], stored, f"{stored}\n{stored}")
+
+
 async def test_a_server_that_was_deleted_meanwhile_is_ignored(store):
     await store.save(change("deleted", OPENED))
     assert not await ServerState.objects.aexists()
@@ -388,6 +411,12 @@ def test_a_snapshot_comes_back_from_the_database_as_it_was(snapshot, identity):
     assert snapshot_of("default", state, []) == snapshot
     if identity is not None and snapshot.pid == identity.pid:
         assert identity_of_row(state) == identity
+
+
+def test_without_a_process_there_is_no_identity():
+    server = make_server()
+    assert identity_of_row(make_state(server)) is None
+    assert identity_of_row(make_run(server, pid=4242)) is None, "half of one is none"
 
 
 def test_a_run_is_summed_up_as_the_timeline_shows_it():

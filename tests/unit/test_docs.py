@@ -156,7 +156,8 @@ def test_what_a_document_points_to_is_there(name):
 def test_the_chapters_that_a_document_points_to_are_there(name):
     text = (ROOT / name).read_text()
     chapters = {
-        re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall(r"(?m)^#+ (.*)$", text)
+        re.sub(r"[^\w -]", "", title).lower().replace(" ", "-")
+        for title in re.findall(r"(?m)^#+ (.*)$", text)
     }
     assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= chapters
 
@@ -166,7 +167,9 @@ def test_the_chapters_that_a_document_points_to_are_there(name):
 
 def test_architecture_has_every_room_of_core():
     core = ROOT / "supervisor_app" / "core"
-    modules = {path.stem for path in core.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    modules = {
+        path.stem for path in core.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
     table = ARCHITECTURE.split("In `core/`")[1].split("\n## ")[0]
     first_cells = " ".join(re.findall(r"(?m)^\| ([^|]+) \|", table))
     assert set(re.findall(r"`(\w+)`", first_cells)) == modules - {"__init__"}
@@ -201,7 +204,7 @@ def test_ci_runs_every_check_of_pre_commit():
 
 
 def test_the_lock_file_has_what_the_project_needs():
-    wanted = [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]
+    wanted = {*PROJECT["dependencies"]}.union(*PROJECT["optional-dependencies"].values())
     names = {re.split(r"[\[<>=;~! ]", requirement)[0].lower() for requirement in wanted}
     locked = set(re.findall(r"(?m)^([a-z0-9-]+)==", LOCK))
     assert names - locked == set()
