@@ -11,7 +11,7 @@ FROM python:3.11-slim
 ARG EXTRAS="engine,postgres"
 
 # tini: children that llama-server leaves behind become process 1's, and somebody must reap them.
-# libgomp1: what most builds of llama-server want, if you mount one.
+# libgomp1: what the bundled engine wants of the system, and most builds of llama-server that you may mount.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libgomp1 tini \
     && rm -rf /var/lib/apt/lists/*

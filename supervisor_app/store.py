@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import UTC, datetime
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, TypeVar
 
-from channels.db import DatabaseSyncToAsync
-from django.db import DatabaseError, InterfaceError, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.utils import timezone
 
 from supervisor_app.conf import Overlay, resolve
@@ -31,8 +34,56 @@ T = TypeVar("T")
 PAST_LOADS = 5
 
 
+CLOSE_SECONDS = 1.0
+"""At the end: how long a database may take to say goodbye."""
+
+
+class DatabaseThread:
+    """One thread with a connection of its own, which stays open. It does what it is given, in order.
+
+    A daemon, unlike those of a ThreadPoolExecutor: a database that hangs must not keep the process from
+    ending.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Raises StoreError for what the database raises."""
+        future: Future[T] = Future()
+        self._work.put(partial(_fulfil, future, work))
+        return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        self._work.put(None)
+        self._thread.join(CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        for work in iter(self._work.get, None):
+            work()
+        connection.close()
+
+
+def _fulfil(future: Future[T], work: Callable[[], T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = work()
+    except (DatabaseError, InterfaceError) as error:
+        connection.close()  # whatever is wrong with it, the next call gets a new one
+        failed = StoreError(f"The database failed: {error}")
+        failed.__cause__ = error
+        future.set_exception(failed)
+    except BaseException as error:  # a bug: to whoever asked, the thread goes on
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
 class OrmStore:
-    """Reads and writes in two threads of its own, each with its own connection.
+    """Reads and writes in two threads of its own.
 
     Not in the thread that all consumers share: a database that is locked for seconds would freeze every
     page. Not in one thread: what should run can be read while a write waits for the lock.
@@ -45,40 +96,29 @@ class OrmStore:
         self._overlay = overlay
         self._command = command
         self._cwd = os.getcwd()
-        self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-read")
-        self._writers = ThreadPoolExecutor(1, thread_name_prefix="store-write")
+        self._reader = DatabaseThread("store-read")
+        self._writer = DatabaseThread("store-write")
 
     async def configs(self) -> Sequence[ServerConfig]:
-        return await _call(self._readers, self._configs)
+        return await self._reader.call(self._configs)
 
     async def remember(self, name: str) -> Remembered:
-        return await _call(self._readers, lambda: _remember(name))
+        return await self._reader.call(lambda: _remember(name))
 
     async def save(self, change: Change) -> None:
-        await _call(self._writers, lambda: _save(self._node, change))
+        await self._writer.call(lambda: _save(self._node, change))
 
     async def heartbeat(self, names: Sequence[str]) -> None:
-        await _call(self._writers, lambda: _heartbeat(names))
+        await self._writer.call(lambda: _heartbeat(names))
 
     def close(self) -> None:
-        self._readers.shutdown(wait=False, cancel_futures=True)
-        self._writers.shutdown(wait=False, cancel_futures=True)
+        self._reader.close()
+        self._writer.close()
 
     def _configs(self) -> list[ServerConfig]:
         servers = LlamaServer.objects.on_node(self._node)
         overlay, command = self._overlay(), self._command()
         return [resolve(server, overlay, command=command, cwd=self._cwd) for server in servers]
-
-
-async def _call(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    def guarded() -> T:
-        try:
-            return work()
-        except (DatabaseError, InterfaceError) as error:
-            raise StoreError(f"The database failed: {error}") from error
-
-    result: T = await DatabaseSyncToAsync(guarded, thread_sensitive=False, executor=threads)()
-    return result
 
 
 def _remember(name: str) -> Remembered:

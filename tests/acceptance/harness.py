@@ -50,7 +50,7 @@ def wait_for(what: str, look: Callable[[], T], evidence: Callable[[], str] = str
     while not (seen := look()):
         if time.monotonic() > deadline:
             raise AssertionError(f"within {DEADLINE:g} s never: {what}; last seen: {seen!r}\n{evidence()}")
-        time.sleep(0.02)
+        time.sleep(0.05)
     return seen
 
 

@@ -45,10 +45,12 @@ def test_a_run_that_was_asked_to_end_has_no_failure(stopped):
     assert (run["failure_kind"], run["exit_code"]) == ("", 0)
 
 
-def test_an_open_socket_is_told_before_it_closes(ready):
-    with ready.events() as events:
+def test_an_open_socket_is_told_before_it_closes(fake):
+    fake.script("--fake-ignore-sigterm", stop_grace_ms=1000)
+    fake.start().wait_for_status("ready")
+    with fake.events() as events:
         events.wait_for_status("ready")
-        ready.supervisor.signal(signal.SIGTERM)
+        fake.supervisor.signal(signal.SIGTERM)
         events.until_closed()
     assert [status for status, _ in events.story] == ["ready", "stopping", "initial"]
 

@@ -305,6 +305,12 @@ class TestPreparing:
         assert LlamaServer.objects.get(name="default").port == 9000
         assert overlay.values == {"port": 9000}
 
+    def test_a_default_that_is_there_keeps_its_row_whatever_the_config_file_says(self, config_file):
+        config_file.write_text('{"llama_server_port": 9000}')
+        make_server("default", port=1)
+        prepare()
+        assert LlamaServer.objects.get().port == 1
+
     def test_a_default_that_lives_on_another_node_stays_there(self, config_file):
         config_file.write_text('{"max_retries": 1}')
         make_server("default", node="elsewhere", port=1)

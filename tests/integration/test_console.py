@@ -203,6 +203,12 @@ def test_a_database_url_takes_the_place_of_sqlite(settings_of):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("query", "seconds"), [("", 5), ("?connect_timeout=20", 20)])
+def test_a_database_whose_host_is_gone_is_given_up_soon(query, seconds, settings_of):
+    database = settings_of(DATABASE_URL=f"postgres://db/llama{query}")["DATABASES"]["default"]
+    assert int(database["OPTIONS"]["connect_timeout"]) == seconds
+
+
 @pytest.mark.parametrize("url", ["foo://x", "postgres://me:secret@db:port/llama", "db", "postgres//x"])
 def test_a_database_url_that_makes_no_sense_is_refused_with_an_example_and_without_its_password(
     url, settings_of

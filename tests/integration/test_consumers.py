@@ -8,6 +8,7 @@ import re
 import threading
 
 import pytest
+from autobahn.exception import Disconnected
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 from channels.testing import WebsocketCommunicator
 from django.db import DatabaseError
@@ -458,6 +459,21 @@ async def test_a_socket_whose_application_failed_leaves_the_hub():
         await client.connect()
         with pytest.raises(DatabaseError):
             await client.wait()
+    await eventually(lambda: not hub_tasks())
+
+
+async def test_a_socket_that_left_while_it_was_written_to_ends_without_a_word():
+    opened = iter([{"type": "websocket.connect"}])
+
+    async def receive():
+        return next(opened)
+
+    async def send(message):
+        if message["type"] == "websocket.send":
+            raise Disconnected
+
+    scope = {"type": "websocket", "path": "/llamaproxws", "query_string": b"", "headers": []}
+    await application(scope, receive, send)
     await eventually(lambda: not hub_tasks())
 
 

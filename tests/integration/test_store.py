@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import subprocess
+import sys
+import threading
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from django.db import DatabaseError, connection
@@ -27,6 +32,7 @@ from tests.integration.building import (
     at,
     change,
     db,
+    eventually,
     long_ago,
     make_run,
     make_server,
@@ -34,6 +40,8 @@ from tests.integration.building import (
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+ROOT = Path(__file__).parents[2]
 
 OPENED = RunOpened(identity=IDENTITY, adopted=False, retry=0, started_at=STARTED, argv=("llama-server", "-c"))
 
@@ -333,11 +341,61 @@ async def test_reading_that_fails_is_a_store_error(store):
     def fail(*args):
         raise DatabaseError("gone")
 
-    store._readers.submit(lambda: connection.execute_wrappers.append(fail)).result()
-    with pytest.raises(StoreError, match="gone"):
+    await store._reader.call(lambda: connection.execute_wrappers.append(fail))
+    with pytest.raises(StoreError, match="The database failed: gone"):
         await store.configs()
     with pytest.raises(StoreError, match="gone"):
         await store.remember("default")
+
+
+async def test_a_connection_that_broke_is_replaced_by_the_next_call(store):
+    await store.configs()
+    await store._reader.call(lambda: connection.connection.close())  # behind Django's back
+    with pytest.raises(StoreError):
+        await store.configs()
+    assert await store.configs() == []
+
+
+async def test_a_bug_is_raised_as_it_is_and_the_next_call_is_done():
+    def command():
+        raise ZeroDivisionError
+
+    store = OrmStore(node="local", overlay=Overlay, command=command)
+    with pytest.raises(ZeroDivisionError):
+        await store.configs()
+    assert (await store.remember("nobody")).version == 0
+    store.close()
+
+
+async def test_what_was_given_up_before_its_turn_is_not_done(store):
+    waiting, go_on, done = threading.Event(), threading.Event(), []
+
+    def wait():
+        waiting.set()
+        go_on.wait(5)
+
+    first = asyncio.create_task(store._reader.call(wait))
+    await eventually(waiting.is_set)
+    second = asyncio.create_task(store._reader.call(lambda: done.append(2)))
+    await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    go_on.set()
+    await first
+    await store.configs()
+    assert done == []
+
+
+def test_a_database_that_hangs_does_not_keep_the_process_from_ending():
+    code = (
+        "import asyncio, time, django; django.setup()\n"
+        "from supervisor_app.conf import Overlay\n"
+        "from supervisor_app.store import OrmStore\n"
+        "store = OrmStore(node='local', overlay=Overlay, command=lambda: time.sleep(60))\n"
+        "try: asyncio.run(asyncio.wait_for(store.configs(), 0.1))\n"
+        "except TimeoutError: store.close()"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=20)
 
 
 # --- There and back ------------------------------------------------------------------------------------
