@@ -1,9 +1,9 @@
 # llamaproxy in one container: pages, API, WebSocket and the supervisor with its llama-server.
 #
 #   docker build -t llamaproxy .
-#   docker run -p 8000:8000 -v llamaproxy:/data -v "$PWD":/work:ro --stop-timeout 30 llamaproxy
+#   docker run -p 8000:8000 -v llamaproxy:/data -v "$PWD":/srv:ro --stop-timeout 30 llamaproxy
 #
-# /work is where you would start it without Docker: .llama-proxy-config.json and ./models are looked for there.
+# /srv is where you would start it without Docker: .llama-proxy-config.json and ./models are looked for there.
 FROM python:3.11-slim
 
 # "engine" is the bundled llama.cpp. With one of your own, mounted and named by LLAMA_SERVER_BINARY:
@@ -33,13 +33,13 @@ COPY static /app/static
 RUN python -m compileall -q /app \
     && useradd --system --uid 10001 --user-group --home-dir /data --no-create-home llamaproxy \
     && install -d -o llamaproxy -g llamaproxy -m 700 /data \
-    && install -d /work
+    && install -d /srv
 
 ENV PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \
     LLAMAPROXY_DATA_DIR=/data
 USER llamaproxy
-WORKDIR /work
+WORKDIR /srv
 VOLUME /data
 # 8134 only matters with "llama_server_host": "0.0.0.0".
 EXPOSE 8000 8134

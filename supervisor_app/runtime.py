@@ -100,7 +100,11 @@ class EngineSource:
 class Runtime:
     """One node's supervisor with its ear on the channel layer, as one task to run and to shut down."""
 
-    def __init__(self, *, node: str, overlay: Callable[[], Overlay], log_dir: Path) -> None:
+    def __init__(
+        self, *, node: str, overlay: Callable[[], Overlay], log_dir: Path, keep_servers: bool = False
+    ) -> None:
+        self.keep_servers = keep_servers
+        """At the end, leave the servers running."""
         self._node = node
         self._probe = HttpProbe()
         self._store = OrmStore(node=node, overlay=overlay, command=EngineSource(overlay))
@@ -113,12 +117,20 @@ class Runtime:
         )
 
     async def run(self) -> None:
-        """Until cancelled; then all servers are stopped before it returns. Raises what supervision raised."""
+        """Until cancelled; then all servers are stopped before it returns, unless they are to be kept.
+
+        Raises what supervision raised: then the servers go on, for the next supervisor to take over.
+        """
         worker = asyncio.create_task(self._keep_listening(), name="worker")
         try:
             await self.supervisor.run()
+        except asyncio.CancelledError:
+            await (self.supervisor.release() if self.keep_servers else self.supervisor.shutdown())
+            raise
+        except Exception:
+            await self.supervisor.release()
+            raise
         finally:
-            await self.supervisor.shutdown()
             worker.cancel()
             await asyncio.gather(worker, return_exceptions=True)
             self._probe.close()

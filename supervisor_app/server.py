@@ -28,7 +28,13 @@ class SupervisedServer(Server):
     """`runtime` is made inside the loop; `failed` afterwards tells whether supervision ended by itself."""
 
     def __init__(
-        self, *, application: Any, host: str, port: int, make_runtime: Callable[[], Runtime]
+        self,
+        *,
+        application: Any,
+        host: str,
+        port: int,
+        make_runtime: Callable[[], Runtime],
+        on_listening: Callable[[], None],
     ) -> None:
         super().__init__(
             application=application,
@@ -41,6 +47,7 @@ class SupervisedServer(Server):
         )
         self.failed: BaseException | None = None
         self._make_runtime = make_runtime
+        self._on_listening = on_listening
         self._runtime: Runtime | None = None
         self._supervision: asyncio.Task[None] | None = None
 
@@ -50,6 +57,11 @@ class SupervisedServer(Server):
         super().run()
         self._close_loop()
 
+    def listen_success(self, port: Any) -> None:
+        """Only now is it true that there is something to see at the address."""
+        super().listen_success(port)
+        self._on_listening()
+
     def _start_supervision(self) -> None:
         if self.abort_start:
             return
@@ -57,6 +69,13 @@ class SupervisedServer(Server):
         self._runtime = self._make_runtime()
         self._supervision = asyncio.get_event_loop().create_task(self._runtime.run(), name="supervision")
         self._supervision.add_done_callback(self._supervision_done)
+        asyncio.get_event_loop().add_signal_handler(signal.SIGUSR1, self._leave)
+
+    def _leave(self) -> None:
+        """SIGUSR1: end, and leave the servers running: a planned upgrade."""
+        if self._runtime is not None:
+            self._runtime.keep_servers = True
+        self.stop()
 
     def _supervision_done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:

@@ -31,7 +31,7 @@ from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.snapshots import columns_of, identity_of_row, moment, summary_of
 
 T = TypeVar("T")
-PAST_LOADS = 5
+PAST_LOADS = 20
 
 
 CLOSE_SECONDS = 1.0
@@ -129,7 +129,7 @@ def _remember(name: str) -> Remembered:
     loads = (
         Run.objects.filter(server__name=name, adopted=False)
         .reached_ready()
-        .values_list("started_at", "ready_at")[:PAST_LOADS]
+        .values_list("argv", "started_at", "ready_at")[:PAST_LOADS]
     )
     return Remembered(
         version=state.version if state else 0,
@@ -140,7 +140,9 @@ def _remember(name: str) -> Remembered:
         adopted=open_run.adopted if open_run else False,
         argv=tuple(open_run.argv) if open_run else (),
         runs=tuple(summary_of(run) for run in runs),
-        load_seconds=tuple((ready - started).total_seconds() for started, ready in loads if ready),
+        loads=tuple(
+            (tuple(argv), (ready - started).total_seconds()) for argv, started, ready in loads if ready
+        ),
     )
 
 

@@ -94,11 +94,23 @@ class NodeSupervisor:
         if self._forced:
             self.force()
         await asyncio.gather(*(watched.supervisor.idle() for watched in self._watched.values()))
+        await self._close()
+
+    async def _close(self) -> None:
         await asyncio.gather(*(watched.recorder.flush(FLUSH_SECONDS) for watched in self._watched.values()))
         for watched in self._watched.values():
             watched.cancel()
         tasks = [task for watched in self._watched.values() for task in watched.tasks]
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def release(self) -> None:
+        """End without ending the servers: save what is known; the next supervisor takes them over."""
+        # A process that is just being started is written down first; one that is not is found by its port.
+        settling = [asyncio.ensure_future(watched.supervisor.settled()) for watched in self._watched.values()]
+        if settling:
+            await asyncio.wait(settling, timeout=FLUSH_SECONDS)
+        log.info("👋 The servers are left running for the next supervisor")
+        await self._close()
 
     async def _apply(self, configs: Sequence[ServerConfig]) -> None:
         names = {config.name for config in configs}

@@ -254,8 +254,8 @@ class Remembered:
     argv: tuple[str, ...] = ()
     """What that process was started with; empty when it was adopted."""
     runs: tuple[RunSummary, ...] = ()
-    load_seconds: tuple[float, ...] = ()
-    """Start to ready of the last starts that got there with this model, newest first."""
+    loads: tuple[tuple[tuple[str, ...], float], ...] = ()
+    """Of the last starts that reached ready, newest first: what was started, and seconds until ready."""
 
 
 class Store(Protocol):

@@ -34,11 +34,17 @@ LAST_LINES = 50
 """Kept of each life's output."""
 DIAGNOSIS_LINES = 400
 """Read to find the decisive one: a failed assertion is followed by a debugger's backtrace of hundreds."""
+SETTLE_SECONDS = 0.02
 EVENT_OF_WISH: dict[Wish, Callable[[], life.Event]] = {
     Wish.RUN: life.Start,
     Wish.RESTART: life.Restart,
     Wish.STOP: life.Stop,
 }
+
+
+def past_loads(remembered: Remembered, spec: LaunchSpec) -> list[float]:
+    """Seconds that starts with this model took, newest first."""
+    return [seconds for argv, seconds in remembered.loads if spec.model_path in argv]
 
 
 class ServerLog(logging.LoggerAdapter[logging.Logger]):
@@ -76,7 +82,7 @@ class ServerSupervisor:
         self._generation = remembered.generation
         self._process: Process | None = None
         self._watched_since = 0.0
-        self._load = LoadWatch(remembered.load_seconds)
+        self._load = LoadWatch(past_loads(remembered, config.spec))
         self._progress: Progress | None = None
         self._last_lines: tuple[str, ...] = ()
         self._cause: Cause | None = None
@@ -99,6 +105,8 @@ class ServerSupervisor:
     def apply(self, config: ServerConfig) -> None:
         """Take over what should run now; restarts the server only when what to launch has changed."""
         launch_changed = config.spec != self.config.spec
+        if config.spec.model_path != self.config.spec.model_path:
+            self._load = LoadWatch()
         self.config = config
         if launch_changed:
             self._events.put_nowait(life.ConfigChanged())
@@ -128,6 +136,11 @@ class ServerSupervisor:
     async def idle(self) -> None:
         """Until there is no process and nothing is planned."""
         await self._idle.wait()
+
+    async def settled(self) -> None:
+        """Until no process is on its way."""
+        while self.state.phase is life.Phase.SPAWNING and self._bug is None:
+            await self._clock.sleep_until(self._clock.monotonic() + SETTLE_SECONDS)
 
     async def run(self) -> None:
         """Until cancelled. Whatever goes wrong in here is a bug, and is raised."""

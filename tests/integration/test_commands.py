@@ -338,15 +338,16 @@ class TestPreparing:
             prepare()
         assert raised.value.returncode == 3
 
-    def test_the_first_login_is_told_with_its_link_and_only_while_there_is_no_user(self, caplog, client):
+    def test_the_first_login_is_told_with_its_link(self, caplog):
         caplog.set_level(logging.INFO, "supervisor_app.runsupervisor")
-        runsupervisor.say_where("http://127.0.0.1:8000")
-        told = caplog.messages[-1]
-        assert told.startswith("🔑 [WEB] First login, works once: http://127.0.0.1:8000/login/")
-        client.post(told.partition("8000")[2])
+        runsupervisor.say_where("http://127.0.0.1:8000", "token")
+        assert caplog.messages == [
+            "🌐 [WEB] http://127.0.0.1:8000 (Ctrl+C ends it)",
+            "🔑 [WEB] First login, works once: http://127.0.0.1:8000/login/token/",
+        ]
         caplog.clear()
-        runsupervisor.say_where("http://127.0.0.1:8000")
-        assert caplog.messages == ["🌐 [WEB] http://127.0.0.1:8000"]
+        runsupervisor.say_where("http://127.0.0.1:8000", None)
+        assert caplog.messages == ["🌐 [WEB] http://127.0.0.1:8000 (Ctrl+C ends it)"]
 
 
 # --- manage.py runsupervisor: how it ends --------------------------------------------------------------

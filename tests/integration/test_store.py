@@ -100,7 +100,7 @@ async def test_of_a_new_server_nothing_is_remembered(store):
     remembered = await store.remember("default")
     assert (remembered.version, remembered.generation, remembered.retries) == (0, 0, 0)
     assert (remembered.identity, remembered.run_open, remembered.argv) == (None, False, ())
-    assert (remembered.runs, remembered.load_seconds) == ((), ())
+    assert (remembered.runs, remembered.loads) == ((), ())
 
 
 async def test_an_open_run_is_remembered_with_its_process(store):
@@ -159,10 +159,13 @@ async def test_how_long_past_starts_took_is_remembered_newest_first(store):
     server = await db(make_server)
     for number in range(7):
         start = STARTED + 100 * number
-        await db(make_run, server, started_at=at(start), ready_at=at(start + number))
+        model = ["llama-server", "-m", f"{number}.gguf"]
+        await db(make_run, server, started_at=at(start), ready_at=at(start + number), argv=model)
     await db(make_run, server, started_at=at(STARTED + 900))  # never got ready
     await db(make_run, server, started_at=at(STARTED + 950), ready_at=at(STARTED + 951), adopted=True)
-    assert (await store.remember("default")).load_seconds == (6, 5, 4, 3, 2)
+    loads = (await store.remember("default")).loads
+    assert loads[0] == (("llama-server", "-m", "6.gguf"), 6)
+    assert [seconds for _, seconds in loads] == [6, 5, 4, 3, 2, 1, 0]
 
 
 # --- What is -------------------------------------------------------------------------------------------

@@ -182,3 +182,41 @@ async def test_shutdown_of_a_node_without_servers_is_immediate(caplog):
     caplog.set_level(logging.INFO)
     async with node():
         pass
+
+
+async def test_a_supervisor_can_end_without_its_servers():
+    built = Node(make_config())
+    task = asyncio.create_task(built.supervisor.run())
+    await built.clock.advance(2)
+    task.cancel()
+    await asyncio.wait_for(built.supervisor.release(), 5)
+    assert len(built.processes.alive) == 1
+    assert built.processes.last.forgotten
+    assert built.store.changes[-1].snapshot.status is Status.READY
+
+
+async def test_it_waits_for_a_process_that_is_on_its_way():
+    built = Node(make_config())
+    gate = asyncio.Event()
+    spawn = built.processes.spawn
+
+    async def slow_spawn(name, spec):
+        await gate.wait()
+        return await spawn(name, spec)
+
+    built.processes.spawn = slow_spawn
+    task = asyncio.create_task(built.supervisor.run())
+    await built.clock.advance(2)
+    task.cancel()
+    ending = asyncio.create_task(built.supervisor.release())
+    await built.clock.advance(0.1)
+    assert not ending.done()
+    gate.set()
+    await built.clock.advance(1)
+    await asyncio.wait_for(ending, 5)
+    assert len(built.processes.alive) == 1
+    assert built.store.changes[-1].identity == built.processes.last.identity
+
+
+async def test_release_of_a_node_without_servers_is_immediate():
+    await asyncio.wait_for(Node().supervisor.release(), 5)

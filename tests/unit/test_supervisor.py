@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -335,7 +336,9 @@ async def test_while_it_loads_the_progress_is_shown_with_an_eta_from_past_starts
         b.probe.answer = Health.LOADING
         b.processes.total_bytes = 4 * 1024**3
 
-    async with bench(remembered=Remembered(load_seconds=(20.0, 30.0, 40.0)), prepare=prepare) as b:
+    ours, other = ("llama-server", "-m", "model.gguf"), ("llama-server", "-m", "other.gguf")
+    loads = ((ours, 20.0), (other, 5.0), (ours, 30.0), (ours, 40.0))
+    async with bench(remembered=Remembered(loads=loads), prepare=prepare) as b:
         b.processes.last.resident = 1024**3
         await b.clock.advance(9)
         progress = b.status.progress
@@ -435,3 +438,14 @@ async def test_after_the_last_retry_nothing_happens_by_itself():
         b.supervisor.apply(make_config(restart=RestartPolicy(max_retries=0), generation=2))
         await b.clock.advance(1)
         assert b.status.status is Status.READY
+
+
+async def test_another_model_has_no_past_loads():
+    ours = ("llama-server", "-m", "model.gguf")
+    async with bench(remembered=Remembered(loads=((ours, 20.0),))) as b:
+        b.probe.answer = Health.LOADING
+        b.processes.total_bytes = 100
+        other = replace(make_spec(), model_path="other.gguf", args=("-m", "other.gguf"))
+        b.supervisor.apply(make_config(spec=other))
+        await b.clock.advance(5)
+        assert b.status.progress.eta_seconds is None

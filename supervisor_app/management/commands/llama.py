@@ -23,7 +23,7 @@ class Command(BaseCommand):
     help = "Start, stop or restart a llama-server, or show how it is."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("command", choices=[*Wish, "status"])
+        parser.add_argument("command", choices=[*(wish.value for wish in Wish), "status"])
         parser.add_argument("name", nargs="?", help="one server (default: all)")
         parser.add_argument(
             "--json",

@@ -8,6 +8,7 @@ import logging
 import re
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ BAD_USAGE, FAILED, NODE_TAKEN = 2, 3, 4
 def address(text: str) -> tuple[str, int]:
     """`HOST:PORT`, `[IPv6]:PORT` or `PORT`."""
     host, _, port = text.rpartition(":")
+    bare_ipv6 = ":" in host and not host.startswith("[")
     host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
-    if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+    if bare_ipv6 or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not an address. Use HOST:PORT, such as 127.0.0.1:8000."
         )
@@ -72,16 +74,31 @@ class Command(BaseCommand):
             metavar="NAME",
             help="which servers are this host's (default: %(default)s)",
         )
+        parser.add_argument(
+            "--keep-servers",
+            action="store_true",
+            help="at the end leave the servers running for the next supervisor, as SIGUSR1 does",
+        )
         parser.add_argument("--demo", action="store_true", help="run on a tiny model made on the spot")
 
-    def handle(self, *, bind: tuple[str, int], no_web: bool, node: str, demo: bool, **options: Any) -> None:
+    def handle(
+        self,
+        *,
+        bind: tuple[str, int],
+        no_web: bool,
+        node: str,
+        keep_servers: bool,
+        demo: bool,
+        **options: Any,
+    ) -> None:
         settings.LLAMAPROXY_NODE = node
         try:
             with NodeLock(settings.DATA_DIR / f"node-{node}.lock"):
                 overlay = self._prepare(node, demo)
 
                 def make_runtime() -> Runtime:
-                    return Runtime(node=node, overlay=overlay, log_dir=settings.DATA_DIR / "logs")
+                    logs = settings.DATA_DIR / "logs"
+                    return Runtime(node=node, overlay=overlay, log_dir=logs, keep_servers=keep_servers)
 
                 if no_web:
                     supervise(make_runtime)
@@ -149,6 +166,10 @@ async def _supervise(make_runtime: Callable[[], Runtime]) -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(runtime.run(), name="supervision")
 
+    def leave() -> None:
+        runtime.keep_servers = True
+        on_signal()
+
     def on_signal() -> None:
         if task.cancelling():
             log.warning("⚠️ Asked again: ending at once")
@@ -159,6 +180,7 @@ async def _supervise(make_runtime: Callable[[], Runtime]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGUSR1, leave)
     try:
         await task
     except asyncio.CancelledError:
@@ -177,9 +199,16 @@ def serve(bind: tuple[str, int], make_runtime: Callable[[], Runtime]) -> None:
     from llamaproxy.asgi import application
     from supervisor_app.server import SupervisedServer
 
-    shown = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    say_where(shown)
-    server = SupervisedServer(application=application, host=host, port=port, make_runtime=make_runtime)
+    name = "localhost" if host in WILDCARDS else f"[{host}]" if ":" in host else host
+    shown = f"http://{name}:{port}"
+    server = SupervisedServer(
+        application=application,
+        host=host,
+        port=port,
+        make_runtime=make_runtime,
+        # The token now: in the event loop the database may not be asked.
+        on_listening=partial(say_where, shown, new_login_token()),
+    )
     server.run()
     if server.abort_start:
         raise CommandError(
@@ -190,8 +219,7 @@ def serve(bind: tuple[str, int], make_runtime: Callable[[], Runtime]) -> None:
         raise CommandError("The supervisor failed.", returncode=FAILED)
 
 
-def say_where(url: str) -> None:
-    log.info("🌐 [WEB] %s", url)
-    token = new_login_token()
+def say_where(url: str, token: str | None) -> None:
+    log.info("🌐 [WEB] %s (Ctrl+C ends it)", url)
     if token is not None:
         log.info("🔑 [WEB] First login, works once: %s/login/%s/", url, token)
