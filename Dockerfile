@@ -1,9 +1,9 @@
 # llamaproxy in one container: pages, API, WebSocket and the supervisor with its llama-server.
 #
 #   docker build -t llamaproxy .
-#   docker run -p 8000:8000 -v llamaproxy:/data -v "$PWD":/work:ro --stop-timeout 30 llamaproxy
+#   docker run -p 8000:8000 -v llamaproxy:/data -v "$PWD":/srv:ro --stop-timeout 30 llamaproxy
 #
-# /work is where you would start it without Docker: .llama-proxy-config.json and ./models are looked for there.
+# /srv is where you would start it without Docker: .llama-proxy-config.json and ./models are looked for there.
 FROM python:3.11-slim
 
 # "engine" is the bundled llama.cpp. With one of your own, mounted and named by LLAMA_SERVER_BINARY:
@@ -11,7 +11,7 @@ FROM python:3.11-slim
 ARG EXTRAS="engine,postgres"
 
 # tini: children that llama-server leaves behind become process 1's, and somebody must reap them.
-# libgomp1: what most builds of llama-server want, if you mount one.
+# libgomp1: what the bundled engine wants of the system, and most builds of llama-server that you may mount.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libgomp1 tini \
     && rm -rf /var/lib/apt/lists/*
@@ -33,24 +33,25 @@ COPY static /app/static
 RUN python -m compileall -q /app \
     && useradd --system --uid 10001 --user-group --home-dir /data --no-create-home llamaproxy \
     && install -d -o llamaproxy -g llamaproxy -m 700 /data \
-    && install -d /work
+    && install -d /srv
 
 ENV PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \
     LLAMAPROXY_DATA_DIR=/data
 USER llamaproxy
-WORKDIR /work
+WORKDIR /srv
 VOLUME /data
 # 8134 only matters with "llama_server_host": "0.0.0.0".
 EXPOSE 8000 8134
 STOPSIGNAL SIGTERM
 
-# Any answer will do, also a 400 because ALLOWED_HOSTS does not name 127.0.0.1: it lives. --no-web has nothing to ask.
+# Asks as the first of ALLOWED_HOSTS: any other name gets a 400. With --no-web there is nothing to ask.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-c", "\
-import http.client, sys; \
+import http.client, os, sys; \
+host = os.environ.get('ALLOWED_HOSTS', '').split(',')[0].strip().lstrip('.*') or 'localhost'; \
 connection = http.client.HTTPConnection('127.0.0.1', 8000, timeout=4); \
-connection.request('GET', '/livez'); \
-sys.exit(connection.getresponse().status >= 500)"]
+connection.request('GET', '/livez', headers={'Host': host}); \
+sys.exit(connection.getresponse().status != 200)"]
 
 ENTRYPOINT ["tini", "--"]
 CMD ["python", "/app/manage.py", "runsupervisor", "--bind", "0.0.0.0:8000"]

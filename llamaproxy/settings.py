@@ -86,6 +86,10 @@ except (ValueError, UserWarning) as error:
     ) from error
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
+    Path(DATABASES["default"]["NAME"]).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+    # Without it a database whose host is gone holds every page, and our own end, up for two minutes.
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 
 # --- Channel layer: in memory for one process, Redis for several ---
 
@@ -157,6 +161,8 @@ LOGGING = {
         "django": {"handlers": [], "level": "WARNING"},
         # A request that stops half-way or asks for a missing page is no news for the operator.
         "django.request": {"level": "ERROR"},
+        # The page says which name was wrong; whoever asks for it could fill the log.
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
         "daphne": {"level": "WARNING"},
         # While Redis is away it prints a traceback every second; the publisher says it once.
         "channels_redis": {"level": "CRITICAL"},

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 
+from autobahn.exception import Disconnected
 from channels.consumer import AsyncConsumer
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
@@ -37,6 +38,8 @@ class StatusConsumer(AsyncWebsocketConsumer):
         """However it ends, a socket that is gone must not stay with the hub."""
         try:
             await super().__call__(scope, receive, send)
+        except Disconnected:
+            pass  # it left while it was written to: nothing to tell anybody
         finally:
             hub().leave(self)
 

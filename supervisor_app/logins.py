@@ -6,6 +6,7 @@ import hashlib
 import secrets
 from datetime import timedelta
 
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import QuerySet
@@ -18,8 +19,8 @@ FIRST_USER = "admin"
 
 
 def new_login_token() -> str | None:
-    """A token for the first user; None when there is a user already. Older ones stop working."""
-    if User.objects.exists():
+    """A token for the first user; None when somebody can log in already. Older ones stop working."""
+    if _somebody_can_log_in():
         return None
     token = secrets.token_urlsafe(32)
     with transaction.atomic():
@@ -29,7 +30,7 @@ def new_login_token() -> str | None:
 
 
 def token_works(token: str) -> bool:
-    return _unused(token).exists() and not User.objects.exists()
+    return _unused(token).exists() and not _somebody_can_log_in()
 
 
 @transaction.atomic
@@ -38,9 +39,14 @@ def redeem(token: str) -> User | None:
 
     Also None when somebody has made a user by other means: the link would be a way round their password.
     """
-    if not _unused(token).update(used_at=timezone.now()) or User.objects.exists():
+    if not _unused(token).update(used_at=timezone.now()) or _somebody_can_log_in():
         return None
-    return User.objects.create_superuser(FIRST_USER)
+    return User.objects.filter(username=FIRST_USER).first() or User.objects.create_superuser(FIRST_USER)
+
+
+def _somebody_can_log_in() -> bool:
+    """Who came by a link and left before choosing a password cannot: another link lets them in again."""
+    return User.objects.exclude(password__startswith=UNUSABLE_PASSWORD_PREFIX).exists()
 
 
 def _unused(token: str) -> QuerySet[LoginLink]:

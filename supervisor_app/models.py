@@ -262,7 +262,7 @@ class Run(models.Model):
     objects = RunQuerySet.as_manager()
 
     class Meta:
-        ordering = ["-started_at", "-pk"]
+        ordering = ["-pk"]  # in the order in which they were seen, as the pages tell them
         indexes = [models.Index(fields=["server", "-started_at"])]
         constraints = [
             models.UniqueConstraint(

@@ -28,7 +28,13 @@ class SupervisedServer(Server):
     """`runtime` is made inside the loop; `failed` afterwards tells whether supervision ended by itself."""
 
     def __init__(
-        self, *, application: Any, host: str, port: int, make_runtime: Callable[[], Runtime]
+        self,
+        *,
+        application: Any,
+        host: str,
+        port: int,
+        make_runtime: Callable[[], Runtime],
+        on_listening: Callable[[], None],
     ) -> None:
         super().__init__(
             application=application,
@@ -41,6 +47,7 @@ class SupervisedServer(Server):
         )
         self.failed: BaseException | None = None
         self._make_runtime = make_runtime
+        self._on_listening = on_listening
         self._runtime: Runtime | None = None
         self._supervision: asyncio.Task[None] | None = None
 
@@ -49,6 +56,11 @@ class SupervisedServer(Server):
         reactor.callWhenRunning(self._start_supervision)
         super().run()
         self._close_loop()
+
+    def listen_success(self, port: Any) -> None:
+        """Only now is it true that there is something to see at the address."""
+        super().listen_success(port)
+        self._on_listening()
 
     def _start_supervision(self) -> None:
         if self.abort_start:

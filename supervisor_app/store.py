@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import UTC, datetime
-from typing import TypeVar
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
 
-from channels.db import DatabaseSyncToAsync
-from django.db import DatabaseError, InterfaceError, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.utils import timezone
 
 from supervisor_app.alerts import incidents
@@ -31,11 +34,59 @@ from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.snapshots import columns_of, failure_from_json, identity_of_row, moment, summary_of
 
 T = TypeVar("T")
-PAST_LOADS = 5
+PAST_LOADS = 20
+
+
+CLOSE_SECONDS = 1.0
+"""At the end: how long a database may take to say goodbye."""
+
+
+class DatabaseThread:
+    """One thread with a connection of its own, which stays open. It does what it is given, in order.
+
+    A daemon, unlike those of a ThreadPoolExecutor: a database that hangs must not keep the process from
+    ending.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Raises StoreError for what the database raises."""
+        future: Future[T] = Future()
+        self._work.put(partial(_fulfil, future, work))
+        return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        self._work.put(None)
+        self._thread.join(CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        for work in iter(self._work.get, None):
+            work()
+        connection.close()
+
+
+def _fulfil(future: Future[T], work: Callable[[], T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = work()
+    except (DatabaseError, InterfaceError) as error:
+        connection.close()  # whatever is wrong with it, the next call gets a new one
+        failed = StoreError(f"The database failed: {error}")
+        failed.__cause__ = error
+        future.set_exception(failed)
+    except BaseException as error:  # a bug: to whoever asked, the thread goes on
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 class OrmStore:
-    """Reads and writes in two threads of its own, each with its own connection.
+    """Reads and writes in two threads of its own.
 
     Not in the thread that all consumers share: a database that is locked for seconds would freeze every
     page. Not in one thread: what should run can be read while a write waits for the lock.
@@ -48,40 +99,29 @@ class OrmStore:
         self._overlay = overlay
         self._command = command
         self._cwd = os.getcwd()
-        self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-read")
-        self._writers = ThreadPoolExecutor(1, thread_name_prefix="store-write")
+        self._reader = DatabaseThread("store-read")
+        self._writer = DatabaseThread("store-write")
 
     async def configs(self) -> Sequence[ServerConfig]:
-        return await _call(self._readers, self._configs)
+        return await self._reader.call(self._configs)
 
     async def remember(self, name: str) -> Remembered:
-        return await _call(self._readers, lambda: _remember(name))
+        return await self._reader.call(lambda: _remember(name))
 
     async def save(self, change: Change) -> None:
-        await _call(self._writers, lambda: _save(self._node, change))
+        await self._writer.call(lambda: _save(self._node, change))
 
     async def heartbeat(self, names: Sequence[str]) -> None:
-        await _call(self._writers, lambda: _heartbeat(names))
+        await self._writer.call(lambda: _heartbeat(names))
 
     def close(self) -> None:
-        self._readers.shutdown(wait=False, cancel_futures=True)
-        self._writers.shutdown(wait=False, cancel_futures=True)
+        self._reader.close()
+        self._writer.close()
 
     def _configs(self) -> list[ServerConfig]:
         servers = LlamaServer.objects.on_node(self._node)
         overlay, command = self._overlay(), self._command()
         return [resolve(server, overlay, command=command, cwd=self._cwd) for server in servers]
-
-
-async def _call(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    def guarded() -> T:
-        try:
-            return work()
-        except (DatabaseError, InterfaceError) as error:
-            raise StoreError(f"The database failed: {error}") from error
-
-    result: T = await DatabaseSyncToAsync(guarded, thread_sensitive=False, executor=threads)()
-    return result
 
 
 def _remember(name: str) -> Remembered:
@@ -92,7 +132,7 @@ def _remember(name: str) -> Remembered:
     loads = (
         Run.objects.filter(server__name=name, adopted=False)
         .reached_ready()
-        .values_list("started_at", "ready_at")[:PAST_LOADS]
+        .values_list("argv", "started_at", "ready_at")[:PAST_LOADS]
     )
     good = Run.objects.filter(server__name=name).reached_ready().first()
     return Remembered(
@@ -107,7 +147,9 @@ def _remember(name: str) -> Remembered:
         argv=tuple(open_run.argv) if open_run else (),
         runs=tuple(summary_of(run) for run in runs),
         last_good=good.launch or None if good else None,
-        load_seconds=tuple((ready - started).total_seconds() for started, ready in loads if ready),
+        loads=tuple(
+            (tuple(argv), (ready - started).total_seconds()) for argv, started, ready in loads if ready
+        ),
     )
 
 
@@ -118,7 +160,7 @@ def _save(node: str, change: Change) -> None:
     if server is None:
         return
     columns = columns_of(change.snapshot, change.identity, change.generation)
-    ServerState.objects.update_or_create(server=server, defaults=columns)
+    ServerState.objects.update_or_create(server=server, defaults=storable(columns))
     for event in change.run_events:
         _write(server, event)
     incidents.follow(server, change, now=time.time())
@@ -136,8 +178,8 @@ def _write(server: LlamaServer, event: RunEvent) -> None:
                 pid=identity.pid if identity else None,
                 process_start=identity.start if identity else None,
                 boot_id=identity.boot_id if identity else "",
-                argv=list(event.argv),
-                launch=dict(event.launch),
+                argv=storable(list(event.argv)),
+                launch=storable(dict(event.launch)),
                 adopted=event.adopted,
                 retry=event.retry,
                 started_at=datetime.fromtimestamp(event.started_at, UTC),
@@ -152,12 +194,24 @@ def _write(server: LlamaServer, event: RunEvent) -> None:
                 signal=event.exit.signal,
                 failure_kind=failure.kind.value if failure else "",
                 failure_title=failure.title if failure else "",
-                failure_detail=failure.detail if failure else "",
+                failure_detail=storable(failure.detail) if failure else "",
                 failure_hint=failure.hint if failure else "",
-                last_lines="\n".join(event.last_lines),
-                evidence=dict(event.evidence),
-                note=event.note,
+                last_lines=storable("\n".join(event.last_lines)),
+                evidence=storable(dict(event.evidence)),
+                note=storable(event.note),
             )
+
+
+def storable(value: Any) -> Any:
+    """Without what no database takes but a command line or an answer may hold: NULs, half surrogate pairs."""
+    match value:
+        case str():
+            return value.replace("\0", "").encode("utf-8", "replace").decode()
+        case list():
+            return [storable(item) for item in value]
+        case dict():
+            return {key: storable(item) for key, item in value.items()}
+    return value
 
 
 def _heartbeat(names: Sequence[str]) -> None:

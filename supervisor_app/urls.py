@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from django.templatetags.static import static
 from django.urls import path, register_converter
+from django.views.generic import RedirectView
 
 from supervisor_app import views
 from supervisor_app.commands import Command
@@ -37,4 +39,6 @@ urlpatterns = [
     path("livez", views.livez, name="livez"),
     path("readyz", views.readyz, name="readyz"),
     path("metrics", views.metrics, name="metrics"),
+    # Django's admin names no icon, so browsers ask for this one.
+    path("favicon.ico", RedirectView.as_view(url=static("supervisor/favicon.svg"))),
 ]

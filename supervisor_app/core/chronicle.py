@@ -32,7 +32,9 @@ class Chronicle:
     """Continues where the last supervisor's stopped: versions, runs. Hands on only what has changed."""
 
     def __init__(self, name: str, remembered: Remembered, *, clock: Clock, recorder: Recorder) -> None:
-        self.snapshot = LlamaStatus(name=name, version=remembered.version)
+        # Never behind what pages have seen, also when the last states could not be saved.
+        version = max(remembered.version, int(clock.time() * 1000))
+        self.snapshot = LlamaStatus(name=name, version=version)
         self._clock = clock
         self._recorder = recorder
         self._timeline = Timeline(remembered.runs)

@@ -43,7 +43,7 @@ EXPLANATIONS: dict[FailureKind, Explanation] = {
     FailureKind.LIBRARY_MISSING: Explanation(
         True,
         "A library that llama-server needs is missing",
-        "Install the library, or reinstall llama.cpp so that both come from the same place.",
+        "Install the library (libgomp.so.1 is Debian's package libgomp1), or reinstall llama.cpp with it.",
     ),
     FailureKind.BAD_ARGUMENT: Explanation(
         True,

@@ -360,8 +360,8 @@ class Remembered:
     runs: tuple[RunSummary, ...] = ()
     last_good: Mapping[str, Any] | None = None
     """The `launch` of the last run that reached ready."""
-    load_seconds: tuple[float, ...] = ()
-    """Start to ready of the last starts that got there with this model, newest first."""
+    loads: tuple[tuple[tuple[str, ...], float], ...] = ()
+    """Of the last starts that reached ready, newest first: what was started, and seconds until ready."""
 
 
 class Store(Protocol):

@@ -62,10 +62,10 @@ class Reply:
     body: bytes
 
     def json(self) -> Any:
-        """None when it is not JSON."""
+        """None when it is not JSON, or nested beyond reason."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 

@@ -63,6 +63,11 @@ def serving(activity: Activity) -> str:
     return f"{activity.working} of {activity.slots} {slots} {verb} working on a request."
 
 
+def past_loads(remembered: Remembered, spec: LaunchSpec) -> list[float]:
+    """Seconds that starts with this model took, newest first."""
+    return [seconds for argv, seconds in remembered.loads if spec.model_path in argv]
+
+
 class ServerLog(logging.LoggerAdapter[logging.Logger]):
     """Names the server in every record, beside what the call adds."""
 
@@ -98,7 +103,7 @@ class ServerSupervisor:
         self._generation = remembered.generation
         self._process: Process | None = None
         self._watched_since = 0.0
-        self._load = LoadWatch(remembered.load_seconds)
+        self._load = LoadWatch(past_loads(remembered, config.spec))
         self._progress: Progress | None = None
         self._meter = WorkMeter()
         self._last_lines: tuple[str, ...] = ()
@@ -124,6 +129,8 @@ class ServerSupervisor:
     def apply(self, config: ServerConfig) -> None:
         """Take over what should run now; restarts the server only when what to launch has changed."""
         launch_changed = config.spec != self.config.spec
+        if config.spec.model_path != self.config.spec.model_path:
+            self._load = LoadWatch()
         self.config = config
         if launch_changed:
             self._events.put_nowait(life.ConfigChanged())

@@ -77,7 +77,7 @@ class Migration(migrations.Migration):
                 ('last_lines', models.TextField(blank=True, default='', help_text='The last 50 lines of its output.')),
             ],
             options={
-                'ordering': ['-started_at', '-pk'],
+                'ordering': ['-pk'],
             },
         ),
         migrations.CreateModel(

@@ -50,7 +50,7 @@ def wait_for(what: str, look: Callable[[], T], evidence: Callable[[], str] = str
     while not (seen := look()):
         if time.monotonic() > deadline:
             raise AssertionError(f"within {DEADLINE:g} s never: {what}; last seen: {seen!r}\n{evidence()}")
-        time.sleep(0.02)
+        time.sleep(0.05)
     return seen
 
 
@@ -80,9 +80,10 @@ class Child:
     def __init__(
         self, command: list[str], log: Path, *, cwd: Path, env: dict[str, str] | None = None
     ) -> None:
+        self.command = command
         self.log = log
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 command,
                 cwd=cwd,
                 env=env or environment(),
@@ -90,7 +91,7 @@ class Child:
                 stdout=output,
                 stderr=output,
             )
-        self.pid = self._process.pid
+        self.pid = self.process.pid
 
     @property
     def output(self) -> str:
@@ -98,20 +99,20 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        return self.process.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
+        self.process.send_signal(number)
 
     def wait(self) -> int:
         """Its exit code."""
         with suppress(subprocess.TimeoutExpired):
-            return self._process.wait(DEADLINE)
-        raise AssertionError(f"{self._process.args!r} did not end within {DEADLINE:g} s\n{self.output}")
+            return self.process.wait(DEADLINE)
+        raise AssertionError(f"{self.command} did not end within {DEADLINE:g} s\n{self.output}")
 
     def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        self.process.kill()
+        self.process.wait()
 
 
 class Events:
@@ -152,7 +153,8 @@ class Events:
             try:
                 message = self.next(max(0.0, deadline - time.monotonic()))
             except (TimeoutError, ConnectionClosed) as error:
-                raise AssertionError(f"no event: {what} ({error!r}); got {self.messages}") from error
+                got = "\n".join(str(message)[:300] for message in self.messages[-20:])
+                raise AssertionError(f"no event: {what} ({error!r}); the last were\n{got}") from error
             if fits(message):
                 return message
 
@@ -270,16 +272,27 @@ class Proxy:
         return self.supervisor.wait()
 
     def close(self) -> None:
-        """End everything, and hold that the console showed no traceback."""
-        for process in self.family():
-            with suppress(psutil.Error):
-                process.kill()
+        """End everything, and hold that the console showed no traceback to the very end."""
+        ending = [child for child in self._others if child.alive and str(MANAGE) in child.command]
+        for child in ending:
+            child.signal(signal.SIGTERM)
+        self._kill({child.pid for child in ending})
+        for child in ending:
+            with suppress(subprocess.TimeoutExpired):
+                child.process.wait(10)
+        self._kill(set())
         for child in self._others:
             child.kill()
         for client in self._clients:
             client.close()
         print(self.evidence())
         assert self.expects_traceback or "Traceback" not in self.console, self.evidence()
+
+    def _kill(self, spared: set[int]) -> None:
+        for process in self.family():
+            if process.pid not in spared:
+                with suppress(psutil.Error):
+                    process.kill()
 
     def family(self) -> list[psutil.Process]:
         """All processes that descend from ours, also those that have lost their parent."""

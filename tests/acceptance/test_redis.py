@@ -101,9 +101,10 @@ def test_what_the_supervisor_pushes_arrives_at_the_pages_sockets(spread):
 def test_a_command_nudges_the_supervisor(spread):
     with Overheard(spread.redis) as overheard, spread.redis.client() as client:
         spread.wait_for("it listens", lambda: client.pubsub_numsub(NUDGES)[0][1])
+        pid = spread.status()["pid"]
         spread.llama("restart")
         spread.wait_for("a nudge", overheard.nudged)
-        spread.wait_for_status("ready")
+        spread.wait_for_new_pid(pid)
 
 
 def test_the_end_of_the_supervisor_is_told_to_sockets_elsewhere(proxy):
@@ -148,9 +149,9 @@ def test_when_redis_is_back_pushes_arrive_on_the_same_socket(bereft):
         while not arrived:
             assert time.monotonic() < deadline, bereft.evidence()
             pid = crash(bereft)
-            told = []
-            bereft.socket.wait_for("it", lambda event: told.append(event) or event["data"]["pid"] == pid)  # noqa: B023
-            arrived = any(overheard.pushed(event) for event in told)
+            known = len(bereft.socket.messages)
+            bereft.socket.wait_for("the new process", lambda event, pid=pid: event["data"]["pid"] == pid)
+            arrived = any(overheard.pushed(event) for event in bereft.socket.messages[known:])
 
 
 def test_when_redis_is_back_nudges_arrive_again(bereft):

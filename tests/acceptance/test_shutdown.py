@@ -45,10 +45,12 @@ def test_a_run_that_was_asked_to_end_has_no_failure(stopped):
     assert (run["failure_kind"], run["exit_code"]) == ("", 0)
 
 
-def test_an_open_socket_is_told_before_it_closes(ready):
-    with ready.events() as events:
+def test_an_open_socket_is_told_before_it_closes(fake):
+    fake.script("--fake-ignore-sigterm", stop_grace_ms=1000)
+    fake.start().wait_for_status("ready")
+    with fake.events() as events:
         events.wait_for_status("ready")
-        ready.supervisor.signal(signal.SIGTERM)
+        fake.supervisor.signal(signal.SIGTERM)
         events.until_closed()
     assert [status for status, _ in events.story] == ["ready", "stopping", "initial"]
 
@@ -173,3 +175,18 @@ def test_a_config_that_changed_meanwhile_restarts_it(orphan):
     orphan.configure(llama_server_args=["-c", "256", "-t", "1"])
     status = orphan.start(web=False).wait_for_new_pid(orphan.pid)
     assert "-c 256" in " ".join(psutil.Process(status["pid"]).cmdline())
+
+
+# A planned upgrade
+
+
+@pytest.mark.parametrize("web", [True, False])
+@pytest.mark.parametrize("way", ["--keep-servers", "SIGUSR1"])
+def test_a_supervisor_can_go_and_leave_its_servers_to_the_next(proxy, web, way):
+    options = [way] if way == "--keep-servers" else []
+    pid = proxy.start(*options, web=web).wait_for_status("ready")["pid"]
+    assert proxy.stop(signal.SIGTERM if options else signal.SIGUSR1) == 0
+    assert psutil.Process(pid).is_running()
+    proxy.start(web=web).wait_for_line("✅ [LLAMA] Service ready", times=2)
+    assert proxy.wait_for_status("ready")["pid"] == pid
+    assert len(proxy.runs()) == 1

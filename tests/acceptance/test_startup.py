@@ -13,7 +13,6 @@ import pytest
 
 from supervisor_app.engine.resolve import LAUNCHER
 from tests.acceptance.conftest import ENGINE_ARGS
-from tests.acceptance.harness import free_port
 
 HOW_TO_GET_ONE = "https://github.com/ggml-org/llama.cpp"
 
@@ -118,14 +117,14 @@ def test_the_models_of_an_adopted_one_are_listed(adopting):
 
 def test_an_adopted_one_is_left_running_at_the_end(proxy):
     existing = start_existing(proxy)
-    proxy.start().wait_for_status("ready", adopted=True)
+    proxy.start(web=False).wait_for_status("ready", adopted=True)
     proxy.stop()
     assert existing.alive
 
 
 def test_when_an_adopted_one_dies_our_own_is_spawned(proxy):
     existing = start_existing(proxy)
-    proxy.start().wait_for_status("ready", adopted=True)
+    proxy.start(web=False).wait_for_status("ready", adopted=True)
     existing.kill()
     assert proxy.wait_for_status("ready", adopted=False)["pid"] in psutil.pids()
 
@@ -135,7 +134,7 @@ def test_when_an_adopted_one_dies_our_own_is_spawned(proxy):
 
 def test_a_missing_model_is_an_error_without_a_retry_that_says_what_to_do(proxy):
     proxy.configure(llama_model_path="./nowhere.gguf")
-    status = proxy.start().wait_for_status("error", retries=0)
+    status = proxy.start(web=False).wait_for_status("error", retries=0)
     assert status["failure"]["kind"] == "model_missing"
     assert "nowhere.gguf" in status["failure"]["detail"]
     assert "llama_model_path" in status["failure"]["hint"]
@@ -143,7 +142,7 @@ def test_a_missing_model_is_an_error_without_a_retry_that_says_what_to_do(proxy)
 
 def test_it_starts_by_itself_when_the_model_appears(proxy, model):
     proxy.configure(llama_model_path="./late.gguf")
-    proxy.start().wait_for_status("error")
+    proxy.start(web=False).wait_for_status("error")
     shutil.copy(model, proxy.directory / "late.gguf")
     proxy.wait_for_status("ready")
 
@@ -151,28 +150,28 @@ def test_it_starts_by_itself_when_the_model_appears(proxy, model):
 def test_what_is_no_model_is_an_error_that_says_so(proxy):
     (proxy.directory / "broken.gguf").write_bytes(b"<!doctype html><title>404 Not Found</title>")
     proxy.configure(llama_model_path="./broken.gguf")
-    assert proxy.start().wait_for_status("error", retries=0)["failure"]["kind"] == "model_corrupt"
+    assert proxy.start(web=False).wait_for_status("error", retries=0)["failure"]["kind"] == "model_corrupt"
 
 
 def test_a_truncated_model_starts_by_itself_when_its_download_ends(proxy, model):
     partial = proxy.directory / "partial.gguf"
     partial.write_bytes(model.read_bytes()[:400_000])
     proxy.configure(llama_model_path="./partial.gguf")
-    proxy.start().wait_for_status("error")
+    proxy.start(web=False).wait_for_status("error")
     partial.write_bytes(model.read_bytes())
     proxy.wait_for_status("ready")
 
 
 def test_a_flag_that_llama_server_refuses_is_named(proxy):
     proxy.configure(llama_server_args=["--frobnicate"])
-    failure = proxy.start().wait_for_status("error", retries=0)["failure"]
+    failure = proxy.start(web=False).wait_for_status("error", retries=0)["failure"]
     assert failure["kind"] == "bad_argument"
     assert "--frobnicate" in failure["detail"]
 
 
 def test_mending_the_config_file_starts_it_again(proxy):
     proxy.configure(llama_server_args=["--frobnicate"])
-    proxy.start().wait_for_status("error")
+    proxy.start(web=False).wait_for_status("error")
     proxy.configure(llama_server_args=ENGINE_ARGS)
     proxy.wait_for_status("ready")
 
@@ -204,7 +203,7 @@ def test_without_its_binary_the_page_says_how_to_get_one(engineless):
 def test_it_starts_by_itself_when_the_binary_appears(fake):
     binary = Path(fake.config["llama_server_binary"])
     hidden = binary.rename(binary.with_name("not-yet"))
-    fake.start().wait_for_status("error")
+    fake.start(web=False).wait_for_status("error")
     hidden.rename(binary)
     fake.wait_for_status("ready")
 
@@ -220,7 +219,7 @@ def start_stranger(proxy):
 
 def test_a_port_that_a_stranger_holds_is_an_error_naming_it(proxy):
     stranger = start_stranger(proxy)
-    failure = proxy.start().wait_for_status("error", retries=0)["failure"]
+    failure = proxy.start(web=False).wait_for_status("error", retries=0)["failure"]
     assert failure["kind"] == "port_taken"
     assert str(stranger.pid) in failure["detail"]
     assert "http.server" in failure["detail"]
@@ -228,14 +227,14 @@ def test_a_port_that_a_stranger_holds_is_an_error_naming_it(proxy):
 
 def test_a_stranger_on_the_port_is_left_alone(proxy):
     stranger = start_stranger(proxy)
-    proxy.start().wait_for_status("error")
+    proxy.start(web=False).wait_for_status("error")
     proxy.stop()
     assert stranger.alive
 
 
 def test_it_starts_by_itself_when_the_port_is_free(proxy):
     stranger = start_stranger(proxy)
-    proxy.start().wait_for_status("error")
+    proxy.start(web=False).wait_for_status("error")
     stranger.kill()
     proxy.wait_for_status("ready")
 
@@ -255,7 +254,7 @@ MISTAKES = {
 def test_a_config_mistake_is_one_line_and_exit_2(make_proxy, text, said):
     proxy = make_proxy()
     proxy.config_file.write_text(text)
-    assert proxy.start().supervisor.wait() == 2
+    assert proxy.start(web=False).supervisor.wait() == 2
     (line,) = proxy.console.splitlines()
     assert proxy.config_file.name in line
     assert said in line
@@ -269,8 +268,9 @@ def test_a_web_address_in_use_is_exit_2(proxy):
     assert not proxy.said("Spawning")
 
 
-def test_a_second_supervisor_of_the_node_is_exit_4_naming_the_first(ready):
-    second = ready.run("runsupervisor", "--bind", f"127.0.0.1:{free_port()}")
-    assert second.wait() == 4
-    assert len(ready.said(f"Another supervisor holds node 'local': pid {ready.supervisor.pid}.")) == 1
-    assert ready.status()["status"] == "ready"
+def test_a_second_supervisor_of_the_node_is_exit_4_naming_the_first(proxy):
+    proxy.start(web=False).wait_for_status("ready")
+    assert proxy.run("runsupervisor", "--no-web").wait() == 4
+    (line,) = proxy.said("Another supervisor holds node 'local'")
+    assert f"pid {proxy.supervisor.pid}." in line
+    assert proxy.status()["status"] == "ready"

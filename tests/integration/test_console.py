@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+import runpy
 import stat
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from llamaproxy.env import env_bool, env_list, secret_key
+from llamaproxy.env import _write_once, env_bool, env_list, secret_key
 from supervisor_app import console
 from supervisor_app.console import ConsoleFormatter, ConsoleHandler
 
@@ -147,6 +148,84 @@ def test_a_list_is_comma_separated(value, expected, monkeypatch):
     assert env_list("LIST", ["default"]) == expected
 
 
+# --- Settings ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def settings_of(monkeypatch, tmp_path):
+    """What settings.py makes of an environment."""
+
+    def read(**environment):
+        for name in (
+            "DATABASE_URL",
+            "REDIS_URL",
+            "DEBUG",
+            "LLAMAPROXY_NODE",
+            "LLAMAPROXY_CONFIG",
+            "ALLOWED_HOSTS",
+        ):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("LLAMAPROXY_DATA_DIR", str(tmp_path))
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return runpy.run_path(str(ROOT / "llamaproxy" / "settings.py"))
+
+    return read
+
+
+def test_without_an_environment_it_is_one_process_on_sqlite(settings_of, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = settings_of()
+    database = found["DATABASES"]["default"]
+    assert (database["ENGINE"], database["NAME"]) == ("django.db.backends.sqlite3", f"{tmp_path}/db.sqlite3")
+    assert database["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
+    assert found["CHANNEL_LAYERS"]["default"]["BACKEND"] == "channels.layers.InMemoryChannelLayer"
+    assert (found["DEBUG"], found["LLAMAPROXY_PUBLIC_STATUS"], found["LLAMAPROXY_NODE"]) == (
+        False,
+        True,
+        "local",
+    )
+    assert found["LLAMAPROXY_CONFIG"] == tmp_path / ".llama-proxy-config.json"
+    assert "*" not in found["ALLOWED_HOSTS"]
+
+
+def test_a_redis_becomes_the_channel_layer_that_survives_its_restart(settings_of):
+    layer = settings_of(REDIS_URL="redis://gpu-1:6379/0")["CHANNEL_LAYERS"]["default"]
+    assert layer["BACKEND"] == "channels_redis.pubsub.RedisPubSubChannelLayer"
+    assert layer["CONFIG"]["hosts"] == ["redis://gpu-1:6379/0"]
+
+
+def test_a_database_url_takes_the_place_of_sqlite(settings_of):
+    database = settings_of(DATABASE_URL="postgres://me:p%40ss@db:5433/llama")["DATABASES"]["default"]
+    assert database["ENGINE"] == "django.db.backends.postgresql"
+    assert (database["USER"], database["PASSWORD"], database["HOST"], database["PORT"], database["NAME"]) == (
+        "me", "p@ss", "db", 5433, "llama"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("query", "seconds"), [("", 5), ("?connect_timeout=20", 20)])
+def test_a_database_whose_host_is_gone_is_given_up_soon(query, seconds, settings_of):
+    database = settings_of(DATABASE_URL=f"postgres://db/llama{query}")["DATABASES"]["default"]
+    assert int(database["OPTIONS"]["connect_timeout"]) == seconds
+
+
+@pytest.mark.parametrize("url", ["foo://x", "postgres://me:secret@db:port/llama", "db", "postgres//x"])
+def test_a_database_url_that_makes_no_sense_is_refused_with_an_example_and_without_its_password(
+    url, settings_of
+):
+    with pytest.raises(ImproperlyConfigured, match="DATABASE_URL cannot be understood") as raised:
+        settings_of(DATABASE_URL=url)
+    assert "Use postgres://user:password@host:5432/name." in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_behind_a_tls_proxy_cookies_go_over_tls_only(settings_of):
+    found = settings_of(LLAMAPROXY_BEHIND_TLS="1")
+    assert (found["SESSION_COOKIE_SECURE"], found["CSRF_COOKIE_SECURE"]) == (True, True)
+    assert found["SECURE_PROXY_SSL_HEADER"] == ("HTTP_X_FORWARDED_PROTO", "https")
+    assert "SECURE_PROXY_SSL_HEADER" not in settings_of(LLAMAPROXY_BEHIND_TLS="0")
+
+
 # --- The secret key ------------------------------------------------------------------------------------
 
 
@@ -162,6 +241,13 @@ def test_a_secret_key_is_made_once_and_readable_by_its_owner_only(key_file):
     assert secret_key(key_file) == made
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
     assert stat.S_IMODE(key_file.parent.stat().st_mode) == 0o700
+    assert list(key_file.parent.iterdir()) == [key_file], "no draft is left"
+
+
+def test_of_two_who_make_a_secret_key_the_first_wins(key_file):
+    _write_once(key_file, "first")
+    _write_once(key_file, "second")
+    assert key_file.read_text() == "first"
     assert list(key_file.parent.iterdir()) == [key_file], "no draft is left"
 
 

@@ -8,7 +8,8 @@ import re
 import threading
 
 import pytest
-from channels.layers import get_channel_layer
+from autobahn.exception import Disconnected
+from channels.layers import InMemoryChannelLayer, get_channel_layer
 from channels.testing import WebsocketCommunicator
 from django.db import DatabaseError
 from django.utils import timezone
@@ -156,6 +157,19 @@ async def test_a_push_reaches_a_page_as_a_fragment_and_a_program_as_an_event():
         event = json.loads(await until(program, "Something new."))
     assert re.search(r'<article id="server-default"[^>]* hx-swap-oob="true"', html)
     assert event["data"]["detail"] == "Something new."
+
+
+async def test_a_status_that_cannot_be_rendered_is_told_and_harms_nobody(settings, caplog):
+    await db(make_ready_server)
+    async with socket_to() as client:
+        await everything(client)
+        broken = settings.TEMPLATES
+        settings.TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates"}]
+        await push(detail="Never shown.")
+        settings.TEMPLATES = broken
+        await push(detail="Shown.", version=3)
+        assert all("Never shown." not in said for said in await everything(client))
+    assert "default cannot be shown. Supervision goes on." in caplog.text
 
 
 async def test_an_older_push_never_follows_a_newer_one():
@@ -448,6 +462,21 @@ async def test_a_socket_whose_application_failed_leaves_the_hub():
     await eventually(lambda: not hub_tasks())
 
 
+async def test_a_socket_that_left_while_it_was_written_to_ends_without_a_word():
+    opened = iter([{"type": "websocket.connect"}])
+
+    async def receive():
+        return next(opened)
+
+    async def send(message):
+        if message["type"] == "websocket.send":
+            raise Disconnected
+
+    scope = {"type": "websocket", "path": "/llamaproxws", "query_string": b"", "headers": []}
+    await application(scope, receive, send)
+    await eventually(lambda: not hub_tasks())
+
+
 async def test_a_change_whose_push_was_lost_is_shown_all_the_same(fast_resync):
     await db(make_ready_server)
     async with socket_to() as client:
@@ -518,12 +547,14 @@ async def test_a_mistake_in_the_hub_is_told_once_and_not_the_end_of_it(monkeypat
     monkeypatch.setattr(hub_module, "RETRY_SECONDS", 0.01)
     failing = True
 
-    async def broken(layer, group, channel, original=type(get_channel_layer()).group_add):
+    original = InMemoryChannelLayer.group_add
+
+    async def broken(layer, group, channel):
         if failing:
             raise RuntimeError("no group today")
         await original(layer, group, channel)
 
-    monkeypatch.setattr(type(get_channel_layer()), "group_add", broken)
+    monkeypatch.setattr(InMemoryChannelLayer, "group_add", broken)
     await db(make_ready_server)
     async with socket_to() as client:
         await asyncio.sleep(0.2)

@@ -51,7 +51,10 @@ class Running:
     """One engine's process, its output in a file."""
 
     def __init__(self, command, log, *flags, env=None):
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("LLAMA_")}
+        # Coverage, too, would catch SIGTERM in the bundled engine, and die of it.
+        clean = {
+            key: value for key, value in os.environ.items() if not key.startswith(("LLAMA_", "COVERAGE_"))
+        }
         self.log = log
         self.port = free_port()
         if "--port" not in flags:

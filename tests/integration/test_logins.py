@@ -86,7 +86,7 @@ def test_a_guess_does_not_work(guess, token, client):
 
 
 def test_with_a_user_there_is_no_link():
-    User.objects.create_user("somebody")
+    User.objects.create_user("somebody", password="of-them-all")
     assert new_login_token() is None
     assert not LoginLink.objects.exists()
 
@@ -174,3 +174,13 @@ def test_the_password_page_is_for_those_who_are_logged_in(client):
 def test_who_has_a_password_changes_it_in_the_admin(staff_client):
     assert staff_client.get("/password/")["Location"] == "/admin/password_change/"
     assert staff_client.post("/password/", GOOD)["Location"] == "/admin/password_change/"
+
+
+def test_who_left_before_choosing_a_password_is_let_in_by_the_next_link():
+    assert redeem(new_login_token()).username == FIRST_USER
+    again = redeem(new_login_token())
+    assert again.username == FIRST_USER
+    assert User.objects.count() == 1
+    again.set_password("correct-horse-battery")
+    again.save()
+    assert new_login_token() is None

@@ -205,6 +205,7 @@ def test_an_empty_list_is_a_list():
         (http("200 OK", b"[]"), "not a model list"),
         (http("200 OK", b"{not json"), "not a model list"),
         (http("200 OK", b'{"data": 3}'), "not a model list"),
+        (http("200 OK", b"[" * 100_000), "not a model list"),
         (b"", "did not answer"),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -119,7 +121,7 @@ def test_a_configured_engine_that_appears_is_used_by_its_full_path(binary, monke
 
 
 def test_another_engine_is_taken_when_the_config_names_another(binary):
-    path, make = binary
+    _, make = binary
     first, second = make("first"), make("second")
     configured = [first]
     source = EngineSource(lambda: Overlay(binary=str(configured[0])))
@@ -252,3 +254,24 @@ async def test_a_deleted_server_is_stopped_and_disappears_from_the_page(tmp_path
         async with asyncio.timeout(15):
             while "No server yet" not in await page.receive_from(timeout=15):
                 pass
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_bug_in_supervision_is_raised_and_the_servers_go_on(tmp_path, monkeypatch):
+    await db(make_server, port=free_port())
+    async with running(tmp_path) as made:
+        await state_is("ready")
+        (pid,) = [run.pid async for run in Run.objects.all()]
+        supervision = next(task for task in asyncio.all_tasks() if "Runtime.run" in repr(task.get_coro()))
+
+        async def broken(*args):
+            raise RuntimeError("bug")
+
+        monkeypatch.setattr(made.supervisor._probe, "health", broken)
+        with pytest.raises(RuntimeError, match="bug"):
+            async with asyncio.timeout(20):
+                await asyncio.shield(supervision)
+        try:
+            os.kill(pid, 0)
+        finally:
+            os.kill(pid, signal.SIGKILL)

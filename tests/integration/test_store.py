@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import subprocess
+import sys
+import threading
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from django.db import DatabaseError, connection
@@ -26,6 +32,7 @@ from tests.integration.building import (
     at,
     change,
     db,
+    eventually,
     long_ago,
     make_run,
     make_server,
@@ -33,6 +40,8 @@ from tests.integration.building import (
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+ROOT = Path(__file__).parents[2]
 
 OPENED = RunOpened(identity=IDENTITY, adopted=False, retry=0, started_at=STARTED, argv=("llama-server", "-c"))
 
@@ -91,7 +100,7 @@ async def test_of_a_new_server_nothing_is_remembered(store):
     remembered = await store.remember("default")
     assert (remembered.version, remembered.generation, remembered.retries) == (0, 0, 0)
     assert (remembered.identity, remembered.run_open, remembered.argv) == (None, False, ())
-    assert (remembered.runs, remembered.load_seconds) == ((), ())
+    assert (remembered.runs, remembered.loads) == ((), ())
 
 
 async def test_an_open_run_is_remembered_with_its_process(store):
@@ -150,10 +159,13 @@ async def test_how_long_past_starts_took_is_remembered_newest_first(store):
     server = await db(make_server)
     for number in range(7):
         start = STARTED + 100 * number
-        await db(make_run, server, started_at=at(start), ready_at=at(start + number))
+        model = ["llama-server", "-m", f"{number}.gguf"]
+        await db(make_run, server, started_at=at(start), ready_at=at(start + number), argv=model)
     await db(make_run, server, started_at=at(STARTED + 900))  # never got ready
     await db(make_run, server, started_at=at(STARTED + 950), ready_at=at(STARTED + 951), adopted=True)
-    assert (await store.remember("default")).load_seconds == (6, 5, 4, 3, 2)
+    loads = (await store.remember("default")).loads
+    assert loads[0] == (("llama-server", "-m", "6.gguf"), 6)
+    assert [seconds for _, seconds in loads] == [6, 5, 4, 3, 2, 1, 0]
 
 
 # --- What is -------------------------------------------------------------------------------------------
@@ -252,6 +264,28 @@ async def test_state_and_history_are_saved_together_or_not_at_all(store):
     assert not await Run.objects.aexists()
 
 
+@pytest.mark.parametrize(
+    ("odd", "stored"),
+    [
+        ("a\0b", "ab"),  # PostgreSQL takes no NUL
+        ("caf\udce9", "caf?"),  # a command line that is not UTF-8, as Python reads it
+        ("\ud83d", "?"),  # half an emoji out of somebody's JSON
+        ("ü€😀", "ü€😀"),
+    ],
+)
+async def test_text_that_no_database_takes_is_stored_without_it(odd, stored, store):
+    await db(make_server)
+    failure = replace(OUT_OF_MEMORY, detail=odd)
+    opened = replace(OPENED, argv=(odd,))
+    closed = RunClosed(at=STARTED + 1, exit=Exit(code=1), failure=failure, last_lines=(odd, odd))
+    models = (Model(id=odd, name=odd),)
+    await store.save(change("default", opened, closed, detail=odd, failure=failure, models=models))
+    state, run = await ServerState.objects.aget(), await Run.objects.aget()
+    assert (state.detail, state.served[0]["id"]) == (stored, stored)
+    assert state.failure == failure.as_json() | {"detail": stored}
+    assert (run.argv, run.failure_detail, run.last_lines) == ([stored], stored, f"{stored}\n{stored}")
+
+
 async def test_a_server_that_was_deleted_meanwhile_is_ignored(store):
     await store.save(change("deleted", OPENED))
     assert not await ServerState.objects.aexists()
@@ -318,11 +352,61 @@ async def test_reading_that_fails_is_a_store_error(store):
     def fail(*args):
         raise DatabaseError("gone")
 
-    store._readers.submit(lambda: connection.execute_wrappers.append(fail)).result()
-    with pytest.raises(StoreError, match="gone"):
+    await store._reader.call(lambda: connection.execute_wrappers.append(fail))
+    with pytest.raises(StoreError, match="The database failed: gone"):
         await store.configs()
     with pytest.raises(StoreError, match="gone"):
         await store.remember("default")
+
+
+async def test_a_connection_that_broke_is_replaced_by_the_next_call(store):
+    await store.configs()
+    await store._reader.call(lambda: connection.connection.close())  # behind Django's back
+    with pytest.raises(StoreError):
+        await store.configs()
+    assert await store.configs() == []
+
+
+async def test_a_bug_is_raised_as_it_is_and_the_next_call_is_done():
+    def command():
+        raise ZeroDivisionError
+
+    store = OrmStore(node="local", overlay=Overlay, command=command)
+    with pytest.raises(ZeroDivisionError):
+        await store.configs()
+    assert (await store.remember("nobody")).version == 0
+    store.close()
+
+
+async def test_what_was_given_up_before_its_turn_is_not_done(store):
+    waiting, go_on, done = threading.Event(), threading.Event(), []
+
+    def wait():
+        waiting.set()
+        go_on.wait(5)
+
+    first = asyncio.create_task(store._reader.call(wait))
+    await eventually(waiting.is_set)
+    second = asyncio.create_task(store._reader.call(lambda: done.append(2)))
+    await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    go_on.set()
+    await first
+    await store.configs()
+    assert done == []
+
+
+def test_a_database_that_hangs_does_not_keep_the_process_from_ending():
+    code = (
+        "import asyncio, time, django; django.setup()\n"
+        "from supervisor_app.conf import Overlay\n"
+        "from supervisor_app.store import OrmStore\n"
+        "store = OrmStore(node='local', overlay=Overlay, command=lambda: time.sleep(60))\n"
+        "try: asyncio.run(asyncio.wait_for(store.configs(), 0.1))\n"
+        "except TimeoutError: store.close()"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=20)
 
 
 # --- There and back ------------------------------------------------------------------------------------
@@ -397,6 +481,12 @@ def test_a_snapshot_comes_back_from_the_database_as_it_was(snapshot, identity):
     assert snapshot_of("default", state, []) == snapshot
     if identity is not None and snapshot.pid == identity.pid:
         assert identity_of_row(state) == identity
+
+
+def test_without_a_process_there_is_no_identity():
+    server = make_server()
+    assert identity_of_row(make_state(server)) is None
+    assert identity_of_row(make_run(server, pid=4242)) is None, "half of one is none"
 
 
 def test_a_run_is_summed_up_as_the_timeline_shows_it():

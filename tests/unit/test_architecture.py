@@ -24,7 +24,8 @@ def test_the_state_machine_knows_no_clock_process_or_network():
         "import sys, supervisor_app.core.lifecycle, supervisor_app.core.wording;"
         "sys.exit(bool({'requests', 'psutil', 'subprocess', 'socket', 'asyncio'} & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    # -S: without what the environment loads into every Python, such as a coverage tool.
+    assert subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_the_launcher_stands_alone():

@@ -117,8 +117,8 @@ def test_readme_has_every_exit_code(module):
     assert [f"**{code}**" in README for code in codes] == [True] * len(codes)
 
 
-FIRST_LOGIN = ("login-link", "set-password")  # steps, not addresses to know
-ROUTES = [str(pattern.pattern) for pattern in urlpatterns if pattern.name not in FIRST_LOGIN]
+NOT_TO_KNOW = ("login-link", "set-password", None)  # steps of the first login, an icon
+ROUTES = [str(route.pattern) for route in urlpatterns if route.name not in NOT_TO_KNOW]
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -204,7 +204,7 @@ def test_ci_runs_every_check_of_pre_commit():
 
 
 def test_the_lock_file_has_what_the_project_needs():
-    wanted = [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]
+    wanted = {*PROJECT["dependencies"]}.union(*PROJECT["optional-dependencies"].values())
     names = {re.split(r"[\[<>=;~! ]", requirement)[0].lower() for requirement in wanted}
     locked = set(re.findall(r"(?m)^([a-z0-9-]+)==", LOCK))
     assert names - locked == set()

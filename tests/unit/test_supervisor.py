@@ -340,7 +340,9 @@ async def test_while_it_loads_the_progress_is_shown_with_an_eta_from_past_starts
         b.probe.answer = Health.LOADING
         b.processes.total_bytes = 4 * 1024**3
 
-    async with bench(remembered=Remembered(load_seconds=(20.0, 30.0, 40.0)), prepare=prepare) as b:
+    ours, other = ("llama-server", "-m", "model.gguf"), ("llama-server", "-m", "other.gguf")
+    loads = ((ours, 20.0), (other, 5.0), (ours, 30.0), (ours, 40.0))
+    async with bench(remembered=Remembered(loads=loads), prepare=prepare) as b:
         b.processes.last.resident = 1024**3
         await b.clock.advance(9)
         progress = b.status.progress
@@ -683,3 +685,14 @@ async def test_a_gpu_that_is_not_used_although_asked_for_is_a_warning():
 async def test_an_empty_list_of_models_is_a_warning():
     async with bench(prepare=lambda b: setattr(b.probe, "offered", ())) as b:
         assert b.status.warnings == ("Its list of models is empty.",)
+
+
+async def test_another_model_has_no_past_loads():
+    ours = ("llama-server", "-m", "model.gguf")
+    async with bench(remembered=Remembered(loads=((ours, 20.0),))) as b:
+        b.probe.answer = Health.LOADING
+        b.processes.total_bytes = 100
+        other = replace(make_spec(), model_path="other.gguf", args=("-m", "other.gguf"))
+        b.supervisor.apply(make_config(spec=other))
+        await b.clock.advance(5)
+        assert b.status.progress.eta_seconds is None

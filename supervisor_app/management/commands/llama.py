@@ -29,7 +29,8 @@ class Command(BaseCommand):
     help = "Start, stop or restart a llama-server, or show how it is."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("command", choices=[*Wish, "status", "logs", "rollback"])
+        words = [*(wish.value for wish in Wish), "status", "logs", "rollback"]
+        parser.add_argument("command", choices=words)
         parser.add_argument("name", nargs="?", help="one server (default: all)")
         parser.add_argument(
             "--json",

@@ -8,6 +8,7 @@ import logging
 import re
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ BAD_USAGE, FAILED, NODE_TAKEN = 2, 3, 4
 def address(text: str) -> tuple[str, int]:
     """`HOST:PORT`, `[IPv6]:PORT` or `PORT`."""
     host, _, port = text.rpartition(":")
+    bare_ipv6 = ":" in host and not host.startswith("[")
     host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
-    if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+    if bare_ipv6 or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not an address. Use HOST:PORT, such as 127.0.0.1:8000."
         )
@@ -197,9 +199,16 @@ def serve(bind: tuple[str, int], make_runtime: Callable[[], Runtime]) -> None:
     from llamaproxy.asgi import application
     from supervisor_app.server import SupervisedServer
 
-    shown = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    say_where(shown)
-    server = SupervisedServer(application=application, host=host, port=port, make_runtime=make_runtime)
+    name = "localhost" if host in WILDCARDS else f"[{host}]" if ":" in host else host
+    shown = f"http://{name}:{port}"
+    server = SupervisedServer(
+        application=application,
+        host=host,
+        port=port,
+        make_runtime=make_runtime,
+        # The token now: in the event loop the database may not be asked.
+        on_listening=partial(say_where, shown, new_login_token()),
+    )
     server.run()
     if server.abort_start:
         raise CommandError(
@@ -210,8 +219,7 @@ def serve(bind: tuple[str, int], make_runtime: Callable[[], Runtime]) -> None:
         raise CommandError("The supervisor failed.", returncode=FAILED)
 
 
-def say_where(url: str) -> None:
-    log.info("🌐 [WEB] %s", url)
-    token = new_login_token()
+def say_where(url: str, token: str | None) -> None:
+    log.info("🌐 [WEB] %s (Ctrl+C ends it)", url)
     if token is not None:
         log.info("🔑 [WEB] First login, works once: %s/login/%s/", url, token)
