@@ -138,8 +138,11 @@ def test_where_the_status_is_private_so_are_the_runs(server, client, settings):
 
 def test_the_link_is_on_the_servers_page_for_staff(server, client, staff_client):
     make_state(server)
-    assert RUNS not in text(client, "/servers/default/")
-    assert f'<a href="{RUNS}">Why did it die? All runs</a>' in text(staff_client, "/servers/default/")
+    for path in ("/", "/servers/default/"):
+        assert RUNS not in text(client, path)
+        assert f'<a href="{RUNS}">Why did it die? All runs</a>' in text(staff_client, path)
+    make_server("other")
+    assert RUNS not in text(staff_client, "/"), "each has its own page"
 
 
 # --- What is not there ---------------------------------------------------------------------------------
