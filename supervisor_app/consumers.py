@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 
-from autobahn.exception import Disconnected
 from channels.consumer import AsyncConsumer
 from channels.db import database_sync_to_async
+from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
@@ -38,8 +38,6 @@ class StatusConsumer(AsyncWebsocketConsumer):
         """However it ends, a socket that is gone must not stay with the hub."""
         try:
             await super().__call__(scope, receive, send)
-        except Disconnected:
-            pass  # it left while it was written to: nothing to tell anybody
         finally:
             hub().leave(self)
 
@@ -63,6 +61,13 @@ class StatusConsumer(AsyncWebsocketConsumer):
             await self.snapshot()
         else:
             await self.send(text_data=error_event('Send {"type": "requestLlamaStatus"}.'))
+
+    async def send(self, *args: Any, **kwargs: Any) -> None:
+        """A client that leaves while it is written to is no news: the console stays quiet."""
+        try:
+            await super().send(*args, **kwargs)
+        except RuntimeError as error:  # autobahn's Disconnected, whose import takes a fifth of a second
+            raise StopConsumer from error
 
     async def snapshot(self) -> None:
         """Everything as it is now: after a connect, after a reconnect, on request.

@@ -12,7 +12,8 @@ from contextlib import ExitStack, closing, contextmanager
 import pytest
 
 from supervisor_app.engine.demo_model import make_demo_model
-from tests.acceptance.harness import MANAGE, Proxy, environment, free_port
+from tests.acceptance.children import MANAGE, environment, free_port
+from tests.acceptance.harness import Proxy
 
 ENGINE_ARGS = ["-c", "512", "-t", "1"]
 """One thread: a tiny model gains nothing from more, and the machine is busy."""
@@ -115,8 +116,8 @@ def ready(proxy):
 
 
 @pytest.fixture
-def fake(make_proxy, model):
+def fake(make_proxy):
     """With the scripted llama-server; not started. `fake.script(…)` says what it does."""
-    proxy = make_proxy(llama_model_path=str(model), retry_backoff_ms=50)
+    proxy = make_proxy(retry_backoff_ms=50)
     proxy.script()
     return proxy

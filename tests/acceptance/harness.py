@@ -7,185 +7,22 @@ directory in the environment: by that `close` finds and ends all of it, whatever
 from __future__ import annotations
 
 import json
-import os
-import random
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 import requests
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
 
-ROOT = Path(__file__).resolve().parents[2]
-MANAGE = ROOT / "manage.py"
-FAKE = ROOT / "tests" / "fake_llama_server.py"
-DEADLINE = 40.0
-"""Seconds. Everything takes a moment; on a busy machine a long one."""
-OUR_VARIABLES = (
-    "LLAMA",
-    "DATABASE_URL",
-    "REDIS_URL",
-    "DJANGO_",
-    "SECRET_KEY",
-    "DEBUG",
-    "ALLOWED_HOSTS",
-    "CSRF_",
-)
+from tests.acceptance.children import DEADLINE, FAKE, MANAGE, Child, environment, free_port, listens, wait_for
+from tests.acceptance.clients import Events
+
 T = TypeVar("T")
-
-
-def wait_for(what: str, look: Callable[[], T], evidence: Callable[[], str] = str) -> T:
-    """What `look` returns, as soon as that is true. `evidence` is what a failure shows."""
-    deadline = time.monotonic() + DEADLINE
-    while not (seen := look()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"within {DEADLINE:g} s never: {what}; last seen: {seen!r}\n{evidence()}")
-        time.sleep(0.05)
-    return seen
-
-
-def free_port() -> int:
-    """Not one that the kernel gives to outgoing connections, which could take it before we do."""
-    while True:
-        port = random.randrange(12000, 32000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as attempt:
-        return attempt.connect_ex(("127.0.0.1", port)) == 0
-
-
-def environment(**changes: str) -> dict[str, str]:
-    """This process's, without what would change how the product behaves."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1", **changes}
-
-
-class Child:
-    """One process that we started; its output goes to a file."""
-
-    def __init__(
-        self, command: list[str], log: Path, *, cwd: Path, env: dict[str, str] | None = None
-    ) -> None:
-        self.command = command
-        self.log = log
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                command,
-                cwd=cwd,
-                env=env or environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        self.pid = self.process.pid
-
-    @property
-    def output(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    @property
-    def alive(self) -> bool:
-        return self.process.poll() is None
-
-    def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    def wait(self) -> int:
-        """Its exit code."""
-        with suppress(subprocess.TimeoutExpired):
-            return self.process.wait(DEADLINE)
-        raise AssertionError(f"{self.command} did not end within {DEADLINE:g} s\n{self.output}")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-class Events:
-    """One WebSocket and all that came over it: parsed where it is JSON, else HTML."""
-
-    def __init__(self, url: str, **options: Any) -> None:
-        self._stack = ExitStack()
-        opening = connect(url, open_timeout=DEADLINE, close_timeout=1, proxy=None, **options)
-        self._socket = self._stack.enter_context(opening)
-        self.messages: list[Any] = []
-        self.closed_with: int | None = None
-
-    @property
-    def story(self) -> list[tuple[str, Any]]:
-        """Status and pid as they were told, without repetitions."""
-        told = [(message["data"]["status"], message["data"]["pid"]) for message in self.messages]
-        return [now for now, before in zip(told, [None, *told], strict=False) if now != before]
-
-    def send(self, text: str | bytes) -> None:
-        self._socket.send(text)
-
-    def next(self, seconds: float = DEADLINE) -> Any:
-        """The next message. Raises TimeoutError, ConnectionClosed."""
-        try:
-            text = self._socket.recv(seconds)
-        except ConnectionClosed as error:
-            self.closed_with = error.rcvd.code if error.rcvd else 1006
-            raise
-        with suppress(ValueError):
-            text = json.loads(text)
-        self.messages.append(text)
-        return text
-
-    def wait_for(self, what: str, fits: Callable[[Any], bool]) -> Any:
-        """The next message that fits; those before it stay in `messages`."""
-        deadline = time.monotonic() + DEADLINE
-        while True:
-            try:
-                message = self.next(max(0.0, deadline - time.monotonic()))
-            except (TimeoutError, ConnectionClosed) as error:
-                got = "\n".join(str(message)[:300] for message in self.messages[-20:])
-                raise AssertionError(f"no event: {what} ({error!r}); the last were\n{got}") from error
-            if fits(message):
-                return message
-
-    def wait_for_status(self, status: str) -> Any:
-        """The data of the next event with this status."""
-        found = self.wait_for(status, lambda message: message.get("data", {}).get("status") == status)
-        return found["data"]
-
-    def wait_for_new_pid(self, old: int) -> Any:
-        """The data of the next event that shows another process ready."""
-
-        def fits(message: Any) -> bool:
-            return message["data"]["status"] == "ready" and message["data"]["pid"] != old
-
-        return self.wait_for(f"ready with another pid than {old}", fits)["data"]
-
-    def until_closed(self) -> int:
-        """The close code, after everything before it."""
-        while self.closed_with is None:
-            with suppress(ConnectionClosed):
-                self.next()
-        return self.closed_with
-
-    def close(self) -> None:
-        self._stack.close()
-
-    def __enter__(self) -> Events:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class Proxy:
@@ -200,7 +37,6 @@ class Proxy:
         self.env = environment(LLAMAPROXY_DATA_DIR=str(self.data_dir))
         self.config: dict[str, Any] = {}
         self.child: Child | None = None
-        self.expects_traceback = False
         self._has_web = True
         self._clients: list[requests.Session] = []
         self._http = self._client()
@@ -272,12 +108,13 @@ class Proxy:
         return self.supervisor.wait()
 
     def close(self) -> None:
-        """End everything, and hold that the console showed no traceback to the very end."""
-        ending = [child for child in self._others if child.alive and str(MANAGE) in child.command]
-        for child in ending:
-            child.signal(signal.SIGTERM)
-        self._kill({child.pid for child in ending})
-        for child in ending:
+        """End everything, and hold that our own processes showed no traceback to the very end."""
+        ours = [child for child in self._others if str(MANAGE) in child.command or "daphne" in child.command]
+        for child in ours:
+            if child.alive:
+                child.signal(signal.SIGTERM)
+        self._kill({child.pid for child in ours})
+        for child in ours:
             with suppress(subprocess.TimeoutExpired):
                 child.process.wait(10)
         self._kill(set())
@@ -286,7 +123,7 @@ class Proxy:
         for client in self._clients:
             client.close()
         print(self.evidence())
-        assert self.expects_traceback or "Traceback" not in self.console, self.evidence()
+        assert not [child for child in ours if "Traceback" in child.output], self.evidence()
 
     def _kill(self, spared: set[int]) -> None:
         for process in self.family():
@@ -441,28 +278,3 @@ class Proxy:
         done = self.manage("llama", *arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
-
-
-@contextmanager
-def generating(port: int) -> Iterator[None]:
-    """A client in the middle of a streamed answer that has no end."""
-    body = {"messages": [{"role": "user", "content": "go on"}], "max_tokens": 10**6, "stream": True}
-    with requests.Session() as session:
-        session.trust_env = False
-        url = f"http://127.0.0.1:{port}/v1/chat/completions"
-        with session.post(url, json=body, stream=True, timeout=DEADLINE) as answer:
-            begun = threading.Event()
-
-            def read() -> None:
-                with suppress(requests.RequestException, AttributeError):
-                    for line in answer.iter_lines():
-                        if b'"content":"' in line.replace(b" ", b""):
-                            begun.set()
-
-            reader = threading.Thread(target=read)
-            reader.start()
-            assert begun.wait(DEADLINE), "it generates nothing"
-            yield
-            # The connection ends with the server.
-            reader.join(DEADLINE)
-            assert not reader.is_alive(), "the stream goes on"

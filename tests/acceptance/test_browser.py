@@ -9,21 +9,14 @@ from itertools import pairwise
 import psutil
 import pytest
 
-from tests.acceptance.harness import DEADLINE
+from tests.acceptance.children import DEADLINE
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 expect = playwright_api.expect
 pytestmark = pytest.mark.browser
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
+QUIET = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --no-first-run"
 PASSWORD = "a-fine-long-password"
 REMEMBER_STATUSES = """() => {
     const seen = window.seen = [];
@@ -43,7 +36,7 @@ def chromium():
         pytest.skip(f"no browser: install one of {', '.join(BROWSERS)}")
     expect.set_options(timeout=DEADLINE * 1000)
     with playwright_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=binary, args=QUIET.split())
         yield browser
         browser.close()
 
@@ -128,13 +121,12 @@ def test_two_tabs_see_a_crash_and_the_recovery_without_a_reload(live, tabs):
         assert seen[-1] == "ready"
 
 
-def test_giving_up_is_shown_with_what_to_do(make_proxy, model, tabs):
-    proxy = make_proxy(llama_model_path=str(model), retry_backoff_ms=50, max_retries=1)
-    proxy.script("--fake-load-seconds", "3600")
-    proxy.start().wait_for_status("starting")
-    page = tabs.open(proxy.url)
+def test_giving_up_is_shown_with_what_to_do(fake, tabs):
+    fake.script("--fake-load-seconds", "3600", max_retries=1)
+    fake.start().wait_for_status("starting")
+    page = tabs.open(fake.url)
     expect(badge(page)).to_have_text("live")
-    proxy.script(
+    fake.script(
         "--fake-stderr-line", "failed to allocate CPU buffer of size 5476083302", "--fake-exit-after", "0"
     )
     expect(server(page, "error")).to_contain_text("Out of memory")

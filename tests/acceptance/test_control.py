@@ -8,7 +8,7 @@ import psutil
 import pytest
 import requests
 
-from tests.acceptance.harness import DEADLINE
+from tests.acceptance.children import DEADLINE
 
 
 def post(proxy, command, client=None, server="default", **headers):

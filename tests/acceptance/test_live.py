@@ -8,7 +8,7 @@ import psutil
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.acceptance.harness import free_port
+from tests.acceptance.children import free_port
 
 REQUEST = json.dumps({"type": "requestLlamaStatus"})
 
@@ -103,6 +103,7 @@ def test_a_page_is_sent_all_servers_to_swap_in(serving):
 def test_a_page_is_sent_each_change_as_a_fragment_of_that_server(live):
     pid = live.status()["pid"]
     with live.events("") as events:
+        events.next()
         psutil.Process(pid).kill()
         html = events.wait_for("a fragment", lambda html: 'data-status="crashed"' in html)
         after = live.wait_for_new_pid(pid)["pid"]

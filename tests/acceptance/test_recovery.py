@@ -13,8 +13,8 @@ from datetime import datetime
 import psutil
 import pytest
 
+from tests.acceptance.children import FAKE
 from tests.acceptance.conftest import ENGINE_ARGS
-from tests.acceptance.harness import FAKE
 
 CRASH = "crash-while-this-exists"
 CRASHES = ["--fake-crash-file", CRASH]

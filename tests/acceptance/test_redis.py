@@ -9,8 +9,8 @@ import psutil
 import pytest
 import redis
 
+from tests.acceptance.children import DEADLINE, free_port
 from tests.acceptance.conftest import ENGINE_ARGS
-from tests.acceptance.harness import DEADLINE, free_port
 
 pytestmark = pytest.mark.redis
 

@@ -7,8 +7,8 @@ import signal
 import psutil
 import pytest
 
+from tests.acceptance.clients import generating
 from tests.acceptance.conftest import ENGINE_ARGS
-from tests.acceptance.harness import generating
 
 SHAPES = pytest.mark.parametrize("web", [True, False], ids=["web", "no-web"])
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
@@ -25,10 +25,10 @@ def test_a_signal_stops_llama_server_and_exits_0(proxy, number, web):
     assert not psutil.pid_exists(pid)
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["web", "no-web"])
-def stopped(request, make_shared, engine, model):
+@pytest.fixture(scope="module")
+def stopped(make_shared, engine, model):
     proxy = make_shared(llama_model_path=str(model), llama_server_args=ENGINE_ARGS)
-    proxy.start(web=request.param).wait_for_status("ready")
+    proxy.start().wait_for_status("ready")
     proxy.stop()
     return proxy
 

@@ -63,15 +63,22 @@ def test_the_page_shows_it_ready(serving):
     assert 'data-status="ready"' in serving.get("/").text
 
 
-def test_the_default_host_is_localhost(proxy):
+@pytest.fixture(scope="module")
+def plain(make_shared, engine, model):
+    """Little is configured: no host, and a model that lies where the supervisor is started."""
+    proxy = make_shared(llama_model_path="./mine.gguf")
     proxy.configure(llama_server_host=None)
-    assert proxy.start().wait_for_status("ready")["url"] == f"http://localhost:{proxy.engine_port}"
-
-
-def test_a_relative_model_path_counts_from_where_it_was_started(proxy, model):
     shutil.copy(model, proxy.directory / "mine.gguf")
-    proxy.configure(llama_model_path="./mine.gguf")
-    assert proxy.start().wait_for_status("ready")["models"][0]["name"] == "mine.gguf"
+    proxy.start(web=False).wait_for_status("ready")
+    return proxy
+
+
+def test_the_default_host_is_localhost(plain):
+    assert plain.status()["url"] == f"http://localhost:{plain.engine_port}"
+
+
+def test_a_relative_model_path_counts_from_where_it_was_started(plain):
+    assert plain.status()["models"][0]["name"] == "mine.gguf"
 
 
 def test_the_demo_runs_from_nothing(make_proxy, engine):
@@ -217,19 +224,24 @@ def start_stranger(proxy):
     return proxy.beside(sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", port=port)
 
 
-def test_a_port_that_a_stranger_holds_is_an_error_naming_it(proxy):
-    stranger = start_stranger(proxy)
-    failure = proxy.start(web=False).wait_for_status("error", retries=0)["failure"]
-    assert failure["kind"] == "port_taken"
-    assert str(stranger.pid) in failure["detail"]
-    assert "http.server" in failure["detail"]
-
-
-def test_a_stranger_on_the_port_is_left_alone(proxy):
-    stranger = start_stranger(proxy)
-    proxy.start(web=False).wait_for_status("error")
+@pytest.fixture(scope="module")
+def refused(make_shared):
+    """A supervisor that came to an end without getting its port; `.failure` is what it said."""
+    proxy = make_shared(max_retries=5)
+    proxy.stranger = start_stranger(proxy)
+    proxy.failure = proxy.start(web=False).wait_for_status("error", retries=0)["failure"]
     proxy.stop()
-    assert stranger.alive
+    return proxy
+
+
+def test_a_port_that_a_stranger_holds_is_an_error_naming_it(refused):
+    assert refused.failure["kind"] == "port_taken"
+    assert str(refused.stranger.pid) in refused.failure["detail"]
+    assert "http.server" in refused.failure["detail"]
+
+
+def test_a_stranger_on_the_port_is_left_alone(refused):
+    assert refused.stranger.alive
 
 
 def test_it_starts_by_itself_when_the_port_is_free(proxy):

@@ -1,0 +1,102 @@
+"""Processes that the tests start, ports for them, and patience."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+ROOT = Path(__file__).resolve().parents[2]
+MANAGE = ROOT / "manage.py"
+FAKE = ROOT / "tests" / "fake_llama_server.py"
+DEADLINE = 40.0
+"""Seconds. Everything takes a moment; on a busy machine a long one."""
+OUR_VARIABLES = (
+    "LLAMA",
+    "DATABASE_URL",
+    "REDIS_URL",
+    "DJANGO_",
+    "SECRET_KEY",
+    "DEBUG",
+    "ALLOWED_HOSTS",
+    "CSRF_",
+)
+T = TypeVar("T")
+
+
+def wait_for(what: str, look: Callable[[], T], evidence: Callable[[], str] = str) -> T:
+    """What `look` returns, as soon as that is true. `evidence` is what a failure shows."""
+    deadline = time.monotonic() + DEADLINE
+    while not (seen := look()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"within {DEADLINE:g} s never: {what}; last seen: {seen!r}\n{evidence()}")
+        time.sleep(0.05)
+    return seen
+
+
+def free_port() -> int:
+    """Not one that the kernel gives to outgoing connections, which could take it before we do."""
+    while True:
+        port = random.randrange(12000, 32000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as attempt:
+        return attempt.connect_ex(("127.0.0.1", port)) == 0
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's, without what would change how the product behaves."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1", **changes}
+
+
+class Child:
+    """One process that we started; its output goes to a file."""
+
+    def __init__(
+        self, command: list[str], log: Path, *, cwd: Path, env: dict[str, str] | None = None
+    ) -> None:
+        self.command = command
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=env or environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        self.pid = self.process.pid
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Its exit code."""
+        with suppress(subprocess.TimeoutExpired):
+            return self.process.wait(DEADLINE)
+        raise AssertionError(f"{self.command} did not end within {DEADLINE:g} s\n{self.output}")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
