@@ -60,7 +60,11 @@ def own_options(name):
 def exit_codes(module):
     """The whole numbers with a name in capitals, as EXIT = 2."""
     return sorted(
-        {value for name, value in vars(module).items() if name.isupper() and isinstance(value, int)}
+        {
+            value
+            for name, value in vars(module).items()
+            if name.isupper() and isinstance(value, int) and 0 < value < 256
+        }
     )
 
 
