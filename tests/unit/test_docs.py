@@ -238,3 +238,10 @@ def test_every_unit_starts_what_there_is():
     for unit in (ROOT / "deploy").glob("*.service"):
         for option in re.findall(r" (--[a-z-]+)", "".join(re.findall(r"runsupervisor.*", unit.read_text()))):
             assert f'"{option}"' in source
+
+
+def test_every_promise_of_what_survives_what_has_its_test():
+    promised = set(re.findall(r"`(test_\w+)`", ARCHITECTURE))
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert promised
+    assert {name for name in promised if f"def {name}(" not in sources} == set()
