@@ -25,7 +25,8 @@ from supervisor_app.core.incidents import spell
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 5.0
+"""Between two looks at what is due: each costs 5 ms of CPU, and an alert may be that late."""
 CHORES_SECONDS = 10.0
 """Between two looks at what is to be said again and what to give up."""
 AT_ONCE = 4
@@ -69,7 +70,7 @@ class AlertSender:
         finally:
             self._leaving.set()
             self._results.put(None)
-            await asyncio.to_thread(thread.join, LEAVE_SECONDS + LOOK_SECONDS)
+            await asyncio.to_thread(thread.join, LEAVE_SECONDS + 1.0)
 
     def _work(self) -> None:
         try:

@@ -40,6 +40,10 @@ class LogFile:
         except OSError:
             return 0
 
+    @property
+    def is_large(self) -> bool:
+        return self.size() > self.max_bytes
+
     def rotate_if_large(self) -> bool:
         """Copy the file's end away and cut it to nothing, while its writer goes on. True when it was due.
 
@@ -47,7 +51,7 @@ class LogFile:
         the last `max_bytes` are kept. Raises OSError (a full disk); the file is then cut all the same: the
         server must not fill the disk.
         """
-        if self.size() <= self.max_bytes:
+        if not self.is_large:
             return False
         try:
             for number in range(self.keep - 1, 1, -1):

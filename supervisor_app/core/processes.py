@@ -119,7 +119,9 @@ class LocalProcesses:
         return 0 if spec.model_file is None else await asyncio.to_thread(files_size, spec.model_file)
 
     async def trim_log(self, name: str) -> None:
-        await asyncio.to_thread(self.log_file(name).rotate_if_large)
+        log = self.log_file(name)
+        if log.is_large:  # one stat: a thread for it every second would cost more than the look
+            await asyncio.to_thread(log.rotate_if_large)
 
 
 def server_log(log_dir: Path, name: str, api_key: str = "") -> LogFile:

@@ -48,9 +48,10 @@ HANDSHAKE = (
 def row(what: str, ours: list[float], base: list[float], unit: str, against: str, aim: str) -> None:
     ours_mid, base_mid = statistics.median(ours), statistics.median(base)
     worst = max(ours)
+    ratio = f"{ours_mid / base_mid:.2f}×" if base_mid >= 0.05 else "–"
     print(
         f"{what:<34}{ours_mid:>9.1f}{worst:>9.1f} {unit:<4}{base_mid:>9.1f} {unit:<4}"
-        f"{ours_mid / base_mid if base_mid else float('nan'):>8.2f}×  {against:<32}{aim}",
+        f"{ratio:>9}  {against:<32}{aim}",
         flush=True,
     )
 

@@ -510,6 +510,8 @@ async def test_a_log_is_kept_within_its_bounds(processes, tmp_path):
         file.truncate(log.max_bytes + 1)
     await processes.trim_log("default")
     assert log.size() == 0
+    await processes.trim_log("default")
+    assert not (log.path.parent / "default.log.2").exists()
 
 
 # Where there is no /proc, or where what we look at goes away
