@@ -89,8 +89,10 @@ def make_shared(tmp_path_factory, installed):
 
 @pytest.fixture(scope="module")
 def serving(make_shared, engine, model):
-    """One for a whole file, ready."""
-    proxy = make_shared(llama_model_path=str(model), llama_server_args=ENGINE_ARGS)
+    """One for a whole file, ready, that recovers fast and forgets soon."""
+    proxy = make_shared(
+        llama_model_path=str(model), llama_server_args=ENGINE_ARGS, retry_backoff_ms=700, stable_after_ms=1000
+    )
     proxy.start().wait_for_status("ready")
     return proxy
 

@@ -60,11 +60,16 @@ class Proxy:
         draft.replace(self.config_file)
 
     def script(self, *flags: str, **changes: Any) -> None:
-        """Let the scripted fake be the llama-server, under that name and with these flags."""
-        binary = self.directory / "llama-server"
-        binary.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{FAKE}" "$@"\n')
-        binary.chmod(0o755)
+        """Let the scripted fake be the llama-server, with these flags."""
+        binary = self.write_script()
         self.configure(llama_server_binary=str(binary), llama_server_args=list(flags), **changes)
+
+    def write_script(self) -> Path:
+        """The scripted fake as an executable, there in one step and under llama-server's name."""
+        draft, binary = self.directory / "draft", self.directory / "llama-server"
+        draft.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{FAKE}" "$@"\n')
+        draft.chmod(0o755)
+        return draft.replace(binary)
 
     # Starting and ending
 

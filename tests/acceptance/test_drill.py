@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.acceptance.harness import DEADLINE, MANAGE
+from tests.acceptance.children import DEADLINE, MANAGE
 
 QUICK = {"health_check_interval_ms": 100, "health_check_timeout_ms": 100, "retry_backoff_ms": 50}
 

@@ -19,7 +19,12 @@ from tests.acceptance.conftest import ENGINE_ARGS
 CRASH = "crash-while-this-exists"
 CRASHES = ["--fake-crash-file", CRASH]
 HANGS = ["--fake-load-seconds", "3600", "--fake-hang-while-loading"]
-IMPATIENT = {"health_check_interval_ms": 100, "health_check_timeout_ms": 500, "stop_grace_ms": 200}
+IMPATIENT = {
+    "health_check_interval_ms": 100,
+    "health_check_timeout_ms": 500,
+    "stop_grace_ms": 200,
+    "retry_backoff_ms": 100,
+}
 
 
 # --- One crash -----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from tests.acceptance.conftest import ENGINE_ARGS
 
 pytestmark = pytest.mark.redis
 
+FORGIVING = {"retry_backoff_ms": 300, "stable_after_ms": 500}
 NUDGES = "llamaproxy.supervisor.local"
 
 
@@ -86,7 +87,7 @@ def crash(proxy):
 
 @pytest.fixture(scope="module")
 def spread(make_shared, engine, model):
-    proxy = make_shared(llama_model_path=str(model), llama_server_args=ENGINE_ARGS)
+    proxy = make_shared(llama_model_path=str(model), llama_server_args=ENGINE_ARGS, **FORGIVING)
     proxy.redis = start_spread(proxy)
     return proxy
 
@@ -121,7 +122,7 @@ def test_the_end_of_the_supervisor_is_told_to_sockets_elsewhere(proxy):
 @pytest.fixture(scope="module")
 def bereft(make_shared, engine, model):
     """Redis was killed, the server crashed, Redis came back. `.events` was open all the time."""
-    proxy = make_shared(llama_model_path=str(model), llama_server_args=ENGINE_ARGS)
+    proxy = make_shared(llama_model_path=str(model), llama_server_args=ENGINE_ARGS, **FORGIVING)
     server = start_spread(proxy)
     with proxy.events() as events:
         events.wait_for_status("ready")

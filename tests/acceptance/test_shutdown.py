@@ -159,6 +159,7 @@ def test_the_supervisor_that_took_it_over_stops_it_in_the_end(orphan):
 
 
 def test_the_supervisor_that_took_it_over_restarts_it_after_a_crash(orphan):
+    orphan.configure(retry_backoff_ms=100)
     orphan.start(web=False).wait_for_line("✅ [LLAMA] Service ready", times=2)
     psutil.Process(orphan.pid).kill()
     orphan.wait_for_new_pid(orphan.pid)

@@ -6,7 +6,6 @@ import re
 import shutil
 import socket
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
@@ -131,61 +130,97 @@ def test_an_adopted_one_is_left_running_at_the_end(proxy):
 
 def test_when_an_adopted_one_dies_our_own_is_spawned(proxy):
     existing = start_existing(proxy)
+    proxy.configure(retry_backoff_ms=100)
     proxy.start(web=False).wait_for_status("ready", adopted=True)
     existing.kill()
     assert proxy.wait_for_status("ready", adopted=False)["pid"] in psutil.pids()
 
 
-# --- What cannot work: error at once -------------------------------------------------------------------
+# --- What cannot work: error at once, ready as soon as it is mended ------------------------------------
 
 
-def test_a_missing_model_is_an_error_without_a_retry_that_says_what_to_do(proxy):
-    proxy.configure(llama_model_path="./nowhere.gguf")
-    status = proxy.start(web=False).wait_for_status("error", retries=0)
-    assert status["failure"]["kind"] == "model_missing"
-    assert "nowhere.gguf" in status["failure"]["detail"]
-    assert "llama_model_path" in status["failure"]["hint"]
+def start_stranger(proxy):
+    """A program that is no llama-server on our port."""
+    port = proxy.engine_port
+    return proxy.beside(sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", port=port)
 
 
-def test_it_starts_by_itself_when_the_model_appears(proxy, model):
-    proxy.configure(llama_model_path="./late.gguf")
+@pytest.fixture(scope="module")
+def failing(make_shared, engine, model):
+    """Several that cannot start, each for its own reason; `.told` is the status that it came to."""
+
+    def make(**config):
+        return make_shared(**{"llama_model_path": str(model), "llama_server_args": ENGINE_ARGS, **config})
+
+    proxies = {
+        "no model": make(llama_model_path="./late.gguf"),
+        "half a model": make(llama_model_path="./partial.gguf"),
+        "a web page": make(llama_model_path="./broken.gguf"),
+        "a bad flag": make(llama_server_args=["--frobnicate"]),
+        "a stranger": make(),
+        "no binary": make(llama_server_binary="./llama-server"),
+    }
+    (proxies["half a model"].directory / "partial.gguf").write_bytes(model.read_bytes()[:400_000])
+    (proxies["a web page"].directory / "broken.gguf").write_bytes(b"<!doctype html><title>Not Found</title>")
+    proxies["a stranger"].stranger = start_stranger(proxies["a stranger"])
+    for proxy in proxies.values():
+        proxy.start(web=False)
+    for proxy in proxies.values():
+        proxy.told = proxy.wait_for_status("error")
+    return proxies
+
+
+@pytest.fixture(scope="module")
+def mended(failing, model):
+    """The same, after what was wrong was put right."""
+    shutil.copy(model, failing["no model"].directory / "late.gguf")
+    shutil.copy(model, failing["half a model"].directory / "partial.gguf")
+    failing["a bad flag"].configure(llama_server_args=ENGINE_ARGS)
+    failing["a stranger"].stranger.kill()
+    failing["no binary"].write_script()
+    return failing
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "named"),
+    [
+        ("no model", "model_missing", "late.gguf"),
+        ("half a model", "model_corrupt", "not within the file bounds"),
+        ("a web page", "model_corrupt", "broken.gguf"),
+        ("a bad flag", "bad_argument", "--frobnicate"),
+        ("a stranger", "port_taken", "http.server"),
+        ("no binary", "binary_missing", "llama-server"),
+    ],
+)
+def test_what_cannot_work_is_named_and_costs_no_retry(failing, what, kind, named):
+    told = failing[what].told
+    assert (told["failure"]["kind"], told["retries"]) == (kind, 0)
+    assert named in told["failure"]["detail"]
+    assert told["failure"]["hint"]
+    assert not failing[what].said("🔄 Retry")
+
+
+def test_a_stranger_on_the_port_is_named_by_its_pid(failing):
+    stranger = failing["a stranger"]
+    assert f"pid {stranger.stranger.pid} " in stranger.told["failure"]["detail"]
+
+
+@pytest.mark.parametrize("what", ["no model", "half a model", "a bad flag", "a stranger", "no binary"])
+def test_what_was_mended_starts_by_itself(mended, what):
+    mended[what].wait_for_status("ready")
+
+
+def test_a_stranger_on_the_port_is_left_alone(make_proxy):
+    proxy = make_proxy(max_retries=5)
+    stranger = start_stranger(proxy)
     proxy.start(web=False).wait_for_status("error")
-    shutil.copy(model, proxy.directory / "late.gguf")
-    proxy.wait_for_status("ready")
-
-
-def test_what_is_no_model_is_an_error_that_says_so(proxy):
-    (proxy.directory / "broken.gguf").write_bytes(b"<!doctype html><title>404 Not Found</title>")
-    proxy.configure(llama_model_path="./broken.gguf")
-    assert proxy.start(web=False).wait_for_status("error", retries=0)["failure"]["kind"] == "model_corrupt"
-
-
-def test_a_truncated_model_starts_by_itself_when_its_download_ends(proxy, model):
-    partial = proxy.directory / "partial.gguf"
-    partial.write_bytes(model.read_bytes()[:400_000])
-    proxy.configure(llama_model_path="./partial.gguf")
-    proxy.start(web=False).wait_for_status("error")
-    partial.write_bytes(model.read_bytes())
-    proxy.wait_for_status("ready")
-
-
-def test_a_flag_that_llama_server_refuses_is_named(proxy):
-    proxy.configure(llama_server_args=["--frobnicate"])
-    failure = proxy.start(web=False).wait_for_status("error", retries=0)["failure"]
-    assert failure["kind"] == "bad_argument"
-    assert "--frobnicate" in failure["detail"]
-
-
-def test_mending_the_config_file_starts_it_again(proxy):
-    proxy.configure(llama_server_args=["--frobnicate"])
-    proxy.start(web=False).wait_for_status("error")
-    proxy.configure(llama_server_args=ENGINE_ARGS)
-    proxy.wait_for_status("ready")
+    proxy.stop()
+    assert stranger.alive
 
 
 @pytest.fixture(scope="module")
 def engineless(make_shared):
-    """A supervisor whose configured binary does not exist."""
+    """Pages and all, with a configured binary that does not exist."""
     proxy = make_shared(llama_server_binary="/nowhere/llama-server")
     proxy.start().wait_for_status("error")
     return proxy
@@ -198,57 +233,11 @@ def test_without_its_binary_the_console_says_how_to_get_one(engineless):
 
 
 def test_without_its_binary_the_status_says_how_to_get_one(engineless):
-    failure = engineless.status()["failure"]
-    assert failure["kind"] == "binary_missing"
-    assert HOW_TO_GET_ONE in failure["hint"]
+    assert HOW_TO_GET_ONE in engineless.status()["failure"]["hint"]
 
 
 def test_without_its_binary_the_page_says_how_to_get_one(engineless):
     assert HOW_TO_GET_ONE in engineless.get("/").text
-
-
-def test_it_starts_by_itself_when_the_binary_appears(fake):
-    binary = Path(fake.config["llama_server_binary"])
-    hidden = binary.rename(binary.with_name("not-yet"))
-    fake.start(web=False).wait_for_status("error")
-    hidden.rename(binary)
-    fake.wait_for_status("ready")
-
-
-# --- The port belongs to something else ----------------------------------------------------------------
-
-
-def start_stranger(proxy):
-    """A program that is no llama-server on our port."""
-    port = proxy.engine_port
-    return proxy.beside(sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", port=port)
-
-
-@pytest.fixture(scope="module")
-def refused(make_shared):
-    """A supervisor that came to an end without getting its port; `.failure` is what it said."""
-    proxy = make_shared(max_retries=5)
-    proxy.stranger = start_stranger(proxy)
-    proxy.failure = proxy.start(web=False).wait_for_status("error", retries=0)["failure"]
-    proxy.stop()
-    return proxy
-
-
-def test_a_port_that_a_stranger_holds_is_an_error_naming_it(refused):
-    assert refused.failure["kind"] == "port_taken"
-    assert str(refused.stranger.pid) in refused.failure["detail"]
-    assert "http.server" in refused.failure["detail"]
-
-
-def test_a_stranger_on_the_port_is_left_alone(refused):
-    assert refused.stranger.alive
-
-
-def test_it_starts_by_itself_when_the_port_is_free(proxy):
-    stranger = start_stranger(proxy)
-    proxy.start(web=False).wait_for_status("error")
-    stranger.kill()
-    proxy.wait_for_status("ready")
 
 
 # --- What stops the start ------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
@@ -275,3 +276,6 @@ async def test_a_bug_in_supervision_is_raised_and_the_servers_go_on(tmp_path, mo
             os.kill(pid, 0)
         finally:
             os.kill(pid, signal.SIGKILL)
+            async with asyncio.timeout(10):
+                while psutil.pid_exists(pid):  # until it is reaped
+                    await asyncio.sleep(0.01)
