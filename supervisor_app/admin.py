@@ -19,6 +19,7 @@ from supervisor_app.alerts import admin as _alerts  # noqa: F401  (registers its
 from supervisor_app.alerts.models import Delivery, Incident
 from supervisor_app.commands import Command, ask, nudge
 from supervisor_app.conf import DEFAULT_SERVER, apply_overlay, read_overlay_or_none
+from supervisor_app.gateway.admin import NamesField  # registers its own, too
 from supervisor_app.history import RunCard
 from supervisor_app.models import LlamaServer, Run
 from supervisor_app.snapshots import view_of
@@ -66,6 +67,7 @@ class ApiKeyField(forms.CharField):
 
 
 class LlamaServerForm(ServerModelForm):
+    aliases = NamesField(help_text=LlamaServer._meta.get_field("aliases").help_text)
     args = ArgsField(
         required=False,
         label="More flags",
@@ -109,6 +111,10 @@ class LlamaServerAdmin(ServerModelAdmin):
         (None, {"fields": ["name", "node", "overridden"]}),
         ("What to run", {"fields": ["model_path", "models_dir", "host", "port", "args", "api_key"]}),
         (
+            "Gateway",
+            {"fields": ["aliases", "hold_seconds", "max_concurrent", "max_queue", "idle_stop_seconds"]},
+        ),
+        (
             "After a crash",
             {
                 "fields": [
@@ -130,6 +136,7 @@ class LlamaServerAdmin(ServerModelAdmin):
                     "max_load_seconds",
                     "stall_seconds",
                     "max_memory_mb",
+                    "canary_minutes",
                 ]
             },
         ),

@@ -10,7 +10,6 @@ from enum import StrEnum
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from django.db import IntegrityError, transaction
-from django.db.models import F
 
 from supervisor_app.conf import Overlay
 from supervisor_app.events import supervisor_channel
@@ -66,9 +65,8 @@ def roll_back(server: LlamaServer, overlay: Overlay) -> list[str]:
     brought_back = {name: good.launch[name] for name in changed}
     try:
         with transaction.atomic():
-            server_named(server.name).update(
-                desired_running=True, generation=F("generation") + 1, **brought_back
-            )
+            server_named(server.name).update(**brought_back)
+            server_named(server.name).ask_to_start()
     except IntegrityError as error:
         raise NothingToRollBackError(f"Its port {good.launch['port']} is another server's now.") from error
     transaction.on_commit(lambda: nudge(server.node))
@@ -77,15 +75,16 @@ def roll_back(server: LlamaServer, overlay: Overlay) -> list[str]:
 
 def nudge(node: str) -> None:
     """Tell a node's supervisor to look now. Lost is no harm."""
+    async_to_sync(anudge)(node)
+
+
+async def anudge(node: str) -> None:
+    """The same, from an event loop."""
     try:
-        async_to_sync(_nudge)(node)
+        async with asyncio.timeout(NUDGE_SECONDS):
+            await get_channel_layer().send(supervisor_channel(node), {"type": "server.nudge"})
     except Exception as error:  # any client library's own kind: a nudge may be lost
         log.debug("nudge lost: %s", error)
-
-
-async def _nudge(node: str) -> None:
-    async with asyncio.timeout(NUDGE_SECONDS):
-        await get_channel_layer().send(supervisor_channel(node), {"type": "server.nudge"})
 
 
 def server_named(name: str) -> LlamaServerQuerySet:

@@ -37,7 +37,13 @@ FIELD_OF_KEY = {
     "stop_grace_ms": "stop_grace_ms",
     "stall_seconds": "stall_seconds",
     "max_memory_mb": "max_memory_mb",
+    "canary_minutes": "canary_minutes",
     "stable_after_ms": "stable_after_ms",
+    "hold_seconds": "hold_seconds",
+    "idle_stop_seconds": "idle_stop_seconds",
+    "max_concurrent": "max_concurrent",
+    "max_queue": "max_queue",
+    "model_aliases": "aliases",
 }
 LAUNCH_FIELDS = ("model_path", "models_dir", "host", "port", "args")
 """What decides how a server is launched, without its secret: what a rollback brings back."""
@@ -47,6 +53,7 @@ TYPE_OF_FIELD: dict[str, tuple[type, str]] = {
     "models_dir": (str, "text"),
     "api_key": (str, "text"),
     "args": (list, "a list of strings"),
+    "aliases": (list, "a list of strings"),
 }
 A_NUMBER: tuple[type, str] = (int, "a whole number")
 
@@ -185,6 +192,7 @@ def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], 
         max_load_seconds=server.max_load_seconds,
         stall_seconds=server.stall_seconds,
         max_memory_mb=server.max_memory_mb,
+        canary_minutes=server.canary_minutes,
     )
     return ServerConfig(
         name=server.name,
@@ -194,5 +202,6 @@ def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], 
         desired_running=server.desired_running,
         generation=server.generation,
         restart_generation=server.restart_generation,
+        idle_seconds=server.idle_stop_seconds if server.stopped_for_idleness else None,
         launch={name: getattr(server, name) for name in LAUNCH_FIELDS},
     )

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
@@ -25,6 +25,7 @@ T = TypeVar("T")
 LOOK_SECONDS = 0.02
 ASK_SECONDS = 0.05
 PORT_HELD_SECONDS = 5.0
+TAKE_TRIES = 100
 
 
 class Fault(StrEnum):
@@ -40,6 +41,15 @@ class Fault(StrEnum):
     """SIGSTOP: it hangs, still connected, without an answer."""
     PORT = "port"
     """Killed, and a stranger takes its port for some seconds."""
+
+
+SIGNALS = {
+    Fault.KILL: signal.SIGKILL,
+    Fault.SEGV: signal.SIGSEGV,
+    Fault.TERM: signal.SIGTERM,
+    Fault.STOP: signal.SIGSTOP,
+    Fault.PORT: signal.SIGKILL,
+}
 
 
 class DrillError(Exception):
@@ -111,9 +121,11 @@ def hold(server: LlamaServer, fault: Fault, *, patience: float, say: Callable[[s
         injected = time.time()
         say(f"{fault}: pid {identity.pid}")
         try:
-            _inject(fault, identity.pid, state, stack)
+            stack.enter_context(inject(fault, identity.pid, state.url))
         except PermissionError as error:
             raise DrillError(f"Not permitted to signal pid {identity.pid}.") from error
+        except ProcessLookupError as error:
+            raise DrillError(f"Pid {identity.pid} ended by itself a moment before.") from error
         noticed = _wait(patience, "noticed", lambda: _noticed(before))
         say(f"noticed: {_why(before)}")
         run = _wait(patience, "recovered", lambda: _recovered(server, before))
@@ -138,19 +150,15 @@ def _ready(server: LlamaServer) -> ServerState:
     return state
 
 
-def _inject(fault: Fault, pid: int, state: ServerState, stack: ExitStack) -> None:
-    match fault:
-        case Fault.KILL:
-            os.kill(pid, signal.SIGKILL)
-        case Fault.SEGV:
-            os.kill(pid, signal.SIGSEGV)
-        case Fault.TERM:
-            os.kill(pid, signal.SIGTERM)
-        case Fault.STOP:
-            os.kill(pid, signal.SIGSTOP)
-        case Fault.PORT:
-            os.kill(pid, signal.SIGKILL)
-            stack.enter_context(_stranger(state.url))
+@contextmanager
+def inject(fault: Fault, pid: int, url: str) -> Iterator[None]:
+    """Does it to the process `pid` that listens at `url`. A port that it takes is free again at the end.
+
+    Raises PermissionError, ProcessLookupError, DrillError.
+    """
+    os.kill(pid, SIGNALS[fault])
+    with _stranger(url) if fault is Fault.PORT else nullcontext():
+        yield
 
 
 @contextmanager
@@ -160,12 +168,7 @@ def _stranger(url: str) -> Iterator[None]:
     family = socket.AF_INET6 if ":" in str(where.hostname) else socket.AF_INET
     with closing(socket.socket(family)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        for _ in range(100):
-            try:
-                listener.bind((where.hostname, where.port))
-                break
-            except OSError:
-                time.sleep(LOOK_SECONDS)
+        _take(listener, (where.hostname, where.port))
         listener.listen()
         timer = threading.Timer(PORT_HELD_SECONDS, listener.close)
         timer.start()
@@ -173,6 +176,17 @@ def _stranger(url: str) -> Iterator[None]:
             yield
         finally:
             timer.cancel()
+
+
+def _take(listener: socket.socket, address: tuple[str | None, int | None]) -> None:
+    """As soon as it is free: who had it may just be ending. Raises DrillError."""
+    for _ in range(TAKE_TRIES):
+        try:
+            return listener.bind(address)
+        except OSError as error:
+            refused = error
+            time.sleep(LOOK_SECONDS)
+    raise DrillError(f"Port {address[1]} could not be taken: {refused.strerror}.")
 
 
 def _noticed(before: Run) -> float | None:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from django.utils import timezone
-
 from supervisor_app.core.argv import argv_diff
 from supervisor_app.core.status import RunSummary, iso
 from supervisor_app.models import Run, RunQuerySet, json_of_failure
@@ -135,7 +133,7 @@ def summary_json(run: Run) -> dict[str, Any]:
         "title": run.failure_title or None,
         "exitCode": run.exit_code,
         "signal": run.signal,
-        "uptime": int(((run.ended_at or timezone.now()) - run.started_at).total_seconds()),
+        "uptime": int(run.uptime.total_seconds()),
         "retry": run.retry,
         "adopted": run.adopted,
         "startedAt": iso(seconds(run.started_at)),

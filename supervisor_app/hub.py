@@ -1,8 +1,8 @@
 """One per process and event loop: takes each push once from the channel layer, writes it to every socket.
 
 A Channels group with every socket in it costs four times as much per push, and its in-memory form drops
-half of a burst. The hub also makes good what the layer has lost: every few seconds it compares the versions
-that it has shown with the database, so a page is never wrong for longer than that.
+half of a burst. The hub also makes good what the layer has lost: every few seconds, and whenever it begins to
+listen, it compares the versions that it has shown with the database, so a page is never wrong for longer.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Hub:
         self._shown: dict[str, tuple[int, bool]] = {}
         self._newest: dict[str, Push] = {}
         self._missed: set[Subscriber] = set()
+        self._began_to_listen = asyncio.Event()
         self._failing = ""
 
     def join(self, subscriber: Subscriber) -> None:
@@ -93,6 +94,7 @@ class Hub:
         layer = get_channel_layer()
         channel = await layer.new_channel()
         await layer.group_add(PUSH_GROUP, channel)
+        self._began_to_listen.set()
         self._failing = ""
         try:
             while True:
@@ -111,6 +113,7 @@ class Hub:
 
     async def _resync(self) -> None:
         while True:
+            self._began_to_listen.clear()
             marks = await database_sync_to_async(load_marks)()
             for name in [name for name, mark in marks.items() if self._behind(name, mark)]:
                 for view in await database_sync_to_async(load_views)(name):
@@ -121,7 +124,9 @@ class Hub:
             self._shown = marks
             for name in gone:
                 self._newest.pop(name, None)
-            await asyncio.sleep(RESYNC_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RESYNC_SECONDS):
+                    await self._began_to_listen.wait()  # what was pushed before, nobody here has heard
 
     def _behind(self, name: str, mark: tuple[int, bool]) -> bool:
         """The database knows something newer, or its supervisor fell silent or spoke again."""

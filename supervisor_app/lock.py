@@ -12,7 +12,7 @@ class NodeLockedError(Exception):
     """Another supervisor holds this node; `pid` is its."""
 
     def __init__(self, pid: str) -> None:
-        super().__init__(pid)
+        super().__init__(f"pid {pid}")
         self.pid = pid
 
 

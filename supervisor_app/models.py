@@ -14,7 +14,13 @@ from django.utils import timezone
 
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import FailureKind, Status
-from supervisor_app.validators import validate_api_key, validate_args, validate_host, validate_port
+from supervisor_app.validators import (
+    validate_api_key,
+    validate_args,
+    validate_host,
+    validate_names,
+    validate_port,
+)
 
 SILENT_AFTER = timedelta(seconds=15)
 """Three heartbeats: a supervisor that has not written for so long is not there."""
@@ -31,14 +37,21 @@ class LlamaServerQuerySet(models.QuerySet["LlamaServer"]):
         return self.filter(node=node)
 
     def ask_to_start(self) -> int:
-        return self.update(desired_running=True, generation=F("generation") + 1)
+        return self.update(desired_running=True, stopped_for_idleness=False, generation=F("generation") + 1)
 
     def ask_to_stop(self) -> int:
-        return self.update(desired_running=False, generation=F("generation") + 1)
+        return self.update(desired_running=False, stopped_for_idleness=False, generation=F("generation") + 1)
+
+    def ask_to_idle(self) -> int:
+        """Stop until somebody asks it for something. One that somebody stopped for good stays so."""
+        return self.filter(desired_running=True).update(
+            desired_running=False, stopped_for_idleness=True, generation=F("generation") + 1
+        )
 
     def ask_to_restart(self) -> int:
         return self.update(
             desired_running=True,
+            stopped_for_idleness=False,
             generation=F("generation") + 1,
             restart_generation=F("generation") + 1,
         )
@@ -138,7 +151,36 @@ class LlamaServer(models.Model):
         help_text="Its own memory, without the model file's pages: over it, it is restarted once it is idle. "
         "Megabytes. 0: no limit.",
     )
+    canary_minutes = models.PositiveIntegerField(
+        default=HealthPolicy.canary_minutes,
+        help_text="Idle for so long: it is asked for one token. None, twice in a row: it hangs. "
+        "Minutes. 0: never.",
+    )
+    hold_seconds = models.PositiveIntegerField(
+        default=120,
+        help_text="How long the gateway lets a request wait for it while it starts or restarts. Seconds.",
+    )
+    idle_stop_seconds = models.PositiveIntegerField(
+        default=0,
+        help_text="Nothing was asked of it through the gateway for so long: it is stopped, and the next "
+        "request starts it. Seconds. 0: never.",
+    )
+    max_concurrent = models.PositiveIntegerField(
+        default=0,
+        help_text="Requests that the gateway sends it at once; the others wait. 0: as many as it has slots.",
+    )
+    max_queue = models.PositiveIntegerField(
+        default=256,
+        help_text="Requests that may wait for it in the gateway; more are refused.",
+    )
+    aliases = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validate_names],
+        help_text="More names under which clients may ask the gateway for it, one a line.",
+    )
     desired_running = models.BooleanField(default=True, editable=False)
+    stopped_for_idleness = models.BooleanField(default=False, editable=False)
     generation = models.PositiveBigIntegerField(default=1, editable=False)
     restart_generation = models.PositiveBigIntegerField(default=0, editable=False)
 
@@ -308,3 +350,10 @@ def json_of_failure(run: Run) -> dict[str, Any] | None:
 
 # Django looks for models here.
 from supervisor_app.alerts.models import AlertChannel, Delivery, Incident  # noqa: E402, F401
+from supervisor_app.gateway.models import (  # noqa: E402, F401
+    ApiKey,
+    QuarantinedRequest,
+    RequestRecord,
+    ServerUse,
+)
+from supervisor_app.lease import NodeLease  # noqa: E402, F401

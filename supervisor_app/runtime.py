@@ -17,10 +17,13 @@ from supervisor_app.conf import ConfigError, Overlay, read_overlay
 from supervisor_app.consumers import SupervisorConsumer
 from supervisor_app.core.clock import SystemClock
 from supervisor_app.core.node import NodeSupervisor
+from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.core.probe import HttpProbe
 from supervisor_app.core.processes import LocalProcesses
 from supervisor_app.engine.resolve import HOW_TO_GET_ONE, Engine, EngineMissing, find_engine
 from supervisor_app.events import supervisor_channel
+from supervisor_app.gateway.service import Service
+from supervisor_app.lease import Lease
 from supervisor_app.publish import ChannelPublisher
 from supervisor_app.store import OrmStore
 
@@ -104,13 +107,21 @@ class Runtime:
     """One node's supervisor with its ear on the channel layer, as one task to run and to shut down."""
 
     def __init__(
-        self, *, node: str, overlay: Callable[[], Overlay], log_dir: Path, keep_servers: bool = False
+        self,
+        *,
+        node: str,
+        overlay: Callable[[], Overlay],
+        log_dir: Path,
+        lease: Lease,
+        keep_servers: bool = False,
+        gateway: Service | None = None,
     ) -> None:
         self.keep_servers = keep_servers
         """At the end, leave the servers running."""
+        self.gateway = gateway
         self._node = node
         self._probe = HttpProbe()
-        self._store = OrmStore(node=node, overlay=overlay, command=EngineSource(overlay))
+        self._store = OrmStore(node=node, overlay=overlay, command=EngineSource(overlay), lease=lease)
         self.supervisor = NodeSupervisor(
             store=self._store,
             publisher=ChannelPublisher(),
@@ -120,26 +131,46 @@ class Runtime:
         )
 
     async def run(self) -> None:
-        """Until cancelled; then all servers are stopped before it returns, unless they are to be kept.
+        """Until cancelled; then what the gateway began is finished and all servers are stopped before it
+        returns, unless they are to be kept.
 
-        Raises what supervision raised: then the servers go on, for the next supervisor to take over.
+        Raises what supervision (NodeTakenError among it) or the gateway raised: then the servers go on, for
+        the next supervisor to take over.
         """
-        worker = asyncio.create_task(self._keep_listening(), name="worker")
-        alerts = asyncio.create_task(AlertSender(node=self._node).run(), name="alerts")
+        beside = [
+            asyncio.create_task(self._keep_listening(), name="worker"),
+            asyncio.create_task(AlertSender(node=self._node).run(), name="alerts"),
+        ]
+        supervision = asyncio.create_task(self.supervisor.run(), name="servers")
+        vital = [supervision]
+        if self.gateway is not None:
+            vital.append(asyncio.create_task(self.gateway.serve(), name="gateway"))
         try:
-            await self.supervisor.run()
+            done, _ = await asyncio.wait(vital, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         except asyncio.CancelledError:
+            if self.gateway is not None:
+                await self.gateway.stop()
+            await _end(supervision)
             await (self.supervisor.release() if self.keep_servers else self.supervisor.shutdown())
             raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, NodeTakenError):
+                log.error("❌ [NODE] %s has node %r now: ending, the servers go on", error, self._node)
+            await _end(supervision)
             await self.supervisor.release()
             raise
         finally:
-            worker.cancel()
-            alerts.cancel()
-            await asyncio.gather(worker, alerts, return_exceptions=True)
+            await _end(*vital, *beside)
             self._probe.close()
             self._store.close()
+
+    def force(self) -> None:
+        """Somebody asked twice: end at once."""
+        if self.gateway is not None:
+            self.gateway.force()
+        self.supervisor.force()
 
     async def _keep_listening(self) -> None:
         """The Channels worker. It dies with its connection and of a bad message, so it is made anew."""
@@ -154,3 +185,9 @@ class Runtime:
             except Exception as error:  # any client library's own kind: nudges are a convenience
                 log.debug("worker: %s", error)
             await asyncio.sleep(WORKER_RETRY_SECONDS)
+
+
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -16,6 +16,7 @@ from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server
 from twisted.internet import defer, reactor
 
+from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,8 @@ class SupervisedServer(Server):
     def _supervision_done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             self.failed = task.exception()
-            log.critical("❌ [SUPERVISOR] It failed: the servers go on without it", exc_info=self.failed)
+            if not isinstance(self.failed, NodeTakenError):  # that was told
+                log.critical("❌ [SUPERVISOR] It failed: the servers go on without it", exc_info=self.failed)
             asyncio.get_event_loop().call_soon(self.stop)
 
     def kill_all_applications(self) -> Any:
@@ -100,7 +102,7 @@ class SupervisedServer(Server):
     def _force(self) -> None:
         log.warning("⚠️ Asked again: ending at once")
         if self._runtime is not None:
-            self._runtime.supervisor.force()
+            self._runtime.force()
 
     def _kill_consumers(self) -> Any:
         # An upgraded request lacks its application until Daphne's next look; Daphne trips over that and the

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.utils import timezone
 
+from supervisor_app import retention
 from supervisor_app.alerts import incidents
 from supervisor_app.conf import Overlay, resolve
 from supervisor_app.core.ports import (
@@ -30,6 +31,7 @@ from supervisor_app.core.ports import (
 )
 from supervisor_app.core.status import Status
 from supervisor_app.core.timeline import LENGTH
+from supervisor_app.lease import Lease
 from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.snapshots import columns_of, failure_from_json, identity_of_row, moment, summary_of
 
@@ -59,7 +61,10 @@ class DatabaseThread:
         self._work.put(partial(_fulfil, future, work))
         return await asyncio.wrap_future(future)
 
-    def close(self) -> None:
+    def close(self, farewell: Callable[[], object] | None = None) -> None:
+        """After what it was given and `farewell`, if that does not take long; what that raises is lost."""
+        if farewell is not None:
+            self._work.put(partial(_fulfil, Future[object](), farewell))
         self._work.put(None)
         self._thread.join(CLOSE_SECONDS)
 
@@ -93,9 +98,15 @@ class OrmStore:
     """
 
     def __init__(
-        self, *, node: str, overlay: Callable[[], Overlay], command: Callable[[], tuple[str, ...]]
+        self,
+        *,
+        node: str,
+        overlay: Callable[[], Overlay],
+        command: Callable[[], tuple[str, ...]],
+        lease: Lease,
     ) -> None:
         self._node = node
+        self._lease = lease
         self._overlay = overlay
         self._command = command
         self._cwd = os.getcwd()
@@ -112,7 +123,10 @@ class OrmStore:
         await self._writer.call(lambda: _save(self._node, change))
 
     async def heartbeat(self, names: Sequence[str]) -> None:
-        await self._writer.call(lambda: _heartbeat(names))
+        await self._writer.call(lambda: _heartbeat(self._lease, names))
+
+    async def prune(self) -> bool:
+        return await self._writer.call(lambda: retention.prune(self._node, timezone.now()))
 
     def close(self) -> None:
         self._reader.close()
@@ -214,5 +228,7 @@ def storable(value: Any) -> Any:
     return value
 
 
-def _heartbeat(names: Sequence[str]) -> None:
+@transaction.atomic
+def _heartbeat(lease: Lease, names: Sequence[str]) -> None:
+    lease.renew()
     ServerState.objects.filter(server__name__in=names).update(seen_at=timezone.now())

@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 
 from supervisor_app import views
 from supervisor_app.commands import Command
+from supervisor_app.gateway import views as gateway
 
 
 class CommandConverter:
@@ -27,6 +28,8 @@ urlpatterns = [
     path("servers/<slug:name>/rollback", views.rollback, name="rollback"),
     path("servers/<slug:name>/runs/", views.runs, name="runs"),
     path("servers/<slug:name>/runs/<int:number>/", views.run, name="run"),
+    path("servers/<slug:name>/requests", gateway.requests, name="requests"),
+    path("servers/<slug:name>/quarantine/<int:number>/release", gateway.release, name="release"),
     path("login/<str:token>/", views.login_link, name="login-link"),
     path("password/", views.set_password, name="set-password"),
     path("api/servers/", views.api_servers, name="api-servers"),

@@ -52,3 +52,12 @@ def validate_args(value: Any) -> None:
             flag = flag.replace("_", "-")  # llama-server takes both
         if flag in OWN_FLAGS:
             raise ValidationError(f"{flag} does not belong here: set {OWN_FLAGS[flag]} instead.")
+
+
+def validate_names(value: Any) -> None:
+    """A list of names of models, as clients say them."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValidationError(f'{value!r} is not a list of strings, such as ["chat", "qwen3"].')
+    for name in value:
+        if not name.strip() or name != name.strip() or "\0" in name:
+            raise ValidationError(f"{name!r} is not a name: it is empty, or begins or ends with a space.")

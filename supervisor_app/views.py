@@ -26,6 +26,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from supervisor_app.commands import Command, NothingToRollBackError, ask, roll_back, server_named
 from supervisor_app.conf import read_overlay_or_none
 from supervisor_app.errors import api_error, method_not_allowed
+from supervisor_app.gateway.panel import requests_panel
 from supervisor_app.history import LISTED, RunCard, card_of, newest_runs, summary_json
 from supervisor_app.logfiles import MAX_LINES, log_of
 from supervisor_app.logins import redeem, token_works
@@ -94,7 +95,10 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @page
 def server(request: HttpRequest, name: str) -> HttpResponse:
-    return render(request, "supervisor/server.html", {"view": _view(name), **_page_context(request)})
+    context = {"view": _view(name), **_page_context(request)}
+    if may_control(request):
+        context |= requests_panel(request, name)
+    return render(request, "supervisor/server.html", context)
 
 
 @staff_page

@@ -2,14 +2,17 @@
 """A scripted llama-server: a real process that does on demand what the real one rarely does.
 
 Only the standard library, so that it starts in a blink. It takes llama-server's flags (those it does not
-know are ignored) and a script in `--fake-…` flags. Like the real one it binds before it loads, answers
-503 while loading, and has no signal handlers until it is ready. Times are seconds, and
-`--fake-exit-after` and `--fake-hang-after` count from the start, not from being ready.
+know are ignored) and a script in `--fake-…` flags; with `--fake-while FILE` the script is in force only as
+long as that file exists. Like the real one it binds before it loads, answers 503 while loading, and has no
+signal handlers until it is ready. Times are seconds, and `--fake-exit-after` and `--fake-hang-after` count
+from the start, not from being ready.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -27,10 +30,11 @@ LOADING = {"error": {"message": "Loading model", "type": "unavailable_error", "c
 UNAUTHORIZED = {"error": {"message": "Invalid API Key", "type": "authentication_error", "code": 401}}
 NOT_FOUND = {"error": {"message": "File Not Found", "type": "not_found_error", "code": 404}}
 PUBLIC = {"/health", "/v1/health"}
+CHAT = {"/v1/chat/completions", "/chat/completions"}
 FOR_EVER = 10**8.0
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
     parser.add_argument("-m", "--model", default="models/fake.gguf")
     parser.add_argument("-a", "--alias")
@@ -47,6 +51,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--fake-exit-after-ready", type=float, default=FOR_EVER)
     parser.add_argument("--fake-hang-after", type=float, default=FOR_EVER)
     parser.add_argument("--fake-hang-while-loading", action="store_true")
+    parser.add_argument("--fake-hang-completions", action="store_true", help="all else is answered")
     parser.add_argument("--fake-health-delay", type=float, default=0.0)
     parser.add_argument("--fake-stderr-line", action="append", default=[])
     parser.add_argument("--fake-log-garbage", action="store_true")
@@ -55,11 +60,36 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--fake-child", action="store_true", help="leaves a child in its process group")
     parser.add_argument("--fake-rss-mb", type=int, default=0, help="allocated little by little while loading")
     parser.add_argument("--fake-token-seconds", type=float, default=0.0, help="between two tokens")
-    return parser.parse_known_args(argv)[0]
+    parser.add_argument("--fake-spin", action="store_true", help="computes for ever when asked for a token")
+    parser.add_argument(
+        "--fake-flood", type=int, default=0, help="writes so many MB a second once it is ready"
+    )
+    parser.add_argument("--fake-while", type=Path, help="the script is in force while this file exists")
+    return parser
+
+
+PARSER = build_parser()
+
+
+def in_force(script: argparse.Namespace) -> argparse.Namespace:
+    """The script as it counts now: without its faults once the file is gone that it depends on."""
+    if script.fake_while is None or script.fake_while.exists():
+        return script
+    healthy = {
+        name: PARSER.get_default(name) if name.startswith("fake_") else value
+        for name, value in vars(script).items()
+    }
+    return argparse.Namespace(**healthy)
 
 
 def say(line: str) -> None:
-    os.write(2, line.encode() + b"\n")  # unbuffered: a signal handler says something, too
+    write(line.encode() + b"\n")
+
+
+def write(output: bytes) -> None:
+    """Unbuffered: a signal handler says something, too. A full disk is no reason to end."""
+    with contextlib.suppress(OSError):
+        os.write(2, output)
 
 
 class FakeServer(ThreadingHTTPServer):
@@ -68,8 +98,8 @@ class FakeServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
+    def __init__(self, script: argparse.Namespace) -> None:
+        self.script = script
         self.started = time.monotonic()
         self.ready = False
         self.held: list[bytes] = []
@@ -77,9 +107,13 @@ class FakeServer(ThreadingHTTPServer):
         self.decoded = 0
         self.lock = threading.Lock()
         self.keys = {key for key in os.environ.get("LLAMA_API_KEY", "").split(",") if key}
-        if ":" in options.host:
+        if ":" in script.host:
             self.address_family = socket.AF_INET6
-        super().__init__((options.host, options.port), Handler)
+        super().__init__((script.host, script.port), Handler)
+
+    @property
+    def options(self) -> argparse.Namespace:
+        return in_force(self.script)
 
     def server_bind(self) -> None:
         socketserver.TCPServer.server_bind(self)  # without HTTPServer's slow look for its own name
@@ -129,13 +163,16 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if not self.admitted(self.path):
             return
-        if self.path not in ("/v1/chat/completions", "/chat/completions"):
+        if self.path not in CHAT and self.path != "/completion":
             self.answer(404, NOT_FOUND)
             return
+        if self.server.options.fake_hang_completions:
+            time.sleep(FOR_EVER)
         with self.server.lock:
             self.server.busy += 1
         try:
-            self.chat(json.loads(body or b"{}"))
+            request = json.loads(body or b"{}")
+            self.chat(request) if self.path in CHAT else self.complete(request)
         finally:
             with self.server.lock:
                 self.server.busy -= 1
@@ -171,6 +208,11 @@ class Handler(BaseHTTPRequestHandler):
         usage = {"prompt_tokens": 1, "completion_tokens": wanted, "total_tokens": wanted + 1}
         self.answer(200, {**base, "object": "chat.completion", "choices": [choice], "usage": usage})
 
+    def complete(self, request: dict[str, Any]) -> None:
+        """The engine's own endpoint."""
+        wanted = int(request.get("n_predict") or 8)
+        self.answer(200, {"content": "".join(self.tokens(wanted)), "tokens_predicted": wanted, "stop": True})
+
     def stream(self, wanted: int, base: dict[str, Any]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -186,6 +228,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def tokens(self, wanted: int) -> Any:
         for number in range(wanted):
+            while self.server.options.fake_spin:
+                hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000)  # without the GIL: /health is still answered
             time.sleep(self.server.options.fake_token_seconds)
             with self.server.lock:
                 self.server.decoded += 1
@@ -257,16 +301,27 @@ def load(options: argparse.Namespace) -> list[bytes]:
     return held
 
 
+def flood(server: FakeServer) -> None:
+    """As a server that complains about each token."""
+    while True:
+        megabytes = server.options.fake_flood
+        if megabytes:
+            write((b"x" * 1023 + b"\n") * 1024)
+        time.sleep(1 / (megabytes or 10))
+
+
 def before_listening(options: argparse.Namespace) -> None:
     if options.fake_ignore_sigterm:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for line in options.fake_stderr_line:
         say(line)
     if options.fake_log_garbage:
-        os.write(2, b"x" * 2**20 + b"\n\xff\xfe\x80 not UTF-8 \x00\n")
+        write(b"x" * 2**20 + b"\n\xff\xfe\x80 not UTF-8 \x00\n")
     if options.fake_crash_file and options.fake_crash_file.exists():
         say(f"fake: {options.fake_crash_file} exists")
         leave(1)
+    if options.fake_exit_after == 0:
+        leave(options.fake_exit_code)
     if options.fake_child:
         subprocess.Popen(["sleep", "3600"])
     if options.fake_exit_after < FOR_EVER:
@@ -275,10 +330,11 @@ def before_listening(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    options = parse(sys.argv[1:])
+    script = PARSER.parse_known_args(sys.argv[1:])[0]
+    options = in_force(script)
     before_listening(options)
     try:
-        server = FakeServer(options)
+        server = FakeServer(script)
     except OSError:
         say(f"couldn't bind HTTP server socket, hostname: {options.host}, port: {options.port}")
         say("srv  llama_server: exiting due to HTTP server error")
@@ -291,8 +347,12 @@ def main() -> None:
     signal.signal(signal.SIGINT, on_signal)
     server.ready = True
     say(f"srv  llama_server: listening on http://{options.host}:{server.server_port}")
-    time.sleep(options.fake_exit_after_ready)
-    leave(options.fake_exit_code)
+    if script.fake_flood:
+        threading.Thread(target=flood, args=[server], daemon=True).start()
+    ready_at = time.monotonic()
+    while time.monotonic() - ready_at < server.options.fake_exit_after_ready:
+        time.sleep(0.02)
+    leave(script.fake_exit_code)
 
 
 if __name__ == "__main__":

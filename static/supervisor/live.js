@@ -117,14 +117,16 @@
     dialog.showModal();
   });
   const problem = (kind, code) => say(id("problem"), kind && id("problem").dataset[kind].replace("%", code));
-  on("htmx:beforeRequest", () => problem(""));
-  on("htmx:sendError", () => problem("unsent"));
-  on("htmx:responseError", ({ detail: { xhr: { status } } }) => {
+  const pressed = (event, act) => on(event, ({ detail }) => detail.requestConfig.verb !== "get" && act(detail)); // no refresh
+  pressed("htmx:beforeRequest", () => problem(""));
+  pressed("htmx:sendError", () => problem("unsent"));
+  pressed("htmx:responseError", ({ xhr: { status } }) => {
     problem({ 403: "forbidden", 404: "missing" }[status] || "failed", status);
   });
-  on("htmx:afterRequest", ({ detail: { successful, xhr, pathInfo } }) => {
+  pressed("htmx:afterRequest", ({ successful, xhr, pathInfo }) => {
     if (successful && !xhr.responseURL.endsWith(pathInfo.requestPath)) problem("forbidden"); // sent on to a login page
   });
+  on("htmx:afterSwap", dress);
 
   dress();
   setInterval(tick, 500);

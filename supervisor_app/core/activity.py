@@ -45,6 +45,7 @@ class WorkMeter:
             busy=slots.busy,
             mark=slots.mark,
             answered=slots.answered,
+            signs=computing or (usage.connections > 0 and not slots.total),
             cores=cores,
             working=slots.working,
             slots=slots.total,

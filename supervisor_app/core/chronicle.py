@@ -23,7 +23,7 @@ from supervisor_app.core.ports import (
 from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.status import FailureKind, LlamaStatus, Progress, Status
 from supervisor_app.core.timeline import LOOP_DEATHS, LOOP_SECONDS, Timeline
-from supervisor_app.core.wording import last_error, sentence, warnings
+from supervisor_app.core.wording import idle_sentence, last_error, sentence, warnings
 
 DOWN = frozenset({Status.CRASHED, Status.ERROR})
 
@@ -151,6 +151,8 @@ class Chronicle:
         )
 
     def _detail(self, state: life.State, policy: life.Policy, config: ServerConfig) -> str:
+        if state.status is Status.INITIAL and config.idle_seconds is not None:
+            return idle_sentence(config.idle_seconds)
         said = sentence(state, policy, config.spec)
         if state.status in DOWN and self._timeline.in_crash_loop(self._clock.time()):
             minutes = f"{LOOP_SECONDS / 60:.0f} minutes"

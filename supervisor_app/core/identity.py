@@ -17,6 +17,14 @@ def boot_id() -> str:
         return str(int(psutil.boot_time()))
 
 
+def machine() -> str:
+    """Where a pid means something: this boot and, in a container, its own pids."""
+    try:
+        return f"{boot_id()}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return boot_id()
+
+
 def identity_of(pid: int) -> Identity | None:
     """None when there is no such process, or only its zombie."""
     try:

@@ -6,6 +6,7 @@ and dies with us. The child appends (O_APPEND), so the file may be cut under it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,8 @@ class LogFile:
         """Copy the file's end away and cut it to nothing, while its writer goes on. True when it was due.
 
         What the writer adds between the copy and the cut is lost: microseconds every 10 MB. Of a flood only
-        the last `max_bytes` are kept. Raises OSError (a full disk); the file is then cut all the same: the
-        server must not fill the disk.
+        the last `max_bytes` are kept. Raises OSError (a full disk); the file is then cut all the same, and
+        no half of a copy is kept: the server must not fill the disk.
         """
         if not self.is_large:
             return False
@@ -88,10 +89,15 @@ class LogFile:
         return [redact(line, self.secrets) for line in split_lines(data)], start + len(data)
 
     def _copy_end(self, target: Path) -> None:
-        with self.path.open("rb") as source, target.open("wb") as copy:
-            target.chmod(0o600)
-            source.seek(max(0, source.seek(0, os.SEEK_END) - self.max_bytes))
-            copy.write(source.read(self.max_bytes))  # not until its end: a flood has none
+        try:
+            with self.path.open("rb") as source, target.open("wb") as copy:
+                target.chmod(0o600)
+                source.seek(max(0, source.seek(0, os.SEEK_END) - self.max_bytes))
+                copy.write(source.read(self.max_bytes))  # not until its end: a flood has none
+        except OSError:
+            with contextlib.suppress(OSError):
+                target.unlink()
+            raise
 
     def _numbered(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")

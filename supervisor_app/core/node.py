@@ -18,6 +18,9 @@ POLL_SECONDS = 1.0
 HEARTBEAT_SECONDS = 5.0
 TRIM_LOGS_SECONDS = 1.0
 """A flood of 100 MB/s is cut back this often."""
+PRUNE_SECONDS = 3600.0
+FIRST_PRUNE_SECONDS = 60.0
+"""After the start, which has enough to do."""
 FLUSH_SECONDS = 5.0
 """At the end: how long the last states may take to be saved."""
 
@@ -53,8 +56,11 @@ class NodeSupervisor:
         self._nudged = asyncio.Event()
         self._forced = False
         self._store_failing = False
+        self._unkept: set[str] = set()
+        """Servers whose log could not be rotated the last time."""
         self._heartbeat_at = 0.0
         self._trim_at = 0.0
+        self._prune_at = clock.monotonic() + FIRST_PRUNE_SECONDS
 
     def nudge(self) -> None:
         """Something may have changed: look now instead of within a second."""
@@ -80,12 +86,11 @@ class NodeSupervisor:
             configs = await self._store.configs()
             await self._apply(configs)
             await self._heartbeat()
+            await self._prune()
         except StoreError as error:
             if not self._store_failing:
                 log.error("❌ [STORE] %s. The servers go on as they are.", error)
             self._store_failing = True
-        else:
-            self._store_failing = False
         await self._trim_logs()
 
     async def shutdown(self, note: str = "The supervisor was stopped.") -> None:
@@ -167,6 +172,17 @@ class NodeSupervisor:
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + HEARTBEAT_SECONDS
             await self._store.heartbeat(list(self._watched))
+            # Not before: on a full disk reading goes on, and each failure would be told as the first one.
+            self._store_failing = False
+
+    async def _prune(self) -> None:
+        """Some, at every look until there is no more: a save never waits for all of it."""
+        now = self._clock.monotonic()
+        if now < self._prune_at:
+            return
+        self._prune_at = now + PRUNE_SECONDS
+        if await self._store.prune():
+            self._prune_at = now
 
     async def _trim_logs(self) -> None:
         now = self._clock.monotonic()
@@ -175,9 +191,12 @@ class NodeSupervisor:
         self._trim_at = now + TRIM_LOGS_SECONDS
         for name in self._watched:
             try:
-                await self._processes.trim_log(name)
+                if await self._processes.trim_log(name):
+                    self._unkept.discard(name)
             except OSError as error:
-                log.error("❌ [LOGS] The log of %s cannot be rotated: %s", name, error)
+                if name not in self._unkept:
+                    log.error("❌ [LOGS] The log of %s was cut and could not be kept: %s", name, error)
+                self._unkept.add(name)
 
     async def _pause(self) -> None:
         nudge = asyncio.create_task(self._nudged.wait())

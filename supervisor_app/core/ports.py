@@ -152,6 +152,17 @@ class Slots:
     total: int = 0
 
 
+class Canary(Enum):
+    """What came of asking a server for one token."""
+
+    FINE = auto()
+    """It answered, or it sleeps or cannot be asked just now: only silence is evidence."""
+    SILENT = auto()
+    """No answer in time."""
+    UNSUPPORTED = auto()
+    """It is no server that completes text, and never will be."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cause:
     """What a permanent failure hangs on: a file, a port. It may be gone once this has changed."""
@@ -237,8 +248,8 @@ class Processes(Protocol):
     async def model_bytes(self, spec: LaunchSpec) -> int:
         """Size of the model's files, all parts together; 0 when unknown."""
 
-    async def trim_log(self, name: str) -> None:
-        """Keep a server's log within its bounds. Raises OSError."""
+    async def trim_log(self, name: str) -> bool:
+        """Keep a server's log within its bounds. True when that was due. Raises OSError."""
 
 
 class Probe(Protocol):
@@ -251,6 +262,9 @@ class Probe(Protocol):
 
     async def slots(self, spec: LaunchSpec, timeout: float, *, may_wake: bool) -> Slots:  # noqa: ASYNC109
         """What it is working at. Without `may_wake` a sleeping server is left asleep and counts as idle."""
+
+    async def canary(self, spec: LaunchSpec, timeout: float) -> Canary:  # noqa: ASYNC109
+        """Ask for one token. A sleeping server is left asleep."""
 
 
 class Clock(Protocol):
@@ -285,12 +299,17 @@ class ServerConfig:
     """Grows with every command."""
     restart_generation: int = 0
     """The generation of the last restart asked for."""
+    idle_seconds: int | None = None
+    """It was stopped because nothing was asked of it for so long; None: not for that."""
     launch: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """What people set to launch it so, by field: what a rollback brings back."""
 
     def wish_since(self, seen: int) -> Wish | None:
-        """What was asked since generation `seen`; None when nothing was."""
-        if self.generation <= seen:
+        """What was asked since generation `seen`; None when nothing was.
+
+        A lower generation is that of a database restored from a backup: what it asks for counts.
+        """
+        if self.generation == seen:
             return None
         if not self.desired_running:
             return Wish.STOP
@@ -376,11 +395,19 @@ class Store(Protocol):
         """Snapshot and history in one transaction. A server that was deleted meanwhile is ignored."""
 
     async def heartbeat(self, names: Sequence[str]) -> None:
-        """Tell the readers that a supervisor still looks after these servers."""
+        """Tell the readers that a supervisor still looks after these servers, and the other supervisors that
+        this node has one. Raises NodeTakenError when one of those has it by now."""
+
+    async def prune(self) -> bool:
+        """Delete some of what nobody needs any more; True when there may be more of it."""
 
 
 class StoreError(Exception):
     """The database did not answer; try again later."""
+
+
+class NodeTakenError(Exception):
+    """Another supervisor holds this node; the message says which."""
 
 
 class Publisher(Protocol):

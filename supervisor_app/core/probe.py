@@ -1,4 +1,5 @@
-"""Asks a llama-server: /health, its models. Blocking `requests` in threads, never in the event loop."""
+"""Asks a llama-server: /health, its models, its slots, one token. Blocking `requests` in threads, never in
+the event loop."""
 
 from __future__ import annotations
 
@@ -6,15 +7,16 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 import requests
 from urllib3.exceptions import HTTPError
 
-from supervisor_app.core.ports import Health, ProbeError, Slots
+from supervisor_app.core.ports import Canary, Health, ProbeError, Slots
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Model
 
@@ -24,6 +26,7 @@ MAX_BODY = 4 * 1024 * 1024
 """Bytes of a model list; a router with a thousand models sends about 1 MB."""
 HEALTHY = {"status": "ok"}
 LOADING = {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}
+ONE_TOKEN = {"prompt": "Hi", "n_predict": 1, "cache_prompt": False}
 T = TypeVar("T")
 
 
@@ -45,6 +48,14 @@ class HttpProbe:
 
     async def slots(self, spec: LaunchSpec, timeout: float, *, may_wake: bool) -> Slots:  # noqa: ASYNC109
         return await self._in_thread(lambda: read_slots(spec, timeout, may_wake=may_wake))
+
+    async def canary(self, spec: LaunchSpec, timeout: float) -> Canary:  # noqa: ASYNC109
+        """In a thread of its own, a daemon: one that waits for minutes must neither keep the others from
+        their checks nor the process from ending."""
+        future: Future[Canary] = Future()
+        future.set_running_or_notify_cancel()
+        Thread(target=_fulfil, args=[future, spec, timeout], name="canary", daemon=True).start()
+        return await asyncio.wrap_future(future)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
@@ -70,16 +81,32 @@ class Reply:
 
 
 def _get(spec: LaunchSpec, path: str, timeout: float) -> Reply:
+    return _ask("GET", spec, path, timeout)
+
+
+def _post(spec: LaunchSpec, path: str, timeout: float, body: dict[str, Any]) -> Reply:
+    return _ask("POST", spec, path, timeout, body)
+
+
+def _ask(
+    method: str, spec: LaunchSpec, path: str, timeout: float, body: dict[str, Any] | None = None
+) -> Reply:
     """Raises requests.RequestException and what lies beneath it (OSError, ValueError)."""
     headers = {"Authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
     with requests.Session() as session:
         # The environment's proxies and .netrc are not meant for a server of our own.
         session.trust_env = False
-        with session.get(
-            spec.url + path, timeout=timeout, headers=headers, allow_redirects=False, stream=True
+        with session.request(
+            method,
+            spec.url + path,
+            json=body,
+            timeout=timeout,
+            headers=headers,
+            allow_redirects=False,
+            stream=True,
         ) as response:
-            body = response.raw.read(MAX_BODY, decode_content=True)
-            return Reply(response.status_code, response.headers.get("Server", ""), body)
+            said = response.raw.read(MAX_BODY, decode_content=True)
+            return Reply(response.status_code, response.headers.get("Server", ""), said)
 
 
 NETWORK_ERRORS = (requests.RequestException, HTTPError, OSError, ValueError)
@@ -212,3 +239,29 @@ def _mark(slot: dict[str, Any]) -> tuple[Any, ...]:
         token = token[0] if token else None
     decoded = token.get("n_decoded") if isinstance(token, dict) else slot.get("n_decoded")
     return (slot.get("id"), slot.get("id_task"), slot.get("n_prompt_tokens_processed"), decoded)
+
+
+def _fulfil(future: Future[Canary], spec: LaunchSpec, timeout: float) -> None:
+    try:
+        future.set_result(send_canary(spec, timeout))
+    except Exception as error:  # a bug: to whoever asked
+        future.set_exception(error)
+
+
+def send_canary(spec: LaunchSpec, timeout: float) -> Canary:
+    """Ask for one token, where that can do no harm. `timeout` in seconds, for each of the questions."""
+    try:
+        if _is_sleeping(spec, timeout):
+            return Canary.FINE
+        # One that embeds may crash when it is asked for text (b11669 with pooling "none" does). Only the
+        # others say 501 here, or 404 where there is no such thing; a router wants a model's name first.
+        embeds = _post(spec, "/embedding", timeout, {}).status
+        if embeds not in (requests.codes.not_found, requests.codes.not_implemented):
+            return Canary.UNSUPPORTED if embeds < 500 else Canary.FINE
+        status = _post(spec, "/completion", timeout, ONE_TOKEN).status
+    except requests.Timeout:
+        return Canary.SILENT
+    except NETWORK_ERRORS:
+        return Canary.FINE
+    refused = 400 <= status < 500 or status == requests.codes.not_implemented
+    return Canary.UNSUPPORTED if refused else Canary.FINE

@@ -6,6 +6,7 @@ A child gets its own session and its output goes to a file, so it outlives us.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.identity import boot_id, identity_of, is_llama_command
@@ -118,10 +120,10 @@ class LocalProcesses:
     async def model_bytes(self, spec: LaunchSpec) -> int:
         return 0 if spec.model_file is None else await asyncio.to_thread(files_size, spec.model_file)
 
-    async def trim_log(self, name: str) -> None:
+    async def trim_log(self, name: str) -> bool:
         log = self.log_file(name)
-        if log.is_large:  # one stat: a thread for it every second would cost more than the look
-            await asyncio.to_thread(log.rotate_if_large)
+        # One stat: a thread for it every second would cost more than the look.
+        return log.is_large and await asyncio.to_thread(log.rotate_if_large)
 
 
 def server_log(log_dir: Path, name: str, api_key: str = "") -> LogFile:
@@ -157,9 +159,7 @@ def _spawn(spec: LaunchSpec, log: LogFile) -> tuple[subprocess.Popen[bytes], int
         raise SpawnError(failure_of(FailureKind.BINARY_MISSING, HOW_TO_GET_ONE))
     try:
         with log.open() as output:
-            stamp = datetime.now(UTC).isoformat(timespec="seconds")
-            output.write(f"--- {stamp} starting: {' '.join(spec.argv)}\n".encode())
-            output.flush()
+            _mark_start(output, spec)
             log_start = log.size()
             child = subprocess.Popen(
                 spec.argv,
@@ -176,6 +176,13 @@ def _spawn(spec: LaunchSpec, log: LogFile) -> tuple[subprocess.Popen[bytes], int
         kind = FailureKind.BINARY_MISSING if missing else FailureKind.UNKNOWN
         raise SpawnError(failure_of(kind, detail)) from error
     return child, log_start
+
+
+def _mark_start(output: BinaryIO, spec: LaunchSpec) -> None:
+    """Where in its log this life begins."""
+    stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    with contextlib.suppress(OSError):  # a full disk is no reason not to start
+        os.write(output.fileno(), f"--- {stamp} starting: {' '.join(spec.argv)}\n".encode())
 
 
 def _writes_to(identity: Identity | None, log: LogFile) -> bool:

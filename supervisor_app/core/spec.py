@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+CANARY_SECONDS = 180.0
+"""For one token, where `stall_seconds` says nothing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchSpec:
@@ -80,11 +83,18 @@ class HealthPolicy:
     """Work in flight and nothing moves for so long: hung, whatever /health says. 0: never."""
     max_memory_mb: int = 0
     """Memory of its own, swapped out or not, over which it is restarted once it is idle. 0: no limit."""
+    canary_minutes: float = 0
+    """Idle for so long: it is asked for one token, to see whether it still computes. 0: never."""
 
     @property
     def max_memory(self) -> int:
         """Bytes."""
         return self.max_memory_mb * 2**20
+
+    @property
+    def canary_timeout(self) -> float:
+        """Seconds that one token may take."""
+        return self.stall_seconds or CANARY_SECONDS
 
     @property
     def max_silence(self) -> float:

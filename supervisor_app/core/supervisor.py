@@ -32,6 +32,7 @@ from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind, LlamaStatus, Model, Progress, Status
 from supervisor_app.core.watchdog import Activity
+from supervisor_app.core.wording import idle_note
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +46,12 @@ LOAD_LOOKS = (0.1, 0.5)
 """Seconds between two looks at the memory of a process that loads: the first `QUICK_LOOKS`, and later."""
 QUICK_LOOKS = 20
 SETTLE_SECONDS = 0.02
-EVENT_OF_WISH: dict[Wish, Callable[[], life.Event]] = {
+EVENT_OF_WISH: dict[Wish, Callable[[str], life.Event]] = {
     Wish.RUN: life.Start,
     Wish.RESTART: life.Restart,
     Wish.STOP: life.Stop,
 }
+"""Each takes why it is wished, in words."""
 
 
 def serving(activity: Activity) -> str:
@@ -135,9 +137,10 @@ class ServerSupervisor:
         if launch_changed:
             self._events.put_nowait(life.ConfigChanged())
         wish = config.wish_since(self._generation)
-        self._generation = max(self._generation, config.generation)
+        self._generation = config.generation
         if wish is not None:
-            self._events.put_nowait(EVENT_OF_WISH[wish]())
+            why = "" if config.idle_seconds is None else idle_note(config.idle_seconds)
+            self._events.put_nowait(EVENT_OF_WISH[wish](why))
 
     def stop(self, note: str, *, spare_adopted: bool) -> None:
         self._idle.clear()
@@ -263,6 +266,8 @@ class ServerSupervisor:
                 self._signal(effect.attempt, force=True)
             case life.CheckActivity():
                 self._spawn_task(self._check_activity(effect, self._process), "activity")
+            case life.SendCanary():
+                self._spawn_task(self._send_canary(effect.attempt), "canary")
             case life.CheckCause():
                 self._spawn_task(self._check_cause(effect), "cause")
             case life.Forget():
@@ -410,6 +415,10 @@ class ServerSupervisor:
         trail.serving = serving(activity)
         seen = replace(activity, memory=sample.used if sample else 0)
         self._events.put_nowait(life.ActivitySeen(effect.attempt, seen))
+
+    async def _send_canary(self, attempt: int) -> None:
+        canary = await self._probe.canary(self.config.spec, self.config.health.canary_timeout)
+        self._events.put_nowait(life.CanarySeen(attempt, canary))
 
     async def _read_models(self, attempt: int) -> None:
         spec, process, trail = self.config.spec, self._process, self._trail

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.ports import (
     Autopsy,
+    Canary,
     Cause,
     Change,
     Exit,
@@ -224,10 +225,11 @@ class FakeProcesses:
     async def model_bytes(self, spec: LaunchSpec) -> int:
         return self.total_bytes
 
-    async def trim_log(self, name: str) -> None:
+    async def trim_log(self, name: str) -> bool:
         if self.trim_error is not None:
             raise self.trim_error
         self.trimmed.append(name)
+        return True
 
 
 @dataclass
@@ -240,6 +242,8 @@ class FakeProbe:
     checks: int = 0
     working: Slots = field(default_factory=lambda: Slots(answered=True))
     slot_checks: int = 0
+    token: Canary = Canary.FINE
+    canaries: int = 0
 
     async def health(self, spec: LaunchSpec, timeout: float) -> Health:  # noqa: ASYNC109
         self.checks += 1
@@ -249,6 +253,10 @@ class FakeProbe:
         self.slot_checks += 1
         return self.working
 
+    async def canary(self, spec: LaunchSpec, timeout: float) -> Canary:  # noqa: ASYNC109
+        self.canaries += 1
+        return self.token
+
     async def models(self, spec: LaunchSpec, timeout: float) -> tuple[Model, ...]:  # noqa: ASYNC109
         if self.models_error:
             raise ProbeError(self.models_error)
@@ -257,13 +265,17 @@ class FakeProbe:
 
 @dataclass
 class InMemoryStore:
-    """`down` makes every call fail, as a database does that is locked or away."""
+    """`down`: every call fails, as of a database that is away. `full`: every write, as on a full disk."""
 
     servers: list[ServerConfig] = field(default_factory=list)
     memory: dict[str, Remembered] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     beats: list[list[str]] = field(default_factory=list)
+    prunable: int = 0
+    """So many times there is something to prune."""
+    prunes: int = 0
     down: bool = False
+    full: bool = False
 
     async def configs(self) -> Sequence[ServerConfig]:
         self._check()
@@ -274,15 +286,21 @@ class InMemoryStore:
         return self.memory.get(name, Remembered())
 
     async def save(self, change: Change) -> None:
-        self._check()
+        self._check(writing=True)
         self.changes.append(change)
 
     async def heartbeat(self, names: Sequence[str]) -> None:
-        self._check()
+        self._check(writing=True)
         self.beats.append(list(names))
 
-    def _check(self) -> None:
-        if self.down:
+    async def prune(self) -> bool:
+        self._check(writing=True)
+        self.prunes += 1
+        self.prunable -= self.prunable > 0
+        return self.prunable > 0
+
+    def _check(self, *, writing: bool = False) -> None:
+        if self.down or (self.full and writing):
             raise StoreError("The database is locked.")
 
 

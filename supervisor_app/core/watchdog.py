@@ -5,13 +5,18 @@ while inference is hung for ever (llama.cpp #27388, #13281). Only progress tells
 prompt tokens processed, decode calls. So: hung means work is in flight and nothing has moved for
 `stall_seconds`. Never on one time-out, and never because a question was not answered that older builds do
 not answer while they decode (before llama.cpp #27041).
+
+A server without work has no progress to show. If people want that, it is asked for one token after a while,
+the canary; it hangs when that is not answered twice in a row.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Any
+from typing import Any, assert_never
+
+from supervisor_app.core.ports import Canary
 
 BUSY_INTERVAL = 2.0
 """Seconds between two looks while there is work: faster ones keep a server from seeing its client leave."""
@@ -22,6 +27,8 @@ CPU_EXTENDS = 5
 hang spins at full CPU, so there is a limit."""
 BUSY_CPU = 0.5
 """Cores in use that count as computing."""
+CANARIES = 2
+"""So many in a row without an answer are a hang."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +42,8 @@ class Activity:
     mark: Any = None
     answered: bool = True
     """False: it was asked and did not answer."""
+    signs: bool = False
+    """Perhaps work that its slots do not show: CPU in use, or a client where it does not tell its slots."""
     cores: float = 0.0
     """CPU of the process since the last look, in cores."""
     memory: int = 0
@@ -42,6 +51,11 @@ class Activity:
     working: int = 0
     """Slots that work, of `slots`."""
     slots: int = 0
+
+    @property
+    def quiet(self) -> bool:
+        """Beyond doubt there is no work."""
+        return self.answered and not self.busy and not self.signs
 
 
 class Verdict(Enum):
@@ -61,6 +75,12 @@ class Watch:
     seen_at: float = 0.0
     answers_while_busy: bool = False
     """This build has told its slots while it worked: from now on its silence is evidence."""
+    quiet_since: float = 0.0
+    """Neither work nor an answered canary since then."""
+    silent_canaries: int = 0
+    """In a row, the last of them."""
+    completes_text: bool = True
+    """False: it has no token to give, so nothing can be told from not getting one."""
 
     @property
     def interval(self) -> float:
@@ -74,6 +94,8 @@ class Watch:
 def look(watch: Watch, activity: Activity, *, stall_seconds: float, now: float) -> tuple[Watch, Verdict]:
     """The next watch and what to think of the server. `stall_seconds` 0: it never counts as hung."""
     seen = replace(watch, seen_at=now)
+    if not activity.quiet:
+        seen = replace(seen, quiet_since=now, silent_canaries=0)
     if not activity.answered:
         return _unanswered(seen, activity, watch, stall_seconds, now)
     if not activity.busy:
@@ -103,3 +125,22 @@ def _verdict(seen: Watch, activity: Activity, stall_seconds: float, now: float) 
         return Verdict.WORKING
     limit = stall_seconds * (CPU_EXTENDS if activity.cores >= BUSY_CPU else 1)
     return Verdict.STALLED if seen.stalled_for(now) >= limit else Verdict.WORKING
+
+
+def canary_due(watch: Watch, minutes: float, now: float) -> bool:
+    """Has it been idle for so many minutes without a sign that it still computes? `minutes` 0: never."""
+    wanted = minutes > 0 and watch.completes_text and not watch.busy
+    return wanted and now - watch.quiet_since >= 60 * minutes
+
+
+def hear(watch: Watch, canary: Canary, now: float) -> Watch:
+    """The next watch, given what came of a canary."""
+    match canary:
+        case Canary.SILENT:
+            return replace(watch, silent_canaries=watch.silent_canaries + 1)
+        case Canary.FINE:
+            return replace(watch, quiet_since=now, silent_canaries=0)
+        case Canary.UNSUPPORTED:
+            return replace(watch, completes_text=False)
+        case _ as never:
+            assert_never(never)

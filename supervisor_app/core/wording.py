@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from supervisor_app.core.diagnosis import amount
+from supervisor_app.core.incidents import spell
 from supervisor_app.core.lifecycle import Phase, Policy, State
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Status
@@ -15,6 +16,17 @@ def sentence(state: State, policy: Policy, spec: LaunchSpec) -> str:
     """One plain sentence, or two, for people who have never seen this server."""
     said = _SENTENCES[state.status](state, policy, spec)
     return f"{state.note} {said}" if state.note and state.status is not Status.READY else said
+
+
+def idle_note(seconds: int) -> str:
+    """Why a server was stopped that nobody has used for so long."""
+    return f"Nothing was asked of it for {spell(seconds)}." if seconds else "Nothing was asked of it."
+
+
+def idle_sentence(seconds: int) -> str:
+    """The same beside the status, once it has ended."""
+    note = idle_note(seconds)
+    return f"Stopped: {note[0].lower()}{note[1:]} The next request through the gateway starts it."
 
 
 def last_error(state: State, policy: Policy) -> str | None:

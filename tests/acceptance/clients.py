@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -87,6 +88,16 @@ class Events:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextmanager
+def asking(port: int) -> Iterator[socket.socket]:
+    """A client that has asked for a streamed answer without an end, and waits."""
+    body = json.dumps({"messages": [], "max_tokens": 10**6, "stream": True})
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(f"{head}{body}".encode())
+        yield client
 
 
 @contextmanager

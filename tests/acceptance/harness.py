@@ -11,7 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,11 +33,12 @@ class Proxy:
         self.data_dir = directory / "var"
         self.log = directory / "console.log"
         self.web_port = free_port()
+        self.gateway_port = free_port()
         self.engine_port = free_port()
         self.env = environment(LLAMAPROXY_DATA_DIR=str(self.data_dir))
         self.config: dict[str, Any] = {}
         self.child: Child | None = None
-        self._has_web = True
+        self.has_web = True
         self._clients: list[requests.Session] = []
         self._http = self._client()
         self._others: list[Child] = []
@@ -64,31 +65,45 @@ class Proxy:
         binary = self.write_script()
         self.configure(llama_server_binary=str(binary), llama_server_args=list(flags), **changes)
 
-    def write_script(self) -> Path:
-        """The scripted fake as an executable, there in one step and under llama-server's name."""
+    def write_script(self, real: str = "") -> Path:
+        """The scripted fake as an executable, there in one step and under llama-server's name.
+
+        `real`: the command that runs instead where no flag is for the fake.
+        """
         draft, binary = self.directory / "draft", self.directory / "llama-server"
-        draft.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{FAKE}" "$@"\n')
+        fake = f'exec "{sys.executable}" -IS "{FAKE}" "$@"'
+        choice = f'case "$*" in *--fake-*) {fake} ;; *) exec {real} "$@" ;; esac' if real else fake
+        draft.write_text(f"#!/bin/sh\n{choice}\n")
         draft.chmod(0o755)
         return draft.replace(binary)
 
     # Starting and ending
 
-    def start(self, *options: str, web: bool = True) -> Proxy:
-        self._has_web = web
-        where = ["--bind", f"127.0.0.1:{self.web_port}"] if web else ["--no-web"]
-        self.child = self.run("runsupervisor", *where, *options)
+    def start(self, *options: str, web: bool = True, through: Sequence[str] = ()) -> Proxy:
+        """`through`: a script, with its arguments, that runs manage.py."""
+        self.has_web = web
+        pages = ["--bind", f"127.0.0.1:{self.web_port}", "--gateway", f"127.0.0.1:{self.gateway_port}"]
+        where = pages if web else ["--no-web"]
+        self.child = self.run("runsupervisor", *where, *options, through=through)
         return self
 
     def start_web(self) -> Child:
         """The pages in a process of their own, as in production."""
-        self._has_web = True
+        self.has_web = True
         where = ("-b", "127.0.0.1", "-p", str(self.web_port))
         daphne = (sys.executable, "-m", "daphne", *where, "llamaproxy.asgi:application")
         return self.beside(*daphne, port=self.web_port)
 
-    def run(self, *arguments: str) -> Child:
+    def start_gateway(self, *options: str) -> Child:
+        """The gateway in processes of its own, as in production."""
+        where = ("--bind", f"127.0.0.1:{self.gateway_port}")
+        gateway = self.run("rungateway", *where, *options)
+        self.wait_for("the gateway listens", lambda: listens(self.gateway_port))
+        return gateway
+
+    def run(self, *arguments: str, through: Sequence[str] = ()) -> Child:
         """`manage.py …`, its output on the console."""
-        command = [sys.executable, str(MANAGE), *arguments]
+        command = [sys.executable, *through, str(MANAGE), *arguments]
         self._others.append(Child(command, self.log, cwd=self.directory, env=self.env))
         return self._others[-1]
 
@@ -177,6 +192,10 @@ class Proxy:
         return f"--- console of {self.directory}\n{self.console}{beside}--- database\n{state}\n"
 
     @property
+    def gateway_url(self) -> str:
+        return f"http://127.0.0.1:{self.gateway_port}"
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.web_port}"
 
@@ -185,7 +204,7 @@ class Proxy:
 
     def status(self) -> dict[str, Any]:
         """Of the server `default`, from the API or, without pages, from the database; {} if there is none."""
-        if self._has_web:
+        if self.has_web:
             with suppress(requests.ConnectionError):
                 answer = self.get("/api/servers/default/")
                 return dict(answer.json()) if answer.ok else {}
@@ -231,6 +250,11 @@ class Proxy:
         with closing(sqlite3.connect(self.data_dir / "db.sqlite3", timeout=DEADLINE)) as database:
             database.row_factory = sqlite3.Row
             return [dict(row) for row in database.execute(sql)]
+
+    def write(self, sql: str) -> None:
+        """Behind the back of all that use the database."""
+        with closing(sqlite3.connect(self.data_dir / "db.sqlite3", timeout=DEADLINE)) as database, database:
+            database.execute(sql)
 
     def runs(self) -> list[dict[str, Any]]:
         """The history, oldest first."""

@@ -154,13 +154,11 @@ def failing(make_shared, engine, model):
 
     proxies = {
         "no model": make(llama_model_path="./late.gguf"),
-        "half a model": make(llama_model_path="./partial.gguf"),
         "a web page": make(llama_model_path="./broken.gguf"),
         "a bad flag": make(llama_server_args=["--frobnicate"]),
         "a stranger": make(),
         "no binary": make(llama_server_binary="./llama-server"),
     }
-    (proxies["half a model"].directory / "partial.gguf").write_bytes(model.read_bytes()[:400_000])
     (proxies["a web page"].directory / "broken.gguf").write_bytes(b"<!doctype html><title>Not Found</title>")
     proxies["a stranger"].stranger = start_stranger(proxies["a stranger"])
     for proxy in proxies.values():
@@ -174,7 +172,6 @@ def failing(make_shared, engine, model):
 def mended(failing, model):
     """The same, after what was wrong was put right."""
     shutil.copy(model, failing["no model"].directory / "late.gguf")
-    shutil.copy(model, failing["half a model"].directory / "partial.gguf")
     failing["a bad flag"].configure(llama_server_args=ENGINE_ARGS)
     failing["a stranger"].stranger.kill()
     failing["no binary"].write_script()
@@ -185,7 +182,6 @@ def mended(failing, model):
     ("what", "kind", "named"),
     [
         ("no model", "model_missing", "late.gguf"),
-        ("half a model", "model_corrupt", "not within the file bounds"),
         ("a web page", "model_corrupt", "broken.gguf"),
         ("a bad flag", "bad_argument", "--frobnicate"),
         ("a stranger", "port_taken", "http.server"),
@@ -205,7 +201,7 @@ def test_a_stranger_on_the_port_is_named_by_its_pid(failing):
     assert f"pid {stranger.stranger.pid} " in stranger.told["failure"]["detail"]
 
 
-@pytest.mark.parametrize("what", ["no model", "half a model", "a bad flag", "a stranger", "no binary"])
+@pytest.mark.parametrize("what", ["no model", "a bad flag", "a stranger", "no binary"])
 def test_what_was_mended_starts_by_itself(mended, what):
     mended[what].wait_for_status("ready")
 
@@ -269,9 +265,17 @@ def test_a_web_address_in_use_is_exit_2(proxy):
     assert not proxy.said("Spawning")
 
 
-def test_a_second_supervisor_of_the_node_is_exit_4_naming_the_first(proxy):
-    proxy.start(web=False).wait_for_status("ready")
-    assert proxy.run("runsupervisor", "--no-web").wait() == 4
-    (line,) = proxy.said("Another supervisor holds node 'local'")
-    assert f"pid {proxy.supervisor.pid}." in line
-    assert proxy.status()["status"] == "ready"
+@pytest.mark.parametrize("web", [True, False])
+def test_a_supervisor_whose_node_another_host_has_taken_ends_with_exit_4_and_leaves_its_server(fake, web):
+    pid = fake.start(web=web).wait_for_status("ready")["pid"]
+    fake.write("UPDATE supervisor_app_nodelease SET token = 'theirs', holder = '77 5 another-boot gpu-2'")
+    assert fake.supervisor.wait() == 4
+    assert len(fake.said("[ERROR] ❌ [NODE] pid 77 on gpu-2 has node 'local' now")) == 1
+    assert len(fake.said("CommandError: Another supervisor holds node 'local': pid 77 on gpu-2.")) == 1
+    assert [process.pid for process in fake.engines()] == [pid]
+
+
+def test_a_node_is_free_for_another_host_once_its_supervisor_has_ended(fake):
+    fake.start(web=False).wait_for_status("ready")
+    assert fake.stop() == 0
+    assert fake.query("SELECT * FROM supervisor_app_nodelease") == []

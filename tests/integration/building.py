@@ -17,6 +17,9 @@ from django.utils import timezone
 
 from supervisor_app.core.ports import Change, Identity, RunEvent
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model, Status
+from supervisor_app.gateway.keys import digest_of, shown_part
+from supervisor_app.gateway.models import ApiKey
+from supervisor_app.gateway.records import Outcome, Record
 from supervisor_app.models import LlamaServer, Run, ServerState
 
 STARTED = 1_750_000_000.0
@@ -60,6 +63,28 @@ def make_ready_server(name: str = "default", **fields: Any) -> LlamaServer:
     server = make_server(name)
     make_state(server, "ready", detail="Serving 1 model.", version=1, **fields)
     return server
+
+
+def make_key(name: str = "chat", secret: str = "", **fields: Any) -> ApiKey:
+    """One that works, of a secret that does not matter unless it is given."""
+    secret = secret or f"lp-{name}"
+    digest = digest_of(secret).hex()
+    return ApiKey.objects.create(name=name, prefix=shown_part(secret), digest=digest, **fields)
+
+
+def make_record(**fields: Any) -> Record:
+    """A request that was answered, of which no more is known than there must be."""
+    known: dict[str, Any] = {
+        "at": STARTED,
+        "server": "default",
+        "model": "qwen3",
+        "key": None,
+        "method": "POST",
+        "route": "/v1/chat/completions",
+        "status": 200,
+        "outcome": Outcome.OK,
+    }
+    return Record(**known | fields)
 
 
 def long_ago() -> datetime:

@@ -46,6 +46,12 @@ FILLED = {
     "max_load_seconds": "600",
     "stall_seconds": "180",
     "max_memory_mb": "0",
+    "canary_minutes": "0",
+    "hold_seconds": "120",
+    "idle_stop_seconds": "0",
+    "max_concurrent": "0",
+    "max_queue": "256",
+    "aliases": "",
 }
 
 

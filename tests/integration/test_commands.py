@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -29,6 +30,7 @@ from supervisor_app.checks import (
 from supervisor_app.commands import Command as Wish
 from supervisor_app.commands import ask, nudge, server_named
 from supervisor_app.conf import ConfigError
+from supervisor_app.lease import Lease, NodeLease
 from supervisor_app.lock import NodeLock, NodeLockedError
 from supervisor_app.management.commands import runsupervisor
 from supervisor_app.models import LlamaServer, ServerState
@@ -442,6 +444,51 @@ def test_another_supervisor_of_the_node_is_exit_code_4_with_its_pid(node_of_test
     ):
         call_command("runsupervisor", "--no-web")
     assert raised.value.returncode == 4
+
+
+@pytest.mark.django_db
+def test_a_supervisor_of_the_node_with_other_data_is_exit_code_4_and_told_what_to_do(node_of_test):
+    Lease("local").take()
+    with pytest.raises(CommandError) as raised:
+        call_command("runsupervisor", "--no-web")
+    assert raised.value.returncode == 4
+    assert str(raised.value) == (
+        f"Another supervisor holds node 'local': pid {os.getpid()} on {socket.gethostname()}. "
+        "Stop it, or give this one a node of its own: --node NAME, or LLAMAPROXY_NODE."
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_node_is_given_back_in_the_end(node_of_test):
+    end_soon()
+    call_command("runsupervisor", "--no-web")
+    assert not NodeLease.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_node_is_given_back_when_the_address_is_taken(node_of_test, monkeypatch):
+    def taken(bind, make_runtime):
+        assert NodeLease.objects.exists()
+        raise CommandError("in use", returncode=2)
+
+    monkeypatch.setattr(runsupervisor, "serve", taken)
+    with pytest.raises(CommandError, match="in use"):
+        call_command("runsupervisor")
+    assert not NodeLease.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_database_that_fails_when_the_node_is_taken_is_exit_code_3():
+    def fail(*args):
+        raise DatabaseError("disk I/O error")
+
+    with (
+        connection.execute_wrapper(fail),
+        pytest.raises(CommandError, match=r"^The database cannot be used: disk I/O error$") as raised,
+        runsupervisor.held(Lease("local")),
+    ):
+        pytest.fail("it is not held")
+    assert raised.value.returncode == 3
 
 
 @pytest.mark.django_db

@@ -107,6 +107,13 @@ def test_a_file_that_is_no_json_object_is_named(write, content, message):
         ("health_check_timeout_ms", 49, "is 49: Ensure this value is greater than or equal to 50."),
         ("max_health_checks", 0, "is 0: Ensure this value is greater than or equal to 1."),
         ("max_load_seconds", 0, "is 0: Ensure this value is greater than or equal to 1."),
+        ("hold_seconds", -1, "is -1: Ensure"),
+        ("max_queue", 1.5, "is 1.5, it must be a whole number"),
+        ("model_aliases", "chat", "is 'chat', it must be a list of strings"),
+        ("model_aliases", [1], "is [1]: [1] is not a list of strings"),
+        ("model_aliases", [""], "'' is not a name"),
+        ("model_aliases", ["chat", " b"], "' b' is not a name: it is empty, or begins or ends with a space."),
+        ("model_aliases", ["a\0"], "model_aliases contains a NUL"),
     ],
 )
 def test_a_mistake_is_one_line_with_file_key_and_value(write, key, value, message):
@@ -179,6 +186,12 @@ def test_every_key_reaches_its_field(write):
         "stable_after_ms": 0,
         "stall_seconds": 0,
         "max_memory_mb": 4096,
+        "canary_minutes": 30,
+        "hold_seconds": 0,
+        "idle_stop_seconds": 600,
+        "max_concurrent": 2,
+        "max_queue": 0,
+        "model_aliases": ["chat", "a/b:c"],
     }
     assert values.keys() == FIELD_OF_KEY.keys()
     overlay = read_overlay(write(values | {BINARY_KEY: "/opt/llama-server"}))
@@ -270,6 +283,7 @@ def test_the_rules_are_the_rows():
         max_load_seconds=9,
         stall_seconds=11,
         max_memory_mb=12,
+        canary_minutes=13,
         generation=10,
         restart_generation=9,
         desired_running=False,
@@ -278,10 +292,24 @@ def test_the_rules_are_the_rows():
         max_retries=1, retry_backoff_ms=2, max_backoff_ms=3, stable_after_ms=4, stop_grace_ms=5
     )
     assert config.health == HealthPolicy(
-        interval_ms=60, timeout_ms=70, max_checks=8, max_load_seconds=9, stall_seconds=11, max_memory_mb=12
+        interval_ms=60,
+        timeout_ms=70,
+        max_checks=8,
+        max_load_seconds=9,
+        stall_seconds=11,
+        max_memory_mb=12,
+        canary_minutes=13,
     )
     assert config.health.max_memory == 12 * 2**20
     assert (config.generation, config.restart_generation, config.desired_running) == (10, 9, False)
+    assert config.idle_seconds is None
+
+
+def test_a_server_that_was_stopped_for_idleness_says_after_how_long():
+    stopped = {"desired_running": False, "stopped_for_idleness": True}
+    assert resolved(**stopped, idle_stop_seconds=600).idle_seconds == 600
+    overlay = Overlay(values={"idle_stop_seconds": 60})
+    assert resolved(overlay, **stopped).idle_seconds == 60
 
 
 def test_the_file_wins_over_the_row():

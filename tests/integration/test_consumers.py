@@ -485,6 +485,25 @@ async def test_a_change_whose_push_was_lost_is_shown_all_the_same(fast_resync):
         await until(client, "Nobody pushed this.")
 
 
+async def test_what_was_pushed_before_the_hub_listened_is_shown_as_soon_as_it_does(monkeypatch):
+    monkeypatch.setattr(hub_module, "RESYNC_SECONDS", 3600.0)
+    may_listen = asyncio.Event()
+
+    async def slow(layer, group, channel, original=InMemoryChannelLayer.group_add):
+        await may_listen.wait()
+        await original(layer, group, channel)
+
+    monkeypatch.setattr(InMemoryChannelLayer, "group_add", slow)
+    await db(make_ready_server)
+    async with socket_to() as client:
+        await everything(client)
+        await ServerState.objects.aupdate(version=2, detail="Nobody heard this.")
+        await push(detail="Nobody heard this.")
+        assert await everything(client) == []
+        may_listen.set()
+        await until(client, "Nobody heard this.")
+
+
 async def test_what_is_shown_is_not_sent_again(fast_resync):
     await db(make_ready_server)
     async with socket_to() as client:

@@ -23,6 +23,7 @@ from supervisor_app.core.processes import LocalProcesses
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import RecordingPublisher
 from supervisor_app.engine.demo_model import make_demo_model
+from supervisor_app.lease import Lease
 from supervisor_app.models import Run, ServerState
 from supervisor_app.store import OrmStore
 from tests.integration.building import db, eventually, free_port, make_server
@@ -45,7 +46,9 @@ class Ward:
         self.command = (ENGINE,)
         self.publisher = RecordingPublisher()
         self.log_dir = folder / "logs"
-        self._store = OrmStore(node="ward", overlay=Overlay, command=lambda: self.command)
+        self._store = OrmStore(
+            node="ward", overlay=Overlay, command=lambda: self.command, lease=Lease("ward")
+        )
         self._probe = HttpProbe()
         self._supervisor = NodeSupervisor(
             store=self._store,

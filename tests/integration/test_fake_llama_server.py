@@ -109,6 +109,21 @@ def test_it_chats_whole_and_streamed(fake):
     assert b"n_decode_total 6" in server.get("/metrics")[2]
 
 
+def test_it_completes_text_and_has_no_embeddings(fake):
+    server = fake()
+    server.until(200)
+    assert json.loads(server.get("/completion", {"n_predict": 1})[2])["content"] == " word0"
+    assert server.get("/embedding", {})[0] == 404
+
+
+def test_it_can_answer_all_but_completions(fake):
+    server = fake("--fake-hang-completions")
+    server.until(200)
+    assert server.get("/completion", {"n_predict": 1}, timeout=0.3) == "silent"
+    assert server.get("/v1/chat/completions", {"max_tokens": 1}, timeout=0.3) == "silent"
+    assert not any(slot["is_processing"] for slot in json.loads(server.get("/slots")[2]))
+
+
 def test_a_key_guards_all_but_health(fake):
     server = fake(env={"LLAMA_API_KEY": "secret"})
     server.until(200)

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.integration.building import free_port, wait_until
+from tests.postgres import throwaway_cluster
 
 psycopg = pytest.importorskip("psycopg", reason="pip install '.[postgres]'")
 
@@ -28,68 +25,10 @@ FAKE = ROOT / "tests" / "fake_llama_server.py"
 DEADLINE = 30.0
 
 
-def binaries():
-    """The directory with initdb and postgres; None when PostgreSQL is not installed."""
-    if found := shutil.which("initdb"):
-        return Path(found).resolve().parent
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return debian[-1].parent if debian else None
-
-
-class Postgres:
-    """A throw-away cluster on a free port. PostgreSQL refuses to run as root, so root lends it another user."""
-
-    def __init__(self, directory):
-        self.directory = directory
-        self.port = free_port()
-        self.url = f"postgres://postgres@127.0.0.1:{self.port}/postgres"
-        self.lend: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            self.lend = {"user": "postgres", "group": "postgres", "extra_groups": []}
-        self._run("initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
-        self.start()
-
-    def _run(self, program, *arguments):
-        subprocess.run(
-            [binaries() / program, *arguments],
-            cwd=self.directory,
-            check=True,
-            capture_output=True,
-            **self.lend,
-        )
-
-    def start(self):
-        options = f"-F -p {self.port} -k {self.directory} -c listen_addresses=127.0.0.1"
-        self._run("pg_ctl", "-D", "data", "-l", "log", "-w", "-o", options, "start")
-
-    def stop(self):
-        self._run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
-
-    def ask(self, sql):
-        """The rows of a query."""
-        with psycopg.connect(self.url) as connection:
-            return connection.execute(sql).fetchall()
-
-
 @pytest.fixture(scope="module")
 def postgres():
-    if binaries() is None:
-        pytest.skip("install PostgreSQL (apt-get install postgresql)")
-    if os.geteuid() == 0:
-        try:
-            owner = pwd.getpwnam("postgres")
-        except KeyError:
-            pytest.skip("PostgreSQL does not run as root: add a user postgres")
-    # Not pytest's tmp_path, which other users may not enter; short, for the socket in it.
-    directory = Path(tempfile.mkdtemp(prefix="lp-pg-"))
-    try:
-        if os.geteuid() == 0:
-            os.chown(directory, owner.pw_uid, owner.pw_gid)
-        cluster = Postgres(directory)
+    with throwaway_cluster() as cluster:
         yield cluster
-        cluster.stop()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +100,7 @@ def ready(postgres, *, other_than=None):
 
 @dataclass
 class Episode:
-    """A supervisor from an empty database to its end; the database went away for a while in between."""
+    """A supervisor from an empty database to its end."""
 
     pids: list[int]
     exit_code: int
@@ -176,13 +115,7 @@ def episode(postgres, environment, tmp_path_factory):
         asked = manage(environment, "llama", "restart", "--json")
         assert (asked.returncode, json.loads(asked.stdout)[0]["name"]) == (0, "default")
         second = ready(postgres, other_than=first)
-        postgres.stop()
-        try:
-            os.kill(second, signal.SIGKILL)
-            wait_until(lambda: "[STORE]" in log.read_text(), DEADLINE)
-            assert supervisor.poll() is None
-        finally:
-            postgres.start()
+        os.kill(second, signal.SIGKILL)
         third = ready(postgres, other_than=second)
     return Episode([first, second, third], supervisor.returncode, log.read_text())
 
@@ -203,7 +136,7 @@ def test_each_process_is_a_row_of_the_history(episode, postgres, environment):
     assert found == [(pid, False, str(port), True, True) for pid in episode.pids]
 
 
-def test_what_happened_while_the_database_was_away_is_saved_when_it_is_back(episode, postgres):
+def test_how_each_process_ended_is_on_record(episode, postgres):
     # Asked to restart, killed behind the supervisor's back, asked to stop.
     assert runs(postgres, "exit_code, signal, retry, failure_kind <> ''") == [
         (0, None, 0, False),
@@ -222,6 +155,23 @@ def test_a_web_process_leaves_no_connection_behind(episode, postgres, environmen
                 assert answer.status == 200
         clients = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
         assert wait_until(lambda: postgres.ask(clients)[0][0] == 1, 5), "ours alone"
+
+
+def test_a_second_supervisor_of_the_node_is_refused_whatever_its_data_directory(
+    episode, postgres, environment, tmp_path
+):
+    # A host that was given up long ago is no obstacle.
+    postgres.ask(
+        "INSERT INTO supervisor_app_nodelease (node, holder, token, renewed_at)"
+        " VALUES ('local', '77 5 another-boot gpu-2', 'theirs', now() - interval '20 seconds') RETURNING id"
+    )
+    with process(environment, tmp_path / "log", "manage.py", "runsupervisor", "--no-web") as first:
+        ready(postgres)
+        second = manage(environment | {"LLAMAPROXY_DATA_DIR": str(tmp_path)}, "runsupervisor", "--no-web")
+    assert second.returncode == 4
+    holder = f"pid {first.pid} on {socket.gethostname()}"
+    assert f"Another supervisor holds node 'local': {holder}." in second.stderr
+    assert postgres.ask("SELECT node FROM supervisor_app_nodelease") == []
 
 
 def listens(port):

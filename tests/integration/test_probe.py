@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import socket
 import threading
 from contextlib import contextmanager
 
 import pytest
 
-from supervisor_app.core.ports import Health, ProbeError, Slots
+from supervisor_app.core import probe as probe_module
+from supervisor_app.core.ports import Canary, Health, ProbeError, Slots
 from supervisor_app.core.probe import HttpProbe, looks_like_llama_server, read_models
 from supervisor_app.core.spec import LaunchSpec
 
 
 @contextmanager
-def server(answer: bytes | None, *, requests: list[bytes] | None = None):
-    """Answers every connection with these bytes; None: accepts and says nothing."""
+def server(*answers: bytes | None, requests: list[bytes] | None = None):
+    """Answers each connection with the next of these bytes, then always with the last one; None: accepts
+    and says nothing."""
+    script = list(answers)
     listener = socket.create_server(("127.0.0.1", 0))
     open_sockets: list[socket.socket] = [listener]
 
@@ -27,8 +32,9 @@ def server(answer: bytes | None, *, requests: list[bytes] | None = None):
             except OSError:
                 return
             open_sockets.append(connection)
+            answer = script.pop(0) if len(script) > 1 else script[0]
             if answer is not None:
-                data = connection.recv(65536)
+                data = whole_request(connection)
                 if requests is not None:
                     requests.append(data)
                 connection.sendall(answer)
@@ -43,6 +49,17 @@ def server(answer: bytes | None, *, requests: list[bytes] | None = None):
         for opened in open_sockets:
             opened.close()
         thread.join(5)
+
+
+def whole_request(connection: socket.socket) -> bytes:
+    """Its body often comes after its head. Less when the client leaves."""
+    data, missing = b"", 1
+    while missing > 0 and (received := connection.recv(65536)):
+        data += received
+        head, end, body = data.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        missing = (int(length[1]) if length else 0) - len(body) if end else 1
+    return data
 
 
 def spec_for(port: int, **more) -> LaunchSpec:
@@ -253,3 +270,66 @@ async def test_a_sleeping_server_is_not_woken(probe, asleep, requests_made):
         assert (await probe.slots(spec, 2, may_wake=False)).answered
     assert len(made) == requests_made
     assert b"/props" in made[0]
+
+
+# --- One token -----------------------------------------------------------------------------------------
+
+AWAKE = http("200 OK", b'{"is_sleeping":false}')
+NO_EMBEDDINGS = http("501 Not Implemented")
+
+
+async def test_a_token_is_asked_for_with_next_to_no_work(probe):
+    made: list[bytes] = []
+    with server(AWAKE, NO_EMBEDDINGS, http("200 OK", b'{"content":" the"}'), requests=made) as spec:
+        assert await probe.canary(spec_for(spec.port, api_key="hunter2"), 5.0) is Canary.FINE
+    asked = made[-1]
+    assert asked.startswith(b"POST /completion ")
+    assert b"Bearer hunter2" in asked
+    body = json.loads(asked.partition(b"\r\n\r\n")[2])
+    assert (body["n_predict"], body["cache_prompt"]) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "canary"),
+    [
+        (http("500 Internal Server Error"), Canary.FINE),
+        (http("503 Service Unavailable"), Canary.FINE),
+        (http("401 Unauthorized"), Canary.UNSUPPORTED),
+        (http("404 Not Found"), Canary.UNSUPPORTED),
+        (http("501 Not Implemented"), Canary.UNSUPPORTED),
+        # The door slammed: whether it lives is for others to find out.
+        (b"", Canary.FINE),
+        (None, Canary.SILENT),
+    ],
+)
+async def test_what_came_of_asking_for_a_token(probe, answer, canary):
+    with server(AWAKE, NO_EMBEDDINGS, answer) as spec:
+        assert await probe.canary(spec, 0.5) is canary
+
+
+@pytest.mark.parametrize(
+    ("answers", "canary", "requests_made"),
+    [
+        ([http("200 OK", b'{"is_sleeping":true}')], Canary.FINE, 1),
+        # It embeds: asked for text it may crash.
+        ([AWAKE, http("400 Bad Request")], Canary.UNSUPPORTED, 2),
+        ([AWAKE, http("200 OK", b"[]")], Canary.UNSUPPORTED, 2),
+        # It is loading again.
+        ([http("503 Service Unavailable")], Canary.FINE, 2),
+    ],
+)
+async def test_who_sleeps_or_embeds_or_loads_is_asked_for_no_token(probe, answers, canary, requests_made):
+    made: list[bytes] = []
+    with server(*answers, requests=made) as spec:
+        assert await probe.canary(spec, 5.0) is canary
+    assert len(made) == requests_made
+    assert not any(b"/completion" in asked for asked in made)
+
+
+async def test_a_mistake_in_asking_for_a_token_is_raised(probe, monkeypatch):
+    def broken(spec, timeout):
+        raise RuntimeError("bug")
+
+    monkeypatch.setattr(probe_module, "send_canary", broken)
+    with pytest.raises(RuntimeError, match="bug"):
+        await probe.canary(spec_for(1), 1.0)

@@ -18,7 +18,7 @@ import pytest
 from supervisor_app.core import listeners
 from supervisor_app.core import process as process_module
 from supervisor_app.core.diagnosis import failure_of
-from supervisor_app.core.identity import boot_id, identity_of, is_llama_command
+from supervisor_app.core.identity import boot_id, identity_of, is_llama_command, machine
 from supervisor_app.core.ports import (
     Autopsy,
     Exit,
@@ -108,6 +108,10 @@ def test_an_identity_is_more_than_a_pid():
     assert me.pid == os.getpid()
     assert me.boot_id == boot_id()
     assert identity_of(os.getpid()) == me
+
+
+def test_containers_of_one_machine_are_machines_of_their_own():
+    assert machine() == f"{boot_id()}/{os.stat('/proc/self/ns/pid').st_ino}"
 
 
 def test_there_is_no_identity_without_a_process():
@@ -293,6 +297,14 @@ async def test_a_log_that_cannot_be_opened_is_told(tmp_path):
     with pytest.raises(SpawnError) as raised:
         await LocalProcesses(log_dir=tmp_path / "logs").spawn("default", fake_spec())
     assert raised.value.failure.kind is FailureKind.UNKNOWN
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk is played by /dev/full")
+async def test_a_full_disk_keeps_nobody_from_starting(started, processes):
+    log = processes.log_file("default").path
+    log.parent.mkdir()
+    log.symlink_to("/dev/full")
+    assert (await started(fake_spec())).identity is not None
 
 
 async def test_resident_memory_is_of_the_process_and_its_children(started):
@@ -508,9 +520,9 @@ async def test_a_log_is_kept_within_its_bounds(processes, tmp_path):
     log = processes.log_file("default")
     with log.open() as file:
         file.truncate(log.max_bytes + 1)
-    await processes.trim_log("default")
+    assert await processes.trim_log("default")
     assert log.size() == 0
-    await processes.trim_log("default")
+    assert not await processes.trim_log("default")
     assert not (log.path.parent / "default.log.2").exists()
 
 
@@ -523,6 +535,14 @@ def test_without_proc_a_boot_is_known_by_its_time(monkeypatch):
 
     monkeypatch.setattr(Path, "read_text", unreadable)
     assert boot_id() == str(int(psutil.boot_time()))
+
+
+def test_without_proc_a_machine_is_its_boot(monkeypatch):
+    def unreadable(path):
+        raise OSError
+
+    monkeypatch.setattr(Path, "stat", unreadable)
+    assert machine() == boot_id()
 
 
 def test_without_proc_an_identity_is_pid_and_start_time(monkeypatch):

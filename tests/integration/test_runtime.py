@@ -19,7 +19,9 @@ from supervisor_app import runtime as runtime_module
 from supervisor_app.commands import Command, ask
 from supervisor_app.conf import Overlay, read_overlay
 from supervisor_app.core import node
+from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.events import supervisor_channel
+from supervisor_app.lease import Lease, NodeLease
 from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.runtime import ConfigSource, EngineSource, Runtime
 from tests.integration.building import db, eventually, free_port, make_server, socket_to
@@ -173,7 +175,7 @@ async def running(tmp_path, **overlay):
     launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -I {FAKE} "$@"\n')
     launcher.chmod(0o755)
     found = Overlay(binary=str(launcher), values=overlay)
-    made = Runtime(node="local", overlay=lambda: found, log_dir=tmp_path / "logs")
+    made = Runtime(node="local", overlay=lambda: found, log_dir=tmp_path / "logs", lease=Lease("local"))
     task = asyncio.create_task(made.run())
     try:
         yield made
@@ -184,6 +186,18 @@ async def running(tmp_path, **overlay):
 
 def listens():
     return supervisor_channel("local") in get_channel_layer().channels
+
+
+def supervision_task():
+    return next(task for task in asyncio.all_tasks() if "Runtime.run" in repr(task.get_coro()))
+
+
+async def killed(pid):
+    """It lives, until now."""
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        while psutil.pid_exists(pid):  # until it is reaped
+            await asyncio.sleep(0.01)
 
 
 async def state_is(status):
@@ -258,12 +272,32 @@ async def test_a_deleted_server_is_stopped_and_disappears_from_the_page(tmp_path
 
 
 @pytest.mark.django_db(transaction=True)
+async def test_who_loses_the_node_to_another_says_so_once_and_leaves_the_servers(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(node, "HEARTBEAT_SECONDS", 0.0)
+    await db(make_server, port=free_port())
+    async with running(tmp_path):
+        await state_is("ready")
+        (pid,) = [run.pid async for run in Run.objects.all()]
+        supervision = supervision_task()
+        await NodeLease.objects.aupdate(holder="77 5 boot gpu-2", token="theirs")
+        with pytest.raises(NodeTakenError, match="pid 77 on gpu-2"):
+            async with asyncio.timeout(20):
+                await asyncio.shield(supervision)
+        assert await Run.objects.filter(pid=pid, ended_at=None).aexists()
+        await killed(pid)
+    told = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert told == ["❌ [NODE] pid 77 on gpu-2 has node 'local' now: ending, the servers go on"]
+
+
+@pytest.mark.django_db(transaction=True)
 async def test_a_bug_in_supervision_is_raised_and_the_servers_go_on(tmp_path, monkeypatch):
     await db(make_server, port=free_port())
     async with running(tmp_path) as made:
         await state_is("ready")
         (pid,) = [run.pid async for run in Run.objects.all()]
-        supervision = next(task for task in asyncio.all_tasks() if "Runtime.run" in repr(task.get_coro()))
+        supervision = supervision_task()
 
         async def broken(*args):
             raise RuntimeError("bug")
@@ -272,10 +306,4 @@ async def test_a_bug_in_supervision_is_raised_and_the_servers_go_on(tmp_path, mo
         with pytest.raises(RuntimeError, match="bug"):
             async with asyncio.timeout(20):
                 await asyncio.shield(supervision)
-        try:
-            os.kill(pid, 0)
-        finally:
-            os.kill(pid, signal.SIGKILL)
-            async with asyncio.timeout(10):
-                while psutil.pid_exists(pid):  # until it is reaped
-                    await asyncio.sleep(0.01)
+        await killed(pid)

@@ -21,6 +21,7 @@ from supervisor_app.conf import Overlay
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.ports import Exit, Identity, RunClosed, RunOpened, RunReady, StoreError
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model, Progress, RunSummary, Status
+from supervisor_app.lease import Lease
 from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.snapshots import columns_of, identity_of_row, load_views, snapshot_of, view_of
 from supervisor_app.store import OrmStore
@@ -48,7 +49,9 @@ OPENED = RunOpened(identity=IDENTITY, adopted=False, retry=0, started_at=STARTED
 
 @asynccontextmanager
 async def opened(node="local", overlay=None, command=("llama-server",)):
-    store = OrmStore(node=node, overlay=lambda: overlay or Overlay(), command=lambda: command)
+    store = OrmStore(
+        node=node, overlay=lambda: overlay or Overlay(), command=lambda: command, lease=Lease(node)
+    )
     try:
         yield store
     finally:
@@ -371,7 +374,7 @@ async def test_a_bug_is_raised_as_it_is_and_the_next_call_is_done():
     def command():
         raise ZeroDivisionError
 
-    store = OrmStore(node="local", overlay=Overlay, command=command)
+    store = OrmStore(node="local", overlay=Overlay, command=command, lease=Lease("local"))
     with pytest.raises(ZeroDivisionError):
         await store.configs()
     assert (await store.remember("nobody")).version == 0
@@ -401,8 +404,9 @@ def test_a_database_that_hangs_does_not_keep_the_process_from_ending():
     code = (
         "import asyncio, time, django; django.setup()\n"
         "from supervisor_app.conf import Overlay\n"
-        "from supervisor_app.store import OrmStore\n"
-        "store = OrmStore(node='local', overlay=Overlay, command=lambda: time.sleep(60))\n"
+        "from supervisor_app.lease import Lease; from supervisor_app.store import OrmStore\n"
+        "wait = lambda: time.sleep(60)\n"
+        "store = OrmStore(node='local', overlay=Overlay, command=wait, lease=Lease('local'))\n"
         "try: asyncio.run(asyncio.wait_for(store.configs(), 0.1))\n"
         "except TimeoutError: store.close()"
     )

@@ -19,6 +19,12 @@ def test_core_imports_without_django(module):
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+@pytest.mark.parametrize("module", ["keys", "metrics", "records"])
+def test_what_the_gateway_asks_for_each_request_imports_without_django(module):
+    code = f"import sys, supervisor_app.gateway.{module}; sys.exit('django' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 def test_the_state_machine_knows_no_clock_process_or_network():
     code = (
         "import sys, supervisor_app.core.lifecycle, supervisor_app.core.wording;"

@@ -17,6 +17,7 @@ from supervisor_app.conf import BINARY_KEY, FIELD_OF_KEY
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Status
 from supervisor_app.management.commands import llama, runsupervisor
 from supervisor_app.models import LlamaServer
+from supervisor_app.retention import ALERTS_KEPT, RUNS_KEPT
 from supervisor_app.urls import urlpatterns
 
 ROOT = Path(__file__).parents[2]
@@ -134,6 +135,11 @@ def test_readme_has_every_address(route):
 
 def test_readme_has_every_status():
     assert f"`{' '.join(Status)}`" in README
+
+
+def test_readme_says_how_much_of_the_past_is_kept():
+    assert f"The last {RUNS_KEPT} of each server are kept." in README
+    assert f"kept for {ALERTS_KEPT.days} days after its end" in README
 
 
 def test_the_json_in_readme_has_the_keys_of_the_api():

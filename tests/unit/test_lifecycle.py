@@ -9,7 +9,7 @@ import pytest
 from supervisor_app.core import lifecycle as life
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy, State, decide
-from supervisor_app.core.ports import Exit, Health, Identity
+from supervisor_app.core.ports import Canary, Exit, Health, Identity
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import FailureKind, Model, Status
 from supervisor_app.core.testing import exited, stranger
@@ -522,6 +522,118 @@ def test_the_watchdog_can_be_switched_off():
     for _ in range(100):
         working(server, "stuck")
     assert server.state.status is Status.READY
+
+
+# One token after long idleness
+
+CANARY = Policy(health=HealthPolicy(canary_minutes=10))
+
+
+def idle(server: Server, seconds: float, **activity) -> Server:
+    """Looked at for so long, or until it is asked for a token."""
+    end = server.now + seconds
+    while server.state.phase is Phase.SERVING and server.now < end:
+        server.after(5.0).send(life.ActivitySeen(server.state.attempt, Activity(**activity)))
+        if server.has(life.SendCanary):
+            break
+    return server
+
+
+def canary(server: Server, canary: Canary) -> Server:
+    return server.send(life.CanarySeen(server.state.attempt, canary))
+
+
+def silent(server: Server) -> Server:
+    """So is the canary, for as long as it may take; then the server is looked at."""
+    server.after(180.0)
+    canary(server, Canary.SILENT).after(0)
+    assert life.CheckActivity(server.state.attempt, busy=False) in server.effects
+    return server
+
+
+def test_an_idle_server_is_asked_for_a_token_and_not_looked_at_meanwhile():
+    server = idle(Server(CANARY).ready(), 3600)
+    assert server.effects == [life.SendCanary(server.state.attempt)]
+    assert server.now == pytest.approx(600)
+    server.after(3600)
+    assert not server.has(life.CheckActivity)
+
+
+def test_a_canary_alone_is_reason_to_ask_its_slots():
+    server = Server(Policy(health=HealthPolicy(stall_seconds=0, canary_minutes=1))).ready().after(5.0)
+    assert life.CheckActivity(server.state.attempt, busy=False, ask=True) in server.effects
+
+
+def test_a_token_is_asked_for_again_after_the_next_idle_minutes():
+    server = idle(Server(CANARY).ready(), 3600)
+    canary(server, Canary.FINE)
+    assert server.effects == []
+    assert idle(server, 3600).has(life.SendCanary)
+    assert server.now == pytest.approx(1200, abs=5)
+
+
+def test_one_silent_canary_is_a_warning_and_the_next_follows_at_once():
+    server = silent(idle(Server(CANARY).ready(), 3600))
+    assert server.state.status is Status.READY
+    server.send(life.ActivitySeen(server.state.attempt, Activity()))
+    assert server.has(life.SendCanary)
+    canary(server, Canary.FINE)
+    assert server.state.status is Status.READY
+
+
+def test_two_silent_canaries_in_a_row_are_hung():
+    server = idle(Server(CANARY).ready(), 3600)
+    for _ in range(2):
+        silent(server).send(life.ActivitySeen(server.state.attempt, Activity()))
+    assert server.where == (Status.CRASHED, Phase.ENDING)
+    assert server.has(life.Terminate)
+    failure = failure_of(FailureKind.HUNG, "/health says ok, but it gave no token within 180 s, twice")
+    assert server.state.failure == failure
+    server.dies(signal=9)
+    assert life.CloseRun(Exit(signal=9), failure) in server.effects
+    assert server.where == (Status.CRASHED, Phase.BACKOFF)
+
+
+def test_a_silent_canary_is_told():
+    server = idle(Server(CANARY).ready(), 3600)
+    assert canary(server, Canary.SILENT).logs() == ["⚠️ [LLAMA] It is idle, but gave no token within 180 s"]
+
+
+@pytest.mark.parametrize("activity", [{"busy": True, "mark": 1}, {"answered": False}, {"signs": True}])
+def test_a_canary_that_had_to_wait_for_work_says_nothing(activity):
+    server = idle(Server(CANARY).ready(), 3600)
+    for _ in range(5):
+        silent(server).send(life.ActivitySeen(server.state.attempt, Activity(**activity)))
+        assert not server.has(life.SendCanary)
+        idle(server, 3600)
+    assert server.state.status is Status.READY
+
+
+def test_a_server_that_completes_no_text_is_asked_once_in_its_life():
+    server = idle(Server(CANARY).ready(), 3600)
+    canary(server, Canary.UNSUPPORTED)
+    assert server.logs()
+    assert not idle(server, 36_000).has(life.SendCanary)
+    server.send(life.Restart()).dies(code=0)
+    server.send(life.Inspected(server.state.attempt, None)).send(life.Spawned(server.state.attempt, ME))
+    server.healthy().send(life.ModelsRead(server.state.attempt, (MODEL,)))
+    assert idle(server, 3600).has(life.SendCanary)
+
+
+def test_a_canary_that_was_switched_off_meanwhile_ends_nothing():
+    server = idle(Server(CANARY).ready(), 3600)
+    silent(server).send(life.ActivitySeen(server.state.attempt, Activity()))
+    server.policy = POLICY
+    silent(server).send(life.ActivitySeen(server.state.attempt, Activity()))
+    assert server.state.status is Status.READY
+
+
+def test_a_server_that_is_restarted_for_its_memory_is_not_asked_for_a_token():
+    server = Server(Policy(health=HealthPolicy(canary_minutes=10, max_memory_mb=1))).ready()
+    idle(server, 590, memory=2**20).after(60)
+    server.send(life.ActivitySeen(server.state.attempt, Activity(memory=2**21)))
+    assert server.state.status is Status.STOPPING
+    assert not server.has(life.SendCanary)
 
 
 # After a supervisor that was killed

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from supervisor_app.core import lifecycle as life
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.lifecycle import PHASES, Phase, Policy, State, decide
-from supervisor_app.core.ports import Exit, Health, Identity, PortHolder
+from supervisor_app.core.ports import Canary, Exit, Health, Identity, PortHolder
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import FailureKind, Model, Status
 from supervisor_app.core.testing import stranger
@@ -18,7 +18,9 @@ from supervisor_app.core.watchdog import Activity
 
 POLICY = Policy(
     restart=RestartPolicy(max_retries=3, stable_after_ms=20_000),
-    health=HealthPolicy(max_checks=10, max_load_seconds=30, stall_seconds=6, max_memory_mb=1),
+    health=HealthPolicy(
+        max_checks=10, max_load_seconds=30, stall_seconds=6, max_memory_mb=1, canary_minutes=0.1
+    ),
 )
 LEAVES_ERROR = (life.Start, life.Restart, life.ConfigChanged, life.Stop, life.CauseChecked)
 HEALTH = list(Health)
@@ -110,6 +112,10 @@ class World:
                     busy=self.choices.below(2) == 0, mark=self.choices.below(2), memory=memory
                 )
                 self.pending.append(life.ActivitySeen(attempt, activity))
+            case life.SendCanary():
+                assert not self.state.watch.busy, "a canary while there is work"
+                canary = list(Canary)[self.choices.below(len(Canary))]
+                self.pending.append(life.CanarySeen(attempt, canary))
             case life.CheckCause():
                 self.pending.append(life.CauseChecked(attempt, self.choices.below(3) == 0))
             case life.Forget():

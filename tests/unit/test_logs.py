@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from supervisor_app.core.logs import MAX_LINE, LogFile, split_lines
@@ -84,6 +86,18 @@ def test_a_log_that_cannot_be_copied_is_cut_all_the_same(log):
     with pytest.raises(OSError, match=r"default\.log"):
         two.rotate_if_large()
     assert two.size() == 0
+
+
+def test_of_a_copy_that_failed_nothing_is_kept(log, monkeypatch):
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    write(log, b"x" * 1001)
+    monkeypatch.setattr(Path, "chmod", fails)
+    with pytest.raises(OSError, match="No space left"):
+        log.rotate_if_large()
+    assert [path.name for path in log.path.parent.iterdir()] == ["default.log"]
+    assert log.size() == 0
 
 
 def test_of_a_flood_the_end_is_kept(log):

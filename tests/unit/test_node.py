@@ -111,6 +111,17 @@ async def test_while_the_database_is_away_the_servers_go_on_and_recover(caplog):
         assert n.store.changes[-1].snapshot.status is Status.READY
 
 
+async def test_a_database_that_cannot_be_written_to_is_told_once_each_time(caplog):
+    async with node(make_config()) as n:
+        for _ in range(2):
+            n.store.full = True
+            await n.clock.advance(30)
+            n.store.full = False
+            await n.clock.advance(10)
+        complaints = [r for r in caplog.records if "The servers go on as they are" in r.message]
+        assert len(complaints) == 2
+
+
 async def test_the_readers_hear_a_heartbeat():
     async with node(make_config()) as n:
         beats = len(n.store.beats)
@@ -118,13 +129,38 @@ async def test_the_readers_hear_a_heartbeat():
         assert 3 <= len(n.store.beats) - beats <= 5
 
 
+async def test_what_nobody_needs_any_more_is_pruned_once_an_hour_until_there_is_no_more():
+    async with node(make_config()) as n:
+        await n.clock.advance(50)
+        assert n.store.prunes == 0, "it has just been started"
+        n.store.prunable = 3
+        await n.clock.advance(20)
+        assert n.store.prunes == 3
+        await n.clock.advance(3500)
+        assert n.store.prunes == 3
+        await n.clock.advance(200)
+        assert n.store.prunes == 4
+
+
+async def test_what_could_not_be_pruned_is_pruned_when_the_database_is_back():
+    async with node(make_config()) as n:
+        n.store.down = True
+        await n.clock.advance(100)
+        n.store.down = False
+        await n.clock.advance(2)
+        assert n.store.prunes == 1
+
+
 async def test_the_logs_are_kept_within_bounds_and_a_full_disk_is_told(caplog):
     async with node(make_config()) as n:
         await n.clock.advance(6)
         assert n.processes.trimmed
-        n.processes.trim_error = OSError(28, "No space left on device")
-        await n.clock.advance(6)
-        assert "No space left on device" in caplog.text
+        for _ in range(2):
+            n.processes.trim_error = OSError(28, "No space left on device")
+            await n.clock.advance(6)
+            n.processes.trim_error = None
+            await n.clock.advance(6)
+        assert caplog.text.count("No space left on device") == 2, "once each time"
         assert n.status() is Status.READY
 
 

@@ -11,6 +11,7 @@ import pytest
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.ports import (
     Autopsy,
+    Canary,
     Cause,
     Health,
     Identity,
@@ -476,6 +477,63 @@ async def test_a_long_batch_on_a_busy_cpu_is_not_hung():
         for second in range(100):
             b.processes.last.used = Usage(cpu_seconds=2.0 * second, connections=1)
             await b.clock.advance(1)
+        assert len(b.processes.spawned) == 1
+
+
+CANARY = make_config(health=HealthPolicy(canary_minutes=10))
+
+
+async def test_an_idle_server_is_not_asked_for_a_token_unless_people_want_that():
+    async with bench() as b:
+        await b.clock.advance(1300)
+        assert b.probe.canaries == 0
+    async with bench(CANARY) as b:
+        await b.clock.advance(1300)
+        assert b.probe.canaries == 2
+        assert len(b.processes.spawned) == 1
+
+
+async def test_a_server_that_hangs_while_idle_is_noticed_and_mended():
+    async with bench(CANARY) as b:
+        b.probe.token = Canary.SILENT
+        await b.clock.advance(620)
+        assert b.probe.canaries == 2
+        assert b.status.runs[1].failure.kind is FailureKind.HUNG
+        assert b.status.status is Status.READY
+        assert len(b.processes.spawned) == 2
+
+
+@pytest.mark.parametrize(
+    ("slots", "canaries"),
+    [
+        (Slots(answered=False), 0),
+        # It does not tell what it is doing.
+        (Slots(answered=True), 0),
+        (Slots(answered=True, total=4), 2),
+    ],
+)
+async def test_while_a_client_may_wait_it_is_not_asked_for_a_token(slots, canaries):
+    async with bench(CANARY) as b:
+        b.processes.last.used = Usage(connections=1)
+        b.probe.working = slots
+        await b.clock.advance(1300)
+        assert b.probe.slot_checks > 100
+        assert b.probe.canaries == canaries
+
+
+async def test_a_canary_that_waited_for_work_that_is_done_by_now_is_no_evidence():
+    async with bench(CANARY) as b:
+
+        async def canary_behind_others(spec, timeout):
+            b.probe.canaries += 1
+            b.processes.last.used = Usage(cpu_seconds=100.0 * b.probe.canaries)
+            await b.clock.sleep_until(b.clock.monotonic() + timeout)
+            return Canary.SILENT
+
+        b.probe.canary = canary_behind_others
+        b.probe.working = Slots(answered=True, total=4)
+        await b.clock.advance(3600)
+        assert b.probe.canaries == 4
         assert len(b.processes.spawned) == 1
 
 

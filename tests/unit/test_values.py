@@ -141,6 +141,9 @@ def test_the_defaults_are_the_originals():
         (make_config(generation=3, restart_generation=2), 2, Wish.RUN),
         # Restarted and then stopped: stopped.
         (make_config(generation=3, restart_generation=2, desired_running=False), 1, Wish.STOP),
+        # From a backup of the database: it tells what should run, and its restart was obeyed long ago.
+        (make_config(generation=3, restart_generation=2), 9, Wish.RUN),
+        (make_config(generation=3, desired_running=False), 9, Wish.STOP),
     ],
 )
 def test_what_was_asked_since(config, seen, wish):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.core.watchdog import Activity, Verdict, Watch, look
+from supervisor_app.core.ports import Canary
+from supervisor_app.core.watchdog import Activity, Verdict, Watch, canary_due, hear, look
 
 STALL = 180.0
 
@@ -97,3 +98,56 @@ def test_it_asks_no_more_than_every_two_seconds_and_less_when_idle():
     assert Watch(busy=True).interval == 2.0
     assert Watch().interval > 2.0
     assert Watch(moved_at=1.0).stalled_for(100.0) == 0.0
+
+
+# The canary
+
+
+def due(server: Server, minutes: float = 10) -> bool:
+    return canary_due(server.watch, minutes, server.now)
+
+
+def test_a_canary_is_due_after_so_many_idle_minutes():
+    assert not due(Server().sees(seconds=590))
+    assert due(Server().sees(seconds=600))
+
+
+def test_without_its_minutes_no_canary_is_ever_due():
+    assert not due(Server().sees(seconds=86_400), minutes=0)
+
+
+def test_work_puts_the_canary_off():
+    server = Server().sees(seconds=590).sees(busy=True, mark=1).sees(seconds=590)
+    assert not due(server)
+    assert due(server.sees(seconds=20))
+
+
+@pytest.mark.parametrize("activity", [{"busy": True, "mark": 1}, {"answered": False}, {"signs": True}])
+def test_while_it_works_or_may_work_no_canary_is_due(activity):
+    server = Server().sees(seconds=700)
+    server.watch = hear(server.watch, Canary.SILENT, server.now)
+    assert due(server)
+    server.watch, _ = look(server.watch, Activity(**activity), stall_seconds=0, now=server.now)
+    assert not due(server)
+    assert server.watch.silent_canaries == 0
+
+
+def test_an_answered_canary_is_good_for_as_long_again():
+    server = Server().sees(seconds=700)
+    server.watch = hear(hear(server.watch, Canary.SILENT, 700), Canary.FINE, server.now)
+    assert server.watch.silent_canaries == 0
+    assert not due(server.sees(seconds=590))
+    assert due(server.sees(seconds=20))
+
+
+def test_silence_is_counted_and_asked_again_at_once():
+    server = Server().sees(seconds=700)
+    server.watch = hear(hear(server.watch, Canary.SILENT, 880), Canary.SILENT, 1060)
+    assert server.watch.silent_canaries == 2
+    assert due(server)
+
+
+def test_who_completes_no_text_is_not_asked_again():
+    server = Server().sees(seconds=700)
+    server.watch = hear(server.watch, Canary.UNSUPPORTED, server.now)
+    assert not due(server.sees(seconds=86_400))

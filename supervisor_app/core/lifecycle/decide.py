@@ -20,6 +20,7 @@ from supervisor_app.core.lifecycle.effects import (
 )
 from supervisor_app.core.lifecycle.events import (
     ActivitySeen,
+    CanarySeen,
     CauseChecked,
     ConfigChanged,
     Continue,
@@ -42,6 +43,7 @@ from supervisor_app.core.lifecycle.transitions import (
     CAUSE_INTERVAL,
     activity_seen,
     begin,
+    canary_seen,
     cause_checked,
     checked_while_serving,
     checked_while_starting,
@@ -117,6 +119,8 @@ def _answer(state: State, event: Event, policy: Policy, now: float) -> Decision:
             return models_read(state, event, policy, now)
         case ActivitySeen() if state.phase is Phase.SERVING:
             return activity_seen(state, event.activity, policy, now)
+        case CanarySeen() if state.phase is Phase.SERVING:
+            return canary_seen(state, event.canary, policy, now)
         case CauseChecked() if state.status is Status.ERROR:
             return cause_checked(state, event.gone, now)
         case _:
@@ -203,6 +207,7 @@ def _tick(state: State, policy: Policy, now: float) -> Decision:
         effects.append(CheckHealth(state.attempt))
     if due(state.activity_at):
         state = replace(state, activity_at=None)
-        ask = bool(policy.health.stall_seconds or policy.health.max_memory)
+        health = policy.health
+        ask = bool(health.stall_seconds or health.max_memory or health.canary_minutes)
         effects.append(CheckActivity(state.attempt, state.watch.busy, ask))
     return state, effects

@@ -65,6 +65,13 @@ class CheckActivity:
 
 
 @dataclass(frozen=True)
+class SendCanary:
+    """Ask it for one token."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
 class CheckCause:
     attempt: int
     failure: Failure
@@ -110,6 +117,7 @@ Effect = (
     | Kill
     | Forget
     | CheckActivity
+    | SendCanary
     | CheckCause
     | OpenRun
     | MarkReady

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from supervisor_app.core.ports import Exit, Health, Identity, PortHolder
+from supervisor_app.core.ports import Canary, Exit, Health, Identity, PortHolder
 from supervisor_app.core.status import Failure, Model
 from supervisor_app.core.watchdog import Activity
 
@@ -111,6 +111,12 @@ class ActivitySeen:
 
 
 @dataclass(frozen=True)
+class CanarySeen:
+    attempt: int
+    canary: Canary
+
+
+@dataclass(frozen=True)
 class CauseChecked:
     attempt: int
     gone: bool
@@ -136,6 +142,7 @@ Event = (
     | HealthChecked
     | ModelsRead
     | ActivitySeen
+    | CanarySeen
     | CauseChecked
     | Tick
 )

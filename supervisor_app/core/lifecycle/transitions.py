@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import assert_never
 
 from supervisor_app.core.diagnosis import amount, failure_of
 from supervisor_app.core.lifecycle.effects import (
@@ -19,14 +20,25 @@ from supervisor_app.core.lifecycle.effects import (
     MarkReady,
     OpenRun,
     ReadModels,
+    SendCanary,
     Spawn,
     Terminate,
 )
 from supervisor_app.core.lifecycle.events import Exited, HealthChecked, ModelsRead, Spawned
 from supervisor_app.core.lifecycle.state import Phase, Policy, State
-from supervisor_app.core.ports import Exit, Health, PortHolder
+from supervisor_app.core.ports import Canary, Exit, Health, PortHolder
 from supervisor_app.core.status import Failure, FailureKind, Status
-from supervisor_app.core.watchdog import BUSY_INTERVAL, IDLE_INTERVAL, Activity, Verdict, Watch, look
+from supervisor_app.core.watchdog import (
+    BUSY_INTERVAL,
+    CANARIES,
+    IDLE_INTERVAL,
+    Activity,
+    Verdict,
+    Watch,
+    canary_due,
+    hear,
+    look,
+)
 
 CAUSE_INTERVAL = 2.0
 """Seconds between two looks at whether the cause of a permanent failure is gone."""
@@ -180,7 +192,7 @@ def models_read(state: State, event: ModelsRead, policy: Policy, now: float) -> 
         probe_at=now + policy.health.interval_ms / 1000,
         stable_at=now + policy.restart.stable_after_ms / 1000,
         activity_at=now + IDLE_INTERVAL,
-        watch=Watch(moved_at=now, seen_at=now),
+        watch=Watch(moved_at=now, seen_at=now, quiet_since=now),
     )
     effects: list[Effect] = [MarkReady()]
     effects += [Log(WARNING, f"⚠️ [LLAMA] {warning}") for warning in event.warnings]
@@ -205,11 +217,40 @@ def checked_while_serving(state: State, event: HealthChecked, policy: Policy, no
 
 def activity_seen(state: State, activity: Activity, policy: Policy, now: float) -> Decision:
     watch, verdict = look(state.watch, activity, stall_seconds=policy.health.stall_seconds, now=now)
-    if verdict is not Verdict.STALLED:
-        seen = replace(state, watch=watch, memory=activity.memory, activity_at=now + watch.interval)
-        return memory_seen(seen, activity, policy, now)
-    stuck = f"/health says ok, but its work has not moved for {watch.stalled_for(now):.0f} s"
-    return unresponsive(replace(state, watch=watch), failure_of(FailureKind.HUNG, stuck), policy, now)
+    if verdict is Verdict.STALLED:
+        stuck = f"/health says ok, but its work has not moved for {watch.stalled_for(now):.0f} s"
+        return unresponsive(replace(state, watch=watch), failure_of(FailureKind.HUNG, stuck), policy, now)
+    seen = replace(state, watch=watch, memory=activity.memory, activity_at=now + watch.interval)
+    after, effects = memory_seen(seen, activity, policy, now)
+    if after.phase is Phase.SERVING and canary_due(watch, policy.health.canary_minutes, now):
+        after, more = without_proof(after, policy, now)
+        effects = [*effects, *more]
+    return after, effects
+
+
+def without_proof(state: State, policy: Policy, now: float) -> Decision:
+    """Idle for so long that it may hang for all we know: ask it, unless it has kept silent already."""
+    if state.watch.silent_canaries < CANARIES:
+        # The next look is when the answer is there: the canary itself would be taken for work.
+        return replace(state, activity_at=None), [SendCanary(state.attempt)]
+    silence = f"/health says ok, but it gave no token within {policy.health.canary_timeout:g} s, twice"
+    return unresponsive(state, failure_of(FailureKind.HUNG, silence), policy, now)
+
+
+def canary_seen(state: State, canary: Canary, policy: Policy, now: float) -> Decision:
+    watch = hear(state.watch, canary, now)
+    seen = replace(state, watch=watch, activity_at=now + watch.interval)
+    match canary:
+        case Canary.SILENT:
+            # First a look whether it has got work meanwhile: then the canary had to wait, and is forgotten.
+            said = f"⚠️ [LLAMA] It is idle, but gave no token within {policy.health.canary_timeout:g} s"
+            return replace(seen, activity_at=now), [Log(WARNING, said)]
+        case Canary.UNSUPPORTED:
+            return seen, [Log(INFO, "[LLAMA] It does not complete text, so it is not asked for a token")]
+        case Canary.FINE:
+            return seen, []
+        case _ as never:
+            assert_never(never)
 
 
 def memory_seen(state: State, activity: Activity, policy: Policy, now: float) -> Decision:

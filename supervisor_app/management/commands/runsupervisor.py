@@ -7,7 +7,8 @@ import asyncio
 import logging
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,29 +19,21 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
+from supervisor_app.addresses import WILDCARDS, address, url_of
 from supervisor_app.conf import DEFAULT_SERVER, ConfigError, Overlay, read_overlay
+from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.demo import demo_overlay
+from supervisor_app.gateway.role import add_gateway_options, prepare
+from supervisor_app.lease import Lease
 from supervisor_app.lock import NodeLock, NodeLockedError
 from supervisor_app.logins import new_login_token
 from supervisor_app.models import LlamaServer
 from supervisor_app.runtime import ConfigSource, Runtime
+from supervisor_app.store import DatabaseThread
 
 log = logging.getLogger("supervisor_app.runsupervisor")
 
-WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104
 BAD_USAGE, FAILED, NODE_TAKEN = 2, 3, 4
-
-
-def address(text: str) -> tuple[str, int]:
-    """`HOST:PORT`, `[IPv6]:PORT` or `PORT`."""
-    host, _, port = text.rpartition(":")
-    bare_ipv6 = ":" in host and not host.startswith("[")
-    host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
-    if bare_ipv6 or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not an address. Use HOST:PORT, such as 127.0.0.1:8000."
-        )
-    return host, int(port)
 
 
 def node_name(text: str) -> str:
@@ -65,8 +58,19 @@ class Command(BaseCommand):
             help="where the pages are served (default: 127.0.0.1:8000)",
         )
         parser.add_argument(
-            "--no-web", action="store_true", help="supervise only; other processes serve pages"
+            "--gateway",
+            type=address,
+            default=("127.0.0.1", 8001),
+            metavar="HOST:PORT",
+            help="where programs find all servers (default: 127.0.0.1:8001)",
         )
+        parser.add_argument("--no-gateway", action="store_true", help="no gateway in this process")
+        parser.add_argument(
+            "--no-web",
+            action="store_true",
+            help="supervise only; other processes serve pages and gateway",
+        )
+        add_gateway_options(parser)
         parser.add_argument(
             "--node",
             type=node_name,
@@ -85,7 +89,11 @@ class Command(BaseCommand):
         self,
         *,
         bind: tuple[str, int],
+        gateway: tuple[str, int],
+        no_gateway: bool,
         no_web: bool,
+        insecure_open: bool,
+        grace: float,
         node: str,
         keep_servers: bool,
         demo: bool,
@@ -94,19 +102,31 @@ class Command(BaseCommand):
         settings.LLAMAPROXY_NODE = node
         try:
             with NodeLock(settings.DATA_DIR / f"node-{node}.lock"):
-                overlay = self._prepare(node, demo)
+                overlay, lease = self._prepare(node, demo), Lease(node)
+
+                service = None
+                if not (no_web or no_gateway):
+                    service = prepare(gateway, overlay, insecure_open=insecure_open, grace=grace)
 
                 def make_runtime() -> Runtime:
-                    logs = settings.DATA_DIR / "logs"
-                    return Runtime(node=node, overlay=overlay, log_dir=logs, keep_servers=keep_servers)
+                    return Runtime(
+                        node=node,
+                        overlay=overlay,
+                        log_dir=settings.DATA_DIR / "logs",
+                        lease=lease,
+                        keep_servers=keep_servers,
+                        gateway=service,
+                    )
 
-                if no_web:
-                    supervise(make_runtime)
-                else:
-                    serve(bind, make_runtime)
-        except NodeLockedError as error:
+                with held(lease):
+                    if no_web:
+                        supervise(make_runtime)
+                    else:
+                        serve(bind, make_runtime)
+        except (NodeLockedError, NodeTakenError) as error:
             raise CommandError(
-                f"Another supervisor holds node {node!r}: pid {error.pid}. Stop it, or use another --node.",
+                f"Another supervisor holds node {node!r}: {error}. "
+                "Stop it, or give this one a node of its own: --node NAME, or LLAMAPROXY_NODE.",
                 returncode=NODE_TAKEN,
             ) from error
         except ConfigError as error:
@@ -152,10 +172,25 @@ def _ensure_default(node: str, overlay: Overlay) -> None:
         server.save()
 
 
+@contextmanager
+def held(lease: Lease) -> Iterator[None]:
+    """The node is ours, as far as the database knows. Raises NodeTakenError, CommandError."""
+    try:
+        lease.take()
+    except DatabaseError as error:
+        raise CommandError(f"The database cannot be used: {error}", returncode=FAILED) from error
+    try:
+        yield
+    finally:
+        DatabaseThread("lease").close(farewell=lease.release)
+
+
 def supervise(make_runtime: Callable[[], Runtime]) -> None:
-    """Without pages: an event loop of our own. Raises CommandError when supervision fails."""
+    """Without pages: an event loop of our own. Raises CommandError when supervision fails, NodeTakenError."""
     try:
         asyncio.run(_supervise(make_runtime))
+    except NodeTakenError:
+        raise
     except Exception as error:
         log.critical("❌ [SUPERVISOR] It failed: the servers go on without it", exc_info=error)
         raise CommandError("The supervisor failed.", returncode=FAILED) from error
@@ -173,7 +208,7 @@ async def _supervise(make_runtime: Callable[[], Runtime]) -> None:
     def on_signal() -> None:
         if task.cancelling():
             log.warning("⚠️ Asked again: ending at once")
-            runtime.supervisor.force()
+            runtime.force()
         else:
             log.info("👋 Stopping; press Ctrl+C again to force")
             task.cancel()
@@ -189,7 +224,8 @@ async def _supervise(make_runtime: Callable[[], Runtime]) -> None:
 
 
 def serve(bind: tuple[str, int], make_runtime: Callable[[], Runtime]) -> None:
-    """Pages and supervisor in one process. Raises CommandError when the address is taken or it fails."""
+    """Pages and supervisor in one process. Raises CommandError when the address is taken or it fails, and
+    NodeTakenError."""
     host, port = bind
     if host in WILDCARDS:
         log.info("🌐 [WEB] Open to the network: set ALLOWED_HOSTS to the names that people type")
@@ -199,8 +235,7 @@ def serve(bind: tuple[str, int], make_runtime: Callable[[], Runtime]) -> None:
     from llamaproxy.asgi import application
     from supervisor_app.server import SupervisedServer
 
-    name = "localhost" if host in WILDCARDS else f"[{host}]" if ":" in host else host
-    shown = f"http://{name}:{port}"
+    shown = url_of(host, port)
     server = SupervisedServer(
         application=application,
         host=host,
@@ -215,6 +250,8 @@ def serve(bind: tuple[str, int], make_runtime: Callable[[], Runtime]) -> None:
             f"{shown} cannot be listened on: the address is in use or not ours. Use another --bind.",
             returncode=BAD_USAGE,
         )
+    if isinstance(server.failed, NodeTakenError):
+        raise server.failed
     if server.failed is not None:
         raise CommandError("The supervisor failed.", returncode=FAILED)
 

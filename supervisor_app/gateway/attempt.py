@@ -1,0 +1,179 @@
+"""One try at one server: sends the request, passes its answer on, says how it went."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from supervisor_app.gateway.heads import ResponseHead
+from supervisor_app.gateway.sse import ContentScanner
+from supervisor_app.gateway.upstream import Connection
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.visit import Visit
+
+LOADING = b"Loading model"
+MAX_KEPT = 64 * 1024
+"""Of what is held back: comments, or the body of a 503."""
+TAIL_PIECES = 6
+"""Of an answer: its last bytes say what it cost."""
+
+
+class Attempt:
+    """`upstream.Listener` for one exchange.
+
+    Nothing reaches the client before there is content: until then the request can be sent again, and nobody
+    has to know.
+    """
+
+    __slots__ = (
+        "_backend",
+        "_connecting",
+        "_connection",
+        "_exchange",
+        "_head",
+        "_kept",
+        "_length",
+        "_scanner",
+        "_visit",
+        "events",
+        "tail",
+    )
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._exchange = visit.exchange
+        self._backend = visit.backend
+        self._connecting: asyncio.Task[None] | None = None
+        self._connection: Connection | None = None
+        self._head: ResponseHead | None = None
+        self._length: int | None = None
+        self._scanner: ContentScanner | None = None
+        self._kept = b""
+        self.tail: deque[bytes] = deque(maxlen=TAIL_PIECES)
+        self.events = 0
+        """Of a stream, passed on."""
+
+    @property
+    def is_sent(self) -> bool:
+        return self._connection is not None
+
+    @property
+    def streams(self) -> bool:
+        return self._head is not None and self._head.is_event_stream
+
+    def start(self, *, fresh: bool) -> None:
+        """`fresh`: on a connection that was never used, because this request can only be sent once."""
+        kept = None if fresh else self._backend.pool.take()
+        if kept is not None:
+            self._send(kept)
+        else:
+            self._connecting = self._backend.pool.connect(self._send, self._refused)
+
+    def write(self, data: bytes) -> None:
+        """More of the request's body."""
+        if self._connection is not None:
+            self._connection.write(data)
+
+    def hold_back(self, held: bool) -> None:
+        if self._connection is not None:
+            self._connection.hold_back(held)
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more; the server sees that at once."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
+
+    def flush(self) -> None:
+        """Let the client see the head and the comments that came so far."""
+        reply, head = self._exchange.reply, self._head
+        if head is not None and head.is_event_stream and not reply.started:
+            reply.start(head.status, head.beginning, self._length)
+            reply.flush()
+            reply.write(self._kept)
+            self._kept = b""
+
+    # upstream.Listener
+
+    def on_head(self, head: ResponseHead, length: int | None) -> None:
+        self._head = head
+        self._length = length
+        self._backend.trust()
+        if head.is_event_stream:
+            self._scanner = ContentScanner()
+
+    def on_content(self, content: bytes) -> None:
+        if self._exchange.committed:
+            self._pass_on(content)
+        elif self._scanner is not None and not self._scanner.feed(content):
+            self._pass_comment(content)
+        elif self._may_be_loading and len(self._kept) < MAX_KEPT:
+            self._kept += content
+        else:
+            self._commit(content)
+
+    def on_end(self) -> None:
+        self._connection = None
+        if self._may_be_loading and LOADING in self._kept:
+            self._visit.not_ready()
+            return
+        if not self._exchange.committed:
+            self._commit(b"")
+        if not self._exchange.is_over:
+            self._visit.answered(self)
+
+    def on_lost(self, reason: str) -> None:
+        connection, self._connection = self._connection, None
+        if self._head is None and connection is not None and connection.used:
+            # The server had closed a kept connection, as it may at any time: that says nothing about it.
+            self.start(fresh=True)
+        elif self._exchange.committed:
+            self._visit.broken(self, reason)
+        else:
+            self._visit.lost(reason)
+
+    def on_writable(self, writable: bool) -> None:
+        self._exchange.server_writable(writable)
+
+    # Within
+
+    @property
+    def _may_be_loading(self) -> bool:
+        return self._head is not None and self._head.status == 503 and not self._exchange.committed
+
+    def _send(self, connection: Connection) -> None:
+        self._connecting = None
+        self._connection = connection
+        exchange = self._exchange
+        connection.ask(self, exchange.request_for(self._backend), to_head=exchange.head.method == "HEAD")
+
+    def _refused(self, reason: str) -> None:
+        self._connecting = None
+        self._visit.refused(reason)
+
+    def _pass_comment(self, comment: bytes) -> None:
+        if self._exchange.reply.started:
+            self._exchange.reply.write(comment)
+        else:
+            self._kept = (self._kept + comment)[-MAX_KEPT:]
+
+    def _commit(self, content: bytes) -> None:
+        """From here on the client has something of this answer: it can only be ended, not replaced."""
+        content, self._kept = self._kept + content, b""
+        head = self._head
+        if head is not None and self._exchange.commit(head, self._length):
+            self._pass_on(content)
+        else:
+            self._exchange.foreign_answer(head.status if head else 502, content)
+
+    def _pass_on(self, content: bytes) -> None:
+        if not content:
+            return
+        self.tail.append(content)
+        if self._scanner is not None:
+            self.events += content.count(b"data:")
+        self._exchange.write(content)

@@ -1,0 +1,156 @@
+"""One server as the gateway deals with it: what is known of it, its gate and its connections."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from supervisor_app.core.status import Status
+from supervisor_app.gateway.facts import ServerFacts
+from supervisor_app.gateway.gate import Gate
+from supervisor_app.gateway.limits import Limits
+from supervisor_app.gateway.upstream import Pool
+
+DOUBT_SECONDS = 0.02
+MAX_DOUBT_SECONDS = 1.0
+DEFAULT_RETRY_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """A connection that ended too soon, and what was known of the server at that moment."""
+
+    pid: int | None
+    life: int | None
+    alone: bool
+    """Nobody else was in flight when the first of this process's connections was lost."""
+    reason: str
+
+    @property
+    def incident(self) -> str:
+        """Names the crash: the number of the run, which has its own page."""
+        return str(self.life or self.pid or "")
+
+
+class Backend:
+    """Its gate is open while its supervisor says that it is ready and no request has found otherwise.
+
+    A request that finds it gone casts doubt: the gate closes until a newer word comes from the supervisor,
+    or until a little time has passed, in which case the next request finds out.
+    """
+
+    def __init__(self, facts: ServerFacts, limits: Limits) -> None:
+        self.facts = facts
+        self.gate = Gate(capacity=facts.capacity, max_waiting=facts.max_queue)
+        self.slots = 0
+        """As the server says; 0: it did not."""
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._pool: Pool | None = None
+        self._casualties: tuple[int | None, int] = (None, 0)
+        """Of which process, and how many were in flight there when it was found gone."""
+        self._doubted: tuple[int, int | None] | None = None
+        self._doubt_seconds = DOUBT_SECONDS
+        self._alarm: asyncio.TimerHandle | None = None
+
+    @property
+    def load(self) -> float:
+        """Requests in flight or waiting, by what it can do at once."""
+        return (len(self.gate.inside) + len(self.gate.waiting)) / (self.gate.capacity or 1)
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds until asking again may help, from its own past starts."""
+        seconds = self.facts.start_seconds
+        return DEFAULT_RETRY_SECONDS if seconds is None else max(1, round(seconds + 0.5))
+
+    @property
+    def pool(self) -> Pool:
+        if self._pool is None:
+            address = urlsplit(self.facts.url)
+            self._pool = Pool(
+                address.hostname or "127.0.0.1",
+                address.port or 80,
+                idle_seconds=self._limits.upstream_idle_seconds,
+                connect_seconds=self._limits.connect_seconds,
+            )
+            self._size()
+        return self._pool
+
+    def update(self, facts: ServerFacts) -> None:
+        """A newer word of its supervisor, or of those who configure it."""
+        moved = facts.url != self.facts.url
+        was_ready, self_was = self.facts.ready, self.facts.pid
+        self.facts = facts
+        if (moved or (was_ready and facts.pid != self_was) or not facts.ready) and self._pool is not None:
+            self._pool.close()
+            self._pool = None
+        self.gate.max_waiting = facts.max_queue
+        self._size()
+        if self._doubted != self._mark():
+            self._settle()
+        self.open_if_ready()
+
+    def learn_slots(self, slots: int) -> None:
+        self.slots = slots
+        self._size()
+        self.gate.let_in()
+
+    def doubt(self) -> None:
+        """A request found it gone, whatever its supervisor says."""
+        self.gate.is_open = False
+        self._doubted = self._mark()
+        if self._alarm is None:
+            self._alarm = self._loop.call_later(self._doubt_seconds, self._ask_again)
+            self._doubt_seconds = min(self._doubt_seconds * 2, MAX_DOUBT_SECONDS)
+
+    def loss(self, reason: str) -> Loss:
+        """A connection was lost: the first one counts who else was in flight."""
+        if self._casualties[0] != self.facts.pid:
+            self._casualties = (self.facts.pid, len(self.gate.inside))
+        return Loss(pid=self.facts.pid, life=self.facts.life, alone=self._casualties[1] == 1, reason=reason)
+
+    def trust(self) -> None:
+        """It answered."""
+        self._doubt_seconds = DOUBT_SECONDS
+
+    def open_if_ready(self) -> None:
+        self.gate.is_open = self.facts.ready and self._doubted is None
+        self.gate.let_in()
+
+    def sweep(self) -> None:
+        if self._pool is not None:
+            self._pool.sweep()
+
+    def close(self) -> None:
+        self._settle()
+        if self._pool is not None:
+            self._pool.close()
+
+    def _mark(self) -> tuple[int, int | None]:
+        return self.facts.version, self.facts.pid
+
+    def _ask_again(self) -> None:
+        self._settle()
+        self.open_if_ready()
+
+    def _settle(self) -> None:
+        self._doubted = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _size(self) -> None:
+        self.gate.capacity = self.facts.capacity or self.slots
+        if self._pool is not None:
+            # A kept connection occupies a thread of the server, as a request does.
+            self._pool.max_idle = self.gate.capacity or 8
+
+
+def rank(facts: ServerFacts) -> int:
+    """How soon it may be ready; the lower, the sooner."""
+    if facts.hopeless:
+        return 9
+    order = {Status.READY: 0, Status.STARTING: 1, Status.CRASHED: 2, Status.STOPPING: 3}
+    return order.get(facts.status, 4)

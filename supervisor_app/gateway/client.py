@@ -1,0 +1,247 @@
+"""One client's connection: takes its requests one after the other, each answered before the next."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from supervisor_app.gateway.framing import Body, ChunkedBody, FramingError, SizedBody
+from supervisor_app.gateway.heads import END, BadHeadError
+from supervisor_app.gateway.problems import bad_request
+from supervisor_app.gateway.reply import Reply
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.exchange import Exchange
+    from supervisor_app.gateway.gateway import Gateway
+
+MAX_PIPELINED = 64 * 1024
+"""Bytes of further requests that are read while one is being answered."""
+PROBE_SECONDS = 0.5
+PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LINGER_SECONDS = 2.0
+FOR_EVER = float("inf")
+
+
+class Client(asyncio.Protocol):
+    """Reads, checks the framing, and hands each request to an exchange of its own."""
+
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_exchange",
+        "_gateway",
+        "_half_closed",
+        "_held_back",
+        "_lingers",
+        "_loop",
+        "_probe",
+        "_reads",
+        "_transport",
+        "deadline",
+    )
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._loop = gateway.loop
+        self._transport: asyncio.Transport
+        self._buffer = b""
+        self._body: Body | None = None
+        self._exchange: Exchange | None = None
+        self._held_back = False
+        self._half_closed = False
+        self._lingers = False
+        self._reads = True
+        self._probe: asyncio.TimerHandle | None = None
+        self.deadline = FOR_EVER
+        """Loop time at which whatever it does now has taken too long."""
+
+    @property
+    def is_idle(self) -> bool:
+        return self._exchange is None
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing only
+        self.deadline = self._loop.time() + self._gateway.limits.idle_seconds
+        if not self._gateway.join(self):
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingers:
+            return
+        self._buffer = self._buffer + data if self._buffer else data
+        self._advance()
+
+    def eof_received(self) -> bool:
+        """It will send no more. Whether it still listens, only writing tells."""
+        if self._exchange is None or self._body is not None:
+            return False  # nothing asked, or half a request
+        self._half_closed = True
+        self._probe_it()
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._gateway.leave(self)
+        if self._probe is not None:
+            self._probe.cancel()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_left()
+
+    def pause_writing(self) -> None:
+        self.deadline = self._loop.time() + self._gateway.limits.unread_seconds
+        if self._exchange is not None:
+            self._exchange.client_writable(False)
+
+    def resume_writing(self) -> None:
+        self.deadline = FOR_EVER
+        if self._exchange is not None:
+            self._exchange.client_writable(True)
+
+    # For its exchange
+
+    def hold_back(self, held: bool) -> None:
+        """Stop reading a body that nobody can take now."""
+        self._held_back = held
+        self._set_reading(not held)
+        if not held and self._buffer:
+            self._loop.call_soon(self._advance)
+
+    def exchange_over(self) -> None:
+        """The answer is written, or never will be."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is None or self._transport.is_closing():
+            return
+        if self._body is not None:
+            self._linger()
+        elif not exchange.reply.keep_alive or self._half_closed or self._gateway.draining:
+            self._transport.close()
+        else:
+            self.deadline = self._loop.time() + self._gateway.limits.idle_seconds
+            if self._buffer:
+                self._loop.call_soon(self._advance)
+            elif not self._held_back:
+                self._set_reading(True)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def too_slow(self) -> None:
+        """Its deadline has passed."""
+        exchange = self._exchange
+        if exchange is not None and self._body is not None and not exchange.reply.started:
+            exchange.refuse(bad_request("The body did not come.", status=408, code="request_timeout"))
+        elif exchange is None and self._buffer:
+            self._refuse_head(BadHeadError(408, "The head did not come."))
+        else:
+            self._transport.abort()
+
+    # Within
+
+    def _advance(self) -> None:
+        while self._buffer and not self._transport.is_closing():
+            if self._body is not None:
+                if self._held_back or not self._take_body(self._body):
+                    return
+            elif self._exchange is not None:
+                self._set_reading(len(self._buffer) < MAX_PIPELINED)
+                return
+            elif not self._take_head():
+                return
+
+    def _take_head(self) -> bool:
+        """False: it has not come whole yet."""
+        buffer = self._buffer
+        start = 2 if buffer.startswith(b"\r\n") else 0  # left over by old clients (RFC 9112, section 2.2)
+        end = buffer.find(END, start)
+        limit = self._gateway.limits.head_bytes
+        if end < 0 and len(buffer) <= limit:
+            if self.deadline > self._loop.time() + self._gateway.limits.head_seconds:
+                self.deadline = self._loop.time() + self._gateway.limits.head_seconds
+            return False
+        try:
+            if end < 0 or end > limit:
+                raise BadHeadError(431, f"The head is longer than {limit} bytes.")
+            head, length = self._gateway.heads.request(buffer[start : end + 4])
+        except BadHeadError as error:
+            self._refuse_head(error)
+            return False
+        self._buffer = buffer[end + 4 :]
+        keep_alive = head.keep_alive and not self._gateway.draining
+        reply = Reply(
+            self._transport, http11=head.http11, keep_alive=keep_alive, to_head=head.method == "HEAD"
+        )
+        self._exchange = exchange = self._gateway.open(self, head, length, reply)
+        if length != 0:
+            self._body = ChunkedBody() if length is None else SizedBody(length)
+            self.deadline = self._loop.time() + self._gateway.limits.body_seconds
+        else:
+            self.deadline = FOR_EVER
+        self._gateway.begin(exchange)
+        if exchange.is_over:
+            return True
+        if length == 0:
+            exchange.on_body_end()
+        elif head.expects_continue and not self._buffer:
+            self._transport.write(PROBE)
+        return True
+
+    def _take_body(self, body: Body) -> bool:
+        try:
+            content, self._buffer = body.feed(self._buffer)
+        except FramingError as error:
+            if self._exchange is None:
+                self._transport.close()
+            else:
+                self._exchange.refuse(bad_request(f"The body cannot be read: {error}."))
+            return False
+        exchange = self._exchange
+        if body.done:
+            self._body = None
+            self.deadline = FOR_EVER
+        else:
+            self.deadline = self._loop.time() + self._gateway.limits.body_seconds
+        if exchange is None:
+            return True
+        if content:
+            exchange.on_body(content)
+        if body.done and not exchange.is_over:
+            exchange.on_body_end()
+        return True
+
+    def _refuse_head(self, error: BadHeadError) -> None:
+        problem = bad_request(str(error), status=error.status)
+        reply = Reply(self._transport, http11=True, keep_alive=False)
+        reply.send(problem.status, problem.fields(), problem.body(""))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Answered before all had come. A close now would be a reset, and destroy the answer on its way."""
+        self._lingers = True
+        self._buffer, self._body = b"", None
+        self.deadline = self._loop.time() + LINGER_SECONDS
+        self._set_reading(True)
+        if self._half_closed:
+            self._transport.close()
+        else:
+            self._transport.write_eof()
+
+    def _set_reading(self, reading: bool) -> None:
+        if reading is self._reads or self._transport.is_closing() or self._half_closed:
+            return
+        self._reads = reading
+        if reading:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def _probe_it(self) -> None:
+        """A client that only said that it is done reads on; one that has gone resets at what it gets."""
+        exchange = self._exchange
+        if exchange is None or self._transport.is_closing():
+            return
+        if not exchange.reply.started:
+            if exchange.head.http11:
+                self._transport.write(PROBE)
+            self._probe = self._loop.call_later(PROBE_SECONDS, self._probe_it)

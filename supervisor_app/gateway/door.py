@@ -1,0 +1,86 @@
+"""Who is let in: by key or, while there is none, from this machine's own programs only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from supervisor_app.gateway.heads import RequestHead
+from supervisor_app.gateway.keys import KeyPolicy, KeyRing
+from supervisor_app.gateway.problems import Problem
+
+MAX_ADMITTED = 1000
+
+
+class NotAllowedError(Exception):
+    """With what to answer."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+class Door:
+    """While no key exists, a page in somebody's browser could ask, too: so its origin, and the name by which
+    it reached us (DNS rebinding), must be one of `allowed_hosts`. With keys it would need one.
+
+    `needs_key`: others than this machine's programs can reach us, so without a key nobody is let in.
+    """
+
+    def __init__(
+        self, allowed_hosts: Sequence[str], *, needs_key: bool = False, insecure_open: bool = False
+    ) -> None:
+        self.keys = KeyRing(())
+        self._allowed_hosts = tuple(host.lower() for host in allowed_hosts)
+        self._needs_key = needs_key and not insecure_open
+        self._insecure_open = insecure_open
+        self._admitted: set[tuple[bytes, bytes]] = set()
+        """Hosts and origins that were checked."""
+
+    def check(self, head: RequestHead, now: float) -> KeyPolicy | None:
+        """Whose request this is. `now` in Unix seconds. Raises NotAllowedError and keys.Denied."""
+        if self._needs_key or not self.keys.is_open:
+            return self.keys.find(head.presented_key, now)
+        if not self._insecure_open:
+            reached_as = (head.noted.get(b"host", b""), head.noted.get(b"origin", b""))
+            if reached_as not in self._admitted:
+                self._check_host(head)
+                if len(self._admitted) >= MAX_ADMITTED:
+                    self._admitted.clear()
+                self._admitted.add(reached_as)
+        return None
+
+    def admits_origin(self, origin: str) -> bool:
+        """May a page of this origin read what we answer?"""
+        return (
+            not self.keys.is_open or self._insecure_open or self._is_allowed(urlsplit(origin).hostname or "")
+        )
+
+    def _check_host(self, head: RequestHead) -> None:
+        host = urlsplit(f"//{head.text(b'host')}").hostname or ""
+        if head.http11 and not self._is_allowed(host):
+            raise NotAllowedError(
+                Problem(
+                    status=421,
+                    code="host_not_allowed",
+                    message=f"This gateway does not go by the name {host!r}. Make an API key in the admin, "
+                    "or add the name to ALLOWED_HOSTS.",
+                )
+            )
+        origin = head.text(b"origin")
+        if origin and not self.admits_origin(origin):
+            raise NotAllowedError(
+                Problem(
+                    status=403,
+                    code="origin_not_allowed",
+                    message=f"Pages of {origin} may not use this gateway without an API key. Make one in the "
+                    "admin, or add the host to ALLOWED_HOSTS.",
+                )
+            )
+
+    def _is_allowed(self, host: str) -> bool:
+        bracketed = f"[{host}]" if ":" in host else host
+        return any(
+            allowed in ("*", bracketed) or (allowed.startswith(".") and f".{bracketed}".endswith(allowed))
+            for allowed in self._allowed_hosts
+        )

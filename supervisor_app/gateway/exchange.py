@@ -1,0 +1,370 @@
+"""One request, from its head to its record: its body, where it goes, and how it ends.
+
+body ─▶ route ─▶ visit (gate ─▶ attempt) ─▶ answered
+                  ▲ hold ◀─── │ the server died before content
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from supervisor_app.gateway import problems
+from supervisor_app.gateway.door import NotAllowedError
+from supervisor_app.gateway.gate import QueueFullError
+from supervisor_app.gateway.heads import RequestHead, ResponseHead
+from supervisor_app.gateway.hints import Hints, hints_of, model_in_prefix
+from supervisor_app.gateway.hold import Hold
+from supervisor_app.gateway.keys import Denied, KeyPolicy
+from supervisor_app.gateway.meter import usage_of
+from supervisor_app.gateway.problems import Problem
+from supervisor_app.gateway.records import Outcome, Record
+from supervisor_app.gateway.reply import CHUNKED_END, Reply, chunk
+from supervisor_app.gateway.suspects import Suspicion, hash_of
+from supervisor_app.gateway.visit import Visit
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.backend import Backend
+    from supervisor_app.gateway.client import Client
+    from supervisor_app.gateway.gateway import Gateway
+
+CAPTURED_BYTES = 64 * 1024
+KEPT_FOR_RECORD = 64 * 1024
+"""Of a body, once it is of no use to a server any more."""
+STREAM = b'"stream"'
+
+
+class Exchange:
+    """Owned by its client's connection, which feeds it and hears when it is over."""
+
+    __slots__ = (
+        "_at",
+        "_captured",
+        "_client",
+        "_ended",
+        "_first_content",
+        "_gateway",
+        "_hints",
+        "_is_whole",
+        "_outcome",
+        "_pieces",
+        "_server",
+        "_size",
+        "_tail",
+        "_visit",
+        "arrival",
+        "committed",
+        "head",
+        "hold",
+        "incident",
+        "is_ours",
+        "is_over",
+        "length",
+        "overflows",
+        "policy",
+        "replays",
+        "reply",
+        "started",
+        "suspicion",
+    )
+
+    def __init__(
+        self, gateway: Gateway, client: Client, head: RequestHead, length: int | None, reply: Reply
+    ) -> None:
+        self.head = head
+        self.length = length
+        """Of its body; None: chunked."""
+        self.reply = reply
+        self.arrival = gateway.next_arrival()
+        self.hold: Hold | None = None
+        self.suspicion: Suspicion | None = None
+        self.replays = 0
+        self.incident = ""
+        self.policy: KeyPolicy | None = None
+        self.started = gateway.loop.time()
+        self.committed = False
+        """Content of an answer has gone to the client."""
+        self.is_over = False
+        self.is_ours = False
+        """We are making its answer: no server is asked."""
+        self.overflows = False
+        """Its body is more than we keep: it can be sent once."""
+        self._gateway = gateway
+        self._client = client
+        self._at = gateway.wall_time()
+        self._first_content = 0.0
+        self._ended = 0.0
+        self._pieces: list[bytes] = []
+        self._server = ""
+        self._size = 0
+        self._is_whole = False
+        self._hints: Hints | None = None
+        self._visit: Visit | None = None
+        self._captured: bytearray | None = None
+        self._outcome = Outcome.OK
+        self._tail: Iterable[bytes] = ()
+
+    # The request comes
+
+    def on_body(self, data: bytes) -> None:
+        if self.is_over or self.is_ours:
+            return
+        self._size += len(data)
+        limits = self._gateway.limits
+        if self._size > limits.body_bytes:
+            self.refuse(problems.bad_request("The body is too large.", status=413, code="body_too_large"))
+        elif self.overflows:
+            self._pass_on(data)
+        else:
+            self._pieces.append(data)
+            if self._size > limits.replay_bytes:
+                self.overflows = True
+                self._route()
+
+    def on_body_end(self) -> None:
+        self._is_whole = True
+        if self.is_over or self.is_ours:
+            return
+        if not self.overflows:
+            self._route()
+        elif self._visit is not None and self.length is None:
+            self._visit.write(CHUNKED_END)
+
+    def body(self) -> bytes:
+        """As far as it is kept."""
+        if len(self._pieces) != 1:
+            self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0]
+
+    def request_for(self, backend: Backend) -> bytes:
+        """Head and body, or the beginning of the body when it is more than we keep."""
+        body = self.body()
+        length: int | None = len(body)
+        if self.overflows:
+            length, self._pieces = self.length, []
+            if length is None:
+                body = chunk(body) + (CHUNKED_END if self._is_whole else b"")
+            self._client.hold_back(False)
+        return self.head.for_server(backend.pool.authority, backend.facts.api_key, length) + body
+
+    @property
+    def can_be_sent(self) -> bool:
+        """All of its body is here, or none of it has gone yet."""
+        return not self.overflows or bool(self._pieces)
+
+    def _pass_on(self, data: bytes) -> None:
+        """More than can be kept: as it comes, once there is somebody to take it."""
+        if self._visit is None or not self._visit.takes_body:
+            self._pieces.append(data)
+            self._client.hold_back(True)
+        else:
+            self._visit.write(data if self.length is not None else chunk(data))
+
+    # Where it goes
+
+    @property
+    def hints(self) -> Hints:
+        """What its body tells, read when somebody asks."""
+        if self._hints is None:
+            query = self.head.query.encode("latin-1")
+            body = self.body()
+            if self.overflows:
+                self._hints = Hints(model=model_in_prefix(body) or hints_of(b"", b"", query).model)
+            else:
+                self._hints = hints_of(body, self.head.noted.get(b"content-type", b""), query)
+        return self._hints
+
+    @property
+    def wants_stream(self) -> bool:
+        return STREAM in self.body() and self.hints.stream
+
+    def _route(self) -> None:
+        gateway = self._gateway
+        try:
+            # With one server, and a key for all of it, nobody needs to look into the body.
+            asks = not gateway.takes_any_name or (self.policy is not None and self.policy.models)
+            model = self.hints.model if asks else None
+            candidates = gateway.allowed(self.policy, model, gateway.candidates(model))
+        except Denied as denied:
+            self.refuse(problems.denied(denied))
+            return
+        except NotAllowedError as error:
+            self.refuse(error.problem)
+            return
+        problem = None if self.overflows else gateway.quarantine_problem(self.head.path, self.body())
+        if problem is not None:
+            self.refuse(problem, Outcome.QUARANTINED)
+            return
+        if self.policy is not None and self.policy.capture:
+            self._captured = bytearray()
+        self.go_to_one_of(candidates)
+
+    def other_candidates(self) -> Sequence[Backend]:
+        """As they are now. Empty: there is none any more."""
+        model = None if self._gateway.takes_any_name else self.hints.model
+        with suppress(Denied, NotAllowedError):
+            return self._gateway.allowed(self.policy, model, self._gateway.candidates(model))
+        return ()
+
+    def go_to_one_of(self, candidates: Sequence[Backend]) -> None:
+        """To the best of them, or into its queue."""
+        if len(candidates) == 1:
+            backend = candidates[0]
+        else:
+            session = self.head.text(b"session") or self.hints.session or ""
+            backend = self._gateway.choose(candidates, session, self.body())
+        facts = backend.facts
+        self._server = facts.name
+        self._visit = Visit(self, self._gateway, backend)
+        if facts.hopeless:
+            self.give_up(backend, facts.detail or "It does not run.")
+            return
+        if facts.wakes and not facts.wanted:
+            self._gateway.wake(backend)
+        try:
+            self._visit.enter()
+        except QueueFullError:
+            problem = problems.queue_full(facts.name, len(backend.gate.waiting), backend.retry_after)
+            self.refuse(problem, Outcome.UNAVAILABLE)
+
+    def wait(self) -> Hold:
+        if self.hold is None:
+            self.hold = Hold(self._gateway.loop)
+        return self.hold
+
+    def server_changed(self) -> None:
+        if self._visit is not None:
+            self._visit.server_changed()
+
+    # The answer
+
+    def commit(self, head: ResponseHead, length: int | None) -> bool:
+        """The answer begins. False: it is not what the client has been told already."""
+        if self.hold is not None:
+            self.hold.stop_comments()
+        if not self.reply.started:
+            self.reply.start(head.status, head.beginning, length)
+        elif head.status != 200 or not head.is_event_stream:
+            return False
+        self.committed = True
+        self._first_content = self._gateway.loop.time()
+        return True
+
+    def write(self, content: bytes) -> None:
+        if self._captured is not None:
+            self._captured += content[: CAPTURED_BYTES - len(self._captured)]
+        self.reply.write(content)
+
+    def server_writable(self, writable: bool) -> None:
+        if self.overflows:
+            self._client.hold_back(not writable)
+
+    def client_writable(self, writable: bool) -> None:
+        if self._visit is not None:
+            self._visit.hold_back(not writable)
+
+    # How it ends
+
+    def answered(self, tail: Iterable[bytes]) -> None:
+        """Whole. `tail` are the last pieces of it."""
+        self.reply.finish()
+        if self.reply.status >= 400:
+            outcome = Outcome.UPSTREAM_ERROR
+        elif self.replays:
+            outcome = Outcome.REPLAYED
+        else:
+            outcome = Outcome.HELD if self.hold is not None and self.hold.total else Outcome.OK
+        self._over(outcome, tail)
+
+    def broken(self, problem: Problem, tail: Iterable[bytes], *, streams: bool) -> None:
+        """In the middle: its client must see that it is not whole."""
+        self.reply.break_off(last_words=problem.event(self.head.path) if streams else b"")
+        self._over(Outcome.UPSTREAM_CRASHED, tail)
+
+    def foreign_answer(self, status: int, content: bytes) -> None:
+        """An error of the server, for a client that was told 200 while it waited."""
+        message = f"The server answered {status}."
+        with suppress(msgspec.DecodeError, KeyError, TypeError):
+            message = str(msgspec.json.decode(content)["error"]["message"])
+        problem = Problem(status=status, code="upstream_error", type="upstream_error", message=message)
+        self.refuse(problem, Outcome.UPSTREAM_ERROR)
+
+    def give_up(self, backend: Backend, sentence: str, *, code: str = "server_unavailable") -> None:
+        problem = problems.unavailable(backend.facts.name, sentence, backend.retry_after, code=code)
+        self.refuse(problem, Outcome.UNAVAILABLE)
+
+    def refuse(self, problem: Problem, outcome: Outcome = Outcome.REFUSED) -> None:
+        """Say it in the way that is still open: as an answer, as an event, or by breaking off."""
+        if self.is_over:
+            return
+        if not self.reply.started:
+            if not self._is_whole:
+                self.reply.keep_alive = False  # what is left of the body is not worth reading
+            fields = problem.fields(self.head.text(b"origin"))
+            self.reply.send(problem.status, fields, problem.body(self.head.path))
+        elif self.committed and not (self._visit is not None and self._visit.streams):
+            self.reply.break_off()
+        else:
+            self.reply.break_off(last_words=problem.event(self.head.path))
+        self._over(outcome)
+
+    def client_left(self) -> None:
+        if not self.is_over:
+            self._over(Outcome.CLIENT_LEFT)
+
+    def answer(self, status: int, fields: bytes, content: bytes) -> None:
+        """With something of our own, which is not recorded."""
+        self.reply.send(status, fields, content)
+        self._close(recorded=False)
+
+    def _over(self, outcome: Outcome, tail: Iterable[bytes] = ()) -> None:
+        self._outcome = outcome
+        self._tail = tail
+        self._ended = self._gateway.loop.time()
+        self._close(recorded=True)
+
+    def _close(self, *, recorded: bool) -> None:
+        self.is_over = True
+        if self.hold is not None:
+            self.hold.end()
+            self.hold.stop_comments()
+        if self._visit is not None:
+            self._visit.leave()
+            self._visit = None  # they know each other: a cycle would wait for the garbage collector
+        if self._size > KEPT_FOR_RECORD:
+            self._pieces = [self.body()[:KEPT_FOR_RECORD]]
+        self._gateway.finished(self, recorded=recorded)
+        self._client.exchange_over()
+
+    def record(self) -> Record:
+        """Once it is over."""
+        first, captured, hints = self._first_content, self._captured, self.hints
+        return Record(
+            at=self._at,
+            server=self._server,
+            model=hints.model or "",
+            key=self.policy.id if self.policy else None,
+            method=self.head.method,
+            route=self.head.path,
+            status=self.reply.status,
+            outcome=self._outcome,
+            streamed=hints.stream,
+            held_ms=self.hold.total * 1000 if self.hold is not None else 0.0,
+            ttft_ms=(first - self.started) * 1000 if first else None,
+            duration_ms=(self._ended - self.started) * 1000,
+            replays=self.replays,
+            usage=usage_of(b"".join(self._tail)),
+            incident=self.incident,
+            captured_request=None if captured is None else _text(self.body()),
+            captured_answer=None if captured is None else _text(bytes(captured)),
+        )
+
+    def body_hash(self) -> str:
+        return hash_of(self.head.path, self.body())
+
+
+def _text(data: bytes) -> str:
+    return data[:CAPTURED_BYTES].decode("utf-8", "replace").replace("\0", "\ufffd")

@@ -1,0 +1,62 @@
+"""What the gateway is told about servers. Values only; `feed` makes them from the database and the pushes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from supervisor_app.core.status import Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How a life of a server ended."""
+
+    blameless: bool
+    """Something from outside ended it: a wish, SIGKILL or SIGTERM. No request is suspected."""
+    sentence: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """One server as its supervisor published it, with what people have configured for the gateway."""
+
+    name: str
+    node: str = ""
+    """The host whose supervisor runs it."""
+    version: int = 0
+    status: Status = Status.INITIAL
+    detail: str = ""
+    """The supervisor's sentence."""
+    url: str = ""
+    pid: int | None = None
+    life: int | None = None
+    """Number of the run that is open, which has its own page; None while there is none."""
+    wanted: bool = True
+    """It is meant to run."""
+    wakes: bool = False
+    """It was stopped because nobody asked for it: asking starts it."""
+    models: tuple[str, ...] = ()
+    """What it serves, by every name: a client may use any."""
+    offered: tuple[str, ...] = ()
+    """The same, one name for each model: for lists."""
+    api_key: str = field(default="", repr=False)
+    capacity: int = 0
+    """Requests at once as configured; 0: as many as it has slots."""
+    max_queue: int = 256
+    hold_seconds: float = 120.0
+    start_seconds: float | None = None
+    """How long its last starts took; None: it never got ready."""
+    ends: Mapping[int, End] = field(default_factory=dict)
+    """Of its last lives, by number."""
+
+    @property
+    def ready(self) -> bool:
+        return self.status is Status.READY
+
+    @property
+    def hopeless(self) -> bool:
+        """Waiting for it would not help."""
+        if self.status is Status.ERROR:
+            return True
+        return not self.wanted and not self.wakes and not self.ready

@@ -1,0 +1,295 @@
+"""The gateway of one process: what its exchanges share. One event loop, no database."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from supervisor_app.gateway import own, problems
+from supervisor_app.gateway.backend import Backend
+from supervisor_app.gateway.client import Client
+from supervisor_app.gateway.door import Door, NotAllowedError
+from supervisor_app.gateway.exchange import Exchange
+from supervisor_app.gateway.facts import ServerFacts
+from supervisor_app.gateway.heads import HeadCache, RequestHead
+from supervisor_app.gateway.hints import prefix_digest
+from supervisor_app.gateway.keys import Denied, KeyPolicy, Limiter, check_model
+from supervisor_app.gateway.limits import Limits
+from supervisor_app.gateway.problems import Problem
+from supervisor_app.gateway.records import Outcome, QuarantineEntry, Record
+from supervisor_app.gateway.reply import Reply
+from supervisor_app.gateway.routing import Router, known_as, names, serves
+from supervisor_app.gateway.suspects import QUARANTINE_SECONDS, Quarantine, hash_of
+
+SWEEP_SECONDS = 0.5
+RECORD_SECONDS = 0.01
+RESTARTING = Problem(
+    status=503,
+    code="gateway_stopping",
+    type="server_error",
+    message="The gateway is being restarted. Ask again.",
+    retry_after=1,
+    more={"retryable": True},
+)
+
+
+class Outside(Protocol):
+    """What the gateway asks of the world; none of it blocks."""
+
+    def wake(self, server: str) -> None:
+        """Somebody asks for a server that was stopped because nobody did."""
+
+    def record(self, record: Record) -> None: ...
+
+    def quarantined(self, entry: QuarantineEntry) -> None:
+        """Tell the other gateways, and people."""
+
+    async def metrics(self) -> bytes:
+        """Prometheus' text."""
+
+
+class Gateway:
+    """Routes and counts; knows every backend, every open connection and who may come in."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        door: Door,
+        outside: Outside,
+        public_metrics: bool = True,
+        wall_time: Callable[[], float] = time.time,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.limits = limits
+        self.door = door
+        self.limiter = Limiter()
+        self.quarantined = Quarantine()
+        self.backends: dict[str, Backend] = {}
+        self.public_metrics = public_metrics
+        self.wall_time = wall_time
+        self.draining = False
+        self._drained = asyncio.Event()
+        self.outside = outside
+        self.clients: set[Client] = set()
+        self.exchanges: set[Exchange] = set()
+        self.heads = HeadCache()
+        self._router = Router()
+        self._arrivals = 0
+        self._ended: list[Exchange] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    # Connections
+
+    def join(self, client: Client) -> bool:
+        """False: there are too many already."""
+        if len(self.clients) >= self.limits.connections:
+            return False
+        self.clients.add(client)
+        return True
+
+    def leave(self, client: Client) -> None:
+        self.clients.discard(client)
+
+    def open(self, client: Client, head: RequestHead, length: int | None, reply: Reply) -> Exchange:
+        exchange = Exchange(self, client, head, length, reply)
+        self.exchanges.add(exchange)
+        return exchange
+
+    def begin(self, exchange: Exchange) -> None:
+        """Let it in, answer it ourselves, or refuse it; after that its body may come."""
+        head = exchange.head
+        if self.draining:
+            exchange.refuse(RESTARTING)
+            return
+        try:
+            if own.is_public(self, head):
+                own.answer(self, exchange)
+                return
+            policy = self.door.check(head, self.wall_time())
+            if own.is_ours(head):
+                own.answer(self, exchange)
+                return
+            if policy is not None:
+                self.limiter.admit(policy, self.loop.time())
+                exchange.policy = policy
+        except Denied as denied:
+            exchange.refuse(problems.denied(denied))
+            return
+        except NotAllowedError as error:
+            exchange.refuse(error.problem)
+            return
+        if exchange.length is not None and exchange.length > self.limits.body_bytes:
+            exchange.refuse(problems.bad_request("The body is too large.", status=413, code="body_too_large"))
+
+    def do(self, work: asyncio.Task[None]) -> None:
+        """Keep a task alive until it is done."""
+        self._tasks.add(work)
+        work.add_done_callback(self._tasks.discard)
+
+    # What exchanges ask
+
+    def next_arrival(self) -> int:
+        self._arrivals += 1
+        return self._arrivals
+
+    @property
+    def takes_any_name(self) -> bool:
+        """With one server every name will do, as it does for llama-server."""
+        return len(self.backends) == 1
+
+    def candidates(self, model: str | None) -> Sequence[Backend]:
+        """The servers that may answer."""
+        if self.takes_any_name:
+            return tuple(self.backends.values())
+        return tuple(backend for backend in self.backends.values() if model and serves(backend.facts, model))
+
+    def allowed(
+        self, policy: KeyPolicy | None, model: str | None, candidates: Sequence[Backend]
+    ) -> Sequence[Backend]:
+        """Those of the candidates that this key may use. Raises Denied and NotAllowedError."""
+        if not candidates:
+            raise NotAllowedError(problems.model_not_found(model or "", names(self.facts())))
+        if policy is None or not policy.models:
+            return candidates
+        found = [
+            backend for backend in candidates if not policy.models.isdisjoint(known_as(backend.facts, model))
+        ]
+        if not found:
+            check_model(policy, model or candidates[0].facts.name)
+        return found
+
+    def quarantine_problem(self, path: str, body: bytes) -> Problem | None:
+        if not len(self.quarantined):
+            return None
+        now = self.wall_time()
+        entry = self.quarantined.find(hash_of(path, body), now)
+        if entry is None:
+            return None
+        return problems.quarantined(entry.server, entry.incident, int(entry.until - now))
+
+    def choose(self, candidates: Sequence[Backend], session: str, body: bytes) -> Backend:
+        """`session`: what the client calls its conversation; else its beginning tells which one it is."""
+        if len(candidates) == 1:
+            return candidates[0]
+        return self._router.choose(candidates, session.encode() or prefix_digest(body) or b"")
+
+    def wake(self, backend: Backend) -> None:
+        self.outside.wake(backend.facts.name)
+
+    def quarantine(self, backend: Backend, body_hash: str, incident: str, reason: str) -> Problem:
+        now = self.wall_time()
+        entry = QuarantineEntry(
+            server=backend.facts.name,
+            body_hash=body_hash,
+            incident=incident,
+            reason=reason,
+            at=now,
+            until=now + QUARANTINE_SECONDS,
+        )
+        self.quarantined.add(entry)
+        self.outside.quarantined(entry)
+        return problems.quarantined(backend.facts.name, incident, int(QUARANTINE_SECONDS))
+
+    def finished(self, exchange: Exchange, *, recorded: bool) -> None:
+        """Its record is made a moment later, with those of others: the client need not wait for that."""
+        self.exchanges.discard(exchange)
+        if self.draining and not self.exchanges:
+            self._drained.set()
+        if exchange.policy is not None:
+            self.limiter.release(exchange.policy)
+        if recorded:
+            if not self._ended:
+                self.loop.call_later(RECORD_SECONDS, self._record)
+            self._ended.append(exchange)
+
+    def _record(self) -> None:
+        ended, self._ended = self._ended, []
+        for exchange in ended:
+            record = exchange.record()
+            if exchange.policy is not None:
+                tokens = (record.usage.prompt_tokens or 0) + (record.usage.generated_tokens or 0)
+                self.limiter.charge(exchange.policy, tokens, self.loop.time())
+            self.outside.record(record)
+
+    # What is known of servers
+
+    def facts(self) -> Iterable[ServerFacts]:
+        return (backend.facts for backend in self.backends.values())
+
+    def load(self) -> Iterable[tuple[str, int, int]]:
+        """Of each server its name, requests in flight and requests held."""
+        return [
+            (name, len(backend.gate.inside), len(backend.gate.waiting))
+            for name, backend in self.backends.items()
+        ]
+
+    def hear(self, facts: ServerFacts) -> None:
+        """One server changed."""
+        self.learn({**{name: known.facts for name, known in self.backends.items()}, facts.name: facts})
+
+    def learn(self, servers: Mapping[str, ServerFacts]) -> None:
+        """All servers as they are now."""
+        for name in self.backends.keys() - servers.keys():
+            gone = self.backends.pop(name)
+            gone.gate.is_open = False
+            gone.close()
+            self._tell(gone)
+        for name, facts in servers.items():
+            backend = self.backends.get(name)
+            if backend is None:
+                self.backends[name] = backend = Backend(facts, self.limits)
+                backend.open_if_ready()
+            elif facts != backend.facts and facts.version >= backend.facts.version:
+                backend.update(facts)
+        for backend in list(self.backends.values()):
+            if backend.gate.waiting:
+                self._tell(backend)
+
+    @staticmethod
+    def _tell(backend: Backend) -> None:
+        """Those who wait there: perhaps they should not."""
+        for visitor in list(backend.gate.waiting):
+            visitor.server_changed()
+
+    # Time passes
+
+    def _sweep(self) -> None:
+        self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
+        now = self.loop.time()
+        for client in [client for client in self.clients if client.deadline < now]:
+            client.too_slow()
+        for backend in self.backends.values():
+            backend.sweep()
+
+    async def drain(self, grace: float) -> None:
+        """Finish what was begun, for up to `grace` seconds; then end the rest honestly."""
+        self.draining = True
+        for client in list(self.clients):
+            if client.is_idle:
+                client.close()
+        if self.exchanges:
+            self._drained.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await self._drained.wait()
+        for exchange in list(self.exchanges):
+            exchange.refuse(RESTARTING, Outcome.UNAVAILABLE)
+
+    def hurry(self) -> None:
+        """While it drains: wait no longer."""
+        self._drained.set()
+
+    def close(self) -> None:
+        self._record()
+        self._sweeper.cancel()
+        for client in list(self.clients):
+            client.close()
+        for backend in self.backends.values():
+            backend.close()
+        for task in self._tasks:
+            task.cancel()

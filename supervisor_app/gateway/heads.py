@@ -1,0 +1,353 @@
+"""Heads of messages: read strictly, written anew. Nothing of a client's head reaches a server unread.
+
+Parsed by httptools (llhttp). Before that come the rules on which parsers differ, because a difference
+between two of them is what request smuggling lives on (RFC 9112, sections 2.2, 5.2, 6.3 and 11.2).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TypeVar
+
+import httptools
+
+from supervisor_app.gateway.framing import Body, BodyUntilClose, ChunkedBody, SizedBody
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+END = b"\r\n\r\n"
+# A line break that is not CRLF, a folded line, a NUL, whitespace before a colon.
+AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]|\0|\n[^:\r\n]*[ \t]:")
+REQUEST_LINE = re.compile(rb"[A-Z]{1,20} [\x21-\x7e]+ HTTP/1\.[01]\r\n")
+UPGRADE = re.compile(rb"(?im)^(?:upgrade|http2-settings):[^\r\n]*\r\n")
+DIGITS = re.compile(rb"[0-9]{1,18}")
+LENGTH_LINE = re.compile(rb"\r\nContent-Length: ([0-9]{1,18})(?=\r\n)", re.IGNORECASE)
+BODYLESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+"""Methods for which a length of 0 needs no word."""
+MAX_REMEMBERED = 1024
+MAX_BEGINNINGS = 16
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+# Read by us, and written anew or not at all.
+OURS = HOP_BY_HOP | {
+    b"accept-encoding",
+    b"authorization",
+    b"content-length",
+    b"expect",
+    b"host",
+    b"x-api-key",
+}
+NOTED = OURS | {
+    b"access-control-request-headers",
+    b"access-control-request-method",
+    b"content-type",
+    b"origin",
+    b"session",
+}
+RESPONSE_OURS = HOP_BY_HOP | {b"content-length"}
+LISTS = frozenset({b"accept-encoding", b"connection"})
+
+
+class BadHeadError(Exception):
+    """A head that is refused: with this status, for this reason."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Fields:
+    """Collects what httptools finds."""
+
+    __slots__ = ("fields", "target")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.fields: list[tuple[bytes, bytes]] = []
+
+    def on_url(self, target: bytes) -> None:
+        self.target += target
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.fields.append((name, value))
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestHead:
+    """What a client asked for, without the length of its body: the same for all its requests of this kind."""
+
+    method: str
+    path: str
+    query: str
+    http11: bool
+    keep_alive: bool
+    chunked: bool
+    expects_continue: bool
+    presented_key: str
+    """What stands for a password; empty when there is none."""
+    forwarded: list[bytes]
+    """The lines that go on to the server, each with its CRLF."""
+    noted: dict[bytes, bytes] = field(default_factory=dict)
+    """Header fields that we read ourselves, by lower-case name."""
+    _beginnings: dict[tuple[bytes, str], bytes] = field(default_factory=dict)
+
+    def text(self, name: bytes) -> str:
+        return self.noted.get(name, b"").decode("latin-1")
+
+    def for_server(self, authority: bytes, api_key: str, length: int | None) -> bytes:
+        """The head as the server gets it; `length` None: chunked."""
+        beginning = self._beginnings.get((authority, api_key))
+        if beginning is None:
+            beginning = self._beginnings[authority, api_key] = self._beginning(authority, api_key)
+            if len(self._beginnings) > MAX_BEGINNINGS:
+                self._beginnings.clear()
+        if length is None:
+            return beginning + b"Transfer-Encoding: chunked\r\n\r\n"
+        if length or self.method not in BODYLESS:
+            return b"%bContent-Length: %d\r\n\r\n" % (beginning, length)
+        return beginning + b"\r\n"
+
+    def _beginning(self, authority: bytes, api_key: str) -> bytes:
+        target = f"{self.path}?{self.query}" if self.query else self.path
+        lines = [f"{self.method} {target} HTTP/1.1\r\nHost: ".encode("latin-1"), authority, b"\r\n"]
+        lines += self.forwarded
+        if self.method == "GET" and b"accept-encoding" in self.noted:
+            # Of what it generates we read the token counts, which lie at the end.
+            lines.append(b"Accept-Encoding: %b\r\n" % self.noted[b"accept-encoding"])
+        if api_key:
+            lines.append(f"Authorization: Bearer {api_key}\r\n".encode("latin-1"))
+        return b"".join(lines)
+
+
+class HeadCache:
+    """Heads that were read already. A client's requests differ in nothing but the length of their bodies, so
+    that line is cut out, and its presence remembered: with `Transfer-Encoding` it would be a contradiction.
+    """
+
+    def __init__(self) -> None:
+        self._requests: dict[tuple[bool, bytes], RequestHead] = {}
+        self._responses: dict[bytes, ResponseHead] = {}
+
+    def request(self, raw: bytes) -> tuple[RequestHead, int | None]:
+        """`raw` is a whole head with its empty line. Returns it with its body's length; None: chunked.
+
+        Raises BadHeadError.
+        """
+        line = LENGTH_LINE.search(raw)
+        key = (False, raw) if line is None else (True, raw[: line.start()] + raw[line.end() :])
+        head = self._requests.get(key)
+        if head is not None:
+            return head, int(line[1]) if line is not None else None if head.chunked else 0
+        head, length = read_request(raw)
+        if line is not None or not length:  # else the length is said in a way that the key does not know
+            _remember(self._requests, key, head)
+        return head, length
+
+    def response(self, raw: bytes) -> tuple[ResponseHead, int | None, Body]:
+        """As `read_response`, of a request that was not HEAD. Raises BadHeadError."""
+        line = LENGTH_LINE.search(raw)
+        if line is None:
+            return read_response(raw, to_head=False)
+        size = int(line[1])
+        key = raw[: line.start()] + raw[line.end() :]
+        known = self._responses.get(key)
+        if known is not None:
+            return known, size, SizedBody(size)
+        head, length, body = read_response(raw, to_head=False)
+        if type(body) is SizedBody and length == size:
+            _remember(self._responses, key, head)
+        return head, length, body
+
+
+def _remember(cache: dict[K, V], key: K, value: V) -> None:
+    if len(cache) >= MAX_REMEMBERED:
+        cache.clear()
+    cache[key] = value
+
+
+def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
+    """`raw` is a whole head with its empty line. Returns it with its body's length; None: chunked.
+
+    Raises BadHeadError.
+    """
+    if not REQUEST_LINE.match(raw):
+        raise _bad_request_line(raw)
+    if AMBIGUOUS.search(raw):
+        raise BadHeadError(
+            400, "The head has a bare line break, a folded line, a NUL or a space before a colon."
+        )
+    fields = _Fields()
+    parser = httptools.HttpRequestParser(fields)
+    try:
+        # An upgrade is never made, and llhttp would stop at it.
+        parser.feed_data(UPGRADE.sub(b"", raw))
+    except httptools.HttpParserError as error:
+        raise BadHeadError(400, f"The head cannot be read: {error}") from error
+    forwarded, noted = _sorted_fields(fields.fields)
+    http11 = parser.get_http_version() == "1.1"
+    if http11 and b"host" not in noted:
+        raise BadHeadError(400, "The header Host is missing.")
+    target = fields.target if fields.target[:1] == b"/" else _origin_form(fields.target)
+    path, _, query = target.decode("ascii").partition("?")
+    length = _body_length(noted, http11=http11)
+    head = RequestHead(
+        method=parser.get_method().decode("ascii"),
+        path=path,
+        query=query,
+        http11=http11,
+        keep_alive=_keeps_alive(noted.get(b"connection", b""), http11=http11),
+        chunked=length is None,
+        expects_continue=http11 and noted.get(b"expect", b"").lower() == b"100-continue",
+        presented_key=_presented_key(noted),
+        forwarded=forwarded,
+        noted=noted,
+    )
+    return head, length
+
+
+def _presented_key(noted: dict[bytes, bytes]) -> str:
+    scheme, _, token = noted.get(b"authorization", b"").partition(b" ")
+    key = token.strip() if scheme.lower() == b"bearer" else noted.get(b"x-api-key", b"")
+    return key.decode("latin-1")
+
+
+def _bad_request_line(raw: bytes) -> BadHeadError:
+    line = raw.partition(b"\r\n")[0]
+    if re.fullmatch(rb"[A-Z]+ \S+ HTTP/[0-9.]+", line) and not line.endswith((b"/1.0", b"/1.1")):
+        return BadHeadError(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+    return BadHeadError(400, f"{line[:100]!r} is not a request line.")
+
+
+def _sorted_fields(fields: Iterable[tuple[bytes, bytes]]) -> tuple[list[bytes], dict[bytes, bytes]]:
+    """What is passed on, and what we read ourselves. Raises BadHeadError for a second one of those."""
+    forwarded: list[bytes] = []
+    noted: dict[bytes, bytes] = {}
+    for name, value in fields:
+        lower = name.lower()
+        if lower in NOTED:
+            if lower in noted and lower not in LISTS:
+                raise BadHeadError(400, f"The header {name.decode('latin-1')} comes twice.")
+            noted[lower] = noted[lower] + b"," + value if lower in noted else value
+            if lower in OURS:
+                continue
+        forwarded.append(name + b": " + value + b"\r\n")
+    named = noted.get(b"connection", b"").lower()
+    if named and named not in (b"keep-alive", b"close"):
+        dropped = {token.strip() for token in named.split(b",")}
+        forwarded = [line for line in forwarded if line.partition(b":")[0].lower() not in dropped]
+    return forwarded, noted
+
+
+def _keeps_alive(connection: bytes, *, http11: bool) -> bool:
+    tokens = {token.strip() for token in connection.lower().split(b",")}
+    return b"close" not in tokens if http11 else b"keep-alive" in tokens
+
+
+def _body_length(noted: dict[bytes, bytes], *, http11: bool) -> int | None:
+    """None: chunked. Raises BadHeadError."""
+    coding, length = noted.get(b"transfer-encoding"), noted.get(b"content-length")
+    if coding is not None:
+        if length is not None:
+            raise BadHeadError(400, "Content-Length and Transfer-Encoding contradict each other.")
+        if coding.lower() != b"chunked" or not http11:
+            raise BadHeadError(400, f"Transfer-Encoding: {coding[:40].decode('latin-1')} is not understood.")
+        return None
+    if length is None:
+        return 0
+    if not DIGITS.fullmatch(length):
+        raise BadHeadError(400, f"Content-Length: {length[:40].decode('latin-1')} is not a length.")
+    return int(length)
+
+
+def _origin_form(target: bytes) -> bytes:
+    """`http://host/path` as a server must take it, too. Raises BadHeadError."""
+    if target == b"*":
+        return b"/"
+    match = re.fullmatch(rb"(?i:https?)://[^/?#]+(/[^#]*|\?[^#]*|)", target)
+    if match is None:
+        raise BadHeadError(400, f"{target[:100].decode('latin-1')} is not a path.")
+    return match[1] if match[1].startswith(b"/") else b"/" + match[1]
+
+
+@dataclass(slots=True, kw_only=True)
+class ResponseHead:
+    """What a server answered."""
+
+    status: int
+    beginning: bytes
+    """Status line and the header lines that go on to the client."""
+    is_event_stream: bool
+    keep_alive: bool
+
+
+def read_response(raw: bytes, *, to_head: bool) -> tuple[ResponseHead, int | None, Body]:
+    """`raw` is a whole head; `to_head`: it answers a HEAD. Raises BadHeadError.
+
+    Returns it with the length of its body (None: chunked, or until it closes) and the reader of that body.
+    """
+    fields = _Fields()
+    parser = httptools.HttpResponseParser(fields)
+    try:
+        parser.feed_data(raw)
+    except httptools.HttpParserUpgrade:
+        raise BadHeadError(502, "The server wants to speak another protocol.") from None
+    except httptools.HttpParserError as error:
+        raise BadHeadError(502, f"The server's answer cannot be read: {error}") from error
+    status = parser.get_status_code()
+    ours: dict[bytes, bytes] = {}
+    lines = [status_line(status)]
+    for name, value in fields.fields:
+        lower = name.lower()
+        if lower in RESPONSE_OURS:
+            ours[lower] = value
+        else:
+            lines.append(name + b": " + value + b"\r\n")
+            if lower == b"content-type":
+                ours[lower] = value.lower()
+    body, length = _response_body(status, ours, to_head=to_head)
+    http11 = parser.get_http_version() == "1.1"
+    head = ResponseHead(
+        status=status,
+        beginning=b"".join(lines),
+        is_event_stream=ours.get(b"content-type", b"").startswith(b"text/event-stream"),
+        keep_alive=not isinstance(body, BodyUntilClose)
+        and _keeps_alive(ours.get(b"connection", b""), http11=http11),
+    )
+    return head, length, body
+
+
+def _response_body(status: int, ours: dict[bytes, bytes], *, to_head: bool) -> tuple[Body, int | None]:
+    """The reader of it, and the length that it has or, to HEAD, would have."""
+    length = ours.get(b"content-length", b"")
+    size = int(length) if DIGITS.fullmatch(length) else None
+    if to_head or status in (204, 304) or status < 200:
+        return SizedBody(0), size
+    if b"transfer-encoding" in ours:
+        return ChunkedBody(), None
+    if size is not None:
+        return SizedBody(size), size
+    return BodyUntilClose(), None
+
+
+def status_line(status: int) -> bytes:
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+_STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}

@@ -1,0 +1,53 @@
+"""A request that waits for its server: for how long, and what its client sees meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+EVENT_STREAM = b"Content-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
+
+
+class Hold:
+    """Adds up the time waited; calls `too_late` at the end of one wait, `comment` while a stream waits."""
+
+    __slots__ = ("_deadline", "_loop", "_next_comment", "_since", "total")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._since: float | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._next_comment: asyncio.TimerHandle | None = None
+        self.total = 0.0
+        """Seconds waited, in all holds."""
+
+    @property
+    def waits(self) -> bool:
+        return self._since is not None
+
+    def begin(self, seconds: float, too_late: Callable[[], None]) -> None:
+        if self._since is None:
+            self._since = self._loop.time()
+            self._deadline = self._loop.call_later(seconds, too_late)
+
+    def end(self) -> None:
+        if self._since is not None:
+            self.total += self._loop.time() - self._since
+            self._since = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def comment_every(self, seconds: float, first_in: float, comment: Callable[[], None]) -> None:
+        """From now until `stop_comments`, also between two waits."""
+        if self._next_comment is None:
+            self._next_comment = self._loop.call_later(first_in, self._say, seconds, comment)
+
+    def stop_comments(self) -> None:
+        if self._next_comment is not None:
+            self._next_comment.cancel()
+            self._next_comment = None
+
+    def _say(self, seconds: float, comment: Callable[[], None]) -> None:
+        self._next_comment = self._loop.call_later(seconds, self._say, seconds, comment)
+        comment()

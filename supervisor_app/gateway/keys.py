@@ -1,0 +1,210 @@
+"""API keys: who may, and how much. Pure: time is an argument, and the rows come from elsewhere."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from math import ceil
+
+MARK = "lp-"
+"""What every key begins with, so that people and secret scanners know it."""
+SHOWN = 8
+"""Characters of a key, the mark among them, that are kept to tell it from others."""
+BUSY_RETRY_SECONDS = 1
+"""When a request of the same key may have ended: nobody knows."""
+ENOUGH = 1 - 1e-6
+"""Of a token to go on: one that refilled in many small steps is a rounding error short."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPolicy:
+    """What one key allows. 0 means no limit; an empty `models` means all."""
+
+    id: int
+    name: str
+    digest: bytes
+    """SHA-256 of the key: it has 256 random bits, so a slow hash would protect nothing."""
+    enabled: bool = True
+    expires_at: float | None = None
+    """Unix seconds."""
+    models: frozenset[str] = frozenset()
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    max_concurrent: int = 0
+    capture: bool = False
+    """Keep prompts and answers."""
+
+
+class Denied(Exception):  # noqa: N818 - it says what was decided, nothing has gone wrong
+    """Not let in: what to answer in OpenAI's shape. `retry_after` is in whole seconds."""
+
+    def __init__(self, status: int, code: str, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after
+
+
+def new_key() -> str:
+    """256 random bits. Shown once; only `digest_of` it is kept."""
+    return MARK + secrets.token_urlsafe(32)
+
+
+def digest_of(key: str) -> bytes:
+    # What is no text at all is no key either: it must not become another error.
+    return sha256(key.encode("utf-8", "replace")).digest()
+
+
+def shown_part(key: str) -> str:
+    return key[:SHOWN]
+
+
+class KeyRing:
+    """All keys as they were at one moment; a change makes a new ring."""
+
+    def __init__(self, policies: Iterable[KeyPolicy]) -> None:
+        self._by_digest = {policy.digest: policy for policy in policies}
+        # Only keys that are right get in here, so it is as small as the table. A dictionary compares texts
+        # after their randomly seeded hashes: how long that takes tells a stranger nothing.
+        self._presented: dict[str, KeyPolicy] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """There is no key, so nobody is asked for one. A key that is switched off is a key."""
+        return not self._by_digest
+
+    @property
+    def ids(self) -> frozenset[int]:
+        return frozenset(policy.id for policy in self._by_digest.values())
+
+    def find(self, presented: str, now: float) -> KeyPolicy:
+        """Whose key this is. `now` in Unix seconds. Raises Denied."""
+        policy = self._presented.get(presented)
+        if policy is None:
+            policy = self._presented[presented] = self._look_up(presented)
+        if not policy.enabled:
+            raise Denied(401, "invalid_api_key", f"The API key {policy.name!r} is switched off.")
+        if policy.expires_at is not None and policy.expires_at <= now:
+            day = datetime.fromtimestamp(policy.expires_at, UTC)
+            raise Denied(
+                401, "invalid_api_key", f"The API key {policy.name!r} expired on {day:%Y-%m-%d %H:%M} UTC."
+            )
+        return policy
+
+    def _look_up(self, presented: str) -> KeyPolicy:
+        if not presented:
+            raise Denied(
+                401, "invalid_api_key", "An API key is needed: send it as `Authorization: Bearer lp-…`."
+            )
+        digest = digest_of(presented)
+        policy = self._by_digest.get(digest)
+        if policy is None or not hmac.compare_digest(policy.digest, digest):
+            raise Denied(401, "invalid_api_key", "This API key is not known here.")
+        return policy
+
+
+def check_model(policy: KeyPolicy, model: str, *also_known_as: str) -> None:
+    """Any of the names that the model goes by must be allowed; `model` is the client's. Raises Denied."""
+    if policy.models and policy.models.isdisjoint((model, *also_known_as)):
+        allowed = ", ".join(sorted(policy.models))
+        raise Denied(
+            403,
+            "model_not_allowed",
+            f"The API key {policy.name!r} may not use {model!r}. It may use: {allowed}.",
+        )
+
+
+class _Bucket:
+    """A token bucket: holds what one minute allows, and refills evenly. Less than nothing is debt."""
+
+    __slots__ = ("at", "level")
+
+    def __init__(self, per_minute: int, now: float) -> None:
+        self.level = float(per_minute)
+        self.at = now
+
+    def refill(self, per_minute: int, now: float) -> float:
+        level = self.level + (now - self.at) * per_minute / 60
+        self.at = now
+        self.level = level = level if level < per_minute else float(per_minute)
+        return level
+
+    def seconds_until_one(self, per_minute: int) -> int:
+        return max(1, ceil((1 - self.level) * 60 / per_minute))
+
+
+class _Spent:
+    """What one key has used up."""
+
+    __slots__ = ("requests", "running", "tokens")
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.requests: _Bucket | None = None
+        self.tokens: _Bucket | None = None
+
+
+class Limiter:
+    """How much each key has used, by its id: goes on when the keys are read again.
+
+    Requests and tokens per minute are token buckets: a key that was quiet may use a whole minute's worth at
+    once, and then as much as refills. All times are monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        self._spent: dict[int, _Spent] = {}
+
+    def admit(self, policy: KeyPolicy, now: float) -> None:
+        """Counts a request in; each one that was let in needs its `release`. Raises Denied."""
+        spent = self._spent.get(policy.id)
+        if spent is None:
+            spent = self._spent[policy.id] = _Spent()
+        if policy.max_concurrent and spent.running >= policy.max_concurrent:
+            raise _too_many(policy, f"{policy.max_concurrent} requests at once", BUSY_RETRY_SECONDS)
+        if per_minute := policy.tokens_per_minute:
+            tokens = spent.tokens
+            if tokens is not None and tokens.refill(per_minute, now) < ENOUGH:
+                wait = tokens.seconds_until_one(per_minute)
+                raise _too_many(policy, f"{per_minute} tokens per minute", wait)
+        if per_minute := policy.requests_per_minute:
+            requests = spent.requests
+            if requests is None:
+                requests = spent.requests = _Bucket(per_minute, now)
+            if requests.refill(per_minute, now) < ENOUGH:
+                wait = requests.seconds_until_one(per_minute)
+                raise _too_many(policy, f"{per_minute} requests per minute", wait)
+            requests.level -= 1
+        spent.running += 1
+
+    def release(self, policy: KeyPolicy) -> None:
+        """A request that was let in has ended."""
+        spent = self._spent.get(policy.id)
+        if spent is not None and spent.running:
+            spent.running -= 1
+
+    def charge(self, policy: KeyPolicy, tokens: int, now: float) -> None:
+        """After the answer. More than was left is debt, which refills like the rest."""
+        per_minute = policy.tokens_per_minute
+        spent = self._spent.get(policy.id)
+        if not per_minute or spent is None:
+            return
+        if spent.tokens is None:
+            spent.tokens = _Bucket(per_minute, now)
+        spent.tokens.refill(per_minute, now)
+        spent.tokens.level -= tokens
+
+    def forget_others(self, ids: Collection[int]) -> None:
+        """Keys that are gone and have nothing running: so this stays as small as the table."""
+        gone = [key for key, spent in self._spent.items() if key not in ids and not spent.running]
+        for key in gone:
+            del self._spent[key]
+
+
+def _too_many(policy: KeyPolicy, limit: str, wait: int) -> Denied:
+    message = f"The API key {policy.name!r} is limited to {limit}. Try again in {wait} s."
+    return Denied(429, "rate_limit_exceeded", message, retry_after=wait)

@@ -1,0 +1,32 @@
+"""How much a client may send and how long it may take: what keeps memory and sockets bounded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Sizes in bytes, times in seconds."""
+
+    head_bytes: int = 64 * KIB
+    body_bytes: int = 4096 * MIB
+    replay_bytes: int = 8 * MIB
+    """Of a request's body, kept to send it again. What is longer flows through and is sent once."""
+    connections: int = 4096
+    head_seconds: float = 30.0
+    """From the first byte of a head to its last: a client that dribbles is cut off."""
+    idle_seconds: float = 75.0
+    """A kept connection without a request."""
+    body_seconds: float = 60.0
+    """Without a byte of a body that is not complete."""
+    unread_seconds: float = 300.0
+    """Without the client taking a byte of its answer."""
+    connect_seconds: float = 5.0
+    upstream_idle_seconds: float = 4.0
+    """llama-server closes an idle connection after 5."""
+    comment_seconds: float = 10.0
+    """A streaming client that waits gets its headers after so long, and a comment every so long."""

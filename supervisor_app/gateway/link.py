@@ -1,0 +1,233 @@
+"""The gateway's link to the rest: what it hears from the database and the pushes, what it tells them.
+
+Level-triggered, as the supervisor is: everything is read again every second, and at once after a push.
+Neither the channel layer nor the database has to be there for requests to be answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from channels.layers import get_channel_layer
+
+from supervisor_app.commands import anudge
+from supervisor_app.conf import Overlay
+from supervisor_app.core.ports import StoreError
+from supervisor_app.core.status import Status
+from supervisor_app.events import PUSH_GROUP
+from supervisor_app.gateway import ledger, survey
+from supervisor_app.gateway.backend import Backend
+from supervisor_app.gateway.facts import ServerFacts
+from supervisor_app.gateway.fetch import FetchError, fetch
+from supervisor_app.gateway.gateway import Gateway
+from supervisor_app.gateway.keys import KeyPolicy, KeyRing
+from supervisor_app.gateway.metrics import GatewayMetrics, relabel
+from supervisor_app.gateway.records import QuarantineEntry, Record
+from supervisor_app.gateway.writer import RecordWriter
+from supervisor_app.metrics import render_metrics
+from supervisor_app.store import DatabaseThread
+
+log = logging.getLogger(__name__)
+
+REFRESH_SECONDS = 1.0
+IDLE_SECONDS = 5.0
+"""Between two looks for servers that nobody asks."""
+RETRY_SECONDS = 1.0
+
+
+class Link:
+    """`gateway.Outside`. `attach` it to its gateway, then `load`, then `run`."""
+
+    def __init__(self, overlay: Callable[[], Overlay]) -> None:
+        self._overlay = overlay
+        self._database = DatabaseThread("gateway-read")
+        self._gateway: Gateway
+        self._writer: RecordWriter
+        self._metrics: GatewayMetrics
+        self._changed = asyncio.Event()
+        self._slots_of: dict[str, int | None] = {}
+        """Of which process of each server we have asked how many slots it has."""
+        self._failing = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def attach(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._writer = RecordWriter(in_use=self._in_use)
+        self._metrics = GatewayMetrics(load=gateway.load, offered=self._offered)
+
+    async def load(self) -> None:
+        """Everything, once. Raises StoreError."""
+        servers, keys, quarantined = await self._database.call(self._read)
+        gateway = self._gateway
+        gateway.learn(servers)
+        gateway.door.keys = KeyRing(keys)
+        gateway.limiter.forget_others(gateway.door.keys.ids)
+        gateway.quarantined.replace(quarantined)
+        for backend in gateway.backends.values():
+            self._learn_slots(backend)
+
+    def _read(self) -> tuple[dict[str, ServerFacts], list[KeyPolicy], list[QuarantineEntry]]:
+        servers = survey.load_facts(self._overlay())
+        return servers, ledger.load_keys(), ledger.load_quarantine(self._gateway.wall_time())
+
+    async def run(self) -> None:
+        """Until cancelled; then the last records are written."""
+        self._writer.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._refresh(), name="gateway-refresh")
+                group.create_task(self._listen(), name="gateway-listen")
+                group.create_task(self._stop_idle(), name="gateway-idle")
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await self._writer.aclose()
+            self._database.close()
+
+    # What it hears
+
+    async def _refresh(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH_SECONDS):
+                    await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self.load()
+            except StoreError as error:
+                if not self._failing:
+                    log.warning("⚠️ [GATEWAY] %s. It goes on with what it knew.", error)
+                self._failing = True
+            else:
+                self._failing = False
+
+    async def _listen(self) -> None:
+        """Pushes of supervisors: the quick way. One that is lost is made good by the next refresh."""
+        while True:
+            try:
+                layer = get_channel_layer()
+                channel = await layer.new_channel()
+                await layer.group_add(PUSH_GROUP, channel)
+                try:
+                    while True:
+                        self._hear(await layer.receive(channel))
+                finally:
+                    with suppress(Exception):  # a layer that is away must not swallow a cancellation
+                        await layer.group_discard(PUSH_GROUP, channel)
+            except Exception as error:  # any client library's own kind
+                log.debug("gateway: %s", error)
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        self._changed.set()
+        backend = self._gateway.backends.get(message["server"])
+        if backend is None or message["type"] != "status.push":
+            return
+        if message["version"] <= backend.facts.version:
+            return
+        told = json.loads(message["json"])["data"]
+        self._gateway.hear(
+            replace(
+                backend.facts,
+                version=message["version"],
+                status=Status(told["status"]),
+                detail=told["detail"],
+                url=told["url"],
+                pid=told["pid"],
+                life=backend.facts.life if told["pid"] == backend.facts.pid else None,
+            )
+        )
+        self._learn_slots(backend)
+
+    def _learn_slots(self, backend: Backend) -> None:
+        facts = backend.facts
+        if facts.ready and self._slots_of.get(facts.name, 0) != facts.pid:
+            self._slots_of[facts.name] = facts.pid
+            self._do(self._ask_for_slots(backend))
+
+    async def _ask_for_slots(self, backend: Backend) -> None:
+        try:
+            props = json.loads(await fetch(backend, "/props"))
+            slots = int(props["total_slots"])
+        except (FetchError, ValueError, KeyError, TypeError) as error:
+            log.debug("%s does not say how many slots it has: %s", backend.facts.name, error)
+        else:
+            backend.learn_slots(slots)
+
+    async def _stop_idle(self) -> None:
+        while True:
+            await asyncio.sleep(IDLE_SECONDS)
+            with suppress(StoreError):
+                for name in await self._database.call(self._stop_idle_now):
+                    log.info("💤 [GATEWAY] Nobody asks for %s: it is stopped until somebody does", name)
+                    await self._nudge(name)
+
+    def _stop_idle_now(self) -> list[str]:
+        idle = ledger.idle_servers(self._gateway.wall_time(), self._overlay())
+        return [name for name, since in idle.items() if ledger.stop_idle(name, since)]
+
+    async def _nudge(self, server: str) -> None:
+        backend = self._gateway.backends.get(server)
+        if backend is not None:
+            await anudge(backend.facts.node)
+
+    # What it tells: gateway.Outside
+
+    def wake(self, server: str) -> None:
+        self._do(self._wake(server))
+
+    async def _wake(self, server: str) -> None:
+        if await self._database.call(partial(ledger.wake, server)):
+            log.info("☀️ [GATEWAY] %s is asked for: starting it", server)
+            await self._nudge(server)
+
+    def record(self, record: Record) -> None:
+        self._metrics.observe(record)
+        self._writer.put(record)
+
+    def quarantined(self, entry: QuarantineEntry) -> None:
+        log.warning("🚫 [GATEWAY] A request that %s died of is not sent again for an hour", entry.server)
+        self._do(self._database.call(partial(ledger.quarantine, entry)))
+
+    async def metrics(self) -> bytes:
+        """Ours, each server's own, and what the database knows of all."""
+        ready = [backend for backend in self._gateway.backends.values() if backend.facts.ready]
+        theirs = await asyncio.gather(*(self._metrics_of(backend) for backend in ready))
+        try:
+            known = (await self._database.call(render_metrics)).decode()
+        except StoreError:
+            known = ""
+        return (await asyncio.to_thread(self._metrics.render, known, *theirs)).encode()
+
+    @staticmethod
+    async def _metrics_of(backend: Backend) -> str:
+        """llama-server keeps them only when it was started with `--metrics`."""
+        try:
+            text = (await fetch(backend, "/metrics")).decode("utf-8", "replace")
+        except FetchError:
+            return ""
+        return relabel(text, backend.facts.name, next(iter(backend.facts.offered), ""))
+
+    def _offered(self, server: str) -> tuple[str, ...]:
+        backend = self._gateway.backends.get(server)
+        return backend.facts.models if backend else ()
+
+    def _in_use(self) -> list[str]:
+        return [name for name, in_flight, held in self._gateway.load() if in_flight or held]
+
+    def _do(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and isinstance(task.exception(), StoreError):
+            log.warning("⚠️ [GATEWAY] %s", task.exception())

@@ -1,0 +1,101 @@
+"""What the gateway answers itself: its health, the models of all servers, metrics, a browser's preflight."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+from supervisor_app.gateway import problems
+from supervisor_app.gateway.facts import ServerFacts
+from supervisor_app.gateway.heads import RequestHead
+from supervisor_app.gateway.problems import JSON_FIELDS, cors_fields
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.exchange import Exchange
+    from supervisor_app.gateway.gateway import Gateway
+
+HEALTH = ("/health", "/v1/health")
+MODELS = ("/v1/models", "/models")
+METRICS = "/metrics"
+METRICS_FIELDS = b"Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
+
+
+def is_public(gateway: Gateway, head: RequestHead) -> bool:
+    """Answered without a key: what a load balancer, Prometheus or a browser asks before it has one."""
+    if head.method == "OPTIONS":
+        return b"access-control-request-method" in head.noted and gateway.door.admits_origin(
+            head.text(b"origin")
+        )
+    return head.path in HEALTH or (head.path == METRICS and gateway.public_metrics)
+
+
+def is_ours(head: RequestHead) -> bool:
+    if head.method not in ("GET", "HEAD"):
+        return False
+    return head.path in (METRICS, *HEALTH) or head.path in MODELS or head.path.startswith("/v1/models/")
+
+
+def answer(gateway: Gateway, exchange: Exchange) -> None:
+    head = exchange.head
+    origin = head.text(b"origin")
+    if head.method == "OPTIONS":
+        exchange.answer(204, _preflight_fields(head), b"")
+    elif head.path == METRICS:
+        exchange.is_ours = True
+        gateway.do(asyncio.ensure_future(_answer_metrics(gateway, exchange)))
+    elif head.path in HEALTH:
+        _send(exchange, _health(gateway), origin)
+    elif head.path in MODELS:
+        data = [entry for facts in gateway.facts() for entry in _models(facts)]
+        _send(exchange, {"object": "list", "data": data}, origin)
+    else:
+        _send_model(gateway, exchange, head.path.removeprefix("/v1/models/"), origin)
+
+
+def _send(exchange: Exchange, data: Any, origin: str) -> None:
+    exchange.answer(200, JSON_FIELDS + cors_fields(origin), json.dumps(data).encode())
+
+
+def _send_model(gateway: Gateway, exchange: Exchange, model: str, origin: str) -> None:
+    entries = [entry for facts in gateway.facts() for entry in _models(facts)]
+    found = [entry for entry in entries if model == entry["id"]]
+    if found:
+        _send(exchange, found[0], origin)
+    else:
+        exchange.refuse(problems.model_not_found(model, [entry["id"] for entry in entries]))
+
+
+def _health(gateway: Gateway) -> dict[str, Any]:
+    """The gateway lives; a server that is down is waited for, so that is no reason to send nobody here."""
+    servers = list(gateway.facts())
+    return {"status": "ok", "servers": len(servers), "ready": sum(facts.ready for facts in servers)}
+
+
+def _models(facts: ServerFacts) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": model,
+            "object": "model",
+            "created": 0,
+            "owned_by": "llamaproxy",
+            "server": facts.name,
+            "status": facts.status.value,
+            "detail": facts.detail,
+        }
+        for model in facts.offered or (facts.name,)
+    ]
+
+
+def _preflight_fields(head: RequestHead) -> bytes:
+    asked = head.text(b"access-control-request-headers") or "*"
+    return cors_fields(head.text(b"origin")) + (
+        "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE\r\n"
+        f"Access-Control-Allow-Headers: {asked}\r\nAccess-Control-Max-Age: 600\r\n"
+    ).encode("latin-1")
+
+
+async def _answer_metrics(gateway: Gateway, exchange: Exchange) -> None:
+    content = await gateway.outside.metrics()
+    if not exchange.is_over:
+        exchange.answer(200, METRICS_FIELDS, content)

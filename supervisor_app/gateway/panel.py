@@ -1,0 +1,30 @@
+"""What a server's page shows of its requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.http.request import split_domain_port
+from django.utils import timezone
+
+from supervisor_app.gateway.models import QuarantinedRequest, RequestRecord
+
+LISTED = 20
+DEFAULT_PORT = 8001
+"""Where a gateway listens unless told otherwise."""
+
+
+def requests_panel(request: HttpRequest, name: str) -> dict[str, Any]:
+    """For `supervisor/_requests.html`."""
+    now = timezone.now()
+    newest = RequestRecord.objects.filter(server=name).defer("captured_request", "captured_answer")
+    host, _ = split_domain_port(request.get_host())
+    return {
+        "name": name,
+        "requests": list(newest[:LISTED]),
+        "requests_listed": LISTED,
+        "quarantine": list(QuarantinedRequest.objects.in_force(now).filter(server=name)),
+        "client_url": f"http://{host}:{DEFAULT_PORT}/v1",
+        "now": now.timestamp(),
+    }

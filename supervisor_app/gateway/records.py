@@ -1,0 +1,91 @@
+"""What is kept of each request: numbers and names, never its words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Outcome(StrEnum):
+    """How a request came to its end, as its client saw it."""
+
+    OK = "ok"
+    HELD = "held"
+    """Answered whole, after it had waited for its server."""
+    REPLAYED = "replayed"
+    """Answered whole, after a server had died under it."""
+    CLIENT_LEFT = "client_left"
+    REFUSED = "refused"
+    """Not let in: bad framing, key, model, limit. The status says which."""
+    UPSTREAM_ERROR = "upstream_error"
+    """The server answered with an error, which was passed on."""
+    UPSTREAM_CRASHED = "upstream_crashed"
+    """The server died after the first byte of content, or too often before it."""
+    UNAVAILABLE = "unavailable"
+    """Waiting was hopeless, or took too long, or too many waited."""
+    QUARANTINED = "quarantined"
+    """It has killed its server before."""
+
+
+class Usage(NamedTuple):
+    """What the server counted. None: it did not say."""
+
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    generated_tokens: int | None = None
+    tokens_per_second: float | None = None
+
+
+NO_USAGE = Usage()
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """One request. Times in milliseconds, except `at`. Not frozen: one is made for each request, and that
+    would take four times as long.
+    """
+
+    at: float
+    """Unix seconds at which its head had come."""
+    server: str
+    """Empty when it was refused before it had one."""
+    model: str
+    """As the client named it; may be empty."""
+    key: int | None
+    """Primary key of the `ApiKey`."""
+    method: str
+    route: str
+    """Path without query, `/v1/chat/completions`."""
+    status: int
+    """What the client got; 0 when it left before."""
+    outcome: Outcome
+    streamed: bool = False
+    held_ms: float = 0.0
+    """Waiting for the server, its queue included."""
+    ttft_ms: float | None = None
+    """From the head of the request to the first byte of content."""
+    duration_ms: float = 0.0
+    replays: int = 0
+    usage: Usage = NO_USAGE
+    incident: str = ""
+    """Names the crash it was in, as its client was told."""
+    captured_request: str | None = None
+    """Only for keys that ask for it; bounded."""
+    captured_answer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineEntry:
+    """A request that is not to be sent to its server again for a while."""
+
+    server: str
+    body_hash: str
+    """Hexadecimal."""
+    incident: str
+    """Names the crash, as its client was told."""
+    reason: str
+    """One sentence."""
+    at: float
+    """Unix seconds, as `until`."""
+    until: float

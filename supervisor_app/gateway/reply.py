@@ -1,0 +1,111 @@
+"""One answer, framed for its client: whatever server, or however many, it came from."""
+
+from __future__ import annotations
+
+import asyncio
+
+from supervisor_app.gateway.heads import status_line
+
+CHUNKED_END = b"0\r\n\r\n"
+
+
+def chunk(content: bytes) -> bytes:
+    """Not for empty content: that would be the end."""
+    return b"%x\r\n%b\r\n" % (len(content), content)
+
+
+class Reply:
+    """Writes to a client. `start`, then `write`s, then `finish`; or `break_off` when it cannot be whole."""
+
+    __slots__ = (
+        "_bodyless",
+        "_chunked",
+        "_head",
+        "_http11",
+        "_transport",
+        "finished",
+        "keep_alive",
+        "sent",
+        "started",
+        "status",
+    )
+
+    def __init__(
+        self, transport: asyncio.Transport, *, http11: bool, keep_alive: bool, to_head: bool = False
+    ) -> None:
+        self._transport = transport
+        self._http11 = http11
+        self._bodyless = to_head
+        self._chunked = False
+        self._head = b""
+        self.keep_alive = keep_alive
+        self.started = False
+        self.finished = False
+        self.status = 0
+        self.sent = 0
+        """Bytes of content."""
+
+    def start(self, status: int, beginning: bytes, length: int | None) -> None:
+        """The head, which goes out with the first content or `flush`. `length` None: not known yet.
+
+        `beginning` is the status line and header lines other than those that say where the body ends.
+        """
+        self.started = True
+        self.status = status
+        self._bodyless = self._bodyless or status in (204, 304)
+        framing = b""
+        if length is not None:
+            framing = b"" if status == 204 else b"Content-Length: %d\r\n" % length
+        elif self._http11:
+            framing = b"Transfer-Encoding: chunked\r\n"
+            self._chunked = not self._bodyless
+        else:
+            self.keep_alive = False
+        if not self.keep_alive:
+            framing += b"Connection: close\r\n"
+        elif not self._http11:
+            framing += b"Connection: keep-alive\r\n"
+        self._head = beginning + framing + b"\r\n"
+
+    def flush(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
+
+    def write(self, content: bytes) -> None:
+        if self._bodyless or not content:
+            return
+        self.sent += len(content)
+        if self._chunked:
+            content = chunk(content)
+        if self._head:
+            content = self._head + content
+            self._head = b""
+        self._transport.write(content)
+
+    def finish(self) -> None:
+        """It is whole."""
+        if self._chunked:
+            self._transport.write(self._head + CHUNKED_END)
+            self._head = b""
+        self.flush()
+        self.finished = True
+
+    def send(self, status: int, fields: bytes, content: bytes) -> None:
+        """A whole answer of our own."""
+        self.start(status, status_line(status) + fields, len(content))
+        self.write(content)
+        self.finish()
+
+    def break_off(self, *, last_words: bytes = b"") -> None:
+        """It will never be whole, and its client must not think so: no end is written.
+
+        After `last_words` the connection is closed in order, so that they arrive; without any it is reset.
+        """
+        self.finished = True
+        self.keep_alive = False
+        if last_words:
+            self.write(last_words)
+            self._transport.close()
+        else:
+            self._transport.abort()

@@ -1,0 +1,87 @@
+"""What the commands that run a gateway share: its address, who may come in, and how that is said."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from django.conf import settings
+from django.core.management.base import CommandError
+from django.db import DatabaseError
+
+from supervisor_app.addresses import url_of
+from supervisor_app.conf import Overlay
+from supervisor_app.gateway import ledger
+from supervisor_app.gateway.service import Service, is_loopback, listening_socket
+
+log = logging.getLogger("supervisor_app.gateway")
+
+BAD_USAGE, FAILED = 2, 3
+GRACE_SECONDS = 30.0
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def add_gateway_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--insecure-open",
+        action="store_true",
+        help="let the gateway serve the network although there is no API key",
+    )
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=GRACE_SECONDS,
+        metavar="SECONDS",
+        help="at the end, how long requests in flight may take (default: %(default)g)",
+    )
+
+
+def prepare(
+    where: tuple[str, int],
+    overlay: Callable[[], Overlay],
+    *,
+    insecure_open: bool,
+    grace: float,
+    shared: bool = False,
+) -> Service:
+    """Bound to its address. Raises CommandError: the address is taken, or it would be open to the network."""
+    host, port = where
+    try:
+        has_keys = bool(ledger.load_keys())
+    except DatabaseError as error:
+        raise CommandError(f"The database cannot be used: {error}", returncode=FAILED) from error
+    if not (has_keys or insecure_open or is_loopback(host)):
+        raise CommandError(
+            f"{host}:{port} can be reached from the network, and there is no API key yet: everybody could "
+            "use your models. Make a key in the admin, listen on 127.0.0.1, or say --insecure-open.",
+            returncode=BAD_USAGE,
+        )
+    try:
+        bound = listening_socket(host, port, shared=shared)
+    except OSError as error:
+        raise CommandError(
+            f"The gateway cannot listen on {host}:{port}: {error.strerror}. Use another address.",
+            returncode=BAD_USAGE,
+        ) from error
+    return Service(
+        bound,
+        overlay=overlay,
+        allowed_hosts=[*settings.ALLOWED_HOSTS, *LOOPBACK],
+        insecure_open=insecure_open,
+        public_metrics=settings.LLAMAPROXY_PUBLIC_STATUS,
+        grace_seconds=grace,
+        on_listening=partial(say_where, where),
+    )
+
+
+def say_where(where: tuple[str, int], service: Service) -> None:
+    """On the console, once it listens."""
+    log.info("🔀 [GATEWAY] %s/v1", url_of(*where))
+    if not service.is_open:
+        return
+    if is_loopback(where[0]):
+        log.info("🔓 [GATEWAY] No API key exists: open to the programs of this machine")
+    else:
+        log.warning("⚠️ [GATEWAY] No API key exists: everybody who reaches it can use your models")

@@ -1,0 +1,73 @@
+"""Which server a request goes to. Pure, but for what it reads of each."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
+
+from supervisor_app.gateway.backend import rank
+from supervisor_app.gateway.facts import ServerFacts
+
+STICKY_ROOM = 1.0
+"""A conversation stays where its cache is, unless that server is busier than the idlest by all its slots."""
+MAX_CONVERSATIONS = 10_000
+
+
+class Candidate(Protocol):
+    facts: ServerFacts
+
+    @property
+    def load(self) -> float: ...
+
+
+def serves(facts: ServerFacts, model: str) -> bool:
+    """By its own name, an alias, or the id of a model."""
+    return model == facts.name or model in facts.models
+
+
+def known_as(facts: ServerFacts, model: str | None) -> set[str]:
+    """The names by which a key may be allowed to use this model of this server.
+
+    A server of one model serves it whatever it is asked for; one of several is asked for exactly one.
+    """
+    asked = {model} if model else set()
+    return {facts.name, *asked, *(facts.models if len(facts.offered) <= 1 else ())}
+
+
+def names(servers: Iterable[ServerFacts]) -> list[str]:
+    """What may be asked for."""
+    found: dict[str, None] = {}
+    for facts in servers:
+        found.update(dict.fromkeys(facts.offered or (facts.name,)))
+    return list(found)
+
+
+C = TypeVar("C", bound=Candidate)
+
+
+class Router:
+    """Remembers where a conversation went last, so that its cache is used again."""
+
+    def __init__(self) -> None:
+        self._last: OrderedDict[bytes, str] = OrderedDict()
+
+    def choose(self, candidates: Sequence[C], conversation: bytes = b"") -> C:
+        """The one with the least to do among those that can be asked soonest; there is at least one."""
+        best = min(candidates, key=lambda candidate: (rank(candidate.facts), candidate.load))
+        if not conversation:
+            return best
+        kept = self._kept(candidates, conversation, best)
+        self._last[conversation] = kept.facts.name
+        self._last.move_to_end(conversation)
+        if len(self._last) > MAX_CONVERSATIONS:
+            self._last.popitem(last=False)
+        return kept
+
+    def _kept(self, candidates: Sequence[C], conversation: bytes, best: C) -> C:
+        last = self._last.get(conversation)
+        for candidate in candidates:
+            if candidate.facts.name == last:
+                near = rank(candidate.facts) == rank(best.facts)
+                return candidate if near and candidate.load <= best.load + STICKY_ROOM else best
+        return best

@@ -1,0 +1,147 @@
+"""The gateway as something that starts, listens, finishes what it began, and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable, Sequence
+
+from supervisor_app.conf import Overlay
+from supervisor_app.core.ports import StoreError
+from supervisor_app.gateway.client import Client
+from supervisor_app.gateway.door import Door
+from supervisor_app.gateway.gateway import Gateway
+from supervisor_app.gateway.limits import Limits
+from supervisor_app.gateway.link import Link
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1024
+RETRY_SECONDS = 1.0
+
+
+def listening_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Bound, not yet listening. `shared`: several processes may have one. Raises OSError."""
+    family, _, _, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if host == "::" else 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    bound.setblocking(False)
+    return bound
+
+
+def is_loopback(host: str) -> bool:
+    """Can only this machine's programs reach it?"""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Service:
+    """`start`, then `run` until cancelled. `stop` before that lets the requests in flight finish."""
+
+    def __init__(
+        self,
+        bound: socket.socket,
+        *,
+        overlay: Callable[[], Overlay],
+        allowed_hosts: Sequence[str],
+        insecure_open: bool,
+        public_metrics: bool,
+        grace_seconds: float,
+        on_listening: Callable[[Service], None] = lambda service: None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._bound = bound
+        self._overlay = overlay
+        self._grace_seconds = grace_seconds
+        self._on_listening = on_listening
+        self._public_metrics = public_metrics
+        self._limits = limits or Limits()
+        self._door = Door(
+            allowed_hosts,
+            needs_key=not is_loopback(bound.getsockname()[0]),
+            insecure_open=insecure_open,
+        )
+        self._link: Link
+        self._gateway: Gateway
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Knows all and listens when it returns. Raises StoreError and OSError."""
+        self._link = Link(self._overlay)
+        self._gateway = Gateway(
+            limits=self._limits,
+            door=self._door,
+            outside=self._link,
+            public_metrics=self._public_metrics,
+        )
+        self._link.attach(self._gateway)
+        await self._link.load()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Client(self._gateway), sock=self._bound, backlog=BACKLOG
+        )
+
+    def abandon(self) -> None:
+        """It was only to see whether the address can be had."""
+        self._bound.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Nobody is asked for a key."""
+        return self._door.keys.is_open
+
+    async def serve(self) -> None:
+        """`start`, as soon as the database answers, and `run`."""
+        while self._server is None:
+            try:
+                await self.start()
+            except StoreError as error:
+                log.warning("⚠️ [GATEWAY] %s. It starts as soon as it can.", error)
+                await asyncio.sleep(RETRY_SECONDS)
+        self._on_listening(self)
+        await self.run()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            await self._link.run()
+        finally:
+            self._close_server()
+            self._gateway.close()
+
+    async def stop(self) -> None:
+        """No more connections; the requests in flight have their grace."""
+        if self._server is None:
+            self._bound.close()
+            return
+        self._close_server()
+        count = len(self._gateway.exchanges)
+        if count:
+            what = "1 request" if count == 1 else f"{count} requests"
+            log.info("👋 [GATEWAY] Finishing %s, for up to %g s", what, self._grace_seconds)
+        await self._gateway.drain(self._grace_seconds)
+
+    def _close_server(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    def force(self) -> None:
+        """Somebody asked twice: end what is in flight now."""
+        self._grace_seconds = 0
+        if self._server is not None:
+            self._gateway.hurry()

@@ -1,0 +1,63 @@
+"""Server-sent events: is there content yet, and how an error is said inside of a stream. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+COMMENT = b":\n\n"
+"""Says that the stream lives. Clients ignore it, and what has had only such may still get anything."""
+
+_END_OF_LINE = re.compile(rb"[\r\n]")
+_WHOLE_LINES = re.compile(rb"(?::[^\r\n]*+[\r\n]|[\r\n])*+")
+"""Comments and blank lines, as many as there are."""
+
+
+class ContentScanner:
+    """Tells whether a stream has carried anything yet, from its bytes in any pieces.
+
+    Content is every line that is neither blank nor a comment: `data:`, and the `event:` before it.
+    """
+
+    __slots__ = ("_in_comment", "seen")
+
+    def __init__(self) -> None:
+        self.seen = False
+        self._in_comment = False
+
+    def feed(self, piece: bytes) -> bool:
+        """Takes the next bytes; True once there was content."""
+        if self.seen:
+            return True
+        start = 0
+        if self._in_comment:
+            end = _END_OF_LINE.search(piece)
+            if end is None:
+                return False
+            start = end.end()
+        lines = _WHOLE_LINES.match(piece, start)
+        rest = piece[lines.end() if lines else start :][:1]
+        self._in_comment = rest == b":"
+        self.seen = rest not in (b"", b":")
+        return self.seen
+
+
+def error_event(error: Mapping[str, object], path: str) -> bytes:
+    """The event by which a stream of `path` ends with an error.
+
+    `error` is OpenAI's: `message`, `type`, `code` and whatever else.
+    """
+    if path.endswith("/messages"):
+        return _event({"type": "error", "error": error}, name=b"error")
+    if path.endswith("/responses"):
+        # The specification wants the fields beside `type`; OpenAI's clients raise for `error`.
+        fields = {"code": str(error.get("code", "")), "message": error.get("message", ""), "param": None}
+        return _event({"type": "error", **fields, "sequence_number": 0, "error": error}, name=b"error")
+    return _event({"error": error})
+
+
+def _event(data: Mapping[str, object], name: bytes = b"") -> bytes:
+    head = b"event: %s\n" % name if name else b""
+    return b"%sdata: %s\n\n" % (head, msgspec.json.encode(data))

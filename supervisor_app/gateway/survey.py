@@ -1,0 +1,99 @@
+"""What the database knows of servers, as the gateway wants it. Plain functions, for a `DatabaseThread`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import PurePath
+from signal import SIGKILL, SIGTERM
+from statistics import median
+
+from django.db.models import Prefetch
+
+from supervisor_app.conf import Overlay, apply_overlay
+from supervisor_app.core.status import FailureKind, Status
+from supervisor_app.gateway.facts import End, ServerFacts
+from supervisor_app.models import LlamaServer, Run, ServerState
+
+RUNS = 8
+"""Of each server, newest first: for how they ended and how long they took to start."""
+FROM_OUTSIDE = (SIGKILL, SIGTERM)
+
+
+def load_facts(overlay: Overlay) -> dict[str, ServerFacts]:
+    """All servers of all nodes, by name. Two queries."""
+    newest = Run.objects.only(
+        "server_id",
+        "adopted",
+        "started_at",
+        "ready_at",
+        "ended_at",
+        "signal",
+        "failure_kind",
+        "failure_title",
+    )
+    servers = LlamaServer.objects.select_related("state").prefetch_related(
+        Prefetch("runs", newest.order_by("server_id", "-pk")[:RUNS], to_attr="newest_runs")
+    )
+    facts = {}
+    for server in servers:
+        apply_overlay(server, overlay)
+        facts[server.name] = _facts_of(server, getattr(server, "newest_runs"))  # noqa: B009  (to_attr)
+    return facts
+
+
+def _facts_of(server: LlamaServer, runs: list[Run]) -> ServerFacts:
+    state: ServerState | None = getattr(server, "state", None)
+    offered = _offered(server, state)
+    starts = [
+        (run.ready_at - run.started_at).total_seconds() for run in runs if run.ready_at and not run.adopted
+    ]
+    return ServerFacts(
+        name=server.name,
+        node=server.node,
+        version=state.version if state else 0,
+        status=Status(state.status) if state else Status.INITIAL,
+        detail=state.detail if state else "No supervisor has looked at it yet.",
+        url=state.url if state else "",
+        pid=state.pid if state else None,
+        life=next((run.pk for run in runs if run.ended_at is None), None),
+        wanted=server.desired_running,
+        wakes=server.stopped_for_idleness,
+        models=tuple(_names(server, offered)),
+        offered=tuple(offered),
+        api_key=server.api_key,
+        capacity=server.max_concurrent,
+        max_queue=server.max_queue,
+        hold_seconds=server.hold_seconds,
+        start_seconds=median(starts) if starts else None,
+        ends={run.pk: _end_of(run) for run in runs if run.ended_at},
+    )
+
+
+def _end_of(run: Run) -> End:
+    from_outside = run.failure_kind == FailureKind.KILLED_BY_SIGNAL and run.signal in FROM_OUTSIDE
+    untold = run.failure_kind == FailureKind.UNKNOWN and run.adopted
+    return End(blameless=not run.failure_kind or from_outside or untold, sentence=run.failure_title)
+
+
+def _offered(server: LlamaServer, state: ServerState | None) -> list[str]:
+    """One name for each model: as the server says while it runs, and as it will say when it does."""
+    served = [str(model["id"]) for model in state.served] if state else []
+    return list(dict.fromkeys([*server.aliases, *(served or _configured_names(server))]))
+
+
+def _configured_names(server: LlamaServer) -> list[str]:
+    args = [str(arg) for arg in server.args]
+    for flag, value in pairwise(args):
+        if flag in ("-a", "--alias"):
+            return [name.strip() for name in value.split(",") if name.strip()]
+    return [PurePath(server.model_path).name] if server.model_path else []
+
+
+def _names(server: LlamaServer, offered: Iterable[str]) -> Iterable[str]:
+    """Whatever people call it: also while it is down and cannot say its models."""
+    names = {server.name: None, **dict.fromkeys(offered), **dict.fromkeys(_configured_names(server))}
+    if server.model_path:
+        path = PurePath(server.model_path)
+        names |= {server.model_path: None, path.name: None, path.stem: None}
+    return names

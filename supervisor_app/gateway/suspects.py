@@ -1,0 +1,82 @@
+"""Which request kills servers? Pure.
+
+A crash suspects all that were in flight. Suspicion is not guilt: whoever was in flight in a second crash goes
+alone from then on, and only one that was alone when its server died is put into quarantine. An end that came
+from outside suspects nobody.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from hashlib import blake2b
+
+from supervisor_app.gateway.records import QuarantineEntry
+
+QUARANTINE_SECONDS = 3600.0
+MAX_QUARANTINED = 10_000
+CRASHES_UNTIL_SOLO = 2
+MAX_DEATHS = 5
+"""Whatever they were: a request that has seen so many is not sent again."""
+
+
+class Verdict(Enum):
+    """What becomes of a request whose server died under it."""
+
+    AGAIN = auto()
+    ALONE = auto()
+    QUARANTINE = auto()
+    ENOUGH = auto()
+    """Nobody is to blame, but it has been tried often enough."""
+
+
+@dataclass(slots=True)
+class Suspicion:
+    """What one request was in."""
+
+    crashes: int = 0
+    """That may have been its fault."""
+    deaths: int = 0
+    """All."""
+
+    def died(self, *, blameless: bool, alone: bool) -> Verdict:
+        """Another server died under it; `alone`: nobody else was in flight there."""
+        self.deaths += 1
+        if not blameless:
+            self.crashes += 1
+            if alone and self.crashes > CRASHES_UNTIL_SOLO:
+                return Verdict.QUARANTINE
+        if self.deaths >= MAX_DEATHS:
+            return Verdict.ENOUGH
+        return Verdict.ALONE if self.crashes >= CRASHES_UNTIL_SOLO else Verdict.AGAIN
+
+
+class Quarantine:
+    """What is not sent again for a while, by the hash of path and body. Bounded: the oldest goes first."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[str, QuarantineEntry] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, entry: QuarantineEntry) -> None:
+        self._entries[entry.body_hash] = entry
+        while len(self._entries) > MAX_QUARANTINED:
+            self._entries.popitem(last=False)
+
+    def replace(self, entries: Iterable[QuarantineEntry]) -> None:
+        """What all gateways together know."""
+        self._entries = OrderedDict((entry.body_hash, entry) for entry in entries)
+
+    def find(self, body_hash: str, now: float) -> QuarantineEntry | None:
+        entry = self._entries.get(body_hash)
+        return entry if entry is not None and entry.until > now else None
+
+
+def hash_of(path: str, body: bytes) -> str:
+    """What makes two requests the same one. Hexadecimal."""
+    person = blake2b(path.encode(), digest_size=16).digest()
+    return blake2b(body, digest_size=32, person=person).hexdigest()

@@ -1,0 +1,240 @@
+"""Connections to one llama-server, and which of them may be used again.
+
+llama-server closes its connection after a stream without having said so: used again, such a connection
+loses the next request. So only one whose last answer was sized and complete is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from supervisor_app.gateway.framing import Body, FramingError
+from supervisor_app.gateway.heads import END, BadHeadError, HeadCache, ResponseHead, read_response
+
+log = logging.getLogger(__name__)
+
+MAX_HEAD = 64 * 1024
+LOOPBACK = ("127.0.0.1", "::1")
+"""In the order in which `localhost` is tried: a resolver would cost more than the request."""
+
+
+class Listener(Protocol):
+    """Who asked: hears of its answer, in this order, until `on_end` or `on_lost`."""
+
+    def on_head(self, head: ResponseHead, length: int | None) -> None:
+        """`length` of its body; None: it will show."""
+
+    def on_content(self, content: bytes) -> None: ...
+
+    def on_end(self) -> None:
+        """The answer is whole. The connection is back with its pool."""
+
+    def on_lost(self, reason: str) -> None:
+        """The connection ended before the answer did."""
+
+    def on_writable(self, writable: bool) -> None:
+        """Whether the server takes more of the request now."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection, one request at a time."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self._listener: Listener | None = None
+        self._head = b""
+        self._body: Body | None = None
+        self._to_head = False
+        self._reusable = False
+        self.used = False
+        """It has answered before."""
+        self.idle_since = 0.0
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing only
+
+    def data_received(self, data: bytes) -> None:
+        if self._listener is None:  # nobody asked
+            self.abort()
+            return
+        try:
+            if self._body is None:
+                data = self._take_head(data)
+            body = self._body
+            if body is None or self._listener is None:
+                return
+            content, rest = body.feed(data) if data else (b"", b"")
+        except (BadHeadError, FramingError) as error:
+            self._lose(str(error))
+            return
+        if content:
+            self._listener.on_content(content)
+        if body.done and self._listener is not None:  # whoever asked may have left meanwhile
+            self._complete(clean=not rest)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._pool.forget(self)
+        self._transport = None
+        if self._listener is None:
+            return
+        if self._body is not None and error is None and self._body.eof():
+            self._complete(clean=False)
+        else:
+            self._lose(str(error) if error else "the server closed the connection")
+
+    def pause_writing(self) -> None:
+        if self._listener is not None:
+            self._listener.on_writable(False)
+
+    def resume_writing(self) -> None:
+        if self._listener is not None:
+            self._listener.on_writable(True)
+
+    # For whoever asks
+
+    def ask(self, listener: Listener, data: bytes, *, to_head: bool) -> None:
+        """`data` is the request, or its beginning."""
+        self._listener = listener
+        self._to_head = to_head
+        self._body, self._head = None, b""
+        self.write(data)
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def hold_back(self, held: bool) -> None:
+        """Whether the server has to wait, because the client does not take its answer."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if held:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Nobody wants the answer any more: the server sees it at once."""
+        self._listener = None
+        self._pool.forget(self)
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+
+    # Within
+
+    def _take_head(self, data: bytes) -> bytes:
+        """What follows the head in `data`; sets `_body` once the head is complete. Raises BadHeadError."""
+        if self._head:
+            data = self._head + data
+        end = data.find(END)
+        if end < 0:
+            if len(data) > MAX_HEAD:
+                raise BadHeadError(502, "The head of the server's answer is too long.")
+            self._head = data
+            return b""
+        raw, rest = data[: end + 4], data[end + 4 :]
+        read = read_response(raw, to_head=True) if self._to_head else self._pool.heads.response(raw)
+        head, length, body = read
+        self._head = b""
+        if 100 <= head.status < 200:
+            return self._take_head(rest) if rest else b""
+        self._body = body
+        self._reusable = head.keep_alive and not head.is_event_stream and length is not None
+        if self._listener is not None:
+            self._listener.on_head(head, length)
+        return rest
+
+    def _complete(self, *, clean: bool) -> None:
+        listener, self._listener = self._listener, None
+        self.used = True
+        if clean and self._reusable:
+            self._pool.keep(self)
+        elif self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+        if listener is not None:
+            listener.on_end()
+
+    def _lose(self, reason: str) -> None:
+        listener = self._listener
+        self.abort()
+        if listener is not None:
+            listener.on_lost(reason)
+
+
+class Pool:
+    """The connections to one address. A new address means a new pool."""
+
+    def __init__(self, host: str, port: int, *, idle_seconds: float, connect_seconds: float) -> None:
+        self.authority = f"{f'[{host}]' if ':' in host else host}:{port}".encode()
+        self._hosts = LOOPBACK if host == "localhost" else (host,)
+        self._port = port
+        self._idle_seconds = idle_seconds
+        self._connect_seconds = connect_seconds
+        self._loop = asyncio.get_running_loop()
+        self.heads = HeadCache()
+        self._idle: list[Connection] = []
+        self._connecting: set[asyncio.Task[None]] = set()
+        self.max_idle = 8
+
+    def take(self) -> Connection | None:
+        """A kept connection, the one used last: the others may grow old."""
+        return self._idle.pop() if self._idle else None
+
+    def connect(
+        self, made: Callable[[Connection], None], failed: Callable[[str], None]
+    ) -> asyncio.Task[None]:
+        """A fresh one; exactly one of the two is called, unless the task is cancelled."""
+        task = self._loop.create_task(self._connect(made, failed))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+        return task
+
+    async def _connect(self, made: Callable[[Connection], None], failed: Callable[[str], None]) -> None:
+        reason = ""
+        for host in self._hosts:
+            try:
+                async with asyncio.timeout(self._connect_seconds):
+                    _, connection = await self._loop.create_connection(
+                        lambda: Connection(self), host, self._port
+                    )
+            except TimeoutError:
+                reason = f"{host}:{self._port} took no connection in {self._connect_seconds:g} s"
+            except OSError as error:
+                reason = f"{host}:{self._port}: {error.strerror or error}"
+            else:
+                made(connection)
+                return
+        failed(reason)
+
+    def keep(self, connection: Connection) -> None:
+        if len(self._idle) >= self.max_idle:
+            connection.abort()
+            return
+        connection.idle_since = self._loop.time()
+        self._idle.append(connection)
+
+    def forget(self, connection: Connection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def sweep(self) -> None:
+        """Close what nobody used for a while, before the server does."""
+        oldest = self._loop.time() - self._idle_seconds
+        while self._idle and self._idle[0].idle_since < oldest:
+            self._idle[0].abort()
+
+    def close(self) -> None:
+        for connection in self._idle[:]:
+            connection.abort()
+        for task in self._connecting:
+            task.cancel()

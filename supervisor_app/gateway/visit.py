@@ -1,0 +1,198 @@
+"""A request at one server: it waits at the gate, tries, and after a loss decides whether to try again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supervisor_app.gateway import problems
+from supervisor_app.gateway.attempt import Attempt
+from supervisor_app.gateway.backend import Backend, Loss
+from supervisor_app.gateway.heads import status_line
+from supervisor_app.gateway.hold import EVENT_STREAM
+from supervisor_app.gateway.records import Outcome
+from supervisor_app.gateway.suspects import Suspicion, Verdict
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.exchange import Exchange
+    from supervisor_app.gateway.gateway import Gateway
+
+MAX_DROPS = 3
+"""Connections lost by a server that lives on: then it is said instead of tried again."""
+
+
+class Visit:
+    """`gate.Visitor`. One exchange may make several, when the server it waits for becomes hopeless."""
+
+    __slots__ = ("_attempt", "_drops", "_gateway", "_loss", "arrival", "backend", "exchange", "solo")
+
+    def __init__(self, exchange: Exchange, gateway: Gateway, backend: Backend) -> None:
+        self.exchange = exchange
+        self.backend = backend
+        self.arrival = exchange.arrival
+        self.solo = False
+        self._gateway = gateway
+        self._attempt: Attempt | None = None
+        self._loss: Loss | None = None
+        """The last one, until it is known what it was."""
+        self._drops = 0
+
+    # At the gate
+
+    def enter(self) -> None:
+        """Raises QueueFullError."""
+        if self.backend.gate.enter(self):
+            self._go()
+        else:
+            self._wait()
+
+    def admitted(self) -> None:
+        if self._loss is not None:
+            if not self._may_go_again(self._loss):
+                return
+            self.exchange.replays += 1
+        if self.solo and len(self.backend.gate.inside) > 1:
+            self.backend.gate.return_to_queue(self)
+        else:
+            self._go()
+
+    def leave(self) -> None:
+        if self._attempt is not None:
+            self._attempt.cancel()
+            self._attempt = None
+        self.backend.gate.leave(self)
+
+    def server_changed(self) -> None:
+        """While it waits: this server has become hopeless or is gone, or another one could be asked now."""
+        exchange, here = self.exchange, self.backend
+        if exchange.hold is None or not exchange.hold.waits:
+            return
+        candidates = exchange.other_candidates()
+        better = any(other.gate.is_open for other in candidates) and not here.gate.is_open
+        if not candidates:
+            exchange.give_up(here, "It was removed.")
+        elif here not in candidates or here.facts.hopeless or better:
+            here.gate.leave(self)
+            exchange.go_to_one_of(candidates)
+
+    def _wait(self) -> None:
+        self.exchange.wait().begin(self.backend.facts.hold_seconds, self._too_late)
+        self._comment_from_now_on()
+
+    def _too_late(self) -> None:
+        facts = self.backend.facts
+        sentence = f"Not ready within {facts.hold_seconds:g} s. {facts.detail}"
+        self.exchange.give_up(self.backend, sentence, code="hold_timeout")
+
+    def _comment_from_now_on(self) -> None:
+        if self.exchange.wants_stream:
+            every = self._gateway.limits.comment_seconds
+            first = max(0.0, self.exchange.started + every - self._gateway.loop.time())
+            self.exchange.wait().comment_every(every, first, self._comment)
+
+    def _comment(self) -> None:
+        """Its client has waited for long: it gets its headers, and a sign of life."""
+        reply = self.exchange.reply
+        if self._attempt is not None:
+            self._attempt.flush()
+            return
+        if not reply.started:
+            reply.start(200, status_line(200) + EVENT_STREAM, None)
+        detail = " ".join(self.backend.facts.detail.split())
+        reply.write(f": waiting for {self.backend.facts.name}: {detail}\n\n".encode())
+
+    # Inside
+
+    @property
+    def streams(self) -> bool:
+        return self._attempt is not None and self._attempt.streams
+
+    @property
+    def takes_body(self) -> bool:
+        return self._attempt is not None and self._attempt.is_sent
+
+    def write(self, data: bytes) -> None:
+        """More of the request's body."""
+        if self._attempt is not None:
+            self._attempt.write(data)
+
+    def hold_back(self, held: bool) -> None:
+        if self._attempt is not None:
+            self._attempt.hold_back(held)
+
+    def _go(self) -> None:
+        exchange = self.exchange
+        if exchange.hold is not None:
+            exchange.hold.end()
+        streams = exchange.wants_stream
+        if streams:
+            self._comment_from_now_on()
+        self._attempt = Attempt(self)
+        # A stream's connection is closed after it anyway; what can be sent once must not meet a stale one.
+        self._attempt.start(fresh=exchange.overflows or streams)
+
+    # How the attempt went
+
+    def answered(self, attempt: Attempt) -> None:
+        self.exchange.answered(attempt.tail)
+
+    def not_ready(self) -> None:
+        """It said that it loads its model: its supervisor will say when it is done."""
+        self._back_to_gate("it was loading its model")
+
+    def refused(self, reason: str) -> None:
+        """No connection could be made: it has gone, and its supervisor will say when it is back."""
+        self._back_to_gate(reason)
+
+    def lost(self, reason: str) -> None:
+        """The connection ended before there was content."""
+        self._loss = self.backend.loss(reason)
+        self.exchange.incident = self._loss.incident
+        self._back_to_gate(reason)
+
+    def broken(self, attempt: Attempt, reason: str) -> None:
+        """The connection ended in the middle of the answer."""
+        exchange, backend = self.exchange, self.backend
+        exchange.incident = backend.loss(reason).incident
+        backend.doubt()
+        tokens = max(0, attempt.events - 1) if attempt.streams else None
+        problem = problems.upstream_crashed(
+            backend.facts.name, reason, incident=exchange.incident, tokens=tokens
+        )
+        exchange.broken(problem, attempt.tail, streams=attempt.streams)
+
+    def _back_to_gate(self, reason: str) -> None:
+        self._attempt = None
+        self.backend.doubt()
+        if not self.exchange.can_be_sent:
+            self._crashed(reason)
+            return
+        self.backend.gate.return_to_queue(self)
+        self._wait()
+        if self.backend.facts.hopeless:
+            self.server_changed()
+
+    def _may_go_again(self, loss: Loss) -> bool:
+        """After a loss: what is to be thought of it?"""
+        facts, exchange = self.backend.facts, self.exchange
+        if loss.pid == facts.pid:
+            # Perhaps its supervisor has not seen it yet: then the next try is refused, and we hear more.
+            self._drops += 1
+            if self._drops > MAX_DROPS:
+                self._crashed(loss.reason)
+            return self._drops <= MAX_DROPS
+        self._loss, self._drops = None, 0
+        end = facts.ends.get(loss.life) if loss.life is not None else None
+        reason = end.sentence if end else loss.reason
+        exchange.suspicion = exchange.suspicion or Suspicion()
+        verdict = exchange.suspicion.died(blameless=end is None or end.blameless, alone=loss.alone)
+        if verdict is Verdict.QUARANTINE:
+            problem = self._gateway.quarantine(self.backend, exchange.body_hash(), loss.incident, reason)
+            exchange.refuse(problem, Outcome.QUARANTINED)
+        elif verdict is Verdict.ENOUGH:
+            self._crashed(reason)
+        self.solo = verdict is Verdict.ALONE
+        return verdict in (Verdict.AGAIN, Verdict.ALONE)
+
+    def _crashed(self, reason: str) -> None:
+        problem = problems.upstream_crashed(self.backend.facts.name, reason, incident=self.exchange.incident)
+        self.exchange.refuse(problem, Outcome.UPSTREAM_CRASHED)

@@ -1,0 +1,162 @@
+"""Takes records from the event loop to the database, without ever holding it up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from django.db import DataError, IntegrityError
+
+from supervisor_app.core.clock import SystemClock
+from supervisor_app.core.ports import Clock, StoreError
+from supervisor_app.gateway import ledger
+from supervisor_app.gateway.records import Outcome, Record
+from supervisor_app.store import DatabaseThread
+
+log = logging.getLogger(__name__)
+
+CAPACITY = 10_000
+"""Records that may wait; beyond that the oldest are dropped."""
+FLUSH_SECONDS = 1.0
+USE_SECONDS = 5.0
+"""Between two notes that a server is in use."""
+PRUNE_SECONDS = 3600.0
+REST = 4
+"""After a batch, so many times as long as it took: at most a fifth of the interpreter goes into records."""
+CLOSE_SECONDS = 5.0
+"""At the end: how long the last records may take."""
+
+
+class RecordWriter:
+    """Made and used in one event loop: `start`, then `put` for each request, `aclose` at the end.
+
+    It also keeps `ServerUse` fresh and the records pruned. `in_use` names the servers that are working on
+    something now.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_use: Callable[[], Iterable[str]] = tuple,
+        clock: Clock | None = None,
+        flush_seconds: float = FLUSH_SECONDS,
+        keep_days: float = ledger.KEEP_DAYS,
+    ) -> None:
+        self.dropped = 0
+        """Records lost since the start: too many waited, or no database would take them."""
+        self._in_use = in_use
+        self._clock = clock or SystemClock()
+        self._flush_seconds = flush_seconds
+        self._keep_days = keep_days
+        self._waiting: deque[Record] = deque()
+        self._wake = asyncio.Event()
+        self._used: set[str] = set()
+        self._touched: dict[str, float] = {}
+        """When each server's use was noted last, in monotonic seconds."""
+        self._prune_at = 0.0
+        self._failing = False
+        self._leaving = False
+        self._database: DatabaseThread | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._database = DatabaseThread("gateway-records")
+        self._task = asyncio.create_task(self._work(self._database), name="gateway-records")
+
+    def put(self, record: Record) -> None:
+        """Never waits and never raises."""
+        if record.outcome is not Outcome.REFUSED:
+            self._used.add(record.server)
+        if len(self._waiting) >= CAPACITY:
+            self._waiting.popleft()
+            self._lose(1, "more requests come than the database takes")
+        self._waiting.append(record)
+        if len(self._waiting) >= ledger.WRITE_ROWS and not self._failing:
+            self._wake.set()
+
+    async def aclose(self) -> None:
+        """Writes what waits, for `CLOSE_SECONDS` at most."""
+        if self._task is None or self._database is None:
+            return
+        self._leaving = True
+        self._wake.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._task
+        self._database.close()
+        if self._waiting:
+            self._lose(len(self._waiting), "the database did not take them before the end")
+
+    async def _work(self, database: DatabaseThread) -> None:
+        while not self._leaving:
+            await self._pause()
+            await self._round(database)
+        await self._round(database)  # for what came during the last one
+
+    async def _round(self, database: DatabaseThread) -> None:
+        try:
+            await self._write_all(database)
+            await self._chores(database)
+        except StoreError as error:
+            if not self._failing:
+                log.warning("⚠️ [GATEWAY] %s. The records of requests wait until it is back.", error)
+            self._failing = True
+        except Exception:
+            log.exception("❌ [GATEWAY] This is a mistake in llamaproxy. Requests are still answered.")
+        else:
+            self._failing = False
+
+    async def _pause(self) -> None:
+        """A second, or until a batch is full."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._flush_seconds):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _write_all(self, database: DatabaseThread) -> None:
+        while self._waiting:
+            began = self._clock.monotonic()
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), ledger.WRITE_ROWS))]
+            try:
+                await self._write(database, batch)
+            except (StoreError, asyncio.CancelledError):
+                self._waiting.extendleft(reversed(batch))
+                raise
+            if not self._leaving:
+                took = self._clock.monotonic() - began
+                await asyncio.sleep(min(REST * took, self._flush_seconds))
+
+    async def _write(self, database: DatabaseThread, batch: list[Record]) -> None:
+        """One record that no database would take must not keep the others from being written."""
+        try:
+            await database.call(partial(ledger.write, batch))
+        except Exception as error:
+            if isinstance(error, StoreError) and not isinstance(error.__cause__, DataError | IntegrityError):
+                raise
+            if len(batch) == 1:
+                self._lose(1, f"the database refused one: {error}")
+                return
+            for record in batch:
+                await self._write(database, [record])
+
+    async def _chores(self, database: DatabaseThread) -> None:
+        now = self._clock.monotonic()
+        used = {*self._used, *self._in_use()} - {""}
+        due = {name for name in used if now - self._touched.get(name, -USE_SECONDS) >= USE_SECONDS}
+        if due:
+            await database.call(partial(ledger.touch_use, due, self._clock.time()))
+            self._touched.update(dict.fromkeys(due, now))
+        self._used -= due
+        if now >= self._prune_at and not self._leaving:
+            pruned = await database.call(partial(ledger.prune, self._clock.time(), self._keep_days))
+            if not pruned:
+                self._prune_at = now + PRUNE_SECONDS
+
+    def _lose(self, count: int, why: str) -> None:
+        if not self.dropped:
+            log.warning("⚠️ [GATEWAY] Requests are answered but not all are recorded: %s.", why)
+        self.dropped += count

@@ -1,0 +1,120 @@
+"""One supervisor per node also among hosts: a row of the shared database that its holder keeps renewing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import uuid4
+
+from django.db import models
+from django.db.models.functions import Now
+
+from supervisor_app.core.identity import identity_of, machine
+from supervisor_app.core.ports import NodeTakenError
+
+log = logging.getLogger(__name__)
+
+LEASE = timedelta(seconds=15)
+"""Three heartbeats: not renewed for so long, it is free."""
+LOOK_SECONDS = 0.2
+
+
+class Holder(NamedTuple):
+    """A supervisor of any host."""
+
+    pid: int
+    start: int
+    machine: str
+    host: str
+
+    @classmethod
+    def parse(cls, text: str) -> Holder:
+        pid, start, where, host = text.split(" ", 3)
+        return cls(int(pid), int(start), where, host)
+
+    @property
+    def is_here(self) -> bool:
+        return self.machine == machine()
+
+    @property
+    def is_gone(self) -> bool:
+        """Beyond doubt: it was a process of this machine."""
+        process = identity_of(self.pid)
+        return self.is_here and (process is None or process.start != self.start)
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} on {self.host}"
+
+
+class NodeLease(models.Model):
+    """Who supervises a node. Written by that supervisor, by compare and swap."""
+
+    node = models.CharField(max_length=100, unique=True)
+    holder = models.CharField(max_length=400)
+    token = models.CharField(max_length=32)
+    renewed_at = models.DateTimeField(help_text="By the database's clock: those of hosts differ.")
+
+    def __str__(self) -> str:
+        return f"{self.node}: {self.by}"
+
+    @property
+    def by(self) -> Holder:
+        return Holder.parse(self.holder)
+
+
+class Lease:
+    """It is free when its holder was a process of this machine and is gone: a killed supervisor is followed
+    at once. Or when it was not renewed for `LEASE`, by the database's clock: no two hosts' are compared.
+    Every method raises what the database raises."""
+
+    def __init__(self, node: str) -> None:
+        pid = os.getpid()
+        me = identity_of(pid)
+        self._node = node
+        self._holder = f"{pid} {me.start if me else 0} {machine()} {socket.gethostname()}"
+        self._token = uuid4().hex
+
+    def take(self) -> None:
+        """Raises NodeTakenError. A holder elsewhere may have died a moment ago, perhaps with its machine: it
+        is watched until it renews, or was silent for too long."""
+        seen: datetime | None = None
+        while not self._seize():
+            if (row := self._row()) is not None:
+                if row.by.is_here or (seen and row.renewed_at != seen):
+                    raise NodeTakenError(str(row.by))
+                if seen is None:
+                    log.info("⏳ [NODE] Waiting whether %s, which has %r, is alive", row.by, self._node)
+                seen = row.renewed_at
+            time.sleep(LOOK_SECONDS)
+
+    def renew(self) -> None:
+        """Raises NodeTakenError when another has it by now."""
+        if self._mine().update(renewed_at=Now()) or self._seize():
+            return
+        if (row := self._row()) is not None:  # else it was just given back: next time
+            raise NodeTakenError(str(row.by))
+
+    def release(self) -> None:
+        self._mine().delete()
+
+    def _mine(self) -> models.QuerySet[NodeLease]:
+        return NodeLease.objects.filter(node=self._node, token=self._token)
+
+    def _row(self) -> NodeLease | None:
+        return NodeLease.objects.filter(node=self._node).first()
+
+    def _seize(self) -> bool:
+        """Have it, if it is free."""
+        ours = {"holder": self._holder, "token": self._token, "renewed_at": Now()}
+        if (row := self._row()) is None:
+            NodeLease.objects.bulk_create([NodeLease(node=self._node, **ours)], ignore_conflicts=True)
+        else:
+            free = NodeLease.objects.filter(node=self._node, token=row.token)
+            if not row.by.is_gone:
+                free = free.exclude(renewed_at__range=(Now() - LEASE, Now() + LEASE))
+            free.update(**ours)
+        return self._mine().exists()

@@ -1,0 +1,125 @@
+"""`manage.py rungateway`: the gateway in processes of its own."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from typing import Any
+
+import uvloop
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from supervisor_app.addresses import address
+from supervisor_app.conf import read_overlay_or_none
+from supervisor_app.core.ports import StoreError
+from supervisor_app.gateway.role import BAD_USAGE, FAILED, add_gateway_options, prepare, say_where
+from supervisor_app.gateway.service import Service
+from supervisor_app.gateway.workers import run_workers
+
+
+def worker_count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 256:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of workers. Use 1 to 256.")
+    return int(text)
+
+
+class Command(BaseCommand):
+    help = "Serve the gateway: one address in front of all servers. Supervisors and pages run elsewhere."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--bind",
+            type=address,
+            default=("127.0.0.1", 8001),
+            metavar="HOST:PORT",
+            help="where it listens (default: 127.0.0.1:8001)",
+        )
+        parser.add_argument(
+            "--workers",
+            type=worker_count,
+            default=1,
+            metavar="N",
+            help="processes that share the address (default: 1); limits of keys count in each",
+        )
+        parser.add_argument("--shared", action="store_true", help=argparse.SUPPRESS)
+        add_gateway_options(parser)
+
+    def handle(
+        self,
+        *,
+        bind: tuple[str, int],
+        workers: int,
+        shared: bool,
+        insecure_open: bool,
+        grace: float,
+        **options: Any,
+    ) -> None:
+        self._check_database()
+        if workers > 1:
+            prepare(
+                bind, read_overlay_or_none, insecure_open=insecure_open, grace=grace, shared=True
+            ).abandon()
+            code = asyncio.run(run_workers(workers, _worker_arguments(bind, insecure_open, grace)))
+            if code:
+                raise CommandError("A worker failed.", returncode=code)
+            return
+        service = prepare(bind, read_overlay_or_none, insecure_open=insecure_open, grace=grace, shared=shared)
+        try:
+            uvloop.run(_serve(service, bind))
+        except StoreError as error:
+            raise CommandError(f"{error}.", returncode=FAILED) from error
+        except OSError as error:
+            raise CommandError(
+                f"The gateway cannot listen on {bind[0]}:{bind[1]}: {error.strerror}. Use another --bind.",
+                returncode=BAD_USAGE,
+            ) from error
+
+    def _check_database(self) -> None:
+        try:
+            executor = MigrationExecutor(connection)
+            behind = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        except DatabaseError as error:
+            raise CommandError(f"The database cannot be used: {error}", returncode=FAILED) from error
+        finally:
+            connection.close()
+        if behind:
+            raise CommandError(
+                "The database is not up to date. Start a supervisor, or run manage.py migrate.",
+                returncode=FAILED,
+            )
+
+
+def _worker_arguments(bind: tuple[str, int], insecure_open: bool, grace: float) -> list[str]:
+    host, port = bind
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    arguments = [sys.argv[0], "rungateway", "--bind", where, "--shared", "--grace", str(grace)]
+    return [*arguments, "--insecure-open"] if insecure_open else arguments
+
+
+async def _serve(service: Service, bind: tuple[str, int]) -> None:
+    await service.start()
+    say_where(bind, service)
+    running = asyncio.create_task(service.run(), name="gateway")
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+
+    def on_signal() -> None:
+        if asked.is_set():
+            service.force()
+        asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    waiting = asyncio.create_task(asked.wait(), name="signals")
+    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        await service.stop()
+    running.cancel()
+    waiting.cancel()
+    results = await asyncio.gather(running, return_exceptions=True)
+    if isinstance(results[0], Exception):
+        raise results[0]

@@ -1,0 +1,66 @@
+"""How the pages say what became of a request."""
+
+from __future__ import annotations
+
+from django import template
+
+from supervisor_app.gateway.models import OUTCOME_WORDS, RequestRecord
+from supervisor_app.gateway.records import Outcome
+from supervisor_app.templatetags.supervisor_tags import brief
+
+register = template.Library()
+
+TONES: dict[Outcome, str] = {
+    Outcome.OK: "up",
+    Outcome.HELD: "busy",
+    Outcome.REPLAYED: "busy",
+    Outcome.CLIENT_LEFT: "calm",
+    Outcome.REFUSED: "warn",
+    Outcome.UPSTREAM_ERROR: "warn",
+}
+
+
+@register.filter
+def outcome_word(outcome: str) -> str:
+    return OUTCOME_WORDS[Outcome(outcome)][0]
+
+
+@register.filter
+def outcome_remarks(record: RequestRecord) -> str:
+    """`after waiting`, `503`."""
+    remark = OUTCOME_WORDS[Outcome(record.outcome)][1]
+    status = str(record.status) if record.status and record.status >= 400 else ""
+    return ", ".join(said for said in (remark, status) if said)
+
+
+@register.filter
+def outcome_tone(outcome: str) -> str:
+    """What colours it: `up`, `busy`, `calm`, `warn` or `bad`."""
+    return TONES.get(Outcome(outcome), "bad")
+
+
+@register.filter
+def spent(milliseconds: float | None) -> str:
+    """`340 ms`, `2.3 s`, `1 m 07 s`; nothing when it is not known."""
+    if milliseconds is None:
+        return ""
+    return f"{milliseconds:.0f} ms" if milliseconds < 999.5 else brief(milliseconds / 1000)
+
+
+@register.filter
+def tokens(record: RequestRecord) -> str:
+    """`1204 in, 86 out`; what its server did not say is left out."""
+    counts = [(record.prompt_tokens, "in"), (record.generated_tokens, "out")]
+    return ", ".join(f"{count} {word}" for count, word in counts if count is not None)
+
+
+@register.filter
+def tokens_more(record: RequestRecord) -> str:
+    """`900 cached, 41/s`."""
+    said = []
+    if record.cached_tokens:
+        said.append(f"{record.cached_tokens} cached")
+    if record.tokens_per_second is not None:
+        speed = record.tokens_per_second
+        said.append(f"{speed:.0f}/s" if speed >= 9.95 else f"{speed:.1f}/s")
+    return ", ".join(said)

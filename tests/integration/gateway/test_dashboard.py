@@ -1,0 +1,84 @@
+"""The Grafana dashboard asks for what there is."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from supervisor_app.gateway.metrics import GatewayMetrics, relabel
+from supervisor_app.gateway.records import Usage
+from supervisor_app.metrics import render_metrics
+from tests.integration.building import make_ready_server, make_record, make_run
+from tests.unit.gateway.test_metrics import LLAMA
+
+DASHBOARD = json.loads((Path(__file__).parents[3] / "docs" / "grafana-dashboard.json").read_text())
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+QUERIES = [
+    *(target["expr"] for panel in PANELS for target in panel["targets"]),
+    *(variable["definition"] for variable in DASHBOARD["templating"]["list"]),
+]
+SELECTOR = re.compile(r"((?:llamaproxy_|llamacpp:)\w+)(?:\{([^}]*)\})?")
+
+
+@pytest.fixture
+def offered(db):
+    """Name of a sample -> its labels, of all that a gateway tells once it has seen one request."""
+    make_run(make_ready_server(), failure_kind="exited")
+    metrics = GatewayMetrics(load=lambda: [("default", 1, 1)], offered=lambda server: ["qwen3"])
+    metrics.observe(make_record(ttft_ms=1.0, replays=1, usage=Usage(prompt_tokens=1, generated_tokens=1)))
+    text = metrics.render(render_metrics().decode(), relabel(LLAMA, "default", "qwen3"))
+    families = text_string_to_metric_families(text)
+    return {sample.name: set(sample.labels) for family in families for sample in family.samples}
+
+
+def test_it_can_be_imported_into_any_grafana():
+    (source,) = DASHBOARD["__inputs"]
+    assert (source["name"], source["type"], source["pluginId"]) == (
+        "DS_PROMETHEUS",
+        "datasource",
+        "prometheus",
+    )
+    assert DASHBOARD["id"] is None
+    own = {"type": "prometheus", "uid": "${DS_PROMETHEUS}"}
+    assert all(target["datasource"] == own for panel in PANELS for target in panel["targets"])
+    needed = {panel["type"] for panel in PANELS}
+    assert {each["id"] for each in DASHBOARD["__requires"] if each["type"] == "panel"} == needed
+
+
+def test_every_metric_and_label_that_it_asks_for_exists(offered):
+    asked = [(name, labels) for query in QUERIES for name, labels in SELECTOR.findall(query)]
+    assert len(asked) > len(PANELS)
+    for name, labels in asked:
+        assert name in offered
+        assert set(re.findall(r"(\w+)=~?\"", labels)) <= offered[name], name
+
+
+def test_it_shows_all_that_is_told_of_requests_and_servers(offered):
+    asked = {name.removesuffix("_bucket") for query in QUERIES for name, _ in SELECTOR.findall(query)}
+    told = {re.sub("_(bucket|sum|count)$", "", name) for name in offered if name.startswith("llamaproxy_")}
+    assert told - asked == set()
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_every_query_is_closed(query):
+    for opening, closing in ("()", "{}", "[]"):
+        assert query.count(opening) == query.count(closing)
+    assert query.count('"') % 2 == 0
+
+
+def test_no_two_panels_lie_on_each_other():
+    taken = set()
+    for place in (panel["gridPos"] for panel in DASHBOARD["panels"]):
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken
+        assert place["x"] + place["w"] <= 24
+        taken |= cells
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])

@@ -1,0 +1,313 @@
+"""Keys in the admin: shown once, limited, switched off; requests and quarantine to read."""
+
+from __future__ import annotations
+
+import html
+import logging
+import re
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.contrib.sessions.models import Session
+from django.test import Client
+from django.utils import timezone
+
+from supervisor_app.gateway import ledger
+from supervisor_app.gateway.keys import KeyRing
+from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord
+from supervisor_app.gateway.records import Outcome, QuarantineEntry, Usage
+from supervisor_app.models import LlamaServer
+from tests.integration.building import STARTED, make_key, make_record, make_server
+
+pytestmark = pytest.mark.django_db
+
+KEYS = "/admin/supervisor_app/apikey/"
+REQUESTS = "/admin/supervisor_app/requestrecord/"
+QUARANTINE = "/admin/supervisor_app/quarantinedrequest/"
+SERVERS = "/admin/supervisor_app/llamaserver/"
+FILLED = {
+    "name": "chat",
+    "enabled": "on",
+    "expires_at_0": "",
+    "expires_at_1": "",
+    "allowed_models": "",
+    "requests_per_minute": "60",
+    "tokens_per_minute": "0",
+    "max_concurrent": "0",
+}
+SECRET = re.compile(r"lp-[A-Za-z0-9_-]{43}")
+
+
+def page(answer):
+    assert answer.status_code == 200
+    return html.unescape(answer.content.decode())
+
+
+def errors(answer):
+    assert answer.status_code == 200
+    return {name: " ".join(said) for name, said in answer.context["adminform"].form.errors.items()}
+
+
+def allowed(*codenames):
+    user = User.objects.create_user("clerk", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def change_url(row, url=KEYS):
+    return f"{url}{row.pk}/change/"
+
+
+# --- A new key -----------------------------------------------------------------------------------------
+
+
+def test_a_new_key_is_shown_and_works(staff_client):
+    answer = staff_client.post(f"{KEYS}add/", FILLED)
+    (key,) = SECRET.findall(page(answer))
+    assert "it is not stored and cannot be shown again" in page(answer)
+    policy = KeyRing(ledger.load_keys()).find(key, STARTED)
+    assert (policy.name, policy.requests_per_minute) == ("chat", 60)
+    assert key.startswith(ApiKey.objects.get().prefix)
+
+
+def test_the_page_with_the_key_is_not_kept_by_a_browser(staff_client):
+    assert "no-store" in staff_client.post(f"{KEYS}add/", FILLED)["Cache-Control"]
+
+
+def test_a_key_is_shown_once_and_kept_nowhere(staff_client, caplog):
+    caplog.set_level(logging.DEBUG)
+    (key,) = SECRET.findall(page(staff_client.post(f"{KEYS}add/", FILLED)))
+    row = ApiKey.objects.get()
+    for url in (KEYS, change_url(row), f"{KEYS}{row.pk}/history/", f"{KEYS}{row.pk}/delete/", "/admin/"):
+        shown = page(staff_client.get(url))
+        assert key not in shown
+        assert row.digest not in shown
+    assert key not in str(ApiKey.objects.values().get())
+    assert key not in str(list(LogEntry.objects.values()))
+    assert all(key not in str(session.get_decoded()) for session in Session.objects.all())
+    assert key not in caplog.text
+
+
+def test_two_keys_are_never_the_same(staff_client):
+    first = page(staff_client.post(f"{KEYS}add/", FILLED))
+    second = page(staff_client.post(f"{KEYS}add/", FILLED | {"name": "other"}))
+    assert SECRET.findall(first) != SECRET.findall(second)
+
+
+def test_a_refused_form_makes_no_key(staff_client):
+    make_key("chat")
+    answer = staff_client.post(f"{KEYS}add/", FILLED)
+    assert not SECRET.search(page(answer))
+    assert "already exists" in errors(answer)["name"]
+
+
+@pytest.mark.parametrize(("button", "leads_to"), [("_save", KEYS), ("_addanother", f"{KEYS}add/")])
+def test_from_the_page_with_the_key_it_goes_on(button, leads_to, staff_client):
+    shown = page(staff_client.post(f"{KEYS}add/", FILLED | {button: "1"}))
+    assert f'<a href="{leads_to}">I have copied it</a>' in shown
+
+
+def test_the_page_with_the_key_needs_no_inline_script_or_style(staff_client):
+    shown = page(staff_client.post(f"{KEYS}add/", FILLED))
+    assert "style=" not in shown
+    assert not re.search(r"<script(?![^>]* src=)", shown)
+
+
+# --- Changing a key ------------------------------------------------------------------------------------
+
+
+def test_a_change_leaves_the_key_as_it_is(staff_client):
+    key = make_key()
+    answer = staff_client.post(change_url(key), FILLED | {"name": "renamed"})
+    assert answer.status_code == 302
+    changed = ApiKey.objects.get()
+    assert (changed.name, changed.digest, changed.prefix) == ("renamed", key.digest, key.prefix)
+
+
+def test_models_are_typed_one_a_line_and_come_back_the_same(staff_client):
+    key = make_key()
+    staff_client.post(change_url(key), FILLED | {"allowed_models": " a \n\nb/c:d\r\na\n"})
+    key.refresh_from_db()
+    assert key.allowed_models == ["a", "b/c:d"]
+    form = staff_client.get(change_url(key)).context["adminform"].form
+    assert form["allowed_models"].value() == "a\nb/c:d"
+    staff_client.post(change_url(key), FILLED | {"allowed_models": form["allowed_models"].value()})
+    assert "allowed_models" not in LogEntry.objects.first().change_message
+
+
+def test_a_limit_that_no_database_holds_is_refused(staff_client):
+    found = errors(staff_client.post(f"{KEYS}add/", FILLED | {"tokens_per_minute": "9999999999"}))
+    assert "less than or equal to 1000000000" in found["tokens_per_minute"]
+
+
+def test_the_list_tells_what_each_may(staff_client):
+    make_key("free")
+    make_key("off", enabled=False, requests_per_minute=5, tokens_per_minute=6, max_concurrent=7)
+    make_key("old", expires_at=timezone.now() - timedelta(seconds=1), allowed_models=["a", "b"])
+    shown = page(staff_client.get(KEYS))
+    for words in ("works", "none", "switched off", "5 requests/min, 6 tokens/min, 7 at once"):
+        assert f">{words}<" in shown
+    assert ">expired<" in shown
+    assert ">only a, only b<" in shown
+    assert "<code>lp-free…</code>" in shown
+
+
+def test_keys_are_switched_off_and_on(staff_client):
+    keys = [make_key("a").pk, make_key("b").pk]
+    for action, enabled in (("switch_off", False), ("switch_on", True)):
+        staff_client.post(KEYS, {"action": action, "_selected_action": keys})
+        assert set(ApiKey.objects.values_list("enabled", flat=True)) == {enabled}
+
+
+def test_a_key_is_deleted(staff_client):
+    key = make_key()
+    staff_client.post(f"{KEYS}{key.pk}/delete/", {"post": "yes"})
+    assert ledger.load_keys() == []
+    assert str(key) == "chat"
+
+
+def test_who_may_only_look_makes_no_key():
+    client = allowed("view_apikey")
+    assert client.get(KEYS).status_code == 200
+    assert client.post(f"{KEYS}add/", FILLED).status_code == 403
+    assert not ApiKey.objects.exists()
+
+
+# --- Requests ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked():
+    """One that was answered, one that was refused, one whose client left, one with its words."""
+    make_server()
+    key = make_key()
+    usage = Usage(prompt_tokens=1204, generated_tokens=86)
+    ledger.write(
+        [
+            make_record(key=key.pk, held_ms=4200, ttft_ms=340, duration_ms=78_000, usage=usage),
+            make_record(server="other", status=429, outcome=Outcome.REFUSED, duration_ms=3),
+            make_record(status=0, outcome=Outcome.CLIENT_LEFT, model="left-model"),
+            make_record(model="kept", captured_request='{"a": "<b>hi</b>"}', captured_answer="hello"),
+        ]
+    )
+
+
+def test_the_list_tells_what_became_of_each(staff_client, asked):
+    shown = page(staff_client.get(REQUESTS))
+    for words in ("Answered", "Refused", "Client left", "4.2 s", "340 ms", "1 m 18 s", "1204 in, 86 out"):
+        assert f">{words}<" in shown
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ({"server": "default"}, 3),
+        ({"server": "other"}, 1),
+        ({"outcome__exact": "refused"}, 1),
+        ({"status": "2"}, 2),
+        ({"status": "4"}, 1),
+        ({"status": "5"}, 0),
+        ({"status": "none"}, 1),
+        ({"key": "chat"}, 1),
+        ({"q": "left-model"}, 1),
+        ({"at__year": "2025"}, 4),
+    ],
+)
+def test_the_list_is_narrowed(query, count, staff_client, asked):
+    answer = staff_client.get(REQUESTS, query)
+    assert answer.status_code == 200
+    assert answer.context["cl"].result_count == count
+
+
+def test_filters_offer_what_there_is_without_reading_the_records(staff_client, asked):
+    filters = {each.title: each for each in staff_client.get(REQUESTS).context["cl"].filter_specs}
+    assert [name for name, _ in filters["server"].lookup_choices] == ["default"]
+    assert [name for name, _ in filters["key"].lookup_choices] == ["chat"]
+
+
+def test_the_list_does_not_read_what_was_said(staff_client, asked):
+    rows = staff_client.get(REQUESTS).context["cl"].result_list
+    assert all({"captured_request", "captured_answer"} <= row.get_deferred_fields() for row in rows)
+
+
+def test_what_was_said_is_read_on_its_own_page(staff_client, asked):
+    kept, other = RequestRecord.objects.get(model="kept"), RequestRecord.objects.get(model="left-model")
+    answer = staff_client.get(change_url(kept, REQUESTS))
+    assert '{"a": "<b>hi</b>"}' in page(answer)
+    assert "<b>hi</b>" not in answer.content.decode()
+    assert "hello" in page(answer)
+    assert "Captured" not in page(staff_client.get(change_url(other, REQUESTS)))
+
+
+def test_requests_are_for_who_may_see_them(asked, person_client):
+    assert person_client.get(REQUESTS).status_code == 302
+    assert allowed("view_apikey").get(REQUESTS).status_code == 403
+
+
+def test_requests_are_only_read(staff_client, asked):
+    row = RequestRecord.objects.first()
+    assert staff_client.get(f"{REQUESTS}add/").status_code == 403
+    assert staff_client.post(f"{REQUESTS}{row.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert "_save" not in page(staff_client.get(change_url(row, REQUESTS)))
+
+
+# --- Quarantine ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quarantined():
+    now = timezone.now().timestamp()
+    for number, until in enumerate((now + 3600, now - 1)):
+        entry = QuarantineEntry(
+            server="default",
+            body_hash=f"{number}" * 64,
+            incident=f"run {number}",
+            reason="Ended by a signal: SIGSEGV.",
+            at=now,
+            until=until,
+        )
+        ledger.quarantine(entry)
+    return QuarantinedRequest.objects.get(incident="run 0")
+
+
+def test_the_quarantine_is_listed_with_what_is_in_force(staff_client, quarantined):
+    shown = page(staff_client.get(QUARANTINE))
+    assert "Ended by a signal: SIGSEGV." in shown
+    assert len(re.findall(r'class="field-in_force"><img [^>]*alt="True"', shown)) == 1
+
+
+def test_a_quarantined_request_is_released(staff_client, quarantined):
+    chosen = {"action": "release", "_selected_action": [quarantined.pk]}
+    assert "Released: 1." in page(staff_client.post(QUARANTINE, chosen, follow=True))
+    assert [row.incident for row in QuarantinedRequest.objects.all()] == ["run 1"]
+
+
+def test_who_may_only_look_releases_nothing(quarantined):
+    client = allowed("view_quarantinedrequest")
+    assert "Release" not in page(client.get(QUARANTINE))
+    client.post(QUARANTINE, {"action": "release", "_selected_action": [quarantined.pk]})
+    assert QuarantinedRequest.objects.count() == 2
+
+
+# --- Servers -------------------------------------------------------------------------------------------
+
+
+def test_what_the_gateway_needs_of_a_server_is_in_its_form(staff_client):
+    server = make_server(aliases=["chat", "gpt-4"])
+    shown = page(staff_client.get(change_url(server, SERVERS)))
+    for name in ("aliases", "hold_seconds", "max_concurrent", "max_queue", "idle_stop_seconds"):
+        assert f'name="{name}"' in shown
+    assert ">\nchat\ngpt-4</textarea>" in shown
+
+
+def test_a_server_is_deleted_with_what_is_known_of_its_use(staff_client):
+    server = make_server()
+    ledger.touch_use(["default"], STARTED)
+    ledger.write([make_record()])
+    assert staff_client.post(f"{SERVERS}{server.pk}/delete/", {"post": "yes"}).status_code == 302
+    assert not LlamaServer.objects.exists()
+    assert RequestRecord.objects.exists()

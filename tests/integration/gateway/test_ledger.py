@@ -1,0 +1,317 @@
+"""What the gateways keep in the database."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from supervisor_app.conf import Overlay
+from supervisor_app.gateway import ledger
+from supervisor_app.gateway.keys import KeyPolicy
+from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord, ServerUse
+from supervisor_app.gateway.records import Outcome, QuarantineEntry, Record, Usage
+from supervisor_app.models import LlamaServer
+from tests.integration.building import STARTED, at, make_key, make_record, make_server, make_state
+
+pytestmark = pytest.mark.django_db
+
+NOW = time.time()
+ENTRY = QuarantineEntry(
+    server="default", body_hash="ab" * 32, incident="run 3", reason="It died.", at=NOW, until=NOW + 3600
+)
+
+
+# --- Keys ----------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_loaded_with_all_that_limits_it():
+    expires = timezone.now() + timedelta(days=1)
+    key = make_key(
+        enabled=False,
+        expires_at=expires,
+        allowed_models=["a", "b"],
+        requests_per_minute=1,
+        tokens_per_minute=2,
+        max_concurrent=3,
+        capture=True,
+    )
+    assert ledger.load_keys() == [
+        KeyPolicy(
+            id=key.pk,
+            name="chat",
+            digest=bytes.fromhex(key.digest),
+            enabled=False,
+            expires_at=expires.timestamp(),
+            models=frozenset({"a", "b"}),
+            requests_per_minute=1,
+            tokens_per_minute=2,
+            max_concurrent=3,
+            capture=True,
+        )
+    ]
+
+
+def test_a_key_without_an_end_never_expires():
+    make_key()
+    (policy,) = ledger.load_keys()
+    assert (policy.expires_at, policy.models) == (None, frozenset())
+
+
+# --- Records -------------------------------------------------------------------------------------------
+
+
+def test_a_record_comes_back_as_it_was():
+    key = make_key()
+    record = Record(
+        at=STARTED,
+        server="default",
+        model="qwen3",
+        key=key.pk,
+        method="POST",
+        route="/v1/chat/completions",
+        status=200,
+        outcome=Outcome.REPLAYED,
+        streamed=True,
+        held_ms=1.5,
+        ttft_ms=2.5,
+        duration_ms=3.5,
+        replays=1,
+        usage=Usage(prompt_tokens=4, cached_tokens=5, generated_tokens=6, tokens_per_second=7.5),
+        incident="run 3",
+        captured_request="asked",
+        captured_answer="answered",
+    )
+    ledger.write([record])
+    (row,) = RequestRecord.objects.values()
+    assert row == {
+        "id": row["id"],
+        "at": at(STARTED),
+        "server": "default",
+        "model": "qwen3",
+        "key": "chat",
+        "method": "POST",
+        "route": "/v1/chat/completions",
+        "status": 200,
+        "outcome": "replayed",
+        "streamed": True,
+        "held_ms": 1.5,
+        "ttft_ms": 2.5,
+        "duration_ms": 3.5,
+        "replays": 1,
+        "prompt_tokens": 4,
+        "cached_tokens": 5,
+        "generated_tokens": 6,
+        "tokens_per_second": 7.5,
+        "incident": "run 3",
+        "captured_request": "asked",
+        "captured_answer": "answered",
+    }
+
+
+def test_what_is_not_known_stays_absent():
+    ledger.write([make_record(status=0)])
+    row = RequestRecord.objects.get()
+    assert row.key == ""
+    absent = ["status", "ttft_ms", "prompt_tokens", "cached_tokens", "generated_tokens"]
+    absent += ["tokens_per_second", "captured_request", "captured_answer"]
+    assert [getattr(row, name) for name in absent] == [None] * len(absent)
+
+
+def test_what_no_database_would_take_is_cut():
+    long = "m" * 1000
+    ledger.write(
+        [make_record(model=f"a\0\ud800{long}", route=f"/{long}", method=long, captured_request="\0x")]
+    )
+    row = RequestRecord.objects.get()
+    assert (len(row.route), len(row.method), row.captured_request) == (200, 10, "x")
+    assert row.model.startswith("a?mm")
+
+
+def test_of_a_batch_the_newest_use_of_each_key_is_kept():
+    old, new, idle = make_key("old", last_used_at=at(STARTED + 60)), make_key("new"), make_key("idle")
+    used = [(old, 10), (new, 10), (new, 30), (new, 20)]
+    ledger.write([make_record(at=STARTED + second, key=key.pk) for key, second in used])
+    assert dict(ApiKey.objects.values_list("name", "last_used_at")) == {
+        old.name: at(STARTED + 60),
+        new.name: at(STARTED + 30),
+        idle.name: None,
+    }
+
+
+def test_a_key_that_was_deleted_meanwhile_is_told_by_its_number():
+    ledger.write([make_record(key=4711)])
+    assert RequestRecord.objects.get().key == "deleted key 4711"
+
+
+def test_records_outlive_their_server_and_their_key():
+    server, key = make_server(), make_key()
+    ledger.write([make_record(key=key.pk)])
+    server.delete()
+    key.delete()
+    row = RequestRecord.objects.get()
+    assert (row.server, row.key) == ("default", "chat")
+    assert str(row).startswith("POST /v1/chat/completions, 2025-06-15")
+
+
+def test_a_full_batch_is_written(django_assert_max_num_queries):
+    with django_assert_max_num_queries(5):
+        ledger.write([make_record(at=STARTED + second) for second in range(ledger.WRITE_ROWS)])
+    assert RequestRecord.objects.count() == ledger.WRITE_ROWS
+
+
+# --- Pruning -------------------------------------------------------------------------------------------
+
+
+def test_what_is_older_than_thirty_days_goes(monkeypatch):
+    day = 86400
+    ledger.write([make_record(at=NOW - days * day) for days in (0, 29.9, 30.1, 31, 400)])
+    monkeypatch.setattr(ledger, "PRUNE_ROWS", 2)
+    assert [ledger.prune(NOW), ledger.prune(NOW), ledger.prune(NOW)] == [2, 1, 0]
+    assert [round(NOW - row.at.timestamp()) for row in RequestRecord.objects.all()] == [0, round(29.9 * day)]
+
+
+def test_it_may_be_kept_for_another_time():
+    ledger.write([make_record(at=NOW - 86400)])
+    assert ledger.prune(NOW, days=2) == 0
+    assert ledger.prune(NOW, days=0.5) == 1
+
+
+def test_what_has_left_quarantine_is_pruned_too():
+    ledger.quarantine(ENTRY)
+    ledger.prune(NOW + 3599)
+    assert QuarantinedRequest.objects.exists()
+    ledger.prune(NOW + 3601)
+    assert not QuarantinedRequest.objects.exists()
+
+
+# --- Quarantine ----------------------------------------------------------------------------------------
+
+
+def test_what_is_in_quarantine_is_loaded_until_its_time_is_over():
+    ledger.quarantine(ENTRY)
+    (loaded,) = ledger.load_quarantine(NOW)
+    assert replace(loaded, at=0, until=0) == replace(ENTRY, at=0, until=0)
+    assert loaded.until == pytest.approx(ENTRY.until, abs=0.001)
+    assert ledger.load_quarantine(NOW + 3601) == []
+
+
+def test_another_crash_renews_it():
+    ledger.quarantine(ENTRY)
+    ledger.quarantine(replace(ENTRY, incident="run 4", reason="Again.", until=NOW + 7200))
+    ledger.quarantine(replace(ENTRY, server="other"))
+    renewed, other = QuarantinedRequest.objects.order_by("server")
+    assert (renewed.incident, renewed.reason) == ("run 4", "Again.")
+    assert renewed.until.timestamp() == pytest.approx(NOW + 7200, abs=0.001)
+    assert str(other) == "abababababab on other"
+
+
+# --- Use and idleness ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ready():
+    """Ready for an hour, and to be stopped after ten idle minutes."""
+    server = make_server(idle_stop_seconds=600)
+    make_state(server, "ready", ready_at=at(NOW - 3600))
+    return server
+
+
+def idle(overlay=None):
+    return list(ledger.idle_servers(NOW, overlay or Overlay()))
+
+
+def test_a_use_is_noted_and_renewed(django_assert_max_num_queries):
+    make_server("a"), make_server("b"), make_server("c")
+    ledger.touch_use(["a", "b", "gone"], NOW - 10)
+    ledger.touch_use(["a"], NOW)
+    uses = {use.server.name: round(NOW - use.last_request_at.timestamp()) for use in ServerUse.objects.all()}
+    assert uses == {"a": 0, "b": 10}
+    assert str(ServerUse.objects.get(server__name="a")).startswith("a: 2")
+
+
+def test_a_server_that_nobody_asks_is_idle(ready):
+    assert idle() == ["default"]
+    ledger.touch_use(["default"], NOW - 601)
+    assert idle() == ["default"]
+    ledger.touch_use(["default"], NOW - 599)
+    assert idle() == []
+
+
+def test_a_server_is_not_idle_because_it_was_not_asked_before_it_was_ready(ready):
+    ledger.touch_use(["default"], NOW - 5000)
+    ready.state.ready_at = at(NOW - 60)
+    ready.state.save()
+    assert idle() == []
+
+
+@pytest.mark.parametrize("status", ["starting", "crashed", "stopping", "initial", "error"])
+def test_only_a_ready_server_is_idle(ready, status):
+    ready.state.status = status
+    ready.state.save()
+    assert idle() == []
+
+
+def test_a_server_that_does_not_say_since_when_it_is_ready_is_left_alone(ready):
+    ready.state.ready_at = None
+    ready.state.save()
+    assert idle() == []
+
+
+def test_without_a_limit_no_server_is_idle(ready):
+    LlamaServer.objects.update(idle_stop_seconds=0)
+    assert idle() == []
+
+
+def test_the_limit_of_the_config_file_wins(ready):
+    assert idle(Overlay(values={"idle_stop_seconds": 0})) == []
+    assert idle(Overlay(values={"idle_stop_seconds": 7200})) == []
+    LlamaServer.objects.update(idle_stop_seconds=0)
+    assert idle(Overlay(values={"idle_stop_seconds": 60})) == ["default"]
+
+
+def test_an_idle_server_is_stopped_and_woken(ready):
+    generation = ready.generation
+    assert ledger.stop_idle("default", ledger.idle_servers(NOW, Overlay())["default"])
+    ready.refresh_from_db()
+    assert (ready.desired_running, ready.stopped_for_idleness) == (False, True)
+    assert ready.generation == generation + 1
+    assert ledger.wake("default")
+    ready.refresh_from_db()
+    assert (ready.desired_running, ready.stopped_for_idleness) == (True, False)
+    assert ready.generation == generation + 2
+
+
+def test_a_server_that_was_used_meanwhile_is_not_stopped(ready):
+    ledger.touch_use(["default"], NOW - 700)
+    since = ledger.idle_servers(NOW, Overlay())["default"]
+    ledger.touch_use(["default"], NOW)
+    assert not ledger.stop_idle("default", since)
+    assert LlamaServer.objects.get().desired_running
+
+
+def test_a_server_that_somebody_stopped_is_not_woken(ready):
+    LlamaServer.objects.all().ask_to_stop()
+    assert not ledger.wake("default")
+    assert not LlamaServer.objects.get().desired_running
+
+
+def test_a_server_that_is_woken_twice_is_started_once(ready):
+    ledger.stop_idle("default", at(NOW))
+    assert [ledger.wake("default"), ledger.wake("default")] == [True, False]
+
+
+def test_a_server_that_somebody_stopped_is_not_stopped_for_idleness(ready):
+    LlamaServer.objects.all().ask_to_stop()
+    assert not ledger.stop_idle("default", at(NOW))
+    assert not LlamaServer.objects.get().stopped_for_idleness
+
+
+@pytest.mark.parametrize("wish", ["ask_to_start", "ask_to_stop", "ask_to_restart"])
+def test_a_wish_of_people_ends_that_it_is_idle(ready, wish):
+    ledger.stop_idle("default", at(NOW))
+    getattr(LlamaServer.objects.all(), wish)()
+    assert not LlamaServer.objects.get().stopped_for_idleness

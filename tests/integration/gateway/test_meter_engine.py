@@ -1,0 +1,70 @@
+"""What a real server counts, read from the bytes of its answers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from supervisor_app.gateway.hints import hints_of
+from supervisor_app.gateway.meter import usage_of
+from supervisor_app.gateway.sse import ContentScanner
+from tests.integration.gateway.engines import ENGINES, engine, post
+
+pytestmark = pytest.mark.engine
+
+MESSAGES = [{"role": "user", "content": "Who are you, llama?"}]
+REQUESTS = {
+    "/v1/chat/completions": {"messages": MESSAGES, "max_tokens": 5},
+    "/v1/completions": {"prompt": "Who are you?", "max_tokens": 5},
+    "/completion": {"prompt": "Who are you?", "n_predict": 5},
+    "/v1/messages": {"messages": MESSAGES, "max_tokens": 5},
+    "/v1/responses": {"input": "Who are you?", "max_output_tokens": 5},
+}
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def server(request, tmp_path_factory):
+    with engine(request.param, tmp_path_factory.mktemp("engine"), "-np", "1") as running:
+        yield running
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/completion"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_speed_is_read_where_it_is_measured(server, path, streamed):
+    answer = post(server, path, {**REQUESTS[path], "stream": streamed})[1]
+    assert usage_of(answer).tokens_per_second > 0
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(("path", "body"), REQUESTS.items(), ids=REQUESTS)
+def test_tokens_are_read_from_every_kind_of_answer(server, path, body, streamed):
+    cold, warm = (usage_of(post(server, path, {**body, "stream": streamed})[1][-16_000:]) for _ in range(2))
+    assert cold.generated_tokens == warm.generated_tokens == hints_of(json.dumps(body).encode()).max_tokens
+    assert cold.prompt_tokens == warm.prompt_tokens > 5
+    assert warm.cached_tokens == warm.prompt_tokens - 1
+
+
+def test_a_prompt_that_was_counted_at_the_beginning_is_read_from_there(server):
+    answer = post(server, "/v1/messages", {**REQUESTS["/v1/messages"], "stream": True})[1]
+    usage = usage_of(tail=answer[-200:], head=answer[:1024])
+    assert usage == usage_of(answer)
+    assert usage.prompt_tokens > 5
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_embeddings_count_at_the_beginning(name, tmp_path):
+    with engine(name, tmp_path, "--embeddings", "--pooling", "mean") as running:
+        status, answer = post(running, "/v1/embeddings", {"input": ["hello llama"] * 40})
+    assert status == 200
+    assert len(answer) > 16_000
+    counted = json.loads(answer)["usage"]["prompt_tokens"]
+    assert usage_of(tail=answer[-16_000:], head=answer[:1024]).prompt_tokens == counted > 40
+
+
+@pytest.mark.parametrize(("path", "body"), REQUESTS.items(), ids=REQUESTS)
+def test_a_stream_has_content_from_its_first_event_on(server, path, body):
+    answer = post(server, path, {**body, "stream": True})[1]
+    scanner = ContentScanner()
+    assert not scanner.feed(b":\n\n")
+    assert scanner.feed(answer[:1])

@@ -1,0 +1,272 @@
+"""Who is let in, how much, and what the others are told."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from supervisor_app.gateway.keys import (
+    Denied,
+    KeyPolicy,
+    KeyRing,
+    Limiter,
+    check_model,
+    digest_of,
+    new_key,
+    shown_part,
+)
+
+NOW = 1_750_000_000.0
+KEY = new_key()
+
+
+def policy(key=KEY, **fields):
+    return KeyPolicy(**{"id": 1, "name": "chat", "digest": digest_of(key), **fields})
+
+
+def denied(call, *args):
+    with pytest.raises(Denied) as caught:
+        call(*args)
+    return caught.value
+
+
+# --- Keys ----------------------------------------------------------------------------------------------
+
+
+def test_a_key_has_a_mark_and_256_random_bits():
+    assert re.fullmatch(r"lp-[A-Za-z0-9_-]{43}", KEY)
+    assert new_key() != KEY
+
+
+def test_what_is_shown_of_a_key_does_not_give_it_away():
+    assert KEY.startswith(shown_part(KEY))
+    assert len(shown_part(KEY)) == len("lp-") + 5
+
+
+def test_without_any_key_the_ring_is_open():
+    assert KeyRing([]).is_open
+
+
+def test_a_key_that_is_switched_off_keeps_the_ring_closed():
+    assert not KeyRing([policy(enabled=False)]).is_open
+
+
+# --- Who it is -----------------------------------------------------------------------------------------
+
+
+def test_a_key_is_found_the_first_time_and_ever_after():
+    mine, other = policy(), policy(new_key(), id=2, name="other")
+    ring = KeyRing([other, mine])
+    assert [ring.find(KEY, NOW), ring.find(KEY, NOW)] == [mine, mine]
+    assert ring.ids == {1, 2}
+
+
+@pytest.mark.parametrize(
+    "presented", [KEY[:-1], KEY + "x", KEY.upper(), "lp-", "\udcff", "ключ", "x" * 100_000]
+)
+def test_another_key_is_not_let_in(presented):
+    refusal = denied(KeyRing([policy()]).find, presented, NOW)
+    assert (refusal.status, refusal.code, refusal.retry_after) == (401, "invalid_api_key", None)
+    assert refusal.message == "This API key is not known here."
+
+
+def test_who_shows_no_key_is_told_how():
+    refusal = denied(KeyRing([policy()]).find, "", NOW)
+    assert refusal.status == 401
+    assert "`Authorization: Bearer lp-…`" in refusal.message
+
+
+def test_a_refusal_never_repeats_what_was_presented():
+    ring = KeyRing([policy(enabled=False)])
+    for presented in (KEY, new_key()):
+        assert presented not in str(denied(ring.find, presented, NOW))
+
+
+def test_a_key_that_is_switched_off_says_so():
+    refusal = denied(KeyRing([policy(enabled=False)]).find, KEY, NOW)
+    assert (refusal.status, refusal.message) == (401, "The API key 'chat' is switched off.")
+
+
+def test_a_key_expires_while_it_is_in_use():
+    ring = KeyRing([policy(expires_at=NOW)])
+    assert ring.find(KEY, NOW - 1)
+    refusal = denied(ring.find, KEY, NOW)
+    assert refusal.status == 401
+    assert refusal.message == "The API key 'chat' expired on 2025-06-15 15:06 UTC."
+
+
+def test_wrong_keys_leave_nothing_behind():
+    ring = KeyRing([policy()])
+    for number in range(100):
+        denied(ring.find, f"lp-{number}", NOW)
+    assert ring.find(KEY, NOW)
+    assert len(ring._presented) == 1
+
+
+# --- What it may ask for -------------------------------------------------------------------------------
+
+
+def test_a_key_without_models_may_use_all():
+    check_model(policy(), "anything")
+
+
+def test_a_model_is_allowed_by_any_of_its_names():
+    mine = policy(models=frozenset({"qwen3"}))
+    check_model(mine, "qwen3")
+    check_model(mine, "chat", "default", "qwen3")
+
+
+def test_a_model_that_is_not_allowed_is_named_with_those_that_are():
+    refusal = denied(check_model, policy(models=frozenset({"b", "a"})), "gpt-4", "default")
+    assert (refusal.status, refusal.code) == (403, "model_not_allowed")
+    assert refusal.message == "The API key 'chat' may not use 'gpt-4'. It may use: a, b."
+
+
+# --- How much: requests --------------------------------------------------------------------------------
+
+
+def test_without_limits_everything_is_let_in():
+    limiter, mine = Limiter(), policy()
+    for _ in range(1000):
+        limiter.admit(mine, 0.0)
+
+
+def test_a_minutes_worth_of_requests_may_come_at_once_and_then_as_many_as_refill():
+    limiter, mine = Limiter(), policy(requests_per_minute=6)
+    for _ in range(6):
+        limiter.admit(mine, 100.0)
+    refusal = denied(limiter.admit, mine, 100.0)
+    assert (refusal.status, refusal.code, refusal.retry_after) == (429, "rate_limit_exceeded", 10)
+    assert refusal.message == "The API key 'chat' is limited to 6 requests per minute. Try again in 10 s."
+    denied(limiter.admit, mine, 109.0)
+    limiter.admit(mine, 110.0)
+    denied(limiter.admit, mine, 110.0)
+
+
+@pytest.mark.parametrize("per_minute", [1, 7, 60, 999])
+def test_who_waits_as_long_as_told_is_let_in(per_minute):
+    limiter, mine, now = Limiter(), policy(requests_per_minute=per_minute), 0.1
+    for _ in range(per_minute):
+        limiter.admit(mine, now)
+    for _ in range(50):
+        now += denied(limiter.admit, mine, now).retry_after
+        limiter.admit(mine, now)
+        while True:
+            try:
+                limiter.admit(mine, now)
+            except Denied:
+                break
+
+
+def test_many_small_refills_are_as_good_as_a_large_one():
+    limiter, mine = Limiter(), policy(requests_per_minute=60)
+    for _ in range(60):
+        limiter.admit(mine, 0.0)
+    for tenth in range(1, 10):
+        denied(limiter.admit, mine, tenth / 10)
+    limiter.admit(mine, 1.0)
+
+
+def test_a_quiet_hour_earns_no_more_than_a_minute():
+    limiter, mine = Limiter(), policy(requests_per_minute=2)
+    limiter.admit(mine, 0.0)
+    limiter.admit(mine, 3600.0)
+    limiter.admit(mine, 3600.0)
+    denied(limiter.admit, mine, 3600.0)
+
+
+def test_keys_do_not_pay_for_each_other():
+    limiter = Limiter()
+    limiter.admit(policy(requests_per_minute=1), 0.0)
+    limiter.admit(policy(id=2, requests_per_minute=1), 0.0)
+
+
+# --- How much: tokens ----------------------------------------------------------------------------------
+
+
+def test_once_the_tokens_of_a_minute_are_used_up_nothing_is_let_in_until_some_refilled():
+    limiter, mine = Limiter(), policy(tokens_per_minute=600)
+    limiter.admit(mine, 0.0)
+    limiter.charge(mine, 500, 1.0)
+    limiter.admit(mine, 1.0)
+    limiter.charge(mine, 300, 1.0)  # 200 more than there were
+    refusal = denied(limiter.admit, mine, 1.0)
+    assert (refusal.status, refusal.retry_after) == (429, 21)
+    assert "600 tokens per minute" in refusal.message
+    denied(limiter.admit, mine, 20.0)
+    limiter.admit(mine, 22.0)
+
+
+def test_tokens_without_a_limit_are_not_counted():
+    limiter, mine = Limiter(), policy()
+    limiter.admit(mine, 0.0)
+    limiter.charge(mine, 10**9, 0.0)
+    limiter.admit(policy(tokens_per_minute=1), 0.0)
+
+
+def test_a_charge_for_a_key_that_was_forgotten_is_dropped():
+    limiter, mine = Limiter(), policy(tokens_per_minute=1)
+    limiter.charge(mine, 10, 0.0)
+    limiter.admit(mine, 0.0)
+
+
+# --- How much: at once ---------------------------------------------------------------------------------
+
+
+def test_no_more_at_once_than_allowed():
+    limiter, mine = Limiter(), policy(max_concurrent=2)
+    limiter.admit(mine, 0.0)
+    limiter.admit(mine, 0.0)
+    refusal = denied(limiter.admit, mine, 0.0)
+    assert (refusal.status, refusal.retry_after) == (429, 1)
+    assert "2 requests at once" in refusal.message
+    limiter.release(mine)
+    limiter.admit(mine, 0.0)
+
+
+def test_a_refused_request_costs_nothing():
+    limiter, mine = Limiter(), policy(max_concurrent=1, requests_per_minute=2)
+    limiter.admit(mine, 0.0)
+    for _ in range(5):
+        denied(limiter.admit, mine, 0.0)
+    limiter.release(mine)
+    limiter.admit(mine, 0.0)
+
+
+def test_a_release_too_many_gives_no_credit():
+    limiter, mine = Limiter(), policy(max_concurrent=1)
+    limiter.release(mine)
+    limiter.admit(mine, 0.0)
+    limiter.release(mine)
+    limiter.release(mine)
+    limiter.admit(mine, 0.0)
+    denied(limiter.admit, mine, 0.0)
+
+
+# --- When keys are read again --------------------------------------------------------------------------
+
+
+def test_a_limit_that_was_lowered_holds_at_once():
+    limiter = Limiter()
+    limiter.admit(policy(requests_per_minute=100), 0.0)
+    limiter.admit(policy(requests_per_minute=1), 0.0)
+    denied(limiter.admit, policy(requests_per_minute=1), 0.0)
+
+
+def test_what_runs_is_remembered_when_a_limit_is_new():
+    limiter = Limiter()
+    limiter.admit(policy(), 0.0)
+    denied(limiter.admit, policy(max_concurrent=1), 0.0)
+
+
+def test_keys_that_are_gone_are_forgotten_once_nothing_of_them_runs():
+    limiter, gone, kept = Limiter(), policy(), policy(id=2)
+    limiter.admit(gone, 0.0)
+    limiter.admit(kept, 0.0)
+    limiter.release(kept)
+    limiter.forget_others({2})
+    assert set(limiter._spent) == {1, 2}
+    limiter.release(gone)
+    limiter.forget_others({2})
+    assert set(limiter._spent) == {2}

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor_app.gateway.meter import usage_of
+from supervisor_app.gateway.records import NO_USAGE, Usage
+
+TIMINGS = (
+    b'"timings":{"cache_n":20,"prompt_n":1,"prompt_ms":0.474,"prompt_per_token_ms":0.474,'
+    b'"prompt_per_second":2109.704641350211,"predicted_n":3,"predicted_ms":1.123,'
+    b'"predicted_per_token_ms":0.5615,"predicted_per_second":1780.5}'
+)
+OPENAI_USAGE = (
+    b'"usage":{"completion_tokens":3,"prompt_tokens":21,"total_tokens":24,'
+    b'"prompt_tokens_details":{"cached_tokens":20}}'
+)
+RESPONSES_USAGE = (
+    b'"usage":{"input_tokens":21,"output_tokens":3,"total_tokens":24,'
+    b'"input_tokens_details":{"cached_tokens":20}}'
+)
+COUNTED = Usage(prompt_tokens=21, cached_tokens=20, generated_tokens=3)
+MEASURED = Usage(prompt_tokens=21, cached_tokens=20, generated_tokens=3, tokens_per_second=1780.5)
+
+# As a real server ended its answers.
+ANSWERS = {
+    "chat": (b'"content":" a"}}],"created":1,' + OPENAI_USAGE + b',"id":"c",' + TIMINGS + b"}", MEASURED),
+    "chat stream": (
+        b'data: {"choices":[{"finish_reason":"length","index":0,"delta":{}}],"created":1,"id":"c",'
+        + TIMINGS
+        + b"}\n\ndata: [DONE]\n\n",
+        MEASURED,
+    ),
+    "chat stream with include_usage": (
+        b'data: {"choices":[],' + OPENAI_USAGE + b"," + TIMINGS + b"}\n\ndata: [DONE]\n\n",
+        MEASURED,
+    ),
+    "native": (
+        b'{"index":0,"content":" a","tokens_predicted":3,"tokens_evaluated":21,"prompt":"<s> hi",'
+        b'"stopping_word":"","tokens_cached":23,' + TIMINGS + b"}",
+        MEASURED,
+    ),
+    "native with probabilities": (
+        b'"tokens_cached":23,' + TIMINGS + b',"completion_probabilities":[{"id":354,"token":" the"}]}',
+        MEASURED,
+    ),
+    "native stream that was cut": (
+        b'data: {"index":0,"content":" b","tokens":[9],"stop":false,"tokens_predicted":2,"tokens_evaluated":21}'
+        b'\n\ndata: {"index":0,"content":" a","tokens":[8],"stop":false,"tokens_predicted":3,"tokens_evaluated":21}'
+        b'\n\ndata: {"index":0,"cont',
+        Usage(prompt_tokens=21, generated_tokens=3),
+    ),
+    "messages": (
+        b'"stop_sequence":null,"usage":{"cache_read_input_tokens":20,"input_tokens":1,"output_tokens":3}}',
+        COUNTED,
+    ),
+    "messages of an older server": (
+        b'"stop_sequence":null,"usage":{"input_tokens":21,"output_tokens":3}}',
+        Usage(prompt_tokens=21, generated_tokens=3),
+    ),
+    "messages stream": (
+        b'event: message_start\ndata: {"type":"message_start","message":{"usage":'
+        b'{"cache_read_input_tokens":20,"input_tokens":1,"output_tokens":0}}}\n\n'
+        b'event: message_delta\ndata: {"type":"message_delta","delta":{},"usage":{"output_tokens":3}}\n\n'
+        b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+        COUNTED,
+    ),
+    "responses": (b'"status":"completed",' + RESPONSES_USAGE + b"}", COUNTED),
+    "responses stream": (
+        b'event: response.completed\ndata: {"type":"response.completed","response":{"output":[],'
+        + RESPONSES_USAGE
+        + b"},"
+        + TIMINGS
+        + b"}\n\n",
+        MEASURED,
+    ),
+    "embeddings": (
+        b'{"model":"m","object":"list","usage":{"prompt_tokens":10,"total_tokens":10},"data":[{"embedding":[0.1]}]}',
+        Usage(prompt_tokens=10),
+    ),
+    "another server": (
+        b'{\n  "usage": {\n    "prompt_tokens": 5,\n    "completion_tokens": 2\n  }\n}\n',
+        Usage(prompt_tokens=5, generated_tokens=2),
+    ),
+}
+each_answer = pytest.mark.parametrize(("tail", "usage"), ANSWERS.values(), ids=ANSWERS)
+
+
+@each_answer
+def test_what_the_server_counted_is_read(tail, usage):
+    assert usage_of(tail) == usage
+
+
+@each_answer
+def test_a_tail_may_begin_in_the_middle_of_anything(tail, usage):
+    before = b'\xa4mmer \\"usage\\":{\\"prompt_tokens\\":9},"x":"' + b"y" * 12_000 + b'"}],'
+    assert usage_of(before + tail) == usage
+
+
+@pytest.mark.parametrize("name", ["embeddings", "messages stream"])
+def test_what_was_said_at_the_beginning_is_read_from_there(name):
+    answer, usage = ANSWERS[name]
+    assert usage_of(tail=answer[-100:], head=answer[:1000]) == usage
+
+
+def test_of_many_events_the_last_counts():
+    first = OPENAI_USAGE.replace(b'"completion_tokens":3', b'"completion_tokens":1')
+    assert usage_of(b"data: {%b}\n\ndata: {%b}\n\n" % (first, OPENAI_USAGE)) == COUNTED
+
+
+def test_what_the_model_says_is_not_a_count():
+    said = json.dumps(
+        {"content": '"usage":{"prompt_tokens":7,"completion_tokens":7},"timings":{"prompt_n":7}'}
+    )
+    assert usage_of(said.encode()) == NO_USAGE
+
+
+@pytest.mark.parametrize("speed", [b"0.0", b"null", b"-1", b"NaN", b"Infinity", b'"fast"', b"true"])
+def test_a_speed_that_was_not_measured_is_none(speed):
+    tail = b'"timings":{"prompt_n":2,"predicted_n":1,"predicted_per_second":%b}}' % speed
+    assert usage_of(tail) == Usage(prompt_tokens=2, generated_tokens=1)
+
+
+@pytest.mark.parametrize("count", [b"-1", b"1.5", b"true", b'"3"', b"null", b"[]", b"9" * 12, b"9" * 5000])
+def test_what_is_no_count_is_none(count):
+    tail = b'{"usage":{"prompt_tokens":4,"completion_tokens":%b}}' % count
+    assert usage_of(tail) in (Usage(prompt_tokens=4), NO_USAGE)
+    assert usage_of(tail).generated_tokens is None
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"",
+        b"\xff\x00",
+        b"data: [DONE]\n\n",
+        b'"usage":',
+        b'"usage":{"prompt_tokens":4',
+        b'"usage":null',
+        b'"usage":[1]',
+        b'"usage":7,"timings":"x"',
+        b'"usage":' + b"[" * 10_000,
+        b'"tokens_predicted":',
+        b'{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}',
+    ],
+)
+def test_where_nothing_is_counted_there_is_no_usage(tail):
+    assert usage_of(tail) == NO_USAGE
+
+
+PIECES = [
+    b'"usage":',
+    b'"timings":',
+    b"{",
+    b"}",
+    b'"prompt_tokens":',
+    b'"prompt_n":',
+    b"1",
+    b",",
+    b"[",
+    b'"',
+    b"\\",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.binary(max_size=3)).map(b"".join))
+def test_garbage_raises_nothing(tail):
+    usage_of(tail)
+    usage_of(b"", tail)

@@ -1,0 +1,207 @@
+"""What a gateway tells Prometheus, and what it makes of llama-server's own numbers."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from supervisor_app.gateway.metrics import GatewayMetrics, merge, relabel
+from supervisor_app.gateway.records import Outcome, Record, Usage
+
+USAGE = Usage(prompt_tokens=100, cached_tokens=60, generated_tokens=20, tokens_per_second=40.0)
+LLAMA = """\
+# HELP llamacpp:prompt_tokens_total Number of prompt tokens processed, excluding cached tokens
+# TYPE llamacpp:prompt_tokens_total counter
+llamacpp:prompt_tokens_total 12
+# HELP llamacpp:prompt_seconds_total Total time spent processing prompts
+# TYPE llamacpp:prompt_seconds_total counter
+llamacpp:prompt_seconds_total 0.00047
+# HELP llamacpp:tokens_predicted_total Number of generation tokens processed
+# TYPE llamacpp:tokens_predicted_total counter
+llamacpp:tokens_predicted_total 3
+# HELP llamacpp:tokens_predicted_seconds_total Total time spent generating tokens
+# TYPE llamacpp:tokens_predicted_seconds_total counter
+llamacpp:tokens_predicted_seconds_total 0.009234
+# HELP llamacpp:requests_processing Number of requests processing
+# TYPE llamacpp:requests_processing gauge
+llamacpp:requests_processing 1
+# HELP llamacpp:requests_deferred Number of requests deferred
+# TYPE llamacpp:requests_deferred gauge
+llamacpp:requests_deferred 0
+"""
+"""As a real llama-server wrote it."""
+
+
+def record(**fields):
+    known = {
+        "at": 1.0,
+        "server": "default",
+        "model": "qwen3",
+        "key": None,
+        "method": "POST",
+        "route": "/v1/chat/completions",
+        "status": 200,
+        "outcome": Outcome.OK,
+        "ttft_ms": 300.0,
+        "duration_ms": 2000.0,
+    }
+    return Record(**known | fields)
+
+
+@pytest.fixture
+def metrics():
+    return GatewayMetrics(load=lambda: [("default", 3, 2)], offered={"default": ["qwen3"]}.__getitem__)
+
+
+def samples(text):
+    """Name -> labels -> value, of a text that a strict parser reads."""
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            assert sample.labels not in [labels for labels, _ in found.get(sample.name, [])]
+            found.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return found
+
+
+def only(metrics, name):
+    ((labels, value),) = samples(metrics.render())[name]
+    return labels, value
+
+
+# --- Records -------------------------------------------------------------------------------------------
+
+
+def test_each_request_is_counted_with_its_server_model_and_outcome(metrics):
+    metrics.observe(record())
+    metrics.observe(record())
+    metrics.observe(record(outcome=Outcome.REPLAYED, replays=2))
+    counted = samples(metrics.render())["llamaproxy_requests_total"]
+    labels = {"server": "default", "model": "qwen3"}
+    assert counted == [({**labels, "outcome": "ok"}, 2.0), ({**labels, "outcome": "replayed"}, 1.0)]
+    assert only(metrics, "llamaproxy_replays_total") == (labels, 2.0)
+
+
+def test_durations_are_in_seconds(metrics):
+    metrics.observe(record())
+    assert only(metrics, "llamaproxy_request_duration_seconds_sum")[1] == 2.0
+    assert only(metrics, "llamaproxy_request_ttft_seconds_sum")[1] == pytest.approx(0.3)
+
+
+def test_an_answer_without_content_has_no_first_token(metrics):
+    metrics.observe(record(ttft_ms=None, outcome=Outcome.UNAVAILABLE))
+    assert only(metrics, "llamaproxy_request_ttft_seconds_count")[1] == 0
+    assert only(metrics, "llamaproxy_request_duration_seconds_count")[1] == 1
+
+
+def test_tokens_are_counted_by_kind(metrics):
+    metrics.observe(record(usage=USAGE))
+    metrics.observe(record())
+    counted = samples(metrics.render())["llamaproxy_tokens_total"]
+    assert {labels["kind"]: value for labels, value in counted} == {
+        "prompt": 100,
+        "cached": 60,
+        "generated": 20,
+    }
+
+
+@pytest.mark.parametrize("name", ["gpt-4", "x" * 10_000, 'a"b\n', "other"])
+def test_a_model_that_nobody_offers_is_other(metrics, name):
+    metrics.observe(record(model=name))
+    assert only(metrics, "llamaproxy_requests_total")[0]["model"] == "other"
+
+
+def test_clients_that_invent_models_fill_no_memory(metrics):
+    for number in range(1000):
+        metrics.observe(record(model=f"invented-{number}"))
+    assert only(metrics, "llamaproxy_requests_total")[1] == 1000
+    assert len(metrics._known) == 0
+
+
+def test_a_request_that_names_no_model_has_none(metrics):
+    metrics.observe(record(model="", route="/v1/models"))
+    assert only(metrics, "llamaproxy_requests_total")[0]["model"] == ""
+
+
+def test_what_is_in_flight_and_held_is_read_when_asked(metrics):
+    assert only(metrics, "llamaproxy_requests_in_flight") == ({"server": "default"}, 3)
+    assert only(metrics, "llamaproxy_requests_held") == ({"server": "default"}, 2)
+
+
+def test_no_series_tells_when_it_was_made(metrics):
+    metrics.observe(record())
+    assert "_created" not in metrics.render()
+
+
+# --- llama-server's own --------------------------------------------------------------------------------
+
+
+def test_each_sample_of_a_server_gets_its_server_and_model():
+    told = samples(relabel(LLAMA, "default", "qwen3"))
+    labels = {"server": "default", "model": "qwen3"}
+    assert told["llamacpp:prompt_tokens_total"] == [(labels, 12)]
+    assert told["llamacpp:requests_processing"] == [(labels, 1)]
+    assert len(told) == LLAMA.count("# TYPE")
+
+
+def test_names_are_escaped():
+    told = samples(relabel(LLAMA, 'a"b\\c\nd', "m"))
+    assert told["llamacpp:requests_processing"][0][0]["server"] == 'a"b\\c\nd'
+
+
+def test_labels_of_its_own_are_kept_and_ours_win():
+    told = relabel('llamacpp:x{slot="0",server="evil",text="server=\\"a\\"",} 1.5e3 1700000000\n', "s", "m")
+    assert told == (
+        'llamacpp:x{server="s",model="m",slot="0",exported_server="evil",text="server=\\"a\\""} 1.5e3\n'
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "garbage",
+        "{}",
+        "llamacpp:x",
+        "llamacpp:x one",
+        "llamacpp:x 1.2.3",
+        "llamacpp:x{a=b} 1",
+        'llamacpp:x{a="b"c="d"} 1',
+        'llamacpp:x{a="b} 1',
+        "llamaproxy_requests_total 7",
+        "# TYPE llamaproxy_requests_total gauge",
+        "# a remark",
+        "<html>503</html>",
+        "llamacpp:x 1\r",
+        "\0",
+        'llamacpp:x{a="' + "\\" * 50_000,
+    ],
+)
+def test_what_is_no_metric_of_llama_server_is_left_out(line):
+    assert relabel(f"{line}\nllamacpp:y 1\n", "s", "m") == 'llamacpp:y{server="s",model="m"} 1\n'
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1.", "1e+06", "2.5E-3", "+Inf", "NaN", "nan", "-inf"])
+def test_every_way_to_write_a_number_is_taken(number):
+    assert relabel(f"llamacpp:x {number}", "s", "m").endswith(f" {number}\n")
+
+
+# --- All together --------------------------------------------------------------------------------------
+
+
+def test_servers_share_the_description_of_a_metric():
+    text = merge([relabel(LLAMA, "a", "m"), relabel(LLAMA, "b", "m")])
+    assert text.count("# TYPE llamacpp:prompt_tokens_total") == 1
+    told = samples(text)["llamacpp:prompt_tokens_total"]
+    assert [labels["server"] for labels, _ in told] == ["a", "b"]
+    assert text.index('requests_processing{server="a"') > text.index('prompt_tokens_total{server="b"')
+
+
+def test_a_histogram_stays_together(metrics):
+    metrics.observe(record())
+    text = metrics.render(relabel(LLAMA, "default", "qwen3"))
+    assert samples(text)["llamaproxy_request_duration_seconds_bucket"][-1][1] == 1
+    assert samples(merge([text, text.replace("default", "b")]))["llamaproxy_requests_total"]
+    described = re.findall("# TYPE (llamaproxy_request_duration_seconds.*)", text)
+    assert described == ["llamaproxy_request_duration_seconds histogram"]
