@@ -1,7 +1,7 @@
-# llamaproxy in one container: pages, API, WebSocket and the supervisor with its llama-server.
+# llamaproxy in one container: pages, API, WebSocket, gateway and the supervisor with its llama-server.
 #
 #   docker build -t llamaproxy .
-#   docker run -p 8000:8000 -v llamaproxy:/data -v "$PWD":/srv:ro --stop-timeout 30 llamaproxy
+#   docker run -p 8000:8000 -v llamaproxy:/data -v "$PWD":/srv:ro --stop-timeout 60 llamaproxy
 #
 # /srv is where you would start it without Docker: .llama-proxy-config.json and ./models are looked for there.
 FROM python:3.11-slim
@@ -42,7 +42,7 @@ USER llamaproxy
 WORKDIR /srv
 VOLUME /data
 # 8134 only matters with "llama_server_host": "0.0.0.0".
-EXPOSE 8000 8134
+EXPOSE 8000 8001 8134
 STOPSIGNAL SIGTERM
 
 # Asks as the first of ALLOWED_HOSTS: any other name gets a 400. With --no-web there is nothing to ask.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 from pathlib import Path
@@ -50,14 +51,18 @@ def secret_key(path: Path) -> str:
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Whole or not at all, and the first of several processes wins."""
+    """Whole or not at all, and the first of several processes wins.
+
+    They share one draft, under a lock that ends with its holder: what a killed one left is written over.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    draft = path.with_name(f"{path.name}.part")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if path.exists():
+            draft.unlink(missing_ok=True)
+            return
+        file.truncate(0)
         file.write(text)
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        return
-    finally:
-        draft.unlink()
+        file.flush()
+        draft.replace(path)

@@ -144,6 +144,10 @@ AUTH_PASSWORD_VALIDATORS = [
 
 LLAMAPROXY_NODE = os.environ.get("LLAMAPROXY_NODE") or "local"
 """Name of this host among those that share a database."""
+LLAMAPROXY_ADVERTISE = os.environ.get("LLAMAPROXY_ADVERTISE", "")
+"""Name or address of this host for gateways on other hosts."""
+LLAMAPROXY_GATEWAY_URL = os.environ.get("LLAMAPROXY_GATEWAY_URL", "")
+"""Where programs find the gateway, as the pages say it. runsupervisor knows its own."""
 LLAMAPROXY_CONFIG = Path(os.environ.get("LLAMAPROXY_CONFIG") or ".llama-proxy-config.json").absolute()
 LLAMAPROXY_PUBLIC_STATUS = env_bool("LLAMAPROXY_PUBLIC_STATUS", True)
 """Status page, its JSON, events and metrics readable without login."""

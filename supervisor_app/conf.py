@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
+from supervisor_app.addresses import WILDCARDS
 from supervisor_app.core.ports import ServerConfig
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.models import LlamaServer
@@ -177,6 +178,7 @@ def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], 
         model_path=None if server.models_dir else server.model_path,
         cwd=cwd,
         api_key=server.api_key,
+        advertised_host=settings.LLAMAPROXY_ADVERTISE if server.host in WILDCARDS else "",
     )
     restart = RestartPolicy(
         max_retries=server.max_retries,

@@ -48,6 +48,7 @@ class Chronicle:
         *,
         process: Process | None,
         config: ServerConfig,
+        argv: tuple[str, ...],
         last_lines: tuple[str, ...],
         evidence: Evidence,
     ) -> None:
@@ -62,7 +63,7 @@ class Chronicle:
                     adopted=effect.adopted,
                     retry=effect.retry,
                     started_at=started_at,
-                    argv=() if effect.adopted else config.spec.argv,
+                    argv=() if effect.adopted else argv,
                     launch=config.launch,
                 )
                 self._run_events.append(opened)
@@ -132,7 +133,7 @@ class Chronicle:
             name=config.name,
             status=state.status,
             detail=self._detail(state, policy, config),
-            url=config.spec.url,
+            url=config.spec.public_url,
             models=state.models,
             last_error=last_error(state, policy),
             failure=state.failure,

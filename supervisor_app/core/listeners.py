@@ -64,5 +64,6 @@ def holder_of(pid: int | None, is_llama: Callable[[list[str]], bool]) -> PortHol
         identity=identity,
         command=command,
         is_llama_server=is_llama(argv),
+        argv=tuple(argv),
         started_at=started_at,
     )

@@ -6,7 +6,6 @@ and dies with us. The child appends (O_APPEND), so the file may be cut under it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,16 +49,14 @@ class LogFile:
 
         What the writer adds between the copy and the cut is lost: microseconds every 10 MB. Of a flood only
         the last `max_bytes` are kept. Raises OSError (a full disk); the file is then cut all the same, and
-        no half of a copy is kept: the server must not fill the disk.
+        no half of a copy is kept: the server must not fill the disk. Who is killed on the way leaves a file
+        that is still large: the next rotation goes on from there.
         """
         if not self.is_large:
             return False
         try:
-            for number in range(self.keep - 1, 1, -1):
-                older, newer = self._numbered(number), self._numbered(number - 1)
-                if newer.exists():
-                    newer.replace(older)
             if self.keep > 1:
+                self._make_room()
                 self._copy_end(self._numbered(1))
         finally:
             os.truncate(self.path, 0)
@@ -88,16 +85,24 @@ class LogFile:
             return [], 0
         return [redact(line, self.secrets) for line in split_lines(data)], start + len(data)
 
+    def _make_room(self) -> None:
+        """The first number is free afterwards. A gap is where a rotation did not get to its end."""
+        last = self.keep - 1
+        gap = next((number for number in range(1, last) if not self._numbered(number).exists()), last)
+        for number in range(gap, 1, -1):
+            self._numbered(number - 1).replace(self._numbered(number))
+
     def _copy_end(self, target: Path) -> None:
+        """Whole or not at all."""
+        draft = self.path.with_name(f"{self.path.name}.part")
         try:
-            with self.path.open("rb") as source, target.open("wb") as copy:
-                target.chmod(0o600)
+            with self.path.open("rb") as source, draft.open("wb") as copy:
+                draft.chmod(0o600)
                 source.seek(max(0, source.seek(0, os.SEEK_END) - self.max_bytes))
                 copy.write(source.read(self.max_bytes))  # not until its end: a flood has none
-        except OSError:
-            with contextlib.suppress(OSError):
-                target.unlink()
-            raise
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
 
     def _numbered(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")

@@ -46,6 +46,8 @@ class PortHolder:
     identity: Identity | None
     command: str
     is_llama_server: bool
+    argv: tuple[str, ...] = ()
+    """Its command line; empty when it cannot be seen."""
     started_at: float | None = None
     """Unix seconds; None when the process cannot be seen."""
     ours: bool = False
@@ -235,6 +237,9 @@ class Processes(Protocol):
 
     async def find(self, identity: Identity, spec: LaunchSpec) -> PortHolder | None:
         """The process with exactly this identity, if it lives and still is a llama-server."""
+
+    async def find_ours(self, name: str) -> PortHolder | None:
+        """A living process that was spawned for the server with this name, wherever it listens, if at all."""
 
     async def spawn(self, name: str, spec: LaunchSpec) -> Process:
         """Start it in its own session, its output appended to a file. Raises SpawnError."""

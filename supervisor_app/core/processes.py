@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+import psutil
+
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.identity import boot_id, identity_of, is_llama_command
 from supervisor_app.core.listeners import answers, holder_of, listening_pids
@@ -68,6 +70,9 @@ class LocalProcesses:
         holder = await asyncio.to_thread(holder_of, identity.pid, is_llama_command)
         # Once more: between the two looks it may have gone and its pid been given away.
         return holder if holder is not None and holder.identity == identity else None
+
+    async def find_ours(self, name: str) -> PortHolder | None:
+        return await asyncio.to_thread(_find_ours, self.log_file(name))
 
     async def spawn(self, name: str, spec: LaunchSpec) -> LocalProcess:
         log = self.log_file(name, spec)
@@ -185,11 +190,27 @@ def _mark_start(output: BinaryIO, spec: LaunchSpec) -> None:
         os.write(output.fileno(), f"--- {stamp} starting: {' '.join(spec.argv)}\n".encode())
 
 
+def _find_ours(log: LogFile) -> PortHolder | None:
+    for pid in psutil.pids():
+        if _leads_session(pid) and _stderr_is(pid, log):
+            return holder_of(pid, is_llama_command)
+    return None
+
+
+def _leads_session(pid: int) -> bool:
+    """As all that we spawn; its children write to the same file."""
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(pid) == pid
+    return False
+
+
 def _writes_to(identity: Identity | None, log: LogFile) -> bool:
-    """Is this process's stderr our file? Then its last lines are worth reading."""
-    if identity is None:
-        return False
+    """Then its last lines are worth reading."""
+    return identity is not None and _stderr_is(identity.pid, log)
+
+
+def _stderr_is(pid: int, log: LogFile) -> bool:
     try:
-        return os.path.samefile(f"/proc/{identity.pid}/fd/2", log.path)
+        return os.path.samefile(f"/proc/{pid}/fd/2", log.path)
     except OSError:
         return False

@@ -28,6 +28,8 @@ class LaunchSpec:
     cwd: str = "."
     api_key: str = field(default="", repr=False)
     """Goes to the child as LLAMA_API_KEY and along with our own probes."""
+    advertised_host: str = field(default="", compare=False)
+    """Name of this host for others; empty when it listens for this host only."""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -40,8 +42,16 @@ class LaunchSpec:
 
     @property
     def url(self) -> str:
-        host = f"[{self.probe_host}]" if ":" in self.probe_host else self.probe_host
-        return f"http://{host}:{self.port}"
+        """Where this host reaches it."""
+        return self._url_at(self.probe_host)
+
+    @property
+    def public_url(self) -> str:
+        """Where others reach it: what is shown, and what the gateways use."""
+        return self._url_at(self.advertised_host or self.probe_host)
+
+    def _url_at(self, host: str) -> str:
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def model_file(self) -> Path | None:

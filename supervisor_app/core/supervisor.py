@@ -18,6 +18,7 @@ from supervisor_app.core.loading import LoadWatch
 from supervisor_app.core.ports import (
     Cause,
     Clock,
+    PortHolder,
     Probe,
     ProbeError,
     Process,
@@ -46,7 +47,7 @@ LOAD_LOOKS = (0.1, 0.5)
 """Seconds between two looks at the memory of a process that loads: the first `QUICK_LOOKS`, and later."""
 QUICK_LOOKS = 20
 SETTLE_SECONDS = 0.02
-EVENT_OF_WISH: dict[Wish, Callable[[str], life.Event]] = {
+EVENT_OF_WISH: dict[Wish, Callable[..., life.Event]] = {
     Wish.RUN: life.Start,
     Wish.RESTART: life.Restart,
     Wish.STOP: life.Stop,
@@ -102,7 +103,9 @@ class ServerSupervisor:
         self._clock = clock
         self._chronicle = Chronicle(config.name, remembered, clock=clock, recorder=recorder)
         self._remembered = remembered
-        self._generation = remembered.generation
+        self._generation = self._acted = remembered.generation
+        self._argv: tuple[str, ...] = ()
+        """What the process was started with."""
         self._process: Process | None = None
         self._watched_since = 0.0
         self._load = LoadWatch(past_loads(remembered, config.spec))
@@ -140,7 +143,7 @@ class ServerSupervisor:
         self._generation = config.generation
         if wish is not None:
             why = "" if config.idle_seconds is None else idle_note(config.idle_seconds)
-            self._events.put_nowait(EVENT_OF_WISH[wish](why))
+            self._events.put_nowait(EVENT_OF_WISH[wish](why, generation=config.generation))
 
     def stop(self, note: str, *, spare_adopted: bool) -> None:
         self._idle.clear()
@@ -209,8 +212,8 @@ class ServerSupervisor:
     async def _begin(self) -> None:
         """Find out what the last supervisor left, before anything else."""
         remembered = self._remembered
-        if remembered.run_open:
-            await self._resume(remembered)
+        if found := await self._find():
+            self._resume(found)
         elif remembered.status in (Status.CRASHED, Status.ERROR) and self.config.desired_running:
             given_up = remembered.status is Status.ERROR
             self._step(life.Continue(given_up, remembered.retries, remembered.failure))
@@ -220,20 +223,43 @@ class ServerSupervisor:
         if self._events.empty():  # else the first step says more, and no page flashes "initial"
             self._record()
 
-    async def _resume(self, remembered: Remembered) -> None:
-        """Its run is still open: the process lives on, or nobody saw it end."""
-        identity = remembered.identity
-        holder = identity and await self._processes.find(identity, self.config.spec)
-        if not holder:
+    async def _find(self) -> life.Resume | None:
+        """The process that lives on: the one on record, or one that nobody had the time to write down."""
+        remembered = self._remembered
+        if remembered.run_open:
+            identity = remembered.identity
+            holder = identity and await self._processes.find(identity, self.config.spec)
+            if holder:
+                self._argv = remembered.argv
+                return life.Resume(holder, adopted=remembered.adopted, retries=remembered.retries)
             self._chronicle.close_unseen()
-            return
-        self._step(life.Resume(holder, adopted=remembered.adopted, retries=remembered.retries))
-        if not remembered.adopted and remembered.argv != self.config.spec.argv:
+        ours = await self._processes.find_ours(self.config.name)
+        if ours is None:
+            return None
+        self._argv = self._argv_of(ours)
+        return life.Resume(ours, adopted=False, retries=remembered.retries, recorded=False)
+
+    def _argv_of(self, ours: PortHolder) -> tuple[str, ...]:
+        """What it was spawned with. A script may stand before it, but hands its flags on."""
+        spec = self.config.spec
+        as_now = ours.argv[len(ours.argv) - len(spec.args) :] == spec.args
+        return spec.argv if as_now else ours.argv
+
+    def _resume(self, found: life.Resume) -> None:
+        """Take it over, and finish what the last supervisor had begun."""
+        self._step(found)
+        if not self.config.desired_running:
+            self._events.put_nowait(life.Stop())
+        elif self._remembered.status is Status.STOPPING:
+            self._events.put_nowait(life.Restart())
+        elif not found.adopted and self._argv != self.config.spec.argv:
             self._events.put_nowait(life.ConfigChanged())
 
     # One step
 
     def _step(self, event: life.Event) -> None:
+        if isinstance(event, life.Start | life.Restart | life.Stop):
+            self._acted = event.generation or self._acted
         before = self.state
         policy = life.Policy(restart=self.config.restart, health=self.config.health)
         self.state, effects = life.decide(before, event, policy, self._clock.monotonic())
@@ -288,6 +314,7 @@ class ServerSupervisor:
             effect,
             process=self._process,
             config=self.config,
+            argv=self._argv,
             last_lines=self._last_lines,
             evidence=self._evidence,
         )
@@ -298,7 +325,7 @@ class ServerSupervisor:
         self._chronicle.record(
             self.state,
             self.config,
-            generation=self._generation,
+            generation=self._acted,
             has_process=self._process is not None,
             progress=self._progress,
         )
@@ -328,6 +355,7 @@ class ServerSupervisor:
         except SpawnError as error:
             self._events.put_nowait(life.SpawnFailed(attempt, error.failure))
             return
+        self._argv = spec.argv
         self._watch(attempt, process, spec)
         self._events.put_nowait(life.Spawned(attempt, process.identity))
 

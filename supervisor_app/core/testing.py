@@ -182,6 +182,8 @@ class FakeProcesses:
     holder: PortHolder | None = None
     """A stranger on the port."""
     survivors: dict[Identity, PortHolder] = field(default_factory=dict)
+    unrecorded: PortHolder | None = None
+    """One of ours that no run tells of."""
     spawn_failure: Failure | None = None
     stubborn: bool = False
     total_bytes: int = 0
@@ -202,6 +204,9 @@ class FakeProcesses:
 
     async def find(self, identity: Identity, spec: LaunchSpec) -> PortHolder | None:
         return self.survivors.get(identity)
+
+    async def find_ours(self, name: str) -> PortHolder | None:
+        return self.unrecorded
 
     async def spawn(self, name: str, spec: LaunchSpec) -> FakeProcess:
         if self.spawn_failure is not None:

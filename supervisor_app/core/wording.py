@@ -58,7 +58,7 @@ def warnings(state: State, policy: Policy) -> tuple[str, ...]:
 
 
 def _initial(state: State, policy: Policy, spec: LaunchSpec) -> str:
-    return f"Not running. Start it to serve {spec.url}."
+    return f"Not running. Start it to serve {spec.public_url}."
 
 
 def _starting(state: State, policy: Policy, spec: LaunchSpec) -> str:
@@ -80,7 +80,7 @@ def _starting(state: State, policy: Policy, spec: LaunchSpec) -> str:
 def _ready(state: State, policy: Policy, spec: LaunchSpec) -> str:
     count = len(state.models)
     models = f"{count} model{'' if count == 1 else 's'}"
-    said = f"Serving {models} on {spec.url}."
+    said = f"Serving {models} on {spec.public_url}."
     if state.adopted:
         said += " It was running already, so it was taken over."
     if state.misses:

@@ -12,9 +12,10 @@ import filecmp
 import importlib.util
 import math
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 if TYPE_CHECKING:
     import gguf
@@ -65,9 +66,8 @@ def make_demo_model(path: Path, padding_mb: int = 0) -> Path:
     if importlib.util.find_spec("gguf") is None:
         raise EngineExtraMissingError(MISSING)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(descriptor)
-    fresh = Path(name)
+    _sweep(path)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         _write(fresh, padding_mb)
         fresh.chmod(0o644)
@@ -76,6 +76,13 @@ def make_demo_model(path: Path, padding_mb: int = 0) -> Path:
     finally:
         fresh.unlink(missing_ok=True)
     return path
+
+
+def _sweep(path: Path) -> None:
+    """Drafts of processes that were killed over them."""
+    for draft in path.parent.glob(f".{path.name}.*.part"):
+        if not psutil.pid_exists(int(draft.name.split(".")[-2])):
+            draft.unlink(missing_ok=True)
 
 
 def _write(path: Path, padding_mb: int) -> None:

@@ -36,6 +36,7 @@ class Attempt:
         "_kept",
         "_length",
         "_scanner",
+        "_stale",
         "_visit",
         "events",
         "tail",
@@ -50,6 +51,8 @@ class Attempt:
         self._head: ResponseHead | None = None
         self._length: int | None = None
         self._scanner: ContentScanner | None = None
+        self._stale = ""
+        """How a kept connection was lost, until it is known whether the server lives."""
         self._kept = b""
         self.tail: deque[bytes] = deque(maxlen=TAIL_PIECES)
         self.events = 0
@@ -71,6 +74,10 @@ class Attempt:
         else:
             self._connecting = self._backend.pool.connect(self._send, self._refused)
 
+    def request_body(self) -> bytes | None:
+        """What to send in place of the client's own; None: that."""
+        return None
+
     def write(self, data: bytes) -> None:
         """More of the request's body."""
         if self._connection is not None:
@@ -87,6 +94,11 @@ class Attempt:
         if self._connection is not None:
             self._connection.abort()
             self._connection = None
+
+    def server_ended(self, reason: str) -> None:
+        """Its supervisor ends it: it will not answer any more, but waits until its clients have left."""
+        self.cancel()
+        self._fail(reason)
 
     def flush(self) -> None:
         """Let the client see the head and the comments that came so far."""
@@ -129,12 +141,11 @@ class Attempt:
     def on_lost(self, reason: str) -> None:
         connection, self._connection = self._connection, None
         if self._head is None and connection is not None and connection.used:
-            # The server had closed a kept connection, as it may at any time: that says nothing about it.
+            # The server may close a kept connection at any time: only the next one tells whether it died.
+            self._stale = reason
             self.start(fresh=True)
-        elif self._exchange.committed:
-            self._visit.broken(self, reason)
         else:
-            self._visit.lost(reason)
+            self._fail(reason)
 
     def on_writable(self, writable: bool) -> None:
         self._exchange.server_writable(writable)
@@ -149,11 +160,21 @@ class Attempt:
         self._connecting = None
         self._connection = connection
         exchange = self._exchange
-        connection.ask(self, exchange.request_for(self._backend), to_head=exchange.head.method == "HEAD")
+        request = exchange.request_for(self._backend, self.request_body())
+        connection.ask(self, request, to_head=exchange.head.method == "HEAD")
+
+    def _fail(self, reason: str) -> None:
+        if self._exchange.committed:
+            self._visit.broken(self, reason)
+        else:
+            self._visit.lost(reason)
 
     def _refused(self, reason: str) -> None:
         self._connecting = None
-        self._visit.refused(reason)
+        if self._stale:
+            self._visit.lost(self._stale)
+        else:
+            self._visit.refused(reason)
 
     def _pass_comment(self, comment: bytes) -> None:
         if self._exchange.reply.started:

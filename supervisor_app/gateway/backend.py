@@ -30,7 +30,7 @@ class Loss:
     @property
     def incident(self) -> str:
         """Names the crash: the number of the run, which has its own page."""
-        return str(self.life or self.pid or "")
+        return str(self.life) if self.life else f"pid {self.pid}"
 
 
 class Backend:

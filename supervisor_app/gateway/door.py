@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from supervisor_app.gateway.heads import RequestHead
 from supervisor_app.gateway.keys import KeyPolicy, KeyRing
 from supervisor_app.gateway.problems import Problem
 
 MAX_ADMITTED = 1000
+AUTHORITY = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,255})(?::[0-9]{0,5})?")
 
 
 class NotAllowedError(Exception):
@@ -34,7 +35,7 @@ class Door:
         self._allowed_hosts = tuple(host.lower() for host in allowed_hosts)
         self._needs_key = needs_key and not insecure_open
         self._insecure_open = insecure_open
-        self._admitted: set[tuple[bytes, bytes]] = set()
+        self._admitted: set[tuple[bytes | None, bytes]] = set()
         """Hosts and origins that were checked."""
 
     def check(self, head: RequestHead, now: float) -> KeyPolicy | None:
@@ -42,7 +43,7 @@ class Door:
         if self._needs_key or not self.keys.is_open:
             return self.keys.find(head.presented_key, now)
         if not self._insecure_open:
-            reached_as = (head.noted.get(b"host", b""), head.noted.get(b"origin", b""))
+            reached_as = (head.noted.get(b"host"), head.noted.get(b"origin", b""))
             if reached_as not in self._admitted:
                 self._check_host(head)
                 if len(self._admitted) >= MAX_ADMITTED:
@@ -53,12 +54,15 @@ class Door:
     def admits_origin(self, origin: str) -> bool:
         """May a page of this origin read what we answer?"""
         return (
-            not self.keys.is_open or self._insecure_open or self._is_allowed(urlsplit(origin).hostname or "")
+            not self.keys.is_open
+            or self._insecure_open
+            or self._is_allowed(_host_of(origin.partition("://")[2]))
         )
 
     def _check_host(self, head: RequestHead) -> None:
-        host = urlsplit(f"//{head.text(b'host')}").hostname or ""
-        if head.http11 and not self._is_allowed(host):
+        host = head.text(b"host")
+        # Without one it is an old client, not a page: browsers speak HTTP/1.1, which has one.
+        if b"host" in head.noted and not self._is_allowed(_host_of(host)):
             raise NotAllowedError(
                 Problem(
                     status=421,
@@ -79,8 +83,13 @@ class Door:
             )
 
     def _is_allowed(self, host: str) -> bool:
-        bracketed = f"[{host}]" if ":" in host else host
         return any(
-            allowed in ("*", bracketed) or (allowed.startswith(".") and f".{bracketed}".endswith(allowed))
+            allowed in ("*", host) or (allowed.startswith(".") and f".{host}".endswith(allowed))
             for allowed in self._allowed_hosts
         )
+
+
+def _host_of(authority: str) -> str:
+    """Without the port, an IPv6 address in brackets; empty when it is none."""
+    match = AUTHORITY.fullmatch(authority.lower())
+    return match[1] if match else ""

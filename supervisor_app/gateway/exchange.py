@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from supervisor_app.gateway import problems
+from supervisor_app.gateway.assembly import LONG_TOKENS
 from supervisor_app.gateway.door import NotAllowedError
 from supervisor_app.gateway.gate import QueueFullError
 from supervisor_app.gateway.heads import RequestHead, ResponseHead
@@ -24,6 +25,7 @@ from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records import Outcome, Record
 from supervisor_app.gateway.reply import CHUNKED_END, Reply, chunk
 from supervisor_app.gateway.suspects import Suspicion, hash_of
+from supervisor_app.gateway.unstream import RESTREAMED, restream
 from supervisor_app.gateway.visit import Visit
 
 if TYPE_CHECKING:
@@ -139,9 +141,12 @@ class Exchange:
             self._pieces = [b"".join(self._pieces)]
         return self._pieces[0]
 
-    def request_for(self, backend: Backend) -> bytes:
-        """Head and body, or the beginning of the body when it is more than we keep."""
-        body = self.body()
+    def request_for(self, backend: Backend, body: bytes | None = None) -> bytes:
+        """Head and body, or the beginning of the body when it is more than we keep.
+
+        `body`: what to send in place of the client's own.
+        """
+        body = self.body() if body is None else body
         length: int | None = len(body)
         if self.overflows:
             length, self._pieces = self.length, []
@@ -180,6 +185,15 @@ class Exchange:
     @property
     def wants_stream(self) -> bool:
         return STREAM in self.body() and self.hints.stream
+
+    def as_stream(self) -> bytes | None:
+        """The body that asks for the same as a stream; None: it should go as it is."""
+        if self.overflows or self.head.path not in RESTREAMED:
+            return None
+        wanted = self.hints.max_tokens
+        if wanted is not None and 0 <= wanted <= LONG_TOKENS:
+            return None
+        return restream(self.head.path, self.body())
 
     def _route(self) -> None:
         gateway = self._gateway

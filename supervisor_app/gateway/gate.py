@@ -17,6 +17,9 @@ class Visitor(Protocol):
     def admitted(self) -> None:
         """It is its turn."""
 
+    def server_ended(self) -> None:
+        """While it is inside: the server will not answer any more."""
+
     def server_changed(self) -> None:
         """While it waits: something is new about the server."""
 
@@ -44,7 +47,7 @@ class Gate:
             return True
         if len(self.waiting) >= self.max_waiting:
             raise QueueFullError
-        self.waiting.append(visitor)
+        insort(self.waiting, visitor, key=_arrival)  # it may have waited elsewhere before
         return False
 
     def return_to_queue(self, visitor: Visitor) -> None:

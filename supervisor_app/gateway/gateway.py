@@ -247,6 +247,9 @@ class Gateway:
             elif facts != backend.facts and facts.version >= backend.facts.version:
                 backend.update(facts)
         for backend in list(self.backends.values()):
+            if not backend.facts.ready:
+                for visitor in list(backend.gate.inside):
+                    visitor.server_ended()
             if backend.gate.waiting:
                 self._tell(backend)
 

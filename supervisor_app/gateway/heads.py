@@ -29,6 +29,7 @@ LENGTH_LINE = re.compile(rb"\r\nContent-Length: ([0-9]{1,18})(?=\r\n)", re.IGNOR
 BODYLESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 """Methods for which a length of 0 needs no word."""
 MAX_REMEMBERED = 1024
+LONGEST_REMEMBERED = 4096
 MAX_BEGINNINGS = 16
 HOP_BY_HOP = frozenset(
     {
@@ -84,7 +85,7 @@ class _Fields:
         self.target += target
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.fields.append((name, value))
+        self.fields.append((name, value.rstrip(b" \t")))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -148,6 +149,8 @@ class HeadCache:
 
         Raises BadHeadError.
         """
+        if len(raw) > LONGEST_REMEMBERED:
+            return read_request(raw)
         line = LENGTH_LINE.search(raw)
         key = (False, raw) if line is None else (True, raw[: line.start()] + raw[line.end() :])
         head = self._requests.get(key)
@@ -161,7 +164,7 @@ class HeadCache:
     def response(self, raw: bytes) -> tuple[ResponseHead, int | None, Body]:
         """As `read_response`, of a request that was not HEAD. Raises BadHeadError."""
         line = LENGTH_LINE.search(raw)
-        if line is None:
+        if line is None or len(raw) > LONGEST_REMEMBERED:
             return read_response(raw, to_head=False)
         size = int(line[1])
         key = raw[: line.start()] + raw[line.end() :]
@@ -169,7 +172,7 @@ class HeadCache:
         if known is not None:
             return known, size, SizedBody(size)
         head, length, body = read_response(raw, to_head=False)
-        if type(body) is SizedBody and length == size:
+        if type(body) is SizedBody and length == size and body.done == (size == 0):  # 304 has no body
             _remember(self._responses, key, head)
         return head, length, body
 
@@ -196,6 +199,8 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
     try:
         # An upgrade is never made, and llhttp would stop at it.
         parser.feed_data(UPGRADE.sub(b"", raw))
+    except httptools.HttpParserUpgrade:
+        raise BadHeadError(400, "CONNECT is not understood.") from None
     except httptools.HttpParserError as error:
         raise BadHeadError(400, f"The head cannot be read: {error}") from error
     forwarded, noted = _sorted_fields(fields.fields)

@@ -9,13 +9,17 @@ EVENT_STREAM = b"Content-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
 
 
 class Hold:
-    """Adds up the time waited; calls `too_late` at the end of one wait, `comment` while a stream waits."""
+    """Adds up the time waited, calls `comment` while a stream waits, and `too_late` at the end.
 
-    __slots__ = ("_deadline", "_loop", "_next_comment", "_since", "total")
+    Tries that reach nobody do not make the time longer: only one that did begins it anew (`renew`).
+    """
+
+    __slots__ = ("_deadline", "_loop", "_next_comment", "_since", "_until", "total")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._since: float | None = None
+        self._until = 0.0
         self._deadline: asyncio.TimerHandle | None = None
         self._next_comment: asyncio.TimerHandle | None = None
         self.total = 0.0
@@ -28,7 +32,8 @@ class Hold:
     def begin(self, seconds: float, too_late: Callable[[], None]) -> None:
         if self._since is None:
             self._since = self._loop.time()
-            self._deadline = self._loop.call_later(seconds, too_late)
+            self._until = self._until or self._since + seconds
+            self._deadline = self._loop.call_at(self._until, too_late)
 
     def end(self) -> None:
         if self._since is not None:
@@ -37,6 +42,10 @@ class Hold:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def renew(self) -> None:
+        """The next wait is a new one."""
+        self._until = 0.0
 
     def comment_every(self, seconds: float, first_in: float, comment: Callable[[], None]) -> None:
         """From now until `stop_comments`, also between two waits."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.http.request import split_domain_port
 from django.utils import timezone
@@ -12,7 +13,7 @@ from supervisor_app.gateway.models import QuarantinedRequest, RequestRecord
 
 LISTED = 20
 DEFAULT_PORT = 8001
-"""Where a gateway listens unless told otherwise."""
+"""Where a gateway of another process listens unless told otherwise."""
 
 
 def requests_panel(request: HttpRequest, name: str) -> dict[str, Any]:
@@ -20,11 +21,12 @@ def requests_panel(request: HttpRequest, name: str) -> dict[str, Any]:
     now = timezone.now()
     newest = RequestRecord.objects.filter(server=name).defer("captured_request", "captured_answer")
     host, _ = split_domain_port(request.get_host())
+    gateway = settings.LLAMAPROXY_GATEWAY_URL or f"http://{host}:{DEFAULT_PORT}"
     return {
         "name": name,
         "requests": list(newest[:LISTED]),
         "requests_listed": LISTED,
         "quarantine": list(QuarantinedRequest.objects.in_force(now).filter(server=name)),
-        "client_url": f"http://{host}:{DEFAULT_PORT}/v1",
+        "client_url": f"{gateway}/v1",
         "now": now.timestamp(),
     }

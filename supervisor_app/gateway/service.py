@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import resource
 import socket
 from collections.abc import Callable, Sequence
 
@@ -19,6 +20,7 @@ from supervisor_app.gateway.link import Link
 log = logging.getLogger(__name__)
 
 BACKLOG = 1024
+FILES = 16_384
 RETRY_SECONDS = 1.0
 
 
@@ -40,6 +42,14 @@ def listening_socket(host: str, port: int, *, shared: bool = False) -> socket.so
         raise
     bound.setblocking(False)
     return bound
+
+
+def allow_many_files() -> None:
+    """Two connections for each request: the usual limit of 1024 is less than `Limits.connections`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def is_loopback(host: str) -> bool:
@@ -91,6 +101,7 @@ class Service:
         )
         self._link.attach(self._gateway)
         await self._link.load()
+        allow_many_files()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             lambda: Client(self._gateway), sock=self._bound, backlog=BACKLOG

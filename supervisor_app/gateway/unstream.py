@@ -105,6 +105,9 @@ _KINDS = {
     "/completions": _NATIVE,
 }
 
+RESTREAMED = frozenset(_KINDS)
+"""Paths of which something is known."""
+
 
 def restream(path: str, body: bytes) -> bytes | None:
     """The body that asks for the same as a stream, from which an `Assembler` makes the same answer.

@@ -234,7 +234,7 @@ class Pool:
             self._idle[0].abort()
 
     def close(self) -> None:
+        """Keep nothing any more. Who is being connected hears how that went, or would wait for ever."""
+        self.max_idle = 0
         for connection in self._idle[:]:
             connection.abort()
-        for task in self._connecting:
-            task.cancel()

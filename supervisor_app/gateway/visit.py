@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor_app.gateway import problems
+from supervisor_app.gateway.assembly import Assembly
 from supervisor_app.gateway.attempt import Attempt
 from supervisor_app.gateway.backend import Backend, Loss
 from supervisor_app.gateway.heads import status_line
@@ -23,7 +24,18 @@ MAX_DROPS = 3
 class Visit:
     """`gate.Visitor`. One exchange may make several, when the server it waits for becomes hopeless."""
 
-    __slots__ = ("_attempt", "_drops", "_gateway", "_loss", "arrival", "backend", "exchange", "solo")
+    __slots__ = (
+        "_attempt",
+        "_drops",
+        "_gateway",
+        "_loss",
+        "_plainly",
+        "_was_lost",
+        "arrival",
+        "backend",
+        "exchange",
+        "solo",
+    )
 
     def __init__(self, exchange: Exchange, gateway: Gateway, backend: Backend) -> None:
         self.exchange = exchange
@@ -35,6 +47,10 @@ class Visit:
         self._loss: Loss | None = None
         """The last one, until it is known what it was."""
         self._drops = 0
+        """Losses in a row, for all that is known by a server that lives on."""
+        self._was_lost = False
+        """It has not been sent since the last one."""
+        self._plainly = False
 
     # At the gate
 
@@ -46,10 +62,10 @@ class Visit:
             self._wait()
 
     def admitted(self) -> None:
-        if self._loss is not None:
-            if not self._may_go_again(self._loss):
-                return
-            self.exchange.replays += 1
+        if self._loss is not None and not self._may_go_again(self._loss):
+            return
+        self.exchange.replays += self._was_lost
+        self._was_lost = False
         if self.solo and len(self.backend.gate.inside) > 1:
             self.backend.gate.return_to_queue(self)
         else:
@@ -126,9 +142,22 @@ class Visit:
         streams = exchange.wants_stream
         if streams:
             self._comment_from_now_on()
-        self._attempt = Attempt(self)
+        # A server of one slot has nobody else to stream to, and notices that its client has left.
+        alone = self.backend.gate.capacity == 1
+        body = None if streams or alone or self._plainly else exchange.as_stream()
+        self._attempt = Attempt(self) if body is None else Assembly(self, body)
         # A stream's connection is closed after it anyway; what can be sent once must not meet a stale one.
-        self._attempt.start(fresh=exchange.overflows or streams)
+        self._attempt.start(fresh=exchange.overflows or streams or body is not None)
+
+    def ask_plainly(self) -> None:
+        """Once more, exactly as its client asked."""
+        self._plainly = True
+        self._go()
+
+    def server_ended(self) -> None:
+        """Its supervisor has ended it, or is about to."""
+        if self._attempt is not None:
+            self._attempt.server_ended(self.backend.facts.detail)
 
     # How the attempt went
 
@@ -141,12 +170,17 @@ class Visit:
 
     def refused(self, reason: str) -> None:
         """No connection could be made: it has gone, and its supervisor will say when it is back."""
+        self._drops = 0
         self._back_to_gate(reason)
 
     def lost(self, reason: str) -> None:
         """The connection ended before there was content."""
         self._loss = self.backend.loss(reason)
+        self._drops += 1
+        self._was_lost = True
         self.exchange.incident = self._loss.incident
+        if self.exchange.hold is not None:
+            self.exchange.hold.renew()
         self._back_to_gate(reason)
 
     def broken(self, attempt: Attempt, reason: str) -> None:
@@ -176,7 +210,6 @@ class Visit:
         facts, exchange = self.backend.facts, self.exchange
         if loss.pid == facts.pid:
             # Perhaps its supervisor has not seen it yet: then the next try is refused, and we hear more.
-            self._drops += 1
             if self._drops > MAX_DROPS:
                 self._crashed(loss.reason)
             return self._drops <= MAX_DROPS

@@ -18,7 +18,6 @@ from tests.acceptance.conftest import ENGINE_ARGS
 
 CRASH = "crash-while-this-exists"
 CRASHES = ["--fake-crash-file", CRASH]
-HANGS = ["--fake-load-seconds", "3600", "--fake-hang-while-loading"]
 IMPATIENT = {
     "health_check_interval_ms": 100,
     "health_check_timeout_ms": 500,
@@ -62,12 +61,6 @@ def test_a_crash_is_explained(recovered):
 def test_the_default_wait_before_the_first_retry_is_a_second(recovered):
     assert len(recovered.said("[WARN] Process exited with code null signal")) == 1
     assert len(recovered.said("[INFO] 🔄 Retry 1/5 in 1000ms")) == 1
-
-
-def test_a_crash_closes_one_run_and_opens_the_next(recovered):
-    first, second = recovered.runs()
-    assert (first["signal"], first["failure_kind"]) == (signal.SIGKILL, "killed_by_signal")
-    assert (second["retry"], second["ended_at"]) == (1, None)
 
 
 def test_crashed_starting_ready_are_told_in_this_order(fake):
@@ -141,41 +134,10 @@ def test_a_crash_loop_that_ends_is_left_behind_and_never_waits_longer_than_the_c
 # --- Alive but of no use -------------------------------------------------------------------------------
 
 
-def test_a_hung_server_is_ended_and_replaced(proxy):
-    proxy.configure(**IMPATIENT)
-    pid = proxy.start(web=False).wait_for_status("ready")["pid"]
-    psutil.Process(pid).suspend()
-    proxy.wait_for_new_pid(pid)
-    assert proxy.runs()[0]["failure_kind"] == "hung"
-    assert not psutil.pid_exists(pid)
-
-
-def test_a_server_that_never_answers_is_ended_for_never_becoming_ready(fake):
-    fake.script(*HANGS, max_health_checks=5, max_retries=0, **IMPATIENT)
-    assert fake.start(web=False).wait_for_status("error")["failure"]["kind"] == "never_ready"
-    assert not fake.engines()
-
-
 def test_loading_for_longer_than_the_checks_allow_is_no_failure(fake):
     fake.script("--fake-load-seconds", "2", max_health_checks=5, health_check_interval_ms=100)
     fake.start(web=False).wait_for_status("starting", detail="Loading the model.")
     fake.wait_for_status("ready", retries=0)
-
-
-def test_loading_has_its_own_limit(fake):
-    fake.script("--fake-load-seconds", "3600", max_load_seconds=1, max_retries=0, stop_grace_ms=200)
-    failure = fake.start(web=False).wait_for_status("error")["failure"]
-    assert failure["kind"] == "never_ready"
-    assert "still loading" in failure["detail"]
-
-
-def test_a_server_that_ignores_sigterm_is_killed_after_the_grace(fake):
-    fake.script("--fake-ignore-sigterm", stop_grace_ms=200)
-    pid = fake.start(web=False).wait_for_status("ready")["pid"]
-    fake.llama("stop")
-    fake.wait_for_status("initial")
-    assert fake.said("It did not end in time: SIGKILL")
-    assert not psutil.pid_exists(pid)
 
 
 def test_a_model_list_that_fails_is_a_warning_and_an_empty_list(fake):

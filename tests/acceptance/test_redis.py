@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 
 import psutil
 import pytest
@@ -114,55 +113,3 @@ def test_the_end_of_the_supervisor_is_told_to_sockets_elsewhere(proxy):
         events.wait_for_status("ready")
         assert proxy.stop() == 0
         events.wait_for_status("initial")
-
-
-# --- Without -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def bereft(make_shared, engine, model):
-    """Redis was killed, the server crashed, Redis came back. `.events` was open all the time."""
-    proxy = make_shared(llama_model_path=str(model), llama_server_args=ENGINE_ARGS, **FORGIVING)
-    server = start_spread(proxy)
-    with proxy.events() as events:
-        events.wait_for_status("ready")
-        server.process.kill()
-        proxy.recovered_as = crash(proxy)
-        events.wait_for("it is told all the same", lambda event: event["data"]["pid"] == proxy.recovered_as)
-        proxy.without = proxy.console
-        server.start()
-        proxy.redis, proxy.socket = server, events
-        yield proxy
-
-
-def test_without_redis_supervision_goes_on(bereft):
-    assert bereft.recovered_as
-
-
-def test_without_redis_the_console_says_so_once_and_calmly(bereft):
-    assert bereft.without.count("The channel layer is away") == 1
-
-
-def test_when_redis_is_back_pushes_arrive_on_the_same_socket(bereft):
-    deadline = time.monotonic() + DEADLINE
-    with Overheard(bereft.redis) as overheard:
-        arrived = False
-        while not arrived:
-            assert time.monotonic() < deadline, bereft.evidence()
-            pid = crash(bereft)
-            known = len(bereft.socket.messages)
-            bereft.socket.wait_for("the new process", lambda event, pid=pid: event["data"]["pid"] == pid)
-            arrived = any(overheard.pushed(event) for event in bereft.socket.messages[known:])
-
-
-def test_when_redis_is_back_nudges_arrive_again(bereft):
-    with bereft.redis.client() as client:
-        bereft.wait_for("it listens again", lambda: client.pubsub_numsub(NUDGES)[0][1])
-
-
-def test_without_redis_at_the_start_it_supervises_and_shows(proxy):
-    proxy.env["REDIS_URL"] = f"redis://127.0.0.1:{free_port()}/0"
-    proxy.start(web=False)
-    proxy.start_web()
-    proxy.wait_for_status("ready")
-    assert 'data-status="ready"' in proxy.get("/").text

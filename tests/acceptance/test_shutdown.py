@@ -99,14 +99,6 @@ def test_the_children_of_a_llama_server_end_with_it(fake):
     assert not fake.engines()
 
 
-def test_the_children_of_a_crashed_llama_server_do_not_survive_it(fake):
-    fake.script("--fake-child", max_retries=0)
-    pid = fake.start(web=False).wait_for_status("ready")["pid"]
-    psutil.Process(pid).kill()
-    fake.wait_for_status("error")
-    assert not fake.engines()
-
-
 # --- Killed --------------------------------------------------------------------------------------------
 
 

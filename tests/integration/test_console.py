@@ -251,6 +251,14 @@ def test_of_two_who_make_a_secret_key_the_first_wins(key_file):
     assert list(key_file.parent.iterdir()) == [key_file], "no draft is left"
 
 
+def test_what_a_killed_process_left_of_a_secret_key_is_written_over(key_file):
+    key_file.parent.mkdir()
+    key_file.with_name("secret-key.part").write_text("half of a key that is longer than any other" * 9)
+    assert secret_key(key_file) == key_file.read_text()
+    assert len(key_file.read_text()) < 100
+    assert list(key_file.parent.iterdir()) == [key_file]
+
+
 def test_the_environments_secret_key_wins_and_nothing_is_kept(key_file, monkeypatch):
     monkeypatch.setenv("SECRET_KEY", "from outside")
     assert secret_key(key_file) == "from outside"

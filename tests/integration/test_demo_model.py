@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 
 import pytest
@@ -28,6 +29,14 @@ def server(request, gguf, tmp_path):
     finally:
         running.process.kill()
         running.process.wait(10)
+
+
+def test_what_a_killed_process_left_of_it_goes(gguf, tmp_path):
+    (tmp_path / f".demo.gguf.{2**22 + 1}.part").write_text("half")
+    others = tmp_path / f".demo.gguf.{os.getppid()}.part"
+    others.write_text("somebody is still at it")
+    model = make_demo_model(tmp_path / "demo.gguf")
+    assert set(tmp_path.iterdir()) == {model, others}
 
 
 @pytest.mark.engine

@@ -428,6 +428,27 @@ async def test_a_survivor_is_found_by_identity_alone(processes, started):
     assert await processes.find(Identity(pid=identity.pid, start=1, boot_id=identity.boot_id), spec) is None
 
 
+async def test_one_that_was_spawned_is_found_wherever_it_listens(processes, started):
+    process = await started(fake_spec("--fake-child"))
+    found = await processes.find_ours("default")
+    assert found.identity == process.identity
+    assert found.argv[-1] == "--fake-child"
+    assert await processes.find_ours("another") is None
+
+
+async def test_once_it_has_gone_none_is_found(processes, started):
+    process = await started(fake_spec())
+    process.kill()
+    await process.wait()
+    assert await processes.find_ours("default") is None
+
+
+async def test_one_that_goes_while_it_is_looked_for_is_not_found(processes, started, monkeypatch):
+    await started(fake_spec())
+    monkeypatch.setattr(psutil, "pids", lambda: [2**22 + 1])
+    assert await processes.find_ours("default") is None
+
+
 # Where there is no pidfd
 
 

@@ -461,6 +461,14 @@ def test_a_process_of_the_last_supervisor_goes_on_with_its_retries_and_its_run()
     assert not server.state.adopted
 
 
+def test_a_process_that_was_not_written_down_gets_its_run():
+    holder = stranger(llama=True)
+    server = Server().send(life.Resume(holder, adopted=False, retries=2, recorded=False))
+    assert life.Adopt(1, holder, adopted=False, resumed=False) in server.effects
+    server.send(life.Spawned(1, ME))
+    assert life.OpenRun(ME, False, 2) in server.effects
+
+
 def test_resume_is_only_for_the_very_beginning():
     server = Server().ready()
     before = server.state

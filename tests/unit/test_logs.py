@@ -100,6 +100,22 @@ def test_of_a_copy_that_failed_nothing_is_kept(log, monkeypatch):
     assert log.size() == 0
 
 
+def test_a_rotation_that_was_killed_is_done_by_the_next_one(log):
+    six = LogFile(path=log.path, max_bytes=1000, keep=6)
+    write(six, b"x" * 1001)
+    older = [log.path.with_name(f"default.log.{number}") for number in range(1, 6)]
+    for path in (older[0], older[1], older[3], older[4]):  # the third has been moved on
+        path.write_text(path.name)
+    log.path.with_name("default.log.part").write_text("half")
+    assert six.rotate_if_large()
+    assert [path.read_text()[:13] for path in older[1:]] == [f"default.log.{n}" for n in (1, 2, 4, 5)]
+    assert older[0].read_bytes() == b"x" * 1000
+    assert {path.name for path in log.path.parent.iterdir()} == {
+        "default.log",
+        *(path.name for path in older),
+    }
+
+
 def test_of_a_flood_the_end_is_kept(log):
     write(log, b"old" * 10_000 + b"new" * 333)
     assert log.rotate_if_large()

@@ -404,6 +404,70 @@ async def test_a_survivor_with_an_older_config_is_restarted():
         assert len(b.processes.spawned) == 1
 
 
+async def test_a_survivor_that_was_being_restarted_is_restarted():
+    async with bench(remembered=remembered(status=Status.STOPPING), prepare=survivor) as b:
+        assert b.status.status is Status.READY
+        assert not b.processes.adopted[0].alive
+        assert len(b.processes.spawned) == 1
+
+
+async def test_a_survivor_that_was_being_stopped_is_stopped():
+    config = make_config(desired_running=False)
+    async with bench(config, remembered(status=Status.STOPPING), prepare=survivor) as b:
+        assert b.status.status is Status.INITIAL
+        assert not b.processes.adopted[0].alive
+        assert b.processes.spawned == []
+
+
+def unrecorded(*flags: str):
+    """Prepares a machine on which one of ours runs that no run tells of."""
+    holder = replace(stranger(llama=True, pid=88), argv=("/bin/sh", "llama-server", *flags))
+
+    def prepare(b) -> None:
+        b.processes.unrecorded = holder
+
+    return prepare
+
+
+async def test_one_that_nobody_wrote_down_is_taken_over_and_written_down():
+    async with bench(remembered=remembered(), prepare=unrecorded(*make_spec().args)) as b:
+        assert (b.status.status, b.status.pid, b.status.adopted) == (Status.READY, 88, False)
+        assert b.processes.spawned == []
+        closed, opened = b.history[:2]
+        assert isinstance(closed, RunClosed)
+        assert (opened.identity.pid, opened.argv) == (88, make_spec().argv)
+
+
+async def test_one_that_nobody_wrote_down_is_stopped_where_none_is_wished():
+    config = make_config(desired_running=False)
+    async with bench(config, Remembered(generation=1), prepare=unrecorded("-m", "model.gguf")) as b:
+        assert b.status.status is Status.INITIAL
+        assert not b.processes.adopted[0].alive
+        assert [type(event) for event in b.history] == [RunOpened, RunClosed]
+
+
+async def test_one_that_nobody_wrote_down_is_restarted_when_it_has_other_flags():
+    async with bench(prepare=unrecorded("-m", "old.gguf")) as b:
+        assert b.status.status is Status.READY
+        assert not b.processes.adopted[0].alive
+        opened = [event for event in b.history if isinstance(event, RunOpened)]
+        assert [run.argv[-1] for run in opened] == ["old.gguf", "model.gguf"]
+
+
+async def test_a_hung_one_that_was_being_ended_and_is_gone_counts_its_retries_on():
+    async with bench(remembered=remembered(status=Status.CRASHED)) as b:
+        assert (b.status.status, b.status.retries) == (Status.READY, 2)
+
+
+async def test_a_wish_counts_as_heard_once_something_is_done_about_it():
+    async with bench() as b:
+        b.supervisor.apply(make_config(generation=2, restart_generation=2))
+        b.supervisor._record()
+        assert b.store.changes[-1].generation == 1
+        await b.clock.advance(1)
+        assert b.store.changes[-1].generation == 2
+
+
 async def test_a_life_whose_end_nobody_saw_is_closed_and_a_new_one_begins():
     async with bench(remembered=remembered()) as b:
         assert b.status.status is Status.READY

@@ -14,6 +14,8 @@ class Start:
     """Somebody wants it to run; counts retries from 0 again. On a server that runs: nothing."""
 
     note: str = ""
+    generation: int = 0
+    """Of the wish; 0: it is none of a person."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Resume:
     holder: PortHolder
     adopted: bool
     retries: int
+    recorded: bool = True
+    """Its run is open already."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,13 @@ class Stop:
     note: str = ""
     spare_adopted: bool = False
     """Leave a server running that we did not start ourselves: for our own end, not for a user's wish."""
+    generation: int = 0
 
 
 @dataclass(frozen=True)
 class Restart:
     note: str = ""
+    generation: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
 from supervisor_app.addresses import WILDCARDS, address, url_of
@@ -107,6 +107,7 @@ class Command(BaseCommand):
                 service = None
                 if not (no_web or no_gateway):
                     service = prepare(gateway, overlay, insecure_open=insecure_open, grace=grace)
+                    settings.LLAMAPROXY_GATEWAY_URL = settings.LLAMAPROXY_GATEWAY_URL or url_of(*gateway)
 
                 def make_runtime() -> Runtime:
                     return Runtime(
@@ -144,13 +145,22 @@ class Command(BaseCommand):
                 MigrationExecutor(connection).loader.graph.leaf_nodes()
             ):
                 log.info("🗄️ [DATABASE] Bringing it up to date")
-                call_command("migrate", verbosity=0, interactive=False)
+                _migrate()
             if first.values or not LlamaServer.objects.on_node(node).exists():
                 _ensure_default(node, first)
             extra = demo_overlay(first, Path(settings.DATA_DIR)) if demo else Overlay()
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used: {error}", returncode=FAILED) from error
         return ConfigSource(settings.LLAMAPROXY_CONFIG, first, extra)
+
+
+def _migrate() -> None:
+    """All or nothing: of its own accord Django notes some migrations only after they are committed, and one
+    that was killed in between would be tried again for ever.
+    """
+    # SQLite can do this outside of a transaction only.
+    with connection.constraint_checks_disabled(), transaction.atomic():
+        call_command("migrate", verbosity=0, interactive=False)
 
 
 def _ensure_default(node: str, overlay: Overlay) -> None:

@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-SETTINGS = "llamaproxy."
-"""What the settings are made of is patched before Django reads them."""
+NEEDS_DJANGO = ("django", "supervisor_app")
+"""Everything else is patched before the settings are read."""
 
 
 class Point:
@@ -74,7 +74,7 @@ def deadly(function: Callable[..., Any], point: Point) -> Callable[..., Any]:
 def arm(place: str, point: Point) -> None:
     """Put the point into the product."""
     module, _, path = place.partition(":")
-    if not module.startswith(SETTINGS):
+    if module.startswith(NEEDS_DJANGO):
         importlib.import_module("django").setup()
     *owners, name = path.split(".")
     owner = functools.reduce(getattr, owners, importlib.import_module(module))

@@ -21,6 +21,7 @@ STATE = """
     SELECT state.*, server.generation AS asked, server.desired_running
     FROM supervisor_app_serverstate AS state JOIN supervisor_app_llamaserver AS server ON server.id = server_id
 """
+LARGEST_LOG = 10 * 2**20
 LIFE = ("id", "pid", "process_start")
 
 
@@ -57,19 +58,17 @@ def wait_until_recovered(proxy: Proxy, left: Left) -> None:
 
 
 def troubles(proxy: Proxy, left: Left) -> list[str]:
-    """What is not as it must be, in words."""
-    if not tables(proxy):
-        return ["the database is not there yet"]
-    found = proxy.query(STATE)
-    if not found:
+    """What is not as it must be, in words. Looking at processes costs most, so the state comes first."""
+    rows = proxy.query(STATE) if tables(proxy) else []
+    if not rows:
         return ["no supervisor has looked at the server"]
-    (row,) = found
-    return [
-        *_of_the_state(row, left),
+    (row,) = rows
+    return [*_of_the_state(row, left)] or [
         *_of_the_processes(proxy, row),
         *_of_the_history(proxy, row, left),
         *_of_the_pages(proxy, row),
         *_of_the_files(proxy),
+        *_of_the_rights(proxy),
     ]
 
 
@@ -148,3 +147,11 @@ def _of_the_files(proxy: Proxy) -> Iterator[str]:
         name = str(path.relative_to(proxy.data_dir))
         if path.is_file() and not KEPT.fullmatch(name):
             yield f"{name} was left behind"
+    large = [path for path in proxy.data_dir.glob("logs/*") if path.stat().st_size > LARGEST_LOG]
+    if large:
+        yield f"too large: {large}"
+
+
+def _of_the_rights(proxy: Proxy) -> Iterator[str]:
+    if not proxy.query("SELECT 1 FROM auth_permission WHERE codename = 'change_llamaserver'"):
+        yield "nobody can be given the right to change a server"

@@ -1,13 +1,15 @@
 """kill -9 of the supervisor at every step of its work loses nothing.
 
-Each case is one step: a supervisor dies there, the next one must bring everything to what was wished.
+Each case is one step: a supervisor dies there, and the next one brings everything to what was wished.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,21 +17,47 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import ENGINE_ARGS
-from tests.acceptance.faults.recovery_checks import left_behind, servers, wait_until_recovered
+from tests.acceptance.faults.recovery_checks import LARGEST_LOG, left_behind, servers, wait_until_recovered
 from tests.acceptance.harness import Proxy
 from tests.acceptance.test_startup import start_existing
 
 KILLPOINT = str(Path(__file__).with_name("killpoint.py"))
-MEGABYTE = 2**20
+OTHER_ARGS = ["-c", "256", "-t", "1"]
 STUBBORN = ("--fake-ignore-sigterm",)
-SLOW_TO_LISTEN = ("--fake-refuse-seconds", "4")
+SLOW_TO_LISTEN = ("--fake-refuse-seconds", "3")
 
 
-# --- What happens to it --------------------------------------------------------------------------------
+# --- What was there before -----------------------------------------------------------------------------
+
+
+def an_installation(proxy: Proxy) -> None:
+    """It has not run yet."""
+
+
+def an_empty_directory(proxy: Proxy) -> None:
+    shutil.rmtree(proxy.data_dir)
+
+
+def a_strangers_server(proxy: Proxy) -> None:
+    start_existing(proxy)
+
+
+def a_demo(proxy: Proxy) -> None:
+    """What `--demo` will set."""
+    proxy.configure(llama_server_args=["-c", "2048", "-t", "1"])
+
+
+def an_orphan(proxy: Proxy) -> None:
+    """The llama-server of a supervisor that was killed."""
+    proxy.start(web=False).wait_for_status("ready")
+    proxy.supervisor.kill()
+
+
+# --- What happens to the supervisor, or before the next one comes --------------------------------------
 
 
 def nothing(proxy: Proxy) -> None:
-    """It dies by itself."""
+    """It goes its way."""
 
 
 def crash(proxy: Proxy) -> None:
@@ -46,9 +74,9 @@ def restart(proxy: Proxy) -> None:
     proxy.llama("restart")
 
 
-def change(proxy: Proxy) -> None:
+def other_flags(proxy: Proxy) -> None:
     proxy.wait_for_status("ready")
-    proxy.configure(llama_server_args=["-c", "256", "-t", "1"])
+    proxy.configure(llama_server_args=OTHER_ARGS)
 
 
 def end(proxy: Proxy) -> None:
@@ -56,61 +84,44 @@ def end(proxy: Proxy) -> None:
     proxy.supervisor.signal(signal.SIGTERM)
 
 
-def babble(proxy: Proxy) -> None:
-    """Its log is due to be cut; nine older ones lie there."""
+def long_log(proxy: Proxy) -> None:
+    """It is due to be cut; nine older ones lie there."""
     proxy.wait_for_status("ready")
     logs = proxy.data_dir / "logs"
     for number in range(1, 10):
         (logs / f"default.log.{number}").write_text(f"was {number}")
     with (logs / "default.log").open("ab") as log:
-        log.write(b"x" * 12 * MEGABYTE)
+        log.write(b"x" * (LARGEST_LOG + 1))
 
 
-# --- What was there before, and what happens before the next one comes ---------------------------------
-
-
-def nobody(proxy: Proxy) -> None:
-    """An installation that has not run yet."""
-
-
-def first_start(proxy: Proxy) -> None:
-    shutil.rmtree(proxy.data_dir)
-
-
-def a_stranger(proxy: Proxy) -> None:
-    """A llama-server that somebody else started."""
-    start_existing(proxy)
-
-
-def an_orphan(proxy: Proxy) -> None:
-    """The llama-server of a supervisor that was killed."""
-    proxy.start(web=False).wait_for_status("ready")
-    proxy.supervisor.kill()
-
-
-def meanwhile_stop(proxy: Proxy) -> None:
+def stop_unseen(proxy: Proxy) -> None:
     proxy.llama("stop")
 
 
-def meanwhile_change(proxy: Proxy) -> None:
-    proxy.configure(llama_server_args=["-c", "256", "-t", "1"])
+def other_flags_unseen(proxy: Proxy) -> None:
+    proxy.configure(llama_server_args=OTHER_ARGS)
 
 
-def meanwhile_move(proxy: Proxy) -> None:
-    proxy.configure(llama_server_port=proxy.engine_port + 1)
+def other_port_unseen(proxy: Proxy) -> None:
+    proxy.configure(llama_server_port=proxy.web_port)
+
+
+# --- The steps -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Step:
-    """`moment` and `place` are killpoint.py's."""
+    """Where it dies: `moment`, `place`, `about` and `nth` are killpoint.py's."""
 
     moment: str
     place: str
     about: str = ""
     nth: int = 1
-    given: Callable[[Proxy], None] = nobody
+    given: Callable[[Proxy], None] = an_installation
     when: Callable[[Proxy], None] = nothing
     then: Callable[[Proxy], None] = nothing
+    lives: int = 1
+    """So many processes there were in the end."""
     fake: tuple[str, ...] = ()
     """Flags of the scripted llama-server; none: the real one."""
     options: tuple[str, ...] = ()
@@ -121,139 +132,164 @@ class Step:
         return [KILLPOINT, self.moment, self.place, "--nth", str(self.nth), "--about", self.about, "--"]
 
 
-COMMAND = "supervisor_app.management.commands.runsupervisor"
 CORE = "supervisor_app.core"
+COMMAND = "supervisor_app.management.commands.runsupervisor"
+LOCK = "supervisor_app.lock:NodeLock.__enter__"
 SAVE, WRITE = "supervisor_app.store:_save", "supervisor_app.store:_write"
-SPAWN = f"{CORE}.processes:_spawn"
-BEGIN_AGAIN = f"{CORE}.lifecycle.decide:begin"
+PUBLISH = "supervisor_app.publish:ChannelPublisher.publish"
+HEARTBEAT = "supervisor_app.store:_heartbeat"
+APPLY = f"{CORE}.supervisor:ServerSupervisor.apply"
+LOOK_AT_PORT = f"{CORE}.processes:LocalProcesses._port_holder"
+SPAWN, ADOPT = f"{CORE}.processes:_spawn", f"{CORE}.processes:LocalProcesses.adopt"
 TERMINATE, KILL = f"{CORE}.process:LocalProcess.terminate", f"{CORE}.process:LocalProcess.kill"
-ROTATE = f"{CORE}.logs:LogFile"
+BEGIN = f"{CORE}.lifecycle.decide:begin"
 
 STEPS = {
     # The very first start
-    "the secret key is written but not in its place": Step(
-        "before", "llamaproxy.env:os.link", given=first_start
+    "the secret key is not in its place yet": Step(
+        "before", "pathlib:Path.replace", "secret-key.", given=an_empty_directory
     ),
     "a migration is done and not noted": Step(
         "before",
         "django.db.migrations.executor:MigrationExecutor.record_migration",
-        about="supervisor_app.0001",
-        given=first_start,
+        "sessions.0001",
+        given=an_empty_directory,
     ),
-    "the tables are made and nobody has rights yet": Step(
-        "before", "django.core.management.commands.migrate:emit_post_migrate_signal", given=first_start
+    "the tables are made and nobody has rights": Step(
+        "before", "django.core.management.commands.migrate:emit_post_migrate_signal", given=an_empty_directory
     ),
     "the demo model is half made": Step(
-        "before",
-        "gguf:GGUFWriter.write_tensors_to_file",
-        given=first_start,
-        options=("--demo",),
+        "before", "gguf:GGUFWriter.write_tensors_to_file", given=a_demo, options=("--demo",)
     ),
     # A start
-    "it does not hold the node yet": Step("before", "supervisor_app.lock:NodeLock.__enter__"),
-    "it has just taken the node": Step("after", "supervisor_app.lock:NodeLock.__enter__"),
-    "the first server has no row yet": Step("before", f"{COMMAND}:_ensure_default"),
-    "it has not looked at the port yet": Step("before", f"{CORE}.processes:LocalProcesses._port_holder"),
-    "it has seen that the port is free": Step("after", f"{CORE}.processes:LocalProcesses._port_holder"),
-    "it is about to spawn llama-server": Step("before", f"{CORE}.processes:child_environment"),
-    "llama-server is spawned and nobody knows": Step("after", SPAWN),
-    "the new run is about to be saved": Step("before", SAVE, "RunOpened"),
-    "the state is written, the run is not": Step("before", WRITE, "RunOpened"),
+    "it does not hold the node yet": Step("before", LOCK),
+    "it has just taken the node": Step("after", LOCK),
+    "it is about to take the node in the database": Step("before", "supervisor_app.lease:Lease.take"),
+    "it has just taken the node in the database": Step("after", "supervisor_app.lease:Lease.take"),
+    "the first server has no row": Step("before", f"{COMMAND}:_ensure_default"),
+    "it has seen that the port is free": Step("after", LOOK_AT_PORT),
+    "it is about to spawn": Step("before", f"{CORE}.processes:child_environment"),
+    "the server is spawned and nobody knows": Step("after", SPAWN),
+    "the state is written and the run is not": Step("before", WRITE, "RunOpened"),
     "the run is inserted and not committed": Step("after", WRITE, "RunOpened"),
     "the run has just been committed": Step("after", SAVE, "RunOpened"),
     "ready is seen and not written": Step("before", SAVE, "RunReady"),
-    "ready is written and not told": Step(
-        "before", "supervisor_app.publish:ChannelPublisher.publish", "Status.READY", web=True
-    ),
-    "ready has just been told": Step(
-        "after", "supervisor_app.publish:ChannelPublisher.publish", "Status.READY", web=True
-    ),
-    "it is about to say that it is there": Step("before", "supervisor_app.store:_heartbeat", "default"),
-    "it has just said that it is there": Step("after", "supervisor_app.store:_heartbeat", "default"),
+    "ready is written and not told": Step("before", PUBLISH, "Status.READY", web=True),
+    "ready has just been told": Step("after", PUBLISH, "Status.READY"),
+    "it is about to say that it is there": Step("before", HEARTBEAT, "default"),
     # A crash
-    "a crash is seen and not noted": Step("before", f"{CORE}.chronicle:Chronicle._close", when=crash),
-    "a crash is about to be saved": Step("before", SAVE, "RunClosed", when=crash),
-    "a crash is written and not committed": Step("after", WRITE, "RunClosed", when=crash),
-    "it waits before a retry": Step("after", SAVE, "RunClosed", when=crash),
-    "the wait before a retry is over": Step("before", BEGIN_AGAIN, nth=2, when=crash),
-    "the next llama-server is spawned and nobody knows": Step("after", SPAWN, nth=2, when=crash, web=True),
-    "the run of the next one is not committed": Step("after", WRITE, "RunOpened", nth=2, when=crash),
-    "the run of the next one has just been committed": Step("after", SAVE, "RunOpened", nth=2, when=crash),
-    # A stop
-    "the wish to stop is read and nothing done": Step(
-        "before", f"{CORE}.supervisor:ServerSupervisor.apply", "desired_running=False", when=stop
+    "a crash is seen and not noted": Step(
+        "before", f"{CORE}.chronicle:Chronicle._close", when=crash, lives=2
     ),
+    "a crash is written and not committed": Step("after", WRITE, "RunClosed", when=crash, lives=2),
+    "it waits before a retry": Step("after", SAVE, "RunClosed", when=crash, lives=2),
+    "the wait before a retry is over": Step("before", BEGIN, nth=2, when=crash, lives=2),
+    "the next server is spawned and nobody knows": Step("after", SPAWN, nth=2, when=crash, lives=2, web=True),
+    "the run of the next server is not committed": Step(
+        "after", WRITE, "RunOpened", nth=2, when=crash, lives=2
+    ),
+    # A stop
+    "a stop is read and nothing is done": Step("before", APPLY, "desired_running=False", when=stop),
     "it is about to send SIGTERM": Step("before", TERMINATE, when=stop),
-    "SIGTERM has just been sent": Step("after", TERMINATE, when=stop, web=True),
-    "a server that ignores SIGTERM was asked to stop": Step("after", TERMINATE, when=stop, fake=STUBBORN),
+    "it has just sent SIGTERM": Step("after", TERMINATE, when=stop, web=True),
     "a stop is saved and the server is not gone": Step(
         "after", SAVE, "Status.STOPPING", when=stop, fake=STUBBORN
     ),
     "a stop is about to become SIGKILL": Step("before", KILL, when=stop, fake=STUBBORN),
-    "a stop has just become SIGKILL": Step("after", KILL, when=stop, fake=STUBBORN),
     "a stopped server is gone and that is not saved": Step("before", SAVE, "RunClosed", when=stop),
     "a stop has just been saved": Step("after", SAVE, "RunClosed", when=stop),
     # A restart
-    "the wish to restart is read and nothing done": Step(
-        "before", f"{CORE}.supervisor:ServerSupervisor.apply", "restart_generation=2", when=restart
+    "a restart is read and nothing is done": Step(
+        "before", APPLY, "restart_generation=2", when=restart, lives=2
     ),
-    "a server that is to restart has got SIGTERM": Step("after", TERMINATE, when=restart),
-    "a restart is saved and the server is not gone": Step(
-        "after", SAVE, "Status.STOPPING", when=restart, fake=STUBBORN
+    "a restart has just sent SIGTERM": Step("after", TERMINATE, when=restart, lives=2),
+    "a restart is saved and the old server is not gone": Step(
+        "after", SAVE, "Status.STOPPING", when=restart, lives=2, fake=STUBBORN
     ),
-    "a restart is about to become SIGKILL": Step("before", KILL, when=restart, fake=STUBBORN),
-    "a server that is to restart is gone": Step(
-        "before", f"{CORE}.lifecycle.transitions:begin", when=restart
+    "the old server is gone and the new one not there": Step(
+        "before", f"{CORE}.lifecycle.transitions:begin", when=restart, lives=2
     ),
-    "the restarted one is spawned and nobody knows": Step("after", SPAWN, nth=2, when=restart),
-    # A changed configuration
-    "a changed configuration is read and nothing done": Step(
-        "before", f"{CORE}.supervisor:ServerSupervisor.apply", "'256'", when=change
+    # Another configuration
+    "other flags are read and nothing is done": Step("before", APPLY, "'256'", when=other_flags, lives=2),
+    "other flags have just sent SIGTERM": Step("after", TERMINATE, when=other_flags, lives=2),
+    "the server with other flags is spawned and nobody knows": Step(
+        "after", SPAWN, "'256'", when=other_flags, lives=2, web=True
     ),
-    "a changed configuration ends the old server": Step("after", TERMINATE, when=change),
-    "the server with the changed configuration is spawned and nobody knows": Step(
-        "after", SPAWN, "'256'", when=change
-    ),
-    # A shutdown
+    # Its own end
     "it is asked to end": Step("before", f"{CORE}.node:NodeSupervisor.shutdown", when=end),
-    "it ends and has sent SIGTERM": Step("after", TERMINATE, when=end),
-    "it ends and the server does not": Step("before", KILL, when=end, fake=STUBBORN),
-    "it ends and the last state is not saved": Step("before", f"{CORE}.node:NodeSupervisor._close", when=end),
-    "it has all but ended": Step("after", f"{CORE}.node:NodeSupervisor.shutdown", when=end, web=True),
+    "it ends and has sent SIGTERM": Step("after", TERMINATE, when=end, lives=2),
+    "it ends and the server does not": Step("before", KILL, when=end, lives=2, fake=STUBBORN),
+    "it has stopped its servers": Step("after", f"{CORE}.node:NodeSupervisor.shutdown", when=end, lives=2),
+    "it gives the node back": Step("before", "supervisor_app.lease:Lease.release", when=end, lives=2),
     # Taking over
-    "it is about to adopt": Step("before", f"{CORE}.processes:LocalProcesses.adopt", given=a_stranger),
-    "it has just adopted": Step("after", f"{CORE}.processes:LocalProcesses.adopt", given=a_stranger),
-    "the run of an adopted one is not committed": Step("after", WRITE, "RunOpened", given=a_stranger),
-    "an adopted one is on record": Step("after", SAVE, "RunOpened", given=a_stranger, web=True),
-    "it looks for the process of the last one": Step(
+    "it is about to adopt": Step("before", ADOPT, given=a_strangers_server),
+    "it has just adopted and nobody knows": Step("after", ADOPT, given=a_strangers_server),
+    "the run of an adopted server is not committed": Step(
+        "after", WRITE, "RunOpened", given=a_strangers_server
+    ),
+    "the run of an adopted server is committed": Step(
+        "after", SAVE, "RunOpened", given=a_strangers_server, web=True
+    ),
+    "it looks for the server of the last supervisor": Step(
         "before", f"{CORE}.processes:LocalProcesses.find", given=an_orphan
     ),
-    "it resumes the process of the last one": Step(
-        "after", f"{CORE}.processes:LocalProcesses.adopt", given=an_orphan
+    "it resumes the server of the last supervisor": Step("after", ADOPT, given=an_orphan),
+    "it has resumed the server of the last supervisor": Step("after", SAVE, "Status.READY", given=an_orphan),
+    # A long log
+    "a log is about to be cut": Step("before", f"{CORE}.logs:LogFile.rotate_if_large", when=long_log),
+    "the older logs are half moved": Step("before", "pathlib:Path.replace", "default.log.4", when=long_log),
+    "the end of the log is half copied": Step(
+        "after", "pathlib:Path.chmod", "default.log.part", when=long_log
     ),
-    "it has resumed the process of the last one": Step("after", SAVE, "Status.READY", given=an_orphan),
-    # What happens before the next one comes
-    "one that nobody knows is to stop": Step("after", SPAWN, then=meanwhile_stop),
-    "one that nobody knows runs on old flags": Step("after", SPAWN, then=meanwhile_change),
-    "one that nobody knows is to listen elsewhere": Step("after", SPAWN, then=meanwhile_move),
-    "one that nobody knows does not listen yet": Step("after", SPAWN, fake=SLOW_TO_LISTEN),
-    "a known one is to stop": Step("after", SAVE, "RunReady", then=meanwhile_stop),
-    "a known one is to listen elsewhere": Step("after", SAVE, "RunReady", then=meanwhile_move),
+    "the end of the log is copied and not in its place": Step(
+        "before", "pathlib:Path.replace", "default.log.part", when=long_log
+    ),
+    "the log has just been cut": Step("after", "os:truncate", "default.log", when=long_log),
+    # What happens before the next supervisor comes
+    "a server that nobody knows is to stop": Step("after", SPAWN, then=stop_unseen),
+    "a server that nobody knows is to have other flags": Step(
+        "after", SPAWN, then=other_flags_unseen, lives=2
+    ),
+    "a server that nobody knows is to listen elsewhere": Step(
+        "after", SPAWN, then=other_port_unseen, lives=2
+    ),
+    "a server that nobody knows does not listen yet": Step("after", SPAWN, fake=SLOW_TO_LISTEN),
 }
 
 
-@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
-def test_nothing_is_lost_when_the_supervisor_is_killed_while(make_proxy, engine, model, step):
-    proxy = make_proxy(llama_model_path=str(model), llama_server_args=ENGINE_ARGS, retry_backoff_ms=100)
+@pytest.fixture(scope="module")
+def recovered(request, make_shared, engine, model):
+    """Every step that is asked for, lived through: several at a time, because most of it is waiting."""
+    steps = [item.callspec.params["step"] for item in request.session.items if item.module is request.module]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {step: pool.submit(live_through, step, make_shared, str(model)) for step in steps}
+        pool.shutdown(cancel_futures=True)
+
+
+def live_through(step: Step, make_proxy: Callable[..., Proxy], model: str) -> Proxy:
+    """The proxy, as it ended, after a supervisor was killed there and the next one has made it good."""
+    proxy = make_proxy(llama_model_path=model, llama_server_args=ENGINE_ARGS, retry_backoff_ms=100)
     if step.fake:
         proxy.script(*step.fake, stop_grace_ms=300)
     step.given(proxy)
     proxy.start(*step.options, web=False, through=step.through)
     step.when(proxy)
-    assert proxy.supervisor.wait() == -signal.SIGKILL
+    assert proxy.supervisor.wait() == -signal.SIGKILL, proxy.evidence()
     left = left_behind(proxy)
     step.then(proxy)
     proxy.start(*step.options, web=step.web)
     wait_until_recovered(proxy, left)
-    assert proxy.stop() == 0
-    assert len(servers(proxy)) == (step.given is a_stranger)
+    assert proxy.stop() == 0, proxy.evidence()
+    return proxy
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_nothing_is_lost_when_the_supervisor_is_killed_while(recovered, step):
+    proxy = recovered[step].result()
+    assert len(proxy.runs()) == step.lives, proxy.evidence()
+    assert len(servers(proxy)) == (step.given is a_strangers_server)
+    if step.when is long_log:
+        logs = proxy.data_dir / "logs"
+        older = [(logs / f"default.log.{number}").read_text() for number in range(2, 10)]
+        assert older == [f"was {number}" for number in range(1, 9)]
+        assert (logs / "default.log.1").stat().st_size == LARGEST_LOG

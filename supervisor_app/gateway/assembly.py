@@ -1,0 +1,74 @@
+"""An attempt at a request without a stream, sent as one, so that its server notices when it is left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supervisor_app.gateway.attempt import Attempt
+from supervisor_app.gateway.heads import ResponseHead, status_line
+from supervisor_app.gateway.problems import JSON_FIELDS
+from supervisor_app.gateway.unstream import Assembler, BrokenStreamError
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.visit import Visit
+
+LONG_TOKENS = 256
+"""An answer of at most so many is over before it matters that nobody waits for it."""
+
+
+class Assembly(Attempt):
+    """Puts the answer together; what is not a stream, such as an error, is passed on as it is."""
+
+    __slots__ = ("_assembler", "_body")
+
+    def __init__(self, visit: Visit, body: bytes) -> None:
+        super().__init__(visit)
+        self._body: bytes | None = body
+        self._assembler = Assembler(visit.exchange.head.path)
+
+    def request_body(self) -> bytes | None:
+        return self._body
+
+    def on_content(self, content: bytes) -> None:
+        if not self.streams:
+            super().on_content(content)
+            return
+        try:
+            self._assembler.feed(content)
+        except BrokenStreamError:
+            self._ask_plainly()
+
+    def on_end(self) -> None:
+        if not self.streams:
+            super().on_end()
+            return
+        self._connection = None
+        failure = self._assembler.failure
+        if failure is not None:
+            self._give(failure.status, failure.body)
+        elif self._assembler.whole and self._assembler.certain:
+            self._give(200, self._assembler.result())
+        else:
+            self._ask_plainly()
+
+    def _give(self, status: int, content: bytes) -> None:
+        head = ResponseHead(
+            status=status,
+            beginning=status_line(status) + JSON_FIELDS + self._other_fields(),
+            is_event_stream=False,
+            keep_alive=True,
+        )
+        self._exchange.commit(head, len(content))
+        self._pass_on(content)
+        self._visit.answered(self)
+
+    def _other_fields(self) -> bytes:
+        """What the server said beside the form of its answer: who it is, which pages may read it."""
+        lines = self._head.beginning.splitlines(keepends=True)[1:] if self._head is not None else []
+        ours = (b"content-type:", b"cache-control:", b"x-accel-buffering:")
+        return b"".join(line for line in lines if not line.lower().startswith(ours))
+
+    def _ask_plainly(self) -> None:
+        """It cannot be told from the stream what the answer would have been: it has to be asked for."""
+        self.cancel()
+        self._visit.ask_plainly()

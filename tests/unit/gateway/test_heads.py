@@ -1,0 +1,609 @@
+"""Heads: what two parsers could read differently is refused, and nothing goes on that was not written anew."""
+
+from __future__ import annotations
+
+import re
+import tracemalloc
+
+import httptools
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor_app.gateway.framing import BodyUntilClose, ChunkedBody, SizedBody
+from supervisor_app.gateway.heads import BadHeadError, HeadCache, read_request, read_response, status_line
+
+AUTHORITY = b"127.0.0.1:8134"
+KEY = "the-server-s-own"
+
+
+def raw_head(*lines, first="POST /v1/chat/completions HTTP/1.1", host="gateway"):
+    """Lines are text, in latin-1; with `host` None there is none."""
+    hosts = [] if host is None else [f"Host: {host}"]
+    return "\r\n".join([first, *hosts, *lines, "", ""]).encode("latin-1")
+
+
+def read(*lines, **parts):
+    return read_request(raw_head(*lines, **parts))
+
+
+def refusal(raw):
+    with pytest.raises(BadHeadError) as caught:
+        read_request(raw)
+    return caught.value
+
+
+def sent_to_server(*lines, length=None, **parts):
+    """The lines that a server gets, after the request line."""
+    head, own_length = read(*lines, **parts)
+    raw = head.for_server(AUTHORITY, KEY, own_length if length is None else length)
+    assert raw.endswith(b"\r\n\r\n")
+    return raw.decode("latin-1").split("\r\n")[1:-2]
+
+
+class Seen:
+    """What llhttp finds in a head."""
+
+    def __init__(self, raw):
+        self.fields = []
+        self.url = b""
+        parser = httptools.HttpRequestParser(self)
+        parser.feed_data(raw)
+        self.method = parser.get_method()
+
+    def on_url(self, url):
+        self.url += url
+
+    def on_header(self, name, value):
+        self.fields.append((name.lower(), value))
+
+    def all(self, name):
+        return [value for found, value in self.fields if found == name]
+
+
+# --- A request that is all right -----------------------------------------------------------------------
+
+
+def test_a_request_says_what_it_wants():
+    head, length = read("Content-Length: 12", first="PUT /v1/files?model=a&b HTTP/1.1")
+    assert (head.method, head.path, head.query) == ("PUT", "/v1/files", "model=a&b")
+    assert (head.http11, head.keep_alive, head.chunked, length) == (True, True, False, 12)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_every_method_that_servers_have_is_taken(method):
+    head, length = read(first=f"{method} / HTTP/1.1")
+    assert (head.method, length) == (method, 0)
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        ("/", "/", ""),
+        ("/a//b/../c", "/a//b/../c", ""),
+        ("/a?", "/a", ""),
+        ("/a?b?c", "/a", "b?c"),
+        ("/%2e%2e/%00", "/%2e%2e/%00", ""),
+        ("http://gateway/v1/models", "/v1/models", ""),
+        ("HTTPS://user@gateway:8001/v1?a=b", "/v1", "a=b"),
+        ("http://gateway", "/", ""),
+        ("http://gateway?a", "/", "a"),
+        ("*", "/", ""),
+    ],
+)
+def test_a_target_is_a_path_and_a_query(target, path, query):
+    head, _ = read(first=f"OPTIONS {target} HTTP/1.1")
+    assert (head.path, head.query) == (path, query)
+
+
+def test_absolute_form_is_not_passed_on():
+    head, length = read(first="GET http://elsewhere/v1/models HTTP/1.1")
+    assert head.for_server(AUTHORITY, "", length).startswith(b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1:8134\r\n")
+
+
+@pytest.mark.parametrize(
+    ("first", "connection", "kept"),
+    [
+        ("GET / HTTP/1.1", None, True),
+        ("GET / HTTP/1.1", "keep-alive", True),
+        ("GET / HTTP/1.1", "Close", False),
+        ("GET / HTTP/1.1", "foo, close", False),
+        ("GET / HTTP/1.0", None, False),
+        ("GET / HTTP/1.0", "Keep-Alive", True),
+        ("GET / HTTP/1.0", "close", False),
+    ],
+)
+def test_a_connection_is_kept_as_its_client_wishes(first, connection, kept):
+    lines = [] if connection is None else [f"Connection: {connection}"]
+    assert read(*lines, first=first)[0].keep_alive is kept
+
+
+def test_http_1_0_needs_no_host():
+    assert not read(first="GET / HTTP/1.0", host=None)[0].http11
+
+
+def test_an_empty_host_is_a_host():
+    assert read(host="")[0].noted[b"host"] == b""
+
+
+@pytest.mark.parametrize(
+    ("line", "first", "expected"),
+    [
+        ("Expect: 100-continue", "POST / HTTP/1.1", True),
+        ("expect: 100-Continue", "POST / HTTP/1.1", True),
+        ("Expect: 100-continue", "POST / HTTP/1.0", False),
+        ("Expect: something", "POST / HTTP/1.1", False),
+        ("X-Other: 100-continue", "POST / HTTP/1.1", False),
+    ],
+)
+def test_who_waits_for_100_continue_says_so(line, first, expected):
+    assert read(line, first=first)[0].expects_continue is expected
+
+
+@pytest.mark.parametrize(
+    ("line", "presented"),
+    [
+        ("Authorization: Bearer lp-abc", "lp-abc"),
+        ("authorization: bearer   lp-abc", "lp-abc"),
+        ("X-Api-Key: lp-abc", "lp-abc"),
+        ("Authorization: Basic lp-abc", ""),
+        ("Authorization: Bearer", ""),
+        ("X-Api-Key:", ""),
+        ("Authorization: Bearer l\xe9", "l\xe9"),
+    ],
+)
+def test_a_key_is_presented_in_either_header(line, presented):
+    assert read(line)[0].presented_key == presented
+
+
+# --- How long its body is ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "length"),
+    [
+        ("Content-Length: 0", 0),
+        ("content-length:12", 12),
+        ("Content-Length:   12  ", 12),
+        ("Content-Length: 0012", 12),
+        ("Content-Length: 999999999999999999", 10**18 - 1),
+        ("Transfer-Encoding: chunked", None),
+        ("transfer-encoding:\tChunked ", None),
+    ],
+)
+def test_a_body_is_sized_or_chunked(line, length):
+    head, found = read(line)
+    assert found == length
+    assert head.chunked is (length is None)
+
+
+REFUSED = {
+    # Two readers, two lengths
+    "Content-Length, then Transfer-Encoding": (["Content-Length: 5", "Transfer-Encoding: chunked"], 400),
+    "Transfer-Encoding, then Content-Length": (["Transfer-Encoding: chunked", "Content-Length: 5"], 400),
+    "Content-Length of 0 and Transfer-Encoding": (["Content-Length: 0", "Transfer-Encoding: chunked"], 400),
+    "two lengths": (["Content-Length: 5", "Content-Length: 6"], 400),
+    "the same length twice": (["Content-Length: 5", "Content-Length: 5"], 400),
+    "the same length twice, in other letters": (["Content-Length: 5", "content-length:5"], 400),
+    "a list of lengths": (["Content-Length: 5, 5"], 400),
+    "a length with a plus": (["Content-Length: +5"], 400),
+    "a length with a minus": (["Content-Length: -5"], 400),
+    "a hexadecimal length": (["Content-Length: 0x5"], 400),
+    "a length with a space within": (["Content-Length: 1 0"], 400),
+    "a length with an underscore": (["Content-Length: 1_0"], 400),
+    "a length with a point": (["Content-Length: 5.0"], 400),
+    "an empty length": (["Content-Length:"], 400),
+    "a length of 19 digits": (["Content-Length: 1000000000000000000"], 400),
+    "a length of another alphabet": (["Content-Length: \xb2"], 400),
+    "an unknown coding": (["Transfer-Encoding: xchunked"], 400),
+    "a coding after chunked": (["Transfer-Encoding: chunked, identity"], 400),
+    "a coding before chunked": (["Transfer-Encoding: identity, chunked"], 400),
+    "no coding": (["Transfer-Encoding: identity"], 400),
+    "an empty coding": (["Transfer-Encoding:"], 400),
+    "chunked twice": (["Transfer-Encoding: chunked, chunked"], 400),
+    "two codings": (["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"], 400),
+    "two codings, one unknown": (["Transfer-Encoding: x", "Transfer-Encoding: chunked"], 400),
+    "a coding in quotes": (['Transfer-Encoding: "chunked"'], 400),
+    "a coding after a vertical tab": (["Transfer-Encoding: \x0bchunked"], 400),
+    "a coding after a no-break space": (["Transfer-Encoding: \xa0chunked"], 400),
+    "a coding with a parameter": (["Transfer-Encoding: chunked;q=1"], 400),
+    "an underscore instead of a hyphen": (["Content-Length: 5", "Transfer_Encoding : chunked"], 400),
+    # Lines that are two for some
+    "a folded line": (["X: a", " b"], 400),
+    "a folded coding": (["Transfer-Encoding:", " chunked"], 400),
+    "a folded line with a tab": (["X: a", "\tb"], 400),
+    "a folded first line": ([" X: a"], 400),
+    "a bare line feed": (["X: a\nTransfer-Encoding: chunked"], 400),
+    "a bare carriage return": (["X: a\rTransfer-Encoding: chunked"], 400),
+    "a NUL": (["X: a\0b"], 400),
+    "a NUL in a name": (["X\0: a"], 400),
+    "a space before the colon": (["Transfer-Encoding : chunked"], 400),
+    "a tab before the colon": (["Content-Length\t: 5"], 400),
+    "no colon": (["Transfer-Encoding chunked"], 400),
+    "no name": ([": chunked"], 400),
+    "a space in a name": (["Content Length: 5"], 400),
+    "a name with a byte above ASCII": (["X-\xe9: a"], 400),
+    "a name with a control character": (["X\x01: a"], 400),
+    "a name with a delimiter": (["X(a): b"], 400),
+    "a value with a control character": (["X: a\x01b"], 400),
+    "a value with DEL": (["X: a\x7fb"], 400),
+    # Twice, of what we read
+    "two hosts": (["Host: other"], 400),
+    "two keys": (["Authorization: Bearer a", "Authorization: Bearer b"], 400),
+    "two types": (["Content-Type: a/b", "Content-Type: c/d"], 400),
+    "two origins": (["Origin: http://a", "Origin: http://b"], 400),
+    "two expectations": (["Expect: 100-continue", "Expect: 100-continue"], 400),
+}
+
+
+@pytest.mark.parametrize(("lines", "status"), REFUSED.values(), ids=REFUSED)
+def test_a_head_that_can_be_read_in_two_ways_is_refused(lines, status):
+    assert refusal(raw_head(*lines)).status == status
+
+
+FIRST_LINES = {
+    "HTTP/0.9": ("GET /", 400),
+    "HTTP/0.9 with a version": ("GET / HTTP/0.9", 505),
+    "HTTP/2.0": ("GET / HTTP/2.0", 505),
+    "the preface of HTTP/2": ("PRI * HTTP/2.0", 505),
+    "the preface of HTTP/2 as 1.1": ("PRI * HTTP/1.1", 400),
+    "HTTP/1.2": ("GET / HTTP/1.2", 505),
+    "a version of two digits": ("GET / HTTP/1.10", 505),
+    "a version in small letters": ("GET / http/1.1", 400),
+    "no version": ("GET / ", 400),
+    "two spaces": ("GET  / HTTP/1.1", 400),
+    "a tab": ("GET\t/ HTTP/1.1", 400),
+    "a space at the end": ("GET / HTTP/1.1 ", 400),
+    "a space at the beginning": (" GET / HTTP/1.1", 400),
+    "a space in the target": ("GET /a b HTTP/1.1", 400),
+    "a byte above ASCII in the target": ("GET /\xe9 HTTP/1.1", 400),
+    "a control character in the target": ("GET /\x01 HTTP/1.1", 400),
+    "no target": ("GET HTTP/1.1", 400),
+    "a target without a slash": ("GET v1/models HTTP/1.1", 400),
+    "another scheme": ("GET ftp://gateway/ HTTP/1.1", 400),
+    "a scheme without a host": ("GET http:///v1 HTTP/1.1", 400),
+    "an address as CONNECT has it": ("CONNECT gateway:443 HTTP/1.1", 400),
+    "CONNECT with a path": ("CONNECT / HTTP/1.1", 400),
+    "an address with another method": ("GET gateway:443 HTTP/1.1", 400),
+    "a method in small letters": ("get / HTTP/1.1", 400),
+    "an unknown method": ("BREW / HTTP/1.1", 400),
+    "an endless method": ("G" * 21 + " / HTTP/1.1", 400),
+    "an answer": ("HTTP/1.1 200 OK", 400),
+    "TLS": ("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+    "nothing": ("", 400),
+}
+
+
+@pytest.mark.parametrize(("first", "status"), FIRST_LINES.values(), ids=FIRST_LINES)
+def test_what_is_no_request_of_http_1_is_refused(first, status):
+    found = refusal(raw_head(first=first))
+    assert found.status == status
+    assert "\n" not in str(found)
+
+
+def test_http_1_1_needs_a_host():
+    found = refusal(raw_head(host=None))
+    assert (found.status, str(found)) == (400, "The header Host is missing.")
+
+
+def test_transfer_encoding_is_not_known_to_http_1_0():
+    assert refusal(raw_head("Transfer-Encoding: chunked", first="POST / HTTP/1.0")).status == 400
+
+
+def test_a_head_of_bare_line_feeds_is_refused():
+    assert refusal(raw_head().replace(b"\r\n", b"\n") + b"\r\n\r\n").status == 400
+
+
+# --- An upgrade is never made --------------------------------------------------------------------------
+
+H2C = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQ"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        H2C,
+        [line.lower() for line in H2C],
+        [line.upper() for line in H2C],
+        ["Connection: upGRADE", "uPgRaDe: websocket", "Sec-WebSocket-Key: x"],
+        ["Upgrade: h2c", "HTTP2-Settings: x"],
+        ["Connection: Upgrade"],
+    ],
+    ids=["h2c", "small letters", "capitals", "mixed letters", "not named in Connection", "nothing to upgrade to"],
+)
+@pytest.mark.parametrize("framing", [["Content-Length: 3"], ["Transfer-Encoding: chunked"], []])
+def test_a_request_for_an_upgrade_is_a_plain_request(lines, framing):
+    head, length = read(*lines, *framing)
+    assert (head.method, length) == ("POST", {"C": 3, "T": None}[framing[0][0]] if framing else 0)
+    sent = [line.lower() for line in sent_to_server(*lines, *framing)]
+    assert not [line for line in sent if line.startswith(("upgrade:", "http2-settings:", "connection:"))]
+
+
+# --- What goes on to the server ------------------------------------------------------------------------
+
+
+def test_a_server_gets_what_the_client_said_and_our_address_key_and_length():
+    assert sent_to_server("X-Title: caf\xe9", "x-title: again", "Content-Type: text/x", "Content-Length: 5") == [
+        "Host: 127.0.0.1:8134",
+        "X-Title: caf\xe9",
+        "x-title: again",
+        "Content-Type: text/x",
+        f"Authorization: Bearer {KEY}",
+        "Content-Length: 5",
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Keep-Alive: timeout=5",
+        "Proxy-Connection: keep-alive",
+        "Proxy-Authorization: Basic x",
+        "Proxy-Authenticate: Basic",
+        "TE: trailers",
+        "Trailer: x",
+        "Connection: keep-alive",
+        "Expect: 100-continue",
+        "Authorization: Bearer lp-secret",
+        "AUTHORIZATION: Basic x",
+        "X-Api-Key: lp-secret",
+    ],
+)
+def test_what_is_for_us_alone_goes_no_further(line):
+    assert sent_to_server(line) == sent_to_server()
+
+
+def test_what_connection_names_goes_no_further():
+    lines = ["Connection: close, X-Hop ,x-other", "X-Hop: 1", "X-OTHER: 2", "Connection: X-Third", "X-Third: 3"]
+    assert sent_to_server(*lines, "X-Hops: 4") == sent_to_server("X-Hops: 4")
+
+
+def test_connection_cannot_take_away_what_frames_the_message():
+    named = "Connection: content-length, host, authorization, transfer-encoding"
+    assert sent_to_server(named, "Content-Length: 5") == sent_to_server("Content-Length: 5")
+
+
+def test_without_a_key_of_the_server_none_is_sent():
+    head, length = read("Authorization: Bearer lp-secret", "X-Api-Key: lp-other")
+    raw = head.for_server(AUTHORITY, "", length)
+    assert b"lp-" not in raw
+    assert b"uthorization" not in raw
+
+
+def test_only_what_is_fetched_may_come_compressed():
+    asked = ["Accept-Encoding: gzip", "Accept-Encoding: br"]
+    assert "Accept-Encoding: gzip,br" in sent_to_server(*asked, first="GET / HTTP/1.1")
+    assert sent_to_server(*asked) == sent_to_server()
+
+
+@pytest.mark.parametrize(
+    ("method", "length", "framing"),
+    [
+        ("POST", 0, ["Content-Length: 0"]),
+        ("POST", 7, ["Content-Length: 7"]),
+        ("GET", 0, []),
+        ("GET", 7, ["Content-Length: 7"]),
+        ("HEAD", 0, []),
+        ("DELETE", 0, []),
+        ("OPTIONS", 0, []),
+        ("PUT", 0, ["Content-Length: 0"]),
+    ],
+)
+def test_the_length_is_written_anew(method, length, framing):
+    sent = sent_to_server("X: y", first=f"{method} / HTTP/1.1", length=length)
+    assert [line for line in sent if line.lower().startswith(("content-length", "transfer"))] == framing
+
+
+def test_what_has_no_length_is_sent_in_chunks():
+    assert sent_to_server("Transfer-Encoding: chunked")[-1] == "Transfer-Encoding: chunked"
+
+
+NAMES = st.sampled_from(
+    ["Host", "Content-Length", "Transfer-Encoding", "Connection", "Upgrade", "Authorization", "X-Api-Key", "X"]
+    + ["Content-Type", "Expect", "TE", "Trailer", "Accept-Encoding", "HTTP2-Settings", "x-hop", "Keep-Alive"]
+)
+VALUES = st.sampled_from(
+    ["5", "0", "05", "+5", "chunked", "Chunked", "identity", "close", "upgrade", "x-hop, te", "h2c", "a", ""]
+    + ["keep-alive", "gateway", "a, chunked", "5, 5", "100-continue", "Bearer lp-x", "content-length", "\xe9"]
+)
+LINES = st.builds(
+    lambda name, before, colon, value, after: f"{before(name)}{colon}{value}{after}",
+    NAMES,
+    st.sampled_from([str, str.lower, str.upper]),
+    st.sampled_from([": ", ":", ":\t", " : "]),
+    VALUES,
+    st.sampled_from(["", "", " ", "\t", "\r", "\n", "\0", "\r\n "]),
+)
+TARGETS = st.sampled_from(["/", "/a?b", "*", "http://h/a", "//h/a", "/a#b", "h:1", "/%0d%0a", "?", "/" + "a" * 99])
+
+
+@given(
+    st.sampled_from(["GET", "POST", "HEAD", "OPTIONS", "CONNECT", "PRI", "DELETE", "TRACE", "M-SEARCH"]),
+    TARGETS,
+    st.sampled_from(["1.1", "1.1", "1.1", "1.0", "2.0"]),
+    st.lists(LINES, max_size=5),
+    st.sampled_from([None, 0, 5]),
+)
+def test_whatever_is_taken_goes_on_in_one_reading_only(method, target, version, lines, length):
+    try:
+        head, own_length = read(*lines, first=f"{method} {target} HTTP/{version}")
+    except BadHeadError:
+        return
+    assert own_length is None or own_length >= 0
+    seen = Seen(head.for_server(AUTHORITY, KEY, length))
+    assert seen.method.decode() == head.method == method
+    assert seen.url.startswith(b"/")
+    assert seen.all(b"host") == [AUTHORITY]
+    assert seen.all(b"authorization") == [f"Bearer {KEY}".encode()]
+    framing = seen.all(b"content-length"), seen.all(b"transfer-encoding")
+    assert framing in {None: [([], [b"chunked"])], 5: [([b"5"], [])], 0: [([b"0"], []), ([], [])]}[length]
+    gone = {b"connection", b"upgrade", b"http2-settings", b"x-api-key", b"te", b"trailer", b"expect", b"keep-alive"}
+    assert not gone & {name for name, _ in seen.fields}
+
+
+# --- Heads that come again -----------------------------------------------------------------------------
+
+
+def test_a_head_that_comes_again_is_read_as_before():
+    cache = HeadCache()
+    raw = raw_head("Content-Length: 5", "X: y")
+    assert cache.request(raw) == cache.request(raw) == read_request(raw)
+
+
+def test_the_same_head_with_another_length_is_another_length():
+    cache = HeadCache()
+    lengths = [cache.request(raw_head("X: y", f"Content-Length: {length}"))[1] for length in (5, 6, 0, 5)]
+    assert lengths == [5, 6, 0, 5]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ["Content-Length: 5", "Content-Length: 5"],
+        ["Content-Length: 5", "content-length:5"],
+        ["Content-Length: 5", "Transfer-Encoding: chunked"],
+        ["Transfer-Encoding: chunked", "Content-Length: 5"],
+        ["Content-Length: 5", " folded"],
+    ],
+)
+def test_nothing_that_came_before_makes_a_bad_head_good(other):
+    cache = HeadCache()
+    for lines in (["Content-Length: 5"], ["Transfer-Encoding: chunked"], [], ["content-length:5"]):
+        cache.request(raw_head(*lines))
+    with pytest.raises(BadHeadError):
+        cache.request(raw_head(*other))
+
+
+@given(st.lists(st.lists(LINES, max_size=3), max_size=6))
+def test_a_head_means_the_same_whatever_came_before(heads):
+    cache = HeadCache()
+    for lines in heads:
+        raw = raw_head(*lines)
+        try:
+            expected = read_request(raw)
+        except BadHeadError:
+            with pytest.raises(BadHeadError):
+                cache.request(raw)
+        else:
+            assert cache.request(raw) == expected
+
+
+def test_what_is_remembered_of_heads_is_bounded():
+    cache = HeadCache()
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            cache.request(raw_head(f"X: {number}{'x' * 60_000}"))
+            cache.response(raw_answer(f"X: {number}{'x' * 60_000}", "Content-Length: 5"))
+        assert tracemalloc.get_traced_memory()[0] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+# --- Answers -------------------------------------------------------------------------------------------
+
+
+def raw_answer(*lines, first="HTTP/1.1 200 OK"):
+    return "\r\n".join([first, *lines, "", ""]).encode("latin-1")
+
+
+def read_answer(*lines, first="HTTP/1.1 200 OK", to_head=False):
+    return read_response(raw_answer(*lines, first=first), to_head=to_head)
+
+
+def test_an_answer_goes_on_without_what_is_between_us_and_the_server():
+    head, length, body = read_answer(
+        "Server: llama.cpp",
+        "Keep-Alive: timeout=5, max=100",
+        "Connection: keep-alive",
+        "Content-Type: Application/JSON",
+        "Content-Length: 5",
+        "X: caf\xe9",
+    )
+    lines = head.beginning.decode("latin-1").split("\r\n")
+    assert lines == [
+        "HTTP/1.1 200 OK",
+        "Server: llama.cpp",
+        "Content-Type: Application/JSON",
+        "X: caf\xe9",
+        "",
+    ]
+    assert (head.status, head.keep_alive, head.is_event_stream, length) == (200, True, False, 5)
+    assert body.feed(b"12345") == (b"12345", b"")
+    assert body.done
+
+
+@pytest.mark.parametrize("line", ["Content-Type: text/event-stream", "content-type: Text/Event-Stream; charset=x"])
+def test_a_stream_of_events_is_known_by_its_type(line):
+    assert read_answer(line, "Transfer-Encoding: chunked")[0].is_event_stream
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind", "length", "kept"),
+    [
+        (["Content-Length: 5"], SizedBody, 5, True),
+        (["Content-Length: 0"], SizedBody, 0, True),
+        (["Content-Length: 5", "Connection: close"], SizedBody, 5, False),
+        (["Transfer-Encoding: chunked"], ChunkedBody, None, True),
+        (["Transfer-Encoding: Chunked", "Connection: close"], ChunkedBody, None, False),
+        ([], BodyUntilClose, None, False),
+        (["Connection: keep-alive"], BodyUntilClose, None, False),
+    ],
+)
+def test_an_answer_ends_by_its_length_its_last_chunk_or_the_connection(lines, kind, length, kept):
+    head, found, body = read_answer(*lines)
+    assert (type(body), found, head.keep_alive) == (kind, length, kept)
+
+
+@pytest.mark.parametrize("to_head", [True, False])
+@pytest.mark.parametrize("first", ["HTTP/1.1 204 No Content", "HTTP/1.1 304 Not Modified", "HTTP/1.1 200 OK"])
+def test_some_answers_have_no_body_whatever_their_length(first, to_head):
+    _, length, body = read_answer("Content-Length: 5", first=first, to_head=to_head)
+    assert length == 5
+    assert body.done is (to_head or "200" not in first)
+
+
+def test_an_answer_of_http_1_0_ends_with_the_connection_unless_it_says_more():
+    assert not read_answer("Content-Length: 5", first="HTTP/1.0 200 OK")[0].keep_alive
+    assert read_answer("Content-Length: 5", "Connection: keep-alive", first="HTTP/1.0 200 OK")[0].keep_alive
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        raw_answer("Content-Length: 5", "Content-Length: 6"),
+        raw_answer("Content-Length: 5", "Transfer-Encoding: chunked"),
+        raw_answer("Content-Length: -1"),
+        raw_answer("Content-Length: 5x"),
+        raw_answer("X : y"),
+        raw_answer("X: a\0b"),
+        raw_answer(first="HTTP/1.1 2000 OK"),
+        raw_answer(first="HTTP/3.0 200 OK"),
+        raw_answer(first="ICY 200 OK"),
+        raw_answer("Connection: upgrade", "Upgrade: websocket", first="HTTP/1.1 101 Switching Protocols"),
+        b"SSH-2.0-OpenSSH_9.2p1\r\n\r\n",
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_a_bad_gateway(raw):
+    with pytest.raises(BadHeadError) as caught:
+        read_response(raw, to_head=False)
+    assert caught.value.status == 502
+
+
+def test_an_answer_that_comes_again_is_read_as_before():
+    cache = HeadCache()
+    for size in (5, 0, 7, 5):
+        head, length, body = cache.response(raw_answer("X: y", f"Content-Length: {size}"))
+        assert (head.status, length) == (200, size)
+        assert body.feed(b"12345678") == (b"12345678"[:size], b"12345678"[size:])
+
+
+def test_an_answer_without_a_body_has_none_when_it_comes_again():
+    cache = HeadCache()
+    raw = raw_answer('ETag: "x"', "Content-Length: 5", first="HTTP/1.1 304 Not Modified")
+    assert [cache.response(raw)[2].done for _ in range(3)] == [True, True, True]
+
+
+@pytest.mark.parametrize("status", [100, 200, 404, 503, 599, 999])
+def test_every_status_has_its_line(status):
+    assert re.fullmatch(rb"HTTP/1\.1 %d [^\r\n]*\r\n" % status, status_line(status))
