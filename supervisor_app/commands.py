@@ -75,7 +75,10 @@ def roll_back(server: LlamaServer, overlay: Overlay) -> list[str]:
 
 def nudge(node: str) -> None:
     """Tell a node's supervisor to look now. Lost is no harm."""
-    async_to_sync(anudge)(node)
+    try:
+        async_to_sync(anudge)(node)
+    except RuntimeError as error:  # called within an event loop
+        log.debug("nudge lost: %s", error)
 
 
 async def anudge(node: str) -> None:

@@ -15,6 +15,22 @@ PUSH_GROUP = "llamaproxy.push"
 """Everybody who shows status: one member a process, its hub."""
 
 
+STATUS_GROUP = "llamaproxy.status"
+"""The gateways: one member a process. They hear of a change before it is rendered or saved."""
+
+
+class News(TypedDict):
+    """What a gateway wants to know at once."""
+
+    type: str
+    server: str
+    version: int
+    status: str
+    detail: str
+    url: str
+    pid: int | None
+
+
 class Push(TypedDict):
     """One status, rendered once, for every process that has pages open."""
 
@@ -28,6 +44,18 @@ class Push(TypedDict):
 def supervisor_channel(node: str) -> str:
     """Where a node's supervisor takes nudges."""
     return f"llamaproxy.supervisor.{node}"
+
+
+def status_news(status: LlamaStatus) -> News:
+    return News(
+        type="status.news",
+        server=status.name,
+        version=status.version,
+        status=status.status.value,
+        detail=status.detail,
+        url=status.url,
+        pid=status.pid,
+    )
 
 
 def render_push(view: ServerView) -> Push:

@@ -72,9 +72,8 @@ class Lease:
     Every method raises what the database raises."""
 
     def __init__(self, node: str) -> None:
-        pid = os.getpid()
+        self._node, pid = node, os.getpid()
         me = identity_of(pid)
-        self._node = node
         self._holder = f"{pid} {me.start if me else 0} {machine()} {socket.gethostname()}"
         self._token = uuid4().hex
 

@@ -9,7 +9,7 @@ from typing import Any
 from channels.layers import get_channel_layer
 
 from supervisor_app.core.status import LlamaStatus
-from supervisor_app.events import PUSH_GROUP, render_push
+from supervisor_app.events import PUSH_GROUP, STATUS_GROUP, render_push, status_news
 from supervisor_app.snapshots import ServerView
 
 log = logging.getLogger(__name__)
@@ -24,21 +24,24 @@ class ChannelPublisher:
     def __init__(self) -> None:
         self._failing = False
 
+    async def announce(self, snapshot: LlamaStatus) -> None:
+        await self._send(STATUS_GROUP, dict(status_news(snapshot)))
+
     async def publish(self, snapshot: LlamaStatus) -> None:
         try:
             message = await asyncio.to_thread(render_push, ServerView(status=snapshot))
         except Exception:  # a mistake in a template must not end supervision
             log.exception("❌ [PUSH] %s cannot be shown. Supervision goes on.", snapshot.name)
         else:
-            await self._send(dict(message))
+            await self._send(PUSH_GROUP, dict(message))
 
     async def removed(self, name: str) -> None:
-        await self._send({"type": "status.removed", "server": name})
+        await self._send(PUSH_GROUP, {"type": "status.removed", "server": name})
 
-    async def _send(self, message: dict[str, Any]) -> None:
+    async def _send(self, group: str, message: dict[str, Any]) -> None:
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                await get_channel_layer().group_send(PUSH_GROUP, message)
+                await get_channel_layer().group_send(group, message)
         except Exception as error:  # any client library's own kind: supervision must not care
             if not self._failing:
                 reason = str(error) or type(error).__name__

@@ -81,7 +81,8 @@ def _fulfil(future: Future[T], work: Callable[[], T]) -> None:
         result = work()
     except (DatabaseError, InterfaceError) as error:
         connection.close()  # whatever is wrong with it, the next call gets a new one
-        failed = StoreError(f"The database failed: {error}")
+        reason = str(error).partition("\n")[0]  # PostgreSQL's go on with advice
+        failed = StoreError(f"The database failed: {reason}")
         failed.__cause__ = error
         future.set_exception(failed)
     except BaseException as error:  # a bug: to whoever asked, the thread goes on

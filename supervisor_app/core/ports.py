@@ -418,6 +418,10 @@ class NodeTakenError(Exception):
 class Publisher(Protocol):
     """Tells every open page. Loses a message rather than raise or block."""
 
-    async def publish(self, snapshot: LlamaStatus) -> None: ...
+    async def announce(self, snapshot: LlamaStatus) -> None:
+        """To the gateways, as fast as can be: requests wait for it."""
+
+    async def publish(self, snapshot: LlamaStatus) -> None:
+        """To the pages."""
 
     async def removed(self, name: str) -> None: ...

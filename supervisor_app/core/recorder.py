@@ -17,7 +17,8 @@ PUBLISH_ANYWAY_SECONDS = 0.25
 
 
 class Recorder:
-    """Two loops of its own: one saves, one publishes; the supervisor only leaves a change and goes on.
+    """Three loops of its own: one saves, one publishes, one announces to the gateways, which do not care
+    whether it is saved; the supervisor only leaves a change and goes on.
 
     Of several snapshots that wait only the newest is saved and published; run events wait in order and none
     is ever dropped. A database that fails is tried again every second with all that has come since.
@@ -29,17 +30,20 @@ class Recorder:
         self._clock = clock
         self._unsaved: Change | None = None
         self._unpublished: LlamaStatus | None = None
+        self._unannounced: LlamaStatus | None = None
         self._saving = False
         self._publishing = False
         self._failing = False
         self._save_due = asyncio.Event()
         self._publish_due = asyncio.Event()
+        self._announce_due = asyncio.Event()
         self._progress = asyncio.Condition()
 
     def submit(self, change: Change) -> None:
         """Returns at once."""
         self._unsaved = _merge(self._unsaved, change)
-        self._unpublished = change.snapshot
+        self._unpublished = self._unannounced = change.snapshot
+        self._announce_due.set()
         self._save_due.set()
         self._publish_due.set()
 
@@ -48,6 +52,7 @@ class Recorder:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_saving(), name="save")
             group.create_task(self._keep_publishing(), name="publish")
+            group.create_task(self._keep_announcing(), name="announce")
 
     async def flush(self, timeout: float) -> bool:  # noqa: ASYNC109
         """Wait until all is saved and published; False when `timeout` seconds were not enough."""
@@ -89,6 +94,14 @@ class Recorder:
             log.info("✅ [STORE] The database answers again, the state is saved")
         self._failing = False
         return True
+
+    async def _keep_announcing(self) -> None:
+        while True:
+            await self._announce_due.wait()
+            self._announce_due.clear()
+            snapshot, self._unannounced = self._unannounced, None
+            if snapshot is not None:
+                await self._publisher.announce(snapshot)
 
     async def _keep_publishing(self) -> None:
         while True:

@@ -190,6 +190,7 @@ class FakeProcesses:
     cause: Cause | None = None
     trimmed: list[str] = field(default_factory=list)
     trim_error: OSError | None = None
+    trim_due: bool = True
 
     @property
     def last(self) -> FakeProcess:
@@ -234,7 +235,7 @@ class FakeProcesses:
         if self.trim_error is not None:
             raise self.trim_error
         self.trimmed.append(name)
-        return True
+        return self.trim_due
 
 
 @dataclass
@@ -313,8 +314,12 @@ class InMemoryStore:
 class RecordingPublisher:
     """Keeps what pages would have seen."""
 
+    announced: list[LlamaStatus] = field(default_factory=list)
     snapshots: list[LlamaStatus] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+
+    async def announce(self, snapshot: LlamaStatus) -> None:
+        self.announced.append(snapshot)
 
     async def publish(self, snapshot: LlamaStatus) -> None:
         self.snapshots.append(snapshot)

@@ -60,15 +60,16 @@ class Door:
         )
 
     def _check_host(self, head: RequestHead) -> None:
-        host = head.text(b"host")
+        given = head.text(b"host")
+        host = _host_of(given)
         # Without one it is an old client, not a page: browsers speak HTTP/1.1, which has one.
-        if b"host" in head.noted and not self._is_allowed(_host_of(host)):
+        if b"host" in head.noted and not self._is_allowed(host):
             raise NotAllowedError(
                 Problem(
                     status=421,
                     code="host_not_allowed",
-                    message=f"This gateway does not go by the name {host!r}. Make an API key in the admin, "
-                    "or add the name to ALLOWED_HOSTS.",
+                    message=f"This gateway does not go by the name {host or given!r}. Make an API key in the "
+                    "admin, or add the name to ALLOWED_HOSTS.",
                 )
             )
         origin = head.text(b"origin")

@@ -37,6 +37,8 @@ CAPTURED_BYTES = 64 * 1024
 KEPT_FOR_RECORD = 64 * 1024
 """Of a body, once it is of no use to a server any more."""
 STREAM = b'"stream"'
+SMALL = 4096
+"""Bytes of a body in which a word is found faster than its JSON is read."""
 
 
 class Exchange:
@@ -184,7 +186,8 @@ class Exchange:
 
     @property
     def wants_stream(self) -> bool:
-        return STREAM in self.body() and self.hints.stream
+        body = self.body()
+        return (len(body) > SMALL or STREAM in body) and self.hints.stream
 
     def as_stream(self) -> bytes | None:
         """The body that asks for the same as a stream; None: it should go as it is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from supervisor_app.core.status import Status
 
@@ -50,9 +50,28 @@ class ServerFacts:
     ends: Mapping[int, End] = field(default_factory=dict)
     """Of its last lives, by number."""
 
+    def with_news_of(self, known: ServerFacts) -> ServerFacts:
+        """These, unless something newer was heard already that is not in the database yet."""
+        if self.version >= known.version:
+            return self
+        return replace(
+            self,
+            version=known.version,
+            status=known.status,
+            detail=known.detail,
+            url=known.url,
+            pid=known.pid,
+            life=self.life if self.pid == known.pid else known.life,
+        )
+
     @property
     def ready(self) -> bool:
         return self.status is Status.READY
+
+    @property
+    def asleep(self) -> bool:
+        """Asking starts it."""
+        return self.wakes and not self.wanted
 
     @property
     def hopeless(self) -> bool:

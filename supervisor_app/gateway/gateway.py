@@ -77,6 +77,7 @@ class Gateway:
         self.clients: set[Client] = set()
         self.exchanges: set[Exchange] = set()
         self.heads = HeadCache()
+        self._all: tuple[Backend, ...] = ()
         self._router = Router()
         self._arrivals = 0
         self._ended: list[Exchange] = []
@@ -145,7 +146,7 @@ class Gateway:
     def candidates(self, model: str | None) -> Sequence[Backend]:
         """The servers that may answer."""
         if self.takes_any_name:
-            return tuple(self.backends.values())
+            return self._all
         return tuple(backend for backend in self.backends.values() if model and serves(backend.facts, model))
 
     def allowed(
@@ -244,9 +245,10 @@ class Gateway:
             if backend is None:
                 self.backends[name] = backend = Backend(facts, self.limits)
                 backend.open_if_ready()
-            elif facts != backend.facts and facts.version >= backend.facts.version:
-                backend.update(facts)
-        for backend in list(self.backends.values()):
+            elif facts != backend.facts:
+                backend.update(facts.with_news_of(backend.facts))
+        self._all = tuple(self.backends.values())
+        for backend in self._all:
             if not backend.facts.ready:
                 for visitor in list(backend.gate.inside):
                     visitor.server_ended()

@@ -21,7 +21,7 @@ from supervisor_app.commands import anudge
 from supervisor_app.conf import Overlay
 from supervisor_app.core.ports import StoreError
 from supervisor_app.core.status import Status
-from supervisor_app.events import PUSH_GROUP
+from supervisor_app.events import PUSH_GROUP, STATUS_GROUP
 from supervisor_app.gateway import ledger, survey
 from supervisor_app.gateway.backend import Backend
 from supervisor_app.gateway.facts import ServerFacts
@@ -36,6 +36,8 @@ from supervisor_app.store import DatabaseThread
 
 log = logging.getLogger(__name__)
 
+GROUPS = (STATUS_GROUP, PUSH_GROUP)
+"""The news at once; a push says that it is saved, with the number of its run and how the last one ended."""
 REFRESH_SECONDS = 1.0
 IDLE_SECONDS = 5.0
 """Between two looks for servers that nobody asks."""
@@ -54,6 +56,8 @@ class Link:
         self._changed = asyncio.Event()
         self._slots_of: dict[str, int | None] = {}
         """Of which process of each server we have asked how many slots it has."""
+        self._unsaved: list[QuarantineEntry] = []
+        """What the other gateways do not know yet."""
         self._failing = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -69,9 +73,11 @@ class Link:
         gateway.learn(servers)
         gateway.door.keys = KeyRing(keys)
         gateway.limiter.forget_others(gateway.door.keys.ids)
-        gateway.quarantined.replace(quarantined)
+        gateway.quarantined.replace([*quarantined, *self._unsaved])
         for backend in gateway.backends.values():
             self._learn_slots(backend)
+            if backend.facts.asleep and backend.gate.waiting:  # it was put to sleep while they came
+                self.wake(backend.facts.name)
 
     def _read(self) -> tuple[dict[str, ServerFacts], list[KeyPolicy], list[QuarantineEntry]]:
         servers = survey.load_facts(self._overlay())
@@ -101,6 +107,7 @@ class Link:
             self._changed.clear()
             try:
                 await self.load()
+                await self._save_quarantine()
             except StoreError as error:
                 if not self._failing:
                     log.warning("⚠️ [GATEWAY] %s. It goes on with what it knew.", error)
@@ -109,18 +116,20 @@ class Link:
                 self._failing = False
 
     async def _listen(self) -> None:
-        """Pushes of supervisors: the quick way. One that is lost is made good by the next refresh."""
+        """News from supervisors: the quick way. One that is lost is made good by the next refresh."""
         while True:
             try:
                 layer = get_channel_layer()
                 channel = await layer.new_channel()
-                await layer.group_add(PUSH_GROUP, channel)
+                for group in GROUPS:
+                    await layer.group_add(group, channel)
                 try:
                     while True:
                         self._hear(await layer.receive(channel))
                 finally:
                     with suppress(Exception):  # a layer that is away must not swallow a cancellation
-                        await layer.group_discard(PUSH_GROUP, channel)
+                        for group in GROUPS:
+                            await layer.group_discard(group, channel)
             except Exception as error:  # any client library's own kind
                 log.debug("gateway: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
@@ -128,20 +137,19 @@ class Link:
     def _hear(self, message: dict[str, Any]) -> None:
         self._changed.set()
         backend = self._gateway.backends.get(message["server"])
-        if backend is None or message["type"] != "status.push":
+        if backend is None or message["type"] != "status.news":
             return
         if message["version"] <= backend.facts.version:
             return
-        told = json.loads(message["json"])["data"]
         self._gateway.hear(
             replace(
                 backend.facts,
                 version=message["version"],
-                status=Status(told["status"]),
-                detail=told["detail"],
-                url=told["url"],
-                pid=told["pid"],
-                life=backend.facts.life if told["pid"] == backend.facts.pid else None,
+                status=Status(message["status"]),
+                detail=message["detail"],
+                url=message["url"],
+                pid=message["pid"],
+                life=backend.facts.life if message["pid"] == backend.facts.pid else None,
             )
         )
         self._learn_slots(backend)
@@ -156,7 +164,10 @@ class Link:
         try:
             props = json.loads(await fetch(backend, "/props"))
             slots = int(props["total_slots"])
-        except (FetchError, ValueError, KeyError, TypeError) as error:
+        except FetchError as error:
+            log.debug("%s was not heard on its slots: %s", backend.facts.name, error)
+            self._slots_of.pop(backend.facts.name, None)  # the next refresh asks again
+        except (ValueError, KeyError, TypeError) as error:
             log.debug("%s does not say how many slots it has: %s", backend.facts.name, error)
         else:
             backend.learn_slots(slots)
@@ -171,7 +182,8 @@ class Link:
 
     def _stop_idle_now(self) -> list[str]:
         idle = ledger.idle_servers(self._gateway.wall_time(), self._overlay())
-        return [name for name, since in idle.items() if ledger.stop_idle(name, since)]
+        busy = set(self._in_use())
+        return [name for name, since in idle.items() if name not in busy and ledger.stop_idle(name, since)]
 
     async def _nudge(self, server: str) -> None:
         backend = self._gateway.backends.get(server)
@@ -194,7 +206,14 @@ class Link:
 
     def quarantined(self, entry: QuarantineEntry) -> None:
         log.warning("🚫 [GATEWAY] A request that %s died of is not sent again for an hour", entry.server)
-        self._do(self._database.call(partial(ledger.quarantine, entry)))
+        self._unsaved.append(entry)
+        self._changed.set()
+
+    async def _save_quarantine(self) -> None:
+        """Raises StoreError: then the next refresh tries again."""
+        while self._unsaved:
+            await self._database.call(partial(ledger.quarantine, self._unsaved[0]))
+            del self._unsaved[0]
 
     async def metrics(self) -> bytes:
         """Ours, each server's own, and what the database knows of all."""

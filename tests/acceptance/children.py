@@ -31,13 +31,16 @@ OUR_VARIABLES = (
 T = TypeVar("T")
 
 
-def wait_for(what: str, look: Callable[[], T], evidence: Callable[[], str] = str) -> T:
-    """What `look` returns, as soon as that is true. `evidence` is what a failure shows."""
+def wait_for(what: str, look: Callable[[], T], evidence: Callable[[], str] = str, pause: float = 0.05) -> T:
+    """What `look` returns, as soon as that is true. `evidence` is what a failure shows.
+
+    `pause`: seconds between two looks; shorter for what is soon over.
+    """
     deadline = time.monotonic() + DEADLINE
     while not (seen := look()):
         if time.monotonic() > deadline:
             raise AssertionError(f"within {DEADLINE:g} s never: {what}; last seen: {seen!r}\n{evidence()}")
-        time.sleep(0.05)
+        time.sleep(pause)
     return seen
 
 

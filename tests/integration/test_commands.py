@@ -197,41 +197,6 @@ async def test_a_nudge_out_of_a_running_event_loop_is_lost_and_never_raises():
 # --- manage.py runsupervisor: what it takes ------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("127.0.0.1:8000", ("127.0.0.1", 8000)),
-        ("0.0.0.0:80", ("0.0.0.0", 80)),
-        ("[::1]:8000", ("::1", 8000)),
-        ("gpu-1.lan:65535", ("gpu-1.lan", 65535)),
-        (":8000", ("127.0.0.1", 8000)),
-        ("8000", ("127.0.0.1", 8000)),
-    ],
-)
-def test_an_address_is_taken(text, address):
-    assert runsupervisor.address(text) == address
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "localhost",
-        "localhost:",
-        "localhost:http",
-        "localhost:0",
-        "localhost:65536",
-        "localhost:-1",
-        "a:٣",
-        "8000:",
-    ],
-)
-def test_an_address_is_refused_by_name(text):
-    with pytest.raises(argparse.ArgumentTypeError) as raised:
-        runsupervisor.address(text)
-    assert str(raised.value) == f"{text!r} is not an address. Use HOST:PORT, such as 127.0.0.1:8000."
-
-
 @pytest.mark.parametrize("text", ["local", "gpu-7", "a.b_c", "x" * 63])
 def test_a_node_name_is_taken(text):
     assert runsupervisor.node_name(text) == text
@@ -473,7 +438,7 @@ def test_a_node_is_given_back_when_the_address_is_taken(node_of_test, monkeypatc
 
     monkeypatch.setattr(runsupervisor, "serve", taken)
     with pytest.raises(CommandError, match="in use"):
-        call_command("runsupervisor")
+        call_command("runsupervisor", "--no-gateway")
     assert not NodeLease.objects.exists()
 
 

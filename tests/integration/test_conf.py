@@ -270,6 +270,22 @@ def test_without_an_engine_the_command_is_empty():
     assert config.spec.command == ()
 
 
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://gpu-1.lan:8134"),
+        ("::", "http://gpu-1.lan:8134"),
+        # Nobody reaches it from elsewhere, whatever this host is called.
+        ("localhost", "http://localhost:8134"),
+        # The name of the host may be one of another network.
+        ("10.0.0.7", "http://10.0.0.7:8134"),
+    ],
+)
+def test_only_a_server_that_listens_everywhere_goes_by_the_name_of_its_host(settings, host, url):
+    settings.LLAMAPROXY_ADVERTISE = "gpu-1.lan"
+    assert resolved(host=host).spec.public_url == url
+
+
 def test_the_rules_are_the_rows():
     config = resolved(
         max_retries=1,

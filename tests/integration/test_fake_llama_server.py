@@ -182,6 +182,31 @@ def test_it_leaves_a_child_takes_memory_and_writes_garbage(fake):
     assert server.get("/v1/models")[0] == 404
 
 
+def test_its_script_is_in_force_while_a_file_exists(fake, tmp_path):
+    file = tmp_path / "ill"
+    server = fake("--fake-exit-after-ready", "0", "--fake-exit-code", "3", "--fake-while", str(file))
+    server.until(200)
+    file.touch()
+    assert server.process.wait(10) == 3
+
+
+def test_it_spins_and_still_says_that_it_is_well(fake, tmp_path):
+    server = fake("--fake-spin")
+    server.until(200)
+    assert server.get("/v1/chat/completions", {"max_tokens": 1}, timeout=0.5) == "silent"
+    assert server.get("/health")[0] == 200
+    (slot,) = [slot for slot in json.loads(server.get("/slots")[2]) if slot["is_processing"]]
+    assert slot["next_token"][0]["n_decoded"] == 0
+
+
+def test_it_floods_its_log(fake):
+    server = fake("--fake-flood", "50")
+    end = time.monotonic() + 10
+    while server.log.stat().st_size < 5 * 2**20:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def test_a_taken_port_ends_it_with_the_real_line(fake, tmp_path):
     first = fake()
     first.until(200)

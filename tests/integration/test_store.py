@@ -353,10 +353,10 @@ async def test_what_should_run_can_be_read_while_the_database_is_locked(store, r
 
 async def test_reading_that_fails_is_a_store_error(store):
     def fail(*args):
-        raise DatabaseError("gone")
+        raise DatabaseError("gone\n\tIs the server running?")
 
     await store._reader.call(lambda: connection.execute_wrappers.append(fail))
-    with pytest.raises(StoreError, match="The database failed: gone"):
+    with pytest.raises(StoreError, match=r"^The database failed: gone$"):
         await store.configs()
     with pytest.raises(StoreError, match="gone"):
         await store.remember("default")

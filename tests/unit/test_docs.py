@@ -161,7 +161,12 @@ DOCUMENTS = ["docs/gateway.md", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md
 def test_what_a_document_points_to_is_there(name):
     text = (ROOT / name).read_text()
     targets = re.findall(r'\]\(([^)#:]+)\)|(?:src|srcset)="([^"]+)"', text)
-    missing = [target for pair in targets for target in pair if target and not (ROOT / name).parent.joinpath(target).exists()]
+    missing = [
+        target
+        for pair in targets
+        for target in pair
+        if target and not (ROOT / name).parent.joinpath(target).exists()
+    ]
     assert not missing
 
 

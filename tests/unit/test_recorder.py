@@ -43,6 +43,14 @@ async def test_a_change_is_saved_and_published():
         assert [snapshot.version for snapshot in publisher.snapshots] == [1]
 
 
+async def test_gateways_hear_of_a_change_that_cannot_be_saved_yet():
+    async with recording(InMemoryStore(down=True)) as (recorder, _, publisher, _):
+        recorder.submit(change(1))
+        await settle()
+        assert [snapshot.version for snapshot in publisher.announced] == [1]
+        assert publisher.snapshots == []
+
+
 async def test_of_a_burst_the_newest_snapshot_and_every_run_event_are_saved():
     async with recording() as (recorder, store, publisher, _):
         for version in range(1, 6):

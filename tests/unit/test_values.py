@@ -106,6 +106,24 @@ def test_a_run_is_open_until_it_ended():
 def test_where_a_server_is_reached(host, url):
     spec = LaunchSpec(host=host, port=8134, command=("x",), args=())
     assert spec.url == url
+    assert spec.public_url == url
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [("gpu-1.lan", "http://gpu-1.lan:8134"), ("fd00::7", "http://[fd00::7]:8134")],
+)
+def test_where_other_hosts_reach_a_server(name, url):
+    spec = LaunchSpec(host="0.0.0.0", port=8134, command=("x",), args=(), advertised_host=name)
+    assert (spec.url, spec.public_url) == ("http://127.0.0.1:8134", url)
+
+
+def test_another_name_for_other_hosts_starts_the_same_process():
+    named, unnamed = (
+        LaunchSpec(host="0.0.0.0", port=1, command=(), args=(), advertised_host=name)
+        for name in ("gpu-1", "")
+    )
+    assert named == unnamed
 
 
 def test_the_command_comes_before_the_flags():

@@ -8,7 +8,7 @@ import logging
 import re
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -101,8 +101,9 @@ class Command(BaseCommand):
     ) -> None:
         settings.LLAMAPROXY_NODE = node
         try:
-            with NodeLock(settings.DATA_DIR / f"node-{node}.lock"):
+            with NodeLock(settings.DATA_DIR / f"node-{node}.lock"), ExitStack() as stack:
                 overlay, lease = self._prepare(node, demo), Lease(node)
+                stack.enter_context(held(lease))
 
                 service = None
                 if not (no_web or no_gateway):
@@ -119,11 +120,10 @@ class Command(BaseCommand):
                         gateway=service,
                     )
 
-                with held(lease):
-                    if no_web:
-                        supervise(make_runtime)
-                    else:
-                        serve(bind, make_runtime)
+                if no_web:
+                    supervise(make_runtime)
+                else:
+                    serve(bind, make_runtime)
         except (NodeLockedError, NodeTakenError) as error:
             raise CommandError(
                 f"Another supervisor holds node {node!r}: {error}. "

@@ -284,10 +284,11 @@ ROWS: dict[str, Row] = {
     "ignores-sigterm": Row(
         fault=restarted,
         script=("--fake-ignore-sigterm",),
+        settings={"stop_grace_ms": 1000},
         expected=Expected(
             status="stopping",
             signal=signal.SIGKILL,
-            says=("It did not end in time and was sent SIGKILL. It starts again after that.",),
+            says=("Asked to end; SIGKILL follows after 1 s. It starts again after that.",),
         ),
     ),
     "grandchild": Row(

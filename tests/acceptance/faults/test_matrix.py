@@ -36,7 +36,7 @@ def ward(make_shared, engine, model):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_fault_is_told_explained_recorded_and_overcome_and_leaves_nothing_behind(ward, name):
+def test_a_fault_is_told_recorded_and_overcome(ward, name):
     row = ROWS[name]
     with ward.admitted(name) as patient:
         with ExitStack() as illness:

@@ -52,7 +52,7 @@ def filled(directory: Path) -> Iterator[None]:
 def cramped(make_shared, installed):
     """A server that floods its log was killed on a full disk; then there was room, but not for all of its log."""
     proxy = make_shared(**QUICK)
-    proxy.script("--fake-flood", "50", "--fake-while", str(proxy.directory / "default-is-ill"))
+    proxy.script("--fake-flood", "8", "--fake-while", str(proxy.directory / "default-is-ill"))
     with small_filesystem(proxy.data_dir, 16):
         shutil.copytree(installed, proxy.data_dir, dirs_exist_ok=True)
         proxy.start().wait_for_line("[WEB]")

@@ -126,7 +126,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         compile_c("load.c", directory / "load")
-        print(f"{options.rounds} rounds, {os.cpu_count()} cores, medians")
+        busy = os.getloadavg()[0]
+        print(f"{options.rounds} rounds, {os.cpu_count()} cores, load {busy:.1f} before, medians")
         compare(MockSteps, directory, options.planes, options.rounds, **mock_config(directory))
         engine = find_engine(None)
         if engine is None:

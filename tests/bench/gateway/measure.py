@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
-from tests.bench.gateway.load import Load, chat
+from tests.bench.gateway.load import Load, Result, chat
 from tests.bench.gateway.planes import Plane
 from tests.bench.gateway.report import Row
 
@@ -31,8 +31,10 @@ MOCK_ROWS = [
     Row(figure="short p50", label="  added, p50", unit="µs", added=True, aim="≤ 1.5 × nginx"),
     Row(figure="short p99", label="  added, p99", unit="µs", added=True, aim="≤ 1.5 × nginx"),
     Row(figure="rate", label="16 connections", unit="requests/s", digits=0, aim="≥ 0.6 × nginx"),
+    Row(figure="cpu rate", label="  CPU", unit="µs/request"),
     Row(figure="large p50", label="100 kB request, p50", unit="µs"),
     Row(figure="large p50", label="  added, p50", unit="µs", added=True, aim="≤ 1.5 × nginx"),
+    Row(figure="cpu large", label="  CPU", unit="µs/request"),
     Row(figure="first p50", label="first token of a stream, p50", unit="µs"),
     Row(figure="first p50", label="  added, p50", unit="µs", added=True, aim="≤ 200 µs"),
     Row(figure="first p99", label="  added, p99", unit="µs", added=True),
@@ -100,12 +102,14 @@ class MockSteps(Steps):
         return {"short p50": result.latency_p50, "short p99": result.latency_p99}
 
     def rate(self, plane: Plane) -> Figures:
-        result = self._load.run(plane, chat(self._model), connections=16, seconds=2)
-        return {"rate": result.whole / result.seconds}
+        body = chat(self._model)
+        result, cpu = self._priced(plane, lambda: self._load.run(plane, body, connections=16, seconds=2))
+        return {"rate": result.whole / result.seconds, **_cpu(plane, "rate", cpu, result.whole)}
 
     def large(self, plane: Plane) -> Figures:
-        result = self._load.run(plane, chat(self._model, padding=100_000), requests=3000)
-        return {"large p50": result.latency_p50}
+        body = chat(self._model, padding=100_000)
+        result, cpu = self._priced(plane, lambda: self._load.run(plane, body, requests=3000))
+        return {"large p50": result.latency_p50, **_cpu(plane, "large", cpu, result.whole)}
 
     def first(self, plane: Plane) -> Figures:
         result = self._load.streams(plane, self._model, SHORT_STREAM, requests=1000)
@@ -113,14 +117,14 @@ class MockSteps(Steps):
 
     def _paced(self, count: int) -> Step:
         def paced(plane: Plane) -> Figures:
-            cost, _ = self._cost(plane, count, PACED_TOKENS, PACE_US)
-            return {f"cpu {count}": cost} if plane.pid else {}
+            result, cpu = self._streams(plane, count, PACED_TOKENS, PACE_US)
+            return _cpu(plane, str(count), cpu, result.events)
 
         return paced
 
     def full_speed(self, plane: Plane) -> Figures:
-        cost, speed = self._cost(plane, 64, FULL_SPEED_TOKENS)
-        return {"full": speed, **({"cpu full": cost} if plane.pid else {})}
+        result, cpu = self._streams(plane, 64, FULL_SPEED_TOKENS)
+        return {"full": result.events / result.seconds, **_cpu(plane, "full", cpu, result.events)}
 
     def open(self, plane: Plane) -> Figures:
         if plane.pid is None:
@@ -129,14 +133,24 @@ class MockSteps(Steps):
             time.sleep(SETTLE_SECONDS)
             return {"rss open": plane.rss_mb()}
 
-    def _cost(self, plane: Plane, count: int, tokens: int, interval_us: int = 0) -> tuple[float, float]:
-        """CPU microseconds of the plane for each event, less what it uses when idle; events a second."""
+    def _streams(self, plane: Plane, count: int, tokens: int, interval_us: int = 0) -> tuple[Result, float]:
+        return self._priced(
+            plane, lambda: self._load.streams(plane, self._model, tokens, interval_us, connections=count)
+        )
+
+    def _priced(self, plane: Plane, run: Callable[[], Result]) -> tuple[Result, float]:
+        """The result, and the CPU seconds of the plane, less what it uses when idle."""
         before, began = plane.cpu_seconds(), time.monotonic()
-        result = self._load.streams(plane, self._model, tokens, interval_us, connections=count)
-        time.sleep(SETTLE_SECONDS)
+        result = run()
+        if plane.pid:
+            time.sleep(SETTLE_SECONDS)
         idle = self._idle_share.get(plane.name, 0.0) * (time.monotonic() - began)
-        used = plane.cpu_seconds() - before - idle
-        return 1e6 * used / max(1, result.events), result.events / result.seconds
+        return result, plane.cpu_seconds() - before - idle
+
+
+def _cpu(plane: Plane, figure: str, seconds: float, count: int) -> Figures:
+    """Microseconds each; of no plane, none."""
+    return {f"cpu {figure}": 1e6 * seconds / count} if plane.pid else {}
 
 
 class EngineSteps(Steps):

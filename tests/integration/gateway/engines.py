@@ -32,8 +32,11 @@ def engine(name, directory, *flags):
         running.process.wait(10)
 
 
-def make_model_that_says(path, *pieces):
-    """One that answers everything with these tokens, in this order, and then ends. No piece twice."""
+def make_model_that_says(path, *pieces, padding_mb=0):
+    """One that answers everything with these tokens, in this order, and then ends. No piece twice.
+
+    At most 63 pieces; with padding it takes its time for each.
+    """
     pytest.importorskip("gguf", reason="pip install '.[engine]'")
     vocabulary = demo_model._vocabulary
     words = tuple((piece.replace(" ", "▁"),) for piece in pieces)
@@ -41,7 +44,7 @@ def make_model_that_says(path, *pieces):
         patch.setattr(demo_model, "_CLASSES", (*words, (END,)))
         # The end has its token already.
         patch.setattr(demo_model, "_vocabulary", lambda: _without_the_last(END, vocabulary()))
-        return demo_model.make_demo_model(path)
+        return demo_model.make_demo_model(path, padding_mb)
 
 
 def _without_the_last(word, tokens):

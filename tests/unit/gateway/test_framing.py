@@ -19,7 +19,9 @@ from supervisor_app.gateway.framing import (
 CHUNKED_HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 TOKEN = st.text("abcXYZ019!#$%&'*+-.^_`|~", min_size=1, max_size=8)
 QUOTED = st.text("abc019 ;=,", max_size=8).map(lambda text: f'"{text}"')
-EXTENSION = st.builds(lambda name, value: f";{name}{value}", TOKEN, st.just("") | (TOKEN | QUOTED).map("={}".format))
+EXTENSION = st.builds(
+    lambda name, value: f";{name}{value}", TOKEN, st.just("") | (TOKEN | QUOTED).map("={}".format)
+)
 TRAILER = st.builds(lambda name, value: f"x-{name}: {value}\r\n", TOKEN, st.text("abc 019:;", max_size=12))
 
 
@@ -91,7 +93,10 @@ def test_a_sized_body_that_ends_with_the_connection_is_not_whole():
 
 def test_a_body_until_the_close_is_all_that_comes():
     body = BodyUntilClose()
-    assert take(body, [b"HTTP/1.1 200 OK\r\n\r\n", b"0\r\n\r\n"]) == (b"HTTP/1.1 200 OK\r\n\r\n0\r\n\r\n", b"")
+    assert take(body, [b"HTTP/1.1 200 OK\r\n\r\n", b"0\r\n\r\n"]) == (
+        b"HTTP/1.1 200 OK\r\n\r\n0\r\n\r\n",
+        b"",
+    )
     assert not body.done
     assert body.eof()
 
@@ -138,8 +143,38 @@ class Llhttp:
 
 
 FRAGMENTS = st.sampled_from(
-    [b"0", b"1", b"a", b"A", b"5", b"\r\n", b"\r", b"\n", b";", b"=", b'"', b" ", b"\t", b"\0", b"-", b"+", b"0x"]
-    + [b"hello", b"5\r\nhello\r\n", b"0\r\n", b"0\r\n\r\n", b"x: y", b":", b"\xff", b"1\r\n\n\r\n", b"_", b"\\", b"\x7f"]
+    [
+        b"0",
+        b"1",
+        b"a",
+        b"A",
+        b"5",
+        b"\r\n",
+        b"\r",
+        b"\n",
+        b";",
+        b"=",
+        b'"',
+        b" ",
+        b"\t",
+        b"\0",
+        b"-",
+        b"+",
+        b"0x",
+    ]
+    + [
+        b"hello",
+        b"5\r\nhello\r\n",
+        b"0\r\n",
+        b"0\r\n\r\n",
+        b"x: y",
+        b":",
+        b"\xff",
+        b"1\r\n\n\r\n",
+        b"_",
+        b"\\",
+        b"\x7f",
+    ]
 )
 
 

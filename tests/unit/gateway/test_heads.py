@@ -98,7 +98,9 @@ def test_a_target_is_a_path_and_a_query(target, path, query):
 
 def test_absolute_form_is_not_passed_on():
     head, length = read(first="GET http://elsewhere/v1/models HTTP/1.1")
-    assert head.for_server(AUTHORITY, "", length).startswith(b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1:8134\r\n")
+    assert head.for_server(AUTHORITY, "", length).startswith(
+        b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1:8134\r\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -309,7 +311,14 @@ H2C = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: A
         ["Upgrade: h2c", "HTTP2-Settings: x"],
         ["Connection: Upgrade"],
     ],
-    ids=["h2c", "small letters", "capitals", "mixed letters", "not named in Connection", "nothing to upgrade to"],
+    ids=[
+        "h2c",
+        "small letters",
+        "capitals",
+        "mixed letters",
+        "not named in Connection",
+        "nothing to upgrade to",
+    ],
 )
 @pytest.mark.parametrize("framing", [["Content-Length: 3"], ["Transfer-Encoding: chunked"], []])
 def test_a_request_for_an_upgrade_is_a_plain_request(lines, framing):
@@ -323,7 +332,9 @@ def test_a_request_for_an_upgrade_is_a_plain_request(lines, framing):
 
 
 def test_a_server_gets_what_the_client_said_and_our_address_key_and_length():
-    assert sent_to_server("X-Title: caf\xe9", "x-title: again", "Content-Type: text/x", "Content-Length: 5") == [
+    assert sent_to_server(
+        "X-Title: caf\xe9", "x-title: again", "Content-Type: text/x", "Content-Length: 5"
+    ) == [
         "Host: 127.0.0.1:8134",
         "X-Title: caf\xe9",
         "x-title: again",
@@ -354,7 +365,13 @@ def test_what_is_for_us_alone_goes_no_further(line):
 
 
 def test_what_connection_names_goes_no_further():
-    lines = ["Connection: close, X-Hop ,x-other", "X-Hop: 1", "X-OTHER: 2", "Connection: X-Third", "X-Third: 3"]
+    lines = [
+        "Connection: close, X-Hop ,x-other",
+        "X-Hop: 1",
+        "X-OTHER: 2",
+        "Connection: X-Third",
+        "X-Third: 3",
+    ]
     assert sent_to_server(*lines, "X-Hops: 4") == sent_to_server("X-Hops: 4")
 
 
@@ -399,7 +416,16 @@ def test_what_has_no_length_is_sent_in_chunks():
 
 
 NAMES = st.sampled_from(
-    ["Host", "Content-Length", "Transfer-Encoding", "Connection", "Upgrade", "Authorization", "X-Api-Key", "X"]
+    [
+        "Host",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Connection",
+        "Upgrade",
+        "Authorization",
+        "X-Api-Key",
+        "X",
+    ]
     + ["Content-Type", "Expect", "TE", "Trailer", "Accept-Encoding", "HTTP2-Settings", "x-hop", "Keep-Alive"]
 )
 VALUES = st.sampled_from(
@@ -414,7 +440,9 @@ LINES = st.builds(
     VALUES,
     st.sampled_from(["", "", " ", "\t", "\r", "\n", "\0", "\r\n "]),
 )
-TARGETS = st.sampled_from(["/", "/a?b", "*", "http://h/a", "//h/a", "/a#b", "h:1", "/%0d%0a", "?", "/" + "a" * 99])
+TARGETS = st.sampled_from(
+    ["/", "/a?b", "*", "http://h/a", "//h/a", "/a#b", "h:1", "/%0d%0a", "?", "/" + "a" * 99]
+)
 
 
 @given(
@@ -437,7 +465,16 @@ def test_whatever_is_taken_goes_on_in_one_reading_only(method, target, version, 
     assert seen.all(b"authorization") == [f"Bearer {KEY}".encode()]
     framing = seen.all(b"content-length"), seen.all(b"transfer-encoding")
     assert framing in {None: [([], [b"chunked"])], 5: [([b"5"], [])], 0: [([b"0"], []), ([], [])]}[length]
-    gone = {b"connection", b"upgrade", b"http2-settings", b"x-api-key", b"te", b"trailer", b"expect", b"keep-alive"}
+    gone = {
+        b"connection",
+        b"upgrade",
+        b"http2-settings",
+        b"x-api-key",
+        b"te",
+        b"trailer",
+        b"expect",
+        b"keep-alive",
+    }
     assert not gone & {name for name, _ in seen.fields}
 
 
@@ -533,7 +570,9 @@ def test_an_answer_goes_on_without_what_is_between_us_and_the_server():
     assert body.done
 
 
-@pytest.mark.parametrize("line", ["Content-Type: text/event-stream", "content-type: Text/Event-Stream; charset=x"])
+@pytest.mark.parametrize(
+    "line", ["Content-Type: text/event-stream", "content-type: Text/Event-Stream; charset=x"]
+)
 def test_a_stream_of_events_is_known_by_its_type(line):
     assert read_answer(line, "Transfer-Encoding: chunked")[0].is_event_stream
 

@@ -1,0 +1,205 @@
+"""Servers that do what a script says: they answer, are slow, die at any byte. For `plane`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from tests.integration.building import eventually
+
+JSON = "application/json; charset=utf-8"
+EVENTS = "text/event-stream"
+DONE = b"data: [DONE]\n\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Call:
+    """One request as it came to a server."""
+
+    def __init__(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.first_line, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
+        self.fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        self.content: bytes | None = None
+        """Its body, once it was read."""
+        self._reader = reader
+        self._writer = writer
+
+    @property
+    def left(self) -> bool:
+        """Whoever asked has closed the connection."""
+        return self._reader.at_eof() or self._reader.exception() is not None or self._writer.is_closing()
+
+    async def until_left(self) -> None:
+        await eventually(lambda: self.left)
+
+    async def body(self) -> bytes:
+        if self.content is None:
+            self.content = b"".join([piece async for piece in self.pieces()])
+        return self.content
+
+    async def pieces(self):
+        """The body as it comes, however long."""
+        if self.fields.get("transfer-encoding") == "chunked":
+            while size := int(await self._reader.readuntil(b"\r\n"), 16):
+                yield await self._reader.readexactly(size)
+                await self._reader.readexactly(2)
+            await self._reader.readexactly(2)
+            return
+        left = int(self.fields.get("content-length", 0))
+        while left:
+            piece = await self._reader.read(min(left, 2**18))
+            if not piece:
+                raise asyncio.IncompleteReadError(b"", left)
+            left -= len(piece)
+            yield piece
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    def reset(self) -> None:
+        """Close it with an error: what the kernel does for a process that was killed with unread data."""
+        connection = self._writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
+
+
+Script = Callable[[Call], Awaitable[bool]]
+"""Deals with one request; True: the connection stays open for the next."""
+
+
+def head(status: int = 200, content_type: str = JSON, *fields: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} Whatever", "Server: llama.cpp", f"Content-Type: {content_type}", *fields]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def chunked(content: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(content), content)
+
+
+def event(text: str) -> bytes:
+    return b"data: %s\n\n" % json.dumps({"choices": [{"delta": {"content": text}}]}).encode()
+
+
+def answers(content: bytes = b'{"ok": true}', status: int = 200, *fields: str, keeps: bool = True) -> Script:
+    """Whole, with its length; with `keeps` False the connection ends after it, of which nothing was said."""
+
+    async def script(call: Call) -> bool:
+        await call.body()
+        await call.send(head(status, JSON, f"Content-Length: {len(content)}", *fields) + content)
+        return keeps
+
+    return script
+
+
+def loads() -> Script:
+    """As llama-server says it."""
+    error = {"message": "Loading model", "type": "unavailable_error", "code": 503}
+    return answers(json.dumps({"error": error}).encode(), 503)
+
+
+def streams(*events: bytes, done: bool = True) -> Script:
+    """As llama-server does it: the connection ends with the stream, of which nothing was said before."""
+    return sends(stream_of(*events, done=done))
+
+
+def stream_of(*events: bytes, done: bool = True) -> bytes:
+    content = b"".join(chunked(each) for each in (*events, DONE) if each)
+    return head(200, EVENTS, "Transfer-Encoding: chunked") + content + (LAST_CHUNK if done else b"")
+
+
+def sends(data: bytes, *, piece: int = 0, resets: bool = False) -> Script:
+    """These bytes, in pieces of so many, and then the connection ends."""
+
+    async def script(call: Call) -> bool:
+        await call.body()
+        for start in range(0, len(data), piece or len(data) or 1):
+            await call.send(data[start : start + (piece or len(data))])
+            if piece:
+                await asyncio.sleep(0)
+        if resets:
+            if data:
+                await asyncio.sleep(0.05)  # a reset overtakes what it follows
+            call.reset()
+        return False
+
+    return script
+
+
+def dies(*, resets: bool = False) -> Script:
+    """Without a byte of an answer."""
+    return sends(b"", resets=resets)
+
+
+def hangs(data: bytes = b"") -> Script:
+    """Says no more than `data` until whoever asked has left."""
+
+    async def script(call: Call) -> bool:
+        await call.body()
+        await call.send(data)
+        await call.until_left()
+        return False
+
+    return script
+
+
+def waits_for(event: asyncio.Event, script: Script) -> Script:
+    async def waiting(call: Call) -> bool:
+        await call.body()
+        await event.wait()
+        return await script(call)
+
+    return waiting
+
+
+class Scripted:
+    """Each request is dealt with by the next script; the last one is for all that follow."""
+
+    def __init__(self, *scripts: Script) -> None:
+        self.scripts = list(scripts)
+        self.calls: list[Call] = []
+        self.connections = 0
+        self.port = 0
+        self._server: asyncio.Server
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> None:
+        """On the same port as before, if there was one."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Listens no more, and all its connections end."""
+        self._server.close()
+        for writer in list(self._open):
+            writer.transport.abort()
+        await eventually(lambda: not self._open)
+
+    async def until_called(self, times: int = 1) -> Call:
+        await eventually(lambda: len(self.calls) >= times)
+        return self.calls[times - 1]
+
+    @property
+    def contents(self) -> list[bytes | None]:
+        return [call.content for call in self.calls]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._open.add(writer)
+        try:
+            with suppress(asyncio.IncompleteReadError, ConnectionError, TimeoutError):
+                keeps = True
+                while keeps:
+                    call = Call(await reader.readuntil(b"\r\n\r\n"), reader, writer)
+                    self.calls.append(call)
+                    keeps = await self._next_script()(call)
+        finally:
+            self._open.discard(writer)
+            writer.close()
+
+    def _next_script(self) -> Script:
+        return self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]

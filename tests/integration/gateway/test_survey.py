@@ -1,0 +1,206 @@
+"""What the database knows of servers, as the gateway wants it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from signal import SIGABRT, SIGKILL, SIGSEGV, SIGTERM
+
+import pytest
+
+from supervisor_app.conf import Overlay
+from supervisor_app.core.status import FailureKind, Status
+from supervisor_app.gateway.survey import RUNS, load_facts
+from supervisor_app.models import LlamaServer
+from tests.integration.building import MODEL, STARTED, at, make_run, make_server, make_state
+
+pytestmark = pytest.mark.django_db
+
+SERVED = {"served": [MODEL.as_json()]}
+
+
+def facts(overlay=None):
+    """Of the only server."""
+    (found,) = load_facts(overlay or Overlay()).values()
+    return found
+
+
+# --- What it is ----------------------------------------------------------------------------------------
+
+
+def test_a_server_that_no_supervisor_has_looked_at_is_known_all_the_same():
+    make_server(node="gpu-7", model_path="", models_dir="/models")
+    known = facts()
+    assert (known.name, known.node, known.version) == ("default", "gpu-7", 0)
+    assert (known.status, known.url, known.pid, known.life) == (Status.INITIAL, "", None, None)
+    assert known.detail == "No supervisor has looked at it yet."
+    assert (known.models, known.offered) == (("default",), ())
+
+
+def test_what_its_supervisor_published_is_what_it_is():
+    state = {"version": 7, "detail": "Serving 1 model.", "url": "http://gpu-1:8134", "pid": 11}
+    make_state(make_server(), "ready", **state)
+    known = facts()
+    assert known.ready
+    assert (known.version, known.detail, known.url, known.pid) == tuple(state.values())
+
+
+def test_what_people_configured_for_the_gateway():
+    make_server(api_key="hunter2", max_concurrent=3, max_queue=4, hold_seconds=5)
+    known = facts()
+    assert (known.api_key, known.capacity, known.max_queue, known.hold_seconds) == ("hunter2", 3, 4, 5)
+
+
+def test_the_servers_of_all_nodes_are_known_by_name():
+    for name in ("a", "b"):
+        make_server(name, node=f"node-{name}")
+    assert {name: known.node for name, known in load_facts(Overlay()).items()} == {
+        "a": "node-a",
+        "b": "node-b",
+    }
+
+
+def test_however_many_there_are_it_takes_two_queries(django_assert_num_queries):
+    for name in ("a", "b", "c"):
+        server = make_server(name)
+        make_state(server, "ready", **SERVED)
+        for number in range(RUNS + 2):
+            make_run(server, ready_at=at(STARTED + number), failure_kind=FailureKind.EXITED)
+    with django_assert_num_queries(2):
+        load_facts(Overlay())
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted", "wakes"),
+    [
+        ({}, True, False),
+        ({"desired_running": False}, False, False),
+        ({"desired_running": False, "stopped_for_idleness": True}, False, True),
+    ],
+    ids=["runs", "stopped", "idle"],
+)
+def test_whether_it_is_meant_to_run(fields, wanted, wakes):
+    make_server(**fields)
+    assert (facts().wanted, facts().wakes) == (wanted, wakes)
+
+
+def test_of_the_server_default_the_config_file_wins():
+    make_server(api_key="mine", aliases=["old"], hold_seconds=1)
+    make_server("other", api_key="its own")
+    overlay = Overlay(values={"api_key": "hunter2", "aliases": ["new"], "hold_seconds": 9})
+    known = load_facts(overlay)
+    default = known["default"]
+    assert (default.api_key, default.offered[0], default.hold_seconds) == ("hunter2", "new", 9)
+    assert known["other"].api_key == "its own"
+    assert LlamaServer.objects.get(name="default").api_key == "mine"
+
+
+# --- Its names -----------------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_down_goes_by_its_name_its_aliases_and_its_file():
+    make_server(model_path="/models/Qwen3-8B-Q4.gguf", aliases=["chat", "fast"])
+    known = facts()
+    assert known.offered == ("chat", "fast", "Qwen3-8B-Q4.gguf")
+    assert known.models == (
+        "default",
+        "chat",
+        "fast",
+        "Qwen3-8B-Q4.gguf",
+        "/models/Qwen3-8B-Q4.gguf",
+        "Qwen3-8B-Q4",
+    )
+
+
+def test_what_it_serves_is_offered_in_place_of_its_file():
+    make_state(make_server(model_path="/models/qwen3.gguf", aliases=["chat"]), "ready", **SERVED)
+    known = facts()
+    assert known.offered == ("chat", MODEL.id)
+    assert {"default", "chat", MODEL.id, "qwen3", "qwen3.gguf", "/models/qwen3.gguf"} == set(known.models)
+
+
+@pytest.mark.parametrize("flag", ["-a", "--alias"])
+def test_names_that_it_is_started_with_are_known_before_it_says_them(flag):
+    make_server(args=["-c", "8192", flag, "qwen3, big,,"])
+    known = facts()
+    assert known.offered == ("qwen3", "big")
+    assert {"qwen3", "big"} < set(known.models)
+
+
+def test_a_flag_without_a_name_is_none():
+    make_server(args=["--alias"], model_path="/models/qwen3.gguf")
+    assert facts().offered == ("qwen3.gguf",)
+
+
+def test_no_name_is_offered_twice():
+    make_state(make_server(aliases=[MODEL.id], args=["-a", MODEL.id]), "ready", **SERVED)
+    assert facts().offered == (MODEL.id,)
+
+
+def test_a_router_goes_by_its_models_once_it_says_them():
+    state = make_state(make_server(model_path="", models_dir="/models"), "starting")
+    assert facts().models == ("default",)
+    state.served = [{**MODEL.as_json(), "id": name} for name in ("a", "b")]
+    state.save()
+    assert (facts().models, facts().offered) == (("default", "a", "b"), ("a", "b"))
+
+
+# --- Its lives -----------------------------------------------------------------------------------------
+
+
+def test_the_run_that_is_open_is_its_life():
+    server = make_server()
+    make_run(server)
+    life = make_run(server, ended_at=None)
+    known = facts()
+    assert known.life == life.pk
+    assert life.pk not in known.ends
+
+
+def test_an_end_is_told_with_its_reason():
+    run = make_run(
+        make_server(), failure_kind=FailureKind.EXITED, failure_title="Ended by itself", exit_code=1
+    )
+    assert facts().ends[run.pk].sentence == "Ended by itself"
+
+
+@pytest.mark.parametrize(
+    ("fields", "blameless"),
+    [
+        ({"exit_code": 0}, True),  # it was asked to
+        ({"failure_kind": FailureKind.KILLED_BY_SIGNAL, "signal": SIGKILL}, True),
+        ({"failure_kind": FailureKind.KILLED_BY_SIGNAL, "signal": SIGTERM}, True),
+        ({"failure_kind": FailureKind.KILLED_BY_SIGNAL, "signal": SIGSEGV}, False),
+        ({"failure_kind": FailureKind.KILLED_BY_SIGNAL, "signal": SIGABRT}, False),
+        ({"failure_kind": FailureKind.OOM_KILLED, "signal": SIGKILL}, False),
+        ({"failure_kind": FailureKind.EXITED, "exit_code": 1}, False),
+        ({"failure_kind": FailureKind.HUNG, "signal": SIGKILL}, False),
+        ({"failure_kind": FailureKind.UNKNOWN}, False),
+        # Of one that is not our child nobody is told how it ended.
+        ({"failure_kind": FailureKind.UNKNOWN, "adopted": True}, True),
+    ],
+    ids=lambda value: "-".join(str(part) for part in value.values()) if isinstance(value, dict) else "",
+)
+def test_requests_are_suspected_only_of_an_end_that_came_from_inside(fields, blameless):
+    run = make_run(make_server(), **fields)
+    assert facts().ends[run.pk].blameless is blameless
+
+
+def test_only_the_newest_lives_of_each_server_are_looked_at():
+    servers = [make_server(name) for name in ("a", "b")]
+    runs = {server.name: [make_run(server).pk for _ in range(RUNS + 3)] for server in servers}
+    for name, known in load_facts(Overlay()).items():
+        assert set(known.ends) == set(runs[name][-RUNS:])
+
+
+def test_how_long_it_takes_to_start_is_the_median_of_its_last_starts():
+    server = make_server()
+    for seconds in (1, 2, 60):
+        make_run(server, ready_at=at(STARTED) + timedelta(seconds=seconds))
+    make_run(server)  # never got ready
+    make_run(server, ready_at=at(STARTED), adopted=True)  # was ready before we saw it
+    assert facts().start_seconds == 2
+
+
+def test_one_that_never_got_ready_says_nothing_of_how_long_it_takes():
+    make_run(make_server())
+    assert facts().start_seconds is None

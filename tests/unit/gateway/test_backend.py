@@ -1,0 +1,267 @@
+"""One server as the gateway deals with it: when its gate is open, what a loss means, which connections are kept."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from supervisor_app.core.status import Status
+from supervisor_app.gateway.backend import DOUBT_SECONDS, MAX_DOUBT_SECONDS, Backend
+from supervisor_app.gateway.facts import ServerFacts
+from supervisor_app.gateway.limits import Limits
+from supervisor_app.gateway.upstream import Connection
+from tests.unit.gateway.test_gate import Visitor, enter, visitors
+from tests.unit.gateway.timers import Timers
+
+READY = ServerFacts(
+    name="default", version=5, status=Status.READY, url="http://localhost:8134", pid=11, life=3
+)
+
+
+@pytest.fixture
+def timers(monkeypatch):
+    """Those of the event loop that backends find."""
+    timers = Timers()
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: timers)
+    return timers
+
+
+def make_backend(**facts):
+    backend = Backend(replace(READY, **facts), Limits())
+    backend.open_if_ready()
+    return backend
+
+
+@pytest.fixture
+def backend(timers):
+    return make_backend()
+
+
+def newer(backend, **changes):
+    """A word of its supervisor."""
+    backend.update(replace(backend.facts, version=backend.facts.version + 1, **changes))
+
+
+# --- Its gate ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", Status)
+def test_its_gate_is_open_while_its_supervisor_says_that_it_is_ready(timers, status):
+    assert make_backend(status=status).gate.is_open is (status is Status.READY)
+
+
+def test_who_waits_is_let_in_when_it_gets_ready(timers):
+    backend, (visitor,) = make_backend(status=Status.STARTING), visitors(1)
+    assert enter(backend.gate, visitor) == [False]
+    newer(backend, status=Status.READY)
+    assert visitor.times == 1
+
+
+def test_a_server_that_was_found_gone_is_asked_again_a_little_later(backend, timers):
+    visitor = Visitor()
+    backend.doubt()
+    assert enter(backend.gate, visitor) == [False]
+    timers.advance(DOUBT_SECONDS * 0.9)
+    assert not backend.gate.is_open
+    timers.advance(DOUBT_SECONDS * 0.2)
+    assert (backend.gate.is_open, visitor.times) == (True, 1)
+
+
+def test_several_who_find_it_gone_together_doubt_once(backend, timers):
+    backend.doubt()
+    backend.doubt()
+    assert len(timers.pending) == 1
+    timers.advance(DOUBT_SECONDS)
+    assert backend.gate.is_open
+
+
+def doubted_for(backend, timers):
+    """How long its gate stays closed, in seconds."""
+    backend.doubt()
+    before = timers.time()
+    (timer,) = timers.pending
+    timers.advance(timer.when - before)
+    assert backend.gate.is_open
+    return timer.when - before
+
+
+def test_each_doubt_is_twice_as_long_up_to_a_second_until_it_answers(backend, timers):
+    assert [doubted_for(backend, timers) for _ in range(3)] == pytest.approx(
+        [DOUBT_SECONDS, DOUBT_SECONDS * 2, DOUBT_SECONDS * 4]
+    )
+    for _ in range(10):
+        longest = doubted_for(backend, timers)
+    assert longest == pytest.approx(MAX_DOUBT_SECONDS)
+    backend.trust()
+    assert doubted_for(backend, timers) == pytest.approx(DOUBT_SECONDS)
+
+
+def test_a_newer_word_ends_the_doubt(backend, timers):
+    backend.doubt()
+    newer(backend, pid=12)
+    assert backend.gate.is_open
+    assert not timers.pending
+
+
+def test_that_it_has_crashed_is_no_doubt_but_keeps_the_gate_closed(backend, timers):
+    backend.doubt()
+    newer(backend, status=Status.CRASHED, pid=None)
+    assert not timers.pending
+    assert not backend.gate.is_open
+
+
+def test_what_people_configure_says_nothing_about_whether_it_lives(backend, timers):
+    backend.doubt()
+    backend.update(replace(backend.facts, max_queue=3))
+    assert not backend.gate.is_open
+    assert backend.gate.max_waiting == 3
+    timers.advance(DOUBT_SECONDS)
+    assert backend.gate.is_open
+
+
+def test_when_it_is_given_up_nothing_is_left_to_happen(backend, timers):
+    backend.doubt()
+    backend.close()
+    assert not timers.pending
+
+
+# --- How many at once ----------------------------------------------------------------------------------
+
+
+def test_as_many_go_at_once_as_it_has_slots(backend):
+    guests = visitors(3)
+    backend.learn_slots(2)
+    assert enter(backend.gate, *guests) == [True, True, False]
+
+
+def test_who_waits_is_let_in_when_it_has_more_slots(backend):
+    first, second = visitors(2)
+    backend.learn_slots(1)
+    enter(backend.gate, first, second)
+    backend.learn_slots(2)
+    assert second.times == 1
+
+
+def test_what_is_configured_wins_over_its_slots(timers):
+    backend = make_backend(capacity=3)
+    backend.learn_slots(8)
+    assert backend.gate.capacity == 3
+    newer(backend, capacity=0)
+    assert backend.gate.capacity == 8
+
+
+def test_its_load_is_measured_by_what_it_can_do_at_once(backend):
+    enter(backend.gate, *visitors(3))
+    assert backend.load == 3  # nothing is known of its slots
+    backend.learn_slots(2)
+    enter(backend.gate, *visitors(1))
+    assert backend.load == 2  # three inside, one waits
+
+
+@pytest.mark.parametrize(("took", "seconds"), [(None, 5), (0.1, 1), (2.4, 3), (90, 90)])
+def test_when_to_ask_again_is_known_from_its_last_starts(timers, took, seconds):
+    assert make_backend(start_seconds=took).retry_after == seconds
+
+
+# --- Losses --------------------------------------------------------------------------------------------
+
+
+def test_the_first_loss_tells_for_all_who_else_was_in_flight(backend):
+    one, other = visitors(2)
+    enter(backend.gate, one, other)
+    first = backend.loss("reset")
+    backend.gate.leave(one)
+    second = backend.loss("reset")
+    assert (first.alone, second.alone) == (False, False)
+    assert (first.pid, first.life, first.reason) == (11, 3, "reset")
+
+
+def test_the_next_process_is_another_matter(backend):
+    one, other = visitors(2)
+    enter(backend.gate, one, other)
+    backend.loss("reset")
+    backend.gate.leave(one)
+    newer(backend, pid=12, life=4)
+    assert backend.loss("reset").alone
+
+
+@pytest.mark.parametrize(("life", "incident"), [(3, "3"), (None, "pid 11")])
+def test_an_incident_is_named_by_the_run_which_has_a_page(timers, life, incident):
+    assert make_backend(life=life).loss("reset").incident == incident
+
+
+# --- Its connections -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "authority"),
+    [
+        ("http://localhost:8134", b"localhost:8134"),
+        ("http://[fe80::1]:8134", b"[fe80::1]:8134"),
+        ("http://gpu-1.lan", b"gpu-1.lan:80"),
+        ("", b"127.0.0.1:80"),
+    ],
+)
+def test_where_it_is_reached(timers, url, authority):
+    assert make_backend(url=url).pool.authority == authority
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"url": "http://localhost:9000"},
+        {"pid": 12},
+        {"status": Status.CRASHED},
+        {"status": Status.STOPPING},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_connections_to_what_is_gone_are_not_kept(backend, changes):
+    before = backend.pool
+    newer(backend, **changes)
+    assert backend.pool is not before
+    assert before.max_idle == 0
+
+
+def test_connections_are_kept_while_nothing_has_changed(backend):
+    before = backend.pool
+    newer(backend, detail="Serving 2 models.")
+    assert backend.pool is before
+
+
+def test_the_connections_of_one_that_gets_ready_are_made_anew_only_once(timers):
+    backend = make_backend(status=Status.STARTING, pid=None)
+    newer(backend, pid=12)
+    before = backend.pool
+    newer(backend, status=Status.READY)
+    assert backend.pool is before
+
+
+def test_no_more_connections_are_kept_than_it_has_slots(backend):
+    assert backend.pool.max_idle == 8  # as long as nothing is known of them
+    backend.learn_slots(2)
+    assert backend.pool.max_idle == 2
+
+
+def test_without_a_connection_there_is_none_to_end(backend):
+    backend.sweep()
+    backend.close()
+    assert backend.gate.is_open
+
+
+def test_connections_that_nobody_used_are_ended_in_time(backend, timers):
+    backend.pool.keep(Connection(backend.pool))
+    timers.advance(Limits().upstream_idle_seconds + 0.1)
+    newest = Connection(backend.pool)
+    backend.pool.keep(newest)
+    backend.sweep()
+    assert [backend.pool.take(), backend.pool.take()] == [newest, None]
+
+
+def test_at_the_end_no_connection_is_left(backend):
+    pool = backend.pool
+    pool.keep(Connection(pool))
+    backend.close()
+    assert pool.take() is None

@@ -1,0 +1,161 @@
+"""Who is let in: by key; without any key only this machine's own programs, not a page in its browser."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor_app.gateway.door import Door, NotAllowedError
+from supervisor_app.gateway.heads import read_request
+from supervisor_app.gateway.keys import Denied, KeyPolicy, KeyRing, digest_of
+
+NOW = 1_750_000_000.0
+ALLOWED = ["localhost", "127.0.0.1", "[::1]", ".Example.org"]
+
+
+def request(*lines, version="1.1"):
+    return read_request("\r\n".join([f"GET / HTTP/{version}", *lines, "", ""]).encode("latin-1"))[0]
+
+
+def door(*, keys=(), hosts=ALLOWED, **options):
+    made = Door(hosts, **options)
+    made.keys = KeyRing([KeyPolicy(id=1, name=key, digest=digest_of(key)) for key in keys])
+    return made
+
+
+def check(found, *lines, **options):
+    return found.check(request(*lines, **options), NOW)
+
+
+def refusal(found, *lines, **options):
+    with pytest.raises(NotAllowedError) as caught:
+        check(found, *lines, **options)
+    return caught.value.problem
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "localhost:8001",
+        "LocalHost:",
+        "127.0.0.1:1",
+        "[::1]",
+        "[::1]:8001",
+        "example.org",
+        "a.b.EXAMPLE.org:1",
+    ],
+)
+def test_without_keys_programs_of_this_machine_come_in(host):
+    assert check(door(), f"Host: {host}") is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8001",
+        "notexample.org",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "evil.example@localhost",
+        "localhost/evil",
+        "localhost:8001:8001",
+        "localhost:evil",
+        "localhost#",
+        "::1",
+        "[::1",
+        "[",
+        "[localhost]",
+        "\xbd",
+        "localhost\xe9",
+        "",
+    ],
+)
+def test_a_name_that_is_not_ours_is_refused_because_it_may_be_a_rebound_one(host):
+    problem = refusal(door(), f"Host: {host}")
+    assert (problem.status, problem.code) == (421, "host_not_allowed")
+    assert "ALLOWED_HOSTS" in problem.message
+
+
+def test_the_name_is_told_without_its_port():
+    assert "'evil.example'" in refusal(door(), "Host: Evil.example:8001").message
+
+
+def test_an_old_client_that_names_no_host_is_no_page():
+    assert check(door(), version="1.0") is None
+
+
+def test_an_old_client_that_names_a_host_is_asked_for_a_right_one():
+    found = door()
+    check(found, version="1.0")
+    for host in ("evil.example", ""):
+        assert refusal(found, f"Host: {host}", version="1.0").status == 421
+        assert refusal(found, f"Host: {host}").status == 421
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "https://app.example.org", "HTTP://[::1]"])
+def test_without_keys_pages_of_allowed_hosts_come_in(origin):
+    found = door()
+    assert check(found, "Host: localhost", f"Origin: {origin}") is None
+    assert found.admits_origin(origin)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.example", "null", "localhost", "http://[", "http://localhost@evil.example", "http://\xbd"],
+)
+def test_without_keys_pages_of_others_are_refused(origin):
+    found = door()
+    problem = refusal(found, "Host: localhost", f"Origin: {origin}")
+    assert (problem.status, problem.code) == (403, "origin_not_allowed")
+    assert not found.admits_origin(origin)
+
+
+def test_who_came_in_once_opens_the_door_for_nobody_else():
+    found = door()
+    check(found, "Host: localhost")
+    check(found, "Host: localhost", "Origin: http://localhost")
+    assert refusal(found, "Host: localhost", "Origin: http://evil.example").status == 403
+    assert refusal(found, "Host: evil.example", "Origin: http://localhost").status == 421
+    assert refusal(found, "Host: evil.example").status == 421
+
+
+def test_who_came_in_once_comes_in_again_however_many_came_between():
+    found = door()
+    for number in range(1100):
+        assert check(found, f"Host: {number}.example.org") is None
+    assert check(found, "Host: 0.example.org") is None
+    assert refusal(found, "Host: evil.example").status == 421
+
+
+def test_a_star_allows_every_name():
+    assert check(door(hosts=["*"]), "Host: [", "Origin: null") is None
+
+
+def test_with_a_key_the_key_alone_counts():
+    found = door(keys=["lp-a", "lp-b"])
+    policy = check(found, "Host: evil.example", "Origin: https://evil.example", "X-Api-Key: lp-b")
+    assert policy.name == "lp-b"
+    assert found.admits_origin("https://evil.example")
+
+
+def test_once_there_is_a_key_nobody_comes_in_without():
+    found = door()
+    assert check(found, "Host: localhost") is None
+    found.keys = door(keys=["lp-a"]).keys
+    with pytest.raises(Denied) as caught:
+        check(found, "Host: localhost")
+    assert caught.value.status == 401
+
+
+@pytest.mark.parametrize("lines", [[], ["X-Api-Key: lp-a"]])
+def test_open_to_the_network_nobody_comes_in_while_there_is_no_key(lines):
+    with pytest.raises(Denied) as caught:
+        check(door(needs_key=True), "Host: localhost", *lines)
+    assert caught.value.status == 401
+
+
+def test_who_says_that_it_may_be_open_is_taken_at_their_word():
+    found = door(needs_key=True, insecure_open=True)
+    assert check(found, "Host: evil.example", "Origin: https://evil.example") is None
+    assert found.admits_origin("https://evil.example")

@@ -1,0 +1,251 @@
+"""Who goes next to a server: by arrival, so many at once, and a suspect alone."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor_app.gateway.gate import Gate, QueueFullError
+
+arrivals = count()
+
+
+class Visitor:
+    """Remembers how often it was let in."""
+
+    def __init__(self, *, solo=False):
+        self.arrival = next(arrivals)
+        self.solo = solo
+        self.times = 0
+
+    def admitted(self):
+        self.times += 1
+
+    def server_changed(self): ...
+
+    def server_ended(self): ...
+
+
+def open_gate(**options):
+    gate = Gate(**options)
+    gate.is_open = True
+    return gate
+
+
+def visitors(number):
+    return [Visitor() for _ in range(number)]
+
+
+def enter(gate, *guests):
+    """Whether each went in at once."""
+    return [gate.enter(guest) for guest in guests]
+
+
+def test_a_closed_gate_lets_nobody_in_until_it_opens():
+    gate, (first, second) = Gate(), visitors(2)
+    assert enter(gate, first, second) == [False, False]
+    gate.let_in()
+    assert not gate.inside
+    gate.is_open = True
+    gate.let_in()
+    assert gate.inside == {first, second}
+    assert (first.times, second.times) == (1, 1)
+
+
+def test_without_a_limit_all_go_at_once():
+    gate, guests = open_gate(), visitors(500)
+    assert all(enter(gate, *guests))
+    assert len(gate.inside) == 500
+
+
+def test_so_many_are_inside_and_the_others_follow_by_arrival():
+    gate, (a, b, c, d) = open_gate(capacity=2), visitors(4)
+    assert enter(gate, a, b, c, d) == [True, True, False, False]
+    gate.leave(b)
+    assert gate.inside == {a, c}
+    gate.leave(a)
+    assert gate.inside == {c, d}
+    assert (c.times, d.times) == (1, 1)
+
+
+def test_nobody_overtakes_those_who_wait():
+    gate, (a, b, c) = open_gate(capacity=1), visitors(3)
+    enter(gate, a, b)
+    gate.capacity = 2  # there is room now, but nobody has been let in yet
+    assert not gate.enter(c)
+    gate.let_in()
+    assert gate.inside == {a, b}
+
+
+def test_who_arrived_earlier_goes_earlier_also_when_it_had_waited_elsewhere():
+    gate, (old, new, last) = Gate(), visitors(3)
+    enter(gate, new, last, old)
+    assert gate.waiting == [old, new, last]
+
+
+def test_those_a_server_died_under_go_first_when_it_is_back_in_their_old_order():
+    gate, (a, b, c, d) = open_gate(capacity=2), visitors(4)
+    enter(gate, a, b, c, d)
+    gate.is_open = False
+    for guest in (b, a):
+        gate.return_to_queue(guest)
+    assert gate.waiting == [a, b, c, d]
+    assert not gate.inside
+    gate.is_open = True
+    gate.let_in()
+    assert gate.inside == {a, b}
+
+
+def test_the_queue_is_bounded():
+    gate, (a, b, c, d) = open_gate(capacity=1, max_waiting=2), visitors(4)
+    enter(gate, a, b, c)
+    with pytest.raises(QueueFullError):
+        gate.enter(d)
+    assert gate.waiting == [b, c]
+    gate.leave(c)
+    assert not gate.enter(d)
+
+
+def test_with_a_queue_of_none_nobody_waits():
+    gate, (a, b) = open_gate(capacity=1, max_waiting=0), visitors(2)
+    assert gate.enter(a)
+    with pytest.raises(QueueFullError):
+        gate.enter(b)
+
+
+def test_who_was_let_in_before_finds_room_in_a_full_queue():
+    gate, (a, b) = open_gate(capacity=1, max_waiting=1), visitors(2)
+    enter(gate, a, b)
+    gate.is_open = False
+    gate.return_to_queue(a)
+    assert gate.waiting == [a, b]
+
+
+def test_who_leaves_the_queue_is_never_let_in():
+    gate, (a, b, c) = open_gate(capacity=1), visitors(3)
+    enter(gate, a, b, c)
+    gate.leave(b)
+    gate.leave(a)
+    assert gate.inside == {c}
+    assert b.times == 0
+
+
+def test_who_leaves_twice_takes_nobody_with_it():
+    gate, (a, b, c) = open_gate(capacity=1), visitors(3)
+    enter(gate, a, b, c)
+    gate.leave(a)
+    gate.leave(a)
+    assert gate.inside == {b}
+    assert gate.waiting == [c]
+
+
+def test_a_suspect_waits_until_all_others_have_left():
+    gate, (a, b) = open_gate(), visitors(2)
+    suspect, later = Visitor(solo=True), Visitor()
+    assert enter(gate, a, b, suspect, later) == [True, True, False, False]
+    gate.leave(a)
+    assert suspect.times == 0
+    gate.leave(b)
+    assert gate.inside == {suspect}
+    assert later.times == 0
+    gate.leave(suspect)
+    assert gate.inside == {later}
+
+
+def test_nobody_joins_a_suspect():
+    gate, suspect, other = open_gate(), Visitor(solo=True), Visitor()
+    assert enter(gate, suspect, other) == [True, False]
+
+
+def test_who_fails_as_soon_as_it_is_let_in_makes_room_for_the_next():
+    class Refused(Visitor):
+        def admitted(self):
+            super().admitted()
+            gate.leave(self)
+
+    gate, (a, last) = open_gate(capacity=1), visitors(2)
+    refused = [Refused() for _ in range(3)]
+    refused[0].arrival, refused[1].arrival, refused[2].arrival = a.arrival, a.arrival, a.arrival
+    enter(gate, a, *refused, last)
+    gate.leave(a)
+    assert [guest.times for guest in refused] == [1, 1, 1]
+    assert gate.inside == {last}
+
+
+ACTS = st.one_of(
+    st.tuples(st.just("enter"), st.booleans()),
+    st.tuples(st.just("leave"), st.integers(0, 20)),
+    st.tuples(st.just("crash"), st.booleans()),
+    st.tuples(st.just("open"), st.none()),
+    st.tuples(st.just("close"), st.none()),
+    st.tuples(st.just("resize"), st.integers(0, 3)),
+)
+
+
+class Story:
+    """A gate, all who came, and what must hold whatever they did."""
+
+    def __init__(self):
+        self.gate = Gate(max_waiting=6)
+        self.here = []
+
+    def act(self, what, how):
+        getattr(self, what)(how)
+        self.check()
+
+    def enter(self, solo):
+        guest = Visitor(solo=solo)
+        if len(self.gate.waiting) >= 6:
+            with pytest.raises(QueueFullError):
+                self.gate.enter(guest)
+            return
+        guest.times += self.gate.enter(guest)
+        self.here.append(guest)
+
+    def leave(self, number):
+        if self.here:
+            self.gate.leave(self.here.pop(number % len(self.here)))
+
+    def crash(self, suspected):
+        """All who were inside come back; perhaps they are suspected now."""
+        self.gate.is_open = False
+        for guest in list(self.gate.inside):
+            guest.solo = suspected
+            self.gate.return_to_queue(guest)
+            guest.times = 0
+
+    def open(self, _):
+        self.gate.is_open = True
+        self.gate.let_in()
+
+    def close(self, _):
+        self.gate.is_open = False
+
+    def resize(self, capacity):
+        """A smaller one throws nobody out."""
+        if not (capacity and len(self.gate.inside) > capacity):
+            self.gate.capacity = capacity
+            self.gate.let_in()
+
+    def check(self):
+        inside, waiting = self.gate.inside, self.gate.waiting
+        assert inside.isdisjoint(waiting)
+        assert inside | set(waiting) == set(self.here)
+        assert [guest.arrival for guest in waiting] == sorted(guest.arrival for guest in waiting)
+        assert all(guest.times == 1 for guest in inside)
+        assert all(guest.times == 0 for guest in waiting)
+        assert len(inside) == 1 or not any(guest.solo for guest in inside)
+        assert len(inside) <= (self.gate.capacity or len(inside))
+        if self.gate.is_open and waiting:
+            full = len(inside) == self.gate.capacity
+            assert full or (inside and (waiting[0].solo or any(guest.solo for guest in inside)))
+
+
+@given(st.lists(ACTS, max_size=40))
+def test_whatever_happens_the_order_the_limit_and_solitude_hold_and_nobody_waits_for_nothing(acts):
+    story = Story()
+    for what, how in acts:
+        story.act(what, how)

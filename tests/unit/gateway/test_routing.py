@@ -1,0 +1,123 @@
+"""Which server a request goes to: the soonest, the idlest, or where its conversation was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from supervisor_app.core.status import Status
+from supervisor_app.gateway.backend import rank
+from supervisor_app.gateway.facts import ServerFacts
+from supervisor_app.gateway.routing import MAX_CONVERSATIONS, STICKY_ROOM, Router, known_as, names, serves
+
+
+@dataclass
+class Server:
+    facts: ServerFacts
+    load: float = 0.0
+
+
+def server(name, status=Status.READY, load=0.0, **fields):
+    return Server(ServerFacts(name=name, status=status, **fields), load)
+
+
+def chosen(candidates, conversation=b"", router=None):
+    return (router or Router()).choose(candidates, conversation).facts.name
+
+
+def test_a_server_is_asked_for_by_its_name_an_alias_or_a_model():
+    facts = ServerFacts(name="default", models=("qwen3", "alias"))
+    assert all(serves(facts, name) for name in ("default", "qwen3", "alias"))
+    assert not any(serves(facts, name) for name in ("", "DEFAULT", "qwen", "qwen3 "))
+
+
+def test_what_may_be_asked_for_is_listed_once():
+    servers = [
+        ServerFacts(name="a", offered=("qwen3", "gemma")),
+        ServerFacts(name="b", offered=("qwen3",)),
+        ServerFacts(name="c"),
+    ]
+    assert names(servers) == ["qwen3", "gemma", "c"]
+
+
+def test_a_key_for_any_name_of_a_server_with_one_model_will_do():
+    facts = ServerFacts(name="default", models=("qwen3", "alias"), offered=("qwen3",))
+    assert known_as(facts, "gpt-4") == {"default", "gpt-4", "qwen3", "alias"}
+    assert known_as(facts, None) == {"default", "qwen3", "alias"}
+
+
+def test_a_key_for_one_model_of_many_is_for_that_one():
+    facts = ServerFacts(name="router", models=("a", "b"), offered=("a", "b"))
+    assert known_as(facts, "a") == {"router", "a"}
+
+
+def test_the_sooner_a_server_may_answer_the_better():
+    order = [Status.READY, Status.STARTING, Status.CRASHED, Status.STOPPING, Status.INITIAL, Status.ERROR]
+    ranks = [rank(ServerFacts(name="a", status=status)) for status in order]
+    assert ranks == sorted(ranks)
+    assert len(set(ranks)) == len(order)
+
+
+def test_a_server_that_nobody_wants_is_the_last_unless_asking_wakes_it():
+    stopped = ServerFacts(name="a", status=Status.INITIAL, wanted=False)
+    asleep = ServerFacts(name="b", status=Status.INITIAL, wanted=False, wakes=True)
+    assert rank(asleep) < rank(stopped) == rank(ServerFacts(name="c", status=Status.ERROR))
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_readiness_goes_before_idleness(swapped):
+    pair = [server("busy", load=5.0), server("idle", Status.STARTING)]
+    assert chosen(pair[::-1] if swapped else pair) == "busy"
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_among_equals_the_idlest_is_asked(swapped):
+    pair = [server("busy", load=0.5), server("idle", load=0.25)]
+    assert chosen(pair[::-1] if swapped else pair) == "idle"
+
+
+def test_a_conversation_stays_where_it_was():
+    router = Router()
+    here, there = server("here"), server("there", load=0.1)
+    assert chosen([here, there], b"talk", router) == "here"
+    here.load = STICKY_ROOM
+    assert chosen([here, there], b"talk", router) == "here"
+    assert chosen([here, there], b"another", router) == "there"
+
+
+def test_a_conversation_moves_when_its_server_is_too_busy_and_stays_there():
+    router = Router()
+    here, there = server("here"), server("there")
+    assert chosen([here, there], b"talk", router) == "here"
+    here.load = STICKY_ROOM + 0.01
+    assert chosen([here, there], b"talk", router) == "there"
+    here.load = 0.0
+    assert chosen([here, there], b"talk", router) == "there"
+
+
+def test_a_conversation_moves_when_its_server_is_down():
+    router = Router()
+    here, there = server("here"), server("there", load=0.9)
+    assert chosen([here, there], b"talk", router) == "here"
+    here.facts = ServerFacts(name="here", status=Status.CRASHED)
+    assert chosen([here, there], b"talk", router) == "there"
+
+
+def test_a_conversation_whose_server_is_gone_goes_to_another():
+    router = Router()
+    assert chosen([server("here")], b"talk", router) == "here"
+    assert chosen([server("there")], b"talk", router) == "there"
+
+
+def test_the_memory_of_conversations_is_bounded():
+    router = Router()
+    servers = [server("a", load=0.1), server("b")]
+    for number in range(MAX_CONVERSATIONS):
+        assert chosen(servers, b"%d" % number, router) == "b"
+    servers[0].load = 0.0
+    servers[1].load = 0.1
+    assert chosen(servers, b"0", router) == "b"  # it stays, and was used last now
+    assert chosen(servers, b"new", router) == "a"
+    assert chosen(servers, b"0", router) == "b"
+    assert chosen(servers, b"1", router) == "a"  # forgotten
