@@ -31,6 +31,10 @@ CANARIES = 2
 """So many in a row without an answer are a hang."""
 
 
+NO_CPU = 0.05
+"""Cores in use below which nothing is computed, neither here nor on a GPU that is waited for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Activity:
     """One look at a server from outside and, when there was reason to ask, at its slots.
@@ -110,11 +114,10 @@ def _unanswered(
     seen: Watch, activity: Activity, before: Watch, stall_seconds: float, now: float
 ) -> tuple[Watch, Verdict]:
     if not before.answers_while_busy:
-        # Perhaps an old build in a long decode: time that we cannot judge does not count.
-        blind = now - before.seen_at if before.busy else 0.0
-        return replace(
-            seen, busy=True, moved_at=before.moved_at + blind if before.busy else now
-        ), Verdict.WORKING
+        # Perhaps an old build in a long decode: time in which it computes does not count, all other does.
+        blind = now - before.seen_at if activity.cores >= NO_CPU else 0.0
+        seen = replace(seen, busy=True, moved_at=before.moved_at + blind if before.busy else now)
+        return seen, _verdict(seen, activity, stall_seconds * CPU_EXTENDS, now)
     if not before.busy:
         return replace(seen, busy=True, moved_at=now), Verdict.WORKING
     return seen, _verdict(seen, activity, stall_seconds, now)

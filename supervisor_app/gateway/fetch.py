@@ -16,6 +16,10 @@ class FetchError(Exception):
     """It did not answer, or not with 200."""
 
 
+class RefusedError(FetchError):
+    """It did answer: asking again would not help."""
+
+
 class _Fetch:
     """`upstream.Listener` that collects one small answer."""
 
@@ -36,7 +40,7 @@ class _Fetch:
         if self._status == 200:
             self._answer.set_result(self._content)
         else:
-            self._answer.set_exception(FetchError(f"status {self._status}"))
+            self._answer.set_exception(RefusedError(f"status {self._status}"))
 
     def on_lost(self, reason: str) -> None:
         if not self._answer.done():

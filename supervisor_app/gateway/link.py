@@ -25,7 +25,7 @@ from supervisor_app.events import PUSH_GROUP, STATUS_GROUP
 from supervisor_app.gateway import ledger, survey
 from supervisor_app.gateway.backend import Backend
 from supervisor_app.gateway.facts import ServerFacts
-from supervisor_app.gateway.fetch import FetchError, fetch
+from supervisor_app.gateway.fetch import FetchError, RefusedError, fetch
 from supervisor_app.gateway.gateway import Gateway
 from supervisor_app.gateway.keys import KeyPolicy, KeyRing
 from supervisor_app.gateway.metrics import GatewayMetrics, relabel
@@ -92,10 +92,14 @@ class Link:
                 group.create_task(self._listen(), name="gateway-listen")
                 group.create_task(self._stop_idle(), name="gateway-idle")
         finally:
-            for task in self._tasks:
-                task.cancel()
             await self._writer.aclose()
-            self._database.close()
+            self.close()
+
+    def close(self) -> None:
+        """Also when it never ran."""
+        for task in self._tasks:
+            task.cancel()
+        self._database.close()
 
     # What it hears
 
@@ -164,11 +168,10 @@ class Link:
         try:
             props = json.loads(await fetch(backend, "/props"))
             slots = int(props["total_slots"])
-        except FetchError as error:
-            log.debug("%s was not heard on its slots: %s", backend.facts.name, error)
-            self._slots_of.pop(backend.facts.name, None)  # the next refresh asks again
-        except (ValueError, KeyError, TypeError) as error:
+        except (RefusedError, ValueError, KeyError, TypeError) as error:
             log.debug("%s does not say how many slots it has: %s", backend.facts.name, error)
+        except FetchError:
+            self._slots_of.pop(backend.facts.name, None)  # the next refresh asks again
         else:
             backend.learn_slots(slots)
 

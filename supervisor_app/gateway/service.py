@@ -102,6 +102,14 @@ class Service:
             public_metrics=self._public_metrics,
         )
         self._link.attach(self._gateway)
+        try:
+            await self._listen()
+        except BaseException:
+            self._gateway.close()
+            self._link.close()
+            raise
+
+    async def _listen(self) -> None:
         await self._link.load()
         allow_many_files()
         # Else the thread that writes records holds the interpreter for up to 5 ms at a time, and requests
@@ -123,11 +131,14 @@ class Service:
 
     async def serve(self) -> None:
         """`start`, as soon as the database answers, and `run`."""
+        failing = False
         while self._server is None:
             try:
                 await self.start()
             except StoreError as error:
-                log.warning("⚠️ [GATEWAY] %s. It starts as soon as it can.", error)
+                if not failing:
+                    log.warning("⚠️ [GATEWAY] %s. It starts as soon as it can.", error)
+                failing = True
                 await asyncio.sleep(RETRY_SECONDS)
         self._on_listening(self)
         await self.run()

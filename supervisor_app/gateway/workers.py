@@ -4,43 +4,76 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
-import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 log = logging.getLogger("supervisor_app.gateway")
 
+FORCE = signal.SIGUSR1
+"""From the first process to its workers: wait no longer. Not a second SIGTERM: Ctrl+C reaches them from the
+terminal, too, besides what the first process passes on."""
 RESTART_SECONDS = 1.0
 QUICK_SECONDS = 5.0
-"""A worker that ends so soon has a reason that another start will not mend."""
+"""A worker whose first start fails so soon has a reason that another start will not mend."""
+ORPHAN_SECONDS = 1.0
 
 
-async def run_workers(count: int, arguments: list[str]) -> int:
-    """Until SIGTERM or SIGINT, which are passed on. A worker that dies is replaced. Returns the exit code."""
-    loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
-    running: dict[int, asyncio.subprocess.Process] = {}
+class Workers:
+    """One that dies is replaced, until SIGTERM or SIGINT, which is passed on."""
 
-    def pass_on(number: signal.Signals) -> None:
-        stopping.set()
-        for process in running.values():
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._running: set[asyncio.subprocess.Process] = set()
+        self._stopping = asyncio.Event()
+
+    async def run(self, count: int) -> int:
+        """Returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        return max(await asyncio.gather(*(self._keep(number) for number in range(1, count + 1))))
+
+    def stop(self) -> None:
+        """They finish their requests; asked again, they do not."""
+        number = FORCE if self._stopping.is_set() else signal.SIGTERM
+        self._stopping.set()
+        for process in self._running:
             with suppress(ProcessLookupError):
                 process.send_signal(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, pass_on, number)
-
-    async def keep(index: int) -> int:
+    async def _keep(self, number: int) -> int:
+        loop = asyncio.get_running_loop()
+        is_first = True
         while True:
-            process = await asyncio.create_subprocess_exec(sys.executable, *arguments)
-            running[index] = process
             began = loop.time()
-            code = await process.wait()
-            del running[index]
-            if stopping.is_set() or loop.time() - began < QUICK_SECONDS:
+            code = await self._run_one()
+            if self._stopping.is_set():
+                return max(0, code)  # less: by a signal, perhaps ours, before it was there to take it
+            if is_first and code > 0 and loop.time() - began < QUICK_SECONDS:
+                self.stop()
                 return code
-            log.error("❌ [GATEWAY] Worker %d ended with %d: starting it again", index + 1, code)
-            await asyncio.sleep(RESTART_SECONDS)
+            is_first = False
+            log.error("❌ [GATEWAY] Worker %d ended with %d: starting it again", number, code)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RESTART_SECONDS):
+                    await self._stopping.wait()
+                    return 0
 
-    codes = await asyncio.gather(*(keep(index) for index in range(count)))
-    return max(codes)
+    async def _run_one(self) -> int:
+        process = await asyncio.create_subprocess_exec(*self._command)
+        self._running.add(process)
+        try:
+            if self._stopping.is_set():  # while it was being started
+                process.terminate()
+            return await process.wait()
+        finally:
+            self._running.discard(process)
+
+
+async def until_orphaned(parent: int) -> None:
+    """Until the first process, which has this pid, has gone: nobody would end this worker any more."""
+    while os.getppid() == parent:  # noqa: ASYNC110 - the kernel tells nobody
+        await asyncio.sleep(ORPHAN_SECONDS)
+    log.warning("⚠️ [GATEWAY] The process that looked after this worker has gone: ending, too")

@@ -62,7 +62,7 @@ def installed(tmp_path_factory):
 
 
 @contextmanager
-def _maker(base, installed):
+def maker(base, installed):
     """Makes proxies, each in a directory of its own; ends all that they started."""
     with ExitStack() as stack:
 
@@ -76,14 +76,14 @@ def _maker(base, installed):
 
 @pytest.fixture
 def make_proxy(tmp_path, installed):
-    with _maker(tmp_path, installed) as make:
+    with maker(tmp_path, installed) as make:
         yield make
 
 
 @pytest.fixture(scope="module")
 def make_shared(tmp_path_factory, installed):
     """For what several tests of a file only look at."""
-    with _maker(tmp_path_factory.mktemp("shared"), installed) as make:
+    with maker(tmp_path_factory.mktemp("shared"), installed) as make:
         yield make
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -179,8 +180,8 @@ class Proxy:
     def wait_for_line(self, text: str, times: int = 1) -> str:
         return self.wait_for(f"the console says {text!r}", lambda: self.said(text)[times - 1 :])[0]
 
-    def wait_for(self, what: str, look: Callable[[], T]) -> T:
-        return wait_for(what, look, self.evidence)
+    def wait_for(self, what: str, look: Callable[[], T], pause: float = 0.05) -> T:
+        return wait_for(what, look, self.evidence, pause)
 
     def evidence(self) -> str:
         state = ""
@@ -190,6 +191,10 @@ class Proxy:
             f"--- {child.log}\n{child.output}" for child in self._others if child.log != self.log
         )
         return f"--- console of {self.directory}\n{self.console}{beside}--- database\n{state}\n"
+
+    @property
+    def engine_url(self) -> str:
+        return f"http://127.0.0.1:{self.engine_port}"
 
     @property
     def gateway_url(self) -> str:
@@ -259,6 +264,21 @@ class Proxy:
     def runs(self) -> list[dict[str, Any]]:
         """The history, oldest first."""
         return self.query("SELECT * FROM supervisor_app_run ORDER BY id")
+
+    def records(self, condition: str = "TRUE") -> list[dict[str, Any]]:
+        """What was asked through the gateway, oldest first; each within a second of its end."""
+        return self.query(f"SELECT * FROM supervisor_app_requestrecord WHERE {condition} ORDER BY id")
+
+    @contextmanager
+    def recording(self, number: int = 1) -> Iterator[list[dict[str, Any]]]:
+        """Filled, at the end, with the records of what was asked meanwhile, once there are so many."""
+        found: list[dict[str, Any]] = []
+        began = f"at >= '{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}'"
+        yield found
+        enough = self.wait_for(
+            f"{number} records", lambda: self.records(began)[number - 1 :] and self.records(began)
+        )
+        found.extend(enough)
 
     def events(self, query: str = "format=json", **options: Any) -> Events:
         return Events(f"ws://127.0.0.1:{self.web_port}/llamaproxws?{query}", **options)

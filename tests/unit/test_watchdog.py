@@ -60,8 +60,14 @@ def test_a_busy_cpu_extends_the_grace_but_not_for_ever():
 
 
 def test_an_old_build_that_does_not_answer_while_it_decodes_is_never_killed():
-    server = Server().sees(seconds=7200, answered=False)
+    server = Server().sees(seconds=7200, answered=False, cores=1.0)
     assert server.verdict is Verdict.WORKING
+
+
+def test_silence_without_any_computing_is_hung_in_the_end():
+    server = Server().sees(seconds=7200, answered=False, cores=0.0)
+    assert server.verdict is Verdict.STALLED
+    assert server.now == pytest.approx(STALL * 5, abs=2)
 
 
 def test_an_old_build_that_answers_between_decodes_is_never_killed():

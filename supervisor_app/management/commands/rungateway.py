@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
+import os
 import signal
 import sys
 from typing import Any
@@ -18,7 +20,9 @@ from supervisor_app.conf import read_overlay_or_none
 from supervisor_app.core.ports import StoreError
 from supervisor_app.gateway.role import BAD_USAGE, FAILED, add_gateway_options, prepare, say_where
 from supervisor_app.gateway.service import Service
-from supervisor_app.gateway.workers import run_workers
+from supervisor_app.gateway.workers import FORCE, Workers, until_orphaned
+
+log = logging.getLogger("supervisor_app.gateway")
 
 
 def worker_count(text: str) -> int:
@@ -45,7 +49,7 @@ class Command(BaseCommand):
             metavar="N",
             help="processes that share the address (default: 1); limits of keys count in each",
         )
-        parser.add_argument("--shared", action="store_true", help=argparse.SUPPRESS)
+        parser.add_argument("--worker-of", type=int, metavar="PID", help=argparse.SUPPRESS)
         add_gateway_options(parser)
 
     def handle(
@@ -53,30 +57,26 @@ class Command(BaseCommand):
         *,
         bind: tuple[str, int],
         workers: int,
-        shared: bool,
+        worker_of: int | None,
         insecure_open: bool,
         grace: float,
         **options: Any,
     ) -> None:
         self._check_database()
-        if workers > 1:
-            prepare(
-                bind, read_overlay_or_none, insecure_open=insecure_open, grace=grace, shared=True
-            ).abandon()
-            code = asyncio.run(run_workers(workers, _worker_arguments(bind, insecure_open, grace)))
-            if code:
-                raise CommandError("A worker failed.", returncode=code)
+        service = prepare(
+            bind,
+            read_overlay_or_none,
+            insecure_open=insecure_open,
+            grace=grace,
+            shared=workers > 1 or worker_of is not None,
+        )
+        if workers == 1:
+            _run(service, bind, worker_of)
             return
-        service = prepare(bind, read_overlay_or_none, insecure_open=insecure_open, grace=grace, shared=shared)
-        try:
-            uvloop.run(_serve(service, bind))
-        except StoreError as error:
-            raise CommandError(f"{error}.", returncode=FAILED) from error
-        except OSError as error:
-            raise CommandError(
-                f"The gateway cannot listen on {bind[0]}:{bind[1]}: {error.strerror}. Use another --bind.",
-                returncode=BAD_USAGE,
-            ) from error
+        service.abandon()
+        code = asyncio.run(Workers(_worker_command(bind, insecure_open, grace)).run(workers))
+        if code:
+            raise CommandError("A worker failed.", returncode=code)
 
     def _check_database(self) -> None:
         try:
@@ -93,33 +93,58 @@ class Command(BaseCommand):
             )
 
 
-def _worker_arguments(bind: tuple[str, int], insecure_open: bool, grace: float) -> list[str]:
+def _worker_command(bind: tuple[str, int], insecure_open: bool, grace: float) -> list[str]:
     host, port = bind
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    arguments = [sys.argv[0], "rungateway", "--bind", where, "--shared", "--grace", str(grace)]
-    return [*arguments, "--insecure-open"] if insecure_open else arguments
+    command = [sys.executable, sys.argv[0], "rungateway", "--bind", where, "--grace", str(grace)]
+    command += ["--worker-of", str(os.getpid())]
+    return [*command, "--insecure-open"] if insecure_open else command
 
 
-async def _serve(service: Service, bind: tuple[str, int]) -> None:
-    await service.start()
-    say_where(bind, service)
-    running = asyncio.create_task(service.run(), name="gateway")
+def _run(service: Service, bind: tuple[str, int], parent: int | None) -> None:
+    """Raises CommandError."""
+    try:
+        uvloop.run(_serve(service, bind, parent))
+    except StoreError as error:
+        raise CommandError(f"{error}.", returncode=FAILED) from error
+    except OSError as error:
+        raise CommandError(
+            f"The gateway cannot listen on {bind[0]}:{bind[1]}: {error.strerror}. Use another --bind.",
+            returncode=BAD_USAGE,
+        ) from error
+    except Exception as error:
+        log.critical("❌ [GATEWAY] It failed. This is a mistake in llamaproxy.", exc_info=error)
+        raise CommandError("The gateway failed.", returncode=FAILED) from error
+
+
+async def _serve(service: Service, bind: tuple[str, int], parent: int | None) -> None:
+    """Until a signal or, for a worker, the end of its `parent`."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
 
     def on_signal() -> None:
-        if asked.is_set():
+        if asked.is_set() and parent is None:
             service.force()
         asked.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    waiting = asyncio.create_task(asked.wait(), name="signals")
-    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    ends: list[asyncio.Task[Any]] = [asyncio.create_task(asked.wait(), name="signals")]
+    if parent is not None:
+        loop.add_signal_handler(FORCE, service.force)
+        ends.append(asyncio.create_task(until_orphaned(parent), name="parent"))
+    running = asyncio.create_task(_start_and_run(service, bind), name="gateway")
+    await asyncio.wait({running, *ends}, return_when=asyncio.FIRST_COMPLETED)
     if not running.done():
         await service.stop()
-    running.cancel()
-    waiting.cancel()
-    results = await asyncio.gather(running, return_exceptions=True)
+    for task in (running, *ends):
+        task.cancel()
+    results = await asyncio.gather(running, *ends, return_exceptions=True)
     if isinstance(results[0], Exception):
         raise results[0]
+
+
+async def _start_and_run(service: Service, bind: tuple[str, int]) -> None:
+    await service.start()
+    say_where(bind, service)
+    await service.run()

@@ -115,9 +115,8 @@ class Patient:
         def fits(message: Any) -> bool:
             told = message["data"]
             kind = told["failure"]["kind"] if told["failure"] else ""
-            return (told["status"], kind) == (expected.status, expected.kind) and says(
-                told["detail"], expected
-            )
+            state = (told["status"], kind)
+            return state == (expected.status, expected.kind) and says(told["detail"], expected)
 
         def shows(fragment: Any) -> bool:
             return f'data-status="{expected.status}"' in fragment and says(text_of(fragment), expected)
@@ -161,13 +160,16 @@ def text_of(fragment: str) -> str:
 
 
 def open_files(pid: int) -> list[str]:
-    """What a process keeps open, without the database: each of its threads opens that when it first needs it."""
+    """What a process keeps open, without the database: each of its threads opens that when it first needs it.
+
+    Only Linux tells.
+    """
     return min((_open_now(pid) for _ in range(LOOKS)), key=len)
 
 
 def _open_now(pid: int) -> list[str]:
     found = []
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+    for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
         with suppress(OSError):
             found.append(os.readlink(descriptor))
     return sorted(name for name in found if "/db.sqlite3" not in name)

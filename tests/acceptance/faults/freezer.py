@@ -8,6 +8,7 @@ when a tracer ends, what it holds goes on.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -19,6 +20,7 @@ PTRACE_INTERRUPT = 0x4207
 WALL = 0x40000000
 """Also threads."""
 LOOK_SECONDS = 0.3
+REFUSED = "cannot freeze"
 BUSY = 0.5
 """Part of what the busiest thread uses, from which on a thread counts as computing."""
 
@@ -34,9 +36,10 @@ def ptrace(request: int, tid: int) -> None:
 def used(pid: int) -> dict[int, int]:
     """Of each thread the CPU time so far, in ticks."""
     ticks = {}
-    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
-        fields = stat.read_text().rpartition(")")[2].split()
-        ticks[int(stat.parent.name)] = int(fields[11]) + int(fields[12])
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has just ended
+            fields = (task / "stat").read_text().rpartition(")")[2].split()
+            ticks[int(task.name)] = int(fields[11]) + int(fields[12])
     return ticks
 
 
@@ -73,8 +76,8 @@ def main() -> None:
         threads = computing(pid)
         for tid in threads:
             freeze(tid)
-    except OSError as error:
-        sys.exit(f"cannot freeze: {error}")
+    except PermissionError as error:
+        sys.exit(f"{REFUSED}: {error}")
     print("frozen", *threads, flush=True)
     reap()
 

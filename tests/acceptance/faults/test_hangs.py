@@ -15,6 +15,7 @@ import requests
 from tests.acceptance.clients import asking, generating
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.faults.checker import Expected, Patient, Ward, check_nothing_is_left, traces
+from tests.acceptance.faults.freezer import REFUSED
 
 FREEZER = str(Path(__file__).with_name("freezer.py"))
 IMPATIENT = {"retry_backoff_ms": 600, "stop_grace_ms": 300}
@@ -64,7 +65,9 @@ def standing_still(patient: Patient) -> Iterator[None]:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as freezer:
             try:
                 if not freezer.stdout.readline():
-                    pytest.skip(f"no thread may be frozen here: {freezer.stderr.read()}")
+                    refused = freezer.stderr.read()
+                    assert REFUSED in refused, refused
+                    pytest.skip(f"no thread may be frozen here: {refused}")
                 if decoded(patient) is not None:
                     yield
                     return
@@ -81,6 +84,7 @@ def decoded(patient: Patient) -> int | None:
     return next(slot["next_token"][0]["n_decoded"] for slot in slots if slot["is_processing"])
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ptrace as Linux has it")
 def test_a_frozen_compute_thread_is_noticed_although_health_says_ok(ward):
     patient = ward.frozen
     with generating(patient.port), standing_still(patient):

@@ -139,7 +139,6 @@ SAVE, WRITE = "supervisor_app.store:_save", "supervisor_app.store:_write"
 PUBLISH = "supervisor_app.publish:ChannelPublisher.publish"
 HEARTBEAT = "supervisor_app.store:_heartbeat"
 APPLY = f"{CORE}.supervisor:ServerSupervisor.apply"
-LOOK_AT_PORT = f"{CORE}.processes:LocalProcesses._port_holder"
 SPAWN, ADOPT = f"{CORE}.processes:_spawn", f"{CORE}.processes:LocalProcesses.adopt"
 TERMINATE, KILL = f"{CORE}.process:LocalProcess.terminate", f"{CORE}.process:LocalProcess.kill"
 BEGIN = f"{CORE}.lifecycle.decide:begin"
@@ -164,10 +163,8 @@ STEPS = {
     # A start
     "it does not hold the node yet": Step("before", LOCK),
     "it has just taken the node": Step("after", LOCK),
-    "it is about to take the node in the database": Step("before", "supervisor_app.lease:Lease.take"),
     "it has just taken the node in the database": Step("after", "supervisor_app.lease:Lease.take"),
     "the first server has no row": Step("before", f"{COMMAND}:_ensure_default"),
-    "it has seen that the port is free": Step("after", LOOK_AT_PORT),
     "it is about to spawn": Step("before", f"{CORE}.processes:child_environment"),
     "the server is spawned and nobody knows": Step("after", SPAWN),
     "the state is written and the run is not": Step("before", WRITE, "RunOpened"),
@@ -175,7 +172,6 @@ STEPS = {
     "the run has just been committed": Step("after", SAVE, "RunOpened"),
     "ready is seen and not written": Step("before", SAVE, "RunReady"),
     "ready is written and not told": Step("before", PUBLISH, "Status.READY", web=True),
-    "ready has just been told": Step("after", PUBLISH, "Status.READY"),
     "it is about to say that it is there": Step("before", HEARTBEAT, "default"),
     # A crash
     "a crash is seen and not noted": Step(
@@ -185,19 +181,14 @@ STEPS = {
     "it waits before a retry": Step("after", SAVE, "RunClosed", when=crash, lives=2),
     "the wait before a retry is over": Step("before", BEGIN, nth=2, when=crash, lives=2),
     "the next server is spawned and nobody knows": Step("after", SPAWN, nth=2, when=crash, lives=2, web=True),
-    "the run of the next server is not committed": Step(
-        "after", WRITE, "RunOpened", nth=2, when=crash, lives=2
-    ),
     # A stop
     "a stop is read and nothing is done": Step("before", APPLY, "desired_running=False", when=stop),
-    "it is about to send SIGTERM": Step("before", TERMINATE, when=stop),
     "it has just sent SIGTERM": Step("after", TERMINATE, when=stop, web=True),
     "a stop is saved and the server is not gone": Step(
         "after", SAVE, "Status.STOPPING", when=stop, fake=STUBBORN
     ),
     "a stop is about to become SIGKILL": Step("before", KILL, when=stop, fake=STUBBORN),
     "a stopped server is gone and that is not saved": Step("before", SAVE, "RunClosed", when=stop),
-    "a stop has just been saved": Step("after", SAVE, "RunClosed", when=stop),
     # A restart
     "a restart is read and nothing is done": Step(
         "before", APPLY, "restart_generation=2", when=restart, lives=2
@@ -211,7 +202,6 @@ STEPS = {
     ),
     # Another configuration
     "other flags are read and nothing is done": Step("before", APPLY, "'256'", when=other_flags, lives=2),
-    "other flags have just sent SIGTERM": Step("after", TERMINATE, when=other_flags, lives=2),
     "the server with other flags is spawned and nobody knows": Step(
         "after", SPAWN, "'256'", when=other_flags, lives=2, web=True
     ),
@@ -220,9 +210,7 @@ STEPS = {
     "it ends and has sent SIGTERM": Step("after", TERMINATE, when=end, lives=2),
     "it ends and the server does not": Step("before", KILL, when=end, lives=2, fake=STUBBORN),
     "it has stopped its servers": Step("after", f"{CORE}.node:NodeSupervisor.shutdown", when=end, lives=2),
-    "it gives the node back": Step("before", "supervisor_app.lease:Lease.release", when=end, lives=2),
     # Taking over
-    "it is about to adopt": Step("before", ADOPT, given=a_strangers_server),
     "it has just adopted and nobody knows": Step("after", ADOPT, given=a_strangers_server),
     "the run of an adopted server is not committed": Step(
         "after", WRITE, "RunOpened", given=a_strangers_server
@@ -230,13 +218,9 @@ STEPS = {
     "the run of an adopted server is committed": Step(
         "after", SAVE, "RunOpened", given=a_strangers_server, web=True
     ),
-    "it looks for the server of the last supervisor": Step(
-        "before", f"{CORE}.processes:LocalProcesses.find", given=an_orphan
-    ),
     "it resumes the server of the last supervisor": Step("after", ADOPT, given=an_orphan),
     "it has resumed the server of the last supervisor": Step("after", SAVE, "Status.READY", given=an_orphan),
     # A long log
-    "a log is about to be cut": Step("before", f"{CORE}.logs:LogFile.rotate_if_large", when=long_log),
     "the older logs are half moved": Step("before", "pathlib:Path.replace", "default.log.4", when=long_log),
     "the end of the log is half copied": Step(
         "after", "pathlib:Path.chmod", "default.log.part", when=long_log

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.acceptance.faults.checker import Ward, check_nothing_is_left, traces
-from tests.acceptance.faults.matrix import HEALTHY, ROWS, Recovery
+from tests.acceptance.faults.checker import Patient, Ward, check_nothing_is_left, traces
+from tests.acceptance.faults.matrix import HEALTHY, ROWS, Recovery, Row
 
 QUICK = {"health_check_interval_ms": 100, "retry_backoff_ms": 600, "stop_grace_ms": 300}
 
@@ -35,30 +35,37 @@ def ward(make_shared, engine, model):
     return ward
 
 
+def fall_ill(patient: Patient, row: Row, illness: ExitStack) -> None:
+    """It is started, and the fault is there: before that, or as soon as it is ready."""
+    if row.from_birth:
+        illness.enter_context(row.fault(patient))
+    patient.ask("start")
+    if not row.from_birth:
+        patient.until_ready()
+        illness.enter_context(row.fault(patient))
+
+
+def recover(patient: Patient, row: Row) -> None:
+    if row.recovery is Recovery.BY_START:
+        patient.ask("start")
+    patient.until_ready()
+    patient.check_history(row.expected)
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_a_fault_is_told_recorded_and_overcome(ward, name):
     row = ROWS[name]
+    nothing_happens = row.recovery is Recovery.NOT_NEEDED
     with ward.admitted(name) as patient:
         with ExitStack() as illness:
-            if row.from_birth:
-                illness.enter_context(row.fault(patient))
-                patient.ask("start")
-            else:
-                patient.ask("start")
-                patient.until_ready()
-                illness.enter_context(row.fault(patient))
-            if row.recovery is Recovery.NOT_NEEDED:
-                patient.check_that_nothing_happened(row.expected)
-            else:
+            fall_ill(patient, row, illness)
+            if not nothing_happens:
                 patient.check_what_is_told(row.expected)
             if row.check is not None:
                 row.check(patient)
-        if row.recovery is Recovery.NOT_NEEDED:
+        if nothing_happens:
             patient.check_that_nothing_happened(row.expected)
         else:
-            if row.recovery is Recovery.BY_START:
-                patient.ask("start")
-            patient.until_ready()
-            patient.check_history(row.expected)
+            recover(patient, row)
         check_nothing_is_left(ward.proxy, ward.calm.with_engines(row.processes, patient.port))
     check_nothing_is_left(ward.proxy, ward.calm)

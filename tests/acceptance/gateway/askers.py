@@ -18,6 +18,7 @@ import openai
 import requests
 
 from tests.acceptance.children import DEADLINE
+from tests.acceptance.harness import Proxy
 
 MODEL = "default"
 """Every program names the server; those of llama.cpp name nothing."""
@@ -140,9 +141,12 @@ def ask_openai_embeddings(url: str, heard: Heard) -> Any:
 
 def ask_openai_stream(url: str, heard: Heard) -> Any:
     words, finish = _Words(heard), None
-    with openai_client(url) as client, client.chat.completions.create(
-        model=MODEL, messages=MESSAGES, stream=True, stream_options={"include_usage": True}
-    ) as stream:
+    with (
+        openai_client(url) as client,
+        client.chat.completions.create(
+            model=MODEL, messages=MESSAGES, stream=True, stream_options={"include_usage": True}
+        ) as stream,
+    ):
         for event in stream:
             for choice in event.choices:
                 words.add(choice.delta.content)
@@ -166,9 +170,10 @@ def ask_openai_stream_async(url: str, heard: Heard) -> Any:
 def ask_openai_stream_tools(url: str, heard: Heard) -> Any:
     """With the helper that puts the pieces of calls together."""
     words = _Words(heard)
-    with openai_client(url) as client, client.chat.completions.stream(
-        model=MODEL, messages=MESSAGES, tools=TOOLS
-    ) as stream:
+    with (
+        openai_client(url) as client,
+        client.chat.completions.stream(model=MODEL, messages=MESSAGES, tools=TOOLS) as stream,
+    ):
         for event in stream:
             if event.type == "content.delta":
                 words.add(event.delta)
@@ -178,9 +183,10 @@ def ask_openai_stream_tools(url: str, heard: Heard) -> Any:
 
 def ask_openai_stream_responses(url: str, heard: Heard) -> Any:
     words = _Words(heard)
-    with openai_client(url) as client, client.responses.create(
-        model=MODEL, input=QUESTION, stream=True
-    ) as stream:
+    with (
+        openai_client(url) as client,
+        client.responses.create(model=MODEL, input=QUESTION, stream=True) as stream,
+    ):
         for event in stream:
             if event.type == "response.output_text.delta":
                 words.add(event.delta)
@@ -202,9 +208,10 @@ def ask_anthropic(url: str, heard: Heard) -> Any:
 
 def ask_anthropic_stream(url: str, heard: Heard) -> Any:
     words = _Words(heard)
-    with anthropic.Anthropic(**anthropic_options(url)) as client, client.messages.stream(
-        model=MODEL, messages=MESSAGES, max_tokens=100
-    ) as stream:
+    with (
+        anthropic.Anthropic(**anthropic_options(url)) as client,
+        client.messages.stream(model=MODEL, messages=MESSAGES, max_tokens=100) as stream,
+    ):
         for word in stream.text_stream:
             words.add(word)
         return str(words), stream.get_final_message().stop_reason
@@ -277,19 +284,22 @@ WHOLE = {
     "raw": Asker(ask=ask_raw),
 }
 STREAMS = {
-    "openai": Asker(
-        ask=ask_openai_stream, told=(SPOKEN, "stop", len(PIECES) + 1), broken=openai.APIError
-    ),
+    "openai": Asker(ask=ask_openai_stream, told=(SPOKEN, "stop", len(PIECES) + 1), broken=openai.APIError),
     "openai, async": Asker(ask=ask_openai_stream_async, broken=openai.APIError),
-    "openai, tools": Asker(
-        ask=ask_openai_stream_tools, told=(COUNTED, CALLED), broken=openai.APIError
-    ),
+    "openai, tools": Asker(ask=ask_openai_stream_tools, told=(COUNTED, CALLED), broken=openai.APIError),
     "openai, responses": Asker(
         ask=ask_openai_stream_responses, told=(SPOKEN, "response.completed"), broken=openai.APIError
     ),
-    "anthropic": Asker(
-        ask=ask_anthropic_stream, told=(SPOKEN, "end_turn"), broken=anthropic.APIStatusError
-    ),
+    "anthropic": Asker(ask=ask_anthropic_stream, told=(SPOKEN, "end_turn"), broken=anthropic.APIStatusError),
     "curl": Asker(ask=ask_curl_stream, broken=subprocess.CalledProcessError),
     "raw": Asker(ask=ask_raw_stream, told=(SPOKEN, True), broken=requests.RequestException),
 }
+
+
+# --- The server that is asked ----------------------------------------------------------------------------
+
+
+def is_busy(proxy: Proxy) -> bool:
+    """Its server works on an answer."""
+    slots = requests.get(f"{proxy.engine_url}/slots", timeout=DEADLINE).json()
+    return any(slot["is_processing"] for slot in slots)

@@ -1,0 +1,67 @@
+"""A server behind the gateway that counts so slowly that it can be killed while it does."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tests.acceptance.conftest import ENGINE_ARGS, maker
+from tests.acceptance.gateway.askers import PIECES
+from tests.integration.gateway.engines import TEMPLATE, make_model_that_says
+
+RECOVERS_FAST = {
+    "retry_backoff_ms": 100,
+    "max_backoff_ms": 100,
+    "stable_after_ms": 100,
+    "max_retries": 1000,
+}
+PADDING_MB = 64
+"""Some 10 ms for each token."""
+
+
+def pytest_collection_modifyitems(items):
+    if shutil.which("curl"):
+        return
+    for item in items:
+        if "curl" in item.name:
+            item.add_marker(pytest.mark.skip(reason="no curl: apt install curl"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_proxy():
+    """Programs ask 127.0.0.1 themselves, wherever this runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def counting_model(tmp_path_factory):
+    return make_model_that_says(
+        tmp_path_factory.mktemp("counting") / "counting.gguf", *PIECES, padding_mb=PADDING_MB
+    )
+
+
+@pytest.fixture(scope="package")
+def shared_counting(tmp_path_factory, installed, engine, counting_model):
+    with maker(tmp_path_factory.mktemp("counting"), installed) as make:
+        proxy = make(
+            llama_model_path=str(counting_model),
+            llama_server_args=[
+                *ENGINE_ARGS,
+                *("-c", "8192", "-np", "4", "--metrics"),
+                *("--embeddings", "--pooling", "mean"),
+                *("--jinja", "--chat-template-file", str(TEMPLATE)),
+            ],
+            **RECOVERS_FAST,
+        )
+        proxy.start().wait_for_status("ready")
+        yield proxy
+
+
+@pytest.fixture
+def counting(shared_counting):
+    """One process of ours with the real engine, ready; tests may kill what they like of it, if it comes back."""
+    shared_counting.wait_for_status("ready")
+    return shared_counting

@@ -1,0 +1,108 @@
+"""Programs as people have them, unmodified: through the gateway they get what the server itself would say."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import subprocess
+from contextlib import closing
+
+import openai
+import pytest
+import requests
+
+from tests.acceptance.children import DEADLINE
+from tests.acceptance.gateway.askers import (
+    MESSAGES,
+    MODEL,
+    NUMBERS,
+    QUESTION,
+    STREAMS,
+    WHOLE,
+    is_busy,
+    nobody,
+    openai_client,
+    openai_options,
+)
+
+ENDLESS = {"prompt": QUESTION, "n_predict": 10**6, "ignore_eos": True}
+VARYING = re.compile(rb'"(timings|id_slot)":(\{[^}]*\}|-?\d+)')
+
+
+@pytest.mark.parametrize("asker", WHOLE.values(), ids=WHOLE)
+def test_an_answer_comes_whole(counting, asker):
+    assert asker.ask(counting.gateway_url, nobody) == asker.told
+
+
+@pytest.mark.parametrize("asker", STREAMS.values(), ids=STREAMS)
+def test_a_stream_comes_whole(counting, asker):
+    assert asker.ask(counting.gateway_url, nobody) == asker.told
+
+
+def test_a_stream_has_the_very_bytes_of_the_server(counting):
+    body = {"prompt": QUESTION, "n_predict": 8, "stream": True, "cache_prompt": False}
+    through, direct = (
+        requests.post(f"{url}/completion", json=body, timeout=DEADLINE)
+        for url in (counting.gateway_url, counting.engine_url)
+    )
+    assert VARYING.sub(b"", through.content) == VARYING.sub(b"", direct.content)
+    assert through.headers["Content-Type"] == direct.headers["Content-Type"]
+
+
+def test_many_at_once_get_each_their_own_answer(counting):
+    async def ask_all():
+        async with openai.AsyncOpenAI(**openai_options(counting.gateway_url)) as client:
+            asked = [
+                client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=count)
+                for count in range(1, 13)
+            ]
+            return await asyncio.gather(*asked)
+
+    told = [answer.choices[0].message.content for answer in asyncio.run(ask_all())]
+    assert told == ["".join(NUMBERS[:count]) for count in range(1, 13)]
+
+
+def test_the_models_are_listed(counting):
+    (served,) = counting.status()["models"]
+    with openai_client(counting.gateway_url) as client:
+        (listed,) = client.models.list()
+        assert (listed.id, client.models.retrieve(listed.id).id) == (served["id"], served["id"])
+
+
+def test_what_the_server_objects_to_is_passed_on_as_it_says_it(counting):
+    body = {"messages": MESSAGES, "grammar": "root ::= ("}
+    through, direct = (
+        requests.post(f"{url}/v1/chat/completions", json=body, timeout=DEADLINE)
+        for url in (counting.gateway_url, counting.engine_url)
+    )
+    assert (through.status_code, through.json()) == (400, direct.json())
+
+
+@pytest.mark.parametrize(
+    "flags", [["--http1.0"], ["-H", "Expect: 100-continue"], ["-H", "Transfer-Encoding: chunked"]]
+)
+def test_curl_in_whatever_way_it_asks_is_answered(counting, flags):
+    command = [
+        "curl",
+        "-sS",
+        *flags,
+        f"{counting.gateway_url}/completion",
+        "--json",
+        '{"prompt": "", "n_predict": 2}',
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert '"content":"1,2,"' in done.stdout
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_who_leaves_frees_the_server(counting, stream):
+    body = requests.Request("POST", f"{counting.gateway_url}/completion", json={**ENDLESS, "stream": stream})
+    prepared = body.prepare()
+    head = "".join(f"{name}: {value}\r\n" for name, value in prepared.headers.items())
+    request = f"POST /completion HTTP/1.1\r\nHost: 127.0.0.1\r\n{head}\r\n".encode() + prepared.body
+    with closing(socket.create_connection(("127.0.0.1", counting.gateway_port))) as client:
+        client.sendall(request)
+        counting.wait_for("it works on it", lambda: is_busy(counting))
+    counting.wait_for("it is free again", lambda: not is_busy(counting))

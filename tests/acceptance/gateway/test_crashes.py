@@ -1,0 +1,223 @@
+"""A server that dies under its clients: whole answers come all the same, broken streams never look whole."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count, cycle
+
+import anthropic
+import openai
+import psutil
+import pytest
+
+from tests.acceptance.children import DEADLINE
+from tests.acceptance.conftest import ENGINE_ARGS
+from tests.acceptance.gateway.askers import (
+    MODEL,
+    QUESTION,
+    SPOKEN,
+    STREAMS,
+    WHOLE,
+    anthropic_options,
+    is_busy,
+    nobody,
+    openai_client,
+    openai_options,
+)
+from tests.acceptance.gateway.conftest import RECOVERS_FAST
+
+
+def kill(proxy):
+    psutil.Process(proxy.wait_for_status("ready")["pid"]).kill()
+
+
+@contextmanager
+def killed_at_work(proxy):
+    """What is asked in here is asked of a server that is killed as soon as it has begun to work on it."""
+
+    def kill_it():
+        proxy.wait_for("it works on it", lambda: is_busy(proxy), pause=0.005)
+        kill(proxy)
+
+    with ThreadPoolExecutor(1) as pool:
+        killing = pool.submit(kill_it)
+        yield
+        killing.result(DEADLINE)
+
+
+# --- One client, one kill ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asker", WHOLE.values(), ids=WHOLE)
+def test_who_waits_for_a_whole_answer_does_not_notice_a_kill(counting, asker):
+    with killed_at_work(counting), counting.recording() as records:
+        assert asker.ask(counting.gateway_url, nobody) == asker.told
+    (record,) = records
+    assert (record["outcome"], record["replays"], record["status"]) == ("replayed", 1, 200)
+
+
+@pytest.mark.parametrize("asker", STREAMS.values(), ids=STREAMS)
+def test_a_stream_that_is_killed_in_the_middle_fails_for_its_reader(counting, asker):
+    with counting.recording() as records, pytest.raises(asker.broken):
+        asker.ask(counting.gateway_url, lambda: kill(counting))
+    (record,) = records
+    assert (record["outcome"], record["status"]) == ("upstream_crashed", 200)
+
+
+def test_a_broken_stream_says_what_happened_and_where_to_read_about_it(counting):
+    with pytest.raises(openai.APIError) as caught:
+        STREAMS["openai"].ask(counting.gateway_url, lambda: kill(counting))
+    assert "ended before its answer was whole" in caught.value.message
+    assert caught.value.code == "upstream_crashed"
+    assert caught.value.body["retryable"] is True
+    assert caught.value.body["tokens_so_far"] > 0
+    died = f"SELECT * FROM supervisor_app_run WHERE id = {caught.value.body['incident']} AND ended_at"
+    (run,) = counting.wait_for("the crash is in the history", lambda: counting.query(died))
+    assert run["failure_kind"] == "killed_by_signal"
+
+
+def test_a_stream_that_is_killed_before_its_first_word_comes_whole(counting):
+    # A prompt that is in no cache: reading it takes long.
+    question = "".join(uuid.uuid4().hex for _ in range(10))
+    with killed_at_work(counting), openai_client(counting.gateway_url) as client:
+        stream = client.completions.create(model=MODEL, prompt=question, max_tokens=100, stream=True)
+        assert "".join(event.choices[0].text for event in stream) == SPOKEN
+
+
+def test_being_killed_from_outside_again_and_again_makes_nobody_a_suspect(counting):
+    with counting.recording() as records, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(WHOLE["openai, tools"].ask, counting.gateway_url, nobody)
+        for _ in range(4):
+            with killed_at_work(counting):
+                pid = counting.status()["pid"]
+            counting.wait_for_new_pid(pid)
+        assert answer.result(DEADLINE) == WHOLE["openai, tools"].told
+    (record,) = records
+    assert (record["outcome"], record["replays"]) == ("replayed", 4)
+
+
+# --- Many clients, many kills --------------------------------------------------------------------------
+
+CLIENTS, KILLS = 50, 20
+BETWEEN = 15
+"""Requests that are answered between two kills, at least."""
+TOKENS = 100
+"""Of each answer: the model would go on for ever."""
+
+
+class Crowd:
+    """So many programs, each asking `proxy` again and again until told to stop."""
+
+    def __init__(self, proxy):
+        self.proxy = proxy
+        self.results = Counter()
+        self.oddities = []
+        self.stopping = False
+        self._numbers = count()
+
+    @property
+    def answered(self):
+        return sum(self.results.values())
+
+    def wait_for_answers(self, number):
+        """So many more."""
+        enough = self.answered + number
+        self.proxy.wait_for(f"{number} answers", lambda: self.answered >= enough, pause=0.005)
+
+    async def run(self):
+        kinds = cycle((self.chat, self.stream, self.messages, self.message_stream))
+        async with (
+            openai.AsyncOpenAI(**openai_options(self.proxy.gateway_url)) as one,
+            anthropic.AsyncAnthropic(**anthropic_options(self.proxy.gateway_url)) as other,
+        ):
+            await asyncio.gather(*(self.ask_on(next(kinds), one, other) for _ in range(CLIENTS)))
+
+    async def ask_on(self, ask, one, other):
+        while not self.stopping:
+            question = [{"role": "user", "content": f"{next(self._numbers)}"}]
+            try:
+                tokens = await ask(one, other, messages=question, model=MODEL, max_tokens=TOKENS)
+                result = "whole" if tokens == TOKENS else "short"
+            except (openai.APIError, anthropic.APIError) as error:
+                result = "failed"
+                self.oddities.append(f"{ask.__name__}: {error!r}")
+            self.results[ask.__name__, result] += 1
+
+    async def chat(self, one, other, **asked):
+        return (await one.chat.completions.create(**asked)).usage.completion_tokens
+
+    async def messages(self, one, other, **asked):
+        return (await other.messages.create(**asked)).usage.output_tokens
+
+    async def stream(self, one, other, **asked):
+        words = 0
+        async for event in await one.chat.completions.create(**asked, stream=True):
+            words += bool(event.choices[0].delta.content)
+        return words
+
+    async def message_stream(self, one, other, **asked):
+        async with other.messages.stream(**asked) as stream:
+            return len([word async for word in stream.text_stream])
+
+
+@pytest.fixture(scope="module")
+def crowd(make_shared, engine, model):
+    """After all kills."""
+    proxy = make_shared(
+        llama_model_path=str(model),
+        llama_server_args=[*ENGINE_ARGS, "-c", "8192", "-np", "4"],
+        **RECOVERS_FAST,
+    )
+    proxy.start().wait_for_line("[GATEWAY]")
+    crowd = Crowd(proxy)
+    asking = threading.Thread(target=lambda: asyncio.run(crowd.run()))
+    asking.start()
+    try:
+        pid = 0
+        for _ in range(KILLS):
+            pid = proxy.wait_for_new_pid(pid)["pid"]
+            crowd.wait_for_answers(BETWEEN)
+            psutil.Process(pid).kill()
+        proxy.wait_for_new_pid(pid)
+    finally:
+        crowd.stopping = True
+        asking.join()
+    return crowd
+
+
+def test_of_fifty_clients_and_twenty_kills_no_whole_answer_fails(crowd):
+    assert crowd.results["chat", "whole"] > KILLS
+    assert crowd.results["messages", "whole"] > KILLS
+    failed = [oddity for oddity in crowd.oddities if "stream" not in oddity]
+    assert failed == []
+
+
+def test_of_fifty_clients_and_twenty_kills_no_stream_ends_clean_but_short(crowd):
+    assert crowd.results["stream", "whole"] > KILLS
+    assert crowd.results["message_stream", "whole"] > KILLS
+    assert [key for key in crowd.results if key[1] == "short"] == []
+    assert {oddity for oddity in crowd.oddities if "ended before its answer was whole" not in oddity} == set()
+
+
+def test_each_of_all_those_requests_is_recorded_once(crowd):
+    proxy = crowd.proxy
+    records = proxy.wait_for(
+        "all are recorded", lambda: len(proxy.records()) >= crowd.answered and proxy.records()
+    )
+    assert len(records) == crowd.answered
+    outcomes = Counter(record["outcome"] for record in records)
+    assert outcomes["upstream_crashed"] == sum(
+        number for (_, result), number in crowd.results.items() if result == "failed"
+    )
+    assert outcomes["replayed"] > 0
+    assert outcomes.keys() <= {"ok", "held", "replayed", "upstream_crashed"}
+
+
+def test_each_kill_is_in_the_history(crowd):
+    runs = crowd.proxy.runs()
+    assert [run["failure_kind"] for run in runs] == ["killed_by_signal"] * KILLS + [""]
