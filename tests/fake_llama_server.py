@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--fake-hang-after", type=float, default=FOR_EVER)
     parser.add_argument("--fake-hang-while-loading", action="store_true")
     parser.add_argument("--fake-hang-completions", action="store_true", help="all else is answered")
+    parser.add_argument("--fake-die-on", help="SIGSEGV when a request's body has this text")
     parser.add_argument("--fake-health-delay", type=float, default=0.0)
     parser.add_argument("--fake-stderr-line", action="append", default=[])
     parser.add_argument("--fake-log-garbage", action="store_true")
@@ -168,6 +169,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         if self.server.options.fake_hang_completions:
             time.sleep(FOR_EVER)
+        if (deadly := self.server.options.fake_die_on) and deadly.encode() in body:
+            signal.raise_signal(signal.SIGSEGV)
         with self.server.lock:
             self.server.busy += 1
         try:

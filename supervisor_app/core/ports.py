@@ -241,6 +241,9 @@ class Processes(Protocol):
     async def find_ours(self, name: str) -> PortHolder | None:
         """A living process that was spawned for the server with this name, wherever it listens, if at all."""
 
+    async def end_rest(self, name: str) -> None:
+        """What a process that was spawned for it left behind when it ended: SIGKILL to its children."""
+
     async def spawn(self, name: str, spec: LaunchSpec) -> Process:
         """Start it in its own session, its output appended to a file. Raises SpawnError."""
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,6 +73,9 @@ class LocalProcesses:
 
     async def find_ours(self, name: str) -> PortHolder | None:
         return await asyncio.to_thread(_find_ours, self.log_file(name))
+
+    async def end_rest(self, name: str) -> None:
+        await asyncio.to_thread(_end_rest, self.log_file(name))
 
     async def spawn(self, name: str, spec: LaunchSpec) -> LocalProcess:
         log = self.log_file(name, spec)
@@ -190,18 +193,26 @@ def _mark_start(output: BinaryIO, spec: LaunchSpec) -> None:
         os.write(output.fileno(), f"--- {stamp} starting: {' '.join(spec.argv)}\n".encode())
 
 
+def _writers(log: LogFile) -> Iterator[psutil.Process]:
+    """What was spawned for it, and its children: they inherit where they write to."""
+    others = (process for process in psutil.process_iter() if process.pid != os.getpid())
+    return (process for process in others if _stderr_is(process.pid, log))
+
+
 def _find_ours(log: LogFile) -> PortHolder | None:
-    for pid in psutil.pids():
-        if _leads_session(pid) and _stderr_is(pid, log):
-            return holder_of(pid, is_llama_command)
+    """What we spawn leads a session, unlike its children."""
+    for process in _writers(log):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(process.pid) == process.pid:
+                return holder_of(process.pid, is_llama_command)
     return None
 
 
-def _leads_session(pid: int) -> bool:
-    """As all that we spawn; its children write to the same file."""
-    with contextlib.suppress(ProcessLookupError):
-        return os.getsid(pid) == pid
-    return False
+def _end_rest(log: LogFile) -> None:
+    """It would keep the port and the GPU memory."""
+    for process in _writers(log):
+        with contextlib.suppress(psutil.Error):
+            process.kill()  # never another that has got the pid since
 
 
 def _writes_to(identity: Identity | None, log: LogFile) -> bool:

@@ -235,6 +235,7 @@ class ServerSupervisor:
             self._chronicle.close_unseen()
         ours = await self._processes.find_ours(self.config.name)
         if ours is None:
+            await self._processes.end_rest(self.config.name)
             return None
         self._argv = self._argv_of(ours)
         return life.Resume(ours, adopted=False, retries=remembered.retries, recorded=False)
@@ -384,6 +385,7 @@ class ServerSupervisor:
 
     async def _await_exit(self, attempt: int, process: Process, spec: LaunchSpec) -> None:
         ended = await process.wait()
+        await self._processes.end_rest(self.config.name)
         lines = await process.last_lines(DIAGNOSIS_LINES)
         self._last_lines = tuple(lines[-LAST_LINES:])
         autopsy = await process.autopsy()

@@ -184,6 +184,8 @@ class FakeProcesses:
     survivors: dict[Identity, PortHolder] = field(default_factory=dict)
     unrecorded: PortHolder | None = None
     """One of ours that no run tells of."""
+    rests: int = 0
+    """How often it was to end what was left behind."""
     spawn_failure: Failure | None = None
     stubborn: bool = False
     total_bytes: int = 0
@@ -208,6 +210,9 @@ class FakeProcesses:
 
     async def find_ours(self, name: str) -> PortHolder | None:
         return self.unrecorded
+
+    async def end_rest(self, name: str) -> None:
+        self.rests += 1
 
     async def spawn(self, name: str, spec: LaunchSpec) -> FakeProcess:
         if self.spawn_failure is not None:

@@ -12,9 +12,6 @@ from supervisor_app.gateway.unstream import Assembler, BrokenStreamError
 if TYPE_CHECKING:
     from supervisor_app.gateway.visit import Visit
 
-LONG_TOKENS = 256
-"""An answer of at most so many is over before it matters that nobody waits for it."""
-
 
 class Assembly(Attempt):
     """Puts the answer together; what is not a stream, such as an error, is passed on as it is."""

@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from supervisor_app.gateway import problems
-from supervisor_app.gateway.assembly import LONG_TOKENS
+from supervisor_app.gateway.body import RequestBody
 from supervisor_app.gateway.door import NotAllowedError
 from supervisor_app.gateway.gate import QueueFullError
 from supervisor_app.gateway.heads import RequestHead, ResponseHead
-from supervisor_app.gateway.hints import Hints, hints_of, model_in_prefix
 from supervisor_app.gateway.hold import Hold
 from supervisor_app.gateway.keys import Denied, KeyPolicy
 from supervisor_app.gateway.meter import usage_of
 from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records import Outcome, Record
-from supervisor_app.gateway.reply import CHUNKED_END, Reply, chunk
-from supervisor_app.gateway.suspects import Suspicion, hash_of
-from supervisor_app.gateway.unstream import RESTREAMED, restream
+from supervisor_app.gateway.reply import CHUNKED_END, Reply
+from supervisor_app.gateway.suspects import Suspicion
 from supervisor_app.gateway.visit import Visit
 
 if TYPE_CHECKING:
@@ -36,9 +34,6 @@ if TYPE_CHECKING:
 CAPTURED_BYTES = 64 * 1024
 KEPT_FOR_RECORD = 64 * 1024
 """Of a body, once it is of no use to a server any more."""
-STREAM = b'"stream"'
-SMALL = 4096
-"""Bytes of a body in which a word is found faster than its JSON is read."""
 
 
 class Exchange:
@@ -51,23 +46,18 @@ class Exchange:
         "_ended",
         "_first_content",
         "_gateway",
-        "_hints",
-        "_is_whole",
         "_outcome",
-        "_pieces",
         "_server",
-        "_size",
         "_tail",
         "_visit",
         "arrival",
+        "body",
         "committed",
         "head",
         "hold",
         "incident",
         "is_ours",
         "is_over",
-        "length",
-        "overflows",
         "policy",
         "replays",
         "reply",
@@ -79,8 +69,7 @@ class Exchange:
         self, gateway: Gateway, client: Client, head: RequestHead, length: int | None, reply: Reply
     ) -> None:
         self.head = head
-        self.length = length
-        """Of its body; None: chunked."""
+        self.body = RequestBody(head, length)
         self.reply = reply
         self.arrival = gateway.next_arrival()
         self.hold: Hold | None = None
@@ -94,18 +83,12 @@ class Exchange:
         self.is_over = False
         self.is_ours = False
         """We are making its answer: no server is asked."""
-        self.overflows = False
-        """Its body is more than we keep: it can be sent once."""
         self._gateway = gateway
         self._client = client
         self._at = gateway.wall_time()
         self._first_content = 0.0
         self._ended = 0.0
-        self._pieces: list[bytes] = []
         self._server = ""
-        self._size = 0
-        self._is_whole = False
-        self._hints: Hints | None = None
         self._visit: Visit | None = None
         self._captured: bytearray | None = None
         self._outcome = Outcome.OK
@@ -114,96 +97,52 @@ class Exchange:
     # The request comes
 
     def on_body(self, data: bytes) -> None:
+        body, limits = self.body, self._gateway.limits
         if self.is_over or self.is_ours:
             return
-        self._size += len(data)
-        limits = self._gateway.limits
-        if self._size > limits.body_bytes:
+        body.size += len(data)
+        if body.size > limits.body_bytes:
             self.refuse(problems.bad_request("The body is too large.", status=413, code="body_too_large"))
-        elif self.overflows:
+        elif body.overflows:
             self._pass_on(data)
         else:
-            self._pieces.append(data)
-            if self._size > limits.replay_bytes:
-                self.overflows = True
+            body.keep(data)
+            if body.size > limits.replay_bytes:
+                body.overflows = True
                 self._route()
 
     def on_body_end(self) -> None:
-        self._is_whole = True
+        self.body.is_whole = True
         if self.is_over or self.is_ours:
             return
-        if not self.overflows:
+        if not self.body.overflows:
             self._route()
-        elif self._visit is not None and self.length is None:
+        elif self._visit is not None and self.body.length is None:
             self._visit.write(CHUNKED_END)
-
-    def body(self) -> bytes:
-        """As far as it is kept."""
-        if len(self._pieces) != 1:
-            self._pieces = [b"".join(self._pieces)]
-        return self._pieces[0]
-
-    def request_for(self, backend: Backend, body: bytes | None = None) -> bytes:
-        """Head and body, or the beginning of the body when it is more than we keep.
-
-        `body`: what to send in place of the client's own.
-        """
-        body = self.body() if body is None else body
-        length: int | None = len(body)
-        if self.overflows:
-            length, self._pieces = self.length, []
-            if length is None:
-                body = chunk(body) + (CHUNKED_END if self._is_whole else b"")
-            self._client.hold_back(False)
-        return self.head.for_server(backend.pool.authority, backend.facts.api_key, length) + body
-
-    @property
-    def can_be_sent(self) -> bool:
-        """All of its body is here, or none of it has gone yet."""
-        return not self.overflows or bool(self._pieces)
 
     def _pass_on(self, data: bytes) -> None:
         """More than can be kept: as it comes, once there is somebody to take it."""
         if self._visit is None or not self._visit.takes_body:
-            self._pieces.append(data)
+            self.body.keep(data)
             self._client.hold_back(True)
         else:
-            self._visit.write(data if self.length is not None else chunk(data))
+            self._visit.write(self.body.framed(data))
+
+    def request_for(self, backend: Backend, instead: bytes | None = None) -> bytes:
+        """Head and body as far as it has come. `instead`: a body to send in place of the client's own."""
+        body, length = self.body.for_server(instead)
+        if self.body.overflows:
+            self._client.hold_back(False)
+        return self.head.for_server(backend.pool.authority, backend.facts.api_key, length) + body
 
     # Where it goes
-
-    @property
-    def hints(self) -> Hints:
-        """What its body tells, read when somebody asks."""
-        if self._hints is None:
-            query = self.head.query.encode("latin-1")
-            body = self.body()
-            if self.overflows:
-                self._hints = Hints(model=model_in_prefix(body) or hints_of(b"", b"", query).model)
-            else:
-                self._hints = hints_of(body, self.head.noted.get(b"content-type", b""), query)
-        return self._hints
-
-    @property
-    def wants_stream(self) -> bool:
-        body = self.body()
-        return (len(body) > SMALL or STREAM in body) and self.hints.stream
-
-    def as_stream(self) -> bytes | None:
-        """The body that asks for the same as a stream; None: it should go as it is."""
-        if self.overflows or self.head.path not in RESTREAMED:
-            return None
-        wanted = self.hints.max_tokens
-        if wanted is not None and 0 <= wanted <= LONG_TOKENS:
-            return None
-        return restream(self.head.path, self.body())
 
     def _route(self) -> None:
         gateway = self._gateway
         try:
             # With one server, and a key for all of it, nobody needs to look into the body.
             asks = not gateway.takes_any_name or (self.policy is not None and self.policy.models)
-            model = self.hints.model if asks else None
+            model = self.body.hints.model if asks else None
             candidates = gateway.allowed(self.policy, model, gateway.candidates(model))
         except Denied as denied:
             self.refuse(problems.denied(denied))
@@ -211,7 +150,7 @@ class Exchange:
         except NotAllowedError as error:
             self.refuse(error.problem)
             return
-        problem = None if self.overflows else gateway.quarantine_problem(self.head.path, self.body())
+        problem = None if self.body.overflows else gateway.quarantine_problem(self.body)
         if problem is not None:
             self.refuse(problem, Outcome.QUARANTINED)
             return
@@ -221,7 +160,7 @@ class Exchange:
 
     def other_candidates(self) -> Sequence[Backend]:
         """As they are now. Empty: there is none any more."""
-        model = None if self._gateway.takes_any_name else self.hints.model
+        model = None if self._gateway.takes_any_name else self.body.hints.model
         with suppress(Denied, NotAllowedError):
             return self._gateway.allowed(self.policy, model, self._gateway.candidates(model))
         return ()
@@ -231,8 +170,8 @@ class Exchange:
         if len(candidates) == 1:
             backend = candidates[0]
         else:
-            session = self.head.text(b"session") or self.hints.session or ""
-            backend = self._gateway.choose(candidates, session, self.body())
+            session = self.head.text(b"session") or self.body.hints.session or ""
+            backend = self._gateway.choose(candidates, session, self.body.kept())
         facts = backend.facts
         self._server = facts.name
         self._visit = Visit(self, self._gateway, backend)
@@ -276,7 +215,7 @@ class Exchange:
         self.reply.write(content)
 
     def server_writable(self, writable: bool) -> None:
-        if self.overflows:
+        if self.body.overflows:
             self._client.hold_back(not writable)
 
     def client_writable(self, writable: bool) -> None:
@@ -318,7 +257,7 @@ class Exchange:
         if self.is_over:
             return
         if not self.reply.started:
-            if not self._is_whole:
+            if not self.body.is_whole:
                 self.reply.keep_alive = False  # what is left of the body is not worth reading
             fields = problem.fields(self.head.text(b"origin"))
             self.reply.send(problem.status, fields, problem.body(self.head.path))
@@ -351,14 +290,13 @@ class Exchange:
         if self._visit is not None:
             self._visit.leave()
             self._visit = None  # they know each other: a cycle would wait for the garbage collector
-        if self._size > KEPT_FOR_RECORD:
-            self._pieces = [self.body()[:KEPT_FOR_RECORD]]
+        self.body.shorten(KEPT_FOR_RECORD)
         self._gateway.finished(self, recorded=recorded)
         self._client.exchange_over()
 
     def record(self) -> Record:
         """Once it is over."""
-        first, captured, hints = self._first_content, self._captured, self.hints
+        first, captured, hints = self._first_content, self._captured, self.body.hints
         return Record(
             at=self._at,
             server=self._server,
@@ -375,12 +313,9 @@ class Exchange:
             replays=self.replays,
             usage=usage_of(b"".join(self._tail)),
             incident=self.incident,
-            captured_request=None if captured is None else _text(self.body()),
+            captured_request=None if captured is None else _text(self.body.kept()),
             captured_answer=None if captured is None else _text(bytes(captured)),
         )
-
-    def body_hash(self) -> str:
-        return hash_of(self.head.path, self.body())
 
 
 def _text(data: bytes) -> str:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from supervisor_app.gateway import own, problems
 from supervisor_app.gateway.backend import Backend
+from supervisor_app.gateway.body import RequestBody
 from supervisor_app.gateway.client import Client
 from supervisor_app.gateway.door import Door, NotAllowedError
 from supervisor_app.gateway.exchange import Exchange
@@ -22,7 +23,7 @@ from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records import Outcome, QuarantineEntry, Record
 from supervisor_app.gateway.reply import Reply
 from supervisor_app.gateway.routing import Router, known_as, names, serves
-from supervisor_app.gateway.suspects import QUARANTINE_SECONDS, Quarantine, hash_of
+from supervisor_app.gateway.suspects import QUARANTINE_SECONDS, Quarantine
 
 SWEEP_SECONDS = 0.5
 RECORD_SECONDS = 0.01
@@ -124,7 +125,7 @@ class Gateway:
         except NotAllowedError as error:
             exchange.refuse(error.problem)
             return
-        if exchange.length is not None and exchange.length > self.limits.body_bytes:
+        if exchange.body.length is not None and exchange.body.length > self.limits.body_bytes:
             exchange.refuse(problems.bad_request("The body is too large.", status=413, code="body_too_large"))
 
     def do(self, work: asyncio.Task[None]) -> None:
@@ -164,11 +165,11 @@ class Gateway:
             check_model(policy, model or candidates[0].facts.name)
         return found
 
-    def quarantine_problem(self, path: str, body: bytes) -> Problem | None:
+    def quarantine_problem(self, body: RequestBody) -> Problem | None:
         if not len(self.quarantined):
             return None
         now = self.wall_time()
-        entry = self.quarantined.find(hash_of(path, body), now)
+        entry = self.quarantined.find(body.hash(), now)
         if entry is None:
             return None
         return problems.quarantined(entry.server, entry.incident, int(entry.until - now))
@@ -284,6 +285,7 @@ class Gateway:
                     await self._drained.wait()
         for exchange in list(self.exchanges):
             exchange.refuse(RESTARTING, Outcome.UNAVAILABLE)
+        self._record()
 
     def hurry(self) -> None:
         """While it drains: wait no longer."""

@@ -100,7 +100,7 @@ class Visit:
         self.exchange.give_up(self.backend, sentence, code="hold_timeout")
 
     def _comment_from_now_on(self) -> None:
-        if self.exchange.wants_stream:
+        if self.exchange.body.wants_stream:
             every = self._gateway.limits.comment_seconds
             first = max(0.0, self.exchange.started + every - self._gateway.loop.time())
             self.exchange.wait().comment_every(every, first, self._comment)
@@ -139,15 +139,15 @@ class Visit:
         exchange = self.exchange
         if exchange.hold is not None:
             exchange.hold.end()
-        streams = exchange.wants_stream
+        streams = exchange.body.wants_stream
         if streams:
             self._comment_from_now_on()
         # A server of one slot has nobody else to stream to, and notices that its client has left.
         alone = self.backend.gate.capacity == 1
-        body = None if streams or alone or self._plainly else exchange.as_stream()
+        body = None if streams or alone or self._plainly else exchange.body.as_stream()
         self._attempt = Attempt(self) if body is None else Assembly(self, body)
         # A stream's connection is closed after it anyway; what can be sent once must not meet a stale one.
-        self._attempt.start(fresh=exchange.overflows or streams or body is not None)
+        self._attempt.start(fresh=exchange.body.overflows or streams or body is not None)
 
     def ask_plainly(self) -> None:
         """Once more, exactly as its client asked."""
@@ -197,7 +197,7 @@ class Visit:
     def _back_to_gate(self, reason: str) -> None:
         self._attempt = None
         self.backend.doubt()
-        if not self.exchange.can_be_sent:
+        if not self.exchange.body.can_be_sent:
             self._crashed(reason)
             return
         self.backend.gate.return_to_queue(self)
@@ -219,7 +219,7 @@ class Visit:
         exchange.suspicion = exchange.suspicion or Suspicion()
         verdict = exchange.suspicion.died(blameless=end is None or end.blameless, alone=loss.alone)
         if verdict is Verdict.QUARANTINE:
-            problem = self._gateway.quarantine(self.backend, exchange.body_hash(), loss.incident, reason)
+            problem = self._gateway.quarantine(self.backend, exchange.body.hash(), loss.incident, reason)
             exchange.refuse(problem, Outcome.QUARANTINED)
         elif verdict is Verdict.ENOUGH:
             self._crashed(reason)

@@ -275,10 +275,12 @@ class Proxy:
         found: list[dict[str, Any]] = []
         began = f"at >= '{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}'"
         yield found
-        enough = self.wait_for(
-            f"{number} records", lambda: self.records(began)[number - 1 :] and self.records(began)
-        )
-        found.extend(enough)
+
+        def look() -> list[dict[str, Any]]:
+            records = self.records(began)
+            return records if len(records) >= number else []
+
+        found.extend(self.wait_for(f"{number} records", look))
 
     def events(self, query: str = "format=json", **options: Any) -> Events:
         return Events(f"ws://127.0.0.1:{self.web_port}/llamaproxws?{query}", **options)

@@ -199,6 +199,14 @@ def test_it_spins_and_still_says_that_it_is_well(fake, tmp_path):
     assert slot["next_token"][0]["n_decoded"] == 0
 
 
+def test_it_dies_of_a_text(fake):
+    server = fake("--fake-die-on", "poison")
+    server.until(200)
+    assert server.get("/v1/chat/completions", {"prompt": "cure", "max_tokens": 1})[0] == 200
+    assert server.get("/v1/chat/completions", {"prompt": "poison", "max_tokens": 1}) is None
+    assert server.process.wait(10) == -signal.SIGSEGV
+
+
 def test_it_floods_its_log(fake):
     server = fake("--fake-flood", "50")
     end = time.monotonic() + 10

@@ -444,9 +444,21 @@ async def test_once_it_has_gone_none_is_found(processes, started):
 
 
 async def test_one_that_goes_while_it_is_looked_for_is_not_found(processes, started, monkeypatch):
+    def gone(pid):
+        raise ProcessLookupError
+
     await started(fake_spec())
-    monkeypatch.setattr(psutil, "pids", lambda: [2**22 + 1])
+    monkeypatch.setattr(os, "getsid", gone)
     assert await processes.find_ours("default") is None
+
+
+async def test_the_children_of_one_that_nobody_saw_end_are_ended(processes, started):
+    process = await started(fake_spec("--fake-child"))
+    (child,) = psutil.Process(process.identity.pid).children()
+    await processes.end_rest("another")
+    assert identity_of(child.pid)
+    await processes.end_rest("default")
+    await until(lambda: identity_of(child.pid) is None)
 
 
 # Where there is no pidfd

@@ -132,6 +132,13 @@ async def test_a_crash_is_seen_recorded_and_mended():
         assert closed.last_lines == ("GGML_ASSERT(x) failed",)
 
 
+async def test_of_what_it_leaves_behind_when_it_ends_nothing_goes_on():
+    async with bench() as b:
+        before = b.processes.rests
+        await b.crash_and_recover()
+        assert b.processes.rests == before + 1
+
+
 async def test_the_timeline_has_the_last_lives_newest_first():
     async with bench() as b:
         for _ in range(12):
@@ -475,6 +482,7 @@ async def test_a_life_whose_end_nobody_saw_is_closed_and_a_new_one_begins():
         assert "no supervisor" in b.history[0].failure.detail
         assert len(b.processes.spawned) == 1
         assert not b.status.runs[1].open
+        assert b.processes.rests == 1, "of what it left behind nothing goes on"
 
 
 async def test_a_command_given_while_nobody_supervised_is_obeyed_once():

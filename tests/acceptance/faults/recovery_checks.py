@@ -99,6 +99,9 @@ def _of_the_processes(proxy: Proxy, row: dict[str, Any]) -> Iterator[str]:
         yield f"{len(alive)} llama-servers: {alive}"
     if [process.pid for process in alive] != [row["pid"]] * wished:
         yield f"its pid is said to be {row['pid']}, it is {alive}"
+    descendants = {child for server in alive for child in _children(server)}
+    for process in set(proxy.engines()) - {*alive, *descendants}:
+        yield f"{process} belongs to no server"
     if not row["adopted"]:
         flags = ["--port", str(proxy.config["llama_server_port"]), *proxy.config["llama_server_args"]]
         for process in alive:
@@ -109,6 +112,12 @@ def _of_the_processes(proxy: Proxy, row: dict[str, Any]) -> Iterator[str]:
         for child in psutil.Process(proxy.supervisor.pid).children():
             if child.status() == psutil.STATUS_ZOMBIE:
                 yield f"{child} is a zombie"
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.Error):
+        return process.children(recursive=True)
+    return []
 
 
 def _of_the_history(proxy: Proxy, row: dict[str, Any], left: Left) -> Iterator[str]:

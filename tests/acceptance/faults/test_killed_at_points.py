@@ -24,6 +24,7 @@ from tests.acceptance.test_startup import start_existing
 KILLPOINT = str(Path(__file__).with_name("killpoint.py"))
 OTHER_ARGS = ["-c", "256", "-t", "1"]
 STUBBORN = ("--fake-ignore-sigterm",)
+WITH_CHILD = ("--fake-child",)
 SLOW_TO_LISTEN = ("--fake-refuse-seconds", "3")
 
 
@@ -96,6 +97,10 @@ def long_log(proxy: Proxy) -> None:
 
 def stop_unseen(proxy: Proxy) -> None:
     proxy.llama("stop")
+
+
+def crash_unseen(proxy: Proxy) -> None:
+    psutil.Process(proxy.status()["pid"]).kill()
 
 
 def other_flags_unseen(proxy: Proxy) -> None:
@@ -237,6 +242,9 @@ STEPS = {
     "a server that nobody knows is to listen elsewhere": Step(
         "after", SPAWN, then=other_port_unseen, lives=2
     ),
+    "a server with a child is to crash": Step(
+        "after", SAVE, "RunReady", then=crash_unseen, lives=2, fake=WITH_CHILD
+    ),
     "a server that nobody knows does not listen yet": Step("after", SPAWN, fake=SLOW_TO_LISTEN),
 }
 
@@ -272,6 +280,7 @@ def test_nothing_is_lost_when_the_supervisor_is_killed_while(recovered, step):
     proxy = recovered[step].result()
     assert len(proxy.runs()) == step.lives, proxy.evidence()
     assert len(servers(proxy)) == (step.given is a_strangers_server)
+    assert not proxy.engines()
     if step.when is long_log:
         logs = proxy.data_dir / "logs"
         older = [(logs / f"default.log.{number}").read_text() for number in range(2, 10)]

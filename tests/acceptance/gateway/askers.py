@@ -16,6 +16,7 @@ from typing import Any
 import anthropic
 import openai
 import requests
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.children import DEADLINE
 from tests.acceptance.harness import Proxy
@@ -46,6 +47,8 @@ TOOLS: Any = [
         },
     }
 ]
+SCRIPTED = "".join(f" word{number}" for number in range(8))
+"""What the scripted server says to everything."""
 INPUTS = ["How far can a llama count? Further than you think, if nobody interrupts it."] * 4
 
 Heard = Callable[[], object]
@@ -299,7 +302,27 @@ STREAMS = {
 # --- The server that is asked ----------------------------------------------------------------------------
 
 
-def is_busy(proxy: Proxy) -> bool:
-    """Its server works on an answer."""
+def busy_slots(proxy: Proxy) -> int:
+    """How many answers its server works on."""
     slots = requests.get(f"{proxy.engine_url}/slots", timeout=DEADLINE).json()
-    return any(slot["is_processing"] for slot in slots)
+    return sum(slot["is_processing"] for slot in slots)
+
+
+def wait_until_busy(proxy: Proxy, number: int = 1) -> None:
+    proxy.wait_for(f"{number} in flight", lambda: busy_slots(proxy) == number, pause=0.005)
+
+
+def metric(proxy: Proxy, name: str, **labels: str) -> float:
+    """A number of the gateway's own, 0 where there is none yet."""
+    text = requests.get(f"{proxy.gateway_url}/metrics", timeout=DEADLINE).text
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+def wait_until_held(proxy: Proxy, number: int = 1) -> None:
+    """So many requests wait at the gateway."""
+    proxy.wait_for(f"{number} wait", lambda: metric(proxy, "llamaproxy_requests_held") == number)

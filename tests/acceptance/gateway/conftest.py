@@ -16,8 +16,8 @@ RECOVERS_FAST = {
     "stable_after_ms": 100,
     "max_retries": 1000,
 }
-PADDING_MB = 64
-"""Some 10 ms for each token."""
+PADDING_MB = 32
+"""Some 5 ms for each token."""
 
 
 def pytest_collection_modifyitems(items):

@@ -20,10 +20,10 @@ from tests.acceptance.gateway.askers import (
     QUESTION,
     STREAMS,
     WHOLE,
-    is_busy,
     nobody,
     openai_client,
     openai_options,
+    wait_until_busy,
 )
 
 ENDLESS = {"prompt": QUESTION, "n_predict": 10**6, "ignore_eos": True}
@@ -104,5 +104,5 @@ def test_who_leaves_frees_the_server(counting, stream):
     request = f"POST /completion HTTP/1.1\r\nHost: 127.0.0.1\r\n{head}\r\n".encode() + prepared.body
     with closing(socket.create_connection(("127.0.0.1", counting.gateway_port))) as client:
         client.sendall(request)
-        counting.wait_for("it works on it", lambda: is_busy(counting))
-    counting.wait_for("it is free again", lambda: not is_busy(counting))
+        wait_until_busy(counting)
+    wait_until_busy(counting, 0)

@@ -19,15 +19,14 @@ from tests.acceptance.children import DEADLINE
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.gateway.askers import (
     MODEL,
-    QUESTION,
     SPOKEN,
     STREAMS,
     WHOLE,
     anthropic_options,
-    is_busy,
     nobody,
     openai_client,
     openai_options,
+    wait_until_busy,
 )
 from tests.acceptance.gateway.conftest import RECOVERS_FAST
 
@@ -41,7 +40,7 @@ def killed_at_work(proxy):
     """What is asked in here is asked of a server that is killed as soon as it has begun to work on it."""
 
     def kill_it():
-        proxy.wait_for("it works on it", lambda: is_busy(proxy), pause=0.005)
+        wait_until_busy(proxy)
         kill(proxy)
 
     with ThreadPoolExecutor(1) as pool:

@@ -18,7 +18,7 @@ from supervisor_app.gateway.records import QuarantineEntry, Record
 from tests.integration.building import eventually
 from tests.integration.gateway.scripts import Script, Scripted
 
-PATIENCE = 20.0
+PATIENCE = 3.0
 """Seconds. Everything takes a moment; on a busy machine a long one."""
 CHAT = "/v1/chat/completions"
 EMBEDDINGS = "/v1/embeddings"

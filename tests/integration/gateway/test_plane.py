@@ -10,14 +10,13 @@ import pytest
 from supervisor_app.gateway.keys import KeyPolicy, KeyRing, digest_of
 from supervisor_app.gateway.records import Outcome
 from tests.integration.building import eventually
-from tests.integration.gateway.plane import CHAT, EMBEDDINGS, question, request, streaming
+from tests.integration.gateway.plane import EMBEDDINGS, question, request, streaming
 from tests.integration.gateway.scripts import (
     DONE,
     EVENTS,
     LAST_CHUNK,
     answers,
     chunked,
-    dies,
     event,
     hangs,
     head,

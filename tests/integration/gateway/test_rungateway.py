@@ -1,0 +1,370 @@
+"""`manage.py rungateway`: what it takes, what it says, how it ends, and what it leaves behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sqlite3
+import sys
+from contextlib import ExitStack, closing, contextmanager, suppress
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import requests
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError, OperationalError, connection
+
+from supervisor_app.conf import Overlay
+from supervisor_app.gateway import role, survey
+from supervisor_app.gateway.service import listening_socket
+from supervisor_app.management.commands import rungateway
+from tests.acceptance.children import FAKE, MANAGE, Child, environment, free_port, listens, wait_for
+from tests.integration.building import make_key, make_ready_server
+
+in_database = pytest.mark.django_db(transaction=True)
+HERE = ("127.0.0.1", 8001)
+EVERYWHERE = ("0.0.0.0", 8001)
+
+
+# --- What it takes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bind", "nowhere"], "argument --bind: 'nowhere' is not an address"),
+        (["--workers", "0"], "argument --workers: '0' is not a number of workers. Use 1 to 256."),
+        (["--workers", "257"], "'257' is not a number of workers"),
+        (["--workers", "٣"], "is not a number of workers"),
+        (["--workers", "-1"], "is not a number of workers"),
+        (["--workers", "two"], "'two' is not a number of workers"),
+        (["--grace", "long"], "argument --grace: invalid float value: 'long'"),
+        (["--explode"], "unrecognized arguments: --explode"),
+    ],
+)
+def test_a_bad_argument_is_named(arguments, message):
+    parser = rungateway.Command().create_parser("manage.py", "rungateway")
+    with pytest.raises(CommandError, match=message):
+        parser.parse_args(arguments)
+
+
+def test_as_a_rule_it_listens_for_this_machine_in_one_process():
+    parsed = rungateway.Command().create_parser("manage.py", "rungateway").parse_args([])
+    assert (parsed.bind, parsed.workers, parsed.worker_of, parsed.insecure_open) == (HERE, 1, None, False)
+    assert parsed.grace == 30
+
+
+@pytest.mark.parametrize(
+    ("bind", "insecure_open", "words"),
+    [
+        (("127.0.0.1", 8001), False, ["--bind", "127.0.0.1:8001"]),
+        (("::1", 80), True, ["--bind", "[::1]:80", "--insecure-open"]),
+    ],
+)
+def test_a_worker_is_told_all_that_its_parent_was_told(bind, insecure_open, words):
+    command = rungateway._worker_command(bind, insecure_open, 2.5)
+    assert command[0] == sys.executable
+    assert set(words) < set(command)
+    parsed = rungateway.Command().create_parser("manage.py", "rungateway").parse_args(command[3:])
+    assert (parsed.bind, parsed.grace, parsed.insecure_open) == (bind, 2.5, insecure_open)
+    assert (parsed.workers, parsed.worker_of) == (1, os.getpid())
+
+
+# --- Its address ---------------------------------------------------------------------------------------
+
+
+def prepare(where, insecure_open=False):
+    return role.prepare(where, Overlay, insecure_open=insecure_open, grace=1)
+
+
+@pytest.mark.django_db
+def test_without_a_key_it_does_not_listen_to_the_network():
+    with pytest.raises(CommandError) as raised:
+        prepare(EVERYWHERE)
+    assert raised.value.returncode == 2
+    assert str(raised.value) == (
+        "0.0.0.0:8001 can be reached from the network, and there is no API key yet: everybody could use your "
+        "models. Make a key in the admin, listen on 127.0.0.1, or say --insecure-open."
+    )
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("key", [True, False], ids=["key", "insecure-open"])
+def test_with_a_key_or_when_told_so_it_does(key):
+    if key:
+        make_key()
+    service = prepare(("0.0.0.0", free_port()), insecure_open=not key)
+    service.abandon()
+
+
+@pytest.mark.django_db
+def test_an_address_in_use_is_exit_code_2():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(CommandError) as raised:
+            call_command("rungateway", "--bind", f"127.0.0.1:{port}")
+    assert raised.value.returncode == 2
+    assert str(raised.value) == (
+        f"The gateway cannot listen on 127.0.0.1:{port}: Address already in use. Use another address."
+    )
+
+
+@in_database
+def test_an_address_that_is_taken_while_it_starts_is_exit_code_2(monkeypatch):
+    late = listening_socket("127.0.0.1", 0)
+    port = late.getsockname()[1]
+    monkeypatch.setattr(role, "listening_socket", lambda *where, shared: late)
+    with listening_socket("127.0.0.1", port) as early:
+        early.listen()
+        with pytest.raises(CommandError, match=f"cannot listen on 127.0.0.1:{port}") as raised:
+            call_command("rungateway", "--bind", f"127.0.0.1:{port}")
+    assert raised.value.returncode == 2
+    late.close()
+
+
+@pytest.mark.parametrize(
+    ("where", "is_open", "messages"),
+    [
+        (HERE, False, ["🔀 [GATEWAY] http://127.0.0.1:8001/v1"]),
+        (
+            HERE,
+            True,
+            [
+                "🔀 [GATEWAY] http://127.0.0.1:8001/v1",
+                "🔓 [GATEWAY] No API key exists: open to the programs of this machine",
+            ],
+        ),
+        (
+            EVERYWHERE,
+            True,
+            [
+                "🔀 [GATEWAY] http://localhost:8001/v1",
+                "⚠️ [GATEWAY] No API key exists: everybody who reaches it can use your models",
+            ],
+        ),
+    ],
+    ids=["key", "local", "open"],
+)
+def test_it_says_where_it_is_and_for_whom(where, is_open, messages, caplog):
+    caplog.set_level(logging.INFO, "supervisor_app.gateway")
+    role.say_where(where, SimpleNamespace(is_open=is_open))
+    assert caplog.messages == messages
+
+
+# --- The database --------------------------------------------------------------------------------------
+
+
+def fail(*args):
+    raise DatabaseError("disk I/O error")
+
+
+@pytest.mark.parametrize("begin", [lambda: call_command("rungateway"), lambda: prepare(HERE)])
+@pytest.mark.django_db
+def test_a_database_that_fails_is_exit_code_3(begin):
+    with (
+        connection.execute_wrapper(fail),
+        pytest.raises(CommandError, match=r"^The database cannot be used: disk I/O error$") as raised,
+    ):
+        begin()
+    assert raised.value.returncode == 3
+
+
+@in_database
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OperationalError("gone"), r"^The database failed: gone\.$"),
+        (RuntimeError("a bug"), r"^The gateway failed\.$"),
+    ],
+    ids=["database", "bug"],
+)
+def test_what_keeps_it_from_starting_is_exit_code_3(error, message, monkeypatch, caplog):
+    def load(overlay):
+        raise error
+
+    monkeypatch.setattr(survey, "load_facts", load)
+    bound = listening_socket("127.0.0.1", 0)
+    monkeypatch.setattr(role, "listening_socket", lambda *where, shared: bound)
+    with closing(bound), pytest.raises(CommandError, match=message) as raised:
+        call_command("rungateway")
+    assert raised.value.returncode == 3
+    assert ("a bug" in caplog.text) is isinstance(error, RuntimeError)
+
+
+# --- As a process --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """Copies the database of the test, as it is now, to the data directory of a process."""
+
+    def copy():
+        data = tmp_path / "var"
+        data.mkdir()
+        with closing(sqlite3.connect(connection.settings_dict["NAME"])) as database:
+            database.execute("VACUUM INTO ?", [str(data / "db.sqlite3")])
+
+    return copy
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts processes with their data in `var`; in the end there is none, and none has shown a traceback."""
+    children = []
+
+    def start_it(*command):
+        log = tmp_path / f"{len(children)}.log"
+        env = environment(LLAMAPROXY_DATA_DIR=str(tmp_path / "var"))
+        children.append(Child([sys.executable, *command], log, cwd=tmp_path, env=env))
+        return children[-1]
+
+    yield start_it
+    for child in children:
+        for process in [*family(child), child.process]:
+            process.kill()
+        child.kill()
+        assert "Traceback" not in child.output
+
+
+def family(child):
+    """Its children, while it lives."""
+    return psutil.Process(child.pid).children(recursive=True) if child.alive else []
+
+
+@pytest.fixture
+def gateway(start, copied):
+    """One that listens on `.port`."""
+
+    def start_gateway(*options):
+        copied()
+        port = free_port()
+        child = start(str(MANAGE), "rungateway", "--bind", f"127.0.0.1:{port}", *options)
+        child.port = port
+        wait_for("it listens", lambda: listens(port) or not child.alive, lambda: child.output)
+        return child
+
+    return start_gateway
+
+
+def health(port):
+    return requests.get(f"http://127.0.0.1:{port}/health", timeout=20).json()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@in_database
+def test_it_serves_until_a_signal_and_exits_0(gateway, number):
+    make_ready_server()
+    child = gateway()
+    assert health(child.port) == {"status": "ok", "servers": 1, "ready": 1}
+    child.signal(number)
+    assert child.wait() == 0
+    assert f"🔀 [GATEWAY] http://127.0.0.1:{child.port}/v1" in child.output
+
+
+def test_without_a_database_it_says_what_to_do(start):
+    child = start(str(MANAGE), "rungateway")
+    assert child.wait() == 3
+    assert "The database is not up to date. Start a supervisor, or run manage.py migrate." in child.output
+
+
+@contextmanager
+def generating(port):
+    """The lines that are left of an answer which has begun."""
+    body = {"messages": [], "max_tokens": 30, "stream": True}
+    url = f"http://127.0.0.1:{port}/v1/chat/completions"
+    with requests.post(url, json=body, stream=True, timeout=20) as answer:
+        lines = answer.iter_lines()
+        while b"word0" not in next(lines):
+            pass
+        yield lines
+
+
+@pytest.fixture
+def slow_server(start):
+    """A llama-server that takes a while for its answers; the database knows it."""
+    port = free_port()
+    child = start("-IS", str(FAKE), "--port", str(port), "--fake-token-seconds", "0.05")
+    wait_for("the server listens", lambda: listens(port), lambda: child.output)
+    return make_ready_server(url=f"http://127.0.0.1:{port}", pid=child.pid)
+
+
+@pytest.fixture
+def workers(gateway):
+    """The first process of two workers that both serve, as `.serving` tells again."""
+    child = gateway("--workers", "2")
+    with ExitStack() as clients:
+
+        def connected(worker):
+            with suppress(psutil.Error):
+                found = worker.net_connections("tcp")
+                return any(each.status == psutil.CONN_ESTABLISHED for each in found)
+            return False
+
+        def serving():
+            """Both, once each of them has taken a connection."""
+            with suppress(OSError):
+                clients.enter_context(socket.create_connection(("127.0.0.1", child.port)))
+            found = {worker.pid for worker in family(child) if connected(worker)}
+            return found if len(found) == 2 else set()
+
+        child.serving = lambda: wait_for("both serve", serving, lambda: child.output)
+        child.serving()
+        yield child
+
+
+@in_database
+def test_a_worker_that_is_killed_is_replaced_and_at_the_end_none_is_left(workers):
+    before = workers.serving()
+    killed = min(before)
+    os.kill(killed, signal.SIGKILL)
+    wait_for("its end was seen", lambda: "ended with -9: starting it again" in workers.output)
+    after = workers.serving()
+    assert killed not in after
+    assert health(workers.port)["status"] == "ok"
+    workers.signal(signal.SIGTERM)
+    assert workers.wait() == 0
+    assert not [pid for pid in before | after if psutil.pid_exists(pid)]
+
+
+@in_database
+def test_workers_whose_parent_was_killed_end_too(workers):
+    pids = workers.serving()
+    workers.kill()
+    wait_for("all have gone", lambda: not [pid for pid in pids if psutil.pid_exists(pid)])
+
+
+@in_database
+def test_ctrl_c_which_reaches_all_at_once_lets_a_stream_finish(slow_server, workers):
+    with generating(workers.port) as lines:
+        for process in [*family(workers), workers.process]:
+            process.send_signal(signal.SIGINT)
+        assert list(lines)[-2] == b"data: [DONE]"
+    assert workers.wait() == 0
+
+
+@in_database
+def test_a_second_signal_ends_a_stream_honestly(slow_server, workers):
+    with generating(workers.port) as lines:
+        workers.signal(signal.SIGTERM)
+        wait_for("it is told", lambda: "Finishing 1 request" in workers.output)
+        workers.signal(signal.SIGTERM)
+        with pytest.raises(requests.exceptions.ChunkedEncodingError):
+            for line in lines:
+                last = line or last
+        assert b"gateway_stopping" in last
+    assert workers.wait() == 0
+
+
+@in_database
+def test_in_one_process_a_second_signal_does_the_same(slow_server, gateway):
+    child = gateway()
+    with generating(child.port) as lines:
+        child.signal(signal.SIGTERM)
+        wait_for("it is told", lambda: "Finishing 1 request" in child.output)
+        child.signal(signal.SIGINT)
+        with pytest.raises(requests.exceptions.ChunkedEncodingError):
+            list(lines)
+    assert child.wait() == 0
