@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from django.template.loader import render_to_string
 
-from supervisor_app.core.status import LlamaStatus
+from supervisor_app.core.status import LlamaStatus, RunSummary
 from supervisor_app.snapshots import ServerView
 
 PUSH_GROUP = "llamaproxy.push"
@@ -17,6 +17,16 @@ PUSH_GROUP = "llamaproxy.push"
 
 STATUS_GROUP = "llamaproxy.status"
 """The gateways: one member a process. They hear of a change before it is rendered or saved."""
+
+
+class Ending(TypedDict):
+    """How its last process ended."""
+
+    kind: str
+    """Of the failure; empty when there was none."""
+    signal: int | None
+    adopted: bool
+    title: str
 
 
 class News(TypedDict):
@@ -29,6 +39,7 @@ class News(TypedDict):
     detail: str
     url: str
     pid: int | None
+    ending: Ending | None
 
 
 class Push(TypedDict):
@@ -47,6 +58,7 @@ def supervisor_channel(node: str) -> str:
 
 
 def status_news(status: LlamaStatus) -> News:
+    last = next((run for run in status.runs if not run.open), None)
     return News(
         type="status.news",
         server=status.name,
@@ -55,6 +67,17 @@ def status_news(status: LlamaStatus) -> News:
         detail=status.detail,
         url=status.url,
         pid=status.pid,
+        ending=_ending(last) if last else None,
+    )
+
+
+def _ending(life: RunSummary) -> Ending:
+    failure = life.failure
+    return Ending(
+        kind=failure.kind.value if failure else "",
+        signal=life.signal,
+        adopted=life.adopted,
+        title=failure.title if failure else "",
     )
 
 

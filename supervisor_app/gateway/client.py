@@ -37,6 +37,7 @@ class Client(asyncio.Protocol):
         "_probe",
         "_reads",
         "_transport",
+        "_unread",
         "deadline",
     )
 
@@ -50,6 +51,7 @@ class Client(asyncio.Protocol):
         self._held_back = False
         self._half_closed = False
         self._lingers = False
+        self._unread = False
         self._reads = True
         self._probe: asyncio.TimerHandle | None = None
         self.deadline = FOR_EVER
@@ -75,10 +77,13 @@ class Client(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """It will send no more. Whether it still listens, only writing tells."""
-        if self._exchange is None or self._body is not None:
-            return False  # nothing asked, or half a request
+        if self._body is not None or (self._exchange is None and not self._buffer):
+            return False  # half a request, or nothing asked
         self._half_closed = True
-        self._probe_it()
+        if self._exchange is None:
+            self._loop.call_soon(self._advance)
+        else:
+            self._probe_it()
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -90,20 +95,25 @@ class Client(asyncio.Protocol):
             exchange.client_left()
 
     def pause_writing(self) -> None:
-        self.deadline = self._loop.time() + self._gateway.limits.unread_seconds
+        self._unread = True
+        self._restart_clock()
         if self._exchange is not None:
             self._exchange.client_writable(False)
 
     def resume_writing(self) -> None:
-        self.deadline = FOR_EVER
+        self._unread = False
+        self._restart_clock()
         if self._exchange is not None:
             self._exchange.client_writable(True)
+        elif not self._lingers:
+            self._take_next()
 
     # For its exchange
 
     def hold_back(self, held: bool) -> None:
         """Stop reading a body that nobody can take now."""
         self._held_back = held
+        self._restart_clock()
         self._set_reading(not held)
         if not held and self._buffer:
             self._loop.call_soon(self._advance)
@@ -111,18 +121,18 @@ class Client(asyncio.Protocol):
     def exchange_over(self) -> None:
         """The answer is written, or never will be."""
         exchange, self._exchange = self._exchange, None
-        if exchange is None or self._transport.is_closing():
+        if exchange is None:
+            return
+        self._held_back = False
+        self._restart_clock()
+        if self._transport.is_closing():
             return
         if self._body is not None:
             self._linger()
-        elif not exchange.reply.keep_alive or self._half_closed or self._gateway.draining:
+        elif not exchange.reply.keep_alive or self._gateway.draining:
             self._transport.close()
         else:
-            self.deadline = self._loop.time() + self._gateway.limits.idle_seconds
-            if self._buffer:
-                self._loop.call_soon(self._advance)
-            elif not self._held_back:
-                self._set_reading(True)
+            self._take_next()
 
     def close(self) -> None:
         self._transport.close()
@@ -130,7 +140,9 @@ class Client(asyncio.Protocol):
     def too_slow(self) -> None:
         """Its deadline has passed."""
         exchange = self._exchange
-        if exchange is not None and self._body is not None and not exchange.reply.started:
+        if self._unread or self._transport.is_closing():
+            self._transport.abort()
+        elif exchange is not None and self._body is not None and not exchange.reply.started:
             exchange.refuse(bad_request("The body did not come.", status=408, code="request_timeout"))
         elif exchange is None and self._buffer:
             self._refuse_head(BadHeadError(408, "The head did not come."))
@@ -139,16 +151,39 @@ class Client(asyncio.Protocol):
 
     # Within
 
+    def _restart_clock(self) -> None:
+        """So long it may do nothing from now on."""
+        limits = self._gateway.limits
+        if self._unread or self._transport.is_closing():
+            seconds = limits.unread_seconds
+        elif self._lingers:
+            seconds = LINGER_SECONDS
+        elif self._exchange is None:
+            seconds = limits.idle_seconds
+        else:
+            seconds = FOR_EVER if self._body is None or self._held_back else limits.body_seconds
+        self.deadline = self._loop.time() + seconds
+
+    def _take_next(self) -> None:
+        """The next request, as soon as this one's caller is done."""
+        self._set_reading(True)
+        if self._buffer or self._half_closed:
+            self._loop.call_soon(self._advance)
+
     def _advance(self) -> None:
-        while self._buffer and not self._transport.is_closing():
-            if self._body is not None:
-                if self._held_back or not self._take_body(self._body):
-                    return
-            elif self._exchange is not None:
-                self._set_reading(len(self._buffer) < MAX_PIPELINED)
-                return
-            elif not self._take_head():
-                return
+        while self._buffer and not self._transport.is_closing() and self._step():
+            pass
+        if self._half_closed and (self._exchange is None or self._body is not None) and not self._unread:
+            self._transport.close()  # the rest will never come
+
+    def _step(self) -> bool:
+        """Take what can be taken of what has come. False: that was all for now."""
+        if self._body is not None:
+            return not self._held_back and self._take_body(self._body)
+        if self._exchange is not None or self._unread:
+            self._set_reading(len(self._buffer) < MAX_PIPELINED)
+            return False
+        return self._take_head()
 
     def _take_head(self) -> bool:
         """False: it has not come whole yet."""
@@ -185,6 +220,8 @@ class Client(asyncio.Protocol):
             exchange.on_body_end()
         elif head.expects_continue and not self._buffer:
             self._transport.write(PROBE)
+        if self._half_closed:
+            self._probe_it()
         return True
 
     def _take_body(self, body: Body) -> bool:
@@ -199,9 +236,8 @@ class Client(asyncio.Protocol):
         exchange = self._exchange
         if body.done:
             self._body = None
-            self.deadline = FOR_EVER
-        else:
-            self.deadline = self._loop.time() + self._gateway.limits.body_seconds
+        if not self._unread:
+            self._restart_clock()
         if exchange is None:
             return True
         if content:
@@ -220,7 +256,7 @@ class Client(asyncio.Protocol):
         """Answered before all had come. A close now would be a reset, and destroy the answer on its way."""
         self._lingers = True
         self._buffer, self._body = b"", None
-        self.deadline = self._loop.time() + LINGER_SECONDS
+        self._restart_clock()
         self._set_reading(True)
         if self._half_closed:
             self._transport.close()
@@ -241,6 +277,8 @@ class Client(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None or self._transport.is_closing():
             return
+        if self._probe is not None:
+            self._probe.cancel()
         if not exchange.reply.started:
             if exchange.head.http11:
                 self._transport.write(PROBE)

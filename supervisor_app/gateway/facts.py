@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from signal import SIGKILL, SIGTERM
 
-from supervisor_app.core.status import Status
+from supervisor_app.core.status import FailureKind, Status
+
+FROM_OUTSIDE = (SIGKILL, SIGTERM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +18,13 @@ class End:
     blameless: bool
     """Something from outside ended it: a wish, SIGKILL or SIGTERM. No request is suspected."""
     sentence: str = ""
+
+
+def end_of(*, kind: str, signal: int | None, adopted: bool, title: str) -> End:
+    """`kind` of the failure; empty when there was none."""
+    from_outside = kind == FailureKind.KILLED_BY_SIGNAL and signal in FROM_OUTSIDE
+    untold = kind == FailureKind.UNKNOWN and adopted
+    return End(blameless=not kind or from_outside or untold, sentence=title)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +58,7 @@ class ServerFacts:
     start_seconds: float | None = None
     """How long its last starts took; None: it never got ready."""
     ends: Mapping[int, End] = field(default_factory=dict)
-    """Of its last lives, by number."""
+    """Of its last processes, by pid."""
 
     def with_news_of(self, known: ServerFacts) -> ServerFacts:
         """These, unless something newer was heard already that is not in the database yet."""
@@ -62,6 +72,7 @@ class ServerFacts:
             url=known.url,
             pid=known.pid,
             life=self.life if self.pid == known.pid else known.life,
+            ends={**known.ends, **self.ends},
         )
 
     @property

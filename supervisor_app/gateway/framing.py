@@ -10,6 +10,8 @@ MAX_LINE = 4096
 """Of a chunk's size with its extensions."""
 MAX_TRAILERS = 16 * 1024
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+MAX_DIGITS = 18
+HEX_DIGITS = b"0123456789abcdefABCDEF"
 CHUNK_SIZE = re.compile(
     rb'([0-9A-Fa-f]{1,16})(?:;%(token)b(?:=(?:%(token)b|"[\t !#-\[\]-~]*"))?)*' % {b"token": TOKEN}
 )
@@ -71,6 +73,16 @@ class _Part(Enum):
     TRAILERS = auto()
 
 
+def _one_chunk(data: bytes) -> bytes:
+    """Its content, if that is all: so the events of a stream mostly come. Empty if it is anything else."""
+    start = data.find(b"\r\n", 0, MAX_DIGITS) + 2
+    if start > 2 and data.endswith(b"\r\n") and not data[: start - 2].strip(HEX_DIGITS):
+        size = int(data[: start - 2], 16)
+        if len(data) == start + size + 2:
+            return data[start:-2]
+    return b""
+
+
 class ChunkedBody:
     """Chunks, as strictly as llhttp reads them: no bare LF, no sign, no space. Trailers are dropped."""
 
@@ -87,6 +99,8 @@ class ChunkedBody:
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         if self._pending:
             data, self._pending = self._pending + data, b""
+        elif self._part is _Part.SIZE and (content := _one_chunk(data)):
+            return content, b""
         pieces: list[bytes] = []
         position, size = 0, len(data)
         while position < size and not self.done:

@@ -24,7 +24,7 @@ from supervisor_app.core.status import Status
 from supervisor_app.events import PUSH_GROUP, STATUS_GROUP
 from supervisor_app.gateway import ledger, survey
 from supervisor_app.gateway.backend import Backend
-from supervisor_app.gateway.facts import ServerFacts
+from supervisor_app.gateway.facts import ServerFacts, end_of
 from supervisor_app.gateway.fetch import FetchError, RefusedError, fetch
 from supervisor_app.gateway.gateway import Gateway
 from supervisor_app.gateway.keys import KeyPolicy, KeyRing
@@ -145,15 +145,20 @@ class Link:
             return
         if message["version"] <= backend.facts.version:
             return
+        before, ending = backend.facts, message.get("ending")
+        ends = before.ends
+        if ending is not None and before.pid is not None and message["pid"] != before.pid:
+            ends = {**ends, before.pid: end_of(**ending)}
         self._gateway.hear(
             replace(
-                backend.facts,
+                before,
                 version=message["version"],
                 status=Status(message["status"]),
                 detail=message["detail"],
                 url=message["url"],
                 pid=message["pid"],
-                life=backend.facts.life if message["pid"] == backend.facts.pid else None,
+                life=before.life if message["pid"] == before.pid else None,
+                ends=ends,
             )
         )
         self._learn_slots(backend)

@@ -115,6 +115,7 @@ class Service:
         # Else the thread that writes records holds the interpreter for up to 5 ms at a time, and requests
         # take twice as long while it does.
         sys.setswitchinterval(SWITCH_SECONDS)
+        self._bound.listen(BACKLOG)  # uvloop would not say that it failed
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             lambda: Client(self._gateway), sock=self._bound, backlog=BACKLOG

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import PurePath
-from signal import SIGKILL, SIGTERM
 from statistics import median
 
 from django.db.models import Prefetch
 
 from supervisor_app.conf import Overlay, apply_overlay
-from supervisor_app.core.status import FailureKind, Status
-from supervisor_app.gateway.facts import End, ServerFacts
+from supervisor_app.core.status import Status
+from supervisor_app.gateway.facts import End, ServerFacts, end_of
 from supervisor_app.models import LlamaServer, Run, ServerState
 
 RUNS = 8
 """Of each server, newest first: for how they ended and how long they took to start."""
-FROM_OUTSIDE = (SIGKILL, SIGTERM)
 
 
 def load_facts(overlay: Overlay) -> dict[str, ServerFacts]:
@@ -25,6 +23,7 @@ def load_facts(overlay: Overlay) -> dict[str, ServerFacts]:
     newest = Run.objects.only(
         "server_id",
         "adopted",
+        "pid",
         "started_at",
         "ready_at",
         "ended_at",
@@ -66,14 +65,12 @@ def _facts_of(server: LlamaServer, runs: list[Run]) -> ServerFacts:
         max_queue=server.max_queue,
         hold_seconds=server.hold_seconds,
         start_seconds=median(starts) if starts else None,
-        ends={run.pk: _end_of(run) for run in runs if run.ended_at},
+        ends={run.pid: _end_of(run) for run in reversed(runs) if run.pid and run.ended_at},
     )
 
 
 def _end_of(run: Run) -> End:
-    from_outside = run.failure_kind == FailureKind.KILLED_BY_SIGNAL and run.signal in FROM_OUTSIDE
-    untold = run.failure_kind == FailureKind.UNKNOWN and run.adopted
-    return End(blameless=not run.failure_kind or from_outside or untold, sentence=run.failure_title)
+    return end_of(kind=run.failure_kind, signal=run.signal, adopted=run.adopted, title=run.failure_title)
 
 
 def _offered(server: LlamaServer, state: ServerState | None) -> list[str]:

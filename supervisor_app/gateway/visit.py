@@ -214,7 +214,7 @@ class Visit:
                 self._crashed(loss.reason)
             return self._drops <= MAX_DROPS
         self._loss, self._drops = None, 0
-        end = facts.ends.get(loss.life) if loss.life is not None else None
+        end = facts.ends.get(loss.pid) if loss.pid is not None else None
         reason = end.sentence if end else loss.reason
         exchange.suspicion = exchange.suspicion or Suspicion()
         verdict = exchange.suspicion.died(blameless=end is None or end.blameless, alone=loss.alone)

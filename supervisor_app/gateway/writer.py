@@ -25,8 +25,8 @@ FLUSH_SECONDS = 1.0
 USE_SECONDS = 5.0
 """Between two notes that a server is in use."""
 PRUNE_SECONDS = 3600.0
-REST = 4
-"""After a batch, so many times as long as it took: at most a fifth of the interpreter goes into records."""
+REST = 9
+"""After a batch, so many times as long as it took: at most a tenth of the interpreter goes into records."""
 CLOSE_SECONDS = 5.0
 """At the end: how long the last records may take."""
 

@@ -15,6 +15,7 @@ import threading
 import time
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ from supervisor_app.management.commands import runsupervisor
 from supervisor_app.models import LlamaServer, ServerState
 from tests.integration.building import (
     OUT_OF_MEMORY,
+    free_port,
     long_ago,
     make_ready_server,
     make_server,
@@ -395,8 +397,64 @@ def test_without_pages_it_supervises_until_it_is_told_to_end(node_of_test):
 def test_with_pages_it_serves_on_the_address_it_was_given(node_of_test, monkeypatch):
     served = []
     monkeypatch.setattr(runsupervisor, "serve", lambda bind, make_runtime: served.append(bind))
-    call_command("runsupervisor", "--bind", "[::1]:9000")
+    call_command("runsupervisor", "--bind", "[::1]:9000", "--no-gateway")
     assert served == [("::1", 9000)]
+
+
+@pytest.fixture
+def runtimes(node_of_test, monkeypatch):
+    """What each Runtime was made with, in place of it."""
+    made: list[Any] = []
+    node_of_test.LLAMAPROXY_GATEWAY_URL = ""
+    monkeypatch.setattr(runsupervisor, "Runtime", lambda **fields: made.append(SimpleNamespace(**fields)))
+    monkeypatch.setattr(runsupervisor, "serve", lambda bind, make_runtime: make_runtime())
+    monkeypatch.setattr(runsupervisor, "supervise", lambda make_runtime: make_runtime())
+    yield made
+    for runtime in made:
+        if runtime.gateway is not None:
+            runtime.gateway.abandon()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_gateway_is_part_of_it_and_pages_say_where_it_is(runtimes, settings):
+    port = free_port()
+    call_command("runsupervisor", "--gateway", f"127.0.0.1:{port}")
+    assert runtimes[0].gateway is not None
+    assert f"http://127.0.0.1:{port}" == settings.LLAMAPROXY_GATEWAY_URL
+
+
+@pytest.mark.django_db(transaction=True)
+def test_where_programs_find_the_gateway_is_what_people_said(runtimes, settings):
+    settings.LLAMAPROXY_GATEWAY_URL = "https://llama.example.org"
+    call_command("runsupervisor", "--gateway", f"127.0.0.1:{free_port()}")
+    assert settings.LLAMAPROXY_GATEWAY_URL == "https://llama.example.org"
+
+
+@pytest.mark.parametrize("option", ["--no-gateway", "--no-web"])
+@pytest.mark.django_db(transaction=True)
+def test_unless_it_is_not_wanted(runtimes, settings, option):
+    call_command("runsupervisor", option)
+    assert runtimes[0].gateway is None
+    assert settings.LLAMAPROXY_GATEWAY_URL == ""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_gateway_whose_address_is_in_use_is_exit_code_2_before_anything_is_started(runtimes):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        where = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(CommandError, match=f"The gateway cannot listen on {where}") as raised:
+            call_command("runsupervisor", "--gateway", where)
+    assert raised.value.returncode == 2
+    assert not runtimes
+    assert not NodeLease.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_gateway_for_the_network_needs_a_key(runtimes):
+    with pytest.raises(CommandError, match="there is no API key yet") as raised:
+        call_command("runsupervisor", "--gateway", f"0.0.0.0:{free_port()}")
+    assert raised.value.returncode == 2
+    assert not runtimes
 
 
 @pytest.mark.django_db

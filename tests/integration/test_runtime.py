@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 from contextlib import asynccontextmanager
@@ -21,10 +22,13 @@ from supervisor_app.conf import Overlay, read_overlay
 from supervisor_app.core import node
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.events import supervisor_channel
+from supervisor_app.gateway import survey
+from supervisor_app.gateway.service import Service, listening_socket
 from supervisor_app.lease import Lease, NodeLease
 from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.runtime import ConfigSource, EngineSource, Runtime
 from tests.integration.building import db, eventually, free_port, make_server, socket_to
+from tests.integration.gateway.plane import request
 
 FAKE = Path(__file__).parents[1] / "fake_llama_server.py"
 
@@ -169,13 +173,19 @@ def test_without_any_engine_it_says_once_how_to_get_one_and_looks_again(tmp_path
 
 
 @asynccontextmanager
-async def running(tmp_path, **overlay):
+async def running(tmp_path, gateway=None, **overlay):
     """A Runtime on the fake llama-server."""
     launcher = tmp_path / "llama-server"
     launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -I {FAKE} "$@"\n')
     launcher.chmod(0o755)
     found = Overlay(binary=str(launcher), values=overlay)
-    made = Runtime(node="local", overlay=lambda: found, log_dir=tmp_path / "logs", lease=Lease("local"))
+    made = Runtime(
+        node="local",
+        overlay=lambda: found,
+        log_dir=tmp_path / "logs",
+        lease=Lease("local"),
+        gateway=gateway,
+    )
     task = asyncio.create_task(made.run())
     try:
         yield made
@@ -306,4 +316,96 @@ async def test_a_bug_in_supervision_is_raised_and_the_servers_go_on(tmp_path, mo
         with pytest.raises(RuntimeError, match="bug"):
             async with asyncio.timeout(20):
                 await asyncio.shield(supervision)
+        await killed(pid)
+
+
+# --- With the gateway in the same process --------------------------------------------------------------
+
+
+@pytest.fixture
+def bound():
+    """Where the gateway listens."""
+    limit, interval = resource.getrlimit(resource.RLIMIT_NOFILE), sys.getswitchinterval()
+    with listening_socket("127.0.0.1", 0) as bound:
+        yield bound
+    resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    sys.setswitchinterval(interval)
+
+
+def make_gateway(bound, grace=30.0):
+    return Service(
+        bound,
+        overlay=Overlay,
+        allowed_hosts=["localhost"],
+        insecure_open=False,
+        public_metrics=True,
+        grace_seconds=grace,
+    )
+
+
+SLOW = ["--fake-token-seconds", "0.02"]
+
+
+def end(task):
+    """As a signal does it. Await what is returned."""
+    task.cancel()
+    return asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def stream_through(bound, tokens):
+    """The reader of an answer that has begun."""
+    body = {"messages": [], "max_tokens": tokens, "stream": True}
+    async with asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection(*bound.getsockname())
+        writer.write(request("/v1/chat/completions", body=body))
+        await reader.readuntil(b'"content": " word0"')
+        try:
+            yield reader
+        finally:
+            writer.close()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_what_the_gateway_began_is_finished_before_the_servers_stop(tmp_path, bound):
+    await db(make_server, port=free_port())
+    async with running(tmp_path, make_gateway(bound), args=SLOW):
+        await state_is("ready")
+        async with stream_through(bound, tokens=20) as reader:
+            ending = end(supervision_task())
+            assert (await reader.read()).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+            await ending
+    assert await ServerState.objects.filter(status="initial").aexists()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_who_asks_twice_waits_for_no_request(tmp_path, bound):
+    await db(make_server, port=free_port())
+    async with running(tmp_path, make_gateway(bound, grace=600), args=SLOW) as made:
+        await state_is("ready")
+        async with stream_through(bound, tokens=10**6) as reader:
+            ending = end(supervision_task())
+            await reader.readuntil(b"data: ")  # it is not broken off
+            made.force()
+            assert b"gateway_stopping" in await reader.read()
+            await ending
+    assert await ServerState.objects.filter(status="initial").aexists()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_bug_in_the_gateway_is_raised_as_one_in_supervision_is(tmp_path, bound, monkeypatch):
+    await db(make_server, port=free_port())
+
+    def broken(overlay):
+        raise RuntimeError("bug")
+
+    async with running(tmp_path, make_gateway(bound)):
+        await state_is("ready")
+        (pid,) = [run.pid async for run in Run.objects.all()]
+        supervision = supervision_task()
+        monkeypatch.setattr(survey, "load_facts", broken)
+        with pytest.raises(ExceptionGroup) as raised:
+            async with asyncio.timeout(20):
+                await asyncio.shield(supervision)
+        assert raised.group_contains(RuntimeError, match="bug")
         await killed(pid)

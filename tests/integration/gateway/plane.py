@@ -81,7 +81,8 @@ class Caller:
 
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
-        await self._writer.drain()
+        async with asyncio.timeout(PATIENCE):
+            await self._writer.drain()
 
     async def ask(self, data: bytes, *, to_head: bool = False) -> Answer:
         self._writer.write(data)  # not waiting for it to be taken: the answer may come first
@@ -130,7 +131,7 @@ class Caller:
         self._writer.write_eof()
 
     def leave(self) -> None:
-        self._writer.close()
+        self._writer.transport.abort()
 
     async def _head(self) -> Answer:
         raw = await self._reader.readuntil(b"\r\n\r\n")
@@ -182,6 +183,7 @@ class Server(Scripted):
         super().__init__(*scripts)
         self.name = name
         self._plane = plane
+        self._pid = 0
 
     @property
     def facts(self) -> ServerFacts:
@@ -193,20 +195,21 @@ class Server(Scripted):
         self._plane.gateway.hear(replace(facts, version=facts.version + 1, **changes))
 
     def crashed(self, **changes: Any) -> None:
-        self.says(status=Status.CRASHED, pid=None, detail="Retry 1 of 5 after 1 s.", **changes)
+        """Its process has ended."""
+        self._pid = self.facts.pid or self._pid
+        self.says(status=Status.CRASHED, pid=None, **{"detail": "Retry 1 of 5 after 1 s.", **changes})
 
     def restarted(self, *, blameless: bool = False) -> None:
-        """Its process has ended and another one is ready."""
-        before = self.facts
-        life = before.life or 0
-        end = End(blameless=blameless, sentence="It crashed.")
-        self.crashed()
+        """Its process has ended, and another one is ready."""
+        if self.facts.pid is not None:
+            self.crashed()
+        facts = self.facts
         self.says(
             status=Status.READY,
-            pid=life + 1001,
-            life=life + 1,
-            ends={**before.ends, life: end},
             detail="Serving.",
+            pid=self._pid + 1,
+            life=(facts.life or 0) + 1,
+            ends={**facts.ends, self._pid: End(blameless=blameless, sentence="It crashed.")},
         )
 
 
@@ -271,18 +274,24 @@ class Plane:
         gate = self.gateway.backends[name].gate
         await eventually(lambda: len(gate.inside) == number, PATIENCE)
 
+    async def until_begun(self) -> None:
+        """Some answer has begun."""
+        await eventually(lambda: any(each.reply.started for each in self.gateway.exchanges), PATIENCE)
+
     async def close(self) -> None:
         """All clients leave; then nobody is left, neither here nor at a gate."""
         gateway = self.gateway
         for caller in self._callers:
             caller.leave()
-        await eventually(lambda: not (gateway.exchanges or gateway.clients), PATIENCE)
-        gates = [backend.gate for backend in gateway.backends.values()]
-        assert not [gate for gate in gates if gate.inside or gate.waiting]
-        self._listening.close()
-        gateway.close()
-        for server in self._servers:
-            await server.stop()
+        try:
+            await eventually(lambda: not (gateway.exchanges or gateway.clients), PATIENCE)
+            gates = [backend.gate for backend in gateway.backends.values()]
+            assert not [gate for gate in gates if gate.inside or gate.waiting]
+        finally:
+            self._listening.close()
+            gateway.close()
+            for server in self._servers:
+                await server.stop()
 
 
 async def start_plane() -> Plane:

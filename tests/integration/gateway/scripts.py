@@ -81,6 +81,9 @@ def chunked(content: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(content), content)
 
 
+FINISH = chunked(DONE) + LAST_CHUNK
+
+
 def event(text: str) -> bytes:
     return b"data: %s\n\n" % json.dumps({"choices": [{"delta": {"content": text}}]}).encode()
 
@@ -102,14 +105,14 @@ def loads() -> Script:
     return answers(json.dumps({"error": error}).encode(), 503)
 
 
-def streams(*events: bytes, done: bool = True) -> Script:
+def streams(*events: bytes) -> Script:
     """As llama-server does it: the connection ends with the stream, of which nothing was said before."""
-    return sends(stream_of(*events, done=done))
+    return sends(stream_of(*events) + FINISH)
 
 
-def stream_of(*events: bytes, done: bool = True) -> bytes:
-    content = b"".join(chunked(each) for each in (*events, DONE) if each)
-    return head(200, EVENTS, "Transfer-Encoding: chunked") + content + (LAST_CHUNK if done else b"")
+def stream_of(*events: bytes) -> bytes:
+    """The beginning of a stream that goes on."""
+    return head(200, EVENTS, "Transfer-Encoding: chunked") + b"".join(map(chunked, events))
 
 
 def sends(data: bytes, *, piece: int = 0, resets: bool = False) -> Script:
@@ -147,10 +150,13 @@ def hangs(data: bytes = b"") -> Script:
     return script
 
 
-def waits_for(event: asyncio.Event, script: Script) -> Script:
+def waits_for(goes_on: asyncio.Event, script: Script, *, before: bytes = b"") -> Script:
+    """Sends what comes `before`, and plays the script once the event is set."""
+
     async def waiting(call: Call) -> bool:
         await call.body()
-        await event.wait()
+        await call.send(before)
+        await goes_on.wait()
         return await script(call)
 
     return waiting
@@ -165,7 +171,7 @@ class Scripted:
         self.connections = 0
         self.port = 0
         self._server: asyncio.Server
-        self._open: set[asyncio.StreamWriter] = set()
+        self._open: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
 
     async def start(self) -> None:
         """On the same port as before, if there was one."""
@@ -175,8 +181,10 @@ class Scripted:
     async def stop(self) -> None:
         """Listens no more, and all its connections end."""
         self._server.close()
-        for writer in list(self._open):
+        for writer, task in self._open.items():
             writer.transport.abort()
+            if task is not None:
+                task.cancel()
         await eventually(lambda: not self._open)
 
     async def until_called(self, times: int = 1) -> Call:
@@ -189,16 +197,16 @@ class Scripted:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self._open.add(writer)
+        self._open[writer] = asyncio.current_task()
         try:
-            with suppress(asyncio.IncompleteReadError, ConnectionError, TimeoutError):
+            with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
                 keeps = True
                 while keeps:
                     call = Call(await reader.readuntil(b"\r\n\r\n"), reader, writer)
                     self.calls.append(call)
                     keeps = await self._next_script()(call)
         finally:
-            self._open.discard(writer)
+            del self._open[writer]
             writer.close()
 
     def _next_script(self) -> Script:

@@ -8,16 +8,19 @@ import logging
 import time
 from contextlib import asynccontextmanager
 from functools import partial
+from signal import SIGSEGV
 
 import pytest
 from channels.layers import get_channel_layer
 from django.db import OperationalError
 
 from supervisor_app.conf import Overlay
-from supervisor_app.core.status import LlamaStatus, Status
+from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.status import FailureKind, LlamaStatus, RunSummary, Status
 from supervisor_app.events import STATUS_GROUP, supervisor_channel
 from supervisor_app.gateway import fetch, ledger, link, survey
 from supervisor_app.gateway.door import Door
+from supervisor_app.gateway.facts import End
 from supervisor_app.gateway.gateway import Gateway
 from supervisor_app.gateway.keys import Denied
 from supervisor_app.gateway.limits import Limits
@@ -189,6 +192,22 @@ async def test_a_life_lasts_as_long_as_its_process(by_news_only, pid, life):
         await announce(Status.READY, pid=pid)
         await eventually(lambda: seen)
         assert seen[0] == (run.pk if life else None)
+
+
+async def test_how_a_process_ended_is_known_with_the_news_of_it(by_news_only):
+    await db(make_ready_server, pid=11)
+    crash = RunSummary(
+        retry=0,
+        adopted=False,
+        started_at=1.0,
+        ended_at=2.0,
+        signal=SIGSEGV,
+        failure=failure_of(FailureKind.KILLED_BY_SIGNAL),
+    )
+    async with linked() as gateway:
+        await announce(Status.CRASHED, pid=None, runs=(crash,))
+        await eventually(lambda: facts(gateway).status is Status.CRASHED)
+        assert facts(gateway).ends == {11: End(blameless=False, sentence="Ended by a signal")}
 
 
 async def test_a_change_of_which_no_news_came_is_known_with_the_next_look(often):

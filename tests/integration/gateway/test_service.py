@@ -12,6 +12,7 @@ import threading
 from contextlib import asynccontextmanager, closing
 
 import pytest
+import uvloop
 from django.db import OperationalError
 
 from supervisor_app.conf import Overlay
@@ -278,6 +279,16 @@ async def test_without_a_database_it_does_not_start_and_leaves_nothing_behind(ou
         with pytest.raises(StoreError, match="gone"):
             await make_service(bound).start()
         await eventually(lambda: not readers())
+
+
+@in_database
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_an_address_that_is_taken_while_it_starts_is_an_error_too(run):
+    with listening_socket("127.0.0.1", 0) as late, listening_socket("127.0.0.1", port_of(late)) as early:
+        early.listen()
+        with pytest.raises(OSError) as raised:
+            run(asyncio.wait_for(make_service(late).start(), 20))
+    assert raised.value.errno == errno.EADDRINUSE
 
 
 @in_database

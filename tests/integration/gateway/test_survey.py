@@ -150,17 +150,17 @@ def test_a_router_goes_by_its_models_once_it_says_them():
 def test_the_run_that_is_open_is_its_life():
     server = make_server()
     make_run(server)
-    life = make_run(server, ended_at=None)
+    life = make_run(server, ended_at=None, pid=11)
     known = facts()
     assert known.life == life.pk
-    assert life.pk not in known.ends
+    assert life.pid not in known.ends
 
 
 def test_an_end_is_told_with_its_reason():
     run = make_run(
-        make_server(), failure_kind=FailureKind.EXITED, failure_title="Ended by itself", exit_code=1
+        make_server(), failure_kind=FailureKind.EXITED, failure_title="Ended by itself", exit_code=1, pid=11
     )
-    assert facts().ends[run.pk].sentence == "Ended by itself"
+    assert facts().ends[run.pid].sentence == "Ended by itself"
 
 
 @pytest.mark.parametrize(
@@ -181,15 +181,24 @@ def test_an_end_is_told_with_its_reason():
     ids=lambda value: "-".join(str(part) for part in value.values()) if isinstance(value, dict) else "",
 )
 def test_requests_are_suspected_only_of_an_end_that_came_from_inside(fields, blameless):
-    run = make_run(make_server(), **fields)
-    assert facts().ends[run.pk].blameless is blameless
+    run = make_run(make_server(), pid=11, **fields)
+    assert facts().ends[run.pid].blameless is blameless
 
 
 def test_only_the_newest_lives_of_each_server_are_looked_at():
     servers = [make_server(name) for name in ("a", "b")]
-    runs = {server.name: [make_run(server).pk for _ in range(RUNS + 3)] for server in servers}
-    for name, known in load_facts(Overlay()).items():
-        assert set(known.ends) == set(runs[name][-RUNS:])
+    for server in servers:
+        for pid in range(1, RUNS + 4):
+            make_run(server, pid=pid)
+    for known in load_facts(Overlay()).values():
+        assert set(known.ends) == set(range(4, RUNS + 4))
+
+
+def test_of_two_lives_with_the_same_pid_the_newer_counts():
+    server = make_server()
+    for kind in (FailureKind.EXITED, FailureKind.HUNG):
+        make_run(server, pid=11, failure_kind=kind, failure_title=kind.value)
+    assert facts().ends[11].sentence == "hung"
 
 
 def test_how_long_it_takes_to_start_is_the_median_of_its_last_starts():

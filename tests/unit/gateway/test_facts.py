@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.facts import ServerFacts
+from supervisor_app.gateway.facts import End, ServerFacts
 
 RUNS = {"wanted": True}
 STOPPED = {"wanted": False}
@@ -43,6 +45,53 @@ def test_only_one_that_was_stopped_for_idleness_sleeps():
         True,
     ]
     assert not ServerFacts(name="default", wanted=True, wakes=True).asleep
+
+
+# --- What was heard and what is saved ------------------------------------------------------------------
+
+
+HEARD = ServerFacts(
+    name="default",
+    version=5,
+    status=Status.CRASHED,
+    detail="Retry 1 of 5 after 1 s.",
+    url="http://gpu-1:8134",
+    ends={11: End(blameless=False, sentence="It crashed.")},
+)
+
+
+@pytest.mark.parametrize("version", [5, 6])
+def test_what_is_saved_counts_once_it_is_as_new_as_what_was_heard(version):
+    saved = ServerFacts(name="default", version=version, status=Status.READY, pid=12, life=4)
+    assert saved.with_news_of(HEARD) is saved
+
+
+def test_what_was_heard_counts_until_it_is_saved():
+    saved = ServerFacts(
+        name="default", version=4, status=Status.READY, pid=11, life=3, hold_seconds=7, max_queue=9
+    )
+    known = saved.with_news_of(HEARD)
+    assert (known.version, known.status, known.detail, known.url) == (
+        HEARD.version,
+        HEARD.status,
+        HEARD.detail,
+        HEARD.url,
+    )
+    assert (known.pid, known.life) == (None, None)
+    assert (known.hold_seconds, known.max_queue) == (7, 9)  # of which a supervisor says nothing
+
+
+def test_an_end_that_was_heard_is_not_forgotten_before_it_is_saved():
+    older = {3: End(blameless=True)}
+    saved = ServerFacts(name="default", version=4, pid=11, ends=older)
+    assert saved.with_news_of(HEARD).ends == {**older, **HEARD.ends}
+
+
+@pytest.mark.parametrize(("pid", "life"), [(12, 4), (11, None)])
+def test_the_number_of_a_run_is_that_of_its_process(pid, life):
+    heard = replace(HEARD, status=Status.READY, pid=12)
+    saved = ServerFacts(name="default", version=4, pid=pid, life=4)
+    assert saved.with_news_of(heard).life == life
 
 
 def test_the_key_of_a_server_is_not_in_its_words():

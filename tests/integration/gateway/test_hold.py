@@ -1,0 +1,315 @@
+"""Requests that wait: for a start, for their turn, and how long that makes sense."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from supervisor_app.core.status import Status
+from supervisor_app.gateway.records import Outcome
+from tests.integration.building import eventually
+from tests.integration.gateway.plane import CHAT, question, request, streaming
+from tests.integration.gateway.scripts import DONE, EVENTS, answers, event, loads, streams
+
+SOON = 0.05
+"""Seconds after which something is done that would else take long."""
+
+
+async def ask_in_order(plane, number):
+    """So many clients, each of which waits when the next one comes."""
+    asking = []
+    for each in range(number):
+        asking.append(plane.asks(question(f"{each}")))
+        await plane.until_waiting(each + 1)
+    return asking
+
+
+def texts(server):
+    return [json.loads(content)["input"] for content in server.contents]
+
+
+# --- Until it is ready ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [Status.STARTING, Status.CRASHED, Status.STOPPING, Status.INITIAL])
+async def test_while_a_server_is_away_requests_wait_for_it(plane, status):
+    server = await plane.serve(answers(b"x"), status=status)
+    asking = plane.asks(question())
+    await plane.until_waiting(1)
+    assert not server.calls
+    server.says(status=Status.READY)
+    assert (await asking).content == b"x"
+    (record,) = await plane.records(1)
+    assert record.outcome == Outcome.HELD
+    assert record.held_ms > 0
+
+
+async def test_those_who_waited_go_in_the_order_in_which_they_came(plane):
+    server = await plane.serve(answers(), status=Status.STARTING, capacity=1)
+    asking = await ask_in_order(plane, 6)
+    server.says(status=Status.READY)
+    assert {(await answer).status for answer in asking} == {200}
+    assert texts(server) == ["0", "1", "2", "3", "4", "5"]
+
+
+async def test_a_server_that_is_asleep_is_woken(plane):
+    server = await plane.serve(answers(b"x"), status=Status.INITIAL, wanted=False, wakes=True)
+    asking = plane.asks(question())
+    await eventually(lambda: plane.outside.woken == ["default"])
+    server.says(status=Status.READY, wanted=True)
+    assert (await asking).content == b"x"
+
+
+async def test_a_server_that_still_loads_is_asked_again(plane):
+    server = await plane.serve(loads(), loads(), answers(b"x"))
+    assert (await plane.ask(question())).content == b"x"
+    assert len(server.calls) == 3
+    assert (await plane.records(1))[0].replays == 0
+
+
+async def test_an_error_503_that_is_not_about_loading_is_passed_on(plane):
+    error = b'{"error": {"code": 503, "message": "no slot", "type": "unavailable_error"}}'
+    server = await plane.serve(answers(error, 503))
+    answer = await plane.ask(question())
+    assert (answer.status, answer.content, len(server.calls)) == (503, error, 1)
+
+
+async def test_a_server_that_refuses_connections_is_asked_again(plane):
+    server = await plane.serve(answers(b"x"))
+    await server.stop()
+    asking = plane.asks(question())
+    await plane.until_waiting(1)
+    await server.start()
+    assert (await asking).content == b"x"
+    assert len(server.calls) == 1
+
+
+async def test_a_server_that_moved_is_found(plane):
+    server = await plane.serve(answers(b"old"))
+    assert (await plane.ask(question())).content == b"old"
+    other = await plane.serve(answers(b"new"), name="other")
+    server.says(url=f"http://127.0.0.1:{other.port}")
+    assert (await plane.ask(question(model="default"))).content == b"new"
+
+
+# --- No longer than makes sense ------------------------------------------------------------------------
+
+
+async def test_when_so_many_wait_others_are_told_to_come_back(plane):
+    server = await plane.serve(answers(), status=Status.STARTING, max_queue=2, start_seconds=7.2)
+    asking = await ask_in_order(plane, 2)
+    answer = await plane.ask(question())
+    assert (answer.status, answer.error["code"], answer.error["type"]) == (
+        429,
+        "queue_full",
+        "rate_limit_error",
+    )
+    assert answer.fields["retry-after"] == "8"
+    assert answer.error["message"] == "2 requests wait for default already."
+    server.says(status=Status.READY)
+    assert [(await each).status for each in asking] == [200, 200]
+    assert (await plane.records(3))[0].outcome == Outcome.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"status": Status.ERROR}, {"status": Status.INITIAL, "wanted": False}],
+    ids=["it gave up", "it is stopped on purpose"],
+)
+async def test_where_waiting_is_hopeless_the_supervisor_s_sentence_is_the_answer(plane, facts):
+    sentence = "Model file missing: /m.gguf. It starts by itself when the file appears."
+    await plane.serve(answers(), detail=sentence, **facts)
+    answer = await plane.ask(question())
+    assert (answer.status, answer.error["code"]) == (503, "server_unavailable")
+    assert answer.error["message"] == f"default: {sentence}"
+    assert int(answer.fields["retry-after"]) > 0
+
+
+async def test_who_waits_hears_at_once_that_it_is_hopeless(plane):
+    server = await plane.serve(answers(), status=Status.CRASHED)
+    asking = await ask_in_order(plane, 3)
+    server.says(status=Status.ERROR, detail="Retries used up.")
+    for each in asking:
+        answer = await each
+        assert (answer.status, answer.error["message"]) == (503, "default: Retries used up.")
+
+
+async def test_who_waits_hears_at_once_that_the_server_is_gone(plane):
+    await plane.serve(answers(), status=Status.CRASHED)
+    asking = plane.asks(question())
+    await plane.until_waiting(1)
+    plane.gateway.learn({})
+    answer = await asking
+    assert (answer.status, answer.error["code"]) == (503, "server_unavailable")
+
+
+async def test_nobody_waits_longer_than_allowed(plane):
+    await plane.serve(answers(), status=Status.STARTING, detail="Loading: 40 %.", hold_seconds=SOON)
+    answer = await plane.ask(question())
+    assert (answer.status, answer.error["code"]) == (503, "hold_timeout")
+    assert answer.error["message"] == f"default: Not ready within {SOON} s. Loading: 40 %."
+    assert "retry-after" in answer.fields
+    (record,) = await plane.records(1)
+    assert record.outcome == Outcome.UNAVAILABLE
+    assert record.held_ms >= SOON * 1000
+
+
+@pytest.mark.parametrize("gone", ["refuses", "loads"])
+async def test_nobody_waits_longer_than_allowed_for_what_nobody_supervises(plane, gone):
+    """Its supervisor says that it is ready, and says nothing more."""
+    server = await plane.serve(loads(), hold_seconds=0.3)
+    if gone == "refuses":
+        await server.stop()
+    answer = await plane.ask(question())
+    assert (answer.status, answer.error["code"]) == (503, "hold_timeout")
+
+
+async def test_a_server_that_loads_is_not_asked_all_the_time(plane):
+    server = await plane.serve(loads(), hold_seconds=1.0)
+    asking = [plane.asks(question()) for _ in range(20)]
+    assert {(await each).status for each in asking} == {503}
+    assert len(server.calls) < 20 * 10
+
+
+async def test_a_body_that_is_too_long_to_be_kept_may_wait_longer_than_a_body_may_take(plane):
+    plane.limit(replay_bytes=1000, body_seconds=SOON)
+    server = await plane.serve(answers(b"x"), status=Status.STARTING)
+    caller = await plane.connect()
+    sending = asyncio.create_task(caller.ask(request(CHAT, body=b"y" * 3_000_000)))
+    await plane.until_waiting(1)
+    await asyncio.sleep(SOON * 4)  # nobody reads it in that time, for which its client is not to blame
+    server.says(status=Status.READY)
+    assert (await sending).content == b"x"
+    assert server.contents == [b"y" * 3_000_000]
+
+
+# --- Another one ---------------------------------------------------------------------------------------
+
+
+async def test_who_waits_goes_to_another_server_with_the_model_when_its_own_becomes_hopeless(plane):
+    first = await plane.serve(answers(b"first"), name="first", status=Status.STARTING, models=("qwen",))
+    second = await plane.serve(answers(b"second"), name="second", status=Status.CRASHED, models=("qwen",))
+    asking = plane.asks(question(model="qwen"))
+    await plane.until_waiting(1, "first")
+    first.says(status=Status.ERROR)
+    await plane.until_waiting(1, "second")
+    second.says(status=Status.READY)
+    assert (await asking).content == b"second"
+    assert not first.calls
+
+
+async def test_who_waits_goes_to_another_server_that_is_ready_sooner(plane):
+    await plane.serve(answers(), name="first", status=Status.STARTING, models=("qwen",))
+    second = await plane.serve(answers(b"second"), name="second", status=Status.CRASHED, models=("qwen",))
+    asking = plane.asks(question(model="qwen"))
+    await plane.until_waiting(1, "first")
+    second.says(status=Status.READY)
+    assert (await asking).content == b"second"
+
+
+async def test_who_waits_stays_when_another_server_has_another_model(plane):
+    first = await plane.serve(answers(), name="first", status=Status.STARTING)
+    await plane.serve(answers(), name="second")
+    asking = plane.asks(question(model="first"))
+    await plane.until_waiting(1, "first")
+    first.says(status=Status.ERROR, detail="It is broken.")
+    assert (await asking).error["message"] == "first: It is broken."
+
+
+async def test_who_comes_from_another_queue_goes_by_its_arrival(plane):
+    first = await plane.serve(answers(), name="first", status=Status.STARTING, models=("qwen",))
+    second = await plane.serve(answers(), name="second", status=Status.CRASHED, models=("qwen",), capacity=1)
+    old = plane.asks(question("old", model="qwen"))
+    await plane.until_waiting(1, "first")
+    new = plane.asks(question("new", model="second"))
+    await plane.until_waiting(1, "second")
+    first.says(status=Status.ERROR)
+    await plane.until_waiting(2, "second")
+    second.says(status=Status.READY)
+    assert [(await old).status, (await new).status] == [200, 200]
+    assert texts(second) == ["old", "new"]
+
+
+# --- What a stream sees meanwhile ----------------------------------------------------------------------
+
+
+async def test_a_stream_that_waits_gets_headers_and_comments(plane):
+    plane.limit(comment_seconds=SOON)
+    server = await plane.serve(streams(event("a")), status=Status.STARTING, detail="Loading:\n40 %.")
+    caller = await plane.connect()
+    await caller.send(streaming())
+    assert (await caller.head()).fields["content-type"] == EVENTS
+    for _ in range(3):
+        assert b": waiting for default: Loading: 40 %.\n\n" in await caller.read_until(b"\n\n\r\n")
+    server.says(status=Status.READY)
+    rest = await caller.read_until(DONE)
+    assert event("a") in rest
+    assert (await plane.records(1))[0].outcome == Outcome.HELD
+
+
+async def test_a_stream_that_is_ready_soon_gets_no_comments(plane):
+    server = await plane.serve(streams(event("a")), status=Status.STARTING)
+    asking = plane.asks(streaming())
+    await plane.until_waiting(1)
+    server.says(status=Status.READY)
+    assert (await asking).content == event("a") + DONE
+
+
+async def test_who_does_not_stream_gets_nothing_before_its_answer(plane):
+    plane.limit(comment_seconds=0.01)
+    await plane.serve(answers(), status=Status.STARTING, hold_seconds=SOON * 2)
+    assert (await plane.ask(question())).status == 503
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/messages", "/v1/responses"])
+async def test_a_stream_that_waited_in_vain_ends_with_an_error_event(plane, path):
+    plane.limit(comment_seconds=0.01)
+    server = await plane.serve(streams(event("a")), status=Status.STARTING)
+    caller = await plane.connect()
+    await caller.send(streaming(path=path))
+    assert (await caller.head()).status == 200
+    server.says(status=Status.ERROR, detail="Retries used up.")
+    rest = await caller.rest()
+    assert b"event: error\n" in rest or path == CHAT
+    data = json.loads(rest.rpartition(b"data: ")[2].partition(b"\n")[0])
+    assert data["error"]["code"] == "server_unavailable"
+    assert data["error"]["message"] == "default: Retries used up."
+    assert not rest.endswith(b"0\r\n\r\n")
+    assert b"[DONE]" not in rest
+
+
+@pytest.mark.parametrize("piece", [0, 1])
+async def test_an_error_after_the_headers_were_sent_becomes_an_event(plane, piece):
+    plane.limit(comment_seconds=0.01)
+    error = {"error": {"code": 400, "message": "the request exceeds the context", "type": "x"}}
+    raw = json.dumps(error).encode()
+    server = await plane.serve(in_pieces(answers(raw, 400), piece), status=Status.STARTING)
+    caller = await plane.connect()
+    await caller.send(streaming())
+    assert (await caller.head()).status == 200
+    server.says(status=Status.READY)
+    rest = await caller.rest()
+    assert b'"message":"the request exceeds the context"' in rest
+    assert not rest.endswith(b"0\r\n\r\n")
+    assert (await plane.records(1))[0].outcome == Outcome.UPSTREAM_ERROR
+
+
+def in_pieces(script, piece):
+    """The same, so many bytes at a time."""
+    if not piece:
+        return script
+
+    async def slowly(call):
+        send = call.send
+
+        async def in_pieces(data):
+            for start in range(0, len(data), piece):
+                await send(data[start : start + piece])
+                await asyncio.sleep(0.001)
+
+        call.send = in_pieces
+        return await script(call)
+
+    return slowly

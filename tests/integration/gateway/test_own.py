@@ -1,0 +1,179 @@
+"""What the gateway answers itself, and whom it lets in."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor_app.core.status import Status
+from supervisor_app.gateway.keys import KeyPolicy, KeyRing, digest_of
+from tests.integration.gateway.plane import EMBEDDINGS, question, request
+from tests.integration.gateway.scripts import answers
+
+PREFLIGHT = ["Origin: http://localhost:3000", "Access-Control-Request-Method: POST"]
+
+
+def with_key(plane, **fields):
+    """From now on a key is asked for."""
+    key = KeyPolicy(id=7, name="chat", digest=digest_of("lp-a"), **fields)
+    plane.gateway.door.keys = KeyRing([key])
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/health"])
+async def test_its_health_tells_how_many_servers_are_ready(plane, path):
+    assert (await plane.ask(request(path))).json == {"status": "ok", "servers": 0, "ready": 0}
+    await plane.serve(answers(), name="a")
+    await plane.serve(answers(), name="b", status=Status.CRASHED)
+    assert (await plane.ask(request(path))).json == {"status": "ok", "servers": 2, "ready": 1}
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/models"])
+async def test_the_models_of_all_servers_are_listed_with_what_they_do(plane, path):
+    assert (await plane.ask(request(path))).json == {"object": "list", "data": []}
+    await plane.serve(answers(), name="a", models=("a", "qwen", "alias"), offered=("qwen",))
+    await plane.serve(answers(), name="b", status=Status.STARTING, detail="Loading: 40 %.")
+    data = (await plane.ask(request(path))).json["data"]
+    assert [(model["id"], model["server"], model["status"], model["detail"]) for model in data] == [
+        ("qwen", "a", "ready", "Serving."),
+        ("b", "b", "starting", "Loading: 40 %."),
+    ]
+    assert {model["object"] for model in data} == {"model"}
+
+
+async def test_one_model_is_told_by_its_name(plane):
+    server = await plane.serve(answers(), offered=("org/qwen 3",))
+    for path in ("/v1/models/org/qwen%203", "/v1/models/org%2Fqwen%203"):
+        assert (await plane.ask(request(path))).json["id"] == "org/qwen 3"
+    answer = await plane.ask(request("/v1/models/gpt-4"))
+    assert (answer.status, answer.error["code"]) == (404, "model_not_found")
+    assert not server.calls
+
+
+async def test_what_it_answers_itself_is_not_recorded(plane):
+    await plane.serve(answers())
+    for path in ("/health", "/v1/models", "/metrics"):
+        assert (await plane.ask(request(path))).status == 200
+    await plane.ask(question())
+    assert [record.route for record in await plane.records(1)] == [EMBEDDINGS]
+
+
+async def test_its_own_answers_have_no_body_for_head(plane):
+    caller = await plane.connect()
+    await caller.send(request("/v1/models", method="HEAD") + request("/health"))
+    answer = await caller.answer(to_head=True)
+    assert int(answer.fields["content-length"]) > 0
+    assert (await caller.answer()).json["status"] == "ok"
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/models", "/metrics"])
+async def test_a_body_that_its_own_answers_do_not_need_disturbs_nothing(plane, path):
+    for method in ("GET", "POST"):
+        answer = await plane.ask(request(path, method=method, body=b"x" * 100_000))
+        assert answer.status == (200 if method == "GET" or path != "/v1/models" else 404)
+
+
+async def test_metrics_are_public_unless_looking_needs_a_login(plane):
+    with_key(plane)
+    answer = await plane.ask(request("/metrics"))
+    assert (answer.status, answer.content) == (200, b"llamaproxy_up 1\n")
+    plane.gateway.public_metrics = False
+    assert (await plane.ask(request("/metrics"))).status == 401
+    assert (await plane.ask(request("/metrics", "X-Api-Key: lp-a"))).status == 200
+
+
+async def test_its_health_needs_no_key_and_its_models_do(plane):
+    with_key(plane)
+    assert (await plane.ask(request("/health"))).status == 200
+    answer = await plane.ask(request("/v1/models"))
+    assert (answer.status, answer.error["code"]) == (401, "invalid_api_key")
+    assert (await plane.ask(request("/v1/models", "Authorization: Bearer lp-a"))).status == 200
+
+
+async def test_a_key_that_is_wrong_is_refused_before_the_body_comes(plane):
+    server = await plane.serve(answers())
+    with_key(plane)
+    caller = await plane.connect()
+    await caller.send(
+        request(EMBEDDINGS, "X-Api-Key: lp-b", f"Content-Length: {10**9}", method="POST") + b"x" * 10
+    )
+    answer = await caller.answer()
+    assert (answer.status, answer.fields["connection"]) == (401, "close")
+    assert not server.calls
+
+
+async def test_a_key_may_ask_for_its_models_only(plane):
+    with_key(plane, models=frozenset({"a"}))
+    a, b = await plane.serve(answers(), name="a"), await plane.serve(answers(), name="b")
+    key = "X-Api-Key: lp-a"
+    assert (await plane.ask(request(EMBEDDINGS, key, body={"model": "a"}))).status == 200
+    answer = await plane.ask(request(EMBEDDINGS, key, body={"model": "b"}))
+    assert (answer.status, answer.error["code"]) == (403, "model_not_allowed")
+    assert (len(a.calls), len(b.calls)) == (1, 0)
+
+
+async def test_a_key_has_so_many_requests_at_once(plane):
+    with_key(plane, max_concurrent=1)
+    server = await plane.serve(answers(), status=Status.STARTING)
+    data = request(EMBEDDINGS, "X-Api-Key: lp-a", body={})
+    first = plane.asks(data)
+    await plane.until_waiting(1)
+    answer = await plane.ask(data)
+    assert (answer.status, answer.error["type"], answer.fields["retry-after"]) == (
+        429,
+        "rate_limit_error",
+        "1",
+    )
+    server.says(status=Status.READY)
+    assert (await first).status == 200
+    assert (await plane.ask(data)).status == 200
+
+
+# --- Pages in a browser --------------------------------------------------------------------------------
+
+
+async def test_a_page_of_this_machine_may_ask(plane):
+    server = await plane.serve(answers())
+    answer = await plane.ask(
+        request(EMBEDDINGS, *PREFLIGHT, "Access-Control-Request-Headers: x-a, x-b", method="OPTIONS")
+    )
+    assert (answer.status, answer.content) == (204, b"")
+    assert answer.fields["access-control-allow-origin"] == "http://localhost:3000"
+    assert "POST" in answer.fields["access-control-allow-methods"]
+    assert answer.fields["access-control-allow-headers"] == "x-a, x-b"
+    assert "origin" in answer.fields["vary"].lower()
+    assert not server.calls
+    assert (await plane.ask(request(EMBEDDINGS, PREFLIGHT[0], body={}))).status == 200
+    for path in ("/v1/models", "/health"):
+        found = await plane.ask(request(path, PREFLIGHT[0]))
+        assert found.fields["access-control-allow-origin"] == "http://localhost:3000"
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://["])
+async def test_a_page_of_somebody_else_may_not(plane, origin):
+    server = await plane.serve(answers())
+    answer = await plane.ask(request(EMBEDDINGS, f"Origin: {origin}", body={}))
+    assert (answer.status, answer.error["code"]) == (403, "origin_not_allowed")
+    preflight = await plane.ask(request(EMBEDDINGS, f"Origin: {origin}", PREFLIGHT[1], method="OPTIONS"))
+    assert preflight.status == 403
+    assert not server.calls
+
+
+@pytest.mark.parametrize("host", ["evil.example", "[", ""])
+async def test_a_name_that_is_not_its_own_is_refused(plane, host):
+    server = await plane.serve(answers())
+    raw = request(EMBEDDINGS, body={}).replace(b"Host: localhost", f"Host: {host}".encode())
+    answer = await plane.ask(raw)
+    assert (answer.status, answer.error["code"]) == (421, "host_not_allowed")
+    assert not server.calls
+
+
+async def test_with_keys_any_page_may_ask_that_has_one(plane):
+    with_key(plane)
+    await plane.serve(answers())
+    preflight = await plane.ask(
+        request(EMBEDDINGS, "Origin: https://app.example", PREFLIGHT[1], method="OPTIONS")
+    )
+    assert (preflight.status, preflight.fields["access-control-allow-origin"]) == (204, "https://app.example")
+    refused = await plane.ask(request(EMBEDDINGS, "Origin: https://app.example", body={}))
+    assert (refused.status, refused.fields["access-control-allow-origin"]) == (401, "https://app.example")
+    data = request(EMBEDDINGS, "Origin: https://app.example", "X-Api-Key: lp-a", body={})
+    assert (await plane.ask(data)).status == 200
