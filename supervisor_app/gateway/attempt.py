@@ -13,9 +13,9 @@ from supervisor_app.gateway.upstream import Connection
 if TYPE_CHECKING:
     from supervisor_app.gateway.visit import Visit
 
-LOADING = b"Loading model"
+LOADING_STATUS, LOADING = 503, b"Loading model"
 MAX_KEPT = 64 * 1024
-"""Of what is held back: comments, or the body of a 503."""
+"""Of what is held back: comments, the body of a 503, an error for a client that was told 200."""
 TAIL_PIECES = 6
 """Of an answer: its last bytes say what it cost."""
 
@@ -114,7 +114,8 @@ class Attempt:
     def on_head(self, head: ResponseHead, length: int | None) -> None:
         self._head = head
         self._length = length
-        self._backend.trust()
+        if head.status != LOADING_STATUS:
+            self._backend.trust()
         if head.is_event_stream:
             self._scanner = ContentScanner()
 
@@ -123,7 +124,7 @@ class Attempt:
             self._pass_on(content)
         elif self._scanner is not None and not self._scanner.feed(content):
             self._pass_comment(content)
-        elif self._may_be_loading and len(self._kept) < MAX_KEPT:
+        elif (self._may_be_loading or self._is_foreign) and len(self._kept) < MAX_KEPT:
             self._kept += content
         else:
             self._commit(content)
@@ -154,7 +155,12 @@ class Attempt:
 
     @property
     def _may_be_loading(self) -> bool:
-        return self._head is not None and self._head.status == 503 and not self._exchange.committed
+        return self._head is not None and self._head.status == LOADING_STATUS and not self._exchange.committed
+
+    @property
+    def _is_foreign(self) -> bool:
+        """It is not the stream that the client has been told of while it waited."""
+        return self._exchange.reply.started and not self.streams
 
     def _send(self, connection: Connection) -> None:
         self._connecting = None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 
 from supervisor_app.gateway.heads import status_line
 
 CHUNKED_END = b"0\r\n\r\n"
+AT_ONCE = struct.pack("ii", 1, 0)
 
 
 def chunk(content: bytes) -> bytes:
@@ -108,4 +111,7 @@ class Reply:
             self.write(last_words)
             self._transport.close()
         else:
+            # Else it would be closed in order, and where that is the end an answer would look whole.
+            connection = self._transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
             self._transport.abort()

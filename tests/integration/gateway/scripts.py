@@ -181,11 +181,16 @@ class Scripted:
     async def stop(self) -> None:
         """Listens no more, and all its connections end."""
         self._server.close()
-        for writer, task in self._open.items():
-            writer.transport.abort()
+        self.drop_all()
+        for task in self._open.values():
             if task is not None:
                 task.cancel()
         await eventually(lambda: not self._open)
+
+    def drop_all(self) -> None:
+        """All its connections end, as when its process dies."""
+        for writer in self._open:
+            writer.transport.abort()
 
     async def until_called(self, times: int = 1) -> Call:
         await eventually(lambda: len(self.calls) >= times)
@@ -199,7 +204,8 @@ class Scripted:
         self.connections += 1
         self._open[writer] = asyncio.current_task()
         try:
-            with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            # A connection that was dropped is a RuntimeError for uvloop.
+            with suppress(asyncio.IncompleteReadError, OSError, RuntimeError, asyncio.CancelledError):
                 keeps = True
                 while keeps:
                     call = Call(await reader.readuntil(b"\r\n\r\n"), reader, writer)

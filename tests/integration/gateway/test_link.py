@@ -176,9 +176,11 @@ async def test_old_news_are_none(by_news_only, looks):
     await db(make_ready_server)
     async with linked() as gateway:
         looks.clear()
+        heard = []
+        gateway.hear = heard.append
         await announce(Status.CRASHED, version=1)
         await eventually(lambda: looks)
-        assert facts(gateway).ready
+        assert not heard
 
 
 @pytest.mark.parametrize(("pid", "life"), [(11, True), (12, False), (None, False)])

@@ -443,6 +443,15 @@ async def test_who_asks_twice_waits_for_nobody():
 
 
 @in_database
+async def test_who_is_in_a_hurry_from_the_beginning_waits_for_nobody_either():
+    async with upstream(hangs()) as server, served(grace=600) as gateway:
+        waiting = await gateway.begins(server, question())
+        gateway.service.force()
+        await asyncio.wait_for(gateway.service.stop(), 10)
+        assert (await waiting.answer()).status == 503
+
+
+@in_database
 async def test_with_nothing_in_flight_it_ends_at_once_without_a_word(caplog):
     caplog.set_level(logging.INFO, service.__name__)
     async with served(grace=600) as gateway:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import httptools
 import pytest
 from hypothesis import example, given
@@ -46,7 +48,7 @@ def chunked_messages(draw):
 def cut(data, places):
     """`data` in pieces, cut at these places, if there are such."""
     edges = [0, *sorted(place for place in places if place <= len(data)), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
 
 
 def take(body, pieces):
@@ -157,12 +159,10 @@ FRAGMENTS = st.sampled_from(
         b'"',
         b" ",
         b"\t",
-        b"\0",
+        b"\x00",
         b"-",
         b"+",
         b"0x",
-    ]
-    + [
         b"hello",
         b"5\r\nhello\r\n",
         b"0\r\n",

@@ -1,0 +1,184 @@
+"""Requests that kill servers: the guilty one is found, and nobody else suffers for it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from supervisor_app.core.status import Status
+from supervisor_app.gateway.records import Outcome
+from tests.integration.building import eventually
+from tests.integration.gateway.plane import CHAT, question, request, streaming
+from tests.integration.gateway.scripts import answers, hangs
+
+
+class Fragile:
+    """A server that falls when a question has `poison` in it, and is ready again a moment later."""
+
+    def __init__(self, plane, *, falls=99, blameless=False, together=1):
+        self.fallen = 0
+        self.asked = []
+        self._plane = plane
+        self._falls = falls
+        self._blameless = blameless
+        self._together = together
+        """So many requests are in flight when it falls, the first two times."""
+        self._calm = asyncio.Event()
+
+    async def start(self, **facts):
+        self.server = await self._plane.serve(self._script, **facts)
+        return self.server
+
+    async def _script(self, call):
+        content = await call.body()
+        self.asked.append(content)
+        if b"poison" not in content:
+            if self._together > 1:
+                await self._calm.wait()
+            return await answers(b"innocent")(call)
+        if self.fallen < 2:
+            inside = self._plane.gateway.backends["default"].gate.inside
+            await eventually(lambda: len(inside) == self._together)
+        if self.fallen == self._falls:
+            return await answers(b"survived")(call)
+        self._fall()
+        return False
+
+    def _fall(self):
+        self.fallen += 1
+        if self.fallen == 2:
+            self._calm.set()
+        self.server.drop_all()
+        asyncio.get_running_loop().call_later(0.01, lambda: self.server.restarted(blameless=self._blameless))
+
+
+@pytest.mark.parametrize("data", [question("poison"), streaming("poison"), request(CHAT, body=b"poison")])
+async def test_a_request_that_kills_its_server_three_times_alone_is_put_into_quarantine(plane, data):
+    fragile = Fragile(plane)
+    await fragile.start()
+    answer = await plane.ask(data)
+    assert (answer.status, answer.error["code"], answer.error["incident"]) == (422, "quarantined", "3")
+    assert fragile.fallen == 3
+    (entry,) = plane.outside.entries
+    assert (entry.server, entry.incident, entry.reason) == ("default", "3", "It crashed.")
+    assert entry.until - entry.at == 3600
+    (record,) = await plane.records(1)
+    assert (record.outcome, record.status, record.replays) == (Outcome.QUARANTINED, 422, 2)
+
+
+async def test_what_is_in_quarantine_reaches_no_server(plane):
+    fragile = Fragile(plane)
+    await fragile.start()
+    await plane.ask(question("poison"))
+    seen = len(fragile.asked)
+    answer = await plane.ask(question("poison"))
+    assert (answer.status, answer.error["code"]) == (422, "quarantined")
+    assert "asked again for 60 min" in answer.error["message"]
+    assert len(fragile.asked) == seen
+    assert (await plane.ask(question("water"))).content == b"innocent"
+    assert [record.outcome for record in await plane.records(3)] == [
+        Outcome.QUARANTINED,
+        Outcome.QUARANTINED,
+        Outcome.OK,
+    ]
+
+
+async def test_what_was_released_is_tried_again(plane):
+    fragile = Fragile(plane, falls=3)
+    await fragile.start()
+    assert (await plane.ask(question("poison"))).status == 422
+    plane.gateway.quarantined.replace([])
+    assert (await plane.ask(question("poison"))).content == b"survived"
+
+
+async def test_what_another_gateway_put_into_quarantine_is_refused_here(plane):
+    fragile = Fragile(plane)
+    await fragile.start()
+    await plane.ask(question("poison"))
+    (entry,) = plane.outside.entries
+    plane.gateway.quarantined.replace([replace(entry, incident="from elsewhere")])
+    assert (await plane.ask(question("poison"))).error["incident"] == "from elsewhere"
+
+
+async def test_innocent_requests_in_the_same_crashes_are_answered(plane):
+    fragile = Fragile(plane, together=4)
+    await fragile.start()
+    innocent = [plane.asks(question(f"{number}")) for number in range(3)]
+    await plane.until_inside(3)
+    guilty = await plane.ask(question("poison"))
+    assert guilty.status == 422
+    assert [(await answer).content for answer in innocent] == [b"innocent"] * 3
+    assert len(plane.outside.entries) == 1
+    outcomes = sorted(record.outcome for record in await plane.records(4))
+    assert outcomes == sorted([Outcome.QUARANTINED] + [Outcome.REPLAYED] * 3)
+
+
+async def test_suspects_go_one_after_the_other_and_who_comes_later_waits(plane):
+    fragile = Fragile(plane, together=3)
+    await fragile.start()
+    most = 0
+
+    def watch(call, script=fragile._script):
+        nonlocal most
+        if fragile.fallen == 2:
+            most = max(most, len(plane.gateway.backends["default"].gate.inside))
+        return script(call)
+
+    fragile.server.scripts = [watch]
+    innocent = [plane.asks(question(f"{number}")) for number in range(2)]
+    await plane.until_inside(2)
+    assert (await plane.ask(question("poison"))).status == 422
+    assert {(await answer).status for answer in innocent} == {200}
+    assert most == 1
+
+
+async def test_a_request_that_survives_its_suspicion_is_answered(plane):
+    fragile = Fragile(plane, falls=2)
+    await fragile.start()
+    assert (await plane.ask(question("poison"))).content == b"survived"
+    assert not plane.outside.entries
+    (record,) = await plane.records(1)
+    assert (record.outcome, record.replays) == (Outcome.REPLAYED, 2)
+
+
+async def test_ends_from_outside_are_nobody_s_fault(plane):
+    fragile = Fragile(plane, falls=4, blameless=True)
+    await fragile.start()
+    assert (await plane.ask(question("poison"))).content == b"survived"
+    assert not plane.outside.entries
+
+
+async def test_a_request_that_has_seen_too_many_ends_is_given_back(plane):
+    fragile = Fragile(plane, blameless=True)
+    await fragile.start()
+    answer = await plane.ask(question("poison"))
+    assert (answer.status, answer.error["code"], answer.error["retryable"]) == (502, "upstream_crashed", True)
+    assert fragile.fallen == 5
+    assert not plane.outside.entries
+
+
+async def test_an_end_of_which_nothing_is_known_is_nobody_s_fault(plane):
+    server = await plane.serve(hangs())
+    asking = plane.asks(question())
+    for number in range(1, 5):
+        await server.until_called(number)
+        server.crashed()
+        await plane.until_waiting(1)
+        server.says(status=Status.READY, pid=2000 + number)
+    server.scripts = [answers(b"x")]
+    server.restarted()
+    assert (await asking).error["code"] == "upstream_crashed"
+    assert not plane.outside.entries
+
+
+async def test_a_request_that_is_answered_after_a_crash_of_others_is_no_suspect_next_time(plane):
+    fragile = Fragile(plane, together=2)
+    await fragile.start()
+    innocent = plane.asks(question("water"))
+    await plane.until_inside(1)
+    assert (await plane.ask(question("poison"))).status == 422
+    assert (await innocent).content == b"innocent"
+    assert (await plane.ask(question("water"))).content == b"innocent"
+    assert [record.replays for record in await plane.records(3)][-1] == 0
