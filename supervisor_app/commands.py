@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Any
 
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
@@ -83,9 +84,18 @@ def nudge(node: str) -> None:
 
 async def anudge(node: str) -> None:
     """The same, from an event loop."""
+    await _send(node, {"type": "server.nudge"})
+
+
+async def tell_moved(node: str, servers: list[str]) -> None:
+    """Tell a node's supervisor that answers of these servers come. Lost is no harm: there will be more."""
+    await _send(node, {"type": "server.moved", "servers": servers})
+
+
+async def _send(node: str, message: dict[str, Any]) -> None:
     try:
         async with asyncio.timeout(NUDGE_SECONDS):
-            await get_channel_layer().send(supervisor_channel(node), {"type": "server.nudge"})
+            await get_channel_layer().send(supervisor_channel(node), message)
     except Exception as error:  # any client library's own kind: a nudge may be lost
         log.debug("nudge lost: %s", error)
 

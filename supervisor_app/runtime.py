@@ -175,7 +175,7 @@ class Runtime:
     async def _keep_listening(self) -> None:
         """The Channels worker. It dies with its connection and of a bad message, so it is made anew."""
         channel = supervisor_channel(self._node)
-        consumer: Any = SupervisorConsumer.as_asgi(nudge=self.supervisor.nudge)
+        consumer: Any = SupervisorConsumer.as_asgi(nudge=self.supervisor.nudge, moved=self.supervisor.moved)
         application = ChannelNameRouter({channel: consumer})
         while True:
             try:

@@ -204,11 +204,12 @@ class Handler(BaseHTTPRequestHandler):
     def chat(self, request: dict[str, Any]) -> None:
         wanted = int(request.get("max_tokens") or 8)
         base = {"id": "chatcmpl-fake", "created": int(time.time()), "model": self.server.model}
+        usage = {"prompt_tokens": 1, "completion_tokens": wanted, "total_tokens": wanted + 1}
         if request.get("stream"):
-            return self.stream(wanted, {**base, "object": "chat.completion.chunk"})
+            asked = (request.get("stream_options") or {}).get("include_usage")
+            return self.stream(wanted, {**base, "object": "chat.completion.chunk"}, usage if asked else None)
         message = {"role": "assistant", "content": "".join(self.tokens(wanted))}
         choice = {"index": 0, "finish_reason": "length", "message": message}
-        usage = {"prompt_tokens": 1, "completion_tokens": wanted, "total_tokens": wanted + 1}
         self.answer(200, {**base, "object": "chat.completion", "choices": [choice], "usage": usage})
 
     def complete(self, request: dict[str, Any]) -> None:
@@ -216,7 +217,7 @@ class Handler(BaseHTTPRequestHandler):
         wanted = int(request.get("n_predict") or 8)
         self.answer(200, {"content": "".join(self.tokens(wanted)), "tokens_predicted": wanted, "stop": True})
 
-    def stream(self, wanted: int, base: dict[str, Any]) -> None:
+    def stream(self, wanted: int, base: dict[str, Any], usage: dict[str, int] | None) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
@@ -226,6 +227,9 @@ class Handler(BaseHTTPRequestHandler):
         for token in self.tokens(wanted):
             self.event(base, {"content": token}, None)
         self.event(base, {}, "length")
+        if usage:
+            last = {**base, "choices": [], "usage": usage}
+            self.chunk(b"data: " + json.dumps(last).encode() + b"\n\n")
         self.chunk(b"data: [DONE]\n\n")
         self.chunk(b"")
 

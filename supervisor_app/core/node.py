@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from supervisor_app.core.ports import Clock, Probe, Processes, Publisher, ServerConfig, Store, StoreError
@@ -65,6 +65,12 @@ class NodeSupervisor:
     def nudge(self) -> None:
         """Something may have changed: look now instead of within a second."""
         self._nudged.set()
+
+    def moved(self, names: Iterable[str]) -> None:
+        """Answers of these servers are passing a gateway."""
+        for name in names:
+            if name in self._watched:
+                self._watched[name].supervisor.moved()
 
     def force(self) -> None:
         """End everything at once: the shutdown was asked for a second time."""

@@ -111,6 +111,7 @@ class ServerSupervisor:
         self._load = LoadWatch(past_loads(remembered, config.spec))
         self._progress: Progress | None = None
         self._meter = WorkMeter()
+        self._moved = False
         self._last_lines: tuple[str, ...] = ()
         self._trail = Trail()
         self._evidence = Evidence()
@@ -153,6 +154,10 @@ class ServerSupervisor:
         """Stop, because this server does not exist any more."""
         self.leaving = True
         self.stop(note, spare_adopted=True)
+
+    def moved(self) -> None:
+        """Content of an answer of it has passed a gateway."""
+        self._moved = True
 
     @property
     def is_idle(self) -> bool:
@@ -443,7 +448,8 @@ class ServerSupervisor:
         sample = await process.sample() if process else None
         trail.add(sample)
         trail.serving = serving(activity)
-        seen = replace(activity, memory=sample.used if sample else 0)
+        seen = replace(activity, memory=sample.used if sample else 0, moved=self._moved)
+        self._moved = False
         self._events.put_nowait(life.ActivitySeen(effect.attempt, seen))
 
     async def _send_canary(self, attempt: int) -> None:

@@ -48,6 +48,8 @@ class Activity:
     """False: it was asked and did not answer."""
     signs: bool = False
     """Perhaps work that its slots do not show: CPU in use, or a client where it does not tell its slots."""
+    moved: bool = False
+    """Content of an answer has passed a gateway since the last look: whatever its slots say, it works."""
     cores: float = 0.0
     """CPU of the process since the last look, in cores."""
     memory: int = 0
@@ -59,7 +61,7 @@ class Activity:
     @property
     def quiet(self) -> bool:
         """Beyond doubt there is no work."""
-        return self.answered and not self.busy and not self.signs
+        return self.answered and not (self.busy or self.signs or self.moved)
 
 
 class Verdict(Enum):
@@ -100,6 +102,8 @@ def look(watch: Watch, activity: Activity, *, stall_seconds: float, now: float) 
     seen = replace(watch, seen_at=now)
     if not activity.quiet:
         seen = replace(seen, quiet_since=now, silent_canaries=0)
+    if activity.moved:
+        return replace(seen, busy=True, mark=activity.mark, moved_at=now), Verdict.WORKING
     if not activity.answered:
         return _unanswered(seen, activity, watch, stall_seconds, now)
     if not activity.busy:

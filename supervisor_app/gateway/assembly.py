@@ -30,6 +30,7 @@ class Assembly(Attempt):
         if not self.streams:
             super().on_content(content)
             return
+        self._backend.moved |= b"data:" in content
         try:
             self._assembler.feed(content)
         except BrokenStreamError:

@@ -18,6 +18,8 @@ MAX_KEPT = 64 * 1024
 """Of what is held back: comments, the body of a 503, an error for a client that was told 200."""
 TAIL_PIECES = 6
 """Of an answer: its last bytes say what it cost."""
+BEGINNING = 1024
+"""Bytes."""
 
 
 class Attempt:
@@ -193,6 +195,7 @@ class Attempt:
         content, self._kept = self._kept + content, b""
         head = self._head
         if head is not None and self._exchange.commit(head, self._length):
+            self._exchange.beginning = content[:BEGINNING]
             self._pass_on(content)
         else:
             self._exchange.foreign_answer(head.status if head else 502, content)
@@ -202,5 +205,7 @@ class Attempt:
             return
         self.tail.append(content)
         if self._scanner is not None:
-            self.events += content.count(b"data:")
+            events = content.count(b"data:")  # a comment would be sent by a server that hangs, too
+            self.events += events
+            self._backend.moved |= events > 0
         self._exchange.write(content)

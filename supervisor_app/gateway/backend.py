@@ -45,6 +45,8 @@ class Backend:
         self.gate = Gate(capacity=facts.capacity, max_waiting=facts.max_queue)
         self.slots = 0
         """As the server says; 0: it did not."""
+        self.moved = False
+        """Content of an answer has come since somebody looked last."""
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._pool: Pool | None = None

@@ -164,6 +164,16 @@ class Client(asyncio.Protocol):
             seconds = FOR_EVER if self._body is None or self._held_back else limits.body_seconds
         self.deadline = self._loop.time() + seconds
 
+    def _credit(self, size: int) -> None:
+        """So much of a body has come."""
+        if self._body is None:
+            if not self._unread:
+                self.deadline = FOR_EVER
+        else:
+            limits = self._gateway.limits
+            latest = self._loop.time() + limits.body_seconds
+            self.deadline = min(latest, self.deadline + size / limits.body_rate)
+
     def _take_next(self) -> None:
         """The next request, as soon as this one's caller is done."""
         self._set_reading(True)
@@ -225,6 +235,7 @@ class Client(asyncio.Protocol):
         return True
 
     def _take_body(self, body: Body) -> bool:
+        size = len(self._buffer)
         try:
             content, self._buffer = body.feed(self._buffer)
         except FramingError as error:
@@ -236,8 +247,7 @@ class Client(asyncio.Protocol):
         exchange = self._exchange
         if body.done:
             self._body = None
-        if not self._unread:
-            self._restart_clock()
+        self._credit(size - len(self._buffer))
         if exchange is None:
             return True
         if content:

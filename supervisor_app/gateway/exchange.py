@@ -51,6 +51,7 @@ class Exchange:
         "_tail",
         "_visit",
         "arrival",
+        "beginning",
         "body",
         "committed",
         "head",
@@ -80,6 +81,8 @@ class Exchange:
         self.started = gateway.loop.time()
         self.committed = False
         """Content of an answer has gone to the client."""
+        self.beginning = b""
+        """Of that answer: some say there what the prompt cost."""
         self.is_over = False
         self.is_ours = False
         """We are making its answer: no server is asked."""
@@ -311,7 +314,7 @@ class Exchange:
             ttft_ms=(first - self.started) * 1000 if first else None,
             duration_ms=(self._ended - self.started) * 1000,
             replays=self.replays,
-            usage=usage_of(b"".join(self._tail)),
+            usage=usage_of(b"".join(self._tail), self.beginning),
             incident=self.incident,
             captured_request=None if captured is None else _text(self.body.kept()),
             captured_answer=None if captured is None else _text(bytes(captured)),

@@ -22,7 +22,9 @@ class Limits:
     idle_seconds: float = 75.0
     """A kept connection without a request."""
     body_seconds: float = 60.0
-    """Without a byte of a body that is not complete."""
+    """So much later than at `body_rate` a body may come: one that stops or dribbles is cut off."""
+    body_rate: int = KIB
+    """Bytes per second."""
     unread_seconds: float = 300.0
     """Without the client taking a byte of its answer."""
     connect_seconds: float = 5.0

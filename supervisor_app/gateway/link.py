@@ -17,7 +17,7 @@ from typing import Any
 
 from channels.layers import get_channel_layer
 
-from supervisor_app.commands import anudge
+from supervisor_app.commands import anudge, tell_moved
 from supervisor_app.conf import Overlay
 from supervisor_app.core.ports import StoreError
 from supervisor_app.core.status import Status
@@ -41,6 +41,8 @@ GROUPS = (STATUS_GROUP, PUSH_GROUP)
 REFRESH_SECONDS = 1.0
 IDLE_SECONDS = 5.0
 """Between two looks for servers that nobody asks."""
+MOVED_SECONDS = 2.0
+"""As often as the supervisor looks at a server that works."""
 RETRY_SECONDS = 1.0
 
 
@@ -91,6 +93,7 @@ class Link:
                 group.create_task(self._refresh(), name="gateway-refresh")
                 group.create_task(self._listen(), name="gateway-listen")
                 group.create_task(self._stop_idle(), name="gateway-idle")
+                group.create_task(self._tell_moved(), name="gateway-moved")
         finally:
             await self._writer.aclose()
             self.close()
@@ -179,6 +182,18 @@ class Link:
             self._slots_of.pop(backend.facts.name, None)  # the next refresh asks again
         else:
             backend.learn_slots(slots)
+
+    async def _tell_moved(self) -> None:
+        """A server whose answers come does not hang, whatever it says of its slots."""
+        while True:
+            await asyncio.sleep(MOVED_SECONDS)
+            nodes: dict[str, list[str]] = {}
+            for name, backend in self._gateway.backends.items():
+                if backend.moved:
+                    backend.moved = False
+                    nodes.setdefault(backend.facts.node, []).append(name)
+            for node, names in nodes.items():
+                await tell_moved(node, names)
 
     async def _stop_idle(self) -> None:
         while True:

@@ -40,8 +40,7 @@ class Workers:
         number = FORCE if self._stopping.is_set() else signal.SIGTERM
         self._stopping.set()
         for process in self._running:
-            with suppress(ProcessLookupError):
-                process.send_signal(number)
+            _signal(process, number)
 
     async def _keep(self, number: int) -> int:
         loop = asyncio.get_running_loop()
@@ -66,10 +65,16 @@ class Workers:
         self._running.add(process)
         try:
             if self._stopping.is_set():  # while it was being started
-                process.terminate()
+                _signal(process, signal.SIGTERM)
             return await process.wait()
         finally:
             self._running.discard(process)
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """`Process.send_signal` would look whether it lives, and take its exit code away from asyncio."""
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, number)
 
 
 async def until_orphaned(parent: int) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+import sys
+
 import pytest
 from channels.layers import channel_layers
 from django.contrib.auth.models import User
@@ -29,6 +32,15 @@ def config_file(settings, tmp_path, monkeypatch):
 def _fresh_channel_layer():
     """The one in memory holds queues of the event loop that used it last."""
     channel_layers.backends.clear()
+
+
+@pytest.fixture
+def process_as_before():
+    """A gateway changes what its whole process has: afterwards it is as it was."""
+    limit, interval = resource.getrlimit(resource.RLIMIT_NOFILE), sys.getswitchinterval()
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    sys.setswitchinterval(interval)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import resource
 import signal
 import sys
 from contextlib import asynccontextmanager
@@ -323,13 +322,10 @@ async def test_a_bug_in_supervision_is_raised_and_the_servers_go_on(tmp_path, mo
 
 
 @pytest.fixture
-def bound():
+def bound(process_as_before):
     """Where the gateway listens."""
-    limit, interval = resource.getrlimit(resource.RLIMIT_NOFILE), sys.getswitchinterval()
     with listening_socket("127.0.0.1", 0) as bound:
         yield bound
-    resource.setrlimit(resource.RLIMIT_NOFILE, limit)
-    sys.setswitchinterval(interval)
 
 
 def make_gateway(bound, grace=30.0):

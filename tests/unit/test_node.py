@@ -265,3 +265,9 @@ async def test_it_waits_for_a_process_that_is_on_its_way():
 
 async def test_release_of_a_node_without_servers_is_immediate():
     await asyncio.wait_for(Node().supervisor.release(), 5)
+
+
+async def test_of_answers_that_pass_a_gateway_its_servers_hear():
+    async with node(make_config()) as n:
+        n.supervisor.moved(["somebody-elses", "default"])
+        assert n.status() is Status.READY

@@ -543,6 +543,18 @@ async def test_a_hung_computation_is_noticed_and_mended():
         assert b.status.runs[1].failure.kind is FailureKind.HUNG
 
 
+async def test_a_server_whose_answers_pass_a_gateway_is_not_hung():
+    async with bench(make_config(health=HealthPolicy(stall_seconds=30))) as b:
+        b.processes.last.used = Usage(cpu_seconds=50.0, connections=1)
+        b.probe.working = WORKING
+        for _ in range(60):
+            b.supervisor.moved()
+            await b.clock.advance(2)
+        assert b.status.status is Status.READY
+        await b.clock.advance(60)
+        assert closed(b).failure.kind is FailureKind.HUNG
+
+
 async def test_a_long_batch_on_a_busy_cpu_is_not_hung():
     async with bench(make_config(health=HealthPolicy(stall_seconds=30))) as b:
         b.probe.working = Slots(answered=True, busy=True, mark="one batch")

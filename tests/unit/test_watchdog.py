@@ -43,6 +43,11 @@ def test_work_that_does_not_move_is_hung_after_the_stall_time():
     assert STALL <= server.now <= STALL + 2
 
 
+def test_answers_that_pass_a_gateway_are_movement_whatever_its_slots_say():
+    assert Server().sees(seconds=3600, busy=True, mark="stuck", moved=True).verdict is Verdict.WORKING
+    assert Server().sees(seconds=3600, answered=False, moved=True).verdict is Verdict.WORKING
+
+
 def test_a_prefill_of_an_hour_is_not_hung():
     # One batch a minute: prompt tokens move once every 60 s.
     server = Server()

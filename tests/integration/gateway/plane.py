@@ -18,7 +18,7 @@ from supervisor_app.gateway.records import QuarantineEntry, Record
 from tests.integration.building import eventually
 from tests.integration.gateway.scripts import Script, Scripted
 
-PATIENCE = 3.0
+PATIENCE = 20.0
 """Seconds. Everything takes a moment; on a busy machine a long one."""
 CHAT = "/v1/chat/completions"
 EMBEDDINGS = "/v1/embeddings"
@@ -126,6 +126,10 @@ class Caller:
         with suppress(ConnectionResetError):
             return await self.rest() == b""
         return True
+
+    def read_nothing(self) -> None:
+        """From now on: what comes stays in the kernel, until that is full."""
+        self._writer.transport.pause_reading()
 
     def send_no_more(self) -> None:
         self._writer.write_eof()

@@ -150,11 +150,12 @@ def hangs(data: bytes = b"") -> Script:
     return script
 
 
-def waits_for(goes_on: asyncio.Event, script: Script, *, before: bytes = b"") -> Script:
-    """Sends what comes `before`, and plays the script once the event is set."""
+def waits_for(goes_on: asyncio.Event, script: Script, *, before: bytes = b"", reads: bool = True) -> Script:
+    """Sends what comes `before`, and plays the script once the event is set. `reads`: the body, meanwhile."""
 
     async def waiting(call: Call) -> bool:
-        await call.body()
+        if reads:
+            await call.body()
         await call.send(before)
         await goes_on.wait()
         return await script(call)

@@ -153,7 +153,7 @@ async def test_nobody_waits_longer_than_allowed(plane):
     assert "retry-after" in answer.fields
     (record,) = await plane.records(1)
     assert record.outcome == Outcome.UNAVAILABLE
-    assert record.held_ms >= SOON * 1000
+    assert record.held_ms > SOON * 900
 
 
 @pytest.mark.parametrize("gone", ["refuses", "loads"])
@@ -174,12 +174,12 @@ async def test_a_server_that_loads_is_not_asked_all_the_time(plane):
 
 
 async def test_a_body_that_is_too_long_to_be_kept_may_wait_longer_than_a_body_may_take(plane):
-    plane.limit(replay_bytes=1000, body_seconds=SOON)
+    plane.limit(replay_bytes=1000, body_seconds=0.5)
     server = await plane.serve(answers(b"x"), status=Status.STARTING)
     caller = await plane.connect()
     sending = asyncio.create_task(caller.ask(request(CHAT, body=b"y" * 3_000_000)))
     await plane.until_waiting(1)
-    await asyncio.sleep(SOON * 4)  # nobody reads it in that time, for which its client is not to blame
+    await asyncio.sleep(1.0)  # nobody reads it in that time, for which its client is not to blame
     server.says(status=Status.READY)
     assert (await sending).content == b"x"
     assert server.contents == [b"y" * 3_000_000]

@@ -602,6 +602,16 @@ async def test_more_than_anybody_can_mean_is_cut_off(by_news_only, monkeypatch):
             assert await fetch.fetch(gateway.backends["default"], "/metrics") == b"x" * 10
 
 
+async def test_an_answer_that_comes_too_late_is_nobodys():
+    """In the same moment in which the time is over."""
+    answer = asyncio.get_running_loop().create_future()
+    listener = fetch._Fetch(answer)
+    answer.cancel()
+    listener.on_end()
+    listener.on_lost("reset")
+    assert answer.cancelled()
+
+
 # --- The end -------------------------------------------------------------------------------------------
 
 

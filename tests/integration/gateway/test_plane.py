@@ -287,7 +287,7 @@ async def test_a_client_that_has_said_all_still_gets_its_answer(plane):
     await caller.send(question())
     caller.send_no_more()
     await server.until_called()
-    await asyncio.sleep(0.7)  # it is looked after more than once whether anybody listens
+    await asyncio.sleep(0.2)  # it is looked after more than once whether anybody listens
     goes_on.set()
     answer = await caller.answer()
     assert (answer.content, answer.whole) == (b"hello", True)

@@ -160,7 +160,7 @@ def test_a_database_that_fails_is_exit_code_3(begin):
 
 
 @pytest.fixture
-def ends_at_last():
+def ends_at_last(process_as_before):
     """A gateway in the process of the test, also one that should not have started."""
     timer = threading.Timer(30, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
@@ -187,6 +187,22 @@ def test_what_keeps_it_from_starting_is_told(ends_at_last, error, code, message,
         call_command("rungateway", "--bind", f"127.0.0.1:{free_port()}")
     assert raised.value.returncode == code
     assert ("a bug" in caplog.text) is isinstance(error, RuntimeError)
+
+
+@in_database
+def test_what_keeps_its_workers_from_starting_is_its_exit_code(ends_at_last, monkeypatch):
+    fails = [sys.executable, "-ISc", "import sys; sys.exit(2)"]
+    monkeypatch.setattr(rungateway, "_worker_command", lambda *arguments: fails)
+    with pytest.raises(CommandError, match="A worker failed") as raised:
+        call_command("rungateway", "--workers", "2", "--bind", f"127.0.0.1:{free_port()}")
+    assert raised.value.returncode == 2
+
+
+@in_database
+def test_a_worker_whose_parent_has_gone_ends_too(ends_at_last, caplog):
+    nobodys_parent = str(os.getpid())
+    call_command("rungateway", "--worker-of", nobodys_parent, "--bind", f"127.0.0.1:{free_port()}")
+    assert "⚠️ [GATEWAY] The process that looked after this worker has gone: ending, too" in caplog.messages
 
 
 # --- As a process --------------------------------------------------------------------------------------
@@ -338,13 +354,6 @@ def test_a_worker_that_is_killed_is_replaced_and_at_the_end_none_is_left(workers
     workers.signal(signal.SIGTERM)
     assert workers.wait() == 0
     assert not [pid for pid in before | after if psutil.pid_exists(pid)]
-
-
-@in_database
-def test_workers_whose_parent_was_killed_end_too(workers):
-    pids = workers.serving()
-    workers.kill()
-    wait_for("all have gone", lambda: not [pid for pid in pids if psutil.pid_exists(pid)])
 
 
 @in_database

@@ -7,7 +7,6 @@ import errno
 import logging
 import resource
 import socket
-import sys
 import threading
 from contextlib import asynccontextmanager, closing
 
@@ -23,17 +22,16 @@ from supervisor_app.gateway.service import FILES, Service, allow_many_files, is_
 from tests.integration.building import db, eventually, make_key, make_ready_server
 from tests.integration.gateway.plane import Caller, question, request, streaming
 from tests.integration.gateway.scripts import (
-    EVENTS,
     Scripted,
     answers,
-    chunked,
     event,
     hangs,
-    head,
     stream_of,
+    streams,
     waits_for,
 )
 
+pytestmark = pytest.mark.usefixtures("process_as_before")
 in_database = pytest.mark.django_db(transaction=True)
 
 HEALTH = request("/health")
@@ -98,15 +96,6 @@ def test_whether_only_this_machine_can_reach_it(host, expected):
 
 
 # --- The limit of open files ---------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def _process_as_before():
-    """A gateway changes what its whole process has."""
-    limit, interval = resource.getrlimit(resource.RLIMIT_NOFILE), sys.getswitchinterval()
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, limit)
-    sys.setswitchinterval(interval)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +196,7 @@ async def served(bound=None, **options):
         yield clients
     finally:
         task.cancel()
-        (ended,) = await asyncio.gather(task, return_exceptions=True)
+        ended = (await asyncio.gather(task, return_exceptions=True))[0]
         clients.leave()
         assert isinstance(ended, asyncio.CancelledError), ended
 
@@ -380,15 +369,11 @@ async def test_several_share_an_address_and_all_serve():
 # --- Its end -------------------------------------------------------------------------------------------
 
 
-def beginning_of_stream(*events):
-    return head(200, EVENTS, "Transfer-Encoding: chunked") + b"".join(map(chunked, events))
-
-
 @in_database
 async def test_a_stream_in_flight_is_finished_and_nobody_new_is_let_in(caplog):
     caplog.set_level(logging.INFO, service.__name__)
     finish = asyncio.Event()
-    script = waits_for(finish, lambda call: sends_and_ends(call, stream_of(event("a"), event("b"))))
+    script = waits_for(finish, streams(event("a"), event("b")))
     async with upstream(script) as server, served() as gateway:
         idle = await gateway.connect()
         await idle.ask(HEALTH)
@@ -405,16 +390,11 @@ async def test_a_stream_in_flight_is_finished_and_nobody_new_is_let_in(caplog):
         assert caplog.messages == ["👋 [GATEWAY] Finishing 1 request, for up to 30 s"]
 
 
-async def sends_and_ends(call, data):
-    await call.send(data)
-    return False
-
-
 @in_database
 async def test_what_takes_longer_than_the_grace_is_ended_honestly_and_recorded(caplog):
     caplog.set_level(logging.INFO, service.__name__)
     async with (
-        upstream(hangs(beginning_of_stream(event("a"))), hangs()) as server,
+        upstream(hangs(stream_of(event("a"))), hangs()) as server,
         served(grace=0.05) as gateway,
     ):
         stream = await gateway.begins(server, streaming())
@@ -432,7 +412,7 @@ async def test_what_takes_longer_than_the_grace_is_ended_honestly_and_recorded(c
 
 @in_database
 async def test_who_asks_twice_waits_for_nobody():
-    async with upstream(hangs(beginning_of_stream(event("a")))) as server, served(grace=600) as gateway:
+    async with upstream(hangs(stream_of(event("a")))) as server, served(grace=600) as gateway:
         stream = await gateway.begins(server, streaming())
         await stream.head()
         stopping = asyncio.create_task(gateway.service.stop())

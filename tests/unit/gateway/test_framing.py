@@ -6,7 +6,7 @@ import itertools
 
 import httptools
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from supervisor_app.gateway.framing import (
@@ -69,6 +69,7 @@ PLACES = st.lists(st.integers(0, 400), max_size=12)
 # --- By its length -------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.binary(max_size=20), PLACES)
 def test_a_sized_body_is_so_many_bytes_in_whatever_pieces(content, after, places):
     body = SizedBody(len(content))
@@ -106,6 +107,7 @@ def test_a_body_until_the_close_is_all_that_comes():
 # --- Chunked -------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(chunked_messages(), st.binary(max_size=20), PLACES)
 def test_a_chunked_body_is_the_same_in_whatever_pieces(message, after, places):
     content, sent = message
@@ -114,6 +116,7 @@ def test_a_chunked_body_is_the_same_in_whatever_pieces(message, after, places):
     assert body.done
 
 
+@settings(deadline=None)
 @given(chunked_messages())
 def test_a_chunked_body_is_not_done_before_its_last_byte(message):
     content, sent = message
@@ -178,6 +181,7 @@ FRAGMENTS = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(FRAGMENTS, max_size=16).map(b"".join))
 @example(b"5 \r\nhello\r\n0\r\n\r\n")
 @example(b"5;a b\r\nhello\r\n0\r\n\r\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor_app.gateway.gate import Gate, QueueFullError
@@ -244,6 +244,7 @@ class Story:
             assert full or (inside and (waiting[0].solo or any(guest.solo for guest in inside)))
 
 
+@settings(deadline=None)
 @given(st.lists(ACTS, max_size=40))
 def test_whatever_happens_the_order_the_limit_and_solitude_hold_and_nobody_waits_for_nothing(acts):
     story = Story()

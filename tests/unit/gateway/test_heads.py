@@ -7,7 +7,7 @@ import tracemalloc
 
 import httptools
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor_app.gateway.framing import BodyUntilClose, ChunkedBody, SizedBody
@@ -473,6 +473,7 @@ TARGETS = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["GET", "POST", "HEAD", "OPTIONS", "CONNECT", "PRI", "DELETE", "TRACE", "M-SEARCH"]),
     TARGETS,
@@ -539,6 +540,7 @@ def test_nothing_that_came_before_makes_a_bad_head_good(other):
         cache.request(raw_head(*other))
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(LINES, max_size=3), max_size=6))
 def test_a_head_means_the_same_whatever_came_before(heads):
     cache = HeadCache()

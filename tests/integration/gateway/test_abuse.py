@@ -1,0 +1,366 @@
+"""Clients that are slow, endless, many or malicious: nothing grows, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import psutil
+import pytest
+
+from supervisor_app.core.status import Status
+from tests.integration.building import eventually
+from tests.integration.gateway.plane import EMBEDDINGS, PATIENCE, question, request, streaming
+from tests.integration.gateway.scripts import (
+    answers,
+    chunked,
+    event,
+    hangs,
+    stream_of,
+    waits_for,
+)
+
+SOON = 0.1
+"""Seconds after which a client is cut off that would else have a minute."""
+MEGABYTE = 1_000_000
+LARGE = b"x" * MEGABYTE
+on_one_loop = pytest.mark.asyncio(loop_factories=["uvloop"])
+"""For what costs seconds."""
+
+
+def memory():
+    """Bytes that this process occupies: gateway, servers and clients together."""
+    return psutil.Process().memory_info().rss
+
+
+def dribbled(caller, data, pause):
+    """Byte by byte, until the connection ends."""
+
+    async def dribble():
+        with suppress(ConnectionError):
+            for byte in data:
+                await caller.send(bytes([byte]))
+                await asyncio.sleep(pause)
+
+    return asyncio.create_task(dribble())
+
+
+# --- Slow ----------------------------------------------------------------------------------------------
+
+
+async def test_a_head_that_dribbles_is_cut_off(plane):
+    plane.limit(head_seconds=SOON)
+    caller = await plane.connect()
+    sending = dribbled(caller, request("/health", f"X: {'x' * 1000}"), SOON / 20)
+    answer = await caller.answer()
+    assert (answer.status, answer.fields["connection"]) == (408, "close")
+    sending.cancel()
+
+
+async def test_a_body_that_stops_coming_is_cut_off(plane):
+    plane.limit(body_seconds=SOON)
+    server = await plane.serve(answers())
+    caller = await plane.connect()
+    await caller.send(question()[:-5])
+    answer = await caller.answer()
+    assert (answer.status, answer.error["code"], answer.fields["connection"]) == (
+        408,
+        "request_timeout",
+        "close",
+    )
+    assert not server.calls
+
+
+async def test_a_body_that_stops_coming_frees_its_server(plane):
+    plane.limit(body_seconds=SOON, replay_bytes=1000)
+    server = await plane.serve(answers())
+    caller = await plane.connect()
+    await caller.send(request(EMBEDDINGS, body=b"x" * 5000)[:-5])
+    assert (await caller.answer()).status == 408
+    await (await server.until_called()).until_left()
+
+
+async def test_a_body_that_dribbles_is_cut_off(plane):
+    plane.limit(body_seconds=SOON)
+    server = await plane.serve(answers())
+    caller = await plane.connect()
+    data = question("x" * 5000)
+    await caller.send(data[:-5000])
+    sending = dribbled(caller, data[-5000:], SOON / 20)
+    answer = await caller.answer()
+    assert (answer.status, answer.error["code"]) == (408, "request_timeout")
+    assert not server.calls
+    sending.cancel()
+
+
+@on_one_loop
+async def test_a_body_that_comes_slowly_but_steadily_is_taken(plane):
+    plane.limit(body_seconds=1.0, body_rate=5)
+    await plane.serve(answers())
+    caller = await plane.connect()
+    data = question("slowly")
+    await caller.send(data[:-12])
+    sending = dribbled(caller, data[-12:], 0.1)  # twice as fast as it must, for longer than it may pause
+    assert (await caller.answer()).status == 200
+    await sending
+
+
+async def test_a_connection_that_was_never_used_is_closed(plane):
+    plane.limit(idle_seconds=SOON)
+    assert await (await plane.connect()).is_cut_off()
+
+
+async def test_a_connection_that_is_not_used_any_more_is_closed(plane):
+    await plane.serve(answers())
+    caller = await plane.connect()
+    plane.limit(idle_seconds=SOON)
+    assert (await caller.ask(question())).status == 200
+    assert await caller.is_cut_off()
+
+
+@pytest.mark.parametrize("path", ["/index.html", "/v1/models"], ids=["of a server", "of the gateway"])
+async def test_a_connection_is_idle_again_after_a_long_answer(plane, path):
+    await plane.serve(answers(LARGE * 10), detail="x" * 10 * MEGABYTE)
+    caller = await plane.connect()
+    plane.limit(idle_seconds=SOON)
+    assert len((await caller.ask(request(path))).content) >= 10 * MEGABYTE
+    assert await caller.is_cut_off()
+
+
+@pytest.mark.parametrize("path", ["/index.html", "/v1/models"], ids=["of a server", "of the gateway"])
+@pytest.mark.parametrize("line", ["Connection: close", "Connection: keep-alive"])
+async def test_a_long_answer_may_be_read_slowly(plane, path, line):
+    await plane.serve(answers(LARGE * 10), detail="x" * 10 * MEGABYTE)
+    caller = await plane.connect()
+    plane.limit(idle_seconds=SOON)
+    await caller.send(request(path, line))
+    await asyncio.sleep(SOON * 3)
+    assert len((await caller.answer()).content) >= 10 * MEGABYTE
+
+
+async def test_an_answer_may_take_longer_than_anything_else(plane):
+    server = await plane.serve(hangs(), answers(b"x"))
+    caller = await plane.connect()
+    plane.limit(body_seconds=SOON, idle_seconds=SOON, head_seconds=SOON, unread_seconds=SOON)
+    await caller.send(question())
+    await server.until_called()
+    await asyncio.sleep(SOON * 3)
+    server.restarted()
+    assert (await caller.answer()).content == b"x"
+
+
+# --- Endless -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [b"", b"\r\n\r\n"], ids=["without an end", "with an end"])
+async def test_a_head_that_is_too_long_is_refused(plane, end):
+    plane.limit(head_bytes=1000)
+    caller = await plane.connect()
+    await caller.send(request("/health", f"X: {'x' * 2000}").removesuffix(b"\r\n\r\n") + end)
+    answer = await caller.answer()
+    assert (answer.status, answer.fields["connection"]) == (431, "close")
+
+
+async def test_a_head_of_64_kib_is_taken(plane):
+    assert (await plane.ask(request("/health", f"X: {'x' * 65_000}"))).status == 200
+
+
+@pytest.mark.parametrize("framing", ["sized", "chunked"])
+async def test_a_body_that_is_too_large_is_refused_while_it_is_sent(plane, framing):
+    plane.limit(body_bytes=3 * MEGABYTE, replay_bytes=MEGABYTE)
+    server = await plane.serve(hangs())
+    sized = framing == "sized"
+    line = f"Content-Length: {20 * MEGABYTE}" if sized else "Transfer-Encoding: chunked"
+    caller = await plane.connect()
+
+    async def send():
+        with suppress(ConnectionError):
+            await caller.send(request(EMBEDDINGS, line, method="POST"))
+            for _ in range(20):
+                await caller.send(LARGE if sized else chunked(LARGE))
+
+    sending = asyncio.create_task(send())
+    answer = await caller.answer()
+    assert (answer.status, answer.error["code"], answer.fields["connection"]) == (
+        413,
+        "body_too_large",
+        "close",
+    )
+    await sending
+    assert len(server.calls) == (0 if sized else 1)
+
+
+@on_one_loop
+@pytest.mark.parametrize("framing", ["sized", "chunked"])
+async def test_a_body_of_200_mb_flows_through(plane, framing):
+    taken = 0
+
+    async def script(call):
+        nonlocal taken
+        async for piece in call.pieces():
+            taken += len(piece)
+        call.content = b""  # not kept
+        return await answers()(call)
+
+    await plane.serve(script)
+    caller = await plane.connect()
+    before, most = memory(), 0
+    sized = framing == "sized"
+    line = f"Content-Length: {200 * MEGABYTE}" if sized else "Transfer-Encoding: chunked"
+    await caller.send(request(EMBEDDINGS, line, method="POST"))
+    piece = LARGE if sized else chunked(LARGE)
+    for _ in range(200):
+        await caller.send(piece)
+        most = max(most, memory() - before)
+    assert (await caller.ask(b"" if sized else b"0\r\n\r\n")).status == 200
+    assert taken == 200 * MEGABYTE
+    assert most < 64 * MEGABYTE
+
+
+async def test_a_body_that_its_server_does_not_take_waits_at_the_client(plane):
+    goes_on, sent = asyncio.Event(), 0
+    server = await plane.serve(waits_for(goes_on, answers(b"x"), reads=False))
+    caller = await plane.connect()
+
+    async def send():
+        nonlocal sent
+        await caller.send(request(EMBEDDINGS, f"Content-Length: {100 * MEGABYTE}", method="POST"))
+        for _ in range(100):
+            await caller.send(LARGE)
+            sent += 1
+
+    sending = asyncio.create_task(send())
+    await server.until_called()
+    await asyncio.sleep(0.3)
+    assert sent < 60  # what is kept, and what the kernel holds
+    goes_on.set()
+    assert (await caller.answer()).content == b"x"
+    await sending
+    assert len(server.contents[0]) == 100 * MEGABYTE
+
+
+async def endless(call):
+    """A stream of events without an end, as fast as it is taken."""
+    await call.body()
+    await call.send(stream_of())
+    piece = chunked(event("x" * 50_000))
+    while not call.left:
+        await call.send(piece)
+        await asyncio.sleep(0)
+    return False
+
+
+@on_one_loop
+async def test_a_client_that_never_reads_makes_its_server_wait_and_is_cut_off_in_the_end(plane):
+    plane.limit(unread_seconds=0.5)
+    server = await plane.serve(endless)
+    caller = await plane.connect()
+    caller.read_nothing()
+    before = memory()
+    await caller.send(streaming())
+    call = await server.until_called()
+    await call.until_left()
+    assert memory() - before < 32 * MEGABYTE
+    await eventually(lambda: not plane.gateway.clients, PATIENCE)
+
+
+@on_one_loop
+@pytest.mark.parametrize("data", [question(), request("/v1/models")], ids=["of a server", "of the gateway"])
+async def test_pipelining_without_reading_is_no_way_to_fill_memory(plane, data):
+    plane.limit(unread_seconds=0.5)
+    await plane.serve(answers(LARGE), detail="x" * 50_000)
+    caller = await plane.connect()
+    caller.read_nothing()
+    before = memory()
+    with suppress(ConnectionError, TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            while plane.gateway.clients:
+                await caller.send(data * 1000)
+    assert not plane.gateway.clients
+    assert memory() - before < 32 * MEGABYTE
+
+
+async def test_a_client_that_reads_too_late_is_cut_off_although_its_answer_was_its_last(plane):
+    plane.limit(unread_seconds=SOON)
+    await plane.serve(answers(LARGE * 20))
+    caller = await plane.connect()
+    caller.read_nothing()
+    await caller.send(request(EMBEDDINGS, "Connection: close", body={}))
+    await eventually(lambda: plane.gateway.clients, PATIENCE)
+    await eventually(lambda: not plane.gateway.clients, PATIENCE)
+
+
+# --- Many ----------------------------------------------------------------------------------------------
+
+
+@on_one_loop
+async def test_2000_idle_connections_disturb_nobody(plane):
+    await plane.serve(answers(b"x"))
+    before = memory()
+    for _ in range(20):
+        await asyncio.gather(*(plane.connect() for _ in range(100)))
+    await eventually(lambda: len(plane.gateway.clients) == 2000, PATIENCE)
+    assert (await plane.ask(question())).content == b"x"
+    assert memory() - before < 64 * MEGABYTE
+
+
+async def test_beyond_so_many_connections_the_next_is_closed(plane):
+    plane.limit(connections=3)
+    await plane.serve(answers(b"x"))
+    callers = [await plane.connect() for _ in range(3)]
+    await eventually(lambda: len(plane.gateway.clients) == 3)
+    assert await (await plane.connect()).is_cut_off()
+    assert (await callers[0].ask(question())).content == b"x"
+    callers[1].leave()
+    await eventually(lambda: len(plane.gateway.clients) == 2)
+    assert (await plane.ask(question())).content == b"x"
+
+
+@on_one_loop
+async def test_10000_requests_at_a_server_that_is_down_are_all_told_so(plane):
+    await plane.serve(answers(), status=Status.CRASHED, hold_seconds=0.5, detail="Retry 1 of 5.")
+    todo = iter(range(10_000))
+    statuses = []
+    before, most = memory(), 0
+
+    async def client():
+        nonlocal most
+        caller = await plane.connect()
+        data = question("x" * 1000)
+        for _ in todo:
+            statuses.append((await caller.ask(data)).status)
+            most = max(most, memory() - before)
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for _ in range(500):
+            group.create_task(client())
+    assert set(statuses) == {429, 503}
+    assert len(statuses) == 10_000
+    assert most < 64 * MEGABYTE
+    assert len(await plane.records(10_000)) == 10_000
+
+
+async def test_what_one_client_does_wrong_harms_no_other(plane):
+    await plane.serve(answers(b"x"))
+    good = await plane.connect()
+    for wrong in (
+        b"\x00" * 100 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\r\n" * 50,
+        b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+    ):
+        bad = await plane.connect()
+        answer = await bad.ask(wrong)
+        assert answer.status == 400
+        assert await bad.rest() == b""
+        assert (await good.ask(question())).content == b"x"
+
+
+async def test_what_follows_a_bad_request_is_not_read_as_another(plane):
+    server = await plane.serve(answers())
+    caller = await plane.connect()
+    smuggling = request(EMBEDDINGS, "Content-Length: 5", "Transfer-Encoding: chunked", method="POST")
+    await caller.send(smuggling + b"0\r\n\r\n" + question("smuggled"))
+    assert (await caller.answer()).status == 400
+    assert await caller.rest() == b""
+    assert not server.calls

@@ -1,0 +1,33 @@
+"""Answers that pass the gateway tell its supervisor that a server works."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from channels.layers import get_channel_layer
+
+from supervisor_app.consumers import SupervisorConsumer
+from supervisor_app.events import supervisor_channel
+from supervisor_app.gateway import link
+from tests.integration.building import db, make_ready_server
+from tests.integration.gateway.test_link import linked
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+async def test_the_supervisor_of_its_node_hears_of_it(monkeypatch):
+    monkeypatch.setattr(link, "MOVED_SECONDS", 0.01)
+    server = await db(make_ready_server)
+    async with linked() as gateway, asyncio.timeout(10):
+        gateway.backends["default"].moved = True
+        message = await get_channel_layer().receive(supervisor_channel(server.node))
+        assert message == {"type": "server.moved", "servers": ["default"]}
+        assert not gateway.backends["default"].moved
+
+
+async def test_the_worker_passes_it_on():
+    heard = []
+    consumer = SupervisorConsumer(nudge=lambda: None, moved=heard.append)
+    await consumer.server_moved({"type": "server.moved", "servers": ["default"]})
+    assert heard == [["default"]]
