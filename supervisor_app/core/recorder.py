@@ -30,7 +30,7 @@ class Recorder:
         self._clock = clock
         self._unsaved: Change | None = None
         self._unpublished: LlamaStatus | None = None
-        self._unannounced: LlamaStatus | None = None
+        self._newest: LlamaStatus
         self._saving = False
         self._publishing = False
         self._failing = False
@@ -42,7 +42,7 @@ class Recorder:
     def submit(self, change: Change) -> None:
         """Returns at once."""
         self._unsaved = _merge(self._unsaved, change)
-        self._unpublished = self._unannounced = change.snapshot
+        self._unpublished = self._newest = change.snapshot
         self._announce_due.set()
         self._save_due.set()
         self._publish_due.set()
@@ -99,9 +99,7 @@ class Recorder:
         while True:
             await self._announce_due.wait()
             self._announce_due.clear()
-            snapshot, self._unannounced = self._unannounced, None
-            if snapshot is not None:
-                await self._publisher.announce(snapshot)
+            await self._publisher.announce(self._newest)
 
     async def _keep_publishing(self) -> None:
         while True:

@@ -99,8 +99,12 @@ class Attempt:
 
     def server_ended(self, reason: str) -> None:
         """Its supervisor ends it: it will not answer any more, but waits until its clients have left."""
+        was_sent = self.is_sent
         self.cancel()
-        self._fail(reason)
+        if was_sent:
+            self._fail(reason)
+        else:
+            self._refused(reason)
 
     def flush(self) -> None:
         """Let the client see the head and the comments that came so far."""

@@ -107,11 +107,14 @@ class Backend:
             self._alarm = self._loop.call_later(self._doubt_seconds, self._ask_again)
             self._doubt_seconds = min(self._doubt_seconds * 2, MAX_DOUBT_SECONDS)
 
-    def loss(self, reason: str) -> Loss:
-        """A connection was lost: the first one counts who else was in flight."""
-        if self._casualties[0] != self.facts.pid:
-            self._casualties = (self.facts.pid, len(self.gate.inside))
-        return Loss(pid=self.facts.pid, life=self.facts.life, alone=self._casualties[1] == 1, reason=reason)
+    def loss(self, asked: ServerFacts, reason: str) -> Loss:
+        """A connection was lost: the first one counts who else was in flight.
+
+        `asked`: what was known when it was asked. By now its supervisor may have said that it is gone.
+        """
+        if self._casualties[0] != asked.pid:
+            self._casualties = (asked.pid, len(self.gate.inside))
+        return Loss(pid=asked.pid, life=asked.life, alone=self._casualties[1] == 1, reason=reason)
 
     def trust(self) -> None:
         """It answered."""

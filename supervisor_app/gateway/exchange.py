@@ -194,10 +194,6 @@ class Exchange:
             self.hold = Hold(self._gateway.loop)
         return self.hold
 
-    def server_changed(self) -> None:
-        if self._visit is not None:
-            self._visit.server_changed()
-
     # The answer
 
     def commit(self, head: ResponseHead, length: int | None) -> bool:
@@ -262,7 +258,8 @@ class Exchange:
         if not self.reply.started:
             if not self.body.is_whole:
                 self.reply.keep_alive = False  # what is left of the body is not worth reading
-            fields = problem.fields(self.head.text(b"origin"))
+            origin = self.head.text(b"origin")
+            fields = problem.fields(origin if self._gateway.door.admits_origin(origin) else "")
             self.reply.send(problem.status, fields, problem.body(self.head.path))
         elif self.committed and not (self._visit is not None and self._visit.streams):
             self.reply.break_off()

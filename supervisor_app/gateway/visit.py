@@ -25,6 +25,7 @@ class Visit:
     """`gate.Visitor`. One exchange may make several, when the server it waits for becomes hopeless."""
 
     __slots__ = (
+        "_asked",
         "_attempt",
         "_drops",
         "_gateway",
@@ -44,6 +45,8 @@ class Visit:
         self.solo = False
         self._gateway = gateway
         self._attempt: Attempt | None = None
+        self._asked = backend.facts
+        """As its server was when it was sent."""
         self._loss: Loss | None = None
         """The last one, until it is known what it was."""
         self._drops = 0
@@ -137,6 +140,7 @@ class Visit:
 
     def _go(self) -> None:
         exchange = self.exchange
+        self._asked = self.backend.facts
         if exchange.hold is not None:
             exchange.hold.end()
         streams = exchange.body.wants_stream
@@ -175,7 +179,7 @@ class Visit:
 
     def lost(self, reason: str) -> None:
         """The connection ended before there was content."""
-        self._loss = self.backend.loss(reason)
+        self._loss = self.backend.loss(self._asked, reason)
         self._drops += 1
         self._was_lost = True
         self.exchange.incident = self._loss.incident
@@ -186,7 +190,7 @@ class Visit:
     def broken(self, attempt: Attempt, reason: str) -> None:
         """The connection ended in the middle of the answer."""
         exchange, backend = self.exchange, self.backend
-        exchange.incident = backend.loss(reason).incident
+        exchange.incident = backend.loss(self._asked, reason).incident
         backend.doubt()
         tokens = max(0, attempt.events - 1) if attempt.streams else None
         problem = problems.upstream_crashed(

@@ -309,7 +309,8 @@ def busy_slots(proxy: Proxy) -> int:
 
 
 def wait_until_busy(proxy: Proxy, number: int = 1) -> None:
-    proxy.wait_for(f"{number} in flight", lambda: busy_slots(proxy) == number, pause=0.005)
+    """It works on so many at least."""
+    proxy.wait_for(f"{number} in flight", lambda: busy_slots(proxy) >= number, pause=0.005)
 
 
 def metric(proxy: Proxy, name: str, **labels: str) -> float:
@@ -321,6 +322,18 @@ def metric(proxy: Proxy, name: str, **labels: str) -> float:
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )
+
+
+@contextmanager
+def ends_as(proxy: Proxy, outcome: str) -> Iterator[None]:
+    """One of the requests in here ends so."""
+
+    def count() -> float:
+        return metric(proxy, "llamaproxy_requests_total", outcome=outcome)
+
+    before = count()
+    yield
+    proxy.wait_for(f"one more is {outcome}", lambda: count() == before + 1)
 
 
 def wait_until_held(proxy: Proxy, number: int = 1) -> None:

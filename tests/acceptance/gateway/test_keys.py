@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 import anthropic
 import openai
@@ -106,8 +107,8 @@ def test_it_is_one_to_anthropics_client_as_well(locked):
         pytest.raises(anthropic.AuthenticationError) as caught,
     ):
         client.messages.create(model=MODEL, messages=MESSAGES, max_tokens=1)
-    assert caught.value.body["type"] == "error"
-    assert caught.value.body["error"]["code"] == "invalid_api_key"
+    body: Any = caught.value.body
+    assert (body["type"], body["error"]["code"]) == ("error", "invalid_api_key")
 
 
 def test_who_names_no_key_is_told_how_to(locked):

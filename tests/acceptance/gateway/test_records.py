@@ -13,50 +13,53 @@ GENERATED = len(PIECES) + 1
 """Tokens, with the end."""
 
 
-@pytest.mark.parametrize(
-    ("asker", "route", "streamed"),
-    [
-        (WHOLE["openai"], "/v1/chat/completions", False),
-        (WHOLE["anthropic"], "/v1/messages", False),
-        (WHOLE["openai, responses"], "/v1/responses", False),
-        (STREAMS["openai"], "/v1/chat/completions", True),
-        (STREAMS["anthropic"], "/v1/messages", True),
-    ],
-)
-def test_a_request_is_recorded_with_what_it_cost(counting, asker, route, streamed):
-    with counting.recording() as records:
-        asker.ask(counting.gateway_url, nobody)
-    (record,) = records
-    assert (record["method"], record["route"], record["status"]) == ("POST", route, 200)
-    assert (record["server"], record["model"], record["outcome"]) == ("default", MODEL, "ok")
-    assert (bool(record["streamed"]), record["replays"], record["incident"]) == (streamed, 0, "")
-    assert record["generated_tokens"] == GENERATED
-    assert record["prompt_tokens"] > 10
-    assert 0 < record["ttft_ms"] <= record["duration_ms"]
-    assert (record["captured_request"], record["captured_answer"]) == (None, None)
+ASKED = {
+    "/v1/chat/completions": [WHOLE["openai"], STREAMS["openai"]],
+    "/v1/messages": [WHOLE["anthropic"], STREAMS["anthropic"]],
+    "/v1/responses": [WHOLE["openai, responses"], STREAMS["openai, responses"]],
+}
+"""Of each, whole and streamed."""
 
 
-def test_a_programs_own_endpoint_is_recorded_as_well(counting):
-    with counting.recording() as records:
-        WHOLE["raw"].ask(counting.gateway_url, nobody)
-    (record,) = records
+@pytest.fixture(scope="module")
+def recorded(shared_counting):
+    """The records of what was asked, in this order: of each of `ASKED`, raw, embeddings, and nothing sensible."""
+    url = shared_counting.gateway_url
+    with shared_counting.recording(9) as records:
+        for askers in (*ASKED.values(), [WHOLE["raw"], WHOLE["openai, embeddings"]]):
+            for asker in askers:
+                asker.ask(url, nobody)
+        requests.post(f"{url}/v1/chat/completions", json={}, timeout=DEADLINE)
+    return records
+
+
+def test_a_request_is_recorded_with_what_it_cost(recorded):
+    for record, route, streamed in zip(
+        recorded, [route for route in ASKED for _ in range(2)], [False, True] * 3, strict=False
+    ):
+        assert (record["method"], record["route"], record["status"]) == ("POST", route, 200)
+        assert (record["server"], record["model"], record["outcome"]) == ("default", MODEL, "ok")
+        assert (bool(record["streamed"]), record["replays"], record["incident"]) == (streamed, 0, "")
+        assert record["generated_tokens"] == GENERATED
+        assert record["prompt_tokens"] > 10
+        assert 0 < record["ttft_ms"] <= record["duration_ms"]
+        assert (record["captured_request"], record["captured_answer"]) == (None, None)
+
+
+def test_a_programs_own_endpoint_is_recorded_as_well(recorded):
+    record = recorded[6]
     assert (record["route"], record["model"]) == ("/completion", "")
     assert (record["generated_tokens"], bool(record["prompt_tokens"])) == (GENERATED, True)
     assert record["tokens_per_second"] > 0
 
 
-def test_embeddings_are_recorded_with_their_prompt(counting):
-    with counting.recording() as records:
-        WHOLE["openai, embeddings"].ask(counting.gateway_url, nobody)
-    (record,) = records
-    assert record["prompt_tokens"] > 10
+def test_embeddings_are_recorded_with_their_prompt(recorded):
+    assert recorded[7]["route"] == "/v1/embeddings"
+    assert recorded[7]["prompt_tokens"] > 10
 
 
-def test_an_error_of_the_server_is_recorded_as_one(counting):
-    with counting.recording() as records:
-        requests.post(f"{counting.gateway_url}/v1/chat/completions", json={}, timeout=DEADLINE)
-    (record,) = records
-    assert (record["status"], record["outcome"]) == (400, "upstream_error")
+def test_an_error_of_the_server_is_recorded_as_one(recorded):
+    assert (recorded[8]["status"], recorded[8]["outcome"]) == (400, "upstream_error")
 
 
 def test_each_request_counts_in_the_metrics(counting):

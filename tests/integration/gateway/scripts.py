@@ -6,8 +6,8 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 from tests.integration.building import eventually
 
@@ -161,6 +161,20 @@ def waits_for(goes_on: asyncio.Event, script: Script, *, before: bytes = b"", re
         return await script(call)
 
     return waiting
+
+
+@contextmanager
+def deaf() -> Iterator[str]:
+    """The address of a server to which a connection is neither made nor refused."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(8):  # so many wait to be accepted that no more can come
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 class Scripted:

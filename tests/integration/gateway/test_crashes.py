@@ -11,20 +11,22 @@ from supervisor_app.core.status import Status
 from supervisor_app.gateway.records import Outcome
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import CHAT, question, request, streaming
-from tests.integration.gateway.scripts import answers, hangs
+from tests.integration.gateway.scripts import answers, deaf, hangs
 
 
 class Fragile:
     """A server that falls when a question has `poison` in it, and is ready again a moment later."""
 
-    def __init__(self, plane, *, falls=99, blameless=False, together=1):
+    def __init__(self, plane, *, falls=99, blameless=False, together=(1, 1), is_seen=True):
         self.fallen = 0
         self.asked = []
         self._plane = plane
         self._falls = falls
         self._blameless = blameless
+        self._is_seen = is_seen
+        """Its supervisor sees each fall before the gateway does."""
         self._together = together
-        """So many requests are in flight when it falls, the first two times."""
+        """So many requests are in flight when it falls the first time and the second."""
         self._calm = asyncio.Event()
 
     async def start(self, **facts):
@@ -35,12 +37,12 @@ class Fragile:
         content = await call.body()
         self.asked.append(content)
         if b"poison" not in content:
-            if self._together > 1:
+            if max(self._together) > 1:
                 await self._calm.wait()
             return await answers(b"innocent")(call)
         if self.fallen < 2:
             inside = self._plane.gateway.backends["default"].gate.inside
-            await eventually(lambda: len(inside) == self._together)
+            await eventually(lambda: len(inside) == self._together[self.fallen])
         if self.fallen == self._falls:
             return await answers(b"survived")(call)
         self._fall()
@@ -51,12 +53,18 @@ class Fragile:
         if self.fallen == 2:
             self._calm.set()
         self.server.drop_all()
+        if self._is_seen:
+            self.server.crashed()
         asyncio.get_running_loop().call_later(0.01, lambda: self.server.restarted(blameless=self._blameless))
 
 
-@pytest.mark.parametrize("data", [question("poison"), streaming("poison"), request(CHAT, body=b"poison")])
-async def test_a_request_that_kills_its_server_three_times_alone_is_put_into_quarantine(plane, data):
-    fragile = Fragile(plane)
+POISON = {"json": question("poison"), "stream": streaming("poison"), "other": request(CHAT, body=b"poison")}
+
+
+@pytest.mark.parametrize("is_seen", [True, False], ids=["supervisor first", "gateway first"])
+@pytest.mark.parametrize("data", POISON.values(), ids=POISON)
+async def test_a_request_that_kills_its_server_three_times_alone_is_put_into_quarantine(plane, data, is_seen):
+    fragile = Fragile(plane, is_seen=is_seen)
     await fragile.start()
     answer = await plane.ask(data)
     assert (answer.status, answer.error["code"], answer.error["incident"]) == (422, "quarantined", "3")
@@ -102,8 +110,9 @@ async def test_what_another_gateway_put_into_quarantine_is_refused_here(plane):
     assert (await plane.ask(question("poison"))).error["incident"] == "from elsewhere"
 
 
-async def test_innocent_requests_in_the_same_crashes_are_answered(plane):
-    fragile = Fragile(plane, together=4)
+@pytest.mark.parametrize("is_seen", [True, False], ids=["supervisor first", "gateway first"])
+async def test_innocent_requests_in_the_same_crashes_are_answered(plane, is_seen):
+    fragile = Fragile(plane, together=(4, 4), is_seen=is_seen)
     await fragile.start()
     innocent = [plane.asks(question(f"{number}")) for number in range(3)]
     await plane.until_inside(3)
@@ -116,7 +125,7 @@ async def test_innocent_requests_in_the_same_crashes_are_answered(plane):
 
 
 async def test_suspects_go_one_after_the_other_and_who_comes_later_waits(plane):
-    fragile = Fragile(plane, together=3)
+    fragile = Fragile(plane, together=(3, 3))
     await fragile.start()
     most = 0
 
@@ -134,6 +143,21 @@ async def test_suspects_go_one_after_the_other_and_who_comes_later_waits(plane):
     assert most == 1
 
 
+async def test_a_suspect_lets_those_go_first_who_came_before_and_are_none(plane):
+    elsewhere = await plane.serve(answers(), name="elsewhere", status=Status.STARTING, models=("qwen",))
+    fragile = Fragile(plane, together=(1, 2))
+    server = await fragile.start()
+    older = plane.asks(question("water", model="qwen"))
+    await plane.until_waiting(1, "elsewhere")
+    guilty = plane.asks(question("poison", model="default"))
+    await eventually(lambda: fragile.fallen == 1)
+    server.says(models=("qwen",))
+    elsewhere.says(status=Status.ERROR)
+    assert (await older).content == b"innocent"
+    assert (await guilty).status == 422
+    assert fragile.fallen == 3
+
+
 async def test_a_request_that_survives_its_suspicion_is_answered(plane):
     fragile = Fragile(plane, falls=2)
     await fragile.start()
@@ -148,6 +172,23 @@ async def test_ends_from_outside_are_nobody_s_fault(plane):
     await fragile.start()
     assert (await plane.ask(question("poison"))).content == b"survived"
     assert not plane.outside.entries
+
+
+async def test_a_request_that_never_reached_a_server_is_no_suspect(plane):
+    server = await plane.serve(answers(b"x"))
+    with deaf() as url:
+        server.says(url=url)
+        asking = plane.asks(question())
+        for _ in range(6):
+            await plane.until_inside(1)
+            server.crashed()
+            await plane.until_waiting(1)
+            server.restarted()
+        server.crashed()
+        server.says(url=f"http://127.0.0.1:{server.port}")
+        server.restarted()
+        assert (await asking).content == b"x"
+    assert (await plane.records(1))[0].replays == 0
 
 
 async def test_a_request_that_has_seen_too_many_ends_is_given_back(plane):
@@ -174,7 +215,7 @@ async def test_an_end_of_which_nothing_is_known_is_nobody_s_fault(plane):
 
 
 async def test_a_request_that_is_answered_after_a_crash_of_others_is_no_suspect_next_time(plane):
-    fragile = Fragile(plane, together=2)
+    fragile = Fragile(plane, together=(2, 2))
     await fragile.start()
     innocent = plane.asks(question("water"))
     await plane.until_inside(1)

@@ -452,6 +452,22 @@ async def test_idleness_can_wait_until_the_database_is_back(by_news_only, idle_s
                 await asyncio.sleep(0.01)
 
 
+# --- Movement ------------------------------------------------------------------------------------------
+
+
+async def test_supervisors_are_told_which_of_their_servers_answer(by_news_only, monkeypatch):
+    monkeypatch.setattr(link, "MOVED_SECONDS", 0.02)
+    for name, node in [("a", "one"), ("b", "one"), ("c", "other"), ("silent", "other")]:
+        await db(make_server, name, node=node)
+    async with linked() as gateway:
+        for name in ("a", "b", "c"):
+            gateway.backends[name].moved = True
+        async with asyncio.timeout(10):
+            told = [await get_channel_layer().receive(supervisor_channel(node)) for node in ("one", "other")]
+        assert [sorted(message["servers"]) for message in told] == [["a", "b"], ["c"]]
+        assert not any(backend.moved for backend in gateway.backends.values())
+
+
 # --- What it asks servers ------------------------------------------------------------------------------
 
 
@@ -620,6 +636,14 @@ async def test_at_the_end_the_last_records_are_written(by_news_only):
     async with linked() as gateway:
         gateway.outside.record(make_record())
     assert await RequestRecord.objects.acount() == 1
+
+
+async def test_at_the_end_it_waits_for_no_server(by_news_only):
+    async with scripted(hangs()) as server:
+        await make_scripted(server)
+        async with linked():
+            call = await server.until_called()
+        await call.until_left()
 
 
 async def test_servers_with_requests_are_in_use(by_news_only, monkeypatch):

@@ -152,6 +152,7 @@ async def test_a_page_of_somebody_else_may_not(plane, origin):
     server = await plane.serve(answers())
     answer = await plane.ask(request(EMBEDDINGS, f"Origin: {origin}", body={}))
     assert (answer.status, answer.error["code"]) == (403, "origin_not_allowed")
+    assert "access-control-allow-origin" not in answer.fields
     preflight = await plane.ask(request(EMBEDDINGS, f"Origin: {origin}", PREFLIGHT[1], method="OPTIONS"))
     assert preflight.status == 403
     assert not server.calls

@@ -542,6 +542,22 @@ async def test_a_server_gets_its_own_key_and_never_the_client_s(plane):
     assert (refused.outcome, refused.key, answered.key) == (Outcome.REFUSED, None, 7)
 
 
+async def test_words_are_kept_only_for_a_key_that_wants_it_and_not_without_end(plane):
+    keys = [
+        KeyPolicy(id=number, name=f"{number}", digest=digest_of(f"lp-{number}"), capture=number == 1)
+        for number in (1, 2)
+    ]
+    plane.gateway.door.keys = KeyRing(keys)
+    await plane.serve(answers(LARGE))
+    for number in (1, 2):
+        await plane.ask(request(EMBEDDINGS, f"X-Api-Key: lp-{number}", body=b"prompt \xff\0" + LARGE))
+    kept, other = await plane.records(2)
+    assert kept.captured_request.startswith("prompt \ufffd\ufffdxxx")
+    assert kept.captured_answer.startswith("xxx")
+    assert len(kept.captured_request) <= len(kept.captured_answer) == 65_536
+    assert (other.captured_request, other.captured_answer) == (None, None)
+
+
 async def test_a_request_goes_to_the_server_of_its_model(plane):
     a = await plane.serve(answers(b"a"), name="a", models=("qwen", "small"))
     b = await plane.serve(answers(b"b"), name="b", models=("gemma",))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 
 import pytest
 
@@ -18,6 +17,7 @@ from tests.integration.gateway.scripts import (
     LAST_CHUNK,
     answers,
     chunked,
+    deaf,
     dies,
     event,
     hangs,
@@ -112,23 +112,13 @@ async def test_a_server_that_lives_and_loses_every_connection_is_told_as_such(pl
 
 async def test_a_request_that_was_being_connected_when_its_server_moved_is_not_lost(plane):
     plane.limit(connect_seconds=0.1)
-    with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen(0)
-        fillers = [socket.socket() for _ in range(8)]
-        try:
-            for filler in fillers:  # so many wait to be accepted that no more can come
-                filler.setblocking(False)
-                filler.connect_ex(deaf.getsockname())
-            server = await plane.serve(answers(b"x"))
-            server.says(url=f"http://127.0.0.1:{deaf.getsockname()[1]}")
-            asking = plane.asks(question())
-            await plane.until_inside(1)
-            server.says(url=f"http://127.0.0.1:{server.port}")
-            assert (await asking).content == b"x"
-        finally:
-            for filler in fillers:
-                filler.close()
+    server = await plane.serve(answers(b"x"))
+    with deaf() as url:
+        server.says(url=url)
+        asking = plane.asks(question())
+        await plane.until_inside(1)
+        server.says(url=f"http://127.0.0.1:{server.port}")
+        assert (await asking).content == b"x"
 
 
 # --- After content -------------------------------------------------------------------------------------

@@ -171,9 +171,9 @@ def test_when_to_ask_again_is_known_from_its_last_starts(timers, took, seconds):
 def test_the_first_loss_tells_for_all_who_else_was_in_flight(backend):
     one, other = visitors(2)
     enter(backend.gate, one, other)
-    first = backend.loss("reset")
+    first = backend.loss(backend.facts, "reset")
     backend.gate.leave(one)
-    second = backend.loss("reset")
+    second = backend.loss(backend.facts, "reset")
     assert (first.alone, second.alone) == (False, False)
     assert (first.pid, first.life, first.reason) == (11, 3, "reset")
 
@@ -181,15 +181,25 @@ def test_the_first_loss_tells_for_all_who_else_was_in_flight(backend):
 def test_the_next_process_is_another_matter(backend):
     one, other = visitors(2)
     enter(backend.gate, one, other)
-    backend.loss("reset")
+    backend.loss(backend.facts, "reset")
     backend.gate.leave(one)
     newer(backend, pid=12, life=4)
-    assert backend.loss("reset").alone
+    assert backend.loss(backend.facts, "reset").alone
+
+
+def test_a_loss_is_that_of_the_process_which_was_asked(backend):
+    (visitor,) = visitors(1)
+    enter(backend.gate, visitor)
+    asked = backend.facts
+    newer(backend, status=Status.CRASHED, pid=None, life=None)
+    loss = backend.loss(asked, "reset")
+    assert (loss.pid, loss.life, loss.alone) == (11, 3, True)
 
 
 @pytest.mark.parametrize(("life", "incident"), [(3, "3"), (None, "pid 11")])
 def test_an_incident_is_named_by_the_run_which_has_a_page(timers, life, incident):
-    assert make_backend(life=life).loss("reset").incident == incident
+    backend = make_backend(life=life)
+    assert backend.loss(backend.facts, "reset").incident == incident
 
 
 # --- Its connections -----------------------------------------------------------------------------------

@@ -540,6 +540,21 @@ def test_nothing_that_came_before_makes_a_bad_head_good(other):
         cache.request(raw_head(*other))
 
 
+def test_more_heads_than_are_remembered_are_read_all_the_same():
+    cache = HeadCache()
+    for number in [*range(1500), *range(1500)]:
+        raw = raw_head(f"X: {number}")
+        assert cache.request(raw)[0].forwarded == [b"X: %d\r\n" % number]
+
+
+def test_the_head_for_one_server_is_not_that_for_another():
+    head, length = read()
+    for number in [*range(40), *range(40)]:
+        sent = head.for_server(b"server:%d" % number, f"key-{number}", length)
+        assert b"Host: server:%d\r\n" % number in sent
+        assert b"Bearer key-%d\r\n" % number in sent
+
+
 @settings(deadline=None)
 @given(st.lists(st.lists(LINES, max_size=3), max_size=6))
 def test_a_head_means_the_same_whatever_came_before(heads):
