@@ -79,6 +79,10 @@ class ServerFacts:
     def ready(self) -> bool:
         return self.status is Status.READY
 
+    def spares(self, pid: int | None) -> bool:
+        """This process may live on: also a supervisor that takes over what it finds says "starting" first."""
+        return self.ready or (self.status is Status.STARTING and self.pid in (None, pid))
+
     @property
     def asleep(self) -> bool:
         """Asking starts it."""

@@ -15,7 +15,7 @@ HEX_DIGITS = b"0123456789abcdefABCDEF"
 CHUNK_SIZE = re.compile(
     rb'([0-9A-Fa-f]{1,16})(?:;%(token)b(?:=(?:%(token)b|"[\t !#-\[\]-~]*"))?)*' % {b"token": TOKEN}
 )
-TRAILER = re.compile(rb"%b:[\t -~\x80-\xff]*" % TOKEN)
+TRAILER = re.compile(rb"(?!(?i:content-length|transfer-encoding):)%b:[\t -~\x80-\xff]*" % TOKEN)
 
 
 class FramingError(Exception):

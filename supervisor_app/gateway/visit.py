@@ -160,8 +160,9 @@ class Visit:
 
     def server_ended(self) -> None:
         """Its supervisor has ended it, or is about to."""
-        if self._attempt is not None:
-            self._attempt.server_ended(self.backend.facts.detail)
+        facts = self.backend.facts
+        if self._attempt is not None and not facts.spares(self._asked.pid):
+            self._attempt.server_ended(facts.detail)
 
     # How the attempt went
 

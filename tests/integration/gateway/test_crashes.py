@@ -208,7 +208,7 @@ async def test_an_end_of_which_nothing_is_known_is_nobody_s_fault(plane):
         server.crashed()
         await plane.until_waiting(1)
         server.says(status=Status.READY, pid=2000 + number)
-    server.scripts = [answers(b"x")]
+    await server.until_called(5)
     server.restarted()
     assert (await asking).error["code"] == "upstream_crashed"
     assert not plane.outside.entries

@@ -180,6 +180,23 @@ async def test_a_stream_that_was_ended_by_the_supervisor_says_so(plane):
     assert not answer.whole
 
 
+async def test_a_stream_goes_on_while_the_next_supervisor_takes_its_server_over(plane):
+    goes_on = asyncio.Event()
+    rest = chunked(event("b")) + FINISH
+    server = await plane.serve(waits_for(goes_on, sends(rest), before=stream_of(event("a"))))
+    pid = server.facts.pid
+    caller = await plane.connect()
+    await caller.send(streaming())
+    await plane.until_begun()
+    for found in (None, pid):
+        server.says(status=Status.STARTING, pid=found)
+    server.says(status=Status.READY)
+    goes_on.set()
+    answer = await caller.answer()
+    assert answer.whole
+    assert answer.content == event("a") + event("b") + DONE
+
+
 BROKEN = {
     "sized": head(200, "application/json", "Content-Length: 500") + b'{"choices": [',
     "chunked": head(200, "application/json", "Transfer-Encoding: chunked") + chunked(b'{"choices": ['),

@@ -47,6 +47,24 @@ def test_only_one_that_was_stopped_for_idleness_sleeps():
     assert not ServerFacts(name="default", wanted=True, wakes=True).asleep
 
 
+@pytest.mark.parametrize(
+    ("status", "pid", "spared"),
+    [
+        (Status.READY, 11, True),
+        (Status.STARTING, None, True),  # the next supervisor looks for it,
+        (Status.STARTING, 11, True),  # and has found it
+        (Status.STARTING, 12, False),
+        (Status.STOPPING, 11, False),
+        (Status.CRASHED, 11, False),  # it hangs, and is being ended
+        (Status.CRASHED, None, False),
+        (Status.INITIAL, None, False),
+        (Status.ERROR, None, False),
+    ],
+)
+def test_a_process_may_live_on_while_the_next_supervisor_takes_it_over(status, pid, spared):
+    assert ServerFacts(name="default", status=status, pid=pid).spares(11) is spared
+
+
 # --- What was heard and what is saved ------------------------------------------------------------------
 
 
