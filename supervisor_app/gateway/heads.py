@@ -210,6 +210,7 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
     target = fields.target if fields.target[:1] == b"/" else _origin_form(fields.target)
     path, _, query = target.decode("ascii").partition("?")
     length = _body_length(noted, http11=http11)
+    noted.pop(b"content-length", None)  # the head is the same for any
     head = RequestHead(
         method=parser.get_method().decode("ascii"),
         path=path,

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -297,6 +298,55 @@ STREAMS = {
     "curl": Asker(ask=ask_curl_stream, broken=subprocess.CalledProcessError),
     "raw": Asker(ask=ask_raw_stream, told=(SPOKEN, True), broken=requests.RequestException),
 }
+
+
+# --- An answer without an end ----------------------------------------------------------------------------
+
+
+class Stream:
+    """An answer of so many tokens that is read as it comes."""
+
+    def __init__(self, proxy: Proxy, tokens: int = 10**6) -> None:
+        self.proxy = proxy
+        self.counted = 0
+        """Events so far."""
+        self.error: dict[str, Any] | None = None
+        """What was said when it broke off."""
+        self.tokens: int | None = None
+        """How many it says that it had, at its end."""
+        body = {"prompt": QUESTION, "n_predict": tokens, "ignore_eos": True, "stream": True}
+        self._answer = requests.post(
+            f"{proxy.gateway_url}/completion", json=body, stream=True, timeout=DEADLINE
+        )
+        self._reader = threading.Thread(target=self._read)
+
+    def __enter__(self) -> Stream:
+        self._reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(RuntimeError, ValueError):  # it has ended already
+            self._answer.raw.shutdown()
+        self.wait()
+        self._answer.close()
+
+    def wait(self) -> None:
+        """Until it ends."""
+        self._reader.join(DEADLINE)
+        assert not self._reader.is_alive(), "it goes on"
+
+    def goes_on(self) -> None:
+        """Wait for more of it."""
+        enough = self.counted + 5
+        self.proxy.wait_for("more words", lambda: self.counted >= enough)
+
+    def _read(self) -> None:
+        with suppress(requests.RequestException, AttributeError):  # broken off, or shut down by us
+            for event in events(self._answer.iter_lines()):
+                self.counted += 1
+                self.error = event.get("error")
+                if event.get("stop"):
+                    self.tokens = event["tokens_predicted"]
 
 
 # --- The server that is asked ----------------------------------------------------------------------------

@@ -33,22 +33,24 @@ from tests.acceptance.gateway.askers import (
 from tests.acceptance.gateway.conftest import RECOVERS_FAST
 
 
-def kill(proxy):
-    psutil.Process(proxy.wait_for_status("ready")["pid"]).kill()
+def killing(proxy):
+    """What kills the process that is ready now."""
+    return psutil.Process(proxy.wait_for_status("ready")["pid"]).kill
 
 
 @contextmanager
 def killed_at_work(proxy):
     """What is asked in here is asked of a server that is killed as soon as it has begun to work on it."""
+    kill = killing(proxy)
 
     def kill_it():
         wait_until_busy(proxy)
-        kill(proxy)
+        kill()
 
     with ThreadPoolExecutor(1) as pool:
-        killing = pool.submit(kill_it)
+        killed = pool.submit(kill_it)
         yield
-        killing.result(DEADLINE)
+        killed.result(DEADLINE)
 
 
 # --- One client, one kill ------------------------------------------------------------------------------
@@ -63,12 +65,12 @@ def test_who_waits_for_a_whole_answer_does_not_notice_a_kill(counting, asker):
 @pytest.mark.parametrize("asker", STREAMS.values(), ids=STREAMS)
 def test_a_stream_that_is_killed_in_the_middle_fails_for_its_reader(counting, asker):
     with ends_as(counting, "upstream_crashed"), pytest.raises(asker.broken):
-        asker.ask(counting.gateway_url, lambda: kill(counting))
+        asker.ask(counting.gateway_url, killing(counting))
 
 
 def test_a_broken_stream_says_what_happened_and_where_to_read_about_it(counting):
     with pytest.raises(openai.APIError) as caught:
-        STREAMS["openai"].ask(counting.gateway_url, lambda: kill(counting))
+        STREAMS["openai"].ask(counting.gateway_url, killing(counting))
     assert "ended before its answer was whole" in caught.value.message
     assert caught.value.code == "upstream_crashed"
     body: Any = caught.value.body
@@ -88,22 +90,22 @@ def test_a_stream_that_is_killed_before_its_first_word_comes_whole(counting):
 
 def test_being_killed_from_outside_again_and_again_makes_nobody_a_suspect(counting):
     with counting.recording() as records, ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(WHOLE["openai, tools"].ask, counting.gateway_url, nobody)
-        for _ in range(4):
+        answer = pool.submit(WHOLE["openai"].ask, counting.gateway_url, nobody)
+        for _ in range(3):
             with killed_at_work(counting):
                 pid = counting.status()["pid"]
             counting.wait_for_new_pid(pid)
-        assert answer.result(DEADLINE) == WHOLE["openai, tools"].told
+        assert answer.result(DEADLINE) == SPOKEN
     (record,) = records
-    assert (record["outcome"], record["replays"]) == ("replayed", 4)
+    assert (record["outcome"], record["replays"]) == ("replayed", 3)
 
 
 # --- Many clients, many kills --------------------------------------------------------------------------
 
 CLIENTS, KILLS = 50, 20
-BETWEEN = 15
+BETWEEN = 10
 """Requests that are answered between two kills, at least."""
-TOKENS = 100
+TOKENS = 60
 """Of each answer: the model would go on for ever."""
 
 
@@ -208,9 +210,8 @@ def test_each_of_all_those_requests_is_recorded_once(crowd):
     )
     assert len(records) == crowd.answered
     outcomes = Counter(record["outcome"] for record in records)
-    assert outcomes["upstream_crashed"] == sum(
-        number for (_, result), number in crowd.results.items() if result == "failed"
-    )
+    # A stream may have said all when its server dies, and not yet that this is its end.
+    assert outcomes["upstream_crashed"] >= len(crowd.oddities)
     assert outcomes["replayed"] > 0
     assert outcomes.keys() <= {"ok", "held", "replayed", "upstream_crashed"}
 

@@ -3,68 +3,20 @@
 from __future__ import annotations
 
 import signal
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 
 import psutil
 import pytest
-import requests
 
 from tests.acceptance.children import DEADLINE, listens
 from tests.acceptance.conftest import ENGINE_ARGS
-from tests.acceptance.gateway.askers import QUESTION, STREAMS, WHOLE, events, nobody, wait_until_busy
+from tests.acceptance.gateway.askers import STREAMS, WHOLE, Stream, nobody, wait_until_busy
 from tests.acceptance.gateway.conftest import RECOVERS_FAST
 
 UNREACHABLE = "192.0.2.1:8001"
 """An address for examples (RFC 5737): not this machine's, so nothing ever listens there."""
-
-
-class Stream:
-    """An answer of so many tokens that is read as it comes."""
-
-    def __init__(self, proxy, tokens=10**6):
-        self.proxy = proxy
-        self.counted = 0
-        """Events so far."""
-        self.error = None
-        """What was said when it broke off."""
-        self.tokens = None
-        """How many it says that it had, at its end."""
-        body = {"prompt": QUESTION, "n_predict": tokens, "ignore_eos": True, "stream": True}
-        self._answer = requests.post(
-            f"{proxy.gateway_url}/completion", json=body, stream=True, timeout=DEADLINE
-        )
-        self._reader = threading.Thread(target=self._read)
-
-    def __enter__(self):
-        self._reader.start()
-        return self
-
-    def __exit__(self, *_):
-        with suppress(RuntimeError, ValueError):  # it has ended already
-            self._answer.raw.shutdown()
-        self.wait()
-        self._answer.close()
-
-    def wait(self):
-        """Until it ends."""
-        self._reader.join(DEADLINE)
-        assert not self._reader.is_alive(), "it goes on"
-
-    def goes_on(self):
-        """Wait for more of it."""
-        enough = self.counted + 5
-        self.proxy.wait_for("more words", lambda: self.counted >= enough)
-
-    def _read(self):
-        with suppress(requests.RequestException, AttributeError):  # broken off, or shut down by us
-            for event in events(self._answer.iter_lines()):
-                self.counted += 1
-                self.error = event.get("error")
-                if event.get("stop"):
-                    self.tokens = event["tokens_predicted"]
 
 
 @contextmanager
