@@ -168,7 +168,7 @@ def test_a_stream_that_a_restart_cuts_fails_for_its_reader(counting, staff):
         restart(counting, staff)
         stream.wait()
     assert stream.tokens is None
-    assert stream.error["code"] == "upstream_crashed"
+    assert (stream.error or {})["code"] == "upstream_crashed"
 
 
 # --- Hopeless --------------------------------------------------------------------------------------------

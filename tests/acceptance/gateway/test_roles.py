@@ -107,6 +107,7 @@ def test_a_stream_that_it_cannot_finish_fails_for_its_reader(apart, options, sig
         stream.wait()
         assert child.wait() == 0
     assert stream.tokens is None
+    assert stream.error is not None
     assert (stream.error["code"], stream.error["retryable"]) == ("gateway_stopping", True)
 
 
