@@ -49,6 +49,7 @@ OURS = HOP_BY_HOP | {
     b"accept-encoding",
     b"authorization",
     b"content-length",
+    b"cookie",  # of our own pages: a browser sends them to every port of a host
     b"expect",
     b"host",
     b"x-api-key",
@@ -61,7 +62,7 @@ NOTED = OURS | {
     b"session",
 }
 RESPONSE_OURS = HOP_BY_HOP | {b"content-length"}
-LISTS = frozenset({b"accept-encoding", b"connection"})
+LISTS = frozenset({b"accept-encoding", b"connection", b"cookie"})
 
 
 class BadHeadError(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -15,6 +16,8 @@ from supervisor_app.gateway.problems import JSON_FIELDS, cors_fields
 if TYPE_CHECKING:
     from supervisor_app.gateway.exchange import Exchange
     from supervisor_app.gateway.gateway import Gateway
+
+log = logging.getLogger(__name__)
 
 HEALTH = ("/health", "/v1/health")
 MODELS = ("/v1/models", "/models")
@@ -97,6 +100,11 @@ def _preflight_fields(head: RequestHead) -> bytes:
 
 
 async def _answer_metrics(gateway: Gateway, exchange: Exchange) -> None:
-    content = await gateway.outside.metrics()
+    try:
+        content = await gateway.outside.metrics()
+    except Exception:
+        log.exception("❌ [GATEWAY] Metrics cannot be told. This is a mistake in llamaproxy.")
+        exchange.refuse(problems.metrics_failed())
+        return
     if not exchange.is_over:
         exchange.answer(200, METRICS_FIELDS, content)

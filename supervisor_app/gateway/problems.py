@@ -112,6 +112,11 @@ def upstream_crashed(name: str, reason: str, *, incident: str, tokens: int | Non
     )
 
 
+def metrics_failed() -> Problem:
+    message = "The metrics cannot be told: the console says why."
+    return Problem(status=500, code="metrics_failed", type="server_error", message=message)
+
+
 def quarantined(name: str, incident: str, seconds: int) -> Problem:
     return Problem(
         status=422,

@@ -98,6 +98,11 @@ class Visit:
         self._comment_from_now_on()
 
     def _too_late(self) -> None:
+        if self.backend.gate.is_open:  # it serves: others are before us, and it will be our turn
+            self.exchange.wait().end()
+            self.exchange.wait().renew()
+            self._wait()
+            return
         facts = self.backend.facts
         sentence = f"Not ready within {facts.hold_seconds:g} s. {facts.detail}"
         self.exchange.give_up(self.backend, sentence, code="hold_timeout")

@@ -18,6 +18,8 @@ RECOVERS_FAST = {
 }
 PADDING_MB = 32
 """Some 5 ms for each token."""
+LONG = ["-c", "65536", "-np", "4"]
+"""An answer without an end takes longer than any test is patient."""
 
 
 def pytest_collection_modifyitems(items):
@@ -50,8 +52,8 @@ def shared_counting(tmp_path_factory, installed, engine, counting_model):
             llama_model_path=str(counting_model),
             llama_server_args=[
                 *ENGINE_ARGS,
-                *("-c", "8192", "-np", "4", "--metrics"),
-                *("--embeddings", "--pooling", "mean"),
+                *LONG,
+                *("--metrics", "--embeddings", "--pooling", "mean"),
                 *("--jinja", "--chat-template-file", str(TEMPLATE)),
             ],
             **RECOVERS_FAST,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 import subprocess
-from contextlib import closing
 
 import openai
 import pytest
@@ -20,14 +20,12 @@ from tests.acceptance.gateway.askers import (
     QUESTION,
     STREAMS,
     WHOLE,
-    busy_slots,
     nobody,
     openai_client,
     openai_options,
-    wait_until_busy,
 )
+from tests.acceptance.gateway.watching import busy_slots, wait_until_busy
 
-ENDLESS = {"prompt": QUESTION, "n_predict": 10**6, "ignore_eos": True}
 VARYING = re.compile(rb'"(timings|id_slot)":(\{[^}]*\}|-?\d+)')
 
 
@@ -84,26 +82,17 @@ def test_what_the_server_objects_to_is_passed_on_as_it_says_it(counting):
     "flags", [["--http1.0"], ["-H", "Expect: 100-continue"], ["-H", "Transfer-Encoding: chunked"]]
 )
 def test_curl_in_whatever_way_it_asks_is_answered(counting, flags):
-    command = [
-        "curl",
-        "-sS",
-        *flags,
-        f"{counting.gateway_url}/completion",
-        "--json",
-        '{"prompt": "", "n_predict": 2}',
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+    asked = (f"{counting.gateway_url}/completion", "--json", '{"prompt": "", "n_predict": 2}')
+    done = subprocess.run(["curl", "-sS", *flags, *asked], capture_output=True, text=True, timeout=DEADLINE)
     assert (done.returncode, done.stderr) == (0, "")
     assert '"content":"1,2,"' in done.stdout
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_who_leaves_frees_the_server(counting, stream):
-    body = requests.Request("POST", f"{counting.gateway_url}/completion", json={**ENDLESS, "stream": stream})
-    prepared = body.prepare()
-    head = "".join(f"{name}: {value}\r\n" for name, value in prepared.headers.items())
-    request = f"POST /completion HTTP/1.1\r\nHost: 127.0.0.1\r\n{head}\r\n".encode() + prepared.body
-    with closing(socket.create_connection(("127.0.0.1", counting.gateway_port))) as client:
-        client.sendall(request)
+    body = json.dumps({"prompt": QUESTION, "n_predict": 10**6, "ignore_eos": True, "stream": stream})
+    request = f"POST /completion HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    with socket.create_connection(("127.0.0.1", counting.gateway_port)) as client:
+        client.sendall(request.encode())
         wait_until_busy(counting)
     counting.wait_for("it is free again", lambda: not busy_slots(counting))

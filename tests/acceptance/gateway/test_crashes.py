@@ -24,13 +24,12 @@ from tests.acceptance.gateway.askers import (
     STREAMS,
     WHOLE,
     anthropic_options,
-    ends_as,
     nobody,
     openai_client,
     openai_options,
-    wait_until_busy,
 )
 from tests.acceptance.gateway.conftest import RECOVERS_FAST
+from tests.acceptance.gateway.watching import ends_as, wait_until_busy
 
 
 def killing(proxy):

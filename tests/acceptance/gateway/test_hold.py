@@ -13,17 +13,9 @@ import pytest
 import requests
 
 from tests.acceptance.children import DEADLINE
-from tests.acceptance.gateway.askers import (
-    MESSAGES,
-    MODEL,
-    QUESTION,
-    SCRIPTED,
-    Stream,
-    openai_client,
-    wait_until_busy,
-    wait_until_held,
-)
+from tests.acceptance.gateway.askers import MESSAGES, MODEL, QUESTION, SCRIPTED, openai_client
 from tests.acceptance.gateway.conftest import RECOVERS_FAST
+from tests.acceptance.gateway.watching import Stream, wait_until_busy, wait_until_held
 
 CRASH = "crash-while-this-exists"
 MAX_QUEUE = 3
@@ -120,7 +112,7 @@ def test_the_stream_that_was_waited_for_follows_the_comments(waited):
 def test_how_long_they_waited_is_recorded(waited):
     held = [record for record in waited.records if record["outcome"] == "held"]
     assert len(held) == MAX_QUEUE
-    assert all(record["held_ms"] > 9000 for record in held)
+    assert all(record["held_ms"] > 5000 for record in held)
 
 
 def test_one_more_than_may_wait_is_refused_with_429(waited):
@@ -168,7 +160,7 @@ def test_a_stream_that_a_restart_cuts_fails_for_its_reader(counting, staff):
         restart(counting, staff)
         stream.wait()
     assert stream.tokens is None
-    assert (stream.error or {})["code"] == "upstream_crashed"
+    assert stream.error["code"] == "upstream_crashed"
 
 
 # --- Hopeless --------------------------------------------------------------------------------------------

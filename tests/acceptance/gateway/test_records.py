@@ -7,7 +7,8 @@ import pytest
 import requests
 
 from tests.acceptance.children import DEADLINE
-from tests.acceptance.gateway.askers import MODEL, PIECES, STREAMS, WHOLE, metric, nobody
+from tests.acceptance.gateway.askers import MODEL, PIECES, STREAMS, WHOLE, nobody
+from tests.acceptance.gateway.watching import metric
 
 GENERATED = len(PIECES) + 1
 """Tokens, with the end."""

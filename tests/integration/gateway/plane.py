@@ -22,6 +22,8 @@ PATIENCE = 20.0
 """Seconds. Everything takes a moment; on a busy machine a long one."""
 CHAT = "/v1/chat/completions"
 EMBEDDINGS = "/v1/embeddings"
+LARGE = b"x" * 300_000
+"""More than is read or pipelined at once."""
 
 
 def request(
@@ -192,6 +194,11 @@ class Server(Scripted):
     @property
     def facts(self) -> ServerFacts:
         return self._plane.gateway.backends[self.name].facts
+
+    @property
+    def texts(self) -> list[str]:
+        """Of the questions that came, in order."""
+        return [json.loads(content)["input"] for content in self.contents if content]
 
     def says(self, **changes: Any) -> None:
         """Something is new about it."""

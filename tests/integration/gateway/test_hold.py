@@ -11,7 +11,7 @@ from supervisor_app.core.status import Status
 from supervisor_app.gateway.records import Outcome
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import CHAT, question, request, streaming
-from tests.integration.gateway.scripts import DONE, EVENTS, answers, event, loads, streams
+from tests.integration.gateway.scripts import DONE, EVENTS, answers, event, hangs, loads, streams
 
 SOON = 0.05
 """Seconds after which something is done that would else take long."""
@@ -24,10 +24,6 @@ async def ask_in_order(plane, number):
         asking.append(plane.asks(question(f"{each}")))
         await plane.until_waiting(each + 1)
     return asking
-
-
-def texts(server):
-    return [json.loads(content)["input"] for content in server.contents]
 
 
 # --- Until it is ready ---------------------------------------------------------------------------------
@@ -51,7 +47,7 @@ async def test_those_who_waited_go_in_the_order_in_which_they_came(plane):
     asking = await ask_in_order(plane, 6)
     server.says(status=Status.READY)
     assert {(await answer).status for answer in asking} == {200}
-    assert texts(server) == ["0", "1", "2", "3", "4", "5"]
+    assert server.texts == ["0", "1", "2", "3", "4", "5"]
 
 
 async def test_a_server_that_is_asleep_is_woken(plane):
@@ -156,6 +152,18 @@ async def test_nobody_waits_longer_than_allowed(plane):
     assert record.held_ms > SOON * 900
 
 
+async def test_who_waits_for_others_at_a_server_that_serves_is_not_sent_away(plane):
+    server = await plane.serve(hangs(), answers(b"x"), capacity=1, hold_seconds=SOON)
+    first = await plane.connect()
+    await first.send(question("first"))
+    await server.until_called()
+    asking = plane.asks(question("second"))
+    await plane.until_waiting(1)
+    await asyncio.sleep(4 * SOON)
+    first.leave()
+    assert (await asking).content == b"x"
+
+
 @pytest.mark.parametrize("gone", ["refuses", "loads"])
 async def test_nobody_waits_longer_than_allowed_for_what_nobody_supervises(plane, gone):
     """Its supervisor says that it is ready, and says nothing more."""
@@ -229,7 +237,7 @@ async def test_who_comes_from_another_queue_goes_by_its_arrival(plane):
     await plane.until_waiting(2, "second")
     second.says(status=Status.READY)
     assert [(await old).status, (await new).status] == [200, 200]
-    assert texts(second) == ["old", "new"]
+    assert second.texts == ["old", "new"]
 
 
 # --- What a stream sees meanwhile ----------------------------------------------------------------------

@@ -71,6 +71,16 @@ async def test_a_body_that_its_own_answers_do_not_need_disturbs_nothing(plane, p
         assert answer.status == (200 if method == "GET" or path != "/v1/models" else 404)
 
 
+async def test_metrics_that_cannot_be_had_are_an_error_and_not_a_wait(plane, monkeypatch, caplog):
+    async def broken():
+        raise RuntimeError("bug")
+
+    monkeypatch.setattr(plane.outside, "metrics", broken)
+    answer = await plane.ask(request("/metrics"))
+    assert (answer.status, answer.error["code"]) == (500, "metrics_failed")
+    assert "bug" in caplog.text
+
+
 async def test_metrics_are_public_unless_looking_needs_a_login(plane):
     with_key(plane)
     answer = await plane.ask(request("/metrics"))

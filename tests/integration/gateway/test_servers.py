@@ -1,0 +1,208 @@
+"""Which server is asked on which connection, with which key; and the end of the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+
+from supervisor_app.gateway.keys import KeyPolicy, KeyRing, digest_of
+from supervisor_app.gateway.records import Outcome
+from tests.integration.building import eventually
+from tests.integration.gateway.plane import EMBEDDINGS, LARGE, question, request, streaming
+from tests.integration.gateway.scripts import (
+    FINISH,
+    LAST_CHUNK,
+    answers,
+    chunked,
+    event,
+    hangs,
+    head,
+    stream_of,
+    waits_for,
+)
+
+# --- Servers -------------------------------------------------------------------------------------------
+
+
+async def test_a_connection_to_a_server_is_kept_and_used_again(plane):
+    server = await plane.serve(answers())
+    for _ in range(4):
+        assert (await plane.ask(question())).status == 200
+    assert server.connections == 1
+
+
+async def test_what_is_not_sized_is_the_last_on_its_connection(plane):
+    whole = head(200, "a/b", "Transfer-Encoding: chunked") + chunked(b"x") + LAST_CHUNK
+    server = await plane.serve(
+        keeps(whole),
+        keeps(stream_of(event("a")) + FINISH),
+        answers(b"x", 200, "Connection: close"),
+        answers(),
+    )
+    for data in (question(), streaming(), question(), question()):
+        assert (await plane.ask(data)).status == 200
+    assert server.connections == 4
+
+
+def keeps(data):
+    """Answers, and listens for the next request on the same connection."""
+
+    async def script(call):
+        await call.body()
+        await call.send(data)
+        return True
+
+    return script
+
+
+async def test_a_connection_that_says_something_unasked_is_not_used(plane):
+    server = await plane.serve(
+        keeps(head(200, "a/b", "Content-Length: 1") + b"xHTTP/1.1 200 OK\r\n\r\n"), answers(b"y")
+    )
+    assert [(await plane.ask(question())).content for _ in range(2)] == [b"x", b"y"]
+    assert server.connections == 2
+
+
+async def test_connections_nobody_used_for_a_while_are_closed(plane):
+    plane.limit(upstream_idle_seconds=0.05)
+    server = await plane.serve(answers())
+    await plane.ask(question())
+    await server.calls[0].until_left()
+
+
+async def test_a_server_gets_its_own_key_and_never_the_client_s(plane):
+    plane.gateway.door.keys = KeyRing([KeyPolicy(id=7, name="chat", digest=digest_of("lp-client"))])
+    server = await plane.serve(answers(), api_key="sk-server")
+    assert (await plane.ask(question())).status == 401
+    data = request(
+        EMBEDDINGS, "Authorization: Bearer lp-client", "X-Api-Key: lp-client", "Cookie: a", body={}
+    )
+    assert (await plane.ask(data)).status == 200
+    (call,) = server.calls
+    assert call.fields["authorization"] == "Bearer sk-server"
+    assert "lp-client" not in str(call.fields)
+    refused, answered = await plane.records(2)
+    assert (refused.outcome, refused.key, answered.key) == (Outcome.REFUSED, None, 7)
+
+
+async def test_words_are_kept_only_for_a_key_that_wants_it_and_not_without_end(plane):
+    keys = [
+        KeyPolicy(id=number, name=f"{number}", digest=digest_of(f"lp-{number}"), capture=number == 1)
+        for number in (1, 2)
+    ]
+    plane.gateway.door.keys = KeyRing(keys)
+    await plane.serve(answers(LARGE))
+    for number in (1, 2):
+        await plane.ask(request(EMBEDDINGS, f"X-Api-Key: lp-{number}", body=b"prompt \xff\0" + LARGE))
+    kept, other = await plane.records(2)
+    assert kept.captured_request.startswith("prompt \ufffd\ufffdxxx")
+    assert kept.captured_answer.startswith("xxx")
+    assert len(kept.captured_request) <= len(kept.captured_answer) == 65_536
+    assert (other.captured_request, other.captured_answer) == (None, None)
+
+
+async def test_a_request_goes_to_the_server_of_its_model(plane):
+    a = await plane.serve(answers(b"a"), name="a", models=("qwen", "small"))
+    b = await plane.serve(answers(b"b"), name="b", models=("gemma",))
+    for model, expected in (("a", b"a"), ("small", b"a"), ("gemma", b"b"), ("b", b"b")):
+        assert (await plane.ask(question(model=model))).content == expected
+    assert (len(a.calls), len(b.calls)) == (2, 2)
+
+
+async def test_with_one_server_any_name_will_do_as_it_does_for_llama_server(plane):
+    await plane.serve(answers(b"x"))
+    assert (await plane.ask(question(model="gpt-4"))).content == b"x"
+
+
+async def test_a_model_that_nobody_has_is_not_found_and_the_others_are_named(plane):
+    for name in ("a", "b"):
+        await plane.serve(answers(), name=name, offered=(f"model-{name}",))
+    answer = await plane.ask(question(model="gpt-4"))
+    assert (answer.status, answer.error["code"], answer.error["type"]) == (
+        404,
+        "model_not_found",
+        "invalid_request_error",
+    )
+    assert answer.error["message"] == "The model 'gpt-4' does not exist here. There is: model-a, model-b."
+    assert (await plane.ask(request(EMBEDDINGS, body={}))).error["message"].startswith("Name a model.")
+
+
+async def test_without_any_server_no_model_is_found(plane):
+    answer = await plane.ask(question())
+    assert (answer.status, answer.error["message"]) == (
+        404,
+        "The model 'default' does not exist here. No server is configured yet.",
+    )
+
+
+async def test_so_many_requests_at_once_as_a_server_has_slots(plane):
+    goes_on = asyncio.Event()
+    server = await plane.serve(waits_for(goes_on, answers()))
+    plane.gateway.backends["default"].learn_slots(2)
+    asking = [plane.asks(question(f"{number}")) for number in range(5)]
+    await plane.until_waiting(3)
+    await server.until_called(2)
+    assert len(server.calls) == 2
+    goes_on.set()
+    assert {(await answer).status for answer in asking} == {200}
+
+
+# --- The end of the gateway ----------------------------------------------------------------------------
+
+
+async def test_what_was_begun_is_finished_and_nothing_new_is_begun(plane):
+    goes_on = asyncio.Event()
+    server = await plane.serve(waits_for(goes_on, answers(b"x")))
+    idle, busy, late = [await plane.connect() for _ in range(3)]
+    await busy.send(question())
+    await late.send(question("late")[:-1])
+    await server.until_called()
+    await eventually(lambda: len(plane.gateway.exchanges) == 2)
+    draining = asyncio.create_task(plane.gateway.drain(20))
+    assert await idle.is_cut_off()
+    goes_on.set()
+    assert (await busy.answer()).content == b"x"
+    assert await busy.rest() == b""
+    assert (await late.ask(question("late")[-1:])).status == 200
+    await draining
+
+
+async def test_at_the_end_of_its_grace_all_that_goes_on_is_told_so(plane):
+    await plane.serve(hangs(), hangs(stream_of(event("a"))))
+    waiting, reading = [await plane.connect() for _ in range(2)]
+    await waiting.send(question())
+    await plane.until_inside(1)
+    await reading.send(streaming())
+    await reading.read_until(event("a"))
+    await plane.gateway.drain(0.05)
+    answer = await waiting.answer()
+    assert (answer.status, answer.error["code"], answer.fields["retry-after"]) == (
+        503,
+        "gateway_stopping",
+        "1",
+    )
+    rest = await reading.rest()
+    assert b'"code":"gateway_stopping"' in rest
+    assert LAST_CHUNK not in rest
+
+
+async def test_who_is_in_a_hurry_waits_no_longer(plane):
+    await plane.serve(hangs())
+    asking = plane.asks(question())
+    await plane.until_inside(1)
+    draining = asyncio.create_task(plane.gateway.drain(60))
+    await eventually(lambda: plane.gateway.draining)
+    plane.gateway.hurry()
+    await draining
+    assert (await asking).status == 503
+
+
+async def test_while_it_ends_new_requests_are_told_to_ask_again(plane):
+    server = await plane.serve(hangs())
+    first, second = await plane.connect(), await plane.connect()
+    await first.send(question())
+    await second.send(b"GET /")
+    await server.until_called()
+    await eventually(lambda: len(plane.gateway.clients) == 2)
+    plane.gateway.draining = True
+    answer = await second.ask(b"health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (answer.status, answer.fields["connection"]) == (503, "close")
