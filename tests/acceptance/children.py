@@ -44,13 +44,18 @@ def wait_for(what: str, look: Callable[[], T], evidence: Callable[[], str] = str
     return seen
 
 
+given_ports: set[int] = set()
+
+
 def free_port() -> int:
-    """Not one that the kernel gives to outgoing connections, which could take it before we do."""
+    """None twice, and none that the kernel gives to outgoing connections, which could take it first."""
     while True:
         port = random.randrange(12000, 32000)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in given_ports:
+                given_ports.add(port)
+                return port
 
 
 def listens(port: int) -> bool:

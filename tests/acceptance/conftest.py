@@ -7,12 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 
 import pytest
 
 from supervisor_app.engine.demo_model import make_demo_model
-from tests.acceptance.children import MANAGE, environment, free_port
+from tests.acceptance.children import MANAGE, environment
 from tests.acceptance.harness import Proxy
 
 ENGINE_ARGS = ["-c", "512", "-t", "1"]
@@ -67,7 +69,7 @@ def maker(base, installed):
     with ExitStack() as stack:
 
         def make(**config):
-            directory = base / f"proxy-{free_port()}"
+            directory = Path(tempfile.mkdtemp(prefix="proxy-", dir=base))
             shutil.copytree(installed, directory / "var")
             return stack.enter_context(closing(Proxy(directory, **config)))
 

@@ -18,8 +18,9 @@ RECOVERS_FAST = {
 }
 PADDING_MB = 32
 """Some 5 ms for each token."""
-LONG = ["-c", "65536", "-np", "4"]
-"""An answer without an end takes longer than any test is patient."""
+CONTEXT = 16384
+"""Tokens: an answer that does not end fills it for longer than any test is patient."""
+LONG = ["-c", str(4 * CONTEXT), "-np", "4"]
 
 
 def pytest_collection_modifyitems(items):
@@ -40,9 +41,8 @@ def no_proxy():
 
 @pytest.fixture(scope="session")
 def counting_model(tmp_path_factory):
-    return make_model_that_says(
-        tmp_path_factory.mktemp("counting") / "counting.gguf", *PIECES, padding_mb=PADDING_MB
-    )
+    path = tmp_path_factory.mktemp("counting") / "counting.gguf"
+    return make_model_that_says(path, *PIECES, padding_mb=PADDING_MB, context=CONTEXT)
 
 
 @pytest.fixture(scope="package")

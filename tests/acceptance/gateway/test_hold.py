@@ -13,9 +13,9 @@ import pytest
 import requests
 
 from tests.acceptance.children import DEADLINE
-from tests.acceptance.gateway.askers import MESSAGES, MODEL, QUESTION, SCRIPTED, openai_client
+from tests.acceptance.gateway.askers import MESSAGES, MODEL, SCRIPTED, openai_client
 from tests.acceptance.gateway.conftest import RECOVERS_FAST
-from tests.acceptance.gateway.watching import Stream, wait_until_busy, wait_until_held
+from tests.acceptance.gateway.watching import Stream, ask_long, wait_until_busy, wait_until_held
 
 CRASH = "crash-while-this-exists"
 MAX_QUEUE = 3
@@ -145,12 +145,11 @@ def restart(proxy, staff):
 
 
 def test_a_restart_is_a_pause_for_who_waits_for_a_whole_answer(counting, staff):
-    body = {"prompt": QUESTION, "n_predict": 300, "ignore_eos": True}
     with ThreadPoolExecutor(1) as pool, counting.recording() as records:
-        answer = pool.submit(requests.post, f"{counting.gateway_url}/completion", json=body, timeout=DEADLINE)
+        answer = pool.submit(ask_long, counting, 300)
         wait_until_busy(counting)
         restart(counting, staff)
-        assert answer.result(DEADLINE).json()["tokens_predicted"] == 300
+        assert answer.result(DEADLINE) == 300
     assert records[0]["replays"] == 1
 
 

@@ -61,6 +61,13 @@ class Stream:
                     self.tokens = event["tokens_predicted"]
 
 
+def ask_long(proxy: Proxy, tokens: int) -> int:
+    """How many it got, without a stream."""
+    body = {"prompt": QUESTION, "n_predict": tokens, "ignore_eos": True}
+    answer = requests.post(f"{proxy.gateway_url}/completion", json=body, timeout=DEADLINE)
+    return int(answer.json()["tokens_predicted"])
+
+
 def busy_slots(proxy: Proxy) -> int:
     """How many answers its server works on."""
     slots = requests.get(f"{proxy.engine_url}/slots", timeout=DEADLINE).json()

@@ -32,7 +32,7 @@ def engine(name, directory, *flags):
         running.process.wait(10)
 
 
-def make_model_that_says(path, *pieces, padding_mb=0):
+def make_model_that_says(path, *pieces, padding_mb=0, context=demo_model.CONTEXT):
     """One that answers everything with these tokens, in this order, and then ends. No piece twice.
 
     At most 63 pieces; with padding it takes its time for each.
@@ -42,6 +42,7 @@ def make_model_that_says(path, *pieces, padding_mb=0):
     words = tuple((piece.replace(" ", "▁"),) for piece in pieces)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo_model, "_CLASSES", (*words, (END,)))
+        patch.setattr(demo_model, "CONTEXT", context)
         # The end has its token already.
         patch.setattr(demo_model, "_vocabulary", lambda: _without_the_last(END, vocabulary()))
         return demo_model.make_demo_model(path, padding_mb)
