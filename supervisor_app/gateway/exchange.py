@@ -141,19 +141,15 @@ class Exchange:
     # Where it goes
 
     def _route(self) -> None:
-        gateway = self._gateway
         try:
-            # With one server, and a key for all of it, nobody needs to look into the body.
-            asks = not gateway.takes_any_name or (self.policy is not None and self.policy.models)
-            model = self.body.hints.model if asks else None
-            candidates = gateway.allowed(self.policy, model, gateway.candidates(model))
+            candidates = self._candidates()
         except Denied as denied:
             self.refuse(problems.denied(denied))
             return
         except NotAllowedError as error:
             self.refuse(error.problem)
             return
-        problem = None if self.body.overflows else gateway.quarantine_problem(self.body)
+        problem = None if self.body.overflows else self._gateway.quarantine_problem(self.body)
         if problem is not None:
             self.refuse(problem, Outcome.QUARANTINED)
             return
@@ -161,11 +157,18 @@ class Exchange:
             self._captured = bytearray()
         self.go_to_one_of(candidates)
 
+    def _candidates(self) -> Sequence[Backend]:
+        """The servers that may answer it now. Raises Denied and NotAllowedError."""
+        gateway, policy = self._gateway, self.policy
+        # With one server, and a key for all of it, nobody needs to look into the body.
+        asks = not gateway.takes_any_name or (policy is not None and policy.models)
+        model = self.body.hints.model if asks else None
+        return gateway.allowed(policy, model, gateway.candidates(model))
+
     def other_candidates(self) -> Sequence[Backend]:
-        """As they are now. Empty: there is none any more."""
-        model = None if self._gateway.takes_any_name else self.body.hints.model
+        """As they are by now. Empty: there is none any more."""
         with suppress(Denied, NotAllowedError):
-            return self._gateway.allowed(self.policy, model, self._gateway.candidates(model))
+            return self._candidates()
         return ()
 
     def go_to_one_of(self, candidates: Sequence[Backend]) -> None:

@@ -7,9 +7,6 @@ from collections.abc import Mapping
 
 import msgspec
 
-COMMENT = b":\n\n"
-"""Says that the stream lives. Clients ignore it, and what has had only such may still get anything."""
-
 _END_OF_LINE = re.compile(rb"[\r\n]")
 _WHOLE_LINES = re.compile(rb"(?::[^\r\n]*+[\r\n]|[\r\n])*+")
 """Comments and blank lines, as many as there are."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from supervisor_app.core.status import Status
 from supervisor_app.gateway.keys import KeyPolicy, KeyRing, digest_of
 from supervisor_app.gateway.records import Outcome
 from tests.integration.building import eventually
@@ -21,6 +22,18 @@ from tests.integration.gateway.scripts import (
 )
 
 # --- Servers -------------------------------------------------------------------------------------------
+
+
+async def test_who_waits_with_a_key_for_one_model_of_several_is_not_sent_away(plane):
+    allowed = KeyPolicy(id=7, name="chat", digest=digest_of("lp-a"), models=frozenset({"tiny"}))
+    plane.gateway.door.keys = KeyRing([allowed])
+    both = ("tiny", "huge")
+    server = await plane.serve(answers(b"x"), status=Status.STARTING, models=both, offered=both)
+    asking = plane.asks(request(EMBEDDINGS, "X-Api-Key: lp-a", body={"model": "tiny"}))
+    await plane.until_waiting(1)
+    server.says(detail="Loading: 40 %.")
+    server.says(status=Status.READY)
+    assert (await asking).content == b"x"
 
 
 async def test_a_connection_to_a_server_is_kept_and_used_again(plane):

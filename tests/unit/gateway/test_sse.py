@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor_app.gateway.sse import COMMENT, ContentScanner, error_event
+from supervisor_app.gateway.sse import ContentScanner, error_event
+
+COMMENT = b":\n\n"
+"""As llama-server sends it while a stream has nothing to say."""
 
 ERROR = {"message": 'It "died"', "type": "server_error", "code": "upstream_crashed"}
 
