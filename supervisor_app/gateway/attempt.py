@@ -135,6 +135,19 @@ class Attempt:
         else:
             self._commit(content)
 
+    def on_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
+        exchange = self._exchange
+        if head.status == LOADING_STATUS or head.is_event_stream or exchange.reply.started:
+            self.on_head(head, length)
+            if content:
+                self.on_content(content)
+            if not exchange.is_over:
+                self.on_end()
+            return
+        self._connection = None
+        self._backend.trust()
+        exchange.answer_whole(head, length, content)
+
     def on_end(self) -> None:
         self._connection = None
         if self._may_be_loading and LOADING in self._kept:

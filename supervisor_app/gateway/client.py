@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
+from supervisor_app.gateway.exchange import Exchange
 from supervisor_app.gateway.framing import Body, ChunkedBody, FramingError, SizedBody
 from supervisor_app.gateway.heads import END, BadHeadError
 from supervisor_app.gateway.problems import bad_request
 from supervisor_app.gateway.reply import Reply
 
 if TYPE_CHECKING:
-    from supervisor_app.gateway.exchange import Exchange
     from supervisor_app.gateway.gateway import Gateway
 
 MAX_PIPELINED = 64 * 1024
@@ -212,24 +212,25 @@ class Client(asyncio.Protocol):
         except BadHeadError as error:
             self._refuse_head(error)
             return False
-        self._buffer = buffer[end + 4 :]
-        keep_alive = head.keep_alive and not self._gateway.draining
-        reply = Reply(
-            self._transport, http11=head.http11, keep_alive=keep_alive, to_head=head.method == "HEAD"
-        )
-        self._exchange = exchange = self._gateway.open(self, head, length, reply)
-        if length != 0:
-            self._body = ChunkedBody() if length is None else SizedBody(length)
-            self.deadline = self._loop.time() + self._gateway.limits.body_seconds
-        else:
+        gateway = self._gateway
+        keep_alive = head.keep_alive and not gateway.draining
+        reply = Reply(self._transport, head.http11, keep_alive, head.method == "HEAD")
+        self._exchange = exchange = Exchange(gateway, self, head, length, reply)
+        whole = end + 4 + length if length is not None else len(buffer) + 1
+        if whole <= len(buffer):  # as most are
+            self._buffer = buffer[whole:]
             self.deadline = FOR_EVER
-        self._gateway.begin(exchange)
-        if exchange.is_over:
-            return True
-        if length == 0:
-            exchange.on_body_end()
-        elif head.expects_continue and not self._buffer:
-            self._transport.write(PROBE)
+            gateway.begin(exchange)
+            if not exchange.is_over:
+                exchange.on_body(buffer[end + 4 : whole])
+                exchange.on_body_end()
+        else:
+            self._buffer = buffer[end + 4 :]
+            self._body = ChunkedBody() if length is None else SizedBody(length)
+            self.deadline = self._loop.time() + gateway.limits.body_seconds
+            gateway.begin(exchange)
+            if head.expects_continue and not self._buffer and not exchange.is_over:
+                self._transport.write(PROBE)
         if self._half_closed:
             self._probe_it()
         return True
@@ -258,8 +259,9 @@ class Client(asyncio.Protocol):
 
     def _refuse_head(self, error: BadHeadError) -> None:
         problem = bad_request(str(error), status=error.status)
+        content = problem.body("")
         reply = Reply(self._transport, http11=True, keep_alive=False)
-        reply.send(problem.status, problem.fields(), problem.body(""))
+        reply.send(problem.status, problem.beginning(), len(content), content)
         self._linger()
 
     def _linger(self) -> None:

@@ -16,7 +16,7 @@ from supervisor_app.gateway import problems
 from supervisor_app.gateway.body import RequestBody
 from supervisor_app.gateway.door import NotAllowedError
 from supervisor_app.gateway.gate import QueueFullError
-from supervisor_app.gateway.heads import RequestHead, ResponseHead
+from supervisor_app.gateway.heads import RequestHead, ResponseHead, status_line
 from supervisor_app.gateway.hold import Hold
 from supervisor_app.gateway.keys import Denied, KeyPolicy
 from supervisor_app.gateway.meter import usage_of
@@ -72,7 +72,7 @@ class Exchange:
         self.head = head
         self.body = RequestBody(head, length)
         self.reply = reply
-        self.arrival = gateway.next_arrival()
+        self.arrival = next(gateway.arrivals)
         self.hold: Hold | None = None
         self.suspicion: Suspicion | None = None
         self.replays = 0
@@ -160,9 +160,9 @@ class Exchange:
     def _candidates(self) -> Sequence[Backend]:
         """The servers that may answer it now. Raises Denied and NotAllowedError."""
         gateway, policy = self._gateway, self.policy
-        # With one server, and a key for all of it, nobody needs to look into the body.
-        asks = not gateway.takes_any_name or (policy is not None and policy.models)
-        model = self.body.hints.model if asks else None
+        if gateway.takes_any_name and (policy is None or not policy.models):
+            return gateway.all
+        model = self.body.hints.model
         return gateway.allowed(policy, model, gateway.candidates(model))
 
     def other_candidates(self) -> Sequence[Backend]:
@@ -212,9 +212,18 @@ class Exchange:
         return True
 
     def write(self, content: bytes) -> None:
-        if self._captured is not None:
-            self._captured += content[: CAPTURED_BYTES - len(self._captured)]
+        self._capture(content)
         self.reply.write(content)
+
+    def answer_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
+        """`commit`, `write` and `answered` in one, when nothing was said before."""
+        if self.hold is not None:
+            self.hold.stop_comments()
+        self.committed = True
+        self._first_content = self._gateway.loop.time()
+        self._capture(content)
+        self.reply.send(head.status, head.beginning, length, content)
+        self._answered((content,))
 
     def server_writable(self, writable: bool) -> None:
         if self.body.overflows:
@@ -229,6 +238,9 @@ class Exchange:
     def answered(self, tail: Iterable[bytes]) -> None:
         """Whole. `tail` are the last pieces of it."""
         self.reply.finish()
+        self._answered(tail)
+
+    def _answered(self, tail: Iterable[bytes]) -> None:
         if self.reply.status >= 400:
             outcome = Outcome.UPSTREAM_ERROR
         elif self.replays:
@@ -241,6 +253,10 @@ class Exchange:
         """In the middle: its client must see that it is not whole."""
         self.reply.break_off(last_words=problem.event(self.head.path) if streams else b"")
         self._over(Outcome.UPSTREAM_CRASHED, tail)
+
+    def _capture(self, content: bytes) -> None:
+        if self._captured is not None:
+            self._captured += content[: CAPTURED_BYTES - len(self._captured)]
 
     def foreign_answer(self, status: int, content: bytes) -> None:
         """An error of the server, for a client that was told 200 while it waited."""
@@ -262,8 +278,9 @@ class Exchange:
             if not self.body.is_whole:
                 self.reply.keep_alive = False  # what is left of the body is not worth reading
             origin = self.head.text(b"origin")
-            fields = problem.fields(origin if self._gateway.door.admits_origin(origin) else "")
-            self.reply.send(problem.status, fields, problem.body(self.head.path))
+            beginning = problem.beginning(origin if self._gateway.door.admits_origin(origin) else "")
+            content = problem.body(self.head.path)
+            self.reply.send(problem.status, beginning, len(content), content)
         elif self.committed and not (self._visit is not None and self._visit.streams):
             self.reply.break_off()
         else:
@@ -275,8 +292,8 @@ class Exchange:
             self._over(Outcome.CLIENT_LEFT)
 
     def answer(self, status: int, fields: bytes, content: bytes) -> None:
-        """With something of our own, which is not recorded."""
-        self.reply.send(status, fields, content)
+        """With something of our own, which is not recorded. `fields` are header lines."""
+        self.reply.send(status, status_line(status) + fields, len(content), content)
         self._close(recorded=False)
 
     def _over(self, outcome: Outcome, tail: Iterable[bytes] = ()) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 from supervisor_app.gateway.backend import Backend
 from supervisor_app.gateway.heads import ResponseHead
-from supervisor_app.gateway.upstream import Connection
+from supervisor_app.gateway.upstream import Connection, Listener
 
 FETCH_SECONDS = 5.0
 MAX_BYTES = 4 * 1024 * 1024
@@ -20,8 +20,8 @@ class RefusedError(FetchError):
     """It did answer: asking again would not help."""
 
 
-class _Fetch:
-    """`upstream.Listener` that collects one small answer."""
+class _Fetch(Listener):
+    """Collects one small answer."""
 
     def __init__(self, answer: asyncio.Future[bytes]) -> None:
         self._answer = answer

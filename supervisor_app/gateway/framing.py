@@ -38,15 +38,15 @@ class SizedBody:
     """So many bytes; with 0 there is none."""
 
     def __init__(self, length: int) -> None:
-        self._left = length
+        self.left = length
         self.done = length == 0
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        left = self._left
+        left = self.left
         if len(data) < left:
-            self._left = left - len(data)
+            self.left = left - len(data)
             return data, b""
-        self._left = 0
+        self.left = 0
         self.done = True
         return (data, b"") if len(data) == left else (data[:left], data[left:])
 

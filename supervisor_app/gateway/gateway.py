@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Protocol
 
 from supervisor_app.gateway import own, problems
@@ -15,13 +16,12 @@ from supervisor_app.gateway.client import Client
 from supervisor_app.gateway.door import Door, NotAllowedError
 from supervisor_app.gateway.exchange import Exchange
 from supervisor_app.gateway.facts import ServerFacts
-from supervisor_app.gateway.heads import HeadCache, RequestHead
+from supervisor_app.gateway.heads import HeadCache
 from supervisor_app.gateway.hints import prefix_digest
 from supervisor_app.gateway.keys import Denied, KeyPolicy, Limiter, check_model
 from supervisor_app.gateway.limits import Limits
 from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records import Outcome, QuarantineEntry, Record
-from supervisor_app.gateway.reply import Reply
 from supervisor_app.gateway.routing import Router, known_as, names, serves
 from supervisor_app.gateway.suspects import QUARANTINE_SECONDS, Quarantine
 
@@ -78,9 +78,11 @@ class Gateway:
         self.clients: set[Client] = set()
         self.exchanges: set[Exchange] = set()
         self.heads = HeadCache()
-        self._all: tuple[Backend, ...] = ()
+        self.all: tuple[Backend, ...] = ()
+        self.takes_any_name = False
+        """With one server every name will do, as it does for llama-server."""
+        self.arrivals = count(1)
         self._router = Router()
-        self._arrivals = 0
         self._ended: list[Exchange] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
@@ -97,23 +99,20 @@ class Gateway:
     def leave(self, client: Client) -> None:
         self.clients.discard(client)
 
-    def open(self, client: Client, head: RequestHead, length: int | None, reply: Reply) -> Exchange:
-        exchange = Exchange(self, client, head, length, reply)
-        self.exchanges.add(exchange)
-        return exchange
-
     def begin(self, exchange: Exchange) -> None:
         """Let it in, answer it ourselves, or refuse it; after that its body may come."""
         head = exchange.head
+        self.exchanges.add(exchange)
         if self.draining:
             exchange.refuse(RESTARTING)
             return
+        may_be_ours = head.method != "POST" or head.path in own.PUBLIC
         try:
-            if own.is_public(self, head):
+            if may_be_ours and own.is_public(self, head):
                 own.answer(self, exchange)
                 return
             policy = self.door.check(head, self.wall_time())
-            if own.is_ours(head):
+            if may_be_ours and own.is_ours(head):
                 own.answer(self, exchange)
                 return
             if policy is not None:
@@ -125,7 +124,8 @@ class Gateway:
         except NotAllowedError as error:
             exchange.refuse(error.problem)
             return
-        if exchange.body.length is not None and exchange.body.length > self.limits.body_bytes:
+        length = exchange.body.length
+        if length is not None and length > self.limits.body_bytes:
             exchange.refuse(problems.bad_request("The body is too large.", status=413, code="body_too_large"))
 
     def do(self, work: asyncio.Task[None]) -> None:
@@ -135,19 +135,10 @@ class Gateway:
 
     # What exchanges ask
 
-    def next_arrival(self) -> int:
-        self._arrivals += 1
-        return self._arrivals
-
-    @property
-    def takes_any_name(self) -> bool:
-        """With one server every name will do, as it does for llama-server."""
-        return len(self.backends) == 1
-
     def candidates(self, model: str | None) -> Sequence[Backend]:
         """The servers that may answer."""
         if self.takes_any_name:
-            return self._all
+            return self.all
         return tuple(backend for backend in self.backends.values() if model and serves(backend.facts, model))
 
     def allowed(
@@ -166,7 +157,7 @@ class Gateway:
         return found
 
     def quarantine_problem(self, body: RequestBody) -> Problem | None:
-        if not len(self.quarantined):
+        if not self.quarantined.entries:
             return None
         now = self.wall_time()
         entry = self.quarantined.find(body.hash(), now)
@@ -236,11 +227,7 @@ class Gateway:
 
     def learn(self, servers: Mapping[str, ServerFacts]) -> None:
         """All servers as they are now."""
-        for name in self.backends.keys() - servers.keys():
-            gone = self.backends.pop(name)
-            gone.gate.is_open = False
-            gone.close()
-            self._tell(gone)
+        gone = [self.backends.pop(name) for name in self.backends.keys() - servers.keys()]
         for name, facts in servers.items():
             backend = self.backends.get(name)
             if backend is None:
@@ -248,8 +235,13 @@ class Gateway:
                 backend.open_if_ready()
             elif facts != backend.facts:
                 backend.update(facts.with_news_of(backend.facts))
-        self._all = tuple(self.backends.values())
-        for backend in self._all:
+        self.all = tuple(self.backends.values())
+        self.takes_any_name = len(self.all) == 1
+        for backend in gone:
+            backend.gate.is_open = False
+            backend.close()
+            self._tell(backend)
+        for backend in self.all:
             if not backend.facts.ready:
                 for visitor in list(backend.gate.inside):
                     visitor.server_ended()

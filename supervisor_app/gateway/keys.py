@@ -72,11 +72,8 @@ class KeyRing:
         # Only keys that are right get in here, so it is as small as the table. A dictionary compares texts
         # after their randomly seeded hashes: how long that takes tells a stranger nothing.
         self._presented: dict[str, KeyPolicy] = {}
-
-    @property
-    def is_open(self) -> bool:
+        self.is_open = not self._by_digest
         """There is no key, so nobody is asked for one. A key that is switched off is a key."""
-        return not self._by_digest
 
     @property
     def ids(self) -> frozenset[int]:

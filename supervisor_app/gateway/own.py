@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 HEALTH = ("/health", "/v1/health")
 MODELS = ("/v1/models", "/models")
 METRICS = "/metrics"
+PUBLIC = frozenset({METRICS, *HEALTH})
 METRICS_FIELDS = b"Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from supervisor_app.gateway.heads import status_line
 from supervisor_app.gateway.keys import Denied
 from supervisor_app.gateway.sse import error_event
 
@@ -35,10 +36,10 @@ class Problem:
             **self.more,
         }
 
-    def fields(self, origin: str = "") -> bytes:
-        """Header lines."""
+    def beginning(self, origin: str = "") -> bytes:
+        """Of the answer: its status line and fields."""
         retry = b"" if self.retry_after is None else b"Retry-After: %d\r\n" % self.retry_after
-        return JSON_FIELDS + retry + cors_fields(origin)
+        return status_line(self.status) + JSON_FIELDS + retry + cors_fields(origin)
 
     def body(self, path: str) -> bytes:
         """The answer to a request for `path`; Anthropic's clients expect one word more."""

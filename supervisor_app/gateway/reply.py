@@ -6,8 +6,6 @@ import asyncio
 import socket
 import struct
 
-from supervisor_app.gateway.heads import status_line
-
 CHUNKED_END = b"0\r\n\r\n"
 AT_ONCE = struct.pack("ii", 1, 0)
 
@@ -34,11 +32,12 @@ class Reply:
     )
 
     def __init__(
-        self, transport: asyncio.Transport, *, http11: bool, keep_alive: bool, to_head: bool = False
+        self, transport: asyncio.Transport, http11: bool, keep_alive: bool, to_head: bool = False
     ) -> None:
         self._transport = transport
         self._http11 = http11
         self._bodyless = to_head
+        """There is none, whatever its length would be."""
         self._chunked = False
         self._head = b""
         self.keep_alive = keep_alive
@@ -55,7 +54,8 @@ class Reply:
         """
         self.started = True
         self.status = status
-        self._bodyless = self._bodyless or status in (204, 304)
+        if status in (204, 304):
+            self._bodyless = True
         framing = b""
         if length is not None:
             framing = b"" if status == 204 else b"Content-Length: %d\r\n" % length
@@ -91,14 +91,19 @@ class Reply:
         if self._chunked:
             self._transport.write(self._head + CHUNKED_END)
             self._head = b""
-        self.flush()
+        elif self._head:
+            self.flush()
         self.finished = True
 
-    def send(self, status: int, fields: bytes, content: bytes) -> None:
-        """A whole answer of our own."""
-        self.start(status, status_line(status) + fields, len(content))
-        self.write(content)
-        self.finish()
+    def send(self, status: int, beginning: bytes, length: int, content: bytes) -> None:
+        """All of it at once. To HEAD it has a `length`, but no content."""
+        self.start(status, beginning, length)
+        head, self._head = self._head, b""
+        if self._bodyless:
+            content = b""
+        self.sent = len(content)
+        self._transport.write(head + content)
+        self.finished = True
 
     def break_off(self, *, last_words: bytes = b"") -> None:
         """It will never be whole, and its client must not think so: no end is written.

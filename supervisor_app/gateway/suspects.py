@@ -57,22 +57,22 @@ class Quarantine:
     """What is not sent again for a while, by the hash of path and body. Bounded: the oldest goes first."""
 
     def __init__(self) -> None:
-        self._entries: OrderedDict[str, QuarantineEntry] = OrderedDict()
+        self.entries: OrderedDict[str, QuarantineEntry] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def add(self, entry: QuarantineEntry) -> None:
-        self._entries[entry.body_hash] = entry
-        while len(self._entries) > MAX_QUARANTINED:
-            self._entries.popitem(last=False)
+        self.entries[entry.body_hash] = entry
+        while len(self.entries) > MAX_QUARANTINED:
+            self.entries.popitem(last=False)
 
     def replace(self, entries: Iterable[QuarantineEntry]) -> None:
         """What all gateways together know."""
-        self._entries = OrderedDict((entry.body_hash, entry) for entry in entries)
+        self.entries = OrderedDict((entry.body_hash, entry) for entry in entries)
 
     def find(self, body_hash: str, now: float) -> QuarantineEntry | None:
-        entry = self._entries.get(body_hash)
+        entry = self.entries.get(body_hash)
         return entry if entry is not None and entry.until > now else None
 
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from supervisor_app.gateway.framing import Body, FramingError
+from supervisor_app.gateway.framing import Body, FramingError, SizedBody
 from supervisor_app.gateway.heads import END, BadHeadError, HeadCache, ResponseHead, read_response
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,12 @@ class Listener(Protocol):
         """`length` of its body; None: it will show."""
 
     def on_content(self, content: bytes) -> None: ...
+
+    def on_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
+        """In place of the three others, when all has come at once, as most short answers do."""
+        self.on_head(head, length)
+        self.on_content(content)
+        self.on_end()
 
     def on_end(self) -> None:
         """The answer is whole. The connection is back with its pool."""
@@ -147,22 +153,35 @@ class Connection(asyncio.Protocol):
         self._head = b""
         if 100 <= head.status < 200:
             return self._take_head(rest) if rest else b""
-        self._body = body
         self._reusable = head.keep_alive and not head.is_event_stream and length is not None
+        if length is not None and type(body) is SizedBody and body.left == len(rest):
+            self._complete_at_once(head, length, rest)
+            return b""
+        self._body = body
         if self._listener is not None:
             self._listener.on_head(head, length)
         return rest
 
+    def _complete_at_once(self, head: ResponseHead, length: int, content: bytes) -> None:
+        listener, self._listener = self._listener, None
+        self._let_go(clean=True)
+        if listener is not None:
+            listener.on_whole(head, length, content)
+
     def _complete(self, *, clean: bool) -> None:
         listener, self._listener = self._listener, None
+        self._let_go(clean=clean)
+        if listener is not None:
+            listener.on_end()
+
+    def _let_go(self, *, clean: bool) -> None:
+        """Of an answer that is whole."""
         self.used = True
         if clean and self._reusable:
             self._pool.keep(self)
         elif self._transport is not None:
             self._transport.abort()
             self._transport = None
-        if listener is not None:
-            listener.on_end()
 
     def _lose(self, reason: str) -> None:
         listener = self._listener
