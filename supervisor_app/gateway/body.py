@@ -10,9 +10,6 @@ from supervisor_app.gateway.unstream import RESTREAMED, restream
 
 LONG_TOKENS = 256
 """An answer of at most so many is over before it matters that nobody waits for it."""
-STREAM = b'"stream"'
-SMALL = 4096
-"""Bytes of a body in which a word is found faster than its JSON is read."""
 
 
 class RequestBody:
@@ -82,8 +79,7 @@ class RequestBody:
 
     @property
     def wants_stream(self) -> bool:
-        kept = self.kept()
-        return (len(kept) > SMALL or STREAM in kept) and self.hints.stream
+        return self.hints.stream
 
     def as_stream(self) -> bytes | None:
         """The body that asks for the same as a stream; None: it should go as it is."""

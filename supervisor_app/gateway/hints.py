@@ -86,13 +86,15 @@ def _of_json(body: bytes) -> Hints:
         usual = _usual_body.decode(body)
     except _UNREADABLE:
         return _of_odd_json(body)
-    limits = (usual.n_predict, usual.max_completion_tokens, usual.max_tokens, usual.max_output_tokens)
-    return Hints(
-        usual.model,
-        usual.stream is True,
-        next((limit for limit in limits if limit is not None), None),
-        usual.prompt_cache_key or usual.session_id,
-    )
+    limit = usual.max_tokens
+    if usual.n_predict is not None:  # the first of them counts
+        limit = usual.n_predict
+    elif usual.max_completion_tokens is not None:
+        limit = usual.max_completion_tokens
+    elif limit is None:
+        limit = usual.max_output_tokens
+    session = usual.prompt_cache_key or usual.session_id
+    return Hints(usual.model, usual.stream is True, limit, session)
 
 
 def _of_odd_json(body: bytes) -> Hints:

@@ -58,7 +58,9 @@ class GatewayMetrics:
     def _resolve(self, record: Record) -> Counts:
         offered = not record.model or record.model in self._offered(record.server)
         labels = (record.server, record.model if offered else OTHER, record.outcome.value)
-        counts = self._counts.series.setdefault(labels, Counts())
+        counts = self._counts.series.get(labels)
+        if counts is None:
+            counts = self._counts.series[labels] = Counts()
         if offered:  # names that nobody offers would fill the memory
             self._known[record.server, record.model, record.outcome] = counts
         return counts
