@@ -185,7 +185,8 @@ class Attempt:
         self._connecting = None
         self._connection = connection
         exchange = self._exchange
-        request = exchange.request_for(self._backend, self.request_body())
+        key = self._backend.facts.api_key
+        request = exchange.request_for(connection.authority, key, self.request_body())
         connection.ask(self, request, to_head=exchange.head.method == "HEAD")
 
     def _fail(self, reason: str) -> None:

@@ -39,8 +39,7 @@ class RequestBody:
 
     def shorten(self, limit: int) -> None:
         """It will not be sent any more."""
-        if self.size > limit:
-            self._pieces = [self.kept()[:limit]]
+        self._pieces = [self.kept()[:limit]]
 
     @property
     def can_be_sent(self) -> bool:
@@ -70,16 +69,12 @@ class RequestBody:
     def hints(self) -> Hints:
         """Read when somebody asks."""
         if self._hints is None:
-            query = self._head.query.encode("latin-1")
+            query = self._head.query.encode("latin-1") if self._head.query else b""
             if self.overflows:
                 self._hints = Hints(model=model_in_prefix(self.kept()) or hints_of(b"", b"", query).model)
             else:
                 self._hints = hints_of(self.kept(), self._head.noted.get(b"content-type", b""), query)
         return self._hints
-
-    @property
-    def wants_stream(self) -> bool:
-        return self.hints.stream
 
     def as_stream(self) -> bytes | None:
         """The body that asks for the same as a stream; None: it should go as it is."""

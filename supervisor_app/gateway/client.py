@@ -131,7 +131,7 @@ class Client(asyncio.Protocol):
             self._linger()
         elif not exchange.reply.keep_alive or self._gateway.draining:
             self._transport.close()
-        else:
+        elif self._buffer or self._half_closed or not self._reads:
             self._take_next()
 
     def close(self) -> None:
@@ -181,19 +181,19 @@ class Client(asyncio.Protocol):
             self._loop.call_soon(self._advance)
 
     def _advance(self) -> None:
-        while self._buffer and not self._transport.is_closing() and self._step():
-            pass
+        """Take what can be taken of what has come."""
+        while self._buffer and not self._transport.is_closing():
+            if self._body is not None:
+                goes_on = not self._held_back and self._take_body(self._body)
+            elif self._exchange is None and not self._unread:
+                goes_on = self._take_head()
+            else:
+                self._set_reading(len(self._buffer) < MAX_PIPELINED)
+                break
+            if not goes_on:
+                break
         if self._half_closed and (self._exchange is None or self._body is not None) and not self._unread:
             self._transport.close()  # the rest will never come
-
-    def _step(self) -> bool:
-        """Take what can be taken of what has come. False: that was all for now."""
-        if self._body is not None:
-            return not self._held_back and self._take_body(self._body)
-        if self._exchange is not None or self._unread:
-            self._set_reading(len(self._buffer) < MAX_PIPELINED)
-            return False
-        return self._take_head()
 
     def _take_head(self) -> bool:
         """False: it has not come whole yet."""
@@ -236,6 +236,7 @@ class Client(asyncio.Protocol):
         return True
 
     def _take_body(self, body: Body) -> bool:
+        """False: nothing more can be taken."""
         size = len(self._buffer)
         try:
             content, self._buffer = body.feed(self._buffer)

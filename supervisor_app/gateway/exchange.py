@@ -131,12 +131,12 @@ class Exchange:
         else:
             self._visit.write(self.body.framed(data))
 
-    def request_for(self, backend: Backend, instead: bytes | None = None) -> bytes:
+    def request_for(self, authority: bytes, api_key: str, instead: bytes | None = None) -> bytes:
         """Head and body as far as it has come. `instead`: a body to send in place of the client's own."""
         body, length = self.body.for_server(instead)
         if self.body.overflows:
             self._client.hold_back(False)
-        return self.head.for_server(backend.pool.authority, backend.facts.api_key, length) + body
+        return self.head.for_server(authority, api_key, length) + body
 
     # Where it goes
 
@@ -149,10 +149,11 @@ class Exchange:
         except NotAllowedError as error:
             self.refuse(error.problem)
             return
-        problem = None if self.body.overflows else self._gateway.quarantine_problem(self.body)
-        if problem is not None:
-            self.refuse(problem, Outcome.QUARANTINED)
-            return
+        if self._gateway.quarantined.entries and not self.body.overflows:
+            problem = self._gateway.quarantine_problem(self.body)
+            if problem is not None:
+                self.refuse(problem, Outcome.QUARANTINED)
+                return
         if self.policy is not None and self.policy.capture:
             self._captured = bytearray()
         self.go_to_one_of(candidates)
@@ -212,7 +213,8 @@ class Exchange:
         return True
 
     def write(self, content: bytes) -> None:
-        self._capture(content)
+        if self._captured is not None:
+            self._capture(content)
         self.reply.write(content)
 
     def answer_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
@@ -221,7 +223,8 @@ class Exchange:
             self.hold.stop_comments()
         self.committed = True
         self._first_content = self._gateway.loop.time()
-        self._capture(content)
+        if self._captured is not None:
+            self._capture(content)
         self.reply.send(head.status, head.beginning, length, content)
         self._answered((content,))
 
@@ -255,8 +258,8 @@ class Exchange:
         self._over(Outcome.UPSTREAM_CRASHED, tail)
 
     def _capture(self, content: bytes) -> None:
-        if self._captured is not None:
-            self._captured += content[: CAPTURED_BYTES - len(self._captured)]
+        assert self._captured is not None
+        self._captured += content[: CAPTURED_BYTES - len(self._captured)]
 
     def foreign_answer(self, status: int, content: bytes) -> None:
         """An error of the server, for a client that was told 200 while it waited."""
@@ -294,23 +297,21 @@ class Exchange:
     def answer(self, status: int, fields: bytes, content: bytes) -> None:
         """With something of our own, which is not recorded. `fields` are header lines."""
         self.reply.send(status, status_line(status) + fields, len(content), content)
-        self._close(recorded=False)
+        self._over(Outcome.OK, recorded=False)
 
-    def _over(self, outcome: Outcome, tail: Iterable[bytes] = ()) -> None:
+    def _over(self, outcome: Outcome, tail: Iterable[bytes] = (), *, recorded: bool = True) -> None:
+        self.is_over = True
         self._outcome = outcome
         self._tail = tail
         self._ended = self._gateway.loop.time()
-        self._close(recorded=True)
-
-    def _close(self, *, recorded: bool) -> None:
-        self.is_over = True
         if self.hold is not None:
             self.hold.end()
             self.hold.stop_comments()
         if self._visit is not None:
             self._visit.leave()
             self._visit = None  # they know each other: a cycle would wait for the garbage collector
-        self.body.shorten(KEPT_FOR_RECORD)
+        if self.body.size > KEPT_FOR_RECORD:
+            self.body.shorten(KEPT_FOR_RECORD)
         self._gateway.finished(self, recorded=recorded)
         self._client.exchange_over()
 

@@ -16,7 +16,6 @@ import httptools
 
 from supervisor_app.gateway.framing import Body, BodyUntilClose, ChunkedBody, SizedBody
 
-K = TypeVar("K")
 V = TypeVar("V")
 
 END = b"\r\n\r\n"
@@ -142,7 +141,8 @@ class HeadCache:
     """
 
     def __init__(self) -> None:
-        self._requests: dict[tuple[bool, bytes], RequestHead] = {}
+        self._requests: dict[bytes, RequestHead] = {}
+        self._sized_requests: dict[bytes, RequestHead] = {}
         self._responses: dict[bytes, ResponseHead] = {}
 
     def request(self, raw: bytes) -> tuple[RequestHead, int | None]:
@@ -153,12 +153,13 @@ class HeadCache:
         if len(raw) > LONGEST_REMEMBERED:
             return read_request(raw)
         size, rest = _without_length(raw)
-        head = self._requests.get((size is None, rest))
+        known = self._requests if size is None else self._sized_requests
+        head = known.get(rest)
         if head is not None:
             return head, size if size is not None else None if head.chunked else 0
         head, length = read_request(raw)
         if size is not None or not length:  # else the length is said in a way that the key does not know
-            _remember(self._requests, (size is None, rest), head)
+            _remember(known, rest, head)
         return head, length
 
     def response(self, raw: bytes) -> tuple[ResponseHead, int | None, Body]:
@@ -191,7 +192,7 @@ def _without_length(raw: bytes) -> tuple[int | None, bytes]:
     return None, raw
 
 
-def _remember(cache: dict[K, V], key: K, value: V) -> None:
+def _remember(cache: dict[bytes, V], key: bytes, value: V) -> None:
     if len(cache) >= MAX_REMEMBERED:
         cache.clear()
     cache[key] = value

@@ -49,6 +49,8 @@ class Connection(asyncio.Protocol):
     """One connection, one request at a time."""
 
     def __init__(self, pool: Pool) -> None:
+        self.authority = pool.authority
+        """As `Host` says it."""
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._listener: Listener | None = None
@@ -112,7 +114,8 @@ class Connection(asyncio.Protocol):
         self._listener = listener
         self._to_head = to_head
         self._body, self._head = None, b""
-        self.write(data)
+        if self._transport is not None:
+            self._transport.write(data)
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
@@ -155,18 +158,15 @@ class Connection(asyncio.Protocol):
             return self._take_head(rest) if rest else b""
         self._reusable = head.keep_alive and not head.is_event_stream and length is not None
         if length is not None and type(body) is SizedBody and body.left == len(rest):
-            self._complete_at_once(head, length, rest)
+            listener, self._listener = self._listener, None
+            self._let_go(clean=True)
+            if listener is not None:
+                listener.on_whole(head, length, rest)
             return b""
         self._body = body
         if self._listener is not None:
             self._listener.on_head(head, length)
         return rest
-
-    def _complete_at_once(self, head: ResponseHead, length: int, content: bytes) -> None:
-        listener, self._listener = self._listener, None
-        self._let_go(clean=True)
-        if listener is not None:
-            listener.on_whole(head, length, content)
 
     def _complete(self, *, clean: bool) -> None:
         listener, self._listener = self._listener, None

@@ -108,7 +108,7 @@ class Visit:
         self.exchange.give_up(self.backend, sentence, code="hold_timeout")
 
     def _comment_from_now_on(self) -> None:
-        if self.exchange.body.wants_stream:
+        if self.exchange.body.hints.stream:
             every = self._gateway.limits.comment_seconds
             first = max(0.0, self.exchange.started + every - self._gateway.loop.time())
             self.exchange.wait().comment_every(every, first, self._comment)
@@ -148,7 +148,7 @@ class Visit:
         self._asked = self.backend.facts
         if exchange.hold is not None:
             exchange.hold.end()
-        streams = exchange.body.wants_stream
+        streams = exchange.body.hints.stream
         if streams:
             self._comment_from_now_on()
         # A server of one slot has nobody else to stream to, and notices that its client has left.
