@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.heads import ResponseHead
 from supervisor_app.gateway.sse import ContentScanner
-from supervisor_app.gateway.upstream import Connection
+from supervisor_app.gateway.upstream import Connecting, Connection
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.visit import Visit
@@ -48,7 +47,7 @@ class Attempt:
         self._visit = visit
         self._exchange = visit.exchange
         self._backend = visit.backend
-        self._connecting: asyncio.Task[None] | None = None
+        self._connecting: Connecting | None = None
         self._connection: Connection | None = None
         self._head: ResponseHead | None = None
         self._length: int | None = None
@@ -186,8 +185,8 @@ class Attempt:
         self._connection = connection
         exchange = self._exchange
         key = self._backend.facts.api_key
-        request = exchange.request_for(connection.authority, key, self.request_body())
-        connection.ask(self, request, to_head=exchange.head.method == "HEAD")
+        head, body = exchange.request_for(connection.authority, key, self.request_body())
+        connection.ask(self, head, body, to_head=exchange.head.method == "HEAD")
 
     def _fail(self, reason: str) -> None:
         if self._exchange.committed:
@@ -224,6 +223,7 @@ class Attempt:
         self.tail.append(content)
         if self._scanner is not None:
             events = content.count(b"data:")  # a comment would be sent by a server that hangs, too
-            self.events += events
-            self._backend.moved |= events > 0
+            if events:
+                self.events += events
+                self._backend.moved = True
         self._exchange.write(content)

@@ -131,12 +131,14 @@ class Exchange:
         else:
             self._visit.write(self.body.framed(data))
 
-    def request_for(self, authority: bytes, api_key: str, instead: bytes | None = None) -> bytes:
+    def request_for(
+        self, authority: bytes, api_key: str, instead: bytes | None = None
+    ) -> tuple[bytes, bytes]:
         """Head and body as far as it has come. `instead`: a body to send in place of the client's own."""
         body, length = self.body.for_server(instead)
         if self.body.overflows:
             self._client.hold_back(False)
-        return self.head.for_server(authority, api_key, length) + body
+        return self.head.for_server(authority, api_key, length), body
 
     # Where it goes
 
@@ -214,7 +216,7 @@ class Exchange:
 
     def write(self, content: bytes) -> None:
         if self._captured is not None:
-            self._capture(content)
+            _capture(self._captured, content)
         self.reply.write(content)
 
     def answer_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
@@ -224,7 +226,7 @@ class Exchange:
         self.committed = True
         self._first_content = self._gateway.loop.time()
         if self._captured is not None:
-            self._capture(content)
+            _capture(self._captured, content)
         self.reply.send(head.status, head.beginning, length, content)
         self._answered((content,))
 
@@ -256,10 +258,6 @@ class Exchange:
         """In the middle: its client must see that it is not whole."""
         self.reply.break_off(last_words=problem.event(self.head.path) if streams else b"")
         self._over(Outcome.UPSTREAM_CRASHED, tail)
-
-    def _capture(self, content: bytes) -> None:
-        assert self._captured is not None
-        self._captured += content[: CAPTURED_BYTES - len(self._captured)]
 
     def foreign_answer(self, status: int, content: bytes) -> None:
         """An error of the server, for a client that was told 200 while it waited."""
@@ -337,6 +335,10 @@ class Exchange:
             captured_request=None if captured is None else _text(self.body.kept()),
             captured_answer=None if captured is None else _text(bytes(captured)),
         )
+
+
+def _capture(captured: bytearray, content: bytes) -> None:
+    captured += content[: CAPTURED_BYTES - len(captured)]
 
 
 def _text(data: bytes) -> str:

@@ -60,7 +60,7 @@ async def fetch(backend: Backend, path: str) -> bytes:
 
     def ask(connection: Connection) -> None:
         made.append(connection)
-        connection.ask(listener, request, to_head=False)
+        connection.ask(listener, request, b"", to_head=False)
 
     connecting = backend.pool.connect(ask, listener.on_lost)
     try:

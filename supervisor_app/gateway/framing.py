@@ -73,16 +73,6 @@ class _Part(Enum):
     TRAILERS = auto()
 
 
-def _one_chunk(data: bytes) -> bytes:
-    """Its content, if that is all: so the events of a stream mostly come. Empty if it is anything else."""
-    start = data.find(b"\r\n", 0, MAX_DIGITS) + 2
-    if start > 2 and data.endswith(b"\r\n") and not data[: start - 2].strip(HEX_DIGITS):
-        size = int(data[: start - 2], 16)
-        if len(data) == start + size + 2:
-            return data[start:-2]
-    return b""
-
-
 class ChunkedBody:
     """Chunks, as strictly as llhttp reads them: no bare LF, no sign, no space. Trailers are dropped."""
 
@@ -99,8 +89,14 @@ class ChunkedBody:
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         if self._pending:
             data, self._pending = self._pending + data, b""
-        elif self._part is _Part.SIZE and (content := _one_chunk(data)):
-            return content, b""
+        elif self._part is _Part.SIZE:
+            # One whole chunk: so the events of a stream mostly come.
+            start = data.find(b"\r\n", 0, MAX_DIGITS)
+            digits = data[:start]
+            if start > 0 and data.endswith(b"\r\n") and not digits.strip(HEX_DIGITS):
+                size = int(digits, 16)
+                if size and len(data) == start + size + 4:
+                    return data[start + 2 : -2], b""
         pieces: list[bytes] = []
         position, size = 0, len(data)
         while position < size and not self.done:

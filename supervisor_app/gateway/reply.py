@@ -78,9 +78,10 @@ class Reply:
     def write(self, content: bytes) -> None:
         if self._bodyless or not content:
             return
-        self.sent += len(content)
+        size = len(content)
+        self.sent += size
         if self._chunked:
-            content = chunk(content)
+            content = b"%x\r\n%b\r\n" % (size, content)
         if self._head:
             content = self._head + content
             self._head = b""

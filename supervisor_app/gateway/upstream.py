@@ -17,6 +17,8 @@ from supervisor_app.gateway.heads import END, BadHeadError, HeadCache, ResponseH
 log = logging.getLogger(__name__)
 
 MAX_HEAD = 64 * 1024
+WORTH_NO_COPY = 32 * 1024
+"""Bytes. Smaller ones are copied behind their head in less time than two buffers take."""
 LOOPBACK = ("127.0.0.1", "::1")
 """In the order in which `localhost` is tried: a resolver would cost more than the request."""
 
@@ -48,7 +50,8 @@ class Listener(Protocol):
 class Connection(asyncio.Protocol):
     """One connection, one request at a time."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, made: Callable[[Connection], None]) -> None:
+        self._made = made
         self.authority = pool.authority
         """As `Host` says it."""
         self._pool = pool
@@ -66,6 +69,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing only
+        self._made(self)
 
     def data_received(self, data: bytes) -> None:
         if self._listener is None:  # nobody asked
@@ -109,13 +113,17 @@ class Connection(asyncio.Protocol):
 
     # For whoever asks
 
-    def ask(self, listener: Listener, data: bytes, *, to_head: bool) -> None:
-        """`data` is the request, or its beginning."""
+    def ask(self, listener: Listener, head: bytes, body: bytes, *, to_head: bool) -> None:
+        """`body` as far as it has come."""
         self._listener = listener
         self._to_head = to_head
         self._body, self._head = None, b""
-        if self._transport is not None:
-            self._transport.write(data)
+        if self._transport is None:
+            return
+        if len(body) > WORTH_NO_COPY:
+            self._transport.writelines((head, body))
+        else:
+            self._transport.write(head + body)
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
@@ -190,56 +198,74 @@ class Connection(asyncio.Protocol):
             listener.on_lost(reason)
 
 
+class Connecting:
+    """A connection that is being made. `made` is called before a task could be: a stream waits for it."""
+
+    def __init__(self, pool: Pool, made: Callable[[Connection], None], failed: Callable[[str], None]) -> None:
+        self._pool = pool
+        self._made = made
+        self._failed = failed
+        self._task = pool.loop.create_task(self._connect())
+        self._task.add_done_callback(self._done)
+        self._timer = pool.loop.call_later(pool.connect_seconds, self._too_slow)
+        pool.connecting.add(self)  # a task that nobody refers to may be collected
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
+        self._task.cancel()
+
+    def _too_slow(self) -> None:
+        self._task.cancel()
+        pool = self._pool
+        self._failed(f"{pool.authority.decode()} took no connection in {pool.connect_seconds:g} s")
+
+    async def _connect(self) -> None:
+        reason = ""
+        for host in self._pool.hosts:
+            try:
+                await self._pool.loop.create_connection(self._connection, host, self._pool.port)
+            except OSError as error:
+                reason = f"{host}:{self._pool.port}: {error.strerror or error}"
+            else:
+                return
+        self._failed(reason)
+
+    def _connection(self) -> Connection:
+        return Connection(self._pool, self._made)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._timer.cancel()
+        self._pool.connecting.discard(self)
+
+
 class Pool:
     """The connections to one address. A new address means a new pool."""
 
     def __init__(self, host: str, port: int, *, idle_seconds: float, connect_seconds: float) -> None:
         self.authority = f"{f'[{host}]' if ':' in host else host}:{port}".encode()
-        self._hosts = LOOPBACK if host == "localhost" else (host,)
-        self._port = port
+        self.hosts = LOOPBACK if host == "localhost" else (host,)
+        self.port = port
+        self.loop = asyncio.get_running_loop()
         self._idle_seconds = idle_seconds
-        self._connect_seconds = connect_seconds
-        self._loop = asyncio.get_running_loop()
+        self.connect_seconds = connect_seconds
         self.heads = HeadCache()
         self._idle: list[Connection] = []
-        self._connecting: set[asyncio.Task[None]] = set()
+        self.connecting: set[Connecting] = set()
         self.max_idle = 8
 
     def take(self) -> Connection | None:
         """A kept connection, the one used last: the others may grow old."""
         return self._idle.pop() if self._idle else None
 
-    def connect(
-        self, made: Callable[[Connection], None], failed: Callable[[str], None]
-    ) -> asyncio.Task[None]:
-        """A fresh one; exactly one of the two is called, unless the task is cancelled."""
-        task = self._loop.create_task(self._connect(made, failed))
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
-        return task
-
-    async def _connect(self, made: Callable[[Connection], None], failed: Callable[[str], None]) -> None:
-        reason = ""
-        for host in self._hosts:
-            try:
-                async with asyncio.timeout(self._connect_seconds):
-                    _, connection = await self._loop.create_connection(
-                        lambda: Connection(self), host, self._port
-                    )
-            except TimeoutError:
-                reason = f"{host}:{self._port} took no connection in {self._connect_seconds:g} s"
-            except OSError as error:
-                reason = f"{host}:{self._port}: {error.strerror or error}"
-            else:
-                made(connection)
-                return
-        failed(reason)
+    def connect(self, made: Callable[[Connection], None], failed: Callable[[str], None]) -> Connecting:
+        """A fresh one; exactly one of the two is called, unless it is cancelled."""
+        return Connecting(self, made, failed)
 
     def keep(self, connection: Connection) -> None:
         if len(self._idle) >= self.max_idle:
             connection.abort()
             return
-        connection.idle_since = self._loop.time()
+        connection.idle_since = self.loop.time()
         self._idle.append(connection)
 
     def forget(self, connection: Connection) -> None:
@@ -248,12 +274,12 @@ class Pool:
 
     def sweep(self) -> None:
         """Close what nobody used for a while, before the server does."""
-        oldest = self._loop.time() - self._idle_seconds
+        oldest = self.loop.time() - self._idle_seconds
         while self._idle and self._idle[0].idle_since < oldest:
             self._idle[0].abort()
 
     def close(self) -> None:
-        """Keep nothing any more. Who is being connected hears how that went, or would wait for ever."""
+        """Keep nothing any more. Who is being connected hears how that went."""
         self.max_idle = 0
         for connection in self._idle[:]:
             connection.abort()

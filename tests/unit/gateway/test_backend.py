@@ -262,9 +262,9 @@ def test_without_a_connection_there_is_none_to_end(backend):
 
 
 def test_connections_that_nobody_used_are_ended_in_time(backend, timers):
-    backend.pool.keep(Connection(backend.pool))
+    backend.pool.keep(Connection(backend.pool, made=lambda connection: None))
     timers.advance(Limits().upstream_idle_seconds + 0.1)
-    newest = Connection(backend.pool)
+    newest = Connection(backend.pool, made=lambda connection: None)
     backend.pool.keep(newest)
     backend.sweep()
     assert [backend.pool.take(), backend.pool.take()] == [newest, None]
@@ -272,6 +272,6 @@ def test_connections_that_nobody_used_are_ended_in_time(backend, timers):
 
 def test_at_the_end_no_connection_is_left(backend):
     pool = backend.pool
-    pool.keep(Connection(pool))
+    pool.keep(Connection(pool, made=lambda connection: None))
     backend.close()
     assert pool.take() is None
