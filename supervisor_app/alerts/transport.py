@@ -13,8 +13,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-import requests
-
 from supervisor_app.core.incidents import AlertEvent
 from supervisor_app.core.redact import HIDDEN
 
@@ -92,6 +90,8 @@ def send(url: str, alert: Mapping[str, Any], delivery: str = "") -> None:
 
 
 def _post(url: str, alert: Mapping[str, Any], delivery: str) -> None:
+    import requests  # 10 MB for every process that only reads the models
+
     try:
         with requests.post(
             url,
