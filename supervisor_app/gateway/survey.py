@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import PurePath
 from statistics import median
 
-from django.db.models import Prefetch
+from django.db.models import F, Prefetch
 
 from supervisor_app.conf import Overlay, apply_overlay
 from supervisor_app.core.status import Status
@@ -20,7 +20,7 @@ RUNS = 8
 
 def load_facts(overlay: Overlay) -> dict[str, ServerFacts]:
     """All servers of all nodes, by name. Two queries."""
-    newest = Run.objects.only(
+    newest = Run.objects.annotate(served=F("evidence__models")).only(
         "server_id",
         "adopted",
         "pid",
@@ -43,7 +43,7 @@ def load_facts(overlay: Overlay) -> dict[str, ServerFacts]:
 
 def _facts_of(server: LlamaServer, runs: list[Run]) -> ServerFacts:
     state: ServerState | None = getattr(server, "state", None)
-    offered = _offered(server, state)
+    offered = _offered(server, state, runs)
     starts = [
         (run.ready_at - run.started_at).total_seconds() for run in runs if run.ready_at and not run.adopted
     ]
@@ -73,10 +73,16 @@ def _end_of(run: Run) -> End:
     return end_of(kind=run.failure_kind, signal=run.signal, adopted=run.adopted, title=run.failure_title)
 
 
-def _offered(server: LlamaServer, state: ServerState | None) -> list[str]:
+def _offered(server: LlamaServer, state: ServerState | None, runs: Iterable[Run]) -> list[str]:
     """One name for each model: as the server says while it runs, and as it will say when it does."""
     served = [str(model["id"]) for model in state.served] if state else []
-    return list(dict.fromkeys([*server.aliases, *(served or _configured_names(server))]))
+    names = served or _configured_names(server) or _served_before(runs)
+    return list(dict.fromkeys([*server.aliases, *names]))
+
+
+def _served_before(runs: Iterable[Run]) -> list[str]:
+    """By a router: nothing of its configuration names its models."""
+    return next((served for run in runs if (served := getattr(run, "served", None))), [])
 
 
 def _configured_names(server: LlamaServer) -> list[str]:

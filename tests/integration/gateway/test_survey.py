@@ -144,6 +144,16 @@ def test_a_router_goes_by_its_models_once_it_says_them():
     assert (facts().models, facts().offered) == (("default", "a", "b"), ("a", "b"))
 
 
+def test_a_router_that_is_down_still_goes_by_the_models_it_served():
+    server = make_server(model_path="", models_dir="/models")
+    make_state(server, status=Status.CRASHED)
+    make_run(server, evidence={"models": ["older"]}, ended_at=at(1))
+    make_run(server, evidence={"models": ["gemma", "qwen"]}, ended_at=at(2))
+    make_run(server, ended_at=at(3))  # it died before it served anything
+    assert facts().offered == ("gemma", "qwen")
+    assert {"gemma", "qwen"} < set(facts().models)
+
+
 # --- Its lives -----------------------------------------------------------------------------------------
 
 
