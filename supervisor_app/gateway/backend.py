@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -10,11 +11,13 @@ from supervisor_app.core.status import Status
 from supervisor_app.gateway.facts import ServerFacts
 from supervisor_app.gateway.gate import Gate
 from supervisor_app.gateway.limits import Limits
+from supervisor_app.gateway.suspects import Suspicion, Verdict
 from supervisor_app.gateway.upstream import Pool
 
 DOUBT_SECONDS = 0.02
 MAX_DOUBT_SECONDS = 1.0
 DEFAULT_RETRY_SECONDS = 5
+MAX_ACCUSATIONS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,15 @@ class Loss:
         return str(self.life) if self.life else f"pid {self.pid}"
 
 
+@dataclass(frozen=True, slots=True)
+class Accusation:
+    """A stream that broke with its server: what that was is not known yet."""
+
+    body_hash: str
+    suspicion: Suspicion
+    loss: Loss
+
+
 class Backend:
     """Its gate is open while its supervisor says that it is ready and no request has found otherwise.
 
@@ -47,6 +59,9 @@ class Backend:
         """As the server says; 0: it did not."""
         self.moved = False
         """Content of an answer has come since somebody looked last."""
+        self.accusations: deque[Accusation] = deque(maxlen=MAX_ACCUSATIONS)
+        self._serving = (facts.pid,) if facts.ready else None
+        """The process that was ready last and, for all that is known, still is; None: no process is."""
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._pool: Pool | None = None
@@ -82,12 +97,13 @@ class Backend:
 
     def update(self, facts: ServerFacts) -> None:
         """A newer word of its supervisor, or of those who configure it."""
-        moved = facts.url != self.facts.url
-        was_ready, self_was = self.facts.ready, self.facts.pid
-        self.facts = facts
-        if (moved or (was_ready and facts.pid != self_was) or not facts.ready) and self._pool is not None:
+        goes_on = self._goes_on(facts)
+        is_new = facts.ready and self._serving is None and facts.url == self.facts.url
+        if not (goes_on or is_new) and self._pool is not None:
             self._pool.close()
             self._pool = None
+        self._serving = (facts.pid,) if facts.ready else self._serving if goes_on else None
+        self.facts = facts
         self.gate.max_waiting = facts.max_queue
         self._size()
         if self._doubted != self._mark():
@@ -121,7 +137,7 @@ class Backend:
         self._doubt_seconds = DOUBT_SECONDS
 
     def open_if_ready(self) -> None:
-        self.gate.is_open = self.facts.ready and self._doubted is None
+        self.gate.is_open = self._serving is not None and self._doubted is None
         self.gate.let_in()
 
     def sweep(self) -> None:
@@ -132,6 +148,14 @@ class Backend:
         self._settle()
         if self._pool is not None:
             self._pool.close()
+
+    def _goes_on(self, facts: ServerFacts) -> bool:
+        """The same process serves on. A supervisor that comes back says "starting" until it has seen that."""
+        if self._serving is None or facts.url != self.facts.url:
+            return False
+        if facts.status is Status.STARTING:
+            return facts.pid in (None, *self._serving)
+        return facts.ready and facts.pid in self._serving
 
     def _mark(self) -> tuple[int, int | None]:
         return self.facts.version, self.facts.pid
@@ -151,6 +175,13 @@ class Backend:
         if self._pool is not None:
             # A kept connection occupies a thread of the server, as a request does.
             self._pool.max_idle = self.gate.capacity or 8
+
+
+def judge(facts: ServerFacts, suspicion: Suspicion, loss: Loss) -> tuple[Verdict, str]:
+    """Once another process runs, or none: what becomes of the request, and why its server ended."""
+    end = facts.ends.get(loss.pid) if loss.pid is not None else None
+    verdict = suspicion.died(blameless=end is None or end.blameless, alone=loss.alone)
+    return verdict, end.sentence if end else loss.reason
 
 
 def rank(facts: ServerFacts) -> int:

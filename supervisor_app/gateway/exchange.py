@@ -151,14 +151,25 @@ class Exchange:
         except NotAllowedError as error:
             self.refuse(error.problem)
             return
-        if self._gateway.quarantined.entries and not self.body.overflows:
-            problem = self._gateway.quarantine_problem(self.body)
-            if problem is not None:
-                self.refuse(problem, Outcome.QUARANTINED)
-                return
+        problem = self.look_back()
+        if problem is not None:
+            self.refuse(problem, Outcome.QUARANTINED)
+            return
         if self.policy is not None and self.policy.capture:
             self._captured = bytearray()
         self.go_to_one_of(candidates)
+
+    def look_back(self) -> Problem | None:
+        """What was this request in before, when it was sent by another client, or by this one?"""
+        gateway = self._gateway
+        if self.body.overflows or not (gateway.quarantined.entries or gateway.suspects.entries):
+            return None
+        body_hash, now = self.body.hash(), gateway.wall_time()
+        self.suspicion = self.suspicion or gateway.suspects.find(body_hash, now)
+        entry = gateway.quarantined.find(body_hash, now)
+        if entry is None:
+            return None
+        return problems.quarantined(entry.server, entry.incident, int(entry.until - now))
 
     def _candidates(self) -> Sequence[Backend]:
         """The servers that may answer it now. Raises Denied and NotAllowedError."""
@@ -246,6 +257,8 @@ class Exchange:
         self._answered(tail)
 
     def _answered(self, tail: Iterable[bytes]) -> None:
+        if self.suspicion is not None and not self.body.overflows:
+            self._gateway.suspects.acquit(self.body.hash())
         if self.reply.status >= 400:
             outcome = Outcome.UPSTREAM_ERROR
         elif self.replays:

@@ -10,8 +10,7 @@ from itertools import count
 from typing import Protocol
 
 from supervisor_app.gateway import own, problems
-from supervisor_app.gateway.backend import Backend
-from supervisor_app.gateway.body import RequestBody
+from supervisor_app.gateway.backend import Backend, judge
 from supervisor_app.gateway.client import Client
 from supervisor_app.gateway.door import Door, NotAllowedError
 from supervisor_app.gateway.exchange import Exchange
@@ -23,7 +22,13 @@ from supervisor_app.gateway.limits import Limits
 from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records import Outcome, QuarantineEntry, Record
 from supervisor_app.gateway.routing import Router, known_as, names, serves
-from supervisor_app.gateway.suspects import QUARANTINE_SECONDS, Quarantine
+from supervisor_app.gateway.suspects import (
+    QUARANTINE_SECONDS,
+    Quarantine,
+    Suspects,
+    Suspicion,
+    Verdict,
+)
 
 SWEEP_SECONDS = 0.5
 RECORD_SECONDS = 0.01
@@ -69,6 +74,7 @@ class Gateway:
         self.door = door
         self.limiter = Limiter()
         self.quarantined = Quarantine()
+        self.suspects = Suspects()
         self.backends: dict[str, Backend] = {}
         self.public_metrics = public_metrics
         self.wall_time = wall_time
@@ -156,13 +162,6 @@ class Gateway:
             check_model(policy, model or candidates[0].facts.name)
         return found
 
-    def quarantine_problem(self, body: RequestBody) -> Problem | None:
-        now = self.wall_time()
-        entry = self.quarantined.find(body.hash(), now)
-        if entry is None:
-            return None
-        return problems.quarantined(entry.server, entry.incident, int(entry.until - now))
-
     def choose(self, candidates: Sequence[Backend], session: str, body: bytes) -> Backend:
         """`session`: what the client calls its conversation; else its beginning tells which one it is."""
         if len(candidates) == 1:
@@ -185,6 +184,22 @@ class Gateway:
         self.quarantined.add(entry)
         self.outside.quarantined(entry)
         return problems.quarantined(backend.facts.name, incident, int(QUARANTINE_SECONDS))
+
+    def suspect(self, body_hash: str, suspicion: Suspicion) -> None:
+        self.suspects.note(body_hash, suspicion, self.wall_time())
+
+    def _judge(self, backend: Backend, facts: ServerFacts) -> None:
+        """Streams that broke, once it is known why."""
+        for accused in list(backend.accusations):
+            pid = accused.loss.pid
+            if pid not in facts.ends and (pid == facts.pid or not facts.ready):
+                continue
+            backend.accusations.remove(accused)
+            verdict, reason = judge(facts, accused.suspicion, accused.loss)
+            if verdict is Verdict.QUARANTINE:
+                self.quarantine(backend, accused.body_hash, accused.loss.incident, reason)
+            elif accused.suspicion.crashes:
+                self.suspect(accused.body_hash, accused.suspicion)
 
     def finished(self, exchange: Exchange, *, recorded: bool) -> None:
         """Its record is made a moment later, with those of others: the client need not wait for that."""
@@ -232,7 +247,9 @@ class Gateway:
                 self.backends[name] = backend = Backend(facts, self.limits)
                 backend.open_if_ready()
             elif facts != backend.facts:
-                backend.update(facts.with_news_of(backend.facts))
+                news = facts.with_news_of(backend.facts)
+                self._judge(backend, news)  # before those who wait go on
+                backend.update(news)
         self.all = tuple(self.backends.values())
         self.takes_any_name = len(self.all) == 1
         for backend in gone:
@@ -243,6 +260,7 @@ class Gateway:
             if not backend.facts.ready:
                 for visitor in list(backend.gate.inside):
                     visitor.server_ended()
+            self._judge(backend, backend.facts)
             if backend.gate.waiting:
                 self._tell(backend)
 

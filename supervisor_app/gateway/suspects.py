@@ -17,6 +17,7 @@ from supervisor_app.gateway.records import QuarantineEntry
 
 QUARANTINE_SECONDS = 3600.0
 MAX_QUARANTINED = 10_000
+MAX_SUSPECTS = 1000
 CRASHES_UNTIL_SOLO = 2
 MAX_DEATHS = 5
 """Whatever they were: a request that has seen so many is not sent again."""
@@ -41,6 +42,10 @@ class Suspicion:
     deaths: int = 0
     """All."""
 
+    @property
+    def goes_alone(self) -> bool:
+        return self.crashes >= CRASHES_UNTIL_SOLO
+
     def died(self, *, blameless: bool, alone: bool) -> Verdict:
         """Another server died under it; `alone`: nobody else was in flight there."""
         self.deaths += 1
@@ -50,7 +55,34 @@ class Suspicion:
                 return Verdict.QUARANTINE
         if self.deaths >= MAX_DEATHS:
             return Verdict.ENOUGH
-        return Verdict.ALONE if self.crashes >= CRASHES_UNTIL_SOLO else Verdict.AGAIN
+        return Verdict.ALONE if self.goes_alone else Verdict.AGAIN
+
+
+class Suspects:
+    """What is thought of requests that ended before it was known: their clients will send them again.
+
+    By the hash of path and body, for as long as a quarantine lasts. Bounded: the oldest goes first.
+    """
+
+    def __init__(self) -> None:
+        self.entries: OrderedDict[str, tuple[Suspicion, float]] = OrderedDict()
+
+    def note(self, body_hash: str, suspicion: Suspicion, now: float) -> None:
+        self.entries.pop(body_hash, None)
+        self.entries[body_hash] = suspicion, now + QUARANTINE_SECONDS
+        while len(self.entries) > MAX_SUSPECTS:
+            self.entries.popitem(last=False)
+
+    def find(self, body_hash: str, now: float) -> Suspicion | None:
+        suspicion, until = self.entries.get(body_hash, (None, 0.0))
+        if suspicion is not None and until <= now:
+            del self.entries[body_hash]
+            return None
+        return suspicion
+
+    def acquit(self, body_hash: str) -> None:
+        """It was answered, and its server lives."""
+        self.entries.pop(body_hash, None)
 
 
 class Quarantine:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.assembly import Assembly
 from supervisor_app.gateway.attempt import Attempt
-from supervisor_app.gateway.backend import Backend, Loss
+from supervisor_app.gateway.backend import Accusation, Backend, Loss, judge
 from supervisor_app.gateway.heads import status_line
 from supervisor_app.gateway.hold import EVENT_STREAM
 from supervisor_app.gateway.records import Outcome
@@ -42,7 +42,7 @@ class Visit:
         self.exchange = exchange
         self.backend = backend
         self.arrival = exchange.arrival
-        self.solo = False
+        self.solo = exchange.suspicion is not None and exchange.suspicion.goes_alone
         self._gateway = gateway
         self._attempt: Attempt | None = None
         self._asked = backend.facts
@@ -65,7 +65,7 @@ class Visit:
             self._wait()
 
     def admitted(self) -> None:
-        if self._loss is not None and not self._may_go_again(self._loss):
+        if not (self._may_go_now() if self._loss is None else self._may_go_again(self._loss)):
             return
         self.exchange.replays += self._was_lost
         self._was_lost = False
@@ -196,8 +196,12 @@ class Visit:
     def broken(self, attempt: Attempt, reason: str) -> None:
         """The connection ended in the middle of the answer."""
         exchange, backend = self.exchange, self.backend
-        exchange.incident = backend.loss(self._asked, reason).incident
+        loss = backend.loss(self._asked, reason)
+        exchange.incident = loss.incident
         backend.doubt()
+        if not exchange.body.overflows:
+            suspicion = exchange.suspicion or Suspicion()
+            backend.accusations.append(Accusation(exchange.body.hash(), suspicion, loss))
         tokens = max(0, attempt.events - 1) if attempt.streams else None
         problem = problems.upstream_crashed(
             backend.facts.name, reason, incident=exchange.incident, tokens=tokens
@@ -215,23 +219,31 @@ class Visit:
         if self.backend.facts.hopeless:
             self.server_changed()
 
+    def _may_go_now(self) -> bool:
+        """While it waited, more may have become known of it than when it came."""
+        exchange = self.exchange
+        problem = exchange.look_back()
+        if problem is not None:
+            exchange.refuse(problem, Outcome.QUARANTINED)
+        self.solo = exchange.suspicion is not None and exchange.suspicion.goes_alone
+        return problem is None
+
     def _may_go_again(self, loss: Loss) -> bool:
         """After a loss: what is to be thought of it?"""
-        facts, exchange = self.backend.facts, self.exchange
-        if loss.pid == facts.pid:
+        exchange = self.exchange
+        if loss.pid == self.backend.facts.pid:
             # Perhaps its supervisor has not seen it yet: then the next try is refused, and we hear more.
             if self._drops > MAX_DROPS:
                 self._crashed(loss.reason)
             return self._drops <= MAX_DROPS
         self._loss, self._drops = None, 0
-        end = facts.ends.get(loss.pid) if loss.pid is not None else None
-        reason = end.sentence if end else loss.reason
         exchange.suspicion = exchange.suspicion or Suspicion()
-        verdict = exchange.suspicion.died(blameless=end is None or end.blameless, alone=loss.alone)
+        verdict, reason = judge(self.backend.facts, exchange.suspicion, loss)
         if verdict is Verdict.QUARANTINE:
             problem = self._gateway.quarantine(self.backend, exchange.body.hash(), loss.incident, reason)
             exchange.refuse(problem, Outcome.QUARANTINED)
         elif verdict is Verdict.ENOUGH:
+            self._gateway.suspect(exchange.body.hash(), exchange.suspicion)
             self._crashed(reason)
         self.solo = verdict is Verdict.ALONE
         return verdict in (Verdict.AGAIN, Verdict.ALONE)

@@ -11,14 +11,16 @@ from supervisor_app.core.status import Status
 from supervisor_app.gateway.records import Outcome
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import CHAT, question, request, streaming
-from tests.integration.gateway.scripts import answers, deaf, hangs
+from tests.integration.gateway.scripts import answers, deaf, event, hangs, stream_of
 
 
 class Fragile:
     """A server that falls when a question has `poison` in it, and is ready again a moment later."""
 
-    def __init__(self, plane, *, falls=99, blameless=False, together=(1, 1), is_seen=True):
+    def __init__(self, plane, *, falls=99, blameless=False, together=(1, 1), is_seen=True, says=b""):
         self.fallen = 0
+        self._says = says
+        """To the poison, before it falls."""
         self.asked = []
         self._plane = plane
         self._falls = falls
@@ -45,6 +47,9 @@ class Fragile:
             await eventually(lambda: len(inside) == self._together[self.fallen])
         if self.fallen == self._falls:
             return await answers(b"survived")(call)
+        if self._says:
+            await call.send(self._says)
+            await self._plane.until_begun()
         self._fall()
         return False
 
@@ -74,6 +79,49 @@ async def test_a_request_that_kills_its_server_three_times_alone_is_put_into_qua
     assert entry.until - entry.at == 3600
     (record,) = await plane.records(1)
     assert (record.outcome, record.status, record.replays) == (Outcome.QUARANTINED, 422, 2)
+
+
+CONTENT = stream_of(event("Once"))
+
+
+@pytest.mark.parametrize("is_seen", [True, False], ids=["supervisor first", "gateway first"])
+async def test_a_stream_that_kills_its_server_after_content_is_quarantined_when_it_comes_again(plane, is_seen):
+    fragile = Fragile(plane, is_seen=is_seen, says=CONTENT)
+    await fragile.start()
+    for number in (1, 2, 3):
+        answer = await plane.ask(streaming("poison"))
+        assert (answer.status, answer.whole) == (200, False)
+        assert f'"incident":"{number}"'.encode() in answer.content
+    answer = await plane.ask(streaming("poison"))
+    assert (answer.status, answer.error["code"], answer.error["incident"]) == (422, "quarantined", "3")
+    assert fragile.fallen == 3
+    assert len(plane.outside.entries) == 1
+
+
+async def test_a_broken_stream_that_comes_again_goes_alone_and_clears_itself(plane):
+    fragile = Fragile(plane, falls=2, says=CONTENT)
+    await fragile.start()
+    for _ in range(2):
+        await plane.ask(streaming("poison"))
+    fragile.server.scripts = [hangs(), fragile._script]
+    innocent = plane.asks(question("slow"))
+    await plane.until_inside(1)
+    suspect = plane.asks(streaming("poison"))
+    await plane.until_waiting(1)
+    innocent.cancel()
+    assert (await suspect).content == b"survived"
+    assert not plane.gateway.suspects.entries
+    assert not plane.outside.entries
+
+
+async def test_a_stream_that_broke_when_somebody_ended_the_server_is_not_suspected(plane):
+    fragile = Fragile(plane, blameless=True, says=CONTENT)
+    await fragile.start()
+    for _ in range(6):
+        answer = await plane.ask(streaming("poison"))
+        assert (answer.status, answer.whole) == (200, False)
+    assert not plane.gateway.suspects.entries
+    assert not plane.outside.entries
 
 
 async def test_what_is_in_quarantine_reaches_no_server(plane):

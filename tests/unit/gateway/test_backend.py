@@ -59,6 +59,31 @@ def test_who_waits_is_let_in_when_it_gets_ready(timers):
     assert visitor.times == 1
 
 
+def test_a_supervisor_that_comes_back_holds_nobody_up(backend, timers):
+    pool = backend.pool
+    for changes in ({"pid": None}, {"pid": 11}, {"status": Status.READY}):
+        newer(backend, **{"status": Status.STARTING, **changes})
+        assert (backend.gate.is_open, backend.pool is pool) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"pid": 12}, {"url": "http://localhost:9000"}, {"status": Status.CRASHED, "pid": None}],
+    ids=["another process", "another address", "crashed"],
+)
+def test_a_start_of_anything_else_is_waited_for(backend, changes):
+    newer(backend, **{"status": Status.STARTING, **changes})
+    assert not backend.gate.is_open
+    newer(backend, status=Status.STARTING, pid=None)
+    assert not backend.gate.is_open
+
+
+def test_a_supervisor_that_finds_the_process_gone_after_all_closes_the_gate(backend):
+    newer(backend, status=Status.STARTING, pid=None)
+    newer(backend, status=Status.CRASHED)
+    assert not backend.gate.is_open
+
+
 def test_a_server_that_was_found_gone_is_asked_again_a_little_later(backend, timers):
     visitor = Visitor()
     backend.doubt()
