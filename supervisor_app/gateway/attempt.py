@@ -17,6 +17,7 @@ MAX_KEPT = 64 * 1024
 """Of what is held back: comments, the body of a 503, an error for a client that was told 200."""
 TAIL_PIECES = 6
 """Of an answer: its last bytes say what it cost."""
+EVENT_END = (b"\n\n", b"\r\n\r\n")
 BEGINNING = 1024
 """Bytes."""
 
@@ -66,6 +67,11 @@ class Attempt:
     @property
     def streams(self) -> bool:
         return self._head is not None and self._head.is_event_stream
+
+    @property
+    def is_between_events(self) -> bool:
+        """Of a stream that has begun."""
+        return self.streams and bool(self.tail) and self.tail[-1].endswith(EVENT_END)
 
     def start(self, *, fresh: bool) -> None:
         """`fresh`: on a connection that was never used, because this request can only be sent once."""

@@ -292,7 +292,8 @@ class Client(asyncio.Protocol):
             return
         if self._probe is not None:
             self._probe.cancel()
-        if not exchange.reply.started:
-            if exchange.head.http11:
-                self._transport.write(PROBE)
-            self._probe = self._loop.call_later(PROBE_SECONDS, self._probe_it)
+        if exchange.reply.started:
+            exchange.say_nothing()
+        elif exchange.head.http11:
+            self._transport.write(PROBE)
+        self._probe = self._loop.call_later(PROBE_SECONDS, self._probe_it)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.client import Client
     from supervisor_app.gateway.gateway import Gateway
 
+NOTHING = b":\n\n"
 CAPTURED_BYTES = 64 * 1024
 KEPT_FOR_RECORD = 64 * 1024
 """Of a body, once it is of no use to a server any more."""
@@ -46,6 +47,7 @@ class Exchange:
         "_ended",
         "_first_content",
         "_gateway",
+        "_kept_bytes",
         "_outcome",
         "_server",
         "_tail",
@@ -93,6 +95,7 @@ class Exchange:
         self._ended = 0.0
         self._server = ""
         self._visit: Visit | None = None
+        self._kept_bytes = 0
         self._captured: bytearray | None = None
         self._outcome = Outcome.OK
         self._tail: Iterable[bytes] = ()
@@ -110,7 +113,9 @@ class Exchange:
             self._pass_on(data)
         else:
             body.keep(data)
-            if body.size > limits.replay_bytes:
+            self._kept_bytes = body.size
+            self._gateway.kept_bytes += len(data)
+            if body.size > limits.replay_bytes or self._gateway.kept_bytes > limits.all_replay_bytes:
                 body.overflows = True
                 self._route()
 
@@ -137,8 +142,14 @@ class Exchange:
         """Head and body as far as it has come. `instead`: a body to send in place of the client's own."""
         body, length = self.body.for_server(instead)
         if self.body.overflows:
+            self._release()
             self._client.hold_back(False)
         return self.head.for_server(authority, api_key, length), body
+
+    def _release(self) -> None:
+        """Its body is not kept any more."""
+        self._gateway.kept_bytes -= self._kept_bytes
+        self._kept_bytes = 0
 
     # Where it goes
 
@@ -301,6 +312,12 @@ class Exchange:
             self.reply.break_off(last_words=problem.event(self.head.path))
         self._over(outcome)
 
+    def say_nothing(self) -> None:
+        """In the middle of a stream: a comment between two events, which no reader of events sees."""
+        waits = not self.committed and self.hold is not None and self.hold.waits
+        if waits or (self._visit is not None and self._visit.is_between_events):
+            self.reply.write(NOTHING)
+
     def client_left(self) -> None:
         if not self.is_over:
             self._over(Outcome.CLIENT_LEFT)
@@ -321,6 +338,7 @@ class Exchange:
         if self._visit is not None:
             self._visit.leave()
             self._visit = None  # they know each other: a cycle would wait for the garbage collector
+        self._release()
         if self.body.size > KEPT_FOR_RECORD:
             self.body.shorten(KEPT_FOR_RECORD)
         self._gateway.finished(self, recorded=recorded)

@@ -39,6 +39,7 @@ class Gate:
         self.inside: set[Visitor] = set()
         self.waiting: list[Visitor] = []
         """By arrival."""
+        self._is_letting_in = False
 
     def enter(self, visitor: Visitor) -> bool:
         """True: go now. False: wait for `admitted`. Raises QueueFullError."""
@@ -65,11 +66,17 @@ class Gate:
             self.let_in()
 
     def let_in(self) -> None:
-        """As many as may go now."""
-        while self.waiting and self._may_enter(self.waiting[0]):
-            visitor = self.waiting.pop(0)
-            self.inside.add(visitor)
-            visitor.admitted()
+        """As many as may go now. One that is done at once lets in the next, which must not nest."""
+        if self._is_letting_in:
+            return
+        self._is_letting_in = True
+        try:
+            while self.waiting and self._may_enter(self.waiting[0]):
+                visitor = self.waiting.pop(0)
+                self.inside.add(visitor)
+                visitor.admitted()
+        finally:
+            self._is_letting_in = False
 
     def _may_enter(self, visitor: Visitor) -> bool:
         if not self.is_open:

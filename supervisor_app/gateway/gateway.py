@@ -83,6 +83,8 @@ class Gateway:
         self.outside = outside
         self.clients: set[Client] = set()
         self.exchanges: set[Exchange] = set()
+        self.kept_bytes = 0
+        """Of the bodies of all requests, kept to send them again."""
         self.heads = HeadCache()
         self.all: tuple[Backend, ...] = ()
         self.takes_any_name = False

@@ -267,11 +267,16 @@ def _sorted_fields(fields: Iterable[tuple[bytes, bytes]]) -> tuple[list[bytes], 
             if lower in OURS:
                 continue
         forwarded.append(name + b": " + value + b"\r\n")
-    named = noted.get(b"connection", b"").lower()
-    if named and named not in (b"keep-alive", b"close"):
-        dropped = {token.strip() for token in named.split(b",")}
-        forwarded = [line for line in forwarded if line.partition(b":")[0].lower() not in dropped]
-    return forwarded, noted
+    return _without(noted.get(b"connection", b""), forwarded), noted
+
+
+def _without(connection: bytes, lines: list[bytes]) -> list[bytes]:
+    """What the header `Connection` names is for the next hop only (RFC 9110, section 7.6.1)."""
+    named = connection.lower()
+    if not named or named in (b"keep-alive", b"close"):
+        return lines
+    dropped = {token.strip() for token in named.split(b",")}
+    return [line for line in lines if line.partition(b":")[0].lower() not in dropped]
 
 
 def _keeps_alive(connection: bytes, *, http11: bool) -> bool:
@@ -331,11 +336,11 @@ def read_response(raw: bytes, *, to_head: bool) -> tuple[ResponseHead, int | Non
         raise BadHeadError(502, f"The server's answer cannot be read: {error}") from error
     status = parser.get_status_code()
     ours: dict[bytes, bytes] = {}
-    lines = [status_line(status)]
+    lines = []
     for name, value in fields.fields:
         lower = name.lower()
         if lower in RESPONSE_OURS:
-            ours[lower] = value
+            ours[lower] = ours[lower] + b"," + value if lower in ours and lower in LISTS else value
         else:
             lines.append(name + b": " + value + b"\r\n")
             if lower == b"content-type":
@@ -344,7 +349,7 @@ def read_response(raw: bytes, *, to_head: bool) -> tuple[ResponseHead, int | Non
     http11 = parser.get_http_version() == "1.1"
     head = ResponseHead(
         status=status,
-        beginning=b"".join(lines),
+        beginning=status_line(status) + b"".join(_without(ours.get(b"connection", b""), lines)),
         is_event_stream=ours.get(b"content-type", b"").startswith(b"text/event-stream"),
         keep_alive=not isinstance(body, BodyUntilClose)
         and _keeps_alive(ours.get(b"connection", b""), http11=http11),

@@ -16,6 +16,8 @@ class Limits:
     body_bytes: int = 4096 * MIB
     replay_bytes: int = 8 * MIB
     """Of a request's body, kept to send it again. What is longer flows through and is sent once."""
+    all_replay_bytes: int = 512 * MIB
+    """Of all bodies together. Whoever comes when so much is kept is served as one that is longer."""
     connections: int = 4096
     head_seconds: float = 30.0
     """From the first byte of a head to its last: a client that dribbles is cut off."""

@@ -131,6 +131,10 @@ class Visit:
         return self._attempt is not None and self._attempt.streams
 
     @property
+    def is_between_events(self) -> bool:
+        return self._attempt is not None and self._attempt.is_between_events
+
+    @property
     def takes_body(self) -> bool:
         return self._attempt is not None and self._attempt.is_sent
 

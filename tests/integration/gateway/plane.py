@@ -11,6 +11,7 @@ from typing import Any
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.client import Client
 from supervisor_app.gateway.door import Door
+from supervisor_app.gateway.exchange import Exchange
 from supervisor_app.gateway.facts import End, ServerFacts
 from supervisor_app.gateway.gateway import Gateway
 from supervisor_app.gateway.limits import Limits
@@ -285,9 +286,10 @@ class Plane:
         gate = self.gateway.backends[name].gate
         await eventually(lambda: len(gate.inside) == number, PATIENCE)
 
-    async def until_begun(self) -> None:
-        """Some answer has begun."""
+    async def until_begun(self) -> list[Exchange]:
+        """Some answer has begun: those that have."""
         await eventually(lambda: any(each.reply.started for each in self.gateway.exchanges), PATIENCE)
+        return [each for each in self.gateway.exchanges if each.reply.started]
 
     async def close(self) -> None:
         """All clients leave; then nobody is left, neither here nor at a gate."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -215,6 +216,22 @@ async def test_a_body_of_200_mb_flows_through(plane, framing):
     assert (await caller.ask(b"" if sized else b"0\r\n\r\n")).status == 200
     assert taken == 200 * MEGABYTE
     assert most < 64 * MEGABYTE
+
+
+@on_one_loop
+async def test_no_more_is_kept_of_all_bodies_than_allowed(plane):
+    """Beyond that a body flows through, and waits at its client until its server takes it."""
+    plane.limit(all_replay_bytes=8 * MEGABYTE)
+    await plane.serve(answers(b"x"), status=Status.CRASHED)
+    body = b"x" * MEGABYTE
+    callers = [await plane.connect() for _ in range(30)]
+    sending = [asyncio.create_task(caller.send(request(EMBEDDINGS, body=body))) for caller in callers]
+    await plane.until_waiting(30)
+    assert plane.gateway.kept_bytes < 8 * MEGABYTE + 30 * 256 * 1024
+    plane.gateway.hear(replace(plane.gateway.backends["default"].facts, version=2, status=Status.READY))
+    assert [(await caller.answer()).content for caller in callers] == [b"x"] * 30
+    await asyncio.gather(*sending)
+    assert plane.gateway.kept_bytes == 0
 
 
 async def test_a_body_that_its_server_does_not_take_waits_at_the_client(plane):

@@ -7,9 +7,11 @@ import asyncio
 import pytest
 
 from supervisor_app.gateway.records import Outcome
+from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, LARGE, question, request, streaming
 from tests.integration.gateway.scripts import (
     DONE,
+    FINISH,
     LAST_CHUNK,
     answers,
     chunked,
@@ -208,6 +210,31 @@ async def test_a_stream_that_nobody_reads_any_more_is_ended_at_once(plane):
     caller.leave()
     await server.calls[0].until_left()
     assert (await plane.records(1))[0].outcome == Outcome.CLIENT_LEFT
+
+
+async def test_a_stream_whose_server_is_silent_is_ended_as_soon_as_its_client_has_left(plane):
+    server = await plane.serve(hangs(stream_of(event("a"))))
+    caller = await plane.connect()
+    await caller.send(streaming())
+    await caller.read_until(event("a"))
+    caller.leave()
+    await server.calls[0].until_left()
+    assert (await plane.records(1))[0].outcome == Outcome.CLIENT_LEFT
+
+
+async def test_who_has_said_all_sees_at_most_comments_while_a_stream_is_silent(plane):
+    goes_on = asyncio.Event()
+    finish = sends(chunked(event("b")) + FINISH)
+    await plane.serve(waits_for(goes_on, finish, before=stream_of(event("a"))))
+    caller = await plane.connect()
+    await caller.send(streaming())
+    caller.send_no_more()
+    (exchange,) = await plane.until_begun()
+    await eventually(lambda: exchange.reply.sent > len(event("a")))
+    goes_on.set()
+    content = (await caller.answer()).content
+    assert content.startswith(event("a") + b":\n\n")
+    assert content.replace(b":\n\n", b"") == event("a") + event("b") + DONE
 
 
 def babbles():

@@ -116,3 +116,10 @@ def test_an_answer_without_a_body_has_none_when_it_comes_again():
 @pytest.mark.parametrize("status", [100, 200, 404, 503, 599, 999])
 def test_every_status_has_its_line(status):
     assert re.fullmatch(rb"HTTP/1\.1 %d [^\r\n]*\r\n" % status, status_line(status))
+
+
+def test_what_connection_names_goes_no_further():
+    lines = ("Connection: X-Hop, close", "X-Hop: 1", "X-Other: 2", "Connection: x-third", "X-Third: 3")
+    head, _, _ = read_answer(*lines, "Content-Length: 0")
+    assert head.beginning == b"HTTP/1.1 200 OK\r\nX-Other: 2\r\n"
+    assert not head.keep_alive

@@ -160,6 +160,21 @@ def test_nobody_joins_a_suspect():
     assert enter(gate, suspect, other) == [True, False]
 
 
+def test_any_number_may_fail_as_soon_as_they_are_let_in():
+    class Failing(Visitor):
+        def admitted(self):
+            super().admitted()
+            gate.leave(self)
+
+    gate, guests = Gate(max_waiting=5000), [Failing() for _ in range(5000)]
+    enter(gate, *guests)
+    gate.is_open = True
+    gate.let_in()
+    assert {guest.times for guest in guests} == {1}
+    assert not gate.inside
+    assert not gate.waiting
+
+
 def test_who_fails_as_soon_as_it_is_let_in_makes_room_for_the_next():
     class Refused(Visitor):
         def admitted(self):
