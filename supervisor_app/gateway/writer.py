@@ -19,14 +19,18 @@ from supervisor_app.store import DatabaseThread
 
 log = logging.getLogger(__name__)
 
-CAPACITY = 10_000
-"""Records that may wait; beyond that the oldest are dropped."""
+CAPACITY = 50_000
+"""Records that may wait, about 25 MB; beyond that the oldest are dropped. At 20 000 requests/s they bridge
+the seconds that another writer, a checkpoint or a restart of PostgreSQL takes.
+"""
+WORDS_CAPACITY = 2_000
+"""When so many wait, prompts and answers are not kept: each may have 64 kB."""
 FLUSH_SECONDS = 1.0
 USE_SECONDS = 5.0
 """Between two notes that a server is in use."""
 PRUNE_SECONDS = 3600.0
-REST = 9
-"""After a batch, so many times as long as it took: at most a tenth of the interpreter goes into records."""
+REST = 1
+"""After a batch, so many times as long as it took: whoever else writes to the database gets at it too."""
 CLOSE_SECONDS = 5.0
 """At the end: how long the last records may take."""
 
@@ -59,6 +63,7 @@ class RecordWriter:
         """When each server's use was noted last, in monotonic seconds."""
         self._prune_at = 0.0
         self._failing = False
+        self._forgetful = False
         self._leaving = False
         self._database: DatabaseThread | None = None
         self._task: asyncio.Task[None] | None = None
@@ -71,11 +76,13 @@ class RecordWriter:
         """Never waits and never raises."""
         if record.outcome is not Outcome.REFUSED:
             self._used.add(record.server)
+        if record.captured_request is not None and len(self._waiting) >= WORDS_CAPACITY:
+            self._forget_words(record)
         if len(self._waiting) >= CAPACITY:
             self._waiting.popleft()
             self._lose(1, "more requests come than the database takes")
         self._waiting.append(record)
-        if len(self._waiting) >= ledger.WRITE_ROWS and not self._failing:
+        if len(self._waiting) == ledger.WRITE_ROWS and not self._failing:
             self._wake.set()
 
     async def aclose(self) -> None:
@@ -112,36 +119,46 @@ class RecordWriter:
 
     async def _pause(self) -> None:
         """A second, or until a batch is full."""
+        self._wake.clear()
+        if len(self._waiting) >= ledger.WRITE_ROWS and not self._failing:
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._flush_seconds):
                 await self._wake.wait()
-        self._wake.clear()
 
     async def _write_all(self, database: DatabaseThread) -> None:
-        while self._waiting:
+        """All that waits now: what comes meanwhile is left to fill a batch of its own.
+
+        One record that no database would take must not keep the others from being written: batches get
+        smaller until it is alone.
+        """
+        due, rows = len(self._waiting), ledger.WRITE_ROWS
+        while due > 0 and self._waiting:
             began = self._clock.monotonic()
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), ledger.WRITE_ROWS))]
-            try:
-                await self._write(database, batch)
-            except (StoreError, asyncio.CancelledError):
-                self._waiting.extendleft(reversed(batch))
-                raise
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), rows))]
+            if await self._write(database, batch):
+                due -= len(batch)
+                rows = min(rows * 2, ledger.WRITE_ROWS)
+            else:
+                rows = len(batch) // 2
             if not self._leaving:
                 took = self._clock.monotonic() - began
                 await asyncio.sleep(min(REST * took, self._flush_seconds))
 
-    async def _write(self, database: DatabaseThread, batch: list[Record]) -> None:
-        """One record that no database would take must not keep the others from being written."""
+    async def _write(self, database: DatabaseThread, batch: list[Record]) -> bool:
+        """Whether it is done with; else it waits again. Raises StoreError while the database is away."""
         try:
             await database.call(partial(ledger.write, batch))
-        except Exception as error:
-            if isinstance(error, StoreError) and not isinstance(error.__cause__, DataError | IntegrityError):
-                raise
-            if len(batch) == 1:
+        except (Exception, asyncio.CancelledError) as error:
+            refused = _is_refusal(error)
+            if refused and len(batch) == 1:
                 self._lose(1, f"the database refused one: {error}")
-                return
-            for record in batch:
-                await self._write(database, [record])
+                return True
+            self._waiting.extendleft(reversed(batch))
+            if not refused:
+                raise
+            return False
+        return True
 
     async def _chores(self, database: DatabaseThread) -> None:
         now = self._clock.monotonic()
@@ -156,7 +173,20 @@ class RecordWriter:
             if not pruned:
                 self._prune_at = now + PRUNE_SECONDS
 
+    def _forget_words(self, record: Record) -> None:
+        if not self._forgetful:
+            log.warning("⚠️ [GATEWAY] So many requests wait to be recorded that what they say is not kept.")
+        self._forgetful = True
+        record.captured_request = record.captured_answer = None
+
     def _lose(self, count: int, why: str) -> None:
         if not self.dropped:
             log.warning("⚠️ [GATEWAY] Requests are answered but not all are recorded: %s.", why)
         self.dropped += count
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Of a record, not because the database is away: trying again would not help."""
+    if isinstance(error, StoreError):
+        return isinstance(error.__cause__, DataError | IntegrityError)
+    return not isinstance(error, asyncio.CancelledError)

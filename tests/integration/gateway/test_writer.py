@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from django.db import OperationalError
@@ -44,6 +45,11 @@ async def until_kept(expected):
 
 def numbered(count):
     return [make_record(at=STARTED + number) for number in range(count)]
+
+
+def put_all(taking, records):
+    for record in records:
+        taking.put(record)
 
 
 def warnings(caplog):
@@ -101,6 +107,53 @@ async def test_no_batch_is_larger_than_allowed(monkeypatch):
             taking.put(record)
         await until_kept([*range(10)])
     assert sizes == [4, 4, 2]
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """Calls something in the event loop while the first batch, of four, is written. Returns all their sizes."""
+    calls, sizes, real = [], [], ledger.write
+
+    def write(records):
+        sizes.append(len(records))
+        while calls:
+            loop, call = calls.pop()
+            loop.call_soon_threadsafe(call)
+        real(records)
+
+    monkeypatch.setattr(ledger, "WRITE_ROWS", 4)
+    monkeypatch.setattr(ledger, "write", write)
+
+    def during_the_first(call):
+        calls.append((asyncio.get_running_loop(), call))
+        return sizes
+
+    return during_the_first
+
+
+async def test_what_comes_while_a_batch_is_written_waits_until_it_fills_one(meanwhile):
+    over = asyncio.Event()
+
+    def in_use():
+        over.set()
+        return []
+
+    async with writing(flush_seconds=NEVER, in_use=in_use) as taking:
+        sizes = meanwhile(partial(put_all, taking, numbered(7)[4:]))
+        put_all(taking, numbered(4))
+        await over.wait()
+        assert sizes == [4]
+        put_all(taking, numbered(8)[7:])
+        await until_kept([*range(8)])
+    assert sizes == [4, 4]
+
+
+async def test_a_batch_that_was_filled_while_another_was_written_does_not_wait_for_its_second(meanwhile):
+    async with writing(flush_seconds=NEVER) as taking:
+        sizes = meanwhile(partial(put_all, taking, numbered(9)[4:]))
+        put_all(taking, numbered(4))
+        await until_kept([*range(9)])
+    assert sizes == [4, 4, 1]
 
 
 async def test_at_the_end_all_that_waits_is_written():
@@ -184,9 +237,7 @@ async def test_a_database_that_hangs_does_not_hold_up_the_end(monkeypatch):
     free.set()
 
 
-@pytest.mark.parametrize(
-    "bad", [{"duration_ms": float("nan")}, {"replays": 2**70}], ids=["refused", "cannot be said"]
-)
+@pytest.mark.parametrize("bad", [{"held_ms": None}, {"replays": 2**70}], ids=["refused", "cannot be said"])
 async def test_a_record_that_cannot_be_stored_does_not_cost_the_others(bad, caplog):
     good, worse, better = numbered(3)
     async with writing() as taking:
@@ -197,6 +248,51 @@ async def test_a_record_that_cannot_be_stored_does_not_cost_the_others(bad, capl
         await until_kept([0, 2, 1])
     assert taking.dropped == 1
     assert "the database refused one" in warnings(caplog)[0]
+
+
+async def test_of_a_full_batch_only_what_cannot_be_stored_is_lost(monkeypatch):
+    monkeypatch.setattr(ledger, "WRITE_ROWS", 16)
+    records = numbered(40)
+    for number in (0, 7, 8, 15, 38):
+        records[number].held_ms = None
+    async with writing(flush_seconds=NEVER) as taking:
+        put_all(taking, records)
+        await until_kept([number for number in range(40) if number not in (0, 7, 8, 15, 38)])
+    assert taking.dropped == 5
+
+
+async def test_a_database_that_goes_away_while_the_bad_one_is_sought_is_told_nothing_twice(monkeypatch):
+    monkeypatch.setattr(ledger, "WRITE_ROWS", 8)
+    tries, real = [], ledger.write
+
+    def write(records):
+        tries.append(len(records))
+        if len(tries) in (3, 4, 6):
+            raise OperationalError("database is locked")
+        real(records)
+
+    monkeypatch.setattr(ledger, "write", write)
+    records = numbered(8)
+    records[6].held_ms = None
+    async with writing() as taking:
+        put_all(taking, records)
+        await until_kept([0, 1, 2, 3, 4, 5, 7])
+    assert taking.dropped == 1
+    assert tries[:3] == [8, 4, 4]
+
+
+async def test_what_many_waiting_ones_say_is_not_kept(away, monkeypatch, caplog):
+    monkeypatch.setattr(writer, "WORDS_CAPACITY", 2)
+    async with writing(flush_seconds=NEVER) as taking:
+        for record in numbered(4):
+            record.captured_request, record.captured_answer = "asked", "said"
+            taking.put(record)
+        away.clear()
+    captured = RequestRecord.objects.order_by("at").values_list("captured_request", "captured_answer")
+    assert await db(list, captured) == [("asked", "said")] * 2 + [(None, None)] * 2
+    assert warnings(caplog) == [
+        "⚠️ [GATEWAY] So many requests wait to be recorded that what they say is not kept."
+    ]
 
 
 # --- Chores --------------------------------------------------------------------------------------------

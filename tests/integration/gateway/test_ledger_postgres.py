@@ -1,0 +1,27 @@
+"""The tests of what gateways keep, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.postgres import throwaway_cluster
+
+HERE = Path(__file__).parent
+DEADLINE = 120.0
+
+
+def test_postgresql_keeps_the_same():
+    with throwaway_cluster() as cluster:
+        tests = [HERE / "test_ledger.py", HERE / "test_writer.py"]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+            cwd=HERE.parents[2],
+            env=os.environ | {"DATABASE_URL": cluster.url},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+        )
+    assert done.returncode == 0, done.stdout
