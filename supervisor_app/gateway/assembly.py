@@ -30,7 +30,8 @@ class Assembly(Attempt):
         if not self.streams:
             super().on_content(content)
             return
-        self._backend.moved |= b"data:" in content
+        if pieces := content.count(self._kind.piece):
+            self._count(pieces)
         try:
             self._assembler.feed(content)
         except BrokenStreamError:

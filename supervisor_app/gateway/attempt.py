@@ -6,18 +6,22 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.heads import ResponseHead
-from supervisor_app.gateway.sse import ContentScanner
+from supervisor_app.gateway.sse import EVENT_END, OTHER, ContentScanner, kind_of
 from supervisor_app.gateway.upstream import Connecting, Connection
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.visit import Visit
 
 LOADING_STATUS, LOADING = 503, b"Loading model"
+# A router says so in place of an answer, or in the middle of one that then ends as if it were whole.
+PROXY_ERROR_STATUS, PROXY_ERROR = 500, b"proxy error: "
+NOT_ITS_OWN = frozenset({LOADING_STATUS, PROXY_ERROR_STATUS})
+"""Statuses of what may not be the model's answer."""
 MAX_KEPT = 64 * 1024
 """Of what is held back: comments, the body of a 503, an error for a client that was told 200."""
-TAIL_PIECES = 6
-"""Of an answer: its last bytes say what it cost."""
-EVENT_END = (b"\n\n", b"\r\n\r\n")
+TAIL_PIECES, TAIL_PIECE, SHORT = 6, 4096, 64
+"""Of an answer: its last bytes say what it cost. Short pieces do not drive out long ones."""
+MAX_REASON = 200
 BEGINNING = 1024
 """Bytes."""
 
@@ -36,11 +40,12 @@ class Attempt:
         "_exchange",
         "_head",
         "_kept",
+        "_kind",
         "_length",
+        "_pieces",
         "_scanner",
         "_stale",
         "_visit",
-        "events",
         "tail",
     )
 
@@ -57,8 +62,9 @@ class Attempt:
         """How a kept connection was lost, until it is known whether the server lives."""
         self._kept = b""
         self.tail: deque[bytes] = deque(maxlen=TAIL_PIECES)
-        self.events = 0
-        """Of a stream, passed on."""
+        self._kind = OTHER
+        self._pieces = 0
+        """Of a stream, in events that have come."""
 
     @property
     def is_sent(self) -> bool:
@@ -72,6 +78,11 @@ class Attempt:
     def is_between_events(self) -> bool:
         """Of a stream that has begun."""
         return self.streams and bool(self.tail) and self.tail[-1].endswith(EVENT_END)
+
+    @property
+    def tokens(self) -> int | None:
+        """Of a stream, as many as have come: one each event, or so. None: it is none."""
+        return max(0, self._pieces - self._kind.others) if self.streams else None
 
     def start(self, *, fresh: bool) -> None:
         """`fresh`: on a connection that was never used, because this request can only be sent once."""
@@ -129,20 +140,23 @@ class Attempt:
             self._backend.trust()
         if head.is_event_stream:
             self._scanner = ContentScanner()
+            self._kind = kind_of(self._exchange.head.path)
 
     def on_content(self, content: bytes) -> None:
         if self._exchange.committed:
             self._pass_on(content)
         elif self._scanner is not None and not self._scanner.feed(content):
             self._pass_comment(content)
-        elif (self._may_be_loading or self._is_foreign) and len(self._kept) < MAX_KEPT:
+        elif self._scanner is not None and content.startswith(PROXY_ERROR):
+            self._cut(content)
+        elif (self._may_not_be_its_own or self._is_foreign) and len(self._kept) < MAX_KEPT:
             self._kept += content
         else:
             self._commit(content)
 
     def on_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
         exchange = self._exchange
-        if head.status == LOADING_STATUS or head.is_event_stream or exchange.reply.started:
+        if head.status in NOT_ITS_OWN or head.is_event_stream or exchange.reply.started:
             self.on_head(head, length)
             if content:
                 self.on_content(content)
@@ -155,8 +169,14 @@ class Attempt:
 
     def on_end(self) -> None:
         self._connection = None
-        if self._may_be_loading and LOADING in self._kept:
+        if self._may_not_be_its_own and self._kept.startswith(PROXY_ERROR):
+            self._cut(self._kept)
+            return
+        if self._may_not_be_its_own and LOADING in self._kept:
             self._visit.not_ready()
+            return
+        if self.streams and not self._kind.is_whole(b"".join(self.tail)):
+            self._fail("its stream ended before its end")
             return
         if not self._exchange.committed:
             self._commit(b"")
@@ -178,8 +198,9 @@ class Attempt:
     # Within
 
     @property
-    def _may_be_loading(self) -> bool:
-        return self._head is not None and self._head.status == LOADING_STATUS and not self._exchange.committed
+    def _may_not_be_its_own(self) -> bool:
+        """Not the model's answer: then it is as if there had been none."""
+        return self._head is not None and self._head.status in NOT_ITS_OWN and not self._exchange.committed
 
     @property
     def _is_foreign(self) -> bool:
@@ -199,6 +220,16 @@ class Attempt:
             self._visit.broken(self, reason)
         else:
             self._visit.lost(reason)
+
+    def _count(self, pieces: int) -> None:
+        """Only these show that it works: a comment would be sent by a server that hangs, too."""
+        self._pieces += pieces
+        self._backend.moved = True
+
+    def _cut(self, content: bytes) -> None:
+        """A router has lost the process of the model."""
+        self.cancel()
+        self._fail(content[:MAX_REASON].decode("utf-8", "replace").strip())
 
     def _refused(self, reason: str) -> None:
         self._connecting = None
@@ -226,10 +257,14 @@ class Attempt:
     def _pass_on(self, content: bytes) -> None:
         if not content:
             return
-        self.tail.append(content)
         if self._scanner is not None:
-            events = content.count(b"data:")  # a comment would be sent by a server that hangs, too
-            if events:
-                self.events += events
-                self._backend.moved = True
+            if pieces := content.count(self._kind.piece):
+                self._count(pieces)
+            elif content.startswith(PROXY_ERROR):
+                self._cut(content)
+                return
+        if len(content) < SHORT and self.tail and len(self.tail[-1]) < TAIL_PIECE:
+            self.tail[-1] += content
+        else:
+            self.tail.append(content)
         self._exchange.write(content)

@@ -18,6 +18,12 @@ DOUBT_SECONDS = 0.02
 MAX_DOUBT_SECONDS = 1.0
 DEFAULT_RETRY_SECONDS = 5
 MAX_ACCUSATIONS = 256
+SLOTS_UNTIL_TOLD = 1
+"""A server that has yet to be asked has at least so many. It is asked as soon as it is ready, so this is for
+milliseconds, in which all who waited for its start would be let in else.
+"""
+ACCUSED_SECONDS = 60.0
+"""A server that lives on for so long has not died of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +44,13 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Accusation:
-    """A stream that broke with its server: what that was is not known yet."""
+    """A request that is over or elsewhere, and whose server may have died of it."""
 
     body_hash: str
     suspicion: Suspicion
     loss: Loss
+    at: float
+    """Loop time, in seconds."""
 
 
 class Backend:
@@ -55,13 +63,15 @@ class Backend:
     def __init__(self, facts: ServerFacts, limits: Limits) -> None:
         self.facts = facts
         self.gate = Gate(capacity=facts.capacity, max_waiting=facts.max_queue)
-        self.slots = 0
-        """As the server says; 0: it did not."""
+        self.slots: int | None = 0
+        """As the server says; 0: it does not; None: it has yet to be asked."""
         self.moved = False
         """Content of an answer has come since somebody looked last."""
         self.accusations: deque[Accusation] = deque(maxlen=MAX_ACCUSATIONS)
         self._serving = (facts.pid,) if facts.ready else None
         """The process that was ready last and, for all that is known, still is; None: no process is."""
+        self.is_gone = False
+        """It is not configured any more."""
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._pool: Pool | None = None
@@ -110,7 +120,13 @@ class Backend:
             self._settle()
         self.open_if_ready()
 
+    def await_slots(self) -> None:
+        """Somebody is going to ask it as soon as it is ready: `learn_slots` follows."""
+        self.slots = None
+        self._size()
+
     def learn_slots(self, slots: int) -> None:
+        """0: it will not say; there is no limit then."""
         self.slots = slots
         self._size()
         self.gate.let_in()
@@ -171,7 +187,8 @@ class Backend:
             self._alarm = None
 
     def _size(self) -> None:
-        self.gate.capacity = self.facts.capacity or self.slots
+        slots = SLOTS_UNTIL_TOLD if self.slots is None else self.slots
+        self.gate.capacity = self.facts.capacity or slots
         if self._pool is not None:
             # A kept connection occupies a thread of the server, as a request does.
             self._pool.max_idle = self.gate.capacity or 8

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from supervisor_app.gateway.heads import RequestHead
-from supervisor_app.gateway.hints import Hints, hints_of, model_in_prefix
+from supervisor_app.gateway.hints import (
+    AMBIGUOUS,
+    NOT_IN_BODY,
+    Hints,
+    hints_of,
+    hints_of_beginning,
+    hints_of_query,
+)
 from supervisor_app.gateway.reply import CHUNKED_END, chunk
 from supervisor_app.gateway.suspects import hash_of
 from supervisor_app.gateway.unstream import RESTREAMED, restream
@@ -15,7 +22,7 @@ LONG_TOKENS = 256
 class RequestBody:
     """Comes in pieces. One of more than `keep_bytes` *overflows*: it flows through and can be sent once."""
 
-    __slots__ = ("_head", "_hints", "_pieces", "is_whole", "length", "overflows", "size")
+    __slots__ = ("_hash", "_head", "_hints", "_pieces", "is_whole", "length", "overflows", "size")
 
     def __init__(self, head: RequestHead, length: int | None) -> None:
         self.length = length
@@ -27,6 +34,7 @@ class RequestBody:
         self._head = head
         self._hints: Hints | None = None
         self._pieces: list[bytes] = []
+        self._hash = ""
 
     def keep(self, data: bytes) -> None:
         self._pieces.append(data)
@@ -38,7 +46,9 @@ class RequestBody:
         return self._pieces[0]
 
     def shorten(self, limit: int) -> None:
-        """It will not be sent any more."""
+        """It will not be sent any more: what it tells is read before that."""
+        if self._hints is None:
+            self._hints = self._read()
         self._pieces = [self.kept()[:limit]]
 
     @property
@@ -69,12 +79,28 @@ class RequestBody:
     def hints(self) -> Hints:
         """Read when somebody asks."""
         if self._hints is None:
-            query = self._head.query.encode("latin-1") if self._head.query else b""
-            if self.overflows:
-                self._hints = Hints(model=model_in_prefix(self.kept()) or hints_of(b"", b"", query).model)
-            else:
-                self._hints = hints_of(self.kept(), self._head.noted.get(b"content-type", b""), query)
+            self._hints = self._read()
         return self._hints
+
+    def _read(self) -> Hints:
+        """As servers do: a POST names its model in the body, any other method in the query."""
+        head = self._head
+        if head.method != "POST":
+            return self._of_query()
+        content_type = head.noted.get(b"content-type", b"")
+        if self.is_whole or self.size == self.length:
+            hints = hints_of(self.kept(), content_type)
+        else:
+            hints = hints_of_beginning(self.kept(), content_type)
+        if hints.model is None and head.query:
+            # A server of one model does not need its name: it tells us where to go.
+            hints = hints._replace(model=hints_of_query(head.query).model, doubt=hints.doubt or NOT_IN_BODY)
+        return hints
+
+    def _of_query(self) -> Hints:
+        hints = hints_of_query(self._head.query)
+        # A body of a form's kind is read by servers like a query.
+        return hints._replace(doubt=AMBIGUOUS) if self.size else hints
 
     def as_stream(self) -> bytes | None:
         """The body that asks for the same as a stream; None: it should go as it is."""
@@ -85,5 +111,11 @@ class RequestBody:
             return None
         return restream(self._head.path, self.kept())
 
+    def overflow(self, limit: int) -> None:
+        """It is longer than can be kept: from now on it is known by `limit` bytes and its length."""
+        self._hash = hash_of(f"{self._head.path} {self.length}", memoryview(self.kept())[:limit])
+        self.overflows = True
+
     def hash(self) -> str:
-        return hash_of(self._head.path, self.kept())
+        """What makes it the same as another one."""
+        return self._hash or hash_of(self._head.path, self.kept())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from supervisor_app.gateway.exchange import Exchange
 from supervisor_app.gateway.framing import Body, ChunkedBody, FramingError, SizedBody
-from supervisor_app.gateway.heads import END, BadHeadError
+from supervisor_app.gateway.heads import END, BadHeadError, check_beginning
 from supervisor_app.gateway.problems import bad_request
 from supervisor_app.gateway.reply import Reply
 
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 MAX_PIPELINED = 64 * 1024
 """Bytes of further requests that are read while one is being answered."""
+FIRST_PROBE_SECONDS = 0.015
+"""To the second look whether a client that sends no more still listens: what one that has gone answers to
+the first is only seen then. Each further one takes twice as long to come.
+"""
 PROBE_SECONDS = 0.5
+"""At most, between two of them."""
 PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LINGER_SECONDS = 2.0
 FOR_EVER = float("inf")
@@ -201,11 +206,11 @@ class Client(asyncio.Protocol):
         start = 2 if buffer.startswith(b"\r\n") else 0  # left over by old clients (RFC 9112, section 2.2)
         end = buffer.find(END, start)
         limit = self._gateway.limits.head_bytes
-        if end < 0 and len(buffer) <= limit:
-            if self.deadline > self._loop.time() + self._gateway.limits.head_seconds:
-                self.deadline = self._loop.time() + self._gateway.limits.head_seconds
-            return False
         try:
+            if end < 0 and len(buffer) <= limit:
+                check_beginning(buffer[start:])
+                self.deadline = min(self.deadline, self._loop.time() + self._gateway.limits.head_seconds)
+                return False
             if end < 0 or end > limit:
                 raise BadHeadError(431, f"The head is longer than {limit} bytes.")
             head, length = self._gateway.heads.request(buffer[start : end + 4])
@@ -285,7 +290,7 @@ class Client(asyncio.Protocol):
         else:
             self._transport.pause_reading()
 
-    def _probe_it(self) -> None:
+    def _probe_it(self, pause: float = FIRST_PROBE_SECONDS) -> None:
         """A client that only said that it is done reads on; one that has gone resets at what it gets."""
         exchange = self._exchange
         if exchange is None or self._transport.is_closing():
@@ -296,4 +301,5 @@ class Client(asyncio.Protocol):
             exchange.say_nothing()
         elif exchange.head.http11:
             self._transport.write(PROBE)
-        self._probe = self._loop.call_later(PROBE_SECONDS, self._probe_it)
+        pause = min(pause, PROBE_SECONDS)
+        self._probe = self._loop.call_later(pause, self._probe_it, pause * 2)

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from supervisor_app.gateway.records import Record
 
@@ -29,6 +29,10 @@ class Buckets:
     def observe(self, seconds: float) -> None:
         self.counts[bisect_left(SECONDS, seconds)] += 1
         self.sum += seconds
+
+    def merge(self, other: Buckets) -> None:
+        self.counts = [own + theirs for own, theirs in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
 
     def cumulated(self) -> list[tuple[str, float]]:
         """As Prometheus wants them: each bound with how many are below it."""
@@ -60,32 +64,56 @@ class Counts:
         if record.ttft_ms is not None:
             self.ttft.observe(record.ttft_ms / 1000)
 
+    def merge(self, other: Counts) -> None:
+        self.requests += other.requests
+        self.replays += other.replays
+        self.prompt += other.prompt
+        self.cached += other.cached
+        self.generated += other.generated
+        self.duration.merge(other.duration)
+        self.ttft.merge(other.ttft)
 
-class CountsCollector(Collector):
-    """Read at scrape time, perhaps in another thread: `series` only ever grows."""
+    def as_json(self) -> list[Any]:
+        numbers = [self.requests, self.replays, self.prompt, self.cached, self.generated]
+        return [numbers, *((list(each.counts), each.sum) for each in (self.duration, self.ttft))]
 
-    def __init__(self) -> None:
-        self.series: dict[tuple[str, str, str], Counts] = {}
+    @classmethod
+    def from_json(cls, told: list[Any]) -> Counts:
+        """What `as_json` told. Raises ValueError and TypeError: it did not."""
+        counts = cls()
+        numbers, *histograms = told
+        counts.requests, counts.replays, counts.prompt, counts.cached, counts.generated = map(int, numbers)
+        for each, (buckets, total) in zip((counts.duration, counts.ttft), histograms, strict=True):
+            if len(buckets) != len(each.counts):
+                raise ValueError("other bounds")
+            each.counts, each.sum = [int(count) for count in buckets], float(total)
+        return counts
 
-    def collect(self) -> Iterator[Metric]:
-        series = list(self.series.items())
-        requests = CounterMetricFamily("llamaproxy_requests", "Requests that ended.", labels=LABELS)
-        duration = HistogramMetricFamily(
-            "llamaproxy_request_duration_seconds",
-            "From the head of a request to the end of its answer, waiting included.",
-            labels=LABELS,
-        )
-        ttft = HistogramMetricFamily(
-            "llamaproxy_request_ttft_seconds",
-            "From the head of a request to the first byte of content, waiting included.",
-            labels=LABELS,
-        )
-        for labels, counts in series:
-            requests.add_metric(labels, counts.requests)
-            duration.add_metric(labels, counts.duration.cumulated(), counts.duration.sum)
-            ttft.add_metric(labels, counts.ttft.cumulated(), counts.ttft.sum)
-        yield from (requests, duration, ttft)
-        yield from _by_model(series)
+
+Series = dict[tuple[str, str, str], Counts]
+"""By server, model and outcome."""
+
+
+def families(series: Series) -> Iterator[Metric]:
+    """Perhaps in another thread than the one that counts: `series` only ever grows."""
+    items = list(series.items())
+    requests = CounterMetricFamily("llamaproxy_requests", "Requests that ended.", labels=LABELS)
+    duration = HistogramMetricFamily(
+        "llamaproxy_request_duration_seconds",
+        "From the head of a request to the end of its answer, waiting included.",
+        labels=LABELS,
+    )
+    ttft = HistogramMetricFamily(
+        "llamaproxy_request_ttft_seconds",
+        "From the head of a request to the first byte of content, waiting included.",
+        labels=LABELS,
+    )
+    for labels, counts in items:
+        requests.add_metric(labels, counts.requests)
+        duration.add_metric(labels, counts.duration.cumulated(), counts.duration.sum)
+        ttft.add_metric(labels, counts.ttft.cumulated(), counts.ttft.sum)
+    yield from (requests, duration, ttft)
+    yield from _by_model(items)
 
 
 def _by_model(series: list[tuple[tuple[str, str, str], Counts]]) -> Iterator[Metric]:

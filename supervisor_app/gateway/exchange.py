@@ -6,6 +6,7 @@ body ─▶ route ─▶ visit (gate ─▶ attempt) ─▶ answered
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from supervisor_app.gateway.meter import usage_of
 from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records import Outcome, Record
 from supervisor_app.gateway.reply import CHUNKED_END, Reply
+from supervisor_app.gateway.sse import EVENT_END
 from supervisor_app.gateway.suspects import Suspicion
 from supervisor_app.gateway.visit import Visit
 
@@ -56,6 +58,7 @@ class Exchange:
         "beginning",
         "body",
         "committed",
+        "denied_key",
         "head",
         "hold",
         "incident",
@@ -66,6 +69,8 @@ class Exchange:
         "reply",
         "started",
         "suspicion",
+        "tokens",
+        "was_lost",
     )
 
     def __init__(
@@ -77,9 +82,15 @@ class Exchange:
         self.arrival = next(gateway.arrivals)
         self.hold: Hold | None = None
         self.suspicion: Suspicion | None = None
+        self.tokens: int | None = None
+        """Of a stream, as many as came: known although its end was never seen."""
         self.replays = 0
+        self.was_lost = False
+        """It has not been sent since its server was lost."""
         self.incident = ""
         self.policy: KeyPolicy | None = None
+        self.denied_key: int | None = None
+        """Whose request it is although it was not let in."""
         self.started = gateway.loop.time()
         self.committed = False
         """Content of an answer has gone to the client."""
@@ -116,7 +127,7 @@ class Exchange:
             self._kept_bytes = body.size
             self._gateway.kept_bytes += len(data)
             if body.size > limits.replay_bytes or self._gateway.kept_bytes > limits.all_replay_bytes:
-                body.overflows = True
+                body.overflow(limits.replay_bytes)
                 self._route()
 
     def on_body_end(self) -> None:
@@ -142,14 +153,10 @@ class Exchange:
         """Head and body as far as it has come. `instead`: a body to send in place of the client's own."""
         body, length = self.body.for_server(instead)
         if self.body.overflows:
-            self._release()
+            self._gateway.kept_bytes -= self._kept_bytes
+            self._kept_bytes = 0
             self._client.hold_back(False)
         return self.head.for_server(authority, api_key, length), body
-
-    def _release(self) -> None:
-        """Its body is not kept any more."""
-        self._gateway.kept_bytes -= self._kept_bytes
-        self._kept_bytes = 0
 
     # Where it goes
 
@@ -162,8 +169,7 @@ class Exchange:
         except NotAllowedError as error:
             self.refuse(error.problem)
             return
-        problem = self.look_back()
-        if problem is not None:
+        if (problem := self.look_back()) is not None:
             self.refuse(problem, Outcome.QUARANTINED)
             return
         if self.policy is not None and self.policy.capture:
@@ -173,7 +179,7 @@ class Exchange:
     def look_back(self) -> Problem | None:
         """What was this request in before, when it was sent by another client, or by this one?"""
         gateway = self._gateway
-        if self.body.overflows or not (gateway.quarantined.entries or gateway.suspects.entries):
+        if not (gateway.quarantined.entries or gateway.suspects.entries):
             return None
         body_hash, now = self.body.hash(), gateway.wall_time()
         self.suspicion = self.suspicion or gateway.suspects.find(body_hash, now)
@@ -187,8 +193,8 @@ class Exchange:
         gateway, policy = self._gateway, self.policy
         if gateway.takes_any_name and (policy is None or not policy.models):
             return gateway.all
-        model = self.body.hints.model
-        return gateway.allowed(policy, model, gateway.candidates(model))
+        hints = self.body.hints
+        return gateway.allowed(policy, hints, gateway.candidates(hints.model))
 
     def other_candidates(self) -> Sequence[Backend]:
         """As they are by now. Empty: there is none any more."""
@@ -268,7 +274,7 @@ class Exchange:
         self._answered(tail)
 
     def _answered(self, tail: Iterable[bytes]) -> None:
-        if self.suspicion is not None and not self.body.overflows:
+        if self.suspicion is not None:
             self._gateway.suspects.acquit(self.body.hash())
         if self.reply.status >= 400:
             outcome = Outcome.UPSTREAM_ERROR
@@ -278,9 +284,12 @@ class Exchange:
             outcome = Outcome.HELD if self.hold is not None and self.hold.total else Outcome.OK
         self._over(outcome, tail)
 
-    def broken(self, problem: Problem, tail: Iterable[bytes], *, streams: bool) -> None:
+    def broken(self, problem: Problem, tail: deque[bytes], *, streams: bool) -> None:
         """In the middle: its client must see that it is not whole."""
-        self.reply.break_off(last_words=problem.event(self.head.path) if streams else b"")
+        last_words = problem.event(self.head.path) if streams else b""
+        if last_words and tail and not tail[-1].endswith(EVENT_END):
+            last_words = b"\n\n" + last_words  # or it would be read as part of the event that broke
+        self.reply.break_off(last_words=last_words)
         self._over(Outcome.UPSTREAM_CRASHED, tail)
 
     def foreign_answer(self, status: int, content: bytes) -> None:
@@ -336,9 +345,11 @@ class Exchange:
             self.hold.end()
             self.hold.stop_comments()
         if self._visit is not None:
+            if outcome is Outcome.CLIENT_LEFT or outcome is Outcome.UPSTREAM_CRASHED:
+                self.tokens = self._visit.tokens
             self._visit.leave()
             self._visit = None  # they know each other: a cycle would wait for the garbage collector
-        self._release()
+        self._gateway.kept_bytes -= self._kept_bytes
         if self.body.size > KEPT_FOR_RECORD:
             self.body.shorten(KEPT_FOR_RECORD)
         self._gateway.finished(self, recorded=recorded)
@@ -351,7 +362,7 @@ class Exchange:
             at=self._at,
             server=self._server,
             model=hints.model or "",
-            key=self.policy.id if self.policy else None,
+            key=self.policy.id if self.policy else self.denied_key,
             method=self.head.method,
             route=self.head.path,
             status=self.reply.status,

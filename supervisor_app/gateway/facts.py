@@ -50,6 +50,8 @@ class ServerFacts:
     """What it serves, by every name: a client may use any."""
     offered: tuple[str, ...] = ()
     """The same, one name for each model: for lists."""
+    is_router: bool = False
+    """It uses the model that it is asked for; any other server has one, whatever it is asked for."""
     api_key: str = field(default="", repr=False)
     capacity: int = 0
     """Requests at once as configured; 0: as many as it has slots."""

@@ -19,6 +19,10 @@ class FetchError(Exception):
 class RefusedError(FetchError):
     """It did answer: asking again would not help."""
 
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+
 
 class _Fetch(Listener):
     """Collects one small answer."""
@@ -40,7 +44,7 @@ class _Fetch(Listener):
         if self._status == 200:
             self._answer.set_result(self._content)
         else:
-            self._answer.set_exception(RefusedError(f"status {self._status}"))
+            self._answer.set_exception(RefusedError(self._status))
 
     def on_lost(self, reason: str) -> None:
         if not self._answer.done():
@@ -49,7 +53,7 @@ class _Fetch(Listener):
     def on_writable(self, writable: bool) -> None: ...
 
 
-async def fetch(backend: Backend, path: str) -> bytes:
+async def fetch(backend: Backend, path: str, *, seconds: float | None = None) -> bytes:
     """GET with the server's own key, on a connection of its own. Raises FetchError."""
     answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     listener = _Fetch(answer)
@@ -64,7 +68,7 @@ async def fetch(backend: Backend, path: str) -> bytes:
 
     connecting = backend.pool.connect(ask, listener.on_lost)
     try:
-        async with asyncio.timeout(FETCH_SECONDS):
+        async with asyncio.timeout(FETCH_SECONDS if seconds is None else seconds):
             return await answer
     except TimeoutError as error:
         raise FetchError("no answer") from error

@@ -14,6 +14,10 @@ class Visitor(Protocol):
     solo: bool
     """Goes only when nobody else is inside: it is under suspicion."""
 
+    @property
+    def model(self) -> str:
+        """As its client named it; may be empty."""
+
     def admitted(self) -> None:
         """It is its turn."""
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Protocol
 
 from supervisor_app.gateway import own, problems
-from supervisor_app.gateway.backend import Backend, judge
+from supervisor_app.gateway.backend import ACCUSED_SECONDS, Backend, judge
 from supervisor_app.gateway.client import Client
 from supervisor_app.gateway.door import Door, NotAllowedError
 from supervisor_app.gateway.exchange import Exchange
 from supervisor_app.gateway.facts import ServerFacts
 from supervisor_app.gateway.heads import HeadCache
-from supervisor_app.gateway.hints import prefix_digest
-from supervisor_app.gateway.keys import Denied, KeyPolicy, Limiter, check_model
+from supervisor_app.gateway.hints import TOO_LONG, Hints, prefix_digest
+from supervisor_app.gateway.keys import Denied, KeyPolicy, Limiter, model_denied
 from supervisor_app.gateway.limits import Limits
 from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records import Outcome, QuarantineEntry, Record
@@ -127,6 +128,7 @@ class Gateway:
                 self.limiter.admit(policy, self.loop.time())
                 exchange.policy = policy
         except Denied as denied:
+            exchange.denied_key = denied.key
             exchange.refuse(problems.denied(denied))
             return
         except NotAllowedError as error:
@@ -150,18 +152,20 @@ class Gateway:
         return tuple(backend for backend in self.backends.values() if model and serves(backend.facts, model))
 
     def allowed(
-        self, policy: KeyPolicy | None, model: str | None, candidates: Sequence[Backend]
+        self, policy: KeyPolicy | None, hints: Hints, candidates: Sequence[Backend]
     ) -> Sequence[Backend]:
         """Those of the candidates that this key may use. Raises Denied and NotAllowedError."""
         if not candidates:
-            raise NotAllowedError(problems.model_not_found(model or "", names(self.facts())))
+            known, too_long = names(self.facts()), hints.doubt == TOO_LONG
+            raise NotAllowedError(problems.model_not_found(hints.model or "", known, too_long=too_long))
         if policy is None or not policy.models:
             return candidates
         found = [
-            backend for backend in candidates if not policy.models.isdisjoint(known_as(backend.facts, model))
+            backend for backend in candidates if not policy.models.isdisjoint(known_as(backend.facts, hints))
         ]
         if not found:
-            check_model(policy, model or candidates[0].facts.name)
+            doubt = hints.doubt if any(backend.facts.is_router for backend in candidates) else ""
+            raise model_denied(policy, hints.model or candidates[0].facts.name, doubt)
         return found
 
     def choose(self, candidates: Sequence[Backend], session: str, body: bytes) -> Backend:
@@ -191,12 +195,15 @@ class Gateway:
         self.suspects.note(body_hash, suspicion, self.wall_time())
 
     def _judge(self, backend: Backend, facts: ServerFacts) -> None:
-        """Streams that broke, once it is known why."""
+        """Of what were servers lost? Once it is known."""
         for accused in list(backend.accusations):
             pid = accused.loss.pid
-            if pid not in facts.ends and (pid == facts.pid or not facts.ready):
+            is_known = pid != facts.pid and (pid in facts.ends or facts.ready)
+            if not is_known and self.loop.time() - accused.at < ACCUSED_SECONDS:
                 continue
             backend.accusations.remove(accused)
+            if not is_known:
+                continue
             verdict, reason = judge(facts, accused.suspicion, accused.loss)
             if verdict is Verdict.QUARANTINE:
                 self.quarantine(backend, accused.body_hash, accused.loss.incident, reason)
@@ -220,7 +227,10 @@ class Gateway:
         for exchange in ended:
             record = exchange.record()
             if exchange.policy is not None:
-                tokens = (record.usage.prompt_tokens or 0) + (record.usage.generated_tokens or 0)
+                generated = record.usage.generated_tokens
+                if generated is None:
+                    generated = exchange.tokens
+                tokens = (record.usage.prompt_tokens or 0) + (generated or 0)
                 self.limiter.charge(exchange.policy, tokens, self.loop.time())
             self.outside.record(record)
 
@@ -229,12 +239,13 @@ class Gateway:
     def facts(self) -> Iterable[ServerFacts]:
         return (backend.facts for backend in self.backends.values())
 
-    def load(self) -> Iterable[tuple[str, int, int]]:
-        """Of each server its name, requests in flight and requests held."""
-        return [
-            (name, len(backend.gate.inside), len(backend.gate.waiting))
-            for name, backend in self.backends.items()
-        ]
+    def load(self) -> Iterable[tuple[str, str, int, int]]:
+        """Of each server its name and, by the model asked for, requests in flight and requests held."""
+        for backend in self.all:
+            inside = Counter(visitor.model for visitor in backend.gate.inside)
+            waiting = Counter(visitor.model for visitor in backend.gate.waiting)
+            for model in dict.fromkeys([*(backend.facts.offered or ("",)), *inside, *waiting]):
+                yield backend.facts.name, model, inside[model], waiting[model]
 
     def hear(self, facts: ServerFacts) -> None:
         """One server changed."""
@@ -255,6 +266,7 @@ class Gateway:
         self.all = tuple(self.backends.values())
         self.takes_any_name = len(self.all) == 1
         for backend in gone:
+            backend.is_gone = True
             backend.gate.is_open = False
             backend.close()
             self._tell(backend)

@@ -22,6 +22,7 @@ END = b"\r\n\r\n"
 # A line break that is not CRLF, a folded line, a NUL, whitespace before a colon.
 AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]|\0|\n[^:\r\n]*[ \t]:")
 REQUEST_LINE = re.compile(rb"[A-Z]{1,20} [\x21-\x7e]+ HTTP/1\.[01]\r\n")
+TLS_HANDSHAKE = b"\x16"
 UPGRADE = re.compile(rb"(?im)^(?:upgrade|http2-settings):[^\r\n]*\r\n")
 MAX_DIGITS = 18
 DIGITS = re.compile(rb"[0-9]{1,%d}" % MAX_DIGITS)
@@ -206,9 +207,7 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
     if not REQUEST_LINE.match(raw):
         raise _bad_request_line(raw)
     if AMBIGUOUS.search(raw):
-        raise BadHeadError(
-            400, "The head has a bare line break, a folded line, a NUL or a space before a colon."
-        )
+        raise _ambiguous()
     fields = _Fields()
     parser = httptools.HttpRequestParser(fields)
     try:
@@ -241,13 +240,31 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
     return head, length
 
 
+def check_beginning(raw: bytes) -> None:
+    """`raw` is a head that has not come whole. Raises BadHeadError when no request can become of it."""
+    if raw in (b"", b"\r"):  # of an empty line before it
+        return
+    if not raw[:1].isupper() or (b"\r\n" in raw and not REQUEST_LINE.match(raw)):
+        raise _bad_request_line(raw)
+    if raw.count(b"\n") > raw.count(b"\r\n"):
+        raise _ambiguous()
+
+
 def _presented_key(noted: dict[bytes, bytes]) -> str:
     scheme, _, token = noted.get(b"authorization", b"").partition(b" ")
-    key = token.strip() if scheme.lower() == b"bearer" else noted.get(b"x-api-key", b"")
-    return key.decode("latin-1")
+    key = token.strip() if scheme.lower() == b"bearer" else b""
+    return (key or noted.get(b"x-api-key", b"")).decode("latin-1")
+
+
+def _ambiguous() -> BadHeadError:
+    return BadHeadError(
+        400, "The head has a bare line break, a folded line, a NUL or a space before a colon."
+    )
 
 
 def _bad_request_line(raw: bytes) -> BadHeadError:
+    if raw.startswith(TLS_HANDSHAKE):
+        return BadHeadError(400, "This address speaks plain HTTP, not HTTPS.")
     line = raw.partition(b"\r\n")[0]
     if re.fullmatch(rb"[A-Z]+ \S+ HTTP/[0-9.]+", line) and not line.endswith((b"/1.0", b"/1.1")):
         return BadHeadError(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")

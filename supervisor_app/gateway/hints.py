@@ -1,16 +1,20 @@
-"""What a request's body tells about where it goes and what it may cost. Pure; the body is never built."""
+"""What a request tells about where it goes and what it may cost. Pure; its body is never built."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import islice
 from typing import Annotated, NamedTuple
 from urllib.parse import parse_qs
 
 import msgspec
 from msgspec import Raw
 
+from supervisor_app.gateway.forms import is_form, read_form
+
+_USUAL_TYPE = b"application/json"
 _BOM = b"\xef\xbb\xbf"
 _LONGEST_VALUE = 1024
 """Bytes of a value that is worth a look: names and numbers are short."""
@@ -22,7 +26,8 @@ class Hints(NamedTuple):
     """What a request says of itself; None where it says nothing, or nothing that can be read.
 
     Of JSON the server understands a little more than we do, such as a thousand levels. So a `model` of None
-    is not proof that none is named: it must not pass where only certain models are allowed.
+    is not proof that none is named: it must not pass where only certain models are allowed, and neither must
+    one that is in doubt.
     """
 
     model: str | None = None
@@ -30,8 +35,13 @@ class Hints(NamedTuple):
     max_tokens: int | None = None
     session: str | None = None
     """What the client itself calls its conversation, by `prompt_cache_key` or `session_id`."""
+    doubt: str = ""
+    """Why the server may go by another `model` than this one; empty: it does not."""
 
 
+TOO_LONG = "the body is too long to be sure of its model"
+NOT_IN_BODY = "a server of several models wants `model` in the body, which names none that can be read"
+AMBIGUOUS = "its model can be read in more than one way"
 NO_HINTS = Hints()
 
 
@@ -69,16 +79,29 @@ _body = msgspec.json.Decoder(_Body)
 _usual_body = msgspec.json.Decoder(_UsualBody)
 
 
-def hints_of(body: bytes, content_type: bytes = b"", query: bytes = b"") -> Hints:
-    """Hints of a whole request. Never raises: to complain of a bad body is up to the server.
+def hints_of(body: bytes, content_type: bytes = b"") -> Hints:
+    """Hints of a whole body. Never raises: to complain of a bad one is up to the server.
 
-    As the server does it: the type counts only when it is a form; the query only when there is no body.
+    As the server does it: the type counts only when it is a form.
     """
-    if body:
-        return _of_form(body, content_type) if _is_form(content_type) else _of_json(body)
-    if b"model=" in query and (named := parse_qs(query.decode(errors="replace")).get("model")):
-        return Hints(model=named[-1])
-    return NO_HINTS
+    if content_type != _USUAL_TYPE and is_form(content_type):
+        return _of_form(body, content_type)
+    return _of_json(body)
+
+
+def hints_of_beginning(body: bytes, content_type: bytes = b"") -> Hints:
+    """The same when more of it follows. Even what is found in there may be said otherwise later on."""
+    found = _of_form(body, content_type) if is_form(content_type) else _of_cut_json(body)
+    return found._replace(doubt=TOO_LONG)
+
+
+def hints_of_query(query: str) -> Hints:
+    """Hints of a request whose method says that its body does not count."""
+    # Servers drop a repeated pair and what follows a "#", and some decode %u006d: what is told last is not
+    # the same for all.
+    named = parse_qs(query, keep_blank_values=True).get("model", [""])
+    is_plain = len(named) == 1 and "#" not in query and "%u" not in query.lower()
+    return Hints(model=named[-1] or None, doubt="" if is_plain else AMBIGUOUS)
 
 
 def _of_json(body: bytes) -> Hints:
@@ -130,54 +153,15 @@ def _limit(*fields: Raw) -> int | None:
     return None
 
 
-# Forms
-
-_MOST_PARTS = 64
-_LONGEST_PART_HEAD = 4096
-_PARAMETER = re.compile(rb';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))')
-
-
-def _is_form(content_type: bytes) -> bool:
-    return content_type[:20].lower().startswith(b"multipart/form-data")
-
-
 def _of_form(body: bytes, content_type: bytes) -> Hints:
-    fields: dict[bytes, list[bytes]] = {}
-    for name, value in _parts(body, _parameters(content_type).get(b"boundary", b"")):
-        fields.setdefault(name, []).append(value)
+    form = read_form(body, content_type)
     # What is said twice, the server does not take for a name.
-    models = fields.get(b"model", [])
+    models = form.fields.get(b"model", [])
     return Hints(
-        model=models[0].decode(errors="replace") if len(models) == 1 else None,
-        stream=fields.get(b"stream") == [b"true"],
+        model=models[0].decode(errors="replace") or None if len(models) == 1 else None,
+        stream=form.fields.get(b"stream") == [b"true"],
+        doubt="" if form.is_plain else AMBIGUOUS,
     )
-
-
-def _parts(body: bytes, boundary: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Name and value of each short field of multipart/form-data; what is longer, a file, is passed over."""
-    delimiter = b"--" + boundary
-    at = body.find(delimiter) if boundary else -1
-    for _ in range(_MOST_PARTS):
-        head = at + len(delimiter)
-        end_of_head = body.find(b"\r\n\r\n", head, head + _LONGEST_PART_HEAD)
-        if at < 0 or end_of_head < 0:
-            return
-        start = end_of_head + 4
-        end = body.find(b"\r\n" + delimiter, start)
-        if 0 <= end - start <= _LONGEST_VALUE:
-            yield _name_of(body[head:end_of_head]), body[start:end]
-        at = end + 2 if end >= 0 else -1
-
-
-def _name_of(head: bytes) -> bytes:
-    for line in head.split(b"\r\n"):
-        if line[:20].lower() == b"content-disposition:":
-            return _parameters(line).get(b"name", b"")
-    return b""
-
-
-def _parameters(header: bytes) -> dict[bytes, bytes]:
-    return {match[1].lower(): match[2] or match[3] or b"" for match in _PARAMETER.finditer(header)}
 
 
 # A body of which only the beginning is known
@@ -186,22 +170,29 @@ _TOKEN = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+")(\s*:\s*)?|["{}\[\]]', re.DO
 """A string, whole, and whether it is a key; a quote that begins one which is cut; a bracket."""
 
 
-def model_in_prefix(prefix: bytes) -> str | None:
-    """The top-level `model` of the JSON object that begins with `prefix`; None when it is not in there."""
+_MOST_STRINGS = 200_000
+"""And brackets that are looked at: some 50 ms."""
+
+
+def _of_cut_json(beginning: bytes) -> Hints:
+    """The top-level `model` and `stream` of the object that begins so; each counts where it stands first."""
+    values: dict[str, int] = {}
     depth = 0
-    value_at = -1
-    for token in _TOKEN.finditer(prefix):
-        text, is_key = token[1], token[2] is not None
-        if value_at >= 0:
-            return _string(text) if text is not None and token.start() == value_at else None
-        if text is not None:
-            if is_key and depth == 1 and _string(text) == "model":
-                value_at = token.end()
-        elif token[0] == b'"':
-            return None
-        else:
+    for token in islice(_TOKEN.finditer(beginning), _MOST_STRINGS):
+        text = token[1]
+        if text is None:
+            if token[0] == b'"':
+                break
             depth += 1 if token[0] in b"{[" else -1
-    return None
+        elif token[2] is not None and depth == 1 and (key := _string(text)) in ("model", "stream"):
+            values.setdefault(key, token.end())
+            if len(values) == 2:
+                break
+    model = _TOKEN.match(beginning, values.get("model", len(beginning)))
+    return Hints(
+        model=_string(model[1]) if model is not None and model[1] is not None else None,
+        stream=beginning.startswith(b"true", values.get("stream", len(beginning))),
+    )
 
 
 def _string(text: bytes) -> str | None:

@@ -42,8 +42,18 @@ class KeyPolicy:
 class Denied(Exception):  # noqa: N818 - it says what was decided, nothing has gone wrong
     """Not let in: what to answer in OpenAI's shape. `retry_after` is in whole seconds."""
 
-    def __init__(self, status: int, code: str, message: str, retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        retry_after: int | None = None,
+        *,
+        key: int | None = None,
+    ) -> None:
         super().__init__(message)
+        self.key = key
+        """Whose it was, when that is known: the id of its policy."""
         self.status = status
         self.code = code
         self.message = message
@@ -85,12 +95,12 @@ class KeyRing:
         if policy is None:
             policy = self._presented[presented] = self._look_up(presented)
         if not policy.enabled:
-            raise Denied(401, "invalid_api_key", f"The API key {policy.name!r} is switched off.")
+            message = f"The API key {policy.name!r} is switched off."
+            raise Denied(401, "invalid_api_key", message, key=policy.id)
         if policy.expires_at is not None and policy.expires_at <= now:
             day = datetime.fromtimestamp(policy.expires_at, UTC)
-            raise Denied(
-                401, "invalid_api_key", f"The API key {policy.name!r} expired on {day:%Y-%m-%d %H:%M} UTC."
-            )
+            message = f"The API key {policy.name!r} expired on {day:%Y-%m-%d %H:%M} UTC."
+            raise Denied(401, "invalid_api_key", message, key=policy.id)
         return policy
 
     def _look_up(self, presented: str) -> KeyPolicy:
@@ -105,15 +115,12 @@ class KeyRing:
         return policy
 
 
-def check_model(policy: KeyPolicy, model: str, *also_known_as: str) -> None:
-    """Any of the names that the model goes by must be allowed; `model` is the client's. Raises Denied."""
-    if policy.models and policy.models.isdisjoint((model, *also_known_as)):
-        allowed = ", ".join(sorted(policy.models))
-        raise Denied(
-            403,
-            "model_not_allowed",
-            f"The API key {policy.name!r} may not use {model!r}. It may use: {allowed}.",
-        )
+def model_denied(policy: KeyPolicy, model: str, doubt: str = "") -> Denied:
+    """`model` is the client's word for it, `doubt` why it might get another one."""
+    reason = f": {doubt}" if doubt else ""
+    allowed = ", ".join(sorted(policy.models))
+    message = f"The API key {policy.name!r} may not use {model!r}{reason}. It may use: {allowed}."
+    return Denied(403, "model_not_allowed", message, key=policy.id)
 
 
 class _Bucket:
@@ -204,4 +211,4 @@ class Limiter:
 
 def _too_many(policy: KeyPolicy, limit: str, wait: int) -> Denied:
     message = f"The API key {policy.name!r} is limited to {limit}. Try again in {wait} s."
-    return Denied(429, "rate_limit_exceeded", message, retry_after=wait)
+    return Denied(429, "rate_limit_exceeded", message, retry_after=wait, key=policy.id)

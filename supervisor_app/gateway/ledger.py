@@ -41,6 +41,9 @@ request is served.
 PRUNE_ROWS = 1000
 """Deleted at once: others wait that long for the lock."""
 KEEP_DAYS = 30
+USE_SLACK_SECONDS = 6.0
+"""How old the note of a use may be at most: gateways make one every `writer.USE_SECONDS`, with their records.
+"""
 
 
 _storable_name = lru_cache(maxsize=1000)(storable)
@@ -265,14 +268,17 @@ def touch_use(names: Iterable[str], now: float) -> None:
 
 
 def idle_servers(now: float, overlay: Overlay) -> dict[str, datetime]:
-    """Ready ones that were asked nothing for as long as their `idle_stop_seconds`, and since when."""
+    """Ready ones that were asked nothing for as long as their `idle_stop_seconds`, and since when.
+
+    One that is in use all the time was noted `USE_SLACK_SECONDS` ago at the latest: it is not among them.
+    """
     ready = LlamaServer.objects.filter(desired_running=True, state__status=Status.READY)
     idle = {}
     for server in ready.select_related("state", "use"):
         apply_overlay(server, overlay)
         since = _unused_since(server)
         limit = server.idle_stop_seconds
-        if limit and since is not None and since.timestamp() <= now - limit:
+        if limit and since is not None and since.timestamp() <= now - limit - USE_SLACK_SECONDS:
             idle[server.name] = since
     return idle
 

@@ -13,7 +13,9 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from channels.layers import get_channel_layer
 
@@ -28,8 +30,10 @@ from supervisor_app.gateway.facts import ServerFacts, end_of
 from supervisor_app.gateway.fetch import FetchError, RefusedError, fetch
 from supervisor_app.gateway.gateway import Gateway
 from supervisor_app.gateway.keys import KeyPolicy, KeyRing
-from supervisor_app.gateway.metrics import GatewayMetrics, relabel
+from supervisor_app.gateway.metrics import GatewayMetrics
 from supervisor_app.gateway.records import QuarantineEntry, Record
+from supervisor_app.gateway.scrape import metrics_of
+from supervisor_app.gateway.shared import SAVE_SECONDS, Load, SharedCounts
 from supervisor_app.gateway.writer import RecordWriter
 from supervisor_app.metrics import render_metrics
 from supervisor_app.store import DatabaseThread
@@ -44,20 +48,24 @@ IDLE_SECONDS = 5.0
 MOVED_SECONDS = 2.0
 """As often as the supervisor looks at a server that works."""
 RETRY_SECONDS = 1.0
+NONE_YET = 0
+"""In the place of a pid."""
 
 
 class Link:
     """`gateway.Outside`. `attach` it to its gateway, then `load`, then `run`."""
 
-    def __init__(self, overlay: Callable[[], Overlay]) -> None:
+    def __init__(self, overlay: Callable[[], Overlay], counts: Path | None = None) -> None:
+        """`counts`: the file of this worker, when several count together."""
         self._overlay = overlay
+        self._counts = counts
         self._database = DatabaseThread("gateway-read")
         self._gateway: Gateway
         self._writer: RecordWriter
         self._metrics: GatewayMetrics
         self._changed = asyncio.Event()
-        self._slots_of: dict[str, int | None] = {}
-        """Of which process of each server we have asked how many slots it has."""
+        self._asked: WeakKeyDictionary[Backend, int | None] = WeakKeyDictionary()
+        """Which process of each server we have asked how many slots it has; `NONE_YET`: none."""
         self._unsaved: list[QuarantineEntry] = []
         """What the other gateways do not know yet."""
         self._failing = False
@@ -66,7 +74,8 @@ class Link:
     def attach(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._writer = RecordWriter(in_use=self._in_use)
-        self._metrics = GatewayMetrics(load=gateway.load, offered=self._offered)
+        shared = SharedCounts(self._counts) if self._counts is not None else None
+        self._metrics = GatewayMetrics(offered=self._offered, shared=shared)
 
     async def load(self) -> None:
         """Everything, once. Raises StoreError."""
@@ -94,7 +103,10 @@ class Link:
                 group.create_task(self._listen(), name="gateway-listen")
                 group.create_task(self._stop_idle(), name="gateway-idle")
                 group.create_task(self._tell_moved(), name="gateway-moved")
+                if self._counts is not None:
+                    group.create_task(self._share_counts(), name="gateway-counts")
         finally:
+            self._metrics.save({})
             await self._writer.aclose()
             self.close()
 
@@ -167,19 +179,23 @@ class Link:
         self._learn_slots(backend)
 
     def _learn_slots(self, backend: Backend) -> None:
+        if backend not in self._asked:
+            self._asked[backend] = NONE_YET
+            backend.await_slots()
         facts = backend.facts
-        if facts.ready and self._slots_of.get(facts.name, 0) != facts.pid:
-            self._slots_of[facts.name] = facts.pid
+        if facts.ready and self._asked[backend] != facts.pid:
+            self._asked[backend] = facts.pid
             self._do(self._ask_for_slots(backend))
 
     async def _ask_for_slots(self, backend: Backend) -> None:
         try:
             props = json.loads(await fetch(backend, "/props"))
             slots = int(props["total_slots"])
-        except (RefusedError, ValueError, KeyError, TypeError) as error:
+        except (RefusedError, ValueError, KeyError, TypeError, OverflowError) as error:
             log.debug("%s does not say how many slots it has: %s", backend.facts.name, error)
+            backend.learn_slots(backend.slots or 0)  # an earlier process may have said it
         except FetchError:
-            self._slots_of.pop(backend.facts.name, None)  # the next refresh asks again
+            self._asked[backend] = NONE_YET  # the next refresh asks again
         else:
             backend.learn_slots(slots)
 
@@ -238,31 +254,31 @@ class Link:
             await self._database.call(partial(ledger.quarantine, self._unsaved[0]))
             del self._unsaved[0]
 
+    async def _share_counts(self) -> None:
+        while True:
+            await asyncio.to_thread(self._metrics.save, self._load())
+            await asyncio.sleep(SAVE_SECONDS)
+
+    def _load(self) -> Load:
+        return self._metrics.load_of(self._gateway.load())
+
     async def metrics(self) -> bytes:
         """Ours, each server's own, and what the database knows of all."""
         ready = [backend for backend in self._gateway.backends.values() if backend.facts.ready]
-        theirs = await asyncio.gather(*(self._metrics_of(backend) for backend in ready))
+        theirs = await asyncio.gather(*(metrics_of(backend) for backend in ready))
         try:
             known = (await self._database.call(render_metrics)).decode()
         except StoreError:
             known = ""
-        return (await asyncio.to_thread(self._metrics.render, known, *theirs)).encode()
-
-    @staticmethod
-    async def _metrics_of(backend: Backend) -> str:
-        """llama-server keeps them only when it was started with `--metrics`."""
-        try:
-            text = (await fetch(backend, "/metrics")).decode("utf-8", "replace")
-        except FetchError:
-            return ""
-        return relabel(text, backend.facts.name, next(iter(backend.facts.offered), ""))
+        return (await asyncio.to_thread(self._metrics.render, self._load(), known, *theirs)).encode()
 
     def _offered(self, server: str) -> tuple[str, ...]:
         backend = self._gateway.backends.get(server)
         return backend.facts.models if backend else ()
 
     def _in_use(self) -> list[str]:
-        return [name for name, in_flight, held in self._gateway.load() if in_flight or held]
+        """Also in the threads of the database."""
+        return [each.facts.name for each in self._gateway.all if each.gate.inside or each.gate.waiting]
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.ensure_future(work)

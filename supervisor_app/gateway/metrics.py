@@ -9,65 +9,89 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from supervisor_app.gateway.counts import Counts, CountsCollector
+from supervisor_app.gateway.counts import Counts, Series, families
 from supervisor_app.gateway.records import Outcome, Record
+from supervisor_app.gateway.shared import Load, SharedCounts, add
 
 OTHER = "other"
 """For models that nobody offers: clients may name what they like, and every name would stay a series."""
-Load = Callable[[], Iterable[tuple[str, int, int]]]
-"""Of each server its name, requests in flight and requests held."""
 Offered = Callable[[str], Collection[str]]
 """The names that a server's models go by."""
 
 
-class LoadCollector(Collector):
-    """Read at scrape time."""
-
-    def __init__(self, load: Load) -> None:
+class _Snapshot(Collector):
+    def __init__(self, series: Series, load: Load) -> None:
+        self._series = series
         self._load = load
 
     def collect(self) -> Iterator[Metric]:
+        labels = ("server", "model")
         in_flight = GaugeMetricFamily(
-            "llamaproxy_requests_in_flight", "Requests sent to the server and not ended.", labels=["server"]
+            "llamaproxy_requests_in_flight", "Requests sent to the server and not ended.", labels=labels
         )
         held = GaugeMetricFamily(
-            "llamaproxy_requests_held", "Requests that wait for the server.", labels=["server"]
+            "llamaproxy_requests_held", "Requests that wait for the server.", labels=labels
         )
-        for server, flying, waiting in self._load():
-            in_flight.add_metric([server], flying)
-            held.add_metric([server], waiting)
+        for where, (flying, waiting) in self._load.items():
+            in_flight.add_metric(where, flying)
+            held.add_metric(where, waiting)
+        yield from families(self._series)
         yield from (in_flight, held)
 
 
 class GatewayMetrics:
-    """Counts records. `observe` belongs to the event loop, `render` may run in any thread."""
+    """Counts records. `observe` and `load_of` belong to the event loop, all else may run in any thread."""
 
-    def __init__(self, *, load: Load = tuple, offered: Offered = lambda server: ()) -> None:
+    def __init__(self, *, offered: Offered = lambda server: (), shared: SharedCounts | None = None) -> None:
+        """`shared`: with those of other processes."""
         self._offered = offered
-        self._counts = CountsCollector()
+        self._shared = shared
+        self._series: Series = shared.own() if shared is not None else {}
         self._known: dict[tuple[str, str, Outcome], Counts] = {}
         """By what a record says; several may count into one."""
-        self.registry = CollectorRegistry()
-        self.registry.register(self._counts)
-        self.registry.register(LoadCollector(load))
 
     def observe(self, record: Record) -> None:
         counts = self._known.get((record.server, record.model, record.outcome)) or self._resolve(record)
         counts.add(record)
 
     def _resolve(self, record: Record) -> Counts:
-        offered = not record.model or record.model in self._offered(record.server)
-        labels = (record.server, record.model if offered else OTHER, record.outcome.value)
-        counts = self._counts.series.get(labels)
+        model = self._label(record.server, record.model)
+        labels = (record.server, model, record.outcome.value)
+        counts = self._series.get(labels)
         if counts is None:
-            counts = self._counts.series[labels] = Counts()
-        if offered:  # names that nobody offers would fill the memory
+            counts = self._series[labels] = Counts()
+        if model == record.model:  # names that nobody offers would fill the memory
             self._known[record.server, record.model, record.outcome] = counts
         return counts
 
-    def render(self, *others: str) -> str:
+    def _label(self, server: str, model: str) -> str:
+        return model if not model or model in self._offered(server) else OTHER
+
+    def load_of(self, gates: Iterable[tuple[str, str, int, int]]) -> Load:
+        """As `Gateway.load` tells it; a model that was asked for before stays, with 0."""
+        load: Load = {}
+        for server, model, in_flight, held in gates:
+            add(load, (server, self._label(server, model)), in_flight, held)
+        servers = {server for server, _ in load}
+        for server, model, _ in self._series:
+            if server in servers:
+                load.setdefault((server, model), (0, 0))
+        return load
+
+    def save(self, load: Load) -> None:
+        """For the other processes."""
+        if self._shared is not None:
+            self._shared.save(self._series, load)
+
+    def render(self, load: Load, *others: str) -> str:
         """The text exposition format, with other expositions merged in."""
-        return merge([generate_latest(self.registry).decode(), *others])
+        series = self._series
+        if self._shared is not None:
+            self._shared.save(series, load)
+            series, load = self._shared.total()
+        registry = CollectorRegistry()
+        registry.register(_Snapshot(series, load))
+        return merge([generate_latest(registry).decode(), *others])
 
 
 # --- Text ----------------------------------------------------------------------------------------------

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from supervisor_app.gateway import problems
+from supervisor_app.gateway.backend import rank
 from supervisor_app.gateway.facts import ServerFacts
 from supervisor_app.gateway.heads import RequestHead
 from supervisor_app.gateway.problems import JSON_FIELDS, cors_fields
+from supervisor_app.gateway.routing import names, serves
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.exchange import Exchange
@@ -63,12 +65,12 @@ def _send(exchange: Exchange, data: Any, origin: str) -> None:
 
 
 def _send_model(gateway: Gateway, exchange: Exchange, model: str, origin: str) -> None:
-    entries = [entry for facts in gateway.facts() for entry in _models(facts)]
-    found = [entry for entry in entries if model == entry["id"]]
-    if found:
-        _send(exchange, found[0], origin)
+    """By any name that a request may use; of several servers the one that can be asked soonest."""
+    servers = [facts for facts in gateway.facts() if serves(facts, model)]
+    if servers:
+        _send(exchange, _entry(min(servers, key=rank), model), origin)
     else:
-        exchange.refuse(problems.model_not_found(model, [entry["id"] for entry in entries]))
+        exchange.refuse(problems.model_not_found(model, names(gateway.facts())))
 
 
 def _health(gateway: Gateway) -> dict[str, Any]:
@@ -78,18 +80,19 @@ def _health(gateway: Gateway) -> dict[str, Any]:
 
 
 def _models(facts: ServerFacts) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": model,
-            "object": "model",
-            "created": 0,
-            "owned_by": "llamaproxy",
-            "server": facts.name,
-            "status": facts.status.value,
-            "detail": facts.detail,
-        }
-        for model in facts.offered or (facts.name,)
-    ]
+    return [_entry(facts, model) for model in facts.offered or (facts.name,)]
+
+
+def _entry(facts: ServerFacts, model: str) -> dict[str, Any]:
+    return {
+        "id": model,
+        "object": "model",
+        "created": 0,
+        "owned_by": "llamaproxy",
+        "server": facts.name,
+        "status": facts.status.value,
+        "detail": facts.detail,
+    }
 
 
 def _preflight_fields(head: RequestHead) -> bytes:

@@ -72,9 +72,15 @@ def denied(reason: Denied) -> Problem:
     )
 
 
-def model_not_found(model: str, known: list[str]) -> Problem:
-    offered = f"There is: {', '.join(known)}." if known else "No server is configured yet."
-    message = f"The model {model!r} does not exist here. {offered}" if model else f"Name a model. {offered}"
+def model_not_found(model: str, known: list[str], *, too_long: bool = False) -> Problem:
+    """`too_long`: only the beginning of the body was read."""
+    if model:
+        message = f"The model {model!r} does not exist here."
+    elif too_long:
+        message = "Name a model: of so long a body, put `model` before what is long in it, or add `?model=`."
+    else:
+        message = "Name a model."
+    message += f" There is: {', '.join(known)}." if known else " No server is configured yet."
     return Problem(status=404, code="model_not_found", message=message)
 
 

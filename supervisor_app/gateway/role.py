@@ -6,6 +6,7 @@ import argparse
 import logging
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from django.conf import settings
 from django.core.management.base import CommandError
@@ -45,6 +46,7 @@ def prepare(
     insecure_open: bool,
     grace: float,
     shared: bool = False,
+    counts: Path | None = None,
 ) -> Service:
     """Bound to its address. Raises CommandError: the address is taken, or it would be open to the network."""
     host, port = where
@@ -73,6 +75,7 @@ def prepare(
         public_metrics=settings.LLAMAPROXY_PUBLIC_STATUS,
         grace_seconds=grace,
         on_listening=partial(say_where, where),
+        counts=counts,
     )
 
 

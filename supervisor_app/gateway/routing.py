@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from supervisor_app.gateway.backend import rank
 from supervisor_app.gateway.facts import ServerFacts
+from supervisor_app.gateway.hints import Hints
 
 STICKY_ROOM = 1.0
 """A conversation stays where its cache is, unless that server is busier than the idlest by all its slots."""
@@ -26,13 +27,15 @@ def serves(facts: ServerFacts, model: str) -> bool:
     return model == facts.name or model in facts.models
 
 
-def known_as(facts: ServerFacts, model: str | None) -> set[str]:
-    """The names by which a key may be allowed to use this model of this server.
+def known_as(facts: ServerFacts, hints: Hints) -> set[str]:
+    """The names by which a key may be allowed to use what is asked of this server.
 
-    A server of one model serves it whatever it is asked for; one of several is asked for exactly one.
+    Of a router that is the one model that it will certainly use; any other serves its one under each name.
     """
-    asked = {model} if model else set()
-    return {facts.name, *asked, *(facts.models if len(facts.offered) <= 1 else ())}
+    asked = {hints.model} if hints.model else set()
+    if facts.is_router:
+        return {facts.name} if hints.doubt else {facts.name, *asked}
+    return {facts.name, *facts.models, *asked}
 
 
 def names(servers: Iterable[ServerFacts]) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import resource
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from supervisor_app.conf import Overlay
 from supervisor_app.core.ports import StoreError
@@ -76,13 +78,16 @@ class Service:
         grace_seconds: float,
         on_listening: Callable[[Service], None] = lambda service: None,
         limits: Limits | None = None,
+        counts: Path | None = None,
     ) -> None:
+        """`counts`: `Link`'s."""
         self._bound = bound
         self._overlay = overlay
         self._grace_seconds = grace_seconds
         self._on_listening = on_listening
         self._public_metrics = public_metrics
         self._limits = limits or Limits()
+        self._counts = counts
         self._door = Door(
             allowed_hosts,
             needs_key=not is_loopback(bound.getsockname()[0]),
@@ -94,7 +99,7 @@ class Service:
 
     async def start(self) -> None:
         """Knows all and listens when it returns. Raises StoreError and OSError."""
-        self._link = Link(self._overlay)
+        self._link = Link(self._overlay, self._counts)
         self._gateway = Gateway(
             limits=self._limits,
             door=self._door,
@@ -115,6 +120,9 @@ class Service:
         # Else the thread that writes records holds the interpreter for up to 5 ms at a time, and requests
         # take twice as long while it does.
         sys.setswitchinterval(SWITCH_SECONDS)
+        # What is here by now stays. Going over all of Django once more would hold requests up for 20 ms.
+        gc.collect()
+        gc.freeze()
         self._bound.listen(BACKLOG)  # uvloop would not say that it failed
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import msgspec
 
 _END_OF_LINE = re.compile(rb"[\r\n]")
 _WHOLE_LINES = re.compile(rb"(?::[^\r\n]*+[\r\n]|[\r\n])*+")
 """Comments and blank lines, as many as there are."""
+
+EVENT_END = (b"\n\n", b"\r\n\r\n")
 
 
 class ContentScanner:
@@ -39,6 +42,42 @@ class ContentScanner:
         self._in_comment = rest == b":"
         self.seen = rest not in (b"", b":")
         return self.seen
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How the streams of one path look."""
+
+    piece: bytes = b"data:"
+    """In each event that has a piece of what was generated."""
+    others: int = 0
+    """Events before the first piece that look like one."""
+    last: bytes = b""
+    """In the event after which nothing is missing; empty: it may be any."""
+
+    def is_whole(self, end: bytes) -> bool:
+        """Of a stream with this `end`: did it come to its own end, or only its connection?"""
+        if not self.last:
+            return True
+        event = end.rstrip().replace(b"\r\n", b"\n").rpartition(b"\n\n")[2]
+        return self.last in event or ERROR in event
+
+
+_CHAT = Kind(others=1, last=b"[DONE]")
+OTHER = Kind()
+_KINDS = {
+    "/v1/chat/completions": _CHAT,
+    "/chat/completions": _CHAT,
+    "/v1/completions": Kind(last=b"[DONE]"),
+    "/v1/messages": Kind(piece=b"event: content_block_delta", last=b"message_stop"),
+    # Its last event holds the whole answer, which may be longer than what is looked at.
+    "/v1/responses": Kind(piece=b".delta\ndata:"),
+}
+ERROR = b'"error"'
+
+
+def kind_of(path: str) -> Kind:
+    return _KINDS.get(path, OTHER)
 
 
 def error_event(error: Mapping[str, object], path: str) -> bytes:

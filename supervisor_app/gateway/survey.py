@@ -60,6 +60,7 @@ def _facts_of(server: LlamaServer, runs: list[Run]) -> ServerFacts:
         wakes=server.stopped_for_idleness,
         models=tuple(_names(server, offered)),
         offered=tuple(offered),
+        is_router=bool(server.models_dir) or len(_served(state)) > 1,
         api_key=server.api_key,
         capacity=server.max_concurrent,
         max_queue=server.max_queue,
@@ -75,9 +76,13 @@ def _end_of(run: Run) -> End:
 
 def _offered(server: LlamaServer, state: ServerState | None, runs: Iterable[Run]) -> list[str]:
     """One name for each model: as the server says while it runs, and as it will say when it does."""
-    served = [str(model["id"]) for model in state.served] if state else []
-    names = served or _configured_names(server) or _served_before(runs)
+    names = _served(state) or _configured_names(server) or _served_before(runs)
     return list(dict.fromkeys([*server.aliases, *names]))
+
+
+def _served(state: ServerState | None) -> list[str]:
+    """By the server's own words, one name for each model."""
+    return [str(model["id"]) for model in state.served] if state else []
 
 
 def _served_before(runs: Iterable[Run]) -> list[str]:

@@ -108,7 +108,7 @@ class Quarantine:
         return entry if entry is not None and entry.until > now else None
 
 
-def hash_of(path: str, body: bytes) -> str:
+def hash_of(path: str, body: bytes | memoryview) -> str:
     """What makes two requests the same one. Hexadecimal."""
     person = blake2b(path.encode(), digest_size=16).digest()
     return blake2b(body, digest_size=32, person=person).hexdigest()

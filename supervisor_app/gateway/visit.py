@@ -31,7 +31,6 @@ class Visit:
         "_gateway",
         "_loss",
         "_plainly",
-        "_was_lost",
         "arrival",
         "backend",
         "exchange",
@@ -51,11 +50,13 @@ class Visit:
         """The last one, until it is known what it was."""
         self._drops = 0
         """Losses in a row, for all that is known by a server that lives on."""
-        self._was_lost = False
-        """It has not been sent since the last one."""
         self._plainly = False
 
     # At the gate
+
+    @property
+    def model(self) -> str:
+        return self.exchange.body.hints.model or ""
 
     def enter(self) -> None:
         """Raises QueueFullError."""
@@ -67,8 +68,6 @@ class Visit:
     def admitted(self) -> None:
         if not (self._may_go_now() if self._loss is None else self._may_go_again(self._loss)):
             return
-        self.exchange.replays += self._was_lost
-        self._was_lost = False
         if self.solo and len(self.backend.gate.inside) > 1:
             self.backend.gate.return_to_queue(self)
         else:
@@ -78,6 +77,8 @@ class Visit:
         if self._attempt is not None:
             self._attempt.cancel()
             self._attempt = None
+        if self._loss is not None:
+            self._accuse(self._loss)
         self.backend.gate.leave(self)
 
     def server_changed(self) -> None:
@@ -87,9 +88,10 @@ class Visit:
             return
         candidates = exchange.other_candidates()
         better = any(other.gate.is_open for other in candidates) and not here.gate.is_open
+        goes = here not in candidates or here.facts.hopeless or better
         if not candidates:
             exchange.give_up(here, "It was removed.")
-        elif here not in candidates or here.facts.hopeless or better:
+        elif goes and (self._loss is None or self._may_leave(self._loss)):
             here.gate.leave(self)
             exchange.go_to_one_of(candidates)
 
@@ -131,6 +133,10 @@ class Visit:
         return self._attempt is not None and self._attempt.streams
 
     @property
+    def tokens(self) -> int | None:
+        return None if self._attempt is None else self._attempt.tokens
+
+    @property
     def is_between_events(self) -> bool:
         return self._attempt is not None and self._attempt.is_between_events
 
@@ -152,11 +158,14 @@ class Visit:
         self._asked = self.backend.facts
         if exchange.hold is not None:
             exchange.hold.end()
+        if exchange.was_lost:
+            exchange.was_lost = False
+            exchange.replays += 1
         streams = exchange.body.hints.stream
         if streams:
             self._comment_from_now_on()
         # A server of one slot has nobody else to stream to, and notices that its client has left.
-        alone = self.backend.gate.capacity == 1
+        alone = self.backend.slots == 1
         body = None if streams or alone or self._plainly else exchange.body.as_stream()
         self._attempt = Attempt(self) if body is None else Assembly(self, body)
         # A stream's connection is closed after it anyway; what can be sent once must not meet a stale one.
@@ -176,6 +185,7 @@ class Visit:
     # How the attempt went
 
     def answered(self, attempt: Attempt) -> None:
+        self._loss = None
         self.exchange.answered(attempt.tail)
 
     def not_ready(self) -> None:
@@ -191,7 +201,7 @@ class Visit:
         """The connection ended before there was content."""
         self._loss = self.backend.loss(self._asked, reason)
         self._drops += 1
-        self._was_lost = True
+        self.exchange.was_lost = True
         self.exchange.incident = self._loss.incident
         if self.exchange.hold is not None:
             self.exchange.hold.renew()
@@ -200,15 +210,11 @@ class Visit:
     def broken(self, attempt: Attempt, reason: str) -> None:
         """The connection ended in the middle of the answer."""
         exchange, backend = self.exchange, self.backend
-        loss = backend.loss(self._asked, reason)
-        exchange.incident = loss.incident
+        self._loss = backend.loss(self._asked, reason)
+        exchange.incident = self._loss.incident
         backend.doubt()
-        if not exchange.body.overflows:
-            suspicion = exchange.suspicion or Suspicion()
-            backend.accusations.append(Accusation(exchange.body.hash(), suspicion, loss))
-        tokens = max(0, attempt.events - 1) if attempt.streams else None
         problem = problems.upstream_crashed(
-            backend.facts.name, reason, incident=exchange.incident, tokens=tokens
+            backend.facts.name, reason, incident=exchange.incident, tokens=attempt.tokens
         )
         exchange.broken(problem, attempt.tail, streams=attempt.streams)
 
@@ -220,7 +226,7 @@ class Visit:
             return
         self.backend.gate.return_to_queue(self)
         self._wait()
-        if self.backend.facts.hopeless:
+        if self.backend.facts.hopeless or self.backend.is_gone:
             self.server_changed()
 
     def _may_go_now(self) -> bool:
@@ -238,6 +244,7 @@ class Visit:
         if loss.pid == self.backend.facts.pid:
             # Perhaps its supervisor has not seen it yet: then the next try is refused, and we hear more.
             if self._drops > MAX_DROPS:
+                self._loss = None  # it lives on: nobody has killed it
                 self._crashed(loss.reason)
             return self._drops <= MAX_DROPS
         self._loss, self._drops = None, 0
@@ -251,6 +258,21 @@ class Visit:
             self._crashed(reason)
         self.solo = verdict is Verdict.ALONE
         return verdict in (Verdict.AGAIN, Verdict.ALONE)
+
+    def _may_leave(self, loss: Loss) -> bool:
+        """For another server, after a loss here."""
+        if loss.pid in self.backend.facts.ends:
+            return self._may_go_again(loss)
+        self._accuse(loss)
+        self._loss = None
+        return True
+
+    def _accuse(self, loss: Loss) -> None:
+        """What it was is not known yet, and it may be over before it is: its client may ask again."""
+        exchange = self.exchange
+        exchange.suspicion = exchange.suspicion or Suspicion()
+        accusation = Accusation(exchange.body.hash(), exchange.suspicion, loss, self._gateway.loop.time())
+        self.backend.accusations.append(accusation)
 
     def _crashed(self, reason: str) -> None:
         problem = problems.upstream_crashed(self.backend.facts.name, reason, incident=self.exchange.incident)

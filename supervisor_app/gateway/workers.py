@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 log = logging.getLogger("supervisor_app.gateway")
@@ -23,7 +23,8 @@ ORPHAN_SECONDS = 1.0
 class Workers:
     """One that dies is replaced, until SIGTERM or SIGINT, which is passed on."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Callable[[int], Sequence[str]]) -> None:
+        """`command` of each, which are numbered from 1; who replaces one has its number."""
         self._command = command
         self._running: set[asyncio.subprocess.Process] = set()
         self._stopping = asyncio.Event()
@@ -47,7 +48,7 @@ class Workers:
         is_first = True
         while True:
             began = loop.time()
-            code = await self._run_one()
+            code = await self._run_one(number)
             if self._stopping.is_set():
                 return max(0, code)  # less: by a signal, perhaps ours, before it was there to take it
             if is_first and code > 0 and loop.time() - began < QUICK_SECONDS:
@@ -60,8 +61,8 @@ class Workers:
                     await self._stopping.wait()
                     return 0
 
-    async def _run_one(self) -> int:
-        process = await asyncio.create_subprocess_exec(*self._command)
+    async def _run_one(self, number: int) -> int:
+        process = await asyncio.create_subprocess_exec(*self._command(number))
         self._running.add(process)
         try:
             if self._stopping.is_set():  # while it was being started

@@ -26,8 +26,8 @@ the seconds that another writer, a checkpoint or a restart of PostgreSQL takes.
 WORDS_CAPACITY = 2_000
 """When so many wait, prompts and answers are not kept: each may have 64 kB."""
 FLUSH_SECONDS = 1.0
-USE_SECONDS = 5.0
-"""Between two notes that a server is in use."""
+USE_SECONDS = 2.0
+"""Between two notes that a server is in use. `ledger.USE_SLACK_SECONDS` counts on them."""
 PRUNE_SECONDS = 3600.0
 REST = 1
 """After a batch, so many times as long as it took: whoever else writes to the database gets at it too."""

@@ -8,6 +8,9 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvloop
@@ -20,6 +23,7 @@ from supervisor_app.conf import read_overlay_or_none
 from supervisor_app.core.ports import StoreError
 from supervisor_app.gateway.role import BAD_USAGE, FAILED, add_gateway_options, prepare, say_where
 from supervisor_app.gateway.service import Service
+from supervisor_app.gateway.shared import SharedCounts
 from supervisor_app.gateway.workers import FORCE, Workers, until_orphaned
 
 log = logging.getLogger("supervisor_app.gateway")
@@ -50,6 +54,7 @@ class Command(BaseCommand):
             help="processes that share the address (default: 1); limits of keys count in each",
         )
         parser.add_argument("--worker-of", type=int, metavar="PID", help=argparse.SUPPRESS)
+        parser.add_argument("--counts", type=Path, metavar="FILE", help=argparse.SUPPRESS)
         add_gateway_options(parser)
 
     def handle(
@@ -58,6 +63,7 @@ class Command(BaseCommand):
         bind: tuple[str, int],
         workers: int,
         worker_of: int | None,
+        counts: Path | None,
         insecure_open: bool,
         grace: float,
         **options: Any,
@@ -69,14 +75,17 @@ class Command(BaseCommand):
             insecure_open=insecure_open,
             grace=grace,
             shared=workers > 1 or worker_of is not None,
+            counts=counts,
         )
-        if workers == 1:
-            _run(service, bind, worker_of)
+        if workers > 1:
+            service.abandon()
+            _run_workers(workers, _worker_command(bind, insecure_open, grace))
             return
-        service.abandon()
-        code = asyncio.run(Workers(_worker_command(bind, insecure_open, grace)).run(workers))
-        if code:
-            raise CommandError("A worker failed.", returncode=code)
+        try:
+            _run(service, bind, worker_of)
+        finally:
+            if counts is not None and os.getppid() != worker_of:
+                SharedCounts(counts).forget()
 
     def _check_database(self) -> None:
         try:
@@ -99,6 +108,15 @@ def _worker_command(bind: tuple[str, int], insecure_open: bool, grace: float) ->
     command = [sys.executable, sys.argv[0], "rungateway", "--bind", where, "--grace", str(grace)]
     command += ["--worker-of", str(os.getpid())]
     return [*command, "--insecure-open"] if insecure_open else command
+
+
+def _run_workers(count: int, command: Sequence[str]) -> None:
+    """Raises CommandError."""
+    with TemporaryDirectory(prefix="llamaproxy-gateway-", ignore_cleanup_errors=True) as directory:
+        workers = Workers(lambda number: [*command, "--counts", f"{directory}/{number}.json"])
+        code = asyncio.run(workers.run(count))
+    if code:
+        raise CommandError("A worker failed.", returncode=code)
 
 
 def _run(service: Service, bind: tuple[str, int], parent: int | None) -> None:

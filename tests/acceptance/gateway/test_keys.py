@@ -25,6 +25,7 @@ KEYS = {
     "switched off": {"enabled": False},
     "expired": {"expires_at": "2020-01-01T00:00:00Z"},
     "of another model": {"allowed_models": ["another"]},
+    "of its model": {"allowed_models": ["tiny"]},
     "once a minute": {"requests_per_minute": 1},
     "few tokens": {"tokens_per_minute": 5},
     "one at a time": {"max_concurrent": 1},
@@ -58,8 +59,8 @@ def refused(proxy, key, error, status):
 @pytest.fixture(scope="module")
 def locked(make_shared):
     """A server that has a key of its own, and a gateway with `.keys`; made, as by people, while it runs."""
-    proxy = make_shared(llama_api_key=UPSTREAM)
-    proxy.script("--fake-token-seconds", "0.02")
+    proxy = make_shared(llama_api_key=UPSTREAM, model_aliases=["gpt-4"])
+    proxy.script("--fake-token-seconds", "0.02", "-a", "tiny")
     proxy.start().wait_for_status("ready")
     assert told(proxy, "none") == SCRIPTED, "without any key in the table nobody is asked for one"
     proxy.keys = {name: f"lp-of-{name.replace(' ', '-')}" for name in KEYS}
@@ -121,6 +122,14 @@ def test_a_key_that_may_not_use_the_model_is_denied_permission(locked):
     error = refused(locked, locked.keys["of another model"], openai.PermissionDeniedError, 403)
     assert error.code == "model_not_allowed"
     assert "It may use: another." in error.message
+
+
+def test_a_key_for_the_model_of_a_server_is_good_for_every_name_of_it(locked):
+    key = locked.keys["of its model"]
+    with openai_client(locked.gateway_url, key) as client:
+        for name in ("default", "tiny", "gpt-4", "whatever"):
+            answer = client.chat.completions.create(model=name, messages=MESSAGES)
+            assert answer.choices[0].message.content == SCRIPTED
 
 
 @pytest.mark.parametrize("name", ["once a minute", "few tokens"])

@@ -193,8 +193,8 @@ async def test_a_body_that_is_too_large_is_refused_while_it_is_sent(plane, frami
 
 @on_one_loop
 @pytest.mark.parametrize("framing", ["sized", "chunked"])
-async def test_a_body_of_200_mb_flows_through(plane, framing):
-    taken = 0
+async def test_a_body_of_1_gb_flows_through(plane, framing):
+    taken, size = 0, 1000
 
     async def script(call):
         nonlocal taken
@@ -207,14 +207,14 @@ async def test_a_body_of_200_mb_flows_through(plane, framing):
     caller = await plane.connect()
     before, most = memory(), 0
     sized = framing == "sized"
-    line = f"Content-Length: {200 * MEGABYTE}" if sized else "Transfer-Encoding: chunked"
+    line = f"Content-Length: {size * MEGABYTE}" if sized else "Transfer-Encoding: chunked"
     await caller.send(request(EMBEDDINGS, line, method="POST"))
     piece = LARGE if sized else chunked(LARGE)
-    for _ in range(200):
+    for _ in range(size):
         await caller.send(piece)
         most = max(most, memory() - before)
     assert (await caller.ask(b"" if sized else b"0\r\n\r\n")).status == 200
-    assert taken == 200 * MEGABYTE
+    assert taken == size * MEGABYTE
     assert most < 64 * MEGABYTE
 
 
@@ -371,6 +371,30 @@ async def test_what_one_client_does_wrong_harms_no_other(plane):
         assert answer.status == 400
         assert await bad.rest() == b""
         assert (await good.ask(question())).content == b"x"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (b"GET /health HTTP/1.1\nHost: localhost\n\n", "bare line break"),
+        (b"\r\nGET /health HTTP/1.1\r\nHost: localhost\n\n", "bare line break"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "plain HTTP, not HTTPS"),
+        (b"\x04\x01\x00\x50", "not a request line"),
+    ],
+    ids=["bare line feeds", "a bare line feed", "TLS", "SOCKS"],
+)
+async def test_what_can_never_be_a_request_is_refused_at_once(plane, wrong, message):
+    """And not only when the time is over in which a head must come."""
+    plane.limit(head_seconds=PATIENCE * 10)
+    for pieces in ([wrong], [bytes([byte]) for byte in wrong]):
+        caller = await plane.connect()
+        for piece in pieces:
+            await caller.send(piece)
+            await asyncio.sleep(0)
+        answer = await caller.answer()
+        assert (answer.status, answer.fields["connection"]) == (400, "close")
+        assert message in answer.error["message"]
+        assert await caller.rest() == b""
 
 
 async def test_what_follows_a_bad_request_is_not_read_as_another(plane):

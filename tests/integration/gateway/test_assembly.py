@@ -111,6 +111,13 @@ async def test_a_server_of_one_slot_is_asked_as_its_client_did(plane):
     assert asked_for_streams(server) == [False]
 
 
+async def test_a_server_that_has_yet_to_say_its_slots_may_have_several(plane):
+    server = await plane.serve(WHOLE)
+    plane.gateway.backends["default"].await_slots()
+    assert (await asks(plane)).status == 200
+    assert asked_for_streams(server) == [True]
+
+
 async def test_an_error_of_the_server_is_passed_on_as_it_is(plane):
     await plane.serve(answers(b'{"error": {"code": 400}}', 400))
     answer = await asks(plane)

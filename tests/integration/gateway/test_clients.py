@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from supervisor_app.gateway import client
 from supervisor_app.gateway.records import Outcome
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, LARGE, question, request, streaming
@@ -23,6 +24,7 @@ from tests.integration.gateway.scripts import (
     streams,
     waits_for,
 )
+from tests.unit.gateway.timers import Timers
 
 # --- Connections of clients ----------------------------------------------------------------------------
 
@@ -261,6 +263,40 @@ async def test_a_request_whose_client_has_left_is_ended_at_once(plane, data):
     await call.until_left()
     (record,) = await plane.records(1)
     assert (record.outcome, record.status) == (Outcome.CLIENT_LEFT, 0)
+
+
+@pytest.mark.parametrize("data", [question(), streaming()], ids=["one answer", "a stream"])
+async def test_who_has_left_is_noticed_long_before_the_last_look(plane, monkeypatch, data):
+    """The first look finds nothing: only what comes back from it tells."""
+    monkeypatch.setattr(client, "PROBE_SECONDS", 600.0)
+    server = await plane.serve(hangs())
+    caller = await plane.connect()
+    await caller.send(data)
+    call = await server.until_called()
+    caller.leave()
+    await call.until_left()
+
+
+async def test_who_reads_on_is_looked_after_ever_more_rarely(plane, monkeypatch):
+    monkeypatch.setattr(client, "PROBE_SECONDS", 0.5)
+    goes_on, timers, pauses = asyncio.Event(), Timers(), []
+    server = await plane.serve(waits_for(goes_on, answers(b"hello")))
+    caller = await plane.connect()
+    await caller.send(question())
+    await server.until_called()
+    (connection,) = plane.gateway.clients
+    with monkeypatch.context() as patched:
+        patched.setattr(connection, "_loop", timers)
+        caller.send_no_more()
+        await eventually(lambda: timers.pending)
+        for _ in range(8):
+            (timer,) = timers.pending
+            pauses.append(timer.when - timers.time())
+            timers.advance(pauses[-1])
+    goes_on.set()
+    assert pauses == pytest.approx([0.015, 0.03, 0.06, 0.12, 0.24, 0.48, 0.5, 0.5])
+    answer = await caller.answer()
+    assert (answer.content, answer.interim) == (b"hello", [100] * 9)
 
 
 async def test_who_leaves_the_queue_is_never_sent(plane):

@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.core.status import Status
+from supervisor_app.gateway import gateway
+from supervisor_app.gateway.facts import End
 from supervisor_app.gateway.records import Outcome
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import CHAT, question, request, streaming
@@ -124,6 +126,88 @@ async def test_a_stream_that_broke_when_somebody_ended_the_server_is_not_suspect
         assert (answer.status, answer.whole) == (200, False)
     assert not plane.gateway.suspects.entries
     assert not plane.outside.entries
+
+
+async def serve_fragile(plane, fallen, name="default", *, stays_down=False, **facts):
+    """A server that falls at `poison`. With `stays_down` somebody else says when it is back."""
+
+    async def script(call):
+        content = await call.body()
+        if b"poison" not in content:
+            return await answers(b"innocent")(call)
+        fallen.append(name)
+        server.drop_all()
+        end = End(blameless=False, sentence="It crashed.")
+        server.crashed(ends={**server.facts.ends, server.facts.pid: end})
+        if not stays_down:
+            asyncio.get_running_loop().call_later(0.02, server.restarted)
+        return False
+
+    server = await plane.serve(script, name=name, **facts)
+    return server
+
+
+async def test_a_request_that_kills_one_server_after_the_other_is_found_as_soon(plane):
+    fallen = []
+    for pid, name in ((1001, "one"), (2001, "two")):
+        await serve_fragile(plane, fallen, name, pid=pid, models=("shared",), offered=("shared",))
+    answer = await plane.ask(request(CHAT, body={"model": "shared", "messages": ["poison"]}))
+    assert (answer.status, answer.error["code"]) == (422, "quarantined")
+    assert (len(fallen), set(fallen)) == (3, {"one", "two"})
+    (record,) = await plane.records(1)
+    assert (record.outcome, record.replays) == (Outcome.QUARANTINED, 2)
+
+
+async def test_a_request_whose_client_leaves_after_each_crash_is_found_all_the_same(plane):
+    fallen = []
+    server = await serve_fragile(plane, fallen, stays_down=True)
+    for number in (1, 2, 3):
+        caller = await plane.connect()
+        await caller.send(question("poison"))
+        await plane.until_waiting(1)
+        assert len(fallen) == number
+        caller.leave()
+        await plane.until_waiting(0)
+        server.restarted()
+    assert (await plane.ask(question("poison"))).error["code"] == "quarantined"
+    assert len(fallen) == 3
+
+
+async def test_a_body_too_long_to_be_kept_is_known_again_by_its_beginning_and_length(plane):
+    plane.limit(replay_bytes=1000)
+    fallen = []
+    server = await serve_fragile(plane, fallen, stays_down=True)
+    poison, water = question("poison" + "x" * 5000), question("waters" + "x" * 5000)
+    for _ in range(3):
+        assert (await plane.ask(poison)).error["code"] == "upstream_crashed"
+        server.restarted()
+    assert (await plane.ask(poison)).error["code"] == "quarantined"
+    assert (await plane.ask(water)).content == b"innocent"
+    assert len(fallen) == 3
+
+
+async def test_a_server_that_lives_on_was_not_killed_by_who_lost_its_connection(plane, monkeypatch):
+    monkeypatch.setattr(gateway, "ACCUSED_SECONDS", 0.05)
+    server = await plane.serve(hangs(stream_of(event("a"))), answers(b"x"))
+    asking = plane.asks(streaming("poison"))
+    await plane.until_begun()
+    server.drop_all()
+    assert not (await asking).whole
+    await asyncio.sleep(0.1)
+    server.restarted()
+    assert not plane.gateway.suspects.entries
+    assert not plane.gateway.backends["default"].accusations
+
+
+async def test_who_is_lost_at_a_server_that_was_removed_is_told_at_once(plane):
+    server = await plane.serve(hangs())
+    asking = plane.asks(question())
+    await plane.until_inside(1)
+    plane.gateway.learn({})
+    server.drop_all()
+    answer = await asking
+    assert (answer.status, answer.error["code"]) == (503, "server_unavailable")
+    assert answer.error["message"] == "default: It was removed."
 
 
 async def test_what_is_in_quarantine_reaches_no_server(plane):

@@ -28,9 +28,10 @@ SELECTOR = re.compile(r"((?:llamaproxy_|llamacpp:)\w+)(?:\{([^}]*)\})?")
 def offered(db):
     """Name of a sample -> its labels, of all that a gateway tells once it has seen one request."""
     make_run(make_ready_server(), failure_kind="exited")
-    metrics = GatewayMetrics(load=lambda: [("default", 1, 1)], offered=lambda server: ["qwen3"])
+    metrics = GatewayMetrics(offered=lambda server: ["qwen3"])
     metrics.observe(make_record(ttft_ms=1.0, replays=1, usage=Usage(prompt_tokens=1, generated_tokens=1)))
-    text = metrics.render(render_metrics().decode(), relabel(LLAMA, "default", "qwen3"))
+    load = metrics.load_of([("default", "qwen3", 1, 1)])
+    text = metrics.render(load, render_metrics().decode(), relabel(LLAMA, "default", "qwen3"))
     families = text_string_to_metric_families(text)
     return {sample.name: set(sample.labels) for family in families for sample in family.samples}
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+import requests
 
 from supervisor_app.engine.demo_model import make_demo_model
-from supervisor_app.gateway.hints import hints_of, model_in_prefix
+from supervisor_app.gateway.hints import hints_of, hints_of_beginning, hints_of_query
 from tests.integration.gateway.engines import ENGINES, engine, post
+from tests.integration.test_engine import DEADLINE
 
 pytestmark = pytest.mark.engine
 
@@ -69,7 +71,7 @@ def model_that_was_meant(status, answer):
 )
 def test_the_model_is_the_one_that_the_server_takes(router, body):
     meant = model_that_was_meant(*post(router, CHAT, body))
-    assert hints_of(body).model == model_in_prefix(body) == meant
+    assert hints_of(body).model == hints_of_beginning(body).model == meant
 
 
 @pytest.mark.parametrize("body", [b'{"model":"a","model":"b"}', b'\xef\xbb\xbf{"model":"a"}'])
@@ -97,16 +99,52 @@ def test_the_model_of_a_form_is_the_one_that_the_server_takes(router, parts):
     assert hints_of(body, FORM.encode()).model == meant
 
 
-@pytest.mark.parametrize("query", ["model=a", "model=a&model=b", "model=%61+b", "x=model"])
+MANY = [part(b'name="x"', b"")] * 64
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [part(b'name="model"; filename="f"', b"a"), *MANY, part(b'name="model"', b"b")],
+        [part(b'name="x"\r\nContent-Disposition: form-data; name="model"', b"b")],
+        [b"preamble\r\n", part(b'name="model"', b"b")],
+    ],
+)
+def test_what_it_finds_in_odd_forms_is_never_another_one_that_is_certain(router, parts):
+    body = b"".join(parts) + b"--bound--\r\n"
+    assert model_that_was_meant(*post(router, "/v1/audio/transcriptions", body, FORM)) == "b"
+    hints = hints_of(body, FORM.encode())
+    assert hints.model == "b" or hints.doubt
+
+
+def asked_for_props(router, query, **sent):
+    url = f"http://127.0.0.1:{router.port}/props?{query}"
+    answer = requests.get(url, timeout=DEADLINE, **sent)
+    return model_that_was_meant(answer.status_code, answer.content) if answer.status_code == 400 else None
+
+
+@pytest.mark.parametrize("query", ["model=a", "model=a&model=b", "model=%61+b", "mod%65l=a", "x=model"])
 def test_the_model_of_a_query_is_the_one_that_the_server_takes(router, query):
-    status, answer = router.get(f"/props?{query}")
-    assert hints_of(b"", query=query.encode()).model == (
-        model_that_was_meant(status, answer) if status == 400 else None
-    )
+    assert hints_of_query(query).model == asked_for_props(router, query)
 
 
-def test_with_a_body_the_query_does_not_count(router):
-    assert (
-        model_that_was_meant(*post(router, f"{CHAT}?model=b", b"{}"))
-        == hints_of(b"{}", query=b"model=b").model
-    )
+def test_a_query_that_it_reads_otherwise_is_in_doubt(router):
+    query = "model=a&model=b&model=a"
+    assert asked_for_props(router, query) == "b"
+    assert hints_of_query(query).doubt
+
+
+def test_of_a_get_the_query_counts_and_a_body_only_when_it_is_one_more_query(router):
+    assert asked_for_props(router, "model=b", json={"model": "a"}) == "b"
+    assert asked_for_props(router, "model=b", data={"model": "a"}) == "a"
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"model":"a"}'])
+def test_of_a_post_only_the_body_counts(router, body):
+    assert model_that_was_meant(*post(router, f"{CHAT}?model=b", body)) == hints_of(body).model
+
+
+def test_it_reads_more_levels_of_a_body_than_we_do(router):
+    body = b'{"model":"a","x":%b}' % (b"[" * 2000 + b"]" * 2000)
+    assert model_that_was_meant(*post(router, CHAT, body)) == "a"
+    assert hints_of(body).model is None

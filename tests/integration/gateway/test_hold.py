@@ -257,6 +257,25 @@ async def test_a_stream_that_waits_gets_headers_and_comments(plane):
     assert (await plane.records(1))[0].outcome == Outcome.HELD
 
 
+async def test_a_stream_whose_body_is_too_long_to_be_kept_gets_them_too(plane):
+    plane.limit(comment_seconds=SOON, replay_bytes=1000)
+    await plane.serve(streams(event("a")), status=Status.STARTING)
+    caller = await plane.connect()
+    await caller.send(request(CHAT, body=b'{"stream": true, "messages": "%b"}' % (b"y" * 2000)))
+    assert (await caller.head()).fields["content-type"] == EVENTS
+    assert b": waiting for default" in await caller.read_until(b"\n\n")
+    caller.leave()
+    (record,) = await plane.records(1)
+    assert record.streamed
+
+
+async def test_who_is_sent_away_with_a_long_body_is_recorded_with_what_it_asked_for(plane):
+    await plane.serve(status=Status.ERROR)
+    assert (await plane.ask(streaming("x" * 200_000, model="qwen"))).status == 503
+    (record,) = await plane.records(1)
+    assert (record.model, record.streamed) == ("qwen", True)
+
+
 async def test_a_stream_that_is_ready_soon_gets_no_comments(plane):
     server = await plane.serve(streams(event("a")), status=Status.STARTING)
     asking = plane.asks(streaming())

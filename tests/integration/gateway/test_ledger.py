@@ -14,7 +14,7 @@ from django.db import DataError, IntegrityError, connection, transaction
 from django.utils import timezone
 
 from supervisor_app.conf import Overlay
-from supervisor_app.gateway import ledger
+from supervisor_app.gateway import ledger, writer
 from supervisor_app.gateway.keys import KeyPolicy
 from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord, ServerUse
 from supervisor_app.gateway.records import Outcome, QuarantineEntry, Record, Usage
@@ -403,9 +403,17 @@ def test_a_use_is_noted_and_renewed(django_assert_max_num_queries):
 
 def test_a_server_that_nobody_asks_is_idle(ready):
     assert idle() == ["default"]
-    ledger.touch_use(["default"], NOW - 601)
+    ledger.touch_use(["default"], NOW - 601 - ledger.USE_SLACK_SECONDS)
     assert idle() == ["default"]
-    ledger.touch_use(["default"], NOW - 599)
+    ledger.touch_use(["default"], NOW - 599 - ledger.USE_SLACK_SECONDS)
+    assert idle() == []
+
+
+def test_a_server_in_constant_use_is_not_idle_however_small_its_limit(ready):
+    LlamaServer.objects.update(idle_stop_seconds=1)
+    note_seconds = writer.USE_SECONDS + 2 * writer.FLUSH_SECONDS  # one flush was too early, the next late
+    assert note_seconds < ledger.USE_SLACK_SECONDS
+    ledger.touch_use(["default"], NOW - note_seconds)
     assert idle() == []
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.keys import KeyPolicy, KeyRing, digest_of
+from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, question, request
 from tests.integration.gateway.scripts import answers
 
@@ -39,13 +42,33 @@ async def test_the_models_of_all_servers_are_listed_with_what_they_do(plane, pat
     assert {model["object"] for model in data} == {"model"}
 
 
-async def test_one_model_is_told_by_its_name(plane):
-    server = await plane.serve(answers(), offered=("org/qwen 3",))
-    for path in ("/v1/models/org/qwen%203", "/v1/models/org%2Fqwen%203"):
-        assert (await plane.ask(request(path))).json["id"] == "org/qwen 3"
+@pytest.mark.parametrize("name", ["default", "org/qwen 3", "qwen 3.gguf", "alias"])
+async def test_one_model_is_told_by_every_name_that_a_request_may_use(plane, name):
+    server = await plane.serve(
+        answers(), models=("default", "org/qwen 3", "qwen 3.gguf", "alias"), offered=("org/qwen 3",)
+    )
+    for path in (quote(name), quote(name, safe="")):
+        found = (await plane.ask(request(f"/v1/models/{path}"))).json
+        assert (found["id"], found["object"], found["server"]) == (name, "model", "default")
+    assert not server.calls
+
+
+async def test_a_model_that_nobody_has_is_not_there_although_one_server_takes_any_name(plane):
+    server = await plane.serve(answers())
     answer = await plane.ask(request("/v1/models/gpt-4"))
     assert (answer.status, answer.error["code"]) == (404, "model_not_found")
-    assert not server.calls
+    assert (await plane.ask(question(model="gpt-4"))).status == 200
+    assert len(server.calls) == 1
+
+
+async def test_of_several_servers_of_one_model_each_is_listed_and_the_soonest_is_told(plane):
+    for name, status in [("a", Status.CRASHED), ("b", Status.READY), ("c", Status.STARTING)]:
+        await plane.serve(answers(), name=name, status=status, models=(name, "qwen"), offered=("qwen",))
+    data = (await plane.ask(request("/v1/models"))).json["data"]
+    assert [(model["id"], model["server"]) for model in data] == [("qwen", "a"), ("qwen", "b"), ("qwen", "c")]
+    assert (await plane.ask(request("/v1/models/qwen"))).json["server"] == "b"
+    answer = await plane.ask(request("/v1/models/gpt-4"))
+    assert answer.error["message"].endswith("There is: qwen.")
 
 
 async def test_what_it_answers_itself_is_not_recorded(plane):
@@ -188,3 +211,19 @@ async def test_with_keys_any_page_may_ask_that_has_one(plane):
     assert (refused.status, refused.fields["access-control-allow-origin"]) == (401, "https://app.example")
     data = request(EMBEDDINGS, "Origin: https://app.example", "X-Api-Key: lp-a", body={})
     assert (await plane.ask(data)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [({"enabled": False}, 401), ({"expires_at": 1.0}, 401), ({"requests_per_minute": 1}, 429)],
+    ids=["off", "expired", "used up"],
+)
+async def test_whose_key_was_refused_is_recorded(plane, fields, status):
+    await plane.serve(answers())
+    with_key(plane, **fields)
+    data = request("/v1/embeddings", "X-Api-Key: lp-a", body={})
+    while (answer := await plane.ask(data)).status == 200:
+        pass
+    assert answer.status == status
+    await eventually(lambda: plane.outside.records and plane.outside.records[-1].status == status)
+    assert plane.outside.records[-1].key == 7

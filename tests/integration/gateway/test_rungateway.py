@@ -10,6 +10,7 @@ import sqlite3
 import sys
 import threading
 from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -23,6 +24,7 @@ from supervisor_app.gateway import role, survey
 from supervisor_app.management.commands import rungateway
 from tests.acceptance.children import FAKE, MANAGE, Child, environment, free_port, listens, wait_for
 from tests.integration.building import make_key, make_ready_server
+from tests.unit.gateway.test_metrics import samples
 
 in_database = pytest.mark.django_db(transaction=True)
 HERE = ("127.0.0.1", 8001)
@@ -199,9 +201,12 @@ def test_what_keeps_its_workers_from_starting_is_its_exit_code(ends_at_last, mon
 
 
 @in_database
-def test_a_worker_whose_parent_has_gone_ends_too(ends_at_last, caplog):
-    nobodys_parent = str(os.getpid())
-    call_command("rungateway", "--worker-of", nobodys_parent, "--bind", f"127.0.0.1:{free_port()}")
+def test_a_worker_whose_parent_has_gone_ends_too_and_clears_up(ends_at_last, tmp_path, caplog):
+    counts = tmp_path / "counts" / "1.json"
+    counts.parent.mkdir()
+    nobodys_parent = ["--worker-of", str(os.getpid()), "--counts", str(counts)]
+    call_command("rungateway", *nobodys_parent, "--bind", f"127.0.0.1:{free_port()}")
+    assert not counts.parent.exists()
     assert "⚠️ [GATEWAY] The process that looked after this worker has gone: ending, too" in caplog.messages
 
 
@@ -228,7 +233,7 @@ def start(tmp_path):
 
     def start_it(*command):
         log = tmp_path / f"{len(children)}.log"
-        env = environment(LLAMAPROXY_DATA_DIR=str(tmp_path / "var"))
+        env = environment(LLAMAPROXY_DATA_DIR=str(tmp_path / "var"), TMPDIR=str(tmp_path))
         children.append(Child([sys.executable, *command], log, cwd=tmp_path, env=env))
         return children[-1]
 
@@ -283,7 +288,7 @@ def test_without_a_database_it_says_what_to_do(start):
 @contextmanager
 def generating(port, tokens):
     """The lines that are left of an answer which has begun."""
-    body = {"messages": [], "max_tokens": tokens, "stream": True}
+    body = {"model": "default", "messages": [], "max_tokens": tokens, "stream": True}
     url = f"http://127.0.0.1:{port}/v1/chat/completions"
     with requests.post(url, json=body, stream=True, timeout=20) as answer:
         lines = answer.iter_lines()
@@ -354,6 +359,63 @@ def test_a_worker_that_is_killed_is_replaced_and_at_the_end_none_is_left(workers
     workers.signal(signal.SIGTERM)
     assert workers.wait() == 0
     assert not [pid for pid in before | after if psutil.pid_exists(pid)]
+
+
+def told(port, name):
+    """Labels and values, of whichever worker takes the connection."""
+    text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=20).text
+    return samples(text).get(f"llamaproxy_{name}", [])
+
+
+def counted(port):
+    return sum(value for _, value in told(port, "requests_total"))
+
+
+def ask(port, times):
+    body = {"model": "default", "messages": [], "max_tokens": 1}
+    for _ in range(times):
+        requests.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body, timeout=20)
+
+
+@in_database
+def test_whichever_worker_is_scraped_tells_the_sum_of_all_which_never_goes_back(slow_server, workers):
+    port = workers.port
+    seen = []
+
+    def look():
+        seen.append(counted(port))
+        return seen[-1]
+
+    ask(port, 9)
+    wait_for("all are told", lambda: look() == 9)
+    seen += [counted(port) for _ in range(20)]
+    os.kill(min(workers.serving()), signal.SIGKILL)
+    wait_for("its end was seen", lambda: "ended with -9: starting it again" in workers.output)
+    workers.serving()
+    seen += [counted(port) for _ in range(20)]
+    ask(port, 3)
+    wait_for("those are told, too", lambda: look() == 12)
+    assert seen == sorted(seen)
+
+
+@in_database
+def test_whichever_worker_is_scraped_tells_what_is_in_flight_at_any(slow_server, workers):
+    here = ({"server": "default", "model": "default"}, 1)
+    with generating(workers.port, tokens=10_000):
+        wait_for("it is told", lambda: here in told(workers.port, "requests_in_flight"))
+        scrapes = [told(workers.port, "requests_in_flight") for _ in range(20)]
+    assert all(here in scrape and sum(value for _, value in scrape) == 1 for scrape in scrapes)
+
+
+@in_database
+def test_what_workers_tell_each_other_is_for_nobody_else_and_gone_at_the_end(workers):
+    files = [Path(line[line.index("--counts") + 1]) for line in map(psutil.Process.cmdline, family(workers))]
+    assert sorted(file.name for file in files) == ["1.json", "2.json"]
+    (directory,) = {file.parent for file in files}
+    assert directory.stat().st_mode & 0o777 == 0o700
+    workers.signal(signal.SIGTERM)
+    assert workers.wait() == 0
+    assert not directory.exists()
 
 
 @in_database

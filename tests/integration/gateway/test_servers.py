@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.keys import KeyPolicy, KeyRing, digest_of
 from supervisor_app.gateway.records import Outcome
@@ -21,19 +23,112 @@ from tests.integration.gateway.scripts import (
     waits_for,
 )
 
+KEY = "X-Api-Key: lp-a"
+FORM = "Content-Type: multipart/form-data; boundary=bound"
+ROUTER = {"models": ("tiny", "huge"), "offered": ("tiny", "huge"), "is_router": True}
+
+
+def allow(plane, *models):
+    """Whoever has the key may use these."""
+    policy = KeyPolicy(id=7, name="chat", digest=digest_of("lp-a"), models=frozenset(models))
+    plane.gateway.door.keys = KeyRing([policy])
+
+
+def form(*parts):
+    """With these heads and contents."""
+    return b"".join(b"--bound\r\n%b\r\n\r\n%b\r\n" % part for part in parts) + b"--bound--\r\n"
+
+
+def named(name):
+    return b'Content-Disposition: form-data; name="%b"' % name
+
+
 # --- Servers -------------------------------------------------------------------------------------------
 
 
 async def test_who_waits_with_a_key_for_one_model_of_several_is_not_sent_away(plane):
-    allowed = KeyPolicy(id=7, name="chat", digest=digest_of("lp-a"), models=frozenset({"tiny"}))
-    plane.gateway.door.keys = KeyRing([allowed])
-    both = ("tiny", "huge")
-    server = await plane.serve(answers(b"x"), status=Status.STARTING, models=both, offered=both)
-    asking = plane.asks(request(EMBEDDINGS, "X-Api-Key: lp-a", body={"model": "tiny"}))
+    allow(plane, "tiny")
+    server = await plane.serve(answers(b"x"), status=Status.STARTING, **ROUTER)
+    asking = plane.asks(request(EMBEDDINGS, KEY, body={"model": "tiny"}))
     await plane.until_waiting(1)
     server.says(detail="Loading: 40 %.")
     server.says(status=Status.READY)
     assert (await asking).content == b"x"
+
+
+@pytest.mark.parametrize(
+    ("lines", "target", "body"),
+    [
+        ((), EMBEDDINGS, {"model": "huge"}),
+        ((), EMBEDDINGS, {}),
+        ((), EMBEDDINGS, b'{"model": "tiny", "model": "huge"}'),
+        ((), f"{EMBEDDINGS}?model=tiny", {"model": "huge"}),
+        # Too deep for us, but not for llama-server.
+        ((), f"{EMBEDDINGS}?model=tiny", b'{"model":"huge","x":%b}' % (b"[" * 2000 + b"]" * 2000)),
+        (
+            (FORM,),
+            EMBEDDINGS,
+            form((named(b"x"), b""), *[(named(b"y"), b"")] * 64, (named(b"model"), b"huge")),
+        ),
+        (
+            (FORM,),
+            EMBEDDINGS,
+            form((named(b"model"), b"tiny"), *[(named(b"y"), b"")] * 64, (named(b"model"), b"huge")),
+        ),
+    ],
+)
+async def test_a_key_for_one_model_of_several_cannot_get_another(plane, lines, target, body):
+    allow(plane, "tiny")
+    server = await plane.serve(answers(), **ROUTER)
+    answer = await plane.ask(request(target, KEY, *lines, body=body))
+    assert (answer.status, answer.error["code"]) == (403, "model_not_allowed")
+    assert not server.calls
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "status"),
+    [
+        ("/props?model=tiny", None, 200),
+        ("/props?model=huge", None, 403),
+        ("/props?model=huge", {"model": "tiny"}, 403),
+        ("/props?model=tiny", b"model=huge", 403),
+        ("/props?model=tiny&model=huge&model=tiny", None, 403),
+        ("/props", {"model": "tiny"}, 403),
+    ],
+)
+async def test_what_a_get_asks_for_is_in_its_query(plane, target, body, status):
+    allow(plane, "tiny")
+    await plane.serve(answers(), **ROUTER)
+    assert (await plane.ask(request(target, KEY, body=body, method="GET"))).status == status
+
+
+async def test_a_body_that_is_too_long_does_not_prove_which_model_of_several_it_names(plane):
+    plane.limit(replay_bytes=1000)
+    allow(plane, "tiny")
+    server = await plane.serve(answers(), **ROUTER)
+    body = b'{"model": "tiny", "pad": "%b", "model": "huge"}' % LARGE
+    answer = await plane.ask(request(EMBEDDINGS, KEY, body=body))
+    assert (answer.status, answer.error["code"]) == (403, "model_not_allowed")
+    assert "'tiny': the body is too long to be sure of its model" in answer.error["message"]
+    assert not server.calls
+
+
+@pytest.mark.parametrize(
+    ("allowed", "facts"), [("default", ROUTER), ("tiny", {"models": ("tiny",), "offered": ("alias", "tiny")})]
+)
+async def test_a_long_body_passes_where_all_that_it_may_name_is_allowed(plane, allowed, facts):
+    plane.limit(replay_bytes=1000)
+    allow(plane, allowed)
+    await plane.serve(answers(b"x"), **facts)
+    body = b'{"model": "tiny", "pad": "%b"}' % LARGE
+    assert (await plane.ask(request(EMBEDDINGS, KEY, body=body))).content == b"x"
+
+
+@pytest.mark.parametrize("model", ["tiny", "alias", "gpt-4"])
+async def test_a_key_for_the_only_model_of_a_server_is_good_for_each_of_its_names(plane, model):
+    allow(plane, "tiny")
+    await plane.serve(answers(b"x"), models=("tiny", "alias"), offered=("alias", "tiny"))
+    assert (await plane.ask(request(EMBEDDINGS, KEY, body={"model": model}))).content == b"x"
 
 
 async def test_a_connection_to_a_server_is_kept_and_used_again(plane):
@@ -119,6 +214,32 @@ async def test_a_request_goes_to_the_server_of_its_model(plane):
     for model, expected in (("a", b"a"), ("small", b"a"), ("gemma", b"b"), ("b", b"b")):
         assert (await plane.ask(question(model=model))).content == expected
     assert (len(a.calls), len(b.calls)) == (2, 2)
+
+
+async def test_the_query_names_the_model_where_the_body_does_not(plane):
+    for name in ("a", "b"):
+        await plane.serve(answers(name.encode()), name=name)
+    for target, body in (("/tokenize?model=b", {"content": "hi"}), ("/tokenize?model=a", {"model": "b"})):
+        assert (await plane.ask(request(target, body=body))).content == b"b"
+
+
+async def test_a_long_form_goes_to_the_server_of_its_model(plane):
+    plane.limit(replay_bytes=1000)
+    for name in ("a", "b"):
+        await plane.serve(answers(name.encode()), name=name)
+    body = form((named(b"model"), b"b"), (named(b"file") + b'; filename="a.wav"', LARGE))
+    assert (await plane.ask(request("/v1/audio/transcriptions", FORM, body=body))).content == b"b"
+
+
+async def test_who_names_the_model_behind_a_long_field_is_told_what_to_do(plane):
+    plane.limit(replay_bytes=1000)
+    for name in ("a", "b"):
+        await plane.serve(answers(), name=name)
+    answer = await plane.ask(request(EMBEDDINGS, body=b'{"input": "%b", "model": "b"}' % LARGE))
+    assert (answer.status, answer.error["code"]) == (404, "model_not_found")
+    assert (
+        "put `model` before what is long in it, or add `?model=`. There is: a, b." in answer.error["message"]
+    )
 
 
 async def test_with_one_server_any_name_will_do_as_it_does_for_llama_server(plane):

@@ -154,6 +154,24 @@ def test_a_router_that_is_down_still_goes_by_the_models_it_served():
     assert {"gemma", "qwen"} < set(facts().models)
 
 
+@pytest.mark.parametrize(
+    ("fields", "served", "is_router"),
+    [
+        ({"model_path": "/models/qwen3.gguf"}, [], False),
+        ({"model_path": "/models/qwen3.gguf"}, ["qwen3"], False),
+        ({"model_path": "/models/qwen3.gguf", "aliases": ["chat", "fast"]}, ["qwen3"], False),
+        ({"model_path": "/models/qwen3.gguf", "args": ["-a", "chat,fast"]}, [], False),
+        ({"model_path": "/models/qwen3.gguf"}, ["adopted", "router"], True),
+        ({"model_path": "", "models_dir": "/models"}, [], True),
+        ({"model_path": "", "models_dir": "/models"}, ["alone"], True),
+    ],
+)
+def test_only_a_router_has_several_models_however_many_names_they_have(fields, served, is_router):
+    models = [{**MODEL.as_json(), "id": name} for name in served]
+    make_state(make_server(**fields), "ready", served=models)
+    assert facts().is_router is is_router
+
+
 # --- Its lives -----------------------------------------------------------------------------------------
 
 

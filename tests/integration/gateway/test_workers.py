@@ -74,7 +74,7 @@ def up(notes):
 @asynccontextmanager
 async def running(script, count=2):
     """The workers and the task that looks after them; nobody is left at the end."""
-    workers = Workers([sys.executable, "-ISc", script])
+    workers = Workers(lambda number: [sys.executable, "-ISc", script, str(number)])
     task = asyncio.create_task(workers.run(count))
     try:
         yield workers, task
@@ -118,6 +118,18 @@ async def test_one_that_is_killed_is_replaced(up, caplog):
     (message,) = caplog.messages
     assert message.startswith("❌ [GATEWAY] Worker ")
     assert message.endswith("ended with -9: starting it again")
+
+
+async def test_who_replaces_another_has_its_number(up, notes):
+    script = worker(start="note(sys.argv[1])")
+    async with running(script) as (_, task):
+        await eventually(lambda: len(up()) == 2)
+        numbers = dict(note for note in notes() if note[1] in "12")
+        assert sorted(numbers.values()) == ["1", "2"]
+        os.kill(killed := up()[0], signal.SIGKILL)
+        await eventually(lambda: len(up()) == 3)
+        assert (up()[2], numbers[killed]) in notes()
+        assert not task.done()
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -335,6 +335,7 @@ async def test_who_was_refused_has_not_used_a_server():
 
 
 async def test_use_is_not_noted_more_often_than_needed(monkeypatch):
+    monkeypatch.setattr(writer, "USE_SECONDS", 5.0)
     noted = []
     monkeypatch.setattr(ledger, "touch_use", lambda names, now: noted.append(now))
     clock = FakeClock(wall=STARTED)

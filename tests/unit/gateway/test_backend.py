@@ -177,6 +177,30 @@ def test_what_is_configured_wins_over_its_slots(timers):
     assert backend.gate.capacity == 8
 
 
+def test_one_that_will_be_asked_gets_one_request_until_it_has_said_its_slots(timers):
+    backend, guests = make_backend(status=Status.STARTING), visitors(4)
+    backend.await_slots()
+    enter(backend.gate, *guests)
+    newer(backend, status=Status.READY)
+    assert [guest.times for guest in guests] == [1, 0, 0, 0]
+    backend.learn_slots(3)
+    assert [guest.times for guest in guests] == [1, 1, 1, 0]
+
+
+def test_one_that_will_not_say_its_slots_has_no_limit(backend):
+    guests = visitors(4)
+    backend.await_slots()
+    enter(backend.gate, *guests)
+    backend.learn_slots(0)
+    assert [guest.times for guest in guests] == [0, 1, 1, 1]  # the first need not wait at all
+
+
+def test_what_is_configured_does_not_wait_for_what_it_says(timers):
+    backend = make_backend(capacity=3)
+    backend.await_slots()
+    assert enter(backend.gate, *visitors(4)) == [True, True, True, False]
+
+
 def test_its_load_is_measured_by_what_it_can_do_at_once(backend):
     enter(backend.gate, *visitors(3))
     assert backend.load == 3  # nothing is known of its slots

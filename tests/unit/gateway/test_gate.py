@@ -16,9 +16,10 @@ arrivals = count()
 class Visitor:
     """Remembers how often it was let in."""
 
-    def __init__(self, *, solo=False):
+    def __init__(self, *, solo=False, model=""):
         self.arrival = next(arrivals)
         self.solo = solo
+        self.model = model
         self.times = 0
 
     def admitted(self):

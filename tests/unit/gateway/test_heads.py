@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor_app.gateway.heads import BadHeadError, HeadCache, read_request
+from supervisor_app.gateway.heads import BadHeadError, HeadCache, check_beginning, read_request
 from tests.unit.gateway.second_reader import AUTHORITY, KEY, check_what_goes_on
 
 
@@ -115,6 +115,15 @@ def test_an_empty_host_is_a_host():
 )
 def test_who_waits_for_100_continue_says_so(line, first, expected):
     assert read(line, first=first)[0].expects_continue is expected
+
+
+@pytest.mark.parametrize("nothing", ["Bearer ", "Bearer", "", "Basic dXNlcg=="])
+def test_an_authorization_without_a_key_hides_no_other(nothing):
+    assert read(f"Authorization: {nothing}", "X-Api-Key: lp-abc")[0].presented_key == "lp-abc"
+
+
+def test_of_two_keys_that_of_authorization_counts():
+    assert read("X-Api-Key: lp-a", "Authorization: Bearer lp-b")[0].presented_key == "lp-b"
 
 
 @pytest.mark.parametrize(
@@ -269,6 +278,70 @@ def test_transfer_encoding_is_not_known_to_http_1_0():
 
 def test_a_head_of_bare_line_feeds_is_refused():
     assert refusal(raw_head().replace(b"\r\n", b"\n") + b"\r\n\r\n").status == 400
+
+
+# --- Heads that have not come whole --------------------------------------------------------------------
+
+
+def refused_beginning(raw):
+    """The status with which the first bytes are refused; None: they may become a head."""
+    try:
+        check_beginning(raw)
+    except BadHeadError as error:
+        return error.status
+    return None
+
+
+def check_all_beginnings(raw):
+    """What follows cannot change the verdict on a beginning."""
+    beginnings = {refused_beginning(raw[:size]) for size in range(len(raw))} - {None}
+    if beginnings:
+        assert beginnings == {refusal(raw).status}
+
+
+@pytest.mark.parametrize(
+    ("beginning", "status"),
+    [
+        (b"GET / HTTP/1.1\n", 400),
+        (b"GET / HTTP/1.1\nHost: gateway\n\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: gateway\n", 400),
+        (b"\n", 400),
+        (b"\r\n", 400),  # the second empty line
+        (b"\rG", 400),
+        (b"get", 400),
+        (b" GET", 400),
+        (b"\x00", 400),
+        (b"GET /\r\n", 400),
+        (b"GET / HTTP/2.0\r\n", 505),
+        (b"PRI * HTTP/2.0\r\n", 505),
+    ],
+)
+def test_what_cannot_become_a_head_is_refused_before_it_ends(beginning, status):
+    assert refused_beginning(beginning) == status
+
+
+def test_who_speaks_tls_is_told_that_this_is_plain_http():
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+    for size in range(1, len(hello)):
+        with pytest.raises(BadHeadError, match="plain HTTP, not HTTPS"):
+            check_beginning(hello[:size])
+    assert str(refusal(hello + b"\r\n\r\n")) == "This address speaks plain HTTP, not HTTPS."
+
+
+@pytest.mark.parametrize("lines", [[], ["Content-Length: 5", "X: \xe9"], ["Transfer-Encoding: chunked"]])
+def test_no_beginning_of_a_good_head_is_refused(lines):
+    raw = raw_head(*lines)
+    assert {refused_beginning(raw[:size]) for size in range(len(raw))} == {None}
+
+
+@pytest.mark.parametrize("lines", [lines for lines, _ in REFUSED.values()], ids=REFUSED)
+def test_what_can_be_read_in_two_ways_is_refused_in_whatever_pieces_it_comes(lines):
+    check_all_beginnings(raw_head(*lines))
+
+
+@pytest.mark.parametrize("first", [first for first, _ in FIRST_LINES.values()], ids=FIRST_LINES)
+def test_what_is_no_request_is_refused_in_whatever_pieces_it_comes(first):
+    check_all_beginnings(raw_head(first=first))
 
 
 # --- An upgrade is never made --------------------------------------------------------------------------
@@ -464,6 +537,15 @@ def test_whatever_is_taken_goes_on_in_one_reading_only(method, target, version, 
     assert own_length is None or own_length >= 0
     assert head.method == method
     check_what_goes_on(head, length)
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["GET / HTTP/1.1", "GET / HTTP/2.0", "GET /\n", "", "G", "\x16", "get / HTTP/1.1"]),
+    st.lists(LINES, max_size=3),
+)
+def test_whatever_the_pieces_the_verdict_is_the_same(first, lines):
+    check_all_beginnings(raw_head(*lines, first=first))
 
 
 # --- Heads that come again -----------------------------------------------------------------------------

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor_app.gateway.hints import NO_HINTS, Hints, hints_of, model_in_prefix, prefix_digest
+from supervisor_app.gateway.hints import (
+    AMBIGUOUS,
+    NO_HINTS,
+    TOO_LONG,
+    Hints,
+    hints_of,
+    hints_of_beginning,
+    hints_of_query,
+    prefix_digest,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(),
@@ -112,20 +121,30 @@ def test_of_what_cannot_be_read_there_are_no_hints(body):
 @pytest.mark.parametrize(
     ("query", "model"),
     [
-        (b"model=tiny", "tiny"),
-        (b"a=b&model=t%69ny+2", "tiny 2"),
-        (b"model=a&model=b", "b"),
-        (b"model=", None),
-        (b"supermodel=a", None),
-        (b"", None),
+        ("model=tiny", "tiny"),
+        ("a=b&model=t%69ny+2", "tiny 2"),
+        ("model=", None),
+        ("supermodel=a", None),
+        ("", None),
     ],
 )
-def test_without_a_body_the_query_names_the_model(query, model):
-    assert hints_of(b"", query=query).model == model
+def test_a_query_names_the_model(query, model):
+    assert hints_of_query(query) == Hints(model)
 
 
-def test_with_a_body_the_query_names_nothing():
-    assert hints_of(b'{"messages":[]}', query=b"model=tiny").model is None
+@pytest.mark.parametrize(
+    "query",
+    [
+        "model=a&model=b",
+        "model=a&model=b&model=a",
+        "model=a&mod%65l=b",
+        "model=b#&model=a",
+        "model=b&model=",
+        "model=a&%u006dodel=b",
+    ],
+)
+def test_what_servers_do_not_read_alike_is_in_doubt(query):
+    assert hints_of_query(query).doubt == AMBIGUOUS
 
 
 # Forms
@@ -136,13 +155,53 @@ def part(head, value):
 
 
 AUDIO = part(b'name="file"; filename="name=model; .wav"', b'--b\r\n\r\nname="model"\r\n' * 1000)
+MODEL = part(b'name="model"', b"whisper")
+END = b"--bound--\r\n"
 
 
-@pytest.mark.parametrize("name", [b'name="model"', b"name=model", b'filename="x;y"; NAME="model"'])
-@pytest.mark.parametrize("order", [1, -1])
-def test_a_form_names_its_model(name, order):
-    parts = [AUDIO, part(name, b"whisper")][::order]
-    assert hints_of(b"".join(parts) + b"--bound--\r\n", FORM).model == "whisper"
+@pytest.mark.parametrize("parts", [AUDIO + MODEL, MODEL + AUDIO])
+def test_a_form_names_its_model(parts):
+    assert hints_of(parts + END, FORM) == Hints("whisper")
+
+
+def test_a_name_needs_no_quotes():
+    assert hints_of(part(b"name=model", b"whisper") + END, FORM).model == "whisper"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b'Content-Disposition: form-data; name="file"; filename="a b.wav"\r\nContent-Type: audio/wav',
+        b"content-type: audio/wav\r\ncontent-disposition: form-data; "
+        b'name="file"; filename="a.wav"; filename*=UTF-8\'\'%c3%a4.wav',
+        b'Content-Disposition: form-data; name="timestamp_granularities[]"\r\nContent-Length: 4',
+    ],
+)
+@pytest.mark.parametrize("form", [FORM, b'multipart/form-data; boundary="bound"'])
+def test_what_clients_send_is_plain(head, form):
+    assert hints_of(MODEL + b"--bound\r\n" + head + b"\r\n\r\nword\r\n" + END, form) == Hints("whisper")
+
+
+NOTE = part(b'name="note"', b"x")
+
+
+@pytest.mark.parametrize(
+    ("body", "form"),
+    [
+        (MODEL + NOTE * 64 + END, FORM),
+        (part(b'name="x\\"', b"1") + MODEL + END, FORM),
+        (part(b'name="x"\r\nContent-Disposition: form-data; name="y"', b"1") + MODEL + END, FORM),
+        (MODEL + part(b'name="x"\r\nX-Long: %b' % (b"x" * 5000), b"1") + END, FORM),
+        (MODEL + b"--bound2\r\n\r\n\r\n" + END, FORM),
+        (b"preamble\r\n" + MODEL + END, FORM),
+        (MODEL + END + MODEL, FORM),
+        (MODEL, FORM),
+        (MODEL + END, b"multipart/form-data; xboundary=a; boundary=bound"),
+        (MODEL + END, b"Multipart/Form-Data; boundary=bound"),
+    ],
+)
+def test_a_form_that_others_may_read_otherwise_is_in_doubt(body, form):
+    assert hints_of(body, form).doubt == AMBIGUOUS
 
 
 def test_a_form_asks_for_a_stream():
@@ -162,7 +221,9 @@ def test_other_headers_of_a_part_name_nothing():
     "body",
     [
         part(b'name="model"', b"a") + part(b'name="model"', b"b") + b"--bound--",
+        part(b'name="model"', b"a") + part(b'name="model"', b"m" * 2000) + b"--bound--",
         part(b'name="model"', b"m" * 2000) + b"--bound--",
+        part(b'name="model"; filename="m"', b"a") + b"--bound--",
         part(b'name="model"', b"not at its end")[:-2],
         part(b'name="x"', b"1") * 64 + part(b'name="model"', b"too late") + b"--bound--",
         b'--bound\r\nname="model"\r\n\r\na\r\n--bound--',
@@ -171,11 +232,11 @@ def test_other_headers_of_a_part_name_nothing():
     ],
 )
 def test_a_form_that_names_no_model_for_certain_names_none(body):
-    assert hints_of(body, FORM) == NO_HINTS
+    assert hints_of(body, FORM).model is None
 
 
 def test_a_form_without_a_boundary_has_no_parts():
-    assert hints_of(part(b'name="model"', b"a") + b"--bound--", b"multipart/form-data") == NO_HINTS
+    assert hints_of(part(b'name="model"', b"a") + b"--bound--", b"multipart/form-data").model is None
 
 
 # The beginning of a body
@@ -191,7 +252,7 @@ def test_in_a_prefix_the_model_is_found_as_soon_as_it_is_whole(others, model, as
     known = len(json.dumps(dict(fields[: before + 1]), ensure_ascii=ascii_only).encode()) - 1
     prefix = body[: data.draw(st.integers(0, len(body)))]
     expected = model if isinstance(model, str) and len(prefix) >= known else None
-    assert model_in_prefix(prefix) == expected
+    assert hints_of_beginning(prefix).model == expected
 
 
 @pytest.mark.parametrize(
@@ -202,19 +263,56 @@ def test_in_a_prefix_the_model_is_found_as_soon_as_it_is_whole(others, model, as
         b'{"metadata":{"model":"b"},',
         b'{"a":"model","b":"c"',
         b'{"model":7,"name":"b"',
+        b'{"model":["b"]',
         b'{"model"',
         b'{"model" : "b',
+        b'{"content":"cut \\"model\\":\\"b\\"',
+        b'{"content":"cut "model":"b"',
         b'{"model":"\\ud800"}',
         b'"model":"b"',
         b"",
     ],
 )
 def test_what_is_no_top_level_model_is_not_taken_for_one(prefix):
-    assert model_in_prefix(prefix) is None
+    assert hints_of_beginning(prefix).model is None
 
 
 def test_an_escaped_key_is_the_same_key():
-    assert model_in_prefix(b' { "a" : [ "}" ] , "mod\\u0065l" : "ti\\"ny" , "messages": [') == 'ti"ny'
+    prefix = b' { "a" : [ "}" ] , "mod\\u0065l" : "ti\\"ny" , "messages": ['
+    assert hints_of_beginning(prefix).model == 'ti"ny'
+
+
+@pytest.mark.parametrize(
+    ("prefix", "stream"),
+    [
+        (b'{"stream":true,"messages":[', True),
+        (b'{"messages":[{"stream":false}], "stream" : true', True),
+        (b'{"model":"a","stream":tr', False),
+        (b'{"stream":false,"messages":[', False),
+        (b'{"stream":"true","messages":[', False),
+        (b'{"options":{"stream":true},"messages":[', False),
+        (b'{"stream"', False),
+    ],
+)
+def test_in_a_prefix_the_top_level_stream_is_found(prefix, stream):
+    assert hints_of_beginning(prefix).stream is stream
+
+
+def test_what_stands_far_behind_is_not_looked_for_without_end():
+    far = b'{"messages":[' + b"[]," * 200_000 + b'0],"model":"a"'
+    assert hints_of_beginning(far).model is None
+
+
+def test_of_a_form_that_is_cut_the_fields_before_the_cut_are_read():
+    form = MODEL + part(b'name="stream"', b"true")
+    found = Hints("whisper", stream=True, doubt=TOO_LONG)
+    assert hints_of_beginning(form + AUDIO[:5000], FORM) == found
+    assert hints_of_beginning(form + AUDIO + MODEL[:-9], FORM) == found
+
+
+def test_what_a_prefix_names_may_be_named_otherwise_later_on():
+    assert hints_of_beginning(b'{"model":"a","x":"').doubt == TOO_LONG
+    assert hints_of_beginning(b"").doubt == TOO_LONG
 
 
 # Conversations

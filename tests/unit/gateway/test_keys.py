@@ -11,8 +11,8 @@ from supervisor_app.gateway.keys import (
     KeyPolicy,
     KeyRing,
     Limiter,
-    check_model,
     digest_of,
+    model_denied,
     new_key,
     shown_part,
 )
@@ -107,20 +107,15 @@ def test_wrong_keys_leave_nothing_behind():
 # --- What it may ask for -------------------------------------------------------------------------------
 
 
-def test_a_key_without_models_may_use_all():
-    check_model(policy(), "anything")
-
-
-def test_a_model_is_allowed_by_any_of_its_names():
-    mine = policy(models=frozenset({"qwen3"}))
-    check_model(mine, "qwen3")
-    check_model(mine, "chat", "default", "qwen3")
-
-
 def test_a_model_that_is_not_allowed_is_named_with_those_that_are():
-    refusal = denied(check_model, policy(models=frozenset({"b", "a"})), "gpt-4", "default")
-    assert (refusal.status, refusal.code) == (403, "model_not_allowed")
+    refusal = model_denied(policy(models=frozenset({"b", "a"})), "gpt-4")
+    assert (refusal.status, refusal.code, refusal.key) == (403, "model_not_allowed", 1)
     assert refusal.message == "The API key 'chat' may not use 'gpt-4'. It may use: a, b."
+
+
+def test_why_a_model_that_is_allowed_may_not_be_the_one_is_said():
+    refusal = model_denied(policy(models=frozenset({"a"})), "a", "the body is too long")
+    assert refusal.message == "The API key 'chat' may not use 'a': the body is too long. It may use: a."
 
 
 # --- How much: requests --------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def record(**fields):
 
 @pytest.fixture
 def metrics():
-    return GatewayMetrics(load=lambda: [("default", 3, 2)], offered={"default": ["qwen3"]}.__getitem__)
+    return GatewayMetrics(offered={"default": ["qwen3", "llama"]}.__getitem__)
 
 
 def samples(text):
@@ -65,8 +65,13 @@ def samples(text):
     return found
 
 
+def told(metrics, gates=()):
+    """`gates`: as `Gateway.load` tells them."""
+    return samples(metrics.render(metrics.load_of(gates)))
+
+
 def only(metrics, name):
-    ((labels, value),) = samples(metrics.render())[name]
+    ((labels, value),) = told(metrics)[name]
     return labels, value
 
 
@@ -77,7 +82,7 @@ def test_each_request_is_counted_with_its_server_model_and_outcome(metrics):
     metrics.observe(record())
     metrics.observe(record())
     metrics.observe(record(outcome=Outcome.REPLAYED, replays=2))
-    counted = samples(metrics.render())["llamaproxy_requests_total"]
+    counted = told(metrics)["llamaproxy_requests_total"]
     labels = {"server": "default", "model": "qwen3"}
     assert counted == [({**labels, "outcome": "ok"}, 2.0), ({**labels, "outcome": "replayed"}, 1.0)]
     assert only(metrics, "llamaproxy_replays_total") == (labels, 2.0)
@@ -98,7 +103,7 @@ def test_an_answer_without_content_has_no_first_token(metrics):
 def test_tokens_are_counted_by_kind(metrics):
     metrics.observe(record(usage=USAGE))
     metrics.observe(record())
-    counted = samples(metrics.render())["llamaproxy_tokens_total"]
+    counted = told(metrics)["llamaproxy_tokens_total"]
     assert {labels["kind"]: value for labels, value in counted} == {
         "prompt": 100,
         "cached": 60,
@@ -124,35 +129,56 @@ def test_a_request_that_names_no_model_has_none(metrics):
     assert only(metrics, "llamaproxy_requests_total")[0]["model"] == ""
 
 
-def test_what_is_in_flight_and_held_is_read_when_asked(metrics):
-    assert only(metrics, "llamaproxy_requests_in_flight") == ({"server": "default"}, 3)
-    assert only(metrics, "llamaproxy_requests_held") == ({"server": "default"}, 2)
+def by_model(samples_of_one):
+    return {labels["model"]: value for labels, value in samples_of_one}
+
+
+def test_what_is_in_flight_and_held_is_told_by_server_and_model(metrics):
+    found = told(metrics, [("default", "qwen3", 3, 2), ("default", "llama", 1, 0)])
+    assert {labels["server"] for labels, _ in found["llamaproxy_requests_in_flight"]} == {"default"}
+    assert by_model(found["llamaproxy_requests_in_flight"]) == {"qwen3": 3, "llama": 1}
+    assert by_model(found["llamaproxy_requests_held"]) == {"qwen3": 2, "llama": 0}
+
+
+def test_what_is_in_flight_under_names_that_nobody_offers_is_other(metrics):
+    found = told(metrics, [("default", "gpt-4", 1, 2), ("default", "gpt-5", 3, 4), ("default", "", 5, 6)])
+    assert by_model(found["llamaproxy_requests_in_flight"]) == {"other": 4, "": 5}
+    assert by_model(found["llamaproxy_requests_held"]) == {"other": 6, "": 6}
+
+
+def test_a_model_that_was_asked_for_stays_with_0_as_long_as_its_server_is_there(metrics):
+    metrics.observe(record(model="llama"))
+    assert by_model(told(metrics, [("default", "qwen3", 1, 0)])["llamaproxy_requests_in_flight"]) == {
+        "qwen3": 1,
+        "llama": 0,
+    }
+    assert "llamaproxy_requests_in_flight" not in told(metrics)
 
 
 def test_no_series_tells_when_it_was_made(metrics):
     metrics.observe(record())
-    assert "_created" not in metrics.render()
+    assert "_created" not in metrics.render({})
 
 
 # --- llama-server's own --------------------------------------------------------------------------------
 
 
 def test_each_sample_of_a_server_gets_its_server_and_model():
-    told = samples(relabel(LLAMA, "default", "qwen3"))
+    found = samples(relabel(LLAMA, "default", "qwen3"))
     labels = {"server": "default", "model": "qwen3"}
-    assert told["llamacpp:prompt_tokens_total"] == [(labels, 12)]
-    assert told["llamacpp:requests_processing"] == [(labels, 1)]
-    assert len(told) == LLAMA.count("# TYPE")
+    assert found["llamacpp:prompt_tokens_total"] == [(labels, 12)]
+    assert found["llamacpp:requests_processing"] == [(labels, 1)]
+    assert len(found) == LLAMA.count("# TYPE")
 
 
 def test_names_are_escaped():
-    told = samples(relabel(LLAMA, 'a"b\\c\nd', "m"))
-    assert told["llamacpp:requests_processing"][0][0]["server"] == 'a"b\\c\nd'
+    found = samples(relabel(LLAMA, 'a"b\\c\nd', "m"))
+    assert found["llamacpp:requests_processing"][0][0]["server"] == 'a"b\\c\nd'
 
 
 def test_labels_of_its_own_are_kept_and_ours_win():
-    told = relabel('llamacpp:x{slot="0",server="evil",text="server=\\"a\\"",} 1.5e3 1700000000\n', "s", "m")
-    assert told == (
+    text = relabel('llamacpp:x{slot="0",server="evil",text="server=\\"a\\"",} 1.5e3 1700000000\n', "s", "m")
+    assert text == (
         'llamacpp:x{server="s",model="m",slot="0",exported_server="evil",text="server=\\"a\\""} 1.5e3\n'
     )
 
@@ -193,14 +219,14 @@ def test_every_way_to_write_a_number_is_taken(number):
 def test_servers_share_the_description_of_a_metric():
     text = merge([relabel(LLAMA, "a", "m"), relabel(LLAMA, "b", "m")])
     assert text.count("# TYPE llamacpp:prompt_tokens_total") == 1
-    told = samples(text)["llamacpp:prompt_tokens_total"]
-    assert [labels["server"] for labels, _ in told] == ["a", "b"]
+    found = samples(text)["llamacpp:prompt_tokens_total"]
+    assert [labels["server"] for labels, _ in found] == ["a", "b"]
     assert text.index('requests_processing{server="a"') > text.index('prompt_tokens_total{server="b"')
 
 
 def test_a_histogram_stays_together(metrics):
     metrics.observe(record())
-    text = metrics.render(relabel(LLAMA, "default", "qwen3"))
+    text = metrics.render({}, relabel(LLAMA, "default", "qwen3"))
     assert samples(text)["llamaproxy_request_duration_seconds_bucket"][-1][1] == 1
     assert samples(merge([text, text.replace("default", "b")]))["llamaproxy_requests_total"]
     described = re.findall("# TYPE (llamaproxy_request_duration_seconds.*)", text)

@@ -9,6 +9,7 @@ import pytest
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.backend import rank
 from supervisor_app.gateway.facts import ServerFacts
+from supervisor_app.gateway.hints import AMBIGUOUS, NO_HINTS, Hints
 from supervisor_app.gateway.routing import MAX_CONVERSATIONS, STICKY_ROOM, Router, known_as, names, serves
 
 
@@ -42,14 +43,22 @@ def test_what_may_be_asked_for_is_listed_once():
 
 
 def test_a_key_for_any_name_of_a_server_with_one_model_will_do():
-    facts = ServerFacts(name="default", models=("qwen3", "alias"), offered=("qwen3",))
-    assert known_as(facts, "gpt-4") == {"default", "gpt-4", "qwen3", "alias"}
-    assert known_as(facts, None) == {"default", "qwen3", "alias"}
+    facts = ServerFacts(name="default", models=("qwen3", "alias"), offered=("alias", "qwen3"))
+    assert known_as(facts, Hints("gpt-4")) == {"default", "gpt-4", "qwen3", "alias"}
+    assert known_as(facts, Hints("gpt-4", doubt=AMBIGUOUS)) == {"default", "gpt-4", "qwen3", "alias"}
+    assert known_as(facts, NO_HINTS) == {"default", "qwen3", "alias"}
 
 
-def test_a_key_for_one_model_of_many_is_for_that_one():
-    facts = ServerFacts(name="router", models=("a", "b"), offered=("a", "b"))
-    assert known_as(facts, "a") == {"router", "a"}
+@pytest.mark.parametrize("models", [("a", "b"), ("a",)])
+def test_a_key_for_one_model_of_a_router_is_for_that_one(models):
+    facts = ServerFacts(name="router", models=models, offered=models, is_router=True)
+    assert known_as(facts, Hints("a")) == {"router", "a"}
+    assert known_as(facts, NO_HINTS) == {"router"}
+
+
+def test_of_a_router_a_model_that_is_not_certain_is_none():
+    facts = ServerFacts(name="router", models=("a", "b"), offered=("a", "b"), is_router=True)
+    assert known_as(facts, Hints("a", doubt=AMBIGUOUS)) == {"router"}
 
 
 def test_the_sooner_a_server_may_answer_the_better():

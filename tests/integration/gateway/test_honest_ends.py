@@ -1,0 +1,133 @@
+"""Streams that end in good order without having come to their end: a router does that, and it is no end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from supervisor_app.gateway.keys import KeyPolicy, KeyRing, digest_of
+from supervisor_app.gateway.records import Outcome
+from tests.integration.gateway.plane import CHAT, question, request, streaming
+from tests.integration.gateway.scripts import (
+    FINISH,
+    LAST_CHUNK,
+    answers,
+    chunked,
+    event,
+    hangs,
+    sends,
+    stream_of,
+    streams,
+    waits_for,
+)
+
+MESSAGES, RESPONSES = "/v1/messages", "/v1/responses"
+LOST = b"proxy error: Failed to read connection"
+NAMED = b'event: %s\ndata: {"type":"%s"}\n\n'
+
+
+def named(name: bytes) -> bytes:
+    return NAMED % (name, name)
+
+
+async def test_a_router_that_lost_its_model_in_the_middle_of_a_stream_is_not_believed(plane):
+    goes_on = asyncio.Event()
+    lost = sends(chunked(LOST) + LAST_CHUNK)
+    await plane.serve(waits_for(goes_on, lost, before=stream_of(event("a"))))
+    asking = plane.asks(streaming())
+    await plane.until_begun()
+    goes_on.set()
+    answer = await asking
+    assert (answer.status, answer.whole) == (200, False)
+    assert answer.content.startswith(event("a") + b'data: {"error"')
+    assert b"Failed to read connection" in answer.content
+    (record,) = await plane.records(1)
+    assert record.outcome == Outcome.UPSTREAM_CRASHED
+
+
+async def test_nor_is_it_when_its_last_words_come_with_the_last_event(plane):
+    await plane.serve(sends(stream_of(event("a")) + chunked(LOST) + LAST_CHUNK))
+    answer = await plane.ask(streaming())
+    assert not answer.whole
+    assert b'\n\ndata: {"error"' in answer.content
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        answers(LOST, 500),
+        answers(LOST, 500, keeps=False),
+        sends(stream_of() + chunked(LOST) + LAST_CHUNK),
+        sends(stream_of() + LAST_CHUNK),
+    ],
+    ids=["whole", "closed", "stream", "empty stream"],
+)
+async def test_what_a_router_lost_before_content_is_sent_again(plane, lost):
+    server = await plane.serve(lost, streams(event("a")))
+    answer = await plane.ask(streaming())
+    assert (answer.content, answer.whole) == (event("a") + b"data: [DONE]\n\n", True)
+    assert len(server.calls) == 2
+    assert (await plane.records(1))[0].outcome == Outcome.REPLAYED
+
+
+async def test_an_error_of_the_model_itself_is_passed_on(plane):
+    await plane.serve(answers(b'{"error": {"message": "no"}}', 500))
+    answer = await plane.ask(question())
+    assert (answer.status, answer.error["message"]) == (500, "no")
+
+
+@pytest.mark.parametrize(
+    ("path", "events"),
+    [
+        (CHAT, [event("a")]),
+        ("/v1/completions", [event("a")]),
+        (MESSAGES, [named(b"message_start"), named(b"content_block_delta")]),
+    ],
+    ids=["chat", "completions", "messages"],
+)
+async def test_a_stream_without_its_last_event_is_not_whole(plane, path, events):
+    await plane.serve(sends(stream_of(*events) + LAST_CHUNK))
+    answer = await plane.ask(streaming(path=path))
+    assert not answer.whole
+    assert b"upstream_crashed" in answer.content
+    assert b'"tokens_so_far":%d' % (0 if path == CHAT else 1) in answer.content
+
+
+@pytest.mark.parametrize(
+    ("path", "events"),
+    [
+        (CHAT, [event("a"), b'data: {"error": {"message": "context full"}}\n\n']),
+        (CHAT, [event("a") + b"data: [DONE]\r\n\r\n"]),
+        (CHAT, [b"data: [DONE]\n\n"]),
+        (MESSAGES, [named(b"content_block_delta"), named(b"message_stop")]),
+        (RESPONSES, [named(b"response.completed")]),
+        ("/completion", [b'data: {"content":"","stop":true}\n\n']),
+        ("/v1/anything", [b"data: 1\n\n"]),
+    ],
+)
+async def test_a_stream_that_came_to_its_end_is_whole(plane, path, events):
+    await plane.serve(sends(stream_of(*events) + LAST_CHUNK))
+    answer = await plane.ask(streaming(path=path))
+    assert (answer.content, answer.whole) == (b"".join(events), True)
+
+
+async def test_the_error_is_not_read_as_part_of_the_event_that_broke(plane):
+    await plane.serve(sends(stream_of(event("a"), b'data: {"half')))
+    answer = await plane.ask(streaming())
+    assert b'data: {"half\n\ndata: {"error"' in answer.content
+
+
+async def test_tokens_of_a_stream_that_its_client_left_are_charged(plane):
+    key = KeyPolicy(id=7, name="chat", digest=digest_of("lp-a"), tokens_per_minute=20)
+    plane.gateway.door.keys = KeyRing([key])
+    await plane.serve(hangs(stream_of(*[event("x")] * 50)), sends(stream_of(event("y")) + FINISH))
+    body = {"messages": [], "stream": True}
+    data = request(CHAT, "X-Api-Key: lp-a", body=body)
+    caller = await plane.connect()
+    await caller.send(data)
+    await caller.read_until(event("x"))
+    caller.leave()
+    await plane.records(1)
+    answer = await plane.ask(data)
+    assert (answer.status, answer.error["code"]) == (429, "rate_limit_exceeded")

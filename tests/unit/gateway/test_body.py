@@ -1,0 +1,71 @@
+"""What a request tells of itself, by its body or its query, and when that is certain."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor_app.gateway.body import RequestBody
+from supervisor_app.gateway.heads import read_request
+from supervisor_app.gateway.hints import AMBIGUOUS, NO_HINTS, NOT_IN_BODY, TOO_LONG, Hints
+
+
+def body_of(content=b"", target="/tokenize", method="POST", *, length=None, whole=True):
+    """As it is when so much of it has come; `length`: more will."""
+    announced = len(content) if length is None else length
+    head, _ = read_request(
+        f"{method} {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {announced}\r\n\r\n".encode()
+    )
+    body = RequestBody(head, announced)
+    if content:
+        body.keep(content)
+    body.size, body.is_whole = len(content), whole
+    return body
+
+
+def test_the_body_goes_before_the_query():
+    assert body_of(b'{"model":"a"}', "/tokenize?model=b").hints == Hints("a")
+
+
+@pytest.mark.parametrize("content", [b'{"content":"hi"}', b"", b"no JSON"])
+def test_where_the_body_names_no_model_the_query_tells_where_to_go(content):
+    assert body_of(content, "/tokenize?model=b").hints == Hints("b", doubt=NOT_IN_BODY)
+
+
+def test_what_else_the_body_tells_is_kept():
+    hints = body_of(b'{"stream":true,"max_tokens":3}', "/completion?model=b").hints
+    assert hints == Hints("b", stream=True, max_tokens=3, doubt=NOT_IN_BODY)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+def test_only_a_post_names_its_model_in_the_body(method):
+    assert body_of(b"", "/props?model=b", method).hints == Hints("b")
+    assert body_of(b'{"model":"a"}', "/props?model=b", method).hints == Hints("b", doubt=AMBIGUOUS)
+    assert body_of(b'{"model":"a"}', "/props", method).hints.model is None
+
+
+def test_without_body_and_query_it_tells_nothing():
+    assert body_of(method="GET").hints == NO_HINTS
+
+
+def test_of_a_body_of_which_more_comes_the_beginning_is_read():
+    content = b'{"model":"a","stream":true,"messages":["'
+    body = body_of(content, "/tokenize?model=b", length=9000, whole=False)
+    assert body.hints == Hints("a", stream=True, doubt=TOO_LONG)
+
+
+def test_of_a_body_of_which_more_comes_the_query_may_tell_where_to_go():
+    body = body_of(b'{"messages":["', "/tokenize?model=b", length=9000, whole=False)
+    assert body.hints == Hints("b", doubt=TOO_LONG)
+
+
+def test_a_body_that_is_all_there_is_certain_although_it_is_not_to_be_kept():
+    body = body_of(b'{"model":"a","model":"b"}', whole=False)
+    body.overflow(1000)
+    assert body.hints == Hints("b")
+
+
+def test_what_it_tells_is_read_before_it_is_shortened():
+    body = body_of(b'{"prompt":"%b","model":"a","stream":true}' % (b"x" * 1000))
+    body.shorten(100)
+    assert len(body.kept()) == 100
+    assert body.hints == Hints("a", stream=True)
