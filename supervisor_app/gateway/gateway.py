@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
@@ -33,6 +33,8 @@ from supervisor_app.gateway.suspects import (
 
 SWEEP_SECONDS = 0.5
 RECORD_SECONDS = 0.01
+RECORDED_AT_ONCE = 16
+"""Then requests go on: 100 records take half a millisecond, which one request in a hundred would wait for."""
 RESTARTING = Problem(
     status=503,
     code="gateway_stopping",
@@ -92,7 +94,7 @@ class Gateway:
         """With one server every name will do, as it does for llama-server."""
         self.arrivals = count(1)
         self._router = Router()
-        self._ended: list[Exchange] = []
+        self._ended: deque[Exchange] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -223,8 +225,8 @@ class Gateway:
             self._ended.append(exchange)
 
     def _record(self) -> None:
-        ended, self._ended = self._ended, []
-        for exchange in ended:
+        for _ in range(min(len(self._ended), RECORDED_AT_ONCE)):
+            exchange = self._ended.popleft()
             record = exchange.record()
             if exchange.policy is not None:
                 generated = record.usage.generated_tokens
@@ -233,6 +235,12 @@ class Gateway:
                 tokens = (record.usage.prompt_tokens or 0) + (generated or 0)
                 self.limiter.charge(exchange.policy, tokens, self.loop.time())
             self.outside.record(record)
+        if self._ended:
+            self.loop.call_soon(self._record)
+
+    def _record_all(self) -> None:
+        while self._ended:
+            self._record()
 
     # What is known of servers
 
@@ -307,14 +315,14 @@ class Gateway:
                     await self._drained.wait()
         for exchange in list(self.exchanges):
             exchange.refuse(RESTARTING, Outcome.UNAVAILABLE)
-        self._record()
+        self._record_all()
 
     def hurry(self) -> None:
         """While it drains: wait no longer."""
         self._drained.set()
 
     def close(self) -> None:
-        self._record()
+        self._record_all()
         self._sweeper.cancel()
         for client in list(self.clients):
             client.close()
