@@ -205,6 +205,8 @@ class Connecting:
         self._pool = pool
         self._made = made
         self._failed = failed
+        self._is_over = False
+        """It was made, has failed, or is not wanted any more."""
         self._task = pool.loop.create_task(self._connect())
         self._task.add_done_callback(self._done)
         self._timer = pool.loop.call_later(pool.connect_seconds, self._too_slow)
@@ -212,12 +214,25 @@ class Connecting:
 
     def cancel(self) -> None:
         """Nobody waits for it any more."""
+        self._is_over = True
         self._task.cancel()
+
+    def _connected(self, connection: Connection) -> None:
+        if self._is_over:  # it was on its way when it was cancelled
+            connection.abort()
+        else:
+            self._is_over = True
+            self._made(connection)
+
+    def _fail(self, reason: str) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._failed(reason)
 
     def _too_slow(self) -> None:
         self._task.cancel()
         pool = self._pool
-        self._failed(f"{pool.authority.decode()} took no connection in {pool.connect_seconds:g} s")
+        self._fail(f"{pool.authority.decode()} took no connection in {pool.connect_seconds:g} s")
 
     async def _connect(self) -> None:
         reason = ""
@@ -228,10 +243,10 @@ class Connecting:
                 reason = f"{host}:{self._pool.port}: {error.strerror or error}"
             else:
                 return
-        self._failed(reason)
+        self._fail(reason)
 
     def _connection(self) -> Connection:
-        return Connection(self._pool, self._made)
+        return Connection(self._pool, self._connected)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._timer.cancel()

@@ -14,7 +14,8 @@ LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 def pytest_asyncio_loop_factories(config, item):
-    return LOOPS if "plane" in item.fixturenames else {"asyncio": asyncio.new_event_loop}
+    on_both = {"plane", "listening"}.intersection(item.fixturenames)
+    return LOOPS if on_both else {"asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture

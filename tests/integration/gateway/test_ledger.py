@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 from sqlite3 import SQLITE_LIMIT_VARIABLE_NUMBER
+from typing import Any
 
 import pytest
 from django.db import DataError, IntegrityError, connection, transaction
@@ -313,7 +314,9 @@ def test_a_sqlite_that_takes_few_parameters_gets_fewer_at_once(monkeypatch):
     assert RequestRecord.objects.count() == 300
 
 
-REFUSED = {"nothing where there must be something": ({"held_ms": None}, IntegrityError)}
+REFUSED: dict[str, tuple[dict[str, Any], type[Exception]]] = {
+    "nothing where there must be something": ({"held_ms": None}, IntegrityError)
+}
 if connection.vendor != "sqlite":  # which knows no lengths
     REFUSED["too long"] = ({"server": "s" * 51}, DataError)
 
