@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from supervisor_app.gateway.answer_heads import ResponseHead
 from supervisor_app.gateway.attempt import Attempt
-from supervisor_app.gateway.heads import ResponseHead, status_line
+from supervisor_app.gateway.heads import status_line
 from supervisor_app.gateway.problems import JSON_FIELDS
 from supervisor_app.gateway.unstream import Assembler, BrokenStreamError
 

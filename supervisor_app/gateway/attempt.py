@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from supervisor_app.gateway.heads import ResponseHead
+from supervisor_app.gateway.answer_heads import ResponseHead
 from supervisor_app.gateway.sse import EVENT_END, OTHER, ContentScanner, kind_of
 from supervisor_app.gateway.upstream import Connecting, Connection
 
@@ -160,7 +160,7 @@ class Attempt:
             self.on_head(head, length)
             if content:
                 self.on_content(content)
-            if not exchange.is_over:
+            if self._connection is not None:  # it was not the end already
                 self.on_end()
             return
         self._connection = None

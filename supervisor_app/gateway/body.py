@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from supervisor_app.gateway.heads import RequestHead
 from supervisor_app.gateway.hints import (
     AMBIGUOUS,
     NOT_IN_BODY,
@@ -12,6 +11,7 @@ from supervisor_app.gateway.hints import (
     hints_of_query,
 )
 from supervisor_app.gateway.reply import CHUNKED_END, chunk
+from supervisor_app.gateway.request_heads import RequestHead
 from supervisor_app.gateway.suspects import hash_of
 from supervisor_app.gateway.unstream import RESTREAMED, restream
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, cast
 
 from supervisor_app.gateway.exchange import Exchange
 from supervisor_app.gateway.framing import Body, ChunkedBody, FramingError, SizedBody
-from supervisor_app.gateway.heads import END, BadHeadError, check_beginning
+from supervisor_app.gateway.heads import END, BadHeadError
 from supervisor_app.gateway.problems import bad_request
 from supervisor_app.gateway.reply import Reply
+from supervisor_app.gateway.request_heads import check_beginning
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.gateway import Gateway

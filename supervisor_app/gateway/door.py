@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from supervisor_app.gateway.heads import RequestHead
 from supervisor_app.gateway.keys import KeyPolicy, KeyRing
 from supervisor_app.gateway.problems import Problem
+from supervisor_app.gateway.request_heads import RequestHead
 
 MAX_ADMITTED = 1000
 AUTHORITY = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,255})(?::[0-9]{0,5})?")

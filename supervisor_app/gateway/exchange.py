@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from supervisor_app.gateway import problems
+from supervisor_app.gateway.answer_heads import ResponseHead
 from supervisor_app.gateway.body import RequestBody
 from supervisor_app.gateway.door import NotAllowedError
 from supervisor_app.gateway.gate import QueueFullError
-from supervisor_app.gateway.heads import RequestHead, ResponseHead, status_line
+from supervisor_app.gateway.heads import status_line
 from supervisor_app.gateway.hold import Hold
 from supervisor_app.gateway.keys import Denied, KeyPolicy
 from supervisor_app.gateway.meter import usage_of
 from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records import Outcome, Record
 from supervisor_app.gateway.reply import CHUNKED_END, Reply
+from supervisor_app.gateway.request_heads import RequestHead
 from supervisor_app.gateway.sse import EVENT_END
 from supervisor_app.gateway.suspects import Suspicion
 from supervisor_app.gateway.visit import Visit

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from supervisor_app.gateway.answer_heads import ResponseHead
 from supervisor_app.gateway.backend import Backend
-from supervisor_app.gateway.heads import ResponseHead
 from supervisor_app.gateway.upstream import Connection, Listener
 
 FETCH_SECONDS = 5.0

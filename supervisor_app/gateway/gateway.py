@@ -16,7 +16,7 @@ from supervisor_app.gateway.client import Client
 from supervisor_app.gateway.door import Door, NotAllowedError
 from supervisor_app.gateway.exchange import Exchange
 from supervisor_app.gateway.facts import ServerFacts
-from supervisor_app.gateway.heads import HeadCache
+from supervisor_app.gateway.head_cache import HeadCache
 from supervisor_app.gateway.hints import TOO_LONG, Hints, prefix_digest
 from supervisor_app.gateway.keys import Denied, KeyPolicy, Limiter, model_denied
 from supervisor_app.gateway.limits import Limits

@@ -1,36 +1,13 @@
-"""Heads of messages: read strictly, written anew. Nothing of a client's head reaches a server unread.
-
-Parsed by httptools (llhttp). Before that come the rules on which parsers differ, because a difference
-between two of them is what request smuggling lives on (RFC 9112, sections 2.2, 5.2, 6.3 and 11.2).
-"""
+"""What heads of both directions share: their fields, what is for one hop only, status lines."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TypeVar
-
-import httptools
-
-from supervisor_app.gateway.framing import Body, BodyUntilClose, ChunkedBody, SizedBody
-
-V = TypeVar("V")
 
 END = b"\r\n\r\n"
-# A line break that is not CRLF, a folded line, a NUL, whitespace before a colon.
-AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]|\0|\n[^:\r\n]*[ \t]:")
-REQUEST_LINE = re.compile(rb"[A-Z]{1,20} [\x21-\x7e]+ HTTP/1\.[01]\r\n")
-TLS_HANDSHAKE = b"\x16"
-UPGRADE = re.compile(rb"(?im)^(?:upgrade|http2-settings):[^\r\n]*\r\n")
 MAX_DIGITS = 18
 DIGITS = re.compile(rb"[0-9]{1,%d}" % MAX_DIGITS)
-BODYLESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
-"""Methods for which a length of 0 needs no word."""
-MAX_REMEMBERED = 1024
-LONGEST_REMEMBERED = 4096
-MAX_BEGINNINGS = 16
 HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -44,24 +21,6 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-# Read by us, and written anew or not at all.
-OURS = HOP_BY_HOP | {
-    b"accept-encoding",
-    b"authorization",
-    b"content-length",
-    b"cookie",  # of our own pages: a browser sends them to every port of a host
-    b"expect",
-    b"host",
-    b"x-api-key",
-}
-NOTED = OURS | {
-    b"access-control-request-headers",
-    b"access-control-request-method",
-    b"content-type",
-    b"origin",
-    b"session",
-}
-RESPONSE_OURS = HOP_BY_HOP | {b"content-length"}
 LISTS = frozenset({b"accept-encoding", b"connection", b"cookie"})
 
 
@@ -73,7 +32,7 @@ class BadHeadError(Exception):
         self.status = status
 
 
-class _Fields:
+class Fields:
     """Collects what httptools finds."""
 
     __slots__ = ("fields", "target")
@@ -89,205 +48,7 @@ class _Fields:
         self.fields.append((name, value.rstrip(b" \t")))
 
 
-@dataclass(slots=True, kw_only=True)
-class RequestHead:
-    """What a client asked for, without the length of its body: the same for all its requests of this kind."""
-
-    method: str
-    path: str
-    query: str
-    http11: bool
-    keep_alive: bool
-    chunked: bool
-    expects_continue: bool
-    presented_key: str
-    """What stands for a password; empty when there is none."""
-    forwarded: list[bytes]
-    """The lines that go on to the server, each with its CRLF."""
-    noted: dict[bytes, bytes] = field(default_factory=dict)
-    """Header fields that we read ourselves, by lower-case name."""
-    _beginnings: dict[tuple[bytes, str], bytes] = field(default_factory=dict)
-
-    def text(self, name: bytes) -> str:
-        return self.noted.get(name, b"").decode("latin-1")
-
-    def for_server(self, authority: bytes, api_key: str, length: int | None) -> bytes:
-        """The head as the server gets it; `length` None: chunked."""
-        beginning = self._beginnings.get((authority, api_key))
-        if beginning is None:
-            beginning = self._beginnings[authority, api_key] = self._beginning(authority, api_key)
-            if len(self._beginnings) > MAX_BEGINNINGS:
-                self._beginnings.clear()
-        if length is None:
-            return beginning + b"Transfer-Encoding: chunked\r\n\r\n"
-        if length or self.method not in BODYLESS:
-            return b"%bContent-Length: %d\r\n\r\n" % (beginning, length)
-        return beginning + b"\r\n"
-
-    def _beginning(self, authority: bytes, api_key: str) -> bytes:
-        target = f"{self.path}?{self.query}" if self.query else self.path
-        lines = [f"{self.method} {target} HTTP/1.1\r\nHost: ".encode("latin-1"), authority, b"\r\n"]
-        lines += self.forwarded
-        if self.method == "GET" and b"accept-encoding" in self.noted:
-            # Of what it generates we read the token counts, which lie at the end.
-            lines.append(b"Accept-Encoding: %b\r\n" % self.noted[b"accept-encoding"])
-        if api_key:
-            lines.append(f"Authorization: Bearer {api_key}\r\n".encode("latin-1"))
-        return b"".join(lines)
-
-
-class HeadCache:
-    """Heads that were read already. A client's requests differ in nothing but the length of their bodies, so
-    that line is cut out, and its presence remembered: with `Transfer-Encoding` it would be a contradiction.
-    """
-
-    def __init__(self) -> None:
-        self._requests: dict[bytes, RequestHead] = {}
-        self._sized_requests: dict[bytes, RequestHead] = {}
-        self._responses: dict[bytes, ResponseHead] = {}
-
-    def request(self, raw: bytes) -> tuple[RequestHead, int | None]:
-        """`raw` is a whole head with its empty line. Returns it with its body's length; None: chunked.
-
-        Raises BadHeadError.
-        """
-        if len(raw) > LONGEST_REMEMBERED:
-            return read_request(raw)
-        size, rest = _without_length(raw)
-        known = self._requests if size is None else self._sized_requests
-        head = known.get(rest)
-        if head is not None:
-            return head, size if size is not None else None if head.chunked else 0
-        head, length = read_request(raw)
-        if size is not None or not length:  # else the length is said in a way that the key does not know
-            _remember(known, rest, head)
-        return head, length
-
-    def response(self, raw: bytes) -> tuple[ResponseHead, int | None, Body]:
-        """As `read_response`, of a request that was not HEAD. Raises BadHeadError."""
-        size, rest = _without_length(raw)
-        if size is None or len(raw) > LONGEST_REMEMBERED:
-            return read_response(raw, to_head=False)
-        known = self._responses.get(rest)
-        if known is not None:
-            return known, size, SizedBody(size)
-        head, length, body = read_response(raw, to_head=False)
-        if type(body) is SizedBody and length == size and body.done == (size == 0):  # 304 has no body
-            _remember(self._responses, rest, head)
-        return head, length, body
-
-
-def _without_length(raw: bytes) -> tuple[int | None, bytes]:
-    """The length that a head says and the head without it, or None and the head.
-
-    The two usual spellings are found in a third of the time that an expression for all of them takes.
-    """
-    start = raw.find(b"\r\nContent-Length: ")
-    if start < 0:
-        start = raw.find(b"\r\ncontent-length: ")
-    if start >= 0:
-        end = raw.find(b"\r", start + 18)
-        digits = raw[start + 18 : end]
-        if len(digits) <= MAX_DIGITS and digits.isdigit():
-            return int(digits), raw[:start] + raw[end:]
-    return None, raw
-
-
-def _remember(cache: dict[bytes, V], key: bytes, value: V) -> None:
-    if len(cache) >= MAX_REMEMBERED:
-        cache.clear()
-    cache[key] = value
-
-
-def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
-    """`raw` is a whole head with its empty line. Returns it with its body's length; None: chunked.
-
-    Raises BadHeadError.
-    """
-    if not REQUEST_LINE.match(raw):
-        raise _bad_request_line(raw)
-    if AMBIGUOUS.search(raw):
-        raise _ambiguous()
-    fields = _Fields()
-    parser = httptools.HttpRequestParser(fields)
-    try:
-        # An upgrade is never made, and llhttp would stop at it.
-        parser.feed_data(UPGRADE.sub(b"", raw))
-    except httptools.HttpParserUpgrade:
-        raise BadHeadError(400, "CONNECT is not understood.") from None
-    except httptools.HttpParserError as error:
-        raise BadHeadError(400, f"The head cannot be read: {error}") from error
-    forwarded, noted = _sorted_fields(fields.fields)
-    http11 = parser.get_http_version() == "1.1"
-    if http11 and b"host" not in noted:
-        raise BadHeadError(400, "The header Host is missing.")
-    target = fields.target if fields.target[:1] == b"/" else _origin_form(fields.target)
-    path, _, query = target.decode("ascii").partition("?")
-    length = _body_length(noted, http11=http11)
-    noted.pop(b"content-length", None)  # the head is the same for any
-    head = RequestHead(
-        method=parser.get_method().decode("ascii"),
-        path=path,
-        query=query,
-        http11=http11,
-        keep_alive=_keeps_alive(noted.get(b"connection", b""), http11=http11),
-        chunked=length is None,
-        expects_continue=http11 and noted.get(b"expect", b"").lower() == b"100-continue",
-        presented_key=_presented_key(noted),
-        forwarded=forwarded,
-        noted=noted,
-    )
-    return head, length
-
-
-def check_beginning(raw: bytes) -> None:
-    """`raw` is a head that has not come whole. Raises BadHeadError when no request can become of it."""
-    if raw in (b"", b"\r"):  # of an empty line before it
-        return
-    if not raw[:1].isupper() or (b"\r\n" in raw and not REQUEST_LINE.match(raw)):
-        raise _bad_request_line(raw)
-    if raw.count(b"\n") > raw.count(b"\r\n"):
-        raise _ambiguous()
-
-
-def _presented_key(noted: dict[bytes, bytes]) -> str:
-    scheme, _, token = noted.get(b"authorization", b"").partition(b" ")
-    key = token.strip() if scheme.lower() == b"bearer" else b""
-    return (key or noted.get(b"x-api-key", b"")).decode("latin-1")
-
-
-def _ambiguous() -> BadHeadError:
-    return BadHeadError(
-        400, "The head has a bare line break, a folded line, a NUL or a space before a colon."
-    )
-
-
-def _bad_request_line(raw: bytes) -> BadHeadError:
-    if raw.startswith(TLS_HANDSHAKE):
-        return BadHeadError(400, "This address speaks plain HTTP, not HTTPS.")
-    line = raw.partition(b"\r\n")[0]
-    if re.fullmatch(rb"[A-Z]+ \S+ HTTP/[0-9.]+", line) and not line.endswith((b"/1.0", b"/1.1")):
-        return BadHeadError(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
-    return BadHeadError(400, f"{line[:100]!r} is not a request line.")
-
-
-def _sorted_fields(fields: Iterable[tuple[bytes, bytes]]) -> tuple[list[bytes], dict[bytes, bytes]]:
-    """What is passed on, and what we read ourselves. Raises BadHeadError for a second one of those."""
-    forwarded: list[bytes] = []
-    noted: dict[bytes, bytes] = {}
-    for name, value in fields:
-        lower = name.lower()
-        if lower in NOTED:
-            if lower in noted and lower not in LISTS:
-                raise BadHeadError(400, f"The header {name.decode('latin-1')} comes twice.")
-            noted[lower] = noted[lower] + b"," + value if lower in noted else value
-            if lower in OURS:
-                continue
-        forwarded.append(name + b": " + value + b"\r\n")
-    return _without(noted.get(b"connection", b""), forwarded), noted
-
-
-def _without(connection: bytes, lines: list[bytes]) -> list[bytes]:
+def without(connection: bytes, lines: list[bytes]) -> list[bytes]:
     """What the header `Connection` names is for the next hop only (RFC 9110, section 7.6.1)."""
     named = connection.lower()
     if not named or named in (b"keep-alive", b"close"):
@@ -296,95 +57,9 @@ def _without(connection: bytes, lines: list[bytes]) -> list[bytes]:
     return [line for line in lines if line.partition(b":")[0].lower() not in dropped]
 
 
-def _keeps_alive(connection: bytes, *, http11: bool) -> bool:
+def keeps_alive(connection: bytes, *, http11: bool) -> bool:
     tokens = {token.strip() for token in connection.lower().split(b",")}
     return b"close" not in tokens if http11 else b"keep-alive" in tokens
-
-
-def _body_length(noted: dict[bytes, bytes], *, http11: bool) -> int | None:
-    """None: chunked. Raises BadHeadError."""
-    coding, length = noted.get(b"transfer-encoding"), noted.get(b"content-length")
-    if coding is not None:
-        if length is not None:
-            raise BadHeadError(400, "Content-Length and Transfer-Encoding contradict each other.")
-        if coding.lower() != b"chunked" or not http11:
-            raise BadHeadError(400, f"Transfer-Encoding: {coding[:40].decode('latin-1')} is not understood.")
-        return None
-    if length is None:
-        return 0
-    if not DIGITS.fullmatch(length):
-        raise BadHeadError(400, f"Content-Length: {length[:40].decode('latin-1')} is not a length.")
-    return int(length)
-
-
-def _origin_form(target: bytes) -> bytes:
-    """`http://host/path` as a server must take it, too. Raises BadHeadError."""
-    if target == b"*":
-        return b"/"
-    match = re.fullmatch(rb"(?i:https?)://[^/?#]+(/[^#]*|\?[^#]*|)", target)
-    if match is None:
-        raise BadHeadError(400, f"{target[:100].decode('latin-1')} is not a path.")
-    return match[1] if match[1].startswith(b"/") else b"/" + match[1]
-
-
-@dataclass(slots=True, kw_only=True)
-class ResponseHead:
-    """What a server answered."""
-
-    status: int
-    beginning: bytes
-    """Status line and the header lines that go on to the client."""
-    is_event_stream: bool
-    keep_alive: bool
-
-
-def read_response(raw: bytes, *, to_head: bool) -> tuple[ResponseHead, int | None, Body]:
-    """`raw` is a whole head; `to_head`: it answers a HEAD. Raises BadHeadError.
-
-    Returns it with the length of its body (None: chunked, or until it closes) and the reader of that body.
-    """
-    fields = _Fields()
-    parser = httptools.HttpResponseParser(fields)
-    try:
-        parser.feed_data(raw)
-    except httptools.HttpParserUpgrade:
-        raise BadHeadError(502, "The server wants to speak another protocol.") from None
-    except httptools.HttpParserError as error:
-        raise BadHeadError(502, f"The server's answer cannot be read: {error}") from error
-    status = parser.get_status_code()
-    ours: dict[bytes, bytes] = {}
-    lines = []
-    for name, value in fields.fields:
-        lower = name.lower()
-        if lower in RESPONSE_OURS:
-            ours[lower] = ours[lower] + b"," + value if lower in ours and lower in LISTS else value
-        else:
-            lines.append(name + b": " + value + b"\r\n")
-            if lower == b"content-type":
-                ours[lower] = value.lower()
-    body, length = _response_body(status, ours, to_head=to_head)
-    http11 = parser.get_http_version() == "1.1"
-    head = ResponseHead(
-        status=status,
-        beginning=status_line(status) + b"".join(_without(ours.get(b"connection", b""), lines)),
-        is_event_stream=ours.get(b"content-type", b"").startswith(b"text/event-stream"),
-        keep_alive=not isinstance(body, BodyUntilClose)
-        and _keeps_alive(ours.get(b"connection", b""), http11=http11),
-    )
-    return head, length, body
-
-
-def _response_body(status: int, ours: dict[bytes, bytes], *, to_head: bool) -> tuple[Body, int | None]:
-    """The reader of it, and the length that it has or, to HEAD, would have."""
-    length = ours.get(b"content-length", b"")
-    size = int(length) if DIGITS.fullmatch(length) else None
-    if to_head or status in (204, 304) or status < 200:
-        return SizedBody(0), size
-    if b"transfer-encoding" in ours:
-        return ChunkedBody(), None
-    if size is not None:
-        return SizedBody(size), size
-    return BodyUntilClose(), None
 
 
 def status_line(status: int) -> bytes:

@@ -11,8 +11,8 @@ from urllib.parse import unquote
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.backend import rank
 from supervisor_app.gateway.facts import ServerFacts
-from supervisor_app.gateway.heads import RequestHead
 from supervisor_app.gateway.problems import JSON_FIELDS, cors_fields
+from supervisor_app.gateway.request_heads import RequestHead
 from supervisor_app.gateway.routing import names, serves
 
 if TYPE_CHECKING:

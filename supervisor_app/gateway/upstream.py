@@ -11,8 +11,10 @@ import logging
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from supervisor_app.gateway.answer_heads import ResponseHead, read_response
 from supervisor_app.gateway.framing import Body, FramingError, SizedBody
-from supervisor_app.gateway.heads import END, BadHeadError, HeadCache, ResponseHead, read_response
+from supervisor_app.gateway.head_cache import HeadCache
+from supervisor_app.gateway.heads import END, BadHeadError
 
 log = logging.getLogger(__name__)
 

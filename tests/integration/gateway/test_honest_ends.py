@@ -10,12 +10,14 @@ from supervisor_app.gateway.keys import KeyPolicy, KeyRing, digest_of
 from supervisor_app.gateway.records import Outcome
 from tests.integration.gateway.plane import CHAT, question, request, streaming
 from tests.integration.gateway.scripts import (
+    EVENTS,
     FINISH,
     LAST_CHUNK,
     answers,
     chunked,
     event,
     hangs,
+    head,
     sends,
     stream_of,
     streams,
@@ -60,8 +62,9 @@ async def test_nor_is_it_when_its_last_words_come_with_the_last_event(plane):
         answers(LOST, 500, keeps=False),
         sends(stream_of() + chunked(LOST) + LAST_CHUNK),
         sends(stream_of() + LAST_CHUNK),
+        sends(head(200, EVENTS, f"Content-Length: {len(LOST)}") + LOST),
     ],
-    ids=["whole", "closed", "stream", "empty stream"],
+    ids=["whole", "closed", "stream", "empty stream", "sized stream"],
 )
 async def test_what_a_router_lost_before_content_is_sent_again(plane, lost):
     server = await plane.serve(lost, streams(event("a")))

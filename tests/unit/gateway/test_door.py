@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from supervisor_app.gateway.door import Door, NotAllowedError
-from supervisor_app.gateway.heads import read_request
 from supervisor_app.gateway.keys import Denied, KeyPolicy, KeyRing, digest_of
+from supervisor_app.gateway.request_heads import read_request
 
 NOW = 1_750_000_000.0
 ALLOWED = ["localhost", "127.0.0.1", "[::1]", ".Example.org"]
