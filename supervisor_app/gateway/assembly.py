@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.answer_heads import ResponseHead
-from supervisor_app.gateway.attempt import Attempt
+from supervisor_app.gateway.attempt import Attempt, proxy_error_in
 from supervisor_app.gateway.heads import status_line
 from supervisor_app.gateway.problems import JSON_FIELDS
 from supervisor_app.gateway.unstream import Assembler, BrokenStreamError
@@ -33,6 +33,9 @@ class Assembly(Attempt):
             return
         if pieces := content.count(self._kind.piece):
             self._count(pieces)
+        if lost := proxy_error_in(content):
+            self._cut(lost)
+            return
         try:
             self._assembler.feed(content)
         except BrokenStreamError:

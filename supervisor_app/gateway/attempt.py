@@ -136,7 +136,7 @@ class Attempt:
     def on_head(self, head: ResponseHead, length: int | None) -> None:
         self._head = head
         self._length = length
-        if head.status != LOADING_STATUS:
+        if head.status not in NOT_ITS_OWN:
             self._backend.trust()
         if head.is_event_stream:
             self._scanner = ContentScanner()
@@ -260,11 +260,24 @@ class Attempt:
         if self._scanner is not None:
             if pieces := content.count(self._kind.piece):
                 self._count(pieces)
-            elif content.startswith(PROXY_ERROR):
-                self._cut(content)
+            if not content.endswith(EVENT_END) and (lost := proxy_error_in(content)):
+                self._write(content.removesuffix(lost))
+                self._cut(lost)
                 return
+        self._write(content)
+
+    def _write(self, content: bytes) -> None:
+        if not content:
+            return
         if len(content) < SHORT and self.tail and len(self.tail[-1]) < TAIL_PIECE:
             self.tail[-1] += content
         else:
             self.tail.append(content)
         self._exchange.write(content)
+
+
+def proxy_error_in(content: bytes) -> bytes:
+    """What a router says in place of the rest of a stream; empty when it says nothing of that kind."""
+    at = content.find(PROXY_ERROR)
+    begins = at == 0 or (at > 0 and content.endswith(EVENT_END, 0, at))
+    return content[at:] if begins else b""

@@ -18,6 +18,8 @@ DOUBT_SECONDS = 0.02
 MAX_DOUBT_SECONDS = 1.0
 DEFAULT_RETRY_SECONDS = 5
 MAX_ACCUSATIONS = 256
+TOGETHER_SECONDS = 1.0
+"""Connections that are lost within so long were lost at once."""
 SLOTS_UNTIL_TOLD = 1
 """A server that has yet to be asked has at least so many. It is asked as soon as it is ready, so this is for
 milliseconds, in which all who waited for its start would be let in else.
@@ -75,8 +77,8 @@ class Backend:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._pool: Pool | None = None
-        self._casualties: tuple[int | None, int] = (None, 0)
-        """Of which process, and how many were in flight there when it was found gone."""
+        self._casualties: tuple[int | None, int, float] = (None, 0, 0.0)
+        """Of which process, how many were in flight there when it was found gone, and when (loop time)."""
         self._doubted: tuple[int, int | None] | None = None
         self._doubt_seconds = DOUBT_SECONDS
         self._alarm: asyncio.TimerHandle | None = None
@@ -144,9 +146,12 @@ class Backend:
 
         `asked`: what was known when it was asked. By now its supervisor may have said that it is gone.
         """
-        if self._casualties[0] != asked.pid:
-            self._casualties = (asked.pid, len(self.gate.inside))
-        return Loss(pid=asked.pid, life=asked.life, alone=self._casualties[1] == 1, reason=reason)
+        pid, number, at = self._casualties
+        now = self._loop.time()
+        if pid != asked.pid or now - at > TOGETHER_SECONDS:
+            number = len(self.gate.inside)
+            self._casualties = (asked.pid, number, now)
+        return Loss(pid=asked.pid, life=asked.life, alone=number == 1, reason=reason)
 
     def trust(self) -> None:
         """It answered."""

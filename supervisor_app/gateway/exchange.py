@@ -188,6 +188,7 @@ class Exchange:
         entry = gateway.quarantined.find(body_hash, now)
         if entry is None:
             return None
+        self.incident, self._server = entry.incident, entry.server
         return problems.quarantined(entry.server, entry.incident, int(entry.until - now))
 
     def _candidates(self) -> Sequence[Backend]:
@@ -276,8 +277,7 @@ class Exchange:
         self._answered(tail)
 
     def _answered(self, tail: Iterable[bytes]) -> None:
-        if self.suspicion is not None:
-            self._gateway.suspects.acquit(self.body.hash())
+        self._survived()
         if self.reply.status >= 400:
             outcome = Outcome.UPSTREAM_ERROR
         elif self.replays:
@@ -294,8 +294,17 @@ class Exchange:
         self.reply.break_off(last_words=last_words)
         self._over(Outcome.UPSTREAM_CRASHED, tail)
 
+    def _survived(self) -> None:
+        """Its server has answered, and lives."""
+        if self._visit is not None and self.replays:
+            self._visit.survived()
+        if self.suspicion is not None:
+            self.suspicion.cleared = True
+            self._gateway.suspects.acquit(self.body.hash())
+
     def foreign_answer(self, status: int, content: bytes) -> None:
         """An error of the server, for a client that was told 200 while it waited."""
+        self._survived()
         message = f"The server answered {status}."
         with suppress(msgspec.DecodeError, KeyError, TypeError):
             message = str(msgspec.json.decode(content)["error"]["message"])

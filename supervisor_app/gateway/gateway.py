@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +31,8 @@ from supervisor_app.gateway.suspects import (
     Suspicion,
     Verdict,
 )
+
+log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 0.5
 RECORD_SECONDS = 0.01
@@ -204,7 +207,8 @@ class Gateway:
             if not is_known and self.loop.time() - accused.at < ACCUSED_SECONDS:
                 continue
             backend.accusations.remove(accused)
-            if not is_known:
+            accused.suspicion.pending -= 1
+            if not is_known or accused.suspicion.cleared:
                 continue
             verdict, reason = judge(facts, accused.suspicion, accused.loss)
             if verdict is Verdict.QUARANTINE:
@@ -226,17 +230,22 @@ class Gateway:
 
     def _record(self) -> None:
         for _ in range(min(len(self._ended), RECORDED_AT_ONCE)):
-            exchange = self._ended.popleft()
-            record = exchange.record()
-            if exchange.policy is not None:
-                generated = record.usage.generated_tokens
-                if generated is None:
-                    generated = exchange.tokens
-                tokens = (record.usage.prompt_tokens or 0) + (generated or 0)
-                self.limiter.charge(exchange.policy, tokens, self.loop.time())
-            self.outside.record(record)
+            try:
+                self._record_one(self._ended.popleft())
+            except Exception:
+                log.exception("❌ [GATEWAY] A request is not recorded. This is a mistake in llamaproxy.")
         if self._ended:
             self.loop.call_soon(self._record)
+
+    def _record_one(self, exchange: Exchange) -> None:
+        record = exchange.record()
+        if exchange.policy is not None:
+            generated = record.usage.generated_tokens
+            if generated is None:
+                generated = exchange.tokens
+            tokens = (record.usage.prompt_tokens or 0) + (generated or 0)
+            self.limiter.charge(exchange.policy, tokens, self.loop.time())
+        self.outside.record(record)
 
     def _record_all(self) -> None:
         while self._ended:

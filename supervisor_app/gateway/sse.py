@@ -53,23 +53,24 @@ class Kind:
     others: int = 0
     """Events before the first piece that look like one."""
     last: bytes = b""
-    """In the event after which nothing is missing; empty: it may be any."""
+    """A line of the event after which nothing is missing; empty: it may be any."""
 
     def is_whole(self, end: bytes) -> bool:
         """Of a stream with this `end`: did it come to its own end, or only its connection?"""
         if not self.last:
             return True
         event = end.rstrip().replace(b"\r\n", b"\n").rpartition(b"\n\n")[2]
-        return self.last in event or ERROR in event
+        return ERROR in event or any(line.replace(b": ", b":", 1) == self.last for line in event.split(b"\n"))
 
 
-_CHAT = Kind(others=1, last=b"[DONE]")
+_DONE = b"data:[DONE]"
+_CHAT = Kind(others=1, last=_DONE)
 OTHER = Kind()
 _KINDS = {
     "/v1/chat/completions": _CHAT,
     "/chat/completions": _CHAT,
-    "/v1/completions": Kind(last=b"[DONE]"),
-    "/v1/messages": Kind(piece=b"event: content_block_delta", last=b"message_stop"),
+    "/v1/completions": Kind(last=_DONE),
+    "/v1/messages": Kind(piece=b"event: content_block_delta", last=b"event:message_stop"),
     # Its last event holds the whole answer, which may be longer than what is looked at.
     "/v1/responses": Kind(piece=b".delta\ndata:"),
 }

@@ -41,10 +41,14 @@ class Suspicion:
     """That may have been its fault."""
     deaths: int = 0
     """All."""
+    pending: int = 0
+    """Losses of which nobody knows yet what they were."""
+    cleared: bool = False
+    """It was answered after all."""
 
     @property
     def goes_alone(self) -> bool:
-        return self.crashes >= CRASHES_UNTIL_SOLO
+        return self.crashes + self.pending >= CRASHES_UNTIL_SOLO
 
     def died(self, *, blameless: bool, alone: bool) -> Verdict:
         """Another server died under it; `alone`: nobody else was in flight there."""

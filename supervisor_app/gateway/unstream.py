@@ -1,7 +1,7 @@
 """A request without a stream, asked for as one, and its answer put together again. Pure.
 
-While llama-server streams to others it does not notice that the client of an unstreamed request has left, and
-works on to the end. Of a stream it notices at once.
+While llama-server streams to others, or is asked for its slots, it does not notice that the client of an
+unstreamed request has left, and works on to the end. Of a stream it notices at once.
 """
 
 from __future__ import annotations

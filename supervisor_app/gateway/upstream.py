@@ -241,8 +241,8 @@ class Connecting:
         for host in self._pool.hosts:
             try:
                 await self._pool.loop.create_connection(self._connection, host, self._pool.port)
-            except OSError as error:
-                reason = f"{host}:{self._pool.port}: {error.strerror or error}"
+            except (OSError, UnicodeError) as error:  # a name that is none is not even looked up
+                reason = f"{host}:{self._pool.port}: {getattr(error, 'strerror', '') or error}"
             else:
                 return
         self._fail(reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from supervisor_app.gateway import problems
@@ -88,11 +89,22 @@ class Visit:
             return
         candidates = exchange.other_candidates()
         better = any(other.gate.is_open for other in candidates) and not here.gate.is_open
-        goes = here not in candidates or here.facts.hopeless or better
+        must = here not in candidates or here.facts.hopeless
         if not candidates:
             exchange.give_up(here, "It was removed.")
-        elif goes and (self._loss is None or self._may_leave(self._loss)):
-            here.gate.leave(self)
+        elif (must or better) and (self._loss is None or self._may_leave(self._loss, must=must)):
+            self._move(candidates)
+
+    def _move(self, candidates: Sequence[Backend]) -> None:
+        """To another server, where a wait is a new one."""
+        exchange = self.exchange
+        self.backend.gate.leave(self)
+        exchange.wait().end()
+        exchange.wait().renew()
+        exchange.wait().stop_comments()
+        if (problem := exchange.look_back()) is not None:
+            exchange.refuse(problem, Outcome.QUARANTINED)
+        else:
             exchange.go_to_one_of(candidates)
 
     def _wait(self) -> None:
@@ -164,9 +176,7 @@ class Visit:
         streams = exchange.body.hints.stream
         if streams:
             self._comment_from_now_on()
-        # A server of one slot has nobody else to stream to, and notices that its client has left.
-        alone = self.backend.slots == 1
-        body = None if streams or alone or self._plainly else exchange.body.as_stream()
+        body = None if streams or self._plainly else exchange.body.as_stream()
         self._attempt = Attempt(self) if body is None else Assembly(self, body)
         # A stream's connection is closed after it anyway; what can be sent once must not meet a stale one.
         self._attempt.start(fresh=exchange.body.overflows or streams or body is not None)
@@ -184,8 +194,11 @@ class Visit:
 
     # How the attempt went
 
-    def answered(self, attempt: Attempt) -> None:
+    def survived(self) -> None:
+        """Its server has answered: what it lost before was no death."""
         self._loss = None
+
+    def answered(self, attempt: Attempt) -> None:
         self.exchange.answered(attempt.tail)
 
     def not_ready(self) -> None:
@@ -259,10 +272,13 @@ class Visit:
         self.solo = verdict is Verdict.ALONE
         return verdict in (Verdict.AGAIN, Verdict.ALONE)
 
-    def _may_leave(self, loss: Loss) -> bool:
-        """For another server, after a loss here."""
+    def _may_leave(self, loss: Loss, *, must: bool) -> bool:
+        """For another server, after a loss here. Not before it is known whether it has to go alone there."""
         if loss.pid in self.backend.facts.ends:
             return self._may_go_again(loss)
+        before = self.exchange.suspicion
+        if before is not None and before.crashes + before.pending and not must:
+            return False
         self._accuse(loss)
         self._loss = None
         return True
@@ -271,6 +287,7 @@ class Visit:
         """What it was is not known yet, and it may be over before it is: its client may ask again."""
         exchange = self.exchange
         exchange.suspicion = exchange.suspicion or Suspicion()
+        exchange.suspicion.pending += 1
         accusation = Accusation(exchange.body.hash(), exchange.suspicion, loss, self._gateway.loop.time())
         self.backend.accusations.append(accusation)
 

@@ -104,18 +104,20 @@ async def test_only_an_answer_that_may_be_long_is_asked_for_as_a_stream(plane, l
     assert asked_for_streams(server) == [as_stream]
 
 
-async def test_a_server_of_one_slot_is_asked_as_its_client_did(plane):
-    server = await plane.serve(answers(PLAIN))
-    plane.gateway.backends["default"].learn_slots(1)
-    assert (await asks(plane)).content == PLAIN
-    assert asked_for_streams(server) == [False]
-
-
-async def test_a_server_that_has_yet_to_say_its_slots_may_have_several(plane):
+async def test_also_a_server_of_one_slot_would_not_notice_that_its_client_has_left(plane):
     server = await plane.serve(WHOLE)
-    plane.gateway.backends["default"].await_slots()
+    plane.gateway.backends["default"].learn_slots(1)
     assert (await asks(plane)).status == 200
     assert asked_for_streams(server) == [True]
+
+
+async def test_a_router_that_loses_its_model_in_the_middle_is_asked_again(plane):
+    lost = chunked(b"proxy error: Failed to read connection") + LAST_CHUNK
+    server = await plane.serve(sends(stream_of(*TEXT[:2]) + lost), WHOLE)
+    assert (await asks(plane)).status == 200
+    assert asked_for_streams(server) == [True, True]
+    (record,) = await plane.records(1)
+    assert (record.outcome, record.replays, record.incident) == (Outcome.REPLAYED, 1, "1")
 
 
 async def test_an_error_of_the_server_is_passed_on_as_it_is(plane):

@@ -86,3 +86,9 @@ async def test_one_that_takes_too_long_fails_once():
         await asyncio.sleep(0.05)
     assert heard.made == []
     assert heard.failed == [f"{pool.authority.decode()} took no connection in 0.05 s"]
+
+
+async def test_a_name_that_cannot_even_be_looked_up_fails_as_well():
+    heard = Heard(pool_of(80, "a..b"))
+    await eventually(lambda: heard.failed)
+    assert heard.failed[0].startswith("a..b:80: ")

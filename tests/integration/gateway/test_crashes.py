@@ -13,7 +13,7 @@ from supervisor_app.gateway.facts import End
 from supervisor_app.gateway.records import Outcome
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import CHAT, question, request, streaming
-from tests.integration.gateway.scripts import answers, deaf, event, hangs, stream_of
+from tests.integration.gateway.scripts import answers, deaf, event, hangs, sends, stream_of
 
 
 class Fragile:
@@ -128,8 +128,11 @@ async def test_a_stream_that_broke_when_somebody_ended_the_server_is_not_suspect
     assert not plane.outside.entries
 
 
-async def serve_fragile(plane, fallen, name="default", *, stays_down=False, **facts):
-    """A server that falls at `poison`. With `stays_down` somebody else says when it is back."""
+async def serve_fragile(plane, fallen, name="default", *, stays_down=False, told=True, **facts):
+    """A server that falls at `poison`. With `stays_down` somebody else says when it is back.
+
+    `told`: its supervisor knows at once how it ended.
+    """
 
     async def script(call):
         content = await call.body()
@@ -137,8 +140,8 @@ async def serve_fragile(plane, fallen, name="default", *, stays_down=False, **fa
             return await answers(b"innocent")(call)
         fallen.append(name)
         server.drop_all()
-        end = End(blameless=False, sentence="It crashed.")
-        server.crashed(ends={**server.facts.ends, server.facts.pid: end})
+        end = {server.facts.pid: End(blameless=False, sentence="It crashed.")}
+        server.crashed(ends={**server.facts.ends, **(end if told else {})})
         if not stays_down:
             asyncio.get_running_loop().call_later(0.02, server.restarted)
         return False
@@ -147,15 +150,53 @@ async def serve_fragile(plane, fallen, name="default", *, stays_down=False, **fa
     return server
 
 
-async def test_a_request_that_kills_one_server_after_the_other_is_found_as_soon(plane):
+@pytest.mark.parametrize("told", [True, False], ids=["told at once", "told later"])
+@pytest.mark.parametrize("number", [2, 5])
+async def test_a_request_that_kills_one_server_after_the_other_is_found_as_soon(plane, number, told):
     fallen = []
-    for pid, name in ((1001, "one"), (2001, "two")):
-        await serve_fragile(plane, fallen, name, pid=pid, models=("shared",), offered=("shared",))
+    for index in range(number):
+        shared = {"models": ("shared",), "offered": ("shared",), "told": told}
+        await serve_fragile(plane, fallen, f"server {index}", pid=1000 * (index + 1), **shared)
     answer = await plane.ask(request(CHAT, body={"model": "shared", "messages": ["poison"]}))
     assert (answer.status, answer.error["code"]) == (422, "quarantined")
-    assert (len(fallen), set(fallen)) == (3, {"one", "two"})
+    assert len(fallen) == 3
+    assert len(set(fallen)) > 1
     (record,) = await plane.records(1)
     assert (record.outcome, record.replays) == (Outcome.QUARANTINED, 2)
+
+
+async def test_who_was_answered_after_a_loss_is_not_accused_of_it(plane):
+    server = await plane.serve(sends(b""), answers(b"hello"))
+    assert (await plane.ask(question())).content == b"hello"
+    server.restarted()
+    assert not plane.gateway.suspects.entries
+    assert not plane.gateway.backends["default"].accusations
+
+
+async def test_what_is_refused_for_its_past_is_recorded_with_it(plane):
+    fallen = []
+    await serve_fragile(plane, fallen)
+    for _ in range(2):
+        assert (await plane.ask(question("poison"))).status == 422
+    first, second = await plane.records(2)
+    assert (second.server, second.incident) == (first.server, first.incident) == ("default", "3")
+
+
+async def test_a_record_that_cannot_be_made_keeps_no_other_from_being_made(plane, monkeypatch, caplog):
+    await plane.serve(answers(b"x"))
+    failing = iter([True])
+    record = plane.outside.record
+
+    def fails_once(made):
+        if next(failing, False):
+            raise ZeroDivisionError
+        record(made)
+
+    monkeypatch.setattr(plane.outside, "record", fails_once)
+    for _ in range(3):
+        await plane.ask(question())
+    await plane.records(2)
+    assert "This is a mistake in llamaproxy" in caplog.text
 
 
 async def test_a_request_whose_client_leaves_after_each_crash_is_found_all_the_same(plane):

@@ -11,7 +11,7 @@ from supervisor_app.core.status import Status
 from supervisor_app.gateway.records import Outcome
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import CHAT, question, request, streaming
-from tests.integration.gateway.scripts import DONE, EVENTS, answers, event, hangs, loads, streams
+from tests.integration.gateway.scripts import DONE, EVENTS, answers, event, hangs, loads, streams, waits_for
 
 SOON = 0.05
 """Seconds after which something is done that would else take long."""
@@ -340,3 +340,20 @@ def in_pieces(script, piece):
         return await script(call)
 
     return slowly
+
+
+async def test_who_moves_to_the_queue_of_another_server_waits_there_for_its_turn(plane):
+    """By that server's own rules, not by what was left of the time at the one that died."""
+    goes_on = asyncio.Event()
+    shared = {"models": ("shared",), "offered": ("shared",), "capacity": 1}
+    one = await plane.serve(hangs(), name="one", hold_seconds=SOON, **shared)
+    await plane.serve(waits_for(goes_on, answers(b"two")), name="two", pid=2001, **shared)
+    asking = [plane.asks(question(text, model="shared")) for text in ("first", "second")]
+    await plane.until_inside(1, "one")
+    await plane.until_inside(1, "two")
+    one.drop_all()
+    one.crashed()
+    await plane.until_waiting(1, "two")
+    await asyncio.sleep(2 * SOON)
+    goes_on.set()
+    assert [(await answer).content for answer in asking] == [b"two", b"two"]

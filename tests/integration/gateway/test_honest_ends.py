@@ -74,6 +74,33 @@ async def test_what_a_router_lost_before_content_is_sent_again(plane, lost):
     assert (await plane.records(1))[0].outcome == Outcome.REPLAYED
 
 
+@pytest.mark.parametrize("path", [CHAT, RESPONSES, "/completion", "/infill"])
+async def test_what_came_before_its_last_words_is_passed_on_alone(plane, path):
+    goes_on = asyncio.Event()
+    lost = sends(chunked(event("b")) + chunked(LOST) + LAST_CHUNK)
+    await plane.serve(waits_for(goes_on, lost, before=stream_of(event("a"))))
+    asking = plane.asks(streaming(path=path))
+    await plane.until_begun()
+    goes_on.set()
+    answer = await asking
+    assert not answer.whole
+    assert answer.content.startswith(event("a") + event("b"))
+    assert b"\nproxy error" not in answer.content
+    assert b'"upstream_crashed"' in answer.content
+
+
+async def test_a_router_has_a_moment_to_notice_that_its_model_has_gone(plane):
+    loop, begun = asyncio.get_running_loop(), []
+
+    async def script(call):
+        begun.append(loop.time())
+        gone = loop.time() - begun[0] < 0.1
+        return await (answers(LOST, 500) if gone else answers(b"hello"))(call)
+
+    await plane.serve(script)
+    assert (await plane.ask(question())).content == b"hello"
+
+
 async def test_an_error_of_the_model_itself_is_passed_on(plane):
     await plane.serve(answers(b'{"error": {"message": "no"}}', 500))
     answer = await plane.ask(question())
@@ -86,8 +113,9 @@ async def test_an_error_of_the_model_itself_is_passed_on(plane):
         (CHAT, [event("a")]),
         ("/v1/completions", [event("a")]),
         (MESSAGES, [named(b"message_start"), named(b"content_block_delta")]),
+        (CHAT, [event("the marker [DONE] ends")]),
     ],
-    ids=["chat", "completions", "messages"],
+    ids=["chat", "completions", "messages", "in its own words"],
 )
 async def test_a_stream_without_its_last_event_is_not_whole(plane, path, events):
     await plane.serve(sends(stream_of(*events) + LAST_CHUNK))

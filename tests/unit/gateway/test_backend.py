@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.backend import DOUBT_SECONDS, MAX_DOUBT_SECONDS, Backend
+from supervisor_app.gateway.backend import DOUBT_SECONDS, MAX_DOUBT_SECONDS, TOGETHER_SECONDS, Backend
 from supervisor_app.gateway.facts import ServerFacts
 from supervisor_app.gateway.limits import Limits
 from supervisor_app.gateway.upstream import Connection
@@ -225,6 +225,15 @@ def test_the_first_loss_tells_for_all_who_else_was_in_flight(backend):
     second = backend.loss(backend.facts, "reset")
     assert (first.alone, second.alone) == (False, False)
     assert (first.pid, first.life, first.reason) == (11, 3, "reset")
+
+
+def test_a_loss_some_time_later_is_another_matter(backend, timers):
+    one, other = visitors(2)
+    enter(backend.gate, one)
+    assert backend.loss(backend.facts, "reset").alone
+    enter(backend.gate, other)
+    timers.advance(TOGETHER_SECONDS + 0.1)
+    assert not backend.loss(backend.facts, "reset").alone
 
 
 def test_the_next_process_is_another_matter(backend):
