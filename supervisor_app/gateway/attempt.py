@@ -18,7 +18,7 @@ PROXY_ERROR_STATUS, PROXY_ERROR = 500, b"proxy error: "
 NOT_ITS_OWN = frozenset({LOADING_STATUS, PROXY_ERROR_STATUS})
 """Statuses of what may not be the model's answer."""
 MAX_KEPT = 64 * 1024
-"""Of what is held back: comments, the body of a 503, an error for a client that was told 200."""
+"""Of what is held back: comments, the body of a 500 or 503, an error for a client that was told 200."""
 TAIL_PIECES, TAIL_PIECE, SHORT = 6, 4096, 64
 """Of an answer: its last bytes say what it cost. Short pieces do not drive out long ones."""
 MAX_REASON = 200
@@ -255,8 +255,6 @@ class Attempt:
             self._exchange.foreign_answer(head.status if head else 502, content)
 
     def _pass_on(self, content: bytes) -> None:
-        if not content:
-            return
         if self._scanner is not None:
             if pieces := content.count(self._kind.piece):
                 self._count(pieces)
