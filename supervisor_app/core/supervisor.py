@@ -98,6 +98,8 @@ class ServerSupervisor:
         self.config = config
         self.state = life.State()
         self.leaving = False
+        self._ending = False
+        """It was told to stop for good."""
         self._processes = processes
         self._probe = probe
         self._clock = clock
@@ -147,6 +149,8 @@ class ServerSupervisor:
             self._events.put_nowait(EVENT_OF_WISH[wish](why, generation=config.generation))
 
     def stop(self, note: str, *, spare_adopted: bool) -> None:
+        """For good: nothing is begun after this."""
+        self._ending = True
         self._idle.clear()
         self._events.put_nowait(life.Stop(note, spare_adopted=spare_adopted))
 
@@ -217,7 +221,12 @@ class ServerSupervisor:
     async def _begin(self) -> None:
         """Find out what the last supervisor left, before anything else."""
         remembered = self._remembered
-        if found := await self._find():
+        found = await self._find()
+        if found is not None:
+            self._step(found)
+        if self._ending:  # since then: a wish from before must not be heard after that
+            return
+        if found is not None:
             self._resume(found)
         elif remembered.status in (Status.CRASHED, Status.ERROR) and self.config.desired_running:
             given_up = remembered.status is Status.ERROR
@@ -252,8 +261,7 @@ class ServerSupervisor:
         return spec.argv if as_now else ours.argv
 
     def _resume(self, found: life.Resume) -> None:
-        """Take it over, and finish what the last supervisor had begun."""
-        self._step(found)
+        """Finish what the last supervisor had begun."""
         if not self.config.desired_running:
             self._events.put_nowait(life.Stop())
         elif self._remembered.status is Status.STOPPING:

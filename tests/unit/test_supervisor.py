@@ -461,6 +461,43 @@ async def test_one_that_nobody_wrote_down_is_restarted_when_it_has_other_flags()
         assert [run.argv[-1] for run in opened] == ["old.gguf", "model.gguf"]
 
 
+@pytest.mark.parametrize(
+    ("config", "remembered_then", "flags"),
+    [
+        (make_config(), Remembered(generation=1), None),
+        (make_config(generation=2), Remembered(generation=1), None),
+        (make_config(), Remembered(generation=1, status=Status.CRASHED, retries=2), None),
+        (make_config(), Remembered(generation=1), ("-m", "old.gguf")),
+        (make_config(), Remembered(generation=1, status=Status.STOPPING), make_spec().args),
+    ],
+    ids=["desired", "just wished for", "crashed", "runs with other flags", "was being restarted"],
+)
+async def test_told_to_stop_while_it_looks_around_it_starts_nothing_after_that(
+    config, remembered_then, flags
+):
+    looked = asyncio.Event()
+
+    def prepare(b):
+        if flags:
+            unrecorded(*flags)(b)
+        find_ours = b.processes.find_ours
+
+        async def finds_late(name):
+            await looked.wait()
+            return await find_ours(name)
+
+        b.processes.find_ours = finds_late
+
+    async with bench(config, remembered_then, prepare=prepare) as b:
+        b.supervisor.stop("The supervisor was stopped.", spare_adopted=True)
+        looked.set()
+        await b.clock.advance(60)
+        await b.supervisor.idle()
+        assert b.processes.spawned == []
+        assert not [process for process in b.processes.adopted if process.alive]
+        assert b.status.status is Status.INITIAL
+
+
 async def test_a_hung_one_that_was_being_ended_and_is_gone_counts_its_retries_on():
     async with bench(remembered=remembered(status=Status.CRASHED)) as b:
         assert (b.status.status, b.status.retries) == (Status.READY, 2)
