@@ -17,7 +17,7 @@ from daphne.server import Server
 from twisted.internet import defer, reactor
 
 from supervisor_app.core.ports import NodeTakenError
-from supervisor_app.runtime import Runtime
+from supervisor_app.runtime import Runtime, ignore_signals
 
 log = logging.getLogger(__name__)
 
@@ -123,4 +123,5 @@ class SupervisedServer(Server):
             task.cancel()
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_default_executor())
+        ignore_signals(loop)
         loop.close()

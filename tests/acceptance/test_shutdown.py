@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import psutil
 import pytest
@@ -53,6 +54,18 @@ def test_an_open_socket_is_told_before_it_closes(fake):
         fake.supervisor.signal(signal.SIGTERM)
         events.until_closed()
     assert [status for status, _ in events.story] == ["ready", "stopping", "initial"]
+
+
+@SHAPES
+def test_signals_up_to_the_very_end_are_no_traceback(fake, web):
+    """Which `fake` looks for when it is closed."""
+    supervisor = fake.start(web=web).supervisor
+    fake.wait_for_status("ready")
+    while supervisor.alive:
+        supervisor.signal(signal.SIGTERM)
+        time.sleep(0.005)
+    assert supervisor.wait() == 0
+    assert not fake.engines()
 
 
 @pytest.mark.parametrize("moment", ["starting", "crashed", "error"])

@@ -28,7 +28,7 @@ from supervisor_app.lease import Lease
 from supervisor_app.lock import NodeLock, NodeLockedError
 from supervisor_app.logins import new_login_token
 from supervisor_app.models import LlamaServer
-from supervisor_app.runtime import ConfigSource, Runtime
+from supervisor_app.runtime import ConfigSource, Runtime, ignore_signals
 from supervisor_app.store import DatabaseThread
 
 log = logging.getLogger("supervisor_app.runsupervisor")
@@ -231,6 +231,8 @@ async def _supervise(make_runtime: Callable[[], Runtime]) -> None:
     except asyncio.CancelledError:
         if not task.cancelling():
             raise
+    finally:
+        ignore_signals(loop)
 
 
 def serve(bind: tuple[str, int], make_runtime: Callable[[], Runtime]) -> None:
