@@ -196,6 +196,16 @@ async def test_a_nudge_out_of_a_running_event_loop_is_lost_and_never_raises():
     nudge("local")
 
 
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    """A supervisor that has ended ignores them, and what a process ignores its children ignore."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 # --- manage.py runsupervisor: what it takes ------------------------------------------------------------
 
 
