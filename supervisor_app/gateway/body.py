@@ -17,10 +17,12 @@ from supervisor_app.gateway.unstream import RESTREAMED, restream
 
 LONG_TOKENS = 256
 """An answer of at most so many is over before it matters that nobody waits for it."""
+KNOWN_BY = 512 * 1024
+"""Bytes of a body that is not kept. To hash all 8 MB would hold everybody else up for 11 ms, this for 0.7."""
 
 
 class RequestBody:
-    """Comes in pieces. One of more than `keep_bytes` *overflows*: it flows through and can be sent once."""
+    """Comes in pieces. One longer than `Limits.replay_bytes` *overflows*: it flows through, sent once."""
 
     __slots__ = ("_hash", "_head", "_hints", "_pieces", "is_whole", "length", "overflows", "size")
 
@@ -47,8 +49,7 @@ class RequestBody:
 
     def shorten(self, limit: int) -> None:
         """It will not be sent any more: what it tells is read before that."""
-        if self._hints is None:
-            self._hints = self._read()
+        self._hints = self.hints
         self._pieces = [self.kept()[:limit]]
 
     @property
@@ -111,9 +112,9 @@ class RequestBody:
             return None
         return restream(self._head.path, self.kept())
 
-    def overflow(self, limit: int) -> None:
-        """It is longer than can be kept: from now on it is known by `limit` bytes and its length."""
-        self._hash = hash_of(f"{self._head.path} {self.length}", memoryview(self.kept())[:limit])
+    def overflow(self) -> None:
+        """It is longer than can be kept: from now on it is known by its beginning and its length."""
+        self._hash = hash_of(f"{self._head.path} {self.length}", memoryview(self.kept())[:KNOWN_BY])
         self.overflows = True
 
     def hash(self) -> str:

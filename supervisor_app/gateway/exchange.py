@@ -129,7 +129,7 @@ class Exchange:
             self._kept_bytes = body.size
             self._gateway.kept_bytes += len(data)
             if body.size > limits.replay_bytes or self._gateway.kept_bytes > limits.all_replay_bytes:
-                body.overflow(limits.replay_bytes)
+                body.overflow()
                 self._route()
 
     def on_body_end(self) -> None:

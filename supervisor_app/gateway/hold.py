@@ -47,6 +47,11 @@ class Hold:
         """The next wait is a new one."""
         self._until = 0.0
 
+    def start_over(self) -> None:
+        """This wait is over, and the next one is a new one."""
+        self.end()
+        self.renew()
+
     def comment_every(self, seconds: float, first_in: float, comment: Callable[[], None]) -> None:
         """From now until `stop_comments`, also between two waits."""
         if self._next_comment is None:

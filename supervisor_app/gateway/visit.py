@@ -99,8 +99,7 @@ class Visit:
         """To another server, where a wait is a new one."""
         exchange = self.exchange
         self.backend.gate.leave(self)
-        exchange.wait().end()
-        exchange.wait().renew()
+        exchange.wait().start_over()
         exchange.wait().stop_comments()
         if (problem := exchange.look_back()) is not None:
             exchange.refuse(problem, Outcome.QUARANTINED)
@@ -113,8 +112,7 @@ class Visit:
 
     def _too_late(self) -> None:
         if self.backend.gate.is_open:  # it serves: others are before us, and it will be our turn
-            self.exchange.wait().end()
-            self.exchange.wait().renew()
+            self.exchange.wait().start_over()
             self._wait()
             return
         facts = self.backend.facts

@@ -60,7 +60,7 @@ def test_of_a_body_of_which_more_comes_the_query_may_tell_where_to_go():
 
 def test_a_body_that_is_all_there_is_certain_although_it_is_not_to_be_kept():
     body = body_of(b'{"model":"a","model":"b"}', whole=False)
-    body.overflow(1000)
+    body.overflow()
     assert body.hints == Hints("b")
 
 
