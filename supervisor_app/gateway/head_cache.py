@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from supervisor_app.gateway.answer_heads import ResponseHead, read_response
-from supervisor_app.gateway.framing import Body, SizedBody
+from supervisor_app.gateway.framing import Body, ChunkedBody, SizedBody
 from supervisor_app.gateway.heads import MAX_DIGITS
 from supervisor_app.gateway.request_heads import RequestHead, read_request
 
@@ -23,7 +23,8 @@ class HeadCache:
     def __init__(self) -> None:
         self._requests: dict[bytes, RequestHead] = {}
         self._sized_requests: dict[bytes, RequestHead] = {}
-        self._responses: dict[bytes, ResponseHead] = {}
+        self._sized_responses: dict[bytes, ResponseHead] = {}
+        self._chunked_responses: dict[bytes, ResponseHead] = {}
 
     def request(self, raw: bytes) -> tuple[RequestHead, int | None]:
         """`raw` is a whole head with its empty line. Returns it with its body's length; None: chunked.
@@ -44,15 +45,26 @@ class HeadCache:
 
     def response(self, raw: bytes) -> tuple[ResponseHead, int | None, Body]:
         """As `read_response`, of a request that was not HEAD. Raises BadHeadError."""
-        size, rest = _without_length(raw)
-        if size is None or len(raw) > LONGEST_REMEMBERED:
+        if len(raw) > LONGEST_REMEMBERED:
             return read_response(raw, to_head=False)
-        known = self._responses.get(rest)
+        size, rest = _without_length(raw)
+        if size is None:
+            return self._unsized_response(raw)
+        known = self._sized_responses.get(rest)
         if known is not None:
             return known, size, SizedBody(size)
         head, length, body = read_response(raw, to_head=False)
         if type(body) is SizedBody and length == size and body.done == (size == 0):  # 304 has no body
-            _remember(self._responses, rest, head)
+            _remember(self._sized_responses, rest, head)
+        return head, length, body
+
+    def _unsized_response(self, raw: bytes) -> tuple[ResponseHead, int | None, Body]:
+        known = self._chunked_responses.get(raw)
+        if known is not None:
+            return known, None, ChunkedBody()
+        head, length, body = read_response(raw, to_head=False)
+        if type(body) is ChunkedBody:
+            _remember(self._chunked_responses, raw, head)
         return head, length, body
 
 

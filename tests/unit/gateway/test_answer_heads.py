@@ -109,6 +109,22 @@ def test_an_answer_that_comes_again_is_read_as_before():
         assert body.feed(b"12345678") == (b"12345678"[:size], b"12345678"[size:])
 
 
+def test_a_stream_that_comes_again_is_read_from_its_beginning():
+    cache = HeadCache()
+    raw = raw_answer("Content-Type: text/event-stream", "Transfer-Encoding: chunked")
+    for whole in (b"3\r\nabc\r\n0\r\n\r\n", b"3\r\nab", b"1\r\na\r\n0\r\n\r\n"):
+        head, length, body = cache.response(raw)
+        assert (head.is_event_stream, length, body.done) == (True, None, False)
+        content, rest = body.feed(whole)
+        assert b"abc".startswith(content)
+        assert (rest, body.done) == (b"", whole.endswith(b"0\r\n\r\n"))
+
+
+def test_an_answer_that_ends_with_its_connection_does_so_each_time():
+    cache = HeadCache()
+    assert [type(cache.response(raw_answer("X: y"))[2]) for _ in range(3)] == [BodyUntilClose] * 3
+
+
 def test_an_answer_without_a_body_has_none_when_it_comes_again():
     cache = HeadCache()
     raw = raw_answer('ETag: "x"', "Content-Length: 5", first="HTTP/1.1 304 Not Modified")
