@@ -1,0 +1,73 @@
+"""One server's supervisor on a fake machine and a fake clock."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+from supervisor_app.core.ports import Identity, Remembered
+from supervisor_app.core.recorder import Recorder
+from supervisor_app.core.supervisor import ServerSupervisor
+from supervisor_app.core.testing import (
+    FakeClock,
+    FakeProbe,
+    FakeProcesses,
+    InMemoryStore,
+    RecordingPublisher,
+    make_config,
+)
+
+SURVIVOR = Identity(pid=77, start=5, boot_id="boot")
+
+
+class Bench:
+    """A supervisor and the machine it runs on."""
+
+    def __init__(self, config, remembered) -> None:
+        self.clock = FakeClock()
+        self.processes = FakeProcesses(self.clock)
+        self.probe = FakeProbe()
+        self.store = InMemoryStore()
+        self.publisher = RecordingPublisher()
+        self.recorder = Recorder(store=self.store, publisher=self.publisher, clock=self.clock)
+        self.supervisor = ServerSupervisor(
+            config,
+            remembered,
+            processes=self.processes,
+            probe=self.probe,
+            clock=self.clock,
+            recorder=self.recorder,
+        )
+
+    @property
+    def status(self):
+        return self.supervisor.snapshot
+
+    @property
+    def words(self) -> list[str]:
+        """Statuses in the order in which pages saw them."""
+        seen = [snapshot.status.value for snapshot in self.publisher.snapshots]
+        return [word for index, word in enumerate(seen) if index == 0 or word != seen[index - 1]]
+
+    @property
+    def history(self):
+        return [event for change in self.store.changes for event in change.run_events]
+
+    async def crash_and_recover(self) -> None:
+        self.processes.last.die(signal=9)
+        await self.clock.advance(90)
+
+
+@asynccontextmanager
+async def bench(config=None, remembered=None, *, prepare=None):
+    built = Bench(config or make_config(), remembered or Remembered())
+    if prepare:
+        prepare(built)
+    tasks = [asyncio.create_task(built.supervisor.run()), asyncio.create_task(built.recorder.run())]
+    await built.clock.advance(1)
+    try:
+        yield built
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

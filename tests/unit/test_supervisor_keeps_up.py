@@ -1,0 +1,379 @@
+"""A supervisor starts what is desired, mends what crashes, takes over what runs, stops what it should."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.ports import Cause, Health, Remembered, RunClosed, RunOpened, RunReady
+from supervisor_app.core.spec import HealthPolicy, RestartPolicy
+from supervisor_app.core.status import FailureKind, Status
+from supervisor_app.core.testing import make_config, make_spec, settle, stranger
+from tests.unit.supervising import Bench, bench
+
+
+async def test_it_starts_what_is_desired_and_says_what_it_serves():
+    async with bench() as b:
+        assert b.status.status is Status.READY
+        assert b.status.pid == 100
+        assert [model.id for model in b.status.models] == ["model.gguf"]
+        assert b.status.detail == "Serving 1 model on http://localhost:8134."
+        assert b.words[-1] == "ready"
+
+
+async def test_it_leaves_alone_what_is_not_desired():
+    async with bench(make_config(desired_running=False)) as b:
+        assert b.status.status is Status.INITIAL
+        assert b.processes.spawned == []
+        assert "Not running" in b.status.detail
+
+
+async def test_a_crash_is_seen_recorded_and_mended():
+    async with bench() as b:
+        b.processes.last.lines = ["GGML_ASSERT(x) failed"]
+        b.processes.last.die(signal=6)
+        await settle()
+        assert b.status.status is Status.CRASHED
+        assert b.status.retries == 1
+        assert b.status.next_retry_at == pytest.approx(b.clock.time() + 1)
+        assert "(retry 1/5)" in (b.status.last_error or "")
+        await b.clock.advance(2)
+        assert b.status.status is Status.READY
+        assert b.status.last_error is None
+        assert len(b.processes.alive) == 1
+        assert b.words == ["starting", "ready", "crashed", "starting", "ready"]
+        kinds = [type(event) for event in b.history]
+        assert kinds == [RunOpened, RunReady, RunClosed, RunOpened, RunReady]
+        closed = b.history[2]
+        assert closed.exit.signal == 6
+        assert closed.last_lines == ("GGML_ASSERT(x) failed",)
+
+
+async def test_of_what_it_leaves_behind_when_it_ends_nothing_goes_on():
+    async with bench() as b:
+        before = b.processes.rests
+        await b.crash_and_recover()
+        assert b.processes.rests == before + 1
+
+
+async def test_the_timeline_has_the_last_lives_newest_first():
+    async with bench() as b:
+        for _ in range(12):
+            await b.crash_and_recover()
+        runs = b.status.runs
+        assert len(runs) == 10
+        assert runs[0].open
+        assert all(run.signal == 9 for run in runs[1:])
+        assert [run.started_at for run in runs] == sorted((run.started_at for run in runs), reverse=True)
+
+
+async def test_the_versions_of_the_snapshots_grow():
+    async with bench(remembered=Remembered(version=40)) as b:
+        await b.crash_and_recover()
+        versions = [change.snapshot.version for change in b.store.changes]
+        assert versions == sorted(set(versions))
+        assert versions[0] > 40
+
+
+async def test_nothing_is_published_while_nothing_changes():
+    async with bench() as b:
+        seen = len(b.publisher.snapshots)
+        await b.clock.advance(30)
+        assert b.probe.checks > 25
+        assert len(b.publisher.snapshots) == seen
+
+
+async def test_a_jump_of_the_wall_clock_changes_nothing():
+    async with bench() as b:
+        b.processes.last.die(signal=9)
+        await settle()
+        b.clock.jump(3600)
+        await b.clock.advance(0.9)
+        assert b.status.status is Status.CRASHED
+        await b.clock.advance(0.2)
+        assert b.status.status is not Status.CRASHED
+
+
+async def test_a_permanent_failure_waits_until_its_cause_is_gone():
+    def prepare(b):
+        b.processes.spawn_failure = failure_of(FailureKind.BINARY_MISSING, "llama-server: not found")
+        b.processes.cause = Cause(present=True, mark="absent")
+
+    async with bench(prepare=prepare) as b:
+        assert b.status.status is Status.ERROR
+        assert b.status.failure.hint
+        await b.clock.advance(10)
+        assert b.status.status is Status.ERROR
+        b.processes.spawn_failure, b.processes.cause = None, Cause(present=True, mark="10 bytes")
+        await b.clock.advance(2)
+        b.processes.cause = Cause(present=True, mark="20 bytes")
+        await b.clock.advance(2)
+        assert b.status.status is Status.ERROR, "it still grows"
+        await b.clock.advance(2)
+        assert b.status.status is Status.READY
+
+
+async def test_a_cause_that_went_before_anybody_looked_is_gone_too():
+    def prepare(b):
+        b.processes.spawn_failure = failure_of(FailureKind.MODEL_MISSING, "model.gguf")
+        b.processes.cause = Cause(present=False, mark="there")
+
+    async with bench(prepare=prepare) as b:
+        b.processes.spawn_failure = None
+        await b.clock.advance(3)
+        assert b.status.status is Status.READY
+
+
+async def test_a_cause_that_nobody_can_watch_waits_for_a_person():
+    def prepare(b):
+        b.processes.spawn_failure = failure_of(FailureKind.BAD_ARGUMENT, "--frobnicate")
+
+    async with bench(prepare=prepare) as b:
+        b.processes.spawn_failure = None
+        await b.clock.advance(60)
+        assert b.status.status is Status.ERROR
+
+
+async def test_a_running_llama_server_is_taken_over():
+    async with bench(prepare=lambda b: setattr(b.processes, "holder", stranger(llama=True))) as b:
+        assert b.status.status is Status.READY
+        assert b.status.adopted
+        assert b.status.pid == 999
+        assert b.processes.spawned == []
+        b.processes.holder = None
+        b.processes.adopted[0].die()
+        await b.clock.advance(2)
+        assert b.status.status is Status.READY
+        assert not b.status.adopted
+        assert len(b.processes.spawned) == 1
+
+
+async def test_one_that_ends_while_it_is_taken_over_is_tried_again():
+    gone = stranger(llama=True)
+    gone = type(gone)(identity=gone.identity, command="gone", is_llama_server=True)
+    async with bench(prepare=lambda b: setattr(b.processes, "holder", gone)) as b:
+        b.processes.holder = None
+        await b.clock.advance(5)
+        assert b.status.status is Status.READY
+        assert len(b.processes.spawned) == 1
+
+
+async def test_a_stop_ends_the_process_and_a_stubborn_one_is_killed():
+    async with bench(prepare=lambda b: setattr(b.processes, "stubborn", True)) as b:
+        b.supervisor.apply(make_config(desired_running=False, generation=2))
+        await b.clock.advance(4)
+        assert b.status.status is Status.STOPPING
+        assert b.processes.last.signals == ["TERM"]
+        await b.clock.advance(2)
+        assert b.processes.last.signals == ["TERM", "KILL"]
+        assert b.status.status is Status.INITIAL
+        assert b.history[-1].failure is None
+
+
+async def test_a_forced_end_does_not_wait_for_the_grace():
+    async with bench(prepare=lambda b: setattr(b.processes, "stubborn", True)) as b:
+        b.supervisor.stop("bye", spare_adopted=True)
+        await settle()
+        b.supervisor.kill()
+        await settle()
+        assert b.supervisor.is_idle
+        assert b.processes.alive == []
+
+
+async def test_a_forced_end_of_what_does_not_run_is_nothing():
+    async with bench(make_config(desired_running=False)) as b:
+        b.supervisor.kill()
+        assert b.status.status is Status.INITIAL
+
+
+async def test_a_forced_end_spares_a_server_that_we_found():
+    async with bench(prepare=lambda b: setattr(b.processes, "holder", stranger(llama=True))) as b:
+        b.supervisor.kill()
+        await settle()
+        assert b.processes.adopted[0].alive
+
+
+async def test_our_end_leaves_a_found_server_running():
+    async with bench(prepare=lambda b: setattr(b.processes, "holder", stranger(llama=True))) as b:
+        b.supervisor.stop("The supervisor was stopped.", spare_adopted=True)
+        await settle()
+        assert b.supervisor.is_idle
+        assert b.processes.adopted[0].alive
+        assert b.processes.adopted[0].forgotten
+        assert b.status.detail.startswith("The supervisor was stopped.")
+
+
+async def test_a_server_that_may_not_be_signalled_is_let_go():
+    hidden = type(stranger(llama=True))(identity=None, command="", is_llama_server=True)
+    async with bench(prepare=lambda b: setattr(b.processes, "holder", hidden)) as b:
+        assert b.status.status is Status.READY
+        assert b.status.pid is None
+        b.supervisor.apply(make_config(desired_running=False, generation=2))
+        await settle()
+        assert b.status.status is Status.INITIAL
+        assert "another user" in b.status.detail
+
+
+async def test_a_restart_is_one_new_process():
+    async with bench() as b:
+        b.supervisor.apply(make_config(generation=2, restart_generation=2))
+        b.supervisor.apply(make_config(generation=2, restart_generation=2))
+        await b.clock.advance(2)
+        assert len(b.processes.spawned) == 2
+        assert b.status.status is Status.READY
+        assert b.words == ["starting", "ready", "stopping", "starting", "ready"]
+
+
+async def test_a_changed_launch_restarts_once_and_a_changed_policy_does_not():
+    async with bench() as b:
+        b.supervisor.apply(make_config(restart=RestartPolicy(max_retries=9)))
+        await b.clock.advance(2)
+        assert len(b.processes.spawned) == 1
+        assert b.status.max_retries == 9
+        changed = make_config(spec=make_spec(9000))
+        b.supervisor.apply(changed)
+        b.supervisor.apply(changed)
+        await b.clock.advance(2)
+        assert len(b.processes.spawned) == 2
+        assert b.status.url == "http://localhost:9000"
+        assert any("configuration changed" in s.detail for s in b.publisher.snapshots)
+
+
+async def test_models_that_cannot_be_read_leave_it_ready_with_a_warning():
+    async with bench(prepare=lambda b: setattr(b.probe, "models_error", "/v1/models answered 500")) as b:
+        assert b.status.status is Status.READY
+        assert b.status.models == ()
+        assert b.status.warnings == ("Its models could not be read: /v1/models answered 500.",)
+
+
+async def test_three_missed_checks_are_hung_and_it_recovers():
+    async with bench(make_config(health=HealthPolicy(interval_ms=1000))) as b:
+        b.probe.answer = Health.SILENT
+        await b.clock.advance(1)
+        assert "missed 1 of 3" in b.status.detail
+        await b.clock.advance(2)
+        assert b.status.status is Status.CRASHED
+        assert b.status.failure.kind is FailureKind.HUNG
+        b.probe.answer = Health.OK
+        await b.clock.advance(3)
+        assert b.status.status is Status.READY
+        assert len(b.processes.alive) == 1
+
+
+async def test_while_it_loads_the_progress_is_shown_with_an_eta_from_past_starts(caplog):
+    def prepare(b):
+        b.probe.answer = Health.LOADING
+        b.processes.total_bytes = 4 * 1024**3
+
+    ours, other = ("llama-server", "-m", "model.gguf"), ("llama-server", "-m", "other.gguf")
+    loads = ((ours, 20.0), (other, 5.0), (ours, 30.0), (ours, 40.0))
+    async with bench(remembered=Remembered(loads=loads), prepare=prepare) as b:
+        b.processes.last.resident = 1024**3
+        await b.clock.advance(9)
+        progress = b.status.progress
+        assert progress.percent == 25
+        assert progress.eta_seconds == pytest.approx(20, abs=1)
+        assert b.status.detail == "Loading the model."
+        assert "Loading the model: 25 % (1.0 of 4.0 GiB, about" in caplog.text
+        await b.clock.advance(60)
+        assert b.status.progress.eta_seconds is None, "no ETA rather than a wrong one"
+        b.probe.answer = Health.OK
+        await b.clock.advance(1)
+        assert b.status.status is Status.READY
+        assert b.status.progress is None
+
+
+async def test_another_model_has_no_past_loads():
+    ours = ("llama-server", "-m", "model.gguf")
+    async with bench(remembered=Remembered(loads=((ours, 20.0),))) as b:
+        b.probe.answer = Health.LOADING
+        b.processes.total_bytes = 100
+        other = replace(make_spec(), model_path="other.gguf", args=("-m", "other.gguf"))
+        b.supervisor.apply(make_config(spec=other))
+        await b.clock.advance(5)
+        assert b.status.progress.eta_seconds is None
+
+
+async def test_a_bug_in_a_task_is_raised_and_not_swallowed():
+    built = Bench(make_config(), Remembered())
+
+    async def broken(name, spec):
+        raise RuntimeError("bug")
+
+    built.processes.port_holder = broken
+    task = asyncio.create_task(built.supervisor.run())
+    await built.clock.advance(1)
+    with pytest.raises(RuntimeError, match="bug"):
+        await asyncio.wait_for(task, 5)
+
+
+async def test_after_the_last_retry_nothing_happens_by_itself():
+    async with bench(make_config(restart=RestartPolicy(max_retries=0))) as b:
+        b.processes.last.die(code=1)
+        await b.clock.advance(120)
+        assert b.status.status is Status.ERROR
+        assert "Gave up after 0 retries" in b.status.detail
+        b.supervisor.apply(make_config(restart=RestartPolicy(max_retries=0), generation=2))
+        await b.clock.advance(1)
+        assert b.status.status is Status.READY
+
+
+# Crash loops, and the way back
+
+
+async def test_five_deaths_of_the_same_kind_are_a_crash_loop():
+    async with bench(make_config(restart=RestartPolicy(max_retries=9, stable_after_ms=1))) as b:
+        for death in range(5):
+            assert "Crash loop" not in b.status.detail
+            b.processes.last.die(signal=9)
+            await settle()
+            assert ("Crash loop" in b.status.detail) is (death == 4)
+            await b.clock.advance(10)
+        assert b.status.status is Status.READY
+        assert "Crash loop" not in b.status.detail
+
+
+async def test_deaths_far_apart_or_of_other_kinds_are_no_loop():
+    async with bench(make_config(restart=RestartPolicy(max_retries=9, stable_after_ms=1))) as b:
+        for number in range(8):
+            if number % 2:
+                b.processes.last.die(signal=9)
+            else:
+                b.processes.last.lines = ["GGML_ASSERT(x) failed"]
+                b.processes.last.die(signal=6)
+            await settle()
+            assert "Crash loop" not in b.status.detail
+            await b.clock.advance(150)
+
+
+def launching(model: str, **more):
+    spec = make_spec(args=("-m", model))
+    return replace(make_config(spec=spec, **more), launch={"model_path": model})
+
+
+async def test_a_changed_config_that_does_not_get_ready_can_be_rolled_back():
+    async with bench(launching("good")) as b:
+        b.processes.last.die(signal=9)
+        await settle()
+        assert not b.status.can_roll_back, "nothing was changed"
+        await b.clock.advance(3)
+        b.processes.spawn_failure = failure_of(FailureKind.MODEL_MISSING, "bad")
+        b.supervisor.apply(launching("bad"))
+        await b.clock.advance(1)
+        assert b.status.status is Status.ERROR
+        assert b.status.can_roll_back
+        b.processes.spawn_failure = None
+        b.supervisor.apply(launching("good"))
+        await b.clock.advance(1)
+        assert b.status.status is Status.READY
+        assert not b.status.can_roll_back
+
+
+async def test_what_was_good_is_remembered_over_supervisors():
+    async with bench(launching("bad"), Remembered(last_good={"model_path": "good"})) as b:
+        b.processes.last.die(code=1)
+        await settle()
+        assert not b.status.can_roll_back, "it reached ready, so it is the good one now"

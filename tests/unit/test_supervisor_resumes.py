@@ -1,0 +1,191 @@
+"""After a supervisor that was killed the next one goes on where it was."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from supervisor_app.core.ports import Remembered, RunClosed, RunOpened
+from supervisor_app.core.status import RunSummary, Status
+from supervisor_app.core.testing import make_config, make_spec, stranger
+from tests.unit.supervising import SURVIVOR, bench
+
+
+def remembered(**changes) -> Remembered:
+    values = {
+        "version": 9,
+        "generation": 1,
+        "retries": 2,
+        "identity": SURVIVOR,
+        "run_open": True,
+        "argv": make_spec().argv,
+        "runs": (RunSummary(started_at=1.0, ready_at=2.0, retry=2, adopted=False),),
+    }
+    return Remembered(**{**values, **changes})
+
+
+def survivor(b) -> None:
+    b.processes.survivors[SURVIVOR] = stranger(llama=True, pid=77)
+
+
+async def test_a_survivor_is_taken_over_without_a_restart():
+    async with bench(remembered=remembered(), prepare=survivor) as b:
+        assert b.status.status is Status.READY
+        assert b.status.pid == 77
+        assert not b.status.adopted, "it is our own"
+        assert b.status.retries == 2
+        assert b.processes.spawned == []
+        assert not any(isinstance(event, RunOpened) for event in b.history)
+        assert b.status.runs[0].ready_at == 2.0
+
+
+async def test_a_survivor_that_was_not_asked_to_run_any_more_is_stopped():
+    config = make_config(desired_running=False, generation=2)
+    async with bench(config, remembered(), prepare=survivor) as b:
+        assert b.status.status is Status.INITIAL
+        assert not b.processes.adopted[0].alive
+
+
+async def test_a_survivor_with_an_older_config_is_restarted():
+    async with bench(remembered=remembered(argv=("llama-server", "-m", "old")), prepare=survivor) as b:
+        assert b.status.status is Status.READY
+        assert not b.processes.adopted[0].alive
+        assert len(b.processes.spawned) == 1
+
+
+async def test_a_survivor_that_was_being_restarted_is_restarted():
+    async with bench(remembered=remembered(status=Status.STOPPING), prepare=survivor) as b:
+        assert b.status.status is Status.READY
+        assert not b.processes.adopted[0].alive
+        assert len(b.processes.spawned) == 1
+
+
+async def test_a_survivor_that_was_being_stopped_is_stopped():
+    config = make_config(desired_running=False)
+    async with bench(config, remembered(status=Status.STOPPING), prepare=survivor) as b:
+        assert b.status.status is Status.INITIAL
+        assert not b.processes.adopted[0].alive
+        assert b.processes.spawned == []
+
+
+def unrecorded(*flags: str):
+    """Prepares a machine on which one of ours runs that no run tells of."""
+    holder = replace(stranger(llama=True, pid=88), argv=("/bin/sh", "llama-server", *flags))
+
+    def prepare(b) -> None:
+        b.processes.unrecorded = holder
+
+    return prepare
+
+
+async def test_one_that_nobody_wrote_down_is_taken_over_and_written_down():
+    async with bench(remembered=remembered(), prepare=unrecorded(*make_spec().args)) as b:
+        assert (b.status.status, b.status.pid, b.status.adopted) == (Status.READY, 88, False)
+        assert b.processes.spawned == []
+        closed, opened = b.history[:2]
+        assert isinstance(closed, RunClosed)
+        assert (opened.identity.pid, opened.argv) == (88, make_spec().argv)
+
+
+async def test_one_that_nobody_wrote_down_is_stopped_where_none_is_wished():
+    config = make_config(desired_running=False)
+    async with bench(config, Remembered(generation=1), prepare=unrecorded("-m", "model.gguf")) as b:
+        assert b.status.status is Status.INITIAL
+        assert not b.processes.adopted[0].alive
+        assert [type(event) for event in b.history] == [RunOpened, RunClosed]
+
+
+async def test_one_that_nobody_wrote_down_is_restarted_when_it_has_other_flags():
+    async with bench(prepare=unrecorded("-m", "old.gguf")) as b:
+        assert b.status.status is Status.READY
+        assert not b.processes.adopted[0].alive
+        opened = [event for event in b.history if isinstance(event, RunOpened)]
+        assert [run.argv[-1] for run in opened] == ["old.gguf", "model.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("config", "remembered_then", "flags"),
+    [
+        (make_config(), Remembered(generation=1), None),
+        (make_config(generation=2), Remembered(generation=1), None),
+        (make_config(), Remembered(generation=1, status=Status.CRASHED, retries=2), None),
+        (make_config(), Remembered(generation=1), ("-m", "old.gguf")),
+        (make_config(), Remembered(generation=1, status=Status.STOPPING), make_spec().args),
+    ],
+    ids=["desired", "just wished for", "crashed", "runs with other flags", "was being restarted"],
+)
+async def test_told_to_stop_while_it_looks_around_it_starts_nothing_after_that(
+    config, remembered_then, flags
+):
+    looked = asyncio.Event()
+
+    def prepare(b):
+        if flags:
+            unrecorded(*flags)(b)
+        find_ours = b.processes.find_ours
+
+        async def finds_late(name):
+            await looked.wait()
+            return await find_ours(name)
+
+        b.processes.find_ours = finds_late
+
+    async with bench(config, remembered_then, prepare=prepare) as b:
+        b.supervisor.stop("The supervisor was stopped.", spare_adopted=True)
+        looked.set()
+        await b.clock.advance(60)
+        await b.supervisor.idle()
+        assert b.processes.spawned == []
+        assert not [process for process in b.processes.adopted if process.alive]
+        assert b.status.status is Status.INITIAL
+
+
+async def test_a_hung_one_that_was_being_ended_and_is_gone_counts_its_retries_on():
+    async with bench(remembered=remembered(status=Status.CRASHED)) as b:
+        assert (b.status.status, b.status.retries) == (Status.READY, 2)
+
+
+async def test_a_wish_counts_as_heard_once_something_is_done_about_it():
+    async with bench() as b:
+        b.supervisor.apply(make_config(generation=2, restart_generation=2))
+        b.supervisor._record()
+        assert b.store.changes[-1].generation == 1
+        await b.clock.advance(1)
+        assert b.store.changes[-1].generation == 2
+
+
+async def test_a_life_whose_end_nobody_saw_is_closed_and_a_new_one_begins():
+    async with bench(remembered=remembered()) as b:
+        assert b.status.status is Status.READY
+        assert isinstance(b.history[0], RunClosed)
+        assert "no supervisor" in b.history[0].failure.detail
+        assert len(b.processes.spawned) == 1
+        assert not b.status.runs[1].open
+        assert b.processes.rests == 1, "of what it left behind nothing goes on"
+
+
+async def test_a_command_given_while_nobody_supervised_is_obeyed_once():
+    config = make_config(generation=3, restart_generation=3)
+    async with bench(config, remembered(), prepare=survivor) as b:
+        assert len(b.processes.spawned) == 1
+        assert not b.processes.adopted[0].alive
+        assert b.store.changes[-1].generation == 3
+
+
+async def test_a_supervisor_killed_in_backoff_is_continued_with_its_retries():
+    down = Remembered(version=3, generation=1, retries=3, status=Status.CRASHED)
+    async with bench(remembered=down) as b:
+        assert b.status.status is Status.READY
+        assert b.status.retries == 3
+
+
+async def test_what_was_given_up_stays_given_up_until_somebody_asks():
+    down = Remembered(version=3, generation=1, retries=5, status=Status.ERROR)
+    async with bench(remembered=down) as b:
+        assert b.status.status is Status.ERROR
+        assert b.processes.spawned == []
+        b.supervisor.apply(make_config(generation=2))
+        await b.clock.advance(1)
+        assert b.status.status is Status.READY

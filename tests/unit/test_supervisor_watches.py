@@ -1,0 +1,257 @@
+"""What a supervisor sees of a running server: hangs and memory; of it come evidence and warnings."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor_app.core.ports import (
+    Autopsy,
+    Canary,
+    Health,
+    MemorySample,
+    Remembered,
+    RunClosed,
+    Slots,
+    Usage,
+)
+from supervisor_app.core.spec import HealthPolicy
+from supervisor_app.core.status import FailureKind, Status
+from supervisor_app.core.testing import make_config, make_spec, settle
+from tests.unit.supervising import SURVIVOR, bench
+
+GIB = 1024**3
+WORKING = Slots(answered=True, busy=True, mark=1, working=2, total=4)
+
+
+def uses(b, gib: float) -> None:
+    b.processes.last.memory = MemorySample(
+        at=b.clock.time(), anon=int(gib * GIB), host_total=16 * GIB, host_available=GIB
+    )
+
+
+def closed(b) -> RunClosed:
+    return [event for event in b.history if isinstance(event, RunClosed)][-1]
+
+
+# Hung is not healthy
+
+
+async def test_an_idle_server_is_not_asked_what_it_works_at():
+    async with bench() as b:
+        await b.clock.advance(600)
+        assert b.probe.slot_checks == 0
+
+
+async def test_a_client_that_waits_is_reason_to_ask():
+    async with bench() as b:
+        b.processes.last.used = Usage(connections=1)
+        await b.clock.advance(20)
+        assert b.probe.slot_checks == 4
+
+
+async def test_a_hung_computation_is_noticed_and_mended():
+    async with bench(make_config(health=HealthPolicy(stall_seconds=30))) as b:
+        b.processes.last.used = Usage(cpu_seconds=5.0, connections=1)
+        b.probe.working = Slots(answered=True, busy=True, mark="stuck")
+        await b.clock.advance(45)
+        assert len(b.processes.spawned) == 2
+        assert b.status.status is Status.READY
+        assert b.status.runs[1].failure.kind is FailureKind.HUNG
+
+
+async def test_a_server_whose_answers_pass_a_gateway_is_not_hung():
+    async with bench(make_config(health=HealthPolicy(stall_seconds=30))) as b:
+        b.processes.last.used = Usage(cpu_seconds=50.0, connections=1)
+        b.probe.working = WORKING
+        for _ in range(60):
+            b.supervisor.moved()
+            await b.clock.advance(2)
+        assert b.status.status is Status.READY
+        await b.clock.advance(60)
+        assert closed(b).failure.kind is FailureKind.HUNG
+
+
+async def test_a_long_batch_on_a_busy_cpu_is_not_hung():
+    async with bench(make_config(health=HealthPolicy(stall_seconds=30))) as b:
+        b.probe.working = Slots(answered=True, busy=True, mark="one batch")
+        for second in range(100):
+            b.processes.last.used = Usage(cpu_seconds=2.0 * second, connections=1)
+            await b.clock.advance(1)
+        assert len(b.processes.spawned) == 1
+
+
+CANARY = make_config(health=HealthPolicy(canary_minutes=10))
+
+
+async def test_an_idle_server_is_not_asked_for_a_token_unless_people_want_that():
+    async with bench() as b:
+        await b.clock.advance(1300)
+        assert b.probe.canaries == 0
+    async with bench(CANARY) as b:
+        await b.clock.advance(1300)
+        assert b.probe.canaries == 2
+        assert len(b.processes.spawned) == 1
+
+
+async def test_a_server_that_hangs_while_idle_is_noticed_and_mended():
+    async with bench(CANARY) as b:
+        b.probe.token = Canary.SILENT
+        await b.clock.advance(620)
+        assert b.probe.canaries == 2
+        assert b.status.runs[1].failure.kind is FailureKind.HUNG
+        assert b.status.status is Status.READY
+        assert len(b.processes.spawned) == 2
+
+
+@pytest.mark.parametrize(
+    ("slots", "canaries"),
+    [
+        (Slots(answered=False), 0),
+        # It does not tell what it is doing.
+        (Slots(answered=True), 0),
+        (Slots(answered=True, total=4), 2),
+    ],
+)
+async def test_while_a_client_may_wait_it_is_not_asked_for_a_token(slots, canaries):
+    async with bench(CANARY) as b:
+        b.processes.last.used = Usage(connections=1)
+        b.probe.working = slots
+        await b.clock.advance(1300)
+        assert b.probe.slot_checks > 100
+        assert b.probe.canaries == canaries
+
+
+async def test_a_canary_that_waited_for_work_that_is_done_by_now_is_no_evidence():
+    async with bench(CANARY) as b:
+
+        async def canary_behind_others(spec, timeout):
+            b.probe.canaries += 1
+            b.processes.last.used = Usage(cpu_seconds=100.0 * b.probe.canaries)
+            await b.clock.sleep_until(b.clock.monotonic() + timeout)
+            return Canary.SILENT
+
+        b.probe.canary = canary_behind_others
+        b.probe.working = Slots(answered=True, total=4)
+        await b.clock.advance(3600)
+        assert b.probe.canaries == 4
+        assert len(b.processes.spawned) == 1
+
+
+# Evidence
+
+
+async def test_a_death_is_recorded_with_what_was_known_just_before():
+    async with bench() as b:
+        b.processes.last.used = Usage(cpu_seconds=50.0, connections=1)
+        b.probe.working = WORKING
+        uses(b, 2)
+        await b.clock.advance(6)
+        uses(b, 5)
+        await b.clock.advance(2)
+        b.processes.last.lines = ["fine", "GGML_ASSERT(x) failed"]
+        b.processes.last.die(signal=6)
+        await settle()
+        evidence = closed(b).evidence
+        assert evidence["memory"]["anon"] == 5 * GIB
+        assert [used for _, used in evidence["history"]] == [2 * GIB, 5 * GIB]
+        assert evidence["serving"] == "2 of 4 slots were working on a request."
+        assert evidence["models"] == ["model.gguf"]
+        assert evidence["decisive"] == "GGML_ASSERT(x) failed"
+        assert b.status.memory == "It used 5.0 GiB; 1.0 GiB of 16.0 GiB were free."
+
+
+async def test_a_kill_that_the_kernel_admits_is_an_oom_kill():
+    async with bench() as b:
+        uses(b, 5)
+        await b.clock.advance(6)
+        b.processes.last.found = Autopsy(oom_kills=1)
+        b.processes.last.die(signal=9)
+        await settle()
+        assert b.status.failure.kind is FailureKind.OOM_KILLED
+        assert b.status.failure.detail == "it used 5.0 GiB, 1.0 GiB of 16.0 GiB were free just before"
+        assert closed(b).evidence["oom"]
+
+
+async def test_memory_is_looked_at_while_it_loads():
+    async with bench(prepare=lambda b: setattr(b.probe, "answer", Health.LOADING)) as b:
+        uses(b, 3)
+        await b.clock.advance(1)
+        b.processes.last.die(signal=9)
+        await settle()
+        evidence = closed(b).evidence
+        assert evidence["memory"]["anon"] == 3 * GIB
+        assert len(evidence["history"]) == 9
+        assert evidence["serving"] == ""
+
+
+async def test_the_next_life_begins_without_evidence():
+    async with bench() as b:
+        uses(b, 5)
+        await b.clock.advance(6)
+        await b.crash_and_recover()
+        b.processes.last.die(signal=9)
+        await settle()
+        assert closed(b).evidence["memory"] is None
+
+
+@pytest.mark.parametrize(
+    ("slots", "said"),
+    [
+        (Slots(answered=True), "It was idle."),
+        (Slots(answered=False), "It did not say what it was doing."),
+        (
+            Slots(answered=True, busy=True, working=1, total=1),
+            "1 of 1 slot was working on a request.",
+        ),
+    ],
+)
+async def test_what_it_was_doing_is_told_in_words(slots, said):
+    async with bench() as b:
+        b.processes.last.used = Usage(connections=1)
+        b.probe.working = slots
+        await b.clock.advance(6)
+        b.processes.last.die(signal=9)
+        await settle()
+        assert closed(b).evidence["serving"] == said
+
+
+async def test_nobody_saw_the_end_of_a_process_of_the_last_supervisor_so_there_is_no_evidence():
+    async with bench(remembered=Remembered(run_open=True, identity=SURVIVOR, generation=1)) as b:
+        assert closed(b).evidence == {}
+
+
+async def test_memory_over_the_limit_restarts_it_once_it_is_idle():
+    async with bench(make_config(health=HealthPolicy(max_memory_mb=4096))) as b:
+        uses(b, 2)
+        await b.clock.advance(6)
+        uses(b, 5)
+        b.probe.working = WORKING
+        b.processes.last.used = Usage(connections=1)
+        await b.clock.advance(6)
+        assert len(b.processes.spawned) == 1
+        assert "over its limit of 4.0 GiB" in b.status.warnings[0]
+        b.probe.working = Slots(answered=True)
+        await b.clock.advance(4)
+        assert len(b.processes.spawned) == 2
+        assert b.status.status is Status.READY
+        assert b.status.runs[1].failure is None
+        assert closed(b).note == "It used 5.0 GiB, over its limit of 4.0 GiB."
+        assert b.status.retries == 0
+
+
+async def test_a_gpu_that_is_not_used_although_asked_for_is_a_warning():
+    spec = make_spec(args=("-m", "model.gguf", "-ngl", "99"))
+
+    async with bench(
+        make_config(spec=spec), prepare=lambda b: setattr(b.probe, "answer", Health.LOADING)
+    ) as b:
+        b.processes.last.lines = ["warning: no usable GPU found, --gpu-layers option will be ignored"]
+        b.probe.answer = Health.OK
+        await b.clock.advance(1)
+        assert "computes on the CPU" in b.status.warnings[0]
+        assert b.status.status is Status.READY
+
+
+async def test_an_empty_list_of_models_is_a_warning():
+    async with bench(prepare=lambda b: setattr(b.probe, "offered", ())) as b:
+        assert b.status.warnings == ("Its list of models is empty.",)
