@@ -1,13 +1,17 @@
-"""The data plane on both event loops on which it runs: asyncio's beside the pages, uvloop's by itself."""
+"""The data plane on both event loops on which it runs, asyncio's beside the pages, uvloop's by itself; and what a
+gateway sees of a database that may be away."""
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 import uvloop
+from django.db import OperationalError
 
-from supervisor_app.gateway import client, gateway
+from supervisor_app.gateway import client, gateway, ledger, link, survey
+from tests.integration.building import eventually
 from tests.integration.gateway.plane import start_plane
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -29,3 +33,62 @@ async def plane(monkeypatch):
     yield started
     await started.close()
     assert not errors
+
+
+@pytest.fixture
+def by_news_only(monkeypatch):
+    """It does not look of its own accord."""
+    monkeypatch.setattr(link, "REFRESH_SECONDS", 600.0)
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """It looks all the time."""
+    monkeypatch.setattr(link, "REFRESH_SECONDS", 0.02)
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """One entry for each look at the database."""
+    seen = []
+    load = survey.load_facts
+
+    def load_and_count(overlay):
+        found = load(overlay)
+        seen.append(found)
+        return found
+
+    monkeypatch.setattr(survey, "load_facts", load_and_count)
+    return seen
+
+
+class Outage:
+    """A database that fails while `lasts`."""
+
+    def __init__(self):
+        self.lasts = False
+        self.failed = 0
+
+    def may_fail(self, call, *arguments):
+        if self.lasts:
+            self.failed += 1
+            raise OperationalError("gone")
+        return call(*arguments)
+
+    async def has_been_noticed(self):
+        seen = self.failed
+        await eventually(lambda: self.failed > seen + 1)
+
+
+@pytest.fixture
+def outage(monkeypatch):
+    outage = Outage()
+    for module, name in [
+        (survey, "load_facts"),
+        (ledger, "quarantine"),
+        (ledger, "wake"),
+        (ledger, "idle_servers"),
+    ]:
+        monkeypatch.setattr(module, name, partial(outage.may_fail, getattr(module, name)))
+    monkeypatch.setattr(link, "render_metrics", partial(outage.may_fail, link.render_metrics))
+    return outage

@@ -11,7 +11,7 @@ from supervisor_app.consumers import SupervisorConsumer
 from supervisor_app.events import supervisor_channel
 from supervisor_app.gateway import link
 from tests.integration.building import db, make_ready_server
-from tests.integration.gateway.test_link import linked
+from tests.integration.gateway.linking import linked
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -1,0 +1,57 @@
+"""A gateway without clients, linked to the database and the channel layer of the test."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+from channels.layers import get_channel_layer
+
+from supervisor_app.conf import Overlay
+from supervisor_app.core.status import LlamaStatus
+from supervisor_app.events import STATUS_GROUP
+from supervisor_app.gateway import link
+from supervisor_app.gateway.door import Door
+from supervisor_app.gateway.gateway import Gateway
+from supervisor_app.gateway.limits import Limits
+from supervisor_app.gateway.link import Link
+from supervisor_app.publish import ChannelPublisher
+from tests.integration.building import eventually
+
+
+@asynccontextmanager
+async def linked(*, counts=None, **overlay):
+    """A gateway that hears, without clients."""
+    outside = Link(lambda: Overlay(values=overlay), counts)
+    gateway = Gateway(limits=Limits(), door=Door(["localhost"]), outside=outside)
+    outside.attach(gateway)
+    await outside.load()
+    before = ears()
+    task = asyncio.create_task(outside.run())
+    await eventually(lambda: ears() - before)
+    try:
+        yield gateway
+    finally:
+        task.cancel()
+        (ended,) = await asyncio.gather(task, return_exceptions=True)
+        gateway.close()
+        assert isinstance(ended, asyncio.CancelledError), ended
+
+
+def ears():
+    """All that hear news."""
+    return set(get_channel_layer().groups.get(STATUS_GROUP, ()))
+
+
+def facts(gateway, name="default"):
+    return gateway.backends[name].facts
+
+
+async def announce(status, version=2, **fields):
+    """As the supervisor does it, before it is saved."""
+    fields.setdefault("name", "default")
+    await ChannelPublisher().announce(LlamaStatus(status=status, version=version, **fields))
+
+
+def complaints(caplog):
+    return [record.getMessage() for record in caplog.records if record.name == link.__name__]

@@ -1,0 +1,195 @@
+"""What a gateway hears from the database and the channel layer: news, configuration, keys."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from signal import SIGSEGV
+
+import pytest
+from channels.layers import get_channel_layer
+
+from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.status import FailureKind, RunSummary, Status
+from supervisor_app.events import STATUS_GROUP
+from supervisor_app.gateway import link
+from supervisor_app.gateway.facts import End
+from supervisor_app.gateway.keys import Denied
+from supervisor_app.gateway.models import ApiKey
+from supervisor_app.models import LlamaServer, ServerState
+from supervisor_app.publish import ChannelPublisher
+from tests.integration.building import (
+    db,
+    eventually,
+    long_ago,
+    make_key,
+    make_ready_server,
+    make_server,
+    make_state,
+)
+from tests.integration.gateway.linking import announce, complaints, ears, facts, linked
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+# --- Servers -------------------------------------------------------------------------------------------
+
+
+async def test_what_the_database_knows_is_known_from_the_beginning(by_news_only):
+    await db(make_ready_server, pid=11)
+    await db(make_server, "other", api_key="its own")
+    async with linked(api_key="hunter2") as gateway:
+        assert (facts(gateway).ready, facts(gateway).pid, facts(gateway).api_key) == (True, 11, "hunter2")
+        assert facts(gateway, "other").api_key == "its own"
+
+
+async def test_news_are_known_at_once_and_not_taken_back_by_a_database_that_is_behind(by_news_only, looks):
+    state = await db(make_state, await db(make_server), "starting", version=1)
+    async with linked() as gateway:
+        looks.clear()
+        await announce(Status.READY, 2, pid=11, url="http://localhost:8134", detail="Serving.")
+        await eventually(lambda: looks)
+        await asyncio.sleep(0)
+        known = facts(gateway)
+        assert (known.status, known.version, known.pid, known.detail) == (Status.READY, 2, 11, "Serving.")
+        state.version, state.detail = 3, "Serving 1 model."
+        await db(state.save)
+        await announce(Status.READY, 2)
+        await eventually(lambda: facts(gateway).version == 3)
+        assert (facts(gateway).status, facts(gateway).detail) == (Status.STARTING, "Serving 1 model.")
+
+
+async def test_old_news_are_none(by_news_only, looks):
+    await db(make_ready_server)
+    async with linked() as gateway:
+        looks.clear()
+        heard = []
+        gateway.hear = heard.append
+        await announce(Status.CRASHED, version=1)
+        await eventually(lambda: looks)
+        assert not heard
+
+
+@pytest.mark.parametrize(("pid", "life"), [(11, True), (12, False), (None, False)])
+async def test_a_life_lasts_as_long_as_its_process(by_news_only, pid, life):
+    server = await db(make_ready_server, pid=11)
+    run = await db(server.runs.create, started_at=long_ago())
+    async with linked() as gateway:
+        assert facts(gateway).life == run.pk
+        seen = []
+        gateway.learn = lambda servers: seen.append(servers["default"].life)
+        await announce(Status.READY, pid=pid)
+        await eventually(lambda: seen)
+        assert seen[0] == (run.pk if life else None)
+
+
+async def test_how_a_process_ended_is_known_with_the_news_of_it(by_news_only):
+    await db(make_ready_server, pid=11)
+    crash = RunSummary(
+        retry=0,
+        adopted=False,
+        started_at=1.0,
+        ended_at=2.0,
+        signal=SIGSEGV,
+        failure=failure_of(FailureKind.KILLED_BY_SIGNAL),
+    )
+    async with linked() as gateway:
+        await announce(Status.CRASHED, pid=None, runs=(crash,))
+        await eventually(lambda: facts(gateway).status is Status.CRASHED)
+        assert facts(gateway).ends == {11: End(blameless=False, sentence="Ended by a signal")}
+
+
+async def test_a_change_of_which_no_news_came_is_known_with_the_next_look(often):
+    state = await db(make_state, await db(make_server), "starting")
+    async with linked() as gateway:
+        await db(
+            ServerState.objects.filter(pk=state.pk).update, status="error", detail="Given up.", version=9
+        )
+        await eventually(lambda: facts(gateway).status is Status.ERROR)
+        assert facts(gateway).detail == "Given up."
+
+
+async def test_what_people_configure_is_known_with_the_next_look(often):
+    server = await db(make_ready_server)
+    async with linked() as gateway:
+        await db(LlamaServer.objects.filter(pk=server.pk).update, hold_seconds=7, max_queue=3)
+        await eventually(lambda: facts(gateway).hold_seconds == 7)
+        assert gateway.backends["default"].gate.max_waiting == 3
+
+
+async def test_news_of_a_server_that_is_new_make_it_known(by_news_only):
+    async with linked() as gateway:
+        await db(make_ready_server, "new")
+        await announce(Status.READY, name="new")
+        await eventually(lambda: "new" in gateway.backends)
+
+
+async def test_a_server_that_was_removed_is_gone_at_once(by_news_only):
+    server = await db(make_ready_server)
+    async with linked() as gateway:
+        await db(server.delete)
+        await ChannelPublisher().removed("default")
+        await eventually(lambda: not gateway.backends)
+
+
+async def test_after_a_message_that_makes_no_sense_it_hears_again(by_news_only, monkeypatch):
+    monkeypatch.setattr(link, "RETRY_SECONDS", 0.01)
+    await db(make_ready_server)
+    async with linked() as gateway:
+        before = ears()
+        await get_channel_layer().group_send(STATUS_GROUP, {"type": "nonsense"})
+        await eventually(lambda: ears() - before)
+        await announce(Status.CRASHED)
+        await eventually(lambda: facts(gateway).status is Status.CRASHED)
+
+
+# --- A database that is away ---------------------------------------------------------------------------
+
+
+async def test_without_a_database_it_goes_on_with_what_it_knew_and_says_so_once(often, outage, caplog):
+    server = await db(make_ready_server)
+    async with linked() as gateway:
+        outage.lasts = True
+        await outage.has_been_noticed()
+        await db(server.delete)
+        await outage.has_been_noticed()
+        assert facts(gateway).ready
+        said = "⚠️ [GATEWAY] The database failed: gone. It goes on with what it knew."
+        assert complaints(caplog) == [said]
+        outage.lasts = False
+        await eventually(lambda: not gateway.backends)
+        outage.lasts = True
+        await outage.has_been_noticed()
+        assert complaints(caplog) == [said, said]
+
+
+async def test_without_a_database_it_still_hears(often, outage):
+    await db(make_ready_server)
+    async with linked() as gateway:
+        outage.lasts = True
+        await outage.has_been_noticed()
+        await announce(Status.CRASHED, detail="Retry 1 of 5 after 1 s.")
+        await eventually(lambda: facts(gateway).detail == "Retry 1 of 5 after 1 s.")
+
+
+# --- Keys ----------------------------------------------------------------------------------------------
+
+
+async def test_keys_count_as_soon_as_they_are_made_changed_or_deleted(often):
+    async with linked() as gateway:
+        assert gateway.door.keys.is_open
+        key = await db(make_key, secret="lp-secret")
+        await eventually(lambda: not gateway.door.keys.is_open)
+        assert gateway.door.keys.find("lp-secret", time.time()).name == "chat"
+        await db(ApiKey.objects.filter(pk=key.pk).update, enabled=False)
+        await eventually(lambda: is_denied(gateway, "lp-secret"))
+        await db(key.delete)
+        await eventually(lambda: gateway.door.keys.is_open)
+
+
+def is_denied(gateway, secret):
+    try:
+        gateway.door.keys.find(secret, time.time())
+    except Denied:
+        return True
+    return False
