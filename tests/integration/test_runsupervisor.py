@@ -1,20 +1,14 @@
-"""The command line: what it says, how it exits, what it leaves behind."""
+"""`manage.py runsupervisor`: what it takes, what it prepares, how it ends and what it leaves behind."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
-import time
-from io import StringIO
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,178 +16,12 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection
 
-from supervisor_app.checks import (
-    check_allowed_hosts,
-    check_channel_layer,
-    check_platform,
-    check_sqlite_transactions,
-)
-from supervisor_app.commands import Command as Wish
-from supervisor_app.commands import ask, nudge, server_named
 from supervisor_app.conf import ConfigError
 from supervisor_app.lease import Lease, NodeLease
-from supervisor_app.lock import NodeLock, NodeLockedError
+from supervisor_app.lock import NodeLock
 from supervisor_app.management.commands import runsupervisor
 from supervisor_app.models import LlamaServer, ServerState
-from tests.integration.building import (
-    OUT_OF_MEMORY,
-    free_port,
-    long_ago,
-    make_ready_server,
-    make_server,
-    make_state,
-)
-
-ROOT = Path(__file__).parents[2]
-
-
-def llama(*arguments):
-    """What `manage.py llama …` says on stdout and stderr."""
-    out, err = StringIO(), StringIO()
-    call_command("llama", *arguments, stdout=out, stderr=err, no_color=True)
-    return out.getvalue(), err.getvalue()
-
-
-def manage(*arguments, timeout=60, **environment):
-    """manage.py as a process of its own."""
-    clean = {
-        key: value
-        for key, value in os.environ.items()
-        if key not in {"DATABASE_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE", "DEBUG"}
-    }
-    return subprocess.run(
-        [sys.executable, ROOT / "manage.py", *arguments],
-        env=clean | environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-
-
-# --- manage.py llama -----------------------------------------------------------------------------------
-
-
-@pytest.mark.django_db
-class TestLlama:
-    def test_status_is_a_line_for_each_server(self):
-        make_ready_server("one", started_at=long_ago())
-        make_server("two", node="gpu-7")
-        said, complained = llama("status")
-        assert said.splitlines() == [
-            "one: ready, up 1 h 00 m. Serving 1 model.",
-            "two: initial. No supervisor has looked at it yet. Run manage.py runsupervisor on node gpu-7.",
-        ]
-        assert complained == ""
-
-    def test_status_of_one_server(self):
-        make_ready_server("one")
-        make_ready_server("two")
-        assert llama("status", "two")[0].startswith("two: ready")
-        assert "one" not in llama("status", "two")[0]
-
-    def test_status_of_a_failure_says_what_to_do(self):
-        make_state(make_server(), "error", detail="Out of memory.", failure=OUT_OF_MEMORY.as_json())
-        assert llama("status")[0].splitlines() == [
-            "default: error. Out of memory.",
-            "  Try a smaller context (-c) or model.",
-        ]
-
-    def test_status_of_a_server_that_recovered_does_not_repeat_the_hint(self):
-        make_ready_server(failure=OUT_OF_MEMORY.as_json())
-        assert "smaller context" not in llama("status")[0]
-
-    def test_a_silent_supervisor_is_told_on_stderr(self):
-        make_ready_server(seen_at=long_ago())
-        assert llama("status")[1].strip() == (
-            "default: no supervisor has reported for 1 h 00 m. Run manage.py runsupervisor."
-        )
-
-    @pytest.mark.parametrize(
-        ("word", "running", "restart_generation"),
-        [("start", True, 0), ("stop", False, 0), ("restart", True, 2)],
-    )
-    def test_a_wish_is_noted_and_told(self, word, running, restart_generation):
-        make_server()
-        assert llama(word)[0] == f"default: asked to {word}\n"
-        server = LlamaServer.objects.get()
-        assert (server.generation, server.desired_running) == (2, running)
-        assert server.restart_generation == restart_generation
-
-    def test_a_wish_without_a_name_is_for_all(self):
-        make_server("one")
-        make_server("two")
-        assert llama("stop")[0].splitlines() == ["one: asked to stop", "two: asked to stop"]
-        assert not LlamaServer.objects.filter(desired_running=True).exists()
-
-    def test_a_wish_with_a_name_is_for_that_one(self):
-        make_server("one")
-        make_server("two")
-        llama("stop", "two")
-        assert LlamaServer.objects.get(desired_running=False).name == "two"
-
-    def test_json_is_what_the_api_says(self, client):
-        make_ready_server("one", started_at=long_ago())
-        make_server("two")
-        said = json.loads(llama("status", "--json")[0])
-        assert said == client.get("/api/servers/").json()["servers"]
-        assert json.loads(llama("stop", "one", "--json")[0])[0]["name"] == "one"
-
-    def test_an_unknown_server_is_answered_with_those_that_exist(self):
-        make_server("one")
-        make_server("two")
-        with pytest.raises(CommandError, match=r"There is no server 'three'. Servers: one, two.") as raised:
-            llama("start", "three")
-        assert raised.value.returncode == 2
-
-    def test_without_any_server_it_says_what_to_run(self):
-        with pytest.raises(CommandError, match=r"Run manage.py runsupervisor") as raised:
-            llama("status")
-        assert raised.value.returncode == 2
-        with pytest.raises(CommandError, match=r"There is no server 'x'. Servers: none yet."):
-            llama("status", "x")
-
-    def test_an_unknown_word_is_answered_with_those_that_exist(self):
-        with pytest.raises(CommandError, match=r"start.*stop.*restart.*status"):
-            llama("explode")
-
-    def test_a_database_that_fails_is_one_line(self):
-        def fail(*args):
-            raise DatabaseError("could not connect to server")
-
-        with (
-            connection.execute_wrapper(fail),
-            pytest.raises(CommandError, match=r"^The database cannot be used: could not connect to server$"),
-        ):
-            llama("status")
-
-
-# --- The same for pages, API, admin and CLI ------------------------------------------------------------
-
-
-@pytest.mark.django_db
-def test_a_wish_reaches_each_node_with_one_of_the_servers(monkeypatch):
-    nudged = []
-    monkeypatch.setattr("supervisor_app.commands.nudge", nudged.append)
-    make_server("one", node="a")
-    make_server("two", node="a", port=1)
-    make_server("three", node="b")
-    assert ask(Wish.STOP, LlamaServer.objects.all()) == 3
-    assert sorted(nudged) == ["a", "b"]
-
-
-@pytest.mark.django_db
-def test_a_wish_for_nobody_nudges_nobody(monkeypatch):
-    monkeypatch.setattr("supervisor_app.commands.nudge", pytest.fail)
-    assert ask(Wish.STOP, server_named("nobody")) == 0
-
-
-@pytest.mark.parametrize("node", ["local", "no such name allowed", "x" * 200])
-def test_a_nudge_never_raises(node):
-    nudge(node)
-
-
-async def test_a_nudge_out_of_a_running_event_loop_is_lost_and_never_raises():
-    nudge("local")
+from tests.integration.building import free_port, make_server
 
 
 @pytest.fixture(autouse=True)
@@ -206,7 +34,7 @@ def signals_as_before():
         signal.signal(number, handler)
 
 
-# --- manage.py runsupervisor: what it takes ------------------------------------------------------------
+# --- What it takes -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", ["local", "gpu-7", "a.b_c", "x" * 63])
@@ -253,7 +81,7 @@ def test_a_bad_node_of_the_environment_is_named_too(settings):
         parser.parse_args([])
 
 
-# --- manage.py runsupervisor: what it prepares ---------------------------------------------------------
+# --- What it prepares ----------------------------------------------------------------------------------
 
 
 def prepare(node="local"):
@@ -329,7 +157,7 @@ class TestPreparing:
         assert caplog.messages == ["🌐 [WEB] http://127.0.0.1:8000 (Ctrl+C ends it)"]
 
 
-# --- manage.py runsupervisor: how it ends --------------------------------------------------------------
+# --- How it ends ---------------------------------------------------------------------------------------
 
 
 class Endless:
@@ -552,192 +380,3 @@ def test_a_database_that_is_behind_is_brought_up_to_date(caplog):
         call_command("migrate", verbosity=0)
     assert caplog.messages == ["🗄️ [DATABASE] Bringing it up to date"]
     assert LlamaServer.objects.get().name == "default"
-
-
-# --- As a process: exit codes --------------------------------------------------------------------------
-
-
-@pytest.fixture
-def data_dir(tmp_path):
-    return str(tmp_path / "data")
-
-
-@pytest.fixture
-def config(tmp_path):
-    path = tmp_path / "config.json"
-    path.write_text("{}")
-    return path
-
-
-def test_a_bad_argument_is_exit_code_2(data_dir):
-    ended = manage("runsupervisor", "--bind", "nowhere", LLAMAPROXY_DATA_DIR=data_dir)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert "'nowhere' is not an address" in ended.stderr
-    assert "Traceback" not in ended.stderr
-
-
-def test_a_bad_config_file_is_one_line_and_exit_code_2_and_nothing_is_started(data_dir, config):
-    config.write_text('{"llama_server_port": 70000}')
-    ended = manage("runsupervisor", LLAMAPROXY_DATA_DIR=data_dir, LLAMAPROXY_CONFIG=str(config))
-    assert ended.returncode == 2
-    assert ended.stderr == (
-        f"CommandError: {config}: llama_server_port is 70000: 70000 is not a port. Use 1 to 65535.\n"
-    )
-    assert not Path(data_dir, "db.sqlite3").exists()
-
-
-@pytest.mark.parametrize(
-    ("environment", "message"),
-    [
-        ({"DEBUG": "maybe"}, "DEBUG='maybe' is not a yes or no. Use 1 or 0."),
-        ({"DATABASE_URL": "foo://x"}, "DATABASE_URL cannot be understood"),
-    ],
-)
-def test_a_bad_environment_is_one_line_and_exit_code_2(environment, message, data_dir):
-    ended = manage("llama", "status", LLAMAPROXY_DATA_DIR=data_dir, **environment)
-    assert ended.returncode == 2
-    assert message in ended.stderr
-    assert len(ended.stderr.splitlines()) == 1
-
-
-def test_a_database_that_was_never_made_is_one_line(data_dir):
-    ended = manage("llama", "status", LLAMAPROXY_DATA_DIR=data_dir)
-    assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1)
-    assert ended.stderr.startswith("CommandError: The database cannot be used: no such table")
-
-
-# --- The lock ------------------------------------------------------------------------------------------
-
-
-def test_a_node_is_held_once_and_says_by_whom(tmp_path):
-    path = tmp_path / "deep" / "node.lock"
-    with NodeLock(path):
-        with pytest.raises(NodeLockedError) as raised, NodeLock(path):
-            pass
-        assert raised.value.pid == str(os.getpid())
-    with NodeLock(path):
-        pass
-
-
-def test_a_lock_outlives_no_holder(tmp_path):
-    path = tmp_path / "node.lock"
-    code = (
-        "import sys, time; from pathlib import Path; from supervisor_app.lock import NodeLock\n"
-        "NodeLock(Path(sys.argv[1])).__enter__(); print('held', flush=True); time.sleep(60)"
-    )
-    holder = subprocess.Popen([sys.executable, "-c", code, path], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    with pytest.raises(NodeLockedError) as raised, NodeLock(path):
-        pass
-    assert raised.value.pid == str(holder.pid)
-    holder.kill()
-    holder.communicate()
-    with NodeLock(path):
-        pass
-
-
-def test_a_server_that_outlives_its_supervisor_does_not_keep_the_lock(tmp_path):
-    path = tmp_path / "node.lock"
-    with NodeLock(path):
-        child = subprocess.Popen(["sleep", "60"], close_fds=False)
-    with NodeLock(path):
-        pass
-    child.kill()
-    child.wait()
-
-
-def test_a_holder_that_has_not_said_its_pid_yet_is_unknown(tmp_path):
-    path = tmp_path / "node.lock"
-    with NodeLock(path):
-        path.write_text("")
-        with pytest.raises(NodeLockedError) as raised, NodeLock(path):
-            pass
-    assert raised.value.pid == "unknown"
-
-
-def test_leaving_a_lock_twice_harms_nobody(tmp_path):
-    lock = NodeLock(tmp_path / "node.lock")
-    with lock:
-        pass
-    lock.__exit__(None, None, None)
-
-
-# --- Checks --------------------------------------------------------------------------------------------
-
-
-def ids(messages):
-    return [message.id for message in messages]
-
-
-def test_the_settings_as_they_are_pass_every_check():
-    call_command("check", stderr=StringIO())
-
-
-def test_the_core_redis_layer_is_refused(settings):
-    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer"}}
-    assert ids(check_channel_layer()) == ["llamaproxy.E001"]
-
-
-@pytest.mark.parametrize(
-    "layers", [{}, {"default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer"}}]
-)
-def test_other_layers_pass(layers, settings):
-    settings.CHANNEL_LAYERS = layers
-    assert check_channel_layer() == []
-
-
-@pytest.mark.filterwarnings("ignore:Overriding setting DATABASES:UserWarning")
-@pytest.mark.parametrize(
-    ("database", "expected"),
-    [
-        ({"ENGINE": "django.db.backends.sqlite3"}, ["llamaproxy.E002"]),
-        (
-            {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {"transaction_mode": "DEFERRED"}},
-            ["llamaproxy.E002"],
-        ),
-        ({"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {"transaction_mode": "IMMEDIATE"}}, []),
-        ({"ENGINE": "django.db.backends.postgresql"}, []),
-    ],
-)
-def test_sqlite_must_begin_its_transactions_as_a_writer(database, expected, settings, monkeypatch):
-    monkeypatch.setitem(settings.DATABASES, "default", database)
-    assert ids(check_sqlite_transactions()) == expected
-
-
-@pytest.mark.parametrize(
-    ("hosts", "expected"),
-    [
-        (["*"], ["llamaproxy.W001"]),
-        (["localhost", "*"], ["llamaproxy.W001"]),
-        (["localhost"], []),
-        ([".lan"], []),
-    ],
-)
-def test_hosts_of_all_names_are_warned_of(hosts, expected, settings):
-    settings.ALLOWED_HOSTS = hosts
-    assert ids(check_allowed_hosts()) == expected
-
-
-def test_windows_is_refused_and_no_other(monkeypatch):
-    assert check_platform() == []
-    monkeypatch.setattr(sys, "platform", "win32")
-    assert ids(check_platform()) == ["llamaproxy.E003"]
-
-
-def test_every_check_says_what_to_do(settings, monkeypatch):
-    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer"}}
-    settings.ALLOWED_HOSTS = ["*"]
-    monkeypatch.setattr(sys, "platform", "win32")
-    for message in [*check_channel_layer(), *check_allowed_hosts(), *check_platform()]:
-        assert message.hint
-
-
-# --- A nudge and its ear -------------------------------------------------------------------------------
-
-
-def test_a_nudge_takes_no_time_without_a_listener():
-    began = time.monotonic()
-    for _ in range(200):  # more than a channel holds
-        nudge("local")
-    assert time.monotonic() - began < 5

@@ -1,0 +1,156 @@
+"""`manage.py llama`: what it says, and the wish that it shares with pages, API and admin."""
+
+from __future__ import annotations
+
+import json
+import time
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError, connection
+
+from supervisor_app.commands import Command as Wish
+from supervisor_app.commands import ask, nudge, server_named
+from supervisor_app.models import LlamaServer
+from tests.integration.building import OUT_OF_MEMORY, long_ago, make_ready_server, make_server, make_state
+
+
+def llama(*arguments):
+    """What `manage.py llama …` says on stdout and stderr."""
+    out, err = StringIO(), StringIO()
+    call_command("llama", *arguments, stdout=out, stderr=err, no_color=True)
+    return out.getvalue(), err.getvalue()
+
+
+# --- manage.py llama -----------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+class TestLlama:
+    def test_status_is_a_line_for_each_server(self):
+        make_ready_server("one", started_at=long_ago())
+        make_server("two", node="gpu-7")
+        said, complained = llama("status")
+        assert said.splitlines() == [
+            "one: ready, up 1 h 00 m. Serving 1 model.",
+            "two: initial. No supervisor has looked at it yet. Run manage.py runsupervisor on node gpu-7.",
+        ]
+        assert complained == ""
+
+    def test_status_of_one_server(self):
+        make_ready_server("one")
+        make_ready_server("two")
+        assert llama("status", "two")[0].startswith("two: ready")
+        assert "one" not in llama("status", "two")[0]
+
+    def test_status_of_a_failure_says_what_to_do(self):
+        make_state(make_server(), "error", detail="Out of memory.", failure=OUT_OF_MEMORY.as_json())
+        assert llama("status")[0].splitlines() == [
+            "default: error. Out of memory.",
+            "  Try a smaller context (-c) or model.",
+        ]
+
+    def test_status_of_a_server_that_recovered_does_not_repeat_the_hint(self):
+        make_ready_server(failure=OUT_OF_MEMORY.as_json())
+        assert "smaller context" not in llama("status")[0]
+
+    def test_a_silent_supervisor_is_told_on_stderr(self):
+        make_ready_server(seen_at=long_ago())
+        assert llama("status")[1].strip() == (
+            "default: no supervisor has reported for 1 h 00 m. Run manage.py runsupervisor."
+        )
+
+    @pytest.mark.parametrize(
+        ("word", "running", "restart_generation"),
+        [("start", True, 0), ("stop", False, 0), ("restart", True, 2)],
+    )
+    def test_a_wish_is_noted_and_told(self, word, running, restart_generation):
+        make_server()
+        assert llama(word)[0] == f"default: asked to {word}\n"
+        server = LlamaServer.objects.get()
+        assert (server.generation, server.desired_running) == (2, running)
+        assert server.restart_generation == restart_generation
+
+    def test_a_wish_without_a_name_is_for_all(self):
+        make_server("one")
+        make_server("two")
+        assert llama("stop")[0].splitlines() == ["one: asked to stop", "two: asked to stop"]
+        assert not LlamaServer.objects.filter(desired_running=True).exists()
+
+    def test_a_wish_with_a_name_is_for_that_one(self):
+        make_server("one")
+        make_server("two")
+        llama("stop", "two")
+        assert LlamaServer.objects.get(desired_running=False).name == "two"
+
+    def test_json_is_what_the_api_says(self, client):
+        make_ready_server("one", started_at=long_ago())
+        make_server("two")
+        said = json.loads(llama("status", "--json")[0])
+        assert said == client.get("/api/servers/").json()["servers"]
+        assert json.loads(llama("stop", "one", "--json")[0])[0]["name"] == "one"
+
+    def test_an_unknown_server_is_answered_with_those_that_exist(self):
+        make_server("one")
+        make_server("two")
+        with pytest.raises(CommandError, match=r"There is no server 'three'. Servers: one, two.") as raised:
+            llama("start", "three")
+        assert raised.value.returncode == 2
+
+    def test_without_any_server_it_says_what_to_run(self):
+        with pytest.raises(CommandError, match=r"Run manage.py runsupervisor") as raised:
+            llama("status")
+        assert raised.value.returncode == 2
+        with pytest.raises(CommandError, match=r"There is no server 'x'. Servers: none yet."):
+            llama("status", "x")
+
+    def test_an_unknown_word_is_answered_with_those_that_exist(self):
+        with pytest.raises(CommandError, match=r"start.*stop.*restart.*status"):
+            llama("explode")
+
+    def test_a_database_that_fails_is_one_line(self):
+        def fail(*args):
+            raise DatabaseError("could not connect to server")
+
+        with (
+            connection.execute_wrapper(fail),
+            pytest.raises(CommandError, match=r"^The database cannot be used: could not connect to server$"),
+        ):
+            llama("status")
+
+
+# --- The same for pages, API, admin and CLI ------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_a_wish_reaches_each_node_with_one_of_the_servers(monkeypatch):
+    nudged = []
+    monkeypatch.setattr("supervisor_app.commands.nudge", nudged.append)
+    make_server("one", node="a")
+    make_server("two", node="a", port=1)
+    make_server("three", node="b")
+    assert ask(Wish.STOP, LlamaServer.objects.all()) == 3
+    assert sorted(nudged) == ["a", "b"]
+
+
+@pytest.mark.django_db
+def test_a_wish_for_nobody_nudges_nobody(monkeypatch):
+    monkeypatch.setattr("supervisor_app.commands.nudge", pytest.fail)
+    assert ask(Wish.STOP, server_named("nobody")) == 0
+
+
+@pytest.mark.parametrize("node", ["local", "no such name allowed", "x" * 200])
+def test_a_nudge_never_raises(node):
+    nudge(node)
+
+
+async def test_a_nudge_out_of_a_running_event_loop_is_lost_and_never_raises():
+    nudge("local")
+
+
+def test_a_nudge_takes_no_time_without_a_listener():
+    began = time.monotonic()
+    for _ in range(200):  # more than a channel holds
+        nudge("local")
+    assert time.monotonic() - began < 5
