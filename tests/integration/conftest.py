@@ -1,7 +1,8 @@
-"""What every test of the Django edge starts from: no config file, an empty channel layer, two logins."""
+"""What tests of the Django edge start from: no config file, an empty channel layer; two logins, alerts."""
 
 from __future__ import annotations
 
+import logging
 import resource
 import sys
 
@@ -10,6 +11,10 @@ from channels.layers import channel_layers
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
+
+from tests.integration.alerting import World
+from tests.integration.building import STARTED
+from tests.integration.receiving import web_server
 
 
 @pytest.fixture(scope="session")
@@ -66,3 +71,37 @@ def person_client(person):
     client = Client()
     client.force_login(person)
     return client
+
+
+@pytest.fixture
+def loud(caplog):
+    """What alerts have to say is told, also what is no more than information."""
+    caplog.set_level(logging.INFO, "supervisor_app.alerts")
+
+
+@pytest.fixture
+def hook():
+    """A web server to which alerts are sent."""
+    with web_server() as hook:
+        yield hook
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """`clock.now` is what the store believes."""
+
+    class Clock:
+        now = STARTED
+
+        def __call__(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr("supervisor_app.store.time.time", clock)
+    return clock
+
+
+@pytest.fixture
+def world(clock, hook):
+    """A server whose alerts arrive at `hook`."""
+    return World(clock, hook)

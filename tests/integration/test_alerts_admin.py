@@ -14,7 +14,6 @@ from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
 from supervisor_app.core.status import Status
 from supervisor_app.store import _save
 from tests.integration.building import OUT_OF_MEMORY, change, make_server
-from tests.integration.receiving import web_server
 
 pytestmark = pytest.mark.django_db
 
@@ -32,12 +31,6 @@ FILLED = {
     "on_recovered": "on",
     "resend_hours": "6",
 }
-
-
-@pytest.fixture
-def hook():
-    with web_server() as hook:
-        yield hook
 
 
 @pytest.fixture

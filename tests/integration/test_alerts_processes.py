@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.receiving import web_server
-
 ROOT = Path(__file__).parents[2]
 SERVERS, CHANNELS, WORKERS = 4, 3, 3
 DEADLINE = 60
@@ -49,12 +47,6 @@ def environment(request, tmp_path):
     }
     run(made, "manage.py", "migrate", "-v0")
     return made
-
-
-@pytest.fixture
-def hook():
-    with web_server() as hook:
-        yield hook
 
 
 def start(environment, *arguments):

@@ -15,16 +15,10 @@ from supervisor_app.alerts.transport import ID_HEADER, BadAddressError, SendErro
 from supervisor_app.core.incidents import AlertEvent, Incident, write
 from supervisor_app.core.status import LlamaStatus, Status
 from tests.integration.building import OUT_OF_MEMORY, STARTED, free_port
-from tests.integration.receiving import mail_server, web_server
+from tests.integration.receiving import mail_server
 
 SLACK = "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
 DISCORD = "https://discord.com/api/webhooks/4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js"
-
-
-@pytest.fixture
-def hook():
-    with web_server() as hook:
-        yield hook
 
 
 def alert(event=AlertEvent.CRASHED, status=Status.CRASHED):
