@@ -1,7 +1,8 @@
-"""What tests of the Django edge start from: no config file, an empty channel layer; two logins, alerts."""
+"""What tests of the Django edge start from: no config file, a fresh channel layer; logins, alerts, children."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import resource
 import sys
@@ -12,9 +13,13 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 
+from supervisor_app.core.process import LocalProcess
+from supervisor_app.core.processes import LocalProcesses
+from supervisor_app.core.spec import LaunchSpec
 from tests.integration.alerting import World
 from tests.integration.building import STARTED
 from tests.integration.receiving import web_server
+from tests.integration.spawning import DEADLINE, until_async
 
 
 @pytest.fixture(scope="session")
@@ -105,3 +110,26 @@ def clock(monkeypatch):
 def world(clock, hook):
     """A server whose alerts arrive at `hook`."""
     return World(clock, hook)
+
+
+@pytest.fixture
+def processes(tmp_path):
+    return LocalProcesses(log_dir=tmp_path / "logs")
+
+
+@pytest.fixture
+async def started(processes):
+    """Spawn, and clean up whatever is left."""
+    alive: list[LocalProcess] = []
+
+    async def start(spec: LaunchSpec, *, listening: bool = True) -> LocalProcess:
+        process = await processes.spawn("default", spec)
+        alive.append(process)
+        if listening:
+            await until_async(lambda: process.owns_port(spec))
+        return process
+
+    yield start
+    for process in alive:
+        process.kill()
+        await asyncio.wait_for(process.wait(), DEADLINE)
