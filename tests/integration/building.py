@@ -1,4 +1,4 @@
-"""Rows and snapshots for tests, with no more said than the test is about."""
+"""Rows, snapshots and sockets for tests, with no more said than the test is about."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from supervisor_app.gateway.keys import digest_of, shown_part
 from supervisor_app.gateway.models import ApiKey
 from supervisor_app.gateway.records import Outcome, Record
 from supervisor_app.models import LlamaServer, Run, ServerState
+from supervisor_app.publish import ChannelPublisher
 
 STARTED = 1_750_000_000.0
 """Unix seconds, some time ago."""
@@ -33,6 +34,8 @@ OUT_OF_MEMORY = Failure(
     hint="Try a smaller context (-c) or model.",
 )
 MODEL = Model(id="m.gguf", name="m.gguf", size=5, modified_at=1_700_000_000)
+JSON = "/llamaproxws?format=json"
+"""Where a program listens."""
 
 
 def at(seconds: float) -> datetime:
@@ -163,3 +166,23 @@ async def socket_to(
         yield client
     finally:
         await client.disconnect()
+
+
+async def push(name: str = "default", version: int = 2, **fields: Any) -> None:
+    await ChannelPublisher().publish(LlamaStatus(name=name, version=version, **fields))
+
+
+async def everything(client: WebsocketCommunicator, quiet: float = 0.1) -> list[str]:
+    """All that it is sent until it is quiet."""
+    said = []
+    while not await client.receive_nothing(quiet):
+        said.append(await client.receive_from())
+    return said
+
+
+async def until(client: WebsocketCommunicator, wanted: str) -> str:
+    """The first message with that in it."""
+    async with asyncio.timeout(10):
+        while wanted not in (said := await client.receive_from(timeout=10)):
+            pass
+    return said

@@ -20,7 +20,7 @@ from supervisor_app.core.status import LlamaStatus
 from supervisor_app.events import PUSH_GROUP
 from supervisor_app.models import ServerState
 from supervisor_app.publish import ChannelPublisher
-from tests.integration.building import db, eventually, free_port, make_ready_server, socket_to
+from tests.integration.building import db, eventually, free_port, make_ready_server, socket_to, until
 
 pytestmark = [pytest.mark.redis, pytest.mark.django_db(transaction=True)]
 
@@ -99,12 +99,6 @@ async def listening(client):
     await client.receive_from(timeout=5)
     layer = get_channel_layer()
     await eventually(lambda: f"llamaproxy__group__{PUSH_GROUP}" in layer.groups)
-
-
-async def until(client, wanted, seconds=10):
-    async with asyncio.timeout(seconds):
-        while wanted not in await client.receive_from(timeout=seconds):
-            pass
 
 
 async def pushed_until_heard(publisher, client):
