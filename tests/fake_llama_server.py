@@ -105,6 +105,8 @@ class FakeServer(ThreadingHTTPServer):
         self.ready = False
         self.held: list[bytes] = []
         self.busy = 0
+        self.most = 0
+        self.asked: list[str] = []
         self.decoded = 0
         self.lock = threading.Lock()
         self.keys = {key for key in os.environ.get("LLAMA_API_KEY", "").split(",") if key}
@@ -171,10 +173,12 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(FOR_EVER)
         if (deadly := self.server.options.fake_die_on) and deadly.encode() in body:
             signal.raise_signal(signal.SIGSEGV)
+        request = json.loads(body or b"{}")
         with self.server.lock:
             self.server.busy += 1
+            self.server.most = max(self.server.most, self.server.busy)
+            self.server.asked.append(question(request))
         try:
-            request = json.loads(body or b"{}")
             self.chat(request) if self.path in CHAT else self.complete(request)
         finally:
             with self.server.lock:
@@ -251,6 +255,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
 
+def question(request: dict[str, Any]) -> str:
+    """What was said last."""
+    messages = request.get("messages") or [{"content": request.get("prompt")}]
+    return str(messages[-1]["content"])
+
+
 def models(server: FakeServer) -> dict[str, Any]:
     if server.options.fake_models_status != 200:
         return NOT_FOUND
@@ -269,6 +279,7 @@ def props(server: FakeServer) -> dict[str, Any]:
         "model_alias": server.model,
         "model_path": server.options.model,
         "build_info": "b0-fake",
+        "fake": {"most_at_once": server.most, "asked": server.asked},
     }
 
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from supervisor_app.core.status import Status
+from supervisor_app.gateway.board import Board
 from supervisor_app.gateway.facts import ServerFacts
 from supervisor_app.gateway.gate import Gate
 from supervisor_app.gateway.limits import Limits
+from supervisor_app.gateway.neighbours import TOGETHER_SECONDS, neighbours_of
 from supervisor_app.gateway.suspects import Suspicion, Verdict
 from supervisor_app.gateway.upstream import Pool
 
@@ -18,8 +20,6 @@ DOUBT_SECONDS = 0.02
 MAX_DOUBT_SECONDS = 1.0
 DEFAULT_RETRY_SECONDS = 5
 MAX_ACCUSATIONS = 256
-TOGETHER_SECONDS = 1.0
-"""Connections that are lost within so long were lost at once."""
 SLOTS_UNTIL_TOLD = 1
 """A server that has yet to be asked has at least so many. It is asked as soon as it is ready, so this is for
 milliseconds, in which all who waited for its start would be let in else.
@@ -35,7 +35,7 @@ class Loss:
     pid: int | None
     life: int | None
     alone: bool
-    """Nobody else was in flight when the first of this process's connections was lost."""
+    """Nobody else was in flight, at any worker, when the first of this process's connections was lost."""
     reason: str
 
     @property
@@ -62,9 +62,12 @@ class Backend:
     or until a little time has passed, in which case the next request finds out.
     """
 
-    def __init__(self, facts: ServerFacts, limits: Limits) -> None:
+    def __init__(self, facts: ServerFacts, limits: Limits, board: Board | None = None) -> None:
+        """`board`: of several workers."""
         self.facts = facts
         self.gate = Gate(capacity=facts.capacity, max_waiting=facts.max_queue)
+        self._neighbours = neighbours_of(self.gate, facts.name, board) if board is not None else None
+        self.gate.others = self._neighbours
         self.slots: int | None = 0
         """As the server says; 0: it does not; None: it has yet to be asked."""
         self.moved = False
@@ -86,7 +89,8 @@ class Backend:
     @property
     def load(self) -> float:
         """Requests in flight or waiting, by what it can do at once."""
-        return (len(self.gate.inside) + len(self.gate.waiting)) / (self.gate.capacity or 1)
+        elsewhere = 0 if self._neighbours is None else self._neighbours.load
+        return (len(self.gate.inside) + len(self.gate.waiting) + elsewhere) / (self.gate.capacity or 1)
 
     @property
     def retry_after(self) -> int:
@@ -146,12 +150,18 @@ class Backend:
 
         `asked`: what was known when it was asked. By now its supervisor may have said that it is gone.
         """
-        pid, number, at = self._casualties
+        return Loss(pid=asked.pid, life=asked.life, alone=self._was_alone(asked.pid), reason=reason)
+
+    def _was_alone(self, lost: int | None) -> bool:
+        """Nobody else was in flight when the first connection to this process was lost."""
         now = self._loop.time()
-        if pid != asked.pid or now - at > TOGETHER_SECONDS:
+        if self._neighbours is not None:
+            return self._neighbours.was_alone(lost, len(self.gate.inside), now)
+        pid, number, at = self._casualties
+        if pid != lost or now - at > TOGETHER_SECONDS:
             number = len(self.gate.inside)
-            self._casualties = (asked.pid, number, now)
-        return Loss(pid=asked.pid, life=asked.life, alone=number == 1, reason=reason)
+            self._casualties = (lost, number, now)
+        return number == 1
 
     def trust(self) -> None:
         """It answered."""
@@ -164,11 +174,16 @@ class Backend:
     def sweep(self) -> None:
         if self._pool is not None:
             self._pool.sweep()
+        if self._neighbours is not None:
+            self.gate.let_in()  # tells them anew: they may have taken us for dead
 
     def close(self) -> None:
         self._settle()
         if self._pool is not None:
             self._pool.close()
+        if self._neighbours is not None:
+            self._neighbours.close()
+            self._neighbours = self.gate.others = None
 
     def _goes_on(self, facts: ServerFacts) -> bool:
         """The same process serves on. A supervisor that comes back says "starting" until it has seen that."""

@@ -15,6 +15,10 @@ class Visitor(Protocol):
     """Goes only when nobody else is inside: it is under suspicion."""
 
     @property
+    def since(self) -> float:
+        """The same in all processes: when it arrived, in monotonic seconds."""
+
+    @property
     def model(self) -> str:
         """As its client named it; may be empty."""
 
@@ -28,12 +32,31 @@ class Visitor(Protocol):
         """While it waits: something is new about the server."""
 
 
+class Others(Protocol):
+    """The gates of other processes before the same server."""
+
+    @property
+    def waiting(self) -> int:
+        """At all of them."""
+
+    def claim(self, inside: int, capacity: int, *, solo: bool, since: float) -> bool:
+        """Beside `inside` one more, which arrived at `since`: may it enter, as they are? It counts then."""
+
+    def tell(self, inside: int, waiting: int, *, solo: bool, since: float) -> None:
+        """How it is here now. `solo`: who is inside has to be alone. `since`: when the one arrived whose turn
+        is next; 0: nobody waits that could go.
+        """
+
+
 class QueueFullError(Exception):
     """So many wait already."""
 
 
 class Gate:
-    """Counts those inside and queues the others. `open` only while the server can be asked."""
+    """Counts those inside and queues the others. `open` only while the server can be asked.
+
+    With `others` all rules are those of all together.
+    """
 
     def __init__(self, *, capacity: int = 0, max_waiting: int = 256) -> None:
         self.capacity = capacity
@@ -43,6 +66,7 @@ class Gate:
         self.inside: set[Visitor] = set()
         self.waiting: list[Visitor] = []
         """By arrival."""
+        self.others: Others | None = None
         self._is_letting_in = False
 
     def enter(self, visitor: Visitor) -> bool:
@@ -50,15 +74,20 @@ class Gate:
         if not self.waiting and self._may_enter(visitor):
             self.inside.add(visitor)
             return True
-        if len(self.waiting) >= self.max_waiting:
+        elsewhere = 0 if self.others is None else self.others.waiting
+        if len(self.waiting) + elsewhere >= self.max_waiting:
             raise QueueFullError
         insort(self.waiting, visitor, key=_arrival)  # it may have waited elsewhere before
+        if self.others is not None:
+            self._tell(self.others)
         return False
 
     def return_to_queue(self, visitor: Visitor) -> None:
         """Back to where it was in the order; room is not asked for: it had been let in before."""
         self.inside.discard(visitor)
         insort(self.waiting, visitor, key=_arrival)
+        if self.others is not None:
+            self._tell(self.others)
 
     def leave(self, visitor: Visitor) -> None:
         """Inside or waiting, it is done here."""
@@ -68,6 +97,8 @@ class Gate:
             self.waiting.remove(visitor)
         if self.waiting:
             self.let_in()
+        elif self.others is not None:
+            self._tell(self.others)
 
     def let_in(self) -> None:
         """As many as may go now. One that is done at once lets in the next, which must not nest."""
@@ -81,15 +112,31 @@ class Gate:
                 visitor.admitted()
         finally:
             self._is_letting_in = False
+            if self.others is not None:
+                self._tell(self.others)
+
+    def is_alone(self, visitor: Visitor) -> bool:
+        """Of one inside that has to be, from now on."""
+        return len(self.inside) == 1 and (self.others is None or self._claim(self.others, visitor, 0))
 
     def _may_enter(self, visitor: Visitor) -> bool:
         if not self.is_open:
             return False
-        if visitor.solo:
-            return not self.inside
-        if self.capacity and len(self.inside) >= self.capacity:
-            return False
-        return not (len(self.inside) == 1 and next(iter(self.inside)).solo)
+        number = len(self.inside)
+        if number:
+            if visitor.solo or (self.capacity and number >= self.capacity):
+                return False
+            if number == 1 and next(iter(self.inside)).solo:
+                return False
+        return self.others is None or self._claim(self.others, visitor, number)
+
+    def _claim(self, others: Others, visitor: Visitor, inside: int) -> bool:
+        return others.claim(inside, self.capacity, solo=visitor.solo, since=visitor.since)
+
+    def _tell(self, others: Others) -> None:
+        solo = len(self.inside) == 1 and next(iter(self.inside)).solo
+        since = self.waiting[0].since if self.waiting and self.is_open else 0.0
+        others.tell(len(self.inside), len(self.waiting), solo=solo, since=since)
 
 
 def _arrival(visitor: Visitor) -> int:

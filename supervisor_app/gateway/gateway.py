@@ -13,6 +13,7 @@ from typing import Protocol
 
 from supervisor_app.gateway import own, problems
 from supervisor_app.gateway.backend import ACCUSED_SECONDS, Backend, judge
+from supervisor_app.gateway.board import Board
 from supervisor_app.gateway.client import Client
 from supervisor_app.gateway.door import Door, NotAllowedError
 from supervisor_app.gateway.exchange import Exchange
@@ -74,7 +75,9 @@ class Gateway:
         outside: Outside,
         public_metrics: bool = True,
         wall_time: Callable[[], float] = time.time,
+        board: Board | None = None,
     ) -> None:
+        """`board`: of several workers; closed with the gateway."""
         self.loop = asyncio.get_running_loop()
         self.limits = limits
         self.door = door
@@ -85,6 +88,7 @@ class Gateway:
         self.public_metrics = public_metrics
         self.wall_time = wall_time
         self.draining = False
+        self._board = board
         self._drained = asyncio.Event()
         self.outside = outside
         self.clients: set[Client] = set()
@@ -274,7 +278,7 @@ class Gateway:
         for name, facts in servers.items():
             backend = self.backends.get(name)
             if backend is None:
-                self.backends[name] = backend = Backend(facts, self.limits)
+                self.backends[name] = backend = Backend(facts, self.limits, self._board)
                 backend.open_if_ready()
             elif facts != backend.facts:
                 news = facts.with_news_of(backend.facts)
@@ -308,6 +312,8 @@ class Gateway:
         now = self.loop.time()
         for client in [client for client in self.clients if client.deadline < now]:
             client.too_slow()
+        if self._board is not None:
+            self._board.sweep(now)
         for backend in self.backends.values():
             backend.sweep()
 
@@ -339,3 +345,5 @@ class Gateway:
             backend.close()
         for task in self._tasks:
             task.cancel()
+        if self._board is not None:
+            self._board.close()

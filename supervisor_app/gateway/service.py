@@ -11,9 +11,11 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 
 from supervisor_app.conf import Overlay
 from supervisor_app.core.ports import StoreError
+from supervisor_app.gateway.board import Board
 from supervisor_app.gateway.client import Client
 from supervisor_app.gateway.door import Door
 from supervisor_app.gateway.gateway import Gateway
@@ -64,6 +66,15 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def board_beside(counts: Path) -> Board | None:
+    """Of the worker with this file, which is named after its number. None: it cannot be had."""
+    try:
+        return Board(counts.with_name(Board.NAME), int(counts.stem) - 1, monotonic())
+    except (OSError, ValueError) as error:
+        log.warning("⚠️ [GATEWAY] What this worker counts and limits, it does for itself: %s", error)
+        return None
+
+
 class Service:
     """`start`, then `run` until cancelled. `stop` before that lets the requests in flight finish."""
 
@@ -80,7 +91,7 @@ class Service:
         limits: Limits | None = None,
         counts: Path | None = None,
     ) -> None:
-        """`counts`: `Link`'s."""
+        """`counts`: `Link`'s. Beside it is the board of all workers."""
         self._bound = bound
         self._overlay = overlay
         self._grace_seconds = grace_seconds
@@ -105,6 +116,7 @@ class Service:
             door=self._door,
             outside=self._link,
             public_metrics=self._public_metrics,
+            board=board_beside(self._counts) if self._counts is not None else None,
         )
         self._link.attach(self._gateway)
         try:

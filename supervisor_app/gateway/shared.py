@@ -76,9 +76,13 @@ class SharedCounts:
 
     def forget(self) -> None:
         """Nobody adds them up any more: the first process has gone, and the last worker clears up."""
+        directory = self._path.parent
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
-            self._path.parent.rmdir()
+            if not any(directory.glob("*.json")):
+                for file in directory.iterdir():  # what they shared besides
+                    file.unlink()
+                directory.rmdir()
 
 
 def _read(path: Path) -> tuple[Series, Load]:

@@ -59,6 +59,10 @@ class Visit:
     def model(self) -> str:
         return self.exchange.body.hints.model or ""
 
+    @property
+    def since(self) -> float:
+        return self.exchange.started
+
     def enter(self) -> None:
         """Raises QueueFullError."""
         if self.backend.gate.enter(self):
@@ -69,7 +73,7 @@ class Visit:
     def admitted(self) -> None:
         if not (self._may_go_now() if self._loss is None else self._may_go_again(self._loss)):
             return
-        if self.solo and len(self.backend.gate.inside) > 1:
+        if self.solo and not self.backend.gate.is_alone(self):
             self.backend.gate.return_to_queue(self)
         else:
             self._go()

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +22,7 @@ from django.db.migrations.executor import MigrationExecutor
 from supervisor_app.addresses import address
 from supervisor_app.conf import read_overlay_or_none
 from supervisor_app.core.ports import StoreError
+from supervisor_app.gateway.board import Board
 from supervisor_app.gateway.role import BAD_USAGE, FAILED, add_gateway_options, prepare, say_where
 from supervisor_app.gateway.service import Service
 from supervisor_app.gateway.shared import SharedCounts
@@ -51,7 +53,7 @@ class Command(BaseCommand):
             type=worker_count,
             default=1,
             metavar="N",
-            help="processes that share the address (default: 1); limits of keys count in each",
+            help="processes that share the address, and all limits (default: 1)",
         )
         parser.add_argument("--worker-of", type=int, metavar="PID", help=argparse.SUPPRESS)
         parser.add_argument("--counts", type=Path, metavar="FILE", help=argparse.SUPPRESS)
@@ -113,6 +115,8 @@ def _worker_command(bind: tuple[str, int], insecure_open: bool, grace: float) ->
 def _run_workers(count: int, command: Sequence[str]) -> None:
     """Raises CommandError."""
     with TemporaryDirectory(prefix="llamaproxy-gateway-", ignore_cleanup_errors=True) as directory:
+        with suppress(OSError):  # each worker says that there is none
+            Board.create(Path(directory, Board.NAME), count)
         workers = Workers(lambda number: [*command, "--counts", f"{directory}/{number}.json"])
         code = asyncio.run(workers.run(count))
     if code:

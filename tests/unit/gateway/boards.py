@@ -1,0 +1,20 @@
+"""Several boards over one file, in the place of the workers that have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from supervisor_app.gateway.board import Board
+
+BEGIN = 1000.0
+"""When all of them began: that of `timers.Timers`, too."""
+
+
+@contextmanager
+def boards(directory: Path, number: int = 2) -> Iterator[list[Board]]:
+    path = directory / Board.NAME
+    Board.create(path, number)
+    with ExitStack() as stack:
+        yield [stack.enter_context(closing(Board(path, column, BEGIN))) for column in range(number)]
