@@ -158,6 +158,11 @@ class Board:
                 self.unlock()
 
     @property
+    def now(self) -> float:
+        """When this worker swept last."""
+        return self.times[HEAD + self.column]
+
+    @property
     def generation(self) -> int:
         return self.numbers[GENERATION]
 

@@ -25,6 +25,7 @@ from supervisor_app.gateway.limits import Limits
 from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records import Outcome, QuarantineEntry, Record
 from supervisor_app.gateway.routing import Router, known_as, names, serves
+from supervisor_app.gateway.shared_limits import SharedLimiter
 from supervisor_app.gateway.suspects import (
     QUARANTINE_SECONDS,
     Quarantine,
@@ -81,7 +82,7 @@ class Gateway:
         self.loop = asyncio.get_running_loop()
         self.limits = limits
         self.door = door
-        self.limiter = Limiter()
+        self.limiter = Limiter() if board is None else SharedLimiter(board)
         self.quarantined = Quarantine()
         self.suspects = Suspects()
         self.backends: dict[str, Backend] = {}
@@ -346,4 +347,5 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         if self._board is not None:
+            self.limiter = Limiter()
             self._board.close()

@@ -38,6 +38,10 @@ class KeyPolicy:
     capture: bool = False
     """Keep prompts and answers."""
 
+    @property
+    def is_limited(self) -> bool:
+        return bool(self.requests_per_minute or self.tokens_per_minute or self.max_concurrent)
+
 
 class Denied(Exception):  # noqa: N818 - it says what was decided, nothing has gone wrong
     """Not let in: what to answer in OpenAI's shape. `retry_after` is in whole seconds."""
@@ -123,14 +127,14 @@ def model_denied(policy: KeyPolicy, model: str, doubt: str = "") -> Denied:
     return Denied(403, "model_not_allowed", message, key=policy.id)
 
 
-class _Bucket:
+class Bucket:
     """A token bucket: holds what one minute allows, and refills evenly. Less than nothing is debt."""
 
     __slots__ = ("at", "level")
 
-    def __init__(self, per_minute: int, now: float) -> None:
-        self.level = float(per_minute)
-        self.at = now
+    def __init__(self, level: float, at: float) -> None:
+        self.level = level
+        self.at = at
 
     def refill(self, per_minute: int, now: float) -> float:
         level = self.level + (now - self.at) * per_minute / 60
@@ -142,15 +146,15 @@ class _Bucket:
         return max(1, ceil((1 - self.level) * 60 / per_minute))
 
 
-class _Spent:
+class Spent:
     """What one key has used up."""
 
     __slots__ = ("requests", "running", "tokens")
 
     def __init__(self) -> None:
         self.running = 0
-        self.requests: _Bucket | None = None
-        self.tokens: _Bucket | None = None
+        self.requests: Bucket | None = None
+        self.tokens: Bucket | None = None
 
 
 class Limiter:
@@ -161,13 +165,13 @@ class Limiter:
     """
 
     def __init__(self) -> None:
-        self._spent: dict[int, _Spent] = {}
+        self._spent: dict[int, Spent] = {}
 
     def admit(self, policy: KeyPolicy, now: float) -> None:
         """Counts a request in; each one that was let in needs its `release`. Raises Denied."""
         spent = self._spent.get(policy.id)
         if spent is None:
-            spent = self._spent[policy.id] = _Spent()
+            spent = self._spent[policy.id] = Spent()
         if policy.max_concurrent and spent.running >= policy.max_concurrent:
             raise _too_many(policy, f"{policy.max_concurrent} requests at once", BUSY_RETRY_SECONDS)
         if per_minute := policy.tokens_per_minute:
@@ -178,7 +182,7 @@ class Limiter:
         if per_minute := policy.requests_per_minute:
             requests = spent.requests
             if requests is None:
-                requests = spent.requests = _Bucket(per_minute, now)
+                requests = spent.requests = Bucket(per_minute, now)
             if requests.refill(per_minute, now) < ENOUGH:
                 wait = requests.seconds_until_one(per_minute)
                 raise _too_many(policy, f"{per_minute} requests per minute", wait)
@@ -198,7 +202,7 @@ class Limiter:
         if not per_minute or spent is None:
             return
         if spent.tokens is None:
-            spent.tokens = _Bucket(per_minute, now)
+            spent.tokens = Bucket(per_minute, now)
         spent.tokens.refill(per_minute, now)
         spent.tokens.level -= tokens
 

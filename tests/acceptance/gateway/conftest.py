@@ -23,6 +23,19 @@ CONTEXT = 16384
 LONG = ["-c", str(4 * CONTEXT), "-np", "4"]
 
 
+def make_keys(proxy, keys):
+    """Rows with these fields, by name, as people make them in the admin. Returns the secrets."""
+    secrets = {name: f"lp-of-{name.replace(' ', '-')}" for name in keys}
+    proxy.python(
+        "from supervisor_app.gateway.models import ApiKey",
+        "from supervisor_app.gateway.keys import digest_of, shown_part",
+        "make = lambda name, key, fields: ApiKey.objects.create("
+        "name=name, prefix=shown_part(key), digest=digest_of(key).hex(), **fields)",
+        f"[make(name, {secrets!r}[name], fields) for name, fields in {keys!r}.items()]",
+    )
+    return secrets
+
+
 def pytest_collection_modifyitems(items):
     if shutil.which("curl"):
         return

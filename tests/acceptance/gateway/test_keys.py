@@ -18,6 +18,7 @@ from tests.acceptance.gateway.askers import (
     anthropic_options,
     openai_client,
 )
+from tests.acceptance.gateway.conftest import make_keys
 
 UPSTREAM = "the-servers-own-key"
 KEYS = {
@@ -63,14 +64,7 @@ def locked(make_shared):
     proxy.script("--fake-token-seconds", "0.02", "-a", "tiny")
     proxy.start().wait_for_status("ready")
     assert told(proxy, "none") == SCRIPTED, "without any key in the table nobody is asked for one"
-    proxy.keys = {name: f"lp-of-{name.replace(' ', '-')}" for name in KEYS}
-    proxy.python(
-        "from supervisor_app.gateway.models import ApiKey",
-        "from supervisor_app.gateway.keys import digest_of, shown_part",
-        "make = lambda name, key, fields: ApiKey.objects.create("
-        "name=name, prefix=shown_part(key), digest=digest_of(key).hex(), **fields)",
-        f"[make(name, {proxy.keys!r}[name], fields) for name, fields in {KEYS!r}.items()]",
-    )
+    proxy.keys = make_keys(proxy, KEYS)
     listing = f"{proxy.gateway_url}/v1/models"
     proxy.wait_for("the keys count", lambda: requests.get(listing, timeout=DEADLINE).status_code == 401)
     return proxy

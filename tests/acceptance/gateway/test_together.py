@@ -17,7 +17,7 @@ import requests
 
 from tests.acceptance.children import DEADLINE
 from tests.acceptance.gateway.askers import SCRIPTED
-from tests.acceptance.gateway.conftest import RECOVERS_FAST
+from tests.acceptance.gateway.conftest import RECOVERS_FAST, make_keys
 from tests.acceptance.gateway.watching import wait_until_busy
 
 WORKERS = 3
@@ -25,11 +25,12 @@ POISON = "poison"
 ONE_SLOT = ("-np", "1")
 
 
-def start(make, *flags, **config):
+def start(make, *flags, keys=None, **config):
     """A server and, in processes of their own, three workers before it."""
     proxy = make(**{**RECOVERS_FAST, **config})
     proxy.script("--fake-token-seconds", "0.01", *flags)
     proxy.start(web=False).wait_for_status("ready")
+    proxy.keys = make_keys(proxy, keys or {})
     proxy.gateway = proxy.start_gateway("--workers", str(WORKERS))
     proxy.wait_for("all listen", lambda: len(listening(proxy)) == WORKERS)
     return proxy
@@ -145,6 +146,40 @@ def test_a_worker_that_is_killed_or_stopped_with_a_request_inside_holds_nobody_u
         if number == signal.SIGSTOP:
             os.kill(holder.worker, signal.SIGKILL)
     narrow.wait_for("it is replaced", lambda: len(listening(narrow)) == WORKERS)
+
+
+# --- Keys ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def limited(make_shared):
+    """Before a server, with `.keys`."""
+    keys = {"one at a time": {"max_concurrent": 1}, "five a minute": {"requests_per_minute": 5}}
+    return start(make_shared, keys=keys)
+
+
+def test_a_key_has_no_more_running_at_once_than_it_may_wherever_they_run(limited, clients):
+    one, *others = clients(limited, WORKERS, limited.keys["one at a time"])
+    with one.begin("for ever", stream=True, max_tokens=10**6) as answer:
+        assert answer.status == 200
+        assert [other.ask("me too")[0] for other in others] == [429] * len(others)
+    one.close()
+    answered = [limited.wait_for("it may again", lambda each=other: answer_or_none(each)) for other in others]
+    assert answered == [SCRIPTED] * len(others)
+
+
+def answer_or_none(client):
+    status, content = client.ask("now me")
+    return told((status, content)) if status != 429 else None
+
+
+def test_a_key_may_ask_so_often_in_a_minute_wherever_it_asks(limited, clients):
+    began = time.monotonic()
+    asking = clients(limited, 4 * WORKERS, limited.keys["five a minute"])
+    statuses = [client.ask("hello")[0] for client in asking]
+    refilled = int((time.monotonic() - began) / 12)
+    assert set(statuses) == {200, 429}
+    assert 5 <= statuses.count(200) <= 5 + refilled
 
 
 # --- Which request kills servers? ------------------------------------------------------------------------
