@@ -26,6 +26,7 @@ from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records import Outcome, QuarantineEntry, Record
 from supervisor_app.gateway.routing import Router, known_as, names, serves
 from supervisor_app.gateway.shared_limits import SharedLimiter
+from supervisor_app.gateway.shared_suspects import SharedSuspects
 from supervisor_app.gateway.suspects import (
     QUARANTINE_SECONDS,
     Quarantine,
@@ -84,7 +85,7 @@ class Gateway:
         self.door = door
         self.limiter = Limiter() if board is None else SharedLimiter(board)
         self.quarantined = Quarantine()
-        self.suspects = Suspects()
+        self.suspects = Suspects() if board is None else SharedSuspects(board)
         self.backends: dict[str, Backend] = {}
         self.public_metrics = public_metrics
         self.wall_time = wall_time
@@ -275,6 +276,7 @@ class Gateway:
 
     def learn(self, servers: Mapping[str, ServerFacts]) -> None:
         """All servers as they are now."""
+        self.suspects.refresh()  # before those who wait go on
         gone = [self.backends.pop(name) for name in self.backends.keys() - servers.keys()]
         for name, facts in servers.items():
             backend = self.backends.get(name)
@@ -315,6 +317,7 @@ class Gateway:
             client.too_slow()
         if self._board is not None:
             self._board.sweep(now)
+            self.suspects.refresh()
         for backend in self.backends.values():
             backend.sweep()
 
@@ -347,5 +350,5 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         if self._board is not None:
-            self.limiter = Limiter()
+            self.limiter, self.suspects = Limiter(), Suspects()
             self._board.close()

@@ -88,6 +88,9 @@ class Suspects:
         """It was answered, and its server lives."""
         self.entries.pop(body_hash, None)
 
+    def refresh(self) -> None:
+        """What others have noted meanwhile. Nobody shares this."""
+
 
 class Quarantine:
     """What is not sent again for a while, by the hash of path and body. Bounded: the oldest goes first."""

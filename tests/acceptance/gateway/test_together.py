@@ -67,11 +67,14 @@ class Client:
             if self._port in {one.raddr.port for one in connections(process, psutil.CONN_ESTABLISHED)}:
                 return process.pid
 
-    def begin(self, question, **more):
-        """The answer, of which the head has come."""
+    def send(self, question, **more):
         body = {"model": "default", "messages": [{"role": "user", "content": question}], **more}
         head = {"Authorization": f"Bearer {self._key}"}
         self._connection.request("POST", "/v1/chat/completions", json.dumps(body), head)
+
+    def begin(self, question, **more):
+        """The answer, of which the head has come."""
+        self.send(question, **more)
         return self._connection.getresponse()
 
     def ask(self, question, **more):
@@ -211,3 +214,14 @@ def test_of_those_in_flight_at_several_workers_only_the_poison_is_quarantined(po
     assert (status, refused["error"]["code"]) == (422, "quarantined")
     assert len(poisoned.query("SELECT * FROM supervisor_app_quarantinedrequest")) == number + 1
     assert len(deaths(poisoned)) == before + 3
+
+
+def test_a_poison_whose_client_leaves_and_asks_another_worker_is_found_as_soon(poisoned, clients):
+    before = len(deaths(poisoned))
+    for number, client in enumerate(clients(poisoned, WORKERS), 1):
+        client.send(f"another {POISON}")
+        poisoned.wait_for("it dies", lambda least=before + number: len(deaths(poisoned)) >= least)
+        client.close()
+    status, refused = clients(poisoned, 1)[0].ask(f"another {POISON}")
+    assert (status, refused["error"]["code"]) == (422, "quarantined")
+    assert len(deaths(poisoned)) == before + WORKERS

@@ -1,0 +1,113 @@
+"""What workers think of requests: what one has seen, the others know."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from supervisor_app.gateway.board import Board
+from supervisor_app.gateway.shared_suspects import SharedSuspects
+from supervisor_app.gateway.suspects import QUARANTINE_SECONDS, Suspicion
+from tests.unit.gateway.boards import BEGIN, boards
+
+NOW = 1_750_000_000.0
+
+
+@pytest.fixture
+def two(tmp_path):
+    with boards(tmp_path) as found:
+        yield [SharedSuspects(board) for board in found]
+
+
+def known(suspects, body_hash="poison", now=NOW):
+    """Crashes and deaths."""
+    suspects.refresh()
+    suspicion = suspects.find(body_hash, now)
+    return suspicion and (suspicion.crashes, suspicion.deaths)
+
+
+def test_what_one_has_noted_the_other_knows_for_as_long(two):
+    a, b = two
+    a.note("poison", Suspicion(crashes=1, deaths=2), NOW)
+    assert known(b) == (1, 2)
+    assert known(b, "water") is None
+    assert known(b, now=NOW + QUARANTINE_SECONDS) is None
+
+
+def test_the_other_counts_on_from_there(two):
+    a, b = two
+    a.note("poison", Suspicion(crashes=1, deaths=1), NOW)
+    b.refresh()
+    suspicion = b.find("poison", NOW)
+    suspicion.died(blameless=False, alone=False)
+    b.note("poison", suspicion, NOW)
+    assert known(a) == (2, 2)
+    assert a.find("poison", NOW).goes_alone
+
+
+def test_what_several_note_is_kept_together(two):
+    a, b = two
+    a.note("one", Suspicion(crashes=1), NOW)
+    b.note("other", Suspicion(crashes=2), NOW)
+    for suspects in two:
+        assert (known(suspects, "one"), known(suspects, "other")) == ((1, 0), (2, 0))
+
+
+def test_whom_one_acquits_nobody_suspects(two):
+    a, b = two
+    a.note("poison", Suspicion(crashes=1), NOW)
+    b.acquit("poison")
+    assert known(a) is None
+    assert known(b) is None
+
+
+def test_to_acquit_who_is_not_suspected_is_nothing_new(two):
+    a, _ = two
+    before = a._board.generation
+    a.acquit("water")
+    assert a._board.generation == before
+
+
+def test_a_request_that_goes_on_keeps_what_it_has_seen_itself(two):
+    a, b = two
+    seen = Suspicion(crashes=1)
+    a.note("poison", seen, NOW)
+    seen.crashes = 2  # its next crash is not noted yet
+    b.note("other", Suspicion(crashes=1), NOW)
+    assert known(a) == (2, 0)
+    assert a.find("poison", NOW) is seen
+
+
+def test_who_comes_in_the_place_of_another_knows_it_too(two):
+    a, _ = two
+    a.note("poison", Suspicion(crashes=2), NOW)
+    with closing(Board(a._board.path, 1, BEGIN)) as board:
+        assert known(SharedSuspects(board)) == (2, 0)
+
+
+def test_nothing_is_read_while_nothing_is_new(two, caplog):
+    a, b = two
+    a.note("poison", Suspicion(crashes=1), NOW)
+    b.refresh()
+    a._path.unlink()
+    assert known(b) == (1, 0)
+    assert not caplog.messages
+
+
+def test_what_cannot_be_written_is_known_to_one_and_told(two, caplog):
+    a, b = two
+    a._path.with_suffix(".new").mkdir()
+    a.note("poison", Suspicion(crashes=1), NOW)
+    assert (known(a), known(b)) == ((1, 0), None)
+    assert "is not known to others" in caplog.text
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{"])
+def test_what_cannot_be_read_is_told_and_changes_nothing(two, content, caplog):
+    a, b = two
+    b.note("mine", Suspicion(crashes=1), NOW)
+    a.note("poison", Suspicion(crashes=1), NOW)
+    a._path.unlink() if content is None else a._path.write_bytes(content)
+    assert (known(b, "mine"), known(b)) == ((1, 0), None)
+    assert "is not known here" in caplog.text
