@@ -59,6 +59,8 @@ class Reply:
         framing = b""
         if length is not None:
             framing = b"" if status == 204 else b"Content-Length: %d\r\n" % length
+        elif status in (204, 304):
+            pass  # there is no body to say the end of
         elif self._http11:
             framing = b"Transfer-Encoding: chunked\r\n"
             self._chunked = not self._bodyless

@@ -152,20 +152,21 @@ class Connection(asyncio.Protocol):
 
     def _take_head(self, data: bytes) -> bytes:
         """What follows the head in `data`; sets `_body` once the head is complete. Raises BadHeadError."""
-        if self._head:
-            data = self._head + data
-        end = data.find(END)
-        if end < 0:
-            if len(data) > MAX_HEAD:
-                raise BadHeadError(502, "The head of the server's answer is too long.")
-            self._head = data
-            return b""
-        raw, rest = data[: end + 4], data[end + 4 :]
-        read = read_response(raw, to_head=True) if self._to_head else self._pool.heads.response(raw)
-        head, length, body = read
-        self._head = b""
-        if 100 <= head.status < 200:
-            return self._take_head(rest) if rest else b""
+        while True:
+            if self._head:
+                data, self._head = self._head + data, b""
+            end = data.find(END)
+            if end < 0:
+                if len(data) > MAX_HEAD:
+                    raise BadHeadError(502, "The head of the server's answer is too long.")
+                self._head = data
+                return b""
+            raw, rest = data[: end + 4], data[end + 4 :]
+            read = read_response(raw, to_head=True) if self._to_head else self._pool.heads.response(raw)
+            head, length, body = read
+            if not 100 <= head.status < 200:
+                break
+            data = rest
         self._reusable = head.keep_alive and not head.is_event_stream and length is not None
         if length is not None and type(body) is SizedBody and body.left == len(rest):
             listener, self._listener = self._listener, None
