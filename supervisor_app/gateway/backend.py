@@ -156,10 +156,10 @@ class Backend:
         """Nobody else was in flight when the first connection to this process was lost."""
         now = self._loop.time()
         if self._neighbours is not None:
-            return self._neighbours.was_alone(lost, len(self.gate.inside), now)
+            return self._neighbours.was_alone(lost, len(self.gate.in_flight), now)
         pid, number, at = self._casualties
         if pid != lost or now - at > TOGETHER_SECONDS:
-            number = len(self.gate.inside)
+            number = len(self.gate.in_flight)
             self._casualties = (lost, number, now)
         return number == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, cast
 
 from supervisor_app.gateway.exchange import Exchange
@@ -25,6 +26,8 @@ PROBE_SECONDS = 0.5
 """At most, between two of them."""
 PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LINGER_SECONDS = 2.0
+CLOSE_WAIT = 8
+"""State of a connection whose other side has said that it is done (Linux, `tcp_states.h`)."""
 FOR_EVER = float("inf")
 
 
@@ -154,6 +157,11 @@ class Client(asyncio.Protocol):
             self._refuse_head(BadHeadError(408, "The head did not come."))
         else:
             self._transport.abort()
+
+    def look_for_its_end(self) -> None:
+        """While nothing is read of it, that shows only in the state of its connection."""
+        if not self._reads and not self._half_closed and self._probe is None and _has_ended(self._transport):
+            self._probe_it()
 
     # Within
 
@@ -304,3 +312,11 @@ class Client(asyncio.Protocol):
             self._transport.write(PROBE)
         pause = min(pause, PROBE_SECONDS)
         self._probe = self._loop.call_later(pause, self._probe_it, pause * 2)
+
+
+def _has_ended(transport: asyncio.Transport) -> bool:
+    """Of the other side, as the kernel knows it before anybody has read so far. Where it does not say: no."""
+    if transport.is_closing() or not hasattr(socket, "TCP_INFO"):
+        return False
+    connection = transport.get_extra_info("socket")
+    return bool(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == CLOSE_WAIT)

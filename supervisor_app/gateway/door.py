@@ -42,14 +42,18 @@ class Door:
         """Whose request this is. `now` in Unix seconds. Raises NotAllowedError and keys.Denied."""
         if self._needs_key or not self.keys.is_open:
             return self.keys.find(head.presented_key, now)
-        if not self._insecure_open:
+        self.check_page(head)
+        return None
+
+    def check_page(self, head: RequestHead) -> None:
+        """Where no key is asked for, a web page must be one of ours. Raises NotAllowedError."""
+        if self.keys.is_open and not (self._needs_key or self._insecure_open):
             reached_as = (head.noted.get(b"host"), head.noted.get(b"origin", b""))
             if reached_as not in self._admitted:
                 self._check_host(head)
                 if len(self._admitted) >= MAX_ADMITTED:
                     self._admitted.clear()
                 self._admitted.add(reached_as)
-        return None
 
     def admits_origin(self, origin: str) -> bool:
         """May a page of this origin read what we answer?"""

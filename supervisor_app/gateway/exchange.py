@@ -199,11 +199,14 @@ class Exchange:
         hints = self.body.hints
         return gateway.allowed(policy, hints, gateway.candidates(hints.model))
 
-    def other_candidates(self) -> Sequence[Backend]:
-        """As they are by now. Empty: there is none any more."""
-        with suppress(Denied, NotAllowedError):
+    def candidates_now(self) -> Sequence[Backend] | Problem:
+        """What is known of servers may have changed since it came. A problem: no server is left for it."""
+        try:
             return self._candidates()
-        return ()
+        except Denied as denied:
+            return problems.denied(denied)
+        except NotAllowedError as error:
+            return error.problem
 
     def go_to_one_of(self, candidates: Sequence[Backend]) -> None:
         """To the best of them, or into its queue."""
@@ -225,6 +228,12 @@ class Exchange:
         except QueueFullError:
             problem = problems.queue_full(facts.name, len(backend.gate.waiting), backend.retry_after)
             self.refuse(problem, Outcome.UNAVAILABLE)
+
+    @property
+    def origin(self) -> str:
+        """Of the page that asks and may read what we say; empty: it is none, or may not."""
+        origin = self.head.text(b"origin")
+        return origin if self._gateway.door.admits_origin(origin) else ""
 
     def wait(self) -> Hold:
         if self.hold is None:
@@ -322,8 +331,7 @@ class Exchange:
         if not self.reply.started:
             if not self.body.is_whole:
                 self.reply.keep_alive = False  # what is left of the body is not worth reading
-            origin = self.head.text(b"origin")
-            beginning = problem.beginning(origin if self._gateway.door.admits_origin(origin) else "")
+            beginning = problem.beginning(self.origin)
             content = problem.body(self.head.path)
             self.reply.send(problem.status, beginning, len(content), content)
         elif self.committed and not (self._visit is not None and self._visit.streams):

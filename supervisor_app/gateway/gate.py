@@ -13,6 +13,8 @@ class Visitor(Protocol):
     """Grows with every request: who was here first, goes first, also after a crash."""
     solo: bool
     """Goes only when nobody else is inside: it is under suspicion."""
+    needs_slot: bool
+    """Of the server. Who needs none takes nobody's place, and waits only while the gate is closed."""
 
     @property
     def since(self) -> float:
@@ -39,8 +41,11 @@ class Others(Protocol):
     def waiting(self) -> int:
         """At all of them."""
 
+    def has_room(self, inside: int, capacity: int, *, solo: bool, since: float) -> bool:
+        """Beside `inside` one more, which arrived at `since`: might it enter, as they are?"""
+
     def claim(self, inside: int, capacity: int, *, solo: bool, since: float) -> bool:
-        """Beside `inside` one more, which arrived at `since`: may it enter, as they are? It counts then."""
+        """The same, and it counts from now on."""
 
     def tell(self, inside: int, waiting: int, *, solo: bool, since: float) -> None:
         """How it is here now. `solo`: who is inside has to be alone. `since`: when the one arrived whose turn
@@ -64,6 +69,8 @@ class Gate:
         self.max_waiting = max_waiting
         self.is_open = False
         self.inside: set[Visitor] = set()
+        self.beside: set[Visitor] = set()
+        """At the server, too, but without a slot."""
         self.waiting: list[Visitor] = []
         """By arrival."""
         self.others: Others | None = None
@@ -71,6 +78,9 @@ class Gate:
 
     def enter(self, visitor: Visitor) -> bool:
         """True: go now. False: wait for `admitted`. Raises QueueFullError."""
+        if not visitor.needs_slot and self._may_go_beside(visitor):
+            self.beside.add(visitor)
+            return True
         if not self.waiting and self._may_enter(visitor):
             self.inside.add(visitor)
             return True
@@ -85,6 +95,7 @@ class Gate:
     def return_to_queue(self, visitor: Visitor) -> None:
         """Back to where it was in the order; room is not asked for: it had been let in before."""
         self.inside.discard(visitor)
+        self.beside.discard(visitor)
         insort(self.waiting, visitor, key=_arrival)
         if self.others is not None:
             self._tell(self.others)
@@ -93,6 +104,8 @@ class Gate:
         """Inside or waiting, it is done here."""
         if visitor in self.inside:
             self.inside.remove(visitor)
+        elif visitor in self.beside:
+            self.beside.remove(visitor)
         elif visitor in self.waiting:
             self.waiting.remove(visitor)
         if self.waiting:
@@ -106,6 +119,10 @@ class Gate:
             return
         self._is_letting_in = True
         try:
+            while (slotless := next(filter(self._may_go_beside, self.waiting), None)) is not None:
+                self.waiting.remove(slotless)
+                self.beside.add(slotless)
+                slotless.admitted()
             while self.waiting and self._may_enter(self.waiting[0]):
                 visitor = self.waiting.pop(0)
                 self.inside.add(visitor)
@@ -115,11 +132,34 @@ class Gate:
             if self.others is not None:
                 self._tell(self.others)
 
+    @property
+    def in_flight(self) -> set[Visitor]:
+        return self.inside | self.beside
+
+    def has_room_for(self, visitor: Visitor) -> bool:
+        """It would go at once, if it came here now."""
+        if self._may_go_beside(visitor):
+            return True
+        if self.waiting or not self._has_room(visitor):
+            return False
+        others, number = self.others, len(self.inside)
+        return others is None or others.has_room(
+            number, self.capacity, solo=visitor.solo, since=visitor.since
+        )
+
     def is_alone(self, visitor: Visitor) -> bool:
         """Of one inside that has to be, from now on."""
         return len(self.inside) == 1 and (self.others is None or self._claim(self.others, visitor, 0))
 
+    def _may_go_beside(self, visitor: Visitor) -> bool:
+        return self.is_open and not (visitor.needs_slot or visitor.solo)
+
     def _may_enter(self, visitor: Visitor) -> bool:
+        return self._has_room(visitor) and (
+            self.others is None or self._claim(self.others, visitor, len(self.inside))
+        )
+
+    def _has_room(self, visitor: Visitor) -> bool:
         if not self.is_open:
             return False
         number = len(self.inside)
@@ -128,7 +168,7 @@ class Gate:
                 return False
             if number == 1 and next(iter(self.inside)).solo:
                 return False
-        return self.others is None or self._claim(self.others, visitor, number)
+        return True
 
     def _claim(self, others: Others, visitor: Visitor, inside: int) -> bool:
         return others.claim(inside, self.capacity, solo=visitor.solo, since=visitor.since)

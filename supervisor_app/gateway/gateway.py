@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from hashlib import blake2b
 from itertools import count
 from typing import Protocol
 
@@ -24,7 +25,7 @@ from supervisor_app.gateway.keys import Denied, KeyPolicy, Limiter, model_denied
 from supervisor_app.gateway.limits import Limits
 from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records import Outcome, QuarantineEntry, Record
-from supervisor_app.gateway.routing import Router, known_as, names, serves
+from supervisor_app.gateway.routing import Router, alike, known_as, names, serves
 from supervisor_app.gateway.shared_limits import SharedLimiter
 from supervisor_app.gateway.shared_suspects import SharedSuspects
 from supervisor_app.gateway.suspects import (
@@ -129,6 +130,7 @@ class Gateway:
         may_be_ours = head.method != "POST" or head.path in own.PUBLIC
         try:
             if may_be_ours and own.is_public(self, head):
+                self.door.check_page(head)
                 own.answer(self, exchange)
                 return
             policy = self.door.check(head, self.wall_time())
@@ -183,7 +185,18 @@ class Gateway:
         """`session`: what the client calls its conversation; else its beginning tells which one it is."""
         if len(candidates) == 1:
             return candidates[0]
-        return self._router.choose(candidates, session.encode() or prefix_digest(body) or b"")
+        conversation = blake2b(session.encode(), digest_size=8).digest() if session else prefix_digest(body)
+        return self._router.choose(candidates, conversation or b"")
+
+    def offer(self, backend: Backend) -> None:
+        """Somebody has left it: who waits for another one with the same model need not."""
+        for other in self.all:
+            if other is backend or not other.gate.waiting or not alike(other.facts, backend.facts):
+                continue
+            for visitor in list(other.gate.waiting):
+                if not backend.gate.has_room_for(visitor):
+                    return
+                visitor.server_changed()
 
     def wake(self, backend: Backend) -> None:
         self.outside.wake(backend.facts.name)
@@ -265,7 +278,7 @@ class Gateway:
     def load(self) -> Iterable[tuple[str, str, int, int]]:
         """Of each server its name and, by the model asked for, requests in flight and requests held."""
         for backend in self.all:
-            inside = Counter(visitor.model for visitor in backend.gate.inside)
+            inside = Counter(visitor.model for visitor in backend.gate.in_flight)
             waiting = Counter(visitor.model for visitor in backend.gate.waiting)
             for model in dict.fromkeys([*(backend.facts.offered or ("",)), *inside, *waiting]):
                 yield backend.facts.name, model, inside[model], waiting[model]
@@ -296,7 +309,7 @@ class Gateway:
             self._tell(backend)
         for backend in self.all:
             if not backend.facts.ready:
-                for visitor in list(backend.gate.inside):
+                for visitor in backend.gate.in_flight:
                     visitor.server_ended()
             self._judge(backend, backend.facts)
             if backend.gate.waiting:
@@ -315,6 +328,8 @@ class Gateway:
         now = self.loop.time()
         for client in [client for client in self.clients if client.deadline < now]:
             client.too_slow()
+        for client in self.clients:
+            client.look_for_its_end()
         if self._board is not None:
             self._board.sweep(now)
             self.suspects.refresh()

@@ -278,7 +278,7 @@ class Link:
 
     def _in_use(self) -> list[str]:
         """Also in the threads of the database."""
-        return [each.facts.name for each in self._gateway.all if each.gate.inside or each.gate.waiting]
+        return [each.facts.name for each in self._gateway.all if each.gate.in_flight or each.gate.waiting]
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.ensure_future(work)

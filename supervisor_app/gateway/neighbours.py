@@ -54,10 +54,10 @@ class Neighbours:
 
     def claim(self, inside: int, capacity: int, *, solo: bool, since: float) -> bool:
         board, own = self._board, self._own
-        if not self._has_room(inside, capacity, solo=solo, since=since) or not board.lock():
+        if not self.has_room(inside, capacity, solo=solo, since=since) or not board.lock():
             return False
         try:
-            if not self._has_room(inside, capacity, solo=solo, since=since):
+            if not self.has_room(inside, capacity, solo=solo, since=since):
                 return False
             board.numbers[own + INSIDE] = inside + 1
             board.numbers[own + SOLO] = solo
@@ -65,7 +65,7 @@ class Neighbours:
             board.unlock()
         return True
 
-    def _has_room(self, inside: int, capacity: int, *, solo: bool, since: float) -> bool:
+    def has_room(self, inside: int, capacity: int, *, solo: bool, since: float) -> bool:
         numbers, times = self._board.numbers, self._board.times
         if self._loop.time() - times[self._row + AT] < LOST_SECONDS:
             return False

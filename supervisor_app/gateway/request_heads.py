@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import httptools
 
 from supervisor_app.gateway.heads import DIGITS, HOP_BY_HOP, LISTS, BadHeadError, Fields, keeps_alive, without
+from supervisor_app.gateway.paths import needs_slot
 
 # A line break that is not CRLF, a folded line, a NUL, whitespace before a colon.
 AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]|\0|\n[^:\r\n]*[ \t]:")
@@ -54,6 +55,8 @@ class RequestHead:
     expects_continue: bool
     presented_key: str
     """What stands for a password; empty when there is none."""
+    needs_slot: bool
+    """Of the server that answers it."""
     forwarded: list[bytes]
     """The lines that go on to the server, each with its CRLF."""
     noted: dict[bytes, bytes] = field(default_factory=dict)
@@ -114,8 +117,9 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
     path, _, query = target.decode("ascii").partition("?")
     length = _body_length(noted, http11=http11)
     noted.pop(b"content-length", None)  # the head is the same for any
+    method = parser.get_method().decode("ascii")
     head = RequestHead(
-        method=parser.get_method().decode("ascii"),
+        method=method,
         path=path,
         query=query,
         http11=http11,
@@ -123,6 +127,7 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
         chunked=length is None,
         expects_continue=http11 and noted.get(b"expect", b"").lower() == b"100-continue",
         presented_key=_presented_key(noted),
+        needs_slot=needs_slot(method, path),
         forwarded=forwarded,
         noted=noted,
     )

@@ -38,6 +38,11 @@ def known_as(facts: ServerFacts, hints: Hints) -> set[str]:
     return {facts.name, *facts.models, *asked}
 
 
+def alike(one: ServerFacts, other: ServerFacts) -> bool:
+    """There is a name by which either may be asked for."""
+    return not {one.name, *one.models}.isdisjoint({other.name, *other.models})
+
+
 def names(servers: Iterable[ServerFacts]) -> list[str]:
     """What may be asked for."""
     found: dict[str, None] = {}
@@ -72,5 +77,5 @@ class Router:
         for candidate in candidates:
             if candidate.facts.name == last:
                 near = rank(candidate.facts) == rank(best.facts)
-                return candidate if near and candidate.load <= best.load + STICKY_ROOM else best
+                return candidate if near and candidate.load < best.load + STICKY_ROOM else best
         return best

@@ -11,6 +11,8 @@ from supervisor_app.gateway.attempt import Attempt
 from supervisor_app.gateway.backend import Accusation, Backend, Loss, judge
 from supervisor_app.gateway.heads import status_line
 from supervisor_app.gateway.hold import EVENT_STREAM
+from supervisor_app.gateway.paths import may_stream
+from supervisor_app.gateway.problems import Problem, cors_fields
 from supervisor_app.gateway.records import Outcome
 from supervisor_app.gateway.suspects import Suspicion, Verdict
 
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 MAX_DROPS = 3
 """Connections lost by a server that lives on: then it is said instead of tried again."""
+
+
+PATIENCE_SECONDS = 1.0
+"""At least, between two looks of who waits for its turn whether the server still serves."""
 
 
 class Visit:
@@ -35,6 +41,7 @@ class Visit:
         "arrival",
         "backend",
         "exchange",
+        "needs_slot",
         "solo",
     )
 
@@ -43,6 +50,7 @@ class Visit:
         self.backend = backend
         self.arrival = exchange.arrival
         self.solo = exchange.suspicion is not None and exchange.suspicion.goes_alone
+        self.needs_slot = exchange.head.needs_slot
         self._gateway = gateway
         self._attempt: Attempt | None = None
         self._asked = backend.facts
@@ -85,19 +93,28 @@ class Visit:
         if self._loss is not None:
             self._accuse(self._loss)
         self.backend.gate.leave(self)
+        if not self._gateway.takes_any_name:
+            self._gateway.offer(self.backend)
 
     def server_changed(self) -> None:
         """While it waits: this server has become hopeless or is gone, or another one could be asked now."""
         exchange, here = self.exchange, self.backend
         if exchange.hold is None or not exchange.hold.waits:
             return
-        candidates = exchange.other_candidates()
-        better = any(other.gate.is_open for other in candidates) and not here.gate.is_open
+        candidates = exchange.candidates_now()
+        if isinstance(candidates, Problem):
+            # While this server is there it will do: it did when the request came.
+            if here.is_gone:
+                exchange.refuse(candidates)
+            elif here.facts.hopeless:
+                exchange.give_up(here, here.facts.detail)
+            return
         must = here not in candidates or here.facts.hopeless
-        if not candidates:
-            exchange.give_up(here, "It was removed.")
-        elif (must or better) and (self._loss is None or self._may_leave(self._loss, must=must)):
-            self._move(candidates)
+        better = [other for other in candidates if other is not here and other.gate.has_room_for(self)]
+        if not better and not here.gate.is_open:
+            better = [other for other in candidates if other.gate.is_open]
+        if (must or better) and (self._loss is None or self._may_leave(self._loss, must=must)):
+            self._move(better or candidates)
 
     def _move(self, candidates: Sequence[Backend]) -> None:
         """To another server, where a wait is a new one."""
@@ -117,14 +134,14 @@ class Visit:
     def _too_late(self) -> None:
         if self.backend.gate.is_open:  # it serves: others are before us, and it will be our turn
             self.exchange.wait().start_over()
-            self._wait()
+            self.exchange.wait().begin(max(self.backend.facts.hold_seconds, PATIENCE_SECONDS), self._too_late)
             return
         facts = self.backend.facts
         sentence = f"Not ready within {facts.hold_seconds:g} s. {facts.detail}"
         self.exchange.give_up(self.backend, sentence, code="hold_timeout")
 
     def _comment_from_now_on(self) -> None:
-        if self.exchange.body.hints.stream:
+        if self.exchange.body.hints.stream and may_stream(self.exchange.head.path):
             every = self._gateway.limits.comment_seconds
             first = max(0.0, self.exchange.started + every - self._gateway.loop.time())
             self.exchange.wait().comment_every(every, first, self._comment)
@@ -136,7 +153,7 @@ class Visit:
             self._attempt.flush()
             return
         if not reply.started:
-            reply.start(200, status_line(200) + EVENT_STREAM, None)
+            reply.start(200, status_line(200) + EVENT_STREAM + cors_fields(self.exchange.origin), None)
         detail = " ".join(self.backend.facts.detail.split())
         reply.write(f": waiting for {self.backend.facts.name}: {detail}\n\n".encode())
 

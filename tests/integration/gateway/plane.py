@@ -137,6 +137,10 @@ class Caller:
     def send_no_more(self) -> None:
         self._writer.write_eof()
 
+    def close(self) -> None:
+        """In order, as a program does that ends."""
+        self._writer.close()
+
     def leave(self) -> None:
         self._writer.transport.abort()
 

@@ -247,8 +247,7 @@ async def test_who_is_lost_at_a_server_that_was_removed_is_told_at_once(plane):
     plane.gateway.learn({})
     server.drop_all()
     answer = await asking
-    assert (answer.status, answer.error["code"]) == (503, "server_unavailable")
-    assert answer.error["message"] == "default: It was removed."
+    assert (answer.status, answer.error["code"]) == (404, "model_not_found")
 
 
 async def test_what_is_in_quarantine_reaches_no_server(plane):

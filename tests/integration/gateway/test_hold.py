@@ -11,7 +11,18 @@ from supervisor_app.core.status import Status
 from supervisor_app.gateway.records import Outcome
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import CHAT, question, request, streaming
-from tests.integration.gateway.scripts import DONE, EVENTS, answers, event, hangs, loads, streams, waits_for
+from tests.integration.gateway.scripts import (
+    DONE,
+    EVENTS,
+    JSON,
+    LAST_CHUNK,
+    answers,
+    event,
+    hangs,
+    loads,
+    streams,
+    waits_for,
+)
 
 SOON = 0.05
 """Seconds after which something is done that would else take long."""
@@ -138,7 +149,7 @@ async def test_who_waits_hears_at_once_that_the_server_is_gone(plane):
     await plane.until_waiting(1)
     plane.gateway.learn({})
     answer = await asking
-    assert (answer.status, answer.error["code"]) == (503, "server_unavailable")
+    assert (answer.status, answer.error["code"]) == (404, "model_not_found")
 
 
 async def test_nobody_waits_longer_than_allowed(plane):
@@ -274,6 +285,47 @@ async def test_who_is_sent_away_with_a_long_body_is_recorded_with_what_it_asked_
     assert (await plane.ask(streaming("x" * 200_000, model="qwen"))).status == 503
     (record,) = await plane.records(1)
     assert (record.model, record.streamed) == ("qwen", True)
+
+
+@pytest.mark.parametrize(("origin", "fields"), [("http://localhost:3000", 1), ("", 0)])
+async def test_a_page_may_read_a_stream_that_waited(plane, origin, fields):
+    plane.limit(comment_seconds=SOON)
+    server = await plane.serve(streams(event("a")), status=Status.STARTING)
+    caller = await plane.connect()
+    lines = [f"Origin: {origin}"] if origin else []
+    await caller.send(request(CHAT, *lines, body={"stream": True}))
+    head = await caller.head()
+    assert [name for name in head.fields if name.startswith("access-control")] == (
+        ["access-control-allow-origin"] * fields
+    )
+    assert head.fields.get("access-control-allow-origin", "") == origin
+    server.says(status=Status.READY)
+    await caller.read_until(LAST_CHUNK)
+
+
+async def test_where_nothing_streams_the_word_for_it_changes_nothing(plane):
+    plane.limit(comment_seconds=0.01)
+    server = await plane.serve(answers(b"x"), status=Status.STARTING)
+    asking = plane.asks(question(stream=True))
+    await plane.until_waiting(1)
+    await asyncio.sleep(0.1)  # time enough for a comment
+    server.says(status=Status.READY)
+    answer = await asking
+    assert (answer.fields["content-type"], answer.content) == (JSON, b"x")
+    (record,) = await plane.records(1)
+    assert record.outcome == Outcome.HELD
+
+
+async def test_a_client_with_a_long_body_that_leaves_while_it_waits_is_noticed(plane):
+    plane.limit(replay_bytes=1000)
+    await plane.serve(answers(), status=Status.STARTING)
+    caller = await plane.connect()
+    await caller.send(request(body=b"x" * 100_000))
+    await plane.until_waiting(1)
+    caller.close()
+    await plane.until_waiting(0)
+    (record,) = await plane.records(1)
+    assert record.outcome == Outcome.CLIENT_LEFT
 
 
 async def test_a_stream_that_is_ready_soon_gets_no_comments(plane):

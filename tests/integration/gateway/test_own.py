@@ -200,6 +200,15 @@ async def test_a_name_that_is_not_its_own_is_refused(plane, host):
     assert not server.calls
 
 
+@pytest.mark.parametrize("path", ["/health", "/metrics"])
+async def test_while_there_is_no_key_nothing_is_told_to_somebody_else_s_page(plane, path):
+    evil = request(path, "Origin: https://evil.example")
+    rebound = request(path).replace(b"localhost", b"evil.example")
+    assert [(await plane.ask(raw)).status for raw in (evil, rebound, request(path))] == [403, 421, 200]
+    with_key(plane)
+    assert [(await plane.ask(raw)).status for raw in (evil, rebound)] == [200, 200]
+
+
 async def test_with_keys_any_page_may_ask_that_has_one(plane):
     with_key(plane)
     await plane.serve(answers())

@@ -16,9 +16,10 @@ arrivals = count()
 class Visitor:
     """Remembers how often it was let in."""
 
-    def __init__(self, *, solo=False, model=""):
+    def __init__(self, *, solo=False, needs_slot=True, model=""):
         self.arrival = next(arrivals)
         self.solo = solo
+        self.needs_slot = needs_slot
         self.model = model
         self.times = 0
 
@@ -54,6 +55,53 @@ def test_a_closed_gate_lets_nobody_in_until_it_opens():
     gate.let_in()
     assert gate.inside == {first, second}
     assert (first.times, second.times) == (1, 1)
+
+
+def test_who_needs_no_slot_takes_nobodys_place_and_waits_for_nobody():
+    gate, (first, second) = open_gate(capacity=1), visitors(2)
+    quick, late = (Visitor(needs_slot=False) for _ in range(2))
+    assert enter(gate, quick, first, second, late) == [True, True, False, True]
+    assert gate.in_flight == {first, quick, late}
+    gate.leave(quick)
+    assert second.times == 0
+    gate.leave(first)
+    assert second.times == 1
+
+
+def test_while_the_gate_is_closed_who_needs_no_slot_waits_too():
+    gate, (first, second) = Gate(capacity=1), visitors(2)
+    quick = Visitor(needs_slot=False)
+    assert enter(gate, first, second, quick) == [False, False, False]
+    gate.is_open = True
+    gate.let_in()
+    assert gate.in_flight == {first, quick}
+    gate.is_open = False
+    gate.return_to_queue(quick)
+    assert (gate.waiting, gate.beside) == ([second, quick], set())
+
+
+def test_a_suspect_goes_alone_also_when_it_needs_no_slot():
+    gate, (first,) = open_gate(), visitors(1)
+    suspect = Visitor(needs_slot=False, solo=True)
+    assert enter(gate, first, suspect) == [True, False]
+    gate.leave(first)
+    assert (suspect.times, gate.inside) == (1, {suspect})
+
+
+def test_there_is_room_for_who_could_go_at_once():
+    gate, (first, second, third) = open_gate(capacity=1), visitors(3)
+    assert gate.has_room_for(first)
+    enter(gate, first)
+    assert not gate.has_room_for(second)
+    assert gate.has_room_for(Visitor(needs_slot=False))
+    enter(gate, second)
+    gate.capacity = 3
+    assert not gate.has_room_for(third)  # somebody is before it
+    gate.let_in()
+    assert gate.has_room_for(third)
+    assert not gate.has_room_for(Visitor(solo=True))
+    gate.is_open = False
+    assert not gate.has_room_for(Visitor(needs_slot=False))
 
 
 def test_without_a_limit_all_go_at_once():
@@ -192,7 +240,7 @@ def test_who_fails_as_soon_as_it_is_let_in_makes_room_for_the_next():
 
 
 ACTS = st.one_of(
-    st.tuples(st.just("enter"), st.booleans()),
+    st.tuples(st.just("enter"), st.tuples(st.booleans(), st.booleans())),
     st.tuples(st.just("leave"), st.integers(0, 20)),
     st.tuples(st.just("crash"), st.booleans()),
     st.tuples(st.just("open"), st.none()),
@@ -212,9 +260,11 @@ class Story:
         getattr(self, what)(how)
         self.check()
 
-    def enter(self, solo):
-        guest = Visitor(solo=solo)
-        if len(self.gate.waiting) >= 6:
+    def enter(self, kind):
+        solo, needs_slot = kind
+        guest = Visitor(solo=solo, needs_slot=needs_slot)
+        goes_beside = self.gate.is_open and not (solo or needs_slot)
+        if len(self.gate.waiting) >= 6 and not goes_beside:
             with pytest.raises(QueueFullError):
                 self.gate.enter(guest)
             return
@@ -228,7 +278,7 @@ class Story:
     def crash(self, suspected):
         """All who were inside come back; perhaps they are suspected now."""
         self.gate.is_open = False
-        for guest in list(self.gate.inside):
+        for guest in self.gate.in_flight:
             guest.solo = suspected
             self.gate.return_to_queue(guest)
             guest.times = 0
@@ -247,15 +297,17 @@ class Story:
             self.gate.let_in()
 
     def check(self):
-        inside, waiting = self.gate.inside, self.gate.waiting
-        assert inside.isdisjoint(waiting)
-        assert inside | set(waiting) == set(self.here)
+        inside, beside, waiting = self.gate.inside, self.gate.beside, self.gate.waiting
+        assert len(inside) + len(beside) + len(waiting) == len(self.here)
+        assert inside | beside | set(waiting) == set(self.here)
         assert [guest.arrival for guest in waiting] == sorted(guest.arrival for guest in waiting)
-        assert all(guest.times == 1 for guest in inside)
+        assert all(guest.times == 1 for guest in inside | beside)
+        assert not any(guest.needs_slot or guest.solo for guest in beside)
         assert all(guest.times == 0 for guest in waiting)
         assert len(inside) == 1 or not any(guest.solo for guest in inside)
         assert len(inside) <= (self.gate.capacity or len(inside))
         if self.gate.is_open and waiting:
+            assert all(guest.needs_slot or guest.solo for guest in waiting)
             full = len(inside) == self.gate.capacity
             assert full or (inside and (waiting[0].solo or any(guest.solo for guest in inside)))
 

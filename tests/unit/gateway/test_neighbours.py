@@ -38,6 +38,7 @@ class Visitor:
         self.worker = worker
         self.arrival = self.since = next(since)
         self.solo = solo
+        self.needs_slot = True
         self._becomes_solo = becomes_solo
         self.model = ""
         self.times = 0
@@ -445,10 +446,10 @@ def slow(look):
         return found
     return seen
 
-Neighbours._has_room = slow(Neighbours._has_room)
+Neighbours.has_room = slow(Neighbours.has_room)
 
 class Visitor:
-    model, solo, since = "", False, 1.0  # nobody comes first: any may go
+    model, solo, needs_slot, since = "", False, True, 1.0  # nobody comes first: any may go
     def __init__(self):
         self.arrival = time.monotonic()
         self.turn = asyncio.Event()
