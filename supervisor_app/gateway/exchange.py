@@ -181,6 +181,8 @@ class Exchange:
     def look_back(self) -> Problem | None:
         """What was this request in before, when it was sent by another client, or by this one?"""
         gateway = self._gateway
+        if gateway.board is not None:
+            gateway.hear_workers()
         if not (gateway.quarantined.entries or gateway.suspects.entries):
             return None
         body_hash, now = self.body.hash(), gateway.wall_time()

@@ -27,7 +27,7 @@ from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records import Outcome, QuarantineEntry, Record
 from supervisor_app.gateway.routing import Router, alike, known_as, names, serves
 from supervisor_app.gateway.shared_limits import SharedLimiter
-from supervisor_app.gateway.shared_suspects import SharedSuspects
+from supervisor_app.gateway.shared_suspects import SharedQuarantine, SharedSuspects
 from supervisor_app.gateway.suspects import (
     QUARANTINE_SECONDS,
     Quarantine,
@@ -85,13 +85,13 @@ class Gateway:
         self.limits = limits
         self.door = door
         self.limiter = Limiter() if board is None else SharedLimiter(board)
-        self.quarantined = Quarantine()
+        self.quarantined = Quarantine() if board is None else SharedQuarantine(board)
         self.suspects = Suspects() if board is None else SharedSuspects(board)
         self.backends: dict[str, Backend] = {}
         self.public_metrics = public_metrics
         self.wall_time = wall_time
         self.draining = False
-        self._board = board
+        self.board = board
         self._drained = asyncio.Event()
         self.outside = outside
         self.clients: set[Client] = set()
@@ -215,6 +215,11 @@ class Gateway:
         self.outside.quarantined(entry)
         return problems.quarantined(backend.facts.name, incident, int(QUARANTINE_SECONDS))
 
+    def hear_workers(self) -> None:
+        """What the others think of requests."""
+        self.suspects.refresh()
+        self.quarantined.refresh()
+
     def suspect(self, body_hash: str, suspicion: Suspicion) -> None:
         self.suspects.note(body_hash, suspicion, self.wall_time())
 
@@ -289,12 +294,11 @@ class Gateway:
 
     def learn(self, servers: Mapping[str, ServerFacts]) -> None:
         """All servers as they are now."""
-        self.suspects.refresh()  # before those who wait go on
         gone = [self.backends.pop(name) for name in self.backends.keys() - servers.keys()]
         for name, facts in servers.items():
             backend = self.backends.get(name)
             if backend is None:
-                self.backends[name] = backend = Backend(facts, self.limits, self._board)
+                self.backends[name] = backend = Backend(facts, self.limits, self.board)
                 backend.open_if_ready()
             elif facts != backend.facts:
                 news = facts.with_news_of(backend.facts)
@@ -330,9 +334,8 @@ class Gateway:
             client.too_slow()
         for client in self.clients:
             client.look_for_its_end()
-        if self._board is not None:
-            self._board.sweep(now)
-            self.suspects.refresh()
+        if self.board is not None:
+            self.board.sweep(now)
         for backend in self.backends.values():
             backend.sweep()
 
@@ -364,6 +367,6 @@ class Gateway:
             backend.close()
         for task in self._tasks:
             task.cancel()
-        if self._board is not None:
-            self.limiter, self.suspects = Limiter(), Suspects()
-            self._board.close()
+        if self.board is not None:
+            self.limiter, self.suspects, self.quarantined = Limiter(), Suspects(), Quarantine()
+            self.board.close()

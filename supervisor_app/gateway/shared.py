@@ -31,7 +31,7 @@ def add(load: Load, where: tuple[str, str], in_flight: int, held: int) -> None:
 
 
 class SharedCounts:
-    """One worker's file, `<number>.json`, in a directory that has nothing else. In any thread."""
+    """One worker's file, `<number>.json`, in a directory of the workers. In any thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -89,7 +89,7 @@ class Suspects:
         self.entries.pop(body_hash, None)
 
     def refresh(self) -> None:
-        """What others have noted meanwhile. Nobody shares this."""
+        """One process has nobody to hear from."""
 
 
 class Quarantine:
@@ -113,6 +113,9 @@ class Quarantine:
     def find(self, body_hash: str, now: float) -> QuarantineEntry | None:
         entry = self.entries.get(body_hash)
         return entry if entry is not None and entry.until > now else None
+
+    def refresh(self) -> None:
+        """One process has nobody to hear from."""
 
 
 def hash_of(path: str, body: bytes | memoryview) -> str:

@@ -264,7 +264,6 @@ class Visit:
     def _may_go_now(self) -> bool:
         """While it waited, more may have become known of it than when it came."""
         exchange = self.exchange
-        self._gateway.suspects.refresh()
         problem = exchange.look_back()
         if problem is not None:
             exchange.refuse(problem, Outcome.QUARANTINED)

@@ -18,7 +18,7 @@ LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 def pytest_asyncio_loop_factories(config, item):
-    on_both = {"plane", "listening"}.intersection(item.fixturenames)
+    on_both = {"plane", "listening", "together"}.intersection(item.fixturenames)
     return LOOPS if on_both else {"asyncio": asyncio.new_event_loop}
 
 

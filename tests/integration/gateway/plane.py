@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from supervisor_app.core.status import Status
+from supervisor_app.gateway.board import Board
 from supervisor_app.gateway.client import Client
 from supervisor_app.gateway.door import Door
 from supervisor_app.gateway.exchange import Exchange
@@ -311,9 +312,10 @@ class Plane:
                 await server.stop()
 
 
-async def start_plane() -> Plane:
+async def start_plane(board: Board | None = None) -> Plane:
     """For programs of this machine, with the limits of production."""
     outside = Collector()
-    plane = Plane(Gateway(limits=Limits(), door=Door(["localhost"]), outside=outside), outside)
+    door = Door(["localhost"])
+    plane = Plane(Gateway(limits=Limits(), door=door, outside=outside, board=board), outside)
     await plane.listen()
     return plane

@@ -21,6 +21,7 @@ from django.db import DatabaseError, OperationalError, connection
 
 from supervisor_app.conf import Overlay
 from supervisor_app.gateway import role, survey
+from supervisor_app.gateway.board import Board
 from supervisor_app.management.commands import rungateway
 from tests.acceptance.children import FAKE, MANAGE, Child, environment, free_port, listens, wait_for
 from tests.integration.building import make_key, make_ready_server
@@ -198,6 +199,19 @@ def test_what_keeps_its_workers_from_starting_is_its_exit_code(ends_at_last, mon
     with pytest.raises(CommandError, match="A worker failed") as raised:
         call_command("rungateway", "--workers", "2", "--bind", f"127.0.0.1:{free_port()}")
     assert raised.value.returncode == 2
+
+
+@in_database
+def test_on_a_full_disk_there_are_workers_all_the_same(ends_at_last, monkeypatch):
+    def fail(path, columns):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Board, "create", fail)
+    ends = [sys.executable, "-ISc", "import sys; sys.exit(4)"]
+    monkeypatch.setattr(rungateway, "_worker_command", lambda *arguments: ends)
+    with pytest.raises(CommandError) as raised:
+        call_command("rungateway", "--workers", "2", "--bind", f"127.0.0.1:{free_port()}")
+    assert raised.value.returncode == 4
 
 
 @in_database

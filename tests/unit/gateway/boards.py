@@ -14,7 +14,12 @@ BEGIN = 1000.0
 
 @contextmanager
 def boards(directory: Path, number: int = 2) -> Iterator[list[Board]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(closing(board)) for board in make_boards(directory, number, BEGIN)]
+
+
+def make_boards(directory: Path, number: int, now: float) -> list[Board]:
+    """Whose users close them."""
     path = directory / Board.NAME
     Board.create(path, number)
-    with ExitStack() as stack:
-        yield [stack.enter_context(closing(Board(path, column, BEGIN))) for column in range(number)]
+    return [Board(path, column, now) for column in range(number)]

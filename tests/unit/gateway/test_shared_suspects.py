@@ -6,12 +6,12 @@ from contextlib import closing
 
 import pytest
 
+from supervisor_app.gateway import shared_suspects as module
 from supervisor_app.gateway.board import Board
-from supervisor_app.gateway.shared_suspects import SharedSuspects
+from supervisor_app.gateway.shared_suspects import SharedQuarantine, SharedSuspects
 from supervisor_app.gateway.suspects import QUARANTINE_SECONDS, Suspicion
 from tests.unit.gateway.boards import BEGIN, boards
-
-NOW = 1_750_000_000.0
+from tests.unit.gateway.test_suspects import NOW, entry
 
 
 @pytest.fixture
@@ -64,9 +64,9 @@ def test_whom_one_acquits_nobody_suspects(two):
 
 def test_to_acquit_who_is_not_suspected_is_nothing_new(two):
     a, _ = two
-    before = a._board.generation
+    before = a._paper.board.generation
     a.acquit("water")
-    assert a._board.generation == before
+    assert a._paper.board.generation == before
 
 
 def test_a_request_that_goes_on_keeps_what_it_has_seen_itself(two):
@@ -82,7 +82,7 @@ def test_a_request_that_goes_on_keeps_what_it_has_seen_itself(two):
 def test_who_comes_in_the_place_of_another_knows_it_too(two):
     a, _ = two
     a.note("poison", Suspicion(crashes=2), NOW)
-    with closing(Board(a._board.path, 1, BEGIN)) as board:
+    with closing(Board(a._paper.board.path, 1, BEGIN)) as board:
         assert known(SharedSuspects(board)) == (2, 0)
 
 
@@ -90,24 +90,78 @@ def test_nothing_is_read_while_nothing_is_new(two, caplog):
     a, b = two
     a.note("poison", Suspicion(crashes=1), NOW)
     b.refresh()
-    a._path.unlink()
+    a._paper.path.write_text("{}")
     assert known(b) == (1, 0)
     assert not caplog.messages
 
 
 def test_what_cannot_be_written_is_known_to_one_and_told(two, caplog):
     a, b = two
-    a._path.with_suffix(".new").mkdir()
+    a._paper.path.with_suffix(".new").mkdir()
     a.note("poison", Suspicion(crashes=1), NOW)
     assert (known(a), known(b)) == ((1, 0), None)
     assert "is not known to others" in caplog.text
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{"])
+@pytest.mark.parametrize("content", [b"", b"{"])
 def test_what_cannot_be_read_is_told_and_changes_nothing(two, content, caplog):
     a, b = two
     b.note("mine", Suspicion(crashes=1), NOW)
     a.note("poison", Suspicion(crashes=1), NOW)
-    a._path.unlink() if content is None else a._path.write_bytes(content)
+    a._paper.path.write_bytes(content)
     assert (known(b, "mine"), known(b)) == ((1, 0), None)
     assert "is not known here" in caplog.text
+
+
+# --- Quarantine ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def courts(tmp_path):
+    """Two workers' quarantines."""
+    with boards(tmp_path) as found:
+        yield [SharedQuarantine(board) for board in found]
+
+
+def refused(quarantine, body_hash="a"):
+    quarantine.refresh()
+    return quarantine.find(body_hash, NOW) is not None
+
+
+def test_whom_one_has_found_guilty_the_other_refuses_at_once(courts):
+    a, b = courts
+    a.add(entry("a"))
+    b.add(entry("b"))
+    assert [refused(each, body_hash) for each in courts for body_hash in "ab"] == [True] * 4
+
+
+def test_it_does_so_until_the_database_knows_and_then_as_that_says(courts):
+    a, b = courts
+    a.add(entry())
+    b.refresh()
+    b.replace([entry("older")])
+    assert refused(b)
+    b.replace([entry("older"), entry()])
+    assert refused(b)
+    b.replace([entry("older")])  # somebody has released it
+    b.add(entry("newer"))
+    a.add(entry("newest"))
+    assert not refused(b)
+
+
+def test_what_was_released_before_a_worker_began_is_released(courts):
+    a, _ = courts
+    a.add(entry())
+    with closing(Board(a._paper.board.path, 1, BEGIN)) as board:
+        begun = SharedQuarantine(board)
+        assert not refused(begun)
+        a.add(entry("another"))
+        assert (refused(begun), refused(begun, "another")) == (False, True)
+
+
+def test_only_the_last_sentences_are_told(courts, monkeypatch):
+    monkeypatch.setattr(module, "MAX_TOLD", 2)
+    a, b = courts
+    for body_hash in "abc":
+        a.add(entry(body_hash))
+    assert [refused(b, body_hash) for body_hash in "abc"] == [False, True, True]
