@@ -105,7 +105,8 @@ class FakeServer(ThreadingHTTPServer):
         self.ready = False
         self.held: list[bytes] = []
         self.busy = 0
-        self.most = 0
+        self.working = 0
+        self.most_working = 0
         self.asked: list[str] = []
         self.decoded = 0
         self.lock = threading.Lock()
@@ -176,7 +177,6 @@ class Handler(BaseHTTPRequestHandler):
         request = json.loads(body or b"{}")
         with self.server.lock:
             self.server.busy += 1
-            self.server.most = max(self.server.most, self.server.busy)
             self.server.asked.append(question(request))
         try:
             self.chat(request) if self.path in CHAT else self.complete(request)
@@ -238,13 +238,26 @@ class Handler(BaseHTTPRequestHandler):
         self.chunk(b"")
 
     def tokens(self, wanted: int) -> Any:
-        for number in range(wanted):
-            while self.server.options.fake_spin:
-                hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000)  # without the GIL: /health is still answered
-            time.sleep(self.server.options.fake_token_seconds)
+        with self.working():
+            for number in range(wanted):
+                while self.server.options.fake_spin:
+                    hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000)  # no GIL: /health is still answered
+                time.sleep(self.server.options.fake_token_seconds)
+                with self.server.lock:
+                    self.server.decoded += 1
+                yield f" word{number}"
+
+    @contextlib.contextmanager
+    def working(self) -> Any:
+        """Counted before anybody can have the end of the answer."""
+        with self.server.lock:
+            self.server.working += 1
+            self.server.most_working = max(self.server.most_working, self.server.working)
+        try:
+            yield
+        finally:
             with self.server.lock:
-                self.server.decoded += 1
-            yield f" word{number}"
+                self.server.working -= 1
 
     def event(self, base: dict[str, Any], delta: dict[str, Any], finish: str | None) -> None:
         choice = {"index": 0, "finish_reason": finish, "delta": delta}
@@ -279,7 +292,7 @@ def props(server: FakeServer) -> dict[str, Any]:
         "model_alias": server.model,
         "model_path": server.options.model,
         "build_info": "b0-fake",
-        "fake": {"most_at_once": server.most, "asked": server.asked},
+        "fake": {"most_at_once": server.most_working, "asked": server.asked},
     }
 
 

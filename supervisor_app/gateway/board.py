@@ -125,10 +125,8 @@ class Board:
                 now = monotonic()
                 patience = patience or now + seconds
                 self._refused_at = self._refused_at or now
-                if now - self._refused_at > STALE_SECONDS:
-                    return True
                 if now >= patience:
-                    return False
+                    return now - self._refused_at > STALE_SECONDS
                 sleep(PAUSE_SECONDS)
             else:
                 self._refused_at = 0.0
@@ -151,11 +149,13 @@ class Board:
         """Several times in `STALE_SECONDS`: says that this worker lives; empties the columns of the dead."""
         times = self.times
         times[HEAD + self.column] = now
+        if not self.lock():  # asked for each time, and so it is known how long it has not been given back
+            return
         for other in self.others:
             at = times[HEAD + other]
-            if at and now - at > STALE_SECONDS and self.lock():
+            if at and now - at > STALE_SECONDS:
                 self._empty(other)
-                self.unlock()
+        self.unlock()
 
     @property
     def now(self) -> float:

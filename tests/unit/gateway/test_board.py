@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from time import sleep
 
 import pytest
 
@@ -151,14 +152,14 @@ def test_one_that_was_stopped_with_the_lock_is_not_waited_for_for_ever(three, mo
 
 def test_that_somebody_had_the_lock_once_is_no_reason_not_to_respect_who_has_it_next(three, monkeypatch):
     first, second, _ = three
+    monkeypatch.setattr(module, "STALE_SECONDS", 0.05)
     assert first.lock()
     assert not second.lock()
     first.unlock()
-    assert second.lock()
-    second.unlock()
-    monkeypatch.setattr(module, "STALE_SECONDS", 0.01)
+    second.sweep(BEGIN)
+    sleep(0.06)
     assert first.lock()
-    assert not second.lock(seconds=0.0)
+    assert not second.lock()
 
 
 def test_the_lock_of_one_that_is_killed_is_free(path):
