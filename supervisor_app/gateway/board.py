@@ -192,6 +192,6 @@ def _map(file: int) -> tuple[memoryview[int], memoryview[float]]:
 
 def _tables(cells: memoryview[int], columns: int) -> tuple[Table, Table]:
     """Of servers and of keys."""
-    servers = Table(cells, HEAD + columns, MAX_SERVERS, shared=4, told=4, columns=columns)
+    servers = Table(cells, HEAD + columns, MAX_SERVERS, shared=4, told=5, columns=columns)
     keys = Table(cells, servers.end, MAX_KEYS, shared=4, told=1, columns=columns)
     return servers, keys

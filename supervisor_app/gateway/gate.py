@@ -47,7 +47,7 @@ class Others(Protocol):
     def claim(self, inside: int, capacity: int, *, solo: bool, since: float) -> bool:
         """The same, and it counts from now on."""
 
-    def tell(self, inside: int, waiting: int, *, solo: bool, since: float) -> None:
+    def tell(self, inside: int, beside: int, waiting: int, *, solo: bool, since: float) -> None:
         """How it is here now. `solo`: who is inside has to be alone. `since`: when the one arrived whose turn
         is next; 0: nobody waits that could go.
         """
@@ -80,6 +80,8 @@ class Gate:
         """True: go now. False: wait for `admitted`. Raises QueueFullError."""
         if not visitor.needs_slot and self._may_go_beside(visitor):
             self.beside.add(visitor)
+            if self.others is not None:
+                self._tell(self.others)
             return True
         if not self.waiting and self._may_enter(visitor):
             self.inside.add(visitor)
@@ -176,7 +178,7 @@ class Gate:
     def _tell(self, others: Others) -> None:
         solo = len(self.inside) == 1 and next(iter(self.inside)).solo
         since = self.waiting[0].since if self.waiting and self.is_open else 0.0
-        others.tell(len(self.inside), len(self.waiting), solo=solo, since=since)
+        others.tell(len(self.inside), len(self.beside), len(self.waiting), solo=solo, since=since)
 
 
 def _arrival(visitor: Visitor) -> int:

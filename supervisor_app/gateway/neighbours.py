@@ -24,7 +24,7 @@ PID, NUMBER, AT, FIRST = 1, 2, 3, 4
 """Cells that all share: of which process connections were lost; how many were in flight when the first one
 was, when that was, and the number of the worker that noticed.
 """
-INSIDE, WAITING, SOLO, SINCE = 0, 1, 2, 3
+INSIDE, BESIDE, WAITING, SOLO, SINCE = 0, 1, 2, 3, 4
 """Cells of each worker; `SINCE`: since when its first one waits at an open gate, or 0."""
 NO_PID = 0
 
@@ -75,9 +75,10 @@ class Neighbours:
             inside += numbers[other + INSIDE]
         return not inside if solo else not capacity or inside < capacity
 
-    def tell(self, inside: int, waiting: int, *, solo: bool, since: float) -> None:
+    def tell(self, inside: int, beside: int, waiting: int, *, solo: bool, since: float) -> None:
         numbers, own = self._board.numbers, self._own
         numbers[own + INSIDE] = inside
+        numbers[own + BESIDE] = beside
         numbers[own + WAITING] = waiting
         numbers[own + SOLO] = solo
         self._board.times[own + SINCE] = since
@@ -88,7 +89,7 @@ class Neighbours:
         self._timer = None
         self._let_in()
 
-    def was_alone(self, pid: int | None, inside: int, now: float) -> bool:
+    def was_alone(self, pid: int | None, in_flight: int, now: float) -> bool:
         """A connection to this process was lost: was its request the only one of all workers?
 
         Whoever is the first to notice counts, before it takes its own out. Who loses one later was not there
@@ -98,7 +99,8 @@ class Neighbours:
         with self._board.locked(LOSS_LOCK_SECONDS):
             if numbers[row + PID] != (pid or NO_PID) or now - times[row + AT] > TOGETHER_SECONDS:
                 numbers[row + PID] = pid or NO_PID
-                numbers[row + NUMBER] = inside + sum(numbers[other + INSIDE] for other in self._others)
+                elsewhere = sum(numbers[other + INSIDE] + numbers[other + BESIDE] for other in self._others)
+                numbers[row + NUMBER] = in_flight + elsewhere
                 numbers[row + FIRST] = self._board.column + 1
                 times[row + AT] = now
             return numbers[row + NUMBER] == 1 and numbers[row + FIRST] == self._board.column + 1
@@ -107,7 +109,7 @@ class Neighbours:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.tell(0, 0, solo=False, since=0.0)
+        self.tell(0, 0, 0, solo=False, since=0.0)
 
 
 def neighbours_of(gate: Gate, server: str, board: Board) -> Neighbours | None:

@@ -34,11 +34,11 @@ since = count(1)
 class Visitor:
     """Of one worker. As others do, it finds out at its turn whether it has to be alone."""
 
-    def __init__(self, worker, *, solo=False, becomes_solo=False):
+    def __init__(self, worker, *, solo=False, becomes_solo=False, needs_slot=True):
         self.worker = worker
         self.arrival = self.since = next(since)
         self.solo = solo
-        self.needs_slot = True
+        self.needs_slot = needs_slot
         self._becomes_solo = becomes_solo
         self.model = ""
         self.times = 0
@@ -256,6 +256,18 @@ def test_two_workers_that_lose_one_each_have_both_lost_one_of_two(a, b):
     second = b.loss(b.facts, "reset")
     b.gate.leave(innocent)
     assert (first.alone, second.alone) == (False, False)
+
+
+def test_one_without_a_slot_at_another_worker_was_there_too(a, b):
+    a.comes(solo=True)
+    slotless = b.comes(needs_slot=False)
+    assert (slotless.times, a.loss(a.facts, "reset").alone) == (1, False)
+
+
+def test_one_without_a_slot_that_has_left_was_not(a, b):
+    b.gate.leave(b.comes(needs_slot=False))
+    a.comes(solo=True)
+    assert a.loss(a.facts, "reset").alone
 
 
 def test_who_was_sent_to_what_another_has_killed_alone_was_not_alone_with_it(a, b, timers):
