@@ -21,7 +21,7 @@ from supervisor_app.gateway.gate import QueueFullError
 from supervisor_app.gateway.heads import status_line
 from supervisor_app.gateway.hold import Hold
 from supervisor_app.gateway.keys import Denied, KeyPolicy
-from supervisor_app.gateway.meter import usage_of
+from supervisor_app.gateway.meter import usage_of, usage_of_all
 from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records import Outcome, Record
 from supervisor_app.gateway.reply import CHUNKED_END, Reply
@@ -379,6 +379,9 @@ class Exchange:
     def record(self) -> Record:
         """Once it is over."""
         first, captured, hints = self._first_content, self._captured, self.body.hints
+        usage = usage_of(b"".join(self._tail), self.beginning)
+        if hints.answers != 1 or hints.prompts != 1:
+            usage = usage_of_all(usage, self.head.path, hints, self.tokens)
         return Record(
             at=self._at,
             server=self._server,
@@ -393,7 +396,7 @@ class Exchange:
             ttft_ms=(first - self.started) * 1000 if first else None,
             duration_ms=(self._ended - self.started) * 1000,
             replays=self.replays,
-            usage=usage_of(b"".join(self._tail), self.beginning),
+            usage=usage,
             incident=self.incident,
             captured_request=None if captured is None else _text(self.body.kept()),
             captured_answer=None if captured is None else _text(bytes(captured)),

@@ -37,6 +37,10 @@ class Hints(NamedTuple):
     """What the client itself calls its conversation, by `prompt_cache_key` or `session_id`."""
     doubt: str = ""
     """Why the server may go by another `model` than this one; empty: it does not."""
+    answers: int = 1
+    """To each prompt."""
+    prompts: int = 1
+    """Where they are called that: the messages of a chat are one."""
 
 
 TOO_LONG = "the body is too long to be sure of its model"
@@ -49,6 +53,10 @@ _Text = Annotated[str, msgspec.Meta(max_length=_LONGEST_VALUE // 4)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST_TOKENS)]
 
 
+class _TokenNumbers(msgspec.Struct, array_like=True):
+    """All that is in them is skipped."""
+
+
 class _Body(msgspec.Struct):
     """Raw is skipped and never built, and of a wrong type without harm."""
 
@@ -58,6 +66,9 @@ class _Body(msgspec.Struct):
     max_completion_tokens: Raw = Raw()
     max_tokens: Raw = Raw()
     max_output_tokens: Raw = Raw()
+    n_cmpl: Raw = Raw()
+    n: Raw = Raw()
+    prompt: Raw = Raw()
     prompt_cache_key: Raw = Raw()
     session_id: Raw = Raw()
 
@@ -71,12 +82,16 @@ class _UsualBody(msgspec.Struct):
     max_completion_tokens: _Count | None = None
     max_tokens: _Count | None = None
     max_output_tokens: _Count | None = None
+    n_cmpl: _Count | None = None
+    n: _Count | None = None
+    prompt: Raw = Raw()
     prompt_cache_key: _Text | None = None
     session_id: _Text | None = None
 
 
 _body = msgspec.json.Decoder(_Body)
 _usual_body = msgspec.json.Decoder(_UsualBody)
+_prompts = msgspec.json.Decoder(list[str | _TokenNumbers | dict[str, Raw]])
 
 
 def hints_of(body: bytes, content_type: bytes = b"") -> Hints:
@@ -117,7 +132,11 @@ def _of_json(body: bytes) -> Hints:
     elif limit is None:
         limit = usual.max_output_tokens
     session = usual.prompt_cache_key or usual.session_id
-    return Hints(usual.model, usual.stream is True, limit, session)
+    if usual.n is None and usual.n_cmpl is None and not usual.prompt:
+        return Hints(usual.model, usual.stream is True, limit, session)
+    answers = usual.n if usual.n_cmpl is None else usual.n_cmpl
+    prompts = _number_of(usual.prompt)
+    return Hints(usual.model, usual.stream is True, limit, session, "", answers or 1, prompts)
 
 
 def _of_odd_json(body: bytes) -> Hints:
@@ -131,6 +150,8 @@ def _of_odd_json(body: bytes) -> Hints:
                 found.n_predict, found.max_completion_tokens, found.max_tokens, found.max_output_tokens
             ),
             session=_text(found.prompt_cache_key) or _text(found.session_id),
+            answers=_limit(found.n_cmpl, found.n) or 1,
+            prompts=_number_of(found.prompt),
         )
     except _UNREADABLE:
         return NO_HINTS
@@ -151,6 +172,16 @@ def _limit(*fields: Raw) -> int | None:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return min(int(value), _MOST_TOKENS) if value >= 0 else None  # negative: all that fits
     return None
+
+
+def _number_of(prompt: Raw) -> int:
+    """As the server reads it: a list with a bare number in it is one prompt, of tokens and of texts."""
+    if bytes(memoryview(prompt)[:1]) != b"[":
+        return 1
+    try:
+        return len(_prompts.decode(prompt)) or 1
+    except _UNREADABLE:
+        return 1
 
 
 def _of_form(body: bytes, content_type: bytes) -> Hints:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 
+from supervisor_app.gateway.hints import Hints
 from supervisor_app.gateway.records import NO_USAGE, Usage
 
 _SPAN = 2048
@@ -13,6 +14,16 @@ _SPAN = 2048
 _LARGEST = 2**31 - 1
 """What the database holds. No request has as many tokens."""
 _USAGE, _TIMINGS = b'"usage":', b'"timings":'
+
+_SEVERAL_PROMPTS = frozenset({"/v1/completions", "/completions", "/completion"})
+_SEVERAL_ANSWERS = _SEVERAL_PROMPTS | {
+    "/v1/chat/completions",
+    "/chat/completions",
+    "/v1/responses",
+    "/responses",
+    "/infill",
+}
+"""Paths on which llama-server gives more than one, if it is asked to."""
 
 # The usual case, five times as fast as decoding.
 _AS_LLAMA_SERVER = re.compile(
@@ -39,6 +50,27 @@ def usage_of(tail: bytes, head: bytes = b"") -> Usage:
         generated, prompt, cached = told.groups()
         return Usage(int(prompt), int(cached), int(generated), float(speed[1]) if speed else None)
     return _usage_of_any(tail, head)
+
+
+def usage_of_all(usage: Usage, path: str, hints: Hints, came: int | None = None) -> Usage:
+    """An estimate for all answers of a request, where `usage` is all that the server told: one of them.
+
+    `came`: of a stream that was cut, how many tokens of all its answers were seen.
+    """
+    prompts = hints.prompts if path in _SEVERAL_PROMPTS else 1
+    answers = prompts * hints.answers if path in _SEVERAL_ANSWERS else 1
+    if answers == 1:
+        return usage
+    generated = usage.generated_tokens
+    return usage._replace(
+        prompt_tokens=_times(prompts, usage.prompt_tokens),
+        cached_tokens=_times(prompts, usage.cached_tokens),
+        generated_tokens=_times(answers, generated) if generated is None or came is None else came,
+    )
+
+
+def _times(factor: int, count: int | None) -> int | None:
+    return None if count is None else min(factor * count, _LARGEST)
 
 
 def _usage_of_any(tail: bytes, head: bytes) -> Usage:

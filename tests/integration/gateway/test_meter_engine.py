@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+import requests
 
 from supervisor_app.gateway.hints import hints_of
-from supervisor_app.gateway.meter import usage_of
+from supervisor_app.gateway.meter import usage_of, usage_of_all
 from supervisor_app.gateway.sse import ContentScanner
 from tests.integration.gateway.engines import ENGINES, engine, post
+from tests.integration.test_engine import DEADLINE
 
 pytestmark = pytest.mark.engine
 
@@ -68,3 +71,35 @@ def test_a_stream_has_content_from_its_first_event_on(server, path, body):
     scanner = ContentScanner()
     assert not scanner.feed(b":\n\n")
     assert scanner.feed(answer[:1])
+
+
+SEVERAL = {
+    "/v1/chat/completions": {"messages": MESSAGES, "max_tokens": 5, "n": 2},
+    "/v1/completions": {"prompt": ["one", [1, "two"], [1, 2]], "max_tokens": 5, "n_cmpl": 2},
+    "/completions": {"prompt": ["one", {"prompt_string": "two"}], "n_predict": 5, "n": 2},
+    "/completion": {"prompt": [1, "two", "three"], "n_predict": 5, "n": 2},
+    "/v1/responses": {"input": "Who are you?", "max_output_tokens": 5, "n": 2},
+    "/v1/messages": {"messages": MESSAGES, "max_tokens": 5, "n": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def counting(tmp_path_factory):
+    with engine("llama-server", tmp_path_factory.mktemp("counting"), "-np", "2", "--metrics") as running:
+        yield running
+
+
+def generated_by(running):
+    """Of all answers since it was started."""
+    text = requests.get(f"http://127.0.0.1:{running.port}/metrics", timeout=DEADLINE).text
+    return int(re.findall(r"(?m)^llamacpp:tokens_predicted_total ([0-9]+)", text)[0])
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(("path", "body"), SEVERAL.items(), ids=SEVERAL)
+def test_all_answers_count_of_which_the_server_tells_one(counting, path, body, streamed):
+    body, before = {**body, "stream": streamed, "ignore_eos": True}, generated_by(counting)
+    status, answer = post(counting, path, body)
+    assert status == 200
+    usage = usage_of_all(usage_of(answer[-16_000:]), path, hints_of(json.dumps(body).encode()))
+    assert usage.generated_tokens == generated_by(counting) - before

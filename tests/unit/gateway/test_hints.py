@@ -81,6 +81,48 @@ def test_the_limit_is_the_one_that_the_server_goes_by(fields, limit):
 
 
 @pytest.mark.parametrize(
+    ("fields", "answers"),
+    [
+        ({"n": 4}, 4),
+        ({"n": 2.9}, 2),
+        ({"n": 4, "n_cmpl": 2}, 2),
+        ({"n": 4, "n_cmpl": None}, 4),
+        ({"n": 4, "model": 7}, 4),
+        ({"n": 10**30}, 2**31 - 1),
+        ({"n": 0}, 1),
+        ({"n": -1}, 1),
+        ({"n": None}, 1),
+        ({"n": "4"}, 1),
+        ({"n": True}, 1),
+        ({}, 1),
+    ],
+)
+def test_so_many_answers_are_wanted_as_the_server_would_give(fields, answers):
+    assert hints_of(body_of(**fields)) == Hints(answers=answers)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [
+        ("one", 1),
+        (["one", ""], 2),
+        ([1, 2, 3], 1),
+        ([1, "one"], 1),
+        (["one", 1, "two"], 1),
+        ([[1, 2], [3]], 2),
+        (["one", [1, "two"], {"prompt_string": "three"}], 3),
+        ({"prompt_string": "one"}, 1),
+        ([], 1),
+        (["one", None], 1),
+        (None, 1),
+    ],
+)
+def test_prompts_are_counted_as_the_server_takes_them(prompt, prompts):
+    assert hints_of(body_of(prompt=prompt)) == Hints(prompts=prompts)
+    assert hints_of(body_of(prompt=prompt, n=2, model=7)) == Hints(answers=2, prompts=prompts)
+
+
+@pytest.mark.parametrize(
     "fields",
     [
         {"model": 7, "stream": "yes", "max_tokens": [], "session_id": {}},

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor_app.gateway.meter import usage_of
+from supervisor_app.gateway.hints import Hints
+from supervisor_app.gateway.meter import usage_of, usage_of_all
 from supervisor_app.gateway.records import NO_USAGE, Usage
 
 TIMINGS = (
@@ -170,3 +171,41 @@ PIECES = [
 def test_garbage_raises_nothing(tail):
     usage_of(tail)
     usage_of(b"", tail)
+
+
+SEVERAL = Hints(prompts=3, answers=2)
+
+
+@pytest.mark.parametrize(
+    ("path", "prompts", "answers"),
+    [
+        ("/v1/chat/completions", 1, 2),
+        ("/v1/responses", 1, 2),
+        ("/infill", 1, 2),
+        ("/v1/completions", 3, 6),
+        ("/completion", 3, 6),
+        ("/v1/messages", 1, 1),
+        ("/v1/embeddings", 1, 1),
+    ],
+)
+def test_what_was_counted_of_one_answer_is_taken_for_all_that_the_server_gives(path, prompts, answers):
+    assert usage_of_all(MEASURED, path, SEVERAL) == Usage(
+        prompt_tokens=21 * prompts,
+        cached_tokens=20 * prompts,
+        generated_tokens=3 * answers,
+        tokens_per_second=1780.5,
+    )
+
+
+def test_what_was_not_counted_is_not_made_up():
+    assert usage_of_all(NO_USAGE, "/completion", SEVERAL) == NO_USAGE
+    assert usage_of_all(NO_USAGE, "/completion", SEVERAL, came=5) == NO_USAGE
+
+
+def test_of_a_stream_that_was_cut_so_many_tokens_count_as_came():
+    assert usage_of_all(COUNTED, "/completion", SEVERAL, came=5).generated_tokens == 5
+
+
+def test_no_estimate_is_larger_than_what_can_be_kept():
+    usage = usage_of_all(COUNTED, "/completion", Hints(prompts=10**6, answers=2**31 - 1))
+    assert (usage.prompt_tokens, usage.generated_tokens) == (21 * 10**6, 2**31 - 1)
