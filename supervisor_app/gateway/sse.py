@@ -44,6 +44,13 @@ class ContentScanner:
         return self.seen
 
 
+_ERROR = re.compile(rb'(?m)^(?:error:|event: ?error$|data: ?\{\s*"error"\s*:)')
+"""In words of the model it would stand in a string, with its quotes escaped and in the middle of a line."""
+
+_BEGINNINGS = (b"data:", b"event:", b"error:")
+"""Of an event."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """How the streams of one path look."""
@@ -52,29 +59,48 @@ class Kind:
     """In each event that has a piece of what was generated."""
     others: int = 0
     """Events before the first piece that look like one."""
-    last: bytes = b""
-    """A line of the event after which nothing is missing; empty: it may be any."""
+    last: re.Pattern[bytes] | None = None
+    """Found in the event after which nothing is missing; None: it may be any."""
+    is_long: bool = False
+    """That event holds the whole prompt or answer: it may be longer than what is looked at."""
 
     def is_whole(self, end: bytes) -> bool:
         """Of a stream with this `end`: did it come to its own end, or only its connection?"""
-        if not self.last:
+        if self.last is None:
             return True
-        event = end.rstrip().replace(b"\r\n", b"\n").rpartition(b"\n\n")[2]
-        return ERROR in event or any(line.replace(b": ", b":", 1) == self.last for line in event.split(b"\n"))
+        end = end.replace(b"\r\n", b"\n")
+        _, before, event = end.rstrip().rpartition(b"\n\n")
+        if self.is_long:
+            if not end.endswith(b"\n\n"):  # it is cut in the middle
+                return False
+            if not (before or event.startswith(_BEGINNINGS)):  # its beginning is out of sight
+                return True
+        return _ERROR.search(event) is not None or self.last.search(event) is not None
 
 
-_DONE = b"data:[DONE]"
+_DONE = re.compile(rb"(?m)^data: ?\[DONE\]$")
 _CHAT = Kind(others=1, last=_DONE)
+_RESPONSES = Kind(
+    piece=b".delta\ndata:",
+    last=re.compile(rb"(?m)^event: ?response\.(?:completed|incomplete|failed)$"),
+    is_long=True,
+)
+# With `response_fields` the last event has what the client wants to hear; every other one says `false`.
+_NATIVE = Kind(last=re.compile(rb'(?m)^data: ?\{(?!.*"stop":false)'), is_long=True)
 OTHER = Kind()
 _KINDS = {
     "/v1/chat/completions": _CHAT,
     "/chat/completions": _CHAT,
     "/v1/completions": Kind(last=_DONE),
-    "/v1/messages": Kind(piece=b"event: content_block_delta", last=b"event:message_stop"),
-    # Its last event holds the whole answer, which may be longer than what is looked at.
-    "/v1/responses": Kind(piece=b".delta\ndata:"),
+    "/completions": _NATIVE,
+    "/completion": _NATIVE,
+    "/infill": _NATIVE,
+    "/v1/messages": Kind(
+        piece=b"event: content_block_delta", last=re.compile(rb"(?m)^event: ?message_stop$")
+    ),
+    "/v1/responses": _RESPONSES,
+    "/responses": _RESPONSES,
 }
-ERROR = b'"error"'
 
 
 def kind_of(path: str) -> Kind:

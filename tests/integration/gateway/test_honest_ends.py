@@ -114,8 +114,11 @@ async def test_an_error_of_the_model_itself_is_passed_on(plane):
         ("/v1/completions", [event("a")]),
         (MESSAGES, [named(b"message_start"), named(b"content_block_delta")]),
         (CHAT, [event("the marker [DONE] ends")]),
+        (CHAT, [b'data: {"choices":[{"delta":{}}],"model":"error"}\n\n']),
+        (RESPONSES, [named(b"response.created"), named(b"response.output_text.delta")]),
+        ("/completion", [b'data: {"content":"a","stop":false}\n\n']),
     ],
-    ids=["chat", "completions", "messages", "in its own words"],
+    ids=["chat", "completions", "messages", "in its own words", "of an odd name", "responses", "native"],
 )
 async def test_a_stream_without_its_last_event_is_not_whole(plane, path, events):
     await plane.serve(sends(stream_of(*events) + LAST_CHUNK))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor_app.gateway.sse import ContentScanner, error_event
+from supervisor_app.gateway.sse import ContentScanner, error_event, kind_of
 
 COMMENT = b":\n\n"
 """As llama-server sends it while a stream has nothing to say."""
@@ -102,3 +102,101 @@ def test_an_error_of_the_responses_api_has_its_fields_and_what_clients_raise_for
 def test_a_line_break_in_a_message_does_not_break_the_event():
     fields = fields_of(error_event({"message": "one\n\ntwo"}, "/v1/chat/completions"))
     assert json.loads(fields["data"])["error"]["message"] == "one\n\ntwo"
+
+
+CHAT, MESSAGES, RESPONSES, NATIVE = "/v1/chat/completions", "/v1/messages", "/v1/responses", "/completion"
+NAMED = b'event: %s\ndata: {"type":"%s"}\n\n'
+PIECE = b'data: {"index":0,"content":"a","stop":false,"tokens_predicted":1}\n\n'
+LAST = b'data: {"index":0,"content":"","stop":true,"prompt":"x","generation_settings":{"stop":[]}}\n\n'
+
+
+def named(name):
+    return NAMED % (name, name)
+
+
+@pytest.mark.parametrize(
+    ("path", "end"),
+    [
+        (CHAT, b'data: {"choices":[]}\n\ndata: [DONE]\n\n'),
+        (CHAT, b"data:[DONE]\r\n\r\n"),
+        (CHAT, b"data: [DONE]"),
+        ("/chat/completions", b"data: [DONE]\n\n"),
+        ("/v1/completions", b"data: [DONE]\n\n"),
+        (MESSAGES, named(b"message_stop")),
+        (RESPONSES, named(b"response.completed")),
+        (RESPONSES, named(b"response.created") + named(b"response.incomplete")),
+        ("/responses", named(b"response.failed")),
+        (NATIVE, PIECE + LAST),
+        ("/completions", LAST),
+        ("/infill", PIECE + LAST),
+        ("/v1/anything", b"data: 1\n\n"),
+        ("/v1/anything", b""),
+    ],
+)
+def test_a_stream_is_whole_with_the_last_event_of_its_kind(path, end):
+    assert kind_of(path).is_whole(end)
+
+
+@pytest.mark.parametrize(
+    ("path", "end"),
+    [
+        (CHAT, b'data: {"choices":[]}\n\n'),
+        ("/chat/completions", b'data: {"choices":[{"delta":{"content":"[DONE]"}}]}\n\n'),
+        (CHAT, b""),
+        (MESSAGES, named(b"content_block_stop")),
+        (RESPONSES, named(b"response.created") + named(b"response.output_text.delta")),
+        (RESPONSES, named(b"response.output_item.done")),
+        ("/responses", named(b"response.created")),
+        (RESPONSES, b'event: response.completed\ndata: {"type":"response.comp'),
+        (RESPONSES, named(b"response.created") + b":\n\n"),
+        (NATIVE, PIECE),
+        ("/completions", PIECE + PIECE),
+        ("/infill", PIECE),
+        (NATIVE, LAST + PIECE),
+        (NATIVE, LAST[:40]),
+        (NATIVE, b"data: null\n\n"),
+        (NATIVE, b""),
+    ],
+)
+def test_and_without_it_something_is_missing(path, end):
+    assert not kind_of(path).is_whole(end)
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES, RESPONSES, NATIVE])
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"error":{"code":500,"message":"Context size has been exceeded."}}\n\n',
+        b'data: { "error" : "no"}\r\n\r\n',
+        b'error: {"code":500}\n\n',
+        b'event: error\ndata: {"type":"error","error":{}}\n\n',
+    ],
+)
+def test_a_stream_that_ends_with_an_error_of_its_server_says_so_itself(path, event):
+    assert kind_of(path).is_whole(PIECE + event)
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions", MESSAGES, RESPONSES, NATIVE])
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"choices":[{"text":"a"}],"model":"error","stop":false}\n\n',
+        b'data: {"choices":[{"logprobs":[{"token":"error"}]}],"stop":false}\n\n',
+        b'data: {"choices":[],"stop":false,"delta":{"error":"\\nevent: error\\ndata: {\\"error\\":"}}\n\n',
+        b'event: errors\ndata: {"stop":false}\n\n',
+    ],
+)
+def test_an_event_that_only_has_the_word_in_it_is_no_error(path, event):
+    assert not kind_of(path).is_whole(event)
+
+
+@pytest.mark.parametrize("path", [RESPONSES, NATIVE])
+def test_a_last_event_that_is_too_long_to_be_seen_whole_is_believed(path):
+    end = b'ings":{"stop":[]},"prompt":"data: {\\n\\n"}\n\n'
+    assert kind_of(path).is_whole(end)
+    assert not kind_of(path).is_whole(end[:-5])
+
+
+def test_the_last_event_may_have_only_what_its_client_wants_to_hear():
+    assert kind_of(NATIVE).is_whole(PIECE + b'data: {"content":""}\n\n')
+    assert kind_of(NATIVE).is_whole(PIECE + b'data: {"generation_settings":{"stop":[]}}\n\n')
