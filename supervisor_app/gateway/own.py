@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.backend import rank
@@ -57,7 +56,7 @@ def answer(gateway: Gateway, exchange: Exchange) -> None:
         data = [entry for facts in gateway.facts() for entry in _models(facts)]
         _send(exchange, {"object": "list", "data": data}, origin)
     else:
-        _send_model(gateway, exchange, unquote(head.path.removeprefix("/v1/models/")), origin)
+        _send_model(gateway, exchange, head.path.removeprefix("/v1/models/"), origin)
 
 
 def _send(exchange: Exchange, data: Any, origin: str) -> None:

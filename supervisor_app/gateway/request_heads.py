@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 import httptools
 
@@ -18,6 +19,9 @@ from supervisor_app.gateway.paths import needs_slot
 # A line break that is not CRLF, a folded line, a NUL, whitespace before a colon.
 AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]|\0|\n[^:\r\n]*[ \t]:")
 REQUEST_LINE = re.compile(rb"[A-Z]{1,20} [\x21-\x7e]+ HTTP/1\.[01]\r\n")
+# A fragment, which some cut off; an escape that is none, which some leave and others read as `%u0041`; a
+# control character, at which some end the path.
+ODD_PATH = re.compile(r"#|%(?![0-9A-Fa-f]{2})|%[01][0-9A-Fa-f]|%7[Ff]")
 TLS_HANDSHAKE = b"\x16"
 UPGRADE = re.compile(rb"(?im)^(?:upgrade|http2-settings):[^\r\n]*\r\n")
 BODYLESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
@@ -48,7 +52,10 @@ class RequestHead:
 
     method: str
     path: str
+    """Decoded, as the server reads it."""
     query: str
+    target: bytes
+    """Path and query as the client wrote them, and as they go on."""
     http11: bool
     keep_alive: bool
     chunked: bool
@@ -80,8 +87,7 @@ class RequestHead:
         return beginning + b"\r\n"
 
     def _beginning(self, authority: bytes, api_key: str) -> bytes:
-        target = f"{self.path}?{self.query}" if self.query else self.path
-        lines = [f"{self.method} {target} HTTP/1.1\r\nHost: ".encode("latin-1"), authority, b"\r\n"]
+        lines = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (self.method.encode(), self.target, authority)]
         lines += self.forwarded
         if self.method == "GET" and b"accept-encoding" in self.noted:
             # Of what it generates we read the token counts, which lie at the end.
@@ -115,6 +121,7 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
         raise BadHeadError(400, "The header Host is missing.")
     target = fields.target if fields.target[:1] == b"/" else _origin_form(fields.target)
     path, _, query = target.decode("ascii").partition("?")
+    path = _decoded(path)
     length = _body_length(noted, http11=http11)
     noted.pop(b"content-length", None)  # the head is the same for any
     method = parser.get_method().decode("ascii")
@@ -122,6 +129,7 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
         method=method,
         path=path,
         query=query,
+        target=target,
         http11=http11,
         keep_alive=keeps_alive(noted.get(b"connection", b""), http11=http11),
         chunked=length is None,
@@ -195,6 +203,18 @@ def _body_length(noted: dict[bytes, bytes], *, http11: bool) -> int | None:
     if not DIGITS.fullmatch(length):
         raise BadHeadError(400, f"Content-Length: {length[:40].decode('latin-1')} is not a length.")
     return int(length)
+
+
+def _decoded(path: str) -> str:
+    """Raises BadHeadError where not all servers would read the same."""
+    if "%" not in path and "#" not in path:
+        return path
+    try:
+        if not ODD_PATH.search(path):
+            return unquote(path, errors="strict")
+    except UnicodeDecodeError:
+        pass
+    raise BadHeadError(400, f"{path[:100]} can be read in more than one way.")
 
 
 def _origin_form(target: bytes) -> bytes:

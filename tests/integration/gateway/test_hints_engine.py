@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from http.client import HTTPConnection
 
 import pytest
 import requests
 
 from supervisor_app.engine.demo_model import make_demo_model
+from supervisor_app.gateway.heads import BadHeadError
 from supervisor_app.gateway.hints import hints_of, hints_of_beginning, hints_of_query
+from supervisor_app.gateway.request_heads import read_request
 from tests.integration.gateway.engines import ENGINES, engine, post
 from tests.integration.test_engine import DEADLINE
 
@@ -40,6 +44,48 @@ def test_the_limit_is_the_one_that_the_server_keeps(server, fields):
     status, answer = post(server, CHAT, body)
     assert status == 200
     assert json.loads(answer)["usage"]["completion_tokens"] == hints_of(body).max_tokens
+
+
+TOKENIZE = "/tokenize"
+
+
+def answers_at(server, target):
+    """To this target, down to the byte."""
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE)
+    try:
+        connection.request("POST", target, b'{"content":"hi"}', {"Content-Type": "application/json"})
+        return connection.getresponse().status == 200
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/tokenize",
+        "/t%6Fkeniz%65",
+        "%2ftokenize",
+        "/tokenize?a#b",
+        "/tokenize%3Fa",
+        "/tokenize%23",
+        "/%2574okenize",
+        "/tokenize+",
+        "//tokenize",
+        "/./tokenize",
+        "/%2e/tokenize",
+        "/tokenize%2F",
+        "/TOKENIZE",
+        "/tokenize#a",
+        "/t%u006fkenize",
+        "/tokenize%00",
+        "/tokenize%",
+        "/tokeniz%C1%A5",
+    ],
+)
+def test_the_path_is_the_one_that_the_server_reads_or_none_at_all(server, target):
+    with suppress(BadHeadError):
+        head, _ = read_request(f"POST {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        assert (head.path == TOKENIZE) == answers_at(server, target)
 
 
 @pytest.fixture(scope="module")

@@ -146,6 +146,15 @@ async def test_a_stream_that_came_to_its_end_is_whole(plane, path, events):
     assert (answer.content, answer.whole) == (b"".join(events), True)
 
 
+async def test_a_path_in_other_letters_has_streams_of_the_same_kind(plane):
+    server = await plane.serve(sends(stream_of(event("a")) + LAST_CHUNK))
+    answer = await plane.ask(streaming(path="/v1/ch%61t%2Fcompletions?a=%2f"))
+    assert not answer.whole
+    assert b"upstream_crashed" in answer.content
+    assert server.calls[0].first_line == "POST /v1/ch%61t%2Fcompletions?a=%2f HTTP/1.1"
+    assert (await plane.records(1))[0].route == CHAT
+
+
 async def test_the_error_is_not_read_as_part_of_the_event_that_broke(plane):
     await plane.serve(sends(stream_of(event("a"), b'data: {"half')))
     answer = await plane.ask(streaming())

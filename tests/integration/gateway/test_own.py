@@ -29,6 +29,22 @@ async def test_its_health_tells_how_many_servers_are_ready(plane, path):
     assert (await plane.ask(request(path))).json == {"status": "ok", "servers": 2, "ready": 1}
 
 
+@pytest.mark.parametrize("path", ["/heal%74h", "/v1%2Fmodels", "/v1/models%2Fdefault", "/%6Detrics"])
+async def test_what_is_ours_is_so_in_other_letters(plane, path):
+    server = await plane.serve(answers())
+    assert (await plane.ask(request(path))).status == 200
+    assert not server.calls
+
+
+async def test_a_path_that_can_be_read_in_two_ways_goes_nowhere(plane):
+    server = await plane.serve(answers())
+    caller = await plane.connect()
+    answer = await caller.ask(request("/metrics#", method="GET"))
+    assert (answer.status, answer.error["code"]) == (400, "bad_request")
+    assert await caller.is_cut_off()
+    assert not server.calls
+
+
 @pytest.mark.parametrize("path", ["/v1/models", "/models"])
 async def test_the_models_of_all_servers_are_listed_with_what_they_do(plane, path):
     assert (await plane.ask(request(path))).json == {"object": "list", "data": []}

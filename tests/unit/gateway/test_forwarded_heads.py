@@ -71,6 +71,13 @@ def test_a_server_gets_what_the_client_said_and_our_address_key_and_length():
     ]
 
 
+@pytest.mark.parametrize("target", ["/v1/ch%61t%2Fx?a=%2F&b", "/a?", "/a??b", "/%2561", "/a%3Fb?c"])
+@pytest.mark.parametrize("before", ["", "http://elsewhere"])
+def test_the_target_goes_on_as_its_client_wrote_it(before, target):
+    head, length = read(first=f"POST {before}{target} HTTP/1.1")
+    assert head.for_server(AUTHORITY, KEY, length).startswith(f"POST {target} HTTP/1.1\r\n".encode())
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -149,7 +156,7 @@ def test_cookies_of_our_pages_stay_here():
 
 
 TARGETS = st.sampled_from(
-    ["/", "/a?b", "*", "http://h/a", "//h/a", "/a#b", "h:1", "/%0d%0a", "?", "/" + "a" * 99]
+    ["/", "/a?b", "*", "http://h/a", "//h/a", "/a#b", "h:1", "/%0d%0a", "/%61%3f", "?", "/" + "a" * 99]
 )
 
 
