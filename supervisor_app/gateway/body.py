@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from supervisor_app.gateway.forms import is_form
 from supervisor_app.gateway.hints import (
     AMBIGUOUS,
     NOT_IN_BODY,
@@ -19,6 +22,9 @@ LONG_TOKENS = 256
 """An answer of at most so many is over before it matters that nobody waits for it."""
 KNOWN_BY = 512 * 1024
 """Bytes of a body that is not kept. To hash all 8 MB would hold everybody else up for 11 ms, this for 0.7."""
+BYTES_OF_A_TOKEN = 4
+"""Of English text, or so. Of code and other languages a token has fewer, which makes up for the JSON."""
+_PICTURE = re.compile(rb";base64,[A-Za-z0-9+/=]*")
 
 
 class RequestBody:
@@ -111,6 +117,13 @@ class RequestBody:
         if wanted is not None and 0 <= wanted <= LONG_TOKENS:
             return None
         return restream(self._head.path, self.kept())
+
+    def guessed_tokens(self) -> int:
+        """Of its prompt, as long as it was not shortened. Pictures and recordings are no text."""
+        if is_form(self._head.noted.get(b"content-type", b"")):
+            return 0
+        pictures = sum(map(len, _PICTURE.findall(self.kept())))
+        return (self.size - pictures) // BYTES_OF_A_TOKEN
 
     def overflow(self) -> None:
         """It is longer than can be kept: from now on it is known by its beginning and its length."""

@@ -56,11 +56,13 @@ class Exchange:
         "_server",
         "_tail",
         "_visit",
+        "_was_sent",
         "arrival",
         "beginning",
         "body",
         "committed",
         "denied_key",
+        "guessed_tokens",
         "head",
         "hold",
         "incident",
@@ -86,6 +88,8 @@ class Exchange:
         self.suspicion: Suspicion | None = None
         self.tokens: int | None = None
         """Of a stream, as many as came: known although its end was never seen."""
+        self.guessed_tokens = 0
+        """Of its prompt: its client left before they were told."""
         self.replays = 0
         self.was_lost = False
         """It has not been sent since its server was lost."""
@@ -108,6 +112,7 @@ class Exchange:
         self._ended = 0.0
         self._server = ""
         self._visit: Visit | None = None
+        self._was_sent = False
         self._kept_bytes = 0
         self._captured: bytearray | None = None
         self._outcome = Outcome.OK
@@ -153,6 +158,7 @@ class Exchange:
         self, authority: bytes, api_key: str, instead: bytes | None = None
     ) -> tuple[bytes, bytes]:
         """Head and body as far as it has come. `instead`: a body to send in place of the client's own."""
+        self._was_sent = True
         body, length = self.body.for_server(instead)
         if self.body.overflows:
             self._gateway.kept_bytes -= self._kept_bytes
@@ -371,6 +377,8 @@ class Exchange:
             self._visit.leave()
             self._visit = None  # they know each other: a cycle would wait for the garbage collector
         self._gateway.kept_bytes -= self._kept_bytes
+        if outcome is Outcome.CLIENT_LEFT and self._was_sent and self.policy is not None:
+            self.guessed_tokens = self.body.guessed_tokens()
         if self.body.size > KEPT_FOR_RECORD:
             self.body.shorten(KEPT_FOR_RECORD)
         self._gateway.finished(self, recorded=recorded)

@@ -267,8 +267,10 @@ class Gateway:
             generated = record.usage.generated_tokens
             if generated is None:
                 generated = exchange.tokens
-            tokens = (record.usage.prompt_tokens or 0) + (generated or 0)
-            self.limiter.charge(exchange.policy, tokens, self.loop.time())
+            prompt = record.usage.prompt_tokens
+            if prompt is None:
+                prompt = exchange.guessed_tokens
+            self.limiter.charge(exchange.policy, prompt + (generated or 0), self.loop.time())
         self.outside.record(record)
 
     def _record_all(self) -> None:

@@ -6,9 +6,11 @@ import json
 
 import pytest
 
+from supervisor_app.core.status import Status
 from supervisor_app.gateway.keys import KeyPolicy, KeyRing, digest_of
+from supervisor_app.gateway.records import Outcome
 from tests.integration.gateway.plane import CHAT, request
-from tests.integration.gateway.scripts import answers, event, sends, stream_of
+from tests.integration.gateway.scripts import answers, event, hangs, sends, stream_of
 
 KEY = KeyPolicy(id=7, name="chat", digest=digest_of("lp-a"), tokens_per_minute=1000)
 USAGE = {"completion_tokens": 10, "prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 2}}
@@ -59,3 +61,80 @@ async def test_tokens_that_came_are_paid_although_nothing_was_told(plane, charge
     await plane.ask(asked(CHAT, messages=MESSAGES, n=2, stream=True))
     assert (await plane.records(1))[0].usage.generated_tokens is None
     assert charged == [2]
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 40_000}}
+
+
+async def leaves(plane, data, *, after):
+    """Its only record, once the client of it has left."""
+    caller = await plane.connect()
+    await caller.send(data)
+    await caller.read_until(after)
+    caller.leave()
+    return (await plane.records(1))[0]
+
+
+async def test_who_leaves_before_the_prompt_is_counted_pays_for_its_length(plane, charged):
+    await plane.serve(hangs(stream_of(event("a"), event("b"))))
+    data = asked(CHAT, messages=[{"role": "user", "content": "word " * 8000}], stream=True)
+    record = await leaves(plane, data, after=event("b"))
+    assert (record.outcome, record.usage.prompt_tokens) == (Outcome.CLIENT_LEFT, None)
+    assert charged == [len(data.partition(b"\r\n\r\n")[2]) // 4 + 1]
+
+
+async def test_also_when_nothing_of_the_answer_had_come(plane, charged):
+    server = await plane.serve(hangs())
+    caller = await plane.connect()
+    await caller.send(asked("/v1/embeddings", input="word " * 80))
+    await server.until_called()
+    caller.leave()
+    await plane.records(1)
+    assert charged[0] >= 100
+
+
+async def test_a_picture_is_no_text(plane, charged):
+    await plane.serve(hangs(stream_of(event("a"))))
+    await leaves(
+        plane,
+        asked(CHAT, messages=[{"role": "user", "content": [PICTURE]}], stream=True),
+        after=event("a"),
+    )
+    assert 0 < charged[0] < 100
+
+
+async def test_nor_is_a_recording(plane, charged):
+    server = await plane.serve(hangs())
+    content_type = "Content-Type: multipart/form-data; boundary=b"
+    caller = await plane.connect()
+    await caller.send(
+        request("/v1/audio/transcriptions", "X-Api-Key: lp-a", content_type, body=b"--b\r\n" + b"x" * 4000)
+    )
+    await server.until_called()
+    caller.leave()
+    await plane.records(1)
+    assert charged == [0]
+
+
+async def test_who_leaves_after_the_prompt_was_counted_pays_what_was_told(plane, charged):
+    start = b'event: message_start\ndata: {"message":{"usage":{"input_tokens":7,"output_tokens":0}}}\n\n'
+    await plane.serve(hangs(stream_of(start)))
+    record = await leaves(plane, asked("/v1/messages", messages=MESSAGES * 50, stream=True), after=start)
+    assert (record.usage.prompt_tokens, charged) == (7, [7])
+
+
+async def test_who_leaves_while_it_waits_pays_nothing(plane, charged):
+    await plane.serve(answers(), status=Status.STARTING)
+    caller = await plane.connect()
+    await caller.send(asked(CHAT, messages=MESSAGES * 50))
+    await plane.until_waiting(1)
+    caller.leave()
+    await plane.records(1)
+    assert charged == [0]
+
+
+async def test_of_a_server_that_died_nobody_pays_what_was_not_told(plane, charged):
+    await plane.serve(sends(stream_of(event("a"), event("b"))))
+    await plane.ask(asked(CHAT, messages=MESSAGES * 50, stream=True))
+    assert (await plane.records(1))[0].outcome == Outcome.UPSTREAM_CRASHED
+    assert charged == [1]
