@@ -9,12 +9,11 @@ from django.db import models
 from django.utils import timezone
 
 from supervisor_app.gateway.keys import KeyPolicy
-from supervisor_app.gateway.records import Outcome
+from supervisor_app.gateway.records import LONGEST_NAME, Outcome
 from supervisor_app.validators import validate_names
 
 MOST = 10**9
 """The largest limit: more than any gateway can do, and what every database can hold."""
-LONGEST_NAME = 200
 OUTCOME_WORDS: dict[Outcome, tuple[str, str]] = {
     Outcome.OK: ("Answered", ""),
     Outcome.HELD: ("Answered", "after waiting"),

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+LONGEST_NAME = 200
+"""Characters that are kept of a model, a route or an incident."""
+
 
 class Outcome(StrEnum):
     """How a request came to its end, as its client saw it."""

@@ -14,14 +14,15 @@ from django.db import DataError, IntegrityError
 from supervisor_app.core.clock import SystemClock
 from supervisor_app.core.ports import Clock, StoreError
 from supervisor_app.gateway import ledger
-from supervisor_app.gateway.records import Outcome, Record
+from supervisor_app.gateway.records import LONGEST_NAME, Outcome, Record
 from supervisor_app.store import DatabaseThread
 
 log = logging.getLogger(__name__)
 
 CAPACITY = 50_000
-"""Records that may wait, about 25 MB; beyond that the oldest are dropped. At 20 000 requests/s they bridge
-the seconds that another writer, a checkpoint or a restart of PostgreSQL takes.
+"""Records that may wait, about 25 MB, or 110 if clients make up the longest names; beyond that the oldest are
+dropped. At 20 000 requests/s they bridge the seconds that another writer, a checkpoint or a restart of
+PostgreSQL takes.
 """
 WORDS_CAPACITY = 2_000
 """When so many wait, prompts and answers are not kept: each may have 64 kB."""
@@ -73,7 +74,8 @@ class RecordWriter:
         self._task = asyncio.create_task(self._work(self._database), name="gateway-records")
 
     def put(self, record: Record) -> None:
-        """Never waits and never raises."""
+        """Never waits and never raises. Of names that are long, as much waits as will be written."""
+        record.model, record.route = record.model[:LONGEST_NAME], record.route[:LONGEST_NAME]
         if record.outcome is not Outcome.REFUSED:
             self._used.add(record.server)
         if record.captured_request is not None and len(self._waiting) >= WORDS_CAPACITY:

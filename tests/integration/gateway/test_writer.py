@@ -198,6 +198,16 @@ async def test_a_full_batch_does_not_hammer_a_database_that_is_away(away, monkey
         away.clear()
 
 
+@pytest.mark.parametrize("outcome", [Outcome.OK, Outcome.REFUSED])
+async def test_names_that_a_client_makes_long_do_not_wait_as_a_whole(away, outcome):
+    async with writing() as taking:
+        record = make_record(route="/" + "r" * 60_000, model="m" * 60_000, outcome=outcome)
+        taking.put(record)
+        assert (record.route, record.model) == ("/" + "r" * 199, "m" * 200)
+        away.clear()
+        await until_kept([0])
+
+
 async def test_beyond_its_bound_the_oldest_are_dropped_counted_and_told_once(away, monkeypatch, caplog):
     monkeypatch.setattr(writer, "CAPACITY", 4)
     async with writing(flush_seconds=NEVER) as taking:
