@@ -267,6 +267,10 @@ class Completion:
         return {**_object.decode(texts[0][1].last), "choices": choices}
 
 
+_OF_STREAMS = frozenset(("stream", "reasoning_in_content"))
+"""Settings that are on only where there is a stream."""
+
+
 class _NativeEvent(_Event):
     content: str = ""
     stop: bool = False
@@ -299,10 +303,8 @@ class Native:
     def body(self) -> Mapping[str, Any]:
         answer: dict[str, Any] = {**_object.decode(self._text.last), "content": self._text.value()}
         if "generation_settings" in answer:
-            answer["generation_settings"] = {
-                **_object.decode(answer["generation_settings"]),
-                "stream": False,
-            }
+            settings = _object.decode(answer["generation_settings"])
+            answer["generation_settings"] = settings | dict.fromkeys(_OF_STREAMS & settings.keys(), False)
         if self._text.probabilities:
             answer["completion_probabilities"] = self._text.probabilities
         return answer

@@ -70,8 +70,9 @@ class _Kind:
     """The stream ends with `[DONE]`."""
 
 
-# What may begin a stop word is kept back, and at the limit of tokens it is lost.
-_ALWAYS = frozenset(("stream", "stop"))
+# What may begin a stop word is kept back, and at the limit of tokens it is lost. A line that is not indented
+# far enough has been streamed when it is found to be none of the answer. What is verbose tells of the stream.
+_ALWAYS = frozenset(("stream", "stop", "n_indent", "verbose"))
 _CHAT = _Kind(
     answer=Chat,
     asks={"stream": _YES, "stream_options": Raw(b'{"include_usage":true}')},

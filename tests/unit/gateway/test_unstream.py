@@ -49,6 +49,7 @@ def assembled(path, *pieces):
             {"stream": True, "timings_per_token": True},
         ),
         (NATIVE, {"prompt": "a", "n_probs": 2, "return_tokens": False}, {"stream": True}),
+        (NATIVE, {"prompt": "a", "verbose": False, "n_indent": 0}, {"stream": True}),
         (NATIVE, {"prompt": [354, 359]}, {"stream": True}),
         (NATIVE, {"prompt": ["a"]}, {"stream": True}),
         ("/completions", {"prompt": {"prompt_string": "a"}}, {"stream": True}),
@@ -68,12 +69,17 @@ def test_a_request_is_asked_for_as_a_stream(path, fields, added):
         (CHAT, {"messages": QUESTION, "stop": ["word"]}),
         (CHAT, {"messages": QUESTION, "logprobs": True}),
         (CHAT, {"messages": QUESTION, "n_probs": 1}),
+        (CHAT, {"messages": QUESTION, "verbose": True}),
+        (CHAT, {"messages": QUESTION, "n_indent": 1}),
         (CHAT, {"messages": [*QUESTION, ANSWER]}),
         (CHAT, {"messages": "hi"}),
         (CHAT, {"messages": ["hi"]}),
         (CHAT, {}),
         (COMPLETION, {"prompt": "a", "stop": ["word"]}),
+        (COMPLETION, {"prompt": "a", "verbose": True}),
+        (COMPLETION, {"prompt": "a", "n_indent": 1}),
         (NATIVE, {"prompt": "a", "stop": ["word"]}),
+        (NATIVE, {"prompt": "a", "n_indent": 1}),
         (NATIVE, {"prompt": "a", "return_tokens": True}),
         (NATIVE, {"prompt": "a", "response_fields": ["content"]}),
         (NATIVE, {"prompt": "a", "n": 2}),
@@ -274,7 +280,7 @@ def test_a_native_answer_is_put_together():
             "tokens": [],
             "stop": True,
             "tokens_predicted": 4,
-            "generation_settings": {"stream": True, "seed": 1},
+            "generation_settings": {"stream": True, "seed": 1, "reasoning_in_content": True},
         },
     )
     assert assembled(NATIVE, stream) == {
@@ -283,7 +289,7 @@ def test_a_native_answer_is_put_together():
         "tokens": [],
         "stop": True,
         "tokens_predicted": 4,
-        "generation_settings": {"stream": False, "seed": 1},
+        "generation_settings": {"stream": False, "seed": 1, "reasoning_in_content": False},
         "completion_probabilities": [{"token": "b"}],
     }
 
