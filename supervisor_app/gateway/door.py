@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 
@@ -25,7 +26,8 @@ class Door:
     """While no key exists, a page in somebody's browser could ask, too: so its origin, and the name by which
     it reached us (DNS rebinding), must be one of `allowed_hosts`. With keys it would need one.
 
-    `needs_key`: others than this machine's programs can reach us, so without a key nobody is let in.
+    `needs_key`: others than this machine's programs can reach us, so without a key nobody is let in, unless
+    it is `insecure_open`.
     """
 
     def __init__(
@@ -33,10 +35,24 @@ class Door:
     ) -> None:
         self.keys = KeyRing(())
         self._allowed_hosts = tuple(host.lower() for host in allowed_hosts)
+        self._is_reachable = needs_key
         self._needs_key = needs_key and not insecure_open
         self._insecure_open = insecure_open
         self._admitted: set[tuple[bytes | None, bytes]] = set()
         """Hosts and origins that were checked."""
+
+    def who_may(self) -> tuple[int, str]:
+        """For the console: a level of logging, and who is let in as it is now."""
+        if not self.keys.is_open:
+            return logging.INFO, "🔒 [GATEWAY] An API key exists: nobody is let in without one"
+        if self._needs_key:
+            return logging.WARNING, "⚠️ [GATEWAY] No API key exists: nobody is let in until there is one"
+        if self._is_reachable:
+            return (
+                logging.WARNING,
+                "⚠️ [GATEWAY] No API key exists: everybody who reaches it can use your models",
+            )
+        return logging.INFO, "🔓 [GATEWAY] No API key exists: open to the programs of this machine"
 
     def check(self, head: RequestHead, now: float) -> KeyPolicy | None:
         """Whose request this is. `now` in Unix seconds. Raises NotAllowedError and keys.Denied."""

@@ -69,6 +69,8 @@ class Link:
         self._unsaved: list[QuarantineEntry] = []
         """What the other gateways do not know yet."""
         self._failing = False
+        self._was_open: bool | None = None
+        """Without keys, at the last look."""
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def attach(self, gateway: Gateway) -> None:
@@ -82,13 +84,20 @@ class Link:
         servers, keys, quarantined = await self._database.call(self._read)
         gateway = self._gateway
         gateway.learn(servers)
-        gateway.door.keys = KeyRing(keys)
+        self._learn_keys(keys)
         gateway.limiter.forget_others(gateway.door.keys.ids)
         gateway.quarantined.replace([*quarantined, *self._unsaved])
         for backend in gateway.backends.values():
             self._learn_slots(backend)
             if backend.facts.asleep and backend.gate.waiting:  # it was put to sleep while they came
                 self.wake(backend.facts.name)
+
+    def _learn_keys(self, keys: list[KeyPolicy]) -> None:
+        door = self._gateway.door
+        door.keys = KeyRing(keys)
+        if self._was_open not in (None, door.keys.is_open):  # who starts it says how it begins
+            log.log(*door.who_may())
+        self._was_open = door.keys.is_open
 
     def _read(self) -> tuple[dict[str, ServerFacts], list[KeyPolicy], list[QuarantineEntry]]:
         servers = survey.load_facts(self._overlay())

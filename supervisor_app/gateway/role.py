@@ -82,9 +82,5 @@ def prepare(
 def say_where(where: tuple[str, int], service: Service) -> None:
     """On the console, once it listens."""
     log.info("🔀 [GATEWAY] %s/v1", url_of(*where))
-    if not service.is_open:
-        return
-    if is_loopback(where[0]):
-        log.info("🔓 [GATEWAY] No API key exists: open to the programs of this machine")
-    else:
-        log.warning("⚠️ [GATEWAY] No API key exists: everybody who reaches it can use your models")
+    if service.is_open:
+        log.log(*service.who_may())

@@ -150,6 +150,10 @@ class Service:
         """Nobody is asked for a key."""
         return self._door.keys.is_open
 
+    def who_may(self) -> tuple[int, str]:
+        """`Door`'s."""
+        return self._door.who_may()
+
     async def serve(self) -> None:
         """`start`, as soon as the database answers, and `run`."""
         failing = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from signal import SIGSEGV
 
@@ -185,6 +186,26 @@ async def test_keys_count_as_soon_as_they_are_made_changed_or_deleted(often):
         await eventually(lambda: is_denied(gateway, "lp-secret"))
         await db(key.delete)
         await eventually(lambda: gateway.door.keys.is_open)
+
+
+async def test_whether_a_key_is_asked_for_is_said_when_it_changes(often, caplog):
+    caplog.set_level(logging.INFO, link.__name__)
+    first = await db(make_key, secret="lp-first")
+    async with linked() as gateway:
+        second = await db(make_key, "second", secret="lp-second")
+        await eventually(lambda: len(gateway.door.keys.ids) == 2)
+        await db(first.delete)
+        await eventually(lambda: len(gateway.door.keys.ids) == 1)
+        assert complaints(caplog) == []
+        await db(second.delete)
+        opened = "🔓 [GATEWAY] No API key exists: open to the programs of this machine"
+        await eventually(lambda: complaints(caplog) == [opened])
+        await db(make_key, secret="lp-third")
+        closed = "🔒 [GATEWAY] An API key exists: nobody is let in without one"
+        await eventually(lambda: complaints(caplog) == [opened, closed])
+    async with linked():
+        pass
+    assert complaints(caplog) == [opened, closed]
 
 
 def is_denied(gateway, secret):

@@ -22,6 +22,7 @@ from django.db import DatabaseError, OperationalError, connection
 from supervisor_app.conf import Overlay
 from supervisor_app.gateway import role, survey
 from supervisor_app.gateway.board import Board
+from supervisor_app.gateway.door import Door
 from supervisor_app.management.commands import rungateway
 from tests.acceptance.children import FAKE, MANAGE, Child, environment, free_port, listens, wait_for
 from tests.integration.building import make_key, make_ready_server
@@ -140,7 +141,8 @@ def test_an_address_in_use_is_exit_code_2():
 )
 def test_it_says_where_it_is_and_for_whom(where, is_open, messages, caplog):
     caplog.set_level(logging.INFO, "supervisor_app.gateway")
-    role.say_where(where, SimpleNamespace(is_open=is_open))
+    door = Door(["localhost"], needs_key=where is EVERYWHERE, insecure_open=where is EVERYWHERE)
+    role.say_where(where, SimpleNamespace(is_open=is_open, who_may=door.who_may))
     assert caplog.messages == messages
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from supervisor_app.gateway.door import Door, NotAllowedError
@@ -159,3 +161,27 @@ def test_who_says_that_it_may_be_open_is_taken_at_their_word():
     found = door(needs_key=True, insecure_open=True)
     assert check(found, "Host: evil.example", "Origin: https://evil.example") is None
     assert found.admits_origin("https://evil.example")
+
+
+@pytest.mark.parametrize(
+    ("options", "level", "words"),
+    [
+        ({}, "INFO", "open to the programs of this machine"),
+        ({"insecure_open": True}, "INFO", "open to the programs of this machine"),
+        (
+            {"needs_key": True, "insecure_open": True},
+            "WARNING",
+            "everybody who reaches it can use your models",
+        ),
+        ({"needs_key": True}, "WARNING", "nobody is let in until there is one"),
+        (
+            {"needs_key": True, "insecure_open": True, "keys": ["lp-a"]},
+            "INFO",
+            "nobody is let in without one",
+        ),
+        ({"keys": ["lp-a"]}, "INFO", "nobody is let in without one"),
+    ],
+)
+def test_it_says_who_is_let_in(options, level, words):
+    said_at, said = door(**options).who_may()
+    assert (logging.getLevelName(said_at), said.endswith(words)) == (level, True)
