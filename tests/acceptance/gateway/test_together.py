@@ -199,6 +199,10 @@ def deaths(proxy):
     return [run for run in proxy.runs() if run["ended_at"]]
 
 
+def quarantined(proxy):
+    return proxy.query("SELECT * FROM supervisor_app_quarantinedrequest")
+
+
 @pytest.mark.parametrize("number", range(2))
 def test_of_those_in_flight_at_several_workers_only_the_poison_is_quarantined(poisoned, clients, number):
     before = len(deaths(poisoned))
@@ -212,8 +216,9 @@ def test_of_those_in_flight_at_several_workers_only_the_poison_is_quarantined(po
         status, refused = guilty.ask(f"{POISON} {number}")
         assert all(told(answer.result(DEADLINE)).startswith(SCRIPTED) for answer in answers)
     assert (status, refused["error"]["code"]) == (422, "quarantined")
-    assert len(poisoned.query("SELECT * FROM supervisor_app_quarantinedrequest")) == number + 1
-    assert len(deaths(poisoned)) == before + 3
+    poisoned.wait_for("that is saved, too", lambda: len(quarantined(poisoned)) >= number + 1)
+    poisoned.wait_for("its last death is saved", lambda: len(deaths(poisoned)) >= before + 3)
+    assert (len(quarantined(poisoned)), len(deaths(poisoned))) == (number + 1, before + 3)
 
 
 def test_a_poison_whose_client_leaves_and_asks_another_worker_is_found_as_soon(poisoned, clients):
