@@ -20,6 +20,8 @@ DOUBT_SECONDS = 0.02
 MAX_DOUBT_SECONDS = 1.0
 DEFAULT_RETRY_SECONDS = 5
 MAX_ACCUSATIONS = 256
+SLOTS_UNLESS_SAID = 8
+"""Taken for what a server without a limit can do at once."""
 SLOTS_UNTIL_TOLD = 1
 """A server that has yet to be asked has at least so many. It is asked as soon as it is ready, so this is for
 milliseconds, in which all who waited for its start would be let in else.
@@ -90,7 +92,8 @@ class Backend:
     def load(self) -> float:
         """Requests in flight or waiting, by what it can do at once."""
         elsewhere = 0 if self._neighbours is None else self._neighbours.load
-        return (len(self.gate.inside) + len(self.gate.waiting) + elsewhere) / (self.gate.capacity or 1)
+        slots = self.gate.capacity or SLOTS_UNLESS_SAID
+        return (len(self.gate.inside) + len(self.gate.waiting) + elsewhere) / slots
 
     @property
     def retry_after(self) -> int:
@@ -211,7 +214,7 @@ class Backend:
         self.gate.capacity = self.facts.capacity or slots
         if self._pool is not None:
             # A kept connection occupies a thread of the server, as a request does.
-            self._pool.max_idle = self.gate.capacity or 8
+            self._pool.max_idle = self.gate.capacity or SLOTS_UNLESS_SAID
 
 
 def judge(facts: ServerFacts, suspicion: Suspicion, loss: Loss) -> tuple[Verdict, str]:

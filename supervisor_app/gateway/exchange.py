@@ -234,7 +234,7 @@ class Exchange:
         try:
             self._visit.enter()
         except QueueFullError:
-            problem = problems.queue_full(facts.name, len(backend.gate.waiting), backend.retry_after)
+            problem = problems.queue_full(facts.name, backend.gate.queue_length, backend.retry_after)
             self.refuse(problem, Outcome.UNAVAILABLE)
 
     @property
@@ -377,7 +377,8 @@ class Exchange:
             self._visit.leave()
             self._visit = None  # they know each other: a cycle would wait for the garbage collector
         self._gateway.kept_bytes -= self._kept_bytes
-        if outcome is Outcome.CLIENT_LEFT and self._was_sent and self.policy is not None:
+        may_owe = self._was_sent and self.policy is not None and self.head.needs_slot
+        if outcome is Outcome.CLIENT_LEFT and may_owe:
             self.guessed_tokens = self.body.guessed_tokens()
         if self.body.size > KEPT_FOR_RECORD:
             self.body.shorten(KEPT_FOR_RECORD)

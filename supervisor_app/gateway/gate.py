@@ -86,8 +86,7 @@ class Gate:
         if not self.waiting and self._may_enter(visitor):
             self.inside.add(visitor)
             return True
-        elsewhere = 0 if self.others is None else self.others.waiting
-        if len(self.waiting) + elsewhere >= self.max_waiting:
+        if self.queue_length >= self.max_waiting:
             raise QueueFullError
         insort(self.waiting, visitor, key=_arrival)  # it may have waited elsewhere before
         if self.others is not None:
@@ -133,6 +132,11 @@ class Gate:
             self._is_letting_in = False
             if self.others is not None:
                 self._tell(self.others)
+
+    @property
+    def queue_length(self) -> int:
+        """With those who wait elsewhere for the same server."""
+        return len(self.waiting) + (0 if self.others is None else self.others.waiting)
 
     @property
     def in_flight(self) -> set[Visitor]:

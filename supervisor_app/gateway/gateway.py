@@ -194,9 +194,8 @@ class Gateway:
             if other is backend or not other.gate.waiting or not alike(other.facts, backend.facts):
                 continue
             for visitor in list(other.gate.waiting):
-                if not backend.gate.has_room_for(visitor):
-                    return
-                visitor.server_changed()
+                if backend.gate.has_room_for(visitor):
+                    visitor.server_changed()
 
     def wake(self, backend: Backend) -> None:
         self.outside.wake(backend.facts.name)
@@ -340,6 +339,8 @@ class Gateway:
             self.board.sweep(now)
         for backend in self.backends.values():
             backend.sweep()
+            if not self.takes_any_name:  # other workers, too, make room elsewhere
+                self._tell(backend)
 
     async def drain(self, grace: float) -> None:
         """Finish what was begun, for up to `grace` seconds; then end the rest honestly."""

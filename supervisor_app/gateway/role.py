@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,14 @@ GRACE_SECONDS = 30.0
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
+def seconds(text: str) -> float:
+    """Raises ArgumentTypeError."""
+    with suppress(ValueError):
+        if (number := float(text)) >= 0:  # which NaN is not
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no time. Use seconds, 0 or more.")
+
+
 def add_gateway_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--insecure-open",
@@ -32,7 +41,7 @@ def add_gateway_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--grace",
-        type=float,
+        type=seconds,
         default=GRACE_SECONDS,
         metavar="SECONDS",
         help="at the end, how long requests in flight may take (default: %(default)g)",

@@ -10,8 +10,8 @@ from supervisor_app.gateway.backend import rank
 from supervisor_app.gateway.facts import ServerFacts
 from supervisor_app.gateway.hints import Hints
 
-STICKY_ROOM = 1.0
-"""A conversation stays where its cache is, unless that server is busier than the idlest by all its slots."""
+FULL = 1.0
+"""Where as many are in flight or wait as it can do at once."""
 MAX_CONVERSATIONS = 10_000
 
 
@@ -76,6 +76,12 @@ class Router:
         last = self._last.get(conversation)
         for candidate in candidates:
             if candidate.facts.name == last:
-                near = rank(candidate.facts) == rank(best.facts)
-                return candidate if near and candidate.load < best.load + STICKY_ROOM else best
+                return candidate if _may_stay(candidate, best) else best
         return best
+
+
+def _may_stay(here: Candidate, best: Candidate) -> bool:
+    """Is its cache worth more than what the idlest can do?"""
+    if rank(here.facts) != rank(best.facts):
+        return False
+    return here.load < FULL or (best.load >= FULL and here.load < best.load + FULL)

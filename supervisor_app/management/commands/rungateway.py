@@ -76,11 +76,11 @@ class Command(BaseCommand):
             read_overlay_or_none,
             insecure_open=insecure_open,
             grace=grace,
-            shared=workers > 1 or worker_of is not None,
+            shared=worker_of is not None,
             counts=counts,
         )
         if workers > 1:
-            service.abandon()
+            service.abandon()  # nobody listens there: workers would share the address with whoever does
             _run_workers(workers, _worker_command(bind, insecure_open, grace))
             return
         try:
@@ -114,13 +114,24 @@ def _worker_command(bind: tuple[str, int], insecure_open: bool, grace: float) ->
 
 def _run_workers(count: int, command: Sequence[str]) -> None:
     """Raises CommandError."""
-    with TemporaryDirectory(prefix="llamaproxy-gateway-", ignore_cleanup_errors=True) as directory:
+    with _directory() as directory:
         with suppress(OSError):  # each worker says that there is none
             Board.create(Path(directory, Board.NAME), count)
         workers = Workers(lambda number: [*command, "--counts", f"{directory}/{number}.json"])
         code = asyncio.run(workers.run(count))
     if code:
         raise CommandError("A worker failed.", returncode=code)
+
+
+def _directory() -> TemporaryDirectory[str]:
+    """For what workers share. Raises CommandError."""
+    try:
+        return TemporaryDirectory(prefix="llamaproxy-gateway-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise CommandError(
+            f"Workers need a temporary directory: {error.strerror}. Set TMPDIR to one.",
+            returncode=FAILED,
+        ) from error
 
 
 def _run(service: Service, bind: tuple[str, int], parent: int | None) -> None:

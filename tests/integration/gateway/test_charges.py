@@ -63,7 +63,12 @@ async def test_tokens_that_came_are_paid_although_nothing_was_told(plane, charge
     assert charged == [2]
 
 
-PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 40_000}}
+A_PICTURE = "iVBORw0KGgo/" * 4000
+PICTURES = [
+    {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{A_PICTURE}"}},
+    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": A_PICTURE}},
+    {"type": "input_audio", "input_audio": {"data": A_PICTURE, "format": "wav"}},
+]
 
 
 async def leaves(plane, data, *, after):
@@ -93,14 +98,32 @@ async def test_also_when_nothing_of_the_answer_had_come(plane, charged):
     assert charged[0] >= 100
 
 
-async def test_a_picture_is_no_text(plane, charged):
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture["type"])
+async def test_a_picture_is_no_text(plane, charged, picture):
     await plane.serve(hangs(stream_of(event("a"))))
     await leaves(
         plane,
-        asked(CHAT, messages=[{"role": "user", "content": [PICTURE]}], stream=True),
+        asked(CHAT, messages=[{"role": "user", "content": [picture]}], stream=True),
         after=event("a"),
     )
     assert 0 < charged[0] < 100
+
+
+@pytest.mark.parametrize("text", ["你好" * 2000, "<p>a</p> " * 1000])
+async def test_what_is_long_need_not_be_a_picture(plane, charged, text):
+    await plane.serve(hangs(stream_of(event("a"))))
+    await leaves(plane, asked(CHAT, messages=[{"content": text}], stream=True), after=event("a"))
+    assert charged[0] > 2000
+
+
+async def test_who_leaves_what_costs_no_tokens_pays_nothing(plane, charged):
+    server = await plane.serve(hangs())
+    caller = await plane.connect()
+    await caller.send(asked("/tokenize", content="word " * 8000))
+    await server.until_called()
+    caller.leave()
+    await plane.records(1)
+    assert charged == [0]
 
 
 async def test_nor_is_a_recording(plane, charged):

@@ -92,6 +92,49 @@ async def test_who_waits_at_a_full_server_moves_when_another_one_has_room(plane)
     first_asking.cancel()
 
 
+async def test_a_conversation_goes_where_there_is_room_and_not_into_a_queue(plane):
+    """Also where nobody may wait."""
+    first = await plane.serve(hangs(), name="first", **{**SHARED, "capacity": 2, "max_queue": 0})
+    talk = request(EMBEDDINGS, "Session: talk", body=TINY)
+    asking = [plane.asks(talk) for _ in range(2)]
+    await first.until_called(2)
+    second = await plane.serve(hangs(), answers(b"x"), name="second", **{**SHARED, "capacity": 2})
+    asking.append(plane.asks(request(EMBEDDINGS, body={**TINY, "model": "second"})))
+    await second.until_called()
+    assert (await plane.ask(talk)).content == b"x"
+    for each in asking:
+        each.cancel()
+
+
+async def test_room_that_nobody_tells_of_is_found_all_the_same(plane):
+    """As another worker makes it."""
+    _, second, first_asking = await two_servers(plane, hangs())
+    gates = {name: backend.gate for name, backend in plane.gateway.backends.items()}
+    gates["second"].is_open = False
+    waiting = plane.asks(request(EMBEDDINGS, "Session: talk", body=TINY))
+    await eventually(lambda: gates["first"].waiting or gates["second"].waiting)
+    gates["second"].is_open = True
+    assert (await waiting).content == b"second"
+    assert len(second.calls) == 1
+    first_asking.cancel()
+
+
+async def test_a_suspect_at_the_head_of_a_queue_keeps_nobody_from_moving(plane):
+    goes_on = asyncio.Event()
+    _, _, first_asking = await two_servers(plane, hangs(), waits_for(goes_on, answers(b"second")))
+    second_asking = plane.asks(request(EMBEDDINGS, body={**TINY, "model": "second"}))
+    await plane.until_inside(1, "second")
+    waiting = [plane.asks(request(EMBEDDINGS, body={**TINY, "model": "first"})) for _ in range(2)]
+    await plane.until_waiting(2, "first")
+    plane.gateway.backends["first"].gate.waiting[0].solo = True
+    late = plane.asks(request(EMBEDDINGS, "Session: talk", body=TINY))
+    await eventually(lambda: sum(len(each.gate.waiting) for each in plane.gateway.all) == 3)
+    goes_on.set()
+    assert [(await each).content for each in (second_asking, late)] == [b"second"] * 2
+    for each in (first_asking, *waiting):
+        each.cancel()
+
+
 async def test_who_waits_for_another_model_stays(plane):
     await plane.serve(hangs(), name="first", capacity=1)
     asking = [plane.asks(request(EMBEDDINGS, body={"model": "first"})) for _ in range(2)]

@@ -23,6 +23,7 @@ from supervisor_app.conf import Overlay
 from supervisor_app.gateway import role, survey
 from supervisor_app.gateway.board import Board
 from supervisor_app.gateway.door import Door
+from supervisor_app.gateway.service import listening_socket
 from supervisor_app.management.commands import rungateway
 from tests.acceptance.children import FAKE, MANAGE, Child, environment, free_port, listens, wait_for
 from tests.integration.building import make_key, make_ready_server
@@ -45,7 +46,10 @@ EVERYWHERE = ("0.0.0.0", 8001)
         (["--workers", "٣"], "is not a number of workers"),
         (["--workers", "-1"], "is not a number of workers"),
         (["--workers", "two"], "'two' is not a number of workers"),
-        (["--grace", "long"], "argument --grace: invalid float value: 'long'"),
+        *(
+            (["--grace", text], f"argument --grace: '{text}' is no time. Use seconds, 0 or more.")
+            for text in ("long", "-1", "nan", "")
+        ),
         (["--explode"], "unrecognized arguments: --explode"),
     ],
 )
@@ -105,11 +109,15 @@ def test_with_a_key_or_when_told_so_it_does(key):
 
 
 @in_database
-def test_an_address_in_use_is_exit_code_2():
-    with socket.create_server(("127.0.0.1", 0)) as other:
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("shares", [False, True], ids=["alone", "shares"])
+def test_an_address_in_use_is_exit_code_2(workers, shares):
+    """Also one that another gateway's workers would share."""
+    with closing(listening_socket("127.0.0.1", 0, shared=shares)) as other:
+        other.listen()
         port = other.getsockname()[1]
         with pytest.raises(CommandError) as raised:
-            call_command("rungateway", "--bind", f"127.0.0.1:{port}")
+            call_command("rungateway", "--bind", f"127.0.0.1:{port}", "--workers", str(workers))
     assert raised.value.returncode == 2
     assert str(raised.value) == (
         f"The gateway cannot listen on 127.0.0.1:{port}: Address already in use. Use another address."
@@ -201,6 +209,17 @@ def test_what_keeps_its_workers_from_starting_is_its_exit_code(ends_at_last, mon
     with pytest.raises(CommandError, match="A worker failed") as raised:
         call_command("rungateway", "--workers", "2", "--bind", f"127.0.0.1:{free_port()}")
     assert raised.value.returncode == 2
+
+
+@in_database
+def test_without_a_temporary_directory_it_says_what_to_do(monkeypatch):
+    def fail(**options):
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(rungateway, "TemporaryDirectory", fail)
+    with pytest.raises(CommandError, match=r"need a temporary directory: No usable .* Set TMPDIR") as raised:
+        call_command("rungateway", "--workers", "2", "--bind", f"127.0.0.1:{free_port()}")
+    assert raised.value.returncode == 3
 
 
 @in_database

@@ -203,7 +203,7 @@ def test_what_is_configured_does_not_wait_for_what_it_says(timers):
 
 def test_its_load_is_measured_by_what_it_can_do_at_once(backend):
     enter(backend.gate, *visitors(3))
-    assert backend.load == 3  # nothing is known of its slots
+    assert backend.load == 3 / 8  # nothing is known of its slots
     backend.learn_slots(2)
     enter(backend.gate, *visitors(1))
     assert backend.load == 2  # three inside, one waits

@@ -10,7 +10,7 @@ from supervisor_app.core.status import Status
 from supervisor_app.gateway.backend import rank
 from supervisor_app.gateway.facts import ServerFacts
 from supervisor_app.gateway.hints import AMBIGUOUS, NO_HINTS, Hints
-from supervisor_app.gateway.routing import MAX_CONVERSATIONS, STICKY_ROOM, Router, known_as, names, serves
+from supervisor_app.gateway.routing import FULL, MAX_CONVERSATIONS, Router, known_as, names, serves
 
 
 @dataclass
@@ -90,18 +90,21 @@ def test_a_conversation_stays_where_it_was():
     router = Router()
     here, there = server("here"), server("there", load=0.1)
     assert chosen([here, there], b"talk", router) == "here"
-    here.load = STICKY_ROOM
+    here.load = 0.9
     assert chosen([here, there], b"talk", router) == "here"
     assert chosen([here, there], b"another", router) == "there"
+    here.load, there.load = 1.9, FULL
+    assert chosen([here, there], b"talk", router) == "here"
 
 
-def test_a_conversation_moves_when_its_server_is_too_busy_and_stays_there():
+@pytest.mark.parametrize(("load", "other"), [(FULL, 0.0), (FULL, 0.9), (2.0, FULL), (3.5, 2.5)])
+def test_a_conversation_moves_when_its_server_is_too_busy_and_stays_there(load, other):
     router = Router()
     here, there = server("here"), server("there")
     assert chosen([here, there], b"talk", router) == "here"
-    here.load = STICKY_ROOM + 0.01
+    here.load, there.load = load, other
     assert chosen([here, there], b"talk", router) == "there"
-    here.load = 0.0
+    here.load = there.load = 0.0
     assert chosen([here, there], b"talk", router) == "there"
 
 
