@@ -371,5 +371,6 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         if self.board is not None:
+            # Requests whose connections end only now still ask these, and the board is gone by then.
             self.limiter, self.suspects, self.quarantined = Limiter(), Suspects(), Quarantine()
             self.board.close()

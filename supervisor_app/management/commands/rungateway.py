@@ -129,7 +129,7 @@ def _directory() -> TemporaryDirectory[str]:
         return TemporaryDirectory(prefix="llamaproxy-gateway-", ignore_cleanup_errors=True)
     except OSError as error:
         raise CommandError(
-            f"Workers need a temporary directory: {error.strerror}. Set TMPDIR to one.",
+            f"Workers need a temporary directory: {error.strerror}. Set TMPDIR to a writable one.",
             returncode=FAILED,
         ) from error
 

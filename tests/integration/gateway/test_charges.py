@@ -12,7 +12,8 @@ from supervisor_app.gateway.records import Outcome
 from tests.integration.gateway.plane import CHAT, request
 from tests.integration.gateway.scripts import answers, event, hangs, sends, stream_of
 
-KEY = KeyPolicy(id=7, name="chat", digest=digest_of("lp-a"), tokens_per_minute=1000)
+KEY = "X-Api-Key: lp-a"
+POLICY = KeyPolicy(id=7, name="chat", digest=digest_of("lp-a"), tokens_per_minute=1000)
 USAGE = {"completion_tokens": 10, "prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 2}}
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -20,14 +21,14 @@ MESSAGES = [{"role": "user", "content": "hi"}]
 @pytest.fixture
 def charged(plane, monkeypatch):
     """Tokens that the key paid, one entry for each request."""
-    plane.gateway.door.keys = KeyRing([KEY])
+    plane.gateway.door.keys = KeyRing([POLICY])
     tokens: list[int] = []
     monkeypatch.setattr(plane.gateway.limiter, "charge", lambda policy, count, now: tokens.append(count))
     return tokens
 
 
 def asked(path, **body):
-    return request(path, "X-Api-Key: lp-a", body=body)
+    return request(path, KEY, body=body)
 
 
 @pytest.mark.parametrize(
@@ -88,13 +89,18 @@ async def test_who_leaves_before_the_prompt_is_counted_pays_for_its_length(plane
     assert charged == [len(data.partition(b"\r\n\r\n")[2]) // 4 + 1]
 
 
-async def test_also_when_nothing_of_the_answer_had_come(plane, charged):
+async def leaves_unanswered(plane, data):
+    """The client, once its request is at the server."""
     server = await plane.serve(hangs())
     caller = await plane.connect()
-    await caller.send(asked("/v1/embeddings", input="word " * 80))
+    await caller.send(data)
     await server.until_called()
     caller.leave()
     await plane.records(1)
+
+
+async def test_also_when_nothing_of_the_answer_had_come(plane, charged):
+    await leaves_unanswered(plane, asked("/v1/embeddings", input="word " * 80))
     assert charged[0] >= 100
 
 
@@ -109,33 +115,22 @@ async def test_a_picture_is_no_text(plane, charged, picture):
     assert 0 < charged[0] < 100
 
 
-@pytest.mark.parametrize("text", ["你好" * 2000, "<p>a</p> " * 1000])
-async def test_what_is_long_need_not_be_a_picture(plane, charged, text):
-    await plane.serve(hangs(stream_of(event("a"))))
-    await leaves(plane, asked(CHAT, messages=[{"content": text}], stream=True), after=event("a"))
+async def test_nor_is_a_recording(plane, charged):
+    form, body = "Content-Type: multipart/form-data; boundary=b", b"--b\r\n" + b"x" * 4000
+    await leaves_unanswered(plane, request("/v1/audio/transcriptions", KEY, form, body=body))
+    assert charged == [0]
+
+
+@pytest.mark.parametrize("escaped", [True, False])
+@pytest.mark.parametrize("text", ["你好" * 2000, "<p>a</p> " * 1000], ids=["no spaces", "spaces"])
+async def test_what_is_long_need_not_be_a_picture(plane, charged, text, escaped):
+    body = json.dumps({"model": "default", "messages": [{"content": text}]}, ensure_ascii=escaped).encode()
+    await leaves_unanswered(plane, request("/v1/embeddings", KEY, body=body))
     assert charged[0] > 2000
 
 
 async def test_who_leaves_what_costs_no_tokens_pays_nothing(plane, charged):
-    server = await plane.serve(hangs())
-    caller = await plane.connect()
-    await caller.send(asked("/tokenize", content="word " * 8000))
-    await server.until_called()
-    caller.leave()
-    await plane.records(1)
-    assert charged == [0]
-
-
-async def test_nor_is_a_recording(plane, charged):
-    server = await plane.serve(hangs())
-    content_type = "Content-Type: multipart/form-data; boundary=b"
-    caller = await plane.connect()
-    await caller.send(
-        request("/v1/audio/transcriptions", "X-Api-Key: lp-a", content_type, body=b"--b\r\n" + b"x" * 4000)
-    )
-    await server.until_called()
-    caller.leave()
-    await plane.records(1)
+    await leaves_unanswered(plane, asked("/tokenize", content="word " * 8000))
     assert charged == [0]
 
 
