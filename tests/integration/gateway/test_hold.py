@@ -320,7 +320,7 @@ async def test_a_client_with_a_long_body_that_leaves_while_it_waits_is_noticed(p
     plane.limit(replay_bytes=1000)
     await plane.serve(answers(), status=Status.STARTING)
     caller = await plane.connect()
-    await caller.send(request(body=b"x" * 100_000))
+    await caller.send(request(body=b"x" * 1_000_000))  # some of it stays unread
     await plane.until_waiting(1)
     caller.close()
     await plane.until_waiting(0)
