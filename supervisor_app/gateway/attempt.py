@@ -92,6 +92,11 @@ class Attempt:
         else:
             self._connecting = self._backend.pool.connect(self._send, self._refused)
 
+    def go_on(self, connection: Connection) -> None:
+        """The request was sent over it by somebody else; nothing has come back yet."""
+        self._connection = connection
+        connection.hand_over(self)
+
     def request_body(self) -> bytes | None:
         """What to send in place of the client's own; None: that."""
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from supervisor_app.gateway.forms import is_form
 from supervisor_app.gateway.hints import (
     AMBIGUOUS,
@@ -45,6 +47,11 @@ class RequestBody:
 
     def keep(self, data: bytes) -> None:
         self._pieces.append(data)
+
+    def take_whole(self, data: bytes) -> None:
+        self._pieces = [data]
+        self.size = len(data)
+        self.is_whole = True
 
     def kept(self) -> bytes:
         """As far as it is here."""
@@ -100,20 +107,18 @@ class RequestBody:
             hints = hints_of_beginning(self.kept(), content_type)
         if hints.model is None and head.query:
             # A server of one model does not need its name: it tells us where to go.
-            hints = hints._replace(model=hints_of_query(head.query).model, doubt=hints.doubt or NOT_IN_BODY)
+            model = hints_of_query(head.query).model
+            hints = replace(hints, model=model, doubt=hints.doubt or NOT_IN_BODY)
         return hints
 
     def _of_query(self) -> Hints:
         hints = hints_of_query(self._head.query)
         # A body of a form's kind is read by servers like a query.
-        return hints._replace(doubt=AMBIGUOUS) if self.size else hints
+        return replace(hints, doubt=AMBIGUOUS) if self.size else hints
 
     def as_stream(self) -> bytes | None:
         """The body that asks for the same as a stream; None: it should go as it is."""
-        if self.overflows or self._head.path not in RESTREAMED:
-            return None
-        wanted = self.hints.max_tokens
-        if wanted is not None and 0 <= wanted <= LONG_TOKENS:
+        if self.overflows or not may_take_long(self._head.path, self.hints):
             return None
         return restream(self._head.path, self.kept())
 
@@ -132,6 +137,12 @@ class RequestBody:
     def hash(self) -> str:
         """What makes it the same as another one."""
         return self._hash or hash_of(self._head.path, self.kept())
+
+
+def may_take_long(path: str, hints: Hints) -> bool:
+    """Its answer could go on for a while, and be asked for as a stream."""
+    wanted = hints.max_tokens
+    return path in RESTREAMED and (wanted is None or not 0 <= wanted <= LONG_TOKENS)
 
 
 def _is_picture(text: bytes) -> bool:

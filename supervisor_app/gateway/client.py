@@ -7,11 +7,13 @@ import socket
 from typing import TYPE_CHECKING, cast
 
 from supervisor_app.gateway.exchange import Exchange
+from supervisor_app.gateway.fast_path import FastExchange, take_fast_path
 from supervisor_app.gateway.framing import Body, ChunkedBody, FramingError, SizedBody
+from supervisor_app.gateway.head_cache import Pattern, pattern_of
 from supervisor_app.gateway.heads import END, BadHeadError
 from supervisor_app.gateway.problems import bad_request
 from supervisor_app.gateway.reply import Reply
-from supervisor_app.gateway.request_heads import check_beginning
+from supervisor_app.gateway.request_heads import RequestHead, check_beginning
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.gateway import Gateway
@@ -47,6 +49,7 @@ class Client(asyncio.Protocol):
         "_reads",
         "_transport",
         "_unread",
+        "_usual",
         "deadline",
     )
 
@@ -56,12 +59,14 @@ class Client(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._buffer = b""
         self._body: Body | None = None
-        self._exchange: Exchange | None = None
+        self._exchange: Exchange | FastExchange | None = None
         self._held_back = False
         self._half_closed = False
         self._lingers = False
         self._unread = False
         self._reads = True
+        self._usual: Pattern[RequestHead] | None = None
+        """The head of its last request that could have taken the fast path."""
         self._probe: asyncio.TimerHandle | None = None
         self.deadline = FOR_EVER
         """Loop time at which whatever it does now has taken too long."""
@@ -80,6 +85,8 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._lingers:
+            return
+        if self._exchange is None and self._usual is not None and self._take_like_the_last(self._usual, data):
             return
         self._buffer = self._buffer + data if self._buffer else data
         self._advance()
@@ -127,6 +134,24 @@ class Client(asyncio.Protocol):
         if not held and self._buffer:
             self._loop.call_soon(self._advance)
 
+    def reply_to(self, head: RequestHead) -> Reply:
+        keep_alive = head.keep_alive and not self._gateway.draining
+        return Reply(self._transport, head.http11, keep_alive, head.method == "HEAD")
+
+    def go_on_with(self, exchange: Exchange) -> None:
+        """What its request has become."""
+        self._exchange = exchange
+
+    def answer(self, whole: bytes, now: float) -> None:
+        """Of a `FastExchange`, all at once; it is over then."""
+        transport = self._transport
+        transport.write(whole)
+        if self._buffer or self._half_closed or self._unread or not self._reads or self._gateway.draining:
+            self.exchange_over()
+        else:  # the same, where nothing else is to be done
+            self._exchange = None
+            self.deadline = now + self._gateway.limits.idle_seconds
+
     def exchange_over(self) -> None:
         """The answer is written, or never will be."""
         exchange, self._exchange = self._exchange, None
@@ -138,7 +163,7 @@ class Client(asyncio.Protocol):
             return
         if self._body is not None:
             self._linger()
-        elif not exchange.reply.keep_alive or self._gateway.draining:
+        elif not exchange.keep_alive or self._gateway.draining:
             self._transport.close()
         elif self._buffer or self._half_closed or not self._reads:
             self._take_next()
@@ -148,7 +173,7 @@ class Client(asyncio.Protocol):
 
     def too_slow(self) -> None:
         """Its deadline has passed."""
-        exchange = self._exchange
+        exchange = None if self._exchange is None else self._exchange.as_exchange()
         if self._unread or self._transport.is_closing():
             self._transport.abort()
         elif exchange is not None and self._body is not None and not exchange.reply.started:
@@ -209,6 +234,19 @@ class Client(asyncio.Protocol):
         if self._half_closed and (self._exchange is None or self._body is not None) and not self._unread:
             self._transport.close()  # the rest will never come
 
+    def _take_like_the_last(self, usual: Pattern[RequestHead], data: bytes) -> bool:
+        """False: it is another one, or cannot be taken now, or needs more than to be passed on."""
+        if self._buffer or self._unread or self._body is not None:
+            return False
+        body = usual.body_of(data)
+        exchange = None if body is None else take_fast_path(self._gateway, self, usual.head, body)
+        if exchange is None:
+            return False
+        self._exchange = exchange
+        self.deadline = FOR_EVER
+        exchange.send()
+        return True
+
     def _take_head(self) -> bool:
         """False: it has not come whole yet."""
         buffer = self._buffer
@@ -227,11 +265,11 @@ class Client(asyncio.Protocol):
             self._refuse_head(error)
             return False
         gateway = self._gateway
-        keep_alive = head.keep_alive and not gateway.draining
-        reply = Reply(self._transport, head.http11, keep_alive, head.method == "HEAD")
-        self._exchange = exchange = Exchange(gateway, self, head, length, reply)
+        self._exchange = exchange = Exchange(gateway, self, head, length, self.reply_to(head))
         whole = end + 4 + length if length is not None else len(buffer) + 1
         if whole <= len(buffer):  # as most are
+            if head.is_plain and (self._usual is None or self._usual.head is not head):
+                self._usual = pattern_of(buffer[start : end + 4], head)
             self._buffer = buffer[whole:]
             self.deadline = FOR_EVER
             gateway.begin(exchange)
@@ -258,9 +296,9 @@ class Client(asyncio.Protocol):
             if self._exchange is None:
                 self._transport.close()
             else:
-                self._exchange.refuse(bad_request(f"The body cannot be read: {error}."))
+                self._exchange.as_exchange().refuse(bad_request(f"The body cannot be read: {error}."))
             return False
-        exchange = self._exchange
+        exchange = None if self._exchange is None else self._exchange.as_exchange()
         if body.done:
             self._body = None
         self._credit(size - len(self._buffer))
@@ -301,9 +339,9 @@ class Client(asyncio.Protocol):
 
     def _probe_it(self, pause: float = FIRST_PROBE_SECONDS) -> None:
         """A client that only said that it is done reads on; one that has gone resets at what it gets."""
-        exchange = self._exchange
-        if exchange is None or self._transport.is_closing():
+        if self._exchange is None or self._transport.is_closing():
             return
+        exchange = self._exchange.as_exchange()
         if self._probe is not None:
             self._probe.cancel()
         if exchange.reply.started:

@@ -31,9 +31,12 @@ from supervisor_app.gateway.suspects import Suspicion
 from supervisor_app.gateway.visit import Visit
 
 if TYPE_CHECKING:
+    from supervisor_app.gateway.attempt import Attempt
     from supervisor_app.gateway.backend import Backend
     from supervisor_app.gateway.client import Client
+    from supervisor_app.gateway.fast_path import FastExchange
     from supervisor_app.gateway.gateway import Gateway
+    from supervisor_app.gateway.upstream import Connection
 
 NOTHING = b":\n\n"
 CAPTURED_BYTES = 64 * 1024
@@ -137,6 +140,17 @@ class Exchange:
                 body.overflow()
                 self._route()
 
+    def go_on_from(self, fast: FastExchange, body: bytes, connection: Connection) -> tuple[Visit, Attempt]:
+        """It has been sent over this connection; nothing has come back yet."""
+        self.arrival, self.started, self._at = fast.arrival, fast.since, fast.at
+        self.policy = fast.policy
+        self.body.take_whole(body)
+        self._kept_bytes = len(body)
+        self._was_sent = True
+        self._server = fast.asked.name
+        self._visit = visit = Visit(self, self._gateway, fast.backend)
+        return visit, visit.go_on(fast.asked, connection)
+
     def on_body_end(self) -> None:
         self.body.is_whole = True
         if self.is_over or self.is_ours:
@@ -187,9 +201,7 @@ class Exchange:
     def look_back(self) -> Problem | None:
         """What was this request in before, when it was sent by another client, or by this one?"""
         gateway = self._gateway
-        if gateway.board is not None:
-            gateway.hear_workers()
-        if not (gateway.quarantined.entries or gateway.suspects.entries):
+        if not gateway.suspects_anybody():
             return None
         body_hash, now = self.body.hash(), gateway.wall_time()
         self.suspicion = self.suspicion or gateway.suspects.find(body_hash, now)
@@ -236,6 +248,15 @@ class Exchange:
         except QueueFullError:
             problem = problems.queue_full(facts.name, backend.gate.queue_length, backend.retry_after)
             self.refuse(problem, Outcome.UNAVAILABLE)
+
+    @property
+    def keep_alive(self) -> bool:
+        """Another request may follow."""
+        return self.reply.keep_alive
+
+    def as_exchange(self) -> Exchange:
+        """See `FastExchange`."""
+        return self
 
     @property
     def origin(self) -> str:

@@ -6,11 +6,9 @@ from bisect import insort
 from typing import Protocol
 
 
-class Visitor(Protocol):
-    """A request at the gate."""
+class Insider(Protocol):
+    """A request that was let in, or would be."""
 
-    arrival: int
-    """Grows with every request: who was here first, goes first, also after a crash."""
     solo: bool
     """Goes only when nobody else is inside: it is under suspicion."""
     needs_slot: bool
@@ -24,11 +22,18 @@ class Visitor(Protocol):
     def model(self) -> str:
         """As its client named it; may be empty."""
 
-    def admitted(self) -> None:
-        """It is its turn."""
-
     def server_ended(self) -> None:
         """While it is inside: the server will not answer any more."""
+
+
+class Visitor(Insider, Protocol):
+    """A request at the gate that waits if it has to."""
+
+    arrival: int
+    """Grows with every request: who was here first, goes first, also after a crash."""
+
+    def admitted(self) -> None:
+        """It is its turn."""
 
     def server_changed(self) -> None:
         """While it waits: something is new about the server."""
@@ -68,16 +73,16 @@ class Gate:
         """At once inside; 0: no limit."""
         self.max_waiting = max_waiting
         self.is_open = False
-        self.inside: set[Visitor] = set()
-        self.beside: set[Visitor] = set()
+        self.inside: set[Insider] = set()
+        self.beside: set[Insider] = set()
         """At the server, too, but without a slot."""
         self.waiting: list[Visitor] = []
         """By arrival."""
         self.others: Others | None = None
         self._is_letting_in = False
 
-    def enter(self, visitor: Visitor) -> bool:
-        """True: go now. False: wait for `admitted`. Raises QueueFullError."""
+    def enter_now(self, visitor: Insider) -> bool:
+        """True: go. False: it would have to wait, and nothing has changed."""
         if not visitor.needs_slot and self._may_go_beside(visitor):
             self.beside.add(visitor)
             if self.others is not None:
@@ -85,6 +90,12 @@ class Gate:
             return True
         if not self.waiting and self._may_enter(visitor):
             self.inside.add(visitor)
+            return True
+        return False
+
+    def enter(self, visitor: Visitor) -> bool:
+        """True: go now. False: wait for `admitted`. Raises QueueFullError."""
+        if self.enter_now(visitor):
             return True
         if self.queue_length >= self.max_waiting:
             raise QueueFullError
@@ -101,14 +112,21 @@ class Gate:
         if self.others is not None:
             self._tell(self.others)
 
-    def leave(self, visitor: Visitor) -> None:
+    def replace(self, visitor: Insider, successor: Visitor) -> None:
+        """It goes on as another one, where it was."""
+        for places in (self.inside, self.beside):
+            if visitor in places:
+                places.remove(visitor)
+                places.add(successor)
+
+    def leave(self, visitor: Insider) -> None:
         """Inside or waiting, it is done here."""
         if visitor in self.inside:
             self.inside.remove(visitor)
         elif visitor in self.beside:
             self.beside.remove(visitor)
         elif visitor in self.waiting:
-            self.waiting.remove(visitor)
+            self.waiting = [each for each in self.waiting if each is not visitor]
         if self.waiting:
             self.let_in()
         elif self.others is not None:
@@ -139,7 +157,7 @@ class Gate:
         return len(self.waiting) + (0 if self.others is None else self.others.waiting)
 
     @property
-    def in_flight(self) -> set[Visitor]:
+    def in_flight(self) -> set[Insider]:
         return self.inside | self.beside
 
     def has_room_for(self, visitor: Visitor) -> bool:
@@ -157,15 +175,15 @@ class Gate:
         """Of one inside that has to be, from now on."""
         return len(self.inside) == 1 and (self.others is None or self._claim(self.others, visitor, 0))
 
-    def _may_go_beside(self, visitor: Visitor) -> bool:
+    def _may_go_beside(self, visitor: Insider) -> bool:
         return self.is_open and not (visitor.needs_slot or visitor.solo)
 
-    def _may_enter(self, visitor: Visitor) -> bool:
+    def _may_enter(self, visitor: Insider) -> bool:
         return self._has_room(visitor) and (
             self.others is None or self._claim(self.others, visitor, len(self.inside))
         )
 
-    def _has_room(self, visitor: Visitor) -> bool:
+    def _has_room(self, visitor: Insider) -> bool:
         if not self.is_open:
             return False
         number = len(self.inside)
@@ -176,7 +194,7 @@ class Gate:
                 return False
         return True
 
-    def _claim(self, others: Others, visitor: Visitor, inside: int) -> bool:
+    def _claim(self, others: Others, visitor: Insider, inside: int) -> bool:
         return others.claim(inside, self.capacity, solo=visitor.solo, since=visitor.since)
 
     def _tell(self, others: Others) -> None:

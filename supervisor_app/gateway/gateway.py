@@ -19,6 +19,7 @@ from supervisor_app.gateway.client import Client
 from supervisor_app.gateway.door import Door, NotAllowedError
 from supervisor_app.gateway.exchange import Exchange
 from supervisor_app.gateway.facts import ServerFacts
+from supervisor_app.gateway.fast_path import FastExchange
 from supervisor_app.gateway.head_cache import HeadCache
 from supervisor_app.gateway.hints import TOO_LONG, Hints, prefix_digest
 from supervisor_app.gateway.keys import Denied, KeyPolicy, Limiter, model_denied
@@ -95,7 +96,7 @@ class Gateway:
         self._drained = asyncio.Event()
         self.outside = outside
         self.clients: set[Client] = set()
-        self.exchanges: set[Exchange] = set()
+        self.exchanges: set[Exchange | FastExchange] = set()
         self.kept_bytes = 0
         """Of the bodies of all requests, kept to send them again."""
         self.heads = HeadCache()
@@ -104,7 +105,7 @@ class Gateway:
         """With one server every name will do, as it does for llama-server."""
         self.arrivals = count(1)
         self._router = Router()
-        self._ended: deque[Exchange] = deque()
+        self._ended: deque[Exchange | FastExchange] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -214,10 +215,21 @@ class Gateway:
         self.outside.quarantined(entry)
         return problems.quarantined(backend.facts.name, incident, int(QUARANTINE_SECONDS))
 
-    def hear_workers(self) -> None:
-        """What the others think of requests."""
-        self.suspects.refresh()
-        self.quarantined.refresh()
+    def suspects_anybody(self) -> bool:
+        """Also what other workers think of requests counts."""
+        if self.board is not None:
+            self.suspects.refresh()
+            self.quarantined.refresh()
+        return bool(self.quarantined.entries or self.suspects.entries)
+
+    def may_keep(self, size: int) -> bool:
+        """A body of so many bytes, until it is answered."""
+        limits = self.limits
+        return (
+            size <= limits.body_bytes
+            and size <= limits.replay_bytes
+            and self.kept_bytes + size <= limits.all_replay_bytes
+        )
 
     def suspect(self, body_hash: str, suspicion: Suspicion) -> None:
         self.suspects.note(body_hash, suspicion, self.wall_time())
@@ -239,7 +251,7 @@ class Gateway:
             elif accused.suspicion.crashes:
                 self.suspect(accused.body_hash, accused.suspicion)
 
-    def finished(self, exchange: Exchange, *, recorded: bool) -> None:
+    def finished(self, exchange: Exchange | FastExchange, *, recorded: bool) -> None:
         """Its record is made a moment later, with those of others: the client need not wait for that."""
         self.exchanges.discard(exchange)
         if self.draining and not self.exchanges:
@@ -260,7 +272,7 @@ class Gateway:
         if self._ended:
             self.loop.call_soon(self._record)
 
-    def _record_one(self, exchange: Exchange) -> None:
+    def _record_one(self, exchange: Exchange | FastExchange) -> None:
         record = exchange.record()
         if exchange.policy is not None:
             generated = record.usage.generated_tokens

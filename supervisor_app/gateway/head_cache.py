@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from supervisor_app.gateway.answer_heads import ResponseHead, read_response
 from supervisor_app.gateway.framing import Body, ChunkedBody, SizedBody
@@ -11,6 +11,7 @@ from supervisor_app.gateway.request_heads import RequestHead, read_request
 
 V = TypeVar("V")
 
+LENGTH = b"\r\nContent-Length: "
 MAX_REMEMBERED = 1024
 LONGEST_REMEMBERED = 4096
 
@@ -68,20 +69,59 @@ class HeadCache:
         return head, length, body
 
 
+class Pattern(Generic[V]):
+    """A head that was read before, known by all of its bytes but the digits of its length.
+
+    On one connection most are the same. To see that takes a third of the time of a look into the cache.
+    """
+
+    __slots__ = ("_after", "_after_size", "_before", "_before_size", "head")
+
+    def __init__(self, head: V, before: bytes, after: bytes) -> None:
+        self.head = head
+        self._before, self._before_size = before, len(before)
+        self._after, self._after_size = after, len(after)
+
+    def body_of(self, data: bytes) -> bytes | None:
+        """When `data` is one message with this head, whole, and no more."""
+        if not data.startswith(self._before):
+            return None
+        start = self._before_size
+        end = data.find(b"\r", start, start + MAX_DIGITS + 1)
+        digits = data[start:end]
+        if not digits.isdigit() or not data.startswith(self._after, end):
+            return None
+        body = end + self._after_size
+        return data[body:] if len(data) - body == int(digits) else None
+
+
+def pattern_of(raw: bytes, head: V) -> Pattern[V] | None:
+    """Of a head that says a length, with its empty line. None: it says none, or oddly."""
+    start = _start_of_length(raw)
+    end = raw.find(b"\r", start)
+    return Pattern(head, raw[:start], raw[end:]) if start >= 0 and raw[start:end].isdigit() else None
+
+
 def _without_length(raw: bytes) -> tuple[int | None, bytes]:
-    """The length that a head says and the head without it, or None and the head.
+    """The length that a head says and the head without it, or None and the head."""
+    start = _start_of_length(raw)
+    if start >= 0:
+        end = raw.find(b"\r", start)
+        digits = raw[start:end]
+        if len(digits) <= MAX_DIGITS and digits.isdigit():
+            return int(digits), raw[: start - len(LENGTH)] + raw[end:]
+    return None, raw
+
+
+def _start_of_length(raw: bytes) -> int:
+    """Of its digits; -1: there are none.
 
     The two usual spellings are found in a third of the time that an expression for all of them takes.
     """
-    start = raw.find(b"\r\nContent-Length: ")
+    start = raw.find(LENGTH)
     if start < 0:
-        start = raw.find(b"\r\ncontent-length: ")
-    if start >= 0:
-        end = raw.find(b"\r", start + 18)
-        digits = raw[start + 18 : end]
-        if len(digits) <= MAX_DIGITS and digits.isdigit():
-            return int(digits), raw[:start] + raw[end:]
-    return None, raw
+        start = raw.find(LENGTH.lower())
+    return start if start < 0 else start + len(LENGTH)
 
 
 def _remember(cache: dict[bytes, V], key: bytes, value: V) -> None:

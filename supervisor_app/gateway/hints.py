@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator
 from hashlib import blake2b
 from itertools import islice
-from typing import Annotated, NamedTuple
+from typing import Annotated
 from urllib.parse import parse_qs
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from supervisor_app.gateway.forms import is_form, read_form
 
@@ -22,7 +23,7 @@ _MOST_TOKENS = 2**31 - 1
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-class Hints(NamedTuple):
+class Hints(msgspec.Struct, frozen=True, gc=False):
     """What a request says of itself; None where it says nothing, or nothing that can be read.
 
     Of JSON the server understands a little more than we do, such as a thousand levels. So a `model` of None
@@ -107,7 +108,7 @@ def hints_of(body: bytes, content_type: bytes = b"") -> Hints:
 def hints_of_beginning(body: bytes, content_type: bytes = b"") -> Hints:
     """The same when more of it follows. Even what is found in there may be said otherwise later on."""
     found = _of_form(body, content_type) if is_form(content_type) else _of_cut_json(body)
-    return found._replace(doubt=TOO_LONG)
+    return replace(found, doubt=TOO_LONG)
 
 
 def hints_of_query(query: str) -> Hints:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import suppress
+from typing import Annotated
+
+import msgspec
 
 from supervisor_app.gateway.hints import Hints
 from supervisor_app.gateway.records import NO_USAGE, Usage
@@ -25,6 +29,32 @@ _SEVERAL_ANSWERS = _SEVERAL_PROMPTS | {
 }
 """Paths on which llama-server gives more than one, if it is asked to."""
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
+
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: _Count
+
+
+class _UsualUsage(msgspec.Struct, gc=False):
+    completion_tokens: _Count
+    prompt_tokens: _Count
+    prompt_tokens_details: _Details
+
+
+class _UsualTimings(msgspec.Struct, gc=False):
+    predicted_per_second: Annotated[float, msgspec.Meta(ge=0)]
+
+
+class _UsualAnswer(msgspec.Struct, gc=False):
+    usage: _UsualUsage
+    timings: _UsualTimings
+
+
+_SHORT = 1024
+"""Bytes. An answer that is no longer is decoded whole in a quarter of the time that the expressions take."""
+_usual_answer = msgspec.json.Decoder(_UsualAnswer).decode
+
 # The usual case, five times as fast as decoding.
 _AS_LLAMA_SERVER = re.compile(
     rb'"usage":\{"completion_tokens":([0-9]{1,9}),"prompt_tokens":([0-9]{1,9}),"total_tokens":[0-9]{1,9},'
@@ -43,12 +73,22 @@ def usage_of(tail: bytes, head: bytes = b"") -> Usage:
     first kilobyte, needed where the server says it there: embeddings, the prompt of Anthropic's streams.
     A quote inside of a JSON string is escaped, so what a model says cannot be taken for a count.
     """
+    if len(tail) <= _SHORT and tail.startswith(b"{"):
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            whole = _usual_answer(tail)
+            usage = whole.usage
+            return Usage(
+                usage.prompt_tokens,
+                usage.prompt_tokens_details.cached_tokens,
+                usage.completion_tokens,
+                whole.timings.predicted_per_second or None,
+            )
     at = tail.rfind(_USAGE)
     told = _AS_LLAMA_SERVER.match(tail, at) if at >= 0 else None
     if told is not None:
         speed = _PER_SECOND.search(tail, max(0, tail.rfind(_TIMINGS)))
         generated, prompt, cached = told.groups()
-        return Usage(int(prompt), int(cached), int(generated), float(speed[1]) if speed else None)
+        return Usage(int(prompt), int(cached), int(generated), float(speed[1]) or None if speed else None)
     return _usage_of_any(tail, head)
 
 

@@ -64,6 +64,8 @@ class RequestHead:
     """What stands for a password; empty when there is none."""
     needs_slot: bool
     """Of the server that answers it."""
+    is_plain: bool
+    """Like nearly all that ask a model: a POST, on a connection that goes on."""
     forwarded: list[bytes]
     """The lines that go on to the server, each with its CRLF."""
     noted: dict[bytes, bytes] = field(default_factory=dict)
@@ -123,6 +125,7 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
     path, _, query = target.decode("ascii").partition("?")
     path = _decoded(path)
     length = _body_length(noted, http11=http11)
+    keep_alive = keeps_alive(noted.get(b"connection", b""), http11=http11)
     noted.pop(b"content-length", None)  # the head is the same for any
     method = parser.get_method().decode("ascii")
     head = RequestHead(
@@ -131,11 +134,12 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
         query=query,
         target=target,
         http11=http11,
-        keep_alive=keeps_alive(noted.get(b"connection", b""), http11=http11),
+        keep_alive=keep_alive,
         chunked=length is None,
         expects_continue=http11 and noted.get(b"expect", b"").lower() == b"100-continue",
         presented_key=_presented_key(noted),
         needs_slot=needs_slot(method, path),
+        is_plain=method == "POST" and http11 and keep_alive,
         forwarded=forwarded,
         noted=noted,
     )

@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 from supervisor_app.gateway.answer_heads import ResponseHead, read_response
 from supervisor_app.gateway.framing import Body, FramingError, SizedBody
-from supervisor_app.gateway.head_cache import HeadCache
+from supervisor_app.gateway.head_cache import HeadCache, Pattern, pattern_of
 from supervisor_app.gateway.heads import END, BadHeadError
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,8 @@ class Connection(asyncio.Protocol):
         self._head = b""
         self._body: Body | None = None
         self._to_head = False
+        self._usual: Pattern[ResponseHead] | None = None
+        """The head of its last answer that came whole."""
         self._reusable = False
         self.used = False
         """It has answered before."""
@@ -74,9 +76,16 @@ class Connection(asyncio.Protocol):
         self._made(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._listener is None:  # nobody asked
+        listener = self._listener
+        if listener is None:  # nobody asked
             self.abort()
             return
+        usual = self._usual
+        if usual is not None and self._body is None and not self._head and not self._to_head:
+            content = usual.body_of(data)
+            if content is not None:
+                self._take_whole(listener, usual.head, len(content), content)
+                return
         try:
             if self._body is None:
                 data = self._take_head(data)
@@ -127,6 +136,11 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.write(head + body)
 
+    def hand_over(self, listener: Listener) -> None:
+        """Who asked goes on as this one, unless it has heard all already."""
+        if self._listener is not None:
+            self._listener = listener
+
     def write(self, data: bytes) -> None:
         if self._transport is not None:
             self._transport.write(data)
@@ -167,17 +181,24 @@ class Connection(asyncio.Protocol):
             if not 100 <= head.status < 200:
                 break
             data = rest
-        self._reusable = head.keep_alive and not head.is_event_stream and length is not None
         if length is not None and type(body) is SizedBody and body.left == len(rest):
-            listener, self._listener = self._listener, None
-            self._let_go(clean=True)
-            if listener is not None:
-                listener.on_whole(head, length, rest)
+            if head.status == 200 and not self._to_head:
+                self._usual = pattern_of(raw, head)
+            if self._listener is not None:
+                self._take_whole(self._listener, head, length, rest)
             return b""
+        self._reusable = head.keep_alive and not head.is_event_stream and length is not None
         self._body = body
         if self._listener is not None:
             self._listener.on_head(head, length)
         return rest
+
+    def _take_whole(self, listener: Listener, head: ResponseHead, length: int, content: bytes) -> None:
+        """All of an answer at once."""
+        self._listener = None
+        self._reusable = head.keep_alive and not head.is_event_stream
+        self._let_go(clean=True)
+        listener.on_whole(head, length, content)
 
     def _complete(self, *, clean: bool) -> None:
         listener, self._listener = self._listener, None
@@ -278,6 +299,10 @@ class Pool:
     def connect(self, made: Callable[[Connection], None], failed: Callable[[str], None]) -> Connecting:
         """A fresh one; exactly one of the two is called, unless it is cancelled."""
         return Connecting(self, made, failed)
+
+    def give_back(self, connection: Connection) -> None:
+        """It was taken, but not used."""
+        self._idle.append(connection)
 
     def keep(self, connection: Connection) -> None:
         if len(self._idle) >= self.max_idle:

@@ -18,7 +18,9 @@ from supervisor_app.gateway.suspects import Suspicion, Verdict
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.exchange import Exchange
+    from supervisor_app.gateway.facts import ServerFacts
     from supervisor_app.gateway.gateway import Gateway
+    from supervisor_app.gateway.upstream import Connection
 
 MAX_DROPS = 3
 """Connections lost by a server that lives on: then it is said instead of tried again."""
@@ -199,6 +201,13 @@ class Visit:
         self._attempt = Attempt(self) if body is None else Assembly(self, body)
         # A stream's connection is closed after it anyway; what can be sent once must not meet a stale one.
         self._attempt.start(fresh=exchange.body.overflows or streams or body is not None)
+
+    def go_on(self, asked: ServerFacts, connection: Connection) -> Attempt:
+        """It was sent over this connection, to the server as it was then; nothing has come back yet."""
+        self._asked = asked
+        self._attempt = attempt = Attempt(self)
+        attempt.go_on(connection)
+        return attempt
 
     def ask_plainly(self) -> None:
         """Once more, exactly as its client asked."""

@@ -135,6 +135,9 @@ class Caller:
         """From now on: what comes stays in the kernel, until that is full."""
         self._writer.transport.pause_reading()
 
+    def read_on(self) -> None:
+        self._writer.transport.resume_reading()
+
     def send_no_more(self) -> None:
         self._writer.write_eof()
 
@@ -293,8 +296,13 @@ class Plane:
 
     async def until_begun(self) -> list[Exchange]:
         """Some answer has begun: those that have."""
-        await eventually(lambda: any(each.reply.started for each in self.gateway.exchanges), PATIENCE)
-        return [each for each in self.gateway.exchanges if each.reply.started]
+
+        def begun() -> list[Exchange]:
+            exchanges = (each for each in self.gateway.exchanges if isinstance(each, Exchange))
+            return [each for each in exchanges if each.reply.started]
+
+        await eventually(begun, PATIENCE)
+        return begun()
 
     async def close(self) -> None:
         """All clients leave; then nobody is left, neither here nor at a gate."""
