@@ -1,8 +1,8 @@
 """The short way, for a request that needs nothing but to be passed on, and its answer to be passed back.
 
-Such a request comes whole, like the one before it on its connection, while its server is ready and has a connection to spare. It
-costs half of what an `Exchange` does. At the first thing out of the ordinary it becomes one, which goes on
-from there: what can happen to a request is decided in one place, and that is not here.
+Such a request comes whole, with the head of the one before it on its connection, while its server is ready
+and has a connection to spare. It costs half of what an `Exchange` does. At the first thing out of the
+ordinary it becomes one, which goes on from there: what can happen to a request is decided there, not here.
 """
 
 from __future__ import annotations

@@ -408,7 +408,7 @@ async def test_it_is_told_among_those_in_flight(plane, taken):
 
 async def test_who_waits_for_its_place_gets_it(plane, taken):
     goes_on = asyncio.Event()
-    server, caller = await warm(plane, waits_for(goes_on, answers(b"1")), answers(b"2"), capacity=1)
+    _, caller = await warm(plane, waits_for(goes_on, answers(b"1")), answers(b"2"), capacity=1)
     first = asyncio.create_task(caller.ask(question("one")))
     await plane.until_inside(1)
     assert taken == [True]
