@@ -312,7 +312,8 @@ class Plane:
         try:
             await eventually(lambda: not (gateway.exchanges or gateway.clients), PATIENCE)
             gates = [backend.gate for backend in gateway.backends.values()]
-            assert not [gate for gate in gates if gate.inside or gate.waiting]
+            assert not [gate for gate in gates if gate.in_flight or gate.waiting]
+            assert gateway.kept_bytes == 0
         finally:
             self._listening.close()
             gateway.close()
