@@ -34,7 +34,7 @@ OK = 200
 
 def take_fast_path(gateway: Gateway, client: Client, head: RequestHead, body: bytes) -> FastExchange | None:
     """None: it takes the long way, and nothing has happened yet. `head.is_plain`."""
-    if head.path in PUBLIC or gateway.draining or not gateway.may_keep(len(body)):
+    if head.path in PUBLIC or not gateway.may_keep(len(body)):
         return None
     hints = hints_of(body, head.noted.get(b"content-type", b""))
     if hints.stream or hints.answers != 1 or hints.prompts != 1 or may_take_long(head.path, hints):
@@ -149,9 +149,7 @@ class FastExchange:
         self._answer = content
         self._client.answer(b"%bContent-Length: %d\r\n\r\n%b" % (head.beginning, length, content), now)
         backend.trust()
-        backend.gate.leave(self)
-        if not gateway.takes_any_name:
-            gateway.offer(backend)
+        gateway.leave_gate(backend, self)
         gateway.kept_bytes -= len(self._body)
         gateway.finished(self, recorded=True)
 

@@ -20,6 +20,7 @@ from supervisor_app.gateway.door import Door, NotAllowedError
 from supervisor_app.gateway.exchange import Exchange
 from supervisor_app.gateway.facts import ServerFacts
 from supervisor_app.gateway.fast_path import FastExchange
+from supervisor_app.gateway.gate import Insider
 from supervisor_app.gateway.head_cache import HeadCache
 from supervisor_app.gateway.hints import TOO_LONG, Hints, prefix_digest
 from supervisor_app.gateway.keys import Denied, KeyPolicy, Limiter, model_denied
@@ -189,8 +190,13 @@ class Gateway:
         conversation = blake2b(session.encode(), digest_size=8).digest() if session else prefix_digest(body)
         return self._router.choose(candidates, conversation or b"")
 
-    def offer(self, backend: Backend) -> None:
-        """Somebody has left it: who waits for another one with the same model need not."""
+    def leave_gate(self, backend: Backend, visitor: Insider) -> None:
+        """It is done there: who waits, there or for another server with the same model, may go."""
+        backend.gate.leave(visitor)
+        if not self.takes_any_name:
+            self._offer(backend)
+
+    def _offer(self, backend: Backend) -> None:
         for other in self.all:
             if other is backend or not other.gate.waiting or not alike(other.facts, backend.facts):
                 continue

@@ -23,6 +23,7 @@ class Reply:
         "_chunked",
         "_head",
         "_http11",
+        "_sized",
         "_transport",
         "finished",
         "keep_alive",
@@ -39,6 +40,8 @@ class Reply:
         self._bodyless = to_head
         """There is none, whatever its length would be."""
         self._chunked = False
+        self._sized = False
+        """Its client knows where it ends."""
         self._head = b""
         self.keep_alive = keep_alive
         self.started = False
@@ -58,6 +61,7 @@ class Reply:
             self._bodyless = True
         framing = b""
         if length is not None:
+            self._sized = True
             framing = b"" if status == 204 else b"Content-Length: %d\r\n" % length
         elif status in (204, 304):
             pass  # there is no body to say the end of
@@ -111,11 +115,12 @@ class Reply:
     def break_off(self, *, last_words: bytes = b"") -> None:
         """It will never be whole, and its client must not think so: no end is written.
 
-        After `last_words` the connection is closed in order, so that they arrive; without any it is reset.
+        After `last_words` the connection is closed in order, so that they arrive. Without any it is reset, as it
+        is where they would be taken for the next answer.
         """
         self.finished = True
         self.keep_alive = False
-        if last_words:
+        if last_words and not self._sized:
             self.write(last_words)
             self._transport.close()
         else:

@@ -94,9 +94,7 @@ class Visit:
             self._attempt = None
         if self._loss is not None:
             self._accuse(self._loss)
-        self.backend.gate.leave(self)
-        if not self._gateway.takes_any_name:
-            self._gateway.offer(self.backend)
+        self._gateway.leave_gate(self.backend, self)
 
     def server_changed(self) -> None:
         """While it waits: this server has become hopeless or is gone, or another one could be asked now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 
 from supervisor_app.core.status import Status
 from supervisor_app.gateway import client as client_module
+from supervisor_app.gateway import gateway as gateway_module
 from supervisor_app.gateway.fast_path import FastExchange
 from supervisor_app.gateway.keys import KeyPolicy, KeyRing, digest_of
 from supervisor_app.gateway.records import NO_USAGE, Outcome, Usage
@@ -37,11 +39,12 @@ KEY = KeyPolicy(id=7, name="chat", digest=digest_of("lp-a"))
 BEARER = "Authorization: Bearer lp-a"
 
 
-async def warm(plane, *scripts, lines=(), **facts):
+async def warm(plane, *scripts, lines=(), path=EMBEDDINGS, **facts):
     """A server with a connection to spare, and a client that has asked it before."""
     server = await plane.serve(answers(b"warm"), *scripts, **facts)
     caller = await plane.connect()
-    assert (await caller.ask(request(EMBEDDINGS, *lines, body={"input": "warm"}))).status == 200
+    body = {"model": server.name, "input": "warm", "max_tokens": 1}
+    assert (await caller.ask(request(path, *lines, body=body))).status == 200
     return server, caller
 
 
@@ -99,7 +102,6 @@ OTHERS = {
     "a stream": streaming("hi", EMBEDDINGS),
     "several answers": question("hi", n=2),
     "several prompts": question("hi", prompt=["a", "b"]),
-    "a long answer": question("hi", CHAT),
     "another path": question("hi", "/v1/rerank"),
     "another field": request(EMBEDDINGS, "X-Other: 1", body={"input": "hi"}),
     "a GET": request("/props"),
@@ -114,6 +116,42 @@ async def test_what_is_not_like_the_one_before_does_not(plane, taken, data):
     await eventually(lambda: plane.gateway.exchanges)
     assert not isinstance(in_flight(plane), FastExchange)
     assert True not in taken
+
+
+async def test_what_may_be_a_long_answer_does_not(plane, taken):
+    """It is asked for as a stream: so the server notices when its client leaves."""
+    server, caller = await warm(plane, hangs(), path=CHAT)
+    await caller.send(question("hi", CHAT))
+    await server.until_called(2)
+    assert taken == [False]
+
+
+async def test_a_stream_that_says_its_length_is_no_plain_answer(plane, taken):
+    """It has not come to its end, and what is said of that must not be taken for the next answer."""
+    sized = head(200, EVENTS, "Content-Length: 10") + b"data: {}\n\n"
+    _, caller = await warm(plane, sends(sized), path=CHAT)
+    await caller.send(question("hi", CHAT, max_tokens=1))
+    with suppress(ConnectionResetError):
+        assert (await caller.rest()).endswith(b"data: {}\n\n")
+    assert taken == [True]
+    assert (await plane.records(2))[1].outcome is Outcome.UPSTREAM_CRASHED
+
+
+async def test_what_is_ours_to_answer_does_not(plane, taken):
+    server = await plane.serve(answers())
+    caller = await plane.connect()
+    for _ in range(3):
+        assert (await caller.ask(question("hi", "/health"))).json["status"] == "ok"
+    assert not server.calls
+    assert True not in taken
+
+
+async def test_a_body_that_is_not_kept_does_not(plane, taken):
+    plane.limit(replay_bytes=100)
+    _, caller = await warm(plane, dies(), answers())
+    answer = await caller.ask(question("x" * 200))
+    assert (answer.status, answer.error["type"]) == (502, "upstream_crashed")
+    assert taken == [False]
 
 
 async def test_what_comes_with_the_next_request_does_not(plane, taken):
@@ -136,6 +174,26 @@ async def test_nobody_takes_it_at_a_full_server(plane, taken):
     assert [(await each).status for each in (asking, waiting)] == [200, 200]
     assert await second.ask(question("third"))
     assert taken == [True, True]
+
+
+async def test_a_connection_that_could_not_be_used_is_there_for_the_next(plane, taken):
+    goes_on = asyncio.Event()
+    both = waits_for(goes_on, answers())
+    server, caller = await warm(plane, both, both, both, answers(), capacity=2)
+    asking = [plane.asks(question("hi")) for _ in range(2)]
+    await plane.until_inside(2)
+    server.says(capacity=1)
+    goes_on.set()
+    await asyncio.gather(*asking)
+    goes_on.clear()
+    asking = [plane.asks(question("hi"))]
+    await plane.until_inside(1)
+    asking.append(asyncio.create_task(caller.ask(question("hi"))))
+    await plane.until_waiting(1)
+    goes_on.set()
+    await asyncio.gather(*asking)
+    assert taken == [False]
+    assert server.connections == 2
 
 
 async def test_nobody_takes_it_past_those_who_wait(plane, taken):
@@ -280,12 +338,12 @@ async def told(plane, server, scripts):
     server.scripts = [answers(b"warm"), *scripts, answers(b"next")]
     begin, calls = len(plane.outside.records), len(server.calls)
     caller = await plane.connect()
-    await caller.ask(question("warm"))
-    answer = await caller.ask(question("hi"))
+    await caller.ask(question("warm", CHAT, max_tokens=1))
+    answer = await caller.ask(question("hi", CHAT, max_tokens=1))
     number = 2
     if answer.whole and answer.fields.get("connection") != "close":
         number += 1
-        assert (await caller.ask(question("next"))).content == b"next"
+        assert (await caller.ask(question("next", CHAT, max_tokens=1))).content == b"next"
     await eventually(lambda: len(plane.outside.records) == begin + number)
     record = plane.outside.records[begin + 1]
     times = {"at": 0.0, "held_ms": float(record.held_ms > 0), "duration_ms": 0.0}
@@ -375,6 +433,21 @@ async def test_it_goes_again_to_a_server_that_has_died(plane, taken):
     assert (record.outcome, record.replays) == (Outcome.REPLAYED, 1)
 
 
+async def test_after_a_crash_it_goes_before_those_who_came_later(plane, taken):
+    server, caller = await warm(plane, hangs(), hangs(), answers())
+    first = asyncio.create_task(caller.ask(question("first")))
+    await server.until_called(2)
+    second = plane.asks(question("second"))
+    await server.until_called(3)
+    server.crashed()
+    await plane.until_waiting(2)
+    server.says(capacity=1)
+    server.restarted(blameless=True)
+    assert [(await each).status for each in (first, second)] == [200, 200]
+    assert server.texts == ["warm", "first", "second", "first", "second"]
+    assert taken == [True]
+
+
 async def test_one_that_kills_its_server_is_found(plane, taken):
     server, caller = await warm(plane, hangs())
     asking = asyncio.create_task(caller.ask(question("poison")))
@@ -416,3 +489,24 @@ async def test_who_waits_for_its_place_gets_it(plane, taken):
     await plane.until_waiting(1)
     goes_on.set()
     assert [(await each).content for each in (first, second)] == [b"1", b"2"]
+
+
+async def test_its_place_is_offered_to_who_waits_elsewhere(plane, taken, monkeypatch):
+    monkeypatch.setattr(gateway_module, "SWEEP_SECONDS", 600.0)  # nobody looks of their own accord
+    goes_on = asyncio.Event()
+    shared = {"models": ("tiny",), "capacity": 1}
+    _, caller = await warm(plane, waits_for(goes_on, answers()), answers(b"first"), name="first", **shared)
+    second = await plane.serve(hangs(), name="second", **shared)
+    elsewhere = plane.asks(question("hi", model="second"))
+    await second.until_called()
+    asking = asyncio.create_task(caller.ask(question("hi", model="first")))
+    await plane.until_inside(1, "first")
+    waiting = [plane.asks(question("hi", model="tiny")) for _ in range(3)]
+    gates = [backend.gate for backend in plane.gateway.all]
+    await eventually(lambda: [len(gate.waiting) > 0 for gate in gates] == [True, True])
+    await eventually(lambda: sum(len(gate.waiting) for gate in gates) == 3)
+    assert taken == [True]
+    goes_on.set()
+    assert [(await each).content for each in waiting] == [b"first"] * 3
+    assert (await asking).status == 200
+    elsewhere.cancel()
