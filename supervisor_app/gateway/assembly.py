@@ -19,10 +19,11 @@ class Assembly(Attempt):
 
     __slots__ = ("_assembler", "_body")
 
-    def __init__(self, visit: Visit, body: bytes) -> None:
+    def __init__(self, visit: Visit, body: bytes, assembler: Assembler) -> None:
+        """`body`: what is sent in place of the client's own."""
         super().__init__(visit)
         self._body: bytes | None = body
-        self._assembler = Assembler(visit.exchange.head.path)
+        self._assembler = assembler
 
     def request_body(self) -> bytes | None:
         return self._body

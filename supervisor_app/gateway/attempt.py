@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.answer_heads import ResponseHead
-from supervisor_app.gateway.sse import EVENT_END, OTHER, ContentScanner, kind_of
+from supervisor_app.gateway.sse import EVENT_END, OTHER, ContentScanner
 from supervisor_app.gateway.upstream import Connecting, Connection
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class Attempt:
             self._backend.trust()
         if head.is_event_stream:
             self._scanner = ContentScanner()
-            self._kind = kind_of(self._exchange.head.path)
+            self._kind = self._exchange.head.endpoint.events or OTHER
 
     def on_content(self, content: bytes) -> None:
         if self._exchange.committed:

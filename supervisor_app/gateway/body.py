@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from supervisor_app.gateway.endpoints import Endpoint
 from supervisor_app.gateway.forms import is_form
 from supervisor_app.gateway.hints import (
     AMBIGUOUS,
@@ -16,7 +17,7 @@ from supervisor_app.gateway.hints import (
 from supervisor_app.gateway.reply import CHUNKED_END, chunk
 from supervisor_app.gateway.request_heads import RequestHead
 from supervisor_app.gateway.suspects import hash_of
-from supervisor_app.gateway.unstream import RESTREAMED, restream
+from supervisor_app.gateway.unstream import Assembler, restream
 
 LONG_TOKENS = 256
 """An answer of at most so many is over before it matters that nobody waits for it."""
@@ -116,11 +117,13 @@ class RequestBody:
         # A body of a form's kind is read by servers like a query.
         return replace(hints, doubt=AMBIGUOUS) if self.size else hints
 
-    def as_stream(self) -> bytes | None:
-        """The body that asks for the same as a stream; None: it should go as it is."""
-        if self.overflows or not may_take_long(self._head.path, self.hints):
+    def as_stream(self) -> tuple[bytes, Assembler] | None:
+        """A body that asks for the same as a stream, and who takes that; None: it should go as it is."""
+        kind = self._head.endpoint.assembled
+        if kind is None or self.overflows or not may_take_long(self._head.endpoint, self.hints):
             return None
-        return restream(self._head.path, self.kept())
+        body = restream(kind, self.kept())
+        return None if body is None else (body, Assembler(kind))
 
     def guessed_tokens(self) -> int:
         """Of its prompt, as long as it was not shortened. Pictures and recordings are no text."""
@@ -139,10 +142,10 @@ class RequestBody:
         return self._hash or hash_of(self._head.path, self.kept())
 
 
-def may_take_long(path: str, hints: Hints) -> bool:
+def may_take_long(endpoint: Endpoint, hints: Hints) -> bool:
     """Its answer could go on for a while, and be asked for as a stream."""
     wanted = hints.max_tokens
-    return path in RESTREAMED and (wanted is None or not 0 <= wanted <= LONG_TOKENS)
+    return endpoint.assembled is not None and (wanted is None or not 0 <= wanted <= LONG_TOKENS)
 
 
 def _is_picture(text: bytes) -> bool:

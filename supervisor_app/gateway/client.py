@@ -236,7 +236,7 @@ class Client(asyncio.Protocol):
 
     def _take_like_the_last(self, usual: Pattern[RequestHead], data: bytes) -> bool:
         """False: it is another one, or cannot be taken now, or needs more than to be passed on."""
-        if self._buffer or self._unread or self._body is not None:
+        if self._buffer or self._unread:
             return False
         body = usual.body_of(data)
         exchange = None if body is None else take_fast_path(self._gateway, self, usual.head, body)

@@ -398,7 +398,7 @@ class Exchange:
             self._visit.leave()
             self._visit = None  # they know each other: a cycle would wait for the garbage collector
         self._gateway.kept_bytes -= self._kept_bytes
-        may_owe = self._was_sent and self.policy is not None and self.head.needs_slot
+        may_owe = self._was_sent and self.policy is not None and self.head.endpoint.needs_slot
         if outcome is Outcome.CLIENT_LEFT and may_owe:
             self.guessed_tokens = self.body.guessed_tokens()
         if self.body.size > KEPT_FOR_RECORD:
@@ -411,7 +411,7 @@ class Exchange:
         first, captured, hints = self._first_content, self._captured, self.body.hints
         usage = usage_of(b"".join(self._tail), self.beginning)
         if hints.answers != 1 or hints.prompts != 1:
-            usage = usage_of_all(usage, self.head.path, hints, self.tokens)
+            usage = usage_of_all(usage, self.head.endpoint, hints, self.tokens)
         return Record(
             at=self._at,
             server=self._server,

@@ -37,7 +37,7 @@ def take_fast_path(gateway: Gateway, client: Client, head: RequestHead, body: by
     if head.path in PUBLIC or not gateway.may_keep(len(body)):
         return None
     hints = hints_of(body, head.noted.get(b"content-type", b""))
-    if hints.stream or hints.answers != 1 or hints.prompts != 1 or may_take_long(head.path, hints):
+    if hints.stream or hints.answers != 1 or hints.prompts != 1 or may_take_long(head.endpoint, hints):
         return None
     candidates = gateway.candidates(hints.model)
     if len(candidates) != 1 or gateway.suspects_anybody():
@@ -108,7 +108,7 @@ class FastExchange:
         self.arrival = next(gateway.arrivals)
         self.at = at
         self.since = gateway.loop.time()
-        self.needs_slot = head.needs_slot
+        self.needs_slot = head.endpoint.needs_slot
         self._gateway = gateway
         self._client = client
         self._body = body

@@ -96,10 +96,10 @@ class Pattern(Generic[V]):
 
 
 def pattern_of(raw: bytes, head: V) -> Pattern[V] | None:
-    """Of a head that says a length, with its empty line. None: it says none, or oddly."""
+    """Of a head with its empty line. None: it says no length, or oddly."""
     start = _start_of_length(raw)
     end = raw.find(b"\r", start)
-    return Pattern(head, raw[:start], raw[end:]) if start >= 0 and raw[start:end].isdigit() else None
+    return Pattern(head, raw[:start], raw[end:]) if start >= 0 else None
 
 
 def _without_length(raw: bytes) -> tuple[int | None, bytes]:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 
+from supervisor_app.gateway.endpoints import Endpoint
 from supervisor_app.gateway.hints import Hints
 from supervisor_app.gateway.records import NO_USAGE, Usage
 
@@ -19,15 +20,6 @@ _LARGEST = 2**31 - 1
 """What the database holds. No request has as many tokens."""
 _USAGE, _TIMINGS = b'"usage":', b'"timings":'
 
-_SEVERAL_PROMPTS = frozenset({"/v1/completions", "/completions", "/completion"})
-_SEVERAL_ANSWERS = _SEVERAL_PROMPTS | {
-    "/v1/chat/completions",
-    "/chat/completions",
-    "/v1/responses",
-    "/responses",
-    "/infill",
-}
-"""Paths on which llama-server gives more than one, if it is asked to."""
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
 
@@ -92,13 +84,13 @@ def usage_of(tail: bytes, head: bytes = b"") -> Usage:
     return _usage_of_any(tail, head)
 
 
-def usage_of_all(usage: Usage, path: str, hints: Hints, came: int | None = None) -> Usage:
+def usage_of_all(usage: Usage, endpoint: Endpoint, hints: Hints, came: int | None = None) -> Usage:
     """An estimate for all answers of a request, where `usage` is all that the server told: one of them.
 
     `came`: of a stream that was cut, how many tokens of all its answers were seen.
     """
-    prompts = hints.prompts if path in _SEVERAL_PROMPTS else 1
-    answers = prompts * hints.answers if path in _SEVERAL_ANSWERS else 1
+    prompts = hints.prompts if endpoint.several_prompts else 1
+    answers = prompts * hints.answers if endpoint.several_answers else 1
     if answers == 1:
         return usage
     generated = usage.generated_tokens

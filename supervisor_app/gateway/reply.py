@@ -115,8 +115,8 @@ class Reply:
     def break_off(self, *, last_words: bytes = b"") -> None:
         """It will never be whole, and its client must not think so: no end is written.
 
-        After `last_words` the connection is closed in order, so that they arrive. Without any it is reset, and
-        where they would be taken for the next answer, too.
+        After `last_words` the connection is closed in order, so that they arrive. Without any it is reset, or
+        where they would be taken for the next answer.
         """
         self.finished = True
         self.keep_alive = False

@@ -13,8 +13,8 @@ from urllib.parse import unquote
 
 import httptools
 
+from supervisor_app.gateway.endpoints import Endpoint, endpoint_of
 from supervisor_app.gateway.heads import DIGITS, HOP_BY_HOP, LISTS, BadHeadError, Fields, keeps_alive, without
-from supervisor_app.gateway.paths import needs_slot
 
 # A line break that is not CRLF, a folded line, a NUL, whitespace before a colon.
 AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]|\0|\n[^:\r\n]*[ \t]:")
@@ -62,8 +62,7 @@ class RequestHead:
     expects_continue: bool
     presented_key: str
     """What stands for a password; empty when there is none."""
-    needs_slot: bool
-    """Of the server that answers it."""
+    endpoint: Endpoint
     is_plain: bool
     """Like nearly all that ask a model: a POST, on a connection that goes on."""
     forwarded: list[bytes]
@@ -138,7 +137,7 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
         chunked=length is None,
         expects_continue=http11 and noted.get(b"expect", b"").lower() == b"100-continue",
         presented_key=_presented_key(noted),
-        needs_slot=needs_slot(method, path),
+        endpoint=endpoint_of(method, path),
         is_plain=method == "POST" and http11 and keep_alive,
         forwarded=forwarded,
         noted=noted,

@@ -53,7 +53,7 @@ _BEGINNINGS = (b"data:", b"event:", b"error:")
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How the streams of one path look."""
+    """How the streams of one endpoint look."""
 
     piece: bytes = b"data:"
     """In each event that has a piece of what was generated."""
@@ -79,32 +79,17 @@ class Kind:
 
 
 _DONE = re.compile(rb"(?m)^data: ?\[DONE\]$")
-_CHAT = Kind(others=1, last=_DONE)
-_RESPONSES = Kind(
+CHAT = Kind(others=1, last=_DONE)
+TEXT = Kind(last=_DONE)
+MESSAGES = Kind(piece=b"event: content_block_delta", last=re.compile(rb"(?m)^event: ?message_stop$"))
+RESPONSES = Kind(
     piece=b".delta\ndata:",
     last=re.compile(rb"(?m)^event: ?response\.(?:completed|incomplete|failed)$"),
     is_long=True,
 )
 # With `response_fields` the last event has what the client wants to hear; every other one says `false`.
-_NATIVE = Kind(last=re.compile(rb'(?m)^data: ?\{(?!.*"stop":false)'), is_long=True)
+NATIVE = Kind(last=re.compile(rb'(?m)^data: ?\{(?!.*"stop":false)'), is_long=True)
 OTHER = Kind()
-_KINDS = {
-    "/v1/chat/completions": _CHAT,
-    "/chat/completions": _CHAT,
-    "/v1/completions": Kind(last=_DONE),
-    "/completions": _NATIVE,
-    "/completion": _NATIVE,
-    "/infill": _NATIVE,
-    "/v1/messages": Kind(
-        piece=b"event: content_block_delta", last=re.compile(rb"(?m)^event: ?message_stop$")
-    ),
-    "/v1/responses": _RESPONSES,
-    "/responses": _RESPONSES,
-}
-
-
-def kind_of(path: str) -> Kind:
-    return _KINDS.get(path, OTHER)
 
 
 def error_event(error: Mapping[str, object], path: str) -> bytes:

@@ -57,7 +57,9 @@ def _is_one(prompt: Raw) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Kind:
+class Kind:
+    """How the answers of one endpoint are put together."""
+
     answer: Callable[[], Answer]
     asks: dict[str, Raw]
     """What makes the request one for a stream from which nothing is missing,"""
@@ -73,7 +75,7 @@ class _Kind:
 # What may begin a stop word is kept back, and at the limit of tokens it is lost. A line that is not indented
 # far enough has been streamed when it is found to be none of the answer. What is verbose tells of the stream.
 _ALWAYS = frozenset(("stream", "stop", "n_indent", "verbose"))
-_CHAT = _Kind(
+CHAT = Kind(
     answer=Chat,
     asks={"stream": _YES, "stream_options": Raw(b'{"include_usage":true}')},
     # Tokens without text, such as the last, have no event that could carry theirs.
@@ -82,7 +84,7 @@ _CHAT = _Kind(
     suits=_ask_for_an_answer,
     says_done=True,
 )
-_COMPLETION = _Kind(
+TEXT = Kind(
     answer=Completion,
     asks={"stream": _YES, "timings_per_token": _YES},
     unfaithful=_ALWAYS,
@@ -90,7 +92,7 @@ _COMPLETION = _Kind(
     suits=lambda _: True,
     says_done=True,
 )
-_NATIVE = _Kind(
+NATIVE = Kind(
     answer=Native,
     asks={"stream": _YES},
     unfaithful=_ALWAYS | {"return_tokens", "response_fields", "n", "n_cmpl"},
@@ -98,27 +100,14 @@ _NATIVE = _Kind(
     suits=_is_one,
     says_done=False,
 )
-_KINDS = {
-    "/v1/chat/completions": _CHAT,
-    "/chat/completions": _CHAT,
-    "/v1/completions": _COMPLETION,
-    "/completion": _NATIVE,
-    "/completions": _NATIVE,
-}
-
-RESTREAMED = frozenset(_KINDS)
-"""Paths of which something is known."""
 
 
-def restream(path: str, body: bytes) -> bytes | None:
+def restream(kind: Kind, body: bytes) -> bytes | None:
     """The body that asks for the same as a stream, from which an `Assembler` makes the same answer.
 
-    None when it must go as it is: it asks for a stream already, cannot be read, nothing is known of `path`,
-    or the stream would not carry all that belongs to the answer.
+    None when it must go as it is: it asks for a stream already, cannot be read, or the stream would not carry
+    all that belongs to the answer.
     """
-    kind = _KINDS.get(path)
-    if kind is None:
-        return None
     try:
         fields = _object.decode(body)
         if any(bytes(fields[name]) not in _NOTHING for name in kind.unfaithful & fields.keys()):
@@ -131,11 +120,11 @@ def restream(path: str, body: bytes) -> bytes | None:
 
 
 class Assembler:
-    """Takes the stream that answers a restreamed request to `path`, in any pieces."""
+    """Takes the stream that answers a restreamed request, in any pieces."""
 
-    def __init__(self, path: str) -> None:
-        self._kind = _KINDS[path]
-        self._answer = self._kind.answer()
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._answer = kind.answer()
         self._line: list[bytes] = []
         self._done = False
         self.has_content = False

@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         usual = self._usual
-        if usual is not None and self._body is None and not self._head and not self._to_head:
+        if usual is not None and self._body is None and not self._head:
             content = usual.body_of(data)
             if content is not None:
                 self._take_whole(listener, usual.head, len(content), content)
@@ -182,8 +182,7 @@ class Connection(asyncio.Protocol):
                 break
             data = rest
         if length is not None and type(body) is SizedBody and body.left == len(rest):
-            if head.status == 200 and not self._to_head:
-                self._usual = pattern_of(raw, head)
+            self._usual = pattern_of(raw, head)
             if self._listener is not None:
                 self._take_whole(self._listener, head, length, rest)
             return b""

@@ -11,7 +11,6 @@ from supervisor_app.gateway.attempt import Attempt
 from supervisor_app.gateway.backend import Accusation, Backend, Loss, judge
 from supervisor_app.gateway.heads import status_line
 from supervisor_app.gateway.hold import EVENT_STREAM
-from supervisor_app.gateway.paths import may_stream
 from supervisor_app.gateway.problems import Problem, cors_fields
 from supervisor_app.gateway.records import Outcome
 from supervisor_app.gateway.suspects import Suspicion, Verdict
@@ -52,7 +51,7 @@ class Visit:
         self.backend = backend
         self.arrival = exchange.arrival
         self.solo = exchange.suspicion is not None and exchange.suspicion.goes_alone
-        self.needs_slot = exchange.head.needs_slot
+        self.needs_slot = exchange.head.endpoint.needs_slot
         self._gateway = gateway
         self._attempt: Attempt | None = None
         self._asked = backend.facts
@@ -141,7 +140,7 @@ class Visit:
         self.exchange.give_up(self.backend, sentence, code="hold_timeout")
 
     def _comment_from_now_on(self) -> None:
-        if self.exchange.body.hints.stream and may_stream(self.exchange.head.path):
+        if self.exchange.body.hints.stream and self.exchange.head.endpoint.events is not None:
             every = self._gateway.limits.comment_seconds
             first = max(0.0, self.exchange.started + every - self._gateway.loop.time())
             self.exchange.wait().comment_every(every, first, self._comment)
@@ -195,10 +194,10 @@ class Visit:
         streams = exchange.body.hints.stream
         if streams:
             self._comment_from_now_on()
-        body = None if streams or self._plainly else exchange.body.as_stream()
-        self._attempt = Attempt(self) if body is None else Assembly(self, body)
+        as_stream = None if streams or self._plainly else exchange.body.as_stream()
+        self._attempt = Attempt(self) if as_stream is None else Assembly(self, *as_stream)
         # A stream's connection is closed after it anyway; what can be sent once must not meet a stale one.
-        self._attempt.start(fresh=exchange.body.overflows or streams or body is not None)
+        self._attempt.start(fresh=exchange.body.overflows or streams or as_stream is not None)
 
     def go_on(self, asked: ServerFacts, connection: Connection) -> Attempt:
         """It was sent over this connection, to the server as it was then; nothing has come back yet."""

@@ -21,6 +21,7 @@ from tests.integration.building import eventually
 from tests.integration.gateway.plane import CHAT, EMBEDDINGS, question, request, streaming
 from tests.integration.gateway.scripts import (
     EVENTS,
+    JSON,
     LAST_CHUNK,
     answers,
     chunked,
@@ -162,6 +163,39 @@ async def test_what_comes_with_the_next_request_does_not(plane, taken):
     assert server.texts == ["warm", "one", "two"]
 
 
+async def test_what_looks_like_a_request_in_the_middle_of_a_head_is_none(plane, taken):
+    server, caller = await warm(plane, answers())
+    await caller.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nX: ")
+    (client,) = plane.gateway.clients
+    await eventually(lambda: client.deadline < client_module.FOR_EVER and client._buffer)
+    assert (await caller.ask(question("hi"))).status == 400  # a second `Host`
+    assert len(server.calls) == 1
+    assert taken == []
+
+
+async def test_nobody_takes_it_while_the_last_answer_is_not_read(plane, taken):
+    _, caller = await warm(plane, answers(b"2"))
+    (client,) = plane.gateway.clients
+    client.pause_writing()
+    await caller.send(question("hi"))
+    await eventually(lambda: client._buffer)
+    client.resume_writing()
+    assert (await caller.answer()).content == b"2"
+    assert taken == []
+
+
+async def test_a_connection_is_not_idle_while_it_is_answered_but_it_is_after_that(plane, taken):
+    plane.limit(idle_seconds=1.0)
+    goes_on = asyncio.Event()
+    _, caller = await warm(plane, waits_for(goes_on, answers(b"late")))
+    await caller.send(question("hi"))
+    await asyncio.sleep(1.5)
+    goes_on.set()
+    assert (await caller.answer()).content == b"late"
+    assert await caller.is_cut_off()
+    assert taken == [True]
+
+
 async def test_nobody_takes_it_at_a_full_server(plane, taken):
     goes_on = asyncio.Event()
     _, first = await warm(plane, waits_for(goes_on, answers()), answers(), capacity=1)
@@ -301,6 +335,20 @@ async def test_a_key_that_needs_a_closer_look_does_not_take_it(plane, taken, onl
 
 # --- Whatever happens ----------------------------------------------------------------------------------
 
+
+def in_two(first, second):
+    """The second part comes by itself."""
+
+    async def script(call):
+        await call.body()
+        await call.send(first)
+        await asyncio.sleep(0.05)
+        await call.send(second)
+        return False
+
+    return script
+
+
 SIZED = head(200, "text/plain", "Content-Length: 5")
 SCRIPTS = {
     "an answer": [answers(b"hello")],
@@ -328,6 +376,9 @@ SCRIPTS = {
     "half an answer and a reset": [sends(SIZED + b"he", resets=True)],
     "half of chunks": [sends(head(200, "text/plain", "Transfer-Encoding: chunked") + chunked(b"hello"))],
     "a stream that breaks": [sends(stream_of(event("a")))],
+    "what looks like an answer in the middle of a head": [
+        in_two(b"HTTP/1.1 200 OK\r\nX: ", head(200, JSON, "Content-Length: 4") + b"warm")
+    ],
     "no HTTP": [sends(b"hello\r\n\r\n"), answers(b"hello")],
     "a contradiction": [sends(head(200, "text/plain", "Content-Length: 5", "Content-Length: 6") + b"hello!")],
 }

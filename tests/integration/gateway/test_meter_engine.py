@@ -8,6 +8,7 @@ import re
 import pytest
 import requests
 
+from supervisor_app.gateway.endpoints import endpoint_of
 from supervisor_app.gateway.hints import hints_of
 from supervisor_app.gateway.meter import usage_of, usage_of_all
 from supervisor_app.gateway.sse import ContentScanner
@@ -101,5 +102,7 @@ def test_all_answers_count_of_which_the_server_tells_one(counting, path, body, s
     body, before = {**body, "stream": streamed, "ignore_eos": True}, generated_by(counting)
     status, answer = post(counting, path, body)
     assert status == 200
-    usage = usage_of_all(usage_of(answer[-16_000:]), path, hints_of(json.dumps(body).encode()))
+    usage = usage_of_all(
+        usage_of(answer[-16_000:]), endpoint_of("POST", path), hints_of(json.dumps(body).encode())
+    )
     assert usage.generated_tokens == generated_by(counting) - before

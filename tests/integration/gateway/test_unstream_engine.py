@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from supervisor_app.gateway.endpoints import endpoint_of
 from supervisor_app.gateway.unstream import Assembler, restream
 from tests.integration.gateway.engines import ENGINES, TEMPLATE, engine, make_model_that_says, post
 
@@ -52,12 +53,13 @@ def answered(running, path, body):
 
 def put_together(running, path, body):
     """Status and answer by way of a stream, and whether it claims to be the same."""
-    asked = restream(path, json.dumps(body).encode())
+    kind = endpoint_of("POST", path).assembled
+    asked = restream(kind, json.dumps(body).encode())
     assert asked is not None
     status, stream = post(running, path, asked)
     if status != 200:
         return status, json.loads(stream), True
-    assembler = Assembler(path)
+    assembler = Assembler(kind)
     for start in range(0, len(stream), 100):
         assembler.feed(stream[start : start + 100])
     if assembler.failure:

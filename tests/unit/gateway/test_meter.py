@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor_app.gateway.endpoints import endpoint_of
 from supervisor_app.gateway.hints import Hints
 from supervisor_app.gateway.meter import usage_of, usage_of_all
 from supervisor_app.gateway.records import NO_USAGE, Usage
@@ -174,6 +175,7 @@ def test_garbage_raises_nothing(tail):
 
 
 SEVERAL = Hints(prompts=3, answers=2)
+COMPLETION = endpoint_of("POST", "/completion")
 
 
 @pytest.mark.parametrize(
@@ -189,7 +191,7 @@ SEVERAL = Hints(prompts=3, answers=2)
     ],
 )
 def test_what_was_counted_of_one_answer_is_taken_for_all_that_the_server_gives(path, prompts, answers):
-    assert usage_of_all(MEASURED, path, SEVERAL) == Usage(
+    assert usage_of_all(MEASURED, endpoint_of("POST", path), SEVERAL) == Usage(
         prompt_tokens=21 * prompts,
         cached_tokens=20 * prompts,
         generated_tokens=3 * answers,
@@ -198,14 +200,14 @@ def test_what_was_counted_of_one_answer_is_taken_for_all_that_the_server_gives(p
 
 
 def test_what_was_not_counted_is_not_made_up():
-    assert usage_of_all(NO_USAGE, "/completion", SEVERAL) == NO_USAGE
-    assert usage_of_all(NO_USAGE, "/completion", SEVERAL, came=5) == NO_USAGE
+    assert usage_of_all(NO_USAGE, COMPLETION, SEVERAL) == NO_USAGE
+    assert usage_of_all(NO_USAGE, COMPLETION, SEVERAL, came=5) == NO_USAGE
 
 
 def test_of_a_stream_that_was_cut_so_many_tokens_count_as_came():
-    assert usage_of_all(COUNTED, "/completion", SEVERAL, came=5).generated_tokens == 5
+    assert usage_of_all(COUNTED, COMPLETION, SEVERAL, came=5).generated_tokens == 5
 
 
 def test_no_estimate_is_larger_than_what_can_be_kept():
-    usage = usage_of_all(COUNTED, "/completion", Hints(prompts=10**6, answers=2**31 - 1))
+    usage = usage_of_all(COUNTED, COMPLETION, Hints(prompts=10**6, answers=2**31 - 1))
     assert (usage.prompt_tokens, usage.generated_tokens) == (21 * 10**6, 2**31 - 1)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor_app.gateway.sse import ContentScanner, error_event, kind_of
+from supervisor_app.gateway.endpoints import endpoint_of
+from supervisor_app.gateway.sse import OTHER, ContentScanner, error_event
 
 COMMENT = b":\n\n"
 """As llama-server sends it while a stream has nothing to say."""
@@ -64,6 +65,10 @@ def test_the_pieces_in_which_it_comes_do_not_matter(pieces):
     for piece in pieces:
         so_far += piece
         assert scanner.feed(piece) == has_content(so_far)
+
+
+def kind_of(path):
+    return endpoint_of("POST", path).events or OTHER
 
 
 def fields_of(event: bytes) -> dict[str, str]:

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor_app.gateway.unstream import Assembler, BrokenStreamError, restream
+from supervisor_app.gateway.unstream import CHAT, NATIVE, TEXT, Assembler, BrokenStreamError, restream
 
-CHAT, COMPLETION, NATIVE = "/v1/chat/completions", "/v1/completions", "/completion"
 QUESTION = [{"role": "user", "content": "hi"}]
 ANSWER = {"role": "assistant", "content": "I"}
 DONE = b"data: [DONE]\n\n"
@@ -23,8 +22,8 @@ def sse(*events):
     return b"".join(b"data: %b\n\n" % json.dumps(event, ensure_ascii=False).encode() for event in events)
 
 
-def assembled(path, *pieces):
-    assembler = Assembler(path)
+def assembled(kind, *pieces):
+    assembler = Assembler(kind)
     for piece in pieces:
         assembler.feed(piece)
     assert assembler.whole
@@ -35,16 +34,16 @@ def assembled(path, *pieces):
 
 
 @pytest.mark.parametrize(
-    ("path", "fields", "added"),
+    ("kind", "fields", "added"),
     [
         (
             CHAT,
             {"messages": [*QUESTION, ANSWER, *QUESTION], "stream": False, "stop": [], "n": 2},
             {"stream": True, "stream_options": {"include_usage": True}},
         ),
-        ("/chat/completions", {"messages": []}, {"stream": True, "stream_options": {"include_usage": True}}),
+        (CHAT, {"messages": []}, {"stream": True, "stream_options": {"include_usage": True}}),
         (
-            COMPLETION,
+            TEXT,
             {"prompt": ["a", "b"], "stream": None, "logprobs": 2},
             {"stream": True, "timings_per_token": True},
         ),
@@ -52,17 +51,16 @@ def assembled(path, *pieces):
         (NATIVE, {"prompt": "a", "verbose": False, "n_indent": 0}, {"stream": True}),
         (NATIVE, {"prompt": [354, 359]}, {"stream": True}),
         (NATIVE, {"prompt": ["a"]}, {"stream": True}),
-        ("/completions", {"prompt": {"prompt_string": "a"}}, {"stream": True}),
+        (NATIVE, {"prompt": {"prompt_string": "a"}}, {"stream": True}),
     ],
 )
-def test_a_request_is_asked_for_as_a_stream(path, fields, added):
-    assert json.loads(restream(path, body_of(**fields))) == fields | added
+def test_a_request_is_asked_for_as_a_stream(kind, fields, added):
+    assert json.loads(restream(kind, body_of(**fields))) == fields | added
 
 
 @pytest.mark.parametrize(
-    ("path", "fields"),
+    ("kind", "fields"),
     [
-        ("/v1/embeddings", {"input": "a"}),
         (CHAT, {"messages": QUESTION, "stream": True}),
         (CHAT, {"messages": QUESTION, "stream": "yes"}),
         (CHAT, {"messages": QUESTION, "stop": "word"}),
@@ -75,9 +73,9 @@ def test_a_request_is_asked_for_as_a_stream(path, fields, added):
         (CHAT, {"messages": "hi"}),
         (CHAT, {"messages": ["hi"]}),
         (CHAT, {}),
-        (COMPLETION, {"prompt": "a", "stop": ["word"]}),
-        (COMPLETION, {"prompt": "a", "verbose": True}),
-        (COMPLETION, {"prompt": "a", "n_indent": 1}),
+        (TEXT, {"prompt": "a", "stop": ["word"]}),
+        (TEXT, {"prompt": "a", "verbose": True}),
+        (TEXT, {"prompt": "a", "n_indent": 1}),
         (NATIVE, {"prompt": "a", "stop": ["word"]}),
         (NATIVE, {"prompt": "a", "n_indent": 1}),
         (NATIVE, {"prompt": "a", "return_tokens": True}),
@@ -87,8 +85,8 @@ def test_a_request_is_asked_for_as_a_stream(path, fields, added):
         (NATIVE, {"prompt": [[354], [359]]}),
     ],
 )
-def test_what_a_stream_would_not_carry_is_sent_as_it_is(path, fields):
-    assert restream(path, body_of(**fields)) is None
+def test_what_a_stream_would_not_carry_is_sent_as_it_is(kind, fields):
+    assert restream(kind, body_of(**fields)) is None
 
 
 @pytest.mark.parametrize(
@@ -244,7 +242,7 @@ def test_texts_and_their_logprobs_are_put_together():
         text_event("", 1, predicted=1, end="length"),
     )
     logprobs = {"content": [{"token": "a"}, {"token": "b"}, {"token": ""}]}
-    assert assembled(COMPLETION, stream + DONE) == {
+    assert assembled(TEXT, stream + DONE) == {
         "choices": [
             {"text": "ab", "index": 0, "logprobs": logprobs, "finish_reason": "stop"},
             {"text": "x", "index": 1, "logprobs": None, "finish_reason": "length"},
@@ -261,7 +259,7 @@ def test_texts_and_their_logprobs_are_put_together():
 )
 def test_a_character_that_was_cut_is_told_as_the_server_tells_it(at_piece, at_end, text):
     stream = sse(text_event("a", predicted=at_piece), text_event("", predicted=at_end, end="length"))
-    assert assembled(COMPLETION, stream + DONE)["choices"][0]["text"] == text
+    assert assembled(TEXT, stream + DONE)["choices"][0]["text"] == text
 
 
 def test_a_native_answer_is_put_together():
@@ -302,19 +300,19 @@ def test_a_native_answer_needs_no_settings():
 
 
 @pytest.mark.parametrize(
-    ("path", "stream"),
+    ("kind", "stream"),
     [
         (CHAT, b""),
         (CHAT, DONE),
         (CHAT, sse(chat_event({"content": "a"})) + DONE),
         (CHAT, sse(chat_event({"content": "a"}), chat_event({}, end="stop"), usage(1))),
         (CHAT, sse(chat_event({"content": "a"})) + b"proxy error: Failed to read connection"),
-        (COMPLETION, sse(text_event("a"), text_event("x", 1), text_event("", end="stop")) + DONE),
+        (TEXT, sse(text_event("a"), text_event("x", 1), text_event("", end="stop")) + DONE),
         (NATIVE, sse({"content": "a", "stop": False})),
     ],
 )
-def test_of_a_stream_that_ended_too_early_there_is_no_result(path, stream):
-    assembler = Assembler(path)
+def test_of_a_stream_that_ended_too_early_there_is_no_result(kind, stream):
+    assembler = Assembler(kind)
     assembler.feed(stream)
     assert not assembler.whole
     with pytest.raises(BrokenStreamError, match="ended in the middle"):
@@ -330,7 +328,7 @@ def test_what_is_no_such_event_breaks_the_stream(data):
         Assembler(CHAT).feed(b"data: %b\n\n" % data)
 
 
-@pytest.mark.parametrize("path", [CHAT, COMPLETION, NATIVE])
+@pytest.mark.parametrize("kind", [CHAT, TEXT, NATIVE])
 @pytest.mark.parametrize(
     ("error", "status"),
     [
@@ -340,8 +338,8 @@ def test_what_is_no_such_event_breaks_the_stream(data):
         ("gone", 500),
     ],
 )
-def test_an_error_in_the_stream_becomes_the_answer_it_would_have_been(path, error, status):
-    assembler = Assembler(path)
+def test_an_error_in_the_stream_becomes_the_answer_it_would_have_been(kind, error, status):
+    assembler = Assembler(kind)
     assembler.feed(sse({"error": error}))
     assert assembler.failure.status == status
     assert json.loads(assembler.failure.body) == {"error": error}
