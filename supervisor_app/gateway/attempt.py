@@ -159,6 +159,17 @@ class Attempt:
         else:
             self._commit(content)
 
+    def on_chunk(self, content: bytes, raw: bytes) -> None:
+        """Events of a stream that has begun, as one chunk, which is passed on as it came."""
+        if not content.endswith(EVENT_END) or len(content) < SHORT:
+            self._pass_on(content)
+            return
+        if pieces := content.count(self._kind.piece):
+            self._pieces += pieces
+            self._backend.moved = True
+        self.tail.append(content)
+        self._exchange.reply.pass_on(raw)
+
     def on_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
         exchange = self._exchange
         if head.status in NOT_ITS_OWN or head.is_event_stream or exchange.reply.started:
@@ -256,6 +267,8 @@ class Attempt:
         if head is not None and self._exchange.commit(head, self._length):
             self._exchange.beginning = content[:BEGINNING]
             self._pass_on(content)
+            if self._connection is not None and self._scanner is not None and self._exchange.passes_chunks:
+                self._connection.pass_chunks(self.on_chunk)
         else:
             self._exchange.foreign_answer(head.status if head else 502, content)
 

@@ -283,6 +283,11 @@ class Exchange:
         self._first_content = self._gateway.loop.time()
         return True
 
+    @property
+    def passes_chunks(self) -> bool:
+        """Its client takes them as they come, and nobody wants to know what is in them."""
+        return self.reply.is_chunked and self._captured is None
+
     def write(self, content: bytes) -> None:
         if self._captured is not None:
             _capture(self._captured, content)

@@ -86,17 +86,22 @@ class ChunkedBody:
     def eof(self) -> bool:
         return self.done
 
+    def whole_chunk(self, data: bytes) -> bytes | None:
+        """The content of `data`, when that is one whole chunk and no more. So the events of a stream come."""
+        start = data.find(b"\r\n", 0, MAX_DIGITS)
+        digits = data[:start]
+        if start > 0 and self._part is _Part.SIZE and not self._pending and not digits.strip(HEX_DIGITS):
+            size = int(digits, 16)
+            if size and len(data) == start + size + 4 and data.endswith(b"\r\n"):
+                return data[start + 2 : -2]
+        return None
+
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        chunk = self.whole_chunk(data)
+        if chunk is not None:
+            return chunk, b""
         if self._pending:
             data, self._pending = self._pending + data, b""
-        elif self._part is _Part.SIZE:
-            # One whole chunk: so the events of a stream mostly come.
-            start = data.find(b"\r\n", 0, MAX_DIGITS)
-            digits = data[:start]
-            if start > 0 and data.endswith(b"\r\n") and not digits.strip(HEX_DIGITS):
-                size = int(digits, 16)
-                if size and len(data) == start + size + 4:
-                    return data[start + 2 : -2], b""
         pieces: list[bytes] = []
         position, size = 0, len(data)
         while position < size and not self.done:

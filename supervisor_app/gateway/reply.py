@@ -27,7 +27,6 @@ class Reply:
         "_transport",
         "finished",
         "keep_alive",
-        "sent",
         "started",
         "status",
     )
@@ -47,8 +46,6 @@ class Reply:
         self.started = False
         self.finished = False
         self.status = 0
-        self.sent = 0
-        """Bytes of content."""
 
     def start(self, status: int, beginning: bytes, length: int | None) -> None:
         """The head, which goes out with the first content or `flush`. `length` None: not known yet.
@@ -84,14 +81,20 @@ class Reply:
     def write(self, content: bytes) -> None:
         if self._bodyless or not content:
             return
-        size = len(content)
-        self.sent += size
         if self._chunked:
-            content = b"%x\r\n%b\r\n" % (size, content)
+            content = chunk(content)
         if self._head:
             content = self._head + content
             self._head = b""
         self._transport.write(content)
+
+    @property
+    def is_chunked(self) -> bool:
+        return self._chunked
+
+    def pass_on(self, chunk: bytes) -> None:
+        """Framed already, and not the first one."""
+        self._transport.write(chunk)
 
     def finish(self) -> None:
         """It is whole."""
@@ -108,7 +111,6 @@ class Reply:
         head, self._head = self._head, b""
         if self._bodyless:
             content = b""
-        self.sent = len(content)
         self._transport.write(head + content)
         self.finished = True
 

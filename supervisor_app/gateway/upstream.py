@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from supervisor_app.gateway.answer_heads import ResponseHead, read_response
-from supervisor_app.gateway.framing import Body, FramingError, SizedBody
+from supervisor_app.gateway.framing import Body, ChunkedBody, FramingError, SizedBody
 from supervisor_app.gateway.head_cache import HeadCache, Pattern, pattern_of
 from supervisor_app.gateway.heads import END, BadHeadError
 
@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._head = b""
         self._body: Body | None = None
         self._to_head = False
+        self._on_chunk: Callable[[bytes, bytes], None] | None = None
         self._usual: Pattern[ResponseHead] | None = None
         """The head of its last answer that came whole."""
         self._reusable = False
@@ -80,6 +81,11 @@ class Connection(asyncio.Protocol):
         if listener is None:  # nobody asked
             self.abort()
             return
+        if self._on_chunk is not None and type(self._body) is ChunkedBody:
+            chunk = self._body.whole_chunk(data)
+            if chunk is not None:
+                self._on_chunk(chunk, data)
+                return
         usual = self._usual
         if usual is not None and self._body is None and not self._head:
             content = usual.body_of(data)
@@ -128,13 +134,17 @@ class Connection(asyncio.Protocol):
         """`body` as far as it has come."""
         self._listener = listener
         self._to_head = to_head
-        self._body, self._head = None, b""
+        self._body, self._head, self._on_chunk = None, b"", None
         if self._transport is None:
             return
         if len(body) > WORTH_NO_COPY:
             self._transport.writelines((head, body))
         else:
             self._transport.write(head + body)
+
+    def pass_chunks(self, on_chunk: Callable[[bytes, bytes], None]) -> None:
+        """From now on, instead of `on_content`, of each that comes by itself: its content, and all of it."""
+        self._on_chunk = on_chunk
 
     def hand_over(self, listener: Listener) -> None:
         """Who asked goes on as this one, unless it has heard all already."""
