@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from supervisor_app.alerts.admin import ReadOnly
-from supervisor_app.gateway.keys import digest_of, new_key, shown_part
+from supervisor_app.gateway.access.keys import digest_of, new_key, shown_part
 from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord
 from supervisor_app.models import LlamaServer
 from supervisor_app.templatetags.gateway_tags import spent, tokens

@@ -18,9 +18,9 @@ from django.db.models import CharField, Field, Q
 
 from supervisor_app.conf import Overlay, apply_overlay
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.keys import KeyPolicy
+from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord, ServerUse
-from supervisor_app.gateway.records import LONGEST_NAME, QuarantineEntry, Record
+from supervisor_app.gateway.records.record import LONGEST_NAME, QuarantineEntry, Record
 from supervisor_app.models import LlamaServer
 from supervisor_app.store import storable
 

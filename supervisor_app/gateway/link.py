@@ -25,15 +25,15 @@ from supervisor_app.core.ports import StoreError
 from supervisor_app.core.status import Status
 from supervisor_app.events import PUSH_GROUP, STATUS_GROUP
 from supervisor_app.gateway import ledger, survey
-from supervisor_app.gateway.backend import Backend
-from supervisor_app.gateway.facts import ServerFacts, end_of
-from supervisor_app.gateway.fetch import FetchError, RefusedError, fetch
-from supervisor_app.gateway.gateway import Gateway
-from supervisor_app.gateway.keys import KeyPolicy, KeyRing
-from supervisor_app.gateway.metrics import GatewayMetrics
-from supervisor_app.gateway.records import QuarantineEntry, Record
-from supervisor_app.gateway.scrape import metrics_of
-from supervisor_app.gateway.shared import SAVE_SECONDS, Load, SharedCounts
+from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
+from supervisor_app.gateway.plane.gateway import Gateway
+from supervisor_app.gateway.records.metrics import GatewayMetrics
+from supervisor_app.gateway.records.record import QuarantineEntry, Record
+from supervisor_app.gateway.records.scrape import metrics_of
+from supervisor_app.gateway.servers.backend import Backend
+from supervisor_app.gateway.servers.facts import ServerFacts, end_of
+from supervisor_app.gateway.servers.fetch import FetchError, RefusedError, fetch
+from supervisor_app.gateway.workers.shared_counts import SAVE_SECONDS, Load, SharedCounts
 from supervisor_app.gateway.writer import RecordWriter
 from supervisor_app.metrics import render_metrics
 from supervisor_app.store import DatabaseThread

@@ -8,8 +8,8 @@ from django.core.validators import MaxValueValidator
 from django.db import models
 from django.utils import timezone
 
-from supervisor_app.gateway.keys import KeyPolicy
-from supervisor_app.gateway.records import LONGEST_NAME, Outcome
+from supervisor_app.gateway.access.keys import KeyPolicy
+from supervisor_app.gateway.records.record import LONGEST_NAME, Outcome
 from supervisor_app.validators import validate_names
 
 MOST = 10**9

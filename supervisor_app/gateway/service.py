@@ -15,12 +15,12 @@ from time import monotonic
 
 from supervisor_app.conf import Overlay
 from supervisor_app.core.ports import StoreError
-from supervisor_app.gateway.board import Board
-from supervisor_app.gateway.client import Client
-from supervisor_app.gateway.door import Door
-from supervisor_app.gateway.gateway import Gateway
-from supervisor_app.gateway.limits import Limits
+from supervisor_app.gateway.access.door import Door
+from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.link import Link
+from supervisor_app.gateway.plane.client import Client
+from supervisor_app.gateway.plane.gateway import Gateway
+from supervisor_app.gateway.workers.board import Board
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from django.db.models import F, Prefetch
 
 from supervisor_app.conf import Overlay, apply_overlay
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.facts import End, ServerFacts, end_of
+from supervisor_app.gateway.servers.facts import End, ServerFacts, end_of
 from supervisor_app.models import LlamaServer, Run, ServerState
 
 RUNS = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django import template
 
 from supervisor_app.gateway.models import OUTCOME_WORDS, RequestRecord
-from supervisor_app.gateway.records import Outcome
+from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.templatetags.supervisor_tags import brief
 
 register = template.Library()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from supervisor_app.gateway.framing import Body, ChunkedBody, FramingError
-from supervisor_app.gateway.head_cache import HeadCache
-from supervisor_app.gateway.heads import END, BadHeadError
-from supervisor_app.gateway.request_heads import read_request
-from supervisor_app.gateway.sse import ContentScanner
+from supervisor_app.gateway.http.framing import Body, ChunkedBody, FramingError
+from supervisor_app.gateway.http.head_cache import HeadCache
+from supervisor_app.gateway.http.heads import END, BadHeadError
+from supervisor_app.gateway.http.request_heads import read_request
+from supervisor_app.gateway.llama.sse import ContentScanner
 from tests.unit.gateway.second_reader import check_chunked, check_what_goes_on
 
 cache = HeadCache()

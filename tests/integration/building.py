@@ -17,9 +17,9 @@ from django.utils import timezone
 
 from supervisor_app.core.ports import Change, Identity, RunEvent
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model, Status
-from supervisor_app.gateway.keys import digest_of, shown_part
+from supervisor_app.gateway.access.keys import digest_of, shown_part
 from supervisor_app.gateway.models import ApiKey
-from supervisor_app.gateway.records import Outcome, Record
+from supervisor_app.gateway.records.record import Outcome, Record
 from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.publish import ChannelPublisher
 

@@ -188,9 +188,20 @@ def test_architecture_has_every_room_of_core():
     modules = {
         path.stem for path in core.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     }
-    table = ARCHITECTURE.split("In `core/`")[1].split("In `gateway/`")[0]
+    assert rooms_of("core") == modules - {"__init__"}
+
+
+def test_architecture_has_every_room_of_the_gateway():
+    gateway = ROOT / "supervisor_app" / "gateway"
+    packages = {f"{path.parent.name}/" for path in gateway.glob("*/__init__.py")}
+    assert rooms_of("gateway") == packages | {path.stem for path in gateway.glob("*.py")} - {"__init__"}
+
+
+def rooms_of(house):
+    """What stands in the first column of its table."""
+    table = ARCHITECTURE.split(f"In `{house}/`")[1].split("\n\n")[1]
     first_cells = " ".join(re.findall(r"(?m)^\| ([^|]+) \|", table))
-    assert set(re.findall(r"`(\w+)`", first_cells)) == modules - {"__init__"}
+    return set(re.findall(r"`([\w/]+)`", first_cells))
 
 
 def test_architecture_names_only_files_that_are_there():

@@ -22,11 +22,11 @@ from django.db.migrations.executor import MigrationExecutor
 from supervisor_app.addresses import address
 from supervisor_app.conf import read_overlay_or_none
 from supervisor_app.core.ports import StoreError
-from supervisor_app.gateway.board import Board
 from supervisor_app.gateway.role import BAD_USAGE, FAILED, add_gateway_options, prepare, say_where
 from supervisor_app.gateway.service import Service
-from supervisor_app.gateway.shared import SharedCounts
-from supervisor_app.gateway.workers import FORCE, Workers, until_orphaned
+from supervisor_app.gateway.workers.board import Board
+from supervisor_app.gateway.workers.processes import FORCE, Workers, until_orphaned
+from supervisor_app.gateway.workers.shared_counts import SharedCounts
 
 log = logging.getLogger("supervisor_app.gateway")
 

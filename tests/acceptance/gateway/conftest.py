@@ -28,7 +28,7 @@ def make_keys(proxy, keys):
     secrets = {name: f"lp-of-{name.replace(' ', '-')}" for name in keys}
     proxy.python(
         "from supervisor_app.gateway.models import ApiKey",
-        "from supervisor_app.gateway.keys import digest_of, shown_part",
+        "from supervisor_app.gateway.access.keys import digest_of, shown_part",
         "make = lambda name, key, fields: ApiKey.objects.create("
         "name=name, prefix=shown_part(key), digest=digest_of(key).hex(), **fields)",
         f"[make(name, {secrets!r}[name], fields) for name, fields in {keys!r}.items()]",

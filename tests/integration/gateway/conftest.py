@@ -10,7 +10,8 @@ import pytest
 import uvloop
 from django.db import OperationalError
 
-from supervisor_app.gateway import client, gateway, ledger, link, survey
+from supervisor_app.gateway import ledger, link, survey
+from supervisor_app.gateway.plane import client, gateway
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import start_plane
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.board import Board
-from supervisor_app.gateway.client import Client
-from supervisor_app.gateway.door import Door
-from supervisor_app.gateway.exchange import Exchange
-from supervisor_app.gateway.facts import End, ServerFacts
-from supervisor_app.gateway.gateway import Gateway
-from supervisor_app.gateway.limits import Limits
-from supervisor_app.gateway.records import QuarantineEntry, Record
+from supervisor_app.gateway.access.door import Door
+from supervisor_app.gateway.http.limits import Limits
+from supervisor_app.gateway.plane.client import Client
+from supervisor_app.gateway.plane.exchange import Exchange
+from supervisor_app.gateway.plane.gateway import Gateway
+from supervisor_app.gateway.records.record import QuarantineEntry, Record
+from supervisor_app.gateway.servers.facts import End, ServerFacts
+from supervisor_app.gateway.workers.board import Board
 from tests.integration.building import eventually
 from tests.integration.gateway.scripts import Script, Scripted
 

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.facts import ServerFacts
-from supervisor_app.gateway.records import Outcome
+from supervisor_app.gateway.records.record import Outcome
+from supervisor_app.gateway.servers.facts import ServerFacts
 from tests.integration.gateway.engines import ENGINES, TEMPLATE, engine
 from tests.integration.gateway.plane import CHAT, PATIENCE, Caller, request, start_plane
 from tests.integration.gateway.scripts import (

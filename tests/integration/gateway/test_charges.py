@@ -7,8 +7,8 @@ import json
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.keys import KeyPolicy, KeyRing, digest_of
-from supervisor_app.gateway.records import Outcome
+from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
+from supervisor_app.gateway.records.record import Outcome
 from tests.integration.gateway.plane import CHAT, request
 from tests.integration.gateway.scripts import answers, event, hangs, sends, stream_of
 

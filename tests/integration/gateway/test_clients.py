@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from supervisor_app.gateway import client
-from supervisor_app.gateway.records import Outcome
+from supervisor_app.gateway.plane import client
+from supervisor_app.gateway.records.record import Outcome
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, LARGE, question, request, streaming
 from tests.integration.gateway.scripts import (

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway import gateway
-from supervisor_app.gateway.facts import End
-from supervisor_app.gateway.records import Outcome
+from supervisor_app.gateway.plane import gateway
+from supervisor_app.gateway.records.record import Outcome
+from supervisor_app.gateway.servers.facts import End
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import CHAT, question, request, streaming
 from tests.integration.gateway.scripts import answers, deaf, event, hangs, sends, stream_of

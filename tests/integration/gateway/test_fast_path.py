@@ -11,12 +11,12 @@ import msgspec
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway import client as client_module
-from supervisor_app.gateway import gateway as gateway_module
-from supervisor_app.gateway.fast_path import FastExchange
-from supervisor_app.gateway.keys import KeyPolicy, KeyRing, digest_of
-from supervisor_app.gateway.records import NO_USAGE, Outcome, Usage
-from supervisor_app.gateway.suspects import Suspicion
+from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
+from supervisor_app.gateway.plane import client as client_module
+from supervisor_app.gateway.plane import gateway as gateway_module
+from supervisor_app.gateway.plane.fast_path import FastExchange
+from supervisor_app.gateway.records.record import NO_USAGE, Outcome, Usage
+from supervisor_app.gateway.servers.suspects import Suspicion
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import CHAT, EMBEDDINGS, question, request, streaming
 from tests.integration.gateway.scripts import (

@@ -15,9 +15,9 @@ from django.test import Client
 from django.utils import timezone
 
 from supervisor_app.gateway import ledger
-from supervisor_app.gateway.keys import KeyRing
+from supervisor_app.gateway.access.keys import KeyRing
 from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord
-from supervisor_app.gateway.records import Outcome, QuarantineEntry, Usage
+from supervisor_app.gateway.records.record import Outcome, QuarantineEntry, Usage
 from supervisor_app.models import LlamaServer
 from tests.integration.building import STARTED, make_key, make_record, make_server
 

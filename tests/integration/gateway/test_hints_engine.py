@@ -10,9 +10,9 @@ import pytest
 import requests
 
 from supervisor_app.engine.demo_model import make_demo_model
-from supervisor_app.gateway.heads import BadHeadError
-from supervisor_app.gateway.hints import hints_of, hints_of_beginning, hints_of_query
-from supervisor_app.gateway.request_heads import read_request
+from supervisor_app.gateway.http.heads import BadHeadError
+from supervisor_app.gateway.http.request_heads import read_request
+from supervisor_app.gateway.llama.hints import hints_of, hints_of_beginning, hints_of_query
 from tests.integration.gateway.engines import ENGINES, engine, post
 from tests.integration.test_engine import DEADLINE
 

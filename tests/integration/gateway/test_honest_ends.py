@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from supervisor_app.gateway.keys import KeyPolicy, KeyRing, digest_of
-from supervisor_app.gateway.records import Outcome
+from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
+from supervisor_app.gateway.records.record import Outcome
 from tests.integration.gateway.plane import CHAT, question, request, streaming
 from tests.integration.gateway.scripts import (
     EVENTS,

@@ -16,9 +16,9 @@ from django.utils import timezone
 
 from supervisor_app.conf import Overlay
 from supervisor_app.gateway import ledger, writer
-from supervisor_app.gateway.keys import KeyPolicy
+from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord, ServerUse
-from supervisor_app.gateway.records import Outcome, QuarantineEntry, Record, Usage
+from supervisor_app.gateway.records.record import Outcome, QuarantineEntry, Record, Usage
 from supervisor_app.models import LlamaServer
 from supervisor_app.store import storable
 from tests.integration.building import STARTED, at, make_key, make_record, make_server, make_state

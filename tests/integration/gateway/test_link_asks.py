@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway import fetch, link, scrape
+from supervisor_app.gateway import link
+from supervisor_app.gateway.records import scrape
+from supervisor_app.gateway.servers import fetch
 from tests.integration.building import (
     MODEL,
     db,

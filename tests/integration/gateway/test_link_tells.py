@@ -12,7 +12,7 @@ from channels.layers import get_channel_layer
 from supervisor_app.events import supervisor_channel
 from supervisor_app.gateway import ledger, link
 from supervisor_app.gateway.models import QuarantinedRequest, RequestRecord
-from supervisor_app.gateway.records import QuarantineEntry
+from supervisor_app.gateway.records.record import QuarantineEntry
 from supervisor_app.models import LlamaServer
 from tests.integration.building import db, eventually, long_ago, make_ready_server, make_record, make_server
 from tests.integration.gateway.linking import complaints, facts, linked

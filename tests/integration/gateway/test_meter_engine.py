@@ -8,10 +8,10 @@ import re
 import pytest
 import requests
 
-from supervisor_app.gateway.endpoints import endpoint_of
-from supervisor_app.gateway.hints import hints_of
-from supervisor_app.gateway.meter import usage_of, usage_of_all
-from supervisor_app.gateway.sse import ContentScanner
+from supervisor_app.gateway.llama.endpoints import endpoint_of
+from supervisor_app.gateway.llama.hints import hints_of
+from supervisor_app.gateway.llama.meter import usage_of, usage_of_all
+from supervisor_app.gateway.llama.sse import ContentScanner
 from tests.integration.gateway.engines import ENGINES, engine, post
 from tests.integration.test_engine import DEADLINE
 

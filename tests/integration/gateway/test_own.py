@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.keys import KeyPolicy, KeyRing, digest_of
+from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, question, request
 from tests.integration.gateway.scripts import answers

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from supervisor_app.gateway.records import Outcome
+from supervisor_app.gateway.records.record import Outcome
 from tests.integration.gateway.plane import EMBEDDINGS, LARGE, question, request, streaming
 from tests.integration.gateway.scripts import (
     DONE,

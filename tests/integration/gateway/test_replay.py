@@ -8,7 +8,7 @@ import json
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.records import Outcome
+from supervisor_app.gateway.records.record import Outcome
 from tests.integration.gateway.plane import CHAT, EMBEDDINGS, PATIENCE, question, request, streaming
 from tests.integration.gateway.scripts import (
     DONE,

@@ -13,7 +13,7 @@ from django.utils import timezone
 from supervisor_app.gateway import ledger
 from supervisor_app.gateway.models import QuarantinedRequest, RequestRecord
 from supervisor_app.gateway.panel import LISTED
-from supervisor_app.gateway.records import Outcome, QuarantineEntry, Usage
+from supervisor_app.gateway.records.record import Outcome, QuarantineEntry, Usage
 from supervisor_app.templatetags.gateway_tags import (
     outcome_remarks,
     outcome_tone,

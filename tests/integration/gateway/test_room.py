@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.visit import Visit
+from supervisor_app.gateway.servers.visit import Visit
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, question, request, streaming
 from tests.integration.gateway.scripts import answers, hangs, waits_for

@@ -21,9 +21,9 @@ from django.db import DatabaseError, OperationalError, connection
 
 from supervisor_app.conf import Overlay
 from supervisor_app.gateway import role, survey
-from supervisor_app.gateway.board import Board
-from supervisor_app.gateway.door import Door
+from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.service import listening_socket
+from supervisor_app.gateway.workers.board import Board
 from supervisor_app.management.commands import rungateway
 from tests.acceptance.children import FAKE, MANAGE, Child, environment, free_port, listens, wait_for
 from tests.integration.building import make_key, make_ready_server

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.keys import KeyPolicy, KeyRing, digest_of
-from supervisor_app.gateway.records import Outcome
+from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
+from supervisor_app.gateway.records.record import Outcome
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, LARGE, question, request, streaming
 from tests.integration.gateway.scripts import (

@@ -6,7 +6,7 @@ from time import monotonic
 
 import pytest
 
-from supervisor_app.gateway.keys import KeyPolicy, KeyRing, digest_of
+from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
 from supervisor_app.gateway.service import board_beside
 from tests.integration.gateway.plane import EMBEDDINGS, question, request, start_plane, streaming
 from tests.integration.gateway.scripts import answers, event, hangs, stream_of

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from supervisor_app.gateway.endpoints import endpoint_of
-from supervisor_app.gateway.unstream import Assembler, restream
+from supervisor_app.gateway.llama.endpoints import endpoint_of
+from supervisor_app.gateway.llama.unstream import Assembler, restream
 from tests.integration.gateway.engines import ENGINES, TEMPLATE, engine, make_model_that_says, post
 
 pytestmark = pytest.mark.engine

@@ -13,7 +13,7 @@ from django.db import OperationalError
 from supervisor_app.core.testing import FakeClock
 from supervisor_app.gateway import ledger, writer
 from supervisor_app.gateway.models import RequestRecord, ServerUse
-from supervisor_app.gateway.records import Outcome
+from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.writer import RecordWriter
 from tests.integration.building import STARTED, at, db, eventually, make_record, make_server
 

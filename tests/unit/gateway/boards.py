@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from supervisor_app.gateway.board import Board
+from supervisor_app.gateway.workers.board import Board
 
 BEGIN = 1000.0
 """When all of them began: that of `timers.Timers`, too."""

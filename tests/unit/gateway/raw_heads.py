@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from supervisor_app.gateway.request_heads import read_request
+from supervisor_app.gateway.http.request_heads import read_request
 
 
 def raw_head(*lines, first="POST /v1/chat/completions HTTP/1.1", host="gateway"):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import httptools
 
-from supervisor_app.gateway.framing import ChunkedBody, FramingError
-from supervisor_app.gateway.request_heads import RequestHead
+from supervisor_app.gateway.http.framing import ChunkedBody, FramingError
+from supervisor_app.gateway.http.request_heads import RequestHead
 
 AUTHORITY = b"127.0.0.1:8134"
 KEY = "the-server-s-own"

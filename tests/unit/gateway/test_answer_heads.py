@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from supervisor_app.gateway.answer_heads import read_response
-from supervisor_app.gateway.framing import BodyUntilClose, ChunkedBody, SizedBody
-from supervisor_app.gateway.head_cache import HeadCache
-from supervisor_app.gateway.heads import BadHeadError, status_line
+from supervisor_app.gateway.http.answer_heads import read_response
+from supervisor_app.gateway.http.framing import BodyUntilClose, ChunkedBody, SizedBody
+from supervisor_app.gateway.http.head_cache import HeadCache
+from supervisor_app.gateway.http.heads import BadHeadError, status_line
 
 
 def raw_answer(*lines, first="HTTP/1.1 200 OK"):

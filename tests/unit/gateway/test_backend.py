@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.backend import DOUBT_SECONDS, MAX_DOUBT_SECONDS, TOGETHER_SECONDS, Backend
-from supervisor_app.gateway.facts import ServerFacts
-from supervisor_app.gateway.limits import Limits
-from supervisor_app.gateway.upstream import Connection
+from supervisor_app.gateway.http.limits import Limits
+from supervisor_app.gateway.servers.backend import DOUBT_SECONDS, MAX_DOUBT_SECONDS, TOGETHER_SECONDS, Backend
+from supervisor_app.gateway.servers.facts import ServerFacts
+from supervisor_app.gateway.servers.upstream import Connection
 from tests.unit.gateway.test_gate import Visitor, enter, visitors
 from tests.unit.gateway.timers import Timers
 

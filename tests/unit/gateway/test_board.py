@@ -12,8 +12,8 @@ from time import sleep
 
 import pytest
 
-from supervisor_app.gateway import board as module
-from supervisor_app.gateway.board import HEAD, MAX_KEYS, STALE_SECONDS, Board
+from supervisor_app.gateway.workers import board as module
+from supervisor_app.gateway.workers.board import HEAD, MAX_KEYS, STALE_SECONDS, Board
 from tests.unit.gateway.boards import BEGIN, boards
 
 ROOT = Path(__file__).parents[3]
@@ -164,7 +164,7 @@ def test_that_somebody_had_the_lock_once_is_no_reason_not_to_respect_who_has_it_
 
 def test_the_lock_of_one_that_is_killed_is_free(path):
     code = (
-        "import os, signal, sys; from pathlib import Path; from supervisor_app.gateway.board import Board\n"
+        "import os, signal, sys; from pathlib import Path; from supervisor_app.gateway.workers.board import Board\n"
         "Board(Path(sys.argv[1]), 0, 0.0).lock() and os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=False)

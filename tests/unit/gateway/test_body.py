@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.gateway.body import RequestBody
-from supervisor_app.gateway.hints import AMBIGUOUS, NO_HINTS, NOT_IN_BODY, TOO_LONG, Hints
-from supervisor_app.gateway.request_heads import read_request
+from supervisor_app.gateway.http.request_heads import read_request
+from supervisor_app.gateway.llama.hints import AMBIGUOUS, NO_HINTS, NOT_IN_BODY, TOO_LONG, Hints
+from supervisor_app.gateway.plane.body import RequestBody
 
 
 def body_of(content=b"", target="/tokenize", method="POST", *, length=None, whole=True):

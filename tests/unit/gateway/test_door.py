@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
-from supervisor_app.gateway.door import Door, NotAllowedError
-from supervisor_app.gateway.keys import Denied, KeyPolicy, KeyRing, digest_of
-from supervisor_app.gateway.request_heads import read_request
+from supervisor_app.gateway.access.door import Door, NotAllowedError
+from supervisor_app.gateway.access.keys import Denied, KeyPolicy, KeyRing, digest_of
+from supervisor_app.gateway.http.request_heads import read_request
 
 NOW = 1_750_000_000.0
 ALLOWED = ["localhost", "127.0.0.1", "[::1]", ".Example.org"]

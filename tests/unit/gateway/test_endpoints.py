@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.gateway import sse, unstream
-from supervisor_app.gateway.endpoints import endpoint_of
+from supervisor_app.gateway.llama import sse, unstream
+from supervisor_app.gateway.llama.endpoints import endpoint_of
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.facts import End, ServerFacts
+from supervisor_app.gateway.servers.facts import End, ServerFacts
 
 RUNS = {"wanted": True}
 STOPPED = {"wanted": False}

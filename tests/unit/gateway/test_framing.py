@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from supervisor_app.gateway.framing import (
+from supervisor_app.gateway.http.framing import (
     MAX_LINE,
     MAX_TRAILERS,
     BodyUntilClose,

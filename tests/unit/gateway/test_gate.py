@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor_app.gateway.gate import Gate, QueueFullError
+from supervisor_app.gateway.servers.gate import Gate, QueueFullError
 
 arrivals = count()
 

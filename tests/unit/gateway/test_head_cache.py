@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor_app.gateway.head_cache import HeadCache, pattern_of
-from supervisor_app.gateway.heads import END, BadHeadError
-from supervisor_app.gateway.request_heads import read_request
+from supervisor_app.gateway.http.head_cache import HeadCache, pattern_of
+from supervisor_app.gateway.http.heads import END, BadHeadError
+from supervisor_app.gateway.http.request_heads import read_request
 
 REQUEST = b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Type: application/json\r\n\r\n"
 HEAD, _ = read_request(REQUEST)

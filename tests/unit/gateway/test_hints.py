@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor_app.gateway.hints import (
+from supervisor_app.gateway.llama.hints import (
     AMBIGUOUS,
     NO_HINTS,
     TOO_LONG,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.gateway.hold import Hold
+from supervisor_app.gateway.servers.hold import Hold
 from tests.unit.gateway.timers import Timers
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from supervisor_app.gateway.keys import (
+from supervisor_app.gateway.access.keys import (
     Denied,
     KeyPolicy,
     KeyRing,

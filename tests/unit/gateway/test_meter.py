@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor_app.gateway.endpoints import endpoint_of
-from supervisor_app.gateway.hints import Hints
-from supervisor_app.gateway.meter import usage_of, usage_of_all
-from supervisor_app.gateway.records import NO_USAGE, Usage
+from supervisor_app.gateway.llama.endpoints import endpoint_of
+from supervisor_app.gateway.llama.hints import Hints
+from supervisor_app.gateway.llama.meter import usage_of, usage_of_all
+from supervisor_app.gateway.records.record import NO_USAGE, Usage
 
 TIMINGS = (
     b'"timings":{"cache_n":20,"prompt_n":1,"prompt_ms":0.474,"prompt_per_token_ms":0.474,'

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway import neighbours as module
-from supervisor_app.gateway.backend import Backend
-from supervisor_app.gateway.board import STALE_SECONDS
-from supervisor_app.gateway.facts import ServerFacts
-from supervisor_app.gateway.gate import QueueFullError
-from supervisor_app.gateway.gateway import SWEEP_SECONDS
-from supervisor_app.gateway.limits import Limits
-from supervisor_app.gateway.neighbours import LOOK_SECONDS, LOST_SECONDS, TOGETHER_SECONDS
+from supervisor_app.gateway.http.limits import Limits
+from supervisor_app.gateway.plane.gateway import SWEEP_SECONDS
+from supervisor_app.gateway.servers.backend import Backend
+from supervisor_app.gateway.servers.facts import ServerFacts
+from supervisor_app.gateway.servers.gate import QueueFullError
+from supervisor_app.gateway.workers import neighbours as module
+from supervisor_app.gateway.workers.board import STALE_SECONDS
+from supervisor_app.gateway.workers.neighbours import LOOK_SECONDS, LOST_SECONDS, TOGETHER_SECONDS
 from tests.unit.gateway.boards import boards
 from tests.unit.gateway.timers import Timers
 
@@ -193,7 +193,7 @@ def test_each_server_has_its_own_count(timers, tmp_path):
 def test_a_server_for_which_there_is_no_room_is_counted_by_each_for_itself(
     timers, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr("supervisor_app.gateway.board.MAX_SERVERS", 1)
+    monkeypatch.setattr("supervisor_app.gateway.workers.board.MAX_SERVERS", 1)
     with boards(tmp_path) as (board, other):
         Worker(board)
         workers = [Worker(board, name="another"), Worker(other, name="another")]
@@ -447,9 +447,9 @@ HASTE = """
 import asyncio, os, sys, time
 from itertools import count
 from pathlib import Path
-from supervisor_app.gateway.board import Board
-from supervisor_app.gateway.gate import Gate
-from supervisor_app.gateway.neighbours import Neighbours, neighbours_of
+from supervisor_app.gateway.workers.board import Board
+from supervisor_app.gateway.servers.gate import Gate
+from supervisor_app.gateway.workers.neighbours import Neighbours, neighbours_of
 
 def slow(look):
     def seen(*arguments, **more):

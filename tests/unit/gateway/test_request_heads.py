@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor_app.gateway.heads import BadHeadError
-from supervisor_app.gateway.request_heads import check_beginning, read_request
+from supervisor_app.gateway.http.heads import BadHeadError
+from supervisor_app.gateway.http.request_heads import check_beginning, read_request
 from tests.unit.gateway.raw_heads import LINES, raw_head, read
 from tests.unit.gateway.second_reader import AUTHORITY
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.backend import rank
-from supervisor_app.gateway.facts import ServerFacts
-from supervisor_app.gateway.hints import AMBIGUOUS, NO_HINTS, Hints
-from supervisor_app.gateway.routing import FULL, MAX_CONVERSATIONS, Router, known_as, names, serves
+from supervisor_app.gateway.llama.hints import AMBIGUOUS, NO_HINTS, Hints
+from supervisor_app.gateway.servers.backend import rank
+from supervisor_app.gateway.servers.facts import ServerFacts
+from supervisor_app.gateway.servers.routing import FULL, MAX_CONVERSATIONS, Router, known_as, names, serves
 
 
 @dataclass

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from supervisor_app.gateway import shared
-from supervisor_app.gateway.metrics import GatewayMetrics
-from supervisor_app.gateway.records import Outcome, Usage
-from supervisor_app.gateway.shared import FRESH_SECONDS, SharedCounts
+from supervisor_app.gateway.records.metrics import GatewayMetrics
+from supervisor_app.gateway.records.record import Outcome, Usage
+from supervisor_app.gateway.workers import shared_counts as shared
+from supervisor_app.gateway.workers.shared_counts import FRESH_SECONDS, SharedCounts
 from tests.unit.gateway.test_metrics import record, samples
 
 

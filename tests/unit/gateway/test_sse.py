@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor_app.gateway.endpoints import endpoint_of
-from supervisor_app.gateway.sse import OTHER, ContentScanner, error_event
+from supervisor_app.gateway.llama.endpoints import endpoint_of
+from supervisor_app.gateway.llama.sse import OTHER, ContentScanner, error_event
 
 COMMENT = b":\n\n"
 """As llama-server sends it while a stream has nothing to say."""

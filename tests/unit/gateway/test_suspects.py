@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.gateway.records import QuarantineEntry
-from supervisor_app.gateway.suspects import (
+from supervisor_app.gateway.records.record import QuarantineEntry
+from supervisor_app.gateway.servers.suspects import (
     MAX_DEATHS,
     MAX_QUARANTINED,
     Quarantine,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor_app.gateway.unstream import CHAT, NATIVE, TEXT, Assembler, BrokenStreamError, restream
+from supervisor_app.gateway.llama.unstream import CHAT, NATIVE, TEXT, Assembler, BrokenStreamError, restream
 
 QUESTION = [{"role": "user", "content": "hi"}]
 ANSWER = {"role": "assistant", "content": "I"}

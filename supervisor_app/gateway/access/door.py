@@ -1,0 +1,116 @@
+"""Who is let in: by key or, while there is none, from this machine's own programs only."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+
+from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
+from supervisor_app.gateway.http.request_heads import RequestHead
+from supervisor_app.gateway.plane.problems import Problem
+
+MAX_ADMITTED = 1000
+AUTHORITY = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,255})(?::[0-9]{0,5})?")
+
+
+class NotAllowedError(Exception):
+    """With what to answer."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+class Door:
+    """While no key exists, a page in somebody's browser could ask, too: so its origin, and the name by which
+    it reached us (DNS rebinding), must be one of `allowed_hosts`. With keys it would need one.
+
+    `needs_key`: others than this machine's programs can reach us, so without a key nobody is let in, unless
+    it is `insecure_open`.
+    """
+
+    def __init__(
+        self, allowed_hosts: Sequence[str], *, needs_key: bool = False, insecure_open: bool = False
+    ) -> None:
+        self.keys = KeyRing(())
+        self._allowed_hosts = tuple(host.lower() for host in allowed_hosts)
+        self._is_reachable = needs_key
+        self._needs_key = needs_key and not insecure_open
+        self._insecure_open = insecure_open
+        self._admitted: set[tuple[bytes | None, bytes]] = set()
+        """Hosts and origins that were checked."""
+
+    def who_may(self) -> tuple[int, str]:
+        """For the console: a level of logging, and who is let in as it is now."""
+        if not self.keys.is_open:
+            return logging.INFO, "🔒 [GATEWAY] An API key exists: nobody is let in without one"
+        if self._needs_key:
+            return logging.WARNING, "⚠️ [GATEWAY] No API key exists: nobody is let in until there is one"
+        if self._is_reachable:
+            return (
+                logging.WARNING,
+                "⚠️ [GATEWAY] No API key exists: everybody who reaches it can use your models",
+            )
+        return logging.INFO, "🔓 [GATEWAY] No API key exists: open to the programs of this machine"
+
+    def check(self, head: RequestHead, now: float) -> KeyPolicy | None:
+        """Whose request this is. `now` in Unix seconds. Raises NotAllowedError and keys.Denied."""
+        if self._needs_key or not self.keys.is_open:
+            return self.keys.find(head.presented_key, now)
+        self.check_page(head)
+        return None
+
+    def check_page(self, head: RequestHead) -> None:
+        """Where no key is asked for, a web page must be one of ours. Raises NotAllowedError."""
+        if self.keys.is_open and not (self._needs_key or self._insecure_open):
+            reached_as = (head.noted.get(b"host"), head.noted.get(b"origin", b""))
+            if reached_as not in self._admitted:
+                self._check_host(head)
+                if len(self._admitted) >= MAX_ADMITTED:
+                    self._admitted.clear()
+                self._admitted.add(reached_as)
+
+    def admits_origin(self, origin: str) -> bool:
+        """May a page of this origin read what we answer?"""
+        return (
+            not self.keys.is_open
+            or self._insecure_open
+            or self._is_allowed(_host_of(origin.partition("://")[2]))
+        )
+
+    def _check_host(self, head: RequestHead) -> None:
+        given = head.text(b"host")
+        host = _host_of(given)
+        # Without one it is an old client, not a page: browsers speak HTTP/1.1, which has one.
+        if b"host" in head.noted and not self._is_allowed(host):
+            raise NotAllowedError(
+                Problem(
+                    status=421,
+                    code="host_not_allowed",
+                    message=f"This gateway does not go by the name {host or given!r}. Make an API key in the "
+                    "admin, or add the name to ALLOWED_HOSTS.",
+                )
+            )
+        origin = head.text(b"origin")
+        if origin and not self.admits_origin(origin):
+            raise NotAllowedError(
+                Problem(
+                    status=403,
+                    code="origin_not_allowed",
+                    message=f"Pages of {origin} may not use this gateway without an API key. Make one in the "
+                    "admin, or add the host to ALLOWED_HOSTS.",
+                )
+            )
+
+    def _is_allowed(self, host: str) -> bool:
+        return any(
+            allowed in ("*", host) or (allowed.startswith(".") and f".{host}".endswith(allowed))
+            for allowed in self._allowed_hosts
+        )
+
+
+def _host_of(authority: str) -> str:
+    """Without the port, an IPv6 address in brackets; empty when it is none."""
+    match = AUTHORITY.fullmatch(authority.lower())
+    return match[1] if match else ""

@@ -1,0 +1,238 @@
+"""Heads of requests: read strictly, written anew. Nothing of a client's head reaches a server unread.
+
+Parsed by httptools (llhttp). Before that come the rules on which parsers differ, because a difference
+between two of them is what request smuggling lives on (RFC 9112, sections 2.2, 5.2, 6.3 and 11.2).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+import httptools
+
+from supervisor_app.gateway.http.heads import (
+    DIGITS,
+    HOP_BY_HOP,
+    LISTS,
+    BadHeadError,
+    Fields,
+    keeps_alive,
+    without,
+)
+from supervisor_app.gateway.llama.endpoints import Endpoint, endpoint_of
+
+# A line break that is not CRLF, a folded line, a NUL, whitespace before a colon.
+AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]|\0|\n[^:\r\n]*[ \t]:")
+REQUEST_LINE = re.compile(rb"[A-Z]{1,20} [\x21-\x7e]+ HTTP/1\.[01]\r\n")
+# A fragment, which some cut off; an escape that is none, which some leave and others read as `%u0041`; a
+# control character, at which some end the path.
+ODD_PATH = re.compile(r"#|%(?![0-9A-Fa-f]{2})|%[01][0-9A-Fa-f]|%7[Ff]")
+TLS_HANDSHAKE = b"\x16"
+UPGRADE = re.compile(rb"(?im)^(?:upgrade|http2-settings):[^\r\n]*\r\n")
+BODYLESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+"""Methods for which a length of 0 needs no word."""
+MAX_BEGINNINGS = 16
+# Read by us, and written anew or not at all.
+OURS = HOP_BY_HOP | {
+    b"accept-encoding",
+    b"authorization",
+    b"content-length",
+    b"cookie",  # of our own pages: a browser sends them to every port of a host
+    b"expect",
+    b"host",
+    b"x-api-key",
+}
+NOTED = OURS | {
+    b"access-control-request-headers",
+    b"access-control-request-method",
+    b"content-type",
+    b"origin",
+    b"session",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestHead:
+    """What a client asked for, without the length of its body: the same for all its requests of this kind."""
+
+    method: str
+    path: str
+    """Decoded, as the server reads it."""
+    query: str
+    target: bytes
+    """Path and query as the client wrote them, and as they go on."""
+    http11: bool
+    keep_alive: bool
+    chunked: bool
+    expects_continue: bool
+    presented_key: str
+    """What stands for a password; empty when there is none."""
+    endpoint: Endpoint
+    is_plain: bool
+    """Like nearly all that ask a model: a POST, on a connection that goes on."""
+    forwarded: list[bytes]
+    """The lines that go on to the server, each with its CRLF."""
+    noted: dict[bytes, bytes] = field(default_factory=dict)
+    """Header fields that we read ourselves, by lower-case name."""
+    _beginnings: dict[tuple[bytes, str], bytes] = field(default_factory=dict)
+
+    def text(self, name: bytes) -> str:
+        return self.noted.get(name, b"").decode("latin-1")
+
+    def for_server(self, authority: bytes, api_key: str, length: int | None) -> bytes:
+        """The head as the server gets it; `length` None: chunked."""
+        beginning = self._beginnings.get((authority, api_key))
+        if beginning is None:
+            beginning = self._beginnings[authority, api_key] = self._beginning(authority, api_key)
+            if len(self._beginnings) > MAX_BEGINNINGS:
+                self._beginnings.clear()
+        if length is None:
+            return beginning + b"Transfer-Encoding: chunked\r\n\r\n"
+        if length or self.method not in BODYLESS:
+            return b"%bContent-Length: %d\r\n\r\n" % (beginning, length)
+        return beginning + b"\r\n"
+
+    def _beginning(self, authority: bytes, api_key: str) -> bytes:
+        lines = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (self.method.encode(), self.target, authority)]
+        lines += self.forwarded
+        if self.method == "GET" and b"accept-encoding" in self.noted:
+            # Of what it generates we read the token counts, which lie at the end.
+            lines.append(b"Accept-Encoding: %b\r\n" % self.noted[b"accept-encoding"])
+        if api_key:
+            lines.append(f"Authorization: Bearer {api_key}\r\n".encode("latin-1"))
+        return b"".join(lines)
+
+
+def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
+    """`raw` is a whole head with its empty line. Returns it with its body's length; None: chunked.
+
+    Raises BadHeadError.
+    """
+    if not REQUEST_LINE.match(raw):
+        raise _bad_request_line(raw)
+    if AMBIGUOUS.search(raw):
+        raise _ambiguous()
+    fields = Fields()
+    parser = httptools.HttpRequestParser(fields)
+    try:
+        # An upgrade is never made, and llhttp would stop at it.
+        parser.feed_data(UPGRADE.sub(b"", raw))
+    except httptools.HttpParserUpgrade:
+        raise BadHeadError(400, "CONNECT is not understood.") from None
+    except httptools.HttpParserError as error:
+        raise BadHeadError(400, f"The head cannot be read: {error}") from error
+    forwarded, noted = _sorted_fields(fields.fields)
+    http11 = parser.get_http_version() == "1.1"
+    if http11 and b"host" not in noted:
+        raise BadHeadError(400, "The header Host is missing.")
+    target = fields.target if fields.target[:1] == b"/" else _origin_form(fields.target)
+    path, _, query = target.decode("ascii").partition("?")
+    path = _decoded(path)
+    length = _body_length(noted, http11=http11)
+    keep_alive = keeps_alive(noted.get(b"connection", b""), http11=http11)
+    noted.pop(b"content-length", None)  # the head is the same for any
+    method = parser.get_method().decode("ascii")
+    head = RequestHead(
+        method=method,
+        path=path,
+        query=query,
+        target=target,
+        http11=http11,
+        keep_alive=keep_alive,
+        chunked=length is None,
+        expects_continue=http11 and noted.get(b"expect", b"").lower() == b"100-continue",
+        presented_key=_presented_key(noted),
+        endpoint=endpoint_of(method, path),
+        is_plain=method == "POST" and http11 and keep_alive,
+        forwarded=forwarded,
+        noted=noted,
+    )
+    return head, length
+
+
+def check_beginning(raw: bytes) -> None:
+    """`raw` is a head that has not come whole. Raises BadHeadError when no request can become of it."""
+    if raw in (b"", b"\r"):  # of an empty line before it
+        return
+    if not raw[:1].isupper() or (b"\r\n" in raw and not REQUEST_LINE.match(raw)):
+        raise _bad_request_line(raw)
+    if raw.count(b"\n") > raw.count(b"\r\n"):
+        raise _ambiguous()
+
+
+def _presented_key(noted: dict[bytes, bytes]) -> str:
+    scheme, _, token = noted.get(b"authorization", b"").partition(b" ")
+    key = token.strip() if scheme.lower() == b"bearer" else b""
+    return (key or noted.get(b"x-api-key", b"")).decode("latin-1")
+
+
+def _ambiguous() -> BadHeadError:
+    return BadHeadError(
+        400, "The head has a bare line break, a folded line, a NUL or a space before a colon."
+    )
+
+
+def _bad_request_line(raw: bytes) -> BadHeadError:
+    if raw.startswith(TLS_HANDSHAKE):
+        return BadHeadError(400, "This address speaks plain HTTP, not HTTPS.")
+    line = raw.partition(b"\r\n")[0]
+    if re.fullmatch(rb"[A-Z]+ \S+ HTTP/[0-9.]+", line) and not line.endswith((b"/1.0", b"/1.1")):
+        return BadHeadError(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+    return BadHeadError(400, f"{line[:100]!r} is not a request line.")
+
+
+def _sorted_fields(fields: Iterable[tuple[bytes, bytes]]) -> tuple[list[bytes], dict[bytes, bytes]]:
+    """What is passed on, and what we read ourselves. Raises BadHeadError for a second one of those."""
+    forwarded: list[bytes] = []
+    noted: dict[bytes, bytes] = {}
+    for name, value in fields:
+        lower = name.lower()
+        if lower in NOTED:
+            if lower in noted and lower not in LISTS:
+                raise BadHeadError(400, f"The header {name.decode('latin-1')} comes twice.")
+            noted[lower] = noted[lower] + b"," + value if lower in noted else value
+            if lower in OURS:
+                continue
+        forwarded.append(name + b": " + value + b"\r\n")
+    return without(noted.get(b"connection", b""), forwarded), noted
+
+
+def _body_length(noted: dict[bytes, bytes], *, http11: bool) -> int | None:
+    """None: chunked. Raises BadHeadError."""
+    coding, length = noted.get(b"transfer-encoding"), noted.get(b"content-length")
+    if coding is not None:
+        if length is not None:
+            raise BadHeadError(400, "Content-Length and Transfer-Encoding contradict each other.")
+        if coding.lower() != b"chunked" or not http11:
+            raise BadHeadError(400, f"Transfer-Encoding: {coding[:40].decode('latin-1')} is not understood.")
+        return None
+    if length is None:
+        return 0
+    if not DIGITS.fullmatch(length):
+        raise BadHeadError(400, f"Content-Length: {length[:40].decode('latin-1')} is not a length.")
+    return int(length)
+
+
+def _decoded(path: str) -> str:
+    """Raises BadHeadError where not all servers would read the same."""
+    if "%" not in path and "#" not in path:
+        return path
+    try:
+        if not ODD_PATH.search(path):
+            return unquote(path, errors="strict")
+    except UnicodeDecodeError:
+        pass
+    raise BadHeadError(400, f"{path[:100]} can be read in more than one way.")
+
+
+def _origin_form(target: bytes) -> bytes:
+    """`http://host/path` as a server must take it, too. Raises BadHeadError."""
+    if target == b"*":
+        return b"/"
+    match = re.fullmatch(rb"(?i:https?)://[^/?#]+(/[^#]*|\?[^#]*|)", target)
+    if match is None:
+        raise BadHeadError(400, f"{target[:100].decode('latin-1')} is not a path.")
+    return match[1] if match[1].startswith(b"/") else b"/" + match[1]

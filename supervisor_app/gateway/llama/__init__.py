@@ -1,0 +1,1 @@
+"""What llama-server is asked and says: at which path, in which words, and how its streams end. Pure."""

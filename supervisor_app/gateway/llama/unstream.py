@@ -1,0 +1,185 @@
+"""A request without a stream, asked for as one, and its answer put together again. Pure.
+
+While llama-server streams to others, or is asked for its slots, it does not notice that the client of an
+unstreamed request has left, and works on to the end. Of a stream it notices at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import Raw
+
+from supervisor_app.gateway.llama.answers import Answer, Chat, Completion, ErrorEventError, Native
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_YES = Raw(b"true")
+_NOTHING = frozenset((b"null", b"false", b"0", b"[]", b'""'))
+
+_object = msgspec.json.Decoder(dict[str, Raw])
+_list = msgspec.json.Decoder(list[Raw])
+
+
+class BrokenStreamError(Exception):
+    """It is not the stream that was asked for, or it ended before its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What the server would have answered without a stream, when it gave up in the middle."""
+
+    status: int
+    body: bytes
+
+
+class _Role(msgspec.Struct):
+    role: str = ""
+
+
+class _Code(msgspec.Struct):
+    code: int
+
+
+def _ask_for_an_answer(messages: Raw) -> bool:
+    """Not for the rest of one: its beginning is part of the answer, but not of the stream."""
+    every = _list.decode(messages)
+    return not every or msgspec.json.decode(every[-1], type=_Role).role != "assistant"
+
+
+def _is_one(prompt: Raw) -> bool:
+    """Not several: the answers would have to become a list."""
+    if bytes(memoryview(prompt)[:1]) != b"[":
+        return True
+    parts = _list.decode(prompt)
+    return len(parts) <= 1 or all(bytes(part).isdigit() for part in parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """How the answers of one endpoint are put together."""
+
+    answer: Callable[[], Answer]
+    asks: dict[str, Raw]
+    """What makes the request one for a stream from which nothing is missing,"""
+    unfaithful: frozenset[str]
+    """unless it has one of these,"""
+    subject: str
+    suits: Callable[[Raw], bool]
+    """or this does not hold of its subject."""
+    says_done: bool
+    """The stream ends with `[DONE]`."""
+
+
+# What may begin a stop word is kept back, and at the limit of tokens it is lost. A line that is not indented
+# far enough has been streamed when it is found to be none of the answer. What is verbose tells of the stream.
+_ALWAYS = frozenset(("stream", "stop", "n_indent", "verbose"))
+CHAT = Kind(
+    answer=Chat,
+    asks={"stream": _YES, "stream_options": Raw(b'{"include_usage":true}')},
+    # Tokens without text, such as the last, have no event that could carry theirs.
+    unfaithful=_ALWAYS | {"logprobs", "n_probs"},
+    subject="messages",
+    suits=_ask_for_an_answer,
+    says_done=True,
+)
+TEXT = Kind(
+    answer=Completion,
+    asks={"stream": _YES, "timings_per_token": _YES},
+    unfaithful=_ALWAYS,
+    subject="prompt",
+    suits=lambda _: True,
+    says_done=True,
+)
+NATIVE = Kind(
+    answer=Native,
+    asks={"stream": _YES},
+    unfaithful=_ALWAYS | {"return_tokens", "response_fields", "n", "n_cmpl"},
+    subject="prompt",
+    suits=_is_one,
+    says_done=False,
+)
+
+
+def restream(kind: Kind, body: bytes) -> bytes | None:
+    """The body that asks for the same as a stream, from which an `Assembler` makes the same answer.
+
+    None when it must go as it is: it asks for a stream already, cannot be read, or the stream would not carry
+    all that belongs to the answer.
+    """
+    try:
+        fields = _object.decode(body)
+        if any(bytes(fields[name]) not in _NOTHING for name in kind.unfaithful & fields.keys()):
+            return None
+        if kind.subject not in fields or not kind.suits(fields[kind.subject]):
+            return None
+    except _UNREADABLE:
+        return None
+    return msgspec.json.encode({**fields, **kind.asks})
+
+
+class Assembler:
+    """Takes the stream that answers a restreamed request, in any pieces."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._answer = kind.answer()
+        self._line: list[bytes] = []
+        self._done = False
+        self.has_content = False
+        """The first of its text has come."""
+        self.failure: Failure | None = None
+        """Set when the server gave up; there is no result then."""
+
+    @property
+    def whole(self) -> bool:
+        """The end of the stream has come."""
+        return self._answer.ended and (self._done or not self._kind.says_done)
+
+    @property
+    def certain(self) -> bool:
+        """The result is, word for word, what the server would have answered. Only when `whole`.
+
+        It is not for a chat of which no text has come although there was some: half a character, white space,
+        the beginning of a tool call that was cut. Who wants that must ask again without a stream.
+        """
+        return self._answer.certain
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next bytes. Raises BrokenStreamError."""
+        if b"\n" not in piece:
+            self._line.append(piece)
+            return
+        *lines, rest = b"".join((*self._line, piece)).split(b"\n")
+        self._line = [rest]
+        for line in lines:
+            if line.startswith(b"data:"):
+                self._take(line[5:].strip())
+
+    def result(self) -> bytes:
+        """The answer as JSON. Raises BrokenStreamError."""
+        if not self.whole:
+            raise BrokenStreamError("it ended in the middle")
+        return msgspec.json.encode(self._answer.body())
+
+    def _take(self, data: bytes) -> None:
+        if data == b"[DONE]":
+            self._done = True
+            return
+        if data == b"null":  # so the stream for several prompts begins
+            return
+        try:
+            self.has_content |= self._answer.take(data)
+        except ErrorEventError as gave_up:
+            self.failure = _failure_of(gave_up.error)
+        except _UNREADABLE as error:
+            raise BrokenStreamError(str(error)) from error
+
+
+def _failure_of(error: Raw) -> Failure:
+    try:
+        status = msgspec.json.decode(error, type=_Code).code
+    except msgspec.DecodeError:
+        status = 500
+    return Failure(status=status if 400 <= status <= 599 else 500, body=msgspec.json.encode({"error": error}))

@@ -1,0 +1,152 @@
+"""The body of one request: kept, so that it can be sent again, and what it tells."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from supervisor_app.gateway.http.reply import CHUNKED_END, chunk
+from supervisor_app.gateway.http.request_heads import RequestHead
+from supervisor_app.gateway.llama.endpoints import Endpoint
+from supervisor_app.gateway.llama.forms import is_form
+from supervisor_app.gateway.llama.hints import (
+    AMBIGUOUS,
+    NOT_IN_BODY,
+    Hints,
+    hints_of,
+    hints_of_beginning,
+    hints_of_query,
+)
+from supervisor_app.gateway.llama.unstream import Assembler, restream
+from supervisor_app.gateway.servers.suspects import hash_of
+
+LONG_TOKENS = 256
+"""An answer of at most so many is over before it matters that nobody waits for it."""
+KNOWN_BY = 512 * 1024
+"""Bytes of a body that is not kept. To hash all 8 MB would hold everybody else up for 11 ms, this for 0.7."""
+BYTES_OF_A_TOKEN = 4
+"""Of English text, or so. Of code and other languages a token has fewer, which makes up for the JSON."""
+LONGEST_WORD = 1000
+"""Bytes without a space. What is longer, and not in a script that has none, is base64."""
+
+
+class RequestBody:
+    """Comes in pieces. One longer than `Limits.replay_bytes` *overflows*: it flows through, sent once."""
+
+    __slots__ = ("_hash", "_head", "_hints", "_pieces", "is_whole", "length", "overflows", "size")
+
+    def __init__(self, head: RequestHead, length: int | None) -> None:
+        self.length = length
+        """As its head said; None: chunked."""
+        self.size = 0
+        """So far."""
+        self.is_whole = False
+        self.overflows = False
+        self._head = head
+        self._hints: Hints | None = None
+        self._pieces: list[bytes] = []
+        self._hash = ""
+
+    def keep(self, data: bytes) -> None:
+        self._pieces.append(data)
+
+    def take_whole(self, data: bytes) -> None:
+        self._pieces = [data]
+        self.size = len(data)
+        self.is_whole = True
+
+    def kept(self) -> bytes:
+        """As far as it is here."""
+        if len(self._pieces) != 1:
+            self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0]
+
+    def shorten(self, limit: int) -> None:
+        """It will not be sent any more: what it tells is read before that."""
+        self._hints = self.hints
+        self._pieces = [self.kept()[:limit]]
+
+    @property
+    def can_be_sent(self) -> bool:
+        """All of it is here, or none of it has gone yet."""
+        return not self.overflows or bool(self._pieces)
+
+    def for_server(self, instead: bytes | None = None) -> tuple[bytes, int | None]:
+        """What to send first, and the length to announce. What overflows is not kept afterwards.
+
+        `instead`: another body that is sent in place of this one.
+        """
+        body = self.kept() if instead is None else instead
+        if not self.overflows:
+            return body, len(body)
+        self._pieces = []
+        if self.length is None:
+            body = chunk(body) + (CHUNKED_END if self.is_whole else b"")
+        return body, self.length
+
+    def framed(self, data: bytes) -> bytes:
+        """More of it, as the server was told that it comes."""
+        return data if self.length is not None else chunk(data)
+
+    # What it tells
+
+    @property
+    def hints(self) -> Hints:
+        """Read when somebody asks."""
+        if self._hints is None:
+            self._hints = self._read()
+        return self._hints
+
+    def _read(self) -> Hints:
+        """As servers do: a POST names its model in the body, any other method in the query."""
+        head = self._head
+        if head.method != "POST":
+            return self._of_query()
+        content_type = head.noted.get(b"content-type", b"")
+        if self.is_whole or self.size == self.length:
+            hints = hints_of(self.kept(), content_type)
+        else:
+            hints = hints_of_beginning(self.kept(), content_type)
+        if hints.model is None and head.query:
+            # A server of one model does not need its name: it tells us where to go.
+            model = hints_of_query(head.query).model
+            hints = replace(hints, model=model, doubt=hints.doubt or NOT_IN_BODY)
+        return hints
+
+    def _of_query(self) -> Hints:
+        hints = hints_of_query(self._head.query)
+        # A body of a form's kind is read by servers like a query.
+        return replace(hints, doubt=AMBIGUOUS) if self.size else hints
+
+    def as_stream(self) -> tuple[bytes, Assembler] | None:
+        """A body that asks for the same as a stream, and who takes that; None: it should go as it is."""
+        kind = self._head.endpoint.assembled
+        if kind is None or self.overflows or not may_take_long(self._head.endpoint, self.hints):
+            return None
+        body = restream(kind, self.kept())
+        return None if body is None else (body, Assembler(kind))
+
+    def guessed_tokens(self) -> int:
+        """Of its prompt, as long as it was not shortened. Pictures and recordings are no text."""
+        if is_form(self._head.noted.get(b"content-type", b"")):
+            return 0
+        pictures = sum(len(text) for text in self.kept().split(b'"') if _is_picture(text))
+        return (self.size - pictures) // BYTES_OF_A_TOKEN
+
+    def overflow(self) -> None:
+        """It is longer than can be kept: from now on it is known by its beginning and its length."""
+        self._hash = hash_of(f"{self._head.path} {self.length}", memoryview(self.kept())[:KNOWN_BY])
+        self.overflows = True
+
+    def hash(self) -> str:
+        """What makes it the same as another one."""
+        return self._hash or hash_of(self._head.path, self.kept())
+
+
+def may_take_long(endpoint: Endpoint, hints: Hints) -> bool:
+    """Its answer could go on for a while, and be asked for as a stream."""
+    wanted = hints.max_tokens
+    return endpoint.assembled is not None and (wanted is None or not 0 <= wanted <= LONG_TOKENS)
+
+
+def _is_picture(text: bytes) -> bool:
+    return len(text) > LONGEST_WORD and text.isascii() and b" " not in text and b"\\u" not in text

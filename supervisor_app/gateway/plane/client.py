@@ -1,0 +1,360 @@
+"""One client's connection: takes its requests one after the other, each answered before the next."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, cast
+
+from supervisor_app.gateway.http.framing import Body, ChunkedBody, FramingError, SizedBody
+from supervisor_app.gateway.http.head_cache import Pattern, pattern_of
+from supervisor_app.gateway.http.heads import END, BadHeadError
+from supervisor_app.gateway.http.reply import Reply
+from supervisor_app.gateway.http.request_heads import RequestHead, check_beginning
+from supervisor_app.gateway.plane.exchange import Exchange
+from supervisor_app.gateway.plane.fast_path import FastExchange, take_fast_path
+from supervisor_app.gateway.plane.problems import bad_request
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.plane.gateway import Gateway
+
+MAX_PIPELINED = 64 * 1024
+"""Bytes of further requests that are read while one is being answered."""
+FIRST_PROBE_SECONDS = 0.015
+"""To the second look whether a client that sends no more still listens: what one that has gone answers to
+the first is only seen then. Each further one takes twice as long to come.
+"""
+PROBE_SECONDS = 0.5
+"""At most, between two of them."""
+PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LINGER_SECONDS = 2.0
+CLOSE_WAIT = 8
+"""State of a connection whose other side has said that it is done (Linux, `tcp_states.h`)."""
+FOR_EVER = float("inf")
+
+
+class Client(asyncio.Protocol):
+    """Reads, checks the framing, and hands each request to an exchange of its own."""
+
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_exchange",
+        "_gateway",
+        "_half_closed",
+        "_held_back",
+        "_lingers",
+        "_loop",
+        "_probe",
+        "_reads",
+        "_transport",
+        "_unread",
+        "_usual",
+        "deadline",
+    )
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._loop = gateway.loop
+        self._transport: asyncio.Transport
+        self._buffer = b""
+        self._body: Body | None = None
+        self._exchange: Exchange | FastExchange | None = None
+        self._held_back = False
+        self._half_closed = False
+        self._lingers = False
+        self._unread = False
+        self._reads = True
+        self._usual: Pattern[RequestHead] | None = None
+        """The head of its last request that could have taken the fast path."""
+        self._probe: asyncio.TimerHandle | None = None
+        self.deadline = FOR_EVER
+        """Loop time at which whatever it does now has taken too long."""
+
+    @property
+    def is_idle(self) -> bool:
+        return self._exchange is None
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing only
+        self.deadline = self._loop.time() + self._gateway.limits.idle_seconds
+        if not self._gateway.join(self):
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingers:
+            return
+        if self._exchange is None and self._usual is not None and self._take_like_the_last(self._usual, data):
+            return
+        self._buffer = self._buffer + data if self._buffer else data
+        self._advance()
+
+    def eof_received(self) -> bool:
+        """It will send no more. Whether it still listens, only writing tells."""
+        if self._body is not None or (self._exchange is None and not self._buffer):
+            return False  # half a request, or nothing asked
+        self._half_closed = True
+        if self._exchange is None:
+            self._loop.call_soon(self._advance)
+        else:
+            self._probe_it()
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._gateway.leave(self)
+        if self._probe is not None:
+            self._probe.cancel()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_left()
+
+    def pause_writing(self) -> None:
+        self._unread = True
+        self._restart_clock()
+        if self._exchange is not None:
+            self._exchange.client_writable(False)
+
+    def resume_writing(self) -> None:
+        self._unread = False
+        self._restart_clock()
+        if self._exchange is not None:
+            self._exchange.client_writable(True)
+        elif not self._lingers:
+            self._take_next()
+
+    # For its exchange
+
+    def hold_back(self, held: bool) -> None:
+        """Stop reading a body that nobody can take now."""
+        self._held_back = held
+        self._restart_clock()
+        self._set_reading(not held)
+        if not held and self._buffer:
+            self._loop.call_soon(self._advance)
+
+    def reply_to(self, head: RequestHead) -> Reply:
+        keep_alive = head.keep_alive and not self._gateway.draining
+        return Reply(self._transport, head.http11, keep_alive, head.method == "HEAD")
+
+    def go_on_with(self, exchange: Exchange) -> None:
+        """What its request has become."""
+        self._exchange = exchange
+
+    def answer(self, whole: bytes, now: float) -> None:
+        """Of a `FastExchange`, all at once; it is over then."""
+        transport = self._transport
+        transport.write(whole)
+        if self._buffer or self._half_closed or self._unread or not self._reads or self._gateway.draining:
+            self.exchange_over()
+        else:  # the same, where nothing else is to be done
+            self._exchange = None
+            self.deadline = now + self._gateway.limits.idle_seconds
+
+    def exchange_over(self) -> None:
+        """The answer is written, or never will be."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            return
+        self._held_back = False
+        self._restart_clock()
+        if self._transport.is_closing():
+            return
+        if self._body is not None:
+            self._linger()
+        elif not exchange.keep_alive or self._gateway.draining:
+            self._transport.close()
+        elif self._buffer or self._half_closed or not self._reads:
+            self._take_next()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def too_slow(self) -> None:
+        """Its deadline has passed."""
+        exchange = None if self._exchange is None else self._exchange.as_exchange()
+        if self._unread or self._transport.is_closing():
+            self._transport.abort()
+        elif exchange is not None and self._body is not None and not exchange.reply.started:
+            exchange.refuse(bad_request("The body did not come.", status=408, code="request_timeout"))
+        elif exchange is None and self._buffer:
+            self._refuse_head(BadHeadError(408, "The head did not come."))
+        else:
+            self._transport.abort()
+
+    def look_for_its_end(self) -> None:
+        """While nothing is read of it, that shows only in the state of its connection."""
+        if not self._reads and not self._half_closed and self._probe is None and _has_ended(self._transport):
+            self._probe_it()
+
+    # Within
+
+    def _restart_clock(self) -> None:
+        """So long it may do nothing from now on."""
+        limits = self._gateway.limits
+        if self._unread or self._transport.is_closing():
+            seconds = limits.unread_seconds
+        elif self._lingers:
+            seconds = LINGER_SECONDS
+        elif self._exchange is None:
+            seconds = limits.idle_seconds
+        else:
+            seconds = FOR_EVER if self._body is None or self._held_back else limits.body_seconds
+        self.deadline = self._loop.time() + seconds
+
+    def _credit(self, size: int) -> None:
+        """So much of a body has come."""
+        if self._body is None:
+            if not self._unread:
+                self.deadline = FOR_EVER
+        else:
+            limits = self._gateway.limits
+            latest = self._loop.time() + limits.body_seconds
+            self.deadline = min(latest, self.deadline + size / limits.body_rate)
+
+    def _take_next(self) -> None:
+        """The next request, as soon as this one's caller is done."""
+        self._set_reading(True)
+        if self._buffer or self._half_closed:
+            self._loop.call_soon(self._advance)
+
+    def _advance(self) -> None:
+        """Take what can be taken of what has come."""
+        while self._buffer and not self._transport.is_closing():
+            if self._body is not None:
+                goes_on = not self._held_back and self._take_body(self._body)
+            elif self._exchange is None and not self._unread:
+                goes_on = self._take_head()
+            else:
+                self._set_reading(len(self._buffer) < MAX_PIPELINED)
+                break
+            if not goes_on:
+                break
+        if self._half_closed and (self._exchange is None or self._body is not None) and not self._unread:
+            self._transport.close()  # the rest will never come
+
+    def _take_like_the_last(self, usual: Pattern[RequestHead], data: bytes) -> bool:
+        """False: it is another one, or cannot be taken now, or needs more than to be passed on."""
+        if self._buffer or self._unread:
+            return False
+        body = usual.body_of(data)
+        exchange = None if body is None else take_fast_path(self._gateway, self, usual.head, body)
+        if exchange is None:
+            return False
+        self._exchange = exchange
+        self.deadline = FOR_EVER
+        exchange.send()
+        return True
+
+    def _take_head(self) -> bool:
+        """False: it has not come whole yet."""
+        buffer = self._buffer
+        start = 2 if buffer.startswith(b"\r\n") else 0  # left over by old clients (RFC 9112, section 2.2)
+        end = buffer.find(END, start)
+        limit = self._gateway.limits.head_bytes
+        try:
+            if end < 0 and len(buffer) <= limit:
+                check_beginning(buffer[start:])
+                self.deadline = min(self.deadline, self._loop.time() + self._gateway.limits.head_seconds)
+                return False
+            if end < 0 or end > limit:
+                raise BadHeadError(431, f"The head is longer than {limit} bytes.")
+            head, length = self._gateway.heads.request(buffer[start : end + 4])
+        except BadHeadError as error:
+            self._refuse_head(error)
+            return False
+        gateway = self._gateway
+        self._exchange = exchange = Exchange(gateway, self, head, length, self.reply_to(head))
+        whole = end + 4 + length if length is not None else len(buffer) + 1
+        if whole <= len(buffer):  # as most are
+            if head.is_plain and (self._usual is None or self._usual.head is not head):
+                self._usual = pattern_of(buffer[start : end + 4], head)
+            self._buffer = buffer[whole:]
+            self.deadline = FOR_EVER
+            gateway.begin(exchange)
+            if not exchange.is_over:
+                exchange.on_body(buffer[end + 4 : whole])
+                exchange.on_body_end()
+        else:
+            self._buffer = buffer[end + 4 :]
+            self._body = ChunkedBody() if length is None else SizedBody(length)
+            self.deadline = self._loop.time() + gateway.limits.body_seconds
+            gateway.begin(exchange)
+            if head.expects_continue and not self._buffer and not exchange.is_over:
+                self._transport.write(PROBE)
+        if self._half_closed:
+            self._probe_it()
+        return True
+
+    def _take_body(self, body: Body) -> bool:
+        """False: nothing more can be taken."""
+        size = len(self._buffer)
+        try:
+            content, self._buffer = body.feed(self._buffer)
+        except FramingError as error:
+            if self._exchange is None:
+                self._transport.close()
+            else:
+                self._exchange.as_exchange().refuse(bad_request(f"The body cannot be read: {error}."))
+            return False
+        exchange = None if self._exchange is None else self._exchange.as_exchange()
+        if body.done:
+            self._body = None
+        self._credit(size - len(self._buffer))
+        if exchange is None:
+            return True
+        if content:
+            exchange.on_body(content)
+        if body.done and not exchange.is_over:
+            exchange.on_body_end()
+        return True
+
+    def _refuse_head(self, error: BadHeadError) -> None:
+        problem = bad_request(str(error), status=error.status)
+        content = problem.body("")
+        reply = Reply(self._transport, http11=True, keep_alive=False)
+        reply.send(problem.status, problem.beginning(), len(content), content)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Answered before all had come. A close now would be a reset, and destroy the answer on its way."""
+        self._lingers = True
+        self._buffer, self._body = b"", None
+        self._restart_clock()
+        self._set_reading(True)
+        if self._half_closed:
+            self._transport.close()
+        else:
+            self._transport.write_eof()
+
+    def _set_reading(self, reading: bool) -> None:
+        if reading is self._reads or self._transport.is_closing() or self._half_closed:
+            return
+        self._reads = reading
+        if reading:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def _probe_it(self, pause: float = FIRST_PROBE_SECONDS) -> None:
+        """A client that only said that it is done reads on; one that has gone resets at what it gets."""
+        if self._exchange is None or self._transport.is_closing():
+            return
+        exchange = self._exchange.as_exchange()
+        if self._probe is not None:
+            self._probe.cancel()
+        if exchange.reply.started:
+            exchange.say_nothing()
+        elif exchange.head.http11:
+            self._transport.write(PROBE)
+        pause = min(pause, PROBE_SECONDS)
+        self._probe = self._loop.call_later(pause, self._probe_it, pause * 2)
+
+
+def _has_ended(transport: asyncio.Transport) -> bool:
+    """Of the other side, as the kernel knows it before anybody has read so far. Where it does not say: no."""
+    if transport.is_closing() or not hasattr(socket, "TCP_INFO"):
+        return False
+    connection = transport.get_extra_info("socket")
+    return bool(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == CLOSE_WAIT)

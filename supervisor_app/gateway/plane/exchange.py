@@ -1,0 +1,446 @@
+"""One request, from its head to its record: its body, where it goes, and how it ends.
+
+body ─▶ route ─▶ visit (gate ─▶ attempt) ─▶ answered
+                  ▲ hold ◀─── │ the server died before content
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from supervisor_app.gateway.access.door import NotAllowedError
+from supervisor_app.gateway.access.keys import Denied, KeyPolicy
+from supervisor_app.gateway.http.answer_heads import ResponseHead
+from supervisor_app.gateway.http.heads import status_line
+from supervisor_app.gateway.http.reply import CHUNKED_END, Reply
+from supervisor_app.gateway.http.request_heads import RequestHead
+from supervisor_app.gateway.llama.meter import usage_of, usage_of_all
+from supervisor_app.gateway.llama.sse import EVENT_END
+from supervisor_app.gateway.plane import problems
+from supervisor_app.gateway.plane.body import RequestBody
+from supervisor_app.gateway.plane.problems import Problem
+from supervisor_app.gateway.records.record import Outcome, Record
+from supervisor_app.gateway.servers.gate import QueueFullError
+from supervisor_app.gateway.servers.hold import Hold
+from supervisor_app.gateway.servers.suspects import Suspicion
+from supervisor_app.gateway.servers.visit import Visit
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.plane.client import Client
+    from supervisor_app.gateway.plane.fast_path import FastExchange
+    from supervisor_app.gateway.plane.gateway import Gateway
+    from supervisor_app.gateway.servers.attempt import Attempt
+    from supervisor_app.gateway.servers.backend import Backend
+    from supervisor_app.gateway.servers.upstream import Connection
+
+NOTHING = b":\n\n"
+CAPTURED_BYTES = 64 * 1024
+KEPT_FOR_RECORD = 64 * 1024
+"""Of a body, once it is of no use to a server any more."""
+
+
+class Exchange:
+    """Owned by its client's connection, which feeds it and hears when it is over."""
+
+    __slots__ = (
+        "_at",
+        "_captured",
+        "_client",
+        "_ended",
+        "_first_content",
+        "_gateway",
+        "_kept_bytes",
+        "_outcome",
+        "_server",
+        "_tail",
+        "_visit",
+        "_was_sent",
+        "arrival",
+        "beginning",
+        "body",
+        "committed",
+        "denied_key",
+        "guessed_tokens",
+        "head",
+        "hold",
+        "incident",
+        "is_ours",
+        "is_over",
+        "policy",
+        "replays",
+        "reply",
+        "started",
+        "suspicion",
+        "tokens",
+        "was_lost",
+    )
+
+    def __init__(
+        self, gateway: Gateway, client: Client, head: RequestHead, length: int | None, reply: Reply
+    ) -> None:
+        self.head = head
+        self.body = RequestBody(head, length)
+        self.reply = reply
+        self.arrival = next(gateway.arrivals)
+        self.hold: Hold | None = None
+        self.suspicion: Suspicion | None = None
+        self.tokens: int | None = None
+        """Of a stream, as many as came: known although its end was never seen."""
+        self.guessed_tokens = 0
+        """Of its prompt: its client left before they were told."""
+        self.replays = 0
+        self.was_lost = False
+        """It has not been sent since its server was lost."""
+        self.incident = ""
+        self.policy: KeyPolicy | None = None
+        self.denied_key: int | None = None
+        """Whose request it is although it was not let in."""
+        self.started = gateway.loop.time()
+        self.committed = False
+        """Content of an answer has gone to the client."""
+        self.beginning = b""
+        """Of that answer: some say there what the prompt cost."""
+        self.is_over = False
+        self.is_ours = False
+        """We are making its answer: no server is asked."""
+        self._gateway = gateway
+        self._client = client
+        self._at = gateway.wall_time()
+        self._first_content = 0.0
+        self._ended = 0.0
+        self._server = ""
+        self._visit: Visit | None = None
+        self._was_sent = False
+        self._kept_bytes = 0
+        self._captured: bytearray | None = None
+        self._outcome = Outcome.OK
+        self._tail: Iterable[bytes] = ()
+
+    # The request comes
+
+    def on_body(self, data: bytes) -> None:
+        body, limits = self.body, self._gateway.limits
+        if self.is_over or self.is_ours:
+            return
+        body.size += len(data)
+        if body.size > limits.body_bytes:
+            self.refuse(problems.bad_request("The body is too large.", status=413, code="body_too_large"))
+        elif body.overflows:
+            self._pass_on(data)
+        else:
+            body.keep(data)
+            self._kept_bytes = body.size
+            self._gateway.kept_bytes += len(data)
+            if body.size > limits.replay_bytes or self._gateway.kept_bytes > limits.all_replay_bytes:
+                body.overflow()
+                self._route()
+
+    def go_on_from(self, fast: FastExchange, body: bytes, connection: Connection) -> tuple[Visit, Attempt]:
+        """It has been sent over this connection; nothing has come back yet."""
+        self.arrival, self.started, self._at = fast.arrival, fast.since, fast.at
+        self.policy = fast.policy
+        self.body.take_whole(body)
+        self._kept_bytes = len(body)
+        self._was_sent = True
+        self._server = fast.asked.name
+        self._visit = visit = Visit(self, self._gateway, fast.backend)
+        return visit, visit.go_on(fast.asked, connection)
+
+    def on_body_end(self) -> None:
+        self.body.is_whole = True
+        if self.is_over or self.is_ours:
+            return
+        if not self.body.overflows:
+            self._route()
+        elif self._visit is not None and self.body.length is None:
+            self._visit.write(CHUNKED_END)
+
+    def _pass_on(self, data: bytes) -> None:
+        """More than can be kept: as it comes, once there is somebody to take it."""
+        if self._visit is None or not self._visit.takes_body:
+            self.body.keep(data)
+            self._client.hold_back(True)
+        else:
+            self._visit.write(self.body.framed(data))
+
+    def request_for(
+        self, authority: bytes, api_key: str, instead: bytes | None = None
+    ) -> tuple[bytes, bytes]:
+        """Head and body as far as it has come. `instead`: a body to send in place of the client's own."""
+        self._was_sent = True
+        body, length = self.body.for_server(instead)
+        if self.body.overflows:
+            self._gateway.kept_bytes -= self._kept_bytes
+            self._kept_bytes = 0
+            self._client.hold_back(False)
+        return self.head.for_server(authority, api_key, length), body
+
+    # Where it goes
+
+    def _route(self) -> None:
+        try:
+            candidates = self._candidates()
+        except Denied as denied:
+            self.refuse(problems.denied(denied))
+            return
+        except NotAllowedError as error:
+            self.refuse(error.problem)
+            return
+        if (problem := self.look_back()) is not None:
+            self.refuse(problem, Outcome.QUARANTINED)
+            return
+        if self.policy is not None and self.policy.capture:
+            self._captured = bytearray()
+        self.go_to_one_of(candidates)
+
+    def look_back(self) -> Problem | None:
+        """What was this request in before, when it was sent by another client, or by this one?"""
+        gateway = self._gateway
+        if not gateway.suspects_anybody():
+            return None
+        body_hash, now = self.body.hash(), gateway.wall_time()
+        self.suspicion = self.suspicion or gateway.suspects.find(body_hash, now)
+        entry = gateway.quarantined.find(body_hash, now)
+        if entry is None:
+            return None
+        self.incident, self._server = entry.incident, entry.server
+        return problems.quarantined(entry.server, entry.incident, int(entry.until - now))
+
+    def _candidates(self) -> Sequence[Backend]:
+        """The servers that may answer it now. Raises Denied and NotAllowedError."""
+        gateway, policy = self._gateway, self.policy
+        if gateway.takes_any_name and (policy is None or not policy.models):
+            return gateway.all
+        hints = self.body.hints
+        return gateway.allowed(policy, hints, gateway.candidates(hints.model))
+
+    def candidates_now(self) -> Sequence[Backend] | Problem:
+        """What is known of servers may have changed since it came. A problem: no server is left for it."""
+        try:
+            return self._candidates()
+        except Denied as denied:
+            return problems.denied(denied)
+        except NotAllowedError as error:
+            return error.problem
+
+    def go_to_one_of(self, candidates: Sequence[Backend]) -> None:
+        """To the best of them, or into its queue."""
+        if len(candidates) == 1:
+            backend = candidates[0]
+        else:
+            session = self.head.text(b"session") or self.body.hints.session or ""
+            backend = self._gateway.choose(candidates, session, self.body.kept())
+        facts = backend.facts
+        self._server = facts.name
+        self._visit = Visit(self, self._gateway, backend)
+        if facts.hopeless:
+            self.give_up(backend, facts.detail or "It does not run.")
+            return
+        if facts.wakes and not facts.wanted:
+            self._gateway.wake(backend)
+        try:
+            self._visit.enter()
+        except QueueFullError:
+            problem = problems.queue_full(facts.name, backend.gate.queue_length, backend.retry_after)
+            self.refuse(problem, Outcome.UNAVAILABLE)
+
+    @property
+    def keep_alive(self) -> bool:
+        """Another request may follow."""
+        return self.reply.keep_alive
+
+    def as_exchange(self) -> Exchange:
+        """See `FastExchange`."""
+        return self
+
+    @property
+    def origin(self) -> str:
+        """Of the page that asks and may read what we say; empty: it is none, or may not."""
+        origin = self.head.text(b"origin")
+        return origin if self._gateway.door.admits_origin(origin) else ""
+
+    def wait(self) -> Hold:
+        if self.hold is None:
+            self.hold = Hold(self._gateway.loop)
+        return self.hold
+
+    # The answer
+
+    def commit(self, head: ResponseHead, length: int | None) -> bool:
+        """The answer begins. False: it is not what the client has been told already."""
+        if self.hold is not None:
+            self.hold.stop_comments()
+        if not self.reply.started:
+            self.reply.start(head.status, head.beginning, length)
+        elif head.status != 200 or not head.is_event_stream:
+            return False
+        self.committed = True
+        self._first_content = self._gateway.loop.time()
+        return True
+
+    @property
+    def passes_chunks(self) -> bool:
+        """Its client takes them as they come, and nobody wants to know what is in them."""
+        return self.reply.is_chunked and self._captured is None
+
+    def write(self, content: bytes) -> None:
+        if self._captured is not None:
+            _capture(self._captured, content)
+        self.reply.write(content)
+
+    def answer_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
+        """`commit`, `write` and `answered` in one, when nothing was said before."""
+        if self.hold is not None:
+            self.hold.stop_comments()
+        self.committed = True
+        self._first_content = self._gateway.loop.time()
+        if self._captured is not None:
+            _capture(self._captured, content)
+        self.reply.send(head.status, head.beginning, length, content)
+        self._answered((content,))
+
+    def server_writable(self, writable: bool) -> None:
+        if self.body.overflows:
+            self._client.hold_back(not writable)
+
+    def client_writable(self, writable: bool) -> None:
+        if self._visit is not None:
+            self._visit.hold_back(not writable)
+
+    # How it ends
+
+    def answered(self, tail: Iterable[bytes]) -> None:
+        """Whole. `tail` are the last pieces of it."""
+        self.reply.finish()
+        self._answered(tail)
+
+    def _answered(self, tail: Iterable[bytes]) -> None:
+        self._survived()
+        if self.reply.status >= 400:
+            outcome = Outcome.UPSTREAM_ERROR
+        elif self.replays:
+            outcome = Outcome.REPLAYED
+        else:
+            outcome = Outcome.HELD if self.hold is not None and self.hold.total else Outcome.OK
+        self._over(outcome, tail)
+
+    def broken(self, problem: Problem, tail: deque[bytes], *, streams: bool) -> None:
+        """In the middle: its client must see that it is not whole."""
+        last_words = problem.event(self.head.path) if streams else b""
+        if last_words and tail and not tail[-1].endswith(EVENT_END):
+            last_words = b"\n\n" + last_words  # or it would be read as part of the event that broke
+        self.reply.break_off(last_words=last_words)
+        self._over(Outcome.UPSTREAM_CRASHED, tail)
+
+    def _survived(self) -> None:
+        """Its server has answered, and lives."""
+        if self._visit is not None and self.replays:
+            self._visit.survived()
+        if self.suspicion is not None:
+            self.suspicion.cleared = True
+            self._gateway.suspects.acquit(self.body.hash())
+
+    def foreign_answer(self, status: int, content: bytes) -> None:
+        """An error of the server, for a client that was told 200 while it waited."""
+        self._survived()
+        message = f"The server answered {status}."
+        with suppress(msgspec.DecodeError, KeyError, TypeError):
+            message = str(msgspec.json.decode(content)["error"]["message"])
+        problem = Problem(status=status, code="upstream_error", type="upstream_error", message=message)
+        self.refuse(problem, Outcome.UPSTREAM_ERROR)
+
+    def give_up(self, backend: Backend, sentence: str, *, code: str = "server_unavailable") -> None:
+        problem = problems.unavailable(backend.facts.name, sentence, backend.retry_after, code=code)
+        self.refuse(problem, Outcome.UNAVAILABLE)
+
+    def refuse(self, problem: Problem, outcome: Outcome = Outcome.REFUSED) -> None:
+        """Say it in the way that is still open: as an answer, as an event, or by breaking off."""
+        if self.is_over:
+            return
+        if not self.reply.started:
+            if not self.body.is_whole:
+                self.reply.keep_alive = False  # what is left of the body is not worth reading
+            beginning = problem.beginning(self.origin)
+            content = problem.body(self.head.path)
+            self.reply.send(problem.status, beginning, len(content), content)
+        elif self.committed and not (self._visit is not None and self._visit.streams):
+            self.reply.break_off()
+        else:
+            self.reply.break_off(last_words=problem.event(self.head.path))
+        self._over(outcome)
+
+    def say_nothing(self) -> None:
+        """In the middle of a stream: a comment between two events, which no reader of events sees."""
+        waits = not self.committed and self.hold is not None and self.hold.waits
+        if waits or (self._visit is not None and self._visit.is_between_events):
+            self.reply.write(NOTHING)
+
+    def client_left(self) -> None:
+        if not self.is_over:
+            self._over(Outcome.CLIENT_LEFT)
+
+    def answer(self, status: int, fields: bytes, content: bytes) -> None:
+        """With something of our own, which is not recorded. `fields` are header lines."""
+        self.reply.send(status, status_line(status) + fields, len(content), content)
+        self._over(Outcome.OK, recorded=False)
+
+    def _over(self, outcome: Outcome, tail: Iterable[bytes] = (), *, recorded: bool = True) -> None:
+        self.is_over = True
+        self._outcome = outcome
+        self._tail = tail
+        self._ended = self._gateway.loop.time()
+        if self.hold is not None:
+            self.hold.end()
+            self.hold.stop_comments()
+        if self._visit is not None:
+            if outcome is Outcome.CLIENT_LEFT or outcome is Outcome.UPSTREAM_CRASHED:
+                self.tokens = self._visit.tokens
+            self._visit.leave()
+            self._visit = None  # they know each other: a cycle would wait for the garbage collector
+        self._gateway.kept_bytes -= self._kept_bytes
+        may_owe = self._was_sent and self.policy is not None and self.head.endpoint.needs_slot
+        if outcome is Outcome.CLIENT_LEFT and may_owe:
+            self.guessed_tokens = self.body.guessed_tokens()
+        if self.body.size > KEPT_FOR_RECORD:
+            self.body.shorten(KEPT_FOR_RECORD)
+        self._gateway.finished(self, recorded=recorded)
+        self._client.exchange_over()
+
+    def record(self) -> Record:
+        """Once it is over."""
+        first, captured, hints = self._first_content, self._captured, self.body.hints
+        usage = usage_of(b"".join(self._tail), self.beginning)
+        if hints.answers != 1 or hints.prompts != 1:
+            usage = usage_of_all(usage, self.head.endpoint, hints, self.tokens)
+        return Record(
+            at=self._at,
+            server=self._server,
+            model=hints.model or "",
+            key=self.policy.id if self.policy else self.denied_key,
+            method=self.head.method,
+            route=self.head.path,
+            status=self.reply.status,
+            outcome=self._outcome,
+            streamed=hints.stream,
+            held_ms=self.hold.total * 1000 if self.hold is not None else 0.0,
+            ttft_ms=(first - self.started) * 1000 if first else None,
+            duration_ms=(self._ended - self.started) * 1000,
+            replays=self.replays,
+            usage=usage,
+            incident=self.incident,
+            captured_request=None if captured is None else _text(self.body.kept()),
+            captured_answer=None if captured is None else _text(bytes(captured)),
+        )
+
+
+def _capture(captured: bytearray, content: bytes) -> None:
+    captured += content[: CAPTURED_BYTES - len(captured)]
+
+
+def _text(data: bytes) -> str:
+    return data[:CAPTURED_BYTES].decode("utf-8", "replace").replace("\0", "\ufffd")

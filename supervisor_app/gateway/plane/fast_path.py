@@ -1,0 +1,214 @@
+"""The short way, for a request that needs nothing but to be passed on, and its answer to be passed back.
+
+Such a request comes whole, with the head of the one before it on its connection, while its server is ready
+and has a connection to spare. It costs half of what an `Exchange` does. At the first thing out of the
+ordinary it becomes one, which goes on from there: what can happen to a request is decided there, not here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supervisor_app.gateway.access.door import NotAllowedError
+from supervisor_app.gateway.access.keys import Denied, KeyPolicy
+from supervisor_app.gateway.http.answer_heads import ResponseHead
+from supervisor_app.gateway.http.request_heads import RequestHead
+from supervisor_app.gateway.llama.hints import Hints, hints_of
+from supervisor_app.gateway.llama.meter import usage_of
+from supervisor_app.gateway.plane.body import may_take_long
+from supervisor_app.gateway.plane.exchange import Exchange
+from supervisor_app.gateway.plane.own import PUBLIC
+from supervisor_app.gateway.plane.problems import Problem
+from supervisor_app.gateway.records.record import Outcome, Record
+from supervisor_app.gateway.servers.attempt import Attempt
+from supervisor_app.gateway.servers.backend import Backend
+from supervisor_app.gateway.servers.upstream import Connection
+from supervisor_app.gateway.servers.visit import Visit
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.plane.client import Client
+    from supervisor_app.gateway.plane.gateway import Gateway
+
+OK = 200
+
+
+def take_fast_path(gateway: Gateway, client: Client, head: RequestHead, body: bytes) -> FastExchange | None:
+    """None: it takes the long way, and nothing has happened yet. `head.is_plain`."""
+    if head.path in PUBLIC or not gateway.may_keep(len(body)):
+        return None
+    hints = hints_of(body, head.noted.get(b"content-type", b""))
+    if hints.stream or hints.answers != 1 or hints.prompts != 1 or may_take_long(head.endpoint, hints):
+        return None
+    candidates = gateway.candidates(hints.model)
+    if len(candidates) != 1 or gateway.suspects_anybody():
+        return None
+    backend = candidates[0]
+    if not (backend.facts.ready and backend.facts.wanted):
+        return None
+    at = gateway.wall_time()
+    try:
+        policy = gateway.door.check(head, at)
+    except (Denied, NotAllowedError):
+        return None
+    if policy is not None and (policy.models or policy.capture):
+        return None
+    connection = backend.pool.take()
+    if connection is None:
+        return None
+    exchange = FastExchange(gateway, client, head, body, hints, backend, connection, policy, at)
+    if exchange.enter():
+        return exchange
+    backend.pool.give_back(connection)
+    return None
+
+
+class FastExchange:
+    """`gate.Insider` and `upstream.Listener`: from the head of a request to its record."""
+
+    __slots__ = (
+        "_answer",
+        "_body",
+        "_client",
+        "_connection",
+        "_ended",
+        "_gateway",
+        "_hints",
+        "arrival",
+        "asked",
+        "at",
+        "backend",
+        "head",
+        "needs_slot",
+        "policy",
+        "since",
+    )
+
+    solo = False
+    keep_alive = True
+    tokens = None
+    guessed_tokens = 0
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        client: Client,
+        head: RequestHead,
+        body: bytes,
+        hints: Hints,
+        backend: Backend,
+        connection: Connection,
+        policy: KeyPolicy | None,
+        at: float,
+    ) -> None:
+        self.head = head
+        self.backend = backend
+        self.asked = backend.facts
+        """As its server was when it was sent."""
+        self.policy = policy
+        self.arrival = next(gateway.arrivals)
+        self.at = at
+        self.since = gateway.loop.time()
+        self.needs_slot = head.endpoint.needs_slot
+        self._gateway = gateway
+        self._client = client
+        self._body = body
+        self._hints = hints
+        self._connection = connection
+        self._answer = b""
+        self._ended = 0.0
+
+    @property
+    def model(self) -> str:
+        return self._hints.model or ""
+
+    def enter(self) -> bool:
+        """False: not now, and nothing has changed."""
+        if not self.backend.gate.enter_now(self):
+            return False
+        if self.policy is not None:
+            try:
+                self._gateway.limiter.admit(self.policy, self.since)
+            except Denied:
+                self.backend.gate.leave(self)
+                return False
+        return True
+
+    def send(self) -> None:
+        body, connection, gateway = self._body, self._connection, self._gateway
+        gateway.exchanges.add(self)
+        gateway.kept_bytes += len(body)
+        head = self.head.for_server(connection.authority, self.asked.api_key, len(body))
+        connection.ask(self, head, body, to_head=False)
+
+    def on_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
+        if head.status != OK or head.is_event_stream:
+            self._grown()[2].on_whole(head, length, content)
+            return
+        gateway, backend = self._gateway, self.backend
+        self._ended = now = gateway.loop.time()
+        self._answer = content
+        self._client.answer(b"%bContent-Length: %d\r\n\r\n%b" % (head.beginning, length, content), now)
+        backend.trust()
+        gateway.leave_gate(backend, self)
+        gateway.kept_bytes -= len(self._body)
+        gateway.finished(self, recorded=True)
+
+    def record(self) -> Record:
+        """Once it is over."""
+        took = (self._ended - self.since) * 1000
+        return Record(
+            at=self.at,
+            server=self.asked.name,
+            model=self._hints.model or "",
+            key=self.policy.id if self.policy else None,
+            method=self.head.method,
+            route=self.head.path,
+            status=OK,
+            outcome=Outcome.OK,
+            ttft_ms=took,
+            duration_ms=took,
+            usage=usage_of(self._answer),
+        )
+
+    # Out of the ordinary
+
+    def as_exchange(self) -> Exchange:
+        return self._grown()[0]
+
+    def refuse(self, problem: Problem, outcome: Outcome) -> None:
+        self.as_exchange().refuse(problem, outcome)
+
+    def client_left(self) -> None:
+        self.as_exchange().client_left()
+
+    def client_writable(self, writable: bool) -> None:
+        """Nothing more comes than it has got."""
+
+    def server_ended(self) -> None:
+        self._grown()[1].server_ended()
+
+    def on_head(self, head: ResponseHead, length: int | None) -> None:
+        self._grown()[2].on_head(head, length)
+
+    def on_content(self, content: bytes) -> None:
+        self._grown()[2].on_content(content)
+
+    def on_end(self) -> None:
+        self._grown()[2].on_end()
+
+    def on_lost(self, reason: str) -> None:
+        self._grown()[2].on_lost(reason)
+
+    def on_writable(self, writable: bool) -> None:
+        """All of it has been sent, if the server takes it."""
+
+    def _grown(self) -> tuple[Exchange, Visit, Attempt]:
+        """What it would be, had it not taken this way. It is nothing any more itself."""
+        gateway, client = self._gateway, self._client
+        exchange = Exchange(gateway, client, self.head, len(self._body), client.reply_to(self.head))
+        visit, attempt = exchange.go_on_from(self, self._body, self._connection)
+        self.backend.gate.replace(self, visit)
+        gateway.exchanges.discard(self)
+        gateway.exchanges.add(exchange)
+        client.go_on_with(exchange)
+        return exchange, visit, attempt

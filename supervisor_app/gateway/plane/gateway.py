@@ -1,0 +1,394 @@
+"""The gateway of one process: what its exchanges share. One event loop, no database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from itertools import count
+from typing import Protocol
+
+from supervisor_app.gateway.access.door import Door, NotAllowedError
+from supervisor_app.gateway.access.keys import Denied, KeyPolicy, Limiter, model_denied
+from supervisor_app.gateway.http.head_cache import HeadCache
+from supervisor_app.gateway.http.limits import Limits
+from supervisor_app.gateway.llama.hints import TOO_LONG, Hints, prefix_digest
+from supervisor_app.gateway.plane import own, problems
+from supervisor_app.gateway.plane.client import Client
+from supervisor_app.gateway.plane.exchange import Exchange
+from supervisor_app.gateway.plane.fast_path import FastExchange
+from supervisor_app.gateway.plane.problems import Problem
+from supervisor_app.gateway.records.record import Outcome, QuarantineEntry, Record
+from supervisor_app.gateway.servers.backend import ACCUSED_SECONDS, Backend, judge
+from supervisor_app.gateway.servers.facts import ServerFacts
+from supervisor_app.gateway.servers.gate import Insider
+from supervisor_app.gateway.servers.routing import Router, alike, known_as, names, serves
+from supervisor_app.gateway.servers.suspects import (
+    QUARANTINE_SECONDS,
+    Quarantine,
+    Suspects,
+    Suspicion,
+    Verdict,
+)
+from supervisor_app.gateway.workers.board import Board
+from supervisor_app.gateway.workers.shared_limits import SharedLimiter
+from supervisor_app.gateway.workers.shared_suspects import SharedQuarantine, SharedSuspects
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 0.5
+RECORD_SECONDS = 0.01
+RECORDED_AT_ONCE = 16
+"""Then requests go on: 100 records take half a millisecond, which one request in a hundred would wait for."""
+RESTARTING = Problem(
+    status=503,
+    code="gateway_stopping",
+    type="server_error",
+    message="The gateway is being restarted. Ask again.",
+    retry_after=1,
+    more={"retryable": True},
+)
+
+
+class Outside(Protocol):
+    """What the gateway asks of the world; none of it blocks."""
+
+    def wake(self, server: str) -> None:
+        """Somebody asks for a server that was stopped because nobody did."""
+
+    def record(self, record: Record) -> None: ...
+
+    def quarantined(self, entry: QuarantineEntry) -> None:
+        """Tell the other gateways, and people."""
+
+    async def metrics(self) -> bytes:
+        """Prometheus' text."""
+
+
+class Gateway:
+    """Routes and counts; knows every backend, every open connection and who may come in."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        door: Door,
+        outside: Outside,
+        public_metrics: bool = True,
+        wall_time: Callable[[], float] = time.time,
+        board: Board | None = None,
+    ) -> None:
+        """`board`: of several workers; closed with the gateway."""
+        self.loop = asyncio.get_running_loop()
+        self.limits = limits
+        self.door = door
+        self.limiter = Limiter() if board is None else SharedLimiter(board)
+        self.quarantined = Quarantine() if board is None else SharedQuarantine(board)
+        self.suspects = Suspects() if board is None else SharedSuspects(board)
+        self.backends: dict[str, Backend] = {}
+        self.public_metrics = public_metrics
+        self.wall_time = wall_time
+        self.draining = False
+        self.board = board
+        self._drained = asyncio.Event()
+        self.outside = outside
+        self.clients: set[Client] = set()
+        self.exchanges: set[Exchange | FastExchange] = set()
+        self.kept_bytes = 0
+        """Of the bodies of all requests, kept to send them again."""
+        self.heads = HeadCache()
+        self.all: tuple[Backend, ...] = ()
+        self.takes_any_name = False
+        """With one server every name will do, as it does for llama-server."""
+        self.arrivals = count(1)
+        self._router = Router()
+        self._ended: deque[Exchange | FastExchange] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    # Connections
+
+    def join(self, client: Client) -> bool:
+        """False: there are too many already."""
+        if len(self.clients) >= self.limits.connections:
+            return False
+        self.clients.add(client)
+        return True
+
+    def leave(self, client: Client) -> None:
+        self.clients.discard(client)
+
+    def begin(self, exchange: Exchange) -> None:
+        """Let it in, answer it ourselves, or refuse it; after that its body may come."""
+        head = exchange.head
+        self.exchanges.add(exchange)
+        if self.draining:
+            exchange.refuse(RESTARTING)
+            return
+        may_be_ours = head.method != "POST" or head.path in own.PUBLIC
+        try:
+            if may_be_ours and own.is_public(self, head):
+                self.door.check_page(head)
+                own.answer(self, exchange)
+                return
+            policy = self.door.check(head, self.wall_time())
+            if may_be_ours and own.is_ours(head):
+                own.answer(self, exchange)
+                return
+            if policy is not None:
+                self.limiter.admit(policy, self.loop.time())
+                exchange.policy = policy
+        except Denied as denied:
+            exchange.denied_key = denied.key
+            exchange.refuse(problems.denied(denied))
+            return
+        except NotAllowedError as error:
+            exchange.refuse(error.problem)
+            return
+        length = exchange.body.length
+        if length is not None and length > self.limits.body_bytes:
+            exchange.refuse(problems.bad_request("The body is too large.", status=413, code="body_too_large"))
+
+    def do(self, work: asyncio.Task[None]) -> None:
+        """Keep a task alive until it is done."""
+        self._tasks.add(work)
+        work.add_done_callback(self._tasks.discard)
+
+    # What exchanges ask
+
+    def candidates(self, model: str | None) -> Sequence[Backend]:
+        """The servers that may answer."""
+        if self.takes_any_name:
+            return self.all
+        return tuple(backend for backend in self.backends.values() if model and serves(backend.facts, model))
+
+    def allowed(
+        self, policy: KeyPolicy | None, hints: Hints, candidates: Sequence[Backend]
+    ) -> Sequence[Backend]:
+        """Those of the candidates that this key may use. Raises Denied and NotAllowedError."""
+        if not candidates:
+            known, too_long = names(self.facts()), hints.doubt == TOO_LONG
+            raise NotAllowedError(problems.model_not_found(hints.model or "", known, too_long=too_long))
+        if policy is None or not policy.models:
+            return candidates
+        found = [
+            backend for backend in candidates if not policy.models.isdisjoint(known_as(backend.facts, hints))
+        ]
+        if not found:
+            doubt = hints.doubt if any(backend.facts.is_router for backend in candidates) else ""
+            raise model_denied(policy, hints.model or candidates[0].facts.name, doubt)
+        return found
+
+    def choose(self, candidates: Sequence[Backend], session: str, body: bytes) -> Backend:
+        """`session`: what the client calls its conversation; else its beginning tells which one it is."""
+        if len(candidates) == 1:
+            return candidates[0]
+        conversation = blake2b(session.encode(), digest_size=8).digest() if session else prefix_digest(body)
+        return self._router.choose(candidates, conversation or b"")
+
+    def leave_gate(self, backend: Backend, visitor: Insider) -> None:
+        """It is done there: who waits, there or for another server with the same model, may go."""
+        backend.gate.leave(visitor)
+        if not self.takes_any_name:
+            self._offer(backend)
+
+    def _offer(self, backend: Backend) -> None:
+        for other in self.all:
+            if other is backend or not other.gate.waiting or not alike(other.facts, backend.facts):
+                continue
+            for visitor in list(other.gate.waiting):
+                if backend.gate.has_room_for(visitor):
+                    visitor.server_changed()
+
+    def wake(self, backend: Backend) -> None:
+        self.outside.wake(backend.facts.name)
+
+    def quarantine(self, backend: Backend, body_hash: str, incident: str, reason: str) -> Problem:
+        now = self.wall_time()
+        entry = QuarantineEntry(
+            server=backend.facts.name,
+            body_hash=body_hash,
+            incident=incident,
+            reason=reason,
+            at=now,
+            until=now + QUARANTINE_SECONDS,
+        )
+        self.quarantined.add(entry)
+        self.outside.quarantined(entry)
+        return problems.quarantined(backend.facts.name, incident, int(QUARANTINE_SECONDS))
+
+    def suspects_anybody(self) -> bool:
+        """Also what other workers think of requests counts."""
+        if self.board is not None:
+            self.suspects.refresh()
+            self.quarantined.refresh()
+        return bool(self.quarantined.entries or self.suspects.entries)
+
+    def may_keep(self, size: int) -> bool:
+        """A body of so many bytes, until it is answered."""
+        limits = self.limits
+        return (
+            size <= limits.body_bytes
+            and size <= limits.replay_bytes
+            and self.kept_bytes + size <= limits.all_replay_bytes
+        )
+
+    def suspect(self, body_hash: str, suspicion: Suspicion) -> None:
+        self.suspects.note(body_hash, suspicion, self.wall_time())
+
+    def _judge(self, backend: Backend, facts: ServerFacts) -> None:
+        """Of what were servers lost? Once it is known."""
+        for accused in list(backend.accusations):
+            pid = accused.loss.pid
+            is_known = pid != facts.pid and (pid in facts.ends or facts.ready)
+            if not is_known and self.loop.time() - accused.at < ACCUSED_SECONDS:
+                continue
+            backend.accusations.remove(accused)
+            accused.suspicion.pending -= 1
+            if not is_known or accused.suspicion.cleared:
+                continue
+            verdict, reason = judge(facts, accused.suspicion, accused.loss)
+            if verdict is Verdict.QUARANTINE:
+                self.quarantine(backend, accused.body_hash, accused.loss.incident, reason)
+            elif accused.suspicion.crashes:
+                self.suspect(accused.body_hash, accused.suspicion)
+
+    def finished(self, exchange: Exchange | FastExchange, *, recorded: bool) -> None:
+        """Its record is made a moment later, with those of others: the client need not wait for that."""
+        self.exchanges.discard(exchange)
+        if self.draining and not self.exchanges:
+            self._drained.set()
+        if exchange.policy is not None:
+            self.limiter.release(exchange.policy)
+        if recorded:
+            if not self._ended:
+                self.loop.call_later(RECORD_SECONDS, self._record)
+            self._ended.append(exchange)
+
+    def _record(self) -> None:
+        for _ in range(min(len(self._ended), RECORDED_AT_ONCE)):
+            try:
+                self._record_one(self._ended.popleft())
+            except Exception:
+                log.exception("❌ [GATEWAY] A request is not recorded. This is a mistake in llamaproxy.")
+        if self._ended:
+            self.loop.call_soon(self._record)
+
+    def _record_one(self, exchange: Exchange | FastExchange) -> None:
+        record = exchange.record()
+        if exchange.policy is not None:
+            generated = record.usage.generated_tokens
+            if generated is None:
+                generated = exchange.tokens
+            prompt = record.usage.prompt_tokens
+            if prompt is None:
+                prompt = exchange.guessed_tokens
+            self.limiter.charge(exchange.policy, prompt + (generated or 0), self.loop.time())
+        self.outside.record(record)
+
+    def _record_all(self) -> None:
+        while self._ended:
+            self._record()
+
+    # What is known of servers
+
+    def facts(self) -> Iterable[ServerFacts]:
+        return (backend.facts for backend in self.backends.values())
+
+    def load(self) -> Iterable[tuple[str, str, int, int]]:
+        """Of each server its name and, by the model asked for, requests in flight and requests held."""
+        for backend in self.all:
+            inside = Counter(visitor.model for visitor in backend.gate.in_flight)
+            waiting = Counter(visitor.model for visitor in backend.gate.waiting)
+            for model in dict.fromkeys([*(backend.facts.offered or ("",)), *inside, *waiting]):
+                yield backend.facts.name, model, inside[model], waiting[model]
+
+    def hear(self, facts: ServerFacts) -> None:
+        """One server changed."""
+        self.learn({**{name: known.facts for name, known in self.backends.items()}, facts.name: facts})
+
+    def learn(self, servers: Mapping[str, ServerFacts]) -> None:
+        """All servers as they are now."""
+        gone = [self.backends.pop(name) for name in self.backends.keys() - servers.keys()]
+        for name, facts in servers.items():
+            backend = self.backends.get(name)
+            if backend is None:
+                self.backends[name] = backend = Backend(facts, self.limits, self.board)
+                backend.open_if_ready()
+            elif facts != backend.facts:
+                news = facts.with_news_of(backend.facts)
+                self._judge(backend, news)  # before those who wait go on
+                backend.update(news)
+        self.all = tuple(self.backends.values())
+        self.takes_any_name = len(self.all) == 1
+        for backend in gone:
+            backend.is_gone = True
+            backend.gate.is_open = False
+            backend.close()
+            self._tell(backend)
+        for backend in self.all:
+            if not backend.facts.ready:
+                for visitor in backend.gate.in_flight:
+                    visitor.server_ended()
+            self._judge(backend, backend.facts)
+            if backend.gate.waiting:
+                self._tell(backend)
+
+    @staticmethod
+    def _tell(backend: Backend) -> None:
+        """Those who wait there: perhaps they should not."""
+        for visitor in list(backend.gate.waiting):
+            visitor.server_changed()
+
+    # Time passes
+
+    def _sweep(self) -> None:
+        self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
+        now = self.loop.time()
+        for client in [client for client in self.clients if client.deadline < now]:
+            client.too_slow()
+        for client in self.clients:
+            client.look_for_its_end()
+        if self.board is not None:
+            self.board.sweep(now)
+        for backend in self.backends.values():
+            backend.sweep()
+            if not self.takes_any_name:  # other workers, too, make room elsewhere
+                self._tell(backend)
+
+    async def drain(self, grace: float) -> None:
+        """Finish what was begun, for up to `grace` seconds; then end the rest honestly."""
+        self.draining = True
+        for client in list(self.clients):
+            if client.is_idle:
+                client.close()
+        if self.exchanges:
+            self._drained.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await self._drained.wait()
+        for exchange in list(self.exchanges):
+            exchange.refuse(RESTARTING, Outcome.UNAVAILABLE)
+        self._record_all()
+
+    def hurry(self) -> None:
+        """While it drains: wait no longer."""
+        self._drained.set()
+
+    def close(self) -> None:
+        self._record_all()
+        self._sweeper.cancel()
+        for client in list(self.clients):
+            client.close()
+        for backend in self.backends.values():
+            backend.close()
+        for task in self._tasks:
+            task.cancel()
+        if self.board is not None:
+            # Requests whose connections end only now still ask these, and the board is gone by then.
+            self.limiter, self.suspects, self.quarantined = Limiter(), Suspects(), Quarantine()
+            self.board.close()

@@ -1,0 +1,113 @@
+"""What the gateway answers itself: its health, the models of all servers, metrics, a browser's preflight."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from supervisor_app.gateway.http.request_heads import RequestHead
+from supervisor_app.gateway.plane import problems
+from supervisor_app.gateway.plane.problems import JSON_FIELDS, cors_fields
+from supervisor_app.gateway.servers.backend import rank
+from supervisor_app.gateway.servers.facts import ServerFacts
+from supervisor_app.gateway.servers.routing import names, serves
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.plane.exchange import Exchange
+    from supervisor_app.gateway.plane.gateway import Gateway
+
+log = logging.getLogger(__name__)
+
+HEALTH = ("/health", "/v1/health")
+MODELS = ("/v1/models", "/models")
+METRICS = "/metrics"
+PUBLIC = frozenset({METRICS, *HEALTH})
+METRICS_FIELDS = b"Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
+
+
+def is_public(gateway: Gateway, head: RequestHead) -> bool:
+    """Answered without a key: what a load balancer, Prometheus or a browser asks before it has one."""
+    if head.method == "OPTIONS":
+        return b"access-control-request-method" in head.noted and gateway.door.admits_origin(
+            head.text(b"origin")
+        )
+    return head.path in HEALTH or (head.path == METRICS and gateway.public_metrics)
+
+
+def is_ours(head: RequestHead) -> bool:
+    if head.method not in ("GET", "HEAD"):
+        return False
+    return head.path in (METRICS, *HEALTH) or head.path in MODELS or head.path.startswith("/v1/models/")
+
+
+def answer(gateway: Gateway, exchange: Exchange) -> None:
+    head = exchange.head
+    origin = head.text(b"origin")
+    if head.method == "OPTIONS":
+        exchange.answer(204, _preflight_fields(head), b"")
+    elif head.path == METRICS:
+        exchange.is_ours = True
+        gateway.do(asyncio.ensure_future(_answer_metrics(gateway, exchange)))
+    elif head.path in HEALTH:
+        _send(exchange, _health(gateway), origin)
+    elif head.path in MODELS:
+        data = [entry for facts in gateway.facts() for entry in _models(facts)]
+        _send(exchange, {"object": "list", "data": data}, origin)
+    else:
+        _send_model(gateway, exchange, head.path.removeprefix("/v1/models/"), origin)
+
+
+def _send(exchange: Exchange, data: Any, origin: str) -> None:
+    exchange.answer(200, JSON_FIELDS + cors_fields(origin), json.dumps(data).encode())
+
+
+def _send_model(gateway: Gateway, exchange: Exchange, model: str, origin: str) -> None:
+    """By any name that a request may use; of several servers the one that can be asked soonest."""
+    servers = [facts for facts in gateway.facts() if serves(facts, model)]
+    if servers:
+        _send(exchange, _entry(min(servers, key=rank), model), origin)
+    else:
+        exchange.refuse(problems.model_not_found(model, names(gateway.facts())))
+
+
+def _health(gateway: Gateway) -> dict[str, Any]:
+    """The gateway lives; a server that is down is waited for, so that is no reason to send nobody here."""
+    servers = list(gateway.facts())
+    return {"status": "ok", "servers": len(servers), "ready": sum(facts.ready for facts in servers)}
+
+
+def _models(facts: ServerFacts) -> list[dict[str, Any]]:
+    return [_entry(facts, model) for model in facts.offered or (facts.name,)]
+
+
+def _entry(facts: ServerFacts, model: str) -> dict[str, Any]:
+    return {
+        "id": model,
+        "object": "model",
+        "created": 0,
+        "owned_by": "llamaproxy",
+        "server": facts.name,
+        "status": facts.status.value,
+        "detail": facts.detail,
+    }
+
+
+def _preflight_fields(head: RequestHead) -> bytes:
+    asked = head.text(b"access-control-request-headers") or "*"
+    return cors_fields(head.text(b"origin")) + (
+        "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE\r\n"
+        f"Access-Control-Allow-Headers: {asked}\r\nAccess-Control-Max-Age: 600\r\n"
+    ).encode("latin-1")
+
+
+async def _answer_metrics(gateway: Gateway, exchange: Exchange) -> None:
+    try:
+        content = await gateway.outside.metrics()
+    except Exception:
+        log.exception("❌ [GATEWAY] Metrics cannot be told. This is a mistake in llamaproxy.")
+        exchange.refuse(problems.metrics_failed())
+        return
+    if not exchange.is_over:
+        exchange.answer(200, METRICS_FIELDS, content)

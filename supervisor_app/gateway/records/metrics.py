@@ -1,0 +1,153 @@
+"""`/metrics` of a gateway, in Prometheus' words. No Django: what the database knows comes in as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from supervisor_app.gateway.records.counts import Counts, Series, families
+from supervisor_app.gateway.records.record import Outcome, Record
+from supervisor_app.gateway.workers.shared_counts import Load, SharedCounts, add
+
+OTHER = "other"
+"""For models that nobody offers: clients may name what they like, and every name would stay a series."""
+Offered = Callable[[str], Collection[str]]
+"""The names that a server's models go by."""
+
+
+class _Snapshot(Collector):
+    def __init__(self, series: Series, load: Load) -> None:
+        self._series = series
+        self._load = load
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ("server", "model")
+        in_flight = GaugeMetricFamily(
+            "llamaproxy_requests_in_flight", "Requests sent to the server and not ended.", labels=labels
+        )
+        held = GaugeMetricFamily(
+            "llamaproxy_requests_held", "Requests that wait for the server.", labels=labels
+        )
+        for where, (flying, waiting) in self._load.items():
+            in_flight.add_metric(where, flying)
+            held.add_metric(where, waiting)
+        yield from families(self._series)
+        yield from (in_flight, held)
+
+
+class GatewayMetrics:
+    """Counts records. `observe` and `load_of` belong to the event loop, all else may run in any thread."""
+
+    def __init__(self, *, offered: Offered = lambda server: (), shared: SharedCounts | None = None) -> None:
+        """`shared`: with those of other processes."""
+        self._offered = offered
+        self._shared = shared
+        self._series: Series = shared.own() if shared is not None else {}
+        self._known: dict[tuple[str, str, Outcome], Counts] = {}
+        """By what a record says; several may count into one."""
+
+    def observe(self, record: Record) -> None:
+        counts = self._known.get((record.server, record.model, record.outcome)) or self._resolve(record)
+        counts.add(record)
+
+    def _resolve(self, record: Record) -> Counts:
+        model = self._label(record.server, record.model)
+        labels = (record.server, model, record.outcome.value)
+        counts = self._series.get(labels)
+        if counts is None:
+            counts = self._series[labels] = Counts()
+        if model == record.model:  # names that nobody offers would fill the memory
+            self._known[record.server, record.model, record.outcome] = counts
+        return counts
+
+    def _label(self, server: str, model: str) -> str:
+        return model if not model or model in self._offered(server) else OTHER
+
+    def load_of(self, gates: Iterable[tuple[str, str, int, int]]) -> Load:
+        """As `Gateway.load` tells it; a model that was asked for before stays, with 0."""
+        load: Load = {}
+        for server, model, in_flight, held in gates:
+            add(load, (server, self._label(server, model)), in_flight, held)
+        servers = {server for server, _ in load}
+        for server, model, _ in self._series:
+            if server in servers:
+                load.setdefault((server, model), (0, 0))
+        return load
+
+    def save(self, load: Load) -> None:
+        """For the other processes."""
+        if self._shared is not None:
+            self._shared.save(self._series, load)
+
+    def render(self, load: Load, *others: str) -> str:
+        """The text exposition format, with other expositions merged in."""
+        series = self._series
+        if self._shared is not None:
+            self._shared.save(series, load)
+            series, load = self._shared.total()
+        registry = CollectorRegistry()
+        registry.register(_Snapshot(series, load))
+        return merge([generate_latest(registry).decode(), *others])
+
+
+# --- Text ----------------------------------------------------------------------------------------------
+
+LLAMA = "llamacpp:"
+_NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
+_WORD = r"[a-zA-Z_][a-zA-Z0-9_]*"
+_TEXT = r'"(?:[^"\\]|\\.)*"'
+_LABEL = f"{_WORD}={_TEXT}"
+_NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|Inf|NaN|inf|nan)"
+_SAMPLE = re.compile(
+    rf"({_NAME})(?:\{{((?:{_LABEL}(?:,{_LABEL})*,?)?)\}})?[ \t]+({_NUMBER})(?:[ \t]+-?[0-9]+)?"
+)
+_PAIR = re.compile(f"({_WORD})=({_TEXT})")
+_COMMENT = re.compile(rf"# (HELP|TYPE) ({_NAME})(?: .*)?")
+_SUFFIXES = ("", "_bucket", "_sum", "_count")
+
+
+def relabel(text: str, server: str, model: str) -> str:
+    """llama-server's own metrics, each sample with its server and model. What is no metric is left out."""
+    told = f'server="{_escape(server)}",model="{_escape(model)}"'
+    lines = []
+    for line in text.split("\n"):
+        if (comment := _COMMENT.fullmatch(line)) and comment[2].startswith(LLAMA):
+            lines.append(line)
+        elif (sample := _SAMPLE.fullmatch(line)) and sample[1].startswith(LLAMA):
+            name, own, number = sample.groups()
+            labels = "".join(f",{_exported(label)}={value}" for label, value in _PAIR.findall(own or ""))
+            lines.append(f"{name}{{{told}{labels}}} {number}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _exported(label: str) -> str:
+    """As Prometheus itself calls a label whose name is taken."""
+    return f"exported_{label}" if label in ("server", "model") else label
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def merge(texts: Iterable[str]) -> str:
+    """One exposition of several: all samples of a metric together, below one description."""
+    comments: dict[str, dict[str, str]] = {}
+    samples: dict[str, list[str]] = {}
+    for text in texts:
+        family = ""
+        for line in text.split("\n"):
+            if comment := _COMMENT.fullmatch(line):
+                family = comment[2]
+                comments.setdefault(family, {}).setdefault(comment[1], line)
+            elif line and not line.startswith("#"):
+                name = re.split(r"[{ \t]", line, maxsplit=1)[0]
+                described = name.startswith(family) and name.removeprefix(family) in _SUFFIXES
+                samples.setdefault(family if described else name, []).append(line)
+    lines = [
+        line for family, found in samples.items() for line in (*comments.get(family, {}).values(), *found)
+    ]
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,55 @@
+"""llama-server's own metrics, for ours. It keeps them only when it was started with `--metrics`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from urllib.parse import quote
+
+from supervisor_app.gateway.records.metrics import merge, relabel
+from supervisor_app.gateway.servers.backend import Backend
+from supervisor_app.gateway.servers.fetch import FetchError, RefusedError, fetch
+
+SECONDS = 3.0
+"""For each of at most three questions in a row: Prometheus waits for 10."""
+MOST_MODELS = 32
+"""Of a router, which loads 4 unless it is told otherwise."""
+NO_MODEL_NAMED = 400
+"""What a router says to a question that is not about one of its models."""
+IN_MEMORY = ("loaded", "sleeping")
+
+
+async def metrics_of(backend: Backend) -> str:
+    """Each sample with its server and model; of a router, those of the models that are loaded."""
+    try:
+        return await _ask(backend, "/metrics", next(iter(backend.facts.offered), ""))
+    except RefusedError as error:
+        if error.status != NO_MODEL_NAMED:
+            return ""
+    except FetchError:
+        return ""
+    models = await _loaded_models(backend)
+    return merge(await asyncio.gather(*(_metrics_of_model(backend, model) for model in models)))
+
+
+async def _loaded_models(backend: Backend) -> list[str]:
+    try:
+        told = json.loads(await fetch(backend, "/models", seconds=SECONDS))
+        loaded = [str(each["id"]) for each in told["data"] if each["status"]["value"] in IN_MEMORY]
+    except (FetchError, ValueError, KeyError, TypeError):
+        return []
+    return loaded[:MOST_MODELS]
+
+
+async def _metrics_of_model(backend: Backend, model: str) -> str:
+    """It may have been unloaded in the meantime, and must not be loaded for this."""
+    try:
+        return await _ask(backend, f"/metrics?model={quote(model, safe='')}&autoload=false", model)
+    except FetchError:
+        return ""
+
+
+async def _ask(backend: Backend, path: str, model: str) -> str:
+    """Raises FetchError."""
+    text = await fetch(backend, path, seconds=SECONDS)
+    return relabel(text.decode("utf-8", "replace"), backend.facts.name, model)

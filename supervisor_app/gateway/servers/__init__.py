@@ -1,0 +1,1 @@
+"""Requests at servers: which one, when, and what a crash makes of it."""

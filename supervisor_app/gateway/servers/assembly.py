@@ -1,0 +1,78 @@
+"""An attempt at a request without a stream, sent as one, so that its server notices when it is left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supervisor_app.gateway.http.answer_heads import ResponseHead
+from supervisor_app.gateway.http.heads import status_line
+from supervisor_app.gateway.llama.unstream import Assembler, BrokenStreamError
+from supervisor_app.gateway.plane.problems import JSON_FIELDS
+from supervisor_app.gateway.servers.attempt import Attempt, proxy_error_in
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.servers.visit import Visit
+
+
+class Assembly(Attempt):
+    """Puts the answer together; what is not a stream, such as an error, is passed on as it is."""
+
+    __slots__ = ("_assembler", "_body")
+
+    def __init__(self, visit: Visit, body: bytes, assembler: Assembler) -> None:
+        """`body`: what is sent in place of the client's own."""
+        super().__init__(visit)
+        self._body: bytes | None = body
+        self._assembler = assembler
+
+    def request_body(self) -> bytes | None:
+        return self._body
+
+    def on_content(self, content: bytes) -> None:
+        if not self.streams:
+            super().on_content(content)
+            return
+        if pieces := content.count(self._kind.piece):
+            self._count(pieces)
+        if lost := proxy_error_in(content):
+            self._cut(lost)
+            return
+        try:
+            self._assembler.feed(content)
+        except BrokenStreamError:
+            self._ask_plainly()
+
+    def on_end(self) -> None:
+        if not self.streams:
+            super().on_end()
+            return
+        self._connection = None
+        failure = self._assembler.failure
+        if failure is not None:
+            self._give(failure.status, failure.body)
+        elif self._assembler.whole and self._assembler.certain:
+            self._give(200, self._assembler.result())
+        else:
+            self._ask_plainly()
+
+    def _give(self, status: int, content: bytes) -> None:
+        head = ResponseHead(
+            status=status,
+            beginning=status_line(status) + JSON_FIELDS + self._other_fields(),
+            is_event_stream=False,
+            keep_alive=True,
+        )
+        self._exchange.commit(head, len(content))
+        self._pass_on(content)
+        self._visit.answered(self)
+
+    def _other_fields(self) -> bytes:
+        """What the server said beside the form of its answer: who it is, which pages may read it."""
+        lines = self._head.beginning.splitlines(keepends=True)[1:] if self._head is not None else []
+        ours = (b"content-type:", b"cache-control:", b"x-accel-buffering:")
+        return b"".join(line for line in lines if not line.lower().startswith(ours))
+
+    def _ask_plainly(self) -> None:
+        """It cannot be told from the stream what the answer would have been: it has to be asked for."""
+        self.cancel()
+        self._visit.ask_plainly()

@@ -1,0 +1,299 @@
+"""One try at one server: sends the request, passes its answer on, says how it went."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from supervisor_app.gateway.http.answer_heads import ResponseHead
+from supervisor_app.gateway.llama.sse import EVENT_END, OTHER, ContentScanner
+from supervisor_app.gateway.servers.upstream import Connecting, Connection
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.servers.visit import Visit
+
+LOADING_STATUS, LOADING = 503, b"Loading model"
+# A router says so in place of an answer, or in the middle of one that then ends as if it were whole.
+PROXY_ERROR_STATUS, PROXY_ERROR = 500, b"proxy error: "
+NOT_ITS_OWN = frozenset({LOADING_STATUS, PROXY_ERROR_STATUS})
+"""Statuses of what may not be the model's answer."""
+MAX_KEPT = 64 * 1024
+"""Of what is held back: comments, the body of a 500 or 503, an error for a client that was told 200."""
+TAIL_PIECES, TAIL_PIECE, SHORT = 6, 4096, 64
+"""Of an answer: its last bytes say what it cost. Short pieces do not drive out long ones."""
+MAX_REASON = 200
+BEGINNING = 1024
+"""Bytes."""
+
+
+class Attempt:
+    """`upstream.Listener` for one exchange.
+
+    Nothing reaches the client before there is content: until then the request can be sent again, and nobody
+    has to know.
+    """
+
+    __slots__ = (
+        "_backend",
+        "_connecting",
+        "_connection",
+        "_exchange",
+        "_head",
+        "_kept",
+        "_kind",
+        "_length",
+        "_pieces",
+        "_scanner",
+        "_stale",
+        "_visit",
+        "tail",
+    )
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._exchange = visit.exchange
+        self._backend = visit.backend
+        self._connecting: Connecting | None = None
+        self._connection: Connection | None = None
+        self._head: ResponseHead | None = None
+        self._length: int | None = None
+        self._scanner: ContentScanner | None = None
+        self._stale = ""
+        """How a kept connection was lost, until it is known whether the server lives."""
+        self._kept = b""
+        self.tail: deque[bytes] = deque(maxlen=TAIL_PIECES)
+        self._kind = OTHER
+        self._pieces = 0
+        """Of a stream, in events that have come."""
+
+    @property
+    def is_sent(self) -> bool:
+        return self._connection is not None
+
+    @property
+    def streams(self) -> bool:
+        return self._head is not None and self._head.is_event_stream
+
+    @property
+    def is_between_events(self) -> bool:
+        """Of a stream that has begun."""
+        return self.streams and bool(self.tail) and self.tail[-1].endswith(EVENT_END)
+
+    @property
+    def tokens(self) -> int | None:
+        """Of a stream, as many as have come: one each event, or so. None: it is none."""
+        return max(0, self._pieces - self._kind.others) if self.streams else None
+
+    def start(self, *, fresh: bool) -> None:
+        """`fresh`: on a connection that was never used, because this request can only be sent once."""
+        kept = None if fresh else self._backend.pool.take()
+        if kept is not None:
+            self._send(kept)
+        else:
+            self._connecting = self._backend.pool.connect(self._send, self._refused)
+
+    def go_on(self, connection: Connection) -> None:
+        """The request was sent over it by somebody else; nothing has come back yet."""
+        self._connection = connection
+        connection.hand_over(self)
+
+    def request_body(self) -> bytes | None:
+        """What to send in place of the client's own; None: that."""
+        return None
+
+    def write(self, data: bytes) -> None:
+        """More of the request's body."""
+        if self._connection is not None:
+            self._connection.write(data)
+
+    def hold_back(self, held: bool) -> None:
+        if self._connection is not None:
+            self._connection.hold_back(held)
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more; the server sees that at once."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
+
+    def server_ended(self, reason: str) -> None:
+        """Its supervisor ends it: it will not answer any more, but waits until its clients have left."""
+        was_sent = self.is_sent
+        self.cancel()
+        if was_sent:
+            self._fail(reason)
+        else:
+            self._refused(reason)
+
+    def flush(self) -> None:
+        """Let the client see the head and the comments that came so far."""
+        reply, head = self._exchange.reply, self._head
+        if head is not None and head.is_event_stream and not reply.started:
+            reply.start(head.status, head.beginning, self._length)
+            reply.flush()
+            reply.write(self._kept)
+            self._kept = b""
+
+    # upstream.Listener
+
+    def on_head(self, head: ResponseHead, length: int | None) -> None:
+        self._head = head
+        self._length = length
+        if head.status not in NOT_ITS_OWN:
+            self._backend.trust()
+        if head.is_event_stream:
+            self._scanner = ContentScanner()
+            self._kind = self._exchange.head.endpoint.events or OTHER
+
+    def on_content(self, content: bytes) -> None:
+        if self._exchange.committed:
+            self._pass_on(content)
+        elif self._scanner is not None and not self._scanner.feed(content):
+            self._pass_comment(content)
+        elif self._scanner is not None and content.startswith(PROXY_ERROR):
+            self._cut(content)
+        elif (self._may_not_be_its_own or self._is_foreign) and len(self._kept) < MAX_KEPT:
+            self._kept += content
+        else:
+            self._commit(content)
+
+    def on_chunk(self, content: bytes, raw: bytes) -> None:
+        """Events of a stream that has begun, as one chunk, which is passed on as it came."""
+        if not content.endswith(EVENT_END) or len(content) < SHORT:
+            self._pass_on(content)
+            return
+        if pieces := content.count(self._kind.piece):
+            self._pieces += pieces
+            self._backend.moved = True
+        self.tail.append(content)
+        self._exchange.reply.pass_on(raw)
+
+    def on_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
+        exchange = self._exchange
+        if head.status in NOT_ITS_OWN or head.is_event_stream or exchange.reply.started:
+            self.on_head(head, length)
+            if content:
+                self.on_content(content)
+            if self._connection is not None:  # it was not the end already
+                self.on_end()
+            return
+        self._connection = None
+        self._backend.trust()
+        exchange.answer_whole(head, length, content)
+
+    def on_end(self) -> None:
+        self._connection = None
+        if self._may_not_be_its_own and self._kept.startswith(PROXY_ERROR):
+            self._cut(self._kept)
+            return
+        if self._may_not_be_its_own and LOADING in self._kept:
+            self._visit.not_ready()
+            return
+        if self.streams and not self._kind.is_whole(b"".join(self.tail)):
+            self._fail("its stream ended before its end")
+            return
+        if not self._exchange.committed:
+            self._commit(b"")
+        if not self._exchange.is_over:
+            self._visit.answered(self)
+
+    def on_lost(self, reason: str) -> None:
+        connection, self._connection = self._connection, None
+        if self._head is None and connection is not None and connection.used:
+            # The server may close a kept connection at any time: only the next one tells whether it died.
+            self._stale = reason
+            self.start(fresh=True)
+        else:
+            self._fail(reason)
+
+    def on_writable(self, writable: bool) -> None:
+        self._exchange.server_writable(writable)
+
+    # Within
+
+    @property
+    def _may_not_be_its_own(self) -> bool:
+        """Not the model's answer: then it is as if there had been none."""
+        return self._head is not None and self._head.status in NOT_ITS_OWN and not self._exchange.committed
+
+    @property
+    def _is_foreign(self) -> bool:
+        """It is not the stream that the client has been told of while it waited."""
+        return self._exchange.reply.started and not self.streams
+
+    def _send(self, connection: Connection) -> None:
+        self._connecting = None
+        self._connection = connection
+        exchange = self._exchange
+        key = self._backend.facts.api_key
+        head, body = exchange.request_for(connection.authority, key, self.request_body())
+        connection.ask(self, head, body, to_head=exchange.head.method == "HEAD")
+
+    def _fail(self, reason: str) -> None:
+        if self._exchange.committed:
+            self._visit.broken(self, reason)
+        else:
+            self._visit.lost(reason)
+
+    def _count(self, pieces: int) -> None:
+        """Only these show that it works: a comment would be sent by a server that hangs, too."""
+        self._pieces += pieces
+        self._backend.moved = True
+
+    def _cut(self, content: bytes) -> None:
+        """A router has lost the process of the model."""
+        self.cancel()
+        self._fail(content[:MAX_REASON].decode("utf-8", "replace").strip())
+
+    def _refused(self, reason: str) -> None:
+        self._connecting = None
+        if self._stale:
+            self._visit.lost(self._stale)
+        else:
+            self._visit.refused(reason)
+
+    def _pass_comment(self, comment: bytes) -> None:
+        if self._exchange.reply.started:
+            self._exchange.reply.write(comment)
+        else:
+            self._kept = (self._kept + comment)[-MAX_KEPT:]
+
+    def _commit(self, content: bytes) -> None:
+        """From here on the client has something of this answer: it can only be ended, not replaced."""
+        content, self._kept = self._kept + content, b""
+        head = self._head
+        if head is not None and self._exchange.commit(head, self._length):
+            self._exchange.beginning = content[:BEGINNING]
+            self._pass_on(content)
+            if self._connection is not None and self._scanner is not None and self._exchange.passes_chunks:
+                self._connection.pass_chunks(self.on_chunk)
+        else:
+            self._exchange.foreign_answer(head.status if head else 502, content)
+
+    def _pass_on(self, content: bytes) -> None:
+        if self._scanner is not None:
+            if pieces := content.count(self._kind.piece):
+                self._count(pieces)
+            if not content.endswith(EVENT_END) and (lost := proxy_error_in(content)):
+                self._write(content.removesuffix(lost))
+                self._cut(lost)
+                return
+        self._write(content)
+
+    def _write(self, content: bytes) -> None:
+        if not content:
+            return
+        if len(content) < SHORT and self.tail and len(self.tail[-1]) < TAIL_PIECE:
+            self.tail[-1] += content
+        else:
+            self.tail.append(content)
+        self._exchange.write(content)
+
+
+def proxy_error_in(content: bytes) -> bytes:
+    """What a router says in place of the rest of a stream; empty when it says nothing of that kind."""
+    at = content.find(PROXY_ERROR)
+    begins = at == 0 or (at > 0 and content.endswith(EVENT_END, 0, at))
+    return content[at:] if begins else b""

@@ -1,0 +1,232 @@
+"""One server as the gateway deals with it: what is known of it, its gate and its connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from supervisor_app.core.status import Status
+from supervisor_app.gateway.http.limits import Limits
+from supervisor_app.gateway.servers.facts import ServerFacts
+from supervisor_app.gateway.servers.gate import Gate
+from supervisor_app.gateway.servers.suspects import Suspicion, Verdict
+from supervisor_app.gateway.servers.upstream import Pool
+from supervisor_app.gateway.workers.board import Board
+from supervisor_app.gateway.workers.neighbours import TOGETHER_SECONDS, neighbours_of
+
+DOUBT_SECONDS = 0.02
+MAX_DOUBT_SECONDS = 1.0
+DEFAULT_RETRY_SECONDS = 5
+MAX_ACCUSATIONS = 256
+SLOTS_UNLESS_SAID = 8
+"""Taken for what a server without a limit can do at once."""
+SLOTS_UNTIL_TOLD = 1
+"""A server that has yet to be asked has at least so many. It is asked as soon as it is ready, so this is for
+milliseconds, in which all who waited for its start would be let in else.
+"""
+ACCUSED_SECONDS = 60.0
+"""A server that lives on for so long has not died of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """A connection that ended too soon, and what was known of the server at that moment."""
+
+    pid: int | None
+    life: int | None
+    alone: bool
+    """Nobody else was in flight, at any worker, when the first of this process's connections was lost."""
+    reason: str
+
+    @property
+    def incident(self) -> str:
+        """Names the crash: the number of the run, which has its own page."""
+        return str(self.life) if self.life else f"pid {self.pid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Accusation:
+    """A request that is over or elsewhere, and whose server may have died of it."""
+
+    body_hash: str
+    suspicion: Suspicion
+    loss: Loss
+    at: float
+    """Loop time, in seconds."""
+
+
+class Backend:
+    """Its gate is open while its supervisor says that it is ready and no request has found otherwise.
+
+    A request that finds it gone casts doubt: the gate closes until a newer word comes from the supervisor,
+    or until a little time has passed, in which case the next request finds out.
+    """
+
+    def __init__(self, facts: ServerFacts, limits: Limits, board: Board | None = None) -> None:
+        """`board`: of several workers."""
+        self.facts = facts
+        self.gate = Gate(capacity=facts.capacity, max_waiting=facts.max_queue)
+        self._neighbours = neighbours_of(self.gate, facts.name, board) if board is not None else None
+        self.gate.others = self._neighbours
+        self.slots: int | None = 0
+        """As the server says; 0: it does not; None: it has yet to be asked."""
+        self.moved = False
+        """Content of an answer has come since somebody looked last."""
+        self.accusations: deque[Accusation] = deque(maxlen=MAX_ACCUSATIONS)
+        self._serving = (facts.pid,) if facts.ready else None
+        """The process that was ready last and, for all that is known, still is; None: no process is."""
+        self.is_gone = False
+        """It is not configured any more."""
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._pool: Pool | None = None
+        self._casualties: tuple[int | None, int, float] = (None, 0, 0.0)
+        """Of which process, how many were in flight there when it was found gone, and when (loop time)."""
+        self._doubted: tuple[int, int | None] | None = None
+        self._doubt_seconds = DOUBT_SECONDS
+        self._alarm: asyncio.TimerHandle | None = None
+
+    @property
+    def load(self) -> float:
+        """Requests in flight or waiting, by what it can do at once."""
+        elsewhere = 0 if self._neighbours is None else self._neighbours.load
+        slots = self.gate.capacity or SLOTS_UNLESS_SAID
+        return (len(self.gate.inside) + len(self.gate.waiting) + elsewhere) / slots
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds until asking again may help, from its own past starts."""
+        seconds = self.facts.start_seconds
+        return DEFAULT_RETRY_SECONDS if seconds is None else max(1, round(seconds + 0.5))
+
+    @property
+    def pool(self) -> Pool:
+        if self._pool is None:
+            address = urlsplit(self.facts.url)
+            self._pool = Pool(
+                address.hostname or "127.0.0.1",
+                address.port or 80,
+                idle_seconds=self._limits.upstream_idle_seconds,
+                connect_seconds=self._limits.connect_seconds,
+            )
+            self._size()
+        return self._pool
+
+    def update(self, facts: ServerFacts) -> None:
+        """A newer word of its supervisor, or of those who configure it."""
+        goes_on = self._goes_on(facts)
+        is_new = facts.ready and self._serving is None and facts.url == self.facts.url
+        if not (goes_on or is_new) and self._pool is not None:
+            self._pool.close()
+            self._pool = None
+        self._serving = (facts.pid,) if facts.ready else self._serving if goes_on else None
+        self.facts = facts
+        self.gate.max_waiting = facts.max_queue
+        self._size()
+        if self._doubted != self._mark():
+            self._settle()
+        self.open_if_ready()
+
+    def await_slots(self) -> None:
+        """Somebody is going to ask it as soon as it is ready: `learn_slots` follows."""
+        self.slots = None
+        self._size()
+
+    def learn_slots(self, slots: int) -> None:
+        """0: it will not say; there is no limit then."""
+        self.slots = slots
+        self._size()
+        self.gate.let_in()
+
+    def doubt(self) -> None:
+        """A request found it gone, whatever its supervisor says."""
+        self.gate.is_open = False
+        self._doubted = self._mark()
+        if self._alarm is None:
+            self._alarm = self._loop.call_later(self._doubt_seconds, self._ask_again)
+            self._doubt_seconds = min(self._doubt_seconds * 2, MAX_DOUBT_SECONDS)
+
+    def loss(self, asked: ServerFacts, reason: str) -> Loss:
+        """A connection was lost: the first one counts who else was in flight.
+
+        `asked`: what was known when it was asked. By now its supervisor may have said that it is gone.
+        """
+        return Loss(pid=asked.pid, life=asked.life, alone=self._was_alone(asked.pid), reason=reason)
+
+    def _was_alone(self, lost: int | None) -> bool:
+        """Nobody else was in flight when the first connection to this process was lost."""
+        now = self._loop.time()
+        if self._neighbours is not None:
+            return self._neighbours.was_alone(lost, len(self.gate.in_flight), now)
+        pid, number, at = self._casualties
+        if pid != lost or now - at > TOGETHER_SECONDS:
+            number = len(self.gate.in_flight)
+            self._casualties = (lost, number, now)
+        return number == 1
+
+    def trust(self) -> None:
+        """It answered."""
+        self._doubt_seconds = DOUBT_SECONDS
+
+    def open_if_ready(self) -> None:
+        self.gate.is_open = self._serving is not None and self._doubted is None
+        self.gate.let_in()
+
+    def sweep(self) -> None:
+        if self._pool is not None:
+            self._pool.sweep()
+        if self._neighbours is not None:
+            self.gate.let_in()  # tells them anew: they may have taken us for dead
+
+    def close(self) -> None:
+        self._settle()
+        if self._pool is not None:
+            self._pool.close()
+        if self._neighbours is not None:
+            self._neighbours.close()
+            self._neighbours = self.gate.others = None
+
+    def _goes_on(self, facts: ServerFacts) -> bool:
+        """The same process serves on. A supervisor that comes back says "starting" until it has seen that."""
+        if self._serving is None or facts.url != self.facts.url:
+            return False
+        if facts.status is Status.STARTING:
+            return facts.pid in (None, *self._serving)
+        return facts.ready and facts.pid in self._serving
+
+    def _mark(self) -> tuple[int, int | None]:
+        return self.facts.version, self.facts.pid
+
+    def _ask_again(self) -> None:
+        self._settle()
+        self.open_if_ready()
+
+    def _settle(self) -> None:
+        self._doubted = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _size(self) -> None:
+        slots = SLOTS_UNTIL_TOLD if self.slots is None else self.slots
+        self.gate.capacity = self.facts.capacity or slots
+        if self._pool is not None:
+            # A kept connection occupies a thread of the server, as a request does.
+            self._pool.max_idle = self.gate.capacity or SLOTS_UNLESS_SAID
+
+
+def judge(facts: ServerFacts, suspicion: Suspicion, loss: Loss) -> tuple[Verdict, str]:
+    """Once another process runs, or none: what becomes of the request, and why its server ended."""
+    end = facts.ends.get(loss.pid) if loss.pid is not None else None
+    verdict = suspicion.died(blameless=end is None or end.blameless, alone=loss.alone)
+    return verdict, end.sentence if end else loss.reason
+
+
+def rank(facts: ServerFacts) -> int:
+    """How soon it may be ready; the lower, the sooner."""
+    if facts.hopeless:
+        return 9
+    order = {Status.READY: 0, Status.STARTING: 1, Status.CRASHED: 2, Status.STOPPING: 3}
+    return order.get(facts.status, 4)

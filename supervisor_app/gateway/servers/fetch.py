@@ -1,0 +1,78 @@
+"""The gateway's own questions to a server."""
+
+from __future__ import annotations
+
+import asyncio
+
+from supervisor_app.gateway.http.answer_heads import ResponseHead
+from supervisor_app.gateway.servers.backend import Backend
+from supervisor_app.gateway.servers.upstream import Connection, Listener
+
+FETCH_SECONDS = 5.0
+MAX_BYTES = 4 * 1024 * 1024
+
+
+class FetchError(Exception):
+    """It did not answer, or not with 200."""
+
+
+class RefusedError(FetchError):
+    """It did answer: asking again would not help."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+
+
+class _Fetch(Listener):
+    """Collects one small answer."""
+
+    def __init__(self, answer: asyncio.Future[bytes]) -> None:
+        self._answer = answer
+        self._status = 0
+        self._content = b""
+
+    def on_head(self, head: ResponseHead, length: int | None) -> None:
+        self._status = head.status
+
+    def on_content(self, content: bytes) -> None:
+        self._content = (self._content + content)[:MAX_BYTES]
+
+    def on_end(self) -> None:
+        if self._answer.done():
+            return
+        if self._status == 200:
+            self._answer.set_result(self._content)
+        else:
+            self._answer.set_exception(RefusedError(self._status))
+
+    def on_lost(self, reason: str) -> None:
+        if not self._answer.done():
+            self._answer.set_exception(FetchError(reason))
+
+    def on_writable(self, writable: bool) -> None: ...
+
+
+async def fetch(backend: Backend, path: str, *, seconds: float | None = None) -> bytes:
+    """GET with the server's own key, on a connection of its own. Raises FetchError."""
+    answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    listener = _Fetch(answer)
+    key = f"Authorization: Bearer {backend.facts.api_key}\r\n" if backend.facts.api_key else ""
+    host = backend.pool.authority.decode()
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{key}Connection: close\r\n\r\n".encode("latin-1")
+    made: list[Connection] = []
+
+    def ask(connection: Connection) -> None:
+        made.append(connection)
+        connection.ask(listener, request, b"", to_head=False)
+
+    connecting = backend.pool.connect(ask, listener.on_lost)
+    try:
+        async with asyncio.timeout(FETCH_SECONDS if seconds is None else seconds):
+            return await answer
+    except TimeoutError as error:
+        raise FetchError("no answer") from error
+    finally:
+        connecting.cancel()
+        for connection in made:
+            connection.abort()

@@ -1,0 +1,321 @@
+"""A request at one server: it waits at the gate, tries, and after a loss decides whether to try again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from supervisor_app.gateway.http.heads import status_line
+from supervisor_app.gateway.plane import problems
+from supervisor_app.gateway.plane.problems import Problem, cors_fields
+from supervisor_app.gateway.records.record import Outcome
+from supervisor_app.gateway.servers.assembly import Assembly
+from supervisor_app.gateway.servers.attempt import Attempt
+from supervisor_app.gateway.servers.backend import Accusation, Backend, Loss, judge
+from supervisor_app.gateway.servers.hold import EVENT_STREAM
+from supervisor_app.gateway.servers.suspects import Suspicion, Verdict
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.plane.exchange import Exchange
+    from supervisor_app.gateway.plane.gateway import Gateway
+    from supervisor_app.gateway.servers.facts import ServerFacts
+    from supervisor_app.gateway.servers.upstream import Connection
+
+MAX_DROPS = 3
+"""Connections lost by a server that lives on: then it is said instead of tried again."""
+
+
+PATIENCE_SECONDS = 1.0
+"""At least, between two looks of who waits for its turn whether the server still serves."""
+
+
+class Visit:
+    """`gate.Visitor`. One exchange may make several, when the server it waits for becomes hopeless."""
+
+    __slots__ = (
+        "_asked",
+        "_attempt",
+        "_drops",
+        "_gateway",
+        "_loss",
+        "_plainly",
+        "arrival",
+        "backend",
+        "exchange",
+        "needs_slot",
+        "solo",
+    )
+
+    def __init__(self, exchange: Exchange, gateway: Gateway, backend: Backend) -> None:
+        self.exchange = exchange
+        self.backend = backend
+        self.arrival = exchange.arrival
+        self.solo = exchange.suspicion is not None and exchange.suspicion.goes_alone
+        self.needs_slot = exchange.head.endpoint.needs_slot
+        self._gateway = gateway
+        self._attempt: Attempt | None = None
+        self._asked = backend.facts
+        """As its server was when it was sent."""
+        self._loss: Loss | None = None
+        """The last one, until it is known what it was."""
+        self._drops = 0
+        """Losses in a row, for all that is known by a server that lives on."""
+        self._plainly = False
+
+    # At the gate
+
+    @property
+    def model(self) -> str:
+        return self.exchange.body.hints.model or ""
+
+    @property
+    def since(self) -> float:
+        return self.exchange.started
+
+    def enter(self) -> None:
+        """Raises QueueFullError."""
+        if self.backend.gate.enter(self):
+            self._go()
+        else:
+            self._wait()
+
+    def admitted(self) -> None:
+        if not (self._may_go_now() if self._loss is None else self._may_go_again(self._loss)):
+            return
+        if self.solo and not self.backend.gate.is_alone(self):
+            self.backend.gate.return_to_queue(self)
+        else:
+            self._go()
+
+    def leave(self) -> None:
+        if self._attempt is not None:
+            self._attempt.cancel()
+            self._attempt = None
+        if self._loss is not None:
+            self._accuse(self._loss)
+        self._gateway.leave_gate(self.backend, self)
+
+    def server_changed(self) -> None:
+        """While it waits: this server has become hopeless or is gone, or another one could be asked now."""
+        exchange, here = self.exchange, self.backend
+        if exchange.hold is None or not exchange.hold.waits:
+            return
+        candidates = exchange.candidates_now()
+        if isinstance(candidates, Problem):
+            # While this server is there it will do: it did when the request came.
+            if here.is_gone:
+                exchange.refuse(candidates)
+            elif here.facts.hopeless:
+                exchange.give_up(here, here.facts.detail)
+            return
+        must = here not in candidates or here.facts.hopeless
+        better = [other for other in candidates if other is not here and other.gate.has_room_for(self)]
+        if not better and not here.gate.is_open:
+            better = [other for other in candidates if other.gate.is_open]
+        if (must or better) and (self._loss is None or self._may_leave(self._loss, must=must)):
+            self._move(better or candidates)
+
+    def _move(self, candidates: Sequence[Backend]) -> None:
+        """To another server, where a wait is a new one."""
+        exchange = self.exchange
+        self.backend.gate.leave(self)
+        exchange.wait().start_over()
+        exchange.wait().stop_comments()
+        if (problem := exchange.look_back()) is not None:
+            exchange.refuse(problem, Outcome.QUARANTINED)
+        else:
+            exchange.go_to_one_of(candidates)
+
+    def _wait(self) -> None:
+        self.exchange.wait().begin(self.backend.facts.hold_seconds, self._too_late)
+        self._comment_from_now_on()
+
+    def _too_late(self) -> None:
+        if self.backend.gate.is_open:  # it serves: others are before us, and it will be our turn
+            self.exchange.wait().start_over()
+            self.exchange.wait().begin(max(self.backend.facts.hold_seconds, PATIENCE_SECONDS), self._too_late)
+            return
+        facts = self.backend.facts
+        sentence = f"Not ready within {facts.hold_seconds:g} s. {facts.detail}"
+        self.exchange.give_up(self.backend, sentence, code="hold_timeout")
+
+    def _comment_from_now_on(self) -> None:
+        if self.exchange.body.hints.stream and self.exchange.head.endpoint.events is not None:
+            every = self._gateway.limits.comment_seconds
+            first = max(0.0, self.exchange.started + every - self._gateway.loop.time())
+            self.exchange.wait().comment_every(every, first, self._comment)
+
+    def _comment(self) -> None:
+        """Its client has waited for long: it gets its headers, and a sign of life."""
+        reply = self.exchange.reply
+        if self._attempt is not None:
+            self._attempt.flush()
+            return
+        if not reply.started:
+            reply.start(200, status_line(200) + EVENT_STREAM + cors_fields(self.exchange.origin), None)
+        detail = " ".join(self.backend.facts.detail.split())
+        reply.write(f": waiting for {self.backend.facts.name}: {detail}\n\n".encode())
+
+    # Inside
+
+    @property
+    def streams(self) -> bool:
+        return self._attempt is not None and self._attempt.streams
+
+    @property
+    def tokens(self) -> int | None:
+        return None if self._attempt is None else self._attempt.tokens
+
+    @property
+    def is_between_events(self) -> bool:
+        return self._attempt is not None and self._attempt.is_between_events
+
+    @property
+    def takes_body(self) -> bool:
+        return self._attempt is not None and self._attempt.is_sent
+
+    def write(self, data: bytes) -> None:
+        """More of the request's body."""
+        if self._attempt is not None:
+            self._attempt.write(data)
+
+    def hold_back(self, held: bool) -> None:
+        if self._attempt is not None:
+            self._attempt.hold_back(held)
+
+    def _go(self) -> None:
+        exchange = self.exchange
+        self._asked = self.backend.facts
+        if exchange.hold is not None:
+            exchange.hold.end()
+        if exchange.was_lost:
+            exchange.was_lost = False
+            exchange.replays += 1
+        streams = exchange.body.hints.stream
+        if streams:
+            self._comment_from_now_on()
+        as_stream = None if streams or self._plainly else exchange.body.as_stream()
+        self._attempt = Attempt(self) if as_stream is None else Assembly(self, *as_stream)
+        # A stream's connection is closed after it anyway; what can be sent once must not meet a stale one.
+        self._attempt.start(fresh=exchange.body.overflows or streams or as_stream is not None)
+
+    def go_on(self, asked: ServerFacts, connection: Connection) -> Attempt:
+        """It was sent over this connection, to the server as it was then; nothing has come back yet."""
+        self._asked = asked
+        self._attempt = attempt = Attempt(self)
+        attempt.go_on(connection)
+        return attempt
+
+    def ask_plainly(self) -> None:
+        """Once more, exactly as its client asked."""
+        self._plainly = True
+        self._go()
+
+    def server_ended(self) -> None:
+        """Its supervisor has ended it, or is about to."""
+        facts = self.backend.facts
+        if self._attempt is not None and not facts.spares(self._asked.pid):
+            self._attempt.server_ended(facts.detail)
+
+    # How the attempt went
+
+    def survived(self) -> None:
+        """Its server has answered: what it lost before was no death."""
+        self._loss = None
+
+    def answered(self, attempt: Attempt) -> None:
+        self.exchange.answered(attempt.tail)
+
+    def not_ready(self) -> None:
+        """It said that it loads its model: its supervisor will say when it is done."""
+        self._back_to_gate("it was loading its model")
+
+    def refused(self, reason: str) -> None:
+        """No connection could be made: it has gone, and its supervisor will say when it is back."""
+        self._drops = 0
+        self._back_to_gate(reason)
+
+    def lost(self, reason: str) -> None:
+        """The connection ended before there was content."""
+        self._loss = self.backend.loss(self._asked, reason)
+        self._drops += 1
+        self.exchange.was_lost = True
+        self.exchange.incident = self._loss.incident
+        if self.exchange.hold is not None:
+            self.exchange.hold.renew()
+        self._back_to_gate(reason)
+
+    def broken(self, attempt: Attempt, reason: str) -> None:
+        """The connection ended in the middle of the answer."""
+        exchange, backend = self.exchange, self.backend
+        self._loss = backend.loss(self._asked, reason)
+        exchange.incident = self._loss.incident
+        backend.doubt()
+        problem = problems.upstream_crashed(
+            backend.facts.name, reason, incident=exchange.incident, tokens=attempt.tokens
+        )
+        exchange.broken(problem, attempt.tail, streams=attempt.streams)
+
+    def _back_to_gate(self, reason: str) -> None:
+        self._attempt = None
+        self.backend.doubt()
+        if not self.exchange.body.can_be_sent:
+            self._crashed(reason)
+            return
+        self.backend.gate.return_to_queue(self)
+        self._wait()
+        if self.backend.facts.hopeless or self.backend.is_gone:
+            self.server_changed()
+
+    def _may_go_now(self) -> bool:
+        """While it waited, more may have become known of it than when it came."""
+        exchange = self.exchange
+        problem = exchange.look_back()
+        if problem is not None:
+            exchange.refuse(problem, Outcome.QUARANTINED)
+        self.solo = exchange.suspicion is not None and exchange.suspicion.goes_alone
+        return problem is None
+
+    def _may_go_again(self, loss: Loss) -> bool:
+        """After a loss: what is to be thought of it?"""
+        exchange = self.exchange
+        if loss.pid == self.backend.facts.pid:
+            # Perhaps its supervisor has not seen it yet: then the next try is refused, and we hear more.
+            if self._drops > MAX_DROPS:
+                self._loss = None  # it lives on: nobody has killed it
+                self._crashed(loss.reason)
+            return self._drops <= MAX_DROPS
+        self._loss, self._drops = None, 0
+        exchange.suspicion = exchange.suspicion or Suspicion()
+        verdict, reason = judge(self.backend.facts, exchange.suspicion, loss)
+        if verdict is Verdict.QUARANTINE:
+            problem = self._gateway.quarantine(self.backend, exchange.body.hash(), loss.incident, reason)
+            exchange.refuse(problem, Outcome.QUARANTINED)
+        elif verdict is Verdict.ENOUGH:
+            self._gateway.suspect(exchange.body.hash(), exchange.suspicion)
+            self._crashed(reason)
+        self.solo = verdict is Verdict.ALONE
+        return verdict in (Verdict.AGAIN, Verdict.ALONE)
+
+    def _may_leave(self, loss: Loss, *, must: bool) -> bool:
+        """For another server, after a loss here. Not before it is known whether it has to go alone there."""
+        if loss.pid in self.backend.facts.ends:
+            return self._may_go_again(loss)
+        before = self.exchange.suspicion
+        if before is not None and before.crashes + before.pending and not must:
+            return False
+        self._accuse(loss)
+        self._loss = None
+        return True
+
+    def _accuse(self, loss: Loss) -> None:
+        """What it was is not known yet, and it may be over before it is: its client may ask again."""
+        exchange = self.exchange
+        exchange.suspicion = exchange.suspicion or Suspicion()
+        exchange.suspicion.pending += 1
+        accusation = Accusation(exchange.body.hash(), exchange.suspicion, loss, self._gateway.loop.time())
+        self.backend.accusations.append(accusation)
+
+    def _crashed(self, reason: str) -> None:
+        problem = problems.upstream_crashed(self.backend.facts.name, reason, incident=self.exchange.incident)
+        self.exchange.refuse(problem, Outcome.UPSTREAM_CRASHED)

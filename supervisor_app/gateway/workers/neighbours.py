@@ -1,0 +1,123 @@
+"""The other workers before one server: how many they have inside, and whose turn it is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from hashlib import blake2b
+
+from supervisor_app.gateway.servers.gate import Gate
+from supervisor_app.gateway.workers.board import MAX_SERVERS, Board
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.002
+"""Nobody tells a worker that a request of another one has ended: while somebody waits it looks so often."""
+LOSS_LOCK_SECONDS = 0.02
+"""A server has died: to count right is worth waiting for."""
+TOGETHER_SECONDS = 1.0
+"""Connections that are lost within so long were lost at once."""
+LOST_SECONDS = 0.02
+"""So long after a loss nobody enters: what this worker has kept of connections may be as dead."""
+PID, NUMBER, AT, FIRST = 1, 2, 3, 4
+"""Cells that all share: of which process connections were lost; how many were in flight when the first one
+was, when that was, and the number of the worker that noticed.
+"""
+INSIDE, BESIDE, WAITING, SOLO, SINCE = 0, 1, 2, 3, 4
+"""Cells of each worker; `SINCE`: since when its first one waits at an open gate, or 0."""
+NO_PID = 0
+
+
+class Neighbours:
+    """`gate.Others`, in the event loop of a backend."""
+
+    def __init__(self, board: Board, row: int, let_in: Callable[[], None]) -> None:
+        """`let_in`: of our own gate."""
+        self._board = board
+        self._row = row
+        self._own = board.servers.told(row, board.column)
+        self._others = tuple(board.servers.told(row, other) for other in board.others)
+        self._let_in = let_in
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> int:
+        return sum(self._board.numbers[other + WAITING] for other in self._others)
+
+    @property
+    def load(self) -> int:
+        """Requests in flight or waiting."""
+        numbers = self._board.numbers
+        return sum(numbers[other + INSIDE] + numbers[other + WAITING] for other in self._others)
+
+    def claim(self, inside: int, capacity: int, *, solo: bool, since: float) -> bool:
+        board, own = self._board, self._own
+        if not self.has_room(inside, capacity, solo=solo, since=since) or not board.lock():
+            return False
+        try:
+            if not self.has_room(inside, capacity, solo=solo, since=since):
+                return False
+            board.numbers[own + INSIDE] = inside + 1
+            board.numbers[own + SOLO] = solo
+        finally:
+            board.unlock()
+        return True
+
+    def has_room(self, inside: int, capacity: int, *, solo: bool, since: float) -> bool:
+        numbers, times = self._board.numbers, self._board.times
+        if self._loop.time() - times[self._row + AT] < LOST_SECONDS:
+            return False
+        for other in self._others:
+            if numbers[other + SOLO] or 0.0 < times[other + SINCE] < since:
+                return False
+            inside += numbers[other + INSIDE]
+        return not inside if solo else not capacity or inside < capacity
+
+    def tell(self, inside: int, beside: int, waiting: int, *, solo: bool, since: float) -> None:
+        numbers, own = self._board.numbers, self._own
+        numbers[own + INSIDE] = inside
+        numbers[own + BESIDE] = beside
+        numbers[own + WAITING] = waiting
+        numbers[own + SOLO] = solo
+        self._board.times[own + SINCE] = since
+        if since and self._timer is None:
+            self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        self._let_in()
+
+    def was_alone(self, pid: int | None, in_flight: int, now: float) -> bool:
+        """A connection to this process was lost: was its request the only one of all workers?
+
+        Whoever is the first to notice counts, before it takes its own out. Who loses one later was not there
+        then, if it was not counted.
+        """
+        numbers, times, row = self._board.numbers, self._board.times, self._row
+        with self._board.locked(LOSS_LOCK_SECONDS):
+            if numbers[row + PID] != (pid or NO_PID) or now - times[row + AT] > TOGETHER_SECONDS:
+                numbers[row + PID] = pid or NO_PID
+                elsewhere = sum(numbers[other + INSIDE] + numbers[other + BESIDE] for other in self._others)
+                numbers[row + NUMBER] = in_flight + elsewhere
+                numbers[row + FIRST] = self._board.column + 1
+                times[row + AT] = now
+            return numbers[row + NUMBER] == 1 and numbers[row + FIRST] == self._board.column + 1
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.tell(0, 0, 0, solo=False, since=0.0)
+
+
+def neighbours_of(gate: Gate, server: str, board: Board) -> Neighbours | None:
+    """None: there is no room for another server on the board."""
+    key = int.from_bytes(blake2b(server.encode(), digest_size=7).digest()) or 1
+    with board.locked():
+        row = board.servers.row_of(key)
+    if row is None:
+        log.warning("⚠️ [GATEWAY] More than %d servers: each worker counts %s for itself", MAX_SERVERS, server)
+        return None
+    return Neighbours(board, row, gate.let_in)

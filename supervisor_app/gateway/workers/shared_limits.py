@@ -1,0 +1,119 @@
+"""The limits of API keys, over all workers of one gateway."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from supervisor_app.gateway.access.keys import Bucket, KeyPolicy, Limiter, Spent
+from supervisor_app.gateway.workers.board import MAX_KEYS, Board
+
+log = logging.getLogger(__name__)
+
+REQUESTS, TOKENS = 1, 3
+"""Cells that all share: a bucket's level, then its time; with the time 0 there is none yet. Each worker's own
+one cell says how many it has running.
+"""
+KEPT_SECONDS = 60.0
+"""After which a bucket is full again, unless there is debt."""
+
+
+class SharedLimiter(Limiter):
+    """Counts what all workers let in. A key without limits is counted as by one."""
+
+    def __init__(self, board: Board) -> None:
+        super().__init__()
+        self._board = board
+        self._rows: dict[int, int] = {}
+        """By key, as far as they are still its."""
+        self._is_full = False
+
+    def admit(self, policy: KeyPolicy, now: float) -> None:
+        if not policy.is_limited:
+            super().admit(policy, now)
+            return
+        with self._together(policy.id):
+            super().admit(policy, now)
+
+    def release(self, policy: KeyPolicy) -> None:
+        super().release(policy)
+        row, spent = self._rows.get(policy.id), self._spent.get(policy.id)
+        if row is not None and spent is not None and self._board.numbers[row] == policy.id:
+            self._tell(row, spent)
+
+    def charge(self, policy: KeyPolicy, tokens: int, now: float) -> None:
+        if not policy.tokens_per_minute:
+            return
+        with self._together(policy.id):
+            super().charge(policy, tokens, now)
+
+    def forget_others(self, ids: Collection[int]) -> None:
+        """Also tells anew what runs here: others may have taken this worker for dead."""
+        super().forget_others(ids)
+        board = self._board
+        self._rows.clear()
+        with board.locked():
+            for row in board.keys.rows:
+                key = board.numbers[row]
+                if not key:
+                    continue
+                self._rows[key] = row
+                if (spent := self._spent.get(key)) is not None:
+                    self._tell(row, spent)
+                elif key not in ids and self._is_forgotten(row):
+                    board.keys.free(row)
+
+    @contextmanager
+    def _together(self, key: int) -> Iterator[None]:
+        """Meanwhile `_spent` has what all together have used up, and nobody else changes it."""
+        with self._board.locked():
+            row = self._row_of(key)
+            if row is None:
+                yield
+                return
+            spent = self._spent.setdefault(key, Spent())
+            spent.requests, spent.tokens = self._bucket(row + REQUESTS), self._bucket(row + TOKENS)
+            elsewhere = self._running_elsewhere(row)
+            spent.running += elsewhere
+            try:
+                yield
+            finally:
+                spent.running -= elsewhere
+                self._tell(row, spent)
+                self._keep(row + REQUESTS, spent.requests)
+                self._keep(row + TOKENS, spent.tokens)
+
+    def _row_of(self, key: int) -> int | None:
+        board, row = self._board, self._rows.get(key)
+        if row is not None and board.numbers[row] == key:
+            return row
+        row = board.keys.row_of(key)
+        if row is not None:
+            self._rows[key] = row
+        elif not self._is_full:
+            self._is_full = True
+            log.warning("⚠️ [GATEWAY] More than %d keys with limits: of some, each worker counts", MAX_KEYS)
+        return row
+
+    def _is_forgotten(self, row: int) -> bool:
+        board = self._board
+        used = max(board.times[row + REQUESTS + 1], board.times[row + TOKENS + 1])
+        own = board.numbers[board.keys.told(row, board.column)]
+        return not (own or self._running_elsewhere(row)) and board.now - used > KEPT_SECONDS
+
+    def _running_elsewhere(self, row: int) -> int:
+        board = self._board
+        return sum(board.numbers[board.keys.told(row, other)] for other in board.others)
+
+    def _tell(self, row: int, spent: Spent) -> None:
+        self._board.numbers[self._board.keys.told(row, self._board.column)] = spent.running
+
+    def _bucket(self, cell: int) -> Bucket | None:
+        level, at = self._board.times[cell], self._board.times[cell + 1]
+        return Bucket(level, at) if at else None
+
+    def _keep(self, cell: int, bucket: Bucket | None) -> None:
+        if bucket is not None:
+            self._board.times[cell] = bucket.level
+            self._board.times[cell + 1] = bucket.at

@@ -1,0 +1,140 @@
+"""What is thought of requests, the same in all workers of one gateway: a client may ask again at another one.
+
+In files beside the board, written whole or not at all: that is seldom, only after a server has died.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from supervisor_app.gateway.records.record import QuarantineEntry
+from supervisor_app.gateway.servers.suspects import Quarantine, Suspects, Suspicion
+from supervisor_app.gateway.workers.board import Board
+
+log = logging.getLogger(__name__)
+
+LOCK_SECONDS = 0.02
+"""The files are written meanwhile."""
+MAX_TOLD = 100
+"""Sentences. In a second all workers have read them from the database."""
+
+
+class _Paper:
+    """A file of all workers. Whoever changes it reads it first, and has the lock of the board."""
+
+    def __init__(self, board: Board, name: str) -> None:
+        self.board = board
+        self.path = board.path.with_name(name)
+        self._generation = 0
+
+    def news(self) -> Any:
+        """What another worker has written since we looked last; None: nothing that can be read."""
+        if self._generation == self.board.generation:
+            return None
+        self._generation = self.board.generation
+        try:
+            return json.loads(self.path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.warning("⚠️ [GATEWAY] What other workers know of crashes is not known here: %s", error)
+            return None
+
+    def write(self, content: Any) -> None:
+        new = self.path.with_suffix(".new")
+        try:
+            new.write_text(json.dumps(content))
+            new.replace(self.path)
+        except OSError as error:
+            log.warning("⚠️ [GATEWAY] What this worker knows of crashes is not known to others: %s", error)
+        else:
+            self.board.next_generation()
+            self._generation = self.board.generation
+
+
+class SharedSuspects(Suspects):
+    """Known to all once it has been judged: what is `pending` is known to the worker that waits for it."""
+
+    def __init__(self, board: Board) -> None:
+        super().__init__()
+        self._paper = _Paper(board, "suspects")
+
+    def note(self, body_hash: str, suspicion: Suspicion, now: float) -> None:
+        with self._paper.board.locked(LOCK_SECONDS):
+            self.refresh()
+            super().note(body_hash, suspicion, now)
+            self._tell()
+
+    def acquit(self, body_hash: str) -> None:
+        self.refresh()
+        if body_hash in self.entries:
+            with self._paper.board.locked(LOCK_SECONDS):
+                self.refresh()
+                super().acquit(body_hash)
+                self._tell()
+
+    def refresh(self) -> None:
+        """What other workers have noted meanwhile."""
+        told = self._paper.news()
+        if told is None:
+            return
+        entries: OrderedDict[str, tuple[Suspicion, float]] = OrderedDict()
+        for body_hash, (crashes, deaths, until) in told.items():
+            suspicion, _ = self.entries.get(body_hash, (Suspicion(), 0.0))
+            suspicion.crashes = max(suspicion.crashes, crashes)  # a request that goes on may have seen more
+            suspicion.deaths = max(suspicion.deaths, deaths)
+            entries[body_hash] = suspicion, until
+        self.entries = entries
+
+    def _tell(self) -> None:
+        self._paper.write(
+            {
+                body_hash: (suspicion.crashes, suspicion.deaths, until)
+                for body_hash, (suspicion, until) in self.entries.items()
+            }
+        )
+
+
+class SharedQuarantine(Quarantine):
+    """All know a sentence at once. A moment later it is in the database, where people may release it."""
+
+    def __init__(self, board: Board) -> None:
+        super().__init__()
+        self._paper = _Paper(board, "quarantined")
+        self._told = _entries(self._paper.news() or [])
+        """The file as it was read last. What was there before this worker is in the database."""
+        self._not_saved: dict[str, QuarantineEntry] = {}
+        """Sentences of other workers, until the database has them."""
+
+    def add(self, entry: QuarantineEntry) -> None:
+        super().add(entry)
+        with self._paper.board.locked(LOCK_SECONDS):
+            self.refresh()
+            self._told = [*self._told, entry][-MAX_TOLD:]
+            self._paper.write([asdict(each) for each in self._told])
+
+    def replace(self, entries: Iterable[QuarantineEntry]) -> None:
+        super().replace(entries)
+        for body_hash in self._not_saved.keys() & self.entries.keys():
+            del self._not_saved[body_hash]
+        self.entries.update(self._not_saved)
+
+    def refresh(self) -> None:
+        """What other workers have found guilty meanwhile."""
+        told = self._paper.news()
+        if told is None:
+            return
+        before, self._told = self._told, _entries(told)
+        for entry in self._told:
+            if entry not in before:
+                self._not_saved[entry.body_hash] = entry
+                super().add(entry)
+
+
+def _entries(told: Iterable[dict[str, Any]]) -> list[QuarantineEntry]:
+    return [QuarantineEntry(**each) for each in told]
