@@ -160,7 +160,7 @@ class Attempt:
             self._commit(content)
 
     def on_chunk(self, content: bytes, raw: bytes) -> None:
-        """Events of a stream that has begun, as one chunk, which is passed on as it came."""
+        """Of an answer that has begun, mostly an event: it is passed on as it came."""
         if not content.endswith(EVENT_END) or len(content) < SHORT:
             self._pass_on(content)
             return
@@ -267,7 +267,7 @@ class Attempt:
         if head is not None and self._exchange.commit(head, self._length):
             self._exchange.beginning = content[:BEGINNING]
             self._pass_on(content)
-            if self._connection is not None and self._scanner is not None and self._exchange.passes_chunks:
+            if self._connection is not None and self._exchange.passes_chunks:
                 self._connection.pass_chunks(self.on_chunk)
         else:
             self._exchange.foreign_answer(head.status if head else 502, content)

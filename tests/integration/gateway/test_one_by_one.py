@@ -57,6 +57,13 @@ async def test_they_arrive_as_they_came(plane):
     assert await caller.read_until(LAST_CHUNK) == FINISH
 
 
+async def test_their_end_may_come_by_itself(plane):
+    await plane.serve(trickles(*map(chunked, events(2)), chunked(DONE), ends=LAST_CHUNK))
+    answer = await plane.ask(streaming())
+    assert (answer.content, answer.whole) == (b"".join(events(2)) + DONE, True)
+    assert (await plane.records(1))[0].outcome is Outcome.OK
+
+
 async def test_an_old_client_gets_them_without_chunks(plane):
     sent = events(3)
     await plane.serve(trickles(*map(chunked, sent)))
@@ -154,4 +161,5 @@ async def test_a_chunk_that_follows_the_beginning_of_another_one_s_size_is_none(
     await plane.serve(trickles(*map(chunked, events(2)), b"f", chunk, ends=b""))
     answer = await plane.ask(streaming())
     assert answer.content.startswith(b"".join(events(2)))
+    assert event(LONG) not in answer.content
     assert (await plane.records(1))[0].outcome is Outcome.UPSTREAM_CRASHED
