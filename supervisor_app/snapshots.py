@@ -11,7 +11,7 @@ from django.db.models import Prefetch
 from django.utils import timezone
 
 from supervisor_app.core.diagnosis import failure_of
-from supervisor_app.core.ports import Identity
+from supervisor_app.core.sightings import Identity
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model, Progress, RunSummary, Status
 from supervisor_app.core.timeline import LENGTH
 from supervisor_app.models import SILENT_AFTER, LlamaServer, Run, ServerState, json_of_failure

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from supervisor_app.core.ports import Probe, Process, Usage
+from supervisor_app.core.ports import Probe, Process
+from supervisor_app.core.sightings import Usage
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.watchdog import Activity
 

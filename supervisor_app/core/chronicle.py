@@ -11,7 +11,6 @@ from supervisor_app.core.evidence import Evidence
 from supervisor_app.core.ports import (
     Change,
     Clock,
-    Exit,
     Process,
     Remembered,
     RunClosed,
@@ -21,6 +20,7 @@ from supervisor_app.core.ports import (
     ServerConfig,
 )
 from supervisor_app.core.recorder import Recorder
+from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind, LlamaStatus, Progress, Status
 from supervisor_app.core.timeline import LOOP_DEATHS, LOOP_SECONDS, Timeline
 from supervisor_app.core.wording import idle_sentence, last_error, sentence, warnings

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from supervisor_app.core.ports import Exit
+from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import Failure, FailureKind
 
 MAX_DETAIL = 300

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from supervisor_app.core.diagnosis import MEMORY_HINT, amount, failure_of, signal_of
-from supervisor_app.core.ports import Autopsy, Exit, MemorySample
+from supervisor_app.core.sightings import Autopsy, Exit, MemorySample
 from supervisor_app.core.status import Failure, FailureKind
 
 SAMPLES = 40

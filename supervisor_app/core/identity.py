@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from supervisor_app.core.ports import Identity
+from supervisor_app.core.sightings import Identity
 
 
 def boot_id() -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import psutil
 
 from supervisor_app.core.identity import command_line, identity_of
-from supervisor_app.core.ports import PortHolder
+from supervisor_app.core.sightings import PortHolder
 from supervisor_app.core.spec import LaunchSpec
 
 WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from supervisor_app.core.ports import Autopsy, GpuMemory, MemorySample
+from supervisor_app.core.sightings import Autopsy, GpuMemory, MemorySample
 
 GPU_INTERVAL = 10.0
 """Seconds between two questions to nvidia-smi."""

@@ -1,4 +1,4 @@
-"""What the supervisor needs from the world, as Protocols, and the values that cross the border.
+"""What the supervisor needs from the world, as Protocols, and what it hands to the store.
 
 `core.process`, `core.probe`, `supervisor_app.store` and `supervisor_app.publish` are the real ones;
 `core.testing` ships the fakes.
@@ -11,168 +11,20 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Protocol
 
+from supervisor_app.core.sightings import (
+    Autopsy,
+    Canary,
+    Cause,
+    Exit,
+    Health,
+    Identity,
+    MemorySample,
+    PortHolder,
+    Slots,
+    Usage,
+)
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.core.status import Failure, LlamaStatus, Model, RunSummary, Status
-
-
-@dataclass(frozen=True, kw_only=True)
-class Identity:
-    """Which process this is, beyond doubt: pids are reused, a pid with its start time and boot is not."""
-
-    pid: int
-    start: int
-    """Clock ticks since boot (Linux), hundredths of a second since the epoch elsewhere."""
-    boot_id: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exit:
-    """How a process ended. Both None: it was not our child, so nobody told us."""
-
-    code: int | None = None
-    signal: int | None = None
-
-    def __str__(self) -> str:
-        def word(number: int | None) -> str:
-            return "null" if number is None else str(number)
-
-        return f"code {word(self.code)} signal {word(self.signal)}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PortHolder:
-    """Who listens on a server's port. `identity` is None where another user's process hides its pid."""
-
-    identity: Identity | None
-    command: str
-    is_llama_server: bool
-    argv: tuple[str, ...] = ()
-    """Its command line; empty when it cannot be seen."""
-    started_at: float | None = None
-    """Unix seconds; None when the process cannot be seen."""
-    ours: bool = False
-    """A supervisor of ours started it: its output goes to this server's log file."""
-
-    def __str__(self) -> str:
-        if self.identity is None:
-            return "a process of another user"
-        return f"pid {self.identity.pid} ({self.command})"
-
-
-class Health(Enum):
-    """What GET /health said."""
-
-    OK = auto()
-    LOADING = auto()
-    """503: it answers, so it makes progress."""
-    REFUSED = auto()
-    """Nobody listens."""
-    SILENT = auto()
-    """Connected, but no answer in time."""
-    WRONG = auto()
-    """Answered with something else."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Usage:
-    """Signs of work that can be seen without asking the server."""
-
-    cpu_seconds: float = 0.0
-    connections: int = 0
-    """Clients connected to the spec's port."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GpuMemory:
-    """Bytes of one GPU, whoever uses them."""
-
-    used: int
-    total: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemorySample:
-    """One look at a process with its children, and at its machine. Bytes."""
-
-    at: float
-    """Unix seconds."""
-    anon: int = 0
-    """In memory, without the pages of files: those can be dropped."""
-    swap: int = 0
-    host_total: int = 0
-    host_available: int = 0
-    host_swap_free: int = 0
-    limit: int | None = None
-    """Of its control group."""
-    limit_used: int = 0
-    gpus: tuple[GpuMemory, ...] = ()
-
-    @property
-    def used(self) -> int:
-        return self.anon + self.swap
-
-    @property
-    def room(self) -> tuple[int, int]:
-        """Free and total: of the machine, or of its control group when that has less."""
-        if self.limit is not None and self.limit - self.limit_used < self.host_available:
-            return max(0, self.limit - self.limit_used), self.limit
-        return self.host_available, self.host_total
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "at": self.at,
-            "anon": self.anon,
-            "swap": self.swap,
-            "hostTotal": self.host_total,
-            "hostAvailable": self.host_available,
-            "hostSwapFree": self.host_swap_free,
-            "limit": self.limit,
-            "limitUsed": self.limit_used,
-            "gpus": [{"used": gpu.used, "total": gpu.total} for gpu in self.gpus],
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Autopsy:
-    """What the kernel knows of a process's end."""
-
-    oom_kills: int = 0
-    """In its control group, within the last minute of its life."""
-    kernel: tuple[str, ...] = ()
-    """Lines of the kernel's log that name it; none where we may not read it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slots:
-    """What the server's slots said; `mark` changes with every token and every batch of a prompt."""
-
-    answered: bool
-    busy: bool = False
-    mark: Any = None
-    working: int = 0
-    """So many of them."""
-    total: int = 0
-
-
-class Canary(Enum):
-    """What came of asking a server for one token."""
-
-    FINE = auto()
-    """It answered, or it sleeps or cannot be asked just now: only silence is evidence."""
-    SILENT = auto()
-    """No answer in time."""
-    UNSUPPORTED = auto()
-    """It is no server that completes text, and never will be."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cause:
-    """What a permanent failure hangs on: a file, a port. It may be gone once this has changed."""
-
-    present: bool
-    """False: visibly gone, whatever it was before (the port is free, the missing file is there)."""
-    mark: object
-    """Differs when the file or the port's holder is another one."""
 
 
 class SpawnError(Exception):

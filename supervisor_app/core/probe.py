@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import requests
 from urllib3.exceptions import HTTPError
 
-from supervisor_app.core.ports import Canary, Health, ProbeError, Slots
+from supervisor_app.core.ports import ProbeError
+from supervisor_app.core.sightings import Canary, Health, Slots
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Model
 

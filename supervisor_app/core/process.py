@@ -17,7 +17,8 @@ import psutil
 from supervisor_app.core.identity import identity_of
 from supervisor_app.core.logs import LogFile
 from supervisor_app.core.memory import MemoryMeter, family_of
-from supervisor_app.core.ports import Autopsy, Exit, Identity, MemorySample, SignalDeniedError, Usage
+from supervisor_app.core.ports import SignalDeniedError
+from supervisor_app.core.sightings import Autopsy, Exit, Identity, MemorySample, Usage
 from supervisor_app.core.spec import LaunchSpec
 
 POLL_SECONDS = 0.25

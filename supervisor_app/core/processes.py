@@ -23,9 +23,10 @@ from supervisor_app.core.identity import boot_id, identity_of, is_llama_command
 from supervisor_app.core.listeners import answers, holder_of, listening_pids
 from supervisor_app.core.logs import LogFile
 from supervisor_app.core.memory import GpuMeter, MemoryMeter
-from supervisor_app.core.ports import Cause, Identity, PortHolder, SpawnError
+from supervisor_app.core.ports import SpawnError
 from supervisor_app.core.probe import files_size, looks_like_llama_server
 from supervisor_app.core.process import LocalProcess
+from supervisor_app.core.sightings import Cause, Identity, PortHolder
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Failure, FailureKind
 from supervisor_app.engine.resolve import HOW_TO_GET_ONE

@@ -16,9 +16,7 @@ from supervisor_app.core.evidence import Evidence, Trail, blame
 from supervisor_app.core.fallback import gpu_warnings
 from supervisor_app.core.loading import LoadWatch
 from supervisor_app.core.ports import (
-    Cause,
     Clock,
-    PortHolder,
     Probe,
     ProbeError,
     Process,
@@ -30,6 +28,7 @@ from supervisor_app.core.ports import (
     Wish,
 )
 from supervisor_app.core.recorder import Recorder
+from supervisor_app.core.sightings import Cause, PortHolder
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind, LlamaStatus, Model, Progress, Status
 from supervisor_app.core.watchdog import Activity

@@ -8,22 +8,24 @@ from dataclasses import dataclass, field
 
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.ports import (
+    Change,
+    ProbeError,
+    Remembered,
+    ServerConfig,
+    SignalDeniedError,
+    SpawnError,
+    StoreError,
+)
+from supervisor_app.core.sightings import (
     Autopsy,
     Canary,
     Cause,
-    Change,
     Exit,
     Health,
     Identity,
     MemorySample,
     PortHolder,
-    ProbeError,
-    Remembered,
-    ServerConfig,
-    SignalDeniedError,
     Slots,
-    SpawnError,
-    StoreError,
     Usage,
 )
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy

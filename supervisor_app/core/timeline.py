@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
-from supervisor_app.core.ports import Exit
+from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import Failure, RunSummary
 
 LENGTH = 10

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, assert_never
 
-from supervisor_app.core.ports import Canary
+from supervisor_app.core.sightings import Canary
 
 BUSY_INTERVAL = 2.0
 """Seconds between two looks while there is work: faster ones keep a server from seeing its client leave."""

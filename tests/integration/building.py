@@ -15,7 +15,8 @@ from channels.testing import WebsocketCommunicator
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
-from supervisor_app.core.ports import Change, Identity, RunEvent
+from supervisor_app.core.ports import Change, RunEvent
+from supervisor_app.core.sightings import Identity
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model, Status
 from supervisor_app.gateway.access.keys import digest_of, shown_part
 from supervisor_app.gateway.models import ApiKey

@@ -10,7 +10,8 @@ from django.db import IntegrityError, OperationalError, transaction
 from supervisor_app.alerts import incidents
 from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
 from supervisor_app.core.diagnosis import failure_of
-from supervisor_app.core.ports import Exit, RunClosed
+from supervisor_app.core.ports import RunClosed
+from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.models import LlamaServer
 from tests.integration.alerting import HOUR, make_channel

@@ -9,7 +9,7 @@ import pytest
 
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.evidence import Trail
-from supervisor_app.core.ports import Autopsy, GpuMemory, MemorySample
+from supervisor_app.core.sightings import Autopsy, GpuMemory, MemorySample
 from supervisor_app.core.status import FailureKind
 from supervisor_app.history import LISTED, RunCard
 from supervisor_app.models import Run

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 import pytest
 
 from supervisor_app.core import probe as probe_module
-from supervisor_app.core.ports import Canary, Health, ProbeError, Slots
+from supervisor_app.core.ports import ProbeError
 from supervisor_app.core.probe import HttpProbe, looks_like_llama_server, read_models
+from supervisor_app.core.sightings import Canary, Health, Slots
 from supervisor_app.core.spec import LaunchSpec
 
 

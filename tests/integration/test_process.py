@@ -15,17 +15,10 @@ import pytest
 
 from supervisor_app.core import process as process_module
 from supervisor_app.core.identity import boot_id, identity_of
-from supervisor_app.core.ports import (
-    Autopsy,
-    Exit,
-    Identity,
-    PortHolder,
-    SignalDeniedError,
-    SpawnError,
-    Usage,
-)
+from supervisor_app.core.ports import SignalDeniedError, SpawnError
 from supervisor_app.core.process import LocalProcess
 from supervisor_app.core.processes import LocalProcesses, child_environment
+from supervisor_app.core.sightings import Autopsy, Exit, Identity, PortHolder, Usage
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind
 from tests.integration.building import free_port

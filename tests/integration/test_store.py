@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from supervisor_app.conf import Overlay
 from supervisor_app.core.diagnosis import failure_of
-from supervisor_app.core.ports import Exit, Identity, RunClosed, RunOpened, RunReady, StoreError
+from supervisor_app.core.ports import RunClosed, RunOpened, RunReady, StoreError
+from supervisor_app.core.sightings import Exit, Identity
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model, Progress, RunSummary, Status
 from supervisor_app.lease import Lease
 from supervisor_app.models import LlamaServer, Run, ServerState

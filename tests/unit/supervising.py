@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 
-from supervisor_app.core.ports import Identity, Remembered
+from supervisor_app.core.ports import Remembered
 from supervisor_app.core.recorder import Recorder
+from supervisor_app.core.sightings import Identity
 from supervisor_app.core.supervisor import ServerSupervisor
 from supervisor_app.core.testing import (
     FakeClock,

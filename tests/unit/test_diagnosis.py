@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor_app.core.diagnosis import EXPLANATIONS, MAX_DETAIL, diagnose, failure_of
-from supervisor_app.core.ports import Exit
+from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind
 
 FAILED = Exit(code=1)

@@ -6,7 +6,7 @@ import pytest
 
 from supervisor_app.core.diagnosis import MEMORY_HINT, decisive_line, failure_of
 from supervisor_app.core.evidence import SAMPLES, Evidence, Trail, blame, is_scarce, oom_proof, sentence
-from supervisor_app.core.ports import Autopsy, Exit, GpuMemory, MemorySample
+from supervisor_app.core.sightings import Autopsy, Exit, GpuMemory, MemorySample
 from supervisor_app.core.status import FailureKind
 
 GIB = 2**30

@@ -8,7 +8,7 @@ import pytest
 
 from supervisor_app.core import lifecycle as life
 from supervisor_app.core.lifecycle import Phase
-from supervisor_app.core.ports import Exit, Health, Identity
+from supervisor_app.core.sightings import Exit, Health, Identity
 from supervisor_app.core.status import Status
 from supervisor_app.core.testing import exited, stranger
 from tests.unit.deciding import CORRUPT, ME, MODEL, Server

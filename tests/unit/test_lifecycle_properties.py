@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from supervisor_app.core import lifecycle as life
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.lifecycle import PHASES, Phase, Policy, State, decide
-from supervisor_app.core.ports import Canary, Exit, Health, Identity, PortHolder
+from supervisor_app.core.sightings import Canary, Exit, Health, Identity, PortHolder
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import FailureKind, Model, Status
 from supervisor_app.core.testing import stranger

@@ -9,7 +9,7 @@ import pytest
 from supervisor_app.core import lifecycle as life
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy, State
-from supervisor_app.core.ports import Exit, Health
+from supervisor_app.core.sightings import Exit, Health
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import exited, stranger

@@ -12,7 +12,7 @@ import pytest
 
 from supervisor_app.core import memory
 from supervisor_app.core.memory import GpuMeter, MemoryMeter, control_group, naming, parse_gpus
-from supervisor_app.core.ports import GpuMemory
+from supervisor_app.core.sightings import GpuMemory
 
 MIB = 2**20
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.core.diagnosis import failure_of
-from supervisor_app.core.ports import Cause, Health, Remembered, RunClosed, RunOpened, RunReady
+from supervisor_app.core.ports import Remembered, RunClosed, RunOpened, RunReady
+from supervisor_app.core.sightings import Cause, Health
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import make_config, make_spec, settle, stranger

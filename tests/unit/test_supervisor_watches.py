@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.core.ports import (
-    Autopsy,
-    Canary,
-    Health,
-    MemorySample,
-    Remembered,
-    RunClosed,
-    Slots,
-    Usage,
-)
+from supervisor_app.core.ports import Remembered, RunClosed
+from supervisor_app.core.sightings import Autopsy, Canary, Health, MemorySample, Slots, Usage
 from supervisor_app.core.spec import HealthPolicy
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import make_config, make_spec, settle

@@ -11,7 +11,8 @@ from supervisor_app.core.clock import SystemClock
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy, State
 from supervisor_app.core.loading import LoadWatch
-from supervisor_app.core.ports import Exit, Identity, PortHolder, Wish
+from supervisor_app.core.ports import Wish
+from supervisor_app.core.sightings import Exit, Identity, PortHolder
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.core.status import (
     FailureKind,

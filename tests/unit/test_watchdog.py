@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.core.ports import Canary
+from supervisor_app.core.sightings import Canary
 from supervisor_app.core.watchdog import Activity, Verdict, Watch, canary_due, hear, look
 
 STALL = 180.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from supervisor_app.core.lifecycle.state import State
-from supervisor_app.core.ports import Exit, Identity, PortHolder
+from supervisor_app.core.sightings import Exit, Identity, PortHolder
 from supervisor_app.core.status import Failure
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from supervisor_app.core.ports import Canary, Exit, Health, Identity, PortHolder
+from supervisor_app.core.sightings import Canary, Exit, Health, Identity, PortHolder
 from supervisor_app.core.status import Failure, Model
 from supervisor_app.core.watchdog import Activity
 

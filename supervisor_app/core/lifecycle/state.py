@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from supervisor_app.core.ports import Identity
+from supervisor_app.core.sightings import Identity
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import Failure, Model, Status
 from supervisor_app.core.watchdog import Watch

@@ -26,7 +26,7 @@ from supervisor_app.core.lifecycle.effects import (
 )
 from supervisor_app.core.lifecycle.events import Exited, HealthChecked, ModelsRead, Spawned
 from supervisor_app.core.lifecycle.state import Phase, Policy, State
-from supervisor_app.core.ports import Canary, Exit, Health, PortHolder
+from supervisor_app.core.sightings import Canary, Exit, Health, PortHolder
 from supervisor_app.core.status import Failure, FailureKind, Status
 from supervisor_app.core.watchdog import (
     BUSY_INTERVAL,
