@@ -138,7 +138,7 @@ class FastExchange:
         gateway.exchanges.add(self)
         gateway.kept_bytes += len(body)
         head = self.head.for_server(connection.authority, self.asked.api_key, len(body))
-        connection.ask(self, head, body, to_head=False)
+        connection.ask(self, head, body)
 
     def on_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
         if head.status != OK or head.is_event_stream:

@@ -64,7 +64,7 @@ async def fetch(backend: Backend, path: str, *, seconds: float | None = None) ->
 
     def ask(connection: Connection) -> None:
         made.append(connection)
-        connection.ask(listener, request, b"", to_head=False)
+        connection.ask(listener, request, b"")
 
     connecting = backend.pool.connect(ask, listener.on_lost)
     try:

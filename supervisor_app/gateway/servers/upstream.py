@@ -1,7 +1,8 @@
 """Connections to one llama-server, and which of them may be used again.
 
 llama-server closes its connection after a stream without having said so: used again, such a connection
-loses the next request. So only one whose last answer was sized and complete is kept.
+loses the next request. So only one whose last answer was sized and complete is kept. Nor is one over which
+the rest of a request was still to come: what is asked next would be taken for that.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ class Connection(asyncio.Protocol):
         self._body: Body | None = None
         self._to_head = False
         self._on_chunk: Callable[[bytes, bytes], None] | None = None
+        self._asked_whole = True
+        """Nothing of the request was left to `write` when it was asked."""
         self._usual: Pattern[ResponseHead] | None = None
         """The head of its last answer that came whole."""
         self._reusable = False
@@ -130,10 +133,13 @@ class Connection(asyncio.Protocol):
 
     # For whoever asks
 
-    def ask(self, listener: Listener, head: bytes, body: bytes, *, to_head: bool) -> None:
-        """`body` as far as it has come."""
+    def ask(
+        self, listener: Listener, head: bytes, body: bytes, *, to_head: bool = False, whole: bool = True
+    ) -> None:
+        """`body` as far as it has come; `whole`: that is all of it."""
         self._listener = listener
         self._to_head = to_head
+        self._asked_whole = whole
         self._body, self._head, self._on_chunk = None, b"", None
         if self._transport is None:
             return
@@ -218,7 +224,7 @@ class Connection(asyncio.Protocol):
     def _let_go(self, *, clean: bool) -> None:
         """Of an answer that is whole."""
         self.used = True
-        if clean and self._reusable:
+        if clean and self._reusable and self._asked_whole:
             self._pool.keep(self)
         elif self._transport is not None:
             self._transport.abort()

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import psutil
 import pytest
 
-from supervisor_app.gateway.workers import processes as module
+from supervisor_app.gateway.workers.processes import processes as module
 from supervisor_app.gateway.workers.processes import FORCE, Workers, until_orphaned
 from tests.integration.building import eventually
 

@@ -12,7 +12,7 @@ from time import sleep
 
 import pytest
 
-from supervisor_app.gateway.workers import board as module
+from supervisor_app.gateway.workers.processes import board as module
 from supervisor_app.gateway.workers.board import HEAD, MAX_KEYS, STALE_SECONDS, Board
 from tests.unit.gateway.boards import BEGIN, boards
 
