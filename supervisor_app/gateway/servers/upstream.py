@@ -69,6 +69,7 @@ class Connection(asyncio.Protocol):
         self._usual: Pattern[ResponseHead] | None = None
         """The head of its last answer that came whole."""
         self._reusable = False
+        self._is_held = False
         self.used = False
         """It has answered before."""
         self.idle_since = 0.0
@@ -165,6 +166,7 @@ class Connection(asyncio.Protocol):
         """Whether the server has to wait, because the client does not take its answer."""
         if self._transport is None or self._transport.is_closing():
             return
+        self._is_held = held
         if held:
             self._transport.pause_reading()
         else:
@@ -225,6 +227,8 @@ class Connection(asyncio.Protocol):
         """Of an answer that is whole."""
         self.used = True
         if clean and self._reusable and self._asked_whole:
+            if self._is_held:
+                self.hold_back(False)  # who did not take this answer does not wait for the next one
             self._pool.keep(self)
         elif self._transport is not None:
             self._transport.abort()

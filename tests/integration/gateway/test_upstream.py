@@ -2,11 +2,73 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
+from supervisor_app.gateway.upstream import Pool
 from tests.integration.gateway.plane import EMBEDDINGS, question, request
-from tests.integration.gateway.scripts import answers, head
+from tests.integration.gateway.scripts import Scripted, answers, head, waits_for
 
 QUESTION = question("hi")
 SIZED = head(200, "text/plain", "Content-Length: 2")
+
+
+class Listening:
+    """`upstream.Listener` that takes nothing more of the answer once some has come."""
+
+    def __init__(self, connection):
+        self.connection = connection
+        self.content = b""
+        self.ended = asyncio.Event()
+
+    def on_head(self, head, length):
+        pass
+
+    def on_content(self, content):
+        self.content += content
+        self.connection.hold_back(True)
+
+    def on_whole(self, head, length, content):
+        self.content = content
+        self.ended.set()
+
+    def on_end(self):
+        self.ended.set()
+
+
+@pytest.fixture
+async def scripted():
+    server = Scripted(answers(b"next"))
+    await server.start()
+    yield server
+    await server.stop()
+
+
+async def test_who_was_held_back_at_the_end_of_an_answer_is_heard_when_it_is_asked_again(scripted):
+    goes_on = asyncio.Event()
+
+    async def last_words(call):
+        await call.send(b"hi")
+        return True
+
+    scripted.scripts = [waits_for(goes_on, last_words, before=SIZED), answers(b"next")]
+    pool = Pool("127.0.0.1", scripted.port, idle_seconds=60, connect_seconds=5)
+    made = asyncio.get_running_loop().create_future()
+    pool.connect(made.set_result, made.set_exception)
+    connection = await made
+    first, second = Listening(connection), Listening(connection)
+    connection.ask(first, QUESTION, b"")
+    await scripted.until_called()
+    goes_on.set()
+    await first.ended.wait()
+    assert first.content == b"hi"
+    assert pool.take() is connection
+    connection.ask(second, QUESTION, b"")
+    async with asyncio.timeout(10):
+        await second.ended.wait()
+    assert second.content == b"next"
+    pool.close()
 
 
 async def refuses_by_the_head(call):
