@@ -39,6 +39,8 @@ def take_fast_path(gateway: Gateway, client: Client, head: RequestHead, body: by
     hints = hints_of(body, head.noted.get(b"content-type", b""))
     if hints.stream or hints.answers != 1 or hints.prompts != 1 or may_take_long(head.endpoint, hints):
         return None
+    if hints.model is None and head.query:  # it may be named there
+        return None
     candidates = gateway.candidates(hints.model)
     if len(candidates) != 1 or gateway.suspects_anybody():
         return None

@@ -154,6 +154,14 @@ async def test_a_body_that_is_not_kept_does_not(plane, taken):
     assert taken == [False]
 
 
+async def test_a_model_that_is_named_in_the_query_is_recorded(plane):
+    await plane.serve(answers())
+    caller = await plane.connect()
+    for _ in range(3):
+        await caller.ask(request(f"{EMBEDDINGS}?model=tiny", body={"input": "hi"}))
+    assert [record.model for record in await plane.records(3)] == ["tiny"] * 3
+
+
 async def test_what_comes_with_the_next_request_does_not(plane, taken):
     server, caller = await warm(plane, answers(b"1"), answers(b"2"))
     await caller.send(question("one") + question("two"))

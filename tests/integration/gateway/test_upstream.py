@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from supervisor_app.gateway.upstream import Pool
+from supervisor_app.gateway.servers.upstream import Pool
 from tests.integration.gateway.plane import EMBEDDINGS, question, request
 from tests.integration.gateway.scripts import Scripted, answers, head, waits_for
 
