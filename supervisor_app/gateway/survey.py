@@ -76,7 +76,7 @@ def _end_of(run: Run) -> End:
 
 def _offered(server: LlamaServer, state: ServerState | None, runs: Iterable[Run]) -> list[str]:
     """One name for each model: as the server says while it runs, and as it will say when it does."""
-    names = _served(state) or _configured_names(server) or _served_before(runs)
+    names = _served(state) or _names_when_down(server, runs)
     return list(dict.fromkeys([*server.aliases, *names]))
 
 
@@ -88,6 +88,14 @@ def _served(state: ServerState | None) -> list[str]:
 def _served_before(runs: Iterable[Run]) -> list[str]:
     """By a router: nothing of its configuration names its models."""
     return next((served for run in runs if (served := getattr(run, "served", None))), [])
+
+
+def _names_when_down(server: LlamaServer, runs: Iterable[Run]) -> list[str]:
+    """A file without an alias goes by its name with some builds of llama-server, by its path with others."""
+    configured, before = _configured_names(server), _served_before(runs)
+    if before == [server.model_path] and configured == [PurePath(server.model_path).name]:
+        return before
+    return configured or before
 
 
 def _configured_names(server: LlamaServer) -> list[str]:

@@ -118,6 +118,31 @@ def test_what_it_serves_is_offered_in_place_of_its_file():
     assert {"default", "chat", MODEL.id, "qwen3", "qwen3.gguf", "/models/qwen3.gguf"} == set(known.models)
 
 
+def serves_by_its_path(**fields):
+    """A server that is down, and called its model by the path of its file when it ran."""
+    make_run(make_server(**fields), evidence={"models": ["/models/qwen3.gguf"]})
+
+
+def test_a_server_that_calls_its_model_by_its_path_is_offered_so_while_it_is_down_too():
+    serves_by_its_path(model_path="/models/qwen3.gguf", aliases=["chat"])
+    known = facts()
+    assert known.offered == ("chat", "/models/qwen3.gguf")
+    assert {"default", "chat", "qwen3", "qwen3.gguf", "/models/qwen3.gguf"} == set(known.models)
+
+
+@pytest.mark.parametrize(
+    ("fields", "offered"),
+    [
+        ({"model_path": "/models/other.gguf"}, "other.gguf"),
+        ({"model_path": "/models/qwen3.gguf", "args": ["-a", "named"]}, "named"),
+    ],
+    ids=["another file", "an alias"],
+)
+def test_what_it_will_be_called_is_not_what_it_was_called_before_its_configuration_changed(fields, offered):
+    serves_by_its_path(**fields)
+    assert facts().offered == (offered,)
+
+
 @pytest.mark.parametrize("flag", ["-a", "--alias"])
 def test_names_that_it_is_started_with_are_known_before_it_says_them(flag):
     make_server(args=["-c", "8192", flag, "qwen3, big,,"])
