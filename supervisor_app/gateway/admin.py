@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -198,6 +198,9 @@ class RequestRecordAdmin(ReadOnly, RecordModelAdmin):
         "generated_tokens",
         "tokens_per_second",
     ]
+
+    class Media:
+        css: ClassVar = {"all": ["supervisor/admin.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RequestRecord]:
         return super().get_queryset(request).defer(*CAPTURED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import psutil
@@ -284,6 +285,61 @@ def test_a_phone_need_not_scroll_sideways(serving, cookies, tabs, path):
     tabs.forgiven = "status of 4(10|04)"
     page = tabs.open(serving.url + path, storage_state=cookies, viewport={"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+LONG_REQUEST = {
+    "server": "default",
+    "model": "m" * 100,
+    "key": "chat UI",
+    "method": "POST",
+    "route": "/v1/chat/completions",
+    "status": 200,
+    "outcome": "replayed",
+    "streamed": 0,
+    "held_ms": 119_000,
+    "ttft_ms": 599_000,
+    "duration_ms": 9_840_000,
+    "replays": 1,
+    "prompt_tokens": 131_072,
+    "cached_tokens": 131_000,
+    "generated_tokens": 65_536,
+    "tokens_per_second": 16_736.4,
+    "incident": "",
+    "captured_request": "asked" * 1000,
+    "captured_answer": "answered" * 1000,
+}
+"""All of it takes as much room as it may."""
+
+
+@pytest.fixture(scope="module")
+def asked(serving):
+    """A server with a record of that request, whose id it returns."""
+    record = {"at": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}", **LONG_REQUEST}
+    columns, values = ", ".join(record), ", ".join(map(repr, record.values()))
+    serving.write(f"INSERT INTO supervisor_app_requestrecord ({columns}) VALUES ({values})")
+    return serving.records("key = 'chat UI'")[0]["id"]
+
+
+WIDER_THAN_THEIR_PLACE = """selector => [...document.querySelectorAll(selector)]
+    .filter(place => place.scrollWidth > place.clientWidth)
+    .map(place => place.textContent.trim().slice(0, 80))"""
+
+
+@pytest.mark.parametrize(("width", "cells"), [(1280, "#requests :is(th, td)"), (360, "#requests td")])
+def test_what_is_told_of_a_request_fits_its_column(serving, asked, cookies, tabs, width, cells):
+    viewport = {"width": width, "height": 740}
+    page = tabs.open(f"{serving.url}/servers/default/", storage_state=cookies, viewport=viewport)
+    expect(page.locator("#requests")).to_contain_text("131072 in, 65536 out")
+    assert page.evaluate(WIDER_THAN_THEIR_PLACE, cells) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_what_was_kept_of_a_request_can_be_read_to_its_end(serving, asked, cookies, tabs, width):
+    url = f"{serving.url}/admin/supervisor_app/requestrecord/{asked}/change/"
+    page = tabs.open(url, storage_state=cookies, viewport={"width": width, "height": 740})
+    expect(page.locator(".field-captured_answer .readonly")).to_contain_text("answeredanswered")
+    assert page.evaluate(WIDER_THAN_THEIR_PLACE, ".form-row") == []
 
 
 def test_the_headings_skip_no_level(serving, tabs):
