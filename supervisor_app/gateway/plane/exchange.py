@@ -239,7 +239,7 @@ class Exchange:
         self._server = facts.name
         self._visit = Visit(self, self._gateway, backend)
         if facts.hopeless:
-            self.give_up(backend, facts.detail or "It does not run.")
+            self.give_up(backend, facts.why_hopeless)
             return
         if facts.wakes and not facts.wanted:
             self._gateway.wake(backend)

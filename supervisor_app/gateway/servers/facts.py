@@ -96,3 +96,9 @@ class ServerFacts:
         if self.status is Status.ERROR:
             return True
         return not self.wanted and not self.wakes and not self.ready
+
+    @property
+    def why_hopeless(self) -> str:
+        if self.status in (Status.STARTING, Status.CRASHED):
+            return "It was stopped."  # what its supervisor has said last is of the time before
+        return self.detail or "It does not run."

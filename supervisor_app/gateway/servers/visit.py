@@ -106,7 +106,7 @@ class Visit:
             if here.is_gone:
                 exchange.refuse(candidates)
             elif here.facts.hopeless:
-                exchange.give_up(here, here.facts.detail)
+                exchange.give_up(here, here.facts.why_hopeless)
             return
         must = here not in candidates or here.facts.hopeless
         better = [other for other in candidates if other is not here and other.gate.has_room_for(self)]

@@ -143,6 +143,15 @@ async def test_who_waits_hears_at_once_that_it_is_hopeless(plane):
         assert (answer.status, answer.error["message"]) == (503, "default: Retries used up.")
 
 
+async def test_who_waits_is_not_told_of_a_retry_that_somebody_has_called_off(plane):
+    server = await plane.serve(answers(), status=Status.CRASHED, detail="Retry 1 of 5 after 14 s.")
+    asking = await ask_in_order(plane, 1)
+    server.says(wanted=False)  # which its supervisor has not seen yet
+    assert (await asking[0]).error["message"] == "default: It was stopped."
+    answer = await plane.ask(question())
+    assert (answer.status, answer.error["message"]) == (503, "default: It was stopped.")
+
+
 async def test_who_waits_hears_at_once_that_the_server_is_gone(plane):
     await plane.serve(answers(), status=Status.CRASHED)
     asking = plane.asks(question())
