@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 import psutil
 import pytest
 
+from supervisor_app.gateway.workers import processes as module
 from supervisor_app.gateway.workers.processes import FORCE, Workers, until_orphaned
-from supervisor_app.gateway.workers.processes import processes as module
 from tests.integration.building import eventually
 
 SCRIPT = """

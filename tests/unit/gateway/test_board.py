@@ -12,8 +12,8 @@ from time import sleep
 
 import pytest
 
+from supervisor_app.gateway.workers import board as module
 from supervisor_app.gateway.workers.board import HEAD, MAX_KEYS, STALE_SECONDS, Board
-from supervisor_app.gateway.workers.processes import board as module
 from tests.unit.gateway.boards import BEGIN, boards
 
 ROOT = Path(__file__).parents[3]

@@ -20,9 +20,9 @@ from supervisor_app.gateway.plane.gateway import SWEEP_SECONDS
 from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.gate import QueueFullError
+from supervisor_app.gateway.workers import neighbours as module
 from supervisor_app.gateway.workers.board import STALE_SECONDS
 from supervisor_app.gateway.workers.neighbours import LOOK_SECONDS, LOST_SECONDS, TOGETHER_SECONDS
-from supervisor_app.gateway.workers.processes import neighbours as module
 from tests.unit.gateway.boards import boards
 from tests.unit.gateway.timers import Timers
 

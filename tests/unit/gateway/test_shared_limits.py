@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor_app.gateway.access.keys import Denied, Limiter
+from supervisor_app.gateway.workers import board as module
 from supervisor_app.gateway.workers.board import STALE_SECONDS
-from supervisor_app.gateway.workers.processes import board as module
 from supervisor_app.gateway.workers.shared_limits import KEPT_SECONDS, SharedLimiter
 from tests.unit.gateway.boards import BEGIN, boards
 from tests.unit.gateway.test_keys import denied, policy

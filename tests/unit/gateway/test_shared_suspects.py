@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 
 from supervisor_app.gateway.servers.suspects import QUARANTINE_SECONDS, Suspicion
+from supervisor_app.gateway.workers import shared_suspects as module
 from supervisor_app.gateway.workers.board import Board
-from supervisor_app.gateway.workers.processes import shared_suspects as module
 from supervisor_app.gateway.workers.shared_suspects import SharedQuarantine, SharedSuspects
 from tests.unit.gateway.boards import BEGIN, boards
 from tests.unit.gateway.test_suspects import NOW, entry
