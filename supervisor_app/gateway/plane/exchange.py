@@ -19,12 +19,12 @@ from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.http.heads import status_line
 from supervisor_app.gateway.http.reply import CHUNKED_END, Reply
 from supervisor_app.gateway.http.request_heads import RequestHead
-from supervisor_app.gateway.llama.meter import usage_of, usage_of_all
 from supervisor_app.gateway.llama.sse import EVENT_END
 from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.plane.body import RequestBody
+from supervisor_app.gateway.plane.notes import Notes
 from supervisor_app.gateway.plane.problems import Problem
-from supervisor_app.gateway.records.record import Outcome, Record
+from supervisor_app.gateway.records.record import Outcome, Record, Usage
 from supervisor_app.gateway.servers.gate import QueueFullError
 from supervisor_app.gateway.servers.hold import Hold
 from supervisor_app.gateway.servers.suspects import Suspicion
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.servers.upstream import Connection
 
 NOTHING = b":\n\n"
-CAPTURED_BYTES = 64 * 1024
 KEPT_FOR_RECORD = 64 * 1024
 """Of a body, once it is of no use to a server any more."""
 
@@ -48,35 +47,23 @@ class Exchange:
     """Owned by its client's connection, which feeds it and hears when it is over."""
 
     __slots__ = (
-        "_at",
-        "_captured",
         "_client",
-        "_ended",
-        "_first_content",
         "_gateway",
         "_kept_bytes",
-        "_outcome",
-        "_server",
-        "_tail",
         "_visit",
         "_was_sent",
         "arrival",
-        "beginning",
         "body",
         "committed",
-        "denied_key",
-        "guessed_tokens",
         "head",
         "hold",
-        "incident",
         "is_ours",
         "is_over",
+        "notes",
         "policy",
-        "replays",
         "reply",
         "started",
         "suspicion",
-        "tokens",
         "was_lost",
     )
 
@@ -89,37 +76,21 @@ class Exchange:
         self.arrival = next(gateway.arrivals)
         self.hold: Hold | None = None
         self.suspicion: Suspicion | None = None
-        self.tokens: int | None = None
-        """Of a stream, as many as came: known although its end was never seen."""
-        self.guessed_tokens = 0
-        """Of its prompt: its client left before they were told."""
-        self.replays = 0
         self.was_lost = False
         """It has not been sent since its server was lost."""
-        self.incident = ""
         self.policy: KeyPolicy | None = None
-        self.denied_key: int | None = None
-        """Whose request it is although it was not let in."""
         self.started = gateway.loop.time()
+        self.notes = Notes(gateway.wall_time())
         self.committed = False
         """Content of an answer has gone to the client."""
-        self.beginning = b""
-        """Of that answer: some say there what the prompt cost."""
         self.is_over = False
         self.is_ours = False
         """We are making its answer: no server is asked."""
         self._gateway = gateway
         self._client = client
-        self._at = gateway.wall_time()
-        self._first_content = 0.0
-        self._ended = 0.0
-        self._server = ""
         self._visit: Visit | None = None
         self._was_sent = False
         self._kept_bytes = 0
-        self._captured: bytearray | None = None
-        self._outcome = Outcome.OK
-        self._tail: Iterable[bytes] = ()
 
     # The request comes
 
@@ -142,12 +113,12 @@ class Exchange:
 
     def go_on_from(self, fast: FastExchange, body: bytes, connection: Connection) -> tuple[Visit, Attempt]:
         """It has been sent over this connection; nothing has come back yet."""
-        self.arrival, self.started, self._at = fast.arrival, fast.since, fast.at
+        self.arrival, self.started, self.notes.at = fast.arrival, fast.since, fast.at
         self.policy = fast.policy
         self.body.take_whole(body)
         self._kept_bytes = len(body)
         self._was_sent = True
-        self._server = fast.asked.name
+        self.notes.server = fast.asked.name
         self._visit = visit = Visit(self, self._gateway, fast.backend)
         return visit, visit.go_on(fast.asked, connection)
 
@@ -195,7 +166,7 @@ class Exchange:
             self.refuse(problem, Outcome.QUARANTINED)
             return
         if self.policy is not None and self.policy.capture:
-            self._captured = bytearray()
+            self.notes.capture()
         self.go_to_one_of(candidates)
 
     def look_back(self) -> Problem | None:
@@ -208,7 +179,7 @@ class Exchange:
         entry = gateway.quarantined.find(body_hash, now)
         if entry is None:
             return None
-        self.incident, self._server = entry.incident, entry.server
+        self.notes.incident, self.notes.server = entry.incident, entry.server
         return problems.quarantined(entry.server, entry.incident, int(entry.until - now))
 
     def _candidates(self) -> Sequence[Backend]:
@@ -236,7 +207,7 @@ class Exchange:
             session = self.head.text(b"session") or self.body.hints.session or ""
             backend = self._gateway.choose(candidates, session, self.body.kept())
         facts = backend.facts
-        self._server = facts.name
+        self.notes.server = facts.name
         self._visit = Visit(self, self._gateway, backend)
         if facts.hopeless:
             self.give_up(backend, facts.why_hopeless)
@@ -280,17 +251,17 @@ class Exchange:
         elif head.status != 200 or not head.is_event_stream:
             return False
         self.committed = True
-        self._first_content = self._gateway.loop.time()
+        self.notes.first_content = self._gateway.loop.time()
         return True
 
     @property
     def passes_chunks(self) -> bool:
         """Its client takes them as they come, and nobody wants to know what is in them."""
-        return self.reply.is_chunked and self._captured is None
+        return self.reply.is_chunked and not self.notes.captures
 
     def write(self, content: bytes) -> None:
-        if self._captured is not None:
-            _capture(self._captured, content)
+        if self.notes.captures:
+            self.notes.hear(content)
         self.reply.write(content)
 
     def answer_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
@@ -298,9 +269,9 @@ class Exchange:
         if self.hold is not None:
             self.hold.stop_comments()
         self.committed = True
-        self._first_content = self._gateway.loop.time()
-        if self._captured is not None:
-            _capture(self._captured, content)
+        self.notes.first_content = self._gateway.loop.time()
+        if self.notes.captures:
+            self.notes.hear(content)
         self.reply.send(head.status, head.beginning, length, content)
         self._answered((content,))
 
@@ -323,7 +294,7 @@ class Exchange:
         self._survived()
         if self.reply.status >= 400:
             outcome = Outcome.UPSTREAM_ERROR
-        elif self.replays:
+        elif self.notes.replays:
             outcome = Outcome.REPLAYED
         else:
             outcome = Outcome.HELD if self.hold is not None and self.hold.total else Outcome.OK
@@ -339,7 +310,7 @@ class Exchange:
 
     def _survived(self) -> None:
         """Its server has answered, and lives."""
-        if self._visit is not None and self.replays:
+        if self._visit is not None and self.notes.replays:
             self._visit.survived()
         if self.suspicion is not None:
             self.suspicion.cleared = True
@@ -391,21 +362,21 @@ class Exchange:
 
     def _over(self, outcome: Outcome, tail: Iterable[bytes] = (), *, recorded: bool = True) -> None:
         self.is_over = True
-        self._outcome = outcome
-        self._tail = tail
-        self._ended = self._gateway.loop.time()
+        self.notes.outcome = outcome
+        self.notes.tail = tail
+        self.notes.ended = self._gateway.loop.time()
         if self.hold is not None:
             self.hold.end()
             self.hold.stop_comments()
         if self._visit is not None:
             if outcome is Outcome.CLIENT_LEFT or outcome is Outcome.UPSTREAM_CRASHED:
-                self.tokens = self._visit.tokens
+                self.notes.tokens = self._visit.tokens
             self._visit.leave()
             self._visit = None  # they know each other: a cycle would wait for the garbage collector
         self._gateway.kept_bytes -= self._kept_bytes
         may_owe = self._was_sent and self.policy is not None and self.head.endpoint.needs_slot
         if outcome is Outcome.CLIENT_LEFT and may_owe:
-            self.guessed_tokens = self.body.guessed_tokens()
+            self.notes.guessed_tokens = self.body.guessed_tokens()
         if self.body.size > KEPT_FOR_RECORD:
             self.body.shorten(KEPT_FOR_RECORD)
         self._gateway.finished(self, recorded=recorded)
@@ -413,34 +384,8 @@ class Exchange:
 
     def record(self) -> Record:
         """Once it is over."""
-        first, captured, hints = self._first_content, self._captured, self.body.hints
-        usage = usage_of(b"".join(self._tail), self.beginning)
-        if hints.answers != 1 or hints.prompts != 1:
-            usage = usage_of_all(usage, self.head.endpoint, hints, self.tokens)
-        return Record(
-            at=self._at,
-            server=self._server,
-            model=hints.model or "",
-            key=self.policy.id if self.policy else self.denied_key,
-            method=self.head.method,
-            route=self.head.path,
-            status=self.reply.status,
-            outcome=self._outcome,
-            streamed=hints.stream,
-            held_ms=self.hold.total * 1000 if self.hold is not None else 0.0,
-            ttft_ms=(first - self.started) * 1000 if first else None,
-            duration_ms=(self._ended - self.started) * 1000,
-            replays=self.replays,
-            usage=usage,
-            incident=self.incident,
-            captured_request=None if captured is None else _text(self.body.kept()),
-            captured_answer=None if captured is None else _text(bytes(captured)),
-        )
+        return self.notes.record(self)
 
-
-def _capture(captured: bytearray, content: bytes) -> None:
-    captured += content[: CAPTURED_BYTES - len(captured)]
-
-
-def _text(data: bytes) -> str:
-    return data[:CAPTURED_BYTES].decode("utf-8", "replace").replace("\0", "\ufffd")
+    def charged(self, usage: Usage) -> int:
+        """Tokens that count for its key."""
+        return self.notes.charged(usage)

@@ -19,7 +19,7 @@ from supervisor_app.gateway.plane.body import may_take_long
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.own import PUBLIC
 from supervisor_app.gateway.plane.problems import Problem
-from supervisor_app.gateway.records.record import Outcome, Record
+from supervisor_app.gateway.records.record import Outcome, Record, Usage
 from supervisor_app.gateway.servers.attempt import Attempt
 from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.upstream import Connection
@@ -87,8 +87,6 @@ class FastExchange:
 
     solo = False
     keep_alive = True
-    tokens = None
-    guessed_tokens = 0
 
     def __init__(
         self,
@@ -171,6 +169,11 @@ class FastExchange:
             duration_ms=took,
             usage=usage_of(self._answer),
         )
+
+    @staticmethod
+    def charged(usage: Usage) -> int:
+        """Tokens that count for its key."""
+        return (usage.prompt_tokens or 0) + (usage.generated_tokens or 0)
 
     # Out of the ordinary
 

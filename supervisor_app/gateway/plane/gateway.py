@@ -143,7 +143,7 @@ class Gateway:
                 self.limiter.admit(policy, self.loop.time())
                 exchange.policy = policy
         except Denied as denied:
-            exchange.denied_key = denied.key
+            exchange.notes.denied_key = denied.key
             exchange.refuse(problems.denied(denied))
             return
         except NotAllowedError as error:
@@ -281,13 +281,7 @@ class Gateway:
     def _record_one(self, exchange: Exchange | FastExchange) -> None:
         record = exchange.record()
         if exchange.policy is not None:
-            generated = record.usage.generated_tokens
-            if generated is None:
-                generated = exchange.tokens
-            prompt = record.usage.prompt_tokens
-            if prompt is None:
-                prompt = exchange.guessed_tokens
-            self.limiter.charge(exchange.policy, prompt + (generated or 0), self.loop.time())
+            self.limiter.charge(exchange.policy, exchange.charged(record.usage), self.loop.time())
         self.outside.record(record)
 
     def _record_all(self) -> None:

@@ -266,7 +266,7 @@ class Attempt:
         content, self._kept = self._kept + content, b""
         head = self._head
         if head is not None and self._exchange.commit(head, self._length):
-            self._exchange.beginning = content[:BEGINNING]
+            self._exchange.notes.beginning = content[:BEGINNING]
             self._pass_on(content)
             if self._connection is not None and self._exchange.passes_chunks:
                 self._connection.pass_chunks(self.on_chunk)

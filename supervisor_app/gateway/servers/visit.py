@@ -190,7 +190,7 @@ class Visit:
             exchange.hold.end()
         if exchange.was_lost:
             exchange.was_lost = False
-            exchange.replays += 1
+            exchange.notes.replays += 1
         streams = exchange.body.hints.stream
         if streams:
             self._comment_from_now_on()
@@ -240,7 +240,7 @@ class Visit:
         self._loss = self.backend.loss(self._asked, reason)
         self._drops += 1
         self.exchange.was_lost = True
-        self.exchange.incident = self._loss.incident
+        self.exchange.notes.incident = self._loss.incident
         if self.exchange.hold is not None:
             self.exchange.hold.renew()
         self._back_to_gate(reason)
@@ -249,10 +249,10 @@ class Visit:
         """The connection ended in the middle of the answer."""
         exchange, backend = self.exchange, self.backend
         self._loss = backend.loss(self._asked, reason)
-        exchange.incident = self._loss.incident
+        exchange.notes.incident = self._loss.incident
         backend.doubt()
         problem = problems.upstream_crashed(
-            backend.facts.name, reason, incident=exchange.incident, tokens=attempt.tokens
+            backend.facts.name, reason, incident=exchange.notes.incident, tokens=attempt.tokens
         )
         exchange.broken(problem, attempt.tail, streams=attempt.streams)
 
@@ -317,5 +317,7 @@ class Visit:
         self.backend.accusations.append(accusation)
 
     def _crashed(self, reason: str) -> None:
-        problem = problems.upstream_crashed(self.backend.facts.name, reason, incident=self.exchange.incident)
+        problem = problems.upstream_crashed(
+            self.backend.facts.name, reason, incident=self.exchange.notes.incident
+        )
         self.exchange.refuse(problem, Outcome.UPSTREAM_CRASHED)

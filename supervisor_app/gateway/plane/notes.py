@@ -1,0 +1,109 @@
+"""What is noted of one request on its way, and the record that is made of it in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from supervisor_app.gateway.llama.meter import usage_of, usage_of_all
+from supervisor_app.gateway.records.record import Outcome, Record, Usage
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.plane.exchange import Exchange
+
+CAPTURED_BYTES = 64 * 1024
+
+
+class Notes:
+    """Times are the event loop's, in seconds, except `at`."""
+
+    __slots__ = (
+        "_captured",
+        "at",
+        "beginning",
+        "denied_key",
+        "ended",
+        "first_content",
+        "guessed_tokens",
+        "incident",
+        "outcome",
+        "replays",
+        "server",
+        "tail",
+        "tokens",
+    )
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        """Unix seconds at which its head had come."""
+        self.server = ""
+        self.denied_key: int | None = None
+        """Whose request it is although it was not let in."""
+        self.incident = ""
+        self.replays = 0
+        self.first_content = 0.0
+        self.beginning = b""
+        """Of its answer: some say there what the prompt cost."""
+        self.tail: Iterable[bytes] = ()
+        """The last pieces of it."""
+        self.tokens: int | None = None
+        """Of a stream, as many as came: known although its end was never seen."""
+        self.guessed_tokens = 0
+        """Of its prompt: its client left before they were told."""
+        self.outcome = Outcome.OK
+        self.ended = 0.0
+        self._captured: bytearray | None = None
+
+    @property
+    def captures(self) -> bool:
+        """Its key asks for what is said."""
+        return self._captured is not None
+
+    def capture(self) -> None:
+        """From now on."""
+        self._captured = bytearray()
+
+    def hear(self, content: bytes) -> None:
+        """More of the answer."""
+        if self._captured is not None:
+            self._captured += content[: CAPTURED_BYTES - len(self._captured)]
+
+    def record(self, exchange: Exchange) -> Record:
+        """Once it is over."""
+        first, captured, head = self.first_content, self._captured, exchange.head
+        hints, hold, policy = exchange.body.hints, exchange.hold, exchange.policy
+        usage = usage_of(b"".join(self.tail), self.beginning)
+        if hints.answers != 1 or hints.prompts != 1:
+            usage = usage_of_all(usage, head.endpoint, hints, self.tokens)
+        return Record(
+            at=self.at,
+            server=self.server,
+            model=hints.model or "",
+            key=policy.id if policy else self.denied_key,
+            method=head.method,
+            route=head.path,
+            status=exchange.reply.status,
+            outcome=self.outcome,
+            streamed=hints.stream,
+            held_ms=hold.total * 1000 if hold is not None else 0.0,
+            ttft_ms=(first - exchange.started) * 1000 if first else None,
+            duration_ms=(self.ended - exchange.started) * 1000,
+            replays=self.replays,
+            usage=usage,
+            incident=self.incident,
+            captured_request=None if captured is None else _text(exchange.body.kept()),
+            captured_answer=None if captured is None else _text(bytes(captured)),
+        )
+
+    def charged(self, usage: Usage) -> int:
+        """Tokens that its key has used up: those that were not told are guessed."""
+        prompt, generated = usage.prompt_tokens, usage.generated_tokens
+        if prompt is None:
+            prompt = self.guessed_tokens
+        if generated is None:
+            generated = self.tokens or 0
+        return prompt + generated
+
+
+def _text(data: bytes) -> str:
+    return data[:CAPTURED_BYTES].decode("utf-8", "replace").replace("\0", "\ufffd")
