@@ -113,14 +113,16 @@ class Gateway:
     # Connections
 
     def join(self, client: Client) -> bool:
-        """False: there are too many already."""
-        if len(self.clients) >= self.limits.connections:
+        """False: there are too many already, or this is the end."""
+        if self.draining or len(self.clients) >= self.limits.connections:
             return False
         self.clients.add(client)
         return True
 
     def leave(self, client: Client) -> None:
         self.clients.discard(client)
+        if self.draining and not self.clients:
+            self._drained.set()
 
     def begin(self, exchange: Exchange) -> None:
         """Let it in, answer it ourselves, or refuse it; after that its body may come."""
@@ -260,8 +262,6 @@ class Gateway:
     def finished(self, exchange: Exchange | FastExchange, *, recorded: bool) -> None:
         """Its record is made a moment later, with those of others: the client need not wait for that."""
         self.exchanges.discard(exchange)
-        if self.draining and not self.exchanges:
-            self._drained.set()
         if exchange.policy is not None:
             self.limiter.release(exchange.policy)
         if recorded:
@@ -355,12 +355,14 @@ class Gateway:
                 self._tell(backend)
 
     async def drain(self, grace: float) -> None:
-        """Finish what was begun, for up to `grace` seconds; then end the rest honestly."""
+        """Finish what was begun, until its clients have got it, for up to `grace` seconds; then end the rest
+        honestly.
+        """
         self.draining = True
         for client in list(self.clients):
             if client.is_idle:
                 client.close()
-        if self.exchanges:
+        if self.clients:
             self._drained.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(grace):

@@ -300,6 +300,35 @@ async def test_what_was_begun_is_finished_and_nothing_new_is_begun(plane):
     await draining
 
 
+async def test_it_waits_until_the_last_byte_of_an_answer_is_on_its_way(plane):
+    await plane.serve(answers(LARGE * 20))
+    caller = await plane.connect()
+    caller.read_nothing()
+    await caller.send(question())
+    await plane.until_begun()
+
+    async def clients_at_the_end():
+        await plane.gateway.drain(20)
+        return len(plane.gateway.clients)
+
+    ending = asyncio.create_task(clients_at_the_end())
+    await eventually(lambda: plane.gateway.draining)
+    caller.read_on()
+    assert (await caller.answer()).content == LARGE * 20
+    assert await ending == 0
+
+
+async def test_who_takes_nothing_of_an_answer_is_not_waited_for_any_longer(plane):
+    await plane.serve(answers(LARGE * 20))
+    caller = await plane.connect()
+    caller.read_nothing()
+    await caller.send(question())
+    await plane.until_begun()
+    async with asyncio.timeout(10):
+        await plane.gateway.drain(0.05)
+    assert not plane.gateway.exchanges
+
+
 async def test_at_the_end_of_its_grace_all_that_goes_on_is_told_so(plane):
     await plane.serve(hangs(), hangs(stream_of(event("a"))))
     waiting, reading = [await plane.connect() for _ in range(2)]
