@@ -69,6 +69,7 @@ class Link:
         self._unsaved: list[QuarantineEntry] = []
         """What the other gateways do not know yet."""
         self._failing = False
+        self._is_deaf = False
         self._was_open: bool | None = None
         """Without keys, at the last look."""
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -151,6 +152,9 @@ class Link:
                 channel = await layer.new_channel()
                 for group in GROUPS:
                     await layer.group_add(group, channel)
+                if self._is_deaf:
+                    log.info("✅ [GATEWAY] News of servers come at once again")
+                self._is_deaf = False
                 try:
                     while True:
                         self._hear(await layer.receive(channel))
@@ -159,7 +163,10 @@ class Link:
                         for group in GROUPS:
                             await layer.group_discard(group, channel)
             except Exception as error:  # any client library's own kind
-                log.debug("gateway: %s", error)
+                if not self._is_deaf:
+                    reason = str(error) or type(error).__name__
+                    log.warning("⚠️ [GATEWAY] News of servers come up to 1 s late: %s", reason)
+                self._is_deaf = True
             await asyncio.sleep(RETRY_SECONDS)
 
     def _hear(self, message: dict[str, Any]) -> None:

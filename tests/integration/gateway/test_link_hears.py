@@ -144,6 +144,29 @@ async def test_after_a_message_that_makes_no_sense_it_hears_again(by_news_only, 
         await eventually(lambda: facts(gateway).status is Status.CRASHED)
 
 
+async def test_that_it_hears_nobody_is_said_once_and_so_is_its_end(monkeypatch, caplog):
+    caplog.set_level("INFO", logger=link.__name__)
+    monkeypatch.setattr(link, "RETRY_SECONDS", 0.01)
+    await db(make_ready_server)
+    layer = get_channel_layer()
+    join, tries = layer.group_add, []
+
+    async def refuses_three_times(group, channel):
+        tries.append(group)
+        if len(tries) <= 3:
+            raise ConnectionRefusedError("refused")
+        await join(group, channel)
+
+    monkeypatch.setattr(layer, "group_add", refuses_three_times)
+    async with linked() as gateway:
+        await announce(Status.CRASHED)
+        await eventually(lambda: facts(gateway).status is Status.CRASHED)
+    assert complaints(caplog) == [
+        "⚠️ [GATEWAY] News of servers come up to 1 s late: refused",
+        "✅ [GATEWAY] News of servers come at once again",
+    ]
+
+
 # --- A database that is away ---------------------------------------------------------------------------
 
 
