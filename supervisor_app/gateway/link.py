@@ -142,6 +142,8 @@ class Link:
                     log.warning("⚠️ [GATEWAY] %s. It goes on with what it knew.", error)
                 self._failing = True
             else:
+                if self._failing:
+                    log.info("✅ [GATEWAY] The database answers again")
                 self._failing = False
 
     async def _listen(self) -> None:

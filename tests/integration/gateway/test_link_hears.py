@@ -171,6 +171,7 @@ async def test_that_it_hears_nobody_is_said_once_and_so_is_its_end(monkeypatch, 
 
 
 async def test_without_a_database_it_goes_on_with_what_it_knew_and_says_so_once(often, outage, caplog):
+    caplog.set_level("INFO", logger=link.__name__)
     server = await db(make_ready_server)
     async with linked() as gateway:
         outage.lasts = True
@@ -184,7 +185,7 @@ async def test_without_a_database_it_goes_on_with_what_it_knew_and_says_so_once(
         await eventually(lambda: not gateway.backends)
         outage.lasts = True
         await outage.has_been_noticed()
-        assert complaints(caplog) == [said, said]
+        assert complaints(caplog) == [said, "✅ [GATEWAY] The database answers again", said]
 
 
 async def test_without_a_database_it_still_hears(often, outage):
