@@ -66,6 +66,7 @@ def _facts_of(server: LlamaServer, runs: list[Run]) -> ServerFacts:
         max_queue=server.max_queue,
         hold_seconds=server.hold_seconds,
         start_seconds=median(starts) if starts else None,
+        retry_at=state.next_retry_at.timestamp() if state and state.next_retry_at else None,
         ends={run.pid: _end_of(run) for run in reversed(runs) if run.pid and run.ended_at},
     )
 

@@ -217,7 +217,9 @@ class Exchange:
         try:
             self._visit.enter()
         except QueueFullError:
-            problem = problems.queue_full(facts.name, backend.gate.queue_length, backend.retry_after)
+            problem = problems.queue_full(
+                facts.name, backend.gate.queue_length, backend.retry_after(self._gateway.wall_time())
+            )
             self.refuse(problem, Outcome.UNAVAILABLE)
 
     @property
@@ -326,7 +328,9 @@ class Exchange:
         self.refuse(problem, Outcome.UPSTREAM_ERROR)
 
     def give_up(self, backend: Backend, sentence: str, *, code: str = "server_unavailable") -> None:
-        problem = problems.unavailable(backend.facts.name, sentence, backend.retry_after, code=code)
+        problem = problems.unavailable(
+            backend.facts.name, sentence, backend.retry_after(self._gateway.wall_time()), code=code
+        )
         self.refuse(problem, Outcome.UNAVAILABLE)
 
     def refuse(self, problem: Problem, outcome: Outcome = Outcome.REFUSED) -> None:

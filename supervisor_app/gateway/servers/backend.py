@@ -95,11 +95,15 @@ class Backend:
         slots = self.gate.capacity or SLOTS_UNLESS_SAID
         return (len(self.gate.inside) + len(self.gate.waiting) + elsewhere) / slots
 
-    @property
-    def retry_after(self) -> int:
-        """Seconds until asking again may help, from its own past starts."""
-        seconds = self.facts.start_seconds
-        return DEFAULT_RETRY_SECONDS if seconds is None else max(1, round(seconds + 0.5))
+    def retry_after(self, now: float) -> int:
+        """Seconds until asking again may help: until its next start, and as long as its past ones took.
+
+        `now`: Unix seconds.
+        """
+        facts = self.facts
+        start = DEFAULT_RETRY_SECONDS if facts.start_seconds is None else facts.start_seconds + 0.5
+        pause = facts.retry_at - now if facts.status is Status.CRASHED and facts.retry_at else 0.0
+        return max(1, round(max(0.0, pause) + start))
 
     @property
     def pool(self) -> Pool:

@@ -59,6 +59,8 @@ class ServerFacts:
     hold_seconds: float = 120.0
     start_seconds: float | None = None
     """How long its last starts took; None: it never got ready."""
+    retry_at: float | None = None
+    """When its supervisor tries again, in Unix seconds."""
     ends: Mapping[int, End] = field(default_factory=dict)
     """Of its last processes, by pid."""
 

@@ -120,6 +120,14 @@ async def test_when_so_many_wait_others_are_told_to_come_back(plane):
     assert (await plane.records(3))[0].outcome == Outcome.UNAVAILABLE
 
 
+async def test_who_is_sent_away_during_the_pause_after_a_crash_comes_back_when_it_is_over(plane):
+    retry_at = plane.gateway.wall_time() + 30
+    await plane.serve(answers(), status=Status.CRASHED, max_queue=0, start_seconds=7.2, retry_at=retry_at)
+    answer = await plane.ask(question())
+    assert (answer.status, answer.error["code"]) == (429, "queue_full")
+    assert 31 < int(answer.fields["retry-after"]) <= 38
+
+
 @pytest.mark.parametrize(
     "facts",
     [{"status": Status.ERROR}, {"status": Status.INITIAL, "wanted": False}],

@@ -254,6 +254,14 @@ def test_of_two_lives_with_the_same_pid_the_newer_counts():
     assert facts().ends[11].sentence == "hung"
 
 
+def test_when_its_supervisor_tries_again():
+    state = make_state(make_server(), "crashed", next_retry_at=at(30))
+    assert facts().retry_at == at(30).timestamp()
+    state.next_retry_at = None
+    state.save()
+    assert facts().retry_at is None
+
+
 def test_how_long_it_takes_to_start_is_the_median_of_its_last_starts():
     server = make_server()
     for seconds in (1, 2, 60):

@@ -19,6 +19,9 @@ READY = ServerFacts(
     name="default", version=5, status=Status.READY, url="http://localhost:8134", pid=11, life=3
 )
 
+NOW = 1_800_000_000.0
+"""Unix seconds."""
+
 
 @pytest.fixture
 def timers(monkeypatch):
@@ -211,7 +214,21 @@ def test_its_load_is_measured_by_what_it_can_do_at_once(backend):
 
 @pytest.mark.parametrize(("took", "seconds"), [(None, 5), (0.1, 1), (2.4, 3), (90, 90)])
 def test_when_to_ask_again_is_known_from_its_last_starts(timers, took, seconds):
-    assert make_backend(start_seconds=took).retry_after == seconds
+    assert make_backend(start_seconds=took).retry_after(NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "pause", "seconds"),
+    [
+        (Status.CRASHED, 14, 17),
+        (Status.CRASHED, -3, 3),
+        (Status.CRASHED, None, 3),
+        (Status.STARTING, 14, 3),  # somebody did not wait for it
+    ],
+)
+def test_after_a_crash_the_pause_before_the_next_start_counts_too(timers, status, pause, seconds):
+    retry_at = None if pause is None else NOW + pause
+    assert make_backend(status=status, start_seconds=2.4, retry_at=retry_at).retry_after(NOW) == seconds
 
 
 # --- Losses --------------------------------------------------------------------------------------------
