@@ -311,7 +311,8 @@ class Client(asyncio.Protocol):
         return True
 
     def _refuse_head(self, error: BadHeadError) -> None:
-        problem = bad_request(str(error), status=error.status)
+        code = "request_timeout" if error.status == 408 else "bad_request"
+        problem = bad_request(str(error), status=error.status, code=code)
         content = problem.body("")
         reply = Reply(self._transport, http11=True, keep_alive=False)
         reply.send(problem.status, problem.beginning(), len(content), content)

@@ -54,7 +54,11 @@ async def test_a_head_that_dribbles_is_cut_off(plane):
     caller = await plane.connect()
     sending = dribbled(caller, request("/health", f"X: {'x' * 1000}"), SOON / 20)
     answer = await caller.answer()
-    assert (answer.status, answer.fields["connection"]) == (408, "close")
+    assert (answer.status, answer.error["code"], answer.fields["connection"]) == (
+        408,
+        "request_timeout",
+        "close",
+    )
     sending.cancel()
 
 
