@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 
-os.environ.setdefault("LLAMAPROXY_DATA_DIR", tempfile.mkdtemp(prefix="llamaproxy-tests-"))
+if "LLAMAPROXY_DATA_DIR" not in os.environ:
+    os.environ["LLAMAPROXY_DATA_DIR"] = tempfile.mkdtemp(prefix="llamaproxy-tests-")
+    atexit.register(shutil.rmtree, os.environ["LLAMAPROXY_DATA_DIR"], ignore_errors=True)
 os.environ.pop("REDIS_URL", None)
 
 from llamaproxy.settings import *  # noqa: F403
