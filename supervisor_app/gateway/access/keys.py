@@ -173,19 +173,21 @@ class Limiter:
         if spent is None:
             spent = self._spent[policy.id] = Spent()
         if policy.max_concurrent and spent.running >= policy.max_concurrent:
-            raise _too_many(policy, f"{policy.max_concurrent} requests at once", BUSY_RETRY_SECONDS)
+            raise _too_many(
+                policy, _counted(policy.max_concurrent, "request") + " at once", BUSY_RETRY_SECONDS
+            )
         if per_minute := policy.tokens_per_minute:
             tokens = spent.tokens
             if tokens is not None and tokens.refill(per_minute, now) < ENOUGH:
                 wait = tokens.seconds_until_one(per_minute)
-                raise _too_many(policy, f"{per_minute} tokens per minute", wait)
+                raise _too_many(policy, _counted(per_minute, "token") + " per minute", wait)
         if per_minute := policy.requests_per_minute:
             requests = spent.requests
             if requests is None:
                 requests = spent.requests = Bucket(per_minute, now)
             if requests.refill(per_minute, now) < ENOUGH:
                 wait = requests.seconds_until_one(per_minute)
-                raise _too_many(policy, f"{per_minute} requests per minute", wait)
+                raise _too_many(policy, _counted(per_minute, "request") + " per minute", wait)
             requests.level -= 1
         spent.running += 1
 
@@ -211,6 +213,10 @@ class Limiter:
         gone = [key for key, spent in self._spent.items() if key not in ids and not spent.running]
         for key in gone:
             del self._spent[key]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _too_many(policy: KeyPolicy, limit: str, wait: int) -> Denied:

@@ -84,12 +84,16 @@ def model_not_found(model: str, known: list[str], *, too_long: bool = False) -> 
     return Problem(status=404, code="model_not_found", message=message)
 
 
+def _who_wait(number: int) -> str:
+    return {0: "Nobody may wait", 1: "1 request waits"}.get(number, f"{number} requests wait")
+
+
 def queue_full(name: str, waiting: int, retry_after: int) -> Problem:
     return Problem(
         status=429,
         code="queue_full",
         type="rate_limit_error",
-        message=f"{waiting} requests wait for {name} already.",
+        message=f"{_who_wait(waiting)} for {name}{' already' if waiting else ''}.",
         retry_after=retry_after,
     )
 

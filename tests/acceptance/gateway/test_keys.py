@@ -147,7 +147,7 @@ def test_a_key_for_one_at_a_time_is_free_again_after_it(locked):
     ):
         next(stream)
         error = refused(locked, key, openai.RateLimitError, 429)
-    assert "limited to 1 requests at once" in error.message
+    assert "limited to 1 request at once" in error.message
     assert locked.wait_for("it is free", lambda: answered(locked, key)) == SCRIPTED
 
 

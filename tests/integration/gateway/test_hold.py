@@ -104,6 +104,17 @@ async def test_a_server_that_moved_is_found(plane):
 # --- No longer than makes sense ------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("number", "message"), [(0, "Nobody may wait for default."), (1, "1 request waits for default already.")]
+)
+async def test_how_many_wait_is_said_in_words(plane, number, message):
+    await plane.serve(answers(), status=Status.STARTING, max_queue=number)
+    asking = await ask_in_order(plane, number)
+    assert (await plane.ask(question())).error["message"] == message
+    for each in asking:
+        each.cancel()
+
+
 async def test_when_so_many_wait_others_are_told_to_come_back(plane):
     server = await plane.serve(answers(), status=Status.STARTING, max_queue=2, start_seconds=7.2)
     asking = await ask_in_order(plane, 2)

@@ -127,6 +127,12 @@ def test_without_limits_everything_is_let_in():
         limiter.admit(mine, 0.0)
 
 
+def test_one_is_not_called_many():
+    limiter, mine = Limiter(), policy(max_concurrent=1)
+    limiter.admit(mine, 100.0)
+    assert "limited to 1 request at once." in denied(limiter.admit, mine, 100.0).message
+
+
 def test_a_minutes_worth_of_requests_may_come_at_once_and_then_as_many_as_refill():
     limiter, mine = Limiter(), policy(requests_per_minute=6)
     for _ in range(6):
