@@ -180,6 +180,9 @@ class Client(asyncio.Protocol):
             exchange.refuse(bad_request("The body did not come.", status=408, code="request_timeout"))
         elif exchange is None and self._buffer:
             self._refuse_head(BadHeadError(408, "The head did not come."))
+        elif exchange is None and not self._lingers:
+            self._transport.close()  # in order: the end of its last answer may not have gone yet
+            self._restart_clock()
         else:
             self._transport.abort()
 

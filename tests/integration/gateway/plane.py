@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -240,6 +241,7 @@ class Plane:
         self.gateway = gateway
         self.outside = outside
         self.port = 0
+        self._kernel_bytes = 0
         self._servers: list[Server] = []
         self._callers: list[Caller] = []
         self._listening: asyncio.Server
@@ -247,6 +249,11 @@ class Plane:
     def limit(self, **limits: Any) -> None:
         """Before servers and clients come."""
         self.gateway.limits = replace(self.gateway.limits, **limits)
+
+    def narrow(self, kernel_bytes: int = 4096) -> None:
+        """Before clients come: so little is on its way to one that does not read, the rest waits here."""
+        self._kernel_bytes = kernel_bytes
+        self._listening.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kernel_bytes)
 
     async def listen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -264,7 +271,13 @@ class Plane:
         return server
 
     async def connect(self) -> Caller:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        # Without the protocol asyncio would not set TCP_NODELAY.
+        connection = socket.socket(proto=socket.IPPROTO_TCP)
+        if self._kernel_bytes:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._kernel_bytes)
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self.port))
+        reader, writer = await asyncio.open_connection(sock=connection)
         caller = Caller(reader, writer)
         self._callers.append(caller)
         return caller

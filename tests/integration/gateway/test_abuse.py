@@ -143,6 +143,32 @@ async def test_a_long_answer_may_be_read_slowly(plane, path, line):
     assert len((await caller.answer()).content) >= 10 * MEGABYTE
 
 
+async def test_the_end_of_a_short_answer_may_be_read_slowly_too(plane):
+    """It is too little to be waited for: the connection counts as idle already."""
+    plane.narrow()
+    await plane.serve(answers(b"x" * 60_000))
+    caller = await plane.connect()
+    caller.read_nothing()
+    plane.limit(idle_seconds=SOON)
+    await caller.send(question())
+    await plane.records(1)
+    await asyncio.sleep(SOON * 3)
+    caller.read_on()
+    assert (await caller.answer()).content == b"x" * 60_000
+    assert await caller.is_cut_off()
+
+
+async def test_who_never_reads_that_end_is_cut_off(plane):
+    plane.narrow()
+    await plane.serve(answers(b"x" * 60_000))
+    caller = await plane.connect()
+    caller.read_nothing()
+    plane.limit(idle_seconds=SOON, unread_seconds=SOON)
+    await caller.send(question())
+    await plane.records(1)
+    await eventually(lambda: not plane.gateway.clients, PATIENCE)
+
+
 async def test_an_answer_may_take_longer_than_anything_else(plane):
     server = await plane.serve(hangs(), answers(b"x"))
     caller = await plane.connect()
