@@ -55,7 +55,7 @@ class HeadCache:
         if known is not None:
             return known, size, SizedBody(size)
         head, length, body = read_response(raw, to_head=False)
-        if type(body) is SizedBody and length == size and body.done == (size == 0):  # 304 has no body
+        if type(body) is SizedBody and length == size and head.status not in (204, 304):  # those have none
             _remember(self._sized_responses, rest, head)
         return head, length, body
 
