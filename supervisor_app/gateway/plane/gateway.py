@@ -367,6 +367,8 @@ class Gateway:
             with suppress(TimeoutError):
                 async with asyncio.timeout(grace):
                     await self._drained.wait()
+        for backend in self.all:
+            backend.gate.is_open = False  # who is refused makes room for nobody
         for exchange in list(self.exchanges):
             exchange.refuse(RESTARTING, Outcome.UNAVAILABLE)
         self._record_all()

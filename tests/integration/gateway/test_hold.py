@@ -115,6 +115,19 @@ async def test_how_many_wait_is_said_in_words(plane, number, message):
         each.cancel()
 
 
+async def test_at_the_end_of_the_gateway_nobody_who_waits_is_sent(plane):
+    server = await plane.serve(answers(), hangs(), capacity=1)
+    assert (await plane.ask(question("keeps a connection open"))).status == 200
+    inside = plane.asks(streaming())
+    await plane.until_inside(1)
+    waiting = [plane.asks(question("waits")) for _ in range(8)]
+    await plane.until_waiting(8)
+    await plane.gateway.drain(0.0)
+    assert {(await each).error["code"] for each in (inside, *waiting)} == {"gateway_stopping"}
+    await server.stop()
+    assert len(server.calls) == 2
+
+
 async def test_when_so_many_wait_others_are_told_to_come_back(plane):
     server = await plane.serve(answers(), status=Status.STARTING, max_queue=2, start_seconds=7.2)
     asking = await ask_in_order(plane, 2)
