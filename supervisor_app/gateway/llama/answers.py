@@ -33,8 +33,8 @@ class Answer(Protocol):
     def ended(self) -> bool:
         """All that has begun has come to its end."""
 
-    def take(self, event: bytes) -> bool:
-        """Whether it brought any text. Raises ErrorEventError."""
+    def take(self, event: bytes) -> None:
+        """Raises ErrorEventError."""
 
     @property
     def certain(self) -> bool:
@@ -116,14 +116,13 @@ class _Message:
     last: bytes = b""
     """The latest event; in the end the one with the usage."""
 
-    def take(self, delta: _Delta) -> bool:
+    def take(self, delta: _Delta) -> None:
         if delta.content:
             self.content.append(delta.content)
         if delta.reasoning_content:
             self.reasoning.append(delta.reasoning_content)
         for piece in delta.tool_calls or ():
             self.tool_calls.setdefault(piece.index, _ToolCall()).take(piece)
-        return bool(delta.content or delta.reasoning_content or delta.tool_calls)
 
     @property
     def certain(self) -> bool:
@@ -155,17 +154,15 @@ class Chat:
     def ended(self) -> bool:
         return bool(self._messages) and all(message.finish_reason for message in self._messages.values())
 
-    def take(self, event: bytes) -> bool:
-        has_text = False
+    def take(self, event: bytes) -> None:
         decoded = _chat_event.decode(event)
         for piece in decoded.choices:
             self._latest = self._messages.setdefault(piece.index, _Message())
             self._latest.finish_reason = piece.finish_reason
-            has_text |= self._latest.take(piece.delta)
+            self._latest.take(piece.delta)
         # The usage comes right after an end, and does not say of which choice.
         self._latest.last = event
         self._latest.tokens = decoded.usage.completion_tokens if decoded.usage else None
-        return has_text
 
     @property
     def certain(self) -> bool:
@@ -190,11 +187,10 @@ class _Text:
     last: bytes = b""
     """The event of its end."""
 
-    def take(self, piece: str, probabilities: list[Raw], predicted: int | None) -> bool:
+    def take(self, piece: str, probabilities: list[Raw], predicted: int | None) -> None:
         self.pieces.append(piece)
         self.probabilities += probabilities
         self.predicted = predicted
-        return bool(piece)
 
     def end(self, event: bytes, predicted: int | None) -> None:
         if predicted is not None and self.predicted is not None and predicted > self.predicted:
@@ -240,18 +236,16 @@ class Completion:
     def ended(self) -> bool:
         return bool(self._texts) and all(text.last for text in self._texts.values())
 
-    def take(self, event: bytes) -> bool:
-        has_text = False
+    def take(self, event: bytes) -> None:
         decoded = _text_event.decode(event)
         predicted = decoded.timings.predicted_n
         for piece in decoded.choices:
             text = self._texts.setdefault(piece.index, _Text())
             if piece.finish_reason is None:
-                has_text |= text.take(piece.text, piece.logprobs.content if piece.logprobs else [], predicted)
+                text.take(piece.text, piece.logprobs.content if piece.logprobs else [], predicted)
             else:
                 text.finish_reason = piece.finish_reason
                 text.end(event, predicted)
-        return has_text
 
     def body(self) -> Mapping[str, Any]:
         texts = sorted(self._texts.items())
@@ -293,12 +287,12 @@ class Native:
     def ended(self) -> bool:
         return bool(self._text.last)
 
-    def take(self, event: bytes) -> bool:
+    def take(self, event: bytes) -> None:
         piece = _native_event.decode(event)
         if piece.stop:
             self._text.end(event, piece.tokens_predicted)
-            return False
-        return self._text.take(piece.content, piece.completion_probabilities, piece.tokens_predicted)
+        else:
+            self._text.take(piece.content, piece.completion_probabilities, piece.tokens_predicted)
 
     def body(self) -> Mapping[str, Any]:
         answer: dict[str, Any] = {**_object.decode(self._text.last), "content": self._text.value()}

@@ -127,8 +127,6 @@ class Assembler:
         self._answer = kind.answer()
         self._line: list[bytes] = []
         self._done = False
-        self.has_content = False
-        """The first of its text has come."""
         self.failure: Failure | None = None
         """Set when the server gave up; there is no result then."""
 
@@ -170,7 +168,7 @@ class Assembler:
         if data == b"null":  # so the stream for several prompts begins
             return
         try:
-            self.has_content |= self._answer.take(data)
+            self._answer.take(data)
         except ErrorEventError as gave_up:
             self.failure = _failure_of(gave_up.error)
         except _UNREADABLE as error:

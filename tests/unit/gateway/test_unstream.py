@@ -196,24 +196,6 @@ def test_fields_that_are_not_known_are_kept_as_they_are():
 
 
 @pytest.mark.parametrize(
-    ("event", "is_content"),
-    [
-        (chat_event(ROLE), False),
-        (chat_event(ROLE, prompt_progress={"processed": 1}), False),
-        (chat_event({"content": ""}), False),
-        (chat_event({"content": "a"}), True),
-        (chat_event({"reasoning_content": "a"}), True),
-        (chat_event(call(name="weather")), True),
-    ],
-)
-def test_the_first_content_is_text_or_thought_or_call(event, is_content):
-    assembler = Assembler(CHAT)
-    assembler.feed(b":\n\n")
-    assembler.feed(sse(event))
-    assert assembler.has_content == is_content
-
-
-@pytest.mark.parametrize(
     ("text", "end", "tokens", "certain"),
     [("", "stop", 1, True), ("", "stop", 2, False), ("", "length", 1, False), ("a", "length", 1, True)],
 )
