@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
     """One connection, one request at a time."""
 
     def __init__(self, pool: Pool, made: Callable[[Connection], None]) -> None:
-        self._made = made
+        self._made: Callable[[Connection], None] | None = made
         self.authority = pool.authority
         """As `Host` says it."""
         self._pool = pool
@@ -78,7 +78,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing only
-        self._made(self)
+        made, self._made = self._made, None  # a kept connection does not keep whom it was made for
+        if made is not None:
+            made(self)
 
     def data_received(self, data: bytes) -> None:
         listener = self._listener

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
 import pytest
 
 from supervisor_app.gateway.servers.upstream import Pool
+from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, question, request
 from tests.integration.gateway.scripts import Scripted, answers, head, waits_for
 
@@ -69,6 +71,30 @@ async def test_who_was_held_back_at_the_end_of_an_answer_is_heard_when_it_is_ask
         await second.ended.wait()
     assert second.content == b"next"
     pool.close()
+
+
+class Asking:
+    """Who a connection is made for."""
+
+    def __init__(self):
+        self.connection = asyncio.get_running_loop().create_future()
+
+    def made(self, connection):
+        self.connection.set_result(connection)
+
+    def failed(self, reason):
+        raise AssertionError(reason)
+
+
+async def test_a_kept_connection_does_not_keep_whom_it_was_made_for(scripted):
+    pool = Pool("127.0.0.1", scripted.port, idle_seconds=60, connect_seconds=5)
+    asking = Asking()
+    pool.connect(asking.made, asking.failed)
+    connection = await asking.connection
+    gone = weakref.ref(asking)
+    del asking
+    await eventually(lambda: gone() is None)
+    connection.abort()
 
 
 async def refuses_by_the_head(call):
