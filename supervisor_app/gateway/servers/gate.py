@@ -172,8 +172,8 @@ class Gate:
         )
 
     def is_alone(self, visitor: Visitor) -> bool:
-        """Of one inside that has to be, from now on."""
-        return len(self.inside) == 1 and (self.others is None or self._claim(self.others, visitor, 0))
+        """Of one that was let in and has to be, from now on. Who is beside others is not."""
+        return self.inside == {visitor} and (self.others is None or self._claim(self.others, visitor, 0))
 
     def _may_go_beside(self, visitor: Insider) -> bool:
         return self.is_open and not (visitor.needs_slot or visitor.solo)

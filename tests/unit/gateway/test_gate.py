@@ -88,6 +88,35 @@ def test_a_suspect_goes_alone_also_when_it_needs_no_slot():
     assert (suspect.times, gate.inside) == (1, {suspect})
 
 
+class Suspect(Visitor):
+    """It turns out to be one at its turn; then it wants to be alone."""
+
+    def __init__(self, gate, **options):
+        super().__init__(**options)
+        self.gate = gate
+        self.went = False
+
+    def admitted(self):
+        self.solo = True
+        self.went = self.gate.is_alone(self)
+        if not self.went:
+            self.gate.return_to_queue(self)
+
+
+@pytest.mark.parametrize("needs_slot", [True, False])
+def test_who_turns_out_to_be_a_suspect_at_its_turn_waits_for_those_who_are_inside(needs_slot):
+    gate, (first,) = open_gate(), visitors(1)
+    suspect = Suspect(gate, needs_slot=needs_slot)
+    gate.enter(first)
+    gate.is_open = False
+    gate.enter(suspect)
+    gate.is_open = True
+    gate.let_in()
+    assert (suspect.went, gate.in_flight, gate.waiting) == (False, {first}, [suspect])
+    gate.leave(first)
+    assert (suspect.went, gate.inside) == (True, {suspect})
+
+
 def test_there_is_room_for_who_could_go_at_once():
     gate, (first, second, third) = open_gate(capacity=1), visitors(3)
     assert gate.has_room_for(first)
