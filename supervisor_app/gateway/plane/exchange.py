@@ -6,7 +6,6 @@ body ─▶ route ─▶ visit (gate ─▶ attempt) ─▶ answered
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -19,7 +18,6 @@ from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.http.heads import status_line
 from supervisor_app.gateway.http.reply import CHUNKED_END, Reply
 from supervisor_app.gateway.http.request_heads import RequestHead
-from supervisor_app.gateway.llama.sse import EVENT_END
 from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.notes import Notes
@@ -302,13 +300,21 @@ class Exchange:
             outcome = Outcome.HELD if self.hold is not None and self.hold.total else Outcome.OK
         self._over(outcome, tail)
 
-    def broken(self, problem: Problem, tail: deque[bytes], *, streams: bool) -> None:
+    def broken(self, problem: Problem, tail: Iterable[bytes]) -> None:
         """In the middle: its client must see that it is not whole."""
-        last_words = problem.event(self.head.path) if streams else b""
-        if last_words and tail and not tail[-1].endswith(EVENT_END):
-            last_words = b"\n\n" + last_words  # or it would be read as part of the event that broke
-        self.reply.break_off(last_words=last_words)
+        self._break_off(problem)
         self._over(Outcome.UPSTREAM_CRASHED, tail)
+
+    def _break_off(self, problem: Problem) -> None:
+        """The answer, or what its client was told while it waited. A stream says why."""
+        last_words = b""
+        if not self.committed:
+            last_words = problem.event(self.head.path)
+        elif self._visit is not None and self._visit.streams:
+            # What broke may be an event: it ends here, or it would have ours in it.
+            end = b"" if self._visit.is_between_events else b"\n\n"
+            last_words = end + problem.event(self.head.path)
+        self.reply.break_off(last_words=last_words)
 
     def _survived(self) -> None:
         """Its server has answered, and lives."""
@@ -343,10 +349,8 @@ class Exchange:
             beginning = problem.beginning(self.origin)
             content = problem.body(self.head.path)
             self.reply.send(problem.status, beginning, len(content), content)
-        elif self.committed and not (self._visit is not None and self._visit.streams):
-            self.reply.break_off()
         else:
-            self.reply.break_off(last_words=problem.event(self.head.path))
+            self._break_off(problem)
         self._over(outcome)
 
     def say_nothing(self) -> None:

@@ -254,7 +254,7 @@ class Visit:
         problem = problems.upstream_crashed(
             backend.facts.name, reason, incident=exchange.notes.incident, tokens=attempt.tokens
         )
-        exchange.broken(problem, attempt.tail, streams=attempt.streams)
+        exchange.broken(problem, attempt.tail)
 
     def _back_to_gate(self, reason: str) -> None:
         self._attempt = None

@@ -329,6 +329,18 @@ async def test_who_takes_nothing_of_an_answer_is_not_waited_for_any_longer(plane
     assert not plane.gateway.exchanges
 
 
+async def test_a_stream_that_is_ended_in_the_middle_of_an_event_says_so_in_one_of_its_own(plane):
+    half = event("b")[:20]
+    await plane.serve(hangs(stream_of(event("a"), half)))
+    reading = await plane.connect()
+    await reading.send(streaming())
+    await reading.read_until(half)
+    await plane.gateway.drain(0.05)
+    rest = await reading.rest()
+    assert b'\n\ndata: {"error"' in rest
+    assert b"gateway_stopping" in rest
+
+
 async def test_at_the_end_of_its_grace_all_that_goes_on_is_told_so(plane):
     await plane.serve(hangs(), hangs(stream_of(event("a"))))
     waiting, reading = [await plane.connect() for _ in range(2)]
