@@ -66,6 +66,8 @@ class Link:
         self._changed = asyncio.Event()
         self._asked: WeakKeyDictionary[Backend, int | None] = WeakKeyDictionary()
         """Which process of each server we have asked how many slots it has; `NONE_YET`: none."""
+        self._waking: set[str] = set()
+        """Servers whose start the database is being told: once, however many ask."""
         self._unsaved: list[QuarantineEntry] = []
         """What the other gateways do not know yet."""
         self._failing = False
@@ -250,10 +252,16 @@ class Link:
     # What it tells: gateway.Outside
 
     def wake(self, server: str) -> None:
-        self._do(self._wake(server))
+        if server not in self._waking:
+            self._waking.add(server)
+            self._do(self._wake(server))
 
     async def _wake(self, server: str) -> None:
-        if await self._database.call(partial(ledger.wake, server)):
+        try:
+            started = await self._database.call(partial(ledger.wake, server))
+        finally:
+            self._waking.discard(server)
+        if started:
             log.info("☀️ [GATEWAY] %s is asked for: starting it", server)
             await self._nudge(server)
 
@@ -305,5 +313,8 @@ class Link:
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and isinstance(task.exception(), StoreError):
-            log.warning("⚠️ [GATEWAY] %s", task.exception())
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, StoreError):
+            log.warning("⚠️ [GATEWAY] %s", error)
+        elif error is not None:
+            log.error("❌ [GATEWAY] This is a mistake in llamaproxy.", exc_info=error)

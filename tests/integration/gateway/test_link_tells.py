@@ -85,6 +85,38 @@ async def test_who_asks_for_a_sleeping_server_wakes_it_at_once(by_news_only, cap
         assert complaints(caplog) == ["☀️ [GATEWAY] default is asked for: starting it"]
 
 
+async def test_a_crowd_that_asks_for_a_sleeping_server_wakes_it_once(by_news_only, monkeypatch):
+    asked, wake = [], ledger.wake
+
+    def count(name):
+        asked.append(name)
+        return wake(name)
+
+    monkeypatch.setattr(ledger, "wake", count)
+    await db(make_server, **ASLEEP)
+    async with linked() as gateway:
+        for _ in range(100):
+            gateway.outside.wake("default")
+        await eventually(lambda: asked)
+        await gateway.outside.metrics()  # which the same thread looks up afterwards
+        assert asked == ["default"]
+        await db(LlamaServer.objects.filter(name="default").ask_to_idle)
+        gateway.outside.wake("default")
+        await eventually(lambda: len(asked) == 2)
+
+
+async def test_a_mistake_on_the_way_to_waking_it_is_told(by_news_only, monkeypatch, caplog):
+    def mistaken(name):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ledger, "wake", mistaken)
+    await db(make_server, **ASLEEP)
+    async with linked() as gateway:
+        gateway.outside.wake("default")
+        await eventually(lambda: "ZeroDivisionError" in caplog.text)
+    assert complaints(caplog) == ["❌ [GATEWAY] This is a mistake in llamaproxy."]
+
+
 async def test_one_that_somebody_stopped_is_not_woken(by_news_only):
     await db(make_server, desired_running=False)
     async with linked() as gateway:
