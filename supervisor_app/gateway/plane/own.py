@@ -44,30 +44,29 @@ def is_ours(head: RequestHead) -> bool:
 
 def answer(gateway: Gateway, exchange: Exchange) -> None:
     head = exchange.head
-    origin = head.text(b"origin")
     if head.method == "OPTIONS":
-        exchange.answer(204, _preflight_fields(head), b"")
+        exchange.answer(204, _preflight_fields(exchange), b"")
     elif head.path == METRICS:
         exchange.is_ours = True
         gateway.do(asyncio.ensure_future(_answer_metrics(gateway, exchange)))
     elif head.path in HEALTH:
-        _send(exchange, _health(gateway), origin)
+        _send(exchange, _health(gateway))
     elif head.path in MODELS:
         data = [entry for facts in gateway.facts() for entry in _models(facts)]
-        _send(exchange, {"object": "list", "data": data}, origin)
+        _send(exchange, {"object": "list", "data": data})
     else:
-        _send_model(gateway, exchange, head.path.removeprefix("/v1/models/"), origin)
+        _send_model(gateway, exchange, head.path.removeprefix("/v1/models/"))
 
 
-def _send(exchange: Exchange, data: Any, origin: str) -> None:
-    exchange.answer(200, JSON_FIELDS + cors_fields(origin), json.dumps(data).encode())
+def _send(exchange: Exchange, data: Any) -> None:
+    exchange.answer(200, JSON_FIELDS + cors_fields(exchange.origin), json.dumps(data).encode())
 
 
-def _send_model(gateway: Gateway, exchange: Exchange, model: str, origin: str) -> None:
+def _send_model(gateway: Gateway, exchange: Exchange, model: str) -> None:
     """By any name that a request may use; of several servers the one that can be asked soonest."""
     servers = [facts for facts in gateway.facts() if serves(facts, model)]
     if servers:
-        _send(exchange, _entry(min(servers, key=rank), model), origin)
+        _send(exchange, _entry(min(servers, key=rank), model))
     else:
         exchange.refuse(problems.model_not_found(model, names(gateway.facts())))
 
@@ -94,9 +93,9 @@ def _entry(facts: ServerFacts, model: str) -> dict[str, Any]:
     }
 
 
-def _preflight_fields(head: RequestHead) -> bytes:
-    asked = head.text(b"access-control-request-headers") or "*"
-    return cors_fields(head.text(b"origin")) + (
+def _preflight_fields(exchange: Exchange) -> bytes:
+    asked = exchange.head.text(b"access-control-request-headers") or "*"
+    return cors_fields(exchange.origin) + (
         "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE\r\n"
         f"Access-Control-Allow-Headers: {asked}\r\nAccess-Control-Max-Age: 600\r\n"
     ).encode("latin-1")

@@ -7,12 +7,14 @@ from urllib.parse import quote
 import pytest
 
 from supervisor_app.core.status import Status
+from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, question, request
 from tests.integration.gateway.scripts import answers
 
-PREFLIGHT = ["Origin: http://localhost:3000", "Access-Control-Request-Method: POST"]
+HOME = "http://localhost:3000"
+PREFLIGHT = [f"Origin: {HOME}", "Access-Control-Request-Method: POST"]
 
 
 def with_key(plane, **fields):
@@ -223,6 +225,15 @@ async def test_while_there_is_no_key_nothing_is_told_to_somebody_else_s_page(pla
     assert [(await plane.ask(raw)).status for raw in (evil, rebound, request(path))] == [403, 421, 200]
     with_key(plane)
     assert [(await plane.ask(raw)).status for raw in (evil, rebound)] == [200, 200]
+
+
+async def test_where_nobody_is_let_in_no_page_of_somebody_else_reads_anything(plane):
+    plane.gateway.door = Door(["localhost"], needs_key=True)
+    found = [
+        await plane.ask(request("/health", f"Origin: {origin}")) for origin in (HOME, "https://evil.example")
+    ]
+    assert [answer.status for answer in found] == [200, 200]
+    assert [answer.fields.get("access-control-allow-origin") for answer in found] == [HOME, None]
 
 
 async def test_with_keys_any_page_may_ask_that_has_one(plane):
