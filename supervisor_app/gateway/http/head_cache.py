@@ -55,7 +55,7 @@ class HeadCache:
         if known is not None:
             return known, size, SizedBody(size)
         head, length, body = read_response(raw, to_head=False)
-        if type(body) is SizedBody and length == size and head.status not in (204, 304):  # those have none
+        if type(body) is SizedBody and 0 < size == body.left:  # 204 and 304 have none, whatever they say
             _remember(self._sized_responses, rest, head)
         return head, length, body
 
