@@ -111,19 +111,7 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
 
     Raises BadHeadError.
     """
-    if not REQUEST_LINE.match(raw):
-        raise _bad_request_line(raw)
-    if AMBIGUOUS.search(raw):
-        raise _ambiguous()
-    fields = Fields()
-    parser = httptools.HttpRequestParser(fields)
-    try:
-        # An upgrade is never made, and llhttp would stop at it.
-        parser.feed_data(UPGRADE.sub(b"", raw))
-    except httptools.HttpParserUpgrade:
-        raise BadHeadError(400, "CONNECT is not understood.") from None
-    except httptools.HttpParserError as error:
-        raise BadHeadError(400, f"The head cannot be read: {error}") from error
+    parser, fields = _parsed(raw)
     forwarded, noted = _sorted_fields(fields.fields)
     http11 = parser.get_http_version() == "1.1"
     if http11 and b"host" not in noted:
@@ -161,6 +149,24 @@ def check_beginning(raw: bytes) -> None:
         raise _bad_request_line(raw)
     if raw.count(b"\n") > raw.count(b"\r\n"):
         raise _ambiguous()
+
+
+def _parsed(raw: bytes) -> tuple[httptools.HttpRequestParser, Fields]:
+    """Raises BadHeadError."""
+    if not REQUEST_LINE.match(raw):
+        raise _bad_request_line(raw)
+    if AMBIGUOUS.search(raw):
+        raise _ambiguous()
+    fields = Fields()
+    parser = httptools.HttpRequestParser(fields)
+    try:
+        # An upgrade is never made, and llhttp would stop at it.
+        parser.feed_data(UPGRADE.sub(b"", raw))
+    except httptools.HttpParserUpgrade:
+        raise BadHeadError(400, "CONNECT is not understood.") from None
+    except httptools.HttpParserError as error:
+        raise BadHeadError(400, f"The head cannot be read: {error}") from error
+    return parser, fields
 
 
 def _presented_key(noted: dict[bytes, bytes]) -> str:

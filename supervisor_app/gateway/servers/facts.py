@@ -1,4 +1,4 @@
-"""What the gateway is told about servers. Values only; `feed` makes them from the database and the pushes."""
+"""What the gateway is told about servers. Values only: `survey` reads them, `link` hears them."""
 
 from __future__ import annotations
 

@@ -98,9 +98,6 @@ class Quarantine:
     def __init__(self) -> None:
         self.entries: OrderedDict[str, QuarantineEntry] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self.entries)
-
     def add(self, entry: QuarantineEntry) -> None:
         self.entries[entry.body_hash] = entry
         while len(self.entries) > MAX_QUARANTINED:

@@ -36,7 +36,7 @@ async def test_what_one_gateway_does_not_send_again_the_others_do_not_either(oft
         await eventually(lambda: other.quarantined.find(ENTRY.body_hash, NOW))
         assert "🚫 [GATEWAY] A request that default died of is not sent again for an hour" in caplog.messages
         await db(QuarantinedRequest.objects.all().delete)
-        await eventually(lambda: not len(one.quarantined) and not len(other.quarantined))
+        await eventually(lambda: not (one.quarantined.entries or other.quarantined.entries))
 
 
 async def test_what_cannot_be_written_down_is_not_forgotten(often, outage, looks):

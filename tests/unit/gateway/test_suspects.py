@@ -59,7 +59,7 @@ def test_after_so_many_deaths_it_is_not_sent_again(death):
 def test_what_is_in_quarantine_is_found_until_its_time_is_up():
     quarantine = Quarantine()
     quarantine.add(entry())
-    assert len(quarantine) == 1
+    assert len(quarantine.entries) == 1
     assert quarantine.find("a", NOW) == entry()
     assert quarantine.find("b", NOW) is None
     assert quarantine.find("a", NOW + 60) is None
@@ -77,7 +77,7 @@ def test_quarantine_is_bounded_and_the_oldest_goes_first():
     quarantine = Quarantine()
     for number in range(MAX_QUARANTINED + 1):
         quarantine.add(entry(str(number)))
-    assert len(quarantine) == MAX_QUARANTINED
+    assert len(quarantine.entries) == MAX_QUARANTINED
     assert quarantine.find("0", NOW) is None
     assert quarantine.find("1", NOW)
 
