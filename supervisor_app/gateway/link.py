@@ -66,6 +66,8 @@ class Link:
         self._changed = asyncio.Event()
         self._asked: WeakKeyDictionary[Backend, int | None] = WeakKeyDictionary()
         """Which process of each server we have asked how many slots it has; `NONE_YET`: none."""
+        self._gathered: asyncio.Task[bytes] | None = None
+        """The metrics, the last time that somebody asked."""
         self._waking: set[str] = set()
         """Servers whose start the database is being told: once, however many ask."""
         self._unsaved: list[QuarantineEntry] = []
@@ -289,7 +291,17 @@ class Link:
         return self._metrics.load_of(self._gateway.load())
 
     async def metrics(self) -> bytes:
-        """Ours, each server's own, and what the database knows of all."""
+        """Ours, each server's own, and what the database knows of all.
+
+        Gathered once for all who ask meanwhile: nobody needs a key for it, and servers have few threads.
+        """
+        if self._gathered is None or self._gathered.done():
+            self._gathered = asyncio.create_task(self._gather_metrics())
+            self._tasks.add(self._gathered)
+            self._gathered.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(self._gathered)
+
+    async def _gather_metrics(self) -> bytes:
         ready = [backend for backend in self._gateway.backends.values() if backend.facts.ready]
         theirs = await asyncio.gather(*(metrics_of(backend) for backend in ready))
         try:

@@ -173,6 +173,22 @@ async def test_the_metrics_of_all_are_in_one_exposition(by_news_only):
     assert 'llamaproxy_server_up{server="down"} 0.0' in lines
 
 
+async def test_of_many_who_scrape_at_once_each_server_hears_once(by_news_only):
+    says = asyncio.Event()
+    async with scripted(by_path(props=answers(SLOTS), metrics=waits_for(says, answers(THEIRS)))) as server:
+        await make_scripted(server)
+        async with linked() as gateway:
+            crowd = [asyncio.create_task(metrics(gateway)) for _ in range(20)]
+            await server.until_called(2)
+            crowd[0].cancel()  # who leaves takes nobody's away
+            says.set()
+            _, *told = await asyncio.gather(*crowd, return_exceptions=True)
+            assert all("n_decode_total" in each for each in told)
+            assert "n_decode_total" in await metrics(gateway)
+        asked = [call.first_line.split()[1] for call in server.calls]
+        assert sorted(asked) == ["/metrics", "/metrics", "/props"]
+
+
 async def test_a_server_without_metrics_and_a_database_that_is_away_leave_those_of_the_others(
     by_news_only, outage
 ):
