@@ -20,7 +20,8 @@ _BOM = b"\xef\xbb\xbf"
 _LONGEST_VALUE = 1024
 """Bytes of a value that is worth a look: names and numbers are short."""
 _MOST_TOKENS = 2**31 - 1
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for what is no JSON, not the one that is wanted, or too deep."""
 
 
 class Hints(msgspec.Struct, frozen=True, gc=False):
@@ -123,7 +124,7 @@ def hints_of_query(query: str) -> Hints:
 def _of_json(body: bytes) -> Hints:
     try:
         usual = _usual_body.decode(body)
-    except _UNREADABLE:
+    except UNREADABLE:
         return _of_odd_json(body)
     limit = usual.max_tokens
     if usual.n_predict is not None:  # the first of them counts
@@ -154,7 +155,7 @@ def _of_odd_json(body: bytes) -> Hints:
             answers=_limit(found.n_cmpl, found.n) or 1,
             prompts=_number_of(found.prompt),
         )
-    except _UNREADABLE:
+    except UNREADABLE:
         return NO_HINTS
 
 
@@ -181,7 +182,7 @@ def _number_of(prompt: Raw) -> int:
         return 1
     try:
         return len(_prompts.decode(prompt)) or 1
-    except _UNREADABLE:
+    except UNREADABLE:
         return 1
 
 
@@ -230,7 +231,7 @@ def _of_cut_json(beginning: bytes) -> Hints:
 def _string(text: bytes) -> str | None:
     try:
         return msgspec.json.decode(text, type=str)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 
@@ -280,7 +281,7 @@ def prefix_digest(body: bytes) -> bytes | None:
         for text in (*map(_text_of, (found.system, found.instructions, found.prompt)), *_leading(begin)):
             digest.update(text.encode() + b"\0")
         return digest.digest()
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 
 from supervisor_app.gateway.llama.endpoints import Endpoint
-from supervisor_app.gateway.llama.hints import Hints
+from supervisor_app.gateway.llama.hints import UNREADABLE, Hints
 from supervisor_app.gateway.records.record import NO_USAGE, Usage
 
 _SPAN = 2048
@@ -66,7 +66,7 @@ def usage_of(tail: bytes, head: bytes = b"") -> Usage:
     A quote inside of a JSON string is escaped, so what a model says cannot be taken for a count.
     """
     if len(tail) <= _SHORT and tail.startswith(b"{"):
-        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        with suppress(*UNREADABLE):
             whole = _usual_answer(tail)
             usage = whole.usage
             return Usage(

@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Raw
 
 from supervisor_app.gateway.llama.answers import Answer, Chat, Completion, ErrorEventError, Native
+from supervisor_app.gateway.llama.hints import UNREADABLE
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _YES = Raw(b"true")
 _NOTHING = frozenset((b"null", b"false", b"0", b"[]", b'""'))
 
@@ -114,7 +114,7 @@ def restream(kind: Kind, body: bytes) -> bytes | None:
             return None
         if kind.subject not in fields or not kind.suits(fields[kind.subject]):
             return None
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
     return msgspec.json.encode({**fields, **kind.asks})
 
@@ -159,7 +159,10 @@ class Assembler:
         """The answer as JSON. Raises BrokenStreamError."""
         if not self.whole:
             raise BrokenStreamError("it ended in the middle")
-        return msgspec.json.encode(self._answer.body())
+        try:
+            return msgspec.json.encode(self._answer.body())
+        except UNREADABLE as error:
+            raise BrokenStreamError(str(error)) from error
 
     def _take(self, data: bytes) -> None:
         if data == b"[DONE]":
@@ -171,13 +174,13 @@ class Assembler:
             self._answer.take(data)
         except ErrorEventError as gave_up:
             self.failure = _failure_of(gave_up.error)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise BrokenStreamError(str(error)) from error
 
 
 def _failure_of(error: Raw) -> Failure:
     try:
         status = msgspec.json.decode(error, type=_Code).code
-    except msgspec.DecodeError:
+    except UNREADABLE:
         status = 500
     return Failure(status=status if 400 <= status <= 599 else 500, body=msgspec.json.encode({"error": error}))

@@ -18,6 +18,7 @@ from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.http.heads import status_line
 from supervisor_app.gateway.http.reply import CHUNKED_END, Reply
 from supervisor_app.gateway.http.request_heads import RequestHead
+from supervisor_app.gateway.llama.hints import UNREADABLE
 from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.notes import Notes
@@ -328,7 +329,7 @@ class Exchange:
         """An error of the server, for a client that was told 200 while it waited."""
         self._survived()
         message = f"The server answered {status}."
-        with suppress(msgspec.DecodeError, KeyError, TypeError):
+        with suppress(*UNREADABLE, KeyError, TypeError):
             message = str(msgspec.json.decode(content)["error"]["message"])
         problem = Problem(status=status, code="upstream_error", type="upstream_error", message=message)
         self.refuse(problem, Outcome.UPSTREAM_ERROR)

@@ -50,10 +50,17 @@ class Assembly(Attempt):
         failure = self._assembler.failure
         if failure is not None:
             self._give(failure.status, failure.body)
-        elif self._assembler.whole and self._assembler.certain:
-            self._give(200, self._assembler.result())
+        elif (content := self._result()) is not None:
+            self._give(200, content)
         else:
             self._ask_plainly()
+
+    def _result(self) -> bytes | None:
+        """None: it cannot be told for certain."""
+        try:
+            return self._assembler.result() if self._assembler.whole and self._assembler.certain else None
+        except BrokenStreamError:
+            return None
 
     def _give(self, status: int, content: bytes) -> None:
         head = ResponseHead(

@@ -158,8 +158,9 @@ async def test_when_the_server_dies_it_is_asked_again_however_much_had_come(plan
         streams(*TEXT[:2]),
         sends(stream_of(*TEXT) + LAST_CHUNK),
         streams(piece({}, "length"), USAGE),
+        streams(*TEXT, b'data: {"\xff":1,"choices":[]}\n\n'),
     ],
-    ids=["garbage", "half", "not done", "uncertain"],
+    ids=["garbage", "half", "not done", "uncertain", "no text"],
 )
 async def test_what_cannot_be_told_from_the_stream_is_asked_for_plainly(plane, stream):
     server = await plane.serve(stream, answers(PLAIN))

@@ -346,10 +346,15 @@ async def test_a_stream_that_had_its_headers_goes_on_with_another_server(plane):
     assert len(server.calls) == 2
 
 
-async def test_a_stream_that_had_its_headers_and_is_answered_otherwise_ends_with_an_error(plane):
+@pytest.mark.parametrize(
+    "content",
+    [b"{}", b"[]", b'{"error":{"message":"\xff"}}', b"[" * 60_000],
+    ids=["odd", "list", "bytes", "deep"],
+)
+async def test_a_stream_that_had_its_headers_and_is_answered_otherwise_ends_with_an_error(plane, content):
     plane.limit(comment_seconds=0.05)
     goes_on = asyncio.Event()
-    await plane.serve(waits_for(goes_on, dies(), before=stream_of(PING)), answers(b"{}"))
+    await plane.serve(waits_for(goes_on, dies(), before=stream_of(PING)), answers(content))
     caller = await plane.connect()
     await caller.send(streaming())
     await caller.head()

@@ -301,6 +301,15 @@ def test_of_a_stream_that_ended_too_early_there_is_no_result(kind, stream):
         assembler.result()
 
 
+@pytest.mark.parametrize("settings", [b"null", b'{"\xff":1}'])
+def test_of_a_stream_whose_last_event_cannot_be_read_there_is_no_result(settings):
+    assembler = Assembler(NATIVE)
+    assembler.feed(b'data: {"content":"a"}\n\ndata: {"stop":true,"generation_settings":%b}\n\n' % settings)
+    assert assembler.whole
+    with pytest.raises(BrokenStreamError):
+        assembler.result()
+
+
 @pytest.mark.parametrize(
     "data",
     [b"{", b"7", b'{"choices":7}', b'{"choices":[{"delta":[]}]}', b'{"usage":7}', b"\xff", b"[" * 5000],
