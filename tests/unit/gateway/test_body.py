@@ -69,3 +69,10 @@ def test_what_it_tells_is_read_before_it_is_shortened():
     body.shorten(100)
     assert len(body.kept()) == 100
     assert body.hints == Hints("a", stream=True)
+
+
+def test_it_is_known_by_the_same_hash_once_it_is_shortened():
+    body = body_of(b'{"model":"a"}')
+    known_by = body.hash()
+    body.shorten(5)
+    assert body.hash() == known_by != body_of(b'{"mod').hash()
