@@ -32,7 +32,7 @@ from supervisor_app.gateway.records.record import QuarantineEntry, Record
 from supervisor_app.gateway.records.scrape import metrics_of
 from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.facts import ServerFacts, end_of
-from supervisor_app.gateway.servers.fetch import FetchError, RefusedError, fetch
+from supervisor_app.gateway.servers.fetch import UNUSABLE, FetchError, RefusedError, fetch
 from supervisor_app.gateway.workers.shared_counts import SAVE_SECONDS, Load, SharedCounts
 from supervisor_app.gateway.writer import RecordWriter
 from supervisor_app.metrics import render_metrics
@@ -213,7 +213,7 @@ class Link:
         try:
             props = json.loads(await fetch(backend, "/props"))
             slots = int(props["total_slots"])
-        except (RefusedError, ValueError, KeyError, TypeError, OverflowError) as error:
+        except (RefusedError, *UNUSABLE) as error:
             log.debug("%s does not say how many slots it has: %s", backend.facts.name, error)
             backend.learn_slots(backend.slots or 0)  # an earlier process may have said it
         except FetchError:

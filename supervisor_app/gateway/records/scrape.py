@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from supervisor_app.gateway.records.metrics import merge, relabel
 from supervisor_app.gateway.servers.backend import Backend
-from supervisor_app.gateway.servers.fetch import FetchError, RefusedError, fetch
+from supervisor_app.gateway.servers.fetch import UNUSABLE, FetchError, RefusedError, fetch
 
 SECONDS = 3.0
 """For each of at most three questions in a row: Prometheus waits for 10."""
@@ -36,7 +36,7 @@ async def _loaded_models(backend: Backend) -> list[str]:
     try:
         told = json.loads(await fetch(backend, "/models", seconds=SECONDS))
         loaded = [str(each["id"]) for each in told["data"] if each["status"]["value"] in IN_MEMORY]
-    except (FetchError, ValueError, KeyError, TypeError):
+    except (FetchError, *UNUSABLE):
         return []
     return loaded[:MOST_MODELS]
 

@@ -10,6 +10,8 @@ from supervisor_app.gateway.servers.upstream import Connection, Listener
 
 FETCH_SECONDS = 5.0
 MAX_BYTES = 4 * 1024 * 1024
+UNUSABLE = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
+"""What it raises to look for something in an answer that is no JSON, or another one."""
 
 
 class FetchError(Exception):

@@ -90,6 +90,7 @@ async def test_a_server_is_asked_for_its_slots_once_in_each_life(by_news_only, l
         (b'{"total_slots": "many"}', 200),
         (b'{"total_slots": null}', 200),
         (b'{"total_slots": 1e999}', 200),
+        (b"[" * 100_000, 200),
         (b"{}", 401),
     ],
 )
@@ -302,7 +303,15 @@ async def test_one_model_that_hangs_leaves_the_others(by_news_only, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    "models", [b"", b"[]", b'{"data": [{"id": "a"}]}', b'{"data": [{"status": {"value": "loaded"}}]}', None]
+    "models",
+    [
+        b"",
+        b"[]",
+        b"[" * 100_000,
+        b'{"data": [{"id": "a"}]}',
+        b'{"data": [{"status": {"value": "loaded"}}]}',
+        None,
+    ],
 )
 async def test_one_that_does_not_say_its_models_has_no_metrics(by_news_only, models):
     script = by_path(metrics=answers(b"{}", 400), models=answers(models or b"", 200 if models else 500))
