@@ -275,6 +275,7 @@ class Client(asyncio.Protocol):
                 self._usual = pattern_of(buffer[start : end + 4], head)
             self._buffer = buffer[whole:]
             self.deadline = FOR_EVER
+            exchange.body.is_whole = True  # so who is refused before it is looked at keeps its connection
             gateway.begin(exchange)
             if not exchange.is_over:
                 exchange.on_body(buffer[end + 4 : whole])

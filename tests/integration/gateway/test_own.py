@@ -151,6 +151,18 @@ async def test_a_key_that_is_wrong_is_refused_before_the_body_comes(plane):
     assert not server.calls
 
 
+@pytest.mark.parametrize("key", ["lp-a", "lp-b"], ids=["used up", "wrong"])
+async def test_who_is_refused_after_all_has_come_keeps_its_connection(plane, key):
+    await plane.serve(answers())
+    with_key(plane, requests_per_minute=1)
+    await plane.ask(request(EMBEDDINGS, "X-Api-Key: lp-a", body={}))
+    caller = await plane.connect()
+    for _ in range(2):
+        answer = await caller.ask(request(EMBEDDINGS, f"X-Api-Key: {key}", body={}))
+        assert answer.status == (429 if key == "lp-a" else 401)
+        assert "connection" not in answer.fields
+
+
 async def test_a_key_may_ask_for_its_models_only(plane):
     with_key(plane, models=frozenset({"a"}))
     a, b = await plane.serve(answers(), name="a"), await plane.serve(answers(), name="b")
