@@ -345,11 +345,7 @@ class Exchange:
         if self.is_over:
             return
         if not self.reply.started:
-            if not self.body.is_whole:
-                self.reply.keep_alive = False  # what is left of the body is not worth reading
-            beginning = problem.beginning(self.origin)
-            content = problem.body(self.head.path)
-            self.reply.send(problem.status, beginning, len(content), content)
+            self._send(problem.status, problem.beginning(self.origin), problem.body(self.head.path))
         else:
             self._break_off(problem)
         self._over(outcome)
@@ -366,8 +362,14 @@ class Exchange:
 
     def answer(self, status: int, fields: bytes, content: bytes) -> None:
         """With something of our own, which is not recorded. `fields` are header lines."""
-        self.reply.send(status, status_line(status) + fields, len(content), content)
+        self._send(status, status_line(status) + fields, content)
         self._over(Outcome.OK, recorded=False)
+
+    def _send(self, status: int, beginning: bytes, content: bytes) -> None:
+        """Something of our own, all at once."""
+        if not self.body.is_whole:
+            self.reply.keep_alive = False  # what is left of the body is not worth reading
+        self.reply.send(status, beginning, len(content), content)
 
     def _over(self, outcome: Outcome, tail: Iterable[bytes] = (), *, recorded: bool = True) -> None:
         self.is_over = True

@@ -112,6 +112,14 @@ async def test_a_body_that_its_own_answers_do_not_need_disturbs_nothing(plane, p
         assert answer.status == (200 if method == "GET" or path != "/v1/models" else 404)
 
 
+@pytest.mark.parametrize("path", ["/health", "/v1/models", "/metrics"])
+async def test_who_has_its_answer_before_its_body_came_is_told_that_it_is_the_last(plane, path):
+    caller = await plane.connect()
+    await caller.send(request(path, "Content-Length: 1000") + b"x")
+    answer = await caller.answer()
+    assert (answer.status, answer.fields["connection"]) == (200, "close")
+
+
 async def test_metrics_that_cannot_be_had_are_an_error_and_not_a_wait(plane, monkeypatch, caplog):
     async def broken():
         raise RuntimeError("bug")
