@@ -13,7 +13,8 @@ from supervisor_app.gateway.http.reply import Reply
 from supervisor_app.gateway.http.request_heads import RequestHead, check_beginning
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.fast_path import FastExchange, take_fast_path
-from supervisor_app.gateway.plane.problems import bad_request
+from supervisor_app.gateway.plane.problems import bad_request, mistake
+from supervisor_app.gateway.records.record import Outcome
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.plane.gateway import Gateway
@@ -167,6 +168,11 @@ class Client(asyncio.Protocol):
             self._transport.close()
         elif self._buffer or self._half_closed or not self._reads:
             self._take_next()
+
+    def fail(self) -> None:
+        """Something of ours went wrong over the answer."""
+        if self._exchange is not None:
+            self._exchange.as_exchange().refuse(mistake(), Outcome.UNAVAILABLE)
 
     def close(self) -> None:
         self._transport.close()

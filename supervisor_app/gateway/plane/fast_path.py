@@ -204,6 +204,9 @@ class FastExchange:
     def on_lost(self, reason: str) -> None:
         self._grown()[2].on_lost(reason)
 
+    def on_mistake(self) -> None:
+        self._client.fail()
+
     def on_writable(self, writable: bool) -> None:
         """All of it has been sent, if the server takes it."""
 

@@ -123,6 +123,11 @@ def upstream_crashed(name: str, reason: str, *, incident: str, tokens: int | Non
     )
 
 
+def mistake() -> Problem:
+    message = "This is a mistake in llamaproxy: the console says more."
+    return Problem(status=500, code="internal_error", type="server_error", message=message)
+
+
 def metrics_failed() -> Problem:
     message = "The metrics cannot be told: the console says why."
     return Problem(status=500, code="metrics_failed", type="server_error", message=message)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.llama.sse import EVENT_END, OTHER, ContentScanner
+from supervisor_app.gateway.plane import problems
+from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.upstream import Connecting, Connection
 
 if TYPE_CHECKING:
@@ -207,6 +209,10 @@ class Attempt:
             self.start(fresh=True)
         else:
             self._fail(reason)
+
+    def on_mistake(self) -> None:
+        self._connection = None
+        self._exchange.refuse(problems.mistake(), Outcome.UNAVAILABLE)
 
     def on_writable(self, writable: bool) -> None:
         self._exchange.server_writable(writable)

@@ -46,6 +46,10 @@ class Listener(Protocol):
     def on_lost(self, reason: str) -> None:
         """The connection ended before the answer did."""
 
+    def on_mistake(self) -> None:
+        """Of ours, over what came: that was the last of it."""
+        self.on_lost("a mistake in llamaproxy")
+
     def on_writable(self, writable: bool) -> None:
         """Whether the server takes more of the request now."""
 
@@ -87,31 +91,12 @@ class Connection(asyncio.Protocol):
         if listener is None:  # nobody asked
             self.abort()
             return
-        if self._on_chunk is not None and type(self._body) is ChunkedBody:
-            chunk = self._body.whole_chunk(data)
-            if chunk is not None:
-                self._on_chunk(chunk, data)
-                return
-        usual = self._usual
-        if usual is not None and self._body is None and not self._head:
-            content = usual.body_of(data)
-            if content is not None:
-                self._take_whole(listener, usual.head, len(content), content)
-                return
         try:
-            if self._body is None:
-                data = self._take_head(data)
-            body = self._body
-            if body is None or self._listener is None:
-                return
-            content, rest = body.feed(data) if data else (b"", b"")
-        except (BadHeadError, FramingError) as error:
-            self._lose(str(error))
-            return
-        if content:
-            self._listener.on_content(content)
-        if body.done and self._listener is not None:  # whoever asked may have left meanwhile
-            self._complete(clean=not rest)
+            self._receive(listener, data)
+        except Exception:
+            log.exception("❌ [GATEWAY] An answer cannot be passed on. This is a mistake in llamaproxy.")
+            self.abort()
+            listener.on_mistake()  # else its client would wait for ever
 
     def eof_received(self) -> bool:
         return False
@@ -183,6 +168,33 @@ class Connection(asyncio.Protocol):
             self._transport = None
 
     # Within
+
+    def _receive(self, listener: Listener, data: bytes) -> None:
+        if self._on_chunk is not None and type(self._body) is ChunkedBody:
+            chunk = self._body.whole_chunk(data)
+            if chunk is not None:
+                self._on_chunk(chunk, data)
+                return
+        usual = self._usual
+        if usual is not None and self._body is None and not self._head:
+            content = usual.body_of(data)
+            if content is not None:
+                self._take_whole(listener, usual.head, len(content), content)
+                return
+        try:
+            if self._body is None:
+                data = self._take_head(data)
+            body = self._body
+            if body is None or self._listener is None:
+                return
+            content, rest = body.feed(data) if data else (b"", b"")
+        except (BadHeadError, FramingError) as error:
+            self._lose(str(error))
+            return
+        if content:
+            self._listener.on_content(content)
+        if body.done and self._listener is not None:  # whoever asked may have left meanwhile
+            self._complete(clean=not rest)
 
     def _take_head(self, data: bytes) -> bytes:
         """What follows the head in `data`; sets `_body` once the head is complete. Raises BadHeadError."""
