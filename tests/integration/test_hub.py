@@ -189,6 +189,7 @@ async def test_the_hub_outlives_a_database_that_is_away(fast_resync, monkeypatch
     monkeypatch.setattr(hub_module, "RETRY_SECONDS", 0.02)
     await db(make_ready_server)
     async with socket_to() as client:
+        await until(client, "<article")  # its list was read
         await everything(client)
         async with database_away() as asked:
             await eventually(lambda: len(asked) > 2)
@@ -201,6 +202,7 @@ async def test_the_hub_outlives_a_database_that_is_away(fast_resync, monkeypatch
 async def test_a_page_whose_list_could_not_be_read_hears_of_the_next_change():
     await db(make_ready_server)
     async with socket_to() as client:
+        await until(client, "<article")  # its list was read
         await everything(client)
         async with database_away() as asked:
             await ChannelPublisher().removed("other")  # brings a list, which cannot be read
