@@ -4,6 +4,7 @@ gateway sees of a database that may be away."""
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,8 +12,10 @@ import uvloop
 from django.db import OperationalError
 
 from supervisor_app.gateway import ledger, link, survey
+from supervisor_app.gateway.access.keys import KeyRing
 from supervisor_app.gateway.plane import client, gateway
 from tests.integration.building import eventually
+from tests.integration.gateway.fast import KEY
 from tests.integration.gateway.plane import start_plane
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -93,3 +96,30 @@ def outage(monkeypatch):
         monkeypatch.setattr(module, name, partial(outage.may_fail, getattr(module, name)))
     monkeypatch.setattr(link, "render_metrics", partial(outage.may_fail, link.render_metrics))
     return outage
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """One entry for each request that had a look at the fast path: whether it went there."""
+    ways = []
+    take = client.take_fast_path
+
+    def take_and_note(*arguments):
+        exchange = take(*arguments)
+        ways.append(exchange is not None)
+        return exchange
+
+    monkeypatch.setattr(client, "take_fast_path", take_and_note)
+    return ways
+
+
+@pytest.fixture
+def only(plane):
+    """Lets in who has this key."""
+
+    def let_in(**changes):
+        policy = replace(KEY, **changes)
+        plane.gateway.door.keys = KeyRing([policy])
+        return policy
+
+    return let_in
