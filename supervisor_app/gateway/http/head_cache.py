@@ -96,10 +96,13 @@ class Pattern(Generic[V]):
 
 
 def pattern_of(raw: bytes, head: V) -> Pattern[V] | None:
-    """Of a head with its empty line. None: it says no length, or oddly."""
+    """Of a head with its empty line. None: it says no length, or oddly, or is too long to be kept for each
+    connection.
+    """
     start = _start_of_length(raw)
-    end = raw.find(b"\r", start)
-    return Pattern(head, raw[:start], raw[end:]) if start >= 0 else None
+    if start < 0 or len(raw) > LONGEST_REMEMBERED:
+        return None
+    return Pattern(head, raw[:start], raw[raw.find(b"\r", start) :])
 
 
 def _without_length(raw: bytes) -> tuple[int | None, bytes]:

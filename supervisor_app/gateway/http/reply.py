@@ -15,6 +15,11 @@ def chunk(content: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(content), content)
 
 
+def sized(beginning: bytes, content: bytes) -> bytes:
+    """All of an answer, for a client of HTTP/1.1 whose connection goes on. `beginning`: see `Reply.start`."""
+    return b"%bContent-Length: %d\r\n\r\n%b" % (beginning, len(content), content)
+
+
 class Reply:
     """Writes to a client. `start`, then `write`s, then `finish`; or `break_off` when it cannot be whole."""
 
@@ -25,7 +30,6 @@ class Reply:
         "_http11",
         "_sized",
         "_transport",
-        "finished",
         "keep_alive",
         "started",
         "status",
@@ -44,7 +48,6 @@ class Reply:
         self._head = b""
         self.keep_alive = keep_alive
         self.started = False
-        self.finished = False
         self.status = 0
 
     def start(self, status: int, beginning: bytes, length: int | None) -> None:
@@ -103,7 +106,6 @@ class Reply:
             self._head = b""
         elif self._head:
             self.flush()
-        self.finished = True
 
     def send(self, status: int, beginning: bytes, length: int, content: bytes) -> None:
         """All of it at once. To HEAD it has a `length`, but no content."""
@@ -112,7 +114,6 @@ class Reply:
         if self._bodyless:
             content = b""
         self._transport.write(head + content)
-        self.finished = True
 
     def break_off(self, *, last_words: bytes = b"") -> None:
         """It will never be whole, and its client must not think so: no end is written.
@@ -120,7 +121,6 @@ class Reply:
         After `last_words` the connection is closed in order, so that they arrive. Without any it is reset, or
         where they would be taken for the next answer.
         """
-        self.finished = True
         self.keep_alive = False
         if last_words and not self._sized:
             self.write(last_words)

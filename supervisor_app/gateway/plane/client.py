@@ -145,8 +145,7 @@ class Client(asyncio.Protocol):
 
     def answer(self, whole: bytes, now: float) -> None:
         """Of a `FastExchange`, all at once; it is over then."""
-        transport = self._transport
-        transport.write(whole)
+        self._transport.write(whole)
         if self._buffer or self._half_closed or self._unread or not self._reads or self._gateway.draining:
             self.exchange_over()
         else:  # the same, where nothing else is to be done

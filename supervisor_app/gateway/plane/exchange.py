@@ -261,8 +261,7 @@ class Exchange:
         return self.reply.is_chunked and not self.notes.captures
 
     def write(self, content: bytes) -> None:
-        if self.notes.captures:
-            self.notes.hear(content)
+        self.notes.hear(content)
         self.reply.write(content)
 
     def answer_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
@@ -271,8 +270,7 @@ class Exchange:
             self.hold.stop_comments()
         self.committed = True
         self.notes.first_content = self._gateway.loop.time()
-        if self.notes.captures:
-            self.notes.hear(content)
+        self.notes.hear(content)
         self.reply.send(head.status, head.beginning, length, content)
         self._answered((content,))
 

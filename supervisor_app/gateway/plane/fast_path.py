@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from supervisor_app.gateway.access.door import NotAllowedError
 from supervisor_app.gateway.access.keys import Denied, KeyPolicy
 from supervisor_app.gateway.http.answer_heads import ResponseHead
+from supervisor_app.gateway.http.reply import sized
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.hints import Hints, hints_of
 from supervisor_app.gateway.llama.meter import usage_of
@@ -147,7 +148,7 @@ class FastExchange:
         gateway, backend = self._gateway, self.backend
         self._ended = now = gateway.loop.time()
         self._answer = content
-        self._client.answer(b"%bContent-Length: %d\r\n\r\n%b" % (head.beginning, length, content), now)
+        self._client.answer(sized(head.beginning, content), now)
         backend.trust()
         gateway.leave_gate(backend, self)
         gateway.kept_bytes -= len(self._body)

@@ -64,7 +64,7 @@ class Notes:
         self._captured = bytearray()
 
     def hear(self, content: bytes) -> None:
-        """More of the answer."""
+        """More of the answer. Kept only if its key asks for it."""
         if self._captured is not None:
             self._captured += content[: CAPTURED_BYTES - len(self._captured)]
 

@@ -50,6 +50,11 @@ def test_what_differs_in_anything_else_is_not_recognized(data):
     assert usual().body_of(data) is None
 
 
+def test_a_long_head_is_not_kept_for_each_connection():
+    long = REQUEST.replace(b"localhost", b"localhost\r\nX: " + b"x" * 5000)
+    assert pattern_of(long, HEAD) is None
+
+
 @pytest.mark.parametrize("line", [b"", b"Content-length: 5\r\n", b"Transfer-Encoding: chunked\r\n"])
 def test_a_head_without_the_usual_length_is_no_pattern(line):
     assert pattern_of(b"POST / HTTP/1.1\r\nHost: localhost\r\n" + line + b"\r\n", HEAD) is None
