@@ -159,7 +159,7 @@ class Link:
                 for group in GROUPS:
                     await layer.group_add(group, channel)
                 if self._is_deaf:
-                    log.info("✅ [GATEWAY] News of servers come at once again")
+                    log.info("✅ [GATEWAY] News of servers comes at once again")
                 self._is_deaf = False
                 try:
                     while True:
@@ -171,7 +171,7 @@ class Link:
             except Exception as error:  # any client library's own kind
                 if not self._is_deaf:
                     reason = str(error) or type(error).__name__
-                    log.warning("⚠️ [GATEWAY] News of servers come up to 1 s late: %s", reason)
+                    log.warning("⚠️ [GATEWAY] News of servers comes up to 1 s late: %s", reason)
                 self._is_deaf = True
             await asyncio.sleep(RETRY_SECONDS)
 

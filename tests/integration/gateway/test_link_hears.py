@@ -162,8 +162,8 @@ async def test_that_it_hears_nobody_is_said_once_and_so_is_its_end(monkeypatch, 
         await announce(Status.CRASHED)
         await eventually(lambda: facts(gateway).status is Status.CRASHED)
     assert complaints(caplog) == [
-        "⚠️ [GATEWAY] News of servers come up to 1 s late: refused",
-        "✅ [GATEWAY] News of servers come at once again",
+        "⚠️ [GATEWAY] News of servers comes up to 1 s late: refused",
+        "✅ [GATEWAY] News of servers comes at once again",
     ]
 
 
