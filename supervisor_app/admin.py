@@ -24,7 +24,7 @@ from supervisor_app.history import RunCard
 from supervisor_app.models import LlamaServer, Run
 from supervisor_app.snapshots import view_of
 from supervisor_app.templatetags.supervisor_tags import duration, own, size
-from supervisor_app.validators import validate_args
+from supervisor_app.validators import validate_args, validate_args_of_form
 
 if TYPE_CHECKING:
     ServerModelForm = forms.ModelForm[LlamaServer]
@@ -51,6 +51,7 @@ class ArgsField(forms.CharField):
         except ValueError as error:
             raise ValidationError(f"The flags cannot be read: {error}. Close every quote.") from error
         validate_args(args)
+        validate_args_of_form(args)
         return args
 
     def has_changed(self, initial: Any, data: Any) -> bool:
@@ -71,7 +72,8 @@ class LlamaServerForm(ServerModelForm):
     args = ArgsField(
         required=False,
         label="More flags",
-        help_text=LlamaServer._meta.get_field("args").help_text,
+        help_text=LlamaServer._meta.get_field("args").help_text
+        + " Flags that reach for files, programs or the network are set in the config file only.",
         widget=forms.TextInput(attrs={"size": 80}),
     )
     api_key = ApiKeyField(

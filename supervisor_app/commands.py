@@ -10,11 +10,13 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from supervisor_app.conf import Overlay
 from supervisor_app.events import supervisor_channel
 from supervisor_app.models import LlamaServer, LlamaServerQuerySet, Run
+from supervisor_app.validators import validate_args_of_form
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,10 @@ def roll_back(server: LlamaServer, overlay: Overlay) -> list[str]:
         where = f" What differs is set in {overlay.source}: change it there." if differs else ""
         raise NothingToRollBackError(f"{server.name} has the configuration that ran last.{where}")
     brought_back = {name: good.launch[name] for name in changed}
+    try:
+        validate_args_of_form(brought_back.get("args", []))
+    except ValidationError as error:
+        raise NothingToRollBackError(" ".join(error.messages)) from error
     try:
         with transaction.atomic():
             server_named(server.name).update(**brought_back)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
+
+from supervisor_app.engine.flags import not_for_forms
 
 OWN_FLAGS = {
     "-m": "the model path",
@@ -52,6 +55,17 @@ def validate_args(value: Any) -> None:
             flag = flag.replace("_", "-")  # llama-server takes both
         if flag in OWN_FLAGS:
             raise ValidationError(f"{flag} does not belong here: set {OWN_FLAGS[flag]} instead.")
+
+
+def validate_args_of_form(args: list[str]) -> None:
+    """Refuse flags with which a staff account could run programs, or read and write files, here."""
+    refused = [] if settings.LLAMAPROXY_TRUST_ADMIN_FLAGS else not_for_forms(args)
+    if refused:
+        raise ValidationError(
+            f"{', '.join(refused)}: not accepted from a form, because such flags can run programs, read and "
+            "write files, or open the server to others. Set them in llama_server_args of the config file; or "
+            "set LLAMAPROXY_TRUST_ADMIN_FLAGS=1 if whoever may log in as staff may run programs here."
+        )
 
 
 def validate_names(value: Any) -> None:

@@ -195,6 +195,26 @@ def test_flags_are_typed_as_on_a_command_line_and_come_back_the_same(typed, args
     assert server.args == args
 
 
+@pytest.mark.parametrize("typed", ["--path /", "-c 1 --mcp_servers_json {}", "--alias -ag", "--log-file=x"])
+def test_a_flag_that_reaches_for_the_machine_is_refused_and_the_form_says_where_it_belongs(
+    typed, staff_client
+):
+    server = make_server(args=["-c", "512"])
+    found = errors(staff_client.post(change_url(server), FILLED | {"args": typed}))
+    assert "not accepted from a form" in found["args"]
+    assert "llama_server_args of the config file" in found["args"]
+    server.refresh_from_db()
+    assert server.args == ["-c", "512"]
+
+
+def test_where_staff_is_trusted_with_the_machine_any_flag_is_taken(staff_client, settings):
+    settings.LLAMAPROXY_TRUST_ADMIN_FLAGS = True
+    server = make_server()
+    assert staff_client.post(change_url(server), FILLED | {"args": "--path /srv/ui"}).status_code == 302
+    server.refresh_from_db()
+    assert server.args == ["--path", "/srv/ui"]
+
+
 def test_flags_that_cannot_be_read_come_back_as_they_were_typed(staff_client):
     answer = staff_client.post(change_url(make_server()), FILLED | {"args": "--alias 'a"})
     assert answer.context["adminform"].form["args"].value() == "--alias 'a"

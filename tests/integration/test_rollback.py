@@ -57,6 +57,15 @@ def test_what_has_not_changed_is_not_rolled_back(changed):
         roll_back(changed, Overlay())
 
 
+def test_flags_that_only_a_file_may_set_are_not_brought_back_by_a_button():
+    server = make_server(model_path="bad.gguf")
+    make_run(server, ready_at=at(STARTED + 1), launch={**GOOD, "args": ["--path", "/"]})
+    with pytest.raises(NothingToRollBackError, match="--path: not accepted from a form"):
+        roll_back(server, Overlay())
+    server.refresh_from_db()
+    assert server.args == []
+
+
 def test_what_the_config_file_sets_is_changed_there(changed):
     overlay = Overlay(source="/etc/llama.json", values={"model_path": "bad.gguf", "args": []})
     with pytest.raises(NothingToRollBackError, match=r"set in /etc/llama\.json: change it there"):
