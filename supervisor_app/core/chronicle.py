@@ -7,11 +7,9 @@ from typing import assert_never
 
 from supervisor_app.core import lifecycle as life
 from supervisor_app.core.diagnosis import failure_of
-from supervisor_app.core.evidence import Evidence
 from supervisor_app.core.ports import (
     Change,
     Clock,
-    Process,
     Remembered,
     RunClosed,
     RunEvent,
@@ -23,6 +21,7 @@ from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind, LlamaStatus, Progress, Status
 from supervisor_app.core.timeline import LOOP_DEATHS, LOOP_SECONDS, Timeline
+from supervisor_app.core.watched import WatchedProcess
 from supervisor_app.core.wording import idle_sentence, last_error, sentence, warnings
 
 DOWN = frozenset({Status.CRASHED, Status.ERROR})
@@ -46,17 +45,14 @@ class Chronicle:
         self,
         effect: life.OpenRun | life.MarkReady | life.CloseRun,
         *,
-        process: Process | None,
+        process: WatchedProcess | None,
         config: ServerConfig,
-        argv: tuple[str, ...],
-        last_lines: tuple[str, ...],
-        evidence: Evidence,
     ) -> None:
         """One line of history; it is handed on with the next `record`."""
         now = self._clock.time()
         match effect:
             case life.OpenRun():
-                started_at = process.started_at if process else now
+                started_at, argv = (process.started_at, process.argv) if process else (now, ())
                 self._timeline.opened(started_at, retry=effect.retry, adopted=effect.adopted)
                 opened = RunOpened(
                     identity=effect.identity,
@@ -72,23 +68,23 @@ class Chronicle:
                 self._last_good = config.launch
                 self._run_events.append(RunReady(at=now))
             case life.CloseRun():
-                self._close(effect, last_lines, evidence)
+                self._close(effect)
             case _ as never:
                 assert_never(never)
 
     def close_unseen(self) -> None:
         """The process of the last supervisor is gone, and nobody saw it go."""
         unseen = failure_of(FailureKind.UNKNOWN, "it ended while no supervisor was watching")
-        self._close(life.CloseRun(Exit(), unseen), (), None)
+        self._close(life.CloseRun(Exit(), unseen))
 
-    def _close(self, end: life.CloseRun, last_lines: tuple[str, ...], evidence: Evidence | None) -> None:
-        now = self._clock.time()
+    def _close(self, end: life.CloseRun) -> None:
+        now, evidence = self._clock.time(), end.report.evidence
         self._timeline.closed(now, end.exit, end.failure, evidence.summary if evidence else "")
         closed = RunClosed(
             at=now,
             exit=end.exit,
             failure=end.failure,
-            last_lines=last_lines,
+            last_lines=end.report.last_lines,
             evidence=evidence.as_json() if evidence else {},
             note=end.note,
         )

@@ -58,6 +58,16 @@ class Evidence:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExitReport:
+    """What was found when a process ended: it travels with the event, and nothing is looked for again."""
+
+    last_lines: tuple[str, ...] = ()
+    """The end of what it wrote, oldest first."""
+    evidence: Evidence | None = None
+    """None when nobody saw it end."""
+
+
 @dataclass
 class Trail:
     """The last looks at one process."""

@@ -22,6 +22,8 @@ from supervisor_app.core.sightings import Autopsy, Exit, Identity, MemorySample,
 from supervisor_app.core.spec import LaunchSpec
 
 POLL_SECONDS = 0.25
+_let_go: list[subprocess.Popen[bytes]] = []
+"""Children that were let go: each is reaped some time after its end, so that none stays a zombie."""
 
 
 class LocalProcess:
@@ -46,6 +48,8 @@ class LocalProcess:
         self._loop = asyncio.get_running_loop()
         self._exit: asyncio.Future[Exit] = self._loop.create_future()
         self._poller: asyncio.Task[None] | None = None
+        self._pidfd: int | None = None
+        self._forgotten = False
         if identity is not None:
             self._watch(identity.pid)
 
@@ -63,12 +67,18 @@ class LocalProcess:
                 waiting = self._loop.run_in_executor(None, self._wait_without_reaping, pid)
                 waiting.add_done_callback(lambda _: self._gone())
         else:
-            self._loop.add_reader(pidfd, self._pidfd_readable, pidfd)
+            self._pidfd = pidfd
+            self._loop.add_reader(pidfd, self._pidfd_readable)
 
-    def _pidfd_readable(self, pidfd: int) -> None:
-        self._loop.remove_reader(pidfd)
-        os.close(pidfd)
+    def _pidfd_readable(self) -> None:
+        self._close_pidfd()
         self._gone()
+
+    def _close_pidfd(self) -> None:
+        pidfd, self._pidfd = self._pidfd, None
+        if pidfd is not None:
+            self._loop.remove_reader(pidfd)
+            os.close(pidfd)
 
     @staticmethod
     def _wait_without_reaping(pid: int) -> None:
@@ -81,7 +91,7 @@ class LocalProcess:
         self._gone()
 
     def _gone(self) -> None:
-        if self._exit.done():
+        if self._exit.done() or self._forgotten:
             return
         if self._child is None:
             self._exit.set_result(Exit())
@@ -158,7 +168,12 @@ class LocalProcess:
         return await asyncio.to_thread(self._log.tail, count, self._log_start)
 
     def forget(self) -> None:
-        """Stop watching; the process lives on."""
+        """Stop watching; the process lives on, and its end is not seen any more."""
+        self._forgotten = True
+        self._close_pidfd()
+        if self._child is not None and not self._exit.done():
+            _let_go.append(self._child)
+        _let_go[:] = [child for child in _let_go if child.poll() is None]
         if self._poller is not None:
             self._poller.cancel()
         if self._meter is not None:

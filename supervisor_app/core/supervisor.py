@@ -4,47 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, MutableMapping
-from dataclasses import replace
-from typing import Any, assert_never
+from collections.abc import Callable, MutableMapping
+from typing import Any
 
 from supervisor_app.core import lifecycle as life
-from supervisor_app.core.activity import WorkMeter
 from supervisor_app.core.chronicle import Chronicle
-from supervisor_app.core.diagnosis import decisive_line, diagnose, failure_of
-from supervisor_app.core.evidence import Evidence, Trail, blame
-from supervisor_app.core.fallback import gpu_warnings
+from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.loading import LoadWatch
 from supervisor_app.core.ports import (
     Clock,
     Probe,
-    ProbeError,
     Process,
     Processes,
     Remembered,
     ServerConfig,
-    SignalDeniedError,
     SpawnError,
     Wish,
 )
 from supervisor_app.core.recorder import Recorder
-from supervisor_app.core.sightings import Cause, PortHolder
+from supervisor_app.core.sightings import Cause
 from supervisor_app.core.spec import LaunchSpec
-from supervisor_app.core.status import FailureKind, LlamaStatus, Model, Progress, Status
-from supervisor_app.core.watchdog import Activity
+from supervisor_app.core.status import FailureKind, LlamaStatus, Status
+from supervisor_app.core.tasks import Tasks
+from supervisor_app.core.watched import Surroundings, WatchedProcess
 from supervisor_app.core.wording import idle_note
 
 log = logging.getLogger(__name__)
 
-LAST_LINES = 50
-"""Kept of each life's output."""
-DIAGNOSIS_LINES = 400
-"""Read to find the decisive one: a failed assertion is followed by a debugger's backtrace of hundreds."""
-STARTUP_LINES = 2000
-"""Read once it is ready, to find what it complained about while it loaded."""
-LOAD_LOOKS = (0.1, 0.5)
-"""Seconds between two looks at the memory of a process that loads: the first `QUICK_LOOKS`, and later."""
-QUICK_LOOKS = 20
 SETTLE_SECONDS = 0.02
 EVENT_OF_WISH: dict[Wish, Callable[..., life.Event]] = {
     Wish.RUN: life.Start,
@@ -52,17 +38,6 @@ EVENT_OF_WISH: dict[Wish, Callable[..., life.Event]] = {
     Wish.STOP: life.Stop,
 }
 """Each takes why it is wished, in words."""
-
-
-def serving(activity: Activity) -> str:
-    """What it was doing, for its crash card."""
-    if not activity.answered:
-        return "It did not say what it was doing."
-    if not activity.busy:
-        return "It was idle."
-    slots = "slot" if activity.slots == 1 else "slots"
-    verb = "was" if activity.working == 1 else "were"
-    return f"{activity.working} of {activity.slots} {slots} {verb} working on a request."
 
 
 def past_loads(remembered: Remembered, spec: LaunchSpec) -> list[float]:
@@ -105,26 +80,28 @@ class ServerSupervisor:
         self._chronicle = Chronicle(config.name, remembered, clock=clock, recorder=recorder)
         self._remembered = remembered
         self._generation = self._acted = remembered.generation
-        self._argv: tuple[str, ...] = ()
-        """What the process was started with."""
-        self._process: Process | None = None
-        self._watched_since = 0.0
+        self._watched: WatchedProcess | None = None
         self._load = LoadWatch(past_loads(remembered, config.spec))
-        self._progress: Progress | None = None
-        self._meter = WorkMeter()
-        self._moved = False
-        self._last_lines: tuple[str, ...] = ()
-        self._trail = Trail()
-        self._evidence = Evidence()
         self._cause: Cause | None = None
         """What the permanent failure hung on when it happened."""
         self._cause_seen: Cause | None = None
         """What it was at the last look."""
         self._events: asyncio.Queue[life.Event] = asyncio.Queue()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(config.name, self._on_bug)
         self._bug: BaseException | None = None
         self._idle = asyncio.Event()
         self._log = ServerLog(log, {"server": config.name})
+        self._around = Surroundings(
+            name=config.name,
+            processes=processes,
+            probe=probe,
+            clock=clock,
+            log=self._log,
+            state=lambda: self.state,
+            report=self._events.put_nowait,
+            progressed=self._record,
+            on_bug=self._on_bug,
+        )
 
     @property
     def snapshot(self) -> LlamaStatus:
@@ -160,7 +137,8 @@ class ServerSupervisor:
 
     def moved(self) -> None:
         """Content of an answer of it has passed a gateway."""
-        self._moved = True
+        if self._watched is not None:
+            self._watched.moved = True
 
     @property
     def is_idle(self) -> bool:
@@ -169,7 +147,7 @@ class ServerSupervisor:
     def kill(self) -> None:
         """SIGKILL now: somebody asked twice."""
         if not self.state.adopted or self.state.phase is life.Phase.ENDING:
-            self._signal(self.state.attempt, force=True)
+            self._perform(life.Kill(self.state.attempt))
 
     async def idle(self) -> None:
         """Until there is no process and nothing is planned."""
@@ -193,14 +171,15 @@ class ServerSupervisor:
                 else:
                     self._step(life.Tick())
         finally:
-            for task in (next_event, *self._tasks):
-                task.cancel()
-            self._forget_process()
+            next_event.cancel()
+            self._tasks.cancel()
+            self._let_go()
 
-    def _forget_process(self) -> None:
-        if self._process is not None:
-            self._process.forget()
-        self._process = None
+    def _let_go(self) -> None:
+        """Throw away all that belongs to the process, whether it has ended or lives on."""
+        if self._watched is not None:
+            self._watched.close()
+        self._watched = None
 
     async def _wait(self, next_event: asyncio.Task[life.Event]) -> None:
         """Until something happened or the state's deadline has come."""
@@ -243,21 +222,21 @@ class ServerSupervisor:
             identity = remembered.identity
             holder = identity and await self._processes.find(identity, self.config.spec)
             if holder:
-                self._argv = remembered.argv
                 return life.Resume(holder, adopted=remembered.adopted, retries=remembered.retries)
             self._chronicle.close_unseen()
         ours = await self._processes.find_ours(self.config.name)
         if ours is None:
             await self._processes.end_rest(self.config.name)
             return None
-        self._argv = self._argv_of(ours)
         return life.Resume(ours, adopted=False, retries=remembered.retries, recorded=False)
 
-    def _argv_of(self, ours: PortHolder) -> tuple[str, ...]:
+    def _argv_of(self, found: life.Resume | life.Adopt) -> tuple[str, ...]:
         """What it was spawned with. A script may stand before it, but hands its flags on."""
-        spec = self.config.spec
-        as_now = ours.argv[len(ours.argv) - len(spec.args) :] == spec.args
-        return spec.argv if as_now else ours.argv
+        if found.recorded:
+            return self._remembered.argv
+        holder, spec = found.holder, self.config.spec
+        as_now = holder.argv[len(holder.argv) - len(spec.args) :] == spec.args
+        return spec.argv if as_now else holder.argv
 
     def _resume(self, found: life.Resume) -> None:
         """Finish what the last supervisor had begun."""
@@ -265,7 +244,7 @@ class ServerSupervisor:
             self._events.put_nowait(life.Stop())
         elif self._remembered.status is Status.STOPPING:
             self._events.put_nowait(life.Restart())
-        elif not found.adopted and self._argv != self.config.spec.argv:
+        elif not found.adopted and self._argv_of(found) != self.config.spec.argv:
             self._events.put_nowait(life.ConfigChanged())
 
     # One step
@@ -279,9 +258,7 @@ class ServerSupervisor:
         for effect in effects:
             self._perform(effect)
         if self.state.status is Status.ERROR and before.status is not Status.ERROR:
-            self._spawn_task(self._remember_cause(), "cause")
-        if self.state.phase is not life.Phase.WAITING:
-            self._progress = None
+            self._tasks.start(self._remember_cause(), "cause")
         (self._idle.set if self.state.phase is life.Phase.IDLE else self._idle.clear)()
         self._record()
 
@@ -290,71 +267,44 @@ class ServerSupervisor:
             case life.Log():
                 self._log.log(effect.level, effect.text)
             case life.InspectPort():
-                self._spawn_task(self._inspect(effect.attempt), "inspect")
+                self._tasks.start(self._inspect(effect.attempt), "inspect")
             case life.Spawn():
-                self._spawn_task(self._spawn(effect.attempt), "spawn")
+                self._tasks.start(self._spawn(effect.attempt), "spawn")
             case life.Adopt():
-                self._spawn_task(self._adopt(effect), "adopt")
-            case life.CheckHealth():
-                self._spawn_task(self._check_health(effect.attempt), "health")
-            case life.ReadModels():
-                self._spawn_task(self._read_models(effect.attempt), "models")
-            case life.Terminate():
-                self._signal(effect.attempt, force=False)
-            case life.Kill():
-                self._signal(effect.attempt, force=True)
-            case life.CheckActivity():
-                self._spawn_task(self._check_activity(effect, self._process), "activity")
-            case life.SendCanary():
-                self._spawn_task(self._send_canary(effect.attempt), "canary")
+                self._tasks.start(self._adopt(effect), "adopt")
             case life.CheckCause():
-                self._spawn_task(self._check_cause(effect), "cause")
+                self._tasks.start(self._check_cause(effect), "cause")
             case life.Forget():
-                self._forget_process()
+                self._let_go()
             case life.OpenRun() | life.MarkReady() | life.CloseRun():
                 self._write_history(effect)
-            case _ as never:
-                assert_never(never)
+            case _:
+                if self._watched is not None:
+                    self._watched.perform(effect, self.config.health)
 
     def _write_history(self, effect: life.OpenRun | life.MarkReady | life.CloseRun) -> None:
-        if (
-            isinstance(effect, life.MarkReady)
-            and not self.state.adopted
-            and not self._chronicle.reached_ready
-        ):
-            self._load.learned(self._clock.monotonic() - self._watched_since)
-        self._chronicle.write(
-            effect,
-            process=self._process,
-            config=self.config,
-            argv=self._argv,
-            last_lines=self._last_lines,
-            evidence=self._evidence,
-        )
+        first_ready = isinstance(effect, life.MarkReady) and not self._chronicle.reached_ready
+        if first_ready and not self.state.adopted and self._watched is not None:
+            self._load.learned(self._clock.monotonic() - self._watched.since)
+        self._chronicle.write(effect, process=self._watched, config=self.config)
         if isinstance(effect, life.CloseRun):
-            self._process = None
+            self._let_go()
 
     def _record(self) -> None:
+        watched = self._watched
         self._chronicle.record(
             self.state,
             self.config,
             generation=self._acted,
-            has_process=self._process is not None,
-            progress=self._progress,
+            has_process=watched is not None,
+            progress=watched.progress if watched and self.state.phase is life.Phase.WAITING else None,
         )
 
     # Effects that take time: each comes back as an event
 
-    def _spawn_task(self, work: Coroutine[None, None, None], name: str) -> None:
-        task = asyncio.create_task(work, name=f"{self.config.name}-{name}")
-        self._tasks.add(task)
-        task.add_done_callback(self._task_done)
-
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self._bug = task.exception()
-            self._events.put_nowait(life.Tick())  # wakes `run`, which raises it
+    def _on_bug(self, bug: BaseException) -> None:
+        self._bug = bug
+        self._events.put_nowait(life.Tick())  # wakes `run`, which raises it
 
     async def _inspect(self, attempt: int) -> None:
         holder = await self._processes.port_holder(self.config.name, self.config.spec)
@@ -368,124 +318,40 @@ class ServerSupervisor:
         except SpawnError as error:
             self._events.put_nowait(life.SpawnFailed(attempt, error.failure))
             return
-        self._argv = spec.argv
-        self._watch(attempt, process, spec)
+        self._watch(process, attempt, spec, spec.argv)
         self._events.put_nowait(life.Spawned(attempt, process.identity))
 
     async def _adopt(self, effect: life.Adopt) -> None:
+        spec = self.config.spec
         try:
-            process = await self._processes.adopt(self.config.name, effect.holder, self.config.spec)
+            process = await self._processes.adopt(self.config.name, effect.holder, spec)
         except ProcessLookupError:
             gone = failure_of(FailureKind.EXITED, f"{effect.holder} ended while it was taken over")
             self._events.put_nowait(life.SpawnFailed(effect.attempt, gone))
             return
-        self._watch(effect.attempt, process, self.config.spec)
+        self._watch(process, effect.attempt, spec, self._argv_of(effect), adopted=effect.adopted)
         self._events.put_nowait(
-            life.Spawned(effect.attempt, process.identity, adopted=effect.adopted, resumed=effect.resumed)
+            life.Spawned(effect.attempt, process.identity, adopted=effect.adopted, resumed=effect.recorded)
         )
 
-    def _watch(self, attempt: int, process: Process, spec: LaunchSpec) -> None:
-        self._process = process
-        self._watched_since = self._clock.monotonic()
-        self._meter = WorkMeter()
-        self._last_lines = ()
-        self._trail = Trail()
-        self._evidence = Evidence()
-        self._spawn_task(self._await_exit(attempt, process, spec), "exit")
-        self._spawn_task(self._follow_load(process, spec), "load")
-        self._spawn_task(self._follow_memory(process), "memory")
-
-    async def _await_exit(self, attempt: int, process: Process, spec: LaunchSpec) -> None:
-        ended = await process.wait()
-        await self._processes.end_rest(self.config.name)
-        lines = await process.last_lines(DIAGNOSIS_LINES)
-        self._last_lines = tuple(lines[-LAST_LINES:])
-        autopsy = await process.autopsy()
-        was_ready = self.state.was_ready
-        failure = diagnose(ended, lines, was_ready=was_ready, model_path=spec.model_path)
-        failure = blame(failure, ended, self._trail.last, autopsy)
-        self._evidence = self._trail.evidence(
-            failure,
-            autopsy,
-            at=self._clock.time(),
-            decisive=decisive_line(ended, lines, was_ready=was_ready),
-            models=tuple(model.id for model in self.state.models),
-        )
-        self._events.put_nowait(life.Exited(attempt, ended, failure))
-
-    async def _follow_load(self, process: Process, spec: LaunchSpec) -> None:
-        """While the model loads: how far it is, twice a second."""
-        total = await self._processes.model_bytes(spec)
-        while self._process is process and not self.state.was_ready and total:
-            await self._clock.sleep_until(self._clock.monotonic() + LoadWatch.INTERVAL)
-            loaded = await process.resident_bytes()
-            if self._process is process and self.state.loading and self.state.phase is life.Phase.WAITING:
-                elapsed = self._clock.monotonic() - self._watched_since
-                self._progress = self._load.progress(loaded, total, elapsed)
-                self._log.info("%s", self._load.line(self._progress), extra={"transient": True})
-                self._record()
-
-    async def _follow_memory(self, process: Process) -> None:
-        """While the model loads: most often that is when memory runs out."""
-        trail = self._trail
-        while self._process is process and not self.state.was_ready:
-            trail.add(await process.sample())
-            pause = LOAD_LOOKS[0] if len(trail.samples) < QUICK_LOOKS else LOAD_LOOKS[1]
-            await self._clock.sleep_until(self._clock.monotonic() + pause)
-
-    async def _check_health(self, attempt: int) -> None:
-        spec, process = self.config.spec, self._process
-        health = await self._probe.health(spec, self.config.health.timeout_ms / 1000)
-        ours = True
-        if self.state.phase is life.Phase.WAITING and process is not None:
-            ours = await process.owns_port(spec)
-        self._events.put_nowait(life.HealthChecked(attempt, health, ours))
-
-    async def _check_activity(self, effect: life.CheckActivity, process: Process | None) -> None:
-        trail = self._trail
-        activity = await self._meter.look(
+    def _watch(
+        self,
+        process: Process,
+        attempt: int,
+        spec: LaunchSpec,
+        argv: tuple[str, ...],
+        *,
+        adopted: bool = False,
+    ) -> None:
+        self._watched = WatchedProcess(
             process,
-            self._probe,
-            self.config.spec,
-            busy=effect.busy,
-            ask=effect.ask,
-            timeout=self.config.health.timeout_ms / 1000,
-            now=self._clock.monotonic(),
+            self._around,
+            attempt=attempt,
+            spec=spec,
+            argv=argv,
+            adopted=adopted,
+            load=self._load,
         )
-        sample = await process.sample() if process else None
-        trail.add(sample)
-        trail.serving = serving(activity)
-        seen = replace(activity, memory=sample.used if sample else 0, moved=self._moved)
-        self._moved = False
-        self._events.put_nowait(life.ActivitySeen(effect.attempt, seen))
-
-    async def _send_canary(self, attempt: int) -> None:
-        canary = await self._probe.canary(self.config.spec, self.config.health.canary_timeout)
-        self._events.put_nowait(life.CanarySeen(attempt, canary))
-
-    async def _read_models(self, attempt: int) -> None:
-        spec, process, trail = self.config.spec, self._process, self._trail
-        lines = await process.last_lines(STARTUP_LINES) if process else []
-        warnings = gpu_warnings(lines, spec.args)
-        models: tuple[Model, ...] = ()
-        try:
-            models = await self._probe.models(spec, self.config.health.timeout_ms / 1000)
-        except ProbeError as error:
-            warnings += (f"Its models could not be read: {error}.",)
-        else:
-            warnings += () if models else ("Its list of models is empty.",)
-        sample = await process.sample() if process else None
-        trail.add(sample)
-        memory = sample.used if sample else 0
-        self._events.put_nowait(life.ModelsRead(attempt, models, warnings, memory))
-
-    def _signal(self, attempt: int, *, force: bool) -> None:
-        if self._process is None:
-            return
-        try:
-            (self._process.kill if force else self._process.terminate)()
-        except SignalDeniedError:
-            self._events.put_nowait(life.SignalDenied(attempt))
 
     async def _remember_cause(self) -> None:
         failure = self.state.failure

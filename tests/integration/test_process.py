@@ -173,10 +173,34 @@ async def test_its_processor_time_and_its_clients_are_counted(started):
     assert await process.usage(spec) == Usage()
 
 
-async def test_a_process_that_is_forgotten_leaves_no_open_file(started):
-    process = await started(fake_spec())
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def test_a_process_that_is_forgotten_leaves_no_open_file(processes, started):
+    spec = fake_spec()
+    await started(spec)
+    holder = await processes.port_holder("default", spec)
+    before = open_files()
+    adopted = await processes.adopt("default", holder, spec)
+    assert open_files() > before
+    adopted.forget()
+    assert open_files() == before
+
+
+async def test_nothing_is_done_about_the_end_of_a_child_that_was_let_go(processes):
+    process = await processes.spawn("default", fake_spec("--fake-child"))
+    pid = process.identity.pid
+    await until(lambda: psutil.Process(pid).children())
+    (grandchild,) = psutil.Process(pid).children()
     process.forget()
-    assert process._meter._kernel_log is None
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: identity_of(pid) is None)
+    assert not process._exit.done()
+    assert identity_of(grandchild.pid), "its group is left alone"
+    grandchild.kill()
+    process.forget()
+    assert not psutil.pid_exists(pid), "it is reaped with the next one that is let go"
 
 
 async def test_a_log_is_kept_within_its_bounds(processes, tmp_path):
@@ -356,9 +380,20 @@ async def test_without_pidfd_an_adopted_process_is_looked_at(no_pidfd, processes
 
 async def test_without_pidfd_one_may_still_be_let_go(no_pidfd, processes, started):
     spec = fake_spec()
-    await started(spec)
+    child = await started(spec)
     adopted = await processes.adopt("default", await processes.port_holder("default", spec), spec)
     adopted.forget()
+    child.kill()
+    await child.wait()
+
+
+async def test_without_pidfd_a_child_may_still_be_let_go(no_pidfd, processes):
+    process = await processes.spawn("default", fake_spec())
+    process.forget()
+    os.kill(process.identity.pid, signal.SIGKILL)
+    await until(lambda: identity_of(process.identity.pid) is None)
+    assert not process._exit.done()
+    process.forget()
 
 
 async def test_one_that_ended_before_it_could_be_watched_has_ended(processes):

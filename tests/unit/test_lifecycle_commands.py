@@ -185,7 +185,7 @@ def test_a_hung_server_of_another_user_goes_into_backoff():
 def test_a_process_of_the_last_supervisor_goes_on_with_its_retries_and_its_run():
     holder = stranger(llama=True)
     server = Server().send(life.Resume(holder, adopted=False, retries=2))
-    assert life.Adopt(1, holder, adopted=False, resumed=True) in server.effects
+    assert life.Adopt(1, holder, adopted=False, recorded=True) in server.effects
     server.send(life.Spawned(1, ME, resumed=True))
     assert not server.has(life.OpenRun)
     assert server.state.retries == 2
@@ -195,7 +195,7 @@ def test_a_process_of_the_last_supervisor_goes_on_with_its_retries_and_its_run()
 def test_a_process_that_was_not_written_down_gets_its_run():
     holder = stranger(llama=True)
     server = Server().send(life.Resume(holder, adopted=False, retries=2, recorded=False))
-    assert life.Adopt(1, holder, adopted=False, resumed=False) in server.effects
+    assert life.Adopt(1, holder, adopted=False, recorded=False) in server.effects
     server.send(life.Spawned(1, ME))
     assert life.OpenRun(ME, False, 2) in server.effects
 

@@ -143,7 +143,7 @@ class World:
             self.outside = False
             return life.SpawnFailed(attempt, FAILURES[0])
         identity = effect.holder.identity if self.choices.below(2) else None
-        return life.Spawned(attempt, identity, adopted=effect.adopted, resumed=effect.resumed)
+        return life.Spawned(attempt, identity, adopted=effect.adopted, resumed=effect.recorded)
 
     def signalled(self, attempt: int, *, dies: bool) -> None:
         if self.state.adopted and self.state.identity is None:

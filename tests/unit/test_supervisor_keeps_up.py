@@ -9,7 +9,7 @@ import pytest
 
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.ports import Remembered, RunClosed, RunOpened, RunReady
-from supervisor_app.core.sightings import Cause, Health
+from supervisor_app.core.sightings import Cause, Health, PortHolder
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import make_config, make_spec, settle, stranger
@@ -30,6 +30,13 @@ async def test_it_leaves_alone_what_is_not_desired():
         assert b.status.status is Status.INITIAL
         assert b.processes.spawned == []
         assert "Not running" in b.status.detail
+
+
+async def test_an_answer_that_passes_after_the_end_is_nobody_s():
+    async with bench(make_config(desired_running=False)) as b:
+        b.supervisor.moved()
+        await b.clock.advance(10)
+        assert b.status.status is Status.INITIAL
 
 
 async def test_a_crash_is_seen_recorded_and_mended():
@@ -378,3 +385,22 @@ async def test_what_was_good_is_remembered_over_supervisors():
         b.processes.last.die(code=1)
         await settle()
         assert not b.status.can_roll_back, "it reached ready, so it is the good one now"
+
+
+async def test_the_end_of_a_process_that_was_let_go_touches_nothing():
+    def somebody_else_s(b):
+        b.processes.holder = PortHolder(identity=None, command="", is_llama_server=True)
+
+    async with bench(prepare=somebody_else_s) as b:
+        (adopted,) = b.processes.adopted
+        b.processes.holder = None
+        b.supervisor.apply(make_config(spec=make_spec(port=9999), generation=2))
+        await b.clock.advance(1)
+        assert adopted.forgotten
+        assert (b.status.status, b.status.adopted) == (Status.READY, False)
+        rests, seen = b.processes.rests, len(b.store.changes)
+        adopted.die()
+        await settle()
+        assert b.processes.rests == rests, "what writes to this server's log is its own process"
+        assert len(b.store.changes) == seen
+        assert b.processes.last.alive

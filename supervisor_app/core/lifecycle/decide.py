@@ -141,7 +141,7 @@ def _resume(state: State, event: Resume) -> Decision:
     attempt = state.attempt + 1
     resumed = State(status=Status.STARTING, phase=Phase.SPAWNING, attempt=attempt, retries=event.retries)
     said = Log(INFO, f"🔗 [LLAMA] {event.holder} is still ours: taking it over without a restart.")
-    return resumed, [said, Adopt(attempt, event.holder, adopted=event.adopted, resumed=event.recorded)]
+    return resumed, [said, Adopt(attempt, event.holder, adopted=event.adopted, recorded=event.recorded)]
 
 
 def _continue(state: State, event: Continue, now: float) -> Decision:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from supervisor_app.core.evidence import ExitReport
 from supervisor_app.core.lifecycle.state import State
 from supervisor_app.core.sightings import Exit, Identity, PortHolder
 from supervisor_app.core.status import Failure
@@ -25,7 +26,8 @@ class Adopt:
     holder: PortHolder
     adopted: bool = True
     """False: a supervisor of ours spawned it."""
-    resumed: bool = False
+    recorded: bool = False
+    """Its run is open already."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ class CloseRun:
     """None when it was asked to end."""
     note: str = ""
     """Why it was asked to."""
+    report: ExitReport = field(default_factory=ExitReport)
+    """Empty when nobody saw it end."""
 
 
 @dataclass(frozen=True)
@@ -107,21 +111,7 @@ class Log:
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 
-Effect = (
-    InspectPort
-    | Spawn
-    | Adopt
-    | CheckHealth
-    | ReadModels
-    | Terminate
-    | Kill
-    | Forget
-    | CheckActivity
-    | SendCanary
-    | CheckCause
-    | OpenRun
-    | MarkReady
-    | CloseRun
-    | Log
-)
+OnProcess = CheckHealth | ReadModels | Terminate | Kill | CheckActivity | SendCanary
+"""What is done to the process there is, or asked of it."""
+Effect = InspectPort | Spawn | Adopt | Forget | CheckCause | OpenRun | MarkReady | CloseRun | Log | OnProcess
 Decision = tuple[State, list[Effect]]

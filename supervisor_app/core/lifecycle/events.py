@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from supervisor_app.core.evidence import ExitReport
 from supervisor_app.core.sightings import Canary, Exit, Health, Identity, PortHolder
 from supervisor_app.core.status import Failure, Model
 from supervisor_app.core.watchdog import Activity
@@ -85,6 +86,7 @@ class Exited:
     attempt: int
     exit: Exit
     failure: Failure
+    report: ExitReport = field(default_factory=ExitReport)
 
 
 @dataclass(frozen=True)

@@ -285,14 +285,14 @@ def exited(state: State, event: Exited, policy: Policy, now: float) -> Decision:
     said = Log(INFO if state.status is Status.STOPPING else WARNING, f"Process exited with {event.exit}")
     if state.status is Status.STOPPING:
         after, effects = ended(state)
-        return after, [said, CloseRun(event.exit, None, state.note), *effects]
+        return after, [said, CloseRun(event.exit, None, state.note, event.report), *effects]
     # What we ended ourselves for being hung died of that, not of our signal.
     failure = state.failure if state.phase is Phase.ENDING and state.failure else event.failure
     if state.start_next:
         after, effects = begin(replace(state, failure=None), state.note)
     else:
         after, effects = failed(state, failure, policy, now)
-    return after, [said, CloseRun(event.exit, failure), *effects]
+    return after, [said, CloseRun(event.exit, failure, report=event.report), *effects]
 
 
 def signal_denied(state: State, policy: Policy, now: float) -> Decision:

@@ -1,0 +1,216 @@
+"""One process of one server: all that is known of it and done for it, from its spawn or adoption on.
+
+The object is made with the process and thrown away with it: `close` cancels every task that was started
+for the process and stops watching it. So a process that was let go cannot touch its server again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from supervisor_app.core import lifecycle as life
+from supervisor_app.core.activity import WorkMeter
+from supervisor_app.core.diagnosis import decisive_line, diagnose
+from supervisor_app.core.evidence import ExitReport, Trail, blame
+from supervisor_app.core.fallback import gpu_warnings
+from supervisor_app.core.loading import LoadWatch
+from supervisor_app.core.ports import Clock, Probe, ProbeError, Process, Processes, SignalDeniedError
+from supervisor_app.core.spec import HealthPolicy, LaunchSpec
+from supervisor_app.core.status import Model, Progress
+from supervisor_app.core.tasks import Tasks
+from supervisor_app.core.watchdog import Activity
+
+LAST_LINES = 50
+"""Kept of each life's output."""
+DIAGNOSIS_LINES = 400
+"""Read to find the decisive one: a failed assertion is followed by a debugger's backtrace of hundreds."""
+STARTUP_LINES = 2000
+"""Read once the server is ready, to find what it complained about while it loaded."""
+LOAD_LOOKS = (0.1, 0.5)
+"""Seconds between two looks at the memory of a process that loads: the first `QUICK_LOOKS`, and later."""
+QUICK_LOOKS = 20
+
+
+def serving(activity: Activity) -> str:
+    """What the server was doing, for its crash card."""
+    if not activity.answered:
+        return "It did not say what it was doing."
+    if not activity.busy:
+        return "It was idle."
+    slots = "slot" if activity.slots == 1 else "slots"
+    verb = "was" if activity.working == 1 else "were"
+    return f"{activity.working} of {activity.slots} {slots} {verb} working on a request."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What the processes of one server need from its supervisor and from the world."""
+
+    name: str
+    processes: Processes
+    probe: Probe
+    clock: Clock
+    log: logging.LoggerAdapter[logging.Logger]
+    state: Callable[[], life.State]
+    report: Callable[[life.Event], None]
+    """Take an event to the supervisor."""
+    progressed: Callable[[], None]
+    """The model has loaded a bit further: publish it."""
+    on_bug: Callable[[BaseException], None]
+
+
+class WatchedProcess:
+    """Watch `process` and answer questions about it, each with an event of its `attempt`."""
+
+    def __init__(
+        self,
+        process: Process,
+        around: Surroundings,
+        *,
+        attempt: int,
+        spec: LaunchSpec,
+        argv: tuple[str, ...],
+        adopted: bool,
+        load: LoadWatch,
+    ) -> None:
+        self.attempt = attempt
+        self.argv = argv
+        """What it was started with; empty when that is not known."""
+        self.since = around.clock.monotonic()
+        self.progress: Progress | None = None
+        self.moved = False
+        """Content of an answer has passed a gateway since the last look."""
+        self._process = process
+        self._around = around
+        self._spec = spec
+        self._adopted = adopted
+        self._load = load
+        self._meter = WorkMeter()
+        self._trail = Trail()
+        self._tasks = Tasks(around.name, around.on_bug)
+        self._tasks.start(self._await_exit(), "exit")
+        self._tasks.start(self._follow_load(), "load")
+        self._tasks.start(self._follow_memory(), "memory")
+
+    @property
+    def started_at(self) -> float:
+        """Unix seconds."""
+        return self._process.started_at
+
+    def close(self) -> None:
+        """Nothing is heard of the process after this, and nothing is done to it."""
+        self._tasks.cancel()
+        self._process.forget()
+
+    def perform(self, effect: life.OnProcess, health: HealthPolicy) -> None:
+        """Signal the process, or ask it something: the answer comes as an event."""
+        timeout = health.timeout_ms / 1000
+        match effect:
+            case life.Terminate() | life.Kill():
+                self._signal(force=isinstance(effect, life.Kill))
+            case life.CheckHealth():
+                self._tasks.start(self._check_health(timeout), "health")
+            case life.CheckActivity():
+                self._tasks.start(self._check_activity(effect, timeout), "activity")
+            case life.SendCanary():
+                self._tasks.start(self._send_canary(health.canary_timeout), "canary")
+            case life.ReadModels():
+                self._tasks.start(self._read_models(timeout), "models")
+            case _ as never:
+                assert_never(never)
+
+    def _signal(self, *, force: bool) -> None:
+        try:
+            (self._process.kill if force else self._process.terminate)()
+        except SignalDeniedError:
+            self._around.report(life.SignalDenied(self.attempt))
+
+    async def _check_health(self, timeout: float) -> None:  # noqa: ASYNC109
+        health = await self._around.probe.health(self._spec, timeout)
+        ours = True
+        if self._around.state().phase is life.Phase.WAITING:
+            ours = await self._process.owns_port(self._spec)
+        self._around.report(life.HealthChecked(self.attempt, health, ours))
+
+    async def _check_activity(self, effect: life.CheckActivity, timeout: float) -> None:  # noqa: ASYNC109
+        activity = await self._meter.look(
+            self._process,
+            self._around.probe,
+            self._spec,
+            busy=effect.busy,
+            ask=effect.ask,
+            timeout=timeout,
+            now=self._around.clock.monotonic(),
+        )
+        memory = await self._look_at_memory()
+        self._trail.serving = serving(activity)
+        seen = replace(activity, memory=memory, moved=self.moved)
+        self.moved = False
+        self._around.report(life.ActivitySeen(self.attempt, seen))
+
+    async def _look_at_memory(self) -> int:
+        """Bytes that it uses; 0 when nobody can tell."""
+        sample = await self._process.sample()
+        self._trail.add(sample)
+        return sample.used if sample else 0
+
+    async def _send_canary(self, timeout: float) -> None:  # noqa: ASYNC109
+        canary = await self._around.probe.canary(self._spec, timeout)
+        self._around.report(life.CanarySeen(self.attempt, canary))
+
+    async def _read_models(self, timeout: float) -> None:  # noqa: ASYNC109
+        warnings = gpu_warnings(await self._process.last_lines(STARTUP_LINES), self._spec.args)
+        models: tuple[Model, ...] = ()
+        try:
+            models = await self._around.probe.models(self._spec, timeout)
+        except ProbeError as error:
+            warnings += (f"Its models could not be read: {error}.",)
+        else:
+            warnings += () if models else ("Its list of models is empty.",)
+        memory = await self._look_at_memory()
+        self._around.report(life.ModelsRead(self.attempt, models, warnings, memory))
+
+    # Tasks that live as long as the process, or until it is ready
+
+    async def _await_exit(self) -> None:
+        ended = await self._process.wait()
+        if not self._adopted:  # what we did not start has left nothing of ours behind
+            await self._around.processes.end_rest(self._around.name)
+        lines = await self._process.last_lines(DIAGNOSIS_LINES)
+        autopsy = await self._process.autopsy()
+        state = self._around.state()
+        failure = diagnose(ended, lines, was_ready=state.was_ready, model_path=self._spec.model_path)
+        failure = blame(failure, ended, self._trail.last, autopsy)
+        evidence = self._trail.evidence(
+            failure,
+            autopsy,
+            at=self._around.clock.time(),
+            decisive=decisive_line(ended, lines, was_ready=state.was_ready),
+            models=tuple(model.id for model in state.models),
+        )
+        report = ExitReport(last_lines=tuple(lines[-LAST_LINES:]), evidence=evidence)
+        self._around.report(life.Exited(self.attempt, ended, failure, report))
+
+    async def _follow_load(self) -> None:
+        """While the model loads: how far it is, twice a second."""
+        around, total = self._around, await self._around.processes.model_bytes(self._spec)
+        while not around.state().was_ready and total:
+            await around.clock.sleep_until(around.clock.monotonic() + LoadWatch.INTERVAL)
+            loaded = await self._process.resident_bytes()
+            state = around.state()
+            if state.loading and state.phase is life.Phase.WAITING:
+                elapsed = around.clock.monotonic() - self.since
+                self.progress = self._load.progress(loaded, total, elapsed)
+                around.log.info("%s", self._load.line(self.progress), extra={"transient": True})
+                around.progressed()
+
+    async def _follow_memory(self) -> None:
+        """While the model loads: most often that is when memory runs out."""
+        clock = self._around.clock
+        while not self._around.state().was_ready:
+            self._trail.add(await self._process.sample())
+            pause = LOAD_LOOKS[0] if len(self._trail.samples) < QUICK_LOOKS else LOAD_LOOKS[1]
+            await clock.sleep_until(clock.monotonic() + pause)
