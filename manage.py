@@ -16,8 +16,11 @@ def main() -> None:
     try:
         from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
+
+        from llamaproxy.data_dir import UMASK
     except ModuleNotFoundError:
         sys.exit(f"{sys.executable} has no Django. Set up once: {SET_UP}")
+    os.umask(UMASK)
     try:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:  # an environment variable that settings.py cannot understand

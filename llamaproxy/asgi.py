@@ -6,6 +6,9 @@ import os
 
 from django.core.asgi import get_asgi_application
 
+from llamaproxy.data_dir import UMASK
+
+os.umask(UMASK)
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llamaproxy.settings")
 django_application = get_asgi_application()
 

@@ -9,11 +9,14 @@ from pathlib import Path
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
+from llamaproxy.data_dir import secured, secured_file
 from llamaproxy.env import env_bool, env_list, secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(os.environ.get("LLAMAPROXY_DATA_DIR") or "var").absolute()
 """Database, logs, secret key, locks."""
+DATA_DIR_MENDED = secured(DATA_DIR)
+"""What was open to other users and is no more, for the console."""
 
 # --- Core ---
 
@@ -86,7 +89,9 @@ except (ValueError, UserWarning) as error:
     ) from error
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
-    Path(DATABASES["default"]["NAME"]).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _file = Path(DATABASES["default"]["NAME"])
+    _file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    DATA_DIR_MENDED += secured_file(_file)
 elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     # Without it a database whose host is gone holds every page, and our own end, up for two minutes.
     DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)

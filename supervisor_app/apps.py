@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import logging
+
 from django.apps import AppConfig
+from django.conf import settings
+
+log = logging.getLogger(__name__)
 
 
 class SupervisorAppConfig(AppConfig):
@@ -10,3 +15,6 @@ class SupervisorAppConfig(AppConfig):
 
     def ready(self) -> None:
         from supervisor_app import checks  # noqa: F401  (registers them)
+
+        for sentence in settings.DATA_DIR_MENDED:
+            log.warning("🔒 [DATA] %s", sentence)

@@ -65,12 +65,12 @@ def make_demo_model(path: Path, padding_mb: int = 0) -> Path:
     """
     if importlib.util.find_spec("gguf") is None:
         raise EngineExtraMissingError(MISSING)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     _sweep(path)
     fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         _write(fresh, padding_mb)
-        fresh.chmod(0o644)
+        fresh.chmod(0o600)
         if not (path.is_file() and filecmp.cmp(path, fresh, shallow=False)):
             fresh.replace(path)
     finally:

@@ -83,7 +83,7 @@ def test_the_same_bytes_every_time(gguf, tmp_path):
     first, second = make_demo_model(tmp_path / "a.gguf"), make_demo_model(tmp_path / "b.gguf")
     assert first.read_bytes() == second.read_bytes()
     assert first.stat().st_size < 2 * 2**20
-    assert first.stat().st_mode & 0o777 == 0o644
+    assert first.stat().st_mode & 0o777 == 0o600
 
 
 def test_an_identical_file_is_kept_and_another_is_replaced(gguf, tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from io import StringIO
@@ -119,6 +121,44 @@ def test_a_lock_outlives_no_holder(tmp_path):
     holder.communicate()
     with NodeLock(path):
         pass
+
+
+SOMEBODY_ELSE = 65534
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as another user")
+@pytest.mark.skipif(shutil.which("flock") is None, reason="needs flock, of util-linux")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "exec flock -x {path} sh -c 'echo held; sleep 60'",
+        "exec 9<{path}; flock -x 9; echo held; exec sleep 60",
+    ],
+    ids=["itself", "through a child"],
+)
+def test_a_lock_that_another_user_took_is_replaced(command, tmp_path, caplog):
+    """As one could who opened the file while it was readable for all."""
+    path = tmp_path / "node.lock"
+    path.write_text("1234\n")
+    for folder in (path, *path.parents[:3]):
+        folder.chmod(0o755)
+    stranger = subprocess.Popen(
+        ["sh", "-c", command.format(path=path)],
+        user=SOMEBODY_ELSE,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert stranger.stdout is not None
+    assert stranger.stdout.readline() == "held\n"
+    with NodeLock(path):
+        assert "is locked by" in caplog.text
+        assert path.stat().st_mode & 0o777 == 0o600
+        with pytest.raises(NodeLockedError) as raised, NodeLock(path):
+            pass
+        assert raised.value.pid == str(os.getpid())
+    os.killpg(stranger.pid, signal.SIGKILL)
+    stranger.communicate()
 
 
 def test_a_server_that_outlives_its_supervisor_does_not_keep_the_lock(tmp_path):

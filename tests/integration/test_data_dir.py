@@ -1,0 +1,165 @@
+"""The data directory is closed to other users, or refused."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from llamaproxy.data_dir import secured, secured_file
+
+CODE = Path(__file__).parents[2]
+SOMEBODY_ELSE = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to another user")
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    directory = tmp_path / "data"
+    directory.mkdir(mode=0o700)
+    return directory
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def made(path, permissions):
+    path.write_text("something")
+    path.chmod(permissions)
+    return path
+
+
+def test_one_that_is_not_there_yet_is_left_to_whoever_makes_it(tmp_path):
+    assert secured(tmp_path / "none") == []
+
+
+def test_a_closed_one_needs_no_word(data_dir):
+    made(data_dir / "secret-key", 0o600)
+    assert secured(data_dir) == []
+
+
+def test_an_open_one_is_closed_and_so_is_what_we_keep_in_it(data_dir):
+    data_dir.chmod(0o755)
+    ours = [made(data_dir / name, 0o664) for name in ("db.sqlite3", "db.sqlite3-wal", "node-local.lock")]
+    logs = data_dir / "logs"
+    logs.mkdir()
+    logs.chmod(0o777)
+    sentences = secured(data_dir)
+    assert mode(data_dir) == mode(logs) == 0o700
+    assert [mode(file) for file in ours] == [0o600] * 3
+    assert f"{data_dir} was open to others (mode 755): closed." in sentences
+    assert len(sentences) == 5
+    assert secured(data_dir) == []
+
+
+def test_of_a_secret_key_that_others_could_read_a_new_one_is_advised(data_dir):
+    made(data_dir / "secret-key", 0o644)
+    (sentence,) = secured(data_dir)
+    assert "Delete it to make a new one" in sentence
+
+
+def test_what_somebody_else_put_there_keeps_its_mode(data_dir):
+    notes = made(data_dir / "notes.txt", 0o644)
+    assert secured(data_dir) == []
+    assert mode(notes) == 0o644
+
+
+@as_root
+@pytest.mark.parametrize("name", ["", "db.sqlite3", "secret-key", "logs"])
+def test_what_belongs_to_another_user_is_refused(name, data_dir):
+    theirs = data_dir / name
+    if name:
+        theirs.write_text("planted")
+    os.chown(theirs, SOMEBODY_ELSE, SOMEBODY_ELSE)
+    with pytest.raises(ImproperlyConfigured, match=f"{theirs} belongs to user {SOMEBODY_ELSE}"):
+        secured(data_dir)
+
+
+@as_root
+def test_a_link_that_another_user_made_is_refused(data_dir, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(data_dir)
+    os.lchown(link, SOMEBODY_ELSE, SOMEBODY_ELSE)
+    with pytest.raises(ImproperlyConfigured, match=f"{link} belongs to user"):
+        secured(link)
+
+
+@as_root
+def test_a_lock_that_another_user_made_is_removed(data_dir):
+    lock = made(data_dir / "node-local.lock", 0o644)
+    os.chown(lock, SOMEBODY_ELSE, SOMEBODY_ELSE)
+    assert secured(data_dir) == [f"{lock} belonged to somebody else: removed."]
+    assert not lock.exists()
+
+
+@as_root
+@pytest.mark.parametrize(("permissions", "accepted"), [(0o770, True), (0o755, True), (0o1777, False)])
+def test_of_root_s_directories_those_that_anybody_may_write_to_are_refused(permissions, accepted, tmp_path):
+    """As volumes of containers are: their group is ours, their owner is root."""
+    directory = tmp_path / "volume"
+    directory.mkdir()
+    directory.chmod(permissions)
+    for folder in tmp_path.parents[:2]:
+        folder.chmod(0o755)
+    tmp_path.chmod(0o755)
+    child = os.fork()
+    if child == 0:
+        os.setuid(SOMEBODY_ELSE)
+        try:
+            secured(directory)
+        except ImproperlyConfigured:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (0 if accepted else 1)
+
+
+def test_a_database_elsewhere_is_closed_with_its_journal(tmp_path):
+    files = [made(tmp_path / name, 0o644) for name in ("db.sqlite3", "db.sqlite3-wal")]
+    assert len(secured_file(tmp_path / "db.sqlite3")) == 2
+    assert [mode(file) for file in files] == [0o600, 0o600]
+
+
+def manage(*arguments, data_dir):
+    environment = {"PATH": os.environ["PATH"], "LLAMAPROXY_DATA_DIR": str(data_dir)}
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=CODE,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        umask=0o022,
+    )
+
+
+def test_all_that_a_command_makes_is_its_user_s_alone(tmp_path):
+    data_dir = tmp_path / "new"
+    assert manage("migrate", "--verbosity", "0", data_dir=data_dir).returncode == 0
+    with sqlite3.connect(data_dir / "db.sqlite3") as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert mode(data_dir) == 0o700
+    assert {entry.name: oct(mode(entry)) for entry in data_dir.iterdir() if mode(entry) & 0o077} == {}
+
+
+def test_what_was_mended_is_said_on_the_console(data_dir):
+    data_dir.chmod(0o755)
+    ran = manage("check", data_dir=data_dir)
+    assert ran.returncode == 0
+    assert f"{data_dir} was open to others (mode 755): closed." in ran.stdout + ran.stderr
+
+
+@as_root
+def test_a_directory_of_another_user_is_one_line_and_code_2(data_dir):
+    os.chown(data_dir, SOMEBODY_ELSE, SOMEBODY_ELSE)
+    ran = manage("check", data_dir=data_dir)
+    assert ran.returncode == 2
+    assert len(ran.stderr.splitlines()) == 1
+    assert "Run llamaproxy as its owner" in ran.stderr
