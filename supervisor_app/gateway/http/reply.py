@@ -116,15 +116,16 @@ class Reply:
         self._transport.write(head + content)
 
     def break_off(self, *, last_words: bytes = b"") -> None:
-        """It will never be whole, and its client must not think so: no end is written.
+        """The answer will never be whole, and its client must learn that.
 
-        After `last_words` the connection is closed in order, so that they arrive. Without any it is reset, or
-        where they would be taken for the next answer.
+        `last_words` are an event that says so. Behind them a stream ends as every stream does: many clients
+        throw away what came before a body that is cut. Without any, or where the client would take them for
+        its next answer, the connection is reset. Either way no other request follows.
         """
         self.keep_alive = False
         if last_words and not self._sized:
             self.write(last_words)
-            self._transport.close()
+            self.finish()
         else:
             # Else it would be closed in order, and where that is the end an answer would look whole.
             connection = self._transport.get_extra_info("socket")

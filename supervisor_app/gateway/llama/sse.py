@@ -1,12 +1,9 @@
-"""Server-sent events: is there content yet, and how an error is said inside of a stream. Pure."""
+"""Server-sent events: is there content yet, and has a stream come to its own end? Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-
-import msgspec
 
 _END_OF_LINE = re.compile(rb"[\r\n]")
 _WHOLE_LINES = re.compile(rb"(?::[^\r\n]*+[\r\n]|[\r\n])*+")
@@ -90,22 +87,3 @@ RESPONSES = Kind(
 # With `response_fields` the last event has what the client wants to hear; every other one says `false`.
 NATIVE = Kind(last=re.compile(rb'(?m)^data: ?\{(?!.*"stop":false)'), is_long=True)
 OTHER = Kind()
-
-
-def error_event(error: Mapping[str, object], path: str) -> bytes:
-    """The event by which a stream of `path` ends with an error.
-
-    `error` is OpenAI's: `message`, `type`, `code` and whatever else.
-    """
-    if path.endswith("/messages"):
-        return _event({"type": "error", "error": error}, name=b"error")
-    if path.endswith("/responses"):
-        # The specification wants the fields beside `type`; OpenAI's clients raise for `error`.
-        fields = {"code": str(error.get("code", "")), "message": error.get("message", ""), "param": None}
-        return _event({"type": "error", **fields, "sequence_number": 0, "error": error}, name=b"error")
-    return _event({"error": error})
-
-
-def _event(data: Mapping[str, object], name: bytes = b"") -> bytes:
-    head = b"event: %s\n" % name if name else b""
-    return b"%sdata: %s\n\n" % (head, msgspec.json.encode(data))

@@ -165,6 +165,7 @@ class Client(asyncio.Protocol):
             self._linger()
         elif not exchange.keep_alive or self._gateway.draining:
             self._transport.close()
+            self._restart_clock()
         elif self._buffer or self._half_closed or not self._reads:
             self._take_next()
 

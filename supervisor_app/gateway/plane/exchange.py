@@ -7,10 +7,7 @@ body ─▶ route ─▶ visit (gate ─▶ attempt) ─▶ answered
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from supervisor_app.gateway.access.door import NotAllowedError
 from supervisor_app.gateway.access.keys import Denied, KeyPolicy
@@ -18,7 +15,7 @@ from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.http.heads import status_line
 from supervisor_app.gateway.http.reply import CHUNKED_END, Reply
 from supervisor_app.gateway.http.request_heads import RequestHead
-from supervisor_app.gateway.llama.hints import UNREADABLE
+from supervisor_app.gateway.llama.dialects import Stream
 from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.notes import Notes
@@ -308,12 +305,17 @@ class Exchange:
         """The answer, or what its client was told while it waited. A stream says why."""
         last_words = b""
         if not self.committed:
-            last_words = problem.event(self.head.path)
+            last_words = problem.event(self.head.path, self._stream())
         elif self._visit is not None and self._visit.streams:
             # What broke may be an event: it ends here, or it would have ours in it.
             end = b"" if self._visit.is_between_events else b"\n\n"
-            last_words = end + problem.event(self.head.path)
+            last_words = end + problem.event(self.head.path, self._stream(self._visit.tail))
         self.reply.break_off(last_words=last_words)
+
+    def _stream(self, tail: Iterable[bytes] = ()) -> Stream:
+        notes = self.notes
+        model = self.body.hints.model or notes.server
+        return Stream(beginning=notes.beginning, end=b"".join(tail), model=model, asked_at=notes.at)
 
     def _survived(self) -> None:
         """Its server has answered, and lives."""
@@ -326,11 +328,7 @@ class Exchange:
     def foreign_answer(self, status: int, content: bytes) -> None:
         """An error of the server, for a client that was told 200 while it waited."""
         self._survived()
-        message = f"The server answered {status}."
-        with suppress(*UNREADABLE, KeyError, TypeError):
-            message = str(msgspec.json.decode(content)["error"]["message"])
-        problem = Problem(status=status, code="upstream_error", type="upstream_error", message=message)
-        self.refuse(problem, Outcome.UPSTREAM_ERROR)
+        self.refuse(problems.upstream_error(status, content), Outcome.UPSTREAM_ERROR)
 
     def give_up(self, backend: Backend, sentence: str, *, code: str = "server_unavailable") -> None:
         problem = problems.unavailable(

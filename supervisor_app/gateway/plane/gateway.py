@@ -47,10 +47,9 @@ RECORDED_AT_ONCE = 16
 RESTARTING = Problem(
     status=503,
     code="gateway_stopping",
-    type="server_error",
     message="The gateway is being restarted. Ask again.",
     retry_after=1,
-    more={"retryable": True},
+    retryable=True,
 )
 
 

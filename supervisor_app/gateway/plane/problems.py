@@ -2,53 +2,71 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
+from supervisor_app.core.status import Status
 from supervisor_app.gateway.access.keys import Denied
 from supervisor_app.gateway.http.heads import status_line
-from supervisor_app.gateway.llama.sse import error_event
+from supervisor_app.gateway.llama.dialects import (
+    Dialect,
+    Stream,
+    dialect_of,
+    error_body,
+    error_event,
+    error_type,
+)
+from supervisor_app.gateway.llama.hints import UNREADABLE
+from supervisor_app.gateway.servers.facts import ServerFacts
 
 JSON_FIELDS = b"Content-Type: application/json; charset=utf-8\r\n"
+NOBODY_KNOWS = Stream()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One error, in OpenAI's words: `type` is the family, `code` the exact kind."""
+    """One error. `code` is ours and says the exact kind; `type`, its family, is a word of the API asked."""
 
     status: int
     code: str
     message: str
-    type: str = "invalid_request_error"
+    type: str = ""
+    """The server's own word for it, which Anthropic's clients do not know; empty: that of the API asked."""
     retry_after: int | None = None
     """Seconds."""
+    retryable: bool | None = None
+    """False: asking again does not help before a person has mended something. None: nothing is said of it."""
     more: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def error(self) -> dict[str, Any]:
+    def error(self, dialect: Dialect) -> dict[str, Any]:
+        retry_helps = self.retry_after is not None if self.retryable is None else self.retryable
+        said = {} if self.retryable is None else {"retryable": self.retryable}
+        own = "" if dialect is Dialect.ANTHROPIC else self.type
         return {
             "message": self.message,
-            "type": self.type,
+            "type": own or error_type(dialect, self.status, retry_helps=retry_helps),
             "param": None,
             "code": self.code,
+            **said,
             **self.more,
         }
 
     def beginning(self, origin: str = "") -> bytes:
-        """Of the answer: its status line and fields."""
+        """The status line and header fields of the answer."""
         retry = b"" if self.retry_after is None else b"Retry-After: %d\r\n" % self.retry_after
         return status_line(self.status) + JSON_FIELDS + retry + cors_fields(origin)
 
     def body(self, path: str) -> bytes:
-        """The answer to a request for `path`; Anthropic's clients expect one word more."""
-        marker = {"type": "error"} if path.endswith("/messages") else {}
-        return msgspec.json.encode({**marker, "error": self.error})
+        """The answer to a request for `path`, in the shape that clients of its API parse."""
+        dialect = dialect_of(path)
+        return error_body(dialect, self.error(dialect))
 
-    def event(self, path: str) -> bytes:
-        """The same inside of a stream."""
-        return error_event(self.error, path)
+    def event(self, path: str, stream: Stream = NOBODY_KNOWS) -> bytes:
+        """The same at the end of a stream."""
+        dialect = dialect_of(path)
+        return error_event(dialect, self.error(dialect), stream)
 
 
 def cors_fields(origin: str) -> bytes:
@@ -67,7 +85,6 @@ def denied(reason: Denied) -> Problem:
         status=reason.status,
         code=reason.code,
         message=reason.message,
-        type="rate_limit_error" if reason.status == 429 else "invalid_request_error",
         retry_after=reason.retry_after,
     )
 
@@ -92,7 +109,6 @@ def queue_full(name: str, waiting: int, retry_after: int) -> Problem:
     return Problem(
         status=429,
         code="queue_full",
-        type="rate_limit_error",
         message=f"{_who_wait(waiting)} for {name}{' already' if waiting else ''}.",
         retry_after=retry_after,
     )
@@ -103,34 +119,55 @@ def unavailable(name: str, sentence: str, retry_after: int, *, code: str = "serv
     return Problem(
         status=503,
         code=code,
-        type="server_error",
         message=f"{name}: {sentence}",
         retry_after=retry_after,
     )
 
 
-def upstream_crashed(name: str, reason: str, *, incident: str, tokens: int | None = None) -> Problem:
-    """It died under this request. `tokens`: how many had been passed on."""
-    more: dict[str, Any] = {"retryable": True, "incident": incident}
+def upstream_crashed(
+    facts: ServerFacts, reason: str, *, incident: str, tokens: int | None = None, lives: bool = False
+) -> Problem:
+    """The server died under this request. `tokens`: how many had been passed on; `lives`: it did not die."""
+    more: dict[str, Any] = {"incident": incident}
     if tokens is not None:
         more["tokens_so_far"] = tokens
+    if lives:
+        what = "broke off while answering: send it again"
+    elif facts.hopeless:
+        what = "ended while answering and is not being restarted"
+    else:
+        verb = "was stopped" if facts.status is Status.STOPPING else "died"
+        what = f"{verb} while answering and is being restarted: send it again"
     return Problem(
         status=502,
         code="upstream_crashed",
-        type="upstream_crashed",
-        message=f"{name} ended before its answer was whole: {reason}",
+        message=f"{facts.name} {what}. It ended before its answer was whole: {reason.rstrip('.')}.",
+        retryable=lives or not facts.hopeless,
         more=more,
     )
 
 
+def upstream_error(status: int, content: bytes) -> Problem:
+    """What the server answered to a client that was told 200 while it waited: `content` is all of it."""
+    message = f"The server answered {status}."
+    problem = Problem(status=status if status >= 400 else 502, code="upstream_error", message=message)
+    try:
+        told = msgspec.json.decode(content)["error"]
+        message, kind = told.pop("message"), told.pop("type", "")
+    except (*UNREADABLE, KeyError, TypeError, AttributeError):
+        return problem
+    more = {key: value for key, value in told.items() if key not in ("code", "param", "retryable")}
+    return replace(problem, message=str(message), type=kind if isinstance(kind, str) else "", more=more)
+
+
 def mistake() -> Problem:
     message = "This is a mistake in llamaproxy: the console says more."
-    return Problem(status=500, code="internal_error", type="server_error", message=message)
+    return Problem(status=500, code="internal_error", message=message)
 
 
 def metrics_failed() -> Problem:
     message = "The metrics cannot be told: the console says why."
-    return Problem(status=500, code="metrics_failed", type="server_error", message=message)
+    return Problem(status=500, code="metrics_failed", message=message)
 
 
 def quarantined(name: str, incident: str, seconds: int) -> Problem:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.http.heads import status_line
@@ -167,6 +167,10 @@ class Visit:
         return None if self._attempt is None else self._attempt.tokens
 
     @property
+    def tail(self) -> Iterable[bytes]:
+        return () if self._attempt is None else self._attempt.tail
+
+    @property
     def is_between_events(self) -> bool:
         return self._attempt is not None and self._attempt.is_between_events
 
@@ -252,7 +256,7 @@ class Visit:
         exchange.notes.incident = self._loss.incident
         backend.doubt()
         problem = problems.upstream_crashed(
-            backend.facts.name, reason, incident=exchange.notes.incident, tokens=attempt.tokens
+            backend.facts, reason, incident=exchange.notes.incident, tokens=attempt.tokens
         )
         exchange.broken(problem, attempt.tail)
 
@@ -283,7 +287,7 @@ class Visit:
             # Perhaps its supervisor has not seen it yet: then the next try is refused, and we hear more.
             if self._drops > MAX_DROPS:
                 self._loss = None  # it lives on: nobody has killed it
-                self._crashed(loss.reason)
+                self._crashed(loss.reason, lives=True)
             return self._drops <= MAX_DROPS
         self._loss, self._drops = None, 0
         exchange.suspicion = exchange.suspicion or Suspicion()
@@ -316,8 +320,8 @@ class Visit:
         accusation = Accusation(exchange.body.hash(), exchange.suspicion, loss, self._gateway.loop.time())
         self.backend.accusations.append(accusation)
 
-    def _crashed(self, reason: str) -> None:
+    def _crashed(self, reason: str, *, lives: bool = False) -> None:
         problem = problems.upstream_crashed(
-            self.backend.facts.name, reason, incident=self.exchange.notes.incident
+            self.backend.facts, reason, incident=self.exchange.notes.incident, lives=lives
         )
         self.exchange.refuse(problem, Outcome.UPSTREAM_CRASHED)

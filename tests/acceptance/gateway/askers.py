@@ -63,6 +63,10 @@ class Asker:
     """Streams: what is raised when an answer breaks off."""
 
 
+class ToldError(Exception):
+    """The stream came to its end, and that was an error event."""
+
+
 def nobody() -> None:
     """Listens to the first word."""
 
@@ -243,7 +247,7 @@ def ask_curl_stream(url: str, heard: Heard) -> Any:
     words = _Words(heard)
     with curl(f"{url}/v1/chat/completions", {"messages": MESSAGES, "stream": True}) as process:
         assert process.stdout is not None
-        for event in events(process.stdout):
+        for event in answers_among(events(process.stdout)):
             if "choices" in event:
                 words.add(event["choices"][0]["delta"].get("content"))
     return str(words)
@@ -260,7 +264,7 @@ def ask_raw_stream(url: str, heard: Heard) -> Any:
     words, stopped = _Words(heard), False
     body = {"prompt": QUESTION, "stream": True}
     with requests.post(f"{url}/completion", json=body, stream=True, timeout=DEADLINE) as answer:
-        for event in events(answer.iter_lines()):
+        for event in answers_among(events(answer.iter_lines())):
             words.add(event.get("content"))
             stopped = event.get("stop", False)
     return str(words), stopped
@@ -271,6 +275,16 @@ def events(lines: Iterable[bytes]) -> Iterator[Any]:
     for line in lines:
         if line.startswith(b"data: {"):
             yield json.loads(line.removeprefix(b"data: "))
+
+
+def answers_among(told: Iterable[Any]) -> Iterator[Any]:
+    """Each event. Raises ToldError for an error among them, when its stream has come to its end."""
+    error = None
+    for event in told:
+        error = event.get("error")
+        yield event
+    if error is not None:
+        raise ToldError(error["message"])
 
 
 WHOLE = {
@@ -292,6 +306,6 @@ STREAMS = {
         ask=ask_openai_stream_responses, told=(SPOKEN, "response.completed"), broken=openai.APIError
     ),
     "anthropic": Asker(ask=ask_anthropic_stream, told=(SPOKEN, "end_turn"), broken=anthropic.APIStatusError),
-    "curl": Asker(ask=ask_curl_stream, broken=subprocess.CalledProcessError),
-    "raw": Asker(ask=ask_raw_stream, told=(SPOKEN, True), broken=requests.RequestException),
+    "curl": Asker(ask=ask_curl_stream, broken=ToldError),
+    "raw": Asker(ask=ask_raw_stream, told=(SPOKEN, True), broken=ToldError),
 }

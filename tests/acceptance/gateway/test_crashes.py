@@ -15,15 +15,18 @@ import anthropic
 import openai
 import psutil
 import pytest
+import requests
 
 from tests.acceptance.children import DEADLINE
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.gateway.askers import (
     MODEL,
+    QUESTION,
     SPOKEN,
     STREAMS,
     WHOLE,
     anthropic_options,
+    events,
     nobody,
     openai_client,
     openai_options,
@@ -76,13 +79,40 @@ def test_a_stream_that_is_killed_in_the_middle_fails_for_its_reader(counting, as
 def test_a_broken_stream_says_what_happened_and_where_to_read_about_it(counting):
     with pytest.raises(openai.APIError) as caught:
         ask_until_broken(STREAMS["openai"], counting)
-    assert "ended before its answer was whole" in caught.value.message
-    assert caught.value.code == "upstream_crashed"
+    assert "died while answering and is being restarted: send it again" in caught.value.message
+    assert (caught.value.type, caught.value.code) == ("server_error", "upstream_crashed")
     body: Any = caught.value.body
     assert (body["retryable"], body["tokens_so_far"] > 0) == (True, True)
     died = f"SELECT * FROM supervisor_app_run WHERE id = {body['incident']} AND ended_at"
     (run,) = counting.wait_for("the crash is in the history", lambda: counting.query(died))
     assert run["failure_kind"] == "killed_by_signal"
+
+
+def test_clients_of_anthropic_are_told_in_words_after_which_they_try_again(counting):
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        ask_until_broken(STREAMS["anthropic"], counting)
+    told: Any = caught.value.body
+    assert (told["type"], told["error"]["type"]) == ("error", "overloaded_error")
+    assert "send it again" in told["error"]["message"]
+
+
+def test_a_response_that_breaks_fails_before_the_error_is_told(counting):
+    kill, told = killing(counting), []
+    body = {"model": MODEL, "input": QUESTION, "stream": True, "ignore_eos": True, "max_output_tokens": 5000}
+    with requests.post(
+        f"{counting.gateway_url}/v1/responses", json=body, stream=True, timeout=DEADLINE
+    ) as answer:
+        for event in events(answer.iter_lines()):  # to the end of the body, which is in good order
+            told.append(event)
+            if len(told) == 8:
+                kill()
+    assert [event["type"] for event in told[-2:]] == ["response.failed", "error"]
+    began, failed = told[0]["response"], told[-2]["response"]
+    assert (failed["id"], failed["status"], failed["error"]["code"]) == (
+        began["id"],
+        "failed",
+        "server_error",
+    )
 
 
 def test_a_stream_that_is_killed_before_its_first_word_comes_whole(counting):

@@ -72,6 +72,11 @@ class Answer:
         return self.json["error"]
 
     @property
+    def is_broken(self) -> bool:
+        """A stream that ended in good order, as its client has to see it, but in an error event of ours."""
+        return self.whole and "retryable" in self.last_event["error"]
+
+    @property
     def last_event(self) -> Any:
         """Of a stream: the data of its last event."""
         return json.loads(self.content.rpartition(b"data: ")[2])

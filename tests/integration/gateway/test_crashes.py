@@ -94,7 +94,7 @@ async def test_a_stream_that_kills_its_server_after_content_is_quarantined_when_
     await fragile.start()
     for number in (1, 2, 3):
         answer = await plane.ask(streaming("poison"))
-        assert (answer.status, answer.whole) == (200, False)
+        assert (answer.status, answer.is_broken) == (200, True)
         assert f'"incident":"{number}"'.encode() in answer.content
     answer = await plane.ask(streaming("poison"))
     assert (answer.status, answer.error["code"], answer.error["incident"]) == (422, "quarantined", "3")
@@ -123,7 +123,7 @@ async def test_a_stream_that_broke_when_somebody_ended_the_server_is_not_suspect
     await fragile.start()
     for _ in range(6):
         answer = await plane.ask(streaming("poison"))
-        assert (answer.status, answer.whole) == (200, False)
+        assert (answer.status, answer.is_broken) == (200, True)
     assert not plane.gateway.suspects.entries
     assert not plane.outside.entries
 
@@ -233,7 +233,7 @@ async def test_a_server_that_lives_on_was_not_killed_by_who_lost_its_connection(
     asking = plane.asks(streaming("poison"))
     await plane.until_begun()
     server.drop_all()
-    assert not (await asking).whole
+    assert (await asking).is_broken
     await asyncio.sleep(0.1)
     server.restarted()
     assert not plane.gateway.suspects.entries

@@ -108,7 +108,7 @@ async def test_a_body_that_is_not_kept_does_not(plane, taken):
     plane.limit(replay_bytes=100)
     _, caller = await warm(plane, dies(), answers())
     answer = await caller.ask(question("x" * 200))
-    assert (answer.status, answer.error["type"]) == (502, "upstream_crashed")
+    assert (answer.status, answer.error["code"]) == (502, "upstream_crashed")
     assert taken == [False]
 
 

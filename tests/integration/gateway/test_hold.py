@@ -396,7 +396,7 @@ async def test_a_stream_that_waited_in_vain_ends_with_an_error_event(plane, path
     data = json.loads(rest.rpartition(b"data: ")[2].partition(b"\n")[0])
     assert data["error"]["code"] == "server_unavailable"
     assert data["error"]["message"] == "default: Retries used up."
-    assert not rest.endswith(b"0\r\n\r\n")
+    assert rest.endswith(b"\n\n\r\n0\r\n\r\n")
     assert b"[DONE]" not in rest
 
 
@@ -412,7 +412,7 @@ async def test_an_error_after_the_headers_were_sent_becomes_an_event(plane, piec
     server.says(status=Status.READY)
     rest = await caller.rest()
     assert b'"message":"the request exceeds the context"' in rest
-    assert not rest.endswith(b"0\r\n\r\n")
+    assert rest.endswith(b"\n\n\r\n0\r\n\r\n")
     assert (await plane.records(1))[0].outcome == Outcome.UPSTREAM_ERROR
 
 

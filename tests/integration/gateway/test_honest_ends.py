@@ -41,7 +41,7 @@ async def test_a_router_that_lost_its_model_in_the_middle_of_a_stream_is_not_bel
     await plane.until_begun()
     goes_on.set()
     answer = await asking
-    assert (answer.status, answer.whole) == (200, False)
+    assert (answer.status, answer.is_broken) == (200, True)
     assert answer.content.startswith(event("a") + b'data: {"error"')
     assert b"Failed to read connection" in answer.content
     (record,) = await plane.records(1)
@@ -51,7 +51,7 @@ async def test_a_router_that_lost_its_model_in_the_middle_of_a_stream_is_not_bel
 async def test_nor_is_it_when_its_last_words_come_with_the_last_event(plane):
     await plane.serve(sends(stream_of(event("a")) + chunked(LOST) + LAST_CHUNK))
     answer = await plane.ask(streaming())
-    assert not answer.whole
+    assert answer.is_broken
     assert b'\n\ndata: {"error"' in answer.content
 
 
@@ -83,7 +83,7 @@ async def test_what_came_before_its_last_words_is_passed_on_alone(plane, path):
     await plane.until_begun()
     goes_on.set()
     answer = await asking
-    assert not answer.whole
+    assert answer.is_broken
     assert answer.content.startswith(event("a") + event("b"))
     assert b"\nproxy error" not in answer.content
     assert b'"upstream_crashed"' in answer.content
@@ -123,7 +123,7 @@ async def test_an_error_of_the_model_itself_is_passed_on(plane):
 async def test_a_stream_without_its_last_event_is_not_whole(plane, path, events):
     await plane.serve(sends(stream_of(*events) + LAST_CHUNK))
     answer = await plane.ask(streaming(path=path))
-    assert not answer.whole
+    assert answer.is_broken
     assert b"upstream_crashed" in answer.content
     assert b'"tokens_so_far":%d' % (0 if path == CHAT else 1) in answer.content
 
@@ -149,7 +149,7 @@ async def test_a_stream_that_came_to_its_end_is_whole(plane, path, events):
 async def test_a_path_in_other_letters_has_streams_of_the_same_kind(plane):
     server = await plane.serve(sends(stream_of(event("a")) + LAST_CHUNK))
     answer = await plane.ask(streaming(path="/v1/ch%61t%2Fcompletions?a=%2f"))
-    assert not answer.whole
+    assert answer.is_broken
     assert b"upstream_crashed" in answer.content
     assert server.calls[0].first_line == "POST /v1/ch%61t%2Fcompletions?a=%2f HTTP/1.1"
     assert (await plane.records(1))[0].route == CHAT

@@ -151,7 +151,7 @@ async def test_a_body_that_is_badly_framed_ends_the_answer_unfinished(plane):
     await plane.until_begun()
     goes_on.set()
     answer = await caller.answer()
-    assert not answer.whole
+    assert answer.is_broken
     assert answer.last_event["error"]["code"] == "upstream_crashed"
 
 

@@ -137,13 +137,13 @@ async def break_a_stream(plane, path=CHAT, *, resets=False, version="1.1"):
 
 
 @pytest.mark.parametrize("resets", [False, True])
-async def test_a_stream_that_breaks_says_so_and_does_not_look_whole(plane, resets):
+async def test_a_stream_that_breaks_says_so_and_ends_in_good_order(plane, resets):
     answer = await break_a_stream(plane, resets=resets)
     assert answer.content.startswith(event("a") + event("b"))
     assert b"[DONE]" not in answer.content
-    assert not answer.whole  # no last chunk
+    assert answer.is_broken
     error = answer.last_event["error"]
-    assert (error["code"], error["type"]) == ("upstream_crashed", "upstream_crashed")
+    assert (error["code"], error["type"]) == ("upstream_crashed", "server_error")
     assert (error["retryable"], error["incident"], error["tokens_so_far"]) == (True, "1", 1)
     (record,) = await plane.records(1)
     assert (record.outcome, record.status, record.incident) == (Outcome.UPSTREAM_CRASHED, 200, "1")
@@ -153,11 +153,12 @@ async def test_a_stream_that_breaks_tells_it_in_the_way_of_anthropic(plane):
     answer = await break_a_stream(plane, "/v1/messages")
     assert b"\n\nevent: error\ndata: " in answer.content
     assert answer.last_event["type"] == "error"
-    assert answer.last_event["error"]["type"] == "upstream_crashed"
+    assert answer.last_event["error"]["type"] == "overloaded_error"
 
 
 async def test_a_stream_that_breaks_tells_it_in_the_way_of_the_responses_api(plane):
     answer = await break_a_stream(plane, "/v1/responses")
+    assert b"\n\nevent: response.failed\ndata: " in answer.content
     assert b"\n\nevent: error\ndata: " in answer.content
     assert answer.last_event["type"] == "error"
     assert answer.last_event["code"] == "upstream_crashed"
@@ -177,7 +178,7 @@ async def test_a_stream_that_was_ended_by_the_supervisor_says_so(plane):
     server.says(status=Status.STOPPING, detail="Stopping: asked to.")
     answer = await caller.answer()
     assert "Stopping: asked to." in answer.last_event["error"]["message"]
-    assert not answer.whole
+    assert answer.is_broken
 
 
 async def test_a_stream_goes_on_while_the_next_supervisor_takes_its_server_over(plane):
@@ -226,7 +227,8 @@ async def test_after_a_break_the_client_asks_anew_and_is_answered(plane):
     await caller.send(streaming())
     await plane.until_begun()
     goes_on.set()
-    assert not (await caller.answer()).whole
+    assert (await caller.answer()).is_broken
+    assert await caller.rest() == b""  # the connection has ended
     server.restarted()
     assert (await plane.ask(streaming())).content == event("b") + DONE
 
@@ -361,5 +363,5 @@ async def test_a_stream_that_had_its_headers_and_is_answered_otherwise_ends_with
     goes_on.set()
     rest = await caller.rest()
     error = json.loads(rest.rpartition(b"data: ")[2].partition(b"\n")[0])["error"]
-    assert error["code"] == "upstream_error"
-    assert LAST_CHUNK not in rest
+    assert (error["code"], error["type"]) == ("upstream_error", "server_error")
+    assert rest.endswith(LAST_CHUNK)

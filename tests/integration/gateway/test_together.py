@@ -77,7 +77,7 @@ async def test_a_poison_that_comes_again_at_the_other_is_found_as_soon(together)
         await together.server.until_called(number)
         await plane.until_begun()
         together.fall()
-        assert not (await asking).whole
+        assert (await asking).is_broken
         together.restart()
     for plane in (together.b, together.a):
         assert (await plane.ask(streaming("poison"))).error["code"] == "quarantined"

@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor_app.gateway.llama.endpoints import endpoint_of
-from supervisor_app.gateway.llama.sse import OTHER, ContentScanner, error_event
+from supervisor_app.gateway.llama.sse import OTHER, ContentScanner
 
 COMMENT = b":\n\n"
 """As llama-server sends it while a stream has nothing to say."""
-
-ERROR = {"message": 'It "died"', "type": "server_error", "code": "upstream_crashed"}
 
 
 @pytest.mark.parametrize(
@@ -69,44 +65,6 @@ def test_the_pieces_in_which_it_comes_do_not_matter(pieces):
 
 def kind_of(path):
     return endpoint_of("POST", path).events or OTHER
-
-
-def fields_of(event: bytes) -> dict[str, str]:
-    assert event.endswith(b"\n\n")
-    assert event.count(b"\n\n") == 1
-    return dict(line.split(": ", 1) for line in event.decode().splitlines() if line)
-
-
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/completion"])
-def test_an_error_in_the_style_of_openai_is_data_alone(path):
-    fields = fields_of(error_event(ERROR, path))
-    assert list(fields) == ["data"]
-    assert json.loads(fields["data"]) == {"error": ERROR}
-
-
-def test_an_error_in_the_style_of_anthropic_is_an_event_of_that_name():
-    fields = fields_of(error_event(ERROR, "/v1/messages"))
-    assert fields["event"] == "error"
-    assert json.loads(fields["data"]) == {"type": "error", "error": ERROR}
-
-
-def test_an_error_of_the_responses_api_has_its_fields_and_what_clients_raise_for():
-    fields = fields_of(error_event(ERROR, "/v1/responses"))
-    assert fields["event"] == "error"
-    data = json.loads(fields["data"])
-    assert data.pop("error") == ERROR
-    assert data == {
-        "type": "error",
-        "code": "upstream_crashed",
-        "message": 'It "died"',
-        "param": None,
-        "sequence_number": 0,
-    }
-
-
-def test_a_line_break_in_a_message_does_not_break_the_event():
-    fields = fields_of(error_event({"message": "one\n\ntwo"}, "/v1/chat/completions"))
-    assert json.loads(fields["data"])["error"]["message"] == "one\n\ntwo"
 
 
 CHAT, MESSAGES, RESPONSES, NATIVE = "/v1/chat/completions", "/v1/messages", "/v1/responses", "/completion"
