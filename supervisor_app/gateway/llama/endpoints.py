@@ -1,17 +1,61 @@
-"""What llama-server does at which path, as far as a gateway has to know it. Pure."""
+"""The table of llama-server's endpoints: by method and path, all that a gateway has to know of each. Pure.
+
+Routes are matched as llama-server does it: after percent-decoding (a `%2F` is a slash), with case, and with
+nothing added. A trailing or doubled slash makes another path, except at the end of `/slots/<id>`. What
+stands before a known route is taken for its `--api-prefix`. A path that is not in the table gets the careful
+answer: never sent twice, one slot, no server woken for it, and only for keys that may change servers.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from supervisor_app.gateway.llama import sse, unstream
 
 
+class Scope(StrEnum):
+    """What a key must be allowed to do. A key that may change a server may read it, too."""
+
+    INFERENCE = "inference"
+    """Ask the model. Every key may."""
+    READ = "read"
+    """See how a server is configured and what it is doing, also for others."""
+    CHANGE = "change"
+    """Change it for everybody, or act through it."""
+
+
+class Api(StrEnum):
+    """Whose words an error of ours has to use, so that the client of that path understands it."""
+
+    OPENAI = "openai"
+    RESPONSES = "responses"
+    """OpenAI's, whose streams have events of their own."""
+    ANTHROPIC = "anthropic"
+    LLAMA = "llama"
+    """llama-server's own paths."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One path that is asked with POST; one that we do not know is taken for something that computes."""
+    """One method at one path. The defaults are the careful answer."""
 
+    pure: bool = False
+    """To ask twice does no more than to ask once: it may be sent again although it was sent already."""
     needs_slot: bool = True
+    """It computes on one of the slots of its server, and waits until one is free."""
+    wakes: bool = False
+    """It needs the model, so a server that sleeps is started for it."""
+    counts_as_use: bool = False
+    """A server that is asked this is not idle."""
+    scope: Scope = Scope.CHANGE
+    api: Api = Api.OPENAI
+    relays: bool = False
+    """Its answer is that of some other address: an error in it says nothing about this server."""
+    static: bool = False
+    """A file of the web UI."""
     events: sse.Kind | None = None
     """How it answers when its body says `stream`; None: there the word means nothing."""
     assembled: unstream.Kind | None = None
@@ -22,43 +66,141 @@ class Endpoint:
     """To each, if `n` says so."""
 
 
-_CHAT = Endpoint(events=sse.CHAT, assembled=unstream.CHAT, several_answers=True)
-_TEXT = Endpoint(events=sse.TEXT, assembled=unstream.TEXT, several_prompts=True, several_answers=True)
-_NATIVE = Endpoint(events=sse.NATIVE, assembled=unstream.NATIVE, several_prompts=True, several_answers=True)
-_RESPONSES = Endpoint(events=sse.RESPONSES, several_answers=True)
-_SLOTLESS = Endpoint(needs_slot=False)
-_OTHER = Endpoint()
+_COMPUTES = Endpoint(pure=True, wakes=True, counts_as_use=True, scope=Scope.INFERENCE)
+_COUNTS = replace(_COMPUTES, needs_slot=False)
+"""It needs the model's vocabulary or template, but no slot."""
+_READS = Endpoint(pure=True, needs_slot=False, scope=Scope.READ, api=Api.LLAMA)
+_PUBLIC = replace(_READS, scope=Scope.INFERENCE)
+_FILE = replace(_PUBLIC, static=True)
+_CHANGES = Endpoint(needs_slot=False, api=Api.LLAMA)
+_ACTS = replace(_CHANGES, wakes=True, counts_as_use=True)
+"""It changes the model or what is in its cache."""
+_RELAYS = replace(_CHANGES, relays=True)
+_STEERS = replace(_CHANGES, scope=Scope.INFERENCE, api=Api.OPENAI)
+"""It changes an answer that is being made, and nothing else."""
 
-_BY_PATH = {
+_CHAT = replace(_COMPUTES, events=sse.CHAT, assembled=unstream.CHAT, several_answers=True)
+_TEXT = replace(
+    _COMPUTES, events=sse.TEXT, assembled=unstream.TEXT, several_prompts=True, several_answers=True
+)
+_NATIVE = replace(_TEXT, api=Api.LLAMA, events=sse.NATIVE, assembled=unstream.NATIVE)
+_INFILL = replace(_NATIVE, assembled=None, several_prompts=False)
+_RESPONSES = replace(_COMPUTES, api=Api.RESPONSES, events=sse.RESPONSES, several_answers=True)
+_MESSAGES = replace(_COMPUTES, api=Api.ANTHROPIC, events=sse.MESSAGES)
+_AUDIO = replace(_COMPUTES, events=sse.OTHER)
+_OWN = replace(_COMPUTES, api=Api.LLAMA)
+
+_POSTED = {
     "/v1/chat/completions": _CHAT,
     "/chat/completions": _CHAT,
     "/v1/completions": _TEXT,
     "/completions": _NATIVE,
     "/completion": _NATIVE,
-    "/infill": Endpoint(events=sse.NATIVE, several_answers=True),
-    "/v1/messages": Endpoint(events=sse.MESSAGES),
+    "/infill": _INFILL,
+    "/v1/messages": _MESSAGES,
     "/v1/responses": _RESPONSES,
     "/responses": _RESPONSES,
-    "/apply-template": _SLOTLESS,
-    "/control": _SLOTLESS,
-    "/count_tokens": _SLOTLESS,
-    "/detokenize": _SLOTLESS,
-    "/input_tokens": _SLOTLESS,
-    "/lora-adapters": _SLOTLESS,
-    "/models/load": _SLOTLESS,
-    "/models/unload": _SLOTLESS,
-    "/props": _SLOTLESS,
-    "/streams/lookup": _SLOTLESS,
-    "/tokenize": _SLOTLESS,
+    "/v1/audio/transcriptions": _AUDIO,
+    "/audio/transcriptions": _AUDIO,
+    "/v1/audio/translations": _AUDIO,
+    "/audio/translations": _AUDIO,
+    "/v1/audio/speech": _AUDIO,
+    "/audio/speech": _AUDIO,
+    "/v1/embeddings": _COMPUTES,
+    "/embeddings": _OWN,
+    "/embedding": _OWN,
+    "/v1/rerank": _COMPUTES,
+    "/v1/reranking": _COMPUTES,
+    "/rerank": _OWN,
+    "/reranking": _OWN,
+    "/v1/systemone": _OWN,
+    "/tokenize": replace(_COUNTS, api=Api.LLAMA),
+    "/detokenize": replace(_COUNTS, api=Api.LLAMA),
+    "/apply-template": replace(_COUNTS, api=Api.LLAMA),
+    "/v1/chat/completions/input_tokens": _COUNTS,
+    "/chat/completions/input_tokens": _COUNTS,
+    "/v1/responses/input_tokens": replace(_COUNTS, api=Api.RESPONSES),
+    "/responses/input_tokens": replace(_COUNTS, api=Api.RESPONSES),
+    "/v1/messages/count_tokens": replace(_COUNTS, api=Api.ANTHROPIC),
+    "/v1/chat/completions/control": _STEERS,
+    "/v1/streams/lookup": replace(_STEERS, pure=True),
+    "/props": _CHANGES,
+    "/lora-adapters": _ACTS,
+    "/models": _CHANGES,
+    "/models/load": _ACTS,
+    "/models/unload": _CHANGES,
+    "/tools": _CHANGES,
+    "/cors-proxy": _RELAYS,
 }
-_MOST_PARTS = 3
+_GOT = {
+    "/health": _PUBLIC,
+    "/v1/health": _PUBLIC,
+    "/models": replace(_PUBLIC, api=Api.OPENAI),
+    "/v1/models": replace(_PUBLIC, api=Api.OPENAI),
+    "/models/sse": _READS,
+    "/metrics": _READS,
+    "/props": _READS,
+    "/slots": _READS,
+    "/lora-adapters": _READS,
+    "/v1/stream": replace(_PUBLIC, counts_as_use=True, api=Api.OPENAI),
+    "/tools": _CHANGES,
+    "/cors-proxy": _RELAYS,
+    "/index.html": _FILE,
+}
+_DELETED = {
+    "/v1/stream": _STEERS,
+    "/models": _CHANGES,
+}
+_MOST_PARTS = 4
 """Of those paths."""
+_SLOT = re.compile(r"/slots/[^/]*/?\Z")
+_MODEL = re.compile(r"/v1/models/.")
+_UI = re.compile(
+    r"\A/\Z|/_app/|\.(?:css|gif|html|ico|jpg|js|json|map|png|svg|ttf|txt|wasm|webmanifest|webp|woff2?)\Z"
+)
+
+_UNKNOWN = {
+    "GET": _READS,
+    "HEAD": _READS,
+    "OPTIONS": _PUBLIC,
+    "DELETE": _CHANGES,
+}
+_OTHER = Endpoint()
 
 
 def endpoint_of(method: str, path: str) -> Endpoint:
-    """By the longest end of the path that is known: `--api-prefix` puts something before it."""
-    if method != "POST":
-        return _SLOTLESS
+    """Look up a request. `path` is decoded and has no query."""
+    if method == "POST":
+        found = _ACTS if _SLOT.search(path) else _longest_end(_POSTED, path)
+    elif method in ("GET", "HEAD"):
+        found = _longest_end(_GOT, path) or _unlisted(path)
+        if found is not None and method == "HEAD":
+            found = replace(found, wakes=False, counts_as_use=False)
+    else:
+        found = _longest_end(_DELETED, path) if method == "DELETE" else None
+    return found or replace(_UNKNOWN.get(method, _OTHER), api=_dialect_of(path))
+
+
+def _unlisted(path: str) -> Endpoint | None:
+    """What is read by any of many paths."""
+    if _MODEL.search(path):
+        return _GOT["/v1/models"]
+    return _FILE if _UI.search(path) else None
+
+
+def _longest_end(known: Mapping[str, Endpoint], path: str) -> Endpoint | None:
+    return next((known[end] for end in _ends_of(path) if end in known), None)
+
+
+def _ends_of(path: str) -> Iterator[str]:
     parts = path.rsplit("/", _MOST_PARTS)[1:]
-    ends = ("/" + "/".join(parts[start:]) for start in range(len(parts)))
-    return next((_BY_PATH[end] for end in ends if end in _BY_PATH), _OTHER)
+    return ("/" + "/".join(parts[start:]) for start in range(len(parts)))
+
+
+def _dialect_of(path: str) -> Api:
+    """Of a path that is not in the table."""
+    if "/messages" in path:
+        return Api.ANTHROPIC
+    if "/responses" in path:
+        return Api.RESPONSES
+    return Api.OPENAI if "/v1/" in path else Api.LLAMA

@@ -3,7 +3,82 @@ from __future__ import annotations
 import pytest
 
 from supervisor_app.gateway.llama import sse, unstream
-from supervisor_app.gateway.llama.endpoints import endpoint_of
+from supervisor_app.gateway.llama.endpoints import Api, Scope, endpoint_of
+
+CHANGES = [
+    ("POST", "/slots/0"),
+    ("POST", "/slots/0/"),
+    ("POST", "/slots/completion"),
+    ("POST", "/slots/"),
+    ("POST", "/props"),
+    ("POST", "/lora-adapters"),
+    ("POST", "/models"),
+    ("POST", "/models/load"),
+    ("POST", "/models/unload"),
+    ("DELETE", "/models"),
+    ("GET", "/tools"),
+    ("POST", "/tools"),
+    ("GET", "/cors-proxy"),
+    ("HEAD", "/cors-proxy"),
+    ("POST", "/cors-proxy"),
+]
+READS = [
+    ("GET", "/slots"),
+    ("HEAD", "/slots"),
+    ("GET", "/props"),
+    ("GET", "/metrics"),
+    ("GET", "/lora-adapters"),
+    ("GET", "/models/sse"),
+]
+COMPUTES = [
+    "/v1/chat/completions",
+    "/chat/completions",
+    "/v1/completions",
+    "/completions",
+    "/completion",
+    "/infill",
+    "/v1/messages",
+    "/v1/responses",
+    "/responses",
+    "/v1/embeddings",
+    "/embeddings",
+    "/embedding",
+    "/v1/rerank",
+    "/v1/reranking",
+    "/rerank",
+    "/reranking",
+    "/v1/audio/transcriptions",
+    "/audio/transcriptions",
+    "/v1/systemone",
+]
+COUNTS = [
+    "/tokenize",
+    "/detokenize",
+    "/apply-template",
+    "/v1/messages/count_tokens",
+    "/v1/chat/completions/input_tokens",
+    "/chat/completions/input_tokens",
+    "/v1/responses/input_tokens",
+    "/responses/input_tokens",
+]
+UNKNOWN = [
+    "/",
+    "",
+    "*",
+    "/nope",
+    "/untokenize",
+    "/v1/tokenize/more",
+    "/tokenize/",
+    "/Tokenize",
+    "/v1//chat/completions/",
+    "/tools/",
+    "/TOOLS",
+    "/tools?x",
+    "/slots/0/x",
+    "/slots",
+    "/chat/completions/control",
+    "/" * 70_000,
+]
 
 
 @pytest.mark.parametrize(
@@ -18,6 +93,7 @@ from supervisor_app.gateway.llama.endpoints import endpoint_of
         ("/v1/messages", sse.MESSAGES),
         ("/v1/responses", sse.RESPONSES),
         ("/responses", sse.RESPONSES),
+        ("/v1/audio/transcriptions", sse.OTHER),
         ("/v1/embeddings", None),
         ("/tokenize", None),
         ("/v1/messages/count_tokens", None),
@@ -45,32 +121,104 @@ def test_some_answers_can_be_put_together_from_a_stream(path, assembled):
     assert endpoint_of("POST", path).assembled is assembled
 
 
-SLOTLESS = [
-    "/apply-template",
-    "/detokenize",
-    "/llama/tokenize",
-    "/lora-adapters",
-    "/models/load",
-    "/props",
-    "/slots/0/control",
-    "/v1/messages/count_tokens",
-    "/v1/responses/input_tokens",
-    "/v1/streams/lookup",
-]
+@pytest.mark.parametrize("path", COMPUTES)
+def test_what_computes_takes_a_slot_and_may_be_asked_again(path):
+    found = endpoint_of("POST", path)
+    assert found.needs_slot
+    assert found.pure
 
 
-@pytest.mark.parametrize("path", SLOTLESS)
-def test_what_computes_nothing_needs_no_slot(path):
-    assert not endpoint_of("POST", path).needs_slot
+@pytest.mark.parametrize("path", COUNTS)
+def test_what_only_counts_takes_no_slot_and_may_be_asked_again(path):
+    found = endpoint_of("POST", path)
+    assert not found.needs_slot
+    assert found.pure
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
-def test_nothing_but_a_post_computes(method):
-    assert not endpoint_of(method, "/v1/chat/completions").needs_slot
+@pytest.mark.parametrize("path", [*COMPUTES, *COUNTS])
+@pytest.mark.parametrize("prefix", ["", "/llama", "/behind/a/proxy"])
+def test_what_asks_the_model_wakes_it_keeps_it_up_and_is_for_every_key(prefix, path):
+    found = endpoint_of("POST", prefix + path)
+    assert (found.wakes, found.counts_as_use, found.scope) == (True, True, Scope.INFERENCE)
+
+
+@pytest.mark.parametrize(("method", "path"), CHANGES)
+@pytest.mark.parametrize("prefix", ["", "/llama", "/behind/a/proxy"])
+def test_what_changes_a_server_is_for_keys_that_may_and_is_never_sent_twice(prefix, method, path):
+    found = endpoint_of(method, prefix + path)
+    assert (found.scope, found.pure, found.needs_slot) == (Scope.CHANGE, False, False)
+
+
+@pytest.mark.parametrize(("method", "path"), READS)
+@pytest.mark.parametrize("prefix", ["", "/llama", "/behind/a/proxy"])
+def test_what_tells_of_a_server_is_for_keys_that_may_read_and_wakes_nobody(prefix, method, path):
+    found = endpoint_of(method, prefix + path)
+    assert (found.scope, found.pure, found.needs_slot) == (Scope.READ, True, False)
+    assert (found.wakes, found.counts_as_use) == (False, False)
+
+
+@pytest.mark.parametrize("path", UNKNOWN)
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "PROPFIND"])
+def test_what_is_not_known_is_sent_once_takes_a_slot_wakes_nobody_and_may_change_all(method, path):
+    found = endpoint_of(method, path)
+    assert (found.pure, found.needs_slot, found.scope) == (False, True, Scope.CHANGE)
+    assert (found.wakes, found.counts_as_use) == (False, False)
+
+
+@pytest.mark.parametrize("path", ["/nope", "/slots/", "/slots/0", "/api/tags", "/v1/files", "/Slots"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_unknown_path_that_is_read_may_be_read_again_and_needs_a_key_that_may_read(method, path):
+    found = endpoint_of(method, path)
+    assert (found.pure, found.needs_slot, found.scope) == (True, False, Scope.READ)
+    assert (found.wakes, found.counts_as_use) == (False, False)
+
+
+@pytest.mark.parametrize("path", ["/favicon.ico", "/", "/index.html", "/_app/immutable/chunk", "/bundle.js"])
+def test_files_of_the_web_ui_are_for_every_key_and_wake_nobody(path):
+    found = endpoint_of("GET", path)
+    assert found.static
+    assert (found.scope, found.wakes, found.counts_as_use) == (Scope.INFERENCE, False, False)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/props", "/v1/stream"])
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
+def test_asking_for_a_head_only_wakes_nobody_and_is_no_use(method, path):
+    found = endpoint_of(method, path)
+    assert (found.wakes, found.counts_as_use, found.needs_slot) == (False, False, False)
+
+
+def test_a_stream_that_is_read_again_keeps_its_server_up_but_wakes_none():
+    found = endpoint_of("GET", "/v1/stream")
+    assert (found.wakes, found.counts_as_use, found.scope) == (False, True, Scope.INFERENCE)
+
+
+def test_ending_an_answer_is_for_every_key_and_sent_once():
+    found = endpoint_of("DELETE", "/v1/stream")
+    assert (found.pure, found.wakes, found.scope) == (False, False, Scope.INFERENCE)
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/models", "/v1/models/demo.gguf", "/health"])
+def test_the_list_of_models_is_for_every_key(path):
+    assert endpoint_of("GET", path).scope is Scope.INFERENCE
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/embeddings", "/", "", "*", "/untokenize", "/v1/tokenize/more", "/" * 70_000]
+    ("path", "api"),
+    [
+        ("/v1/chat/completions", Api.OPENAI),
+        ("/v1/embeddings", Api.OPENAI),
+        ("/v1/messages", Api.ANTHROPIC),
+        ("/v1/messages/count_tokens", Api.ANTHROPIC),
+        ("/v1/messages/batches", Api.ANTHROPIC),
+        ("/v1/responses", Api.RESPONSES),
+        ("/v1/responses/input_tokens", Api.RESPONSES),
+        ("/v1/responses/resp_1/cancel", Api.RESPONSES),
+        ("/completion", Api.LLAMA),
+        ("/tokenize", Api.LLAMA),
+        ("/props", Api.LLAMA),
+        ("/v1/files", Api.OPENAI),
+        ("/nope", Api.LLAMA),
+    ],
 )
-def test_what_is_not_known_is_taken_for_something_that_computes(path):
-    assert endpoint_of("POST", path).needs_slot
+def test_each_path_belongs_to_an_api_whose_words_its_client_knows(path, api):
+    assert endpoint_of("POST", path).api is api
