@@ -123,6 +123,7 @@ class LlamaServerAdmin(ServerModelAdmin):
                     "max_retries",
                     "retry_backoff_ms",
                     "max_backoff_ms",
+                    "retry_forever",
                     "stable_after_ms",
                     "stop_grace_ms",
                 ]

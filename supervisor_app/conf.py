@@ -31,6 +31,7 @@ FIELD_OF_KEY = {
     "max_retries": "max_retries",
     "retry_backoff_ms": "retry_backoff_ms",
     "max_backoff_ms": "max_backoff_ms",
+    "retry_forever": "retry_forever",
     "health_check_interval_ms": "health_check_interval_ms",
     "health_check_timeout_ms": "health_check_timeout_ms",
     "max_health_checks": "max_health_checks",
@@ -55,6 +56,7 @@ TYPE_OF_FIELD: dict[str, tuple[type, str]] = {
     "api_key": (str, "text"),
     "args": (list, "a list of strings"),
     "aliases": (list, "a list of strings"),
+    "retry_forever": (bool, "true or false"),
 }
 A_NUMBER: tuple[type, str] = (int, "a whole number")
 
@@ -142,7 +144,7 @@ def _checked_value(path: Path, key: str, value: Any) -> Any:
     name = FIELD_OF_KEY[key]
     kind, words = TYPE_OF_FIELD.get(name, A_NUMBER)
     shown = "…" if name == "api_key" else repr(value)
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ConfigError(f"{path}: {key} is {shown}, it must be {words}.")
     try:
         return LlamaServer._meta.get_field(name).clean(value, None)  # type: ignore[union-attr]
@@ -186,6 +188,7 @@ def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], 
         max_backoff_ms=server.max_backoff_ms,
         stable_after_ms=server.stable_after_ms,
         stop_grace_ms=server.stop_grace_ms,
+        retry_forever=server.retry_forever,
     )
     health = HealthPolicy(
         interval_ms=server.health_check_interval_ms,

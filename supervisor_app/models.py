@@ -115,6 +115,11 @@ class LlamaServer(models.Model):
         validators=[MinValueValidator(1)],
         help_text="The longest wait before a retry. Milliseconds.",
     )
+    retry_forever = models.BooleanField(
+        default=RestartPolicy.retry_forever,
+        help_text="Once the retries are used up: go on, once every longest wait times 10, instead of giving "
+        "up. A failure that no retry mends waits for its cause to go, as always.",
+    )
     stable_after_ms = models.PositiveIntegerField(
         default=RestartPolicy.stable_after_ms,
         help_text="Ready for so long without a break: retries count from 0 again. Milliseconds.",

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from queue import SimpleQueue
@@ -31,6 +32,7 @@ from supervisor_app.core.ports import (
 )
 from supervisor_app.core.status import Status
 from supervisor_app.core.timeline import LENGTH
+from supervisor_app.gateway.models import explained_deaths
 from supervisor_app.lease import Lease
 from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.snapshots import columns_of, failure_from_json, identity_of_row, moment, summary_of
@@ -136,7 +138,14 @@ class OrmStore:
     def _configs(self) -> list[ServerConfig]:
         servers = LlamaServer.objects.on_node(self._node)
         overlay, command = self._overlay(), self._command()
-        return [resolve(server, overlay, command=command, cwd=self._cwd) for server in servers]
+        explained = explained_deaths(timezone.now())
+        return [
+            replace(
+                resolve(server, overlay, command=command, cwd=self._cwd),
+                explained=explained.get(server.name, frozenset()),
+            )
+            for server in servers
+        ]
 
 
 def _remember(name: str) -> Remembered:
@@ -155,6 +164,7 @@ def _remember(name: str) -> Remembered:
         generation=state.generation if state else 0,
         status=Status(state.status) if state else Status.INITIAL,
         retries=state.retries if state else 0,
+        deaths=tuple(run.pid or 0 for run in reversed(runs) if run.ended_at and run.failure_kind),
         failure=failure_from_json(state.failure) if state else None,
         identity=identity_of_row(open_run) if open_run else None,
         run_open=open_run is not None,

@@ -161,6 +161,8 @@ class ServerConfig:
     """The generation of the last restart asked for."""
     idle_seconds: int | None = None
     """It was stopped because nothing was asked of it for so long; None: not for that."""
+    explained: frozenset[int] = frozenset()
+    """Pids of processes of this server that a request killed which is in quarantine now."""
     launch: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """What people set to launch it so, by field: what a rollback brings back."""
 
@@ -229,6 +231,8 @@ class Remembered:
     generation: int = 0
     status: Status = Status.INITIAL
     retries: int = 0
+    deaths: tuple[int, ...] = ()
+    """Pids of the processes that ended last, newest last."""
     failure: Failure | None = None
     identity: Identity | None = None
     """Of the process whose run is still open."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+SLOWER = 10
+"""With `retry_forever`: the longest pause, so many times, between tries after the retries are used up."""
 CANARY_SECONDS = 180.0
 """For one token, where `stall_seconds` says nothing."""
 
@@ -69,12 +71,19 @@ class RestartPolicy:
     stable_after_ms: int = 60_000
     """Ready for so long without a break: the retry counter falls back to 0."""
     stop_grace_ms: int = 5000
+    retry_forever: bool = False
+    """Once the retries are used up: go on, `SLOWER` times more slowly, instead of giving up."""
 
     def backoff(self, retry: int) -> float:
         """Seconds before the retry with this number (1, 2, …): doubling, capped."""
         # The shift is bounded: beyond 2**40 every backoff is over any cap.
-        doubled = self.retry_backoff_ms * (1 << min(retry - 1, 40))
+        doubled = self.retry_backoff_ms * (1 << min(max(retry - 1, 0), 40))
         return min(doubled, self.max_backoff_ms) / 1000
+
+    @property
+    def slow_backoff(self) -> float:
+        """Seconds between two tries of a server whose retries are used up."""
+        return SLOWER * self.max_backoff_ms / 1000
 
 
 @dataclass(frozen=True, kw_only=True)

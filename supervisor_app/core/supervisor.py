@@ -118,6 +118,8 @@ class ServerSupervisor:
         self.config = config
         if launch_changed:
             self._events.put_nowait(life.ConfigChanged())
+        if not config.explained.isdisjoint(self.state.deaths):
+            self._events.put_nowait(life.Explained(config.explained))
         wish = config.wish_since(self._generation)
         self._generation = config.generation
         if wish is not None:
@@ -208,7 +210,7 @@ class ServerSupervisor:
             self._resume(found)
         elif remembered.status in (Status.CRASHED, Status.ERROR) and self.config.desired_running:
             given_up = remembered.status is Status.ERROR
-            self._step(life.Continue(given_up, remembered.retries, remembered.failure))
+            self._step(life.Continue(given_up, remembered.retries, remembered.failure, remembered.deaths))
         self.apply(self.config)
         if self._events.empty() and self.config.desired_running and self.state.status is Status.INITIAL:
             self._events.put_nowait(life.Start())
@@ -222,13 +224,20 @@ class ServerSupervisor:
             identity = remembered.identity
             holder = identity and await self._processes.find(identity, self.config.spec)
             if holder:
-                return life.Resume(holder, adopted=remembered.adopted, retries=remembered.retries)
+                return life.Resume(
+                    holder,
+                    adopted=remembered.adopted,
+                    retries=remembered.retries,
+                    deaths=remembered.deaths,
+                )
             self._chronicle.close_unseen()
         ours = await self._processes.find_ours(self.config.name)
         if ours is None:
             await self._processes.end_rest(self.config.name)
             return None
-        return life.Resume(ours, adopted=False, retries=remembered.retries, recorded=False)
+        return life.Resume(
+            ours, adopted=False, retries=remembered.retries, recorded=False, deaths=remembered.deaths
+        )
 
     def _argv_of(self, found: life.Resume | life.Adopt) -> tuple[str, ...]:
         """What it was spawned with. A script may stand before it, but hands its flags on."""

@@ -33,7 +33,8 @@ def last_error(state: State, policy: Policy) -> str | None:
     """What went wrong last and which retry that was; None once it is ready again."""
     if state.failure is None:
         return None
-    retry = f" (retry {state.retries}/{policy.restart.max_retries})" if state.retries else ""
+    limit = policy.restart.max_retries
+    retry = f" (retry {state.retries}/{limit})" if 0 < state.retries <= limit else ""
     return state.failure.sentence + retry
 
 
@@ -62,7 +63,10 @@ def _initial(state: State, policy: Policy, spec: LaunchSpec) -> str:
 
 
 def _starting(state: State, policy: Policy, spec: LaunchSpec) -> str:
-    retry = f"Retry {state.retries} of {policy.restart.max_retries}: " if state.retries else ""
+    limit = policy.restart.max_retries
+    retry = f"Retry {state.retries} of {limit}: " if state.retries else ""
+    if state.retries > limit:
+        retry = f"Its {limit} retries are used up, one more try: "
     match state.phase:
         case Phase.INSPECTING:
             said = f"looking who listens on port {spec.port}."
@@ -93,6 +97,11 @@ def _crashed(state: State, policy: Policy, spec: LaunchSpec) -> str:
     if state.phase is Phase.ENDING:
         return f"{why}. Ending the process before the next try."
     limit = policy.restart.max_retries
+    if state.retries > limit:
+        pause = spell(policy.restart.slow_backoff)
+        return f"{why}. Its {limit} retries are used up: it is tried again every {pause} (retry_forever)."
+    if not state.retries:
+        return f"{why}. It starts again after {policy.restart.backoff(0):g} s."
     return f"{why}. Retry {state.retries} of {limit} after {policy.restart.backoff(state.retries):g} s."
 
 

@@ -223,6 +223,8 @@ def load_quarantine(now: float) -> list[QuarantineEntry]:
             reason=row.reason,
             at=row.at.timestamp(),
             until=row.until.timestamp(),
+            key=row.key,
+            deaths=tuple((str(server), int(pid)) for server, pid in row.deaths),
         )
         for row in rows
     ]
@@ -237,12 +239,14 @@ def quarantine(entry: QuarantineEntry) -> None:
         reason=storable(entry.reason),
         at=_moment(entry.at),
         until=_moment(entry.until),
+        key=entry.key,
+        deaths=[list(death) for death in entry.deaths],
     )
     QuarantinedRequest.objects.bulk_create(
         [row],
         update_conflicts=True,
         unique_fields=["server", "body_hash"],
-        update_fields=["incident", "reason", "at", "until"],
+        update_fields=["incident", "reason", "key", "deaths", "at", "until"],
     )
 
 

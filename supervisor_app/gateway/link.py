@@ -279,8 +279,11 @@ class Link:
     async def _save_quarantine(self) -> None:
         """Raises StoreError: then the next refresh tries again."""
         while self._unsaved:
-            await self._database.call(partial(ledger.quarantine, self._unsaved[0]))
+            entry = self._unsaved[0]
+            await self._database.call(partial(ledger.quarantine, entry))
             del self._unsaved[0]
+            for server in {server for server, _ in entry.deaths}:
+                await self._nudge(server)  # what it died of uses up none of its retries
 
     async def _share_counts(self) -> None:
         while True:

@@ -142,6 +142,12 @@ class QuarantinedRequest(models.Model):
     body_hash = models.CharField(max_length=64)
     incident = models.CharField(max_length=LONGEST_NAME, help_text="The crash, as its client was told.")
     reason = models.TextField()
+    key = models.PositiveBigIntegerField(
+        null=True, editable=False, help_text="Primary key of the API key that it was sent with."
+    )
+    deaths = models.JSONField(
+        default=list, editable=False, help_text="What died of it: names of servers, each with a pid."
+    )
     at = models.DateTimeField()
     until = models.DateTimeField()
 
@@ -155,6 +161,15 @@ class QuarantinedRequest(models.Model):
 
     def __str__(self) -> str:
         return f"{self.body_hash[:12]} on {self.server}"
+
+
+def explained_deaths(now: datetime) -> dict[str, frozenset[int]]:
+    """By server, the pids of its processes that a request killed which is in quarantine."""
+    found: dict[str, set[int]] = {}
+    for deaths in QuarantinedRequest.objects.in_force(now).values_list("deaths", flat=True):
+        for server, pid in deaths:
+            found.setdefault(server, set()).add(pid)
+    return {server: frozenset(pids) for server, pids in found.items()}
 
 
 class ServerUse(models.Model):

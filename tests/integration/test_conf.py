@@ -101,6 +101,8 @@ def test_a_file_that_is_no_json_object_is_named(write, content, message):
             LARGEST + 1,
             f"max_backoff_ms is {LARGEST + 1}: the largest that works is {LARGEST}.",
         ),
+        ("retry_forever", 1, "is 1, it must be true or false"),
+        ("max_retries", True, "is True, it must be a whole number"),
         ("stable_after_ms", -1, "is -1: Ensure"),
         ("stop_grace_ms", -1, "is -1: Ensure"),
         ("health_check_interval_ms", 49, "is 49: Ensure this value is greater than or equal to 50."),
@@ -178,6 +180,7 @@ def test_every_key_reaches_its_field(write):
         "max_retries": 0,
         "retry_backoff_ms": 10,
         "max_backoff_ms": 20,
+        "retry_forever": True,
         "health_check_interval_ms": 50,
         "health_check_timeout_ms": 60,
         "max_health_checks": 7,
@@ -293,6 +296,7 @@ def test_the_rules_are_the_rows():
         max_backoff_ms=3,
         stable_after_ms=4,
         stop_grace_ms=5,
+        retry_forever=True,
         health_check_interval_ms=60,
         health_check_timeout_ms=70,
         max_health_checks=8,
@@ -305,7 +309,12 @@ def test_the_rules_are_the_rows():
         desired_running=False,
     )
     assert config.restart == RestartPolicy(
-        max_retries=1, retry_backoff_ms=2, max_backoff_ms=3, stable_after_ms=4, stop_grace_ms=5
+        max_retries=1,
+        retry_backoff_ms=2,
+        max_backoff_ms=3,
+        stable_after_ms=4,
+        stop_grace_ms=5,
+        retry_forever=True,
     )
     assert config.health == HealthPolicy(
         interval_ms=60,

@@ -26,6 +26,7 @@ from supervisor_app.core.lifecycle.events import (
     Continue,
     Event,
     Exited,
+    Explained,
     HealthChecked,
     Inspected,
     ModelsRead,
@@ -50,11 +51,13 @@ from supervisor_app.core.lifecycle.transitions import (
     end,
     ended,
     exited,
+    explained,
     failed,
     inspected,
     let_go,
     models_read,
     signal_denied,
+    slowly,
     spawned,
     unresponsive,
 )
@@ -65,6 +68,8 @@ def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
     """The next state and what to do, given what happened. `now` is monotonic seconds."""
     if isinstance(event, Tick):
         return _tick(state, policy, now)
+    if isinstance(event, Explained):
+        return explained(state, event.pids, policy, now)
     if isinstance(event, Start | Resume | Continue | Stop | Restart | ConfigChanged):
         return _command(state, event, policy, now)
     if event.attempt != state.attempt:
@@ -84,7 +89,7 @@ def _command(
         case Resume():
             return _resume(state, event)
         case Continue():
-            return _continue(state, event, now)
+            return _continue(state, event, policy, now)
         case Restart():
             return _restart(state, event.note, policy, now)
         case ConfigChanged():
@@ -139,21 +144,30 @@ def _resume(state: State, event: Resume) -> Decision:
     if state.status is not Status.INITIAL:
         return state, []
     attempt = state.attempt + 1
-    resumed = State(status=Status.STARTING, phase=Phase.SPAWNING, attempt=attempt, retries=event.retries)
+    resumed = State(
+        status=Status.STARTING,
+        phase=Phase.SPAWNING,
+        attempt=attempt,
+        retries=event.retries,
+        deaths=event.deaths,
+    )
     said = Log(INFO, f"🔗 [LLAMA] {event.holder} is still ours: taking it over without a restart.")
     return resumed, [said, Adopt(attempt, event.holder, adopted=event.adopted, recorded=event.recorded)]
 
 
-def _continue(state: State, event: Continue, now: float) -> Decision:
+def _continue(state: State, event: Continue, policy: Policy, now: float) -> Decision:
     if state.status is not Status.INITIAL:
         return state, []
     if not event.given_up:
-        return begin(replace(state, retries=event.retries, failure=event.failure))
+        return begin(replace(state, retries=event.retries, deaths=event.deaths, failure=event.failure))
     watchable = event.failure is not None and event.failure.permanent
+    if policy.restart.retry_forever and not watchable:
+        return slowly(replace(state, deaths=event.deaths, failure=event.failure), policy, now)
     given_up = State(
         status=Status.ERROR,
         attempt=state.attempt + 1,
         retries=event.retries,
+        deaths=event.deaths,
         failure=event.failure,
         cause_at=now + CAUSE_INTERVAL if watchable else None,
     )

@@ -28,6 +28,8 @@ class Resume:
     retries: int
     recorded: bool = True
     """Its run is open already."""
+    deaths: tuple[int, ...] = ()
+    """`State.deaths`."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Continue:
     given_up: bool
     retries: int
     failure: Failure | None
+    deaths: tuple[int, ...] = ()
+    """`State.deaths`."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,13 @@ class ConfigChanged:
     """What to launch is another thing now. A stopped server stays stopped."""
 
     note: str = "The configuration changed."
+
+
+@dataclass(frozen=True)
+class Explained:
+    """These processes were killed by a request that is in quarantine now: their deaths use up no retry."""
+
+    pids: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -142,6 +153,7 @@ Event = (
     | Stop
     | Restart
     | ConfigChanged
+    | Explained
     | Inspected
     | Spawned
     | SpawnFailed

@@ -57,6 +57,10 @@ class State:
     identity: Identity | None = None
     adopted: bool = False
     retries: int = 0
+    """Of the retries that the policy allows, how many are used. One more: they are used up, and it goes on
+    slowly (`RestartPolicy.retry_forever`)."""
+    deaths: tuple[int, ...] = ()
+    """Pids of the processes that ended last, newest last; 0 for a start without a process."""
     failure: Failure | None = None
     """Of the last life; kept until the next one is ready."""
     models: tuple[Model, ...] = ()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from supervisor_app.core.diagnosis import amount, failure_of
+from supervisor_app.core.incidents import spell
 from supervisor_app.core.lifecycle.effects import (
     ERROR,
     INFO,
@@ -42,6 +43,10 @@ from supervisor_app.core.watchdog import (
 
 CAUSE_INTERVAL = 2.0
 """Seconds between two looks at whether the cause of a permanent failure is gone."""
+MAX_DEATHS = 50
+"""Of which the pids are remembered."""
+NO_PID = 0
+KILLED = "A request that killed it is in quarantine."
 DRAIN_SECONDS = 60.0
 """How long a server over its memory limit may go on with what it is doing."""
 
@@ -54,6 +59,7 @@ def begin(state: State, note: str = "") -> Decision:
         phase=Phase.INSPECTING,
         attempt=attempt,
         retries=state.retries,
+        deaths=state.deaths,
         failure=state.failure,
         note=note,
     )
@@ -96,18 +102,25 @@ def ended(state: State) -> Decision:
 def failed(state: State, failure: Failure, policy: Policy, now: float) -> Decision:
     """There is no process any more: plan the next try, or give up."""
     attempt = state.attempt + 1
+    pid = state.identity.pid if state.identity is not None else NO_PID
+    deaths = (*state.deaths, pid)[-MAX_DEATHS:]
     if failure.permanent and not state.was_ready:
         given_up = State(
             status=Status.ERROR,
             attempt=attempt,
             retries=state.retries,
+            deaths=deaths,
             failure=failure,
             cause_at=now + CAUSE_INTERVAL,
         )
         return given_up, [Log(ERROR, f"❌ [LLAMA] {failure.sentence}. {failure.hint}")]
     limit = policy.restart.max_retries
+    if state.retries >= limit and policy.restart.retry_forever:
+        return slowly(replace(state, deaths=deaths, failure=failure), policy, now)
     if state.retries >= limit:
-        given_up = State(status=Status.ERROR, attempt=attempt, retries=state.retries, failure=failure)
+        given_up = State(
+            status=Status.ERROR, attempt=attempt, retries=state.retries, deaths=deaths, failure=failure
+        )
         text = (
             f"❌ [LLAMA] {failure.sentence}. Gave up after {limit} retries; start it by hand. {failure.hint}"
         )
@@ -119,6 +132,7 @@ def failed(state: State, failure: Failure, policy: Policy, now: float) -> Decisi
         phase=Phase.BACKOFF,
         attempt=attempt,
         retries=retry,
+        deaths=deaths,
         failure=failure,
         retry_at=now + delay,
     )
@@ -126,6 +140,46 @@ def failed(state: State, failure: Failure, policy: Policy, now: float) -> Decisi
         Log(ERROR, f"❌ [LLAMA] {failure.sentence} (retry {retry}/{limit})"),
         Log(INFO, f"🔄 Retry {retry}/{limit} in {round(delay * 1000)}ms"),
     ]
+
+
+def slowly(state: State, policy: Policy, now: float) -> Decision:
+    """The retries are used up, and it is to go on all the same."""
+    limit, pause = policy.restart.max_retries, policy.restart.slow_backoff
+    waiting = State(
+        status=Status.CRASHED,
+        phase=Phase.BACKOFF,
+        attempt=state.attempt + 1,
+        retries=limit + 1,
+        deaths=state.deaths,
+        failure=state.failure,
+        retry_at=now + pause,
+    )
+    why = state.failure.sentence if state.failure is not None else "It went down"
+    return waiting, [
+        Log(ERROR, f"❌ [LLAMA] {why}. Its {limit} retries are used up"),
+        Log(INFO, f"🔄 It is tried again every {spell(pause)} (retry_forever)"),
+    ]
+
+
+def explained(state: State, pids: frozenset[int], policy: Policy, now: float) -> Decision:
+    """Give back the retries that these processes used up: they died of a request, not by themselves."""
+    given_up = state.status is Status.ERROR and state.failure is not None and not state.failure.permanent
+    # The death that made it give up, or go on slowly, is counted by no retry.
+    counted = state.retries + (1 if given_up else 0)
+    found = sum(pid in pids for pid in state.deaths[len(state.deaths) - counted :]) if counted else 0
+    if not found:
+        return state, []
+    deaths = tuple(pid for pid in state.deaths if pid not in pids)
+    known = replace(state, retries=max(0, counted - found), deaths=deaths)
+    times = "time" if found == 1 else "times"
+    said = Log(INFO, f"♻️ [LLAMA] {KILLED} It died {found} {times} of it, which uses up no retry.")
+    if given_up:
+        after, effects = begin(known, KILLED)
+        return after, [said, *effects]
+    if known.phase is Phase.BACKOFF and known.retry_at is not None:
+        soon = now + policy.restart.backoff(known.retries)
+        known = replace(known, note=KILLED, retry_at=min(known.retry_at, soon))
+    return known, [said]
 
 
 def inspected(state: State, holder: PortHolder | None, policy: Policy, now: float) -> Decision:

@@ -127,6 +127,17 @@ def model_denied(policy: KeyPolicy, model: str, doubt: str = "") -> Denied:
     return Denied(403, "model_not_allowed", message, key=policy.id)
 
 
+def key_paused(policy: KeyPolicy, seconds: float) -> Denied:
+    """It has sent several requests that killed their servers."""
+    wait = max(1, ceil(seconds))
+    minutes = max(1, round(wait / 60))
+    message = (
+        f"The API key {policy.name!r} is paused for {minutes} min: several different requests with it killed "
+        "a server. They are listed on the server's page, where releasing them ends the pause."
+    )
+    return Denied(429, "key_paused", message, retry_after=wait, key=policy.id)
+
+
 class Bucket:
     """A token bucket: holds what one minute allows, and refills evenly. Less than nothing is debt."""
 

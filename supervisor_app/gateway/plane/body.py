@@ -18,6 +18,7 @@ from supervisor_app.gateway.llama.hints import (
     hints_of_beginning,
     hints_of_query,
 )
+from supervisor_app.gateway.llama.nesting import Nesting
 from supervisor_app.gateway.llama.unstream import Assembler, restream
 from supervisor_app.gateway.servers.suspects import hash_of
 
@@ -36,7 +37,18 @@ LONG_TEXT = re.compile(rb'"([^"]{%d,})' % (LONGEST_WORD + 1))
 class RequestBody:
     """Comes in pieces. One longer than `Limits.replay_bytes` *overflows*: it flows through, sent once."""
 
-    __slots__ = ("_hash", "_head", "_hints", "_pieces", "is_whole", "length", "overflows", "size")
+    __slots__ = (
+        "_hash",
+        "_head",
+        "_hints",
+        "_nesting",
+        "_pieces",
+        "is_whole",
+        "key",
+        "length",
+        "overflows",
+        "size",
+    )
 
     def __init__(self, head: RequestHead, length: int | None) -> None:
         self.length = length
@@ -45,10 +57,20 @@ class RequestBody:
         """So far."""
         self.is_whole = False
         self.overflows = False
+        self.key: int | None = None
+        """Of the API key that it comes with."""
+        self._nesting: Nesting | None = None
         self._head = head
         self._hints: Hints | None = None
         self._pieces: list[bytes] = []
         self._hash = ""
+
+    def is_too_deep(self, data: bytes) -> bool:
+        """With this, which comes next: is it nested deeper than llama-server may be given it?"""
+        if self._nesting is None:
+            head = self._head
+            self._nesting = Nesting(is_json=not is_form(head.noted.get(b"content-type", b"")))
+        return self._nesting.is_too_deep(data)
 
     def keep(self, data: bytes) -> None:
         self._pieces.append(data)
@@ -138,13 +160,13 @@ class RequestBody:
 
     def overflow(self) -> None:
         """It is longer than can be kept: from now on it is known by its beginning and its length."""
-        self._hash = hash_of(f"{self._head.path} {self.length}", memoryview(self.kept())[:KNOWN_BY])
+        self._hash = hash_of(f"{self._head.path} {self.length}", memoryview(self.kept())[:KNOWN_BY], self.key)
         self.overflows = True
 
     def hash(self) -> str:
         """What makes it the same as another one."""
         if not self._hash:  # of 8 MB it takes 11 ms
-            self._hash = hash_of(self._head.path, self.kept())
+            self._hash = hash_of(self._head.path, self.kept(), self.key)
         return self._hash
 
 

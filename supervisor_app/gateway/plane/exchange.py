@@ -97,6 +97,8 @@ class Exchange:
         body.size += len(data)
         if body.size > limits.body_bytes:
             self.refuse(problems.bad_request("The body is too large.", status=413, code="body_too_large"))
+        elif body.is_too_deep(data):
+            self.refuse(problems.too_deep())
         elif body.overflows:
             self._pass_on(data)
         else:
@@ -110,13 +112,18 @@ class Exchange:
     def go_on_from(self, fast: FastExchange, body: bytes, connection: Connection) -> tuple[Visit, Attempt]:
         """It has been sent over this connection; nothing has come back yet."""
         self.arrival, self.started, self.notes.at = fast.arrival, fast.since, fast.at
-        self.policy = fast.policy
+        self.let_in(fast.policy)
         self.body.take_whole(body)
         self._kept_bytes = len(body)
         self._was_sent = True
         self.notes.server = fast.asked.name
         self._visit = visit = Visit(self, self._gateway, fast.backend)
         return visit, visit.go_on(fast.asked, connection)
+
+    def let_in(self, policy: KeyPolicy | None) -> None:
+        """It comes with this key; None: with none."""
+        self.policy = policy
+        self.body.key = policy.id if policy is not None else None
 
     def on_body_end(self) -> None:
         self.body.is_whole = True
@@ -170,6 +177,8 @@ class Exchange:
         gateway = self._gateway
         if not gateway.suspects_anybody():
             return None
+        if (paused := gateway.pause_of(self.policy)) is not None:
+            return problems.denied(paused)
         body_hash, now = self.body.hash(), gateway.wall_time()
         self.suspicion = self.suspicion or gateway.suspects.find(body_hash, now)
         entry = gateway.quarantined.find(body_hash, now)

@@ -16,6 +16,7 @@ from supervisor_app.gateway.http.reply import sized
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.hints import Hints, hints_of
 from supervisor_app.gateway.llama.meter import usage_of
+from supervisor_app.gateway.llama.nesting import is_too_deep
 from supervisor_app.gateway.plane.body import may_take_long
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.own import PUBLIC
@@ -39,6 +40,8 @@ def take_fast_path(gateway: Gateway, client: Client, head: RequestHead, body: by
         return None
     hints = hints_of(body, head.noted.get(b"content-type", b""))
     if hints.stream or hints.answers != 1 or hints.prompts != 1 or may_take_long(head.endpoint, hints):
+        return None
+    if is_too_deep(body):
         return None
     if hints.model is None and head.query:  # it may be named there
         return None

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Protocol
 
 from supervisor_app.gateway.access.door import Door, NotAllowedError
-from supervisor_app.gateway.access.keys import Denied, KeyPolicy, Limiter, model_denied
+from supervisor_app.gateway.access.keys import Denied, KeyPolicy, Limiter, key_paused, model_denied
 from supervisor_app.gateway.http.head_cache import HeadCache
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.llama.hints import TOO_LONG, Hints, prefix_digest
@@ -51,6 +51,10 @@ RESTARTING = Problem(
     retry_after=1,
     retryable=True,
 )
+
+
+Sentence = tuple[str, str]
+"""The incident, and why the server ended."""
 
 
 class Outside(Protocol):
@@ -141,8 +145,10 @@ class Gateway:
                 own.answer(self, exchange)
                 return
             if policy is not None:
+                if (paused := self.pause_of(policy)) is not None:
+                    raise paused
                 self.limiter.admit(policy, self.loop.time())
-                exchange.policy = policy
+                exchange.let_in(policy)
         except Denied as denied:
             exchange.notes.denied_key = denied.key
             exchange.refuse(problems.denied(denied))
@@ -208,8 +214,18 @@ class Gateway:
     def wake(self, backend: Backend) -> None:
         self.outside.wake(backend.facts.name)
 
-    def quarantine(self, backend: Backend, body_hash: str, incident: str, reason: str) -> Problem:
+    def pause_of(self, policy: KeyPolicy | None) -> Denied | None:
+        """With what to answer while a key is paused: it has sent several requests that killed a server."""
         now = self.wall_time()
+        until = None if policy is None else self.quarantined.paused_until(policy.id, now)
+        return None if policy is None or until is None else key_paused(policy, until - now)
+
+    def quarantine(
+        self, backend: Backend, body_hash: str, key: int | None, suspicion: Suspicion, verdict: Sentence
+    ) -> Problem:
+        """A request that was alone when its server died, of which it had been suspected before."""
+        now = self.wall_time()
+        incident, reason = verdict
         entry = QuarantineEntry(
             server=backend.facts.name,
             body_hash=body_hash,
@@ -217,6 +233,8 @@ class Gateway:
             reason=reason,
             at=now,
             until=now + QUARANTINE_SECONDS,
+            key=key,
+            deaths=tuple(suspicion.killed),
         )
         self.quarantined.add(entry)
         self.outside.quarantined(entry)
@@ -254,7 +272,8 @@ class Gateway:
                 continue
             verdict, reason = judge(facts, accused.suspicion, accused.loss)
             if verdict is Verdict.QUARANTINE:
-                self.quarantine(backend, accused.body_hash, accused.loss.incident, reason)
+                sentence = accused.loss.incident, reason
+                self.quarantine(backend, accused.body_hash, accused.key, accused.suspicion, sentence)
             elif accused.suspicion.crashes:
                 self.suspect(accused.body_hash, accused.suspicion)
 

@@ -19,6 +19,7 @@ from supervisor_app.gateway.llama.dialects import (
     error_type,
 )
 from supervisor_app.gateway.llama.hints import UNREADABLE
+from supervisor_app.gateway.llama.nesting import DEEPEST
 from supervisor_app.gateway.servers.facts import ServerFacts
 
 JSON_FIELDS = b"Content-Type: application/json; charset=utf-8\r\n"
@@ -78,6 +79,14 @@ def cors_fields(origin: str) -> bytes:
 
 def bad_request(message: str, *, status: int = 400, code: str = "bad_request") -> Problem:
     return Problem(status=status, code=code, message=message)
+
+
+def too_deep() -> Problem:
+    return bad_request(
+        f"The JSON of this request is nested deeper than {DEEPEST} levels, which can crash llama-server. "
+        "Flatten it, a JSON schema by $ref.",
+        code="nested_too_deep",
+    )
 
 
 def denied(reason: Denied) -> Problem:

@@ -91,3 +91,7 @@ class QuarantineEntry:
     at: float
     """Unix seconds, as `until`."""
     until: float
+    key: int | None = None
+    """Primary key of the `ApiKey` that it was sent with."""
+    deaths: tuple[tuple[str, int], ...] = ()
+    """The processes that died of it: the name of the server and the pid of each."""

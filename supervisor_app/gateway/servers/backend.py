@@ -51,6 +51,8 @@ class Accusation:
     """A request that is over or elsewhere, and whose server may have died of it."""
 
     body_hash: str
+    key: int | None
+    """Of the API key that it was sent with."""
     suspicion: Suspicion
     loss: Loss
     at: float
@@ -224,7 +226,9 @@ class Backend:
 def judge(facts: ServerFacts, suspicion: Suspicion, loss: Loss) -> tuple[Verdict, str]:
     """Once another process runs, or none: what becomes of the request, and why its server ended."""
     end = facts.ends.get(loss.pid) if loss.pid is not None else None
-    verdict = suspicion.died(blameless=end is None or end.blameless, alone=loss.alone)
+    verdict = suspicion.died(
+        blameless=end is None or end.blameless, alone=loss.alone, server=facts.name, pid=loss.pid
+    )
     return verdict, end.sentence if end else loss.reason
 
 

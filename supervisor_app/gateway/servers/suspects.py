@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from hashlib import blake2b
 
@@ -19,6 +19,11 @@ QUARANTINE_SECONDS = 3600.0
 MAX_QUARANTINED = 10_000
 MAX_SUSPECTS = 1000
 CRASHES_UNTIL_SOLO = 2
+MAX_KILLED = 16
+KILLERS_UNTIL_PAUSE = 3
+"""Different requests of one API key that each killed a server: then the key is paused."""
+PAUSE_SECONDS = 600.0
+"""For so long, from the latest of them."""
 MAX_DEATHS = 5
 """Whatever they were: a request that has seen so many is not sent again."""
 
@@ -45,16 +50,20 @@ class Suspicion:
     """Losses of which nobody knows yet what they were."""
     cleared: bool = False
     """It was answered after all."""
+    killed: list[tuple[str, int]] = field(default_factory=list)
+    """Of the crashes that may have been its fault: the name of the server, and the pid."""
 
     @property
     def goes_alone(self) -> bool:
         return self.crashes + self.pending >= CRASHES_UNTIL_SOLO
 
-    def died(self, *, blameless: bool, alone: bool) -> Verdict:
+    def died(self, *, blameless: bool, alone: bool, server: str = "", pid: int | None = None) -> Verdict:
         """Another server died under it; `alone`: nobody else was in flight there."""
         self.deaths += 1
         if not blameless:
             self.crashes += 1
+            if pid is not None:
+                self.killed = [*self.killed, (server, pid)][-MAX_KILLED:]
             if alone and self.crashes > CRASHES_UNTIL_SOLO:
                 return Verdict.QUARANTINE
         if self.deaths >= MAX_DEATHS:
@@ -97,15 +106,29 @@ class Quarantine:
 
     def __init__(self) -> None:
         self.entries: OrderedDict[str, QuarantineEntry] = OrderedDict()
+        self._pauses: dict[int, float] | None = None
+        """By API key, until when it is paused (Unix seconds); None: to be worked out."""
 
     def add(self, entry: QuarantineEntry) -> None:
+        self._pauses = None
         self.entries[entry.body_hash] = entry
         while len(self.entries) > MAX_QUARANTINED:
             self.entries.popitem(last=False)
 
     def replace(self, entries: Iterable[QuarantineEntry]) -> None:
         """What all gateways together know."""
+        self._pauses = None
         self.entries = OrderedDict((entry.body_hash, entry) for entry in entries)
+
+    def paused_until(self, key: int, now: float) -> float | None:
+        """When this API key may be used again, in Unix seconds; None: it is not paused.
+
+        It follows from the entries alone, so all gateways agree on it, and to release an entry ends it.
+        """
+        if self._pauses is None:
+            self._pauses = pauses_of(self.entries.values())
+        until = self._pauses.get(key, 0.0)
+        return until if until > now else None
 
     def find(self, body_hash: str, now: float) -> QuarantineEntry | None:
         entry = self.entries.get(body_hash)
@@ -115,7 +138,22 @@ class Quarantine:
         """One process has nobody to hear from."""
 
 
-def hash_of(path: str, body: bytes | memoryview) -> str:
-    """What makes two requests the same one. Hexadecimal."""
-    person = blake2b(path.encode(), digest_size=16).digest()
+def pauses_of(entries: Iterable[QuarantineEntry]) -> dict[int, float]:
+    """Until when each API key is paused that has sent several requests which killed servers."""
+    killers: dict[int, list[float]] = {}
+    for entry in entries:
+        if entry.key is not None:
+            killers.setdefault(entry.key, []).append(entry.at)
+    return {
+        key: max(times) + PAUSE_SECONDS for key, times in killers.items() if len(times) >= KILLERS_UNTIL_PAUSE
+    }
+
+
+def hash_of(path: str, body: bytes | memoryview, key: int | None = None) -> str:
+    """What makes two requests the same one: also who sent them, or one client could frame another's.
+
+    `key`: of the API key. Hexadecimal.
+    """
+    sender = "" if key is None else f"{key} "
+    person = blake2b(f"{sender}{path}".encode(), digest_size=16).digest()
     return blake2b(body, digest_size=32, person=person).hexdigest()

@@ -293,7 +293,13 @@ class Visit:
         exchange.suspicion = exchange.suspicion or Suspicion()
         verdict, reason = judge(self.backend.facts, exchange.suspicion, loss)
         if verdict is Verdict.QUARANTINE:
-            problem = self._gateway.quarantine(self.backend, exchange.body.hash(), loss.incident, reason)
+            problem = self._gateway.quarantine(
+                self.backend,
+                exchange.body.hash(),
+                exchange.body.key,
+                exchange.suspicion,
+                (loss.incident, reason),
+            )
             exchange.refuse(problem, Outcome.QUARANTINED)
         elif verdict is Verdict.ENOUGH:
             self._gateway.suspect(exchange.body.hash(), exchange.suspicion)
@@ -317,7 +323,8 @@ class Visit:
         exchange = self.exchange
         exchange.suspicion = exchange.suspicion or Suspicion()
         exchange.suspicion.pending += 1
-        accusation = Accusation(exchange.body.hash(), exchange.suspicion, loss, self._gateway.loop.time())
+        body, now = exchange.body, self._gateway.loop.time()
+        accusation = Accusation(body.hash(), body.key, exchange.suspicion, loss, now)
         self.backend.accusations.append(accusation)
 
     def _crashed(self, reason: str, *, lives: bool = False) -> None:

@@ -84,17 +84,19 @@ class SharedSuspects(Suspects):
         if told is None:
             return
         entries: OrderedDict[str, tuple[Suspicion, float]] = OrderedDict()
-        for body_hash, (crashes, deaths, until) in told.items():
+        for body_hash, (crashes, deaths, killed, until) in told.items():
             suspicion, _ = self.entries.get(body_hash, (Suspicion(), 0.0))
             suspicion.crashes = max(suspicion.crashes, crashes)  # a request that goes on may have seen more
             suspicion.deaths = max(suspicion.deaths, deaths)
+            known = {*suspicion.killed}
+            suspicion.killed += [each for each in _deaths(killed) if each not in known]
             entries[body_hash] = suspicion, until
         self.entries = entries
 
     def _tell(self) -> None:
         self._paper.write(
             {
-                body_hash: (suspicion.crashes, suspicion.deaths, until)
+                body_hash: (suspicion.crashes, suspicion.deaths, suspicion.killed, until)
                 for body_hash, (suspicion, until) in self.entries.items()
             }
         )
@@ -137,4 +139,9 @@ class SharedQuarantine(Quarantine):
 
 
 def _entries(told: Iterable[dict[str, Any]]) -> list[QuarantineEntry]:
-    return [QuarantineEntry(**each) for each in told]
+    return [QuarantineEntry(**{**each, "deaths": _deaths(each.get("deaths", ()))}) for each in told]
+
+
+def _deaths(told: Iterable[Iterable[Any]]) -> tuple[tuple[str, int], ...]:
+    """As JSON has them: lists, not tuples."""
+    return tuple((str(server), int(pid)) for server, pid in told)
