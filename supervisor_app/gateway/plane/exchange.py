@@ -215,7 +215,7 @@ class Exchange:
         self.notes.server = facts.name
         self._visit = Visit(self, self._gateway, backend)
         if facts.hopeless:
-            self.give_up(backend, facts.why_hopeless)
+            self.give_up(backend)
             return
         if facts.wakes and not facts.wanted:
             self._gateway.wake(backend)
@@ -339,11 +339,17 @@ class Exchange:
         self._survived()
         self.refuse(problems.upstream_error(status, content), Outcome.UPSTREAM_ERROR)
 
-    def give_up(self, backend: Backend, sentence: str, *, code: str = "server_unavailable") -> None:
-        problem = problems.unavailable(
-            backend.facts.name, sentence, backend.retry_after(self._gateway.wall_time()), code=code
-        )
+    def give_up(self, backend: Backend) -> None:
+        """Waiting for this server is hopeless."""
+        now, facts = self._gateway.wall_time(), backend.facts
+        lasting = facts.needs_a_person(now)
+        problem = problems.unavailable(facts, backend.retry_after(now), lasting=lasting)
         self.refuse(problem, Outcome.UNAVAILABLE)
+
+    def waited_in_vain(self, backend: Backend) -> None:
+        """For as long as it may."""
+        retry_after = backend.retry_after(self._gateway.wall_time())
+        self.refuse(problems.hold_timeout(backend.facts, retry_after), Outcome.UNAVAILABLE)
 
     def refuse(self, problem: Problem, outcome: Outcome = Outcome.REFUSED) -> None:
         """Say it in the way that is still open: as an answer, as an event, or by breaking off."""

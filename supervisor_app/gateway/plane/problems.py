@@ -57,7 +57,9 @@ class Problem:
     def beginning(self, origin: str = "") -> bytes:
         """The status line and header fields of the answer."""
         retry = b"" if self.retry_after is None else b"Retry-After: %d\r\n" % self.retry_after
-        return status_line(self.status) + JSON_FIELDS + retry + cors_fields(origin)
+        # The SDKs of OpenAI and Anthropic obey it; without it they try a 503 again for minutes.
+        never = b"X-Should-Retry: false\r\n" if self.retryable is False else b""
+        return status_line(self.status) + JSON_FIELDS + retry + never + cors_fields(origin)
 
     def body(self, path: str) -> bytes:
         """The answer to a request for `path`, in the shape that clients of its API parse."""
@@ -123,14 +125,21 @@ def queue_full(name: str, waiting: int, retry_after: int) -> Problem:
     )
 
 
-def unavailable(name: str, sentence: str, retry_after: int, *, code: str = "server_unavailable") -> Problem:
-    """Hopeless, or too long: with the supervisor's own sentence."""
+def unavailable(facts: ServerFacts, retry_after: int, *, lasting: bool) -> Problem:
+    """Waiting is hopeless: with the supervisor's own sentence. `lasting`: only a person can end it."""
     return Problem(
         status=503,
-        code=code,
-        message=f"{name}: {sentence}",
+        code="server_unavailable",
+        message=f"{facts.name}: {facts.why_hopeless}",
         retry_after=retry_after,
+        retryable=False if lasting else None,
     )
+
+
+def hold_timeout(facts: ServerFacts, retry_after: int) -> Problem:
+    """The request has waited for as long as it may."""
+    message = f"{facts.name}: Not ready within {facts.hold_seconds:g} s. {facts.detail}"
+    return Problem(status=503, code="hold_timeout", message=message, retry_after=retry_after)
 
 
 def upstream_crashed(

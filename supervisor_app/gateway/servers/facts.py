@@ -99,6 +99,14 @@ class ServerFacts:
             return True
         return not self.wanted and not self.wakes and not self.ready
 
+    def needs_a_person(self, now: float) -> bool:
+        """It stays hopeless until somebody has mended or started it; `now` in Unix seconds.
+
+        While it stops, a start may follow.
+        """
+        retries = self.retry_at is not None and self.retry_at > now
+        return self.hopeless and not retries and self.status is not Status.STOPPING
+
     @property
     def why_hopeless(self) -> str:
         if self.status in (Status.STARTING, Status.CRASHED):

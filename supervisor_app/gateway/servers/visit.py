@@ -106,7 +106,7 @@ class Visit:
             if here.is_gone:
                 exchange.refuse(candidates)
             elif here.facts.hopeless:
-                exchange.give_up(here, here.facts.why_hopeless)
+                exchange.give_up(here)
             return
         must = here not in candidates or here.facts.hopeless
         better = [other for other in candidates if other is not here and other.gate.has_room_for(self)]
@@ -135,9 +135,7 @@ class Visit:
             self.exchange.wait().start_over()
             self.exchange.wait().begin(max(self.backend.facts.hold_seconds, PATIENCE_SECONDS), self._too_late)
             return
-        facts = self.backend.facts
-        sentence = f"Not ready within {facts.hold_seconds:g} s. {facts.detail}"
-        self.exchange.give_up(self.backend, sentence, code="hold_timeout")
+        self.exchange.waited_in_vain(self.backend)
 
     def _comment_from_now_on(self) -> None:
         if self.exchange.body.hints.stream and self.exchange.head.endpoint.events is not None:

@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+import anthropic
 import openai
 import psutil
 import pytest
 import requests
 
 from tests.acceptance.children import DEADLINE
-from tests.acceptance.gateway.askers import MESSAGES, MODEL, SCRIPTED, openai_client
+from tests.acceptance.gateway.askers import MESSAGES, MODEL, SCRIPTED, anthropic_options, openai_client
 from tests.acceptance.gateway.conftest import RECOVERS_FAST
 from tests.acceptance.gateway.watching import Stream, ask_long, wait_until_busy, wait_until_held
 
@@ -189,6 +190,20 @@ def test_a_server_that_somebody_stopped_is_not_waited_for(shaky):
     shaky.wait_for_status("ready")
     assert (error.status_code, error.code) == (503, "server_unavailable")
     assert detail in error.message
+
+
+def test_sdks_do_not_try_again_where_only_a_person_can_help(shaky):
+    shaky.llama("stop")
+    shaky.wait_for_status("initial")
+    with shaky.recording(2) as records:
+        with pytest.raises(openai.InternalServerError), openai_client(shaky.gateway_url) as client:
+            client.with_options(max_retries=4).chat.completions.create(model=MODEL, messages=MESSAGES)
+        options = {**anthropic_options(shaky.gateway_url), "max_retries": 4}
+        with pytest.raises(anthropic.InternalServerError), anthropic.Anthropic(**options) as client:
+            client.messages.create(model=MODEL, messages=MESSAGES, max_tokens=9)
+    shaky.llama("start")
+    shaky.wait_for_status("ready")
+    assert [record["status"] for record in records] == [503, 503]
 
 
 def test_waiting_has_an_end(fake):

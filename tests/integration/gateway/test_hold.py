@@ -164,6 +164,24 @@ async def test_where_waiting_is_hopeless_the_supervisor_s_sentence_is_the_answer
     assert (answer.status, answer.error["code"]) == (503, "server_unavailable")
     assert answer.error["message"] == f"default: {sentence}"
     assert int(answer.fields["retry-after"]) > 0
+    assert (answer.fields["x-should-retry"], answer.error["retryable"]) == ("false", False)
+
+
+@pytest.mark.parametrize(
+    ("facts", "refused"),
+    [
+        ({"status": Status.STARTING, "hold_seconds": SOON}, (503, "hold_timeout")),
+        ({"status": Status.STARTING, "max_queue": 0}, (429, "queue_full")),
+        ({"status": Status.STOPPING, "wanted": False}, (503, "server_unavailable")),
+    ],
+    ids=["it was too slow", "too many wait", "it stops"],
+)
+async def test_what_may_end_by_itself_may_be_tried_again(plane, facts, refused):
+    await plane.serve(answers(), **facts)
+    answer = await plane.ask(question())
+    assert (answer.status, answer.error["code"]) == refused
+    assert "x-should-retry" not in answer.fields
+    assert int(answer.fields["retry-after"]) > 0
 
 
 async def test_who_waits_hears_at_once_that_it_is_hopeless(plane):

@@ -32,6 +32,22 @@ def test_one_that_somebody_stopped_is_not(status):
     assert ServerFacts(name="default", status=status, **STOPPED).hopeless
 
 
+@pytest.mark.parametrize(
+    ("fields", "needs"),
+    [
+        ({"status": Status.ERROR}, True),
+        ({"status": Status.ERROR, "retry_at": 99.0}, True),
+        ({"status": Status.ERROR, "retry_at": 101.0}, False),
+        ({"status": Status.INITIAL, **STOPPED}, True),
+        ({"status": Status.STOPPING, **STOPPED}, False),
+        ({"status": Status.CRASHED}, False),
+    ],
+    ids=["given up", "tried for the last time", "tried again later", "stopped", "stops", "down"],
+)
+def test_it_needs_a_person_where_nothing_happens_by_itself(fields, needs):
+    assert ServerFacts(name="default", **fields).needs_a_person(now=100.0) is needs
+
+
 def test_one_that_is_about_to_be_stopped_still_answers():
     facts = ServerFacts(name="default", status=Status.READY, **STOPPED)
     assert facts.ready
