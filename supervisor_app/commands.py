@@ -13,7 +13,8 @@ from channels.layers import get_channel_layer
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from supervisor_app.conf import Overlay
+from supervisor_app.conf import Overlay, launch_of
+from supervisor_app.core.redact import HIDDEN
 from supervisor_app.events import supervisor_channel
 from supervisor_app.models import LlamaServer, LlamaServerQuerySet, Run
 from supervisor_app.validators import validate_args_of_form
@@ -60,12 +61,17 @@ def roll_back(server: LlamaServer, overlay: Overlay) -> list[str]:
     if good is None:
         raise NothingToRollBackError(f"No configuration of {server.name} has ever reached ready.")
     fixed = overlay.for_server(server.name)
-    differs = [name for name, value in good.launch.items() if getattr(server, name) != value]
+    now = launch_of(server)
+    differs = [name for name, value in good.launch.items() if now[name] != value]
     changed = [name for name in differs if name not in fixed]
     if not changed:
         where = f" What differs is set in {overlay.source}: change it there." if differs else ""
         raise NothingToRollBackError(f"{server.name} has the configuration that ran last.{where}")
     brought_back = {name: good.launch[name] for name in changed}
+    if any(HIDDEN in word for word in brought_back.get("args", [])):
+        raise NothingToRollBackError(
+            f"The flags of {server.name} held a secret, which the history does not keep. Set them by hand."
+        )
     try:
         validate_args_of_form(brought_back.get("args", []))
     except ValidationError as error:

@@ -15,6 +15,7 @@ from django.core.exceptions import ValidationError
 
 from supervisor_app.addresses import WILDCARDS
 from supervisor_app.core.ports import ServerConfig
+from supervisor_app.core.redact import redact_argv
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.models import LlamaServer
 
@@ -168,6 +169,12 @@ def apply_overlay(server: LlamaServer, overlay: Overlay) -> None:
         setattr(server, name, value)
 
 
+def launch_of(server: LlamaServer) -> dict[str, Any]:
+    """Return what decides how a server is launched, as the history keeps it: without secrets."""
+    values = {name: getattr(server, name) for name in LAUNCH_FIELDS}
+    return {**values, "args": list(redact_argv(server.args))}
+
+
 def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], cwd: str) -> ServerConfig:
     """What to launch and by which rules. `command` is the engine's; empty when none was found."""
     apply_overlay(server, overlay)
@@ -208,5 +215,5 @@ def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], 
         generation=server.generation,
         restart_generation=server.restart_generation,
         idle_seconds=server.idle_stop_seconds if server.stopped_for_idleness else None,
-        launch={name: getattr(server, name) for name in LAUNCH_FIELDS},
+        launch=launch_of(server),
     )

@@ -8,12 +8,17 @@ import time
 from copy import copy
 from typing import TextIO
 
+from supervisor_app.core.redact import harmless, redact
+
 QUIET_SECONDS = 10.0
 """Where a line cannot be rewritten, progress is worth one this often."""
 
 
 class ConsoleFormatter(logging.Formatter):
-    """Time (local, as in everything a shell says), level, server (unless it is `default`), words."""
+    """Time (local, as in everything a shell says), level, server (unless it is `default`), words.
+
+    Whatever a message quotes, no secret in it is shown and no terminal obeys it.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s [%(levelname)s] %(about)s%(message)s", "%H:%M:%S")
@@ -24,7 +29,7 @@ class ConsoleFormatter(logging.Formatter):
         shown.about = "" if server == "default" else f"[{server}] "
         if record.levelname == "WARNING":
             shown.levelname = "WARN"
-        return super().format(shown)
+        return harmless(redact(super().format(shown)))
 
 
 class ConsoleHandler(logging.StreamHandler[TextIO]):

@@ -9,12 +9,14 @@ from django.conf import settings
 from supervisor_app.conf import read_overlay_or_none
 from supervisor_app.core.logs import LogFile
 from supervisor_app.core.processes import server_log
+from supervisor_app.core.redact import secrets_of
 from supervisor_app.models import LlamaServer
 
 MAX_LINES = 10_000
 
 
 def log_of(server: LlamaServer) -> LogFile:
-    """Its own key is hidden, wherever it was set."""
-    api_key = str(read_overlay_or_none().for_server(server.name).get("api_key", server.api_key))
-    return server_log(Path(settings.DATA_DIR) / "logs", server.name, api_key)
+    """Its own key and the secrets among its flags are hidden, wherever they were set."""
+    configured = read_overlay_or_none().for_server(server.name)
+    api_key, args = configured.get("api_key", server.api_key), configured.get("args", server.args)
+    return server_log(Path(settings.DATA_DIR) / "logs", server.name, (str(api_key), *secrets_of(args)))

@@ -18,6 +18,7 @@ from supervisor_app.core.ports import (
     ServerConfig,
 )
 from supervisor_app.core.recorder import Recorder
+from supervisor_app.core.redact import redact_argv
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind, LlamaStatus, Progress, Status
 from supervisor_app.core.timeline import LOOP_DEATHS, LOOP_SECONDS, Timeline
@@ -59,7 +60,7 @@ class Chronicle:
                     adopted=effect.adopted,
                     retry=effect.retry,
                     started_at=started_at,
-                    argv=() if effect.adopted else argv,
+                    argv=() if effect.adopted else redact_argv(argv),
                     launch=config.launch,
                 )
                 self._run_events.append(opened)

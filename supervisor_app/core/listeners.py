@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 
@@ -11,6 +12,8 @@ from supervisor_app.core.identity import command_line, identity_of
 from supervisor_app.core.sightings import PortHolder
 from supervisor_app.core.spec import LaunchSpec
 
+LONGEST_NAME = 64
+"""Characters of a program's name: anybody may call a process whatever it likes."""
 WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104
 
 
@@ -59,7 +62,7 @@ def holder_of(pid: int | None, is_llama: Callable[[list[str]], bool]) -> PortHol
         started_at = psutil.Process(identity.pid).create_time()
     except psutil.Error:
         started_at = None
-    command = " ".join(argv)[:200] or "unknown command"
+    command = Path(argv[0]).name[:LONGEST_NAME] if argv and argv[0] else "unknown program"
     return PortHolder(
         identity=identity,
         command=command,

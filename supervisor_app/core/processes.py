@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from supervisor_app.core.memory import GpuMeter, MemoryMeter
 from supervisor_app.core.ports import SpawnError
 from supervisor_app.core.probe import files_size, looks_like_llama_server
 from supervisor_app.core.process import LocalProcess
+from supervisor_app.core.redact import redact_argv, secrets_of
 from supervisor_app.core.sightings import Cause, Identity, PortHolder
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Failure, FailureKind
@@ -49,7 +51,7 @@ class LocalProcesses:
         self._gpu = GpuMeter()
 
     def log_file(self, name: str, spec: LaunchSpec | None = None) -> LogFile:
-        return server_log(self._log_dir, name, spec.api_key if spec else "")
+        return server_log(self._log_dir, name, (spec.api_key, *secrets_of(spec.args)) if spec else ())
 
     async def port_holder(self, name: str, spec: LaunchSpec) -> PortHolder | None:
         return await asyncio.to_thread(self._port_holder, name, spec)
@@ -135,9 +137,9 @@ class LocalProcesses:
         return log.is_large and await asyncio.to_thread(log.rotate_if_large)
 
 
-def server_log(log_dir: Path, name: str, api_key: str = "") -> LogFile:
+def server_log(log_dir: Path, name: str, secrets: Sequence[str] = ()) -> LogFile:
     """Where a server's output goes, and what must not be shown of it."""
-    return LogFile(path=log_dir / f"{name}.log", secrets=(api_key,) if api_key else ())
+    return LogFile(path=log_dir / f"{name}.log", secrets=tuple(secret for secret in secrets if secret))
 
 
 def _missing(path: Path) -> Cause:
@@ -191,7 +193,7 @@ def _mark_start(output: BinaryIO, spec: LaunchSpec) -> None:
     """Where in its log this life begins."""
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     with contextlib.suppress(OSError):  # a full disk is no reason not to start
-        os.write(output.fileno(), f"--- {stamp} starting: {' '.join(spec.argv)}\n".encode())
+        os.write(output.fileno(), f"--- {stamp} starting: {shlex.join(redact_argv(spec.argv))}\n".encode())
 
 
 def _writers(log: LogFile) -> Iterator[psutil.Process]:

@@ -1,36 +1,90 @@
-"""Secrets out of text that people will see. By shape, and by value where we know it."""
+"""Text that people will see, without secrets and without what a terminal would obey.
+
+Secrets are found by shape, by the name of their flag, and by value where the value is known.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 HIDDEN = "[redacted]"
+_NAME = r"(?:api[-_]?key|access[-_]?key|token|secret|passw(?:or)?d|passphrase|credentials?|authorization)"
+_VALUE = r"""(?:"[^"]*"|'[^']*'|[^\s"',;}&]+)"""
 SHAPES = re.compile(
-    r"""
-    (?P<keep> \b(?: bearer | authorization:\s*\w+ ) \s+ ) [^\s"',]+                       # HTTP headers
-    | (?P<name> (?: api[-_]?key | token | secret | password | passwd ) ["']? \s* [=:] \s* ["']? ) [^\s"',;}&]+
-    | \b (?: sk | hf | ghp | gho | xox[abp] ) [-_] [A-Za-z0-9_-]{8,}                      # keys by prefix
+    rf"""
+    # user:password@ in a URL, HTTP headers, the value of a flag
+    (?P<scheme> \b [a-z][a-z0-9+.-]{{0,20}}:// ) [^\s/@"']+ (?= @ )
+    | (?P<keep> \b (?: bearer | authorization:\s*\w+ ) \s+ ) [^\s"',]+
+    | (?P<flag> (?<![\w-]) (?: --?[\w-]*{_NAME} | -hft ) (?: \s+ | = ) ) (?! -) {_VALUE}
+    | (?P<name> {_NAME} ["']? \s* [=:] \s* ["']? ) [^\s"',;}}&]+
+    | (?P<query> [?&] [\w.-]* (?: key | sig | signature | auth ) = ) [^\s"'&]+
+    # Keys by prefix: OpenAI and Anthropic, ours, Hugging Face, GitHub, GitLab, Slack, Groq, NVIDIA, xAI
+    | \b (?: sk | lp | hf | gh[opsur] | github_pat | glpat | xox[abeprs] | xapp | gsk | nvapi | xai )
+      [-_] [A-Za-z0-9_-]{{8,}}
+    # Amazon, Google, JSON web tokens
+    | \b (?: AKIA | ASIA ) [A-Z0-9]{{16}} \b
+    | \b AIza [A-Za-z0-9_-]{{30,}}
+    | \b eyJ [A-Za-z0-9_-]{{8,}} \. [A-Za-z0-9_-]{{4,}} \. [A-Za-z0-9_-]*
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""All but tab and newline: escape sequences could rewrite what a terminal shows, or its clipboard."""
 SHORTEST = 4
 """Characters: a shorter secret would hide ordinary words."""
 NUMBERS = re.compile(r"[\d.,%/-]+")
 
+_SECRET_FLAG = re.compile(rf"-hft|--?[\w-]*{_NAME}|--mcp-servers-json", re.IGNORECASE)
+"""Flags whose value is secret. MCP servers are described with their environment, and tokens in that."""
+
 
 def redact(line: str, secrets: Sequence[str] = ()) -> str:
-    """The line without secrets: `token = 5` is a count, `token = abc` is not."""
+    """Return the line without secrets: `token = 5` is a count, `token = abc` is not."""
     for secret in secrets:
         if len(secret) >= SHORTEST:
             line = line.replace(secret, HIDDEN)
     return SHAPES.sub(_hide, line)
 
 
+def harmless(text: str) -> str:
+    """Return the text with each control character spelled out (`\\x1b`), so that no terminal obeys it."""
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def redact_argv(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return the command line with each secret in it hidden, word by word."""
+    hidden = {at for at, _ in _secrets(argv)}
+    return tuple(_hidden_word(word) if at in hidden else redact(word) for at, word in enumerate(argv))
+
+
+def secrets_of(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return the values of the command line's secret flags, to be hidden wherever they turn up again."""
+    return tuple(secret for _, secret in _secrets(argv))
+
+
+def _secrets(argv: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Yield the place of each word that holds a secret flag's value, and that value."""
+    after_flag = False
+    for at, word in enumerate(argv):
+        flag, equals, _ = word.replace("_", "-").partition("=")
+        if after_flag:
+            yield at, word
+            after_flag = False
+        elif _SECRET_FLAG.fullmatch(flag):
+            if equals:
+                yield at, word[len(flag) + 1 :]
+            after_flag = not equals
+
+
+def _hidden_word(word: str) -> str:
+    flag, equals, _ = word.partition("=")
+    return f"{flag}={HIDDEN}" if equals and flag.startswith("-") else HIDDEN
+
+
 def _hide(match: re.Match[str]) -> str:
-    if (keep := match["keep"]) is not None:
-        return keep + HIDDEN
     if (name := match["name"]) is not None:
         value = match[0][len(name) :]
         return match[0] if NUMBERS.fullmatch(value) else name + HIDDEN
-    return HIDDEN
+    kept = next((part for part in match.group("scheme", "keep", "flag", "query") if part is not None), "")
+    return kept + HIDDEN

@@ -37,6 +37,7 @@ class PortHolder:
 
     identity: Identity | None
     command: str
+    """The program's name: everybody may read it, so no argument of it is shown."""
     is_llama_server: bool
     argv: tuple[str, ...] = ()
     """Its command line; empty when it cannot be seen."""

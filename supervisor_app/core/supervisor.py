@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
@@ -22,7 +23,8 @@ from supervisor_app.core.ports import (
     Wish,
 )
 from supervisor_app.core.recorder import Recorder
-from supervisor_app.core.sightings import Cause
+from supervisor_app.core.redact import redact_argv, secrets_of
+from supervisor_app.core.sightings import Cause, PortHolder
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind, LlamaStatus, Status
 from supervisor_app.core.tasks import Tasks
@@ -32,6 +34,8 @@ from supervisor_app.core.wording import idle_note
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 0.02
+LONGEST_SHOWN = 500
+"""Characters of a stranger's command line on the console."""
 EVENT_OF_WISH: dict[Wish, Callable[..., life.Event]] = {
     Wish.RUN: life.Start,
     Wish.RESTART: life.Restart,
@@ -43,6 +47,11 @@ EVENT_OF_WISH: dict[Wish, Callable[..., life.Event]] = {
 def past_loads(remembered: Remembered, spec: LaunchSpec) -> list[float]:
     """Seconds that starts with this model took, newest first."""
     return [seconds for argv, seconds in remembered.loads if spec.model_path in argv]
+
+
+def _has_secrets(holder: PortHolder, spec: LaunchSpec) -> bool:
+    """Tell whether a process was started with the secrets among the flags that are configured now."""
+    return set(secrets_of(spec.args)) <= set(secrets_of(holder.argv))
 
 
 class ServerLog(logging.LoggerAdapter[logging.Logger]):
@@ -241,9 +250,12 @@ class ServerSupervisor:
 
     def _argv_of(self, found: life.Resume | life.Adopt) -> tuple[str, ...]:
         """What it was spawned with. A script may stand before it, but hands its flags on."""
-        if found.recorded:
-            return self._remembered.argv
         holder, spec = found.holder, self.config.spec
+        if found.recorded:
+            # What is remembered holds no secret: those configured now must be among those of the process.
+            remembered = self._remembered.argv
+            as_remembered = redact_argv(spec.argv) == remembered
+            return spec.argv if as_remembered and _has_secrets(holder, spec) else remembered
         as_now = holder.argv[len(holder.argv) - len(spec.args) :] == spec.args
         return spec.argv if as_now else holder.argv
 
@@ -317,11 +329,15 @@ class ServerSupervisor:
 
     async def _inspect(self, attempt: int) -> None:
         holder = await self._processes.port_holder(self.config.name, self.config.spec)
+        if holder is not None and not holder.is_llama_server and holder.argv:
+            self._log.info(
+                "🔎 [LLAMA] %s runs %s", holder, shlex.join(redact_argv(holder.argv))[:LONGEST_SHOWN]
+            )
         self._events.put_nowait(life.Inspected(attempt, holder))
 
     async def _spawn(self, attempt: int) -> None:
         spec = self.config.spec
-        self._log.info("🚀 Spawning llama-server with args: %s", " ".join(spec.args))
+        self._log.info("🚀 Spawning llama-server with args: %s", shlex.join(redact_argv(spec.args)))
         try:
             process = await self._processes.spawn(self.config.name, spec)
         except SpawnError as error:

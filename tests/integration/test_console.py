@@ -41,6 +41,14 @@ def written(stream, *records):
     return re.sub(r"\d\d:\d\d:\d\d ", "", stream.getvalue())
 
 
+# --- What is quoted ---
+
+
+def test_no_secret_is_shown_and_no_terminal_obeys_what_a_message_quotes():
+    said = ConsoleFormatter().format(record("It said \x1b]52;c;AAAA\x07, run with --api-key swordfish"))
+    assert said.endswith(r"It said \x1b]52;c;AAAA\x07, run with --api-key [redacted]")
+
+
 # --- One line ------------------------------------------------------------------------------------------
 
 

@@ -79,6 +79,17 @@ def test_the_command_shows_the_last_lines(log):
     assert len(llama("logs", "default")) == 50
 
 
+def test_escape_sequences_of_a_log_are_shown_and_not_obeyed(log):
+    log.write_text("before \x1b[2Jafter\n")
+    assert llama("logs") == [r"before \x1b[2Jafter"]
+
+
+def test_secrets_among_the_flags_are_hidden_wherever_they_turn_up(log, staff_client, config_file):
+    config_file.write_text('{"llama_server_args": ["--hf-token", "open-sesame"]}')
+    log.write_text("downloading with open-sesame\n")
+    assert staff_client.get(URL).json()["lines"] == ["downloading with [redacted]"]
+
+
 def test_the_command_needs_a_name_where_there_are_several(log):
     make_server("other")
     with pytest.raises(CommandError, match="Name it: default, other"):

@@ -83,13 +83,15 @@ async def test_a_free_port_has_no_holder(processes):
     assert await processes.port_holder("default", fake_spec()) is None
 
 
-async def test_a_foreign_program_is_named_with_pid_and_command(processes):
+async def test_a_foreign_program_is_named_with_pid_and_program_alone(processes):
+    """Its arguments may be passwords, and everybody may read why a port is taken."""
     spec = fake_spec()
     with foreign_program(spec.port) as child:
         await until_async(lambda: processes.port_holder("default", spec))
         holder = await processes.port_holder("default", spec)
     assert holder.identity.pid == child.pid
-    assert "http.server" in holder.command
+    assert str(holder) == f"pid {child.pid} ({Path(sys.executable).name})"
+    assert "http.server" in holder.argv
     assert not holder.is_llama_server
 
 
@@ -241,5 +243,5 @@ async def test_a_holder_that_hides_its_command_line_still_has_a_pid(processes, s
     monkeypatch.setattr(psutil, "Process", Hidden)
     holder = await processes.port_holder("default", spec)
     assert holder.identity == process.identity
-    assert holder.command == "unknown command"
+    assert holder.command == "unknown program"
     assert holder.started_at is None

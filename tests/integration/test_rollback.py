@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from supervisor_app.commands import NothingToRollBackError, roll_back
-from supervisor_app.conf import Overlay
+from supervisor_app.conf import Overlay, launch_of
 from supervisor_app.models import LlamaServer
 from tests.integration.building import STARTED, at, make_run, make_server
 
@@ -64,6 +64,16 @@ def test_flags_that_only_a_file_may_set_are_not_brought_back_by_a_button():
         roll_back(server, Overlay())
     server.refresh_from_db()
     assert server.args == []
+
+
+def test_a_secret_among_the_flags_is_not_kept_and_so_not_brought_back():
+    server = make_server(args=["--hf-token", "hush"])
+    assert launch_of(server)["args"] == ["--hf-token", "[redacted]"]
+    make_run(server, ready_at=at(STARTED + 1), launch=launch_of(server))
+    server.args = []
+    server.save()
+    with pytest.raises(NothingToRollBackError, match="held a secret"):
+        roll_back(server, Overlay())
 
 
 def test_what_the_config_file_sets_is_changed_there(changed):

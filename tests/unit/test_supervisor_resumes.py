@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.core.ports import Remembered, RunClosed, RunOpened
+from supervisor_app.core.redact import HIDDEN, redact_argv
 from supervisor_app.core.status import RunSummary, Status
 from supervisor_app.core.testing import make_config, make_spec, stranger
 from tests.unit.supervising import SURVIVOR, bench
@@ -53,6 +54,31 @@ async def test_a_survivor_with_an_older_config_is_restarted():
         assert b.status.status is Status.READY
         assert not b.processes.adopted[0].alive
         assert len(b.processes.spawned) == 1
+
+
+WITH_TOKEN = make_spec(args=("-m", "model.gguf", "--hf-token", "hush"))
+
+
+def kept(*flags: str):
+    """Prepares a machine on which the process that was remembered runs with these flags."""
+    holder = replace(stranger(llama=True, pid=77), argv=("llama-server", *flags))
+    return lambda b: b.processes.survivors.update({SURVIVOR: holder})
+
+
+async def test_no_secret_of_a_command_line_is_kept():
+    async with bench(make_config(spec=WITH_TOKEN)) as b:
+        opened = next(event for event in b.history if isinstance(event, RunOpened))
+        assert opened.argv == ("llama-server", "-m", "model.gguf", "--hf-token", HIDDEN)
+        assert len(b.processes.spawned) == 1
+
+
+@pytest.mark.parametrize(("token", "restarts"), [("hush", 0), ("other", 1)])
+async def test_whether_a_survivor_has_the_secret_of_now_is_seen_by_its_own_command_line(token, restarts):
+    was = remembered(argv=redact_argv(WITH_TOKEN.argv))
+    prepare = kept("-m", "model.gguf", "--hf-token", token)
+    async with bench(make_config(spec=WITH_TOKEN), was, prepare=prepare) as b:
+        assert b.status.status is Status.READY
+        assert len(b.processes.spawned) == restarts
 
 
 async def test_a_survivor_that_was_being_restarted_is_restarted():

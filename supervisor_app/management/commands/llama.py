@@ -13,6 +13,7 @@ from django.db import DatabaseError
 from supervisor_app.commands import Command as Wish
 from supervisor_app.commands import NothingToRollBackError, ask, roll_back, server_named
 from supervisor_app.conf import read_overlay_or_none
+from supervisor_app.core.redact import harmless
 from supervisor_app.core.status import Status
 from supervisor_app.logfiles import log_of
 from supervisor_app.models import LlamaServer
@@ -107,12 +108,12 @@ class Command(BaseCommand):
         with suppress(KeyboardInterrupt, BrokenPipeError):
             position = log.size()
             for line in log.tail(lines):
-                self.stdout.write(line)
+                self.stdout.write(harmless(line))
             while follow:
                 time.sleep(FOLLOW_SECONDS)
                 new, position = log.read_from(position, FOLLOW_BYTES)
                 for line in new:
-                    self.stdout.write(line)
+                    self.stdout.write(harmless(line))
 
     def _no_such_server(self, name: str | None) -> None:
         known = ", ".join(LlamaServer.objects.values_list("name", flat=True)) or "none yet"
@@ -130,7 +131,7 @@ class Command(BaseCommand):
         for view in views:
             status = view.status
             up = f", up {duration(status.uptime(time.time()))}" if status.started_at else ""
-            self.stdout.write(f"{status.name}: {status.status}{up}. {status.detail}")
+            self.stdout.write(harmless(f"{status.name}: {status.status}{up}. {status.detail}"))
             if status.failure is not None and status.status is not Status.READY:
                 self.stdout.write(f"  {status.failure.hint}")
 
