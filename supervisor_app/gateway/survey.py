@@ -60,7 +60,7 @@ def _facts_of(server: LlamaServer, runs: list[Run]) -> ServerFacts:
         wakes=server.stopped_for_idleness,
         models=tuple(_names(server, offered)),
         offered=tuple(offered),
-        is_router=bool(server.models_dir) or len(_served(state)) > 1,
+        is_router=_is_router(server, state),
         api_key=server.api_key,
         capacity=server.max_concurrent,
         max_queue=server.max_queue,
@@ -68,6 +68,22 @@ def _facts_of(server: LlamaServer, runs: list[Run]) -> ServerFacts:
         start_seconds=median(starts) if starts else None,
         retry_at=state.next_retry_at.timestamp() if state and state.next_retry_at else None,
         ends={run.pid: _end_of(run) for run in reversed(runs) if run.pid and run.ended_at},
+    )
+
+
+ROUTER_FLAGS = frozenset({"--models-dir", "--models-preset"})
+OF_A_SINGLE_MODEL = "available"
+"""How `core.probe` calls the state of a model of which the server tells none: a router tells it of each."""
+
+
+def _is_router(server: LlamaServer, state: ServerState | None) -> bool:
+    """Configured as one, or it was adopted and lists models as only a router does."""
+    served = state.served if state else []
+    return (
+        bool(server.models_dir)
+        or not ROUTER_FLAGS.isdisjoint(map(str, server.args))
+        or len(served) > 1
+        or any(model.get("status", OF_A_SINGLE_MODEL) != OF_A_SINGLE_MODEL for model in served)
     )
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 LOADING_STATUS, LOADING = 503, b"Loading model"
 # A router says so in place of an answer, or in the middle of one that then ends as if it were whole.
 PROXY_ERROR_STATUS, PROXY_ERROR = 500, b"proxy error: "
-NOT_ITS_OWN = frozenset({LOADING_STATUS, PROXY_ERROR_STATUS})
+NOT_ITS_OWN = frozenset({LOADING_STATUS})
+NOT_ITS_OWN_BEHIND_A_ROUTER = NOT_ITS_OWN | {PROXY_ERROR_STATUS}
 """Statuses of what may not be the model's answer."""
 MAX_KEPT = 64 * 1024
 """Of what is held back: comments, the body of a 500 or 503, an error for a client that was told 200."""
@@ -44,6 +45,7 @@ class Attempt:
         "_kept",
         "_kind",
         "_length",
+        "_not_its_own",
         "_pieces",
         "_scanner",
         "_stale",
@@ -55,6 +57,9 @@ class Attempt:
         self._visit = visit
         self._exchange = visit.exchange
         self._backend = visit.backend
+        relays = self._exchange.head.endpoint.relays
+        behind_a_router = NOT_ITS_OWN_BEHIND_A_ROUTER if self._backend.facts.is_router else NOT_ITS_OWN
+        self._not_its_own: frozenset[int] = frozenset() if relays else behind_a_router
         self._connecting: Connecting | None = None
         self._connection: Connection | None = None
         self._head: ResponseHead | None = None
@@ -143,7 +148,7 @@ class Attempt:
     def on_head(self, head: ResponseHead, length: int | None) -> None:
         self._head = head
         self._length = length
-        if head.status not in NOT_ITS_OWN:
+        if head.status not in self._not_its_own:
             self._backend.trust()
         if head.is_event_stream:
             self._scanner = ContentScanner()
@@ -154,7 +159,7 @@ class Attempt:
             self._pass_on(content)
         elif self._scanner is not None and not self._scanner.feed(content):
             self._pass_comment(content)
-        elif self._scanner is not None and content.startswith(PROXY_ERROR):
+        elif self._scanner is not None and self._lost_in(content) == content:
             self._cut(content)
         elif (self._may_not_be_its_own or self._is_foreign) and len(self._kept) < MAX_KEPT:
             self._kept += content
@@ -174,7 +179,7 @@ class Attempt:
 
     def on_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
         exchange = self._exchange
-        if head.status in NOT_ITS_OWN or head.is_event_stream or exchange.reply.started:
+        if head.status in self._not_its_own or head.is_event_stream or exchange.reply.started:
             self.on_head(head, length)
             if content:
                 self.on_content(content)
@@ -222,7 +227,8 @@ class Attempt:
     @property
     def _may_not_be_its_own(self) -> bool:
         """Not the model's answer: then it is as if there had been none."""
-        return self._head is not None and self._head.status in NOT_ITS_OWN and not self._exchange.committed
+        head = self._head
+        return head is not None and head.status in self._not_its_own and not self._exchange.committed
 
     @property
     def _is_foreign(self) -> bool:
@@ -254,6 +260,10 @@ class Attempt:
         self.cancel()
         self._fail(content[:MAX_REASON].decode("utf-8", "replace").strip())
 
+    def _lost_in(self, content: bytes) -> bytes:
+        """What this server says in place of the rest of its stream."""
+        return b"" if self._exchange.head.endpoint.relays else proxy_error_in(content)
+
     def _refused(self, reason: str) -> None:
         self._connecting = None
         if self._stale:
@@ -283,7 +293,7 @@ class Attempt:
         if self._scanner is not None:
             if pieces := content.count(self._kind.piece):
                 self._count(pieces)
-            if not content.endswith(EVENT_END) and (lost := proxy_error_in(content)):
+            if not content.endswith(EVENT_END) and (lost := self._lost_in(content)):
                 self._write(content.removesuffix(lost))
                 self._cut(lost)
                 return

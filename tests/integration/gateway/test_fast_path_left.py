@@ -99,7 +99,7 @@ async def told(plane, server, scripts):
 
 @pytest.mark.parametrize("scripts", SCRIPTS.values(), ids=SCRIPTS)
 async def test_whatever_the_server_does_is_dealt_with_as_on_the_long_way(plane, taken, monkeypatch, scripts):
-    server = await plane.serve(answers())
+    server = await plane.serve(answers(), is_router=True)
     fast = await told(plane, server, scripts)
     assert taken[0]
     monkeypatch.setattr(client_module, "take_fast_path", lambda *arguments: None)

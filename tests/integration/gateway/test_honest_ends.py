@@ -67,7 +67,7 @@ async def test_nor_is_it_when_its_last_words_come_with_the_last_event(plane):
     ids=["whole", "closed", "stream", "empty stream", "sized stream"],
 )
 async def test_what_a_router_lost_before_content_is_sent_again(plane, lost):
-    server = await plane.serve(lost, streams(event("a")))
+    server = await plane.serve(lost, streams(event("a")), is_router=True)
     answer = await plane.ask(streaming())
     assert (answer.content, answer.whole) == (event("a") + b"data: [DONE]\n\n", True)
     assert len(server.calls) == 2
@@ -97,8 +97,34 @@ async def test_a_router_has_a_moment_to_notice_that_its_model_has_gone(plane):
         gone = loop.time() - begun[0] < 0.1
         return await (answers(LOST, 500) if gone else answers(b"hello"))(call)
 
-    await plane.serve(script)
+    await plane.serve(script, is_router=True)
     assert (await plane.ask(question())).content == b"hello"
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/cors-proxy?url=http://127.0.0.1:1", "/tools"])
+async def test_a_server_that_is_no_router_has_lost_nothing_whatever_its_error_says(plane, path):
+    server = await plane.serve(answers(LOST, 500), answers(b"asked twice"))
+    answer = await plane.ask(question(path=path))
+    assert (answer.status, answer.content) == (500, LOST)
+    assert len(server.calls) == 1
+    (record,) = await plane.records(1)
+    assert (record.outcome, record.incident) == (Outcome.UPSTREAM_ERROR, "")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_what_a_router_fetches_elsewhere_says_nothing_of_its_models(plane, method):
+    server = await plane.serve(answers(LOST, 500), answers(b"asked twice"), is_router=True)
+    body = {} if method == "POST" else None
+    answer = await plane.ask(request("/cors-proxy?url=http://127.0.0.1:1", method=method, body=body))
+    assert (answer.status, answer.content) == (500, LOST)
+    assert len(server.calls) == 1
+
+
+async def test_a_page_that_is_fetched_elsewhere_may_hold_the_words_of_a_router(plane):
+    content = event("a") + LOST
+    await plane.serve(sends(stream_of(event("a"), LOST) + LAST_CHUNK), is_router=True)
+    answer = await plane.ask(request("/cors-proxy?url=http://127.0.0.1:1"))
+    assert (answer.content, answer.whole) == (content, True)
 
 
 async def test_an_error_of_the_model_itself_is_passed_on(plane):

@@ -189,12 +189,18 @@ def test_a_router_that_is_down_still_goes_by_the_models_it_served():
         ({"model_path": "/models/qwen3.gguf"}, ["adopted", "router"], True),
         ({"model_path": "", "models_dir": "/models"}, [], True),
         ({"model_path": "", "models_dir": "/models"}, ["alone"], True),
+        ({"model_path": "/models/qwen3.gguf", "args": ["--models-preset", "a.ini"]}, ["alone"], True),
     ],
 )
 def test_only_a_router_has_several_models_however_many_names_they_have(fields, served, is_router):
     models = [{**MODEL.as_json(), "id": name} for name in served]
     make_state(make_server(**fields), "ready", served=models)
     assert facts().is_router is is_router
+
+
+def test_a_server_that_tells_whether_its_model_is_loaded_is_a_router():
+    make_state(make_server(), "ready", served=[{**MODEL.as_json(), "status": "unloaded"}])
+    assert facts().is_router
 
 
 # --- Its lives -----------------------------------------------------------------------------------------
