@@ -4,6 +4,8 @@ Routes are matched as llama-server does it: after percent-decoding (a `%2F` is a
 nothing added. A trailing or doubled slash makes another path, except at the end of `/slots/<id>`. What
 stands before a known route is taken for its `--api-prefix`. A path that is not in the table gets the careful
 answer: never sent twice, one slot, no server woken for it, and only for keys that may change servers.
+
+In whose words a path's errors are told is in `dialects`.
 """
 
 from __future__ import annotations
@@ -27,17 +29,6 @@ class Scope(StrEnum):
     """Change it for everybody, or act through it."""
 
 
-class Api(StrEnum):
-    """Whose words an error of ours has to use, so that the client of that path understands it."""
-
-    OPENAI = "openai"
-    RESPONSES = "responses"
-    """OpenAI's, whose streams have events of their own."""
-    ANTHROPIC = "anthropic"
-    LLAMA = "llama"
-    """llama-server's own paths."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """One method at one path. The defaults are the careful answer."""
@@ -51,7 +42,6 @@ class Endpoint:
     counts_as_use: bool = False
     """A server that is asked this is not idle."""
     scope: Scope = Scope.CHANGE
-    api: Api = Api.OPENAI
     relays: bool = False
     """Its answer is that of some other address: an error in it says nothing about this server."""
     static: bool = False
@@ -69,26 +59,25 @@ class Endpoint:
 _COMPUTES = Endpoint(pure=True, wakes=True, counts_as_use=True, scope=Scope.INFERENCE)
 _COUNTS = replace(_COMPUTES, needs_slot=False)
 """It needs the model's vocabulary or template, but no slot."""
-_READS = Endpoint(pure=True, needs_slot=False, scope=Scope.READ, api=Api.LLAMA)
+_READS = Endpoint(pure=True, needs_slot=False, scope=Scope.READ)
 _PUBLIC = replace(_READS, scope=Scope.INFERENCE)
 _FILE = replace(_PUBLIC, static=True)
-_CHANGES = Endpoint(needs_slot=False, api=Api.LLAMA)
+_CHANGES = Endpoint(needs_slot=False)
 _ACTS = replace(_CHANGES, wakes=True, counts_as_use=True)
 """It changes the model or what is in its cache."""
 _RELAYS = replace(_CHANGES, relays=True)
-_STEERS = replace(_CHANGES, scope=Scope.INFERENCE, api=Api.OPENAI)
+_STEERS = replace(_CHANGES, scope=Scope.INFERENCE)
 """It changes an answer that is being made, and nothing else."""
 
 _CHAT = replace(_COMPUTES, events=sse.CHAT, assembled=unstream.CHAT, several_answers=True)
 _TEXT = replace(
     _COMPUTES, events=sse.TEXT, assembled=unstream.TEXT, several_prompts=True, several_answers=True
 )
-_NATIVE = replace(_TEXT, api=Api.LLAMA, events=sse.NATIVE, assembled=unstream.NATIVE)
+_NATIVE = replace(_TEXT, events=sse.NATIVE, assembled=unstream.NATIVE)
 _INFILL = replace(_NATIVE, assembled=None, several_prompts=False)
-_RESPONSES = replace(_COMPUTES, api=Api.RESPONSES, events=sse.RESPONSES, several_answers=True)
-_MESSAGES = replace(_COMPUTES, api=Api.ANTHROPIC, events=sse.MESSAGES)
+_RESPONSES = replace(_COMPUTES, events=sse.RESPONSES, several_answers=True)
+_MESSAGES = replace(_COMPUTES, events=sse.MESSAGES)
 _AUDIO = replace(_COMPUTES, events=sse.OTHER)
-_OWN = replace(_COMPUTES, api=Api.LLAMA)
 
 _POSTED = {
     "/v1/chat/completions": _CHAT,
@@ -107,21 +96,21 @@ _POSTED = {
     "/v1/audio/speech": _AUDIO,
     "/audio/speech": _AUDIO,
     "/v1/embeddings": _COMPUTES,
-    "/embeddings": _OWN,
-    "/embedding": _OWN,
+    "/embeddings": _COMPUTES,
+    "/embedding": _COMPUTES,
     "/v1/rerank": _COMPUTES,
     "/v1/reranking": _COMPUTES,
-    "/rerank": _OWN,
-    "/reranking": _OWN,
-    "/v1/systemone": _OWN,
-    "/tokenize": replace(_COUNTS, api=Api.LLAMA),
-    "/detokenize": replace(_COUNTS, api=Api.LLAMA),
-    "/apply-template": replace(_COUNTS, api=Api.LLAMA),
+    "/rerank": _COMPUTES,
+    "/reranking": _COMPUTES,
+    "/v1/systemone": _COMPUTES,
+    "/tokenize": _COUNTS,
+    "/detokenize": _COUNTS,
+    "/apply-template": _COUNTS,
     "/v1/chat/completions/input_tokens": _COUNTS,
     "/chat/completions/input_tokens": _COUNTS,
-    "/v1/responses/input_tokens": replace(_COUNTS, api=Api.RESPONSES),
-    "/responses/input_tokens": replace(_COUNTS, api=Api.RESPONSES),
-    "/v1/messages/count_tokens": replace(_COUNTS, api=Api.ANTHROPIC),
+    "/v1/responses/input_tokens": _COUNTS,
+    "/responses/input_tokens": _COUNTS,
+    "/v1/messages/count_tokens": _COUNTS,
     "/v1/chat/completions/control": _STEERS,
     "/v1/streams/lookup": replace(_STEERS, pure=True),
     "/props": _CHANGES,
@@ -135,14 +124,14 @@ _POSTED = {
 _GOT = {
     "/health": _PUBLIC,
     "/v1/health": _PUBLIC,
-    "/models": replace(_PUBLIC, api=Api.OPENAI),
-    "/v1/models": replace(_PUBLIC, api=Api.OPENAI),
+    "/models": _PUBLIC,
+    "/v1/models": _PUBLIC,
     "/models/sse": _READS,
     "/metrics": _READS,
     "/props": _READS,
     "/slots": _READS,
     "/lora-adapters": _READS,
-    "/v1/stream": replace(_PUBLIC, counts_as_use=True, api=Api.OPENAI),
+    "/v1/stream": replace(_PUBLIC, counts_as_use=True),
     "/tools": _CHANGES,
     "/cors-proxy": _RELAYS,
     "/index.html": _FILE,
@@ -178,7 +167,7 @@ def endpoint_of(method: str, path: str) -> Endpoint:
             found = replace(found, wakes=False, counts_as_use=False)
     else:
         found = _longest_end(_DELETED, path) if method == "DELETE" else None
-    return found or replace(_UNKNOWN.get(method, _OTHER), api=_dialect_of(path))
+    return found or _UNKNOWN.get(method, _OTHER)
 
 
 def _unlisted(path: str) -> Endpoint | None:
@@ -195,12 +184,3 @@ def _longest_end(known: Mapping[str, Endpoint], path: str) -> Endpoint | None:
 def _ends_of(path: str) -> Iterator[str]:
     parts = path.rsplit("/", _MOST_PARTS)[1:]
     return ("/" + "/".join(parts[start:]) for start in range(len(parts)))
-
-
-def _dialect_of(path: str) -> Api:
-    """Of a path that is not in the table."""
-    if "/messages" in path:
-        return Api.ANTHROPIC
-    if "/responses" in path:
-        return Api.RESPONSES
-    return Api.OPENAI if "/v1/" in path else Api.LLAMA

@@ -36,8 +36,8 @@ OK = 200
 
 def take_fast_path(gateway: Gateway, client: Client, head: RequestHead, body: bytes) -> FastExchange | None:
     """None: it takes the long way, and nothing has happened yet. `head.is_plain`."""
-    if head.path in PUBLIC or not gateway.may_keep(len(body)):
-        return None
+    if head.path in PUBLIC or not head.endpoint.pure or not gateway.may_keep(len(body)):
+        return None  # of what is not pure the long way takes care: it must not meet a stale connection
     hints = hints_of(body, head.noted.get(b"content-type", b""))
     if hints.stream or hints.answers != 1 or hints.prompts != 1 or may_take_long(head.endpoint, hints):
         return None

@@ -143,13 +143,24 @@ def hold_timeout(facts: ServerFacts, retry_after: int) -> Problem:
 
 
 def upstream_crashed(
-    facts: ServerFacts, reason: str, *, incident: str, tokens: int | None = None, lives: bool = False
+    facts: ServerFacts,
+    reason: str,
+    *,
+    incident: str,
+    tokens: int | None = None,
+    lives: bool = False,
+    done_perhaps: bool = False,
 ) -> Problem:
-    """The server died under this request. `tokens`: how many had been passed on; `lives`: it did not die."""
+    """The server died under this request. `tokens`: how many had been passed on; `lives`: it did not die.
+
+    `done_perhaps`: the request changes something, and nobody knows whether it did so before the server died.
+    """
     more: dict[str, Any] = {"incident": incident}
     if tokens is not None:
         more["tokens_so_far"] = tokens
-    if lives:
+    if done_perhaps:
+        what = "died while answering. It may have done what was asked, so look before you send it again"
+    elif lives:
         what = "broke off while answering: send it again"
     elif facts.hopeless:
         what = "ended while answering and is not being restarted"
@@ -160,7 +171,7 @@ def upstream_crashed(
         status=502,
         code="upstream_crashed",
         message=f"{facts.name} {what}. It ended before its answer was whole: {reason.rstrip('.')}.",
-        retryable=lives or not facts.hopeless,
+        retryable=not done_perhaps and (lives or not facts.hopeless),
         more=more,
     )
 

@@ -199,7 +199,8 @@ class Visit:
         as_stream = None if streams or self._plainly else exchange.body.as_stream()
         self._attempt = Attempt(self) if as_stream is None else Assembly(self, *as_stream)
         # A stream's connection is closed after it anyway; what can be sent once must not meet a stale one.
-        self._attempt.start(fresh=exchange.body.overflows or streams or as_stream is not None)
+        sent_once = exchange.body.overflows or not exchange.head.endpoint.pure
+        self._attempt.start(fresh=sent_once or streams or as_stream is not None)
 
     def go_on(self, asked: ServerFacts, connection: Connection) -> Attempt:
         """It was sent over this connection, to the server as it was then; nothing has come back yet."""
@@ -243,6 +244,11 @@ class Visit:
         self._drops += 1
         self.exchange.was_lost = True
         self.exchange.notes.incident = self._loss.incident
+        if not self.exchange.head.endpoint.pure:
+            self._attempt = None
+            self.backend.doubt()
+            self._crashed(reason, done_perhaps=True)
+            return
         if self.exchange.hold is not None:
             self.exchange.hold.renew()
         self._back_to_gate(reason)
@@ -325,8 +331,12 @@ class Visit:
         accusation = Accusation(body.hash(), body.key, exchange.suspicion, loss, now)
         self.backend.accusations.append(accusation)
 
-    def _crashed(self, reason: str, *, lives: bool = False) -> None:
+    def _crashed(self, reason: str, *, lives: bool = False, done_perhaps: bool = False) -> None:
         problem = problems.upstream_crashed(
-            self.backend.facts, reason, incident=self.exchange.notes.incident, lives=lives
+            self.backend.facts,
+            reason,
+            incident=self.exchange.notes.incident,
+            lives=lives,
+            done_perhaps=done_perhaps,
         )
         self.exchange.refuse(problem, Outcome.UPSTREAM_CRASHED)

@@ -35,6 +35,13 @@ async def two_servers(plane, busy, idle=None):
         request("/tokenize", body={"content": "hi"}),
         request("/v1/messages/count_tokens", body={"messages": []}),
         request("/v1/chat/completions/input_tokens", body={"messages": []}),
+        request("/tools", body={"tool": "exec_shell_command", "params": {"command": "sleep 5"}}),
+        request("/llama/tools", body={}),
+        request("/cors-proxy?url=http://example.com", body={}),
+        request("/slots/0?action=save", body={}),
+        request("/lora-adapters", body=[]),
+        request("/models", body={"model": "one"}),
+        request("/v1/stream?conv_id=1", method="DELETE"),
     ],
 )
 async def test_what_needs_no_slot_waits_for_none(plane, asked):
@@ -46,6 +53,16 @@ async def test_what_needs_no_slot_waits_for_none(plane, asked):
     assert (await plane.ask(asked, to_head=asked.startswith(b"HEAD"))).status == 200
     assert len(plane.gateway.backends["default"].gate.waiting) == 1
     for each in asking:
+        each.cancel()
+
+
+async def test_who_occupies_no_slot_keeps_nobody_from_one(plane):
+    """Two tools that run for long, on a server of two slots."""
+    server = await plane.serve(hangs(), hangs(), answers(b"x"), capacity=2)
+    tools = [plane.asks(request("/tools", body={"tool": "sleep"})) for _ in range(2)]
+    await server.until_called(2)
+    assert (await plane.ask(question())).content == b"x"
+    for each in tools:
         each.cancel()
 
 

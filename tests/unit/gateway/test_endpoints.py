@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor_app.gateway.llama import sse, unstream
-from supervisor_app.gateway.llama.endpoints import Api, Scope, endpoint_of
+from supervisor_app.gateway.llama.endpoints import Scope, endpoint_of
 
 CHANGES = [
     ("POST", "/slots/0"),
@@ -200,25 +200,3 @@ def test_ending_an_answer_is_for_every_key_and_sent_once():
 @pytest.mark.parametrize("path", ["/v1/models", "/models", "/v1/models/demo.gguf", "/health"])
 def test_the_list_of_models_is_for_every_key(path):
     assert endpoint_of("GET", path).scope is Scope.INFERENCE
-
-
-@pytest.mark.parametrize(
-    ("path", "api"),
-    [
-        ("/v1/chat/completions", Api.OPENAI),
-        ("/v1/embeddings", Api.OPENAI),
-        ("/v1/messages", Api.ANTHROPIC),
-        ("/v1/messages/count_tokens", Api.ANTHROPIC),
-        ("/v1/messages/batches", Api.ANTHROPIC),
-        ("/v1/responses", Api.RESPONSES),
-        ("/v1/responses/input_tokens", Api.RESPONSES),
-        ("/v1/responses/resp_1/cancel", Api.RESPONSES),
-        ("/completion", Api.LLAMA),
-        ("/tokenize", Api.LLAMA),
-        ("/props", Api.LLAMA),
-        ("/v1/files", Api.OPENAI),
-        ("/nope", Api.LLAMA),
-    ],
-)
-def test_each_path_belongs_to_an_api_whose_words_its_client_knows(path, api):
-    assert endpoint_of("POST", path).api is api
