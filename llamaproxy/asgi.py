@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from django.core.asgi import get_asgi_application
 
@@ -18,10 +19,16 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 from llamaproxy.origin import browser_origin_validator  # noqa: E402
 from supervisor_app.routing import websocket_urlpatterns  # noqa: E402
+from supervisor_app.web.turnstile import Turnstile  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": django_application,
+        "http": Turnstile(django_application),
         "websocket": browser_origin_validator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
     }
 )
+
+if "daphne.server" in sys.modules:  # its command imports this before it listens
+    from supervisor_app.web.guarded import install
+
+    install()

@@ -12,20 +12,21 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import daphne.server  # noqa: F401  before Twisted's reactor, which it puts on asyncio
 from daphne.endpoints import build_endpoint_description_strings
-from daphne.server import Server
 from twisted.internet import defer, reactor
 
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.runtime import Runtime, ignore_signals
+from supervisor_app.web.guarded import GuardedServer, install
+from supervisor_app.web.limits import WebLimits
 
 log = logging.getLogger(__name__)
 
-MAX_WEBSOCKET_BYTES = 65536
-"""A client has nothing longer to say than {"type": "requestLlamaStatus"}."""
+install()
 
 
-class SupervisedServer(Server):
+class SupervisedServer(GuardedServer):
     """`runtime` is made inside the loop; `failed` afterwards tells whether supervision ended by itself."""
 
     def __init__(
@@ -34,10 +35,12 @@ class SupervisedServer(Server):
         application: Any,
         host: str,
         port: int,
+        limits: WebLimits,
         make_runtime: Callable[[], Runtime],
         on_listening: Callable[[], None],
     ) -> None:
         super().__init__(
+            limits=limits,
             application=application,
             endpoints=build_endpoint_description_strings(host=host, port=port),
             signal_handlers=True,
@@ -66,7 +69,6 @@ class SupervisedServer(Server):
     def _start_supervision(self) -> None:
         if self.abort_start:
             return
-        self.ws_factory.setProtocolOptions(maxMessagePayloadSize=MAX_WEBSOCKET_BYTES)
         self._runtime = self._make_runtime()
         self._supervision = asyncio.get_event_loop().create_task(self._runtime.run(), name="supervision")
         self._supervision.add_done_callback(self._supervision_done)

@@ -15,7 +15,9 @@ from django.db import DatabaseError
 
 from supervisor_app.addresses import url_of
 from supervisor_app.conf import Overlay
+from supervisor_app.descriptors import connection_shares
 from supervisor_app.gateway import ledger
+from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.service import Service, is_loopback, listening_socket
 
 log = logging.getLogger("supervisor_app.gateway")
@@ -54,6 +56,7 @@ def prepare(
     *,
     insecure_open: bool,
     grace: float,
+    beside_web: bool = False,
     shared: bool = False,
     counts: Path | None = None,
 ) -> Service:
@@ -84,6 +87,7 @@ def prepare(
         public_metrics=settings.LLAMAPROXY_PUBLIC_STATUS,
         grace_seconds=grace,
         on_listening=partial(say_where, where),
+        limits=Limits(connections=connection_shares(web=beside_web, gateway=True).gateway),
         counts=counts,
     )
 

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import ipaddress
 import logging
-import resource
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from time import monotonic
 
 from supervisor_app.conf import Overlay
 from supervisor_app.core.ports import StoreError
+from supervisor_app.descriptors import allow_many_files
 from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.link import Link
@@ -25,7 +25,6 @@ from supervisor_app.gateway.workers.board import Board
 log = logging.getLogger(__name__)
 
 BACKLOG = 1024
-FILES = 16_384
 SWITCH_SECONDS = 0.0005
 RETRY_SECONDS = 1.0
 
@@ -48,14 +47,6 @@ def listening_socket(host: str, port: int, *, shared: bool = False) -> socket.so
         raise
     bound.setblocking(False)
     return bound
-
-
-def allow_many_files() -> None:
-    """Two connections for each request: the usual limit of 1024 is less than `Limits.connections`."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def is_loopback(host: str) -> bool:

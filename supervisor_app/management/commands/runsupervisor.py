@@ -23,6 +23,7 @@ from supervisor_app.addresses import WILDCARDS, address, url_of
 from supervisor_app.conf import DEFAULT_SERVER, ConfigError, Overlay, read_overlay
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.demo import demo_overlay
+from supervisor_app.descriptors import connection_shares
 from supervisor_app.gateway.role import add_gateway_options, prepare
 from supervisor_app.lease import Lease
 from supervisor_app.lock import NodeLock, NodeLockedError
@@ -30,6 +31,7 @@ from supervisor_app.logins import new_login_token
 from supervisor_app.models import LlamaServer
 from supervisor_app.runtime import ConfigSource, Runtime, ignore_signals
 from supervisor_app.store import DatabaseThread
+from supervisor_app.web.limits import WebLimits
 
 log = logging.getLogger("supervisor_app.runsupervisor")
 
@@ -107,7 +109,9 @@ class Command(BaseCommand):
 
                 service = None
                 if not (no_web or no_gateway):
-                    service = prepare(gateway, overlay, insecure_open=insecure_open, grace=grace)
+                    service = prepare(
+                        gateway, overlay, insecure_open=insecure_open, grace=grace, beside_web=True
+                    )
                     settings.LLAMAPROXY_GATEWAY_URL = settings.LLAMAPROXY_GATEWAY_URL or url_of(*gateway)
 
                 def make_runtime() -> Runtime:
@@ -252,6 +256,7 @@ def serve(bind: tuple[str, int], make_runtime: Callable[[], Runtime]) -> None:
         application=application,
         host=host,
         port=port,
+        limits=WebLimits(connections=connection_shares(web=True, gateway=True).web),
         make_runtime=make_runtime,
         # The token now: in the event loop the database may not be asked.
         on_listening=partial(say_where, shown, new_login_token()),

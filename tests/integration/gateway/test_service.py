@@ -16,9 +16,10 @@ from django.db import OperationalError
 
 from supervisor_app.conf import Overlay
 from supervisor_app.core.ports import StoreError
+from supervisor_app.descriptors import FILES, allow_many_files
 from supervisor_app.gateway import link, service, survey
 from supervisor_app.gateway.models import RequestRecord
-from supervisor_app.gateway.service import FILES, Service, allow_many_files, is_loopback, listening_socket
+from supervisor_app.gateway.service import Service, is_loopback, listening_socket
 from tests.integration.building import db, eventually, make_key, make_ready_server
 from tests.integration.gateway.plane import Caller, question, request, streaming
 from tests.integration.gateway.scripts import (

@@ -1,0 +1,154 @@
+"""Daphne's HTTP connections, within limits: what is too large or too slow ends before it costs anything."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from io import BytesIO
+from typing import Any
+
+from daphne.http_protocol import HTTPFactory, WebRequest
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+
+from supervisor_app.web.limits import WebLimits
+from supervisor_app.web.visitors import Visitors
+
+LINGERING_READ = 65536
+BUSY = "All places for live pages are taken. Try again in a minute."
+
+
+class GuardedChannel(HTTPChannel):
+    """One connection, until it becomes a WebSocket or ends."""
+
+    visitors: Visitors
+    transport: Any  # with what TCP has over any other
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_refused = False
+        self._request_comes = False
+
+    @property
+    def limits(self) -> WebLimits:
+        return self.visitors.limits
+
+    # What Twisted calls
+
+    def connectionMade(self) -> None:
+        self.transport.bufferSize = self.limits.read_bytes
+        self.visitors.join(self)
+        super().connectionMade()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.visitors.leave(self)
+        super().connectionLost(reason)
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self.is_refused:
+            super().dataReceived(data)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if not self.is_refused:
+            super().rawDataReceived(data)
+
+    def resetTimeout(self) -> None:
+        """The clock of a request runs from its first byte: further ones win no time."""
+        if not self._request_comes:
+            self._request_comes = True
+            super().resetTimeout()
+
+    def allHeadersReceived(self) -> None:
+        """Before anybody is told to go on, and before a byte of the body is kept."""
+        if self.length is not None and self.length > self.limits.body_bytes:
+            self.refuse_body()
+        else:
+            super().allHeadersReceived()
+
+    def allContentReceived(self) -> None:
+        if self.is_refused:
+            return
+        self._request_comes = False
+        self.visitors.mark_busy(self)
+        super().allContentReceived()
+
+    def requestDone(self, request: Any) -> None:
+        self.visitors.mark_idle(self)
+        super().requestDone(request)
+
+    # visitors.Visitor
+
+    def give_way(self) -> None:
+        self.transport.abortConnection()
+
+    def refuse_body(self) -> None:
+        """It is longer than anything that a page sends."""
+        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        content = f"The body is too large: at most {self.limits.body_bytes} bytes are read.\n".encode()
+        self.transport.write(
+            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+            f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n".encode()
+            + content
+        )
+        self._linger()
+
+    def _linger(self) -> None:
+        """A close while more comes would be a reset, which destroys the answer on its way."""
+        self.is_refused = True
+        self.setTimeout(None)
+        self.transport.bufferSize = LINGERING_READ
+        self._networkProducer.unregisterProducer()
+        if hasattr(self.transport, "loseWriteConnection"):
+            self.transport.loseWriteConnection()
+        self._abortingCall = self.callLater(self.limits.linger_seconds, self.forceAbortClient)
+
+
+class GuardedRequest(WebRequest):
+    """One request. Its body stays in memory: it is short, and temporary files are descriptors."""
+
+    def __init__(self, channel: GuardedChannel, queued: Any) -> None:
+        super().__init__(channel, queued, parsePOSTFormSubmission=False)  # Django does that
+
+    def gotLength(self, length: int | None) -> None:
+        self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self.channel.is_refused:
+            return
+        if self.content.tell() + len(data) > self.channel.limits.body_bytes:
+            self.channel.refuse_body()  # it came in chunks, and did not say how long it is
+        else:
+            super().handleContentChunk(data)
+
+    def process(self) -> Any:
+        channel, visitors = self.channel, self.channel.visitors
+        upgrade = self.requestHeaders.getRawHeaders(b"Upgrade") or [b""]
+        if upgrade[0].lower() == b"websocket" and not visitors.has_room_for_socket:
+            self.request_start = time.time()
+            self.basic_error(HTTPStatus.SERVICE_UNAVAILABLE.value, b"Service Unavailable", BUSY)
+            return None
+        done = super().process()
+        if self.transport is None:  # it is a WebSocket's now
+            visitors.leave(channel)
+        return done
+
+
+class GuardedHTTPFactory(HTTPFactory):
+    """Makes connections as long as there is room. Its server says within which limits."""
+
+    def __init__(self, server: Any) -> None:
+        super().__init__(server)
+        self.timeOut = server.visitors.limits.request_seconds
+
+    def protocol(self) -> GuardedChannel:
+        channel = GuardedChannel()
+        channel.visitors = self.server.visitors
+        return channel
+
+    def buildProtocol(self, addr: Any) -> GuardedChannel | None:
+        if not self.server.visitors.make_room():
+            return None  # which closes it
+        channel = super().buildProtocol(addr)
+        channel.requestFactory = GuardedRequest
+        return channel  # type: ignore[no-any-return]

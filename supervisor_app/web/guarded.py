@@ -1,0 +1,59 @@
+"""Daphne within limits: as the base of the one-process shape, and under the `daphne` command."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from functools import partial
+from typing import Any
+
+import daphne.server
+
+from supervisor_app.descriptors import connection_shares
+from supervisor_app.web.connections import GuardedHTTPFactory
+from supervisor_app.web.limits import WebLimits
+from supervisor_app.web.sockets import GuardedWebSocketFactory, Inbox
+from supervisor_app.web.visitors import Visitors
+
+BACKLOG = 256
+"""With Twisted's 50 a burst of connections makes everybody else wait for a second, until they knock again."""
+
+
+class GuardedServer(daphne.server.Server):
+    """Daphne's server, which knows who is connected."""
+
+    def __init__(self, *, endpoints: list[str], limits: WebLimits | None = None, **options: Any) -> None:
+        super().__init__(endpoints=[with_backlog(endpoint) for endpoint in endpoints], **options)
+        self.visitors = Visitors(limits or limits_alone())
+
+    def create_application(self, protocol: Any, scope: dict[str, Any]) -> Inbox | None:
+        """Daphne's, with an inbox that tells when it is empty."""
+        inbox = Inbox()
+        scope.setdefault("asgi", {"version": "3.0"})
+        application = self.application(
+            scope=scope, receive=inbox.get, send=partial(self.handle_reply, protocol)
+        )
+        if protocol not in self.connections:
+            application.close()
+            return None
+        self.connections[protocol]["application_instance"] = asyncio.ensure_future(application)
+        return inbox
+
+
+def with_backlog(endpoint: str) -> str:
+    """Of Twisted's notation."""
+    is_tcp = endpoint.startswith(("tcp:", "ssl:"))
+    return f"{endpoint}:backlog={BACKLOG}" if is_tcp and "backlog=" not in endpoint else endpoint
+
+
+def limits_alone() -> WebLimits:
+    """Of a process that serves pages and nothing else."""
+    return WebLimits(connections=connection_shares(web=True, gateway=False).web)
+
+
+def install() -> None:
+    """Before it runs: Daphne makes its factories itself, and its command takes the server from its class."""
+    daphne.server.HTTPFactory = GuardedHTTPFactory
+    daphne.server.WebSocketFactory = GuardedWebSocketFactory
+    if "daphne.cli" in sys.modules:
+        sys.modules["daphne.cli"].CommandLineInterface.server_class = GuardedServer

@@ -1,0 +1,81 @@
+"""How much the web listener takes from one client and from all together. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebLimits:
+    """Sizes in bytes, times in seconds."""
+
+    connections: int = 1024
+    """WebSockets among them. One more, and the connection that has been idle longest is closed."""
+    sockets: int = 512
+    """WebSockets: the rest is for people who come later."""
+    body_bytes: int = 256 * KIB
+    """The longest form of the admin has a few kB, and nothing is uploaded."""
+    read_bytes: int = 8 * KIB
+    """Of one connection in one pass of the event loop: what is parsed at once."""
+    request_seconds: float = 30.0
+    """From the first byte of a request to its last, and between two requests."""
+    unread_seconds: float = 60.0
+    """A WebSocket that takes no byte of what it is told."""
+    linger_seconds: float = 2.0
+    """After a refusal: so long what still comes is read and dropped, or it would be a reset."""
+    message_bytes: int = 64 * KIB
+    """Of a WebSocket. A client has nothing longer to say than {"type": "requestLlamaStatus"}."""
+    frames: int = 30
+    """Of one WebSocket that may come at once; messages, pings and pieces of messages alike."""
+    frames_per_second: float = 5.0
+    frame_bytes_per_second: float = 8 * KIB
+    at_once: int = 8
+    """Requests that Django works on; the others wait for their turn."""
+    waiting: int = 256
+    """Requests that wait for their turn."""
+
+
+class Allowance:
+    """A bucket of `size` that fills by `per_second`. Times are the caller's clock."""
+
+    __slots__ = ("_at", "_left", "_per_second", "_size")
+
+    def __init__(self, size: float, per_second: float, now: float) -> None:
+        self._size = self._left = size
+        self._per_second = per_second
+        self._at = now
+
+    def take(self, now: float, amount: int = 1) -> bool:
+        """False: so much is not in it."""
+        self._left = min(self._size, self._left + (now - self._at) * self._per_second)
+        self._at = now
+        if self._left < amount:
+            return False
+        self._left -= amount
+        return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """How many connections the listeners of one process may take."""
+
+    web: int
+    gateway: int
+
+
+RESERVED_FILES = 512
+"""For supervision, the database, log files and the program itself."""
+
+
+def shares_of(files: int, *, web: bool, gateway: bool, most: Shares) -> Shares:
+    """Of so many file descriptors, a reserve goes to supervision, and the rest to who listens here.
+
+    A connection of the gateway counts twice: another one leads to a server. `most`: what is wanted where
+    descriptors are plenty.
+    """
+    free = files - min(RESERVED_FILES, files // 2)
+    for_web = min(most.web, free // 4 if gateway else free) if web else 0
+    for_gateway = min(most.gateway, (free - for_web) // 2) if gateway else 0
+    return Shares(web=for_web, gateway=for_gateway)

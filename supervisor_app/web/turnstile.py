@@ -1,0 +1,87 @@
+"""What every HTTP request passes before Django, under any ASGI server: a few at once, none too large."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from supervisor_app.web.limits import WebLimits
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Turnstile:
+    """Each request has a thread of its own in Django: many at once would take the processor from all else."""
+
+    def __init__(self, application: Application, limits: WebLimits | None = None) -> None:
+        self._application = application
+        self._limits = limits or WebLimits()
+        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+        self._waiting = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if announced_length(scope) > self._limits.body_bytes:
+            await self._refuse_body(send)
+        elif self._waiting >= self._limits.waiting:
+            await refuse(send, 503, "Too many pages are asked for at once. Try again in a minute.")
+        else:
+            await self._take_turn(scope, receive, send)
+
+    async def _take_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        turns = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self._limits.at_once))
+        self._waiting += 1
+        try:
+            await turns.acquire()
+        finally:
+            self._waiting -= 1
+        body = _CountedBody(receive, self._limits.body_bytes)
+        try:
+            await self._application(scope, body.receive, send)
+        finally:
+            turns.release()
+        if body.is_too_large:
+            await self._refuse_body(send)
+
+    async def _refuse_body(self, send: Send) -> None:
+        await refuse(send, 413, f"The body is too large: at most {self._limits.body_bytes} bytes are read.")
+
+
+class _CountedBody:
+    """Ends, for who reads it, as if its client had left once it is too large."""
+
+    def __init__(self, receive: Receive, most: int) -> None:
+        self.is_too_large = False
+        self._receive = receive
+        self._left = most
+
+    async def receive(self) -> Any:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        self.is_too_large = self._left < 0
+        return {"type": "http.disconnect"} if self.is_too_large else message
+
+
+def announced_length(scope: Scope) -> int:
+    """Of the body, in bytes; 0 where the head does not say."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value) if len(value) < 20 else 10**20
+    return 0
+
+
+async def refuse(send: Send, status: int, sentence: str) -> None:
+    content = f"{sentence}\n".encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(content)).encode()),
+        (b"connection", b"close"),
+    ]
+    if status == 503:
+        headers.append((b"retry-after", b"60"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})

@@ -1,0 +1,69 @@
+"""Who is connected to the web listener, and who has to go when one more comes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from supervisor_app.web.limits import WebLimits
+
+
+class Visitor(Protocol):
+    """One connection."""
+
+    def give_way(self) -> None:
+        """End now: somebody else needs the place."""
+
+
+class Visitors:
+    """Counts connections. Where all places are taken, the one that has been idle longest goes first.
+
+    So whoever holds connections without asking anything keeps nobody out.
+    """
+
+    def __init__(self, limits: WebLimits) -> None:
+        self.limits = limits
+        self._all: set[Visitor] = set()
+        self._sockets: set[Visitor] = set()
+        self._idle: dict[Visitor, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @property
+    def has_room_for_socket(self) -> bool:
+        """A WebSocket stays for hours, so not every place is for one."""
+        return len(self._sockets) < min(self.limits.sockets, (self.limits.connections + 1) // 2)
+
+    def make_room(self) -> bool:
+        """Before one more comes. False: all are in the middle of something."""
+        if len(self._all) < self.limits.connections:
+            return True
+        longest = next(iter(self._idle), None)
+        if longest is None:
+            return False
+        self.leave(longest)
+        longest.give_way()
+        return True
+
+    def join(self, visitor: Visitor) -> None:
+        self._all.add(visitor)
+        self.mark_idle(visitor)
+
+    def join_as_socket(self, visitor: Visitor) -> None:
+        self._all.add(visitor)
+        self._sockets.add(visitor)
+
+    def leave(self, visitor: Visitor) -> None:
+        """Also one that has left already."""
+        self._all.discard(visitor)
+        self._sockets.discard(visitor)
+        self._idle.pop(visitor, None)
+
+    def mark_idle(self, visitor: Visitor) -> None:
+        """Nothing was asked yet, or all is answered: from now on it may have to go."""
+        if visitor in self._all:
+            self._idle[visitor] = None
+
+    def mark_busy(self, visitor: Visitor) -> None:
+        """A request is being answered."""
+        self._idle.pop(visitor, None)

@@ -1,0 +1,92 @@
+"""What passes to Django, whichever server runs the ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from asgiref.testing import ApplicationCommunicator
+
+from llamaproxy.asgi import application
+from supervisor_app.web.limits import WebLimits
+from supervisor_app.web.turnstile import Turnstile
+
+HOST = [(b"host", b"localhost")]
+
+
+def scope(*headers, path="/livez", method="POST"):
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [*HOST, *headers],
+    }
+
+
+async def answer(asked, *bodies, app=application):
+    client = ApplicationCommunicator(app, asked)
+    for number, body in enumerate(bodies, 1):
+        await client.send_input({"type": "http.request", "body": body, "more_body": number < len(bodies)})
+    start = await client.receive_output(5)
+    content = await client.receive_output(5)
+    await client.wait(5)
+    return start["status"], content["body"]
+
+
+async def test_a_body_that_says_that_it_is_too_large_is_refused_before_it_comes():
+    status, content = await answer(scope((b"content-length", b"1500000000")))
+    assert status == 413
+    assert b"at most 262144 bytes" in content
+
+
+@pytest.mark.parametrize("length", [b"9" * 30, b"9" * 5000])
+async def test_a_length_that_nobody_can_read_is_too_large(length):
+    assert (await answer(scope((b"content-length", length))))[0] == 413
+
+
+async def test_a_body_that_turns_out_to_be_too_large_is_refused():
+    assert (await answer(scope(), *[b"x" * 65536] * 5))[0] == 413
+
+
+async def test_a_usual_body_passes():
+    assert (await answer(scope((b"content-length", b"3")), b"a=1"))[0] == 403  # of a form without its token
+    assert await answer(scope(method="GET"), b"") == (200, b"ok\n")
+
+
+async def waits(scope, receive, send):
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"done"})
+
+
+async def test_a_few_are_worked_on_at_once_some_wait_and_the_others_are_told_to_come_back():
+    turnstile = Turnstile(waits, WebLimits(at_once=2, waiting=1))
+    inside = [ApplicationCommunicator(turnstile, scope()) for _ in range(3)]
+    for client in inside:
+        assert await client.receive_nothing()
+    assert (await answer(scope(), app=turnstile))[0] == 503
+    for client in inside:
+        await client.send_input({"type": "http.request"})
+    for client in inside:
+        assert (await client.receive_output(5))["status"] == 200
+        await client.receive_output(5)
+        await client.wait(5)
+    assert (await answer(scope(), b"", app=turnstile))[0] == 200
+
+
+async def test_who_leaves_while_it_waits_gives_its_place_up():
+    turnstile = Turnstile(waits, WebLimits(at_once=1, waiting=1))
+    first, second = (ApplicationCommunicator(turnstile, scope()) for _ in range(2))
+    assert await first.receive_nothing()
+    assert await second.receive_nothing()
+    second.future.cancel()
+    await asyncio.gather(second.future, return_exceptions=True)
+    await first.send_input({"type": "http.request"})
+    assert (await first.receive_output(5))["status"] == 200
+    await first.receive_output(5)
+    await first.wait(5)
+    assert (await answer(scope(), b"", app=turnstile))[0] == 200
