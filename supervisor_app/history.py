@@ -67,8 +67,8 @@ class RunCard:
 
     @cached_property
     def lines(self) -> list[Line]:
-        told = self.evidence.get("decisive", "")
-        return [Line(line, bool(told) and told in line) for line in self.run.last_lines.splitlines()]
+        at = self.evidence.get("decisiveAt")
+        return [Line(text, number == at) for number, text in enumerate(last_lines(self.run))]
 
     @cached_property
     def decisive(self) -> str:
@@ -110,9 +110,14 @@ class RunCard:
             "argv": run.argv,
             "changes": list(self.changes),
             "changedSince": self.good and self.good.pk,
-            "lastLines": run.last_lines.splitlines(),
+            "lastLines": last_lines(run),
             "evidence": self.evidence,
         }
+
+
+def last_lines(run: Run) -> list[str]:
+    """Not `splitlines`: a line may hold what Unicode takes for the end of one."""
+    return run.last_lines.split("\n") if run.last_lines else []
 
 
 def newest_runs(name: str) -> list[Run]:

@@ -100,7 +100,7 @@ def columns_of(snapshot: LlamaStatus, identity: Identity | None, generation: int
         "url": snapshot.url,
         "served": [model.as_json() for model in snapshot.models],
         "last_error": snapshot.last_error,
-        "failure": snapshot.failure and snapshot.failure.as_json(),
+        "failure": snapshot.failure and json_to_keep(snapshot.failure),
         "retries": snapshot.retries,
         "max_retries": snapshot.max_retries,
         "started_at": moment(snapshot.started_at),
@@ -139,17 +139,26 @@ def identity_of_row(row: ServerState | Run) -> Identity | None:
     return Identity(pid=row.pid, start=row.process_start, boot_id=row.boot_id)
 
 
-def failure_from_json(data: dict[str, str] | None) -> Failure | None:
-    """The words as they were stored; whether it was permanent is the kind's."""
+_KINDS = {kind.value: kind for kind in FailureKind}
+
+
+def json_to_keep(failure: Failure) -> dict[str, Any]:
+    """With what the next supervisor must know of it."""
+    return {**failure.as_json(), "permanent": failure.permanent, "file": failure.file}
+
+
+def failure_from_json(data: dict[str, Any] | None) -> Failure | None:
+    """The words as they were stored. A kind that another version has written is none of ours."""
     if data is None:
         return None
-    kind = FailureKind(data["kind"])
+    kind = _KINDS.get(data["kind"], FailureKind.UNKNOWN)
     return Failure(
         kind=kind,
-        permanent=failure_of(kind).permanent,
+        permanent=bool(data.get("permanent", failure_of(kind).permanent)),
         title=data["title"],
         detail=data["detail"],
         hint=data["hint"],
+        file=data.get("file", ""),
     )
 
 

@@ -1,26 +1,28 @@
 """From how a process ended and what it wrote last to one `Failure` in plain words. Pure.
 
-llama-server exits with 1 for nearly everything, so the text has to tell the causes apart. What it writes
-at the very end ("failed to load model", "exiting due to model loading error") is the same for all of them
-and never used; the decisive line comes earlier. The lines are those of llama.cpp b11669 and
-of the builds before it.
+llama-server exits with 1 for nearly everything, so the text has to tell the causes apart, and where it says
+nothing, a look at the files that its command line names.
 """
 
 from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 
+from supervisor_app.core.decisive import Decisive, find_decisive
+from supervisor_app.core.engine_log import LogLine, own_words, read_log
+from supervisor_app.core.named_files import FILE_FLAGS, BadFile, flag_of, is_router
 from supervisor_app.core.sightings import Exit
+from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Failure, FailureKind
 
 MAX_DETAIL = 300
 """Characters of a decisive line that are shown."""
-MAX_LINE = 1000
-"""Characters of a line that are looked at. The decisive ones are short; a runaway one must not cost time."""
 
 
 class Explanation(NamedTuple):
@@ -115,51 +117,6 @@ def failure_of(kind: FailureKind, detail: str = "") -> Failure:
 
 # --- What it wrote -------------------------------------------------------------------------------------
 
-_GPU = r"(?:CUDA|ROCm|Vulkan|Metal|MTL|SYCL|HIP)\d*"
-_OPEN = r"(?:gguf|model)[^(]{0,60}failed to open .*"
-
-PATTERNS: tuple[tuple[re.Pattern[str], FailureKind], ...] = tuple(
-    (re.compile(pattern), kind)
-    for pattern, kind in (
-        # The loader, before llama-server's own first word. A backend that could not be loaded ("failed to
-        # load libggml-cuda.so: …") is no failure: it goes on without.
-        (r"error while loading shared libraries:|symbol lookup error:", FailureKind.LIBRARY_MISSING),
-        (r"version `\S+' not found|^dyld\[\d+\]: \w+ not (?:loaded|found)", FailureKind.LIBRARY_MISSING),
-        (r"^(?:ModuleNotFoundError|ImportError): ", FailureKind.LIBRARY_MISSING),
-        (r"^error: (?:invalid|unknown) argument|^error while handling ", FailureKind.BAD_ARGUMENT),
-        (r"requires flash_attn|does not divide n_embd_head", FailureKind.BAD_ARGUMENT),
-        (r"couldn't bind (?:HTTP server socket|to server socket)", FailureKind.PORT_TAKEN),
-        (_OPEN + r"No such file or directory", FailureKind.MODEL_MISSING),
-        (_OPEN + r"(?:Permission denied|not permitted|Is a directory)", FailureKind.MODEL_UNREADABLE),
-        (r"invalid magic characters|model is corrupted or incomplete", FailureKind.MODEL_CORRUPT),
-        (r"failed to read (?:magic|header|key-value pairs|tensor)", FailureKind.MODEL_CORRUPT),
-        (r"unknown model architecture|unknown pre-tokenizer type", FailureKind.MODEL_UNSUPPORTED),
-        (r"GGUFv\d+ is no longer supported|this GGUF file is version", FailureKind.MODEL_UNSUPPORTED),
-        (
-            r"has invalid ggml type|wrong number of tensors|key not found in model: ",
-            FailureKind.MODEL_UNSUPPORTED,
-        ),
-        (r"check_tensor_dims: tensor|missing tensor '", FailureKind.MODEL_UNSUPPORTED),
-        (rf"Malloc\w* failed: out of memory|{_GPU} error: out of memory", FailureKind.GPU_OUT_OF_MEMORY),
-        (rf"(?:unable|failed) to allocate {_GPU} buffer", FailureKind.GPU_OUT_OF_MEMORY),
-        (r"OutOfDeviceMemory|CallbackErrorOutOfMemory", FailureKind.GPU_OUT_OF_MEMORY),
-        (r"DeviceLost|NVRM: Xid|fallen off the bus", FailureKind.GPU_LOST),
-        (rf"{_GPU} error: \S", FailureKind.GPU_LOST),
-        (r"mmap failed: Cannot allocate memory|std::bad_alloc", FailureKind.OUT_OF_MEMORY),
-        (r"(?:unable|failed) to allocate (?:(?:\S+ )?buffer|compute)", FailureKind.OUT_OF_MEMORY),
-        (r"insufficient memory \(attempted to allocate", FailureKind.OUT_OF_MEMORY),
-        (r"GGML_ASSERT\(|GGML_ABORT|^what\(\): ", FailureKind.KILLED_BY_SIGNAL),
-        (r"Received second interrupt", FailureKind.EXITED),
-    )
-)
-"""What a decisive line says, most telling first: the first that fits a line names its kind."""
-
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-# `0.00.031.945 E gguf_init_from_file: ` or `0.00.009.858 E srv         start: `; older builds: no time.
-_PREFIX = re.compile(
-    r"^(?:\d+\.\d\d\.\d{3}\.\d{3} [A-Z] )?(?:(?:srv|slot|que|res|cmn) +\S+: |\w*_\w*(?:\(\))?: )?"
-)
-_ERROR = re.compile(r"^\d+\.\d\d\.\d{3}\.\d{3} E |error loading model: ")
 _ADDRESS = re.compile(r"hostname[:=] ?(?P<host>\S*?),? port[:=] ?(?P<port>\d+)")
 _SIZES: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"buffer of size (\d{1,18})"), 1),
@@ -167,49 +124,38 @@ _SIZES: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"attempted to allocate +(\d{1,12}(?:\.\d+)?) MB"), 2**20),
 )
 _UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+_FLAGS_OF_MESSAGE = (
+    ("MCP starting failed: ", ("--mcp-servers-config", "--mcp-servers-json")),
+    (
+        "init: failed to parse UI config: ",
+        ("--ui-config-file", "--webui-config-file", "--ui-config", "--webui-config"),
+    ),
+    ("failed to initialize router models: ", ("--models-preset", "--models-dir")),
+    ("static assets path not found: ", ("--path",)),
+    ("error: the supplied chat template", ("--chat-template-file", "--chat-template")),
+)
+"""Messages about a flag that do not name it."""
+_TLS_FLAGS = frozenset({"--ssl-key-file", "--ssl-cert-file"})
+_TITLES_OF_OTHERS = {
+    FailureKind.MODEL_MISSING: "A file that it needs is missing",
+    FailureKind.MODEL_UNREADABLE: "A file that it needs is not readable",
+    FailureKind.MODEL_CORRUPT: "A file that it needs is broken or incomplete",
+    FailureKind.MODEL_UNSUPPORTED: "A file that it needs is not supported by this llama-server",
+}
+"""The same kinds of failure, of another file than the model."""
 
 
-def _readable(line: str) -> str:
-    """The line, bounded and without colours."""
-    return _ANSI.sub("", line[:MAX_LINE]).strip()
-
-
-def _message(line: str) -> str:
-    """A readable line without llama.cpp's log prefix, fit for a page and a database."""
-    text = _PREFIX.sub("", line, count=1) or line
+def shown(message: str) -> str:
+    """The message, fit for a page and a database."""
     # Unprintable includes NUL, which PostgreSQL refuses, and lone surrogates, which cannot be encoded.
-    text = "".join(char if char.isprintable() else " " for char in text).strip()
+    text = "".join(char if char.isprintable() else " " for char in message).strip()
     return text if len(text) <= MAX_DETAIL else text[: MAX_DETAIL - 1] + "…"
 
 
-def _decisive(lines: Iterable[str]) -> tuple[FailureKind, str] | None:
-    for line in lines:
-        for pattern, kind in PATTERNS:
-            if pattern.search(line):
-                return kind, line
-    return None
-
-
-def _telling(
-    exit: Exit,  # noqa: A002
-    readable: Sequence[str],
-    was_ready: bool,
-) -> tuple[FailureKind, str] | None:
-    if exit.code == 0:
-        return None
-    return _decisive(reversed(readable) if was_ready else readable)
-
-
-def decisive_line(exit: Exit, lines: Sequence[str], *, was_ready: bool) -> str:  # noqa: A002
-    """The line that `diagnose` goes by, as it was written; empty when none tells the cause."""
-    told = _telling(exit, [_readable(line) for line in lines], was_ready)
-    return told[1] if told else ""
-
-
-def _amount(line: str) -> str:
-    """The memory that the line asks for, as `5.1 GiB`; empty when it does not say."""
+def _wanted(message: str) -> str:
+    """The memory that the message asks for, as `5.1 GiB`; empty when it does not say."""
     for pattern, factor in _SIZES:
-        if found := pattern.search(line):
+        if found := pattern.search(message):
             return amount(float(found[1]) * factor)
     return ""
 
@@ -222,23 +168,91 @@ def amount(size: float) -> str:
     return f"{size:.0f} bytes"
 
 
-def _told(kind: FailureKind, line: str, model_path: str | None) -> Failure:
+def _told(told: Decisive, spec: LaunchSpec | None, files: Sequence[BadFile]) -> Failure:
     """The failure that a decisive line tells."""
-    message = _message(line)
-    failure = failure_of(kind, message)
-    if kind is FailureKind.KILLED_BY_SIGNAL:
-        return replace(failure, hint=_CRASH_HINT)
-    if kind is FailureKind.PORT_TAKEN:
-        if address := _ADDRESS.search(line):
-            message = f"could not listen on {address['host']} port {address['port']}"
-        # A port in use, an unknown host and a port that needs root all end with this line: the next look
-        # at the port says which it is.
-        return replace(failure, permanent=False, detail=message)
-    if kind in (FailureKind.OUT_OF_MEMORY, FailureKind.GPU_OUT_OF_MEMORY) and (wanted := _amount(line)):
-        return replace(failure, detail=f"it needs {wanted} more ({message})")
-    if kind is FailureKind.MODEL_CORRUPT and model_path and model_path not in message:
-        return replace(failure, detail=f"{message} ({model_path[-MAX_DETAIL:]})")
+    message = shown(told.line.message)
+    failure = failure_of(told.kind, message)
+    match told.kind:
+        case FailureKind.KILLED_BY_SIGNAL:
+            return replace(failure, hint=_CRASH_HINT)
+        case FailureKind.PORT_TAKEN:
+            return _not_bound(told.line.message, failure, files)
+        case FailureKind.OUT_OF_MEMORY | FailureKind.GPU_OUT_OF_MEMORY if wanted := _wanted(
+            told.line.message
+        ):
+            return replace(failure, detail=f"it needs {wanted} more ({message})")
+        case FailureKind.BAD_ARGUMENT if spec is not None:
+            return _about_flag(told, failure, spec)
+        case kind if kind in _TITLES_OF_OTHERS and spec is not None:
+            return _about_file(told, failure, spec)
+        case _:
+            return failure
+
+
+def _not_bound(message: str, failure: Failure, files: Sequence[BadFile]) -> Failure:
+    for bad in files:
+        if bad.file.flag in _TLS_FLAGS:  # llama-server says the same of a key that it cannot read
+            return failure_of_file(bad)
+    if address := _ADDRESS.search(message):
+        failure = replace(failure, detail=f"could not listen on {address['host']} port {address['port']}")
+    # A port in use, an unknown host and a port that needs root all end with this line: the next look
+    # at the port says which it is.
+    return replace(failure, permanent=False)
+
+
+def _about_flag(told: Decisive, failure: Failure, spec: LaunchSpec) -> Failure:
+    """A flag that it refused: named, and with the file that the flag names."""
+    flag, detail = told.flag, failure.detail
+    for begin, flags in _FLAGS_OF_MESSAGE:
+        if told.line.message.startswith(begin):
+            flag = next((each for each in flags if each in spec.args), "")
+    if flag and flag not in detail:
+        detail = f"{flag}: {detail}"
+    path = told.path or _value_of_file_flag(flag, spec)
+    if not path:
+        return replace(failure, detail=detail)
+    return replace(
+        failure,
+        detail=detail,
+        hint=f"Check {flag or 'its flags'} and the file: it starts by itself when that file changes.",
+        file=str(Path(spec.cwd, path)),
+    )
+
+
+def _value_of_file_flag(flag: str, spec: LaunchSpec) -> str:
+    return next((value for name, value in pairwise(spec.args) if name == flag and flag in FILE_FLAGS), "")
+
+
+def _about_file(told: Decisive, failure: Failure, spec: LaunchSpec) -> Failure:
+    """The model, a part of it, or another file that is loaded like one."""
+    written = told.path or spec.model_path
+    if not written:
+        return failure
+    detail = failure.detail
+    if written not in told.line.message:
+        detail = f"{detail} ({shown(written[-MAX_DETAIL:])})"
+    file = Path(spec.cwd, written)
+    return _of_file(replace(failure, detail=detail, file=str(file)), flag_of(spec, file), spec)
+
+
+def _of_file(failure: Failure, flag: str, spec: LaunchSpec | None = None) -> Failure:
+    """Say which file it is when it is not the model."""
+    if flag not in ("", "-m"):
+        title = _TITLES_OF_OTHERS.get(failure.kind, failure.title)
+        hint = f"Check {flag} and the file: it starts by itself when that file is there and whole."
+        return replace(failure, title=title, hint=hint)
+    is_part = spec is not None and spec.model_file is not None and failure.file != str(spec.model_file)
+    if flag == "-m" and is_part and failure.kind is FailureKind.MODEL_MISSING:
+        return replace(failure, title="A part of the model is missing")
     return failure
+
+
+def failure_of_file(bad: BadFile) -> Failure:
+    """What a look at a file has shown, where llama-server did not say it."""
+    failure = replace(failure_of(bad.kind, shown(f"{bad.file.flag}: {bad.detail}")), file=str(bad.file.path))
+    if bad.file.flag == "-m":
+        return replace(failure, detail=shown(bad.detail))
+    return _of_file(failure, bad.file.flag)
 
 
 # --- How it ended --------------------------------------------------------------------------------------
@@ -259,8 +273,15 @@ _SIGNALS: dict[int, tuple[str, str]] = {
     signal.SIGINT: ("SIGINT, sent by something else", _SENT_HINT),
     signal.SIGHUP: ("SIGHUP, sent by something else", _SENT_HINT),
 }
+_SENT = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""Sent from outside: nothing that it wrote is the reason."""
 _NOT_RUN = (126, 127)
 """What a shell says of a command that it cannot run or find: for a llama-server that is a script."""
+_OF_A_SHELL = re.compile(
+    r"(?:\S{0,300}/)?(?:env|\S{1,300}: (?:line )?\d+): (?:exec: )?['‘]?(?P<path>\S{1,300}?)['’]?: "
+    r"(?:(?:command )?not found|No such file or directory|[Pp]ermission denied"
+    r"|cannot execute|Exec format error)"
+)
 
 
 def signal_of(exit: Exit) -> int | None:  # noqa: A002
@@ -272,7 +293,7 @@ def signal_of(exit: Exit) -> int | None:  # noqa: A002
     return None
 
 
-def _ended(exit: Exit, lines: Sequence[str], was_ready: bool) -> Failure:  # noqa: A002
+def _ended(exit: Exit, lines: Sequence[LogLine], was_ready: bool, spec: LaunchSpec | None) -> Failure:  # noqa: A002
     """The failure when no line tells the cause."""
     number = signal_of(exit)
     if number is not None:
@@ -282,18 +303,35 @@ def _ended(exit: Exit, lines: Sequence[str], was_ready: bool) -> Failure:  # noq
         return failure_of(FailureKind.EXITED, "how it ended is unknown, because it was not started here")
     if exit.code == 0:
         return failure_of(FailureKind.EXITED, "it ended by itself with code 0")
-    words = _last_words(lines, was_ready)
-    if exit.code in _NOT_RUN and not was_ready:
-        return failure_of(FailureKind.BINARY_MISSING, words or f"code {exit.code}")
-    detail = f"it ended with code {exit.code}" + (f", its last words: {words}" if words else "")
-    return failure_of(FailureKind.EXITED if was_ready else FailureKind.UNKNOWN, detail)
+    said = f"it ended with code {exit.code}"
+    if was_ready:  # by then its log may hold the words of clients
+        return failure_of(FailureKind.EXITED, said)
+    if exit.code in _NOT_RUN:
+        return _not_run(exit.code, lines, spec)
+    # Of llama-server's own errors the first one; what else stands there may be anything.
+    first = next((shown(line.message) for line in lines if line.is_error), "")
+    return failure_of(FailureKind.UNKNOWN, f"{said}, its last words: {first}" if first else said)
 
 
-def _last_words(lines: Sequence[str], was_ready: bool) -> str:
-    """The last line; before it was ready the first error, because the later ones follow from it."""
-    said = [line for line in lines if line]
-    errors = [line for line in said if _ERROR.search(line)]
-    return _message(errors[0] if errors and not was_ready else said[-1]) if said else ""
+def _not_run(code: int, lines: Sequence[LogLine], spec: LaunchSpec | None) -> Failure:
+    """A script that could not run what it is for, or its own interpreter."""
+    told = next((found for line in reversed(lines) if (found := _OF_A_SHELL.match(line.text))), None)
+    failure = failure_of(FailureKind.BINARY_MISSING, shown(told.string) if told else f"code {code}")
+    script = spec.command[0] if spec is not None and spec.command else ""
+    file = told["path"] if told and told["path"].startswith("/") else script
+    return replace(
+        failure,
+        title="llama-server cannot be run",
+        hint=f"Check {script or 'llama_server_binary'}: it is there, but not all that it needs.",
+        file=str(Path(spec.cwd, file)) if spec is not None and file else "",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    failure: Failure
+    decisive: LogLine | None = None
+    """The line that it goes by; None when none tells the cause."""
 
 
 def diagnose(
@@ -301,17 +339,27 @@ def diagnose(
     lines: Sequence[str],
     *,
     was_ready: bool,
-    model_path: str | None = None,
-) -> Failure:
+    spec: LaunchSpec | None = None,
+    files: Sequence[BadFile] = (),
+) -> Diagnosis:
     """Why a process ended that nobody asked to.
 
-    `lines` is the end of what it wrote, oldest first. Before it was ready the first decisive line counts:
-    the later ones are its consequences. After, the last one does: what it survived is not what it died of.
-    A signal, or a death after having been ready, is never permanent.
+    `lines` is the end of what it wrote, oldest first. Before it was ready that is of all that it wrote, and
+    the first decisive line counts: the later ones are its consequences. After, it is only of what it wrote
+    since it was last seen healthy, and the last one counts: what it survived is not what it died of. A
+    signal, or a death after having been ready, is never permanent. `files` are those that we found unusable.
     """
-    readable = [_readable(line) for line in lines]
-    decisive = _telling(exit, readable, was_ready)
-    failure = _told(*decisive, model_path) if decisive else _ended(exit, readable, was_ready)
+    read = read_log(lines)
+    decisive = None
+    if exit.code != 0 and signal_of(exit) not in _SENT:
+        router = spec is not None and is_router(spec.args)
+        decisive = find_decisive(own_words(read) if was_ready else read, last=was_ready, router=router)
+    if decisive is not None:
+        failure = _told(decisive, spec, files)
+    elif files and exit.code and signal_of(exit) is None and exit.code not in _NOT_RUN and not was_ready:
+        failure = failure_of_file(files[0])
+    else:
+        failure = _ended(exit, read, was_ready, spec)
     if was_ready or signal_of(exit) is not None:
-        return replace(failure, permanent=False)
-    return failure
+        failure = replace(failure, permanent=False)
+    return Diagnosis(failure=failure, decisive=decisive.line if decisive else None)

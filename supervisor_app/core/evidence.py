@@ -39,6 +39,8 @@ class Evidence:
     """Lines of the kernel's log that name the process."""
     decisive: str = ""
     """The line of its output that tells the cause."""
+    decisive_at: int | None = None
+    """Its place among the last lines; None when it is none of them."""
     serving: str = ""
     """What it was doing at the last look."""
     models: tuple[str, ...] = ()
@@ -52,6 +54,7 @@ class Evidence:
             "oom": self.oom,
             "kernel": list(self.kernel),
             "decisive": self.decisive,
+            "decisiveAt": self.decisive_at,
             "serving": self.serving,
             "models": list(self.models),
             "summary": self.summary,
@@ -84,7 +87,14 @@ class Trail:
         return self.samples[-1] if self.samples else None
 
     def evidence(
-        self, failure: Failure, autopsy: Autopsy, *, at: float, decisive: str, models: tuple[str, ...]
+        self,
+        failure: Failure,
+        autopsy: Autopsy,
+        *,
+        at: float,
+        decisive: str,
+        models: tuple[str, ...],
+        decisive_at: int | None = None,
     ) -> Evidence:
         """`at`: Unix seconds of the end."""
         last = self.last
@@ -96,6 +106,7 @@ class Trail:
             oom=oom_proof(autopsy),
             kernel=autopsy.kernel,
             decisive=decisive,
+            decisive_at=decisive_at,
             serving=self.serving,
             models=models,
             summary="" if last is None or told else sentence(last),

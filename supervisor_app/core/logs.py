@@ -73,17 +73,22 @@ class LogFile:
     def read_from(self, since: int, limit: int) -> tuple[list[str], int]:
         """At most the last `limit` bytes of what came after byte `since`, as lines; and where it ended.
 
-        A file that has been cut meanwhile is read from its start.
+        A file that has been cut meanwhile is read from its start. A line whose beginning is left out begins
+        with an ellipsis: it must not be taken for a whole one.
         """
         try:
             with self.path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 start = max(since if since <= size else 0, size - limit)
-                file.seek(start)
+                file.seek(max(0, start - 1))
+                before = file.read(min(start, 1))
                 data = file.read(limit)
         except OSError:
             return [], 0
-        return [redact(line, self.secrets) for line in split_lines(data)], start + len(data)
+        lines = [redact(line, self.secrets) for line in split_lines(data)]
+        if lines and before not in (b"", b"\n"):
+            lines[0] = f"…{lines[0]}"[:MAX_LINE]
+        return lines, start + len(data)
 
     def _make_room(self) -> None:
         """The first number is free afterwards. A gap is where a rotation did not get to its end."""

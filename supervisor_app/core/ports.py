@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Protocol
 
+from supervisor_app.core.named_files import BadFile
 from supervisor_app.core.sightings import (
     Autopsy,
     Canary,
@@ -74,8 +75,14 @@ class Process(Protocol):
     async def resident_bytes(self) -> int:
         """Memory of it and its children, file pages included; 0 when it is gone."""
 
-    async def last_lines(self, count: int) -> list[str]:
-        """The end of what this life wrote, oldest first; empty when its output is not in our file."""
+    async def last_lines(self, count: int, since: int | None = None) -> list[str]:
+        """The end of what this life wrote, oldest first; empty when its output is not in our file.
+
+        `since` leaves out what was written before that position.
+        """
+
+    async def log_position(self) -> int:
+        """How far it has written by now, in bytes of its log."""
 
     def forget(self) -> None:
         """Stop watching it; it lives on."""
@@ -104,6 +111,9 @@ class Processes(Protocol):
 
     async def cause_of(self, failure: Failure, spec: LaunchSpec) -> Cause | None:
         """What a permanent failure hangs on, as it is now; None when nobody can tell from outside."""
+
+    async def bad_files(self, name: str, spec: LaunchSpec) -> list[BadFile]:
+        """Those of the files that the command line names which cannot be used, as far as can be seen."""
 
     async def model_bytes(self, spec: LaunchSpec) -> int:
         """Size of the model's files, all parts together; 0 when unknown."""

@@ -162,10 +162,13 @@ class LocalProcess:
     async def resident_bytes(self) -> int:
         return 0 if self.identity is None else await asyncio.to_thread(_resident_bytes, self.identity.pid)
 
-    async def last_lines(self, count: int) -> list[str]:
+    async def last_lines(self, count: int, since: int | None = None) -> list[str]:
         if self._log is None:
             return []
-        return await asyncio.to_thread(self._log.tail, count, self._log_start)
+        return await asyncio.to_thread(self._log.tail, count, self._log_start if since is None else since)
+
+    async def log_position(self) -> int:
+        return 0 if self._log is None else await asyncio.to_thread(self._log.size)
 
     def forget(self) -> None:
         """Stop watching; the process lives on, and its end is not seen any more."""

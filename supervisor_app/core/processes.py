@@ -24,6 +24,7 @@ from supervisor_app.core.identity import boot_id, identity_of, is_llama_command
 from supervisor_app.core.listeners import answers, holder_of, listening_pids
 from supervisor_app.core.logs import LogFile
 from supervisor_app.core.memory import GpuMeter, MemoryMeter
+from supervisor_app.core.named_files import BadFile, bad_files
 from supervisor_app.core.ports import SpawnError
 from supervisor_app.core.probe import files_size, looks_like_llama_server
 from supervisor_app.core.process import LocalProcess
@@ -127,6 +128,10 @@ class LocalProcesses:
                 return Cause(present=True, mark=_fingerprint(binary))
             case _:
                 return None
+
+    async def bad_files(self, name: str, spec: LaunchSpec) -> list[BadFile]:
+        del name
+        return await asyncio.to_thread(bad_files, spec)
 
     async def model_bytes(self, spec: LaunchSpec) -> int:
         return 0 if spec.model_file is None else await asyncio.to_thread(files_size, spec.model_file)

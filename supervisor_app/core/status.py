@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -61,6 +61,8 @@ class Failure:
     """What exactly happened: the decisive line, the pid, the path."""
     hint: str
     """What to do about it."""
+    file: str = field(default="", compare=False)
+    """The file that it hangs on, as an absolute path; empty when that is none, or not known."""
 
     @property
     def sentence(self) -> str:
@@ -174,7 +176,9 @@ class LlamaStatus:
         """One sentence on what its last life used, when that life's failure is the one it is down with."""
         if self.failure is None or not self.runs or self.status not in (Status.CRASHED, Status.ERROR):
             return ""
-        return self.runs[0].memory if self.runs[0].failure == self.failure else ""
+        last = self.runs[0].failure
+        same = last is not None and (last.kind, last.detail) == (self.failure.kind, self.failure.detail)
+        return self.runs[0].memory if same else ""
 
     def uptime(self, now: float) -> int:
         """Whole seconds since the process started; 0 while there is none."""

@@ -354,7 +354,8 @@ class ServerSupervisor:
             gone = failure_of(FailureKind.EXITED, f"{effect.holder} ended while it was taken over")
             self._events.put_nowait(life.SpawnFailed(effect.attempt, gone))
             return
-        self._watch(process, effect.attempt, spec, self._argv_of(effect), adopted=effect.adopted)
+        argv = self._argv_of(effect)
+        self._watch(process, effect.attempt, spec, argv, adopted=effect.adopted, taken_over=True)
         self._events.put_nowait(
             life.Spawned(effect.attempt, process.identity, adopted=effect.adopted, resumed=effect.recorded)
         )
@@ -367,6 +368,7 @@ class ServerSupervisor:
         argv: tuple[str, ...],
         *,
         adopted: bool = False,
+        taken_over: bool = False,
     ) -> None:
         self._watched = WatchedProcess(
             process,
@@ -375,6 +377,7 @@ class ServerSupervisor:
             spec=spec,
             argv=argv,
             adopted=adopted,
+            taken_over=taken_over,
             load=self._load,
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.named_files import BadFile
 from supervisor_app.core.ports import (
     Change,
     ProbeError,
@@ -167,8 +168,11 @@ class FakeProcess:
     async def resident_bytes(self) -> int:
         return self.resident
 
-    async def last_lines(self, count: int) -> list[str]:
-        return self.lines[-count:]
+    async def last_lines(self, count: int, since: int | None = None) -> list[str]:
+        return self.lines[since or 0 :][-count:]
+
+    async def log_position(self) -> int:
+        return len(self.lines)
 
     def forget(self) -> None:
         self.forgotten = True
@@ -192,6 +196,9 @@ class FakeProcesses:
     stubborn: bool = False
     total_bytes: int = 0
     cause: Cause | None = None
+    bad: list[BadFile] = field(default_factory=list)
+    adopted_lines: list[str] = field(default_factory=list)
+    """What the next one that is taken over has written."""
     trimmed: list[str] = field(default_factory=list)
     trim_error: OSError | None = None
     trim_due: bool = True
@@ -229,11 +236,15 @@ class FakeProcesses:
         if holder.command == "gone":
             raise ProcessLookupError
         process = FakeProcess(holder.identity, started_at=holder.started_at or self.clock.time())
+        process.lines = list(self.adopted_lines)
         self.adopted.append(process)
         return process
 
     async def cause_of(self, failure: Failure, spec: LaunchSpec) -> Cause | None:
         return self.cause
+
+    async def bad_files(self, name: str, spec: LaunchSpec) -> list[BadFile]:
+        return self.bad
 
     async def model_bytes(self, spec: LaunchSpec) -> int:
         return self.total_bytes

@@ -13,11 +13,13 @@ from typing import assert_never
 
 from supervisor_app.core import lifecycle as life
 from supervisor_app.core.activity import WorkMeter
-from supervisor_app.core.diagnosis import decisive_line, diagnose
+from supervisor_app.core.diagnosis import Diagnosis, diagnose
 from supervisor_app.core.evidence import ExitReport, Trail, blame
 from supervisor_app.core.fallback import gpu_warnings
 from supervisor_app.core.loading import LoadWatch
+from supervisor_app.core.named_files import BadFile
 from supervisor_app.core.ports import Clock, Probe, ProbeError, Process, Processes, SignalDeniedError
+from supervisor_app.core.sightings import Exit, Health
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec
 from supervisor_app.core.status import Model, Progress
 from supervisor_app.core.tasks import Tasks
@@ -74,6 +76,7 @@ class WatchedProcess:
         spec: LaunchSpec,
         argv: tuple[str, ...],
         adopted: bool,
+        taken_over: bool,
         load: LoadWatch,
     ) -> None:
         self.attempt = attempt
@@ -87,9 +90,12 @@ class WatchedProcess:
         self._around = around
         self._spec = spec
         self._adopted = adopted
+        self._taken_over = taken_over
         self._load = load
         self._meter = WorkMeter()
         self._trail = Trail()
+        self._healthy: tuple[int, int] | None = None
+        """How far its log was when the last health checks that went well began, the older one first."""
         self._tasks = Tasks(around.name, around.on_bug)
         self._tasks.start(self._await_exit(), "exit")
         self._tasks.start(self._follow_load(), "load")
@@ -129,7 +135,10 @@ class WatchedProcess:
             self._around.report(life.SignalDenied(self.attempt))
 
     async def _check_health(self, timeout: float) -> None:  # noqa: ASYNC109
+        position = await self._process.log_position()
         health = await self._around.probe.health(self._spec, timeout)
+        if health is Health.OK and self._healthy is not None:
+            self._healthy = (self._healthy[1], position)
         ours = True
         if self._around.state().phase is life.Phase.WAITING:
             ours = await self._process.owns_port(self._spec)
@@ -162,6 +171,8 @@ class WatchedProcess:
         self._around.report(life.CanarySeen(self.attempt, canary))
 
     async def _read_models(self, timeout: float) -> None:  # noqa: ASYNC109
+        position = await self._process.log_position()
+        self._healthy = (position, position)
         warnings = gpu_warnings(await self._process.last_lines(STARTUP_LINES), self._spec.args)
         models: tuple[Model, ...] = ()
         try:
@@ -176,23 +187,41 @@ class WatchedProcess:
     # Tasks that live as long as the process, or until it is ready
 
     async def _await_exit(self) -> None:
+        if self._taken_over:  # what it wrote before is not of our time
+            position = await self._process.log_position()
+            self._healthy = (position, position)
         ended = await self._process.wait()
         if not self._adopted:  # what we did not start has left nothing of ours behind
             await self._around.processes.end_rest(self._around.name)
-        lines = await self._process.last_lines(DIAGNOSIS_LINES)
+        last_lines = await self._process.last_lines(LAST_LINES)
+        found, before_end = await self._diagnose(ended)
         autopsy = await self._process.autopsy()
-        state = self._around.state()
-        failure = diagnose(ended, lines, was_ready=state.was_ready, model_path=self._spec.model_path)
-        failure = blame(failure, ended, self._trail.last, autopsy)
+        failure = blame(found.failure, ended, self._trail.last, autopsy)
         evidence = self._trail.evidence(
             failure,
             autopsy,
             at=self._around.clock.time(),
-            decisive=decisive_line(ended, lines, was_ready=state.was_ready),
-            models=tuple(model.id for model in state.models),
+            decisive=found.decisive.text if found.decisive else "",
+            decisive_at=len(last_lines) - before_end if 0 < before_end <= len(last_lines) else None,
+            models=tuple(model.id for model in self._around.state().models),
         )
-        report = ExitReport(last_lines=tuple(lines[-LAST_LINES:]), evidence=evidence)
+        report = ExitReport(last_lines=tuple(last_lines), evidence=evidence)
         self._around.report(life.Exited(self.attempt, ended, failure, report))
+
+    async def _diagnose(self, ended: Exit) -> tuple[Diagnosis, int]:
+        """Why it ended, and how many lines from the end the decisive one is; 0 when there is none.
+
+        A check may still be answered while the process is coming down: what was written since the one before
+        the last counts.
+        """
+        was_ready = self._taken_over or self._around.state().was_ready
+        since = self._healthy[0] if was_ready and self._healthy is not None else None
+        lines = await self._process.last_lines(DIAGNOSIS_LINES, since)
+        bad: list[BadFile] = []
+        if ended.code and not was_ready:
+            bad = await self._around.processes.bad_files(self._around.name, self._spec)
+        found = diagnose(ended, lines, was_ready=was_ready, spec=self._spec, files=bad)
+        return found, len(lines) - found.decisive.number if found.decisive else 0
 
     async def _follow_load(self) -> None:
         """While the model loads: how far it is, twice a second."""

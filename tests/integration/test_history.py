@@ -46,6 +46,7 @@ def evidence(**changes):
         Autopsy(kernel=(KERNEL,)),
         at=STARTED + 60,
         decisive=DECISIVE,
+        decisive_at=1,
         models=("qwen3.gguf",),
     )
     return {**told.as_json(), **changes}
@@ -233,7 +234,8 @@ def test_the_decisive_line_is_marked_among_the_last_ones(server, staff_client):
 
 
 def test_a_decisive_line_that_is_older_than_the_last_ones_is_shown_itself(server, staff_client):
-    page = text(staff_client, f"{RUNS}{failed(server, last_lines='a backtrace').pk}/")
+    run = failed(server, last_lines="a backtrace", evidence=evidence(decisiveAt=None))
+    page = text(staff_client, f"{RUNS}{run.pk}/")
     assert f'<p class="evidence">{DECISIVE}</p>' in page
 
 

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import signal
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor_app.core.diagnosis import EXPLANATIONS, MAX_DETAIL, diagnose, failure_of
+from supervisor_app.core.named_files import BadFile, NamedFile
 from supervisor_app.core.sightings import Exit
-from supervisor_app.core.status import FailureKind
+from supervisor_app.core.status import Failure, FailureKind
+from supervisor_app.core.testing import make_spec
 
 FAILED = Exit(code=1)
 KILLED = Exit(signal=signal.SIGKILL)
@@ -27,6 +31,11 @@ BEFORE = [
     # A backend that cannot be loaded is no failure of the server.
     "load_backend: failed to load libggml-cuda.so: libcudart.so.12: cannot open shared object file",
 ]
+
+
+def told(ended, lines, *, was_ready, **known) -> Failure:
+    return diagnose(ended, lines, was_ready=was_ready, **known).failure
+
 
 DECISIVE = [
     # The model file.
@@ -199,6 +208,10 @@ DECISIVE = [
 ]
 
 
+def spec_of(model_path, *args):
+    return replace(make_spec(args=("-m", model_path, *args)), model_path=model_path, cwd="/srv")
+
+
 @pytest.mark.parametrize("kind", list(FailureKind))
 def test_every_kind_has_a_title_and_a_hint(kind):
     failure = failure_of(kind, "x")
@@ -224,7 +237,7 @@ def test_permanent_is_what_a_retry_cannot_mend():
 
 @pytest.mark.parametrize(("line", "kind", "detail"), DECISIVE)
 def test_the_decisive_line_names_the_cause(line, kind, detail):
-    failure = diagnose(FAILED, [*BEFORE, line, *GENERIC], was_ready=False)
+    failure = told(FAILED, [*BEFORE, line, *GENERIC], was_ready=False)
     assert failure == failure_of(kind, detail) or kind is FailureKind.KILLED_BY_SIGNAL
     assert (failure.kind, failure.detail) == (kind, detail)
 
@@ -232,31 +245,44 @@ def test_the_decisive_line_names_the_cause(line, kind, detail):
 @pytest.mark.parametrize(("line", "kind", "detail"), DECISIVE)
 def test_colours_do_not_hide_the_decisive_line(line, kind, detail):
     coloured = f"\x1b[31m{line[:12]}\x1b[0m{line[12:]}\x1b[0;1m"
-    failure = diagnose(FAILED, [coloured, *GENERIC], was_ready=False)
+    failure = told(FAILED, [coloured, *GENERIC], was_ready=False)
     assert (failure.kind, failure.detail) == (kind, detail)
 
 
 @pytest.mark.parametrize(("line", "kind", "detail"), DECISIVE)
 def test_after_having_been_ready_nothing_is_permanent(line, kind, detail):
-    failure = diagnose(FAILED, [*BEFORE, line, *GENERIC], was_ready=True)
+    failure = told(FAILED, [BEFORE[0], line], was_ready=True)
     assert failure.kind is kind
     assert not failure.permanent
 
 
+def test_the_decisive_line_is_told_as_it_was_written():
+    lines = [
+        "a",
+        "0.00.000.001 E x_y: invalid magic characters: 'x'",
+        "0.00.000.002 E y_z: unknown model architecture: 'z'",
+    ]
+    assert diagnose(FAILED, lines, was_ready=False).decisive.text == lines[1]
+    assert diagnose(FAILED, lines, was_ready=True).decisive.text == lines[2]
+    assert diagnose(FAILED, lines, was_ready=True).decisive.number == 2
+    assert diagnose(FAILED, lines[:1], was_ready=False).decisive is None
+    assert diagnose(Exit(code=0), lines, was_ready=False).decisive is None
+
+
 def test_the_generic_lines_decide_nothing():
-    failure = diagnose(FAILED, [*BEFORE, *GENERIC], was_ready=False)
+    failure = told(FAILED, [*BEFORE, *GENERIC], was_ready=False)
     assert failure.kind is FailureKind.UNKNOWN
     assert not failure.permanent
 
 
 def test_before_ready_the_first_decisive_line_wins():
     lines = ["error: invalid argument: -x", "unable to allocate CPU buffer"]
-    assert diagnose(FAILED, lines, was_ready=False).kind is FailureKind.BAD_ARGUMENT
+    assert told(FAILED, lines, was_ready=False).kind is FailureKind.BAD_ARGUMENT
 
 
 def test_after_ready_the_last_decisive_line_wins():
     lines = ["cudaMalloc failed: out of memory", "CUDA error: unspecified launch failure"]
-    assert diagnose(FAILED, lines, was_ready=True).kind is FailureKind.GPU_LOST
+    assert told(FAILED, lines, was_ready=True).kind is FailureKind.GPU_LOST
 
 
 @pytest.mark.parametrize(
@@ -269,30 +295,37 @@ def test_after_ready_the_last_decisive_line_wins():
 )
 def test_an_address_that_cannot_be_bound_is_named_and_tried_again(line):
     generic = "0.00.009.993 E srv  llama_server: exiting due to HTTP server error"
-    failure = diagnose(FAILED, [*BEFORE, line, generic], was_ready=False)
+    failure = told(FAILED, [*BEFORE, line, generic], was_ready=False)
     assert failure.kind is FailureKind.PORT_TAKEN
     assert failure.detail == "could not listen on 10.9.8.7 port 8134"
     assert not failure.permanent
 
 
 def test_a_bind_failure_without_an_address_shows_the_line():
-    failure = diagnose(FAILED, ["couldn't bind HTTP server socket"], was_ready=False)
+    failure = told(FAILED, ["couldn't bind HTTP server socket"], was_ready=False)
     assert failure.detail == "couldn't bind HTTP server socket"
 
 
 def test_a_broken_model_is_named_when_the_line_does_not():
-    failure = diagnose(FAILED, ["failed to read magic"], was_ready=False, model_path="/m/x.gguf")
+    failure = told(FAILED, ["failed to read magic"], was_ready=False, spec=spec_of("/m/x.gguf"))
     assert failure.detail == "failed to read magic (/m/x.gguf)"
+    assert failure.file == "/m/x.gguf"
+
+
+def test_a_broken_model_that_nobody_names_stays_without_a_name():
+    nameless = replace(make_spec(args=("-hf", "a/b")), model_path=None)
+    failure = told(FAILED, ["failed to read magic"], was_ready=False, spec=nameless)
+    assert (failure.detail, failure.file) == ("failed to read magic", "")
 
 
 def test_a_broken_model_is_not_named_twice():
     line = "failed to read tensor data of /m/x.gguf"
-    failure = diagnose(FAILED, [line], was_ready=False, model_path="/m/x.gguf")
+    failure = told(FAILED, [line], was_ready=False, spec=spec_of("/m/x.gguf"))
     assert failure.detail == line
 
 
 def test_sigkill_without_a_word_points_at_the_oom_killer():
-    failure = diagnose(KILLED, [*BEFORE, "srv    load_model: loading model 'x'"], was_ready=False)
+    failure = told(KILLED, [*BEFORE, "srv    load_model: loading model 'x'"], was_ready=False)
     assert failure.kind is FailureKind.KILLED_BY_SIGNAL
     assert "SIGKILL" in failure.detail
     assert "OOM killer" in failure.hint
@@ -312,32 +345,42 @@ def test_sigkill_without_a_word_points_at_the_oom_killer():
     ],
 )
 def test_a_signal_is_explained(number, words):
-    failure = diagnose(Exit(signal=number), [], was_ready=True)
+    failure = told(Exit(signal=number), [], was_ready=True)
     assert failure.kind is FailureKind.KILLED_BY_SIGNAL
     assert words in failure.detail
 
 
 def test_a_death_by_signal_is_never_permanent():
-    failure = diagnose(KILLED, ["error: invalid argument: -x"], was_ready=False)
+    failure = told(Exit(signal=signal.SIGSEGV), ["error: invalid argument: -x"], was_ready=False)
     assert failure.kind is FailureKind.BAD_ARGUMENT
     assert not failure.permanent
 
 
+@pytest.mark.parametrize("was_ready", [False, True])
+@pytest.mark.parametrize(
+    "ended", [KILLED, Exit(code=137), Exit(signal=signal.SIGTERM), Exit(signal=signal.SIGHUP), Exit(code=143)]
+)
+def test_a_signal_that_somebody_sent_has_no_decisive_line(ended, was_ready):
+    found = diagnose(ended, [*BEFORE, "CUDA error: out of memory"], was_ready=was_ready)
+    assert found.decisive is None
+    assert found.failure.kind is FailureKind.KILLED_BY_SIGNAL
+
+
 def test_a_failed_assertion_is_a_crash_with_its_line():
     lines = ["ggml.c:1: GGML_ASSERT(x) failed", "[New LWP 13300]", "#0 0x0 in ?? ()"]
-    failure = diagnose(Exit(signal=signal.SIGABRT), lines, was_ready=True)
+    failure = told(Exit(signal=signal.SIGABRT), lines, was_ready=True)
     assert failure.detail == "ggml.c:1: GGML_ASSERT(x) failed"
     assert "llama.cpp" in failure.hint
 
 
 def test_a_gpu_error_is_not_a_mere_crash():
     lines = ["CUDA error: unspecified launch failure", "ggml-cuda.cu:98: CUDA error"]
-    failure = diagnose(Exit(signal=signal.SIGABRT), lines, was_ready=True)
+    failure = told(Exit(signal=signal.SIGABRT), lines, was_ready=True)
     assert failure.kind is FailureKind.GPU_LOST
 
 
 def test_a_wrapping_shell_reports_the_signal_as_a_code():
-    failure = diagnose(Exit(code=128 + signal.SIGKILL), [], was_ready=True)
+    failure = told(Exit(code=128 + signal.SIGKILL), [], was_ready=True)
     assert failure.kind is FailureKind.KILLED_BY_SIGNAL
     assert "SIGKILL" in failure.detail
 
@@ -354,70 +397,255 @@ def test_a_wrapping_shell_reports_the_signal_as_a_code():
     ],
 )
 def test_a_shell_that_cannot_run_it_means_the_binary_is_missing(code, lines, detail):
-    failure = diagnose(Exit(code=code), lines, was_ready=False)
-    assert failure == failure_of(FailureKind.BINARY_MISSING, detail)
+    failure = told(Exit(code=code), lines, was_ready=False)
+    assert (failure.kind, failure.detail) == (FailureKind.BINARY_MISSING, detail)
+    assert (failure.title, failure.permanent) == ("llama-server cannot be run", True)
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        ("/usr/bin/env: ‘python3.99’: No such file or directory", "/opt/run"),
+        ("/usr/bin/env: 'python3.99': No such file or directory", "/opt/run"),
+        ("run.sh: line 2: /nope/llama-server: No such file or directory", "/nope/llama-server"),
+        ("run.sh: 2: exec: /nope/llama-server: Permission denied", "/nope/llama-server"),
+        ("/opt/run: line 2: /nope/x: cannot execute: required file not found", "/nope/x"),
+        ("Segmentation fault", "/opt/run"),
+    ],
+)
+def test_a_script_that_cannot_go_on_hangs_on_what_it_names_or_on_itself(line, path):
+    spec = replace(spec_of("/m/x.gguf"), command=("/opt/run",))
+    failure = told(Exit(code=127), ["nvidia-smi: command not found", line], was_ready=False, spec=spec)
+    assert failure.file == path
+    assert "/opt/run" in failure.hint
+
+
+def test_what_a_script_did_without_is_not_what_it_failed_for():
+    lines = ["run.sh: line 1: nvidia-smi: command not found", "0.00.010.000 E x_y: n_foo is odd"]
+    assert told(FAILED, lines, was_ready=False).kind is FailureKind.UNKNOWN
 
 
 def test_code_127_with_the_loaders_line_means_a_library_is_missing():
     line = "x: error while loading shared libraries: libllama.so: cannot open shared object file"
-    assert diagnose(Exit(code=127), [line], was_ready=False).kind is FailureKind.LIBRARY_MISSING
+    assert told(Exit(code=127), [line], was_ready=False).kind is FailureKind.LIBRARY_MISSING
 
 
 def test_code_127_after_ready_is_an_exit_like_others():
-    assert diagnose(Exit(code=127), [], was_ready=True).kind is FailureKind.EXITED
+    assert told(Exit(code=127), [], was_ready=True).kind is FailureKind.EXITED
 
 
 @pytest.mark.parametrize("was_ready", [False, True])
 def test_a_clean_exit_that_nobody_asked_for_is_told_as_such(was_ready):
     # What the log says does not matter: it ended well.
-    failure = diagnose(Exit(code=0), ["error: invalid argument: -x"], was_ready=was_ready)
+    failure = told(Exit(code=0), ["error: invalid argument: -x"], was_ready=was_ready)
     assert failure == failure_of(FailureKind.EXITED, "it ended by itself with code 0")
 
 
 def test_an_adopted_process_leaves_no_exit_code():
-    failure = diagnose(Exit(), [], was_ready=True)
+    failure = told(Exit(), [], was_ready=True)
     assert failure.kind is FailureKind.EXITED
     assert failure.detail == "how it ended is unknown, because it was not started here"
 
 
 def test_an_adopted_process_that_wrote_why_is_believed():
-    failure = diagnose(Exit(), ["CUDA error: out of memory"], was_ready=True)
+    failure = told(Exit(), ["CUDA error: out of memory"], was_ready=True)
     assert failure.kind is FailureKind.GPU_OUT_OF_MEMORY
 
 
-def test_an_unknown_end_after_ready_shows_the_last_words():
-    lines = ["0.00.017.424 E srv    load_model: old trouble", "0.09.017.424 I srv    operator(): bye", ""]
-    failure = diagnose(Exit(code=3), lines, was_ready=True)
-    assert failure == failure_of(FailureKind.EXITED, "it ended with code 3, its last words: bye")
+def test_an_unknown_end_after_ready_shows_nothing_of_its_log():
+    lines = [
+        "0.00.017.424 E srv    load_model: old trouble",
+        "0.09.017.424 E srv    operator(): a prompt",
+        "x",
+    ]
+    failure = told(Exit(code=3), lines, was_ready=True)
+    assert failure == failure_of(FailureKind.EXITED, "it ended with code 3")
+
+
+def test_an_unknown_end_before_ready_shows_only_errors_of_llama_server():
+    lines = ["+ export TOKEN=abc", "0.00.017.424 I srv    operator(): bye", "I would not"]
+    failure = told(Exit(code=3), lines, was_ready=False)
+    assert failure == failure_of(FailureKind.UNKNOWN, "it ended with code 3")
 
 
 def test_an_unknown_end_before_ready_shows_the_first_error():
     lines = [*BEFORE, "0.00.017.424 E llama_init_from_model: n_foo is odd", *GENERIC]
-    failure = diagnose(FAILED, lines, was_ready=False)
+    failure = told(FAILED, lines, was_ready=False)
     assert failure == failure_of(FailureKind.UNKNOWN, "it ended with code 1, its last words: n_foo is odd")
 
 
 def test_an_unknown_end_without_a_word():
-    failure = diagnose(Exit(code=3), [], was_ready=False)
+    failure = told(Exit(code=3), [], was_ready=False)
     assert failure == failure_of(FailureKind.UNKNOWN, "it ended with code 3")
 
 
 def test_a_line_that_is_all_prefix_is_shown_as_it_is():
-    assert diagnose(Exit(code=3), ["llama_server: "], was_ready=True).detail.endswith("llama_server:")
+    assert told(Exit(code=3), ["E llama_server: "], was_ready=False).detail.endswith("llama_server:")
 
 
 def test_a_runaway_line_costs_no_time_and_no_space():
     lines = ["x" * 2**20, "model failed to open " * 50_000, "error: invalid argument: " + "y" * 2**20]
     began = time.perf_counter()
-    failure = diagnose(FAILED, lines * 10, was_ready=False)
+    failure = told(FAILED, lines * 10, was_ready=False)
     assert time.perf_counter() - began < 1
     assert failure.kind is FailureKind.BAD_ARGUMENT
     assert len(failure.detail) == MAX_DETAIL
 
 
 def test_what_no_database_takes_is_not_in_the_detail():
-    failure = diagnose(FAILED, ["error: invalid argument: a\0b\udc80c\x07"], was_ready=False)
+    failure = told(FAILED, ["error: invalid argument: a\0b\udc80c\x07"], was_ready=False)
     assert failure.detail == "error: invalid argument: a b c"
+
+
+# --- The file or the flag ------------------------------------------------------------------------------
+
+JSON_ERROR = "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error"
+CLIP = (
+    "0.00.026.999 E clip_init: failed to load model '/m/p.gguf': clip_model_loader: failed to load CLIP model"
+)
+OTHER_MISSING = "A file that it needs is missing"
+
+FILES = {
+    "model": (
+        [],
+        ["E gguf_init_from_file: failed to open GGUF file 'm.gguf' (No such file or directory)"],
+        (FailureKind.MODEL_MISSING, "Model file missing", "/srv/m.gguf"),
+    ),
+    "part": (
+        ["m-00001-of-00002.gguf"],
+        [
+            "E gguf_init_from_file: failed to open GGUF file 'm-00002-of-00002.gguf' (No such file or directory)"
+        ],
+        (FailureKind.MODEL_MISSING, "A part of the model is missing", "/srv/m-00002-of-00002.gguf"),
+    ),
+    "mmproj": (
+        ["--mmproj", "/m/p.gguf"],
+        ["E gguf_init_from_file: failed to open GGUF file '/m/p.gguf' (No such file or directory)", CLIP],
+        (FailureKind.MODEL_MISSING, OTHER_MISSING, "/m/p.gguf"),
+    ),
+    "broken mmproj": (
+        ["--mmproj", "/m/p.gguf"],
+        ["E gguf_init_from_reader: invalid magic characters: '?8?^', expected 'GGUF'", CLIP],
+        (FailureKind.MODEL_CORRUPT, "A file that it needs is broken or incomplete", "/m/p.gguf"),
+    ),
+    "lora": (
+        ["--lora", "a.gguf,l.gguf"],
+        ["E llama_adapter_lora_init: failed to open 'l.gguf': No such file or directory"],
+        (FailureKind.MODEL_MISSING, OTHER_MISSING, "/srv/l.gguf"),
+    ),
+    "unreadable lora": (
+        ["--lora", "l.gguf"],
+        ["E llama_adapter_lora_init: failed to open 'l.gguf': Permission denied"],
+        (FailureKind.MODEL_UNREADABLE, "A file that it needs is not readable", "/srv/l.gguf"),
+    ),
+    "no lora": (
+        ["--lora", "l.gguf"],
+        [
+            "E llama_adapter_lora_init_from_file_ptr: failed to apply lora adapter: expect general.type",
+            "E cmn  common_init_: failed to load lora adapter 'l.gguf'",
+        ],
+        (
+            FailureKind.MODEL_UNSUPPORTED,
+            "A file that it needs is not supported by this llama-server",
+            "/srv/l.gguf",
+        ),
+    ),
+    "template": (
+        ["--chat-template-file", "t.jinja"],
+        ["error while handling argument \"--chat-template-file\": error: failed to open file 't.jinja'"],
+        (FailureKind.BAD_ARGUMENT, "llama-server refused a flag", "/srv/t.jinja"),
+    ),
+    "schema": (
+        ["-jf", "s.json"],
+        [f'error while handling argument "-jf": {JSON_ERROR}'],
+        (FailureKind.BAD_ARGUMENT, "llama-server refused a flag", "/srv/s.json"),
+    ),
+    "servers": (
+        ["--mcp-servers-config", "mcp.json"],
+        ["E srv  llama_server: MCP starting failed: failed to open MCP config file: mcp.json"],
+        (FailureKind.BAD_ARGUMENT, "llama-server refused a flag", "/srv/mcp.json"),
+    ),
+    "broken servers": (
+        ["--mcp-servers-config", "mcp.json"],
+        [f"E srv  llama_server: MCP starting failed: failed to parse MCP config JSON: {JSON_ERROR}"],
+        (FailureKind.BAD_ARGUMENT, "llama-server refused a flag", "/srv/mcp.json"),
+    ),
+    "ui": (
+        ["--ui-config", "{bad"],
+        [f"E srv          init: init: failed to parse UI config: {JSON_ERROR}"],
+        (FailureKind.BAD_ARGUMENT, "llama-server refused a flag", ""),
+    ),
+    "kwargs": (
+        ["--chat-template-kwargs", "{bad"],
+        [f'error while handling argument "--chat-template-kwargs": {JSON_ERROR}'],
+        (FailureKind.BAD_ARGUMENT, "llama-server refused a flag", ""),
+    ),
+    "preset": (
+        ["--models-preset", "p.ini"],
+        ["E srv  llama_server: failed to initialize router models: preset file does not exist: p.ini"],
+        (FailureKind.BAD_ARGUMENT, "llama-server refused a flag", "/srv/p.ini"),
+    ),
+}
+
+
+@pytest.mark.parametrize("how", FILES)
+def test_the_file_or_the_flag_is_named(how):
+    args, lines, (kind, title, file) = FILES[how]
+    model = args.pop(0) if args and args[0].startswith("m-") else "m.gguf"
+    failure = told(FAILED, [*BEFORE[:1], *lines], was_ready=False, spec=spec_of(model, *args))
+    assert (failure.kind, failure.title, failure.file) == (kind, title, file)
+    assert failure.permanent
+    if args:
+        assert args[0] in failure.detail + failure.hint
+
+
+def test_a_router_goes_on_without_a_model_that_is_broken():
+    lines = [
+        "0.00.030.427 E gguf_init_from_reader: invalid magic characters: '?8?^', expected 'GGUF'",
+        "0.00.040.000 E srv         start: couldn't bind HTTP server socket, hostname: ::, port: 1",
+    ]
+    router = replace(make_spec(args=("--models-dir", "models")), model_path=None)
+    assert told(FAILED, lines, was_ready=False, spec=router).kind is FailureKind.PORT_TAKEN
+
+
+def test_before_ready_a_crash_with_a_reason_beside_it_has_that_reason():
+    lines = ["terminate called after throwing an instance of 'std::bad_alloc'", "  what():  std::bad_alloc"]
+    assert told(Exit(signal=6), lines, was_ready=False).kind is FailureKind.OUT_OF_MEMORY
+    assert told(Exit(signal=6), lines[:1], was_ready=False).kind is FailureKind.KILLED_BY_SIGNAL
+
+
+def bad(flag, kind=FailureKind.BAD_ARGUMENT, path="/nope"):
+    return BadFile(file=NamedFile(flag=flag, path=Path(path)), kind=kind, detail=f"{path} does not exist")
+
+
+def test_a_server_that_says_nothing_is_explained_by_its_files():
+    failure = told(FAILED, [], was_ready=False, files=[bad("-m", FailureKind.MODEL_MISSING), bad("--x")])
+    assert failure == failure_of(FailureKind.MODEL_MISSING, "/nope does not exist")
+    assert failure.file == "/nope"
+
+
+def test_of_another_file_the_flag_is_named():
+    failure = told(FAILED, [], was_ready=False, files=[bad("--mmproj", FailureKind.MODEL_MISSING)])
+    assert (failure.title, failure.detail) == (OTHER_MISSING, "--mmproj: /nope does not exist")
+
+
+def test_without_errno_the_files_are_looked_at():
+    old = ["llama_model_load: error loading model: llama_model_loader: failed to load model from m.gguf"]
+    assert told(FAILED, old, was_ready=False).kind is FailureKind.UNKNOWN
+    files = [bad("-m", FailureKind.MODEL_MISSING)]
+    assert told(FAILED, old, was_ready=False, files=files).kind is FailureKind.MODEL_MISSING
+
+
+@pytest.mark.parametrize(("ended", "was_ready"), [(FAILED, True), (Exit(signal=11), False), (Exit(), False)])
+def test_what_did_not_fail_to_start_is_not_explained_by_its_files(ended, was_ready):
+    assert told(ended, [], was_ready=was_ready, files=[bad("-m")]).file == ""
+
+
+def test_a_key_for_tls_that_is_not_there_is_no_address_that_is_taken():
+    line = "0.00.015.092 E srv         start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 1"
+    failure = told(FAILED, [line], was_ready=False, files=[bad("--lora"), bad("--ssl-key-file")])
+    assert (failure.kind, failure.permanent) == (FailureKind.BAD_ARGUMENT, True)
+    assert "--ssl-key-file: /nope does not exist" in failure.detail
 
 
 LINES = st.lists(
@@ -436,7 +664,7 @@ EXITS = st.builds(
 
 @given(ended=EXITS, lines=LINES, was_ready=st.booleans(), model_path=st.none() | st.text())
 def test_no_text_breaks_the_diagnosis(ended, lines, was_ready, model_path):
-    failure = diagnose(ended, lines, was_ready=was_ready, model_path=model_path)
+    failure = told(ended, lines, was_ready=was_ready, spec=spec_of(model_path) if model_path else None)
     assert failure.kind in FailureKind
     assert not (failure.permanent and was_ready)
     assert failure.title

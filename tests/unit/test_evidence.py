@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.core.diagnosis import MEMORY_HINT, decisive_line, failure_of
+from supervisor_app.core.diagnosis import MEMORY_HINT, failure_of
 from supervisor_app.core.evidence import SAMPLES, Evidence, Trail, blame, is_scarce, oom_proof, sentence
 from supervisor_app.core.sightings import Autopsy, Exit, GpuMemory, MemorySample
 from supervisor_app.core.status import FailureKind
@@ -197,14 +197,3 @@ def test_everybody_is_told_of_memory_where_that_tells_something(kind, told):
     trail = Trail()
     trail.add(PLENTY)
     assert bool(evidence(trail, failure_of(kind)).summary) is told
-
-
-# --- The decisive line ---------------------------------------------------------------------------------
-
-
-def test_the_decisive_line_is_told_as_it_was_written():
-    lines = ["a", "0.00.1 E x: invalid magic characters: 'x'", "0.00.2 E y: unknown model architecture: 'z'"]
-    assert decisive_line(Exit(code=1), lines, was_ready=False) == lines[1]
-    assert decisive_line(Exit(code=1), lines, was_ready=True) == lines[2]
-    assert decisive_line(Exit(code=1), lines[:1], was_ready=False) == ""
-    assert decisive_line(Exit(code=0), lines, was_ready=False) == ""

@@ -49,6 +49,12 @@ def test_a_line_of_a_megabyte_and_invalid_utf8_do_no_harm(log):
     assert all(len(line) <= MAX_LINE for line in lines)
 
 
+def test_a_line_without_its_beginning_is_not_taken_for_a_whole_one(log):
+    write(log, b"a prompt that says CUDA error: x\nlast\n")
+    assert log.tail(50, since=19) == ["…CUDA error: x", "last"]
+    assert log.tail(50, since=33) == ["last"]
+
+
 def test_progress_written_over_itself_becomes_lines():
     assert split_lines(b"10 %\r20 %\r\n\n30 %") == ["10 %", "20 %", "30 %"]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from supervisor_app.core.named_files import BadFile, NamedFile
 from supervisor_app.core.ports import Remembered, RunClosed
 from supervisor_app.core.sightings import Autopsy, Canary, Health, MemorySample, Slots, Usage
 from supervisor_app.core.spec import HealthPolicy
 from supervisor_app.core.status import FailureKind, Status
-from supervisor_app.core.testing import make_config, make_spec, settle
+from supervisor_app.core.testing import make_config, make_spec, settle, stranger
 from tests.unit.supervising import SURVIVOR, bench
 
 GIB = 1024**3
@@ -150,6 +153,61 @@ async def test_a_death_is_recorded_with_what_was_known_just_before():
         assert evidence["models"] == ["model.gguf"]
         assert evidence["decisive"] == "GGML_ASSERT(x) failed"
         assert b.status.memory == "It used 5.0 GiB; 1.0 GiB of 16.0 GiB were free."
+
+
+OOM = "E ggml_backend_cuda_buffer_type_alloc_buffer: allocating 6144.00 MiB on device 0: cudaMalloc failed: out of memory"
+
+
+async def test_what_it_survived_is_not_what_it_died_of():
+    async with bench() as b:
+        b.processes.last.lines = ["survived at the start", OOM]
+        await b.clock.advance(3)
+        b.processes.last.die(signal=11)
+        await settle()
+        assert b.status.failure.kind is FailureKind.KILLED_BY_SIGNAL
+        assert closed(b).evidence["decisive"] == ""
+        assert closed(b).last_lines[-1] == OOM, "it is shown all the same"
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+async def test_what_it_wrote_since_it_was_last_well_is_what_it_died_of(seconds):
+    """A health check may be answered while it is coming down."""
+    async with bench() as b:
+        await b.clock.advance(5.5)
+        b.processes.last.lines = ["first", OOM, "ggml-cuda.cu:98: CUDA error", "#0 0x0 in ?? ()"]
+        await b.clock.advance(seconds)
+        b.processes.last.die(signal=6)
+        await settle()
+        assert b.status.failure.kind is FailureKind.GPU_OUT_OF_MEMORY
+        assert closed(b).evidence["decisive"] == OOM
+        assert closed(b).evidence["decisiveAt"] == 1
+
+
+async def test_what_a_process_wrote_before_it_was_taken_over_is_not_what_it_died_of():
+    def survivor(b):
+        b.processes.holder = stranger(llama=True)
+        b.processes.adopted_lines = [OOM]
+
+    async with bench(prepare=survivor) as b:
+        (adopted,) = b.processes.adopted
+        b.processes.holder = None
+        adopted.die()
+        await settle()
+        assert b.status.failure.kind is FailureKind.EXITED
+
+
+async def test_a_server_that_does_not_say_why_it_failed_is_explained_by_its_files():
+    def broken(b):
+        b.probe.answer = Health.REFUSED
+        file = NamedFile(flag="--lora", path=Path("/nope"), gguf=True)
+        b.processes.bad = [BadFile(file=file, kind=FailureKind.MODEL_MISSING, detail="/nope does not exist")]
+
+    async with bench(prepare=broken) as b:
+        b.processes.last.die(code=1)
+        await settle()
+        assert b.status.status is Status.ERROR
+        assert b.status.failure.detail == "--lora: /nope does not exist"
+        assert b.status.retries == 0
 
 
 async def test_a_kill_that_the_kernel_admits_is_an_oom_kill():

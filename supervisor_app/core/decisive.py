@@ -1,0 +1,150 @@
+"""The line that tells why llama-server ended. Pure.
+
+What it writes at the very end ("failed to load model", "exiting due to model loading error") is the same
+for nearly all causes and never used; the decisive line comes earlier. The lines are those of llama.cpp b11669
+and of the builds before it, each from its beginning: a line that has such words further on quotes them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from supervisor_app.core.engine_log import LogLine
+from supervisor_app.core.status import FailureKind as Kind
+
+_GPU = r"(?:CUDA|ROCm|Vulkan|Metal|MTL|SYCL|HIP)\d*"
+_LOADING = r"(?:error: |error loading model(?: \w+)?: |llama_model_loader: |done_getting_tensors: )*"
+_PATH = r"(?P<path>.{1,600}?)"
+_OPEN = rf"{_LOADING}failed to open (?:GGUF file )?(?P<quote>'?){_PATH}(?P=quote)(?:: | \()"
+_HANDLING = r'error while handling (?:argument|environment variable) "(?P<flag>[^"]{1,100})": '
+_ROUTER = r"failed to initialize router models: "
+_SOURCE = r"\S{0,200}?[\w-]+\.(?:c|cc|cpp|cu|cuh|h|hpp|inl|m|metal):\d+: "
+_VULKAN = r"(?:what\(\):\s+)?(?:vk::\S{1,200}: )?(?:Error|VK_ERROR_)?"
+
+PATTERNS: tuple[tuple[re.Pattern[str], Kind], ...] = tuple(
+    (re.compile(pattern), kind)
+    for pattern, kind in (
+        # The loader, before llama-server's own first word. A backend that could not be loaded ("failed to
+        # load libggml-cuda.so: …") is no failure: it goes on without.
+        (r"(?:\S{1,300}: )?error while loading shared libraries: ", Kind.LIBRARY_MISSING),
+        (r"\S{1,300}: symbol lookup error: ", Kind.LIBRARY_MISSING),
+        (r"(?:\S{1,300}: ){1,2}version `\S+' not found", Kind.LIBRARY_MISSING),
+        (r"dyld\[\d+\]: \w+ not (?:loaded|found)", Kind.LIBRARY_MISSING),
+        (r"(?:ModuleNotFoundError|ImportError): ", Kind.LIBRARY_MISSING),
+        # Flags, and the files that they name.
+        (rf"{_HANDLING}(?:error: )?failed to open file '{_PATH}'$", Kind.BAD_ARGUMENT),
+        (rf"{_HANDLING}not a directory: {_PATH}$", Kind.BAD_ARGUMENT),
+        (_HANDLING, Kind.BAD_ARGUMENT),
+        (r"error while handling ", Kind.BAD_ARGUMENT),
+        (r"error: (?:invalid|unknown) argument(?:: (?P<flag>\S{1,100}))?", Kind.BAD_ARGUMENT),
+        (r"error: the supplied chat template is not supported: ", Kind.BAD_ARGUMENT),
+        (rf"MCP starting failed: failed to open MCP config file: {_PATH}$", Kind.BAD_ARGUMENT),
+        (r"MCP starting failed: ", Kind.BAD_ARGUMENT),
+        (r"(?:init: )?failed to parse UI config: ", Kind.BAD_ARGUMENT),
+        (rf"{_ROUTER}error: '{_PATH}' does not exist or is not a directory", Kind.BAD_ARGUMENT),
+        (rf"{_ROUTER}preset file does not exist: {_PATH}$", Kind.BAD_ARGUMENT),
+        (rf"{_ROUTER}failed to parse server config file: {_PATH}$", Kind.BAD_ARGUMENT),
+        (_ROUTER, Kind.BAD_ARGUMENT),
+        (rf"static assets path not found: {_PATH}$", Kind.BAD_ARGUMENT),
+        (r"quantized \w+ cache requires flash_attn", Kind.BAD_ARGUMENT),
+        (r"\w+ cache type \S+ with block size \d+ does not divide n_embd_head", Kind.BAD_ARGUMENT),
+        (r"couldn't bind (?:HTTP server socket|to server socket)", Kind.PORT_TAKEN),
+        # The model, and other files like it.
+        (_OPEN + r"No such file or directory", Kind.MODEL_MISSING),
+        (_OPEN + r"(?:Permission denied|Operation not permitted|Is a directory)", Kind.MODEL_UNREADABLE),
+        (_LOADING + r"invalid magic characters", Kind.MODEL_CORRUPT),
+        (_LOADING + r"tensor '.{1,300}' data is not within the file bounds", Kind.MODEL_CORRUPT),
+        (_LOADING + r"model is corrupted or incomplete", Kind.MODEL_CORRUPT),
+        (_LOADING + r"failed to read (?:magic|header|key-value pairs|tensor)", Kind.MODEL_CORRUPT),
+        (_LOADING + r"unknown (?:model architecture|pre-tokenizer type)", Kind.MODEL_UNSUPPORTED),
+        (_LOADING + r"GGUFv\d+ is no longer supported", Kind.MODEL_UNSUPPORTED),
+        (_LOADING + r"this GGUF file is version", Kind.MODEL_UNSUPPORTED),
+        (_LOADING + r"tensor '.{1,300}' has invalid ggml type", Kind.MODEL_UNSUPPORTED),
+        (_LOADING + r"wrong number of tensors", Kind.MODEL_UNSUPPORTED),
+        (_LOADING + r"key not found in model: ", Kind.MODEL_UNSUPPORTED),
+        (_LOADING + r"(?:check_tensor_dims: tensor|missing tensor) '", Kind.MODEL_UNSUPPORTED),
+        (r"failed to apply lora adapter: ", Kind.MODEL_UNSUPPORTED),
+        (rf"error: Failed to load CLIP model from {_PATH}$", Kind.MODEL_UNSUPPORTED),
+        # The GPU.
+        (
+            r"(?:allocating [\d.]{1,20} MiB on device \d+: )?\w*Malloc\w* failed: out of memory",
+            Kind.GPU_OUT_OF_MEMORY,
+        ),
+        (rf"{_GPU} error: out of memory", Kind.GPU_OUT_OF_MEMORY),
+        (rf"{_LOADING}(?:unable|failed) to allocate {_GPU} buffer", Kind.GPU_OUT_OF_MEMORY),
+        (_VULKAN + r"(?:OutOfDeviceMemory|OUT_OF_DEVICE_MEMORY)", Kind.GPU_OUT_OF_MEMORY),
+        (
+            r"error: Insufficient Memory \(\w+:kIOGPUCommandBufferCallbackErrorOutOfMemory",
+            Kind.GPU_OUT_OF_MEMORY,
+        ),
+        (_VULKAN + r"(?:DeviceLost|DEVICE_LOST)", Kind.GPU_LOST),
+        (rf"{_GPU} error: \S", Kind.GPU_LOST),
+        # Memory.
+        (_LOADING + r"mmap failed: Cannot allocate memory", Kind.OUT_OF_MEMORY),
+        (r"(?:failed to initialize the context: |what\(\):\s+)?std::bad_alloc", Kind.OUT_OF_MEMORY),
+        (_LOADING + r"(?:unable|failed) to allocate (?:(?:\S+ )?buffer|compute)", Kind.OUT_OF_MEMORY),
+        (r"insufficient memory \(attempted to allocate", Kind.OUT_OF_MEMORY),
+        # llama.cpp's own end.
+        (rf"(?:{_SOURCE})?GGML_(?:ASSERT[(:]|ABORT)", Kind.KILLED_BY_SIGNAL),
+        (_SOURCE + r"fatal error", Kind.KILLED_BY_SIGNAL),
+        (
+            r"terminate called (?:after throwing an instance|without an active exception)",
+            Kind.KILLED_BY_SIGNAL,
+        ),
+        (r"Received second interrupt", Kind.EXITED),
+    )
+)
+"""What a decisive message begins with, most telling first: the first that fits a line names its kind."""
+
+_NAMES_A_FILE = re.compile(
+    _LOADING + r"[Ff]ailed to load (?:CLIP model|model|GGUF split|lora adapter|draft model|multimodal model)"
+    rf"(?:, | from | )(?P<quote>'?){_PATH}(?P=quote)(?::|$)"
+)
+"""Where it goes on about the file that it could not use, without naming it at first."""
+ABOUT_A_FILE = frozenset(
+    {Kind.MODEL_MISSING, Kind.MODEL_UNREADABLE, Kind.MODEL_CORRUPT, Kind.MODEL_UNSUPPORTED}
+)
+_VAGUE = frozenset({Kind.KILLED_BY_SIGNAL, Kind.EXITED})
+"""That it ended itself; a line beside it may tell why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decisive:
+    kind: Kind
+    line: LogLine
+    path: str = ""
+    """The file that it names, as it is written."""
+    flag: str = ""
+
+
+def find_decisive(lines: Sequence[LogLine], *, last: bool, router: bool = False) -> Decisive | None:
+    """The first decisive line, or the last one: before it was ready the later ones are consequences.
+
+    A router looks into all of its models and goes on without those that it cannot use.
+    """
+    found = [
+        judged
+        for place, line in enumerate(lines)
+        if (judged := _judge(line, lines[place + 1 :])) and not (router and judged.kind in ABOUT_A_FILE)
+    ]
+    if last:
+        return found[-1] if found else None
+    return next((judged for judged in found if judged.kind not in _VAGUE), found[0] if found else None)
+
+
+def _judge(line: LogLine, later: Sequence[LogLine]) -> Decisive | None:
+    if not line.may_tell:
+        return None
+    for pattern, kind in PATTERNS:
+        if told := pattern.match(line.message):
+            named = told.groupdict()
+            path = named.get("path") or (_path_in(later) if kind in ABOUT_A_FILE else "")
+            return Decisive(kind=kind, line=line, path=path, flag=named.get("flag") or "")
+    return None
+
+
+def _path_in(lines: Iterable[LogLine]) -> str:
+    named = (_NAMES_A_FILE.match(line.message) for line in lines)
+    return next((found["path"] for found in named if found), "")

@@ -1,0 +1,137 @@
+"""The files that a command line names. Which they are is pure; `look_at` looks.
+
+llama-server does not always say what it missed: older builds leave out why a file could not be opened, and
+with `--log-disable` it says nothing at all.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from supervisor_app.core.spec import LaunchSpec
+from supervisor_app.core.status import FailureKind
+
+GGUF_FLAGS = frozenset(
+    {
+        *("-mm", "--mmproj", "--lora", "--lora-scaled"),
+        *("-md", "--model-draft", "--spec-draft-model", "-mv", "--model-vocoder"),
+    }
+)
+FILE_FLAGS = frozenset(
+    {
+        *("--chat-template-file", "-jf", "--json-schema-file", "--grammar-file", "--mcp-servers-config"),
+        *("--ui-config-file", "--webui-config-file", "--models-preset"),
+        *("--api-key-file", "--ssl-key-file", "--ssl-cert-file"),
+    }
+)
+FOLDER_FLAGS = frozenset({"--models-dir", "--path", "--media-path", "--slot-save-path"})
+_LISTS = frozenset({"--lora", "--lora-scaled"})
+"""Several files, with commas between them; `--lora-scaled` has a factor after each."""
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+_MAGIC = b"GGUF"
+MOST_PARTS = 1000
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
+_CLOSED = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG})
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedFile:
+    flag: str
+    path: Path
+    """Absolute."""
+    gguf: bool = False
+    folder: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadFile:
+    """A file that llama-server cannot use."""
+
+    file: NamedFile
+    kind: FailureKind
+    detail: str
+
+
+def is_router(args: Sequence[str]) -> bool:
+    return "--models-dir" in args or "--models-preset" in args
+
+
+def named_files(spec: LaunchSpec) -> list[NamedFile]:
+    """The model with its parts first, then what flags name, in their order."""
+    files = []
+    if spec.model_file is not None:
+        files = [NamedFile(flag="-m", path=part, gguf=True) for part in parts_of(spec.model_file)]
+    for flag, value in pairwise(spec.args):
+        if flag in GGUF_FLAGS | FILE_FLAGS | FOLDER_FLAGS:
+            files += [
+                NamedFile(
+                    flag=flag,
+                    path=Path(spec.cwd, name),
+                    gguf=flag in GGUF_FLAGS,
+                    folder=flag in FOLDER_FLAGS,
+                )
+                for name in _names(flag, value)
+            ]
+    return files
+
+
+def _names(flag: str, value: str) -> Iterator[str]:
+    for name in value.split(",") if flag in _LISTS else (value,):
+        yield name.rpartition(":")[0] or name if flag == "--lora-scaled" else name
+
+
+def parts_of(path: Path) -> list[Path]:
+    """Of `name-00001-of-00003.gguf` all three; of any other file that file alone."""
+    split = _PART.fullmatch(path.name)
+    count = int(split["count"]) if split else 0
+    if split is None or not 0 < count <= MOST_PARTS:
+        return [path]
+    return [
+        path.with_name(f"{split['stem']}-{number:05}-of-{count:05}.gguf") for number in range(1, count + 1)
+    ]
+
+
+def flag_of(spec: LaunchSpec, path: Path) -> str:
+    """The flag that names this file; empty when none does."""
+    return next((file.flag for file in named_files(spec) if file.path == path), "")
+
+
+def bad_files(spec: LaunchSpec) -> list[BadFile]:
+    """Those of its files that cannot be used, as far as we can see. May block for as long as a disk does."""
+    looked = (look_at(file) for file in named_files(spec))
+    return [bad for bad in looked if bad is not None]
+
+
+def look_at(file: NamedFile) -> BadFile | None:
+    kind, why = _trouble(file)
+    if kind is None:
+        return None
+    return BadFile(file=file, kind=kind, detail=f"{file.path} {why}")
+
+
+def _trouble(file: NamedFile) -> tuple[FailureKind | None, str]:
+    """What is wrong with it, as the end of a sentence about it."""
+    missing = FailureKind.MODEL_MISSING if file.gguf else FailureKind.BAD_ARGUMENT
+    unreadable = FailureKind.MODEL_UNREADABLE if file.gguf else FailureKind.BAD_ARGUMENT
+    try:
+        mode = file.path.stat().st_mode
+        if file.folder:
+            return (None, "") if stat.S_ISDIR(mode) else (missing, "is not a folder")
+        if not stat.S_ISREG(mode):  # to open a pipe would wait for its writer
+            return (unreadable, "is a folder") if stat.S_ISDIR(mode) else (None, "")
+        with file.path.open("rb") as opened:
+            magic = opened.read(len(_MAGIC))
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return missing, "does not exist"
+        # Of what we cannot look at for want of our own, nothing is known.
+        return (unreadable, f"cannot be read: {error.strerror}") if error.errno in _CLOSED else (None, "")
+    if file.gguf and magic != _MAGIC:
+        return FailureKind.MODEL_CORRUPT, "is no GGUF file" if magic else "is empty"
+    return None, ""
