@@ -1,7 +1,7 @@
 # llamaproxy in one container: pages, API, WebSocket, gateway and the supervisor with its llama-server.
 #
 #   docker build -t llamaproxy .
-#   docker run -p 8000:8000 -v llamaproxy:/data -v "$PWD":/srv:ro --stop-timeout 60 llamaproxy
+#   docker run -p 127.0.0.1:8000:8000 -v llamaproxy:/data -v "$PWD":/srv:ro --stop-timeout 60 llamaproxy
 #
 # /srv is where you would start it without Docker: .llama-proxy-config.json and ./models are looked for there.
 FROM python:3.11-slim

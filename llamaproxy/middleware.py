@@ -1,19 +1,43 @@
-"""One constant header. Django 6 has it built in, under the same setting name."""
+"""Middleware: one constant header, and a wall against other sites' pages."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
 
-def content_security_policy(
-    get_response: Callable[[HttpRequest], HttpResponseBase],
-) -> Callable[[HttpRequest], HttpResponseBase]:
+def content_security_policy(get_response: GetResponse) -> GetResponse:
+    """Add the header. Django 6 has it built in, under the same setting name."""
+
     def middleware(request: HttpRequest) -> HttpResponseBase:
         response = get_response(request)
         response.headers.setdefault("Content-Security-Policy", settings.SECURE_CSP)
         return response
+
+    return middleware
+
+
+def own_pages_only(get_response: GetResponse) -> GetResponse:
+    """Refuse what another site's page asks for in the background (https://web.dev/articles/fetch-metadata).
+
+    A link to one of our pages may be followed from anywhere. A program sends no such header and may ask.
+    """
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        follows_link = request.method == "GET" and request.headers.get("Sec-Fetch-Mode") == "navigate"
+        is_foreign = request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
+        # An <object> or <embed> of another page navigates, too.
+        is_embedded = request.headers.get("Sec-Fetch-Dest") not in (None, "document", "empty")
+        if is_foreign and (is_embedded or not follows_link):
+            return HttpResponse(
+                "A page of another site may not ask for this. Open it in a tab of its own.\n",
+                status=403,
+                content_type="text/plain",
+            )
+        return get_response(request)
 
     return middleware

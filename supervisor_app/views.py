@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from functools import wraps
@@ -35,6 +36,8 @@ from supervisor_app.models import LlamaServer
 from supervisor_app.snapshots import ServerView, load_views
 
 View = Callable[..., HttpResponseBase]
+
+log = logging.getLogger(__name__)
 
 
 def may_read(request: HttpRequest) -> bool:
@@ -299,14 +302,27 @@ def livez(request: HttpRequest) -> HttpResponse:
     return HttpResponse("ok\n", content_type="text/plain")
 
 
+_logged: set[str] = set()
+"""Why the database cannot be used: each reason is logged once until it can."""
+
+
 @never_cache
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
-    """A table of ours, so that a database which is there but not migrated is not ready either."""
+    """Read a table of ours: a database that is there but not migrated is not ready either.
+
+    The driver's words name the database's host and user, so they go to the console and not to the asker.
+    """
     try:
         LlamaServer.objects.exists()
     except (DatabaseError, InterfaceError) as error:
-        return HttpResponse(f"database: {error}\n", status=503, content_type="text/plain")
+        reason = str(error)
+        if reason not in _logged:
+            _logged.add(reason)
+            log.warning("⚠️ [WEB] Not ready, the database cannot be used: %s", reason)
+        said = f"database: {type(error).__name__}; the console of llamaproxy says more\n"
+        return HttpResponse(said, status=503, content_type="text/plain")
+    _logged.clear()
     return HttpResponse("ok\n", content_type="text/plain")
 
 

@@ -147,7 +147,8 @@ def test_the_first_user_chooses_a_password_and_stays_logged_in(newcomer):
     assert answer.redirect_chain == [("/", 302)]
     assert "The password is set." in answer.content.decode()
     assert newcomer.get("/admin/").status_code == 200
-    assert Client().login(username=FIRST_USER, password="correct-horse-battery")
+    typed = {"username": FIRST_USER, "password": "correct-horse-battery"}
+    assert Client().post("/admin/login/", typed).status_code == 302
 
 
 @pytest.mark.parametrize(

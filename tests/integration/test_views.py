@@ -243,9 +243,13 @@ def test_alive_is_what_answers_also_without_a_database(database_away, client):
     assert client.get("/livez").content == b"ok\n"
 
 
-def test_not_ready_without_a_database_and_why(database_away, client):
-    answer = client.get("/readyz")
-    assert (answer.status_code, answer.content) == (503, b"database: could not connect to server\n")
+def test_not_ready_without_a_database_and_why_is_for_the_console(database_away, client, caplog):
+    """The driver's words name the database's host and user."""
+    answers = [client.get("/readyz") for _ in range(3)]
+    assert {answer.status_code for answer in answers} == {503}
+    assert b"could not connect" not in answers[0].content
+    assert answers[0].content.startswith(b"database: DatabaseError")
+    assert caplog.text.count("could not connect to server") == 1
 
 
 def test_not_ready_with_a_connection_that_was_closed(client):

@@ -1,0 +1,42 @@
+"""How often a password may be guessed: django-axes counts, here is whom it counts and what it answers."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+IPV6_SITE = 64
+"""Bits: one customer has at least so many addresses, and could guess from each of them."""
+
+
+def client_address(request: HttpRequest) -> str:
+    """Return the address that guesses are counted for: an IPv6 one stands for its whole /64 network.
+
+    Behind a TLS proxy (`LLAMAPROXY_BEHIND_TLS`) the proxy's own entry, the last of X-Forwarded-For, names the
+    client; those before it are the client's word.
+    """
+    address = str(request.META.get("REMOTE_ADDR", ""))
+    if settings.BEHIND_TLS:
+        address = request.headers.get("X-Forwarded-For", address).rpartition(",")[2].strip()
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, IPV6_SITE), strict=False).network_address)
+    return str(parsed)
+
+
+def locked_out(request: HttpRequest, response: HttpResponse | None = None, **_: Any) -> HttpResponse:
+    """Answer a login from an address that guessed too often."""
+    seconds = int(settings.AXES_COOLOFF_TIME.total_seconds())
+    context = {"failures": settings.AXES_FAILURE_LIMIT, "minutes": seconds // 60}
+    answer = render(request, "429.html", context, status=429)
+    answer["Retry-After"] = str(seconds)
+    return answer
