@@ -9,6 +9,7 @@ import sys
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.ports import RunClosed, RunOpened, RunReady, StoreError
 from supervisor_app.core.sightings import Exit, Identity
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model, Progress, RunSummary, Status
+from supervisor_app.gateway.models import QuarantinedRequest
 from supervisor_app.lease import Lease
 from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.snapshots import (
@@ -555,3 +557,28 @@ def test_a_supervisor_that_fell_silent_is_told():
     seen = long_ago()
     make_state(server, seen_at=seen)
     assert load_views()[0].stale_since == seen.timestamp()
+
+
+async def test_what_a_quarantined_request_killed_is_known_with_the_configuration(store):
+    await db(make_server)
+    now = timezone.now()
+    for name, until in (("a", now + timedelta(minutes=1)), ("b", now - timedelta(minutes=1))):
+        await db(
+            QuarantinedRequest.objects.create,
+            server="default",
+            body_hash=name,
+            incident="1",
+            reason="It crashed.",
+            deaths=[["default", 11 if name == "a" else 12], ["elsewhere", 13]],
+            at=now,
+            until=until,
+        )
+    (config,) = await store.configs()
+    assert config.explained == {11}
+
+
+async def test_the_processes_that_died_are_remembered_newest_last(store):
+    server = await db(make_server)
+    for pid, kind in ((11, "exited"), (12, ""), (13, "killed_by_signal")):
+        await db(make_run, server, pid=pid, failure_kind=kind)
+    assert (await store.remember("default")).deaths == (11, 13)

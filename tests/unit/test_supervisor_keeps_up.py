@@ -404,3 +404,19 @@ async def test_the_end_of_a_process_that_was_let_go_touches_nothing():
         assert b.processes.rests == rests, "what writes to this server's log is its own process"
         assert len(b.store.changes) == seen
         assert b.processes.last.alive
+
+
+async def test_deaths_that_a_request_explains_use_up_no_retry():
+    async with bench(make_config(restart=RestartPolicy(max_retries=1))) as b:
+        await b.clock.advance(1)
+        pids = []
+        for _ in range(2):
+            pids.append(b.status.pid)
+            b.processes.last.die(signal=11)
+            await b.clock.advance(3)
+        assert b.status.status is Status.ERROR
+        explained = replace(b.supervisor.config, explained=frozenset(pids))
+        for _ in range(2):  # as often as somebody looks
+            b.supervisor.apply(explained)
+            await b.clock.advance(1)
+        assert (b.status.status, b.status.retries) == (Status.READY, 0)

@@ -89,7 +89,7 @@ class FastExchange:
         "since",
     )
 
-    solo = False
+    solo = insists = False
     keep_alive = True
 
     def __init__(

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.servers.facts import ServerFacts
-from supervisor_app.gateway.servers.gate import Gate
+from supervisor_app.gateway.servers.gate import Gate, Insider
+from supervisor_app.gateway.servers.ghosts import DepartedRequest
 from supervisor_app.gateway.servers.suspects import Suspicion, Verdict
 from supervisor_app.gateway.servers.upstream import Pool
 from supervisor_app.gateway.workers.board import Board
@@ -84,6 +85,8 @@ class Backend:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._pool: Pool | None = None
+        self._answered_at = float("-inf")
+        """Loop time of its last answer."""
         self._casualties: tuple[int | None, int, float] = (None, 0, 0.0)
         """Of which process, how many were in flight there when it was found gone, and when (loop time)."""
         self._doubted: tuple[int, int | None] | None = None
@@ -123,6 +126,8 @@ class Backend:
     def update(self, facts: ServerFacts) -> None:
         """A newer word of its supervisor, or of those who configure it."""
         goes_on = self._goes_on(facts)
+        if self._serving is not None and not goes_on:
+            self._bury(self._serving[0], self.facts.life, facts.detail)
         is_new = facts.ready and self._serving is None and facts.url == self.facts.url
         if not (goes_on or is_new) and self._pool is not None:
             self._pool.close()
@@ -159,28 +164,70 @@ class Backend:
 
         `asked`: what was known when it was asked. By now its supervisor may have said that it is gone.
         """
-        return Loss(pid=asked.pid, life=asked.life, alone=self._was_alone(asked.pid), reason=reason)
+        alone = self._was_alone(asked.pid)
+        self._bury(asked.pid, asked.life, reason)
+        return Loss(pid=asked.pid, life=asked.life, alone=alone, reason=reason)
+
+    def depart(self, visitor: Insider, ghost: DepartedRequest) -> None:
+        """Its client left while the server worked on it."""
+        self.gate.haunt(visitor, ghost)
+
+    def _ghosts(self, pid: int | None) -> list[DepartedRequest]:
+        """Of this process, each request once, however often it was sent."""
+        found = {ghost.body_hash: ghost for ghost in self._departed() if ghost.pid == pid}
+        return list(found.values())
+
+    def _departed(self) -> list[DepartedRequest]:
+        return [ghost for ghost in self.gate.ghosts if isinstance(ghost, DepartedRequest)]
+
+    def _bury(self, pid: int | None, life: int | None, reason: str) -> None:
+        """This process has gone: also those are suspected whose clients had left."""
+        ghosts = self._ghosts(pid)
+        if not ghosts:
+            return
+        loss = Loss(pid=pid, life=life, alone=self._was_alone(pid), reason=reason)
+        for ghost in ghosts:
+            ghost.suspicion.pending += 1
+            self.accusations.append(
+                Accusation(ghost.body_hash, ghost.key, ghost.suspicion, loss, self._loop.time())
+            )
+        self.gate.ghosts -= {ghost for ghost in self._departed() if ghost.pid == pid}
+
+    def _lay_ghosts(self, now: float) -> None:
+        """Those that the server has outlived."""
+        for ghost in self._departed():
+            if ghost.may_stop_blocking(now):
+                ghost.blocks = False
+                self.gate.let_in()
+            if ghost.is_over(now, self._answered_at):
+                self.gate.lay(ghost)
 
     def _was_alone(self, lost: int | None) -> bool:
         """Nobody else was in flight when the first connection to this process was lost."""
         now = self._loop.time()
         if self._neighbours is not None:
-            return self._neighbours.was_alone(lost, len(self.gate.in_flight), now)
+            return self._neighbours.was_alone(lost, self._number_at(lost), now)
         pid, number, at = self._casualties
         if pid != lost or now - at > TOGETHER_SECONDS:
-            number = len(self.gate.in_flight)
+            number = self._number_at(lost)
             self._casualties = (lost, number, now)
         return number == 1
+
+    def _number_at(self, pid: int | None) -> int:
+        """How many requests this process has, for all that is known."""
+        return len(self.gate.in_flight) + len(self._ghosts(pid))
 
     def trust(self) -> None:
         """It answered."""
         self._doubt_seconds = DOUBT_SECONDS
+        self._answered_at = self._loop.time()
 
     def open_if_ready(self) -> None:
         self.gate.is_open = self._serving is not None and self._doubted is None
         self.gate.let_in()
 
     def sweep(self) -> None:
+        self._lay_ghosts(self._loop.time())
         if self._pool is not None:
             self._pool.sweep()
         if self._neighbours is not None:

@@ -12,7 +12,11 @@ class Insider(Protocol):
     solo: bool
     """Goes only when nobody else is inside: it is under suspicion."""
     needs_slot: bool
-    """Of the server. Who needs none takes nobody's place, and waits only while the gate is closed."""
+    """Of the server. A request that needs none takes nobody's place: it waits only while the gate is closed,
+    or while a suspect is inside or about to be."""
+    insists: bool
+    """It has to be alone, and has waited long enough for those that need no slot: it goes although they are
+    there, and then its server's death does not prove it guilty."""
 
     @property
     def since(self) -> float:
@@ -39,17 +43,28 @@ class Visitor(Insider, Protocol):
         """While it waits: something is new about the server."""
 
 
+class Ghost(Protocol):
+    """A request whose client has left: for all that is known its server still works on it, or dies of it."""
+
+    blocks: bool
+    """It has to be alone: nobody enters."""
+
+
 class Others(Protocol):
     """The gates of other processes before the same server."""
+
+    @property
+    def has_suspect(self) -> bool:
+        """One of them has a request inside that has to be alone."""
 
     @property
     def waiting(self) -> int:
         """At all of them."""
 
-    def has_room(self, inside: int, capacity: int, *, solo: bool, since: float) -> bool:
-        """Beside `inside` one more, which arrived at `since`: might it enter, as they are?"""
+    def has_room(self, inside: int, capacity: int, visitor: Insider) -> bool:
+        """Beside `inside` this one more: might it enter, as they are?"""
 
-    def claim(self, inside: int, capacity: int, *, solo: bool, since: float) -> bool:
+    def claim(self, inside: int, capacity: int, visitor: Insider) -> bool:
         """The same, and it counts from now on."""
 
     def tell(self, inside: int, beside: int, waiting: int, *, solo: bool, since: float) -> None:
@@ -76,6 +91,8 @@ class Gate:
         self.inside: set[Insider] = set()
         self.beside: set[Insider] = set()
         """At the server, too, but without a slot."""
+        self.ghosts: set[Ghost] = set()
+        """Whose clients have left: they take no place, but with one nobody is alone."""
         self.waiting: list[Visitor] = []
         """By arrival."""
         self.others: Others | None = None
@@ -118,6 +135,16 @@ class Gate:
             if visitor in places:
                 places.remove(visitor)
                 places.add(successor)
+
+    def haunt(self, visitor: Insider, ghost: Ghost) -> None:
+        """Its client has left while it was inside: `leave` follows."""
+        if visitor in self.inside or visitor in self.beside:
+            self.ghosts.add(ghost)
+
+    def lay(self, ghost: Ghost) -> None:
+        """The server has lived on for long enough, or has died: this ghost counts no more."""
+        self.ghosts.discard(ghost)
+        self.let_in()
 
     def leave(self, visitor: Insider) -> None:
         """Inside or waiting, it is done here."""
@@ -167,40 +194,48 @@ class Gate:
         if self.waiting or not self._has_room(visitor):
             return False
         others, number = self.others, len(self.inside)
-        return others is None or others.has_room(
-            number, self.capacity, solo=visitor.solo, since=visitor.since
-        )
+        return others is None or others.has_room(number, self.capacity, visitor)
 
     def is_alone(self, visitor: Visitor) -> bool:
-        """Of one that was let in and has to be, from now on. Who is beside others is not."""
-        return self.inside == {visitor} and (self.others is None or self._claim(self.others, visitor, 0))
+        """Of one that was let in and has to be, from now on."""
+        if self.inside != {visitor} or not (visitor.insists or self._is_quiet):
+            return False
+        return self.others is None or self.others.claim(0, self.capacity, visitor)
 
     def _may_go_beside(self, visitor: Insider) -> bool:
-        return self.is_open and not (visitor.needs_slot or visitor.solo)
+        if not self.is_open or visitor.needs_slot or visitor.solo or self._has_suspect:
+            return False
+        if self.waiting and self.waiting[0].solo and not self.waiting[0].insists:
+            return False
+        return self.others is None or not self.others.has_suspect
 
     def _may_enter(self, visitor: Insider) -> bool:
         return self._has_room(visitor) and (
-            self.others is None or self._claim(self.others, visitor, len(self.inside))
+            self.others is None or self.others.claim(len(self.inside), self.capacity, visitor)
         )
 
-    def _has_room(self, visitor: Insider) -> bool:
-        if not self.is_open:
-            return False
-        number = len(self.inside)
-        if number:
-            if visitor.solo or (self.capacity and number >= self.capacity):
-                return False
-            if number == 1 and next(iter(self.inside)).solo:
-                return False
-        return True
+    @property
+    def _has_suspect(self) -> bool:
+        """A request is inside that has to be alone, or was when its client left."""
+        alone = len(self.inside) == 1 and next(iter(self.inside)).solo
+        return alone or any(ghost.blocks for ghost in self.ghosts)
 
-    def _claim(self, others: Others, visitor: Insider, inside: int) -> bool:
-        return others.claim(inside, self.capacity, solo=visitor.solo, since=visitor.since)
+    @property
+    def _is_quiet(self) -> bool:
+        """Nobody is at the server but those inside."""
+        return not (self.beside or self.ghosts)
+
+    def _has_room(self, visitor: Insider) -> bool:
+        if not self.is_open or self._has_suspect:
+            return False
+        if visitor.solo:
+            return not self.inside and (visitor.insists or self._is_quiet)
+        return not self.capacity or len(self.inside) < self.capacity
 
     def _tell(self, others: Others) -> None:
-        solo = len(self.inside) == 1 and next(iter(self.inside)).solo
         since = self.waiting[0].since if self.waiting and self.is_open else 0.0
-        others.tell(len(self.inside), len(self.beside), len(self.waiting), solo=solo, since=since)
+        beside = len(self.beside) + len(self.ghosts)
+        others.tell(len(self.inside), beside, len(self.waiting), solo=self._has_suspect, since=since)
 
 
 def _arrival(visitor: Visitor) -> int:

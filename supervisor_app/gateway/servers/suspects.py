@@ -59,6 +59,8 @@ class Suspicion:
 
     def died(self, *, blameless: bool, alone: bool, server: str = "", pid: int | None = None) -> Verdict:
         """Another server died under it; `alone`: nobody else was in flight there."""
+        if pid is not None and (server, pid) in self.killed:  # it was sent there several times
+            return Verdict.ALONE if self.goes_alone else Verdict.AGAIN
         self.deaths += 1
         if not blameless:
             self.crashes += 1

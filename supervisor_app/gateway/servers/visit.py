@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.assembly import Assembly
 from supervisor_app.gateway.servers.attempt import Attempt
 from supervisor_app.gateway.servers.backend import Accusation, Backend, Loss, judge
+from supervisor_app.gateway.servers.ghosts import DepartedRequest
 from supervisor_app.gateway.servers.hold import EVENT_STREAM
 from supervisor_app.gateway.servers.suspects import Suspicion, Verdict
 
@@ -25,6 +27,8 @@ MAX_DROPS = 3
 """Connections lost by a server that lives on: then it is said instead of tried again."""
 
 
+ALONE_SECONDS = 10.0
+"""For so long a suspect waits also for requests that need no slot, and for those whose clients have left."""
 PATIENCE_SECONDS = 1.0
 """At least, between two looks of who waits for its turn whether the server still serves."""
 
@@ -38,10 +42,12 @@ class Visit:
         "_drops",
         "_gateway",
         "_loss",
+        "_patience",
         "_plainly",
         "arrival",
         "backend",
         "exchange",
+        "insists",
         "needs_slot",
         "solo",
     )
@@ -61,6 +67,8 @@ class Visit:
         self._drops = 0
         """Losses in a row, for all that is known by a server that lives on."""
         self._plainly = False
+        self.insists = False
+        self._patience: asyncio.TimerHandle | None = None
 
     # At the gate
 
@@ -78,22 +86,50 @@ class Visit:
             self._go()
         else:
             self._wait()
+            self._expect_to_be_alone()
 
     def admitted(self) -> None:
         if not (self._may_go_now() if self._loss is None else self._may_go_again(self._loss)):
             return
         if self.solo and not self.backend.gate.is_alone(self):
             self.backend.gate.return_to_queue(self)
+            self._expect_to_be_alone()
         else:
             self._go()
 
+    def _expect_to_be_alone(self) -> None:
+        if self.solo and self._patience is None:
+            self._patience = self._gateway.loop.call_later(ALONE_SECONDS, self._insist)
+
+    def _insist(self) -> None:
+        self.insists = True
+        self.backend.gate.let_in()
+
     def leave(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
         if self._attempt is not None:
+            if self._attempt.is_sent:
+                self._depart()
             self._attempt.cancel()
             self._attempt = None
         if self._loss is not None:
             self._accuse(self._loss)
         self._gateway.leave_gate(self.backend, self)
+
+    def _depart(self) -> None:
+        """The server may still die of it: it counts as in flight until that has lived on for a while."""
+        exchange, body = self.exchange, self.exchange.body
+        exchange.suspicion = exchange.suspicion or Suspicion()
+        ghost = DepartedRequest(
+            body_hash=body.hash(),
+            key=body.key,
+            suspicion=exchange.suspicion,
+            pid=self._asked.pid,
+            left_at=self._gateway.loop.time(),
+            blocks=self.solo,
+        )
+        self.backend.depart(self, ghost)
 
     def server_changed(self) -> None:
         """While it waits: this server has become hopeless or is gone, or another one could be asked now."""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from hashlib import blake2b
 
-from supervisor_app.gateway.servers.gate import Gate
+from supervisor_app.gateway.servers.gate import Gate, Insider
 from supervisor_app.gateway.workers.board import MAX_SERVERS, Board
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,9 @@ PID, NUMBER, AT, FIRST = 1, 2, 3, 4
 was, when that was, and the number of the worker that noticed.
 """
 INSIDE, BESIDE, WAITING, SOLO, SINCE = 0, 1, 2, 3, 4
-"""Cells of each worker; `SINCE`: since when its first one waits at an open gate, or 0."""
+"""Cells of each worker. `BESIDE` counts requests without a slot and those whose clients have left; `SINCE` is
+when the one arrived that waits first at an open gate, or 0.
+"""
 NO_PID = 0
 
 
@@ -52,28 +54,35 @@ class Neighbours:
         numbers = self._board.numbers
         return sum(numbers[other + INSIDE] + numbers[other + WAITING] for other in self._others)
 
-    def claim(self, inside: int, capacity: int, *, solo: bool, since: float) -> bool:
+    @property
+    def has_suspect(self) -> bool:
+        return any(self._board.numbers[other + SOLO] for other in self._others)
+
+    def claim(self, inside: int, capacity: int, visitor: Insider) -> bool:
         board, own = self._board, self._own
-        if not self.has_room(inside, capacity, solo=solo, since=since) or not board.lock():
+        if not self.has_room(inside, capacity, visitor) or not board.lock():
             return False
         try:
-            if not self.has_room(inside, capacity, solo=solo, since=since):
+            if not self.has_room(inside, capacity, visitor):
                 return False
             board.numbers[own + INSIDE] = inside + 1
-            board.numbers[own + SOLO] = solo
+            board.numbers[own + SOLO] = visitor.solo
         finally:
             board.unlock()
         return True
 
-    def has_room(self, inside: int, capacity: int, *, solo: bool, since: float) -> bool:
+    def has_room(self, inside: int, capacity: int, visitor: Insider) -> bool:
         numbers, times = self._board.numbers, self._board.times
         if self._loop.time() - times[self._row + AT] < LOST_SECONDS:
             return False
+        waits_for_all = visitor.solo and not visitor.insists
         for other in self._others:
-            if numbers[other + SOLO] or 0.0 < times[other + SINCE] < since:
+            if numbers[other + SOLO] or 0.0 < times[other + SINCE] < visitor.since:
                 return False
             inside += numbers[other + INSIDE]
-        return not inside if solo else not capacity or inside < capacity
+            if waits_for_all and numbers[other + BESIDE]:
+                return False
+        return not inside if visitor.solo else not capacity or inside < capacity
 
     def tell(self, inside: int, beside: int, waiting: int, *, solo: bool, since: float) -> None:
         numbers, own = self._board.numbers, self._own

@@ -10,6 +10,7 @@ import pytest
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.plane import gateway
 from supervisor_app.gateway.records.record import Outcome
+from supervisor_app.gateway.servers import ghosts
 from supervisor_app.gateway.servers.facts import End
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import CHAT, question, request, streaming
@@ -102,7 +103,8 @@ async def test_a_stream_that_kills_its_server_after_content_is_quarantined_when_
     assert len(plane.outside.entries) == 1
 
 
-async def test_a_broken_stream_that_comes_again_goes_alone_and_clears_itself(plane):
+async def test_a_broken_stream_that_comes_again_goes_alone_and_clears_itself(plane, monkeypatch):
+    monkeypatch.setattr(ghosts, "SILENT_SECONDS", 0.05)
     fragile = Fragile(plane, falls=2, says=CONTENT)
     await fragile.start()
     for _ in range(2):

@@ -63,8 +63,6 @@ async def test_who_waits_with_a_key_for_one_model_of_several_is_not_sent_away(pl
         ((), EMBEDDINGS, {}),
         ((), EMBEDDINGS, b'{"model": "tiny", "model": "huge"}'),
         ((), f"{EMBEDDINGS}?model=tiny", {"model": "huge"}),
-        # Too deep for us, but not for llama-server.
-        ((), f"{EMBEDDINGS}?model=tiny", b'{"model":"huge","x":%b}' % (b"[" * 2000 + b"]" * 2000)),
         (
             (FORM,),
             EMBEDDINGS,

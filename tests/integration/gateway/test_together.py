@@ -7,6 +7,7 @@ from time import monotonic
 import pytest
 
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
+from supervisor_app.gateway.servers import ghosts
 from supervisor_app.gateway.service import board_beside
 from tests.integration.gateway.plane import EMBEDDINGS, question, request, start_plane, streaming
 from tests.integration.gateway.scripts import answers, event, hangs, stream_of
@@ -84,7 +85,8 @@ async def test_a_poison_that_comes_again_at_the_other_is_found_as_soon(together)
     assert not together.b.outside.entries
 
 
-async def test_a_suspect_at_one_is_alone_at_both(together):
+async def test_a_suspect_at_one_is_alone_at_both(together, monkeypatch):
+    monkeypatch.setattr(ghosts, "SILENT_SECONDS", 0.05)
     together.server.scripts = [hangs(stream_of(event("Once")))]
     together.server.says(capacity=8)
     together.hear()

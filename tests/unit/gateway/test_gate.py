@@ -16,6 +16,8 @@ arrivals = count()
 class Visitor:
     """Remembers how often it was let in."""
 
+    insists = False
+
     def __init__(self, *, solo=False, needs_slot=True, model=""):
         self.arrival = next(arrivals)
         self.solo = solo
@@ -292,7 +294,8 @@ class Story:
     def enter(self, kind):
         solo, needs_slot = kind
         guest = Visitor(solo=solo, needs_slot=needs_slot)
-        goes_beside = self.gate.is_open and not (solo or needs_slot)
+        first_is_solo = any(each.solo for each in [*self.gate.waiting[:1], *self.gate.inside])
+        goes_beside = self.gate.is_open and not (solo or needs_slot or first_is_solo)
         if len(self.gate.waiting) >= 6 and not goes_beside:
             with pytest.raises(QueueFullError):
                 self.gate.enter(guest)
@@ -336,9 +339,10 @@ class Story:
         assert len(inside) == 1 or not any(guest.solo for guest in inside)
         assert len(inside) <= (self.gate.capacity or len(inside))
         if self.gate.is_open and waiting:
-            assert all(guest.needs_slot or guest.solo for guest in waiting)
+            alone = any(guest.solo for guest in inside)
+            assert alone or waiting[0].solo or all(guest.needs_slot or guest.solo for guest in waiting)
             full = len(inside) == self.gate.capacity
-            assert full or (inside and (waiting[0].solo or any(guest.solo for guest in inside)))
+            assert full or alone or (waiting[0].solo and (inside or beside))
 
 
 @settings(deadline=None)

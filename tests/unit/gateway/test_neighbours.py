@@ -34,6 +34,8 @@ since = count(1)
 class Visitor:
     """Of one worker. As others do, it finds out at its turn whether it has to be alone."""
 
+    insists = False
+
     def __init__(self, worker, *, solo=False, becomes_solo=False, needs_slot=True):
         self.worker = worker
         self.arrival = self.since = next(since)
@@ -259,9 +261,29 @@ def test_two_workers_that_lose_one_each_have_both_lost_one_of_two(a, b):
 
 
 def test_one_without_a_slot_at_another_worker_was_there_too(a, b):
-    a.comes(solo=True)
+    b.comes(needs_slot=False)
+    a.comes()
+    assert not a.loss(a.facts, "reset").alone
+
+
+def test_a_suspect_waits_for_those_without_a_slot_of_another_worker_until_it_insists(a, b, look):
+    b.comes(needs_slot=False)
+    suspect = a.comes(solo=True)
+    look()
+    assert suspect.times == 0
+    suspect.insists = True
+    look()
+    assert (suspect.times, a.loss(a.facts, "reset").alone) == (1, False)
+
+
+def test_none_without_a_slot_joins_a_suspect_at_another_worker(a, b, look):
+    suspect = a.comes(solo=True)
     slotless = b.comes(needs_slot=False)
-    assert (slotless.times, a.loss(a.facts, "reset").alone) == (1, False)
+    look()
+    assert (suspect.times, slotless.times) == (1, 0)
+    a.gate.leave(suspect)
+    look()
+    assert slotless.times == 1
 
 
 def test_one_without_a_slot_that_has_left_was_not(a, b):
@@ -461,7 +483,7 @@ def slow(look):
 Neighbours.has_room = slow(Neighbours.has_room)
 
 class Visitor:
-    model, solo, needs_slot, since = "", False, True, 1.0  # nobody comes first: any may go
+    model, solo, needs_slot, insists, since = "", False, True, False, 1.0  # nobody comes first: any may go
     def __init__(self):
         self.arrival = time.monotonic()
         self.turn = asyncio.Event()

@@ -1,0 +1,35 @@
+"""Requests whose clients left while a server worked on them: it may still die of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from supervisor_app.gateway.servers.suspects import Suspicion
+
+ALIVE_SECONDS = 5.0
+"""A server that has answered so long after a client left has not died of its request."""
+SILENT_SECONDS = 8.0
+"""The same of one that was asked nothing since. A suspect waits longer than that (`visit.ALONE_SECONDS`)."""
+BLOCKING_SECONDS = 3.0
+"""For so long after its client left a suspect keeps others out: to leave must be no way to be never alone."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class DepartedRequest:
+    """`gate.Ghost`. Times are the event loop's, in seconds."""
+
+    body_hash: str
+    key: int | None
+    """Of the API key that it was sent with."""
+    suspicion: Suspicion
+    pid: int | None
+    """Of the process that it was sent to."""
+    left_at: float
+    blocks: bool
+
+    def is_over(self, now: float, answered_at: float) -> bool:
+        """Has its server outlived it? `answered_at`: when that answered anything last."""
+        return answered_at - self.left_at >= ALIVE_SECONDS or now - self.left_at >= SILENT_SECONDS
+
+    def may_stop_blocking(self, now: float) -> bool:
+        return self.blocks and now - self.left_at >= BLOCKING_SECONDS

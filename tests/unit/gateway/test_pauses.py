@@ -1,0 +1,97 @@
+"""A key with several requests that killed servers is paused, whoever knows of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from supervisor_app.gateway.records.record import QuarantineEntry
+from supervisor_app.gateway.servers.suspects import (
+    KILLERS_UNTIL_PAUSE,
+    PAUSE_SECONDS,
+    Quarantine,
+    Suspicion,
+    Verdict,
+    hash_of,
+)
+from supervisor_app.gateway.workers.shared_suspects import SharedQuarantine, SharedSuspects
+from tests.unit.gateway.boards import boards
+
+NOW = 1_750_000_000.0
+DIED = (("default", 11), ("default", 12))
+
+
+def entries(number=KILLERS_UNTIL_PAUSE, key=7):
+    return [
+        QuarantineEntry(
+            server="default",
+            body_hash=f"{key} {each}",
+            incident="7",
+            reason="It crashed.",
+            at=NOW - each,
+            until=NOW + 3600,
+            key=key,
+            deaths=DIED,
+        )
+        for each in range(number)
+    ]
+
+
+def quarantine(*found):
+    quarantine = Quarantine()
+    for entry in found:
+        quarantine.add(entry)
+    return quarantine
+
+
+def test_several_pause_it_for_a_while_after_the_latest():
+    paused = quarantine(*entries())
+    assert paused.paused_until(7, NOW) == NOW + PAUSE_SECONDS
+    assert paused.paused_until(7, NOW + PAUSE_SECONDS) is None
+
+
+def test_fewer_do_not_nor_do_those_of_others():
+    paused = quarantine(*entries(KILLERS_UNTIL_PAUSE - 1), *entries(1, key=8), *entries(key=None))
+    assert paused.paused_until(7, NOW) is None
+
+
+def test_one_that_is_released_ends_the_pause():
+    paused = quarantine(*entries())
+    assert paused.paused_until(7, NOW)
+    paused.replace(entries()[1:])
+    assert paused.paused_until(7, NOW) is None
+
+
+def test_all_workers_pause_it(tmp_path):
+    with boards(tmp_path) as (one, other):
+        here, there = SharedQuarantine(one), SharedQuarantine(other)
+        for entry in entries():
+            here.add(entry)
+        there.refresh()
+        assert there.paused_until(7, NOW) == NOW + PAUSE_SECONDS
+        assert {entry.deaths for entry in there.entries.values()} == {DIED}
+
+
+def test_all_workers_know_what_a_suspect_may_have_killed(tmp_path):
+    with boards(tmp_path) as (one, other):
+        here, there = SharedSuspects(one), SharedSuspects(other)
+        suspicion = Suspicion()
+        for server, pid in DIED:
+            suspicion.died(blameless=False, alone=True, server=server, pid=pid)
+        here.note("a", suspicion, NOW)
+        for _ in range(2):
+            there.refresh()
+            there.note("b", Suspicion(), NOW)
+            here.refresh()
+        assert there.find("a", NOW).killed == [*DIED]
+        assert here.find("a", NOW).killed == [*DIED]
+
+
+def test_a_process_dies_of_a_request_once_however_often_that_was_sent():
+    suspicion = Suspicion()
+    verdicts = [suspicion.died(blameless=False, alone=True, server="a", pid=pid) for pid in (1, 1, 2, 2, 3)]
+    assert verdicts == [Verdict.AGAIN, Verdict.AGAIN, Verdict.ALONE, Verdict.ALONE, Verdict.QUARANTINE]
+
+
+def test_an_entry_without_a_key_is_known_by_path_and_body_alone():
+    assert hash_of("/completion", b"a") != hash_of("/completion", b"a", 1) != hash_of("/completion", b"a", 2)
+    assert replace(entries(1)[0], key=None, deaths=()).deaths == ()
