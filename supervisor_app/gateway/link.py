@@ -99,7 +99,7 @@ class Link:
 
     def _learn_keys(self, keys: list[KeyPolicy]) -> None:
         door = self._gateway.door
-        door.keys = KeyRing(keys)
+        self._gateway.learn_keys(KeyRing(keys))
         if self._was_open not in (None, door.keys.is_open):  # who starts it says how it begins
             log.log(*door.who_may())
         self._was_open = door.keys.is_open

@@ -10,6 +10,7 @@ from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.plane.problems import Problem
 
+TOLD_BY_BROWSERS = (b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode")
 MAX_ADMITTED = 1000
 AUTHORITY = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,255})(?::[0-9]{0,5})?")
 
@@ -38,8 +39,8 @@ class Door:
         self._is_reachable = needs_key
         self._needs_key = needs_key and not insecure_open
         self._insecure_open = insecure_open
-        self._admitted: set[tuple[bytes | None, bytes]] = set()
-        """Hosts and origins that were checked."""
+        self._admitted: set[tuple[bytes | None, ...]] = set()
+        """`TOLD_BY_BROWSERS`, of those that were checked."""
 
     def who_may(self) -> tuple[int, str]:
         """For the console: a level of logging, and who is let in as it is now."""
@@ -64,7 +65,7 @@ class Door:
     def check_page(self, head: RequestHead) -> None:
         """Where no key is asked for, a web page must be one of ours. Raises NotAllowedError."""
         if self.keys.is_open and not (self._needs_key or self._insecure_open):
-            reached_as = (head.noted.get(b"host"), head.noted.get(b"origin", b""))
+            reached_as = tuple(head.noted.get(name) for name in TOLD_BY_BROWSERS)
             if reached_as not in self._admitted:
                 self._check_host(head)
                 if len(self._admitted) >= MAX_ADMITTED:
@@ -100,6 +101,18 @@ class Door:
                     code="origin_not_allowed",
                     message=f"Pages of {origin} may not use this gateway without an API key. Make one in the "
                     "admin, or add the host to ALLOWED_HOSTS.",
+                )
+            )
+
+        # An image or a script of a page tells no origin.
+        is_hidden = not origin and head.text(b"sec-fetch-mode") != "navigate"
+        if is_hidden and head.text(b"sec-fetch-site") == "cross-site":
+            raise NotAllowedError(
+                Problem(
+                    status=403,
+                    code="origin_not_allowed",
+                    message="Pages of other sites may not use this gateway without an API key. Make one in "
+                    "the admin.",
                 )
             )
 

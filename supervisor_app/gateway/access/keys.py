@@ -98,14 +98,16 @@ class KeyRing:
         policy = self._presented.get(presented)
         if policy is None:
             policy = self._presented[presented] = self._look_up(presented)
-        if not policy.enabled:
-            message = f"The API key {policy.name!r} is switched off."
-            raise Denied(401, "invalid_api_key", message, key=policy.id)
-        if policy.expires_at is not None and policy.expires_at <= now:
-            day = datetime.fromtimestamp(policy.expires_at, UTC)
-            message = f"The API key {policy.name!r} expired on {day:%Y-%m-%d %H:%M} UTC."
-            raise Denied(401, "invalid_api_key", message, key=policy.id)
+        if (denied := _no_longer_good(policy, now)) is not None:
+            raise denied
         return policy
+
+    def withdrawn(self, policy: KeyPolicy, now: float) -> Denied | None:
+        """With what to end a request that was let in with this key earlier; None while the key is good."""
+        kept = self._by_digest.get(policy.digest)
+        if kept is None:
+            return Denied(401, "invalid_api_key", f"The API key {policy.name!r} was deleted.", key=policy.id)
+        return _no_longer_good(kept, now)
 
     def _look_up(self, presented: str) -> KeyPolicy:
         if not presented:
@@ -117,6 +119,16 @@ class KeyRing:
         if policy is None or not hmac.compare_digest(policy.digest, digest):
             raise Denied(401, "invalid_api_key", "This API key is not known here.")
         return policy
+
+
+def _no_longer_good(policy: KeyPolicy, now: float) -> Denied | None:
+    message = ""
+    if not policy.enabled:
+        message = f"The API key {policy.name!r} is switched off."
+    elif policy.expires_at is not None and policy.expires_at <= now:
+        day = datetime.fromtimestamp(policy.expires_at, UTC)
+        message = f"The API key {policy.name!r} expired on {day:%Y-%m-%d %H:%M} UTC."
+    return Denied(401, "invalid_api_key", message, key=policy.id) if message else None
 
 
 def model_denied(policy: KeyPolicy, model: str, doubt: str = "") -> Denied:

@@ -19,6 +19,8 @@ from supervisor_app.gateway.http.heads import (
 )
 
 RESPONSE_OURS = HOP_BY_HOP | {b"content-length"}
+NOT_PASSED = frozenset({b"set-cookie", b"set-cookie2", b"clear-site-data"})
+"""Cookies know no ports: those of a server would be those of our pages, and could log people out, or in."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +54,7 @@ def read_response(raw: bytes, *, to_head: bool) -> tuple[ResponseHead, int | Non
         lower = name.lower()
         if lower in RESPONSE_OURS:
             ours[lower] = ours[lower] + b"," + value if lower in ours and lower in LISTS else value
-        else:
+        elif lower not in NOT_PASSED:
             lines.append(name + b": " + value + b"\r\n")
             if lower == b"content-type":
                 ours[lower] = value.lower()

@@ -50,6 +50,8 @@ NOTED = OURS | {
     b"access-control-request-method",
     b"content-type",
     b"origin",
+    b"sec-fetch-mode",
+    b"sec-fetch-site",
     b"session",
 }
 

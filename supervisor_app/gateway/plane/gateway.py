@@ -13,7 +13,7 @@ from itertools import count
 from typing import Protocol
 
 from supervisor_app.gateway.access.door import Door, NotAllowedError
-from supervisor_app.gateway.access.keys import Denied, KeyPolicy, Limiter, key_paused, model_denied
+from supervisor_app.gateway.access.keys import Denied, KeyPolicy, KeyRing, Limiter, key_paused, model_denied
 from supervisor_app.gateway.http.head_cache import HeadCache
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.llama.hints import TOO_LONG, Hints, prefix_digest
@@ -159,6 +159,15 @@ class Gateway:
         length = exchange.body.length
         if length is not None and length > self.limits.body_bytes:
             exchange.refuse(problems.bad_request("The body is too large.", status=413, code="body_too_large"))
+
+    def learn_keys(self, keys: KeyRing) -> None:
+        """Let in with these keys from now on, and end what came with one that is no longer good."""
+        self.door.keys = keys
+        now = self.wall_time()
+        for exchange in list(self.exchanges):
+            denied = exchange.policy and keys.withdrawn(exchange.policy, now)
+            if denied:
+                exchange.refuse(problems.denied(denied), Outcome.REFUSED)
 
     def do(self, work: asyncio.Task[None]) -> None:
         """Keep a task alive until it is done."""

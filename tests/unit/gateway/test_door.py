@@ -185,3 +185,30 @@ def test_who_says_that_it_may_be_open_is_taken_at_their_word():
 def test_it_says_who_is_let_in(options, level, words):
     said_at, said = door(**options).who_may()
     assert (logging.getLevelName(said_at), said.endswith(words)) == (level, True)
+
+
+@pytest.mark.parametrize("mode", ["no-cors", "cors", "websocket"])
+def test_without_keys_what_another_site_s_page_loads_in_the_background_is_refused(mode):
+    problem = refusal(door(), "Host: localhost", "Sec-Fetch-Site: cross-site", f"Sec-Fetch-Mode: {mode}")
+    assert (problem.status, problem.code) == (403, "origin_not_allowed")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate"),
+        ("Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors"),
+        ("Sec-Fetch-Site: none", "Sec-Fetch-Mode: no-cors"),
+        ("Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: cors", "Origin: http://localhost:3000"),
+    ],
+)
+def test_without_keys_a_link_may_be_followed_and_an_allowed_page_may_ask(lines):
+    found = door()
+    assert check(found, "Host: localhost", *lines) is None
+    assert check(found, "Host: localhost", *lines) is None
+
+
+def test_an_admitted_program_opens_the_door_to_no_page():
+    found = door()
+    assert check(found, "Host: localhost") is None
+    refusal(found, "Host: localhost", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors")
