@@ -275,6 +275,8 @@ _SIGNALS: dict[int, tuple[str, str]] = {
 }
 _SENT = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 """Sent from outside: nothing that it wrote is the reason."""
+CANNOT_RUN = "llama-server cannot be run"
+"""The title where something is there, but does not run."""
 _NOT_RUN = (126, 127)
 """What a shell says of a command that it cannot run or find: for a llama-server that is a script."""
 _OF_A_SHELL = re.compile(
@@ -321,7 +323,7 @@ def _not_run(code: int, lines: Sequence[LogLine], spec: LaunchSpec | None) -> Fa
     file = told["path"] if told and told["path"].startswith("/") else script
     return replace(
         failure,
-        title="llama-server cannot be run",
+        title=CANNOT_RUN,
         hint=f"Check {script or 'llama_server_binary'}: it is there, but not all that it needs.",
         file=str(Path(spec.cwd, file)) if spec is not None and file else "",
     )

@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 import psutil
 
+from supervisor_app.core.causes import cause_of
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.identity import boot_id, identity_of, is_llama_command
 from supervisor_app.core.listeners import answers, holder_of, listening_pids
@@ -108,26 +109,7 @@ class LocalProcesses:
         )
 
     async def cause_of(self, failure: Failure, spec: LaunchSpec) -> Cause | None:
-        return await asyncio.to_thread(self._cause_of, failure.kind, spec)
-
-    def _cause_of(self, kind: FailureKind, spec: LaunchSpec) -> Cause | None:
-        binary = Path(spec.cwd, spec.command[0]) if spec.command else None
-        match kind:
-            case FailureKind.PORT_TAKEN:
-                held = tuple(listening_pids(spec)) or answers(spec)
-                return Cause(present=bool(held), mark=held)
-            case FailureKind.MODEL_MISSING if spec.model_file:
-                return _missing(spec.model_file)
-            case FailureKind.BINARY_MISSING if binary:
-                return _missing(binary)
-            case FailureKind.MODEL_UNREADABLE | FailureKind.MODEL_CORRUPT | FailureKind.MODEL_UNSUPPORTED if (
-                spec.model_file
-            ):
-                return Cause(present=True, mark=_fingerprint(spec.model_file))
-            case FailureKind.LIBRARY_MISSING if binary:
-                return Cause(present=True, mark=_fingerprint(binary))
-            case _:
-                return None
+        return await asyncio.to_thread(cause_of, failure, spec)
 
     async def bad_files(self, name: str, spec: LaunchSpec) -> list[BadFile]:
         del name
@@ -145,19 +127,6 @@ class LocalProcesses:
 def server_log(log_dir: Path, name: str, secrets: Sequence[str] = ()) -> LogFile:
     """Where a server's output goes, and what must not be shown of it."""
     return LogFile(path=log_dir / f"{name}.log", secrets=tuple(secret for secret in secrets if secret))
-
-
-def _missing(path: Path) -> Cause:
-    return Cause(present=not path.exists(), mark=_fingerprint(path))
-
-
-def _fingerprint(path: Path) -> tuple[object, ...]:
-    """Differs once the file appears, is replaced, written to, or may be read."""
-    try:
-        stat = path.stat()
-    except OSError as error:
-        return (error.errno,)
-    return (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_mode, os.access(path, os.R_OK))
 
 
 def child_environment(environ: Mapping[str, str], spec: LaunchSpec) -> dict[str, str]:

@@ -166,3 +166,5 @@ class Cause:
     """False: visibly gone, whatever it was before (the port is free, the missing file is there)."""
     mark: object
     """Differs when the file or the port's holder is another one."""
+    is_port: bool = False
+    """A free port is proof; a file that is there may be another one than the one that was missed."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from supervisor_app.core import lifecycle as life
+from supervisor_app.core.causes import CauseWatch
 from supervisor_app.core.chronicle import Chronicle
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.loading import LoadWatch
@@ -24,7 +25,7 @@ from supervisor_app.core.ports import (
 )
 from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.redact import redact_argv, secrets_of
-from supervisor_app.core.sightings import Cause, PortHolder
+from supervisor_app.core.sightings import PortHolder
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind, LlamaStatus, Status
 from supervisor_app.core.tasks import Tasks
@@ -91,10 +92,8 @@ class ServerSupervisor:
         self._generation = self._acted = remembered.generation
         self._watched: WatchedProcess | None = None
         self._load = LoadWatch(past_loads(remembered, config.spec))
-        self._cause: Cause | None = None
-        """What the permanent failure hung on when it happened."""
-        self._cause_seen: Cause | None = None
-        """What it was at the last look."""
+        self._cause = CauseWatch()
+        """What the permanent failure hangs on."""
         self._events: asyncio.Queue[life.Event] = asyncio.Queue()
         self._tasks = Tasks(config.name, self._on_bug)
         self._bug: BaseException | None = None
@@ -384,11 +383,8 @@ class ServerSupervisor:
     async def _remember_cause(self) -> None:
         failure = self.state.failure
         if failure is not None and failure.permanent:
-            self._cause = self._cause_seen = await self._processes.cause_of(failure, self.config.spec)
+            self._cause.begin(await self._processes.cause_of(failure, self.config.spec))
 
     async def _check_cause(self, effect: life.CheckCause) -> None:
-        """Gone means changed and then at rest: a file that still grows is a download under way."""
         cause = await self._processes.cause_of(effect.failure, self.config.spec)
-        settled, self._cause_seen = cause == self._cause_seen, cause
-        gone = settled and cause is not None and (not cause.present or cause != self._cause)
-        self._events.put_nowait(life.CauseChecked(effect.attempt, gone))
+        self._events.put_nowait(life.CauseChecked(effect.attempt, self._cause.is_gone(cause)))

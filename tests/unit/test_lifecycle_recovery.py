@@ -194,6 +194,21 @@ def test_error_looks_whether_its_cause_is_gone_and_starts_then():
     assert "is gone" in server.state.note
 
 
+def test_what_is_gone_again_and_again_starts_it_less_and_less_often():
+    """A file that somebody writes all the time must not push the history out."""
+    server = Server().spawned().dies(CORRUPT)
+    waits = []
+    for _ in range(8):
+        waits.append(server.state.cause_at - server.now)
+        server.to_next_deadline().send(life.CauseChecked(server.state.attempt, gone=True))
+        server.send(life.Inspected(server.state.attempt, None)).send(life.Spawned(server.state.attempt, ME))
+        server.dies(CORRUPT)
+    assert waits == pytest.approx([2, 2, 2, 4, 8, 16, 30, 30])
+    server.send(life.Start()).send(life.Inspected(server.state.attempt, None))
+    server.send(life.Spawned(server.state.attempt, ME)).dies(CORRUPT)
+    assert server.state.cause_at - server.now == pytest.approx(2)
+
+
 def test_error_after_the_last_retry_waits_for_a_person():
     server = Server(Policy(restart=RestartPolicy(max_retries=0))).ready().dies()
     assert server.state.deadline is None

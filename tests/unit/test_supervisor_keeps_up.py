@@ -135,6 +135,17 @@ async def test_a_cause_that_went_before_anybody_looked_is_gone_too():
         assert b.status.status is Status.READY
 
 
+async def test_a_failure_whose_file_is_there_is_tried_once_more_and_not_for_ever():
+    def prepare(b):
+        b.processes.spawn_failure = failure_of(FailureKind.MODEL_MISSING, "a part of it")
+        b.processes.cause = Cause(present=False, mark="there")
+
+    async with bench(prepare=prepare) as b:
+        await b.clock.advance(600)
+        assert b.status.status is Status.ERROR
+        assert b.words.count("starting") <= 2
+
+
 async def test_a_cause_that_nobody_can_watch_waits_for_a_person():
     def prepare(b):
         b.processes.spawn_failure = failure_of(FailureKind.BAD_ARGUMENT, "--frobnicate")

@@ -136,8 +136,8 @@ def _start(state: State, note: str) -> Decision:
     if state.status in (Status.STARTING, Status.READY):
         return state, []
     if state.phase in (Phase.SPAWNING, Phase.ENDING):
-        return replace(state, start_next=True, retries=0, note=note), []
-    return begin(replace(state, retries=0, failure=None), note)
+        return replace(state, start_next=True, retries=0, rearms=0, note=note), []
+    return begin(replace(state, retries=0, rearms=0, failure=None), note)
 
 
 def _resume(state: State, event: Resume) -> Decision:
@@ -175,7 +175,7 @@ def _continue(state: State, event: Continue, policy: Policy, now: float) -> Deci
 
 
 def _restart(state: State, note: str, policy: Policy, now: float) -> Decision:
-    fresh = replace(state, retries=0)
+    fresh = replace(state, retries=0, rearms=0)
     if state.phase in HAS_PROCESS:
         return end(replace(fresh, start_next=True, note=note), Status.STOPPING, policy, now)
     if state.phase is Phase.SPAWNING:
@@ -215,7 +215,7 @@ def _tick(state: State, policy: Policy, now: float) -> Decision:
         return unresponsive(state, failure_of(FailureKind.NEVER_READY, loading), policy, now)
     effects: list[Effect] = []
     if due(state.stable_at):
-        state = replace(state, stable_at=None, retries=0)
+        state = replace(state, stable_at=None, retries=0, rearms=0)
     if due(state.probe_at):
         state = replace(state, probe_at=None)
         effects.append(CheckHealth(state.attempt))

@@ -74,6 +74,8 @@ class State:
     """Bytes it used at the last look."""
     fits: bool = False
     """This life has used less memory than its limit since it was ready: a restart would help."""
+    rearms: int = 0
+    """Starts in a row, without a life that was stable, because the cause of a failure was gone."""
     start_next: bool = False
     """When the process that is ending is gone, start again."""
     spare_adopted: bool = False

@@ -61,6 +61,7 @@ def begin(state: State, note: str = "") -> Decision:
         retries=state.retries,
         deaths=state.deaths,
         failure=state.failure,
+        rearms=state.rearms,
         note=note,
     )
     return begun, [Log(INFO, "🚀 [LLAMA] Starting Llama service..."), InspectPort(attempt)]
@@ -99,6 +100,11 @@ def ended(state: State) -> Decision:
     return stopped, [Log(INFO, "🛑 [LLAMA] Stopped")]
 
 
+def cause_interval(rearms: int, policy: Policy) -> float:
+    """Seconds until the first look: whatever changes all the time must not start the server all the time."""
+    return max(CAUSE_INTERVAL, policy.restart.backoff(rearms) if rearms else 0.0)
+
+
 def failed(state: State, failure: Failure, policy: Policy, now: float) -> Decision:
     """There is no process any more: plan the next try, or give up."""
     attempt = state.attempt + 1
@@ -111,7 +117,8 @@ def failed(state: State, failure: Failure, policy: Policy, now: float) -> Decisi
             retries=state.retries,
             deaths=deaths,
             failure=failure,
-            cause_at=now + CAUSE_INTERVAL,
+            rearms=state.rearms,
+            cause_at=now + cause_interval(state.rearms, policy),
         )
         return given_up, [Log(ERROR, f"❌ [LLAMA] {failure.sentence}. {failure.hint}")]
     limit = policy.restart.max_retries
@@ -134,6 +141,7 @@ def failed(state: State, failure: Failure, policy: Policy, now: float) -> Decisi
         retries=retry,
         deaths=deaths,
         failure=failure,
+        rearms=state.rearms,
         retry_at=now + delay,
     )
     return waiting, [
@@ -367,5 +375,5 @@ def cause_checked(state: State, gone: bool, now: float) -> Decision:
         return replace(state, cause_at=now + CAUSE_INTERVAL), []
     title = state.failure.title if state.failure else "The failure"
     note = f"The cause of “{title}” is gone."
-    after, effects = begin(replace(state, retries=0), note)
+    after, effects = begin(replace(state, retries=0, rearms=state.rearms + 1), note)
     return after, [Log(INFO, f"♻️ [LLAMA] {note}"), *effects]

@@ -1,0 +1,91 @@
+"""What a permanent failure hangs on, and whether that is gone.
+
+A failure with nothing to watch (a flag that is refused) waits for a person or for another configuration.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from supervisor_app.core.diagnosis import CANNOT_RUN
+from supervisor_app.core.listeners import answers, listening_pids
+from supervisor_app.core.named_files import parts_of
+from supervisor_app.core.sightings import Cause
+from supervisor_app.core.spec import LaunchSpec
+from supervisor_app.core.status import Failure, FailureKind
+
+_OF_THE_BINARY = frozenset({FailureKind.BINARY_MISSING, FailureKind.LIBRARY_MISSING})
+_OF_THE_MODEL = frozenset(
+    {
+        FailureKind.MODEL_MISSING,
+        FailureKind.MODEL_UNREADABLE,
+        FailureKind.MODEL_CORRUPT,
+        FailureKind.MODEL_UNSUPPORTED,
+    }
+)
+_OF_A_MISSING_FILE = frozenset({FailureKind.BINARY_MISSING, FailureKind.MODEL_MISSING})
+
+
+@dataclass
+class CauseWatch:
+    """Compares looks at one cause. Gone means changed and then at rest: a file that still grows is a download
+    under way.
+
+    A file that was said to be missing and is there at the first look appeared in between, most likely: worth
+    one try. If the failure comes again with the same file there, only a change of it counts.
+    """
+
+    _first: Cause | None = None
+    """When the failure happened."""
+    _last: Cause | None = None
+    _tried: Cause | None = None
+    """Was there at the first look, and a start with it has been tried."""
+
+    def begin(self, cause: Cause | None) -> None:
+        """A failure has just happened."""
+        self._first = self._last = cause
+
+    def is_gone(self, cause: Cause | None) -> bool:
+        settled, self._last = cause == self._last, cause
+        if not settled or cause is None:
+            return False
+        if cause != self._first or (cause.is_port and not cause.present):
+            return True
+        if cause.present or cause == self._tried:
+            return False
+        self._tried = cause
+        return True
+
+
+def cause_of(failure: Failure, spec: LaunchSpec) -> Cause | None:
+    """What the failure hangs on, as it is now; None when nobody can tell from outside. Blocking."""
+    if failure.kind is FailureKind.PORT_TAKEN:
+        held = tuple(listening_pids(spec)) or answers(spec)
+        return Cause(present=bool(held), mark=held, is_port=True)
+    file = _file_of(failure, spec)
+    if file is None:
+        return None
+    missing = failure.kind in _OF_A_MISSING_FILE and failure.title != CANNOT_RUN
+    return Cause(
+        present=not (missing and file.exists()), mark=tuple(_fingerprint(part) for part in parts_of(file))
+    )
+
+
+def _file_of(failure: Failure, spec: LaunchSpec) -> Path | None:
+    if failure.file:
+        return Path(failure.file)
+    if failure.kind in _OF_THE_BINARY and spec.command:
+        return Path(spec.cwd, spec.command[0])
+    return spec.model_file if failure.kind in _OF_THE_MODEL else None
+
+
+def _fingerprint(path: Path) -> tuple[object, ...]:
+    """Differs once the file appears, is replaced, written to, or may be read or run."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        return (error.errno,)
+    allowed = os.access(path, os.R_OK), os.access(path, os.X_OK)
+    return (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_mode, *allowed)
