@@ -31,6 +31,7 @@ from supervisor_app.core.probe import files_size, looks_like_llama_server
 from supervisor_app.core.process import LocalProcess
 from supervisor_app.core.redact import redact_argv, secrets_of
 from supervisor_app.core.sightings import Cause, Identity, PortHolder
+from supervisor_app.core.spawn_failure import look_at_program, why_not_started
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Failure, FailureKind
 from supervisor_app.engine.resolve import HOW_TO_GET_ONE
@@ -143,9 +144,14 @@ def _spawn(spec: LaunchSpec, log: LogFile) -> tuple[subprocess.Popen[bytes], int
     if not spec.command:
         raise SpawnError(failure_of(FailureKind.BINARY_MISSING, HOW_TO_GET_ONE))
     try:
-        with log.open() as output:
-            _mark_start(output, spec)
-            log_start = log.size()
+        output = log.open()
+    except OSError as error:
+        closed = f"its log cannot be opened: {error.filename or log.path}: {error.strerror}"
+        raise SpawnError(failure_of(FailureKind.UNKNOWN, closed)) from error
+    with output:
+        _mark_start(output, spec)
+        log_start = log.size()
+        try:
             child = subprocess.Popen(
                 spec.argv,
                 cwd=spec.cwd,
@@ -155,11 +161,9 @@ def _spawn(spec: LaunchSpec, log: LogFile) -> tuple[subprocess.Popen[bytes], int
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-    except OSError as error:
-        detail = f"{error.filename or spec.command[0]}: {error.strerror}"
-        missing = isinstance(error, FileNotFoundError | PermissionError) or error.errno == 8  # ENOEXEC
-        kind = FailureKind.BINARY_MISSING if missing else FailureKind.UNKNOWN
-        raise SpawnError(failure_of(kind, detail)) from error
+        except OSError as error:
+            program = look_at_program(spec.command[0], Path(spec.cwd))
+            raise SpawnError(why_not_started(error, program, Path(spec.cwd))) from error
     return child, log_start
 
 
