@@ -21,7 +21,9 @@ SEND_SECONDS = 2.0
 class ChannelPublisher:
     """A message that is lost is made good by the hubs, which compare with the database every few seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """`loop`: that of the channel layer, where it is not the publisher's own."""
+        self._loop = loop
         self._failing = False
 
     async def announce(self, snapshot: LlamaStatus) -> None:
@@ -41,7 +43,10 @@ class ChannelPublisher:
     async def _send(self, group: str, message: dict[str, Any]) -> None:
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                await get_channel_layer().group_send(group, message)
+                sending = get_channel_layer().group_send(group, message)
+                if self._loop is not None:
+                    sending = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(sending, self._loop))
+                await sending
         except Exception as error:  # any client library's own kind: supervision must not care
             if not self._failing:
                 reason = str(error) or type(error).__name__

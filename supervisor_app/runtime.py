@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from supervisor_app.engine.resolve import HOW_TO_GET_ONE, Engine, EngineMissing,
 from supervisor_app.events import supervisor_channel
 from supervisor_app.gateway.service import Service
 from supervisor_app.lease import Lease
+from supervisor_app.loops import run_in
 from supervisor_app.publish import ChannelPublisher
 from supervisor_app.store import OrmStore
 
@@ -116,16 +118,19 @@ class Runtime:
         lease: Lease,
         keep_servers: bool = False,
         gateway: Service | None = None,
+        strangers: asyncio.AbstractEventLoop | None = None,
     ) -> None:
+        """`strangers`: the event loop of pages and gateway, where it is not this one."""
         self.keep_servers = keep_servers
         """At the end, leave the servers running."""
         self.gateway = gateway
+        self._strangers = strangers
         self._node = node
         self._probe = HttpProbe()
         self._store = OrmStore(node=node, overlay=overlay, command=EngineSource(overlay), lease=lease)
         self.supervisor = NodeSupervisor(
             store=self._store,
-            publisher=ChannelPublisher(),
+            publisher=ChannelPublisher(strangers),
             processes=LocalProcesses(log_dir=log_dir),
             probe=self._probe,
             clock=SystemClock(),
@@ -139,20 +144,20 @@ class Runtime:
         the next supervisor to take over.
         """
         beside = [
-            asyncio.create_task(self._keep_listening(), name="worker"),
+            asyncio.create_task(self._keep_hearing(), name="worker"),
             asyncio.create_task(AlertSender(node=self._node).run(), name="alerts"),
         ]
         supervision = asyncio.create_task(self.supervisor.run(), name="servers")
         vital = [supervision]
         if self.gateway is not None:
-            vital.append(asyncio.create_task(self.gateway.serve(), name="gateway"))
+            vital.append(asyncio.create_task(run_in(self._strangers, self.gateway.serve), name="gateway"))
         try:
             done, _ = await asyncio.wait(vital, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         except asyncio.CancelledError:
             if self.gateway is not None:
-                await self.gateway.stop()
+                await run_in(self._strangers, self.gateway.stop)
             await _end(supervision)
             await (self.supervisor.release() if self.keep_servers else self.supervisor.shutdown())
             raise
@@ -170,13 +175,25 @@ class Runtime:
     def force(self) -> None:
         """Somebody asked twice: end at once."""
         if self.gateway is not None:
-            self.gateway.force()
+            (self._strangers or asyncio.get_running_loop()).call_soon_threadsafe(self.gateway.force)
         self.supervisor.force()
 
-    async def _keep_listening(self) -> None:
+    async def _keep_hearing(self) -> None:
+        """What others say over the channel layer, which is where pages and gateway are."""
+        loop, supervisor = asyncio.get_running_loop(), self.supervisor
+
+        def nudge() -> None:
+            loop.call_soon_threadsafe(supervisor.nudge)
+
+        def moved(servers: list[str]) -> None:
+            loop.call_soon_threadsafe(supervisor.moved, servers)
+
+        consumer: Any = SupervisorConsumer.as_asgi(nudge=nudge, moved=moved)
+        await run_in(self._strangers, partial(self._keep_listening, consumer))
+
+    async def _keep_listening(self, consumer: Any) -> None:
         """The Channels worker. It dies with its connection and of a bad message, so it is made anew."""
         channel = supervisor_channel(self._node)
-        consumer: Any = SupervisorConsumer.as_asgi(nudge=self.supervisor.nudge, moved=self.supervisor.moved)
         application = ChannelNameRouter({channel: consumer})
         while True:
             try:

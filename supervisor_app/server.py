@@ -1,7 +1,8 @@
-"""Daphne with the supervisor in its event loop: the one-process shape.
+"""Daphne with the supervisor beside it: the one-process shape.
 
-Twisted owns the loop and the signals; what is below fits the supervisor into its start and its end. The
-order of the end: servers stop and every page is told, then the sockets close, then the loop ends.
+Twisted owns the main thread, its loop and the signals; pages and gateway are there. The supervisor has a loop
+in a thread of its own: whatever strangers make the other one do, it waits for the interpreter and no longer.
+The order of the end: servers stop and every page is told, then the sockets close, then the loop ends.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,17 +19,21 @@ from daphne.endpoints import build_endpoint_description_strings
 from twisted.internet import defer, reactor
 
 from supervisor_app.core.ports import NodeTakenError
+from supervisor_app.loops import LoopThread
 from supervisor_app.runtime import Runtime, ignore_signals
 from supervisor_app.web.guarded import GuardedServer, install
 from supervisor_app.web.limits import WebLimits
 
 log = logging.getLogger(__name__)
 
+SWITCH_SECONDS = 0.0005
+"""For so long one thread may keep the interpreter from the others: Python's 5 ms is what a kill is late."""
+
 install()
 
 
 class SupervisedServer(GuardedServer):
-    """`runtime` is made inside the loop; `failed` afterwards tells whether supervision ended by itself."""
+    """`make_runtime` is called in supervision's loop; `failed` tells whether it ended by itself."""
 
     def __init__(
         self,
@@ -36,7 +42,7 @@ class SupervisedServer(GuardedServer):
         host: str,
         port: int,
         limits: WebLimits,
-        make_runtime: Callable[[], Runtime],
+        make_runtime: Callable[[asyncio.AbstractEventLoop], Runtime],
         on_listening: Callable[[], None],
     ) -> None:
         super().__init__(
@@ -53,7 +59,7 @@ class SupervisedServer(GuardedServer):
         self._make_runtime = make_runtime
         self._on_listening = on_listening
         self._runtime: Runtime | None = None
-        self._supervision: asyncio.Task[None] | None = None
+        self._supervision: LoopThread | None = None
 
     def run(self) -> None:
         """Until a signal, a port that cannot be had (`abort_start`) or a failure of supervision."""
@@ -69,10 +75,19 @@ class SupervisedServer(GuardedServer):
     def _start_supervision(self) -> None:
         if self.abort_start:
             return
-        self._runtime = self._make_runtime()
-        self._supervision = asyncio.get_event_loop().create_task(self._runtime.run(), name="supervision")
-        self._supervision.add_done_callback(self._supervision_done)
-        asyncio.get_event_loop().add_signal_handler(signal.SIGUSR1, self._leave)
+        sys.setswitchinterval(SWITCH_SECONDS)
+        loop = asyncio.get_event_loop()
+
+        async def supervise() -> None:
+            self._runtime = self._make_runtime(loop)
+            await self._runtime.run()
+
+        self._supervision = supervision = LoopThread(supervise, name="supervision")
+        asyncio.wrap_future(supervision.ended).add_done_callback(
+            lambda _: self._supervision_done(supervision.failed)
+        )
+        supervision.start()
+        loop.add_signal_handler(signal.SIGUSR1, self._leave)
 
     def _leave(self) -> None:
         """SIGUSR1: end, and leave the servers running: a planned upgrade."""
@@ -80,12 +95,12 @@ class SupervisedServer(GuardedServer):
             self._runtime.keep_servers = True
         self.stop()
 
-    def _supervision_done(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            self.failed = task.exception()
-            if not isinstance(self.failed, NodeTakenError):  # that was told
-                log.critical("❌ [SUPERVISOR] It failed: the servers go on without it", exc_info=self.failed)
-            asyncio.get_event_loop().call_soon(self.stop)
+    def _supervision_done(self, failed: BaseException | None) -> None:
+        if failed is not None:
+            self.failed = failed
+            if not isinstance(failed, NodeTakenError):  # that was told
+                log.critical("❌ [SUPERVISOR] It failed: the servers go on without it", exc_info=failed)
+            self.stop()
 
     def kill_all_applications(self) -> Any:
         """Daphne's own step before the end. Ours comes first, or nobody would see "stopping"."""
@@ -96,15 +111,13 @@ class SupervisedServer(GuardedServer):
         if self._supervision is None:
             return self._kill_consumers()
         self._supervision.cancel()
-        stopped = defer.Deferred.fromFuture(
-            asyncio.ensure_future(asyncio.gather(self._supervision, return_exceptions=True))
-        )
+        stopped = defer.Deferred.fromFuture(asyncio.wrap_future(self._supervision.ended))
         return stopped.addBoth(lambda _: self._kill_consumers())
 
     def _force(self) -> None:
         log.warning("⚠️ Asked again: ending at once")
-        if self._runtime is not None:
-            self._runtime.force()
+        if self._supervision is not None and self._runtime is not None:
+            self._supervision.call(self._runtime.force)
 
     def _kill_consumers(self) -> Any:
         # An upgraded request lacks its application until Daphne's next look; Daphne trips over that and the

@@ -114,7 +114,7 @@ class Command(BaseCommand):
                     )
                     settings.LLAMAPROXY_GATEWAY_URL = settings.LLAMAPROXY_GATEWAY_URL or url_of(*gateway)
 
-                def make_runtime() -> Runtime:
+                def make_runtime(strangers: asyncio.AbstractEventLoop | None = None) -> Runtime:
                     return Runtime(
                         node=node,
                         overlay=overlay,
@@ -122,6 +122,7 @@ class Command(BaseCommand):
                         lease=lease,
                         keep_servers=keep_servers,
                         gateway=service,
+                        strangers=strangers,
                     )
 
                 if no_web:
@@ -239,7 +240,7 @@ async def _supervise(make_runtime: Callable[[], Runtime]) -> None:
         ignore_signals(loop)
 
 
-def serve(bind: tuple[str, int], make_runtime: Callable[[], Runtime]) -> None:
+def serve(bind: tuple[str, int], make_runtime: Callable[[asyncio.AbstractEventLoop], Runtime]) -> None:
     """Pages and supervisor in one process. Raises CommandError when the address is taken or it fails, and
     NodeTakenError."""
     host, port = bind

@@ -13,13 +13,11 @@ import io
 import resource
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import redirect_stdout, suppress
 from datetime import datetime
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -27,7 +25,7 @@ from pathlib import Path
 import psutil
 
 from tests.acceptance.harness import Proxy
-from tests.bench.strangers.attacks import GATEWAY, WEB
+from tests.bench.strangers.attacks import GATEWAY, WEB, attacked
 
 TICK = 0.005
 SETTINGS = {"retry_backoff_ms": 100, "max_backoff_ms": 100, "max_retries": 10_000, "stable_after_ms": 500}
@@ -46,17 +44,6 @@ class Stir:
             began = time.monotonic()
             time.sleep(TICK)
             self.worst = max(self.worst, time.monotonic() - began - TICK)
-
-
-@contextmanager
-def attacked(where: str, name: str, port: int) -> Iterator[None]:
-    command = [sys.executable, "-m", "tests.bench.strangers.attacks", where, name, str(port)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 def newest_run(proxy: Proxy) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What strangers send, without a key or a login: `python -m tests.bench.strangers.attacks NAME PORT`.
+"""What strangers send, without a key or a login: `python -m tests.bench.strangers.attacks web|gateway NAME PORT`.
 
 Each attack goes on until its process is ended, and keeps going when its connections are closed.
 """
@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[3]
 HOST = "127.0.0.1"
 PAUSE = 0.02
 """Seconds before a connection that was lost is made again."""
@@ -150,6 +153,22 @@ GATEWAY: dict[str, Attack] = {
     "bodies of 100 kB": lambda port: many(port, 200, endless(chat(100_000))),
 }
 
+ATTACKS = {"web": WEB, "gateway": GATEWAY}
+
+
+@contextmanager
+def attacked(where: str, name: str, port: int) -> Iterator[None]:
+    """By a process of its own."""
+    assert name in ATTACKS[where]
+    command = [sys.executable, "-m", __name__, where, name, str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
 if __name__ == "__main__":
     where, name, number = sys.argv[1:]
-    asyncio.run({"web": WEB, "gateway": GATEWAY}[where][name](int(number)))
+    asyncio.run(ATTACKS[where][name](int(number)))

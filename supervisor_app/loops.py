@@ -1,0 +1,98 @@
+"""Two event loops in one process: what one of them awaits in the other."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def run_in(loop: asyncio.AbstractEventLoop | None, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Await `work` in `loop`; None: in this one.
+
+    A cancellation is passed on, and what the work does about it is awaited, unlike
+    `run_coroutine_threadsafe`, which lets go of it at once.
+    """
+    if loop is None or loop is asyncio.get_running_loop():
+        return await work()
+    ended: Future[T] = Future()
+    ended.set_running_or_notify_cancel()  # so that nobody else can cancel it
+    tasks: list[asyncio.Task[T]] = []
+
+    def begin() -> None:
+        task = loop.create_task(work())
+        tasks.append(task)
+        task.add_done_callback(lambda task: _pass_on(task, ended))
+
+    loop.call_soon_threadsafe(begin)
+    waiting = asyncio.wrap_future(ended)
+    try:
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        if not waiting.done():
+            loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+            with suppress(Exception):
+                await waiting
+        raise
+
+
+def _pass_on(task: asyncio.Task[T], ended: Future[T]) -> None:
+    if task.cancelled():
+        ended.set_exception(asyncio.CancelledError())
+    elif (error := task.exception()) is not None:
+        ended.set_exception(error)
+    else:
+        ended.set_result(task.result())
+
+
+class LoopThread:
+    """Runs one coroutine in a thread and an event loop of its own, until it ends or is cancelled."""
+
+    def __init__(self, main: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> None:
+        self.failed: BaseException | None = None
+        """What it raised, once it has ended."""
+        self.ended: Future[None] = Future()
+        self._main = main
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
+        self._task: asyncio.Task[Any] | None = None
+        self._is_cancelled = False
+        self._thread = threading.Thread(target=self._run, name=name)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Soon, in its loop; not at all once that has ended. From any thread."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function)
+
+    def cancel(self) -> None:
+        """From any thread. `ended` tells when it has."""
+        self.call(self._cancel)
+
+    def _run(self) -> None:
+        try:
+            with self._runner:
+                self._runner.run(self._until_cancelled())
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:  # it is told to whoever waits for the end
+            self.failed = error
+        finally:
+            self.ended.set_result(None)
+
+    async def _until_cancelled(self) -> None:
+        self._task = asyncio.current_task()
+        if not self._is_cancelled:
+            await self._main()
+
+    def _cancel(self) -> None:
+        self._is_cancelled = True
+        if self._task is not None:
+            self._task.cancel()
