@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 
 from supervisor_app.alerts.admin import ReadOnly
 from supervisor_app.gateway.access.keys import digest_of, new_key, shown_part
+from supervisor_app.gateway.llama.endpoints import Scope
 from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord
 from supervisor_app.models import LlamaServer
 from supervisor_app.templatetags.gateway_tags import spent, tokens
@@ -64,13 +65,14 @@ class ApiKeyForm(KeyModelForm):
 @admin.register(ApiKey)
 class ApiKeyAdmin(KeyModelAdmin):
     form = ApiKeyForm
-    list_display = ["name", "beginning", "state", "limits", "expires_at", "last_used_at"]
-    list_filter = ["enabled", "expires_at", "last_used_at"]
+    list_display = ["name", "beginning", "state", "rights", "limits", "expires_at", "last_used_at"]
+    list_filter = ["enabled", "may_read", "may_change", "expires_at", "last_used_at"]
     search_fields = ["name", "prefix"]
     readonly_fields = ["beginning", "created_at", "last_used_at"]
     actions = ["switch_on", "switch_off"]
     fieldsets = [
         (None, {"fields": ["name", "enabled", "expires_at", "allowed_models"]}),
+        ("Rights", {"fields": ["may_read", "may_change"]}),
         ("Limits", {"fields": ["requests_per_minute", "tokens_per_minute", "max_concurrent"]}),
         ("For finding mistakes", {"fields": ["capture"]}),
         ("About it", {"fields": ["beginning", "created_at", "last_used_at"]}),
@@ -117,6 +119,10 @@ class ApiKeyAdmin(KeyModelAdmin):
         if not key.enabled:
             return "switched off"
         return "expired" if key.expires_at and key.expires_at <= timezone.now() else "works"
+
+    @admin.display
+    def rights(self, key: ApiKey) -> str:
+        return ", ".join(scope for scope in Scope if scope in key.scopes)
 
     @admin.display
     def limits(self, key: ApiKey) -> str:

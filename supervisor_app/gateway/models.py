@@ -9,6 +9,7 @@ from django.db import models
 from django.utils import timezone
 
 from supervisor_app.gateway.access.keys import KeyPolicy
+from supervisor_app.gateway.llama.endpoints import Scope
 from supervisor_app.gateway.records.record import LONGEST_NAME, Outcome
 from supervisor_app.validators import validate_names
 
@@ -52,6 +53,17 @@ class ApiKey(models.Model):
         validators=[validate_names],
         help_text="What it may ask for, one name a line: a server, a model or an alias. Empty: all.",
     )
+    may_read = models.BooleanField(
+        "may read",
+        default=False,
+        help_text="Also see how servers are configured and what they do for others: /slots, /props, …",
+    )
+    may_change = models.BooleanField(
+        "may change",
+        default=False,
+        help_text="Also change servers for everybody and act through them: slots, /lora-adapters, /models/…, "
+        "/tools (which run commands), /cors-proxy, and every path that llamaproxy does not know.",
+    )
     requests_per_minute = _limit("requests per minute", "A whole minute’s worth may come at once.")
     tokens_per_minute = _limit("tokens per minute", "How many tokens, of prompts and answers together.")
     max_concurrent = _limit("requests at once", "How many may be in flight.")
@@ -73,6 +85,12 @@ class ApiKey(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def scopes(self) -> set[Scope]:
+        """All may ask models."""
+        read = {Scope.READ} if self.may_read or self.may_change else set()
+        return {Scope.INFERENCE} | read | ({Scope.CHANGE} if self.may_change else set())
+
     def as_policy(self) -> KeyPolicy:
         return KeyPolicy(
             id=self.pk,
@@ -80,6 +98,7 @@ class ApiKey(models.Model):
             digest=bytes.fromhex(self.digest),
             enabled=self.enabled,
             expires_at=self.expires_at.timestamp() if self.expires_at else None,
+            scopes=frozenset(self.scopes),
             models=frozenset(self.allowed_models),
             requests_per_minute=self.requests_per_minute,
             tokens_per_minute=self.tokens_per_minute,

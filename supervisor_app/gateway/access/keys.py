@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from math import ceil
 
+from supervisor_app.gateway.llama.endpoints import Scope
+
 MARK = "lp-"
 """What every key begins with, so that people and secret scanners know it."""
 SHOWN = 8
@@ -31,6 +33,7 @@ class KeyPolicy:
     enabled: bool = True
     expires_at: float | None = None
     """Unix seconds."""
+    scopes: frozenset[Scope] = frozenset({Scope.INFERENCE})
     models: frozenset[str] = frozenset()
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
@@ -129,6 +132,21 @@ def _no_longer_good(policy: KeyPolicy, now: float) -> Denied | None:
         day = datetime.fromtimestamp(policy.expires_at, UTC)
         message = f"The API key {policy.name!r} expired on {day:%Y-%m-%d %H:%M} UTC."
     return Denied(401, "invalid_api_key", message, key=policy.id) if message else None
+
+
+_NEEDS = {
+    Scope.READ: "tells how a server is configured and what it does for others: only with “may read”",
+    Scope.CHANGE: "may change a server for everybody, or act through it: only with “may change”",
+}
+
+
+def check_scope(policy: KeyPolicy, scope: Scope, what: str) -> None:
+    """Raise Denied for a key that does not say that it may. `what`: the method and the path."""
+    if scope not in policy.scopes:
+        message = (
+            f"The API key {policy.name!r} may not {what}. It {_NEEDS[scope]}, which is ticked in the admin."
+        )
+        raise Denied(403, "scope_not_allowed", message, key=policy.id)
 
 
 def model_denied(policy: KeyPolicy, model: str, doubt: str = "") -> Denied:

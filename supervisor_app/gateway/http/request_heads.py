@@ -135,7 +135,7 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
         chunked=length is None,
         expects_continue=http11 and noted.get(b"expect", b"").lower() == b"100-continue",
         presented_key=_presented_key(noted),
-        endpoint=endpoint_of(method, path),
+        endpoint=endpoint_of(method, path, query),
         is_plain=method == "POST" and http11 and keep_alive,
         forwarded=forwarded,
         noted=noted,

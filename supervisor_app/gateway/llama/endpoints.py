@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from urllib.parse import unquote
 
 from supervisor_app.gateway.llama import sse, unstream
 
@@ -142,6 +143,7 @@ _DELETED = {
 }
 _MOST_PARTS = 4
 """Of those paths."""
+_SLOTS = re.compile(r"/slots/?\Z")
 _SLOT = re.compile(r"/slots/[^/]*/?\Z")
 _MODEL = re.compile(r"/v1/models/.")
 _UI = re.compile(
@@ -157,8 +159,10 @@ _UNKNOWN = {
 _OTHER = Endpoint()
 
 
-def endpoint_of(method: str, path: str) -> Endpoint:
-    """Look up a request. `path` is decoded and has no query."""
+def endpoint_of(method: str, path: str, query: str = "") -> Endpoint:
+    """Look up a request. `path` is decoded and without the query, which is as its client wrote it."""
+    if query and _SLOTS.search(path) and "action" in unquote(query):
+        return _ACTS  # so builds that take the number of the slot from the query name it
     if method == "POST":
         found = _ACTS if _SLOT.search(path) else _longest_end(_POSTED, path)
     elif method in ("GET", "HEAD"):

@@ -13,7 +13,15 @@ from itertools import count
 from typing import Protocol
 
 from supervisor_app.gateway.access.door import Door, NotAllowedError
-from supervisor_app.gateway.access.keys import Denied, KeyPolicy, KeyRing, Limiter, key_paused, model_denied
+from supervisor_app.gateway.access.keys import (
+    Denied,
+    KeyPolicy,
+    KeyRing,
+    Limiter,
+    check_scope,
+    key_paused,
+    model_denied,
+)
 from supervisor_app.gateway.http.head_cache import HeadCache
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.llama.hints import TOO_LONG, Hints, prefix_digest
@@ -22,7 +30,7 @@ from supervisor_app.gateway.plane.client import Client
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.fast_path import FastExchange
 from supervisor_app.gateway.plane.problems import Problem
-from supervisor_app.gateway.records.record import Outcome, QuarantineEntry, Record
+from supervisor_app.gateway.records.record import LONGEST_NAME, Outcome, QuarantineEntry, Record
 from supervisor_app.gateway.servers.backend import ACCUSED_SECONDS, Backend, judge
 from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.gate import Insider
@@ -141,6 +149,8 @@ class Gateway:
                 own.answer(self, exchange)
                 return
             policy = self.door.check(head, self.wall_time())
+            if policy is not None:
+                check_scope(policy, head.endpoint.scope, f"{head.method} {head.path[:LONGEST_NAME]}")
             if may_be_ours and own.is_ours(head):
                 own.answer(self, exchange)
                 return

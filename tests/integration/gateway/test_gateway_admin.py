@@ -156,6 +156,16 @@ def test_the_list_tells_what_each_may(staff_client):
     assert "<code>lp-free…</code>" in shown
 
 
+def test_a_key_may_only_ask_models_unless_somebody_ticks_more(staff_client):
+    staff_client.post(f"{KEYS}add/", FILLED)
+    staff_client.post(f"{KEYS}add/", FILLED | {"name": "operator", "may_change": "on"})
+    rights = {key.name: key.scopes for key in ApiKey.objects.all()}
+    assert rights == {"chat": {"inference"}, "operator": {"inference", "read", "change"}}
+    shown = page(staff_client.get(KEYS))
+    assert ">inference<" in shown
+    assert ">inference, read, change<" in shown
+
+
 def test_keys_are_switched_off_and_on(staff_client):
     keys = [make_key("a").pk, make_key("b").pk]
     for action, enabled in (("switch_off", False), ("switch_on", True)):

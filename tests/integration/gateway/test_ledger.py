@@ -61,6 +61,20 @@ def test_a_key_is_loaded_with_all_that_limits_it():
     ]
 
 
+@pytest.mark.parametrize(
+    ("rights", "scopes"),
+    [
+        ({}, {"inference"}),
+        ({"may_read": True}, {"inference", "read"}),
+        ({"may_change": True}, {"inference", "read", "change"}),
+    ],
+)
+def test_a_key_may_ask_models_and_what_else_it_says(rights, scopes):
+    make_key(**rights)
+    (policy,) = ledger.load_keys()
+    assert policy.scopes == scopes
+
+
 def test_a_key_without_an_end_never_expires():
     make_key()
     (policy,) = ledger.load_keys()

@@ -9,6 +9,7 @@ import pytest
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
+from supervisor_app.gateway.llama.endpoints import Scope
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, question, request
 from tests.integration.gateway.scripts import answers
@@ -136,6 +137,8 @@ async def test_metrics_are_public_unless_looking_needs_a_login(plane):
     assert (answer.status, answer.content) == (200, b"llamaproxy_up 1\n")
     plane.gateway.public_metrics = False
     assert (await plane.ask(request("/metrics"))).status == 401
+    assert (await plane.ask(request("/metrics", "X-Api-Key: lp-a"))).status == 403
+    with_key(plane, scopes=frozenset(Scope))
     assert (await plane.ask(request("/metrics", "X-Api-Key: lp-a"))).status == 200
 
 

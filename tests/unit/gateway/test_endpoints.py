@@ -200,3 +200,14 @@ def test_ending_an_answer_is_for_every_key_and_sent_once():
 @pytest.mark.parametrize("path", ["/v1/models", "/models", "/v1/models/demo.gguf", "/health"])
 def test_the_list_of_models_is_for_every_key(path):
     assert endpoint_of("GET", path).scope is Scope.INFERENCE
+
+
+@pytest.mark.parametrize("query", ["action=erase", "id_slot=0&action=save", "%61ction=restore"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+def test_an_action_on_slots_is_a_change_wherever_a_build_takes_it(method, query):
+    found = endpoint_of(method, "/slots", query)
+    assert (found.scope, found.pure, found.needs_slot) == (Scope.CHANGE, False, False)
+
+
+def test_a_question_about_slots_is_none():
+    assert endpoint_of("GET", "/slots", "model=one&fail_on_no_slot=1").scope is Scope.READ

@@ -11,11 +11,13 @@ from supervisor_app.gateway.access.keys import (
     KeyPolicy,
     KeyRing,
     Limiter,
+    check_scope,
     digest_of,
     model_denied,
     new_key,
     shown_part,
 )
+from supervisor_app.gateway.llama.endpoints import Scope
 
 NOW = 1_750_000_000.0
 KEY = new_key()
@@ -50,6 +52,18 @@ def test_without_any_key_the_ring_is_open():
 
 def test_a_key_that_is_switched_off_keeps_the_ring_closed():
     assert not KeyRing([policy(enabled=False)]).is_open
+
+
+# --- What it may --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", [Scope.READ, Scope.CHANGE])
+def test_a_key_that_says_nothing_may_only_ask_models(scope):
+    check_scope(policy(), Scope.INFERENCE, "POST /v1/completions")
+    problem = denied(check_scope, policy(), scope, "POST /props")
+    assert (problem.status, problem.code, problem.key) == (403, "scope_not_allowed", 1)
+    assert "POST /props" in problem.message
+    check_scope(policy(scopes=frozenset(Scope)), scope, "POST /props")
 
 
 # --- Who it is -----------------------------------------------------------------------------------------
