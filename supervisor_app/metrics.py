@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from django.db.models import Count, Q
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from supervisor_app.core.status import Status
-from supervisor_app.models import Run
+from supervisor_app.models import ServerState
 from supervisor_app.snapshots import load_views
 
 LABELS = ["server"]
@@ -48,22 +47,16 @@ class ServerCollector(Collector):
 
 
 def _counters() -> Iterator[Metric]:
+    """Kept beside the history, which is pruned: they never fall."""
     starts = CounterMetricFamily("llamaproxy_server_starts", "Processes started.", labels=LABELS)
     failures = CounterMetricFamily(
         "llamaproxy_server_failures", "Lives that ended in a failure.", labels=[*LABELS, "kind"]
     )
-    rows = (
-        Run.objects.order_by()
-        .values_list("server__name", "failure_kind")
-        .annotate(spawned=Count("pk", filter=Q(adopted=False)), total=Count("pk"))
-    )
-    started: dict[str, int] = {}
-    for name, kind, spawned, total in rows:
-        started[name] = started.get(name, 0) + spawned
-        if kind:
-            failures.add_metric([name, kind], total)
-    for name, count in started.items():
-        starts.add_metric([name], count)
+    rows = ServerState.objects.order_by("server__name").values_list("server__name", "starts", "failures")
+    for name, started, failed in rows:
+        starts.add_metric([name], started)
+        for kind, count in sorted(failed.items()):
+            failures.add_metric([name, kind], count)
     yield from (starts, failures)
 
 

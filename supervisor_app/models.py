@@ -255,6 +255,9 @@ class ServerState(models.Model):
     process_start = models.BigIntegerField(null=True)
     boot_id = models.CharField(max_length=100, default="")
     generation = models.PositiveBigIntegerField(default=0)
+    # Beside the runs, of which the oldest are deleted: a counter must never fall.
+    starts = models.PositiveBigIntegerField(default=0, help_text="Processes started so far.")
+    failures = models.JSONField(default=dict, help_text="Lives that ended in a failure so far, by its kind.")
     seen_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

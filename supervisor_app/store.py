@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -185,10 +186,23 @@ def _save(node: str, change: Change) -> None:
     if server is None:
         return
     columns = columns_of(change.snapshot, change.identity, change.generation)
-    ServerState.objects.update_or_create(server=server, defaults=storable(columns))
+    state, _ = ServerState.objects.update_or_create(server=server, defaults=storable(columns))
+    _count(state, change.run_events)
     for event in change.run_events:
         _write(server, event)
     incidents.follow(server, change, now=time.time())
+
+
+def _count(state: ServerState, events: Sequence[RunEvent]) -> None:
+    """Only this supervisor writes the row, so what was read a moment ago still holds."""
+    starts = sum(isinstance(event, RunOpened) and not event.adopted for event in events)
+    failures = Counter(
+        event.failure.kind.value for event in events if isinstance(event, RunClosed) and event.failure
+    )
+    if starts or failures:
+        state.starts += starts
+        state.failures = dict(Counter(state.failures) + failures)
+        state.save(update_fields=["starts", "failures"])
 
 
 def _write(server: LlamaServer, event: RunEvent) -> None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from importlib import import_module
 
 import pytest
+from django.apps import apps
 from django.utils import timezone
+from prometheus_client.parser import text_string_to_metric_families
 
 from supervisor_app import retention
 from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
 from supervisor_app.conf import Overlay
+from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.ports import RunClosed, RunOpened
+from supervisor_app.core.sightings import Exit
+from supervisor_app.core.status import FailureKind
 from supervisor_app.lease import Lease
 from supervisor_app.models import Run
 from supervisor_app.retention import ALERTS_KEPT, BATCH, RUNS_KEPT, prune
-from supervisor_app.store import OrmStore
-from tests.integration.building import STARTED, at, db, make_run, make_server
+from supervisor_app.store import OrmStore, _save
+from tests.integration.building import STARTED, at, change, db, make_run, make_server, make_state
 
 pytestmark = pytest.mark.django_db
 
@@ -47,6 +54,46 @@ def left() -> set[int]:
 
 
 # --- Runs ----------------------------------------------------------------------------------------------
+
+
+def live_and_die(kind=FailureKind.HUNG, *, adopted=False):
+    opened = RunOpened(identity=None, adopted=adopted, retry=0, started_at=STARTED)
+    closed = RunClosed(at=STARTED + 1, exit=Exit(), failure=failure_of(kind))
+    _save("local", change("default", opened, closed))
+
+
+def counters(client):
+    families = text_string_to_metric_families(client.get("/metrics").content.decode())
+    samples = [sample for family in families if family.type == "counter" for sample in family.samples]
+    return {(sample.name, *sorted(sample.labels.values())): sample.value for sample in samples}
+
+
+def test_no_counter_falls_when_runs_are_deleted(few, client):
+    make_server()
+    for _ in range(5):
+        live_and_die()
+    live_and_die(FailureKind.EXITED, adopted=True)
+    before = counters(client)
+    assert before["llamaproxy_server_starts_total", "default"] == 5
+    assert before["llamaproxy_server_failures_total", "default", "hung"] == 5
+    assert before["llamaproxy_server_failures_total", "default", "exited"] == 1
+    assert prune_all()
+    assert counters(client) == before
+    live_and_die()
+    assert counters(client)["llamaproxy_server_starts_total", "default"] == 6
+
+
+def test_counters_begin_with_the_runs_of_an_older_version(client):
+    server = make_server()
+    make_state(server)
+    make_run(server)
+    make_run(server, failure_kind="hung", adopted=True)
+    migration = import_module("supervisor_app.migrations.0010_counts")
+    migration.count_what_is_known(apps, None)
+    assert counters(client) == {
+        ("llamaproxy_server_starts_total", "default"): 1,
+        ("llamaproxy_server_failures_total", "default", "hung"): 1,
+    }
 
 
 def test_of_each_server_the_newest_runs_stay(few):

@@ -379,11 +379,7 @@ def test_one_status_metric_is_1_and_the_others_are_0(status, client):
 
 
 def test_metrics_count_starts_and_failures_by_kind(client):
-    server = make_server()
-    make_run(server)
-    make_run(server, failure_kind="hung")
-    make_run(server, failure_kind="hung")
-    make_run(server, failure_kind="exited", adopted=True)
+    make_state(make_server(), starts=3, failures={"hung": 2, "exited": 1})
     found = metrics(client)
     assert found["llamaproxy_server_starts_total", (("server", "default"),)] == 3
     assert found["llamaproxy_server_failures_total", (("kind", "hung"), ("server", "default"))] == 2

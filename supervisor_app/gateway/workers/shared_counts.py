@@ -37,6 +37,8 @@ class SharedCounts:
         self._path = path
         self._lock = Lock()
         self._failing = False
+        self._read_last: dict[Path, Series] = {}
+        """By file: what it said when it could be read last."""
 
     def own(self) -> Series:
         """What the worker before this one had counted."""
@@ -68,6 +70,8 @@ class SharedCounts:
         # In the same order each time: sums of seconds, rounded otherwise, could be less than before.
         for path in sorted(self._path.parent.glob("*.json")):
             series, load = _read(path)
+            # A file that cannot be read just now (no descriptor left) must not make a counter fall.
+            series = self._read_last[path] = series or self._read_last.get(path, {})
             for labels, counts in series.items():
                 total.setdefault(labels, Counts()).merge(counts)
             for where, (in_flight, held) in load.items():

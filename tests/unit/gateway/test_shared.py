@@ -152,6 +152,20 @@ def test_a_file_that_another_version_wrote_counts_nothing(start, tmp_path, conte
     assert counted(replaced) == 1
 
 
+def test_a_file_that_cannot_be_read_for_a_moment_makes_no_counter_fall(start, monkeypatch):
+    one, two = start(1), start(2)
+    serve(two, 3)
+    two.save({})
+    assert counted(one) == 3
+
+    def no_descriptor_left(path):
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", no_descriptor_left)
+        assert counted(one) == 3
+
+
 def test_a_file_that_is_being_written_is_not_read(start, tmp_path):
     serve(worker := start(1))
     worker.save({})
