@@ -33,6 +33,7 @@ from supervisor_app.gateway.records.scrape import metrics_of
 from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.facts import ServerFacts, end_of
 from supervisor_app.gateway.servers.fetch import UNUSABLE, FetchError, RefusedError, fetch
+from supervisor_app.gateway.servers.gate import Gate
 from supervisor_app.gateway.workers.shared_counts import SAVE_SECONDS, Load, SharedCounts
 from supervisor_app.gateway.writer import RecordWriter
 from supervisor_app.metrics import render_metrics
@@ -94,8 +95,8 @@ class Link:
         gateway.quarantined.replace([*quarantined, *self._unsaved])
         for backend in gateway.backends.values():
             self._learn_slots(backend)
-            if backend.facts.asleep and backend.gate.waiting:  # it was put to sleep while they came
-                self.wake(backend.facts.name)
+            if backend.facts.asleep and any(visitor.wakes for visitor in backend.gate.waiting):
+                self.wake(backend.facts.name)  # it was put to sleep while they came
 
     def _learn_keys(self, keys: list[KeyPolicy]) -> None:
         door = self._gateway.door
@@ -319,7 +320,7 @@ class Link:
 
     def _in_use(self) -> list[str]:
         """Also in the threads of the database."""
-        return [each.facts.name for each in self._gateway.all if each.gate.in_flight or each.gate.waiting]
+        return [each.facts.name for each in self._gateway.all if _is_in_use(each.gate)]
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.ensure_future(work)
@@ -333,3 +334,7 @@ class Link:
             log.warning("⚠️ [GATEWAY] %s", error)
         elif error is not None:
             log.error("❌ [GATEWAY] This is a mistake in llamaproxy.", exc_info=error)
+
+
+def _is_in_use(gate: Gate) -> bool:
+    return any(visitor.counts_as_use for visitor in (*gate.in_flight, *gate.waiting))

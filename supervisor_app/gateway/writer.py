@@ -76,7 +76,7 @@ class RecordWriter:
     def put(self, record: Record) -> None:
         """Never waits and never raises. Of names that are long, as much waits as will be written."""
         record.model, record.route = record.model[:LONGEST_NAME], record.route[:LONGEST_NAME]
-        if record.outcome is not Outcome.REFUSED:
+        if record.counts_as_use and record.outcome is not Outcome.REFUSED:
             self._used.add(record.server)
         if record.captured_request is not None and len(self._waiting) >= WORDS_CAPACITY:
             self._forget_words(record)

@@ -214,10 +214,11 @@ class Exchange:
         facts = backend.facts
         self.notes.server = facts.name
         self._visit = Visit(self, self._gateway, backend)
-        if facts.hopeless:
+        wakes = self.head.endpoint.wakes
+        if facts.is_hopeless_for(wakes=wakes):
             self.give_up(backend)
             return
-        if facts.wakes and not facts.wanted:
+        if facts.asleep and wakes:
             self._gateway.wake(backend)
         try:
             self._visit.enter()
@@ -342,7 +343,7 @@ class Exchange:
     def give_up(self, backend: Backend) -> None:
         """Waiting for this server is hopeless."""
         now, facts = self._gateway.wall_time(), backend.facts
-        lasting = facts.needs_a_person(now)
+        lasting = facts.needs_a_person(now) or facts.asleep
         problem = problems.unavailable(facts, backend.retry_after(now), lasting=lasting)
         self.refuse(problem, Outcome.UNAVAILABLE)
 

@@ -122,6 +122,10 @@ class FastExchange:
         self._ended = 0.0
 
     @property
+    def counts_as_use(self) -> bool:
+        return self.head.endpoint.counts_as_use
+
+    @property
     def model(self) -> str:
         return self._hints.model or ""
 
@@ -172,6 +176,7 @@ class FastExchange:
             ttft_ms=took,
             duration_ms=took,
             usage=usage_of(self._answer),
+            counts_as_use=self.counts_as_use,
         )
 
     @staticmethod

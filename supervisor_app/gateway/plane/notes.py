@@ -89,6 +89,7 @@ class Notes:
             ttft_ms=(first - exchange.started) * 1000 if first else None,
             duration_ms=(self.ended - exchange.started) * 1000,
             replays=self.replays,
+            counts_as_use=head.endpoint.counts_as_use,
             usage=usage,
             incident=self.incident,
             captured_request=None if captured is None else _text(exchange.body.kept()),

@@ -70,6 +70,8 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     duration_ms: float = 0.0
     replays: int = 0
     usage: Usage = NO_USAGE
+    counts_as_use: bool = True
+    """It was about the model, so its server was not idle. Not written down."""
     incident: str = ""
     """Names the crash it was in, as its client was told."""
     captured_request: str | None = None

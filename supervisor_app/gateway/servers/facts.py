@@ -107,8 +107,14 @@ class ServerFacts:
         retries = self.retry_at is not None and self.retry_at > now
         return self.hopeless and not retries and self.status is not Status.STOPPING
 
+    def is_hopeless_for(self, *, wakes: bool) -> bool:
+        """`wakes`: a server that sleeps is started for the request."""
+        return self.hopeless or (self.asleep and not wakes and not self.ready)
+
     @property
     def why_hopeless(self) -> str:
+        if self.asleep:
+            return "It sleeps, and this request does not wake it: a question to its model does."
         if self.status in (Status.STARTING, Status.CRASHED):
             return "It was stopped."  # what its supervisor has said last is of the time before
         return self.detail or "It does not run."

@@ -19,6 +19,10 @@ class Insider(Protocol):
     there, and then its server's death does not prove it guilty."""
 
     @property
+    def counts_as_use(self) -> bool:
+        """A server that it is at is not idle."""
+
+    @property
     def since(self) -> float:
         """The same in all processes: when it arrived, in monotonic seconds."""
 
@@ -33,6 +37,8 @@ class Insider(Protocol):
 class Visitor(Insider, Protocol):
     """A request at the gate that waits if it has to."""
 
+    wakes: bool
+    """A server that falls asleep while it waits is started for it."""
     arrival: int
     """Grows with every request: who was here first, goes first, also after a crash."""
 

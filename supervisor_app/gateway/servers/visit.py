@@ -46,10 +46,12 @@ class Visit:
         "_plainly",
         "arrival",
         "backend",
+        "counts_as_use",
         "exchange",
         "insists",
         "needs_slot",
         "solo",
+        "wakes",
     )
 
     def __init__(self, exchange: Exchange, gateway: Gateway, backend: Backend) -> None:
@@ -58,6 +60,8 @@ class Visit:
         self.arrival = exchange.arrival
         self.solo = exchange.suspicion is not None and exchange.suspicion.goes_alone
         self.needs_slot = exchange.head.endpoint.needs_slot
+        self.wakes = exchange.head.endpoint.wakes
+        self.counts_as_use = exchange.head.endpoint.counts_as_use
         self._gateway = gateway
         self._attempt: Attempt | None = None
         self._asked = backend.facts
@@ -69,6 +73,10 @@ class Visit:
         self._plainly = False
         self.insists = False
         self._patience: asyncio.TimerHandle | None = None
+
+    @property
+    def _is_hopeless(self) -> bool:
+        return self.backend.facts.is_hopeless_for(wakes=self.wakes)
 
     # At the gate
 
@@ -141,10 +149,10 @@ class Visit:
             # While this server is there it will do: it did when the request came.
             if here.is_gone:
                 exchange.refuse(candidates)
-            elif here.facts.hopeless:
+            elif self._is_hopeless:
                 exchange.give_up(here)
             return
-        must = here not in candidates or here.facts.hopeless
+        must = here not in candidates or self._is_hopeless
         better = [other for other in candidates if other is not here and other.gate.has_room_for(self)]
         if not better and not here.gate.is_open:
             better = [other for other in candidates if other.gate.is_open]
@@ -308,7 +316,7 @@ class Visit:
             return
         self.backend.gate.return_to_queue(self)
         self._wait()
-        if self.backend.facts.hopeless or self.backend.is_gone:
+        if self._is_hopeless or self.backend.is_gone:
             self.server_changed()
 
     def _may_go_now(self) -> bool:

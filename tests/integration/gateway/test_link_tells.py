@@ -137,6 +137,19 @@ async def test_who_waits_already_when_it_falls_asleep_wakes_it_too(often):
         await eventually(lambda: not facts(gateway).asleep)
 
 
+async def test_who_waits_but_needs_no_model_wakes_none(often, looks):
+    server = await db(make_server)
+    async with linked() as gateway:
+        visitor = Visitor()
+        visitor.wakes = False
+        gateway.backends["default"].gate.enter(visitor)
+        await db(LlamaServer.objects.filter(pk=server.pk).ask_to_idle)
+        await eventually(lambda: facts(gateway).asleep)
+        seen = len(looks)
+        await eventually(lambda: len(looks) > seen + 2)
+        assert not await is_wanted()
+
+
 async def test_waking_without_a_database_is_told(by_news_only, outage, caplog):
     await db(make_server, **ASLEEP)
     async with linked() as gateway:
@@ -174,6 +187,18 @@ async def test_one_that_works_on_something_is_not_stopped(by_news_only, idle_soo
             while await is_wanted("idle"):
                 await asyncio.sleep(0.01)
         assert await is_wanted("busy")
+
+
+async def test_one_that_is_only_looked_at_is_stopped(by_news_only, idle_soon):
+    await db(make_ready_server, ready_at=long_ago())
+    async with linked(idle_stop_seconds=60) as gateway:
+        visitor = Visitor()
+        visitor.counts_as_use = False
+        gateway.backends["default"].gate.enter(visitor)
+        gateway.outside.record(make_record(counts_as_use=False))
+        async with asyncio.timeout(10):
+            while await is_wanted():
+                await asyncio.sleep(0.01)
 
 
 async def test_one_that_is_not_known_here_yet_is_stopped_all_the_same(by_news_only, idle_soon):

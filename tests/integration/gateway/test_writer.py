@@ -335,12 +335,13 @@ async def test_a_server_is_in_use_while_it_answers():
         await until_used({"default": at(STARTED + 6)})
 
 
-async def test_who_was_refused_has_not_used_a_server():
+async def test_who_was_refused_or_only_looked_has_not_used_a_server():
     await db(make_server)
     async with writing() as taking:
         taking.put(make_record(outcome=Outcome.REFUSED, status=429))
         taking.put(make_record(server=""))
-        await until_kept([0, 0])
+        taking.put(make_record(counts_as_use=False))
+        await until_kept([0, 0, 0])
     assert await db(uses) == {}
 
 

@@ -22,6 +22,7 @@ class Visitor:
         self.arrival = next(arrivals)
         self.solo = solo
         self.needs_slot = needs_slot
+        self.wakes = self.counts_as_use = True
         self.model = model
         self.times = 0
 

@@ -41,6 +41,7 @@ class Visitor:
         self.arrival = self.since = next(since)
         self.solo = solo
         self.needs_slot = needs_slot
+        self.wakes = self.counts_as_use = True
         self._becomes_solo = becomes_solo
         self.model = ""
         self.times = 0
