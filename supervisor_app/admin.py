@@ -18,7 +18,8 @@ from django.utils.safestring import SafeString
 from supervisor_app.alerts import admin as _alerts  # noqa: F401  (registers its own)
 from supervisor_app.alerts.models import Delivery, Incident
 from supervisor_app.commands import Command, ask, nudge
-from supervisor_app.conf import DEFAULT_SERVER, apply_overlay, read_overlay_or_none
+from supervisor_app.conf import DEFAULT_SERVER, apply_overlay
+from supervisor_app.config_source import last_good
 from supervisor_app.gateway.admin import NamesField  # registers its own, too
 from supervisor_app.history import RunCard
 from supervisor_app.models import LlamaServer, Run
@@ -90,7 +91,7 @@ class LlamaServerForm(ServerModelForm):
     def clean(self) -> dict[str, Any]:
         """What the constraint of the table cannot see: the port that the config file gives to `default`."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        taken = read_overlay_or_none().values.get("port")
+        taken = last_good().values.get("port")
         if taken is not None and cleaned.get("port") == taken and cleaned.get("name") != DEFAULT_SERVER:
             default = LlamaServer.objects.filter(name=DEFAULT_SERVER, node=cleaned.get("node", ""))
             if default.exists():
@@ -150,7 +151,7 @@ class LlamaServerAdmin(ServerModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: LlamaServer | None = None) -> list[str]:
         """Also the name of the server that the file is about: with another it would be another."""
-        overridden = [*read_overlay_or_none().for_server(obj.name if obj else "")]
+        overridden = [*last_good().for_server(obj.name if obj else "")]
         return ["overridden", *overridden, *(["name"] if overridden else [])]
 
     def render_change_form(
@@ -158,7 +159,7 @@ class LlamaServerAdmin(ServerModelAdmin):
     ) -> HttpResponse:
         """What cannot be edited here is shown with the config file's value, and a key not at all."""
         server: LlamaServer = context["adminform"].form.instance
-        apply_overlay(server, read_overlay_or_none())
+        apply_overlay(server, last_good())
         if server.api_key:
             server.api_key = "set, not shown"
         return super().render_change_form(request, context, *args, **kwargs)
@@ -181,7 +182,7 @@ class LlamaServerAdmin(ServerModelAdmin):
 
     @admin.display(description="from the config file")
     def overridden(self, server: LlamaServer) -> str:
-        overlay = read_overlay_or_none()
+        overlay = last_good()
         names = sorted(overlay.for_server(server.name))
         if not names:
             return "Nothing: all is edited here."

@@ -90,28 +90,33 @@ class Overlay:
 
 def read_overlay(path: Path) -> Overlay:
     """The config file, or nothing when there is none. Raises ConfigError."""
-    from_env = os.environ.get("LLAMA_SERVER_BINARY") or None
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return Overlay(binary=from_env)
+        return without_file()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
+    return parse_overlay(path, text)
+
+
+def parse_overlay(path: Path, text: str) -> Overlay:
+    """What a config file with this text says; `path` is for messages. Raises ConfigError."""
     try:
         data = json.loads(text)
     except ValueError as error:
         raise ConfigError(f"{path} is not JSON: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f'{path} must hold one JSON object, such as {{"llama_server_port": 8134}}.')
-    return _checked(path, data, from_env)
+    return _checked(path, data, _binary_of_environment())
 
 
-def read_overlay_or_none() -> Overlay:
-    """For those who only show it: a file with a mistake is the supervisor's to complain about."""
-    try:
-        return read_overlay(settings.LLAMAPROXY_CONFIG)
-    except ConfigError:
-        return Overlay()
+def without_file() -> Overlay:
+    """What is configured where there is no file."""
+    return Overlay(binary=_binary_of_environment())
+
+
+def _binary_of_environment() -> str | None:
+    return os.environ.get("LLAMA_SERVER_BINARY") or None
 
 
 def _checked(path: Path, data: dict[str, Any], binary: str | None) -> Overlay:

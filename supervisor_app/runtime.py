@@ -15,7 +15,7 @@ from channels.routing import ChannelNameRouter
 from channels.worker import Worker
 
 from supervisor_app.alerts.sender import AlertSender
-from supervisor_app.conf import ConfigError, Overlay, read_overlay
+from supervisor_app.conf import Overlay
 from supervisor_app.consumers import SupervisorConsumer
 from supervisor_app.core.clock import SystemClock
 from supervisor_app.core.node import NodeSupervisor
@@ -35,34 +35,6 @@ log = logging.getLogger(__name__)
 WORKER_RETRY_SECONDS = 1.0
 WORKER_CHECK_SECONDS = 5.0
 """How often it looks for consumers that failed. Its default, 0.1 s, is a third of all idle CPU."""
-
-
-class ConfigSource:
-    """The config file, re-read when it changes. A mistake in it is told once and the last good one stays."""
-
-    def __init__(self, path: Path, first: Overlay, extra: Overlay) -> None:
-        self._path = path
-        self._overlay = first
-        self._extra = extra
-        self._mark = self._look()
-
-    def __call__(self) -> Overlay:
-        mark = self._look()
-        if mark != self._mark:
-            self._mark = mark
-            try:
-                self._overlay = read_overlay(self._path)
-                log.info("📝 [CONFIG] %s was changed", self._path)
-            except ConfigError as error:
-                log.error("❌ [CONFIG] %s Going on with what it said before.", error)
-        return self._overlay.merged(self._extra)
-
-    def _look(self) -> tuple[int, ...]:
-        try:
-            stat = self._path.stat()
-        except OSError:
-            return ()
-        return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
 
 class EngineSource:

@@ -25,7 +25,7 @@ from django.views.decorators.http import require_POST, require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from supervisor_app.commands import Command, NothingToRollBackError, ask, roll_back, server_named
-from supervisor_app.conf import read_overlay_or_none
+from supervisor_app.config_source import last_good
 from supervisor_app.errors import api_error, method_not_allowed
 from supervisor_app.gateway.panel import requests_panel
 from supervisor_app.history import LISTED, RunCard, card_of, newest_runs, summary_json
@@ -141,7 +141,7 @@ def rollback(request: HttpRequest, name: str) -> HttpResponse:
         raise PermissionDenied("Log in as staff to roll a server back.")
     server = get_object_or_404(LlamaServer, name=name)
     try:
-        roll_back(server, read_overlay_or_none())
+        roll_back(server, last_good())
     except NothingToRollBackError as error:
         return render(request, "supervisor/refused.html", {"message": str(error), "name": name}, status=409)
     if request.htmx:  # type: ignore[attr-defined]
@@ -231,7 +231,7 @@ def api_rollback(request: HttpRequest, name: str) -> HttpResponse:
     if server is None:
         return _no_server(name)
     try:
-        changed = roll_back(server, read_overlay_or_none())
+        changed = roll_back(server, last_good())
     except NothingToRollBackError as error:
         return api_error(409, "nothing_to_roll_back", str(error), "See its history in the admin.")
     return JsonResponse({"server": name, "asked": "rollback", "changed": changed}, status=202)

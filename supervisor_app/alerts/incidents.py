@@ -15,7 +15,8 @@ from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import Exists, F, OuterRef, Q
 
 from supervisor_app.alerts.models import AlertChannel, Delivery, DeliveryQuerySet, Incident
-from supervisor_app.conf import apply_overlay, read_overlay_or_none
+from supervisor_app.conf import apply_overlay
+from supervisor_app.config_source import last_good
 from supervisor_app.core import incidents as core
 from supervisor_app.core.incidents import AlertEvent, Ending
 from supervisor_app.core.ports import Change, RunClosed
@@ -82,7 +83,7 @@ def _follow(server: LlamaServer, change: Change, now: float) -> None:
 def _configured(server: LlamaServer) -> LlamaServer:
     """With what the config file says, on a copy. An incident is over when the retries count from 0 again."""
     copied = LlamaServer(name=server.name, stable_after_ms=server.stable_after_ms, api_key=server.api_key)
-    apply_overlay(copied, read_overlay_or_none())
+    apply_overlay(copied, last_good())
     return copied
 
 

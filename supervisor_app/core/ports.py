@@ -45,10 +45,7 @@ class ProbeError(Exception):
 
 
 class Process(Protocol):
-    """One live llama-server: spawned by us, or adopted. Signals reach this process and no other.
-
-    Every method but `wait` and `forget` may raise ShortageError: we could not, for want of our own.
-    """
+    """One live llama-server: spawned by us, or adopted. Signals reach this process and no other."""
 
     identity: Identity | None
     started_at: float
@@ -92,7 +89,7 @@ class Process(Protocol):
 
 
 class Processes(Protocol):
-    """Starts, finds and takes over processes of one machine. Every method may raise ShortageError."""
+    """Starts, finds and takes over processes of one machine."""
 
     async def port_holder(self, name: str, spec: LaunchSpec) -> PortHolder | None:
         """Who listens on the address of the server with this name; None when it is free."""
@@ -126,10 +123,7 @@ class Processes(Protocol):
 
 
 class Probe(Protocol):
-    """Asks a server, never blocking the event loop, never raising for what a network may do.
-
-    Every method may raise ShortageError: the question could not be asked.
-    """
+    """Asks a server, never blocking the event loop, never raising for what a network may do."""
 
     async def health(self, spec: LaunchSpec, timeout: float) -> Health: ...  # noqa: ASYNC109
 

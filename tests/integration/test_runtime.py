@@ -7,17 +7,16 @@ import logging
 import os
 import signal
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-import psutil
 import pytest
 from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
 
 from supervisor_app import runtime as runtime_module
 from supervisor_app.commands import Command, ask
-from supervisor_app.conf import Overlay, read_overlay
+from supervisor_app.conf import Overlay
 from supervisor_app.core import node
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.events import supervisor_channel
@@ -25,61 +24,11 @@ from supervisor_app.gateway import survey
 from supervisor_app.gateway.service import Service, listening_socket
 from supervisor_app.lease import Lease, NodeLease
 from supervisor_app.models import LlamaServer, Run, ServerState
-from supervisor_app.runtime import ConfigSource, EngineSource, Runtime
+from supervisor_app.runtime import EngineSource, Runtime
 from tests.integration.building import db, eventually, free_port, make_server, socket_to
 from tests.integration.gateway.plane import request
 
 FAKE = Path(__file__).parents[1] / "fake_llama_server.py"
-
-
-# --- The config file -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def source(config_file, caplog):
-    caplog.set_level(logging.INFO, "supervisor_app.runtime")
-    config_file.write_text('{"llama_server_port": 9000}')
-    return ConfigSource(config_file, read_overlay(config_file), Overlay())
-
-
-def test_a_config_file_that_stays_is_not_read_again(source, caplog):
-    assert source().values == source().values == {"port": 9000}
-    assert caplog.messages == []
-
-
-def test_a_change_of_the_config_file_is_taken_over_and_told(source, config_file, caplog):
-    config_file.write_text('{"llama_server_port": 9001, "max_retries": 1}')
-    assert source().values == {"port": 9001, "max_retries": 1}
-    source()
-    assert caplog.messages == [f"📝 [CONFIG] {config_file} was changed"]
-
-
-def test_a_config_file_that_was_removed_says_nothing_any_more(source, config_file):
-    config_file.unlink()
-    assert source().values == {}
-
-
-def test_a_config_file_that_appears_is_taken_over(config_file):
-    source = ConfigSource(config_file, Overlay(), Overlay())
-    assert source().values == {}
-    config_file.write_text('{"max_retries": 1}')
-    assert source().values == {"max_retries": 1}
-
-
-def test_a_mistake_is_told_once_and_the_last_good_one_stays(source, config_file, caplog):
-    config_file.write_text("{")
-    assert source().values == source().values == {"port": 9000}
-    assert len(caplog.messages) == 1
-    assert f"{config_file} is not JSON" in caplog.messages[0]
-    assert "Going on with what it said before." in caplog.messages[0]
-    config_file.write_text('{"llama_server_port": 9002}')
-    assert source().values == {"port": 9002}
-
-
-def test_what_the_demo_sets_wins_over_the_config_file(config_file):
-    config_file.write_text('{"max_retries": 1, "llama_model_path": "a.gguf"}')
-    source = ConfigSource(config_file, read_overlay(config_file), Overlay(values={"model_path": "demo.gguf"}))
-    assert source().values == {"max_retries": 1, "model_path": "demo.gguf"}
 
 
 # --- The engine ----------------------------------------------------------------------------------------
@@ -204,9 +153,8 @@ def supervision_task():
 async def killed(pid):
     """It lives, until now."""
     os.kill(pid, signal.SIGKILL)
-    async with asyncio.timeout(10):
-        while psutil.pid_exists(pid):  # until it is reaped
-            await asyncio.sleep(0.01)
+    with suppress(ChildProcessError):  # who watched it has reaped it
+        await asyncio.to_thread(os.waitpid, pid, 0)
 
 
 async def state_is(status):

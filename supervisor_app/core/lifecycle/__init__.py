@@ -21,11 +21,11 @@ from supervisor_app.core.lifecycle.effects import (
     INFO,
     WARNING,
     Adopt,
-    Attempted,
     CheckActivity,
     CheckCause,
     CheckHealth,
     CloseRun,
+    Decision,
     Effect,
     Forget,
     InspectPort,
@@ -51,7 +51,6 @@ from supervisor_app.core.lifecycle.events import (
     HealthChecked,
     Inspected,
     ModelsRead,
-    Postponed,
     Restart,
     Resume,
     SignalDenied,
@@ -60,13 +59,10 @@ from supervisor_app.core.lifecycle.events import (
     Start,
     Stop,
     Tick,
-    Unobserved,
 )
-from supervisor_app.core.lifecycle.hindrance import AGAIN_SECONDS
-from supervisor_app.core.lifecycle.state import HAS_PROCESS, PHASES, Decision, Phase, Policy, State
+from supervisor_app.core.lifecycle.state import HAS_PROCESS, PHASES, Phase, Policy, State
 
 __all__ = [
-    "AGAIN_SECONDS",
     "DEBUG",
     "ERROR",
     "HAS_PROCESS",
@@ -75,7 +71,6 @@ __all__ = [
     "WARNING",
     "ActivitySeen",
     "Adopt",
-    "Attempted",
     "CanarySeen",
     "CauseChecked",
     "CheckActivity",
@@ -101,7 +96,6 @@ __all__ = [
     "OpenRun",
     "Phase",
     "Policy",
-    "Postponed",
     "ReadModels",
     "Restart",
     "Resume",
@@ -115,6 +109,5 @@ __all__ = [
     "Stop",
     "Terminate",
     "Tick",
-    "Unobserved",
     "decide",
 ]

@@ -12,7 +12,7 @@ from django.db import DatabaseError
 
 from supervisor_app.commands import Command as Wish
 from supervisor_app.commands import NothingToRollBackError, ask, roll_back, server_named
-from supervisor_app.conf import read_overlay_or_none
+from supervisor_app.config_source import last_good
 from supervisor_app.core.redact import harmless
 from supervisor_app.core.status import Status
 from supervisor_app.logfiles import log_of
@@ -93,7 +93,7 @@ class Command(BaseCommand):
     def _roll_back(self, name: str | None) -> None:
         server = self._the_server(name)
         try:
-            changed = roll_back(server, read_overlay_or_none())
+            changed = roll_back(server, last_good())
         except NothingToRollBackError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{server.name}: back to the last {', '.join(changed)} that reached ready")

@@ -20,8 +20,7 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from supervisor_app.addresses import address
-from supervisor_app.conf import read_overlay_or_none
-from supervisor_app.core.file_limit import raise_file_limit
+from supervisor_app.config_source import last_good
 from supervisor_app.core.ports import StoreError
 from supervisor_app.gateway.role import BAD_USAGE, FAILED, add_gateway_options, prepare, say_where
 from supervisor_app.gateway.service import Service
@@ -71,11 +70,10 @@ class Command(BaseCommand):
         grace: float,
         **options: Any,
     ) -> None:
-        raise_file_limit()
         self._check_database()
         service = prepare(
             bind,
-            read_overlay_or_none,
+            last_good,
             insecure_open=insecure_open,
             grace=grace,
             shared=worker_of is not None,

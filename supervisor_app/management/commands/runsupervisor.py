@@ -21,7 +21,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from supervisor_app.addresses import WILDCARDS, address, url_of
 from supervisor_app.conf import DEFAULT_SERVER, ConfigError, Overlay, read_overlay
-from supervisor_app.core.file_limit import raise_file_limit
+from supervisor_app.config_source import ConfigSource, kept_at
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.demo import demo_overlay
 from supervisor_app.descriptors import connection_shares
@@ -30,7 +30,7 @@ from supervisor_app.lease import Lease
 from supervisor_app.lock import NodeLock, NodeLockedError
 from supervisor_app.logins import new_login_token
 from supervisor_app.models import LlamaServer
-from supervisor_app.runtime import ConfigSource, Runtime, ignore_signals
+from supervisor_app.runtime import Runtime, ignore_signals
 from supervisor_app.store import DatabaseThread
 from supervisor_app.web.limits import WebLimits
 
@@ -103,7 +103,6 @@ class Command(BaseCommand):
         **options: Any,
     ) -> None:
         settings.LLAMAPROXY_NODE = node
-        raise_file_limit()
         try:
             with NodeLock(settings.DATA_DIR / f"node-{node}.lock"), ExitStack() as stack:
                 overlay, lease = self._prepare(node, demo), Lease(node)
@@ -158,7 +157,7 @@ class Command(BaseCommand):
             extra = demo_overlay(first, Path(settings.DATA_DIR)) if demo else Overlay()
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used: {error}", returncode=FAILED) from error
-        return ConfigSource(settings.LLAMAPROXY_CONFIG, first, extra)
+        return ConfigSource(settings.LLAMAPROXY_CONFIG, kept_at(), first=first, extra=extra)
 
 
 def _migrate() -> None:
