@@ -7,6 +7,8 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
+from supervisor_app.errors import in_json, is_api
+
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
 
@@ -17,6 +19,16 @@ def content_security_policy(get_response: GetResponse) -> GetResponse:
         response = get_response(request)
         response.headers.setdefault("Content-Security-Policy", settings.SECURE_CSP)
         return response
+
+    return middleware
+
+
+def api_errors_in_json(get_response: GetResponse) -> GetResponse:
+    """Programs read what /api answers: also what a decorator, another middleware or Django itself refuses."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        return in_json(response) if is_api(request) else response
 
     return middleware
 

@@ -39,6 +39,7 @@ INSTALLED_APPS = [
     "supervisor_app.apps.SupervisorAppConfig",
 ]
 MIDDLEWARE = [
+    "llamaproxy.middleware.api_errors_in_json",
     "django.middleware.security.SecurityMiddleware",
     "llamaproxy.middleware.content_security_policy",
     "llamaproxy.middleware.own_pages_only",

@@ -172,6 +172,16 @@ class LlamaServerAdmin(ServerModelAdmin):
                 request, "If what to launch has changed, the server restarts now, once.", messages.INFO
             )
 
+    def delete_model(self, request: HttpRequest, obj: LlamaServer) -> None:
+        super().delete_model(request, obj)
+        nudge(obj.node)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[LlamaServer]) -> None:
+        nodes = set(queryset.values_list("node", flat=True))
+        super().delete_queryset(request, queryset)
+        for node in nodes:
+            nudge(node)
+
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -17,9 +18,11 @@ from supervisor_app.conf import Overlay, launch_of
 from supervisor_app.core.redact import HIDDEN
 from supervisor_app.events import supervisor_channel
 from supervisor_app.models import LlamaServer, LlamaServerQuerySet, Run
+from supervisor_app.outage import Outage
 from supervisor_app.validators import validate_args_of_form
 
 log = logging.getLogger(__name__)
+_outage = Outage(log, "⚠️ [NUDGE] A supervisor was not told to look; it looks every second anyway")
 
 NUDGE_SECONDS = 1.0
 """The supervisor looks every second anyway: a slow channel layer is not worth more waiting."""
@@ -82,16 +85,23 @@ def roll_back(server: LlamaServer, overlay: Overlay) -> list[str]:
             server_named(server.name).ask_to_start()
     except IntegrityError as error:
         raise NothingToRollBackError(f"Its port {good.launch['port']} is another server's now.") from error
-    transaction.on_commit(lambda: nudge(server.node))
+    nudge(server.node)
     return changed
 
 
 def nudge(node: str) -> None:
-    """Tell a node's supervisor to look now. Lost is no harm."""
+    """Tell a node's supervisor to look, once what it is to see is committed. Lost is no harm."""
+    if transaction.get_connection().in_atomic_block:
+        transaction.on_commit(partial(_nudge_now, node))
+    else:  # `on_commit` would ask the database whether it is there
+        _nudge_now(node)
+
+
+def _nudge_now(node: str) -> None:
     try:
         async_to_sync(anudge)(node)
     except RuntimeError as error:  # called within an event loop
-        log.debug("nudge lost: %s", error)
+        _outage.failed(error)
 
 
 async def anudge(node: str) -> None:
@@ -109,7 +119,9 @@ async def _send(node: str, message: dict[str, Any]) -> None:
         async with asyncio.timeout(NUDGE_SECONDS):
             await get_channel_layer().send(supervisor_channel(node), message)
     except Exception as error:  # any client library's own kind: a nudge may be lost
-        log.debug("nudge lost: %s", error)
+        _outage.failed(error)
+    else:
+        _outage.over()
 
 
 def server_named(name: str) -> LlamaServerQuerySet:

@@ -26,6 +26,8 @@ class ConsoleFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         server = getattr(record, "server", "default")
         shown = copy(record)  # other handlers get the record as it was
+        if getattr(record, "brief", False):  # its traceback says no more than its line
+            shown.exc_info = shown.exc_text = None
         shown.about = "" if server == "default" else f"[{server}] "
         if record.levelname == "WARNING":
             shown.levelname = "WARN"

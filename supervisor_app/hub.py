@@ -18,9 +18,9 @@ from weakref import WeakKeyDictionary
 
 from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
-from django.db import DatabaseError, InterfaceError
 
 from supervisor_app.events import PUSH_GROUP, Push, render_heartbeat, render_push
+from supervisor_app.outage import Outage
 from supervisor_app.snapshots import load_marks, load_views
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,8 @@ class Hub:
         self._newest: dict[str, Push] = {}
         self._missed: set[Subscriber] = set()
         self._began_to_listen = asyncio.Event()
-        self._failing = ""
+        self._outages: dict[str, Outage] = {}
+        """By what of it fails."""
 
     def join(self, subscriber: Subscriber) -> None:
         self._subscribers.add(subscriber)
@@ -82,20 +83,19 @@ class Hub:
         while True:
             try:
                 await work()
-            except (DatabaseError, InterfaceError, OSError) as error:
-                log.debug("hub: %s", error)
-            except Exception as error:  # any client library's own kind; the same one every second is no news
-                said = f"{type(error).__name__}: {error}"
-                log.log(logging.DEBUG if said == self._failing else logging.WARNING, "⚠️ [HUB] %s", said)
-                self._failing = said
+            except Exception as error:  # any client library's own kind
+                self._outage(work.__name__).failed(error)
             await asyncio.sleep(RETRY_SECONDS)
+
+    def _outage(self, what: str) -> Outage:
+        return self._outages.setdefault(what, Outage(log, f"⚠️ [HUB] Pages may be late ({what.strip('_')})"))
 
     async def _listen(self) -> None:
         layer = get_channel_layer()
         channel = await layer.new_channel()
         await layer.group_add(PUSH_GROUP, channel)
         self._began_to_listen.set()
-        self._failing = ""
+        self._outage("_listen").over()
         try:
             while True:
                 message = await layer.receive(channel)
@@ -124,6 +124,7 @@ class Hub:
             self._shown = marks
             for name in gone:
                 self._newest.pop(name, None)
+            self._outage("_resync").over()
             with suppress(TimeoutError):
                 async with asyncio.timeout(RESYNC_SECONDS):
                     await self._began_to_listen.wait()  # what was pushed before, nobody here has heard
@@ -154,7 +155,7 @@ class Hub:
             try:
                 await call(subscriber)
             except Exception as error:
-                log.debug("hub: a socket failed: %s", error)
+                self._outage("a socket").failed(error)
                 self._missed.add(subscriber)
 
 

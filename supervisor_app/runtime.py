@@ -27,6 +27,7 @@ from supervisor_app.events import supervisor_channel
 from supervisor_app.gateway.service import Service
 from supervisor_app.lease import Lease
 from supervisor_app.loops import run_in
+from supervisor_app.outage import Outage
 from supervisor_app.publish import ChannelPublisher
 from supervisor_app.store import OrmStore
 
@@ -167,13 +168,14 @@ class Runtime:
         """The Channels worker. It dies with its connection and of a bad message, so it is made anew."""
         channel = supervisor_channel(self._node)
         application = ChannelNameRouter({channel: consumer})
+        outage = Outage(log, "⚠️ [NUDGE] Wishes are heard up to a second late")
         while True:
             try:
                 worker = Worker(application, [channel], get_channel_layer())
                 worker.application_checker_interval = WORKER_CHECK_SECONDS
                 await worker.arun()
             except Exception as error:  # any client library's own kind: nudges are a convenience
-                log.debug("worker: %s", error)
+                outage.failed(error)
             await asyncio.sleep(WORKER_RETRY_SECONDS)
 
 

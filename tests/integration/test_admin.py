@@ -120,8 +120,15 @@ def test_the_form_for_a_new_server_offers_the_defaults(staff_client):
     assert 'value="8134"' in shown
 
 
-def test_a_server_is_added_and_its_supervisor_nudged(staff_client):
-    assert staff_client.post(ADD, FILLED).status_code == 302
+def test_a_server_is_added_and_its_supervisor_nudged(
+    staff_client, monkeypatch, django_capture_on_commit_callbacks
+):
+    nudged = []
+    monkeypatch.setattr("supervisor_app.commands._nudge_now", nudged.append)
+    with django_capture_on_commit_callbacks(execute=True):
+        assert staff_client.post(ADD, FILLED).status_code == 302
+        assert nudged == [], "its supervisor could not see it yet"
+    assert nudged == ["local"]
     server = LlamaServer.objects.get()
     assert (server.name, server.port, server.generation, server.desired_running) == ("default", 8134, 1, True)
 

@@ -140,6 +140,19 @@ def test_a_wish_for_nobody_nudges_nobody(monkeypatch):
     assert ask(Wish.STOP, server_named("nobody")) == 0
 
 
+@pytest.mark.django_db
+def test_a_supervisor_is_nudged_once_it_can_see_what_was_changed(
+    monkeypatch, django_capture_on_commit_callbacks
+):
+    nudged = []
+    monkeypatch.setattr("supervisor_app.commands._nudge_now", nudged.append)
+    make_server("one", node="a")
+    with django_capture_on_commit_callbacks(execute=True):
+        ask(Wish.STOP, LlamaServer.objects.all())
+        assert nudged == [], "the transaction may still be rolled back"
+    assert nudged == ["a"]
+
+
 @pytest.mark.parametrize("node", ["local", "no such name allowed", "x" * 200])
 def test_a_nudge_never_raises(node):
     nudge(node)

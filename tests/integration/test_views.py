@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from supervisor_app.commands import Command
 from supervisor_app.core.status import Status
 from supervisor_app.logins import new_login_token
-from supervisor_app.models import LlamaServer
+from supervisor_app.models import LlamaServer, ServerState
 from tests.integration.building import (
     MODEL,
     OUT_OF_MEMORY,
@@ -219,12 +219,54 @@ def strict_client(staff):
         (lambda client: client.get("/api/servers/default/start"), 405, "method_not_allowed"),
         (lambda client: client.post("/api/servers/default/start"), 403, "csrf_failed"),
         (lambda client: client.get("/api/servers/", headers={"Host": "evil.example"}), 400, "bad_request"),
+        (lambda client: client.get("/api"), 404, "not_found"),
+        (lambda client: client.get("/api/servers/default/rollback"), 405, "method_not_allowed"),
+        (lambda client: client.put("/api/servers/default/log"), 403, "csrf_failed"),
+        (lambda client: client.options("/api/servers/default/log"), 405, "method_not_allowed"),
+        (lambda client: client.options("/api/servers/default/runs/1/"), 405, "method_not_allowed"),
+        (
+            lambda client: client.get("/api/servers/", headers={"Sec-Fetch-Site": "cross-site"}),
+            403,
+            "forbidden",
+        ),
     ],
 )
 def test_programs_get_json_also_for_the_errors_that_django_answers(ask, status, code, default, staff):
     answer = ask(strict_client(staff))
     assert (answer.status_code, answer.json()["error"].keys()) == (status, {"code", "message", "hint"})
     assert answer.json()["error"]["code"] == code
+
+
+def test_a_method_that_is_not_allowed_says_which_are(client):
+    answer = client.options("/api/servers/default/log")
+    assert answer["Allow"] == "GET, HEAD"
+    assert answer.json()["error"]["hint"] == "Use GET, HEAD."
+
+
+def test_what_goes_wrong_inside_is_json_for_programs(default, client, monkeypatch):
+    def fails(*_):
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.setattr("supervisor_app.views.load_views", fails)
+    client.raise_request_exception = False
+    answer = client.get("/api/servers/")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+    assert "a mistake" not in answer.content.decode()
+
+
+def test_a_kind_of_failure_that_another_version_wrote_is_shown_in_its_words(default, client, staff_client):
+    words = {"kind": "melted", "title": "It melted", "detail": "at 900 degrees", "hint": "Cool it."}
+    ServerState.objects.filter(server=default).update(status="error", failure=words)
+    run = make_run(default, failure_kind="melted", failure_title="It melted", failure_detail="at 900 degrees")
+    for path in ("/", "/servers/default/", "/api/servers/", "/metrics"):
+        assert client.get(path).status_code == 200, path
+    assert client.get("/api/servers/default/").json()["failure"]["title"] == "It melted"
+    for path in (
+        "/servers/default/runs/",
+        f"/servers/default/runs/{run.pk}/",
+        f"/api/servers/default/runs/{run.pk}/",
+    ):
+        assert "It melted" in staff_client.get(path).content.decode(), path
 
 
 # --- A database that fails -----------------------------------------------------------------------------

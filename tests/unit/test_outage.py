@@ -1,0 +1,88 @@
+"""Failures that must not end anything are told once each, with their traceback."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from supervisor_app.console import ConsoleFormatter
+from supervisor_app.outage import MOST, Outage, is_away
+
+log = logging.getLogger("supervisor_app.test_outage")
+
+
+@pytest.fixture
+def outage(caplog):
+    caplog.set_level(logging.DEBUG, log.name)
+    return Outage(log, "⚠️ [HUB] Pages may be late")
+
+
+def fail(outage, error):
+    try:
+        raise error
+    except Exception as raised:
+        outage.failed(raised)
+
+
+def news(caplog):
+    return [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_each_distinct_error_is_told_once_with_its_traceback(outage, caplog):
+    for error in (ValueError("a"), ValueError("a"), ValueError("b"), KeyError("a")):
+        fail(outage, error)
+    assert [record.message for record in news(caplog)] == [
+        "⚠️ [HUB] Pages may be late: ValueError: a",
+        "⚠️ [HUB] Pages may be late: ValueError: b",
+        "⚠️ [HUB] Pages may be late: KeyError: 'a'",
+    ]
+    assert all(record.exc_info for record in news(caplog))
+    assert len(caplog.records) == 4, "the fourth is there for whoever debugs"
+
+
+def test_a_message_that_differs_in_a_number_is_no_other_one(outage, caplog):
+    for number in range(5):
+        fail(outage, ValueError(f"connection {number} was reset"))
+    assert len(news(caplog)) == 1
+
+
+def test_a_message_that_differs_each_time_does_not_fill_the_log(outage, caplog):
+    for number in range(MOST + 10):
+        fail(outage, ValueError("x" * number))
+    assert len(news(caplog)) == MOST
+
+
+def test_after_it_has_worked_a_failure_is_news_again(outage, caplog):
+    fail(outage, ValueError("a"))
+    outage.over()
+    fail(outage, ValueError("a"))
+    assert len(news(caplog)) == 2
+
+
+def test_an_error_without_words_has_its_name(outage, caplog):
+    fail(outage, TimeoutError())
+    assert news(caplog)[0].message.endswith(": TimeoutError")
+
+
+def test_of_what_is_away_the_console_shows_a_line(outage, caplog):
+    fail(outage, ConnectionRefusedError(111, "Connection refused"))
+    fail(outage, ZeroDivisionError("a mistake"))
+    away, mistake = map(ConsoleFormatter().format, news(caplog))
+    assert "Traceback" not in away
+    assert "Traceback" in mistake
+    assert news(caplog)[0].exc_info
+
+
+@pytest.mark.parametrize(
+    ("module", "away"),
+    [
+        ("redis.exceptions", True),
+        ("channels.exceptions", True),
+        ("django.db.utils", True),
+        ("channels.consumer", False),
+        ("redistribution", False),
+    ],
+)
+def test_who_is_away_is_known_by_where_its_error_comes_from(module, away):
+    assert is_away(type("Error", (Exception,), {"__module__": module})()) is away
