@@ -18,25 +18,26 @@ class ContentScanner:
     Content is every line that is neither blank nor a comment: `data:`, and the `event:` before it.
     """
 
-    __slots__ = ("_in_comment", "seen")
+    __slots__ = ("in_comment", "seen")
 
     def __init__(self) -> None:
         self.seen = False
-        self._in_comment = False
+        self.in_comment = False
+        """In the middle of one: nothing else can be said there."""
 
     def feed(self, piece: bytes) -> bool:
         """Takes the next bytes; True once there was content."""
         if self.seen:
             return True
         start = 0
-        if self._in_comment:
+        if self.in_comment:
             end = _END_OF_LINE.search(piece)
             if end is None:
                 return False
             start = end.end()
         lines = _WHOLE_LINES.match(piece, start)
         rest = piece[lines.end() if lines else start :][:1]
-        self._in_comment = rest == b":"
+        self.in_comment = rest == b":"
         self.seen = rest not in (b"", b":")
         return self.seen
 

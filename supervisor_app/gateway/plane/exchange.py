@@ -233,6 +233,11 @@ class Exchange:
         """Another request may follow."""
         return self.reply.keep_alive
 
+    @property
+    def is_sent_once(self) -> bool:
+        """Once a server has it, it cannot be sent again."""
+        return self.body.overflows or not self.head.endpoint.pure
+
     def as_exchange(self) -> Exchange:
         """See `FastExchange`."""
         return self

@@ -55,6 +55,9 @@ class Assembly(Attempt):
         else:
             self._ask_plainly()
 
+    def _stream_begins(self) -> None:
+        """The client gets no stream."""
+
     def _result(self) -> bytes | None:
         """None: it cannot be told for certain."""
         try:

@@ -14,6 +14,7 @@ from supervisor_app.gateway.servers.upstream import Connecting, Connection
 if TYPE_CHECKING:
     from supervisor_app.gateway.servers.visit import Visit
 
+OK = 200
 LOADING_STATUS, LOADING = 503, b"Loading model"
 # A router says so in place of an answer, or in the middle of one that then ends as if it were whole.
 PROXY_ERROR_STATUS, PROXY_ERROR = 500, b"proxy error: "
@@ -83,8 +84,10 @@ class Attempt:
 
     @property
     def is_between_events(self) -> bool:
-        """Of a stream that has begun."""
-        return self.streams and bool(self.tail) and self.tail[-1].endswith(EVENT_END)
+        """Of a stream whose head has come."""
+        if self.tail:
+            return self.streams and self.tail[-1].endswith(EVENT_END)
+        return self._scanner is not None and not self._scanner.in_comment
 
     @property
     def tokens(self) -> int | None:
@@ -135,10 +138,14 @@ class Attempt:
             self._refused(reason)
 
     def flush(self) -> None:
-        """Let the client see the head and the comments that came so far."""
+        """Let the client see the head and the comments that came so far.
+
+        Only a head that another try would have, too: an error or a length would be a promise.
+        """
         reply, head = self._exchange.reply, self._head
-        if head is not None and head.is_event_stream and not reply.started:
-            reply.start(head.status, head.beginning, self._length)
+        is_usual = head is not None and head.is_event_stream and head.status == OK and self._length is None
+        if head is not None and is_usual and not reply.started:
+            reply.start(head.status, head.beginning, None)
             reply.flush()
             reply.write(self._kept)
             self._kept = b""
@@ -153,6 +160,7 @@ class Attempt:
         if head.is_event_stream:
             self._scanner = ContentScanner()
             self._kind = self._exchange.head.endpoint.events or OTHER
+            self._stream_begins()
 
     def on_content(self, content: bytes) -> None:
         if self._exchange.committed:
@@ -234,6 +242,10 @@ class Attempt:
     def _is_foreign(self) -> bool:
         """It is not the stream that the client has been told of while it waited."""
         return self._exchange.reply.started and not self.streams
+
+    def _stream_begins(self) -> None:
+        """Its head says that it streams, whatever was asked for."""
+        self._visit.stream_begins(self)
 
     def _send(self, connection: Connection) -> None:
         self._connecting = None

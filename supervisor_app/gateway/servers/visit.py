@@ -172,7 +172,10 @@ class Visit:
 
     def _wait(self) -> None:
         self.exchange.wait().begin(self.backend.facts.hold_seconds, self._too_late)
-        self._comment_from_now_on()
+        if self._expects_stream:
+            self._comment_from_now_on()
+        else:
+            self.exchange.wait().stop_comments()
 
     def _too_late(self) -> None:
         if self.backend.gate.is_open:  # it serves: others are before us, and it will be our turn
@@ -181,11 +184,24 @@ class Visit:
             return
         self.exchange.waited_in_vain(self.backend)
 
+    def stream_begins(self, attempt: Attempt) -> None:
+        """Show the client the head of its stream: at once or, while it could still be sent again, later."""
+        exchange = self.exchange
+        if exchange.head.method != "POST" or exchange.is_sent_once:
+            attempt.flush()
+        else:
+            self._comment_from_now_on()
+
+    @property
+    def _expects_stream(self) -> bool:
+        exchange = self.exchange
+        asks = exchange.body.hints.stream and exchange.head.endpoint.events is not None
+        return asks or exchange.reply.started
+
     def _comment_from_now_on(self) -> None:
-        if self.exchange.body.hints.stream and self.exchange.head.endpoint.events is not None:
-            every = self._gateway.limits.comment_seconds
-            first = max(0.0, self.exchange.started + every - self._gateway.loop.time())
-            self.exchange.wait().comment_every(every, first, self._comment)
+        every = self._gateway.limits.comment_seconds
+        first = max(0.0, self.exchange.started + every - self._gateway.loop.time())
+        self.exchange.wait().comment_every(every, first, self._comment)
 
     def _comment(self) -> None:
         """Its client has waited for long: it gets its headers, and a sign of life."""
@@ -238,13 +254,12 @@ class Visit:
             exchange.was_lost = False
             exchange.notes.replays += 1
         streams = exchange.body.hints.stream
-        if streams:
+        if self._expects_stream:
             self._comment_from_now_on()
         as_stream = None if streams or self._plainly else exchange.body.as_stream()
         self._attempt = Attempt(self) if as_stream is None else Assembly(self, *as_stream)
         # A stream's connection is closed after it anyway; what can be sent once must not meet a stale one.
-        sent_once = exchange.body.overflows or not exchange.head.endpoint.pure
-        self._attempt.start(fresh=sent_once or streams or as_stream is not None)
+        self._attempt.start(fresh=exchange.is_sent_once or streams or as_stream is not None)
 
     def go_on(self, asked: ServerFacts, connection: Connection) -> Attempt:
         """It was sent over this connection, to the server as it was then; nothing has come back yet."""
