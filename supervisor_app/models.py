@@ -360,6 +360,7 @@ def json_of_failure(run: Run) -> dict[str, Any] | None:
 from supervisor_app.alerts.models import AlertChannel, Delivery, Incident  # noqa: E402, F401
 from supervisor_app.gateway.models import (  # noqa: E402, F401
     ApiKey,
+    ModelList,
     QuarantinedRequest,
     RequestRecord,
     ServerUse,

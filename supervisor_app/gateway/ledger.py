@@ -5,6 +5,7 @@ Times come in as Unix seconds.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -19,7 +20,8 @@ from django.db.models import CharField, Field, Q
 from supervisor_app.conf import Overlay, apply_overlay
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.access.keys import KeyPolicy
-from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord, ServerUse
+from supervisor_app.gateway.llama.listing import Listing
+from supervisor_app.gateway.models import ApiKey, ModelList, QuarantinedRequest, RequestRecord, ServerUse
 from supervisor_app.gateway.records.record import LONGEST_NAME, QuarantineEntry, Record
 from supervisor_app.models import LlamaServer
 from supervisor_app.store import storable
@@ -248,6 +250,21 @@ def quarantine(entry: QuarantineEntry) -> None:
         unique_fields=["server", "body_hash"],
         update_fields=["incident", "reason", "key", "deaths", "at", "until"],
     )
+
+
+# --- What servers say of their models ------------------------------------------------------------------
+
+
+def keep_listing(name: str, launch: str, listing: Listing) -> None:
+    """For the time in which it cannot say it itself. One that was deleted meanwhile is ignored."""
+    said = json.dumps(storable(listing.as_json()))
+    for pk in LlamaServer.objects.filter(name=name).values_list("pk", flat=True):
+        ModelList.objects.bulk_create(
+            [ModelList(server_id=pk, launch=launch, said=said, read_at=listing.read_at)],
+            update_conflicts=True,
+            unique_fields=["server"],
+            update_fields=["launch", "said", "read_at"],
+        )
 
 
 # --- Use and idleness ----------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ from supervisor_app.core.status import Status
 from supervisor_app.events import PUSH_GROUP, STATUS_GROUP
 from supervisor_app.gateway import ledger, survey
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
+from supervisor_app.gateway.llama.listing import Listing
+from supervisor_app.gateway.model_lists import ModelLists
 from supervisor_app.gateway.plane.gateway import Gateway
 from supervisor_app.gateway.records.metrics import GatewayMetrics
 from supervisor_app.gateway.records.record import QuarantineEntry, Record
@@ -83,6 +85,7 @@ class Link:
         self._gateway = gateway
         self._writer = RecordWriter(in_use=self._in_use)
         shared = SharedCounts(self._counts) if self._counts is not None else None
+        self._lists = ModelLists(gateway, self._keep_listing)
         self._metrics = GatewayMetrics(offered=self._offered, shared=shared)
 
     async def load(self) -> None:
@@ -95,6 +98,7 @@ class Link:
         gateway.quarantined.replace([*quarantined, *self._unsaved])
         for backend in gateway.backends.values():
             self._learn_slots(backend)
+            self._lists.look(backend)
             if backend.facts.asleep and any(visitor.wakes for visitor in backend.gate.waiting):
                 self.wake(backend.facts.name)  # it was put to sleep while they came
 
@@ -129,6 +133,7 @@ class Link:
         """Also when it never ran."""
         for task in self._tasks:
             task.cancel()
+        self._lists.close()
         self._database.close()
 
     # What it hears
@@ -200,6 +205,7 @@ class Link:
             )
         )
         self._learn_slots(backend)
+        self._lists.look(backend)
 
     def _learn_slots(self, backend: Backend) -> None:
         if backend not in self._asked:
@@ -276,6 +282,18 @@ class Link:
         log.warning("🚫 [GATEWAY] A request that %s died of is not sent again for an hour", entry.server)
         self._unsaved.append(entry)
         self._changed.set()
+
+    def may_know_more(self) -> bool:
+        return self._lists.may_know_more
+
+    async def read_models(self, *, reload: bool = False) -> None:
+        await self._lists.read_again(reload=reload)
+
+    def models_changed(self, server: str) -> None:
+        self._lists.forget(server)
+
+    async def _keep_listing(self, facts: ServerFacts, listing: Listing) -> None:
+        await self._database.call(partial(ledger.keep_listing, facts.name, facts.launch, listing))
 
     async def _save_quarantine(self) -> None:
         """Raises StoreError: then the next refresh tries again."""

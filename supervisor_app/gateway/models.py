@@ -203,3 +203,19 @@ class ServerUse(models.Model):
 
     def __str__(self) -> str:
         return f"{self.server}: {self.last_request_at:%Y-%m-%d %H:%M:%S}"
+
+
+class ModelList(models.Model):
+    """What a server said of its models, for the time in which it cannot say it. Written by the gateways."""
+
+    server = models.OneToOneField(
+        "supervisor_app.LlamaServer", models.CASCADE, related_name="model_list", primary_key=True
+    )
+    launch = models.TextField(help_text="What it was started with when it said so.")
+    said = models.TextField(help_text="The list, as JSON.")
+    read_at = models.FloatField(help_text="Unix seconds.")
+
+    objects: models.Manager[ModelList] = models.Manager()
+
+    def __str__(self) -> str:
+        return f"{self.server}"

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import PurePath
 from statistics import median
+from typing import Any
 
 from django.db.models import F, Prefetch
 
 from supervisor_app.conf import Overlay, apply_overlay
 from supervisor_app.core.status import Status
+from supervisor_app.gateway.llama.listing import Listing, is_path, listing_of_json, listing_of_names
+from supervisor_app.gateway.models import ModelList
 from supervisor_app.gateway.servers.facts import End, ServerFacts, end_of
 from supervisor_app.models import LlamaServer, Run, ServerState
 
 RUNS = 8
 """Of each server, newest first: for how they ended and how long they took to start."""
+ALIAS_FLAGS = ("-a", "--alias")
+ROUTER_FLAGS = ("--models-dir", "--models-preset")
+AVAILABLE = "available"
+"""The status of a model whose server says none: only a router does."""
 
 
 def load_facts(overlay: Overlay) -> dict[str, ServerFacts]:
@@ -31,23 +41,29 @@ def load_facts(overlay: Overlay) -> dict[str, ServerFacts]:
         "failure_kind",
         "failure_title",
     )
-    servers = LlamaServer.objects.select_related("state").prefetch_related(
-        Prefetch("runs", newest.order_by("server_id", "-pk")[:RUNS], to_attr="newest_runs")
+    servers = list(
+        LlamaServer.objects.select_related("state", "model_list").prefetch_related(
+            Prefetch("runs", newest.order_by("server_id", "-pk")[:RUNS], to_attr="newest_runs")
+        )
     )
-    facts = {}
     for server in servers:
         apply_overlay(server, overlay)
-        facts[server.name] = _facts_of(server, getattr(server, "newest_runs"))  # noqa: B009  (to_attr)
+    shared = _shared_files(servers)
+    facts = {}
+    for server in servers:
+        runs: list[Run] = getattr(server, "newest_runs")  # noqa: B009  (to_attr)
+        facts[server.name] = _facts_of(server, runs, shared)
     return facts
 
 
-def _facts_of(server: LlamaServer, runs: list[Run]) -> ServerFacts:
+def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str]) -> ServerFacts:
     state: ServerState | None = getattr(server, "state", None)
-    offered = _offered(server, state, runs)
     starts = [
         (run.ready_at - run.started_at).total_seconds() for run in runs if run.ready_at and not run.adopted
     ]
-    return ServerFacts(
+    configured = tuple(_configured_names(server))
+    launch = launch_of(server)
+    facts = ServerFacts(
         name=server.name,
         node=server.node,
         version=state.version if state else 0,
@@ -58,9 +74,11 @@ def _facts_of(server: LlamaServer, runs: list[Run]) -> ServerFacts:
         life=next((run.pk for run in runs if run.ended_at is None), None),
         wanted=server.desired_running,
         wakes=server.stopped_for_idleness,
-        models=tuple(_names(server, offered)),
-        offered=tuple(offered),
-        is_router=_is_router(server, state),
+        models=configured,
+        offered=() if is_router(server) else (_only_id(server, shared),),
+        configured=configured,
+        launch=launch,
+        is_router=is_router(server),
         api_key=server.api_key,
         capacity=server.max_concurrent,
         max_queue=server.max_queue,
@@ -69,37 +87,46 @@ def _facts_of(server: LlamaServer, runs: list[Run]) -> ServerFacts:
         retry_at=state.next_retry_at.timestamp() if state and state.next_retry_at else None,
         ends={run.pid: _end_of(run) for run in reversed(runs) if run.pid and run.ended_at},
     )
-
-
-ROUTER_FLAGS = frozenset({"--models-dir", "--models-preset"})
-OF_A_SINGLE_MODEL = "available"
-"""How `core.probe` calls the state of a model of which the server tells none: a router tells it of each."""
-
-
-def _is_router(server: LlamaServer, state: ServerState | None) -> bool:
-    """Configured as one, or it was adopted and lists models as only a router does."""
-    served = state.served if state else []
-    return (
-        bool(server.models_dir)
-        or not ROUTER_FLAGS.isdisjoint(map(str, server.args))
-        or len(served) > 1
-        or any(model.get("status", OF_A_SINGLE_MODEL) != OF_A_SINGLE_MODEL for model in served)
-    )
+    return facts.with_listing(_listing_of(server, launch, state, runs))
 
 
 def _end_of(run: Run) -> End:
     return end_of(kind=run.failure_kind, signal=run.signal, adopted=run.adopted, title=run.failure_title)
 
 
-def _offered(server: LlamaServer, state: ServerState | None, runs: Iterable[Run]) -> list[str]:
-    """One name for each model: as the server says while it runs, and as it will say when it does."""
-    names = _served(state) or _names_when_down(server, runs)
-    return list(dict.fromkeys([*server.aliases, *names]))
+# Its models, and what they are called
 
 
-def _served(state: ServerState | None) -> list[str]:
-    """By the server's own words, one name for each model."""
-    return [str(model["id"]) for model in state.served] if state else []
+def is_router(server: LlamaServer) -> bool:
+    """By its configuration: one that was taken over says so itself."""
+    return bool(server.models_dir) or any(arg in ROUTER_FLAGS for arg in server.args)
+
+
+def launch_of(server: LlamaServer) -> str:
+    """What its models depend on."""
+    return json.dumps([server.model_path, server.models_dir, server.args])
+
+
+def _listing_of(server: LlamaServer, launch: str, state: ServerState | None, runs: Iterable[Run]) -> Listing:
+    """What it said of its models, by all that is known of it; or else what it said last."""
+    kept: ModelList | None = getattr(server, "model_list", None)
+    if kept is not None and kept.launch == launch:
+        return _read(kept.said, kept.read_at)
+    served = state.served if state else []
+    if served:
+        has_status = any(model["status"] != AVAILABLE for model in served)
+        return listing_of_names(_ids(served), is_router=has_status or len(served) > 1)
+    return listing_of_names(_served_before(runs) if is_router(server) else (), is_router=False)
+
+
+@lru_cache(maxsize=1024)
+def _read(said: str, read_at: float) -> Listing:
+    """It is the same nearly every second."""
+    return listing_of_json(json.loads(said), read_at)
+
+
+def _ids(served: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    return (str(model["id"]) for model in served)
 
 
 def _served_before(runs: Iterable[Run]) -> list[str]:
@@ -107,26 +134,33 @@ def _served_before(runs: Iterable[Run]) -> list[str]:
     return next((served for run in runs if (served := getattr(run, "served", None))), [])
 
 
-def _names_when_down(server: LlamaServer, runs: Iterable[Run]) -> list[str]:
-    """A file without an alias goes by its name with some builds of llama-server, by its path with others."""
-    configured, before = _configured_names(server), _served_before(runs)
-    if before == [server.model_path] and configured == [PurePath(server.model_path).name]:
-        return before
-    return configured or before
+def _aliases(server: LlamaServer) -> list[str]:
+    """Those that people gave it, here and on its command line."""
+    said = [value for flag, value in pairwise(map(str, server.args)) if flag in ALIAS_FLAGS]
+    flagged = [name.strip() for value in said for name in value.split(",") if name.strip()]
+    return [*server.aliases, *flagged]
 
 
-def _configured_names(server: LlamaServer) -> list[str]:
-    args = [str(arg) for arg in server.args]
-    for flag, value in pairwise(args):
-        if flag in ("-a", "--alias"):
-            return [name.strip() for name in value.split(",") if name.strip()]
-    return [PurePath(server.model_path).name] if server.model_path else []
-
-
-def _names(server: LlamaServer, offered: Iterable[str]) -> Iterable[str]:
+def _configured_names(server: LlamaServer) -> Iterable[str]:
     """Whatever people call it: also while it is down and cannot say its models."""
-    names = {server.name: None, **dict.fromkeys(offered), **dict.fromkeys(_configured_names(server))}
-    if server.model_path:
+    names = dict.fromkeys([server.name, *_aliases(server)])
+    if server.model_path and not is_router(server):
         path = PurePath(server.model_path)
-        names |= {server.model_path: None, path.name: None, path.stem: None}
+        names |= {path.name: None, server.model_path: None, path.stem: None}
     return names
+
+
+def _only_id(server: LlamaServer, shared: Collection[str]) -> str:
+    """Of the model of a server that has one: its alias, or else the server's name; where several serve one
+    file, that file's.
+
+    None of these depends on what the server does or says, so it is the same before, while and after it runs.
+    """
+    alias = next((name for name in _aliases(server) if not is_path(name)), "")
+    return alias or (PurePath(server.model_path).stem if server.model_path in shared else server.name)
+
+
+def _shared_files(servers: Iterable[LlamaServer]) -> Collection[str]:
+    """Those that several serve, perhaps on several hosts."""
+    counts = Counter(server.model_path for server in servers if server.model_path and not is_router(server))
+    return {path for path, number in counts.items() if number > 1}

@@ -151,6 +151,8 @@ def check_scope(policy: KeyPolicy, scope: Scope, what: str) -> None:
 
 def model_denied(policy: KeyPolicy, model: str, doubt: str = "") -> Denied:
     """`model` is the client's word for it, `doubt` why it might get another one."""
+    if model in policy.models and not doubt:
+        doubt = "no server here goes by that name; one that is meant to gets it as an alias"
     reason = f": {doubt}" if doubt else ""
     allowed = ", ".join(sorted(policy.models))
     message = f"The API key {policy.name!r} may not use {model!r}{reason}. It may use: {allowed}."

@@ -34,7 +34,7 @@ from supervisor_app.gateway.records.record import LONGEST_NAME, Outcome, Quarant
 from supervisor_app.gateway.servers.backend import ACCUSED_SECONDS, Backend, judge
 from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.gate import Insider
-from supervisor_app.gateway.servers.routing import Router, alike, known_as, names, serves
+from supervisor_app.gateway.servers.routing import Router, alike, may_use, offers, serves
 from supervisor_app.gateway.servers.suspects import (
     QUARANTINE_SECONDS,
     Quarantine,
@@ -78,6 +78,15 @@ class Outside(Protocol):
 
     async def metrics(self) -> bytes:
         """Prometheus' text."""
+
+    def may_know_more(self) -> bool:
+        """Of models: a server that has several could be asked once more which."""
+
+    async def read_models(self, *, reload: bool = False) -> None:
+        """Ask such servers. `reload`: they are to look for new ones first."""
+
+    def models_changed(self, server: str) -> None:
+        """Somebody has it load, unload or fetch one."""
 
 
 class Gateway:
@@ -152,7 +161,7 @@ class Gateway:
             if policy is not None:
                 check_scope(policy, head.endpoint.scope, f"{head.method} {head.path[:LONGEST_NAME]}")
             if may_be_ours and own.is_ours(head):
-                own.answer(self, exchange)
+                own.answer(self, exchange, policy)
                 return
             if policy is not None:
                 if (paused := self.pause_of(policy)) is not None:
@@ -197,14 +206,10 @@ class Gateway:
     ) -> Sequence[Backend]:
         """Those of the candidates that this key may use. Raises Denied and NotAllowedError."""
         if not candidates:
-            known, too_long = names(self.facts()), hints.doubt == TOO_LONG
+            known, too_long = list(offers(self.facts(), policy)), hints.doubt == TOO_LONG
             raise NotAllowedError(problems.model_not_found(hints.model or "", known, too_long=too_long))
-        if policy is None or not policy.models:
-            return candidates
-        found = [
-            backend for backend in candidates if not policy.models.isdisjoint(known_as(backend.facts, hints))
-        ]
-        if not found:
+        found = [backend for backend in candidates if may_use(policy, backend.facts, hints)]
+        if not found and policy is not None:
             doubt = hints.doubt if any(backend.facts.is_router for backend in candidates) else ""
             raise model_denied(policy, hints.model or candidates[0].facts.name, doubt)
         return found

@@ -6,13 +6,17 @@ import asyncio
 import json
 import logging
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
+from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.http.request_heads import RequestHead
+from supervisor_app.gateway.llama.hints import Hints
+from supervisor_app.gateway.llama.listing import is_path
 from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.plane.problems import JSON_FIELDS, cors_fields
 from supervisor_app.gateway.servers.backend import rank
-from supervisor_app.gateway.servers.facts import ServerFacts
-from supervisor_app.gateway.servers.routing import names, serves
+from supervisor_app.gateway.servers.catalogue import catalogue, entry
+from supervisor_app.gateway.servers.routing import may_use, offers, serves
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.plane.exchange import Exchange
@@ -42,7 +46,8 @@ def is_ours(head: RequestHead) -> bool:
     return head.path in (METRICS, *HEALTH) or head.path in MODELS or head.path.startswith("/v1/models/")
 
 
-def answer(gateway: Gateway, exchange: Exchange) -> None:
+def answer(gateway: Gateway, exchange: Exchange, policy: KeyPolicy | None = None) -> None:
+    """`policy`: of the key that it came with."""
     head = exchange.head
     if head.method == "OPTIONS":
         exchange.answer(204, _preflight_fields(exchange), b"")
@@ -51,46 +56,53 @@ def answer(gateway: Gateway, exchange: Exchange) -> None:
         gateway.do(asyncio.ensure_future(_answer_metrics(gateway, exchange)))
     elif head.path in HEALTH:
         _send(exchange, _health(gateway))
-    elif head.path in MODELS:
-        data = [entry for facts in gateway.facts() for entry in _models(facts)]
-        _send(exchange, {"object": "list", "data": data})
+    elif gateway.outside.may_know_more() or _asks_to_reload(head):
+        exchange.is_ours = True
+        gateway.do(asyncio.ensure_future(_answer_models_anew(gateway, exchange, policy)))
     else:
-        _send_model(gateway, exchange, head.path.removeprefix("/v1/models/"))
+        _answer_models(gateway, exchange, policy)
+
+
+async def _answer_models_anew(gateway: Gateway, exchange: Exchange, policy: KeyPolicy | None) -> None:
+    """A router's change while nobody tells us: it is asked first."""
+    await gateway.outside.read_models(reload=_asks_to_reload(exchange.head))
+    if not exchange.is_over:
+        _answer_models(gateway, exchange, policy)
+
+
+def _asks_to_reload(head: RequestHead) -> bool:
+    return parse_qs(head.query).get("reload", ["0"])[-1] not in ("0", "false")
+
+
+def _answer_models(gateway: Gateway, exchange: Exchange, policy: KeyPolicy | None) -> None:
+    if exchange.head.path in MODELS:
+        _send(exchange, catalogue(gateway.facts(), policy, gateway.wall_time()))
+    else:
+        _send_model(gateway, exchange, exchange.head.path.removeprefix("/v1/models/"), policy)
 
 
 def _send(exchange: Exchange, data: Any) -> None:
     exchange.answer(200, JSON_FIELDS + cors_fields(exchange.origin), json.dumps(data).encode())
 
 
-def _send_model(gateway: Gateway, exchange: Exchange, model: str) -> None:
+def _send_model(gateway: Gateway, exchange: Exchange, model: str, policy: KeyPolicy | None) -> None:
     """By any name that a request may use; of several servers the one that can be asked soonest."""
-    servers = [facts for facts in gateway.facts() if serves(facts, model)]
+    servers = [
+        facts for facts in gateway.facts() if serves(facts, model) and may_use(policy, facts, Hints(model))
+    ]
+    offered = offers(gateway.facts(), policy)
     if servers:
-        _send(exchange, _entry(min(servers, key=rank), model))
+        servers.sort(key=lambda facts: (rank(facts), facts.name))
+        usual = next((name for name, having in offered.items() if servers[0] in having), servers[0].name)
+        _send(exchange, entry(usual if is_path(model) else model, servers, gateway.wall_time()))
     else:
-        exchange.refuse(problems.model_not_found(model, names(gateway.facts())))
+        exchange.refuse(problems.model_not_found(model, list(offered)))
 
 
 def _health(gateway: Gateway) -> dict[str, Any]:
     """The gateway lives; a server that is down is waited for, so that is no reason to send nobody here."""
     servers = list(gateway.facts())
     return {"status": "ok", "servers": len(servers), "ready": sum(facts.ready for facts in servers)}
-
-
-def _models(facts: ServerFacts) -> list[dict[str, Any]]:
-    return [_entry(facts, model) for model in facts.offered or (facts.name,)]
-
-
-def _entry(facts: ServerFacts, model: str) -> dict[str, Any]:
-    return {
-        "id": model,
-        "object": "model",
-        "created": 0,
-        "owned_by": "llamaproxy",
-        "server": facts.name,
-        "status": facts.status.value,
-        "detail": facts.detail,
-    }
 
 
 def _preflight_fields(exchange: Exchange) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from signal import SIGKILL, SIGTERM
 
 from supervisor_app.core.status import FailureKind, Status
+from supervisor_app.gateway.llama.listing import Listing
 
 FROM_OUTSIDE = (SIGKILL, SIGTERM)
 
@@ -49,7 +50,13 @@ class ServerFacts:
     models: tuple[str, ...] = ()
     """What it serves, by every name: a client may use any."""
     offered: tuple[str, ...] = ()
-    """The same, one name for each model: for lists."""
+    """The same, one name for each model, which stays the same whatever the server does: for lists."""
+    configured: tuple[str, ...] = ()
+    """Those of its names that it has whatever it says itself."""
+    launch: str = ""
+    """What it is started with, as a fingerprint: what it has said before means nothing with another one."""
+    listing: Listing = field(default_factory=Listing)
+    """What it said of its models, also while it is down."""
     is_router: bool = False
     """It uses the model that it is asked for; any other server has one, whatever it is asked for."""
     api_key: str = field(default="", repr=False)
@@ -66,10 +73,13 @@ class ServerFacts:
 
     def with_news_of(self, known: ServerFacts) -> ServerFacts:
         """These, unless something newer was heard already that is not in the database yet."""
+        facts = self
+        if known.launch == self.launch and known.listing.read_at > self.listing.read_at:
+            facts = self.with_listing(known.listing)
         if self.version >= known.version:
-            return self
+            return facts
         return replace(
-            self,
+            facts,
             version=known.version,
             status=known.status,
             detail=known.detail,
@@ -78,6 +88,13 @@ class ServerFacts:
             life=self.life if self.pid == known.pid else known.life,
             ends={**known.ends, **self.ends},
         )
+
+    def with_listing(self, listing: Listing) -> ServerFacts:
+        """Now that it has said what its models are."""
+        names = dict.fromkeys([*(self.configured or (self.name,)), *listing.names])
+        is_router = self.is_router or listing.is_router
+        offered = listing.ids if is_router else self.offered
+        return replace(self, listing=listing, models=tuple(names), offered=offered, is_router=is_router)
 
     @property
     def ready(self) -> bool:

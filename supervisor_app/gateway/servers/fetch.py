@@ -55,18 +55,23 @@ class _Fetch(Listener):
     def on_writable(self, writable: bool) -> None: ...
 
 
-async def fetch(backend: Backend, path: str, *, seconds: float | None = None) -> bytes:
-    """GET with the server's own key, on a connection of its own. Raises FetchError."""
+async def fetch(
+    backend: Backend, path: str, body: bytes | None = None, *, seconds: float | None = None
+) -> bytes:
+    """With the server's own key, on a connection of its own: GET, or POST of some JSON. Raises FetchError."""
     answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     listener = _Fetch(answer)
     key = f"Authorization: Bearer {backend.facts.api_key}\r\n" if backend.facts.api_key else ""
     host = backend.pool.authority.decode()
-    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{key}Connection: close\r\n\r\n".encode("latin-1")
+    method, about = "GET", ""
+    if body is not None:
+        method, about = "POST", f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{key}{about}Connection: close\r\n\r\n"
     made: list[Connection] = []
 
     def ask(connection: Connection) -> None:
         made.append(connection)
-        connection.ask(listener, request, b"")
+        connection.ask(listener, head.encode("latin-1"), body or b"")
 
     connecting = backend.pool.connect(ask, listener.on_lost)
     try:

@@ -6,7 +6,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
+from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.llama.hints import Hints
+from supervisor_app.gateway.llama.listing import names_of
 from supervisor_app.gateway.servers.backend import rank
 from supervisor_app.gateway.servers.facts import ServerFacts
 
@@ -30,12 +32,20 @@ def serves(facts: ServerFacts, model: str) -> bool:
 def known_as(facts: ServerFacts, hints: Hints) -> set[str]:
     """The names by which a key may be allowed to use what is asked of this server.
 
-    Of a router that is the one model that it will certainly use; any other serves its one under each name.
+    Of a router that is the one model that it will certainly use; any other serves its one whatever it is
+    asked for, so there the client's word counts for nothing.
     """
-    asked = {hints.model} if hints.model else set()
-    if facts.is_router:
-        return {facts.name} if hints.doubt else {facts.name, *asked}
-    return {facts.name, *facts.models, *asked}
+    if not facts.is_router:
+        return {facts.name, *facts.models}
+    if hints.doubt or not hints.model:
+        return {facts.name}
+    entry = facts.listing.entry(hints.model)
+    return {facts.name, *(names_of(entry) if entry is not None else (hints.model,))}
+
+
+def may_use(policy: KeyPolicy | None, facts: ServerFacts, hints: Hints) -> bool:
+    """Does this key allow what is asked of this server?"""
+    return policy is None or not policy.models or not policy.models.isdisjoint(known_as(facts, hints))
 
 
 def alike(one: ServerFacts, other: ServerFacts) -> bool:
@@ -43,12 +53,27 @@ def alike(one: ServerFacts, other: ServerFacts) -> bool:
     return not {one.name, *one.models}.isdisjoint({other.name, *other.models})
 
 
-def names(servers: Iterable[ServerFacts]) -> list[str]:
-    """What may be asked for."""
-    found: dict[str, None] = {}
-    for facts in servers:
-        found.update(dict.fromkeys(facts.offered or (facts.name,)))
-    return list(found)
+def offers(servers: Iterable[ServerFacts], policy: KeyPolicy | None = None) -> dict[str, list[ServerFacts]]:
+    """What this key may ask for, each model once, in order of its id, with the servers that have it: the one
+    that can be asked soonest first.
+    """
+    known = list(servers)
+    ids = sorted({model for facts in known for model in facts.offered or _unless_router(facts)})
+    found = {}
+    for model in ids:
+        having = [facts for facts in known if _offers(facts, model) and may_use(policy, facts, Hints(model))]
+        if having:
+            found[model] = sorted(having, key=lambda facts: (rank(facts), facts.name))
+    return found
+
+
+def _unless_router(facts: ServerFacts) -> tuple[str, ...]:
+    """One that has yet to say which models it has is none of them."""
+    return () if facts.is_router else (facts.name,)
+
+
+def _offers(facts: ServerFacts, model: str) -> bool:
+    return model in facts.offered or (not facts.is_router and serves(facts, model))
 
 
 C = TypeVar("C", bound=Candidate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -183,6 +184,10 @@ class Collector:
         self.records: list[Record] = []
         self.woken: list[str] = []
         self.entries: list[QuarantineEntry] = []
+        self.more: Callable[[], None] | None = None
+        """What happens when servers are asked for their models; None: there is no need to."""
+        self.reads: list[bool] = []
+        self.changed: list[str] = []
 
     def wake(self, server: str) -> None:
         self.woken.append(server)
@@ -195,6 +200,17 @@ class Collector:
 
     async def metrics(self) -> bytes:
         return b"llamaproxy_up 1\n"
+
+    def may_know_more(self) -> bool:
+        return self.more is not None
+
+    async def read_models(self, *, reload: bool = False) -> None:
+        self.reads.append(reload)
+        if self.more is not None:
+            self.more()
+
+    def models_changed(self, server: str) -> None:
+        self.changed.append(server)
 
 
 class Server(Scripted):

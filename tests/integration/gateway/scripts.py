@@ -183,6 +183,11 @@ class Scripted:
     def __init__(self, *scripts: Script) -> None:
         self.scripts = list(scripts)
         self.calls: list[Call] = []
+        self.lists: list[bytes] = []
+        """What it says of its models, whenever it is asked: beside its scripts, as a gateway asks of its own accord.
+        The last one is for all that follow; none: it does not say."""
+        self.list_calls: list[str] = []
+        self.list_says_nothing = False
         self.connections = 0
         self.port = 0
         self._server: asyncio.Server
@@ -224,11 +229,22 @@ class Scripted:
                 keeps = True
                 while keeps:
                     call = Call(await reader.readuntil(b"\r\n\r\n"), reader, writer)
-                    self.calls.append(call)
-                    keeps = await self._next_script()(call)
+                    if call.first_line.startswith("GET /v1/models"):
+                        self.list_calls.append(call.first_line)
+                        keeps = await self._say_models()(call)
+                    else:
+                        self.calls.append(call)
+                        keeps = await self._next_script()(call)
         finally:
             del self._open[writer]
             writer.close()
+
+    def _say_models(self) -> Script:
+        if self.list_says_nothing:
+            return hangs()
+        if not self.lists:
+            return answers(b"{}", 404)
+        return answers(self.lists.pop(0) if len(self.lists) > 1 else self.lists[0])
 
     def _next_script(self) -> Script:
         return self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]

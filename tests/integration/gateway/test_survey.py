@@ -9,6 +9,9 @@ import pytest
 
 from supervisor_app.conf import Overlay
 from supervisor_app.core.status import FailureKind, Status
+from supervisor_app.gateway import ledger, survey
+from supervisor_app.gateway.llama.listing import listing_of
+from supervisor_app.gateway.models import ModelList
 from supervisor_app.gateway.survey import RUNS, load_facts
 from supervisor_app.models import LlamaServer
 from tests.integration.building import MODEL, STARTED, at, make_run, make_server, make_state
@@ -100,7 +103,7 @@ def test_of_the_server_default_the_config_file_wins():
 def test_a_server_that_is_down_goes_by_its_name_its_aliases_and_its_file():
     make_server(model_path="/models/Qwen3-8B-Q4.gguf", aliases=["chat", "fast"])
     known = facts()
-    assert known.offered == ("chat", "fast", "Qwen3-8B-Q4.gguf")
+    assert known.offered == ("chat",)
     assert known.models == (
         "default",
         "chat",
@@ -111,49 +114,83 @@ def test_a_server_that_is_down_goes_by_its_name_its_aliases_and_its_file():
     )
 
 
-def test_what_it_serves_is_offered_in_place_of_its_file():
-    make_state(make_server(model_path="/models/qwen3.gguf", aliases=["chat"]), "ready", **SERVED)
-    known = facts()
-    assert known.offered == ("chat", MODEL.id)
-    assert {"default", "chat", MODEL.id, "qwen3", "qwen3.gguf", "/models/qwen3.gguf"} == set(known.models)
-
-
-def serves_by_its_path(**fields):
-    """A server that is down, and called its model by the path of its file when it ran."""
-    make_run(make_server(**fields), evidence={"models": ["/models/qwen3.gguf"]})
-
-
-def test_a_server_that_calls_its_model_by_its_path_is_offered_so_while_it_is_down_too():
-    serves_by_its_path(model_path="/models/qwen3.gguf", aliases=["chat"])
-    known = facts()
-    assert known.offered == ("chat", "/models/qwen3.gguf")
-    assert {"default", "chat", "qwen3", "qwen3.gguf", "/models/qwen3.gguf"} == set(known.models)
+def say(server, *ids, read_at=5.0, launch=None):
+    """A gateway has read its list, with this configuration."""
+    listing = listing_of(
+        {"data": [{"id": name, "meta": {"n_ctx": 7}} for name in ids], "models": []}, read_at
+    )
+    ledger.keep_listing(server.name, launch or survey.launch_of(server), listing)
+    return listing
 
 
 @pytest.mark.parametrize(
-    ("fields", "offered"),
+    ("fields", "id"),
     [
-        ({"model_path": "/models/other.gguf"}, "other.gguf"),
-        ({"model_path": "/models/qwen3.gguf", "args": ["-a", "named"]}, "named"),
+        ({"model_path": "/models/qwen3.gguf"}, "default"),
+        ({"model_path": "/models/qwen3.gguf", "aliases": ["chat", "fast"]}, "chat"),
+        ({"model_path": "/models/qwen3.gguf", "args": ["-a", "named, second"]}, "named"),
+        ({"model_path": "/models/qwen3.gguf", "args": ["-a", "/models/qwen3.gguf,named"]}, "named"),
+        ({"model_path": "/models/qwen3.gguf", "args": ["-c", "1", "--alias"]}, "default"),
     ],
-    ids=["another file", "an alias"],
 )
-def test_what_it_will_be_called_is_not_what_it_was_called_before_its_configuration_changed(fields, offered):
-    serves_by_its_path(**fields)
-    assert facts().offered == (offered,)
+@pytest.mark.parametrize("status", [None, *Status])
+def test_a_model_has_one_id_whatever_its_server_does_and_says(fields, id, status):
+    server = make_server(**fields)
+    if status is not None:
+        make_state(server, status, served=[{**MODEL.as_json(), "id": "/models/qwen3.gguf"}])
+        assert facts().offered == (id,)
+        say(server, "/models/qwen3.gguf")
+    known = facts()
+    assert known.offered == (id,)
+    assert {"default", "qwen3", "qwen3.gguf", "/models/qwen3.gguf"} <= set(known.models)
+
+
+def test_several_servers_of_one_file_offer_one_model():
+    make_server("a", model_path="/models/qwen3.gguf", node="one")
+    make_server("b", model_path="/models/qwen3.gguf", node="two")
+    make_server("c", model_path="/other/qwen3.gguf")
+    make_server("d", model_path="", models_dir="/models")
+    offered = {name: known.offered for name, known in load_facts(Overlay()).items()}
+    assert offered == {"a": ("qwen3",), "b": ("qwen3",), "c": ("c",), "d": ()}
+
+
+def test_what_it_said_of_its_models_is_kept_while_it_is_down():
+    server = make_server(model_path="/models/qwen3.gguf")
+    make_state(server, Status.CRASHED)
+    listing = say(server, "org/qwen3:Q4")
+    known = facts()
+    assert known.listing == listing
+    assert "org/qwen3:Q4" in known.models
+    say(server, "something newer", read_at=6.0)
+    assert facts().listing.ids == ("something newer",)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"model_path": "/models/other.gguf"}, {"args": ["-a", "named"]}], ids=["a file", "an alias"]
+)
+def test_what_it_said_before_its_configuration_changed_counts_no_more(changed):
+    server = make_server(model_path="/models/qwen3.gguf")
+    say(server, "/models/qwen3.gguf")
+    LlamaServer.objects.update(**changed)
+    known = facts()
+    assert known.listing.ids == ()
+    assert ("/models/qwen3.gguf" in known.models) is ("model_path" not in changed)
+
+
+def test_of_a_server_that_is_gone_nothing_is_kept():
+    server = make_server()
+    launch = survey.launch_of(server)
+    server.delete()
+    say(server, "x", launch=launch)
+    assert not ModelList.objects.exists()
 
 
 @pytest.mark.parametrize("flag", ["-a", "--alias"])
 def test_names_that_it_is_started_with_are_known_before_it_says_them(flag):
     make_server(args=["-c", "8192", flag, "qwen3, big,,"])
     known = facts()
-    assert known.offered == ("qwen3", "big")
+    assert known.offered == ("qwen3",)
     assert {"qwen3", "big"} < set(known.models)
-
-
-def test_a_flag_without_a_name_is_none():
-    make_server(args=["--alias"], model_path="/models/qwen3.gguf")
-    assert facts().offered == ("qwen3.gguf",)
 
 
 def test_no_name_is_offered_twice():
@@ -167,6 +204,9 @@ def test_a_router_goes_by_its_models_once_it_says_them():
     state.served = [{**MODEL.as_json(), "id": name} for name in ("a", "b")]
     state.save()
     assert (facts().models, facts().offered) == (("default", "a", "b"), ("a", "b"))
+    told = {"data": [{"id": "c", "aliases": ["see"], "status": {"value": "unloaded"}}]}
+    ledger.keep_listing("default", facts().launch, listing_of(told, 5.0))
+    assert (facts().models, facts().offered) == (("default", "c", "see"), ("c",))
 
 
 def test_a_router_that_is_down_still_goes_by_the_models_it_served():

@@ -7,10 +7,20 @@ from dataclasses import dataclass
 import pytest
 
 from supervisor_app.core.status import Status
+from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.llama.hints import AMBIGUOUS, NO_HINTS, Hints
+from supervisor_app.gateway.llama.listing import Listing
 from supervisor_app.gateway.servers.backend import rank
 from supervisor_app.gateway.servers.facts import ServerFacts
-from supervisor_app.gateway.servers.routing import FULL, MAX_CONVERSATIONS, Router, known_as, names, serves
+from supervisor_app.gateway.servers.routing import (
+    FULL,
+    MAX_CONVERSATIONS,
+    Router,
+    known_as,
+    may_use,
+    offers,
+    serves,
+)
 
 
 @dataclass
@@ -33,20 +43,48 @@ def test_a_server_is_asked_for_by_its_name_an_alias_or_a_model():
     assert not any(serves(facts, name) for name in ("", "DEFAULT", "qwen", "qwen3 "))
 
 
-def test_what_may_be_asked_for_is_listed_once():
+def test_what_may_be_asked_for_is_listed_once_in_order_with_those_who_have_it():
     servers = [
-        ServerFacts(name="a", offered=("qwen3", "gemma")),
-        ServerFacts(name="b", offered=("qwen3",)),
         ServerFacts(name="c"),
+        ServerFacts(name="b", offered=("qwen3",), models=("qwen3",), status=Status.CRASHED),
+        ServerFacts(name="a", offered=("gemma", "qwen3"), is_router=True, status=Status.READY),
+        ServerFacts(name="silent", is_router=True),
+        # It has an alias of its own, and goes by the same file.
+        ServerFacts(name="d", offered=("chat",), models=("chat", "qwen3"), status=Status.ERROR),
     ]
-    assert names(servers) == ["qwen3", "gemma", "c"]
+    found = {model: [facts.name for facts in having] for model, having in offers(servers).items()}
+    assert found == {"c": ["c"], "chat": ["d"], "gemma": ["a"], "qwen3": ["a", "b", "d"]}
+    assert list(found) == sorted(found)
+
+
+def test_a_key_is_offered_what_it_may_use():
+    servers = [
+        ServerFacts(name="a", offered=("qwen3",), models=("a", "qwen3", "alias")),
+        ServerFacts(name="b", offered=("qwen3",), models=("b", "qwen3")),
+        ServerFacts(name="router", offered=("huge", "tiny"), models=("huge", "tiny"), is_router=True),
+    ]
+
+    def offered(*models):
+        found = offers(servers, KeyPolicy(id=1, name="k", digest=b"", models=frozenset(models)))
+        return {model: [facts.name for facts in having] for model, having in found.items()}
+
+    assert offered("alias") == {"qwen3": ["a"]}
+    assert offered("qwen3", "tiny") == {"qwen3": ["a", "b"], "tiny": ["router"]}
+    assert offered("router") == {"huge": ["router"], "tiny": ["router"]}
+    assert offered("gpt-4") == {}
 
 
 def test_a_key_for_any_name_of_a_server_with_one_model_will_do():
     facts = ServerFacts(name="default", models=("qwen3", "alias"), offered=("alias", "qwen3"))
-    assert known_as(facts, Hints("gpt-4")) == {"default", "gpt-4", "qwen3", "alias"}
-    assert known_as(facts, Hints("gpt-4", doubt=AMBIGUOUS)) == {"default", "gpt-4", "qwen3", "alias"}
-    assert known_as(facts, NO_HINTS) == {"default", "qwen3", "alias"}
+    for hints in (Hints("gpt-4"), Hints("gpt-4", doubt=AMBIGUOUS), NO_HINTS):
+        assert known_as(facts, hints) == {"default", "qwen3", "alias"}
+
+
+def test_what_a_client_calls_the_model_of_a_server_does_not_make_it_what_its_key_allows():
+    facts = ServerFacts(name="default", models=("qwen3",))
+    policy = KeyPolicy(id=1, name="k", digest=b"", models=frozenset({"gpt-4"}))
+    assert not may_use(policy, facts, Hints("gpt-4"))
+    assert may_use(None, facts, Hints("gpt-4"))
 
 
 @pytest.mark.parametrize("models", [("a", "b"), ("a",)])
@@ -54,6 +92,13 @@ def test_a_key_for_one_model_of_a_router_is_for_that_one(models):
     facts = ServerFacts(name="router", models=models, offered=models, is_router=True)
     assert known_as(facts, Hints("a")) == {"router", "a"}
     assert known_as(facts, NO_HINTS) == {"router"}
+
+
+def test_a_model_of_a_router_goes_by_each_of_its_names():
+    listing = Listing(data=({"id": "a", "aliases": ["first", "one"]}, {"id": "b"}), is_router=True)
+    facts = ServerFacts(name="router").with_listing(listing)
+    assert known_as(facts, Hints("one")) == {"router", "a", "first", "one"}
+    assert known_as(facts, Hints("b")) == {"router", "b"}
 
 
 def test_of_a_router_a_model_that_is_not_certain_is_none():

@@ -1,0 +1,108 @@
+"""The list of all models, as clients of llama-server read it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from supervisor_app.core.status import Status
+from supervisor_app.gateway.access.keys import KeyPolicy
+from supervisor_app.gateway.llama.listing import Entry, is_path, names_of
+from supervisor_app.gateway.servers.facts import ServerFacts
+from supervisor_app.gateway.servers.routing import offers
+
+LOADED, LOADING, UNLOADED, FAILED = "loaded", "loading", "unloaded", "failed"
+VALUE = {
+    Status.READY: LOADED,
+    Status.STARTING: LOADING,
+    Status.CRASHED: LOADING,
+    Status.ERROR: FAILED,
+}
+"""What a server's state means for its model; any other: nobody has it in memory."""
+IN_OLLAMAS_FORM = {
+    "modified_at": "",
+    "size": "",
+    "digest": "",
+    "type": "model",
+    "description": "",
+    "tags": [""],
+    "capabilities": ["completion"],
+    "parameters": "",
+    "details": {
+        "parent_model": "",
+        "format": "gguf",
+        "family": "",
+        "families": [""],
+        "parameter_size": "",
+        "quantization_level": "",
+    },
+}
+"""What llama-server says there of any model."""
+
+
+def catalogue(servers: Iterable[ServerFacts], policy: KeyPolicy | None, now: float) -> dict[str, Any]:
+    """Of what this key may use. `now`: Unix seconds."""
+    found = offers(servers, policy)
+    return {
+        "object": "list",
+        "data": [entry(model, having, now) for model, having in found.items()],
+        "models": [_ollama_entry(model, having) for model, having in found.items()],
+    }
+
+
+def entry(model: str, servers: Sequence[ServerFacts], now: float) -> dict[str, Any]:
+    """One model by this name, as the first of its servers that ever told of it does; what we know ourselves
+    is under a key of our own. `servers` have it, and the first one answers soonest.
+    """
+    said = next((own for facts in servers if (own := _own_entry(facts, model))), {})
+    first = servers[0]
+    return {
+        "object": "model",
+        "created": int(now),
+        "owned_by": "llamacpp",
+        **said,
+        "id": model,
+        "aliases": _aliases(model, servers),
+        "status": _status(model, first),
+        "llamaproxy": {**_server(first), "servers": [_server(facts) for facts in servers]},
+    }
+
+
+def _own_entry(facts: ServerFacts, model: str) -> dict[str, Any]:
+    """As the server itself said it; empty when it never did. No router: it has one, whatever the name."""
+    listing = facts.listing
+    if not listing.read_at:
+        return {}
+    if facts.is_router:
+        return dict(listing.entry(model) or {})
+    return dict(listing.data[0]) if listing.data else {}
+
+
+def _aliases(model: str, servers: Iterable[ServerFacts]) -> list[str]:
+    """By which it may be asked for as well: no paths, which are for those who know them."""
+    names: dict[str, None] = {}
+    for facts in servers:
+        if facts.is_router:
+            own = facts.listing.entry(model)
+            names |= dict.fromkeys(names_of(own) if own is not None else ())
+        else:
+            names |= dict.fromkeys((facts.name, *facts.models))
+    return [name for name in names if name != model and not is_path(name)]
+
+
+def _status(model: str, facts: ServerFacts) -> dict[str, Any]:
+    if not facts.is_router:
+        return {"value": VALUE.get(facts.status, UNLOADED)}
+    said = _own_entry(facts, model).get("status")
+    if facts.ready and isinstance(said, dict) and isinstance(said.get("value"), str):
+        return said
+    return {"value": FAILED if facts.status is Status.ERROR else UNLOADED}
+
+
+def _server(facts: ServerFacts) -> dict[str, Any]:
+    return {"server": facts.name, "status": facts.status.value, "detail": facts.detail}
+
+
+def _ollama_entry(model: str, servers: Iterable[ServerFacts]) -> dict[str, Any]:
+    said: Entry = next((facts.listing.models[0] for facts in servers if facts.listing.models), {})
+    return {**IN_OLLAMAS_FORM, **said, "name": model, "model": model}
