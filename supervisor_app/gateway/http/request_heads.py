@@ -22,6 +22,7 @@ from supervisor_app.gateway.http.heads import (
     keeps_alive,
     without,
 )
+from supervisor_app.gateway.llama.conversations import LOOKUP_PATH, conversation_of, is_lookup
 from supervisor_app.gateway.llama.endpoints import Endpoint, endpoint_of
 
 # A line break that is not CRLF, a folded line, a NUL, whitespace before a colon.
@@ -35,6 +36,9 @@ UPGRADE = re.compile(rb"(?im)^(?:upgrade|http2-settings):[^\r\n]*\r\n")
 BODYLESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 """Methods for which a length of 0 needs no word."""
 MAX_BEGINNINGS = 16
+CHANGES_MODELS = ("/models", "/models/load", "/models/unload")
+NOT_PLAIN = (*CHANGES_MODELS, LOOKUP_PATH)
+"""More happens to what is asked there than that it is passed on."""
 # Read by us, and written anew or not at all.
 OURS = HOP_BY_HOP | {
     b"accept-encoding",
@@ -53,6 +57,7 @@ NOTED = OURS | {
     b"sec-fetch-mode",
     b"sec-fetch-site",
     b"session",
+    b"x-conversation-id",
 }
 
 
@@ -80,6 +85,16 @@ class RequestHead:
     noted: dict[bytes, bytes] = field(default_factory=dict)
     """Header fields that we read ourselves, by lower-case name."""
     _beginnings: dict[tuple[bytes, str], bytes] = field(default_factory=dict)
+
+    @property
+    def asks_for_streams(self) -> bool:
+        """After answers that go on without their clients, which only their own server has."""
+        return is_lookup(self.method, self.path) or bool(conversation_of(self.method, self.path, self.query))
+
+    @property
+    def changes_models(self) -> bool:
+        """A router is to load, unload, fetch or delete one."""
+        return self.method in ("POST", "DELETE") and self.path.endswith(CHANGES_MODELS)
 
     def text(self, name: bytes) -> str:
         return self.noted.get(name, b"").decode("latin-1")
@@ -136,7 +151,7 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
         expects_continue=http11 and noted.get(b"expect", b"").lower() == b"100-continue",
         presented_key=_presented_key(noted),
         endpoint=endpoint_of(method, path, query),
-        is_plain=method == "POST" and http11 and keep_alive,
+        is_plain=method == "POST" and http11 and keep_alive and not path.endswith(NOT_PLAIN),
         forwarded=forwarded,
         noted=noted,
     )

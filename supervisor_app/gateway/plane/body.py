@@ -22,6 +22,7 @@ from supervisor_app.gateway.llama.nesting import Nesting
 from supervisor_app.gateway.llama.unstream import Assembler, restream
 from supervisor_app.gateway.servers.suspects import hash_of
 
+OF_ANY_MODEL = "a conversation may be with any of its models"
 LONG_TOKENS = 256
 """An answer of at most so many is over before it matters that nobody waits for it."""
 KNOWN_BY = 512 * 1024
@@ -123,7 +124,11 @@ class RequestBody:
         return self._hints
 
     def _read(self) -> Hints:
-        """As servers do: a POST names its model in the body, any other method in the query."""
+        hints = self._read_as_servers_do()
+        return replace(hints, doubt=OF_ANY_MODEL) if self._head.asks_for_streams else hints
+
+    def _read_as_servers_do(self) -> Hints:
+        """A POST names its model in the body, any other method in the query."""
         head = self._head
         if head.method != "POST":
             return self._of_query()

@@ -6,8 +6,10 @@ body ─▶ route ─▶ visit (gate ─▶ attempt) ─▶ answered
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.gateway.access.door import NotAllowedError
 from supervisor_app.gateway.access.keys import Denied, KeyPolicy
@@ -15,14 +17,16 @@ from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.http.heads import status_line
 from supervisor_app.gateway.http.reply import CHUNKED_END, Reply
 from supervisor_app.gateway.http.request_heads import RequestHead
+from supervisor_app.gateway.llama.conversations import conversation_of
 from supervisor_app.gateway.llama.dialects import Stream
 from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.notes import Notes
-from supervisor_app.gateway.plane.problems import Problem
+from supervisor_app.gateway.plane.problems import Problem, cors_fields
 from supervisor_app.gateway.records.record import Outcome, Record, Usage
 from supervisor_app.gateway.servers.gate import QueueFullError
 from supervisor_app.gateway.servers.hold import Hold
+from supervisor_app.gateway.servers.streams import holder_of, streams_of_all
 from supervisor_app.gateway.servers.suspects import Suspicion
 from supervisor_app.gateway.servers.visit import Visit
 
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.servers.backend import Backend
     from supervisor_app.gateway.servers.upstream import Connection
 
+log = logging.getLogger(__name__)
+
 NOTHING = b":\n\n"
 KEPT_FOR_RECORD = 64 * 1024
 """Of a body, once it is of no use to a server any more."""
@@ -43,6 +49,7 @@ class Exchange:
     """Owned by its client's connection, which feeds it and hears when it is over."""
 
     __slots__ = (
+        "_asked_around",
         "_client",
         "_gateway",
         "_kept_bytes",
@@ -87,6 +94,8 @@ class Exchange:
         self._visit: Visit | None = None
         self._was_sent = False
         self._kept_bytes = 0
+        self._asked_around = False
+        """Servers were asked what they have before it was said that none will do."""
 
     # The request comes
 
@@ -163,8 +172,48 @@ class Exchange:
             self.refuse(problems.denied(denied))
             return
         except NotAllowedError as error:
-            self.refuse(error.problem)
+            if self._asked_around or not self._gateway.outside.may_know_more():
+                self.refuse(error.problem)
+            else:
+                self._asked_around = True
+                self.do(self._look_again())
             return
+        if len(candidates) > 1 and self.head.asks_for_streams:
+            self.do(self._go_to_streams(candidates))
+        else:
+            self._go_on(candidates)
+
+    def do(self, work: Coroutine[Any, Any, None]) -> None:
+        """Something takes time before it can be answered. `work` looks whether it is over by then."""
+        self._gateway.do(asyncio.ensure_future(self._unless_mistaken(work)))
+
+    async def _unless_mistaken(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("❌ [GATEWAY] A request is lost. This is a mistake in llamaproxy.")
+            self.refuse(problems.mistake(), Outcome.UNAVAILABLE)
+
+    async def _look_again(self) -> None:
+        """Nobody has the model that it wants, as far as we know."""
+        await self._gateway.outside.read_models()
+        if not self.is_over:
+            self._route()
+
+    async def _go_to_streams(self, candidates: Sequence[Backend]) -> None:
+        """To the one that has the stream of its conversation, or to all with a question after several."""
+        head = self.head
+        conversation = conversation_of(head.method, head.path, head.query)
+        if conversation:
+            holder = await holder_of(conversation, candidates)
+            if not self.is_over:
+                self._go_on(candidates if holder is None else [holder])
+            return
+        streams = await streams_of_all(self.body.kept(), candidates)
+        if not self.is_over:
+            self.answer(200, problems.JSON_FIELDS + cors_fields(self.origin), streams)
+
+    def _go_on(self, candidates: Sequence[Backend]) -> None:
         if (problem := self.look_back()) is not None:
             self.refuse(problem, Outcome.QUARANTINED)
             return
@@ -193,7 +242,8 @@ class Exchange:
         if gateway.takes_any_name and (policy is None or not policy.models):
             return gateway.all
         hints = self.body.hints
-        return gateway.allowed(policy, hints, gateway.candidates(hints.model))
+        asks_all = self.head.asks_for_streams and not hints.model
+        return gateway.allowed(policy, hints, gateway.all if asks_all else gateway.candidates(hints.model))
 
     def candidates_now(self) -> Sequence[Backend] | Problem:
         """What is known of servers may have changed since it came. A problem: no server is left for it."""
@@ -209,7 +259,10 @@ class Exchange:
         if len(candidates) == 1:
             backend = candidates[0]
         else:
-            session = self.head.text(b"session") or self.body.hints.session or ""
+            head = self.head
+            session = (
+                head.text(b"x-conversation-id") or head.text(b"session") or self.body.hints.session or ""
+            )
             backend = self._gateway.choose(candidates, session, self.body.kept())
         facts = backend.facts
         self.notes.server = facts.name
@@ -407,6 +460,8 @@ class Exchange:
             self.notes.guessed_tokens = self.body.guessed_tokens()
         if self.body.size > KEPT_FOR_RECORD:
             self.body.shorten(KEPT_FOR_RECORD)
+        if self._was_sent and self.head.changes_models:
+            self._gateway.outside.models_changed(self.notes.server)
         self._gateway.finished(self, recorded=recorded)
         self._client.exchange_over()
 

@@ -58,7 +58,7 @@ def answer(gateway: Gateway, exchange: Exchange, policy: KeyPolicy | None = None
         _send(exchange, _health(gateway))
     elif gateway.outside.may_know_more() or _asks_to_reload(head):
         exchange.is_ours = True
-        gateway.do(asyncio.ensure_future(_answer_models_anew(gateway, exchange, policy)))
+        exchange.do(_answer_models_anew(gateway, exchange, policy))
     else:
         _answer_models(gateway, exchange, policy)
 

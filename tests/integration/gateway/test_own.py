@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from urllib.parse import quote
 
 import pytest
@@ -186,6 +187,67 @@ async def test_who_wants_new_models_to_be_looked_for_has_that_done_first(plane, 
     await plane.serve(answers())
     assert (await plane.ask(request(f"/v1/models{query}"))).status == 200
     assert plane.outside.reads == reads
+
+
+async def test_before_a_model_is_said_not_to_exist_servers_of_several_are_asked_once_more(plane):
+    await plane.serve(answers(), name="a")
+    router = await plane.serve(answers(b"x"), name="r", is_router=True)
+    plane.outside.more = lambda: router.says(offered=("new",), models=("new",))
+    assert (await plane.ask(question(model="new"))).content == b"x"
+    assert (await plane.ask(question(model="old"))).error["code"] == "model_not_found"
+    assert plane.outside.reads == [False, False]
+
+
+async def test_who_leaves_while_servers_are_asked_is_gone(plane):
+    await plane.serve(answers(), name="a")
+    await plane.serve(answers(), name="r", is_router=True)
+    told, asked = asyncio.Event(), asyncio.Event()
+
+    async def read_models(*, reload=False):
+        asked.set()
+        await told.wait()
+
+    plane.outside.more, plane.outside.read_models = (lambda: None), read_models
+    callers = [await plane.connect() for _ in range(2)]
+    for caller, data in zip(callers, (question(model="new"), request("/v1/models")), strict=True):
+        await caller.send(data)
+        await asyncio.wait_for(asked.wait(), 20)
+        asked.clear()
+        caller.leave()
+    await eventually(lambda: not plane.gateway.exchanges)
+    told.set()
+
+
+async def test_a_mistake_over_it_is_told(plane, caplog):
+    async def broken(*, reload=False):
+        raise RuntimeError("bug")
+
+    await plane.serve(answers(), name="a")
+    await plane.serve(answers(), name="b")
+    plane.outside.more, plane.outside.read_models = (lambda: None), broken
+    for data in (question(model="new"), request("/v1/models")):
+        answer = await plane.ask(data)
+        assert (answer.status, answer.error["code"]) == (500, "internal_error")
+    assert "bug" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/models/load"),
+        ("POST", "/models/unload"),
+        ("POST", "/models"),
+        ("DELETE", "/models?model=a"),
+    ],
+)
+async def test_when_its_models_are_changed_a_server_is_asked_anew(plane, method, path):
+    await plane.serve(answers(), name="r", is_router=True)
+    caller = await plane.connect()
+    for _ in range(2):  # not the fast path either
+        assert (await caller.ask(request(path, body={"model": "a"}, method=method))).status == 200
+    assert plane.outside.changed == ["r", "r"]
+    assert (await caller.ask(question(model="r"))).status == 200
+    assert plane.outside.changed == ["r", "r"]
 
 
 async def test_what_it_answers_itself_is_not_recorded(plane):

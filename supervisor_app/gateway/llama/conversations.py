@@ -1,0 +1,53 @@
+"""Answers that go on without their clients. Pure.
+
+llama-server keeps a stream by the id of its conversation, which its client names in `X-Conversation-Id`, and
+gives it to whoever asks for it by that id.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import parse_qs
+
+LOOKUP_PATH = "/v1/streams/lookup"
+_STREAM = "/v1/stream"
+
+
+def conversation_of(method: str, path: str, query: str) -> str:
+    """Whose stream is to be had, or to be stopped; empty: none is."""
+    if method not in ("GET", "DELETE") or not path.endswith(_STREAM):
+        return ""
+    return parse_qs(query).get("conv_id", [""])[-1]
+
+
+def is_lookup(method: str, path: str) -> bool:
+    """Which of these conversations have a stream?"""
+    return method == "POST" and path.endswith(LOOKUP_PATH)
+
+
+def lookup(conversation: str) -> bytes:
+    """The question after one of them."""
+    return json.dumps({"conversation_ids": [conversation]}).encode()
+
+
+def streams_in(told: bytes) -> list[dict[str, Any]]:
+    """The answer. Raises ValueError, RecursionError."""
+    streams = json.loads(told)
+    return [each for each in streams if isinstance(each, dict)] if isinstance(streams, list) else []
+
+
+def newest(conversation: str, told: Iterable[Sequence[dict[str, Any]]]) -> int | None:
+    """Which of several servers has its stream, by what each told; where several do, the one begun last."""
+    found = [
+        (_number(stream.get("started_at")), number)
+        for number, streams in enumerate(told)
+        for stream in streams
+        if stream.get("conversation_id") == conversation
+    ]
+    return max(found)[1] if found else None
+
+
+def _number(value: Any) -> float:
+    return value if isinstance(value, int | float) else 0.0

@@ -1,0 +1,40 @@
+"""Which of several servers has the stream of a conversation: they are asked, whoever sent it there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from supervisor_app.gateway.llama.conversations import LOOKUP_PATH, lookup, newest, streams_in
+from supervisor_app.gateway.servers.backend import Backend
+from supervisor_app.gateway.servers.fetch import UNUSABLE, FetchError, fetch
+
+SECONDS = 2.0
+"""For an answer: those who hang or know of no such thing have none."""
+
+
+async def holder_of(conversation: str, servers: Sequence[Backend]) -> Backend | None:
+    """None: no server that could be asked has one."""
+    ready = [backend for backend in servers if backend.facts.ready]
+    told = await _ask_all(ready, lookup(conversation))
+    number = newest(conversation, told)
+    return None if number is None else ready[number]
+
+
+async def streams_of_all(question: bytes, servers: Sequence[Backend]) -> bytes:
+    """What one server would answer that had all their streams."""
+    told = await _ask_all([backend for backend in servers if backend.facts.ready], question)
+    return json.dumps([stream for streams in told for stream in streams]).encode()
+
+
+async def _ask_all(servers: Sequence[Backend], question: bytes) -> list[list[dict[str, Any]]]:
+    return await asyncio.gather(*(_ask(backend, question) for backend in servers))
+
+
+async def _ask(backend: Backend, question: bytes) -> list[dict[str, Any]]:
+    try:
+        return streams_in(await fetch(backend, LOOKUP_PATH, question, seconds=SECONDS))
+    except (FetchError, *UNUSABLE):
+        return []

@@ -1,0 +1,106 @@
+"""Answers that go on without their clients, of two real llama-servers with the same model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import ExitStack
+
+import pytest
+
+from supervisor_app.core.status import Status
+from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
+from supervisor_app.gateway.servers.facts import ServerFacts
+from tests.integration.building import eventually
+from tests.integration.gateway.engines import engine
+from tests.integration.gateway.plane import CHAT, request
+
+pytestmark = pytest.mark.engine
+
+BODY = {
+    "messages": [{"role": "user", "content": "hello"}],
+    "stream": True,
+    "max_tokens": 20_000,
+    "ignore_eos": True,
+}
+
+
+@pytest.fixture
+async def two(plane, tmp_path):
+    with ExitStack() as stack:
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            running = stack.enter_context(engine("llama-server", tmp_path / name))
+            url = f"http://127.0.0.1:{running.port}"
+            known = {
+                "status": Status.READY,
+                "pid": 1,
+                "version": 1,
+                "models": ("tiny",),
+                "offered": ("tiny",),
+            }
+            plane.gateway.hear(ServerFacts(name=name, url=url, **known))
+        yield plane
+
+
+async def begin(plane, conversation, model):
+    """The server goes on with its answer; its client has left."""
+    caller = await plane.connect()
+    await caller.send(request(CHAT, f"X-Conversation-Id: {conversation}", body={**BODY, "model": model}))
+    assert await plane.until_begun()
+    caller.leave()
+    await eventually(lambda: not plane.gateway.exchanges)
+
+
+async def lookup(plane, *conversations):
+    body = {"conversation_ids": list(conversations)}
+    return (await plane.ask(request("/v1/streams/lookup", body=body))).json
+
+
+async def test_a_conversation_s_stream_is_had_and_stopped_at_the_server_that_has_it(two):
+    for conversation, model in (("x", "a"), ("y", "b")):
+        await begin(two, conversation, model)
+    found = await lookup(two, "x", "y", "nobody's")
+    assert {each["conversation_id"]: each["is_done"] for each in found} == {"x": False, "y": False}
+    for conversation, server in (("x", "a"), ("y", "b")):
+        caller = await two.connect()
+        await caller.send(request(f"/v1/stream?conv_id={conversation}&from=0"))
+        (exchange,) = await two.until_begun()
+        assert exchange.notes.server == server
+        caller.leave()
+        await eventually(lambda: not two.gateway.exchanges)
+        stopped = await two.ask(request(f"/v1/stream?conv_id={conversation}", method="DELETE"))
+        assert stopped.status == 204
+    await asyncio.wait_for(_until_gone(two), 20)
+
+
+async def _until_gone(two):
+    while any(not each["is_done"] for each in await lookup(two, "x", "y")):
+        await asyncio.sleep(0.05)
+
+
+async def test_a_stream_that_nobody_has_is_not_there(two):
+    answer = await two.ask(request("/v1/stream?conv_id=nobody-s"))
+    assert (answer.status, json.loads(answer.content)["error"]["message"]) == (404, "File Not Found")
+
+
+async def test_what_a_conversation_says_next_goes_where_it_was(two):
+    for number in range(4):
+        await begin(two, f"c{number}", "tiny")
+    before = [each["conversation_id"] for each in await lookup(two, "c0", "c1", "c2", "c3")]
+    assert sorted(before) == ["c0", "c1", "c2", "c3"]
+    for number in range(4):
+        await begin(two, f"c{number}", "tiny")
+    after = [each["conversation_id"] for each in await lookup(two, "c0", "c1", "c2", "c3")]
+    assert sorted(after) == ["c0", "c1", "c2", "c3"], "the second replaced the first, at the same server"
+
+
+async def test_a_key_has_the_streams_of_servers_that_it_may_use(two):
+    await begin(two, "x", "a")
+    policy = KeyPolicy(id=7, name="chat", digest=digest_of("lp-b"), models=frozenset({"b"}))
+    two.gateway.door.keys = KeyRing([policy])
+    key = "X-Api-Key: lp-b"
+    assert (await two.ask(request("/v1/stream?conv_id=x", key))).status == 404
+    assert (await two.ask(request("/v1/stream?conv_id=x&model=a", key))).status == 403
+    body = {"conversation_ids": ["x"]}
+    assert (await two.ask(request("/v1/streams/lookup", key, body=body))).json == []

@@ -1,0 +1,53 @@
+"""Streams that go on without their clients, and which server has one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from supervisor_app.gateway.llama.conversations import conversation_of, is_lookup, lookup, newest, streams_in
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "conversation"),
+    [
+        ("GET", "/v1/stream", "conv_id=a%20b&from=0", "a b"),
+        ("DELETE", "/llama/v1/stream", "conv_id=a", "a"),
+        ("GET", "/v1/stream", "", ""),
+        ("GET", "/v1/stream", "conv_id=", ""),
+        ("POST", "/v1/stream", "conv_id=a", ""),
+        ("GET", "/v1/streams", "conv_id=a", ""),
+    ],
+)
+def test_whose_stream_it_is_about(method, path, query, conversation):
+    assert conversation_of(method, path, query) == conversation
+
+
+def test_a_question_after_several():
+    assert is_lookup("POST", "/v1/streams/lookup")
+    assert not is_lookup("GET", "/v1/streams/lookup")
+    assert json.loads(lookup("a")) == {"conversation_ids": ["a"]}
+
+
+@pytest.mark.parametrize("told", ["{}", "[]", "[1]", "null"])
+def test_what_is_no_list_of_streams_is_none(told):
+    assert streams_in(told.encode()) == []
+
+
+def stream(conversation="a", **fields):
+    return {"conversation_id": conversation, **fields}
+
+
+@pytest.mark.parametrize(
+    ("told", "number"),
+    [
+        ([], None),
+        ([[], [stream("b")]], None),
+        ([[], [stream("b"), stream()]], 1),
+        ([[stream(started_at=5)], [stream(started_at=9)], [stream(started_at=7)]], 1),
+        ([[stream(started_at="soon")], [stream(started_at=1)]], 1),
+    ],
+)
+def test_the_server_with_the_newest_stream_of_a_conversation_has_it(told, number):
+    assert newest("a", told) == number
