@@ -182,6 +182,8 @@ LLAMAPROXY_ADVERTISE = os.environ.get("LLAMAPROXY_ADVERTISE", "")
 """Name or address of this host for gateways on other hosts."""
 LLAMAPROXY_GATEWAY_URL = os.environ.get("LLAMAPROXY_GATEWAY_URL", "")
 """Where programs find the gateway, as the pages say it. runsupervisor knows its own."""
+# Gets the requests that name no model, where there are several servers.
+LLAMAPROXY_DEFAULT_SERVER = os.environ.get("LLAMAPROXY_DEFAULT_SERVER", "default")
 LLAMAPROXY_CONFIG = Path(os.environ.get("LLAMAPROXY_CONFIG") or ".llama-proxy-config.json").absolute()
 LLAMAPROXY_PUBLIC_STATUS = env_bool("LLAMAPROXY_PUBLIC_STATUS", True)
 """Status page, its JSON, events and metrics readable without login."""

@@ -85,6 +85,7 @@ def prepare(
         allowed_hosts=[*settings.ALLOWED_HOSTS, *LOOPBACK],
         insecure_open=insecure_open,
         public_metrics=settings.LLAMAPROXY_PUBLIC_STATUS,
+        default_server=settings.LLAMAPROXY_DEFAULT_SERVER,
         grace_seconds=grace,
         on_listening=partial(say_where, where),
         limits=Limits(connections=connection_shares(web=beside_web, gateway=True).gateway),

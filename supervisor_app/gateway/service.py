@@ -80,6 +80,7 @@ class Service:
         grace_seconds: float,
         on_listening: Callable[[Service], None] = lambda service: None,
         limits: Limits | None = None,
+        default_server: str = "",
         counts: Path | None = None,
     ) -> None:
         """`counts`: `Link`'s. Beside it is the board of all workers."""
@@ -89,6 +90,7 @@ class Service:
         self._on_listening = on_listening
         self._public_metrics = public_metrics
         self._limits = limits or Limits()
+        self._default_server = default_server
         self._counts = counts
         self._door = Door(
             allowed_hosts,
@@ -108,6 +110,7 @@ class Service:
             outside=self._link,
             public_metrics=self._public_metrics,
             board=board_beside(self._counts) if self._counts is not None else None,
+            default_server=self._default_server,
         )
         self._link.attach(self._gateway)
         try:

@@ -129,10 +129,7 @@ class World(logging.Handler):
     async def metrics(self) -> bytes:
         return b"llamaproxy_up 1\n"
 
-    def may_know_more(self) -> bool:
-        return False
-
-    async def read_models(self, *, reload: bool = False) -> None: ...
+    async def read_models(self, *, now: bool = False, reload: bool = False) -> None: ...
 
     def models_changed(self, server: str) -> None: ...
 

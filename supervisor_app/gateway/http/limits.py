@@ -15,9 +15,12 @@ class Limits:
     head_bytes: int = 64 * KIB
     body_bytes: int = 4096 * MIB
     replay_bytes: int = 8 * MIB
-    """Of a request's body, kept to send it again. What is longer flows through and is sent once."""
+    """Of a request's body, kept to send it again. What is longer flows through and is sent once;
+    or it is read on, to disk, if its beginning does not tell where it goes."""
     all_replay_bytes: int = 512 * MIB
     """Of all bodies together. Whoever comes when so much is kept is served as one that is longer."""
+    all_spooled_bytes: int = 4096 * MIB
+    """Of all long bodies on disk: those that have to come whole before it is known where they go."""
     connections: int = 4096
     head_seconds: float = 30.0
     """From the first byte of a head to its last: a client that dribbles is cut off."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_MOST_PARTS = 64
-_LONGEST_HEAD = 4096
-_LONGEST_FIELD = 1024
+MOST_PARTS = 64
+LONGEST_HEAD = 4096
+LONGEST_FIELD = 1024
 _PARAMETER = re.compile(rb';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))')
 
 _OTHER_LINES = rb"(?:\r\n(?i:Content-(?:Type|Length)): [^\r\n]*)*"
@@ -32,16 +32,25 @@ def is_form(content_type: bytes) -> bool:
     return content_type[:20].lower().startswith(b"multipart/form-data")
 
 
+def boundary_of(content_type: bytes) -> bytes:
+    return _parameters(content_type).get(b"boundary", b"")
+
+
+def is_whole(body: bytes, content_type: bytes) -> bool:
+    """Its last boundary has come."""
+    return b"--%b--" % boundary_of(content_type) in body[-LONGEST_HEAD:]
+
+
 def read_form(body: bytes, content_type: bytes) -> Form:
     """`body` may be cut off: then the fields before that are found. Never raises."""
     fields: dict[bytes, list[bytes]] = {}
-    boundary = _parameters(content_type).get(b"boundary", b"")
+    boundary = boundary_of(content_type)
     delimiter = b"--" + boundary
     is_plain = _PLAIN_TYPE.fullmatch(content_type) is not None and body.startswith(delimiter)
     at = body.find(delimiter) if boundary else -1
-    for _ in range(_MOST_PARTS):
+    for _ in range(MOST_PARTS):
         head_at = at + len(delimiter)
-        head_end = body.find(b"\r\n\r\n", head_at, head_at + _LONGEST_HEAD)
+        head_end = body.find(b"\r\n\r\n", head_at, head_at + LONGEST_HEAD)
         start = head_end + 4
         end = body.find(b"\r\n" + delimiter, start)
         if at < 0 or head_end < 0 or end < 0:
@@ -50,7 +59,7 @@ def read_form(body: bytes, content_type: bytes) -> Form:
         is_plain = is_plain and _PLAIN_HEAD.fullmatch(head) is not None
         disposition = _disposition(head)
         if b"filename" not in disposition:
-            value = body[start:end] if end - start <= _LONGEST_FIELD else b""
+            value = body[start:end] if end - start <= LONGEST_FIELD else b""
             fields.setdefault(disposition.get(b"name", b""), []).append(value)
         at = end + 2
     ends = at >= 0 and body[at + len(delimiter) :] in (b"--", b"--\r\n")

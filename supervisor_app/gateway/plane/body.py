@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from supervisor_app.gateway.http.reply import CHUNKED_END, chunk
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.endpoints import Endpoint
+from supervisor_app.gateway.llama.faults import fault_of
 from supervisor_app.gateway.llama.forms import is_form
 from supervisor_app.gateway.llama.hints import (
     AMBIGUOUS,
@@ -43,6 +44,7 @@ class RequestBody:
         "_head",
         "_hints",
         "_nesting",
+        "_outline",
         "_pieces",
         "is_whole",
         "key",
@@ -65,6 +67,8 @@ class RequestBody:
         self._hints: Hints | None = None
         self._pieces: list[bytes] = []
         self._hash = ""
+        self._outline: bytes | None = None
+        """Of one that was read on: it lies elsewhere, whole."""
 
     def is_too_deep(self, data: bytes) -> bool:
         """With this, which comes next: is it nested deeper than llama-server may be given it?"""
@@ -92,16 +96,27 @@ class RequestBody:
         self._hints = self.hints
         self._pieces = [self.kept()[:limit]]
 
+    def read_outline(self, outline: bytes) -> None:
+        """Of all of it, which lies elsewhere: what it says in there is certain."""
+        self._outline = outline
+        self._hints = None
+
+    @property
+    def was_read_on(self) -> bool:
+        return self._outline is not None
+
     @property
     def can_be_sent(self) -> bool:
         """All of it is here, or none of it has gone yet."""
-        return not self.overflows or bool(self._pieces)
+        return not self.overflows or bool(self._pieces) or self.was_read_on
 
     def for_server(self, instead: bytes | None = None) -> tuple[bytes, int | None]:
         """What to send first, and the length to announce. What overflows is not kept afterwards.
 
         `instead`: another body that is sent in place of this one.
         """
+        if self.was_read_on:
+            return b"", self.length
         body = self.kept() if instead is None else instead
         if not self.overflows:
             return body, len(body)
@@ -133,8 +148,8 @@ class RequestBody:
         if head.method != "POST":
             return self._of_query()
         content_type = head.noted.get(b"content-type", b"")
-        if self.is_whole or self.size == self.length:
-            hints = hints_of(self.kept(), content_type)
+        if self._outline is not None or self.is_whole or self.size == self.length:
+            hints = hints_of(self.kept() if self._outline is None else self._outline, content_type)
         else:
             hints = hints_of_beginning(self.kept(), content_type)
         if hints.model is None and head.query:
@@ -142,6 +157,13 @@ class RequestBody:
             model = hints_of_query(head.query).model
             hints = replace(hints, model=model, doubt=hints.doubt or NOT_IN_BODY)
         return hints
+
+    def fault(self) -> str:
+        """Why no server could read which model it names; empty: it names none, or more of it follows."""
+        if self.overflows and self._outline is None:
+            return ""
+        body = self.kept() if self._outline is None else self._outline
+        return fault_of(body, self._head.noted.get(b"content-type", b""))
 
     def _of_query(self) -> Hints:
         hints = hints_of_query(self._head.query)

@@ -23,6 +23,7 @@ from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.notes import Notes
 from supervisor_app.gateway.plane.problems import Problem, cors_fields
+from supervisor_app.gateway.plane.reading_on import ReadingOn
 from supervisor_app.gateway.records.record import Outcome, Record, Usage
 from supervisor_app.gateway.servers.gate import QueueFullError
 from supervisor_app.gateway.servers.hold import Hold
@@ -53,6 +54,7 @@ class Exchange:
         "_client",
         "_gateway",
         "_kept_bytes",
+        "_reading_on",
         "_visit",
         "_was_sent",
         "arrival",
@@ -94,6 +96,7 @@ class Exchange:
         self._visit: Visit | None = None
         self._was_sent = False
         self._kept_bytes = 0
+        self._reading_on: ReadingOn | None = None
         self._asked_around = False
         """Servers were asked what they have before it was said that none will do."""
 
@@ -108,6 +111,8 @@ class Exchange:
             self.refuse(problems.bad_request("The body is too large.", status=413, code="body_too_large"))
         elif body.is_too_deep(data):
             self.refuse(problems.too_deep())
+        elif self._reading_on is not None:
+            self._reading_on.put(data)
         elif body.overflows:
             self._pass_on(data)
         else:
@@ -116,7 +121,7 @@ class Exchange:
             self._gateway.kept_bytes += len(data)
             if body.size > limits.replay_bytes or self._gateway.kept_bytes > limits.all_replay_bytes:
                 body.overflow()
-                self._route()
+                self._route_or_read_on()
 
     def go_on_from(self, fast: FastExchange, body: bytes, connection: Connection) -> tuple[Visit, Attempt]:
         """It has been sent over this connection; nothing has come back yet."""
@@ -140,6 +145,8 @@ class Exchange:
             return
         if not self.body.overflows:
             self._route()
+        elif self._reading_on is not None:
+            self.do(self._route_when_read(self._reading_on))
         elif self._visit is not None and self.body.length is None:
             self._visit.write(CHUNKED_END)
 
@@ -151,6 +158,22 @@ class Exchange:
         else:
             self._visit.write(self.body.framed(data))
 
+    def _route_or_read_on(self) -> None:
+        """More of its body follows than can be kept."""
+        if not self._gateway.must_read_on(self.policy, self.head, self.body):
+            self._route()
+            return
+        self._reading_on = ReadingOn(self, self._client, self._gateway)
+        self._gateway.kept_bytes -= self._kept_bytes
+        self._kept_bytes = 0
+        beginning = self.body.kept()
+        self.body.shorten(KEPT_FOR_RECORD)
+        self._reading_on.put(beginning)
+
+    async def _route_when_read(self, reading_on: ReadingOn) -> None:
+        if await reading_on.end():
+            self._route()
+
     def request_for(
         self, authority: bytes, api_key: str, instead: bytes | None = None
     ) -> tuple[bytes, bytes]:
@@ -161,18 +184,23 @@ class Exchange:
             self._gateway.kept_bytes -= self._kept_bytes
             self._kept_bytes = 0
             self._client.hold_back(False)
+        if self._reading_on is not None and self._visit is not None:
+            self.do(self._reading_on.pour(self._visit))
         return self.head.for_server(authority, api_key, length), body
 
     # Where it goes
 
     def _route(self) -> None:
+        if complaint := self._complaint():
+            self.refuse(problems.bad_request(complaint))
+            return
         try:
             candidates = self._candidates()
         except Denied as denied:
             self.refuse(problems.denied(denied))
             return
         except NotAllowedError as error:
-            if self._asked_around or not self._gateway.outside.may_know_more():
+            if self._asked_around or not self._gateway.may_hear_of_models:
                 self.refuse(error.problem)
             else:
                 self._asked_around = True
@@ -182,6 +210,12 @@ class Exchange:
             self.do(self._go_to_streams(candidates))
         else:
             self._go_on(candidates)
+
+    def _complaint(self) -> str:
+        """What is wrong with its body, where that decides where it goes; empty: nothing."""
+        head, body = self.head, self.body
+        decides = len(self._gateway.all) > 1 and head.method == "POST" and not head.endpoint.relays
+        return body.fault() if decides and not body.hints.model else ""
 
     def do(self, work: Coroutine[Any, Any, None]) -> None:
         """Something takes time before it can be answered. `work` looks whether it is over by then."""
@@ -196,7 +230,7 @@ class Exchange:
 
     async def _look_again(self) -> None:
         """Nobody has the model that it wants, as far as we know."""
-        await self._gateway.outside.read_models()
+        await self._gateway.outside.read_models(now=True)
         if not self.is_over:
             self._route()
 
@@ -340,7 +374,9 @@ class Exchange:
         self._answered((content,))
 
     def server_writable(self, writable: bool) -> None:
-        if self.body.overflows:
+        if self._reading_on is not None:
+            self._reading_on.server_writable(writable)
+        elif self.body.overflows:
             self._client.hold_back(not writable)
 
     def client_writable(self, writable: bool) -> None:
@@ -455,6 +491,8 @@ class Exchange:
             self._visit.leave()
             self._visit = None  # they know each other: a cycle would wait for the garbage collector
         self._gateway.kept_bytes -= self._kept_bytes
+        if self._reading_on is not None:
+            self._reading_on.close()
         may_owe = self._was_sent and self.policy is not None and self.head.endpoint.needs_slot
         if outcome is Outcome.CLIENT_LEFT and may_owe:
             self.notes.guessed_tokens = self.body.guessed_tokens()

@@ -43,7 +43,7 @@ def take_fast_path(gateway: Gateway, client: Client, head: RequestHead, body: by
         return None
     if is_too_deep(body):
         return None
-    if hints.model is None and head.query:  # it may be named there
+    if not hints.model and (head.query or not gateway.takes_any_name):  # it may be named there, or misnamed
         return None
     candidates = gateway.candidates(hints.model)
     if len(candidates) != 1 or gateway.suspects_anybody():

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import blake2b
 from itertools import count
@@ -24,8 +25,10 @@ from supervisor_app.gateway.access.keys import (
 )
 from supervisor_app.gateway.http.head_cache import HeadCache
 from supervisor_app.gateway.http.limits import Limits
-from supervisor_app.gateway.llama.hints import TOO_LONG, Hints, prefix_digest
+from supervisor_app.gateway.http.request_heads import RequestHead
+from supervisor_app.gateway.llama.hints import Hints, prefix_digest
 from supervisor_app.gateway.plane import own, problems
+from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.client import Client
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.fast_path import FastExchange
@@ -50,6 +53,7 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 0.5
 RECORD_SECONDS = 0.01
+DISK_THREADS = 4
 RECORDED_AT_ONCE = 16
 """Then requests go on: 100 records take half a millisecond, which one request in a hundred would wait for."""
 RESTARTING = Problem(
@@ -79,11 +83,10 @@ class Outside(Protocol):
     async def metrics(self) -> bytes:
         """Prometheus' text."""
 
-    def may_know_more(self) -> bool:
-        """Of models: a server that has several could be asked once more which."""
-
-    async def read_models(self, *, reload: bool = False) -> None:
-        """Ask such servers. `reload`: they are to look for new ones first."""
+    async def read_models(self, *, now: bool = False, reload: bool = False) -> None:
+        """Ask servers that have several which these are, unless they just were asked. `now`: also then;
+        `reload`: they are to look for new ones first.
+        """
 
     def models_changed(self, server: str) -> None:
         """Somebody has it load, unload or fetch one."""
@@ -101,8 +104,9 @@ class Gateway:
         public_metrics: bool = True,
         wall_time: Callable[[], float] = time.time,
         board: Board | None = None,
+        default_server: str = "",
     ) -> None:
-        """`board`: of several workers; closed with the gateway."""
+        """`board`: of several workers; closed with the gateway. `default_server`: of who names no model."""
         self.loop = asyncio.get_running_loop()
         self.limits = limits
         self.door = door
@@ -114,12 +118,17 @@ class Gateway:
         self.wall_time = wall_time
         self.draining = False
         self.board = board
+        self._default_server = default_server
         self._drained = asyncio.Event()
         self.outside = outside
         self.clients: set[Client] = set()
         self.exchanges: set[Exchange | FastExchange] = set()
         self.kept_bytes = 0
         """Of the bodies of all requests, kept to send them again."""
+        self.spooled_bytes = 0
+        """Of long bodies, on disk."""
+        self.disk = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="gateway-disk")
+        """A slow one holds up only who needs it."""
         self.heads = HeadCache()
         self.all: tuple[Backend, ...] = ()
         self.takes_any_name = False
@@ -199,20 +208,36 @@ class Gateway:
         """The servers that may answer."""
         if self.takes_any_name:
             return self.all
-        return tuple(backend for backend in self.backends.values() if model and serves(backend.facts, model))
+        if not model:
+            default = self.backends.get(self._default_server)
+            return (default,) if default is not None else ()
+        return tuple(backend for backend in self.backends.values() if serves(backend.facts, model))
 
     def allowed(
         self, policy: KeyPolicy | None, hints: Hints, candidates: Sequence[Backend]
     ) -> Sequence[Backend]:
         """Those of the candidates that this key may use. Raises Denied and NotAllowedError."""
         if not candidates:
-            known, too_long = list(offers(self.facts(), policy)), hints.doubt == TOO_LONG
-            raise NotAllowedError(problems.model_not_found(hints.model or "", known, too_long=too_long))
+            known = list(offers(self.facts(), policy))
+            raise NotAllowedError(problems.model_not_found(hints.model or "", known))
         found = [backend for backend in candidates if may_use(policy, backend.facts, hints)]
         if not found and policy is not None:
             doubt = hints.doubt if any(backend.facts.is_router for backend in candidates) else ""
             raise model_denied(policy, hints.model or candidates[0].facts.name, doubt)
         return found
+
+    def must_read_on(self, policy: KeyPolicy | None, head: RequestHead, body: RequestBody) -> bool:
+        """Of a body that is too long to be kept: does it take all of it to know where it goes, or may go?"""
+        is_limited = policy is not None and bool(policy.models)
+        if head.method != "POST" or (self.takes_any_name and not is_limited):
+            return False
+        hints = body.hints
+        if not hints.model and len(self.all) > 1:
+            return True
+        return any(
+            backend.facts.is_router and not may_use(policy, backend.facts, hints)
+            for backend in self.candidates(hints.model)
+        )
 
     def choose(self, candidates: Sequence[Backend], session: str, body: bytes) -> Backend:
         """`session`: what the client calls its conversation; else its beginning tells which one it is."""
@@ -379,6 +404,11 @@ class Gateway:
         """Those who wait there: perhaps they should not."""
         for visitor in list(backend.gate.waiting):
             visitor.server_changed()
+
+    @property
+    def may_hear_of_models(self) -> bool:
+        """A server that has several can be asked which."""
+        return any(backend.facts.is_router and backend.facts.ready for backend in self.all)
 
     # Time passes
 

@@ -56,7 +56,7 @@ def answer(gateway: Gateway, exchange: Exchange, policy: KeyPolicy | None = None
         gateway.do(asyncio.ensure_future(_answer_metrics(gateway, exchange)))
     elif head.path in HEALTH:
         _send(exchange, _health(gateway))
-    elif gateway.outside.may_know_more() or _asks_to_reload(head):
+    elif gateway.may_hear_of_models:
         exchange.is_ours = True
         exchange.do(_answer_models_anew(gateway, exchange, policy))
     else:

@@ -100,16 +100,20 @@ def denied(reason: Denied) -> Problem:
     )
 
 
-def model_not_found(model: str, known: list[str], *, too_long: bool = False) -> Problem:
-    """`too_long`: only the beginning of the body was read."""
-    if model:
-        message = f"The model {model!r} does not exist here."
-    elif too_long:
-        message = "Name a model: of so long a body, put `model` before what is long in it, or add `?model=`."
-    else:
-        message = "Name a model."
+def model_not_found(model: str, known: list[str]) -> Problem:
+    message = f"The model {model!r} does not exist here." if model else "Name a model."
     message += f" There is: {', '.join(known)}." if known else " No server is configured yet."
     return Problem(status=404, code="model_not_found", message=message)
+
+
+def no_room() -> Problem:
+    return Problem(
+        status=503,
+        code="server_unavailable",
+        message="There is no room to keep so long a body until its `model` is known. Put `model` before what "
+        "is long in it, add `?model=`, or ask again later.",
+        retry_after=5,
+    )
 
 
 def _who_wait(number: int) -> str:

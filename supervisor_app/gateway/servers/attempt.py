@@ -253,7 +253,8 @@ class Attempt:
         exchange = self._exchange
         key = self._backend.facts.api_key
         head, body = exchange.request_for(connection.authority, key, self.request_body())
-        is_whole, to_head = exchange.body.is_whole, exchange.head.method == "HEAD"
+        is_whole = exchange.body.is_whole and not exchange.body.was_read_on
+        to_head = exchange.head.method == "HEAD"
         connection.ask(self, head, body, to_head=to_head, whole=is_whole)
 
     def _fail(self, reason: str) -> None:

@@ -186,7 +186,7 @@ class Collector:
         self.entries: list[QuarantineEntry] = []
         self.more: Callable[[], None] | None = None
         """What happens when servers are asked for their models; None: there is no need to."""
-        self.reads: list[bool] = []
+        self.reads: list[str] = []
         self.changed: list[str] = []
 
     def wake(self, server: str) -> None:
@@ -201,11 +201,8 @@ class Collector:
     async def metrics(self) -> bytes:
         return b"llamaproxy_up 1\n"
 
-    def may_know_more(self) -> bool:
-        return self.more is not None
-
-    async def read_models(self, *, reload: bool = False) -> None:
-        self.reads.append(reload)
+    async def read_models(self, *, now: bool = False, reload: bool = False) -> None:
+        self.reads.append("reload" if reload else "now" if now else "")
         if self.more is not None:
             self.more()
 
@@ -348,6 +345,7 @@ class Plane:
             gates = [backend.gate for backend in gateway.backends.values()]
             assert not [gate for gate in gates if gate.in_flight or gate.waiting]
             assert gateway.kept_bytes == 0
+            assert gateway.spooled_bytes == 0
         finally:
             self._listening.close()
             gateway.close()
@@ -359,6 +357,7 @@ async def start_plane(board: Board | None = None) -> Plane:
     """For programs of this machine, with the limits of production."""
     outside = Collector()
     door = Door(["localhost"])
-    plane = Plane(Gateway(limits=Limits(), door=door, outside=outside, board=board), outside)
+    gateway = Gateway(limits=Limits(), door=door, outside=outside, board=board, default_server="default")
+    plane = Plane(gateway, outside)
     await plane.listen()
     return plane

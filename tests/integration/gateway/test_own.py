@@ -177,16 +177,22 @@ async def test_a_server_of_several_models_is_asked_for_them_before_they_are_list
     server = await plane.serve(answers(), name="r", is_router=True)
     plane.outside.more = lambda: server.says(offered=("new",), models=("new",))
     (model,) = (await plane.ask(request("/v1/models"))).json["data"]
-    assert (model["id"], plane.outside.reads) == ("new", [False])
+    assert (model["id"], plane.outside.reads) == ("new", [""])
 
 
 @pytest.mark.parametrize(
-    ("query", "reads"), [("", []), ("?reload=0", []), ("?reload=1", [True]), ("?a=b&reload=true", [True])]
+    ("query", "how"), [("", ""), ("?reload=0", ""), ("?reload=1", "reload"), ("?a=b&reload=true", "reload")]
 )
-async def test_who_wants_new_models_to_be_looked_for_has_that_done_first(plane, query, reads):
-    await plane.serve(answers())
+async def test_who_wants_new_models_to_be_looked_for_has_that_done_first(plane, query, how):
+    server = await plane.serve(answers())
     assert (await plane.ask(request(f"/v1/models{query}"))).status == 200
-    assert plane.outside.reads == reads
+    assert not plane.outside.reads, "one of a single model has nothing new to say"
+    server.says(is_router=True)
+    assert (await plane.ask(request(f"/v1/models{query}"))).status == 200
+    assert plane.outside.reads == [how]
+    server.says(status=Status.CRASHED)
+    assert (await plane.ask(request(f"/v1/models{query}"))).status == 200
+    assert plane.outside.reads == [how]
 
 
 async def test_before_a_model_is_said_not_to_exist_servers_of_several_are_asked_once_more(plane):
@@ -195,7 +201,7 @@ async def test_before_a_model_is_said_not_to_exist_servers_of_several_are_asked_
     plane.outside.more = lambda: router.says(offered=("new",), models=("new",))
     assert (await plane.ask(question(model="new"))).content == b"x"
     assert (await plane.ask(question(model="old"))).error["code"] == "model_not_found"
-    assert plane.outside.reads == [False, False]
+    assert plane.outside.reads == ["now", "now"]
 
 
 async def test_who_leaves_while_servers_are_asked_is_gone(plane):
@@ -203,11 +209,11 @@ async def test_who_leaves_while_servers_are_asked_is_gone(plane):
     await plane.serve(answers(), name="r", is_router=True)
     told, asked = asyncio.Event(), asyncio.Event()
 
-    async def read_models(*, reload=False):
+    async def read_models(**_):
         asked.set()
         await told.wait()
 
-    plane.outside.more, plane.outside.read_models = (lambda: None), read_models
+    plane.outside.read_models = read_models
     callers = [await plane.connect() for _ in range(2)]
     for caller, data in zip(callers, (question(model="new"), request("/v1/models")), strict=True):
         await caller.send(data)
@@ -219,12 +225,12 @@ async def test_who_leaves_while_servers_are_asked_is_gone(plane):
 
 
 async def test_a_mistake_over_it_is_told(plane, caplog):
-    async def broken(*, reload=False):
+    async def broken(**_):
         raise RuntimeError("bug")
 
     await plane.serve(answers(), name="a")
-    await plane.serve(answers(), name="b")
-    plane.outside.more, plane.outside.read_models = (lambda: None), broken
+    await plane.serve(answers(), name="b", is_router=True)
+    plane.outside.read_models = broken
     for data in (question(model="new"), request("/v1/models")):
         answer = await plane.ask(data)
         assert (answer.status, answer.error["code"]) == (500, "internal_error")

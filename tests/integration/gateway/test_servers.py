@@ -100,17 +100,6 @@ async def test_what_a_get_asks_for_is_in_its_query(plane, target, body, status):
     assert (await plane.ask(request(target, KEY, body=body, method="GET"))).status == status
 
 
-async def test_a_body_that_is_too_long_does_not_prove_which_model_of_several_it_names(plane):
-    plane.limit(replay_bytes=1000)
-    allow(plane, "tiny")
-    server = await plane.serve(answers(), **ROUTER)
-    body = b'{"model": "tiny", "pad": "%b", "model": "huge"}' % LARGE
-    answer = await plane.ask(request(EMBEDDINGS, KEY, body=body))
-    assert (answer.status, answer.error["code"]) == (403, "model_not_allowed")
-    assert "'tiny': the body is too long to be sure of its model" in answer.error["message"]
-    assert not server.calls
-
-
 @pytest.mark.parametrize(
     ("allowed", "facts"), [("default", ROUTER), ("tiny", {"models": ("tiny",), "offered": ("alias", "tiny")})]
 )
@@ -227,17 +216,6 @@ async def test_a_long_form_goes_to_the_server_of_its_model(plane):
         await plane.serve(answers(name.encode()), name=name)
     body = form((named(b"model"), b"b"), (named(b"file") + b'; filename="a.wav"', LARGE))
     assert (await plane.ask(request("/v1/audio/transcriptions", FORM, body=body))).content == b"b"
-
-
-async def test_who_names_the_model_behind_a_long_field_is_told_what_to_do(plane):
-    plane.limit(replay_bytes=1000)
-    for name in ("a", "b"):
-        await plane.serve(answers(), name=name)
-    answer = await plane.ask(request(EMBEDDINGS, body=b'{"input": "%b", "model": "b"}' % LARGE))
-    assert (answer.status, answer.error["code"]) == (404, "model_not_found")
-    assert (
-        "put `model` before what is long in it, or add `?model=`. There is: a, b." in answer.error["message"]
-    )
 
 
 async def test_with_one_server_any_name_will_do_as_it_does_for_llama_server(plane):
