@@ -283,11 +283,8 @@ class Link:
         self._unsaved.append(entry)
         self._changed.set()
 
-    def may_know_more(self) -> bool:
-        return self._lists.may_know_more
-
-    async def read_models(self, *, reload: bool = False) -> None:
-        await self._lists.read_again(reload=reload)
+    async def read_models(self, *, now: bool = False, reload: bool = False) -> None:
+        await self._lists.read_again(now=now, reload=reload)
 
     def models_changed(self, server: str) -> None:
         self._lists.forget(server)

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from weakref import WeakKeyDictionary
 
 from supervisor_app.core.ports import StoreError
@@ -24,11 +23,14 @@ RELOAD_PATH = "/v1/models?reload=1"
 AGAIN_SECONDS = 10.0
 """Between two looks at a router."""
 SOON_SECONDS = 1.0
-"""The same while it loads a model; and what was read so long ago will do for whoever asks."""
+"""The same while it loads a model."""
+LEAST_SECONDS = 0.2
+"""Between two questions to a process, whoever wants to know."""
 PATIENCE_SECONDS = 3.0
 """Of somebody who waits for what a router says: then what is known will do."""
 TICK = 0.001
 """Seconds."""
+FOR_EVER = float("inf")
 Keep = Callable[[ServerFacts, Listing], Awaitable[None]]
 
 
@@ -39,64 +41,70 @@ class ModelLists:
         """`keep`: writes one down. Raises StoreError: then it is tried again when it is read again."""
         self._gateway = gateway
         self._keep = keep
-        self._read: WeakKeyDictionary[Backend, tuple[int | None, float]] = WeakKeyDictionary()
+        self._asked: WeakKeyDictionary[Backend, tuple[int | None, float]] = WeakKeyDictionary()
         """Which process of each server was asked last, and when (loop time)."""
         self._unkept: WeakKeyDictionary[Backend, Listing] = WeakKeyDictionary()
-        self._reading: dict[tuple[str, bool], asyncio.Task[None]] = {}
+        self._turns: WeakKeyDictionary[Backend, asyncio.Lock] = WeakKeyDictionary()
+        self._about_to_ask: dict[tuple[Backend, bool], asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def look(self, backend: Backend) -> None:
         """Often: it is asked when it is time to."""
         facts = backend.facts
         if not facts.ready:
             return
-        pid, at = self._read.get(backend, (None, 0.0))
         wait = SOON_SECONDS if facts.listing.is_changing else AGAIN_SECONDS
-        is_due = facts.is_router and self._gateway.loop.time() - at >= wait
-        if backend not in self._read or pid != facts.pid or is_due or backend in self._unkept:
-            self._begin(backend)
+        is_due = facts.is_router and self._age(backend) >= wait
+        if is_due or self._age(backend) == FOR_EVER or backend in self._unkept:
+            self._ask_soon(backend)
 
-    async def read_again(self, *, reload: bool = False) -> None:
-        """All routers that can be asked, unless they just were. `reload`: they are to look for new models."""
-        due = [backend for backend in self._routers() if reload or self._is_old(backend)]
+    async def read_again(self, *, now: bool = False, reload: bool = False) -> None:
+        """All routers that can be asked, unless they just were. `now`: also then, for something may have
+        changed since; `reload`: and they are to look for new models first.
+        """
+        due = [each for each in self._routers() if now or reload or self._age(each) >= LEAST_SECONDS]
         if due:
-            await asyncio.wait([self._begin(backend, reload) for backend in due], timeout=PATIENCE_SECONDS)
-
-    @property
-    def may_know_more(self) -> bool:
-        """It is worth while to ask again."""
-        return any(self._is_old(backend) for backend in self._routers())
+            await asyncio.wait([self._ask_soon(each, reload) for each in due], timeout=PATIENCE_SECONDS)
 
     def forget(self, server: str) -> None:
         """Something has changed there: what was read is old."""
         backend = self._gateway.backends.get(server)
-        if backend is not None and backend.facts.is_router:
-            self._read.pop(backend, None)
-            self.look(backend)
+        if backend is not None and backend.facts.ready and backend.facts.is_router:
+            self._ask_soon(backend)
 
     def close(self) -> None:
-        for task in self._reading.values():
+        for task in self._tasks:
             task.cancel()
 
     def _routers(self) -> Iterable[Backend]:
         return (each for each in self._gateway.all if each.facts.is_router and each.facts.ready)
 
-    def _is_old(self, backend: Backend) -> bool:
-        pid, at = self._read.get(backend, (None, float("-inf")))
-        return pid != backend.facts.pid or self._gateway.loop.time() - at >= SOON_SECONDS
+    def _age(self, backend: Backend) -> float:
+        """Seconds since this process was asked last."""
+        pid, at = self._asked.get(backend, (None, -FOR_EVER))
+        return self._gateway.loop.time() - at if pid == backend.facts.pid else FOR_EVER
 
-    def _begin(self, backend: Backend, reload: bool = False) -> asyncio.Task[None]:
-        key = (backend.facts.name, reload)
-        task = self._reading.get(key)
+    def _ask_soon(self, backend: Backend, reload: bool = False) -> asyncio.Task[None]:
+        """By whoever is about to, but not by one who has asked already."""
+        task = self._about_to_ask.get((backend, reload))
         if task is None:
-            self._read[backend] = (backend.facts.pid, self._gateway.loop.time())
-            task = self._reading[key] = asyncio.create_task(self._ask(backend, reload))
-            task.add_done_callback(partial(self._over, key))
+            task = asyncio.create_task(self._ask_in_turn(backend, reload))
+            self._about_to_ask[backend, reload] = task
+            self._tasks.add(task)
+            task.add_done_callback(self._over)
         return task
 
-    def _over(self, key: tuple[str, bool], task: asyncio.Task[None]) -> None:
-        self._reading.pop(key, None)
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("❌ [GATEWAY] This is a mistake in llamaproxy.", exc_info=error)
+
+    async def _ask_in_turn(self, backend: Backend, reload: bool) -> None:
+        async with self._turns.setdefault(backend, asyncio.Lock()):
+            await asyncio.sleep(LEAST_SECONDS - self._age(backend))
+            del self._about_to_ask[backend, reload]
+            self._asked[backend] = (backend.facts.pid, self._gateway.loop.time())
+            await self._ask(backend, reload)
 
     async def _ask(self, backend: Backend, reload: bool) -> None:
         asked = backend.facts
@@ -106,7 +114,7 @@ class ModelLists:
         except (RefusedError, *UNUSABLE) as error:
             log.debug("%s does not say what models it has: %s", asked.name, error)
         except FetchError:
-            self._read.pop(backend, None)  # the next look asks again
+            self._asked.pop(backend, None)  # the next look asks again
         else:
             facts = backend.facts
             if facts.pid == asked.pid and facts.launch == asked.launch and not backend.is_gone:

@@ -112,15 +112,17 @@ async def test_while_a_model_is_being_loaded_it_is_asked_more_often(often, monke
         await eventually(lambda: facts(gateway).listing.data[0]["status"]["value"] == "loaded")
 
 
-async def test_who_wants_to_know_more_asks_once_for_all(by_news_only, monkeypatch):
-    monkeypatch.setattr(model_lists, "SOON_SECONDS", 0.0)
+async def test_who_wants_to_know_more_asks_once_for_all_and_not_too_often(by_news_only, monkeypatch):
     lists = [router_says(a="unloaded"), router_says(a="unloaded", b="unloaded")]
     async with saying(*lists, model_path="", models_dir="/m") as server, linked() as gateway:
         await eventually(lambda: facts(gateway).offered == ("a",))
-        assert gateway.outside.may_know_more()
-        await asyncio.gather(*(gateway.outside.read_models() for _ in range(20)))
+        await asyncio.gather(*(gateway.outside.read_models(now=True) for _ in range(20)))
         assert facts(gateway).offered == ("a", "b")
         assert len(server.list_calls) == 2
+        monkeypatch.setattr(model_lists, "LEAST_SECONDS", 600.0)
+        await gateway.outside.read_models()
+        assert len(server.list_calls) == 2, "it just said so"
+        monkeypatch.setattr(model_lists, "LEAST_SECONDS", 0.0)
         await gateway.outside.read_models(reload=True)
         assert server.list_calls[-1].startswith("GET /v1/models?reload=1 ")
         gateway.outside.models_changed("default")
@@ -128,12 +130,28 @@ async def test_who_wants_to_know_more_asks_once_for_all(by_news_only, monkeypatc
         await eventually(lambda: len(server.list_calls) == 4)
 
 
-async def test_one_that_was_just_asked_and_one_of_a_single_model_need_not_be_asked(by_news_only, monkeypatch):
-    monkeypatch.setattr(model_lists, "SOON_SECONDS", 600.0)
+async def test_who_comes_while_it_is_being_asked_is_not_told_what_it_said_before(by_news_only, monkeypatch):
+    monkeypatch.setattr(model_lists, "LEAST_SECONDS", 0.0)
+    async with (
+        saying(router_says(a="unloaded"), model_path="", models_dir="/m") as server,
+        linked() as gateway,
+    ):
+        await eventually(lambda: facts(gateway).offered == ("a",))
+        server.list_says_nothing = True
+        first = asyncio.create_task(gateway.outside.read_models(now=True))
+        await eventually(lambda: len(server.list_calls) == 2)
+        server.list_says_nothing, server.lists = False, [router_says(b="unloaded")]
+        second = asyncio.create_task(gateway.outside.read_models(now=True))
+        server.drop_all()  # the first has no answer
+        await asyncio.gather(first, second)
+        assert facts(gateway).offered == ("b",)
+
+
+async def test_one_of_a_single_model_need_not_be_asked_again(by_news_only):
     async with saying(QWEN) as server, linked() as gateway:
         await eventually(lambda: facts(gateway).listing.ids)
         await gateway.outside.read_models(reload=True)
-        assert not gateway.outside.may_know_more()
+        gateway.outside.models_changed("default")
         assert len(server.list_calls) == 1
         await db(LlamaServer.objects.update, model_path="", models_dir="/m")
         server.lists = [router_says(a="unloaded")]
@@ -141,11 +159,9 @@ async def test_one_that_was_just_asked_and_one_of_a_single_model_need_not_be_ask
         assert not facts(gateway).listing.ids, "what it said before has nothing to do with what it will be"
         await announce(Status.READY, 2, pid=12, url=facts(gateway).url)
         await eventually(lambda: facts(gateway).offered == ("a",))
-        assert not gateway.outside.may_know_more()
 
 
 async def test_one_that_does_not_answer_holds_nobody_up_for_long(by_news_only, monkeypatch):
-    monkeypatch.setattr(model_lists, "SOON_SECONDS", 0.0)
     monkeypatch.setattr(model_lists, "PATIENCE_SECONDS", 0.05)
     async with (
         saying(router_says(a="unloaded"), model_path="", models_dir="/m") as server,
