@@ -49,7 +49,8 @@ class StatusConsumer(AsyncWebsocketConsumer):
         query = parse_qs(self.scope["query_string"].decode("latin-1"))
         self.as_json = query.get("format") == ["json"]
         self.only: str | None = query["server"][0].replace("\0", "") if "server" in query else None
-        self.sent: dict[str, int] = {}
+        self.sent: dict[str, tuple[int, bool]] = {}
+        """Of each server, the version and whether nobody supervised it."""
         self.busy = self.again = False
         hub().join(self)
         await self.snapshot()
@@ -89,10 +90,10 @@ class StatusConsumer(AsyncWebsocketConsumer):
     async def _send_snapshot(self) -> None:
         views = await database_sync_to_async(load_views)(self.only)
         texts = await database_sync_to_async(self._render)(views)
-        self.sent = {view.status.name: view.status.version for view in views}
+        self.sent = {view.status.name: (view.status.version, view.stale_since is not None) for view in views}
         for text in texts:
             await self.send(text_data=text)
-        for push in hub().newer_than(self.sent):
+        for push in hub().newer_than({name: version for name, (version, _) in self.sent.items()}):
             await self._send_push(push)
 
     def _render(self, views: list[ServerView]) -> list[str]:
@@ -110,7 +111,8 @@ class StatusConsumer(AsyncWebsocketConsumer):
             return
         if self.busy or name not in self.sent:
             await self.snapshot()
-        elif push["version"] >= self.sent[name]:
+        elif push["version"] >= self.sent[name][0] and _mark(push) != self.sent[name]:
+            # The hub's first comparison finds all servers new: what this socket has shown is not sent again.
             await self._send_push(push)
 
     async def list_changed(self) -> None:
@@ -121,8 +123,12 @@ class StatusConsumer(AsyncWebsocketConsumer):
             await self.send(text_data=html)
 
     async def _send_push(self, push: Push) -> None:
-        self.sent[push["server"]] = push["version"]
+        self.sent[push["server"]] = _mark(push)
         await self.send(text_data=push["json"] if self.as_json else push["html"])
+
+
+def _mark(push: Push) -> tuple[int, bool]:
+    return push["version"], push.get("silent", False)  # a supervisor of before does not say
 
 
 def _wants_status(text: str | None) -> bool:

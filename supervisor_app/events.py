@@ -48,6 +48,8 @@ class Push(TypedDict):
     type: str
     server: str
     version: int
+    silent: bool
+    """Nobody supervises the server: this may change while its version does not."""
     html: str
     json: str
 
@@ -89,6 +91,7 @@ def render_push(view: ServerView) -> Push:
         type="status.push",
         server=view.status.name,
         version=view.status.version,
+        silent=view.stale_since is not None,
         html=render_to_string("supervisor/_push.html", context),
         json=status_event(view.status, now),
     )

@@ -13,8 +13,10 @@ from django.utils import timezone
 
 from llamaproxy.asgi import application
 from supervisor_app import consumers
+from supervisor_app import hub as hub_module
 from supervisor_app.models import LlamaServer
 from supervisor_app.publish import ChannelPublisher
+from supervisor_app.snapshots import load_marks
 from tests.integration.building import (
     JSON,
     db,
@@ -209,7 +211,24 @@ async def test_the_page_of_a_removed_server_says_so():
         await everything(client)
         await LlamaServer.objects.all().adelete()
         await ChannelPublisher().removed("default")
-        assert "deleted" in await client.receive_from()
+        await until(client, "deleted")
+
+
+async def test_what_a_page_shows_is_not_sent_again(monkeypatch):
+    """By the hub, which compares with the database as soon as somebody listens."""
+    compared = []
+
+    def compare():
+        compared.append(1)
+        return load_marks()
+
+    monkeypatch.setattr(hub_module, "load_marks", compare)
+    await db(make_ready_server)
+    async with socket_to("/llamaproxws?server=default") as client:
+        await eventually(lambda: len(compared) > 1)
+        await push(version=2)
+        said = await everything(client)
+    assert versions(said) == [1, 2]
 
 
 async def test_a_server_that_is_made_anew_under_the_same_name_is_shown_although_it_counts_from_one():

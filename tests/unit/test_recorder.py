@@ -80,6 +80,33 @@ async def test_while_the_database_is_away_pages_are_told_and_nothing_is_lost(cap
         assert len(said) == 2, "once when it fails, once when it is back"
 
 
+class SlowlyFailingStore(InMemoryStore):
+    """Its calls wait for `answers` before they fail, as those of a database that is away do."""
+
+    def __init__(self) -> None:
+        super().__init__(down=True)
+        self.answers = asyncio.Event()
+
+    async def save(self, saved: Change) -> None:
+        await self.answers.wait()
+        await super().save(saved)
+
+
+async def test_what_changes_while_a_save_is_failing_is_saved_after_it():
+    store = SlowlyFailingStore()
+    async with recording(store) as (recorder, _, _, clock):
+        recorder.submit(change(1, 1))
+        await settle()
+        recorder.submit(change(2, 2))
+        store.answers.set()
+        await settle()
+        store.down = False
+        await clock.advance(5)
+        (saved,) = store.changes
+        assert saved.snapshot.version == 2, "the newer one"
+        assert [event.at for event in saved.run_events] == [1, 2]
+
+
 async def test_flush_gives_up_in_time():
     async with recording(InMemoryStore(down=True)) as (recorder, *_):
         recorder.submit(change(1))

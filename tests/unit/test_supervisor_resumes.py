@@ -31,6 +31,14 @@ def survivor(b) -> None:
     b.processes.survivors[SURVIVOR] = stranger(llama=True, pid=77)
 
 
+async def test_its_versions_are_never_behind_what_pages_have_seen():
+    """Also when the last states could not be saved: a page ignores what counts lower."""
+    async with bench(remembered=Remembered(version=5)) as b:
+        assert b.publisher.snapshots[0].version >= (b.clock.time() - 1) * 1000
+    async with bench(remembered=Remembered(version=10**15)) as b:
+        assert b.publisher.snapshots[0].version > 10**15
+
+
 async def test_a_survivor_is_taken_over_without_a_restart():
     async with bench(remembered=remembered(), prepare=survivor) as b:
         assert b.status.status is Status.READY
