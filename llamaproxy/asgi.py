@@ -8,8 +8,10 @@ import sys
 from django.core.asgi import get_asgi_application
 
 from llamaproxy.data_dir import UMASK
+from llamaproxy.surroundings import open_standard_files
 
 os.umask(UMASK)
+open_standard_files()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llamaproxy.settings")
 django_application = get_asgi_application()
 
@@ -18,9 +20,11 @@ from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 from llamaproxy.origin import browser_origin_validator  # noqa: E402
+from supervisor_app.core.file_limit import raise_file_limit  # noqa: E402
 from supervisor_app.routing import websocket_urlpatterns  # noqa: E402
 from supervisor_app.web.turnstile import Turnstile  # noqa: E402
 
+raise_file_limit()
 application = ProtocolTypeRouter(
     {
         "http": Turnstile(django_application),

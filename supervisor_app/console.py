@@ -43,6 +43,18 @@ class ConsoleHandler(logging.StreamHandler[TextIO]):
         self._last_progress = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
+        """A terminal that is gone, or a full disk behind it, is no reason to end: then nobody can be told."""
+        try:
+            self._emit(record)
+        except (OSError, ValueError):
+            self._open_line = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own
+        """There is nowhere else to tell it."""
+        if not isinstance(sys.exception(), OSError | ValueError):
+            super().handleError(record)
+
+    def _emit(self, record: logging.LogRecord) -> None:
         transient = getattr(record, "transient", False)
         if not self.stream.isatty():
             now = time.monotonic()

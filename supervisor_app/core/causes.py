@@ -12,6 +12,7 @@ from pathlib import Path
 from supervisor_app.core.diagnosis import CANNOT_RUN
 from supervisor_app.core.listeners import answers, listening_pids
 from supervisor_app.core.named_files import parts_of
+from supervisor_app.core.shortage import raise_shortage
 from supervisor_app.core.sightings import Cause
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Failure, FailureKind
@@ -86,6 +87,9 @@ def _fingerprint(path: Path) -> tuple[object, ...]:
     try:
         stat = path.stat()
     except OSError as error:
+        raise_shortage(error)
         return (error.errno,)
+    except ValueError as error:  # a name that no disk can hold
+        return (str(error),)
     allowed = os.access(path, os.R_OK), os.access(path, os.X_OK)
     return (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_mode, *allowed)

@@ -6,14 +6,19 @@ from pathlib import Path
 
 import psutil
 
+from supervisor_app.core.shortage import raise_shortage
 from supervisor_app.core.sightings import Identity
 
 
 def boot_id() -> str:
-    """Changes with every boot, so that a pid of yesterday is never taken for one of today."""
+    """Changes with every boot, so that a pid of yesterday is never taken for one of today.
+
+    Raises ShortageError: another answer than the last time would make every process a stranger.
+    """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
+    except OSError as error:
+        raise_shortage(error)
         return str(int(psutil.boot_time()))
 
 
@@ -26,14 +31,15 @@ def machine() -> str:
 
 
 def identity_of(pid: int) -> Identity | None:
-    """None when there is no such process, or only its zombie."""
+    """None when there is no such process, or only its zombie. Raises ShortageError."""
     try:
         if Path("/proc/self/stat").exists():
             # Ticks since boot. psutil's create_time moves with the wall clock.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             return None if fields[0] in "ZX" else Identity(pid=pid, start=int(fields[19]), boot_id=boot_id())
         return Identity(pid=pid, start=int(psutil.Process(pid).create_time() * 100), boot_id=boot_id())
-    except (OSError, psutil.Error):
+    except (OSError, psutil.Error) as error:
+        raise_shortage(error)
         return None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from supervisor_app.core.identity import command_line, identity_of
+from supervisor_app.core.shortage import raise_shortage
 from supervisor_app.core.sightings import PortHolder
 from supervisor_app.core.spec import LaunchSpec
 
@@ -18,9 +19,11 @@ WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104
 
 
 def _addresses(host: str) -> set[str]:
+    """None for a name that does not exist. Raises ShortageError."""
     try:
         return {str(info[4][0]) for info in socket.getaddrinfo(host or "0.0.0.0", None)}  # noqa: S104
-    except OSError:
+    except OSError as error:
+        raise_shortage(error)
         return set()
 
 
@@ -44,10 +47,12 @@ def listening_pids(spec: LaunchSpec) -> list[int | None]:
 
 
 def answers(spec: LaunchSpec) -> bool:
+    """Does anybody accept a connection there? Raises ShortageError."""
     try:
         with socket.create_connection((spec.probe_host, spec.port), timeout=1):
             return True
-    except OSError:
+    except OSError as error:
+        raise_shortage(error)
         return False
 
 

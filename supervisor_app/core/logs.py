@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from supervisor_app.core.redact import redact
+from supervisor_app.core.shortage import raise_shortage
 
 MAX_LINE = 2000
 """Characters kept of one line; a server may write a whole prompt in one."""
@@ -74,7 +75,7 @@ class LogFile:
         """At most the last `limit` bytes of what came after byte `since`, as lines; and where it ended.
 
         A file that has been cut meanwhile is read from its start. A line whose beginning is left out begins
-        with an ellipsis: it must not be taken for a whole one.
+        with an ellipsis: it must not be taken for a whole one. Raises ShortageError.
         """
         try:
             with self.path.open("rb") as file:
@@ -83,7 +84,8 @@ class LogFile:
                 file.seek(max(0, start - 1))
                 before = file.read(min(start, 1))
                 data = file.read(limit)
-        except OSError:
+        except OSError as error:
+            raise_shortage(error)
             return [], 0
         lines = [redact(line, self.secrets) for line in split_lines(data)]
         if lines and before not in (b"", b"\n"):

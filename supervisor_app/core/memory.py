@@ -55,7 +55,8 @@ class GpuMeter:
         if self._path is not None and not asking and now - self._asked_at >= GPU_INTERVAL:
             self._asked_at = now
             self._asking = threading.Thread(target=self._ask, args=(self._path,), daemon=True)
-            self._asking.start()
+            with contextlib.suppress(RuntimeError):  # no thread to spare: the next time
+                self._asking.start()
         return self._answer if now - self._answered_at <= GPU_FRESH else ()
 
     def _ask(self, path: str) -> None:

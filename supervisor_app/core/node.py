@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 
 from supervisor_app.core.ports import Clock, Probe, Processes, Publisher, ServerConfig, Store, StoreError
 from supervisor_app.core.recorder import Recorder
+from supervisor_app.core.shortage import CANNOT
 from supervisor_app.core.supervisor import ServerSupervisor
 
 log = logging.getLogger(__name__)
@@ -25,17 +26,26 @@ FLUSH_SECONDS = 5.0
 """At the end: how long the last states may take to be saved."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Watched:
     """One server's supervisor and recorder, and the tasks they run in."""
 
     supervisor: ServerSupervisor
     recorder: Recorder
     tasks: tuple[asyncio.Task[None], ...]
+    trimming: asyncio.Task[None] | None = None
+
+    def trim(self, work: Coroutine[None, None, None]) -> None:
+        """Unless the last time still takes: a disk that hangs must hold nobody up."""
+        if self.trimming is not None and not self.trimming.done():
+            work.close()
+            return
+        self.trimming = asyncio.create_task(work, name="trim")
 
     def cancel(self) -> None:
-        for task in self.tasks:
-            task.cancel()
+        for task in (*self.tasks, self.trimming):
+            if task is not None:
+                task.cancel()
 
 
 class NodeSupervisor:
@@ -97,7 +107,7 @@ class NodeSupervisor:
             if not self._store_failing:
                 log.error("❌ [STORE] %s. The servers go on as they are.", error)
             self._store_failing = True
-        await self._trim_logs()
+        self._trim_logs()
 
     async def shutdown(self, note: str = "The supervisor was stopped.") -> None:
         """Stop all servers together, tell every page, save. Servers that we found running stay."""
@@ -190,19 +200,22 @@ class NodeSupervisor:
         if await self._store.prune():
             self._prune_at = now
 
-    async def _trim_logs(self) -> None:
+    def _trim_logs(self) -> None:
         now = self._clock.monotonic()
         if now < self._trim_at:
             return
         self._trim_at = now + TRIM_LOGS_SECONDS
-        for name in self._watched:
-            try:
-                if await self._processes.trim_log(name):
-                    self._unkept.discard(name)
-            except OSError as error:
-                if name not in self._unkept:
-                    log.error("❌ [LOGS] The log of %s was cut and could not be kept: %s", name, error)
-                self._unkept.add(name)
+        for name, watched in self._watched.items():
+            watched.trim(self._trim_log(name))
+
+    async def _trim_log(self, name: str) -> None:
+        try:
+            if await self._processes.trim_log(name):
+                self._unkept.discard(name)
+        except CANNOT as error:
+            if name not in self._unkept:
+                log.error("❌ [LOGS] The log of %s was cut and could not be kept: %s", name, error)
+            self._unkept.add(name)
 
     async def _pause(self) -> None:
         nudge = asyncio.create_task(self._nudged.wait())

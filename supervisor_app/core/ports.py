@@ -45,7 +45,10 @@ class ProbeError(Exception):
 
 
 class Process(Protocol):
-    """One live llama-server: spawned by us, or adopted. Signals reach this process and no other."""
+    """One live llama-server: spawned by us, or adopted. Signals reach this process and no other.
+
+    Every method but `wait` and `forget` may raise ShortageError: we could not, for want of our own.
+    """
 
     identity: Identity | None
     started_at: float
@@ -89,7 +92,7 @@ class Process(Protocol):
 
 
 class Processes(Protocol):
-    """Starts, finds and takes over processes of one machine."""
+    """Starts, finds and takes over processes of one machine. Every method may raise ShortageError."""
 
     async def port_holder(self, name: str, spec: LaunchSpec) -> PortHolder | None:
         """Who listens on the address of the server with this name; None when it is free."""
@@ -123,7 +126,10 @@ class Processes(Protocol):
 
 
 class Probe(Protocol):
-    """Asks a server, never blocking the event loop, never raising for what a network may do."""
+    """Asks a server, never blocking the event loop, never raising for what a network may do.
+
+    Every method may raise ShortageError: the question could not be asked.
+    """
 
     async def health(self, spec: LaunchSpec, timeout: float) -> Health: ...  # noqa: ASYNC109
 

@@ -1,22 +1,27 @@
 """Asks a llama-server: /health, its models, its slots, one token. Blocking `requests` in threads, never in
-the event loop."""
+the event loop.
+
+A question that could not be asked for want of our own (descriptors, threads, ports) raises ShortageError.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import re
+from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from math import inf
 from pathlib import Path
-from threading import Thread
 from typing import Any, TypeVar
 
 import requests
 from urllib3.exceptions import HTTPError
 
+from supervisor_app.core.lanes import Lane
+from supervisor_app.core.model_files import UNKNOWN_FILE, FileFacts, file_facts
 from supervisor_app.core.ports import ProbeError
+from supervisor_app.core.shortage import LateError, ShortageError, raise_shortage
 from supervisor_app.core.sightings import Canary, Health, Slots
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Model
@@ -28,42 +33,60 @@ MAX_BODY = 4 * 1024 * 1024
 HEALTHY = {"status": "ok"}
 LOADING = {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}
 ONE_TOKEN = {"prompt": "Hi", "n_predict": 1, "cache_prompt": False}
+QUESTIONS = 2
+"""A look asks so many at most, one after the other, each with its own timeout."""
+SPARE_SECONDS = 1.0
+FILE_SECONDS = 2.0
+"""That a model's disk may take to tell the size of its file."""
 T = TypeVar("T")
 
 
 class HttpProbe:
     """`core.ports.Probe` over HTTP, a fresh connection each time: a pooled one would outlive its server.
 
-    Threads of its own, because a server that hangs keeps one busy for a whole timeout, and the default
-    executor's threads are needed by everybody else.
+    Threads for each server, because one that hangs, or dribbles its answer, keeps some of them busy.
     """
 
-    def __init__(self, max_workers: int = 16) -> None:
-        self._threads = ThreadPoolExecutor(max_workers, thread_name_prefix="probe")
+    def __init__(self) -> None:
+        self._lanes: defaultdict[str, Lane] = defaultdict(lambda: Lane("probe"))
+        self._canaries: defaultdict[str, Lane] = defaultdict(lambda: Lane("canary"))
+        """Apart: one may wait for minutes."""
+        self._files: defaultdict[str, Lane] = defaultdict(lambda: Lane("the model's disk"))
 
     async def health(self, spec: LaunchSpec, timeout: float) -> Health:  # noqa: ASYNC109
-        return await self._in_thread(lambda: check_health(spec, timeout))
+        try:
+            return await self._ask(spec, timeout, check_health)
+        except LateError:  # `timeout` is for each byte
+            return Health.SILENT
 
     async def models(self, spec: LaunchSpec, timeout: float) -> tuple[Model, ...]:  # noqa: ASYNC109
-        return await self._in_thread(lambda: read_models(spec, timeout))
+        try:
+            facts = await self._files[spec.url].run(file_facts, spec, patience=FILE_SECONDS)
+        except ShortageError:  # the server has its model, whatever has become of the disk since
+            facts = UNKNOWN_FILE
+        try:
+            return await self._ask(spec, timeout, partial(read_models, facts=facts))
+        except LateError as error:
+            raise ProbeError("they did not come to an end") from error
 
     async def slots(self, spec: LaunchSpec, timeout: float, *, may_wake: bool) -> Slots:  # noqa: ASYNC109
-        return await self._in_thread(lambda: read_slots(spec, timeout, may_wake=may_wake))
+        try:
+            return await self._ask(spec, timeout, partial(read_slots, may_wake=may_wake))
+        except LateError:
+            return Slots(answered=False)
 
     async def canary(self, spec: LaunchSpec, timeout: float) -> Canary:  # noqa: ASYNC109
-        """In a thread of its own, a daemon: one that waits for minutes must neither keep the others from
-        their checks nor the process from ending."""
-        future: Future[Canary] = Future()
-        future.set_running_or_notify_cancel()
-        Thread(target=_fulfil, args=[future, spec, timeout], name="canary", daemon=True).start()
-        return await asyncio.wrap_future(future)
-
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return await self._canaries[spec.url].run(send_canary, spec, timeout, patience=inf)
 
     def close(self) -> None:
-        """Without waiting for a probe that hangs."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Without waiting for a question that hangs."""
+        for lane in (*self._lanes.values(), *self._canaries.values(), *self._files.values()):
+            lane.close()
+
+    async def _ask(self, spec: LaunchSpec, timeout: float, ask: Callable[[LaunchSpec, float], T]) -> T:  # noqa: ASYNC109
+        return await self._lanes[spec.url].run(
+            ask, spec, timeout, patience=timeout * QUESTIONS + SPARE_SECONDS
+        )
 
 
 @dataclass(frozen=True)
@@ -114,43 +137,49 @@ NETWORK_ERRORS = (requests.RequestException, HTTPError, OSError, ValueError)
 
 
 def check_health(spec: LaunchSpec, timeout: float) -> Health:
-    """`timeout` in seconds."""
+    """`timeout` in seconds. Raises ShortageError."""
     try:
         reply = _get(spec, "/health", timeout)
     except requests.ConnectTimeout:
         return Health.SILENT
-    except requests.ConnectionError as error:
-        return Health.REFUSED if "refused" in str(error).lower() else Health.SILENT
-    except NETWORK_ERRORS:
-        return Health.SILENT
+    except NETWORK_ERRORS as error:
+        raise_shortage(error)
+        refused = isinstance(error, requests.ConnectionError) and "refused" in str(error).lower()
+        return Health.REFUSED if refused else Health.SILENT
     if reply.status == requests.codes.ok:
         return Health.OK
     return Health.LOADING if reply.status == requests.codes.unavailable else Health.WRONG
 
 
 def looks_like_llama_server(spec: LaunchSpec, timeout: float = RECOGNISE_TIMEOUT) -> bool:
-    """Does whoever listens there answer /health as llama-server does?"""
+    """Does whoever listens there answer /health as llama-server does? Raises ShortageError."""
     try:
         reply = _get(spec, "/health", timeout)
-    except NETWORK_ERRORS:
+    except NETWORK_ERRORS as error:
+        raise_shortage(error)
         return False
     return reply.server.startswith("llama.cpp") or (
         reply.status in (200, 503) and reply.json() in (HEALTHY, LOADING)
     )
 
 
-def read_models(spec: LaunchSpec, timeout: float) -> tuple[Model, ...]:
-    """What the server offers, from the first list it answers. Raises ProbeError."""
+def read_models(spec: LaunchSpec, timeout: float, *, facts: FileFacts | None = None) -> tuple[Model, ...]:
+    """What the server offers, from the first list it answers. Raises ProbeError, ShortageError.
+
+    `facts` of its model's file; None: they are looked up here.
+    """
+    facts = file_facts(spec) if facts is None else facts
     problem = ""
     for path in ("/api/models", "/v1/models"):
         try:
             reply = _get(spec, path, timeout)
         except NETWORK_ERRORS as error:
+            raise_shortage(error)
             raise ProbeError(f"{path} did not answer: {type(error).__name__}") from error
         if reply.status == requests.codes.ok:
             entries = _entries(reply.json())
             if entries is not None:
-                return tuple(_model(entry, spec) for entry in entries)
+                return tuple(_model(entry, facts) for entry in entries)
             problem = f"{path} answered something that is not a model list"
         else:
             problem = f"{path} answered {reply.status}"
@@ -166,17 +195,13 @@ def _entries(body: Any) -> list[dict[str, Any]] | None:
     return None
 
 
-def _model(entry: dict[str, Any], spec: LaunchSpec) -> Model:
+def _model(entry: dict[str, Any], facts: FileFacts) -> Model:
     raw_id = entry.get("id") or entry.get("name") or entry.get("model") or "unknown"
     identifier = str(raw_id)
     meta = entry.get("meta")
-    size = entry.get("size") or (meta.get("size") if isinstance(meta, dict) else None)
-    modified = entry.get("modified_at")
-    file = spec.model_file
-    if file is not None:
-        # Size and time are the file's: the server has no time, and its size leaves out the header.
-        size = files_size(file) or size
-        modified = _mtime(file)
+    # Size and time are the file's: the server has no time, and its size leaves out the header.
+    size = facts.size or entry.get("size") or (meta.get("size") if isinstance(meta, dict) else None)
+    modified = facts.modified_at or entry.get("modified_at")
     status = entry.get("status")
     value = status.get("value") if isinstance(status, dict) else status
     return Model(
@@ -189,35 +214,14 @@ def _model(entry: dict[str, Any], spec: LaunchSpec) -> Model:
     )
 
 
-def _mtime(file: Path) -> int | None:
-    try:
-        return int(file.stat().st_mtime)
-    except OSError:
-        return None
-
-
-def files_size(file: Path) -> int:
-    """Bytes of a model and, for `name-00001-of-00003.gguf`, of all its parts; 0 when it cannot be read."""
-    try:
-        if split := re.fullmatch(r"(.+)-\d{5}-of-(\d{5})\.gguf", file.name):
-            parts = file.parent.glob(f"{_literal(split[1])}-*-of-{split[2]}.gguf")
-            return sum(part.stat().st_size for part in parts)
-        return file.stat().st_size
-    except OSError:
-        return 0
-
-
-def _literal(text: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", text)
-
-
 def read_slots(spec: LaunchSpec, timeout: float, *, may_wake: bool) -> Slots:
     """A server that does not tell its slots (501, 404, 401, router mode) counts as idle: nothing to judge."""
     try:
         if not may_wake and _is_sleeping(spec, timeout):
             return Slots(answered=True)
         reply = _get(spec, "/slots", timeout)
-    except NETWORK_ERRORS:
+    except NETWORK_ERRORS as error:
+        raise_shortage(error)
         return Slots(answered=False)
     slots = reply.json() if reply.status == requests.codes.ok else None
     if not isinstance(slots, list):
@@ -242,15 +246,11 @@ def _mark(slot: dict[str, Any]) -> tuple[Any, ...]:
     return (slot.get("id"), slot.get("id_task"), slot.get("n_prompt_tokens_processed"), decoded)
 
 
-def _fulfil(future: Future[Canary], spec: LaunchSpec, timeout: float) -> None:
-    try:
-        future.set_result(send_canary(spec, timeout))
-    except Exception as error:  # a bug: to whoever asked
-        future.set_exception(error)
-
-
 def send_canary(spec: LaunchSpec, timeout: float) -> Canary:
-    """Ask for one token, where that can do no harm. `timeout` in seconds, for each of the questions."""
+    """Ask for one token, where that can do no harm. `timeout` in seconds, for each of the questions.
+
+    Raises ShortageError.
+    """
     try:
         if _is_sleeping(spec, timeout):
             return Canary.FINE
@@ -262,7 +262,8 @@ def send_canary(spec: LaunchSpec, timeout: float) -> Canary:
         status = _post(spec, "/completion", timeout, ONE_TOKEN).status
     except requests.Timeout:
         return Canary.SILENT
-    except NETWORK_ERRORS:
+    except NETWORK_ERRORS as error:
+        raise_shortage(error)
         return Canary.FINE
     refused = 400 <= status < 500 or status == requests.codes.not_implemented
     return Canary.UNSUPPORTED if refused else Canary.FINE

@@ -1,7 +1,10 @@
 """One process of this machine: its death, its port, its memory, its last lines.
 
-Death is seen through a pidfd (Linux): the kernel wakes the event loop, nothing polls. Elsewhere a thread
-waits for a child, and an adopted process is looked at every 250 ms.
+Death is seen through a pidfd (Linux): the kernel wakes the event loop, nothing polls. Elsewhere each child
+has a thread that waits for it, and an adopted process is looked at every 250 ms. So is any process while
+we have no descriptor or thread to spare.
+
+A look that fails for want of our own raises ShortageError: it says nothing about the process.
 """
 
 from __future__ import annotations
@@ -11,13 +14,16 @@ import contextlib
 import os
 import signal
 import subprocess
+from threading import Thread
 
 import psutil
 
 from supervisor_app.core.identity import identity_of
+from supervisor_app.core.lanes import Lane
 from supervisor_app.core.logs import LogFile
 from supervisor_app.core.memory import MemoryMeter, family_of
 from supervisor_app.core.ports import SignalDeniedError
+from supervisor_app.core.shortage import ShortageError, shortage_of
 from supervisor_app.core.sightings import Autopsy, Exit, Identity, MemorySample, Usage
 from supervisor_app.core.spec import LaunchSpec
 
@@ -38,13 +44,18 @@ class LocalProcess:
         log: LogFile | None = None,
         log_start: int = 0,
         meter: MemoryMeter | None = None,
+        looks: Lane | None = None,
+        disk: Lane | None = None,
     ) -> None:
+        """`looks` and `disk`: the threads of its server, for /proc and for its log."""
         self.identity = identity
         self.started_at = started_at
         self._child = child
         self._log = log
         self._log_start = log_start
         self._meter = meter
+        self._looks = looks or Lane("/proc")
+        self._disk = disk or Lane("the disk of its log")
         self._loop = asyncio.get_running_loop()
         self._exit: asyncio.Future[Exit] = self._loop.create_future()
         self._poller: asyncio.Task[None] | None = None
@@ -57,18 +68,19 @@ class LocalProcess:
 
     def _watch(self, pid: int) -> None:
         try:
-            pidfd = os.pidfd_open(pid)
+            self._watch_pidfd(os.pidfd_open(pid))
         except ProcessLookupError:
             self._gone()
-        except (AttributeError, OSError):  # not Linux, or a sandbox that forbids it
-            if self._child is None:
-                self._poller = self._loop.create_task(self._poll(), name=f"poll-{pid}")
-            else:
-                waiting = self._loop.run_in_executor(None, self._wait_without_reaping, pid)
-                waiting.add_done_callback(lambda _: self._gone())
-        else:
-            self._pidfd = pidfd
-            self._loop.add_reader(pidfd, self._pidfd_readable)
+        except (
+            AttributeError,
+            OSError,
+        ) as error:  # not Linux, a sandbox that forbids it, or no descriptor left
+            if shortage_of(error) or self._child is None or not self._wait_in_thread(pid):
+                self._poller = self._loop.create_task(self._poll(pid), name=f"poll-{pid}")
+
+    def _watch_pidfd(self, pidfd: int) -> None:
+        self._pidfd = pidfd
+        self._loop.add_reader(pidfd, self._pidfd_readable)
 
     def _pidfd_readable(self) -> None:
         self._close_pidfd()
@@ -80,15 +92,49 @@ class LocalProcess:
             self._loop.remove_reader(pidfd)
             os.close(pidfd)
 
-    @staticmethod
-    def _wait_without_reaping(pid: int) -> None:
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    def _wait_in_thread(self, pid: int) -> bool:
+        """A daemon of its own: it is parked for as long as the child lives. False: no thread is to be had."""
 
-    async def _poll(self) -> None:
-        # No event tells of the end of a process that is not our child.
-        while self._alive():  # noqa: ASYNC110
+        def wait() -> None:
+            with contextlib.suppress(ChildProcessError):  # let go, and reaped
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._gone)
+
+        try:
+            Thread(target=wait, name=f"wait-{pid}", daemon=True).start()
+        except RuntimeError:
+            return False
+        return True
+
+    async def _poll(self, pid: int) -> None:
+        """Look every 250 ms, until it is gone or can be watched."""
+        while not self._has_ended(pid):
             await asyncio.sleep(POLL_SECONDS)
+            if self._watches_at_last(pid):
+                return
         self._gone()
+
+    def _watches_at_last(self, pid: int) -> bool:
+        try:
+            self._watch_pidfd(os.pidfd_open(pid))
+        except (AttributeError, OSError):
+            return False
+        if not self._has_ended(
+            pid
+        ):  # else the descriptor may be that of a process that has got the pid since
+            return True
+        self._close_pidfd()
+        return False
+
+    def _has_ended(self, pid: int) -> bool:
+        """Without a descriptor for a child; for any other process only if there is one to look with."""
+        if self._child is not None:
+            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        try:
+            return not self._alive()
+        except ShortageError:
+            return False
 
     def _gone(self) -> None:
         if self._exit.done() or self._forgotten:
@@ -137,7 +183,7 @@ class LocalProcess:
             raise SignalDeniedError from error
 
     async def owns_port(self, spec: LaunchSpec) -> bool:
-        return self.identity is None or await asyncio.to_thread(self._owns_port, self.identity.pid, spec.port)
+        return self.identity is None or await self._looks.run(self._owns_port, self.identity.pid, spec.port)
 
     @staticmethod
     def _owns_port(pid: int, port: int) -> bool:
@@ -151,24 +197,24 @@ class LocalProcess:
     async def usage(self, spec: LaunchSpec) -> Usage:
         if self.identity is None:
             return Usage()
-        return await asyncio.to_thread(_usage, self.identity.pid, spec.port)
+        return await self._looks.run(_usage, self.identity.pid, spec.port)
 
     async def sample(self) -> MemorySample | None:
-        return None if self._meter is None else await asyncio.to_thread(self._meter.sample)
+        return None if self._meter is None else await self._looks.run(self._meter.sample)
 
     async def autopsy(self) -> Autopsy:
-        return Autopsy() if self._meter is None else await asyncio.to_thread(self._meter.autopsy)
+        return Autopsy() if self._meter is None else await self._looks.run(self._meter.autopsy)
 
     async def resident_bytes(self) -> int:
-        return 0 if self.identity is None else await asyncio.to_thread(_resident_bytes, self.identity.pid)
+        return 0 if self.identity is None else await self._looks.run(_resident_bytes, self.identity.pid)
 
     async def last_lines(self, count: int, since: int | None = None) -> list[str]:
         if self._log is None:
             return []
-        return await asyncio.to_thread(self._log.tail, count, self._log_start if since is None else since)
+        return await self._disk.run(self._log.tail, count, self._log_start if since is None else since)
 
     async def log_position(self) -> int:
-        return 0 if self._log is None else await asyncio.to_thread(self._log.size)
+        return 0 if self._log is None else await self._disk.run(self._log.size)
 
     def forget(self) -> None:
         """Stop watching; the process lives on, and its end is not seen any more."""

@@ -1,18 +1,19 @@
 """The processes of this machine: who holds a port, spawn, adopt.
 
-A child gets its own session and its output goes to a file, so it outlives us.
+A child gets its own session and its output goes to a file, so it outlives us. Each server has threads of its
+own for looks at the machine, for its disk and for its start: a mount that hangs holds nobody else up.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import shlex
 import subprocess
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -21,15 +22,19 @@ import psutil
 
 from supervisor_app.core.causes import cause_of
 from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.file_limit import give_back_file_limit
 from supervisor_app.core.identity import boot_id, identity_of, is_llama_command
+from supervisor_app.core.lanes import Lane
 from supervisor_app.core.listeners import answers, holder_of, listening_pids
 from supervisor_app.core.logs import LogFile
 from supervisor_app.core.memory import GpuMeter, MemoryMeter
+from supervisor_app.core.model_files import files_size
 from supervisor_app.core.named_files import BadFile, bad_files
 from supervisor_app.core.ports import SpawnError
-from supervisor_app.core.probe import files_size, looks_like_llama_server
+from supervisor_app.core.probe import looks_like_llama_server
 from supervisor_app.core.process import LocalProcess
 from supervisor_app.core.redact import redact_argv, secrets_of
+from supervisor_app.core.shortage import LateError, ShortageError, raise_shortage
 from supervisor_app.core.sightings import Cause, Identity, PortHolder
 from supervisor_app.core.spawn_failure import look_at_program, why_not_started
 from supervisor_app.core.spec import LaunchSpec
@@ -37,6 +42,20 @@ from supervisor_app.core.status import Failure, FailureKind
 from supervisor_app.engine.resolve import HOW_TO_GET_ONE
 
 OUR_SECRETS = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE")
+
+SPAWN_SECONDS = 10.0
+"""That a start may take: the folder or the program may be on a disk that hangs."""
+# vfork() holds the interpreter, and with it every server, until the program is loaded from its disk.
+subprocess._USE_VFORK = False  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """The threads of one server."""
+
+    looks: Lane = field(default_factory=lambda: Lane("/proc"))
+    disk: Lane = field(default_factory=lambda: Lane("its disk"))
+    starts: Lane = field(default_factory=lambda: Lane("its start"))
 
 
 class LocalProcesses:
@@ -52,12 +71,14 @@ class LocalProcesses:
         self._log_dir = log_dir
         self._recognise = recognise
         self._gpu = GpuMeter()
+        self._lanes: defaultdict[str, Lanes] = defaultdict(Lanes)
+        """By name of a server, or by its address where only that is known."""
 
     def log_file(self, name: str, spec: LaunchSpec | None = None) -> LogFile:
         return server_log(self._log_dir, name, (spec.api_key, *secrets_of(spec.args)) if spec else ())
 
     async def port_holder(self, name: str, spec: LaunchSpec) -> PortHolder | None:
-        return await asyncio.to_thread(self._port_holder, name, spec)
+        return await self._lanes[name].looks.run(self._port_holder, name, spec)
 
     def _port_holder(self, name: str, spec: LaunchSpec) -> PortHolder | None:
         def is_llama(argv: list[str]) -> bool:
@@ -70,59 +91,67 @@ class LocalProcesses:
         return holder_of(None, is_llama) if answers(spec) else None
 
     async def find(self, identity: Identity, spec: LaunchSpec) -> PortHolder | None:
-        del spec
-        if identity_of(identity.pid) != identity:
-            return None
-        holder = await asyncio.to_thread(holder_of, identity.pid, is_llama_command)
-        # Once more: between the two looks it may have gone and its pid been given away.
-        return holder if holder is not None and holder.identity == identity else None
+        return await self._lanes[spec.url].looks.run(_find, identity)
 
     async def find_ours(self, name: str) -> PortHolder | None:
-        return await asyncio.to_thread(_find_ours, self.log_file(name))
+        return await self._lanes[name].looks.run(_find_ours, self.log_file(name))
 
     async def end_rest(self, name: str) -> None:
-        await asyncio.to_thread(_end_rest, self.log_file(name))
+        await self._lanes[name].looks.run(_end_rest, self.log_file(name))
 
     async def spawn(self, name: str, spec: LaunchSpec) -> LocalProcess:
-        log = self.log_file(name, spec)
-        child, log_start = await asyncio.to_thread(_spawn, spec, log)
+        lanes, log = self._lanes[name], self.log_file(name, spec)
+        try:
+            born = await lanes.starts.run(_spawn, spec, log, patience=SPAWN_SECONDS, undo=_unspawn)
+        except LateError as error:
+            slow = f"{spec.command[0]} was not loaded within {SPAWN_SECONDS:g} s: does its disk answer?"
+            raise SpawnError(failure_of(FailureKind.UNKNOWN, slow)) from error
         return LocalProcess(
-            identity=identity_of(child.pid) or Identity(pid=child.pid, start=0, boot_id=boot_id()),
+            identity=born.identity,
             started_at=time.time(),
-            child=child,
+            child=born.child,
             log=log,
-            log_start=log_start,
-            meter=await asyncio.to_thread(MemoryMeter, child.pid, self._gpu),
+            log_start=born.log_start,
+            meter=await self._meter(lanes, born.identity),
+            looks=lanes.looks,
+            disk=lanes.disk,
         )
 
+    async def _meter(self, lanes: Lanes, identity: Identity | None) -> MemoryMeter | None:
+        """None where its memory cannot be seen, or not now: no reason to let go of a process."""
+        if identity is None:
+            return None
+        with contextlib.suppress(ShortageError, OSError):
+            return await lanes.looks.run(MemoryMeter, identity.pid, self._gpu)
+        return None
+
     async def adopt(self, name: str, holder: PortHolder, spec: LaunchSpec) -> LocalProcess:
-        if holder.identity is not None and identity_of(holder.identity.pid) != holder.identity:
-            raise ProcessLookupError(holder.identity.pid)
-        log = self.log_file(name, spec)
-        meter = None
-        if holder.identity is not None:
-            meter = await asyncio.to_thread(MemoryMeter, holder.identity.pid, self._gpu)
+        lanes, log = self._lanes[name], self.log_file(name, spec)
+        writes_here = await lanes.looks.run(_recognise, holder.identity, log)
         return LocalProcess(
             identity=holder.identity,
             started_at=holder.started_at or time.time(),
-            log=log if await asyncio.to_thread(_writes_to, holder.identity, log) else None,
-            meter=meter,
+            log=log if writes_here else None,
+            meter=await self._meter(lanes, holder.identity),
+            looks=lanes.looks,
+            disk=lanes.disk,
         )
 
     async def cause_of(self, failure: Failure, spec: LaunchSpec) -> Cause | None:
-        return await asyncio.to_thread(cause_of, failure, spec)
+        return await self._lanes[spec.url].disk.run(cause_of, failure, spec)
 
     async def bad_files(self, name: str, spec: LaunchSpec) -> list[BadFile]:
-        del name
-        return await asyncio.to_thread(bad_files, spec)
+        return await self._lanes[name].disk.run(bad_files, spec)
 
     async def model_bytes(self, spec: LaunchSpec) -> int:
-        return 0 if spec.model_file is None else await asyncio.to_thread(files_size, spec.model_file)
+        return (
+            0
+            if spec.model_file is None
+            else await self._lanes[spec.url].disk.run(files_size, spec.model_file)
+        )
 
     async def trim_log(self, name: str) -> bool:
-        log = self.log_file(name)
-        # One stat: a thread for it every second would cost more than the look.
-        return log.is_large and await asyncio.to_thread(log.rotate_if_large)
+        return await self._lanes[name].disk.run(self.log_file(name).rotate_if_large)
 
 
 def server_log(log_dir: Path, name: str, secrets: Sequence[str] = ()) -> LogFile:
@@ -140,12 +169,24 @@ def child_environment(environ: Mapping[str, str], spec: LaunchSpec) -> dict[str,
     return {**kept, "LLAMA_API_KEY": spec.api_key} if spec.api_key else kept
 
 
-def _spawn(spec: LaunchSpec, log: LogFile) -> tuple[subprocess.Popen[bytes], int]:
+@dataclass(frozen=True)
+class Born:
+    """A child of ours, as it was started."""
+
+    child: subprocess.Popen[bytes]
+    identity: Identity
+    log_start: int
+    """Where in its log this life begins."""
+
+
+def _spawn(spec: LaunchSpec, log: LogFile) -> Born:
+    """Raises SpawnError, ShortageError."""
     if not spec.command:
         raise SpawnError(failure_of(FailureKind.BINARY_MISSING, HOW_TO_GET_ONE))
     try:
         output = log.open()
     except OSError as error:
+        raise_shortage(error)
         closed = f"its log cannot be opened: {error.filename or log.path}: {error.strerror}"
         raise SpawnError(failure_of(FailureKind.UNKNOWN, closed)) from error
     with output:
@@ -162,22 +203,64 @@ def _spawn(spec: LaunchSpec, log: LogFile) -> tuple[subprocess.Popen[bytes], int
                 start_new_session=True,
             )
         except OSError as error:
+            raise_shortage(error)
             program = look_at_program(spec.command[0], Path(spec.cwd))
             raise SpawnError(why_not_started(error, program, Path(spec.cwd))) from error
-    return child, log_start
+        except ValueError as error:  # half a character, a NUL, or what this locale has no bytes for
+            raise SpawnError(_unspeakable(error)) from error
+    give_back_file_limit(child.pid)
+    return Born(child, _identity_of_child(child.pid), log_start)
+
+
+def _unspeakable(error: ValueError) -> Failure:
+    detail = f"its command line cannot be handed to the system: {error}"
+    return replace(failure_of(FailureKind.UNKNOWN, detail), permanent=True)
+
+
+def _identity_of_child(pid: int) -> Identity:
+    """Never without one: a child that nobody watches would be lost."""
+    nameless = Identity(pid=pid, start=0, boot_id="")
+    try:
+        return identity_of(pid) or replace(nameless, boot_id=boot_id())
+    except ShortageError:
+        return nameless
+
+
+def _unspawn(born: Born) -> None:
+    """It was started after all, when nobody waited for it any more: another one may have been."""
+    born.child.kill()
+    born.child.wait()
 
 
 def _mark_start(output: BinaryIO, spec: LaunchSpec) -> None:
     """Where in its log this life begins."""
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     with contextlib.suppress(OSError):  # a full disk is no reason not to start
-        os.write(output.fileno(), f"--- {stamp} starting: {shlex.join(redact_argv(spec.argv))}\n".encode())
+        os.write(
+            output.fileno(),
+            f"--- {stamp} starting: {shlex.join(redact_argv(spec.argv))}\n".encode(errors="replace"),
+        )
 
 
 def _writers(log: LogFile) -> Iterator[psutil.Process]:
     """What was spawned for it, and its children: they inherit where they write to."""
     others = (process for process in psutil.process_iter() if process.pid != os.getpid())
     return (process for process in others if _stderr_is(process.pid, log))
+
+
+def _find(identity: Identity) -> PortHolder | None:
+    if identity_of(identity.pid) != identity:
+        return None
+    holder = holder_of(identity.pid, is_llama_command)
+    # Once more: between the two looks it may have gone and its pid been given away.
+    return holder if holder is not None and holder.identity == identity else None
+
+
+def _recognise(identity: Identity | None, log: LogFile) -> bool:
+    """Is this still the process, and does it write to this log? Raises ProcessLookupError."""
+    if identity is not None and identity_of(identity.pid) != identity:
+        raise ProcessLookupError(identity.pid)
+    return _writes_to(identity, log)
 
 
 def _find_ours(log: LogFile) -> PortHolder | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import shlex
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Coroutine, MutableMapping
+from contextlib import suppress
+from math import inf
 from typing import Any
 
 from supervisor_app.core import lifecycle as life
@@ -25,6 +27,7 @@ from supervisor_app.core.ports import (
 )
 from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.redact import redact_argv, secrets_of
+from supervisor_app.core.shortage import CANNOT, why_not
 from supervisor_app.core.sightings import PortHolder
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind, LlamaStatus, Status
@@ -37,6 +40,10 @@ log = logging.getLogger(__name__)
 SETTLE_SECONDS = 0.02
 LONGEST_SHOWN = 500
 """Characters of a stranger's command line on the console."""
+PULSE_SECONDS = 1.0
+"""Between two moments in which we see that we run, while there is a process."""
+GAP_SECONDS = 2.0
+"""Later than planned by more than this: we were stopped, frozen or starved, perhaps the server with us."""
 EVENT_OF_WISH: dict[Wish, Callable[..., life.Event]] = {
     Wish.RUN: life.Start,
     Wish.RESTART: life.Restart,
@@ -93,10 +100,12 @@ class ServerSupervisor:
         self._watched: WatchedProcess | None = None
         self._load = LoadWatch(past_loads(remembered, config.spec))
         self._cause = CauseWatch()
+        self._cause_missed = False
         """What the permanent failure hangs on."""
         self._events: asyncio.Queue[life.Event] = asyncio.Queue()
         self._tasks = Tasks(config.name, self._on_bug)
         self._bug: BaseException | None = None
+        self._woken_at = 0.0
         self._idle = asyncio.Event()
         self._log = ServerLog(log, {"server": config.name})
         self._around = Surroundings(
@@ -171,6 +180,7 @@ class ServerSupervisor:
     async def run(self) -> None:
         """Until cancelled. Whatever goes wrong in here is a bug, and is raised."""
         await self._begin()
+        self._woken_at = self._clock.monotonic()
         next_event: asyncio.Task[life.Event] = asyncio.create_task(self._events.get())
         try:
             while True:
@@ -178,7 +188,7 @@ class ServerSupervisor:
                 if next_event.done():
                     self._step(next_event.result())
                     next_event = asyncio.create_task(self._events.get())
-                else:
+                elif self.state.deadline is not None and self._clock.monotonic() >= self.state.deadline:
                     self._step(life.Tick())
         finally:
             next_event.cancel()
@@ -192,11 +202,17 @@ class ServerSupervisor:
         self._watched = None
 
     async def _wait(self, next_event: asyncio.Task[life.Event]) -> None:
-        """Until something happened or the state's deadline has come."""
+        """Until something happened or the state's deadline has come.
+
+        While there is a process it looks up once a second: if that was much longer ago, then we did not run.
+        """
         waiting: set[asyncio.Task[life.Event] | asyncio.Task[None]] = {next_event}
+        due = self.state.deadline
+        if self.state.phase in life.HAS_PROCESS:
+            due = min(self._clock.monotonic() + PULSE_SECONDS, due or inf)
         alarm = None
-        if self.state.deadline is not None:
-            alarm = asyncio.create_task(self._clock.sleep_until(self.state.deadline))
+        if due is not None:
+            alarm = asyncio.create_task(self._clock.sleep_until(due))
             waiting.add(alarm)
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -205,11 +221,14 @@ class ServerSupervisor:
                 alarm.cancel()
         if self._bug is not None:
             raise self._bug
+        before, self._woken_at = self._woken_at, self._clock.monotonic()
+        if self.state.phase in life.HAS_PROCESS and self._woken_at - before > PULSE_SECONDS + GAP_SECONDS:
+            self._step(life.Unobserved(self._woken_at - before))
 
     async def _begin(self) -> None:
         """Find out what the last supervisor left, before anything else."""
         remembered = self._remembered
-        found = await self._find()
+        found = await self._look_back()
         if found is not None:
             self._step(found)
         if self._ending:  # since then: a wish from before must not be heard after that
@@ -225,12 +244,25 @@ class ServerSupervisor:
         if self._events.empty():  # else the first step says more, and no page flashes "initial"
             self._record()
 
+    async def _look_back(self) -> life.Resume | None:
+        """What `_find` finds, as soon as we can look; nothing when we are to end before that."""
+        told = ""
+        while not self._ending:
+            try:
+                return await self._find()
+            except CANNOT as error:
+                why = why_not(error)
+                if why != told:
+                    self._log.warning("⚠️ [LLAMA] %s: it cannot be seen whether it runs. Trying again.", why)
+                told = why
+            await self._clock.sleep_until(self._clock.monotonic() + life.AGAIN_SECONDS)
+        return None
+
     async def _find(self) -> life.Resume | None:
         """The process that lives on: the one on record, or one that nobody had the time to write down."""
-        remembered = self._remembered
-        if remembered.run_open:
-            identity = remembered.identity
-            holder = identity and await self._processes.find(identity, self.config.spec)
+        remembered, name = self._remembered, self.config.name
+        if remembered.run_open and remembered.identity:
+            holder = await self._processes.find(remembered.identity, self.config.spec)
             if holder:
                 return life.Resume(
                     holder,
@@ -238,10 +270,12 @@ class ServerSupervisor:
                     retries=remembered.retries,
                     deaths=remembered.deaths,
                 )
-            self._chronicle.close_unseen()
-        ours = await self._processes.find_ours(self.config.name)
+        ours = await self._processes.find_ours(name)
         if ours is None:
-            await self._processes.end_rest(self.config.name)
+            await self._processes.end_rest(name)
+        if remembered.run_open:
+            self._chronicle.close_unseen()
+        if ours is None:
             return None
         return life.Resume(
             ours, adopted=False, retries=remembered.retries, recorded=False, deaths=remembered.deaths
@@ -287,13 +321,13 @@ class ServerSupervisor:
             case life.Log():
                 self._log.log(effect.level, effect.text)
             case life.InspectPort():
-                self._tasks.start(self._inspect(effect.attempt), "inspect")
+                self._start(effect, self._inspect(effect.attempt), "inspect")
             case life.Spawn():
-                self._tasks.start(self._spawn(effect.attempt), "spawn")
+                self._start(effect, self._spawn(effect.attempt), "spawn")
             case life.Adopt():
-                self._tasks.start(self._adopt(effect), "adopt")
+                self._start(effect, self._adopt(effect), "adopt")
             case life.CheckCause():
-                self._tasks.start(self._check_cause(effect), "cause")
+                self._start(effect, self._check_cause(effect), "cause")
             case life.Forget():
                 self._let_go()
             case life.OpenRun() | life.MarkReady() | life.CloseRun():
@@ -325,6 +359,9 @@ class ServerSupervisor:
     def _on_bug(self, bug: BaseException) -> None:
         self._bug = bug
         self._events.put_nowait(life.Tick())  # wakes `run`, which raises it
+
+    def _start(self, effect: life.Attempted, work: Coroutine[None, None, None], name: str) -> None:
+        self._tasks.start(self._around.attempted(effect, work), name)
 
     async def _inspect(self, attempt: int) -> None:
         holder = await self._processes.port_holder(self.config.name, self.config.spec)
@@ -383,8 +420,17 @@ class ServerSupervisor:
     async def _remember_cause(self) -> None:
         failure = self.state.failure
         if failure is not None and failure.permanent:
-            self._cause.begin(await self._processes.cause_of(failure, self.config.spec))
+            self._cause_missed = True  # if it cannot be looked at now, the first check counts as this look
+            with suppress(*CANNOT):
+                self._cause.begin(await self._processes.cause_of(failure, self.config.spec))
+                self._cause_missed = False
 
     async def _check_cause(self, effect: life.CheckCause) -> None:
         cause = await self._processes.cause_of(effect.failure, self.config.spec)
-        self._events.put_nowait(life.CauseChecked(effect.attempt, self._cause.is_gone(cause)))
+        if self._cause_missed:
+            self._cause.begin(cause)
+            self._cause_missed = False
+            gone = False
+        else:
+            gone = self._cause.is_gone(cause)
+        self._events.put_nowait(life.CauseChecked(effect.attempt, gone))

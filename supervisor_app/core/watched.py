@@ -7,9 +7,10 @@ for the process and stops watching it. So a process that was let go cannot touch
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from supervisor_app.core import lifecycle as life
 from supervisor_app.core.activity import WorkMeter
@@ -19,7 +20,8 @@ from supervisor_app.core.fallback import gpu_warnings
 from supervisor_app.core.loading import LoadWatch
 from supervisor_app.core.named_files import BadFile
 from supervisor_app.core.ports import Clock, Probe, ProbeError, Process, Processes, SignalDeniedError
-from supervisor_app.core.sightings import Exit, Health
+from supervisor_app.core.shortage import CANNOT, why_not
+from supervisor_app.core.sightings import Autopsy, Exit, Health
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec
 from supervisor_app.core.status import Model, Progress
 from supervisor_app.core.tasks import Tasks
@@ -34,6 +36,10 @@ STARTUP_LINES = 2000
 LOAD_LOOKS = (0.1, 0.5)
 """Seconds between two looks at the memory of a process that loads: the first `QUICK_LOOKS`, and later."""
 QUICK_LOOKS = 20
+INSIST = 5
+"""Tries to find out why a process ended, while we cannot look for want of our own."""
+INSIST_SECONDS = 1.0
+T = TypeVar("T")
 
 
 def serving(activity: Activity) -> str:
@@ -62,6 +68,14 @@ class Surroundings:
     progressed: Callable[[], None]
     """The model has loaded a bit further: publish it."""
     on_bug: Callable[[BaseException], None]
+
+    async def attempted(self, effect: life.Attempted, work: Coroutine[None, None, None]) -> None:
+        """Await the work for an effect. What could not be done for want of our own is postponed."""
+        since = self.clock.monotonic()
+        try:
+            await work
+        except CANNOT as error:
+            self.report(life.Postponed(effect.attempt, effect, why_not(error), since))
 
 
 class WatchedProcess:
@@ -116,25 +130,32 @@ class WatchedProcess:
         timeout = health.timeout_ms / 1000
         match effect:
             case life.Terminate() | life.Kill():
-                self._signal(force=isinstance(effect, life.Kill))
+                self._signal(effect)
             case life.CheckHealth():
-                self._tasks.start(self._check_health(timeout), "health")
+                self._start(effect, self._check_health(timeout), "health")
             case life.CheckActivity():
-                self._tasks.start(self._check_activity(effect, timeout), "activity")
+                self._start(effect, self._check_activity(effect, timeout), "activity")
             case life.SendCanary():
-                self._tasks.start(self._send_canary(health.canary_timeout), "canary")
+                self._start(effect, self._send_canary(health.canary_timeout), "canary")
             case life.ReadModels():
-                self._tasks.start(self._read_models(timeout), "models")
+                self._start(effect, self._read_models(timeout), "models")
             case _ as never:
                 assert_never(never)
 
-    def _signal(self, *, force: bool) -> None:
+    def _start(self, effect: life.OnProcess, work: Coroutine[None, None, None], name: str) -> None:
+        self._tasks.start(self._around.attempted(effect, work), name)
+
+    def _signal(self, effect: life.Terminate | life.Kill) -> None:
         try:
-            (self._process.kill if force else self._process.terminate)()
+            (self._process.kill if isinstance(effect, life.Kill) else self._process.terminate)()
         except SignalDeniedError:
             self._around.report(life.SignalDenied(self.attempt))
+        except CANNOT as error:
+            now = self._around.clock.monotonic()
+            self._around.report(life.Postponed(self.attempt, effect, why_not(error), now))
 
     async def _check_health(self, timeout: float) -> None:  # noqa: ASYNC109
+        asked_at = self._around.clock.monotonic()
         position = await self._process.log_position()
         health = await self._around.probe.health(self._spec, timeout)
         if health is Health.OK and self._healthy is not None:
@@ -142,7 +163,7 @@ class WatchedProcess:
         ours = True
         if self._around.state().phase is life.Phase.WAITING:
             ours = await self._process.owns_port(self._spec)
-        self._around.report(life.HealthChecked(self.attempt, health, ours))
+        self._around.report(life.HealthChecked(self.attempt, health, ours, asked_at))
 
     async def _check_activity(self, effect: life.CheckActivity, timeout: float) -> None:  # noqa: ASYNC109
         activity = await self._meter.look(
@@ -167,8 +188,9 @@ class WatchedProcess:
         return sample.used if sample else 0
 
     async def _send_canary(self, timeout: float) -> None:  # noqa: ASYNC109
+        asked_at = self._around.clock.monotonic()
         canary = await self._around.probe.canary(self._spec, timeout)
-        self._around.report(life.CanarySeen(self.attempt, canary))
+        self._around.report(life.CanarySeen(self.attempt, canary, asked_at))
 
     async def _read_models(self, timeout: float) -> None:  # noqa: ASYNC109
         position = await self._process.log_position()
@@ -188,14 +210,15 @@ class WatchedProcess:
 
     async def _await_exit(self) -> None:
         if self._taken_over:  # what it wrote before is not of our time
-            position = await self._process.log_position()
+            position = await self._insist(self._process.log_position, 0)
             self._healthy = (position, position)
         ended = await self._process.wait()
+        healthy = self._healthy  # as it is now: finding out may take a while, and somebody else the port
         if not self._adopted:  # what we did not start has left nothing of ours behind
-            await self._around.processes.end_rest(self._around.name)
-        last_lines = await self._process.last_lines(LAST_LINES)
-        found, before_end = await self._diagnose(ended)
-        autopsy = await self._process.autopsy()
+            await self._insist(lambda: self._around.processes.end_rest(self._around.name), None)
+        last_lines: list[str] = await self._insist(lambda: self._process.last_lines(LAST_LINES), [])
+        found, before_end = await self._diagnose(ended, healthy)
+        autopsy = await self._insist(self._process.autopsy, Autopsy())
         failure = blame(found.failure, ended, self._trail.last, autopsy)
         evidence = self._trail.evidence(
             failure,
@@ -208,27 +231,44 @@ class WatchedProcess:
         report = ExitReport(last_lines=tuple(last_lines), evidence=evidence)
         self._around.report(life.Exited(self.attempt, ended, failure, report))
 
-    async def _diagnose(self, ended: Exit) -> tuple[Diagnosis, int]:
+    async def _diagnose(self, ended: Exit, healthy: tuple[int, int] | None) -> tuple[Diagnosis, int]:
         """Why it ended, and how many lines from the end the decisive one is; 0 when there is none.
 
         A check may still be answered while the process is coming down: what was written since the one before
         the last counts.
         """
         was_ready = self._taken_over or self._around.state().was_ready
-        since = self._healthy[0] if was_ready and self._healthy is not None else None
-        lines = await self._process.last_lines(DIAGNOSIS_LINES, since)
+        since = healthy[0] if was_ready and healthy is not None else None
+        lines: list[str] = await self._insist(lambda: self._process.last_lines(DIAGNOSIS_LINES, since), [])
         bad: list[BadFile] = []
         if ended.code and not was_ready:
-            bad = await self._around.processes.bad_files(self._around.name, self._spec)
+            bad = await self._insist(
+                lambda: self._around.processes.bad_files(self._around.name, self._spec), bad
+            )
         found = diagnose(ended, lines, was_ready=was_ready, spec=self._spec, files=bad)
         return found, len(lines) - found.decisive.number if found.decisive else 0
 
+    async def _insist(self, look: Callable[[], Coroutine[None, None, T]], without: T) -> T:
+        """What the look finds. What we lack may be there again within seconds; if not, `without`."""
+        clock = self._around.clock
+        for _ in range(INSIST):
+            try:
+                return await look()
+            except CANNOT:
+                await clock.sleep_until(clock.monotonic() + INSIST_SECONDS)
+        return without
+
     async def _follow_load(self) -> None:
         """While the model loads: how far it is, twice a second."""
-        around, total = self._around, await self._around.processes.model_bytes(self._spec)
+        around, total = self._around, 0
+        with suppress(*CANNOT):
+            total = await around.processes.model_bytes(self._spec)
         while not around.state().was_ready and total:
             await around.clock.sleep_until(around.clock.monotonic() + LoadWatch.INTERVAL)
-            loaded = await self._process.resident_bytes()
+            try:
+                loaded = await self._process.resident_bytes()
+            except CANNOT:
+                continue
             state = around.state()
             if state.loading and state.phase is life.Phase.WAITING:
                 elapsed = around.clock.monotonic() - self.since
@@ -240,6 +280,7 @@ class WatchedProcess:
         """While the model loads: most often that is when memory runs out."""
         clock = self._around.clock
         while not self._around.state().was_ready:
-            self._trail.add(await self._process.sample())
+            with suppress(*CANNOT):
+                self._trail.add(await self._process.sample())
             pause = LOAD_LOOKS[0] if len(self._trail.samples) < QUICK_LOOKS else LOAD_LOOKS[1]
             await clock.sleep_until(clock.monotonic() + pause)

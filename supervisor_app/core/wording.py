@@ -15,7 +15,14 @@ MEMORY_WARNING = 0.9
 def sentence(state: State, policy: Policy, spec: LaunchSpec) -> str:
     """One plain sentence, or two, for people who have never seen this server."""
     said = _SENTENCES[state.status](state, policy, spec)
+    if state.hindered and state.status is not Status.READY:
+        said = f"{said} {hindrance(state)}"
     return f"{state.note} {said}" if state.note and state.status is not Status.READY else said
+
+
+def hindrance(state: State) -> str:
+    """What keeps us from looking after it. No fault of the server."""
+    return f"{state.hindered[0].upper()}{state.hindered[1:]}: llamaproxy looks again as soon as it can."
 
 
 def idle_note(seconds: int) -> str:
@@ -43,6 +50,8 @@ def warnings(state: State, policy: Policy) -> tuple[str, ...]:
     if state.status is not Status.READY:
         return ()
     said = list(state.warnings)
+    if state.hindered:
+        said.append(hindrance(state))
     if state.loading:
         said.append("It was ready, and now answers that it loads its model: requests wait.")
     limit = policy.health.max_memory

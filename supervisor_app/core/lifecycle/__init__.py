@@ -21,11 +21,11 @@ from supervisor_app.core.lifecycle.effects import (
     INFO,
     WARNING,
     Adopt,
+    Attempted,
     CheckActivity,
     CheckCause,
     CheckHealth,
     CloseRun,
-    Decision,
     Effect,
     Forget,
     InspectPort,
@@ -51,6 +51,7 @@ from supervisor_app.core.lifecycle.events import (
     HealthChecked,
     Inspected,
     ModelsRead,
+    Postponed,
     Restart,
     Resume,
     SignalDenied,
@@ -59,10 +60,13 @@ from supervisor_app.core.lifecycle.events import (
     Start,
     Stop,
     Tick,
+    Unobserved,
 )
-from supervisor_app.core.lifecycle.state import HAS_PROCESS, PHASES, Phase, Policy, State
+from supervisor_app.core.lifecycle.hindrance import AGAIN_SECONDS
+from supervisor_app.core.lifecycle.state import HAS_PROCESS, PHASES, Decision, Phase, Policy, State
 
 __all__ = [
+    "AGAIN_SECONDS",
     "DEBUG",
     "ERROR",
     "HAS_PROCESS",
@@ -71,6 +75,7 @@ __all__ = [
     "WARNING",
     "ActivitySeen",
     "Adopt",
+    "Attempted",
     "CanarySeen",
     "CauseChecked",
     "CheckActivity",
@@ -96,6 +101,7 @@ __all__ = [
     "OpenRun",
     "Phase",
     "Policy",
+    "Postponed",
     "ReadModels",
     "Restart",
     "Resume",
@@ -109,5 +115,6 @@ __all__ = [
     "Stop",
     "Terminate",
     "Tick",
+    "Unobserved",
     "decide",
 ]

@@ -13,10 +13,10 @@ from supervisor_app.core.lifecycle.effects import (
     CheckActivity,
     CheckCause,
     CheckHealth,
-    Decision,
     Effect,
     Kill,
     Log,
+    Spawn,
 )
 from supervisor_app.core.lifecycle.events import (
     ActivitySeen,
@@ -30,6 +30,7 @@ from supervisor_app.core.lifecycle.events import (
     HealthChecked,
     Inspected,
     ModelsRead,
+    Postponed,
     Restart,
     Resume,
     SignalDenied,
@@ -38,8 +39,10 @@ from supervisor_app.core.lifecycle.events import (
     Start,
     Stop,
     Tick,
+    Unobserved,
 )
-from supervisor_app.core.lifecycle.state import HAS_PROCESS, Phase, Policy, State
+from supervisor_app.core.lifecycle.hindrance import again, asked_again, moved_on, postpone, relieved, void
+from supervisor_app.core.lifecycle.state import HAS_PROCESS, Decision, Phase, Policy, State
 from supervisor_app.core.lifecycle.transitions import (
     CAUSE_INTERVAL,
     activity_seen,
@@ -70,10 +73,16 @@ def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
         return _tick(state, policy, now)
     if isinstance(event, Explained):
         return explained(state, event.pids, policy, now)
+    if isinstance(event, Unobserved):
+        return replace(moved_on(state, event.seconds), misses=0, resumed_at=now), []
     if isinstance(event, Start | Resume | Continue | Stop | Restart | ConfigChanged):
         return _command(state, event, policy, now)
     if event.attempt != state.attempt:
         return state, []
+    if isinstance(event, Postponed):
+        return _postponed(state, event, now)
+    if isinstance(event, HealthChecked | CanarySeen) and void(state, event):
+        return asked_again(state, event, now)
     return _answer(state, event, policy, now)
 
 
@@ -196,10 +205,20 @@ def _stop(state: State, event: Stop, policy: Policy, now: float) -> Decision:
     return State(attempt=state.attempt + 1, note=event.note), []
 
 
+def _postponed(state: State, event: Postponed, now: float) -> Decision:
+    if state.status is Status.STOPPING and isinstance(event.effect, Spawn):
+        return ended(state)
+    return postpone(state, event, now)
+
+
 def _tick(state: State, policy: Policy, now: float) -> Decision:
     def due(time: float | None) -> bool:
         return time is not None and now >= time
 
+    if due(state.again_at):
+        return again(state)
+    if due(state.free_at):
+        return relieved(state)
     if due(state.retry_at):
         return begin(state)
     if due(state.kill_at):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from supervisor_app.core.evidence import ExitReport
-from supervisor_app.core.lifecycle.state import State
 from supervisor_app.core.sightings import Exit, Identity, PortHolder
 from supervisor_app.core.status import Failure
 
@@ -113,5 +112,6 @@ DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 
 OnProcess = CheckHealth | ReadModels | Terminate | Kill | CheckActivity | SendCanary
 """What is done to the process there is, or asked of it."""
+Attempted = InspectPort | Spawn | Adopt | CheckCause | OnProcess
+"""What can fail for want of our own, and is then postponed."""
 Effect = InspectPort | Spawn | Adopt | Forget | CheckCause | OpenRun | MarkReady | CloseRun | Log | OnProcess
-Decision = tuple[State, list[Effect]]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 from supervisor_app.core.evidence import ExitReport
+from supervisor_app.core.lifecycle.effects import Attempted
 from supervisor_app.core.sightings import Canary, Exit, Health, Identity, PortHolder
 from supervisor_app.core.status import Failure, Model
 from supervisor_app.core.watchdog import Activity
@@ -111,6 +113,27 @@ class HealthChecked:
     health: Health
     ours: bool = True
     """The listening socket belongs to our process."""
+    asked_at: float = inf
+    """Monotonic seconds."""
+
+
+@dataclass(frozen=True)
+class Postponed:
+    """We could not do what an effect asked for, for want of our own. That says nothing about the server."""
+
+    attempt: int
+    effect: Attempted
+    why: str
+    """As part of a sentence."""
+    since: float
+    """When it was begun, monotonic seconds."""
+
+
+@dataclass(frozen=True)
+class Unobserved:
+    """Nobody looked for so long, because we did not run: stopped, frozen or starved."""
+
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -133,6 +156,7 @@ class ActivitySeen:
 class CanarySeen:
     attempt: int
     canary: Canary
+    asked_at: float = inf
 
 
 @dataclass(frozen=True)
@@ -164,5 +188,7 @@ Event = (
     | ActivitySeen
     | CanarySeen
     | CauseChecked
+    | Postponed
+    | Unobserved
     | Tick
 )

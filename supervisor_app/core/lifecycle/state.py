@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from math import inf
 
+from supervisor_app.core.lifecycle.effects import Effect
 from supervisor_app.core.sightings import Identity
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import Failure, Model, Status
@@ -95,6 +97,15 @@ class State:
     over_since: float | None = None
     """It uses more memory than its limit."""
     watch: Watch = field(default_factory=Watch)
+    postponed: tuple[Effect, ...] = ()
+    """What we could not do for want of our own; done again at `again_at`."""
+    again_at: float | None = None
+    hindered: str = ""
+    """What we lack or lacked a moment ago, as part of a sentence: the server is not to blame."""
+    free_at: float | None = None
+    """Nothing had to be postponed until then: we are hindered no more."""
+    resumed_at: float = -inf
+    """We had not been running until then: what was asked before is no evidence."""
 
     @property
     def deadline(self) -> float | None:
@@ -108,5 +119,10 @@ class State:
             self.retry_at,
             self.cause_at,
             self.activity_at,
+            self.again_at,
+            self.free_at,
         )
         return min((time for time in times if time is not None), default=None)
+
+
+Decision = tuple[State, list[Effect]]

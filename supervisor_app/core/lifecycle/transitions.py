@@ -13,7 +13,6 @@ from supervisor_app.core.lifecycle.effects import (
     WARNING,
     Adopt,
     CloseRun,
-    Decision,
     Effect,
     Forget,
     InspectPort,
@@ -26,7 +25,7 @@ from supervisor_app.core.lifecycle.effects import (
     Terminate,
 )
 from supervisor_app.core.lifecycle.events import Exited, HealthChecked, ModelsRead, Spawned
-from supervisor_app.core.lifecycle.state import Phase, Policy, State
+from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State
 from supervisor_app.core.sightings import Canary, Exit, Health, PortHolder
 from supervisor_app.core.status import Failure, FailureKind, Status
 from supervisor_app.core.watchdog import (
@@ -82,6 +81,8 @@ def end(state: State, status: Status, policy: Policy, now: float) -> Decision:
         stable_at=None,
         activity_at=None,
         over_since=None,
+        postponed=(),
+        again_at=None,
     )
     return ending, [Terminate(state.attempt)]
 

@@ -21,6 +21,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from supervisor_app.addresses import address
 from supervisor_app.config_source import last_good
+from supervisor_app.core.file_limit import raise_file_limit
 from supervisor_app.core.ports import StoreError
 from supervisor_app.gateway.role import BAD_USAGE, FAILED, add_gateway_options, prepare, say_where
 from supervisor_app.gateway.service import Service
@@ -70,6 +71,7 @@ class Command(BaseCommand):
         grace: float,
         **options: Any,
     ) -> None:
+        raise_file_limit()
         self._check_database()
         service = prepare(
             bind,

@@ -22,6 +22,7 @@ from django.db.migrations.executor import MigrationExecutor
 from supervisor_app.addresses import WILDCARDS, address, url_of
 from supervisor_app.conf import DEFAULT_SERVER, ConfigError, Overlay, read_overlay
 from supervisor_app.config_source import ConfigSource, kept_at
+from supervisor_app.core.file_limit import raise_file_limit
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.demo import demo_overlay
 from supervisor_app.descriptors import connection_shares
@@ -103,6 +104,7 @@ class Command(BaseCommand):
         **options: Any,
     ) -> None:
         settings.LLAMAPROXY_NODE = node
+        raise_file_limit()
         try:
             with NodeLock(settings.DATA_DIR / f"node-{node}.lock"), ExitStack() as stack:
                 overlay, lease = self._prepare(node, demo), Lease(node)

@@ -1,0 +1,25 @@
+"""What a process needs before anything else: three open files, and bytes for every path."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def open_standard_files() -> None:
+    """A closed stdin, stdout or stderr becomes /dev/null: else the next file that is opened takes its number,
+    and whatever is written for people ends up in it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number
+    for name, number, errors in (("stdout", 1, "strict"), ("stderr", 2, "backslashreplace")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", errors=errors, closefd=False))  # noqa: SIM115
+
+
+def speak_utf8() -> None:
+    """Start over in UTF-8 mode where the locale has no bytes for most paths, and no emoji. Same process."""
+    if sys.getfilesystemencoding().lower().replace("-", "") != "utf8" and sys.executable:
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606

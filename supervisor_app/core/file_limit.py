@@ -1,0 +1,31 @@
+"""How many files this process may have open: as many as it is allowed to, and its children what it found.
+
+Most systems start a service with a soft limit of 1024, for the sake of programs that use select(). Each idle
+client of the pages is one; with none left nobody could be supervised.
+"""
+
+from __future__ import annotations
+
+import resource
+from contextlib import suppress
+
+WANTED = 65536
+"""More would only cost memory of the kernel."""
+_FOUND = resource.getrlimit(resource.RLIMIT_NOFILE)
+"""As we were started, which is what children get."""
+
+
+def raise_file_limit() -> None:
+    """To what the hard limit allows. A system that refuses keeps its limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = WANTED if hard == unlimited else min(WANTED, hard)
+    if soft != unlimited and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def give_back_file_limit(pid: int) -> None:
+    """A child gets the limit that we were started with. Where that cannot be done it has ours."""
+    with suppress(AttributeError, OSError, ValueError):  # macOS has no prlimit; it may have ended
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, _FOUND)

@@ -1,0 +1,55 @@
+"""What a model's files tell without being opened. Blocking, on a dead mount for ever.
+
+Not for the event loop.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from supervisor_app.core.spec import LaunchSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileFacts:
+    """Of a model with all its parts."""
+
+    size: int = 0
+    """Bytes; 0 when it cannot be read."""
+    modified_at: int | None = None
+    """Unix seconds."""
+
+
+UNKNOWN_FILE = FileFacts()
+
+
+def file_facts(spec: LaunchSpec) -> FileFacts:
+    """Nothing for a router, which has no file of its own."""
+    file = spec.model_file
+    if file is None:
+        return UNKNOWN_FILE
+    return FileFacts(size=files_size(file), modified_at=_mtime(file))
+
+
+def files_size(file: Path) -> int:
+    """Bytes of a model and, for `name-00001-of-00003.gguf`, of all its parts; 0 when it cannot be read."""
+    try:
+        if split := re.fullmatch(r"(.+)-\d{5}-of-(\d{5})\.gguf", file.name):
+            parts = file.parent.glob(f"{_literal(split[1])}-*-of-{split[2]}.gguf")
+            return sum(part.stat().st_size for part in parts)
+        return file.stat().st_size
+    except (OSError, ValueError):  # a name that this locale cannot encode, or no file system can hold
+        return 0
+
+
+def _mtime(file: Path) -> int | None:
+    try:
+        return int(file.stat().st_mtime)
+    except (OSError, ValueError):
+        return None
+
+
+def _literal(text: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", text)
