@@ -29,7 +29,7 @@ from supervisor_app.core.spec import LaunchSpec
 
 POLL_SECONDS = 0.25
 _let_go: list[subprocess.Popen[bytes]] = []
-"""Children that were let go: each is reaped some time after its end, so that none stays a zombie."""
+"""Children that were let go: each is reaped at its end, so that none stays a zombie."""
 
 
 class LocalProcess:
@@ -222,6 +222,8 @@ class LocalProcess:
         self._close_pidfd()
         if self._child is not None and not self._exit.done():
             _let_go.append(self._child)
+            with contextlib.suppress(RuntimeError):  # no thread to spare: with the next one that is let go
+                Thread(target=self._child.wait, name=f"reap-{self._child.pid}", daemon=True).start()
         _let_go[:] = [child for child in _let_go if child.poll() is None]
         if self._poller is not None:
             self._poller.cancel()
