@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from supervisor_app.models import LlamaServer
 DEFAULT_SERVER = "default"
 """The server that the config file describes."""
 BINARY_KEY = "llama_server_binary"
+USERS_KEY = "llama_server_users"
+OF_THE_NODE = (BINARY_KEY, USERS_KEY)
+"""Keys about every server of this node: no row has them, so no web form sets them."""
 FIELD_OF_KEY = {
     "llama_server_host": "host",
     "llama_server_port": "port",
@@ -75,6 +79,8 @@ class Overlay:
     """Field of `LlamaServer` -> value."""
     binary: str | None = None
     """The configured executable, for every server of this node. Never from a web form."""
+    users: frozenset[int] = frozenset()
+    """Uids, beside our own and root's, whose llama-servers may be taken over."""
 
     def merged(self, other: Overlay) -> Overlay:
         """Both; where both speak, `other` wins."""
@@ -82,6 +88,7 @@ class Overlay:
             source=other.source or self.source,
             values={**self.values, **other.values},
             binary=other.binary or self.binary,
+            users=self.users | other.users,
         )
 
     def for_server(self, name: str) -> Mapping[str, Any]:
@@ -121,22 +128,41 @@ def _binary_of_environment() -> str | None:
 
 def _checked(path: Path, data: dict[str, Any], binary: str | None) -> Overlay:
     values = {}
+    users: frozenset[int] = frozenset()
     for key, value in data.items():
         _check_text(path, key, value)
         if key == BINARY_KEY:
             if not isinstance(value, str) or not value.strip():
                 raise ConfigError(f"{path}: {key} is {value!r}, it must be text.")
             binary = value
-            continue
-        if key not in FIELD_OF_KEY:
-            known = ", ".join(sorted([*FIELD_OF_KEY, BINARY_KEY]))
+        elif key == USERS_KEY:
+            users = _uids(path, value)
+        elif key in FIELD_OF_KEY:
+            values[FIELD_OF_KEY[key]] = _checked_value(path, key, value)
+        else:
+            known = ", ".join(sorted([*FIELD_OF_KEY, *OF_THE_NODE]))
             raise ConfigError(f"{path}: unknown key {key!r}. Known keys: {known}.")
-        values[FIELD_OF_KEY[key]] = _checked_value(path, key, value)
     if values.get("models_dir") and "model_path" not in values:
         values["model_path"] = ""
-    overlay = Overlay(source=str(path), values=values, binary=binary)
+    overlay = Overlay(source=str(path), values=values, binary=binary, users=users)
     _check_together(path, overlay)
     return overlay
+
+
+def _uids(path: Path, value: Any) -> frozenset[int]:
+    """Users of this machine by name or number, as numbers."""
+    if not isinstance(value, list):
+        raise ConfigError(f'{path}: {USERS_KEY} is {value!r}, it must be a list of users, such as ["llama"].')
+    found = set()
+    for user in value:
+        if isinstance(user, int) and not isinstance(user, bool) and 0 <= user < 2**32:
+            found.add(user)
+            continue
+        try:
+            found.add(pwd.getpwnam(user).pw_uid)
+        except (KeyError, TypeError):
+            raise ConfigError(f"{path}: {USERS_KEY} names {user!r}, no user of this machine.") from None
+    return frozenset(found)
 
 
 def _check_text(path: Path, key: str, value: Any) -> None:
@@ -192,6 +218,7 @@ def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], 
         model_path=None if server.models_dir else server.model_path,
         cwd=cwd,
         api_key=server.api_key,
+        trusted_uids=overlay.users,
         advertised_host=settings.LLAMAPROXY_ADVERTISE if server.host in WILDCARDS else "",
     )
     restart = RestartPolicy(

@@ -39,6 +39,8 @@ class News(TypedDict):
     detail: str
     url: str
     pid: int | None
+    endpoint: dict[str, Any] | None
+    """Where the process was proved to listen (`core.sightings.Endpoint`)."""
     ending: Ending | None
 
 
@@ -69,6 +71,7 @@ def status_news(status: LlamaStatus) -> News:
         detail=status.detail,
         url=status.url,
         pid=status.pid,
+        endpoint=status.endpoint.as_json() if status.endpoint else None,
         ending=_ending(last) if last else None,
     )
 

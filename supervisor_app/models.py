@@ -254,6 +254,7 @@ class ServerState(models.Model):
     pid = models.PositiveBigIntegerField(null=True)
     process_start = models.BigIntegerField(null=True)
     boot_id = models.CharField(max_length=100, default="")
+    endpoint = models.JSONField(null=True, help_text="Where the process was proved to listen.")
     generation = models.PositiveBigIntegerField(default=0)
     # Beside the runs, of which the oldest are deleted: a counter must never fall.
     starts = models.PositiveBigIntegerField(default=0, help_text="Processes started so far.")

@@ -113,6 +113,7 @@ def columns_of(snapshot: LlamaStatus, identity: Identity | None, generation: int
         "pid": snapshot.pid,
         "process_start": identity.start if identity else None,
         "boot_id": identity.boot_id if identity else "",
+        "endpoint": snapshot.endpoint and snapshot.endpoint.as_json(),
         "generation": generation,
         "seen_at": timezone.now(),
     }

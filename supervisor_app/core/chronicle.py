@@ -19,7 +19,7 @@ from supervisor_app.core.ports import (
 )
 from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.redact import redact_argv
-from supervisor_app.core.sightings import Exit
+from supervisor_app.core.sightings import Endpoint, Exit
 from supervisor_app.core.status import FailureKind, LlamaStatus, Progress, Status
 from supervisor_app.core.timeline import LOOP_DEATHS, LOOP_SECONDS, Timeline
 from supervisor_app.core.watched import WatchedProcess
@@ -104,10 +104,11 @@ class Chronicle:
         *,
         generation: int,
         has_process: bool,
+        endpoint: Endpoint | None,
         progress: Progress | None,
     ) -> None:
         """Save and publish, when people see something else or the next supervisor must know it."""
-        snapshot = self._snapshot(state, config, has_process, progress)
+        snapshot = replace(self._snapshot(state, config, has_process, progress), endpoint=endpoint)
         if snapshot == self.snapshot and not self._run_events and generation == self._generation:
             return
         self.snapshot = replace(snapshot, version=self.snapshot.version + 1)

@@ -1,21 +1,25 @@
-"""Who listens on a port of this machine. Blocking: not for the event loop."""
+"""Who listens where a server wants to, and may it be taken over? Blocking: not for the event loop."""
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-from supervisor_app.core.identity import command_line, identity_of
+from supervisor_app.core.identity import command_line, identity_of, is_llama_command
 from supervisor_app.core.shortage import raise_shortage
-from supervisor_app.core.sightings import PortHolder
+from supervisor_app.core.sightings import Endpoint, ListeningSocket, PortHolder
+from supervisor_app.core.sockets import holder_of_socket, listening, name_of, realm, uid_of
 from supervisor_app.core.spec import LaunchSpec
 
 LONGEST_NAME = 64
 """Characters of a program's name: anybody may call a process whatever it likes."""
 WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104
+Recognise = Callable[[LaunchSpec], bool | None]
+"""Does whoever listens at `spec.endpoint` answer as llama-server does? None: it does not answer at all."""
 
 
 def _addresses(host: str) -> set[str]:
@@ -27,23 +31,20 @@ def _addresses(host: str) -> set[str]:
         return set()
 
 
-def listening_pids(spec: LaunchSpec) -> list[int | None]:
-    """Of all sockets that listen where the spec wants to; None for one whose process we may not see."""
+def in_the_way(spec: LaunchSpec) -> list[ListeningSocket]:
+    """All sockets that listen where the spec wants to."""
     wanted = _addresses(spec.host)
-    pids: list[int | None] = []
-    try:
-        connections = psutil.net_connections("tcp")
-    except psutil.Error:  # macOS, not root: the connection attempt below decides
-        return pids
-    for connection in connections:
-        if connection.status != psutil.CONN_LISTEN or not connection.laddr:
-            continue
-        if connection.laddr.port != spec.port:
-            continue
-        address = connection.laddr.ip.removeprefix("::ffff:")
-        if address in wanted or address in WILDCARDS or wanted & WILDCARDS:
-            pids.append(connection.pid)
-    return pids
+    return [
+        found
+        for found in listening(spec.port)
+        if found.address in wanted or found.address in WILDCARDS or wanted & WILDCARDS
+    ]
+
+
+def is_blocked(spec: LaunchSpec, found: list[ListeningSocket]) -> bool:
+    """No address is left for it: llama-server takes the first of a name's addresses that it gets."""
+    wanted, taken = _addresses(spec.host), {each.address for each in found}
+    return bool(taken) and (bool((wanted | taken) & WILDCARDS) or not wanted - taken)
 
 
 def answers(spec: LaunchSpec) -> bool:
@@ -56,22 +57,68 @@ def answers(spec: LaunchSpec) -> bool:
         return False
 
 
-def holder_of(pid: int | None, is_llama: Callable[[list[str]], bool]) -> PortHolder | None:
-    identity = None if pid is None else identity_of(pid)
-    if pid is not None and identity is None:
-        return None  # it has just gone
+def is_trusted(uid: int | None, spec: LaunchSpec) -> bool:
+    """May a process of this user have our requests and our key? Ours, root's, and whom people have named."""
+    return uid in {os.geteuid(), 0, *spec.trusted_uids}
+
+
+def endpoint_of(found: ListeningSocket, unseen: str = "") -> Endpoint:
+    return Endpoint(address=found.reachable_at, port=found.port, uid=found.uid, realm=realm(), unseen=unseen)
+
+
+def holder_of(
+    found: ListeningSocket, spec: LaunchSpec, recognise: Recognise, is_ours: Callable[[int], bool]
+) -> PortHolder | None:
+    """Who has this socket; None when it has just gone.
+
+    A process of a user whom nobody trusts is not asked anything: whatever it says or calls itself proves
+    nothing. `is_ours`: a supervisor of ours spawned the process with this pid for this server.
+    """
+    pid = holder_of_socket(found)
+    ours = pid is not None and is_ours(pid)
+    users = [found.uid] if pid is None else [found.uid, uid_of(pid)]
+    strangers = [] if ours else [uid for uid in users if not is_trusted(uid, spec)]
+    endpoint = endpoint_of(found)
+    argv = [] if pid is None else command_line(pid)
+    is_llama = ours or (not strangers and _is_llama(recognise(spec.at(endpoint)), argv))
+    seen = seen_process(pid, is_llama=is_llama)
+    if seen is None:
+        return None
+    foreign = name_of(strangers[0]) if strangers else ""
+    return PortHolder(
+        identity=seen.identity,
+        command=seen.command,
+        is_llama_server=is_llama,
+        argv=seen.argv,
+        started_at=seen.started_at,
+        ours=ours,
+        foreign_user=foreign,
+        endpoint=endpoint,
+    )
+
+
+def _is_llama(answer: bool | None, argv: list[str]) -> bool:
+    """One that says nothing (it hangs, or loads in silence) is known by its name, if its user is trusted."""
+    return is_llama_command(argv) if answer is None else answer
+
+
+def seen_process(pid: int | None, *, is_llama: bool) -> PortHolder | None:
+    """A process as it looks from outside; None when it has just gone."""
+    if pid is None:
+        return PortHolder(identity=None, command="", is_llama_server=is_llama)
+    identity = identity_of(pid)
     if identity is None:
-        return PortHolder(identity=None, command="", is_llama_server=is_llama([]))
-    argv = command_line(identity.pid)
+        return None
+    argv = command_line(pid)
     try:
-        started_at = psutil.Process(identity.pid).create_time()
+        started_at = psutil.Process(pid).create_time()
     except psutil.Error:
         started_at = None
     command = Path(argv[0]).name[:LONGEST_NAME] if argv and argv[0] else "unknown program"
     return PortHolder(
         identity=identity,
         command=command,
-        is_llama_server=is_llama(argv),
+        is_llama_server=is_llama,
         argv=tuple(argv),
         started_at=started_at,
     )

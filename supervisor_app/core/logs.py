@@ -35,6 +35,13 @@ class LogFile:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return open(os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
 
+    def is_written_by(self, pid: int) -> bool:
+        """Is this where the process with this pid writes to: did we spawn it, or whoever spawned it?"""
+        try:
+            return os.path.samefile(f"/proc/{pid}/fd/2", self.path)
+        except OSError:
+            return False
+
     def size(self) -> int:
         try:
             return self.path.stat().st_size

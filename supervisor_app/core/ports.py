@@ -16,6 +16,7 @@ from supervisor_app.core.sightings import (
     Autopsy,
     Canary,
     Cause,
+    Endpoint,
     Exit,
     Health,
     Identity,
@@ -63,8 +64,8 @@ class Process(Protocol):
     def kill(self) -> None:
         """SIGKILL to it and its group. Raises SignalDeniedError; a process already gone is no error."""
 
-    async def owns_port(self, spec: LaunchSpec) -> bool:
-        """Is the socket that listens on the spec's port its own, or one of its children's?"""
+    async def endpoint(self, spec: LaunchSpec) -> Endpoint | None:
+        """Where it, or one of its children, listens on the spec's port; None while it does not."""
 
     async def usage(self, spec: LaunchSpec) -> Usage:
         """What it and its children have used; zeros when it is gone or hidden."""
@@ -97,8 +98,8 @@ class Processes(Protocol):
     async def port_holder(self, name: str, spec: LaunchSpec) -> PortHolder | None:
         """Who listens on the address of the server with this name; None when it is free."""
 
-    async def find(self, identity: Identity, spec: LaunchSpec) -> PortHolder | None:
-        """The process with exactly this identity, if it lives and still is a llama-server."""
+    async def find(self, name: str, identity: Identity, spec: LaunchSpec) -> PortHolder | None:
+        """The process with exactly this identity, if it lives and its user may serve us."""
 
     async def find_ours(self, name: str) -> PortHolder | None:
         """A living process that was spawned for the server with this name, wherever it listens, if at all."""

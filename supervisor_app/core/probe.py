@@ -1,4 +1,4 @@
-"""Asks a llama-server: /health, its models, its slots, one token. Blocking `requests` in threads, never in
+"""Asks a llama-server: /health, its models, its slots, one token. Blocking `http.client` in threads, never in
 the event loop.
 
 A question that could not be asked for want of our own (descriptors, threads, ports) raises ShortageError.
@@ -6,23 +6,25 @@ A question that could not be asked for want of our own (descriptors, threads, po
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import http.client
 import json
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
-
-import requests
-from urllib3.exceptions import HTTPError
 
 from supervisor_app.core.lanes import Lane
 from supervisor_app.core.model_files import UNKNOWN_FILE, FileFacts, file_facts
 from supervisor_app.core.ports import ProbeError
 from supervisor_app.core.shortage import LateError, ShortageError, raise_shortage
 from supervisor_app.core.sightings import Canary, Health, Slots
+from supervisor_app.core.sockets import stranger_at, stranger_behind
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Model
 
@@ -30,6 +32,7 @@ RECOGNISE_TIMEOUT = 2.0
 """Seconds for a stranger on our port to show that it is a llama-server."""
 MAX_BODY = 4 * 1024 * 1024
 """Bytes of a model list; a router with a thousand models sends about 1 MB."""
+HEALTH = "/health"
 HEALTHY = {"status": "ok"}
 LOADING = {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}
 ONE_TOKEN = {"prompt": "Hi", "n_predict": 1, "cache_prompt": False}
@@ -112,51 +115,75 @@ def _post(spec: LaunchSpec, path: str, timeout: float, body: dict[str, Any]) -> 
     return _ask("POST", spec, path, timeout, body)
 
 
+class StrangerError(ConnectionRefusedError):
+    """Somebody else listens where the server was: to us that is nobody."""
+
+
+class _Connection(http.client.HTTPConnection):
+    """Speaks to the process that was proved to listen there, or to none."""
+
+    def __init__(self, spec: LaunchSpec, timeout: float) -> None:
+        endpoint = spec.endpoint
+        super().__init__(endpoint.address if endpoint else spec.probe_host, spec.port, timeout=timeout)
+        self._endpoint = endpoint
+
+    def connect(self) -> None:
+        endpoint = self._endpoint
+        stranger = stranger_at(endpoint) if endpoint else ""
+        if not stranger:
+            super().connect()
+            if endpoint and endpoint.uid is not None:
+                stranger = stranger_behind(self.sock, endpoint.uid)
+        if stranger:
+            self.close()
+            raise StrangerError(errno.ECONNREFUSED, stranger)
+
+
 def _ask(
     method: str, spec: LaunchSpec, path: str, timeout: float, body: dict[str, Any] | None = None
 ) -> Reply:
-    """Raises requests.RequestException and what lies beneath it (OSError, ValueError)."""
-    headers = {"Authorization": f"Bearer {spec.api_key}"} if spec.api_key else {}
-    with requests.Session() as session:
-        # The environment's proxies and .netrc are not meant for a server of our own.
-        session.trust_env = False
-        with session.request(
-            method,
-            spec.url + path,
-            json=body,
-            timeout=timeout,
-            headers=headers,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
-            said = response.raw.read(MAX_BODY, decode_content=True)
-            return Reply(response.status_code, response.headers.get("Server", ""), said)
+    """Raises NETWORK_ERRORS. The key goes only to a proved address, and not to /health, which is public."""
+    headers = {"Content-Type": "application/json"} if body is not None else {}
+    if spec.api_key and spec.endpoint is not None and path != HEALTH:
+        headers["Authorization"] = f"Bearer {spec.api_key}"
+    sent = None if body is None else json.dumps(body).encode()
+    with contextlib.closing(_Connection(spec, timeout)) as connection:
+        connection.request(method, path, sent, headers)
+        response = connection.getresponse()
+        said = response.read(MAX_BODY)
+        if response.length and len(said) < MAX_BODY:
+            raise http.client.IncompleteRead(said, response.length)
+        return Reply(response.status, response.headers.get("Server", ""), said)
 
 
-NETWORK_ERRORS = (requests.RequestException, HTTPError, OSError, ValueError)
+NETWORK_ERRORS = (http.client.HTTPException, OSError, ValueError)
 
 
 def check_health(spec: LaunchSpec, timeout: float) -> Health:
     """`timeout` in seconds. Raises ShortageError."""
     try:
-        reply = _get(spec, "/health", timeout)
-    except requests.ConnectTimeout:
+        reply = _get(spec, HEALTH, timeout)
+    except ConnectionRefusedError:
+        return Health.REFUSED
+    except NETWORK_ERRORS as error:
+        raise_shortage(error)
         return Health.SILENT
-    except NETWORK_ERRORS as error:
-        raise_shortage(error)
-        refused = isinstance(error, requests.ConnectionError) and "refused" in str(error).lower()
-        return Health.REFUSED if refused else Health.SILENT
-    if reply.status == requests.codes.ok:
+    if reply.status == HTTPStatus.OK:
         return Health.OK
-    return Health.LOADING if reply.status == requests.codes.unavailable else Health.WRONG
+    return Health.LOADING if reply.status == HTTPStatus.SERVICE_UNAVAILABLE else Health.WRONG
 
 
-def looks_like_llama_server(spec: LaunchSpec, timeout: float = RECOGNISE_TIMEOUT) -> bool:
-    """Does whoever listens there answer /health as llama-server does? Raises ShortageError."""
+def looks_like_llama_server(spec: LaunchSpec, timeout: float = RECOGNISE_TIMEOUT) -> bool | None:
+    """Does whoever listens there answer /health as llama-server does? None: it does not answer at all.
+
+    Raises ShortageError.
+    """
     try:
-        reply = _get(spec, "/health", timeout)
-    except NETWORK_ERRORS as error:
+        reply = _get(spec, HEALTH, timeout)
+    except OSError as error:
         raise_shortage(error)
+        return None
+    except NETWORK_ERRORS:
         return False
     return reply.server.startswith("llama.cpp") or (
         reply.status in (200, 503) and reply.json() in (HEALTHY, LOADING)
@@ -176,7 +203,7 @@ def read_models(spec: LaunchSpec, timeout: float, *, facts: FileFacts | None = N
         except NETWORK_ERRORS as error:
             raise_shortage(error)
             raise ProbeError(f"{path} did not answer: {type(error).__name__}") from error
-        if reply.status == requests.codes.ok:
+        if reply.status == HTTPStatus.OK:
             entries = _entries(reply.json())
             if entries is not None:
                 return tuple(_model(entry, facts) for entry in entries)
@@ -223,7 +250,7 @@ def read_slots(spec: LaunchSpec, timeout: float, *, may_wake: bool) -> Slots:
     except NETWORK_ERRORS as error:
         raise_shortage(error)
         return Slots(answered=False)
-    slots = reply.json() if reply.status == requests.codes.ok else None
+    slots = reply.json() if reply.status == HTTPStatus.OK else None
     if not isinstance(slots, list):
         return Slots(answered=True)
     busy = [slot for slot in slots if isinstance(slot, dict) and slot.get("is_processing")]
@@ -257,13 +284,13 @@ def send_canary(spec: LaunchSpec, timeout: float) -> Canary:
         # One that embeds may crash when it is asked for text (b11669 with pooling "none" does). Only the
         # others say 501 here, or 404 where there is no such thing; a router wants a model's name first.
         embeds = _post(spec, "/embedding", timeout, {}).status
-        if embeds not in (requests.codes.not_found, requests.codes.not_implemented):
+        if embeds not in (HTTPStatus.NOT_FOUND, HTTPStatus.NOT_IMPLEMENTED):
             return Canary.UNSUPPORTED if embeds < 500 else Canary.FINE
         status = _post(spec, "/completion", timeout, ONE_TOKEN).status
-    except requests.Timeout:
+    except TimeoutError:
         return Canary.SILENT
     except NETWORK_ERRORS as error:
         raise_shortage(error)
         return Canary.FINE
-    refused = 400 <= status < 500 or status == requests.codes.not_implemented
+    refused = 400 <= status < 500 or status == HTTPStatus.NOT_IMPLEMENTED
     return Canary.UNSUPPORTED if refused else Canary.FINE

@@ -20,11 +20,13 @@ import psutil
 
 from supervisor_app.core.identity import identity_of
 from supervisor_app.core.lanes import Lane
+from supervisor_app.core.listeners import endpoint_of, in_the_way
 from supervisor_app.core.logs import LogFile
 from supervisor_app.core.memory import MemoryMeter, family_of
+from supervisor_app.core.ownership import own_endpoint
 from supervisor_app.core.ports import SignalDeniedError
 from supervisor_app.core.shortage import ShortageError, shortage_of
-from supervisor_app.core.sightings import Autopsy, Exit, Identity, MemorySample, Usage
+from supervisor_app.core.sightings import Autopsy, Endpoint, Exit, Identity, MemorySample, Usage
 from supervisor_app.core.spec import LaunchSpec
 
 POLL_SECONDS = 0.25
@@ -44,16 +46,21 @@ class LocalProcess:
         log: LogFile | None = None,
         log_start: int = 0,
         meter: MemoryMeter | None = None,
+        held: Endpoint | None = None,
         looks: Lane | None = None,
         disk: Lane | None = None,
     ) -> None:
-        """`looks` and `disk`: the threads of its server, for /proc and for its log."""
+        """`held`: where it listened when it was found.
+
+        `looks` and `disk`: the threads of its server, for /proc and for its log.
+        """
         self.identity = identity
         self.started_at = started_at
         self._child = child
         self._log = log
         self._log_start = log_start
         self._meter = meter
+        self._held = held
         self._looks = looks or Lane("/proc")
         self._disk = disk or Lane("the disk of its log")
         self._loop = asyncio.get_running_loop()
@@ -182,17 +189,14 @@ class LocalProcess:
         except PermissionError as error:
             raise SignalDeniedError from error
 
-    async def owns_port(self, spec: LaunchSpec) -> bool:
-        return self.identity is None or await self._looks.run(self._owns_port, self.identity.pid, spec.port)
+    async def endpoint(self, spec: LaunchSpec) -> Endpoint | None:
+        return await self._looks.run(self._endpoint, spec)
 
-    @staticmethod
-    def _owns_port(pid: int, port: int) -> bool:
-        for process in family_of(pid):
-            with contextlib.suppress(psutil.Error):
-                for connection in process.net_connections("tcp"):
-                    if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-                        return True
-        return False
+    def _endpoint(self, spec: LaunchSpec) -> Endpoint | None:
+        found = in_the_way(spec)
+        if self.identity is None:  # known by its socket alone
+            return next((self._held for each in found if endpoint_of(each) == self._held), None)
+        return own_endpoint(found, spec, self.identity, self._log)
 
     async def usage(self, spec: LaunchSpec) -> Usage:
         if self.identity is None:

@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,9 +23,17 @@ import psutil
 from supervisor_app.core.causes import cause_of
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.file_limit import give_back_file_limit
-from supervisor_app.core.identity import boot_id, identity_of, is_llama_command
+from supervisor_app.core.identity import boot_id, identity_of
 from supervisor_app.core.lanes import Lane
-from supervisor_app.core.listeners import answers, holder_of, listening_pids
+from supervisor_app.core.listeners import (
+    Recognise,
+    answers,
+    holder_of,
+    in_the_way,
+    is_blocked,
+    is_trusted,
+    seen_process,
+)
 from supervisor_app.core.logs import LogFile
 from supervisor_app.core.memory import GpuMeter, MemoryMeter
 from supervisor_app.core.model_files import files_size
@@ -36,6 +44,7 @@ from supervisor_app.core.process import LocalProcess
 from supervisor_app.core.redact import redact_argv, secrets_of
 from supervisor_app.core.shortage import LateError, ShortageError, raise_shortage
 from supervisor_app.core.sightings import Cause, Identity, PortHolder
+from supervisor_app.core.sockets import uid_of
 from supervisor_app.core.spawn_failure import look_at_program, why_not_started
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Failure, FailureKind
@@ -61,13 +70,10 @@ class Lanes:
 class LocalProcesses:
     """`core.ports.Processes` on this machine.
 
-    `recognise` decides whether whoever listens on a port is a llama-server that its command line does not
-    show to be one.
+    `recognise` asks whoever listens on a port whether it is a llama-server.
     """
 
-    def __init__(
-        self, *, log_dir: Path, recognise: Callable[[LaunchSpec], bool] = looks_like_llama_server
-    ) -> None:
+    def __init__(self, *, log_dir: Path, recognise: Recognise = looks_like_llama_server) -> None:
         self._log_dir = log_dir
         self._recognise = recognise
         self._gpu = GpuMeter()
@@ -81,17 +87,30 @@ class LocalProcesses:
         return await self._lanes[name].looks.run(self._port_holder, name, spec)
 
     def _port_holder(self, name: str, spec: LaunchSpec) -> PortHolder | None:
-        def is_llama(argv: list[str]) -> bool:
-            return is_llama_command(argv) or self._recognise(spec)
+        log, found = self.log_file(name), in_the_way(spec)
+        holders = [
+            holder
+            for each in found
+            if (holder := holder_of(each, spec, self._recognise, log.is_written_by)) is not None
+        ]
+        usable = [holder for holder in holders if holder.is_llama_server]
+        if usable:
+            return usable[0]
+        if is_blocked(spec, found):
+            return holders[0] if holders else None
+        # Nobody is seen there, and yet somebody answers (macOS hides the sockets of others).
+        return None if found or not answers(spec) else seen_process(None, is_llama=False)
 
-        for pid in listening_pids(spec):
-            holder = holder_of(pid, is_llama)
-            if holder is not None:
-                return replace(holder, ours=_writes_to(holder.identity, self.log_file(name)))
-        return holder_of(None, is_llama) if answers(spec) else None
+    async def find(self, name: str, identity: Identity, spec: LaunchSpec) -> PortHolder | None:
+        return await self._lanes[name].looks.run(self._find, name, identity, spec)
 
-    async def find(self, identity: Identity, spec: LaunchSpec) -> PortHolder | None:
-        return await self._lanes[spec.url].looks.run(_find, identity)
+    def _find(self, name: str, identity: Identity, spec: LaunchSpec) -> PortHolder | None:
+        if identity_of(identity.pid) != identity:
+            return None
+        known = is_trusted(uid_of(identity.pid), spec) or self.log_file(name).is_written_by(identity.pid)
+        holder = seen_process(identity.pid, is_llama=True) if known else None
+        # Once more: between the two looks it may have gone and its pid been given away.
+        return holder if holder is not None and holder.identity == identity else None
 
     async def find_ours(self, name: str) -> PortHolder | None:
         return await self._lanes[name].looks.run(_find_ours, self.log_file(name))
@@ -134,6 +153,7 @@ class LocalProcesses:
             log=log if writes_here else None,
             meter=await self._meter(lanes, holder.identity),
             looks=lanes.looks,
+            held=holder.endpoint,
             disk=lanes.disk,
         )
 
@@ -245,22 +265,14 @@ def _mark_start(output: BinaryIO, spec: LaunchSpec) -> None:
 def _writers(log: LogFile) -> Iterator[psutil.Process]:
     """What was spawned for it, and its children: they inherit where they write to."""
     others = (process for process in psutil.process_iter() if process.pid != os.getpid())
-    return (process for process in others if _stderr_is(process.pid, log))
-
-
-def _find(identity: Identity) -> PortHolder | None:
-    if identity_of(identity.pid) != identity:
-        return None
-    holder = holder_of(identity.pid, is_llama_command)
-    # Once more: between the two looks it may have gone and its pid been given away.
-    return holder if holder is not None and holder.identity == identity else None
+    return (process for process in others if log.is_written_by(process.pid))
 
 
 def _recognise(identity: Identity | None, log: LogFile) -> bool:
     """Is this still the process, and does it write to this log? Raises ProcessLookupError."""
     if identity is not None and identity_of(identity.pid) != identity:
         raise ProcessLookupError(identity.pid)
-    return _writes_to(identity, log)
+    return identity is not None and log.is_written_by(identity.pid)
 
 
 def _find_ours(log: LogFile) -> PortHolder | None:
@@ -268,7 +280,7 @@ def _find_ours(log: LogFile) -> PortHolder | None:
     for process in _writers(log):
         with contextlib.suppress(ProcessLookupError):
             if os.getsid(process.pid) == process.pid:
-                return holder_of(process.pid, is_llama_command)
+                return seen_process(process.pid, is_llama=True)
     return None
 
 
@@ -277,15 +289,3 @@ def _end_rest(log: LogFile) -> None:
     for process in _writers(log):
         with contextlib.suppress(psutil.Error):
             process.kill()  # never another that has got the pid since
-
-
-def _writes_to(identity: Identity | None, log: LogFile) -> bool:
-    """Then its last lines are worth reading."""
-    return identity is not None and _stderr_is(identity.pid, log)
-
-
-def _stderr_is(pid: int, log: LogFile) -> bool:
-    try:
-        return os.path.samefile(f"/proc/{pid}/fd/2", log.path)
-    except OSError:
-        return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
@@ -32,6 +32,44 @@ class Exit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ListeningSocket:
+    """A socket that listens on a port of this machine, as the kernel tells of it."""
+
+    address: str
+    """Numeric; `0.0.0.0` or `::` for all addresses."""
+    port: int
+    uid: int | None
+    """Who made it; None where the system does not tell."""
+    inode: int
+    """Names the socket; 0 where the system does not tell."""
+    pid: int | None = None
+    """Only where there is no inode."""
+
+    @property
+    def reachable_at(self) -> str:
+        """An address to connect to: a wildcard is reached over loopback."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.address, self.address)  # noqa: S104
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """The one address at which a server was proved to listen: everybody who talks to it uses this one."""
+
+    address: str
+    """Numeric, never a wildcard."""
+    port: int
+    uid: int | None
+    """Of the listening socket: whoever connects asks for no other."""
+    realm: str = ""
+    """Where the address and the uid mean this (`core.sockets.realm`)."""
+    unseen: str = field(default="", compare=False)
+    """What could not be seen of it, as a warning for people; empty when all was."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"address": self.address, "port": self.port, "uid": self.uid, "realm": self.realm}
+
+
+@dataclass(frozen=True, kw_only=True)
 class PortHolder:
     """Who listens on a server's port. `identity` is None where another user's process hides its pid."""
 
@@ -39,6 +77,11 @@ class PortHolder:
     command: str
     """The program's name: everybody may read it, so no argument of it is shown."""
     is_llama_server: bool
+    """It may be taken over: it answers as llama-server does, and its user may have our requests."""
+    foreign_user: str = ""
+    """The name of its user when nothing of ours may go to that one: it is not even asked what it is."""
+    endpoint: Endpoint | None = None
+    """Where it listens; None when it was not found by that."""
     argv: tuple[str, ...] = ()
     """Its command line; empty when it cannot be seen."""
     started_at: float | None = None
@@ -48,7 +91,11 @@ class PortHolder:
 
     def __str__(self) -> str:
         if self.identity is None:
-            return "a process of another user"
+            return (
+                f"a process of another user ({self.foreign_user})"
+                if self.foreign_user
+                else ("a process of another user")
+            )
         return f"pid {self.identity.pid} ({self.command})"
 
 

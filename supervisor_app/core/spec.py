@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from supervisor_app.core.sightings import Endpoint
 
 SLOWER = 10
 """With `retry_forever`: the longest pause, so many times, between tries after the retries are used up."""
@@ -30,6 +32,11 @@ class LaunchSpec:
     cwd: str = "."
     api_key: str = field(default="", repr=False)
     """Goes to the child as LLAMA_API_KEY and along with our own probes."""
+    trusted_uids: frozenset[int] = field(default=frozenset(), compare=False)
+    """Users beside our own and root whose llama-servers may be taken over."""
+    endpoint: Endpoint | None = field(default=None, compare=False)
+    """Where the process was proved to listen: with it everything is asked there and nowhere else, and only
+    with it the key is sent."""
     advertised_host: str = field(default="", compare=False)
     """Name of this host for others; empty when it listens for this host only."""
 
@@ -45,7 +52,11 @@ class LaunchSpec:
     @property
     def url(self) -> str:
         """Where this host reaches it."""
-        return self._url_at(self.probe_host)
+        return self._url_at(self.endpoint.address if self.endpoint else self.probe_host)
+
+    def at(self, endpoint: Endpoint | None) -> LaunchSpec:
+        """The same, to be asked at this address."""
+        return replace(self, endpoint=endpoint)
 
     @property
     def public_url(self) -> str:

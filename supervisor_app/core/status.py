@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from supervisor_app.core.sightings import Endpoint
+
 
 class Status(StrEnum):
     """The public contract: exactly these words. Finer truth goes beside them, never into new ones."""
@@ -170,6 +172,8 @@ class LlamaStatus:
     runs: tuple[RunSummary, ...] = ()
     """The last ten lives, newest first."""
     version: int = 0
+    endpoint: Endpoint | None = None
+    """Where it was proved to listen: for our own programs, not for the public contract."""
 
     @property
     def memory(self) -> str:

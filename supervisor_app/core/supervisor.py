@@ -262,7 +262,7 @@ class ServerSupervisor:
         """The process that lives on: the one on record, or one that nobody had the time to write down."""
         remembered, name = self._remembered, self.config.name
         if remembered.run_open and remembered.identity:
-            holder = await self._processes.find(remembered.identity, self.config.spec)
+            holder = await self._processes.find(name, remembered.identity, self.config.spec)
             if holder:
                 return life.Resume(
                     holder,
@@ -351,6 +351,7 @@ class ServerSupervisor:
             self.config,
             generation=self._acted,
             has_process=watched is not None,
+            endpoint=watched.endpoint if watched else None,
             progress=watched.progress if watched and self.state.phase is life.Phase.WAITING else None,
         )
 

@@ -21,6 +21,7 @@ from supervisor_app.core.sightings import (
     Autopsy,
     Canary,
     Cause,
+    Endpoint,
     Exit,
     Health,
     Identity,
@@ -119,6 +120,7 @@ class FakeProcess:
         self.stubborn = stubborn
         self.denied = identity is None
         self.owns = True
+        self.unseen = ""
         self.lines: list[str] = []
         self.resident = 0
         self.memory: MemorySample | None = None
@@ -153,8 +155,9 @@ class FakeProcess:
             raise SignalDeniedError
         self.signals.append(name)
 
-    async def owns_port(self, spec: LaunchSpec) -> bool:
-        return self.owns
+    async def endpoint(self, spec: LaunchSpec) -> Endpoint | None:
+        there = Endpoint(address="127.0.0.1", port=spec.port, uid=0, unseen=self.unseen)
+        return there if self.owns else None
 
     async def usage(self, spec: LaunchSpec) -> Usage:
         return self.used
@@ -214,7 +217,7 @@ class FakeProcesses:
     async def port_holder(self, name: str, spec: LaunchSpec) -> PortHolder | None:
         return self.holder
 
-    async def find(self, identity: Identity, spec: LaunchSpec) -> PortHolder | None:
+    async def find(self, name: str, identity: Identity, spec: LaunchSpec) -> PortHolder | None:
         return self.survivors.get(identity)
 
     async def find_ours(self, name: str) -> PortHolder | None:

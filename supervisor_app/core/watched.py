@@ -21,7 +21,7 @@ from supervisor_app.core.loading import LoadWatch
 from supervisor_app.core.named_files import BadFile
 from supervisor_app.core.ports import Clock, Probe, ProbeError, Process, Processes, SignalDeniedError
 from supervisor_app.core.shortage import CANNOT, why_not
-from supervisor_app.core.sightings import Autopsy, Exit, Health
+from supervisor_app.core.sightings import Autopsy, Endpoint, Exit, Health
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec
 from supervisor_app.core.status import Model, Progress
 from supervisor_app.core.tasks import Tasks
@@ -120,6 +120,11 @@ class WatchedProcess:
         """Unix seconds."""
         return self._process.started_at
 
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where it was proved to listen."""
+        return self._spec.endpoint
+
     def close(self) -> None:
         """Nothing is heard of the process after this, and nothing is done to it."""
         self._tasks.cancel()
@@ -157,12 +162,14 @@ class WatchedProcess:
     async def _check_health(self, timeout: float) -> None:  # noqa: ASYNC109
         asked_at = self._around.clock.monotonic()
         position = await self._process.log_position()
-        health = await self._around.probe.health(self._spec, timeout)
+        if self._around.state().phase is life.Phase.WAITING:
+            # Nobody is asked anything before it is proved to be our process.
+            self._spec = self._spec.at(await self._process.endpoint(self._spec))
+        ours, health = self.endpoint is not None, Health.REFUSED
+        if ours:
+            health = await self._around.probe.health(self._spec, timeout)
         if health is Health.OK and self._healthy is not None:
             self._healthy = (self._healthy[1], position)
-        ours = True
-        if self._around.state().phase is life.Phase.WAITING:
-            ours = await self._process.owns_port(self._spec)
         self._around.report(life.HealthChecked(self.attempt, health, ours, asked_at))
 
     async def _check_activity(self, effect: life.CheckActivity, timeout: float) -> None:  # noqa: ASYNC109
@@ -196,6 +203,8 @@ class WatchedProcess:
         position = await self._process.log_position()
         self._healthy = (position, position)
         warnings = gpu_warnings(await self._process.last_lines(STARTUP_LINES), self._spec.args)
+        if self.endpoint is not None and self.endpoint.unseen:
+            warnings += (self.endpoint.unseen,)
         models: tuple[Model, ...] = ()
         try:
             models = await self._around.probe.models(self._spec, timeout)

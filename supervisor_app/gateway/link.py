@@ -22,6 +22,7 @@ from channels.layers import get_channel_layer
 from supervisor_app.commands import anudge, tell_moved
 from supervisor_app.conf import Overlay
 from supervisor_app.core.ports import StoreError
+from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import Status
 from supervisor_app.events import PUSH_GROUP, STATUS_GROUP
 from supervisor_app.gateway import ledger, survey
@@ -200,6 +201,7 @@ class Link:
                 detail=message["detail"],
                 url=message["url"],
                 pid=message["pid"],
+                endpoint=Endpoint(**message["endpoint"]) if message["endpoint"] else None,
                 life=before.life if message["pid"] == before.pid else None,
                 ends=ends,
             )

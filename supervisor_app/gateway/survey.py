@@ -14,6 +14,7 @@ from typing import Any
 from django.db.models import F, Prefetch
 
 from supervisor_app.conf import Overlay, apply_overlay
+from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.llama.listing import Listing, is_path, listing_of_json, listing_of_names
 from supervisor_app.gateway.models import ModelList
@@ -71,6 +72,7 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str]) -> 
         detail=state.detail if state else "No supervisor has looked at it yet.",
         url=state.url if state else "",
         pid=state.pid if state else None,
+        endpoint=Endpoint(**state.endpoint) if state and state.endpoint else None,
         life=next((run.pk for run in runs if run.ended_at is None), None),
         wanted=server.desired_running,
         wakes=server.stopped_for_idleness,

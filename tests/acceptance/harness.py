@@ -40,6 +40,8 @@ class Proxy:
         self.config: dict[str, Any] = {}
         self.child: Child | None = None
         self.has_web = True
+        self.before: Sequence[str] = ()
+        """A command that runs what it is given, before each of ours."""
         self._clients: list[requests.Session] = []
         self._http = self._client()
         self._others: list[Child] = []
@@ -104,7 +106,7 @@ class Proxy:
 
     def run(self, *arguments: str, through: Sequence[str] = ()) -> Child:
         """`manage.py …`, its output on the console."""
-        command = [sys.executable, *through, str(MANAGE), *arguments]
+        command = [*self.before, sys.executable, *through, str(MANAGE), *arguments]
         self._others.append(Child(command, self.log, cwd=self.directory, env=self.env))
         return self._others[-1]
 

@@ -126,7 +126,7 @@ async def started(processes):
         process = await processes.spawn("default", spec)
         alive.append(process)
         if listening:
-            await until_async(lambda: process.owns_port(spec))
+            await until_async(lambda: process.endpoint(spec))
         return process
 
     yield start

@@ -11,6 +11,7 @@ import pytest
 from supervisor_app.conf import (
     BINARY_KEY,
     FIELD_OF_KEY,
+    OF_THE_NODE,
     ConfigError,
     Overlay,
     apply_overlay,
@@ -91,6 +92,11 @@ def test_a_file_that_is_no_json_object_is_named(write, content, message):
         ("llama_server_binary", " ", "is ' ', it must be text"),
         ("llama_server_binary", ["a"], "is ['a'], it must be text"),
         ("llama_server_binary", "a\0", "llama_server_binary contains a NUL"),
+        ("llama_server_users", "llama", "is 'llama', it must be a list of users"),
+        ("llama_server_users", ["no-such-user"], "names 'no-such-user', no user of this machine"),
+        ("llama_server_users", [-1], "names -1, no user of this machine"),
+        ("llama_server_users", [True], "names True, no user of this machine"),
+        ("llama_server_users", [None], "names None, no user of this machine"),
         ("max_retries", -1, "is -1: Ensure this value is greater than or equal to 0."),
         ("max_retries", "many", "is 'many', it must be a whole number"),
         ("retry_backoff_ms", 0, "is 0: Ensure this value is greater than or equal to 1."),
@@ -128,7 +134,7 @@ def test_a_mistake_is_one_line_with_file_key_and_value(write, key, value, messag
 
 def test_an_unknown_key_is_answered_with_those_that_exist(write):
     said = complaint(write({"port": 1}))
-    assert all(key in said for key in [*FIELD_OF_KEY, BINARY_KEY])
+    assert all(key in said for key in [*FIELD_OF_KEY, *OF_THE_NODE])
 
 
 @pytest.mark.parametrize(
@@ -217,6 +223,10 @@ def test_the_binary_comes_from_the_environment_unless_the_file_names_one(write, 
 def test_an_empty_environment_variable_names_no_binary(config_file, monkeypatch):
     monkeypatch.setenv("LLAMA_SERVER_BINARY", "")
     assert read_overlay(config_file).binary is None
+
+
+def test_users_are_named_or_numbered(write):
+    assert read_overlay(write({"llama_server_users": ["root", 1234]})).users == {0, 1234}
 
 
 def test_of_two_overlays_the_second_wins():
@@ -350,7 +360,7 @@ def test_the_file_wins_over_the_row():
 
 def test_the_readme_lists_every_key_of_the_config_file():
     described = set(re.findall(r"^\| *`([a-z_]+)` *\|", (ROOT / "README.md").read_text(), re.MULTILINE))
-    assert {*FIELD_OF_KEY, BINARY_KEY} <= described
+    assert {*FIELD_OF_KEY, *OF_THE_NODE} <= described
 
 
 def test_the_defaults_in_the_readme_are_those_of_the_fields():

@@ -109,17 +109,13 @@ async def test_a_wildcard_is_held_by_any_listener_on_the_port(processes):
         await until_async(lambda: processes.port_holder("default", spec))
 
 
-async def test_a_listener_whose_process_is_hidden_is_seen_by_its_answer(processes, started, monkeypatch):
+async def test_one_whose_socket_nobody_tells_of_is_seen_by_its_answer(processes, started, monkeypatch):
     spec = fake_spec()
     await started(spec)
-
-    def not_permitted(kind):
-        raise psutil.AccessDenied
-
-    monkeypatch.setattr(psutil, "net_connections", not_permitted)
+    monkeypatch.setattr(listeners, "listening", lambda port: [])
     holder = await processes.port_holder("default", spec)
     assert holder.identity is None
-    assert holder.is_llama_server
+    assert not holder.is_llama_server, "it could be anybody's"
 
 
 async def test_a_host_that_does_not_resolve_holds_nothing(processes):
@@ -129,8 +125,10 @@ async def test_a_host_that_does_not_resolve_holds_nothing(processes):
 async def test_the_port_belongs_to_the_process_that_listens(started):
     spec = fake_spec()
     process = await started(spec)
-    assert await process.owns_port(spec)
-    assert not await process.owns_port(fake_spec())
+    endpoint = await process.endpoint(spec)
+    assert (endpoint.address, endpoint.port, endpoint.uid) == ("127.0.0.1", spec.port, os.getuid())
+    assert not endpoint.unseen
+    assert await process.endpoint(fake_spec()) is None
 
 
 async def test_a_listener_on_another_address_is_not_in_our_way(processes):
@@ -228,7 +226,6 @@ async def test_a_listener_that_goes_while_it_is_looked_at_is_no_holder(processes
     spec = fake_spec()
     await started(spec)
     monkeypatch.setattr(listeners, "identity_of", lambda pid: None)
-    monkeypatch.setattr("supervisor_app.core.processes.answers", lambda spec: False)
     assert await processes.port_holder("default", spec) is None
 
 
@@ -236,11 +233,11 @@ async def test_a_holder_that_hides_its_command_line_still_has_a_pid(processes, s
     spec = fake_spec()
     process = await started(spec)
 
-    class Hidden:
-        def __init__(self, pid):
-            raise psutil.AccessDenied(pid)
+    def hidden(process):
+        raise psutil.AccessDenied(process.pid)
 
-    monkeypatch.setattr(psutil, "Process", Hidden)
+    monkeypatch.setattr(psutil.Process, "cmdline", hidden)
+    monkeypatch.setattr(psutil.Process, "create_time", hidden)
     holder = await processes.port_holder("default", spec)
     assert holder.identity == process.identity
     assert holder.command == "unknown program"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import socket
 import threading
@@ -14,7 +15,7 @@ import pytest
 from supervisor_app.core import probe as probe_module
 from supervisor_app.core.ports import ProbeError
 from supervisor_app.core.probe import HttpProbe, looks_like_llama_server, read_models
-from supervisor_app.core.sightings import Canary, Health, Slots
+from supervisor_app.core.sightings import Canary, Endpoint, Health, Slots
 from supervisor_app.core.spec import LaunchSpec
 
 
@@ -63,6 +64,11 @@ def whole_request(connection: socket.socket) -> bytes:
     return data
 
 
+def proved(spec: LaunchSpec, uid: int | None = None) -> LaunchSpec:
+    uid = os.getuid() if uid is None else uid
+    return spec.at(Endpoint(address="127.0.0.1", port=spec.port, uid=uid))
+
+
 def spec_for(port: int, **more) -> LaunchSpec:
     return LaunchSpec(host="127.0.0.1", port=port, command=(), args=(), **more)
 
@@ -93,7 +99,6 @@ def probe():
         (b"", Health.SILENT),
         # A body that ends short.
         (b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\nx", Health.SILENT),
-        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", Health.SILENT),
     ],
 )
 async def test_what_health_says(probe, answer, health):
@@ -132,11 +137,27 @@ async def test_a_connection_that_cannot_be_made_in_time_is_silence(probe):
         opened.close()
 
 
-async def test_the_key_is_sent_along(probe):
+async def test_the_key_is_sent_along_once_its_address_is_proved_but_never_to_health(probe):
     seen: list[bytes] = []
-    with server(http("200 OK"), requests=seen) as spec:
-        await probe.health(spec_for(spec.port, api_key="hunter2"), 5.0)
-    assert b"Authorization: Bearer hunter2" in seen[0]
+    with server(http("200 OK", b'{"data": []}'), requests=seen) as spec:
+        unproved = spec_for(spec.port, api_key="hunter2")
+        await probe.models(unproved, 5.0)
+        await probe.health(proved(unproved), 5.0)
+        assert not [asked for asked in seen if b"hunter2" in asked]
+        await probe.models(proved(unproved), 5.0)
+    assert b"Authorization: Bearer hunter2" in seen[-1]
+
+
+async def test_to_a_process_of_another_user_not_a_byte_is_sent(probe):
+    seen: list[bytes] = []
+    with server(http("200 OK", b'{"data": []}'), requests=seen) as spec:
+        elsewhere = proved(spec_for(spec.port, api_key="hunter2"), uid=os.getuid() + 1)
+        assert await probe.health(elsewhere, 5.0) is Health.REFUSED
+        with pytest.raises(ProbeError):
+            await probe.models(elsewhere, 5.0)
+        assert await probe.slots(elsewhere, 5.0, may_wake=True) == Slots(answered=False)
+        assert await probe.canary(elsewhere, 5.0) is Canary.FINE
+    assert b"".join(seen) == b""
 
 
 @pytest.mark.parametrize(
@@ -154,7 +175,9 @@ async def test_the_key_is_sent_along(probe):
         ),
         (http("200 OK", b"<html>"), False),
         (http("404 Not Found", b'{"status":"ok"}'), False),
-        (b"", False),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", False),
+        # Perhaps it hangs, or speaks TLS.
+        (b"", None),
     ],
 )
 def test_a_stranger_is_recognised_by_its_answer(answer, llama):
@@ -282,7 +305,7 @@ NO_EMBEDDINGS = http("501 Not Implemented")
 async def test_a_token_is_asked_for_with_next_to_no_work(probe):
     made: list[bytes] = []
     with server(AWAKE, NO_EMBEDDINGS, http("200 OK", b'{"content":" the"}'), requests=made) as spec:
-        assert await probe.canary(spec_for(spec.port, api_key="hunter2"), 5.0) is Canary.FINE
+        assert await probe.canary(proved(spec_for(spec.port, api_key="hunter2")), 5.0) is Canary.FINE
     asked = made[-1]
     assert asked.startswith(b"POST /completion ")
     assert b"Bearer hunter2" in asked

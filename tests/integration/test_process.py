@@ -279,7 +279,7 @@ async def test_an_adopted_process_is_watched_and_signalled_like_a_child(processe
     child = await started(spec)
     holder = await processes.port_holder("default", spec)
     adopted = await processes.adopt("default", holder, spec)
-    assert await adopted.owns_port(spec)
+    assert await adopted.endpoint(spec) == await child.endpoint(spec)
     assert await adopted.last_lines(5), "it writes to our file"
     adopted.terminate()
     assert await asyncio.wait_for(adopted.wait(), DEADLINE) == Exit()
@@ -311,7 +311,7 @@ async def test_a_process_of_another_user_is_neither_watched_nor_signalled(proces
     hidden = await processes.adopt(
         "default", PortHolder(identity=None, command="", is_llama_server=True), fake_spec()
     )
-    assert await hidden.owns_port(fake_spec())
+    assert await hidden.endpoint(fake_spec()) is None
     assert await hidden.resident_bytes() == 0
     assert await hidden.sample() is None
     assert await hidden.autopsy() == Autopsy()
@@ -352,9 +352,12 @@ async def test_a_survivor_is_found_by_identity_alone(processes, started):
     spec = fake_spec()
     process = await started(spec)
     identity = process.identity
-    found = await processes.find(identity, spec)
+    found = await processes.find("default", identity, spec)
     assert found.identity == identity
-    assert await processes.find(Identity(pid=identity.pid, start=1, boot_id=identity.boot_id), spec) is None
+    assert (
+        await processes.find("default", Identity(pid=identity.pid, start=1, boot_id=identity.boot_id), spec)
+        is None
+    )
 
 
 async def test_one_that_was_spawned_is_found_wherever_it_listens(processes, started):

@@ -61,12 +61,12 @@ async def test_every_look_says_that_it_could_not_be_taken(started, processes):
     assert await probe.health(spec, 5.0) is Health.OK
     holder = await processes.port_holder("default", spec)
     looks: list[Any] = [
-        lambda: process.owns_port(spec),
+        lambda: process.endpoint(spec),
         lambda: process.usage(spec),
         lambda: process.resident_bytes(),
         lambda: process.last_lines(5),
         lambda: processes.port_holder("default", spec),
-        lambda: processes.find(process.identity, spec),
+        lambda: processes.find("default", process.identity, spec),
         lambda: processes.find_ours("default"),
         lambda: processes.spawn("default", spec),
         lambda: processes.adopt("default", holder, spec),

@@ -14,7 +14,7 @@ import pytest
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 
-from supervisor_app.conf import BINARY_KEY, FIELD_OF_KEY
+from supervisor_app.conf import FIELD_OF_KEY, OF_THE_NODE
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Status
 from supervisor_app.management.commands import llama, runsupervisor
 from supervisor_app.models import LlamaServer
@@ -80,13 +80,13 @@ def test_readme_has_every_config_key_with_its_default(key):
     assert rows(README)[key][0] == f"`{json.dumps(default)}`"
 
 
-def test_readme_has_the_key_of_the_binary():
-    assert BINARY_KEY in rows(README)
+def test_readme_has_the_keys_of_the_node():
+    assert set(OF_THE_NODE) <= set(rows(README))
 
 
 def test_readme_has_no_config_key_that_is_gone():
     table = README.split("## Configuration")[1].split("### Environment")[0]
-    assert set(rows(table)) == {*FIELD_OF_KEY, BINARY_KEY}
+    assert set(rows(table)) == {*FIELD_OF_KEY, *OF_THE_NODE}
 
 
 def test_readme_has_every_environment_variable_and_no_other():

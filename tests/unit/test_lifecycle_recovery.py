@@ -36,6 +36,15 @@ def test_a_llama_server_on_the_port_is_taken_over_whoever_started_it():
     assert not server.has(life.Spawn)
 
 
+def test_a_process_of_a_user_whom_nobody_trusts_is_an_error_that_says_what_to_do():
+    holder = replace(stranger(llama=False), foreign_user="bob, uid 1001")
+    server = Server().send(life.Start()).send(life.Inspected(1, holder))
+    failure = server.state.failure
+    assert failure.kind is FailureKind.PORT_TAKEN
+    assert "of the user bob, uid 1001, who could read all requests" in failure.detail
+    assert "llama_server_users" in failure.hint
+
+
 def test_a_foreign_program_on_the_port_is_an_error_that_names_it_and_burns_no_retry():
     server = Server().send(life.Start()).send(life.Inspected(1, stranger(llama=False)))
     assert server.where == (Status.ERROR, Phase.IDLE)

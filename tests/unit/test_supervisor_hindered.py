@@ -56,7 +56,7 @@ async def test_a_server_that_cannot_be_looked_at_stays_ready(error):
 async def test_one_that_crashes_meanwhile_comes_back_and_has_used_up_one_retry():
     async with bench() as b:
         with lacking(b.processes, "port_holder", "spawn", "end_rest"):
-            with lacking(b.processes.last, "last_lines", "autopsy", "owns_port"):
+            with lacking(b.processes.last, "last_lines", "autopsy", "endpoint"):
                 b.processes.last.die(code=1)
                 await b.clock.advance(600)
             assert b.status.status is Status.STARTING

@@ -305,3 +305,33 @@ async def test_a_gpu_that_is_not_used_although_asked_for_is_a_warning():
 async def test_an_empty_list_of_models_is_a_warning():
     async with bench(prepare=lambda b: setattr(b.probe, "offered", ())) as b:
         assert b.status.warnings == ("Its list of models is empty.",)
+
+
+async def test_what_could_not_be_seen_of_its_address_is_a_warning():
+    def hide(b):
+        b.probe.answer = Health.LOADING
+
+    async with bench(prepare=hide) as b:
+        b.processes.last.unseen = "It cannot be seen which process has the socket."
+        b.probe.answer = Health.OK
+        await b.clock.advance(1)
+        assert b.status.warnings == ("It cannot be seen which process has the socket.",)
+        assert b.status.endpoint.address == "127.0.0.1"
+        assert "endpoint" not in b.status.as_json(0.0)
+
+
+async def test_nobody_is_asked_before_it_is_proved_who_listens():
+    async with bench() as b:
+        asked = b.probe.checks
+        b.processes.last.die(signal=9)
+        await settle()
+        assert b.status.endpoint is None
+
+        async def nowhere(spec):
+            return None
+
+        while len(b.processes.spawned) < 2:
+            await b.clock.advance(0.005)
+        b.processes.last.endpoint = nowhere
+        await b.clock.advance(5)
+        assert b.probe.checks == asked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -187,7 +188,9 @@ def test_how_it_ended_is_said_as_the_original_does(exit, words):
 def test_a_port_holder_names_itself():
     me = Identity(pid=7, start=1, boot_id="b")
     assert str(PortHolder(identity=me, command="nc -l", is_llama_server=False)) == "pid 7 (nc -l)"
-    assert "another user" in str(PortHolder(identity=None, command="", is_llama_server=False))
+    hidden = PortHolder(identity=None, command="", is_llama_server=False)
+    assert str(hidden) == "a process of another user"
+    assert str(replace(hidden, foreign_user="bob, uid 9")) == "a process of another user (bob, uid 9)"
 
 
 @pytest.mark.parametrize(

@@ -198,8 +198,16 @@ def inspected(state: State, holder: PortHolder | None, policy: Policy, now: floa
         found = Log(INFO, f"🔎 [LLAMA] Found a running llama-server: {holder}. Taking it over.")
         adopting = Adopt(state.attempt, holder, adopted=not holder.ours)
         return replace(state, phase=Phase.SPAWNING), [found, adopting]
+    return failed(state, port_taken(holder), policy, now)
+
+
+def port_taken(holder: PortHolder) -> Failure:
     taken = failure_of(FailureKind.PORT_TAKEN, f"{holder} listens on it")
-    return failed(state, taken, policy, now)
+    if not holder.foreign_user:
+        return taken
+    why = f"{holder} listens on it, of the user {holder.foreign_user}, who could read all requests"
+    hint = f"{taken.hint} If that user is meant to serve here, name it in llama_server_users."
+    return replace(taken, detail=why, hint=hint)
 
 
 def spawned(state: State, event: Spawned, policy: Policy, now: float) -> Decision:

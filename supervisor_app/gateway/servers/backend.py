@@ -87,6 +87,7 @@ class Backend:
         self._pool: Pool | None = None
         self._answered_at = float("-inf")
         """Loop time of its last answer."""
+        self._endpoint = facts.endpoint
         self._casualties: tuple[int | None, int, float] = (None, 0, 0.0)
         """Of which process, how many were in flight there when it was found gone, and when (loop time)."""
         self._doubted: tuple[int, int | None] | None = None
@@ -117,6 +118,7 @@ class Backend:
             self._pool = Pool(
                 address.hostname or "127.0.0.1",
                 address.port or 80,
+                endpoint=self._endpoint,
                 idle_seconds=self._limits.upstream_idle_seconds,
                 connect_seconds=self._limits.connect_seconds,
             )
@@ -128,11 +130,16 @@ class Backend:
         goes_on = self._goes_on(facts)
         if self._serving is not None and not goes_on:
             self._bury(self._serving[0], self.facts.life, facts.detail)
-        is_new = facts.ready and self._serving is None and facts.url == self.facts.url
+        moved = facts.url != self.facts.url or (facts.endpoint or self._endpoint) != self._endpoint
+        is_new = facts.ready and self._serving is None and not moved
         if not (goes_on or is_new) and self._pool is not None:
             self._pool.close()
             self._pool = None
         self._serving = (facts.pid,) if facts.ready else self._serving if goes_on else None
+        if (
+            facts.endpoint is not None or not goes_on
+        ):  # a supervisor that comes back has yet to prove it again
+            self._endpoint = facts.endpoint
         self.facts = facts
         self.gate.max_waiting = facts.max_queue
         self._size()

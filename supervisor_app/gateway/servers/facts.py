@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from signal import SIGKILL, SIGTERM
 
+from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.gateway.llama.listing import Listing
 
@@ -41,6 +42,8 @@ class ServerFacts:
     """The supervisor's sentence."""
     url: str = ""
     pid: int | None = None
+    endpoint: Endpoint | None = None
+    """Where its supervisor has proved that it listens."""
     life: int | None = None
     """Number of the run that is open, which has its own page; None while there is none."""
     wanted: bool = True
@@ -85,6 +88,7 @@ class ServerFacts:
             detail=known.detail,
             url=known.url,
             pid=known.pid,
+            endpoint=known.endpoint,
             life=self.life if self.pid == known.pid else known.life,
             ends={**known.ends, **self.ends},
         )

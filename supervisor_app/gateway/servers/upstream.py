@@ -12,6 +12,9 @@ import logging
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from supervisor_app.core.shortage import ShortageError
+from supervisor_app.core.sightings import Endpoint
+from supervisor_app.core.sockets import realm, stranger_at, stranger_behind
 from supervisor_app.gateway.http.answer_heads import ResponseHead, read_response
 from supervisor_app.gateway.http.framing import Body, ChunkedBody, FramingError, SizedBody
 from supervisor_app.gateway.http.head_cache import HeadCache, Pattern, pattern_of
@@ -76,11 +79,17 @@ class Connection(asyncio.Protocol):
         self._is_held = False
         self.used = False
         """It has answered before."""
+        self.stranger = ""
+        """Who listens where the server was: nothing is sent there."""
         self.idle_since = 0.0
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.stranger = self._pool.stranger_behind(transport)
+        if self.stranger:
+            cast(asyncio.Transport, transport).abort()
+            return
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing only
         made, self._made = self._made, None  # a kept connection does not keep whom it was made for
         if made is not None:
@@ -294,12 +303,17 @@ class Connecting:
     async def _connect(self) -> None:
         reason = ""
         for host in self._pool.hosts:
+            if stranger := self._pool.stranger_there():
+                reason = f"{host}:{self._pool.port}: {stranger}"
+                continue
             try:
-                await self._pool.loop.create_connection(self._connection, host, self._pool.port)
+                made = await self._pool.loop.create_connection(self._connection, host, self._pool.port)
             except (OSError, UnicodeError) as error:  # a name that is none is not even looked up
                 reason = f"{host}:{self._pool.port}: {getattr(error, 'strerror', '') or error}"
             else:
-                return
+                if not made[1].stranger:
+                    return
+                reason = f"{host}:{self._pool.port}: {made[1].stranger}"
         self._fail(reason)
 
     def _connection(self) -> Connection:
@@ -313,10 +327,22 @@ class Connecting:
 class Pool:
     """The connections to one address. A new address means a new pool."""
 
-    def __init__(self, host: str, port: int, *, idle_seconds: float, connect_seconds: float) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        idle_seconds: float,
+        connect_seconds: float,
+        endpoint: Endpoint | None = None,
+    ) -> None:
+        """`endpoint`: where it was proved to listen. On its own host nobody else is spoken to."""
         self.authority = f"{f'[{host}]' if ':' in host else host}:{port}".encode()
         self.hosts = LOOPBACK if host == "localhost" else (host,)
         self.port = port
+        self._endpoint = endpoint if endpoint is not None and endpoint.realm == realm() else None
+        if self._endpoint is not None:
+            self.hosts, self.port = (self._endpoint.address,), self._endpoint.port
         self.loop = asyncio.get_running_loop()
         self._idle_seconds = idle_seconds
         self.connect_seconds = connect_seconds
@@ -324,6 +350,22 @@ class Pool:
         self._idle: list[Connection] = []
         self.connecting: set[Connecting] = set()
         self.max_idle = 8
+
+    def stranger_there(self) -> str:
+        """Who listens in place of the server; empty when nobody does, or it lives on another host."""
+        try:
+            return stranger_at(self._endpoint) if self._endpoint is not None else ""
+        except ShortageError as error:
+            return f"it cannot be seen who ({error})"
+
+    def stranger_behind(self, transport: asyncio.BaseTransport) -> str:
+        """Who was reached in place of the server: the last look was before connecting."""
+        if self._endpoint is None or self._endpoint.uid is None:
+            return ""
+        try:
+            return stranger_behind(transport.get_extra_info("socket"), self._endpoint.uid)
+        except ShortageError as error:
+            return f"it cannot be seen who ({error})"
 
     def take(self) -> Connection | None:
         """A kept connection, the one used last: the others may grow old."""

@@ -1,0 +1,89 @@
+"""Is this listening socket that of the process we watch? Blocking: not for the event loop.
+
+Mostly it is simply seen: the process or a child of it has the socket open. Sometimes it cannot be seen (a
+container behind an attached `docker run`, an executable with capabilities of its own, another pid namespace).
+Then what fits together is enough, and people are told what was not seen. A socket that is seen to be somebody
+else's is never taken for ours.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import psutil
+
+from supervisor_app.core.identity import identity_of
+from supervisor_app.core.listeners import endpoint_of, is_trusted
+from supervisor_app.core.logs import LogFile
+from supervisor_app.core.memory import family_of
+from supervisor_app.core.sightings import Endpoint, Identity, ListeningSocket
+from supervisor_app.core.sockets import holder_of_socket, sockets_of
+from supervisor_app.core.spec import LaunchSpec
+
+SETTLED_SECONDS = 1.0
+"""A llama-server whose port was taken by another in the last moment has ended by then."""
+
+
+def own_endpoint(
+    found: list[ListeningSocket], spec: LaunchSpec, identity: Identity, log: LogFile | None
+) -> Endpoint | None:
+    """Where the process listens, of the sockets `found`. `log`: where what we spawned writes to."""
+    if not found:
+        return None
+    family = [process.pid for process in family_of(identity.pid)]
+    for each in found:
+        if holder_of_socket(each, family) is not None:
+            return endpoint_of(each)
+    for each in found:
+        unseen = _unless_strange(each, spec, identity, family, log)
+        if unseen is not None:
+            return endpoint_of(each, unseen)
+    return None
+
+
+def _unless_strange(
+    found: ListeningSocket, spec: LaunchSpec, identity: Identity, family: list[int], log: LogFile | None
+) -> str | None:
+    """What could not be seen of a socket that may be ours, as a warning; None: it is not ours.
+
+    The port was free when the process was spawned, so whoever listens now came after it.
+    """
+    holder = holder_of_socket(found)
+    if holder is not None and log is not None and log.is_written_by(holder):
+        return ""  # it has left its family, but we spawned it
+    if not is_trusted(found.uid, spec) or not _has_lived(identity.pid, SETTLED_SECONDS):
+        return None
+    if holder is None:
+        hidden = [pid for pid in family if sockets_of(pid) is None]
+        what = f"what pid {hidden[0]} has open" if hidden else "which process has the socket"
+        return f"It cannot be seen {what}, so its address is taken for its own because the port was free."
+    if _is_newer(holder, identity) and _is_contained(holder):
+        return (
+            f"Pid {holder}, which listens, is in a container and no child of pid {identity.pid}; it is taken "
+            "for its own because the port was free."
+        )
+    return None
+
+
+def _has_lived(pid: int, seconds: float) -> bool:
+    try:
+        return time.time() - psutil.Process(pid).create_time() >= seconds
+    except psutil.Error:
+        return False
+
+
+def _is_newer(pid: int, than: Identity) -> bool:
+    born = identity_of(pid)
+    return born is not None and born.start >= than.start
+
+
+def _is_contained(pid: int) -> bool:
+    """Does it live among other processes or files than we do?"""
+    for kind in ("pid", "mnt"):
+        try:
+            if os.stat(f"/proc/{pid}/ns/{kind}").st_ino != os.stat(f"/proc/self/ns/{kind}").st_ino:
+                return True
+        except OSError:
+            return False
+    return False
