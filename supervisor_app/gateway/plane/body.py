@@ -173,6 +173,10 @@ class RequestBody:
     def as_stream(self) -> tuple[bytes, Assembler] | None:
         """A body that asks for the same as a stream, and who takes that; None: it should go as it is."""
         kind = self._head.endpoint.assembled
+        if b"x-conversation-id" in self._head.noted:
+            return (
+                None  # a stream of that name goes on without its client, and anybody may end it by the name
+            )
         if kind is None or self.overflows or not may_take_long(self._head.endpoint, self.hints):
             return None
         body = restream(kind, self.kept())

@@ -390,6 +390,12 @@ class Exchange:
         self.reply.finish()
         self._answered(tail)
 
+    def stopped(self, tail: Iterable[bytes]) -> None:
+        """Its client had it ended, by another request: nothing is missing that anybody wants."""
+        self.reply.finish()
+        self._survived()
+        self._over(Outcome.CLIENT_LEFT, tail)
+
     def _answered(self, tail: Iterable[bytes]) -> None:
         self._survived()
         if self.reply.status >= 400:

@@ -21,6 +21,7 @@ class Outcome(StrEnum):
     REPLAYED = "replayed"
     """Answered whole, after a server had died under it."""
     CLIENT_LEFT = "client_left"
+    """Its client hung up, or had its stream ended by another request of the conversation."""
     REFUSED = "refused"
     """Not let in: bad framing, key, model, limit. The status says which."""
     UPSTREAM_ERROR = "upstream_error"

@@ -207,7 +207,10 @@ class Attempt:
             self._visit.not_ready()
             return
         if self.streams and not self._kind.is_whole(b"".join(self.tail)):
-            self._fail("its stream ended before its end")
+            if self._may_have_been_stopped:
+                self._stop()
+            else:
+                self._fail("its stream ended before its end")
             return
         if not self._exchange.committed:
             self._commit(b"")
@@ -242,6 +245,21 @@ class Attempt:
     def _is_foreign(self) -> bool:
         """It is not the stream that the client has been told of while it waited."""
         return self._exchange.reply.started and not self.streams
+
+    @property
+    def _may_have_been_stopped(self) -> bool:
+        """Its body came to an end in order, and another request can end it: by the id of its conversation."""
+        # A connection that goes on is one whose body says where it ends: a crash does not do that.
+        is_in_order = self._head is not None and self._head.keep_alive
+        return is_in_order and b"x-conversation-id" in self._exchange.head.noted and self._visit.goes_on
+
+    def _stop(self) -> None:
+        """It ends for the client as it did for us."""
+        head = self._head
+        if self._exchange.committed or (head is not None and self._exchange.commit(head, self._length)):
+            self._write(self._kept)
+            self._kept = b""
+            self._exchange.stopped(self.tail)
 
     def _stream_begins(self) -> None:
         """Its head says that it streams, whatever was asked for."""

@@ -225,6 +225,11 @@ class Visit:
         return None if self._attempt is None else self._attempt.tokens
 
     @property
+    def goes_on(self) -> bool:
+        """The process that was asked serves on, for all that is known."""
+        return self.backend.facts.spares(self._asked.pid)
+
+    @property
     def tail(self) -> Iterable[bytes]:
         return () if self._attempt is None else self._attempt.tail
 
