@@ -81,6 +81,7 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str]) -> 
         configured=configured,
         launch=launch,
         is_router=is_router(server),
+        is_verbose=_is_verbose([str(arg) for arg in server.args]),
         api_key=server.api_key,
         capacity=server.max_concurrent,
         max_queue=server.max_queue,
@@ -90,6 +91,19 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str]) -> 
         ends={run.pid: _end_of(run) for run in reversed(runs) if run.pid and run.ended_at},
     )
     return facts.with_listing(_listing_of(server, launch, state, runs))
+
+
+VERBOSE_FLAGS = frozenset({"-v", "--verbose", "--log-verbose"})
+VERBOSITY_FLAGS = frozenset({"-lv", "--verbosity", "--log-verbosity"})
+VERBOSE_FROM = 10
+"""At this verbosity llama-server adds `__verbose` to its answers."""
+
+
+def _is_verbose(args: list[str]) -> bool:
+    flags = [arg.replace("_", "-") for arg in args]  # llama-server takes both
+    levels = (value for flag, value in pairwise(flags) if flag in VERBOSITY_FLAGS)
+    is_high = any(level.isdecimal() and int(level) >= VERBOSE_FROM for level in levels)
+    return is_high or not VERBOSE_FLAGS.isdisjoint(flags)
 
 
 def _end_of(run: Run) -> End:

@@ -16,6 +16,8 @@ from supervisor_app.gateway.llama.answers import Answer, Chat, Completion, Error
 from supervisor_app.gateway.llama.hints import UNREADABLE
 
 _YES = Raw(b"true")
+_VERBOSE = b'"__verbose":'
+"""Within a text its second quote would be escaped."""
 _NOTHING = frozenset((b"null", b"false", b"0", b"[]", b'""'))
 
 _object = msgspec.json.Decoder(dict[str, Raw])
@@ -127,6 +129,8 @@ class Assembler:
         self._answer = kind.answer()
         self._line: list[bytes] = []
         self._done = False
+        self.is_verbose = False
+        """Set when the server tells more of the request than it was: it would tell of the stream."""
         self.failure: Failure | None = None
         """Set when the server gave up; there is no result then."""
 
@@ -170,6 +174,9 @@ class Assembler:
             return
         if data == b"null":  # so the stream for several prompts begins
             return
+        if _VERBOSE in data:
+            self.is_verbose = True
+            raise BrokenStreamError("its server is verbose")
         try:
             self._answer.take(data)
         except ErrorEventError as gave_up:

@@ -40,6 +40,8 @@ class Assembly(Attempt):
         try:
             self._assembler.feed(content)
         except BrokenStreamError:
+            if self._assembler.is_verbose:
+                self._backend.turned_out_verbose()
             self._ask_plainly()
 
     def on_end(self) -> None:

@@ -80,6 +80,8 @@ class Backend:
         self.accusations: deque[Accusation] = deque(maxlen=MAX_ACCUSATIONS)
         self._serving = (facts.pid,) if facts.ready else None
         """The process that was ready last and, for all that is known, still is; None: no process is."""
+        self._verbose: tuple[int | None] | None = None
+        """The process that turned out to be verbose, whatever its configuration says."""
         self.is_gone = False
         """It is not configured any more."""
         self._limits = limits
@@ -110,6 +112,14 @@ class Backend:
         start = DEFAULT_RETRY_SECONDS if facts.start_seconds is None else facts.start_seconds + 0.5
         pause = facts.retry_at - now if facts.status is Status.CRASHED and facts.retry_at else 0.0
         return max(1, round(max(0.0, pause) + start))
+
+    @property
+    def is_verbose(self) -> bool:
+        """Its answers go as they are: what is put together from a stream would not be the same."""
+        return self.facts.is_verbose or self._verbose == (self.facts.pid,)
+
+    def turned_out_verbose(self) -> None:
+        self._verbose = (self.facts.pid,)
 
     @property
     def pool(self) -> Pool:

@@ -62,6 +62,8 @@ class ServerFacts:
     """What it said of its models, also while it is down."""
     is_router: bool = False
     """It uses the model that it is asked for; any other server has one, whatever it is asked for."""
+    is_verbose: bool = False
+    """It was started with `--verbose`: its answers also tell how they were asked for."""
     api_key: str = field(default="", repr=False)
     capacity: int = 0
     """Requests at once as configured; 0: as many as it has slots."""

@@ -261,7 +261,8 @@ class Visit:
         streams = exchange.body.hints.stream
         if self._expects_stream:
             self._comment_from_now_on()
-        as_stream = None if streams or self._plainly else exchange.body.as_stream()
+        as_it_is = streams or self._plainly or self.backend.is_verbose
+        as_stream = None if as_it_is else exchange.body.as_stream()
         self._attempt = Attempt(self) if as_stream is None else Assembly(self, *as_stream)
         # A stream's connection is closed after it anyway; what can be sent once must not meet a stale one.
         self._attempt.start(fresh=exchange.is_sent_once or streams or as_stream is not None)

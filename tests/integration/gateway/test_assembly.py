@@ -120,6 +120,36 @@ async def test_a_router_that_loses_its_model_in_the_middle_is_asked_again(plane)
     assert (record.outcome, record.replays, record.incident) == (Outcome.REPLAYED, 1, "1")
 
 
+VERBOSE = streams(*TEXT[:3], sse({"choices": [], "__verbose": {"stream": True}}))
+
+
+async def test_a_server_that_is_known_to_be_verbose_is_asked_as_its_client_asked(plane):
+    server = await plane.serve(answers(PLAIN), is_verbose=True)
+    assert (await asks(plane)).json == {"plain": True}
+    assert asked_for_streams(server) == [False]
+
+
+async def test_a_server_that_turns_out_to_be_verbose_is_asked_so_from_then_on(plane):
+    server = await plane.serve(VERBOSE, answers(PLAIN))
+    assert [(await asks(plane)).json for _ in range(2)] == [{"plain": True}] * 2
+    assert asked_for_streams(server) == [True, False, False]
+
+
+async def test_its_next_process_may_be_another(plane):
+    server = await plane.serve(VERBOSE, answers(PLAIN), WHOLE)
+    await asks(plane)
+    server.restarted()
+    assert (await asks(plane)).status == 200
+    assert asked_for_streams(server) == [True, False, True]
+
+
+async def test_an_answer_that_speaks_of_being_verbose_is_not(plane):
+    said = piece({"content": '{"__verbose": 1}'})
+    server = await plane.serve(streams(TEXT[0], said, *TEXT[3:]))
+    assert (await asks(plane)).json["choices"][0]["message"]["content"] == '{"__verbose": 1}'
+    assert asked_for_streams(server) == [True]
+
+
 async def test_an_error_of_the_server_is_passed_on_as_it_is(plane):
     await plane.serve(answers(b'{"error": {"code": 400}}', 400))
     answer = await asks(plane)
@@ -246,6 +276,24 @@ async def test_field_for_field_it_is_what_the_server_answers(real, path, fields)
         expected, answer = await direct.ask(question), await plane.ask(question)
     assert (answer.status, comparable(answer.json)) == (expected.status, comparable(expected.json))
     assert answer.fields["content-type"] == expected.fields["content-type"]
+
+
+@pytest.fixture(scope="module")
+def chatty(tmp_path_factory):
+    with engine(ENGINE, tmp_path_factory.mktemp("chatty"), *FLAGS, "--verbose") as running:
+        yield running
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+async def test_a_verbose_server_tells_through_us_what_it_tells_by_itself(chatty, path):
+    body = {**FIXED, "messages": QUESTION, "prompt": "x", "max_tokens": 300}
+    question = request(path, body=body)
+    async with gateway_to(chatty) as plane, connection_to(chatty.port) as direct:
+        expected, answer = await direct.ask(question), await plane.ask(question)
+    assert answer.json.keys() == expected.json.keys()
+    assert answer.json["__verbose"].keys() == expected.json["__verbose"].keys()
+    assert b'"stream":true' not in answer.content.replace(b" ", b"")
 
 
 async def slots(running):

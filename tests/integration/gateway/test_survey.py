@@ -243,6 +243,25 @@ def test_a_server_that_tells_whether_its_model_is_loaded_is_a_router():
     assert facts().is_router
 
 
+@pytest.mark.parametrize(
+    ("args", "is_verbose"),
+    [
+        ([], False),
+        (["-v"], True),
+        (["--verbose"], True),
+        (["--log_verbose"], True),
+        (["-lv", "10"], True),
+        (["--verbosity", "9"], False),
+        (["--log-verbosity", "99"], True),
+        (["-lv"], False),
+        (["-lv", "many"], False),
+    ],
+)
+def test_a_server_that_is_started_to_be_verbose_is(args, is_verbose):
+    make_state(make_server(args=args), "ready")
+    assert facts().is_verbose is is_verbose
+
+
 # --- Its lives -----------------------------------------------------------------------------------------
 
 
