@@ -28,7 +28,10 @@ class Body(Protocol):
     done: bool
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """The content in `data`, and what is left of it after the body's end. Raises FramingError."""
+        """The content in `data`, and what is left of it: after the body's end, or what was not read yet.
+
+        Raises FramingError.
+        """
 
     def eof(self) -> bool:
         """The connection ended: is the body whole?"""
@@ -76,8 +79,10 @@ class _Part(Enum):
 class ChunkedBody:
     """Chunks, as strictly as llhttp reads them: no bare LF, no sign, no space. Trailers are dropped."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int | None = None) -> None:
+        """`at_once`: so many chunks are read by one `feed`, which leaves the rest of its data."""
         self.done = False
+        self._at_once = at_once
         self._part = _Part.SIZE
         self._left = 0
         self._pending = b""
@@ -103,9 +108,11 @@ class ChunkedBody:
         if self._pending:
             data, self._pending = self._pending + data, b""
         pieces: list[bytes] = []
-        position, size = 0, len(data)
+        position, size, most = 0, len(data), self._at_once
         while position < size and not self.done:
             if self._part is _Part.DATA:
+                if len(pieces) == most:
+                    break
                 piece = data[position : position + self._left]
                 pieces.append(piece)
                 position += len(piece)

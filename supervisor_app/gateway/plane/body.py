@@ -96,6 +96,10 @@ class RequestBody:
         self._hints = self.hints
         self._pieces = [self.kept()[:limit]]
 
+    def forget(self) -> None:
+        """It will not be sent any more, and nobody will ask what it tells but has not been read."""
+        self._pieces = []
+
     def read_outline(self, outline: bytes) -> None:
         """Of all of it, which lies elsewhere: what it says in there is certain."""
         self._outline = outline
@@ -183,7 +187,7 @@ class RequestBody:
         return None if body is None else (body, Assembler(kind))
 
     def guessed_tokens(self) -> int:
-        """Of its prompt, as long as it was not shortened. Pictures and recordings are no text."""
+        """Of its prompt, as long as it is kept. Pictures and recordings are no text."""
         if is_form(self._head.noted.get(b"content-type", b"")):
             return 0
         pictures = sum(len(text) for text in LONG_TEXT.findall(self.kept()) if _is_picture(text))

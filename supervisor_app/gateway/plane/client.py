@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_PIPELINED = 64 * 1024
 """Bytes of further requests that are read while one is being answered."""
+CHUNKS_AT_ONCE = 500
+"""Of a body that comes in tiny ones; they take a millisecond."""
 FIRST_PROBE_SECONDS = 0.015
 """To the second look whether a client that sends no more still listens: what one that has gone answers to
 the first is only seen then. Each further one takes twice as long to come.
@@ -44,6 +46,7 @@ class Client(asyncio.Protocol):
         "_gateway",
         "_half_closed",
         "_held_back",
+        "_is_due",
         "_lingers",
         "_loop",
         "_probe",
@@ -63,6 +66,8 @@ class Client(asyncio.Protocol):
         self._exchange: Exchange | FastExchange | None = None
         self._held_back = False
         self._half_closed = False
+        self._is_due = False
+        """It goes on in the next pass of the event loop."""
         self._lingers = False
         self._unread = False
         self._reads = True
@@ -90,7 +95,10 @@ class Client(asyncio.Protocol):
         if self._exchange is None and self._usual is not None and self._take_like_the_last(self._usual, data):
             return
         self._buffer = self._buffer + data if self._buffer else data
-        self._advance()
+        if self._is_due:
+            self._set_reading(len(self._buffer) < MAX_PIPELINED)
+        else:
+            self._advance()
 
     def eof_received(self) -> bool:
         """It will send no more. Whether it still listens, only writing tells."""
@@ -98,7 +106,7 @@ class Client(asyncio.Protocol):
             return False  # half a request, or nothing asked
         self._half_closed = True
         if self._exchange is None:
-            self._loop.call_soon(self._advance)
+            self._advance_soon()
         else:
             self._probe_it()
         return True
@@ -133,7 +141,7 @@ class Client(asyncio.Protocol):
         self._restart_clock()
         self._set_reading(not held)
         if not held and self._buffer:
-            self._loop.call_soon(self._advance)
+            self._advance_soon()
 
     def reply_to(self, head: RequestHead) -> Reply:
         keep_alive = head.keep_alive and not self._gateway.draining
@@ -224,17 +232,25 @@ class Client(asyncio.Protocol):
 
     def _take_next(self) -> None:
         """The next request, as soon as this one's caller is done."""
-        self._set_reading(True)
+        self._set_reading(len(self._buffer) < MAX_PIPELINED)
         if self._buffer or self._half_closed:
+            self._advance_soon()
+
+    def _advance_soon(self) -> None:
+        if not self._is_due:
+            self._is_due = True
             self._loop.call_soon(self._advance)
 
     def _advance(self) -> None:
-        """Take what can be taken of what has come."""
+        """Take what can be taken of what has come, up to the end of one request."""
+        self._is_due = False
         while self._buffer and not self._transport.is_closing():
             if self._body is not None:
                 goes_on = not self._held_back and self._take_body(self._body)
             elif self._exchange is None and not self._unread:
                 goes_on = self._take_head()
+                if goes_on and self._exchange is None:
+                    return  # answered already: the next one has its turn after those of others
             else:
                 self._set_reading(len(self._buffer) < MAX_PIPELINED)
                 break
@@ -288,7 +304,7 @@ class Client(asyncio.Protocol):
                 exchange.on_body_end()
         else:
             self._buffer = buffer[end + 4 :]
-            self._body = ChunkedBody() if length is None else SizedBody(length)
+            self._body = ChunkedBody(CHUNKS_AT_ONCE) if length is None else SizedBody(length)
             self.deadline = self._loop.time() + gateway.limits.body_seconds
             gateway.begin(exchange)
             if head.expects_continue and not self._buffer and not exchange.is_over:
@@ -312,12 +328,16 @@ class Client(asyncio.Protocol):
         if body.done:
             self._body = None
         self._credit(size - len(self._buffer))
-        if exchange is None:
-            return True
-        if content:
+        if exchange is not None and content:
             exchange.on_body(content)
-        if body.done and not exchange.is_over:
+        if exchange is not None and body.done and not exchange.is_over:
             exchange.on_body_end()
+        if self._body is not None and self._buffer:
+            self._set_reading(False)  # so many chunks that others have their turn first
+            self._advance_soon()
+            return False
+        if not self._held_back:
+            self._set_reading(True)
         return True
 
     def _refuse_head(self, error: BadHeadError) -> None:

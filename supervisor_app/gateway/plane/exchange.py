@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NOTHING = b":\n\n"
-KEPT_FOR_RECORD = 64 * 1024
-"""Of a body, once it is of no use to a server any more."""
+LARGE = 64 * 1024
+"""Bytes of a body that take about a millisecond to read."""
 
 
 class Exchange:
@@ -56,6 +56,7 @@ class Exchange:
         "_kept_bytes",
         "_reading_on",
         "_visit",
+        "_was_routed",
         "_was_sent",
         "arrival",
         "body",
@@ -94,6 +95,7 @@ class Exchange:
         self._gateway = gateway
         self._client = client
         self._visit: Visit | None = None
+        self._was_routed = False
         self._was_sent = False
         self._kept_bytes = 0
         self._reading_on: ReadingOn | None = None
@@ -129,7 +131,7 @@ class Exchange:
         self.let_in(fast.policy)
         self.body.take_whole(body)
         self._kept_bytes = len(body)
-        self._was_sent = True
+        self._was_routed = self._was_sent = True
         self.notes.server = fast.asked.name
         self._visit = visit = Visit(self, self._gateway, fast.backend)
         return visit, visit.go_on(fast.asked, connection)
@@ -144,7 +146,10 @@ class Exchange:
         if self.is_over or self.is_ours:
             return
         if not self.body.overflows:
-            self._route()
+            if self.is_large:
+                self._gateway.turns.take(self._route)
+            else:
+                self._route()
         elif self._reading_on is not None:
             self.do(self._route_when_read(self._reading_on))
         elif self._visit is not None and self.body.length is None:
@@ -167,7 +172,7 @@ class Exchange:
         self._gateway.kept_bytes -= self._kept_bytes
         self._kept_bytes = 0
         beginning = self.body.kept()
-        self.body.shorten(KEPT_FOR_RECORD)
+        self.body.shorten(LARGE)
         self._reading_on.put(beginning)
 
     async def _route_when_read(self, reading_on: ReadingOn) -> None:
@@ -191,6 +196,9 @@ class Exchange:
     # Where it goes
 
     def _route(self) -> None:
+        if self.is_over:
+            return  # its client has left while others had their turn
+        self._was_routed = True
         if complaint := self._complaint():
             self.refuse(problems.bad_request(complaint))
             return
@@ -499,19 +507,26 @@ class Exchange:
         self._gateway.kept_bytes -= self._kept_bytes
         if self._reading_on is not None:
             self._reading_on.close()
-        may_owe = self._was_sent and self.policy is not None and self.head.endpoint.needs_slot
-        if outcome is Outcome.CLIENT_LEFT and may_owe:
-            self.notes.guessed_tokens = self.body.guessed_tokens()
-        if self.body.size > KEPT_FOR_RECORD:
-            self.body.shorten(KEPT_FOR_RECORD)
+        if not (recorded and self._was_routed):
+            self.body.forget()  # where it goes was never asked, nor what it may cost
         if self._was_sent and self.head.changes_models:
             self._gateway.outside.models_changed(self.notes.server)
         self._gateway.finished(self, recorded=recorded)
         self._client.exchange_over()
 
+    @property
+    def is_large(self) -> bool:
+        """To read what its body says takes so long that others have a turn before and after."""
+        return self.body.size > LARGE
+
     def record(self) -> Record:
-        """Once it is over."""
-        return self.notes.record(self)
+        """Once it is over, with its turn: then what its body says is read, and the body forgotten."""
+        may_owe = self._was_sent and self.policy is not None and self.head.endpoint.needs_slot
+        if self.notes.outcome is Outcome.CLIENT_LEFT and may_owe:
+            self.notes.guessed_tokens = self.body.guessed_tokens()
+        record = self.notes.record(self)
+        self.body.forget()
+        return record
 
     def charged(self, usage: Usage) -> int:
         """Tokens that count for its key."""

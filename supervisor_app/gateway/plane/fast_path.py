@@ -184,6 +184,11 @@ class FastExchange:
         """Tokens that count for its key."""
         return (usage.prompt_tokens or 0) + (usage.generated_tokens or 0)
 
+    @property
+    def is_large(self) -> bool:
+        """See `Exchange`; what it says is known already."""
+        return False
+
     # Out of the ordinary
 
     def as_exchange(self) -> Exchange:

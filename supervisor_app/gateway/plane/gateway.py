@@ -33,6 +33,7 @@ from supervisor_app.gateway.plane.client import Client
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.fast_path import FastExchange
 from supervisor_app.gateway.plane.problems import Problem
+from supervisor_app.gateway.plane.turns import Turns
 from supervisor_app.gateway.records.record import LONGEST_NAME, Outcome, QuarantineEntry, Record
 from supervisor_app.gateway.servers.backend import ACCUSED_SECONDS, Backend, judge
 from supervisor_app.gateway.servers.facts import ServerFacts
@@ -134,6 +135,7 @@ class Gateway:
         self.takes_any_name = False
         """With one server every name will do, as it does for llama-server."""
         self.arrivals = count(1)
+        self.turns = Turns(self.loop)
         self._router = Router()
         self._ended: deque[Exchange | FastExchange] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -338,10 +340,14 @@ class Gateway:
 
     def _record(self) -> None:
         for _ in range(min(len(self._ended), RECORDED_AT_ONCE)):
+            ended = self._ended.popleft()
+            is_large = ended.is_large
             try:
-                self._record_one(self._ended.popleft())
+                self._record_one(ended)
             except Exception:
                 log.exception("❌ [GATEWAY] A request is not recorded. This is a mistake in llamaproxy.")
+            if is_large:
+                break
         if self._ended:
             self.loop.call_soon(self._record)
 

@@ -76,3 +76,19 @@ def test_it_is_known_by_the_same_hash_once_it_is_shortened():
     known_by = body.hash()
     body.shorten(5)
     assert body.hash() == known_by != body_of(b'{"mod').hash()
+
+
+def test_what_was_read_of_it_is_known_once_it_is_forgotten():
+    body = body_of(b'{"prompt":"%b","model":"a","stream":true}' % (b"x" * 1000))
+    assert body.hints == Hints("a", stream=True)
+    known_by = body.hash()
+    body.forget()
+    assert body.kept() == b""
+    assert body.hints == Hints("a", stream=True)
+    assert body.hash() == known_by
+
+
+def test_what_nobody_asked_of_it_is_not_read_once_it_is_forgotten():
+    body = body_of(b'{"model":"a"}')
+    body.forget()
+    assert body.hints == Hints()

@@ -246,3 +246,12 @@ def test_trailers_of_any_number_of_lines_up_to_the_bound_are_dropped():
     lines = b"x: y\r\n" * (MAX_TRAILERS // 6 - 10)
     body = ChunkedBody()
     assert body.feed(b"1\r\na\r\n0\r\n" + lines + b"\r\nGET /") == (b"a", b"GET /")
+
+
+def test_of_many_chunks_some_are_read_at_once_and_the_rest_is_left():
+    body = ChunkedBody(at_once=2)
+    data = b"1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\nnext"
+    first, rest = body.feed(data)
+    assert (first, body.done) == (b"ab", False)
+    assert body.feed(rest) == (b"c", b"next")
+    assert body.done
