@@ -10,13 +10,13 @@ from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from channels.layers import get_channel_layer
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from supervisor_app.conf import Overlay, launch_of
 from supervisor_app.core.redact import HIDDEN
 from supervisor_app.events import supervisor_channel
+from supervisor_app.layers import channel_layer
 from supervisor_app.models import LlamaServer, LlamaServerQuerySet, Run
 from supervisor_app.outage import Outage
 from supervisor_app.validators import validate_args_of_form
@@ -117,7 +117,7 @@ async def tell_moved(node: str, servers: list[str]) -> None:
 async def _send(node: str, message: dict[str, Any]) -> None:
     try:
         async with asyncio.timeout(NUDGE_SECONDS):
-            await get_channel_layer().send(supervisor_channel(node), message)
+            await channel_layer().send(supervisor_channel(node), message)
     except Exception as error:  # any client library's own kind: a nudge may be lost
         _outage.failed(error)
     else:

@@ -17,9 +17,9 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from channels.db import database_sync_to_async
-from channels.layers import get_channel_layer
 
 from supervisor_app.events import PUSH_GROUP, Push, render_heartbeat, render_push
+from supervisor_app.layers import channel_layer
 from supervisor_app.outage import Outage
 from supervisor_app.snapshots import load_marks, load_views
 
@@ -91,7 +91,7 @@ class Hub:
         return self._outages.setdefault(what, Outage(log, f"⚠️ [HUB] Pages may be late ({what.strip('_')})"))
 
     async def _listen(self) -> None:
-        layer = get_channel_layer()
+        layer = channel_layer()
         channel = await layer.new_channel()
         await layer.group_add(PUSH_GROUP, channel)
         self._began_to_listen.set()

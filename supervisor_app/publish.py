@@ -6,10 +6,9 @@ import asyncio
 import logging
 from typing import Any
 
-from channels.layers import get_channel_layer
-
 from supervisor_app.core.status import LlamaStatus
 from supervisor_app.events import PUSH_GROUP, STATUS_GROUP, render_push, status_news
+from supervisor_app.layers import channel_layer
 from supervisor_app.snapshots import ServerView
 
 log = logging.getLogger(__name__)
@@ -43,7 +42,7 @@ class ChannelPublisher:
     async def _send(self, group: str, message: dict[str, Any]) -> None:
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                sending = get_channel_layer().group_send(group, message)
+                sending = channel_layer().group_send(group, message)
                 if self._loop is not None:
                     sending = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(sending, self._loop))
                 await sending

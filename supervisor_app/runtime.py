@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from channels.layers import get_channel_layer
 from channels.routing import ChannelNameRouter
 from channels.worker import Worker
 
@@ -25,6 +24,7 @@ from supervisor_app.core.processes import LocalProcesses
 from supervisor_app.engine.resolve import HOW_TO_GET_ONE, Engine, EngineMissing, find_engine
 from supervisor_app.events import supervisor_channel
 from supervisor_app.gateway.service import Service
+from supervisor_app.layers import channel_layer
 from supervisor_app.lease import Lease
 from supervisor_app.loops import run_in
 from supervisor_app.outage import Outage
@@ -171,7 +171,7 @@ class Runtime:
         outage = Outage(log, "⚠️ [NUDGE] Wishes are heard up to a second late")
         while True:
             try:
-                worker = Worker(application, [channel], get_channel_layer())
+                worker = Worker(application, [channel], channel_layer())
                 worker.application_checker_interval = WORKER_CHECK_SECONDS
                 await worker.arun()
             except Exception as error:  # any client library's own kind: nudges are a convenience

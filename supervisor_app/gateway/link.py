@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from channels.layers import get_channel_layer
-
 from supervisor_app.commands import anudge, tell_moved
 from supervisor_app.conf import Overlay
 from supervisor_app.core.ports import StoreError
@@ -39,6 +37,7 @@ from supervisor_app.gateway.servers.fetch import UNUSABLE, FetchError, RefusedEr
 from supervisor_app.gateway.servers.gate import Gate
 from supervisor_app.gateway.workers.shared_counts import SAVE_SECONDS, Load, SharedCounts
 from supervisor_app.gateway.writer import RecordWriter
+from supervisor_app.layers import channel_layer
 from supervisor_app.metrics import render_metrics
 from supervisor_app.store import DatabaseThread
 
@@ -161,7 +160,7 @@ class Link:
         """News from supervisors: the quick way. One that is lost is made good by the next refresh."""
         while True:
             try:
-                layer = get_channel_layer()
+                layer = channel_layer()
                 channel = await layer.new_channel()
                 for group in GROUPS:
                     await layer.group_add(group, channel)

@@ -1,0 +1,18 @@
+"""Where everybody gets the channel layer."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from channels.layers import get_channel_layer
+
+
+def channel_layer() -> Any:
+    """Channels' own; that of Redis with connections which notice that nobody answers."""
+    layer = get_channel_layer()
+    if "channels_redis.pubsub" in sys.modules:  # imported by now, and only where there is a Redis
+        from supervisor_app.redis_layer import install
+
+        install()
+    return layer
