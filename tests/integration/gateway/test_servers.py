@@ -8,6 +8,7 @@ import pytest
 
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
+from supervisor_app.gateway.llama.endpoints import Scope
 from supervisor_app.gateway.records.record import Outcome
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, LARGE, question, request, streaming
@@ -29,8 +30,9 @@ ROUTER = {"models": ("tiny", "huge"), "offered": ("tiny", "huge"), "is_router": 
 
 
 def allow(plane, *models):
-    """Whoever has the key may use these."""
-    policy = KeyPolicy(id=7, name="chat", digest=digest_of("lp-a"), models=frozenset(models))
+    """Whoever has the key may use these, and see how they are configured."""
+    scopes = frozenset({Scope.INFERENCE, Scope.READ})
+    policy = KeyPolicy(id=7, name="chat", digest=digest_of("lp-a"), models=frozenset(models), scopes=scopes)
     plane.gateway.door.keys = KeyRing([policy])
 
 
