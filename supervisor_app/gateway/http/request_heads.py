@@ -22,7 +22,13 @@ from supervisor_app.gateway.http.heads import (
     keeps_alive,
     without,
 )
-from supervisor_app.gateway.llama.conversations import LOOKUP_PATH, conversation_of, is_lookup
+from supervisor_app.gateway.llama.conversations import (
+    CONTROL_PATH,
+    LOOKUP_PATH,
+    conversation_of,
+    is_control,
+    is_lookup,
+)
 from supervisor_app.gateway.llama.endpoints import Endpoint, endpoint_of
 
 # A line break that is not CRLF, a folded line, a NUL, whitespace before a colon.
@@ -37,7 +43,7 @@ BODYLESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 """Methods for which a length of 0 needs no word."""
 MAX_BEGINNINGS = 16
 CHANGES_MODELS = ("/models", "/models/load", "/models/unload")
-NOT_PLAIN = (*CHANGES_MODELS, LOOKUP_PATH)
+NOT_PLAIN = (*CHANGES_MODELS, LOOKUP_PATH, CONTROL_PATH)
 """More happens to what is asked there than that it is passed on."""
 # Read by us, and written anew or not at all.
 OURS = HOP_BY_HOP | {
@@ -88,8 +94,13 @@ class RequestHead:
 
     @property
     def asks_for_streams(self) -> bool:
-        """After answers that go on without their clients, which only their own server has."""
-        return is_lookup(self.method, self.path) or bool(conversation_of(self.method, self.path, self.query))
+        """After answers that are being made, or go on without their clients: one server has them."""
+        method, path = self.method, self.path
+        return (
+            is_lookup(method, path)
+            or is_control(method, path)
+            or bool(conversation_of(method, path, self.query))
+        )
 
     @property
     def changes_models(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 LOOKUP_PATH = "/v1/streams/lookup"
+CONTROL_PATH = "/v1/chat/completions/control"
 _STREAM = "/v1/stream"
 
 
@@ -25,6 +26,19 @@ def conversation_of(method: str, path: str, query: str) -> str:
 def is_lookup(method: str, path: str) -> bool:
     """Which of these conversations have a stream?"""
     return method == "POST" and path.endswith(LOOKUP_PATH)
+
+
+def is_control(method: str, path: str) -> bool:
+    """Something is to be done to an answer that is being made, which is named by its own id."""
+    return method == "POST" and path.endswith(CONTROL_PATH)
+
+
+def makes_it(told: bytes) -> bool:
+    """Who said this of such an order has that answer, whether it could be done or not. Raises ValueError and
+    RecursionError.
+    """
+    said = json.loads(told)
+    return isinstance(said, dict) and "no active completion" not in str(said.get("message", ""))
 
 
 def lookup(conversation: str) -> bytes:

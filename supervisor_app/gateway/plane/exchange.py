@@ -17,7 +17,7 @@ from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.http.heads import status_line
 from supervisor_app.gateway.http.reply import CHUNKED_END, Reply
 from supervisor_app.gateway.http.request_heads import RequestHead
-from supervisor_app.gateway.llama.conversations import conversation_of
+from supervisor_app.gateway.llama.conversations import conversation_of, is_control
 from supervisor_app.gateway.llama.dialects import Stream
 from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.plane.body import RequestBody
@@ -27,7 +27,7 @@ from supervisor_app.gateway.plane.reading_on import ReadingOn
 from supervisor_app.gateway.records.record import Outcome, Record, Usage
 from supervisor_app.gateway.servers.gate import QueueFullError
 from supervisor_app.gateway.servers.hold import Hold
-from supervisor_app.gateway.servers.streams import holder_of, streams_of_all
+from supervisor_app.gateway.servers.streams import done_by_one_of, holder_of, streams_of_all
 from supervisor_app.gateway.servers.suspects import Suspicion
 from supervisor_app.gateway.servers.visit import Visit
 
@@ -243,17 +243,24 @@ class Exchange:
             self._route()
 
     async def _go_to_streams(self, candidates: Sequence[Backend]) -> None:
-        """To the one that has the stream of its conversation, or to all with a question after several."""
-        head = self.head
+        """To the one that has the stream of its conversation; to all with a question after several streams,
+        or with an order that one of them can carry out.
+        """
+        head, answer = self.head, None
         conversation = conversation_of(head.method, head.path, head.query)
         if conversation:
             holder = await holder_of(conversation, candidates)
-            if not self.is_over:
-                self._go_on(candidates if holder is None else [holder])
+            candidates = candidates if holder is None else [holder]
+        elif is_control(head.method, head.path):
+            answer = await done_by_one_of(self.body.kept(), candidates)
+        else:
+            answer = await streams_of_all(self.body.kept(), candidates)
+        if self.is_over:
             return
-        streams = await streams_of_all(self.body.kept(), candidates)
-        if not self.is_over:
-            self.answer(200, problems.JSON_FIELDS + cors_fields(self.origin), streams)
+        if answer is None:
+            self._go_on(candidates)
+        else:
+            self.answer(200, problems.JSON_FIELDS + cors_fields(self.origin), answer)
 
     def _go_on(self, candidates: Sequence[Backend]) -> None:
         if (problem := self.look_back()) is not None:

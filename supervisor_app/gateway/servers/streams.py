@@ -1,4 +1,4 @@
-"""Which of several servers has the stream of a conversation: they are asked, whoever sent it there."""
+"""Which of several servers has a stream, or makes an answer: they are asked, whoever sent it there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from supervisor_app.gateway.llama.conversations import LOOKUP_PATH, lookup, newest, streams_in
+from supervisor_app.gateway.llama.conversations import (
+    CONTROL_PATH,
+    LOOKUP_PATH,
+    lookup,
+    makes_it,
+    newest,
+    streams_in,
+)
 from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.fetch import UNUSABLE, FetchError, fetch
 
@@ -27,6 +34,22 @@ async def streams_of_all(question: bytes, servers: Sequence[Backend]) -> bytes:
     """What one server would answer that had all their streams."""
     told = await _ask_all([backend for backend in servers if backend.facts.ready], question)
     return json.dumps([stream for streams in told for stream in streams]).encode()
+
+
+async def done_by_one_of(order: bytes, servers: Sequence[Backend]) -> bytes | None:
+    """What the server said that makes the answer which the order is about; None: none does."""
+    ready = [backend for backend in servers if backend.facts.ready]
+    told = await asyncio.gather(*(_order(backend, order) for backend in ready))
+    return next((answer for answer in told if answer), None)
+
+
+async def _order(backend: Backend, order: bytes) -> bytes:
+    """Empty: it has no such answer, so nothing was done."""
+    try:
+        told = await fetch(backend, CONTROL_PATH, order, seconds=SECONDS)
+        return told if makes_it(told) else b""
+    except (FetchError, *UNUSABLE):
+        return b""
 
 
 async def _ask_all(servers: Sequence[Backend], question: bytes) -> list[list[dict[str, Any]]]:

@@ -79,6 +79,20 @@ async def _until_gone(two):
         await asyncio.sleep(0.05)
 
 
+async def test_an_order_reaches_the_server_that_makes_the_answer(two):
+    caller = await two.connect()
+    await caller.send(request(CHAT, body={**BODY, "model": "b"}))
+    assert await caller.read_until(b'"id":"')
+    completion = (await caller.read_until(b'"')).decode().strip('"')
+    order = {"id": completion, "action": "reasoning_end"}
+    told = await two.ask(request("/v1/chat/completions/control", body=order))
+    assert told.json["message"] == "reasoning control not enabled for this completion", "so it is there"
+    caller.leave()
+    await eventually(lambda: not two.gateway.exchanges)
+    told = await two.ask(request("/v1/chat/completions/control", body={**order, "id": "nobody-s"}))
+    assert told.json["message"] == "no active completion for this id"
+
+
 async def test_a_stream_that_nobody_has_is_not_there(two):
     answer = await two.ask(request("/v1/stream?conv_id=nobody-s"))
     assert (answer.status, json.loads(answer.content)["error"]["message"]) == (404, "File Not Found")

@@ -6,7 +6,15 @@ import json
 
 import pytest
 
-from supervisor_app.gateway.llama.conversations import conversation_of, is_lookup, lookup, newest, streams_in
+from supervisor_app.gateway.llama.conversations import (
+    conversation_of,
+    is_control,
+    is_lookup,
+    lookup,
+    makes_it,
+    newest,
+    streams_in,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +36,20 @@ def test_a_question_after_several():
     assert is_lookup("POST", "/v1/streams/lookup")
     assert not is_lookup("GET", "/v1/streams/lookup")
     assert json.loads(lookup("a")) == {"conversation_ids": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("told", "makes"),
+    [
+        ('{"success": true}', True),
+        ('{"success": false, "message": "reasoning control not enabled for this completion"}', True),
+        ('{"success": false, "message": "no active completion for this id"}', False),
+        ("[]", False),
+    ],
+)
+def test_who_makes_the_answer_that_an_order_is_about(told, makes):
+    assert is_control("POST", "/v1/chat/completions/control")
+    assert makes_it(told.encode()) is makes
 
 
 @pytest.mark.parametrize("told", ["{}", "[]", "[1]", "null"])
