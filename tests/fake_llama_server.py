@@ -63,6 +63,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--fake-token-seconds", type=float, default=0.0, help="between two tokens")
     parser.add_argument("--fake-spin", action="store_true", help="computes for ever when asked for a token")
     parser.add_argument(
+        "--fake-mute-seconds", type=float, default=0.0, help="computes first, and answers nothing meanwhile"
+    )
+    parser.add_argument(
         "--fake-flood", type=int, default=0, help="writes so many MB a second once it is ready"
     )
     parser.add_argument("--fake-while", type=Path, help="the script is in force while this file exists")
@@ -109,6 +112,7 @@ class FakeServer(ThreadingHTTPServer):
         self.most_working = 0
         self.asked: list[str] = []
         self.decoded = 0
+        self.mute_until = 0.0
         self.lock = threading.Lock()
         self.keys = {key for key in os.environ.get("LLAMA_API_KEY", "").split(",") if key}
         if ":" in script.host:
@@ -188,6 +192,8 @@ class Handler(BaseHTTPRequestHandler):
         """Hang, 503 and 401, in the order of the real one."""
         if self.server.hangs:
             time.sleep(FOR_EVER)
+        while time.monotonic() < self.server.mute_until:
+            time.sleep(0.05)
         if not self.server.ready:
             self.answer(503, LOADING)
             return False
@@ -239,6 +245,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def tokens(self, wanted: int) -> Any:
         with self.working():
+            self.server.mute_until = time.monotonic() + self.server.options.fake_mute_seconds
+            while time.monotonic() < self.server.mute_until:
+                hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000)
             for number in range(wanted):
                 while self.server.options.fake_spin:
                     hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000)  # no GIL: /health is still answered

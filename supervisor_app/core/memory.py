@@ -40,7 +40,7 @@ _NO_LIMIT = 2**60
 class GpuMeter:
     """Asks nvidia-smi, where there is one, in the background."""
 
-    COMMAND = ("--query-gpu=memory.used,memory.total", "--format=csv,noheader,nounits")
+    COMMAND = ("--query-gpu=memory.used,memory.total,utilization.gpu", "--format=csv,noheader,nounits")
 
     def __init__(self) -> None:
         self._path = shutil.which("nvidia-smi")
@@ -69,9 +69,12 @@ class GpuMeter:
 
 
 def parse_gpus(text: str) -> tuple[GpuMemory, ...]:
-    """Lines of `used, total` in MiB; `[N/A]` is left out."""
-    found = re.findall(r"(?m)^\s*(\d+),\s*(\d+)\s*$", text)
-    return tuple(GpuMemory(used=int(used) * 2**20, total=int(total) * 2**20) for used, total in found)
+    """Lines of `used, total, percent`, the first two in MiB; one with `[N/A]` for memory is left out."""
+    found = re.findall(r"(?m)^\s*(\d+),\s*(\d+)(?:,\s*(?:(\d+)|\[?N/A\]?))?\s*$", text)
+    return tuple(
+        GpuMemory(used=int(used) * 2**20, total=int(total) * 2**20, percent=int(percent or 0))
+        for used, total, percent in found
+    )
 
 
 class MemoryMeter:

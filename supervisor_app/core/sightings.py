@@ -122,12 +122,22 @@ class Usage:
     """Clients connected to the spec's port."""
 
 
+GPU_WORKS = 10
+"""Percent in use from which on a GPU computes; drawing a desktop takes less."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class GpuMemory:
     """Bytes of one GPU, whoever uses them."""
 
     used: int
     total: int
+    percent: int = 0
+    """Of the last second in which it computed, for whomever."""
+
+    @property
+    def works(self) -> bool:
+        return self.percent >= GPU_WORKS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from supervisor_app.core.sightings import Autopsy, Endpoint, Exit, Health
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec
 from supervisor_app.core.status import Model, Progress
 from supervisor_app.core.tasks import Tasks
-from supervisor_app.core.watchdog import Activity
+from supervisor_app.core.watchdog import NO_CPU, Activity
 
 LAST_LINES = 50
 """Kept of each life's output."""
@@ -107,6 +107,8 @@ class WatchedProcess:
         self._taken_over = taken_over
         self._load = load
         self._meter = WorkMeter()
+        self._silence: tuple[float, float] | None = None
+        """When its last check was silent, and the seconds of CPU that it had used by then."""
         self._trail = Trail()
         self._healthy: tuple[int, int] | None = None
         """How far its log was when the last health checks that went well began, the older one first."""
@@ -170,7 +172,21 @@ class WatchedProcess:
             health = await self._around.probe.health(self._spec, timeout)
         if health is Health.OK and self._healthy is not None:
             self._healthy = (self._healthy[1], position)
-        self._around.report(life.HealthChecked(self.attempt, health, ours, asked_at))
+        computing = await self._computes() if health is Health.SILENT else False
+        if health is not Health.SILENT:
+            self._silence = None
+        self._around.report(life.HealthChecked(self.attempt, health, ours, asked_at, computing))
+
+    async def _computes(self) -> bool:
+        """Has it used its processor since the last silent check, or is a GPU busy while it has clients?"""
+        now, usage = self._around.clock.monotonic(), await self._process.usage(self._spec)
+        before, self._silence = self._silence, (now, usage.cpu_seconds)
+        if before is None or now <= before[0]:
+            return False
+        cores = (usage.cpu_seconds - before[1]) / (now - before[0])
+        sample = await self._process.sample()
+        on_gpu = sample is not None and usage.connections > 0 and any(gpu.works for gpu in sample.gpus)
+        return cores >= NO_CPU or on_gpu
 
     async def _check_activity(self, effect: life.CheckActivity, timeout: float) -> None:  # noqa: ASYNC109
         activity = await self._meter.look(
@@ -215,6 +231,10 @@ class WatchedProcess:
         memory = await self._look_at_memory()
         self._around.report(life.ModelsRead(self.attempt, models, warnings, memory))
 
+    @property
+    def _ended_by_us(self) -> bool:
+        return self._around.state().phase is life.Phase.ENDING
+
     # Tasks that live as long as the process, or until it is ready
 
     async def _await_exit(self) -> None:
@@ -228,7 +248,9 @@ class WatchedProcess:
         last_lines: list[str] = await self._insist(lambda: self._process.last_lines(LAST_LINES), [])
         found, before_end = await self._diagnose(ended, healthy)
         autopsy = await self._insist(self._process.autopsy, Autopsy())
-        failure = blame(found.failure, ended, self._trail.last, autopsy)
+        failure = found.failure
+        if not (found.decisive and self._ended_by_us):
+            failure = blame(failure, ended, self._trail.last, autopsy)
         evidence = self._trail.evidence(
             failure,
             autopsy,
@@ -254,7 +276,9 @@ class WatchedProcess:
             bad = await self._insist(
                 lambda: self._around.processes.bad_files(self._around.name, self._spec), bad
             )
-        found = diagnose(ended, lines, was_ready=was_ready, spec=self._spec, files=bad)
+        # Our own signal tells nothing of why it was silent; perhaps it told so itself.
+        how = Exit() if self._ended_by_us else ended
+        found = diagnose(how, lines, was_ready=was_ready, spec=self._spec, files=bad)
         return found, len(lines) - found.decisive.number if found.decisive else 0
 
     async def _insist(self, look: Callable[[], Coroutine[None, None, T]], without: T) -> T:

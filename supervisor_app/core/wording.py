@@ -96,7 +96,9 @@ def _ready(state: State, policy: Policy, spec: LaunchSpec) -> str:
     said = f"Serving {models} on {spec.public_url}."
     if state.adopted:
         said += " It was running already, so it was taken over."
-    if state.misses:
+    if state.computing:
+        said += " It does not answer while it computes, as some builds do during a long prompt."
+    elif state.misses:
         said += f" It missed {state.misses} of {policy.health.max_misses} health checks."
     return f"{said} {state.note}" if state.note else said
 

@@ -115,6 +115,8 @@ class HealthChecked:
     """The listening socket belongs to our process."""
     asked_at: float = inf
     """Monotonic seconds."""
+    computing: bool = False
+    """It was silent, and its process computes: some builds answer nothing during a long prompt."""
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,8 @@ class State:
     models: tuple[Model, ...] = ()
     checks: int = 0
     misses: int = 0
+    computing: bool = False
+    """It was silent at the last check, while its process computed."""
     loading: bool = False
     """Its last answer was 503 "Loading model"."""
     warnings: tuple[str, ...] = ()

@@ -31,6 +31,7 @@ from supervisor_app.core.status import Failure, FailureKind, Status
 from supervisor_app.core.watchdog import (
     BUSY_INTERVAL,
     CANARIES,
+    CPU_EXTENDS,
     IDLE_INTERVAL,
     Activity,
     Verdict,
@@ -241,6 +242,13 @@ def checked_while_starting(state: State, event: HealthChecked, policy: Policy, n
             silent_at=now + policy.health.max_silence,
             load_until_at=state.load_until_at or limit,
         )
+    elif event.computing:  # as one that was taken over in the middle of a long prompt does
+        limit = now + max(policy.health.max_load_seconds, policy.health.stall_seconds * CPU_EXTENDS)
+        state = replace(
+            state,
+            silent_at=now + policy.health.max_silence,
+            load_until_at=state.load_until_at or limit,
+        )
     return replace(state, probe_at=now + policy.health.starting_interval(checks)), []
 
 
@@ -278,8 +286,12 @@ def checked_while_serving(state: State, event: HealthChecked, policy: Policy, no
     # 503 "Loading model" after ready: it answers, so it lives (a sleeping server loads again).
     if event.health in (Health.OK, Health.LOADING):
         loading = event.health is Health.LOADING
-        return replace(state, misses=0, loading=loading, probe_at=now + policy.health.interval_ms / 1000), []
+        answered = replace(state, misses=0, loading=loading, computing=False)
+        return replace(answered, probe_at=now + policy.health.interval_ms / 1000), []
     misses = state.misses + 1
+    state = replace(state, computing=event.computing)
+    if event.computing:  # whether that leads to anything is for the watchdog to judge
+        misses = min(misses, policy.health.max_misses - 1)
     if misses < policy.health.max_misses:
         return replace(state, misses=misses, probe_at=now + policy.health.interval_ms / 1000), []
     hung = failure_of(FailureKind.HUNG, f"it missed {misses} health checks in a row")
@@ -357,13 +369,24 @@ def exited(state: State, event: Exited, policy: Policy, now: float) -> Decision:
     if state.status is Status.STOPPING:
         after, effects = ended(state)
         return after, [said, CloseRun(event.exit, None, state.note, event.report), *effects]
-    # What we ended ourselves for being hung died of that, not of our signal.
-    failure = state.failure if state.phase is Phase.ENDING and state.failure else event.failure
+    failure = why_it_ended(state, event)
     if state.start_next:
         after, effects = begin(replace(state, failure=None), state.note)
     else:
         after, effects = failed(state, failure, policy, now)
     return after, [said, CloseRun(event.exit, failure, report=event.report), *effects]
+
+
+def why_it_ended(state: State, event: Exited) -> Failure:
+    """What we ended ourselves for being silent died of that, not of our signal.
+
+    Unless it had told before that it was dying: a core dump or a debugger's backtrace takes minutes.
+    """
+    if state.phase is not Phase.ENDING or state.failure is None:
+        return event.failure
+    evidence = event.report.evidence
+    told = evidence is not None and evidence.decisive and event.failure.kind is not FailureKind.EXITED
+    return replace(event.failure, permanent=False) if told else state.failure
 
 
 def signal_denied(state: State, policy: Policy, now: float) -> Decision:

@@ -11,6 +11,8 @@ from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.gateway.llama.listing import Listing
 
 FROM_OUTSIDE = (SIGKILL, SIGTERM)
+BY_OUR_HAND = (FailureKind.HUNG, FailureKind.NEVER_READY)
+"""Ended by its supervisor: a long prompt may look like a hang, and must not be taken for poison."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +20,8 @@ class End:
     """How a life of a server ended."""
 
     blameless: bool
-    """Something from outside ended it: a wish, SIGKILL or SIGTERM. No request is suspected."""
+    """A wish ended it, its supervisor for its silence, or SIGKILL or SIGTERM from outside: no request is
+    suspected."""
     sentence: str = ""
 
 
@@ -26,7 +29,7 @@ def end_of(*, kind: str, signal: int | None, adopted: bool, title: str) -> End:
     """`kind` of the failure; empty when there was none."""
     from_outside = kind == FailureKind.KILLED_BY_SIGNAL and signal in FROM_OUTSIDE
     untold = kind == FailureKind.UNKNOWN and adopted
-    return End(blameless=not kind or from_outside or untold, sentence=title)
+    return End(blameless=not kind or from_outside or untold or kind in BY_OUR_HAND, sentence=title)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -291,7 +291,8 @@ def test_an_end_is_told_with_its_reason():
         ({"failure_kind": FailureKind.KILLED_BY_SIGNAL, "signal": SIGABRT}, False),
         ({"failure_kind": FailureKind.OOM_KILLED, "signal": SIGKILL}, False),
         ({"failure_kind": FailureKind.EXITED, "exit_code": 1}, False),
-        ({"failure_kind": FailureKind.HUNG, "signal": SIGKILL}, False),
+        ({"failure_kind": FailureKind.HUNG, "signal": SIGKILL}, True),
+        ({"failure_kind": FailureKind.NEVER_READY, "signal": SIGKILL}, True),
         ({"failure_kind": FailureKind.UNKNOWN}, False),
         # Of one that is not our child nobody is told how it ended.
         ({"failure_kind": FailureKind.UNKNOWN, "adopted": True}, True),
