@@ -62,7 +62,7 @@ class GuardedChannel(HTTPChannel):
     def allHeadersReceived(self) -> None:
         """Before anybody is told to go on, and before a byte of the body is kept."""
         if self.length is not None and self.length > self.limits.body_bytes:
-            self.refuse_body()
+            self.refuse_body(too_large(self.limits))
         else:
             super().allHeadersReceived()
 
@@ -82,10 +82,10 @@ class GuardedChannel(HTTPChannel):
     def give_way(self) -> None:
         self.transport.abortConnection()
 
-    def refuse_body(self) -> None:
-        """It is longer than anything that a page sends."""
+    def refuse_body(self, sentence: str) -> None:
+        """It is more than any page sends."""
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-        content = f"The body is too large: at most {self.limits.body_bytes} bytes are read.\n".encode()
+        content = f"{sentence}\n".encode()
         self.transport.write(
             f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
             f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n".encode()
@@ -109,15 +109,20 @@ class GuardedRequest(WebRequest):
 
     def __init__(self, channel: GuardedChannel, queued: Any) -> None:
         super().__init__(channel, queued, parsePOSTFormSubmission=False)  # Django does that
+        self._pieces = 0
 
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
-        if self.channel.is_refused:
+        channel, limits = self.channel, self.channel.limits
+        self._pieces += 1
+        if channel.is_refused:
             return
-        if self.content.tell() + len(data) > self.channel.limits.body_bytes:
-            self.channel.refuse_body()  # it came in chunks, and did not say how long it is
+        if self.content.tell() + len(data) > limits.body_bytes:  # it did not say how long it is
+            channel.refuse_body(too_large(limits))
+        elif self._pieces > limits.body_pieces:
+            channel.refuse_body(f"The body comes in too many pieces: at most {limits.body_pieces} are read.")
         else:
             super().handleContentChunk(data)
 
@@ -132,6 +137,10 @@ class GuardedRequest(WebRequest):
         if self.transport is None:  # it is a WebSocket's now
             visitors.leave(channel)
         return done
+
+
+def too_large(limits: WebLimits) -> str:
+    return f"The body is too large: at most {limits.body_bytes} bytes are read."
 
 
 class GuardedHTTPFactory(HTTPFactory):

@@ -17,7 +17,9 @@ class WebLimits:
     """WebSockets: the rest is for people who come later."""
     body_bytes: int = 256 * KIB
     """The longest form of the admin has a few kB, and nothing is uploaded."""
-    read_bytes: int = 8 * KIB
+    body_pieces: int = 1000
+    """Chunks, or reads of what comes in drops: each costs as much as a long one."""
+    read_bytes: int = 4 * KIB
     """Of one connection in one pass of the event loop: what is parsed at once."""
     request_seconds: float = 30.0
     """From the first byte of a request to its last, and between two requests."""

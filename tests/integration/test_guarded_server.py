@@ -1,0 +1,96 @@
+"""Daphne within limits: what happens to a client that takes nothing, or is not listened to."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import sys
+from contextlib import closing, suppress
+
+import pytest
+
+from tests.acceptance.children import DEADLINE, ROOT, Child, environment, free_port, listens, wait_for
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+MESSAGE = b"\x82\xfe\x03\xe8\0\0\0\0" + b"x" * 1000
+GENEROUS = {"frames": 10**9, "frames_per_second": 10**9, "frame_bytes_per_second": 10**9}
+
+
+@pytest.fixture
+def serve(tmp_path):
+    children = []
+
+    def start(application, **limits):
+        port = free_port()
+        command = [sys.executable, "-m", "tests.guarded", str(port), json.dumps(limits), application]
+        child = Child(command, tmp_path / "log", cwd=ROOT, env=environment(LLAMAPROXY_DATA_DIR=str(tmp_path)))
+        children.append(child)
+        wait_for("it listens", lambda: listens(port), lambda: child.output)
+        return port
+
+    yield start
+    for child in children:
+        child.kill()
+
+
+def connect(port):
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    connection.settimeout(DEADLINE)
+    connection.connect(("127.0.0.1", port))
+    return closing(connection)
+
+
+def open_socket(connection):
+    connection.sendall(HANDSHAKE)
+    assert b" 101 " in connection.recv(4096)
+
+
+def test_a_socket_that_takes_nothing_of_what_it_asks_for_is_read_no_further_and_closed(serve):
+    port = serve("talkative", unread_seconds=1, message_bytes=10**8, **GENEROUS)
+    with connect(port) as connection:
+        open_socket(connection)
+        with suppress(ConnectionError):
+            for _ in range(10_000):
+                connection.sendall(MESSAGE)
+        size = 0
+        with suppress(ConnectionError):
+            while data := connection.recv(65536):
+                size += len(data)
+        assert size < 50_000_000
+
+
+def test_a_socket_is_not_read_while_nobody_takes_what_it_said(serve):
+    port = serve("deaf", message_bytes=10**8, **GENEROUS)
+    with connect(port) as connection:
+        open_socket(connection)
+        connection.sendall(MESSAGE)
+        assert b"heard" in connection.recv(4096)
+        sent = 0
+        connection.setblocking(False)
+        while select.select([], [connection], [], 1)[1] and sent < 100_000_000:
+            sent += connection.send(MESSAGE * 100)
+        assert sent < 100_000_000
+
+
+def ask(connection):
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    content = b""
+    while b"begun" not in content:
+        content += connection.recv(4096)
+
+
+def test_who_is_being_answered_keeps_its_place_and_one_more_is_turned_away(serve):
+    port = serve("slow", connections=2)
+    with connect(port) as first, connect(port) as second, connect(port) as third:
+        ask(second)
+        ask(third)
+        with suppress(ConnectionError):
+            assert first.recv(1) == b""  # it asked nothing, so it made room
+        with connect(port) as fourth, suppress(ConnectionError):
+            assert fourth.recv(1) == b""
+        assert not select.select([second, third], [], [], 0)[0]
