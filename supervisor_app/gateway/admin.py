@@ -180,7 +180,7 @@ class RequestRecordAdmin(ReadOnly, RecordModelAdmin):
 
     list_display = ["at", "server", "model", "outcome", "status", "held", "first", "took", "used", "key"]
     list_filter = [ServerFilter, "outcome", StatusFilter, KeyFilter, "at"]
-    search_fields = ["server", "model", "key", "route", "incident"]
+    search_fields = ["server", "model", "key", "route", "incident", "request_id"]
     date_hierarchy = "at"
     list_per_page = 50
     show_full_result_count = False
@@ -194,6 +194,7 @@ class RequestRecordAdmin(ReadOnly, RecordModelAdmin):
         "status",
         "outcome",
         "incident",
+        "request_id",
         "streamed",
         "held",
         "first",

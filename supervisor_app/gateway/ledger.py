@@ -94,6 +94,7 @@ def _row(record: Record, key: str) -> Row:
         record.replays,
         *record.usage,
         record.incident[:LONGEST_NAME],
+        record.id,
         record.captured_request and storable(record.captured_request),
         record.captured_answer and storable(record.captured_answer),
     )

@@ -131,6 +131,9 @@ class RequestRecord(models.Model):
     generated_tokens = models.PositiveIntegerField(null=True)
     tokens_per_second = models.FloatField(null=True)
     incident = models.CharField(max_length=LONGEST_NAME, default="", blank=True)
+    request_id = models.CharField(
+        "request", max_length=40, default="", blank=True, help_text="As its client was told: X-Request-Id."
+    )
     # Null is "not kept", empty is "said nothing".
     captured_request = models.TextField(null=True)  # noqa: DJ001
     captured_answer = models.TextField(null=True)  # noqa: DJ001

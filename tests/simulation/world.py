@@ -12,7 +12,7 @@ from typing import Any
 from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.plane.gateway import Gateway
-from supervisor_app.gateway.records.record import QuarantineEntry, Record
+from supervisor_app.gateway.records.record import QuarantineEntry, Record, request_ids
 from supervisor_app.gateway.workers.board import Board
 from tests.simulation import checks
 from tests.simulation.asking import Scene
@@ -141,7 +141,12 @@ class World(logging.Handler):
     def _gateway(self, limits: Limits, board: Board) -> Gateway:
         now: Any = self.loop.time
         return Gateway(
-            limits=limits, door=Door(["localhost"]), outside=self, wall_time=lambda: now() + 1e9, board=board
+            limits=limits,
+            door=Door(["localhost"]),
+            outside=self,
+            wall_time=lambda: now() + 1e9,
+            board=board,
+            ids=request_ids("simulated"),
         )
 
 

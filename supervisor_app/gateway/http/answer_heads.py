@@ -19,8 +19,10 @@ from supervisor_app.gateway.http.heads import (
 )
 
 RESPONSE_OURS = HOP_BY_HOP | {b"content-length"}
-NOT_PASSED = frozenset({b"set-cookie", b"set-cookie2", b"clear-site-data"})
-"""Cookies know no ports: those of a server would be those of our pages, and could log people out, or in."""
+NOT_PASSED = frozenset({b"set-cookie", b"set-cookie2", b"clear-site-data", b"x-request-id", b"request-id"})
+"""Cookies know no ports: those of a server would be those of our pages, and could log people out, or in.
+A request goes by the id that we give it.
+"""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -30,6 +30,7 @@ class Reply:
         "_http11",
         "_sized",
         "_transport",
+        "fields",
         "keep_alive",
         "started",
         "status",
@@ -46,6 +47,8 @@ class Reply:
         self._sized = False
         """Its client knows where it ends."""
         self._head = b""
+        self.fields = b""
+        """Header lines of our own, for whatever answer it becomes."""
         self.keep_alive = keep_alive
         self.started = False
         self.status = 0
@@ -74,7 +77,7 @@ class Reply:
             framing += b"Connection: close\r\n"
         elif not self._http11:
             framing += b"Connection: keep-alive\r\n"
-        self._head = beginning + framing + b"\r\n"
+        self._head = beginning + self.fields + framing + b"\r\n"
 
     def flush(self) -> None:
         if self._head:

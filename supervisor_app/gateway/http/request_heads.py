@@ -29,6 +29,7 @@ from supervisor_app.gateway.llama.conversations import (
     is_control,
     is_lookup,
 )
+from supervisor_app.gateway.llama.dialects import Dialect, dialect_of
 from supervisor_app.gateway.llama.endpoints import Endpoint, endpoint_of
 
 # A line break that is not CRLF, a folded line, a NUL, whitespace before a colon.
@@ -84,6 +85,8 @@ class RequestHead:
     presented_key: str
     """What stands for a password; empty when there is none."""
     endpoint: Endpoint
+    dialect: Dialect
+    """In whose words its errors are told."""
     is_plain: bool
     """Like nearly all that ask a model: a POST, on a connection that goes on."""
     forwarded: list[bytes]
@@ -162,6 +165,7 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
         expects_continue=http11 and noted.get(b"expect", b"").lower() == b"100-continue",
         presented_key=_presented_key(noted),
         endpoint=endpoint_of(method, path, query),
+        dialect=dialect_of(path),
         is_plain=method == "POST" and http11 and keep_alive and not path.endswith(NOT_PLAIN),
         forwarded=forwarded,
         noted=noted,

@@ -12,8 +12,8 @@ import msgspec
 
 _ANTHROPIC = re.compile(r"/messages(?:/|$)")
 _RESPONSES = re.compile(r"/responses(?:/|$)")
-_OPENAI = re.compile(r"(?:^|/)v1/|/chat/completions$|/models(?:/|$)|^$")
-_OWN = re.compile(r"/v1/(?:health|stream|streams)(?:/|$)|/models/(?:load|unload|sse)$")
+_OPENAI = re.compile(r"(?:^|/)v1/|/chat/completions(?:/|$)|/models(?:/|$)|^$")
+_OWN = re.compile(r"/v1/(?:health|stream|streams|systemone)(?:/|$)|/models/(?:load|unload|sse)$")
 
 
 class Dialect(StrEnum):
@@ -78,6 +78,12 @@ class Stream:
     model: str = ""
     asked_at: float = 0.0
     """Unix seconds."""
+
+
+def id_fields(dialect: Dialect, request_id: str) -> bytes:
+    """The header lines that name a request; Anthropic's clients look for a name of their own."""
+    line = f"X-Request-Id: {request_id}\r\n"
+    return (f"{line}Request-Id: {request_id}\r\n" if dialect is Dialect.ANTHROPIC else line).encode("latin-1")
 
 
 def error_body(dialect: Dialect, error: Mapping[str, object]) -> bytes:

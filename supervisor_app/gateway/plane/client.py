@@ -11,6 +11,7 @@ from supervisor_app.gateway.http.head_cache import Pattern, pattern_of
 from supervisor_app.gateway.http.heads import END, BadHeadError
 from supervisor_app.gateway.http.reply import Reply
 from supervisor_app.gateway.http.request_heads import RequestHead, check_beginning
+from supervisor_app.gateway.llama.dialects import Dialect
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.fast_path import FastExchange, take_fast_path
 from supervisor_app.gateway.plane.problems import bad_request, mistake
@@ -343,7 +344,7 @@ class Client(asyncio.Protocol):
     def _refuse_head(self, error: BadHeadError) -> None:
         code = "request_timeout" if error.status == 408 else "bad_request"
         problem = bad_request(str(error), status=error.status, code=code)
-        content = problem.body("")
+        content = problem.body(Dialect.OPENAI)
         reply = Reply(self._transport, http11=True, keep_alive=False)
         reply.send(problem.status, problem.beginning(), len(content), content)
         self._linger()

@@ -18,7 +18,7 @@ from supervisor_app.gateway.http.heads import status_line
 from supervisor_app.gateway.http.reply import CHUNKED_END, Reply
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.conversations import conversation_of, is_control
-from supervisor_app.gateway.llama.dialects import Stream
+from supervisor_app.gateway.llama.dialects import Stream, id_fields
 from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.notes import Notes
@@ -63,6 +63,7 @@ class Exchange:
         "committed",
         "head",
         "hold",
+        "id",
         "is_ours",
         "is_over",
         "notes",
@@ -74,9 +75,18 @@ class Exchange:
     )
 
     def __init__(
-        self, gateway: Gateway, client: Client, head: RequestHead, length: int | None, reply: Reply
+        self,
+        gateway: Gateway,
+        client: Client,
+        head: RequestHead,
+        length: int | None,
+        reply: Reply,
+        request_id: str = "",
     ) -> None:
+        """`request_id`: the name that it has already."""
         self.head = head
+        self.id = request_id or next(gateway.ids)
+        reply.fields = id_fields(head.dialect, self.id)
         self.body = RequestBody(head, length)
         self.reply = reply
         self.arrival = next(gateway.arrivals)
@@ -430,11 +440,11 @@ class Exchange:
         """The answer, or what its client was told while it waited. A stream says why."""
         last_words = b""
         if not self.committed:
-            last_words = problem.event(self.head.path, self._stream())
+            last_words = problem.event(self.head.dialect, self._stream())
         elif self._visit is not None and self._visit.streams:
             # What broke may be an event: it ends here, or it would have ours in it.
             end = b"" if self._visit.is_between_events else b"\n\n"
-            last_words = end + problem.event(self.head.path, self._stream(self._visit.tail))
+            last_words = end + problem.event(self.head.dialect, self._stream(self._visit.tail))
         self.reply.break_off(last_words=last_words)
 
     def _stream(self, tail: Iterable[bytes] = ()) -> Stream:
@@ -472,7 +482,7 @@ class Exchange:
         if self.is_over:
             return
         if not self.reply.started:
-            self._send(problem.status, problem.beginning(self.origin), problem.body(self.head.path))
+            self._send(problem.status, problem.beginning(self.origin), problem.body(self.head.dialect))
         else:
             self._break_off(problem)
         self._over(outcome)

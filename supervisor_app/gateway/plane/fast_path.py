@@ -14,6 +14,7 @@ from supervisor_app.gateway.access.keys import Denied, KeyPolicy
 from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.http.reply import sized
 from supervisor_app.gateway.http.request_heads import RequestHead
+from supervisor_app.gateway.llama.dialects import id_fields
 from supervisor_app.gateway.llama.hints import Hints, hints_of
 from supervisor_app.gateway.llama.meter import usage_of
 from supervisor_app.gateway.llama.nesting import is_too_deep
@@ -84,6 +85,7 @@ class FastExchange:
         "at",
         "backend",
         "head",
+        "id",
         "needs_slot",
         "policy",
         "since",
@@ -118,6 +120,7 @@ class FastExchange:
         self._body = body
         self._hints = hints
         self._connection = connection
+        self.id = ""
         self._answer = b""
         self._ended = 0.0
 
@@ -143,6 +146,7 @@ class FastExchange:
 
     def send(self) -> None:
         body, connection, gateway = self._body, self._connection, self._gateway
+        self.id = next(gateway.ids)
         gateway.exchanges.add(self)
         gateway.kept_bytes += len(body)
         head = self.head.for_server(connection.authority, self.asked.api_key, len(body))
@@ -155,7 +159,8 @@ class FastExchange:
         gateway, backend = self._gateway, self.backend
         self._ended = now = gateway.loop.time()
         self._answer = content
-        self._client.answer(sized(head.beginning, content), now)
+        beginning = head.beginning + id_fields(self.head.dialect, self.id)
+        self._client.answer(sized(beginning, content), now)
         backend.trust()
         gateway.leave_gate(backend, self)
         gateway.kept_bytes -= len(self._body)
@@ -177,6 +182,7 @@ class FastExchange:
             duration_ms=took,
             usage=usage_of(self._answer),
             counts_as_use=self.counts_as_use,
+            id=self.id,
         )
 
     @staticmethod
@@ -227,7 +233,8 @@ class FastExchange:
     def _grown(self) -> tuple[Exchange, Visit, Attempt]:
         """What it would be, had it not taken this way. It is nothing any more itself."""
         gateway, client = self._gateway, self._client
-        exchange = Exchange(gateway, client, self.head, len(self._body), client.reply_to(self.head))
+        reply = client.reply_to(self.head)
+        exchange = Exchange(gateway, client, self.head, len(self._body), reply, self.id)
         visit, attempt = exchange.go_on_from(self, self._body, self._connection)
         self.backend.gate.replace(self, visit)
         gateway.exchanges.discard(self)

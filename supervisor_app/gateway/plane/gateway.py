@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import blake2b
@@ -34,7 +35,7 @@ from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.fast_path import FastExchange
 from supervisor_app.gateway.plane.problems import Problem
 from supervisor_app.gateway.plane.turns import Turns
-from supervisor_app.gateway.records.record import LONGEST_NAME, Outcome, QuarantineEntry, Record
+from supervisor_app.gateway.records.record import LONGEST_NAME, Outcome, QuarantineEntry, Record, request_ids
 from supervisor_app.gateway.servers.backend import ACCUSED_SECONDS, Backend, judge
 from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.gate import Insider
@@ -57,6 +58,8 @@ RECORD_SECONDS = 0.01
 DISK_THREADS = 4
 RECORDED_AT_ONCE = 16
 """Then requests go on: 100 records take half a millisecond, which one request in a hundred would wait for."""
+MARK_BYTES = 6
+"""Of what tells the requests of one gateway from those of another."""
 RESTARTING = Problem(
     status=503,
     code="gateway_stopping",
@@ -106,8 +109,11 @@ class Gateway:
         wall_time: Callable[[], float] = time.time,
         board: Board | None = None,
         default_server: str = "",
+        ids: Iterator[str] | None = None,
     ) -> None:
-        """`board`: of several workers; closed with the gateway. `default_server`: of who names no model."""
+        """`board`: of several workers; closed with the gateway. `default_server`: of who names no model.
+        `ids`: names for requests, each another.
+        """
         self.loop = asyncio.get_running_loop()
         self.limits = limits
         self.door = door
@@ -136,6 +142,7 @@ class Gateway:
         """With one server every name will do, as it does for llama-server."""
         self.arrivals = count(1)
         self.turns = Turns(self.loop)
+        self.ids = request_ids(secrets.token_hex(MARK_BYTES)) if ids is None else ids
         self._router = Router()
         self._ended: deque[Exchange | FastExchange] = deque()
         self._tasks: set[asyncio.Task[None]] = set()

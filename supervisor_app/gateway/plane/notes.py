@@ -91,6 +91,7 @@ class Notes:
             replays=self.replays,
             counts_as_use=head.endpoint.counts_as_use,
             usage=usage,
+            id=exchange.id,
             incident=self.incident,
             captured_request=None if captured is None else _text(exchange.body.kept()),
             captured_answer=None if captured is None else _text(bytes(captured)),

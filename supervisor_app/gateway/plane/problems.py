@@ -13,7 +13,6 @@ from supervisor_app.gateway.http.heads import status_line
 from supervisor_app.gateway.llama.dialects import (
     Dialect,
     Stream,
-    dialect_of,
     error_body,
     error_event,
     error_type,
@@ -22,8 +21,9 @@ from supervisor_app.gateway.llama.hints import UNREADABLE
 from supervisor_app.gateway.llama.nesting import DEEPEST
 from supervisor_app.gateway.servers.facts import ServerFacts
 
+EXPOSED = "Access-Control-Expose-Headers: Retry-After, X-Request-Id, X-Should-Retry\r\n"
+"""What a page may read besides what every page may."""
 JSON_FIELDS = b"Content-Type: application/json; charset=utf-8\r\n"
-NOBODY_KNOWS = Stream()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,14 +61,12 @@ class Problem:
         never = b"X-Should-Retry: false\r\n" if self.retryable is False else b""
         return status_line(self.status) + JSON_FIELDS + retry + never + cors_fields(origin)
 
-    def body(self, path: str) -> bytes:
-        """The answer to a request for `path`, in the shape that clients of its API parse."""
-        dialect = dialect_of(path)
+    def body(self, dialect: Dialect) -> bytes:
+        """The answer, in the shape that clients of this API parse."""
         return error_body(dialect, self.error(dialect))
 
-    def event(self, path: str, stream: Stream = NOBODY_KNOWS) -> bytes:
+    def event(self, dialect: Dialect, stream: Stream) -> bytes:
         """The same at the end of a stream."""
-        dialect = dialect_of(path)
         return error_event(dialect, self.error(dialect), stream)
 
 
@@ -76,7 +74,8 @@ def cors_fields(origin: str) -> bytes:
     """What lets a page in a browser read our own answers; only for an origin that was let in."""
     if not origin:
         return b""
-    return f"Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n".encode("latin-1")
+    fields = f"Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n"
+    return (fields + EXPOSED).encode("latin-1")
 
 
 def bad_request(message: str, *, status: int = 400, code: str = "bad_request") -> Problem:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import count
 from typing import NamedTuple
 
 import msgspec
@@ -46,6 +48,11 @@ class Usage(NamedTuple):
 NO_USAGE = Usage()
 
 
+def request_ids(mark: str) -> Iterator[str]:
+    """Names for requests; `mark` tells this gateway's from those of all others."""
+    return (f"req_{mark}_{number}" for number in count(1))
+
+
 class Record(msgspec.Struct, kw_only=True, gc=False):
     """One request. Times in milliseconds, except `at`."""
 
@@ -73,6 +80,8 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     usage: Usage = NO_USAGE
     counts_as_use: bool = True
     """It was about the model, so its server was not idle. Not written down."""
+    id: str = ""
+    """As its client was told in `X-Request-Id`."""
     incident: str = ""
     """Names the crash it was in, as its client was told."""
     captured_request: str | None = None

@@ -91,7 +91,8 @@ async def told(plane, server, scripts):
         assert (await caller.ask(question("next", CHAT, max_tokens=1))).content == b"next"
     await eventually(lambda: len(plane.outside.records) == begin + number)
     record = plane.outside.records[begin + 1]
-    times = {"at": 0.0, "held_ms": float(record.held_ms > 0), "duration_ms": 0.0}
+    assert answer.fields.pop("x-request-id") == record.id
+    times = {"id": "", "at": 0.0, "held_ms": float(record.held_ms > 0), "duration_ms": 0.0}
     ttft = None if record.ttft_ms is None else 0.0
     heard = [(call.first_line, call.fields, call.content) for call in server.calls[calls:]]
     return answer, msgspec.structs.replace(record, ttft_ms=ttft, **times), heard, number

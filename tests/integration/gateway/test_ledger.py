@@ -101,6 +101,7 @@ def test_a_record_comes_back_as_it_was():
         duration_ms=3.5,
         replays=1,
         usage=Usage(prompt_tokens=4, cached_tokens=5, generated_tokens=6, tokens_per_second=7.5),
+        id="req_a_1",
         incident="run 3",
         captured_request="asked",
         captured_answer="answered",
@@ -129,6 +130,7 @@ def test_a_record_comes_back_as_it_was():
         "incident": "run 3",
         "captured_request": "asked",
         "captured_answer": "answered",
+        "request_id": "req_a_1",
     }
 
 
@@ -255,6 +257,7 @@ def create(record):
         generated_tokens=record.usage.generated_tokens,
         tokens_per_second=record.usage.tokens_per_second,
         incident=record.incident[:200],
+        request_id=record.id,
         captured_request=storable(record.captured_request),
         captured_answer=storable(record.captured_answer),
     )

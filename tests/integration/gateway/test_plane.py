@@ -41,6 +41,25 @@ async def test_a_request_is_answered_by_its_server(plane):
     )
 
 
+async def test_each_answer_names_its_record(plane):
+    theirs = "HTTP/1.1 200 OK\r\nX-Request-Id: theirs\r\nContent-Type: a/b\r\nContent-Length: 2\r\n\r\nok"
+    await plane.serve(sends(theirs.encode()), streams(event("a")), sends(stream_of(event("a"))))
+    told = [
+        await plane.ask(data)
+        for data in (
+            question(),
+            streaming(),
+            streaming(),
+            request("/v1/models/nothing"),
+            streaming(path="/v1/messages"),
+        )
+    ]
+    records = await plane.records(len(told))
+    assert [answer.fields["x-request-id"] for answer in told] == [record.id for record in records]
+    assert len({record.id for record in records}) == len(told)
+    assert told[-1].fields["request-id"] == records[-1].id
+
+
 async def test_a_stream_passes_byte_for_byte(plane):
     await plane.serve(streams(event("a"), b": ping\n\n", event("b")))
     answer = await plane.ask(streaming())

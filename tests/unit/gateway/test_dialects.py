@@ -13,6 +13,7 @@ from supervisor_app.gateway.llama.dialects import (
     error_body,
     error_event,
     error_type,
+    id_fields,
 )
 
 OPENAI, RESPONSES, ANTHROPIC, LLAMA = Dialect
@@ -80,6 +81,11 @@ def test_clients_of_anthropic_are_told_when_a_retry_helps():
     assert error_type(ANTHROPIC, 502, retry_helps=True) == "overloaded_error"
     assert error_type(ANTHROPIC, 429, retry_helps=True) == "rate_limit_error"
     assert error_type(OPENAI, 502, retry_helps=True) == "server_error"
+
+
+def test_a_request_has_a_name_where_its_clients_look_for_it():
+    assert id_fields(OPENAI, "req_a_1") == b"X-Request-Id: req_a_1\r\n"
+    assert id_fields(ANTHROPIC, "req_a_1") == b"X-Request-Id: req_a_1\r\nRequest-Id: req_a_1\r\n"
 
 
 @pytest.mark.parametrize("dialect", [OPENAI, RESPONSES, LLAMA])
