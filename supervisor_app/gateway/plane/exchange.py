@@ -472,6 +472,11 @@ class Exchange:
         problem = problems.unavailable(facts, backend.retry_after(now), lasting=lasting)
         self.refuse(problem, Outcome.UNAVAILABLE)
 
+    def is_not_ready(self, backend: Backend) -> None:
+        """Nor does its client want to wait."""
+        retry_after = backend.retry_after(self._gateway.wall_time())
+        self.refuse(problems.not_ready(backend.facts, retry_after), Outcome.UNAVAILABLE)
+
     def waited_in_vain(self, backend: Backend) -> None:
         """For as long as it may."""
         retry_after = backend.retry_after(self._gateway.wall_time())

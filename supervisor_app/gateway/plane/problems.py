@@ -139,6 +139,11 @@ def unavailable(facts: ServerFacts, retry_after: int, *, lasting: bool) -> Probl
     )
 
 
+def not_ready(facts: ServerFacts, retry_after: int) -> Problem:
+    message = f"{facts.name}: {facts.detail}"
+    return Problem(status=503, code="server_unavailable", message=message, retry_after=retry_after)
+
+
 def hold_timeout(facts: ServerFacts, retry_after: int) -> Problem:
     """The request has waited for as long as it may."""
     message = f"{facts.name}: Not ready within {facts.hold_seconds:g} s. {facts.detail}"

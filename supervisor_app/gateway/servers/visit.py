@@ -171,6 +171,9 @@ class Visit:
             exchange.go_to_one_of(candidates)
 
     def _wait(self) -> None:
+        if self.exchange.head.method == "HEAD":  # asks whether somebody is there, and that can be told now
+            self.exchange.is_not_ready(self.backend)
+            return
         self.exchange.wait().begin(self.backend.facts.hold_seconds, self._too_late)
         if self._expects_stream:
             self._comment_from_now_on()

@@ -17,6 +17,7 @@ from tests.integration.gateway.scripts import (
     JSON,
     LAST_CHUNK,
     answers,
+    dies,
     event,
     hangs,
     loads,
@@ -184,6 +185,22 @@ async def test_what_may_end_by_itself_may_be_tried_again(plane, facts, refused):
     assert int(answer.fields["retry-after"]) > 0
 
 
+@pytest.mark.parametrize("path", ["/", "/v1/chat/completions"])
+@pytest.mark.parametrize("status", [Status.STARTING, Status.CRASHED])
+async def test_who_only_asks_whether_it_is_there_does_not_wait(plane, path, status):
+    await plane.serve(answers(), status=status, detail="Loading the model.")
+    answer = await plane.ask(request(path, method="HEAD"), to_head=True)
+    assert (answer.status, "x-should-retry" in answer.fields) == (503, False)
+    assert int(answer.fields["retry-after"]) > 0
+    assert plane.outside.woken == []
+
+
+async def test_nor_does_it_when_its_connection_is_lost(plane):
+    server = await plane.serve(dies())
+    answer = await plane.ask(request("/", method="HEAD"), to_head=True)
+    assert (answer.status, len(server.calls)) == (503, 1)
+
+
 async def test_who_waits_hears_at_once_that_it_is_hopeless(plane):
     server = await plane.serve(answers(), status=Status.CRASHED)
     asking = await ask_in_order(plane, 3)
@@ -346,17 +363,15 @@ async def test_who_is_sent_away_with_a_long_body_is_recorded_with_what_it_asked_
     assert (record.model, record.streamed) == ("qwen", True)
 
 
-@pytest.mark.parametrize(("origin", "fields"), [("http://localhost:3000", 1), ("", 0)])
-async def test_a_page_may_read_a_stream_that_waited(plane, origin, fields):
+@pytest.mark.parametrize("origin", ["http://localhost:3000", ""])
+async def test_a_page_may_read_a_stream_that_waited(plane, origin):
     plane.limit(comment_seconds=SOON)
     server = await plane.serve(streams(event("a")), status=Status.STARTING)
     caller = await plane.connect()
     lines = [f"Origin: {origin}"] if origin else []
     await caller.send(request(CHAT, *lines, body={"stream": True}))
     head = await caller.head()
-    assert [name for name in head.fields if name.startswith("access-control")] == (
-        ["access-control-allow-origin"] * fields
-    )
+    assert any(name.startswith("access-control") for name in head.fields) is bool(origin)
     assert head.fields.get("access-control-allow-origin", "") == origin
     server.says(status=Status.READY)
     await caller.read_until(LAST_CHUNK)
