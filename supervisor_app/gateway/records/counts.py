@@ -46,16 +46,17 @@ class Buckets:
 class Counts:
     """Of all requests with one server, model and outcome."""
 
-    __slots__ = ("cached", "duration", "generated", "prompt", "replays", "requests", "ttft")
+    __slots__ = ("cached", "duration", "failed", "generated", "prompt", "replays", "requests", "ttft")
 
     def __init__(self) -> None:
-        self.requests = self.replays = self.prompt = self.cached = self.generated = 0
+        self.requests = self.failed = self.replays = self.prompt = self.cached = self.generated = 0
         self.duration = Buckets()
         self.ttft = Buckets()
 
     def add(self, record: Record) -> None:
         usage = record.usage
         self.requests += 1
+        self.failed += record.failed
         self.replays += record.replays
         self.prompt += usage.prompt_tokens or 0
         self.cached += usage.cached_tokens or 0
@@ -66,6 +67,7 @@ class Counts:
 
     def merge(self, other: Counts) -> None:
         self.requests += other.requests
+        self.failed += other.failed
         self.replays += other.replays
         self.prompt += other.prompt
         self.cached += other.cached
@@ -74,7 +76,7 @@ class Counts:
         self.ttft.merge(other.ttft)
 
     def as_json(self) -> list[Any]:
-        numbers = [self.requests, self.replays, self.prompt, self.cached, self.generated]
+        numbers = [self.requests, self.replays, self.prompt, self.cached, self.generated, self.failed]
         return [numbers, *((list(each.counts), each.sum) for each in (self.duration, self.ttft))]
 
     @classmethod
@@ -82,7 +84,9 @@ class Counts:
         """What `as_json` told. Raises ValueError and TypeError: it did not."""
         counts = cls()
         numbers, *histograms = told
-        counts.requests, counts.replays, counts.prompt, counts.cached, counts.generated = map(int, numbers)
+        counts.requests, counts.replays, counts.prompt, counts.cached, counts.generated, counts.failed = (
+            int(number) for number in numbers
+        )
         for each, (buckets, total) in zip((counts.duration, counts.ttft), histograms, strict=True):
             if len(buckets) != len(each.counts):
                 raise ValueError("other bounds")
@@ -127,12 +131,18 @@ def _by_model(series: list[tuple[tuple[str, str, str], Counts]]) -> Iterator[Met
         "Requests sent once more, because their server had died.",
         labels=("server", "model"),
     )
+    failed = CounterMetricFamily(
+        "llamaproxy_failed_requests",
+        "Requests answered with 500 or more, or whose answer broke off.",
+        labels=("server", "model"),
+    )
     models: dict[tuple[str, str], list[Counts]] = {}
     for (server, model, _), counts in series:
         models.setdefault((server, model), []).append(counts)
     for model_labels, all_counts in models.items():
         replays.add_metric(model_labels, sum(counts.replays for counts in all_counts))
+        failed.add_metric(model_labels, sum(counts.failed for counts in all_counts))
         for kind in ("prompt", "cached", "generated"):
             total = sum(getattr(counts, kind) for counts in all_counts)
             tokens.add_metric((*model_labels, kind), total)
-    yield from (tokens, replays)
+    yield from (tokens, replays, failed)

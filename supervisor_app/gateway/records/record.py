@@ -36,6 +36,11 @@ class Outcome(StrEnum):
     """It has killed its server before."""
 
 
+NOT_ANSWERED = frozenset({Outcome.UPSTREAM_CRASHED, Outcome.UNAVAILABLE})
+ERRORS, FAULTS = 400, 500
+"""Statuses: from here on somebody did something wrong, and from here on it was not the client."""
+
+
 class Usage(NamedTuple):
     """What the server counted. None: it did not say."""
 
@@ -87,6 +92,12 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     captured_request: str | None = None
     """Only for keys that ask for it; bounded."""
     captured_answer: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        """It met an error of 500 or more, also one that a stream was told after its 200."""
+        told_in_stream = self.status < ERRORS and self.outcome in NOT_ANSWERED
+        return self.status >= FAULTS or told_in_stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

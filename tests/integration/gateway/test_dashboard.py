@@ -64,6 +64,23 @@ def test_it_shows_all_that_is_told_of_requests_and_servers(offered):
     assert told - asked == set()
 
 
+def test_only_faults_of_servers_are_counted_as_not_answered():
+    (panel,) = (panel for panel in PANELS if panel["title"] == "Not answered whole")
+    (target,) = panel["targets"]
+    assert target["expr"].startswith("sum(rate(llamaproxy_failed_requests_total{")
+    assert "outcome" not in target["expr"]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_names_that_were_asked_for_do_not_choose_among_those_that_are_served(query):
+    named = {
+        name.partition("_")[0].partition(":")[0]
+        for name, asked in SELECTOR.findall(query)
+        if "model" in asked
+    }
+    assert named <= {"llamaproxy"}
+
+
 @pytest.mark.parametrize("query", QUERIES)
 def test_every_query_is_closed(query):
     for opening, closing in ("()", "{}", "[]"):

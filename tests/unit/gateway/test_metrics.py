@@ -78,6 +78,28 @@ def only(metrics, name):
 # --- Records -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("status", "outcome", "failed"),
+    [
+        (200, Outcome.OK, False),
+        (400, Outcome.UPSTREAM_ERROR, False),
+        (500, Outcome.UPSTREAM_ERROR, True),
+        (200, Outcome.UPSTREAM_CRASHED, True),
+        (502, Outcome.UPSTREAM_CRASHED, True),
+        (200, Outcome.UNAVAILABLE, True),
+        (503, Outcome.UNAVAILABLE, True),
+        (429, Outcome.UNAVAILABLE, False),
+        (422, Outcome.QUARANTINED, False),
+        (401, Outcome.REFUSED, False),
+        (0, Outcome.CLIENT_LEFT, False),
+    ],
+)
+def test_a_request_failed_when_it_was_no_fault_of_its_client(status, outcome, failed):
+    metrics = GatewayMetrics()
+    metrics.observe(record(status=status, outcome=outcome))
+    assert only(metrics, "llamaproxy_failed_requests_total")[1] == failed
+
+
 def test_each_request_is_counted_with_its_server_model_and_outcome(metrics):
     metrics.observe(record())
     metrics.observe(record())
