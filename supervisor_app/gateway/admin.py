@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from supervisor_app.alerts.admin import ReadOnly
-from supervisor_app.gateway.access.keys import digest_of, new_key, shown_part
+from supervisor_app.gateway.issuing import issue
 from supervisor_app.gateway.llama.endpoints import Scope
 from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord
 from supervisor_app.models import LlamaServer
@@ -84,9 +84,7 @@ class ApiKeyAdmin(KeyModelAdmin):
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         """A new one gets its secret here; it goes to the page that answers this request and nowhere else."""
         if not change:
-            key = new_key()
-            obj.prefix, obj.digest = shown_part(key), digest_of(key).hex()
-            request.fresh_api_key = key  # type: ignore[attr-defined]
+            request.fresh_api_key = issue(obj)  # type: ignore[attr-defined]
         super().save_model(request, obj, form, change)
 
     def response_add(

@@ -15,6 +15,7 @@ from supervisor_app.commands import NothingToRollBackError, ask, roll_back, serv
 from supervisor_app.config_source import last_good
 from supervisor_app.core.redact import harmless
 from supervisor_app.core.status import Status
+from supervisor_app.gateway.issuing import NoSuchKeyError, add_key, describe_keys, revoke_key
 from supervisor_app.logfiles import log_of
 from supervisor_app.models import LlamaServer
 from supervisor_app.snapshots import ServerView, load_views
@@ -30,9 +31,10 @@ class Command(BaseCommand):
     help = "Start, stop or restart a llama-server, or show how it is."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        words = [*(wish.value for wish in Wish), "status", "logs", "rollback"]
+        words = [*(wish.value for wish in Wish), "status", "logs", "rollback", "key"]
         parser.add_argument("command", choices=words)
-        parser.add_argument("name", nargs="?", help="one server (default: all)")
+        parser.add_argument("name", nargs="?", help="one server (default: all); of key: add, list or revoke")
+        parser.add_argument("key_name", nargs="?", metavar="key", help="of key add and key revoke: its name")
         parser.add_argument(
             "--json",
             action="store_true",
@@ -48,13 +50,18 @@ class Command(BaseCommand):
         *,
         command: str,
         name: str | None,
+        key_name: str | None,
         as_json: bool,
         lines: int,
         follow: bool,
         **options: Any,
     ) -> None:
+        if key_name is not None and command != "key":
+            raise CommandError(f"{command} takes one name: {key_name!r} is one too many.", returncode=2)
         try:
-            if command == "logs":
+            if command == "key":
+                self._key(name or "", key_name)
+            elif command == "logs":
                 self._show_log(name, lines, follow)
             elif command == "rollback":
                 self._roll_back(name)
@@ -62,6 +69,32 @@ class Command(BaseCommand):
                 self._do(command, name, as_json)
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used: {error}") from error
+
+    def _key(self, action: str, name: str | None) -> None:
+        match action, name:
+            case "add", str():
+                self._add_key(name)
+            case "revoke", str():
+                try:
+                    revoke_key(name)
+                except NoSuchKeyError as error:
+                    raise CommandError(str(error), returncode=NO_SUCH_SERVER) from error
+                self.stdout.write(f"{name}: switched off")
+            case "list", None:
+                for line in describe_keys():
+                    self.stdout.write(line)
+            case _:
+                usage = "Use: llama key add NAME, llama key revoke NAME, or llama key list."
+                raise CommandError(usage, returncode=NO_SUCH_SERVER)
+
+    def _add_key(self, name: str) -> None:
+        """The key alone goes to the standard output, so that a script can take it from there."""
+        try:
+            secret = add_key(name)
+        except ValueError as error:
+            raise CommandError(f"No key {name!r}: {error}") from error
+        self.stderr.write("This is the only time that the key is shown. Limits are set in the admin.")
+        self.stdout.write(secret)
 
     def _do(self, command: str, name: str | None, as_json: bool) -> None:
         servers = LlamaServer.objects.all() if name is None else server_named(name)

@@ -1,0 +1,84 @@
+"""`manage.py llama key`: keys for machines without a browser."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from supervisor_app.gateway import ledger
+from supervisor_app.gateway.access.keys import Denied, KeyRing
+from supervisor_app.gateway.models import ApiKey
+from tests.integration.building import make_key
+
+pytestmark = pytest.mark.django_db
+
+
+def llama(*arguments):
+    """What `manage.py llama …` says on stdout and stderr."""
+    out, err = StringIO(), StringIO()
+    call_command("llama", *arguments, stdout=out, stderr=err, no_color=True)
+    return out.getvalue(), err.getvalue()
+
+
+def test_a_key_is_made_and_told_alone_on_its_line():
+    said, remark = llama("key", "add", "nightly job")
+    (secret,) = said.splitlines()
+    assert secret.startswith("lp-")
+    assert "only time" in remark
+    assert KeyRing(ledger.load_keys()).find(secret, 0.0).name == "nightly job"
+
+
+def test_it_is_shown_once_and_kept_nowhere():
+    secret = llama("key", "add", "chat")[0].strip()
+    (row,) = ApiKey.objects.values()
+    assert secret not in repr(row)
+    assert secret not in llama("key", "list")[0]
+
+
+@pytest.mark.parametrize("name", ["chat", "", "x" * 101], ids=["taken", "empty", "long"])
+def test_a_name_that_cannot_be_used_is_refused_in_words(name):
+    make_key("chat")
+    with pytest.raises(CommandError, match="No key"):
+        llama("key", "add", name)
+    assert ApiKey.objects.count() == 1
+
+
+def test_a_key_that_is_revoked_lets_nobody_in_and_keeps_the_door_shut():
+    secret = llama("key", "add", "chat")[0].strip()
+    assert llama("key", "revoke", "chat")[0] == "chat: switched off\n"
+    ring = KeyRing(ledger.load_keys())
+    assert not ring.is_open
+    with pytest.raises(Denied):
+        ring.find(secret, 0.0)
+
+
+def test_a_key_that_does_not_exist_cannot_be_revoked():
+    make_key("chat")
+    with pytest.raises(CommandError, match="no API key 'chit'") as caught:
+        llama("key", "revoke", "chit")
+    assert caught.value.returncode == 2
+
+
+def test_the_list_tells_what_each_is_worth():
+    now = timezone.now()
+    make_key("a")
+    make_key("b", enabled=False)
+    make_key("c", expires_at=now - timedelta(days=1), last_used_at=now)
+    make_key("d", expires_at=now + timedelta(days=1))
+    told = [line.split(", ", 1)[1] for line in llama("key", "list")[0].splitlines()]
+    assert told[:2] == ["in force, never used", "switched off, never used"]
+    assert told[2] == f"expired {now - timedelta(days=1):%Y-%m-%d %H:%M}, last used {now:%Y-%m-%d %H:%M}"
+    assert told[3].startswith("in force until")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["key"], ["key", "add"], ["key", "list", "x"], ["key", "make", "x"], ["status", "a", "b"]]
+)
+def test_whatever_else_is_typed_is_told_what_to_type(arguments):
+    with pytest.raises(CommandError) as caught:
+        llama(*arguments)
+    assert caught.value.returncode == 2
