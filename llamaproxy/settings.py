@@ -22,8 +22,9 @@ DATA_DIR_MENDED = secured(DATA_DIR)
 # --- Core ---
 
 DEBUG = env_bool("DEBUG", False)
+OWN_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 SECRET_KEY = secret_key(DATA_DIR / "secret-key")
-ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+ALLOWED_HOSTS = [*OWN_NAMES, *(name for name in env_list("ALLOWED_HOSTS", []) if name not in OWN_NAMES)]
 CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", [])
 
 INSTALLED_APPS = [
@@ -184,6 +185,8 @@ LLAMAPROXY_GATEWAY_URL = os.environ.get("LLAMAPROXY_GATEWAY_URL", "")
 """Where programs find the gateway, as the pages say it. runsupervisor knows its own."""
 # Gets the requests that name no model, where there are several servers.
 LLAMAPROXY_DEFAULT_SERVER = os.environ.get("LLAMAPROXY_DEFAULT_SERVER", "default")
+LLAMAPROXY_ALLOWED_ORIGINS = env_list("LLAMAPROXY_ALLOWED_ORIGINS", [])
+"""Apps and pages that may ask the gateway although no API key exists."""
 LLAMAPROXY_CONFIG = Path(os.environ.get("LLAMAPROXY_CONFIG") or ".llama-proxy-config.json").absolute()
 LLAMAPROXY_PUBLIC_STATUS = env_bool("LLAMAPROXY_PUBLIC_STATUS", True)
 """Status page, its JSON, events and metrics readable without login."""

@@ -17,6 +17,7 @@ from supervisor_app.addresses import url_of
 from supervisor_app.conf import Overlay
 from supervisor_app.descriptors import connection_shares
 from supervisor_app.gateway import ledger
+from supervisor_app.gateway.access.origins import BadOriginError, Origins
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.service import Service, is_loopback, listening_socket
 
@@ -63,6 +64,10 @@ def prepare(
     """Bound to its address. Raises CommandError: the address is taken, or it would be open to the network."""
     host, port = where
     try:
+        Origins(tuple(settings.LLAMAPROXY_ALLOWED_ORIGINS))
+    except BadOriginError as error:
+        raise CommandError(f"LLAMAPROXY_ALLOWED_ORIGINS: {error}", returncode=BAD_USAGE) from error
+    try:
         has_keys = bool(ledger.load_keys())
     except DatabaseError as error:
         raise CommandError(f"The database cannot be used: {error}", returncode=FAILED) from error
@@ -83,6 +88,7 @@ def prepare(
         bound,
         overlay=overlay,
         allowed_hosts=[*settings.ALLOWED_HOSTS, *LOOPBACK],
+        allowed_origins=settings.LLAMAPROXY_ALLOWED_ORIGINS,
         insecure_open=insecure_open,
         public_metrics=settings.LLAMAPROXY_PUBLIC_STATUS,
         default_server=settings.LLAMAPROXY_DEFAULT_SERVER,

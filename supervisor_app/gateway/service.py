@@ -75,6 +75,7 @@ class Service:
         *,
         overlay: Callable[[], Overlay],
         allowed_hosts: Sequence[str],
+        allowed_origins: Sequence[str] = (),
         insecure_open: bool,
         public_metrics: bool,
         grace_seconds: float,
@@ -83,7 +84,7 @@ class Service:
         default_server: str = "",
         counts: Path | None = None,
     ) -> None:
-        """`counts`: `Link`'s. Beside it is the board of all workers."""
+        """`counts`: `Link`'s. Beside it is the board of all workers. Raises BadOriginError."""
         self._bound = bound
         self._overlay = overlay
         self._grace_seconds = grace_seconds
@@ -94,6 +95,7 @@ class Service:
         self._counts = counts
         self._door = Door(
             allowed_hosts,
+            allowed_origins=allowed_origins,
             needs_key=not is_loopback(bound.getsockname()[0]),
             insecure_open=insecure_open,
         )

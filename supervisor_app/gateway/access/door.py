@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
+from supervisor_app.gateway.access.origins import Origins, host_of, is_app, is_this_machine
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.plane.problems import Problem
 
 TOLD_BY_BROWSERS = (b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode")
 MAX_ADMITTED = 1000
-AUTHORITY = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,255})(?::[0-9]{0,5})?")
 
 
 class NotAllowedError(Exception):
@@ -32,10 +31,17 @@ class Door:
     """
 
     def __init__(
-        self, allowed_hosts: Sequence[str], *, needs_key: bool = False, insecure_open: bool = False
+        self,
+        allowed_hosts: Sequence[str],
+        *,
+        allowed_origins: Sequence[str] = (),
+        needs_key: bool = False,
+        insecure_open: bool = False,
     ) -> None:
+        """Raises BadOriginError."""
         self.keys = KeyRing(())
         self._allowed_hosts = tuple(host.lower() for host in allowed_hosts)
+        self._origins = Origins(tuple(allowed_origins))
         self._is_reachable = needs_key
         self._needs_key = needs_key and not insecure_open
         self._insecure_open = insecure_open
@@ -58,7 +64,7 @@ class Door:
     def check(self, head: RequestHead, now: float) -> KeyPolicy | None:
         """Whose request this is. `now` in Unix seconds. Raises NotAllowedError and keys.Denied."""
         if self._needs_key or not self.keys.is_open:
-            return self.keys.find(head.presented_key, now)
+            return self.keys.find("" if self._is_sent_unasked(head) else head.presented_key, now)
         self.check_page(head)
         return None
 
@@ -67,22 +73,47 @@ class Door:
         if self.keys.is_open and not (self._needs_key or self._insecure_open):
             reached_as = tuple(head.noted.get(name) for name in TOLD_BY_BROWSERS)
             if reached_as not in self._admitted:
-                self._check_host(head)
+                self._check_page(head)
                 if len(self._admitted) >= MAX_ADMITTED:
                     self._admitted.clear()
                 self._admitted.add(reached_as)
 
+    def check_preflight(self, head: RequestHead) -> None:
+        """A browser asks whether it may ask. Raises NotAllowedError."""
+        if self.keys.is_open and not (self._needs_key or self._insecure_open):
+            self._check_host(head)
+
     def admits_origin(self, origin: str) -> bool:
-        """May a page of this origin read what we answer?"""
-        return (
-            not self.keys.is_open
-            or self._insecure_open
-            or self._is_allowed(_host_of(origin.partition("://")[2]))
-        )
+        """May a page of this origin ask?"""
+        return not self.keys.is_open or self._insecure_open or self.knows_origin(origin)
+
+    def knows_origin(self, origin: str) -> bool:
+        """Have people let in this origin, or is it one of this machine?"""
+        return origin in self._origins or self._is_allowed(host_of(origin.partition("://")[2]))
+
+    def shows_refusals(self, origin: str) -> bool:
+        """May this origin read what we say? An app that is refused may read why: it is no page of the web."""
+        return self.admits_origin(origin) or is_app(origin)
+
+    @property
+    def has_keys(self) -> bool:
+        return not self.keys.is_open
+
+    def _is_sent_unasked(self, head: RequestHead) -> bool:
+        """Browsers send a password that they know along with whatever any page asks."""
+        if not head.key_is_password:
+            return False
+        origin = head.text(b"origin")
+        foreign = head.text(b"sec-fetch-site") in ("cross-site", "same-site")
+        return not self.knows_origin(origin) if origin else foreign
+
+    def _check_page(self, head: RequestHead) -> None:
+        self._check_host(head)
+        self._check_origin(head)
 
     def _check_host(self, head: RequestHead) -> None:
         given = head.text(b"host")
-        host = _host_of(given)
+        host = host_of(given)
         # Without one it is an old client, not a page: browsers speak HTTP/1.1, which has one.
         if b"host" in head.noted and not self._is_allowed(host):
             raise NotAllowedError(
@@ -93,17 +124,19 @@ class Door:
                     "admin, or add the name to ALLOWED_HOSTS.",
                 )
             )
+
+    def _check_origin(self, head: RequestHead) -> None:
         origin = head.text(b"origin")
         if origin and not self.admits_origin(origin):
+            who = origin if is_app(origin) else f"Pages of {origin}"
             raise NotAllowedError(
                 Problem(
                     status=403,
                     code="origin_not_allowed",
-                    message=f"Pages of {origin} may not use this gateway without an API key. Make one in the "
-                    "admin, or add the host to ALLOWED_HOSTS.",
+                    message=f"{who} may not use this gateway without an API key. Make one in the "
+                    "admin, or add the origin to LLAMAPROXY_ALLOWED_ORIGINS.",
                 )
             )
-
         # An image or a script of a page tells no origin.
         is_hidden = not origin and head.text(b"sec-fetch-mode") != "navigate"
         if is_hidden and head.text(b"sec-fetch-site") == "cross-site":
@@ -117,13 +150,7 @@ class Door:
             )
 
     def _is_allowed(self, host: str) -> bool:
-        return any(
+        return is_this_machine(host) or any(
             allowed in ("*", host) or (allowed.startswith(".") and f".{host}".endswith(allowed))
             for allowed in self._allowed_hosts
         )
-
-
-def _host_of(authority: str) -> str:
-    """Without the port, an IPv6 address in brackets; empty when it is none."""
-    match = AUTHORITY.fullmatch(authority.lower())
-    return match[1] if match else ""

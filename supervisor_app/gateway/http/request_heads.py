@@ -7,7 +7,9 @@ between two of them is what request smuggling lives on (RFC 9112, sections 2.2, 
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -56,6 +58,8 @@ OURS = HOP_BY_HOP | {
     b"host",
     b"x-api-key",
 }
+ONCE = frozenset({b"content-length", b"expect", b"host", b"transfer-encoding"})
+"""Twice they are an attack, or a broken proxy, whatever they say (RFC 9112, sections 3.2 and 6.3)."""
 NOTED = OURS | {
     b"access-control-request-headers",
     b"access-control-request-method",
@@ -84,6 +88,8 @@ class RequestHead:
     expects_continue: bool
     presented_key: str
     """What stands for a password; empty when there is none."""
+    key_is_password: bool
+    """It came as a password, which browsers keep and send by themselves."""
     endpoint: Endpoint
     dialect: Dialect
     """In whose words its errors are told."""
@@ -154,6 +160,7 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
     keep_alive = keeps_alive(noted.get(b"connection", b""), http11=http11)
     noted.pop(b"content-length", None)  # the head is the same for any
     method = parser.get_method().decode("ascii")
+    key, by_password = _presented_key(noted)
     head = RequestHead(
         method=method,
         path=path,
@@ -163,7 +170,8 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
         keep_alive=keep_alive,
         chunked=length is None,
         expects_continue=http11 and noted.get(b"expect", b"").lower() == b"100-continue",
-        presented_key=_presented_key(noted),
+        presented_key=key,
+        key_is_password=by_password,
         endpoint=endpoint_of(method, path, query),
         dialect=dialect_of(path),
         is_plain=method == "POST" and http11 and keep_alive and not path.endswith(NOT_PLAIN),
@@ -201,10 +209,15 @@ def _parsed(raw: bytes) -> tuple[httptools.HttpRequestParser, Fields]:
     return parser, fields
 
 
-def _presented_key(noted: dict[bytes, bytes]) -> str:
+def _presented_key(noted: dict[bytes, bytes]) -> tuple[str, bool]:
+    """The key, and whether it is the password of `Basic`, whatever the name beside it."""
     scheme, _, token = noted.get(b"authorization", b"").partition(b" ")
     key = token.strip() if scheme.lower() == b"bearer" else b""
-    return (key or noted.get(b"x-api-key", b"")).decode("latin-1")
+    key = key or noted.get(b"x-api-key", b"")
+    if not key and scheme.lower() == b"basic":
+        with suppress(ValueError):
+            return b64decode(token.strip(), validate=True).partition(b":")[2].decode("latin-1"), True
+    return key.decode("latin-1"), False
 
 
 def _ambiguous() -> BadHeadError:
@@ -223,12 +236,16 @@ def _bad_request_line(raw: bytes) -> BadHeadError:
 
 
 def _sorted_fields(fields: Iterable[tuple[bytes, bytes]]) -> tuple[list[bytes], dict[bytes, bytes]]:
-    """What is passed on, and what we read ourselves. Raises BadHeadError for a second one of those."""
+    """What is passed on, and what we read ourselves. Raises BadHeadError for a second one of those, unless
+    it says the same: llama-server takes the first.
+    """
     forwarded: list[bytes] = []
     noted: dict[bytes, bytes] = {}
     for name, value in fields:
         lower = name.lower()
         if lower in NOTED:
+            if noted.get(lower) == value and lower not in ONCE:
+                continue
             if lower in noted and lower not in LISTS:
                 raise BadHeadError(400, f"The header {name.decode('latin-1')} comes twice.")
             noted[lower] = noted[lower] + b"," + value if lower in noted else value

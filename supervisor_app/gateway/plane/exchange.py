@@ -66,6 +66,7 @@ class Exchange:
         "id",
         "is_ours",
         "is_over",
+        "is_public",
         "notes",
         "policy",
         "reply",
@@ -100,6 +101,8 @@ class Exchange:
         self.committed = False
         """Content of an answer has gone to the client."""
         self.is_over = False
+        self.is_public = False
+        """No key was asked for, so its server must not take it for one of ours."""
         self.is_ours = False
         """We are making its answer: no server is asked."""
         self._gateway = gateway
@@ -325,6 +328,9 @@ class Exchange:
             backend = self._gateway.choose(candidates, session, self.body.kept())
         facts = backend.facts
         self.notes.server = facts.name
+        if self.is_public and not facts.ready:
+            self.is_not_ready(backend)
+            return
         self._visit = Visit(self, self._gateway, backend)
         wakes = self.head.endpoint.wakes
         if facts.is_hopeless_for(wakes=wakes):
@@ -358,7 +364,11 @@ class Exchange:
     def origin(self) -> str:
         """Of the page that asks and may read what we say; empty: it is none, or may not."""
         origin = self.head.text(b"origin")
-        return origin if self._gateway.door.admits_origin(origin) else ""
+        return origin if self._gateway.door.shows_refusals(origin) else ""
+
+    @property
+    def is_known_origin(self) -> bool:
+        return self._gateway.door.knows_origin(self.head.text(b"origin"))
 
     def wait(self) -> Hold:
         if self.hold is None:
@@ -473,9 +483,10 @@ class Exchange:
         self.refuse(problem, Outcome.UNAVAILABLE)
 
     def is_not_ready(self, backend: Backend) -> None:
-        """Nor does its client want to wait."""
+        """Nor does its client wait: it does not want to, or is a stranger and may not fill the queue."""
         retry_after = backend.retry_after(self._gateway.wall_time())
-        self.refuse(problems.not_ready(backend.facts, retry_after), Outcome.UNAVAILABLE)
+        problem = problems.not_ready(backend.facts, retry_after, to_strangers=self.is_public)
+        self.refuse(problem, Outcome.UNAVAILABLE)
 
     def waited_in_vain(self, backend: Backend) -> None:
         """For as long as it may."""

@@ -172,8 +172,14 @@ class Gateway:
         may_be_ours = head.method != "POST" or head.path in own.PUBLIC
         try:
             if may_be_ours and own.is_public(self, head):
-                self.door.check_page(head)
+                if own.is_preflight(head):
+                    self.door.check_preflight(head)
+                else:
+                    self.door.check_page(head)
                 own.answer(self, exchange)
+                return
+            if self._is_public_file(head):
+                exchange.is_public = True
                 return
             policy = self.door.check(head, self.wall_time())
             if policy is not None:
@@ -205,6 +211,10 @@ class Gateway:
             denied = exchange.policy and keys.withdrawn(exchange.policy, now)
             if denied:
                 exchange.refuse(problems.denied(denied), Outcome.REFUSED)
+
+    def _is_public_file(self, head: RequestHead) -> bool:
+        """A file of the web UI, asked for without a key: whether it is public, its one server says."""
+        return head.endpoint.static and not head.presented_key and self.door.has_keys and self.takes_any_name
 
     def do(self, work: asyncio.Task[None]) -> None:
         """Keep a task alive until it is done."""

@@ -34,10 +34,12 @@ METRICS_FIELDS = b"Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
 def is_public(gateway: Gateway, head: RequestHead) -> bool:
     """Answered without a key: what a load balancer, Prometheus or a browser asks before it has one."""
     if head.method == "OPTIONS":
-        return b"access-control-request-method" in head.noted and gateway.door.admits_origin(
-            head.text(b"origin")
-        )
+        return is_preflight(head) and gateway.door.shows_refusals(head.text(b"origin"))
     return head.path in HEALTH or (head.path == METRICS and gateway.public_metrics)
+
+
+def is_preflight(head: RequestHead) -> bool:
+    return head.method == "OPTIONS" and b"access-control-request-method" in head.noted
 
 
 def is_ours(head: RequestHead) -> bool:
@@ -107,10 +109,19 @@ def _health(gateway: Gateway) -> dict[str, Any]:
 
 def _preflight_fields(exchange: Exchange) -> bytes:
     asked = exchange.head.text(b"access-control-request-headers") or "*"
-    return cors_fields(exchange.origin) + (
-        "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE\r\n"
-        f"Access-Control-Allow-Headers: {asked}\r\nAccess-Control-Max-Age: 600\r\n"
-    ).encode("latin-1")
+    return (
+        cors_fields(exchange.origin)
+        + _credentials(exchange)
+        + (
+            "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE\r\n"
+            f"Access-Control-Allow-Headers: {asked}\r\nAccess-Control-Max-Age: 600\r\n"
+        ).encode("latin-1")
+    )
+
+
+def _credentials(exchange: Exchange) -> bytes:
+    """llama-server says so to everybody; here only origins may that people have let in."""
+    return b"Access-Control-Allow-Credentials: true\r\n" if exchange.is_known_origin else b""
 
 
 async def _answer_metrics(gateway: Gateway, exchange: Exchange) -> None:

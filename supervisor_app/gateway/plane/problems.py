@@ -23,6 +23,8 @@ from supervisor_app.gateway.servers.facts import ServerFacts
 
 EXPOSED = "Access-Control-Expose-Headers: Retry-After, X-Request-Id, X-Should-Retry\r\n"
 """What a page may read besides what every page may."""
+UNAUTHORIZED = 401
+CHALLENGE = b'WWW-Authenticate: Bearer realm="llamaproxy"\r\n'
 JSON_FIELDS = b"Content-Type: application/json; charset=utf-8\r\n"
 
 
@@ -59,7 +61,8 @@ class Problem:
         retry = b"" if self.retry_after is None else b"Retry-After: %d\r\n" % self.retry_after
         # The SDKs of OpenAI and Anthropic obey it; without it they try a 503 again for minutes.
         never = b"X-Should-Retry: false\r\n" if self.retryable is False else b""
-        return status_line(self.status) + JSON_FIELDS + retry + never + cors_fields(origin)
+        asks = CHALLENGE if self.status == UNAUTHORIZED else b""
+        return status_line(self.status) + JSON_FIELDS + retry + never + asks + cors_fields(origin)
 
     def body(self, dialect: Dialect) -> bytes:
         """The answer, in the shape that clients of this API parse."""
@@ -139,8 +142,8 @@ def unavailable(facts: ServerFacts, retry_after: int, *, lasting: bool) -> Probl
     )
 
 
-def not_ready(facts: ServerFacts, retry_after: int) -> Problem:
-    message = f"{facts.name}: {facts.detail}"
+def not_ready(facts: ServerFacts, retry_after: int, *, to_strangers: bool) -> Problem:
+    message = "The server is not ready." if to_strangers else f"{facts.name}: {facts.detail}"
     return Problem(status=503, code="server_unavailable", message=message, retry_after=retry_after)
 
 

@@ -269,7 +269,7 @@ class Attempt:
         self._connecting = None
         self._connection = connection
         exchange = self._exchange
-        key = self._backend.facts.api_key
+        key = "" if exchange.is_public else self._backend.facts.api_key
         head, body = exchange.request_for(connection.authority, key, self.request_body())
         is_whole = exchange.body.is_whole and not exchange.body.was_read_on
         to_head = exchange.head.method == "HEAD"

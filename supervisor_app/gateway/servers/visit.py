@@ -171,7 +171,8 @@ class Visit:
             exchange.go_to_one_of(candidates)
 
     def _wait(self) -> None:
-        if self.exchange.head.method == "HEAD":  # asks whether somebody is there, and that can be told now
+        # HEAD asks whether somebody is there, and that can be told now.
+        if self.exchange.head.method == "HEAD" or self.exchange.is_public:
             self.exchange.is_not_ready(self.backend)
             return
         self.exchange.wait().begin(self.backend.facts.hold_seconds, self._too_late)

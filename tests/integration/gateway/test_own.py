@@ -425,6 +425,29 @@ async def test_where_nobody_is_let_in_no_page_of_somebody_else_reads_anything(pl
     assert [answer.fields.get("access-control-allow-origin") for answer in found] == [HOME, None]
 
 
+async def test_a_page_may_send_credentials_if_people_have_let_it_in(plane):
+    home = await plane.ask(request(EMBEDDINGS, *PREFLIGHT, method="OPTIONS"))
+    assert home.fields["access-control-allow-credentials"] == "true"
+    with_key(plane)
+    lines = ["Origin: https://app.example", PREFLIGHT[1]]
+    other = await plane.ask(request(EMBEDDINGS, *lines, method="OPTIONS"))
+    assert (other.status, "access-control-allow-credentials" in other.fields) == (204, False)
+
+
+async def test_an_app_that_is_refused_can_show_why(plane):
+    server = await plane.serve(answers())
+    origin = "vscode-webview://0a1b"
+    preflight = await plane.ask(request(EMBEDDINGS, f"Origin: {origin}", PREFLIGHT[1], method="OPTIONS"))
+    assert (preflight.status, preflight.fields["access-control-allow-origin"]) == (204, origin)
+    answer = await plane.ask(request(EMBEDDINGS, f"Origin: {origin}", body={}))
+    assert (answer.status, answer.error["code"]) == (403, "origin_not_allowed")
+    assert answer.fields["access-control-allow-origin"] == origin
+    assert "Retry-After" in answer.fields["access-control-expose-headers"]
+    assert not server.calls
+    plane.gateway.door = Door(["localhost"], allowed_origins=["vscode-webview://*"])
+    assert (await plane.ask(request(EMBEDDINGS, f"Origin: {origin}", body={}))).status == 200
+
+
 async def test_with_keys_any_page_may_ask_that_has_one(plane):
     with_key(plane)
     await plane.serve(answers())
@@ -452,3 +475,69 @@ async def test_whose_key_was_refused_is_recorded(plane, fields, status):
     assert answer.status == status
     await eventually(lambda: plane.outside.records and plane.outside.records[-1].status == status)
     assert plane.outside.records[-1].key == 7
+
+
+# --- In the words of the API that was asked --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        (EMBEDDINGS, "invalid_request_error"),
+        ("/v1/messages", "authentication_error"),
+        ("/v1/messages/count_tokens", "authentication_error"),
+        ("/completion", "authentication_error"),
+        ("/slots", "authentication_error"),
+    ],
+)
+async def test_who_has_no_key_is_told_in_the_words_of_the_api(plane, path, kind):
+    with_key(plane)
+    await plane.serve(answers())
+    answer = await plane.ask(request(path, body={}))
+    assert (answer.status, answer.error["code"], answer.error["type"]) == (401, "invalid_api_key", kind)
+    assert (answer.json.get("type") == "error") is ("/messages" in path)
+    assert answer.fields["www-authenticate"] == 'Bearer realm="llamaproxy"'
+
+
+async def test_a_key_may_be_the_password_of_basic(plane):
+    with_key(plane)
+    server = await plane.serve(answers())
+    data = request(EMBEDDINGS, "Authorization: Basic YW55Ym9keTpscC1h", body={"input": "hi"})
+    assert (await plane.ask(data)).status == 200
+    assert "authorization" not in server.calls[0].fields
+
+
+# --- The files of llama-server's own web UI ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/index.html", "/favicon.ico", "/_app/immutable/a.js"])
+async def test_whether_a_file_of_the_web_ui_is_public_its_server_says(plane, path):
+    with_key(plane)
+    server = await plane.serve(answers(b"file"), answers(b"no", 401), api_key="secret")
+    answer = await plane.ask(request(path))
+    assert (answer.status, answer.content) == (200, b"file")
+    assert "authorization" not in server.calls[0].fields
+    assert (await plane.ask(request(path))).status == 401
+    assert (await plane.ask(request(path, "X-Api-Key: lp-a"))).status == 401
+    assert server.calls[2].fields["authorization"] == "Bearer secret"
+
+
+async def test_a_stranger_who_asks_for_a_file_neither_waits_nor_learns_anything(plane):
+    with_key(plane)
+    await plane.serve(answers(), status=Status.CRASHED, detail="Out of memory.", wakes=True, wanted=False)
+    answer = await plane.ask(request("/"))
+    assert (answer.status, answer.error["message"]) == (503, "The server is not ready.")
+    assert plane.outside.woken == []
+
+
+async def test_of_several_servers_a_file_needs_a_key(plane):
+    with_key(plane)
+    for name in ("a", "b"):
+        await plane.serve(answers(), name=name)
+    assert (await plane.ask(request("/?model=a"))).status == 401
+
+
+async def test_where_nobody_is_let_in_nobody_gets_a_file(plane):
+    plane.gateway.door = Door(["localhost"], needs_key=True)
+    await plane.serve(answers())
+    assert (await plane.ask(request("/"))).status == 401

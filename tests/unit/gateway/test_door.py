@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from base64 import b64encode
 
 import pytest
 
 from supervisor_app.gateway.access.door import Door, NotAllowedError
 from supervisor_app.gateway.access.keys import Denied, KeyPolicy, KeyRing, digest_of
+from supervisor_app.gateway.access.origins import BadOriginError
 from supervisor_app.gateway.http.request_heads import read_request
 
 NOW = 1_750_000_000.0
@@ -45,6 +47,14 @@ def refusal(found, *lines, **options):
         "[::1]:8001",
         "example.org",
         "a.b.EXAMPLE.org:1",
+        "127.0.0.2",
+        "127.255.255.254:8001",
+        "0.0.0.0:8001",
+        "[::]",
+        "app.localhost",
+        "a.b.LOCALHOST:1",
+        "ip6-localhost",
+        "ip6-loopback:8001",
     ],
 )
 def test_without_keys_programs_of_this_machine_come_in(host):
@@ -59,6 +69,14 @@ def test_without_keys_programs_of_this_machine_come_in(host):
         "notexample.org",
         "localhost.evil.example",
         "127.0.0.1.evil.example",
+        "127.0.0.256",
+        "127.1",
+        "128.0.0.1",
+        "0.0.0.1",
+        "localhost.localdomain",
+        "evil-localhost",
+        ".localhost",
+        "[::2]",
         "evil.example@localhost",
         "localhost/evil",
         "localhost:8001:8001",
@@ -111,6 +129,65 @@ def test_without_keys_pages_of_others_are_refused(origin):
     problem = refusal(found, "Host: localhost", f"Origin: {origin}")
     assert (problem.status, problem.code) == (403, "origin_not_allowed")
     assert not found.admits_origin(origin)
+
+
+APPS = ["app://obsidian.md", "chrome-extension://abcdef", "vscode-webview://0a1b", "tauri://x.y"]
+
+
+@pytest.mark.parametrize("origin", APPS)
+def test_an_app_comes_in_once_somebody_has_listed_it(origin):
+    problem = refusal(door(), "Host: localhost", f"Origin: {origin}")
+    assert (problem.status, problem.code) == (403, "origin_not_allowed")
+    assert "LLAMAPROXY_ALLOWED_ORIGINS" in problem.message
+    for listed in (origin, origin.upper(), f"{origin.partition('://')[0]}://*"):
+        found = door(allowed_origins=[listed])
+        assert check(found, "Host: localhost", f"Origin: {origin}") is None
+        assert found.admits_origin(origin)
+
+
+def test_a_page_of_the_web_can_be_listed_with_its_port():
+    found = door(allowed_origins=["https://chat.example.com:8443"])
+    assert check(found, "Host: localhost", "Origin: https://chat.example.com:8443") is None
+    for other in ("https://chat.example.com", "http://chat.example.com:8443", "https://evil.example"):
+        assert refusal(found, "Host: localhost", f"Origin: {other}").status == 403
+
+
+def test_an_app_that_is_refused_may_read_why_and_a_page_may_not():
+    found = door()
+    assert [found.shows_refusals(origin) for origin in APPS] == [True] * len(APPS)
+    for origin in ("https://evil.example", "http://evil.example", "null", ""):
+        assert not found.shows_refusals(origin)
+
+
+@pytest.mark.parametrize(
+    "listed", ["*", "https://*", "http://*", "null", "obsidian.md", "app://", "app://a/b"]
+)
+def test_what_is_no_origin_cannot_be_listed(listed):
+    with pytest.raises(BadOriginError, match=r"would be every page|is not an origin"):
+        door(allowed_origins=[listed])
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_taken"),
+    [
+        ([], True),
+        (["Origin: http://localhost:3000"], True),
+        (["Sec-Fetch-Site: same-origin"], True),
+        (["Sec-Fetch-Site: none"], True),
+        (["Origin: https://evil.example"], False),
+        (["Sec-Fetch-Site: cross-site"], False),
+        (["Sec-Fetch-Site: same-site"], False),
+    ],
+)
+def test_a_password_that_a_browser_adds_by_itself_opens_nothing(lines, is_taken):
+    found = door(keys=["lp-a"])
+    password = b64encode(b"anybody:lp-a").decode()
+    if is_taken:
+        assert check(found, "Host: localhost", f"Authorization: Basic {password}", *lines).name == "lp-a"
+    else:
+        with pytest.raises(Denied):
+            check(found, "Host: localhost", f"Authorization: Basic {password}", *lines)
+    assert check(found, "Host: localhost", "Authorization: Bearer lp-a", *lines).name == "lp-a"
 
 
 def test_who_came_in_once_opens_the_door_for_nobody_else():

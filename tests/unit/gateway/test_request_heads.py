@@ -121,6 +121,10 @@ def test_of_two_keys_that_of_authorization_counts():
         ("authorization: bearer   lp-abc", "lp-abc"),
         ("X-Api-Key: lp-abc", "lp-abc"),
         ("Authorization: Basic lp-abc", ""),
+        ("Authorization: Basic YW55Ym9keTpscC1hYmM=", "lp-abc"),
+        ("authorization: basic OmxwLWE6Yg==", "lp-a:b"),
+        ("Authorization: Basic YW55Ym9keQ==", ""),
+        ("Authorization: Basic", ""),
         ("Authorization: Bearer", ""),
         ("X-Api-Key:", ""),
         ("Authorization: Bearer l\xe9", "l\xe9"),
@@ -128,6 +132,30 @@ def test_of_two_keys_that_of_authorization_counts():
 )
 def test_a_key_is_presented_in_either_header(line, presented):
     assert read(line)[0].presented_key == presented
+
+
+def test_a_key_that_is_a_password_is_known_as_one():
+    lines = ("Authorization: Basic YW55Ym9keTpscC1hYmM=", "Authorization: Bearer lp-a", "X-Api-Key: lp-a")
+    assert [read(line)[0].key_is_password for line in lines] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Authorization: Bearer lp-a",
+        "X-Api-Key: lp-a",
+        "Content-Type: application/json",
+        "Origin: http://localhost",
+        "Connection: close",
+        "Accept-Encoding: gzip",
+        "Session: a",
+    ],
+)
+def test_what_is_said_twice_alike_is_said_once(line):
+    once, twice = read(line)[0], read(line, line.replace(": ", ":  "))[0]
+    assert twice == once
+    name = line.partition(":")[0].lower()
+    assert sum(each.lower().startswith(name.encode()) for each in twice.forwarded) <= 1
 
 
 # --- How long its body is ------------------------------------------------------------------------------

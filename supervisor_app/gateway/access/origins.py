@@ -1,0 +1,56 @@
+"""Which names reach this machine only, and which pages and apps people have let in. Pure."""
+
+from __future__ import annotations
+
+import re
+
+AUTHORITY = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,255})(?::[0-9]{0,5})?")
+_BYTE = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
+_THIS_MACHINE = re.compile(
+    rf"127\.{_BYTE}\.{_BYTE}\.{_BYTE}|0\.0\.0\.0|\[::1?\]|(?:[a-z0-9-]+\.)*localhost|ip6-(?:localhost|loopback)"
+)
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^\s/?#@*]+|\*)", re.IGNORECASE)
+_OF_THE_WEB = frozenset({"http", "https"})
+
+
+class BadOriginError(ValueError):
+    """With what is wrong, for the person who configured it."""
+
+
+def host_of(authority: str) -> str:
+    """Without the port, an IPv6 address in brackets; empty when it is none."""
+    match = AUTHORITY.fullmatch(authority.lower())
+    return match[1] if match else ""
+
+
+def is_this_machine(host: str) -> bool:
+    """No name server can make another machine of this name, so no page can be rebound to it."""
+    return _THIS_MACHINE.fullmatch(host) is not None
+
+
+def is_app(origin: str) -> bool:
+    """Of an app or an extension: no page of the web can have such an origin."""
+    match = _ORIGIN.fullmatch(origin)
+    return match is not None and match[1].lower() not in _OF_THE_WEB
+
+
+class Origins:
+    """Those that people let in: `scheme://host`, with a port if it has one; of an app also `scheme://*`."""
+
+    def __init__(self, listed: tuple[str, ...] = ()) -> None:
+        """Raises BadOriginError."""
+        self._listed = frozenset(_checked(origin).lower() for origin in listed)
+
+    def __contains__(self, origin: str) -> bool:
+        origin = origin.lower()
+        scheme, _, host = origin.partition("://")
+        return origin in self._listed or bool(host and f"{scheme}://*" in self._listed)
+
+
+def _checked(origin: str) -> str:
+    match = _ORIGIN.fullmatch(origin)
+    if match is None:
+        raise BadOriginError(f"{origin!r} is not an origin. Write app://name, or https://app.example.org.")
+    if match[2] == "*" and match[1].lower() in _OF_THE_WEB:
+        raise BadOriginError(f"{origin!r} would be every page of the web. Name the host.")
+    return origin
