@@ -24,6 +24,9 @@ NOT_PASSED = frozenset({b"set-cookie", b"set-cookie2", b"clear-site-data", b"x-r
 A request goes by the id that we give it.
 """
 
+UNBUFFERED = b"X-Accel-Buffering: no\r\n"
+"""On streams: without it nginx would keep each until its end, in one lump."""
+
 
 @dataclass(slots=True, kw_only=True)
 class ResponseHead:
@@ -58,14 +61,17 @@ def read_response(raw: bytes, *, to_head: bool) -> tuple[ResponseHead, int | Non
             ours[lower] = ours[lower] + b"," + value if lower in ours and lower in LISTS else value
         elif lower not in NOT_PASSED:
             lines.append(name + b": " + value + b"\r\n")
-            if lower == b"content-type":
+            if lower in (b"content-type", b"x-accel-buffering"):
                 ours[lower] = value.lower()
     body, length = _response_body(status, ours, to_head=to_head)
     http11 = parser.get_http_version() == "1.1"
+    is_event_stream = ours.get(b"content-type", b"").startswith(b"text/event-stream")
+    if is_event_stream and b"x-accel-buffering" not in ours:
+        lines.append(UNBUFFERED)
     head = ResponseHead(
         status=status,
         beginning=status_line(status) + b"".join(without(ours.get(b"connection", b""), lines)),
-        is_event_stream=ours.get(b"content-type", b"").startswith(b"text/event-stream"),
+        is_event_stream=is_event_stream,
         keep_alive=not isinstance(body, BodyUntilClose)
         and keeps_alive(ours.get(b"connection", b""), http11=http11),
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-EVENT_STREAM = b"Content-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
+from supervisor_app.gateway.http.answer_heads import UNBUFFERED
+
+EVENT_STREAM = b"Content-Type: text/event-stream\r\nCache-Control: no-cache\r\n" + UNBUFFERED
 
 
 class Hold:

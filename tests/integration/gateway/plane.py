@@ -335,11 +335,15 @@ class Plane:
         await eventually(begun, PATIENCE)
         return begun()
 
+    def leave(self) -> None:
+        """All clients do."""
+        for caller in self._callers:
+            caller.leave()
+
     async def close(self) -> None:
         """All clients leave; then nobody is left, neither here nor at a gate."""
         gateway = self.gateway
-        for caller in self._callers:
-            caller.leave()
+        self.leave()
         try:
             await eventually(lambda: not (gateway.exchanges or gateway.clients), PATIENCE)
             gates = [backend.gate for backend in gateway.backends.values()]

@@ -138,6 +138,15 @@ def test_every_status_has_its_line(status):
     assert re.fullmatch(rb"HTTP/1\.1 %d [^\r\n]*\r\n" % status, status_line(status))
 
 
+@pytest.mark.parametrize("said", ["", "X-Accel-Buffering: no", "x-accel-buffering: yes"])
+def test_a_stream_tells_proxies_not_to_keep_it_unless_its_server_says_otherwise(said):
+    lines = ["Content-Type: text/event-stream", *([said] if said else []), "Transfer-Encoding: chunked"]
+    beginning = read_answer(*lines)[0].beginning.lower()
+    assert beginning.count(b"x-accel-buffering: ") == 1
+    assert beginning.endswith((said or "X-Accel-Buffering: no").lower().encode() + b"\r\n")
+    assert b"x-accel" not in read_answer("Content-Type: text/plain", "Content-Length: 0")[0].beginning.lower()
+
+
 def test_what_connection_names_goes_no_further():
     lines = ("Connection: X-Hop, close", "X-Hop: 1", "X-Other: 2", "Connection: x-third", "X-Third: 3")
     head, _, _ = read_answer(*lines, "Content-Length: 0")
