@@ -154,7 +154,14 @@ def test_the_json_in_readme_has_the_keys_of_the_api():
 
 # --- README: what it points to -------------------------------------------------------------------------
 
-DOCUMENTS = ["docs/gateway.md", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+DOCUMENTS = [
+    "docs/clients.md",
+    "docs/gateway.md",
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
