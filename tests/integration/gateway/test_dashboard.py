@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from supervisor_app.gateway.records.metrics import GatewayMetrics, relabel
 from supervisor_app.gateway.records.record import Usage
 from supervisor_app.metrics import render_metrics
-from tests.integration.building import make_ready_server, make_record, make_run
+from tests.integration.building import make_ready_server, make_record
 from tests.unit.gateway.test_metrics import LLAMA
 
 DASHBOARD = json.loads((Path(__file__).parents[3] / "docs" / "grafana-dashboard.json").read_text())
@@ -27,7 +27,7 @@ SELECTOR = re.compile(r"((?:llamaproxy_|llamacpp:)\w+)(?:\{([^}]*)\})?")
 @pytest.fixture
 def offered(db):
     """Name of a sample -> its labels, of all that a gateway tells once it has seen one request."""
-    make_run(make_ready_server(), failure_kind="exited")
+    make_ready_server(starts=1, failures={"exited": 1})
     metrics = GatewayMetrics(offered=lambda server: ["qwen3"])
     metrics.observe(make_record(ttft_ms=1.0, replays=1, usage=Usage(prompt_tokens=1, generated_tokens=1)))
     load = metrics.load_of([("default", "qwen3", 1, 1)])
