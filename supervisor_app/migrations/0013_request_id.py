@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('supervisor_app', '0011_model_list'),
+        ('supervisor_app', '0012_endpoint'),
     ]
 
     operations = [
