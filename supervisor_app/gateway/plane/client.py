@@ -6,6 +6,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, cast
 
+from supervisor_app.gateway.access.crowd import address_of
 from supervisor_app.gateway.http.framing import Body, ChunkedBody, FramingError, SizedBody
 from supervisor_app.gateway.http.head_cache import Pattern, pattern_of
 from supervisor_app.gateway.http.heads import END, BadHeadError
@@ -55,6 +56,7 @@ class Client(asyncio.Protocol):
         "_transport",
         "_unread",
         "_usual",
+        "address",
         "deadline",
     )
 
@@ -62,6 +64,8 @@ class Client(asyncio.Protocol):
         self._gateway = gateway
         self._loop = gateway.loop
         self._transport: asyncio.Transport
+        self.address = ""
+        """Of the other side, as `crowd` counts connections."""
         self._buffer = b""
         self._body: Body | None = None
         self._exchange: Exchange | FastExchange | None = None
@@ -87,6 +91,7 @@ class Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing only
         self.deadline = self._loop.time() + self._gateway.limits.idle_seconds
+        self.address = address_of(transport.get_extra_info("peername"))
         if not self._gateway.join(self):
             self._transport.abort()
 
@@ -185,6 +190,10 @@ class Client(asyncio.Protocol):
 
     def close(self) -> None:
         self._transport.close()
+
+    def make_room(self) -> None:
+        """Connections have run out, and this one waits for nothing."""
+        self._transport.abort()
 
     def too_slow(self) -> None:
         """Its deadline has passed."""

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from supervisor_app.gateway.access.crowd import owner_of
 from supervisor_app.gateway.access.door import NotAllowedError
 from supervisor_app.gateway.access.keys import Denied, KeyPolicy
 from supervisor_app.gateway.http.answer_heads import ResponseHead
@@ -90,7 +91,7 @@ class Exchange:
         reply.fields = id_fields(head.dialect, self.id)
         self.body = RequestBody(head, length)
         self.reply = reply
-        self.arrival = next(gateway.arrivals)
+        self.arrival: int = next(gateway.arrivals)
         self.hold: Hold | None = None
         self.suspicion: Suspicion | None = None
         self.was_lost = False
@@ -341,10 +342,22 @@ class Exchange:
         try:
             self._visit.enter()
         except QueueFullError:
-            problem = problems.queue_full(
-                facts.name, backend.gate.queue_length, backend.retry_after(self._gateway.wall_time())
-            )
-            self.refuse(problem, Outcome.UNAVAILABLE)
+            self.refuse_full_queue(backend)
+
+    def refuse_full_queue(self, backend: Backend) -> None:
+        wait = backend.retry_after(self._gateway.wall_time())
+        problem = problems.queue_full(backend.facts.name, backend.gate.queue_length, wait)
+        self.refuse(problem, Outcome.UNAVAILABLE)
+
+    @property
+    def owner(self) -> int:
+        """Whose it is, where clients have equal shares."""
+        return owner_of(self.body.key, self._client.address)
+
+    def has_too_many(self, policy: KeyPolicy | None) -> bool:
+        """It may come in, but its owner has all the connections that one may have."""
+        owner = owner_of(policy.id if policy is not None else None, self._client.address)
+        return not self._gateway.crowd.trust(self._client, owner, self._gateway.limits.connections)
 
     @property
     def keep_alive(self) -> bool:

@@ -25,6 +25,7 @@ from supervisor_app.gateway.plane.problems import Problem
 from supervisor_app.gateway.records.record import Outcome, Record, Usage
 from supervisor_app.gateway.servers.attempt import Attempt
 from supervisor_app.gateway.servers.backend import Backend
+from supervisor_app.gateway.servers.turns import NEWCOMER
 from supervisor_app.gateway.servers.upstream import Connection
 from supervisor_app.gateway.servers.visit import Visit
 
@@ -92,6 +93,7 @@ class FastExchange:
     )
 
     solo = insists = False
+    turn = NEWCOMER
     keep_alive = True
 
     def __init__(

@@ -14,6 +14,7 @@ from hashlib import blake2b
 from itertools import count
 from typing import Protocol
 
+from supervisor_app.gateway.access.crowd import Crowd
 from supervisor_app.gateway.access.door import Door, NotAllowedError
 from supervisor_app.gateway.access.keys import (
     Denied,
@@ -129,6 +130,7 @@ class Gateway:
         self._drained = asyncio.Event()
         self.outside = outside
         self.clients: set[Client] = set()
+        self.crowd: Crowd[Client] = Crowd()
         self.exchanges: set[Exchange | FastExchange] = set()
         self.kept_bytes = 0
         """Of the bodies of all requests, kept to send them again."""
@@ -152,13 +154,19 @@ class Gateway:
 
     def join(self, client: Client) -> bool:
         """False: there are too many already, or this is the end."""
-        if self.draining or len(self.clients) >= self.limits.connections:
+        if self.draining:
+            return False
+        may_stay, leaving = self.crowd.join(client, self.limits.connections)
+        if leaving is not None:
+            leaving.make_room()
+        if not may_stay:
             return False
         self.clients.add(client)
         return True
 
     def leave(self, client: Client) -> None:
         self.clients.discard(client)
+        self.crowd.leave(client)
         if self.draining and not self.clients:
             self._drained.set()
 
@@ -182,6 +190,8 @@ class Gateway:
                 exchange.is_public = True
                 return
             policy = self.door.check(head, self.wall_time())
+            if exchange.has_too_many(policy):
+                raise NotAllowedError(problems.too_many_connections())
             if policy is not None:
                 check_scope(policy, head.endpoint.scope, f"{head.method} {head.path[:LONGEST_NAME]}")
             if may_be_ours and own.is_ours(head):

@@ -131,6 +131,16 @@ def queue_full(name: str, waiting: int, retry_after: int) -> Problem:
     )
 
 
+def too_many_connections() -> Problem:
+    return Problem(
+        status=429,
+        code="too_many_connections",
+        message="So many connections of this client are open that others would find none. Use each again "
+        "instead of opening a new one.",
+        retry_after=1,
+    )
+
+
 def unavailable(facts: ServerFacts, retry_after: int, *, lasting: bool) -> Problem:
     """Waiting is hopeless: with the supervisor's own sentence. `lasting`: only a person can end it."""
     return Problem(

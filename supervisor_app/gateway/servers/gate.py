@@ -1,9 +1,19 @@
-"""Who may go to one server, in which order, and how many at once. Pure: no clock, no network."""
+"""Who may go to one server, in which order, and how many at once. Pure: no clock, no network.
+
+Owners of requests (API keys, or addresses while there is none) take turns; of one owner the first to come is
+the first to go.
+"""
 
 from __future__ import annotations
 
 from bisect import insort
+from collections import Counter
 from typing import Protocol
+
+from supervisor_app.gateway.servers.turns import FIRST, NEWCOMER, LocalTurns, Turns
+
+MANY = 2
+"""Requests of one owner in a queue: one that has fewer is not sent away for another."""
 
 
 class Insider(Protocol):
@@ -26,6 +36,9 @@ class Insider(Protocol):
     def since(self) -> float:
         """The same in all processes: when it arrived, in monotonic seconds."""
 
+    turn: int
+    """The gate sets it: see `turns`."""
+
     @property
     def model(self) -> str:
         """As its client named it; may be empty."""
@@ -42,8 +55,15 @@ class Visitor(Insider, Protocol):
     arrival: int
     """Grows with every request: who was here first, goes first, also after a crash."""
 
+    @property
+    def owner(self) -> int:
+        """Whose it is: owners take turns."""
+
     def admitted(self) -> None:
         """It is its turn."""
+
+    def displaced(self) -> None:
+        """It waits no more: the queue was full, and its owner had the most requests in it."""
 
     def server_changed(self) -> None:
         """While it waits: something is new about the server."""
@@ -67,15 +87,26 @@ class Others(Protocol):
     def waiting(self) -> int:
         """At all of them."""
 
-    def has_room(self, inside: int, capacity: int, visitor: Insider) -> bool:
-        """Beside `inside` this one more: might it enter, as they are?"""
+    @property
+    def turns(self) -> Turns:
+        """Those of all together."""
+
+    def has_room(self, inside: int, capacity: int, visitor: Insider, *, as_newcomer: bool = False) -> bool:
+        """Beside `inside` this one more: might it enter, as they are? `as_newcomer`: it waits elsewhere."""
+
+    def ask_for_room(self, own: int) -> bool:
+        """The queue of all is full, and the owner of a new request has `own` in ours: does another worker
+        have an owner with more, who gives way?
+        """
 
     def claim(self, inside: int, capacity: int, visitor: Insider) -> bool:
         """The same, and it counts from now on."""
 
-    def tell(self, inside: int, beside: int, waiting: int, *, solo: bool, since: float) -> None:
-        """How it is here now. `solo`: who is inside has to be alone. `since`: when the one arrived whose turn
-        is next; 0: nobody waits that could go.
+    def tell(
+        self, inside: int, beside: int, waiting: int, *, solo: bool, turn: int, since: float, most: int
+    ) -> None:
+        """How it is here now. `solo`: the one inside has to be alone. `turn` and `since`: of the one that is
+        next, and when it arrived; 0: nobody waits that could go. `most`: requests of one owner in the queue.
         """
 
 
@@ -102,6 +133,7 @@ class Gate:
         self.waiting: list[Visitor] = []
         """By arrival."""
         self.others: Others | None = None
+        self._own_turns = LocalTurns()
         self._is_letting_in = False
 
     def enter_now(self, visitor: Insider) -> bool:
@@ -120,9 +152,14 @@ class Gate:
         """True: go now. False: wait for `admitted`. Raises QueueFullError."""
         if self.enter_now(visitor):
             return True
-        if self.queue_length >= self.max_waiting:
+        if not self.max_waiting:
             raise QueueFullError
-        insort(self.waiting, visitor, key=_arrival)  # it may have waited elsewhere before
+        if not self.queue_length:
+            self._turns.begin_anew()
+        elif self.queue_length >= self.max_waiting:
+            self._make_room(visitor)
+        visitor.turn = self._turns.next_of(visitor.owner)
+        self._insert(visitor)
         if self.others is not None:
             self._tell(self.others)
         return False
@@ -131,7 +168,9 @@ class Gate:
         """Back to where it was in the order; room is not asked for: it had been let in before."""
         self.inside.discard(visitor)
         self.beside.discard(visitor)
-        insort(self.waiting, visitor, key=_arrival)
+        if visitor.turn == NEWCOMER:
+            visitor.turn = FIRST
+        self._insert(visitor)
         if self.others is not None:
             self._tell(self.others)
 
@@ -173,10 +212,12 @@ class Gate:
         try:
             while (slotless := next(filter(self._may_go_beside, self.waiting), None)) is not None:
                 self.waiting.remove(slotless)
+                self._turns.has_come(slotless.turn)
                 self.beside.add(slotless)
                 slotless.admitted()
             while self.waiting and self._may_enter(self.waiting[0]):
                 visitor = self.waiting.pop(0)
+                self._turns.has_come(visitor.turn)
                 self.inside.add(visitor)
                 visitor.admitted()
         finally:
@@ -200,7 +241,7 @@ class Gate:
         if self.waiting or not self._has_room(visitor):
             return False
         others, number = self.others, len(self.inside)
-        return others is None or others.has_room(number, self.capacity, visitor)
+        return others is None or others.has_room(number, self.capacity, visitor, as_newcomer=True)
 
     def is_alone(self, visitor: Visitor) -> bool:
         """Of one that was let in and has to be, from now on."""
@@ -239,10 +280,61 @@ class Gate:
         return not self.capacity or len(self.inside) < self.capacity
 
     def _tell(self, others: Others) -> None:
-        since = self.waiting[0].since if self.waiting and self.is_open else 0.0
-        beside = len(self.beside) + len(self.ghosts)
-        others.tell(len(self.inside), beside, len(self.waiting), solo=self._has_suspect, since=since)
+        first = self.waiting[0] if self.waiting and self.is_open else None
+        others.tell(
+            len(self.inside),
+            len(self.beside) + len(self.ghosts),
+            len(self.waiting),
+            solo=self._has_suspect,
+            turn=first.turn if first is not None else FIRST,
+            since=first.since if first is not None else 0.0,
+            most=self._most()[1],
+        )
+
+    # Turns
+
+    @property
+    def _turns(self) -> Turns:
+        return self._own_turns if self.others is None else self.others.turns
+
+    def _insert(self, visitor: Visitor) -> None:
+        """By turn; of one owner by arrival, also if one comes back from inside or from another server."""
+        own = [each for each in self.waiting if each.owner == visitor.owner]
+        if any((_order(each) < _order(visitor)) != (each.arrival < visitor.arrival) for each in own):
+            own = sorted([*own, visitor], key=_arrival)
+            for each, turn in zip(own, sorted(each.turn for each in own), strict=True):
+                each.turn = turn
+            self.waiting.sort(key=_order)
+        insort(self.waiting, visitor, key=_order)
+
+    def _most(self) -> tuple[int, int]:
+        """The owner of the most requests that wait here, and how many: only looked for if that may matter."""
+        if 2 * self.queue_length < self.max_waiting or not self.waiting:
+            return 0, 0
+        return Counter(each.owner for each in self.waiting).most_common(1)[0]
+
+    def _make_room(self, visitor: Visitor) -> None:
+        """In a full queue the owner of the most requests gives way. Raises QueueFullError."""
+        own = sum(each.owner == visitor.owner for each in self.waiting)
+        if self._most()[1] > own + 1:
+            self.give_way(1)
+        elif self.others is None or not self.others.ask_for_room(own):
+            raise QueueFullError
+
+    def give_way(self, number: int) -> None:
+        """So many of the newest requests of whoever has the most in the queue are sent away."""
+        for _ in range(number):
+            owner, most = self._most()
+            if most < MANY:
+                return
+            newest = max((each for each in self.waiting if each.owner == owner), key=_arrival)
+            self.waiting.remove(newest)
+            newest.displaced()
 
 
 def _arrival(visitor: Visitor) -> int:
     return visitor.arrival
+
+
+def _order(visitor: Visitor) -> tuple[int, int]:
+    return visitor.turn, visitor.arrival

@@ -16,6 +16,7 @@ from supervisor_app.gateway.servers.backend import Accusation, Backend, Loss, ju
 from supervisor_app.gateway.servers.ghosts import DepartedRequest
 from supervisor_app.gateway.servers.hold import EVENT_STREAM
 from supervisor_app.gateway.servers.suspects import Suspicion, Verdict
+from supervisor_app.gateway.servers.turns import NEWCOMER
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.plane.exchange import Exchange
@@ -51,6 +52,7 @@ class Visit:
         "insists",
         "needs_slot",
         "solo",
+        "turn",
         "wakes",
     )
 
@@ -72,6 +74,7 @@ class Visit:
         """Losses in a row, for all that is known by a server that lives on."""
         self._plainly = False
         self.insists = False
+        self.turn = NEWCOMER
         self._patience: asyncio.TimerHandle | None = None
 
     @property
@@ -83,6 +86,10 @@ class Visit:
     @property
     def model(self) -> str:
         return self.exchange.body.hints.model or ""
+
+    @property
+    def owner(self) -> int:
+        return self.exchange.owner
 
     @property
     def since(self) -> float:
@@ -104,6 +111,9 @@ class Visit:
             self._expect_to_be_alone()
         else:
             self._go()
+
+    def displaced(self) -> None:
+        self.exchange.refuse_full_queue(self.backend)
 
     def _expect_to_be_alone(self) -> None:
         if self.solo and self._patience is None:

@@ -18,6 +18,8 @@ from time import monotonic, sleep
 
 MAX_SERVERS = 256
 MAX_KEYS = 1024
+MAX_TURNS = 4096
+"""Places for the latest turns of owners at servers. Two that share one share their turns, too."""
 STALE_SECONDS = 2.0
 """Who has not been heard of for so long is gone, or does not move; so is who has had the lock for so long."""
 LOCK_SECONDS = 0.0003
@@ -91,7 +93,8 @@ class Board:
             self.numbers, self.times = _map(self._file.fileno())
             self.columns = self.numbers[COLUMNS]
             self.servers, self.keys = _tables(self.numbers, self.columns)
-            if not 0 <= column < self.columns or len(self.numbers) != self.keys.end:
+            self.first_turn = self.keys.end
+            if not 0 <= column < self.columns or len(self.numbers) != self.first_turn + MAX_TURNS:
                 raise ValueError(f"{path} is no board for a worker {column + 1}")
         except ValueError:
             self._file.close()
@@ -110,7 +113,7 @@ class Board:
         cells = array("q", [columns])
         *_, last = _tables(memoryview(cells), columns)
         # Written, not only made long: on a full disk that fails here, and not with SIGBUS later.
-        path.write_bytes(cells.tobytes() + bytes((last.end - 1) * CELL))
+        path.write_bytes(cells.tobytes() + bytes((last.end + MAX_TURNS - 1) * CELL))
 
     def lock(self, seconds: float = LOCK_SECONDS) -> bool:
         """False: another worker has it, and did not give it back in time.
@@ -192,6 +195,6 @@ def _map(file: int) -> tuple[memoryview[int], memoryview[float]]:
 
 def _tables(cells: memoryview[int], columns: int) -> tuple[Table, Table]:
     """Of servers and of keys."""
-    servers = Table(cells, HEAD + columns, MAX_SERVERS, shared=4, told=5, columns=columns)
+    servers = Table(cells, HEAD + columns, MAX_SERVERS, shared=6, told=8, columns=columns)
     keys = Table(cells, servers.end, MAX_KEYS, shared=4, told=1, columns=columns)
     return servers, keys

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from hashlib import blake2b
 
 from supervisor_app.gateway.servers.gate import Gate, Insider
-from supervisor_app.gateway.workers.board import MAX_SERVERS, Board
+from supervisor_app.gateway.servers.turns import NEWCOMER
+from supervisor_app.gateway.workers.board import MAX_SERVERS, MAX_TURNS, Board
 
 log = logging.getLogger(__name__)
 
@@ -20,29 +21,38 @@ TOGETHER_SECONDS = 1.0
 """Connections that are lost within so long were lost at once."""
 LOST_SECONDS = 0.02
 """So long after a loss nobody enters: what this worker has kept of connections may be as dead."""
-PID, NUMBER, AT, FIRST = 1, 2, 3, 4
+PID, NUMBER, AT, FIRST, NOW, LATEST = 1, 2, 3, 4, 5, 6
 """Cells that all share: of which process connections were lost; how many were in flight when the first one
-was, when that was, and the number of the worker that noticed.
+was, when that was, and the number of the worker that noticed. Then the turn that has come, and the latest one
+that was given out.
 """
-INSIDE, BESIDE, WAITING, SOLO, SINCE = 0, 1, 2, 3, 4
+INSIDE, BESIDE, WAITING, SOLO, SINCE, TURN, MOST, SHED = range(8)
 """Cells of each worker. `BESIDE` counts requests without a slot and those whose clients have left; `SINCE` is
-when the one arrived that waits first at an open gate, or 0.
+when the one arrived that waits first at an open gate, or 0; `TURN` is its turn. `MOST` counts the requests of
+one owner in its queue; `SHED` of them are to give way, which others write under the lock.
 """
 NO_PID = 0
+SPREAD = 2654435761
+"""Owners are small numbers: this spreads them over the places for turns."""
 
 
 class Neighbours:
     """`gate.Others`, in the event loop of a backend."""
 
-    def __init__(self, board: Board, row: int, let_in: Callable[[], None]) -> None:
-        """`let_in`: of our own gate."""
+    def __init__(
+        self, board: Board, row: int, let_in: Callable[[], None], give_way: Callable[[int], None]
+    ) -> None:
+        """`let_in` and `give_way`: of our own gate."""
         self._board = board
         self._row = row
         self._own = board.servers.told(row, board.column)
         self._others = tuple(board.servers.told(row, other) for other in board.others)
         self._let_in = let_in
+        self._give_way = give_way
+        self.turns = _SharedTurns(self, board, row)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
     @property
     def waiting(self) -> int:
@@ -71,32 +81,58 @@ class Neighbours:
             board.unlock()
         return True
 
-    def has_room(self, inside: int, capacity: int, visitor: Insider) -> bool:
+    def has_room(self, inside: int, capacity: int, visitor: Insider, *, as_newcomer: bool = False) -> bool:
         numbers, times = self._board.numbers, self._board.times
         if self._loop.time() - times[self._row + AT] < LOST_SECONDS:
             return False
+        place = (NEWCOMER if as_newcomer else visitor.turn, visitor.since)
         waits_for_all = visitor.solo and not visitor.insists
         for other in self._others:
-            if numbers[other + SOLO] or 0.0 < times[other + SINCE] < visitor.since:
+            since = times[other + SINCE]
+            if numbers[other + SOLO] or (since and (numbers[other + TURN], since) < place):
                 return False
             inside += numbers[other + INSIDE]
             if waits_for_all and numbers[other + BESIDE]:
                 return False
         return not inside if visitor.solo else not capacity or inside < capacity
 
-    def tell(self, inside: int, beside: int, waiting: int, *, solo: bool, since: float) -> None:
+    def tell(
+        self, inside: int, beside: int, waiting: int, *, solo: bool, turn: int, since: float, most: int
+    ) -> None:
         numbers, own = self._board.numbers, self._own
         numbers[own + INSIDE] = inside
         numbers[own + BESIDE] = beside
         numbers[own + WAITING] = waiting
         numbers[own + SOLO] = solo
+        numbers[own + TURN] = turn
+        numbers[own + MOST] = most
+        if numbers[own + SHED]:
+            self._loop.call_soon(self._shed)
         self._board.times[own + SINCE] = since
         if since and self._timer is None:
             self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
 
+    def ask_for_room(self, own: int) -> bool:
+        numbers = self._board.numbers
+        with self._board.locked():
+            other = max(self._others, key=lambda other: numbers[other + MOST], default=None)
+            if other is None or numbers[other + MOST] <= own + 1:
+                return False
+            numbers[other + MOST] -= 1
+            numbers[other + SHED] += 1
+        return True
+
     def _look(self) -> None:
         self._timer = None
         self._let_in()
+
+    def _shed(self) -> None:
+        numbers, cell = self._board.numbers, self._own + SHED
+        if self._is_closed:
+            return
+        with self._board.locked():
+            number, numbers[cell] = numbers[cell], 0
+        self._give_way(number)
 
     def was_alone(self, pid: int | None, in_flight: int, now: float) -> bool:
         """A connection to this process was lost: was its request the only one of all workers?
@@ -118,7 +154,34 @@ class Neighbours:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.tell(0, 0, 0, solo=False, since=0.0)
+        self._board.numbers[self._own + SHED] = 0
+        self.tell(0, 0, 0, solo=False, turn=0, since=0.0, most=0)
+        self._is_closed = True
+
+
+class _SharedTurns:
+    """`turns.Turns` of all workers, without the lock: of two with the same turn the older one goes first."""
+
+    def __init__(self, neighbours: Neighbours, board: Board, row: int) -> None:
+        self._neighbours = neighbours
+        self._numbers = board.numbers
+        self._first = board.first_turn
+        self._row = row
+
+    def next_of(self, owner: int) -> int:
+        numbers, row = self._numbers, self._row
+        cell = self._first + (row * 31 + owner * SPREAD) % MAX_TURNS
+        numbers[cell] = turn = max(numbers[row + NOW], numbers[cell]) + 1
+        numbers[row + LATEST] = max(numbers[row + LATEST], turn)
+        return turn
+
+    def has_come(self, turn: int) -> None:
+        if turn != NEWCOMER:
+            self._numbers[self._row + NOW] = max(self._numbers[self._row + NOW], turn)
+
+    def begin_anew(self) -> None:
+        if not self._neighbours.waiting:
+            self._numbers[self._row + NOW] = self._numbers[self._row + LATEST]
 
 
 def neighbours_of(gate: Gate, server: str, board: Board) -> Neighbours | None:
@@ -129,4 +192,4 @@ def neighbours_of(gate: Gate, server: str, board: Board) -> Neighbours | None:
     if row is None:
         log.warning("⚠️ [GATEWAY] More than %d servers: each worker counts %s for itself", MAX_SERVERS, server)
         return None
-    return Neighbours(board, row, gate.let_in)
+    return Neighbours(board, row, gate.let_in, gate.give_way)

@@ -351,16 +351,25 @@ async def test_2000_idle_connections_disturb_nobody(plane):
     assert memory() - before < 64 * MEGABYTE
 
 
-async def test_beyond_so_many_connections_the_next_is_closed(plane):
+async def test_beyond_so_many_connections_the_oldest_stranger_goes(plane):
     plane.limit(connections=3)
     await plane.serve(answers(b"x"))
     callers = [await plane.connect() for _ in range(3)]
     await eventually(lambda: len(plane.gateway.clients) == 3)
-    assert await (await plane.connect()).is_cut_off()
     assert (await callers[0].ask(question())).content == b"x"
-    callers[1].leave()
-    await eventually(lambda: len(plane.gateway.clients) == 2)
     assert (await plane.ask(question())).content == b"x"
+    assert await callers[1].is_cut_off()
+    assert (await callers[0].ask(question())).content == b"x"
+
+
+async def test_beyond_so_many_busy_connections_the_next_is_closed(plane):
+    plane.limit(connections=2)
+    server = await plane.serve(hangs())
+    asking = [plane.asks(question()) for _ in range(2)]
+    await server.until_called(2)
+    assert await (await plane.connect()).is_cut_off()
+    for each in asking:
+        each.cancel()
 
 
 @on_one_loop

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor_app.gateway.servers.gate import Gate, QueueFullError
+from supervisor_app.gateway.servers.turns import NEWCOMER
 
 arrivals = count()
 
@@ -17,8 +18,12 @@ class Visitor:
     """Remembers how often it was let in."""
 
     insists = False
+    turn = NEWCOMER
+    since = 1.0
 
-    def __init__(self, *, solo=False, needs_slot=True, model=""):
+    def __init__(self, *, solo=False, needs_slot=True, model="", owner=0):
+        self.owner = owner
+        self.was_displaced = False
         self.arrival = next(arrivals)
         self.solo = solo
         self.needs_slot = needs_slot
@@ -28,6 +33,9 @@ class Visitor:
 
     def admitted(self):
         self.times += 1
+
+    def displaced(self):
+        self.was_displaced = True
 
     def server_changed(self): ...
 

@@ -20,6 +20,7 @@ from supervisor_app.gateway.plane.gateway import SWEEP_SECONDS
 from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.gate import QueueFullError
+from supervisor_app.gateway.servers.turns import NEWCOMER
 from supervisor_app.gateway.workers import neighbours as module
 from supervisor_app.gateway.workers.board import STALE_SECONDS
 from supervisor_app.gateway.workers.neighbours import LOOK_SECONDS, LOST_SECONDS, TOGETHER_SECONDS
@@ -35,8 +36,11 @@ class Visitor:
     """Of one worker. As others do, it finds out at its turn whether it has to be alone."""
 
     insists = False
+    turn = NEWCOMER
 
-    def __init__(self, worker, *, solo=False, becomes_solo=False, needs_slot=True):
+    def __init__(self, worker, *, solo=False, becomes_solo=False, needs_slot=True, owner=0):
+        self.owner = owner
+        self.was_displaced = False
         self.worker = worker
         self.arrival = self.since = next(since)
         self.solo = solo
@@ -52,6 +56,9 @@ class Visitor:
             self.worker.gate.return_to_queue(self)
         else:
             self.times += 1
+
+    def displaced(self):
+        self.was_displaced = True
 
     def server_ended(self): ...
 
@@ -484,12 +491,13 @@ def slow(look):
 Neighbours.has_room = slow(Neighbours.has_room)
 
 class Visitor:
-    model, solo, needs_slot, insists, since = "", False, True, False, 1.0  # nobody comes first: any may go
+    model, solo, needs_slot, insists, since = "", False, True, False, 1.0
+    turn, owner = 2**62, 0  # nobody comes first: any may go
     def __init__(self):
         self.arrival = time.monotonic()
-        self.turn = asyncio.Event()
+        self.is_in = asyncio.Event()
     def admitted(self):
-        self.turn.set()
+        self.is_in.set()
 
 async def main(directory, column, rounds):
     board = Board(directory / "board", column, time.monotonic())
@@ -500,7 +508,7 @@ async def main(directory, column, rounds):
             visitor = Visitor()
             visitor.solo = number % 5 == 0
             if not gate.enter(visitor):
-                await visitor.turn.wait()
+                await visitor.is_in.wait()
             os.close(os.open(directory / "inside", os.O_CREAT | os.O_EXCL))
             await asyncio.sleep(0.001)
             os.unlink(directory / "inside")

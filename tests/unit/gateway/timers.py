@@ -36,6 +36,9 @@ class Timers:
     def call_later(self, seconds: float, call: Callable[..., Any], *arguments: Any) -> Timer:
         return self.call_at(self._now + seconds, call, *arguments)
 
+    def call_soon(self, call: Callable[..., Any], *arguments: Any) -> Timer:
+        return self.call_later(0.0, call, *arguments)
+
     @property
     def pending(self) -> list[Timer]:
         """Next first."""
