@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 from django.db import connection, transaction
-from django.db.models import CharField, Field, Q
+from django.db.models import CharField, Field, Q, QuerySet
 
 from supervisor_app.conf import Overlay, apply_overlay
 from supervisor_app.core.status import Status
@@ -37,6 +37,11 @@ request is served.
 PRUNE_ROWS = 1000
 """Deleted at once: others wait that long for the lock."""
 KEEP_DAYS = 30
+KEEP_ROWS = 1_000_000
+"""Requests, the newest, however many come in `KEEP_DAYS`: some 300 MB without words."""
+KEEP_QUARANTINED = 10_000
+CUT_ROWS = 4 * WRITE_ROWS
+"""Deleted at once of those beyond `KEEP_ROWS`: more than come meanwhile."""
 USE_SLACK_SECONDS = 6.0
 """How old the note of a use may be at most: gateways make one every `writer.USE_SECONDS`, with their records.
 """
@@ -209,7 +214,28 @@ def prune(now: float, days: float = KEEP_DAYS) -> int:
     count, _ = RequestRecord.objects.filter(pk__in=oldest).delete()
     if not count:
         QuarantinedRequest.objects.filter(until__lt=_moment(now)).delete()
+        newest = QuarantinedRequest.objects.order_by("-pk").values_list("pk", flat=True)
+        QuarantinedRequest.objects.filter(pk__lte=_nth(newest, KEEP_QUARANTINED)).delete()
     return count
+
+
+def cut() -> bool:
+    """Delete some of the oldest requests beyond `KEEP_ROWS`. True: there may be more of them.
+
+    By the primary key, which grows with each row: to count so many would take too long.
+    """
+    rows = RequestRecord.objects.order_by("pk").values_list("pk", flat=True)
+    oldest, newest = rows.first(), rows.last()
+    if oldest is None or newest is None or oldest > newest - KEEP_ROWS:
+        return False
+    last = min(newest - KEEP_ROWS, oldest + CUT_ROWS - 1)
+    RequestRecord.objects.filter(pk__lte=last).delete()
+    return last < newest - KEEP_ROWS
+
+
+def _nth(keys: QuerySet[Any, int], number: int) -> int:
+    """The primary key after so many; 0 when there are fewer."""
+    return next(iter(keys[number : number + 1]), 0)
 
 
 # --- Quarantine ----------------------------------------------------------------------------------------

@@ -277,7 +277,8 @@ class Link:
 
     def record(self, record: Record) -> None:
         self._metrics.observe(record)
-        self._writer.put(record)
+        if record.is_kept:
+            self._writer.put(record)
 
     def quarantined(self, entry: QuarantineEntry) -> None:
         log.warning("🚫 [GATEWAY] A request that %s died of is not sent again for an hour", entry.server)

@@ -30,6 +30,8 @@ FLUSH_SECONDS = 1.0
 USE_SECONDS = 2.0
 """Between two notes that a server is in use. `ledger.USE_SLACK_SECONDS` counts on them."""
 PRUNE_SECONDS = 3600.0
+CUTS = 50
+"""Portions of rows beyond `ledger.KEEP_ROWS` that are deleted in one round: more than are written in it."""
 REST = 1
 """After a batch, so many times as long as it took: whoever else writes to the database gets at it too."""
 CLOSE_SECONDS = 5.0
@@ -63,6 +65,8 @@ class RecordWriter:
         self._touched: dict[str, float] = {}
         """When each server's use was noted last, in monotonic seconds."""
         self._prune_at = 0.0
+        self._is_over = True
+        """There may be more rows than are kept."""
         self._failing = False
         self._forgetful = False
         self._leaving = False
@@ -160,6 +164,7 @@ class RecordWriter:
             if not refused:
                 raise
             return False
+        self._is_over = True
         return True
 
     async def _chores(self, database: DatabaseThread) -> None:
@@ -170,6 +175,9 @@ class RecordWriter:
             await database.call(partial(ledger.touch_use, due, self._clock.time()))
             self._touched.update(dict.fromkeys(due, now))
         self._used -= due
+        for _ in range(CUTS):
+            if self._is_over and not self._leaving:
+                self._is_over = await database.call(ledger.cut)
         if now >= self._prune_at and not self._leaving:
             pruned = await database.call(partial(ledger.prune, self._clock.time(), self._keep_days))
             if not pruned:

@@ -178,6 +178,7 @@ class Gateway:
             exchange.refuse(RESTARTING)
             return
         may_be_ours = head.method != "POST" or head.path in own.PUBLIC
+        is_stranger = True
         try:
             if may_be_ours and own.is_public(self, head):
                 if own.is_preflight(head):
@@ -190,6 +191,7 @@ class Gateway:
                 exchange.is_public = True
                 return
             policy = self.door.check(head, self.wall_time())
+            is_stranger = False
             if exchange.has_too_many(policy):
                 raise NotAllowedError(problems.too_many_connections())
             if policy is not None:
@@ -204,9 +206,11 @@ class Gateway:
                 exchange.let_in(policy)
         except Denied as denied:
             exchange.notes.denied_key = denied.key
+            exchange.notes.is_kept = not is_stranger or denied.key is not None
             exchange.refuse(problems.denied(denied))
             return
         except NotAllowedError as error:
+            exchange.notes.is_kept = not is_stranger
             exchange.refuse(error.problem)
             return
         length = exchange.body.length

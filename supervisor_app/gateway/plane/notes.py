@@ -26,6 +26,7 @@ class Notes:
         "first_content",
         "guessed_tokens",
         "incident",
+        "is_kept",
         "outcome",
         "replays",
         "server",
@@ -39,6 +40,8 @@ class Notes:
         self.server = ""
         self.denied_key: int | None = None
         """Whose request it is although it was not let in."""
+        self.is_kept = True
+        """Worth a row: False for one that came without a valid key where one is needed."""
         self.incident = ""
         self.replays = 0
         self.first_content = 0.0
@@ -93,6 +96,7 @@ class Notes:
             usage=usage,
             id=exchange.id,
             incident=self.incident,
+            is_kept=self.is_kept,
             captured_request=None if captured is None else _text(exchange.body.kept()),
             captured_answer=None if captured is None else _text(bytes(captured)),
         )

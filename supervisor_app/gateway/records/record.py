@@ -92,6 +92,8 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     captured_request: str | None = None
     """Only for keys that ask for it; bounded."""
     captured_answer: str | None = None
+    is_kept: bool = True
+    """False: it is counted, and no row is written. Strangers could write as many as they like."""
 
     @property
     def failed(self) -> bool:

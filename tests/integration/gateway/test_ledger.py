@@ -362,6 +362,24 @@ def test_it_may_be_kept_for_another_time():
     assert ledger.prune(NOW, days=0.5) == 1
 
 
+def test_beyond_so_many_rows_the_oldest_go_in_portions(monkeypatch):
+    monkeypatch.setattr(ledger, "KEEP_ROWS", 5)
+    monkeypatch.setattr(ledger, "CUT_ROWS", 3)
+    assert not ledger.cut()
+    ledger.write([make_record(at=NOW + number) for number in range(12)])
+    assert [ledger.cut(), ledger.cut(), ledger.cut(), ledger.cut()] == [True, True, False, False]
+    kept = [round(row.at.timestamp() - NOW) for row in RequestRecord.objects.all()]
+    assert kept == [11, 10, 9, 8, 7]
+
+
+def test_beyond_so_many_in_quarantine_the_oldest_go(monkeypatch):
+    monkeypatch.setattr(ledger, "KEEP_QUARANTINED", 2)
+    for name in "abcd":
+        ledger.quarantine(replace(ENTRY, body_hash=name))
+    ledger.prune(NOW)
+    assert sorted(row.body_hash for row in QuarantinedRequest.objects.all()) == ["c", "d"]
+
+
 def test_what_has_left_quarantine_is_pruned_too():
     ledger.quarantine(ENTRY)
     ledger.prune(NOW + 3599)

@@ -461,6 +461,29 @@ async def test_with_keys_any_page_may_ask_that_has_one(plane):
     assert (await plane.ask(data)).status == 200
 
 
+async def test_a_stranger_is_counted_and_gets_no_row(plane):
+    await plane.serve(answers())
+    with_key(plane)
+    for data in (request("/v1/embeddings", body={}), request("/v1/embeddings", "X-Api-Key: lp-no", body={})):
+        assert (await plane.ask(data)).status == 401
+    assert (await plane.ask(request("/v1/embeddings", "X-Api-Key: lp-a", body={}))).status == 200
+    assert [(each.status, each.is_kept) for each in await plane.records(3)] == [
+        (401, False),
+        (401, False),
+        (200, True),
+    ]
+
+
+@pytest.mark.parametrize("line", ["Host: evil.example", "Origin: https://evil.example"])
+async def test_a_page_that_is_not_ours_gets_no_row(plane, line):
+    await plane.serve(answers())
+    data = request("/v1/embeddings", line, body={})
+    if line.startswith("Host"):
+        data = data.replace(b"Host: localhost\r\n", b"")
+    assert (await plane.ask(data)).status in (403, 421)
+    assert not (await plane.records(1))[0].is_kept
+
+
 @pytest.mark.parametrize(
     ("fields", "status"),
     [({"enabled": False}, 401), ({"expires_at": 1.0}, 401), ({"requests_per_minute": 1}, 429)],

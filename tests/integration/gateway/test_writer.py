@@ -376,6 +376,14 @@ async def test_old_records_are_pruned_at_the_start_and_each_hour(monkeypatch):
         await until_pruned([0, 1, 2])
 
 
+async def test_more_rows_than_are_kept_are_cut_as_they_come(monkeypatch):
+    monkeypatch.setattr(ledger, "KEEP_ROWS", 3)
+    async with writing() as taking:
+        for number in range(8):
+            taking.put(make_record(at=STARTED + number))
+        await until_pruned([5, 6, 7])
+
+
 async def until_pruned(expected):
     async with asyncio.timeout(10):
         while await db(kept) != expected:
