@@ -29,7 +29,7 @@ from supervisor_app.config_source import last_good
 from supervisor_app.errors import api_error, method_not_allowed
 from supervisor_app.gateway.panel import requests_panel
 from supervisor_app.history import LISTED, RunCard, card_of, newest_runs, summary_json
-from supervisor_app.logfiles import MAX_LINES, log_of
+from supervisor_app.logfiles import MAX_LINES, find_log
 from supervisor_app.logins import redeem, token_works
 from supervisor_app.metrics import render_metrics
 from supervisor_app.models import LlamaServer
@@ -251,11 +251,12 @@ def api_log(request: HttpRequest, name: str) -> HttpResponse:
     server = server_named(name).first()
     if server is None:
         return _no_server(name)
-    log = log_of(server)
-    if not log.path.exists():
-        hint = f"It is on node {server.node}, or the server has not been started yet."
+    found = find_log(server)
+    if not found.exists:
+        hint = found.note or f"It is on node {server.node}, or the server has not been started yet."
         return api_error(404, "no_log", f"There is no log of {name!r} here.", hint)
-    return JsonResponse({"server": name, "lines": log.tail(int(asked))})
+    told: dict[str, Any] = {"server": name, "lines": found.log.tail(int(asked))}
+    return JsonResponse({**told, "warning": found.note} if found.note else told)
 
 
 @api

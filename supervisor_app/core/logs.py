@@ -37,10 +37,7 @@ class LogFile:
 
     def is_written_by(self, pid: int) -> bool:
         """Is this where the process with this pid writes to: did we spawn it, or whoever spawned it?"""
-        try:
-            return os.path.samefile(f"/proc/{pid}/fd/2", self.path)
-        except OSError:
-            return False
+        return written_by(pid, self) is not None
 
     def size(self) -> int:
         try:
@@ -62,13 +59,21 @@ class LogFile:
         """
         if not self.is_large:
             return False
+        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self.rotate(fd)
+        finally:
+            os.close(fd)
+        return True
+
+    def rotate(self, fd: int) -> None:
+        """The same for the file that is open as `fd`, wherever it is by now."""
         try:
             if self.keep > 1:
                 self._make_room()
-                self._copy_end(self._numbered(1))
+                self._copy_end(fd, self._numbered(1))
         finally:
-            os.truncate(self.path, 0)
-        return True
+            os.truncate(fd, 0)
 
     def tail(self, count: int, since: int = 0) -> list[str]:
         """The last `count` lines after byte `since`, oldest first; empty when there is no file.
@@ -78,6 +83,11 @@ class LogFile:
         """
         return self.read_from(since, TAIL_BYTES)[0][-count:]
 
+    def follow(self, since: int, limit: int) -> tuple[list[str], int]:
+        """The whole lines that have come after byte `since`, and how far they go. Raises OSError."""
+        with self.path.open("rb") as file:
+            return self.read_fd(file.fileno(), since, limit, whole=True)
+
     def read_from(self, since: int, limit: int) -> tuple[list[str], int]:
         """At most the last `limit` bytes of what came after byte `since`, as lines; and where it ended.
 
@@ -86,14 +96,19 @@ class LogFile:
         """
         try:
             with self.path.open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                start = max(since if since <= size else 0, size - limit)
-                file.seek(max(0, start - 1))
-                before = file.read(min(start, 1))
-                data = file.read(limit)
+                return self.read_fd(file.fileno(), since, limit)
         except OSError as error:
             raise_shortage(error)
             return [], 0
+
+    def read_fd(self, fd: int, since: int, limit: int, *, whole: bool = False) -> tuple[list[str], int]:
+        """The same of the file that is open as `fd`. Raises OSError."""
+        size = os.fstat(fd).st_size
+        start = max(since if since <= size else 0, size - limit)
+        before = os.pread(fd, min(start, 1), max(0, start - 1))
+        data = os.pread(fd, limit, start)
+        if whole:
+            data = data[: data.rfind(b"\n") + 1]
         lines = [redact(line, self.secrets) for line in split_lines(data)]
         if lines and before not in (b"", b"\n"):
             lines[0] = f"…{lines[0]}"[:MAX_LINE]
@@ -106,14 +121,14 @@ class LogFile:
         for number in range(gap, 1, -1):
             self._numbered(number - 1).replace(self._numbered(number))
 
-    def _copy_end(self, target: Path) -> None:
+    def _copy_end(self, fd: int, target: Path) -> None:
         """Whole or not at all."""
         draft = self.path.with_name(f"{self.path.name}.part")
         try:
-            with self.path.open("rb") as source, draft.open("wb") as copy:
+            with draft.open("wb") as copy:
                 draft.chmod(0o600)
-                source.seek(max(0, source.seek(0, os.SEEK_END) - self.max_bytes))
-                copy.write(source.read(self.max_bytes))  # not until its end: a flood has none
+                size = os.fstat(fd).st_size
+                copy.write(os.pread(fd, self.max_bytes, max(0, size - self.max_bytes)))  # a flood has no end
             draft.replace(target)
         finally:
             draft.unlink(missing_ok=True)
@@ -126,3 +141,25 @@ def split_lines(data: bytes) -> list[str]:
     """Readable lines of whatever a process wrote; empty lines are left out."""
     text = data.decode("utf-8", "replace").replace("\0", "").replace("\r", "\n")
     return [line[:MAX_LINE].rstrip() for line in text.split("\n") if line.strip()]
+
+
+def written_by(pid: int, log: LogFile) -> Path | None:
+    """Through which the file can be opened that a process writes to, if that is this log or once was.
+
+    By its name, if it was removed or moved away: then it must be ours, because others can have files of that name
+    in a file system of their own.
+    """
+    file = Path(f"/proc/{pid}/fd/2")
+    try:
+        if os.path.samefile(file, log.path):
+            return log.path
+    except OSError:
+        pass
+    try:
+        name = os.readlink(file).removesuffix(" (deleted)")
+        if file.stat().st_uid != os.geteuid():
+            return None
+    except OSError:
+        return None
+    own = str(log.path.parent.resolve() / log.path.name)
+    return file if name == own or name.startswith((f"{own}.", f"{own}-")) else None

@@ -88,6 +88,9 @@ class Process(Protocol):
     async def log_position(self) -> int:
         """How far it has written by now, in bytes of its log."""
 
+    async def log_trouble(self) -> str:
+        """What became of its log file, as a sentence; empty while that is in its place."""
+
     def forget(self) -> None:
         """Stop watching it; it lives on."""
 

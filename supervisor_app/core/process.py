@@ -21,8 +21,8 @@ import psutil
 from supervisor_app.core.identity import identity_of
 from supervisor_app.core.lanes import Lane
 from supervisor_app.core.listeners import endpoint_of, in_the_way
-from supervisor_app.core.logs import LogFile
 from supervisor_app.core.memory import MemoryMeter, family_of
+from supervisor_app.core.open_log import OpenLog
 from supervisor_app.core.ownership import own_endpoint
 from supervisor_app.core.ports import SignalDeniedError
 from supervisor_app.core.shortage import ShortageError, shortage_of
@@ -43,7 +43,7 @@ class LocalProcess:
         identity: Identity | None,
         started_at: float,
         child: subprocess.Popen[bytes] | None = None,
-        log: LogFile | None = None,
+        log: OpenLog | None = None,
         log_start: int = 0,
         meter: MemoryMeter | None = None,
         held: Endpoint | None = None,
@@ -218,7 +218,10 @@ class LocalProcess:
         return await self._disk.run(self._log.tail, count, self._log_start if since is None else since)
 
     async def log_position(self) -> int:
-        return 0 if self._log is None else await self._disk.run(self._log.size)
+        return 0 if self._log is None else self._log.position
+
+    async def log_trouble(self) -> str:
+        return "" if self._log is None else await self._disk.run(lambda log: log.trouble, self._log)
 
     def forget(self) -> None:
         """Stop watching; the process lives on, and its end is not seen any more."""
@@ -233,6 +236,8 @@ class LocalProcess:
             self._poller.cancel()
         if self._meter is not None:
             self._meter.close()
+        if self._log is not None:
+            self._log.close()
 
 
 def _resident_bytes(pid: int) -> int:

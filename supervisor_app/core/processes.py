@@ -38,6 +38,7 @@ from supervisor_app.core.logs import LogFile
 from supervisor_app.core.memory import GpuMeter, MemoryMeter
 from supervisor_app.core.model_files import files_size
 from supervisor_app.core.named_files import BadFile, bad_files
+from supervisor_app.core.open_log import OpenLog
 from supervisor_app.core.ports import SpawnError
 from supervisor_app.core.probe import looks_like_llama_server
 from supervisor_app.core.process import LocalProcess
@@ -79,6 +80,8 @@ class LocalProcesses:
         self._gpu = GpuMeter()
         self._lanes: defaultdict[str, Lanes] = defaultdict(Lanes)
         """By name of a server, or by its address where only that is known."""
+        self._held: dict[str, OpenLog] = {}
+        """By server: the log of its newest process."""
 
     def log_file(self, name: str, spec: LaunchSpec | None = None) -> LogFile:
         return server_log(self._log_dir, name, (spec.api_key, *secrets_of(spec.args)) if spec else ())
@@ -129,7 +132,7 @@ class LocalProcesses:
             identity=born.identity,
             started_at=time.time(),
             child=born.child,
-            log=log,
+            log=await self._hold(name, log),
             log_start=born.log_start,
             meter=await self._meter(lanes, born.identity),
             looks=lanes.looks,
@@ -150,7 +153,7 @@ class LocalProcesses:
         return LocalProcess(
             identity=holder.identity,
             started_at=holder.started_at or time.time(),
-            log=log if writes_here else None,
+            log=await self._hold(name, log, holder.identity) if writes_here else None,
             meter=await self._meter(lanes, holder.identity),
             looks=lanes.looks,
             held=holder.endpoint,
@@ -171,7 +174,22 @@ class LocalProcesses:
         )
 
     async def trim_log(self, name: str) -> bool:
-        return await self._lanes[name].disk.run(self.log_file(name).rotate_if_large)
+        held = self._held.get(name)
+        log = self.log_file(name) if held is None or held.is_closed else held
+        # One stat: a thread for it every second would cost more than the look.
+        return log.is_large and await self._lanes[name].disk.run(log.rotate_if_large)
+
+    async def _hold(self, name: str, log: LogFile, writer: Identity | None = None) -> OpenLog | None:
+        """Keep a log open, wherever it goes; None when no file can be opened: no reason to let go of a process.
+
+        `writer`: it writes to this log, or to what once was this log.
+        """
+        held = None
+        with contextlib.suppress(ShortageError, OSError):
+            held = await self._lanes[name].disk.run(OpenLog.of, log, writer.pid if writer else None)
+        if held is not None:
+            self._held[name] = held
+        return held
 
 
 def server_log(log_dir: Path, name: str, secrets: Sequence[str] = ()) -> LogFile:

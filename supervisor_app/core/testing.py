@@ -122,6 +122,7 @@ class FakeProcess:
         self.owns = True
         self.unseen = ""
         self.lines: list[str] = []
+        self.trouble = ""
         self.resident = 0
         self.memory: MemorySample | None = None
         self.found = Autopsy()
@@ -176,6 +177,9 @@ class FakeProcess:
 
     async def log_position(self) -> int:
         return len(self.lines)
+
+    async def log_trouble(self) -> str:
+        return self.trouble
 
     def forget(self) -> None:
         self.forgotten = True

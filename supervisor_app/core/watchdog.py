@@ -57,6 +57,8 @@ class Activity:
     working: int = 0
     """Slots that work, of `slots`."""
     slots: int = 0
+    log_trouble: str = ""
+    """What became of its log file, as a sentence."""
 
     @property
     def quiet(self) -> bool:

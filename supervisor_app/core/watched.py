@@ -200,7 +200,8 @@ class WatchedProcess:
         )
         memory = await self._look_at_memory()
         self._trail.serving = serving(activity)
-        seen = replace(activity, memory=memory, moved=self.moved)
+        trouble = await self._process.log_trouble()
+        seen = replace(activity, memory=memory, moved=self.moved, log_trouble=trouble)
         self.moved = False
         self._around.report(life.ActivitySeen(self.attempt, seen))
 

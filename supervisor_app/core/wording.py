@@ -54,6 +54,8 @@ def warnings(state: State, policy: Policy) -> tuple[str, ...]:
         said.append(hindrance(state))
     if state.loading:
         said.append("It was ready, and now answers that it loads its model: requests wait.")
+    if state.log_trouble:
+        said.append(state.log_trouble)
     limit = policy.health.max_memory
     if limit and state.memory > limit and not state.fits:
         told = f"It used {amount(state.memory)} from its start, over its limit of {amount(limit)}"

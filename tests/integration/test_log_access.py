@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
+from supervisor_app.core.identity import identity_of
+from supervisor_app.core.open_log import MOVED, REMOVED
 from supervisor_app.management.commands import llama as llama_command
-from tests.integration.building import make_server
+from supervisor_app.models import LlamaServer
+from tests.integration.building import make_server, make_state
 
 pytestmark = pytest.mark.django_db
 URL = "/api/servers/default/log"
@@ -120,3 +124,76 @@ def test_the_command_follows_until_it_is_interrupted(log, monkeypatch):
 
     monkeypatch.setattr(llama_command.time, "sleep", look)
     assert llama("logs", "-f", "-n", "1") == ["the key is [redacted]", "something new"]
+
+
+# --- A log that somebody has removed or moved away ------------------------------------------------------
+
+
+@pytest.fixture
+def writer(log):
+    """A process that writes to it, as the one on record."""
+    with log.open("ab") as output:
+        child = subprocess.Popen(["/bin/sh", "-c", "read x"], stdin=subprocess.PIPE, stderr=output)
+        identity = identity_of(child.pid)
+        fields = {"pid": child.pid, "process_start": identity.start, "boot_id": identity.boot_id}
+        make_state(LlamaServer.objects.get(), "ready", **fields)
+        yield output
+        child.communicate()
+
+
+def say(writer, words):
+    writer.write(words)
+    writer.flush()
+
+
+GONE = {
+    "removed": (lambda log: log.unlink(), REMOVED),
+    "moved": (lambda log: log.rename(log.with_name("default.log.1")), MOVED),
+    "rotated": (lambda log: (log.rename(log.with_name("default.log-2026")), log.touch()), MOVED),
+}
+
+
+@pytest.mark.parametrize("how", GONE)
+def test_of_a_log_that_is_gone_the_truth_is_told(log, writer, staff_client, capsys, how):
+    do, note = GONE[how]
+    do(log)
+    say(writer, b"after that\n")
+    assert llama("logs", "-n", "2") == ["the key is [redacted]", "after that"]
+    assert note in capsys.readouterr().err
+    assert staff_client.get(f"{URL}?lines=1").json() == {
+        "server": "default",
+        "lines": ["after that"],
+        "warning": note,
+    }
+
+
+def test_of_a_log_in_its_place_nothing_is_said(log, writer, staff_client, capsys):
+    assert llama("logs", "-n", "1") == ["the key is [redacted]"]
+    assert capsys.readouterr().err == ""
+    assert "warning" not in staff_client.get(URL).json()
+
+
+def test_a_server_that_writes_elsewhere_is_said_to(log, writer, capsys, tmp_path):
+    log.rename(tmp_path / "elsewhere")
+    with pytest.raises(CommandError, match=r"writes to .*/elsewhere, not to .*/default\.log"):
+        llama("logs")
+
+
+def test_a_log_that_goes_while_it_is_followed_is_followed_on(log, writer, monkeypatch, capsys):
+    steps = [
+        lambda: say(writer, b"half a "),
+        lambda: say(writer, b"line\n"),
+        lambda: (log.unlink(), say(writer, b"without a name\n")),
+        lambda: say(writer, b"still there\n"),
+        lambda: None,
+    ]
+
+    def look(seconds):
+        if not steps:
+            raise KeyboardInterrupt
+        steps.pop(0)()
+
+    monkeypatch.setattr(llama_command.time, "sleep", look)
+    said = ["the key is [redacted]", "half a line", "without a name", "still there"]
+    assert llama("logs", "-f", "-n", "1") == said
+    assert capsys.readouterr().err.count(REMOVED) == 1

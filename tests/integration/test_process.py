@@ -16,6 +16,7 @@ import pytest
 
 from supervisor_app.core import process as process_module
 from supervisor_app.core.identity import boot_id, identity_of
+from supervisor_app.core.open_log import MOVED, REMOVED
 from supervisor_app.core.ports import SignalDeniedError, SpawnError
 from supervisor_app.core.process import LocalProcess
 from supervisor_app.core.processes import LocalProcesses, child_environment
@@ -240,6 +241,57 @@ async def test_nothing_is_done_about_the_end_of_a_child_that_was_let_go(processe
     grandchild.kill()
     process.forget()
     await until(lambda: not psutil.pid_exists(pid))
+
+
+@pytest.mark.parametrize(
+    ("do", "trouble"),
+    [
+        (lambda path: path.unlink(), REMOVED),
+        (lambda path: path.rename(path.with_name("default.log.1")), MOVED),
+        (lambda path: (path.rename(path.with_name("elsewhere")), path.touch()), MOVED),
+    ],
+)
+async def test_a_log_that_is_taken_away_is_reported_read_and_kept_within_its_bounds(
+    processes, started, do, trouble
+):
+    process = await started(fake_spec("--fake-flood", "100"))
+    assert await process.log_trouble() == ""
+    do(processes.log_file("default").path)
+    assert await process.log_trouble() == trouble
+    held = processes._held["default"]
+    await until(lambda: held.is_large)
+    assert await processes.trim_log("default")
+    process.kill()
+    await process.wait()
+    while await processes.trim_log("default"):
+        pass
+    assert held.position <= held.log.max_bytes
+    assert processes.log_file("default").path.with_name("default.log.1").exists()
+    assert await process.log_trouble() == trouble
+
+
+async def test_what_it_wrote_to_a_log_that_was_removed_is_known_after_its_end(processes, started):
+    process = await started(fake_spec("--fake-stderr-line", "hello from the engine"))
+    processes.log_file("default").path.unlink()
+    process.kill()
+    await process.wait()
+    assert "hello from the engine" in await process.last_lines(5)
+    process.forget()
+    assert await process.last_lines(5) == []
+
+
+async def test_of_a_server_whose_log_was_removed_the_next_supervisor_finds_process_and_log(
+    processes, started
+):
+    spec = fake_spec("--fake-stderr-line", "hello from the engine")
+    process = await started(spec)
+    processes.log_file("default").path.unlink()
+    holder = await processes.find_ours("default")
+    assert holder.identity == process.identity
+    adopted = await processes.adopt("default", holder, spec)
+    assert "hello from the engine" in await adopted.last_lines(5)
+    assert await adopted.log_trouble() == REMOVED
+    adopted.forget()
 
 
 async def test_a_log_is_kept_within_its_bounds(processes, tmp_path):

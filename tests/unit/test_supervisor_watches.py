@@ -132,6 +132,20 @@ async def test_a_canary_that_waited_for_work_that_is_done_by_now_is_no_evidence(
         assert len(b.processes.spawned) == 1
 
 
+# Its log
+
+
+async def test_a_log_that_was_removed_is_told_until_it_is_back(caplog):
+    async with bench() as b:
+        b.processes.last.trouble = "Its log file was removed."
+        await b.clock.advance(20)
+        assert b.status.warnings == ("Its log file was removed.",)
+        assert caplog.text.count("Its log file was removed.") == 1
+        b.processes.last.trouble = ""
+        await b.clock.advance(10)
+        assert b.status.warnings == ()
+
+
 # Evidence
 
 

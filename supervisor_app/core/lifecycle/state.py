@@ -74,6 +74,8 @@ class State:
     """Its last answer was 503 "Loading model"."""
     warnings: tuple[str, ...] = ()
     """What is wrong with it, although it serves."""
+    log_trouble: str = ""
+    """What became of its log file, as a sentence; empty while that is in its place."""
     memory: int = 0
     """Bytes it used at the last look."""
     fits: bool = False

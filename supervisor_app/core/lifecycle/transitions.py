@@ -303,8 +303,16 @@ def activity_seen(state: State, activity: Activity, policy: Policy, now: float) 
     if verdict is Verdict.STALLED:
         stuck = f"/health says ok, but its work has not moved for {watch.stalled_for(now):.0f} s"
         return unresponsive(replace(state, watch=watch), failure_of(FailureKind.HUNG, stuck), policy, now)
-    seen = replace(state, watch=watch, memory=activity.memory, activity_at=now + watch.interval)
+    seen = replace(
+        state,
+        watch=watch,
+        memory=activity.memory,
+        log_trouble=activity.log_trouble,
+        activity_at=now + watch.interval,
+    )
     after, effects = memory_seen(seen, activity, policy, now)
+    if activity.log_trouble and activity.log_trouble != state.log_trouble:
+        effects = [Log(WARNING, f"⚠️ [LLAMA] {activity.log_trouble}"), *effects]
     if after.phase is Phase.SERVING and canary_due(watch, policy.health.canary_minutes, now):
         after, more = without_proof(after, policy, now)
         effects = [*effects, *more]

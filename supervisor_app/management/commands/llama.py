@@ -16,7 +16,7 @@ from supervisor_app.config_source import last_good
 from supervisor_app.core.redact import harmless
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.issuing import NoSuchKeyError, add_key, describe_keys, revoke_key
-from supervisor_app.logfiles import log_of
+from supervisor_app.logfiles import FoundLog, find_log
 from supervisor_app.models import LlamaServer
 from supervisor_app.snapshots import ServerView, load_views
 from supervisor_app.templatetags.supervisor_tags import duration
@@ -133,20 +133,37 @@ class Command(BaseCommand):
 
     def _show_log(self, name: str | None, lines: int, follow: bool) -> None:
         server = self._the_server(name)
-        log = log_of(server)
-        if not log.path.exists():
-            raise CommandError(
-                f"{log.path} does not exist: {server.name} runs on node {server.node}, or was never started."
-            )
+        found = find_log(server)
+        if not found.exists:
+            where = f"{server.name} runs on node {server.node}, or was never started."
+            raise CommandError(f"{found.log.path} does not exist: {found.note or where}")
+        self._note(found)
         with suppress(KeyboardInterrupt, BrokenPipeError):
-            position = log.size()
-            for line in log.tail(lines):
-                self.stdout.write(harmless(line))
+            position = found.log.size()
+            self._show_lines(found.log.tail(lines))
             while follow:
                 time.sleep(FOLLOW_SECONDS)
-                new, position = log.read_from(position, FOLLOW_BYTES)
-                for line in new:
-                    self.stdout.write(harmless(line))
+                found, position = self._show_news(server, found, position)
+
+    def _show_news(self, server: LlamaServer, found: FoundLog, position: int) -> tuple[FoundLog, int]:
+        """What was written since, wherever its log is by now."""
+        with suppress(OSError):
+            new, position = found.log.follow(position, FOLLOW_BYTES)
+            self._show_lines(new)
+        now = find_log(server)
+        if now == found:
+            return found, position
+        if now.note != found.note:
+            self._note(now)
+        return now, position if now.inode == found.inode else 0
+
+    def _show_lines(self, lines: list[str]) -> None:
+        for line in lines:
+            self.stdout.write(harmless(line))
+
+    def _note(self, found: FoundLog) -> None:
+        if found.note:
+            self.stderr.write(f"⚠️ {found.note}")
 
     def _no_such_server(self, name: str | None) -> None:
         known = ", ".join(LlamaServer.objects.values_list("name", flat=True)) or "none yet"
