@@ -119,6 +119,11 @@ class Decisive:
     flag: str = ""
 
 
+def is_telling(line: LogLine) -> bool:
+    """Would it tell a cause, if llama-server wrote it?"""
+    return line.may_tell and any(pattern.match(line.message) for pattern, _ in PATTERNS)
+
+
 def find_decisive(lines: Sequence[LogLine], *, last: bool, router: bool = False) -> Decisive | None:
     """The first decisive line, or the last one: before it was ready the later ones are consequences.
 

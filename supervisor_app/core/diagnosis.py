@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from supervisor_app.core.decisive import Decisive, find_decisive
+from supervisor_app.core.decisive import Decisive, find_decisive, is_telling
 from supervisor_app.core.engine_log import LogLine, own_words, read_log
 from supervisor_app.core.named_files import FILE_FLAGS, BadFile, flag_of, is_router
 from supervisor_app.core.sightings import Exit
@@ -355,7 +355,9 @@ def diagnose(
     decisive = None
     if exit.code != 0 and signal_of(exit) not in _SENT:
         router = spec is not None and is_router(spec.args)
-        decisive = find_decisive(own_words(read) if was_ready else read, last=was_ready, router=router)
+        decisive = find_decisive(
+            own_words(read, is_telling) if was_ready else read, last=was_ready, router=router
+        )
     if decisive is not None:
         failure = _told(decisive, spec, files)
     elif files and exit.code and signal_of(exit) is None and exit.code not in _NOT_RUN and not was_ready:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -23,6 +23,10 @@ _STAMP = re.compile(r"(?P<minutes>\d{1,7})\.(?P<seconds>\d\d)\.(?P<fraction>\d{3
 _LEVEL = re.compile(r"([DIWEF]) ")
 _MODULE = re.compile(r"(?:srv|slot|que|res|cmn) +\S+: ")
 _FUNCTION = re.compile(r"\w*_\w*(?:\(\))?: ")
+_HARMLESS = re.compile(r"(?:prompt )?eval time +=|total time +=|$")
+"""How lines begin with which older builds go on about the time that a request took."""
+_ECHO = re.compile(r"\w+: error parsing grammar: ")
+"""How the echo of a grammar begins."""
 _LEVELS = {"debug": "D", "info": "I", "warn": "W", "error": "E"}
 _GRAVE = frozenset("EF")
 
@@ -43,6 +47,11 @@ class LogLine:
     """It names a part of llama-server, as own lines without a stamp do."""
 
     @property
+    def may_go_on(self) -> bool:
+        """The next line may be its rest: a quote is open, or it is a debug message, which holds requests."""
+        return self.level == "D" or any(self.text.count(quote) % 2 for quote in ("'", '"'))
+
+    @property
     def is_error(self) -> bool:
         return self.level in _GRAVE
 
@@ -58,37 +67,49 @@ def read_log(lines: Sequence[str]) -> list[LogLine]:
     return [line for line in read if not _CHILD.match(line.message)]
 
 
-def own_words(lines: Sequence[LogLine]) -> list[LogLine]:
+def own_words(lines: Sequence[LogLine], is_telling: Callable[[LogLine], bool]) -> Sequence[LogLine]:
     """Of the log of a server that has been ready, what cannot be an echo of a request.
 
-    Stamps never fall, and nobody outside knows them to the millisecond: a stamp that does not fit between
-    those around it is part of an echo. A line without a stamp counts when it is among the last words, and
-    where llama-server writes none, no other line does.
+    From the first line on that llama-server's log would not have written so, all may be an echo: own lines
+    count before it. It counts itself, with what follows, when it tells a cause and nothing of llama-server's
+    own comes after. `is_telling`: would the line tell a cause, if it were genuine?
     """
-    return [*([] if _is_without_stamps(lines) else _in_order(lines)), *_last_words(lines)]
+    is_stamped = any(line.stamp is not None for line in lines)
+
+    def is_own(line: LogLine) -> bool:
+        return line.stamp is not None if is_stamped else bool(line.level) or line.from_module
+
+    if not any(is_own(line) or _ECHO.match(line.text) for line in lines):
+        return lines  # another program's log, or that of a fork
+    foreign = (
+        place for place, line in enumerate(lines) if not is_own(line) and not _HARMLESS.match(line.text)
+    )
+    first = next(foreign, len(lines))
+    if not is_stamped:
+        goes_on = (place for place in range(1, first) if lines[place - 1].may_go_on)
+        first = next(goes_on, first)
+    own = [line for line in lines[:first] if is_own(line)]
+    words = lines[first:]
+    counts = words and is_telling(words[0]) and not any(is_own(line) for line in words)
+    if not counts or (first > 0 and lines[first - 1].may_go_on):
+        words = []
+    return [*(_in_order(own, lines) if is_stamped else own), *words]
 
 
-def _is_without_stamps(lines: Sequence[LogLine]) -> bool:
-    return any(line.stamp is None and line.from_module for line in lines)
+def _in_order(own: Sequence[LogLine], lines: Sequence[LogLine]) -> list[LogLine]:
+    """Those whose stamps are at least all before them and at most all after them.
 
-
-def _in_order(lines: Sequence[LogLine]) -> list[LogLine]:
-    """The lines whose stamps are at least all those before and at most all those after them."""
-    stamped = [(line, line.stamp) for line in lines if line.stamp is not None]
+    Stamps never fall, and nobody outside knows them to the millisecond: another one is part of an echo.
+    """
+    stamped = [(line.number, line.stamp) for line in lines if line.stamp is not None]
     stamps = [stamp for _, stamp in stamped]
     before, after = accumulate(stamps, max), list(accumulate(reversed(stamps), min))
-    return [
-        line
-        for (line, stamp), low, high in zip(stamped, before, reversed(after), strict=True)
+    fitting = {
+        number
+        for (number, stamp), low, high in zip(stamped, before, reversed(after), strict=True)
         if low <= stamp <= high
-    ]
-
-
-def _last_words(lines: Sequence[LogLine]) -> Sequence[LogLine]:
-    """What comes after its last own line. A debug message is most often a request, in whole."""
-    own = [place for place, line in enumerate(lines) if line.stamp is not None or line.from_module]
-    last = own[-1] if own else -1
-    return [] if own and lines[last].level == "D" else lines[last + 1 :]
+    }
+    return [line for line in own if line.number in fitting]
 
 
 def _read(number: int, line: str) -> LogLine:

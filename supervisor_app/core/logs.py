@@ -146,8 +146,8 @@ def split_lines(data: bytes) -> list[str]:
 def written_by(pid: int, log: LogFile) -> Path | None:
     """Through which the file can be opened that a process writes to, if that is this log or once was.
 
-    By its name, if it was removed or moved away: then it must be ours, because others can have files of that name
-    in a file system of their own.
+    By its name, if it was removed or moved away. Then it must belong to us, because others can have a file of
+    that name in a file system of their own.
     """
     file = Path(f"/proc/{pid}/fd/2")
     try:

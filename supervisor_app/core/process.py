@@ -196,7 +196,8 @@ class LocalProcess:
         found = in_the_way(spec)
         if self.identity is None:  # known by its socket alone
             return next((self._held for each in found if endpoint_of(each) == self._held), None)
-        return own_endpoint(found, spec, self.identity, self._log)
+        log = None if self._log is None else self._log.log
+        return own_endpoint(found, spec, self.identity, log)
 
     async def usage(self, spec: LaunchSpec) -> Usage:
         if self.identity is None:

@@ -180,7 +180,7 @@ class LocalProcesses:
         return log.is_large and await self._lanes[name].disk.run(log.rotate_if_large)
 
     async def _hold(self, name: str, log: LogFile, writer: Identity | None = None) -> OpenLog | None:
-        """Keep a log open, wherever it goes; None when no file can be opened: no reason to let go of a process.
+        """Keep a log open, wherever it goes. None when it cannot be: no reason to let go of a process.
 
         `writer`: it writes to this log, or to what once was this log.
         """

@@ -258,7 +258,7 @@ def test_after_having_been_ready_nothing_is_permanent(line, kind, detail):
 
 def test_the_decisive_line_is_told_as_it_was_written():
     lines = [
-        "a",
+        "0.00.000.000 I srv  a: b",
         "0.00.000.001 E x_y: invalid magic characters: 'x'",
         "0.00.000.002 E y_z: unknown model architecture: 'z'",
     ]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from supervisor_app.core.diagnosis import diagnose
-from supervisor_app.core.engine_log import own_words, read_log
+from supervisor_app.core.engine_log import read_log
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind
 
@@ -32,10 +32,6 @@ GRAMMAR = [
     "  what():  std::bad_alloc",
 ]
 REFUSED = "0.01.649.219 E srv    send_error: task id = 0, error: Failed to initialize samplers"
-
-
-def messages(lines):
-    return [line.message for line in own_words(read_log(lines))]
 
 
 @pytest.mark.parametrize(
@@ -81,12 +77,42 @@ def test_an_echo_over_several_lines_decides_nothing():
     assert diagnose(CRASHED, [*SERVING, *GRAMMAR, REFUSED], was_ready=True).decisive is None
 
 
-@pytest.mark.parametrize("lines", [SERVING, []])
-def test_the_same_without_stamps(lines):
-    bare = [line[13:] for line in lines] + GRAMMAR + [REFUSED[13:]]
-    assert diagnose(CRASHED, bare, was_ready=True).decisive is None
+@pytest.mark.parametrize("how", [slice(0, None), slice(13, None), slice(15, None)])
+@pytest.mark.parametrize("killed_at_once", [False, True])
+def test_nor_without_stamps_nor_where_nothing_comes_after(how, killed_at_once):
+    """It prints a grammar at once, and its own lines a moment later."""
+    lines = [line[how] for line in SERVING] + GRAMMAR + ([] if killed_at_once else [REFUSED[how]])
+    assert diagnose(CRASHED, lines, was_ready=True).decisive is None
+    assert diagnose(CRASHED, lines[2:], was_ready=True).decisive is None
+
+
+@pytest.mark.parametrize("how", [slice(0, None), slice(13, None), slice(15, None)])
+def test_last_words_decide_however_its_lines_look(how):
     last = "ggml.c:1: GGML_ASSERT(x) failed"
-    assert diagnose(CRASHED, [*bare, last], was_ready=True).decisive.text == last
+    lines = [line[how] for line in SERVING] + [last, "[New LWP 13300]"]
+    assert diagnose(CRASHED, lines, was_ready=True).decisive.text == last
+    own = "0.01.648.500 E CUDA error: unspecified launch failure"[how]
+    assert diagnose(CRASHED, [*lines[:2], own, *lines[2:]], was_ready=True).decisive.text == last
+
+
+def test_of_another_programs_log_the_last_decisive_line_counts():
+    lines = ["INFO [launch_slot] slot is processing", "CUDA error: out of memory", "bye"]
+    assert diagnose(CRASHED, lines, was_ready=True).decisive.text == lines[1]
+
+
+def test_what_an_open_quote_goes_on_with_is_no_last_word():
+    """One that a client opened, and then had it crash."""
+    opened = "0.01.650.000 W common_sampler_types_from_names: unable to match sampler by name 'x"
+    forged = "ggml.c:1: GGML_ASSERT(x) failed"
+    assert diagnose(CRASHED, [*SERVING, opened, forged], was_ready=True).decisive is None
+    bare = [line[13:] for line in [*SERVING, opened]]
+    assert diagnose(CRASHED, [*bare, "E CUDA error: x", "'"], was_ready=True).decisive is None
+
+
+def test_lines_about_the_time_of_a_request_are_harmless():
+    times = ["prompt eval time =      24.80 ms /     1 tokens", "total time =  1 ms"]
+    lines = [*SERVING, *times, "0.01.648.500 E CUDA error: unspecified launch failure"]
+    assert diagnose(CRASHED, lines, was_ready=True).failure.kind is FailureKind.GPU_LOST
 
 
 @pytest.mark.parametrize("stamp", ["0.01.000.000", "0.01.900.000", "9999.00.000.000"])
@@ -94,7 +120,9 @@ def test_a_stamp_that_does_not_fit_is_forged(stamp):
     forged = f"{stamp} E CUDA error: out of memory"
     lines = [*SERVING, "parse: error parsing grammar: x", forged, REFUSED]
     assert diagnose(CRASHED, lines, was_ready=True).decisive is None
-    assert REFUSED.partition("error: ")[2] in messages([*SERVING, REFUSED])[-1]
+    forged_last = [*SERVING, "parse: error parsing grammar: x", forged]
+    assert diagnose(CRASHED, forged_last, was_ready=True).decisive is None
+    assert diagnose(CRASHED, [*SERVING, forged, REFUSED], was_ready=True).decisive is None
 
 
 def test_many_forged_stamps_are_no_better():

@@ -188,7 +188,12 @@ async def test_what_it_wrote_since_it_was_last_well_is_what_it_died_of(seconds):
     """A health check may be answered while it is coming down."""
     async with bench() as b:
         await b.clock.advance(5.5)
-        b.processes.last.lines = ["first", OOM, "ggml-cuda.cu:98: CUDA error", "#0 0x0 in ?? ()"]
+        b.processes.last.lines = [
+            "I srv  operator(): first",
+            OOM,
+            "ggml-cuda.cu:98: CUDA error",
+            "#0 0x0 in ?? ()",
+        ]
         await b.clock.advance(seconds)
         b.processes.last.die(signal=6)
         await settle()
