@@ -72,7 +72,7 @@ class ApiKeyAdmin(KeyModelAdmin):
     actions = ["switch_on", "switch_off"]
     fieldsets = [
         (None, {"fields": ["name", "enabled", "expires_at", "allowed_models"]}),
-        ("Rights", {"fields": ["may_read", "may_change"]}),
+        ("Rights", {"fields": ["may_read", "may_change", "isolate_cache"]}),
         ("Limits", {"fields": ["requests_per_minute", "tokens_per_minute", "max_concurrent"]}),
         ("For finding mistakes", {"fields": ["capture"]}),
         ("About it", {"fields": ["beginning", "created_at", "last_used_at"]}),

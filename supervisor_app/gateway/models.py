@@ -73,6 +73,12 @@ class ApiKey(models.Model):
         help_text="What is asked with this key and what is answered can be read in the admin by staff, until "
         "the record is pruned.",
     )
+    isolate_cache = models.BooleanField(
+        "isolate its prompts",
+        default=False,
+        help_text="Servers that it may use answer nobody from their cache of prompts: else other keys could "
+        "read its prompts from counts of cached tokens. It costs computing each prompt anew, for all keys.",
+    )
     created_at = models.DateTimeField("created", default=timezone.now, editable=False)
     last_used_at = models.DateTimeField("last used", null=True, editable=False)
 
@@ -104,6 +110,7 @@ class ApiKey(models.Model):
             tokens_per_minute=self.tokens_per_minute,
             max_concurrent=self.max_concurrent,
             capture=self.capture,
+            isolate_cache=self.isolate_cache,
         )
 
 

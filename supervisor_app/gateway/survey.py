@@ -16,6 +16,7 @@ from django.db.models import F, Prefetch
 from supervisor_app.conf import Overlay, apply_overlay
 from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import Status
+from supervisor_app.gateway.llama.isolation import caches_prompts
 from supervisor_app.gateway.llama.listing import Listing, is_path, listing_of_json, listing_of_names
 from supervisor_app.gateway.models import ModelList
 from supervisor_app.gateway.servers.facts import End, ServerFacts, end_of
@@ -82,6 +83,7 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str]) -> 
         launch=launch,
         is_router=is_router(server),
         is_verbose=_is_verbose([str(arg) for arg in server.args]),
+        caches_prompts=caches_prompts(server.args),
         api_key=server.api_key,
         capacity=server.max_concurrent,
         max_queue=server.max_queue,

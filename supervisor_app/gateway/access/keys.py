@@ -40,6 +40,8 @@ class KeyPolicy:
     max_concurrent: int = 0
     capture: bool = False
     """Keep prompts and answers."""
+    isolate_cache: bool = False
+    """Servers that it may use serve nobody from their cache."""
 
     @property
     def is_limited(self) -> bool:
@@ -91,6 +93,8 @@ class KeyRing:
         self._presented: dict[str, KeyPolicy] = {}
         self.is_open = not self._by_digest
         """There is no key, so nobody is asked for one. A key that is switched off is a key."""
+        self.isolating = tuple(policy for policy in self._by_digest.values() if policy.isolate_cache)
+        """Also those that are switched off: what they asked may be in a cache still."""
 
     @property
     def ids(self) -> frozenset[int]:

@@ -70,11 +70,14 @@ class RequestBody:
         self._outline: bytes | None = None
         """Of one that was read on: it lies elsewhere, whole."""
 
+    @property
+    def is_form(self) -> bool:
+        return is_form(self._head.noted.get(b"content-type", b""))
+
     def is_too_deep(self, data: bytes) -> bool:
         """With this, which comes next: is it nested deeper than llama-server may be given it?"""
         if self._nesting is None:
-            head = self._head
-            self._nesting = Nesting(is_json=not is_form(head.noted.get(b"content-type", b"")))
+            self._nesting = Nesting(is_json=not self.is_form)
         return self._nesting.is_too_deep(data)
 
     def keep(self, data: bytes) -> None:
@@ -188,7 +191,7 @@ class RequestBody:
 
     def guessed_tokens(self) -> int:
         """Of its prompt, as long as it is kept. Pictures and recordings are no text."""
-        if is_form(self._head.noted.get(b"content-type", b"")):
+        if self.is_form:
             return 0
         pictures = sum(len(text) for text in LONG_TEXT.findall(self.kept()) if _is_picture(text))
         return (self.size - pictures) // BYTES_OF_A_TOKEN

@@ -20,6 +20,7 @@ from supervisor_app.gateway.http.reply import CHUNKED_END, Reply
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.conversations import conversation_of, is_control
 from supervisor_app.gateway.llama.dialects import Stream, id_fields
+from supervisor_app.gateway.llama.isolation import NotIsolatedError, check_isolation, without_cache
 from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.notes import Notes
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.plane.gateway import Gateway
     from supervisor_app.gateway.servers.attempt import Attempt
     from supervisor_app.gateway.servers.backend import Backend
+    from supervisor_app.gateway.servers.facts import ServerFacts
     from supervisor_app.gateway.servers.upstream import Connection
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class Exchange:
         "_asked_around",
         "_client",
         "_gateway",
+        "_is_isolated",
         "_kept_bytes",
         "_reading_on",
         "_visit",
@@ -111,6 +114,8 @@ class Exchange:
         self._visit: Visit | None = None
         self._was_routed = False
         self._was_sent = False
+        self._is_isolated = False
+        """Its server must not serve it from the cache."""
         self._kept_bytes = 0
         self._reading_on: ReadingOn | None = None
         self._asked_around = False
@@ -198,6 +203,8 @@ class Exchange:
     ) -> tuple[bytes, bytes]:
         """Head and body as far as it has come. `instead`: a body to send in place of the client's own."""
         self._was_sent = True
+        if self._is_isolated:
+            instead = without_cache(self.body.kept() if instead is None else instead)
         body, length = self.body.for_server(instead)
         if self.body.overflows:
             self._gateway.kept_bytes -= self._kept_bytes
@@ -206,6 +213,26 @@ class Exchange:
         if self._reading_on is not None and self._visit is not None:
             self.do(self._reading_on.pour(self._visit))
         return self.head.for_server(authority, api_key, length), body
+
+    def isolate(self, facts: ServerFacts) -> Problem | None:
+        """Before it is sent to this server: keep it from the cache, if a key isolates its prompts there. With
+        what to refuse it, if that cannot be done.
+        """
+        endpoint, body = self.head.endpoint, self.body
+        self._is_isolated = False
+        if not (self.head.method == "POST" and endpoint.needs_slot and self._gateway.isolates(facts)):
+            return None
+        try:
+            self._is_isolated = check_isolation(
+                endpoint,
+                body.kept(),
+                is_form=body.is_form,
+                is_partial=body.overflows,
+                caches=facts.caches_prompts,
+            )
+        except NotIsolatedError as error:
+            return problems.not_isolated(facts.name, str(error))
+        return None
 
     # Where it goes
 

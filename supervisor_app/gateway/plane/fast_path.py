@@ -51,7 +51,7 @@ def take_fast_path(gateway: Gateway, client: Client, head: RequestHead, body: by
     if len(candidates) != 1 or gateway.suspects_anybody():
         return None
     backend = candidates[0]
-    if not (backend.facts.ready and backend.facts.wanted):
+    if not (backend.facts.ready and backend.facts.wanted) or gateway.isolates(backend.facts):
         return None
     at = gateway.wall_time()
     try:

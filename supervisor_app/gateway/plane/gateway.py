@@ -29,6 +29,7 @@ from supervisor_app.gateway.http.head_cache import HeadCache
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.hints import Hints, prefix_digest
+from supervisor_app.gateway.llama.isolation import is_shared_with
 from supervisor_app.gateway.plane import own, problems
 from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.client import Client
@@ -295,6 +296,14 @@ class Gateway:
 
     def wake(self, backend: Backend) -> None:
         self.outside.wake(backend.facts.name)
+
+    def isolates(self, facts: ServerFacts) -> bool:
+        """Is this server shared with a key whose prompts nobody else may find in the cache?"""
+        names = (facts.name, *facts.models)
+        return any(
+            is_shared_with(policy.models, names, is_router=facts.is_router)
+            for policy in self.door.keys.isolating
+        )
 
     def pause_of(self, policy: KeyPolicy | None) -> Denied | None:
         """With what to answer while a key is paused: it has sent several requests that killed a server."""

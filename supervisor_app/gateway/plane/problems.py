@@ -131,6 +131,15 @@ def queue_full(name: str, waiting: int, retry_after: int) -> Problem:
     )
 
 
+def not_isolated(name: str, reason: str) -> Problem:
+    return Problem(
+        status=403,
+        code="cache_not_isolated",
+        message=f"An API key isolates its prompts at {name}, so nobody is served from the cache there. "
+        f"{reason}. Ask another path, or another server, or start this one with --no-cache-prompt.",
+    )
+
+
 def too_many_connections() -> Problem:
     return Problem(
         status=429,

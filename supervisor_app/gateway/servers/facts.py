@@ -65,6 +65,8 @@ class ServerFacts:
     """What it said of its models, also while it is down."""
     is_router: bool = False
     """It uses the model that it is asked for; any other server has one, whatever it is asked for."""
+    caches_prompts: bool = True
+    """It serves from its cache, unless a request or its flags say otherwise."""
     is_verbose: bool = False
     """It was started with `--verbose`: its answers also tell how they were asked for."""
     api_key: str = field(default="", repr=False)

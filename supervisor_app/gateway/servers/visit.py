@@ -266,6 +266,9 @@ class Visit:
 
     def _go(self) -> None:
         exchange = self.exchange
+        if (problem := exchange.isolate(self.backend.facts)) is not None:
+            exchange.refuse(problem)
+            return
         self._asked = self.backend.facts
         if exchange.hold is not None:
             exchange.hold.end()
