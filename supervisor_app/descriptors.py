@@ -11,7 +11,7 @@ FILES = 16_384
 
 
 def allow_many_files() -> int:
-    """Raise the usual limit of 1024, which is less than the listeners may take. How many there are now."""
+    """Raise the usual limit of 1024: the listeners may take more. Returns how many there are now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -21,6 +21,6 @@ def allow_many_files() -> int:
 
 
 def connection_shares(*, web: bool, gateway: bool) -> Shares:
-    """How many connections this process's listeners may take."""
+    """Numbers of connections that this process's listeners may take."""
     most = Shares(web=WebLimits().connections, gateway=Limits().connections)
     return shares_of(allow_many_files(), web=web, gateway=gateway, most=most)

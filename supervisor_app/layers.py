@@ -1,4 +1,4 @@
-"""Where everybody gets the channel layer."""
+"""The channel layer, for all who send and receive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from channels.layers import get_channel_layer
 
 
 def channel_layer() -> Any:
-    """Channels' own; that of Redis with connections which notice that nobody answers."""
+    """Get Channels' own; that of Redis has connections which notice that nobody answers."""
     layer = get_channel_layer()
     if "channels_redis.pubsub" in sys.modules:  # imported by now, and only where there is a Redis
         from supervisor_app.redis_layer import install

@@ -1,4 +1,4 @@
-"""Two event loops in one process: what one of them awaits in the other."""
+"""Two event loops in one process, of which one awaits work in the other."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class LoopThread:
         self._thread.start()
 
     def call(self, function: Callable[[], object]) -> None:
-        """Soon, in its loop; not at all once that has ended. From any thread."""
+        """Call it soon, in the thread's loop; not at all once that has ended. From any thread."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function)
 
     def cancel(self) -> None:
-        """From any thread. `ended` tells when it has."""
+        """End the coroutine, from any thread. `ended` tells when it has."""
         self.call(self._cancel)
 
     def _run(self) -> None:

@@ -50,13 +50,13 @@ class SteadyShard(channels_redis.pubsub.RedisSingleShardConnection):
         self._has_pinged = False
 
     async def flush(self) -> None:
-        """The end: what cannot be said to Redis any more is left."""
+        """Say goodbye, unless Redis does not hear it."""
         with suppress(Exception):
             async with asyncio.timeout(COMMAND_SECONDS):
                 await super().flush()
 
     async def _do_receiving(self) -> None:
-        """Until cancelled. It reconnects, and subscribes anew, by itself."""
+        """Receive until cancelled. A lost connection is made, and its subscriptions are sent, anew."""
         while True:
             try:
                 await self._receive_one()
@@ -66,7 +66,7 @@ class SteadyShard(channels_redis.pubsub.RedisSingleShardConnection):
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _receive_one(self) -> None:
-        """One message, or a moment without one. Raises what the connection raises, and SilentError."""
+        """Wait for one message, for a moment. Raises SilentError, and all that the connection raises."""
         loop = asyncio.get_running_loop()
         pubsub, began = self._pubsub, loop.time()
         if pubsub is None or not pubsub.subscribed:
@@ -92,7 +92,7 @@ class SteadyShard(channels_redis.pubsub.RedisSingleShardConnection):
         self._has_pinged = False
 
     async def _disconnect(self) -> None:
-        """The next look connects."""
+        """Drop the connection: the next look makes another."""
         self._listen_anew(asyncio.get_running_loop().time() + RETRY_SECONDS)
         connection = None if self._pubsub is None else self._pubsub.connection
         if connection is not None:
@@ -101,7 +101,7 @@ class SteadyShard(channels_redis.pubsub.RedisSingleShardConnection):
 
 
 def options_for(host: dict[str, Any]) -> dict[str, Any]:
-    """Of connections to it: how long anything may take, and how the kernel notices that nobody is there."""
+    """Options of connections to it: time limits, and how the kernel notices that nobody is there."""
     limits = {
         "socket_timeout": COMMAND_SECONDS,
         "socket_connect_timeout": COMMAND_SECONDS,
@@ -113,5 +113,5 @@ def options_for(host: dict[str, Any]) -> dict[str, Any]:
 
 
 def install() -> None:
-    """For every layer of pub/sub that is used from now on; it makes its connections itself."""
+    """Let every layer of pub/sub that is used from now on have such connections."""
     channels_redis.pubsub.RedisSingleShardConnection = SteadyShard

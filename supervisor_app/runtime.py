@@ -152,7 +152,7 @@ class Runtime:
         self.supervisor.force()
 
     async def _keep_hearing(self) -> None:
-        """What others say over the channel layer, which is where pages and gateway are."""
+        """Hear nudges over the channel layer, which is where pages and gateway are."""
         loop, supervisor = asyncio.get_running_loop(), self.supervisor
 
         def nudge() -> None:

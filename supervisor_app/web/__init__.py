@@ -1,1 +1,1 @@
-"""The web listener as strangers meet it: how many may come, how much they may send, how long it may take."""
+"""The web listener as strangers meet it: limits of their number, of what they send, and of their time."""

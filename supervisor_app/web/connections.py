@@ -1,4 +1,4 @@
-"""Daphne's HTTP connections, within limits: what is too large or too slow ends before it costs anything."""
+"""Daphne's HTTP connections, within limits: a request too large or too slow ends before it costs anything."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class GuardedChannel(HTTPChannel):
             super().rawDataReceived(data)
 
     def resetTimeout(self) -> None:
-        """The clock of a request runs from its first byte: further ones win no time."""
+        """Start the clock with the first byte of a request: further ones win no time."""
         if not self._request_comes:
             self._request_comes = True
             super().resetTimeout()
 
     def allHeadersReceived(self) -> None:
-        """Before anybody is told to go on, and before a byte of the body is kept."""
+        """Look at the length before the client is told to go on, and before a byte of the body is kept."""
         if self.length is not None and self.length > self.limits.body_bytes:
             self.refuse_body(too_large(self.limits))
         else:
@@ -83,7 +83,7 @@ class GuardedChannel(HTTPChannel):
         self.transport.abortConnection()
 
     def refuse_body(self, sentence: str) -> None:
-        """It is more than any page sends."""
+        """Answer 413: the body is more than any page sends."""
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         content = f"{sentence}\n".encode()
         self.transport.write(
@@ -94,7 +94,7 @@ class GuardedChannel(HTTPChannel):
         self._linger()
 
     def _linger(self) -> None:
-        """A close while more comes would be a reset, which destroys the answer on its way."""
+        """Read on for a moment: a close while more comes would be a reset, which destroys the answer."""
         self.is_refused = True
         self.setTimeout(None)
         self.transport.bufferSize = LINGERING_READ

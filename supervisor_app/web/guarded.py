@@ -27,7 +27,7 @@ class GuardedServer(daphne.server.Server):
         self.visitors = Visitors(limits or limits_alone())
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Inbox | None:
-        """Daphne's, with an inbox that tells when it is empty."""
+        """Do as Daphne does, with an inbox that tells when it is empty."""
         inbox = Inbox()
         scope.setdefault("asgi", {"version": "3.0"})
         application = self.application(
@@ -41,18 +41,18 @@ class GuardedServer(daphne.server.Server):
 
 
 def with_backlog(endpoint: str) -> str:
-    """Of Twisted's notation."""
+    """Add a backlog to an endpoint in Twisted's notation."""
     is_tcp = endpoint.startswith(("tcp:", "ssl:"))
     return f"{endpoint}:backlog={BACKLOG}" if is_tcp and "backlog=" not in endpoint else endpoint
 
 
 def limits_alone() -> WebLimits:
-    """Of a process that serves pages and nothing else."""
+    """Limits of a process that serves pages and nothing else."""
     return WebLimits(connections=connection_shares(web=True, gateway=False).web)
 
 
 def install() -> None:
-    """Before it runs: Daphne makes its factories itself, and its command takes the server from its class."""
+    """Put the guards in place: Daphne makes its factories itself, and its command the server."""
     daphne.server.HTTPFactory = GuardedHTTPFactory
     daphne.server.WebSocketFactory = GuardedWebSocketFactory
     if "daphne.cli" in sys.modules:

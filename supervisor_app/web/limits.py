@@ -1,4 +1,4 @@
-"""How much the web listener takes from one client and from all together. Pure."""
+"""Limits of what the web listener takes from one client and from all together. Pure."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Allowance:
         self._at = now
 
     def take(self, now: float, amount: int = 1) -> bool:
-        """False: so much is not in it."""
+        """Take so much, unless less is left: then False."""
         self._left = min(self._size, self._left + (now - self._at) * self._per_second)
         self._at = now
         if self._left < amount:
@@ -61,7 +61,7 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shares:
-    """How many connections the listeners of one process may take."""
+    """Numbers of connections that the listeners of one process may take."""
 
     web: int
     gateway: int
@@ -72,7 +72,7 @@ RESERVED_FILES = 512
 
 
 def shares_of(files: int, *, web: bool, gateway: bool, most: Shares) -> Shares:
-    """Of so many file descriptors, a reserve goes to supervision, and the rest to who listens here.
+    """Divide so many file descriptors: a reserve goes to supervision, and the rest to the listeners.
 
     A connection of the gateway counts twice: another one leads to a server. `most`: what is wanted where
     descriptors are plenty.

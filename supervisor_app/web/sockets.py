@@ -16,7 +16,7 @@ TOO_MUCH = b"Too many messages: ask less often."
 
 
 class Inbox(asyncio.Queue[dict[str, Any]]):
-    """What a client has said. Its socket hears when all of it is taken."""
+    """Messages of a client. Its socket hears when all of them are taken."""
 
     reader: GuardedWebSocket | None = None
 
@@ -71,7 +71,7 @@ class GuardedWebSocket(WebSocketProtocol):
             super().dataReceived(data)
 
     def processData(self) -> bool:
-        """One frame, or what has come of it."""
+        """Parse one frame, or as much of it as has come."""
         if self._is_refused:
             self.data = b""
             return False
@@ -88,12 +88,12 @@ class GuardedWebSocket(WebSocketProtocol):
             self.transport.pauseProducing()
 
     def read_on(self) -> None:
-        """All that it said is taken."""
+        """Read again: all messages are taken."""
         if not self._has_unread:
             self.transport.resumeProducing()
 
     def _refuse(self) -> None:
-        """Said once; what still comes is dropped until it has heard, or its second is over."""
+        """Close with 1008, and drop what still comes until the client has heard, or its second is over."""
         self._is_refused = True
         self.data = b""
         self.sendCloseFrame(code=POLICY_VIOLATION, reasonUtf8=TOO_MUCH)
@@ -106,7 +106,7 @@ class GuardedWebSocket(WebSocketProtocol):
     # Twisted's producer: what is said to it is not taken, or is again
 
     def pauseProducing(self) -> None:
-        """It must not ask for more before it has taken what there is."""
+        """Read no further: the client must not ask for more before it has taken what there is."""
         self._has_unread = True
         self.transport.pauseProducing()
         if self._deadline is None:
@@ -131,7 +131,7 @@ class GuardedWebSocketFactory(WebSocketFactory):
     protocol = GuardedWebSocket
 
     def setProtocolOptions(self, **options: Any) -> None:
-        """Daphne's, but for the sizes."""
+        """Take Daphne's options, but for the sizes."""
         most = self.server_class.visitors.limits.message_bytes
         super().setProtocolOptions(
             **{**options, "maxMessagePayloadSize": most, "maxFramePayloadSize": most},

@@ -1,4 +1,4 @@
-"""What every HTTP request passes before Django, under any ASGI server: a few at once, none too large."""
+"""The way of every HTTP request into Django, under any ASGI server: a few at once, none too large."""
 
 from __future__ import annotations
 
@@ -9,10 +9,22 @@ from weakref import WeakKeyDictionary
 
 from supervisor_app.web.limits import WebLimits
 
+PROBES = ("/livez", "/readyz")
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class _Queue:
+    """Requests that wait for one of a few turns."""
+
+    def __init__(self, turns: int) -> None:
+        self.turns = asyncio.Semaphore(turns)
+        self.waiting = 0
+
+
+Queues = WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[_Queue, _Queue]]
 
 
 class Turnstile:
@@ -21,38 +33,44 @@ class Turnstile:
     def __init__(self, application: Application, limits: WebLimits | None = None) -> None:
         self._application = application
         self._limits = limits or WebLimits()
-        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
-        self._waiting = 0
+        self._queues: Queues = WeakKeyDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        queue = self._queue_of(scope["path"])
         if announced_length(scope) > self._limits.body_bytes:
             await self._refuse_body(send)
-        elif self._waiting >= self._limits.waiting:
+        elif queue.waiting >= self._limits.waiting:
             await refuse(send, 503, "Too many pages are asked for at once. Try again in a minute.")
         else:
-            await self._take_turn(scope, receive, send)
+            await self._take_turn(queue, scope, receive, send)
 
-    async def _take_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
-        turns = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self._limits.at_once))
-        self._waiting += 1
+    async def _take_turn(self, queue: _Queue, scope: Scope, receive: Receive, send: Send) -> None:
+        queue.waiting += 1
         try:
-            await turns.acquire()
+            await queue.turns.acquire()
         finally:
-            self._waiting -= 1
+            queue.waiting -= 1
         body = _CountedBody(receive, self._limits.body_bytes)
         try:
             await self._application(scope, body.receive, send)
         finally:
-            turns.release()
+            queue.turns.release()
         if body.is_too_large:
             await self._refuse_body(send)
+
+    def _queue_of(self, path: str) -> _Queue:
+        """Probes have turns of their own: a late answer to one of them may end this process."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._queues:
+            self._queues[loop] = (_Queue(self._limits.at_once), _Queue(len(PROBES)))
+        return self._queues[loop][path in PROBES]
 
     async def _refuse_body(self, send: Send) -> None:
         await refuse(send, 413, f"The body is too large: at most {self._limits.body_bytes} bytes are read.")
 
 
 class _CountedBody:
-    """Ends, for who reads it, as if its client had left once it is too large."""
+    """Ends, for its reader, as if its client had left once it is too large."""
 
     def __init__(self, receive: Receive, most: int) -> None:
         self.is_too_large = False

@@ -1,4 +1,4 @@
-"""Who is connected to the web listener, and who has to go when one more comes."""
+"""The connections of the web listener, and which of them has to go when one more comes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Visitor(Protocol):
 class Visitors:
     """Counts connections. Where all places are taken, the one that has been idle longest goes first.
 
-    So whoever holds connections without asking anything keeps nobody out.
+    A stranger who holds connections without asking anything keeps nobody out.
     """
 
     def __init__(self, limits: WebLimits) -> None:
@@ -54,16 +54,16 @@ class Visitors:
         self._sockets.add(visitor)
 
     def leave(self, visitor: Visitor) -> None:
-        """Also one that has left already."""
+        """Forget a visitor, also one that has left already."""
         self._all.discard(visitor)
         self._sockets.discard(visitor)
         self._idle.pop(visitor, None)
 
     def mark_idle(self, visitor: Visitor) -> None:
-        """Nothing was asked yet, or all is answered: from now on it may have to go."""
+        """Note that nothing was asked yet, or all is answered: from now on it may have to go."""
         if visitor in self._all:
             self._idle[visitor] = None
 
     def mark_busy(self, visitor: Visitor) -> None:
-        """A request is being answered."""
+        """Note that a request is being answered."""
         self._idle.pop(visitor, None)

@@ -65,10 +65,10 @@ async def waits(scope, receive, send):
 
 async def test_a_few_are_worked_on_at_once_some_wait_and_the_others_are_told_to_come_back():
     turnstile = Turnstile(waits, WebLimits(at_once=2, waiting=1))
-    inside = [ApplicationCommunicator(turnstile, scope()) for _ in range(3)]
+    inside = [ApplicationCommunicator(turnstile, scope(path="/")) for _ in range(3)]
     for client in inside:
         assert await client.receive_nothing()
-    assert (await answer(scope(), app=turnstile))[0] == 503
+    assert (await answer(scope(path="/"), app=turnstile))[0] == 503
     for client in inside:
         await client.send_input({"type": "http.request"})
     for client in inside:
@@ -78,9 +78,21 @@ async def test_a_few_are_worked_on_at_once_some_wait_and_the_others_are_told_to_
     assert (await answer(scope(), b"", app=turnstile))[0] == 200
 
 
+async def test_a_probe_does_not_wait_for_pages():
+    turnstile = Turnstile(waits, WebLimits(at_once=1, waiting=1))
+    pages = [ApplicationCommunicator(turnstile, scope(path="/")) for _ in range(2)]
+    for page in pages:
+        assert await page.receive_nothing()
+    assert (await answer(scope(path="/"), app=turnstile))[0] == 503
+    assert (await answer(scope(path="/livez"), b"", app=turnstile))[0] == 200
+    for page in pages:
+        page.future.cancel()
+    await asyncio.gather(*(page.future for page in pages), return_exceptions=True)
+
+
 async def test_who_leaves_while_it_waits_gives_its_place_up():
     turnstile = Turnstile(waits, WebLimits(at_once=1, waiting=1))
-    first, second = (ApplicationCommunicator(turnstile, scope()) for _ in range(2))
+    first, second = (ApplicationCommunicator(turnstile, scope(path="/")) for _ in range(2))
     assert await first.receive_nothing()
     assert await second.receive_nothing()
     second.future.cancel()

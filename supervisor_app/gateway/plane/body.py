@@ -100,7 +100,7 @@ class RequestBody:
         self._pieces = [self.kept()[:limit]]
 
     def forget(self) -> None:
-        """It will not be sent any more, and nobody will ask what it tells but has not been read."""
+        """Let it go: it is not sent any more, and nobody asks for hints that have not been read."""
         self._pieces = []
 
     def read_outline(self, outline: bytes) -> None:

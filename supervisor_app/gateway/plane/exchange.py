@@ -593,7 +593,7 @@ class Exchange:
         return self.body.size > LARGE
 
     def record(self) -> Record:
-        """Once it is over, with its turn: then what its body says is read, and the body forgotten."""
+        """Make its record, once it is over and has its turn: now its body is read, and forgotten."""
         may_owe = self._was_sent and self.policy is not None and self.head.endpoint.needs_slot
         if self.notes.outcome is Outcome.CLIENT_LEFT and may_owe:
             self.notes.guessed_tokens = self.body.guessed_tokens()

@@ -1,4 +1,4 @@
-"""What takes several milliseconds, one piece at a time: in between everybody else has a turn."""
+"""Work that takes several milliseconds, one piece at a time: in between everybody else has a turn."""
 
 from __future__ import annotations
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.acceptance.children import DEADLINE, wait_for
 
+FEW_FILES = Path(__file__).parents[1] / "few_files.py"
 HANDSHAKE = (
     b"GET /llamaproxws?format=json HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
@@ -207,3 +209,23 @@ def test_half_a_request_is_not_waited_for_long_however_slowly_it_comes(pages):
             with suppress(ConnectionError):
                 connection.sendall(b"X")
         assert ended
+
+
+@pytest.mark.parametrize("files", [256, 1024])
+def test_where_descriptors_are_few_supervision_keeps_its_own(fake, files):
+    fake.configure(health_check_interval_ms=100, max_retries=100)
+    fake.start("--no-gateway", through=[str(FEW_FILES), str(files)])
+    pid = fake.wait_for_status("ready")["pid"]
+    with ExitStack() as stack:
+        for number in range(files + 100):
+            connection = stack.enter_context(connect(fake))
+            if number % 3 == 0:
+                connection.sendall(HANDSHAKE)
+            elif number % 3 == 1:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: ")
+        for _ in range(3):
+            assert fake.wait_for_status("ready")["pid"] == pid
+            psutil.Process(pid).kill()
+            pid = fake.wait_for_new_pid(pid)["pid"]
+        assert psutil.Process(fake.supervisor.pid).num_fds() < files - 20
+    assert [run["signal"] for run in fake.runs()] == [9, 9, 9, None]
