@@ -66,6 +66,10 @@ class Proxy:
     def script(self, *flags: str, **changes: Any) -> None:
         """Let the scripted fake be the llama-server, with these flags."""
         binary = self.write_script()
+        # The fake reads no model. If none were there, its crashes would be taken for the lack of one.
+        model = self.directory / "models" / "model.gguf"
+        model.parent.mkdir(exist_ok=True)
+        model.write_bytes(b"GGUF")
         self.configure(llama_server_binary=str(binary), llama_server_args=list(flags), **changes)
 
     def write_script(self, real: str = "") -> Path:
