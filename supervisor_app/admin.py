@@ -22,7 +22,7 @@ from supervisor_app.conf import DEFAULT_SERVER, apply_overlay
 from supervisor_app.config_source import last_good
 from supervisor_app.gateway.admin import NamesField  # registers its own, too
 from supervisor_app.history import RunCard
-from supervisor_app.models import LlamaServer, Run
+from supervisor_app.models import LlamaServer, Run, new_key
 from supervisor_app.snapshots import view_of
 from supervisor_app.templatetags.supervisor_tags import duration, own, size
 from supervisor_app.validators import validate_args, validate_args_of_form
@@ -81,7 +81,8 @@ class LlamaServerForm(ServerModelForm):
         required=False,
         label="API key",
         help_text=LlamaServer._meta.get_field("api_key").help_text
-        + " What is stored is not shown; leave empty to keep it, type - to remove it.",
+        + " What is stored is not shown; leave empty to keep it, type - for none (open to every program that "
+        "reaches it), * for a new random one.",
     )
 
     class Meta:
@@ -98,9 +99,11 @@ class LlamaServerForm(ServerModelForm):
                 self.add_error("port", f"The config file gives {taken} to the server {DEFAULT_SERVER}.")
         return cleaned
 
-    def clean_api_key(self) -> str:
+    def clean_api_key(self) -> str | None:
         typed: str = self.cleaned_data["api_key"]
-        return {"": self.instance.api_key, "-": ""}.get(typed, typed)
+        if typed == "*":
+            self.instance.own_key = new_key()
+        return {"": self.instance.api_key, "-": "", "*": None}.get(typed, typed)
 
 
 @admin.register(LlamaServer)

@@ -39,6 +39,7 @@ class News(TypedDict):
     detail: str
     url: str
     pid: int | None
+    adopted: bool
     endpoint: dict[str, Any] | None
     """Where the process was proved to listen (`core.sightings.Endpoint`)."""
     ending: Ending | None
@@ -71,6 +72,7 @@ def status_news(status: LlamaStatus) -> News:
         detail=status.detail,
         url=status.url,
         pid=status.pid,
+        adopted=status.adopted,
         endpoint=status.endpoint.as_json() if status.endpoint else None,
         ending=_ending(last) if last else None,
     )

@@ -24,8 +24,9 @@ MAX_LINES = 10_000
 def log_of(server: LlamaServer) -> LogFile:
     """Its own key and the secrets among its flags are hidden, wherever they were set."""
     configured = last_good().for_server(server.name)
-    api_key, args = configured.get("api_key", server.api_key), configured.get("args", server.args)
-    return server_log(Path(settings.DATA_DIR) / "logs", server.name, (str(api_key), *secrets_of(args)))
+    keys = (str(configured.get("api_key", server.api_key) or ""), server.own_key)
+    args = configured.get("args", server.args)
+    return server_log(Path(settings.DATA_DIR) / "logs", server.name, (*keys, *secrets_of(args)))
 
 
 @dataclass(frozen=True)

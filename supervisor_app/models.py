@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import timedelta
 from typing import Any
 
@@ -30,6 +31,11 @@ LARGEST = 2**31 - 1
 
 def this_node() -> str:
     return str(settings.LLAMAPROXY_NODE)
+
+
+def new_key() -> str:
+    """A key that nobody can guess."""
+    return f"sk-{secrets.token_urlsafe(32)}"
 
 
 class LlamaServerQuerySet(models.QuerySet["LlamaServer"]):
@@ -95,12 +101,17 @@ class LlamaServer(models.Model):
         validators=[validate_args],
         help_text="More flags for llama-server, as on a command line: -c 8192 -ngl 99",
     )
-    api_key = models.CharField(
+    api_key = models.CharField(  # noqa: DJ001  (null: nobody said anything, so it has one of its own)
         max_length=200,
-        default="",
+        default=None,
+        null=True,
         blank=True,
         validators=[validate_api_key],
-        help_text="llama-server will ask for it. Handed over in the environment, never on the command line.",
+        help_text="llama-server asks for it. Handed over in the environment, never on the command line. "
+        "Without one it gets a random key, which the gateway knows and its page shows to staff.",
+    )
+    own_key = models.CharField(
+        max_length=64, default=new_key, editable=False, help_text="The random key, unless api_key is said."
     )
     max_retries = models.PositiveIntegerField(
         default=RestartPolicy.max_retries, help_text="Restarts after a crash before giving up. 0: none."
@@ -217,6 +228,11 @@ class LlamaServer(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def key(self) -> str:
+        """What its llama-server asks for; empty when people have said that it asks for none."""
+        return self.own_key if self.api_key is None else self.api_key
 
     def clean(self) -> None:
         for field in self._meta.fields:

@@ -25,6 +25,7 @@ from django.views.decorators.http import require_POST, require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from supervisor_app.commands import Command, NothingToRollBackError, ask, roll_back, server_named
+from supervisor_app.conf import apply_overlay
 from supervisor_app.config_source import last_good
 from supervisor_app.errors import api_error, method_not_allowed
 from supervisor_app.gateway.panel import requests_panel
@@ -32,7 +33,7 @@ from supervisor_app.history import LISTED, RunCard, card_of, newest_runs, summar
 from supervisor_app.logfiles import MAX_LINES, find_log
 from supervisor_app.logins import redeem, token_works
 from supervisor_app.metrics import render_metrics
-from supervisor_app.models import LlamaServer
+from supervisor_app.models import LlamaServer, ServerState
 from supervisor_app.snapshots import ServerView, load_views
 
 View = Callable[..., HttpResponseBase]
@@ -100,8 +101,17 @@ def home(request: HttpRequest) -> HttpResponse:
 def server(request: HttpRequest, name: str) -> HttpResponse:
     context = {"view": _view(name), **_page_context(request)}
     if may_control(request):
-        context |= requests_panel(request, name)
+        context |= {**requests_panel(request, name), "direct": _direct(name)}
     return render(request, "supervisor/server.html", context)
+
+
+def _direct(name: str) -> dict[str, Any]:
+    """How staff reach llama-server itself. A key that people have set is not shown: they know it."""
+    row = get_object_or_404(LlamaServer.objects.select_related("state"), name=name)
+    apply_overlay(row, last_good())
+    state: ServerState | None = getattr(row, "state", None)
+    knows_own_key = row.api_key is None and not (state and state.adopted)
+    return {"own_key": row.own_key if knows_own_key else "", "has_key": bool(row.api_key)}
 
 
 @staff_page

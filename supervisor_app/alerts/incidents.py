@@ -82,7 +82,12 @@ def _follow(server: LlamaServer, change: Change, now: float) -> None:
 
 def _configured(server: LlamaServer) -> LlamaServer:
     """With what the config file says, on a copy. An incident is over when the retries count from 0 again."""
-    copied = LlamaServer(name=server.name, stable_after_ms=server.stable_after_ms, api_key=server.api_key)
+    copied = LlamaServer(
+        name=server.name,
+        stable_after_ms=server.stable_after_ms,
+        api_key=server.api_key,
+        own_key=server.own_key,
+    )
     apply_overlay(copied, last_good())
     return copied
 
@@ -170,7 +175,7 @@ def _delivery(
         number=row.pk,
         node=server.node,
         now=now,
-        secrets=[_configured(server).api_key],
+        secrets=[_configured(server).key, server.own_key],
     )
     at = _at(now)
     return Delivery(

@@ -32,6 +32,8 @@ class LaunchSpec:
     cwd: str = "."
     api_key: str = field(default="", repr=False)
     """Goes to the child as LLAMA_API_KEY and along with our own probes."""
+    has_own_key: bool = field(default=False, compare=False)
+    """People have named no key, so it is a random one, which only processes that we start know."""
     trusted_uids: frozenset[int] = field(default=frozenset(), compare=False)
     """Users beside our own and root whose llama-servers may be taken over."""
     endpoint: Endpoint | None = field(default=None, compare=False)
@@ -53,6 +55,11 @@ class LaunchSpec:
     def url(self) -> str:
         """Where this host reaches it."""
         return self._url_at(self.endpoint.address if self.endpoint else self.probe_host)
+
+    @property
+    def found(self) -> LaunchSpec:
+        """For a process that somebody else has started: it knows no random key, and must not learn it."""
+        return replace(self, api_key="") if self.has_own_key else self
 
     def at(self, endpoint: Endpoint | None) -> LaunchSpec:
         """The same, to be asked at this address."""

@@ -384,7 +384,7 @@ class ServerSupervisor:
         self._events.put_nowait(life.Spawned(attempt, process.identity))
 
     async def _adopt(self, effect: life.Adopt) -> None:
-        spec = self.config.spec
+        spec = self.config.spec.found if effect.adopted else self.config.spec
         try:
             process = await self._processes.adopt(self.config.name, effect.holder, spec)
         except ProcessLookupError:

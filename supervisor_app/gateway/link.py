@@ -201,6 +201,8 @@ class Link:
                 url=message["url"],
                 pid=message["pid"],
                 endpoint=Endpoint(**message["endpoint"]) if message["endpoint"] else None,
+                adopted=message["adopted"],
+                api_key=before.key_of(adopted=message["adopted"]),
                 life=before.life if message["pid"] == before.pid else None,
                 ends=ends,
             )

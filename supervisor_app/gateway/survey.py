@@ -65,6 +65,7 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str]) -> 
     ]
     configured = tuple(_configured_names(server))
     launch = launch_of(server)
+    keys, adopted = (server.key, server.api_key or ""), bool(state and state.adopted)
     facts = ServerFacts(
         name=server.name,
         node=server.node,
@@ -84,7 +85,9 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str]) -> 
         is_router=is_router(server),
         is_verbose=_is_verbose([str(arg) for arg in server.args]),
         caches_prompts=caches_prompts(server.args),
-        api_key=server.api_key,
+        api_key=keys[adopted],
+        keys=keys,
+        adopted=adopted,
         capacity=server.max_concurrent,
         max_queue=server.max_queue,
         hold_seconds=server.hold_seconds,

@@ -203,6 +203,12 @@ class Proxy:
         return f"http://127.0.0.1:{self.engine_port}"
 
     @property
+    def engine_headers(self) -> dict[str, str]:
+        """With the key that its llama-server asks for."""
+        (row,) = self.query("SELECT own_key FROM supervisor_app_llamaserver WHERE name = 'default'")
+        return {"Authorization": f"Bearer {row['own_key']}"}
+
+    @property
     def gateway_url(self) -> str:
         return f"http://127.0.0.1:{self.gateway_port}"
 

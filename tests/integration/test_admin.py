@@ -236,6 +236,16 @@ def test_a_stored_api_key_is_in_no_page(staff_client):
     assert SECRET not in refused.content.decode()
 
 
+def test_a_star_is_a_new_random_key(staff_client):
+    server = make_server(api_key=SECRET)
+    before = server.own_key
+    staff_client.post(change_url(server), FILLED | {"api_key": "*"})
+    server.refresh_from_db()
+    assert server.api_key is None
+    assert server.own_key not in (before, "")
+    assert server.key == server.own_key
+
+
 @pytest.mark.parametrize(
     ("typed", "stored"),
     [("", SECRET), ("-", ""), ("sk-new", "sk-new")],

@@ -350,3 +350,10 @@ async def test_the_fake_clock_wakes_sleepers_in_the_order_of_their_deadlines():
     await clock.advance(1)
     assert woken[-1] == (3, 3)
     await asyncio.gather(*tasks)
+
+
+def test_a_random_key_is_not_for_a_process_that_was_found():
+    own = replace(make_spec(), api_key="sk-random", has_own_key=True)
+    assert own.found.api_key == ""
+    said = replace(own, has_own_key=False)
+    assert said.found.api_key == "sk-random"

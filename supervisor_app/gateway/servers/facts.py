@@ -70,6 +70,10 @@ class ServerFacts:
     is_verbose: bool = False
     """It was started with `--verbose`: its answers also tell how they were asked for."""
     api_key: str = field(default="", repr=False)
+    """That the process which runs asks for."""
+    keys: tuple[str, str] | None = field(default=None, repr=False)
+    """Of a process that its supervisor started, and of one that it found: that one knows no random key."""
+    adopted: bool = False
     capacity: int = 0
     """Requests at once as configured; 0: as many as it has slots."""
     max_queue: int = 256
@@ -96,9 +100,15 @@ class ServerFacts:
             url=known.url,
             pid=known.pid,
             endpoint=known.endpoint,
+            adopted=known.adopted,
+            api_key=self.key_of(adopted=known.adopted),
             life=self.life if self.pid == known.pid else known.life,
             ends={**known.ends, **self.ends},
         )
+
+    def key_of(self, *, adopted: bool) -> str:
+        """What its process asks for, by whether it was found or started."""
+        return self.api_key if self.keys is None else self.keys[adopted]
 
     def with_listing(self, listing: Listing) -> ServerFacts:
         """Now that it has said what its models are."""

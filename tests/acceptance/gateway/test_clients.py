@@ -42,7 +42,7 @@ def test_a_stream_comes_whole(counting, asker):
 def test_a_stream_has_the_very_bytes_of_the_server(counting):
     body = {"prompt": QUESTION, "n_predict": 8, "stream": True, "cache_prompt": False}
     through, direct = (
-        requests.post(f"{url}/completion", json=body, timeout=DEADLINE)
+        requests.post(f"{url}/completion", json=body, headers=counting.engine_headers, timeout=DEADLINE)
         for url in (counting.gateway_url, counting.engine_url)
     )
     assert VARYING.sub(b"", through.content) == VARYING.sub(b"", direct.content)
@@ -72,7 +72,9 @@ def test_the_models_are_listed(counting):
 def test_what_the_server_objects_to_is_passed_on_as_it_says_it(counting):
     body = {"messages": MESSAGES, "grammar": "root ::= ("}
     through, direct = (
-        requests.post(f"{url}/v1/chat/completions", json=body, timeout=DEADLINE)
+        requests.post(
+            f"{url}/v1/chat/completions", json=body, headers=counting.engine_headers, timeout=DEADLINE
+        )
         for url in (counting.gateway_url, counting.engine_url)
     )
     assert (through.status_code, through.json()) == (400, direct.json())

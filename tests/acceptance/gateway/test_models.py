@@ -56,7 +56,9 @@ def test_a_model_has_one_id_and_its_server_s_own_entry_through_its_whole_life(ma
     ready = in_state(proxy, "default", "loaded")
     proxy.wait_for("it tells of itself", lambda: "meta" in listed(proxy)["default"].model_extra)
     ready = listed(proxy)["default"]
-    own = requests.get(f"{proxy.engine_url}/v1/models", timeout=DEADLINE).json()["data"][0]
+    own = requests.get(
+        f"{proxy.engine_url}/v1/models", headers=proxy.engine_headers, timeout=DEADLINE
+    ).json()["data"][0]
     assert ready.meta == own["meta"]
     assert ready.meta["n_ctx"] > 0
     assert (ready.architecture, ready.owned_by) == (own["architecture"], own["owned_by"])
@@ -132,7 +134,7 @@ def test_a_router_s_models_come_go_and_are_kept(make_proxy, engine, model):
     assert "three" in listed(proxy, query="1")
     assert ask(proxy, "three").model == "three"
     shutil.copy(model, models / "four.gguf")
-    requests.get(f"{proxy.engine_url}/models?reload=1", timeout=DEADLINE)
+    requests.get(f"{proxy.engine_url}/models?reload=1", headers=proxy.engine_headers, timeout=DEADLINE)
     assert ask(proxy, "four").model == "four", "one that nobody told the gateway of"
     proxy.llama("stop")
     proxy.wait_for_status("initial")

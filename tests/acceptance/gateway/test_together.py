@@ -110,7 +110,8 @@ def told(answer):
 
 def asked(proxy):
     """What its server tells of the questions that it got."""
-    return SimpleNamespace(**requests.get(f"{proxy.engine_url}/props", timeout=DEADLINE).json()["fake"])
+    told = requests.get(f"{proxy.engine_url}/props", headers=proxy.engine_headers, timeout=DEADLINE)
+    return SimpleNamespace(**told.json()["fake"])
 
 
 # --- How many, and in which order ------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def ask_long(proxy: Proxy, tokens: int) -> int:
 
 def busy_slots(proxy: Proxy) -> int:
     """How many answers its server works on."""
-    slots = requests.get(f"{proxy.engine_url}/slots", timeout=DEADLINE).json()
+    slots = requests.get(f"{proxy.engine_url}/slots", headers=proxy.engine_headers, timeout=DEADLINE).json()
     return sum(slot["is_processing"] for slot in slots)
 
 
