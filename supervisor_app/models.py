@@ -231,8 +231,12 @@ class LlamaServer(models.Model):
 
     @property
     def key(self) -> str:
-        """What its llama-server asks for; empty when people have said that it asks for none."""
-        return self.own_key if self.api_key is None else self.api_key
+        """What its llama-server asks for; empty when people have said that it asks for none.
+
+        One with keys in a file asks for one of those in any case: we use our own beside them.
+        """
+        has_key_file = any(str(arg).replace("_", "-") == "--api-key-file" for arg in self.args)
+        return self.own_key if self.api_key is None or (has_key_file and not self.api_key) else self.api_key
 
     def clean(self) -> None:
         for field in self._meta.fields:

@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
+from supervisor_app.core.moved_door import INSTEAD, moved_door
 from supervisor_app.engine.flags import not_for_forms
 
 OWN_FLAGS = {
@@ -55,6 +56,8 @@ def validate_args(value: Any) -> None:
             flag = flag.replace("_", "-")  # llama-server takes both
         if flag in OWN_FLAGS:
             raise ValidationError(f"{flag} does not belong here: set {OWN_FLAGS[flag]} instead.")
+    if why := moved_door(value):
+        raise ValidationError(f"{why}. {INSTEAD}")
 
 
 def validate_args_of_form(args: list[str]) -> None:

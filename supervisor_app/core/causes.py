@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from supervisor_app.core.diagnosis import CANNOT_RUN
-from supervisor_app.core.listeners import answers, in_the_way, is_blocked
+from supervisor_app.core.listeners import answers, in_the_way, is_blocked, why_not_bindable
 from supervisor_app.core.named_files import parts_of
 from supervisor_app.core.shortage import raise_shortage
 from supervisor_app.core.sightings import Cause
@@ -64,8 +64,9 @@ def cause_of(failure: Failure, spec: LaunchSpec) -> Cause | None:
     """What the failure hangs on, as it is now; None when nobody can tell from outside. Blocking."""
     if failure.kind is FailureKind.PORT_TAKEN:
         found = in_the_way(spec)
-        held = is_blocked(spec, found) or (not found and answers(spec))
-        return Cause(present=held, mark=tuple(found), is_port=True)
+        why = "" if is_blocked(spec, found) else why_not_bindable(spec)
+        held = is_blocked(spec, found) or (not found and answers(spec)) or bool(why)
+        return Cause(present=held, mark=(why, *found), is_port=True)
     file = _file_of(failure, spec)
     if file is None:
         return None

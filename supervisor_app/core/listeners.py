@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
 from supervisor_app.core.identity import command_line, identity_of, is_llama_command
+from supervisor_app.core.moved_door import moved_door
 from supervisor_app.core.shortage import raise_shortage
 from supervisor_app.core.sightings import Endpoint, ListeningSocket, PortHolder
 from supervisor_app.core.sockets import holder_of_socket, listening, name_of, realm, uid_of
@@ -80,7 +83,9 @@ def holder_of(
     strangers = [] if ours else [uid for uid in users if not is_trusted(uid, spec)]
     endpoint = endpoint_of(found)
     argv = [] if pid is None else command_line(pid)
-    is_llama = ours or (not strangers and _is_llama(recognise(spec.at(endpoint)), argv))
+    problem = _problem(pid, argv)
+    may_serve = not strangers and not problem
+    is_llama = ours or (may_serve and _is_llama(recognise(spec.at(endpoint)), argv))
     seen = seen_process(pid, is_llama=is_llama)
     if seen is None:
         return None
@@ -93,8 +98,64 @@ def holder_of(
         started_at=seen.started_at,
         ours=ours,
         foreign_user=foreign,
+        problem=problem,
         endpoint=endpoint,
     )
+
+
+def _problem(pid: int | None, argv: list[str]) -> str:
+    """Why a process whose user is trusted can serve nothing all the same; empty when it may."""
+    if pid == os.getpid():
+        return "llamaproxy itself listens on it, with its pages or its gateway"
+    door = moved_door(argv) if is_llama_command(argv) else ""
+    return f"pid {pid} (llama-server) listens on it, but {door}" if door else ""
+
+
+def why_not_bindable(spec: LaunchSpec) -> str:
+    """Why llama-server could not listen there although nobody is seen to; empty when it could."""
+    try:
+        wanted = socket.getaddrinfo(spec.host or "0.0.0.0", spec.port, type=socket.SOCK_STREAM)  # noqa: S104
+    except OSError as error:
+        raise_shortage(error)
+        return f"the host {spec.host} is not known here ({error.strerror})"
+    said = ""
+    for family, kind, protocol, _, address in wanted:
+        try:
+            with socket.socket(family, kind, protocol) as attempt:
+                attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                attempt.bind(address)
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise_shortage(error)
+            if error.errno == errno.EACCES and _has_own_rights(spec):
+                return ""
+            said = said or _unbindable(error, spec, str(address[0]))
+        else:
+            return ""
+    return said
+
+
+def _unbindable(error: OSError, spec: LaunchSpec, address: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"a process has taken port {spec.port} of {address} without listening on it"
+    if error.errno == errno.EACCES:
+        return f"port {spec.port} is for root alone: ports below 1024 are (or need CAP_NET_BIND_SERVICE)"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{address} is no address of this machine"
+    return f"{address} port {spec.port}: {error.strerror}"
+
+
+def _has_own_rights(spec: LaunchSpec) -> bool:
+    """The executable may have rights that we do not have: capabilities of its file, or its owner's."""
+    program = Path(spec.cwd, spec.command[0]) if spec.command else None
+    if program is None:
+        return False
+    try:
+        return bool(program.stat().st_mode & (stat.S_ISUID | stat.S_ISGID)) or bool(
+            os.getxattr(program, "security.capability")
+        )
+    except (OSError, AttributeError):  # none, or no such thing on this system
+        return False
 
 
 def _is_llama(answer: bool | None, argv: list[str]) -> bool:

@@ -33,10 +33,12 @@ from supervisor_app.core.listeners import (
     is_blocked,
     is_trusted,
     seen_process,
+    why_not_bindable,
 )
 from supervisor_app.core.logs import LogFile
 from supervisor_app.core.memory import GpuMeter, MemoryMeter
 from supervisor_app.core.model_files import files_size
+from supervisor_app.core.moved_door import moved_door
 from supervisor_app.core.named_files import BadFile, bad_files
 from supervisor_app.core.open_log import OpenLog
 from supervisor_app.core.ports import SpawnError
@@ -102,7 +104,10 @@ class LocalProcesses:
         if is_blocked(spec, found):
             return holders[0] if holders else None
         # Nobody is seen there, and yet somebody answers (macOS hides the sockets of others).
-        return None if found or not answers(spec) else seen_process(None, is_llama=False)
+        if not found and answers(spec):
+            return seen_process(None, is_llama=False)
+        why = why_not_bindable(spec)
+        return PortHolder(identity=None, command="", is_llama_server=False, problem=why) if why else None
 
     async def find(self, name: str, identity: Identity, spec: LaunchSpec) -> PortHolder | None:
         return await self._lanes[name].looks.run(self._find, name, identity, spec)
@@ -219,6 +224,8 @@ class Born:
 
 def _spawn(spec: LaunchSpec, log: LogFile) -> Born:
     """Raises SpawnError, ShortageError."""
+    if door := moved_door(spec.args):
+        raise SpawnError(failure_of(FailureKind.BAD_ARGUMENT, door))
     if not spec.command:
         raise SpawnError(failure_of(FailureKind.BINARY_MISSING, HOW_TO_GET_ONE))
     try:

@@ -80,6 +80,8 @@ class PortHolder:
     """It may be taken over: it answers as llama-server does, and its user may have our requests."""
     foreign_user: str = ""
     """The name of its user when nothing of ours may go to that one: it is not even asked what it is."""
+    problem: str = ""
+    """Why the address cannot be had or shared, in place of who holds it, as part of a sentence."""
     endpoint: Endpoint | None = None
     """Where it listens; None when it was not found by that."""
     argv: tuple[str, ...] = ()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -18,7 +21,7 @@ from supervisor_app.core.identity import boot_id, identity_of, is_llama_command,
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind
 from tests.integration.building import free_port
-from tests.integration.spawning import fake_spec, until_async
+from tests.integration.spawning import FAKE, fake_spec, until_async
 
 
 @contextmanager
@@ -118,8 +121,78 @@ async def test_one_whose_socket_nobody_tells_of_is_seen_by_its_answer(processes,
     assert not holder.is_llama_server, "it could be anybody's"
 
 
-async def test_a_host_that_does_not_resolve_holds_nothing(processes):
-    assert await processes.port_holder("default", fake_spec(host="no-such-host.invalid")) is None
+async def test_a_host_that_does_not_resolve_is_a_problem_before_the_start(processes, monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    spec = fake_spec(host="no-such-host.invalid")
+    holder = await processes.port_holder("default", spec)
+    assert holder.problem == "the host no-such-host.invalid is not known here (Name or service not known)"
+    cause = await processes.cause_of(failure_of(FailureKind.PORT_TAKEN), spec)
+    assert cause.present
+
+
+async def test_an_address_of_another_machine_is_a_problem_before_the_start(processes):
+    holder = await processes.port_holder("default", fake_spec(host="192.0.2.1"))
+    assert holder.problem == "192.0.2.1 is no address of this machine"
+
+
+async def test_a_port_that_is_taken_without_a_listener_is_a_problem_before_the_start(processes):
+    spec = fake_spec()
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", spec.port))
+        holder = await processes.port_holder("default", spec)
+        assert "has taken port" in holder.problem
+        assert not holder.is_llama_server
+        assert (await processes.cause_of(failure_of(FailureKind.PORT_TAKEN), spec)).present
+    assert await processes.port_holder("default", spec) is None
+    assert not (await processes.cause_of(failure_of(FailureKind.PORT_TAKEN), spec)).present
+
+
+async def test_our_own_port_is_named_as_that(processes):
+    with socket.create_server(("127.0.0.1", 0)) as ours:
+        holder = await processes.port_holder("default", fake_spec(port=ours.getsockname()[1]))
+    assert "llamaproxy itself listens on it" in holder.problem
+    assert not holder.is_llama_server
+
+
+async def test_a_llama_server_behind_a_prefix_is_not_taken_over_and_the_flag_is_named(processes, tmp_path):
+    spec = fake_spec()
+    command = ["llama-server", str(FAKE), "--port", str(spec.port), "--api-prefix", "/x"]
+    with subprocess.Popen(command, executable=sys.executable, stderr=subprocess.DEVNULL) as child:
+        await until_async(lambda: processes.port_holder("default", spec))
+        holder = await processes.port_holder("default", spec)
+        child.kill()
+    assert "--api-prefix cannot be used" in holder.problem
+    assert not holder.is_llama_server
+
+
+class Forbidden(socket.socket):
+    """Any port is for root."""
+
+    def bind(self, address):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+async def test_a_port_for_root_alone_is_a_problem_unless_the_program_has_rights_of_its_own(
+    processes, tmp_path, monkeypatch
+):
+    program = tmp_path / "llama-server"
+    program.touch(0o755)
+    spec = replace(fake_spec(), command=(str(program),))
+    monkeypatch.setattr(socket, "socket", Forbidden)
+    assert "is for root alone" in (await processes.port_holder("default", spec)).problem
+    assert "is for root alone" in listeners.why_not_bindable(replace(spec, command=()))
+    program.chmod(0o4755)
+    assert await processes.port_holder("default", spec) is None
+
+
+def test_whatever_else_keeps_a_port_from_being_had_is_told(monkeypatch):
+    error = OSError(errno.EPERM, "Operation not permitted")
+    assert (
+        listeners._unbindable(error, fake_spec(port=7000), "::1") == "::1 port 7000: Operation not permitted"
+    )
 
 
 async def test_the_port_belongs_to_the_process_that_listens(started):

@@ -340,6 +340,21 @@ def test_the_failure_of_a_run_in_the_words_of_the_contract():
     assert json_of_failure(failed) == {"kind": "hung", "title": "t", "detail": "d", "hint": "h"}
 
 
+@pytest.mark.parametrize(
+    ("said", "args", "own"),
+    [
+        (None, [], True),
+        ("", [], False),
+        # It asks for a key in any case.
+        ("", ["--api_key-file", "keys"], True),
+        ("sk-said", ["--api-key-file", "keys"], False),
+    ],
+)
+def test_which_key_a_server_asks_for(said, args, own):
+    server = LlamaServer(api_key=said, args=args)
+    assert server.key == (server.own_key if own else said)
+
+
 def test_servers_of_before_get_keys_of_their_own_and_stay_as_open_as_was_said():
     for name, key in (("a", ""), ("b", "sk-said"), ("c", "")):
         LlamaServer.objects.create(name=name, port=9000 + ord(name), api_key=key, own_key="the same for all")

@@ -118,6 +118,14 @@ async def test_what_cannot_be_started_says_why(processes, command, words):
     assert words in raised.value.failure.detail
 
 
+async def test_a_server_that_could_not_be_reached_is_not_started_and_the_flag_is_named(processes):
+    with pytest.raises(SpawnError) as raised:
+        await processes.spawn("default", fake_spec("--ssl-key-file", "key.pem"))
+    assert raised.value.failure.kind is FailureKind.BAD_ARGUMENT
+    assert raised.value.failure.permanent
+    assert "--ssl-key-file cannot be used" in raised.value.failure.detail
+
+
 async def test_a_file_that_is_no_program_is_no_binary(processes, tmp_path):
     script = tmp_path / "llama-server"
     script.write_bytes(b"\x7fELF garbage")

@@ -203,7 +203,7 @@ def inspected(state: State, holder: PortHolder | None, policy: Policy, now: floa
 
 
 def port_taken(holder: PortHolder) -> Failure:
-    taken = failure_of(FailureKind.PORT_TAKEN, f"{holder} listens on it")
+    taken = failure_of(FailureKind.PORT_TAKEN, holder.problem or f"{holder} listens on it")
     if not holder.foreign_user:
         return taken
     why = f"{holder} listens on it, of the user {holder.foreign_user}, who could read all requests"
