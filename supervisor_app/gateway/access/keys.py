@@ -109,11 +109,13 @@ class KeyRing:
             raise denied
         return policy
 
-    def withdrawn(self, policy: KeyPolicy, now: float) -> Denied | None:
-        """With what to end a request that was let in with this key earlier; None while the key is good."""
+    def withdrawn(self, policy: KeyPolicy, scope: Scope, now: float) -> Denied | None:
+        """With what to end a request that this key let in earlier; None while the key is good for it."""
         kept = self._by_digest.get(policy.digest)
         if kept is None:
             return Denied(401, "invalid_api_key", f"The API key {policy.name!r} was deleted.", key=policy.id)
+        if scope not in kept.scopes:
+            return scope_denied(kept, scope, "do this any more")
         return _no_longer_good(kept, now)
 
     def _look_up(self, presented: str) -> KeyPolicy:
@@ -147,10 +149,13 @@ _NEEDS = {
 def check_scope(policy: KeyPolicy, scope: Scope, what: str) -> None:
     """Raise Denied for a key that does not say that it may. `what`: the method and the path."""
     if scope not in policy.scopes:
-        message = (
-            f"The API key {policy.name!r} may not {what}. It {_NEEDS[scope]}, which is ticked in the admin."
-        )
-        raise Denied(403, "scope_not_allowed", message, key=policy.id)
+        raise scope_denied(policy, scope, what)
+
+
+def scope_denied(policy: KeyPolicy, scope: Scope, what: str) -> Denied:
+    said = f"The API key {policy.name!r} may not {what}."
+    message = f"{said} It {_NEEDS[scope]}, which is ticked in the admin."
+    return Denied(403, "scope_not_allowed", message, key=policy.id)
 
 
 def model_denied(policy: KeyPolicy, model: str, doubt: str = "") -> Denied:

@@ -28,7 +28,7 @@ from supervisor_app.gateway.plane.problems import Problem, cors_fields
 from supervisor_app.gateway.plane.reading_on import ReadingOn
 from supervisor_app.gateway.records.record import Outcome, Record, Usage
 from supervisor_app.gateway.servers.gate import QueueFullError
-from supervisor_app.gateway.servers.hold import Hold
+from supervisor_app.gateway.servers.hold import EVENT_STREAM, Hold
 from supervisor_app.gateway.servers.streams import done_by_one_of, holder_of, streams_of_all
 from supervisor_app.gateway.servers.suspects import Suspicion
 from supervisor_app.gateway.servers.visit import Visit
@@ -255,7 +255,10 @@ class Exchange:
                 self._asked_around = True
                 self.do(self._look_again())
             return
-        if len(candidates) > 1 and self.head.asks_for_streams:
+        head = self.head
+        if head.method == "DELETE" and (conversation := conversation_of("DELETE", head.path, head.query)):
+            self._gateway.stop_waiting(conversation, self.policy)
+        if len(candidates) > 1 and head.asks_for_streams:
             self.do(self._go_to_streams(candidates))
         else:
             self._go_on(candidates)
@@ -470,6 +473,23 @@ class Exchange:
         self.reply.finish()
         self._survived()
         self._over(Outcome.CLIENT_LEFT, tail)
+
+    def waits_for_stream_of(self, conversation: str, policy: KeyPolicy | None) -> bool:
+        asked_by = self.policy.id if self.policy else None
+        return (
+            self.head.text(b"x-conversation-id") == conversation
+            and asked_by == (policy.id if policy else None)
+            and self.body.hints.stream
+            and self.hold is not None
+            and self.hold.waits
+        )
+
+    def stopped_before_it_began(self) -> None:
+        """As its server would end it: a stream without events."""
+        if not self.reply.started:
+            self.reply.start(200, status_line(200) + EVENT_STREAM + cors_fields(self.origin), None)
+        self.reply.finish()
+        self._over(Outcome.CLIENT_LEFT)
 
     def _answered(self, tail: Iterable[bytes]) -> None:
         self._survived()

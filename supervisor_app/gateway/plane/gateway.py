@@ -223,13 +223,20 @@ class Gateway:
         self.door.keys = keys
         now = self.wall_time()
         for exchange in list(self.exchanges):
-            denied = exchange.policy and keys.withdrawn(exchange.policy, now)
+            scope = exchange.head.endpoint.scope
+            denied = exchange.policy and keys.withdrawn(exchange.policy, scope, now)
             if denied:
                 exchange.refuse(problems.denied(denied), Outcome.REFUSED)
 
     def _is_public_file(self, head: RequestHead) -> bool:
         """A file of the web UI, asked for without a key: whether it is public, its one server says."""
         return head.endpoint.static and not head.presented_key and self.door.has_keys and self.takes_any_name
+
+    def stop_waiting(self, conversation: str, policy: KeyPolicy | None) -> None:
+        """End the streams of this conversation that still wait for a server and came with the same key."""
+        for exchange in list(self.exchanges):
+            if isinstance(exchange, Exchange) and exchange.waits_for_stream_of(conversation, policy):
+                exchange.stopped_before_it_began()
 
     def do(self, work: asyncio.Task[None]) -> None:
         """Keep a task alive until it is done."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from supervisor_app.gateway.access.keys import KeyRing
 from supervisor_app.gateway.llama.endpoints import Scope
 from supervisor_app.gateway.records.record import Outcome
 from tests.integration.gateway.fast import BEARER, KEY, warm
 from tests.integration.gateway.plane import CHAT, request
-from tests.integration.gateway.scripts import answers
+from tests.integration.gateway.scripts import answers, hangs, stream_of
 from tests.unit.gateway.test_endpoints import CHANGES, COMPUTES, COUNTS, READS
 
 SPELT = [
@@ -104,3 +107,14 @@ async def test_a_right_that_is_taken_away_is_gone_with_the_next_request(plane, o
     _, caller = await warm(plane, answers(), answers(), lines=(BEARER,), path="/tools")
     only()
     assert (await caller.ask(request("/tools", BEARER, body={}))).status == 403
+
+
+async def test_a_right_that_is_taken_away_ends_what_was_begun_with_it(plane, only):
+    policy = only(scopes=SCOPES["read"])
+    server = await plane.serve(hangs(stream_of()))
+    caller = await plane.connect()
+    await caller.send(request("/models/sse", BEARER))
+    assert (await caller.head()).status == 200
+    plane.gateway.learn_keys(KeyRing([replace(policy, scopes=SCOPES["inference"])]))
+    assert b"scope_not_allowed" in await caller.rest()
+    await server.calls[0].until_left()

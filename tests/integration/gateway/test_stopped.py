@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from supervisor_app.core.status import Status
+from supervisor_app.gateway.access.keys import KeyRing, digest_of
 from supervisor_app.gateway.records.record import Outcome
 from tests.integration.building import eventually
 from tests.integration.gateway.engines import engine, make_model_that_says
+from tests.integration.gateway.fast import KEY
 from tests.integration.gateway.plane import CHAT, request
 from tests.integration.gateway.scripts import (
     EVENTS,
@@ -107,6 +110,37 @@ async def test_an_answer_in_one_piece_is_not_asked_for_as_a_stream_that_others_c
     assert b'"stream":true' not in server.calls[0].content.replace(b" ", b"")
 
 
+STOP = request("/v1/stream?conv_id=talk", method="DELETE")
+
+
+async def test_a_stream_that_waits_for_its_server_is_stopped_at_once_and_never_sent(plane):
+    server = await plane.serve(answers(b"{}"), status=Status.STARTING)
+    asking = plane.asks(ask(CHAT, NAME))
+    others = [plane.asks(ask(CHAT, line)) for line in ("X-Conversation-Id: other", "X-Other: talk")]
+    await plane.until_waiting(3)
+    stopping = plane.asks(STOP)
+    answer = await asking
+    assert (answer.status, answer.content, answer.whole) == (200, b"", True)
+    assert answer.fields["content-type"] == EVENTS
+    assert (await plane.records(1))[0].outcome is Outcome.CLIENT_LEFT
+    server.says(status=Status.READY)
+    await asyncio.gather(stopping, *others)
+    assert len(server.calls) == 3
+
+
+async def test_nobody_stops_what_came_with_another_key(plane):
+    keys = [KEY, replace(KEY, id=8, name="other", digest=digest_of("lp-b"))]
+    plane.gateway.door.keys = KeyRing(keys)
+    server = await plane.serve(answers(b"{}"), status=Status.STARTING)
+    asking = plane.asks(ask(CHAT, NAME, "X-Api-Key: lp-a"))
+    await plane.until_waiting(1)
+    stopping = plane.asks(request("/v1/stream?conv_id=talk", "X-Api-Key: lp-b", method="DELETE"))
+    await plane.until_waiting(2)
+    server.says(status=Status.READY)
+    await asyncio.gather(asking, stopping)
+    assert len(server.calls) == 2
+
+
 # --- The real one --------------------------------------------------------------------------------------
 
 
@@ -121,7 +155,7 @@ def counting(tmp_path_factory):
 
 
 ENDS = {
-    "a DELETE": request("/v1/stream?conv_id=talk", method="DELETE"),
+    "a DELETE": STOP,
     "another question": ask(CHAT, NAME, max_tokens=1, n_predict=1),
 }
 
