@@ -12,6 +12,7 @@ PATHS = [
     *["/v1/embeddings"] * 4,
     "/v1/chat/completions",
     "/tokenize",
+    "/tools",
     "/v1/completions",
     "/health",
     "/v1/embeddings?model=a",

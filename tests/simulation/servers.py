@@ -105,6 +105,9 @@ class ServerConnection:
         plan = plan_of(chance, question, world.scene.calm)
         if not any(isinstance(step, Deed) for _, step in plan):
             world.somebody_hangs = True
+        if head.startswith(b"POST /tools") and ident:
+            loads = any(isinstance(step, bytes) and b"Loading model" in step for _, step in plan)
+            world.acted(ident, loads=loads)
         self._answered += 1
         # Not at the same moment as another connection: which of two is first would be left open.
         at = 1e-7 * (self._number % 97) + 3e-9

@@ -58,6 +58,7 @@ class World(logging.Handler):
         self.drained_at = float("inf")
         self._stories: Stories = defaultdict(list)
         self._asked: Counter[str] = Counter()
+        self._done: set[str] = set()
         names = chance.choice([["a"], ["a"], ["a", "b"], ["a", "b", "c"]])
         self.scene = Scene(
             models=("a", "a", "b", "m", "x") if len(names) > 1 else ("a", "x"),
@@ -113,6 +114,13 @@ class World(logging.Handler):
             self.problems += checks.crowd(*self.gateways)
         self._asked[ident] += 1
         return self._asked[ident]
+
+    def acted(self, ident: str, *, loads: bool) -> None:
+        """A server was asked for something that has effects; it has them unless it still loads its model."""
+        if ident in self._done:
+            self.problems.append(f"id-{ident} has effects, and was sent to a server again")
+        if not loads:
+            self._done.add(ident)
 
     # gateway.Outside
 
