@@ -6,6 +6,7 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from supervisor_app.gateway.access.keys import digest_of, new_key, shown_part
+from supervisor_app.gateway.llama.endpoints import Scope
 from supervisor_app.gateway.models import ApiKey
 
 
@@ -20,9 +21,9 @@ def issue(key: ApiKey) -> str:
     return secret
 
 
-def add_key(name: str) -> str:
+def add_key(name: str, *, may_read: bool = False, may_change: bool = False) -> str:
     """Make a key without limits, and return its secret. Raises ValueError: the name cannot be used."""
-    key = ApiKey(name=name)
+    key = ApiKey(name=name, may_read=may_read, may_change=may_change)
     secret = issue(key)
     try:
         key.full_clean()
@@ -41,7 +42,16 @@ def revoke_key(name: str) -> None:
 
 def describe_keys() -> list[str]:
     """One line for each key, without its secret."""
-    return [f"{key.name}: {key.prefix}…, {_state(key)}, {_use(key)}" for key in ApiKey.objects.all()]
+    return [
+        f"{key.name}: {key.prefix}…, {_state(key)}, {_use(key)}{_rights(key)}" for key in ApiKey.objects.all()
+    ]
+
+
+def _rights(key: ApiKey) -> str:
+    """Beside asking models."""
+    return "".join(
+        f", may {scope}" for scope in Scope if scope in key.scopes and scope is not Scope.INFERENCE
+    )
 
 
 def _state(key: ApiKey) -> str:

@@ -36,6 +36,14 @@ class Command(BaseCommand):
         parser.add_argument("name", nargs="?", help="one server (default: all); of key: add, list or revoke")
         parser.add_argument("key_name", nargs="?", metavar="key", help="of key add and key revoke: its name")
         parser.add_argument(
+            "--may-read", action="store_true", help="of key add: also /slots, /props, /metrics"
+        )
+        parser.add_argument(
+            "--may-change",
+            action="store_true",
+            help="of key add: also /tools, /lora-adapters, /models/load, …",
+        )
+        parser.add_argument(
             "--json",
             action="store_true",
             dest="as_json",
@@ -54,13 +62,15 @@ class Command(BaseCommand):
         as_json: bool,
         lines: int,
         follow: bool,
+        may_read: bool,
+        may_change: bool,
         **options: Any,
     ) -> None:
         if key_name is not None and command != "key":
             raise CommandError(f"{command} takes one name: {key_name!r} is one too many.", returncode=2)
         try:
             if command == "key":
-                self._key(name or "", key_name)
+                self._key(name or "", key_name, may_read=may_read, may_change=may_change)
             elif command == "logs":
                 self._show_log(name, lines, follow)
             elif command == "rollback":
@@ -70,10 +80,10 @@ class Command(BaseCommand):
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used: {error}") from error
 
-    def _key(self, action: str, name: str | None) -> None:
+    def _key(self, action: str, name: str | None, **rights: bool) -> None:
         match action, name:
             case "add", str():
-                self._add_key(name)
+                self._add_key(name, **rights)
             case "revoke", str():
                 try:
                     revoke_key(name)
@@ -87,10 +97,10 @@ class Command(BaseCommand):
                 usage = "Use: llama key add NAME, llama key revoke NAME, or llama key list."
                 raise CommandError(usage, returncode=NO_SUCH_SERVER)
 
-    def _add_key(self, name: str) -> None:
+    def _add_key(self, name: str, **rights: bool) -> None:
         """The key alone goes to the standard output, so that a script can take it from there."""
         try:
-            secret = add_key(name)
+            secret = add_key(name, **rights)
         except ValueError as error:
             raise CommandError(f"No key {name!r}: {error}") from error
         self.stderr.write("This is the only time that the key is shown. Limits are set in the admin.")

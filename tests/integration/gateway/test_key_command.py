@@ -82,3 +82,19 @@ def test_whatever_else_is_typed_is_told_what_to_type(arguments):
     with pytest.raises(CommandError) as caught:
         llama(*arguments)
     assert caught.value.returncode == 2
+
+
+def test_a_key_is_told_what_more_it_may():
+    llama("key", "add", "chat")
+    llama("key", "add", "scraper", "--may-read")
+    llama("key", "add", "operator", "--may-change")
+    rights = {key.name: key.scopes for key in ApiKey.objects.all()}
+    assert rights == {
+        "chat": {"inference"},
+        "scraper": {"inference", "read"},
+        "operator": {"inference", "read", "change"},
+    }
+    chat, operator, scraper = llama("key", "list")[0].splitlines()
+    assert chat.endswith("never used")
+    assert scraper.endswith(", may read")
+    assert operator.endswith(", may read, may change")
