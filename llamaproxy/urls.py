@@ -3,7 +3,10 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
+from supervisor_app.views import staff_login
+
 urlpatterns = [
+    path("admin/login/", staff_login),
     path("admin/", admin.site.urls),
     path("", include("supervisor_app.urls")),
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+import psutil
+
 WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104
 
 
@@ -23,3 +25,16 @@ def url_of(host: str, port: int) -> str:
     """What to type into a browser on this machine."""
     name = "localhost" if host in WILDCARDS else f"[{host}]" if ":" in host else host
     return f"http://{name}:{port}"
+
+
+def who_listens(port: int) -> str:
+    """Name a process that listens on this port, for a message: ` (pid 7, nginx)`; empty when none is seen."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
+                continue
+            if connection.laddr.port == port:
+                return f" (pid {connection.pid}, {psutil.Process(connection.pid).name()})"
+    except (psutil.Error, OSError):
+        pass  # who it is may be hidden; that the address is taken is certain
+    return ""

@@ -206,16 +206,23 @@ def launch_of(server: LlamaServer) -> dict[str, Any]:
     return {**values, "args": list(redact_argv(server.args))}
 
 
+def _at_home(word: str) -> str:
+    """`~/models/x.gguf` as a shell would hand it over."""
+    return os.path.expanduser(word) if word.startswith("~/") else word
+
+
 def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], cwd: str) -> ServerConfig:
     """What to launch and by which rules. `command` is the engine's; empty when none was found."""
     apply_overlay(server, overlay)
-    model = ("--models-dir", server.models_dir) if server.models_dir else ("-m", server.model_path)
+    model_path, models_dir = _at_home(server.model_path), _at_home(server.models_dir)
+    model = ("--models-dir", models_dir) if models_dir else ("-m", model_path)
+    flags = [_at_home(word) for word in server.args]
     spec = LaunchSpec(
         host=server.host,
         port=server.port,
         command=command,
-        args=(*model, "--host", server.host, "--port", str(server.port), *server.args),
-        model_path=None if server.models_dir else server.model_path,
+        args=(*model, "--host", server.host, "--port", str(server.port), *flags),
+        model_path=None if models_dir else model_path,
         cwd=cwd,
         api_key=server.key,
         has_own_key=server.api_key is None,

@@ -117,3 +117,8 @@ class Lease:
                 free = free.exclude(renewed_at__range=(Now() - LEASE, Now() + LEASE))
             free.update(**ours)
         return self._mine().exists()
+
+
+def is_supervised(node: str) -> bool:
+    """Tell whether a supervisor holds the node: its lease was renewed lately, by the database's clock."""
+    return NodeLease.objects.filter(node=node, renewed_at__range=(Now() - LEASE, Now() + LEASE)).exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 from datetime import timedelta
 
@@ -10,9 +11,12 @@ from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.utils import timezone
 
 from supervisor_app.models import LoginLink
+
+log = logging.getLogger(__name__)
 
 VALID_FOR = timedelta(hours=24)
 FIRST_USER = "admin"
@@ -44,9 +48,26 @@ def redeem(token: str) -> User | None:
     return User.objects.filter(username=FIRST_USER).first() or User.objects.create_superuser(FIRST_USER)
 
 
+def say_link(url: str, token: str) -> None:
+    """Print a link to the pages at this address."""
+    log.info("🔑 [WEB] First login, works once: %s/login/%s/", url.rstrip("/"), token)
+
+
+def say_another_link(request: HttpRequest) -> None:
+    """Print a new link while nobody can log in and no link works any more.
+
+    The first user may have logged out, or closed the browser, before choosing a password.
+    """
+    if not LoginLink.objects.filter(used_at=None, created_at__gte=timezone.now() - VALID_FOR).exists():
+        token = new_login_token()
+        if token is not None:
+            say_link(request.build_absolute_uri("/"), token)
+
+
 def _somebody_can_log_in() -> bool:
-    """Who came by a link and left before choosing a password cannot: another link lets them in again."""
-    return User.objects.exclude(password__startswith=UNUSABLE_PASSWORD_PREFIX).exists()
+    """Staff with a password: anybody else could not make the first login superfluous."""
+    staff = User.objects.filter(is_active=True, is_staff=True)
+    return staff.exclude(password__startswith=UNUSABLE_PASSWORD_PREFIX).exists()
 
 
 def _unused(token: str) -> QuerySet[LoginLink]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -177,13 +176,6 @@ class Runtime:
             except Exception as error:  # any client library's own kind: nudges are a convenience
                 outage.failed(error)
             await asyncio.sleep(WORKER_RETRY_SECONDS)
-
-
-def ignore_signals(loop: asyncio.AbstractEventLoop) -> None:
-    """At the very end, when nothing is left to be ended: one that finds the loop closed is a traceback."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        loop.remove_signal_handler(number)  # else closing the loop would bring the default back
-        signal.signal(number, signal.SIG_IGN)
 
 
 async def _end(*tasks: asyncio.Task[None]) -> None:

@@ -20,7 +20,8 @@ from twisted.internet import defer, reactor
 
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.loops import LoopThread
-from supervisor_app.runtime import Runtime, ignore_signals
+from supervisor_app.runtime import Runtime
+from supervisor_app.signals import ignore_signals, on_hangups
 from supervisor_app.web.guarded import GuardedServer, install
 from supervisor_app.web.limits import WebLimits
 
@@ -60,6 +61,7 @@ class SupervisedServer(GuardedServer):
         self._on_listening = on_listening
         self._runtime: Runtime | None = None
         self._supervision: LoopThread | None = None
+        self._is_hung_up = False
 
     def run(self) -> None:
         """Until a signal, a port that cannot be had (`abort_start`) or a failure of supervision."""
@@ -88,6 +90,13 @@ class SupervisedServer(GuardedServer):
         )
         supervision.start()
         loop.add_signal_handler(signal.SIGUSR1, self._leave)
+        on_hangups(loop, self._hang_up)
+
+    def _hang_up(self) -> None:
+        """The terminal closed: end as with SIGTERM. Said again, it asks for no more haste."""
+        if not self._is_hung_up:
+            self._is_hung_up = True
+            self.stop()
 
     def _leave(self) -> None:
         """SIGUSR1: end, and leave the servers running: a planned upgrade."""

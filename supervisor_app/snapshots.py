@@ -14,6 +14,7 @@ from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.sightings import Identity
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model, Progress, RunSummary, Status
 from supervisor_app.core.timeline import LENGTH
+from supervisor_app.lease import is_supervised
 from supervisor_app.models import SILENT_AFTER, LlamaServer, Run, ServerState, json_of_failure
 
 
@@ -52,17 +53,20 @@ def load_marks() -> dict[str, tuple[int, bool]]:
 def view_of(server: LlamaServer, newest_runs: Iterable[Run] = ()) -> ServerView:
     state: ServerState | None = getattr(server, "state", None)
     if state is None:
-        waiting = LlamaStatus(
-            name=server.name,
-            detail=f"No supervisor has looked at it yet. Run manage.py runsupervisor on node {server.node}.",
-            max_retries=server.max_retries,
-        )
-        return ServerView(status=waiting)
+        return ServerView(status=_not_seen_yet(server))
     silent = timezone.now() - state.seen_at > SILENT_AFTER
     return ServerView(
         status=snapshot_of(server.name, state, newest_runs),
         stale_since=state.seen_at.timestamp() if silent else None,
     )
+
+
+def _not_seen_yet(server: LlamaServer) -> LlamaStatus:
+    """For the blink between the making of a server and its supervisor's first look, or for longer."""
+    detail = f"No supervisor looks after it. Run manage.py runsupervisor on node {server.node}."
+    if is_supervised(server.node):
+        detail = "Its supervisor is about to look after it."
+    return LlamaStatus(name=server.name, detail=detail, max_retries=server.max_retries)
 
 
 def snapshot_of(name: str, state: ServerState, runs: Iterable[Run]) -> LlamaStatus:

@@ -19,6 +19,8 @@ OWN_FLAGS = {
     "--models-dir": "the models directory",
     "--api-key": "the API key (every user of the machine can read a command line)",
 }
+TWO_WORDS = re.compile(r"--?[A-Za-z][A-Za-z0-9_-]*\s+\S")
+"""A flag with its value in one string, as in ["-c 8192"]."""
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
 
@@ -51,6 +53,9 @@ def validate_args(value: Any) -> None:
     for item in value:
         if "\0" in item:
             raise ValidationError("A flag contains a NUL byte.")
+        if TWO_WORDS.match(item):
+            apart = ", ".join(f'"{word}"' for word in item.split(maxsplit=1))
+            raise ValidationError(f"{item!r} is one word to llama-server. Write it as two: {apart}.")
         flag = item.partition("=")[0]
         if flag.startswith("--"):
             flag = flag.replace("_", "-")  # llama-server takes both

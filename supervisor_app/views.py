@@ -9,7 +9,7 @@ from functools import wraps
 from typing import Any
 
 from django.conf import settings
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.contrib.auth import get_user_model, login, update_session_auth_hash
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import SetPasswordForm
@@ -31,7 +31,7 @@ from supervisor_app.errors import api_error, method_not_allowed
 from supervisor_app.gateway.panel import requests_panel
 from supervisor_app.history import LISTED, RunCard, card_of, newest_runs, summary_json
 from supervisor_app.logfiles import MAX_LINES, find_log
-from supervisor_app.logins import redeem, token_works
+from supervisor_app.logins import redeem, say_another_link, token_works
 from supervisor_app.metrics import render_metrics
 from supervisor_app.models import LlamaServer, ServerState
 from supervisor_app.snapshots import ServerView, load_views
@@ -157,6 +157,13 @@ def rollback(request: HttpRequest, name: str) -> HttpResponse:
     if request.htmx:  # type: ignore[attr-defined]
         return HttpResponse(status=204)
     return redirect("server", name=name)
+
+
+@never_cache
+def staff_login(request: HttpRequest) -> HttpResponse:
+    """The admin's login page."""
+    say_another_link(request)
+    return admin.site.login(request)
 
 
 @never_cache

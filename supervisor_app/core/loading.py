@@ -6,9 +6,11 @@ from collections import deque
 from collections.abc import Sequence
 from statistics import median
 
+from supervisor_app.core.diagnosis import amount
 from supervisor_app.core.status import Progress
 
-GIB = 1024**3
+LEAST_BYTES = 128 * 2**20
+"""Of a model whose loading is worth following: a process without any has a third of that in memory."""
 
 
 class LoadWatch:
@@ -32,6 +34,6 @@ class LoadWatch:
     @staticmethod
     def line(progress: Progress) -> str:
         """For the console."""
-        sizes = f"{progress.loaded / GIB:.1f} of {progress.total / GIB:.1f} GiB"
+        sizes = f"{amount(progress.loaded)} of {amount(progress.total)}"
         eta = "" if progress.eta_seconds is None else f", about {progress.eta_seconds:.0f} s left"
         return f"⏳ [LLAMA] Loading the model: {progress.percent} % ({sizes}{eta})"

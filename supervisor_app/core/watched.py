@@ -17,7 +17,7 @@ from supervisor_app.core.activity import WorkMeter
 from supervisor_app.core.diagnosis import Diagnosis, diagnose
 from supervisor_app.core.evidence import ExitReport, Trail, blame
 from supervisor_app.core.fallback import gpu_warnings
-from supervisor_app.core.loading import LoadWatch
+from supervisor_app.core.loading import LEAST_BYTES, LoadWatch
 from supervisor_app.core.named_files import BadFile
 from supervisor_app.core.ports import Clock, Probe, ProbeError, Process, Processes, SignalDeniedError
 from supervisor_app.core.shortage import CANNOT, why_not
@@ -297,7 +297,7 @@ class WatchedProcess:
         around, total = self._around, 0
         with suppress(*CANNOT):
             total = await around.processes.model_bytes(self._spec)
-        while not around.state().was_ready and total:
+        while not around.state().was_ready and total >= LEAST_BYTES:
             await around.clock.sleep_until(around.clock.monotonic() + LoadWatch.INTERVAL)
             try:
                 loaded = await self._process.resident_bytes()

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import DatabaseError
 
-from supervisor_app.addresses import url_of
+from supervisor_app.addresses import url_of, who_listens
 from supervisor_app.conf import Overlay
 from supervisor_app.descriptors import connection_shares
 from supervisor_app.gateway import ledger
@@ -57,11 +57,13 @@ def prepare(
     *,
     insecure_open: bool,
     grace: float,
+    option: str = "--bind",
     beside_web: bool = False,
     shared: bool = False,
     counts: Path | None = None,
 ) -> Service:
-    """Bound to its address. Raises CommandError: the address is taken, or it would be open to the network."""
+    """Bound to its address, which `option` names. Raises CommandError: the address is taken, or it would be
+    open to the network."""
     host, port = where
     try:
         Origins(tuple(settings.LLAMAPROXY_ALLOWED_ORIGINS))
@@ -81,7 +83,8 @@ def prepare(
         bound = listening_socket(host, port, shared=shared)
     except OSError as error:
         raise CommandError(
-            f"The gateway cannot listen on {host}:{port}: {error.strerror}. Use another address.",
+            f"The gateway cannot listen on {host}:{port}: {error.strerror}{who_listens(port)}. "
+            f"Use another {option}.",
             returncode=BAD_USAGE,
         ) from error
     return Service(

@@ -71,7 +71,7 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str]) -> 
         node=server.node,
         version=state.version if state else 0,
         status=Status(state.status) if state else Status.INITIAL,
-        detail=state.detail if state else "No supervisor has looked at it yet.",
+        detail=state.detail if state else "No supervisor has looked after it yet.",
         url=state.url if state else "",
         pid=state.pid if state else None,
         endpoint=Endpoint(**state.endpoint) if state and state.endpoint else None,

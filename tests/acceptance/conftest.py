@@ -29,9 +29,11 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible():
-    """What a shell starts in the background ignores SIGINT, and hands that down to all it starts."""
+    """What a shell starts in the background ignores SIGINT, with nohup SIGHUP, and hands that down."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
@@ -124,4 +126,8 @@ def fake(make_proxy):
     """With the scripted llama-server; not started. `fake.script(…)` says what it does."""
     proxy = make_proxy(retry_backoff_ms=50)
     proxy.script()
+    # A start that failed is explained by what is missing, if anything is.
+    default_model = proxy.directory / "models" / "model.gguf"
+    default_model.parent.mkdir()
+    default_model.write_bytes(b"GGUF")
     return proxy

@@ -12,8 +12,17 @@ from tests.acceptance.clients import generating
 from tests.acceptance.conftest import ENGINE_ARGS
 
 SHAPES = pytest.mark.parametrize("web", [True, False], ids=["web", "no-web"])
-SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+SIGNALS = pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=["SIGTERM", "SIGINT", "SIGHUP"]
+)
 
+
+NOHUP = """
+import runpy, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 # --- Gracefully ----------------------------------------------------------------------------------------
 
@@ -24,6 +33,27 @@ def test_a_signal_stops_llama_server_and_exits_0(proxy, number, web):
     pid = proxy.start(web=web).wait_for_status("ready")["pid"]
     assert proxy.stop(number) == 0
     assert not psutil.pid_exists(pid)
+
+
+@SHAPES
+def test_a_terminal_that_closes_says_so_twice_and_nothing_is_hurried(fake, web):
+    """The kernel tells the process group, the shell tells its jobs."""
+    fake.script("--fake-ignore-sigterm", stop_grace_ms=1500)
+    fake.start(web=web).wait_for_status("ready")
+    fake.supervisor.signal(signal.SIGHUP)
+    fake.wait_for_line("Stopping")
+    fake.supervisor.signal(signal.SIGHUP)
+    assert fake.supervisor.wait() == 0
+    assert "ending at once" not in fake.console
+
+
+@SHAPES
+def test_with_nohup_a_terminal_may_close(fake, web):
+    fake.start(web=web, through=["-c", NOHUP]).wait_for_status("ready")
+    fake.supervisor.signal(signal.SIGHUP)
+    assert fake.status()["status"] == "ready"
+    assert fake.stop() == 0
+    assert fake.said("Stopping")
 
 
 @pytest.fixture(scope="module")

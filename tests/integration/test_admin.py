@@ -89,7 +89,7 @@ def test_the_list_tells_how_each_server_is(staff_client):
     shown = page(staff_client, LIST)
     assert "Serving 1 model." in shown
     assert "ready" in shown
-    assert "No supervisor has looked at it yet." in shown
+    assert "No supervisor looks after it." in shown
     assert "models" in shown
 
 

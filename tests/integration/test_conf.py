@@ -254,6 +254,14 @@ def resolved(overlay=None, **fields):
     return resolve(server, overlay or Overlay(), command=("/usr/bin/llama-server",), cwd="/srv")
 
 
+def test_what_lies_at_home_is_found_there(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    spec = resolved(model_path="~/m.gguf", args=["--mmproj", "~/p.gguf", "--alias", "a~/b"]).spec
+    assert spec.model_file == Path("/home/ada/m.gguf")
+    assert {"/home/ada/m.gguf", "/home/ada/p.gguf", "a~/b"} <= set(spec.argv)
+    assert "/home/ada/models" in resolved(model_path="", models_dir="~/models").spec.argv
+
+
 def test_a_model_file_becomes_this_command_line():
     spec = resolved(model_path="m.gguf", host="::1", port=9000, args=["-c", "8192"], api_key=SECRET).spec
     assert spec.argv == (

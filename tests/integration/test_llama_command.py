@@ -9,9 +9,11 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection
+from django.utils import timezone
 
 from supervisor_app.commands import Command as Wish
 from supervisor_app.commands import ask, nudge, server_named
+from supervisor_app.lease import NodeLease
 from supervisor_app.models import LlamaServer
 from tests.integration.building import OUT_OF_MEMORY, long_ago, make_ready_server, make_server, make_state
 
@@ -19,8 +21,18 @@ from tests.integration.building import OUT_OF_MEMORY, long_ago, make_ready_serve
 def llama(*arguments):
     """What `manage.py llama …` says on stdout and stderr."""
     out, err = StringIO(), StringIO()
-    call_command("llama", *arguments, stdout=out, stderr=err, no_color=True)
-    return out.getvalue(), err.getvalue()
+    code = 0
+    try:
+        call_command("llama", *arguments, stdout=out, stderr=err, no_color=True)
+    except SystemExit as ended:
+        code = ended.code
+    return out.getvalue(), err.getvalue(), code
+
+
+def supervised(node="local"):
+    return NodeLease.objects.create(
+        node=node, holder="1 2 machine host", token="t", renewed_at=timezone.now()
+    )
 
 
 # --- manage.py llama -----------------------------------------------------------------------------------
@@ -28,15 +40,34 @@ def llama(*arguments):
 
 @pytest.mark.django_db
 class TestLlama:
+    @pytest.fixture(autouse=True)
+    def supervisor(self):
+        return supervised()
+
     def test_status_is_a_line_for_each_server(self):
         make_ready_server("one", started_at=long_ago())
         make_server("two", node="gpu-7")
-        said, complained = llama("status")
+        said, complained, _ = llama("status")
         assert said.splitlines() == [
             "one: ready, up 1 h 00 m. Serving 1 model.",
-            "two: initial. No supervisor has looked at it yet. Run manage.py runsupervisor on node gpu-7.",
+            "two: initial. No supervisor looks after it. Run manage.py runsupervisor on node gpu-7.",
         ]
-        assert complained == ""
+        assert complained == "No supervisor runs on node gpu-7: start manage.py runsupervisor there.\n"
+
+    def test_in_the_first_moment_of_a_server_its_supervisor_is_not_missed(self):
+        make_server()
+        assert llama("status")[0] == "default: initial. Its supervisor is about to look after it.\n"
+
+    @pytest.mark.parametrize(("status", "code"), [("ready", 0), ("crashed", 1), ("error", 1), ("initial", 1)])
+    def test_status_ends_with_1_while_a_server_is_down(self, status, code):
+        make_ready_server("one")
+        if status == "ready":
+            make_ready_server("two")
+        else:
+            make_state(make_server("two"), status)
+        assert llama("status")[2] == llama("status", "--json")[2] == llama("status", "two")[2] == code
+        assert llama("status", "one")[2] == 0
+        assert llama("restart")[2] == 0
 
     def test_status_of_one_server(self):
         make_ready_server("one")
@@ -57,9 +88,18 @@ class TestLlama:
 
     def test_a_silent_supervisor_is_told_on_stderr(self):
         make_ready_server(seen_at=long_ago())
+        NodeLease.objects.update(renewed_at=long_ago())
         assert llama("status")[1].strip() == (
-            "default: no supervisor has reported for 1 h 00 m. Run manage.py runsupervisor."
+            "No supervisor runs on node local: start manage.py runsupervisor there."
         )
+
+    @pytest.mark.parametrize("word", ["start", "stop", "restart"])
+    def test_a_wish_that_nobody_hears_says_so(self, word, supervisor):
+        make_ready_server()  # seen a moment ago, and then its supervisor was stopped
+        supervisor.delete()
+        said, complained, _ = llama(word)
+        assert said == f"default: asked to {word}\n"
+        assert complained.endswith("Nothing happens until then.\n")
 
     @pytest.mark.parametrize(
         ("word", "running", "restart_generation"),

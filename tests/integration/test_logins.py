@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -25,6 +26,39 @@ def url(token):
 @pytest.fixture
 def token():
     return new_login_token()
+
+
+# --- Another one ---
+
+
+def printed(caplog):
+    return re.findall(r"First login, works once: (\S+)", caplog.text)
+
+
+def test_who_left_before_choosing_a_password_finds_another_link_on_the_console(token, client, caplog):
+    caplog.set_level("INFO")
+    client.post(url(token))
+    client.post("/admin/logout/")
+    Client().get("/admin/login/")
+    (link,) = printed(caplog)
+    assert Client().post(link.removeprefix("http://testserver")).status_code == 302
+
+
+def test_while_a_link_works_or_somebody_can_log_in_none_is_printed(token, client, caplog):
+    caplog.set_level("INFO")
+    client.get("/admin/login/")
+    assert printed(caplog) == []
+    client.post(url(token))
+    User.objects.update(password="pbkdf2$1$x$y")
+    LoginLink.objects.all().delete()
+    client.get("/admin/login/")
+    assert printed(caplog) == []
+
+
+@pytest.mark.parametrize("who", [{"is_staff": False}, {"is_staff": True, "is_active": False}])
+def test_a_user_who_is_no_staff_or_locked_leaves_the_link_alone(who):
+    User.objects.create_user("visitor", password="something-long", **who)
+    assert new_login_token() is not None
 
 
 # --- The link ------------------------------------------------------------------------------------------
@@ -86,7 +120,7 @@ def test_a_guess_does_not_work(guess, token, client):
 
 
 def test_with_a_user_there_is_no_link():
-    User.objects.create_user("somebody", password="of-them-all")
+    User.objects.create_superuser("somebody", password="of-them-all")
     assert new_login_token() is None
     assert not LoginLink.objects.exists()
 

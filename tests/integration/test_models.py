@@ -220,6 +220,8 @@ def test_flags_are_taken(args):
         ([None], "is not a list"),
         (["a\0b"], "NUL"),
         (["-m", "x"], "set the model path instead"),
+        (["-c 8192"], 'is one word to llama-server. Write it as two: "-c", "8192"'),
+        (["--ctx-size  8192"], r'Write it as two: "--ctx-size", "8192"'),
         (["--model", "x"], "set the model path instead"),
         (["--model=x"], "set the model path instead"),
         (["--host", "x"], "set the host instead"),

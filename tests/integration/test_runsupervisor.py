@@ -146,7 +146,7 @@ class TestPreparing:
         assert raised.value.returncode == 3
 
     def test_the_first_login_is_told_with_its_link(self, caplog):
-        caplog.set_level(logging.INFO, "supervisor_app.runsupervisor")
+        caplog.set_level(logging.INFO, "supervisor_app")
         runsupervisor.say_where("http://127.0.0.1:8000", "token")
         assert caplog.messages == [
             "🌐 [WEB] http://127.0.0.1:8000 (Ctrl+C ends it)",
@@ -155,6 +155,20 @@ class TestPreparing:
         caplog.clear()
         runsupervisor.say_where("http://127.0.0.1:8000", None)
         assert caplog.messages == ["🌐 [WEB] http://127.0.0.1:8000 (Ctrl+C ends it)"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"LLAMA_ARG_CTX_SIZE": "1", "LLAMA_API_KEY": "hush"}, "LLAMA_API_KEY, LLAMA_ARG_CTX_SIZE"),
+        ({"LLAMA_SERVER_BINARY": "x", "PATH": "y"}, ""),
+    ],
+)
+def test_variables_that_are_not_passed_on_are_named_once_without_their_values(environ, named, caplog):
+    runsupervisor.say_what_stays_here(environ)
+    assert len(caplog.messages) == bool(named)
+    assert named in caplog.text
+    assert "hush" not in caplog.text
 
 
 # --- How it ends ---------------------------------------------------------------------------------------

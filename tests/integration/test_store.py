@@ -547,9 +547,7 @@ def test_all_servers_are_read_in_two_queries(django_assert_num_queries):
 def test_a_server_that_no_supervisor_has_seen_says_what_to_do():
     view = view_of(make_server(node="gpu-7", max_retries=9))
     assert (view.status.status, view.status.max_retries, view.stale_since) == (Status.INITIAL, 9, None)
-    assert view.status.detail == (
-        "No supervisor has looked at it yet. Run manage.py runsupervisor on node gpu-7."
-    )
+    assert view.status.detail == ("No supervisor looks after it. Run manage.py runsupervisor on node gpu-7.")
 
 
 def test_a_supervisor_that_fell_silent_is_told():

@@ -79,14 +79,14 @@ async def test_its_last_lines_are_read_as_soon_as_they_can_be():
 async def test_one_that_loads_is_followed_when_it_can_be():
     def prepare(b: Bench) -> None:
         b.probe.answer = Health.LOADING
-        b.processes.total_bytes = 100
+        b.processes.total_bytes = 2**30
 
     async with bench(prepare=prepare) as b:
-        b.processes.last.resident = 50
+        b.processes.last.resident = 2**29
         with lacking(b.processes.last, "resident_bytes", "sample"):
             await b.clock.advance(3)
         await b.clock.advance(3)
-        assert b.status.progress.loaded == 50
+        assert b.status.progress.loaded == 2**29
 
 
 async def test_a_model_whose_size_cannot_be_seen_loads_all_the_same():

@@ -296,7 +296,7 @@ async def test_while_it_loads_the_progress_is_shown_with_an_eta_from_past_starts
         assert progress.percent == 25
         assert progress.eta_seconds == pytest.approx(20, abs=1)
         assert b.status.detail == "Loading the model."
-        assert "Loading the model: 25 % (1.0 of 4.0 GiB, about" in caplog.text
+        assert "Loading the model: 25 % (1.0 GiB of 4.0 GiB, about" in caplog.text
         await b.clock.advance(60)
         assert b.status.progress.eta_seconds is None, "no ETA rather than a wrong one"
         b.probe.answer = Health.OK
@@ -309,7 +309,7 @@ async def test_another_model_has_no_past_loads():
     ours = ("llama-server", "-m", "model.gguf")
     async with bench(remembered=Remembered(loads=((ours, 20.0),))) as b:
         b.probe.answer = Health.LOADING
-        b.processes.total_bytes = 100
+        b.processes.total_bytes = 2**30
         other = replace(make_spec(), model_path="other.gguf", args=("-m", "other.gguf"))
         b.supervisor.apply(make_config(spec=other))
         await b.clock.advance(5)

@@ -320,7 +320,7 @@ def test_without_past_starts_there_is_no_eta():
     progress = LoadWatch().progress(2 * 1024**3, 1024**3, elapsed=5.0)
     assert progress.eta_seconds is None
     assert progress.loaded == progress.total
-    assert LoadWatch.line(progress) == "⏳ [LLAMA] Loading the model: 99 % (1.0 of 1.0 GiB)"
+    assert LoadWatch.line(progress) == "⏳ [LLAMA] Loading the model: 99 % (1.0 GiB of 1.0 GiB)"
 
 
 # Clocks

@@ -9,6 +9,8 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from supervisor_app.signals import on_hangups
+
 log = logging.getLogger("supervisor_app.gateway")
 
 FORCE = signal.SIGUSR1
@@ -34,7 +36,13 @@ class Workers:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+        on_hangups(loop, self._hang_up)
         return max(await asyncio.gather(*(self._keep(number) for number in range(1, count + 1))))
+
+    def _hang_up(self) -> None:
+        """The terminal closed: end, without haste however often it is said."""
+        if not self._stopping.is_set():
+            self.stop()
 
     def stop(self) -> None:
         """They finish their requests; asked again, they do not."""

@@ -16,12 +16,13 @@ from supervisor_app.config_source import last_good
 from supervisor_app.core.redact import harmless
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.issuing import NoSuchKeyError, add_key, describe_keys, revoke_key
+from supervisor_app.lease import is_supervised
 from supervisor_app.logfiles import FoundLog, find_log
 from supervisor_app.models import LlamaServer
 from supervisor_app.snapshots import ServerView, load_views
 from supervisor_app.templatetags.supervisor_tags import duration
 
-NO_SUCH_SERVER = 2
+DOWN, NO_SUCH_SERVER = 1, 2
 FOLLOW_SECONDS = 0.25
 FOLLOW_BYTES = 4 * 1024 * 1024
 """Shown at most of what came between two looks; of a flood that is its end."""
@@ -120,8 +121,10 @@ class Command(BaseCommand):
         else:
             for view in views:
                 self.stdout.write(f"{view.status.name}: asked to {command}")
-        for view in views:
-            self._warn_if_alone(view)
+        for node in sorted(set(servers.values_list("node", flat=True))):
+            self._warn_if_alone(node, command)
+        if command == "status" and any(view.status.status is not Status.READY for view in views):
+            raise SystemExit(DOWN)
 
     def _the_server(self, name: str | None) -> LlamaServer:
         """The one with this name, or the only one."""
@@ -195,9 +198,8 @@ class Command(BaseCommand):
             if status.failure is not None and status.status is not Status.READY:
                 self.stdout.write(f"  {status.failure.hint}")
 
-    def _warn_if_alone(self, view: ServerView) -> None:
-        if view.stale_since is not None:
-            ago = duration(time.time() - view.stale_since)
-            self.stderr.write(
-                f"{view.status.name}: no supervisor has reported for {ago}. Run manage.py runsupervisor."
-            )
+    def _warn_if_alone(self, node: str, command: str) -> None:
+        if is_supervised(node):
+            return
+        acts = "" if command == "status" else " Nothing happens until then."
+        self.stderr.write(f"No supervisor runs on node {node}: start manage.py runsupervisor there.{acts}")

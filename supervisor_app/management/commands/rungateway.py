@@ -28,6 +28,7 @@ from supervisor_app.gateway.service import Service
 from supervisor_app.gateway.workers.board import Board
 from supervisor_app.gateway.workers.processes import FORCE, Workers, until_orphaned
 from supervisor_app.gateway.workers.shared_counts import SharedCounts
+from supervisor_app.signals import on_hangups
 
 log = logging.getLogger("supervisor_app.gateway")
 
@@ -164,6 +165,7 @@ async def _serve(service: Service, bind: tuple[str, int], parent: int | None) ->
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    on_hangups(loop, asked.set)
     ends: list[asyncio.Task[Any]] = [asyncio.create_task(asked.wait(), name="signals")]
     if parent is not None:
         loop.add_signal_handler(FORCE, service.force)

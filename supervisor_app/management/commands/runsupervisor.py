@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
-from supervisor_app.addresses import WILDCARDS, address, url_of
+from supervisor_app.addresses import WILDCARDS, address, url_of, who_listens
 from supervisor_app.conf import DEFAULT_SERVER, ConfigError, Overlay, read_overlay
 from supervisor_app.config_source import ConfigSource, kept_at
 from supervisor_app.core.file_limit import raise_file_limit
@@ -29,9 +30,10 @@ from supervisor_app.descriptors import connection_shares
 from supervisor_app.gateway.role import add_gateway_options, prepare
 from supervisor_app.lease import Lease
 from supervisor_app.lock import NodeLock, NodeLockedError
-from supervisor_app.logins import new_login_token
+from supervisor_app.logins import new_login_token, say_link
 from supervisor_app.models import LlamaServer
-from supervisor_app.runtime import Runtime, ignore_signals
+from supervisor_app.runtime import Runtime
+from supervisor_app.signals import ignore_signals, on_hangups
 from supervisor_app.store import DatabaseThread
 from supervisor_app.web.limits import WebLimits
 
@@ -113,7 +115,12 @@ class Command(BaseCommand):
                 service = None
                 if not (no_web or no_gateway):
                     service = prepare(
-                        gateway, overlay, insecure_open=insecure_open, grace=grace, beside_web=True
+                        gateway,
+                        overlay,
+                        insecure_open=insecure_open,
+                        grace=grace,
+                        option="--gateway, or --no-gateway",
+                        beside_web=True,
                     )
                     settings.LLAMAPROXY_GATEWAY_URL = settings.LLAMAPROXY_GATEWAY_URL or url_of(*gateway)
 
@@ -148,6 +155,7 @@ class Command(BaseCommand):
     def _prepare(self, node: str, demo: bool) -> Callable[[], Overlay]:
         """Config, database, the first server, the first user. Raises ConfigError, CommandError."""
         first = read_overlay(settings.LLAMAPROXY_CONFIG)
+        say_what_stays_here(os.environ)
         try:
             if MigrationExecutor(connection).migration_plan(
                 MigrationExecutor(connection).loader.graph.leaf_nodes()
@@ -231,9 +239,15 @@ async def _supervise(make_runtime: Callable[[], Runtime]) -> None:
             log.info("👋 Stopping; press Ctrl+C again to force")
             task.cancel()
 
+    def on_hangup() -> None:
+        """The terminal closed. Shell and kernel may both say so, and neither asks for more haste."""
+        if not task.cancelling():
+            on_signal()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     loop.add_signal_handler(signal.SIGUSR1, leave)
+    on_hangups(loop, on_hangup)
     try:
         await task
     except asyncio.CancelledError:
@@ -268,7 +282,8 @@ def serve(bind: tuple[str, int], make_runtime: Callable[[asyncio.AbstractEventLo
     server.run()
     if server.abort_start:
         raise CommandError(
-            f"{shown} cannot be listened on: the address is in use or not ours. Use another --bind.",
+            f"{shown} cannot be listened on: the address is in use{who_listens(port)} or not ours. "
+            "Use another --bind.",
             returncode=BAD_USAGE,
         )
     if isinstance(server.failed, NodeTakenError):
@@ -277,7 +292,18 @@ def serve(bind: tuple[str, int], make_runtime: Callable[[asyncio.AbstractEventLo
         raise CommandError("The supervisor failed.", returncode=FAILED)
 
 
+def say_what_stays_here(environ: Mapping[str, str]) -> None:
+    """Variables that llama-server would read, of which its own environment has none."""
+    names = sorted(name for name in environ if name.startswith("LLAMA_ARG_") or name == "LLAMA_API_KEY")
+    if names:
+        log.warning(
+            "⚠️ [CONFIG] Not passed on to llama-server: %s. Use llama_server_args and llama_api_key of %s.",
+            ", ".join(names),
+            settings.LLAMAPROXY_CONFIG,
+        )
+
+
 def say_where(url: str, token: str | None) -> None:
     log.info("🌐 [WEB] %s (Ctrl+C ends it)", url)
     if token is not None:
-        log.info("🔑 [WEB] First login, works once: %s/login/%s/", url, token)
+        say_link(url, token)

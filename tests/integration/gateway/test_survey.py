@@ -35,7 +35,7 @@ def test_a_server_that_no_supervisor_has_looked_at_is_known_all_the_same():
     known = facts()
     assert (known.name, known.node, known.version) == ("default", "gpu-7", 0)
     assert (known.status, known.url, known.pid, known.life) == (Status.INITIAL, "", None, None)
-    assert known.detail == "No supervisor has looked at it yet."
+    assert known.detail == "No supervisor has looked after it yet."
     assert (known.models, known.offered) == (("default",), ())
 
 
