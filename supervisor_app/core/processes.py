@@ -55,6 +55,8 @@ from supervisor_app.engine.resolve import HOW_TO_GET_ONE
 
 OUR_SECRETS = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE")
 
+NO_ORIGIN = "none"
+"""An origin that no page has: llama-server echoes any by default."""
 SPAWN_SECONDS = 10.0
 """That a start may take: the folder or the program may be on a disk that hangs."""
 # vfork() holds the interpreter, and with it every server, until the program is loaded from its disk.
@@ -209,6 +211,10 @@ def child_environment(environ: Mapping[str, str], spec: LaunchSpec) -> dict[str,
         for name, value in environ.items()
         if not name.startswith("LLAMA_ARG_") and name != "LLAMA_API_KEY" and name not in OUR_SECRETS
     }
+    if spec.has_own_key:
+        # Nobody but us knows the key, so no page in a browser has business here. Older builds ignore it; a
+        # flag of people wins over it.
+        kept["LLAMA_ARG_CORS_ORIGINS"] = NO_ORIGIN
     return {**kept, "LLAMA_API_KEY": spec.api_key} if spec.api_key else kept
 
 

@@ -47,6 +47,8 @@ def test_a_child_sees_no_llama_flags_and_none_of_our_secrets():
         "REDIS_URL": "r",
     }
     assert child_environment(environ, fake_spec()) == {"PATH": "/bin"}
+    own = child_environment(environ, fake_spec(api_key="k", has_own_key=True))
+    assert own == {"PATH": "/bin", "LLAMA_API_KEY": "k", "LLAMA_ARG_CORS_ORIGINS": "none"}
     assert child_environment(environ, fake_spec(api_key="k")) == {"PATH": "/bin", "LLAMA_API_KEY": "k"}
 
 

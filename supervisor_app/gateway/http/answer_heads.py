@@ -21,7 +21,7 @@ from supervisor_app.gateway.http.heads import (
 RESPONSE_OURS = HOP_BY_HOP | {b"content-length"}
 NOT_PASSED = frozenset({b"set-cookie", b"set-cookie2", b"clear-site-data", b"x-request-id", b"request-id"})
 """Cookies know no ports: those of a server would be those of our pages, and could log people out, or in.
-A request goes by the id that we give it.
+A request goes by the id that we give it. Nor is what it says of pages (Access-Control-*): our door does.
 """
 
 UNBUFFERED = b"X-Accel-Buffering: no\r\n"
@@ -59,7 +59,7 @@ def read_response(raw: bytes, *, to_head: bool) -> tuple[ResponseHead, int | Non
         lower = name.lower()
         if lower in RESPONSE_OURS:
             ours[lower] = ours[lower] + b"," + value if lower in ours and lower in LISTS else value
-        elif lower not in NOT_PASSED:
+        elif lower not in NOT_PASSED and not lower.startswith(b"access-control-"):
             lines.append(name + b": " + value + b"\r\n")
             if lower in (b"content-type", b"x-accel-buffering"):
                 ours[lower] = value.lower()

@@ -24,6 +24,7 @@ from supervisor_app.gateway.llama.isolation import NotIsolatedError, check_isola
 from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.notes import Notes
+from supervisor_app.gateway.plane.pages import page_fields
 from supervisor_app.gateway.plane.problems import Problem, cors_fields
 from supervisor_app.gateway.plane.reading_on import ReadingOn
 from supervisor_app.gateway.records.record import Outcome, Record, Usage
@@ -413,6 +414,10 @@ class Exchange:
     def is_known_origin(self) -> bool:
         return self._gateway.door.knows_origin(self.head.text(b"origin"))
 
+    def beginning_of(self, head: ResponseHead) -> bytes:
+        """Of a server's answer, as its client gets it."""
+        return head.beginning + page_fields(self._gateway.door, self.head)
+
     def wait(self) -> Hold:
         if self.hold is None:
             self.hold = Hold(self._gateway.loop)
@@ -425,7 +430,7 @@ class Exchange:
         if self.hold is not None:
             self.hold.stop_comments()
         if not self.reply.started:
-            self.reply.start(head.status, head.beginning, length)
+            self.reply.start(head.status, self.beginning_of(head), length)
         elif head.status != 200 or not head.is_event_stream:
             return False
         self.committed = True
@@ -448,7 +453,7 @@ class Exchange:
         self.committed = True
         self.notes.first_content = self._gateway.loop.time()
         self.notes.hear(content)
-        self.reply.send(head.status, head.beginning, length, content)
+        self.reply.send(head.status, self.beginning_of(head), length, content)
         self._answered((content,))
 
     def server_writable(self, writable: bool) -> None:

@@ -21,6 +21,7 @@ from supervisor_app.gateway.llama.nesting import is_too_deep
 from supervisor_app.gateway.plane.body import may_take_long
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.own import PUBLIC
+from supervisor_app.gateway.plane.pages import page_fields
 from supervisor_app.gateway.plane.problems import Problem
 from supervisor_app.gateway.records.record import Outcome, Record, Usage
 from supervisor_app.gateway.servers.attempt import Attempt
@@ -161,7 +162,8 @@ class FastExchange:
         gateway, backend = self._gateway, self.backend
         self._ended = now = gateway.loop.time()
         self._answer = content
-        beginning = head.beginning + id_fields(self.head.dialect, self.id)
+        own = id_fields(self.head.dialect, self.id) + page_fields(gateway.door, self.head)
+        beginning = head.beginning + own
         self._client.answer(sized(beginning, content), now)
         backend.trust()
         gateway.leave_gate(backend, self)

@@ -145,7 +145,7 @@ class Attempt:
         reply, head = self._exchange.reply, self._head
         is_usual = head is not None and head.is_event_stream and head.status == OK and self._length is None
         if head is not None and is_usual and not reply.started:
-            reply.start(head.status, head.beginning, None)
+            reply.start(head.status, self._exchange.beginning_of(head), None)
             reply.flush()
             reply.write(self._kept)
             self._kept = b""

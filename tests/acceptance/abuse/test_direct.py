@@ -50,6 +50,23 @@ def test_without_its_key_it_computes_nothing_and_through_the_gateway_all_goes_on
     assert key in closed.login("boss").get(f"{closed.url}/servers/default/", timeout=DEADLINE).text
 
 
+PAGE = "https://evil.example"
+HOME = "http://localhost:3000"
+
+
+def test_a_foreign_page_may_read_nothing_of_it_and_pages_of_the_gateway_go_on(closed):
+    for path in ("/health", "/v1/models"):
+        answer = requests.get(closed.engine_url + path, headers={"Origin": PAGE}, timeout=DEADLINE)
+        assert answer.headers.get("Access-Control-Allow-Origin") not in (PAGE, "*")
+    for stream in (False, True):
+        body = {**BODY, "stream": stream}
+        answer = requests.post(
+            f"{closed.gateway_url}/completion", json=body, headers={"Origin": HOME}, timeout=DEADLINE
+        )
+        assert answer.headers["Access-Control-Allow-Origin"] == HOME
+        assert answer.headers["Access-Control-Allow-Credentials"] == "true"
+
+
 def test_its_key_stays_over_crashes_and_over_the_supervisor(closed):
     key, old = key_of(closed), closed.status()["pid"]
     os.kill(old, signal.SIGKILL)

@@ -1,0 +1,17 @@
+"""Which pages may read a server's answer: decided by the door, whatever the server would say."""
+
+from __future__ import annotations
+
+from supervisor_app.gateway.access.door import Door
+from supervisor_app.gateway.http.request_heads import RequestHead
+from supervisor_app.gateway.plane.problems import cors_fields
+
+CREDENTIALS = b"Access-Control-Allow-Credentials: true\r\n"
+
+
+def page_fields(door: Door, head: RequestHead) -> bytes:
+    """Header lines for the page that asks; none for a program, or for a page that may not read it."""
+    origin = head.text(b"origin")
+    if not origin or not door.admits_origin(origin):
+        return b""
+    return cors_fields(origin) + (CREDENTIALS if door.knows_origin(origin) else b"")
