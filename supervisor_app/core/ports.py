@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from pathlib import Path
 from typing import Any, Protocol
 
 from supervisor_app.core.named_files import BadFile
@@ -66,6 +67,9 @@ class Process(Protocol):
 
     async def endpoint(self, spec: LaunchSpec) -> Endpoint | None:
         """Where it, or one of its children, listens on the spec's port; None while it does not."""
+
+    async def means_file(self, path: str, file: Path) -> bool:
+        """Is `path`, as this process says it, that file? A relative one counts from where it was started."""
 
     async def usage(self, spec: LaunchSpec) -> Usage:
         """What it and its children have used; zeros when it is gone or hidden."""
@@ -139,6 +143,9 @@ class Probe(Protocol):
 
     async def models(self, spec: LaunchSpec, timeout: float) -> tuple[Model, ...]:  # noqa: ASYNC109
         """Raises ProbeError."""
+
+    async def running_model(self, spec: LaunchSpec, timeout: float) -> str:  # noqa: ASYNC109
+        """The path of its model, as the server says it; empty when it does not."""
 
     async def slots(self, spec: LaunchSpec, timeout: float, *, may_wake: bool) -> Slots:  # noqa: ASYNC109
         """What it is working at. Without `may_wake` a sleeping server is left asleep and counts as idle."""

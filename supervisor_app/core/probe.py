@@ -72,6 +72,12 @@ class HttpProbe:
         except LateError as error:
             raise ProbeError("they did not come to an end") from error
 
+    async def running_model(self, spec: LaunchSpec, timeout: float) -> str:  # noqa: ASYNC109
+        try:
+            return await self._ask(spec, timeout, read_running_model)
+        except LateError:
+            return ""
+
     async def slots(self, spec: LaunchSpec, timeout: float, *, may_wake: bool) -> Slots:  # noqa: ASYNC109
         try:
             return await self._ask(spec, timeout, partial(read_slots, may_wake=may_wake))
@@ -211,6 +217,17 @@ def read_models(spec: LaunchSpec, timeout: float, *, facts: FileFacts | None = N
         else:
             problem = f"{path} answered {reply.status}"
     raise ProbeError(problem)
+
+
+def read_running_model(spec: LaunchSpec, timeout: float) -> str:
+    """The model's path as the server says it; empty when it does not. Raises ShortageError."""
+    try:
+        props = _get(spec, "/props", timeout).json()
+    except NETWORK_ERRORS as error:
+        raise_shortage(error)
+        return ""
+    path = props.get("model_path") if isinstance(props, dict) else None
+    return path if isinstance(path, str) else ""
 
 
 def _entries(body: Any) -> list[dict[str, Any]] | None:

@@ -14,6 +14,7 @@ import contextlib
 import os
 import signal
 import subprocess
+from pathlib import Path
 from threading import Thread
 
 import psutil
@@ -25,7 +26,7 @@ from supervisor_app.core.memory import MemoryMeter, family_of
 from supervisor_app.core.open_log import OpenLog
 from supervisor_app.core.ownership import own_endpoint
 from supervisor_app.core.ports import SignalDeniedError
-from supervisor_app.core.shortage import ShortageError, shortage_of
+from supervisor_app.core.shortage import ShortageError, raise_shortage, shortage_of
 from supervisor_app.core.sightings import Autopsy, Endpoint, Exit, Identity, MemorySample, Usage
 from supervisor_app.core.spec import LaunchSpec
 
@@ -199,6 +200,9 @@ class LocalProcess:
         log = None if self._log is None else self._log.log
         return own_endpoint(found, spec, self.identity, log)
 
+    async def means_file(self, path: str, file: Path) -> bool:
+        return await self._looks.run(_means_file, self.identity.pid if self.identity else None, path, file)
+
     async def usage(self, spec: LaunchSpec) -> Usage:
         if self.identity is None:
             return Usage()
@@ -239,6 +243,15 @@ class LocalProcess:
             self._meter.close()
         if self._log is not None:
             self._log.close()
+
+
+def _means_file(pid: int | None, path: str, file: Path) -> bool:
+    try:
+        start = "/" if os.path.isabs(path) else os.readlink(f"/proc/{pid}/cwd")
+    except OSError as error:  # where it was started cannot be seen
+        raise_shortage(error)
+        return Path(path).name == file.name
+    return os.path.realpath(os.path.join(start, path)) == os.path.realpath(file)
 
 
 def _resident_bytes(pid: int) -> int:

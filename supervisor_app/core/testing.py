@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.named_files import BadFile
@@ -160,6 +161,9 @@ class FakeProcess:
         there = Endpoint(address="127.0.0.1", port=spec.port, uid=0, unseen=self.unseen)
         return there if self.owns else None
 
+    async def means_file(self, path: str, file: Path) -> bool:
+        return Path("/srv", path) == file
+
     async def usage(self, spec: LaunchSpec) -> Usage:
         return self.used
 
@@ -270,6 +274,8 @@ class FakeProbe:
     answer: Health = Health.OK
     offered: tuple[Model, ...] = (Model(id="model.gguf", name="model.gguf", size=1),)
     models_error: str = ""
+    running: str = ""
+    """The path of the model that the server says it runs."""
     checks: int = 0
     working: Slots = field(default_factory=lambda: Slots(answered=True))
     slot_checks: int = 0
@@ -279,6 +285,9 @@ class FakeProbe:
     async def health(self, spec: LaunchSpec, timeout: float) -> Health:  # noqa: ASYNC109
         self.checks += 1
         return self.answer
+
+    async def running_model(self, spec: LaunchSpec, timeout: float) -> str:  # noqa: ASYNC109
+        return self.running
 
     async def slots(self, spec: LaunchSpec, timeout: float, *, may_wake: bool) -> Slots:  # noqa: ASYNC109
         self.slot_checks += 1

@@ -222,15 +222,31 @@ class WatchedProcess:
         warnings = gpu_warnings(await self._process.last_lines(STARTUP_LINES), self._spec.args)
         if self.endpoint is not None and self.endpoint.unseen:
             warnings += (self.endpoint.unseen,)
+        spec, other = await self._as_it_runs(timeout)
+        warnings += other
         models: tuple[Model, ...] = ()
         try:
-            models = await self._around.probe.models(self._spec, timeout)
+            models = await self._around.probe.models(spec, timeout)
         except ProbeError as error:
             warnings += (f"Its models could not be read: {error}.",)
         else:
             warnings += () if models else ("Its list of models is empty.",)
         memory = await self._look_at_memory()
         self._around.report(life.ModelsRead(self.attempt, models, warnings, memory))
+
+    async def _as_it_runs(self, timeout: float) -> tuple[LaunchSpec, tuple[str, ...]]:  # noqa: ASYNC109
+        """What was found may run another model than is configured: that file says nothing of it then."""
+        file = self._spec.model_file
+        if not self._adopted or file is None:
+            return self._spec, ()
+        running = await self._around.probe.running_model(self._spec, timeout)
+        if not running or await self._process.means_file(running, file):
+            return self._spec, ()
+        said = (
+            f"It was running already, with the model {running}; configured is {self._spec.model_path}. "
+            "Restart ends it and starts what is configured."
+        )
+        return replace(self._spec, model_path=None), (said,)
 
     @property
     def _ended_by_us(self) -> bool:

@@ -15,6 +15,7 @@ import pytest
 from supervisor_app.core import probe as probe_module
 from supervisor_app.core.ports import ProbeError
 from supervisor_app.core.probe import HttpProbe, looks_like_llama_server, read_models
+from supervisor_app.core.shortage import LateError
 from supervisor_app.core.sightings import Canary, Endpoint, Health, Slots
 from supervisor_app.core.spec import LaunchSpec
 
@@ -211,6 +212,29 @@ def test_a_file_that_cannot_be_seen_leaves_what_the_server_says():
     (model,) = models('{"data":[{"id":"a","meta":{"size":5}}]}', model_path="/no/such/file")
     assert model.size == 5
     assert model.modified_at is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "path"),
+    [
+        (http("200 OK", b'{"model_path": "./m.gguf"}'), "./m.gguf"),
+        (http("200 OK", b'{"model_path": 7}'), ""),
+        (http("200 OK", b"[]"), ""),
+        (http("404 Not Found"), ""),
+        (b"", ""),
+    ],
+)
+async def test_which_model_runs_is_the_servers_word(probe, answer, path):
+    with server(answer) as spec:
+        assert await probe.running_model(spec, 5.0) == path
+
+
+async def test_one_that_never_says_what_it_runs_is_not_waited_for(probe, monkeypatch):
+    async def late(*_):
+        raise LateError
+
+    monkeypatch.setattr(probe, "_ask", late)
+    assert await probe.running_model(spec_for(1), 5.0) == ""
 
 
 def test_the_originals_list():

@@ -336,6 +336,17 @@ async def test_its_end_is_told_once(started):
 # Adoption
 
 
+async def test_a_path_is_meant_from_where_the_process_was_started(started, tmp_path):
+    process = await started(fake_spec(cwd=str(tmp_path)))
+    (tmp_path / "link.gguf").symlink_to("model.gguf")
+    for path in ("model.gguf", "./link.gguf", str(tmp_path / "model.gguf")):
+        assert await process.means_file(path, tmp_path / "model.gguf")
+    assert not await process.means_file("../model.gguf", tmp_path / "model.gguf")
+    process.kill()
+    await process.wait()
+    assert await process.means_file("elsewhere/model.gguf", tmp_path / "model.gguf"), "as far as can be told"
+
+
 async def test_an_adopted_process_is_watched_and_signalled_like_a_child(processes, started):
     spec = fake_spec()
     child = await started(spec)

@@ -326,6 +326,22 @@ async def test_an_empty_list_of_models_is_a_warning():
         assert b.status.warnings == ("Its list of models is empty.",)
 
 
+@pytest.mark.parametrize(
+    ("running", "warned"),
+    [("model.gguf", False), ("/srv/model.gguf", False), ("", False), ("old.gguf", True)],
+)
+async def test_a_server_that_was_found_with_another_model_says_so(running, warned):
+    def found(b):
+        b.processes.holder = stranger(llama=True)
+        b.probe.running = running
+
+    async with bench(prepare=found) as b:
+        assert (b.status.status, b.status.adopted) == (Status.READY, True)
+        assert any("old.gguf" in warning for warning in b.status.warnings) is warned
+    async with bench(prepare=lambda b: setattr(b.probe, "running", "old.gguf")) as b:
+        assert b.status.warnings == (), "what we start runs what is configured"
+
+
 async def test_what_could_not_be_seen_of_its_address_is_a_warning():
     def hide(b):
         b.probe.answer = Health.LOADING

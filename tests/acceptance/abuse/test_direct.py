@@ -111,6 +111,30 @@ def test_one_that_somebody_else_started_stays_as_it_is(make_proxy, engine, model
     assert post(proxy.gateway_url).ok
 
 
+def test_one_that_runs_another_model_says_which_and_nothing_of_the_configured_file(
+    make_proxy, engine, model, tmp_path
+):
+    configured = tmp_path / "configured.gguf"
+    configured.write_bytes(model.read_bytes() + bytes(1000))
+    proxy = make_proxy(llama_model_path=str(configured), llama_server_args=ENGINE_ARGS)
+    where = ["--host", "127.0.0.1", "--port", str(proxy.engine_port)]
+    with subprocess.Popen(
+        ["llama-server", "-m", str(model), *where, *ENGINE_ARGS], stderr=subprocess.DEVNULL
+    ):
+        proxy.wait_for("it listens", lambda: _is_healthy(proxy.engine_url))
+        status = proxy.start().wait_for_status("ready")
+        (warning,) = [each for each in status["warnings"] if "Restart" in each]
+        assert str(model) in warning
+        assert str(configured) in warning
+        (served,) = status["models"]
+        assert served["size"] not in (None, configured.stat().st_size)
+        assert served["modified_at"] is None
+        proxy.llama("restart")
+        status = proxy.wait_for_new_pid(status["pid"])
+    assert not [each for each in status["warnings"] if "Restart" in each]
+    assert status["models"][0]["size"] == configured.stat().st_size
+
+
 def _is_healthy(url):
     try:
         return requests.get(f"{url}/health", timeout=DEADLINE).ok
