@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import replace
 
 import pytest
@@ -113,6 +114,19 @@ def test_a_model_with_parts_hangs_on_all_of_them(spec, tmp_path):
     before = cause_of(broken, spec)
     os.truncate(second, 1)
     assert cause_of(broken, spec) != before
+
+
+def test_a_port_is_a_cause_until_it_is_free(spec):
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        taken = replace(spec, host="127.0.0.1", port=held.getsockname()[1])
+        before = cause_of(failure(FailureKind.PORT_TAKEN), taken)
+        assert (before.present, before.is_port) == (True, True)
+    assert cause_of(failure(FailureKind.PORT_TAKEN), taken) != before
+
+
+def test_a_name_that_no_disk_can_hold_is_a_cause_that_stays(spec):
+    impossible = failure(FailureKind.MODEL_MISSING, "a\0b")
+    assert cause_of(impossible, spec) == cause_of(impossible, spec)
 
 
 def test_a_flag_that_names_no_file_cannot_be_watched(spec):

@@ -144,6 +144,14 @@ def test_it_can_be_followed(log):
     assert log.read_from(position, 1000) == (["two"], position + 4)
 
 
+def test_who_follows_it_gets_whole_lines(log):
+    write(log, b"one\ntw")
+    lines, position = log.follow(0, 1000)
+    assert (lines, position) == (["one"], 4)
+    write(log, b"o\n")
+    assert log.follow(position, 1000) == (["two"], 8)
+
+
 def test_only_its_owner_can_read_it(log):
     write(log, b"x")
     assert log.path.stat().st_mode & 0o077 == 0

@@ -107,6 +107,7 @@ def child(writer):
         lambda path: path.unlink(),
         lambda path: path.rename(path.with_name("default.log.1")),
         lambda path: path.rename(path.with_name("default.log-20261129")),
+        lambda path: (path.rename(path.with_name("default.log.1")), path.touch()),
     ],
 )
 def test_whoever_writes_to_it_is_known_although_it_is_gone(child, log, writer, do):
@@ -116,6 +117,13 @@ def test_whoever_writes_to_it_is_known_although_it_is_gone(child, log, writer, d
     reopened = OpenLog.of(log, child)
     assert reopened.tail(9) == ["words"]
     reopened.close()
+
+
+def test_a_file_of_that_name_that_belongs_to_somebody_else_is_not_this_log(child, log, monkeypatch):
+    """They may have it in a file system of their own."""
+    log.path.unlink()
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert written_by(child, log) is None
 
 
 def test_another_file_is_not_this_log(child, log):
