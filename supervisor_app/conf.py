@@ -15,6 +15,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 
 from supervisor_app.addresses import WILDCARDS
+from supervisor_app.core.fetching import names_repository
 from supervisor_app.core.ports import ServerConfig
 from supervisor_app.core.redact import redact_argv
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
@@ -214,15 +215,20 @@ def _at_home(word: str) -> str:
 def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], cwd: str) -> ServerConfig:
     """What to launch and by which rules. `command` is the engine's; empty when none was found."""
     apply_overlay(server, overlay)
-    model_path, models_dir = _at_home(server.model_path), _at_home(server.models_dir)
-    model = ("--models-dir", models_dir) if models_dir else ("-m", model_path)
+    models_dir = _at_home(server.models_dir)
+    model_path = None if models_dir else _at_home(server.model_path)
     flags = [_at_home(word) for word in server.args]
+    model: tuple[str, ...] = ("--models-dir", models_dir)
+    if model_path is not None and names_repository(flags):
+        model, model_path = (), None
+    elif model_path is not None:
+        model = ("-m", model_path)
     spec = LaunchSpec(
         host=server.host,
         port=server.port,
         command=command,
         args=(*model, "--host", server.host, "--port", str(server.port), *flags),
-        model_path=None if models_dir else model_path,
+        model_path=model_path,
         cwd=cwd,
         api_key=server.key,
         has_own_key=server.api_key is None,

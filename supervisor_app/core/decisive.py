@@ -51,6 +51,14 @@ PATTERNS: tuple[tuple[re.Pattern[str], Kind], ...] = tuple(
         (r"quantized \w+ cache requires flash_attn", Kind.BAD_ARGUMENT),
         (r"\w+ cache type \S+ with block size \d+ does not divide n_embd_head", Kind.BAD_ARGUMENT),
         (r"couldn't bind (?:HTTP server socket|to server socket)", Kind.PORT_TAKEN),
+        # A model that it fetches itself.
+        (r"failed to download model: ", Kind.DOWNLOAD_FAILED),
+        (r"(?:get_repo_commit: |error: )*HTTPLIB failed: ", Kind.DOWNLOAD_FAILED),
+        (r"(?:get_repo_files: )?failed to resolve commit for ", Kind.DOWNLOAD_FAILED),
+        (r"(?:common_docker_resolve_model: )?Docker Model download failed: ", Kind.DOWNLOAD_FAILED),
+        (r"(?:\w+: )?curl_easy_perform\(\) failed: ", Kind.DOWNLOAD_FAILED),
+        (r"(?:error: )?failed to (?:get manifest|download model from) ", Kind.DOWNLOAD_FAILED),
+        (r"error: cannot make GET request", Kind.DOWNLOAD_FAILED),
         # The model, and other files like it.
         (_OPEN + r"No such file or directory", Kind.MODEL_MISSING),
         (_OPEN + r"(?:Permission denied|Operation not permitted|Is a directory)", Kind.MODEL_UNREADABLE),
@@ -106,8 +114,8 @@ _NAMES_A_FILE = re.compile(
 ABOUT_A_FILE = frozenset(
     {Kind.MODEL_MISSING, Kind.MODEL_UNREADABLE, Kind.MODEL_CORRUPT, Kind.MODEL_UNSUPPORTED}
 )
-_VAGUE = frozenset({Kind.KILLED_BY_SIGNAL, Kind.EXITED})
-"""That it ended itself; a line beside it may tell why."""
+_VAGUE = frozenset({Kind.KILLED_BY_SIGNAL, Kind.EXITED, Kind.DOWNLOAD_FAILED})
+"""That it ended itself, or went on with what it had: a line beside it may tell why."""
 
 
 @dataclass(frozen=True, kw_only=True)

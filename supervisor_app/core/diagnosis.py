@@ -72,6 +72,12 @@ EXPLANATIONS: dict[FailureKind, Explanation] = {
         "Model not supported by this llama-server",
         "Update llama.cpp, or choose a model that this version knows.",
     ),
+    FailureKind.DOWNLOAD_FAILED: Explanation(
+        False,
+        "The model could not be downloaded",
+        "It is tried again until the network is there. If it goes on, look at the name in llama_server_args "
+        "(-hf, -mu) and at the network; -hft gives a token for models that need one.",
+    ),
     FailureKind.PORT_TAKEN: Explanation(
         True,
         "Address not available",
@@ -168,6 +174,10 @@ def amount(size: float) -> str:
     return f"{size:.0f} bytes"
 
 
+_REFUSED = re.compile(r"status code: (?:401|403|404)\b")
+"""There is no such model, or not for us: the network is there."""
+
+
 def _told(told: Decisive, spec: LaunchSpec | None, files: Sequence[BadFile]) -> Failure:
     """The failure that a decisive line tells."""
     message = shown(told.line.message)
@@ -175,6 +185,8 @@ def _told(told: Decisive, spec: LaunchSpec | None, files: Sequence[BadFile]) -> 
     match told.kind:
         case FailureKind.KILLED_BY_SIGNAL:
             return replace(failure, hint=_CRASH_HINT)
+        case FailureKind.DOWNLOAD_FAILED:
+            return replace(failure, permanent=bool(_REFUSED.search(message)))
         case FailureKind.PORT_TAKEN:
             return _not_bound(told.line.message, failure, files)
         case FailureKind.OUT_OF_MEMORY | FailureKind.GPU_OUT_OF_MEMORY if wanted := _wanted(

@@ -83,6 +83,9 @@ class Process(Protocol):
     async def resident_bytes(self) -> int:
         """Memory of it and its children, file pages included; 0 when it is gone."""
 
+    async def fetched(self) -> int:
+        """Bytes of the files that it and its children write, its log counted only where there is none."""
+
     async def last_lines(self, count: int, since: int | None = None) -> list[str]:
         """The end of what this life wrote, oldest first; empty when its output is not in our file.
 

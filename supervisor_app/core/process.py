@@ -217,6 +217,12 @@ class LocalProcess:
     async def resident_bytes(self) -> int:
         return 0 if self.identity is None else await self._looks.run(_resident_bytes, self.identity.pid)
 
+    async def fetched(self) -> int:
+        if self.identity is None:
+            return 0
+        log = None if self._log is None else self._log.log.path
+        return await self._looks.run(_written, self.identity.pid, log)
+
     async def last_lines(self, count: int, since: int | None = None) -> list[str]:
         if self._log is None:
             return []
@@ -260,6 +266,19 @@ def _resident_bytes(pid: int) -> int:
         with contextlib.suppress(psutil.Error):
             total += process.memory_info().rss
     return total
+
+
+def _written(pid: int, log: Path | None) -> int:
+    """Bytes of what it writes into files; where none can be seen, of its log."""
+    sizes = {}
+    for process in family_of(pid):
+        with contextlib.suppress(psutil.Error):
+            for file in process.open_files():
+                if getattr(file, "mode", "r") != "r":
+                    with contextlib.suppress(FileNotFoundError):
+                        sizes[file.path] = os.stat(file.path).st_size
+    said = sizes.pop(str(log), 0)
+    return sum(sizes.values()) if sizes else said
 
 
 def _usage(pid: int, port: int) -> Usage:

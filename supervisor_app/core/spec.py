@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from supervisor_app.core.fetching import fetches
 from supervisor_app.core.sightings import Endpoint
 
 SLOWER = 10
@@ -45,6 +46,11 @@ class LaunchSpec:
     @property
     def argv(self) -> tuple[str, ...]:
         return self.command + self.args
+
+    @property
+    def fetches(self) -> bool:
+        """It may have to download its model first."""
+        return fetches(self.args)
 
     @property
     def probe_host(self) -> str:

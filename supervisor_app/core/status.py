@@ -37,6 +37,7 @@ class FailureKind(StrEnum):
     MODEL_UNREADABLE = "model_unreadable"
     MODEL_CORRUPT = "model_corrupt"
     MODEL_UNSUPPORTED = "model_unsupported"
+    DOWNLOAD_FAILED = "download_failed"
     PORT_TAKEN = "port_taken"
     OUT_OF_MEMORY = "out_of_memory"
     OOM_KILLED = "oom_killed"

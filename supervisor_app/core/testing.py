@@ -125,6 +125,7 @@ class FakeProcess:
         self.lines: list[str] = []
         self.trouble = ""
         self.resident = 0
+        self.fetched_bytes = 0
         self.memory: MemorySample | None = None
         self.found = Autopsy()
         self.used = Usage()
@@ -172,6 +173,9 @@ class FakeProcess:
 
     async def autopsy(self) -> Autopsy:
         return self.found
+
+    async def fetched(self) -> int:
+        return self.fetched_bytes
 
     async def resident_bytes(self) -> int:
         return self.resident

@@ -36,6 +36,7 @@ STARTUP_LINES = 2000
 LOAD_LOOKS = (0.1, 0.5)
 """Seconds between two looks at the memory of a process that loads: the first `QUICK_LOOKS`, and later."""
 QUICK_LOOKS = 20
+FETCH_SECONDS = 1.0
 INSIST = 5
 """Tries to find out why a process ended, while we cannot look for want of our own."""
 INSIST_SECONDS = 1.0
@@ -116,6 +117,8 @@ class WatchedProcess:
         self._tasks.start(self._await_exit(), "exit")
         self._tasks.start(self._follow_load(), "load")
         self._tasks.start(self._follow_memory(), "memory")
+        if spec.fetches:
+            self._tasks.start(self._follow_download(), "download")
 
     @property
     def started_at(self) -> float:
@@ -325,6 +328,17 @@ class WatchedProcess:
                 self.progress = self._load.progress(loaded, total, elapsed)
                 around.log.info("%s", self._load.line(self.progress), extra={"transient": True})
                 around.progressed()
+
+    async def _follow_download(self) -> None:
+        """Until its model loads: whether the download gets on, once a second."""
+        around, most = self._around, -1
+        while not (around.state().was_ready or around.state().loading):
+            with suppress(*CANNOT):
+                fetched = await self._process.fetched()
+                if fetched > most and around.state().phase is life.Phase.WAITING:
+                    most = fetched
+                    around.report(life.Fetching(self.attempt, fetched))
+            await around.clock.sleep_until(around.clock.monotonic() + FETCH_SECONDS)
 
     async def _follow_memory(self) -> None:
         """While the model loads: most often that is when memory runs out."""

@@ -6,7 +6,7 @@ from supervisor_app.core.diagnosis import amount
 from supervisor_app.core.incidents import spell
 from supervisor_app.core.lifecycle import Phase, Policy, State
 from supervisor_app.core.spec import LaunchSpec
-from supervisor_app.core.status import Status
+from supervisor_app.core.status import FailureKind, Status
 
 MEMORY_WARNING = 0.9
 """Part of its memory limit from which on people are told."""
@@ -87,6 +87,8 @@ def _starting(state: State, policy: Policy, spec: LaunchSpec) -> str:
             said = "it answers; reading its models."
         case _ if state.loading:
             said = "loading the model."
+        case _ if state.fetched:
+            said = f"downloading the model, {amount(state.fetched)} so far."
         case _:
             said = "waiting for its first answer."
     return retry + said if retry else said[0].upper() + said[1:]
@@ -109,6 +111,9 @@ def _crashed(state: State, policy: Policy, spec: LaunchSpec) -> str:
     why = state.failure.sentence if state.failure else "It went down"
     if state.phase is Phase.ENDING:
         return f"{why}. Ending the process before the next try."
+    if state.failure is not None and state.failure.kind is FailureKind.DOWNLOAD_FAILED:
+        pause = spell(policy.restart.backoff(state.rearms))
+        return f"{why}. It is tried again every {pause} until it can be had."
     limit = policy.restart.max_retries
     if state.retries > limit:
         pause = spell(policy.restart.slow_backoff)

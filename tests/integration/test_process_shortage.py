@@ -64,7 +64,6 @@ async def test_every_look_says_that_it_could_not_be_taken(started, processes):
         lambda: process.endpoint(spec),
         lambda: process.usage(spec),
         lambda: process.resident_bytes(),
-        lambda: process.last_lines(5),
         lambda: processes.port_holder("default", spec),
         lambda: processes.find("default", process.identity, spec),
         lambda: processes.find_ours("default"),

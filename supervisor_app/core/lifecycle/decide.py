@@ -27,6 +27,7 @@ from supervisor_app.core.lifecycle.events import (
     Event,
     Exited,
     Explained,
+    Fetching,
     HealthChecked,
     Inspected,
     ModelsRead,
@@ -56,6 +57,7 @@ from supervisor_app.core.lifecycle.transitions import (
     exited,
     explained,
     failed,
+    fetching,
     inspected,
     let_go,
     models_read,
@@ -63,6 +65,7 @@ from supervisor_app.core.lifecycle.transitions import (
     slowly,
     spawned,
     unresponsive,
+    why_silent,
 )
 from supervisor_app.core.status import FailureKind, Status
 
@@ -125,6 +128,8 @@ def _answer(state: State, event: Event, policy: Policy, now: float) -> Decision:
             return exited(state, event, policy, now)
         case SignalDenied() if state.phase is Phase.ENDING:
             return signal_denied(state, policy, now)
+        case Fetching() if state.phase is Phase.WAITING:
+            return fetching(state, event, policy, now)
         case HealthChecked() if state.phase is Phase.WAITING:
             return checked_while_starting(state, event, policy, now)
         case HealthChecked() if state.phase is Phase.SERVING:
@@ -227,8 +232,7 @@ def _tick(state: State, policy: Policy, now: float) -> Decision:
     if due(state.cause_at) and state.failure is not None:
         return replace(state, cause_at=None), [CheckCause(state.attempt, state.failure)]
     if due(state.silent_at):
-        silence = f"no answer for {policy.health.max_silence:g} s"
-        return unresponsive(state, failure_of(FailureKind.NEVER_READY, silence), policy, now)
+        return unresponsive(state, why_silent(state, policy), policy, now)
     if due(state.load_until_at):
         loading = f"still loading after {policy.health.max_load_seconds} s"
         return unresponsive(state, failure_of(FailureKind.NEVER_READY, loading), policy, now)

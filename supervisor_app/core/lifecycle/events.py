@@ -139,6 +139,15 @@ class Unobserved:
 
 
 @dataclass(frozen=True)
+class Fetching:
+    """It fetches its model itself, and got on with that since the last look."""
+
+    attempt: int
+    fetched: int
+    """Bytes so far, or another measure that only grows while it gets on."""
+
+
+@dataclass(frozen=True)
 class ModelsRead:
     attempt: int
     models: tuple[Model, ...]
@@ -191,6 +200,7 @@ Event = (
     | CanarySeen
     | CauseChecked
     | Postponed
+    | Fetching
     | Unobserved
     | Tick
 )

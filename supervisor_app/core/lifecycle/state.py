@@ -68,6 +68,8 @@ class State:
     models: tuple[Model, ...] = ()
     checks: int = 0
     misses: int = 0
+    fetched: int | None = None
+    """Bytes of the model that it fetches itself; None while it is not known to fetch any."""
     computing: bool = False
     """It was silent at the last check, while its process computed."""
     loading: bool = False

@@ -24,7 +24,7 @@ from supervisor_app.core.lifecycle.effects import (
     Spawn,
     Terminate,
 )
-from supervisor_app.core.lifecycle.events import Exited, HealthChecked, ModelsRead, Spawned
+from supervisor_app.core.lifecycle.events import Exited, Fetching, HealthChecked, ModelsRead, Spawned
 from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State
 from supervisor_app.core.sightings import Canary, Exit, Health, PortHolder
 from supervisor_app.core.status import Failure, FailureKind, Status
@@ -123,6 +123,8 @@ def failed(state: State, failure: Failure, policy: Policy, now: float) -> Decisi
             cause_at=now + cause_interval(state.rearms, policy),
         )
         return given_up, [Log(ERROR, f"❌ [LLAMA] {failure.sentence}. {failure.hint}")]
+    if failure.kind is FailureKind.DOWNLOAD_FAILED:
+        return until_fetched(replace(state, deaths=deaths, failure=failure), policy, now)
     limit = policy.restart.max_retries
     if state.retries >= limit and policy.restart.retry_forever:
         return slowly(replace(state, deaths=deaths, failure=failure), policy, now)
@@ -150,6 +152,23 @@ def failed(state: State, failure: Failure, policy: Policy, now: float) -> Decisi
         Log(ERROR, f"❌ [LLAMA] {failure.sentence} (retry {retry}/{limit})"),
         Log(INFO, f"🔄 Retry {retry}/{limit} in {round(delay * 1000)}ms"),
     ]
+
+
+def until_fetched(state: State, policy: Policy, now: float) -> Decision:
+    """The network is away: that uses up no retry, however long it takes."""
+    pause = policy.restart.backoff(state.rearms + 1)
+    waiting = State(
+        status=Status.CRASHED,
+        phase=Phase.BACKOFF,
+        attempt=state.attempt + 1,
+        retries=state.retries,
+        deaths=state.deaths,
+        failure=state.failure,
+        rearms=state.rearms + 1,
+        retry_at=now + pause,
+    )
+    why = state.failure.sentence if state.failure is not None else "Its model could not be downloaded"
+    return waiting, [Log(ERROR, f"❌ [LLAMA] {why}. It is tried again in {pause:g} s")]
 
 
 def slowly(state: State, policy: Policy, now: float) -> Decision:
@@ -250,6 +269,23 @@ def checked_while_starting(state: State, event: HealthChecked, policy: Policy, n
             load_until_at=state.load_until_at or limit,
         )
     return replace(state, probe_at=now + policy.health.starting_interval(checks)), []
+
+
+def fetching(state: State, event: Fetching, policy: Policy, now: float) -> Decision:
+    """A download may take as long as it takes, if only it gets on."""
+    said = []
+    if not state.fetched and event.fetched:
+        said = [Log(INFO, "⬇️ [LLAMA] It is downloading its model")]
+    return replace(state, fetched=event.fetched, silent_at=now + policy.health.max_silence), [*said]
+
+
+def why_silent(state: State, policy: Policy) -> Failure:
+    """Of a start without an answer."""
+    seconds = f"{policy.health.max_silence:g} s"
+    if state.fetched is not None and not state.loading:
+        moved = f"its download stands still for {seconds}" if state.fetched else f"nothing came for {seconds}"
+        return failure_of(FailureKind.DOWNLOAD_FAILED, moved)
+    return failure_of(FailureKind.NEVER_READY, f"no answer for {seconds}")
 
 
 def models_read(state: State, event: ModelsRead, policy: Policy, now: float) -> Decision:

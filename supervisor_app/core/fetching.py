@@ -1,0 +1,27 @@
+"""Models that llama-server fetches itself: which flags say so, and how far it is. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_REPOSITORY = frozenset({"-hf", "-hfr", "--hf-repo", "-dr", "--docker-repo"})
+_MORE = frozenset(
+    {
+        *("-mu", "--model-url", "-mmu", "--mmproj-url", "-hfv", "-hfrv", "--hf-repo-v"),
+        *("-hfd", "-hfrd", "--hf-repo-draft", "--spec-draft-hf"),
+    }
+)
+_PRESET = re.compile(r"--(?:embd|fim|gpt|gemma|qwen|vision|tts|[\w-]*-default)[\w.-]*")
+"""Such as `--embd-gemma-default` and `--fim-qwen-7b-spec`: each stands for a repository."""
+_NO_PRESET = frozenset({"--tts-use-guide-tokens"})
+
+
+def names_repository(args: Sequence[str]) -> bool:
+    """The model itself is one of a repository: `-m` besides would name a file in there."""
+    return any(word in _REPOSITORY or (_PRESET.fullmatch(word) and word not in _NO_PRESET) for word in args)
+
+
+def fetches(args: Sequence[str]) -> bool:
+    """llama-server may have to download something before it can load."""
+    return "--offline" not in args and (names_repository(args) or not _MORE.isdisjoint(args))

@@ -1,0 +1,90 @@
+"""llama-server fetches its model itself: from a source that is slow, or not there yet."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.acceptance.children import free_port
+from tests.acceptance.conftest import ENGINE_ARGS
+
+STEPS = 40
+QUICK = {"health_check_interval_ms": 100, "max_health_checks": 30, "retry_backoff_ms": 200, "max_retries": 1}
+"""Silence may last 3 s: a tenth of the download."""
+
+
+@contextmanager
+def source(port: int, data: bytes, *, seconds: float):
+    """Serves one file, which takes so long."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None: ...
+
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("ETag", '"one"')
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            size = -(-len(data) // STEPS)
+            for start in range(0, len(data), size):
+                self.wfile.write(data[start : start + size])
+                time.sleep(seconds / STEPS)
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield
+        server.shutdown()
+
+
+@pytest.fixture
+def fetching(make_proxy, engine, model, tmp_path):
+    """Its model is at an address, and will be at a path."""
+    if engine != "llama-server":
+        pytest.skip("the bundled engine fetches nothing")
+    port = free_port()
+    args = [*ENGINE_ARGS, "-mu", f"http://127.0.0.1:{port}/model.gguf"]
+    proxy = make_proxy(llama_model_path=str(tmp_path / "fetched.gguf"), llama_server_args=args, **QUICK)
+    proxy.port, proxy.data = port, model.read_bytes()
+    return proxy
+
+
+def test_a_download_may_take_longer_than_any_start(fetching):
+    with source(fetching.port, fetching.data, seconds=20):
+        fetching.start()
+        fetching.wait_for(
+            "the download is shown",
+            lambda: "Downloading the model" in fetching.status().get("detail", ""),
+        )
+        fetching.wait_for_status("ready")
+    assert len(fetching.runs()) == 1
+
+
+def test_without_a_network_it_is_tried_until_there_is_one(fetching):
+    fetching.start()
+    fetching.wait_for_line("could not be downloaded", times=4)
+    status = fetching.status()
+    assert status["retries"] == 0
+    assert status["failure"]["kind"] == "download_failed"
+    with source(fetching.port, fetching.data, seconds=0):
+        fetching.wait_for_status("ready")
+
+
+def test_a_repository_needs_no_model_path(make_proxy, engine):
+    """And without a network none is said to be missing."""
+    if engine != "llama-server":
+        pytest.skip("the bundled engine fetches nothing")
+    proxy = make_proxy(llama_server_args=[*ENGINE_ARGS, "-hf", "nobody/nothing-GGUF"], **QUICK)
+    proxy.env["HF_ENDPOINT"] = "http://127.0.0.1:1"
+    proxy.start().wait_for_line("could not be downloaded", times=3)
+    assert "-m ./models/model.gguf" not in proxy.console
+    assert "Model file missing" not in proxy.console
