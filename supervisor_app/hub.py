@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from channels.db import database_sync_to_async
+from channels.exceptions import StopConsumer
 
 from supervisor_app.events import PUSH_GROUP, Push, render_heartbeat, render_push
 from supervisor_app.layers import channel_layer
@@ -154,6 +155,8 @@ class Hub:
         for subscriber in list(subscribers):
             try:
                 await call(subscriber)
+            except StopConsumer:  # its client has left: no news
+                continue
             except Exception as error:
                 self._outage("a socket").failed(error)
                 self._missed.add(subscriber)

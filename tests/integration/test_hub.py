@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from autobahn.exception import Disconnected
+from channels.exceptions import StopConsumer
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 from channels.testing import WebsocketCommunicator
 from django.db import DatabaseError
@@ -107,6 +108,23 @@ async def test_a_socket_that_missed_something_gets_everything_anew(fast_resync):
     await eventually(lambda: "list" in broken.asked)
     hub().leave(broken)
     await eventually(lambda: not hub_tasks())
+
+
+async def test_a_socket_that_leaves_while_it_is_written_to_is_no_news(fast_resync, caplog):
+    class Leaving(Deaf):
+        async def list_changed(self):
+            self.asked.append("list")
+            raise StopConsumer
+
+        deliver = heartbeat = lambda self, _: self.list_changed()
+
+    await db(make_ready_server)
+    leaving = Leaving()
+    hub().join(leaving)
+    await eventually(lambda: "list" in leaving.asked)
+    hub().leave(leaving)
+    await eventually(lambda: not hub_tasks())
+    assert caplog.records == []
 
 
 async def test_a_socket_whose_application_failed_leaves_the_hub():

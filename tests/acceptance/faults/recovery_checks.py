@@ -14,7 +14,8 @@ from tests.acceptance.children import wait_for
 from tests.acceptance.harness import Proxy
 
 KEPT = re.compile(
-    r"db\.sqlite3(-wal|-shm)?|secret-key|node-local\.lock|models/demo\.gguf|logs/[\w-]+\.log(\.[1-9])?"
+    r"db\.sqlite3(-wal|-shm)?|secret-key|node-local\.lock|models/demo\.gguf|config-last-good\.json"
+    r"|logs/[\w-]+\.log(\.[1-9])?"
 )
 """The files of a data directory; what else lies there was left behind."""
 STATE = """
