@@ -6,7 +6,6 @@ It is read on to its end, and kept on disk: then it is known where it goes, and 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from typing import TYPE_CHECKING
 
@@ -45,7 +44,7 @@ class ReadingOn:
         self._spool.put(data)
         self._gateway.spooled_bytes += len(data)
         if self._gateway.spooled_bytes > self._gateway.limits.all_spooled_bytes:
-            self.on_no_room(OSError(errno.ENOSPC, "too many long bodies are kept there"))
+            self._refuse()
 
     async def end(self) -> bool:
         """All of it has come: now its hints are known. False: it is over instead."""
@@ -94,4 +93,7 @@ class ReadingOn:
 
     def on_no_room(self, error: OSError) -> None:
         log.warning("⚠️ [GATEWAY] A long body is refused: %s", error)
+        self._refuse()
+
+    def _refuse(self) -> None:
         self._exchange.refuse(problems.no_room(), Outcome.UNAVAILABLE)
