@@ -26,7 +26,7 @@ from supervisor_app.core.shortage import LateError, ShortageError, raise_shortag
 from supervisor_app.core.sightings import Canary, Health, Slots
 from supervisor_app.core.sockets import stranger_at, stranger_behind
 from supervisor_app.core.spec import LaunchSpec
-from supervisor_app.core.status import Model
+from supervisor_app.core.status import AVAILABLE, Model
 
 RECOGNISE_TIMEOUT = 2.0
 """Seconds for a stranger on our port to show that it is a llama-server."""
@@ -254,7 +254,7 @@ def _model(entry: dict[str, Any], facts: FileFacts) -> Model:
         size=size if isinstance(size, int) and size > 0 else None,
         type=str(entry.get("type") or "llama"),
         modified_at=modified if isinstance(modified, int) and modified > 0 else None,
-        status=str(value) if value else "available",
+        status=str(value) if value else AVAILABLE,
     )
 
 

@@ -80,6 +80,10 @@ class Failure:
         }
 
 
+AVAILABLE = "available"
+"""What we say of a model whose server says nothing of it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """One model a server offers. `None` where neither the server nor the file tells."""
@@ -91,7 +95,12 @@ class Model:
     type: str = "llama"
     modified_at: int | None = None
     """Unix seconds of the file's last change."""
-    status: str = "available"
+    status: str = AVAILABLE
+
+    @property
+    def comes_and_goes(self) -> bool:
+        """It is a router's, which alone says whether a model is loaded."""
+        return self.status != AVAILABLE
 
     def as_json(self) -> dict[str, Any]:
         return {

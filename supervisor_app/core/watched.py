@@ -149,6 +149,8 @@ class WatchedProcess:
                 self._start(effect, self._send_canary(health.canary_timeout), "canary")
             case life.ReadModels():
                 self._start(effect, self._read_models(timeout), "models")
+            case life.ReadModelsAgain():
+                self._start(effect, self._read_models_again(timeout), "models")
             case _ as never:
                 assert_never(never)
 
@@ -250,6 +252,12 @@ class WatchedProcess:
             "Restart ends it and starts what is configured."
         )
         return replace(self._spec, model_path=None), (said,)
+
+    async def _read_models_again(self, timeout: float) -> None:  # noqa: ASYNC109
+        models: tuple[Model, ...] | None = None
+        with suppress(ProbeError):
+            models = await self._around.probe.models(self._spec, timeout)
+        self._around.report(life.ModelsReadAgain(self.attempt, models))
 
     @property
     def _ended_by_us(self) -> bool:

@@ -15,7 +15,7 @@ from django.db.models import F, Prefetch
 
 from supervisor_app.conf import Overlay, apply_overlay
 from supervisor_app.core.sightings import Endpoint
-from supervisor_app.core.status import Status
+from supervisor_app.core.status import AVAILABLE, Status
 from supervisor_app.gateway.llama.isolation import caches_prompts
 from supervisor_app.gateway.llama.listing import Listing, is_path, listing_of_json, listing_of_names
 from supervisor_app.gateway.models import ModelList
@@ -26,8 +26,6 @@ RUNS = 8
 """Of each server, newest first: for how they ended and how long they took to start."""
 ALIAS_FLAGS = ("-a", "--alias")
 ROUTER_FLAGS = ("--models-dir", "--models-preset")
-AVAILABLE = "available"
-"""The status of a model whose server says none: only a router does."""
 
 
 def load_facts(overlay: Overlay) -> dict[str, ServerFacts]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from supervisor_app.core import lifecycle as life
@@ -43,6 +45,48 @@ def test_a_hung_server_that_ignores_sigterm_is_killed_after_the_grace():
     server.dies(signal=9)
     assert server.where == (Status.CRASHED, Phase.BACKOFF)
     assert server.state.failure.kind is FailureKind.HUNG, "it died of hanging, not of our signal"
+
+
+# A router's models
+
+
+LOADED, UNLOADED = (replace(MODEL, status=status) for status in ("loaded", "unloaded"))
+
+
+def read_again(server: Server, models) -> Server:
+    return server.send(life.ModelsReadAgain(server.state.attempt, models))
+
+
+def test_of_a_server_of_one_model_it_is_read_once():
+    server = Server().ready()
+    for _ in range(60):
+        server.after(1.0).healthy()
+        assert not server.has(life.ReadModelsAgain)
+
+
+def test_what_a_router_has_in_memory_is_read_again_and_again():
+    server = Server().spawned().healthy()
+    server.send(life.ModelsRead(server.state.attempt, (UNLOADED,)))
+    server.after(9.0)
+    assert not server.has(life.ReadModelsAgain)
+    server.after(1.0)
+    assert life.ReadModelsAgain(server.state.attempt) in server.effects
+    server.after(60.0)
+    assert not server.has(life.ReadModelsAgain), "once, until it has answered"
+    read_again(server, (LOADED, MODEL))
+    assert (server.state.models, server.where) == ((LOADED, MODEL), (Status.READY, Phase.SERVING))
+    read_again(server.after(10.0), None)
+    assert server.state.models == (LOADED, MODEL), "it did not say"
+    assert life.ReadModelsAgain(server.state.attempt) in server.after(10.0).effects
+
+
+def test_what_it_says_of_them_after_its_end_counts_no_more():
+    server = Server().spawned().healthy()
+    server.send(life.ModelsRead(server.state.attempt, (UNLOADED,)))
+    server.dies(signal=9)
+    read_again(server, (LOADED,))
+    assert LOADED not in server.state.models
+    assert server.state.models_at is None
 
 
 # Hung is not healthy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from supervisor_app.core.named_files import BadFile, NamedFile
 from supervisor_app.core.ports import Remembered, RunClosed
 from supervisor_app.core.sightings import Autopsy, Canary, Health, MemorySample, Slots, Usage
 from supervisor_app.core.spec import HealthPolicy
-from supervisor_app.core.status import FailureKind, Status
+from supervisor_app.core.status import FailureKind, Model, Status
 from supervisor_app.core.testing import make_config, make_spec, settle, stranger
 from tests.unit.supervising import SURVIVOR, bench
 
@@ -370,3 +371,21 @@ async def test_nobody_is_asked_before_it_is_proved_who_listens():
         b.processes.last.endpoint = nowhere
         await b.clock.advance(5)
         assert b.probe.checks == asked
+
+
+async def test_what_a_router_loads_and_unloads_is_told():
+    unloaded = Model(id="one", name="one", status="unloaded")
+    async with bench(prepare=lambda b: setattr(b.probe, "offered", (unloaded,))) as b:
+        assert b.status.models == (unloaded,)
+        version = b.status.version
+        loaded = replace(unloaded, status="loaded")
+        b.probe.offered = (loaded, replace(unloaded, id="new"))
+        await b.clock.advance(10)
+        assert [(model.id, model.status) for model in b.status.models] == [
+            ("one", "loaded"),
+            ("new", "unloaded"),
+        ]
+        assert b.status.version > version
+        b.probe.models_error = "it did not answer"
+        await b.clock.advance(10)
+        assert (len(b.status.models), b.status.warnings) == (2, ())

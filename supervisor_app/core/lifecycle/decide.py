@@ -16,6 +16,7 @@ from supervisor_app.core.lifecycle.effects import (
     Effect,
     Kill,
     Log,
+    ReadModelsAgain,
     Spawn,
 )
 from supervisor_app.core.lifecycle.events import (
@@ -31,6 +32,7 @@ from supervisor_app.core.lifecycle.events import (
     HealthChecked,
     Inspected,
     ModelsRead,
+    ModelsReadAgain,
     Postponed,
     Restart,
     Resume,
@@ -61,6 +63,7 @@ from supervisor_app.core.lifecycle.transitions import (
     inspected,
     let_go,
     models_read,
+    models_read_again,
     signal_denied,
     slowly,
     spawned,
@@ -86,6 +89,8 @@ def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
         return _postponed(state, event, now)
     if isinstance(event, HealthChecked | CanarySeen) and void(state, event):
         return asked_again(state, event, now)
+    if isinstance(event, ModelsReadAgain):
+        return models_read_again(state, event, now)
     return _answer(state, event, policy, now)
 
 
@@ -242,6 +247,9 @@ def _tick(state: State, policy: Policy, now: float) -> Decision:
     if due(state.probe_at):
         state = replace(state, probe_at=None)
         effects.append(CheckHealth(state.attempt))
+    if due(state.models_at):
+        state = replace(state, models_at=None)
+        effects.append(ReadModelsAgain(state.attempt))
     if due(state.activity_at):
         state = replace(state, activity_at=None)
         health = policy.health

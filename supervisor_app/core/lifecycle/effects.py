@@ -40,6 +40,13 @@ class ReadModels:
 
 
 @dataclass(frozen=True)
+class ReadModelsAgain:
+    """While it serves: a router loads and unloads them, and finds new ones."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
 class Terminate:
     attempt: int
 
@@ -110,7 +117,7 @@ class Log:
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 
-OnProcess = CheckHealth | ReadModels | Terminate | Kill | CheckActivity | SendCanary
+OnProcess = CheckHealth | ReadModels | ReadModelsAgain | Terminate | Kill | CheckActivity | SendCanary
 """What is done to the process there is, or asked of it."""
 Attempted = InspectPort | Spawn | Adopt | CheckCause | OnProcess
 """What can fail for want of our own, and is then postponed."""

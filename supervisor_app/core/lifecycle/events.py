@@ -158,6 +158,13 @@ class ModelsRead:
 
 
 @dataclass(frozen=True)
+class ModelsReadAgain:
+    attempt: int
+    models: tuple[Model, ...] | None
+    """None: it did not say."""
+
+
+@dataclass(frozen=True)
 class ActivitySeen:
     attempt: int
     activity: Activity
@@ -196,6 +203,7 @@ Event = (
     | SignalDenied
     | HealthChecked
     | ModelsRead
+    | ModelsReadAgain
     | ActivitySeen
     | CanarySeen
     | CauseChecked

@@ -100,6 +100,7 @@ class State:
     retry_at: float | None = None
     cause_at: float | None = None
     activity_at: float | None = None
+    models_at: float | None = None
     over_since: float | None = None
     """It uses more memory than its limit."""
     watch: Watch = field(default_factory=Watch)
@@ -127,6 +128,7 @@ class State:
             self.activity_at,
             self.again_at,
             self.free_at,
+            self.models_at,
         )
         return min((time for time in times if time is not None), default=None)
 

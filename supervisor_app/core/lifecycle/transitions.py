@@ -24,7 +24,14 @@ from supervisor_app.core.lifecycle.effects import (
     Spawn,
     Terminate,
 )
-from supervisor_app.core.lifecycle.events import Exited, Fetching, HealthChecked, ModelsRead, Spawned
+from supervisor_app.core.lifecycle.events import (
+    Exited,
+    Fetching,
+    HealthChecked,
+    ModelsRead,
+    ModelsReadAgain,
+    Spawned,
+)
 from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State
 from supervisor_app.core.sightings import Canary, Exit, Health, PortHolder
 from supervisor_app.core.status import Failure, FailureKind, Status
@@ -43,6 +50,8 @@ from supervisor_app.core.watchdog import (
 
 CAUSE_INTERVAL = 2.0
 """Seconds between two looks at whether the cause of a permanent failure is gone."""
+MODELS_INTERVAL = 10.0
+"""Seconds between two looks at which models a router has, and which of them are loaded."""
 MAX_DEATHS = 50
 """Of which the pids are remembered."""
 NO_PID = 0
@@ -307,6 +316,7 @@ def models_read(state: State, event: ModelsRead, policy: Policy, now: float) -> 
         probe_at=now + policy.health.interval_ms / 1000,
         stable_at=now + policy.restart.stable_after_ms / 1000,
         activity_at=now + IDLE_INTERVAL,
+        models_at=now + MODELS_INTERVAL if any(model.comes_and_goes for model in event.models) else None,
         watch=Watch(moved_at=now, seen_at=now, quiet_since=now),
     )
     effects: list[Effect] = [MarkReady()]
@@ -316,6 +326,13 @@ def models_read(state: State, event: ModelsRead, policy: Policy, now: float) -> 
         Log(INFO, f"✅ [LLAMA] Service ready with {count} {plural}"),
     ]
     return ready, effects
+
+
+def models_read_again(state: State, event: ModelsReadAgain, now: float) -> Decision:
+    if state.phase is not Phase.SERVING:
+        return state, []
+    models = state.models if event.models is None else event.models
+    return replace(state, models=models, models_at=now + MODELS_INTERVAL), []
 
 
 def checked_while_serving(state: State, event: HealthChecked, policy: Policy, now: float) -> Decision:
