@@ -10,7 +10,7 @@ import re
 from base64 import b64decode
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
 import httptools
@@ -30,6 +30,8 @@ from supervisor_app.gateway.llama.conversations import (
     conversation_of,
     is_control,
     is_lookup,
+    of_key,
+    query_of_key,
 )
 from supervisor_app.gateway.llama.dialects import Dialect, dialect_of
 from supervisor_app.gateway.llama.endpoints import Endpoint, endpoint_of
@@ -60,6 +62,7 @@ OURS = HOP_BY_HOP | {
 }
 ONCE = frozenset({b"content-length", b"expect", b"host", b"transfer-encoding"})
 """Twice they are an attack, or a broken proxy, whatever they say (RFC 9112, sections 3.2 and 6.3)."""
+CONVERSATION = b"x-conversation-id"
 NOTED = OURS | {
     b"access-control-request-headers",
     b"access-control-request-method",
@@ -68,7 +71,7 @@ NOTED = OURS | {
     b"sec-fetch-mode",
     b"sec-fetch-site",
     b"session",
-    b"x-conversation-id",
+    CONVERSATION,
 }
 
 
@@ -110,6 +113,24 @@ class RequestHead:
             or is_control(method, path)
             or bool(conversation_of(method, path, self.query))
         )
+
+    def of_key(self, key: int) -> RequestHead:
+        """As it goes to servers: about a conversation of this key, whatever others call theirs."""
+        forwarded, noted = self.forwarded, self.noted
+        if CONVERSATION in noted:
+            conversation = of_key(key, self.text(CONVERSATION)).encode("latin-1")
+            forwarded = [line for line in forwarded if not line.lower().startswith(CONVERSATION + b":")]
+            forwarded.append(b"X-Conversation-Id: %b\r\n" % conversation)
+            noted = {**noted, CONVERSATION: conversation}
+        query, target = self.query, self.target
+        if conversation_of(self.method, self.path, query):
+            query = query_of_key(key, query)
+            target = target.partition(b"?")[0] + b"?" + query.encode("ascii")
+        return replace(self, forwarded=forwarded, noted=noted, query=query, target=target, _beginnings={})
+
+    @property
+    def names_conversation(self) -> bool:
+        return CONVERSATION in self.noted or bool(conversation_of(self.method, self.path, self.query))
 
     @property
     def changes_models(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote, unquote_plus
 
 LOOKUP_PATH = "/v1/streams/lookup"
 CONTROL_PATH = "/v1/chat/completions/control"
@@ -20,12 +20,38 @@ def conversation_of(method: str, path: str, query: str) -> str:
     """Whose stream is to be had, or to be stopped; empty: none is."""
     if method not in ("GET", "DELETE") or not path.endswith(_STREAM):
         return ""
-    return parse_qs(query).get("conv_id", [""])[-1]
+    return parse_qs(query).get("conv_id", [""])[0]
 
 
 def is_lookup(method: str, path: str) -> bool:
     """Which of these conversations have a stream?"""
     return method == "POST" and path.endswith(LOOKUP_PATH)
+
+
+def query_of_key(key: int, query: str) -> str:
+    """The same about the conversation of this key that goes by the name."""
+    pairs = [pair for pair in query.split("&") if unquote_plus(pair.partition("=")[0]) != "conv_id"]
+    conversation = parse_qs(query).get("conv_id", [""])[0]
+    return "&".join([f"conv_id={quote(of_key(key, conversation), safe='')}", *filter(None, pairs)])
+
+
+def of_key(key: int, conversation: str) -> str:
+    """As servers know it: what one key calls a conversation has nothing to do with what another one does."""
+    return f"key{key}:{conversation}"
+
+
+def lookup_of_key(key: int, question: bytes) -> bytes:
+    """Raises what `UNUSABLE` names when it is none."""
+    asked = json.loads(question)
+    return json.dumps(
+        {"conversation_ids": [of_key(key, str(name)) for name in asked["conversation_ids"]]}
+    ).encode()
+
+
+def without_key(key: int, stream: dict[str, Any]) -> dict[str, Any]:
+    """As its client knows it."""
+    name = str(stream.get("conversation_id", ""))
+    return {**stream, "conversation_id": name.removeprefix(of_key(key, ""))}
 
 
 def is_control(method: str, path: str) -> bool:

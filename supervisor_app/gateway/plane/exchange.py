@@ -159,6 +159,8 @@ class Exchange:
     def let_in(self, policy: KeyPolicy | None) -> None:
         """It comes with this key; None: with none."""
         self.policy = policy
+        if policy is not None and self.head.names_conversation:
+            self.head = self.head.of_key(policy.id)
         self.body.key = policy.id if policy is not None else None
 
     def on_body_end(self) -> None:
@@ -259,7 +261,7 @@ class Exchange:
         head = self.head
         if head.method == "DELETE" and (conversation := conversation_of("DELETE", head.path, head.query)):
             self._gateway.stop_waiting(conversation, self.policy)
-        if len(candidates) > 1 and head.asks_for_streams:
+        if head.asks_for_streams and (len(candidates) > 1 or self.policy is not None):
             self.do(self._go_to_streams(candidates))
         else:
             self._go_on(candidates)
@@ -299,7 +301,8 @@ class Exchange:
         elif is_control(head.method, head.path):
             answer = await done_by_one_of(self.body.kept(), candidates)
         else:
-            answer = await streams_of_all(self.body.kept(), candidates)
+            key = None if self.policy is None else self.policy.id
+            answer = await streams_of_all(self.body.kept(), candidates, key)
         if self.is_over:
             return
         if answer is None:

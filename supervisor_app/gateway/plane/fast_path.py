@@ -59,7 +59,9 @@ def take_fast_path(gateway: Gateway, client: Client, head: RequestHead, body: by
         policy = gateway.door.check(head, at)
     except (Denied, NotAllowedError):
         return None
-    if policy is not None and (policy.models or policy.capture or head.endpoint.scope not in policy.scopes):
+    if policy is not None and (
+        policy.models or policy.capture or head.names_conversation or head.endpoint.scope not in policy.scopes
+    ):
         return None
     connection = backend.pool.take()
     if connection is None:

@@ -11,9 +11,11 @@ from supervisor_app.gateway.llama.conversations import (
     CONTROL_PATH,
     LOOKUP_PATH,
     lookup,
+    lookup_of_key,
     makes_it,
     newest,
     streams_in,
+    without_key,
 )
 from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.fetch import UNUSABLE, FetchError, fetch
@@ -30,10 +32,16 @@ async def holder_of(conversation: str, servers: Sequence[Backend]) -> Backend | 
     return None if number is None else ready[number]
 
 
-async def streams_of_all(question: bytes, servers: Sequence[Backend]) -> bytes:
-    """What one server would answer that had all their streams."""
+async def streams_of_all(question: bytes, servers: Sequence[Backend], key: int | None) -> bytes:
+    """What one server would answer that had all their streams; those of this key, if there is one."""
+    if key is not None:
+        try:
+            question = lookup_of_key(key, question)
+        except UNUSABLE:
+            return b"[]"
     told = await _ask_all([backend for backend in servers if backend.facts.ready], question)
-    return json.dumps([stream for streams in told for stream in streams]).encode()
+    found = [stream for streams in told for stream in streams]
+    return json.dumps(found if key is None else [without_key(key, stream) for stream in found]).encode()
 
 
 async def done_by_one_of(order: bytes, servers: Sequence[Backend]) -> bytes | None:

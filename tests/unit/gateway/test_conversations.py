@@ -11,9 +11,12 @@ from supervisor_app.gateway.llama.conversations import (
     is_control,
     is_lookup,
     lookup,
+    lookup_of_key,
     makes_it,
     newest,
+    query_of_key,
     streams_in,
+    without_key,
 )
 
 
@@ -73,3 +76,23 @@ def stream(conversation="a", **fields):
 )
 def test_the_server_with_the_newest_stream_of_a_conversation_has_it(told, number):
     assert newest("a", told) == number
+
+
+@pytest.mark.parametrize(
+    ("query", "sent"),
+    [
+        ("conv_id=a", "conv_id=key7%3Aa"),
+        ("from=5&conv_id=a%20b", "conv_id=key7%3Aa%20b&from=5"),
+        ("conv_id=a&x=%2F&conv_id=b&con%76_id=c", "conv_id=key7%3Aa&x=%2F"),
+    ],
+)
+def test_a_key_has_conversations_of_its_own(query, sent):
+    assert query_of_key(7, query) == sent
+    assert conversation_of("GET", "/v1/stream", sent).startswith("key7:a")
+
+
+def test_a_key_asks_after_its_own_and_is_told_of_them_by_its_own_names():
+    assert json.loads(lookup_of_key(7, b'{"conversation_ids": ["a", "key8:a"]}')) == {
+        "conversation_ids": ["key7:a", "key7:key8:a"]
+    }
+    assert without_key(7, stream("key7:a", is_done=True)) == stream("a", is_done=True)
