@@ -126,8 +126,4 @@ def fake(make_proxy):
     """With the scripted llama-server; not started. `fake.script(…)` says what it does."""
     proxy = make_proxy(retry_backoff_ms=50)
     proxy.script()
-    # A start that failed is explained by what is missing, if anything is.
-    default_model = proxy.directory / "models" / "model.gguf"
-    default_model.parent.mkdir()
-    default_model.write_bytes(b"GGUF")
     return proxy
