@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -101,13 +101,13 @@ def asking(port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def generating(port: int) -> Iterator[None]:
-    """A client in the middle of a streamed answer that has no end."""
+def generating(port: int, headers: Mapping[str, str]) -> Iterator[None]:
+    """A client of llama-server itself, in the middle of a streamed answer that has no end."""
     body = {"messages": [{"role": "user", "content": "go on"}], "max_tokens": 10**6, "stream": True}
     with requests.Session() as session:
         session.trust_env = False
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
-        with session.post(url, json=body, stream=True, timeout=DEADLINE) as answer:
+        with session.post(url, json=body, headers=headers, stream=True, timeout=DEADLINE) as answer:
             begun = threading.Event()
 
             def read() -> None:

@@ -205,7 +205,11 @@ class Proxy:
     @property
     def engine_headers(self) -> dict[str, str]:
         """With the key that its llama-server asks for."""
-        (row,) = self.query("SELECT own_key FROM supervisor_app_llamaserver WHERE name = 'default'")
+        return self.headers_of("default")
+
+    def headers_of(self, name: str) -> dict[str, str]:
+        """With the key that was made for this server."""
+        (row,) = self.query(f"SELECT own_key FROM supervisor_app_llamaserver WHERE name = '{name}'")
         return {"Authorization": f"Bearer {row['own_key']}"}
 
     @property

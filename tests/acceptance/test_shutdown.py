@@ -118,7 +118,7 @@ def test_a_stream_in_flight_holds_up_the_end_for_the_grace_only(proxy, engine, w
     """A real llama-server waits for its clients, for ever."""
     proxy.configure(stop_grace_ms=500, llama_server_args=["-c", "512", "-t", "1", "--context-shift"])
     pid = proxy.start(web=web).wait_for_status("ready")["pid"]
-    with generating(proxy.engine_port):
+    with generating(proxy.engine_port, proxy.engine_headers):
         assert proxy.stop() == 0
     assert not psutil.pid_exists(pid)
 
@@ -165,7 +165,7 @@ def taken_over(make_shared, engine, model):
 
 
 def test_llama_server_outlives_a_killed_supervisor(orphan):
-    with generating(orphan.engine_port):
+    with generating(orphan.engine_port, orphan.engine_headers):
         psutil.Process(orphan.pid).kill()
 
 

@@ -131,7 +131,7 @@ def test_after_a_pause_of_both_the_server_goes_on(patient):
 
 def test_after_a_pause_with_work_in_flight_the_server_goes_on(patient):
     status = patient.start().wait_for_status("ready")
-    with generating(patient.engine_port), frozen(*everybody(patient)):
+    with generating(patient.engine_port, patient.engine_headers), frozen(*everybody(patient)):
         pass
     several_heartbeats(patient)
     assert lives(patient) == [(status["pid"], True)]

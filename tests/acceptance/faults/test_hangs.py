@@ -87,7 +87,7 @@ def decoded(patient: Patient) -> int | None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ptrace as Linux has it")
 def test_a_frozen_compute_thread_is_noticed_although_health_says_ok(ward):
     patient = ward.frozen
-    with generating(patient.port), standing_still(patient):
+    with generating(patient.port, patient.proxy.headers_of(patient.name)), standing_still(patient):
         before = decoded(patient)
         assert patient.asks("/health", 5).status_code == 200
         assert decoded(patient) == before
