@@ -98,7 +98,7 @@ class StatusConsumer(AsyncWebsocketConsumer):
 
     def _render(self, views: list[ServerView]) -> list[str]:
         if self.as_json:
-            return [status_event(view.status, time.time()) for view in views]
+            return [status_event(view, time.time()) for view in views]
         if self.only is None:
             return [render_list(views)]
         return [render_push(view)["html"] for view in views] or [render_gone(self.only)]

@@ -98,7 +98,7 @@ def render_push(view: ServerView) -> Push:
         version=view.status.version,
         silent=view.stale_since is not None,
         html=render_to_string("supervisor/_push.html", context),
-        json=status_event(view.status, now),
+        json=status_event(view, now),
     )
 
 
@@ -117,13 +117,13 @@ def render_heartbeat(now: float) -> str:
     return f'<i id="heartbeat" hx-swap-oob="true" data-server-now="{round(now * 1000)}" hidden></i>'
 
 
-def status_event(status: LlamaStatus, now: float) -> str:
+def status_event(view: ServerView, now: float) -> str:
     """The `llama_status` event of the original. `timestamp` in milliseconds."""
     return json.dumps(
         {
             "type": "llama_status",
-            "server": status.name,
-            "data": status.as_json(now),
+            "server": view.status.name,
+            "data": view.as_json(now),
             "timestamp": round(now * 1000),
         }
     )

@@ -21,9 +21,13 @@ class ServerCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         now = time.time()
-        up = GaugeMetricFamily("llamaproxy_server_up", "1 while the server is ready.", labels=LABELS)
+        up = GaugeMetricFamily(
+            "llamaproxy_server_up", "1 while the server is ready and a supervisor says so.", labels=LABELS
+        )
         status = GaugeMetricFamily(
-            "llamaproxy_server_status", "1 for the status it has.", labels=[*LABELS, "status"]
+            "llamaproxy_server_status",
+            "1 for the status it has; none while no supervisor reports.",
+            labels=[*LABELS, "status"],
         )
         retries = GaugeMetricFamily(
             "llamaproxy_server_retries", "Retry it is at; 0 when stable.", labels=LABELS
@@ -36,12 +40,12 @@ class ServerCollector(Collector):
         )
         for view in load_views():
             name, snapshot = view.status.name, view.status
-            up.add_metric([name], float(snapshot.status is Status.READY))
+            up.add_metric([name], float(view.is_known and snapshot.status is Status.READY))
             for word in Status:
-                status.add_metric([name, word.value], float(snapshot.status is word))
+                status.add_metric([name, word.value], float(view.is_known and snapshot.status is word))
             retries.add_metric([name], snapshot.retries)
-            uptime.add_metric([name], snapshot.uptime(now))
-            watched.add_metric([name], float(view.stale_since is None))
+            uptime.add_metric([name], snapshot.uptime(now) if view.is_known else 0)
+            watched.add_metric([name], float(view.is_known))
         yield from (up, status, retries, uptime, watched)
         yield from _counters()
 

@@ -12,10 +12,20 @@ from django.utils import timezone
 
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.sightings import Identity
-from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model, Progress, RunSummary, Status
+from supervisor_app.core.status import (
+    Failure,
+    FailureKind,
+    LlamaStatus,
+    Model,
+    Progress,
+    RunSummary,
+    Status,
+    iso,
+)
 from supervisor_app.core.timeline import LENGTH
 from supervisor_app.lease import is_supervised
-from supervisor_app.models import SILENT_AFTER, LlamaServer, Run, ServerState, json_of_failure
+from supervisor_app.models import LlamaServer, Run, ServerState, json_of_failure
+from supervisor_app.silence import silent_since, with_silence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +36,37 @@ class ServerView:
     stale_since: float | None = None
     """Unix seconds: no supervisor has reported since. None: one does."""
 
+    @property
+    def is_known(self) -> bool:
+        """What the status says is so now, and not only what was seen last."""
+        return self.stale_since is None
+
+    @property
+    def detail(self) -> str:
+        """The supervisor's sentence; or that there is none any more, and what it said last."""
+        if self.stale_since is None:
+            return self.status.detail
+        word, last = self.status.status.value, self.status.detail
+        return f"{nobody_reports(self.stale_since)}, when it was {word}{f': {last}' if last else '.'}"
+
+    def as_json(self, now: float) -> dict[str, Any]:
+        """The `LlamaStatus` of the public contract, and beside it whether that is what is so now."""
+        return {
+            **self.status.as_json(now if self.stale_since is None else self.stale_since),
+            "detail": self.detail,
+            "supervised": self.is_known,
+            "lastSeen": iso(self.stale_since),
+        }
+
+
+def nobody_reports(since: float) -> str:
+    """The beginning of a sentence."""
+    return f"No supervisor has reported since {iso(since)}"
+
 
 def load_views(name: str | None = None) -> list[ServerView]:
     """All servers, or the one with this name, by name. Two queries."""
-    servers = LlamaServer.objects.select_related("state").prefetch_related(
+    servers = with_silence(LlamaServer.objects.select_related("state")).prefetch_related(
         # A sliced queryset can only be prefetched into an attribute of its own.
         Prefetch("runs", Run.objects.defer("last_lines", "argv", "launch")[:LENGTH], to_attr="newest_runs")
     )
@@ -40,13 +77,11 @@ def load_views(name: str | None = None) -> list[ServerView]:
 
 def load_marks() -> dict[str, tuple[int, bool]]:
     """Of every server its snapshot's version and whether its supervisor is silent: cheap to compare."""
-    limit = timezone.now() - SILENT_AFTER
     marks = {}
-    for server in LlamaServer.objects.only("name", "state__version", "state__seen_at").select_related(
-        "state"
-    ):
+    servers = LlamaServer.objects.only("name", "state__version", "state__seen_at").select_related("state")
+    for server in with_silence(servers):
         state: ServerState | None = getattr(server, "state", None)
-        marks[server.name] = (state.version, state.seen_at < limit) if state else (0, False)
+        marks[server.name] = (state.version, silent_since(server) is not None) if state else (0, False)
     return marks
 
 
@@ -54,10 +89,9 @@ def view_of(server: LlamaServer, newest_runs: Iterable[Run] = ()) -> ServerView:
     state: ServerState | None = getattr(server, "state", None)
     if state is None:
         return ServerView(status=_not_seen_yet(server))
-    silent = timezone.now() - state.seen_at > SILENT_AFTER
     return ServerView(
         status=snapshot_of(server.name, state, newest_runs),
-        stale_since=state.seen_at.timestamp() if silent else None,
+        stale_since=seconds(silent_since(server)),
     )
 
 

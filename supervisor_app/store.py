@@ -16,6 +16,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from supervisor_app import retention
@@ -256,4 +257,4 @@ def storable(value: Any) -> Any:
 @transaction.atomic
 def _heartbeat(lease: Lease, names: Sequence[str]) -> None:
     lease.renew()
-    ServerState.objects.filter(server__name__in=names).update(seen_at=timezone.now())
+    ServerState.objects.filter(server__name__in=names).update(seen_at=Now())

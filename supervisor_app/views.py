@@ -216,7 +216,7 @@ def _view(name: str) -> ServerView:
 @api
 def api_servers(request: HttpRequest) -> HttpResponse:
     now = time.time()
-    return JsonResponse({"servers": [view.status.as_json(now) for view in load_views()]})
+    return JsonResponse({"servers": [view.as_json(now) for view in load_views()]})
 
 
 @api
@@ -224,7 +224,7 @@ def api_server(request: HttpRequest, name: str) -> HttpResponse:
     views = load_views(name)
     if not views:
         return _no_server(name)
-    return JsonResponse(views[0].status.as_json(time.time()))
+    return JsonResponse(views[0].as_json(time.time()))
 
 
 def api_control(request: HttpRequest, name: str, command: str) -> HttpResponse:

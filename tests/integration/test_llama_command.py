@@ -89,9 +89,10 @@ class TestLlama:
     def test_a_silent_supervisor_is_told_on_stderr(self):
         make_ready_server(seen_at=long_ago())
         NodeLease.objects.update(renewed_at=long_ago())
-        assert llama("status")[1].strip() == (
-            "No supervisor runs on node local: start manage.py runsupervisor there."
-        )
+        said, complained, code = llama("status")
+        assert complained.strip() == "No supervisor runs on node local: start manage.py runsupervisor there."
+        assert said.startswith("default: unknown. No supervisor has reported since ")
+        assert code == 1
 
     @pytest.mark.parametrize("word", ["start", "stop", "restart"])
     def test_a_wish_that_nobody_hears_says_so(self, word, supervisor):

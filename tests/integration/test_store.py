@@ -24,12 +24,13 @@ from supervisor_app.core.ports import RunClosed, RunOpened, RunReady, StoreError
 from supervisor_app.core.sightings import Exit, Identity
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model, Progress, RunSummary, Status
 from supervisor_app.gateway.models import QuarantinedRequest
-from supervisor_app.lease import Lease
+from supervisor_app.lease import Lease, NodeLease
 from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.snapshots import (
     columns_of,
     identity_of_row,
     json_to_keep,
+    load_marks,
     load_views,
     snapshot_of,
     view_of,
@@ -45,6 +46,7 @@ from tests.integration.building import (
     db,
     eventually,
     long_ago,
+    make_ready_server,
     make_run,
     make_server,
     make_state,
@@ -322,7 +324,7 @@ async def test_a_save_is_a_sign_of_life(store):
 async def test_a_heartbeat_is_a_sign_of_life_of_the_named_servers(store):
     for name in ("one", "two"):
         await db(make_state, await db(make_server, name), seen_at=long_ago())
-    before = timezone.now()
+    before = timezone.now() - timedelta(seconds=1)
     await store.heartbeat(["one"])
     one, two = [state async for state in ServerState.objects.order_by("server__name")]
     assert one.seen_at >= before
@@ -555,6 +557,33 @@ def test_a_supervisor_that_fell_silent_is_told():
     seen = long_ago()
     make_state(server, seen_at=seen)
     assert load_views()[0].stale_since == seen.timestamp()
+
+
+def test_a_node_whose_lease_ran_out_is_silent_whatever_the_clock_of_its_host_said():
+    NodeLease.objects.create(node="local", holder="1 1 boot/1 there", token="t", renewed_at=long_ago())
+    make_ready_server(seen_at=timezone.now() + timedelta(hours=1))
+    assert not load_views()[0].is_known
+    assert load_marks()["default"] == (1, True)
+    NodeLease.objects.update(renewed_at=timezone.now())
+    assert load_views()[0].is_known
+    assert load_marks()["default"] == (1, False)
+
+
+def test_what_was_seen_last_is_told_as_no_more_than_that():
+    seen = at(1_750_000_000.0)
+    make_ready_server(seen_at=seen, started_at=at(1_749_999_990.0))
+    told = load_views()[0].as_json(1_750_001_000.0)
+    assert (told["supervised"], told["lastSeen"]) == (False, "2025-06-15T15:06:40.000Z")
+    assert (told["status"], told["uptime"]) == ("ready", 10)
+    assert told["detail"] == (
+        "No supervisor has reported since 2025-06-15T15:06:40.000Z, when it was ready: Serving 1 model."
+    )
+
+
+def test_while_a_supervisor_reports_nothing_is_said_of_that():
+    make_ready_server()
+    told = load_views()[0].as_json(1_750_001_000.0)
+    assert (told["supervised"], told["lastSeen"], told["detail"]) == (True, None, "Serving 1 model.")
 
 
 async def test_what_a_quarantined_request_killed_is_known_with_the_configuration(store):

@@ -366,6 +366,8 @@ def test_the_api_tells_all_of_the_contract(client):
         "progress": {"loaded": 50, "total": 100, "percent": 50, "etaSeconds": 3.5},
         "canRollBack": True,
         "warnings": ["It computes on the CPU."],
+        "supervised": True,
+        "lastSeen": None,
     }
 
 
@@ -406,7 +408,21 @@ def test_metrics_of_a_ready_server(client):
 
 def test_metrics_of_a_server_that_nobody_looks_after(client):
     make_ready_server(seen_at=long_ago())
-    assert metrics(client)["llamaproxy_server_supervised", (("server", "default"),)] == 0
+    found = metrics(client)
+    label = (("server", "default"),)
+    assert found["llamaproxy_server_supervised", label] == 0
+    assert found["llamaproxy_server_up", label] == 0
+    assert found["llamaproxy_server_uptime_seconds", label] == 0
+    assert not any(value for (name, _), value in found.items() if name == "llamaproxy_server_status")
+
+
+def test_json_of_a_server_that_nobody_looks_after(client):
+    make_ready_server(seen_at=long_ago())
+    (told,) = client.get("/api/servers/").json()["servers"]
+    assert (told["status"], told["supervised"]) == ("ready", False)
+    assert told["detail"].startswith(
+        f"No supervisor has reported since {told['lastSeen']}, when it was ready"
+    )
 
 
 @pytest.mark.parametrize("status", Status)

@@ -19,6 +19,7 @@ from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Status
 from supervisor_app.management.commands import llama, runsupervisor
 from supervisor_app.models import LlamaServer
 from supervisor_app.retention import ALERTS_KEPT, RUNS_KEPT
+from supervisor_app.snapshots import ServerView
 from supervisor_app.urls import urlpatterns
 
 ROOT = Path(__file__).parents[2]
@@ -147,7 +148,7 @@ def test_readme_says_how_much_of_the_past_is_kept():
 def test_the_json_in_readme_has_the_keys_of_the_api():
     (sample,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
     failure = Failure(kind=FailureKind.EXITED, permanent=False, title="", detail="", hint="")
-    real = LlamaStatus(name="default", failure=failure).as_json(0)
+    real = ServerView(status=LlamaStatus(name="default", failure=failure)).as_json(0)
     assert list(json.loads(sample)) == list(real)
     assert list(json.loads(sample)["failure"]) == list(real["failure"])
 

@@ -123,7 +123,7 @@ class Command(BaseCommand):
                 self.stdout.write(f"{view.status.name}: asked to {command}")
         for node in sorted(set(servers.values_list("node", flat=True))):
             self._warn_if_alone(node, command)
-        if command == "status" and any(view.status.status is not Status.READY for view in views):
+        if command == "status" and not all(_is_ready(view) for view in views):
             raise SystemExit(DOWN)
 
     def _the_server(self, name: str | None) -> LlamaServer:
@@ -188,13 +188,14 @@ class Command(BaseCommand):
 
     def _print_json(self, views: list[ServerView]) -> None:
         now = time.time()
-        self.stdout.write(json.dumps([view.status.as_json(now) for view in views], indent=2))
+        self.stdout.write(json.dumps([view.as_json(now) for view in views], indent=2))
 
     def _print(self, views: list[ServerView]) -> None:
         for view in views:
             status = view.status
             up = f", up {duration(status.uptime(time.time()))}" if status.started_at else ""
-            self.stdout.write(harmless(f"{status.name}: {status.status}{up}. {status.detail}"))
+            seen = f"{status.status}{up}" if view.is_known else "unknown"
+            self.stdout.write(harmless(f"{status.name}: {seen}. {view.detail}"))
             if status.failure is not None and status.status is not Status.READY:
                 self.stdout.write(f"  {status.failure.hint}")
 
@@ -203,3 +204,7 @@ class Command(BaseCommand):
             return
         acts = "" if command == "status" else " Nothing happens until then."
         self.stderr.write(f"No supervisor runs on node {node}: start manage.py runsupervisor there.{acts}")
+
+
+def _is_ready(view: ServerView) -> bool:
+    return view.is_known and view.status.status is Status.READY
