@@ -134,6 +134,10 @@ class FastExchange:
         return self.head.endpoint.counts_as_use
 
     @property
+    def key(self) -> int | None:
+        return self.policy.id if self.policy is not None else None
+
+    @property
     def model(self) -> str:
         return self._hints.model or ""
 

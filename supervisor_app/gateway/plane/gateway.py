@@ -38,16 +38,18 @@ from supervisor_app.gateway.plane.fast_path import FastExchange
 from supervisor_app.gateway.plane.problems import Problem
 from supervisor_app.gateway.plane.turns import Turns
 from supervisor_app.gateway.records.record import LONGEST_NAME, Outcome, QuarantineEntry, Record, request_ids
-from supervisor_app.gateway.servers.backend import ACCUSED_SECONDS, Backend, judge
+from supervisor_app.gateway.servers.backend import ACCUSED_SECONDS, Backend, Loss, judge
 from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.gate import Insider
 from supervisor_app.gateway.servers.routing import Router, alike, may_use, offers, serves
 from supervisor_app.gateway.servers.suspects import (
     QUARANTINE_SECONDS,
+    Keys,
     Quarantine,
     Suspects,
     Suspicion,
     Verdict,
+    hash_of_key,
 )
 from supervisor_app.gateway.workers.board import Board
 from supervisor_app.gateway.workers.shared_limits import SharedLimiter
@@ -146,6 +148,7 @@ class Gateway:
         self.arrivals = count(1)
         self.turns = Turns(self.loop)
         self.ids = request_ids(secrets.token_hex(MARK_BYTES)) if ids is None else ids
+        self.keys_in_crashes = Keys()
         self._router = Router()
         self._ended: deque[Exchange | FastExchange] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -318,12 +321,26 @@ class Gateway:
         until = None if policy is None else self.quarantined.paused_until(policy.id, now)
         return None if policy is None or until is None else key_paused(policy, until - now)
 
+    def blame_key(self, backend: Backend, facts: ServerFacts, loss: Loss) -> None:
+        """Nobody else was in flight when a server crashed: after several such crashes the key is paused."""
+        key, pid = loss.key, loss.pid
+        end = facts.ends.get(pid) if pid is not None else None
+        # With one key there is nobody to protect, and its client may need a server that crashes now and then.
+        if key is None or pid is None or end is None or end.blameless or len(self.door.keys.ids) < 2:
+            return
+        now = self.wall_time()
+        if killed := self.keys_in_crashes.crashed(key, facts.name, pid, now):
+            suspicion = Suspicion(killed=[*killed])
+            self.quarantine(backend, hash_of_key(key), key, suspicion, (loss.incident, end.sentence))
+
     def quarantine(
         self, backend: Backend, body_hash: str, key: int | None, suspicion: Suspicion, verdict: Sentence
     ) -> Problem:
         """A request that was alone when its server died, of which it had been suspected before."""
         now = self.wall_time()
         incident, reason = verdict
+        if key is not None:
+            self.keys_in_crashes.explained(key, suspicion.killed)
         entry = QuarantineEntry(
             server=backend.facts.name,
             body_hash=body_hash,
@@ -368,6 +385,7 @@ class Gateway:
             accused.suspicion.pending -= 1
             if not is_known or accused.suspicion.cleared:
                 continue
+            self.blame_key(backend, facts, accused.loss)
             verdict, reason = judge(facts, accused.suspicion, accused.loss)
             if verdict is Verdict.QUARANTINE:
                 sentence = accused.loss.incident, reason

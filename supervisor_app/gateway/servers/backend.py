@@ -40,6 +40,8 @@ class Loss:
     alone: bool
     """Nobody else was in flight, at any worker, when the first of this process's connections was lost."""
     reason: str
+    key: int | None = None
+    """The API key of all that were in flight then; None: there were several, or none."""
 
     @property
     def incident(self) -> str:
@@ -87,6 +89,8 @@ class Backend:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._pool: Pool | None = None
+        self._lost_key: tuple[int | None, int | None] = (None, None)
+        """Of the process that was lost last, the API key of all that were in flight there."""
         self._answered_at = float("-inf")
         """Loop time of its last answer."""
         self._endpoint = facts.endpoint
@@ -181,9 +185,9 @@ class Backend:
 
         `asked`: what was known when it was asked. By now its supervisor may have said that it is gone.
         """
-        alone = self._was_alone(asked.pid)
+        alone, key = self._was_alone(asked.pid), self._only_key(asked.pid)
         self._bury(asked.pid, asked.life, reason)
-        return Loss(pid=asked.pid, life=asked.life, alone=alone, reason=reason)
+        return Loss(pid=asked.pid, life=asked.life, alone=alone, reason=reason, key=key)
 
     def depart(self, visitor: Insider, ghost: DepartedRequest) -> None:
         """Its client left while the server worked on it."""
@@ -202,7 +206,8 @@ class Backend:
         ghosts = self._ghosts(pid)
         if not ghosts:
             return
-        loss = Loss(pid=pid, life=life, alone=self._was_alone(pid), reason=reason)
+        alone, key = self._was_alone(pid), self._only_key(pid)
+        loss = Loss(pid=pid, life=life, alone=alone, reason=reason, key=key)
         for ghost in ghosts:
             ghost.suspicion.pending += 1
             self.accusations.append(
@@ -229,6 +234,18 @@ class Backend:
             number = self._number_at(lost)
             self._casualties = (lost, number, now)
         return number == 1
+
+    def _only_key(self, pid: int | None) -> int | None:
+        """Of all that were in flight when the first connection was lost; asked after `_was_alone`."""
+        known, key = self._lost_key
+        if known != pid:
+            keys = {each.key for each in self.gate.in_flight} | {each.key for each in self._ghosts(pid)}
+            elsewhere = self._neighbours is not None and not self._neighbours.noticed_all(
+                self._number_at(pid)
+            )
+            key = keys.pop() if len(keys) == 1 and not elsewhere else None
+            self._lost_key = pid, key
+        return key
 
     def _number_at(self, pid: int | None) -> int:
         """How many requests this process has, for all that is known."""

@@ -40,6 +40,10 @@ class Insider(Protocol):
     """The gate sets it: see `turns`."""
 
     @property
+    def key(self) -> int | None:
+        """Of the API key that it came with."""
+
+    @property
     def model(self) -> str:
         """As its client named it; may be empty."""
 

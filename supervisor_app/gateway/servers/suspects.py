@@ -24,6 +24,8 @@ KILLERS_UNTIL_PAUSE = 3
 """Different requests of one API key that each killed a server: then the key is paused."""
 PAUSE_SECONDS = 600.0
 """For so long, from the latest of them."""
+KEY_CRASHES = 4
+"""Crashes in an hour with requests of one API key alone in flight: they need not be the same ones."""
 MAX_DEATHS = 5
 """Whatever they were: a request that has seen so many is not sent again."""
 
@@ -145,10 +147,42 @@ def pauses_of(entries: Iterable[QuarantineEntry]) -> dict[int, float]:
     killers: dict[int, list[float]] = {}
     for entry in entries:
         if entry.key is not None:
-            killers.setdefault(entry.key, []).append(entry.at)
+            times = [entry.at] * (KILLERS_UNTIL_PAUSE if entry.body_hash == hash_of_key(entry.key) else 1)
+            killers.setdefault(entry.key, []).extend(times)
     return {
         key: max(times) + PAUSE_SECONDS for key, times in killers.items() if len(times) >= KILLERS_UNTIL_PAUSE
     }
+
+
+class Keys:
+    """Which API keys' requests alone were in flight when servers crashed. Each process counts for itself.
+
+    A client that changes its request each time, and hangs up when it is lost, is known by nothing else.
+    """
+
+    def __init__(self) -> None:
+        self._crashes: dict[int, dict[tuple[str, int], float]] = {}
+
+    def crashed(self, key: int, server: str, pid: int, now: float) -> tuple[tuple[str, int], ...]:
+        """Another one. What the key has killed, once that is too much; else nothing."""
+        crashes = self._crashes.setdefault(key, {})
+        crashes[server, pid] = now
+        recent = {death: at for death, at in crashes.items() if now - at < QUARANTINE_SECONDS}
+        self._crashes[key] = recent
+        if len(recent) < KEY_CRASHES:
+            return ()
+        del self._crashes[key]
+        return tuple(recent)
+
+    def explained(self, key: int, deaths: Iterable[tuple[str, int]]) -> None:
+        """One of its requests was found guilty of these."""
+        for death in deaths:
+            self._crashes.get(key, {}).pop(death, None)
+
+
+def hash_of_key(key: int) -> str:
+    """In the place of a request's: all of this API key."""
+    return f"key {key}"
 
 
 def hash_of(path: str, body: bytes | memoryview, key: int | None = None) -> str:

@@ -88,6 +88,10 @@ class Visit:
         return self.exchange.body.hints.model or ""
 
     @property
+    def key(self) -> int | None:
+        return self.exchange.body.key
+
+    @property
     def owner(self) -> int:
         return self.exchange.owner
 
@@ -377,6 +381,7 @@ class Visit:
             return self._drops <= MAX_DROPS
         self._loss, self._drops = None, 0
         exchange.suspicion = exchange.suspicion or Suspicion()
+        self._gateway.blame_key(self.backend, self.backend.facts, loss)
         verdict, reason = judge(self.backend.facts, exchange.suspicion, loss)
         if verdict is Verdict.QUARANTINE:
             problem = self._gateway.quarantine(

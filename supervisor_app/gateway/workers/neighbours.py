@@ -150,6 +150,11 @@ class Neighbours:
                 times[row + AT] = now
             return numbers[row + NUMBER] == 1 and numbers[row + FIRST] == self._board.column + 1
 
+    def noticed_all(self, in_flight: int) -> bool:
+        """At the last loss: this worker was the first to notice, and no other one had requests there."""
+        numbers, row = self._board.numbers, self._row
+        return numbers[row + NUMBER] == in_flight and numbers[row + FIRST] == self._board.column + 1
+
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

@@ -9,7 +9,7 @@ import pytest
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
 from supervisor_app.gateway.servers import ghosts
 from tests.integration.building import eventually
-from tests.integration.gateway.plane import PATIENCE, question
+from tests.integration.gateway.plane import PATIENCE, question, request
 from tests.integration.gateway.scripts import answers
 
 POISON = "poison"
@@ -149,3 +149,33 @@ async def test_the_same_body_with_another_key_is_another_request(plane):
     assert (guilty.status, guilty.error["code"]) == (422, "quarantined")
     assert plane.outside.entries[0].key == 0
     assert (await plane.ask(data.replace(b"%s", b"b"))).content == b"fine"
+
+
+async def test_a_key_that_changes_its_poison_and_leaves_each_time_is_paused(plane):
+    policies = [
+        KeyPolicy(id=number, name=name, digest=digest_of(f"lp-{name}")) for number, name in enumerate("ab", 1)
+    ]
+    plane.gateway.door.keys = KeyRing(policies)
+    mortal = Mortal(plane)
+    await mortal.start()
+    mortal.cured = True
+
+    def data(text, name):
+        return request(
+            "/v1/embeddings", f"Authorization: Bearer lp-{name}", body={"model": "default", "input": text}
+        )
+
+    for number in range(4):
+        caller = await plane.connect()
+        await caller.send(data(f"{POISON} {number}", "a"))
+        doses = number + 1
+        await eventually(lambda doses=doses: mortal.poisoned == doses, PATIENCE)  # type: ignore[misc]
+        caller.leave()
+        await eventually(lambda doses=doses: mortal.fallen == doses, PATIENCE)  # type: ignore[misc]
+        await plane.ask(data("harmless", "b"))
+    await eventually(lambda: plane.outside.entries, PATIENCE)
+    (entry,) = plane.outside.entries
+    assert (entry.key, len(entry.deaths)) == (1, 4)
+    answer = await plane.ask(data("harmless", "a"))
+    assert (answer.status, answer.error["code"]) == (429, "key_paused")
+    assert (await plane.ask(data("harmless", "b"))).content == b"innocent"

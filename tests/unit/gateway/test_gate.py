@@ -18,6 +18,7 @@ class Visitor:
     """Remembers how often it was let in."""
 
     insists = False
+    key = None
     turn = NEWCOMER
     since = 1.0
 

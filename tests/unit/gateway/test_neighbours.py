@@ -36,6 +36,7 @@ class Visitor:
     """Of one worker. As others do, it finds out at its turn whether it has to be alone."""
 
     insists = False
+    key = None
     turn = NEWCOMER
 
     def __init__(self, worker, *, solo=False, becomes_solo=False, needs_slot=True, owner=0):

@@ -8,10 +8,12 @@ from supervisor_app.gateway.records.record import QuarantineEntry
 from supervisor_app.gateway.servers.suspects import (
     KILLERS_UNTIL_PAUSE,
     PAUSE_SECONDS,
+    Keys,
     Quarantine,
     Suspicion,
     Verdict,
     hash_of,
+    hash_of_key,
 )
 from supervisor_app.gateway.workers.shared_suspects import SharedQuarantine, SharedSuspects
 from tests.unit.gateway.boards import boards
@@ -95,3 +97,27 @@ def test_a_process_dies_of_a_request_once_however_often_that_was_sent():
 def test_an_entry_without_a_key_is_known_by_path_and_body_alone():
     assert hash_of("/completion", b"a") != hash_of("/completion", b"a", 1) != hash_of("/completion", b"a", 2)
     assert replace(entries(1)[0], key=None, deaths=()).deaths == ()
+
+
+def test_crashes_with_one_key_alone_in_flight_are_counted_for_an_hour_and_once_each():
+    keys = Keys()
+    assert keys.crashed(7, "a", 1, NOW) == ()
+    assert [keys.crashed(7, "a", pid, NOW + 10) for pid in (2, 2, 3)] == [(), (), ()]
+    assert keys.crashed(8, "a", 4, NOW + 10) == ()
+    assert keys.crashed(7, "a", 4, NOW + 3601) == ()  # the first one is too long ago
+    assert keys.crashed(7, "b", 4, NOW + 3602) == (("a", 2), ("a", 3), ("a", 4), ("b", 4))
+    assert keys.crashed(7, "a", 5, NOW + 3603) == ()
+
+
+def test_what_one_of_its_requests_is_guilty_of_is_not_held_against_the_key():
+    keys = Keys()
+    for pid in (1, 2, 3):
+        keys.crashed(7, "a", pid, NOW)
+    keys.explained(7, [("a", 1), ("a", 2), ("a", 9)])
+    keys.explained(8, [("a", 3)])
+    assert keys.crashed(7, "a", 4, NOW) == ()
+
+
+def test_a_key_in_quarantine_is_paused():
+    entry = replace(entries(1)[0], body_hash=hash_of_key(7))
+    assert quarantine(entry).paused_until(7, NOW) == NOW + PAUSE_SECONDS
