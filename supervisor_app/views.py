@@ -162,7 +162,8 @@ def rollback(request: HttpRequest, name: str) -> HttpResponse:
 @never_cache
 def staff_login(request: HttpRequest) -> HttpResponse:
     """The admin's login page."""
-    say_another_link(request)
+    if request.method == "GET":
+        say_another_link(request)
     return admin.site.login(request)
 
 
