@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db.models import Prefetch
 from django.utils import timezone
 
 from supervisor_app.core.diagnosis import failure_of
@@ -25,6 +24,7 @@ from supervisor_app.core.status import (
 from supervisor_app.core.timeline import LENGTH
 from supervisor_app.lease import is_supervised
 from supervisor_app.models import LlamaServer, Run, ServerState, json_of_failure
+from supervisor_app.newest import with_newest_runs
 from supervisor_app.silence import silent_since, with_silence
 
 
@@ -66,13 +66,11 @@ def nobody_reports(since: float) -> str:
 
 def load_views(name: str | None = None) -> list[ServerView]:
     """All servers, or the one with this name, by name. Two queries."""
-    servers = with_silence(LlamaServer.objects.select_related("state")).prefetch_related(
-        # A sliced queryset can only be prefetched into an attribute of its own.
-        Prefetch("runs", Run.objects.defer("last_lines", "argv", "launch")[:LENGTH], to_attr="newest_runs")
-    )
+    servers = with_silence(LlamaServer.objects.select_related("state"))
     if name is not None:
         servers = servers.filter(name=name)
-    return [view_of(server, getattr(server, "newest_runs")) for server in servers]  # noqa: B009  (to_attr)
+    runs = Run.objects.defer("last_lines", "argv", "launch")
+    return [view_of(server, newest) for server, newest in with_newest_runs(servers, runs, LENGTH)]
 
 
 def load_marks() -> dict[str, tuple[int, bool]]:

@@ -35,6 +35,8 @@ PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 KERNEL_LOG = Path("/dev/kmsg")
 _NO_LIMIT = 2**60
+_A_PID = re.compile(r"(?:[Pp]rocess |pid[=: ] ?|\[)(\d+)\b")
+"""One pattern for all pids: of one for each, `re` would keep hundreds."""
 
 
 class GpuMeter:
@@ -252,6 +254,6 @@ def _records(log: int) -> Iterable[str]:
 
 def naming(lines: Iterable[str], pids: Iterable[int]) -> tuple[str, ...]:
     """The last lines that name one of these processes."""
-    any_pid = "|".join(str(pid) for pid in sorted(pids))
-    named = re.compile(rf"(?:[Pp]rocess |pid[=: ] ?|\[)(?:{any_pid})\b")
-    return tuple(deque((line for line in lines if named.search(line)), MAX_KERNEL_LINES))
+    ours = {str(pid) for pid in pids}
+    named = (line for line in lines if not ours.isdisjoint(_A_PID.findall(line)))
+    return tuple(deque(named, MAX_KERNEL_LINES))

@@ -11,7 +11,7 @@ from pathlib import PurePath
 from statistics import median
 from typing import Any
 
-from django.db.models import F, Prefetch
+from django.db.models import F
 
 from supervisor_app.conf import Overlay, apply_overlay
 from supervisor_app.core.sightings import Endpoint
@@ -21,6 +21,7 @@ from supervisor_app.gateway.llama.listing import Listing, is_path, listing_of_js
 from supervisor_app.gateway.models import ModelList
 from supervisor_app.gateway.servers.facts import End, ServerFacts, end_of
 from supervisor_app.models import LlamaServer, Run, ServerState
+from supervisor_app.newest import with_newest_runs
 
 RUNS = 8
 """Of each server, newest first: for how they ended and how long they took to start."""
@@ -30,7 +31,7 @@ ROUTER_FLAGS = ("--models-dir", "--models-preset")
 
 def load_facts(overlay: Overlay) -> dict[str, ServerFacts]:
     """All servers of all nodes, by name. Two queries."""
-    newest = Run.objects.annotate(served=F("evidence__models")).only(
+    runs = Run.objects.annotate(served=F("evidence__models")).only(
         "server_id",
         "adopted",
         "pid",
@@ -41,19 +42,11 @@ def load_facts(overlay: Overlay) -> dict[str, ServerFacts]:
         "failure_kind",
         "failure_title",
     )
-    servers = list(
-        LlamaServer.objects.select_related("state", "model_list").prefetch_related(
-            Prefetch("runs", newest.order_by("server_id", "-pk")[:RUNS], to_attr="newest_runs")
-        )
-    )
-    for server in servers:
+    found = with_newest_runs(LlamaServer.objects.select_related("state", "model_list"), runs, RUNS)
+    for server, _ in found:
         apply_overlay(server, overlay)
-    shared = _shared_files(servers)
-    facts = {}
-    for server in servers:
-        runs: list[Run] = getattr(server, "newest_runs")  # noqa: B009  (to_attr)
-        facts[server.name] = _facts_of(server, runs, shared)
-    return facts
+    shared = _shared_files([server for server, _ in found])
+    return {server.name: _facts_of(server, newest, shared) for server, newest in found}
 
 
 def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str]) -> ServerFacts:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import re
 import subprocess
 import sys
 import time
@@ -220,6 +222,14 @@ def test_lines_that_name_the_process_are_kept():
 def test_of_many_lines_the_last_ones_are_kept():
     assert naming([f"process 7 {number}" for number in range(9)], {7})[-1] == "process 7 8"
     assert len(naming([f"process 7 {number}" for number in range(9)], {7})) == memory.MAX_KERNEL_LINES
+
+
+def test_no_pattern_is_kept_of_a_process_that_has_ended():
+    pids = range(5_000_000, 5_000_050)
+    for pid in pids:
+        naming([], {pid})
+    kept = [thing for thing in gc.get_objects() if isinstance(thing, re.Pattern)]
+    assert not [pattern for pattern in kept if any(str(pid) in str(pattern.pattern) for pid in pids)]
 
 
 @pytest.fixture
