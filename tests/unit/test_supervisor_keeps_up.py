@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,8 @@ from supervisor_app.core.sightings import Cause, Health, PortHolder
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import make_config, make_spec, settle, stranger
+from supervisor_app.core.timeline import LENGTH
+from supervisor_app.core.watched import WatchedProcess
 from tests.unit.supervising import Bench, bench
 
 
@@ -37,6 +40,22 @@ async def test_an_answer_that_passes_after_the_end_is_nobody_s():
         b.supervisor.moved()
         await b.clock.advance(10)
         assert b.status.status is Status.INITIAL
+
+
+async def test_nothing_is_kept_of_processes_that_have_ended():
+    def watched() -> int:
+        gc.collect()
+        return sum(isinstance(thing, WatchedProcess) for thing in gc.get_objects())
+
+    async with bench() as b:
+        await b.crash_and_recover()
+        before, tasks = watched(), len(asyncio.all_tasks())
+        for _ in range(20):
+            await b.crash_and_recover()
+        assert len(b.processes.spawned) > 20
+        assert watched() == before
+        assert len(asyncio.all_tasks()) == tasks
+        assert len(b.status.runs) == LENGTH
 
 
 async def test_a_crash_is_seen_recorded_and_mended():
