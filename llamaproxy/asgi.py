@@ -8,10 +8,11 @@ import sys
 from django.core.asgi import get_asgi_application
 
 from llamaproxy.data_dir import UMASK
-from llamaproxy.surroundings import open_standard_files
+from llamaproxy.surroundings import open_standard_files, share_heaps
 
 os.umask(UMASK)
 open_standard_files()
+share_heaps()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llamaproxy.settings")
 django_application = get_asgi_application()
 

@@ -1,9 +1,15 @@
-"""What a process needs before anything else: three open files, and bytes for every path."""
+"""What a process needs before anything else: three open files, bytes for every path, few heaps."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
+from contextlib import suppress
+
+M_ARENA_MAX = -8
+"""Of glibc's mallopt."""
+HEAPS = 2
 
 
 def open_standard_files() -> None:
@@ -23,3 +29,14 @@ def speak_utf8() -> None:
     """Start over in UTF-8 mode where the locale has no bytes for most paths, and no emoji. Same process."""
     if sys.getfilesystemencoding().lower().replace("-", "") != "utf8" and sys.executable:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
+
+
+def share_heaps() -> None:
+    """Let all threads share two heaps, before the first thread starts.
+
+    glibc makes eight for each core. Each keeps what the hungriest work of any thread once needed in it, so
+    that memory grows for days although nothing is kept. Who sets MALLOC_ARENA_MAX has the say.
+    """
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        with suppress(OSError, AttributeError):  # another C library, or another system
+            ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS)
