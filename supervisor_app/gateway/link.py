@@ -26,6 +26,7 @@ from supervisor_app.events import PUSH_GROUP, STATUS_GROUP
 from supervisor_app.gateway import ledger, survey
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
 from supervisor_app.gateway.llama.listing import Listing
+from supervisor_app.gateway.lookout import Lookout
 from supervisor_app.gateway.model_lists import ModelLists
 from supervisor_app.gateway.plane.gateway import Gateway
 from supervisor_app.gateway.records.metrics import GatewayMetrics
@@ -85,6 +86,7 @@ class Link:
         self._gateway = gateway
         self._writer = RecordWriter(in_use=self._in_use)
         shared = SharedCounts(self._counts) if self._counts is not None else None
+        self._lookout = Lookout(gateway, self._changed.set)
         self._lists = ModelLists(gateway, self._keep_listing)
         self._metrics = GatewayMetrics(offered=self._offered, shared=shared)
 
@@ -92,7 +94,7 @@ class Link:
         """Everything, once. Raises StoreError."""
         servers, keys, quarantined = await self._database.call(self._read)
         gateway = self._gateway
-        gateway.learn(servers)
+        gateway.learn(self._lookout.judge(servers))
         self._learn_keys(keys)
         gateway.limiter.forget_others(gateway.door.keys.ids)
         gateway.quarantined.replace([*quarantined, *self._unsaved])
@@ -121,6 +123,7 @@ class Link:
                 group.create_task(self._refresh(), name="gateway-refresh")
                 group.create_task(self._listen(), name="gateway-listen")
                 group.create_task(self._stop_idle(), name="gateway-idle")
+                group.create_task(self._lookout.run(), name="gateway-lookout")
                 group.create_task(self._tell_moved(), name="gateway-moved")
                 if self._counts is not None:
                     group.create_task(self._share_counts(), name="gateway-counts")
@@ -205,6 +208,8 @@ class Link:
                 api_key=before.key_of(adopted=message["adopted"]),
                 life=before.life if message["pid"] == before.pid else None,
                 ends=ends,
+                silent_since=None,  # its supervisor spoke
+                away=False,
             )
         )
         self._learn_slots(backend)

@@ -15,13 +15,17 @@ from django.db.models import F
 
 from supervisor_app.conf import Overlay, apply_overlay
 from supervisor_app.core.sightings import Endpoint
+from supervisor_app.core.sockets import realm
 from supervisor_app.core.status import AVAILABLE, Status
 from supervisor_app.gateway.llama.isolation import caches_prompts
 from supervisor_app.gateway.llama.listing import Listing, is_path, listing_of_json, listing_of_names
 from supervisor_app.gateway.models import ModelList
+from supervisor_app.gateway.servers.elsewhere import is_elsewhere
 from supervisor_app.gateway.servers.facts import End, ServerFacts, end_of
 from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.newest import with_newest_runs
+from supervisor_app.silence import silent_since, with_silence
+from supervisor_app.snapshots import seconds
 
 RUNS = 8
 """Of each server, newest first: for how they ended and how long they took to start."""
@@ -42,20 +46,22 @@ def load_facts(overlay: Overlay) -> dict[str, ServerFacts]:
         "failure_kind",
         "failure_title",
     )
-    found = with_newest_runs(LlamaServer.objects.select_related("state", "model_list"), runs, RUNS)
+    servers = with_silence(LlamaServer.objects.select_related("state", "model_list"))
+    found = with_newest_runs(servers, runs, RUNS)
     for server, _ in found:
         apply_overlay(server, overlay)
-    shared = _shared_files([server for server, _ in found])
-    return {server.name: _facts_of(server, newest, shared) for server, newest in found}
+    shared, here = _shared_files([server for server, _ in found]), realm()
+    return {server.name: _facts_of(server, newest, shared, here) for server, newest in found}
 
 
-def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str]) -> ServerFacts:
+def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str], here: str) -> ServerFacts:
     state: ServerState | None = getattr(server, "state", None)
     starts = [
         (run.ready_at - run.started_at).total_seconds() for run in runs if run.ready_at and not run.adopted
     ]
     configured = tuple(_configured_names(server))
     launch = launch_of(server)
+    endpoint = Endpoint(**state.endpoint) if state and state.endpoint else None
     keys, adopted = (server.key, server.api_key or ""), bool(state and state.adopted)
     facts = ServerFacts(
         name=server.name,
@@ -65,7 +71,7 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str]) -> 
         detail=state.detail if state else "No supervisor has looked after it yet.",
         url=state.url if state else "",
         pid=state.pid if state else None,
-        endpoint=Endpoint(**state.endpoint) if state and state.endpoint else None,
+        endpoint=endpoint,
         life=next((run.pk for run in runs if run.ended_at is None), None),
         wanted=server.desired_running,
         wakes=server.stopped_for_idleness,
@@ -85,6 +91,8 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str]) -> 
         start_seconds=median(starts) if starts else None,
         retry_at=state.next_retry_at.timestamp() if state and state.next_retry_at else None,
         ends={run.pid: _end_of(run) for run in reversed(runs) if run.pid and run.ended_at},
+        is_elsewhere=bool(state and is_elsewhere(state.url, endpoint, here)),
+        silent_since=seconds(silent_since(server)),
     )
     return facts.with_listing(_listing_of(server, launch, state, runs))
 

@@ -19,7 +19,7 @@ from supervisor_app.gateway.llama.dialects import (
 )
 from supervisor_app.gateway.llama.hints import UNREADABLE
 from supervisor_app.gateway.llama.nesting import DEEPEST
-from supervisor_app.gateway.servers.facts import ServerFacts
+from supervisor_app.gateway.servers.facts import HOST_SILENT, ServerFacts
 
 EXPOSED = "Access-Control-Expose-Headers: Retry-After, X-Request-Id, X-Should-Retry\r\n"
 """What a page may read besides what every page may."""
@@ -192,6 +192,8 @@ def upstream_crashed(
         what = "died while answering. It may have done what was asked, so look before you send it again"
     elif lives:
         what = "broke off while answering: send it again"
+    elif facts.away or reason == HOST_SILENT:
+        what = "was lost with its host while answering: send it again"
     elif facts.hopeless:
         what = "ended while answering and is not being restarted"
     else:

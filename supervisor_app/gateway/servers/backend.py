@@ -7,8 +7,10 @@ from collections import deque
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from supervisor_app.core.sockets import realm
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.http.limits import Limits
+from supervisor_app.gateway.servers.elsewhere import is_elsewhere
 from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.gate import Gate, Insider
 from supervisor_app.gateway.servers.ghosts import DepartedRequest
@@ -135,6 +137,7 @@ class Backend:
                 endpoint=self._endpoint,
                 idle_seconds=self._limits.upstream_idle_seconds,
                 connect_seconds=self._limits.connect_seconds,
+                is_elsewhere=is_elsewhere(self.facts.url, self._endpoint, realm()),
             )
             self._size()
         return self._pool
@@ -279,7 +282,7 @@ class Backend:
         """The same process serves on. A supervisor that comes back says "starting" until it has seen that."""
         if self._serving is None or facts.url != self.facts.url:
             return False
-        if facts.status is Status.STARTING:
+        if facts.status is Status.STARTING and not facts.away:
             return facts.pid in (None, *self._serving)
         return facts.ready and facts.pid in self._serving
 
@@ -317,5 +320,7 @@ def rank(facts: ServerFacts) -> int:
     """How soon it may be ready; the lower, the sooner."""
     if facts.hopeless:
         return 9
+    if facts.away:
+        return 8
     order = {Status.READY: 0, Status.STARTING: 1, Status.CRASHED: 2, Status.STOPPING: 3}
     return order.get(facts.status, 4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from supervisor_app.core.status import Status
+from supervisor_app.core.status import Status, iso
 from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.llama.listing import Entry, is_path, names_of
 from supervisor_app.gateway.servers.facts import ServerFacts
@@ -92,15 +92,18 @@ def _aliases(model: str, servers: Iterable[ServerFacts]) -> list[str]:
 
 def _status(model: str, facts: ServerFacts) -> dict[str, Any]:
     if not facts.is_router:
-        return {"value": VALUE.get(facts.status, UNLOADED)}
+        return {"value": UNLOADED if facts.away else VALUE.get(facts.status, UNLOADED)}
     said = _own_entry(facts, model).get("status")
     if facts.ready and isinstance(said, dict) and isinstance(said.get("value"), str):
         return said
-    return {"value": FAILED if facts.status is Status.ERROR else UNLOADED}
+    return {"value": FAILED if not facts.away and facts.status is Status.ERROR else UNLOADED}
 
 
 def _server(facts: ServerFacts) -> dict[str, Any]:
-    return {"server": facts.name, "status": facts.status.value, "detail": facts.detail}
+    told = {"server": facts.name, "status": facts.status.value, "detail": facts.detail}
+    if facts.silent_since is None:
+        return told
+    return {**told, "supervised": False, "lastSeen": iso(facts.silent_since)}
 
 
 def _ollama_entry(model: str, servers: Iterable[ServerFacts]) -> dict[str, Any]:

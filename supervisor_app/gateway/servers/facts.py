@@ -10,6 +10,7 @@ from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.gateway.llama.listing import Listing
 
+HOST_SILENT = "its host does not answer any more"
 FROM_OUTSIDE = (SIGKILL, SIGTERM)
 BY_OUR_HAND = (FailureKind.HUNG, FailureKind.NEVER_READY)
 """Ended by its supervisor: a long prompt may look like a hang, and must not be taken for poison."""
@@ -84,6 +85,12 @@ class ServerFacts:
     """When its supervisor tries again, in Unix seconds."""
     ends: Mapping[int, End] = field(default_factory=dict)
     """Of its last processes, by pid."""
+    is_elsewhere: bool = False
+    """On another host."""
+    silent_since: float | None = None
+    """When its supervisor spoke last, in Unix seconds; None: it speaks, or none ever did."""
+    away: bool = False
+    """It has vanished with its host, for all that is known: nothing of the above tells what is so now."""
 
     def with_news_of(self, known: ServerFacts) -> ServerFacts:
         """These, unless something newer was heard already that is not in the database yet."""
@@ -119,10 +126,12 @@ class ServerFacts:
 
     @property
     def ready(self) -> bool:
-        return self.status is Status.READY
+        return self.status is Status.READY and not self.away
 
     def spares(self, pid: int | None) -> bool:
         """This process may live on: also a supervisor that takes over what it finds says "starting" first."""
+        if self.away:
+            return False
         return self.ready or (self.status is Status.STARTING and self.pid in (None, pid))
 
     @property

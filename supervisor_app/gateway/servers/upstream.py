@@ -8,8 +8,11 @@ the rest of a request was still to come: what is asked next would be taken for t
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Protocol, cast
 
 from supervisor_app.core.shortage import ShortageError
@@ -19,6 +22,7 @@ from supervisor_app.gateway.http.answer_heads import ResponseHead, read_response
 from supervisor_app.gateway.http.framing import Body, ChunkedBody, FramingError, SizedBody
 from supervisor_app.gateway.http.head_cache import HeadCache, Pattern, pattern_of
 from supervisor_app.gateway.http.heads import END, BadHeadError
+from supervisor_app.gateway.servers.facts import HOST_SILENT
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +31,30 @@ WORTH_NO_COPY = 32 * 1024
 """Bytes. Smaller ones are copied behind their head in less time than two buffers take."""
 LOOPBACK = ("127.0.0.1", "::1")
 """In the order in which `localhost` is tried: a resolver would cost more than the request."""
+
+
+CONNECT_SECONDS_ELSEWHERE = 1.0
+"""A host that takes longer is left to others: whoever waits is tried again, there or elsewhere."""
+SILENT_MILLISECONDS = 10_000
+"""So long what was sent may go unheard."""
+KEEPALIVE = {
+    (level, getattr(socket, name)): value
+    for level, name, value in (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 5),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 2),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+    )
+    if hasattr(socket, name)
+}
+"""In seconds. A host that has vanished closes no connection: the kernel has to ask."""
+USER_TIMEOUT, NO_USER_TIMEOUT = (
+    {(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): value} if hasattr(socket, "TCP_USER_TIMEOUT") else {}
+    for value in (SILENT_MILLISECONDS, 0)
+)
+
+UNREACHABLE = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
+"""How the kernel says that nobody answers, by what it has heard from routers and neighbours meanwhile."""
 
 
 class Listener(Protocol):
@@ -91,6 +119,8 @@ class Connection(asyncio.Protocol):
             cast(asyncio.Transport, transport).abort()
             return
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing only
+        if self._pool.is_elsewhere:
+            self._set(KEEPALIVE)
         made, self._made = self._made, None  # a kept connection does not keep whom it was made for
         if made is not None:
             made(self)
@@ -118,7 +148,7 @@ class Connection(asyncio.Protocol):
         if self._body is not None and error is None and self._body.eof():
             self._complete(clean=False)
         else:
-            self._lose(str(error) if error else "the server closed the connection")
+            self._lose(_why(error) if error else "the server closed the connection")
 
     def pause_writing(self) -> None:
         if self._listener is not None:
@@ -140,6 +170,11 @@ class Connection(asyncio.Protocol):
         self._body, self._head, self._on_chunk = None, b"", None
         if self._transport is None:
             return
+        if self._pool.is_elsewhere:
+            # A living kernel takes so much whatever its server does. More may wait unread for long, and the
+            # time limit would count that as well.
+            is_taken = whole and len(head) + len(body) <= WORTH_NO_COPY
+            self._set(USER_TIMEOUT if is_taken else NO_USER_TIMEOUT)
         if len(body) > WORTH_NO_COPY:
             self._transport.writelines((head, body))
         else:
@@ -177,6 +212,14 @@ class Connection(asyncio.Protocol):
             self._transport = None
 
     # Within
+
+    def _set(self, options: Mapping[tuple[int, int], int]) -> None:
+        """Of the socket, which may have failed already: then we hear of that."""
+        own = None if self._transport is None else self._transport.get_extra_info("socket")
+        if own is not None:
+            with suppress(OSError):
+                for (level, name), value in options.items():
+                    own.setsockopt(level, name, value)
 
     def _receive(self, listener: Listener, data: bytes) -> None:
         if self._on_chunk is not None and type(self._body) is ChunkedBody:
@@ -264,6 +307,10 @@ class Connection(asyncio.Protocol):
             listener.on_lost(reason)
 
 
+def _why(error: Exception) -> str:
+    return HOST_SILENT if getattr(error, "errno", None) in UNREACHABLE else str(error)
+
+
 class Connecting:
     """A connection that is being made. `made` is called before a task could be: a stream waits for it."""
 
@@ -335,8 +382,11 @@ class Pool:
         idle_seconds: float,
         connect_seconds: float,
         endpoint: Endpoint | None = None,
+        is_elsewhere: bool = False,
     ) -> None:
-        """`endpoint`: where it was proved to listen. On its own host nobody else is spoken to."""
+        """`endpoint`: where it was proved to listen. On its own host nobody else is spoken to.
+        `is_elsewhere`: on a host that can vanish.
+        """
         self.authority = f"{f'[{host}]' if ':' in host else host}:{port}".encode()
         self.hosts = LOOPBACK if host == "localhost" else (host,)
         self.port = port
@@ -345,7 +395,9 @@ class Pool:
             self.hosts, self.port = (self._endpoint.address,), self._endpoint.port
         self.loop = asyncio.get_running_loop()
         self._idle_seconds = idle_seconds
-        self.connect_seconds = connect_seconds
+        self.is_elsewhere = is_elsewhere
+        most = CONNECT_SECONDS_ELSEWHERE if is_elsewhere else connect_seconds
+        self.connect_seconds = min(connect_seconds, most)
         self.heads = HeadCache()
         self._idle: list[Connection] = []
         self.connecting: set[Connecting] = set()

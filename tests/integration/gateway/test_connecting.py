@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
-from supervisor_app.gateway.servers.upstream import Pool
+from supervisor_app.gateway.servers.upstream import Listener, Pool
 from tests.integration.building import eventually
 from tests.integration.gateway.scripts import Scripted, answers, deaf
 
 
-def pool_of(port, host="localhost", connect_seconds=5.0):
-    return Pool(host, port, idle_seconds=4, connect_seconds=connect_seconds)
+def pool_of(port, host="localhost", connect_seconds=5.0, **kind):
+    return Pool(host, port, idle_seconds=4, connect_seconds=connect_seconds, **kind)
 
 
 class Heard:
@@ -92,3 +93,68 @@ async def test_a_name_that_cannot_even_be_looked_up_fails_as_well():
     heard = Heard(pool_of(80, "a..b"))
     await eventually(lambda: heard.failed)
     assert heard.failed[0].startswith("a..b:80: ")
+
+
+class Heedless(Listener):
+    """Nobody answers."""
+
+    def on_head(self, head, length):
+        return None
+
+    def on_content(self, content):
+        return None
+
+    def on_end(self):
+        return None
+
+    def on_lost(self, reason):
+        return None
+
+    def on_writable(self, writable):
+        return None
+
+
+def option(connection, name, level=socket.IPPROTO_TCP):
+    return connection._transport.get_extra_info("socket").getsockopt(level, getattr(socket, name))
+
+
+async def made(listening, **kind):
+    heard = Heard(pool_of(listening.port, **kind))
+    await eventually(lambda: heard.made)
+    (connection,) = heard.made
+    return connection
+
+
+async def test_the_kernel_asks_whether_another_host_is_there(listening):
+    connection = await made(listening, is_elsewhere=True)
+    assert option(connection, "SO_KEEPALIVE", socket.SOL_SOCKET)
+    names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
+    assert [option(connection, name) for name in names] == [5, 2, 3]
+    connection.abort()
+
+
+@pytest.mark.parametrize(
+    ("body", "whole", "milliseconds"),
+    [(b"hi", True, 10_000), (b"hi", False, 0), (b"x" * 40_000, True, 0)],
+    ids=["short", "more to come", "long"],
+)
+async def test_a_time_limit_is_set_where_only_a_dead_host_exceeds_it(listening, body, whole, milliseconds):
+    """A server may leave a long body unread for as long as it likes."""
+    connection = await made(listening, is_elsewhere=True)
+    connection.ask(Heedless(), b"POST / HTTP/1.1\r\n", body, whole=whole)
+    assert option(connection, "TCP_USER_TIMEOUT") == milliseconds
+    connection.abort()
+
+
+async def test_nothing_of_that_is_set_for_a_server_of_this_host(listening):
+    connection = await made(listening)
+    connection.ask(Heedless(), b"POST / HTTP/1.1\r\n", b"hi")
+    assert not option(connection, "SO_KEEPALIVE", socket.SOL_SOCKET)
+    assert option(connection, "TCP_USER_TIMEOUT") == 0
+    connection.abort()
+
+
+async def test_a_connection_to_another_host_is_waited_for_a_second_at_most():
+    seconds = [pool_of(80, connect_seconds=most, is_elsewhere=True).connect_seconds for most in (5.0, 0.5)]
+    assert seconds == [1.0, 0.5]
+    assert pool_of(80).connect_seconds == 5.0
