@@ -132,6 +132,10 @@ def soak(proxy: Proxy, options: argparse.Namespace) -> list[Sample]:
     with closing(load), closing(killer):
         while (passed := time.monotonic() - began) < length:
             time.sleep(SAMPLE_SECONDS)
+            if not proxy.supervisor.alive:
+                raise SystemExit(
+                    f"The supervisor has ended after {killer.kills} kills.\n{proxy.console[-2000:]}"
+                )
             samples.append(
                 Sample(
                     seconds=passed,
