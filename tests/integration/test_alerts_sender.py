@@ -201,7 +201,7 @@ async def test_an_address_that_hangs_holds_up_nothing(quick, hook, tmp_path):
             await state_is("ready")
             beating = asyncio.create_task(beat())
             (watched,) = runtime.supervisor._watched.values()
-            watched.supervisor._process.kill()
+            watched.supervisor._watched._process.kill()
             await state_is("crashed")
             await state_is("ready")
             await eventually(lambda: hook.posts and hanging.posts)
