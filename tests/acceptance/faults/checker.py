@@ -93,7 +93,8 @@ class Patient:
         """What the server itself answers. Raises requests.RequestException."""
         with requests.Session() as session:
             session.trust_env = False
-            return session.get(self.url + path, timeout=seconds)
+            headers = self.proxy.headers_of(self.name)
+            return session.get(self.url + path, headers=headers, timeout=seconds)
 
     def until_ready(self) -> None:
         """Until another process is than the last time."""
