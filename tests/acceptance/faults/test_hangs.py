@@ -37,7 +37,7 @@ SPINNING = Expected(
 def ward(make_shared, engine, model):
     """`.frozen` is ready and will be harmed, `.spinning` spins already: that takes the longest to be noticed."""
     proxy = make_shared()
-    common = {**IMPATIENT, "model_path": str(model)}
+    common = {**IMPATIENT, "model_path": str(model), "api_key": ""}  # open, so that anybody may harm them
     spin = ["--fake-spin", "--fake-while", str(proxy.directory / "spinning-is-ill")]
     servers = {
         "frozen": {**common, "stall_seconds": 3, "args": [*ENGINE_ARGS, "--context-shift"]},
