@@ -233,7 +233,7 @@ STEPS = {
     "the end of the log is copied and not in its place": Step(
         "before", "pathlib:Path.replace", "default.log.part", when=long_log
     ),
-    "the log has just been cut": Step("after", "os:truncate", "default.log", when=long_log),
+    "the log has just been cut": Step("after", "os:truncate", when=long_log),
     # What happens before the next supervisor comes
     "a server that nobody knows is to stop": Step("after", SPAWN, then=stop_unseen),
     "a server that nobody knows is to have other flags": Step(

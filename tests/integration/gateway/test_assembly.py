@@ -83,14 +83,15 @@ async def test_its_answer_is_put_together_and_all_else_is_as_the_server_said_it(
             "object": "chat.completion",
         },
     )
+    (record,) = await plane.records(1)
     assert answer.fields == {
         "content-type": "application/json; charset=utf-8",
         "server": "llama.cpp",
         "x-id": "7",
+        "x-request-id": record.id,
         "content-length": str(len(answer.content)),
     }
     assert asked_for_streams(server) == [True]
-    (record,) = await plane.records(1)
     assert (record.outcome, record.streamed, record.usage.generated_tokens) == (Outcome.OK, False, 3)
 
 
