@@ -186,6 +186,6 @@ async def test_a_worker_whose_parent_has_gone_knows_it(monkeypatch, caplog):
     waiting = asyncio.create_task(until_orphaned(os.getppid()))
     await asyncio.sleep(0.05)
     assert not waiting.done()
-    monkeypatch.setattr(os, "getppid", lambda: 1)
+    monkeypatch.setattr(os, "getppid", lambda: -1)
     await asyncio.wait_for(waiting, 10)
     assert caplog.messages == ["⚠️ [GATEWAY] The process that looked after this worker has gone: ending, too"]
