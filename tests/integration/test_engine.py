@@ -119,7 +119,7 @@ class Running:
         """What the diagnosis says of its end."""
         code = self.ended()
         how = Exit(signal=-code) if code < 0 else Exit(code=code)
-        return diagnose(how, self.lines, was_ready=False)
+        return diagnose(how, self.lines, was_ready=False).failure
 
 
 @pytest.fixture
@@ -399,7 +399,7 @@ def test_bundled_says_what_to_install_when_the_package_is_missing():
     ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
     assert ended.returncode == 1
     assert "pip install '.[engine]'" in ended.stderr
-    failure = diagnose(Exit(code=1), ended.stderr.splitlines(), was_ready=False)
+    failure = diagnose(Exit(code=1), ended.stderr.splitlines(), was_ready=False).failure
     assert failure.kind is FailureKind.LIBRARY_MISSING
 
 
