@@ -305,6 +305,7 @@ LONG_REQUEST = {
     "generated_tokens": 65_536,
     "tokens_per_second": 16_736.4,
     "incident": "",
+    "request_id": "req_0123456789ab_123456",
     "captured_request": "asked" * 1000,
     "captured_answer": "answered" * 1000,
 }
