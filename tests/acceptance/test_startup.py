@@ -184,7 +184,7 @@ def mended(failing, model):
         ("no model", "model_missing", "late.gguf"),
         ("a web page", "model_corrupt", "broken.gguf"),
         ("a bad flag", "bad_argument", "--frobnicate"),
-        ("a stranger", "port_taken", "http.server"),
+        ("a stranger", "port_taken", "(python"),
         ("no binary", "binary_missing", "llama-server"),
     ],
 )
