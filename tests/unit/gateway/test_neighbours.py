@@ -20,7 +20,7 @@ from supervisor_app.gateway.plane.gateway import SWEEP_SECONDS
 from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.gate import QueueFullError
-from supervisor_app.gateway.servers.turns import NEWCOMER
+from supervisor_app.gateway.servers.turns import FIRST, NEWCOMER
 from supervisor_app.gateway.workers import neighbours as module
 from supervisor_app.gateway.workers.board import STALE_SECONDS
 from supervisor_app.gateway.workers.neighbours import LOOK_SECONDS, LOST_SECONDS, TOGETHER_SECONDS
@@ -442,7 +442,10 @@ class Story:
         assert len(inside) <= (self.capacity or len(inside))
 
     def end(self):
-        """All gates are open: nobody waits for nothing, and from now on they go in their order."""
+        """All gates are open: nobody waits for nothing, and from now on they go in their order.
+
+        A request that was inside before a crash keeps that before those whose gate was closed meanwhile.
+        """
         self.timers.advance(TOGETHER_SECONDS * 1.2)
         before = set(self.here)
         while self.here:
@@ -450,7 +453,8 @@ class Story:
             inside = {visitor for worker in self.workers for visitor in worker.gate.inside}
             waiting = [visitor.since for visitor in self.here if visitor not in inside]
             assert inside
-            assert all(visitor.since < min(waiting, default=next(since)) for visitor in inside - before)
+            oldest = min(waiting, default=next(since))
+            assert all(new.turn == FIRST or new.since < oldest for new in inside - before)
             before = inside
             leaving = min(inside, key=lambda visitor: visitor.since)
             self.here.remove(leaving)
