@@ -366,8 +366,11 @@ class Client(asyncio.Protocol):
         self._set_reading(True)
         if self._half_closed:
             self._transport.close()
-        else:
+            return
+        try:
             self._transport.write_eof()
+        except OSError:  # the client has reset the connection, which the loop has not seen yet
+            self._transport.close()
 
     def _set_reading(self, reading: bool) -> None:
         if reading is self._reads or self._transport.is_closing() or self._half_closed:

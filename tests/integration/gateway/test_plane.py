@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from supervisor_app.gateway.records.record import Outcome
-from tests.integration.gateway.plane import EMBEDDINGS, LARGE, question, request, streaming
+from tests.integration.gateway.plane import CHAT, EMBEDDINGS, LARGE, question, request, streaming
 from tests.integration.gateway.scripts import (
     DONE,
     EVENTS,
@@ -250,3 +250,16 @@ async def test_of_a_body_that_is_too_long_to_be_kept_the_model_is_found_at_its_b
     body = b'{"model": "right", "input": "%b"}' % LARGE
     assert (await plane.ask(request(EMBEDDINGS, body=body))).status == 200
     assert (right.contents, wrong.contents) == ([body], [])
+
+
+async def test_a_client_that_resets_while_it_is_refused_is_no_mistake_of_ours(plane, monkeypatch, caplog):
+    def reset(transport):
+        raise OSError(107, "Transport endpoint is not connected")
+
+    # What the kernel says of a connection whose reset nobody has read yet.
+    monkeypatch.setattr(asyncio.selector_events._SelectorSocketTransport, "write_eof", reset)
+    await plane.serve()
+    caller = await plane.connect()
+    await caller.send(request(CHAT, "Transfer-Encoding: chunked", method="POST") + b"no size\r\n")
+    assert b"is not the size of a chunk" in await caller.rest()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
