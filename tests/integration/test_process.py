@@ -16,7 +16,7 @@ import pytest
 
 from supervisor_app.core import process as process_module
 from supervisor_app.core.identity import boot_id, identity_of
-from supervisor_app.core.open_log import MOVED, REMOVED
+from supervisor_app.core.open_log import MOVED, REMOVED, OpenLog
 from supervisor_app.core.ports import SignalDeniedError, SpawnError
 from supervisor_app.core.process import LocalProcess
 from supervisor_app.core.processes import LocalProcesses, child_environment
@@ -516,3 +516,44 @@ async def test_one_that_ended_before_it_could_be_watched_has_ended(processes):
     child.wait()
     process = LocalProcess(identity=Identity(pid=child.pid, start=1, boot_id="b"), started_at=0.0)
     assert await asyncio.wait_for(process.wait(), DEADLINE) == Exit()
+
+
+async def test_what_it_writes_into_files_is_counted_and_else_its_log(processes, tmp_path):
+    """As a download grows."""
+    part = tmp_path / "model.part"
+    script = f"exec 3>{part}; printf 12345 >&3; exec 4>{part}.gone; rm {part}.gone; echo begun; exec sleep 60"
+    writing = LaunchSpec(host="localhost", port=free_port(), command=("sh", "-c", script), args=())
+    process = await processes.spawn("writing", writing)
+    try:
+        async with asyncio.timeout(DEADLINE):
+            while await process.fetched() != 5:
+                await asyncio.sleep(0.02)
+    finally:
+        process.kill()
+        await process.wait()
+    silent = LaunchSpec(
+        host="localhost", port=free_port(), command=("sh", "-c", "echo; exec sleep 60"), args=()
+    )
+    process = await processes.spawn("silent", silent)
+    try:
+        async with asyncio.timeout(DEADLINE):
+            while not await process.fetched():
+                await asyncio.sleep(0.02)
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_of_a_process_that_cannot_be_seen_nothing_is_known_to_be_fetched(processes):
+    hidden = PortHolder(identity=None, command="", is_llama_server=True)
+    process = await processes.adopt("default", hidden, fake_spec())
+    assert await process.fetched() == 0
+    process.forget()
+
+
+async def test_a_log_that_cannot_be_held_open_keeps_no_server_from_starting(processes, monkeypatch):
+    monkeypatch.setattr(OpenLog, "of", lambda *_: None)
+    process = await processes.spawn("default", fake_spec())
+    assert process.identity is not None
+    process.kill()
+    await process.wait()

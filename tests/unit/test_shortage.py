@@ -245,3 +245,21 @@ def test_a_child_gets_the_limit_that_we_found(limits, monkeypatch):
     assert limits["given"] == [(7, file_limit._FOUND)]
     monkeypatch.delattr(resource, "prlimit")
     file_limit.give_back_file_limit(7)
+
+
+async def test_a_thread_that_may_not_retire_yet_waits_for_more(monkeypatch):
+    """Work was found for it between the end of its wait and its question."""
+    monkeypatch.setattr(lanes, "IDLE_SECONDS", 0.001)
+    lane = Lane("a disk")
+    answers, retired = [False, False], threading.Event()
+
+    def retire(worker):
+        if answers:
+            return answers.pop()
+        retired.set()
+        return Lane.retire(lane, worker)
+
+    lane.retire = retire
+    assert await lane.run(str, 1) == "1"
+    await asyncio.to_thread(retired.wait, 10)
+    assert answers == []

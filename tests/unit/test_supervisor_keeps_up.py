@@ -450,3 +450,13 @@ async def test_deaths_that_a_request_explains_use_up_no_retry():
             b.supervisor.apply(explained)
             await b.clock.advance(1)
         assert (b.status.status, b.status.retries) == (Status.READY, 0)
+
+
+async def test_what_a_stranger_on_the_port_runs_is_for_the_console_without_its_secrets(caplog):
+    argv = ("nginx", "--api-key", "hush", "-g", "daemon off;")
+    holder = replace(stranger(llama=False), argv=argv)
+    async with bench(prepare=lambda b: setattr(b.processes, "holder", holder)) as b:
+        assert b.status.status is Status.ERROR
+        assert "hush" not in caplog.text
+        assert "runs nginx --api-key '[redacted]' -g 'daemon off;'" in caplog.text
+        assert "daemon off" not in b.status.detail
