@@ -521,7 +521,8 @@ async def test_one_that_ended_before_it_could_be_watched_has_ended(processes):
 async def test_what_it_writes_into_files_is_counted_and_else_its_log(processes, tmp_path):
     """As a download grows."""
     part = tmp_path / "model.part"
-    script = f"exec 3>{part}; printf 12345 >&3; exec 4>{part}.gone; rm {part}.gone; echo begun; exec sleep 60"
+    (tmp_path / "read").write_text("it only reads this")
+    script = f"exec 5<{tmp_path}/read; exec 3>{part}; printf 12345 >&3; exec 4>{part}.gone; rm {part}.gone; echo begun; exec sleep 60"
     writing = LaunchSpec(host="localhost", port=free_port(), command=("sh", "-c", script), args=())
     process = await processes.spawn("writing", writing)
     try:
