@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from supervisor_app.web.limits import WebLimits
 
+log = logging.getLogger(__name__)
+
+NO_THREAD = "can't start new thread"
+"""CPython's words for EAGAIN of clone: our own shortage, and no mistake that wants a traceback."""
 PROBES = ("/livez", "/readyz")
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -51,8 +56,21 @@ class Turnstile:
         finally:
             queue.waiting -= 1
         body = _CountedBody(receive, self._limits.body_bytes)
+        begun = False
+
+        async def send_on(message: Any) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
         try:
-            await self._application(scope, body.receive, send)
+            await self._application(scope, body.receive, send_on)
+        except RuntimeError as error:
+            if NO_THREAD not in str(error):
+                raise
+            log.warning("⚠️ [WEB] %s: %s", scope["path"], error)
+            if not begun:
+                await refuse(send, 503, "No thread is left to make this page. Try again in a minute.")
         finally:
             queue.turns.release()
         if body.is_too_large:

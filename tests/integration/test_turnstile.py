@@ -102,3 +102,25 @@ async def test_who_leaves_while_it_waits_gives_its_place_up():
     await first.receive_output(5)
     await first.wait(5)
     assert (await answer(scope(), b"", app=turnstile))[0] == 200
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_without_a_thread_for_a_page_there_is_no_traceback(begun, caplog):
+    async def breathless(scope, receive, send):
+        if begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"all of it"})
+        raise RuntimeError("can't start new thread")
+
+    status, content = await answer(scope(path="/"), b"", app=Turnstile(breathless))
+    assert (status, b"all of it" in content) == ((200, True) if begun else (503, False))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_mistake_in_a_page_is_no_shortage():
+    async def broken(scope, receive, send):
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        await answer(scope(path="/"), b"", app=Turnstile(broken))
