@@ -23,6 +23,7 @@ from supervisor_app.config_source import last_good
 from supervisor_app.gateway.admin import NamesField  # registers its own, too
 from supervisor_app.history import RunCard
 from supervisor_app.models import LlamaServer, Run, new_key
+from supervisor_app.silence import with_silence
 from supervisor_app.snapshots import view_of
 from supervisor_app.templatetags.supervisor_tags import duration, own, size
 from supervisor_app.validators import validate_args, validate_args_of_form
@@ -150,7 +151,7 @@ class LlamaServerAdmin(ServerModelAdmin):
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[LlamaServer]:
-        return super().get_queryset(request).select_related("state")
+        return with_silence(super().get_queryset(request).select_related("state"))
 
     def get_readonly_fields(self, request: HttpRequest, obj: LlamaServer | None = None) -> list[str]:
         """Also the name of the server that the file is about: with another it would be another."""

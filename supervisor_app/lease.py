@@ -119,11 +119,16 @@ class Lease:
         return self._mine().exists()
 
 
+def live_leases() -> models.QuerySet[NodeLease]:
+    """Leases of nodes that a supervisor holds: renewed lately, by the database's clock."""
+    return NodeLease.objects.filter(renewed_at__range=(Now() - LEASE, Now() + LEASE))
+
+
 def expired_leases() -> models.QuerySet[NodeLease]:
-    """Of nodes whose supervisor ended without a word, perhaps with its host."""
+    """Leases of nodes whose supervisor ended without a word, perhaps with its host."""
     return NodeLease.objects.exclude(renewed_at__range=(Now() - LEASE, Now() + LEASE))
 
 
 def is_supervised(node: str) -> bool:
-    """Tell whether a supervisor holds the node: its lease was renewed lately, by the database's clock."""
-    return NodeLease.objects.filter(node=node, renewed_at__range=(Now() - LEASE, Now() + LEASE)).exists()
+    """Tell whether a supervisor holds the node."""
+    return live_leases().filter(node=node).exists()

@@ -8,14 +8,24 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from supervisor_app.lease import expired_leases
+from supervisor_app.lease import expired_leases, is_supervised, live_leases
 from supervisor_app.models import SILENT_AFTER, LlamaServer, ServerState
 
 
 def with_silence(servers: QuerySet[LlamaServer]) -> QuerySet[LlamaServer]:
     """Let the same query tell what `silent_since` needs."""
-    lease_is_over = Exists(expired_leases().filter(node=OuterRef("node")))
-    return servers.annotate(asked_at=Now(), lease_is_over=lease_is_over)
+    of_its_node = {"node": OuterRef("node")}
+    return servers.annotate(
+        asked_at=Now(),
+        lease_is_over=Exists(expired_leases().filter(**of_its_node)),
+        has_supervisor=Exists(live_leases().filter(**of_its_node)),
+    )
+
+
+def has_supervisor(server: LlamaServer) -> bool:
+    """Tell whether a supervisor holds the server's node. Without `with_silence` this asks the database."""
+    known: bool | None = getattr(server, "has_supervisor", None)
+    return is_supervised(server.node) if known is None else known
 
 
 def silent_since(server: LlamaServer) -> datetime | None:

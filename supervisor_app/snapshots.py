@@ -22,10 +22,9 @@ from supervisor_app.core.status import (
     iso,
 )
 from supervisor_app.core.timeline import LENGTH
-from supervisor_app.lease import is_supervised
 from supervisor_app.models import LlamaServer, Run, ServerState, json_of_failure
 from supervisor_app.newest import with_newest_runs
-from supervisor_app.silence import silent_since, with_silence
+from supervisor_app.silence import has_supervisor, silent_since, with_silence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,7 @@ def view_of(server: LlamaServer, newest_runs: Iterable[Run] = ()) -> ServerView:
 def _not_seen_yet(server: LlamaServer) -> LlamaStatus:
     """For the blink between the making of a server and its supervisor's first look, or for longer."""
     detail = f"No supervisor looks after it. Run manage.py runsupervisor on node {server.node}."
-    if is_supervised(server.node):
+    if has_supervisor(server):
         detail = "Its supervisor is about to look after it."
     return LlamaStatus(name=server.name, detail=detail, max_retries=server.max_retries)
 

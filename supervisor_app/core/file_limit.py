@@ -15,14 +15,21 @@ _FOUND = resource.getrlimit(resource.RLIMIT_NOFILE)
 """As we were started, which is what children get."""
 
 
-def raise_file_limit() -> None:
-    """To what the hard limit allows. A system that refuses keeps its limit."""
+def raise_file_limit() -> int:
+    """Raise the limit to what the hard one allows, up to `WANTED`. Return how many files there may be now.
+
+    A system that refuses keeps its limit.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     wanted = WANTED if hard == unlimited else min(WANTED, hard)
-    if soft != unlimited and soft < wanted:
+    if soft == unlimited:
+        return WANTED
+    if soft < wanted:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return wanted
+    return soft
 
 
 def give_back_file_limit(pid: int) -> None:

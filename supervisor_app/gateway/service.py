@@ -13,8 +13,8 @@ from pathlib import Path
 from time import monotonic
 
 from supervisor_app.conf import Overlay
+from supervisor_app.core.file_limit import raise_file_limit
 from supervisor_app.core.ports import StoreError
-from supervisor_app.descriptors import allow_many_files
 from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.link import Link
@@ -124,7 +124,7 @@ class Service:
 
     async def _listen(self) -> None:
         await self._link.load()
-        allow_many_files()
+        raise_file_limit()
         # Else the thread that writes records holds the interpreter for up to 5 ms at a time, and requests
         # take twice as long while it does.
         sys.setswitchinterval(SWITCH_SECONDS)

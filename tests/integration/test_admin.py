@@ -96,6 +96,7 @@ def test_the_list_tells_how_each_server_is(staff_client):
 def test_the_list_costs_the_same_for_many_servers(staff_client, django_assert_max_num_queries):
     for number in range(20):
         make_ready_server(f"server-{number}")
+        make_server(f"unseen-{number}")
     with django_assert_max_num_queries(8):
         page(staff_client, LIST)
 

@@ -15,8 +15,8 @@ import uvloop
 from django.db import OperationalError
 
 from supervisor_app.conf import Overlay
+from supervisor_app.core.file_limit import WANTED, raise_file_limit
 from supervisor_app.core.ports import StoreError
-from supervisor_app.descriptors import FILES, allow_many_files
 from supervisor_app.gateway import link, service, survey
 from supervisor_app.gateway.models import RequestRecord
 from supervisor_app.gateway.service import Service, is_loopback, listening_socket
@@ -102,8 +102,8 @@ def test_whether_only_this_machine_can_reach_it(host, expected):
 @pytest.mark.parametrize(
     ("soft", "hard", "expected"),
     [
-        (1024, 524_288, FILES),
-        (1024, resource.RLIM_INFINITY, FILES),
+        (1024, 524_288, WANTED),
+        (1024, resource.RLIM_INFINITY, WANTED),
         (1024, 4096, 4096),
         (4096, 4096, None),
         (524_288, 524_288, None),
@@ -114,14 +114,14 @@ def test_it_may_open_as_many_files_as_it_has_connections(monkeypatch, soft, hard
     changes = []
     monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", lambda which, limits: changes.append(limits))
-    allow_many_files()
+    raise_file_limit()
     assert changes == ([] if expected is None else [(expected, hard)])
 
 
 def test_the_kernel_takes_the_limit():
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-    allow_many_files()
+    raise_file_limit()
     soft, still_hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert soft > 256
     assert still_hard == hard
