@@ -75,7 +75,7 @@ class LlamaServerForm(ServerModelForm):
         required=False,
         label="More flags",
         help_text=LlamaServer._meta.get_field("args").help_text
-        + " Flags that reach for files, programs or the network are set in the config file only.",
+        + ". Flags that reach for files, programs or the network are set in the config file only.",
         widget=forms.TextInput(attrs={"size": 80}),
     )
     api_key = ApiKeyField(
