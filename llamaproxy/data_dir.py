@@ -13,7 +13,7 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 UMASK = 0o077
 """For every process of ours and its children: what they write is their user's alone."""
 OURS = ("config-last-good.json", "db.sqlite3*", "logs", "models", "node-*", "secret-key*")
-"""What we make in a data directory. Anything else in it is the concern of the person who put it there."""
+"""Names of the files that llamaproxy makes in a data directory. Any other file there is left alone."""
 
 
 def secured(path: Path) -> list[str]:

@@ -17,7 +17,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(os.environ.get("LLAMAPROXY_DATA_DIR") or "var").absolute()
 """Database, logs, secret key, locks."""
 DATA_DIR_MENDED = secured(DATA_DIR)
-"""What was open to other users and is no more, for the console."""
+"""Sentences for the console: which files were open to other users and are closed now."""
 
 # --- Core ---
 

@@ -1,4 +1,4 @@
-"""What a process needs before anything else: three open files, bytes for every path, few heaps."""
+"""Prepare a process before anything else: three open files, bytes for every path, few heaps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 
 M_ARENA_MAX = -8
-"""Of glibc's mallopt."""
+"""Parameter of glibc's mallopt."""
 HEAPS = 2
 
 

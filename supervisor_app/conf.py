@@ -108,7 +108,7 @@ def read_overlay(path: Path) -> Overlay:
 
 
 def parse_overlay(path: Path, text: str) -> Overlay:
-    """What a config file with this text says; `path` is for messages. Raises ConfigError."""
+    """Parse the text of a config file; `path` is for messages. Raises ConfigError."""
     try:
         data = json.loads(text)
     except ValueError as error:
@@ -119,7 +119,7 @@ def parse_overlay(path: Path, text: str) -> Overlay:
 
 
 def without_file() -> Overlay:
-    """What is configured where there is no file."""
+    """Return the configuration of an installation without a config file."""
     return Overlay(binary=_binary_of_environment())
 
 

@@ -96,7 +96,7 @@ class ConfigSource:
             log.warning("⚠️ [CONFIG] %s is not kept: %s", self._path, error)
 
     def _recalled(self) -> Overlay:
-        """What the supervisor kept of this file, or nothing."""
+        """Return the version that the supervisor kept of this file, or an empty one."""
         try:
             kept = json.loads(self._kept.read_text(encoding="utf-8"))
             if kept["path"] == str(self._path):
@@ -107,7 +107,7 @@ class ConfigSource:
 
 
 def last_good() -> Overlay:
-    """What the config file says, or said when it was last good; the same for the whole process."""
+    """Return the config file as it was when it was last good; one source for the whole process."""
     return _source(settings.LLAMAPROXY_CONFIG, kept_at())()
 
 

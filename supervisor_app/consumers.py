@@ -50,7 +50,7 @@ class StatusConsumer(AsyncWebsocketConsumer):
         self.as_json = query.get("format") == ["json"]
         self.only: str | None = query["server"][0].replace("\0", "") if "server" in query else None
         self.sent: dict[str, tuple[int, bool]] = {}
-        """Of each server, the version and whether nobody supervised it."""
+        """By server, the version that was sent and whether nobody supervised the server then."""
         self.busy = self.again = False
         hub().join(self)
         await self.snapshot()

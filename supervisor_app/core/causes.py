@@ -1,4 +1,4 @@
-"""What a permanent failure hangs on, and whether that is gone.
+"""The cause of a permanent failure, and whether the cause is gone.
 
 A failure with nothing to watch (a flag that is refused) waits for a person or for another configuration.
 """
@@ -61,7 +61,7 @@ class CauseWatch:
 
 
 def cause_of(failure: Failure, spec: LaunchSpec) -> Cause | None:
-    """What the failure hangs on, as it is now; None when nobody can tell from outside. Blocking."""
+    """Return the cause of the failure as it is now; None when nobody can tell from outside. Blocking."""
     if failure.kind is FailureKind.PORT_TAKEN:
         found = in_the_way(spec)
         why = "" if is_blocked(spec, found) else why_not_bindable(spec)

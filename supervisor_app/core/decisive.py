@@ -104,7 +104,7 @@ PATTERNS: tuple[tuple[re.Pattern[str], Kind], ...] = tuple(
         (r"Received second interrupt", Kind.EXITED),
     )
 )
-"""What a decisive message begins with, most telling first: the first that fits a line names its kind."""
+"""Beginnings of decisive messages, most telling first: the first that fits a line names its kind."""
 
 _NAMES_A_FILE = re.compile(
     _LOADING + r"[Ff]ailed to load (?:CLIP model|model|GGUF split|lora adapter|draft model|multimodal model)"

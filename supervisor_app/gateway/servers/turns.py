@@ -16,7 +16,7 @@ FIRST = 0
 
 
 class Turns(Protocol):
-    """Of one server."""
+    """Turns before one server."""
 
     def next_of(self, owner: int) -> int:
         """Give out a turn."""
