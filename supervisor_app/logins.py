@@ -6,6 +6,7 @@ import hashlib
 import logging
 import secrets
 from datetime import timedelta
+from itertools import count
 
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.models import User
@@ -45,7 +46,17 @@ def redeem(token: str) -> User | None:
     """
     if not _unused(token).update(used_at=timezone.now()) or _somebody_can_log_in():
         return None
-    return User.objects.filter(username=FIRST_USER).first() or User.objects.create_superuser(FIRST_USER)
+    came_before = User.objects.filter(
+        is_active=True, is_superuser=True, password__startswith=UNUSABLE_PASSWORD_PREFIX
+    ).first()
+    return came_before or User.objects.create_superuser(_free_name())
+
+
+def _free_name() -> str:
+    """Never that of an existing account: whoever knows its password must not gain every right."""
+    taken = set(User.objects.filter(username__startswith=FIRST_USER).values_list("username", flat=True))
+    names = (FIRST_USER if number == 1 else f"{FIRST_USER}-{number}" for number in count(1))
+    return next(name for name in names if name not in taken)
 
 
 def say_link(url: str, token: str) -> None:

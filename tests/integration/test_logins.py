@@ -61,6 +61,16 @@ def test_a_user_who_is_no_staff_or_locked_leaves_the_link_alone(who):
     assert new_login_token() is not None
 
 
+@pytest.mark.parametrize("who", [{"is_staff": False}, {"is_staff": True, "is_active": False}])
+def test_an_account_that_is_there_gains_nothing_by_the_link(who, client):
+    User.objects.create_user(FIRST_USER, password="something-long", **who)
+    assert client.post(url(new_login_token())).status_code == 302
+    assert client.get("/admin/").status_code == 200
+    old = User.objects.get(username=FIRST_USER)
+    assert (old.is_superuser, old.is_active) == (False, who.get("is_active", True))
+    assert User.objects.get(is_superuser=True).username == f"{FIRST_USER}-2"
+
+
 # --- The link ------------------------------------------------------------------------------------------
 
 
