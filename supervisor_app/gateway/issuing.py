@@ -11,7 +11,7 @@ from supervisor_app.gateway.models import ApiKey
 
 
 class NoSuchKeyError(Exception):
-    """With the names that there are."""
+    """No key goes by that name; the message lists the names that there are."""
 
 
 def issue(key: ApiKey) -> str:

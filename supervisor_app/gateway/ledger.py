@@ -283,7 +283,7 @@ def quarantine(entry: QuarantineEntry) -> None:
 
 
 def keep_listing(name: str, launch: str, listing: Listing) -> None:
-    """For the time in which it cannot say it itself. One that was deleted meanwhile is ignored."""
+    """Keep what a server said, for when it cannot say it. A server that was deleted meanwhile is ignored."""
     said = json.dumps(storable(listing.as_json()))
     for pk in LlamaServer.objects.filter(name=name).values_list("pk", flat=True):
         ModelList.objects.bulk_create(

@@ -27,10 +27,10 @@ class Lookout:
         self._gateway = gateway
         self._changed = changed
         self._answers: dict[str, bool] = {}
-        """Of servers whose supervisor is silent, by name."""
+        """Did a server whose supervisor is silent take the last connection that was tried? By name."""
 
     def judge(self, servers: Mapping[str, ServerFacts]) -> dict[str, ServerFacts]:
-        """With nothing left of what was seen before a supervisor spoke again."""
+        """Add what was seen of them; what was seen before a supervisor spoke again is forgotten."""
         for name in list(self._answers):
             is_over = name not in servers or not _is_in_doubt(servers[name])
             if is_over and not self._answers.pop(name):

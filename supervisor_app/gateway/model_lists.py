@@ -27,7 +27,7 @@ SOON_SECONDS = 1.0
 LEAST_SECONDS = 0.2
 """Between two questions to a process, whoever wants to know."""
 PATIENCE_SECONDS = 3.0
-"""Of somebody who waits for what a router says: then what is known will do."""
+"""The time that somebody waits for what a router says: then what is known will do."""
 TICK = 0.001
 """Seconds."""
 FOR_EVER = float("inf")
@@ -42,7 +42,7 @@ class ModelLists:
         self._gateway = gateway
         self._keep = keep
         self._asked: WeakKeyDictionary[Backend, tuple[int | None, float]] = WeakKeyDictionary()
-        """Which process of each server was asked last, and when (loop time)."""
+        """The process of each server that was asked last, and when (loop time)."""
         self._unkept: WeakKeyDictionary[Backend, Listing] = WeakKeyDictionary()
         self._turns: WeakKeyDictionary[Backend, asyncio.Lock] = WeakKeyDictionary()
         self._about_to_ask: dict[tuple[Backend, bool], asyncio.Task[None]] = {}
@@ -67,7 +67,7 @@ class ModelLists:
             await asyncio.wait([self._ask_soon(each, reload) for each in due], timeout=PATIENCE_SECONDS)
 
     def forget(self, server: str) -> None:
-        """Something has changed there: what was read is old."""
+        """Read the list of a router anew, because something has changed there."""
         backend = self._gateway.backends.get(server)
         if backend is not None and backend.facts.ready and backend.facts.is_router:
             self._ask_soon(backend)
@@ -85,7 +85,7 @@ class ModelLists:
         return self._gateway.loop.time() - at if pid == backend.facts.pid else FOR_EVER
 
     def _ask_soon(self, backend: Backend, reload: bool = False) -> asyncio.Task[None]:
-        """By whoever is about to, but not by one who has asked already."""
+        """Join whoever is about to ask, but not one who has asked already."""
         task = self._about_to_ask.get((backend, reload))
         if task is None:
             task = asyncio.create_task(self._ask_in_turn(backend, reload))

@@ -193,7 +193,7 @@ class QuarantinedRequest(models.Model):
 
 
 def explained_deaths(now: datetime) -> dict[str, frozenset[int]]:
-    """By server, the pids of its processes that a request killed which is in quarantine."""
+    """The pids of processes that a request killed which is in quarantine, by server."""
     found: dict[str, set[int]] = {}
     for deaths in QuarantinedRequest.objects.in_force(now).values_list("deaths", flat=True):
         for server, pid in deaths:
@@ -216,7 +216,7 @@ class ServerUse(models.Model):
 
 
 class ModelList(models.Model):
-    """What a server said of its models, for the time in which it cannot say it. Written by the gateways."""
+    """The words of a server about its models, for when it cannot say them. Written by the gateways."""
 
     server = models.OneToOneField(
         "supervisor_app.LlamaServer", models.CASCADE, related_name="model_list", primary_key=True

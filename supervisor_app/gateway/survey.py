@@ -100,7 +100,7 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str], her
 VERBOSE_FLAGS = frozenset({"-v", "--verbose", "--log-verbose"})
 VERBOSITY_FLAGS = frozenset({"-lv", "--verbosity", "--log-verbosity"})
 VERBOSE_FROM = 10
-"""At this verbosity llama-server adds `__verbose` to its answers."""
+"""The verbosity at which llama-server adds `__verbose` to its answers."""
 
 
 def _is_verbose(args: list[str]) -> bool:
@@ -118,17 +118,17 @@ def _end_of(run: Run) -> End:
 
 
 def is_router(server: LlamaServer) -> bool:
-    """By its configuration: one that was taken over says so itself."""
+    """Is it one by its configuration? A router that was taken over says so itself."""
     return bool(server.models_dir) or any(arg in ROUTER_FLAGS for arg in server.args)
 
 
 def launch_of(server: LlamaServer) -> str:
-    """What its models depend on."""
+    """Write down what its models depend on."""
     return json.dumps([server.model_path, server.models_dir, server.args])
 
 
 def _listing_of(server: LlamaServer, launch: str, state: ServerState | None, runs: Iterable[Run]) -> Listing:
-    """What it said of its models, by all that is known of it; or else what it said last."""
+    """Find what it said of its models and can still be true; or else the names that are known."""
     kept: ModelList | None = getattr(server, "model_list", None)
     if kept is not None and kept.launch == launch:
         return _read(kept.said, kept.read_at)
@@ -141,7 +141,7 @@ def _listing_of(server: LlamaServer, launch: str, state: ServerState | None, run
 
 @lru_cache(maxsize=1024)
 def _read(said: str, read_at: float) -> Listing:
-    """It is the same nearly every second."""
+    """Read a listing that is the same nearly every second."""
     return listing_of_json(json.loads(said), read_at)
 
 
@@ -150,12 +150,12 @@ def _ids(served: Iterable[Mapping[str, Any]]) -> Iterable[str]:
 
 
 def _served_before(runs: Iterable[Run]) -> list[str]:
-    """By a router: nothing of its configuration names its models."""
+    """List the models that a router served: nothing of its configuration names them."""
     return next((served for run in runs if (served := getattr(run, "served", None))), [])
 
 
 def _aliases(server: LlamaServer) -> list[str]:
-    """Those that people gave it, here and on its command line."""
+    """List the aliases that people gave it, here and on its command line."""
     said = [value for flag, value in pairwise(map(str, server.args)) if flag in ALIAS_FLAGS]
     flagged = [name.strip() for value in said for name in value.split(",") if name.strip()]
     return [*server.aliases, *flagged]
@@ -171,16 +171,16 @@ def _configured_names(server: LlamaServer) -> Iterable[str]:
 
 
 def _only_id(server: LlamaServer, shared: Collection[str]) -> str:
-    """Of the model of a server that has one: its alias, or else the server's name; where several serve one
-    file, that file's.
+    """Name the model of a server that has one: by its alias, or else by the server's name; where several
+    servers have one file, by that file's.
 
-    None of these depends on what the server does or says, so it is the same before, while and after it runs.
+    None of these names depends on what the server does or says, so the name stays while it comes and goes.
     """
     alias = next((name for name in _aliases(server) if not is_path(name)), "")
     return alias or (PurePath(server.model_path).stem if server.model_path in shared else server.name)
 
 
 def _shared_files(servers: Iterable[LlamaServer]) -> Collection[str]:
-    """Those that several serve, perhaps on several hosts."""
+    """Find the model files that several servers have, perhaps on several hosts."""
     counts = Counter(server.model_path for server in servers if server.model_path and not is_router(server))
     return {path for path, number in counts.items() if number > 1}

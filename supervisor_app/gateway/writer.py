@@ -66,7 +66,7 @@ class RecordWriter:
         """When each server's use was noted last, in monotonic seconds."""
         self._prune_at = 0.0
         self._is_over = True
-        """There may be more rows than are kept."""
+        """True while there may be more rows than are kept."""
         self._failing = False
         self._forgetful = False
         self._leaving = False

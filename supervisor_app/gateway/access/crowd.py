@@ -18,11 +18,11 @@ NOBODY = 0
 
 class Connection(Protocol):
     address: str
-    """Of the other side; empty for this machine's own programs."""
+    """The address of the other side; empty for this machine's own programs."""
 
     @property
     def is_idle(self) -> bool:
-        """It waits for no answer."""
+        """Does it wait for no answer?"""
 
 
 C = TypeVar("C", bound=Connection)
@@ -39,7 +39,7 @@ class Crowd(Generic[C]):
         self._owners: dict[C, int] = {}
 
     def join(self, client: C, limit: int) -> tuple[bool, C | None]:
-        """Whether it may stay, and which one has to go for it. `limit`: of all connections."""
+        """Say if it may stay, and which one has to go for it. `limit`: of all connections."""
         group = self._strangers.setdefault(client.address, {})
         if client.address and len(group) >= strangers_per_address(limit):
             return False, None
@@ -101,7 +101,7 @@ def connections_per_owner(limit: int) -> int:
 
 
 def address_of(peer: object) -> str:
-    """Of `peername`, as connections are counted: an IPv6 network has as many addresses as it likes."""
+    """Reduce a `peername` to what counts as one client: an IPv6 network has as many addresses as it likes."""
     if not isinstance(peer, tuple) or not peer:
         return ""
     try:

@@ -94,7 +94,7 @@ class KeyRing:
         self.is_open = not self._by_digest
         """There is no key, so nobody is asked for one. A key that is switched off is a key."""
         self.isolating = tuple(policy for policy in self._by_digest.values() if policy.isolate_cache)
-        """Also those that are switched off: what they asked may be in a cache still."""
+        """All keys that isolate, also switched off: what they asked may be in a cache still."""
 
     @property
     def ids(self) -> frozenset[int]:
@@ -110,7 +110,7 @@ class KeyRing:
         return policy
 
     def withdrawn(self, policy: KeyPolicy, scope: Scope, now: float) -> Denied | None:
-        """With what to end a request that this key let in earlier; None while the key is good for it."""
+        """Say with what to end a request that this key let in earlier; None while the key is good for it."""
         kept = self._by_digest.get(policy.digest)
         if kept is None:
             return Denied(401, "invalid_api_key", f"The API key {policy.name!r} was deleted.", key=policy.id)
@@ -169,7 +169,7 @@ def model_denied(policy: KeyPolicy, model: str, doubt: str = "") -> Denied:
 
 
 def key_paused(policy: KeyPolicy, seconds: float) -> Denied:
-    """It has sent several requests that killed their servers."""
+    """Refuse a key that has sent several requests that killed their servers."""
     wait = max(1, ceil(seconds))
     minutes = max(1, round(wait / 60))
     message = (

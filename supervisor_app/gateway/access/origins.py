@@ -1,4 +1,4 @@
-"""Which names reach this machine only, and which pages and apps people have let in. Pure."""
+"""Names that reach this machine only, and the pages and apps that people have let in. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OF_THE_WEB = frozenset({"http", "https"})
 
 
 class BadOriginError(ValueError):
-    """With what is wrong, for the person who configured it."""
+    """An origin that is none; the message is for the person who configured it."""
 
 
 def host_of(authority: str) -> str:
@@ -29,13 +29,13 @@ def is_this_machine(host: str) -> bool:
 
 
 def is_app(origin: str) -> bool:
-    """Of an app or an extension: no page of the web can have such an origin."""
+    """Is it the origin of an app or an extension? No page of the web can have such an origin."""
     match = _ORIGIN.fullmatch(origin)
     return match is not None and match[1].lower() not in _OF_THE_WEB
 
 
 class Origins:
-    """Those that people let in: `scheme://host`, with a port if it has one; of an app also `scheme://*`."""
+    """The origins that people let in: `scheme://host`, with a port if it has one; of an app also `scheme://*`."""
 
     def __init__(self, listed: tuple[str, ...] = ()) -> None:
         """Raises BadOriginError."""

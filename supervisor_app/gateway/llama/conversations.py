@@ -17,7 +17,7 @@ _STREAM = "/v1/stream"
 
 
 def conversation_of(method: str, path: str, query: str) -> str:
-    """Whose stream is to be had, or to be stopped; empty: none is."""
+    """Name the conversation whose stream is to be had, or to be stopped; empty: none is."""
     if method not in ("GET", "DELETE") or not path.endswith(_STREAM):
         return ""
     return parse_qs(query).get("conv_id", [""])[0]
@@ -36,7 +36,7 @@ def query_of_key(key: int, query: str) -> str:
 
 
 def of_key(key: int, conversation: str) -> str:
-    """As servers know it: what one key calls a conversation has nothing to do with what another one does."""
+    """The name by which servers know it: two keys that use one name mean two conversations."""
     return f"key{key}:{conversation}"
 
 
@@ -49,19 +49,20 @@ def lookup_of_key(key: int, question: bytes) -> bytes:
 
 
 def without_key(key: int, stream: dict[str, Any]) -> dict[str, Any]:
-    """As its client knows it."""
+    """The stream as its client knows it."""
     name = str(stream.get("conversation_id", ""))
     return {**stream, "conversation_id": name.removeprefix(of_key(key, ""))}
 
 
 def is_control(method: str, path: str) -> bool:
-    """Something is to be done to an answer that is being made, which is named by its own id."""
+    """Is something to be done to an answer that is being made, which is named by its own id?"""
     return method == "POST" and path.endswith(CONTROL_PATH)
 
 
 def makes_it(told: bytes) -> bool:
-    """Who said this of such an order has that answer, whether it could be done or not. Raises ValueError and
-    RecursionError.
+    """Does the server that said this of such an order make that answer, whether it could obey or not?
+
+    Raises ValueError and RecursionError.
     """
     said = json.loads(told)
     return isinstance(said, dict) and "no active completion" not in str(said.get("message", ""))
@@ -79,7 +80,7 @@ def streams_in(told: bytes) -> list[dict[str, Any]]:
 
 
 def newest(conversation: str, told: Iterable[Sequence[dict[str, Any]]]) -> int | None:
-    """Which of several servers has its stream, by what each told; where several do, the one begun last."""
+    """Find which of several servers has its stream, by what each told; the latest of several counts."""
     found = [
         (_number(stream.get("started_at")), number)
         for number, streams in enumerate(told)

@@ -1,4 +1,4 @@
-"""Whose API a path belongs to, and the words in which that API says what went wrong. Pure."""
+"""The API that a path belongs to, and the words in which that API says what went wrong. Pure."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ def error_type(dialect: Dialect, status: int, *, retry_helps: bool) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """What is known of a stream that has to end with an error."""
+    """Facts about a stream that has to end with an error."""
 
     beginning: bytes = b""
     end: bytes = b""
-    """As much as was kept of both."""
+    """Both as far as they were kept."""
     model: str = ""
     asked_at: float = 0.0
     """Unix seconds."""

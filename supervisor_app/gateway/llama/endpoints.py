@@ -20,7 +20,7 @@ from supervisor_app.gateway.llama import sse, unstream
 
 
 class Scope(StrEnum):
-    """What a key must be allowed to do. A key that may change a server may read it, too."""
+    """A right that a key must have. A key that may change a server may read it, too."""
 
     INFERENCE = "inference"
     """Ask the model. Every key may."""
@@ -35,16 +35,16 @@ class Endpoint:
     """One method at one path. The defaults are the careful answer."""
 
     pure: bool = False
-    """To ask twice does no more than to ask once: it may be sent again although it was sent already."""
+    """Asking twice does no more than asking once: it may be sent again although it was sent already."""
     needs_slot: bool = True
-    """It computes on one of the slots of its server, and waits until one is free."""
+    """Computes on one of the slots of its server, and waits until one is free."""
     wakes: bool = False
-    """It needs the model, so a server that sleeps is started for it."""
+    """Needs the model, so a server that sleeps is started for it."""
     counts_as_use: bool = False
     """A server that is asked this is not idle."""
     scope: Scope = Scope.CHANGE
     relays: bool = False
-    """Its answer is that of some other address: an error in it says nothing about this server."""
+    """Passes on the answer of some other address: an error in it says nothing about this server."""
     static: bool = False
     """A file of the web UI."""
     events: sse.Kind | None = None
@@ -59,16 +59,16 @@ class Endpoint:
 
 _COMPUTES = Endpoint(pure=True, wakes=True, counts_as_use=True, scope=Scope.INFERENCE)
 _COUNTS = replace(_COMPUTES, needs_slot=False)
-"""It needs the model's vocabulary or template, but no slot."""
+"""Needs the model's vocabulary or template, but no slot."""
 _READS = Endpoint(pure=True, needs_slot=False, scope=Scope.READ)
 _PUBLIC = replace(_READS, scope=Scope.INFERENCE)
 _FILE = replace(_PUBLIC, static=True)
 _CHANGES = Endpoint(needs_slot=False)
 _ACTS = replace(_CHANGES, wakes=True, counts_as_use=True)
-"""It changes the model or what is in its cache."""
+"""Changes the model or what is in its cache."""
 _RELAYS = replace(_CHANGES, relays=True)
 _STEERS = replace(_CHANGES, scope=Scope.INFERENCE)
-"""It changes an answer that is being made, and nothing else."""
+"""Changes an answer that is being made, and nothing else."""
 
 _CHAT = replace(_COMPUTES, events=sse.CHAT, assembled=unstream.CHAT, several_answers=True)
 _TEXT = replace(
@@ -175,7 +175,7 @@ def endpoint_of(method: str, path: str, query: str = "") -> Endpoint:
 
 
 def _unlisted(path: str) -> Endpoint | None:
-    """What is read by any of many paths."""
+    """Look up what is read by any of many paths."""
     if _MODEL.search(path):
         return _GOT["/v1/models"]
     return _FILE if _UI.search(path) else None

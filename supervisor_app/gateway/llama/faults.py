@@ -1,4 +1,4 @@
-"""What is wrong with a body that names no model. Pure."""
+"""Faults of a body that names no model. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _named = msgspec.json.Decoder(_Named)
 
 
 def fault_of(body: bytes, content_type: bytes) -> str:
-    """In words; empty: there is none, or there is no body. Servers read JSON whatever its type is called."""
+    """Say what is wrong; empty: nothing is. Servers read JSON whatever its type is called."""
     if not body:
         return ""
     if is_form(content_type):
@@ -39,6 +39,6 @@ def fault_of(body: bytes, content_type: bytes) -> str:
 
 
 def _odd(body: bytes) -> str:
-    """It is JSON, but not what is wanted."""
+    """Say what is wrong with JSON that is not what is wanted."""
     is_object = body.lstrip()[:1] == b"{"
     return "`model` must be text." if is_object else "The body must be a JSON object."

@@ -37,7 +37,7 @@ def boundary_of(content_type: bytes) -> bytes:
 
 
 def is_whole(body: bytes, content_type: bytes) -> bool:
-    """Its last boundary has come."""
+    """Has its last boundary come?"""
     return b"--%b--" % boundary_of(content_type) in body[-LONGEST_HEAD:]
 
 

@@ -32,7 +32,7 @@ _an_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class NotIsolatedError(Exception):
-    """This request would be served from the cache; the message says what to do."""
+    """A request would be served from the cache; the message says why it cannot be kept from there."""
 
 
 def without_cache(body: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""What a llama-server says of its models, as it says it. Pure."""
+"""The words of a llama-server about its models. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_MODELS = 5000
 LONGEST_NAME = 1000
 """Characters of a name: what is longer is none."""
 UNTOLD = frozenset({"args", "preset"})
-"""Of a status: how a router starts a model is full of paths and ports, and nobody's business."""
+"""Fields of a status that are not passed on: how a router starts a model is full of paths and ports."""
 ON_ITS_WAY = frozenset({"loading", "downloading"})
 
 
@@ -25,7 +25,7 @@ class Listing:
     models: tuple[Entry, ...] = ()
     """The same models in Ollama's form; a router has none."""
     is_router: bool = False
-    """It uses the model that it is asked for, and each has a status."""
+    """True of a server that uses the model that it is asked for; each of its models has a status."""
     read_at: float = 0.0
     """Unix seconds; 0: it was never read, only names of models are known."""
 
@@ -35,7 +35,7 @@ class Listing:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """By which one of the models can be asked for."""
+        """All names by which one of the models can be asked for."""
         return tuple(dict.fromkeys(name for entry in self.data for name in names_of(entry)))
 
     @property
@@ -44,11 +44,11 @@ class Listing:
         return any(_value(entry) in ON_ITS_WAY for entry in self.data)
 
     def entry(self, model: str) -> Entry | None:
-        """Of the model with this name."""
+        """The entry of the model with this name."""
         return next((entry for entry in self.data if model in names_of(entry)), None)
 
     def says_the_same(self, other: Listing) -> bool:
-        """But for the time, which llama-server puts into each answer anew."""
+        """Compare all but the time, which llama-server puts into each answer anew."""
         return (
             self.is_router == other.is_router
             and self.models == other.models
@@ -75,7 +75,7 @@ def listing_of(told: Any, read_at: float) -> Listing:
 
 
 def listing_of_json(kept: Any, read_at: float) -> Listing:
-    """What `as_json` has made."""
+    """Read what `as_json` has made."""
     return Listing(
         data=tuple(kept["data"]),
         models=tuple(kept["models"]),
@@ -85,12 +85,12 @@ def listing_of_json(kept: Any, read_at: float) -> Listing:
 
 
 def listing_of_names(names: Iterable[str], *, is_router: bool) -> Listing:
-    """Where no more is known."""
+    """Make a listing where no more is known than names."""
     return Listing(data=tuple({"id": name} for name in names), is_router=is_router)
 
 
 def names_of(entry: Entry) -> tuple[str, ...]:
-    """Its id and its aliases."""
+    """The id of a model and its aliases."""
     aliases = entry.get("aliases")
     found = [name for name in aliases if _is_name(name)] if isinstance(aliases, list) else []
     return tuple(dict.fromkeys([entry["id"], *found]))

@@ -1,4 +1,4 @@
-"""How deep JSON is nested, found while it comes, in time that is linear in its length. Pure.
+"""The depth of nested JSON, found while it comes, in time that is linear in its length. Pure.
 
 llama-server reads any depth, and then walks some of it by recursion: a schema of 50 000 levels overflows its
 stack.
@@ -15,11 +15,11 @@ _STEPS = bytes.maketrans(_OPEN + _CLOSE, b"\x01\x01\xff\xff")
 """Brackets as signed bytes: one level down, one level up."""
 _NO_BRACKET = bytes(set(range(256)) - {*_OPEN, *_CLOSE})
 _BLANK = b"\xef\xbb\xbf \t\r\n"
-"""What may stand before a value: white space, and a byte order mark."""
+"""Bytes that may stand before a value: white space, and a byte order mark."""
 
 
 class Nesting:
-    """Of one body, fed as it comes, in pieces that may be cut anywhere."""
+    """The nesting of one body, fed as it comes, in pieces that may be cut anywhere."""
 
     __slots__ = ("_depth", "_in_string", "_is_json", "_rest")
 
@@ -47,7 +47,7 @@ class Nesting:
         return deepest > DEEPEST
 
     def _brackets(self, piece: bytes) -> bytes:
-        """Those of this piece that stand in no string."""
+        """Find the brackets of this piece that stand in no string."""
         if b"\\" in piece:
             # In this order: of each run of backslashes the pairs go first, and one that is left escapes.
             piece = piece.replace(b"\\\\", b"")

@@ -23,7 +23,7 @@ _OPENING = b"{["
 
 
 class OutlineError(Exception):
-    """What is wrong with the body, as its client is told."""
+    """A fault of the body, in the words that its client is told."""
 
 
 TOO_MUCH = "there is too much in it to look for its `model`: put `model` first"
@@ -51,10 +51,9 @@ class JsonOutline:
         self._kept = bytearray()
         self._depth = 0
         self._tokens = 0
-        self._is_inside = False
-        """Of a string."""
+        self._is_in_string = False
         self._string = bytearray()
-        """What has come of it."""
+        """As much of the string as has come."""
         self._backslash = b""
         """The last byte that came, when it escapes the next."""
         self._is_too_much = False
@@ -63,12 +62,12 @@ class JsonOutline:
         data, self._backslash = self._backslash + data, b""
         at = 0
         while at < len(data) and not self._is_too_much:
-            at = self._inside(data, at) if self._is_inside else self._outside(data, at)
+            at = self._inside(data, at) if self._is_in_string else self._outside(data, at)
 
     def end(self) -> bytes:
         if self._is_too_much:
             raise OutlineError(TOO_MUCH)
-        if self._is_inside or self._depth > 0:
+        if self._is_in_string or self._depth > 0:
             raise OutlineError(CUT)
         return bytes(self._kept)
 
@@ -84,7 +83,7 @@ class JsonOutline:
         self._is_too_much |= self._tokens > MAX_TOKENS
         mark = found[0]
         if mark == b'"':
-            self._is_inside = True
+            self._is_in_string = True
             self._string.clear()
             return end + 1
         opens = mark in _OPENING
@@ -103,7 +102,7 @@ class JsonOutline:
         if data[end : end + 1] == b'"':
             if self._depth <= 1:
                 self._keep(b'"%b"' % (bytes(string) if len(string) <= LONGEST_STRING else b""))
-            self._is_inside = False
+            self._is_in_string = False
             return end + 1
         self._backslash = data[end:]  # nothing, or half an escape
         return len(data)
@@ -120,11 +119,10 @@ class FormOutline:
         self._delimiter = b"--" + boundary_of(content_type)
         self._kept = bytearray()
         self._rest = b""
-        """What has come of a head, or may be the beginning of a delimiter."""
+        """Bytes of a head that is not whole, or that may be the beginning of a delimiter."""
         self._is_in_head = False
-        """Of a part."""
         self._content = bytearray()
-        """Of a part, as far as it may be a field's."""
+        """The content of a part, as far as it may be a field's."""
         self._parts = 0
         self._is_too_much = self._delimiter == b"--"
 

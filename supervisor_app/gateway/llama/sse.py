@@ -23,7 +23,7 @@ class ContentScanner:
     def __init__(self) -> None:
         self.seen = False
         self.in_comment = False
-        """In the middle of one: nothing else can be said there."""
+        """True in the middle of a comment: nothing else can be said there."""
 
     def feed(self, piece: bytes) -> bool:
         """Takes the next bytes; True once there was content."""

@@ -23,7 +23,7 @@ class Outcome(StrEnum):
     REPLAYED = "replayed"
     """Answered whole, after a server had died under it."""
     CLIENT_LEFT = "client_left"
-    """Its client hung up, or had its stream ended by another request of the conversation."""
+    """The client hung up, or had its stream ended by another request of the conversation."""
     REFUSED = "refused"
     """Not let in: bad framing, key, model, limit. The status says which."""
     UPSTREAM_ERROR = "upstream_error"
@@ -84,9 +84,9 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     replays: int = 0
     usage: Usage = NO_USAGE
     counts_as_use: bool = True
-    """It was about the model, so its server was not idle. Not written down."""
+    """True of a request about the model: its server was not idle. Not written down."""
     id: str = ""
-    """As its client was told in `X-Request-Id`."""
+    """The name that its client was told in `X-Request-Id`."""
     incident: str = ""
     """Names the crash it was in, as its client was told."""
     captured_request: str | None = None
@@ -97,7 +97,7 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
 
     @property
     def failed(self) -> bool:
-        """It met an error of 500 or more, also one that a stream was told after its 200."""
+        """Did it meet an error of 500 or more, also one that a stream was told after its 200?"""
         told_in_stream = self.status < ERRORS and self.outcome in NOT_ANSWERED
         return self.status >= FAULTS or told_in_stream
 

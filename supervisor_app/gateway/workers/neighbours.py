@@ -151,7 +151,7 @@ class Neighbours:
             return numbers[row + NUMBER] == 1 and numbers[row + FIRST] == self._board.column + 1
 
     def noticed_all(self, in_flight: int) -> bool:
-        """At the last loss: this worker was the first to notice, and no other one had requests there."""
+        """Was this worker the first to notice the last loss, and had no other one requests there?"""
         numbers, row = self._board.numbers, self._row
         return numbers[row + NUMBER] == in_flight and numbers[row + FIRST] == self._board.column + 1
 

@@ -38,7 +38,7 @@ class SharedCounts:
         self._lock = Lock()
         self._failing = False
         self._read_last: dict[Path, Series] = {}
-        """By file: what it said when it could be read last."""
+        """The numbers of each file when it could be read last."""
 
     def own(self) -> Series:
         """What the worker before this one had counted."""

@@ -143,5 +143,5 @@ def _entries(told: Iterable[dict[str, Any]]) -> list[QuarantineEntry]:
 
 
 def _deaths(told: Iterable[Iterable[Any]]) -> tuple[tuple[str, int], ...]:
-    """As JSON has them: lists, not tuples."""
+    """Make tuples of the lists that JSON has in their place."""
     return tuple((str(server), int(pid)) for server, pid in told)
