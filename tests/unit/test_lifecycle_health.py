@@ -89,6 +89,13 @@ def test_what_it_says_of_them_after_its_end_counts_no_more():
     assert server.state.models_at is None
 
 
+def test_a_router_that_is_ending_is_not_asked_for_its_models():
+    server = Server().spawned().healthy()
+    server.send(life.ModelsRead(server.state.attempt, (UNLOADED,))).after(9.0).send(life.Stop())
+    server.after(1.0)
+    assert (server.state.phase, server.effects) == (Phase.ENDING, [])
+
+
 # Hung is not healthy
 
 

@@ -90,6 +90,7 @@ def end(state: State, status: Status, policy: Policy, now: float) -> Decision:
         load_until_at=None,
         stable_at=None,
         activity_at=None,
+        models_at=None,
         over_since=None,
         postponed=(),
         again_at=None,
