@@ -19,6 +19,7 @@ from supervisor_app.core.lifecycle.effects import (
     ReadModelsAgain,
     Spawn,
 )
+from supervisor_app.core.lifecycle.ending import end, ended, exited, let_go, signal_denied, unresponsive
 from supervisor_app.core.lifecycle.events import (
     ActivitySeen,
     CanarySeen,
@@ -45,30 +46,29 @@ from supervisor_app.core.lifecycle.events import (
     Unobserved,
 )
 from supervisor_app.core.lifecycle.hindrance import again, asked_again, moved_on, postpone, relieved, void
-from supervisor_app.core.lifecycle.state import HAS_PROCESS, Decision, Phase, Policy, State
-from supervisor_app.core.lifecycle.transitions import (
-    CAUSE_INTERVAL,
+from supervisor_app.core.lifecycle.serving import (
     activity_seen,
-    begin,
     canary_seen,
-    cause_checked,
     checked_while_serving,
+    models_read_again,
+)
+from supervisor_app.core.lifecycle.starting import (
     checked_while_starting,
-    end,
-    ended,
-    exited,
-    explained,
-    failed,
     fetching,
     inspected,
-    let_go,
     models_read,
-    models_read_again,
-    signal_denied,
-    slowly,
     spawned,
-    unresponsive,
     why_silent,
+)
+from supervisor_app.core.lifecycle.state import HAS_PROCESS, Decision, Phase, Policy, State
+from supervisor_app.core.lifecycle.tries import (
+    CAUSE_INTERVAL,
+    begin,
+    cause_checked,
+    explained,
+    failed,
+    give_up,
+    slowly,
 )
 from supervisor_app.core.status import FailureKind, Status
 
@@ -177,20 +177,13 @@ def _resume(state: State, event: Resume) -> Decision:
 def _continue(state: State, event: Continue, policy: Policy, now: float) -> Decision:
     if state.status is not Status.INITIAL:
         return state, []
+    remembered = replace(state, retries=event.retries, deaths=event.deaths, failure=event.failure)
     if not event.given_up:
-        return begin(replace(state, retries=event.retries, deaths=event.deaths, failure=event.failure))
+        return begin(remembered)
     watchable = event.failure is not None and event.failure.permanent
     if policy.restart.retry_forever and not watchable:
-        return slowly(replace(state, deaths=event.deaths, failure=event.failure), policy, now)
-    given_up = State(
-        status=Status.ERROR,
-        attempt=state.attempt + 1,
-        retries=event.retries,
-        deaths=event.deaths,
-        failure=event.failure,
-        cause_at=now + CAUSE_INTERVAL if watchable else None,
-    )
-    return given_up, []
+        return slowly(remembered, policy, now)
+    return give_up(remembered, now + CAUSE_INTERVAL if watchable else None), []
 
 
 def _restart(state: State, note: str, policy: Policy, now: float) -> Decision:

@@ -203,7 +203,7 @@ STEPS = {
         "after", SAVE, "Status.STOPPING", when=restart, lives=2, fake=STUBBORN
     ),
     "the old server is gone and the new one not there": Step(
-        "before", f"{CORE}.lifecycle.transitions:begin", when=restart, lives=2
+        "before", f"{CORE}.lifecycle.ending:begin", when=restart, lives=2
     ),
     # Another configuration
     "other flags are read and nothing is done": Step("before", APPLY, "'256'", when=other_flags, lives=2),

@@ -1,0 +1,102 @@
+"""The end of a process: asked for, seen, or refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.lifecycle.effects import (
+    ERROR,
+    INFO,
+    WARNING,
+    CloseRun,
+    Effect,
+    Forget,
+    Log,
+    Terminate,
+)
+from supervisor_app.core.lifecycle.events import Exited
+from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State
+from supervisor_app.core.lifecycle.tries import begin, failed
+from supervisor_app.core.sightings import Exit
+from supervisor_app.core.status import Failure, FailureKind, Status
+
+
+def end(state: State, status: Status, policy: Policy, now: float) -> Decision:
+    """Ask the process to end, once: SIGTERM now, SIGKILL after the grace."""
+    if state.phase is Phase.ENDING:
+        return replace(state, status=status), []
+    ending = replace(
+        state,
+        status=status,
+        phase=Phase.ENDING,
+        kill_at=now + policy.restart.stop_grace_ms / 1000,
+        probe_at=None,
+        silent_at=None,
+        load_until_at=None,
+        stable_at=None,
+        activity_at=None,
+        models_at=None,
+        over_since=None,
+        postponed=(),
+        again_at=None,
+    )
+    return ending, [Terminate(state.attempt)]
+
+
+def unresponsive(state: State, failure: Failure, policy: Policy, now: float) -> Decision:
+    """The process lives but is of no use: end it, then treat it like a crash."""
+    ending, effects = end(replace(state, failure=failure), Status.CRASHED, policy, now)
+    return ending, [Log(ERROR, f"❌ [LLAMA] {failure.sentence}"), *effects]
+
+
+def let_go(state: State) -> Decision:
+    """Stop watching it and leave its run open: the next supervisor takes it over by identity."""
+    said = Log(INFO, "👋 [LLAMA] It was not started here, so it is left running")
+    return State(attempt=state.attempt + 1, note=state.note), [said, Forget()]
+
+
+def ended(state: State) -> Decision:
+    """What was asked to stop is gone."""
+    if state.start_next:
+        return begin(replace(state, failure=None), state.note)
+    stopped = State(attempt=state.attempt + 1, note=state.note)
+    return stopped, [Log(INFO, "🛑 [LLAMA] Stopped")]
+
+
+def exited(state: State, event: Exited, policy: Policy, now: float) -> Decision:
+    said = Log(INFO if state.status is Status.STOPPING else WARNING, f"Process exited with {event.exit}")
+    if state.status is Status.STOPPING:
+        after, effects = ended(state)
+        return after, [said, CloseRun(event.exit, None, state.note, event.report), *effects]
+    failure = why_it_ended(state, event)
+    if state.start_next:
+        after, effects = begin(replace(state, failure=None), state.note)
+    else:
+        after, effects = failed(state, failure, policy, now)
+    return after, [said, CloseRun(event.exit, failure, report=event.report), *effects]
+
+
+def why_it_ended(state: State, event: Exited) -> Failure:
+    """What we ended ourselves for being silent died of that, not of our signal.
+
+    Unless it had told before that it was dying: a core dump or a debugger's backtrace takes minutes.
+    """
+    if state.phase is not Phase.ENDING or state.failure is None:
+        return event.failure
+    evidence = event.report.evidence
+    told = evidence is not None and evidence.decisive and event.failure.kind is not FailureKind.EXITED
+    return replace(event.failure, permanent=False) if told else state.failure
+
+
+def signal_denied(state: State, policy: Policy, now: float) -> Decision:
+    """It is not ours to end: let go of it and say so."""
+    refused = "It belongs to another user, so it was left running: stop it where it was started."
+    said = Log(WARNING, f"⚠️ [LLAMA] {refused}")
+    failure = None if state.status is Status.STOPPING else state.failure or failure_of(FailureKind.HUNG)
+    forgotten: list[Effect] = [said, Forget(), CloseRun(Exit(), failure)]
+    if failure is None:
+        after, effects = ended(replace(state, note=refused))
+    else:
+        after, effects = failed(state, failure, policy, now)
+    return after, [*forgotten, *effects]

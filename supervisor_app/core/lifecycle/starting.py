@@ -1,0 +1,134 @@
+"""The steps of a start, from the look at the port until the models are read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.lifecycle.effects import (
+    INFO,
+    WARNING,
+    Adopt,
+    Effect,
+    Log,
+    MarkReady,
+    OpenRun,
+    ReadModels,
+    Spawn,
+)
+from supervisor_app.core.lifecycle.ending import end, let_go
+from supervisor_app.core.lifecycle.events import Fetching, HealthChecked, ModelsRead, Spawned
+from supervisor_app.core.lifecycle.serving import MODELS_INTERVAL
+from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State
+from supervisor_app.core.lifecycle.tries import failed
+from supervisor_app.core.sightings import Health, PortHolder
+from supervisor_app.core.status import Failure, FailureKind, Status
+from supervisor_app.core.watchdog import CPU_EXTENDS, IDLE_INTERVAL, Watch
+
+
+def inspected(state: State, holder: PortHolder | None, policy: Policy, now: float) -> Decision:
+    if holder is None:
+        return replace(state, phase=Phase.SPAWNING), [Spawn(state.attempt)]
+    if holder.is_llama_server:
+        found = Log(INFO, f"🔎 [LLAMA] Found a running llama-server: {holder}. Taking it over.")
+        adopting = Adopt(state.attempt, holder, adopted=not holder.ours)
+        return replace(state, phase=Phase.SPAWNING), [found, adopting]
+    return failed(state, port_taken(holder), policy, now)
+
+
+def port_taken(holder: PortHolder) -> Failure:
+    taken = failure_of(FailureKind.PORT_TAKEN, holder.problem or f"{holder} listens on it")
+    if not holder.foreign_user:
+        return taken
+    why = f"{holder} listens on it, of the user {holder.foreign_user}, who could read all requests"
+    hint = f"{taken.hint} If that user is meant to serve here, name it in llama_server_users."
+    return replace(taken, detail=why, hint=hint)
+
+
+def spawned(state: State, event: Spawned, policy: Policy, now: float) -> Decision:
+    alive = replace(state, phase=Phase.WAITING, identity=event.identity, adopted=event.adopted)
+    opened: list[Effect] = [OpenRun(event.identity, event.adopted, state.retries)]
+    if event.resumed:
+        opened = []
+    if state.status is Status.STOPPING:
+        if event.adopted and state.spare_adopted:
+            after, effects = let_go(alive)
+        else:
+            after, effects = end(alive, Status.STOPPING, policy, now)
+        return after, [*opened, *effects]
+    # Our own child needs some milliseconds before it listens; an adopted one listens already.
+    first_check = now if event.adopted else now + policy.health.starting_interval(0)
+    return replace(alive, probe_at=first_check, silent_at=now + policy.health.max_silence), opened
+
+
+def checked_while_starting(state: State, event: HealthChecked, policy: Policy, now: float) -> Decision:
+    checks = state.checks + 1
+    state = replace(state, checks=checks)
+    if event.health is Health.OK and event.ours:
+        ready = replace(state, phase=Phase.READING_MODELS, probe_at=None, silent_at=None, load_until_at=None)
+        plural = "check" if checks == 1 else "checks"
+        return ready, [Log(INFO, f"✅ Server ready after {checks} {plural}"), ReadModels(state.attempt)]
+    if event.health is Health.LOADING and event.ours:
+        limit = now + policy.health.max_load_seconds
+        state = replace(
+            state,
+            loading=True,
+            silent_at=now + policy.health.max_silence,
+            load_until_at=state.load_until_at or limit,
+        )
+    elif event.computing:  # as one that was taken over in the middle of a long prompt does
+        limit = now + max(policy.health.max_load_seconds, policy.health.stall_seconds * CPU_EXTENDS)
+        state = replace(
+            state,
+            silent_at=now + policy.health.max_silence,
+            load_until_at=state.load_until_at or limit,
+        )
+    return replace(state, probe_at=now + policy.health.starting_interval(checks)), []
+
+
+def fetching(state: State, event: Fetching, policy: Policy, now: float) -> Decision:
+    """A download may take as long as it takes, if only it gets on."""
+    said = []
+    if not state.fetched and event.fetched:
+        said = [Log(INFO, "⬇️ [LLAMA] It is downloading its model")]
+    return replace(state, fetched=event.fetched, silent_at=now + policy.health.max_silence), [*said]
+
+
+def why_silent(state: State, policy: Policy) -> Failure:
+    """Of a start without an answer."""
+    seconds = f"{policy.health.max_silence:g} s"
+    if state.fetched is not None and not state.loading:
+        moved = f"its download stands still for {seconds}" if state.fetched else f"nothing came for {seconds}"
+        return failure_of(FailureKind.DOWNLOAD_FAILED, moved)
+    return failure_of(FailureKind.NEVER_READY, f"no answer for {seconds}")
+
+
+def models_read(state: State, event: ModelsRead, policy: Policy, now: float) -> Decision:
+    count = len(event.models)
+    plural = "model" if count == 1 else "models"
+    ready = replace(
+        state,
+        status=Status.READY,
+        phase=Phase.SERVING,
+        models=event.models,
+        was_ready=True,
+        failure=None,
+        misses=0,
+        loading=False,
+        note="",
+        warnings=event.warnings,
+        memory=event.memory,
+        fits=0 < event.memory <= policy.health.max_memory,
+        probe_at=now + policy.health.interval_ms / 1000,
+        stable_at=now + policy.restart.stable_after_ms / 1000,
+        activity_at=now + IDLE_INTERVAL,
+        models_at=now + MODELS_INTERVAL if any(model.comes_and_goes for model in event.models) else None,
+        watch=Watch(moved_at=now, seen_at=now, quiet_since=now),
+    )
+    effects: list[Effect] = [MarkReady()]
+    effects += [Log(WARNING, f"⚠️ [LLAMA] {warning}") for warning in event.warnings]
+    effects += [
+        Log(INFO, f"📦 Loaded {count} {plural}"),
+        Log(INFO, f"✅ [LLAMA] Service ready with {count} {plural}"),
+    ]
+    return ready, effects

@@ -1,0 +1,138 @@
+"""Tries, one after another: how a start begins, what follows a failure, when it is given up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from supervisor_app.core.incidents import spell
+from supervisor_app.core.lifecycle.effects import ERROR, INFO, InspectPort, Log
+from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State
+from supervisor_app.core.status import Failure, FailureKind, Status
+
+CAUSE_INTERVAL = 2.0
+"""Seconds between two looks at whether the cause of a permanent failure is gone."""
+MAX_DEATHS = 50
+"""Deaths of which the pids are remembered."""
+NO_PID = 0
+KILLED = "A request that killed it is in quarantine."
+
+
+def begin(state: State, note: str = "") -> Decision:
+    """A new try, from the question who listens on the port."""
+    attempt = state.attempt + 1
+    begun = State(
+        status=Status.STARTING,
+        phase=Phase.INSPECTING,
+        attempt=attempt,
+        retries=state.retries,
+        deaths=state.deaths,
+        failure=state.failure,
+        rearms=state.rearms,
+        note=note,
+    )
+    return begun, [Log(INFO, "🚀 [LLAMA] Starting Llama service..."), InspectPort(attempt)]
+
+
+def failed(state: State, failure: Failure, policy: Policy, now: float) -> Decision:
+    """There is no process any more: plan the next try, or give up."""
+    pid = state.identity.pid if state.identity is not None else NO_PID
+    state = replace(state, deaths=(*state.deaths, pid)[-MAX_DEATHS:], failure=failure)
+    if failure.permanent and not state.was_ready:
+        look_at = now + cause_interval(state.rearms, policy)
+        return give_up(state, look_at), [Log(ERROR, f"❌ [LLAMA] {failure.sentence}. {failure.hint}")]
+    if failure.kind is FailureKind.DOWNLOAD_FAILED:
+        return until_fetched(state, failure, policy, now)
+    limit = policy.restart.max_retries
+    if state.retries >= limit and policy.restart.retry_forever:
+        return slowly(state, policy, now)
+    if state.retries >= limit:
+        text = (
+            f"❌ [LLAMA] {failure.sentence}. Gave up after {limit} retries; start it by hand. {failure.hint}"
+        )
+        return give_up(state), [Log(ERROR, text)]
+    retry = state.retries + 1
+    delay = policy.restart.backoff(retry)
+    return waiting(replace(state, retries=retry), now + delay), [
+        Log(ERROR, f"❌ [LLAMA] {failure.sentence} (retry {retry}/{limit})"),
+        Log(INFO, f"🔄 Retry {retry}/{limit} in {round(delay * 1000)}ms"),
+    ]
+
+
+def waiting(state: State, retry_at: float) -> State:
+    """No process, and the next try comes at `retry_at`."""
+    return State(
+        status=Status.CRASHED,
+        phase=Phase.BACKOFF,
+        attempt=state.attempt + 1,
+        retries=state.retries,
+        deaths=state.deaths,
+        failure=state.failure,
+        rearms=state.rearms,
+        retry_at=retry_at,
+    )
+
+
+def until_fetched(state: State, failure: Failure, policy: Policy, now: float) -> Decision:
+    """The network is away: that uses up no retry, however long it takes."""
+    rearms = state.rearms + 1
+    pause = policy.restart.backoff(rearms)
+    said = Log(ERROR, f"❌ [LLAMA] {failure.sentence}. It is tried again in {pause:g} s")
+    return waiting(replace(state, rearms=rearms), now + pause), [said]
+
+
+def slowly(state: State, policy: Policy, now: float) -> Decision:
+    """The retries are used up, and it is to go on all the same."""
+    limit, pause = policy.restart.max_retries, policy.restart.slow_backoff
+    why = state.failure.sentence if state.failure is not None else "It went down"
+    return waiting(replace(state, retries=limit + 1, rearms=0), now + pause), [
+        Log(ERROR, f"❌ [LLAMA] {why}. Its {limit} retries are used up"),
+        Log(INFO, f"🔄 It is tried again every {spell(pause)} (retry_forever)"),
+    ]
+
+
+def give_up(state: State, cause_at: float | None = None) -> State:
+    """No process and no further try, unless a look at the cause, from `cause_at` on, finds it gone."""
+    return State(
+        status=Status.ERROR,
+        attempt=state.attempt + 1,
+        retries=state.retries,
+        deaths=state.deaths,
+        failure=state.failure,
+        rearms=state.rearms,
+        cause_at=cause_at,
+    )
+
+
+def cause_interval(rearms: int, policy: Policy) -> float:
+    """Seconds until the first look: whatever changes all the time must not start the server all the time."""
+    return max(CAUSE_INTERVAL, policy.restart.backoff(rearms) if rearms else 0.0)
+
+
+def cause_checked(state: State, gone: bool, now: float) -> Decision:
+    if not gone:
+        return replace(state, cause_at=now + CAUSE_INTERVAL), []
+    title = state.failure.title if state.failure else "The failure"
+    note = f"The cause of “{title}” is gone."
+    after, effects = begin(replace(state, retries=0, rearms=state.rearms + 1), note)
+    return after, [Log(INFO, f"♻️ [LLAMA] {note}"), *effects]
+
+
+def explained(state: State, pids: frozenset[int], policy: Policy, now: float) -> Decision:
+    """Give back the retries that these processes used up: they died of a request, not by themselves."""
+    given_up = state.status is Status.ERROR and state.failure is not None and not state.failure.permanent
+    # The death that made it give up, or go on slowly, is counted by no retry.
+    counted = state.retries + (1 if given_up else 0)
+    found = sum(pid in pids for pid in state.deaths[len(state.deaths) - counted :]) if counted else 0
+    if not found:
+        return state, []
+    deaths = tuple(pid for pid in state.deaths if pid not in pids)
+    known = replace(state, retries=max(0, counted - found), deaths=deaths)
+    times = "time" if found == 1 else "times"
+    said = Log(INFO, f"♻️ [LLAMA] {KILLED} It died {found} {times} of it, which uses up no retry.")
+    if given_up:
+        after, effects = begin(known, KILLED)
+        return after, [said, *effects]
+    if known.phase is Phase.BACKOFF and known.retry_at is not None:
+        soon = now + policy.restart.backoff(known.retries)
+        known = replace(known, note=KILLED, retry_at=min(known.retry_at, soon))
+    return known, [said]
