@@ -200,7 +200,7 @@ class Client(asyncio.Protocol):
         exchange = None if self._exchange is None else self._exchange.as_exchange()
         if self._unread or self._transport.is_closing():
             self._transport.abort()
-        elif exchange is not None and self._body is not None and not exchange.reply.started:
+        elif exchange is not None and self._body is not None and not exchange.answer.reply.started:
             exchange.refuse(bad_request("The body did not come.", status=408, code="request_timeout"))
         elif exchange is None and self._buffer:
             self._refuse_head(BadHeadError(408, "The head did not come."))
@@ -388,7 +388,7 @@ class Client(asyncio.Protocol):
         exchange = self._exchange.as_exchange()
         if self._probe is not None:
             self._probe.cancel()
-        if exchange.reply.started:
+        if exchange.answer.reply.started:
             exchange.say_nothing()
         elif exchange.head.http11:
             self._transport.write(PROBE)

@@ -219,7 +219,7 @@ class Gateway:
             return
         length = exchange.body.length
         if length is not None and length > self.limits.body_bytes:
-            exchange.refuse(problems.bad_request("The body is too large.", status=413, code="body_too_large"))
+            exchange.refuse(problems.body_too_large())
 
     def learn_keys(self, keys: KeyRing) -> None:
         """Let in with these keys from now on, and end what came with one that is no longer good."""

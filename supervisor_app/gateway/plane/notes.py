@@ -74,7 +74,7 @@ class Notes:
     def record(self, exchange: Exchange) -> Record:
         """Once it is over."""
         first, captured, head = self.first_content, self._captured, exchange.head
-        hints, hold, policy = exchange.body.hints, exchange.hold, exchange.policy
+        hints, hold, policy = exchange.body.hints, exchange.answer.hold, exchange.policy
         usage = usage_of(b"".join(self.tail), self.beginning)
         if hints.answers != 1 or hints.prompts != 1:
             usage = usage_of_all(usage, head.endpoint, hints, self.tokens)
@@ -85,7 +85,7 @@ class Notes:
             key=policy.id if policy else self.denied_key,
             method=head.method,
             route=head.path,
-            status=exchange.reply.status,
+            status=exchange.answer.reply.status,
             outcome=self.outcome,
             streamed=hints.stream,
             held_ms=hold.total * 1000 if hold is not None else 0.0,

@@ -52,7 +52,7 @@ def answer(gateway: Gateway, exchange: Exchange, policy: KeyPolicy | None = None
     """`policy`: of the key that it came with."""
     head = exchange.head
     if head.method == "OPTIONS":
-        exchange.answer(204, _preflight_fields(exchange), b"")
+        exchange.answer_ourselves(204, _preflight_fields(exchange), b"")
     elif head.path == METRICS:
         exchange.is_ours = True
         gateway.do(asyncio.ensure_future(_answer_metrics(gateway, exchange)))
@@ -84,7 +84,9 @@ def _answer_models(gateway: Gateway, exchange: Exchange, policy: KeyPolicy | Non
 
 
 def _send(exchange: Exchange, data: Any) -> None:
-    exchange.answer(200, JSON_FIELDS + cors_fields(exchange.origin), json.dumps(data).encode())
+    exchange.answer_ourselves(
+        200, JSON_FIELDS + cors_fields(exchange.answer.origin), json.dumps(data).encode()
+    )
 
 
 def _send_model(gateway: Gateway, exchange: Exchange, model: str, policy: KeyPolicy | None) -> None:
@@ -110,7 +112,7 @@ def _health(gateway: Gateway) -> dict[str, Any]:
 def _preflight_fields(exchange: Exchange) -> bytes:
     asked = exchange.head.text(b"access-control-request-headers") or "*"
     return (
-        cors_fields(exchange.origin)
+        cors_fields(exchange.answer.origin)
         + _credentials(exchange)
         + (
             "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE\r\n"
@@ -121,7 +123,7 @@ def _preflight_fields(exchange: Exchange) -> bytes:
 
 def _credentials(exchange: Exchange) -> bytes:
     """llama-server says so to everybody; here only origins may that people have let in."""
-    return b"Access-Control-Allow-Credentials: true\r\n" if exchange.is_known_origin else b""
+    return b"Access-Control-Allow-Credentials: true\r\n" if exchange.answer.is_known_origin else b""
 
 
 async def _answer_metrics(gateway: Gateway, exchange: Exchange) -> None:
@@ -132,4 +134,4 @@ async def _answer_metrics(gateway: Gateway, exchange: Exchange) -> None:
         exchange.refuse(problems.metrics_failed())
         return
     if not exchange.is_over:
-        exchange.answer(200, METRICS_FIELDS, content)
+        exchange.answer_ourselves(200, METRICS_FIELDS, content)

@@ -85,6 +85,10 @@ def bad_request(message: str, *, status: int = 400, code: str = "bad_request") -
     return Problem(status=status, code=code, message=message)
 
 
+def body_too_large() -> Problem:
+    return bad_request("The body is too large.", status=413, code="body_too_large")
+
+
 def too_deep() -> Problem:
     return bad_request(
         f"The JSON of this request is nested deeper than {DEEPEST} levels, which can crash llama-server. "

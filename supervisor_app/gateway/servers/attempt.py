@@ -38,6 +38,7 @@ class Attempt:
     """
 
     __slots__ = (
+        "_answer",
         "_backend",
         "_connecting",
         "_connection",
@@ -57,6 +58,7 @@ class Attempt:
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
         self._exchange = visit.exchange
+        self._answer = visit.exchange.answer
         self._backend = visit.backend
         relays = self._exchange.head.endpoint.relays
         behind_a_router = NOT_ITS_OWN_BEHIND_A_ROUTER if self._backend.facts.is_router else NOT_ITS_OWN
@@ -142,10 +144,10 @@ class Attempt:
 
         Only a head that another try would have, too: an error or a length would be a promise.
         """
-        reply, head = self._exchange.reply, self._head
+        reply, head = self._answer.reply, self._head
         is_usual = head is not None and head.is_event_stream and head.status == OK and self._length is None
         if head is not None and is_usual and not reply.started:
-            reply.start(head.status, self._exchange.beginning_of(head), None)
+            reply.start(head.status, self._answer.beginning_of(head), None)
             reply.flush()
             reply.write(self._kept)
             self._kept = b""
@@ -163,7 +165,7 @@ class Attempt:
             self._stream_begins()
 
     def on_content(self, content: bytes) -> None:
-        if self._exchange.committed:
+        if self._answer.committed:
             self._pass_on(content)
         elif self._scanner is not None and not self._scanner.feed(content):
             self._pass_comment(content)
@@ -183,11 +185,11 @@ class Attempt:
             self._pieces += pieces
             self._backend.moved = True
         self.tail.append(content)
-        self._exchange.reply.pass_on(raw)
+        self._answer.reply.pass_on(raw)
 
     def on_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
         exchange = self._exchange
-        if head.status in self._not_its_own or head.is_event_stream or exchange.reply.started:
+        if head.status in self._not_its_own or head.is_event_stream or self._answer.reply.started:
             self.on_head(head, length)
             if content:
                 self.on_content(content)
@@ -212,7 +214,7 @@ class Attempt:
             else:
                 self._fail("its stream ended before its end")
             return
-        if not self._exchange.committed:
+        if not self._answer.committed:
             self._commit(b"")
         if not self._exchange.is_over:
             self._visit.answered(self)
@@ -231,7 +233,7 @@ class Attempt:
         self._exchange.refuse(problems.mistake(), Outcome.UNAVAILABLE)
 
     def on_writable(self, writable: bool) -> None:
-        self._exchange.server_writable(writable)
+        self._exchange.transit.server_writable(writable)
 
     # Within
 
@@ -239,12 +241,12 @@ class Attempt:
     def _may_not_be_its_own(self) -> bool:
         """Not the model's answer: then it is as if there had been none."""
         head = self._head
-        return head is not None and head.status in self._not_its_own and not self._exchange.committed
+        return head is not None and head.status in self._not_its_own and not self._answer.committed
 
     @property
     def _is_foreign(self) -> bool:
         """It is not the stream that the client has been told of while it waited."""
-        return self._exchange.reply.started and not self.streams
+        return self._answer.reply.started and not self.streams
 
     @property
     def _may_have_been_stopped(self) -> bool:
@@ -256,7 +258,7 @@ class Attempt:
     def _stop(self) -> None:
         """It ends for the client as it did for us."""
         head = self._head
-        if self._exchange.committed or (head is not None and self._exchange.commit(head, self._length)):
+        if self._answer.committed or (head is not None and self._answer.commit(head, self._length)):
             self._write(self._kept)
             self._kept = b""
             self._exchange.stopped(self.tail)
@@ -276,7 +278,7 @@ class Attempt:
         connection.ask(self, head, body, to_head=to_head, whole=is_whole)
 
     def _fail(self, reason: str) -> None:
-        if self._exchange.committed:
+        if self._answer.committed:
             self._visit.broken(self, reason)
         else:
             self._visit.lost(reason)
@@ -303,8 +305,8 @@ class Attempt:
             self._visit.refused(reason)
 
     def _pass_comment(self, comment: bytes) -> None:
-        if self._exchange.reply.started:
-            self._exchange.reply.write(comment)
+        if self._answer.reply.started:
+            self._answer.reply.write(comment)
         else:
             self._kept = (self._kept + comment)[-MAX_KEPT:]
 
@@ -312,10 +314,10 @@ class Attempt:
         """From here on the client has something of this answer: it can only be ended, not replaced."""
         content, self._kept = self._kept + content, b""
         head = self._head
-        if head is not None and self._exchange.commit(head, self._length):
-            self._exchange.notes.beginning = content[:BEGINNING]
+        if head is not None and self._answer.commit(head, self._length):
+            self._answer.notes.beginning = content[:BEGINNING]
             self._pass_on(content)
-            if self._connection is not None and self._exchange.passes_chunks:
+            if self._connection is not None and self._answer.passes_chunks:
                 self._connection.pass_chunks(self.on_chunk)
         else:
             self._exchange.foreign_answer(head.status if head else 502, content)
@@ -337,7 +339,7 @@ class Attempt:
             self.tail[-1] += content
         else:
             self.tail.append(content)
-        self._exchange.write(content)
+        self._answer.write(content)
 
 
 def proxy_error_in(content: bytes) -> bytes:

@@ -6,15 +6,14 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from supervisor_app.gateway.http.heads import status_line
 from supervisor_app.gateway.plane import problems
-from supervisor_app.gateway.plane.problems import Problem, cors_fields
+from supervisor_app.gateway.plane.dispatch import candidates_now, go_to_one_of, look_back
+from supervisor_app.gateway.plane.problems import Problem
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.assembly import Assembly
 from supervisor_app.gateway.servers.attempt import Attempt
 from supervisor_app.gateway.servers.backend import Accusation, Backend, Loss, judge
 from supervisor_app.gateway.servers.ghosts import DepartedRequest
-from supervisor_app.gateway.servers.hold import EVENT_STREAM
 from supervisor_app.gateway.servers.suspects import Suspicion, Verdict
 from supervisor_app.gateway.servers.turns import NEWCOMER
 
@@ -156,9 +155,9 @@ class Visit:
     def server_changed(self) -> None:
         """While it waits: this server has become hopeless or is gone, or another one could be asked now."""
         exchange, here = self.exchange, self.backend
-        if exchange.hold is None or not exchange.hold.waits:
+        if not exchange.answer.waits:
             return
-        candidates = exchange.candidates_now()
+        candidates = candidates_now(self._gateway, exchange)
         if isinstance(candidates, Problem):
             # While this server is there it will do: it did when the request came.
             if here.is_gone:
@@ -177,28 +176,30 @@ class Visit:
         """To another server, where a wait is a new one."""
         exchange = self.exchange
         self.backend.gate.leave(self)
-        exchange.wait().start_over()
-        exchange.wait().stop_comments()
-        if (problem := exchange.look_back()) is not None:
+        exchange.answer.wait().start_over()
+        exchange.answer.wait().stop_comments()
+        if (problem := look_back(self._gateway, exchange)) is not None:
             exchange.refuse(problem, Outcome.QUARANTINED)
         else:
-            exchange.go_to_one_of(candidates)
+            go_to_one_of(self._gateway, exchange, candidates)
 
     def _wait(self) -> None:
         # HEAD asks whether somebody is there, and that can be told now.
         if self.exchange.head.method == "HEAD" or self.exchange.is_public:
             self.exchange.is_not_ready(self.backend)
             return
-        self.exchange.wait().begin(self.backend.facts.hold_seconds, self._too_late)
+        self.exchange.answer.wait().begin(self.backend.facts.hold_seconds, self._too_late)
         if self._expects_stream:
             self._comment_from_now_on()
         else:
-            self.exchange.wait().stop_comments()
+            self.exchange.answer.wait().stop_comments()
 
     def _too_late(self) -> None:
         if self.backend.gate.is_open:  # it serves: others are before us, and it will be our turn
-            self.exchange.wait().start_over()
-            self.exchange.wait().begin(max(self.backend.facts.hold_seconds, PATIENCE_SECONDS), self._too_late)
+            self.exchange.answer.wait().start_over()
+            self.exchange.answer.wait().begin(
+                max(self.backend.facts.hold_seconds, PATIENCE_SECONDS), self._too_late
+            )
             return
         self.exchange.waited_in_vain(self.backend)
 
@@ -214,23 +215,22 @@ class Visit:
     def _expects_stream(self) -> bool:
         exchange = self.exchange
         asks = exchange.body.hints.stream and exchange.head.endpoint.events is not None
-        return asks or exchange.reply.started
+        return asks or exchange.answer.reply.started
 
     def _comment_from_now_on(self) -> None:
         every = self._gateway.limits.comment_seconds
         first = max(0.0, self.exchange.started + every - self._gateway.loop.time())
-        self.exchange.wait().comment_every(every, first, self._comment)
+        self.exchange.answer.wait().comment_every(every, first, self._comment)
 
     def _comment(self) -> None:
         """Its client has waited for long: it gets its headers, and a sign of life."""
-        reply = self.exchange.reply
         if self._attempt is not None:
             self._attempt.flush()
             return
-        if not reply.started:
-            reply.start(200, status_line(200) + EVENT_STREAM + cors_fields(self.exchange.origin), None)
+        answer = self.exchange.answer
+        answer.begin_stream()
         detail = " ".join(self.backend.facts.detail.split())
-        reply.write(f": waiting for {self.backend.facts.name}: {detail}\n\n".encode())
+        answer.reply.write(f": waiting for {self.backend.facts.name}: {detail}\n\n".encode())
 
     # Inside
 
@@ -270,12 +270,12 @@ class Visit:
 
     def _go(self) -> None:
         exchange = self.exchange
-        if (problem := exchange.isolate(self.backend.facts)) is not None:
+        if (problem := exchange.transit.isolate(exchange.head, self.backend.facts)) is not None:
             exchange.refuse(problem)
             return
         self._asked = self.backend.facts
-        if exchange.hold is not None:
-            exchange.hold.end()
+        if exchange.answer.hold is not None:
+            exchange.answer.hold.end()
         if exchange.was_lost:
             exchange.was_lost = False
             exchange.notes.replays += 1
@@ -335,8 +335,8 @@ class Visit:
             self.backend.doubt()
             self._crashed(reason, done_perhaps=True)
             return
-        if self.exchange.hold is not None:
-            self.exchange.hold.renew()
+        if self.exchange.answer.hold is not None:
+            self.exchange.answer.hold.renew()
         self._back_to_gate(reason)
 
     def broken(self, attempt: Attempt, reason: str) -> None:
@@ -364,7 +364,7 @@ class Visit:
     def _may_go_now(self) -> bool:
         """While it waited, more may have become known of it than when it came."""
         exchange = self.exchange
-        problem = exchange.look_back()
+        problem = look_back(self._gateway, exchange)
         if problem is not None:
             exchange.refuse(problem, Outcome.QUARANTINED)
         self.solo = exchange.suspicion is not None and exchange.suspicion.goes_alone

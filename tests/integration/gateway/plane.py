@@ -330,7 +330,7 @@ class Plane:
 
         def begun() -> list[Exchange]:
             exchanges = (each for each in self.gateway.exchanges if isinstance(each, Exchange))
-            return [each for each in exchanges if each.reply.started]
+            return [each for each in exchanges if each.answer.reply.started]
 
         await eventually(begun, PATIENCE)
         return begun()

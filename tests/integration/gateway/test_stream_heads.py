@@ -147,7 +147,7 @@ async def test_a_head_that_another_try_might_not_have_waits_for_content(plane, f
     asking = plane.asks(request("/models/sse"))
     await server.until_called(1)
     await asyncio.sleep(SOON * 3)
-    assert not any(exchange.reply.started for exchange in plane.gateway.exchanges)
+    assert not any(exchange.answer.reply.started for exchange in plane.gateway.exchanges)
     asking.cancel()
 
 
@@ -172,6 +172,6 @@ async def test_an_answer_that_is_put_together_shows_nothing_of_its_stream(plane)
     await server.until_called(1)
     await asyncio.sleep(SOON * 3)
     assert b'"stream":true' in server.calls[0].content
-    assert not any(exchange.reply.started for exchange in plane.gateway.exchanges)
+    assert not any(exchange.answer.reply.started for exchange in plane.gateway.exchanges)
     asking.cancel()
     await eventually(lambda: not plane.gateway.exchanges)

@@ -1,0 +1,103 @@
+"""The answer to one request as its client gets it, in the way that is still open."""
+
+from __future__ import annotations
+
+import asyncio
+
+from supervisor_app.gateway.access.door import Door
+from supervisor_app.gateway.http.answer_heads import ResponseHead
+from supervisor_app.gateway.http.heads import status_line
+from supervisor_app.gateway.http.reply import Reply
+from supervisor_app.gateway.http.request_heads import RequestHead
+from supervisor_app.gateway.plane.notes import Notes
+from supervisor_app.gateway.plane.pages import page_fields
+from supervisor_app.gateway.plane.problems import cors_fields
+from supervisor_app.gateway.servers.hold import EVENT_STREAM, Hold
+
+
+class Answer:
+    """Begun by its server, or by us while the server is waited for; how it ends, the exchange says."""
+
+    __slots__ = ("_door", "_head", "_loop", "committed", "hold", "notes", "reply")
+
+    def __init__(
+        self, head: RequestHead, reply: Reply, notes: Notes, door: Door, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """`head`: of the request."""
+        self.reply = reply
+        self.notes = notes
+        self.hold: Hold | None = None
+        self.committed = False
+        """Content of a server's answer has gone to the client."""
+        self._head = head
+        self._door = door
+        self._loop = loop
+
+    # Pages that ask
+
+    @property
+    def origin(self) -> str:
+        """Of the page that asks and may read what we say; empty: it is none, or may not."""
+        origin = self._head.text(b"origin")
+        return origin if self._door.shows_refusals(origin) else ""
+
+    @property
+    def is_known_origin(self) -> bool:
+        return self._door.knows_origin(self._head.text(b"origin"))
+
+    def beginning_of(self, head: ResponseHead) -> bytes:
+        """The head of a server's answer, as its client gets it."""
+        return head.beginning + page_fields(self._door, self._head)
+
+    # While the server is waited for
+
+    def wait(self) -> Hold:
+        if self.hold is None:
+            self.hold = Hold(self._loop)
+        return self.hold
+
+    @property
+    def waits(self) -> bool:
+        return self.hold is not None and self.hold.waits
+
+    def stop_waiting(self) -> None:
+        if self.hold is not None:
+            self.hold.end()
+            self.hold.stop_comments()
+
+    def begin_stream(self) -> None:
+        """Unless it has begun: a stream without events, as a server would begin it."""
+        if not self.reply.started:
+            self.reply.start(200, status_line(200) + EVENT_STREAM + cors_fields(self.origin), None)
+
+    # The server's
+
+    def commit(self, head: ResponseHead, length: int | None) -> bool:
+        """The answer begins. False: it is not what the client has been told already."""
+        if self.hold is not None:
+            self.hold.stop_comments()
+        if not self.reply.started:
+            self.reply.start(head.status, self.beginning_of(head), length)
+        elif head.status != 200 or not head.is_event_stream:
+            return False
+        self.committed = True
+        self.notes.first_content = self._loop.time()
+        return True
+
+    @property
+    def passes_chunks(self) -> bool:
+        """Its client takes them as they come, and nobody wants to know what is in them."""
+        return self.reply.is_chunked and not self.notes.captures
+
+    def write(self, content: bytes) -> None:
+        self.notes.hear(content)
+        self.reply.write(content)
+
+    def pass_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
+        """`commit`, `write` and the end in one, when nothing was said before."""
+        if self.hold is not None:
+            self.hold.stop_comments()
+        self.committed = True
+        self.notes.first_content = self._loop.time()
+        self.notes.hear(content)
+        self.reply.send(head.status, self.beginning_of(head), length, content)

@@ -1,0 +1,151 @@
+"""Where a request goes: which servers may answer it, which one does, and what keeps it from all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from supervisor_app.gateway.access.door import NotAllowedError
+from supervisor_app.gateway.access.keys import Denied
+from supervisor_app.gateway.llama.conversations import conversation_of, is_control
+from supervisor_app.gateway.plane import problems
+from supervisor_app.gateway.plane.problems import Problem, cors_fields
+from supervisor_app.gateway.records.record import Outcome
+from supervisor_app.gateway.servers.gate import QueueFullError
+from supervisor_app.gateway.servers.streams import done_by_one_of, holder_of, streams_of_all
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.plane.exchange import Exchange
+    from supervisor_app.gateway.plane.gateway import Gateway
+    from supervisor_app.gateway.servers.backend import Backend
+
+
+def dispatch(gateway: Gateway, exchange: Exchange, *, asked_around: bool = False) -> None:
+    """Send on a request whose body tells where. `asked_around`: servers were just asked what they have."""
+    if complaint := _complaint(gateway, exchange):
+        exchange.refuse(problems.bad_request(complaint))
+        return
+    try:
+        candidates = _candidates(gateway, exchange)
+    except Denied as denied:
+        exchange.refuse(problems.denied(denied))
+        return
+    except NotAllowedError as error:
+        if asked_around or not gateway.may_hear_of_models:
+            exchange.refuse(error.problem)
+        else:
+            exchange.do(_ask_around(gateway, exchange))
+        return
+    head, policy = exchange.head, exchange.policy
+    if head.method == "DELETE" and (conversation := conversation_of("DELETE", head.path, head.query)):
+        gateway.stop_waiting(conversation, policy)
+    if head.asks_for_streams and (len(candidates) > 1 or policy is not None):
+        exchange.do(_go_to_streams(gateway, exchange, candidates))
+    else:
+        _go_on(gateway, exchange, candidates)
+
+
+def _complaint(gateway: Gateway, exchange: Exchange) -> str:
+    """A fault of its body, where that decides where it goes; empty: there is none."""
+    head, body = exchange.head, exchange.body
+    decides = len(gateway.all) > 1 and head.method == "POST" and not head.endpoint.relays
+    return body.fault() if decides and not body.hints.model else ""
+
+
+def _candidates(gateway: Gateway, exchange: Exchange) -> Sequence[Backend]:
+    """The servers that may answer it now. Raises Denied and NotAllowedError."""
+    policy = exchange.policy
+    if gateway.takes_any_name and (policy is None or not policy.models):
+        return gateway.all
+    hints = exchange.body.hints
+    asks_all = exchange.head.asks_for_streams and not hints.model
+    return gateway.allowed(policy, hints, gateway.all if asks_all else gateway.candidates(hints.model))
+
+
+def candidates_now(gateway: Gateway, exchange: Exchange) -> Sequence[Backend] | Problem:
+    """Look again: more may be known of servers than when it came. A problem: no server is left for it."""
+    try:
+        return _candidates(gateway, exchange)
+    except Denied as denied:
+        return problems.denied(denied)
+    except NotAllowedError as error:
+        return error.problem
+
+
+async def _ask_around(gateway: Gateway, exchange: Exchange) -> None:
+    """Nobody has the model that it wants, as far as we know: ask before that is said."""
+    await gateway.outside.read_models(now=True)
+    if not exchange.is_over:
+        dispatch(gateway, exchange, asked_around=True)
+
+
+async def _go_to_streams(gateway: Gateway, exchange: Exchange, candidates: Sequence[Backend]) -> None:
+    """To the server that has the stream of its conversation; to all with a question after several streams,
+    or with an order that one of them can carry out.
+    """
+    head, answer = exchange.head, None
+    conversation = conversation_of(head.method, head.path, head.query)
+    if conversation:
+        holder = await holder_of(conversation, candidates)
+        candidates = candidates if holder is None else [holder]
+    elif is_control(head.method, head.path):
+        answer = await done_by_one_of(exchange.body.kept(), candidates)
+    else:
+        key = None if exchange.policy is None else exchange.policy.id
+        answer = await streams_of_all(exchange.body.kept(), candidates, key)
+    if exchange.is_over:
+        return
+    if answer is None:
+        _go_on(gateway, exchange, candidates)
+    else:
+        exchange.answer_ourselves(200, problems.JSON_FIELDS + cors_fields(exchange.answer.origin), answer)
+
+
+def _go_on(gateway: Gateway, exchange: Exchange, candidates: Sequence[Backend]) -> None:
+    if (problem := look_back(gateway, exchange)) is not None:
+        exchange.refuse(problem, Outcome.QUARANTINED)
+        return
+    if exchange.policy is not None and exchange.policy.capture:
+        exchange.notes.capture()
+    go_to_one_of(gateway, exchange, candidates)
+
+
+def look_back(gateway: Gateway, exchange: Exchange) -> Problem | None:
+    """Find what this request was in before, when it was sent by another client, or by this one."""
+    if not gateway.suspects_anybody():
+        return None
+    if (paused := gateway.pause_of(exchange.policy)) is not None:
+        return problems.denied(paused)
+    body_hash, now = exchange.body.hash(), gateway.wall_time()
+    exchange.suspicion = exchange.suspicion or gateway.suspects.find(body_hash, now)
+    entry = gateway.quarantined.find(body_hash, now)
+    if entry is None:
+        return None
+    exchange.notes.incident, exchange.notes.server = entry.incident, entry.server
+    return problems.quarantined(entry.server, entry.incident, int(entry.until - now))
+
+
+def go_to_one_of(gateway: Gateway, exchange: Exchange, candidates: Sequence[Backend]) -> None:
+    """To the best of them, or into its queue."""
+    head, body = exchange.head, exchange.body
+    if len(candidates) == 1:
+        backend = candidates[0]
+    else:
+        session = head.text(b"x-conversation-id") or head.text(b"session") or body.hints.session or ""
+        backend = gateway.choose(candidates, session, body.kept())
+    facts = backend.facts
+    exchange.notes.server = facts.name
+    if exchange.is_public and not facts.ready:
+        exchange.is_not_ready(backend)
+        return
+    visit = exchange.visit(backend)
+    wakes = head.endpoint.wakes
+    if facts.is_hopeless_for(wakes=wakes):
+        exchange.give_up(backend)
+        return
+    if facts.asleep and wakes:
+        gateway.wake(backend)
+    try:
+        visit.enter()
+    except QueueFullError:
+        exchange.refuse_full_queue(backend)

@@ -1,0 +1,131 @@
+"""A body in transit: kept to be sent again, passed on as it comes, or read on to its end from disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supervisor_app.gateway.http.request_heads import RequestHead
+from supervisor_app.gateway.llama.isolation import NotIsolatedError, check_isolation, without_cache
+from supervisor_app.gateway.plane import problems
+from supervisor_app.gateway.plane.body import RequestBody
+from supervisor_app.gateway.plane.problems import Problem
+from supervisor_app.gateway.plane.reading_on import ReadingOn
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.plane.client import Client
+    from supervisor_app.gateway.plane.exchange import Exchange
+    from supervisor_app.gateway.plane.gateway import Gateway
+    from supervisor_app.gateway.servers.facts import ServerFacts
+    from supervisor_app.gateway.servers.visit import Visit
+
+LARGE = 64 * 1024
+"""Bytes of a body that take about a millisecond to read."""
+
+
+class Transit:
+    """One body, within what the bodies of all requests may take up."""
+
+    __slots__ = ("_client", "_gateway", "_is_isolated", "_kept_bytes", "body", "reading_on")
+
+    def __init__(self, gateway: Gateway, client: Client, body: RequestBody) -> None:
+        self.body = body
+        self.reading_on: ReadingOn | None = None
+        self._gateway = gateway
+        self._client = client
+        self._is_isolated = False
+        """Its server must not serve it from the cache."""
+        self._kept_bytes = 0
+
+    # From the client
+
+    def problem_of(self, data: bytes) -> Problem | None:
+        """Count what comes next, and find with what to refuse it."""
+        body = self.body
+        body.size += len(data)
+        if body.size > self._gateway.limits.body_bytes:
+            return problems.body_too_large()
+        return problems.too_deep() if body.is_too_deep(data) else None
+
+    def take(self, data: bytes, visit: Visit | None) -> bool:
+        """Keep more of it, or pass it on. True: now it is longer than can be kept."""
+        body, limits = self.body, self._gateway.limits
+        if self.reading_on is not None:
+            self.reading_on.put(data)
+        elif body.overflows:
+            self._pass_on(data, visit)
+        else:
+            body.keep(data)
+            self._kept_bytes = body.size
+            self._gateway.kept_bytes += len(data)
+            if body.size > limits.replay_bytes or self._gateway.kept_bytes > limits.all_replay_bytes:
+                body.overflow()
+                return True
+        return False
+
+    def take_whole(self, data: bytes) -> None:
+        """Take over a body that the gateway has counted already."""
+        self.body.take_whole(data)
+        self._kept_bytes = len(data)
+
+    def read_on(self, exchange: Exchange) -> None:
+        """From now on all of it goes to disk: where it goes is known at its end."""
+        self.reading_on = ReadingOn(exchange, self._client, self._gateway)
+        self._release()
+        beginning = self.body.kept()
+        self.body.shorten(LARGE)
+        self.reading_on.put(beginning)
+
+    def _pass_on(self, data: bytes, visit: Visit | None) -> None:
+        """More than can be kept: as it comes, once there is somebody to take it."""
+        if visit is None or not visit.takes_body:
+            self.body.keep(data)
+            self._client.hold_back(True)
+        else:
+            visit.write(self.body.framed(data))
+
+    # To the server
+
+    def isolate(self, head: RequestHead, facts: ServerFacts) -> Problem | None:
+        """Before it is sent to this server: keep it from the cache, if a key isolates its prompts there. With
+        what to refuse it, if that cannot be done.
+        """
+        endpoint, body = head.endpoint, self.body
+        self._is_isolated = False
+        if not (head.method == "POST" and endpoint.needs_slot and self._gateway.isolates(facts)):
+            return None
+        try:
+            self._is_isolated = check_isolation(
+                endpoint,
+                body.kept(),
+                is_form=body.is_form,
+                is_partial=body.overflows,
+                caches=facts.caches_prompts,
+            )
+        except NotIsolatedError as error:
+            return problems.not_isolated(facts.name, str(error))
+        return None
+
+    def for_server(self, instead: bytes | None) -> tuple[bytes, int | None]:
+        """As much of it as has come, and the length to announce. `instead`: a body in place of this one."""
+        if self._is_isolated:
+            instead = without_cache(self.body.kept() if instead is None else instead)
+        first, length = self.body.for_server(instead)
+        if self.body.overflows:
+            self._release()
+            self._client.hold_back(False)
+        return first, length
+
+    def server_writable(self, writable: bool) -> None:
+        if self.reading_on is not None:
+            self.reading_on.server_writable(writable)
+        elif self.body.overflows:
+            self._client.hold_back(not writable)
+
+    def close(self) -> None:
+        self._release()
+        if self.reading_on is not None:
+            self.reading_on.close()
+
+    def _release(self) -> None:
+        self._gateway.kept_bytes -= self._kept_bytes
+        self._kept_bytes = 0
