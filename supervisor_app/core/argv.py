@@ -1,11 +1,25 @@
-"""What changed between two command lines, flag by flag. Pure."""
+"""Command lines: how flags are spelled, and what changed between two of them. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _FLAG = re.compile(r"-(?!\d)")
+
+
+def spelled(word: str) -> str:
+    """Return the flag that llama-server reads in this word: it takes `_` for `-` in long flags.
+
+    `--flag=value`, which llama-server does not know, counts as the flag.
+    """
+    flag = word.partition("=")[0]
+    return flag.replace("_", "-") if flag.startswith("--") else flag
+
+
+def spelled_out(args: Iterable[str]) -> tuple[str, ...]:
+    """Return the words with each long flag spelled as in `llama-server --help`, to be looked up."""
+    return tuple(word.replace("_", "-") if word.startswith("--") else word for word in args)
 
 
 def argv_diff(before: Sequence[str], after: Sequence[str]) -> tuple[str, ...]:

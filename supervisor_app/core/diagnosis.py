@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from supervisor_app.core.argv import spelled_out
 from supervisor_app.core.decisive import Decisive, find_decisive, is_telling
 from supervisor_app.core.engine_log import LogLine, own_words, read_log
 from supervisor_app.core.named_files import FILE_FLAGS, BadFile, flag_of, is_router
@@ -217,7 +218,7 @@ def _about_flag(told: Decisive, failure: Failure, spec: LaunchSpec) -> Failure:
     flag, detail = told.flag, failure.detail
     for begin, flags in _FLAGS_OF_MESSAGE:
         if told.line.message.startswith(begin):
-            flag = next((each for each in flags if each in spec.args), "")
+            flag = next((each for each in flags if each in spelled_out(spec.args)), "")
     if flag and flag not in detail:
         detail = f"{flag}: {detail}"
     path = told.path or _value_of_file_flag(flag, spec)
@@ -232,7 +233,8 @@ def _about_flag(told: Decisive, failure: Failure, spec: LaunchSpec) -> Failure:
 
 
 def _value_of_file_flag(flag: str, spec: LaunchSpec) -> str:
-    return next((value for name, value in pairwise(spec.args) if name == flag and flag in FILE_FLAGS), "")
+    named = pairwise(spelled_out(spec.args))
+    return next((value for name, value in named if name == flag and flag in FILE_FLAGS), "")
 
 
 def _about_file(told: Decisive, failure: Failure, spec: LaunchSpec) -> Failure:

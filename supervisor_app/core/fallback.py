@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+from supervisor_app.core.argv import spelled_out
+
 _GPU_FLAGS = frozenset({"-ngl", "--gpu-layers", "--n-gpu-layers"})
 _NO_GPU = re.compile(r"no usable GPU found")
 _OFFLOADED = re.compile(r"offloaded (\d{1,6})/(\d{1,6}) layers to GPU")
@@ -31,5 +33,5 @@ def gpu_warnings(lines: Iterable[str], args: Sequence[str]) -> tuple[str, ...]:
 
 def _asks_for_gpu(args: Sequence[str]) -> bool:
     """The last one wins; without a flag llama-server takes what there is."""
-    asked = [value for flag, value in pairwise(args) if flag in _GPU_FLAGS]
+    asked = [value for flag, value in pairwise(spelled_out(args)) if flag in _GPU_FLAGS]
     return bool(asked) and asked[-1] not in ("0", "auto")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from supervisor_app.core.argv import spelled_out
+
 _REPOSITORY = frozenset({"-hf", "-hfr", "--hf-repo", "-dr", "--docker-repo"})
 _MORE = frozenset(
     {
@@ -19,9 +21,11 @@ _NO_PRESET = frozenset({"--tts-use-guide-tokens"})
 
 def names_repository(args: Sequence[str]) -> bool:
     """The model itself is one of a repository: `-m` besides would name a file in there."""
-    return any(word in _REPOSITORY or (_PRESET.fullmatch(word) and word not in _NO_PRESET) for word in args)
+    words = spelled_out(args)
+    return any(word in _REPOSITORY or (_PRESET.fullmatch(word) and word not in _NO_PRESET) for word in words)
 
 
 def fetches(args: Sequence[str]) -> bool:
     """llama-server may have to download something before it can load."""
-    return "--offline" not in args and (names_repository(args) or not _MORE.isdisjoint(args))
+    words = spelled_out(args)
+    return "--offline" not in words and (names_repository(words) or not _MORE.isdisjoint(words))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from supervisor_app.core.argv import spelled
+
 _FLAGS = {
     "--api-prefix": "its paths begin with a prefix then, and llamaproxy asks for /health",
     "--ssl-key-file": "it speaks TLS then, and llamaproxy speaks plain HTTP with it on one machine",
@@ -15,7 +17,7 @@ INSTEAD = "Put prefixes and TLS in front of the gateway instead."
 def moved_door(args: Iterable[str]) -> str:
     """Why a server with these flags could not be reached, as part of a sentence; empty when it could."""
     for arg in args:
-        flag = arg.partition("=")[0].replace("_", "-")
+        flag = spelled(arg)
         if flag in _FLAGS:
             return f"{flag} cannot be used: {_FLAGS[flag]}"
     return ""

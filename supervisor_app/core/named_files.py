@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from supervisor_app.core.argv import spelled_out
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind
 
@@ -31,6 +32,7 @@ FILE_FLAGS = frozenset(
     }
 )
 FOLDER_FLAGS = frozenset({"--models-dir", "--path", "--media-path", "--slot-save-path"})
+ROUTER_FLAGS = frozenset({"--models-dir", "--models-preset"})
 _LISTS = frozenset({"--lora", "--lora-scaled"})
 """Several files, with commas between them; `--lora-scaled` has a factor after each."""
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
@@ -58,8 +60,9 @@ class BadFile:
     detail: str
 
 
-def is_router(args: Sequence[str]) -> bool:
-    return "--models-dir" in args or "--models-preset" in args
+def is_router(args: Iterable[str]) -> bool:
+    """A server of many models, which it finds in a folder or a list."""
+    return not ROUTER_FLAGS.isdisjoint(spelled_out(args))
 
 
 def named_files(spec: LaunchSpec) -> list[NamedFile]:
@@ -67,7 +70,7 @@ def named_files(spec: LaunchSpec) -> list[NamedFile]:
     files = []
     if spec.model_file is not None:
         files = [NamedFile(flag="-m", path=part, gguf=True) for part in parts_of(spec.model_file)]
-    for flag, value in pairwise(spec.args):
+    for flag, value in pairwise(spelled_out(spec.args)):
         if flag in GGUF_FLAGS | FILE_FLAGS | FOLDER_FLAGS:
             files += [
                 NamedFile(

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from supervisor_app.core.argv import spelled
+
 _NAMES = """
 -t --threads -tb --threads-batch -C --cpu-mask -Cr --cpu-range --cpu-strict --prio --poll
 -Cb --cpu-mask-batch -Crb --cpu-range-batch --cpu-strict-batch --prio-batch --poll-batch --threads-http
@@ -65,15 +67,6 @@ HARMLESS = frozenset(_NAMES.split())
 OF_OTHER_BUILDS = frozenset({"--mlock", "--mmap", "--no-mmap", "--direct-io", "--no-direct-io"})
 """Harmless flags that llama-server's builds before late 2026 have instead of `--load-mode`."""
 _NUMBER = re.compile(r"-(\d|\.\d)")
-
-
-def spelled(word: str) -> str:
-    """Return the flag that llama-server reads in this word: it takes `_` for `-` in long flags.
-
-    `--flag=value`, which llama-server does not know, counts as the flag.
-    """
-    flag = word.partition("=")[0]
-    return flag.replace("_", "-") if flag.startswith("--") else flag
 
 
 def not_for_forms(args: Sequence[str]) -> list[str]:

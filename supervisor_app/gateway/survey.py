@@ -14,6 +14,8 @@ from typing import Any
 from django.db.models import F
 
 from supervisor_app.conf import Overlay, apply_overlay
+from supervisor_app.core import named_files
+from supervisor_app.core.argv import spelled_out
 from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.sockets import realm
 from supervisor_app.core.status import AVAILABLE, Status
@@ -30,7 +32,6 @@ from supervisor_app.snapshots import seconds
 RUNS = 8
 """Of each server, newest first: for how they ended and how long they took to start."""
 ALIAS_FLAGS = ("-a", "--alias")
-ROUTER_FLAGS = ("--models-dir", "--models-preset")
 
 
 def load_facts(overlay: Overlay) -> dict[str, ServerFacts]:
@@ -104,7 +105,7 @@ VERBOSE_FROM = 10
 
 
 def _is_verbose(args: list[str]) -> bool:
-    flags = [arg.replace("_", "-") for arg in args]  # llama-server takes both
+    flags = spelled_out(args)
     levels = (value for flag, value in pairwise(flags) if flag in VERBOSITY_FLAGS)
     is_high = any(level.isdecimal() and int(level) >= VERBOSE_FROM for level in levels)
     return is_high or not VERBOSE_FLAGS.isdisjoint(flags)
@@ -119,7 +120,7 @@ def _end_of(run: Run) -> End:
 
 def is_router(server: LlamaServer) -> bool:
     """Is it one by its configuration? A router that was taken over says so itself."""
-    return bool(server.models_dir) or any(arg in ROUTER_FLAGS for arg in server.args)
+    return bool(server.models_dir) or named_files.is_router(map(str, server.args))
 
 
 def launch_of(server: LlamaServer) -> str:
@@ -156,7 +157,7 @@ def _served_before(runs: Iterable[Run]) -> list[str]:
 
 def _aliases(server: LlamaServer) -> list[str]:
     """List the aliases that people gave it, here and on its command line."""
-    said = [value for flag, value in pairwise(map(str, server.args)) if flag in ALIAS_FLAGS]
+    said = [value for flag, value in pairwise(spelled_out(map(str, server.args))) if flag in ALIAS_FLAGS]
     flagged = [name.strip() for value in said for name in value.split(",") if name.strip()]
     return [*server.aliases, *flagged]
 

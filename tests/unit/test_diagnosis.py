@@ -570,6 +570,11 @@ FILES = {
         [f"E srv  llama_server: MCP starting failed: failed to parse MCP config JSON: {JSON_ERROR}"],
         (FailureKind.BAD_ARGUMENT, "llama-server refused a flag", "/srv/mcp.json"),
     ),
+    "servers, with underscores": (
+        ["--mcp_servers_config", "mcp.json"],
+        [f"E srv  llama_server: MCP starting failed: failed to parse MCP config JSON: {JSON_ERROR}"],
+        (FailureKind.BAD_ARGUMENT, "llama-server refused a flag", "/srv/mcp.json"),
+    ),
     "ui": (
         ["--ui-config", "{bad"],
         [f"E srv          init: init: failed to parse UI config: {JSON_ERROR}"],
@@ -596,7 +601,7 @@ def test_the_file_or_the_flag_is_named(how):
     assert (failure.kind, failure.title, failure.file) == (kind, title, file)
     assert failure.permanent
     if args:
-        assert args[0] in failure.detail + failure.hint
+        assert args[0].replace("_", "-") in failure.detail + failure.hint
 
 
 def test_a_router_goes_on_without_a_model_that_is_broken():

@@ -18,6 +18,10 @@ def test_no_usable_gpu_is_a_warning():
     )
 
 
+def test_its_flag_may_be_spelled_with_underscores():
+    assert gpu_warnings([NO_GPU], ("--gpu_layers", "99"))
+
+
 def test_no_layer_on_the_gpu_is_a_warning():
     (warning,) = gpu_warnings([NONE_OFFLOADED, NO_GPU], ASKED)
     assert "0 of 33 layers" in warning

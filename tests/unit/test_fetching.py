@@ -27,6 +27,8 @@ HF = make_spec(args=("-hf", "a/b"))
         (("-hf", "a/b"), True, True),
         (("--hf-repo", "a/b:Q4"), True, True),
         (("-dr", "ai/smollm2"), True, True),
+        (("--hf_repo", "a/b"), True, True),
+        (("--model_url", "http://x/a.gguf"), False, True),
         (("--embd-gemma-default",), True, True),
         (("--fim-qwen-7b-spec",), True, True),
         (("-hf", "a/b", "--offline"), True, False),

@@ -45,6 +45,12 @@ def test_flags_name_files():
     assert flag_of(spec, Path("/etc/passwd")) == ""
 
 
+def test_a_flag_may_be_spelled_with_underscores():
+    spec = spec_of("/srv", "--api_key_file", "/etc/my_keys", "--models_preset", "list.ini")
+    assert names(spec)[1:] == [("--api-key-file", "my_keys"), ("--models-preset", "list.ini")]
+    assert is_router(spec.args)
+
+
 def test_a_scaled_adapter_has_a_factor_behind_it():
     spec = spec_of("/srv", "--lora-scaled", "a.gguf:0.5,b.gguf")
     assert names(spec)[1:] == [("--lora-scaled", "a.gguf"), ("--lora-scaled", "b.gguf")]

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from supervisor_app.core.argv import spelled_out
 from supervisor_app.gateway.llama import sse
 from supervisor_app.gateway.llama.endpoints import Endpoint
 from supervisor_app.gateway.llama.hints import UNREADABLE
@@ -67,7 +68,7 @@ def check_isolation(
 
 def caches_prompts(args: Sequence[Any]) -> bool:
     """Does a server with these flags serve from its cache unless a request says otherwise?"""
-    said = [arg for arg in args if arg in (_OFF, _ON)]
+    said = [arg for arg in spelled_out(map(str, args)) if arg in (_OFF, _ON)]
     return not said or said[-1] == _ON
 
 

@@ -230,6 +230,7 @@ def test_a_router_that_is_down_still_goes_by_the_models_it_served():
         ({"model_path": "", "models_dir": "/models"}, [], True),
         ({"model_path": "", "models_dir": "/models"}, ["alone"], True),
         ({"model_path": "/models/qwen3.gguf", "args": ["--models-preset", "a.ini"]}, ["alone"], True),
+        ({"model_path": "/models/qwen3.gguf", "args": ["--models_preset", "a.ini"]}, ["alone"], True),
     ],
 )
 def test_only_a_router_has_several_models_however_many_names_they_have(fields, served, is_router):

@@ -81,6 +81,7 @@ def test_a_server_without_a_cache_may_be_asked_at_any_path():
         (["--no-cache-prompt"], False),
         (["--no-cache-prompt", "--cache-prompt"], True),
         (["--cache-prompt", "--no-cache-prompt"], False),
+        (["--no-cache-prompt", "--cache_prompt"], True),
     ],
 )
 def test_the_flag_that_comes_last_counts(args, caches):
