@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from supervisor_app.core.decisive import ABOUT_A_FILE
 from supervisor_app.core.diagnosis import CANNOT_RUN
 from supervisor_app.core.listeners import answers, in_the_way, is_blocked, why_not_bindable
 from supervisor_app.core.named_files import parts_of
@@ -18,14 +19,6 @@ from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Failure, FailureKind
 
 _OF_THE_BINARY = frozenset({FailureKind.BINARY_MISSING, FailureKind.LIBRARY_MISSING})
-_OF_THE_MODEL = frozenset(
-    {
-        FailureKind.MODEL_MISSING,
-        FailureKind.MODEL_UNREADABLE,
-        FailureKind.MODEL_CORRUPT,
-        FailureKind.MODEL_UNSUPPORTED,
-    }
-)
 _OF_A_MISSING_FILE = frozenset({FailureKind.BINARY_MISSING, FailureKind.MODEL_MISSING})
 
 
@@ -39,16 +32,27 @@ class CauseWatch:
     """
 
     _first: Cause | None = None
-    """When the failure happened."""
+    """The look when the failure happened."""
     _last: Cause | None = None
     _tried: Cause | None = None
-    """Was there at the first look, and a start with it has been tried."""
+    """A cause that was there at the first look, and with which a start has been tried."""
+
+    _unseen: bool = False
+    """Nobody could look when the failure happened."""
 
     def begin(self, cause: Cause | None) -> None:
-        """A failure has just happened."""
+        """Remember the cause of a failure that has just happened."""
         self._first = self._last = cause
+        self._unseen = False
+
+    def begin_unseen(self) -> None:
+        """Take the next look for the first one: the cause cannot be looked at now."""
+        self._unseen = True
 
     def is_gone(self, cause: Cause | None) -> bool:
+        if self._unseen:
+            self.begin(cause)
+            return False
         settled, self._last = cause == self._last, cause
         if not settled or cause is None:
             return False
@@ -64,8 +68,9 @@ def cause_of(failure: Failure, spec: LaunchSpec) -> Cause | None:
     """Return the cause of the failure as it is now; None when nobody can tell from outside. Blocking."""
     if failure.kind is FailureKind.PORT_TAKEN:
         found = in_the_way(spec)
-        why = "" if is_blocked(spec, found) else why_not_bindable(spec)
-        held = is_blocked(spec, found) or (not found and answers(spec)) or bool(why)
+        blocked = is_blocked(spec, found)
+        why = "" if blocked else why_not_bindable(spec)
+        held = blocked or bool(why) or (not found and answers(spec))
         return Cause(present=held, mark=(why, *found), is_port=True)
     file = _file_of(failure, spec)
     if file is None:
@@ -81,7 +86,7 @@ def _file_of(failure: Failure, spec: LaunchSpec) -> Path | None:
         return Path(failure.file)
     if failure.kind in _OF_THE_BINARY and spec.command:
         return Path(spec.cwd, spec.command[0])
-    return spec.model_file if failure.kind in _OF_THE_MODEL else None
+    return spec.model_file if failure.kind in ABOUT_A_FILE else None
 
 
 def _fingerprint(path: Path) -> tuple[object, ...]:

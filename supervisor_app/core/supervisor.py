@@ -100,8 +100,6 @@ class ServerSupervisor:
         self._watched: WatchedProcess | None = None
         self._load = LoadWatch(past_loads(remembered, config.spec))
         self._cause = CauseWatch()
-        self._cause_missed = False
-        """What the permanent failure hangs on."""
         self._events: asyncio.Queue[life.Event] = asyncio.Queue()
         self._tasks = Tasks(config.name, self._on_bug)
         self._bug: BaseException | None = None
@@ -421,17 +419,10 @@ class ServerSupervisor:
     async def _remember_cause(self) -> None:
         failure = self.state.failure
         if failure is not None and failure.permanent:
-            self._cause_missed = True  # if it cannot be looked at now, the first check counts as this look
+            self._cause.begin_unseen()
             with suppress(*CANNOT):
                 self._cause.begin(await self._processes.cause_of(failure, self.config.spec))
-                self._cause_missed = False
 
     async def _check_cause(self, effect: life.CheckCause) -> None:
         cause = await self._processes.cause_of(effect.failure, self.config.spec)
-        if self._cause_missed:
-            self._cause.begin(cause)
-            self._cause_missed = False
-            gone = False
-        else:
-            gone = self._cause.is_gone(cause)
-        self._events.put_nowait(life.CauseChecked(effect.attempt, gone))
+        self._events.put_nowait(life.CauseChecked(effect.attempt, self._cause.is_gone(cause)))

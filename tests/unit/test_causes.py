@@ -53,6 +53,13 @@ def test_a_file_that_was_there_all_the_time_is_worth_one_try():
     assert watch.is_gone(LARGER)
 
 
+def test_the_first_look_after_one_that_could_not_be_taken_says_nothing():
+    watch = CauseWatch()
+    watch.begin_unseen()
+    assert not watch.is_gone(BROKEN)
+    assert [watch.is_gone(WHOLE), watch.is_gone(WHOLE)] == [False, True]
+
+
 def test_a_port_may_be_free_as_often_as_it_likes():
     watch = CauseWatch()
     for _ in range(3):
