@@ -5,10 +5,10 @@ Not for the event loop.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from supervisor_app.core.named_files import parts_of
 from supervisor_app.core.spec import LaunchSpec
 
 
@@ -36,10 +36,7 @@ def file_facts(spec: LaunchSpec) -> FileFacts:
 def files_size(file: Path) -> int:
     """Bytes of a model and, for `name-00001-of-00003.gguf`, of all its parts; 0 when it cannot be read."""
     try:
-        if split := re.fullmatch(r"(.+)-\d{5}-of-(\d{5})\.gguf", file.name):
-            parts = file.parent.glob(f"{_literal(split[1])}-*-of-{split[2]}.gguf")
-            return sum(part.stat().st_size for part in parts)
-        return file.stat().st_size
+        return sum(part.stat().st_size for part in parts_of(file))
     except (OSError, ValueError):  # a name that this locale cannot encode, or no file system can hold
         return 0
 
@@ -49,7 +46,3 @@ def _mtime(file: Path) -> int | None:
         return int(file.stat().st_mtime)
     except (OSError, ValueError):
         return None
-
-
-def _literal(text: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", text)
