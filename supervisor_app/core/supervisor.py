@@ -26,11 +26,11 @@ from supervisor_app.core.ports import (
     Wish,
 )
 from supervisor_app.core.recorder import Recorder
-from supervisor_app.core.redact import redact_argv, secrets_of
+from supervisor_app.core.redact import redact_argv
 from supervisor_app.core.shortage import CANNOT, why_not
-from supervisor_app.core.sightings import PortHolder
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind, LlamaStatus, Status
+from supervisor_app.core.survivor import argv_of, find_survivor, past_loads, unfinished
 from supervisor_app.core.tasks import Tasks
 from supervisor_app.core.watched import Surroundings, WatchedProcess
 from supervisor_app.core.wording import idle_note
@@ -50,16 +50,6 @@ EVENT_OF_WISH: dict[Wish, Callable[..., life.Event]] = {
     Wish.STOP: life.Stop,
 }
 """Each takes why it is wished, in words."""
-
-
-def past_loads(remembered: Remembered, spec: LaunchSpec) -> list[float]:
-    """Seconds that starts with this model took, newest first."""
-    return [seconds for argv, seconds in remembered.loads if spec.model_path in argv]
-
-
-def _has_secrets(holder: PortHolder, spec: LaunchSpec) -> bool:
-    """Tell whether a process was started with the secrets among the flags that are configured now."""
-    return set(secrets_of(spec.args)) <= set(secrets_of(holder.argv))
 
 
 class ServerLog(logging.LoggerAdapter[logging.Logger]):
@@ -232,7 +222,9 @@ class ServerSupervisor:
         if self._ending:  # since then: a wish from before must not be heard after that
             return
         if found is not None:
-            self._resume(found)
+            rest = unfinished(found, remembered, self.config)
+            if rest is not None:
+                self._events.put_nowait(rest)
         elif remembered.status in (Status.CRASHED, Status.ERROR) and self.config.desired_running:
             given_up = remembered.status is Status.ERROR
             self._step(life.Continue(given_up, remembered.retries, remembered.failure, remembered.deaths))
@@ -243,61 +235,24 @@ class ServerSupervisor:
             self._record()
 
     async def _look_back(self) -> life.Resume | None:
-        """What `_find` finds, as soon as we can look; nothing when we are to end before that."""
+        """Find the process that lives on, as soon as we can look; None when we are to end before that."""
         told = ""
         while not self._ending:
             try:
-                return await self._find()
+                found = await find_survivor(
+                    self._processes, self.config.name, self.config.spec, self._remembered
+                )
             except CANNOT as error:
                 why = why_not(error)
                 if why != told:
                     self._log.warning("⚠️ [LLAMA] %s: it cannot be seen whether it runs. Trying again.", why)
                 told = why
+            else:
+                if self._remembered.run_open and (found is None or not found.recorded):
+                    self._chronicle.close_unseen()
+                return found
             await self._clock.sleep_until(self._clock.monotonic() + life.AGAIN_SECONDS)
         return None
-
-    async def _find(self) -> life.Resume | None:
-        """The process that lives on: the one on record, or one that nobody had the time to write down."""
-        remembered, name = self._remembered, self.config.name
-        if remembered.run_open and remembered.identity:
-            holder = await self._processes.find(name, remembered.identity, self.config.spec)
-            if holder:
-                return life.Resume(
-                    holder,
-                    adopted=remembered.adopted,
-                    retries=remembered.retries,
-                    deaths=remembered.deaths,
-                )
-        ours = await self._processes.find_ours(name)
-        if ours is None:
-            await self._processes.end_rest(name)
-        if remembered.run_open:
-            self._chronicle.close_unseen()
-        if ours is None:
-            return None
-        return life.Resume(
-            ours, adopted=False, retries=remembered.retries, recorded=False, deaths=remembered.deaths
-        )
-
-    def _argv_of(self, found: life.Resume | life.Adopt) -> tuple[str, ...]:
-        """What it was spawned with. A script may stand before it, but hands its flags on."""
-        holder, spec = found.holder, self.config.spec
-        if found.recorded:
-            # What is remembered holds no secret: those configured now must be among those of the process.
-            remembered = self._remembered.argv
-            as_remembered = redact_argv(spec.argv) == remembered
-            return spec.argv if as_remembered and _has_secrets(holder, spec) else remembered
-        as_now = holder.argv[len(holder.argv) - len(spec.args) :] == spec.args
-        return spec.argv if as_now else holder.argv
-
-    def _resume(self, found: life.Resume) -> None:
-        """Finish what the last supervisor had begun."""
-        if not self.config.desired_running:
-            self._events.put_nowait(life.Stop())
-        elif self._remembered.status is Status.STOPPING:
-            self._events.put_nowait(life.Restart())
-        elif not found.adopted and self._argv_of(found) != self.config.spec.argv:
-            self._events.put_nowait(life.ConfigChanged())
 
     # One step
 
@@ -389,7 +344,7 @@ class ServerSupervisor:
             gone = failure_of(FailureKind.EXITED, f"{effect.holder} ended while it was taken over")
             self._events.put_nowait(life.SpawnFailed(effect.attempt, gone))
             return
-        argv = self._argv_of(effect)
+        argv = argv_of(effect, self._remembered, self.config.spec)
         self._watch(process, effect.attempt, spec, argv, adopted=effect.adopted, taken_over=True)
         self._events.put_nowait(
             life.Spawned(effect.attempt, process.identity, adopted=effect.adopted, resumed=effect.recorded)

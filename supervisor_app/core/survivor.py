@@ -1,0 +1,63 @@
+"""The process that outlived the last supervisor: which it is, what it runs, what was begun with it."""
+
+from __future__ import annotations
+
+from supervisor_app.core import lifecycle as life
+from supervisor_app.core.ports import Processes, Remembered, ServerConfig
+from supervisor_app.core.redact import redact_argv, secrets_of
+from supervisor_app.core.sightings import PortHolder
+from supervisor_app.core.spec import LaunchSpec
+from supervisor_app.core.status import Status
+
+
+async def find_survivor(
+    processes: Processes, name: str, spec: LaunchSpec, remembered: Remembered
+) -> life.Resume | None:
+    """Find the process that lives on: the one on record, or one that nobody had the time to write down.
+
+    Raises ShortageError.
+    """
+    retries, deaths = remembered.retries, remembered.deaths
+    if remembered.run_open and remembered.identity:
+        holder = await processes.find(name, remembered.identity, spec)
+        if holder:
+            return life.Resume(holder, adopted=remembered.adopted, retries=retries, deaths=deaths)
+    ours = await processes.find_ours(name)
+    if ours is None:
+        await processes.end_rest(name)
+        return None
+    return life.Resume(ours, adopted=False, retries=retries, recorded=False, deaths=deaths)
+
+
+def unfinished(
+    found: life.Resume, remembered: Remembered, config: ServerConfig
+) -> life.Stop | life.Restart | life.ConfigChanged | None:
+    """Return what is still to be done with the process: a wish, or a change, that came in between."""
+    if not config.desired_running:
+        return life.Stop()
+    if remembered.status is Status.STOPPING:
+        return life.Restart()
+    if not found.adopted and argv_of(found, remembered, config.spec) != config.spec.argv:
+        return life.ConfigChanged()
+    return None
+
+
+def argv_of(found: life.Resume | life.Adopt, remembered: Remembered, spec: LaunchSpec) -> tuple[str, ...]:
+    """Return the command line it was spawned with. A script may stand before it, but hands its flags on."""
+    holder = found.holder
+    if found.recorded:
+        # The record holds no secret: those configured now must be among those of the process.
+        as_remembered = redact_argv(spec.argv) == remembered.argv
+        return spec.argv if as_remembered and _has_secrets(holder, spec) else remembered.argv
+    as_now = holder.argv[len(holder.argv) - len(spec.args) :] == spec.args
+    return spec.argv if as_now else holder.argv
+
+
+def past_loads(remembered: Remembered, spec: LaunchSpec) -> list[float]:
+    """Seconds that starts with this model took, newest first."""
+    return [seconds for argv, seconds in remembered.loads if spec.model_path in argv]
+
+
+def _has_secrets(holder: PortHolder, spec: LaunchSpec) -> bool:
+    """Tell whether a process was started with the secrets among the flags that are configured now."""
+    return set(secrets_of(spec.args)) <= set(secrets_of(holder.argv))
