@@ -23,88 +23,95 @@ _ROUTER = r"failed to initialize router models: "
 _SOURCE = r"\S{0,200}?[\w-]+\.(?:c|cc|cpp|cu|cuh|h|hpp|inl|m|metal):\d+: "
 _VULKAN = r"(?:what\(\):\s+)?(?:vk::\S{1,200}: )?(?:Error|VK_ERROR_)?"
 
-PATTERNS: tuple[tuple[re.Pattern[str], Kind], ...] = tuple(
-    (re.compile(pattern), kind)
-    for pattern, kind in (
-        # The loader, before llama-server's own first word. A backend that could not be loaded ("failed to
-        # load libggml-cuda.so: …") is no failure: it goes on without.
-        (r"(?:\S{1,300}: )?error while loading shared libraries: ", Kind.LIBRARY_MISSING),
-        (r"\S{1,300}: symbol lookup error: ", Kind.LIBRARY_MISSING),
-        (r"(?:\S{1,300}: ){1,2}version `\S+' not found", Kind.LIBRARY_MISSING),
-        (r"dyld\[\d+\]: \w+ not (?:loaded|found)", Kind.LIBRARY_MISSING),
-        (r"(?:ModuleNotFoundError|ImportError): ", Kind.LIBRARY_MISSING),
-        # Flags, and the files that they name.
-        (rf"{_HANDLING}(?:error: )?failed to open file '{_PATH}'$", Kind.BAD_ARGUMENT),
-        (rf"{_HANDLING}not a directory: {_PATH}$", Kind.BAD_ARGUMENT),
-        (_HANDLING, Kind.BAD_ARGUMENT),
-        (r"error while handling ", Kind.BAD_ARGUMENT),
-        (r"error: (?:invalid|unknown) argument(?:: (?P<flag>\S{1,100}))?", Kind.BAD_ARGUMENT),
-        (r"error: the supplied chat template is not supported: ", Kind.BAD_ARGUMENT),
-        (rf"MCP starting failed: failed to open MCP config file: {_PATH}$", Kind.BAD_ARGUMENT),
-        (r"MCP starting failed: ", Kind.BAD_ARGUMENT),
-        (r"(?:init: )?failed to parse UI config: ", Kind.BAD_ARGUMENT),
-        (rf"{_ROUTER}error: '{_PATH}' does not exist or is not a directory", Kind.BAD_ARGUMENT),
-        (rf"{_ROUTER}preset file does not exist: {_PATH}$", Kind.BAD_ARGUMENT),
-        (rf"{_ROUTER}failed to parse server config file: {_PATH}$", Kind.BAD_ARGUMENT),
-        (_ROUTER, Kind.BAD_ARGUMENT),
-        (rf"static assets path not found: {_PATH}$", Kind.BAD_ARGUMENT),
-        (r"quantized \w+ cache requires flash_attn", Kind.BAD_ARGUMENT),
-        (r"\w+ cache type \S+ with block size \d+ does not divide n_embd_head", Kind.BAD_ARGUMENT),
-        (r"couldn't bind (?:HTTP server socket|to server socket)", Kind.PORT_TAKEN),
-        # A model that it fetches itself.
-        (r"failed to download model: ", Kind.DOWNLOAD_FAILED),
-        (r"(?:get_repo_commit: |error: )*HTTPLIB failed: ", Kind.DOWNLOAD_FAILED),
-        (r"(?:get_repo_files: )?failed to resolve commit for ", Kind.DOWNLOAD_FAILED),
-        (r"(?:common_docker_resolve_model: )?Docker Model download failed: ", Kind.DOWNLOAD_FAILED),
-        (r"(?:\w+: )?curl_easy_perform\(\) failed: ", Kind.DOWNLOAD_FAILED),
-        (r"(?:error: )?failed to (?:get manifest|download model from) ", Kind.DOWNLOAD_FAILED),
-        (r"error: cannot make GET request", Kind.DOWNLOAD_FAILED),
-        # The model, and other files like it.
-        (_OPEN + r"No such file or directory", Kind.MODEL_MISSING),
-        (_OPEN + r"(?:Permission denied|Operation not permitted|Is a directory)", Kind.MODEL_UNREADABLE),
-        (_LOADING + r"invalid magic characters", Kind.MODEL_CORRUPT),
-        (_LOADING + r"tensor '.{1,300}' data is not within the file bounds", Kind.MODEL_CORRUPT),
-        (_LOADING + r"model is corrupted or incomplete", Kind.MODEL_CORRUPT),
-        (_LOADING + r"failed to read (?:magic|header|key-value pairs|tensor)", Kind.MODEL_CORRUPT),
-        (_LOADING + r"unknown (?:model architecture|pre-tokenizer type)", Kind.MODEL_UNSUPPORTED),
-        (_LOADING + r"GGUFv\d+ is no longer supported", Kind.MODEL_UNSUPPORTED),
-        (_LOADING + r"this GGUF file is version", Kind.MODEL_UNSUPPORTED),
-        (_LOADING + r"tensor '.{1,300}' has invalid ggml type", Kind.MODEL_UNSUPPORTED),
-        (_LOADING + r"wrong number of tensors", Kind.MODEL_UNSUPPORTED),
-        (_LOADING + r"key not found in model: ", Kind.MODEL_UNSUPPORTED),
-        (_LOADING + r"(?:check_tensor_dims: tensor|missing tensor) '", Kind.MODEL_UNSUPPORTED),
-        (r"failed to apply lora adapter: ", Kind.MODEL_UNSUPPORTED),
-        (rf"error: Failed to load CLIP model from {_PATH}$", Kind.MODEL_UNSUPPORTED),
-        # The GPU.
-        (
-            r"(?:allocating [\d.]{1,20} MiB on device \d+: )?\w*Malloc\w* failed: out of memory",
-            Kind.GPU_OUT_OF_MEMORY,
-        ),
-        (rf"{_GPU} error: out of memory", Kind.GPU_OUT_OF_MEMORY),
-        (rf"{_LOADING}(?:unable|failed) to allocate {_GPU} buffer", Kind.GPU_OUT_OF_MEMORY),
-        (_VULKAN + r"(?:OutOfDeviceMemory|OUT_OF_DEVICE_MEMORY)", Kind.GPU_OUT_OF_MEMORY),
-        (
-            r"error: Insufficient Memory \(\w+:kIOGPUCommandBufferCallbackErrorOutOfMemory",
-            Kind.GPU_OUT_OF_MEMORY,
-        ),
-        (_VULKAN + r"(?:DeviceLost|DEVICE_LOST)", Kind.GPU_LOST),
-        (rf"{_GPU} error: \S", Kind.GPU_LOST),
-        # Memory.
-        (_LOADING + r"mmap failed: Cannot allocate memory", Kind.OUT_OF_MEMORY),
-        (r"(?:failed to initialize the context: |what\(\):\s+)?std::bad_alloc", Kind.OUT_OF_MEMORY),
-        (_LOADING + r"(?:unable|failed) to allocate (?:(?:\S+ )?buffer|compute)", Kind.OUT_OF_MEMORY),
-        (r"insufficient memory \(attempted to allocate", Kind.OUT_OF_MEMORY),
-        # llama.cpp's own end.
-        (rf"(?:{_SOURCE})?GGML_(?:ASSERT[(:]|ABORT)", Kind.KILLED_BY_SIGNAL),
-        (_SOURCE + r"fatal error", Kind.KILLED_BY_SIGNAL),
-        (
-            r"terminate called (?:after throwing an instance|without an active exception)",
-            Kind.KILLED_BY_SIGNAL,
-        ),
-        (r"Received second interrupt", Kind.EXITED),
-    )
-)
-"""Beginnings of decisive messages, most telling first: the first that fits a line names its kind."""
+BEGINNINGS: dict[Kind, tuple[str, ...]] = {
+    # The loader, before llama-server's own first word. A backend that could not be loaded ("failed to
+    # load libggml-cuda.so: …") is no failure: it goes on without.
+    Kind.LIBRARY_MISSING: (
+        r"(?:\S{1,300}: )?error while loading shared libraries: ",
+        r"\S{1,300}: symbol lookup error: ",
+        r"(?:\S{1,300}: ){1,2}version `\S+' not found",
+        r"dyld\[\d+\]: \w+ not (?:loaded|found)",
+        r"(?:ModuleNotFoundError|ImportError): ",
+    ),
+    # Flags, and the files that they name.
+    Kind.BAD_ARGUMENT: (
+        rf"{_HANDLING}(?:error: )?failed to open file '{_PATH}'$",
+        rf"{_HANDLING}not a directory: {_PATH}$",
+        _HANDLING,
+        r"error while handling ",
+        r"error: (?:invalid|unknown) argument(?:: (?P<flag>\S{1,100}))?",
+        r"error: the supplied chat template is not supported: ",
+        rf"MCP starting failed: failed to open MCP config file: {_PATH}$",
+        r"MCP starting failed: ",
+        r"(?:init: )?failed to parse UI config: ",
+        rf"{_ROUTER}error: '{_PATH}' does not exist or is not a directory",
+        rf"{_ROUTER}preset file does not exist: {_PATH}$",
+        rf"{_ROUTER}failed to parse server config file: {_PATH}$",
+        _ROUTER,
+        rf"static assets path not found: {_PATH}$",
+        r"quantized \w+ cache requires flash_attn",
+        r"\w+ cache type \S+ with block size \d+ does not divide n_embd_head",
+    ),
+    Kind.PORT_TAKEN: (r"couldn't bind (?:HTTP server socket|to server socket)",),
+    # A model that it fetches itself.
+    Kind.DOWNLOAD_FAILED: (
+        r"failed to download model: ",
+        r"(?:get_repo_commit: |error: )*HTTPLIB failed: ",
+        r"(?:get_repo_files: )?failed to resolve commit for ",
+        r"(?:common_docker_resolve_model: )?Docker Model download failed: ",
+        r"(?:\w+: )?curl_easy_perform\(\) failed: ",
+        r"(?:error: )?failed to (?:get manifest|download model from) ",
+        r"error: cannot make GET request",
+    ),
+    # The model, and other files like it.
+    Kind.MODEL_MISSING: (_OPEN + r"No such file or directory",),
+    Kind.MODEL_UNREADABLE: (_OPEN + r"(?:Permission denied|Operation not permitted|Is a directory)",),
+    Kind.MODEL_CORRUPT: (
+        _LOADING + r"invalid magic characters",
+        _LOADING + r"tensor '.{1,300}' data is not within the file bounds",
+        _LOADING + r"model is corrupted or incomplete",
+        _LOADING + r"failed to read (?:magic|header|key-value pairs|tensor)",
+    ),
+    Kind.MODEL_UNSUPPORTED: (
+        _LOADING + r"unknown (?:model architecture|pre-tokenizer type)",
+        _LOADING + r"GGUFv\d+ is no longer supported",
+        _LOADING + r"this GGUF file is version",
+        _LOADING + r"tensor '.{1,300}' has invalid ggml type",
+        _LOADING + r"wrong number of tensors",
+        _LOADING + r"key not found in model: ",
+        _LOADING + r"(?:check_tensor_dims: tensor|missing tensor) '",
+        r"failed to apply lora adapter: ",
+        rf"error: Failed to load CLIP model from {_PATH}$",
+    ),
+    # The GPU.
+    Kind.GPU_OUT_OF_MEMORY: (
+        r"(?:allocating [\d.]{1,20} MiB on device \d+: )?\w*Malloc\w* failed: out of memory",
+        rf"{_GPU} error: out of memory",
+        rf"{_LOADING}(?:unable|failed) to allocate {_GPU} buffer",
+        _VULKAN + r"(?:OutOfDeviceMemory|OUT_OF_DEVICE_MEMORY)",
+        r"error: Insufficient Memory \(\w+:kIOGPUCommandBufferCallbackErrorOutOfMemory",
+    ),
+    Kind.GPU_LOST: (
+        _VULKAN + r"(?:DeviceLost|DEVICE_LOST)",
+        rf"{_GPU} error: \S",
+    ),
+    # Memory.
+    Kind.OUT_OF_MEMORY: (
+        _LOADING + r"mmap failed: Cannot allocate memory",
+        r"(?:failed to initialize the context: |what\(\):\s+)?std::bad_alloc",
+        _LOADING + r"(?:unable|failed) to allocate (?:(?:\S+ )?buffer|compute)",
+        r"insufficient memory \(attempted to allocate",
+    ),
+    # llama.cpp's own end.
+    Kind.KILLED_BY_SIGNAL: (
+        rf"(?:{_SOURCE})?GGML_(?:ASSERT[(:]|ABORT)",
+        _SOURCE + r"fatal error",
+        r"terminate called (?:after throwing an instance|without an active exception)",
+    ),
+    Kind.EXITED: (r"Received second interrupt",),
+}
+"""Beginnings of decisive messages by kind, most telling first: the first that fits a line names its kind."""
+PATTERNS = tuple((re.compile(each), kind) for kind, beginnings in BEGINNINGS.items() for each in beginnings)
 
 _NAMES_A_FILE = re.compile(
     _LOADING + r"[Ff]ailed to load (?:CLIP model|model|GGUF split|lora adapter|draft model|multimodal model)"
