@@ -114,19 +114,24 @@ class Lease:
         else:
             free = NodeLease.objects.filter(node=self._node, token=row.token)
             if not row.by.is_gone:
-                free = free.exclude(renewed_at__range=(Now() - LEASE, Now() + LEASE))
+                free = free.exclude(_renewed_lately())
             free.update(**ours)
         return self._mine().exists()
 
 
+def _renewed_lately() -> models.Q:
+    """Every judgement of a lease rests on this one. One of the far future is none: the clock was put back."""
+    return models.Q(renewed_at__range=(Now() - LEASE, Now() + LEASE))
+
+
 def live_leases() -> models.QuerySet[NodeLease]:
     """Leases of nodes that a supervisor holds: renewed lately, by the database's clock."""
-    return NodeLease.objects.filter(renewed_at__range=(Now() - LEASE, Now() + LEASE))
+    return NodeLease.objects.filter(_renewed_lately())
 
 
 def expired_leases() -> models.QuerySet[NodeLease]:
     """Leases of nodes whose supervisor ended without a word, perhaps with its host."""
-    return NodeLease.objects.exclude(renewed_at__range=(Now() - LEASE, Now() + LEASE))
+    return NodeLease.objects.exclude(_renewed_lately())
 
 
 def is_supervised(node: str) -> bool:
