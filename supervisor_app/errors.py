@@ -1,10 +1,24 @@
-"""What goes wrong before or around a view: JSON for /api, a page for people."""
+"""Answers to what goes wrong before or around a view: JSON for /api, a page for people."""
 
 from __future__ import annotations
+
+from http.client import responses
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
+
+USUAL = {
+    400: ("bad_request", "The request is malformed.", "Check the Host header and what is sent."),
+    403: ("forbidden", "Not allowed.", "Log in as staff, and ask from one of llamaproxy's own pages."),
+    404: ("not_found", "There is nothing at this address.", "See /api/servers/."),
+    405: ("method_not_allowed", "This address does not take that method.", "Use another one."),
+    413: ("too_large", "The request is too large.", "Send less."),
+    429: ("too_many_requests", "Too many requests.", "Wait a moment and try again."),
+    500: ("internal", "llamaproxy failed at this.", "Its log says why."),
+    503: ("busy", "llamaproxy has too much to do.", "Wait a minute and try again."),
+}
+"""Code, message and hint of a status, where nobody says more."""
 
 
 def api_error(status: int, code: str, message: str, hint: str) -> JsonResponse:
@@ -12,29 +26,28 @@ def api_error(status: int, code: str, message: str, hint: str) -> JsonResponse:
     return JsonResponse({"error": {"code": code, "message": message, "hint": hint}}, status=status)
 
 
-CODES = {
-    400: ("bad_request", "The request is malformed.", "See /api/servers/."),
-    403: ("forbidden", "Not allowed.", "Log in as staff, and ask from one of llamaproxy's own pages."),
-    404: ("not_found", "There is nothing at this address.", "See /api/servers/."),
-    405: ("method_not_allowed", "This address does not take that method.", "Use another one."),
-    413: ("too_large", "The request is too large.", "Send less."),
-    429: ("too_many_requests", "Too many requests.", "Wait a moment and try again."),
-    500: ("internal", "llamaproxy failed at this.", "Its log says why."),
-}
-"""What is said of a status where nobody has said more."""
+def usual_error(status: int, *, message: str = "", hint: str = "") -> JsonResponse:
+    """Return the error of /api for a status, in its usual words where none are given."""
+    code, usual_message, usual_hint = USUAL.get(
+        status, ("error", responses.get(status, ""), "See /api/servers/.")
+    )
+    return api_error(status, code, message or usual_message, hint or usual_hint)
+
+
+def refusal(path: str, status: int, sentence: str) -> HttpResponse:
+    """Answer a request that does not get as far as Django: JSON for /api, else a line of text."""
+    if is_api_path(path):
+        return usual_error(status, message=sentence)
+    return HttpResponse(f"{sentence}\n", status=status, content_type="text/plain; charset=utf-8")
 
 
 def in_json(response: HttpResponseBase) -> HttpResponseBase:
-    """An error of /api as JSON, whoever made it; what else its head says stays."""
+    """Return an error of /api as JSON, whoever made it; what else its head says stays."""
     is_json = response.headers.get("Content-Type", "").startswith("application/json")
     if response.status_code < 400 or is_json:
         return response
-    code, message, hint = CODES.get(
-        response.status_code, ("error", response.reason_phrase, "See /api/servers/.")
-    )
-    if allowed := response.headers.get("Allow"):
-        hint = f"Use {allowed}."
-    error = api_error(response.status_code, code, message, hint)
+    allowed = response.headers.get("Allow")
+    error = usual_error(response.status_code, hint=f"Use {allowed}." if allowed else "")
     for name, value in response.headers.items():
         if name not in ("Content-Type", "Content-Length"):
             error.headers.setdefault(name, value)
@@ -42,26 +55,20 @@ def in_json(response: HttpResponseBase) -> HttpResponseBase:
     return error
 
 
-def method_not_allowed(allowed: str) -> JsonResponse:
-    error = api_error(405, "method_not_allowed", "This address does not take that method.", f"Use {allowed}.")
-    error["Allow"] = allowed
-    return error
-
-
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _answer(request, 400, "bad_request", "The request is malformed.", "Check the Host header.")
+    return _answer(request, 400)
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _answer(request, 403, "forbidden", str(exception) or "Not allowed.", "Log in as staff.")
+    return _answer(request, 403, str(exception))
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _answer(request, 404, "not_found", f"There is nothing at {request.path}.", "See /api/servers/.")
+    return _answer(request, 404, f"There is nothing at {request.path}.")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return _answer(request, 500, "internal", "llamaproxy failed at this.", "Its log says why.")
+    return _answer(request, 500)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
@@ -71,11 +78,15 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return render(request, "403_csrf.html", {"reason": reason}, status=403)
 
 
-def _answer(request: HttpRequest, status: int, code: str, message: str, hint: str) -> HttpResponse:
+def _answer(request: HttpRequest, status: int, message: str = "") -> HttpResponse:
     if is_api(request):
-        return api_error(status, code, message, hint)
-    return render(request, f"{status}.html", {"message": message}, status=status)
+        return usual_error(status, message=message)
+    return render(request, f"{status}.html", status=status)
 
 
 def is_api(request: HttpRequest) -> bool:
-    return request.path == "/api" or request.path.startswith("/api/")
+    return is_api_path(request.path)
+
+
+def is_api_path(path: str) -> bool:
+    return path == "/api" or path.startswith("/api/")

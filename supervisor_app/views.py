@@ -27,7 +27,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from supervisor_app.commands import Command, NothingToRollBackError, ask, roll_back, server_named
 from supervisor_app.conf import apply_overlay
 from supervisor_app.config_source import last_good
-from supervisor_app.errors import api_error, method_not_allowed
+from supervisor_app.errors import api_error
 from supervisor_app.gateway.panel import requests_panel
 from supervisor_app.history import LISTED, RunCard, card_of, newest_runs, summary_json
 from supervisor_app.logfiles import MAX_LINES, find_log
@@ -66,13 +66,11 @@ def api(view: View) -> View:
 
     @wraps(view)
     def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if request.method not in ("GET", "HEAD"):
-            return method_not_allowed("GET, HEAD")
         if not may_read(request):
             return api_error(401, "login_required", "The status needs a login.", "Log in at /admin/.")
         return view(request, *args, **kwargs)
 
-    return never_cache(wrapper)
+    return never_cache(require_safe(wrapper))
 
 
 def staff_page(view: View) -> View:
@@ -228,10 +226,9 @@ def api_server(request: HttpRequest, name: str) -> HttpResponse:
     return JsonResponse(views[0].as_json(time.time()))
 
 
+@require_POST
 def api_control(request: HttpRequest, name: str, command: str) -> HttpResponse:
     """202: the wish is on disk, the supervisor acts on it."""
-    if request.method != "POST":
-        return method_not_allowed("POST")
     refusal = _refuse_control(request)
     if refusal is not None:
         return refusal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from typing import Any
 
@@ -36,6 +37,7 @@ async def slow(scope: Any, receive: Any, send: Any) -> None:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llamaproxy.settings")  # refusals are worded by Django
     port, limits, name = sys.argv[1:]
     install()
     GuardedServer(

@@ -12,6 +12,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
+from supervisor_app.errors import refusal
 from supervisor_app.web.limits import WebLimits
 from supervisor_app.web.visitors import Visitors
 
@@ -24,6 +25,7 @@ class GuardedChannel(HTTPChannel):
 
     visitors: Visitors
     transport: Any  # with what TCP has over any other
+    _path: Any  # of the request that comes; Twisted says another type than it has
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +64,7 @@ class GuardedChannel(HTTPChannel):
     def allHeadersReceived(self) -> None:
         """Look at the length before the client is told to go on, and before a byte of the body is kept."""
         if self.length is not None and self.length > self.limits.body_bytes:
-            self.refuse_body(too_large(self.limits))
+            self.refuse_body(self.limits.too_large)
         else:
             super().allHeadersReceived()
 
@@ -85,11 +87,11 @@ class GuardedChannel(HTTPChannel):
     def refuse_body(self, sentence: str) -> None:
         """Answer 413: the body is more than any page sends."""
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-        content = f"{sentence}\n".encode()
+        answer = refusal(self._path.decode("latin-1"), status.value, sentence)
         self.transport.write(
-            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-            f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n".encode()
-            + content
+            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {answer.headers['Content-Type']}\r\n"
+            f"Content-Length: {len(answer.content)}\r\nConnection: close\r\n\r\n".encode()
+            + answer.content
         )
         self._linger()
 
@@ -120,7 +122,7 @@ class GuardedRequest(WebRequest):
         if channel.is_refused:
             return
         if self.content.tell() + len(data) > limits.body_bytes:  # it did not say how long it is
-            channel.refuse_body(too_large(limits))
+            channel.refuse_body(limits.too_large)
         elif self._pieces > limits.body_pieces:
             channel.refuse_body(f"The body comes in too many pieces: at most {limits.body_pieces} are read.")
         else:
@@ -137,10 +139,6 @@ class GuardedRequest(WebRequest):
         if self.transport is None:  # it is a WebSocket's now
             visitors.leave(channel)
         return done
-
-
-def too_large(limits: WebLimits) -> str:
-    return f"The body is too large: at most {limits.body_bytes} bytes are read."
 
 
 class GuardedHTTPFactory(HTTPFactory):

@@ -38,6 +38,11 @@ class WebLimits:
     waiting: int = 256
     """Requests that wait for their turn."""
 
+    @property
+    def too_large(self) -> str:
+        """The sentence that goes with 413."""
+        return f"The body is too large: at most {self.body_bytes} bytes are read."
+
 
 class Allowance:
     """A bucket of `size` that fills by `per_second`. Times are the caller's clock."""

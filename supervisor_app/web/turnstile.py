@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from supervisor_app.errors import refusal
 from supervisor_app.web.limits import WebLimits
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ Queues = WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[_Queue, _Queue]]
 
 
 class Turnstile:
-    """Each request has a thread of its own in Django: many at once would take the processor from all else."""
+    """A few requests at once: each has a thread in Django, and many would leave nobody else the processor."""
 
     def __init__(self, application: Application, limits: WebLimits | None = None) -> None:
         self._application = application
@@ -43,9 +44,9 @@ class Turnstile:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         queue = self._queue_of(scope["path"])
         if announced_length(scope) > self._limits.body_bytes:
-            await self._refuse_body(send)
+            await refuse(send, scope, 413, self._limits.too_large)
         elif queue.waiting >= self._limits.waiting:
-            await refuse(send, 503, "Too many pages are asked for at once. Try again in a minute.")
+            await refuse(send, scope, 503, "Too many pages are asked for at once. Try again in a minute.")
         else:
             await self._take_turn(queue, scope, receive, send)
 
@@ -70,11 +71,11 @@ class Turnstile:
                 raise
             log.warning("⚠️ [WEB] %s: %s", scope["path"], error)
             if not begun:
-                await refuse(send, 503, "No thread is left to make this page. Try again in a minute.")
+                await refuse(send, scope, 503, "No thread is left to make this page. Try again in a minute.")
         finally:
             queue.turns.release()
         if body.is_too_large:
-            await self._refuse_body(send)
+            await refuse(send, scope, 413, self._limits.too_large)
 
     def _queue_of(self, path: str) -> _Queue:
         """Probes have turns of their own: a late answer to one of them may end this process."""
@@ -82,9 +83,6 @@ class Turnstile:
         if loop not in self._queues:
             self._queues[loop] = (_Queue(self._limits.at_once), _Queue(len(PROBES)))
         return self._queues[loop][path in PROBES]
-
-    async def _refuse_body(self, send: Send) -> None:
-        await refuse(send, 413, f"The body is too large: at most {self._limits.body_bytes} bytes are read.")
 
 
 class _CountedBody:
@@ -103,21 +101,21 @@ class _CountedBody:
 
 
 def announced_length(scope: Scope) -> int:
-    """Of the body, in bytes; 0 where the head does not say."""
+    """Return how long the body is to be, in bytes; 0 where the head does not say."""
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit():
             return int(value) if len(value) < 20 else 10**20
     return 0
 
 
-async def refuse(send: Send, status: int, sentence: str) -> None:
-    content = f"{sentence}\n".encode()
+async def refuse(send: Send, scope: Scope, status: int, sentence: str) -> None:
+    answer = refusal(scope["path"], status, sentence)
     headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(content)).encode()),
+        (b"content-type", answer.headers["Content-Type"].encode()),
+        (b"content-length", str(len(answer.content)).encode()),
         (b"connection", b"close"),
     ]
     if status == 503:
         headers.append((b"retry-after", b"60"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+    await send({"type": "http.response.body", "body": answer.content})

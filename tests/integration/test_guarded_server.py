@@ -94,3 +94,16 @@ def test_who_is_being_answered_keeps_its_place_and_one_more_is_turned_away(serve
         with connect(port) as fourth, suppress(ConnectionError):
             assert fourth.recv(1) == b""
         assert not select.select([second, third], [], [], 0)[0]
+
+
+def test_a_program_whose_body_is_too_large_is_told_so_in_json(serve):
+    port = serve("slow", body_bytes=2)
+    with connect(port) as connection:
+        connection.sendall(b"POST /api/servers/a/stop HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
+        content = b""
+        while data := connection.recv(4096):
+            content += data
+        head, _, body = content.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 413 ")
+        assert b"Content-Type: application/json" in head
+        assert json.loads(body)["error"]["code"] == "too_large"

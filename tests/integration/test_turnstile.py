@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from asgiref.testing import ApplicationCommunicator
@@ -50,6 +51,15 @@ async def test_a_length_that_nobody_can_read_is_too_large(length):
 
 async def test_a_body_that_turns_out_to_be_too_large_is_refused():
     assert (await answer(scope(), *[b"x" * 65536] * 5))[0] == 413
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"), [(WebLimits(body_bytes=2), "too_large"), (WebLimits(waiting=0), "busy")]
+)
+async def test_a_program_is_refused_in_json(limits, code):
+    asked = scope((b"content-length", b"3"), path="/api/servers/default/start")
+    error = json.loads((await answer(asked, app=Turnstile(waits, limits)))[1])["error"]
+    assert (error["code"], error.keys()) == (code, {"code", "message", "hint"})
 
 
 async def test_a_usual_body_passes():
