@@ -24,17 +24,9 @@ from supervisor_app.gateway.http.heads import (
     keeps_alive,
     without,
 )
-from supervisor_app.gateway.llama.conversations import (
-    CONTROL_PATH,
-    LOOKUP_PATH,
-    conversation_of,
-    is_control,
-    is_lookup,
-    of_key,
-    query_of_key,
-)
+from supervisor_app.gateway.llama.conversations import conversation_in, of_key, query_of_key
 from supervisor_app.gateway.llama.dialects import Dialect, dialect_of
-from supervisor_app.gateway.llama.endpoints import Endpoint, endpoint_of
+from supervisor_app.gateway.llama.endpoints import About, Endpoint, endpoint_of
 
 # A line break that is not CRLF, a folded line, a NUL, whitespace before a colon.
 AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]|\0|\n[^:\r\n]*[ \t]:")
@@ -47,9 +39,6 @@ UPGRADE = re.compile(rb"(?im)^(?:upgrade|http2-settings):[^\r\n]*\r\n")
 BODYLESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 """Methods for which a length of 0 needs no word."""
 MAX_BEGINNINGS = 16
-CHANGES_MODELS = ("/models", "/models/load", "/models/unload")
-NOT_PLAIN = (*CHANGES_MODELS, LOOKUP_PATH, CONTROL_PATH)
-"""More happens to what is asked there than that it is passed on."""
 # Read by us, and written anew or not at all.
 OURS = HOP_BY_HOP | {
     b"accept-encoding",
@@ -106,13 +95,13 @@ class RequestHead:
 
     @property
     def asks_for_streams(self) -> bool:
-        """After answers that are being made, or go on without their clients: one server has them."""
-        method, path = self.method, self.path
-        return (
-            is_lookup(method, path)
-            or is_control(method, path)
-            or bool(conversation_of(method, path, self.query))
-        )
+        """Is it about answers that are being made, or go on without their clients? One server has them."""
+        return bool(self.conversation) or self.endpoint.about in (About.CONVERSATIONS, About.ANSWER)
+
+    @property
+    def conversation(self) -> str:
+        """The name of the conversation whose stream it is about; empty: it is about none."""
+        return conversation_in(self.query) if self.endpoint.about is About.CONVERSATION else ""
 
     def of_key(self, key: int) -> RequestHead:
         """As it goes to servers: about a conversation of this key, whatever others call theirs."""
@@ -123,19 +112,14 @@ class RequestHead:
             forwarded.append(b"X-Conversation-Id: %b\r\n" % conversation)
             noted = {**noted, CONVERSATION: conversation}
         query, target = self.query, self.target
-        if conversation_of(self.method, self.path, query):
+        if self.conversation:
             query = query_of_key(key, query)
             target = target.partition(b"?")[0] + b"?" + query.encode("ascii")
         return replace(self, forwarded=forwarded, noted=noted, query=query, target=target, _beginnings={})
 
     @property
     def names_conversation(self) -> bool:
-        return CONVERSATION in self.noted or bool(conversation_of(self.method, self.path, self.query))
-
-    @property
-    def changes_models(self) -> bool:
-        """A router is to load, unload, fetch or delete one."""
-        return self.method in ("POST", "DELETE") and self.path.endswith(CHANGES_MODELS)
+        return CONVERSATION in self.noted or bool(self.conversation)
 
     def text(self, name: bytes) -> str:
         return self.noted.get(name, b"").decode("latin-1")
@@ -182,6 +166,7 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
     noted.pop(b"content-length", None)  # the head is the same for any
     method = parser.get_method().decode("ascii")
     key, by_password = _presented_key(noted)
+    endpoint = endpoint_of(method, path, query)
     head = RequestHead(
         method=method,
         path=path,
@@ -193,9 +178,9 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
         expects_continue=http11 and noted.get(b"expect", b"").lower() == b"100-continue",
         presented_key=key,
         key_is_password=by_password,
-        endpoint=endpoint_of(method, path, query),
+        endpoint=endpoint,
         dialect=dialect_of(path),
-        is_plain=method == "POST" and http11 and keep_alive and not path.endswith(NOT_PLAIN),
+        is_plain=method == "POST" and http11 and keep_alive and endpoint.is_passed_on,
         forwarded=forwarded,
         noted=noted,
     )

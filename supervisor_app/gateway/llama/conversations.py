@@ -13,26 +13,18 @@ from urllib.parse import parse_qs, quote, unquote_plus
 
 LOOKUP_PATH = "/v1/streams/lookup"
 CONTROL_PATH = "/v1/chat/completions/control"
-_STREAM = "/v1/stream"
 
 
-def conversation_of(method: str, path: str, query: str) -> str:
-    """Name the conversation whose stream is to be had, or to be stopped; empty: none is."""
-    if method not in ("GET", "DELETE") or not path.endswith(_STREAM):
-        return ""
+def conversation_in(query: str) -> str:
+    """Name the conversation whose stream is asked for; empty: none is."""
     return parse_qs(query).get("conv_id", [""])[0]
-
-
-def is_lookup(method: str, path: str) -> bool:
-    """Which of these conversations have a stream?"""
-    return method == "POST" and path.endswith(LOOKUP_PATH)
 
 
 def query_of_key(key: int, query: str) -> str:
     """The same about the conversation of this key that goes by the name."""
     pairs = [pair for pair in query.split("&") if unquote_plus(pair.partition("=")[0]) != "conv_id"]
-    conversation = parse_qs(query).get("conv_id", [""])[0]
-    return "&".join([f"conv_id={quote(of_key(key, conversation), safe='')}", *filter(None, pairs)])
+    conversation = quote(of_key(key, conversation_in(query)), safe="")
+    return "&".join([f"conv_id={conversation}", *filter(None, pairs)])
 
 
 def of_key(key: int, conversation: str) -> str:
@@ -52,11 +44,6 @@ def without_key(key: int, stream: dict[str, Any]) -> dict[str, Any]:
     """The stream as its client knows it."""
     name = str(stream.get("conversation_id", ""))
     return {**stream, "conversation_id": name.removeprefix(of_key(key, ""))}
-
-
-def is_control(method: str, path: str) -> bool:
-    """Is something to be done to an answer that is being made, which is named by its own id?"""
-    return method == "POST" and path.endswith(CONTROL_PATH)
 
 
 def makes_it(told: bytes) -> bool:

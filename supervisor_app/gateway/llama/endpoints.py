@@ -17,6 +17,7 @@ from enum import StrEnum
 from urllib.parse import unquote
 
 from supervisor_app.gateway.llama import sse, unstream
+from supervisor_app.gateway.llama.conversations import CONTROL_PATH, LOOKUP_PATH
 
 
 class Scope(StrEnum):
@@ -28,6 +29,17 @@ class Scope(StrEnum):
     """See how a server is configured and what it is doing, also for others."""
     CHANGE = "change"
     """Change it for everybody, or act through it."""
+
+
+class About(StrEnum):
+    """Answers that a request is about: they are being made, or go on without their clients."""
+
+    CONVERSATION = "conversation"
+    """The stream of the conversation that its query names."""
+    CONVERSATIONS = "conversations"
+    """Streams of those that its body names."""
+    ANSWER = "answer"
+    """The one that is being made under the id in its body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +57,9 @@ class Endpoint:
     scope: Scope = Scope.CHANGE
     relays: bool = False
     """Passes on the answer of some other address: an error in it says nothing about this server."""
+    about: About | None = None
+    changes_models: bool = False
+    """A router is to load, unload, fetch or delete a model."""
     static: bool = False
     """A file of the web UI."""
     events: sse.Kind | None = None
@@ -56,6 +71,11 @@ class Endpoint:
     several_answers: bool = False
     """To each, if `n` says so."""
 
+    @property
+    def is_passed_on(self) -> bool:
+        """Does no more happen to a request than that one server gets it?"""
+        return self.about is None and not self.changes_models
+
 
 _COMPUTES = Endpoint(pure=True, wakes=True, counts_as_use=True, scope=Scope.INFERENCE)
 _COUNTS = replace(_COMPUTES, needs_slot=False)
@@ -66,6 +86,7 @@ _FILE = replace(_PUBLIC, static=True)
 _CHANGES = Endpoint(needs_slot=False)
 _ACTS = replace(_CHANGES, wakes=True, counts_as_use=True)
 """Changes the model or what is in its cache."""
+_CHANGES_MODELS = replace(_CHANGES, changes_models=True)
 _RELAYS = replace(_CHANGES, relays=True)
 _STEERS = replace(_CHANGES, scope=Scope.INFERENCE)
 """Changes an answer that is being made, and nothing else."""
@@ -112,13 +133,13 @@ _POSTED = {
     "/v1/responses/input_tokens": _COUNTS,
     "/responses/input_tokens": _COUNTS,
     "/v1/messages/count_tokens": _COUNTS,
-    "/v1/chat/completions/control": _STEERS,
-    "/v1/streams/lookup": replace(_STEERS, pure=True),
+    CONTROL_PATH: replace(_STEERS, about=About.ANSWER),
+    LOOKUP_PATH: replace(_STEERS, pure=True, about=About.CONVERSATIONS),
     "/props": _CHANGES,
     "/lora-adapters": _ACTS,
-    "/models": _CHANGES,
-    "/models/load": _ACTS,
-    "/models/unload": _CHANGES,
+    "/models": _CHANGES_MODELS,
+    "/models/load": replace(_ACTS, changes_models=True),
+    "/models/unload": _CHANGES_MODELS,
     "/tools": _CHANGES,
     "/cors-proxy": _RELAYS,
 }
@@ -132,14 +153,14 @@ _GOT = {
     "/props": _READS,
     "/slots": _READS,
     "/lora-adapters": _READS,
-    "/v1/stream": replace(_PUBLIC, counts_as_use=True),
+    "/v1/stream": replace(_PUBLIC, counts_as_use=True, about=About.CONVERSATION),
     "/tools": _CHANGES,
     "/cors-proxy": _RELAYS,
     "/index.html": _FILE,
 }
 _DELETED = {
-    "/v1/stream": _STEERS,
-    "/models": _CHANGES,
+    "/v1/stream": replace(_STEERS, about=About.CONVERSATION),
+    "/models": _CHANGES_MODELS,
 }
 _MOST_PARTS = 4
 """Of those paths."""

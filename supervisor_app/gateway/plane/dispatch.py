@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.access.door import NotAllowedError
 from supervisor_app.gateway.access.keys import Denied
-from supervisor_app.gateway.llama.conversations import conversation_of, is_control
+from supervisor_app.gateway.llama.endpoints import About
 from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.plane.problems import Problem, cors_fields
 from supervisor_app.gateway.records.record import Outcome
@@ -37,8 +37,8 @@ def dispatch(gateway: Gateway, exchange: Exchange, *, asked_around: bool = False
             exchange.do(_ask_around(gateway, exchange))
         return
     head, policy = exchange.head, exchange.policy
-    if head.method == "DELETE" and (conversation := conversation_of("DELETE", head.path, head.query)):
-        gateway.stop_waiting(conversation, policy)
+    if head.method == "DELETE" and head.conversation:
+        gateway.stop_waiting(head.conversation, policy)
     if head.asks_for_streams and (len(candidates) > 1 or policy is not None):
         exchange.do(_go_to_streams(gateway, exchange, candidates))
     else:
@@ -84,11 +84,10 @@ async def _go_to_streams(gateway: Gateway, exchange: Exchange, candidates: Seque
     or with an order that one of them can carry out.
     """
     head, answer = exchange.head, None
-    conversation = conversation_of(head.method, head.path, head.query)
-    if conversation:
-        holder = await holder_of(conversation, candidates)
+    if head.conversation:
+        holder = await holder_of(head.conversation, candidates)
         candidates = candidates if holder is None else [holder]
-    elif is_control(head.method, head.path):
+    elif head.endpoint.about is About.ANSWER:
         answer = await done_by_one_of(exchange.body.kept(), candidates)
     else:
         key = None if exchange.policy is None else exchange.policy.id

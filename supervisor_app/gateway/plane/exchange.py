@@ -358,7 +358,7 @@ class Exchange:
         self.transit.close()
         if not (recorded and self._was_routed):
             self.body.forget()  # where it goes was never asked, nor what it may cost
-        if self._was_sent and self.head.changes_models:
+        if self._was_sent and self.head.endpoint.changes_models:
             self._gateway.outside.models_changed(self.notes.server)
         self._gateway.finished(self, recorded=recorded)
         self._client.exchange_over()

@@ -109,7 +109,7 @@ def test_another_key_s_conversation_of_another_model_is_neither_shown_nor_stoppe
     )
     next(answer.iter_content(1))
     url = f"{router.gateway_url}/v1/stream?conv_id=secret"
-    for method in ("GET", "DELETE"):
+    for method in ("GET", "HEAD", "DELETE"):
         for query in ("", "&model=mine"):
             refused = requests.request(method, url + query, headers=router.headers["mine"], timeout=DEADLINE)
             assert refused.status_code == 403, refused.text

@@ -6,10 +6,9 @@ import json
 
 import pytest
 
+from supervisor_app.gateway.http.request_heads import read_request
 from supervisor_app.gateway.llama.conversations import (
-    conversation_of,
-    is_control,
-    is_lookup,
+    conversation_in,
     lookup,
     lookup_of_key,
     makes_it,
@@ -21,24 +20,59 @@ from supervisor_app.gateway.llama.conversations import (
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "query", "conversation"),
+    ("request_line", "conversation"),
     [
-        ("GET", "/v1/stream", "conv_id=a%20b&from=0", "a b"),
-        ("DELETE", "/llama/v1/stream", "conv_id=a", "a"),
-        ("GET", "/v1/stream", "", ""),
-        ("GET", "/v1/stream", "conv_id=", ""),
-        ("POST", "/v1/stream", "conv_id=a", ""),
-        ("GET", "/v1/streams", "conv_id=a", ""),
+        ("GET /v1/stream?conv_id=a%20b&from=0", "a b"),
+        ("HEAD /v1/stream?conv_id=a", "a"),
+        ("DELETE /llama/v1/stream?conv_id=a", "a"),
+        ("GET /v1/%73tream?conv_id=a", "a"),
+        ("GET /v1/stream", ""),
+        ("GET /v1/stream?conv_id=", ""),
+        ("POST /v1/stream?conv_id=a", ""),
+        ("GET /v1/streams?conv_id=a", ""),
     ],
 )
-def test_whose_stream_it_is_about(method, path, query, conversation):
-    assert conversation_of(method, path, query) == conversation
+def test_whose_stream_it_is_about(request_line, conversation):
+    head = head_of(request_line)
+    assert head.conversation == conversation
+    assert head.asks_for_streams is bool(conversation)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+def test_whoever_asks_after_a_stream_by_a_key_asks_after_its_own(method):
+    head = head_of(f"{method} /v1/stream?conv_id=key8:a")
+    assert head.names_conversation
+    assert head.of_key(7).target == b"/v1/stream?conv_id=key7%3Akey8%3Aa"
+
+
+def head_of(request_line):
+    head, _ = read_request(f"{request_line} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    return head
 
 
 def test_a_question_after_several():
-    assert is_lookup("POST", "/v1/streams/lookup")
-    assert not is_lookup("GET", "/v1/streams/lookup")
+    assert head_of("POST /v1/streams/lookup").asks_for_streams
+    assert not head_of("GET /v1/streams/lookup").asks_for_streams
     assert json.loads(lookup("a")) == {"conversation_ids": ["a"]}
+
+
+def test_an_order_about_an_answer_that_is_being_made():
+    assert head_of("POST /llama/v1/chat/completions/control").asks_for_streams
+
+
+@pytest.mark.parametrize(
+    ("request_line", "is_plain"),
+    [
+        ("POST /v1/chat/completions", True),
+        ("POST /v1/chat/completions/control", False),
+        ("POST /v1/streams/lookup", False),
+        ("POST /models/load", False),
+        ("POST /llama/models/unload", False),
+        ("POST /models", False),
+    ],
+)
+def test_whatever_takes_more_than_passing_on_is_not_plain(request_line, is_plain):
+    assert head_of(request_line).is_plain is is_plain
 
 
 @pytest.mark.parametrize(
@@ -51,7 +85,6 @@ def test_a_question_after_several():
     ],
 )
 def test_who_makes_the_answer_that_an_order_is_about(told, makes):
-    assert is_control("POST", "/v1/chat/completions/control")
     assert makes_it(told.encode()) is makes
 
 
@@ -88,7 +121,7 @@ def test_the_server_with_the_newest_stream_of_a_conversation_has_it(told, number
 )
 def test_a_key_has_conversations_of_its_own(query, sent):
     assert query_of_key(7, query) == sent
-    assert conversation_of("GET", "/v1/stream", sent).startswith("key7:a")
+    assert conversation_in(sent).startswith("key7:a")
 
 
 def test_a_key_asks_after_its_own_and_is_told_of_them_by_its_own_names():
