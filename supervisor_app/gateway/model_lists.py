@@ -46,7 +46,8 @@ class ModelLists:
         self._unkept: WeakKeyDictionary[Backend, Listing] = WeakKeyDictionary()
         self._turns: WeakKeyDictionary[Backend, asyncio.Lock] = WeakKeyDictionary()
         self._about_to_ask: dict[tuple[Backend, bool], asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        """Questions that are being asked, or wait for their turn."""
 
     def look(self, backend: Backend) -> None:
         """Often: it is asked when it is time to."""
@@ -73,7 +74,7 @@ class ModelLists:
             self._ask_soon(backend)
 
     def close(self) -> None:
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
 
     def _routers(self) -> Iterable[Backend]:
@@ -90,12 +91,12 @@ class ModelLists:
         if task is None:
             task = asyncio.create_task(self._ask_in_turn(backend, reload))
             self._about_to_ask[backend, reload] = task
-            self._tasks.add(task)
+            self.tasks.add(task)
             task.add_done_callback(self._over)
         return task
 
     def _over(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("❌ [GATEWAY] This is a mistake in llamaproxy.", exc_info=error)
 

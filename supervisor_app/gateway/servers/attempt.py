@@ -9,7 +9,7 @@ from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.llama.sse import EVENT_END, OTHER, ContentScanner
 from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.records.record import Outcome
-from supervisor_app.gateway.servers.upstream import Connecting, Connection
+from supervisor_app.gateway.servers.upstream import Connection, Waiting
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.servers.visit import Visit
@@ -63,7 +63,7 @@ class Attempt:
         relays = self._exchange.head.endpoint.relays
         behind_a_router = NOT_ITS_OWN_BEHIND_A_ROUTER if self._backend.facts.is_router else NOT_ITS_OWN
         self._not_its_own: frozenset[int] = frozenset() if relays else behind_a_router
-        self._connecting: Connecting | None = None
+        self._connecting: Waiting | None = None
         self._connection: Connection | None = None
         self._head: ResponseHead | None = None
         self._length: int | None = None
@@ -102,7 +102,7 @@ class Attempt:
         if kept is not None:
             self._send(kept)
         else:
-            self._connecting = self._backend.pool.connect(self._send, self._refused)
+            self._connecting = self._backend.connect(self._send, self._refused)
 
     def go_on(self, connection: Connection) -> None:
         """The request was sent over it by somebody else; nothing has come back yet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.gate import Gate, Insider
 from supervisor_app.gateway.servers.ghosts import DepartedRequest
 from supervisor_app.gateway.servers.suspects import Suspicion, Verdict
-from supervisor_app.gateway.servers.upstream import Pool
+from supervisor_app.gateway.servers.upstream import Connection, Pool, Waiting
 from supervisor_app.gateway.workers.board import Board
 from supervisor_app.gateway.workers.neighbours import TOGETHER_SECONDS, neighbours_of
 
@@ -141,6 +142,15 @@ class Backend:
             )
             self._size()
         return self._pool
+
+    def connect(self, made: Callable[[Connection], None], failed: Callable[[str], None]) -> Waiting:
+        """A fresh connection, on which something is going to be asked; exactly one of the two is called.
+
+        While no process serves, nobody is asked: whoever listens there now is not proved to be the server.
+        """
+        if self._serving is None:
+            return self._loop.call_soon(failed, f"{self.facts.name} does not run")
+        return self.pool.connect(made, failed)
 
     def update(self, facts: ServerFacts) -> None:
         """A newer word of its supervisor, or of those who configure it."""

@@ -73,7 +73,7 @@ async def fetch(
         made.append(connection)
         connection.ask(listener, head.encode("latin-1"), body or b"")
 
-    connecting = backend.pool.connect(ask, listener.on_lost)
+    connecting = backend.connect(ask, listener.on_lost)
     try:
         async with asyncio.timeout(FETCH_SECONDS if seconds is None else seconds):
             return await answer

@@ -311,6 +311,12 @@ def _why(error: Exception) -> str:
     return HOST_SILENT if getattr(error, "errno", None) in UNREACHABLE else str(error)
 
 
+class Waiting(Protocol):
+    """Something that calls back later, unless it is cancelled."""
+
+    def cancel(self) -> object: ...
+
+
 class Connecting:
     """A connection that is being made. `made` is called before a task could be: a stream waits for it."""
 

@@ -10,6 +10,7 @@ import pytest
 
 from supervisor_app.core.status import Status
 from supervisor_app.gateway import ledger, model_lists
+from supervisor_app.gateway.model_lists import ModelLists
 from supervisor_app.gateway.models import ModelList
 from supervisor_app.models import LlamaServer, ServerState
 from tests.integration.building import db, eventually, make_ready_server
@@ -84,6 +85,24 @@ async def test_what_it_said_is_there_while_it_is_down_and_after_a_restart_of_the
             assert facts(gateway).listing.ids == ("qwen",)
         async with linked() as gateway:
             assert facts(gateway).listing.data[0]["meta"] == {"n_ctx": 7}
+
+
+async def test_one_that_dies_before_its_turn_to_be_asked_is_not_asked(plane):
+    """Whatever listens at its address by then would get its key."""
+
+    async def keep(facts, listing):
+        pass
+
+    server = await plane.serve()
+    server.lists = [QWEN]
+    lists, backend = ModelLists(plane.gateway, keep), plane.gateway.backends["default"]
+    lists.look(backend)
+    server.crashed()
+    await asyncio.wait(lists.tasks)
+    assert server.list_calls == []
+    server.restarted()
+    lists.look(backend)
+    await eventually(lambda: server.facts.listing.ids == ("qwen",))
 
 
 async def test_one_that_has_other_models_says_so_again_and_again(often, monkeypatch):

@@ -301,6 +301,21 @@ async def test_a_kept_connection_that_dies_with_its_server_is_a_crash(plane):
     assert [record.outcome for record in await plane.records(2)] == [Outcome.OK, Outcome.REPLAYED]
 
 
+async def test_a_kept_connection_that_outlives_its_server_leads_to_nobody_else(plane):
+    """Between a crash and the next start any program may listen at the server's address."""
+    is_lost = asyncio.Event()
+    server = await plane.serve(answers(b"1"), waits_for(is_lost, dies()), answers(b"2"))
+    assert (await plane.ask(question())).content == b"1"
+    asking = plane.asks(question())
+    await server.until_called(2)
+    server.crashed()
+    is_lost.set()
+    await plane.until_waiting(1)
+    assert (server.connections, len(server.contents)) == (1, 2)
+    server.restarted()
+    assert (await asking).content == b"2"
+
+
 @pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_a_server_that_closes_without_a_word_loses_no_request(plane):
     """As llama-server does it after each stream; here also after some other answers."""

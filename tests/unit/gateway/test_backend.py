@@ -324,6 +324,17 @@ def test_the_connections_of_one_that_gets_ready_are_made_anew_only_once(timers):
     assert backend.pool is before
 
 
+@pytest.mark.parametrize("status", set(Status) - {Status.READY})
+def test_nothing_is_connected_for_a_request_while_no_process_serves(timers, status):
+    """Another program may listen there by now."""
+    backend, heard = make_backend(status=status), []
+    backend.connect(heard.append, heard.append)
+    backend.connect(heard.append, heard.append).cancel()
+    assert not heard
+    timers.advance(0)
+    assert heard == ["default does not run"]
+
+
 def test_no_more_connections_are_kept_than_it_has_slots(backend):
     assert backend.pool.max_idle == 8  # as long as nothing is known of them
     backend.learn_slots(2)
