@@ -19,7 +19,7 @@ from daphne.endpoints import build_endpoint_description_strings
 from twisted.internet import defer, reactor
 
 from supervisor_app.core.ports import NodeTakenError
-from supervisor_app.loops import LoopThread
+from supervisor_app.loops import SWITCH_SECONDS, LoopThread
 from supervisor_app.runtime import Runtime
 from supervisor_app.signals import ignore_signals, on_hangups
 from supervisor_app.web.guarded import GuardedServer, install
@@ -27,8 +27,6 @@ from supervisor_app.web.limits import WebLimits
 
 log = logging.getLogger(__name__)
 
-SWITCH_SECONDS = 0.0005
-"""For so long one thread may keep the interpreter from the others: Python's 5 ms is what a kill is late."""
 
 install()
 

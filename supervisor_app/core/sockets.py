@@ -12,7 +12,9 @@ import pwd
 import socket
 import struct
 import sys
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -35,6 +37,8 @@ _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBBI")
 _SOCKET_ID = struct.Struct("!HH16s16s")
 _ANY_INTERFACE_NO_COOKIE = struct.pack("=III", 0, _ALL_STATES, _ALL_STATES)
+_TCP_LISTEN = 10
+_STATE_AT = _HEADER.size + 1
 _OWNER = struct.Struct("=II")
 _OWNER_AT = _HEADER.size + 4 + 48 + 12
 """Behind four bytes, the id of the socket and three counters: its uid and its inode."""
@@ -149,26 +153,60 @@ def holder_of_socket(found: ListeningSocket, pids: Sequence[int] | None = None) 
 # --- Who is at the other end ---------------------------------------------------------------------------
 
 
-def owner(local: tuple[str, int], remote: tuple[str, int] | None = None) -> tuple[int, int] | None:
-    """uid and inode of the socket that has these addresses; without `remote`, of the one that listens there.
+class _Netlink:
+    """A way to ask the kernel of sockets, for one thread of one process."""
 
-    None when there is none. Inode 0: a connection that nobody has accepted yet. Raises OSError where the
-    kernel does not tell.
+    def __init__(self, opened: socket.socket) -> None:
+        self.pid = os.getpid()
+        self._socket = opened
+
+    def ask(self, request: bytes) -> bytes:
+        size = _HEADER.size + len(request)
+        self._socket.send(_HEADER.pack(size, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0) + request)
+        return self._socket.recv(8192)
+
+    def __del__(self) -> None:
+        self._socket.close()
+
+
+_kept = threading.local()
+
+
+def _ask_kernel(request: bytes) -> bytes:
+    """What sock_diag says of one socket. Raises OSError."""
+    netlink: _Netlink | None = getattr(_kept, "netlink", None)
+    if netlink is None or netlink.pid != os.getpid():  # a child would read its parent's answers
+        netlink = _Netlink(socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG))
+    _kept.netlink = None  # unless all goes well: an answer that comes later is none to the next question
+    answer = netlink.ask(request)
+    _kept.netlink = netlink  # to open another takes as long as to ask
+    return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a socket is, as sock_diag says."""
+
+    uid: int
+    inode: int
+    """0: a connection that nobody has accepted yet."""
+    listens: bool
+
+
+def owner(local: tuple[str, int], remote: tuple[str, int] | None = None) -> Owner | None:
+    """The owner of the socket with these addresses; where there is none, or without `remote`, of the one that
+    listens at `local`. None when nobody does. Raises OSError where the kernel does not tell.
     """
     peer = remote or ("", 0)
     family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
     request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _ALL_STATES) + _SOCKET_ID.pack(
         local[1], peer[1], _packed(family, local[0]), _packed(family, peer[0])
     )
-    request += _ANY_INTERFACE_NO_COOKIE
-    size = _HEADER.size + len(request)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as netlink:
-        netlink.send(_HEADER.pack(size, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0) + request)
-        answer = netlink.recv(8192)
+    answer = _ask_kernel(request + _ANY_INTERFACE_NO_COOKIE)
     if len(answer) < _OWNER_AT + _OWNER.size or _HEADER.unpack_from(answer)[1] != _SOCK_DIAG_BY_FAMILY:
         return None
     uid, inode = _OWNER.unpack_from(answer, _OWNER_AT)
-    return uid, inode
+    return Owner(uid, inode, listens=answer[_STATE_AT] == _TCP_LISTEN)
 
 
 def _packed(family: int, address: str) -> bytes:
@@ -178,8 +216,9 @@ def _packed(family: int, address: str) -> bytes:
 def stranger_behind(connection: socket.socket, uid: int) -> str:
     """Whom a fresh connection within this machine has reached, if not a process of `uid`; else nothing.
 
-    Asked between connecting and the first byte. A connection that nobody has accepted yet belongs to whoever
-    listens: so the listener is looked at before and after. Raises ShortageError.
+    Asked between connecting and the first byte. A connection that nobody has accepted yet ends with the
+    socket that listens for it: one that still waits has waited there since before the first look. Raises
+    ShortageError.
     """
     try:
         here, there = connection.getsockname()[:2], connection.getpeername()[:2]
@@ -187,17 +226,18 @@ def stranger_behind(connection: socket.socket, uid: int) -> str:
         return GONE
     here, there = (plain(here[0]), here[1]), (plain(there[0]), there[1])
     try:
-        before = owner(there)
-        accepted = owner(there, here)
-        after = owner(there)
+        listener = owner(there)
+        reached = owner(there, here)
     except OSError as error:
         raise_shortage(error)
         return _stranger_by_table(there, uid)
-    if accepted is not None and accepted[1] and accepted != before:
-        return "" if accepted[0] == uid else _words(accepted[0])
-    if before is None or before != after:
+    if reached is not None and reached.inode and not reached.listens:
+        holder = reached
+    elif listener is None or reached is None or (reached.listens and reached != listener):
         return GONE
-    return "" if before[0] == uid else _words(before[0])
+    else:
+        holder = listener
+    return "" if holder.uid == uid else _words(holder.uid)
 
 
 def stranger_at(endpoint: Endpoint) -> str:
@@ -213,7 +253,7 @@ def stranger_at(endpoint: Endpoint) -> str:
     except OSError as error:
         raise_shortage(error)
         return _stranger_by_table(there, endpoint.uid)
-    return _words(listener[0]) if listener is not None and listener[0] != endpoint.uid else ""
+    return _words(listener.uid) if listener is not None and listener.uid != endpoint.uid else ""
 
 
 def _stranger_by_table(there: tuple[str, int], uid: int) -> str:

@@ -21,11 +21,11 @@ from supervisor_app.gateway.link import Link
 from supervisor_app.gateway.plane.client import Client
 from supervisor_app.gateway.plane.gateway import Gateway
 from supervisor_app.gateway.workers.board import Board
+from supervisor_app.loops import SWITCH_SECONDS
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 1024
-SWITCH_SECONDS = 0.0005
 RETRY_SECONDS = 1.0
 
 

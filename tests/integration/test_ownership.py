@@ -7,8 +7,10 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import psutil
@@ -19,12 +21,13 @@ from supervisor_app.core.listeners import in_the_way, is_blocked
 from supervisor_app.core.ownership import own_endpoint
 from supervisor_app.core.shortage import ShortageError
 from supervisor_app.core.sightings import Endpoint, ListeningSocket
-from supervisor_app.core.sockets import listening, owner, stranger_at, stranger_behind
+from supervisor_app.core.sockets import Owner, listening, owner, stranger_at, stranger_behind
 from tests.integration.building import free_port
 from tests.integration.spawning import FAKE, fake_spec, until_async
 
 OTHER = 54321
 """A uid that is nobody's."""
+QUESTIONS = 1000
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="starts processes of another user")
 LISTEN = (
     "import socket, sys; s = socket.create_server((sys.argv[1], int(sys.argv[2])), "
@@ -67,8 +70,31 @@ def test_who_listens_is_read_for_every_kind_of_address(stack, address):
     port, inode = server.getsockname()[1], os.fstat(server.fileno()).st_ino
     (found,) = listening(port)
     assert found == ListeningSocket(address=address, port=port, uid=os.getuid(), inode=inode)
-    assert owner((found.reachable_at, port)) == (os.getuid(), inode)
+    assert owner((found.reachable_at, port)) == Owner(os.getuid(), inode, listens=True)
     assert sockets.holder_of_socket(found) == os.getpid()
+
+
+def test_a_question_that_failed_spoils_no_other_one(stack):
+    server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    where = ("127.0.0.1", server.getsockname()[1])
+    with pytest.raises(OSError, match="too long"):
+        sockets._ask_kernel(b"x" * 2**24)
+    assert owner(where) == Owner(os.getuid(), os.fstat(server.fileno()).st_ino, listens=True)
+
+
+def test_a_child_and_its_parent_get_each_their_own_answers(stack):
+    servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+    mine, others = [each.getsockname() for each in servers]
+    assert owner(mine)
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as child:
+        asked = child.submit(inodes_seen_at, others)
+        for _ in range(QUESTIONS):
+            assert owner(mine).inode == os.fstat(servers[0].fileno()).st_ino
+        assert asked.result() == {os.fstat(servers[1].fileno()).st_ino}
+
+
+def inodes_seen_at(address):
+    return {owner(address).inode for _ in range(QUESTIONS)}
 
 
 def test_an_ipv4_address_in_the_clothes_of_ipv6_is_itself():
@@ -178,10 +204,11 @@ def test_one_whose_listener_went_after_it_had_accepted_for_us_is_gone_to_others(
     assert "another user" in stranger_behind(client, OTHER)
 
 
-def test_one_that_left_between_two_looks_is_gone(stack, monkeypatch):
+@pytest.mark.parametrize("second", [None, Owner(0, 2, listens=True)])
+def test_one_that_left_between_two_looks_is_gone(stack, monkeypatch, second):
     server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     client = stack.enter_context(socket.create_connection(server.getsockname()))
-    looks = iter([(0, 1), None, (0, 2)])
+    looks = iter([Owner(0, 1, listens=True), second])
     monkeypatch.setattr(sockets, "owner", lambda local, remote=None: next(looks))
     assert stranger_behind(client, os.getuid()) == "a process that has gone meanwhile"
 

@@ -221,9 +221,10 @@ async def test_a_start_from_a_dead_disk_fails_for_that_server_alone_and_leaves_n
         return born[-1]
 
     monkeypatch.setattr(subprocess, "Popen", slow)
-    monkeypatch.setattr("supervisor_app.core.processes.SPAWN_SECONDS", 0.05)
-    with pytest.raises(SpawnError, match="does its disk answer") as raised:
-        await processes.spawn("dead", fake_spec("--dead"))
+    with monkeypatch.context() as hurried:
+        hurried.setattr("supervisor_app.core.processes.SPAWN_SECONDS", 0.05)
+        with pytest.raises(SpawnError, match="does its disk answer") as raised:
+            await processes.spawn("dead", fake_spec("--dead"))
     assert not raised.value.failure.permanent
     assert await started(fake_spec())
     alive.set()

@@ -309,11 +309,11 @@ class Gateway:
 
     def isolates(self, facts: ServerFacts) -> bool:
         """Is this server shared with a key whose prompts nobody else may find in the cache?"""
+        isolating = self.door.keys.isolating
+        if not isolating:
+            return False
         names = (facts.name, *facts.models)
-        return any(
-            is_shared_with(policy.models, names, is_router=facts.is_router)
-            for policy in self.door.keys.isolating
-        )
+        return any(is_shared_with(policy.models, names, is_router=facts.is_router) for policy in isolating)
 
     def pause_of(self, policy: KeyPolicy | None) -> Denied | None:
         """With what to answer while a key is paused: it has sent several requests that killed a server."""
