@@ -8,6 +8,7 @@ those the oldest of the address that has the most.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Generic, Protocol, TypeVar
 from zlib import crc32
@@ -102,10 +103,13 @@ def connections_per_owner(limit: int) -> int:
 
 def address_of(peer: object) -> str:
     """Reduce a `peername` to what counts as one client: an IPv6 network has as many addresses as it likes."""
-    if not isinstance(peer, tuple) or not peer:
-        return ""
+    return _network_of(str(peer[0])) if isinstance(peer, tuple) and peer else ""
+
+
+@lru_cache(maxsize=1024)  # to read an address takes as long as the rest of a connection's beginning
+def _network_of(host: str) -> str:
     try:
-        address = ip_address(str(peer[0]).partition("%")[0])
+        address = ip_address(host.partition("%")[0])
     except ValueError:
         return ""
     mapped = getattr(address, "ipv4_mapped", None) or address

@@ -113,6 +113,7 @@ def engine_config(directory: Path) -> dict[str, Any]:
     return {
         "llama_model_path": str(make_demo_model(directory / "demo.gguf")),
         "llama_server_args": ENGINE_ARGS,
+        "llama_api_key": "",  # asked directly, too
         "retry_backoff_ms": round(1000 * BACKOFF),
         "max_backoff_ms": round(1000 * BACKOFF),
         "max_retries": 100_000,

@@ -373,9 +373,9 @@ async def test_beyond_so_many_busy_connections_the_next_is_closed(plane):
 
 
 @on_one_loop
-async def test_10000_requests_at_a_server_that_is_down_are_all_told_so(plane):
+async def test_many_requests_at_a_server_that_is_down_are_all_told_so(plane):
     await plane.serve(answers(), status=Status.CRASHED, hold_seconds=0.5, detail="Retry 1 of 5.")
-    todo = iter(range(10_000))
+    todo = iter(range(2000))
     statuses = []
     before, most = memory(), 0
 
@@ -388,12 +388,12 @@ async def test_10000_requests_at_a_server_that_is_down_are_all_told_so(plane):
             most = max(most, memory() - before)
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-        for _ in range(500):
+        for _ in range(400):
             group.create_task(client())
     assert set(statuses) == {429, 503}
-    assert len(statuses) == 10_000
+    assert len(statuses) == 2000
     assert most < 64 * MEGABYTE
-    assert len(await plane.records(10_000)) == 10_000
+    assert len(await plane.records(2000)) == 2000
 
 
 async def test_what_one_client_does_wrong_harms_no_other(plane):

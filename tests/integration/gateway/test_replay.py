@@ -29,7 +29,7 @@ from tests.integration.gateway.scripts import (
     waits_for,
 )
 
-REQUESTS = 10_000
+REQUESTS = 2000
 PING = b":\n\n"
 
 BEFORE_CONTENT = {
