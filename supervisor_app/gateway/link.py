@@ -88,7 +88,7 @@ class Link:
         shared = SharedCounts(self._counts) if self._counts is not None else None
         self._lookout = Lookout(gateway, self._changed.set)
         self._lists = ModelLists(gateway, self._keep_listing)
-        self._metrics = GatewayMetrics(offered=self._offered, shared=shared)
+        self._metrics = GatewayMetrics(id_of=self._id_of, shared=shared)
 
     async def load(self) -> None:
         """Everything, once. Raises StoreError."""
@@ -338,9 +338,9 @@ class Link:
             known = ""
         return (await asyncio.to_thread(self._metrics.render, self._load(), known, *theirs)).encode()
 
-    def _offered(self, server: str) -> tuple[str, ...]:
+    def _id_of(self, server: str, model: str) -> str:
         backend = self._gateway.backends.get(server)
-        return backend.facts.models if backend else ()
+        return backend.facts.id_of(model) if backend else ""
 
     def _in_use(self) -> list[str]:
         """Also in the threads of the database."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from supervisor_app.gateway.records.counts import Counts, Series, families
-from supervisor_app.gateway.records.record import Outcome, Record
+from supervisor_app.gateway.records.record import Record
 from supervisor_app.gateway.workers.shared_counts import Load, SharedCounts, add
 
 OTHER = "other"
 """For models that nobody offers: clients may name what they like, and every name would stay a series."""
-Offered = Callable[[str], Collection[str]]
-"""The names that a server's models go by."""
+IdOf = Callable[[str, str], str]
+"""The stable id of the model that a server uses when it is asked for a name; empty: it has none."""
 
 
 class _Snapshot(Collector):
@@ -42,30 +42,21 @@ class _Snapshot(Collector):
 class GatewayMetrics:
     """Counts records. `observe` and `load_of` belong to the event loop, all else may run in any thread."""
 
-    def __init__(self, *, offered: Offered = lambda server: (), shared: SharedCounts | None = None) -> None:
+    def __init__(self, *, id_of: IdOf = lambda server, model: "", shared: SharedCounts | None = None) -> None:
         """`shared`: with those of other processes."""
-        self._offered = offered
+        self._id_of = id_of
         self._shared = shared
         self._series: Series = shared.own() if shared is not None else {}
-        self._known: dict[tuple[str, str, Outcome], Counts] = {}
-        """By what a record says; several may count into one."""
 
     def observe(self, record: Record) -> None:
-        counts = self._known.get((record.server, record.model, record.outcome)) or self._resolve(record)
-        counts.add(record)
-
-    def _resolve(self, record: Record) -> Counts:
-        model = self._label(record.server, record.model)
-        labels = (record.server, model, record.outcome.value)
+        labels = (record.server, self._label(record.server, record.model), record.outcome.value)
         counts = self._series.get(labels)
         if counts is None:
             counts = self._series[labels] = Counts()
-        if model == record.model:  # names that nobody offers would fill the memory
-            self._known[record.server, record.model, record.outcome] = counts
-        return counts
+        counts.add(record)
 
     def _label(self, server: str, model: str) -> str:
-        return model if not model or model in self._offered(server) else OTHER
+        return self._id_of(server, model) or (OTHER if model else "")
 
     def load_of(self, gates: Iterable[tuple[str, str, int, int]]) -> Load:
         """As `Gateway.load` tells it; a model that was asked for before stays, with 0."""

@@ -124,6 +124,13 @@ class ServerFacts:
         offered = listing.ids if is_router else self.offered
         return replace(self, listing=listing, models=tuple(names), offered=offered, is_router=is_router)
 
+    def id_of(self, model: str) -> str:
+        """The stable id of the model that is used for this name; empty: the router has no such model."""
+        if not self.is_router:
+            return next(iter(self.offered), self.name)
+        entry = self.listing.entry(model)
+        return model if model in self.offered else str(entry["id"]) if entry is not None else ""
+
     @property
     def ready(self) -> bool:
         return self.status is Status.READY and not self.away

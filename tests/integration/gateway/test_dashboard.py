@@ -17,8 +17,9 @@ from tests.unit.gateway.test_metrics import LLAMA
 
 DASHBOARD = json.loads((Path(__file__).parents[3] / "docs" / "grafana-dashboard.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+ALL_TARGETS = [target["expr"] for panel in PANELS for target in panel["targets"]]
 QUERIES = [
-    *(target["expr"] for panel in PANELS for target in panel["targets"]),
+    *ALL_TARGETS,
     *(variable["definition"] for variable in DASHBOARD["templating"]["list"]),
 ]
 SELECTOR = re.compile(r"((?:llamaproxy_|llamacpp:)\w+)(?:\{([^}]*)\})?")
@@ -28,7 +29,7 @@ SELECTOR = re.compile(r"((?:llamaproxy_|llamacpp:)\w+)(?:\{([^}]*)\})?")
 def offered(db):
     """Name of a sample -> its labels, of all that a gateway tells once it has seen one request."""
     make_ready_server(starts=1, failures={"exited": 1})
-    metrics = GatewayMetrics(offered=lambda server: ["qwen3"])
+    metrics = GatewayMetrics(id_of=lambda server, model: "qwen3")
     metrics.observe(make_record(ttft_ms=1.0, replays=1, usage=Usage(prompt_tokens=1, generated_tokens=1)))
     load = metrics.load_of([("default", "qwen3", 1, 1)])
     text = metrics.render(load, render_metrics().decode(), relabel(LLAMA, "default", "qwen3"))
@@ -71,14 +72,10 @@ def test_only_faults_of_servers_are_counted_as_not_answered():
     assert "outcome" not in target["expr"]
 
 
-@pytest.mark.parametrize("query", QUERIES)
-def test_names_that_were_asked_for_do_not_choose_among_those_that_are_served(query):
-    named = {
-        name.partition("_")[0].partition(":")[0]
-        for name, asked in SELECTOR.findall(query)
-        if "model" in asked
-    }
-    assert named <= {"llamaproxy"}
+def test_what_has_a_model_is_shown_for_the_models_that_are_chosen(offered):
+    asked = [found for target in ALL_TARGETS for found in SELECTOR.findall(target)]
+    for name, labels in asked:
+        assert ("model=~" in labels) == ("model" in offered[name]), name
 
 
 @pytest.mark.parametrize("query", QUERIES)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.core.status import Status
+from supervisor_app.gateway.llama.listing import Listing
 from supervisor_app.gateway.servers.facts import End, ServerFacts
 
 RUNS = {"wanted": True}
@@ -25,6 +26,20 @@ def test_a_server_that_runs_or_wakes_is_worth_waiting_for(status, fields):
 @pytest.mark.parametrize("fields", [RUNS, STOPPED, ASLEEP], ids=["runs", "stopped", "asleep"])
 def test_one_that_was_given_up_is_not(fields):
     assert ServerFacts(name="default", status=Status.ERROR, **fields).hopeless
+
+
+@pytest.mark.parametrize("model", ["", "default", "qwen", "/m/qwen.gguf", "gpt-4"])
+def test_a_server_with_one_model_uses_that_whatever_it_is_asked_for(model):
+    names = ("default", "qwen", "/m/qwen.gguf")
+    assert ServerFacts(name="default", models=names, offered=("qwen",)).id_of(model) == "qwen"
+    assert ServerFacts(name="default").id_of(model) == "default"
+
+
+@pytest.mark.parametrize(("model", "used"), [("qwen", "qwen"), ("q", "qwen"), ("gpt-4", ""), ("", "")])
+def test_a_router_uses_the_model_that_has_the_name(model, used):
+    listing = Listing(data=({"id": "qwen", "aliases": ["q"]}, {"id": "gemma"}), is_router=True)
+    router = ServerFacts(name="default", is_router=True).with_listing(listing)
+    assert router.id_of(model) == used
 
 
 @pytest.mark.parametrize("status", [Status.INITIAL, Status.STARTING, Status.CRASHED, Status.STOPPING])

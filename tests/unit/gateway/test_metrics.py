@@ -52,7 +52,12 @@ def record(**fields):
 
 @pytest.fixture
 def metrics():
-    return GatewayMetrics(offered={"default": ["qwen3", "llama"]}.__getitem__)
+    return GatewayMetrics(id_of=id_of)
+
+
+def id_of(server, model):
+    """A router has these two, one of them by two names."""
+    return {"qwen3": "qwen3", "q": "qwen3", "llama": "llama"}.get(model, "")
 
 
 def samples(text):
@@ -143,7 +148,24 @@ def test_clients_that_invent_models_fill_no_memory(metrics):
     for number in range(1000):
         metrics.observe(record(model=f"invented-{number}"))
     assert only(metrics, "llamaproxy_requests_total")[1] == 1000
-    assert len(metrics._known) == 0
+
+
+def test_a_model_counts_by_its_id_whatever_it_was_asked_for_as(metrics):
+    metrics.observe(record(model="q"))
+    metrics.observe(record(model="qwen3"))
+    labels = {"server": "default", "model": "qwen3", "outcome": "ok"}
+    assert told(metrics)["llamaproxy_requests_total"] == [(labels, 2.0)]
+    gates = [("default", "q", 1, 2), ("default", "qwen3", 3, 4)]
+    assert by_model(told(metrics, gates)["llamaproxy_requests_in_flight"]) == {"qwen3": 4}
+
+
+def test_a_server_that_has_another_model_now_counts_it_by_its_own_id():
+    has = ["old"]
+    metrics = GatewayMetrics(id_of=lambda server, model: has[0])
+    metrics.observe(record(model="default"))
+    has[0] = "new"
+    metrics.observe(record(model="default"))
+    assert by_model(told(metrics)["llamaproxy_requests_total"]) == {"old": 1, "new": 1}
 
 
 def test_a_request_that_names_no_model_has_none(metrics):

@@ -20,7 +20,7 @@ def start(tmp_path):
 
     def start_it(number):
         counts = SharedCounts(tmp_path / f"{number}.json")
-        return GatewayMetrics(offered=lambda server: ["qwen3"], shared=counts)
+        return GatewayMetrics(id_of=lambda server, model: "qwen3", shared=counts)
 
     return start_it
 
