@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -105,6 +106,15 @@ class Lane:
     def _ended(self) -> None:
         with self._lock:
             self._count -= 1
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """The threads of one server."""
+
+    looks: Lane = field(default_factory=lambda: Lane("/proc"))
+    disk: Lane = field(default_factory=lambda: Lane("its disk"))
+    starts: Lane = field(default_factory=lambda: Lane("its start"))
 
 
 class _Job(Generic[T]):

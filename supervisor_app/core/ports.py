@@ -123,13 +123,13 @@ class Processes(Protocol):
     async def adopt(self, name: str, holder: PortHolder, spec: LaunchSpec) -> Process:
         """Take over a running one. Raises ProcessLookupError when it has just gone."""
 
-    async def cause_of(self, failure: Failure, spec: LaunchSpec) -> Cause | None:
+    async def cause_of(self, name: str, failure: Failure, spec: LaunchSpec) -> Cause | None:
         """What a permanent failure hangs on, as it is now; None when nobody can tell from outside."""
 
     async def bad_files(self, name: str, spec: LaunchSpec) -> list[BadFile]:
         """Those of the files that the command line names which cannot be used, as far as can be seen."""
 
-    async def model_bytes(self, spec: LaunchSpec) -> int:
+    async def model_bytes(self, name: str, spec: LaunchSpec) -> int:
         """Size of the model's files, all parts together; 0 when unknown."""
 
     async def trim_log(self, name: str) -> bool:

@@ -20,7 +20,7 @@ from threading import Thread
 import psutil
 
 from supervisor_app.core.identity import identity_of
-from supervisor_app.core.lanes import Lane
+from supervisor_app.core.lanes import Lanes
 from supervisor_app.core.listeners import endpoint_of, in_the_way
 from supervisor_app.core.memory import MemoryMeter, family_of
 from supervisor_app.core.open_log import OpenLog
@@ -48,13 +48,9 @@ class LocalProcess:
         log_start: int = 0,
         meter: MemoryMeter | None = None,
         held: Endpoint | None = None,
-        looks: Lane | None = None,
-        disk: Lane | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
-        """`held`: where it listened when it was found.
-
-        `looks` and `disk`: the threads of its server, for /proc and for its log.
-        """
+        """Watch a process. `held`: where it listened when it was found; `lanes`: the threads of its server."""
         self.identity = identity
         self.started_at = started_at
         self._child = child
@@ -62,8 +58,7 @@ class LocalProcess:
         self._log_start = log_start
         self._meter = meter
         self._held = held
-        self._looks = looks or Lane("/proc")
-        self._disk = disk or Lane("the disk of its log")
+        self._lanes = lanes or Lanes()
         self._loop = asyncio.get_running_loop()
         self._exit: asyncio.Future[Exit] = self._loop.create_future()
         self._poller: asyncio.Task[None] | None = None
@@ -79,10 +74,8 @@ class LocalProcess:
             self._watch_pidfd(os.pidfd_open(pid))
         except ProcessLookupError:
             self._gone()
-        except (
-            AttributeError,
-            OSError,
-        ) as error:  # not Linux, a sandbox that forbids it, or no descriptor left
+        except (AttributeError, OSError) as error:
+            # Not Linux, a sandbox that forbids it, or no descriptor left.
             if shortage_of(error) or self._child is None or not self._wait_in_thread(pid):
                 self._poller = self._loop.create_task(self._poll(pid), name=f"poll-{pid}")
 
@@ -128,12 +121,11 @@ class LocalProcess:
             self._watch_pidfd(os.pidfd_open(pid))
         except (AttributeError, OSError):
             return False
-        if not self._has_ended(
-            pid
-        ):  # else the descriptor may be that of a process that has got the pid since
-            return True
-        self._close_pidfd()
-        return False
+        if self._has_ended(pid):
+            # The descriptor may be that of a process that has got the pid since.
+            self._close_pidfd()
+            return False
+        return True
 
     def _has_ended(self, pid: int) -> bool:
         """Without a descriptor for a child; for any other process only if there is one to look with."""
@@ -191,7 +183,7 @@ class LocalProcess:
             raise SignalDeniedError from error
 
     async def endpoint(self, spec: LaunchSpec) -> Endpoint | None:
-        return await self._looks.run(self._endpoint, spec)
+        return await self._lanes.looks.run(self._endpoint, spec)
 
     def _endpoint(self, spec: LaunchSpec) -> Endpoint | None:
         found = in_the_way(spec)
@@ -201,38 +193,40 @@ class LocalProcess:
         return own_endpoint(found, spec, self.identity, log)
 
     async def means_file(self, path: str, file: Path) -> bool:
-        return await self._looks.run(_means_file, self.identity.pid if self.identity else None, path, file)
+        return await self._lanes.looks.run(
+            _means_file, self.identity.pid if self.identity else None, path, file
+        )
 
     async def usage(self, spec: LaunchSpec) -> Usage:
         if self.identity is None:
             return Usage()
-        return await self._looks.run(_usage, self.identity.pid, spec.port)
+        return await self._lanes.looks.run(_usage, self.identity.pid, spec.port)
 
     async def sample(self) -> MemorySample | None:
-        return None if self._meter is None else await self._looks.run(self._meter.sample)
+        return None if self._meter is None else await self._lanes.looks.run(self._meter.sample)
 
     async def autopsy(self) -> Autopsy:
-        return Autopsy() if self._meter is None else await self._looks.run(self._meter.autopsy)
+        return Autopsy() if self._meter is None else await self._lanes.looks.run(self._meter.autopsy)
 
     async def resident_bytes(self) -> int:
-        return 0 if self.identity is None else await self._looks.run(_resident_bytes, self.identity.pid)
+        return 0 if self.identity is None else await self._lanes.looks.run(_resident_bytes, self.identity.pid)
 
     async def fetched(self) -> int:
         if self.identity is None:
             return 0
         log = None if self._log is None else self._log.log.path
-        return await self._looks.run(_written, self.identity.pid, log)
+        return await self._lanes.looks.run(_written, self.identity.pid, log)
 
     async def last_lines(self, count: int, since: int | None = None) -> list[str]:
         if self._log is None:
             return []
-        return await self._disk.run(self._log.tail, count, self._log_start if since is None else since)
+        return await self._lanes.disk.run(self._log.tail, count, self._log_start if since is None else since)
 
     async def log_position(self) -> int:
         return 0 if self._log is None else self._log.position
 
     async def log_trouble(self) -> str:
-        return "" if self._log is None else await self._disk.run(lambda log: log.trouble, self._log)
+        return "" if self._log is None else await self._lanes.disk.run(lambda log: log.trouble, self._log)
 
     def forget(self) -> None:
         """Stop watching; the process lives on, and its end is not seen any more."""

@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -24,7 +24,7 @@ from supervisor_app.core.causes import cause_of
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.file_limit import give_back_file_limit
 from supervisor_app.core.identity import boot_id, identity_of
-from supervisor_app.core.lanes import Lane
+from supervisor_app.core.lanes import Lanes
 from supervisor_app.core.listeners import (
     Recognise,
     answers,
@@ -63,15 +63,6 @@ SPAWN_SECONDS = 10.0
 subprocess._USE_VFORK = False  # type: ignore[misc]
 
 
-@dataclass(frozen=True)
-class Lanes:
-    """The threads of one server."""
-
-    looks: Lane = field(default_factory=lambda: Lane("/proc"))
-    disk: Lane = field(default_factory=lambda: Lane("its disk"))
-    starts: Lane = field(default_factory=lambda: Lane("its start"))
-
-
 class LocalProcesses:
     """`core.ports.Processes` on this machine.
 
@@ -83,7 +74,7 @@ class LocalProcesses:
         self._recognise = recognise
         self._gpu = GpuMeter()
         self._lanes: defaultdict[str, Lanes] = defaultdict(Lanes)
-        """By name of a server, or by its address where only that is known."""
+        """Threads by name of a server."""
         self._held: dict[str, OpenLog] = {}
         """By server: the log of its newest process."""
 
@@ -142,8 +133,7 @@ class LocalProcesses:
             log=await self._hold(name, log),
             log_start=born.log_start,
             meter=await self._meter(lanes, born.identity),
-            looks=lanes.looks,
-            disk=lanes.disk,
+            lanes=lanes,
         )
 
     async def _meter(self, lanes: Lanes, identity: Identity | None) -> MemoryMeter | None:
@@ -162,23 +152,19 @@ class LocalProcesses:
             started_at=holder.started_at or time.time(),
             log=await self._hold(name, log, holder.identity) if writes_here else None,
             meter=await self._meter(lanes, holder.identity),
-            looks=lanes.looks,
             held=holder.endpoint,
-            disk=lanes.disk,
+            lanes=lanes,
         )
 
-    async def cause_of(self, failure: Failure, spec: LaunchSpec) -> Cause | None:
-        return await self._lanes[spec.url].disk.run(cause_of, failure, spec)
+    async def cause_of(self, name: str, failure: Failure, spec: LaunchSpec) -> Cause | None:
+        return await self._lanes[name].disk.run(cause_of, failure, spec)
 
     async def bad_files(self, name: str, spec: LaunchSpec) -> list[BadFile]:
         return await self._lanes[name].disk.run(bad_files, spec)
 
-    async def model_bytes(self, spec: LaunchSpec) -> int:
-        return (
-            0
-            if spec.model_file is None
-            else await self._lanes[spec.url].disk.run(files_size, spec.model_file)
-        )
+    async def model_bytes(self, name: str, spec: LaunchSpec) -> int:
+        file = spec.model_file
+        return 0 if file is None else await self._lanes[name].disk.run(files_size, file)
 
     async def trim_log(self, name: str) -> bool:
         held = self._held.get(name)

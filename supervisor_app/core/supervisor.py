@@ -376,8 +376,8 @@ class ServerSupervisor:
         if failure is not None and failure.permanent:
             self._cause.begin_unseen()
             with suppress(*CANNOT):
-                self._cause.begin(await self._processes.cause_of(failure, self.config.spec))
+                self._cause.begin(await self._processes.cause_of(self.config.name, failure, self.config.spec))
 
     async def _check_cause(self, effect: life.CheckCause) -> None:
-        cause = await self._processes.cause_of(effect.failure, self.config.spec)
+        cause = await self._processes.cause_of(self.config.name, effect.failure, self.config.spec)
         self._events.put_nowait(life.CauseChecked(effect.attempt, self._cause.is_gone(cause)))

@@ -255,13 +255,13 @@ class FakeProcesses:
         self.adopted.append(process)
         return process
 
-    async def cause_of(self, failure: Failure, spec: LaunchSpec) -> Cause | None:
+    async def cause_of(self, name: str, failure: Failure, spec: LaunchSpec) -> Cause | None:
         return self.cause
 
     async def bad_files(self, name: str, spec: LaunchSpec) -> list[BadFile]:
         return self.bad
 
-    async def model_bytes(self, spec: LaunchSpec) -> int:
+    async def model_bytes(self, name: str, spec: LaunchSpec) -> int:
         return self.total_bytes
 
     async def trim_log(self, name: str) -> bool:

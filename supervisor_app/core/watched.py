@@ -177,9 +177,9 @@ class WatchedProcess:
             health = await self._around.probe.health(self._spec, timeout)
         if health is Health.OK and self._healthy is not None:
             self._healthy = (self._healthy[1], position)
-        computing = await self._computes() if health is Health.SILENT else False
         if health is not Health.SILENT:
             self._silence = None
+        computing = health is Health.SILENT and await self._computes()
         self._around.report(life.HealthChecked(self.attempt, health, ours, asked_at, computing))
 
     async def _computes(self) -> bool:
@@ -323,7 +323,7 @@ class WatchedProcess:
         """While the model loads: how far it is, twice a second."""
         around, total = self._around, 0
         with suppress(*CANNOT):
-            total = await around.processes.model_bytes(self._spec)
+            total = await around.processes.model_bytes(around.name, self._spec)
         while not around.state().was_ready and total >= LEAST_BYTES:
             await around.clock.sleep_until(around.clock.monotonic() + LoadWatch.INTERVAL)
             try:

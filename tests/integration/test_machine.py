@@ -129,7 +129,7 @@ async def test_a_host_that_does_not_resolve_is_a_problem_before_the_start(proces
     spec = fake_spec(host="no-such-host.invalid")
     holder = await processes.port_holder("default", spec)
     assert holder.problem == "the host no-such-host.invalid is not known here (Name or service not known)"
-    cause = await processes.cause_of(failure_of(FailureKind.PORT_TAKEN), spec)
+    cause = await processes.cause_of("default", failure_of(FailureKind.PORT_TAKEN), spec)
     assert cause.present
 
 
@@ -145,9 +145,9 @@ async def test_a_port_that_is_taken_without_a_listener_is_a_problem_before_the_s
         holder = await processes.port_holder("default", spec)
         assert "has taken port" in holder.problem
         assert not holder.is_llama_server
-        assert (await processes.cause_of(failure_of(FailureKind.PORT_TAKEN), spec)).present
+        assert (await processes.cause_of("default", failure_of(FailureKind.PORT_TAKEN), spec)).present
     assert await processes.port_holder("default", spec) is None
-    assert not (await processes.cause_of(failure_of(FailureKind.PORT_TAKEN), spec)).present
+    assert not (await processes.cause_of("default", failure_of(FailureKind.PORT_TAKEN), spec)).present
 
 
 async def test_our_own_port_is_named_as_that(processes):
@@ -220,10 +220,10 @@ async def test_the_cause_of_a_failure_changes_when_it_may_be_gone(processes, tmp
         host="127.0.0.1", port=free_port(), command=("/no/such",), args=(), model_path=str(model)
     )
     missing = failure_of(FailureKind.MODEL_MISSING)
-    before = await processes.cause_of(missing, spec)
-    assert await processes.cause_of(missing, spec) == before
+    before = await processes.cause_of("default", missing, spec)
+    assert await processes.cause_of("default", missing, spec) == before
     model.write_bytes(b"GGUF")
-    assert await processes.cause_of(missing, spec) != before
+    assert await processes.cause_of("default", missing, spec) != before
 
 
 async def test_a_port_that_was_freed_is_a_cause_that_is_gone(processes):
@@ -231,22 +231,22 @@ async def test_a_port_that_was_freed_is_a_cause_that_is_gone(processes):
     taken = failure_of(FailureKind.PORT_TAKEN)
     with foreign_program(spec.port):
         await until_async(lambda: processes.port_holder("default", spec))
-        before = await processes.cause_of(taken, spec)
-        assert await processes.cause_of(taken, spec) == before
-    assert await processes.cause_of(taken, spec) != before
+        before = await processes.cause_of("default", taken, spec)
+        assert await processes.cause_of("default", taken, spec) == before
+    assert await processes.cause_of("default", taken, spec) != before
 
 
 async def test_a_binary_that_appears_is_a_cause_that_is_gone(processes, tmp_path):
     binary = tmp_path / "llama-server"
     spec = LaunchSpec(host="127.0.0.1", port=free_port(), command=(str(binary),), args=())
     missing = failure_of(FailureKind.BINARY_MISSING)
-    before = await processes.cause_of(missing, spec)
+    before = await processes.cause_of("default", missing, spec)
     binary.touch(0o755)
-    assert await processes.cause_of(missing, spec) != before
+    assert await processes.cause_of("default", missing, spec) != before
 
 
 async def test_a_bad_flag_cannot_be_watched(processes):
-    assert await processes.cause_of(failure_of(FailureKind.BAD_ARGUMENT), fake_spec()) is None
+    assert await processes.cause_of("default", failure_of(FailureKind.BAD_ARGUMENT), fake_spec()) is None
 
 
 async def test_the_size_of_a_model_is_that_of_all_its_parts(processes, tmp_path):
@@ -254,8 +254,8 @@ async def test_the_size_of_a_model_is_that_of_all_its_parts(processes, tmp_path)
         (tmp_path / f"big[v2]-0000{part}-of-00003.gguf").write_bytes(b"x" * part)
     first = str(tmp_path / "big[v2]-00001-of-00003.gguf")
     spec = LaunchSpec(host="h", port=1, command=(), args=(), model_path=first)
-    assert await processes.model_bytes(spec) == 6
-    assert await processes.model_bytes(LaunchSpec(host="h", port=1, command=(), args=())) == 0
+    assert await processes.model_bytes("default", spec) == 6
+    assert await processes.model_bytes("default", LaunchSpec(host="h", port=1, command=(), args=())) == 0
 
 
 @pytest.mark.parametrize("kind", [FailureKind.MODEL_CORRUPT, FailureKind.LIBRARY_MISSING])
@@ -263,10 +263,10 @@ async def test_a_file_that_is_replaced_is_another_cause(processes, tmp_path, kin
     file = tmp_path / "file"
     file.write_bytes(b"broken")
     spec = LaunchSpec(host="127.0.0.1", port=free_port(), command=(str(file),), args=(), model_path=str(file))
-    before = await processes.cause_of(failure_of(kind), spec)
+    before = await processes.cause_of("default", failure_of(kind), spec)
     assert before.present
     file.write_bytes(b"whole again")
-    assert await processes.cause_of(failure_of(kind), spec) != before
+    assert await processes.cause_of("default", failure_of(kind), spec) != before
 
 
 # Where there is no /proc, or where what we look at goes away

@@ -267,7 +267,7 @@ async def test_a_cause_that_we_cannot_look_at_is_not_gone(processes, monkeypatch
     spec = fake_spec(port=free_port())
     taken = failure_of(FailureKind.PORT_TAKEN, "")
     with no_descriptors(), pytest.raises(ShortageError):
-        await processes.cause_of(taken, spec)
+        await processes.cause_of("default", taken, spec)
 
 
 # A server that dribbles
