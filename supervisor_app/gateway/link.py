@@ -57,7 +57,7 @@ NONE_YET = 0
 
 
 class Link:
-    """`gateway.Outside`. `attach` it to its gateway, then `load`, then `run`."""
+    """`outside.Outside`. `attach` it to its gateway, then `load`, then `run`."""
 
     def __init__(self, overlay: Callable[[], Overlay], counts: Path | None = None) -> None:
         """`counts`: the file of this worker, when several count together."""
@@ -97,7 +97,7 @@ class Link:
         gateway.learn(self._lookout.judge(servers))
         self._learn_keys(keys)
         gateway.limiter.forget_others(gateway.door.keys.ids)
-        gateway.quarantined.replace([*quarantined, *self._unsaved])
+        gateway.inquest.quarantined.replace([*quarantined, *self._unsaved])
         for backend in gateway.backends.values():
             self._learn_slots(backend)
             self._lists.look(backend)
@@ -266,7 +266,7 @@ class Link:
         if backend is not None:
             await anudge(backend.facts.node)
 
-    # What it tells: gateway.Outside
+    # What it tells: outside.Outside
 
     def wake(self, server: str) -> None:
         if server not in self._waking:

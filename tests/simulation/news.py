@@ -128,7 +128,7 @@ class Supervisor:
 
     def suspect(self, name: str) -> None:
         """Some other request has been in a crash: the fast path is closed."""
-        self._world.gateways[0].suspect("other", Suspicion())
+        self._world.gateways[0].inquest.suspect("other", Suspicion())
 
     def drain(self, name: str) -> None:
         world = self._world

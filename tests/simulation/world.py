@@ -42,7 +42,7 @@ class Report:
 
 
 class World(logging.Handler):
-    """`gateway.Outside`; takes note of what the gateway complains of."""
+    """`outside.Outside`; takes note of what the gateway complains of."""
 
     def __init__(self, loop: VirtualLoop, seed: int, directory: Path) -> None:
         super().__init__(logging.ERROR)
@@ -122,7 +122,7 @@ class World(logging.Handler):
         if not loads:
             self._done.add(ident)
 
-    # gateway.Outside
+    # outside.Outside
 
     def wake(self, server: str) -> None:
         self.saw(f"supervisor of {server}", "woken")

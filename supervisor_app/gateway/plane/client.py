@@ -13,6 +13,7 @@ from supervisor_app.gateway.http.heads import END, BadHeadError
 from supervisor_app.gateway.http.reply import Reply
 from supervisor_app.gateway.http.request_heads import RequestHead, check_beginning
 from supervisor_app.gateway.llama.dialects import Dialect
+from supervisor_app.gateway.plane.admission import admit
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.fast_path import FastExchange, take_fast_path
 from supervisor_app.gateway.plane.problems import bad_request, mistake
@@ -308,7 +309,7 @@ class Client(asyncio.Protocol):
             self._buffer = buffer[whole:]
             self.deadline = FOR_EVER
             exchange.body.is_whole = True  # so who is refused before it is looked at keeps its connection
-            gateway.begin(exchange)
+            admit(gateway, exchange)
             if not exchange.is_over:
                 exchange.on_body(buffer[end + 4 : whole])
                 exchange.on_body_end()
@@ -316,7 +317,7 @@ class Client(asyncio.Protocol):
             self._buffer = buffer[end + 4 :]
             self._body = ChunkedBody(CHUNKS_AT_ONCE) if length is None else SizedBody(length)
             self.deadline = self._loop.time() + gateway.limits.body_seconds
-            gateway.begin(exchange)
+            admit(gateway, exchange)
             if head.expects_continue and not self._buffer and not exchange.is_over:
                 self._transport.write(PROBE)
         if self._half_closed:

@@ -111,13 +111,13 @@ def _go_on(gateway: Gateway, exchange: Exchange, candidates: Sequence[Backend]) 
 
 def look_back(gateway: Gateway, exchange: Exchange) -> Problem | None:
     """Find what this request was in before, when it was sent by another client, or by this one."""
-    if not gateway.suspects_anybody():
+    if not gateway.inquest.suspects_anybody():
         return None
-    if (paused := gateway.pause_of(exchange.policy)) is not None:
+    if (paused := gateway.inquest.pause_of(exchange.policy)) is not None:
         return problems.denied(paused)
     body_hash, now = exchange.body.hash(), gateway.wall_time()
-    exchange.suspicion = exchange.suspicion or gateway.suspects.find(body_hash, now)
-    entry = gateway.quarantined.find(body_hash, now)
+    exchange.suspicion = exchange.suspicion or gateway.inquest.suspects.find(body_hash, now)
+    entry = gateway.inquest.quarantined.find(body_hash, now)
     if entry is None:
         return None
     exchange.notes.incident, exchange.notes.server = entry.incident, entry.server

@@ -288,7 +288,7 @@ class Exchange:
             self._visit.survived()
         if self.suspicion is not None:
             self.suspicion.cleared = True
-            self._gateway.suspects.acquit(self.body.hash())
+            self._gateway.inquest.suspects.acquit(self.body.hash())
 
     def foreign_answer(self, status: int, content: bytes) -> None:
         """An error of the server, for a client that was told 200 while it waited."""

@@ -49,7 +49,7 @@ def take_fast_path(gateway: Gateway, client: Client, head: RequestHead, body: by
     if not hints.model and (head.query or not gateway.takes_any_name):  # it may be named there, or misnamed
         return None
     candidates = gateway.candidates(hints.model)
-    if len(candidates) != 1 or gateway.suspects_anybody():
+    if len(candidates) != 1 or gateway.inquest.suspects_anybody():
         return None
     backend = candidates[0]
     if not (backend.facts.ready and backend.facts.wanted) or gateway.isolates(backend.facts):

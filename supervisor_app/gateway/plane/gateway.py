@@ -12,17 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import blake2b
 from itertools import count
-from typing import Protocol
 
 from supervisor_app.gateway.access.crowd import Crowd
 from supervisor_app.gateway.access.door import Door, NotAllowedError
 from supervisor_app.gateway.access.keys import (
-    Denied,
     KeyPolicy,
     KeyRing,
     Limiter,
-    check_scope,
-    key_paused,
     model_denied,
 )
 from supervisor_app.gateway.http.head_cache import HeadCache
@@ -30,30 +26,21 @@ from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.hints import Hints, prefix_digest
 from supervisor_app.gateway.llama.isolation import is_shared_with
-from supervisor_app.gateway.plane import own, problems
+from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.client import Client
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.fast_path import FastExchange
-from supervisor_app.gateway.plane.problems import Problem
+from supervisor_app.gateway.plane.inquest import Inquest
+from supervisor_app.gateway.plane.outside import Outside
 from supervisor_app.gateway.plane.turns import Turns
-from supervisor_app.gateway.records.record import LONGEST_NAME, Outcome, QuarantineEntry, Record, request_ids
-from supervisor_app.gateway.servers.backend import ACCUSED_SECONDS, Backend, Loss, judge
+from supervisor_app.gateway.records.record import Outcome, request_ids
+from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.gate import Insider
 from supervisor_app.gateway.servers.routing import Router, alike, may_use, offers, serves
-from supervisor_app.gateway.servers.suspects import (
-    QUARANTINE_SECONDS,
-    Keys,
-    Quarantine,
-    Suspects,
-    Suspicion,
-    Verdict,
-    hash_of_key,
-)
 from supervisor_app.gateway.workers.board import Board
 from supervisor_app.gateway.workers.shared_limits import SharedLimiter
-from supervisor_app.gateway.workers.shared_suspects import SharedQuarantine, SharedSuspects
 
 log = logging.getLogger(__name__)
 
@@ -64,40 +51,6 @@ RECORDED_AT_ONCE = 16
 """Then requests go on: 100 records take half a millisecond, which one request in a hundred would wait for."""
 MARK_BYTES = 6
 """Of what tells the requests of one gateway from those of another."""
-RESTARTING = Problem(
-    status=503,
-    code="gateway_stopping",
-    message="The gateway is being restarted. Ask again.",
-    retry_after=1,
-    retryable=True,
-)
-
-
-Sentence = tuple[str, str]
-"""The incident, and why the server ended."""
-
-
-class Outside(Protocol):
-    """What the gateway asks of the world; none of it blocks."""
-
-    def wake(self, server: str) -> None:
-        """Somebody asks for a server that was stopped because nobody did."""
-
-    def record(self, record: Record) -> None: ...
-
-    def quarantined(self, entry: QuarantineEntry) -> None:
-        """Tell the other gateways, and people."""
-
-    async def metrics(self) -> bytes:
-        """Prometheus' text."""
-
-    async def read_models(self, *, now: bool = False, reload: bool = False) -> None:
-        """Ask servers that have several which these are, unless they just were asked. `now`: also then;
-        `reload`: they are to look for new ones first.
-        """
-
-    def models_changed(self, server: str) -> None:
-        """Somebody has it load, unload or fetch one."""
 
 
 class Gateway:
@@ -122,8 +75,7 @@ class Gateway:
         self.limits = limits
         self.door = door
         self.limiter = Limiter() if board is None else SharedLimiter(board)
-        self.quarantined = Quarantine() if board is None else SharedQuarantine(board)
-        self.suspects = Suspects() if board is None else SharedSuspects(board)
+        self.inquest = Inquest(board, door=door, outside=outside, wall_time=wall_time, loop=self.loop)
         self.backends: dict[str, Backend] = {}
         self.public_metrics = public_metrics
         self.wall_time = wall_time
@@ -148,7 +100,6 @@ class Gateway:
         self.arrivals = count(1)
         self.turns = Turns(self.loop)
         self.ids = request_ids(secrets.token_hex(MARK_BYTES)) if ids is None else ids
-        self.keys_in_crashes = Keys()
         self._router = Router()
         self._ended: deque[Exchange | FastExchange] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -174,53 +125,6 @@ class Gateway:
         if self.draining and not self.clients:
             self._drained.set()
 
-    def begin(self, exchange: Exchange) -> None:
-        """Let it in, answer it ourselves, or refuse it; after that its body may come."""
-        head = exchange.head
-        self.exchanges.add(exchange)
-        if self.draining:
-            exchange.refuse(RESTARTING)
-            return
-        may_be_ours = head.method != "POST" or head.path in own.PUBLIC
-        is_stranger = True
-        try:
-            if may_be_ours and own.is_public(self, head):
-                if own.is_preflight(head):
-                    self.door.check_preflight(head)
-                else:
-                    self.door.check_page(head)
-                own.answer(self, exchange)
-                return
-            if self._is_public_file(head):
-                exchange.is_public = True
-                return
-            policy = self.door.check(head, self.wall_time())
-            is_stranger = False
-            if exchange.has_too_many(policy):
-                raise NotAllowedError(problems.too_many_connections())
-            if policy is not None:
-                check_scope(policy, head.endpoint.scope, f"{head.method} {head.path[:LONGEST_NAME]}")
-            if may_be_ours and own.is_ours(head):
-                own.answer(self, exchange, policy)
-                return
-            if policy is not None:
-                if (paused := self.pause_of(policy)) is not None:
-                    raise paused
-                self.limiter.admit(policy, self.loop.time())
-                exchange.let_in(policy)
-        except Denied as denied:
-            exchange.notes.denied_key = denied.key
-            exchange.notes.is_kept = not is_stranger or denied.key is not None
-            exchange.refuse(problems.denied(denied))
-            return
-        except NotAllowedError as error:
-            exchange.notes.is_kept = not is_stranger
-            exchange.refuse(error.problem)
-            return
-        length = exchange.body.length
-        if length is not None and length > self.limits.body_bytes:
-            exchange.refuse(problems.body_too_large())
-
     def learn_keys(self, keys: KeyRing) -> None:
         """Let in with these keys from now on, and end what came with one that is no longer good."""
         self.door.keys = keys
@@ -230,10 +134,6 @@ class Gateway:
             denied = exchange.policy and keys.withdrawn(exchange.policy, scope, now)
             if denied:
                 exchange.refuse(problems.denied(denied), Outcome.REFUSED)
-
-    def _is_public_file(self, head: RequestHead) -> bool:
-        """A file of the web UI, asked for without a key: whether it is public, its one server says."""
-        return head.endpoint.static and not head.presented_key and self.door.has_keys and self.takes_any_name
 
     def stop_waiting(self, conversation: str, policy: KeyPolicy | None) -> None:
         """End the streams of this conversation that still wait for a server and came with the same key."""
@@ -315,53 +215,6 @@ class Gateway:
         names = (facts.name, *facts.models)
         return any(is_shared_with(policy.models, names, is_router=facts.is_router) for policy in isolating)
 
-    def pause_of(self, policy: KeyPolicy | None) -> Denied | None:
-        """With what to answer while a key is paused: it has sent several requests that killed a server."""
-        now = self.wall_time()
-        until = None if policy is None else self.quarantined.paused_until(policy.id, now)
-        return None if policy is None or until is None else key_paused(policy, until - now)
-
-    def blame_key(self, backend: Backend, facts: ServerFacts, loss: Loss) -> None:
-        """Nobody else was in flight when a server crashed: after several such crashes the key is paused."""
-        key, pid = loss.key, loss.pid
-        end = facts.ends.get(pid) if pid is not None else None
-        # With one key there is nobody to protect, and its client may need a server that crashes now and then.
-        if key is None or pid is None or end is None or end.blameless or len(self.door.keys.ids) < 2:
-            return
-        now = self.wall_time()
-        if killed := self.keys_in_crashes.crashed(key, facts.name, pid, now):
-            suspicion = Suspicion(killed=[*killed])
-            self.quarantine(backend, hash_of_key(key), key, suspicion, (loss.incident, end.sentence))
-
-    def quarantine(
-        self, backend: Backend, body_hash: str, key: int | None, suspicion: Suspicion, verdict: Sentence
-    ) -> Problem:
-        """A request that was alone when its server died, of which it had been suspected before."""
-        now = self.wall_time()
-        incident, reason = verdict
-        if key is not None:
-            self.keys_in_crashes.explained(key, suspicion.killed)
-        entry = QuarantineEntry(
-            server=backend.facts.name,
-            body_hash=body_hash,
-            incident=incident,
-            reason=reason,
-            at=now,
-            until=now + QUARANTINE_SECONDS,
-            key=key,
-            deaths=tuple(suspicion.killed),
-        )
-        self.quarantined.add(entry)
-        self.outside.quarantined(entry)
-        return problems.quarantined(backend.facts.name, incident, int(QUARANTINE_SECONDS))
-
-    def suspects_anybody(self) -> bool:
-        """Also what other workers think of requests counts."""
-        if self.board is not None:
-            self.suspects.refresh()
-            self.quarantined.refresh()
-        return bool(self.quarantined.entries or self.suspects.entries)
-
     def may_keep(self, size: int) -> bool:
         """A body of so many bytes, until it is answered."""
         limits = self.limits
@@ -370,28 +223,6 @@ class Gateway:
             and size <= limits.replay_bytes
             and self.kept_bytes + size <= limits.all_replay_bytes
         )
-
-    def suspect(self, body_hash: str, suspicion: Suspicion) -> None:
-        self.suspects.note(body_hash, suspicion, self.wall_time())
-
-    def _judge(self, backend: Backend, facts: ServerFacts) -> None:
-        """Of what were servers lost? Once it is known."""
-        for accused in list(backend.accusations):
-            pid = accused.loss.pid
-            is_known = pid != facts.pid and (pid in facts.ends or facts.ready)
-            if not is_known and self.loop.time() - accused.at < ACCUSED_SECONDS:
-                continue
-            backend.accusations.remove(accused)
-            accused.suspicion.pending -= 1
-            if not is_known or accused.suspicion.cleared:
-                continue
-            self.blame_key(backend, facts, accused.loss)
-            verdict, reason = judge(facts, accused.suspicion, accused.loss)
-            if verdict is Verdict.QUARANTINE:
-                sentence = accused.loss.incident, reason
-                self.quarantine(backend, accused.body_hash, accused.key, accused.suspicion, sentence)
-            elif accused.suspicion.crashes:
-                self.suspect(accused.body_hash, accused.suspicion)
 
     def finished(self, exchange: Exchange | FastExchange, *, recorded: bool) -> None:
         """Its record is made a moment later, with those of others: the client need not wait for that."""
@@ -453,7 +284,7 @@ class Gateway:
                 backend.open_if_ready()
             elif facts != backend.facts:
                 news = facts.with_news_of(backend.facts)
-                self._judge(backend, news)  # before those who wait go on
+                self.inquest.settle(backend, news)  # before those who wait go on
                 backend.update(news)
         self.all = tuple(self.backends.values())
         self.takes_any_name = len(self.all) == 1
@@ -466,7 +297,7 @@ class Gateway:
             if not backend.facts.ready:
                 for visitor in backend.gate.in_flight:
                     visitor.server_ended()
-            self._judge(backend, backend.facts)
+            self.inquest.settle(backend, backend.facts)
             if backend.gate.waiting:
                 self._tell(backend)
 
@@ -513,7 +344,7 @@ class Gateway:
         for backend in self.all:
             backend.gate.is_open = False  # who is refused makes room for nobody
         for exchange in list(self.exchanges):
-            exchange.refuse(RESTARTING, Outcome.UNAVAILABLE)
+            exchange.refuse(problems.restarting(), Outcome.UNAVAILABLE)
         self._record_all()
 
     def hurry(self) -> None:
@@ -531,5 +362,6 @@ class Gateway:
             task.cancel()
         if self.board is not None:
             # Requests whose connections end only now still ask these, and the board is gone by then.
-            self.limiter, self.suspects, self.quarantined = Limiter(), Suspects(), Quarantine()
+            self.limiter = Limiter()
+            self.inquest.leave_board()
             self.board.close()

@@ -85,6 +85,16 @@ def bad_request(message: str, *, status: int = 400, code: str = "bad_request") -
     return Problem(status=status, code=code, message=message)
 
 
+def restarting() -> Problem:
+    return Problem(
+        status=503,
+        code="gateway_stopping",
+        message="The gateway is being restarted. Ask again.",
+        retry_after=1,
+        retryable=True,
+    )
+
+
 def body_too_large() -> Problem:
     return bad_request("The body is too large.", status=413, code="body_too_large")
 

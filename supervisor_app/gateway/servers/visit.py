@@ -381,10 +381,10 @@ class Visit:
             return self._drops <= MAX_DROPS
         self._loss, self._drops = None, 0
         exchange.suspicion = exchange.suspicion or Suspicion()
-        self._gateway.blame_key(self.backend, self.backend.facts, loss)
+        self._gateway.inquest.blame_key(self.backend, self.backend.facts, loss)
         verdict, reason = judge(self.backend.facts, exchange.suspicion, loss)
         if verdict is Verdict.QUARANTINE:
-            problem = self._gateway.quarantine(
+            problem = self._gateway.inquest.quarantine(
                 self.backend,
                 exchange.body.hash(),
                 exchange.body.key,
@@ -393,7 +393,7 @@ class Visit:
             )
             exchange.refuse(problem, Outcome.QUARANTINED)
         elif verdict is Verdict.ENOUGH:
-            self._gateway.suspect(exchange.body.hash(), exchange.suspicion)
+            self._gateway.inquest.suspect(exchange.body.hash(), exchange.suspicion)
             self._crashed(reason)
         self.solo = verdict is Verdict.ALONE
         return verdict in (Verdict.AGAIN, Verdict.ALONE)

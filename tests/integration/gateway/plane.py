@@ -178,7 +178,7 @@ class Caller:
 
 
 class Collector:
-    """`gateway.Outside` that keeps what it is told."""
+    """`outside.Outside` that keeps what it is told."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []

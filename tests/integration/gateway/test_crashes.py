@@ -116,7 +116,7 @@ async def test_a_broken_stream_that_comes_again_goes_alone_and_clears_itself(pla
     await plane.until_waiting(1)
     innocent.cancel()
     assert (await suspect).content == b"survived"
-    assert not plane.gateway.suspects.entries
+    assert not plane.gateway.inquest.suspects.entries
     assert not plane.outside.entries
 
 
@@ -126,7 +126,7 @@ async def test_a_stream_that_broke_when_somebody_ended_the_server_is_not_suspect
     for _ in range(6):
         answer = await plane.ask(streaming("poison"))
         assert (answer.status, answer.is_broken) == (200, True)
-    assert not plane.gateway.suspects.entries
+    assert not plane.gateway.inquest.suspects.entries
     assert not plane.outside.entries
 
 
@@ -171,7 +171,7 @@ async def test_who_was_answered_after_a_loss_is_not_accused_of_it(plane):
     server = await plane.serve(sends(b""), answers(b"hello"))
     assert (await plane.ask(question())).content == b"hello"
     server.restarted()
-    assert not plane.gateway.suspects.entries
+    assert not plane.gateway.inquest.suspects.entries
     assert not plane.gateway.backends["default"].accusations
 
 
@@ -238,7 +238,7 @@ async def test_a_server_that_lives_on_was_not_killed_by_who_lost_its_connection(
     assert (await asking).is_broken
     await asyncio.sleep(0.1)
     server.restarted()
-    assert not plane.gateway.suspects.entries
+    assert not plane.gateway.inquest.suspects.entries
     assert not plane.gateway.backends["default"].accusations
 
 
@@ -273,7 +273,7 @@ async def test_what_was_released_is_tried_again(plane):
     fragile = Fragile(plane, falls=3)
     await fragile.start()
     assert (await plane.ask(question("poison"))).status == 422
-    plane.gateway.quarantined.replace([])
+    plane.gateway.inquest.quarantined.replace([])
     assert (await plane.ask(question("poison"))).content == b"survived"
 
 
@@ -282,7 +282,7 @@ async def test_what_another_gateway_put_into_quarantine_is_refused_here(plane):
     await fragile.start()
     await plane.ask(question("poison"))
     (entry,) = plane.outside.entries
-    plane.gateway.quarantined.replace([replace(entry, incident="from elsewhere")])
+    plane.gateway.inquest.quarantined.replace([replace(entry, incident="from elsewhere")])
     assert (await plane.ask(question("poison"))).error["incident"] == "from elsewhere"
 
 

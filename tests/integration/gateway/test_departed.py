@@ -101,8 +101,8 @@ async def test_copies_that_leave_together_are_one_request(plane):
     await eventually(lambda: mortal.poisoned == 4, PATIENCE)
     for caller in callers:
         caller.leave()
-    await eventually(lambda: plane.gateway.suspects.entries, PATIENCE)
-    ((suspicion, _),) = plane.gateway.suspects.entries.values()
+    await eventually(lambda: plane.gateway.inquest.suspects.entries, PATIENCE)
+    ((suspicion, _),) = plane.gateway.inquest.suspects.entries.values()
     assert (suspicion.crashes, suspicion.deaths) == (1, 1)
 
 

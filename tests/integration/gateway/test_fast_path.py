@@ -222,7 +222,7 @@ async def test_nobody_takes_it_to_a_server_that_is_not_just_ready(plane, taken, 
 
 async def test_while_anybody_is_suspected_nobody_takes_it(plane, taken):
     _, caller = await warm(plane, answers())
-    plane.gateway.suspect("of another request", Suspicion())
+    plane.gateway.inquest.suspect("of another request", Suspicion())
     assert (await caller.ask(question("hi"))).status == 200
     assert taken == [False]
 

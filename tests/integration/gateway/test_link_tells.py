@@ -31,29 +31,29 @@ ENTRY = QuarantineEntry(
 
 async def test_what_one_gateway_does_not_send_again_the_others_do_not_either(often, caplog):
     async with linked() as one, linked() as other:
-        one.quarantined.add(ENTRY)
+        one.inquest.quarantined.add(ENTRY)
         one.outside.quarantined(ENTRY)
-        await eventually(lambda: other.quarantined.find(ENTRY.body_hash, NOW))
+        await eventually(lambda: other.inquest.quarantined.find(ENTRY.body_hash, NOW))
         assert "🚫 [GATEWAY] A request that default died of is not sent again for an hour" in caplog.messages
         await db(QuarantinedRequest.objects.all().delete)
-        await eventually(lambda: not (one.quarantined.entries or other.quarantined.entries))
+        await eventually(lambda: not (one.inquest.quarantined.entries or other.inquest.quarantined.entries))
 
 
 async def test_what_cannot_be_written_down_is_not_forgotten(often, outage, looks):
     async with linked() as gateway:
-        gateway.quarantined.add(ENTRY)
+        gateway.inquest.quarantined.add(ENTRY)
         outage.lasts = True
         gateway.outside.quarantined(ENTRY)
         await outage.has_been_noticed()
-        assert gateway.quarantined.find(ENTRY.body_hash, NOW)
+        assert gateway.inquest.quarantined.find(ENTRY.body_hash, NOW)
         outage.lasts = False
         looks.clear()
         await eventually(lambda: looks)
         async with asyncio.timeout(10):
             while not await QuarantinedRequest.objects.aexists():
-                assert gateway.quarantined.find(ENTRY.body_hash, NOW)
+                assert gateway.inquest.quarantined.find(ENTRY.body_hash, NOW)
                 await asyncio.sleep(0.01)
-        assert gateway.quarantined.find(ENTRY.body_hash, NOW)
+        assert gateway.inquest.quarantined.find(ENTRY.body_hash, NOW)
 
 
 # --- Waking and idleness -------------------------------------------------------------------------------

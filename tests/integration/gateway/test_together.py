@@ -105,8 +105,8 @@ async def test_a_suspect_at_one_is_alone_at_both(together, monkeypatch):
     innocent.cancel()
     assert (await suspect).content == b"survived"
     for plane in (together.a, together.b):
-        plane.gateway.suspects.refresh()
-        assert not plane.gateway.suspects.entries
+        plane.gateway.inquest.suspects.refresh()
+        assert not plane.gateway.inquest.suspects.entries
 
 
 def test_without_a_board_a_worker_counts_for_itself_and_says_so(tmp_path, caplog):

@@ -1,0 +1,70 @@
+"""The first look at a request, when its head has come: may it come in?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supervisor_app.gateway.access.door import NotAllowedError
+from supervisor_app.gateway.access.keys import Denied, check_scope
+from supervisor_app.gateway.http.request_heads import RequestHead
+from supervisor_app.gateway.plane import own, problems
+from supervisor_app.gateway.records.record import LONGEST_NAME
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.plane.exchange import Exchange
+    from supervisor_app.gateway.plane.gateway import Gateway
+
+
+def admit(gateway: Gateway, exchange: Exchange) -> None:
+    """Let it in, answer it ourselves, or refuse it; after that its body may come."""
+    head = exchange.head
+    gateway.exchanges.add(exchange)
+    if gateway.draining:
+        exchange.refuse(problems.restarting())
+        return
+    may_be_ours = head.method != "POST" or head.path in own.PUBLIC
+    is_stranger = True
+    try:
+        if may_be_ours and own.is_public(gateway, head):
+            if own.is_preflight(head):
+                gateway.door.check_preflight(head)
+            else:
+                gateway.door.check_page(head)
+            own.answer(gateway, exchange)
+            return
+        if _is_public_file(gateway, head):
+            exchange.is_public = True
+            return
+        policy = gateway.door.check(head, gateway.wall_time())
+        is_stranger = False
+        if exchange.has_too_many(policy):
+            raise NotAllowedError(problems.too_many_connections())
+        if policy is not None:
+            check_scope(policy, head.endpoint.scope, f"{head.method} {head.path[:LONGEST_NAME]}")
+        if may_be_ours and own.is_ours(head):
+            own.answer(gateway, exchange, policy)
+            return
+        if policy is not None:
+            if (paused := gateway.inquest.pause_of(policy)) is not None:
+                raise paused
+            gateway.limiter.admit(policy, gateway.loop.time())
+            exchange.let_in(policy)
+    except Denied as denied:
+        exchange.notes.denied_key = denied.key
+        exchange.notes.is_kept = not is_stranger or denied.key is not None
+        exchange.refuse(problems.denied(denied))
+        return
+    except NotAllowedError as error:
+        exchange.notes.is_kept = not is_stranger
+        exchange.refuse(error.problem)
+        return
+    length = exchange.body.length
+    if length is not None and length > gateway.limits.body_bytes:
+        exchange.refuse(problems.body_too_large())
+
+
+def _is_public_file(gateway: Gateway, head: RequestHead) -> bool:
+    """A file of the web UI, asked for without a key: whether it is public, its one server says."""
+    return (
+        head.endpoint.static and not head.presented_key and gateway.door.has_keys and gateway.takes_any_name
+    )
