@@ -50,7 +50,7 @@ class LocalProcess:
         held: Endpoint | None = None,
         lanes: Lanes | None = None,
     ) -> None:
-        """Watch a process. `held`: where it listened when it was found; `lanes`: the threads of its server."""
+        """`held`: where it listened when it was found. `lanes`: the threads of its server."""
         self.identity = identity
         self.started_at = started_at
         self._child = child
