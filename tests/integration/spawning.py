@@ -27,3 +27,10 @@ async def until_async(check) -> None:
     while not await check():
         assert time.monotonic() < deadline, "it never happened"
         await asyncio.sleep(0.01)
+
+
+async def until(check) -> None:
+    async def asked():
+        return check()
+
+    await until_async(asked)

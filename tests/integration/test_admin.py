@@ -1,19 +1,16 @@
-"""The admin: configuration to edit, the config file's part of it to read, history to read."""
+"""The admin: configuration to edit, and the config file's part of it to read."""
 
 from __future__ import annotations
 
-import html
 import json
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.forms.models import model_to_dict
 from django.test import Client
 
-from supervisor_app.models import LlamaServer, Run
+from supervisor_app.models import LlamaServer
+from tests.integration.admin_pages import RUNS, errors, page_at
 from tests.integration.building import (
-    OUT_OF_MEMORY,
-    long_ago,
     make_ready_server,
     make_run,
     make_server,
@@ -24,7 +21,6 @@ pytestmark = pytest.mark.django_db
 
 LIST = "/admin/supervisor_app/llamaserver/"
 ADD = f"{LIST}add/"
-RUNS = "/admin/supervisor_app/run/"
 SECRET = "sk-do-not-tell"
 FILLED = {
     "name": "default",
@@ -59,19 +55,6 @@ def change_url(server):
     return f"{LIST}{server.pk}/change/"
 
 
-def page(client, url, **query):
-    answer = client.get(url, query)
-    assert answer.status_code == 200
-    return html.unescape(answer.content.decode())
-
-
-def errors(answer):
-    """Of a form that came back."""
-    assert answer.status_code == 200
-    form = answer.context["adminform"].form
-    return {name: " ".join(messages) for name, messages in form.errors.items()}
-
-
 @pytest.fixture
 def overlay(config_file):
     def write(**values):
@@ -86,7 +69,7 @@ def overlay(config_file):
 def test_the_list_tells_how_each_server_is(staff_client):
     make_ready_server("one")
     make_server("two", model_path="", models_dir="models")
-    shown = page(staff_client, LIST)
+    shown = page_at(staff_client, LIST)
     assert "Serving 1 model." in shown
     assert "ready" in shown
     assert "No supervisor looks after it." in shown
@@ -98,13 +81,13 @@ def test_the_list_costs_the_same_for_many_servers(staff_client, django_assert_ma
         make_ready_server(f"server-{number}")
         make_server(f"unseen-{number}")
     with django_assert_max_num_queries(8):
-        page(staff_client, LIST)
+        page_at(staff_client, LIST)
 
 
 @pytest.mark.parametrize("query", [{"q": "one"}, {"node": "here"}, {"o": "2"}])
 def test_the_list_can_be_searched_filtered_and_sorted(query, staff_client):
     make_server("one", node="here", model_path="x.gguf")
-    assert ">one<" in page(staff_client, LIST, **query)
+    assert ">one<" in page_at(staff_client, LIST, **query)
 
 
 @pytest.mark.parametrize("url", [LIST, ADD, RUNS])
@@ -116,7 +99,7 @@ def test_without_staff_rights_there_is_no_admin(url, person_client):
 
 
 def test_the_form_for_a_new_server_offers_the_defaults(staff_client):
-    shown = page(staff_client, ADD)
+    shown = page_at(staff_client, ADD)
     assert 'value="./models/model.gguf"' in shown
     assert 'value="8134"' in shown
 
@@ -232,7 +215,7 @@ def test_a_stored_api_key_is_in_no_page(staff_client):
     server = make_server(api_key=SECRET)
     staff_client.post(change_url(server), FILLED | {"api_key": SECRET})
     for url in (LIST, change_url(server), f"{LIST}{server.pk}/history/", "/admin/"):
-        assert SECRET not in page(staff_client, url)
+        assert SECRET not in page_at(staff_client, url)
     refused = staff_client.post(change_url(server), FILLED | {"port": "0"})
     assert SECRET not in refused.content.decode()
 
@@ -264,7 +247,7 @@ def test_saving_without_a_change_changes_nothing_and_promises_nothing(staff_clie
     typed = {name: form[name].value() for name in form.fields} | {"api_key": "", "initial-node": "local"}
     answer = staff_client.post(change_url(server), typed, follow=True)
     assert "restarts now" not in answer.content.decode()
-    assert "No fields changed." in page(staff_client, f"{LIST}{server.pk}/history/")
+    assert "No fields changed." in page_at(staff_client, f"{LIST}{server.pk}/history/")
 
 
 def test_saving_a_change_says_that_the_server_restarts(staff_client):
@@ -281,7 +264,7 @@ def test_saving_a_change_says_that_the_server_restarts(staff_client):
 def test_what_the_config_file_sets_is_shown_and_cannot_be_edited(staff_client, overlay, config_file):
     overlay(llama_server_port=9000, llama_server_args=["-c", "8192"])
     server = make_server(port=8134)
-    shown = page(staff_client, change_url(server))
+    shown = page_at(staff_client, change_url(server))
     assert f"args, port: set in {config_file}, change them there." in shown
     assert "9000" in shown
     assert 'name="port"' not in shown
@@ -300,7 +283,7 @@ def test_saving_leaves_the_row_as_it_is_where_the_config_file_speaks(staff_clien
 
 def test_an_api_key_of_the_config_file_is_not_shown(staff_client, overlay):
     overlay(llama_api_key=SECRET)
-    shown = page(staff_client, change_url(make_server()))
+    shown = page_at(staff_client, change_url(make_server()))
     assert SECRET not in shown
     assert "set, not shown" in shown
 
@@ -321,7 +304,7 @@ def test_a_form_that_comes_back_shows_the_same_and_no_key_either(staff_client, o
 def test_the_server_of_the_config_file_keeps_its_name(staff_client, overlay):
     overlay(llama_server_port=9000)
     server = make_server(port=8134)
-    assert 'name="name"' not in page(staff_client, change_url(server))
+    assert 'name="name"' not in page_at(staff_client, change_url(server))
     staff_client.post(change_url(server), FILLED | {"name": "other"})
     server.refresh_from_db()
     assert server.name == "default"
@@ -329,14 +312,14 @@ def test_the_server_of_the_config_file_keeps_its_name(staff_client, overlay):
 
 def test_another_server_is_edited_in_full(staff_client, overlay):
     overlay(llama_server_port=9000)
-    shown = page(staff_client, change_url(make_server("other")))
+    shown = page_at(staff_client, change_url(make_server("other")))
     assert "Nothing: all is edited here." in shown
     assert 'name="port"' in shown
 
 
 def test_a_config_file_with_a_mistake_does_not_break_the_admin(staff_client, config_file):
     config_file.write_text("{")
-    assert 'name="port"' in page(staff_client, change_url(make_server()))
+    assert 'name="port"' in page_at(staff_client, change_url(make_server()))
 
 
 # --- Servers: wishes -----------------------------------------------------------------------------------
@@ -370,9 +353,9 @@ def test_who_may_only_look_has_no_actions_and_no_buttons(person):
     client = Client()
     client.force_login(person)
     server = make_server(api_key=SECRET)
-    shown = page(client, LIST)
+    shown = page_at(client, LIST)
     assert 'value="restart"' not in shown
-    shown = page(client, change_url(server))
+    shown = page_at(client, change_url(server))
     assert "_save" not in shown
     assert client.post(change_url(server), FILLED | {"port": "9"}).status_code == 403
 
@@ -383,7 +366,7 @@ def test_who_may_only_look_does_not_see_the_api_key(person):
     person.user_permissions.add(Permission.objects.get(codename="view_llamaserver"))
     client = Client()
     client.force_login(person)
-    assert SECRET not in page(client, change_url(make_server(api_key=SECRET)))
+    assert SECRET not in page_at(client, change_url(make_server(api_key=SECRET)))
 
 
 # --- Servers: deleting ---------------------------------------------------------------------------------
@@ -394,7 +377,7 @@ def test_a_server_is_deleted_with_its_history(staff_client):
     make_state(server)
     make_run(server)
     url = f"{LIST}{server.pk}/delete/"
-    assert "Are you sure" in page(staff_client, url)
+    assert "Are you sure" in page_at(staff_client, url)
     assert staff_client.post(url, {"post": "yes"}).status_code == 302
     assert not LlamaServer.objects.exists()
 
@@ -407,124 +390,11 @@ def test_chosen_servers_are_deleted_with_their_history(staff_client):
     assert not LlamaServer.objects.exists()
 
 
-# --- Runs ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def run():
-    server = make_server()
-    return make_run(
-        server,
-        exit_code=1,
-        retry=2,
-        pid=4242,
-        argv=["llama-server", "--alias", "my model"],
-        failure_kind="out_of_memory",
-        failure_title=OUT_OF_MEMORY.title,
-        failure_detail=OUT_OF_MEMORY.detail,
-        failure_hint=OUT_OF_MEMORY.hint,
-        last_lines="line one\n<script>alert('no')</script>\n\x1b[31mred\x1b[0m",
-    )
-
-
-def test_nobody_writes_history(run, staff_client):
-    one = f"{RUNS}{run.pk}/"
-    assert staff_client.get(f"{RUNS}add/").status_code == 403
-    assert staff_client.post(f"{RUNS}add/").status_code == 403
-    assert staff_client.post(f"{one}change/", model_to_dict(run, ["retry"])).status_code == 403
-    assert staff_client.get(f"{one}delete/").status_code == 403
-    assert staff_client.post(f"{one}delete/", {"post": "yes"}).status_code == 403
-    data = {"action": "delete_selected", "_selected_action": [run.pk], "post": "yes"}
-    staff_client.post(RUNS, data)
-    assert Run.objects.exists()
-
-
-def test_a_run_is_shown_with_all_that_explains_it(run, staff_client):
-    shown = page(staff_client, f"{RUNS}{run.pk}/change/")
-    for words in (
-        "exit code 1",
-        "Out of memory",
-        "failed to allocate 5.1 GiB",
-        "Try a smaller context (-c) or model.",
-        "1 m 00 s",
-        "llama-server --alias 'my model'",
-        "line one",
-        "4242",
-    ):
-        assert words in shown, words
-
-
-def test_the_last_lines_are_shown_escaped(run, staff_client):
-    raw = staff_client.get(f"{RUNS}{run.pk}/change/").content.decode()
-    assert "<script>alert" not in raw
-    assert "&lt;script&gt;alert" in raw
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"ended_at": None}, "runs"),
-        ({"exit_code": 0}, "exit code 0"),
-        ({"signal": 9}, "signal 9"),
-        ({"adopted": True}, "unknown"),  # not our child: nobody told us
-    ],
-)
-def test_how_a_run_ended_in_words(fields, words, staff_client):
-    run = make_run(make_server(), **fields)
-    assert f'<td class="field-ended">{words}</td>' in page(staff_client, RUNS)
-    assert words in page(staff_client, f"{RUNS}{run.pk}/change/")
-
-
-def test_a_run_that_nobody_started_and_that_said_nothing(staff_client):
-    shown = page(staff_client, f"{RUNS}{make_run(make_server(), adopted=True).pk}/change/")
-    assert "not started by us" in shown
-    assert "none" in shown
-
-
-def test_the_uptime_of_an_open_run_goes_on(staff_client):
-    make_run(make_server(), started_at=long_ago(), ended_at=None)
-    assert "1 h 00 m" in page(staff_client, RUNS)
-
-
-@pytest.mark.parametrize(
-    ("query", "count"),
-    [
-        ({}, 3),
-        ({"server__id__exact": "{server}"}, 2),
-        ({"failure_kind__exact": "hung"}, 1),
-        ({"adopted__exact": "1"}, 1),
-        ({"signal": "9"}, 1),
-        ({"exit_code": "1"}, 1),
-        ({"started_at__year": "2025"}, 3),
-        ({"started_at__gte": "2030-01-01 00:00:00+00:00"}, 0),
-        ({"q": "needle"}, 1),
-        ({"q": "no such words"}, 0),
-    ],
-)
-def test_history_is_filtered_and_searched(query, count, staff_client):
-    server = make_server()
-    make_run(server, failure_kind="hung", last_lines="a needle in it")
-    make_run(server, signal=9, adopted=True)
-    make_run(make_server("other"), exit_code=1)
-    query = {key: value.format(server=server.pk) for key, value in query.items()}
-    answer = staff_client.get(RUNS, query)
-    assert answer.status_code == 200
-    assert answer.context["cl"].result_count == count
-
-
-def test_a_long_history_costs_the_same(staff_client, django_assert_max_num_queries):
-    server = make_server()
-    for _ in range(50):
-        make_run(server)
-    with django_assert_max_num_queries(16):
-        page(staff_client, RUNS)
-
-
 # --- Around it -----------------------------------------------------------------------------------------
 
 
 def test_the_admin_is_named_after_the_product(staff_client):
-    shown = page(staff_client, "/admin/")
+    shown = page_at(staff_client, "/admin/")
     assert "llamaproxy" in shown
     assert "Servers and history" in shown
 

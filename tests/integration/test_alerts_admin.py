@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
@@ -13,6 +11,7 @@ from supervisor_app.alerts import incidents
 from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
 from supervisor_app.core.status import Status
 from supervisor_app.store import _save
+from tests.integration.admin_pages import page
 from tests.integration.building import OUT_OF_MEMORY, change, make_server
 
 pytestmark = pytest.mark.django_db
@@ -44,11 +43,6 @@ def went_down(channel):
     server = make_server()
     _save("local", change(status=Status.CRASHED, failure=OUT_OF_MEMORY, detail="D."))
     return server
-
-
-def page(answer):
-    assert answer.status_code == 200
-    return html.unescape(answer.content.decode())
 
 
 def change_url(channel):

@@ -12,6 +12,7 @@ from typing import Any
 
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.access.door import Door
+from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.plane.client import Client
 from supervisor_app.gateway.plane.exchange import Exchange
@@ -365,3 +366,9 @@ async def start_plane(board: Board | None = None) -> Plane:
     plane = Plane(gateway, outside)
     await plane.listen()
     return plane
+
+
+def with_key(plane: Plane, **fields: Any) -> None:
+    """From now on a key is asked for."""
+    key = KeyPolicy(id=7, name="chat", digest=digest_of("lp-a"), **fields)
+    plane.gateway.door.keys = KeyRing([key])

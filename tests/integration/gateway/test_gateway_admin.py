@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import logging
 import re
 from datetime import timedelta
@@ -19,6 +18,7 @@ from supervisor_app.gateway.access.keys import KeyRing
 from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord
 from supervisor_app.gateway.records.record import Outcome, QuarantineEntry, Usage
 from supervisor_app.models import LlamaServer
+from tests.integration.admin_pages import errors, page
 from tests.integration.building import STARTED, make_key, make_record, make_server
 
 pytestmark = pytest.mark.django_db
@@ -38,16 +38,6 @@ FILLED = {
     "max_concurrent": "0",
 }
 SECRET = re.compile(r"lp-[A-Za-z0-9_-]{43}")
-
-
-def page(answer):
-    assert answer.status_code == 200
-    return html.unescape(answer.content.decode())
-
-
-def errors(answer):
-    assert answer.status_code == 200
-    return {name: " ".join(said) for name, said in answer.context["adminform"].form.errors.items()}
 
 
 def allowed(*codenames):

@@ -6,9 +6,8 @@ import asyncio
 
 import pytest
 
-from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
 from supervisor_app.gateway.records.record import Outcome
-from tests.integration.gateway.plane import CHAT, question, request, streaming
+from tests.integration.gateway.plane import CHAT, question, request, streaming, with_key
 from tests.integration.gateway.scripts import (
     EVENTS,
     FINISH,
@@ -188,8 +187,7 @@ async def test_the_error_is_not_read_as_part_of_the_event_that_broke(plane):
 
 
 async def test_tokens_of_a_stream_that_its_client_left_are_charged(plane):
-    key = KeyPolicy(id=7, name="chat", digest=digest_of("lp-a"), tokens_per_minute=20)
-    plane.gateway.door.keys = KeyRing([key])
+    with_key(plane, tokens_per_minute=20)
     await plane.serve(hangs(stream_of(*[event("x")] * 50)), sends(stream_of(event("y")) + FINISH))
     body = {"messages": [], "stream": True}
     data = request(CHAT, "X-Api-Key: lp-a", body=body)

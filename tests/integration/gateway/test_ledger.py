@@ -14,14 +14,12 @@ import pytest
 from django.db import DataError, IntegrityError, connection, transaction
 from django.utils import timezone
 
-from supervisor_app.conf import Overlay
-from supervisor_app.gateway import ledger, writer
+from supervisor_app.gateway import ledger
 from supervisor_app.gateway.access.keys import KeyPolicy
-from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord, ServerUse
+from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord
 from supervisor_app.gateway.records.record import Outcome, QuarantineEntry, Record, Usage
-from supervisor_app.models import LlamaServer
 from supervisor_app.store import storable
-from tests.integration.building import STARTED, at, make_key, make_record, make_server, make_state
+from tests.integration.building import STARTED, at, make_key, make_record, make_server
 
 pytestmark = pytest.mark.django_db
 
@@ -407,119 +405,3 @@ def test_another_crash_renews_it():
     assert (renewed.incident, renewed.reason) == ("run 4", "Again.")
     assert renewed.until.timestamp() == pytest.approx(NOW + 7200, abs=0.001)
     assert str(other) == "abababababab on other"
-
-
-# --- Use and idleness ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def ready():
-    """Ready for an hour, and to be stopped after ten idle minutes."""
-    server = make_server(idle_stop_seconds=600)
-    make_state(server, "ready", ready_at=at(NOW - 3600))
-    return server
-
-
-def idle(overlay=None):
-    return list(ledger.idle_servers(NOW, overlay or Overlay()))
-
-
-def test_a_use_is_noted_and_renewed(django_assert_max_num_queries):
-    make_server("a"), make_server("b"), make_server("c")
-    ledger.touch_use(["a", "b", "gone"], NOW - 10)
-    ledger.touch_use(["a"], NOW)
-    uses = {use.server.name: round(NOW - use.last_request_at.timestamp()) for use in ServerUse.objects.all()}
-    assert uses == {"a": 0, "b": 10}
-    assert str(ServerUse.objects.get(server__name="a")).startswith("a: 2")
-
-
-def test_a_server_that_nobody_asks_is_idle(ready):
-    assert idle() == ["default"]
-    ledger.touch_use(["default"], NOW - 601 - ledger.USE_SLACK_SECONDS)
-    assert idle() == ["default"]
-    ledger.touch_use(["default"], NOW - 599 - ledger.USE_SLACK_SECONDS)
-    assert idle() == []
-
-
-def test_a_server_in_constant_use_is_not_idle_however_small_its_limit(ready):
-    LlamaServer.objects.update(idle_stop_seconds=1)
-    note_seconds = writer.USE_SECONDS + 2 * writer.FLUSH_SECONDS  # one flush was too early, the next late
-    assert note_seconds < ledger.USE_SLACK_SECONDS
-    ledger.touch_use(["default"], NOW - note_seconds)
-    assert idle() == []
-
-
-def test_a_server_is_not_idle_because_it_was_not_asked_before_it_was_ready(ready):
-    ledger.touch_use(["default"], NOW - 5000)
-    ready.state.ready_at = at(NOW - 60)
-    ready.state.save()
-    assert idle() == []
-
-
-@pytest.mark.parametrize("status", ["starting", "crashed", "stopping", "initial", "error"])
-def test_only_a_ready_server_is_idle(ready, status):
-    ready.state.status = status
-    ready.state.save()
-    assert idle() == []
-
-
-def test_a_server_that_does_not_say_since_when_it_is_ready_is_left_alone(ready):
-    ready.state.ready_at = None
-    ready.state.save()
-    assert idle() == []
-
-
-def test_without_a_limit_no_server_is_idle(ready):
-    LlamaServer.objects.update(idle_stop_seconds=0)
-    assert idle() == []
-
-
-def test_the_limit_of_the_config_file_wins(ready):
-    assert idle(Overlay(values={"idle_stop_seconds": 0})) == []
-    assert idle(Overlay(values={"idle_stop_seconds": 7200})) == []
-    LlamaServer.objects.update(idle_stop_seconds=0)
-    assert idle(Overlay(values={"idle_stop_seconds": 60})) == ["default"]
-
-
-def test_an_idle_server_is_stopped_and_woken(ready):
-    generation = ready.generation
-    assert ledger.stop_idle("default", ledger.idle_servers(NOW, Overlay())["default"])
-    ready.refresh_from_db()
-    assert (ready.desired_running, ready.stopped_for_idleness) == (False, True)
-    assert ready.generation == generation + 1
-    assert ledger.wake("default")
-    ready.refresh_from_db()
-    assert (ready.desired_running, ready.stopped_for_idleness) == (True, False)
-    assert ready.generation == generation + 2
-
-
-def test_a_server_that_was_used_meanwhile_is_not_stopped(ready):
-    ledger.touch_use(["default"], NOW - 700)
-    since = ledger.idle_servers(NOW, Overlay())["default"]
-    ledger.touch_use(["default"], NOW)
-    assert not ledger.stop_idle("default", since)
-    assert LlamaServer.objects.get().desired_running
-
-
-def test_a_server_that_somebody_stopped_is_not_woken(ready):
-    LlamaServer.objects.all().ask_to_stop()
-    assert not ledger.wake("default")
-    assert not LlamaServer.objects.get().desired_running
-
-
-def test_a_server_that_is_woken_twice_is_started_once(ready):
-    ledger.stop_idle("default", at(NOW))
-    assert [ledger.wake("default"), ledger.wake("default")] == [True, False]
-
-
-def test_a_server_that_somebody_stopped_is_not_stopped_for_idleness(ready):
-    LlamaServer.objects.all().ask_to_stop()
-    assert not ledger.stop_idle("default", at(NOW))
-    assert not LlamaServer.objects.get().stopped_for_idleness
-
-
-@pytest.mark.parametrize("wish", ["ask_to_start", "ask_to_stop", "ask_to_restart"])
-def test_a_wish_of_people_ends_that_it_is_idle(ready, wish):
-    ledger.stop_idle("default", at(NOW))
-    getattr(LlamaServer.objects.all(), wish)()
-    assert not LlamaServer.objects.get().stopped_for_idleness

@@ -15,7 +15,7 @@ from supervisor_app.core.status import Status
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
 from supervisor_app.gateway.plane import spool
 from tests.integration.building import eventually
-from tests.integration.gateway.plane import EMBEDDINGS, LARGE, request
+from tests.integration.gateway.plane import EMBEDDINGS, LARGE, request, with_key
 from tests.integration.gateway.scripts import LAST_CHUNK, answers, chunked, dies
 
 KEY = "X-Api-Key: lp-a"
@@ -168,8 +168,7 @@ async def test_of_a_router_the_model_that_counts_is_the_one_that_a_long_body_nam
     plane, first, last, status
 ):
     plane.limit(replay_bytes=1000)
-    policy = KeyPolicy(id=7, name="chat", digest=digest_of("lp-a"), models=frozenset({"tiny"}))
-    plane.gateway.door.keys = KeyRing([policy])
+    with_key(plane, models=frozenset({"tiny"}))
     await plane.serve(answers(), models=("tiny", "huge"), offered=("tiny", "huge"), is_router=True)
     body = b'{"model": "%b", "input": "%b", "model": "%b"}' % (first.encode(), LARGE, last.encode())
     assert (await plane.ask(request(EMBEDDINGS, KEY, body=body))).status == status

@@ -11,7 +11,7 @@ from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
 from supervisor_app.gateway.llama.endpoints import Scope
 from supervisor_app.gateway.records.record import Outcome
 from tests.integration.building import eventually
-from tests.integration.gateway.plane import EMBEDDINGS, LARGE, question, request, streaming
+from tests.integration.gateway.plane import EMBEDDINGS, LARGE, question, request, streaming, with_key
 from tests.integration.gateway.scripts import (
     FINISH,
     LAST_CHUNK,
@@ -32,8 +32,7 @@ ROUTER = {"models": ("tiny", "huge"), "offered": ("tiny", "huge"), "is_router": 
 def allow(plane, *models):
     """Whoever has the key may use these, and see how they are configured."""
     scopes = frozenset({Scope.INFERENCE, Scope.READ})
-    policy = KeyPolicy(id=7, name="chat", digest=digest_of("lp-a"), models=frozenset(models), scopes=scopes)
-    plane.gateway.door.keys = KeyRing([policy])
+    with_key(plane, models=frozenset(models), scopes=scopes)
 
 
 def form(*parts):
