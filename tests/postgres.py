@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.building import free_port
+from tests.ports import free_port
 
 
 def binaries() -> Path | None:

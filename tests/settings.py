@@ -7,7 +7,11 @@ import os
 import shutil
 import tempfile
 
-if "LLAMAPROXY_DATA_DIR" not in os.environ:
+if "LLAMAPROXY_DATA_DIR" not in os.environ or (
+    # Of the process that started this worker of a parallel run, which has a database of its own.
+    os.environ.get("LLAMAPROXY_TESTS_WORKER", "") != os.environ.get("PYTEST_XDIST_WORKER", "")
+):
+    os.environ["LLAMAPROXY_TESTS_WORKER"] = os.environ.get("PYTEST_XDIST_WORKER", "")
     os.environ["LLAMAPROXY_DATA_DIR"] = tempfile.mkdtemp(prefix="llamaproxy-tests-")
     atexit.register(shutil.rmtree, os.environ["LLAMAPROXY_DATA_DIR"], ignore_errors=True)
 os.environ.pop("REDIS_URL", None)

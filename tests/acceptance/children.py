@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -42,20 +41,6 @@ def wait_for(what: str, look: Callable[[], T], evidence: Callable[[], str] = str
             raise AssertionError(f"within {DEADLINE:g} s never: {what}; last seen: {seen!r}\n{evidence()}")
         time.sleep(pause)
     return seen
-
-
-given_ports: set[int] = set()
-
-
-def free_port() -> int:
-    """None twice, and none that the kernel gives to outgoing connections, which could take it first."""
-    while True:
-        port = random.randrange(12000, 32000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            if port not in given_ports:
-                given_ports.add(port)
-                return port
 
 
 def listens(port: int) -> bool:

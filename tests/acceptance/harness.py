@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import psutil
 import requests
 
-from tests.acceptance.children import DEADLINE, FAKE, MANAGE, Child, environment, free_port, listens, wait_for
+from tests.acceptance.children import DEADLINE, FAKE, MANAGE, Child, environment, listens, wait_for
 from tests.acceptance.clients import Events
+from tests.ports import free_port
 
 T = TypeVar("T")
 

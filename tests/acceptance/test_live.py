@@ -8,7 +8,7 @@ import psutil
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.acceptance.children import free_port
+from tests.ports import free_port
 
 REQUEST = json.dumps({"type": "requestLlamaStatus"})
 

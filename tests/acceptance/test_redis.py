@@ -8,8 +8,9 @@ import psutil
 import pytest
 import redis
 
-from tests.acceptance.children import DEADLINE, free_port
+from tests.acceptance.children import DEADLINE
 from tests.acceptance.conftest import ENGINE_ARGS
+from tests.ports import free_port
 
 pytestmark = pytest.mark.redis
 

@@ -33,7 +33,8 @@ import psutil
 
 from supervisor_app.engine.demo_model import make_demo_model
 from supervisor_app.engine.resolve import find_engine
-from tests.acceptance.harness import Proxy, environment, free_port
+from tests.acceptance.harness import Proxy, environment
+from tests.ports import free_port
 
 ENGINE_ARGS = ["-c", "512", "-t", "1"]
 BACKOFF = 0.2

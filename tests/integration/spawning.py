@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from supervisor_app.core.spec import LaunchSpec
-from tests.integration.building import free_port
+from tests.ports import free_port
 
 FAKE = Path(__file__).parents[1] / "fake_llama_server.py"
 DEADLINE = 20.0

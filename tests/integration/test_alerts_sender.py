@@ -14,9 +14,10 @@ from supervisor_app.alerts.models import AlertChannel, Delivery
 from supervisor_app.alerts.transport import ID_HEADER
 from supervisor_app.models import LlamaServer
 from tests.integration.alerting import HOUR, World, make_channel
-from tests.integration.building import STARTED, at, db, eventually, free_port, make_server
+from tests.integration.building import STARTED, at, db, eventually, make_server
 from tests.integration.receiving import until, web_server
 from tests.integration.test_runtime import running, state_is
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("loud")]
 

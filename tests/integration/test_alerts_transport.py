@@ -14,8 +14,9 @@ from supervisor_app.alerts import transport
 from supervisor_app.alerts.transport import ID_HEADER, BadAddressError, SendError, check, mask, send
 from supervisor_app.core.incidents import AlertEvent, Incident, write
 from supervisor_app.core.status import LlamaStatus, Status
-from tests.integration.building import OUT_OF_MEMORY, STARTED, free_port
+from tests.integration.building import OUT_OF_MEMORY, STARTED
 from tests.integration.receiving import mail_server
+from tests.ports import free_port
 
 SLACK = "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
 DISCORD = "https://discord.com/api/webhooks/4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js"

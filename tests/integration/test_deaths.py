@@ -26,7 +26,8 @@ from supervisor_app.engine.demo_model import make_demo_model
 from supervisor_app.lease import Lease
 from supervisor_app.models import Run, ServerState
 from supervisor_app.store import OrmStore
-from tests.integration.building import db, eventually, free_port, make_server
+from tests.integration.building import db, eventually, make_server
+from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.engine,

@@ -10,7 +10,7 @@ import pytest
 
 from supervisor_app import drill
 from supervisor_app.drill import DrillError, Fault, inject
-from tests.integration.building import free_port
+from tests.ports import free_port
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from supervisor_app.core.status import FailureKind
 from supervisor_app.engine import launcher
 from supervisor_app.engine.demo_model import make_demo_model
 from supervisor_app.engine.resolve import LAUNCHER
+from tests.ports import free_port
 
 pytestmark = pytest.mark.engine
 
@@ -39,12 +40,6 @@ def command_of(name):
         pytest.skip("install llama.cpp (https://github.com/ggml-org/llama.cpp)")
     pytest.importorskip("xllamacpp", reason="pip install '.[engine]'")
     return [sys.executable, "-I", str(LAUNCHER)]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Running:

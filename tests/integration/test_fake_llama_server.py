@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,13 +14,9 @@ from urllib.request import Request, urlopen
 import psutil
 import pytest
 
+from tests.ports import free_port
+
 FAKE = Path(__file__).parents[1] / "fake_llama_server.py"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Fake:

@@ -10,7 +10,8 @@ from contextlib import closing, suppress
 
 import pytest
 
-from tests.acceptance.children import DEADLINE, ROOT, Child, environment, free_port, listens, wait_for
+from tests.acceptance.children import DEADLINE, ROOT, Child, environment, listens, wait_for
+from tests.ports import free_port
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

@@ -20,8 +20,8 @@ from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.identity import boot_id, identity_of, is_llama_command, machine
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind
-from tests.integration.building import free_port
 from tests.integration.spawning import FAKE, fake_spec, until_async
+from tests.ports import free_port
 
 
 @contextmanager

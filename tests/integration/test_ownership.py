@@ -22,8 +22,8 @@ from supervisor_app.core.ownership import own_endpoint
 from supervisor_app.core.shortage import ShortageError
 from supervisor_app.core.sightings import Endpoint, ListeningSocket
 from supervisor_app.core.sockets import Owner, listening, owner, stranger_at, stranger_behind
-from tests.integration.building import free_port
 from tests.integration.spawning import FAKE, fake_spec, until_async
+from tests.ports import free_port
 
 OTHER = 54321
 """A uid that is nobody's."""

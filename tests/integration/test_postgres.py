@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.building import free_port, wait_until
+from tests.integration.building import wait_until
+from tests.ports import free_port
 from tests.postgres import throwaway_cluster
 
 psycopg = pytest.importorskip("psycopg", reason="pip install '.[postgres]'")

@@ -21,8 +21,8 @@ from supervisor_app.core.processes import LocalProcesses, child_environment
 from supervisor_app.core.sightings import Exit, Identity, PortHolder, Usage
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind
-from tests.integration.building import free_port
 from tests.integration.spawning import DEADLINE, fake_spec, until, until_async
+from tests.ports import free_port
 
 # The environment of a child
 

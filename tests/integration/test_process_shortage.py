@@ -30,8 +30,8 @@ from supervisor_app.core.process import LocalProcess
 from supervisor_app.core.shortage import ShortageError
 from supervisor_app.core.sightings import Exit, Health, Slots
 from supervisor_app.core.status import FailureKind
-from tests.integration.building import free_port
 from tests.integration.spawning import DEADLINE, fake_spec, until_async
+from tests.ports import free_port
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from supervisor_app.core.status import LlamaStatus
 from supervisor_app.events import PUSH_GROUP
 from supervisor_app.models import ServerState
 from supervisor_app.publish import ChannelPublisher
-from tests.integration.building import db, eventually, free_port, make_ready_server, socket_to, until
+from tests.integration.building import db, eventually, make_ready_server, socket_to, until
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.redis, pytest.mark.django_db(transaction=True)]
 

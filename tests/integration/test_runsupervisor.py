@@ -21,7 +21,8 @@ from supervisor_app.lease import Lease, NodeLease
 from supervisor_app.lock import NodeLock
 from supervisor_app.management.commands import runsupervisor
 from supervisor_app.models import LlamaServer, ServerState
-from tests.integration.building import free_port, make_server
+from tests.integration.building import make_server
+from tests.ports import free_port
 
 
 @pytest.fixture(autouse=True)

@@ -25,8 +25,9 @@ from supervisor_app.gateway.service import Service, listening_socket
 from supervisor_app.lease import Lease, NodeLease
 from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.runtime import EngineSource, Runtime
-from tests.integration.building import db, eventually, free_port, make_server, socket_to
+from tests.integration.building import db, eventually, make_server, socket_to
 from tests.integration.gateway.plane import request
+from tests.ports import free_port
 
 FAKE = Path(__file__).parents[1] / "fake_llama_server.py"
 

@@ -192,3 +192,5 @@ def test_what_was_seen_last_is_told_as_no_more_than_that():
 
 def test_while_a_supervisor_reports_nothing_is_said_of_that():
     make_ready_server()
+    told = load_views()[0].as_json(1_750_001_000.0)
+    assert (told["supervised"], told["lastSeen"], told["detail"]) == (True, None, "Serving 1 model.")

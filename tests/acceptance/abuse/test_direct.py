@@ -10,8 +10,9 @@ import pytest
 import requests
 
 from tests.acceptance.abuse.impostor import SOMEBODY, impostor, needs_root
-from tests.acceptance.children import DEADLINE, free_port
+from tests.acceptance.children import DEADLINE
 from tests.acceptance.conftest import ENGINE_ARGS
+from tests.ports import free_port
 
 BODY = {"prompt": "Hi", "n_predict": 2}
 

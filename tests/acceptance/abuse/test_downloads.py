@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.acceptance.children import free_port
 from tests.acceptance.conftest import ENGINE_ARGS
+from tests.ports import free_port
 
 STEPS = 40
 QUICK = {"health_check_interval_ms": 100, "max_health_checks": 30, "retry_backoff_ms": 200, "max_retries": 1}

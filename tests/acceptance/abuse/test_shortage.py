@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.children import free_port
 from tests.acceptance.clients import generating
+from tests.ports import free_port
 
 SURROUNDINGS = str(Path(__file__).with_name("surroundings.py"))
 

@@ -17,9 +17,10 @@ import psutil
 import requests
 
 from supervisor_app.engine.resolve import LAUNCHER
-from tests.acceptance.children import DEADLINE, free_port, wait_for
+from tests.acceptance.children import DEADLINE, wait_for
 from tests.acceptance.faults.recovery_checks import KEPT
 from tests.acceptance.harness import Proxy
+from tests.ports import free_port
 
 RUNS = """
     SELECT run.* FROM supervisor_app_run AS run JOIN supervisor_app_llamaserver AS server ON server.id = server_id

@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.children import DEADLINE, free_port, listens, wait_for
+from tests.acceptance.children import DEADLINE, listens, wait_for
 from tests.acceptance.harness import Proxy
 from tests.bench.gateway.load import chat
 from tests.bench.gateway.planes import DIRECT, GATEWAY, Plane, gateway
 from tests.bench.recovery import quantiles
 from tests.bench.supervision import last_runs, quietly_closing
+from tests.ports import free_port
 
 HELD = 8
 """Requests, one every 10 ms from the kill on; as many as the engine has slots, so that none waits for another."""

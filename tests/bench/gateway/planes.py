@@ -16,8 +16,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.acceptance.children import MANAGE, Child, free_port, listens, wait_for
+from tests.acceptance.children import MANAGE, Child, listens, wait_for
 from tests.acceptance.harness import Proxy
+from tests.ports import free_port
 
 DIRECT, NGINX, GATEWAY = NAMES = ("direct", "nginx", "gateway")
 NO_NGINX = "nginx is not on PATH: its column is left out. On Debian: apt install nginx-light"

@@ -12,7 +12,7 @@ import pytest
 
 from supervisor_app.core.status import Status
 from tests.bench.gateway.planes import find_nginx
-from tests.integration.building import eventually, free_port
+from tests.integration.building import eventually
 from tests.integration.gateway.plane import Plane, request, streaming
 from tests.integration.gateway.scripts import (
     FINISH,
@@ -25,6 +25,7 @@ from tests.integration.gateway.scripts import (
     stream_of,
     waits_for,
 )
+from tests.ports import free_port
 
 README = (Path(__file__).parents[3] / "README.md").read_text()
 LOCATION = re.compile(

@@ -25,8 +25,9 @@ from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.service import listening_socket
 from supervisor_app.gateway.workers.board import Board
 from supervisor_app.management.commands import rungateway
-from tests.acceptance.children import FAKE, MANAGE, Child, environment, free_port, listens, wait_for
+from tests.acceptance.children import FAKE, MANAGE, Child, environment, listens, wait_for
 from tests.integration.building import make_key, make_ready_server
+from tests.ports import free_port
 from tests.unit.gateway.test_metrics import samples
 
 in_database = pytest.mark.django_db(transaction=True)

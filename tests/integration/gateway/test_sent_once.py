@@ -10,7 +10,7 @@ from supervisor_app.gateway.records.record import Outcome
 from tests.integration.gateway.fast import warm
 from tests.integration.gateway.plane import request
 from tests.integration.gateway.scripts import answers, dies, hangs, head, loads, sends
-from tests.integration.test_engine import free_port
+from tests.ports import free_port
 
 TOOL = {"tool": "exec_shell_command", "params": {"command": "date >> log"}}
 IMPURE = {

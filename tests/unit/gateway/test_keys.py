@@ -77,7 +77,9 @@ def test_a_key_is_found_the_first_time_and_ever_after():
 
 
 @pytest.mark.parametrize(
-    "presented", [KEY[:-1], KEY + "x", KEY.upper(), "lp-", "\udcff", "ключ", "x" * 100_000]
+    "presented",
+    [KEY[:-1], KEY + "x", KEY.upper(), "lp-", "\udcff", "ключ", "x" * 100_000],
+    ids=["shorter", "longer", "upper case", "its beginning", "no text", "other letters", "very long"],
 )
 def test_another_key_is_not_let_in(presented):
     refusal = denied(KeyRing([policy()]).find, presented, NOW)
