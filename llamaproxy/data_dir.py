@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -27,17 +28,25 @@ def secured(path: Path) -> list[str]:
     mended = _secure(path)
     for name in OURS:
         for entry in sorted(path.glob(name)):
-            if _foreign(entry) and entry.suffix == ".lock":
-                entry.unlink()
-                mended.append(f"{entry} belonged to somebody else: removed.")
-            else:
-                mended += _secure(entry)
+            with suppress(FileNotFoundError):  # the journals of a database come and go with its users
+                mended += _secure_entry(entry)
     return mended
 
 
 def secured_file(path: Path) -> list[str]:
     """Do the same for a database elsewhere, with its journal. Raises ImproperlyConfigured."""
-    return [said for file in sorted(path.parent.glob(f"{path.name}*")) for said in _secure(file)]
+    mended = []
+    for file in sorted(path.parent.glob(f"{path.name}*")):
+        with suppress(FileNotFoundError):
+            mended += _secure(file)
+    return mended
+
+
+def _secure_entry(entry: Path) -> list[str]:
+    if _foreign(entry) and entry.suffix == ".lock":
+        entry.unlink()
+        return [f"{entry} belonged to somebody else: removed."]
+    return _secure(entry)
 
 
 def _secure(path: Path) -> list[str]:

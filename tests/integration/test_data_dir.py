@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from llamaproxy.data_dir import secured, secured_file
 
 CODE = Path(__file__).parents[2]
 SOMEBODY_ELSE = 65534
+LOOKS = 2000
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to another user")
 
 
@@ -125,6 +127,27 @@ def test_of_root_s_directories_those_that_anybody_may_write_to_are_refused(permi
             code = _is_refused(directory)
         os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (0 if accepted else 1)
+
+
+@pytest.mark.parametrize(
+    "secure", [lambda data_dir: secured(data_dir), lambda d: secured_file(d / "db.sqlite3")]
+)
+def test_a_journal_that_goes_meanwhile_is_no_trouble(secure, data_dir):
+    """The last process that used the database removes it."""
+    journal, over = data_dir / "db.sqlite3-shm", threading.Event()
+
+    def come_and_go():
+        while not over.is_set():
+            journal.touch(0o600)
+            journal.unlink()
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        assert [secure(data_dir) for _ in range(LOOKS)] == [[]] * LOOKS
+    finally:
+        over.set()
+        other.join()
 
 
 def test_a_database_elsewhere_is_closed_with_its_journal(tmp_path):
