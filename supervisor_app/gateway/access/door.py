@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
 from supervisor_app.gateway.access.origins import Origins, host_of, is_app, is_this_machine
 from supervisor_app.gateway.http.request_heads import RequestHead
-from supervisor_app.gateway.plane.problems import Problem
+from supervisor_app.gateway.problems import Fault, Problem
 
 TOLD_BY_BROWSERS = (b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode")
 MAX_ADMITTED = 1000
@@ -120,6 +120,7 @@ class Door:
                 Problem(
                     status=421,
                     code="host_not_allowed",
+                    fault=Fault.CLIENT,
                     message=f"This gateway does not go by the name {host or given!r}. Make an API key in the "
                     "admin, or add the name to ALLOWED_HOSTS.",
                 )
@@ -133,6 +134,7 @@ class Door:
                 Problem(
                     status=403,
                     code="origin_not_allowed",
+                    fault=Fault.CLIENT,
                     message=f"{who} may not use this gateway without an API key. Make one in the "
                     "admin, or add the origin to LLAMAPROXY_ALLOWED_ORIGINS.",
                 )
@@ -144,6 +146,7 @@ class Door:
                 Problem(
                     status=403,
                     code="origin_not_allowed",
+                    fault=Fault.CLIENT,
                     message="Pages of other sites may not use this gateway without an API key. Make one in "
                     "the admin.",
                 )

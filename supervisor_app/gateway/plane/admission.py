@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.door import NotAllowedError
 from supervisor_app.gateway.access.keys import Denied, check_scope
 from supervisor_app.gateway.http.request_heads import RequestHead
-from supervisor_app.gateway.plane import own, problems
+from supervisor_app.gateway.plane import own
 from supervisor_app.gateway.records.record import LONGEST_NAME
 
 if TYPE_CHECKING:

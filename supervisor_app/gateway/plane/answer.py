@@ -11,7 +11,7 @@ from supervisor_app.gateway.http.reply import Reply
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.plane.notes import Notes
 from supervisor_app.gateway.plane.pages import page_fields
-from supervisor_app.gateway.plane.problems import cors_fields
+from supervisor_app.gateway.problems import cors_fields
 from supervisor_app.gateway.servers.hold import EVENT_STREAM, Hold
 
 

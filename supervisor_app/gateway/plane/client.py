@@ -16,7 +16,7 @@ from supervisor_app.gateway.llama.dialects import Dialect
 from supervisor_app.gateway.plane.admission import admit
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.fast_path import FastExchange, take_fast_path
-from supervisor_app.gateway.plane.problems import bad_request, mistake
+from supervisor_app.gateway.problems import bad_request, mistake
 from supervisor_app.gateway.records.record import Outcome
 
 if TYPE_CHECKING:

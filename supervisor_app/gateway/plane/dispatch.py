@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.door import NotAllowedError
 from supervisor_app.gateway.access.keys import Denied
 from supervisor_app.gateway.llama.endpoints import About
-from supervisor_app.gateway.plane import problems
-from supervisor_app.gateway.plane.problems import Problem, cors_fields
+from supervisor_app.gateway.problems import Problem, cors_fields
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.gate import QueueFullError
 from supervisor_app.gateway.servers.streams import done_by_one_of, holder_of, streams_of_all

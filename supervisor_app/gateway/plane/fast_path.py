@@ -22,7 +22,7 @@ from supervisor_app.gateway.plane.body import may_take_long
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.own import PUBLIC
 from supervisor_app.gateway.plane.pages import page_fields
-from supervisor_app.gateway.plane.problems import Problem
+from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records.record import Outcome, Record, Usage
 from supervisor_app.gateway.servers.attempt import Attempt
 from supervisor_app.gateway.servers.backend import Backend

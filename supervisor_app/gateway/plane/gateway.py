@@ -13,6 +13,7 @@ from contextlib import suppress
 from hashlib import blake2b
 from itertools import count
 
+from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.crowd import Crowd
 from supervisor_app.gateway.access.door import Door, NotAllowedError
 from supervisor_app.gateway.access.keys import (
@@ -26,7 +27,6 @@ from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.hints import Hints, prefix_digest
 from supervisor_app.gateway.llama.isolation import is_shared_with
-from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.client import Client
 from supervisor_app.gateway.plane.exchange import Exchange

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.access.keys import Denied, KeyPolicy, key_paused
-from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.plane.outside import Outside
-from supervisor_app.gateway.plane.problems import Problem
+from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records.record import QuarantineEntry
 from supervisor_app.gateway.servers.backend import ACCUSED_SECONDS, Backend, Loss, judge
 from supervisor_app.gateway.servers.facts import ServerFacts

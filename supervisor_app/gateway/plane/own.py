@@ -8,12 +8,12 @@ import logging
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.hints import Hints
 from supervisor_app.gateway.llama.listing import is_path
-from supervisor_app.gateway.plane import problems
-from supervisor_app.gateway.plane.problems import JSON_FIELDS, cors_fields
+from supervisor_app.gateway.problems import JSON_FIELDS, cors_fields
 from supervisor_app.gateway.servers.backend import rank
 from supervisor_app.gateway.servers.catalogue import catalogue, entry
 from supervisor_app.gateway.servers.routing import may_use, offers, serves

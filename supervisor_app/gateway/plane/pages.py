@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.http.request_heads import RequestHead
-from supervisor_app.gateway.plane.problems import cors_fields
+from supervisor_app.gateway.problems import cors_fields
 
 CREDENTIALS = b"Access-Control-Allow-Credentials: true\r\n"
 

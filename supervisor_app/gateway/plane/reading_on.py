@@ -9,9 +9,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from supervisor_app.gateway import problems
 from supervisor_app.gateway.http.reply import CHUNKED_END
 from supervisor_app.gateway.llama.outline import OutlineError, outline_for
-from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.plane.spool import Spool
 from supervisor_app.gateway.records.record import Outcome
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from supervisor_app.gateway import problems
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.isolation import NotIsolatedError, check_isolation, without_cache
-from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.plane.body import RequestBody
-from supervisor_app.gateway.plane.problems import Problem
 from supervisor_app.gateway.plane.reading_on import ReadingOn
+from supervisor_app.gateway.problems import Problem
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.plane.client import Client

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from supervisor_app.gateway import problems
 from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.llama.sse import EVENT_END, OTHER, ContentScanner
-from supervisor_app.gateway.plane import problems
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.upstream import Connection, Waiting
 

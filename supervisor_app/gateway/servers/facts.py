@@ -10,7 +10,6 @@ from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.gateway.llama.listing import Listing
 
-HOST_SILENT = "its host does not answer any more"
 FROM_OUTSIDE = (SIGKILL, SIGTERM)
 BY_OUR_HAND = (FailureKind.HUNG, FailureKind.NEVER_READY)
 """Ended by its supervisor: a long prompt may look like a hang, and must not be taken for poison."""

@@ -22,7 +22,7 @@ from supervisor_app.gateway.http.answer_heads import ResponseHead, read_response
 from supervisor_app.gateway.http.framing import Body, ChunkedBody, FramingError, SizedBody
 from supervisor_app.gateway.http.head_cache import HeadCache, Pattern, pattern_of
 from supervisor_app.gateway.http.heads import END, BadHeadError
-from supervisor_app.gateway.servers.facts import HOST_SILENT
+from supervisor_app.gateway.problems import HOST_SILENT
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from supervisor_app.gateway.plane import problems
+from supervisor_app.gateway import problems
 from supervisor_app.gateway.plane.dispatch import candidates_now, go_to_one_of, look_back
-from supervisor_app.gateway.plane.problems import Problem
+from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.assembly import Assembly
 from supervisor_app.gateway.servers.attempt import Attempt

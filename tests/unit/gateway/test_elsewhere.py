@@ -8,11 +8,11 @@ import pytest
 
 from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.plane.problems import upstream_crashed
+from supervisor_app.gateway.problems import HOST_SILENT, upstream_crashed
 from supervisor_app.gateway.servers.backend import rank
 from supervisor_app.gateway.servers.catalogue import entry
 from supervisor_app.gateway.servers.elsewhere import as_reached, is_elsewhere
-from supervisor_app.gateway.servers.facts import HOST_SILENT, ServerFacts
+from supervisor_app.gateway.servers.facts import ServerFacts
 
 HERE = "boot-1/10/20"
 SILENT = ServerFacts(

@@ -1,14 +1,17 @@
-"""What the gateway says itself when a request cannot be answered: in the shape that its client parses."""
+"""The gateway's own errors: why a request fails and whose fault that is, in the shape that its client parses.
+
+Below every room that refuses requests: an error knows of keys and servers only what it has to say of them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from enum import StrEnum
+from typing import Any, Protocol
 
 import msgspec
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.access.keys import Denied
 from supervisor_app.gateway.http.heads import status_line
 from supervisor_app.gateway.llama.dialects import (
     Dialect,
@@ -19,31 +22,74 @@ from supervisor_app.gateway.llama.dialects import (
 )
 from supervisor_app.gateway.llama.hints import UNREADABLE
 from supervisor_app.gateway.llama.nesting import DEEPEST
-from supervisor_app.gateway.servers.facts import HOST_SILENT, ServerFacts
 
 EXPOSED = "Access-Control-Expose-Headers: Retry-After, X-Request-Id, X-Should-Retry\r\n"
-"""What a page may read besides what every page may."""
+"""Header fields that a page may read besides those that every page may."""
+HOST_SILENT = "its host does not answer any more"
+"""Reason of a loss: nothing at all comes back from the host of the server."""
 UNAUTHORIZED = 401
 CHALLENGE = b'WWW-Authenticate: Bearer realm="llamaproxy"\r\n'
 JSON_FIELDS = b"Content-Type: application/json; charset=utf-8\r\n"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One error. `code` is ours and says the exact kind; `type`, its family, is a word of the API asked."""
+class Fault(StrEnum):
+    """Origin of an error: the side that has to change something."""
+
+    CLIENT = "client"
+    """The request is wrong, not allowed, or more than its client may ask for."""
+    GATEWAY = "gateway"
+    """The gateway is out of room, being restarted, or has a bug."""
+    SERVER = "server"
+    """llama-server, or the supervision of llama-server, has failed the request."""
+
+
+class Refusal(Protocol):
+    """A decision of `access.keys` not to let a request in."""
 
     status: int
     code: str
     message: str
+    retry_after: int | None
+
+
+class Server(Protocol):
+    """Facts about a server, as far as errors quote them."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def status(self) -> Status: ...
+    @property
+    def detail(self) -> str: ...
+    @property
+    def hold_seconds(self) -> float: ...
+    @property
+    def hopeless(self) -> bool: ...
+    @property
+    def why_hopeless(self) -> str: ...
+    @property
+    def away(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One error. `code` is our own name of the exact kind; `type`, its family, is a word of the API asked."""
+
+    status: int
+    code: str
+    message: str
+    fault: Fault
     type: str = ""
-    """The server's own word for it, which Anthropic's clients do not know; empty: that of the API asked."""
+    """The server's own type, which Anthropic's clients do not know; empty: the type in the API asked."""
     retry_after: int | None = None
     """Seconds."""
     retryable: bool | None = None
-    """False: asking again does not help before a person has mended something. None: nothing is said of it."""
+    """False: asking again does not help before a person has mended something. None: unknown, and not told."""
     more: dict[str, Any] = field(default_factory=dict)
+    """Further fields of the JSON object."""
 
     def error(self, dialect: Dialect) -> dict[str, Any]:
+        """The error as a JSON object of this API."""
         retry_helps = self.retry_after is not None if self.retryable is None else self.retryable
         said = {} if self.retryable is None else {"retryable": self.retryable}
         own = "" if dialect is Dialect.ANTHROPIC else self.type
@@ -57,24 +103,24 @@ class Problem:
         }
 
     def beginning(self, origin: str = "") -> bytes:
-        """The status line and header fields of the answer."""
+        """The status line and header fields of the answer; a page of `origin` may read the answer."""
         retry = b"" if self.retry_after is None else b"Retry-After: %d\r\n" % self.retry_after
-        # The SDKs of OpenAI and Anthropic obey it; without it they try a 503 again for minutes.
+        # The SDKs of OpenAI and Anthropic obey this field; without it they retry a 503 for minutes.
         never = b"X-Should-Retry: false\r\n" if self.retryable is False else b""
         asks = CHALLENGE if self.status == UNAUTHORIZED else b""
         return status_line(self.status) + JSON_FIELDS + retry + never + asks + cors_fields(origin)
 
     def body(self, dialect: Dialect) -> bytes:
-        """The answer, in the shape that clients of this API parse."""
+        """The body of the answer, in the shape that clients of this API parse."""
         return error_body(dialect, self.error(dialect))
 
     def event(self, dialect: Dialect, stream: Stream) -> bytes:
-        """The same at the end of a stream."""
+        """The events that end a stream with this error."""
         return error_event(dialect, self.error(dialect), stream)
 
 
 def cors_fields(origin: str) -> bytes:
-    """What lets a page in a browser read our own answers; only for an origin that was let in."""
+    """Header fields that let a page of `origin`, which was let in, read our own answers; empty: none."""
     if not origin:
         return b""
     fields = f"Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n"
@@ -82,7 +128,7 @@ def cors_fields(origin: str) -> bytes:
 
 
 def bad_request(message: str, *, status: int = 400, code: str = "bad_request") -> Problem:
-    return Problem(status=status, code=code, message=message)
+    return Problem(status=status, code=code, message=message, fault=Fault.CLIENT)
 
 
 def restarting() -> Problem:
@@ -90,6 +136,7 @@ def restarting() -> Problem:
         status=503,
         code="gateway_stopping",
         message="The gateway is being restarted. Ask again.",
+        fault=Fault.GATEWAY,
         retry_after=1,
         retryable=True,
     )
@@ -107,11 +154,12 @@ def too_deep() -> Problem:
     )
 
 
-def denied(reason: Denied) -> Problem:
+def denied(reason: Refusal) -> Problem:
     return Problem(
         status=reason.status,
         code=reason.code,
         message=reason.message,
+        fault=Fault.CLIENT,
         retry_after=reason.retry_after,
     )
 
@@ -119,7 +167,7 @@ def denied(reason: Denied) -> Problem:
 def model_not_found(model: str, known: list[str]) -> Problem:
     message = f"The model {model!r} does not exist here." if model else "Name a model."
     message += f" There is: {', '.join(known)}." if known else " No server is configured yet."
-    return Problem(status=404, code="model_not_found", message=message)
+    return Problem(status=404, code="model_not_found", message=message, fault=Fault.CLIENT)
 
 
 def no_room() -> Problem:
@@ -128,6 +176,7 @@ def no_room() -> Problem:
         code="server_unavailable",
         message="There is no room to keep so long a body until its `model` is known. Put `model` before what "
         "is long in it, add `?model=`, or ask again later.",
+        fault=Fault.GATEWAY,
         retry_after=5,
     )
 
@@ -141,6 +190,7 @@ def queue_full(name: str, waiting: int, retry_after: int) -> Problem:
         status=429,
         code="queue_full",
         message=f"{_who_wait(waiting)} for {name}{' already' if waiting else ''}.",
+        fault=Fault.CLIENT,
         retry_after=retry_after,
     )
 
@@ -151,6 +201,7 @@ def not_isolated(name: str, reason: str) -> Problem:
         code="cache_not_isolated",
         message=f"An API key isolates its prompts at {name}, so nobody is served from the cache there. "
         f"{reason}. Ask another path, or another server, or start this one with --no-cache-prompt.",
+        fault=Fault.CLIENT,
     )
 
 
@@ -160,34 +211,44 @@ def too_many_connections() -> Problem:
         code="too_many_connections",
         message="So many connections of this client are open that others would find none. Use each again "
         "instead of opening a new one.",
+        fault=Fault.CLIENT,
         retry_after=1,
     )
 
 
-def unavailable(facts: ServerFacts, retry_after: int, *, lasting: bool) -> Problem:
-    """Waiting is hopeless: with the supervisor's own sentence. `lasting`: only a person can end it."""
+def unavailable(facts: Server, retry_after: int, *, lasting: bool) -> Problem:
+    """Waiting is hopeless, for the supervisor's own reason. `lasting`: only a person can end that."""
     return Problem(
         status=503,
         code="server_unavailable",
         message=f"{facts.name}: {facts.why_hopeless}",
+        fault=Fault.SERVER,
         retry_after=retry_after,
         retryable=False if lasting else None,
     )
 
 
-def not_ready(facts: ServerFacts, retry_after: int, *, to_strangers: bool) -> Problem:
+def not_ready(facts: Server, retry_after: int, *, to_strangers: bool) -> Problem:
     message = "The server is not ready." if to_strangers else f"{facts.name}: {facts.detail}"
-    return Problem(status=503, code="server_unavailable", message=message, retry_after=retry_after)
+    return Problem(
+        status=503,
+        code="server_unavailable",
+        message=message,
+        fault=Fault.SERVER,
+        retry_after=retry_after,
+    )
 
 
-def hold_timeout(facts: ServerFacts, retry_after: int) -> Problem:
+def hold_timeout(facts: Server, retry_after: int) -> Problem:
     """The request has waited for as long as it may."""
     message = f"{facts.name}: Not ready within {facts.hold_seconds:g} s. {facts.detail}"
-    return Problem(status=503, code="hold_timeout", message=message, retry_after=retry_after)
+    return Problem(
+        status=503, code="hold_timeout", message=message, fault=Fault.SERVER, retry_after=retry_after
+    )
 
 
 def upstream_crashed(
-    facts: ServerFacts,
+    facts: Server,
     reason: str,
     *,
     incident: str,
@@ -195,9 +256,10 @@ def upstream_crashed(
     lives: bool = False,
     done_perhaps: bool = False,
 ) -> Problem:
-    """The server died under this request. `tokens`: how many had been passed on; `lives`: it did not die.
+    """The server died under this request.
 
-    `done_perhaps`: the request changes something, and nobody knows whether it did so before the server died.
+    `incident` names the crash; `tokens`: how many had been passed on; `lives`: the server did not die;
+    `done_perhaps`: the request changes something, perhaps it did so before the server died.
     """
     more: dict[str, Any] = {"incident": incident}
     if tokens is not None:
@@ -217,15 +279,21 @@ def upstream_crashed(
         status=502,
         code="upstream_crashed",
         message=f"{facts.name} {what}. It ended before its answer was whole: {reason.rstrip('.')}.",
+        fault=Fault.SERVER,
         retryable=not done_perhaps and (lives or not facts.hopeless),
         more=more,
     )
 
 
 def upstream_error(status: int, content: bytes) -> Problem:
-    """What the server answered to a client that was told 200 while it waited: `content` is all of it."""
+    """An error of the server, whose whole body is `content`, for a client that was told 200 before."""
     message = f"The server answered {status}."
-    problem = Problem(status=status if status >= 400 else 502, code="upstream_error", message=message)
+    problem = Problem(
+        status=status if status >= 400 else 502,
+        code="upstream_error",
+        message=message,
+        fault=Fault.CLIENT if 400 <= status < 500 else Fault.SERVER,
+    )
     try:
         told = msgspec.json.decode(content)["error"]
         message, kind = told.pop("message"), told.pop("type", "")
@@ -237,12 +305,12 @@ def upstream_error(status: int, content: bytes) -> Problem:
 
 def mistake() -> Problem:
     message = "This is a mistake in llamaproxy: the console says more."
-    return Problem(status=500, code="internal_error", message=message)
+    return Problem(status=500, code="internal_error", message=message, fault=Fault.GATEWAY)
 
 
 def metrics_failed() -> Problem:
     message = "The metrics cannot be told: the console says why."
-    return Problem(status=500, code="metrics_failed", message=message)
+    return Problem(status=500, code="metrics_failed", message=message, fault=Fault.GATEWAY)
 
 
 def quarantined(name: str, incident: str, seconds: int) -> Problem:
@@ -252,5 +320,6 @@ def quarantined(name: str, incident: str, seconds: int) -> Problem:
         message=f"{name} died each time it was asked this (incident {incident}), so it is not "
         f"asked again for {max(1, round(seconds / 60))} min. Change the request, or have it released on the "
         "server's page.",
+        fault=Fault.CLIENT,
         more={"incident": incident},
     )

@@ -1,0 +1,64 @@
+"""Errors of the gateway: whose fault each of them is."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from supervisor_app.core.status import Status
+from supervisor_app.gateway import problems
+from supervisor_app.gateway.access.keys import Denied
+from supervisor_app.gateway.llama.dialects import Dialect
+from supervisor_app.gateway.problems import Fault
+from supervisor_app.gateway.servers.facts import ServerFacts
+
+FACTS = ServerFacts(name="default", status=Status.CRASHED)
+FAULTS = [
+    (Fault.CLIENT, 400, partial(problems.bad_request, "It cannot be read.")),
+    (Fault.CLIENT, 400, partial(problems.too_deep)),
+    (Fault.CLIENT, 413, partial(problems.body_too_large)),
+    (Fault.CLIENT, 401, partial(problems.denied, Denied(401, "invalid_api_key", "An API key is needed."))),
+    (Fault.CLIENT, 404, partial(problems.model_not_found, "gpt", ["llama"])),
+    (Fault.CLIENT, 403, partial(problems.not_isolated, "default", "It caches")),
+    (Fault.CLIENT, 429, partial(problems.queue_full, "default", 256, 5)),
+    (Fault.CLIENT, 429, partial(problems.too_many_connections)),
+    (Fault.CLIENT, 422, partial(problems.quarantined, "default", "7", 3600)),
+    (Fault.CLIENT, 400, partial(problems.upstream_error, 400, b"")),
+    (Fault.GATEWAY, 503, partial(problems.restarting)),
+    (Fault.GATEWAY, 503, partial(problems.no_room)),
+    (Fault.GATEWAY, 500, partial(problems.mistake)),
+    (Fault.GATEWAY, 500, partial(problems.metrics_failed)),
+    (Fault.SERVER, 503, partial(problems.unavailable, FACTS, 5, lasting=True)),
+    (Fault.SERVER, 503, partial(problems.not_ready, FACTS, 5, to_strangers=False)),
+    (Fault.SERVER, 503, partial(problems.hold_timeout, FACTS, 5)),
+    (Fault.SERVER, 502, partial(problems.upstream_crashed, FACTS, "reset", incident="7")),
+    (Fault.SERVER, 500, partial(problems.upstream_error, 500, b"")),
+    (Fault.SERVER, 502, partial(problems.upstream_error, 302, b"")),
+]
+
+
+@pytest.mark.parametrize(("fault", "status", "make"), FAULTS)
+def test_whose_fault_it_is(fault, status, make):
+    problem = make()
+    assert (problem.fault, problem.status) == (fault, status)
+
+
+@pytest.mark.parametrize(("fault", "status", "make"), FAULTS)
+def test_below_500_it_is_the_client_and_from_500_on_it_is_not(fault, status, make):
+    assert (status < 500) is (fault is Fault.CLIENT)
+
+
+def test_the_table_names_every_error():
+    functions = inspect.getmembers(problems, inspect.isfunction)
+    errors = {name for name, function in functions if function.__annotations__.get("return") == "Problem"}
+    assert {make.func.__name__ for *_, make in FAULTS} == errors
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+def test_no_client_is_told_whose_fault_it_is(dialect):
+    problem = problems.mistake()
+    bodies = {replace(problem, fault=fault).body(dialect) for fault in Fault}
+    assert bodies == {problem.body(dialect)}
