@@ -12,7 +12,7 @@ import msgspec
 
 from supervisor_app.gateway.llama.endpoints import Endpoint
 from supervisor_app.gateway.llama.hints import UNREADABLE, Hints
-from supervisor_app.gateway.records.record import NO_USAGE, Usage
+from supervisor_app.gateway.llama.usage import NO_USAGE, Usage
 
 _SPAN = 2048
 """Bytes that a `usage` or `timings` object has at most; real ones have 300."""

@@ -19,6 +19,7 @@ from supervisor_app.gateway.http.heads import status_line
 from supervisor_app.gateway.http.reply import CHUNKED_END, Reply
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.dialects import Stream, id_fields
+from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.plane.answer import Answer
 from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.dispatch import dispatch
@@ -26,7 +27,7 @@ from supervisor_app.gateway.plane.notes import Notes
 from supervisor_app.gateway.plane.reading_on import ReadingOn
 from supervisor_app.gateway.plane.transit import LARGE, Transit
 from supervisor_app.gateway.problems import Problem
-from supervisor_app.gateway.records.record import Outcome, Record, Usage
+from supervisor_app.gateway.records.record import Outcome, Record
 from supervisor_app.gateway.servers.suspects import Suspicion
 from supervisor_app.gateway.servers.visit import Visit
 

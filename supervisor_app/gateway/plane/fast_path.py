@@ -18,12 +18,13 @@ from supervisor_app.gateway.llama.dialects import id_fields
 from supervisor_app.gateway.llama.hints import Hints, hints_of
 from supervisor_app.gateway.llama.meter import usage_of
 from supervisor_app.gateway.llama.nesting import is_too_deep
+from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.plane.body import may_take_long
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.own import PUBLIC
 from supervisor_app.gateway.plane.pages import page_fields
 from supervisor_app.gateway.problems import Problem
-from supervisor_app.gateway.records.record import Outcome, Record, Usage
+from supervisor_app.gateway.records.record import Outcome, Record
 from supervisor_app.gateway.servers.attempt import Attempt
 from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.turns import NEWCOMER

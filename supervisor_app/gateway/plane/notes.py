@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.llama.meter import usage_of, usage_of_all
-from supervisor_app.gateway.records.record import Outcome, Record, Usage
+from supervisor_app.gateway.llama.usage import Usage
+from supervisor_app.gateway.records.record import Outcome, Record
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.plane.exchange import Exchange

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
-from typing import NamedTuple
 
 import msgspec
+
+from supervisor_app.gateway.llama.usage import NO_USAGE, Usage
 
 LONGEST_NAME = 200
 """Characters that are kept of a model, a route or an incident."""
@@ -39,18 +40,6 @@ class Outcome(StrEnum):
 NOT_ANSWERED = frozenset({Outcome.UPSTREAM_CRASHED, Outcome.UNAVAILABLE})
 ERRORS, FAULTS = 400, 500
 """Statuses: from here on somebody did something wrong, and from here on it was not the client."""
-
-
-class Usage(NamedTuple):
-    """What the server counted. None: it did not say."""
-
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    generated_tokens: int | None = None
-    tokens_per_second: float | None = None
-
-
-NO_USAGE = Usage()
 
 
 def request_ids(mark: str) -> Iterator[str]:

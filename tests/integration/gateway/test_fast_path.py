@@ -9,9 +9,10 @@ from contextlib import suppress
 import pytest
 
 from supervisor_app.core.status import Status
+from supervisor_app.gateway.llama.usage import NO_USAGE, Usage
 from supervisor_app.gateway.plane import client as client_module
 from supervisor_app.gateway.plane.fast_path import FastExchange
-from supervisor_app.gateway.records.record import NO_USAGE, Outcome, Usage
+from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.suspects import Suspicion
 from tests.integration.building import eventually
 from tests.integration.gateway.fast import BEARER, asked, in_flight, warm

@@ -15,8 +15,9 @@ from django.utils import timezone
 
 from supervisor_app.gateway import ledger
 from supervisor_app.gateway.access.keys import KeyRing
+from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord
-from supervisor_app.gateway.records.record import Outcome, QuarantineEntry, Usage
+from supervisor_app.gateway.records.record import Outcome, QuarantineEntry
 from supervisor_app.models import LlamaServer
 from tests.integration.admin_pages import errors, page
 from tests.integration.building import STARTED, make_key, make_record, make_server

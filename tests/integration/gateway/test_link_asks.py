@@ -10,8 +10,7 @@ import pytest
 
 from supervisor_app.core.status import Status
 from supervisor_app.gateway import link
-from supervisor_app.gateway.records import scrape
-from supervisor_app.gateway.servers import fetch
+from supervisor_app.gateway.servers import fetch, scrape
 from tests.integration.building import (
     MODEL,
     db,

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
-from supervisor_app.gateway.records.record import Outcome, Usage
+from supervisor_app.gateway.llama.usage import Usage
+from supervisor_app.gateway.records.record import Outcome
 from tests.integration.gateway.plane import request, streaming
 from tests.integration.gateway.scripts import (
     DONE,

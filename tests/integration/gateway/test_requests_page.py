@@ -11,9 +11,10 @@ from django.test import Client
 from django.utils import timezone
 
 from supervisor_app.gateway import ledger
+from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.models import QuarantinedRequest, RequestRecord
 from supervisor_app.gateway.panel import LISTED
-from supervisor_app.gateway.records.record import Outcome, QuarantineEntry, Usage
+from supervisor_app.gateway.records.record import Outcome, QuarantineEntry
 from supervisor_app.templatetags.gateway_tags import (
     outcome_remarks,
     outcome_tone,

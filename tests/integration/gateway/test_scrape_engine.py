@@ -8,9 +8,9 @@ import requests
 from supervisor_app.core.status import Status
 from supervisor_app.engine.demo_model import make_demo_model
 from supervisor_app.gateway.http.limits import Limits
-from supervisor_app.gateway.records.scrape import metrics_of
 from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.facts import ServerFacts
+from supervisor_app.gateway.servers.scrape import metrics_of
 from tests.integration.gateway.engines import engine, post
 from tests.unit.gateway.test_metrics import samples
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from supervisor_app.gateway.llama.endpoints import endpoint_of
 from supervisor_app.gateway.llama.hints import Hints
 from supervisor_app.gateway.llama.meter import usage_of, usage_of_all
-from supervisor_app.gateway.records.record import NO_USAGE, Usage
+from supervisor_app.gateway.llama.usage import NO_USAGE, Usage
 
 TIMINGS = (
     b'"timings":{"cache_n":20,"prompt_n":1,"prompt_ms":0.474,"prompt_per_token_ms":0.474,'

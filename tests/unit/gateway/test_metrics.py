@@ -7,8 +7,9 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.records.metrics import GatewayMetrics, merge, relabel
-from supervisor_app.gateway.records.record import Outcome, Record, Usage
+from supervisor_app.gateway.records.record import Outcome, Record
 
 USAGE = Usage(prompt_tokens=100, cached_tokens=60, generated_tokens=20, tokens_per_second=40.0)
 LLAMA = """\

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.records.metrics import GatewayMetrics
-from supervisor_app.gateway.records.record import Outcome, Usage
+from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.workers import shared_counts as shared
 from supervisor_app.gateway.workers.shared_counts import FRESH_SECONDS, SharedCounts
 from tests.unit.gateway.test_metrics import record, samples

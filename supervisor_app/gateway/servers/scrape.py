@@ -1,4 +1,4 @@
-"""llama-server's own metrics, for ours. It keeps them only when it was started with `--metrics`."""
+"""llama-server's own metrics, to be merged into ours. A server without `--metrics` keeps none."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.fetch import UNUSABLE, FetchError, RefusedError, fetch
 
 SECONDS = 3.0
-"""For each of at most three questions in a row: Prometheus waits for 10."""
+"""Time limit of each of at most three requests in a row: Prometheus waits for 10."""
 MOST_MODELS = 32
-"""Of a router, which loads 4 unless it is told otherwise."""
+"""Models of a router that are asked, which loads 4 by default."""
 NO_MODEL_NAMED = 400
-"""What a router says to a question that is not about one of its models."""
+"""Status of a router's answer to a request that names no model."""
 IN_MEMORY = ("loaded", "sleeping")
 
 
 async def metrics_of(backend: Backend) -> str:
-    """Each sample with its server and model; of a router, those of the models that are loaded."""
+    """Samples of a server, each labelled with server and model; of a router, samples of its loaded models."""
     try:
         return await _ask(backend, "/metrics", next(iter(backend.facts.offered), ""))
     except RefusedError as error:
@@ -42,7 +42,7 @@ async def _loaded_models(backend: Backend) -> list[str]:
 
 
 async def _metrics_of_model(backend: Backend, model: str) -> str:
-    """It may have been unloaded in the meantime, and must not be loaded for this."""
+    """Samples of one model of a router, without loading a model that was unloaded in the meantime."""
     try:
         return await _ask(backend, f"/metrics?model={quote(model, safe='')}&autoload=false", model)
     except FetchError:
