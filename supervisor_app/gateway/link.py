@@ -29,6 +29,7 @@ from supervisor_app.gateway.llama.listing import Listing
 from supervisor_app.gateway.lookout import Lookout
 from supervisor_app.gateway.model_lists import ModelLists
 from supervisor_app.gateway.plane.gateway import Gateway
+from supervisor_app.gateway.records.counts import Load
 from supervisor_app.gateway.records.metrics import GatewayMetrics
 from supervisor_app.gateway.records.record import QuarantineEntry, Record
 from supervisor_app.gateway.servers.backend import Backend
@@ -36,7 +37,7 @@ from supervisor_app.gateway.servers.facts import ServerFacts, end_of
 from supervisor_app.gateway.servers.fetch import UNUSABLE, FetchError, RefusedError, fetch
 from supervisor_app.gateway.servers.gate import Gate
 from supervisor_app.gateway.servers.scrape import metrics_of
-from supervisor_app.gateway.workers.shared_counts import SAVE_SECONDS, Load, SharedCounts
+from supervisor_app.gateway.workers.shared_counts import SAVE_SECONDS, SharedCounts
 from supervisor_app.gateway.writer import RecordWriter
 from supervisor_app.layers import channel_layer
 from supervisor_app.metrics import render_metrics

@@ -1,5 +1,5 @@
-"""What is counted of requests. Plain numbers, because a client library's counters cost as much as the request
-itself does; they become metric families when somebody scrapes.
+"""Counts of requests. Plain numbers, because a client library's counters cost as much as the request itself
+does; they become metric families when somebody scrapes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Buckets:
         self.sum += other.sum
 
     def cumulated(self) -> list[tuple[str, float]]:
-        """As Prometheus wants them: each bound with how many are below it."""
+        """Each bound with the number of observations below it, as Prometheus wants them."""
         total, told = 0, []
         for bound, count in zip((*SECONDS, None), self.counts, strict=True):
             total += count
@@ -44,7 +44,7 @@ class Buckets:
 
 
 class Counts:
-    """Of all requests with one server, model and outcome."""
+    """Counts of all requests with one server, model and outcome."""
 
     __slots__ = ("cached", "duration", "failed", "generated", "prompt", "replays", "requests", "ttft")
 
@@ -81,7 +81,7 @@ class Counts:
 
     @classmethod
     def from_json(cls, told: list[Any]) -> Counts:
-        """What `as_json` told. Raises ValueError and TypeError: it did not."""
+        """Invert `as_json`. Raises ValueError and TypeError for anything else."""
         counts = cls()
         numbers, *histograms = told
         counts.requests, counts.replays, counts.prompt, counts.cached, counts.generated, counts.failed = (
@@ -96,10 +96,17 @@ class Counts:
 
 Series = dict[tuple[str, str, str], Counts]
 """By server, model and outcome."""
+Load = dict[tuple[str, str], tuple[int, int]]
+"""By server and model: requests in flight and requests held."""
+
+
+def add_load(load: Load, where: tuple[str, str], in_flight: int, held: int) -> None:
+    before = load.get(where, (0, 0))
+    load[where] = (before[0] + in_flight, before[1] + held)
 
 
 def families(series: Series) -> Iterator[Metric]:
-    """Perhaps in another thread than the one that counts: `series` only ever grows."""
+    """Metric families, also in another thread than the one that counts: `series` only ever grows."""
     items = list(series.items())
     requests = CounterMetricFamily("llamaproxy_requests", "Requests that ended.", labels=LABELS)
     duration = HistogramMetricFamily(

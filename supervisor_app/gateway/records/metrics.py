@@ -1,22 +1,35 @@
-"""`/metrics` of a gateway, in Prometheus' words. No Django: what the database knows comes in as text."""
+"""`/metrics` of a gateway. No Django: metrics that the database knows come in as text."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from supervisor_app.gateway.records.counts import Counts, Series, families
+from supervisor_app.gateway.records.counts import Counts, Load, Series, add_load, families
 from supervisor_app.gateway.records.record import Record
-from supervisor_app.gateway.workers.shared_counts import Load, SharedCounts, add
 
 OTHER = "other"
-"""For models that nobody offers: clients may name what they like, and every name would stay a series."""
+"""Label of models that no server offers: each name that a client invents would become a series."""
 IdOf = Callable[[str, str], str]
-"""The stable id of the model that a server uses when it is asked for a name; empty: it has none."""
+"""Map a server and the name of a model to the model's stable id; empty: the server has no such model."""
+
+
+class Shared(Protocol):
+    """The counts of several processes."""
+
+    def own(self) -> Series:
+        """Load the counts that a process before this one has left."""
+
+    def save(self, series: Series, load: Load) -> None:
+        """Publish this process's counts to the others."""
+
+    def total(self) -> tuple[Series, Load]:
+        """Sum the counts of all processes."""
 
 
 class _Snapshot(Collector):
@@ -40,10 +53,10 @@ class _Snapshot(Collector):
 
 
 class GatewayMetrics:
-    """Counts records. `observe` and `load_of` belong to the event loop, all else may run in any thread."""
+    """Counts of records. `observe` and `load_of` belong to the event loop, the rest may run in any thread."""
 
-    def __init__(self, *, id_of: IdOf = lambda server, model: "", shared: SharedCounts | None = None) -> None:
-        """`shared`: with those of other processes."""
+    def __init__(self, *, id_of: IdOf = lambda server, model: "", shared: Shared | None = None) -> None:
+        """`shared`: the counts of other processes, if there are any."""
         self._id_of = id_of
         self._shared = shared
         self._series: Series = shared.own() if shared is not None else {}
@@ -59,10 +72,10 @@ class GatewayMetrics:
         return self._id_of(server, model) or (OTHER if model else "")
 
     def load_of(self, gates: Iterable[tuple[str, str, int, int]]) -> Load:
-        """As `Gateway.load` tells it; a model that was asked for before stays, with 0."""
+        """Sum what `Gateway.load` yields; a model that was asked for before stays, with 0."""
         load: Load = {}
         for server, model, in_flight, held in gates:
-            add(load, (server, self._label(server, model)), in_flight, held)
+            add_load(load, (server, self._label(server, model)), in_flight, held)
         servers = {server for server, _ in load}
         for server, model, _ in self._series:
             if server in servers:
@@ -70,12 +83,12 @@ class GatewayMetrics:
         return load
 
     def save(self, load: Load) -> None:
-        """For the other processes."""
+        """Publish the counts to the other processes."""
         if self._shared is not None:
             self._shared.save(self._series, load)
 
     def render(self, load: Load, *others: str) -> str:
-        """The text exposition format, with other expositions merged in."""
+        """Render the text exposition format, with other expositions merged in."""
         series = self._series
         if self._shared is not None:
             self._shared.save(series, load)
@@ -102,7 +115,7 @@ _SUFFIXES = ("", "_bucket", "_sum", "_count")
 
 
 def relabel(text: str, server: str, model: str) -> str:
-    """llama-server's own metrics, each sample with its server and model. What is no metric is left out."""
+    """Label each sample of llama-server's metrics with its server and model; drop everything else."""
     told = f'server="{_escape(server)}",model="{_escape(model)}"'
     lines = []
     for line in text.split("\n"):
@@ -116,7 +129,7 @@ def relabel(text: str, server: str, model: str) -> str:
 
 
 def _exported(label: str) -> str:
-    """As Prometheus itself calls a label whose name is taken."""
+    """The name that Prometheus itself gives to a label whose name is taken."""
     return f"exported_{label}" if label in ("server", "model") else label
 
 
@@ -125,7 +138,7 @@ def _escape(value: str) -> str:
 
 
 def merge(texts: Iterable[str]) -> str:
-    """One exposition of several: all samples of a metric together, below one description."""
+    """Merge expositions into one: all samples of a metric together, below one description."""
     comments: dict[str, dict[str, str]] = {}
     samples: dict[str, list[str]] = {}
     for text in texts:

@@ -1,7 +1,8 @@
-"""The counts of several workers as one. Each keeps its own in a file; who is scraped adds up all files.
+"""The counts of several workers as one: each worker keeps a file, and whichever is scraped sums all files.
 
-Also its own: what was told once is in a file, so nobody tells less afterwards, whoever is scraped next and
-whoever was killed in between. A worker that replaces another goes on with the file of that one.
+A worker sums its own file, too, not its memory: a number that was published once is in a file, so no worker
+publishes less afterwards, even if others were killed in between. A worker that replaces another continues
+the file of that one.
 """
 
 from __future__ import annotations
@@ -13,39 +14,32 @@ from pathlib import Path
 from threading import Lock
 from time import monotonic
 
-from supervisor_app.gateway.records.counts import Counts, Series
+from supervisor_app.gateway.records.counts import Counts, Load, Series, add_load
 
 log = logging.getLogger(__name__)
 
 SAVE_SECONDS = 1.0
-"""What was counted since is lost with a worker that is killed."""
+"""Interval of saving: a worker that is killed loses the counts of that time."""
 FRESH_SECONDS = 5.0
-"""Who has said nothing for so long has nothing in flight: it was killed, or does not move."""
-Load = dict[tuple[str, str], tuple[int, int]]
-"""By server and model: requests in flight and requests held."""
-
-
-def add(load: Load, where: tuple[str, str], in_flight: int, held: int) -> None:
-    before = load.get(where, (0, 0))
-    load[where] = (before[0] + in_flight, before[1] + held)
+"""A worker whose file is older has nothing in flight: it was killed, or does not move."""
 
 
 class SharedCounts:
-    """One worker's file, `<number>.json`, in a directory of the workers. In any thread."""
+    """`metrics.Shared`: one worker's file, `<number>.json`, in a directory of all. Safe in any thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = Lock()
         self._failing = False
         self._read_last: dict[Path, Series] = {}
-        """The numbers of each file when it could be read last."""
+        """Numbers of each file when the file could be read last."""
 
     def own(self) -> Series:
-        """What the worker before this one had counted."""
+        """Load the counts of the worker before this one."""
         return _read(self._path)[0]
 
     def save(self, series: Series, load: Load) -> None:
-        """Whole or not at all, and never what is older: `series` is read when it is our turn."""
+        """Replace the file, whole or not at all; `series` is read under the lock, so no older one wins."""
         with self._lock:
             told = {
                 "at": monotonic(),  # the same clock in all processes
@@ -64,7 +58,7 @@ class SharedCounts:
                 self._failing = False
 
     def total(self) -> tuple[Series, Load]:
-        """Of all workers, as they saved it last."""
+        """Sum the files of all workers."""
         total: Series = {}
         total_load: Load = {}
         # In the same order each time: sums of seconds, rounded otherwise, could be less than before.
@@ -75,22 +69,22 @@ class SharedCounts:
             for labels, counts in series.items():
                 total.setdefault(labels, Counts()).merge(counts)
             for where, (in_flight, held) in load.items():
-                add(total_load, where, in_flight, held)
+                add_load(total_load, where, in_flight, held)
         return total, total_load
 
     def forget(self) -> None:
-        """Nobody adds them up any more: the first process has gone, and the last worker clears up."""
+        """Remove the file once nobody sums it; the last worker removes the directory, too."""
         directory = self._path.parent
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
             if not any(directory.glob("*.json")):
-                for file in directory.iterdir():  # what they shared besides
+                for file in directory.iterdir():  # the board and the files beside it
                     file.unlink()
                 directory.rmdir()
 
 
 def _read(path: Path) -> tuple[Series, Load]:
-    """Nothing of what is no such file: another version may have written it, or nobody yet."""
+    """Read one file; nothing if there is none, or if another version has written it."""
     try:
         told = json.loads(path.read_bytes())
         series = {(*labels,): Counts.from_json(counts) for *labels, counts in told["counts"]}
