@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from hashlib import blake2b
 from itertools import count
 
@@ -40,6 +41,7 @@ from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.gate import Insider
 from supervisor_app.gateway.servers.routing import Router, alike, may_use, offers, serves
 from supervisor_app.gateway.workers.board import Board
+from supervisor_app.gateway.workers.neighbours import neighbours_of
 from supervisor_app.gateway.workers.shared_limits import SharedLimiter
 
 log = logging.getLogger(__name__)
@@ -81,6 +83,7 @@ class Gateway:
         self.wall_time = wall_time
         self.draining = False
         self.board = board
+        self._meet = partial(neighbours_of, board=board) if board is not None else None
         self._default_server = default_server
         self._drained = asyncio.Event()
         self.outside = outside
@@ -280,7 +283,7 @@ class Gateway:
         for name, facts in servers.items():
             backend = self.backends.get(name)
             if backend is None:
-                self.backends[name] = backend = Backend(facts, self.limits, self.board)
+                self.backends[name] = backend = Backend(facts, self.limits, self._meet)
                 backend.open_if_ready()
             elif facts != backend.facts:
                 news = facts.with_news_of(backend.facts)

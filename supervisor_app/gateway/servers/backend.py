@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from supervisor_app.core.sockets import realm
@@ -13,12 +14,10 @@ from supervisor_app.core.status import Status
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.servers.elsewhere import is_elsewhere
 from supervisor_app.gateway.servers.facts import ServerFacts
-from supervisor_app.gateway.servers.gate import Gate, Insider
+from supervisor_app.gateway.servers.gate import Gate, Insider, Others
 from supervisor_app.gateway.servers.ghosts import DepartedRequest
 from supervisor_app.gateway.servers.suspects import Suspicion, Verdict
 from supervisor_app.gateway.servers.upstream import Connection, Pool, Waiting
-from supervisor_app.gateway.workers.board import Board
-from supervisor_app.gateway.workers.neighbours import TOGETHER_SECONDS, neighbours_of
 
 DOUBT_SECONDS = 0.02
 MAX_DOUBT_SECONDS = 1.0
@@ -32,6 +31,29 @@ milliseconds, in which all who waited for its start would be let in else.
 """
 ACCUSED_SECONDS = 60.0
 """A server that lives on for so long has not died of it."""
+TOGETHER_SECONDS = 1.0
+"""Connections that are lost within so long were lost at once."""
+
+
+class Neighbours(Others, Protocol):
+    """The other workers before the same server, as they share what they know of it."""
+
+    @property
+    def load(self) -> int:
+        """Requests in flight or waiting at the other workers."""
+
+    def was_alone(self, pid: int | None, in_flight: int, now: float) -> bool:
+        """Record the loss of a connection to this process: was its request the only one of all workers?"""
+
+    def noticed_all(self, in_flight: int) -> bool:
+        """Was this worker the first to notice the last loss, and had no other worker requests there?"""
+
+    def close(self) -> None:
+        """Withdraw from the other workers: nothing is in flight or waits here any more."""
+
+
+Meet = Callable[[Gate, str], Neighbours | None]
+"""Introduce the gate of a server, by its name, to the other workers; None: there is no room for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +94,11 @@ class Backend:
     or until a little time has passed, in which case the next request finds out.
     """
 
-    def __init__(self, facts: ServerFacts, limits: Limits, board: Board | None = None) -> None:
-        """`board`: of several workers."""
+    def __init__(self, facts: ServerFacts, limits: Limits, meet: Meet | None = None) -> None:
+        """`meet`: there are several workers."""
         self.facts = facts
         self.gate = Gate(capacity=facts.capacity, max_waiting=facts.max_queue)
-        self._neighbours = neighbours_of(self.gate, facts.name, board) if board is not None else None
+        self._neighbours = meet(self.gate, facts.name) if meet is not None else None
         self.gate.others = self._neighbours
         self.slots: int | None = 0
         """As the server says; 0: it does not; None: it has yet to be asked."""

@@ -1,4 +1,4 @@
-"""The other workers before one server: how many they have inside, and whose turn it is."""
+"""The other workers before one server: how many requests they have there, and whose turn it is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from hashlib import blake2b
 
+from supervisor_app.gateway.servers.backend import TOGETHER_SECONDS
 from supervisor_app.gateway.servers.gate import Gate, Insider
 from supervisor_app.gateway.servers.turns import NEWCOMER
 from supervisor_app.gateway.workers.board import MAX_SERVERS, MAX_TURNS, Board
@@ -14,35 +15,33 @@ from supervisor_app.gateway.workers.board import MAX_SERVERS, MAX_TURNS, Board
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.002
-"""Nobody tells a worker that a request of another one has ended: while somebody waits it looks so often."""
+"""Interval of polling while a request waits: no worker is told that a request of another one has ended."""
 LOSS_LOCK_SECONDS = 0.02
-"""A server has died: to count right is worth waiting for."""
-TOGETHER_SECONDS = 1.0
-"""Connections that are lost within so long were lost at once."""
+"""Patience for the lock when a server has died: a right count is worth the wait."""
 LOST_SECONDS = 0.02
-"""So long after a loss nobody enters: what this worker has kept of connections may be as dead."""
+"""Time after a loss in which no request enters: the connections that this worker has kept may be as dead."""
 PID, NUMBER, AT, FIRST, NOW, LATEST = 1, 2, 3, 4, 5, 6
-"""Cells that all share: of which process connections were lost; how many were in flight when the first one
-was, when that was, and the number of the worker that noticed. Then the turn that has come, and the latest one
+"""Cells of all workers: the process that lost connections; the requests in flight at the first of these
+losses, its time, and the number of the worker that noticed. Then the turn that has come, and the latest turn
 that was given out.
 """
 INSIDE, BESIDE, WAITING, SOLO, SINCE, TURN, MOST, SHED = range(8)
-"""Cells of each worker. `BESIDE` counts requests without a slot and those whose clients have left; `SINCE` is
-when the one arrived that waits first at an open gate, or 0; `TURN` is its turn. `MOST` counts the requests of
-one owner in its queue; `SHED` of them are to give way, which others write under the lock.
+"""Cells of each worker. `BESIDE` counts requests without a slot and requests whose clients have left. `SINCE`
+and `TURN` are the arrival and the turn of the request that waits first at an open gate, or 0. `MOST` counts
+the requests of one owner in the queue; `SHED` of them are to give way, which others write under the lock.
 """
 NO_PID = 0
 SPREAD = 2654435761
-"""Owners are small numbers: this spreads them over the places for turns."""
+"""Factor that spreads owners, which are small numbers, over the places for turns."""
 
 
 class Neighbours:
-    """`gate.Others`, in the event loop of a backend."""
+    """`backend.Neighbours` over the board, in the event loop of a backend."""
 
     def __init__(
         self, board: Board, row: int, let_in: Callable[[], None], give_way: Callable[[int], None]
     ) -> None:
-        """`let_in` and `give_way`: of our own gate."""
+        """`let_in` and `give_way`: methods of our own gate."""
         self._board = board
         self._row = row
         self._own = board.servers.told(row, board.column)
@@ -135,10 +134,10 @@ class Neighbours:
         self._give_way(number)
 
     def was_alone(self, pid: int | None, in_flight: int, now: float) -> bool:
-        """A connection to this process was lost: was its request the only one of all workers?
+        """Record the loss of a connection to this process: was its request the only one of all workers?
 
-        Whoever is the first to notice counts, before it takes its own out. Who loses one later was not there
-        then, if it was not counted.
+        The first worker to notice the loss takes the count, its own request included. A worker that was not
+        counted then had no request in flight.
         """
         numbers, times, row = self._board.numbers, self._board.times, self._row
         with self._board.locked(LOSS_LOCK_SECONDS):
@@ -151,7 +150,7 @@ class Neighbours:
             return numbers[row + NUMBER] == 1 and numbers[row + FIRST] == self._board.column + 1
 
     def noticed_all(self, in_flight: int) -> bool:
-        """Was this worker the first to notice the last loss, and had no other one requests there?"""
+        """Was this worker the first to notice the last loss, and had no other worker requests there?"""
         numbers, row = self._board.numbers, self._row
         return numbers[row + NUMBER] == in_flight and numbers[row + FIRST] == self._board.column + 1
 
@@ -165,7 +164,7 @@ class Neighbours:
 
 
 class _SharedTurns:
-    """`turns.Turns` of all workers, without the lock: of two with the same turn the older one goes first."""
+    """`turns.Turns` of all workers, without the lock: of two requests with one turn the older goes first."""
 
     def __init__(self, neighbours: Neighbours, board: Board, row: int) -> None:
         self._neighbours = neighbours
@@ -190,7 +189,7 @@ class _SharedTurns:
 
 
 def neighbours_of(gate: Gate, server: str, board: Board) -> Neighbours | None:
-    """None: there is no room for another server on the board."""
+    """Join the other workers before this server; None: the board has no room for another server."""
     key = int.from_bytes(blake2b(server.encode(), digest_size=7).digest()) or 1
     with board.locked():
         row = board.servers.row_of(key)

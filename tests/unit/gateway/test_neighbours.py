@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,13 +18,13 @@ from hypothesis import strategies as st
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.plane.gateway import SWEEP_SECONDS
-from supervisor_app.gateway.servers.backend import Backend
+from supervisor_app.gateway.servers.backend import TOGETHER_SECONDS, Backend
 from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.gate import QueueFullError
 from supervisor_app.gateway.servers.turns import FIRST, NEWCOMER
 from supervisor_app.gateway.workers import neighbours as module
 from supervisor_app.gateway.workers.board import STALE_SECONDS
-from supervisor_app.gateway.workers.neighbours import LOOK_SECONDS, LOST_SECONDS, TOGETHER_SECONDS
+from supervisor_app.gateway.workers.neighbours import LOOK_SECONDS, LOST_SECONDS, neighbours_of
 from tests.unit.gateway.boards import boards
 from tests.unit.gateway.timers import Timers
 
@@ -70,7 +71,7 @@ class Worker(Backend):
     """What one of the workers has of the server."""
 
     def __init__(self, board, **facts):
-        super().__init__(replace(FACTS, **facts), Limits(), board)
+        super().__init__(replace(FACTS, **facts), Limits(), partial(neighbours_of, board=board))
         self.board = board
         self.open_if_ready()
 
