@@ -103,7 +103,7 @@ class Runtime:
         self.supervisor = NodeSupervisor(
             store=self._store,
             publisher=ChannelPublisher(strangers),
-            processes=LocalProcesses(log_dir=log_dir),
+            processes=LocalProcesses(log_dir=log_dir, no_engine=HOW_TO_GET_ONE),
             probe=self._probe,
             clock=SystemClock(),
         )

@@ -1,7 +1,7 @@
 """The processes of this machine: who holds a port, spawn, adopt.
 
 A child gets its own session and its output goes to a file, so it outlives us. Each server has threads of its
-own for looks at the machine, for its disk and for its start: a mount that hangs holds nobody else up.
+own for looks at the machine, for its disk and for its start: a mount that hangs holds no other server up.
 """
 
 from __future__ import annotations
@@ -51,14 +51,13 @@ from supervisor_app.core.sockets import uid_of
 from supervisor_app.core.spawn_failure import look_at_program, why_not_started
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Failure, FailureKind
-from supervisor_app.engine.resolve import HOW_TO_GET_ONE
 
 OUR_SECRETS = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE")
 
 NO_ORIGIN = "none"
 """An origin that no page has: llama-server echoes any by default."""
 SPAWN_SECONDS = 10.0
-"""That a start may take: the folder or the program may be on a disk that hangs."""
+"""Time limit of a start: the folder or the program may be on a disk that hangs."""
 # vfork() holds the interpreter, and with it every server, until the program is loaded from its disk.
 subprocess._USE_VFORK = False  # type: ignore[misc]
 
@@ -66,17 +65,25 @@ subprocess._USE_VFORK = False  # type: ignore[misc]
 class LocalProcesses:
     """`core.ports.Processes` on this machine.
 
-    `recognise` asks whoever listens on a port whether it is a llama-server.
+    `recognise` asks the process that listens on a port whether it is a llama-server. `no_engine` is said of a
+    server that cannot start because no llama-server was found: how to get one.
     """
 
-    def __init__(self, *, log_dir: Path, recognise: Recognise = looks_like_llama_server) -> None:
+    def __init__(
+        self,
+        *,
+        log_dir: Path,
+        recognise: Recognise = looks_like_llama_server,
+        no_engine: str = "No llama-server was found.",
+    ) -> None:
         self._log_dir = log_dir
         self._recognise = recognise
+        self._no_engine = no_engine
         self._gpu = GpuMeter()
         self._lanes: defaultdict[str, Lanes] = defaultdict(Lanes)
         """Threads by name of a server."""
         self._held: dict[str, OpenLog] = {}
-        """By server: the log of its newest process."""
+        """By server: the open log of its newest process."""
 
     def log_file(self, name: str, spec: LaunchSpec | None = None) -> LogFile:
         return server_log(self._log_dir, name, (spec.api_key, *secrets_of(spec.args)) if spec else ())
@@ -122,7 +129,9 @@ class LocalProcesses:
     async def spawn(self, name: str, spec: LaunchSpec) -> LocalProcess:
         lanes, log = self._lanes[name], self.log_file(name, spec)
         try:
-            born = await lanes.starts.run(_spawn, spec, log, patience=SPAWN_SECONDS, undo=_unspawn)
+            born = await lanes.starts.run(
+                _spawn, spec, log, self._no_engine, patience=SPAWN_SECONDS, undo=_unspawn
+            )
         except LateError as error:
             slow = f"{spec.command[0]} was not loaded within {SPAWN_SECONDS:g} s: does its disk answer?"
             raise SpawnError(failure_of(FailureKind.UNKNOWN, slow)) from error
@@ -137,7 +146,7 @@ class LocalProcesses:
         )
 
     async def _meter(self, lanes: Lanes, identity: Identity | None) -> MemoryMeter | None:
-        """None where its memory cannot be seen, or not now: no reason to let go of a process."""
+        """Meter of the process's memory; None where that cannot be seen: no reason to detach a process."""
         if identity is None:
             return None
         with contextlib.suppress(ShortageError, OSError):
@@ -173,9 +182,9 @@ class LocalProcesses:
         return log.is_large and await self._lanes[name].disk.run(log.rotate_if_large)
 
     async def _hold(self, name: str, log: LogFile, writer: Identity | None = None) -> OpenLog | None:
-        """Keep a log open, wherever it goes. None when it cannot be: no reason to let go of a process.
+        """Keep a log open, wherever its file goes. None when that fails: no reason to detach a process.
 
-        `writer`: it writes to this log, or to what once was this log.
+        `writer`: a process that writes to this log, or to the file that once was this log.
         """
         held = None
         with contextlib.suppress(ShortageError, OSError):
@@ -186,12 +195,12 @@ class LocalProcesses:
 
 
 def server_log(log_dir: Path, name: str, secrets: Sequence[str] = ()) -> LogFile:
-    """Where a server's output goes, and what must not be shown of it."""
+    """The file of a server's output, with the secrets that must not be shown of it."""
     return LogFile(path=log_dir / f"{name}.log", secrets=tuple(secret for secret in secrets if secret))
 
 
 def child_environment(environ: Mapping[str, str], spec: LaunchSpec) -> dict[str, str]:
-    """What the child sees: no LLAMA_ARG_* (each is a flag of its own) and none of our secrets."""
+    """Environment of the child: no LLAMA_ARG_* (each is a flag of its own) and none of our secrets."""
     kept = {
         name: value
         for name, value in environ.items()
@@ -211,15 +220,15 @@ class Born:
     child: subprocess.Popen[bytes]
     identity: Identity
     log_start: int
-    """Where in its log this life begins."""
+    """Offset in the log at which this run begins."""
 
 
-def _spawn(spec: LaunchSpec, log: LogFile) -> Born:
-    """Raises SpawnError, ShortageError."""
+def _spawn(spec: LaunchSpec, log: LogFile, no_engine: str) -> Born:
+    """Start a child that writes to this log. Raises SpawnError, ShortageError."""
     if door := moved_door(spec.args):
         raise SpawnError(failure_of(FailureKind.BAD_ARGUMENT, door))
     if not spec.command:
-        raise SpawnError(failure_of(FailureKind.BINARY_MISSING, HOW_TO_GET_ONE))
+        raise SpawnError(failure_of(FailureKind.BINARY_MISSING, no_engine))
     try:
         output = log.open()
     except OSError as error:
@@ -255,7 +264,7 @@ def _unspeakable(error: ValueError) -> Failure:
 
 
 def _identity_of_child(pid: int) -> Identity:
-    """Never without one: a child that nobody watches would be lost."""
+    """Identity of a new child, made up where it cannot be read: an unwatched child would be lost."""
     nameless = Identity(pid=pid, start=0, boot_id="")
     try:
         return identity_of(pid) or replace(nameless, boot_id=boot_id())
@@ -264,13 +273,13 @@ def _identity_of_child(pid: int) -> Identity:
 
 
 def _unspawn(born: Born) -> None:
-    """It was started after all, when nobody waited for it any more: another one may have been."""
+    """End a child that was started too late: in its place another child may have been started."""
     born.child.kill()
     born.child.wait()
 
 
 def _mark_start(output: BinaryIO, spec: LaunchSpec) -> None:
-    """Where in its log this life begins."""
+    """Mark in the log where this run begins."""
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     with contextlib.suppress(OSError):  # a full disk is no reason not to start
         os.write(
@@ -280,7 +289,7 @@ def _mark_start(output: BinaryIO, spec: LaunchSpec) -> None:
 
 
 def _writers(log: LogFile) -> Iterator[psutil.Process]:
-    """What was spawned for it, and its children: they inherit where they write to."""
+    """Processes that write to this log: a server and its children, which inherit their output."""
     others = (process for process in psutil.process_iter() if process.pid != os.getpid())
     return (process for process in others if log.is_written_by(process.pid))
 
@@ -293,7 +302,7 @@ def _recognise(identity: Identity | None, log: LogFile) -> bool:
 
 
 def _find_ours(log: LogFile) -> PortHolder | None:
-    """What we spawn leads a session, unlike its children."""
+    """Find the server that writes to this log: unlike its children it leads a session."""
     for process in _writers(log):
         with contextlib.suppress(ProcessLookupError):
             if os.getsid(process.pid) == process.pid:
@@ -302,7 +311,7 @@ def _find_ours(log: LogFile) -> PortHolder | None:
 
 
 def _end_rest(log: LogFile) -> None:
-    """It would keep the port and the GPU memory."""
+    """Kill all that writes to this log, which would keep the port and the GPU memory."""
     for process in _writers(log):
         with contextlib.suppress(psutil.Error):
             process.kill()  # never another that has got the pid since

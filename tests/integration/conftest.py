@@ -114,7 +114,7 @@ def world(clock, hook):
 
 @pytest.fixture
 def processes(tmp_path):
-    return LocalProcesses(log_dir=tmp_path / "logs")
+    return LocalProcesses(log_dir=tmp_path / "logs", no_engine="Install llama.cpp.")
 
 
 @pytest.fixture
