@@ -13,8 +13,8 @@ from asgiref.sync import async_to_sync
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
+from supervisor_app.common.redact import HIDDEN
 from supervisor_app.conf import Overlay, launch_of
-from supervisor_app.core.redact import HIDDEN
 from supervisor_app.events import supervisor_channel
 from supervisor_app.layers import channel_layer
 from supervisor_app.models import LlamaServer, LlamaServerQuerySet, Run

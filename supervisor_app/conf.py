@@ -14,10 +14,10 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
-from supervisor_app.addresses import WILDCARDS
+from supervisor_app.common.addresses import WILDCARDS
+from supervisor_app.common.redact import redact_argv
 from supervisor_app.core.fetching import names_repository
 from supervisor_app.core.ports import ServerConfig
-from supervisor_app.core.redact import redact_argv
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.models import LlamaServer
 

@@ -8,7 +8,7 @@ import time
 from copy import copy
 from typing import TextIO
 
-from supervisor_app.core.redact import harmless, redact
+from supervisor_app.common.redact import harmless, redact
 
 QUIET_SECONDS = 10.0
 """Where a line cannot be rewritten, progress is worth one this often."""

@@ -13,6 +13,7 @@ from channels.routing import ChannelNameRouter
 from channels.worker import Worker
 
 from supervisor_app.alerts.sender import AlertSender
+from supervisor_app.common.loops import run_in
 from supervisor_app.conf import Overlay
 from supervisor_app.consumers import SupervisorConsumer
 from supervisor_app.core.clock import SystemClock
@@ -25,7 +26,6 @@ from supervisor_app.events import supervisor_channel
 from supervisor_app.gateway.service import Service
 from supervisor_app.layers import channel_layer
 from supervisor_app.lease import Lease
-from supervisor_app.loops import run_in
 from supervisor_app.outage import Outage
 from supervisor_app.publish import ChannelPublisher
 from supervisor_app.store import OrmStore

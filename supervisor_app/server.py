@@ -18,10 +18,10 @@ import daphne.server  # noqa: F401  before Twisted's reactor, which it puts on a
 from daphne.endpoints import build_endpoint_description_strings
 from twisted.internet import defer, reactor
 
+from supervisor_app.common.loops import SWITCH_SECONDS, LoopThread
+from supervisor_app.common.signals import ignore_signals, on_hangups
 from supervisor_app.core.ports import NodeTakenError
-from supervisor_app.loops import SWITCH_SECONDS, LoopThread
 from supervisor_app.runtime import Runtime
-from supervisor_app.signals import ignore_signals, on_hangups
 from supervisor_app.web.guarded import GuardedServer, install
 from supervisor_app.web.limits import WebLimits
 

@@ -13,8 +13,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from supervisor_app.common.redact import HIDDEN
 from supervisor_app.core.incidents import AlertEvent
-from supervisor_app.core.redact import HIDDEN
 
 if TYPE_CHECKING:
     import apprise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
+from supervisor_app.common.redact import redact_argv
 from supervisor_app.core import lifecycle as life
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.ports import (
@@ -18,7 +19,6 @@ from supervisor_app.core.ports import (
     ServerConfig,
 )
 from supervisor_app.core.recorder import Recorder
-from supervisor_app.core.redact import redact_argv
 from supervisor_app.core.sightings import Endpoint, Exit
 from supervisor_app.core.status import FailureKind, LlamaStatus, Progress, Status
 from supervisor_app.core.timeline import LOOP_DEATHS, LOOP_SECONDS, Timeline

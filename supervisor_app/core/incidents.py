@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from supervisor_app.core.redact import redact
+from supervisor_app.common.redact import redact
 from supervisor_app.core.status import Failure, LlamaStatus, Status, iso
 
 DOWN = frozenset({Status.CRASHED, Status.ERROR})

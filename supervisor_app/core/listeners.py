@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from supervisor_app.common.addresses import WILDCARDS
 from supervisor_app.core.identity import command_line, identity_of, is_llama_command
 from supervisor_app.core.moved_door import moved_door
 from supervisor_app.core.shortage import raise_shortage
@@ -20,7 +21,6 @@ from supervisor_app.core.spec import LaunchSpec
 
 LONGEST_NAME = 64
 """Characters of a program's name: anybody may call a process whatever it likes."""
-WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104
 Recognise = Callable[[LaunchSpec], bool | None]
 """Does whoever listens at `spec.endpoint` answer as llama-server does? None: it does not answer at all."""
 

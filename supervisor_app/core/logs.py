@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from supervisor_app.core.redact import redact
+from supervisor_app.common.redact import redact
 from supervisor_app.core.shortage import raise_shortage
 
 MAX_LINE = 2000

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 import psutil
 
+from supervisor_app.common.redact import redact_argv, secrets_of
 from supervisor_app.core.causes import cause_of
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.file_limit import give_back_file_limit
@@ -44,7 +45,6 @@ from supervisor_app.core.open_log import OpenLog
 from supervisor_app.core.ports import SpawnError
 from supervisor_app.core.probe import looks_like_llama_server
 from supervisor_app.core.process import LocalProcess
-from supervisor_app.core.redact import redact_argv, secrets_of
 from supervisor_app.core.shortage import LateError, ShortageError, raise_shortage
 from supervisor_app.core.sightings import Cause, Identity, PortHolder
 from supervisor_app.core.sockets import uid_of

@@ -10,6 +10,7 @@ from contextlib import suppress
 from math import inf
 from typing import Any
 
+from supervisor_app.common.redact import redact_argv
 from supervisor_app.core import lifecycle as life
 from supervisor_app.core.causes import CauseWatch
 from supervisor_app.core.chronicle import Chronicle
@@ -26,7 +27,6 @@ from supervisor_app.core.ports import (
     Wish,
 )
 from supervisor_app.core.recorder import Recorder
-from supervisor_app.core.redact import redact_argv
 from supervisor_app.core.shortage import CANNOT, why_not
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind, LlamaStatus, Status

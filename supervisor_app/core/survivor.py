@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from supervisor_app.common.redact import redact_argv, secrets_of
 from supervisor_app.core import lifecycle as life
 from supervisor_app.core.ports import Processes, Remembered, ServerConfig
-from supervisor_app.core.redact import redact_argv, secrets_of
 from supervisor_app.core.sightings import PortHolder
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Status

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import DatabaseError
 
-from supervisor_app.addresses import url_of, who_listens
+from supervisor_app.common.addresses import url_of, who_listens
 from supervisor_app.conf import Overlay
 from supervisor_app.descriptors import connection_shares
 from supervisor_app.gateway import ledger

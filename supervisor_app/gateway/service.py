@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 
+from supervisor_app.common.loops import SWITCH_SECONDS
 from supervisor_app.conf import Overlay
 from supervisor_app.core.file_limit import raise_file_limit
 from supervisor_app.core.ports import StoreError
@@ -21,7 +22,6 @@ from supervisor_app.gateway.link import Link
 from supervisor_app.gateway.plane.client import Client
 from supervisor_app.gateway.plane.gateway import Gateway
 from supervisor_app.gateway.workers.board import Board
-from supervisor_app.loops import SWITCH_SECONDS
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from supervisor_app.addresses import address, url_of
+from supervisor_app.common.addresses import address, url_of
 
 
 @pytest.mark.parametrize(

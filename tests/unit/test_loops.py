@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from supervisor_app.loops import LoopThread, run_in
+from supervisor_app.common.loops import LoopThread, run_in
 
 
 @pytest.fixture

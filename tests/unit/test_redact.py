@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.core.redact import HIDDEN, harmless, redact, redact_argv, secrets_of
+from supervisor_app.common.redact import HIDDEN, harmless, redact, redact_argv, secrets_of
 
 
 @pytest.mark.parametrize(

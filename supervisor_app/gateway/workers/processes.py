@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from supervisor_app.signals import on_hangups
+from supervisor_app.common.signals import on_hangups
 
 log = logging.getLogger("supervisor_app.gateway")
 

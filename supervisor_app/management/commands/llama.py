@@ -12,8 +12,8 @@ from django.db import DatabaseError
 
 from supervisor_app.commands import Command as Wish
 from supervisor_app.commands import NothingToRollBackError, ask, roll_back, server_named
+from supervisor_app.common.redact import harmless
 from supervisor_app.config_source import last_good
-from supervisor_app.core.redact import harmless
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.issuing import NoSuchKeyError, add_key, describe_keys, revoke_key
 from supervisor_app.lease import is_supervised

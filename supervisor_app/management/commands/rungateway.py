@@ -19,7 +19,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
-from supervisor_app.addresses import address
+from supervisor_app.common.addresses import address
+from supervisor_app.common.signals import on_hangups
 from supervisor_app.config_source import last_good
 from supervisor_app.core.file_limit import raise_file_limit
 from supervisor_app.core.ports import StoreError
@@ -28,7 +29,6 @@ from supervisor_app.gateway.service import Service
 from supervisor_app.gateway.workers.board import Board
 from supervisor_app.gateway.workers.processes import FORCE, Workers, until_orphaned
 from supervisor_app.gateway.workers.shared_counts import SharedCounts
-from supervisor_app.signals import on_hangups
 
 log = logging.getLogger("supervisor_app.gateway")
 

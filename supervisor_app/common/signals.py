@@ -1,4 +1,4 @@
-"""What the event loops of all commands do about signals."""
+"""Signals, as the event loops of all commands treat them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def on_hangups(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None
 
 
 def ignore_signals(loop: asyncio.AbstractEventLoop) -> None:
-    """At the very end, when nothing is left to be ended: one that finds the loop closed is a traceback."""
+    """Ignore signals at the very end of a command: a signal that finds the loop closed prints a traceback."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         loop.remove_signal_handler(number)  # else closing the loop would bring the default back
         signal.signal(number, signal.SIG_IGN)

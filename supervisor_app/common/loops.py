@@ -10,8 +10,9 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 SWITCH_SECONDS = 0.00002
-"""For so long one thread may keep the interpreter from the others. With Python's 5 ms a flood of pages keeps
-supervision waiting for seconds, with 0.5 ms for 220 ms at worst, with 0.02 ms for 80; requests cost the same.
+"""Time for which one thread may keep the interpreter from the others. With Python's 5 ms a flood of pages
+keeps supervision waiting for seconds, with 0.5 ms for 220 ms at worst, with 0.02 ms for 80; requests cost the
+same.
 """
 T = TypeVar("T")
 
@@ -19,8 +20,8 @@ T = TypeVar("T")
 async def run_in(loop: asyncio.AbstractEventLoop | None, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Await `work` in `loop`; None: in this one.
 
-    A cancellation is passed on, and what the work does about it is awaited, unlike
-    `run_coroutine_threadsafe`, which lets go of it at once.
+    A cancellation is passed on, and the end of the work is awaited, unlike `run_coroutine_threadsafe`, which
+    detaches the work at once.
     """
     if loop is None or loop is asyncio.get_running_loop():
         return await work()
@@ -59,7 +60,7 @@ class LoopThread:
 
     def __init__(self, main: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> None:
         self.failed: BaseException | None = None
-        """What it raised, once it has ended."""
+        """The exception that the coroutine raised, once the thread has ended."""
         self.ended: Future[None] = Future()
         self._main = main
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
@@ -72,12 +73,12 @@ class LoopThread:
         self._thread.start()
 
     def call(self, function: Callable[[], object]) -> None:
-        """Call it soon, in the thread's loop; not at all once that has ended. From any thread."""
+        """Call the function soon in the thread's loop, from any thread; never once the loop has ended."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function)
 
     def cancel(self) -> None:
-        """End the coroutine, from any thread. `ended` tells when it has."""
+        """Cancel the coroutine, from any thread. `ended` tells when it has ended."""
         self.call(self._cancel)
 
     def _run(self) -> None:
@@ -86,7 +87,7 @@ class LoopThread:
                 self._runner.run(self._until_cancelled())
         except asyncio.CancelledError:
             pass
-        except BaseException as error:  # it is told to whoever waits for the end
+        except BaseException as error:  # for whoever waits for the end
             self.failed = error
         finally:
             self.ended.set_result(None)

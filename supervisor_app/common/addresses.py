@@ -7,6 +7,7 @@ import argparse
 import psutil
 
 WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104
+"""Hosts that stand for every address of this machine."""
 
 
 def address(text: str) -> tuple[str, int]:
@@ -22,7 +23,7 @@ def address(text: str) -> tuple[str, int]:
 
 
 def url_of(host: str, port: int) -> str:
-    """What to type into a browser on this machine."""
+    """The URL to type into a browser on this machine."""
     name = "localhost" if host in WILDCARDS else f"[{host}]" if ":" in host else host
     return f"http://{name}:{port}"
 
@@ -36,5 +37,5 @@ def who_listens(port: int) -> str:
             if connection.laddr.port == port:
                 return f" (pid {connection.pid}, {psutil.Process(connection.pid).name()})"
     except (psutil.Error, OSError):
-        pass  # who it is may be hidden; that the address is taken is certain
+        pass  # the process may be hidden; that the address is taken is certain
     return ""
