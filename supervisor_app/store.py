@@ -1,26 +1,22 @@
-"""`core.ports.Store` on the ORM. Every transaction of the supervisor is in this file."""
+"""`core.ports.Store` on the ORM, with every transaction of the supervisor."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
-from queue import SimpleQueue
-from threading import Thread
-from typing import Any, TypeVar
 
-from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from supervisor_app import retention
 from supervisor_app.alerts import incidents
+from supervisor_app.common.database import DatabaseThread
+from supervisor_app.common.storage import storable
 from supervisor_app.conf import Overlay, resolve
 from supervisor_app.core.ports import (
     Change,
@@ -30,7 +26,6 @@ from supervisor_app.core.ports import (
     RunOpened,
     RunReady,
     ServerConfig,
-    StoreError,
 )
 from supervisor_app.core.status import Status
 from supervisor_app.core.timeline import LENGTH
@@ -39,60 +34,7 @@ from supervisor_app.lease import Lease
 from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.snapshots import columns_of, failure_from_json, identity_of_row, moment, summary_of
 
-T = TypeVar("T")
 PAST_LOADS = 20
-
-
-CLOSE_SECONDS = 1.0
-"""At the end: how long a database may take to say goodbye."""
-
-
-class DatabaseThread:
-    """One thread with a connection of its own, which stays open. It does what it is given, in order.
-
-    A daemon, unlike those of a ThreadPoolExecutor: a database that hangs must not keep the process from
-    ending.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread = Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    async def call(self, work: Callable[[], T]) -> T:
-        """Raises StoreError for what the database raises."""
-        future: Future[T] = Future()
-        self._work.put(partial(_fulfil, future, work))
-        return await asyncio.wrap_future(future)
-
-    def close(self, farewell: Callable[[], object] | None = None) -> None:
-        """After what it was given and `farewell`, if that does not take long; what that raises is lost."""
-        if farewell is not None:
-            self._work.put(partial(_fulfil, Future[object](), farewell))
-        self._work.put(None)
-        self._thread.join(CLOSE_SECONDS)
-
-    def _run(self) -> None:
-        for work in iter(self._work.get, None):
-            work()
-        connection.close()
-
-
-def _fulfil(future: Future[T], work: Callable[[], T]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        result = work()
-    except (DatabaseError, InterfaceError) as error:
-        connection.close()  # whatever is wrong with it, the next call gets a new one
-        reason = str(error).partition("\n")[0]  # PostgreSQL's go on with advice
-        failed = StoreError(f"The database failed: {reason}")
-        failed.__cause__ = error
-        future.set_exception(failed)
-    except BaseException as error:  # a bug: to whoever asked, the thread goes on
-        future.set_exception(error)
-    else:
-        future.set_result(result)
 
 
 class OrmStore:
@@ -240,18 +182,6 @@ def _write(server: LlamaServer, event: RunEvent) -> None:
                 evidence=storable(dict(event.evidence)),
                 note=storable(event.note),
             )
-
-
-def storable(value: Any) -> Any:
-    """Without what no database takes but a command line or an answer may hold: NULs, half surrogate pairs."""
-    match value:
-        case str():
-            return value.replace("\0", "").encode("utf-8", "replace").decode()
-        case list():
-            return [storable(item) for item in value]
-        case dict():
-            return {key: storable(item) for key, item in value.items()}
-    return value
 
 
 @transaction.atomic

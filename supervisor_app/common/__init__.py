@@ -1,1 +1,1 @@
-"""Helpers that know no other room: any room may import them, and they import no Django."""
+"""Helpers that know no other room: any room may import them, and but for `database` they import no Django."""

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 
-from supervisor_app.core.ports import Clock, Probe, Processes, Publisher, ServerConfig, Store, StoreError
+from supervisor_app.common.storage import StoreError
+from supervisor_app.core.ports import Clock, Probe, Processes, Publisher, ServerConfig, Store
 from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.shortage import CANNOT
 from supervisor_app.core.supervisor import ServerSupervisor

@@ -296,10 +296,6 @@ class Store(Protocol):
         """Delete some of what nobody needs any more; True when there may be more of it."""
 
 
-class StoreError(Exception):
-    """The database did not answer; try again later."""
-
-
 class NodeTakenError(Exception):
     """Another supervisor holds this node; the message says which."""
 

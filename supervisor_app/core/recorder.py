@@ -6,7 +6,8 @@ import asyncio
 import logging
 from dataclasses import replace
 
-from supervisor_app.core.ports import Change, Clock, Publisher, Store, StoreError
+from supervisor_app.common.storage import StoreError
+from supervisor_app.core.ports import Change, Clock, Publisher, Store
 from supervisor_app.core.status import LlamaStatus
 
 log = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from supervisor_app.common.storage import StoreError
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.named_files import BadFile
 from supervisor_app.core.ports import (
@@ -16,7 +17,6 @@ from supervisor_app.core.ports import (
     ServerConfig,
     SignalDeniedError,
     SpawnError,
-    StoreError,
 )
 from supervisor_app.core.sightings import (
     Autopsy,

@@ -17,6 +17,7 @@ import msgspec
 from django.db import connection, transaction
 from django.db.models import CharField, Field, Q, QuerySet
 
+from supervisor_app.common.storage import storable
 from supervisor_app.conf import Overlay, apply_overlay
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.access.keys import KeyPolicy
@@ -24,7 +25,6 @@ from supervisor_app.gateway.llama.listing import Listing
 from supervisor_app.gateway.models import ApiKey, ModelList, QuarantinedRequest, RequestRecord, ServerUse
 from supervisor_app.gateway.records.record import LONGEST_NAME, QuarantineEntry, Record
 from supervisor_app.models import LlamaServer
-from supervisor_app.store import storable
 
 Row = tuple[str | float | None, ...]
 

@@ -18,8 +18,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from supervisor_app.commands import anudge, tell_moved
+from supervisor_app.common.database import DatabaseThread
+from supervisor_app.common.storage import StoreError
 from supervisor_app.conf import Overlay
-from supervisor_app.core.ports import StoreError
 from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import Status
 from supervisor_app.events import PUSH_GROUP, STATUS_GROUP
@@ -41,7 +42,6 @@ from supervisor_app.gateway.workers.shared_counts import SAVE_SECONDS, SharedCou
 from supervisor_app.gateway.writer import RecordWriter
 from supervisor_app.layers import channel_layer
 from supervisor_app.metrics import render_metrics
-from supervisor_app.store import DatabaseThread
 
 log = logging.getLogger(__name__)
 

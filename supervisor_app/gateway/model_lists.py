@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
-from supervisor_app.core.ports import StoreError
+from supervisor_app.common.storage import StoreError
 from supervisor_app.gateway.llama.listing import Listing, listing_of, read_json
 from supervisor_app.gateway.plane.gateway import Gateway
 from supervisor_app.gateway.servers.backend import Backend

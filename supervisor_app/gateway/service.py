@@ -13,9 +13,9 @@ from pathlib import Path
 from time import monotonic
 
 from supervisor_app.common.loops import SWITCH_SECONDS
+from supervisor_app.common.storage import StoreError
 from supervisor_app.conf import Overlay
 from supervisor_app.core.file_limit import raise_file_limit
-from supervisor_app.core.ports import StoreError
 from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.link import Link

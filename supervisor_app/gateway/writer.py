@@ -11,11 +11,12 @@ from functools import partial
 
 from django.db import DataError, IntegrityError
 
+from supervisor_app.common.database import DatabaseThread
+from supervisor_app.common.storage import StoreError
 from supervisor_app.core.clock import SystemClock
-from supervisor_app.core.ports import Clock, StoreError
+from supervisor_app.core.ports import Clock
 from supervisor_app.gateway import ledger
 from supervisor_app.gateway.records.record import LONGEST_NAME, Outcome, Record
-from supervisor_app.store import DatabaseThread
 
 log = logging.getLogger(__name__)
 

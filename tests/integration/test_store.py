@@ -16,8 +16,9 @@ import pytest
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
+from supervisor_app.common.storage import StoreError
 from supervisor_app.conf import Overlay
-from supervisor_app.core.ports import RunClosed, RunOpened, RunReady, StoreError
+from supervisor_app.core.ports import RunClosed, RunOpened, RunReady
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import Model, Status
 from supervisor_app.gateway.models import QuarantinedRequest

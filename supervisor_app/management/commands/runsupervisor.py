@@ -21,6 +21,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
 from supervisor_app.common.addresses import WILDCARDS, address, url_of, who_listens
+from supervisor_app.common.database import DatabaseThread
 from supervisor_app.common.signals import ignore_signals, on_hangups
 from supervisor_app.conf import DEFAULT_SERVER, ConfigError, Overlay, read_overlay
 from supervisor_app.config_source import ConfigSource, kept_at
@@ -34,7 +35,6 @@ from supervisor_app.lock import NodeLock, NodeLockedError
 from supervisor_app.logins import new_login_token, say_link
 from supervisor_app.models import LlamaServer
 from supervisor_app.runtime import Runtime
-from supervisor_app.store import DatabaseThread
 from supervisor_app.web.limits import WebLimits
 
 log = logging.getLogger("supervisor_app.runsupervisor")

@@ -14,12 +14,12 @@ import pytest
 from django.db import DataError, IntegrityError, connection, transaction
 from django.utils import timezone
 
+from supervisor_app.common.storage import storable
 from supervisor_app.gateway import ledger
 from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord
 from supervisor_app.gateway.records.record import Outcome, QuarantineEntry, Record
-from supervisor_app.store import storable
 from tests.integration.building import STARTED, at, make_key, make_record, make_server
 
 pytestmark = pytest.mark.django_db

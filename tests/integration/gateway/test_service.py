@@ -14,9 +14,9 @@ import pytest
 import uvloop
 from django.db import OperationalError
 
+from supervisor_app.common.storage import StoreError
 from supervisor_app.conf import Overlay
 from supervisor_app.core.file_limit import WANTED, raise_file_limit
-from supervisor_app.core.ports import StoreError
 from supervisor_app.gateway import link, service, survey
 from supervisor_app.gateway.models import RequestRecord
 from supervisor_app.gateway.service import Service, is_loopback, listening_socket

@@ -1,0 +1,67 @@
+"""Calls of the database from an event loop. Needs Django."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from typing import TypeVar
+
+from django.db import DatabaseError, InterfaceError, connection
+
+from supervisor_app.common.storage import StoreError
+
+T = TypeVar("T")
+CLOSE_SECONDS = 1.0
+"""Time limit of closing a connection at the end."""
+
+
+class DatabaseThread:
+    """One thread with a connection of its own, which stays open. Calls are made one by one, in order.
+
+    A daemon, unlike those of a ThreadPoolExecutor: a database that hangs must not keep the process from
+    ending.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Await `work` in the thread. Raises StoreError for an error of the database."""
+        future: Future[T] = Future()
+        self._work.put(partial(_fulfil, future, work))
+        return await asyncio.wrap_future(future)
+
+    def close(self, farewell: Callable[[], object] | None = None) -> None:
+        """Finish the calls and `farewell`, if that does not take long; errors of `farewell` are dropped."""
+        if farewell is not None:
+            self._work.put(partial(_fulfil, Future[object](), farewell))
+        self._work.put(None)
+        self._thread.join(CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        for work in iter(self._work.get, None):
+            work()
+        connection.close()
+
+
+def _fulfil(future: Future[T], work: Callable[[], T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = work()
+    except (DatabaseError, InterfaceError) as error:
+        connection.close()  # whatever is wrong with it, the next call gets a new one
+        reason = str(error).partition("\n")[0]  # PostgreSQL's go on with advice
+        failed = StoreError(f"The database failed: {reason}")
+        failed.__cause__ = error
+        future.set_exception(failed)
+    except BaseException as error:  # a bug: to whoever asked, the thread goes on
+        future.set_exception(error)
+    else:
+        future.set_result(result)
