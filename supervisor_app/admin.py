@@ -18,9 +18,10 @@ from django.utils.safestring import SafeString
 from supervisor_app.alerts import admin as _alerts  # noqa: F401  (registers its own)
 from supervisor_app.alerts.models import Delivery, Incident
 from supervisor_app.commands import Command, ask, nudge
+from supervisor_app.common.admin import NamesField, ReadOnly
 from supervisor_app.conf import DEFAULT_SERVER, apply_overlay
 from supervisor_app.config_source import last_good
-from supervisor_app.gateway.admin import NamesField  # registers its own, too
+from supervisor_app.gateway import admin as _gateway  # noqa: F401  (registers its own)
 from supervisor_app.history import RunCard
 from supervisor_app.models import LlamaServer, Run, new_key
 from supervisor_app.silence import with_silence
@@ -233,8 +234,8 @@ class LlamaServerAdmin(ServerModelAdmin):
 
 
 @admin.register(Run)
-class RunAdmin(RunModelAdmin):
-    """The restart history. Nobody writes it but the supervisor."""
+class RunAdmin(ReadOnly, RunModelAdmin):
+    """The restart history, which only the supervisor writes."""
 
     list_display = ["started_at", "server", "ended", "failure_title", "uptime_words", "retry", "adopted"]
     list_filter = ["server", "failure_kind", "adopted", "signal", "exit_code", "started_at"]
@@ -267,15 +268,6 @@ class RunAdmin(RunModelAdmin):
         "decisive",
         "output",
     ]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
-        return False
 
     @admin.display(description="ended")
     def ended(self, run: Run) -> str:

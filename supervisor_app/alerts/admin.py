@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString
 
 from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
 from supervisor_app.alerts.transport import SendError, send
+from supervisor_app.common.admin import ReadOnly
 from supervisor_app.core.incidents import spell, write_test
 
 if TYPE_CHECKING:
@@ -79,19 +80,6 @@ class AlertChannelForm(ChannelModelForm):
         if not typed and not self.instance.url:
             raise forms.ValidationError("Where should it send?")
         return typed or self.instance.url
-
-
-class ReadOnly:
-    """Nobody writes it but llamaproxy."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 @admin.register(AlertChannel)

@@ -1,1 +1,4 @@
-"""Helpers that know no other room: any room may import them, and but for `database` they import no Django."""
+"""Helpers that know no other room: any room may import them.
+
+`admin` and `database` need Django; the others import none.
+"""

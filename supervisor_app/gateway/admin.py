@@ -14,13 +14,12 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from supervisor_app.alerts.admin import ReadOnly
+from supervisor_app.common.admin import NamesField, ReadOnly
 from supervisor_app.gateway.issuing import issue
 from supervisor_app.gateway.llama.endpoints import Scope
 from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord
 from supervisor_app.models import LlamaServer
 from supervisor_app.templatetags.gateway_tags import spent, tokens
-from supervisor_app.validators import validate_names
 
 if TYPE_CHECKING:
     KeyModelForm = forms.ModelForm[ApiKey]
@@ -33,25 +32,6 @@ else:  # Django's own classes cannot be subscripted
 
 
 CAPTURED = ["captured_request", "captured_answer"]
-
-
-class NamesField(forms.CharField):
-    """A list of names, one a line."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(required=False, widget=forms.Textarea(attrs={"rows": 3, "cols": 40}), **kwargs)
-
-    def prepare_value(self, value: Any) -> Any:
-        return "\n".join(value) if isinstance(value, list) else value
-
-    def clean(self, value: Any) -> list[str]:
-        lines = (line.strip() for line in super().clean(value).splitlines())
-        names = list(dict.fromkeys(line for line in lines if line))
-        validate_names(names)
-        return names
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        return bool(super().has_changed(self.prepare_value(initial), data))
 
 
 class ApiKeyForm(KeyModelForm):
