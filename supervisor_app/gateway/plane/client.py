@@ -90,7 +90,7 @@ class Client(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing only
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by duck typing only
         self.deadline = self._loop.time() + self._gateway.limits.idle_seconds
         self.address = address_of(transport.get_extra_info("peername"))
         if not self._gateway.join(self):

@@ -116,9 +116,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.stranger = self._pool.stranger_behind(transport)
         if self.stranger:
-            cast(asyncio.Transport, transport).abort()
+            cast("asyncio.Transport", transport).abort()
             return
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing only
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by duck typing only
         if self._pool.is_elsewhere:
             self._set(KEEPALIVE)
         made, self._made = self._made, None  # a kept connection does not keep whom it was made for
