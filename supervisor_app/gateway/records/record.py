@@ -1,4 +1,4 @@
-"""What is kept of each request: numbers and names, never its words."""
+"""The record of a request: numbers and names, never its words."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import msgspec
 from supervisor_app.gateway.llama.usage import NO_USAGE, Usage
 
 LONGEST_NAME = 200
-"""Characters that are kept of a model, a route or an incident."""
+"""Characters kept of the name of a model, of a route or of an incident."""
 
 
 class Outcome(StrEnum):
-    """How a request came to its end, as its client saw it."""
+    """End of a request, as its client saw it."""
 
     OK = "ok"
     HELD = "held"
@@ -39,11 +39,11 @@ class Outcome(StrEnum):
 
 NOT_ANSWERED = frozenset({Outcome.UPSTREAM_CRASHED, Outcome.UNAVAILABLE})
 ERRORS, FAULTS = 400, 500
-"""Statuses: from here on somebody did something wrong, and from here on it was not the client."""
+"""First statuses of errors, and of errors that are not the client's fault."""
 
 
 def request_ids(mark: str) -> Iterator[str]:
-    """Names for requests; `mark` tells this gateway's from those of all others."""
+    """Yield names for requests; `mark` distinguishes this gateway's names from those of all others."""
     return (f"req_{mark}_{number}" for number in count(1))
 
 
@@ -51,9 +51,9 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     """One request. Times in milliseconds, except `at`."""
 
     at: float
-    """Unix seconds at which its head had come."""
+    """Unix seconds at which the head had arrived."""
     server: str
-    """Empty when it was refused before it had one."""
+    """Empty when the request was refused before it had a server."""
     model: str
     """As the client named it; may be empty."""
     key: int | None
@@ -62,7 +62,7 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     route: str
     """Path without query, `/v1/chat/completions`."""
     status: int
-    """What the client got; 0 when it left before."""
+    """Status of the answer; 0 when the client left before."""
     outcome: Outcome
     streamed: bool = False
     held_ms: float = 0.0
@@ -73,39 +73,39 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     replays: int = 0
     usage: Usage = NO_USAGE
     counts_as_use: bool = True
-    """True of a request about the model: its server was not idle. Not written down."""
+    """True of a request about the model, during which the server was not idle. Not written down."""
     id: str = ""
-    """The name that its client was told in `X-Request-Id`."""
+    """The name in the client's `X-Request-Id`."""
     incident: str = ""
-    """Names the crash it was in, as its client was told."""
+    """Name of the crash that the request was in, as in the client's error."""
     captured_request: str | None = None
     """Only for keys that ask for it; bounded."""
     captured_answer: str | None = None
     is_kept: bool = True
-    """False: it is counted, and no row is written. Strangers could write as many as they like."""
+    """False: the request is counted only; strangers could make rows of these without end."""
 
     @property
     def failed(self) -> bool:
-        """Did it meet an error of 500 or more, also one that a stream was told after its 200?"""
+        """Did the request meet an error of 500 or more, also in a stream after its 200?"""
         told_in_stream = self.status < ERRORS and self.outcome in NOT_ANSWERED
         return self.status >= FAULTS or told_in_stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuarantineEntry:
-    """A request that is not to be sent to its server again for a while."""
+    """A request that is not to be sent to a server again for a while."""
 
     server: str
     body_hash: str
     """Hexadecimal."""
     incident: str
-    """Names the crash, as its client was told."""
+    """Name of the crash, as in the client's error."""
     reason: str
     """One sentence."""
     at: float
     """Unix seconds, as `until`."""
     until: float
     key: int | None = None
-    """Primary key of the `ApiKey` that it was sent with."""
+    """Primary key of the `ApiKey` that the request was sent with."""
     deaths: tuple[tuple[str, int], ...] = ()
-    """The processes that died of it: the name of the server and the pid of each."""
+    """The processes that died of the request: name of the server and pid of each."""

@@ -1,1 +1,1 @@
-"""Several processes behind one address, and what they share."""
+"""Several processes behind one address, and the state that they share."""

@@ -1,8 +1,8 @@
-"""The board: a little memory that all workers of one gateway see.
+"""The board: a little memory that all workers of one gateway map.
 
-Each worker has a column, in which only it writes; all read all columns. What belongs to nobody alone is
-changed under a lock. Whoever is killed leaves nothing behind: the kernel gives its lock back, and a column
-whose worker has not been heard of for a while is emptied by the others.
+Each worker has a column, in which it alone writes; all read all columns. Cells of all workers are changed
+under a lock. A worker that is killed leaves nothing behind: the kernel releases its lock, and the others
+empty a column that is not refreshed.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from time import monotonic, sleep
 MAX_SERVERS = 256
 MAX_KEYS = 1024
 MAX_TURNS = 4096
-"""Places for the latest turns of owners at servers. Two that share one share their turns, too."""
+"""Places for the latest turns of owners at servers. Two owners with one place share their turns."""
 STALE_SECONDS = 2.0
-"""Who has not been heard of for so long is gone, or does not move; so is who has had the lock for so long."""
+"""Age of a column, or of a hold on the lock, at which its worker counts as gone or stopped."""
 LOCK_SECONDS = 0.0003
-"""The lock is held for microseconds. Somebody who has lost the processor meanwhile is not waited for."""
+"""Patience for the lock, which is held for microseconds: a worker without the processor is not waited for."""
 PAUSE_SECONDS = 20e-6
 CELL = calcsize("q")
 COLUMNS, GENERATION, HEAD = 0, 1, 2
-"""Cells: how many workers there are; a number that grows when a file beside the board is new; rows begin."""
+"""Cells: the number of workers; a number that grows when a file beside the board is new; the first row."""
 
 
 class Table:
-    """Rows of one kind. A row is its key (0: it is free), cells that all share and, for each worker, cells
+    """Rows of one kind. A row is a key (0: the row is free), cells of all workers and, for each worker, cells
     that it alone writes.
     """
 
     def __init__(
         self, cells: memoryview[int], first: int, rows: int, *, shared: int, told: int, columns: int
     ) -> None:
-        """`shared` and `told`: cells of a row, without its key, and of a worker in it."""
+        """`shared`: cells of all workers in a row, without the key; `told`: cells of each worker."""
         self._cells = cells
         self._told = told
         self._first_told = 1 + shared
@@ -47,7 +47,7 @@ class Table:
         self.rows = range(first, self.end, self._width)
 
     def row_of(self, key: int) -> int | None:
-        """Where its row begins, which is given out if need be: have the lock. None: all are taken."""
+        """First cell of the key's row, which is a free row at first; None: all are taken. Needs the lock."""
         free = None
         for row in self.rows:
             known = self._cells[row]
@@ -60,7 +60,7 @@ class Table:
         return free
 
     def told(self, row: int, column: int) -> int:
-        """Where that begins which this worker alone writes."""
+        """First of the cells that this worker alone writes."""
         return row + self._first_told + self._told * column
 
     def empty(self, column: int) -> None:
@@ -70,7 +70,7 @@ class Table:
                 self._clear(first, first + self._told)
 
     def free(self, row: int) -> None:
-        """For another key. Have the lock."""
+        """Clear the row for another key. Needs the lock."""
         self._clear(row, row + self._width)
 
     def _clear(self, first: int, end: int) -> None:
@@ -79,9 +79,9 @@ class Table:
 
 
 class Board:
-    """As one worker has it. Cells are 8 bytes: `numbers` and `times` are two views of the same.
+    """The board as one worker maps it. Cells are 8 bytes: `numbers` and `times` are two views of the same.
 
-    All times are those of the clock that loops and `time.monotonic` have in common.
+    All times are monotonic seconds, of the clock that loops and `time.monotonic` have in common.
     """
 
     NAME = "board"
@@ -109,16 +109,16 @@ class Board:
 
     @staticmethod
     def create(path: Path, columns: int) -> None:
-        """For so many workers. Raises OSError."""
+        """Write an empty board for so many workers. Raises OSError."""
         cells = array("q", [columns])
         *_, last = _tables(memoryview(cells), columns)
         # Written, not only made long: on a full disk that fails here, and not with SIGBUS later.
         path.write_bytes(cells.tobytes() + bytes((last.end + MAX_TURNS - 1) * CELL))
 
     def lock(self, seconds: float = LOCK_SECONDS) -> bool:
-        """False: another worker has it, and did not give it back in time.
+        """Acquire the lock; False: another worker has not released it in time.
 
-        One that has it for so long that it must have been stopped is not respected any more.
+        A worker that has held the lock for so long that it must have been stopped is ignored.
         """
         patience = None
         while True:
@@ -136,12 +136,12 @@ class Board:
                 return True
 
     def unlock(self) -> None:
-        """Also when there was none to be had."""
+        """Release the lock, also after a `lock` that failed."""
         flock(self._file, LOCK_UN)
 
     @contextmanager
     def locked(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
-        """For what cannot wait: without the lock, if it is not to be had."""
+        """Hold the lock or, if it cannot be acquired in time, go on without: for changes that cannot wait."""
         self.lock(seconds)
         try:
             yield
@@ -149,10 +149,10 @@ class Board:
             self.unlock()
 
     def sweep(self, now: float) -> None:
-        """Several times in `STALE_SECONDS`: says that this worker lives; empties the columns of the dead."""
+        """Refresh this worker's column and empty those of the dead. Call several times in `STALE_SECONDS`."""
         times = self.times
         times[HEAD + self.column] = now
-        if not self.lock():  # asked for each time, and so it is known how long it has not been given back
+        if not self.lock():  # tried each time, and so it is known for how long it has not been released
             return
         for other in self.others:
             at = times[HEAD + other]
@@ -162,7 +162,7 @@ class Board:
 
     @property
     def now(self) -> float:
-        """When this worker swept last."""
+        """Time of this worker's last sweep."""
         return self.times[HEAD + self.column]
 
     @property
@@ -170,11 +170,11 @@ class Board:
         return self.numbers[GENERATION]
 
     def next_generation(self) -> None:
-        """Have the lock."""
+        """Tell the others that a file beside the board is new. Needs the lock."""
         self.numbers[GENERATION] += 1
 
     def close(self) -> None:
-        """This worker has nothing to tell any more."""
+        """Empty this worker's column and detach from the board."""
         with self.locked():
             self._empty(self.column)
         self._file.close()
@@ -186,7 +186,7 @@ class Board:
 
 
 def _map(file: int) -> tuple[memoryview[int], memoryview[float]]:
-    """The same cells, as whole numbers and as times. Raises ValueError."""
+    """Map the cells, as whole numbers and as times. Raises ValueError."""
     cells = memoryview(mmap(file, 0))
     if len(cells) % CELL:
         raise ValueError("a part of the board is missing")
@@ -194,7 +194,7 @@ def _map(file: int) -> tuple[memoryview[int], memoryview[float]]:
 
 
 def _tables(cells: memoryview[int], columns: int) -> tuple[Table, Table]:
-    """Of servers and of keys."""
+    """The tables of servers and of keys."""
     servers = Table(cells, HEAD + columns, MAX_SERVERS, shared=6, told=8, columns=columns)
     keys = Table(cells, servers.end, MAX_KEYS, shared=4, told=1, columns=columns)
     return servers, keys

@@ -14,8 +14,8 @@ from supervisor_app.common.signals import on_hangups
 log = logging.getLogger("supervisor_app.gateway")
 
 FORCE = signal.SIGUSR1
-"""From the first process to its workers: wait no longer. Not a second SIGTERM: Ctrl+C reaches them from the
-terminal, too, besides what the first process passes on."""
+"""Sent by the first process to its workers: wait no longer. Not a second SIGTERM, because Ctrl+C reaches the
+workers from the terminal, too, besides the signal that the first process passes on."""
 RESTART_SECONDS = 1.0
 QUICK_SECONDS = 5.0
 """A worker whose first start fails so soon has a reason that another start will not mend."""
@@ -23,16 +23,16 @@ ORPHAN_SECONDS = 1.0
 
 
 class Workers:
-    """One that dies is replaced, until SIGTERM or SIGINT, which is passed on."""
+    """Worker processes. A worker that dies is replaced, until SIGTERM or SIGINT, which is passed on."""
 
     def __init__(self, command: Callable[[int], Sequence[str]]) -> None:
-        """`command` of each, which are numbered from 1; who replaces one has its number."""
+        """`command`: the command line of worker number 1 and so on; a replacement has the same number."""
         self._command = command
         self._running: set[asyncio.subprocess.Process] = set()
         self._stopping = asyncio.Event()
 
     async def run(self, count: int) -> int:
-        """Returns the exit code."""
+        """Run until stopped; return the exit code."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -40,12 +40,12 @@ class Workers:
         return max(await asyncio.gather(*(self._keep(number) for number in range(1, count + 1))))
 
     def _hang_up(self) -> None:
-        """The terminal closed: end, without haste however often it is said."""
+        """End because the terminal closed, without haste however often that is reported."""
         if not self._stopping.is_set():
             self.stop()
 
     def stop(self) -> None:
-        """They finish their requests; asked again, they do not."""
+        """Have the workers finish their requests and end; a second call ends them at once."""
         number = FORCE if self._stopping.is_set() else signal.SIGTERM
         self._stopping.set()
         for process in self._running:
@@ -81,13 +81,13 @@ class Workers:
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    """`Process.send_signal` would look whether it lives, and take its exit code away from asyncio."""
+    """Signal a worker without `Process.send_signal`, whose poll would take the exit code from asyncio."""
     with suppress(ProcessLookupError):
         os.kill(process.pid, number)
 
 
 async def until_orphaned(parent: int) -> None:
-    """Until the first process, which has this pid, has gone: nobody would end this worker any more."""
+    """Wait until the first process, which has this pid, has gone: nobody would end this worker any more."""
     while os.getppid() == parent:  # noqa: ASYNC110 - the kernel tells nobody
         await asyncio.sleep(ORPHAN_SECONDS)
     log.warning("⚠️ [GATEWAY] The process that looked after this worker has gone: ending, too")

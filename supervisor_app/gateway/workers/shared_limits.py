@@ -12,21 +12,21 @@ from supervisor_app.gateway.workers.board import MAX_KEYS, Board
 log = logging.getLogger(__name__)
 
 REQUESTS, TOKENS = 1, 3
-"""Cells that all share: a bucket's level, then its time; with the time 0 there is none yet. Each worker's own
-one cell says how many it has running.
+"""Cells of all workers: a bucket's level, then its time, which is 0 while there is no bucket. The one cell of
+each worker counts the requests that it has running.
 """
 KEPT_SECONDS = 60.0
-"""After which a bucket is full again, unless there is debt."""
+"""Time after which a bucket is full again, unless there is debt."""
 
 
 class SharedLimiter(Limiter):
-    """Counts what all workers let in. A key without limits is counted as by one."""
+    """Limits over what all workers let in. A key without limits is counted by each worker for itself."""
 
     def __init__(self, board: Board) -> None:
         super().__init__()
         self._board = board
         self._rows: dict[int, int] = {}
-        """By key, as far as they are still its."""
+        """Board row of each key, as long as the key still owns it."""
         self._is_full = False
 
     def admit(self, policy: KeyPolicy, now: float) -> None:
@@ -49,7 +49,7 @@ class SharedLimiter(Limiter):
             super().charge(policy, tokens, now)
 
     def forget_others(self, ids: Collection[int]) -> None:
-        """Also tells anew what runs here: others may have taken this worker for dead."""
+        """Forget keys that are gone; publish anew what runs here: others may have emptied this column."""
         super().forget_others(ids)
         board = self._board
         self._rows.clear()
@@ -66,7 +66,7 @@ class SharedLimiter(Limiter):
 
     @contextmanager
     def _together(self, key: int) -> Iterator[None]:
-        """Meanwhile `_spent` has what all together have used up, and nobody else changes it."""
+        """Hold the lock, with the usage of all workers in `_spent`."""
         with self._board.locked():
             row = self._row_of(key)
             if row is None:

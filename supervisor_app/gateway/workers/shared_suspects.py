@@ -1,6 +1,6 @@
-"""What is thought of requests, the same in all workers of one gateway: a client may ask again at another one.
+"""Suspicions of requests, the same in all workers of one gateway: a client may ask again at another worker.
 
-In files beside the board, written whole or not at all: that is seldom, only after a server has died.
+They are in files beside the board, which are written whole or not at all, and only after a server has died.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from supervisor_app.gateway.workers.board import Board
 log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 0.02
-"""The files are written meanwhile."""
+"""Patience for the lock, which is held while a file is written."""
 MAX_TOLD = 100
-"""Sentences. In a second all workers have read them from the database."""
+"""Entries of the quarantine in the file. After a second all workers have read them from the database."""
 
 
-class _Paper:
-    """A file of all workers. Whoever changes it reads it first, and has the lock of the board."""
+class _SharedFile:
+    """A file of all workers. To change it, hold the lock of the board and read the file first."""
 
     def __init__(self, board: Board, name: str) -> None:
         self.board = board
@@ -33,7 +33,7 @@ class _Paper:
         self._generation = 0
 
     def news(self) -> Any:
-        """What another worker has written since we looked last; None: nothing that can be read."""
+        """Content that another worker has written since the last call; None: nothing, or nothing readable."""
         if self._generation == self.board.generation:
             return None
         self._generation = self.board.generation
@@ -58,14 +58,14 @@ class _Paper:
 
 
 class SharedSuspects(Suspects):
-    """Known to all once it has been judged: what is `pending` is known to the worker that waits for it."""
+    """Suspicions known to all workers once judged; `pending` ones are known to the worker that waits."""
 
     def __init__(self, board: Board) -> None:
         super().__init__()
-        self._paper = _Paper(board, "suspects")
+        self._file = _SharedFile(board, "suspects")
 
     def note(self, body_hash: str, suspicion: Suspicion, now: float) -> None:
-        with self._paper.board.locked(LOCK_SECONDS):
+        with self._file.board.locked(LOCK_SECONDS):
             self.refresh()
             super().note(body_hash, suspicion, now)
             self._tell()
@@ -73,14 +73,14 @@ class SharedSuspects(Suspects):
     def acquit(self, body_hash: str) -> None:
         self.refresh()
         if body_hash in self.entries:
-            with self._paper.board.locked(LOCK_SECONDS):
+            with self._file.board.locked(LOCK_SECONDS):
                 self.refresh()
                 super().acquit(body_hash)
                 self._tell()
 
     def refresh(self) -> None:
-        """What other workers have noted meanwhile."""
-        told = self._paper.news()
+        """Take over what other workers have noted meanwhile."""
+        told = self._file.news()
         if told is None:
             return
         entries: OrderedDict[str, tuple[Suspicion, float]] = OrderedDict()
@@ -94,7 +94,7 @@ class SharedSuspects(Suspects):
         self.entries = entries
 
     def _tell(self) -> None:
-        self._paper.write(
+        self._file.write(
             {
                 body_hash: (suspicion.crashes, suspicion.deaths, suspicion.killed, until)
                 for body_hash, (suspicion, until) in self.entries.items()
@@ -103,22 +103,22 @@ class SharedSuspects(Suspects):
 
 
 class SharedQuarantine(Quarantine):
-    """All know a sentence at once. A moment later it is in the database, where people may release it."""
+    """A quarantine that all workers know at once, before the database does, where people may end it."""
 
     def __init__(self, board: Board) -> None:
         super().__init__()
-        self._paper = _Paper(board, "quarantined")
-        self._told = _entries(self._paper.news() or [])
-        """The file as it was read last. What was there before this worker is in the database."""
+        self._file = _SharedFile(board, "quarantined")
+        self._told = _entries(self._file.news() or [])
+        """The file as it was read last. Entries from before this worker are in the database."""
         self._not_saved: dict[str, QuarantineEntry] = {}
-        """Sentences of other workers, until the database has them."""
+        """Entries of other workers, until the database has them."""
 
     def add(self, entry: QuarantineEntry) -> None:
         super().add(entry)
-        with self._paper.board.locked(LOCK_SECONDS):
+        with self._file.board.locked(LOCK_SECONDS):
             self.refresh()
             self._told = [*self._told, entry][-MAX_TOLD:]
-            self._paper.write([asdict(each) for each in self._told])
+            self._file.write([asdict(each) for each in self._told])
 
     def replace(self, entries: Iterable[QuarantineEntry]) -> None:
         super().replace(entries)
@@ -127,8 +127,8 @@ class SharedQuarantine(Quarantine):
         self.entries.update(self._not_saved)
 
     def refresh(self) -> None:
-        """What other workers have found guilty meanwhile."""
-        told = self._paper.news()
+        """Take over the entries that other workers have added meanwhile."""
+        told = self._file.news()
         if told is None:
             return
         before, self._told = self._told, _entries(told)
@@ -143,5 +143,5 @@ def _entries(told: Iterable[dict[str, Any]]) -> list[QuarantineEntry]:
 
 
 def _deaths(told: Iterable[Iterable[Any]]) -> tuple[tuple[str, int], ...]:
-    """Make tuples of the lists that JSON has in their place."""
+    """Convert the lists that JSON has in place of tuples."""
     return tuple((str(server), int(pid)) for server, pid in told)
