@@ -21,15 +21,15 @@ from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 from llamaproxy.origin import browser_origin_validator  # noqa: E402
+from supervisor_app import routing  # noqa: E402
 from supervisor_app.core.file_limit import raise_file_limit  # noqa: E402
-from supervisor_app.routing import websocket_urlpatterns  # noqa: E402
 from supervisor_app.web.turnstile import Turnstile  # noqa: E402
 
 raise_file_limit()
 application = ProtocolTypeRouter(
     {
         "http": Turnstile(django_application),
-        "websocket": browser_origin_validator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+        "websocket": browser_origin_validator(AuthMiddlewareStack(URLRouter(routing.urlpatterns))),
     }
 )
 

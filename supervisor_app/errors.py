@@ -7,18 +7,19 @@ from http.client import responses
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
+from django.urls import reverse
 
 USUAL = {
     400: ("bad_request", "The request is malformed.", "Check the Host header and what is sent."),
     403: ("forbidden", "Not allowed.", "Log in as staff, and ask from one of llamaproxy's own pages."),
-    404: ("not_found", "There is nothing at this address.", "See /api/servers/."),
+    404: ("not_found", "There is nothing at this address.", "See {servers}."),
     405: ("method_not_allowed", "This address does not take that method.", "Use another one."),
     413: ("too_large", "The request is too large.", "Send less."),
     429: ("too_many_requests", "Too many requests.", "Wait a moment and try again."),
     500: ("internal", "llamaproxy failed at this.", "Its log says why."),
     503: ("busy", "llamaproxy has too much to do.", "Wait a minute and try again."),
 }
-"""Code, message and hint of a status, where nobody says more."""
+"""Code, message and hint of a status, where nobody says more. `{servers}` is where the API lists them."""
 
 
 def api_error(status: int, code: str, message: str, hint: str) -> JsonResponse:
@@ -29,9 +30,10 @@ def api_error(status: int, code: str, message: str, hint: str) -> JsonResponse:
 def usual_error(status: int, *, message: str = "", hint: str = "") -> JsonResponse:
     """Return the error of /api for a status, in its usual words where none are given."""
     code, usual_message, usual_hint = USUAL.get(
-        status, ("error", responses.get(status, ""), "See /api/servers/.")
+        status, ("error", responses.get(status, ""), "See {servers}.")
     )
-    return api_error(status, code, message or usual_message, hint or usual_hint)
+    hint = hint or usual_hint.format(servers=reverse("api-servers"))
+    return api_error(status, code, message or usual_message, hint)
 
 
 def refusal(path: str, status: int, sentence: str) -> HttpResponse:
@@ -89,4 +91,4 @@ def is_api(request: HttpRequest) -> bool:
 
 
 def is_api_path(path: str) -> bool:
-    return path == "/api" or path.startswith("/api/")
+    return path.split("/")[1:2] == ["api"]

@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
 
 from supervisor_app.models import LoginLink
@@ -59,9 +60,13 @@ def _free_name() -> str:
     return next(name for name in names if name not in taken)
 
 
-def say_link(url: str, token: str) -> None:
-    """Print a link to the pages at this address."""
-    log.info("🔑 [WEB] First login, works once: %s/login/%s/", url.rstrip("/"), token)
+def link_of(token: str) -> str:
+    """Return the path at which a token logs in."""
+    return reverse("login-link", args=[token])
+
+
+def say_link(link: str) -> None:
+    log.info("🔑 [WEB] First login, works once: %s", link)
 
 
 def say_another_link(request: HttpRequest) -> None:
@@ -72,7 +77,7 @@ def say_another_link(request: HttpRequest) -> None:
     if not LoginLink.objects.filter(used_at=None, created_at__gte=timezone.now() - VALID_FOR).exists():
         token = new_login_token()
         if token is not None:
-            say_link(request.build_absolute_uri("/"), token)
+            say_link(request.build_absolute_uri(link_of(token)))
 
 
 def _somebody_can_log_in() -> bool:

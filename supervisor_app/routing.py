@@ -4,4 +4,4 @@ from django.urls import path
 
 from supervisor_app.consumers import StatusConsumer
 
-websocket_urlpatterns = [path("llamaproxws", StatusConsumer.as_asgi())]
+urlpatterns = [path("llamaproxws", StatusConsumer.as_asgi(), name="socket")]

@@ -67,7 +67,7 @@ def api(view: View) -> View:
     @wraps(view)
     def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not may_read(request):
-            return api_error(401, "login_required", "The status needs a login.", "Log in at /admin/.")
+            return _login_required("The status needs a login.")
         return view(request, *args, **kwargs)
 
     return never_cache(require_safe(wrapper))
@@ -291,17 +291,21 @@ def api_run(request: HttpRequest, name: str, number: int) -> HttpResponse:
         return refusal
     card = card_of(name, number)
     if card is None:
-        hint = f"See /api/servers/{name}/runs/."
+        hint = f"See {reverse('api-runs', args=[name])}."
         return api_error(404, "no_such_run", f"There is no run {number} of {name!r}.", hint)
     return JsonResponse(card.as_json())
 
 
 def _refuse_control(request: HttpRequest) -> JsonResponse | None:
     if not request.user.is_authenticated:
-        return api_error(401, "login_required", "This needs a staff login.", "Log in at /admin/.")
+        return _login_required("This needs a staff login.")
     if not may_control(request):
         return api_error(403, "not_staff", "This needs a staff login.", "Ask an administrator.")
     return None
+
+
+def _login_required(message: str) -> JsonResponse:
+    return api_error(401, "login_required", message, f"Log in at {reverse('admin:index')}.")
 
 
 def _no_server(name: str) -> JsonResponse:

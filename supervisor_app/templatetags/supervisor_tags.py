@@ -16,8 +16,10 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from typing import Any
+from urllib.parse import quote
 
 from django import template
+from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -336,6 +338,16 @@ def bars(runs: Sequence[RunSummary], now: float) -> list[Bar]:
 
 def _height(seconds: float) -> float:
     return round(6 + 26 * min(1.0, math.log1p(seconds) / math.log1p(LONGEST)), 1)
+
+
+# --- Addresses -----------------------------------------------------------------------------------------
+
+
+@register.simple_tag
+def socket(server: str | None = None) -> str:
+    """The WebSocket on which a page hears of changes: of one server, or of all."""
+    query = "" if server is None else f"?server={quote(server, safe='')}"
+    return f"{reverse('socket', urlconf='supervisor_app.routing')}{query}"
 
 
 # --- The product ---------------------------------------------------------------------------------------

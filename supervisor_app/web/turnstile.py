@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 NO_THREAD = "can't start new thread"
 """CPython's words for EAGAIN of clone: our own shortage, and no mistake that wants a traceback."""
-PROBES = ("/livez", "/readyz")
+PROBES = ("livez", "readyz")
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -82,7 +82,7 @@ class Turnstile:
         loop = asyncio.get_running_loop()
         if loop not in self._queues:
             self._queues[loop] = (_Queue(self._limits.at_once), _Queue(len(PROBES)))
-        return self._queues[loop][path in PROBES]
+        return self._queues[loop][path.removeprefix("/") in PROBES]
 
 
 class _CountedBody:

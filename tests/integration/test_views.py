@@ -467,3 +467,27 @@ def test_a_page_and_the_api_tell_the_same(client):
     told = json.loads(client.get(f"/api/servers/{detail_shown}/").content)
     page = client.get(f"/servers/{detail_shown}/").content.decode()
     assert told["url"] in page
+
+
+# --- A name that is no slug ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a b", "a/b", "..", "modèle", "", "50%", '"><script>', "x" * 50 + ".gguf"])
+def test_a_server_of_any_name_is_listed_and_has_its_pages(name, client, staff_client):
+    """Forms make slugs only; a row from elsewhere may hold anything that the database takes."""
+    server = make_ready_server(name)
+    run = make_run(server)
+    assert client.get("/").status_code == 200
+    assert staff_client.get("/").status_code == 200
+    for page, *more in (
+        ("server",),
+        ("runs",),
+        ("run", run.pk),
+        ("api-server",),
+        ("api-runs",),
+        ("api-run", run.pk),
+    ):
+        assert staff_client.get(reverse(page, args=[name, *more])).status_code == 200, page
+    assert staff_client.post(reverse("api-control", args=[name, "stop"])).json()["server"] == name
+    LlamaServer.objects.all().delete()
+    assert staff_client.get(reverse("server", args=[name])).status_code == 404

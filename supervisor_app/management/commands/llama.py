@@ -48,7 +48,7 @@ class Command(BaseCommand):
             "--json",
             action="store_true",
             dest="as_json",
-            help="the LlamaStatus of each, as /api/servers/ has it",
+            help="the LlamaStatus of each, as the API has it",
         )
 
         parser.add_argument("-n", "--lines", type=int, default=50, help="of logs (default: 50)")

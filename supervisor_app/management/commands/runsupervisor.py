@@ -32,7 +32,7 @@ from supervisor_app.descriptors import connection_shares
 from supervisor_app.gateway.role import add_gateway_options, prepare
 from supervisor_app.lease import Lease
 from supervisor_app.lock import NodeLock, NodeLockedError
-from supervisor_app.logins import new_login_token, say_link
+from supervisor_app.logins import link_of, new_login_token, say_link
 from supervisor_app.models import LlamaServer
 from supervisor_app.runtime import Runtime
 from supervisor_app.web.limits import WebLimits
@@ -306,4 +306,4 @@ def say_what_stays_here(environ: Mapping[str, str]) -> None:
 def say_where(url: str, token: str | None) -> None:
     log.info("🌐 [WEB] %s (Ctrl+C ends it)", url)
     if token is not None:
-        say_link(url, token)
+        say_link(url + link_of(token))
