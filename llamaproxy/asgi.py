@@ -23,14 +23,17 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from llamaproxy.origin import browser_origin_validator  # noqa: E402
 from supervisor_app import routing  # noqa: E402
 from supervisor_app.core.file_limit import raise_file_limit  # noqa: E402
+from supervisor_app.sub_path import below_sub_path  # noqa: E402
 from supervisor_app.web.turnstile import Turnstile  # noqa: E402
 
 raise_file_limit()
-application = ProtocolTypeRouter(
-    {
-        "http": Turnstile(django_application),
-        "websocket": browser_origin_validator(AuthMiddlewareStack(URLRouter(routing.urlpatterns))),
-    }
+application = below_sub_path(
+    ProtocolTypeRouter(
+        {
+            "http": Turnstile(django_application),
+            "websocket": browser_origin_validator(AuthMiddlewareStack(URLRouter(routing.urlpatterns))),
+        }
+    )
 )
 
 if "daphne.server" in sys.modules:  # its command imports this before it listens

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -29,6 +30,19 @@ def env_list(name: str, default: list[str]) -> list[str]:
     """Comma separated."""
     value = os.environ.get(name)
     return default if value is None else [item.strip() for item in value.split(",") if item.strip()]
+
+
+def sub_path(text: str) -> str | None:
+    """Return the path under which a proxy has the pages, without a slash at its end; None for the root.
+
+    Raises ImproperlyConfigured for what is no such path.
+    """
+    path = text.rstrip("/")
+    if not path:
+        return None
+    if not re.fullmatch(r"(/[A-Za-z0-9_~.-]*[A-Za-z0-9_~-])+", path):
+        raise ImproperlyConfigured(f"FORCE_SCRIPT_NAME={text!r} is not a path. Use one such as /llama.")
+    return path
 
 
 def secret_key(path: Path) -> str:

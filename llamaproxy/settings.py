@@ -11,7 +11,7 @@ import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 from llamaproxy.data_dir import secured, secured_file
-from llamaproxy.env import env_bool, env_list, secret_key
+from llamaproxy.env import env_bool, env_list, secret_key, sub_path
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(os.environ.get("LLAMAPROXY_DATA_DIR") or "var").absolute()
@@ -25,6 +25,8 @@ DEBUG = env_bool("DEBUG", False)
 OWN_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 SECRET_KEY = secret_key(DATA_DIR / "secret-key")
 ALLOWED_HOSTS = [*OWN_NAMES, *(name for name in env_list("ALLOWED_HOSTS", []) if name not in OWN_NAMES)]
+FORCE_SCRIPT_NAME = sub_path(os.environ.get("FORCE_SCRIPT_NAME", ""))
+"""The path of a proxy under which the pages are: no slash at its end, None for the root."""
 CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", [])
 
 INSTALLED_APPS = [
@@ -121,7 +123,7 @@ if REDIS_URL:
 
 # --- Static files: served by the process itself, nothing to collect ---
 
-STATIC_URL = "/static/"
+STATIC_URL = f"{FORCE_SCRIPT_NAME or ''}/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
@@ -135,6 +137,8 @@ SECURE_CSP = (
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+# Below the sub-path alone: what else this host serves neither gets our cookies nor has its own replaced.
+SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = FORCE_SCRIPT_NAME or "/"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 # Cookies only over TLS: for an installation behind a TLS proxy that sets X-Forwarded-Proto.

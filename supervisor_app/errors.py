@@ -9,6 +9,8 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
 
+from supervisor_app.sub_path import inner_path, script_prefix
+
 USUAL = {
     400: ("bad_request", "The request is malformed.", "Check the Host header and what is sent."),
     403: ("forbidden", "Not allowed.", "Log in as staff, and ask from one of llamaproxy's own pages."),
@@ -32,7 +34,8 @@ def usual_error(status: int, *, message: str = "", hint: str = "") -> JsonRespon
     code, usual_message, usual_hint = USUAL.get(
         status, ("error", responses.get(status, ""), "See {servers}.")
     )
-    hint = hint or usual_hint.format(servers=reverse("api-servers"))
+    with script_prefix():
+        hint = hint or usual_hint.format(servers=reverse("api-servers"))
     return api_error(status, code, message or usual_message, hint)
 
 
@@ -91,4 +94,4 @@ def is_api(request: HttpRequest) -> bool:
 
 
 def is_api_path(path: str) -> bool:
-    return path.split("/")[1:2] == ["api"]
+    return inner_path(path).split("/")[1:2] == ["api"]

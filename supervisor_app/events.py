@@ -10,6 +10,7 @@ from django.template.loader import render_to_string
 
 from supervisor_app.core.status import LlamaStatus, RunSummary
 from supervisor_app.snapshots import ServerView
+from supervisor_app.sub_path import script_prefix
 
 PUSH_GROUP = "llamaproxy.push"
 """Everybody who shows status: one member a process, its hub."""
@@ -97,7 +98,7 @@ def render_push(view: ServerView) -> Push:
         server=view.status.name,
         version=view.status.version,
         silent=view.stale_since is not None,
-        html=render_to_string("supervisor/_push.html", context),
+        html=_rendered("supervisor/_push.html", context),
         json=status_event(view, now),
     )
 
@@ -105,12 +106,17 @@ def render_push(view: ServerView) -> Push:
 def render_list(views: list[ServerView]) -> str:
     """All servers, to replace the whole list of a page."""
     context = {"views": views, "now": time.time(), "oob": True}
-    return render_to_string("supervisor/_servers.html", context)
+    return _rendered("supervisor/_servers.html", context)
 
 
 def render_gone(name: str) -> str:
     """In place of a server that was deleted while its page was open."""
-    return render_to_string("supervisor/_gone.html", {"name": name})
+    return _rendered("supervisor/_gone.html", {"name": name})
+
+
+def _rendered(template: str, context: dict[str, Any]) -> str:
+    with script_prefix():
+        return render_to_string(template, context)
 
 
 def render_heartbeat(now: float) -> str:

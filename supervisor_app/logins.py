@@ -17,6 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from supervisor_app.models import LoginLink
+from supervisor_app.sub_path import script_prefix
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ def _free_name() -> str:
 
 def link_of(token: str) -> str:
     """Return the path at which a token logs in."""
-    return reverse("login-link", args=[token])
+    with script_prefix():
+        return reverse("login-link", args=[token])
 
 
 def say_link(link: str) -> None:

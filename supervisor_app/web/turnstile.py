@@ -9,6 +9,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from supervisor_app.errors import refusal
+from supervisor_app.sub_path import inner_path
 from supervisor_app.web.limits import WebLimits
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class Turnstile:
         loop = asyncio.get_running_loop()
         if loop not in self._queues:
             self._queues[loop] = (_Queue(self._limits.at_once), _Queue(len(PROBES)))
-        return self._queues[loop][path.removeprefix("/") in PROBES]
+        return self._queues[loop][inner_path(path).removeprefix("/") in PROBES]
 
 
 class _CountedBody:

@@ -26,6 +26,7 @@ OUR_VARIABLES = (
     "DEBUG",
     "ALLOWED_HOSTS",
     "CSRF_",
+    "FORCE_SCRIPT_NAME",
 )
 T = TypeVar("T")
 

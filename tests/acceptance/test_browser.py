@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.acceptance.children import DEADLINE
+from tests.acceptance.fronted import SUB_PATH, nginx_before
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 expect = playwright_api.expect
@@ -248,6 +249,22 @@ def test_the_keyboard_reaches_the_buttons_and_the_way_back(staff):
     staff.keyboard.press("Escape")
     expect(staff.get_by_role("dialog")).to_be_hidden()
     expect(restart).to_be_focused()
+
+
+def test_below_a_path_of_a_proxy_the_page_is_live_and_its_buttons_work(fake, tabs):
+    fake.env["FORCE_SCRIPT_NAME"] = SUB_PATH
+    fake.start().wait_for_status("ready")
+    pages = nginx_before(fake, passes_on=True)
+    page = tabs.open(pages + fake.wait_for_line("First login").partition(SUB_PATH)[2])
+    page.get_by_role("button", name="Log in").click()
+    page.goto(f"{pages}/")
+    expect(badge(page)).to_have_text("live")
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("dialog").get_by_role("button", name="Stop").click()
+    expect(server(page, "initial")).to_contain_text("Not running")
+    page.get_by_role("link", name="default").click()
+    expect(badge(page)).to_have_text("live")
+    expect(page.locator("#requests")).to_contain_text("No request yet")
 
 
 # --- Looks ---------------------------------------------------------------------------------------------

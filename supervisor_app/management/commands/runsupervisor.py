@@ -35,6 +35,7 @@ from supervisor_app.lock import NodeLock, NodeLockedError
 from supervisor_app.logins import link_of, new_login_token, say_link
 from supervisor_app.models import LlamaServer
 from supervisor_app.runtime import Runtime
+from supervisor_app.sub_path import sub_path
 from supervisor_app.web.limits import WebLimits
 
 log = logging.getLogger("supervisor_app.runsupervisor")
@@ -304,6 +305,6 @@ def say_what_stays_here(environ: Mapping[str, str]) -> None:
 
 
 def say_where(url: str, token: str | None) -> None:
-    log.info("🌐 [WEB] %s (Ctrl+C ends it)", url)
+    log.info("🌐 [WEB] %s%s (Ctrl+C ends it)", url, sub_path())
     if token is not None:
         say_link(url + link_of(token))
