@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
@@ -12,14 +12,14 @@ from django_htmx.http import HttpResponseStopPolling
 from supervisor_app.commands import server_named
 from supervisor_app.gateway.models import QuarantinedRequest
 from supervisor_app.gateway.panel import requests_panel
-from supervisor_app.views import may_control
+from supervisor_app.http import HtmxHttpRequest, may_control
 
 
 @never_cache
 @require_safe
-def requests(request: HttpRequest, name: str) -> HttpResponseBase:
+def requests(request: HtmxHttpRequest, name: str) -> HttpResponseBase:
     """As a fragment, which an open page asks for again and again."""
-    if not request.htmx:  # type: ignore[attr-defined]
+    if not request.htmx:
         return redirect("server", name=name)
     if not may_control(request):
         return HttpResponseStopPolling()
@@ -29,11 +29,11 @@ def requests(request: HttpRequest, name: str) -> HttpResponseBase:
 
 
 @require_POST
-def release(request: HttpRequest, name: str, number: int) -> HttpResponse:
+def release(request: HtmxHttpRequest, name: str, number: int) -> HttpResponse:
     """The button: what was taken for the killer of its server may be tried again."""
     if not may_control(request):
         raise PermissionDenied("Log in as staff to release a request.")
     QuarantinedRequest.objects.filter(server=name, pk=number).delete()
-    if request.htmx:  # type: ignore[attr-defined]
+    if request.htmx:
         return render(request, "supervisor/_requests.html", requests_panel(request, name))
     return redirect("server", name=name)

@@ -245,7 +245,7 @@ def test_what_goes_wrong_inside_is_json_for_programs(default, client, monkeypatc
     def fails(*_):
         raise ZeroDivisionError("a mistake")
 
-    monkeypatch.setattr("supervisor_app.views.load_views", fails)
+    monkeypatch.setattr("supervisor_app.api.servers.load_views", fails)
     client.raise_request_exception = False
     answer = client.get("/api/servers/")
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")

@@ -1,0 +1,1 @@
+"""JSON for programs, and the addresses at which orchestrators and Prometheus ask."""

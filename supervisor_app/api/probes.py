@@ -1,0 +1,52 @@
+"""For orchestrators and Prometheus: is this process alive, is it ready, what does it count?"""
+
+from __future__ import annotations
+
+import logging
+
+from django.db import DatabaseError, InterfaceError
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from supervisor_app.api.endpoint import endpoint
+from supervisor_app.metrics import render_metrics
+from supervisor_app.models import LlamaServer
+
+log = logging.getLogger(__name__)
+
+
+@never_cache
+@require_safe
+def livez(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+_logged: set[str] = set()
+"""Why the database cannot be used: each reason is logged once until it can."""
+
+
+@never_cache
+@require_safe
+def readyz(request: HttpRequest) -> HttpResponse:
+    """Read a table of ours: a database that is there but not migrated is not ready either.
+
+    The driver's words name the database's host and user, so they go to the console and not to the asker.
+    """
+    try:
+        LlamaServer.objects.exists()
+    except (DatabaseError, InterfaceError) as error:
+        reason = str(error)
+        if reason not in _logged:
+            _logged.add(reason)
+            log.warning("⚠️ [WEB] Not ready, the database cannot be used: %s", reason)
+        said = f"database: {type(error).__name__}; the console of llamaproxy says more\n"
+        return HttpResponse(said, status=503, content_type="text/plain")
+    _logged.clear()
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+@endpoint()
+def metrics(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(render_metrics(), content_type=CONTENT_TYPE_LATEST)

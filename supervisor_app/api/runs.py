@@ -1,0 +1,29 @@
+"""The history of a server."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import reverse
+
+from supervisor_app.api.endpoint import endpoint, no_server
+from supervisor_app.commands import server_named
+from supervisor_app.errors import api_error
+from supervisor_app.history import card_of, newest_runs, summary_json
+
+
+@endpoint()
+def runs(request: HttpRequest, name: str) -> HttpResponse:
+    """Answer how the newest runs ended, without their output."""
+    if not server_named(name).exists():
+        return no_server(name)
+    return JsonResponse({"server": name, "runs": [summary_json(run) for run in newest_runs(name)]})
+
+
+@endpoint(staff=True)
+def run(request: HttpRequest, name: str, number: int) -> HttpResponse:
+    """Answer with all that is known of one run: for staff, because its output may hold prompts."""
+    card = card_of(name, number)
+    if card is None:
+        hint = f"See {reverse('api-runs', args=[name])}."
+        return api_error(404, "no_such_run", f"There is no run {number} of {name!r}.", hint)
+    return JsonResponse(card.as_json())

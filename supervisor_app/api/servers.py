@@ -1,0 +1,67 @@
+"""The status of servers, their commands and the end of their output."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from supervisor_app.api.endpoint import ACTS, endpoint, no_server
+from supervisor_app.commands import Command, NothingToRollBackError, ask, roll_back, server_named
+from supervisor_app.config_source import last_good
+from supervisor_app.errors import api_error
+from supervisor_app.logfiles import MAX_LINES, find_log
+from supervisor_app.snapshots import load_views
+
+
+@endpoint()
+def servers(request: HttpRequest) -> HttpResponse:
+    now = time.time()
+    return JsonResponse({"servers": [view.as_json(now) for view in load_views()]})
+
+
+@endpoint()
+def server(request: HttpRequest, name: str) -> HttpResponse:
+    views = load_views(name)
+    if not views:
+        return no_server(name)
+    return JsonResponse(views[0].as_json(time.time()))
+
+
+@endpoint(ACTS, staff=True)
+def control(request: HttpRequest, name: str, command: str) -> HttpResponse:
+    """Answer 202 once the command is on disk; the supervisor acts on it."""
+    if not ask(Command(command), server_named(name)):
+        return no_server(name)
+    return JsonResponse({"server": name, "asked": command}, status=202)
+
+
+@endpoint(ACTS, staff=True)
+def rollback(request: HttpRequest, name: str) -> HttpResponse:
+    server = server_named(name).first()
+    if server is None:
+        return no_server(name)
+    try:
+        changed = roll_back(server, last_good())
+    except NothingToRollBackError as error:
+        return api_error(409, "nothing_to_roll_back", str(error), "See its history in the admin.")
+    return JsonResponse({"server": name, "asked": "rollback", "changed": changed}, status=202)
+
+
+@endpoint(staff=True)
+def log(request: HttpRequest, name: str) -> HttpResponse:
+    """Answer with the end of a server's output: it may hold prompts, so it is for staff."""
+    asked = request.GET.get("lines", "100")
+    if not asked.isascii() or not asked.isdigit() or not 1 <= int(asked) <= MAX_LINES:
+        hint = f"Use ?lines=1 to ?lines={MAX_LINES}."
+        return api_error(400, "bad_lines", f"lines={asked!r} is not a number of lines.", hint)
+    server = server_named(name).first()
+    if server is None:
+        return no_server(name)
+    found = find_log(server)
+    if not found.exists:
+        hint = found.note or f"It is on node {server.node}, or the server has not been started yet."
+        return api_error(404, "no_log", f"There is no log of {name!r} here.", hint)
+    told: dict[str, Any] = {"server": name, "lines": found.log.tail(int(asked))}
+    return JsonResponse({**told, "warning": found.note} if found.note else told)
