@@ -7,7 +7,7 @@
   const all = (selector) => [...document.querySelectorAll(selector)];
   const on = (event, act) => document.addEventListener(event, act);
   const say = (element, text) => element.textContent === text || (element.textContent = text);
-  let state = "connecting", skew = 0, heard = Date.now(), focused, socket, wrapper;
+  let state = "connecting", skew = 0, heard = Date.now(), socket, wrapper;
 
   // Time, worded as supervisor_tags does.
   const two = (number) => String(number).padStart(2, "0");
@@ -86,7 +86,6 @@
   });
   on("htmx:wsBeforeMessage", ({ detail: { message } }) => {
     heard = Date.now();
-    focused = document.activeElement.id;
     const sent = /data-server-now="(\d+)/.exec(message);
     if (sent) skew = sent[1] - heard;
   });
@@ -97,7 +96,6 @@
     if (late || said) detail.shouldSwap = false;
   });
   on("htmx:wsAfterMessage", () => {
-    if (focused && document.activeElement.id !== focused) id(focused)?.focus({ preventScroll: true });
     connection("live");
     dress();
   });

@@ -157,6 +157,19 @@ def test_a_change_is_announced_to_screen_readers(live, tabs):
     expect(page.locator("#live-default[role=status]")).to_contain_text("default: Ready")
 
 
+def test_a_push_changes_the_page_and_leaves_what_is_in_use(live, tabs):
+    page = tabs.open(live.url, viewport={"width": 900, "height": 400})
+    expect(badge(page)).to_have_text("live")
+    page.evaluate("scrollTo(0, 150)")
+    page.evaluate("(window.kept = document.getElementById('title-default')).focus({preventScroll: true})")
+    pid = live.status()["pid"]
+    psutil.Process(pid).kill()
+    after = live.wait_for_new_pid(pid)["pid"]
+    expect(server(page, "ready")).to_contain_text(str(after))
+    assert page.evaluate("document.activeElement === window.kept && window.kept.isConnected")
+    assert page.evaluate("scrollY") == 150
+
+
 def test_without_javascript_the_page_still_tells_the_status(serving, tabs):
     page = tabs.open(serving.url, java_script_enabled=False)
     expect(server(page, "ready")).to_be_visible()
@@ -235,6 +248,24 @@ def test_stop_and_start(staff):
     expect(server(staff, "initial")).to_contain_text("Not running")
     staff.get_by_role("button", name="Start", exact=True).click()
     expect(server(staff, "ready")).to_be_visible()
+
+
+def test_a_refresh_of_the_requests_leaves_what_is_in_use(serving, asked, cookies, tabs):
+    page = tabs.open(f"{serving.url}/servers/default/", storage_state=cookies)
+    page.evaluate("(window.kept = document.querySelector('#requests .how a')).focus()")
+    with page.expect_response("**/servers/default/requests"):
+        serving.write("UPDATE supervisor_app_requestrecord SET model = 'another' WHERE key = 'chat UI'")
+    expect(page.locator("#requests")).to_contain_text("another", timeout=DEADLINE * 1000)
+    assert page.evaluate("document.activeElement === window.kept && window.kept.isConnected")
+    serving.write(f"UPDATE supervisor_app_requestrecord SET model = '{LONG_REQUEST['model']}'")
+
+
+def test_a_page_whose_login_has_ended_loses_the_requests(serving, asked, cookies, tabs):
+    context = tabs.context(storage_state=cookies)
+    page = tabs.open(f"{serving.url}/servers/default/", context)
+    expect(page.locator("#requests")).to_be_visible()
+    context.clear_cookies()
+    expect(page.locator("#requests")).to_have_count(0)
 
 
 def test_the_keyboard_reaches_the_buttons_and_the_way_back(staff):

@@ -97,7 +97,7 @@ def test_a_page_is_sent_all_servers_to_swap_in(serving):
     with serving.events("") as events:
         html = events.next()
     assert 'id="servers"' in html
-    assert 'hx-swap-oob="true"' in html
+    assert 'hx-swap-oob="morph"' in html
 
 
 def test_a_page_is_sent_each_change_as_a_fragment_of_that_server(live):

@@ -48,7 +48,7 @@ async def test_a_page_gets_the_whole_list_at_once():
     await db(make_server, "two")
     async with socket_to() as client:
         html = await client.receive_from()
-    assert re.search(r'<div id="servers"[^>]* hx-swap-oob="true"', html)
+    assert re.search(r'<div id="servers"[^>]* hx-swap-oob="morph"', html)
     assert 'id="server-one"' in html
     assert 'id="server-two"' in html
 
@@ -126,7 +126,7 @@ async def test_a_push_reaches_a_page_as_a_fragment_and_a_program_as_an_event():
         await push(detail="Something new.")
         html = await until(page, "Something new.")
         event = json.loads(await until(program, "Something new."))
-    assert re.search(r'<article id="server-default"[^>]* hx-swap-oob="true"', html)
+    assert re.search(r'<article id="server-default"[^>]* hx-swap-oob="morph"', html)
     assert event["data"]["detail"] == "Something new."
 
 

@@ -153,7 +153,7 @@ def test_what_clients_say_is_escaped(staff_client):
 def test_an_open_page_asks_for_the_same_part_again(staff_client):
     ledger.write([make_record(at=timezone.now().timestamp() - 3600)])
     shown = section(staff_client.get(PAGE))
-    assert 'hx-get="/servers/default/requests" hx-trigger="every 5s" hx-swap="outerHTML"' in shown
+    assert 'hx-get="/servers/default/requests" hx-trigger="every 5s" hx-swap="morph:outerHTML"' in shown
     without_token = re.compile(r'name="csrfmiddlewaretoken" value="\w+"')
     again = section(staff_client.get(PART, **HTMX))
     assert without_token.sub("", again) == without_token.sub("", shown)

@@ -1,0 +1,31 @@
+"""What others wrote and we pass on is as they released it, with their licence beside it."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+VENDOR = ROOT / "static" / "vendor"
+RELEASED = {
+    "idiomorph-0.8.0/idiomorph-ext.min.js": "5811b9a7eda14878b7dab4378bf60432e1bb6f11fcfb970cc26540642650181e",
+}
+"""By file, the SHA-256 of the same file in its package on npm."""
+
+
+def test_every_vendored_script_is_known():
+    assert {str(path.relative_to(VENDOR)) for path in VENDOR.rglob("*.js")} == set(RELEASED)
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_a_vendored_file_is_as_it_was_released(name):
+    assert sha256((VENDOR / name).read_bytes()).hexdigest() == RELEASED[name]
+    assert (VENDOR / name).with_name("LICENSE").read_text().strip()
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_a_vendored_file_is_in_use(name):
+    templates = "".join(path.read_text() for path in (ROOT / "templates").rglob("*.html"))
+    assert f"vendor/{name}" in templates
