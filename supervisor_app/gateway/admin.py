@@ -185,7 +185,7 @@ class RequestRecordAdmin(ReadOnly, RecordModelAdmin):
     ]
 
     class Media:
-        css: ClassVar = {"all": ["supervisor/admin.css"]}
+        css: ClassVar = {"all": ["supervisor/css/admin.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RequestRecord]:
         return super().get_queryset(request).defer(*CAPTURED)

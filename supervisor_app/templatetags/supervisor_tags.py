@@ -1,6 +1,6 @@
 """How the pages say durations, sizes, times and the fate of a run. Times come in as Unix seconds.
 
-What ticks in the browser is worded here first and by `live.js` afterwards: the two must agree.
+What ticks in the browser is worded here first and by `time.js` afterwards: the two must agree.
 """
 
 from __future__ import annotations

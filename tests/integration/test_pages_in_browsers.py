@@ -154,6 +154,6 @@ def test_errors_carry_the_policy_too(client):
 
 
 def test_static_files_are_served_by_the_process_itself(client):
-    answer = client.get("/static/supervisor/app.css")
+    answer = client.get("/static/supervisor/css/base.css")
     assert answer.status_code == 200
     assert b"".join(answer.streaming_content)

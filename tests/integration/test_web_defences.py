@@ -112,7 +112,9 @@ def fetched(path, **fetch_metadata):
         ("navigate", "object"),
     ],
 )
-@pytest.mark.parametrize("path", ["/", "/metrics", "/api/servers/", "/readyz", "/static/supervisor/app.css"])
+@pytest.mark.parametrize(
+    "path", ["/", "/metrics", "/api/servers/", "/readyz", "/static/supervisor/css/base.css"]
+)
 def test_another_site_s_page_gets_nothing_in_the_background(site, mode, dest, path):
     assert fetched(path, Site=site, Mode=mode, Dest=dest) == 403
 

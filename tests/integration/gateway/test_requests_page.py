@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db
 PAGE = "/servers/default/"
 PART = "/servers/default/requests"
 HTMX = {"HTTP_HX_REQUEST": "true"}
-CSS = Path(__file__).parents[3] / "static" / "supervisor" / "app.css"
+CSS = Path(__file__).parents[3] / "static" / "supervisor" / "css"
 
 
 @pytest.fixture(autouse=True)
@@ -209,7 +209,7 @@ def test_times_are_said_as_short_as_they_are(milliseconds, words):
 def test_every_class_of_the_part_has_its_style(staff_client, quarantined):
     ledger.write([make_record()])
     used = set(" ".join(re.findall(r'class="([^"]+)"', section(staff_client.get(PAGE)))).split())
-    styled = set(re.findall(r"\.([a-z][a-z-]*)", CSS.read_text()))
+    styled = set(re.findall(r"\.([a-z][a-z-]*)", "".join(path.read_text() for path in CSS.rglob("*.css"))))
     assert used - styled == set()
 
 

@@ -1,0 +1,29 @@
+// The buttons of a server: ask before an interruption, tell what has not been done.
+import { id, on, say } from "./dom.js";
+
+const problem = (kind, code) => say(id("problem"), kind && id("problem").dataset[kind].replace("%", code));
+
+/** Listen to what people have pressed, not to refreshes. */
+const pressed = (event, act) => on(event, ({ detail }) => detail.requestConfig.verb !== "get" && act(detail));
+
+on("htmx:confirm", (event) => {
+  const { question, elt, issueRequest } = event.detail;
+  if (!question) return;
+  event.preventDefault();
+  const server = id(`server-${elt.dataset.for}`), verb = elt.textContent.trim(), dialog = id("confirm");
+  if (server?.dataset.status !== "ready") return issueRequest(true);
+  say(id("confirm-title"), `${verb} ${elt.dataset.for}?`);
+  say(id("confirm-text"), question);
+  say(id("confirm-yes"), verb);
+  dialog.returnValue = "";
+  dialog.onclose = () => dialog.returnValue && issueRequest(true);
+  dialog.showModal();
+});
+pressed("htmx:beforeRequest", () => problem(""));
+pressed("htmx:sendError", () => problem("unsent"));
+pressed("htmx:responseError", ({ xhr: { status } }) => {
+  problem({ 403: "forbidden", 404: "missing" }[status] || "failed", status);
+});
+pressed("htmx:afterRequest", ({ successful, xhr, pathInfo }) => {
+  if (successful && !xhr.responseURL.endsWith(pathInfo.requestPath)) problem("forbidden"); // sent on to a login page
+});

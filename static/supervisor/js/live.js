@@ -1,0 +1,70 @@
+// The pages of servers: hear of changes over the WebSocket, tell whether the page is live.
+import "./buttons.js";
+import { all, id, on, say } from "./dom.js";
+import { dressTab } from "./tab.js";
+import { localiseTimes, tickTimes } from "./time.js";
+
+const SILENCE = 40000; // the server says something every 15 s
+const LOG_IN = 4003;
+let state = "connecting", skew = 0, heard = Date.now(), socket, wrapper;
+
+function tick() {
+  tickTimes(Date.now() + skew);
+  if (state !== "login" && Date.now() - heard > SILENCE) renew();
+}
+
+/** Add what no swap can know: this browser's time zone, its clock, its tab. */
+function dress() {
+  localiseTimes();
+  dressTab(state === "live" || state === "connecting");
+  tick();
+}
+
+function connection(now) {
+  if (state === now) return;
+  state = document.body.dataset.connection = id("connection").dataset.state = now;
+  say(id("connection-says"), id("connection").dataset[now]);
+  dress();
+}
+
+function renew() {
+  heard = Date.now();
+  connection("lost");
+  if (socket.readyState === WebSocket.CONNECTING) socket.close();
+  if (socket.readyState !== WebSocket.OPEN) return;
+  socket.onclose = null; // a goodbye would wait for an answer that does not come
+  wrapper.reconnect();
+}
+
+htmx.config.wsReconnectDelay = (tries) => Math.min(5000, 250 * 2 ** tries) * (0.75 + Math.random() / 2);
+htmx.createWebSocket = (url) => (socket = new WebSocket(url));
+on("htmx:wsOpen", (event) => {
+  wrapper = event.detail.socketWrapper;
+  heard = Date.now();
+  for (const e of all("[data-version]")) e.dataset.version = 0; // whoever answers may count anew
+});
+on("htmx:wsClose", ({ detail: { event: { code }, socketWrapper } }) => {
+  connection(code === LOG_IN ? "login" : "lost");
+  // htmx itself comes back after these four only.
+  if (![LOG_IN, 1006, 1011, 1012, 1013].includes(code)) setTimeout(socketWrapper.reconnect, 1000);
+});
+on("htmx:wsBeforeMessage", ({ detail: { message } }) => {
+  heard = Date.now();
+  const sent = /data-server-now="(\d+)/.exec(message);
+  if (sent) skew = sent[1] - heard;
+});
+on("htmx:oobBeforeSwap", ({ detail }) => {
+  const { target, fragment } = detail, fresh = fragment.firstElementChild;
+  const late = fresh && +fresh.dataset.version < +target.dataset.version;
+  const said = target.matches("[role=status]") && target.textContent === fragment.textContent;
+  if (late || said) detail.shouldSwap = false;
+});
+on("htmx:wsAfterMessage", () => {
+  connection("live");
+  dress();
+});
+on("htmx:afterSwap", dress);
+
+dress();
+setInterval(tick, 500);
+on("visibilitychange", tick);

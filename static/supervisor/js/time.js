@@ -1,0 +1,39 @@
+// Times that go on while nothing is pushed. The words are those of supervisor_tags.
+import { all, say } from "./dom.js";
+
+const two = (number) => String(number).padStart(2, "0");
+
+function duration(seconds) {
+  const s = Math.max(0, Math.floor(seconds)), m = Math.floor(s / 60), h = Math.floor(s / 3600);
+  if (!m) return `${s} s`;
+  if (!h) return `${m} m ${two(s % 60)} s`;
+  return h < 24 ? `${h} h ${two(m % 60)} m` : `${Math.floor(h / 24)} d ${h % 24} h`;
+}
+
+function ago(seconds) {
+  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"], [5, "s"]]) {
+    if (seconds >= size) return `${Math.floor(unit === "s" ? seconds : seconds / size)} ${unit} ago`;
+  }
+  return "just now";
+}
+
+/** Word every time of the page anew. `now`: the server's clock, in milliseconds. */
+export function tickTimes(now) {
+  for (const e of all("[data-uptime-since]")) say(e, duration((now - e.dataset.uptimeSince) / 1000));
+  for (const e of all("[data-countdown-to]")) {
+    const left = Math.ceil((e.dataset.countdownTo - now) / 1000);
+    say(e, left > 0 ? `in ${duration(left)}` : "now");
+  }
+  for (const e of all("[data-ago]")) say(e, ago((now - Date.parse(e.dateTime)) / 1000));
+}
+
+/** Show moments in this browser's time zone, which the server does not know. */
+export function localiseTimes() {
+  for (const e of all("time")) {
+    const time = new Date(e.dateTime);
+    e.title = time.toLocaleString();
+    if ("clock" in e.dataset) {
+      say(e, time.toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }));
+    }
+  }
+}
