@@ -23,7 +23,7 @@ from supervisor_app.core.probe import HttpProbe
 from supervisor_app.core.processes import LocalProcesses
 from supervisor_app.engine.resolve import HOW_TO_GET_ONE, Engine, EngineMissing, find_engine
 from supervisor_app.events import supervisor_channel
-from supervisor_app.gateway.service import Service
+from supervisor_app.gateway.edge.service import Service
 from supervisor_app.layers import channel_layer
 from supervisor_app.lease import Lease
 from supervisor_app.outage import Outage

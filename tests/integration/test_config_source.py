@@ -9,7 +9,7 @@ import pytest
 
 from supervisor_app.conf import Overlay, read_overlay
 from supervisor_app.config_source import ConfigSource, kept_at, last_good
-from supervisor_app.gateway.survey import load_facts
+from supervisor_app.gateway.edge.survey import load_facts
 from supervisor_app.logfiles import log_of
 from tests.integration.building import make_ready_server
 

@@ -10,7 +10,7 @@ from django.db import connection
 
 from supervisor_app import newest
 from supervisor_app.conf import Overlay
-from supervisor_app.gateway.survey import load_facts
+from supervisor_app.gateway.edge.survey import load_facts
 from supervisor_app.models import LlamaServer, Run
 from supervisor_app.newest import with_newest_runs
 from supervisor_app.snapshots import load_views

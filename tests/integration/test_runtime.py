@@ -20,8 +20,8 @@ from supervisor_app.conf import Overlay
 from supervisor_app.core import node
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.events import supervisor_channel
-from supervisor_app.gateway import survey
-from supervisor_app.gateway.service import Service, listening_socket
+from supervisor_app.gateway.edge import survey
+from supervisor_app.gateway.edge.service import Service, listening_socket
 from supervisor_app.lease import Lease, NodeLease
 from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.runtime import EngineSource, Runtime

@@ -29,7 +29,7 @@ from supervisor_app.core.file_limit import raise_file_limit
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.demo import demo_overlay
 from supervisor_app.descriptors import connection_shares
-from supervisor_app.gateway.role import add_gateway_options, prepare
+from supervisor_app.gateway.edge.role import add_gateway_options, prepare
 from supervisor_app.lease import Lease
 from supervisor_app.lock import NodeLock, NodeLockedError
 from supervisor_app.logins import link_of, new_login_token, say_link

@@ -11,8 +11,8 @@ import pytest
 import uvloop
 from django.db import OperationalError
 
-from supervisor_app.gateway import ledger, link, survey
 from supervisor_app.gateway.access.keys import KeyRing
+from supervisor_app.gateway.edge import ledger, link, survey
 from supervisor_app.gateway.plane import client, gateway
 from tests.integration.building import eventually
 from tests.integration.gateway.fast import KEY

@@ -10,10 +10,10 @@ from channels.layers import get_channel_layer
 from supervisor_app.conf import Overlay
 from supervisor_app.core.status import LlamaStatus
 from supervisor_app.events import STATUS_GROUP
-from supervisor_app.gateway import link
 from supervisor_app.gateway.access.door import Door
+from supervisor_app.gateway.edge import link
+from supervisor_app.gateway.edge.link import Link
 from supervisor_app.gateway.http.limits import Limits
-from supervisor_app.gateway.link import Link
 from supervisor_app.gateway.plane.gateway import Gateway
 from supervisor_app.publish import ChannelPublisher
 from tests.integration.building import eventually

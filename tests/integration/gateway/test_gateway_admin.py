@@ -13,8 +13,8 @@ from django.contrib.sessions.models import Session
 from django.test import Client
 from django.utils import timezone
 
-from supervisor_app.gateway import ledger
 from supervisor_app.gateway.access.keys import KeyRing
+from supervisor_app.gateway.edge import ledger
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord
 from supervisor_app.gateway.records.record import Outcome, QuarantineEntry

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from supervisor_app.conf import Overlay
-from supervisor_app.gateway import ledger, writer
+from supervisor_app.gateway.edge import ledger, writer
 from supervisor_app.gateway.models import ServerUse
 from supervisor_app.models import LlamaServer
 from tests.integration.building import at, make_server, make_state

@@ -9,8 +9,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from supervisor_app.gateway import ledger
 from supervisor_app.gateway.access.keys import Denied, KeyRing
+from supervisor_app.gateway.edge import ledger
 from supervisor_app.gateway.models import ApiKey
 from tests.integration.building import make_key
 

@@ -15,8 +15,8 @@ from django.db import DataError, IntegrityError, connection, transaction
 from django.utils import timezone
 
 from supervisor_app.common.storage import storable
-from supervisor_app.gateway import ledger
 from supervisor_app.gateway.access.keys import KeyPolicy
+from supervisor_app.gateway.edge import ledger
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord
 from supervisor_app.gateway.records.record import Outcome, QuarantineEntry, Record

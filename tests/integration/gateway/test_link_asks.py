@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway import link
+from supervisor_app.gateway.edge import link
 from supervisor_app.gateway.servers import fetch, scrape
 from tests.integration.building import (
     MODEL,

@@ -13,8 +13,8 @@ from channels.layers import get_channel_layer
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.status import FailureKind, RunSummary, Status
 from supervisor_app.events import STATUS_GROUP
-from supervisor_app.gateway import link
 from supervisor_app.gateway.access.keys import Denied
+from supervisor_app.gateway.edge import link
 from supervisor_app.gateway.models import ApiKey
 from supervisor_app.gateway.servers.facts import End
 from supervisor_app.models import LlamaServer, ServerState

@@ -10,7 +10,7 @@ import pytest
 from channels.layers import get_channel_layer
 
 from supervisor_app.events import supervisor_channel
-from supervisor_app.gateway import ledger, link
+from supervisor_app.gateway.edge import ledger, link
 from supervisor_app.gateway.models import QuarantinedRequest, RequestRecord
 from supervisor_app.gateway.records.record import QuarantineEntry
 from supervisor_app.models import LlamaServer

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway import ledger, model_lists
-from supervisor_app.gateway.model_lists import ModelLists
+from supervisor_app.gateway.edge import ledger, model_lists
+from supervisor_app.gateway.edge.model_lists import ModelLists
 from supervisor_app.gateway.models import ModelList
 from supervisor_app.models import LlamaServer, ServerState
 from tests.integration.building import db, eventually, make_ready_server

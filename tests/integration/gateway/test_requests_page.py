@@ -10,7 +10,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from supervisor_app.gateway import ledger
+from supervisor_app.gateway.edge import ledger
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.models import QuarantinedRequest, RequestRecord
 from supervisor_app.gateway.panel import LISTED

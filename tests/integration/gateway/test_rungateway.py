@@ -20,9 +20,9 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, OperationalError, connection
 
 from supervisor_app.conf import Overlay
-from supervisor_app.gateway import role, survey
 from supervisor_app.gateway.access.door import Door
-from supervisor_app.gateway.service import listening_socket
+from supervisor_app.gateway.edge import role, survey
+from supervisor_app.gateway.edge.service import listening_socket
 from supervisor_app.gateway.workers.board import Board
 from supervisor_app.management.commands import rungateway
 from tests.acceptance.children import FAKE, MANAGE, Child, environment, listens, wait_for

@@ -17,9 +17,9 @@ from django.db import OperationalError
 from supervisor_app.common.storage import StoreError
 from supervisor_app.conf import Overlay
 from supervisor_app.core.file_limit import WANTED, raise_file_limit
-from supervisor_app.gateway import link, service, survey
+from supervisor_app.gateway.edge import link, service, survey
+from supervisor_app.gateway.edge.service import Service, is_loopback, listening_socket
 from supervisor_app.gateway.models import RequestRecord
-from supervisor_app.gateway.service import Service, is_loopback, listening_socket
 from tests.integration.building import db, eventually, make_key, make_ready_server
 from tests.integration.gateway.plane import Caller, question, request, streaming
 from tests.integration.gateway.scripts import (

@@ -9,10 +9,10 @@ import pytest
 
 from supervisor_app.conf import Overlay
 from supervisor_app.core.status import FailureKind, Status
-from supervisor_app.gateway import ledger, survey
+from supervisor_app.gateway.edge import ledger, survey
+from supervisor_app.gateway.edge.survey import RUNS, load_facts
 from supervisor_app.gateway.llama.listing import listing_of
 from supervisor_app.gateway.models import ModelList
-from supervisor_app.gateway.survey import RUNS, load_facts
 from supervisor_app.models import LlamaServer
 from tests.integration.building import MODEL, STARTED, at, make_run, make_server, make_state
 

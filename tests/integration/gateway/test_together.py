@@ -7,8 +7,8 @@ from time import monotonic
 import pytest
 
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
+from supervisor_app.gateway.edge.service import board_beside
 from supervisor_app.gateway.servers import ghosts
-from supervisor_app.gateway.service import board_beside
 from tests.integration.gateway.plane import EMBEDDINGS, question, request, start_plane, streaming
 from tests.integration.gateway.scripts import answers, event, hangs, stream_of
 from tests.unit.gateway.boards import make_boards

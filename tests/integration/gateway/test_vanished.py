@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway import link, lookout, survey
+from supervisor_app.gateway.edge import link, lookout, survey
 from supervisor_app.gateway.servers.catalogue import catalogue
 from supervisor_app.gateway.servers.elsewhere import as_reached
 from supervisor_app.lease import NodeLease

@@ -15,7 +15,7 @@ from supervisor_app.common.database import DatabaseThread
 from supervisor_app.common.storage import StoreError
 from supervisor_app.core.clock import SystemClock
 from supervisor_app.core.ports import Clock
-from supervisor_app.gateway import ledger
+from supervisor_app.gateway.edge import ledger
 from supervisor_app.gateway.records.record import LONGEST_NAME, Outcome, Record
 
 log = logging.getLogger(__name__)

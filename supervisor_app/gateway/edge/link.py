@@ -24,11 +24,12 @@ from supervisor_app.conf import Overlay
 from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import Status
 from supervisor_app.events import PUSH_GROUP, STATUS_GROUP
-from supervisor_app.gateway import ledger, survey
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
+from supervisor_app.gateway.edge import ledger, survey
+from supervisor_app.gateway.edge.lookout import Lookout
+from supervisor_app.gateway.edge.model_lists import ModelLists
+from supervisor_app.gateway.edge.writer import RecordWriter
 from supervisor_app.gateway.llama.listing import Listing
-from supervisor_app.gateway.lookout import Lookout
-from supervisor_app.gateway.model_lists import ModelLists
 from supervisor_app.gateway.plane.gateway import Gateway
 from supervisor_app.gateway.records.counts import Load
 from supervisor_app.gateway.records.metrics import GatewayMetrics
@@ -39,7 +40,6 @@ from supervisor_app.gateway.servers.fetch import UNUSABLE, FetchError, RefusedEr
 from supervisor_app.gateway.servers.gate import Gate
 from supervisor_app.gateway.servers.scrape import metrics_of
 from supervisor_app.gateway.workers.shared_counts import SAVE_SECONDS, SharedCounts
-from supervisor_app.gateway.writer import RecordWriter
 from supervisor_app.layers import channel_layer
 from supervisor_app.metrics import render_metrics
 

@@ -16,10 +16,10 @@ from django.db import DatabaseError
 from supervisor_app.common.addresses import url_of, who_listens
 from supervisor_app.conf import Overlay
 from supervisor_app.descriptors import connection_shares
-from supervisor_app.gateway import ledger
 from supervisor_app.gateway.access.origins import BadOriginError, Origins
+from supervisor_app.gateway.edge import ledger
+from supervisor_app.gateway.edge.service import Service, is_loopback, listening_socket
 from supervisor_app.gateway.http.limits import Limits
-from supervisor_app.gateway.service import Service, is_loopback, listening_socket
 
 log = logging.getLogger("supervisor_app.gateway")
 

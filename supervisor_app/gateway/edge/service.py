@@ -17,8 +17,8 @@ from supervisor_app.common.storage import StoreError
 from supervisor_app.conf import Overlay
 from supervisor_app.core.file_limit import raise_file_limit
 from supervisor_app.gateway.access.door import Door
+from supervisor_app.gateway.edge.link import Link
 from supervisor_app.gateway.http.limits import Limits
-from supervisor_app.gateway.link import Link
 from supervisor_app.gateway.plane.client import Client
 from supervisor_app.gateway.plane.gateway import Gateway
 from supervisor_app.gateway.workers.board import Board

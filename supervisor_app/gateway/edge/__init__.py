@@ -1,0 +1,1 @@
+"""The world around the data plane: the database, the channel layer, other processes. Needs Django."""
