@@ -35,6 +35,7 @@ def admit(gateway: Gateway, exchange: Exchange) -> None:
             return
         if _is_public_file(gateway, head):
             exchange.is_public = True
+            exchange.let_in(None)
             return
         policy = gateway.door.check(head, gateway.wall_time())
         is_stranger = False
@@ -49,7 +50,7 @@ def admit(gateway: Gateway, exchange: Exchange) -> None:
             if (paused := gateway.inquest.pause_of(policy)) is not None:
                 raise paused
             gateway.limiter.admit(policy, gateway.loop.time())
-            exchange.let_in(policy)
+        exchange.let_in(policy)
     except Denied as denied:
         exchange.notes.denied_key = denied.key
         exchange.notes.is_kept = not is_stranger or denied.key is not None

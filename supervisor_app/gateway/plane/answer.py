@@ -18,7 +18,7 @@ from supervisor_app.gateway.servers.hold import EVENT_STREAM, Hold
 class Answer:
     """Begun by its server, or by us while the server is waited for; how it ends, the exchange says."""
 
-    __slots__ = ("_door", "_head", "_loop", "committed", "hold", "notes", "reply")
+    __slots__ = ("_door", "_head", "_loop", "hold", "notes", "reply")
 
     def __init__(
         self, head: RequestHead, reply: Reply, notes: Notes, door: Door, loop: asyncio.AbstractEventLoop
@@ -27,8 +27,6 @@ class Answer:
         self.reply = reply
         self.notes = notes
         self.hold: Hold | None = None
-        self.committed = False
-        """Content of a server's answer has gone to the client."""
         self._head = head
         self._door = door
         self._loop = loop
@@ -72,15 +70,14 @@ class Answer:
 
     # The server's
 
-    def commit(self, head: ResponseHead, length: int | None) -> bool:
-        """The answer begins. False: it is not what the client has been told already."""
+    def begin(self, head: ResponseHead, length: int | None) -> bool:
+        """Pass on the head of the answer. False: it is not what the client has been told already."""
         if self.hold is not None:
             self.hold.stop_comments()
         if not self.reply.started:
             self.reply.start(head.status, self.beginning_of(head), length)
         elif head.status != 200 or not head.is_event_stream:
             return False
-        self.committed = True
         self.notes.first_content = self._loop.time()
         return True
 
@@ -94,10 +91,9 @@ class Answer:
         self.reply.write(content)
 
     def pass_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
-        """`commit`, `write` and the end in one, when nothing was said before."""
+        """`begin`, `write` and the end in one, when nothing was said before."""
         if self.hold is not None:
             self.hold.stop_comments()
-        self.committed = True
         self.notes.first_content = self._loop.time()
         self.notes.hear(content)
         self.reply.send(head.status, self.beginning_of(head), length, content)

@@ -24,6 +24,7 @@ from supervisor_app.gateway.plane.answer import Answer
 from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.dispatch import dispatch
 from supervisor_app.gateway.plane.notes import Notes
+from supervisor_app.gateway.plane.phases import Phase, step
 from supervisor_app.gateway.plane.reading_on import ReadingOn
 from supervisor_app.gateway.plane.transit import LARGE, Transit
 from supervisor_app.gateway.problems import Problem
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NOTHING = b":\n\n"
+UNROUTED = (Phase.HEAD, Phase.DOOR, Phase.OWN)
+"""Phases in which nobody has asked where the request goes."""
 
 
 class Exchange:
@@ -51,22 +54,19 @@ class Exchange:
         "_client",
         "_gateway",
         "_visit",
-        "_was_routed",
         "_was_sent",
         "answer",
         "arrival",
         "body",
         "head",
         "id",
-        "is_ours",
-        "is_over",
         "is_public",
         "notes",
+        "phase",
         "policy",
         "started",
         "suspicion",
         "transit",
-        "was_lost",
     )
 
     def __init__(
@@ -86,27 +86,59 @@ class Exchange:
         self.transit = Transit(gateway, client, self.body)
         self.arrival: int = next(gateway.arrivals)
         self.suspicion: Suspicion | None = None
-        self.was_lost = False
-        """It has not been sent since its server was lost."""
         self.policy: KeyPolicy | None = None
         self.started = gateway.loop.time()
         self.notes = Notes(gateway.wall_time())
         self.answer: Answer = Answer(head, reply, self.notes, gateway.door, gateway.loop)
-        self.is_over = False
+        self.phase = Phase.HEAD
+        """Changed by `_step` alone."""
         self.is_public = False
         """No key was asked for, so its server must not take it for one of ours."""
-        self.is_ours = False
-        """We are making its answer: no server is asked."""
         self._gateway = gateway
         self._client = client
         self._visit: Visit | None = None
-        self._was_routed = False
         self._was_sent = False
+        """A server has had the request: a fact for the record, which no later phase undoes."""
+
+    # Its phase
+
+    def _step(self, phase: Phase) -> None:
+        self.phase = step(self.phase, phase)
+
+    @property
+    def is_over(self) -> bool:
+        return self.phase is Phase.OVER
+
+    @property
+    def _takes_no_body(self) -> bool:
+        """Nobody will read what comes of the body."""
+        return self.phase is Phase.OVER or self.phase is Phase.OWN
+
+    def answer_takes_time(self) -> None:
+        """The gateway makes the answer itself, but not at once."""
+        self._step(Phase.OWN)
+
+    def set_out(self) -> None:
+        """Go to a server: for the first time, or once more after a loss."""
+        if self.answer.hold is not None:
+            self.answer.hold.end()
+        if self.phase is Phase.LOST:
+            self.notes.replays += 1
+        self._step(Phase.ATTEMPT)
+
+    def come_back(self) -> None:
+        """No server has taken the request: it waits for its turn again."""
+        self._step(Phase.GATE)
+
+    def lose(self, incident: str) -> None:
+        """The server was lost before there was content of its answer."""
+        self.notes.incident = incident
+        self._step(Phase.LOST)
 
     # The request comes
 
     def on_body(self, data: bytes) -> None:
-        if self.is_over or self.is_ours:
+        if self._takes_no_body:
             return
         if (problem := self.transit.problem_of(data)) is not None:
             self.refuse(problem)
@@ -121,21 +153,25 @@ class Exchange:
         self.arrival, self.started, self.notes.at = fast.arrival, fast.since, fast.at
         self.let_in(fast.policy)
         self.transit.take_whole(body)
-        self._was_routed = self._was_sent = True
+        self._was_sent = True
+        self._step(Phase.ATTEMPT)
         self.notes.server = fast.asked.name
         self._visit = visit = Visit(self, self._gateway, fast.backend)
         return visit, visit.go_on(fast.asked, connection)
 
     def let_in(self, policy: KeyPolicy | None) -> None:
-        """It comes with this key; None: with none."""
+        """Its body may come. `policy`: of the key that it comes with; None: with none."""
+        self._step(Phase.DOOR)
+        if policy is None:
+            return
         self.policy = policy
-        if policy is not None and self.head.names_conversation:
+        if self.head.names_conversation:
             self.head = self.head.of_key(policy.id)
-        self.body.key = policy.id if policy is not None else None
+        self.body.key = policy.id
 
     def on_body_end(self) -> None:
         self.body.is_whole = True
-        if self.is_over or self.is_ours:
+        if self._takes_no_body:
             return
         reading_on = self.transit.reading_on
         if not self.body.overflows:
@@ -154,7 +190,7 @@ class Exchange:
 
     def _route(self) -> None:
         if not self.is_over:  # its client may have left while others had their turn
-            self._was_routed = True
+            self._step(Phase.ROUTE)
             dispatch(self._gateway, self)
 
     def request_for(
@@ -168,7 +204,9 @@ class Exchange:
         return self.head.for_server(authority, api_key, length), body
 
     def visit(self, backend: Backend) -> Visit:
-        """Go to this server, in place of one where it was before."""
+        """Wait at this server, in place of one where it was before."""
+        if self.phase is not Phase.LOST:  # which it stays until it is sent again, here or there
+            self._step(Phase.GATE)
         self._visit = visit = Visit(self, self._gateway, backend)
         return visit
 
@@ -216,8 +254,17 @@ class Exchange:
 
     def answer_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
         """All of it at once, when nothing was said before."""
+        self._step(Phase.COMMIT)
         self.answer.pass_whole(head, length, content)
         self._answered((content,))
+
+    def commit(self, head: ResponseHead, length: int | None, beginning: bytes = b"") -> bool:
+        """Begin the answer, whose content begins so. False: the client has been told of another one."""
+        if not self.answer.begin(head, length):
+            return False
+        self._step(Phase.COMMIT)
+        self.notes.beginning = beginning
+        return True
 
     def client_writable(self, writable: bool) -> None:
         if self._visit is not None:
@@ -270,7 +317,7 @@ class Exchange:
     def _break_off(self, problem: Problem) -> None:
         """The answer, or what its client was told while it waited. A stream says why."""
         last_words = b""
-        if not self.answer.committed:
+        if self.phase is not Phase.COMMIT:
             last_words = problem.event(self.head.dialect, self._stream())
         elif self._visit is not None and self._visit.streams:
             # What broke may be an event: it ends here, or it would have ours in it.
@@ -326,7 +373,7 @@ class Exchange:
 
     def say_nothing(self) -> None:
         """In the middle of a stream: a comment between two events, which no reader of events sees."""
-        waits = not self.answer.committed and self.answer.waits
+        waits = self.phase is not Phase.COMMIT and self.answer.waits
         if waits or (self._visit is not None and self._visit.is_between_events):
             self.answer.reply.write(NOTHING)
 
@@ -346,7 +393,10 @@ class Exchange:
         self.answer.reply.send(status, beginning, len(content), content)
 
     def _over(self, outcome: Outcome, tail: Iterable[bytes] = (), *, recorded: bool = True) -> None:
-        self.is_over = True
+        before = self.phase
+        self._step(Phase.OVER)
+        if before is Phase.OVER:
+            return
         self.notes.outcome = outcome
         self.notes.tail = tail
         self.notes.ended = self._gateway.loop.time()
@@ -357,7 +407,7 @@ class Exchange:
             self._visit.leave()
             self._visit = None  # they know each other: a cycle would wait for the garbage collector
         self.transit.close()
-        if not (recorded and self._was_routed):
+        if not recorded or before in UNROUTED:
             self.body.forget()  # where it goes was never asked, nor what it may cost
         if self._was_sent and self.head.endpoint.changes_models:
             self._gateway.outside.models_changed(self.notes.server)

@@ -54,12 +54,12 @@ def answer(gateway: Gateway, exchange: Exchange, policy: KeyPolicy | None = None
     if head.method == "OPTIONS":
         exchange.answer_ourselves(204, _preflight_fields(exchange), b"")
     elif head.path == METRICS:
-        exchange.is_ours = True
+        exchange.answer_takes_time()
         gateway.do(asyncio.ensure_future(_answer_metrics(gateway, exchange)))
     elif head.path in HEALTH:
         _send(exchange, _health(gateway))
     elif gateway.may_hear_of_models:
-        exchange.is_ours = True
+        exchange.answer_takes_time()
         exchange.do(_answer_models_anew(gateway, exchange, policy))
     else:
         _answer_models(gateway, exchange, policy)

@@ -74,7 +74,7 @@ class Assembly(Attempt):
             is_event_stream=False,
             keep_alive=True,
         )
-        self._answer.commit(head, len(content))
+        self._committed = self._exchange.commit(head, len(content))
         self._pass_on(content)
         self._visit.answered(self)
 

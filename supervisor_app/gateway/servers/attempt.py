@@ -40,6 +40,7 @@ class Attempt:
     __slots__ = (
         "_answer",
         "_backend",
+        "_committed",
         "_connecting",
         "_connection",
         "_exchange",
@@ -59,6 +60,8 @@ class Attempt:
         self._visit = visit
         self._exchange = visit.exchange
         self._answer = visit.exchange.answer
+        self._committed = False
+        """Content of this attempt's answer has gone to the client: the request is committed to it."""
         self._backend = visit.backend
         relays = self._exchange.head.endpoint.relays
         behind_a_router = NOT_ITS_OWN_BEHIND_A_ROUTER if self._backend.facts.is_router else NOT_ITS_OWN
@@ -165,7 +168,7 @@ class Attempt:
             self._stream_begins()
 
     def on_content(self, content: bytes) -> None:
-        if self._answer.committed:
+        if self._committed:
             self._pass_on(content)
         elif self._scanner is not None and not self._scanner.feed(content):
             self._pass_comment(content)
@@ -214,7 +217,7 @@ class Attempt:
             else:
                 self._fail("its stream ended before its end")
             return
-        if not self._answer.committed:
+        if not self._committed:
             self._commit(b"")
         if not self._exchange.is_over:
             self._visit.answered(self)
@@ -241,7 +244,7 @@ class Attempt:
     def _may_not_be_its_own(self) -> bool:
         """Not the model's answer: then it is as if there had been none."""
         head = self._head
-        return head is not None and head.status in self._not_its_own and not self._answer.committed
+        return head is not None and head.status in self._not_its_own and not self._committed
 
     @property
     def _is_foreign(self) -> bool:
@@ -258,7 +261,7 @@ class Attempt:
     def _stop(self) -> None:
         """It ends for the client as it did for us."""
         head = self._head
-        if self._answer.committed or (head is not None and self._answer.commit(head, self._length)):
+        if self._committed or (head is not None and self._exchange.commit(head, self._length)):
             self._write(self._kept)
             self._kept = b""
             self._exchange.stopped(self.tail)
@@ -278,7 +281,7 @@ class Attempt:
         connection.ask(self, head, body, to_head=to_head, whole=is_whole)
 
     def _fail(self, reason: str) -> None:
-        if self._answer.committed:
+        if self._committed:
             self._visit.broken(self, reason)
         else:
             self._visit.lost(reason)
@@ -314,8 +317,8 @@ class Attempt:
         """From here on the client has something of this answer: it can only be ended, not replaced."""
         content, self._kept = self._kept + content, b""
         head = self._head
-        if head is not None and self._answer.commit(head, self._length):
-            self._answer.notes.beginning = content[:BEGINNING]
+        if head is not None and self._exchange.commit(head, self._length, content[:BEGINNING]):
+            self._committed = True
             self._pass_on(content)
             if self._connection is not None and self._answer.passes_chunks:
                 self._connection.pass_chunks(self.on_chunk)

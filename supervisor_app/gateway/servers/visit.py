@@ -274,11 +274,7 @@ class Visit:
             exchange.refuse(problem)
             return
         self._asked = self.backend.facts
-        if exchange.answer.hold is not None:
-            exchange.answer.hold.end()
-        if exchange.was_lost:
-            exchange.was_lost = False
-            exchange.notes.replays += 1
+        exchange.set_out()
         streams = exchange.body.hints.stream
         if self._expects_stream:
             self._comment_from_now_on()
@@ -317,19 +313,20 @@ class Visit:
 
     def not_ready(self) -> None:
         """It said that it loads its model: its supervisor will say when it is done."""
+        self.exchange.come_back()
         self._back_to_gate("it was loading its model")
 
     def refused(self, reason: str) -> None:
         """No connection could be made: it has gone, and its supervisor will say when it is back."""
         self._drops = 0
+        self.exchange.come_back()
         self._back_to_gate(reason)
 
     def lost(self, reason: str) -> None:
         """The connection ended before there was content."""
         self._loss = self.backend.loss(self._asked, reason)
         self._drops += 1
-        self.exchange.was_lost = True
-        self.exchange.notes.incident = self._loss.incident
+        self.exchange.lose(self._loss.incident)
         if not self.exchange.head.endpoint.pure:
             self._attempt = None
             self.backend.doubt()
