@@ -43,6 +43,12 @@ class Answer:
     def is_known_origin(self) -> bool:
         return self._door.knows_origin(self._head.text(b"origin"))
 
+    def show_head(self, head: ResponseHead, comments: bytes) -> None:
+        """Show the client the head of a stream that another attempt could still replace."""
+        self.reply.start(head.status, self.beginning_of(head), None)
+        self.reply.flush()
+        self.reply.write(comments)
+
     def beginning_of(self, head: ResponseHead) -> bytes:
         """The head of a server's answer, as its client gets it."""
         return head.beginning + page_fields(self._door, self._head)

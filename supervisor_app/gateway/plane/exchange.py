@@ -195,13 +195,14 @@ class Exchange:
 
     def request_for(
         self, authority: bytes, api_key: str, instead: bytes | None = None
-    ) -> tuple[bytes, bytes]:
-        """Head and body as far as it has come. `instead`: a body to send in place of the client's own."""
+    ) -> tuple[bytes, bytes, bool]:
+        """See `attempt.Errand`."""
         self._was_sent = True
         body, length = self.transit.for_server(instead)
         if self.transit.reading_on is not None and self._visit is not None:
             self.do(self.transit.reading_on.pour(self._visit))
-        return self.head.for_server(authority, api_key, length), body
+        is_all = self.body.is_whole and not self.body.was_read_on
+        return self.head.for_server(authority, api_key, length), body, is_all
 
     def visit(self, backend: Backend) -> Visit:
         """Wait at this server, in place of one where it was before."""

@@ -6,7 +6,7 @@
 
 A request walks along the upper line, one step at a time. An attempt that reached no server goes back to the
 gate. A request whose server died under it is LOST until its next turn at a gate: then the crash is judged,
-and the request is sent again (a replay) or refused. From COMMIT on its client has part of an answer, so nothing
+and the request is sent again (a replay) or refused. From COMMIT on its client has part of an answer: nothing
 but the end may follow. `FOLLOWS` is the whole truth; the model is the table of h11's `_state.py`.
 """
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.http.heads import status_line
 from supervisor_app.gateway.llama.unstream import Assembler, BrokenStreamError
 from supervisor_app.gateway.problems import JSON_FIELDS
-from supervisor_app.gateway.servers.attempt import Attempt, proxy_error_in
-
-if TYPE_CHECKING:
-    from supervisor_app.gateway.servers.visit import Visit
+from supervisor_app.gateway.servers.attempt import Attempt, Errand, proxy_error_in
 
 
 class Assembly(Attempt):
@@ -19,9 +14,9 @@ class Assembly(Attempt):
 
     __slots__ = ("_assembler", "_body")
 
-    def __init__(self, visit: Visit, body: bytes, assembler: Assembler) -> None:
+    def __init__(self, errand: Errand, body: bytes, assembler: Assembler) -> None:
         """`body`: what is sent in place of the client's own."""
-        super().__init__(visit)
+        super().__init__(errand)
         self._body: bytes | None = body
         self._assembler = assembler
 
@@ -74,9 +69,9 @@ class Assembly(Attempt):
             is_event_stream=False,
             keep_alive=True,
         )
-        self._committed = self._exchange.commit(head, len(content))
+        self._committed = self._errand.commit(head, len(content))
         self._pass_on(content)
-        self._visit.answered(self)
+        self._errand.answered()
 
     def _other_fields(self) -> bytes:
         """What the server said beside the form of its answer: who it is, which pages may read it."""
@@ -87,4 +82,4 @@ class Assembly(Attempt):
     def _ask_plainly(self) -> None:
         """It cannot be told from the stream what the answer would have been: it has to be asked for."""
         self.cancel()
-        self._visit.ask_plainly()
+        self._errand.ask_plainly()

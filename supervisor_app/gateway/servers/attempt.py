@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from supervisor_app.gateway import problems
 from supervisor_app.gateway.http.answer_heads import ResponseHead
+from supervisor_app.gateway.http.reply import Reply
+from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.sse import EVENT_END, OTHER, ContentScanner
-from supervisor_app.gateway.records.record import Outcome
+from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.upstream import Connection, Waiting
-
-if TYPE_CHECKING:
-    from supervisor_app.gateway.servers.visit import Visit
 
 OK = 200
 LOADING_STATUS, LOADING = 503, b"Loading model"
@@ -30,40 +28,117 @@ BEGINNING = 1024
 """Bytes."""
 
 
+class Outlet(Protocol):
+    """Where the answer goes."""
+
+    reply: Reply
+
+    def show_head(self, head: ResponseHead, comments: bytes) -> None:
+        """Show the client the head of a stream that another attempt could still replace."""
+
+    def write(self, content: bytes) -> None:
+        """Pass content on, once the errand has committed to the answer."""
+
+    @property
+    def passes_chunks(self) -> bool:
+        """The client takes chunks as they come, and nobody reads what is in them."""
+
+
+class Errand(Protocol):
+    """What an attempt is made for: the request to send, and whoever decides over each outcome."""
+
+    backend: Backend
+    head: RequestHead
+    """Of the request."""
+    outlet: Outlet
+
+    # The request
+
+    def request_for(self, authority: bytes, instead: bytes | None) -> tuple[bytes, bytes, bool]:
+        """Head, body as far as it has come, and whether that is all of it. `instead`: a body to send in
+        place of the client's own.
+        """
+
+    def server_writable(self, writable: bool) -> None:
+        """Pass on whether the server takes more of the body."""
+
+    # The answer
+
+    def stream_begins(self) -> None:
+        """Decide when the client sees the head of a stream: see `Attempt.flush`."""
+
+    def commit(self, head: ResponseHead, length: int | None, beginning: bytes = b"") -> bool:
+        """Begin the client's answer. False: the client has been told of another one already."""
+
+    # The outcome: exactly one, and the last that an attempt says
+
+    def answered_at_once(self, head: ResponseHead, length: int, content: bytes) -> None:
+        """The whole answer came in one piece, and nothing was said before."""
+
+    def answered(self) -> None:
+        """The answer is whole."""
+
+    def stopped(self) -> None:
+        """Another request of the client has ended its stream."""
+
+    def foreign_answer(self, status: int, content: bytes) -> None:
+        """The answer is not the stream that the client has been told of."""
+
+    def not_ready(self) -> None:
+        """The server says that it loads its model."""
+
+    def refused(self, reason: str) -> None:
+        """No connection could be made."""
+
+    def lost(self, reason: str) -> None:
+        """The server was lost before there was content."""
+
+    def broken(self, reason: str) -> None:
+        """The server was lost in the middle of its answer."""
+
+    def ask_plainly(self) -> None:
+        """The answer cannot be put together from a stream: send the request as the client wrote it."""
+
+    def mistaken(self) -> None:
+        """A mistake in llamaproxy."""
+
+    @property
+    def server_lives(self) -> bool:
+        """The process that was asked serves on, for all that is known."""
+
+
 class Attempt:
-    """`upstream.Listener` for one exchange.
+    """`upstream.Listener` for one errand.
 
     Nothing reaches the client before there is content: until then the request can be sent again, and nobody
     has to know.
     """
 
     __slots__ = (
-        "_answer",
         "_backend",
         "_committed",
         "_connecting",
         "_connection",
-        "_exchange",
+        "_errand",
         "_head",
         "_kept",
         "_kind",
         "_length",
         "_not_its_own",
+        "_outlet",
         "_pieces",
         "_scanner",
         "_stale",
-        "_visit",
         "tail",
     )
 
-    def __init__(self, visit: Visit) -> None:
-        self._visit = visit
-        self._exchange = visit.exchange
-        self._answer = visit.exchange.answer
+    def __init__(self, errand: Errand) -> None:
+        self._errand = errand
+        self._outlet = errand.outlet
         self._committed = False
         """Content of this attempt's answer has gone to the client: the request is committed to it."""
-        self._backend = visit.backend
-        relays = self._exchange.head.endpoint.relays
+        self._backend = errand.backend
+        relays = errand.head.endpoint.relays
         behind_a_router = NOT_ITS_OWN_BEHIND_A_ROUTER if self._backend.facts.is_router else NOT_ITS_OWN
         self._not_its_own: frozenset[int] = frozenset() if relays else behind_a_router
         self._connecting: Waiting | None = None
@@ -147,12 +222,10 @@ class Attempt:
 
         Only a head that another try would have, too: an error or a length would be a promise.
         """
-        reply, head = self._answer.reply, self._head
+        head = self._head
         is_usual = head is not None and head.is_event_stream and head.status == OK and self._length is None
-        if head is not None and is_usual and not reply.started:
-            reply.start(head.status, self._answer.beginning_of(head), None)
-            reply.flush()
-            reply.write(self._kept)
+        if head is not None and is_usual and not self._outlet.reply.started:
+            self._outlet.show_head(head, self._kept)
             self._kept = b""
 
     # upstream.Listener
@@ -164,7 +237,7 @@ class Attempt:
             self._backend.trust()
         if head.is_event_stream:
             self._scanner = ContentScanner()
-            self._kind = self._exchange.head.endpoint.events or OTHER
+            self._kind = self._errand.head.endpoint.events or OTHER
             self._stream_begins()
 
     def on_content(self, content: bytes) -> None:
@@ -188,11 +261,10 @@ class Attempt:
             self._pieces += pieces
             self._backend.moved = True
         self.tail.append(content)
-        self._answer.reply.pass_on(raw)
+        self._outlet.reply.pass_on(raw)
 
     def on_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
-        exchange = self._exchange
-        if head.status in self._not_its_own or head.is_event_stream or self._answer.reply.started:
+        if head.status in self._not_its_own or head.is_event_stream or self._outlet.reply.started:
             self.on_head(head, length)
             if content:
                 self.on_content(content)
@@ -201,7 +273,7 @@ class Attempt:
             return
         self._connection = None
         self._backend.trust()
-        exchange.answer_whole(head, length, content)
+        self._errand.answered_at_once(head, length, content)
 
     def on_end(self) -> None:
         self._connection = None
@@ -209,7 +281,7 @@ class Attempt:
             self._cut(self._kept)
             return
         if self._may_not_be_its_own and LOADING in self._kept:
-            self._visit.not_ready()
+            self._errand.not_ready()
             return
         if self.streams and not self._kind.is_whole(b"".join(self.tail)):
             if self._may_have_been_stopped:
@@ -219,8 +291,8 @@ class Attempt:
             return
         if not self._committed:
             self._commit(b"")
-        if not self._exchange.is_over:
-            self._visit.answered(self)
+        if self._committed:
+            self._errand.answered()
 
     def on_lost(self, reason: str) -> None:
         connection, self._connection = self._connection, None
@@ -233,10 +305,10 @@ class Attempt:
 
     def on_mistake(self) -> None:
         self._connection = None
-        self._exchange.refuse(problems.mistake(), Outcome.UNAVAILABLE)
+        self._errand.mistaken()
 
     def on_writable(self, writable: bool) -> None:
-        self._exchange.transit.server_writable(writable)
+        self._errand.server_writable(writable)
 
     # Within
 
@@ -249,42 +321,38 @@ class Attempt:
     @property
     def _is_foreign(self) -> bool:
         """It is not the stream that the client has been told of while it waited."""
-        return self._answer.reply.started and not self.streams
+        return self._outlet.reply.started and not self.streams
 
     @property
     def _may_have_been_stopped(self) -> bool:
         """Its body came to an end in order, and another request can end it: by the id of its conversation."""
         # A connection that goes on is one whose body says where it ends: a crash does not do that.
         is_in_order = self._head is not None and self._head.keep_alive
-        return is_in_order and b"x-conversation-id" in self._exchange.head.noted and self._visit.goes_on
+        return is_in_order and b"x-conversation-id" in self._errand.head.noted and self._errand.server_lives
 
     def _stop(self) -> None:
         """It ends for the client as it did for us."""
         head = self._head
-        if self._committed or (head is not None and self._exchange.commit(head, self._length)):
+        if self._committed or (head is not None and self._errand.commit(head, self._length)):
             self._write(self._kept)
             self._kept = b""
-            self._exchange.stopped(self.tail)
+            self._errand.stopped()
 
     def _stream_begins(self) -> None:
         """Its head says that it streams, whatever was asked for."""
-        self._visit.stream_begins(self)
+        self._errand.stream_begins()
 
     def _send(self, connection: Connection) -> None:
         self._connecting = None
         self._connection = connection
-        exchange = self._exchange
-        key = "" if exchange.is_public else self._backend.facts.api_key
-        head, body = exchange.request_for(connection.authority, key, self.request_body())
-        is_whole = exchange.body.is_whole and not exchange.body.was_read_on
-        to_head = exchange.head.method == "HEAD"
-        connection.ask(self, head, body, to_head=to_head, whole=is_whole)
+        head, body, is_whole = self._errand.request_for(connection.authority, self.request_body())
+        connection.ask(self, head, body, to_head=self._errand.head.method == "HEAD", whole=is_whole)
 
     def _fail(self, reason: str) -> None:
         if self._committed:
-            self._visit.broken(self, reason)
+            self._errand.broken(reason)
         else:
-            self._visit.lost(reason)
+            self._errand.lost(reason)
 
     def _count(self, pieces: int) -> None:
         """Only these show that it works: a comment would be sent by a server that hangs, too."""
@@ -298,18 +366,18 @@ class Attempt:
 
     def _lost_in(self, content: bytes) -> bytes:
         """What this server says in place of the rest of its stream."""
-        return b"" if self._exchange.head.endpoint.relays else proxy_error_in(content)
+        return b"" if self._errand.head.endpoint.relays else proxy_error_in(content)
 
     def _refused(self, reason: str) -> None:
         self._connecting = None
         if self._stale:
-            self._visit.lost(self._stale)
+            self._errand.lost(self._stale)
         else:
-            self._visit.refused(reason)
+            self._errand.refused(reason)
 
     def _pass_comment(self, comment: bytes) -> None:
-        if self._answer.reply.started:
-            self._answer.reply.write(comment)
+        if self._outlet.reply.started:
+            self._outlet.reply.write(comment)
         else:
             self._kept = (self._kept + comment)[-MAX_KEPT:]
 
@@ -317,13 +385,13 @@ class Attempt:
         """From here on the client has something of this answer: it can only be ended, not replaced."""
         content, self._kept = self._kept + content, b""
         head = self._head
-        if head is not None and self._exchange.commit(head, self._length, content[:BEGINNING]):
+        if head is not None and self._errand.commit(head, self._length, content[:BEGINNING]):
             self._committed = True
             self._pass_on(content)
-            if self._connection is not None and self._answer.passes_chunks:
+            if self._connection is not None and self._outlet.passes_chunks:
                 self._connection.pass_chunks(self.on_chunk)
         else:
-            self._exchange.foreign_answer(head.status if head else 502, content)
+            self._errand.foreign_answer(head.status if head else 502, content)
 
     def _pass_on(self, content: bytes) -> None:
         if self._scanner is not None:
@@ -342,7 +410,7 @@ class Attempt:
             self.tail[-1] += content
         else:
             self.tail.append(content)
-        self._answer.write(content)
+        self._outlet.write(content)
 
 
 def proxy_error_in(content: bytes) -> bytes:

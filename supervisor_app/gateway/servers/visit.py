@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from supervisor_app.gateway import problems
+from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.plane.dispatch import candidates_now, go_to_one_of, look_back
 from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.assembly import Assembly
-from supervisor_app.gateway.servers.attempt import Attempt
+from supervisor_app.gateway.servers.attempt import Attempt, Outlet
 from supervisor_app.gateway.servers.backend import Accusation, Backend, Loss, judge
 from supervisor_app.gateway.servers.ghosts import DepartedRequest
 from supervisor_app.gateway.servers.suspects import Suspicion, Verdict
@@ -34,7 +35,10 @@ PATIENCE_SECONDS = 1.0
 
 
 class Visit:
-    """`gate.Visitor`. One exchange may make several, when the server it waits for becomes hopeless."""
+    """`gate.Visitor` and `attempt.Errand`.
+
+    One exchange may make several, when the server it waits for becomes hopeless.
+    """
 
     __slots__ = (
         "_asked",
@@ -48,8 +52,10 @@ class Visit:
         "backend",
         "counts_as_use",
         "exchange",
+        "head",
         "insists",
         "needs_slot",
+        "outlet",
         "solo",
         "turn",
         "wakes",
@@ -58,11 +64,13 @@ class Visit:
     def __init__(self, exchange: Exchange, gateway: Gateway, backend: Backend) -> None:
         self.exchange = exchange
         self.backend = backend
+        self.head = exchange.head
+        self.outlet: Outlet = exchange.answer
         self.arrival = exchange.arrival
         self.solo = exchange.suspicion is not None and exchange.suspicion.goes_alone
-        self.needs_slot = exchange.head.endpoint.needs_slot
-        self.wakes = exchange.head.endpoint.wakes
-        self.counts_as_use = exchange.head.endpoint.counts_as_use
+        self.needs_slot = self.head.endpoint.needs_slot
+        self.wakes = self.head.endpoint.wakes
+        self.counts_as_use = self.head.endpoint.counts_as_use
         self._gateway = gateway
         self._attempt: Attempt | None = None
         self._asked = backend.facts
@@ -203,11 +211,10 @@ class Visit:
             return
         self.exchange.waited_in_vain(self.backend)
 
-    def stream_begins(self, attempt: Attempt) -> None:
+    def stream_begins(self) -> None:
         """Show the client the head of its stream: at once or, while it could still be sent again, later."""
-        exchange = self.exchange
-        if exchange.head.method != "POST" or exchange.is_sent_once:
-            attempt.flush()
+        if self._attempt is not None and (self.head.method != "POST" or self.exchange.is_sent_once):
+            self._attempt.flush()
         else:
             self._comment_from_now_on()
 
@@ -243,8 +250,7 @@ class Visit:
         return None if self._attempt is None else self._attempt.tokens
 
     @property
-    def goes_on(self) -> bool:
-        """The process that was asked serves on, for all that is known."""
+    def server_lives(self) -> bool:
         return self.backend.facts.spares(self._asked.pid)
 
     @property
@@ -291,8 +297,17 @@ class Visit:
         attempt.go_on(connection)
         return attempt
 
+    def request_for(self, authority: bytes, instead: bytes | None) -> tuple[bytes, bytes, bool]:
+        key = "" if self.exchange.is_public else self.backend.facts.api_key
+        return self.exchange.request_for(authority, key, instead)
+
+    def server_writable(self, writable: bool) -> None:
+        self.exchange.transit.server_writable(writable)
+
+    def commit(self, head: ResponseHead, length: int | None, beginning: bytes = b"") -> bool:
+        return self.exchange.commit(head, length, beginning)
+
     def ask_plainly(self) -> None:
-        """Once more, exactly as its client asked."""
         self._plainly = True
         self._go()
 
@@ -308,22 +323,33 @@ class Visit:
         """Its server has answered: what it lost before was no death."""
         self._loss = None
 
-    def answered(self, attempt: Attempt) -> None:
-        self.exchange.answered(attempt.tail)
+    def answered_at_once(self, head: ResponseHead, length: int, content: bytes) -> None:
+        self.exchange.answer_whole(head, length, content)
+
+    def answered(self) -> None:
+        self.exchange.answered(self.tail)
+
+    def stopped(self) -> None:
+        self.exchange.stopped(self.tail)
+
+    def foreign_answer(self, status: int, content: bytes) -> None:
+        self.exchange.foreign_answer(status, content)
+
+    def mistaken(self) -> None:
+        self.exchange.refuse(problems.mistake(), Outcome.UNAVAILABLE)
 
     def not_ready(self) -> None:
-        """It said that it loads its model: its supervisor will say when it is done."""
+        """Wait until its supervisor says that the model is loaded."""
         self.exchange.come_back()
         self._back_to_gate("it was loading its model")
 
     def refused(self, reason: str) -> None:
-        """No connection could be made: it has gone, and its supervisor will say when it is back."""
+        """Wait until its supervisor says that the server is back."""
         self._drops = 0
         self.exchange.come_back()
         self._back_to_gate(reason)
 
     def lost(self, reason: str) -> None:
-        """The connection ended before there was content."""
         self._loss = self.backend.loss(self._asked, reason)
         self._drops += 1
         self.exchange.lose(self._loss.incident)
@@ -336,16 +362,15 @@ class Visit:
             self.exchange.answer.hold.renew()
         self._back_to_gate(reason)
 
-    def broken(self, attempt: Attempt, reason: str) -> None:
-        """The connection ended in the middle of the answer."""
+    def broken(self, reason: str) -> None:
         exchange, backend = self.exchange, self.backend
         self._loss = backend.loss(self._asked, reason)
         exchange.notes.incident = self._loss.incident
         backend.doubt()
         problem = problems.upstream_crashed(
-            backend.facts, reason, incident=exchange.notes.incident, tokens=attempt.tokens
+            backend.facts, reason, incident=exchange.notes.incident, tokens=self.tokens
         )
-        exchange.broken(problem, attempt.tail)
+        exchange.broken(problem, self.tail)
 
     def _back_to_gate(self, reason: str) -> None:
         self._attempt = None
