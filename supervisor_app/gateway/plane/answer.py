@@ -69,6 +69,11 @@ class Answer:
             self.hold.end()
             self.hold.stop_comments()
 
+    def renew_wait(self) -> None:
+        """The next wait is a new one, if there was one before."""
+        if self.hold is not None:
+            self.hold.renew()
+
     def begin_stream(self) -> None:
         """Unless it has begun: a stream without events, as a server would begin it."""
         if not self.reply.started:

@@ -11,6 +11,7 @@ from supervisor_app.gateway.access.keys import Denied
 from supervisor_app.gateway.llama.endpoints import About
 from supervisor_app.gateway.problems import Problem, cors_fields
 from supervisor_app.gateway.records.record import Outcome
+from supervisor_app.gateway.servers import refusals
 from supervisor_app.gateway.servers.gate import QueueFullError
 from supervisor_app.gateway.servers.streams import done_by_one_of, holder_of, streams_of_all
 
@@ -135,16 +136,17 @@ def go_to_one_of(gateway: Gateway, exchange: Exchange, candidates: Sequence[Back
     facts = backend.facts
     exchange.notes.server = facts.name
     if exchange.is_public and not facts.ready:
-        exchange.is_not_ready(backend)
+        problem = refusals.not_ready(backend, gateway.wall_time(), to_strangers=True)
+        exchange.refuse(problem, Outcome.UNAVAILABLE)
         return
     visit = exchange.visit(backend)
     wakes = head.endpoint.wakes
     if facts.is_hopeless_for(wakes=wakes):
-        exchange.give_up(backend)
+        exchange.refuse(refusals.hopeless(backend, gateway.wall_time()), Outcome.UNAVAILABLE)
         return
     if facts.asleep and wakes:
         gateway.wake(backend)
     try:
         visit.enter()
     except QueueFullError:
-        exchange.refuse_full_queue(backend)
+        exchange.refuse(refusals.queue_full(backend, gateway.wall_time()), Outcome.UNAVAILABLE)

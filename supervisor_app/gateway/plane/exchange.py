@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from supervisor_app.gateway import problems
@@ -22,7 +22,7 @@ from supervisor_app.gateway.llama.dialects import Stream, id_fields
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.plane.answer import Answer
 from supervisor_app.gateway.plane.body import RequestBody
-from supervisor_app.gateway.plane.dispatch import dispatch
+from supervisor_app.gateway.plane.dispatch import candidates_now, dispatch, go_to_one_of, look_back
 from supervisor_app.gateway.plane.notes import Notes
 from supervisor_app.gateway.plane.phases import Phase, step
 from supervisor_app.gateway.plane.reading_on import ReadingOn
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.plane.gateway import Gateway
     from supervisor_app.gateway.servers.attempt import Attempt
     from supervisor_app.gateway.servers.backend import Backend
+    from supervisor_app.gateway.servers.facts import ServerFacts
     from supervisor_app.gateway.servers.upstream import Connection
 
 log = logging.getLogger(__name__)
@@ -222,10 +223,26 @@ class Exchange:
             log.exception("❌ [GATEWAY] A request is lost. This is a mistake in llamaproxy.")
             self.refuse(problems.mistake(), Outcome.UNAVAILABLE)
 
-    def refuse_full_queue(self, backend: Backend) -> None:
-        wait = backend.retry_after(self._gateway.wall_time())
-        problem = problems.queue_full(backend.facts.name, backend.gate.queue_length, wait)
-        self.refuse(problem, Outcome.UNAVAILABLE)
+    # For its visit
+
+    def candidates_now(self) -> Sequence[Backend] | Problem:
+        return candidates_now(self._gateway, self)
+
+    def look_back(self) -> Problem | None:
+        return look_back(self._gateway, self)
+
+    def go_to_one_of(self, candidates: Sequence[Backend]) -> None:
+        go_to_one_of(self._gateway, self, candidates)
+
+    def isolate(self, facts: ServerFacts) -> Problem | None:
+        return self.transit.isolate(self.head, facts)
+
+    def server_writable(self, writable: bool) -> None:
+        self.transit.server_writable(writable)
+
+    @property
+    def incident(self) -> str:
+        return self.notes.incident
 
     @property
     def owner(self) -> int:
@@ -310,8 +327,9 @@ class Exchange:
             outcome = Outcome.HELD if hold is not None and hold.total else Outcome.OK
         self._over(outcome, tail)
 
-    def broken(self, problem: Problem, tail: Iterable[bytes]) -> None:
+    def broken(self, problem: Problem, incident: str, tail: Iterable[bytes]) -> None:
         """In the middle: its client must see that it is not whole."""
+        self.notes.incident = incident
         self._break_off(problem)
         self._over(Outcome.UPSTREAM_CRASHED, tail)
 
@@ -343,24 +361,6 @@ class Exchange:
         """An error of the server, for a client that was told 200 while it waited."""
         self._survived()
         self.refuse(problems.upstream_error(status, content), Outcome.UPSTREAM_ERROR)
-
-    def give_up(self, backend: Backend) -> None:
-        """Waiting for this server is hopeless."""
-        now, facts = self._gateway.wall_time(), backend.facts
-        lasting = facts.needs_a_person(now) or facts.asleep
-        problem = problems.unavailable(facts, backend.retry_after(now), lasting=lasting)
-        self.refuse(problem, Outcome.UNAVAILABLE)
-
-    def is_not_ready(self, backend: Backend) -> None:
-        """Nor does its client wait: it does not want to, or is a stranger and may not fill the queue."""
-        retry_after = backend.retry_after(self._gateway.wall_time())
-        problem = problems.not_ready(backend.facts, retry_after, to_strangers=self.is_public)
-        self.refuse(problem, Outcome.UNAVAILABLE)
-
-    def waited_in_vain(self, backend: Backend) -> None:
-        """For as long as it may."""
-        retry_after = backend.retry_after(self._gateway.wall_time())
-        self.refuse(problems.hold_timeout(backend.facts, retry_after), Outcome.UNAVAILABLE)
 
     def refuse(self, problem: Problem, outcome: Outcome = Outcome.REFUSED) -> None:
         """Say it in the way that is still open: as an answer, as an event, or by breaking off."""

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.http.answer_heads import ResponseHead
-from supervisor_app.gateway.plane.dispatch import candidates_now, go_to_one_of, look_back
 from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records.record import Outcome
+from supervisor_app.gateway.servers import refusals
 from supervisor_app.gateway.servers.assembly import Assembly
 from supervisor_app.gateway.servers.attempt import Attempt, Outlet
 from supervisor_app.gateway.servers.backend import Accusation, Backend, Loss, judge
+from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.ghosts import DepartedRequest
+from supervisor_app.gateway.servers.request import House, Request
 from supervisor_app.gateway.servers.suspects import Suspicion, Verdict
 from supervisor_app.gateway.servers.turns import NEWCOMER
-
-if TYPE_CHECKING:
-    from supervisor_app.gateway.plane.exchange import Exchange
-    from supervisor_app.gateway.plane.gateway import Gateway
-    from supervisor_app.gateway.servers.facts import ServerFacts
-    from supervisor_app.gateway.servers.upstream import Connection
+from supervisor_app.gateway.servers.upstream import Connection
 
 MAX_DROPS = 3
 """Connections lost by a server that lives on: then it is said instead of tried again."""
@@ -37,21 +33,21 @@ PATIENCE_SECONDS = 1.0
 class Visit:
     """`gate.Visitor` and `attempt.Errand`.
 
-    One exchange may make several, when the server it waits for becomes hopeless.
+    One request may make several, when the server it waits for becomes hopeless.
     """
 
     __slots__ = (
         "_asked",
         "_attempt",
         "_drops",
-        "_gateway",
+        "_house",
         "_loss",
         "_patience",
         "_plainly",
+        "_request",
         "arrival",
         "backend",
         "counts_as_use",
-        "exchange",
         "head",
         "insists",
         "needs_slot",
@@ -61,17 +57,17 @@ class Visit:
         "wakes",
     )
 
-    def __init__(self, exchange: Exchange, gateway: Gateway, backend: Backend) -> None:
-        self.exchange = exchange
+    def __init__(self, request: Request, house: House, backend: Backend) -> None:
+        self._request = request
         self.backend = backend
-        self.head = exchange.head
-        self.outlet: Outlet = exchange.answer
-        self.arrival = exchange.arrival
-        self.solo = exchange.suspicion is not None and exchange.suspicion.goes_alone
+        self.head = request.head
+        self.outlet: Outlet = request.answer
+        self.arrival = request.arrival
+        self.solo = request.suspicion is not None and request.suspicion.goes_alone
         self.needs_slot = self.head.endpoint.needs_slot
         self.wakes = self.head.endpoint.wakes
         self.counts_as_use = self.head.endpoint.counts_as_use
-        self._gateway = gateway
+        self._house = house
         self._attempt: Attempt | None = None
         self._asked = backend.facts
         """As its server was when it was sent."""
@@ -92,19 +88,19 @@ class Visit:
 
     @property
     def model(self) -> str:
-        return self.exchange.body.hints.model or ""
+        return self._request.body.hints.model or ""
 
     @property
     def key(self) -> int | None:
-        return self.exchange.body.key
+        return self._request.body.key
 
     @property
     def owner(self) -> int:
-        return self.exchange.owner
+        return self._request.owner
 
     @property
     def since(self) -> float:
-        return self.exchange.started
+        return self._request.started
 
     def enter(self) -> None:
         """Raises QueueFullError."""
@@ -124,11 +120,12 @@ class Visit:
             self._go()
 
     def displaced(self) -> None:
-        self.exchange.refuse_full_queue(self.backend)
+        problem = refusals.queue_full(self.backend, self._house.wall_time())
+        self._request.refuse(problem, Outcome.UNAVAILABLE)
 
     def _expect_to_be_alone(self) -> None:
         if self.solo and self._patience is None:
-            self._patience = self._gateway.loop.call_later(ALONE_SECONDS, self._insist)
+            self._patience = self._house.loop.call_later(ALONE_SECONDS, self._insist)
 
     def _insist(self) -> None:
         self.insists = True
@@ -144,34 +141,34 @@ class Visit:
             self._attempt = None
         if self._loss is not None:
             self._accuse(self._loss)
-        self._gateway.leave_gate(self.backend, self)
+        self._house.leave_gate(self.backend, self)
 
     def _depart(self) -> None:
         """The server may still die of it: it counts as in flight until that has lived on for a while."""
-        exchange, body = self.exchange, self.exchange.body
-        exchange.suspicion = exchange.suspicion or Suspicion()
+        request, body = self._request, self._request.body
+        request.suspicion = request.suspicion or Suspicion()
         ghost = DepartedRequest(
             body_hash=body.hash(),
             key=body.key,
-            suspicion=exchange.suspicion,
+            suspicion=request.suspicion,
             pid=self._asked.pid,
-            left_at=self._gateway.loop.time(),
+            left_at=self._house.loop.time(),
             blocks=self.solo,
         )
         self.backend.depart(self, ghost)
 
     def server_changed(self) -> None:
         """While it waits: this server has become hopeless or is gone, or another one could be asked now."""
-        exchange, here = self.exchange, self.backend
-        if not exchange.answer.waits:
+        request, here = self._request, self.backend
+        if not request.answer.waits:
             return
-        candidates = candidates_now(self._gateway, exchange)
+        candidates = request.candidates_now()
         if isinstance(candidates, Problem):
             # While this server is there it will do: it did when the request came.
             if here.is_gone:
-                exchange.refuse(candidates)
+                request.refuse(candidates)
             elif self._is_hopeless:
-                exchange.give_up(here)
+                request.refuse(refusals.hopeless(here, self._house.wall_time()), Outcome.UNAVAILABLE)
             return
         must = here not in candidates or self._is_hopeless
         better = [other for other in candidates if other is not here and other.gate.has_room_for(self)]
@@ -182,59 +179,62 @@ class Visit:
 
     def _move(self, candidates: Sequence[Backend]) -> None:
         """To another server, where a wait is a new one."""
-        exchange = self.exchange
+        request = self._request
         self.backend.gate.leave(self)
-        exchange.answer.wait().start_over()
-        exchange.answer.wait().stop_comments()
-        if (problem := look_back(self._gateway, exchange)) is not None:
-            exchange.refuse(problem, Outcome.QUARANTINED)
+        request.answer.wait().start_over()
+        request.answer.wait().stop_comments()
+        if (problem := request.look_back()) is not None:
+            request.refuse(problem, Outcome.QUARANTINED)
         else:
-            go_to_one_of(self._gateway, exchange, candidates)
+            request.go_to_one_of(candidates)
 
     def _wait(self) -> None:
         # HEAD asks whether somebody is there, and that can be told now.
-        if self.exchange.head.method == "HEAD" or self.exchange.is_public:
-            self.exchange.is_not_ready(self.backend)
+        if self._request.head.method == "HEAD" or self._request.is_public:
+            now, to_strangers = self._house.wall_time(), self._request.is_public
+            problem = refusals.not_ready(self.backend, now, to_strangers=to_strangers)
+            self._request.refuse(problem, Outcome.UNAVAILABLE)
             return
-        self.exchange.answer.wait().begin(self.backend.facts.hold_seconds, self._too_late)
+        self._request.answer.wait().begin(self.backend.facts.hold_seconds, self._too_late)
         if self._expects_stream:
             self._comment_from_now_on()
         else:
-            self.exchange.answer.wait().stop_comments()
+            self._request.answer.wait().stop_comments()
 
     def _too_late(self) -> None:
         if self.backend.gate.is_open:  # it serves: others are before us, and it will be our turn
-            self.exchange.answer.wait().start_over()
-            self.exchange.answer.wait().begin(
+            self._request.answer.wait().start_over()
+            self._request.answer.wait().begin(
                 max(self.backend.facts.hold_seconds, PATIENCE_SECONDS), self._too_late
             )
             return
-        self.exchange.waited_in_vain(self.backend)
+        problem = refusals.hold_timeout(self.backend, self._house.wall_time())
+        self._request.refuse(problem, Outcome.UNAVAILABLE)
 
     def stream_begins(self) -> None:
         """Show the client the head of its stream: at once or, while it could still be sent again, later."""
-        if self._attempt is not None and (self.head.method != "POST" or self.exchange.is_sent_once):
+        if self._attempt is not None and (self.head.method != "POST" or self._request.is_sent_once):
             self._attempt.flush()
         else:
             self._comment_from_now_on()
 
     @property
     def _expects_stream(self) -> bool:
-        exchange = self.exchange
-        asks = exchange.body.hints.stream and exchange.head.endpoint.events is not None
-        return asks or exchange.answer.reply.started
+        request = self._request
+        asks = request.body.hints.stream and request.head.endpoint.events is not None
+        return asks or request.answer.reply.started
 
     def _comment_from_now_on(self) -> None:
-        every = self._gateway.limits.comment_seconds
-        first = max(0.0, self.exchange.started + every - self._gateway.loop.time())
-        self.exchange.answer.wait().comment_every(every, first, self._comment)
+        every = self._house.limits.comment_seconds
+        first = max(0.0, self._request.started + every - self._house.loop.time())
+        self._request.answer.wait().comment_every(every, first, self._comment)
 
     def _comment(self) -> None:
         """Its client has waited for long: it gets its headers, and a sign of life."""
         if self._attempt is not None:
             self._attempt.flush()
             return
-        answer = self.exchange.answer
+        answer = self._request.answer
         answer.begin_stream()
         detail = " ".join(self.backend.facts.detail.split())
         answer.reply.write(f": waiting for {self.backend.facts.name}: {detail}\n\n".encode())
@@ -275,20 +275,20 @@ class Visit:
             self._attempt.hold_back(held)
 
     def _go(self) -> None:
-        exchange = self.exchange
-        if (problem := exchange.transit.isolate(exchange.head, self.backend.facts)) is not None:
-            exchange.refuse(problem)
+        request = self._request
+        if (problem := request.isolate(self.backend.facts)) is not None:
+            request.refuse(problem)
             return
         self._asked = self.backend.facts
-        exchange.set_out()
-        streams = exchange.body.hints.stream
+        request.set_out()
+        streams = request.body.hints.stream
         if self._expects_stream:
             self._comment_from_now_on()
         as_it_is = streams or self._plainly or self.backend.is_verbose
-        as_stream = None if as_it_is else exchange.body.as_stream()
+        as_stream = None if as_it_is else request.body.as_stream()
         self._attempt = Attempt(self) if as_stream is None else Assembly(self, *as_stream)
         # A stream's connection is closed after it anyway; what can be sent once must not meet a stale one.
-        self._attempt.start(fresh=exchange.is_sent_once or streams or as_stream is not None)
+        self._attempt.start(fresh=request.is_sent_once or streams or as_stream is not None)
 
     def go_on(self, asked: ServerFacts, connection: Connection) -> Attempt:
         """It was sent over this connection, to the server as it was then; nothing has come back yet."""
@@ -298,14 +298,14 @@ class Visit:
         return attempt
 
     def request_for(self, authority: bytes, instead: bytes | None) -> tuple[bytes, bytes, bool]:
-        key = "" if self.exchange.is_public else self.backend.facts.api_key
-        return self.exchange.request_for(authority, key, instead)
+        key = "" if self._request.is_public else self.backend.facts.api_key
+        return self._request.request_for(authority, key, instead)
 
     def server_writable(self, writable: bool) -> None:
-        self.exchange.transit.server_writable(writable)
+        self._request.server_writable(writable)
 
     def commit(self, head: ResponseHead, length: int | None, beginning: bytes = b"") -> bool:
-        return self.exchange.commit(head, length, beginning)
+        return self._request.commit(head, length, beginning)
 
     def ask_plainly(self) -> None:
         self._plainly = True
@@ -324,58 +324,54 @@ class Visit:
         self._loss = None
 
     def answered_at_once(self, head: ResponseHead, length: int, content: bytes) -> None:
-        self.exchange.answer_whole(head, length, content)
+        self._request.answer_whole(head, length, content)
 
     def answered(self) -> None:
-        self.exchange.answered(self.tail)
+        self._request.answered(self.tail)
 
     def stopped(self) -> None:
-        self.exchange.stopped(self.tail)
+        self._request.stopped(self.tail)
 
     def foreign_answer(self, status: int, content: bytes) -> None:
-        self.exchange.foreign_answer(status, content)
+        self._request.foreign_answer(status, content)
 
     def mistaken(self) -> None:
-        self.exchange.refuse(problems.mistake(), Outcome.UNAVAILABLE)
+        self._request.refuse(problems.mistake(), Outcome.UNAVAILABLE)
 
     def not_ready(self) -> None:
         """Wait until its supervisor says that the model is loaded."""
-        self.exchange.come_back()
+        self._request.come_back()
         self._back_to_gate("it was loading its model")
 
     def refused(self, reason: str) -> None:
         """Wait until its supervisor says that the server is back."""
         self._drops = 0
-        self.exchange.come_back()
+        self._request.come_back()
         self._back_to_gate(reason)
 
     def lost(self, reason: str) -> None:
         self._loss = self.backend.loss(self._asked, reason)
         self._drops += 1
-        self.exchange.lose(self._loss.incident)
-        if not self.exchange.head.endpoint.pure:
+        self._request.lose(self._loss.incident)
+        if not self._request.head.endpoint.pure:
             self._attempt = None
             self.backend.doubt()
             self._crashed(reason, done_perhaps=True)
             return
-        if self.exchange.answer.hold is not None:
-            self.exchange.answer.hold.renew()
+        self._request.answer.renew_wait()
         self._back_to_gate(reason)
 
     def broken(self, reason: str) -> None:
-        exchange, backend = self.exchange, self.backend
-        self._loss = backend.loss(self._asked, reason)
-        exchange.notes.incident = self._loss.incident
+        backend = self.backend
+        self._loss = loss = backend.loss(self._asked, reason)
         backend.doubt()
-        problem = problems.upstream_crashed(
-            backend.facts, reason, incident=exchange.notes.incident, tokens=self.tokens
-        )
-        exchange.broken(problem, self.tail)
+        problem = problems.upstream_crashed(backend.facts, reason, incident=loss.incident, tokens=self.tokens)
+        self._request.broken(problem, loss.incident, self.tail)
 
     def _back_to_gate(self, reason: str) -> None:
         self._attempt = None
         self.backend.doubt()
-        if not self.exchange.body.can_be_sent:
+        if not self._request.body.can_be_sent:
             self._crashed(reason)
             return
         self.backend.gate.return_to_queue(self)
@@ -385,16 +381,16 @@ class Visit:
 
     def _may_go_now(self) -> bool:
         """While it waited, more may have become known of it than when it came."""
-        exchange = self.exchange
-        problem = look_back(self._gateway, exchange)
+        request = self._request
+        problem = request.look_back()
         if problem is not None:
-            exchange.refuse(problem, Outcome.QUARANTINED)
-        self.solo = exchange.suspicion is not None and exchange.suspicion.goes_alone
+            request.refuse(problem, Outcome.QUARANTINED)
+        self.solo = request.suspicion is not None and request.suspicion.goes_alone
         return problem is None
 
     def _may_go_again(self, loss: Loss) -> bool:
         """After a loss: what is to be thought of it?"""
-        exchange = self.exchange
+        request = self._request
         if loss.pid == self.backend.facts.pid:
             # Perhaps its supervisor has not seen it yet: then the next try is refused, and we hear more.
             if self._drops > MAX_DROPS:
@@ -402,20 +398,20 @@ class Visit:
                 self._crashed(loss.reason, lives=True)
             return self._drops <= MAX_DROPS
         self._loss, self._drops = None, 0
-        exchange.suspicion = exchange.suspicion or Suspicion()
-        self._gateway.inquest.blame_key(self.backend, self.backend.facts, loss)
-        verdict, reason = judge(self.backend.facts, exchange.suspicion, loss)
+        request.suspicion = request.suspicion or Suspicion()
+        self._house.inquest.blame_key(self.backend, self.backend.facts, loss)
+        verdict, reason = judge(self.backend.facts, request.suspicion, loss)
         if verdict is Verdict.QUARANTINE:
-            problem = self._gateway.inquest.quarantine(
+            problem = self._house.inquest.quarantine(
                 self.backend,
-                exchange.body.hash(),
-                exchange.body.key,
-                exchange.suspicion,
+                request.body.hash(),
+                request.body.key,
+                request.suspicion,
                 (loss.incident, reason),
             )
-            exchange.refuse(problem, Outcome.QUARANTINED)
+            request.refuse(problem, Outcome.QUARANTINED)
         elif verdict is Verdict.ENOUGH:
-            self._gateway.inquest.suspect(exchange.body.hash(), exchange.suspicion)
+            self._house.inquest.suspect(request.body.hash(), request.suspicion)
             self._crashed(reason)
         self.solo = verdict is Verdict.ALONE
         return verdict in (Verdict.AGAIN, Verdict.ALONE)
@@ -424,7 +420,7 @@ class Visit:
         """For another server, after a loss here. Not before it is known whether it has to go alone there."""
         if loss.pid in self.backend.facts.ends:
             return self._may_go_again(loss)
-        before = self.exchange.suspicion
+        before = self._request.suspicion
         if before is not None and before.crashes + before.pending and not must:
             return False
         self._accuse(loss)
@@ -433,19 +429,19 @@ class Visit:
 
     def _accuse(self, loss: Loss) -> None:
         """What it was is not known yet, and it may be over before it is: its client may ask again."""
-        exchange = self.exchange
-        exchange.suspicion = exchange.suspicion or Suspicion()
-        exchange.suspicion.pending += 1
-        body, now = exchange.body, self._gateway.loop.time()
-        accusation = Accusation(body.hash(), body.key, exchange.suspicion, loss, now)
+        request = self._request
+        request.suspicion = request.suspicion or Suspicion()
+        request.suspicion.pending += 1
+        body, now = request.body, self._house.loop.time()
+        accusation = Accusation(body.hash(), body.key, request.suspicion, loss, now)
         self.backend.accusations.append(accusation)
 
     def _crashed(self, reason: str, *, lives: bool = False, done_perhaps: bool = False) -> None:
         problem = problems.upstream_crashed(
             self.backend.facts,
             reason,
-            incident=self.exchange.notes.incident,
+            incident=self._request.incident,
             lives=lives,
             done_perhaps=done_perhaps,
         )
-        self.exchange.refuse(problem, Outcome.UPSTREAM_CRASHED)
+        self._request.refuse(problem, Outcome.UPSTREAM_CRASHED)
