@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.door import NotAllowedError
-from supervisor_app.gateway.access.keys import Denied, check_scope
+from supervisor_app.gateway.access.keys import Denied, Limiter, check_scope
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.plane import own
+from supervisor_app.gateway.plane.exchange import Exchange, House
+from supervisor_app.gateway.plane.live import LiveRequest
 from supervisor_app.gateway.records.record import LONGEST_NAME
 
-if TYPE_CHECKING:
-    from supervisor_app.gateway.plane.exchange import Exchange
-    from supervisor_app.gateway.plane.gateway import Gateway
+
+class Reception(own.Answering, House, Protocol):
+    """The gateway, where a request comes in."""
+
+    draining: bool
+    exchanges: set[LiveRequest]
+    limiter: Limiter
 
 
-def admit(gateway: Gateway, exchange: Exchange) -> None:
+def admit(gateway: Reception, exchange: Exchange) -> None:
     """Let it in, answer it ourselves, or refuse it; after that its body may come."""
     head = exchange.head
     gateway.exchanges.add(exchange)
@@ -65,7 +71,7 @@ def admit(gateway: Gateway, exchange: Exchange) -> None:
         exchange.refuse(problems.body_too_large())
 
 
-def _is_public_file(gateway: Gateway, head: RequestHead) -> bool:
+def _is_public_file(gateway: Reception, head: RequestHead) -> bool:
     """A file of the web UI, asked for without a key: whether it is public, its one server says."""
     return (
         head.endpoint.static and not head.presented_key and gateway.door.has_keys and gateway.takes_any_name

@@ -71,8 +71,12 @@ class RequestBody:
         """Of one that was read on: it lies elsewhere, whole."""
 
     @property
+    def content_type(self) -> bytes:
+        return self._head.noted.get(b"content-type", b"")
+
+    @property
     def is_form(self) -> bool:
-        return is_form(self._head.noted.get(b"content-type", b""))
+        return is_form(self.content_type)
 
     def is_too_deep(self, data: bytes) -> bool:
         """With this, which comes next: is it nested deeper than llama-server may be given it?"""

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
-from supervisor_app.gateway.access.crowd import address_of
+from supervisor_app.gateway.access.crowd import Crowd, address_of
 from supervisor_app.gateway.http.framing import Body, ChunkedBody, FramingError, SizedBody
-from supervisor_app.gateway.http.head_cache import Pattern, pattern_of
+from supervisor_app.gateway.http.head_cache import HeadCache, Pattern, pattern_of
 from supervisor_app.gateway.http.heads import END, BadHeadError
 from supervisor_app.gateway.http.reply import Reply
 from supervisor_app.gateway.http.request_heads import RequestHead, check_beginning
 from supervisor_app.gateway.llama.dialects import Dialect
-from supervisor_app.gateway.plane.admission import admit
+from supervisor_app.gateway.plane.admission import Reception, admit
 from supervisor_app.gateway.plane.exchange import Exchange
-from supervisor_app.gateway.plane.fast_path import FastExchange, take_fast_path
+from supervisor_app.gateway.plane.fast_path import FastHouse, take_fast_path
+from supervisor_app.gateway.plane.live import LiveRequest
 from supervisor_app.gateway.problems import bad_request, mistake
 from supervisor_app.gateway.records.record import Outcome
-
-if TYPE_CHECKING:
-    from supervisor_app.gateway.plane.gateway import Gateway
 
 MAX_PIPELINED = 64 * 1024
 """Bytes of further requests that are read while one is being answered."""
@@ -37,6 +35,22 @@ LINGER_SECONDS = 2.0
 CLOSE_WAIT = 8
 """State of a connection whose other side has said that it is done (Linux, `tcp_states.h`)."""
 FOR_EVER = float("inf")
+
+
+class Host(FastHouse, Reception, Protocol):
+    """What a connection may use of the gateway, besides what its requests may."""
+
+    heads: HeadCache
+    draining: bool
+    exchanges: set[LiveRequest]
+
+    @property
+    def crowd(self) -> Crowd[Client]: ...
+
+    def join(self, client: Client) -> bool:
+        """False: there are too many already, or this is the end."""
+
+    def leave(self, client: Client) -> None: ...
 
 
 class Client(asyncio.Protocol):
@@ -61,7 +75,7 @@ class Client(asyncio.Protocol):
         "deadline",
     )
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Host) -> None:
         self._gateway = gateway
         self._loop = gateway.loop
         self._transport: asyncio.Transport
@@ -69,7 +83,7 @@ class Client(asyncio.Protocol):
         """Of the other side, as `crowd` counts connections."""
         self._buffer = b""
         self._body: Body | None = None
-        self._exchange: Exchange | FastExchange | None = None
+        self._exchange: LiveRequest | None = None
         self._held_back = False
         self._half_closed = False
         self._is_due = False
@@ -154,9 +168,13 @@ class Client(asyncio.Protocol):
         keep_alive = head.keep_alive and not self._gateway.draining
         return Reply(self._transport, head.http11, keep_alive, head.method == "HEAD")
 
-    def go_on_with(self, exchange: Exchange) -> None:
-        """What its request has become."""
-        self._exchange = exchange
+    def may_connect_as(self, owner: int) -> bool:
+        """Count the connection as this owner's. False: the owner has all that one may have."""
+        return self._gateway.crowd.trust(self, owner, self._gateway.limits.connections)
+
+    def go_on_with(self, request: LiveRequest) -> None:
+        """The request that is being answered has become this one."""
+        self._exchange = request
 
     def answer(self, whole: bytes, now: float) -> None:
         """Of a `FastExchange`, all at once; it is over then."""
@@ -187,7 +205,7 @@ class Client(asyncio.Protocol):
     def fail(self) -> None:
         """Something of ours went wrong over the answer."""
         if self._exchange is not None:
-            self._exchange.as_exchange().refuse(mistake(), Outcome.UNAVAILABLE)
+            self._exchange.refuse(mistake(), Outcome.UNAVAILABLE)
 
     def close(self) -> None:
         self._transport.close()
@@ -198,10 +216,10 @@ class Client(asyncio.Protocol):
 
     def too_slow(self) -> None:
         """Its deadline has passed."""
-        exchange = None if self._exchange is None else self._exchange.as_exchange()
+        exchange = self._exchange
         if self._unread or self._transport.is_closing():
             self._transport.abort()
-        elif exchange is not None and self._body is not None and not exchange.answer.reply.started:
+        elif exchange is not None and self._body is not None and not exchange.has_begun:
             exchange.refuse(bad_request("The body did not come.", status=408, code="request_timeout"))
         elif exchange is None and self._buffer:
             self._refuse_head(BadHeadError(408, "The head did not come."))
@@ -333,16 +351,15 @@ class Client(asyncio.Protocol):
             if self._exchange is None:
                 self._transport.close()
             else:
-                self._exchange.as_exchange().refuse(bad_request(f"The body cannot be read: {error}."))
+                self._exchange.refuse(bad_request(f"The body cannot be read: {error}."))
             return False
-        exchange = None if self._exchange is None else self._exchange.as_exchange()
         if body.done:
             self._body = None
         self._credit(size - len(self._buffer))
-        if exchange is not None and content:
-            exchange.on_body(content)
-        if exchange is not None and body.done and not exchange.is_over:
-            exchange.on_body_end()
+        if content and self._exchange is not None:
+            self._exchange.on_body(content)
+        if body.done and self._exchange is not None:
+            self._exchange.on_body_end()
         if self._body is not None and self._buffer:
             self._set_reading(False)  # so many chunks that others have their turn first
             self._advance_soon()
@@ -384,14 +401,12 @@ class Client(asyncio.Protocol):
 
     def _probe_it(self, pause: float = FIRST_PROBE_SECONDS) -> None:
         """A client that only said that it is done reads on; one that has gone resets at what it gets."""
-        if self._exchange is None or self._transport.is_closing():
+        exchange = self._exchange
+        if exchange is None or self._transport.is_closing():
             return
-        exchange = self._exchange.as_exchange()
         if self._probe is not None:
             self._probe.cancel()
-        if exchange.answer.reply.started:
-            exchange.say_nothing()
-        elif exchange.head.http11:
+        if not exchange.show_life() and exchange.head.http11:
             self._transport.write(PROBE)
         pause = min(pause, PROBE_SECONDS)
         self._probe = self._loop.call_later(pause, self._probe_it, pause * 2)

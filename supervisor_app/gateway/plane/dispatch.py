@@ -2,26 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
 
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.door import NotAllowedError
-from supervisor_app.gateway.access.keys import Denied
+from supervisor_app.gateway.access.keys import Denied, KeyPolicy
+from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.endpoints import About
+from supervisor_app.gateway.llama.hints import Hints
+from supervisor_app.gateway.plane.answer import Answer
+from supervisor_app.gateway.plane.body import RequestBody
+from supervisor_app.gateway.plane.inquest import Inquest
+from supervisor_app.gateway.plane.notes import Notes
+from supervisor_app.gateway.plane.outside import Outside
 from supervisor_app.gateway.problems import Problem, cors_fields
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers import refusals
+from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.gate import QueueFullError
 from supervisor_app.gateway.servers.streams import done_by_one_of, holder_of, streams_of_all
-
-if TYPE_CHECKING:
-    from supervisor_app.gateway.plane.exchange import Exchange
-    from supervisor_app.gateway.plane.gateway import Gateway
-    from supervisor_app.gateway.servers.backend import Backend
+from supervisor_app.gateway.servers.suspects import Suspicion
 
 
-def dispatch(gateway: Gateway, exchange: Exchange, *, asked_around: bool = False) -> None:
+class Directory(Protocol):
+    """The servers of a gateway, and what it knows of requests that came before."""
+
+    all: tuple[Backend, ...]
+    takes_any_name: bool
+    inquest: Inquest
+    outside: Outside
+
+    def wall_time(self) -> float: ...
+
+    def candidates(self, model: str | None) -> Sequence[Backend]: ...
+
+    def allowed(
+        self, policy: KeyPolicy | None, hints: Hints, candidates: Sequence[Backend]
+    ) -> Sequence[Backend]: ...
+
+    def choose(self, candidates: Sequence[Backend], session: str, body: bytes) -> Backend: ...
+
+    def wake(self, backend: Backend) -> None: ...
+
+    def stop_waiting(self, conversation: str, policy: KeyPolicy | None) -> None: ...
+
+    @property
+    def may_hear_of_models(self) -> bool: ...
+
+
+class Guest(Protocol):
+    """A visit that was made for a request."""
+
+    def enter(self) -> None:
+        """Go to the server, or into its queue. Raises QueueFullError."""
+
+
+class Routed(Protocol):
+    """A request whose body says where it goes."""
+
+    notes: Notes
+    policy: KeyPolicy | None
+    is_public: bool
+    suspicion: Suspicion | None
+
+    @property
+    def head(self) -> RequestHead: ...
+
+    @property
+    def body(self) -> RequestBody: ...
+
+    @property
+    def answer(self) -> Answer: ...
+
+    @property
+    def is_over(self) -> bool: ...
+
+    def visit(self, backend: Backend) -> Guest:
+        """Make a visit to this server."""
+
+    def do(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what takes time before the request can go on."""
+
+    def answer_ourselves(self, status: int, fields: bytes, content: bytes) -> None:
+        """End the request with an answer of the gateway's own."""
+
+    def refuse(self, problem: Problem, outcome: Outcome = ...) -> None: ...
+
+
+def dispatch(gateway: Directory, exchange: Routed, *, asked_around: bool = False) -> None:
     """Send on a request whose body tells where. `asked_around`: servers were just asked what they have."""
     if complaint := _complaint(gateway, exchange):
         exchange.refuse(problems.bad_request(complaint))
@@ -46,14 +115,14 @@ def dispatch(gateway: Gateway, exchange: Exchange, *, asked_around: bool = False
         _go_on(gateway, exchange, candidates)
 
 
-def _complaint(gateway: Gateway, exchange: Exchange) -> str:
+def _complaint(gateway: Directory, exchange: Routed) -> str:
     """A fault of its body, where that decides where it goes; empty: there is none."""
     head, body = exchange.head, exchange.body
     decides = len(gateway.all) > 1 and head.method == "POST" and not head.endpoint.relays
     return body.fault() if decides and not body.hints.model else ""
 
 
-def _candidates(gateway: Gateway, exchange: Exchange) -> Sequence[Backend]:
+def _candidates(gateway: Directory, exchange: Routed) -> Sequence[Backend]:
     """The servers that may answer it now. Raises Denied and NotAllowedError."""
     policy = exchange.policy
     if gateway.takes_any_name and (policy is None or not policy.models):
@@ -63,7 +132,7 @@ def _candidates(gateway: Gateway, exchange: Exchange) -> Sequence[Backend]:
     return gateway.allowed(policy, hints, gateway.all if asks_all else gateway.candidates(hints.model))
 
 
-def candidates_now(gateway: Gateway, exchange: Exchange) -> Sequence[Backend] | Problem:
+def candidates_now(gateway: Directory, exchange: Routed) -> Sequence[Backend] | Problem:
     """Look again: more may be known of servers than when it came. A problem: no server is left for it."""
     try:
         return _candidates(gateway, exchange)
@@ -73,14 +142,14 @@ def candidates_now(gateway: Gateway, exchange: Exchange) -> Sequence[Backend] | 
         return error.problem
 
 
-async def _ask_around(gateway: Gateway, exchange: Exchange) -> None:
+async def _ask_around(gateway: Directory, exchange: Routed) -> None:
     """Nobody has the model that it wants, as far as we know: ask before that is said."""
     await gateway.outside.read_models(now=True)
     if not exchange.is_over:
         dispatch(gateway, exchange, asked_around=True)
 
 
-async def _go_to_streams(gateway: Gateway, exchange: Exchange, candidates: Sequence[Backend]) -> None:
+async def _go_to_streams(gateway: Directory, exchange: Routed, candidates: Sequence[Backend]) -> None:
     """To the server that has the stream of its conversation; to all with a question after several streams,
     or with an order that one of them can carry out.
     """
@@ -101,7 +170,7 @@ async def _go_to_streams(gateway: Gateway, exchange: Exchange, candidates: Seque
         exchange.answer_ourselves(200, problems.JSON_FIELDS + cors_fields(exchange.answer.origin), answer)
 
 
-def _go_on(gateway: Gateway, exchange: Exchange, candidates: Sequence[Backend]) -> None:
+def _go_on(gateway: Directory, exchange: Routed, candidates: Sequence[Backend]) -> None:
     if (problem := look_back(gateway, exchange)) is not None:
         exchange.refuse(problem, Outcome.QUARANTINED)
         return
@@ -110,7 +179,7 @@ def _go_on(gateway: Gateway, exchange: Exchange, candidates: Sequence[Backend]) 
     go_to_one_of(gateway, exchange, candidates)
 
 
-def look_back(gateway: Gateway, exchange: Exchange) -> Problem | None:
+def look_back(gateway: Directory, exchange: Routed) -> Problem | None:
     """Find what this request was in before, when it was sent by another client, or by this one."""
     if not gateway.inquest.suspects_anybody():
         return None
@@ -125,7 +194,7 @@ def look_back(gateway: Gateway, exchange: Exchange) -> Problem | None:
     return problems.quarantined(entry.server, entry.incident, int(entry.until - now))
 
 
-def go_to_one_of(gateway: Gateway, exchange: Exchange, candidates: Sequence[Backend]) -> None:
+def go_to_one_of(gateway: Directory, exchange: Routed, candidates: Sequence[Backend]) -> None:
     """To the best of them, or into its queue."""
     head, body = exchange.head, exchange.body
     if len(candidates) == 1:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.crowd import owner_of
+from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.http.heads import status_line
@@ -22,24 +23,23 @@ from supervisor_app.gateway.llama.dialects import Stream, id_fields
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.plane.answer import Answer
 from supervisor_app.gateway.plane.body import RequestBody
-from supervisor_app.gateway.plane.dispatch import candidates_now, dispatch, go_to_one_of, look_back
+from supervisor_app.gateway.plane.dispatch import Directory, candidates_now, dispatch, go_to_one_of, look_back
+from supervisor_app.gateway.plane.inquest import Inquest
+from supervisor_app.gateway.plane.live import LiveRequest
 from supervisor_app.gateway.plane.notes import Notes
 from supervisor_app.gateway.plane.phases import Phase, step
-from supervisor_app.gateway.plane.reading_on import ReadingOn
-from supervisor_app.gateway.plane.transit import LARGE, Transit
+from supervisor_app.gateway.plane.reading_on import ReadingOn, Source
+from supervisor_app.gateway.plane.transit import LARGE, Store, Transit
+from supervisor_app.gateway.plane.turns import Turns
 from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records.record import Outcome, Record
+from supervisor_app.gateway.servers.attempt import Attempt
+from supervisor_app.gateway.servers.backend import Backend
+from supervisor_app.gateway.servers.facts import ServerFacts
+from supervisor_app.gateway.servers.request import House as VisitHouse
 from supervisor_app.gateway.servers.suspects import Suspicion
+from supervisor_app.gateway.servers.upstream import Connection
 from supervisor_app.gateway.servers.visit import Visit
-
-if TYPE_CHECKING:
-    from supervisor_app.gateway.plane.client import Client
-    from supervisor_app.gateway.plane.fast_path import FastExchange
-    from supervisor_app.gateway.plane.gateway import Gateway
-    from supervisor_app.gateway.servers.attempt import Attempt
-    from supervisor_app.gateway.servers.backend import Backend
-    from supervisor_app.gateway.servers.facts import ServerFacts
-    from supervisor_app.gateway.servers.upstream import Connection
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +48,63 @@ UNROUTED = (Phase.HEAD, Phase.DOOR, Phase.OWN)
 """Phases in which nobody has asked where the request goes."""
 
 
+class Caller(Source, Protocol):
+    """Whoever sent the request: the client's connection."""
+
+    address: str
+    """Of the other side, as connections are counted."""
+
+    def may_connect_as(self, owner: int) -> bool:
+        """Count the connection as this owner's. False: the owner has all that one may have."""
+
+    def exchange_over(self) -> None:
+        """The answer is written, or never will be."""
+
+
+class House(VisitHouse, Store, Directory, Protocol):
+    """What an exchange may use of the gateway, besides what its parts may."""
+
+    loop: asyncio.AbstractEventLoop
+    door: Door
+    inquest: Inquest
+    turns: Turns
+    ids: Iterator[str]
+    arrivals: Iterator[int]
+
+    def wall_time(self) -> float: ...
+
+    def must_read_on(self, policy: KeyPolicy | None, head: RequestHead, body: RequestBody) -> bool:
+        """It takes all of a body that is too long to be kept to know where it goes."""
+
+    def do(self, work: asyncio.Task[None]) -> None:
+        """Keep a task alive until it is done."""
+
+    def finished(self, exchange: LiveRequest, *, recorded: bool) -> None:
+        """The request is over: its record can be made."""
+
+
+class Sent(Protocol):
+    """A request that has been sent already, by the fast path."""
+
+    arrival: int
+    since: float
+    """Loop time at which it came."""
+    at: float
+    """The same in Unix seconds."""
+    policy: KeyPolicy | None
+    backend: Backend
+    asked: ServerFacts
+    """The server as it was then."""
+
+
 class Exchange:
-    """Owned by its client's connection, which feeds it and hears when it is over."""
+    """Owned by its client's connection, which feeds it and hears when it is over.
+
+    `LiveRequest` for the connection, `Request` for its visit, `Routed` for dispatch.
+    """
 
     __slots__ = (
-        "_client",
+        "_caller",
         "_gateway",
         "_visit",
         "_was_sent",
@@ -72,8 +124,8 @@ class Exchange:
 
     def __init__(
         self,
-        gateway: Gateway,
-        client: Client,
+        gateway: House,
+        caller: Caller,
         head: RequestHead,
         length: int | None,
         reply: Reply,
@@ -84,7 +136,7 @@ class Exchange:
         self.id = request_id or next(gateway.ids)
         reply.fields = id_fields(head.dialect, self.id)
         self.body = RequestBody(head, length)
-        self.transit = Transit(gateway, client, self.body)
+        self.transit = Transit(gateway, caller, self.body)
         self.arrival: int = next(gateway.arrivals)
         self.suspicion: Suspicion | None = None
         self.policy: KeyPolicy | None = None
@@ -96,7 +148,7 @@ class Exchange:
         self.is_public = False
         """No key was asked for, so its server must not take it for one of ours."""
         self._gateway = gateway
-        self._client = client
+        self._caller = caller
         self._visit: Visit | None = None
         self._was_sent = False
         """A server has had the request: a fact for the record, which no later phase undoes."""
@@ -149,16 +201,16 @@ class Exchange:
             else:
                 self._route()
 
-    def go_on_from(self, fast: FastExchange, body: bytes, connection: Connection) -> tuple[Visit, Attempt]:
-        """It has been sent over this connection; nothing has come back yet."""
-        self.arrival, self.started, self.notes.at = fast.arrival, fast.since, fast.at
-        self.let_in(fast.policy)
+    def go_on_from(self, sent: Sent, body: bytes, connection: Connection) -> tuple[Visit, Attempt]:
+        """Take over a request that was sent over this connection; nothing has come back yet."""
+        self.arrival, self.started, self.notes.at = sent.arrival, sent.since, sent.at
+        self.let_in(sent.policy)
         self.transit.take_whole(body)
         self._was_sent = True
         self._step(Phase.ATTEMPT)
-        self.notes.server = fast.asked.name
-        self._visit = visit = Visit(self, self._gateway, fast.backend)
-        return visit, visit.go_on(fast.asked, connection)
+        self.notes.server = sent.asked.name
+        self._visit = visit = Visit(self, self._gateway, sent.backend)
+        return visit, visit.go_on(sent.asked, connection)
 
     def let_in(self, policy: KeyPolicy | None) -> None:
         """Its body may come. `policy`: of the key that it comes with; None: with none."""
@@ -247,26 +299,25 @@ class Exchange:
     @property
     def owner(self) -> int:
         """Whose it is, where clients have equal shares."""
-        return owner_of(self.body.key, self._client.address)
+        return owner_of(self.body.key, self._caller.address)
 
     def has_too_many(self, policy: KeyPolicy | None) -> bool:
         """It may come in, but its owner has all the connections that one may have."""
-        owner = owner_of(policy.id if policy is not None else None, self._client.address)
-        return not self._gateway.crowd.trust(self._client, owner, self._gateway.limits.connections)
+        owner = owner_of(policy.id if policy is not None else None, self._caller.address)
+        return not self._caller.may_connect_as(owner)
 
     @property
     def keep_alive(self) -> bool:
-        """Another request may follow."""
         return self.answer.reply.keep_alive
+
+    @property
+    def has_begun(self) -> bool:
+        return self.answer.reply.started
 
     @property
     def is_sent_once(self) -> bool:
         """Once a server has it, it cannot be sent again."""
         return self.body.overflows or not self.head.endpoint.pure
-
-    def as_exchange(self) -> Exchange:
-        """See `FastExchange`."""
-        return self
 
     # The answer
 
@@ -372,11 +423,14 @@ class Exchange:
             self._break_off(problem)
         self._over(outcome)
 
-    def say_nothing(self) -> None:
-        """In the middle of a stream: a comment between two events, which no reader of events sees."""
+    def show_life(self) -> bool:
+        """See `LiveRequest`. No reader of events sees a comment that stands between two of them."""
+        if not self.has_begun:
+            return False
         waits = self.phase is not Phase.COMMIT and self.answer.waits
         if waits or (self._visit is not None and self._visit.is_between_events):
             self.answer.reply.write(NOTHING)
+        return True
 
     def client_left(self) -> None:
         if not self.is_over:
@@ -413,7 +467,7 @@ class Exchange:
         if self._was_sent and self.head.endpoint.changes_models:
             self._gateway.outside.models_changed(self.notes.server)
         self._gateway.finished(self, recorded=recorded)
-        self._client.exchange_over()
+        self._caller.exchange_over()
 
     @property
     def is_large(self) -> bool:

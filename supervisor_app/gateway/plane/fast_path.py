@@ -7,12 +7,12 @@ ordinary it becomes one, which goes on from there: what can happen to a request 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import NamedTuple, Protocol
 
 from supervisor_app.gateway.access.door import NotAllowedError
-from supervisor_app.gateway.access.keys import Denied, KeyPolicy
+from supervisor_app.gateway.access.keys import Denied, KeyPolicy, Limiter
 from supervisor_app.gateway.http.answer_heads import ResponseHead
-from supervisor_app.gateway.http.reply import sized
+from supervisor_app.gateway.http.reply import Reply, sized
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.dialects import id_fields
 from supervisor_app.gateway.llama.hints import Hints, hints_of
@@ -20,25 +20,59 @@ from supervisor_app.gateway.llama.meter import usage_of
 from supervisor_app.gateway.llama.nesting import is_too_deep
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.plane.body import may_take_long
-from supervisor_app.gateway.plane.exchange import Exchange
+from supervisor_app.gateway.plane.exchange import Caller, Exchange, House
+from supervisor_app.gateway.plane.live import LiveRequest
 from supervisor_app.gateway.plane.own import PUBLIC
 from supervisor_app.gateway.plane.pages import page_fields
 from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records.record import Outcome, Record
 from supervisor_app.gateway.servers.attempt import Attempt
 from supervisor_app.gateway.servers.backend import Backend
+from supervisor_app.gateway.servers.gate import Insider
 from supervisor_app.gateway.servers.turns import NEWCOMER
 from supervisor_app.gateway.servers.upstream import Connection
 from supervisor_app.gateway.servers.visit import Visit
 
-if TYPE_CHECKING:
-    from supervisor_app.gateway.plane.client import Client
-    from supervisor_app.gateway.plane.gateway import Gateway
-
 OK = 200
 
 
-def take_fast_path(gateway: Gateway, client: Client, head: RequestHead, body: bytes) -> FastExchange | None:
+class FastCaller(Caller, Protocol):
+    """The client's connection, which can also be answered at once."""
+
+    def answer(self, whole: bytes, now: float) -> None:
+        """Write the whole answer of a request that is over with that."""
+
+    def fail(self) -> None:
+        """A mistake in llamaproxy: refuse the request."""
+
+    def reply_to(self, head: RequestHead) -> Reply: ...
+
+    def go_on_with(self, request: LiveRequest) -> None:
+        """The request has become this one."""
+
+
+class FastHouse(House, Protocol):
+    """The gateway, for a request that keeps its own books."""
+
+    exchanges: set[LiveRequest]
+    limiter: Limiter
+
+    def may_keep(self, size: int) -> bool: ...
+
+    def leave_gate(self, backend: Backend, visitor: Insider) -> None: ...
+
+
+class Grown(NamedTuple):
+    """What a request on the fast path becomes at the first thing out of the ordinary."""
+
+    exchange: Exchange
+    visit: Visit
+    attempt: Attempt
+
+
+def take_fast_path(
+    gateway: FastHouse, client: FastCaller, head: RequestHead, body: bytes
+) -> FastExchange | None:
     """None: it takes the long way, and nothing has happened yet. `head.is_plain`."""
     if head.path in PUBLIC or not head.endpoint.pure or not gateway.may_keep(len(body)):
         return None  # of what is not pure the long way takes care: it must not meet a stale connection
@@ -75,7 +109,7 @@ def take_fast_path(gateway: Gateway, client: Client, head: RequestHead, body: by
 
 
 class FastExchange:
-    """`gate.Insider` and `upstream.Listener`: from the head of a request to its record."""
+    """`LiveRequest`, `gate.Insider` and `upstream.Listener`: from the head of a request to its record."""
 
     __slots__ = (
         "_answer",
@@ -99,11 +133,12 @@ class FastExchange:
     solo = insists = False
     turn = NEWCOMER
     keep_alive = True
+    has_begun = False
 
     def __init__(
         self,
-        gateway: Gateway,
-        client: Client,
+        gateway: FastHouse,
+        client: FastCaller,
         head: RequestHead,
         body: bytes,
         hints: Hints,
@@ -164,7 +199,7 @@ class FastExchange:
 
     def on_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
         if head.status != OK or head.is_event_stream:
-            self._grown()[2].on_whole(head, length, content)
+            self._to_exchange().attempt.on_whole(head, length, content)
             return
         gateway, backend = self._gateway, self.backend
         self._ended = now = gateway.loop.time()
@@ -208,32 +243,46 @@ class FastExchange:
 
     # Out of the ordinary
 
-    def as_exchange(self) -> Exchange:
-        return self._grown()[0]
+    def refuse(self, problem: Problem, outcome: Outcome = Outcome.REFUSED) -> None:
+        self._to_exchange().exchange.refuse(problem, outcome)
 
-    def refuse(self, problem: Problem, outcome: Outcome) -> None:
-        self.as_exchange().refuse(problem, outcome)
+    def on_body(self, data: bytes) -> None:
+        self._to_exchange().exchange.on_body(data)
+
+    def on_body_end(self) -> None:
+        self._to_exchange().exchange.on_body_end()
+
+    def show_life(self) -> bool:
+        return self._to_exchange().exchange.show_life()
 
     def client_left(self) -> None:
-        self.as_exchange().client_left()
+        self._to_exchange().exchange.client_left()
+
+    @staticmethod
+    def waits_for_stream_of(conversation: str, policy: KeyPolicy | None) -> bool:
+        """Never: the request has been sent, and asks for no stream."""
+        return False
+
+    def stopped_before_it_began(self) -> None:
+        self._to_exchange().exchange.stopped_before_it_began()
 
     def client_writable(self, writable: bool) -> None:
         """Nothing more comes than it has got."""
 
     def server_ended(self) -> None:
-        self._grown()[1].server_ended()
+        self._to_exchange().visit.server_ended()
 
     def on_head(self, head: ResponseHead, length: int | None) -> None:
-        self._grown()[2].on_head(head, length)
+        self._to_exchange().attempt.on_head(head, length)
 
     def on_content(self, content: bytes) -> None:
-        self._grown()[2].on_content(content)
+        self._to_exchange().attempt.on_content(content)
 
     def on_end(self) -> None:
-        self._grown()[2].on_end()
+        self._to_exchange().attempt.on_end()
 
     def on_lost(self, reason: str) -> None:
-        self._grown()[2].on_lost(reason)
+        self._to_exchange().attempt.on_lost(reason)
 
     def on_mistake(self) -> None:
         self._client.fail()
@@ -241,8 +290,8 @@ class FastExchange:
     def on_writable(self, writable: bool) -> None:
         """All of it has been sent, if the server takes it."""
 
-    def _grown(self) -> tuple[Exchange, Visit, Attempt]:
-        """What it would be, had it not taken this way. It is nothing any more itself."""
+    def _to_exchange(self) -> Grown:
+        """Convert to a full exchange, which goes on; this object must not be used afterwards."""
         gateway, client = self._gateway, self._client
         reply = client.reply_to(self.head)
         exchange = Exchange(gateway, client, self.head, len(self._body), reply, self.id)
@@ -251,4 +300,4 @@ class FastExchange:
         gateway.exchanges.discard(self)
         gateway.exchanges.add(exchange)
         client.go_on_with(exchange)
-        return exchange, visit, attempt
+        return Grown(exchange, visit, attempt)

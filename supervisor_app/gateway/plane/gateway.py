@@ -8,7 +8,7 @@ import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
@@ -30,9 +30,8 @@ from supervisor_app.gateway.llama.hints import Hints, prefix_digest
 from supervisor_app.gateway.llama.isolation import is_shared_with
 from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.client import Client
-from supervisor_app.gateway.plane.exchange import Exchange
-from supervisor_app.gateway.plane.fast_path import FastExchange
 from supervisor_app.gateway.plane.inquest import Inquest
+from supervisor_app.gateway.plane.live import LiveRequest
 from supervisor_app.gateway.plane.outside import Outside
 from supervisor_app.gateway.plane.turns import Turns
 from supervisor_app.gateway.records.record import Outcome, request_ids
@@ -89,22 +88,22 @@ class Gateway:
         self.outside = outside
         self.clients: set[Client] = set()
         self.crowd: Crowd[Client] = Crowd()
-        self.exchanges: set[Exchange | FastExchange] = set()
+        self.exchanges: set[LiveRequest] = set()
         self.kept_bytes = 0
         """Of the bodies of all requests, kept to send them again."""
         self.spooled_bytes = 0
         """Of long bodies, on disk."""
-        self.disk = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="gateway-disk")
+        self.disk: Executor = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="gateway-disk")
         """A slow one holds up only who needs it."""
         self.heads = HeadCache()
         self.all: tuple[Backend, ...] = ()
         self.takes_any_name = False
         """With one server every name will do, as it does for llama-server."""
-        self.arrivals = count(1)
+        self.arrivals: Iterator[int] = count(1)
         self.turns = Turns(self.loop)
         self.ids = request_ids(secrets.token_hex(MARK_BYTES)) if ids is None else ids
         self._router = Router()
-        self._ended: deque[Exchange | FastExchange] = deque()
+        self._ended: deque[LiveRequest] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -141,7 +140,7 @@ class Gateway:
     def stop_waiting(self, conversation: str, policy: KeyPolicy | None) -> None:
         """End the streams of this conversation that still wait for a server and came with the same key."""
         for exchange in list(self.exchanges):
-            if isinstance(exchange, Exchange) and exchange.waits_for_stream_of(conversation, policy):
+            if exchange.waits_for_stream_of(conversation, policy):
                 exchange.stopped_before_it_began()
 
     def do(self, work: asyncio.Task[None]) -> None:
@@ -227,7 +226,7 @@ class Gateway:
             and self.kept_bytes + size <= limits.all_replay_bytes
         )
 
-    def finished(self, exchange: Exchange | FastExchange, *, recorded: bool) -> None:
+    def finished(self, exchange: LiveRequest, *, recorded: bool) -> None:
         """Its record is made a moment later, with those of others: the client need not wait for that."""
         self.exchanges.discard(exchange)
         if exchange.policy is not None:
@@ -250,7 +249,7 @@ class Gateway:
         if self._ended:
             self.loop.call_soon(self._record)
 
-    def _record_one(self, exchange: Exchange | FastExchange) -> None:
+    def _record_one(self, exchange: LiveRequest) -> None:
         record = exchange.record()
         if exchange.policy is not None:
             self.limiter.charge(exchange.policy, exchange.charged(record.usage), self.loop.time())

@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from supervisor_app.gateway.access.keys import KeyPolicy
+from supervisor_app.gateway.http.reply import Reply
+from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.meter import usage_of, usage_of_all
 from supervisor_app.gateway.llama.usage import Usage
+from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.records.record import Outcome, Record
-
-if TYPE_CHECKING:
-    from supervisor_app.gateway.plane.exchange import Exchange
+from supervisor_app.gateway.servers.hold import Hold
 
 CAPTURED_BYTES = 64 * 1024
+
+
+class Answer(Protocol):
+    """The answer that a request got."""
+
+    reply: Reply
+    hold: Hold | None
+
+
+class Noted(Protocol):
+    """The request that a record is made of."""
+
+    id: str
+    started: float
+    policy: KeyPolicy | None
+
+    @property
+    def head(self) -> RequestHead: ...
+
+    @property
+    def body(self) -> RequestBody: ...
+
+    @property
+    def answer(self) -> Answer: ...
 
 
 class Notes:
@@ -72,10 +98,10 @@ class Notes:
         if self._captured is not None:
             self._captured += content[: CAPTURED_BYTES - len(self._captured)]
 
-    def record(self, exchange: Exchange) -> Record:
-        """Once it is over."""
-        first, captured, head = self.first_content, self._captured, exchange.head
-        hints, hold, policy = exchange.body.hints, exchange.answer.hold, exchange.policy
+    def record(self, request: Noted) -> Record:
+        """Make the record of a request that is over."""
+        first, captured, head = self.first_content, self._captured, request.head
+        hints, hold, policy = request.body.hints, request.answer.hold, request.policy
         usage = usage_of(b"".join(self.tail), self.beginning)
         if hints.answers != 1 or hints.prompts != 1:
             usage = usage_of_all(usage, head.endpoint, hints, self.tokens)
@@ -86,19 +112,19 @@ class Notes:
             key=policy.id if policy else self.denied_key,
             method=head.method,
             route=head.path,
-            status=exchange.answer.reply.status,
+            status=request.answer.reply.status,
             outcome=self.outcome,
             streamed=hints.stream,
             held_ms=hold.total * 1000 if hold is not None else 0.0,
-            ttft_ms=(first - exchange.started) * 1000 if first else None,
-            duration_ms=(self.ended - exchange.started) * 1000,
+            ttft_ms=(first - request.started) * 1000 if first else None,
+            duration_ms=(self.ended - request.started) * 1000,
             replays=self.replays,
             counts_as_use=head.endpoint.counts_as_use,
             usage=usage,
-            id=exchange.id,
+            id=request.id,
             incident=self.incident,
             is_kept=self.is_kept,
-            captured_request=None if captured is None else _text(exchange.body.kept()),
+            captured_request=None if captured is None else _text(request.body.kept()),
             captured_answer=None if captured is None else _text(bytes(captured)),
         )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 from supervisor_app.gateway import problems
@@ -13,14 +14,12 @@ from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.hints import Hints
 from supervisor_app.gateway.llama.listing import is_path
+from supervisor_app.gateway.plane.exchange import Exchange, House
 from supervisor_app.gateway.problems import JSON_FIELDS, cors_fields
 from supervisor_app.gateway.servers.backend import rank
 from supervisor_app.gateway.servers.catalogue import catalogue, entry
+from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.routing import may_use, offers, serves
-
-if TYPE_CHECKING:
-    from supervisor_app.gateway.plane.exchange import Exchange
-    from supervisor_app.gateway.plane.gateway import Gateway
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +30,16 @@ PUBLIC = frozenset({METRICS, *HEALTH})
 METRICS_FIELDS = b"Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
 
 
-def is_public(gateway: Gateway, head: RequestHead) -> bool:
+class Answering(House, Protocol):
+    """The gateway, which knows what is asked of it."""
+
+    public_metrics: bool
+
+    def facts(self) -> Iterable[ServerFacts]:
+        """All servers, as they are known."""
+
+
+def is_public(gateway: Answering, head: RequestHead) -> bool:
     """Answered without a key: what a load balancer, Prometheus or a browser asks before it has one."""
     if head.method == "OPTIONS":
         return is_preflight(head) and gateway.door.shows_refusals(head.text(b"origin"))
@@ -48,7 +56,7 @@ def is_ours(head: RequestHead) -> bool:
     return head.path in (METRICS, *HEALTH) or head.path in MODELS or head.path.startswith("/v1/models/")
 
 
-def answer(gateway: Gateway, exchange: Exchange, policy: KeyPolicy | None = None) -> None:
+def answer(gateway: Answering, exchange: Exchange, policy: KeyPolicy | None = None) -> None:
     """`policy`: of the key that it came with."""
     head = exchange.head
     if head.method == "OPTIONS":
@@ -65,7 +73,7 @@ def answer(gateway: Gateway, exchange: Exchange, policy: KeyPolicy | None = None
         _answer_models(gateway, exchange, policy)
 
 
-async def _answer_models_anew(gateway: Gateway, exchange: Exchange, policy: KeyPolicy | None) -> None:
+async def _answer_models_anew(gateway: Answering, exchange: Exchange, policy: KeyPolicy | None) -> None:
     """A router's change while nobody tells us: it is asked first."""
     await gateway.outside.read_models(reload=_asks_to_reload(exchange.head))
     if not exchange.is_over:
@@ -76,7 +84,7 @@ def _asks_to_reload(head: RequestHead) -> bool:
     return parse_qs(head.query).get("reload", ["0"])[-1] not in ("0", "false")
 
 
-def _answer_models(gateway: Gateway, exchange: Exchange, policy: KeyPolicy | None) -> None:
+def _answer_models(gateway: Answering, exchange: Exchange, policy: KeyPolicy | None) -> None:
     if exchange.head.path in MODELS:
         _send(exchange, catalogue(gateway.facts(), policy, gateway.wall_time()))
     else:
@@ -89,7 +97,7 @@ def _send(exchange: Exchange, data: Any) -> None:
     )
 
 
-def _send_model(gateway: Gateway, exchange: Exchange, model: str, policy: KeyPolicy | None) -> None:
+def _send_model(gateway: Answering, exchange: Exchange, model: str, policy: KeyPolicy | None) -> None:
     """By any name that a request may use; of several servers the one that can be asked soonest."""
     servers = [
         facts for facts in gateway.facts() if serves(facts, model) and may_use(policy, facts, Hints(model))
@@ -103,7 +111,7 @@ def _send_model(gateway: Gateway, exchange: Exchange, model: str, policy: KeyPol
         exchange.refuse(problems.model_not_found(model, list(offered)))
 
 
-def _health(gateway: Gateway) -> dict[str, Any]:
+def _health(gateway: Answering) -> dict[str, Any]:
     """The gateway lives; a server that is down is waited for, so that is no reason to send nobody here."""
     servers = list(gateway.facts())
     return {"status": "ok", "servers": len(servers), "ready": sum(facts.ready for facts in servers)}
@@ -126,7 +134,7 @@ def _credentials(exchange: Exchange) -> bytes:
     return b"Access-Control-Allow-Credentials: true\r\n" if exchange.answer.is_known_origin else b""
 
 
-async def _answer_metrics(gateway: Gateway, exchange: Exchange) -> None:
+async def _answer_metrics(gateway: Answering, exchange: Exchange) -> None:
     try:
         content = await gateway.outside.metrics()
     except Exception:

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.isolation import NotIsolatedError, check_isolation, without_cache
 from supervisor_app.gateway.plane.body import RequestBody
-from supervisor_app.gateway.plane.reading_on import ReadingOn
+from supervisor_app.gateway.plane.reading_on import Disk, Reader, ReadingOn, Sink, Source
 from supervisor_app.gateway.problems import Problem
-
-if TYPE_CHECKING:
-    from supervisor_app.gateway.plane.client import Client
-    from supervisor_app.gateway.plane.exchange import Exchange
-    from supervisor_app.gateway.plane.gateway import Gateway
-    from supervisor_app.gateway.servers.facts import ServerFacts
-    from supervisor_app.gateway.servers.visit import Visit
+from supervisor_app.gateway.servers.facts import ServerFacts
 
 LARGE = 64 * 1024
 """Bytes of a body that take about a millisecond to read."""
 
 
+class Taker(Sink, Protocol):
+    """A visit to a server."""
+
+    @property
+    def takes_body(self) -> bool:
+        """The head is on its way to the server: the body may follow."""
+
+
+class Store(Disk, Protocol):
+    """What all bodies of a gateway share."""
+
+    kept_bytes: int
+
+    def isolates(self, facts: ServerFacts) -> bool:
+        """A key that uses this server wants its prompts found by nobody else."""
+
+
 class Transit:
     """One body, within what the bodies of all requests may take up."""
 
-    __slots__ = ("_client", "_gateway", "_is_isolated", "_kept_bytes", "body", "reading_on")
+    __slots__ = ("_is_isolated", "_kept_bytes", "_source", "_store", "body", "reading_on")
 
-    def __init__(self, gateway: Gateway, client: Client, body: RequestBody) -> None:
+    def __init__(self, store: Store, source: Source, body: RequestBody) -> None:
         self.body = body
         self.reading_on: ReadingOn | None = None
-        self._gateway = gateway
-        self._client = client
+        self._store = store
+        self._source = source
         self._is_isolated = False
         """Its server must not serve it from the cache."""
         self._kept_bytes = 0
@@ -42,13 +53,13 @@ class Transit:
         """Count what comes next, and find with what to refuse it."""
         body = self.body
         body.size += len(data)
-        if body.size > self._gateway.limits.body_bytes:
+        if body.size > self._store.limits.body_bytes:
             return problems.body_too_large()
         return problems.too_deep() if body.is_too_deep(data) else None
 
-    def take(self, data: bytes, visit: Visit | None) -> bool:
+    def take(self, data: bytes, visit: Taker | None) -> bool:
         """Keep more of it, or pass it on. True: now it is longer than can be kept."""
-        body, limits = self.body, self._gateway.limits
+        body, limits = self.body, self._store.limits
         if self.reading_on is not None:
             self.reading_on.put(data)
         elif body.overflows:
@@ -56,8 +67,8 @@ class Transit:
         else:
             body.keep(data)
             self._kept_bytes = body.size
-            self._gateway.kept_bytes += len(data)
-            if body.size > limits.replay_bytes or self._gateway.kept_bytes > limits.all_replay_bytes:
+            self._store.kept_bytes += len(data)
+            if body.size > limits.replay_bytes or self._store.kept_bytes > limits.all_replay_bytes:
                 body.overflow()
                 return True
         return False
@@ -67,19 +78,19 @@ class Transit:
         self.body.take_whole(data)
         self._kept_bytes = len(data)
 
-    def read_on(self, exchange: Exchange) -> None:
+    def read_on(self, request: Reader) -> None:
         """From now on all of it goes to disk: where it goes is known at its end."""
-        self.reading_on = ReadingOn(exchange, self._client, self._gateway)
+        self.reading_on = ReadingOn(request, self._source, self._store)
         self._release()
         beginning = self.body.kept()
         self.body.shorten(LARGE)
         self.reading_on.put(beginning)
 
-    def _pass_on(self, data: bytes, visit: Visit | None) -> None:
+    def _pass_on(self, data: bytes, visit: Taker | None) -> None:
         """More than can be kept: as it comes, once there is somebody to take it."""
         if visit is None or not visit.takes_body:
             self.body.keep(data)
-            self._client.hold_back(True)
+            self._source.hold_back(True)
         else:
             visit.write(self.body.framed(data))
 
@@ -91,7 +102,7 @@ class Transit:
         """
         endpoint, body = head.endpoint, self.body
         self._is_isolated = False
-        if not (head.method == "POST" and endpoint.needs_slot and self._gateway.isolates(facts)):
+        if not (head.method == "POST" and endpoint.needs_slot and self._store.isolates(facts)):
             return None
         try:
             self._is_isolated = check_isolation(
@@ -112,14 +123,14 @@ class Transit:
         first, length = self.body.for_server(instead)
         if self.body.overflows:
             self._release()
-            self._client.hold_back(False)
+            self._source.hold_back(False)
         return first, length
 
     def server_writable(self, writable: bool) -> None:
         if self.reading_on is not None:
             self.reading_on.server_writable(writable)
         elif self.body.overflows:
-            self._client.hold_back(not writable)
+            self._source.hold_back(not writable)
 
     def close(self) -> None:
         self._release()
@@ -127,5 +138,5 @@ class Transit:
             self.reading_on.close()
 
     def _release(self) -> None:
-        self._gateway.kept_bytes -= self._kept_bytes
+        self._store.kept_bytes -= self._kept_bytes
         self._kept_bytes = 0
