@@ -5,7 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from supervisor_app.gateway.http.answer_heads import read_response
+from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.http.reply import Reply
+from supervisor_app.gateway.servers.backend import Backend
+from supervisor_app.gateway.servers.hold import Hold
 from tests.unit.gateway.raw_heads import read
 
 JSON_TYPE = "application/json"
@@ -131,3 +134,54 @@ class Server:
 
     def turned_out_verbose(self):
         self.is_verbose = True
+
+
+class Answer(Outlet):
+    """`request.Answer`, with a real `Hold`."""
+
+    def __init__(self, loop):
+        super().__init__()
+        self._loop = loop
+
+    @property
+    def waits(self):
+        return self.hold is not None and self.hold.waits
+
+    def wait(self):
+        self.hold = self.hold or Hold(self._loop)
+        return self.hold
+
+    def renew_wait(self):
+        if self.hold is not None:
+            self.hold.renew()
+
+    def begin_stream(self):
+        if not self.reply.started:
+            self.reply.start(200, b"HTTP/1.1 200 OK\r\n", None)
+
+
+class NearBackend(Backend):
+    """A `Backend` that makes no connection until a test does."""
+
+    def __init__(self, facts):
+        super().__init__(facts, Limits())
+        self.connecting = []
+        self.kept = []
+        self.open_if_ready()
+
+    @property
+    def pool(self):
+        return self
+
+    def take(self):
+        return self.kept.pop() if self.kept else None
+
+    def connect(self, made, failed):
+        self.connecting.append(Connecting(made, failed))
+        return self.connecting[-1]
+
+    def made(self):
+        """The connection that was asked for last is there."""
+        connection = Connection()
+        self.connecting[-1].made(connection)
+        return connection
