@@ -9,7 +9,8 @@ from supervisor_app.gateway.access.door import NotAllowedError
 from supervisor_app.gateway.access.keys import Denied, Limiter, check_scope
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.plane import own
-from supervisor_app.gateway.plane.exchange import Exchange, House
+from supervisor_app.gateway.plane.exchange import Exchange
+from supervisor_app.gateway.plane.house import House
 from supervisor_app.gateway.plane.live import LiveRequest
 from supervisor_app.gateway.records.record import LONGEST_NAME
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any
 
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.crowd import owner_of
-from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.http.heads import status_line
@@ -23,20 +22,17 @@ from supervisor_app.gateway.llama.dialects import Stream, id_fields
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.plane.answer import Answer
 from supervisor_app.gateway.plane.body import RequestBody
-from supervisor_app.gateway.plane.dispatch import Directory, candidates_now, dispatch, go_to_one_of, look_back
-from supervisor_app.gateway.plane.inquest import Inquest
-from supervisor_app.gateway.plane.live import LiveRequest
+from supervisor_app.gateway.plane.dispatch import candidates_now, dispatch, go_to_one_of, look_back
+from supervisor_app.gateway.plane.house import Caller, House, Sent
 from supervisor_app.gateway.plane.notes import Notes
 from supervisor_app.gateway.plane.phases import Phase, step
-from supervisor_app.gateway.plane.reading_on import ReadingOn, Source
-from supervisor_app.gateway.plane.transit import LARGE, Store, Transit
-from supervisor_app.gateway.plane.turns import Turns
+from supervisor_app.gateway.plane.reading_on import ReadingOn
+from supervisor_app.gateway.plane.transit import LARGE, Transit
 from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records.record import Outcome, Record
 from supervisor_app.gateway.servers.attempt import Attempt
 from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.facts import ServerFacts
-from supervisor_app.gateway.servers.request import House as VisitHouse
 from supervisor_app.gateway.servers.suspects import Suspicion
 from supervisor_app.gateway.servers.upstream import Connection
 from supervisor_app.gateway.servers.visit import Visit
@@ -46,55 +42,6 @@ log = logging.getLogger(__name__)
 NOTHING = b":\n\n"
 UNROUTED = (Phase.HEAD, Phase.DOOR, Phase.OWN)
 """Phases in which nobody has asked where the request goes."""
-
-
-class Caller(Source, Protocol):
-    """Whoever sent the request: the client's connection."""
-
-    address: str
-    """Of the other side, as connections are counted."""
-
-    def may_connect_as(self, owner: int) -> bool:
-        """Count the connection as this owner's. False: the owner has all that one may have."""
-
-    def exchange_over(self) -> None:
-        """The answer is written, or never will be."""
-
-
-class House(VisitHouse, Store, Directory, Protocol):
-    """What an exchange may use of the gateway, besides what its parts may."""
-
-    loop: asyncio.AbstractEventLoop
-    door: Door
-    inquest: Inquest
-    turns: Turns
-    ids: Iterator[str]
-    arrivals: Iterator[int]
-
-    def wall_time(self) -> float: ...
-
-    def must_read_on(self, policy: KeyPolicy | None, head: RequestHead, body: RequestBody) -> bool:
-        """It takes all of a body that is too long to be kept to know where it goes."""
-
-    def do(self, work: asyncio.Task[None]) -> None:
-        """Keep a task alive until it is done."""
-
-    def finished(self, exchange: LiveRequest, *, recorded: bool) -> None:
-        """The request is over: its record can be made."""
-
-
-class Sent(Protocol):
-    """A request that has been sent already, by the fast path."""
-
-    arrival: int
-    since: float
-    """Loop time at which it came."""
-    at: float
-    """The same in Unix seconds."""
-    policy: KeyPolicy | None
-    backend: Backend
-    asked: ServerFacts
-    """The server as it was then."""
 
 
 class Exchange:
@@ -249,7 +196,7 @@ class Exchange:
     def request_for(
         self, authority: bytes, api_key: str, instead: bytes | None = None
     ) -> tuple[bytes, bytes, bool]:
-        """See `attempt.Errand`."""
+        """See `Errand`."""
         self._was_sent = True
         body, length = self.transit.for_server(instead)
         if self.transit.reading_on is not None and self._visit is not None:

@@ -20,7 +20,8 @@ from supervisor_app.gateway.llama.meter import usage_of
 from supervisor_app.gateway.llama.nesting import is_too_deep
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.plane.body import may_take_long
-from supervisor_app.gateway.plane.exchange import Caller, Exchange, House
+from supervisor_app.gateway.plane.exchange import Exchange
+from supervisor_app.gateway.plane.house import Caller, House
 from supervisor_app.gateway.plane.live import LiveRequest
 from supervisor_app.gateway.plane.own import PUBLIC
 from supervisor_app.gateway.plane.pages import page_fields

@@ -14,7 +14,8 @@ from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.hints import Hints
 from supervisor_app.gateway.llama.listing import is_path
-from supervisor_app.gateway.plane.exchange import Exchange, House
+from supervisor_app.gateway.plane.exchange import Exchange
+from supervisor_app.gateway.plane.house import House
 from supervisor_app.gateway.problems import JSON_FIELDS, cors_fields
 from supervisor_app.gateway.servers.backend import rank
 from supervisor_app.gateway.servers.catalogue import catalogue, entry

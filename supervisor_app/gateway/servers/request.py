@@ -13,8 +13,8 @@ from supervisor_app.gateway.llama.hints import Hints
 from supervisor_app.gateway.llama.unstream import Assembler
 from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records.record import Outcome
-from supervisor_app.gateway.servers.attempt import Outlet
 from supervisor_app.gateway.servers.backend import Backend, Loss
+from supervisor_app.gateway.servers.errand import Outlet
 from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.gate import Insider
 from supervisor_app.gateway.servers.hold import Hold
@@ -106,10 +106,10 @@ class Request(Protocol):
         """Keep the prompt out of this server's cache where that is wanted; a problem: it cannot be done."""
 
     def request_for(self, authority: bytes, api_key: str, instead: bytes | None) -> tuple[bytes, bytes, bool]:
-        """See `attempt.Errand`."""
+        """See `Errand`."""
 
     def server_writable(self, writable: bool) -> None:
-        """See `attempt.Errand`."""
+        """See `Errand`."""
 
     # How far it is
 
@@ -123,7 +123,7 @@ class Request(Protocol):
         """The server was lost before there was content of its answer."""
 
     def commit(self, head: ResponseHead, length: int | None, beginning: bytes = b"") -> bool:
-        """See `attempt.Errand`."""
+        """See `Errand`."""
 
     # How it ends
 

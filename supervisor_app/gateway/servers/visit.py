@@ -11,8 +11,9 @@ from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers import refusals
 from supervisor_app.gateway.servers.assembly import Assembly
-from supervisor_app.gateway.servers.attempt import Attempt, Outlet
+from supervisor_app.gateway.servers.attempt import Attempt
 from supervisor_app.gateway.servers.backend import Accusation, Backend, Loss, judge
+from supervisor_app.gateway.servers.errand import Outlet
 from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.ghosts import DepartedRequest
 from supervisor_app.gateway.servers.request import House, Request
@@ -31,7 +32,7 @@ PATIENCE_SECONDS = 1.0
 
 
 class Visit:
-    """`gate.Visitor` and `attempt.Errand`.
+    """`gate.Visitor` and `errand.Errand`.
 
     One request may make several, when the server it waits for becomes hopeless.
     """

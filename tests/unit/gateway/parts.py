@@ -48,7 +48,7 @@ class Transport:
 
 
 class Outlet:
-    """`attempt.Outlet`, over a real `Reply`."""
+    """`errand.Outlet`, over a real `Reply`."""
 
     passes_chunks = True
 

@@ -15,7 +15,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 class Errand:
-    """`attempt.Errand`: remembers the outcome. `told`: the client has been told of a stream."""
+    """`errand.Errand`: remembers the outcome. `told`: the client has been told of a stream."""
 
     def __init__(self, head=None, backend=None, *, told=False, server_lives=True):
         self.head = head or request_head()

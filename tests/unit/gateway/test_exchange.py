@@ -40,7 +40,7 @@ def timers(monkeypatch):
 
 
 class Caller:
-    """`exchange.Caller`: remembers what it was told."""
+    """`house.Caller`: remembers what it was told."""
 
     address = "192.0.2.1"
 
@@ -61,7 +61,7 @@ class Caller:
 
 
 class House:
-    """`exchange.House` with one server."""
+    """`house.House` with one server."""
 
     def __init__(self, loop, **facts):
         self.loop = loop

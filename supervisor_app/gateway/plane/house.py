@@ -1,0 +1,70 @@
+"""What an exchange may use: of its client, of the gateway, of the fast path that it may come from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Protocol
+
+from supervisor_app.gateway.access.door import Door
+from supervisor_app.gateway.access.keys import KeyPolicy
+from supervisor_app.gateway.http.request_heads import RequestHead
+from supervisor_app.gateway.plane.body import RequestBody
+from supervisor_app.gateway.plane.dispatch import Directory
+from supervisor_app.gateway.plane.inquest import Inquest
+from supervisor_app.gateway.plane.live import LiveRequest
+from supervisor_app.gateway.plane.reading_on import Source
+from supervisor_app.gateway.plane.transit import Store
+from supervisor_app.gateway.plane.turns import Turns
+from supervisor_app.gateway.servers.backend import Backend
+from supervisor_app.gateway.servers.facts import ServerFacts
+from supervisor_app.gateway.servers.request import House as VisitHouse
+
+
+class Caller(Source, Protocol):
+    """Whoever sent the request: the client's connection."""
+
+    address: str
+    """Of the other side, as connections are counted."""
+
+    def may_connect_as(self, owner: int) -> bool:
+        """Count the connection as this owner's. False: the owner has all that one may have."""
+
+    def exchange_over(self) -> None:
+        """The answer is written, or never will be."""
+
+
+class House(VisitHouse, Store, Directory, Protocol):
+    """What an exchange may use of the gateway, besides what its parts may."""
+
+    loop: asyncio.AbstractEventLoop
+    door: Door
+    inquest: Inquest
+    turns: Turns
+    ids: Iterator[str]
+    arrivals: Iterator[int]
+
+    def wall_time(self) -> float: ...
+
+    def must_read_on(self, policy: KeyPolicy | None, head: RequestHead, body: RequestBody) -> bool:
+        """It takes all of a body that is too long to be kept to know where it goes."""
+
+    def do(self, work: asyncio.Task[None]) -> None:
+        """Keep a task alive until it is done."""
+
+    def finished(self, exchange: LiveRequest, *, recorded: bool) -> None:
+        """The request is over: its record can be made."""
+
+
+class Sent(Protocol):
+    """A request that has been sent already, by the fast path."""
+
+    arrival: int
+    since: float
+    """Loop time at which it came."""
+    at: float
+    """The same in Unix seconds."""
+    policy: KeyPolicy | None
+    backend: Backend
+    asked: ServerFacts
+    """The server as it was then."""
