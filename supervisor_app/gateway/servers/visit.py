@@ -12,18 +12,14 @@ from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers import refusals
 from supervisor_app.gateway.servers.assembly import Assembly
 from supervisor_app.gateway.servers.attempt import Attempt
-from supervisor_app.gateway.servers.backend import Accusation, Backend, Loss, judge
+from supervisor_app.gateway.servers.backend import Backend, Loss
 from supervisor_app.gateway.servers.errand import Outlet
 from supervisor_app.gateway.servers.facts import ServerFacts
-from supervisor_app.gateway.servers.ghosts import DepartedRequest
 from supervisor_app.gateway.servers.request import House, Request
-from supervisor_app.gateway.servers.suspects import Suspicion, Verdict
+from supervisor_app.gateway.servers.suspects import Verdict
+from supervisor_app.gateway.servers.trial import Trial, ghost_of, refuse_as_crashed
 from supervisor_app.gateway.servers.turns import NEWCOMER
 from supervisor_app.gateway.servers.upstream import Connection
-
-MAX_DROPS = 3
-"""Connections lost by a server that lives on: then it is said instead of tried again."""
-
 
 ALONE_SECONDS = 10.0
 """For so long a suspect waits also for requests that need no slot, and for those whose clients have left."""
@@ -40,12 +36,11 @@ class Visit:
     __slots__ = (
         "_asked",
         "_attempt",
-        "_drops",
         "_house",
-        "_loss",
         "_patience",
         "_plainly",
         "_request",
+        "_trial",
         "arrival",
         "backend",
         "counts_as_use",
@@ -72,10 +67,8 @@ class Visit:
         self._attempt: Attempt | None = None
         self._asked = backend.facts
         """As its server was when it was sent."""
-        self._loss: Loss | None = None
-        """The last one, until it is known what it was."""
-        self._drops = 0
-        """Losses in a row, for all that is known by a server that lives on."""
+        self._trial: Trial | None = None
+        """None: no server was lost during this visit."""
         self._plainly = False
         self.insists = False
         self.turn = NEWCOMER
@@ -112,7 +105,8 @@ class Visit:
             self._expect_to_be_alone()
 
     def admitted(self) -> None:
-        if not (self._may_go_now() if self._loss is None else self._may_go_again(self._loss)):
+        trial, loss = self._trial, None if self._trial is None else self._trial.loss
+        if not (self._may_go_now() if trial is None or loss is None else self._may_go_again(trial, loss)):
             return
         if self.solo and not self.backend.gate.is_alone(self):
             self.backend.gate.return_to_queue(self)
@@ -137,26 +131,13 @@ class Visit:
             self._patience.cancel()
         if self._attempt is not None:
             if self._attempt.is_sent:
-                self._depart()
+                pid, now = self._asked.pid, self._house.loop.time()
+                self.backend.depart(self, ghost_of(self._request, pid, now, blocks=self.solo))
             self._attempt.cancel()
             self._attempt = None
-        if self._loss is not None:
-            self._accuse(self._loss)
+        if self._trial is not None:
+            self._trial.accuse()
         self._house.leave_gate(self.backend, self)
-
-    def _depart(self) -> None:
-        """The server may still die of it: it counts as in flight until that has lived on for a while."""
-        request, body = self._request, self._request.body
-        request.suspicion = request.suspicion or Suspicion()
-        ghost = DepartedRequest(
-            body_hash=body.hash(),
-            key=body.key,
-            suspicion=request.suspicion,
-            pid=self._asked.pid,
-            left_at=self._house.loop.time(),
-            blocks=self.solo,
-        )
-        self.backend.depart(self, ghost)
 
     def server_changed(self) -> None:
         """While it waits: this server has become hopeless or is gone, or another one could be asked now."""
@@ -175,7 +156,7 @@ class Visit:
         better = [other for other in candidates if other is not here and other.gate.has_room_for(self)]
         if not better and not here.gate.is_open:
             better = [other for other in candidates if other.gate.is_open]
-        if (must or better) and (self._loss is None or self._may_leave(self._loss, must=must)):
+        if (must or better) and self._may_leave(must=must):
             self._move(better or candidates)
 
     def _move(self, candidates: Sequence[Backend]) -> None:
@@ -322,7 +303,8 @@ class Visit:
 
     def survived(self) -> None:
         """Its server has answered: what it lost before was no death."""
-        self._loss = None
+        if self._trial is not None:
+            self._trial.survived()
 
     def answered_at_once(self, head: ResponseHead, length: int, content: bytes) -> None:
         self._request.answer_whole(head, length, content)
@@ -346,34 +328,38 @@ class Visit:
 
     def refused(self, reason: str) -> None:
         """Wait until its supervisor says that the server is back."""
-        self._drops = 0
+        if self._trial is not None:
+            self._trial.refused()
         self._request.come_back()
         self._back_to_gate(reason)
 
     def lost(self, reason: str) -> None:
-        self._loss = self.backend.loss(self._asked, reason)
-        self._drops += 1
-        self._request.lose(self._loss.incident)
-        if not self._request.head.endpoint.pure:
+        self._request.lose(self._put_on_trial(reason).incident)
+        if not self.head.endpoint.pure:
             self._attempt = None
             self.backend.doubt()
-            self._crashed(reason, done_perhaps=True)
+            refuse_as_crashed(self._request, self.backend, reason, done_perhaps=True)
             return
         self._request.answer.renew_wait()
         self._back_to_gate(reason)
 
     def broken(self, reason: str) -> None:
-        backend = self.backend
-        self._loss = loss = backend.loss(self._asked, reason)
+        backend, loss = self.backend, self._put_on_trial(reason)
         backend.doubt()
         problem = problems.upstream_crashed(backend.facts, reason, incident=loss.incident, tokens=self.tokens)
         self._request.broken(problem, loss.incident, self.tail)
+
+    def _put_on_trial(self, reason: str) -> Loss:
+        """Put the request on trial for the loss of its server."""
+        if self._trial is None:
+            self._trial = Trial(self._request, self._house, self.backend)
+        return self._trial.lost(self._asked, reason)
 
     def _back_to_gate(self, reason: str) -> None:
         self._attempt = None
         self.backend.doubt()
         if not self._request.body.can_be_sent:
-            self._crashed(reason)
+            refuse_as_crashed(self._request, self.backend, reason)
             return
         self.backend.gate.return_to_queue(self)
         self._wait()
@@ -389,60 +375,16 @@ class Visit:
         self.solo = request.suspicion is not None and request.suspicion.goes_alone
         return problem is None
 
-    def _may_go_again(self, loss: Loss) -> bool:
-        """After a loss: what is to be thought of it?"""
-        request = self._request
-        if loss.pid == self.backend.facts.pid:
-            # Perhaps its supervisor has not seen it yet: then the next try is refused, and we hear more.
-            if self._drops > MAX_DROPS:
-                self._loss = None  # it lives on: nobody has killed it
-                self._crashed(loss.reason, lives=True)
-            return self._drops <= MAX_DROPS
-        self._loss, self._drops = None, 0
-        request.suspicion = request.suspicion or Suspicion()
-        self._house.inquest.blame_key(self.backend, self.backend.facts, loss)
-        verdict, reason = judge(self.backend.facts, request.suspicion, loss)
-        if verdict is Verdict.QUARANTINE:
-            problem = self._house.inquest.quarantine(
-                self.backend,
-                request.body.hash(),
-                request.body.key,
-                request.suspicion,
-                (loss.incident, reason),
-            )
-            request.refuse(problem, Outcome.QUARANTINED)
-        elif verdict is Verdict.ENOUGH:
-            self._house.inquest.suspect(request.body.hash(), request.suspicion)
-            self._crashed(reason)
+    def _may_go_again(self, trial: Trial, loss: Loss) -> bool:
+        verdict = trial.verdict(loss, is_alone=self.solo)
         self.solo = verdict is Verdict.ALONE
         return verdict in (Verdict.AGAIN, Verdict.ALONE)
 
-    def _may_leave(self, loss: Loss, *, must: bool) -> bool:
-        """For another server, after a loss here. Not before it is known whether it has to go alone there."""
-        if loss.pid in self.backend.facts.ends:
-            return self._may_go_again(loss)
-        before = self._request.suspicion
-        if before is not None and before.crashes + before.pending and not must:
-            return False
-        self._accuse(loss)
-        self._loss = None
-        return True
-
-    def _accuse(self, loss: Loss) -> None:
-        """What it was is not known yet, and it may be over before it is: its client may ask again."""
-        request = self._request
-        request.suspicion = request.suspicion or Suspicion()
-        request.suspicion.pending += 1
-        body, now = request.body, self._house.loop.time()
-        accusation = Accusation(body.hash(), body.key, request.suspicion, loss, now)
-        self.backend.accusations.append(accusation)
-
-    def _crashed(self, reason: str, *, lives: bool = False, done_perhaps: bool = False) -> None:
-        problem = problems.upstream_crashed(
-            self.backend.facts,
-            reason,
-            incident=self._request.incident,
-            lives=lives,
-            done_perhaps=done_perhaps,
-        )
-        self._request.refuse(problem, Outcome.UPSTREAM_CRASHED)
+    def _may_leave(self, *, must: bool) -> bool:
+        """For another server: after a loss here, once it is known or does not matter what it was."""
+        trial = self._trial
+        if trial is None or trial.loss is None:
+            return True
+        if trial.loss.pid in self.backend.facts.ends:
+            return self._may_go_again(trial, trial.loss)
+        return trial.may_adjourn(must=must)

@@ -17,7 +17,8 @@ from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.facts import End, ServerFacts
 from supervisor_app.gateway.servers.gate import QueueFullError
 from supervisor_app.gateway.servers.suspects import Suspicion
-from supervisor_app.gateway.servers.visit import ALONE_SECONDS, MAX_DROPS, Visit
+from supervisor_app.gateway.servers.trial import MAX_DROPS
+from supervisor_app.gateway.servers.visit import ALONE_SECONDS, Visit
 from tests.unit.gateway.parts import Answer, NearBackend, answer_head, request_head
 from tests.unit.gateway.timers import Timers
 

@@ -1,0 +1,114 @@
+"""What is thought of a request whose server was lost, from the loss to the verdict."""
+
+from __future__ import annotations
+
+from supervisor_app.gateway import problems
+from supervisor_app.gateway.records.record import Outcome
+from supervisor_app.gateway.servers.backend import Accusation, Backend, Loss, judge
+from supervisor_app.gateway.servers.facts import ServerFacts
+from supervisor_app.gateway.servers.ghosts import DepartedRequest
+from supervisor_app.gateway.servers.request import House, Request
+from supervisor_app.gateway.servers.suspects import Suspicion, Verdict
+
+MAX_DROPS = 3
+"""Connections lost by a server that lives on: then it is said instead of tried again."""
+
+
+class Trial:
+    """Begins when a request loses its server for the first time during one visit."""
+
+    __slots__ = ("_backend", "_drops", "_house", "_request", "loss")
+
+    def __init__(self, request: Request, house: House, backend: Backend) -> None:
+        self._request = request
+        self._house = house
+        self._backend = backend
+        self._drops = 0
+        """Losses in a row, for all that is known by a server that lives on."""
+        self.loss: Loss | None = None
+        """The last one, until it is known what it was."""
+
+    def lost(self, asked: ServerFacts, reason: str) -> Loss:
+        """Note a loss. `asked`: the server as it was when the request was sent."""
+        self._drops += 1
+        self.loss = loss = self._backend.loss(asked, reason)
+        return loss
+
+    def refused(self) -> None:
+        """The server takes no connection any more, so it did not live on after the losses before."""
+        self._drops = 0
+
+    def survived(self) -> None:
+        """The server has answered: what it lost before was no death."""
+        self.loss = None
+
+    def verdict(self, loss: Loss, *, is_alone: bool) -> Verdict:
+        """Decide whether the request is sent again; if not, it has been refused. `is_alone`: it is now."""
+        request, backend = self._request, self._backend
+        if loss.pid == backend.facts.pid:
+            # Perhaps its supervisor has not seen it yet: then the next try is refused, and we hear more.
+            if self._drops <= MAX_DROPS:
+                return Verdict.ALONE if is_alone else Verdict.AGAIN
+            self.loss = None  # it lives on: nobody has killed it
+            refuse_as_crashed(request, backend, loss.reason, lives=True)
+            return Verdict.ENOUGH
+        self.loss, self._drops = None, 0
+        request.suspicion = request.suspicion or Suspicion()
+        self._house.inquest.blame_key(backend, backend.facts, loss)
+        verdict, reason = judge(backend.facts, request.suspicion, loss)
+        body = request.body
+        if verdict is Verdict.QUARANTINE:
+            sentence = loss.incident, reason
+            problem = self._house.inquest.quarantine(
+                backend, body.hash(), body.key, request.suspicion, sentence
+            )
+            request.refuse(problem, Outcome.QUARANTINED)
+        elif verdict is Verdict.ENOUGH:
+            self._house.inquest.suspect(body.hash(), request.suspicion)
+            refuse_as_crashed(request, backend, reason)
+        return verdict
+
+    def may_adjourn(self, *, must: bool) -> bool:
+        """May the request go to another server before the verdict? `must`: it cannot stay at this one.
+
+        Not while it may turn out that it has to go alone there. The accusation stays behind.
+        """
+        before = self._request.suspicion
+        if before is not None and before.crashes + before.pending and not must:
+            return False
+        self.accuse()
+        self.loss = None
+        return True
+
+    def accuse(self) -> None:
+        """Leave a loss without a verdict to the inquest: the request may end before its cause is known."""
+        if self.loss is None:
+            return
+        request = self._request
+        request.suspicion = suspicion = request.suspicion or Suspicion()
+        suspicion.pending += 1
+        body, now = request.body, self._house.loop.time()
+        self._backend.accusations.append(Accusation(body.hash(), body.key, suspicion, self.loss, now))
+
+
+def ghost_of(request: Request, pid: int | None, now: float, *, blocks: bool) -> DepartedRequest:
+    """The trace of a request that ends while this process works on it: the server may still die of it."""
+    request.suspicion = suspicion = request.suspicion or Suspicion()
+    return DepartedRequest(
+        body_hash=request.body.hash(),
+        key=request.body.key,
+        suspicion=suspicion,
+        pid=pid,
+        left_at=now,
+        blocks=blocks,
+    )
+
+
+def refuse_as_crashed(
+    request: Request, backend: Backend, reason: str, *, lives: bool = False, done_perhaps: bool = False
+) -> None:
+    """End a request that is not sent again after its server was lost. See `problems.upstream_crashed`."""
+    problem = problems.upstream_crashed(
+        backend.facts, reason, incident=request.incident, lives=lives, done_perhaps=done_perhaps
+    )
+    request.refuse(problem, Outcome.UPSTREAM_CRASHED)
