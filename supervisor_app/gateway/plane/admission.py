@@ -1,4 +1,4 @@
-"""The first look at a request, when its head has come: may it come in?"""
+"""The first look at a request, when its head has come: is it let in?"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Reception(own.Answering, House, Protocol):
 
 
 def admit(gateway: Reception, exchange: Exchange) -> None:
-    """Let it in, answer it ourselves, or refuse it; after that its body may come."""
+    """Let a request in, answer it, or refuse it; after that its body may come."""
     head = exchange.head
     gateway.exchanges.add(exchange)
     if gateway.draining:
@@ -73,7 +73,7 @@ def admit(gateway: Reception, exchange: Exchange) -> None:
 
 
 def _is_public_file(gateway: Reception, head: RequestHead) -> bool:
-    """A file of the web UI, asked for without a key: whether it is public, its one server says."""
+    """Is it a file of the web UI, asked for without a key? The one server says whether that is public."""
     return (
         head.endpoint.static and not head.presented_key and gateway.door.has_keys and gateway.takes_any_name
     )

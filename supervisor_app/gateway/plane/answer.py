@@ -16,7 +16,7 @@ from supervisor_app.gateway.servers.hold import EVENT_STREAM, Hold
 
 
 class Answer:
-    """Begun by its server, or by us while the server is waited for; how it ends, the exchange says."""
+    """Begun by the server, or by the gateway while it waits for the server; ended by the exchange."""
 
     __slots__ = ("_door", "_head", "_loop", "hold", "notes", "reply")
 
@@ -35,7 +35,7 @@ class Answer:
 
     @property
     def origin(self) -> str:
-        """Of the page that asks and may read what we say; empty: it is none, or may not."""
+        """Origin of a page that asks and may read the answer; empty: no page asks, or it may not."""
         origin = self._head.text(b"origin")
         return origin if self._door.shows_refusals(origin) else ""
 
@@ -50,7 +50,7 @@ class Answer:
         self.reply.write(comments)
 
     def beginning_of(self, head: ResponseHead) -> bytes:
-        """The head of a server's answer, as its client gets it."""
+        """Status line and header lines of a server's answer, as the client gets them."""
         return head.beginning + page_fields(self._door, self._head)
 
     # While the server is waited for
@@ -70,12 +70,12 @@ class Answer:
             self.hold.stop_comments()
 
     def renew_wait(self) -> None:
-        """The next wait is a new one, if there was one before."""
+        """Let the next wait last as long as the first one might."""
         if self.hold is not None:
             self.hold.renew()
 
     def begin_stream(self) -> None:
-        """Unless it has begun: a stream without events, as a server would begin it."""
+        """Begin a stream as a server would, without events, unless the answer has begun."""
         if not self.reply.started:
             self.reply.start(200, status_line(200) + EVENT_STREAM + cors_fields(self.origin), None)
 
@@ -94,7 +94,7 @@ class Answer:
 
     @property
     def passes_chunks(self) -> bool:
-        """Its client takes them as they come, and nobody wants to know what is in them."""
+        """The client takes chunks as they come, and nobody reads what is in them."""
         return self.reply.is_chunked and not self.notes.captures
 
     def write(self, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""One client's connection: takes its requests one after the other, each answered before the next."""
+"""The connection of one client: its requests are taken one after the other, each answered before the next."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from supervisor_app.gateway.records.record import Outcome
 MAX_PIPELINED = 64 * 1024
 """Bytes of further requests that are read while one is being answered."""
 CHUNKS_AT_ONCE = 500
-"""Of a body that comes in tiny ones; they take a millisecond."""
+"""Chunks of a body that are taken at once: tiny ones take a millisecond together."""
 FIRST_PROBE_SECONDS = 0.015
-"""To the second look whether a client that sends no more still listens: what one that has gone answers to
-the first is only seen then. Each further one takes twice as long to come.
+"""Pause before the second probe of a client that sends no more: only then a reset in answer to the first is
+seen. Each further pause is twice as long.
 """
 PROBE_SECONDS = 0.5
-"""At most, between two of them."""
+"""Maximum pause between two probes."""
 PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LINGER_SECONDS = 2.0
 CLOSE_WAIT = 8
@@ -80,22 +80,22 @@ class Client(asyncio.Protocol):
         self._loop = gateway.loop
         self._transport: asyncio.Transport
         self.address = ""
-        """Of the other side, as `crowd` counts connections."""
+        """Address of the client, as `crowd` counts connections."""
         self._buffer = b""
         self._body: Body | None = None
         self._exchange: LiveRequest | None = None
         self._held_back = False
         self._half_closed = False
         self._is_due = False
-        """It goes on in the next pass of the event loop."""
+        """`_advance` is due in the next pass of the event loop."""
         self._lingers = False
         self._unread = False
         self._reads = True
         self._usual: Pattern[RequestHead] | None = None
-        """The head of its last request that could have taken the fast path."""
+        """The head of the last request that could have taken the fast path."""
         self._probe: asyncio.TimerHandle | None = None
         self.deadline = FOR_EVER
-        """Loop time at which whatever it does now has taken too long."""
+        """Loop time at which the connection's present state has lasted too long."""
 
     @property
     def is_idle(self) -> bool:
@@ -122,14 +122,14 @@ class Client(asyncio.Protocol):
             self._advance()
 
     def eof_received(self) -> bool:
-        """It will send no more. Whether it still listens, only writing tells."""
+        """The client sends no more. Only writing tells whether it still listens."""
         if self._body is not None or (self._exchange is None and not self._buffer):
             return False  # half a request, or nothing asked
         self._half_closed = True
         if self._exchange is None:
             self._advance_soon()
         else:
-            self._probe_it()
+            self._probe_client()
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -157,7 +157,7 @@ class Client(asyncio.Protocol):
     # For its exchange
 
     def hold_back(self, held: bool) -> None:
-        """Stop reading a body that nobody can take now."""
+        """Stop or go on reading a body: whether somebody can take it now."""
         self._held_back = held
         self._restart_clock()
         self._set_reading(not held)
@@ -177,11 +177,11 @@ class Client(asyncio.Protocol):
         self._exchange = request
 
     def answer(self, whole: bytes, now: float) -> None:
-        """Of a `FastExchange`, all at once; it is over then."""
+        """Write the whole answer of a request on the fast path, which is over then."""
         self._transport.write(whole)
         if self._buffer or self._half_closed or self._unread or not self._reads or self._gateway.draining:
             self.exchange_over()
-        else:  # the same, where nothing else is to be done
+        else:  # the same, when nothing else is to be done
             self._exchange = None
             self.deadline = now + self._gateway.limits.idle_seconds
 
@@ -203,7 +203,7 @@ class Client(asyncio.Protocol):
             self._take_next()
 
     def fail(self) -> None:
-        """Something of ours went wrong over the answer."""
+        """Refuse the request after a mistake in llamaproxy."""
         if self._exchange is not None:
             self._exchange.refuse(mistake(), Outcome.UNAVAILABLE)
 
@@ -211,11 +211,11 @@ class Client(asyncio.Protocol):
         self._transport.close()
 
     def make_room(self) -> None:
-        """Connections have run out, and this one waits for nothing."""
+        """Close an idle connection, because connections have run out."""
         self._transport.abort()
 
     def too_slow(self) -> None:
-        """Its deadline has passed."""
+        """End what has taken too long: `deadline` has passed."""
         exchange = self._exchange
         if self._unread or self._transport.is_closing():
             self._transport.abort()
@@ -224,20 +224,20 @@ class Client(asyncio.Protocol):
         elif exchange is None and self._buffer:
             self._refuse_head(BadHeadError(408, "The head did not come."))
         elif exchange is None and not self._lingers:
-            self._transport.close()  # in order: the end of its last answer may not have gone yet
+            self._transport.close()  # not aborted: the end of the last answer may still be on its way
             self._restart_clock()
         else:
             self._transport.abort()
 
     def look_for_its_end(self) -> None:
-        """While nothing is read of it, that shows only in the state of its connection."""
+        """Probe a client that may have gone: while nothing is read, only the connection's state tells."""
         if not self._reads and not self._half_closed and self._probe is None and _has_ended(self._transport):
-            self._probe_it()
+            self._probe_client()
 
     # Within
 
     def _restart_clock(self) -> None:
-        """So long it may do nothing from now on."""
+        """Set the deadline for the present state of the connection."""
         limits = self._gateway.limits
         if self._unread or self._transport.is_closing():
             seconds = limits.unread_seconds
@@ -250,7 +250,7 @@ class Client(asyncio.Protocol):
         self.deadline = self._loop.time() + seconds
 
     def _credit(self, size: int) -> None:
-        """So much of a body has come."""
+        """Extend the deadline of a body of which so many bytes have come."""
         if self._body is None:
             if not self._unread:
                 self.deadline = FOR_EVER
@@ -260,7 +260,7 @@ class Client(asyncio.Protocol):
             self.deadline = min(latest, self.deadline + size / limits.body_rate)
 
     def _take_next(self) -> None:
-        """The next request, as soon as this one's caller is done."""
+        """Take the next request, in the next pass of the event loop."""
         self._set_reading(len(self._buffer) < MAX_PIPELINED)
         if self._buffer or self._half_closed:
             self._advance_soon()
@@ -271,7 +271,7 @@ class Client(asyncio.Protocol):
             self._loop.call_soon(self._advance)
 
     def _advance(self) -> None:
-        """Take what can be taken of what has come, up to the end of one request."""
+        """Take what has come, up to the end of one request."""
         self._is_due = False
         while self._buffer and not self._transport.is_closing():
             if self._body is not None:
@@ -279,7 +279,7 @@ class Client(asyncio.Protocol):
             elif self._exchange is None and not self._unread:
                 goes_on = self._take_head()
                 if goes_on and self._exchange is None:
-                    return  # answered already: the next one has its turn after those of others
+                    return  # answered already: the next request has its turn after those of others
             else:
                 self._set_reading(len(self._buffer) < MAX_PIPELINED)
                 break
@@ -289,7 +289,7 @@ class Client(asyncio.Protocol):
             self._transport.close()  # the rest will never come
 
     def _take_like_the_last(self, usual: Pattern[RequestHead], data: bytes) -> bool:
-        """False: it is another one, or cannot be taken now, or needs more than to be passed on."""
+        """Take a request with the head of the last one over the fast path. False: that is not possible."""
         if self._buffer or self._unread:
             return False
         body = usual.body_of(data)
@@ -302,7 +302,7 @@ class Client(asyncio.Protocol):
         return True
 
     def _take_head(self) -> bool:
-        """False: it has not come whole yet."""
+        """Take the head of a request. False: it has not come whole, or was refused."""
         buffer = self._buffer
         start = 2 if buffer.startswith(b"\r\n") else 0  # left over by old clients (RFC 9112, section 2.2)
         end = buffer.find(END, start)
@@ -326,7 +326,7 @@ class Client(asyncio.Protocol):
                 self._usual = pattern_of(buffer[start : end + 4], head)
             self._buffer = buffer[whole:]
             self.deadline = FOR_EVER
-            exchange.body.is_whole = True  # so who is refused before it is looked at keeps its connection
+            exchange.body.is_whole = True  # so a request that is refused by its head keeps its connection
             admit(gateway, exchange)
             if not exchange.is_over:
                 exchange.on_body(buffer[end + 4 : whole])
@@ -339,11 +339,11 @@ class Client(asyncio.Protocol):
             if head.expects_continue and not self._buffer and not exchange.is_over:
                 self._transport.write(PROBE)
         if self._half_closed:
-            self._probe_it()
+            self._probe_client()
         return True
 
     def _take_body(self, body: Body) -> bool:
-        """False: nothing more can be taken."""
+        """Take more of a body. False: nothing more can be taken now."""
         size = len(self._buffer)
         try:
             content, self._buffer = body.feed(self._buffer)
@@ -377,7 +377,7 @@ class Client(asyncio.Protocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Answered before all had come. A close now would be a reset, and destroy the answer on its way."""
+        """Wait before closing: a close before the whole request has come would destroy the answer."""
         self._lingers = True
         self._buffer, self._body = b"", None
         self._restart_clock()
@@ -399,8 +399,8 @@ class Client(asyncio.Protocol):
         else:
             self._transport.pause_reading()
 
-    def _probe_it(self, pause: float = FIRST_PROBE_SECONDS) -> None:
-        """A client that only said that it is done reads on; one that has gone resets at what it gets."""
+    def _probe_client(self, pause: float = FIRST_PROBE_SECONDS) -> None:
+        """Write to a client that sends no more: one that has gone answers with a reset."""
         exchange = self._exchange
         if exchange is None or self._transport.is_closing():
             return
@@ -409,11 +409,11 @@ class Client(asyncio.Protocol):
         if not exchange.show_life() and exchange.head.http11:
             self._transport.write(PROBE)
         pause = min(pause, PROBE_SECONDS)
-        self._probe = self._loop.call_later(pause, self._probe_it, pause * 2)
+        self._probe = self._loop.call_later(pause, self._probe_client, pause * 2)
 
 
 def _has_ended(transport: asyncio.Transport) -> bool:
-    """Of the other side, as the kernel knows it before anybody has read so far. Where it does not say: no."""
+    """Has the client closed its side, as far as the kernel says? It knows before anybody has read so far."""
     if transport.is_closing() or not hasattr(socket, "TCP_INFO"):
         return False
     connection = transport.get_extra_info("socket")

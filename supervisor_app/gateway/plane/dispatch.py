@@ -1,4 +1,4 @@
-"""Where a request goes: which servers may answer it, which one does, and what keeps it from all of them."""
+"""Where a request goes: the servers that may answer it, the one that does, and the reasons why none may."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Routed(Protocol):
 
 
 def dispatch(gateway: Directory, exchange: Routed, *, asked_around: bool = False) -> None:
-    """Send on a request whose body tells where. `asked_around`: servers were just asked what they have."""
+    """Find a server for a request. `asked_around`: servers were just asked for their models."""
     if complaint := _complaint(gateway, exchange):
         exchange.refuse(problems.bad_request(complaint))
         return
@@ -116,14 +116,14 @@ def dispatch(gateway: Directory, exchange: Routed, *, asked_around: bool = False
 
 
 def _complaint(gateway: Directory, exchange: Routed) -> str:
-    """A fault of its body, where that decides where it goes; empty: there is none."""
+    """A fault of the body that keeps it from saying where the request goes; empty: there is none."""
     head, body = exchange.head, exchange.body
     decides = len(gateway.all) > 1 and head.method == "POST" and not head.endpoint.relays
     return body.fault() if decides and not body.hints.model else ""
 
 
 def _candidates(gateway: Directory, exchange: Routed) -> Sequence[Backend]:
-    """The servers that may answer it now. Raises Denied and NotAllowedError."""
+    """The servers that may answer the request now. Raises Denied and NotAllowedError."""
     policy = exchange.policy
     if gateway.takes_any_name and (policy is None or not policy.models):
         return gateway.all
@@ -133,7 +133,7 @@ def _candidates(gateway: Directory, exchange: Routed) -> Sequence[Backend]:
 
 
 def candidates_now(gateway: Directory, exchange: Routed) -> Sequence[Backend] | Problem:
-    """Look again: more may be known of servers than when it came. A problem: no server is left for it."""
+    """The servers that may answer the request, by what is known now. A problem: no server is left."""
     try:
         return _candidates(gateway, exchange)
     except Denied as denied:
@@ -143,15 +143,15 @@ def candidates_now(gateway: Directory, exchange: Routed) -> Sequence[Backend] | 
 
 
 async def _ask_around(gateway: Directory, exchange: Routed) -> None:
-    """Nobody has the model that it wants, as far as we know: ask before that is said."""
+    """Ask servers for their models before saying that none has the one that is wanted."""
     await gateway.outside.read_models(now=True)
     if not exchange.is_over:
         dispatch(gateway, exchange, asked_around=True)
 
 
 async def _go_to_streams(gateway: Directory, exchange: Routed, candidates: Sequence[Backend]) -> None:
-    """To the server that has the stream of its conversation; to all with a question after several streams,
-    or with an order that one of them can carry out.
+    """Go to the server that has the stream of a conversation, or ask all servers: for several streams, or to
+    carry out an order that only one of them can.
     """
     head, answer = exchange.head, None
     if head.conversation:
@@ -171,7 +171,7 @@ async def _go_to_streams(gateway: Directory, exchange: Routed, candidates: Seque
 
 
 def _go_on(gateway: Directory, exchange: Routed, candidates: Sequence[Backend]) -> None:
-    if (problem := look_back(gateway, exchange)) is not None:
+    if (problem := find_suspicion(gateway, exchange)) is not None:
         exchange.refuse(problem, Outcome.QUARANTINED)
         return
     if exchange.policy is not None and exchange.policy.capture:
@@ -179,7 +179,7 @@ def _go_on(gateway: Directory, exchange: Routed, candidates: Sequence[Backend]) 
     go_to_one_of(gateway, exchange, candidates)
 
 
-def look_back(gateway: Directory, exchange: Routed) -> Problem | None:
+def find_suspicion(gateway: Directory, exchange: Routed) -> Problem | None:
     """Find what this request was in before, when it was sent by another client, or by this one."""
     if not gateway.inquest.suspects_anybody():
         return None
@@ -195,7 +195,7 @@ def look_back(gateway: Directory, exchange: Routed) -> Problem | None:
 
 
 def go_to_one_of(gateway: Directory, exchange: Routed, candidates: Sequence[Backend]) -> None:
-    """To the best of them, or into its queue."""
+    """Go to the best of these servers, or into its queue."""
     head, body = exchange.head, exchange.body
     if len(candidates) == 1:
         backend = candidates[0]

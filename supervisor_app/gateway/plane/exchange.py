@@ -1,4 +1,4 @@
-"""One request, from its head to its record: each step on its way, and how it ends.
+"""One request, from its head to its record: each step on the way, and each kind of end.
 
 transit ─▶ dispatch ─▶ visit (gate ─▶ attempt) ─▶ answer
 (its body)              ▲ hold ◀─── │ the server died before content
@@ -22,7 +22,7 @@ from supervisor_app.gateway.llama.dialects import Stream, id_fields
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.plane.answer import Answer
 from supervisor_app.gateway.plane.body import RequestBody
-from supervisor_app.gateway.plane.dispatch import candidates_now, dispatch, go_to_one_of, look_back
+from supervisor_app.gateway.plane.dispatch import candidates_now, dispatch, find_suspicion, go_to_one_of
 from supervisor_app.gateway.plane.house import Caller, House, Sent
 from supervisor_app.gateway.plane.notes import Notes
 from supervisor_app.gateway.plane.phases import Phase, step
@@ -45,7 +45,7 @@ UNROUTED = (Phase.HEAD, Phase.DOOR, Phase.OWN)
 
 
 class Exchange:
-    """Owned by its client's connection, which feeds it and hears when it is over.
+    """Owned by the client's connection, which feeds it and is told when it is over.
 
     `LiveRequest` for the connection, `Request` for its visit, `Routed` for dispatch.
     """
@@ -78,7 +78,7 @@ class Exchange:
         reply: Reply,
         request_id: str = "",
     ) -> None:
-        """`request_id`: the name that it has already."""
+        """`request_id`: given if the request has one already."""
         self.head = head
         self.id = request_id or next(gateway.ids)
         reply.fields = id_fields(head.dialect, self.id)
@@ -93,7 +93,7 @@ class Exchange:
         self.phase = Phase.HEAD
         """Changed by `_step` alone."""
         self.is_public = False
-        """No key was asked for, so its server must not take it for one of ours."""
+        """No key was asked for, so the server must not take the request for one of the gateway's own."""
         self._gateway = gateway
         self._caller = caller
         self._visit: Visit | None = None
@@ -160,7 +160,7 @@ class Exchange:
         return visit, visit.go_on(sent.asked, connection)
 
     def let_in(self, policy: KeyPolicy | None) -> None:
-        """Its body may come. `policy`: of the key that it comes with; None: with none."""
+        """Let the request in: its body may come. `policy`: of its API key; None: it has none."""
         self._step(Phase.DOOR)
         if policy is None:
             return
@@ -189,7 +189,7 @@ class Exchange:
             self._route()
 
     def _route(self) -> None:
-        if not self.is_over:  # its client may have left while others had their turn
+        if not self.is_over:  # the client may have left while others had their turn
             self._step(Phase.ROUTE)
             dispatch(self._gateway, self)
 
@@ -206,13 +206,13 @@ class Exchange:
 
     def visit(self, backend: Backend) -> Visit:
         """Wait at this server, in place of one where it was before."""
-        if self.phase is not Phase.LOST:  # which it stays until it is sent again, here or there
+        if self.phase is not Phase.LOST:  # LOST lasts until the request is sent again, here or there
             self._step(Phase.GATE)
         self._visit = visit = Visit(self, self._gateway, backend)
         return visit
 
     def do(self, work: Coroutine[Any, Any, None]) -> None:
-        """Something takes time before it can be answered. `work` looks whether it is over by then."""
+        """Do what takes time before the answer. `work` checks whether the request is over by then."""
         self._gateway.do(asyncio.ensure_future(self._unless_mistaken(work)))
 
     async def _unless_mistaken(self, work: Coroutine[Any, Any, None]) -> None:
@@ -227,8 +227,8 @@ class Exchange:
     def candidates_now(self) -> Sequence[Backend] | Problem:
         return candidates_now(self._gateway, self)
 
-    def look_back(self) -> Problem | None:
-        return look_back(self._gateway, self)
+    def find_suspicion(self) -> Problem | None:
+        return find_suspicion(self._gateway, self)
 
     def go_to_one_of(self, candidates: Sequence[Backend]) -> None:
         go_to_one_of(self._gateway, self, candidates)
@@ -245,11 +245,11 @@ class Exchange:
 
     @property
     def owner(self) -> int:
-        """Whose it is, where clients have equal shares."""
+        """Number of the client or key whose request this is, where those have equal shares."""
         return owner_of(self.body.key, self._caller.address)
 
     def has_too_many(self, policy: KeyPolicy | None) -> bool:
-        """It may come in, but its owner has all the connections that one may have."""
+        """Does the owner of the request have all the connections that one may have?"""
         owner = owner_of(policy.id if policy is not None else None, self._caller.address)
         return not self._caller.may_connect_as(owner)
 
@@ -263,13 +263,13 @@ class Exchange:
 
     @property
     def is_sent_once(self) -> bool:
-        """Once a server has it, it cannot be sent again."""
+        """Can the request not be sent again once a server has it?"""
         return self.body.overflows or not self.head.endpoint.pure
 
     # The answer
 
     def answer_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
-        """All of it at once, when nothing was said before."""
+        """Send the whole answer at once, when nothing was said before."""
         self._step(Phase.COMMIT)
         self.answer.pass_whole(head, length, content)
         self._answered((content,))
@@ -289,12 +289,12 @@ class Exchange:
     # How it ends
 
     def answered(self, tail: Iterable[bytes]) -> None:
-        """Whole. `tail` are the last pieces of it."""
+        """End an answer that is whole. `tail`: its last pieces."""
         self.answer.reply.finish()
         self._answered(tail)
 
     def stopped(self, tail: Iterable[bytes]) -> None:
-        """Its client had it ended, by another request: nothing is missing that anybody wants."""
+        """End a stream in good order that its client had ended by another request."""
         self.answer.reply.finish()
         self._survived()
         self._over(Outcome.CLIENT_LEFT, tail)
@@ -309,7 +309,7 @@ class Exchange:
         )
 
     def stopped_before_it_began(self) -> None:
-        """As its server would end it: a stream without events."""
+        """End a stream that still waits for a server as the server would: without events."""
         self.answer.begin_stream()
         self.answer.reply.finish()
         self._over(Outcome.CLIENT_LEFT)
@@ -326,18 +326,18 @@ class Exchange:
         self._over(outcome, tail)
 
     def broken(self, problem: Problem, incident: str, tail: Iterable[bytes]) -> None:
-        """In the middle: its client must see that it is not whole."""
+        """End an answer in the middle, so that the client sees that it is not whole."""
         self.notes.incident = incident
         self._break_off(problem)
         self._over(Outcome.UPSTREAM_CRASHED, tail)
 
     def _break_off(self, problem: Problem) -> None:
-        """The answer, or what its client was told while it waited. A stream says why."""
+        """Break off what the client has of an answer. A stream says why."""
         last_words = b""
         if self.phase is not Phase.COMMIT:
             last_words = problem.event(self.head.dialect, self._stream())
         elif self._visit is not None and self._visit.streams:
-            # What broke may be an event: it ends here, or it would have ours in it.
+            # If the stream broke within an event, end that first.
             end = b"" if self._visit.is_between_events else b"\n\n"
             last_words = end + problem.event(self.head.dialect, self._stream(self._visit.tail))
         self.answer.reply.break_off(last_words=last_words)
@@ -348,7 +348,7 @@ class Exchange:
         return Stream(beginning=notes.beginning, end=b"".join(tail), model=model, asked_at=notes.at)
 
     def _survived(self) -> None:
-        """Its server has answered, and lives."""
+        """Clear the request of suspicion: its server has answered, and lives."""
         if self._visit is not None and self.notes.replays:
             self._visit.survived()
         if self.suspicion is not None:
@@ -356,12 +356,12 @@ class Exchange:
             self._gateway.inquest.suspects.acquit(self.body.hash())
 
     def foreign_answer(self, status: int, content: bytes) -> None:
-        """An error of the server, for a client that was told 200 while it waited."""
+        """Pass on an error of the server to a client that was told 200 while it waited."""
         self._survived()
         self.refuse(problems.upstream_error(status, content), Outcome.UPSTREAM_ERROR)
 
     def refuse(self, problem: Problem, outcome: Outcome = Outcome.REFUSED) -> None:
-        """Say it in the way that is still open: as an answer, as an event, or by breaking off."""
+        """End the request in the way that is still open: by an answer, by an event, or by breaking off."""
         if self.is_over:
             return
         if not self.answer.reply.started:
@@ -384,14 +384,14 @@ class Exchange:
             self._over(Outcome.CLIENT_LEFT)
 
     def answer_ourselves(self, status: int, fields: bytes, content: bytes) -> None:
-        """With something of our own, which is not recorded. `fields` are header lines."""
+        """Send an answer of the gateway's own, which is not recorded. `fields`: header lines."""
         self._send(status, status_line(status) + fields, content)
         self._over(Outcome.OK, recorded=False)
 
     def _send(self, status: int, beginning: bytes, content: bytes) -> None:
-        """Something of our own, all at once."""
+        """Send a whole answer of the gateway's own."""
         if not self.body.is_whole:
-            self.answer.reply.keep_alive = False  # what is left of the body is not worth reading
+            self.answer.reply.keep_alive = False  # the rest of the body is not worth reading
         self.answer.reply.send(status, beginning, len(content), content)
 
     def _over(self, outcome: Outcome, tail: Iterable[bytes] = (), *, recorded: bool = True) -> None:
@@ -407,10 +407,10 @@ class Exchange:
             if outcome is Outcome.CLIENT_LEFT or outcome is Outcome.UPSTREAM_CRASHED:
                 self.notes.tokens = self._visit.tokens
             self._visit.leave()
-            self._visit = None  # they know each other: a cycle would wait for the garbage collector
+            self._visit = None  # a cycle would wait for the garbage collector
         self.transit.close()
         if not recorded or before in UNROUTED:
-            self.body.forget()  # where it goes was never asked, nor what it may cost
+            self.body.forget()  # no record needs its hints
         if self._was_sent and self.head.endpoint.changes_models:
             self._gateway.outside.models_changed(self.notes.server)
         self._gateway.finished(self, recorded=recorded)
@@ -418,11 +418,11 @@ class Exchange:
 
     @property
     def is_large(self) -> bool:
-        """To read what its body says takes so long that others have a turn before and after."""
+        """Does reading the body take so long that others have a turn before and after?"""
         return self.body.size > LARGE
 
     def record(self) -> Record:
-        """Make its record, once it is over and has its turn: now its body is read, and forgotten."""
+        """Make the record of a request that is over; its body is read for that, and dropped."""
         may_owe = self._was_sent and self.policy is not None and self.head.endpoint.needs_slot
         if self.notes.outcome is Outcome.CLIENT_LEFT and may_owe:
             self.notes.guessed_tokens = self.body.guessed_tokens()
@@ -431,5 +431,5 @@ class Exchange:
         return record
 
     def charged(self, usage: Usage) -> int:
-        """Tokens that count for its key."""
+        """Tokens that count for the API key."""
         return self.notes.charged(usage)

@@ -1,8 +1,8 @@
-"""The short way, for a request that needs nothing but to be passed on, and its answer to be passed back.
+"""The short way, for a request that is only passed on, and whose answer is only passed back.
 
 Such a request comes whole, with the head of the one before it on its connection, while its server is ready
 and has a connection to spare. It costs half of what an `Exchange` does. At the first thing out of the
-ordinary it becomes one, which goes on from there: what can happen to a request is decided there, not here.
+ordinary it becomes an `Exchange`: what can happen to a request is decided there, not here.
 """
 
 from __future__ import annotations
@@ -74,15 +74,15 @@ class Grown(NamedTuple):
 def take_fast_path(
     gateway: FastHouse, client: FastCaller, head: RequestHead, body: bytes
 ) -> FastExchange | None:
-    """None: it takes the long way, and nothing has happened yet. `head.is_plain`."""
+    """Begin a request whose head `is_plain`. None: it takes the long way, and nothing has changed."""
     if head.path in PUBLIC or not head.endpoint.pure or not gateway.may_keep(len(body)):
-        return None  # of what is not pure the long way takes care: it must not meet a stale connection
+        return None  # a request that is sent once must not meet a stale connection
     hints = hints_of(body, head.noted.get(b"content-type", b""))
     if hints.stream or hints.answers != 1 or hints.prompts != 1 or may_take_long(head.endpoint, hints):
         return None
     if is_too_deep(body):
         return None
-    if not hints.model and (head.query or not gateway.takes_any_name):  # it may be named there, or misnamed
+    if not hints.model and (head.query or not gateway.takes_any_name):  # the query may name a model
         return None
     candidates = gateway.candidates(hints.model)
     if len(candidates) != 1 or gateway.inquest.suspects_anybody():
@@ -151,7 +151,7 @@ class FastExchange:
         self.head = head
         self.backend = backend
         self.asked = backend.facts
-        """As its server was when it was sent."""
+        """The server as it was when the request was sent."""
         self.policy = policy
         self.arrival = next(gateway.arrivals)
         self.at = at
@@ -179,7 +179,7 @@ class FastExchange:
         return self._hints.model or ""
 
     def enter(self) -> bool:
-        """False: not now, and nothing has changed."""
+        """Take a place at the server. False: there is none now, and nothing has changed."""
         if not self.backend.gate.enter_now(self):
             return False
         if self.policy is not None:
@@ -214,7 +214,7 @@ class FastExchange:
         gateway.finished(self, recorded=True)
 
     def record(self) -> Record:
-        """Once it is over."""
+        """Make the record of a request that is over."""
         took = (self._ended - self.since) * 1000
         return Record(
             at=self.at,
@@ -234,12 +234,12 @@ class FastExchange:
 
     @staticmethod
     def charged(usage: Usage) -> int:
-        """Tokens that count for its key."""
+        """Tokens that count for the API key."""
         return (usage.prompt_tokens or 0) + (usage.generated_tokens or 0)
 
     @property
     def is_large(self) -> bool:
-        """See `Exchange`; what it says is known already."""
+        """Never: the hints of the body are known already."""
         return False
 
     # Out of the ordinary
@@ -268,7 +268,7 @@ class FastExchange:
         self._to_exchange().exchange.stopped_before_it_began()
 
     def client_writable(self, writable: bool) -> None:
-        """Nothing more comes than it has got."""
+        """Do nothing: the answer comes in one piece."""
 
     def server_ended(self) -> None:
         self._to_exchange().visit.server_ended()
@@ -289,7 +289,7 @@ class FastExchange:
         self._client.fail()
 
     def on_writable(self, writable: bool) -> None:
-        """All of it has been sent, if the server takes it."""
+        """Do nothing: the whole request has been sent."""
 
     def _to_exchange(self) -> Grown:
         """Convert to a full exchange, which goes on; this object must not be used afterwards."""

@@ -1,4 +1,4 @@
-"""What is noted of one request on its way, and the record that is made of it in the end."""
+"""Notes on one request on its way, and the record that is made of them in the end."""
 
 from __future__ import annotations
 
@@ -63,38 +63,38 @@ class Notes:
 
     def __init__(self, at: float) -> None:
         self.at = at
-        """Unix seconds at which its head had come."""
+        """Unix seconds at which the head of the request had come."""
         self.server = ""
         self.denied_key: int | None = None
-        """Whose request it is although it was not let in."""
+        """Id of the API key of a request that was not let in."""
         self.is_kept = True
-        """Worth a row: False for one that came without a valid key where one is needed."""
+        """The record is worth a row; False: the request came without a valid key where one is needed."""
         self.incident = ""
         self.replays = 0
         self.first_content = 0.0
         self.beginning = b""
-        """Of its answer: some say there what the prompt cost."""
+        """First bytes of the answer: some say there what the prompt cost."""
         self.tail: Iterable[bytes] = ()
-        """The last pieces of it."""
+        """Last pieces of the answer."""
         self.tokens: int | None = None
-        """Of a stream, as many as came: known although its end was never seen."""
+        """Tokens of a stream that came: known although its end was never seen."""
         self.guessed_tokens = 0
-        """Of its prompt: its client left before they were told."""
+        """Tokens of the prompt, if the client left before the server said how many."""
         self.outcome = Outcome.OK
         self.ended = 0.0
         self._captured: bytearray | None = None
 
     @property
     def captures(self) -> bool:
-        """Its key asks for what is said."""
+        """The API key asks for what is said to be kept."""
         return self._captured is not None
 
     def capture(self) -> None:
-        """From now on."""
+        """Keep what is said, from now on."""
         self._captured = bytearray()
 
     def hear(self, content: bytes) -> None:
-        """More of the answer. Kept only if its key asks for it."""
+        """Keep more of the answer, if the API key asks for that."""
         if self._captured is not None:
             self._captured += content[: CAPTURED_BYTES - len(self._captured)]
 
@@ -129,7 +129,7 @@ class Notes:
         )
 
     def charged(self, usage: Usage) -> int:
-        """Tokens that its key has used up: those that were not told are guessed."""
+        """Tokens that the API key has used up; a count that the server did not give is guessed."""
         prompt, generated = usage.prompt_tokens, usage.generated_tokens
         if prompt is None:
             prompt = self.guessed_tokens

@@ -1,4 +1,4 @@
-"""What the gateway answers itself: its health, the models of all servers, metrics, a browser's preflight."""
+"""Answers of the gateway's own: its health, the models of all servers, metrics, a browser's preflight."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Answering(House, Protocol):
 
 
 def is_public(gateway: Answering, head: RequestHead) -> bool:
-    """Answered without a key: what a load balancer, Prometheus or a browser asks before it has one."""
+    """Is it answered without a key, as load balancers, Prometheus and browsers' preflights are?"""
     if head.method == "OPTIONS":
         return is_preflight(head) and gateway.door.shows_refusals(head.text(b"origin"))
     return head.path in HEALTH or (head.path == METRICS and gateway.public_metrics)
@@ -58,7 +58,7 @@ def is_ours(head: RequestHead) -> bool:
 
 
 def answer(gateway: Answering, exchange: Exchange, policy: KeyPolicy | None = None) -> None:
-    """`policy`: of the key that it came with."""
+    """Answer a request that `is_ours` or `is_public`. `policy`: of its API key."""
     head = exchange.head
     if head.method == "OPTIONS":
         exchange.answer_ourselves(204, _preflight_fields(exchange), b"")
@@ -75,7 +75,7 @@ def answer(gateway: Answering, exchange: Exchange, policy: KeyPolicy | None = No
 
 
 async def _answer_models_anew(gateway: Answering, exchange: Exchange, policy: KeyPolicy | None) -> None:
-    """A router's change while nobody tells us: it is asked first."""
+    """Ask routers first, whose models change unannounced."""
     await gateway.outside.read_models(reload=_asks_to_reload(exchange.head))
     if not exchange.is_over:
         _answer_models(gateway, exchange, policy)
@@ -99,7 +99,7 @@ def _send(exchange: Exchange, data: Any) -> None:
 
 
 def _send_model(gateway: Answering, exchange: Exchange, model: str, policy: KeyPolicy | None) -> None:
-    """By any name that a request may use; of several servers the one that can be asked soonest."""
+    """Describe a model by any of its names, as the server has it that can be asked soonest."""
     servers = [
         facts for facts in gateway.facts() if serves(facts, model) and may_use(policy, facts, Hints(model))
     ]
@@ -113,7 +113,7 @@ def _send_model(gateway: Answering, exchange: Exchange, model: str, policy: KeyP
 
 
 def _health(gateway: Answering) -> dict[str, Any]:
-    """The gateway lives; a server that is down is waited for, so that is no reason to send nobody here."""
+    """Always ok: a server that is down is waited for, so it is no reason to send no requests here."""
     servers = list(gateway.facts())
     return {"status": "ok", "servers": len(servers), "ready": sum(facts.ready for facts in servers)}
 
@@ -131,7 +131,7 @@ def _preflight_fields(exchange: Exchange) -> bytes:
 
 
 def _credentials(exchange: Exchange) -> bytes:
-    """llama-server says so to everybody; here only origins may that people have let in."""
+    """Allow credentials only to origins that people have let in; llama-server allows them to all."""
     return b"Access-Control-Allow-Credentials: true\r\n" if exchange.answer.is_known_origin else b""
 
 

@@ -1,6 +1,7 @@
 """A body that is too long to be kept in memory and does not begin with its model.
 
-It is read on to its end, and kept on disk: then it is known where it goes, and goes there from the disk.
+The body is read on to its end, and kept on disk: then it is known where the request goes, and the body goes
+there from the disk.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class ReadingOn:
         self._goes_on = asyncio.Event()
         """The server takes more."""
         self._pours: object = None
-        """Which of several tries is at it."""
+        """Stands for the attempt that reads now."""
 
     def put(self, data: bytes) -> None:
         self._spool.put(data)
@@ -77,7 +78,7 @@ class ReadingOn:
             self._refuse()
 
     async def end(self) -> bool:
-        """All of it has come: now its hints are known. False: it is over instead."""
+        """Learn the hints of a body that has come whole. False: the request is over instead."""
         request = self._request
         try:
             outline = await self._spool.outline()

@@ -34,7 +34,7 @@ class Store(Disk, Protocol):
 
 
 class Transit:
-    """One body, within what the bodies of all requests may take up."""
+    """One body, within the room that the bodies of all requests share."""
 
     __slots__ = ("_is_isolated", "_kept_bytes", "_source", "_store", "body", "reading_on")
 
@@ -44,13 +44,13 @@ class Transit:
         self._store = store
         self._source = source
         self._is_isolated = False
-        """Its server must not serve it from the cache."""
+        """The server must not serve the request from its cache."""
         self._kept_bytes = 0
 
     # From the client
 
     def problem_of(self, data: bytes) -> Problem | None:
-        """Count what comes next, and find with what to refuse it."""
+        """Count the next bytes. A problem: refuse the request with it."""
         body = self.body
         body.size += len(data)
         if body.size > self._store.limits.body_bytes:
@@ -58,7 +58,7 @@ class Transit:
         return problems.too_deep() if body.is_too_deep(data) else None
 
     def take(self, data: bytes, visit: Taker | None) -> bool:
-        """Keep more of it, or pass it on. True: now it is longer than can be kept."""
+        """Keep more of the body, or pass it on. True: from now on it is longer than can be kept."""
         body, limits = self.body, self._store.limits
         if self.reading_on is not None:
             self.reading_on.put(data)
@@ -79,7 +79,7 @@ class Transit:
         self._kept_bytes = len(data)
 
     def read_on(self, request: Reader) -> None:
-        """From now on all of it goes to disk: where it goes is known at its end."""
+        """Write the body to disk from now on, because only its end tells where the request goes."""
         self.reading_on = ReadingOn(request, self._source, self._store)
         self._release()
         beginning = self.body.kept()
@@ -87,7 +87,7 @@ class Transit:
         self.reading_on.put(beginning)
 
     def _pass_on(self, data: bytes, visit: Taker | None) -> None:
-        """More than can be kept: as it comes, once there is somebody to take it."""
+        """Pass on bytes that cannot be kept, once a server takes them."""
         if visit is None or not visit.takes_body:
             self.body.keep(data)
             self._source.hold_back(True)
@@ -97,8 +97,8 @@ class Transit:
     # To the server
 
     def isolate(self, head: RequestHead, facts: ServerFacts) -> Problem | None:
-        """Before it is sent to this server: keep it from the cache, if a key isolates its prompts there. With
-        what to refuse it, if that cannot be done.
+        """Keep the request out of this server's cache, if a key isolates its prompts there. A problem: that
+        cannot be done.
         """
         endpoint, body = head.endpoint, self.body
         self._is_isolated = False
@@ -117,7 +117,7 @@ class Transit:
         return None
 
     def for_server(self, instead: bytes | None) -> tuple[bytes, int | None]:
-        """As much of it as has come, and the length to announce. `instead`: a body in place of this one."""
+        """The body as far as it has come, and the length to announce. `instead`: sent in its place."""
         if self._is_isolated:
             instead = without_cache(self.body.kept() if instead is None else instead)
         first, length = self.body.for_server(instead)

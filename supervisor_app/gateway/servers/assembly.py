@@ -1,4 +1,4 @@
-"""An attempt at a request without a stream, sent as one, so that its server notices when it is left."""
+"""A request without a stream, sent as one, so that the server notices when the client leaves."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from supervisor_app.gateway.servers.errand import Errand
 
 
 class Assembly(Attempt):
-    """Puts the answer together; what is not a stream, such as an error, is passed on as it is."""
+    """Puts the answer together from a stream. An answer that is no stream, such as an error, is passed on."""
 
     __slots__ = ("_assembler", "_body")
 
     def __init__(self, errand: Errand, body: bytes, assembler: Assembler) -> None:
-        """`body`: what is sent in place of the client's own."""
+        """`body`: sent in place of the client's own."""
         super().__init__(errand)
         self._body: bytes | None = body
         self._assembler = assembler
@@ -54,10 +54,10 @@ class Assembly(Attempt):
             self._ask_plainly()
 
     def _stream_begins(self) -> None:
-        """The client gets no stream."""
+        """Do nothing: the client gets no stream."""
 
     def _result(self) -> bytes | None:
-        """None: it cannot be told for certain."""
+        """The answer; None: the stream does not tell it for certain."""
         try:
             return self._assembler.result() if self._assembler.whole and self._assembler.certain else None
         except BrokenStreamError:
@@ -75,12 +75,12 @@ class Assembly(Attempt):
         self._errand.answered()
 
     def _other_fields(self) -> bytes:
-        """What the server said beside the form of its answer: who it is, which pages may read it."""
+        """Header lines of the server that say nothing of the form of its answer."""
         lines = self._head.beginning.splitlines(keepends=True)[1:] if self._head is not None else []
         ours = (b"content-type:", b"cache-control:", b"x-accel-buffering:")
         return b"".join(line for line in lines if not line.lower().startswith(ours))
 
     def _ask_plainly(self) -> None:
-        """It cannot be told from the stream what the answer would have been: it has to be asked for."""
+        """Ask again without a stream, which has not told what the answer would have been."""
         self.cancel()
         self._errand.ask_plainly()

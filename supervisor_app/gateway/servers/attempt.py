@@ -1,4 +1,4 @@
-"""One try at one server: sends the request, passes its answer on, says how it went."""
+"""One attempt at one server: send the request, pass the answer on, report the outcome."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ NOT_ITS_OWN = frozenset({LOADING_STATUS})
 NOT_ITS_OWN_BEHIND_A_ROUTER = NOT_ITS_OWN | {PROXY_ERROR_STATUS}
 """Statuses of what may not be the model's answer."""
 MAX_KEPT = 64 * 1024
-"""Of what is held back: comments, the body of a 500 or 503, an error for a client that was told 200."""
+"""Bytes held back: comments, the body of a 500 or 503, an error for a client that was told 200."""
 TAIL_PIECES, TAIL_PIECE, SHORT = 6, 4096, 64
-"""Of an answer: its last bytes say what it cost. Short pieces do not drive out long ones."""
+"""The last pieces of an answer, which say what it cost. Short pieces do not drive out long ones."""
 MAX_REASON = 200
 BEGINNING = 1024
-"""Bytes."""
+"""Bytes of an answer that are noted, for what the prompt cost."""
 
 
 class Attempt:
     """`upstream.Listener` for one errand.
 
-    Nothing reaches the client before there is content: until then the request can be sent again, and nobody
-    has to know.
+    Nothing reaches the client before there is content: until then the request can be sent again unnoticed.
     """
 
     __slots__ = (
@@ -65,12 +64,12 @@ class Attempt:
         self._length: int | None = None
         self._scanner: ContentScanner | None = None
         self._stale = ""
-        """How a kept connection was lost, until it is known whether the server lives."""
+        """Why a kept connection was lost, until it is known whether the server lives."""
         self._kept = b""
         self.tail: deque[bytes] = deque(maxlen=TAIL_PIECES)
         self._kind = OTHER
         self._pieces = 0
-        """Of a stream, in events that have come."""
+        """Pieces of generated text, in the events of a stream that have come."""
 
     @property
     def is_sent(self) -> bool:
@@ -82,18 +81,18 @@ class Attempt:
 
     @property
     def is_between_events(self) -> bool:
-        """Of a stream whose head has come."""
+        """Is the stream between two events, its head having come?"""
         if self.tail:
             return self.streams and self.tail[-1].endswith(EVENT_END)
         return self._scanner is not None and not self._scanner.in_comment
 
     @property
     def tokens(self) -> int | None:
-        """Of a stream, as many as have come: one each event, or so. None: it is none."""
+        """Tokens that have come, about one each event; None: the answer is no stream."""
         return max(0, self._pieces - self._kind.others) if self.streams else None
 
     def start(self, *, fresh: bool) -> None:
-        """`fresh`: on a connection that was never used, because this request can only be sent once."""
+        """Send the request. `fresh`: on a new connection, because the request can be sent only once."""
         kept = None if fresh else self._backend.pool.take()
         if kept is not None:
             self._send(kept)
@@ -101,16 +100,16 @@ class Attempt:
             self._connecting = self._backend.connect(self._send, self._refused)
 
     def go_on(self, connection: Connection) -> None:
-        """The request was sent over it by somebody else; nothing has come back yet."""
+        """Take over a connection on which the request was sent; nothing has come back yet."""
         self._connection = connection
         connection.hand_over(self)
 
     def request_body(self) -> bytes | None:
-        """What to send in place of the client's own; None: that."""
+        """The body to send in place of the client's own; None: send the client's."""
         return None
 
     def write(self, data: bytes) -> None:
-        """More of the request's body."""
+        """Send more of the request's body."""
         if self._connection is not None:
             self._connection.write(data)
 
@@ -119,7 +118,7 @@ class Attempt:
             self._connection.hold_back(held)
 
     def cancel(self) -> None:
-        """Nobody waits for it any more; the server sees that at once."""
+        """Drop the connection, so that the server sees at once that nobody waits for its answer."""
         if self._connecting is not None:
             self._connecting.cancel()
         if self._connection is not None:
@@ -127,7 +126,7 @@ class Attempt:
             self._connection = None
 
     def server_ended(self, reason: str) -> None:
-        """Its supervisor ends it: it will not answer any more, but waits until its clients have left."""
+        """Leave a server that its supervisor ends: it gives no answer, but waits until its clients leave."""
         was_sent = self.is_sent
         self.cancel()
         if was_sent:
@@ -136,7 +135,7 @@ class Attempt:
             self._refused(reason)
 
     def flush(self) -> None:
-        """Let the client see the head and the comments that came so far.
+        """Show the client the head and the comments that came so far.
 
         Only a head that another try would have, too: an error or a length would be a promise.
         """
@@ -171,7 +170,7 @@ class Attempt:
             self._commit(content)
 
     def on_chunk(self, content: bytes, raw: bytes) -> None:
-        """Of an answer that has begun, mostly an event: it is passed on as it came."""
+        """Pass on a chunk, mostly an event, of an answer that has begun."""
         if not content.endswith(EVENT_END) or len(content) < SHORT:
             self._pass_on(content)
             return
@@ -186,7 +185,7 @@ class Attempt:
             self.on_head(head, length)
             if content:
                 self.on_content(content)
-            if self._connection is not None:  # it was not the end already
+            if self._connection is not None:  # no outcome yet
                 self.on_end()
             return
         self._connection = None
@@ -215,7 +214,7 @@ class Attempt:
     def on_lost(self, reason: str) -> None:
         connection, self._connection = self._connection, None
         if self._head is None and connection is not None and connection.used:
-            # The server may close a kept connection at any time: only the next one tells whether it died.
+            # A server may close a kept connection at any time: only the next one tells whether it died.
             self._stale = reason
             self.start(fresh=True)
         else:
@@ -232,24 +231,24 @@ class Attempt:
 
     @property
     def _may_not_be_its_own(self) -> bool:
-        """Not the model's answer: then it is as if there had been none."""
+        """The answer may not be the model's: then the request goes on as if there had been none."""
         head = self._head
         return head is not None and head.status in self._not_its_own and not self._committed
 
     @property
     def _is_foreign(self) -> bool:
-        """It is not the stream that the client has been told of while it waited."""
+        """The answer is not the stream that the client was told of while it waited."""
         return self._outlet.reply.started and not self.streams
 
     @property
     def _may_have_been_stopped(self) -> bool:
-        """Its body came to an end in order, and another request can end it: by the id of its conversation."""
-        # A connection that goes on is one whose body says where it ends: a crash does not do that.
+        """The stream ended in order, and has an id of a conversation by which another request can end it."""
+        # On a connection that is kept, the body itself says where it ends, which no crash does.
         is_in_order = self._head is not None and self._head.keep_alive
         return is_in_order and b"x-conversation-id" in self._errand.head.noted and self._errand.server_lives
 
     def _stop(self) -> None:
-        """It ends for the client as it did for us."""
+        """End the client's stream as the server has ended its own."""
         head = self._head
         if self._committed or (head is not None and self._errand.commit(head, self._length)):
             self._write(self._kept)
@@ -257,7 +256,7 @@ class Attempt:
             self._errand.stopped()
 
     def _stream_begins(self) -> None:
-        """Its head says that it streams, whatever was asked for."""
+        """The head of the answer says that it streams, whatever was asked for."""
         self._errand.stream_begins()
 
     def _send(self, connection: Connection) -> None:
@@ -273,17 +272,17 @@ class Attempt:
             self._errand.lost(reason)
 
     def _count(self, pieces: int) -> None:
-        """Only these show that it works: a comment would be sent by a server that hangs, too."""
+        """Count progress: a comment is none, since a server that hangs sends comments, too."""
         self._pieces += pieces
         self._backend.moved = True
 
     def _cut(self, content: bytes) -> None:
-        """A router has lost the process of the model."""
+        """End an answer in which a router says that it has lost the process of the model."""
         self.cancel()
         self._fail(content[:MAX_REASON].decode("utf-8", "replace").strip())
 
     def _lost_in(self, content: bytes) -> bytes:
-        """What this server says in place of the rest of its stream."""
+        """The error that this server sends in place of the rest of its stream; empty: none."""
         return b"" if self._errand.head.endpoint.relays else proxy_error_in(content)
 
     def _refused(self, reason: str) -> None:
@@ -300,7 +299,7 @@ class Attempt:
             self._kept = (self._kept + comment)[-MAX_KEPT:]
 
     def _commit(self, content: bytes) -> None:
-        """From here on the client has something of this answer: it can only be ended, not replaced."""
+        """Begin the client's answer, which from now on can be ended but not replaced."""
         content, self._kept = self._kept + content, b""
         head = self._head
         if head is not None and self._errand.commit(head, self._length, content[:BEGINNING]):
@@ -332,7 +331,7 @@ class Attempt:
 
 
 def proxy_error_in(content: bytes) -> bytes:
-    """What a router says in place of the rest of a stream; empty when it says nothing of that kind."""
+    """The error that a router sends in place of the rest of a stream; empty: none."""
     at = content.find(PROXY_ERROR)
     begins = at == 0 or (at > 0 and content.endswith(EVENT_END, 0, at))
     return content[at:] if begins else b""

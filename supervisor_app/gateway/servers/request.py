@@ -94,7 +94,7 @@ class Request(Protocol):
     def candidates_now(self) -> Sequence[Backend] | Problem:
         """The servers that may answer the request, by what is known now; a problem: there is none."""
 
-    def look_back(self) -> Problem | None:
+    def find_suspicion(self) -> Problem | None:
         """Find what this request was in before, when it was sent by another client, or by this one."""
 
     def go_to_one_of(self, candidates: Sequence[Backend]) -> None:

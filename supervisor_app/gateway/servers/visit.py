@@ -1,4 +1,4 @@
-"""A request at one server: it waits at the gate, tries, and after a loss decides whether to try again."""
+"""One request at one server: the wait at the gate, the attempts, and the return to the gate after a loss."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from supervisor_app.gateway.servers.turns import NEWCOMER
 from supervisor_app.gateway.servers.upstream import Connection
 
 ALONE_SECONDS = 10.0
-"""For so long a suspect waits also for requests that need no slot, and for those whose clients have left."""
+"""Time for which a suspect waits also for requests without a slot, and for those whose clients have left."""
 PATIENCE_SECONDS = 1.0
-"""At least, between two looks of who waits for its turn whether the server still serves."""
+"""Minimum interval between two checks, while queued, that the server is still serving."""
 
 
 class Visit:
@@ -66,7 +66,7 @@ class Visit:
         self._house = house
         self._attempt: Attempt | None = None
         self._asked = backend.facts
-        """As its server was when it was sent."""
+        """The server as it was when the request was sent."""
         self._trial: Trial | None = None
         """None: no server was lost during this visit."""
         self._plainly = False
@@ -97,7 +97,7 @@ class Visit:
         return self._request.started
 
     def enter(self) -> None:
-        """Raises QueueFullError."""
+        """Go to the server, or into its queue. Raises QueueFullError."""
         if self.backend.gate.enter(self):
             self._go()
         else:
@@ -140,13 +140,13 @@ class Visit:
         self._house.leave_gate(self.backend, self)
 
     def server_changed(self) -> None:
-        """While it waits: this server has become hopeless or is gone, or another one could be asked now."""
+        """Give up or move, if this server has become hopeless or is gone, or another one could answer now."""
         request, here = self._request, self.backend
         if not request.answer.waits:
             return
         candidates = request.candidates_now()
         if isinstance(candidates, Problem):
-            # While this server is there it will do: it did when the request came.
+            # No other server will do; this one still does, as it did when the request came.
             if here.is_gone:
                 request.refuse(candidates)
             elif self._is_hopeless:
@@ -160,18 +160,18 @@ class Visit:
             self._move(better or candidates)
 
     def _move(self, candidates: Sequence[Backend]) -> None:
-        """To another server, where a wait is a new one."""
+        """Move to another server, where the wait begins anew."""
         request = self._request
         self.backend.gate.leave(self)
         request.answer.wait().start_over()
         request.answer.wait().stop_comments()
-        if (problem := request.look_back()) is not None:
+        if (problem := request.find_suspicion()) is not None:
             request.refuse(problem, Outcome.QUARANTINED)
         else:
             request.go_to_one_of(candidates)
 
     def _wait(self) -> None:
-        # HEAD asks whether somebody is there, and that can be told now.
+        # HEAD asks whether a server is there, which can be answered now.
         if self._request.head.method == "HEAD" or self._request.is_public:
             now, to_strangers = self._house.wall_time(), self._request.is_public
             problem = refusals.not_ready(self.backend, now, to_strangers=to_strangers)
@@ -184,7 +184,7 @@ class Visit:
             self._request.answer.wait().stop_comments()
 
     def _too_late(self) -> None:
-        if self.backend.gate.is_open:  # it serves: others are before us, and it will be our turn
+        if self.backend.gate.is_open:  # others come before, and the turn will come
             self._request.answer.wait().start_over()
             self._request.answer.wait().begin(
                 max(self.backend.facts.hold_seconds, PATIENCE_SECONDS), self._too_late
@@ -194,7 +194,7 @@ class Visit:
         self._request.refuse(problem, Outcome.UNAVAILABLE)
 
     def stream_begins(self) -> None:
-        """Show the client the head of its stream: at once or, while it could still be sent again, later."""
+        """Show the client the head of its stream: at once or, while a replay is possible, after a while."""
         if self._attempt is not None and (self.head.method != "POST" or self._request.is_sent_once):
             self._attempt.flush()
         else:
@@ -212,7 +212,7 @@ class Visit:
         self._request.answer.wait().comment_every(every, first, self._comment)
 
     def _comment(self) -> None:
-        """Its client has waited for long: it gets its headers, and a sign of life."""
+        """Send headers and a sign of life to a client that has waited for long."""
         if self._attempt is not None:
             self._attempt.flush()
             return
@@ -248,7 +248,7 @@ class Visit:
         return self._attempt is not None and self._attempt.is_sent
 
     def write(self, data: bytes) -> None:
-        """More of the request's body."""
+        """Send more of the request's body."""
         if self._attempt is not None:
             self._attempt.write(data)
 
@@ -269,11 +269,11 @@ class Visit:
         as_it_is = streams or self._plainly or self.backend.is_verbose
         as_stream = None if as_it_is else request.body.as_stream()
         self._attempt = Attempt(self) if as_stream is None else Assembly(self, *as_stream)
-        # A stream's connection is closed after it anyway; what can be sent once must not meet a stale one.
+        # The connection of a stream is not kept anyway; what is sent once must not meet a stale one.
         self._attempt.start(fresh=request.is_sent_once or streams or as_stream is not None)
 
     def go_on(self, asked: ServerFacts, connection: Connection) -> Attempt:
-        """It was sent over this connection, to the server as it was then; nothing has come back yet."""
+        """Take over a request that was sent over this connection, to the server as it was then (`asked`)."""
         self._asked = asked
         self._attempt = attempt = Attempt(self)
         attempt.go_on(connection)
@@ -294,7 +294,7 @@ class Visit:
         self._go()
 
     def server_ended(self) -> None:
-        """Its supervisor has ended it, or is about to."""
+        """Leave a process that its supervisor has ended or is about to end."""
         facts = self.backend.facts
         if self._attempt is not None and not facts.spares(self._asked.pid):
             self._attempt.server_ended(facts.detail)
@@ -302,7 +302,7 @@ class Visit:
     # How the attempt went
 
     def survived(self) -> None:
-        """Its server has answered: what it lost before was no death."""
+        """Note that the server has answered: no loss before was a death."""
         if self._trial is not None:
             self._trial.survived()
 
@@ -367,9 +367,9 @@ class Visit:
             self.server_changed()
 
     def _may_go_now(self) -> bool:
-        """While it waited, more may have become known of it than when it came."""
+        """Check once more what is known of the request, which may have become more while it waited."""
         request = self._request
-        problem = request.look_back()
+        problem = request.find_suspicion()
         if problem is not None:
             request.refuse(problem, Outcome.QUARANTINED)
         self.solo = request.suspicion is not None and request.suspicion.goes_alone
@@ -381,7 +381,7 @@ class Visit:
         return verdict in (Verdict.AGAIN, Verdict.ALONE)
 
     def _may_leave(self, *, must: bool) -> bool:
-        """For another server: after a loss here, once it is known or does not matter what it was."""
+        """May the request go to another server? After a loss, once its cause is known or does not matter."""
         trial = self._trial
         if trial is None or trial.loss is None:
             return True

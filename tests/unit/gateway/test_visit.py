@@ -59,7 +59,7 @@ class Request:
     def candidates_now(self):
         return self.candidates
 
-    def look_back(self):
+    def find_suspicion(self):
         return self.known
 
     def go_to_one_of(self, candidates):
