@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.plane import gateway
+from supervisor_app.gateway.plane import inquest
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers import ghosts
 from supervisor_app.gateway.servers.facts import End
@@ -230,7 +230,7 @@ async def test_a_body_too_long_to_be_kept_is_known_again_by_its_beginning_and_le
 
 
 async def test_a_server_that_lives_on_was_not_killed_by_who_lost_its_connection(plane, monkeypatch):
-    monkeypatch.setattr(gateway, "ACCUSED_SECONDS", 0.05)
+    monkeypatch.setattr(inquest, "ACCUSED_SECONDS", 0.05)
     server = await plane.serve(hangs(stream_of(event("a"))), answers(b"x"))
     asking = plane.asks(streaming("poison"))
     await plane.until_begun()
