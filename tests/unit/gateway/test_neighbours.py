@@ -481,6 +481,8 @@ def test_whatever_happens_limit_solitude_and_order_hold_and_nobody_waits_for_not
 HASTE = """
 # What each sees is old by the time it goes by it, unless nobody else could change it meanwhile.
 import asyncio, os, sys, time
+from itertools import count
+from pathlib import Path
 from supervisor_app.gateway.workers.board import Board
 from supervisor_app.gateway.servers.gate import Gate
 from supervisor_app.gateway.workers.neighbours import Neighbours, neighbours_of
