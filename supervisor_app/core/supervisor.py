@@ -12,7 +12,7 @@ from typing import Any
 
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.core import lifecycle as life
-from supervisor_app.core.causes import CauseWatch
+from supervisor_app.core.cause_watch import CauseWatch
 from supervisor_app.core.chronicle import Chronicle
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.loading import LoadWatch

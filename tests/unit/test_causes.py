@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor_app.core.causes import CauseWatch, cause_of
+from supervisor_app.core.cause_watch import CauseWatch
+from supervisor_app.core.causes import cause_of
 from supervisor_app.core.diagnosis import CANNOT_RUN, failure_of
 from supervisor_app.core.sightings import Cause
 from supervisor_app.core.status import FailureKind
