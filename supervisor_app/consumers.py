@@ -15,7 +15,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
 from supervisor_app.events import Push, error_event, render_gone, render_list, render_push, status_event
-from supervisor_app.hub import hub
+from supervisor_app.hub import Marks, hub
 from supervisor_app.snapshots import ServerView, load_views
 
 LOGIN_NEEDED = 4003
@@ -117,6 +117,13 @@ class StatusConsumer(AsyncWebsocketConsumer):
 
     async def list_changed(self) -> None:
         await self.snapshot()
+
+    def is_behind(self, marks: Marks) -> bool:
+        def shows_other(name: str, mark: tuple[int, bool]) -> bool:
+            known = marks.get(name, mark)
+            return known[0] == mark[0] and known[1] != mark[1]
+
+        return not self.busy and any(shows_other(name, mark) for name, mark in self.sent.items())
 
     async def heartbeat(self, html: str) -> None:
         if not self.as_json:

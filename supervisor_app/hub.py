@@ -31,6 +31,10 @@ HEARTBEAT_SECONDS = 15.0
 RETRY_SECONDS = 1.0
 
 
+Marks = Mapping[str, tuple[int, bool]]
+"""By server, its version and whether nobody supervises the server."""
+
+
 class Subscriber(Protocol):
     """An open socket."""
 
@@ -38,6 +42,9 @@ class Subscriber(Protocol):
 
     async def list_changed(self) -> None:
         """A server was added or removed."""
+
+    def is_behind(self, marks: Marks) -> bool:
+        """Tell whether it shows something else than the database, which knows these."""
 
     async def heartbeat(self, html: str) -> None: ...
 
@@ -119,7 +126,9 @@ class Hub:
             for name in [name for name, mark in marks.items() if self._behind(name, mark)]:
                 for view in await database_sync_to_async(load_views)(name):
                     await self._deliver(await asyncio.to_thread(render_push, view))
-            missed, self._missed = self._missed & self._subscribers, set()
+            # A page that was loaded between two comparisons may show a silence that no comparison has seen.
+            behind = {each for each in self._subscribers if each.is_behind(marks)}
+            missed, self._missed = behind | (self._missed & self._subscribers), set()
             gone = self._shown.keys() - marks.keys()
             await self._list_changed(self._subscribers if gone else missed)
             self._shown = marks

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from channels.db import database_sync_to_async
@@ -108,6 +110,14 @@ def change(
         generation=generation,
         run_events=events,
     )
+
+
+def let_everybody_in(path: Path) -> None:
+    """Open it to other users, and every folder of this test run on the way to it."""
+    for each in (path, *path.parents):
+        if each == Path(tempfile.gettempdir()):
+            break
+        each.chmod(0o755)
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:

@@ -15,6 +15,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from llamaproxy.data_dir import secured, secured_file
+from tests.integration.building import let_everybody_in
 
 CODE = Path(__file__).parents[2]
 SOMEBODY_ELSE = 65534
@@ -116,9 +117,8 @@ def test_of_root_s_directories_those_that_anybody_may_write_to_are_refused(permi
     """As volumes of containers are: their group is ours, their owner is root."""
     directory = tmp_path / "volume"
     directory.mkdir()
+    let_everybody_in(tmp_path)
     directory.chmod(permissions)
-    for folder in (tmp_path, *tmp_path.parents[:3]):  # a worker of a parallel run has a folder of its own
-        folder.chmod(folder.stat().st_mode | 0o055)
     child = os.fork()
     if child == 0:
         code = 2

@@ -54,6 +54,9 @@ class Deaf:
         self.asked.append("list")
         raise ConnectionError
 
+    def is_behind(self, marks):
+        return False
+
     async def heartbeat(self, html):
         self.asked.append("heartbeat")
         raise ConnectionError
@@ -198,6 +201,20 @@ async def test_a_supervisor_that_fell_silent_is_shown_and_its_return_too(fast_re
     async with socket_to() as client:
         await everything(client)
         await ServerState.objects.aupdate(seen_at=long_ago())
+        assert " data-stale" in await until(client, "No supervisor is reporting")
+        await ServerState.objects.aupdate(seen_at=timezone.now())
+        assert " data-stale" not in await until(client, "<article")
+
+
+async def test_a_silence_that_only_one_page_has_seen_is_over_there_too(monkeypatch):
+    """The page was loaded between two comparisons, and the supervisor spoke again before the next."""
+    monkeypatch.setattr(hub_module, "RESYNC_SECONDS", 1.0)
+    await db(make_ready_server)
+    async with socket_to() as client:
+        await until(client, "<article")
+        await everything(client)
+        await ServerState.objects.aupdate(seen_at=long_ago())
+        await client.send_to(text_data='{"type": "requestLlamaStatus"}')
         assert " data-stale" in await until(client, "No supervisor is reporting")
         await ServerState.objects.aupdate(seen_at=timezone.now())
         assert " data-stale" not in await until(client, "<article")

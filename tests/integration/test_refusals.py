@@ -20,6 +20,7 @@ from supervisor_app.checks import (
     check_sqlite_transactions,
 )
 from supervisor_app.lock import NodeLock, NodeLockedError
+from tests.integration.building import let_everybody_in
 
 ROOT = Path(__file__).parents[2]
 
@@ -140,8 +141,7 @@ def test_a_lock_that_another_user_took_is_replaced(command, tmp_path, caplog):
     """As one could who opened the file while it was readable for all."""
     path = tmp_path / "node.lock"
     path.write_text("1234\n")
-    for folder in (path, *path.parents[:3]):
-        folder.chmod(0o755)
+    let_everybody_in(path)
     stranger = subprocess.Popen(
         ["sh", "-c", command.format(path=path)],
         user=SOMEBODY_ELSE,
