@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -21,6 +21,7 @@ from supervisor_app.commands import Command, ask, nudge
 from supervisor_app.common.admin import NamesField, ReadOnly
 from supervisor_app.conf import DEFAULT_SERVER, apply_overlay
 from supervisor_app.config_source import last_good
+from supervisor_app.core.settings import BY_FIELD, Part, settings_of
 from supervisor_app.gateway import admin as _gateway  # noqa: F401  (registers its own)
 from supervisor_app.history import RunCard
 from supervisor_app.models import LlamaServer, Run, new_key
@@ -71,25 +72,27 @@ class ApiKeyField(forms.CharField):
 
 
 class LlamaServerForm(ServerModelForm):
-    aliases = NamesField(help_text=LlamaServer._meta.get_field("aliases").help_text)
+    aliases = NamesField(help_text=f"{BY_FIELD['aliases'].summary} One a line.")
     args = ArgsField(
         required=False,
         label="More flags",
-        help_text=LlamaServer._meta.get_field("args").help_text
-        + ". Flags that reach for files, programs or the network are set in the config file only.",
+        help_text=f"{BY_FIELD['args'].summary} As on a command line: -c 8192 -ngl 99. Flags that reach for "
+        "files, programs or the network are set in the config file only.",
         widget=forms.TextInput(attrs={"size": 80}),
     )
     api_key = ApiKeyField(
         required=False,
         label="API key",
-        help_text=LlamaServer._meta.get_field("api_key").help_text
-        + " What is stored is not shown; leave empty to keep it, type - for none (open to every program that "
+        help_text=f"{BY_FIELD['api_key'].summary} Handed over in the environment, never on the command line. "
+        "Without one it gets a random key, which the gateway knows and its page shows to staff. "
+        "What is stored is not shown; leave empty to keep it, type - for none (open to every program that "
         "reaches it), * for a new random one.",
     )
 
     class Meta:
         model = LlamaServer
         fields = "__all__"
+        help_texts = {setting.field: setting.form_help for setting in BY_FIELD.values()}
 
     def clean(self) -> dict[str, Any]:
         """What the constraint of the table cannot see: the port that the config file gives to `default`."""
@@ -115,39 +118,12 @@ class LlamaServerAdmin(ServerModelAdmin):
     list_filter = ["node"]
     search_fields = ["name", "model_path"]
     actions = ["start", "stop", "restart"]
-    fieldsets = [
+    fieldsets: ClassVar[Any] = [
         (None, {"fields": ["name", "node", "overridden"]}),
-        ("What to run", {"fields": ["model_path", "models_dir", "host", "port", "args", "api_key"]}),
-        (
-            "Gateway",
-            {"fields": ["aliases", "hold_seconds", "max_concurrent", "max_queue", "idle_stop_seconds"]},
-        ),
-        (
-            "After a crash",
-            {
-                "fields": [
-                    "max_retries",
-                    "retry_backoff_ms",
-                    "max_backoff_ms",
-                    "retry_forever",
-                    "stable_after_ms",
-                    "stop_grace_ms",
-                ]
-            },
-        ),
-        (
-            "Health",
-            {
-                "fields": [
-                    "health_check_interval_ms",
-                    "health_check_timeout_ms",
-                    "max_health_checks",
-                    "max_load_seconds",
-                    "stall_seconds",
-                    "max_memory_mb",
-                    "canary_minutes",
-                ]
-            },
+        *(
+            (part.value, {"fields": [setting.field for setting in settings_of(part)]})
+            for part in Part
+            if part is not Part.NODE
         ),
     ]
 

@@ -18,6 +18,7 @@ from supervisor_app.common.addresses import WILDCARDS
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.core.fetching import names_repository
 from supervisor_app.core.ports import ServerConfig
+from supervisor_app.core.settings import BY_KEY, SETTINGS, Part, Setting, settings_of
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.models import LlamaServer
 
@@ -25,46 +26,8 @@ DEFAULT_SERVER = "default"
 """The server that the config file describes."""
 BINARY_KEY = "llama_server_binary"
 USERS_KEY = "llama_server_users"
-OF_THE_NODE = (BINARY_KEY, USERS_KEY)
-"""Keys about every server of this node: no row has them, so no web form sets them."""
-FIELD_OF_KEY = {
-    "llama_server_host": "host",
-    "llama_server_port": "port",
-    "llama_model_path": "model_path",
-    "llama_server_args": "args",
-    "llama_models_dir": "models_dir",
-    "llama_api_key": "api_key",
-    "max_retries": "max_retries",
-    "retry_backoff_ms": "retry_backoff_ms",
-    "max_backoff_ms": "max_backoff_ms",
-    "retry_forever": "retry_forever",
-    "health_check_interval_ms": "health_check_interval_ms",
-    "health_check_timeout_ms": "health_check_timeout_ms",
-    "max_health_checks": "max_health_checks",
-    "max_load_seconds": "max_load_seconds",
-    "stop_grace_ms": "stop_grace_ms",
-    "stall_seconds": "stall_seconds",
-    "max_memory_mb": "max_memory_mb",
-    "canary_minutes": "canary_minutes",
-    "stable_after_ms": "stable_after_ms",
-    "hold_seconds": "hold_seconds",
-    "idle_stop_seconds": "idle_stop_seconds",
-    "max_concurrent": "max_concurrent",
-    "max_queue": "max_queue",
-    "model_aliases": "aliases",
-}
-LAUNCH_FIELDS = ("model_path", "models_dir", "host", "port", "args")
-"""What decides how a server is launched, without its secret: what a rollback brings back."""
-TYPE_OF_FIELD: dict[str, tuple[type, str]] = {
-    "host": (str, "text"),
-    "model_path": (str, "text"),
-    "models_dir": (str, "text"),
-    "api_key": (str, "text"),
-    "args": (list, "a list of strings"),
-    "aliases": (list, "a list of strings"),
-    "retry_forever": (bool, "true or false"),
-}
-A_NUMBER: tuple[type, str] = (int, "a whole number")
+LAUNCH_FIELDS = tuple(setting.field for setting in settings_of(Part.LAUNCH) if not setting.secret)
+"""Columns that decide how a server is launched: what a rollback brings back."""
 
 
 class ConfigError(Exception):
@@ -138,10 +101,11 @@ def _checked(path: Path, data: dict[str, Any], binary: str | None) -> Overlay:
             binary = value
         elif key == USERS_KEY:
             users = _uids(path, value)
-        elif key in FIELD_OF_KEY:
-            values[FIELD_OF_KEY[key]] = _checked_value(path, key, value)
+        elif key in BY_KEY:
+            setting = BY_KEY[key]
+            values[setting.field] = _checked_value(path, key, setting, value)
         else:
-            known = ", ".join(sorted([*FIELD_OF_KEY, *OF_THE_NODE]))
+            known = ", ".join(sorted(setting.key for setting in SETTINGS))
             raise ConfigError(f"{path}: unknown key {key!r}. Known keys: {known}.")
     if values.get("models_dir") and "model_path" not in values:
         values["model_path"] = ""
@@ -173,14 +137,13 @@ def _check_text(path: Path, key: str, value: Any) -> None:
             raise ConfigError(f"{path}: {key} contains a NUL or half a surrogate pair.")
 
 
-def _checked_value(path: Path, key: str, value: Any) -> Any:
-    name = FIELD_OF_KEY[key]
-    kind, words = TYPE_OF_FIELD.get(name, A_NUMBER)
-    shown = "…" if name == "api_key" else repr(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"{path}: {key} is {shown}, it must be {words}.")
+def _checked_value(path: Path, key: str, setting: Setting, value: Any) -> Any:
+    """Return the value as its column holds it. Raises ConfigError."""
+    shown = "…" if setting.secret else repr(value)
+    if not setting.kind.fits(value):
+        raise ConfigError(f"{path}: {key} is {shown}, it must be {setting.kind.words}.")
     try:
-        return LlamaServer._meta.get_field(name).clean(value, None)  # type: ignore[union-attr]
+        return LlamaServer._meta.get_field(setting.field).clean(value, None)  # type: ignore[union-attr]
     except ValidationError as error:
         raise ConfigError(f"{path}: {key} is {shown}: {' '.join(error.messages)}") from error
 
@@ -205,6 +168,11 @@ def launch_of(server: LlamaServer) -> dict[str, Any]:
     """Return what decides how a server is launched, as the history keeps it: without secrets."""
     values = {name: getattr(server, name) for name in LAUNCH_FIELDS}
     return {**values, "args": list(redact_argv(server.args))}
+
+
+def _values_of(part: Part, server: LlamaServer) -> dict[str, Any]:
+    """Return what a row says of one part, by the names of its policy."""
+    return {setting.attribute: getattr(server, setting.field) for setting in settings_of(part)}
 
 
 def _at_home(word: str) -> str:
@@ -235,28 +203,11 @@ def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], 
         trusted_uids=overlay.users,
         advertised_host=settings.LLAMAPROXY_ADVERTISE if server.host in WILDCARDS else "",
     )
-    restart = RestartPolicy(
-        max_retries=server.max_retries,
-        retry_backoff_ms=server.retry_backoff_ms,
-        max_backoff_ms=server.max_backoff_ms,
-        stable_after_ms=server.stable_after_ms,
-        stop_grace_ms=server.stop_grace_ms,
-        retry_forever=server.retry_forever,
-    )
-    health = HealthPolicy(
-        interval_ms=server.health_check_interval_ms,
-        timeout_ms=server.health_check_timeout_ms,
-        max_checks=server.max_health_checks,
-        max_load_seconds=server.max_load_seconds,
-        stall_seconds=server.stall_seconds,
-        max_memory_mb=server.max_memory_mb,
-        canary_minutes=server.canary_minutes,
-    )
     return ServerConfig(
         name=server.name,
         spec=spec,
-        restart=restart,
-        health=health,
+        restart=RestartPolicy(**_values_of(Part.RESTART, server)),
+        health=HealthPolicy(**_values_of(Part.HEALTH, server)),
         desired_running=server.desired_running,
         generation=server.generation,
         restart_generation=server.restart_generation,

@@ -8,12 +8,13 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-from supervisor_app.core.spec import HealthPolicy, RestartPolicy
+from supervisor_app.columns import column
+from supervisor_app.core.settings import BY_FIELD, LARGEST, Kind
+from supervisor_app.core.spec import RestartPolicy
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.validators import (
     validate_api_key,
@@ -25,8 +26,6 @@ from supervisor_app.validators import (
 
 SILENT_AFTER = timedelta(seconds=15)
 """Three heartbeats: a supervisor that has not written for so long is not there."""
-LARGEST = 2**31 - 1
-"""SQLite would take more; PostgreSQL does not, nor does a date so many milliseconds from now."""
 
 
 def this_node() -> str:
@@ -76,125 +75,34 @@ class LlamaServer(models.Model):
         default=this_node,
         help_text="The host whose supervisor runs it (its LLAMAPROXY_NODE).",
     )
-    host = models.CharField(
-        max_length=253,
-        default="localhost",
-        validators=[validate_host],
-        help_text="Address to listen on. 0.0.0.0 offers it to the network: set an API key then.",
-    )
-    port = models.PositiveIntegerField(default=8134, validators=[validate_port], help_text="1 to 65535.")
-    model_path = models.CharField(
-        max_length=1000,
-        default="./models/model.gguf",
-        blank=True,
-        help_text="GGUF file, absolute or relative to where the supervisor was started.",
-    )
-    models_dir = models.CharField(
-        max_length=1000,
-        default="",
-        blank=True,
-        help_text="A directory of models instead of one file: llama-server runs in router mode.",
-    )
-    args = models.JSONField(
-        default=list,
-        blank=True,
-        validators=[validate_args],
-        help_text="More flags for llama-server, as on a command line: -c 8192 -ngl 99",
-    )
-    api_key = models.CharField(  # noqa: DJ001  (null: nobody said anything, so it has one of its own)
-        max_length=200,
-        default=None,
-        null=True,
-        blank=True,
-        validators=[validate_api_key],
-        help_text="llama-server asks for it. Handed over in the environment, never on the command line. "
-        "Without one it gets a random key, which the gateway knows and its page shows to staff.",
-    )
+    model_path = models.CharField(**column("model_path"))
+    models_dir = models.CharField(**column("models_dir"))
+    host = models.CharField(**column("host", validate_host))
+    port = models.PositiveIntegerField(**column("port", validate_port))
+    args = models.JSONField(**column("args", validate_args))
+    # null: nobody has named a key, so the server has a random one
+    api_key = models.CharField(null=True, **column("api_key", validate_api_key))  # noqa: DJ001
     own_key = models.CharField(
         max_length=64, default=new_key, editable=False, help_text="The random key, unless api_key is said."
     )
-    max_retries = models.PositiveIntegerField(
-        default=RestartPolicy.max_retries, help_text="Restarts after a crash before giving up. 0: none."
-    )
-    retry_backoff_ms = models.PositiveIntegerField(
-        default=RestartPolicy.retry_backoff_ms,
-        validators=[MinValueValidator(1)],
-        help_text="Wait before the first retry; it doubles each time. Milliseconds.",
-    )
-    max_backoff_ms = models.PositiveIntegerField(
-        default=RestartPolicy.max_backoff_ms,
-        validators=[MinValueValidator(1)],
-        help_text="The longest wait before a retry. Milliseconds.",
-    )
-    retry_forever = models.BooleanField(
-        default=RestartPolicy.retry_forever,
-        help_text="Once the retries are used up: go on, once every longest wait times 10, instead of giving "
-        "up. A failure that no retry mends waits for its cause to go, as always.",
-    )
-    stable_after_ms = models.PositiveIntegerField(
-        default=RestartPolicy.stable_after_ms,
-        help_text="Ready for so long without a break: retries count from 0 again. Milliseconds.",
-    )
-    stop_grace_ms = models.PositiveIntegerField(
-        default=RestartPolicy.stop_grace_ms, help_text="From SIGTERM to SIGKILL. Milliseconds."
-    )
-    health_check_interval_ms = models.PositiveIntegerField(
-        default=HealthPolicy.interval_ms,
-        validators=[MinValueValidator(50)],
-        help_text="Between two looks at /health. Milliseconds, at least 50.",
-    )
-    health_check_timeout_ms = models.PositiveIntegerField(
-        default=HealthPolicy.timeout_ms,
-        validators=[MinValueValidator(50)],
-        help_text="How long /health may take to answer. Milliseconds, at least 50.",
-    )
-    max_health_checks = models.PositiveIntegerField(
-        default=HealthPolicy.max_checks,
-        validators=[MinValueValidator(1)],
-        help_text="A start that has not answered for so many intervals has failed.",
-    )
-    max_load_seconds = models.PositiveIntegerField(
-        default=HealthPolicy.max_load_seconds,
-        validators=[MinValueValidator(1)],
-        help_text="How much longer it may say that it is loading its model. Seconds.",
-    )
-    stall_seconds = models.PositiveIntegerField(
-        default=HealthPolicy.stall_seconds,
-        help_text="Work in flight and nothing moves for so long: it hangs, whatever /health says. 0: never.",
-    )
-    max_memory_mb = models.PositiveIntegerField(
-        default=HealthPolicy.max_memory_mb,
-        help_text="Its own memory, without the model file's pages: over it, it is restarted once it is idle. "
-        "Megabytes. 0: no limit.",
-    )
-    canary_minutes = models.PositiveIntegerField(
-        default=HealthPolicy.canary_minutes,
-        help_text="Idle for so long: it is asked for one token. None, twice in a row: it hangs. "
-        "Minutes. 0: never.",
-    )
-    hold_seconds = models.PositiveIntegerField(
-        default=120,
-        help_text="How long the gateway lets a request wait for it while it starts or restarts. Seconds.",
-    )
-    idle_stop_seconds = models.PositiveIntegerField(
-        default=0,
-        help_text="Nothing was asked of it through the gateway for so long: it is stopped, and the next "
-        "request starts it. Seconds. 0: never.",
-    )
-    max_concurrent = models.PositiveIntegerField(
-        default=0,
-        help_text="Requests that the gateway sends it at once; the others wait. 0: as many as it has slots.",
-    )
-    max_queue = models.PositiveIntegerField(
-        default=256,
-        help_text="Requests that may wait for it in the gateway; more are refused.",
-    )
-    aliases = models.JSONField(
-        default=list,
-        blank=True,
-        validators=[validate_names],
-        help_text="More names under which clients may ask the gateway for it, one a line.",
-    )
+    max_retries = models.PositiveIntegerField(**column("max_retries"))
+    retry_backoff_ms = models.PositiveIntegerField(**column("retry_backoff_ms"))
+    max_backoff_ms = models.PositiveIntegerField(**column("max_backoff_ms"))
+    retry_forever = models.BooleanField(**column("retry_forever"))
+    stable_after_ms = models.PositiveIntegerField(**column("stable_after_ms"))
+    stop_grace_ms = models.PositiveIntegerField(**column("stop_grace_ms"))
+    health_check_interval_ms = models.PositiveIntegerField(**column("health_check_interval_ms"))
+    health_check_timeout_ms = models.PositiveIntegerField(**column("health_check_timeout_ms"))
+    max_health_checks = models.PositiveIntegerField(**column("max_health_checks"))
+    max_load_seconds = models.PositiveIntegerField(**column("max_load_seconds"))
+    stall_seconds = models.PositiveIntegerField(**column("stall_seconds"))
+    max_memory_mb = models.PositiveIntegerField(**column("max_memory_mb"))
+    canary_minutes = models.PositiveIntegerField(**column("canary_minutes"))
+    hold_seconds = models.PositiveIntegerField(**column("hold_seconds"))
+    idle_stop_seconds = models.PositiveIntegerField(**column("idle_stop_seconds"))
+    max_concurrent = models.PositiveIntegerField(**column("max_concurrent"))
+    max_queue = models.PositiveIntegerField(**column("max_queue"))
+    aliases = models.JSONField(**column("aliases", validate_names))
     desired_running = models.BooleanField(default=True, editable=False)
     stopped_for_idleness = models.BooleanField(default=False, editable=False)
     generation = models.PositiveBigIntegerField(default=1, editable=False)
@@ -239,10 +147,10 @@ class LlamaServer(models.Model):
         return self.own_key if self.api_key is None or (has_key_file and not self.api_key) else self.api_key
 
     def clean(self) -> None:
-        for field in self._meta.fields:
-            value = getattr(self, field.attname)
-            if isinstance(field, models.PositiveIntegerField) and value is not None and value > LARGEST:
-                raise ValidationError(f"{field.name} is {value}: the largest that works is {LARGEST}.")
+        for setting in BY_FIELD.values():
+            value = getattr(self, setting.field)
+            if setting.kind is Kind.NUMBER and value is not None and value > LARGEST:
+                raise ValidationError(f"{setting.field} is {value}: the largest that works is {LARGEST}.")
         longest: int | None = self.max_backoff_ms
         first: int | None = self.retry_backoff_ms
         if longest is not None and first is not None and longest < first:  # None: that field was bad itself

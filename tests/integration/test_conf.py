@@ -10,16 +10,16 @@ import pytest
 
 from supervisor_app.conf import (
     BINARY_KEY,
-    FIELD_OF_KEY,
-    OF_THE_NODE,
+    USERS_KEY,
     ConfigError,
     Overlay,
     apply_overlay,
     read_overlay,
     resolve,
 )
+from supervisor_app.core.settings import BY_KEY, LARGEST, SETTINGS, Part
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
-from supervisor_app.models import LARGEST, LlamaServer
+from supervisor_app.models import LlamaServer
 
 ROOT = Path(__file__).parents[2]
 SECRET = "sk-do-not-tell"
@@ -137,7 +137,7 @@ def test_a_mistake_is_one_line_with_file_key_and_value(write, key, value, messag
 
 def test_an_unknown_key_is_answered_with_those_that_exist(write):
     said = complaint(write({"port": 1}))
-    assert all(key in said for key in [*FIELD_OF_KEY, *OF_THE_NODE])
+    assert all(setting.key in said for setting in SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -178,37 +178,44 @@ def test_an_empty_object_overrides_nothing(write):
     assert read_overlay(path) == Overlay(source=str(path))
 
 
+EVERY_KEY = {
+    "llama_server_host": "0.0.0.0",
+    "llama_server_port": 9000,
+    "llama_model_path": "m.gguf",
+    "llama_server_args": ["-c", "8192"],
+    "llama_models_dir": "",
+    "llama_api_key": SECRET,
+    "max_retries": 0,
+    "retry_backoff_ms": 10,
+    "max_backoff_ms": 20,
+    "retry_forever": True,
+    "health_check_interval_ms": 50,
+    "health_check_timeout_ms": 60,
+    "max_health_checks": 7,
+    "max_load_seconds": 8,
+    "stop_grace_ms": 0,
+    "stable_after_ms": 0,
+    "stall_seconds": 0,
+    "max_memory_mb": 4096,
+    "canary_minutes": 30,
+    "hold_seconds": 0,
+    "idle_stop_seconds": 600,
+    "max_concurrent": 2,
+    "max_queue": 0,
+    "model_aliases": ["chat", "a/b:c"],
+}
+
+
+def test_every_key_is_tried_here():
+    of_the_node = {setting.key for setting in SETTINGS if setting.part is Part.NODE}
+    assert of_the_node == {BINARY_KEY, USERS_KEY}
+    assert {*EVERY_KEY, *of_the_node} == {setting.key for setting in SETTINGS}
+
+
 def test_every_key_reaches_its_field(write):
-    values = {
-        "llama_server_host": "0.0.0.0",
-        "llama_server_port": 9000,
-        "llama_model_path": "m.gguf",
-        "llama_server_args": ["-c", "8192"],
-        "llama_models_dir": "",
-        "llama_api_key": SECRET,
-        "max_retries": 0,
-        "retry_backoff_ms": 10,
-        "max_backoff_ms": 20,
-        "retry_forever": True,
-        "health_check_interval_ms": 50,
-        "health_check_timeout_ms": 60,
-        "max_health_checks": 7,
-        "max_load_seconds": 8,
-        "stop_grace_ms": 0,
-        "stable_after_ms": 0,
-        "stall_seconds": 0,
-        "max_memory_mb": 4096,
-        "canary_minutes": 30,
-        "hold_seconds": 0,
-        "idle_stop_seconds": 600,
-        "max_concurrent": 2,
-        "max_queue": 0,
-        "model_aliases": ["chat", "a/b:c"],
-    }
-    assert values.keys() == FIELD_OF_KEY.keys()
-    overlay = read_overlay(write(values | {BINARY_KEY: "/opt/llama-server"}))
+    overlay = read_overlay(write(EVERY_KEY | {BINARY_KEY: "/opt/llama-server"}))
     assert overlay.binary == "/opt/llama-server"
-    assert overlay.values == {FIELD_OF_KEY[key]: value for key, value in values.items()}
+    assert overlay.values == {BY_KEY[key].field: value for key, value in EVERY_KEY.items()}
 
 
 def test_a_models_directory_alone_takes_the_place_of_the_default_model(write):
@@ -367,21 +374,6 @@ def test_the_file_wins_over_the_row():
 
 
 # --- Documentation -------------------------------------------------------------------------------------
-
-
-def test_the_readme_lists_every_key_of_the_config_file():
-    described = set(re.findall(r"^\| *`([a-z_]+)` *\|", (ROOT / "README.md").read_text(), re.MULTILINE))
-    assert {*FIELD_OF_KEY, *OF_THE_NODE} <= described
-
-
-def test_the_defaults_in_the_readme_are_those_of_the_fields():
-    rows = re.findall(r"^\| *`([a-z_]+)` *\| *`([^`]+)` *\|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    defaults = {
-        key: LlamaServer._meta.get_field(FIELD_OF_KEY[key]).get_default()
-        for key, _ in rows
-        if key in FIELD_OF_KEY
-    }
-    assert {key: json.loads(said) for key, said in rows if key in FIELD_OF_KEY} == defaults
 
 
 def test_the_readme_lists_every_environment_variable():

@@ -15,8 +15,9 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from supervisor_app import migrations
+from supervisor_app.core.settings import LARGEST
 from supervisor_app.core.status import FailureKind, Status
-from supervisor_app.models import LARGEST, LlamaServer, LoginLink, Run, ServerState, json_of_failure
+from supervisor_app.models import LlamaServer, LoginLink, Run, ServerState, json_of_failure
 from supervisor_app.validators import validate_api_key, validate_args, validate_host, validate_port
 from tests.integration.building import STARTED, at, make_run, make_server, make_state
 

@@ -14,16 +14,16 @@ import pytest
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 
-from supervisor_app.conf import FIELD_OF_KEY, OF_THE_NODE
+from supervisor_app.core.settings import SETTINGS
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Status
 from supervisor_app.management.commands import llama, runsupervisor
-from supervisor_app.models import LlamaServer
 from supervisor_app.retention import ALERTS_KEPT, RUNS_KEPT
 from supervisor_app.snapshots import ServerView
 from supervisor_app.urls import urlpatterns
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+PAGES = [README, *(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 LOCK = (ROOT / "deploy" / "requirements.lock").read_text()
 CI = (ROOT / ".ci" / "run").read_text()
@@ -75,19 +75,25 @@ def exit_codes(module):
 # --- README: configuration -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", FIELD_OF_KEY)
-def test_readme_has_every_config_key_with_its_default(key):
-    default = LlamaServer._meta.get_field(FIELD_OF_KEY[key]).get_default()
-    assert rows(README)[key][0] == f"`{json.dumps(default)}`"
+HEADING = "| key | default | meaning |"
+(SETTINGS_PAGE,) = [text for text in PAGES if HEADING in text]
 
 
-def test_readme_has_the_keys_of_the_node():
-    assert set(OF_THE_NODE) <= set(rows(README))
+def test_the_table_of_settings_is_as_they_are_declared():
+    table = SETTINGS_PAGE.split(HEADING)[1].split("\n\n")[0]
+    assert table.strip() == "\n".join(["|---|---|---|", *(setting.row for setting in SETTINGS)])
 
 
-def test_readme_has_no_config_key_that_is_gone():
-    table = README.split("## Configuration")[1].split("### Environment")[0]
-    assert set(rows(table)) == {*FIELD_OF_KEY, *OF_THE_NODE}
+@pytest.mark.parametrize(
+    "setting", [setting for setting in SETTINGS if setting.note], ids=lambda one: one.key
+)
+def test_the_list_below_the_table_of_settings_is_as_they_are_declared(setting):
+    assert setting.item in re.sub(r"\n +", " ", SETTINGS_PAGE)
+
+
+def test_the_list_below_the_table_of_settings_has_no_other():
+    items = SETTINGS_PAGE.split(HEADING)[1].split("\n\n- ")[1].split("\n\n")[0]
+    assert re.findall(r"(?m)^(?:- )?`(\w+)`: ", items) == [each.key for each in SETTINGS if each.note]
 
 
 def test_readme_has_every_environment_variable_and_no_other():

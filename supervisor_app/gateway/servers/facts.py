@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from signal import SIGKILL, SIGTERM
 
+from supervisor_app.core.settings import BY_FIELD
 from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.gateway.llama.listing import Listing
@@ -76,8 +77,8 @@ class ServerFacts:
     adopted: bool = False
     capacity: int = 0
     """Requests at once as configured; 0: as many as it has slots."""
-    max_queue: int = 256
-    hold_seconds: float = 120.0
+    max_queue: int = BY_FIELD["max_queue"].default
+    hold_seconds: float = BY_FIELD["hold_seconds"].default
     start_seconds: float | None = None
     """How long its last starts took; None: it never got ready."""
     retry_at: float | None = None

@@ -1,0 +1,348 @@
+"""Settings of a server, each declared once.
+
+The keys of the config file, the columns of `LlamaServer`, the admin's form and the table in the documents are
+derived from these declarations. A rule's default is that of the policy which the setting feeds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from supervisor_app.core.spec import HealthPolicy, RestartPolicy
+
+LARGEST = 2**31 - 1
+"""SQLite would take more; PostgreSQL does not, nor does a date so many milliseconds from now."""
+UNITS = {"ms": "milliseconds", "seconds": "seconds", "minutes": "minutes", "mb": "megabytes"}
+"""The last word of a key -> the unit of its value."""
+
+
+class Kind(Enum):
+    """Type of a value, in Python and in words."""
+
+    NUMBER = int, "a whole number"
+    SWITCH = bool, "true or false"
+    TEXT = str, "text"
+    LIST = list, "a list of strings"
+
+    def __init__(self, python: type, words: str) -> None:
+        self.python = python
+        self.words = words
+
+    def fits(self, value: Any) -> bool:
+        """Tell whether a value of the config file has this type. In Python `True` is an int, too."""
+        return isinstance(value, self.python) and (self is Kind.SWITCH or not isinstance(value, bool))
+
+
+class Part(Enum):
+    """Part of the configuration that a setting feeds, by the title of its section in a form."""
+
+    LAUNCH = "What to run"
+    GATEWAY = "Gateway"
+    RESTART = "After a crash"
+    HEALTH = "Health"
+    NODE = ""
+    """All servers of a node. No row has these settings, so no form can change them: they choose programs and
+    whom to trust."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Declaration of one setting. Texts are Markdown, in which `code` has its marks."""
+
+    key: str
+    """Name in the config file. Its last word tells the unit."""
+    former_keys: tuple[str, ...] = ()
+    """Names in the config files of earlier versions, which are still read."""
+    part: Part
+    stored_as: str = ""
+    """Column of `LlamaServer`, if its name is not the key."""
+    fed_as: str = ""
+    """Attribute of the policy, if its name is not the key."""
+    kind: Kind = Kind.NUMBER
+    default: Any
+    least: int = 0
+    most: int = LARGEST
+    longest: int | None = None
+    """Length of a text."""
+    required: bool = False
+    """A text or list must not be empty."""
+    secret: bool = False
+    """The value is repeated in no message and in no history."""
+    help: str
+    """One sentence or two, which fit into a row of the table."""
+    zero: str = ""
+    """Meaning of 0, where it is not an amount."""
+    note: str = ""
+    """Details for which a row has no room."""
+
+    @property
+    def field(self) -> str:
+        return self.stored_as or self.key
+
+    @property
+    def attribute(self) -> str:
+        return self.fed_as or self.key
+
+    @property
+    def unit(self) -> str:
+        return UNITS.get(self.key.rpartition("_")[2], "")
+
+    @property
+    def summary(self) -> str:
+        """Sentences with the unit, the bounds and the meaning of 0."""
+        bounds = f"at least {self.least}" if self.least > 1 else ""
+        if self.most < LARGEST:
+            bounds = f"{self.least} to {self.most}"
+        measure = ", ".join(filter(None, [self.unit, bounds])).capitalize()
+        sentences = [self.help, measure and f"{measure}.", self.zero and f"0: {self.zero}."]
+        return " ".join(filter(None, sentences))
+
+    @property
+    def form_help(self) -> str:
+        """Everything that is said of the setting, as plain text."""
+        return f"{self.summary} {self.note}".strip().replace("`", "")
+
+    @property
+    def row(self) -> str:
+        """Row of the table in the documents: key, default, meaning."""
+        return f"| `{self.key}` | `{json.dumps(self.default)}` | {self.summary} |"
+
+    @property
+    def item(self) -> str:
+        """Item of the list below the table; empty without a note."""
+        return self.note and f"- `{self.key}`: {self.note}"
+
+
+SETTINGS = (
+    Setting(
+        key="llama_model_path",
+        part=Part.LAUNCH,
+        stored_as="model_path",
+        kind=Kind.TEXT,
+        default="./models/model.gguf",
+        longest=1000,
+        help="GGUF file, absolute or relative to where the supervisor was started.",
+    ),
+    Setting(
+        key="llama_models_dir",
+        part=Part.LAUNCH,
+        stored_as="models_dir",
+        kind=Kind.TEXT,
+        default="",
+        longest=1000,
+        help="A directory of models instead of one file: llama-server runs in router mode.",
+        note="The bundled engine has no router mode.",
+    ),
+    Setting(
+        key="llama_server_host",
+        part=Part.LAUNCH,
+        stored_as="host",
+        kind=Kind.TEXT,
+        default="localhost",
+        longest=253,
+        required=True,
+        help="Address to listen on. `0.0.0.0` offers it to the network: set an API key.",
+    ),
+    Setting(
+        key="llama_server_port",
+        part=Part.LAUNCH,
+        stored_as="port",
+        default=8134,
+        least=1,
+        most=65535,
+        help="Port to listen on.",
+    ),
+    Setting(
+        key="llama_server_args",
+        part=Part.LAUNCH,
+        stored_as="args",
+        kind=Kind.LIST,
+        default=(),
+        help="More flags for llama-server.",
+        note='A list of words: `["-c", "8192", "-ngl", "99"]`. `LLAMA_ARG_*` variables are not passed on.',
+    ),
+    Setting(
+        key="llama_api_key",
+        part=Part.LAUNCH,
+        stored_as="api_key",
+        kind=Kind.TEXT,
+        default=None,
+        longest=200,
+        secret=True,
+        help="Key that llama-server asks its clients for.",
+        note="Handed over in the environment, never on the command line. Without a key each server that "
+        "llamaproxy starts gets a random one, which the gateway knows and its page shows to staff: nobody "
+        'gets past the gateway. With `""` the server asks for no key and is open to every program that '
+        "reaches it.",
+    ),
+    Setting(
+        key="llama_server_binary",
+        part=Part.NODE,
+        kind=Kind.TEXT,
+        default="",
+        help="The `llama-server` to run: a path, or a name on `PATH`.",
+        note="Wins over `LLAMA_SERVER_BINARY`; only the file and the environment can set it.",
+    ),
+    Setting(
+        key="llama_server_users",
+        part=Part.NODE,
+        kind=Kind.LIST,
+        default=(),
+        help="Users beside the supervisor's own and root whose llama-servers may be taken over.",
+        note="Names or numbers. These users get to see all requests. No other user's server is taken over, "
+        "whatever it says it is.",
+    ),
+    Setting(
+        key="max_retries",
+        part=Part.RESTART,
+        default=RestartPolicy.max_retries,
+        help="Restarts after a crash before giving up.",
+        zero="none",
+    ),
+    Setting(
+        key="retry_backoff_ms",
+        part=Part.RESTART,
+        default=RestartPolicy.retry_backoff_ms,
+        least=1,
+        help="Wait before the first retry; it doubles each time.",
+    ),
+    Setting(
+        key="max_backoff_ms",
+        part=Part.RESTART,
+        default=RestartPolicy.max_backoff_ms,
+        least=1,
+        help="The longest wait before a retry.",
+    ),
+    Setting(
+        key="retry_forever",
+        part=Part.RESTART,
+        kind=Kind.SWITCH,
+        default=RestartPolicy.retry_forever,
+        help="Once the retries are used up, go on ten times more slowly instead of giving up.",
+        note="The pause is the longest wait (`max_backoff_ms`) times 10. A failure that no retry mends waits "
+        "for its cause to go, as always.",
+    ),
+    Setting(
+        key="stable_after_ms",
+        part=Part.RESTART,
+        default=RestartPolicy.stable_after_ms,
+        help="Ready for so long without a break: retries count from 0 again.",
+    ),
+    Setting(
+        key="stop_grace_ms",
+        part=Part.RESTART,
+        default=RestartPolicy.stop_grace_ms,
+        help="From SIGTERM to SIGKILL.",
+    ),
+    Setting(
+        key="health_check_interval_ms",
+        part=Part.HEALTH,
+        fed_as="interval_ms",
+        default=HealthPolicy.interval_ms,
+        least=50,
+        help="Between two looks at `/health`.",
+        note="After three misses in a row the server counts as hung.",
+    ),
+    Setting(
+        key="health_check_timeout_ms",
+        part=Part.HEALTH,
+        fed_as="timeout_ms",
+        default=HealthPolicy.timeout_ms,
+        least=50,
+        help="How long `/health` may take to answer.",
+    ),
+    Setting(
+        key="max_health_checks",
+        part=Part.HEALTH,
+        fed_as="max_checks",
+        default=HealthPolicy.max_checks,
+        least=1,
+        help="A start that has not answered for so many intervals has failed.",
+    ),
+    Setting(
+        key="max_load_seconds",
+        part=Part.HEALTH,
+        default=HealthPolicy.max_load_seconds,
+        least=1,
+        help="How much longer it may say that it is loading its model.",
+    ),
+    Setting(
+        key="stall_seconds",
+        part=Part.HEALTH,
+        default=HealthPolicy.stall_seconds,
+        help="Its work has not moved for so long: it hangs, whatever `/health` says.",
+        zero="never",
+        note="A busy CPU gets five times as long.",
+    ),
+    Setting(
+        key="max_memory_mb",
+        part=Part.HEALTH,
+        default=HealthPolicy.max_memory_mb,
+        help="Memory of its own, over which it is restarted once it is idle.",
+        zero="no limit",
+        note="Swapped memory counts, the model file's pages do not. A server that is never idle is restarted "
+        "after 60 s.",
+    ),
+    Setting(
+        key="canary_minutes",
+        part=Part.HEALTH,
+        default=HealthPolicy.canary_minutes,
+        help="Idle for so long: asked for one token. None, twice in a row: it hangs.",
+        zero="never",
+        note="The token costs a slot its cached prompt. It must come within `stall_seconds`, or 180 s where "
+        "that is 0. A server that sleeps is not woken, but a server whose `--sleep-idle-seconds` are longer "
+        "is kept awake; routers and embedding servers are not asked.",
+    ),
+    Setting(
+        key="model_aliases",
+        part=Part.GATEWAY,
+        stored_as="aliases",
+        kind=Kind.LIST,
+        default=(),
+        help="More names under which clients may ask the gateway for it.",
+    ),
+    Setting(
+        key="hold_seconds",
+        part=Part.GATEWAY,
+        default=120,
+        help="How long the gateway lets a request wait while it starts or restarts.",
+    ),
+    Setting(
+        key="max_concurrent",
+        part=Part.GATEWAY,
+        default=0,
+        help="Requests that the gateway sends it at once; the others wait.",
+        zero="as many as it has slots",
+    ),
+    Setting(
+        key="max_queue",
+        part=Part.GATEWAY,
+        default=256,
+        help="Requests that may wait for it in the gateway; more are refused.",
+    ),
+    Setting(
+        key="idle_stop_seconds",
+        part=Part.GATEWAY,
+        default=0,
+        help="Not asked for so long, it is stopped; the next request starts it.",
+        zero="never",
+        note="Requests through the gateway count. Up to 11 seconds more may pass.",
+    ),
+)
+
+
+def by_key(settings: Iterable[Setting]) -> dict[str, Setting]:
+    """Return settings by the names that a config file may use, former ones included."""
+    return {key: setting for setting in settings for key in (setting.key, *setting.former_keys)}
+
+
+def settings_of(part: Part) -> tuple[Setting, ...]:
+    return tuple(setting for setting in SETTINGS if setting.part is part)
+
+
+BY_KEY = by_key(SETTINGS)
+BY_FIELD = {setting.field: setting for setting in SETTINGS if setting.part is not Part.NODE}
