@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from datetime import timedelta
 from pathlib import Path
@@ -12,19 +13,23 @@ from django.core.exceptions import ImproperlyConfigured
 
 from llamaproxy.data_dir import secured, secured_file
 from llamaproxy.env import env_bool, env_list, secret_key, sub_path
+from llamaproxy.options import read_ahead
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(os.environ.get("LLAMAPROXY_DATA_DIR") or "var").absolute()
 """Database, logs, secret key, locks."""
 DATA_DIR_MENDED = secured(DATA_DIR)
 """Sentences for the console: which files were open to other users and are closed now."""
+PLACE = read_ahead(sys.argv[1:], node=os.environ.get("LLAMAPROXY_NODE") or "local")
 
 # --- Core ---
 
 DEBUG = env_bool("DEBUG", False)
 OWN_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 SECRET_KEY = secret_key(DATA_DIR / "secret-key")
-ALLOWED_HOSTS = [*OWN_NAMES, *(name for name in env_list("ALLOWED_HOSTS", []) if name not in OWN_NAMES)]
+LLAMAPROXY_HOSTS = [*OWN_NAMES, *(name for name in env_list("ALLOWED_HOSTS", []) if name not in OWN_NAMES)]
+"""Names by which people reach the pages, and browsers the gateway."""
+ALLOWED_HOSTS = list(dict.fromkeys([*LLAMAPROXY_HOSTS, *PLACE.hosts]))
 FORCE_SCRIPT_NAME = sub_path(os.environ.get("FORCE_SCRIPT_NAME", ""))
 """The path of a proxy under which the pages are: no slash at its end, None for the root."""
 CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", [])
@@ -181,12 +186,12 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # --- llamaproxy ---
 
-LLAMAPROXY_NODE = os.environ.get("LLAMAPROXY_NODE") or "local"
+LLAMAPROXY_NODE = PLACE.node
 """Name of this host among those that share a database."""
 LLAMAPROXY_ADVERTISE = os.environ.get("LLAMAPROXY_ADVERTISE", "")
 """Name or address of this host for gateways on other hosts."""
-LLAMAPROXY_GATEWAY_URL = os.environ.get("LLAMAPROXY_GATEWAY_URL", "")
-"""Where programs find the gateway, as the pages say it. runsupervisor knows its own."""
+LLAMAPROXY_GATEWAY_URL = os.environ.get("LLAMAPROXY_GATEWAY_URL") or PLACE.gateway_url
+"""Where programs find the gateway, as the pages say it."""
 # Gets the requests that name no model, where there are several servers.
 LLAMAPROXY_DEFAULT_SERVER = os.environ.get("LLAMAPROXY_DEFAULT_SERVER", "default")
 LLAMAPROXY_ALLOWED_ORIGINS = env_list("LLAMAPROXY_ALLOWED_ORIGINS", [])

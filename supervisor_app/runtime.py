@@ -83,6 +83,7 @@ class Runtime:
 
     def __init__(
         self,
+        strangers: asyncio.AbstractEventLoop | None = None,
         *,
         node: str,
         overlay: Callable[[], Overlay],
@@ -90,7 +91,6 @@ class Runtime:
         lease: Lease,
         keep_servers: bool = False,
         gateway: Service | None = None,
-        strangers: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """`strangers`: the event loop of pages and gateway, where it is not this one."""
         self.keep_servers = keep_servers

@@ -90,7 +90,7 @@ def prepare(
     return Service(
         bound,
         overlay=overlay,
-        allowed_hosts=[*settings.ALLOWED_HOSTS, *LOOPBACK],
+        allowed_hosts=[*settings.LLAMAPROXY_HOSTS, *LOOPBACK],
         allowed_origins=settings.LLAMAPROXY_ALLOWED_ORIGINS,
         insecure_open=insecure_open,
         public_metrics=settings.LLAMAPROXY_PUBLIC_STATUS,

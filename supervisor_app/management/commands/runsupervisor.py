@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
 import os
-import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,7 +18,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
-from supervisor_app.common.addresses import WILDCARDS, address, url_of, who_listens
+from llamaproxy.options import Options, add_place_options
+from supervisor_app.common.addresses import WILDCARDS, url_of, who_listens
 from supervisor_app.common.database import DatabaseThread
 from supervisor_app.common.signals import ignore_signals, on_hangups
 from supervisor_app.conf import DEFAULT_SERVER, ConfigError, Overlay, read_overlay
@@ -43,48 +42,13 @@ log = logging.getLogger("supervisor_app.runsupervisor")
 BAD_USAGE, FAILED, NODE_TAKEN = 2, 3, 4
 
 
-def node_name(text: str) -> str:
-    """It becomes part of a channel's name, which has rules and a length."""
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,63}", text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a node name. Use up to 63 letters, digits, - _ and ."
-        )
-    return text
-
-
 class Command(BaseCommand):
     help = "Keep this node's llama-servers running and, unless told not to, serve the pages."
     requires_migrations_checks = False
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--bind",
-            type=address,
-            default=("127.0.0.1", 8000),
-            metavar="HOST:PORT",
-            help="where the pages are served (default: 127.0.0.1:8000)",
-        )
-        parser.add_argument(
-            "--gateway",
-            type=address,
-            default=("127.0.0.1", 8001),
-            metavar="HOST:PORT",
-            help="where programs find all servers (default: 127.0.0.1:8001)",
-        )
-        parser.add_argument("--no-gateway", action="store_true", help="no gateway in this process")
-        parser.add_argument(
-            "--no-web",
-            action="store_true",
-            help="supervise only; other processes serve pages and gateway",
-        )
+        add_place_options(parser, settings.LLAMAPROXY_NODE)
         add_gateway_options(parser)
-        parser.add_argument(
-            "--node",
-            type=node_name,
-            default=settings.LLAMAPROXY_NODE,
-            metavar="NAME",
-            help="which servers are this host's (default: %(default)s)",
-        )
         parser.add_argument(
             "--keep-servers",
             action="store_true",
@@ -92,54 +56,37 @@ class Command(BaseCommand):
         )
         parser.add_argument("--demo", action="store_true", help="run on a tiny model made on the spot")
 
-    def handle(
-        self,
-        *,
-        bind: tuple[str, int],
-        gateway: tuple[str, int],
-        no_gateway: bool,
-        no_web: bool,
-        insecure_open: bool,
-        grace: float,
-        node: str,
-        keep_servers: bool,
-        demo: bool,
-        **options: Any,
-    ) -> None:
-        settings.LLAMAPROXY_NODE = node
+    def handle(self, **parsed: Any) -> None:
+        options = Options.of(parsed)
+        node = options.node
         raise_file_limit()
         try:
             with NodeLock(settings.DATA_DIR / f"node-{node}.lock"), ExitStack() as stack:
-                overlay, lease = self._prepare(node, demo), Lease(node)
+                overlay, lease = self._prepare(node, options.demo), Lease(node)
                 stack.enter_context(held(lease))
-
                 service = None
-                if not (no_web or no_gateway):
+                if options.serves_gateway:
                     service = prepare(
-                        gateway,
+                        options.gateway,
                         overlay,
-                        insecure_open=insecure_open,
-                        grace=grace,
+                        insecure_open=options.insecure_open,
+                        grace=options.grace,
                         option="--gateway, or --no-gateway",
                         beside_web=True,
                     )
-                    settings.LLAMAPROXY_GATEWAY_URL = settings.LLAMAPROXY_GATEWAY_URL or url_of(*gateway)
-
-                def make_runtime(strangers: asyncio.AbstractEventLoop | None = None) -> Runtime:
-                    return Runtime(
-                        node=node,
-                        overlay=overlay,
-                        log_dir=settings.DATA_DIR / "logs",
-                        lease=lease,
-                        keep_servers=keep_servers,
-                        gateway=service,
-                        strangers=strangers,
-                    )
-
-                if no_web:
+                make_runtime = partial(
+                    Runtime,
+                    node=node,
+                    overlay=overlay,
+                    log_dir=settings.DATA_DIR / "logs",
+                    lease=lease,
+                    keep_servers=options.keep_servers,
+                    gateway=service,
+                )
+                if options.no_web:
                     supervise(make_runtime)
                 else:
-                    serve(bind, make_runtime)
+                    serve(options.bind, make_runtime)
         except (NodeLockedError, NodeTakenError) as error:
             raise CommandError(
                 f"Another supervisor holds node {node!r}: {error}. "
@@ -158,9 +105,8 @@ class Command(BaseCommand):
         first = read_overlay(settings.LLAMAPROXY_CONFIG)
         say_what_stays_here(os.environ)
         try:
-            if MigrationExecutor(connection).migration_plan(
-                MigrationExecutor(connection).loader.graph.leaf_nodes()
-            ):
+            executor = MigrationExecutor(connection)
+            if executor.migration_plan(executor.loader.graph.leaf_nodes()):
                 log.info("🗄️ [DATABASE] Bringing it up to date")
                 _migrate()
             if first.values or not LlamaServer.objects.on_node(node).exists():
@@ -264,8 +210,6 @@ def serve(bind: tuple[str, int], make_runtime: Callable[[asyncio.AbstractEventLo
     host, port = bind
     if host in WILDCARDS:
         log.info("🌐 [WEB] Open to the network: set ALLOWED_HOSTS to the names that people type")
-    elif host not in settings.ALLOWED_HOSTS:
-        settings.ALLOWED_HOSTS.append(f"[{host}]" if ":" in host else host)
     # Here, because importing Daphne installs a Twisted reactor: not wanted without pages.
     from llamaproxy.asgi import application
     from supervisor_app.server import SupervisedServer
