@@ -63,7 +63,7 @@ class ArgsField(forms.CharField):
 
 
 class ApiKeyField(forms.CharField):
-    """Never shown, so an empty one says nothing about what is stored."""
+    """A key that is never shown: an empty field leaves the stored one as it is."""
 
     widget = forms.PasswordInput(attrs={"autocomplete": "new-password"})
 
@@ -95,7 +95,7 @@ class LlamaServerForm(ServerModelForm):
         help_texts = {setting.field: setting.form_help for setting in BY_FIELD.values()}
 
     def clean(self) -> dict[str, Any]:
-        """What the constraint of the table cannot see: the port that the config file gives to `default`."""
+        """Refuse the port that the config file gives to `default`, which no constraint can see."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         taken = last_good().values.get("port")
         if taken is not None and cleaned.get("port") == taken and cleaned.get("name") != DEFAULT_SERVER:
@@ -131,14 +131,14 @@ class LlamaServerAdmin(ServerModelAdmin):
         return with_silence(super().get_queryset(request).select_related("state"))
 
     def get_readonly_fields(self, request: HttpRequest, obj: LlamaServer | None = None) -> list[str]:
-        """Also the name of the server that the file is about: with another it would be another."""
+        """Return the fields that the config file sets, and the name by which the file knows its server."""
         overridden = [*last_good().for_server(obj.name if obj else "")]
         return ["overridden", *overridden, *(["name"] if overridden else [])]
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """What cannot be edited here is shown with the config file's value, and a key not at all."""
+        """Show fields that the config file sets with its values, and a key not at all."""
         server: LlamaServer = context["adminform"].form.instance
         apply_overlay(server, last_good())
         if server.api_key:
@@ -166,7 +166,7 @@ class LlamaServerAdmin(ServerModelAdmin):
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
-        """The history goes with its server, although nobody may delete from it."""
+        """Allow the history to go with its server, although nobody may delete from it."""
         deleted, counts, forbidden, protected = super().get_deleted_objects(objs, request)
         history = {str(model._meta.verbose_name) for model in (Run, Incident, Delivery)}
         return deleted, counts, forbidden - history, protected

@@ -1,4 +1,4 @@
-"""The config file and what else overrides a server's row. Bad input is one clear line, never a traceback."""
+"""The config file, which overrides a server's row. Bad input is one clear line, never a traceback."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LAUNCH_FIELDS = tuple(setting.field for setting in settings_of(Part.LAUNCH) if n
 
 
 class ConfigError(Exception):
-    """One line: which file, which key, which value, what would do."""
+    """Mistake in the config file, in one line: file, key, value, and a value that would do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Overlay:
     """Uids, beside our own and root's, whose llama-servers may be taken over."""
 
     def merged(self, other: Overlay) -> Overlay:
-        """Both; where both speak, `other` wins."""
+        """Return the values of both overlays; where both have one, that of `other`."""
         return Overlay(
             source=other.source or self.source,
             values={**self.values, **other.values},
@@ -60,7 +60,7 @@ class Overlay:
 
 
 def read_overlay(path: Path) -> Overlay:
-    """The config file, or nothing when there is none. Raises ConfigError."""
+    """Read the config file; without a file nothing is overridden. Raises ConfigError."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -115,7 +115,7 @@ def _checked(path: Path, data: dict[str, Any], binary: str | None) -> Overlay:
 
 
 def _uids(path: Path, value: Any) -> frozenset[int]:
-    """Users of this machine by name or number, as numbers."""
+    """Return the uids of users of this machine, given by name or number. Raises ConfigError."""
     if not isinstance(value, list):
         raise ConfigError(f'{path}: {USERS_KEY} is {value!r}, it must be a list of users, such as ["llama"].')
     found = set()
@@ -131,7 +131,7 @@ def _uids(path: Path, value: Any) -> frozenset[int]:
 
 
 def _check_text(path: Path, key: str, value: Any) -> None:
-    """JSON can say what no command line and no database can hold."""
+    """Refuse text that JSON can express and no command line or database can hold. Raises ConfigError."""
     for text in value if isinstance(value, list) else [value]:
         if isinstance(text, str) and re.search("[\0\ud800-\udfff]", text):
             raise ConfigError(f"{path}: {key} contains a NUL or half a surrogate pair.")
@@ -159,29 +159,29 @@ def _check_together(path: Path, overlay: Overlay) -> None:
 
 
 def apply_overlay(server: LlamaServer, overlay: Overlay) -> None:
-    """In memory only: the row keeps what people have set."""
+    """Override a server in memory only: its row keeps the values that people have set."""
     for name, value in overlay.for_server(server.name).items():
         setattr(server, name, value)
 
 
 def launch_of(server: LlamaServer) -> dict[str, Any]:
-    """Return what decides how a server is launched, as the history keeps it: without secrets."""
+    """Return the columns that decide how a server is launched, as the history keeps them: without secrets."""
     values = {name: getattr(server, name) for name in LAUNCH_FIELDS}
     return {**values, "args": list(redact_argv(server.args))}
 
 
 def _values_of(part: Part, server: LlamaServer) -> dict[str, Any]:
-    """Return what a row says of one part, by the names of its policy."""
+    """Return the settings of one part in a row, by the names of its policy."""
     return {setting.attribute: getattr(server, setting.field) for setting in settings_of(part)}
 
 
 def _at_home(word: str) -> str:
-    """`~/models/x.gguf` as a shell would hand it over."""
+    """Expand `~/models/x.gguf` as a shell would."""
     return os.path.expanduser(word) if word.startswith("~/") else word
 
 
 def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], cwd: str) -> ServerConfig:
-    """What to launch and by which rules. `command` is the engine's; empty when none was found."""
+    """Resolve a row to the process to launch and its rules. `command` is the engine's; empty without one."""
     apply_overlay(server, overlay)
     models_dir = _at_home(server.models_dir)
     model_path = None if models_dir else _at_home(server.model_path)

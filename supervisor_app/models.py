@@ -25,7 +25,7 @@ from supervisor_app.validators import (
 )
 
 SILENT_AFTER = timedelta(seconds=15)
-"""Three heartbeats: a supervisor that has not written for so long is not there."""
+"""Three heartbeats: a supervisor that has not written for so long is taken for gone."""
 
 
 def this_node() -> str:
@@ -33,7 +33,7 @@ def this_node() -> str:
 
 
 def new_key() -> str:
-    """A key that nobody can guess."""
+    """Return a random key that nobody can guess."""
     return f"sk-{secrets.token_urlsafe(32)}"
 
 
@@ -48,7 +48,7 @@ class LlamaServerQuerySet(models.QuerySet["LlamaServer"]):
         return self.update(desired_running=False, stopped_for_idleness=False, generation=F("generation") + 1)
 
     def ask_to_idle(self) -> int:
-        """Stop until somebody asks it for something. One that somebody stopped for good stays so."""
+        """Stop until the next request. A server that somebody has stopped for good stays stopped."""
         return self.filter(desired_running=True).update(
             desired_running=False, stopped_for_idleness=True, generation=F("generation") + 1
         )
@@ -139,9 +139,9 @@ class LlamaServer(models.Model):
 
     @property
     def key(self) -> str:
-        """What its llama-server asks for; empty when people have said that it asks for none.
+        """The key that llama-server asks its clients for; empty when people want none.
 
-        One with keys in a file asks for one of those in any case: we use our own beside them.
+        With a key file llama-server asks for a key in any case: ours is passed beside those of the file.
         """
         has_key_file = any(str(arg).replace("_", "-") == "--api-key-file" for arg in self.args)
         return self.own_key if self.api_key is None or (has_key_file and not self.api_key) else self.api_key

@@ -1,4 +1,4 @@
-"""What may be configured. Each message names the value and says what would do."""
+"""Checks of configured values. Each message names the value and says what would do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A
 
 
 def validate_host(value: str) -> None:
-    """A name or an address; llama-server says the same "couldn't bind" for every mistake here."""
+    """Accept a name or an address: llama-server says the same "couldn't bind" of every mistake."""
     if not HOST.fullmatch(value):
         raise ValidationError(
             f"{value!r} is not a host. Use a name or an address, such as localhost or 0.0.0.0."
@@ -33,13 +33,13 @@ def validate_host(value: str) -> None:
 
 
 def validate_port(value: int) -> None:
-    """llama-server takes 70000 and listens on 4464 (modulo 65536), without a word."""
+    """Accept a port. llama-server itself takes 70000 and listens on 4464 (modulo 65536), without a word."""
     if not 1 <= value <= 65535:
         raise ValidationError(f"{value} is not a port. Use 1 to 65535.")
 
 
 def validate_api_key(value: str) -> None:
-    """It travels in an HTTP header and in LLAMA_API_KEY, where commas separate several."""
+    """Accept a key that fits into an HTTP header and into LLAMA_API_KEY, where commas separate several."""
     if not re.fullmatch(r"[!-+\--~]*", value):
         raise ValidationError(
             "An API key is made of ASCII letters, digits and signs, without spaces and commas."
@@ -47,7 +47,7 @@ def validate_api_key(value: str) -> None:
 
 
 def validate_args(value: Any) -> None:
-    """A list of strings without the flags that have a field of their own."""
+    """Accept a list of strings without the flags that have a field of their own."""
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValidationError(f'{value!r} is not a list of strings, such as ["-c", "8192"].')
     for item in value:
@@ -77,7 +77,7 @@ def validate_args_of_form(args: list[str]) -> None:
 
 
 def validate_names(value: Any) -> None:
-    """A list of names of models, as clients say them."""
+    """Accept a list of names of models, as clients say them."""
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValidationError(f'{value!r} is not a list of strings, such as ["chat", "qwen3"].')
     for name in value:

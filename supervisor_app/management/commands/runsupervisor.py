@@ -1,4 +1,4 @@
-"""`manage.py runsupervisor`: parse, wire, run."""
+"""`manage.py runsupervisor`: parse the options, wire the parts, run them."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Command(BaseCommand):
             ) from error
 
     def _prepare(self, node: str, demo: bool) -> Callable[[], Overlay]:
-        """Config, database, the first server, the first user. Raises ConfigError, CommandError."""
+        """Prepare config, database and the first server. Raises ConfigError, CommandError."""
         first = read_overlay(settings.LLAMAPROXY_CONFIG)
         say_what_stays_here(os.environ)
         try:
@@ -118,8 +118,10 @@ class Command(BaseCommand):
 
 
 def _migrate() -> None:
-    """All or nothing: of its own accord Django notes some migrations only after they are committed, and one
-    that was killed in between would be tried again for ever.
+    """Apply all migrations or none.
+
+    Django notes some migrations only after they are committed; a migration killed in between would be tried
+    again for ever.
     """
     # SQLite can do this outside of a transaction only.
     with connection.constraint_checks_disabled(), transaction.atomic():
@@ -127,7 +129,7 @@ def _migrate() -> None:
 
 
 def _ensure_default(node: str, overlay: Overlay) -> None:
-    """The server `default` exists, here or on another node. Raises ConfigError when its port is not free."""
+    """Make the server `default`, unless a node has it. Raises ConfigError when its port is not free."""
     server = LlamaServer.objects.filter(name=DEFAULT_SERVER).first()
     if server is None:
         server = LlamaServer(name=DEFAULT_SERVER, node=node)
@@ -147,7 +149,7 @@ def _ensure_default(node: str, overlay: Overlay) -> None:
 
 @contextmanager
 def held(lease: Lease) -> Iterator[None]:
-    """The node is ours, as far as the database knows. Raises NodeTakenError, CommandError."""
+    """Hold the lease of the node in the database. Raises NodeTakenError, CommandError."""
     try:
         lease.take()
     except DatabaseError as error:
@@ -159,7 +161,7 @@ def held(lease: Lease) -> Iterator[None]:
 
 
 def supervise(make_runtime: Callable[[], Runtime]) -> None:
-    """Without pages: an event loop of our own. Raises CommandError when supervision fails, NodeTakenError."""
+    """Supervise without pages, in our own event loop. Raises NodeTakenError, and CommandError on failure."""
     try:
         asyncio.run(_supervise(make_runtime))
     except NodeTakenError:
@@ -187,7 +189,7 @@ async def _supervise(make_runtime: Callable[[], Runtime]) -> None:
             task.cancel()
 
     def on_hangup() -> None:
-        """The terminal closed. Shell and kernel may both say so, and neither asks for more haste."""
+        """End because the terminal closed. Shell and kernel may both report it: no haste is meant."""
         if not task.cancelling():
             on_signal()
 
@@ -205,8 +207,10 @@ async def _supervise(make_runtime: Callable[[], Runtime]) -> None:
 
 
 def serve(bind: tuple[str, int], make_runtime: Callable[[asyncio.AbstractEventLoop], Runtime]) -> None:
-    """Pages and supervisor in one process. Raises CommandError when the address is taken or it fails, and
-    NodeTakenError."""
+    """Serve pages and supervise in one process.
+
+    Raises CommandError when the address is taken or supervision fails, and NodeTakenError.
+    """
     host, port = bind
     if host in WILDCARDS:
         log.info("🌐 [WEB] Open to the network: set ALLOWED_HOSTS to the names that people type")
@@ -238,7 +242,7 @@ def serve(bind: tuple[str, int], make_runtime: Callable[[asyncio.AbstractEventLo
 
 
 def say_what_stays_here(environ: Mapping[str, str]) -> None:
-    """Variables that llama-server would read, of which its own environment has none."""
+    """Warn of variables that llama-server would read and that are not passed on to it."""
     names = sorted(name for name in environ if name.startswith("LLAMA_ARG_") or name == "LLAMA_API_KEY")
     if names:
         log.warning(
