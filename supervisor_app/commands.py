@@ -13,16 +13,20 @@ from asgiref.sync import async_to_sync
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
+from supervisor_app.common.outage import Outage
 from supervisor_app.common.redact import HIDDEN
 from supervisor_app.conf import Overlay, launch_of
 from supervisor_app.events import supervisor_channel
 from supervisor_app.layers import channel_layer
 from supervisor_app.models import LlamaServer, LlamaServerQuerySet, Run
-from supervisor_app.outage import Outage
 from supervisor_app.validators import validate_args_of_form
 
 log = logging.getLogger(__name__)
-_outage = Outage(log, "⚠️ [NUDGE] A supervisor was not told to look; it looks every second anyway")
+_outage = Outage(
+    log,
+    "⚠️ [NUDGE] A supervisor was not told to look; it looks every second anyway: {error}",
+    "✅ [NUDGE] Supervisors are told to look again",
+)
 
 NUDGE_SECONDS = 1.0
 """The supervisor looks every second anyway: a slow channel layer is not worth more waiting."""

@@ -19,9 +19,9 @@ from weakref import WeakKeyDictionary
 from channels.db import database_sync_to_async
 from channels.exceptions import StopConsumer
 
+from supervisor_app.common.outage import Outage
 from supervisor_app.events import PUSH_GROUP, Push, render_heartbeat, render_push
 from supervisor_app.layers import channel_layer
-from supervisor_app.outage import Outage
 from supervisor_app.snapshots import load_marks, load_views
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Hub:
         self._missed: set[Subscriber] = set()
         self._began_to_listen = asyncio.Event()
         self._outages: dict[str, Outage] = {}
-        """By what of it fails."""
+        """Keyed by the name of the part that fails."""
 
     def join(self, subscriber: Subscriber) -> None:
         self._subscribers.add(subscriber)
@@ -96,7 +96,15 @@ class Hub:
             await asyncio.sleep(RETRY_SECONDS)
 
     def _outage(self, what: str) -> Outage:
-        return self._outages.setdefault(what, Outage(log, f"⚠️ [HUB] Pages may be late ({what.strip('_')})"))
+        part = what.strip("_")
+        return self._outages.setdefault(
+            what,
+            Outage(
+                log,
+                f"⚠️ [HUB] Pages may be late ({part}): {{error}}",
+                f"✅ [HUB] Pages are up to date again ({part})",
+            ),
+        )
 
     async def _listen(self) -> None:
         layer = channel_layer()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
+from supervisor_app.common.outage import Outage
 from supervisor_app.core.status import LlamaStatus
 from supervisor_app.events import PUSH_GROUP, STATUS_GROUP, render_push, status_news
 from supervisor_app.layers import channel_layer
@@ -23,7 +24,11 @@ class ChannelPublisher:
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """`loop`: that of the channel layer, where it is not the publisher's own."""
         self._loop = loop
-        self._failing = False
+        self._outage = Outage(
+            log,
+            "⚠️ [PUSH] The channel layer is away ({reason}). Supervision goes on.",
+            "✅ [PUSH] The channel layer is back",
+        )
 
     async def announce(self, snapshot: LlamaStatus) -> None:
         await self._send(STATUS_GROUP, dict(status_news(snapshot)))
@@ -47,11 +52,6 @@ class ChannelPublisher:
                     sending = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(sending, self._loop))
                 await sending
         except Exception as error:  # any client library's own kind: supervision must not care
-            if not self._failing:
-                reason = str(error) or type(error).__name__
-                log.warning("⚠️ [PUSH] The channel layer is away (%s). Supervision goes on.", reason)
-            self._failing = True
+            self._outage.failed(error)
         else:
-            if self._failing:
-                log.info("✅ [PUSH] The channel layer is back")
-            self._failing = False
+            self._outage.over()

@@ -14,6 +14,7 @@ from channels.worker import Worker
 
 from supervisor_app.alerts.sender import AlertSender
 from supervisor_app.common.loops import run_in
+from supervisor_app.common.outage import Outage
 from supervisor_app.conf import Overlay
 from supervisor_app.consumers import SupervisorConsumer
 from supervisor_app.core.clock import SystemClock
@@ -26,13 +27,14 @@ from supervisor_app.events import supervisor_channel
 from supervisor_app.gateway.edge.service import Service
 from supervisor_app.layers import channel_layer
 from supervisor_app.lease import Lease
-from supervisor_app.outage import Outage
 from supervisor_app.publish import ChannelPublisher
 from supervisor_app.store import OrmStore
 
 log = logging.getLogger(__name__)
 
 WORKER_RETRY_SECONDS = 1.0
+WORKER_SETTLED_SECONDS = 10.0
+"""A Channels worker that runs for so long has its connection: without one it fails within 5 s."""
 WORKER_CHECK_SECONDS = 5.0
 """How often it looks for consumers that failed. Its default, 0.1 s, is a third of all idle CPU."""
 
@@ -167,14 +169,22 @@ class Runtime:
         """The Channels worker. It dies with its connection and of a bad message, so it is made anew."""
         channel = supervisor_channel(self._node)
         application = ChannelNameRouter({channel: consumer})
-        outage = Outage(log, "⚠️ [NUDGE] Wishes are heard up to a second late")
+        outage = Outage(
+            log,
+            "⚠️ [NUDGE] Wishes are heard up to a second late: {error}",
+            "✅ [NUDGE] Wishes are heard at once again",
+        )
+        loop = asyncio.get_running_loop()
         while True:
+            settled = loop.call_later(WORKER_SETTLED_SECONDS, outage.over)
             try:
                 worker = Worker(application, [channel], channel_layer())
                 worker.application_checker_interval = WORKER_CHECK_SECONDS
                 await worker.arun()
             except Exception as error:  # any client library's own kind: nudges are a convenience
                 outage.failed(error)
+            finally:
+                settled.cancel()
             await asyncio.sleep(WORKER_RETRY_SECONDS)
 
 

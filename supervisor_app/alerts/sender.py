@@ -21,6 +21,7 @@ from django.db import DatabaseError, InterfaceError, connection
 
 from supervisor_app.alerts import incidents, transport
 from supervisor_app.alerts.models import Delivery
+from supervisor_app.common.outage import Outage
 from supervisor_app.core.incidents import spell
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,17 @@ class AlertSender:
         """By channel."""
         self._leaving = threading.Event()
         self._chores_at = 0.0
-        self._failing = False
+        self._outage = Outage(
+            log,
+            "⚠️ [ALERTS] The database failed ({reason}). Alerts wait until it is back.",
+            "✅ [ALERTS] The database answers again",
+        )
+        self._mistakes = Outage(
+            log,
+            "❌ [ALERTS] This is a mistake in llamaproxy. Supervision goes on.",
+            None,
+            level=logging.ERROR,
+        )
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -92,14 +103,13 @@ class AlertSender:
         try:
             work()
         except (DatabaseError, InterfaceError) as error:
-            if not self._failing:
-                log.warning("⚠️ [ALERTS] The database failed (%s). Alerts wait until it is back.", error)
-            self._failing = True
+            self._outage.failed(error)
             connection.close()
-        except Exception:
-            log.exception("❌ [ALERTS] This is a mistake in llamaproxy. Supervision goes on.")
+        except Exception as error:
+            self._mistakes.failed(error)
         else:
-            self._failing = False
+            self._outage.over()
+            self._mistakes.over()
 
     def _look(self) -> None:
         self._record()

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from supervisor_app.api.endpoint import endpoint
+from supervisor_app.common.outage import Outage
 from supervisor_app.metrics import render_metrics
 from supervisor_app.models import LlamaServer
 
@@ -23,8 +24,11 @@ def livez(request: HttpRequest) -> HttpResponse:
     return HttpResponse("ok\n", content_type="text/plain")
 
 
-_logged: set[str] = set()
-"""Why the database cannot be used: each reason is logged once until it can."""
+_database_outage = Outage(
+    log,
+    "⚠️ [WEB] Not ready, the database cannot be used: {reason}",
+    "✅ [WEB] Ready, the database can be used again",
+)
 
 
 @never_cache
@@ -37,13 +41,10 @@ def readyz(request: HttpRequest) -> HttpResponse:
     try:
         LlamaServer.objects.exists()
     except (DatabaseError, InterfaceError) as error:
-        reason = str(error)
-        if reason not in _logged:
-            _logged.add(reason)
-            log.warning("⚠️ [WEB] Not ready, the database cannot be used: %s", reason)
+        _database_outage.failed(error)
         said = f"database: {type(error).__name__}; the console of llamaproxy says more\n"
         return HttpResponse(said, status=503, content_type="text/plain")
-    _logged.clear()
+    _database_outage.over()
     return HttpResponse("ok\n", content_type="text/plain")
 
 

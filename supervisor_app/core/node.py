@@ -7,6 +7,7 @@ import logging
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 
+from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.core.ports import Clock, Probe, Processes, Publisher, ServerConfig, Store
 from supervisor_app.core.recorder import Recorder
@@ -34,6 +35,8 @@ class Watched:
     supervisor: ServerSupervisor
     recorder: Recorder
     tasks: tuple[asyncio.Task[None], ...]
+    log_outage: Outage
+    """Failures to rotate the server's log."""
     trimming: asyncio.Task[None] | None = None
 
     def trim(self, work: Coroutine[None, None, None]) -> None:
@@ -66,9 +69,12 @@ class NodeSupervisor:
         self._watched: dict[str, Watched] = {}
         self._nudged = asyncio.Event()
         self._forced = False
-        self._store_failing = False
-        self._unkept: set[str] = set()
-        """Servers whose log could not be rotated the last time."""
+        self._store_outage = Outage(
+            log,
+            "❌ [STORE] {reason}. The servers go on as they are.",
+            "✅ [STORE] What should run is read again, and heartbeats are written",
+            level=logging.ERROR,
+        )
         self._heartbeat_at = 0.0
         self._trim_at = 0.0
         self._prune_at = clock.monotonic() + FIRST_PRUNE_SECONDS
@@ -105,9 +111,7 @@ class NodeSupervisor:
             await self._heartbeat()
             await self._prune()
         except StoreError as error:
-            if not self._store_failing:
-                log.error("❌ [STORE] %s. The servers go on as they are.", error)
-            self._store_failing = True
+            self._store_outage.failed(error)
         self._trim_logs()
 
     async def shutdown(self, note: str = "The supervisor was stopped.") -> None:
@@ -163,7 +167,13 @@ class NodeSupervisor:
             asyncio.create_task(supervisor.run(), name=f"{config.name}-supervisor"),
             asyncio.create_task(recorder.run(), name=f"{config.name}-recorder"),
         )
-        self._watched[config.name] = Watched(supervisor, recorder, tasks)
+        log_outage = Outage(
+            log,
+            f"❌ [LOGS] The log of {config.name} was cut and could not be kept: {{reason}}",
+            f"✅ [LOGS] The log of {config.name} is kept again",
+            level=logging.ERROR,
+        )
+        self._watched[config.name] = Watched(supervisor, recorder, tasks, log_outage)
         for task in tasks:
             task.add_done_callback(lambda _: self.nudge())
 
@@ -189,8 +199,8 @@ class NodeSupervisor:
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + HEARTBEAT_SECONDS
             await self._store.heartbeat(list(self._watched))
-            # Not before: on a full disk reading goes on, and each failure would be told as the first one.
-            self._store_failing = False
+            # Not before: on a full disk reading goes on, and each failure would be logged as the first one.
+            self._store_outage.over()
 
     async def _prune(self) -> None:
         """Some, at every look until there is no more: a save never waits for all of it."""
@@ -207,16 +217,14 @@ class NodeSupervisor:
             return
         self._trim_at = now + TRIM_LOGS_SECONDS
         for name, watched in self._watched.items():
-            watched.trim(self._trim_log(name))
+            watched.trim(self._trim_log(name, watched.log_outage))
 
-    async def _trim_log(self, name: str) -> None:
+    async def _trim_log(self, name: str, outage: Outage) -> None:
         try:
             if await self._processes.trim_log(name):
-                self._unkept.discard(name)
+                outage.over()
         except CANNOT as error:
-            if name not in self._unkept:
-                log.error("❌ [LOGS] The log of %s was cut and could not be kept: %s", name, error)
-            self._unkept.add(name)
+            outage.failed(error)
 
     async def _pause(self) -> None:
         nudge = asyncio.create_task(self._nudged.wait())

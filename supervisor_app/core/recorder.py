@@ -6,6 +6,7 @@ import asyncio
 import logging
 from dataclasses import replace
 
+from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.core.ports import Change, Clock, Publisher, Store
 from supervisor_app.core.status import LlamaStatus
@@ -34,7 +35,12 @@ class Recorder:
         self._newest: LlamaStatus
         self._saving = False
         self._publishing = False
-        self._failing = False
+        self._outage = Outage(
+            log,
+            "❌ [STORE] {reason}. Supervision goes on; the state is saved as soon as it can be.",
+            "✅ [STORE] The database answers again, the state is saved",
+            level=logging.ERROR,
+        )
         self._save_due = asyncio.Event()
         self._publish_due = asyncio.Event()
         self._announce_due = asyncio.Event()
@@ -85,15 +91,9 @@ class Recorder:
         try:
             await self._store.save(change)
         except StoreError as error:
-            if not self._failing:
-                log.error(
-                    "❌ [STORE] %s. Supervision goes on; the state is saved as soon as it can be.", error
-                )
-            self._failing = True
+            self._outage.failed(error)
             return False
-        if self._failing:
-            log.info("✅ [STORE] The database answers again, the state is saved")
-        self._failing = False
+        self._outage.over()
         return True
 
     async def _keep_announcing(self) -> None:

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 from supervisor_app.commands import anudge, tell_moved
 from supervisor_app.common.database import DatabaseThread
+from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.conf import Overlay
 from supervisor_app.core.sightings import Endpoint
@@ -77,8 +78,16 @@ class Link:
         """Servers whose start the database is being told: once, however many ask."""
         self._unsaved: list[QuarantineEntry] = []
         """What the other gateways do not know yet."""
-        self._failing = False
-        self._is_deaf = False
+        self._database_outage = Outage(
+            log,
+            "⚠️ [GATEWAY] {reason}. It goes on with what it knew.",
+            "✅ [GATEWAY] The database answers again",
+        )
+        self._news_outage = Outage(
+            log,
+            "⚠️ [GATEWAY] News of servers comes up to 1 s late: {reason}",
+            "✅ [GATEWAY] News of servers comes at once again",
+        )
         self._was_open: bool | None = None
         """Without keys, at the last look."""
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -152,13 +161,9 @@ class Link:
                 await self.load()
                 await self._save_quarantine()
             except StoreError as error:
-                if not self._failing:
-                    log.warning("⚠️ [GATEWAY] %s. It goes on with what it knew.", error)
-                self._failing = True
+                self._database_outage.failed(error)
             else:
-                if self._failing:
-                    log.info("✅ [GATEWAY] The database answers again")
-                self._failing = False
+                self._database_outage.over()
 
     async def _listen(self) -> None:
         """News from supervisors: the quick way. One that is lost is made good by the next refresh."""
@@ -168,9 +173,7 @@ class Link:
                 channel = await layer.new_channel()
                 for group in GROUPS:
                     await layer.group_add(group, channel)
-                if self._is_deaf:
-                    log.info("✅ [GATEWAY] News of servers comes at once again")
-                self._is_deaf = False
+                self._news_outage.over()
                 try:
                     while True:
                         self._hear(await layer.receive(channel))
@@ -179,10 +182,7 @@ class Link:
                         for group in GROUPS:
                             await layer.group_discard(group, channel)
             except Exception as error:  # any client library's own kind
-                if not self._is_deaf:
-                    reason = str(error) or type(error).__name__
-                    log.warning("⚠️ [GATEWAY] News of servers comes up to 1 s late: %s", reason)
-                self._is_deaf = True
+                self._news_outage.failed(error)
             await asyncio.sleep(RETRY_SECONDS)
 
     def _hear(self, message: dict[str, Any]) -> None:

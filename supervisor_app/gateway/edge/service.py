@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 
 from supervisor_app.common.loops import SWITCH_SECONDS
+from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.conf import Overlay
 from supervisor_app.core.file_limit import raise_file_limit
@@ -152,14 +153,12 @@ class Service:
 
     async def serve(self) -> None:
         """`start`, as soon as the database answers, and `run`."""
-        failing = False
+        outage = Outage(log, "⚠️ [GATEWAY] {reason}. It starts as soon as it can.", None)
         while self._server is None:
             try:
                 await self.start()
             except StoreError as error:
-                if not failing:
-                    log.warning("⚠️ [GATEWAY] %s. It starts as soon as it can.", error)
-                failing = True
+                outage.failed(error)
                 await asyncio.sleep(RETRY_SECONDS)
         self._on_listening(self)
         await self.run()

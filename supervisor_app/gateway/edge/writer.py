@@ -12,6 +12,7 @@ from functools import partial
 from django.db import DataError, IntegrityError
 
 from supervisor_app.common.database import DatabaseThread
+from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.core.clock import SystemClock
 from supervisor_app.core.ports import Clock
@@ -68,7 +69,17 @@ class RecordWriter:
         self._prune_at = 0.0
         self._is_over = True
         """True while there may be more rows than are kept."""
-        self._failing = False
+        self._outage = Outage(
+            log,
+            "⚠️ [GATEWAY] {reason}. The records of requests wait until it is back.",
+            "✅ [GATEWAY] The records of requests are written again",
+        )
+        self._mistakes = Outage(
+            log,
+            "❌ [GATEWAY] This is a mistake in llamaproxy. Requests are still answered.",
+            None,
+            level=logging.ERROR,
+        )
         self._forgetful = False
         self._leaving = False
         self._database: DatabaseThread | None = None
@@ -89,7 +100,7 @@ class RecordWriter:
             self._waiting.popleft()
             self._lose(1, "more requests come than the database takes")
         self._waiting.append(record)
-        if len(self._waiting) == ledger.WRITE_ROWS and not self._failing:
+        if len(self._waiting) == ledger.WRITE_ROWS and not self._outage.lasts:
             self._wake.set()
 
     async def aclose(self) -> None:
@@ -116,18 +127,17 @@ class RecordWriter:
             await self._write_all(database)
             await self._chores(database)
         except StoreError as error:
-            if not self._failing:
-                log.warning("⚠️ [GATEWAY] %s. The records of requests wait until it is back.", error)
-            self._failing = True
-        except Exception:
-            log.exception("❌ [GATEWAY] This is a mistake in llamaproxy. Requests are still answered.")
+            self._outage.failed(error)
+        except Exception as error:
+            self._mistakes.failed(error)
         else:
-            self._failing = False
+            self._outage.over()
+            self._mistakes.over()
 
     async def _pause(self) -> None:
         """A second, or until a batch is full."""
         self._wake.clear()
-        if len(self._waiting) >= ledger.WRITE_ROWS and not self._failing:
+        if len(self._waiting) >= ledger.WRITE_ROWS and not self._outage.lasts:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._flush_seconds):

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Lock
 from time import monotonic
 
+from supervisor_app.common.outage import Outage
 from supervisor_app.gateway.records.counts import Counts, Load, Series, add_load
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,9 @@ class SharedCounts:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = Lock()
-        self._failing = False
+        self._outage = Outage(
+            log, "⚠️ [GATEWAY] Metrics stand still: {reason}", "✅ [GATEWAY] Metrics move again"
+        )
         self._read_last: dict[Path, Series] = {}
         """Numbers of each file when the file could be read last."""
 
@@ -51,11 +54,9 @@ class SharedCounts:
                 new.write_text(json.dumps(told))
                 new.replace(self._path)
             except OSError as error:
-                if not self._failing:
-                    log.warning("⚠️ [GATEWAY] Metrics stand still: %s", error)
-                self._failing = True
+                self._outage.failed(error)
             else:
-                self._failing = False
+                self._outage.over()
 
     def total(self) -> tuple[Series, Load]:
         """Sum the files of all workers."""

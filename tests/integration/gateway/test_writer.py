@@ -190,7 +190,7 @@ async def test_a_full_batch_does_not_hammer_a_database_that_is_away(away, monkey
     async with writing(flush_seconds=NEVER) as taking:
         for record in numbered(2):
             taking.put(record)
-        await eventually(lambda: taking._failing)
+        await eventually(lambda: taking._outage.lasts)
         for record in numbered(50):
             taking.put(record)
             await asyncio.sleep(0)

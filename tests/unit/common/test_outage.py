@@ -1,4 +1,4 @@
-"""Failures that must not end anything are told once each, with their traceback."""
+"""A failure that must not end anything is logged once with its traceback, and once that it is over."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
+from supervisor_app.common.outage import MOST, Outage, is_away
 from supervisor_app.console import ConsoleFormatter
-from supervisor_app.outage import MOST, Outage, is_away
 
 log = logging.getLogger("supervisor_app.test_outage")
 
@@ -15,7 +15,7 @@ log = logging.getLogger("supervisor_app.test_outage")
 @pytest.fixture
 def outage(caplog):
     caplog.set_level(logging.DEBUG, log.name)
-    return Outage(log, "⚠️ [HUB] Pages may be late")
+    return Outage(log, "⚠️ [HUB] Pages may be late: {error}", "✅ [HUB] Pages are up to date again")
 
 
 def fail(outage, error):
@@ -23,6 +23,10 @@ def fail(outage, error):
         raise error
     except Exception as raised:
         outage.failed(raised)
+
+
+def said(caplog):
+    return [record.message for record in caplog.records if record.levelno >= logging.INFO]
 
 
 def news(caplog):
@@ -51,6 +55,54 @@ def test_a_message_that_differs_each_time_does_not_fill_the_log(outage, caplog):
     for number in range(MOST + 10):
         fail(outage, ValueError("x" * number))
     assert len(news(caplog)) == MOST
+
+
+def test_that_it_is_over_is_told_once(outage, caplog):
+    outage.over()
+    assert not outage.lasts
+    fail(outage, ValueError("a"))
+    fail(outage, ValueError("b"))
+    assert outage.lasts
+    outage.over()
+    outage.over()
+    assert not outage.lasts
+    assert said(caplog)[2:] == ["✅ [HUB] Pages are up to date again"]
+
+
+def test_an_outage_whose_end_another_line_tells_ends_in_silence(caplog):
+    outage = Outage(log, "⚠️ [GATEWAY] {reason}. It starts as soon as it can.", None)
+    fail(outage, ValueError("No database"))
+    outage.over()
+    assert said(caplog) == ["⚠️ [GATEWAY] No database. It starts as soon as it can."]
+    assert not outage.lasts
+
+
+@pytest.mark.parametrize(
+    ("sentence", "error", "told"),
+    [
+        ("Late: {error}", ValueError("no {reason}"), "Late: ValueError: no {reason}"),
+        ("Late: {reason}", ValueError("no {reason}"), "Late: no {reason}"),
+        ("Late: {error}", TimeoutError(), "Late: TimeoutError"),
+        ("Late: {reason}", TimeoutError(), "Late: TimeoutError"),
+        ("A mistake.", ValueError("no"), "A mistake."),
+    ],
+)
+def test_a_sentence_says_of_the_error_what_it_asks_for(sentence, error, told, caplog):
+    Outage(log, sentence, None, level=logging.ERROR).failed(error)
+    (record,) = caplog.records
+    assert (record.message, record.levelname) == (told, "ERROR")
+
+
+def test_errors_of_what_is_away_are_one_error_in_many_words(outage, caplog):
+    stored = ValueError("The database failed")
+    stored.__cause__ = ConnectionResetError("reset")
+    for error in (ConnectionResetError("closed by server"), ConnectionRefusedError("refused"), stored):
+        fail(outage, error)
+    fail(outage, ZeroDivisionError("a mistake"))
+    assert [message.partition(": ")[2] for message in said(caplog)] == [
+        "ConnectionResetError: closed by server",
+        "ZeroDivisionError: a mistake",
+    ]
 
 
 def test_after_it_has_worked_a_failure_is_news_again(outage, caplog):
