@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString
 from supervisor_app.alerts import admin as _alerts  # noqa: F401  (registers its own)
 from supervisor_app.alerts.models import Delivery, Incident
 from supervisor_app.commands import Command, ask, nudge
+from supervisor_app.common import words
 from supervisor_app.common.admin import NamesField, ReadOnly
 from supervisor_app.conf import DEFAULT_SERVER, apply_overlay
 from supervisor_app.config_source import last_good
@@ -27,7 +28,7 @@ from supervisor_app.history import RunCard
 from supervisor_app.models import LlamaServer, Run, new_key
 from supervisor_app.silence import with_silence
 from supervisor_app.snapshots import view_of
-from supervisor_app.templatetags.supervisor_tags import duration, own, size
+from supervisor_app.templatetags.supervisor_tags import own
 from supervisor_app.validators import validate_args, validate_args_of_form
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ class LlamaServerAdmin(ServerModelAdmin):
     def _ask(self, request: HttpRequest, queryset: QuerySet[LlamaServer], command: Command) -> None:
         servers = LlamaServer.objects.filter(pk__in=queryset.values_list("pk", flat=True))
         count = ask(command, servers)
-        self.message_user(request, f"Asked {count} server{'' if count == 1 else 's'} to {command}.")
+        self.message_user(request, f"Asked {words.counted(count, 'server')} to {command}.")
 
 
 @admin.register(Run)
@@ -247,15 +248,11 @@ class RunAdmin(ReadOnly, RunModelAdmin):
 
     @admin.display(description="ended")
     def ended(self, run: Run) -> str:
-        if run.ended_at is None:
-            return "runs"
-        if run.signal is not None:
-            return f"signal {run.signal}"
-        return "unknown" if run.exit_code is None else f"exit code {run.exit_code}"
+        return "runs" if run.ended_at is None else words.ending(run.exit_code, run.signal)
 
     @admin.display(description="uptime", ordering="started_at")
     def uptime_words(self, run: Run) -> str:
-        return duration(((run.ended_at or timezone.now()) - run.started_at).total_seconds())
+        return words.duration(((run.ended_at or timezone.now()) - run.started_at).total_seconds())
 
     @admin.display(description="command line")
     def command_line(self, run: Run) -> str:
@@ -270,6 +267,7 @@ class RunAdmin(ReadOnly, RunModelAdmin):
         memory = run.evidence.get("memory")
         if not memory:
             return "unknown"
+        size = words.size
         gpus = [f"{size(gpu['used'])} of {size(gpu['total'])} used on a GPU" for gpu in memory["gpus"]]
         limit = [f"limit {size(memory['limit'])}"] if memory["limit"] else []
         host = f"{size(memory['hostAvailable'])} of {size(memory['hostTotal'])} free on the machine"

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from supervisor_app.common.words import iso
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.sightings import Identity
 from supervisor_app.core.status import (
@@ -19,7 +20,6 @@ from supervisor_app.core.status import (
     Progress,
     RunSummary,
     Status,
-    iso,
 )
 from supervisor_app.core.timeline import LENGTH
 from supervisor_app.models import LlamaServer, Run, ServerState, json_of_failure

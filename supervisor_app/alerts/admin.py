@@ -19,7 +19,8 @@ from django.utils.safestring import SafeString
 from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
 from supervisor_app.alerts.transport import SendError, send
 from supervisor_app.common.admin import ReadOnly
-from supervisor_app.core.incidents import spell, write_test
+from supervisor_app.common.words import duration
+from supervisor_app.core.incidents import write_test
 
 if TYPE_CHECKING:
     ChannelModelForm = forms.ModelForm[AlertChannel]
@@ -201,7 +202,7 @@ class IncidentAdmin(ReadOnly, IncidentModelAdmin):
     @admin.display(description="down for")
     def down_for(self, incident: Incident) -> str:
         end = incident.recovered_at or incident.closed_at
-        return spell((end.timestamp() if end else time.time()) - incident.opened_at.timestamp())
+        return duration((end.timestamp() if end else time.time()) - incident.opened_at.timestamp())
 
     @admin.display(description="ended")
     def how_it_ended(self, incident: Incident) -> str:

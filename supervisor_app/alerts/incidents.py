@@ -20,7 +20,7 @@ from supervisor_app.config_source import last_good
 from supervisor_app.core import incidents as core
 from supervisor_app.core.incidents import AlertEvent, Ending
 from supervisor_app.core.ports import Change, RunClosed
-from supervisor_app.core.status import LlamaStatus, Status
+from supervisor_app.core.status import DOWN, LlamaStatus, Status
 from supervisor_app.models import LlamaServer
 from supervisor_app.snapshots import failure_from_json, moment, seconds, view_of
 
@@ -55,7 +55,7 @@ def _follow(server: LlamaServer, change: Change, now: float) -> None:
         row = None
     before = _incident(row) if row else None
     deaths = [event for event in change.run_events if isinstance(event, RunClosed) and event.failure]
-    if before is None and not deaths and change.snapshot.status not in core.DOWN:
+    if before is None and not deaths and change.snapshot.status not in DOWN:
         return
     step = core.follow(
         before,

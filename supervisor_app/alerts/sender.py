@@ -22,7 +22,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from supervisor_app.alerts import incidents, transport
 from supervisor_app.alerts.models import Delivery
 from supervisor_app.common.outage import Outage
-from supervisor_app.core.incidents import spell
+from supervisor_app.common.words import span
 
 log = logging.getLogger(__name__)
 
@@ -163,4 +163,4 @@ class AlertSender:
             log.info("📣 [ALERTS] Sent: %s", what)
             return
         delay = incidents.not_sent(delivery, self._me, result.error, now)
-        log.warning("⚠️ [ALERTS] Not sent: %s. %s Next try in %s.", what, result.error, spell(delay))
+        log.warning("⚠️ [ALERTS] Not sent: %s. %s Next try in %s.", what, result.error, span(delay))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from supervisor_app.common.redact import redact_argv
+from supervisor_app.common.words import span
 from supervisor_app.core import lifecycle as life
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.ports import (
@@ -20,12 +21,10 @@ from supervisor_app.core.ports import (
 )
 from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.sightings import Endpoint, Exit
-from supervisor_app.core.status import FailureKind, LlamaStatus, Progress, Status
+from supervisor_app.core.status import DOWN, FailureKind, LlamaStatus, Progress, Status
 from supervisor_app.core.timeline import LOOP_DEATHS, LOOP_SECONDS, Timeline
 from supervisor_app.core.watched import WatchedProcess
 from supervisor_app.core.wording import idle_sentence, last_error, sentence, warnings
-
-DOWN = frozenset({Status.CRASHED, Status.ERROR})
 
 
 class Chronicle:
@@ -154,8 +153,7 @@ class Chronicle:
             return idle_sentence(config.idle_seconds)
         said = sentence(state, policy, config.spec)
         if state.status in DOWN and self._timeline.in_crash_loop(self._clock.time()):
-            minutes = f"{LOOP_SECONDS / 60:.0f} minutes"
-            return f"Crash loop: it died of this {LOOP_DEATHS} times in {minutes}. {said}"
+            return f"Crash loop: it died of this {LOOP_DEATHS} times in {span(LOOP_SECONDS)}. {said}"
         return said
 
     def _next_retry_at(self, state: life.State) -> float | None:

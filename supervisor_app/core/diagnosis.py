@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from supervisor_app.common.words import size
 from supervisor_app.core.argv import spelled_out
 from supervisor_app.core.decisive import Decisive, find_decisive, is_telling
 from supervisor_app.core.engine_log import LogLine, own_words, read_log
@@ -130,7 +131,6 @@ _SIZES: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"allocating (\d{1,12}(?:\.\d+)?) MiB"), 2**20),
     (re.compile(r"attempted to allocate +(\d{1,12}(?:\.\d+)?) MB"), 2**20),
 )
-_UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 _FLAGS_OF_MESSAGE = (
     ("MCP starting failed: ", ("--mcp-servers-config", "--mcp-servers-json")),
     (
@@ -163,16 +163,8 @@ def _wanted(message: str) -> str:
     """The memory that the message asks for, as `5.1 GiB`; empty when it does not say."""
     for pattern, factor in _SIZES:
         if found := pattern.search(message):
-            return amount(float(found[1]) * factor)
+            return size(float(found[1]) * factor)
     return ""
-
-
-def amount(size: float) -> str:
-    """Bytes in words: `5.1 GiB`."""
-    for unit, scale in _UNITS:
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size:.0f} bytes"
 
 
 _REFUSED = re.compile(r"status code: (?:401|403|404)\b")

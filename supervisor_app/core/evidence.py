@@ -11,7 +11,8 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from supervisor_app.core.diagnosis import MEMORY_HINT, amount, failure_of, signal_of
+from supervisor_app.common.words import size
+from supervisor_app.core.diagnosis import MEMORY_HINT, failure_of, signal_of
 from supervisor_app.core.sightings import Autopsy, Exit, MemorySample
 from supervisor_app.core.status import Failure, FailureKind
 
@@ -124,7 +125,7 @@ def oom_proof(autopsy: Autopsy) -> str:
 
 def sentence(sample: MemorySample) -> str:
     """`It used 5.1 GiB; 0.2 GiB of 15.6 GiB were free.`"""
-    return f"It used {amount(sample.used)}; {_free_of_total(sample)}."
+    return f"It used {size(sample.used)}; {_free_of_total(sample)}."
 
 
 def blame(failure: Failure, ended: Exit, last: MemorySample | None, autopsy: Autopsy) -> Failure:
@@ -153,15 +154,15 @@ def is_scarce(sample: MemorySample) -> bool:
 
 def _free_of_total(sample: MemorySample) -> str:
     free, total = sample.room
-    whole = f"{amount(total)}" if total == sample.host_total else f"its limit of {amount(total)}"
-    return f"{amount(free)} of {whole} were free"
+    whole = f"{size(total)}" if total == sample.host_total else f"its limit of {size(total)}"
+    return f"{size(free)} of {whole} were free"
 
 
 def _last_words(last: MemorySample | None, autopsy: Autopsy) -> str:
     """`it used 5.1 GiB, 0.2 GiB of 15.6 GiB were free`; the kernel's own figure is the later one."""
     told = [int(kib) * 1024 for line in autopsy.kernel for kib in _ANON_RSS.findall(line)]
     used = max([*told, last.used if last else 0])
-    said = [f"it used {amount(used)}"] if used else []
+    said = [f"it used {size(used)}"] if used else []
     if any(_OWN_LIMIT.search(line) for line in autopsy.kernel) and (last is None or last.limit is None):
         said.append("all that its control group may use")
     elif last is not None:

@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import Any
 
 from supervisor_app.common.redact import redact
-from supervisor_app.core.status import Failure, LlamaStatus, Status, iso
+from supervisor_app.common.words import counted, iso, span
+from supervisor_app.core.status import DOWN, Failure, LlamaStatus, Status
 
-DOWN = frozenset({Status.CRASHED, Status.ERROR})
 FIRST_RETRY_SECONDS = 60.0
 LONGEST_RETRY_SECONDS = 3600.0
 GIVE_UP_SECONDS = 24 * 3600.0
@@ -217,8 +217,8 @@ def write(
     failure = incident.failure and replace(
         incident.failure, detail=clean(incident.failure.detail), hint=clean(incident.failure.hint)
     )
-    lasted = incident.lasted(now)
-    title, text = _WORDS[event](snapshot, failure, spell(lasted))
+    lasted = int(incident.lasted(now))
+    title, text = _WORDS[event](snapshot, failure, span(lasted))
     return Alert(
         event=event,
         server=snapshot.name,
@@ -228,7 +228,7 @@ def write(
         failure=failure,
         since=incident.opened_at,
         at=now,
-        duration_seconds=int(lasted),
+        duration_seconds=lasted,
         url=snapshot.url,
         title=title,
         text=clean(text),
@@ -253,20 +253,6 @@ def write_test(channel: str, *, node: str, now: float) -> Alert:
     )
 
 
-def spell(seconds: float) -> str:
-    """`42 s`, `2 min 10 s`, `3 h 5 min`, `2 d 4 h`: the two largest units that are not zero."""
-    whole = max(0, int(seconds))
-    for size, unit, next_size, next_unit in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole >= size:
-            rest = whole % size // next_size
-            return f"{whole // size} {unit}" + (f" {rest} {next_unit}" if rest else "")
-    return f"{whole} s"
-
-
 def _why(failure: Failure | None) -> str:
     return f"{failure.sentence}." if failure else "Nobody knows why."
 
@@ -284,7 +270,7 @@ def _went_down(snapshot: LlamaStatus, failure: Failure | None, lasted: str) -> t
 
 def _given_up(snapshot: LlamaStatus, failure: Failure | None, lasted: str) -> tuple[str, str]:
     name, retries = snapshot.name, snapshot.retries
-    tries = f"after {retries} {'retry' if retries == 1 else 'retries'}" if retries else "without a retry"
+    tries = f"after {counted(retries, 'retry', 'retries')}" if retries else "without a retry"
     return f"{name} was given up", f"{name} was given up {tries}: {_why(failure)}{_hint(failure)}"
 
 

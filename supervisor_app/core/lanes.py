@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any, Generic, TypeVar
 
+from supervisor_app.common.words import span
 from supervisor_app.core.shortage import LateError, ShortageError, raise_shortage
 
 PATIENCE = 10.0
@@ -56,7 +57,7 @@ class Lane:
         try:
             await asyncio.wait({answer}, timeout=patience)
             if not job.awaited():
-                raise LateError(f"{self.name} has not answered for {patience:g} s")
+                raise LateError(f"{self.name} has not answered for {span(patience)}")
             return await answer
         except ShortageError:
             raise

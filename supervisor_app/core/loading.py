@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from statistics import median
 
-from supervisor_app.core.diagnosis import amount
+from supervisor_app.common.words import left, size
 from supervisor_app.core.status import Progress
 
 LEAST_BYTES = 128 * 2**20
@@ -34,6 +34,6 @@ class LoadWatch:
     @staticmethod
     def line(progress: Progress) -> str:
         """For the console."""
-        sizes = f"{amount(progress.loaded)} of {amount(progress.total)}"
-        eta = "" if progress.eta_seconds is None else f", about {progress.eta_seconds:.0f} s left"
+        sizes = f"{size(progress.loaded)} of {size(progress.total)}"
+        eta = "" if progress.eta_seconds is None else f", {left(progress.eta_seconds)}"
         return f"⏳ [LLAMA] Loading the model: {progress.percent} % ({sizes}{eta})"

@@ -21,6 +21,7 @@ from typing import BinaryIO
 import psutil
 
 from supervisor_app.common.redact import redact_argv, secrets_of
+from supervisor_app.common.words import span
 from supervisor_app.core.causes import cause_of
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.file_limit import give_back_file_limit
@@ -133,7 +134,7 @@ class LocalProcesses:
                 _spawn, spec, log, self._no_engine, patience=SPAWN_SECONDS, undo=_unspawn
             )
         except LateError as error:
-            slow = f"{spec.command[0]} was not loaded within {SPAWN_SECONDS:g} s: does its disk answer?"
+            slow = f"{spec.command[0]} was not loaded within {span(SPAWN_SECONDS)}: does its disk answer?"
             raise SpawnError(failure_of(FailureKind.UNKNOWN, slow)) from error
         return LocalProcess(
             identity=born.identity,

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from supervisor_app.common.words import ending_of_node
+
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
@@ -25,10 +27,7 @@ class Exit:
     signal: int | None = None
 
     def __str__(self) -> str:
-        def word(number: int | None) -> str:
-            return "null" if number is None else str(number)
-
-        return f"code {word(self.code)} signal {word(self.signal)}"
+        return ending_of_node(self.code, self.signal)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from supervisor_app.common.words import iso
 from supervisor_app.core.sightings import Endpoint
 
 
@@ -25,6 +25,10 @@ class Status(StrEnum):
     """Given up: retries used up, or a cause that a retry cannot mend."""
     STOPPING = "stopping"
     """Asked to end; SIGKILL follows when the grace is over."""
+
+
+DOWN = frozenset({Status.CRASHED, Status.ERROR})
+"""A server that is to run and does not."""
 
 
 class FailureKind(StrEnum):
@@ -188,7 +192,7 @@ class LlamaStatus:
     @property
     def memory(self) -> str:
         """One sentence on what its last life used, when that life's failure is the one it is down with."""
-        if self.failure is None or not self.runs or self.status not in (Status.CRASHED, Status.ERROR):
+        if self.failure is None or not self.runs or self.status not in DOWN:
             return ""
         last = self.runs[0].failure
         same = last is not None and (last.kind, last.detail) == (self.failure.kind, self.failure.detail)
@@ -219,10 +223,3 @@ class LlamaStatus:
             "canRollBack": self.can_roll_back,
             "warnings": list(self.warnings),
         }
-
-
-def iso(seconds: float | None) -> str | None:
-    """Unix seconds as `2025-12-26T10:00:00.000Z`."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar, assert_never
 
+from supervisor_app.common.words import counted, noun
 from supervisor_app.core import lifecycle as life
 from supervisor_app.core.activity import WorkMeter
 from supervisor_app.core.diagnosis import Diagnosis, diagnose
@@ -49,9 +50,9 @@ def serving(activity: Activity) -> str:
         return "It did not say what it was doing."
     if not activity.busy:
         return "It was idle."
-    slots = "slot" if activity.slots == 1 else "slots"
-    verb = "was" if activity.working == 1 else "were"
-    return f"{activity.working} of {activity.slots} {slots} {verb} working on a request."
+    slots = counted(activity.slots, "slot")
+    verb = noun(activity.working, "was", "were")
+    return f"{activity.working} of {slots} {verb} working on a request."
 
 
 @dataclass(frozen=True, kw_only=True)

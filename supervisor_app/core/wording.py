@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor_app.core.diagnosis import amount
-from supervisor_app.core.incidents import spell
+from supervisor_app.common.words import counted, size, span
 from supervisor_app.core.lifecycle import Phase, Policy, State
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind, Status
@@ -27,7 +26,7 @@ def hindrance(state: State) -> str:
 
 def idle_note(seconds: int) -> str:
     """Why a server was stopped that nobody has used for so long."""
-    return f"Nothing was asked of it for {spell(seconds)}." if seconds else "Nothing was asked of it."
+    return f"Nothing was asked of it for {span(seconds)}." if seconds else "Nothing was asked of it."
 
 
 def idle_sentence(seconds: int) -> str:
@@ -58,14 +57,12 @@ def warnings(state: State, policy: Policy) -> tuple[str, ...]:
         said.append(state.log_trouble)
     limit = policy.health.max_memory
     if limit and state.memory > limit and not state.fits:
-        told = f"It used {amount(state.memory)} from its start, over its limit of {amount(limit)}"
+        told = f"It used {size(state.memory)} from its start, over its limit of {size(limit)}"
         said.append(f"{told}: raise max_memory_mb, or choose a smaller context (-c) or model.")
     elif limit and state.memory > limit:
-        said.append(
-            f"It uses {amount(state.memory)}, over its limit of {amount(limit)}: it restarts once idle."
-        )
+        said.append(f"It uses {size(state.memory)}, over its limit of {size(limit)}: it restarts once idle.")
     elif limit and state.memory > MEMORY_WARNING * limit:
-        said.append(f"It uses {amount(state.memory)}; over {amount(limit)} it is restarted.")
+        said.append(f"It uses {size(state.memory)}; over {size(limit)} it is restarted.")
     return tuple(said)
 
 
@@ -88,16 +85,14 @@ def _starting(state: State, policy: Policy, spec: LaunchSpec) -> str:
         case _ if state.loading:
             said = "loading the model."
         case _ if state.fetched:
-            said = f"downloading the model, {amount(state.fetched)} so far."
+            said = f"downloading the model, {size(state.fetched)} so far."
         case _:
             said = "waiting for its first answer."
     return retry + said if retry else said[0].upper() + said[1:]
 
 
 def _ready(state: State, policy: Policy, spec: LaunchSpec) -> str:
-    count = len(state.models)
-    models = f"{count} model{'' if count == 1 else 's'}"
-    said = f"Serving {models} on {spec.public_url}."
+    said = f"Serving {counted(len(state.models), 'model')} on {spec.public_url}."
     if state.adopted:
         said += " It was running already, so it was taken over."
     if state.computing:
@@ -112,15 +107,15 @@ def _crashed(state: State, policy: Policy, spec: LaunchSpec) -> str:
     if state.phase is Phase.ENDING:
         return f"{why}. Ending the process before the next try."
     if state.failure is not None and state.failure.kind is FailureKind.DOWNLOAD_FAILED:
-        pause = spell(policy.restart.backoff(state.rearms))
+        pause = span(policy.restart.backoff(state.rearms))
         return f"{why}. It is tried again every {pause} until it can be had."
     limit = policy.restart.max_retries
     if state.retries > limit:
-        pause = spell(policy.restart.slow_backoff)
+        pause = span(policy.restart.slow_backoff)
         return f"{why}. Its {limit} retries are used up: it is tried again every {pause} (retry_forever)."
     if not state.retries:
-        return f"{why}. It starts again after {policy.restart.backoff(0):g} s."
-    return f"{why}. Retry {state.retries} of {limit} after {policy.restart.backoff(state.retries):g} s."
+        return f"{why}. It starts again after {span(policy.restart.backoff(0))}."
+    return f"{why}. Retry {state.retries} of {limit} after {span(policy.restart.backoff(state.retries))}."
 
 
 def _error(state: State, policy: Policy, spec: LaunchSpec) -> str:
@@ -134,7 +129,7 @@ def _stopping(state: State, policy: Policy, spec: LaunchSpec) -> str:
     then = " It starts again after that." if state.start_next else ""
     if state.phase is Phase.ENDING and state.kill_at is None:
         return f"It did not end in time and was sent SIGKILL.{then}"
-    return f"Asked to end; SIGKILL follows after {policy.restart.stop_grace_ms / 1000:g} s.{then}"
+    return f"Asked to end; SIGKILL follows after {span(policy.restart.stop_grace_ms / 1000)}.{then}"
 
 
 _SENTENCES = {

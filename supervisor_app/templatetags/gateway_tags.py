@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from django import template
 
+from supervisor_app.common import words
 from supervisor_app.gateway.models import OUTCOME_WORDS, RequestRecord
 from supervisor_app.gateway.records.record import Outcome
-from supervisor_app.templatetags.supervisor_tags import brief
 
 register = template.Library()
 
@@ -41,10 +41,8 @@ def outcome_tone(outcome: str) -> str:
 
 @register.filter
 def spent(milliseconds: float | None) -> str:
-    """`340 ms`, `2.3 s`, `1 m 07 s`; nothing when it is not known."""
-    if milliseconds is None:
-        return ""
-    return f"{milliseconds:.0f} ms" if milliseconds < 999.5 else brief(milliseconds / 1000)
+    """`words.milliseconds`; nothing when the time is not known."""
+    return "" if milliseconds is None else words.milliseconds(milliseconds)
 
 
 @register.filter

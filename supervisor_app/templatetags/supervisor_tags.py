@@ -1,17 +1,12 @@
-"""How the pages say durations, sizes, times and the fate of a run. Times come in as Unix seconds.
-
-What ticks in the browser is worded here first and by `time.js` afterwards: the two must agree.
-"""
+"""Filters of the pages: numbers in words, and the fate of a run. Times come in as Unix seconds."""
 
 from __future__ import annotations
 
 import math
 import re
 import shlex
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
@@ -23,12 +18,12 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from supervisor_app.common import words
 from supervisor_app.core.status import LlamaStatus, Progress, RunSummary, Status
 from supervisor_app.history import Point, RunCard
 
 register = template.Library()
 
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 SLOTS = 10
 """Bars in the timeline, as many as a snapshot carries runs."""
 LONGEST = 7 * 86400
@@ -57,32 +52,20 @@ GLYPHS: dict[Status, str] = {
 
 @register.filter
 def duration(seconds: float | None) -> str:
-    """`42 s`, `5 m 07 s`, `2 h 05 m`, `3 d 4 h`."""
-    if seconds is None:
-        return ""
-    whole = max(0, int(seconds))
-    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
-    if not minutes:
-        return f"{whole} s"
-    if not hours:
-        return f"{minutes} m {whole % 60:02d} s"
-    if not days:
-        return f"{hours} h {minutes % 60:02d} m"
-    return f"{days} d {hours % 24} h"
+    """`words.duration`; nothing when the time is not known."""
+    return "" if seconds is None else words.duration(seconds)
+
+
+@register.filter
+def brief(seconds: float | None) -> str:
+    """`words.tenths`; nothing when the time is not known."""
+    return "" if seconds is None else words.tenths(seconds)
 
 
 @register.filter
 def ago(then: float | None, now: float) -> str:
-    """`just now`, `42 s ago`, `12 min ago`, `3 h ago`, `4 d ago`."""
-    if then is None:
-        return ""
-    seconds = int(now - then)
-    if seconds < 5:
-        return "just now"
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit} ago"
-    return f"{seconds} s ago"
+    """`words.ago`; nothing when the moment is not known."""
+    return "" if then is None else words.ago(now - then)
 
 
 @register.filter
@@ -92,40 +75,21 @@ def since(now: float, then: float | None) -> float | None:
 
 
 @register.filter
+def eta(seconds: float | None) -> str:
+    """`words.left`; nothing when the time is unknown or over."""
+    return words.left(seconds) if seconds is not None and seconds > 0 else ""
+
+
+@register.filter
 def size(count: int | None) -> str:
-    """`512 B`, `5.1 GiB`, `640 MiB`."""
-    return "" if count is None else f"{_in_unit(count, _unit(count))} {UNITS[_unit(count)]}"
+    """`words.size`; nothing when the size is not known."""
+    return "" if count is None else words.size(count)
 
 
 @register.filter
 def loaded_of_total(progress: Progress) -> str:
-    """`1.2 of 2.9 GiB`: both in the unit of the whole."""
-    unit = _unit(progress.total)
-    return f"{_in_unit(progress.loaded, unit)} of {_in_unit(progress.total, unit)} {UNITS[unit]}"
-
-
-@register.filter
-def eta(seconds: float | None) -> str:
-    """`about 12 s left`; nothing when it is unknown or over."""
-    return f"about {duration(math.ceil(seconds))} left" if seconds is not None and seconds > 0 else ""
-
-
-def _unit(count: int) -> int:
-    unit = 0
-    while unit < len(UNITS) - 1 and round(count / 1024**unit) >= 1024:
-        unit += 1
-    return unit
-
-
-def _in_unit(count: int, unit: int) -> str:
-    value = count / 1024**unit
-    return f"{value:.0f}" if unit == 0 or value >= 100 else f"{value:.1f}"
-
-
-@register.filter
-def brief(seconds: float | None) -> str:
-    """As `duration`, with tenths below ten seconds: `0.4 s`."""
-    return f"{seconds:.1f} s" if seconds is not None and 0 <= seconds < 9.95 else duration(seconds)
+    """`1.2 of 2.9 GiB`."""
+    return words.part_of(progress.loaded, progress.total)
 
 
 @register.filter
@@ -161,28 +125,20 @@ def ms(seconds: float | None) -> str:
 
 @register.filter
 def iso(seconds: float | None) -> str:
-    """For `<time datetime>`."""
-    if seconds is None:
-        return ""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    """The value of `<time datetime>`."""
+    return words.iso(seconds, "seconds") or ""
 
 
 @register.filter
 def clock(seconds: float | None) -> str:
-    """`22 Nov, 14:03 UTC`. The browser rewrites it to its own time zone."""
-    if seconds is None:
-        return ""
-    time = datetime.fromtimestamp(seconds, UTC)
-    return f"{time.day} {time:%b, %H:%M} UTC"
+    """`words.clock`. The browser rewrites it to its own time zone."""
+    return "" if seconds is None else words.clock(seconds)
 
 
 @register.filter
 def instant(seconds: float | None) -> str:
-    """To the second, for comparing with other logs: `22 Nov 2025, 14:03:12 UTC`."""
-    if seconds is None:
-        return ""
-    time = datetime.fromtimestamp(seconds, UTC)
-    return f"{time.day} {time:%b %Y, %H:%M:%S} UTC"
+    """`words.instant`; nothing when the moment is not known."""
+    return "" if seconds is None else words.instant(seconds)
 
 
 # --- Words ---------------------------------------------------------------------------------------------
@@ -242,11 +198,7 @@ def outcome(run: RunSummary) -> str:
 @register.filter
 def ending(run: RunSummary) -> str:
     """The exit code or the signal, in words."""
-    if run.open:
-        return "it lives"
-    if run.signal is not None:
-        return f"{_signal_name(run.signal)} (signal {run.signal})"
-    return "unknown" if run.exit_code is None else f"exit code {run.exit_code}"
+    return "it lives" if run.open else words.ending(run.exit_code, run.signal)
 
 
 @register.filter
@@ -287,10 +239,8 @@ def last_x(chart: Sequence[Point]) -> str:
 def remarks(run: RunSummary) -> str:
     """What else is worth knowing: `exit code 1 · retry 2 · was already running`."""
     said = []
-    if run.signal is not None:
-        said.append(f"signal {run.signal} ({_signal_name(run.signal)})")
-    elif run.exit_code:
-        said.append(f"exit code {run.exit_code}")
+    if run.signal is not None or run.exit_code:
+        said.append(words.ending(run.exit_code, run.signal))
     if run.failure and run.ready_at is None:
         said.append("never ready")
     if run.retry:
@@ -298,13 +248,6 @@ def remarks(run: RunSummary) -> str:
     if run.adopted:
         said.append("was already running")
     return " · ".join(said)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "unknown"
 
 
 @register.filter

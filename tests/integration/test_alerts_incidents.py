@@ -38,7 +38,7 @@ def test_from_crash_to_recovery_two_messages(world):
     world.look(wait=1)
     assert world.hook.events == ["crashed", "recovered"]
     body = world.hook.posts[-1].json
-    assert body["text"] == "default is up again after 2 min 10 s."
+    assert body["text"] == "default is up again after 2 m 10 s."
     assert (body["duration_seconds"], body["incident"]) == (130, world.incident.pk)
     assert body["since"] == "2025-06-15T15:06:40.000Z"
     assert (world.incident.ending, world.incident.closed_at) == ("recovered", at(STARTED + 190))

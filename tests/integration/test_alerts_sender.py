@@ -33,7 +33,7 @@ def test_what_failed_is_tried_again_after_a_minute(world, caplog):
     assert (delivery.state, delivery.attempts, delivery.claimed_at) == ("pending", 1, None)
     assert delivery.last_error == "It answered 500 Internal Server Error."
     assert "Not sent: crashed of default to ops. It answered 500" in caplog.text
-    assert "Next try in 1 min." in caplog.text
+    assert "Next try in 1 m." in caplog.text
     world.look(wait=59)
     assert len(world.hook.posts) == 1
     world.look(wait=1)

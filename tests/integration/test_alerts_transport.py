@@ -214,4 +214,4 @@ def test_a_mail_arrives():
     assert str(make_header(decode_header(mail["Subject"]))) == "default is up again"
     assert mail["To"] == "me@example.org"
     bodies = [part.get_payload(decode=True).decode() for part in mail.walk() if not part.is_multipart()]
-    assert any("default is up again after 2 min 10 s." in body for body in bodies)
+    assert any("default is up again after 2 m 10 s." in body for body in bodies)

@@ -136,7 +136,7 @@ DECISIVE = [
     (
         "ggml_aligned_malloc: insufficient memory (attempted to allocate 512.00 MB)",
         FailureKind.OUT_OF_MEMORY,
-        "it needs 512.0 MiB more (insufficient memory (attempted to allocate 512.00 MB))",
+        "it needs 512 MiB more (insufficient memory (attempted to allocate 512.00 MB))",
     ),
     (
         "alloc_tensor_range: failed to allocate CPU buffer of size 2048",
@@ -146,7 +146,7 @@ DECISIVE = [
     (
         "alloc_tensor_range: failed to allocate CPU buffer of size 12",
         FailureKind.OUT_OF_MEMORY,
-        "it needs 12 bytes more (failed to allocate CPU buffer of size 12)",
+        "it needs 12 B more (failed to allocate CPU buffer of size 12)",
     ),
     # The GPU.
     (

@@ -97,7 +97,7 @@ def test_another_word_of_the_kernel_proves_nothing(autopsy):
 def test_a_proven_kill_is_an_oom_kill_however_its_end_was_told(ended):
     failure = blame(BY_SIGNAL, ended, SHORT, PROVEN)
     assert failure.kind is FailureKind.OOM_KILLED
-    assert failure.detail == "it used 5.0 GiB, 204.8 MiB of 15.6 GiB were free just before"
+    assert failure.detail == "it used 5.0 GiB, 205 MiB of 15.6 GiB were free just before"
     assert failure.hint == MEMORY_HINT
 
 
@@ -111,13 +111,13 @@ def test_a_group_that_ran_out_is_not_the_machine_that_ran_out():
     assert said == "it used 5.1 GiB, all that its control group may use"
     limited = MemorySample(at=1, anon=1, host_available=9 * GIB, limit=6 * GIB, limit_used=6 * GIB)
     said = blame(BY_SIGNAL, KILLED, limited, Autopsy(kernel=(KERNEL,))).detail
-    assert said == "it used 5.1 GiB, 0 bytes of its limit of 6.0 GiB were free just before"
+    assert said == "it used 5.1 GiB, 0 B of its limit of 6.0 GiB were free just before"
 
 
 def test_a_machine_that_ran_out_says_what_was_free():
     line = KERNEL.replace("Memory cgroup out of memory", "Out of memory")
     assert "0.2 GiB" in blame(BY_SIGNAL, KILLED, SHORT, Autopsy(kernel=(line,))).detail.replace(
-        "204.8 MiB", "0.2 GiB"
+        "205 MiB", "0.2 GiB"
     )
 
 

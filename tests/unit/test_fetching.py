@@ -93,7 +93,7 @@ def test_a_download_that_gets_on_has_all_the_time():
     assert sentence(server.state, POLICY, HF) == "Downloading the model, 7.0 GiB so far."
 
 
-@pytest.mark.parametrize(("size", "words"), [(5, "stands still for 60 s"), (0, "nothing came for 60 s")])
+@pytest.mark.parametrize(("size", "words"), [(5, "stands still for 1 m"), (0, "nothing came for 1 m")])
 def test_one_that_stands_still_is_begun_anew_and_uses_up_no_retry(size, words):
     server = Server().spawned()
     fetched(server, size)

@@ -11,7 +11,7 @@ from supervisor_app.core.status import Status
 from supervisor_app.core.testing import make_config
 from tests.unit.supervising import bench
 
-SAID = "Stopped: nothing was asked of it for 10 min. The next request through the gateway starts it."
+SAID = "Stopped: nothing was asked of it for 10 m. The next request through the gateway starts it."
 RUNS = make_config()
 IDLE = replace(RUNS, desired_running=False, generation=2, idle_seconds=600)
 
@@ -22,7 +22,7 @@ async def test_it_is_stopped_and_says_why():
         b.supervisor.apply(IDLE)
         await b.clock.advance(1)
         assert b.status.status is Status.STOPPING
-        assert b.status.detail.startswith("Nothing was asked of it for 10 min. Asked to end; SIGKILL follows")
+        assert b.status.detail.startswith("Nothing was asked of it for 10 m. Asked to end; SIGKILL follows")
         await b.clock.advance(10)
         assert b.status.status is Status.INITIAL
         assert b.status.detail == SAID
@@ -33,14 +33,14 @@ async def test_the_history_says_why_it_ended():
         b.supervisor.apply(IDLE)
         await b.clock.advance(1)
         (closed,) = [event for event in b.history if isinstance(event, RunClosed)]
-        assert (closed.failure, closed.note) == (None, "Nothing was asked of it for 10 min.")
+        assert (closed.failure, closed.note) == (None, "Nothing was asked of it for 10 m.")
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
         (0, "Stopped: nothing was asked of it. The next"),
-        (90, "Stopped: nothing was asked of it for 1 min 30 s. The next"),
+        (90, "Stopped: nothing was asked of it for 1 m 30 s. The next"),
     ],
 )
 async def test_it_says_for_how_long(seconds, words):

@@ -20,7 +20,6 @@ from supervisor_app.core.incidents import (
     choose,
     follow,
     retry_delay,
-    spell,
     write,
     write_test,
 )
@@ -298,12 +297,12 @@ def test_given_up_counts_the_retries(retries, words):
 def test_recovered_says_how_long_it_was_down():
     over = Incident(opened_at=NOW - 200, failure=DEATH, worst=Status.CRASHED, recovered_at=NOW - 70)
     said = alert(RECOVERED, Status.READY, incident=over)
-    assert (said.text, said.duration_seconds) == ("default is up again after 2 min 10 s.", 130)
+    assert (said.text, said.duration_seconds) == ("default is up again after 2 m 10 s.", 130)
 
 
 def test_still_down_says_for_how_long():
     said = alert(AlertEvent.STILL_DOWN, now=NOW - 130 + 7500)
-    assert said.text.startswith("default is still down, for 2 h 5 min now: Out of memory")
+    assert said.text.startswith("default is still down, for 2 h 05 m now: Out of memory")
 
 
 def test_a_cause_that_nobody_knows_is_no_obstacle():
@@ -351,21 +350,3 @@ def test_the_test_says_that_nothing_is_wrong():
     assert (body["event"], body["incident"], body["failure"]) == ("test", None, None)
     assert "ops" in body["text"]
     assert "Nothing is wrong" in body["text"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (-1, "0 s"),
-        (0.9, "0 s"),
-        (59, "59 s"),
-        (60, "1 min"),
-        (130, "2 min 10 s"),
-        (3600, "1 h"),
-        (7500, "2 h 5 min"),
-        (86400, "1 d"),
-        (187200, "2 d 4 h"),
-    ],
-)
-def test_a_time_in_its_two_largest_units(seconds, words):
-    assert spell(seconds) == words

@@ -103,9 +103,9 @@ def test_after_its_retries_it_is_tried_slowly_for_ever():
         assert server.where == (Status.CRASHED, Phase.BACKOFF)
         assert server.state.retry_at - server.now == 300
         assert server.detail.endswith(
-            "Its 2 retries are used up: it is tried again every 5 min (retry_forever)."
+            "Its 2 retries are used up: it is tried again every 5 m (retry_forever)."
         )
-        assert "🔄 It is tried again every 5 min (retry_forever)" in server.logs()
+        assert "🔄 It is tried again every 5 m (retry_forever)" in server.logs()
         assert "retry" not in (last_error(server.state, server.policy) or "")
         server.to_next_deadline()
         assert server.detail.startswith("Its 2 retries are used up, one more try: ")

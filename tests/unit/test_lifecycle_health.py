@@ -195,7 +195,7 @@ def test_two_silent_canaries_in_a_row_are_hung():
         silent(server).send(life.ActivitySeen(server.state.attempt, Activity()))
     assert server.where == (Status.CRASHED, Phase.ENDING)
     assert server.has(life.Terminate)
-    failure = failure_of(FailureKind.HUNG, "/health says ok, but it gave no token within 180 s, twice")
+    failure = failure_of(FailureKind.HUNG, "/health says ok, but it gave no token within 3 m, twice")
     assert server.state.failure == failure
     server.dies(signal=9)
     assert life.CloseRun(Exit(signal=9), failure) in server.effects
@@ -204,7 +204,7 @@ def test_two_silent_canaries_in_a_row_are_hung():
 
 def test_a_silent_canary_is_told():
     server = idle(Server(CANARY).ready(), 3600)
-    assert canary(server, Canary.SILENT).logs() == ["⚠️ [LLAMA] It is idle, but gave no token within 180 s"]
+    assert canary(server, Canary.SILENT).logs() == ["⚠️ [LLAMA] It is idle, but gave no token within 3 m"]
 
 
 @pytest.mark.parametrize("activity", [{"busy": True, "mark": 1}, {"answered": False}, {"signs": True}])

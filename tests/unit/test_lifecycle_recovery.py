@@ -113,7 +113,7 @@ def test_loading_for_ever_is_never_ready():
     while server.now < 601:
         server.after(50.0).healthy(Health.LOADING)
     assert server.where == (Status.CRASHED, Phase.ENDING)
-    assert "still loading after 600 s" in server.state.failure.detail
+    assert "still loading after 10 m" in server.state.failure.detail
 
 
 def test_a_permanent_failure_while_starting_is_an_error_at_once():

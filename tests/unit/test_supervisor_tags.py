@@ -29,83 +29,48 @@ RUN = RunSummary(retry=0, adopted=False, started_at=1000.0)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("said", "expected"),
     [
-        (None, ""),
-        (-3, "0 s"),
-        (0, "0 s"),
-        (59.9, "59 s"),
-        (60, "1 m 00 s"),
-        (307, "5 m 07 s"),
-        (3599, "59 m 59 s"),
-        (3600, "1 h 00 m"),
-        (7500, "2 h 05 m"),
-        (86399, "23 h 59 m"),
-        (86400, "1 d 0 h"),
-        (273600, "3 d 4 h"),
+        (tags.duration(7500), "2 h 05 m"),
+        (tags.brief(2.04), "2.0 s"),
+        (tags.ago(1000.0, 1720.0), "12 m ago"),
+        (tags.eta(72.0), "about 1 m 12 s left"),
+        (tags.size(int(5.1 * GIB)), "5.1 GiB"),
+        (tags.iso(1763820000.5), "2025-11-22T14:00:00Z"),
+        (tags.clock(1763820000.5), "22 Nov, 14:00 UTC"),
+        (tags.instant(1763820000.5), "22 Nov 2025, 14:00:00 UTC"),
+        (tags.ms(1763820000.5), "1763820000500"),
     ],
 )
-def test_duration(seconds, said):
-    assert tags.duration(seconds) == said
+def test_numbers_have_the_words_of_all(said, expected):
+    assert said == expected
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    "said",
     [
-        (-60, "just now"),
-        (4.9, "just now"),
-        (5, "5 s ago"),
-        (59, "59 s ago"),
-        (60, "1 min ago"),
-        (3599, "59 min ago"),
-        (3600, "1 h ago"),
-        (86400, "1 d ago"),
-        (86400 * 400, "400 d ago"),
+        tags.duration(None),
+        tags.brief(None),
+        tags.ago(None, 5.0),
+        tags.eta(None),
+        tags.size(None),
+        tags.iso(None),
+        tags.clock(None),
+        tags.instant(None),
+        tags.ms(None),
     ],
 )
-def test_ago(seconds, said):
-    assert tags.ago(1_000_000.0, 1_000_000.0 + seconds) == said
-
-
-def test_ago_of_nothing():
-    assert tags.ago(None, 5.0) == ""
-
-
-@pytest.mark.parametrize(
-    ("count", "said"),
-    [
-        (None, ""),
-        (0, "0 B"),
-        (512, "512 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
-        (640 * 2**20, "640 MiB"),
-        (GIB - 1, "1.0 GiB"),  # not "1024 MiB"
-        (int(5.1 * GIB), "5.1 GiB"),
-        (2**50, "1024 TiB"),
-    ],
-)
-def test_size(count, said):
-    assert tags.size(count) == said
+def test_what_is_not_known_has_no_words(said):
+    assert said == ""
 
 
 def test_progress_is_said_in_one_unit():
     assert tags.loaded_of_total(Progress(loaded=100 * 2**20, total=int(2.9 * GIB))) == "0.1 of 2.9 GiB"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(None, ""), (0.0, ""), (-1.0, ""), (0.2, "about 1 s left"), (72.0, "about 1 m 12 s left")],
-)
-def test_eta(seconds, said):
-    assert tags.eta(seconds) == said
-
-
-def test_times():
-    assert tags.ms(1763820000.5) == "1763820000500"
-    assert tags.iso(1763820000.5) == "2025-11-22T14:00:00Z"
-    assert tags.clock(1763820000.5) == "22 Nov, 14:00 UTC"
-    assert (tags.ms(None), tags.iso(None), tags.clock(None)) == ("", "", "")
+@pytest.mark.parametrize("seconds", [0.0, -1.0])
+def test_a_wait_that_is_over_is_not_said(seconds):
+    assert tags.eta(seconds) == ""
 
 
 def test_since_never_runs_backwards():
@@ -206,14 +171,6 @@ def test_version_of_a_tree_that_was_never_installed(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(None, ""), (0, "0.0 s"), (2.04, "2.0 s"), (9.94, "9.9 s"), (9.96, "9 s"), (75, "1 m 15 s")],
-)
-def test_a_short_time_has_tenths(seconds, said):
-    assert tags.brief(seconds) == said
-
-
-@pytest.mark.parametrize(
     ("history", "said"),
     [
         ([(10.0, GIB), (0.0, 5 * GIB)], "From 1.0 GiB to 5.0 GiB in its last 10 s."),
@@ -225,18 +182,13 @@ def test_the_trend_of_memory(history, said):
     assert tags.trend(history) == said
 
 
-def test_an_instant_is_told_to_the_second():
-    assert tags.instant(1_750_000_000.0) == "15 Jun 2025, 15:06:40 UTC"
-    assert tags.instant(None) == ""
-
-
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
         ({}, "it lives"),
         ({"ended_at": 2000.0}, "unknown"),
         ({"ended_at": 2000.0, "exit_code": 0}, "exit code 0"),
-        ({"ended_at": 2000.0, "signal": 9}, "SIGKILL (signal 9)"),
+        ({"ended_at": 2000.0, "signal": 9}, "signal 9 (SIGKILL)"),
     ],
 )
 def test_how_it_ended(fields, said):

@@ -1,4 +1,4 @@
-// Times that go on while nothing is pushed. The words are those of supervisor_tags.
+// Times that go on while nothing is pushed. The words are those of `common/words.py`.
 import { all, say } from "./dom.js";
 
 const two = (number) => String(number).padStart(2, "0");
@@ -11,7 +11,7 @@ function duration(seconds) {
 }
 
 function ago(seconds) {
-  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"], [5, "s"]]) {
+  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "m"], [5, "s"]]) {
     if (seconds >= size) return `${Math.floor(unit === "s" ? seconds : seconds / size)} ${unit} ago`;
   }
   return "just now";

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
+from supervisor_app.common.words import span
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.lifecycle.effects import (
     INFO,
@@ -232,7 +233,7 @@ def _tick(state: State, policy: Policy, now: float) -> Decision:
     if due(state.silent_at):
         return unresponsive(state, why_silent(state, policy), policy, now)
     if due(state.load_until_at):
-        loading = f"still loading after {policy.health.max_load_seconds} s"
+        loading = f"still loading after {span(policy.health.max_load_seconds)}"
         return unresponsive(state, failure_of(FailureKind.NEVER_READY, loading), policy, now)
     effects: list[Effect] = []
     if due(state.stable_at):

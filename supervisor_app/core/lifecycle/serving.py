@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from supervisor_app.core.diagnosis import amount, failure_of
+from supervisor_app.common.words import size, span
+from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.lifecycle.effects import INFO, WARNING, Log, SendCanary
 from supervisor_app.core.lifecycle.ending import end, unresponsive
 from supervisor_app.core.lifecycle.events import HealthChecked, ModelsReadAgain
@@ -46,7 +47,7 @@ def models_read_again(state: State, event: ModelsReadAgain, now: float) -> Decis
 def activity_seen(state: State, activity: Activity, policy: Policy, now: float) -> Decision:
     watch, verdict = look(state.watch, activity, stall_seconds=policy.health.stall_seconds, now=now)
     if verdict is Verdict.STALLED:
-        stuck = f"/health says ok, but its work has not moved for {watch.stalled_for(now):.0f} s"
+        stuck = f"/health says ok, but its work has not moved for {span(round(watch.stalled_for(now)))}"
         return unresponsive(replace(state, watch=watch), failure_of(FailureKind.HUNG, stuck), policy, now)
     seen = replace(
         state,
@@ -69,7 +70,7 @@ def without_proof(state: State, policy: Policy, now: float) -> Decision:
     if state.watch.silent_canaries < CANARIES:
         # The next look is when the answer is there: the canary itself would be taken for work.
         return replace(state, activity_at=None), [SendCanary(state.attempt)]
-    silence = f"/health says ok, but it gave no token within {policy.health.canary_timeout:g} s, twice"
+    silence = f"/health says ok, but it gave no token within {span(policy.health.canary_timeout)}, twice"
     return unresponsive(state, failure_of(FailureKind.HUNG, silence), policy, now)
 
 
@@ -79,7 +80,7 @@ def canary_seen(state: State, canary: Canary, policy: Policy, now: float) -> Dec
     match canary:
         case Canary.SILENT:
             # First a look whether it has got work meanwhile: then the canary had to wait, and is forgotten.
-            said = f"⚠️ [LLAMA] It is idle, but gave no token within {policy.health.canary_timeout:g} s"
+            said = f"⚠️ [LLAMA] It is idle, but gave no token within {span(policy.health.canary_timeout)}"
             return replace(seen, activity_at=now), [Log(WARNING, said)]
         case Canary.UNSUPPORTED:
             return seen, [Log(INFO, "[LLAMA] It does not complete text, so it is not asked for a token")]
@@ -94,7 +95,7 @@ def memory_seen(state: State, activity: Activity, policy: Policy, now: float) ->
     limit = policy.health.max_memory
     if not limit or activity.memory <= limit:
         return replace(state, fits=state.fits or activity.memory > 0, over_since=None), []
-    used = f"It used {amount(activity.memory)}, over its limit of {amount(limit)}."
+    used = f"It used {size(activity.memory)}, over its limit of {size(limit)}."
     if state.over_since is None:
         then = "It is restarted as soon as it is idle." if state.fits else "It needs as much from its start."
         said = [Log(WARNING, f"⚠️ [LLAMA] {used} {then}")]

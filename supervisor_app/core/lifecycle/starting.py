@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from supervisor_app.common.words import counted, span
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.lifecycle.effects import (
     INFO,
@@ -66,8 +67,8 @@ def checked_while_starting(state: State, event: HealthChecked, policy: Policy, n
     state = replace(state, checks=checks)
     if event.health is Health.OK and event.ours:
         ready = replace(state, phase=Phase.READING_MODELS, probe_at=None, silent_at=None, load_until_at=None)
-        plural = "check" if checks == 1 else "checks"
-        return ready, [Log(INFO, f"✅ Server ready after {checks} {plural}"), ReadModels(state.attempt)]
+        after = counted(checks, "check")
+        return ready, [Log(INFO, f"✅ Server ready after {after}"), ReadModels(state.attempt)]
     if event.health is Health.LOADING and event.ours:
         limit = now + policy.health.max_load_seconds
         state = replace(
@@ -96,16 +97,15 @@ def fetching(state: State, event: Fetching, policy: Policy, now: float) -> Decis
 
 def why_silent(state: State, policy: Policy) -> Failure:
     """Of a start without an answer."""
-    seconds = f"{policy.health.max_silence:g} s"
+    silence = span(policy.health.max_silence)
     if state.fetched is not None and not state.loading:
-        moved = f"its download stands still for {seconds}" if state.fetched else f"nothing came for {seconds}"
+        moved = f"its download stands still for {silence}" if state.fetched else f"nothing came for {silence}"
         return failure_of(FailureKind.DOWNLOAD_FAILED, moved)
-    return failure_of(FailureKind.NEVER_READY, f"no answer for {seconds}")
+    return failure_of(FailureKind.NEVER_READY, f"no answer for {silence}")
 
 
 def models_read(state: State, event: ModelsRead, policy: Policy, now: float) -> Decision:
-    count = len(event.models)
-    plural = "model" if count == 1 else "models"
+    models = counted(len(event.models), "model")
     ready = replace(
         state,
         status=Status.READY,
@@ -128,7 +128,7 @@ def models_read(state: State, event: ModelsRead, policy: Policy, now: float) -> 
     effects: list[Effect] = [MarkReady()]
     effects += [Log(WARNING, f"⚠️ [LLAMA] {warning}") for warning in event.warnings]
     effects += [
-        Log(INFO, f"📦 Loaded {count} {plural}"),
-        Log(INFO, f"✅ [LLAMA] Service ready with {count} {plural}"),
+        Log(INFO, f"📦 Loaded {models}"),
+        Log(INFO, f"✅ [LLAMA] Service ready with {models}"),
     ]
     return ready, effects

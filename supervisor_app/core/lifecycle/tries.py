@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from supervisor_app.core.incidents import spell
+from supervisor_app.common.words import counted, span
 from supervisor_app.core.lifecycle.effects import ERROR, INFO, InspectPort, Log
 from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State
 from supervisor_app.core.status import Failure, FailureKind, Status
@@ -76,7 +76,7 @@ def until_fetched(state: State, failure: Failure, policy: Policy, now: float) ->
     """The network is away: that uses up no retry, however long it takes."""
     rearms = state.rearms + 1
     pause = policy.restart.backoff(rearms)
-    said = Log(ERROR, f"❌ [LLAMA] {failure.sentence}. It is tried again in {pause:g} s")
+    said = Log(ERROR, f"❌ [LLAMA] {failure.sentence}. It is tried again in {span(pause)}")
     return waiting(replace(state, rearms=rearms), now + pause), [said]
 
 
@@ -86,7 +86,7 @@ def slowly(state: State, policy: Policy, now: float) -> Decision:
     why = state.failure.sentence if state.failure is not None else "It went down"
     return waiting(replace(state, retries=limit + 1, rearms=0), now + pause), [
         Log(ERROR, f"❌ [LLAMA] {why}. Its {limit} retries are used up"),
-        Log(INFO, f"🔄 It is tried again every {spell(pause)} (retry_forever)"),
+        Log(INFO, f"🔄 It is tried again every {span(pause)} (retry_forever)"),
     ]
 
 
@@ -121,14 +121,14 @@ def explained(state: State, pids: frozenset[int], policy: Policy, now: float) ->
     """Give back the retries that these processes used up: they died of a request, not by themselves."""
     given_up = state.status is Status.ERROR and state.failure is not None and not state.failure.permanent
     # The death that made it give up, or go on slowly, is counted by no retry.
-    counted = state.retries + (1 if given_up else 0)
-    found = sum(pid in pids for pid in state.deaths[len(state.deaths) - counted :]) if counted else 0
+    used_up = state.retries + (1 if given_up else 0)
+    found = sum(pid in pids for pid in state.deaths[len(state.deaths) - used_up :]) if used_up else 0
     if not found:
         return state, []
     deaths = tuple(pid for pid in state.deaths if pid not in pids)
-    known = replace(state, retries=max(0, counted - found), deaths=deaths)
-    times = "time" if found == 1 else "times"
-    said = Log(INFO, f"♻️ [LLAMA] {KILLED} It died {found} {times} of it, which uses up no retry.")
+    known = replace(state, retries=max(0, used_up - found), deaths=deaths)
+    times = counted(found, "time")
+    said = Log(INFO, f"♻️ [LLAMA] {KILLED} It died {times} of it, which uses up no retry.")
     if given_up:
         after, effects = begin(known, KILLED)
         return after, [said, *effects]

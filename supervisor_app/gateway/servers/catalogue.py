@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from supervisor_app.core.status import Status, iso
+from supervisor_app.common.words import iso
+from supervisor_app.core.status import Status
 from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.llama.listing import Entry, is_path, names_of
 from supervisor_app.gateway.servers.facts import ServerFacts

@@ -6,8 +6,9 @@ from dataclasses import replace
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from supervisor_app.common.words import iso
 from supervisor_app.core.sightings import Endpoint
-from supervisor_app.core.status import Status, iso
+from supervisor_app.core.status import Status
 from supervisor_app.gateway.servers.facts import ServerFacts
 
 

@@ -12,6 +12,7 @@ from django.db import DatabaseError
 
 from supervisor_app.commands import Command as Wish
 from supervisor_app.commands import NothingToRollBackError, ask, roll_back, server_named
+from supervisor_app.common import words
 from supervisor_app.common.redact import harmless
 from supervisor_app.config_source import last_good
 from supervisor_app.core.status import Status
@@ -20,7 +21,6 @@ from supervisor_app.lease import is_supervised
 from supervisor_app.logfiles import FoundLog, find_log
 from supervisor_app.models import LlamaServer
 from supervisor_app.snapshots import ServerView, load_views
-from supervisor_app.templatetags.supervisor_tags import duration
 
 DOWN, NO_SUCH_SERVER = 1, 2
 FOLLOW_SECONDS = 0.25
@@ -193,7 +193,7 @@ class Command(BaseCommand):
     def _print(self, views: list[ServerView]) -> None:
         for view in views:
             status = view.status
-            up = f", up {duration(status.uptime(time.time()))}" if status.started_at else ""
+            up = f", up {words.duration(status.uptime(time.time()))}" if status.started_at else ""
             seen = f"{status.status}{up}" if view.is_known else "unknown"
             self.stdout.write(harmless(f"{status.name}: {seen}. {view.detail}"))
             if status.failure is not None and status.status is not Status.READY:

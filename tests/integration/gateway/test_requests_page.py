@@ -117,7 +117,7 @@ def test_a_request_is_told_in_words(staff_client):
     ledger.write([told])
     shown = words(staff_client.get(PAGE))
     assert (
-        "1 min ago qwen3 /v1/chat/completions Answered after waiting 4.2 s 4.5 s 1 m 18 s "
+        "1 m ago qwen3 /v1/chat/completions Answered after waiting 4.2 s 4.5 s 1 m 18 s "
         "1204 in, 86 out 900 cached, 41/s"
     ) in shown
 
