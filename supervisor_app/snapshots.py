@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from django.utils import timezone
 
+from supervisor_app.common.moments import moment, seconds
 from supervisor_app.common.words import iso
 from supervisor_app.core.diagnosis import failure_of
 from supervisor_app.core.sightings import Identity
@@ -196,11 +196,3 @@ def failure_from_json(data: dict[str, Any] | None) -> Failure | None:
         hint=data["hint"],
         file=data.get("file", ""),
     )
-
-
-def seconds(moment: datetime | None) -> float | None:
-    return None if moment is None else moment.timestamp()
-
-
-def moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from django.db import transaction
 from django.db.models.functions import Now
@@ -16,6 +15,7 @@ from django.utils import timezone
 from supervisor_app import retention
 from supervisor_app.alerts import incidents
 from supervisor_app.common.database import DatabaseThread
+from supervisor_app.common.moments import moment
 from supervisor_app.common.storage import storable
 from supervisor_app.conf import Overlay, resolve
 from supervisor_app.core.ports import (
@@ -32,7 +32,7 @@ from supervisor_app.core.timeline import LENGTH
 from supervisor_app.gateway.models import explained_deaths
 from supervisor_app.lease import Lease
 from supervisor_app.models import LlamaServer, Run, ServerState
-from supervisor_app.snapshots import columns_of, failure_from_json, identity_of_row, moment, summary_of
+from supervisor_app.snapshots import columns_of, failure_from_json, identity_of_row, summary_of
 
 PAST_LOADS = 20
 
@@ -164,7 +164,7 @@ def _write(server: LlamaServer, event: RunEvent) -> None:
                 launch=storable(dict(event.launch)),
                 adopted=event.adopted,
                 retry=event.retry,
-                started_at=datetime.fromtimestamp(event.started_at, UTC),
+                started_at=moment(event.started_at),
             )
         case RunReady():
             open_run.filter(ready_at=None).update(ready_at=moment(event.at))

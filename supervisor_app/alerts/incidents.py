@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import Exists, F, OuterRef, Q
 
 from supervisor_app.alerts.models import AlertChannel, Delivery, DeliveryQuerySet, Incident
+from supervisor_app.common.moments import moment, seconds
 from supervisor_app.conf import apply_overlay
 from supervisor_app.config_source import last_good
 from supervisor_app.core import incidents as core
@@ -22,7 +23,7 @@ from supervisor_app.core.incidents import AlertEvent, Ending
 from supervisor_app.core.ports import Change, RunClosed
 from supervisor_app.core.status import DOWN, LlamaStatus, Status
 from supervisor_app.models import LlamaServer
-from supervisor_app.snapshots import failure_from_json, moment, seconds, view_of
+from supervisor_app.snapshots import failure_from_json, view_of
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def _configured(server: LlamaServer) -> LlamaServer:
 def close_settled(now: float) -> int:
     """End the incidents whose server has been ready for long enough, and tell. How many."""
     count = 0
-    due = Incident.objects.open().filter(closes_at__lte=_at(now)).select_related("server__state")
+    due = Incident.objects.open().filter(closes_at__lte=moment(now)).select_related("server__state")
     for row in due:
         with transaction.atomic():
             count += _end(row, Ending.RECOVERED, now)
@@ -122,7 +123,7 @@ def _remind(channel: AlertChannel, pk: int, wait: timedelta, now: float) -> int:
     newest = told.order_by("-created_at", "-pk").first()
     if row is None or newest is None or newest.state == Delivery.State.PENDING:
         return 0
-    if newest.created_at > _at(now) - wait:
+    if newest.created_at > moment(now) - wait:
         return 0
     sequence = told.filter(event=AlertEvent.STILL_DOWN).count() + 1
     snapshot = view_of(row.server).status
@@ -141,7 +142,7 @@ def _end(row: Incident, ending: Ending, now: float, snapshot: LlamaStatus | None
 def _close(row: Incident, ending: Ending, now: float) -> bool:
     """Only if nobody has, and it has not gone down again since `row` was read."""
     unchanged = Incident.objects.open().filter(pk=row.pk, closes_at=row.closes_at)
-    return bool(unchanged.update(closed_at=_at(now), ending=ending.value))
+    return bool(unchanged.update(closed_at=moment(now), ending=ending.value))
 
 
 def _tell(row: Incident, due: Collection[AlertEvent], snapshot: LlamaStatus, now: float) -> None:
@@ -177,7 +178,7 @@ def _delivery(
         now=now,
         secrets=[_configured(server).key, server.own_key],
     )
-    at = _at(now)
+    at = moment(now)
     return Delivery(
         channel=channel,
         incident=row,
@@ -205,10 +206,6 @@ def _incident(row: Incident) -> core.Incident:
     )
 
 
-def _at(unix_seconds: float) -> datetime:
-    return datetime.fromtimestamp(unix_seconds, UTC)
-
-
 def _fill(row: Incident, incident: core.Incident) -> None:
     columns: dict[str, Any] = {
         "opened_at": moment(incident.opened_at),
@@ -234,7 +231,7 @@ def claim(now: float, by: str, *, limit: int, busy: Iterable[int] = ()) -> list[
     not sent is worse than one that is sent twice. Without a death it is exactly once.
     """
     busy = set(busy)
-    at = _at(now)
+    at = moment(now)
     # In order: nobody shall read "it is up again" before "it is down".
     earlier = Delivery.objects.pending().filter(
         channel=OuterRef("channel"), incident=OuterRef("incident"), pk__lt=OuterRef("pk")
@@ -255,29 +252,29 @@ def claim(now: float, by: str, *, limit: int, busy: Iterable[int] = ()) -> list[
 
 
 def _free(now: float) -> DeliveryQuerySet:
-    at, dead = _at(now), _at(now - CLAIM_SECONDS)
+    at, dead = moment(now), moment(now - CLAIM_SECONDS)
     return Delivery.objects.pending().filter(Q(claimed_at=None) | Q(claimed_at__lt=dead), next_try_at__lte=at)
 
 
 def sent(delivery: Delivery, now: float) -> None:
     """Whoever may have claimed it since: it is sent."""
     rows = Delivery.objects.pending().filter(pk=delivery.pk)
-    rows.update(state=Delivery.State.SENT, sent_at=_at(now), claimed_at=None, last_error="")
+    rows.update(state=Delivery.State.SENT, sent_at=moment(now), claimed_at=None, last_error="")
 
 
 def not_sent(delivery: Delivery, by: str, error: str, now: float) -> float:
     """Seconds until the next try."""
     delay = core.retry_delay(delivery.attempts)
     rows = Delivery.objects.pending().filter(pk=delivery.pk, claimed_by=by)
-    rows.update(next_try_at=_at(now + delay), claimed_at=None, claimed_by="", last_error=error)
+    rows.update(next_try_at=moment(now + delay), claimed_at=None, claimed_by="", last_error=error)
     return delay
 
 
 def give_up(now: float) -> int:
     """Those that nobody could send for a day, or whose channel is switched off. How many."""
-    dead = _at(now - CLAIM_SECONDS)
+    dead = moment(now - CLAIM_SECONDS)
     old = Delivery.objects.pending().filter(
-        Q(claimed_at=None) | Q(claimed_at__lt=dead), created_at__lte=_at(now - core.GIVE_UP_SECONDS)
+        Q(claimed_at=None) | Q(claimed_at__lt=dead), created_at__lte=moment(now - core.GIVE_UP_SECONDS)
     )
     count = old.update(state=Delivery.State.FAILED, claimed_at=None)
     if count:

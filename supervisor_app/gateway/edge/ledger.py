@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache, lru_cache
 from itertools import chain
 from sqlite3 import SQLITE_LIMIT_VARIABLE_NUMBER
@@ -17,6 +17,7 @@ import msgspec
 from django.db import connection, transaction
 from django.db.models import CharField, Field, Q, QuerySet
 
+from supervisor_app.common.moments import moment
 from supervisor_app.common.storage import storable
 from supervisor_app.conf import Overlay, apply_overlay
 from supervisor_app.core.status import Status
@@ -49,10 +50,6 @@ USE_SLACK_SECONDS = 6.0
 
 _storable_name = lru_cache(maxsize=1000)(storable)
 """Nearly all requests have the same few."""
-
-
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
 
 
 # --- Keys ----------------------------------------------------------------------------------------------
@@ -107,16 +104,16 @@ def _row(record: Record, key: str) -> Row:
 
 def _written(seconds: float) -> str:
     """As SQLite keeps a moment; other databases take it for UTC, which is what Django has them speak."""
-    moment = _moment(seconds)
-    if not moment.microsecond:
+    at = moment(seconds)
+    if not at.microsecond:
         return _written_second(round(seconds))
-    return f"{_written_second(int(seconds))}.{moment.microsecond:06}"
+    return f"{_written_second(int(seconds))}.{at.microsecond:06}"
 
 
 @lru_cache(maxsize=100)
 def _written_second(seconds: int) -> str:
     """To write it takes longer than all else of a row, and thousands may share it."""
-    return f"{_moment(seconds):%Y-%m-%d %H:%M:%S}"
+    return f"{moment(seconds):%Y-%m-%d %H:%M:%S}"
 
 
 # All that costs here is the interpreter, which also serves requests: what the database does, it does beside
@@ -197,7 +194,7 @@ def _given() -> list[Field[Any, Any]]:
 
 def _note_use(used: Mapping[int, float]) -> None:
     """In the order of the keys, so that gateways do not wait for each other's in a circle."""
-    moments = ((key, connection.ops.adapt_datetimefield_value(_moment(used[key]))) for key in sorted(used))
+    moments = ((key, connection.ops.adapt_datetimefield_value(moment(used[key]))) for key in sorted(used))
     table = connection.ops.quote_name(ApiKey._meta.db_table)
     with connection.cursor() as cursor:
         cursor.executemany(
@@ -209,11 +206,11 @@ def _note_use(used: Mapping[int, float]) -> None:
 
 def prune(now: float, days: float = KEEP_DAYS) -> int:
     """Delete the oldest of what is older, at most `PRUNE_ROWS`. Returns how many: 0 when all are gone."""
-    old = RequestRecord.objects.filter(at__lt=_moment(now - days * 86400)).order_by("at")
+    old = RequestRecord.objects.filter(at__lt=moment(now - days * 86400)).order_by("at")
     oldest = list(old.values_list("pk", flat=True)[:PRUNE_ROWS])
     count, _ = RequestRecord.objects.filter(pk__in=oldest).delete()
     if not count:
-        QuarantinedRequest.objects.filter(until__lt=_moment(now)).delete()
+        QuarantinedRequest.objects.filter(until__lt=moment(now)).delete()
         newest = QuarantinedRequest.objects.order_by("-pk").values_list("pk", flat=True)
         QuarantinedRequest.objects.filter(pk__lte=_nth(newest, KEEP_QUARANTINED)).delete()
     return count
@@ -243,7 +240,7 @@ def _nth(keys: QuerySet[Any, int], number: int) -> int:
 
 def load_quarantine(now: float) -> list[QuarantineEntry]:
     """What is not to be sent again now."""
-    rows = QuarantinedRequest.objects.filter(until__gt=_moment(now))
+    rows = QuarantinedRequest.objects.filter(until__gt=moment(now))
     return [
         QuarantineEntry(
             server=row.server,
@@ -266,8 +263,8 @@ def quarantine(entry: QuarantineEntry) -> None:
         body_hash=entry.body_hash,
         incident=entry.incident[:LONGEST_NAME],
         reason=storable(entry.reason),
-        at=_moment(entry.at),
-        until=_moment(entry.until),
+        at=moment(entry.at),
+        until=moment(entry.until),
         key=entry.key,
         deaths=[list(death) for death in entry.deaths],
     )
@@ -302,7 +299,7 @@ def touch_use(names: Iterable[str], now: float) -> None:
     """These servers are in use, whatever other gateways see."""
     servers = LlamaServer.objects.filter(name__in=set(names)).order_by("pk").values_list("pk", flat=True)
     ServerUse.objects.bulk_create(
-        [ServerUse(server_id=pk, last_request_at=_moment(now)) for pk in servers],
+        [ServerUse(server_id=pk, last_request_at=moment(now)) for pk in servers],
         update_conflicts=True,
         unique_fields=["server"],
         update_fields=["last_request_at"],

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.db.models import F
 
+from supervisor_app.common.moments import seconds
 from supervisor_app.conf import Overlay, apply_overlay
 from supervisor_app.core import named_files
 from supervisor_app.core.argv import spelled_out
@@ -27,7 +28,6 @@ from supervisor_app.gateway.servers.facts import End, ServerFacts, end_of
 from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.newest import with_newest_runs
 from supervisor_app.silence import silent_since, with_silence
-from supervisor_app.snapshots import seconds
 
 RUNS = 8
 """Of each server, newest first: for how they ended and how long they took to start."""
