@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from supervisor_app.common.words import span
 from supervisor_app.core.identity import identity_of
 from supervisor_app.core.status import Status
 from supervisor_app.models import LlamaServer, Run, ServerState
@@ -216,6 +217,6 @@ def _wait(patience: float, what: str, look: Callable[[], T | None]) -> T:
     deadline = time.monotonic() + patience
     while (seen := look()) is None:
         if time.monotonic() > deadline:
-            raise DrillError(f"It was not {what} within {patience:g} s. Look at its page.")
+            raise DrillError(f"It was not {what} within {span(patience)}. Look at its page.")
         time.sleep(LOOK_SECONDS)
     return seen

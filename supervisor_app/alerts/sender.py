@@ -22,7 +22,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from supervisor_app.alerts import incidents, transport
 from supervisor_app.alerts.models import Delivery
 from supervisor_app.common.outage import Outage
-from supervisor_app.common.words import span
+from supervisor_app.common.words import MISTAKE, span
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class AlertSender:
         )
         self._mistakes = Outage(
             log,
-            "❌ [ALERTS] This is a mistake in llamaproxy. Supervision goes on.",
+            f"❌ [ALERTS] {MISTAKE}. Supervision goes on.",
             None,
             level=logging.ERROR,
         )
@@ -132,7 +132,7 @@ class AlertSender:
         except transport.SendError as error:
             self._results.put(Result(delivery, str(error)))
         except Exception as error:
-            log.exception("❌ [ALERTS] This is a mistake in llamaproxy. The alert is tried again.")
+            log.exception("❌ [ALERTS] %s. The alert is tried again.", MISTAKE)
             self._results.put(Result(delivery, type(error).__name__))
         else:
             self._results.put(Result(delivery, ""))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from supervisor_app.common.redact import HIDDEN
+from supervisor_app.common.words import span
 from supervisor_app.core.incidents import AlertEvent
 
 if TYPE_CHECKING:
@@ -104,9 +105,9 @@ def _post(url: str, alert: Mapping[str, Any], delivery: str) -> None:
             if not 200 <= answer.status_code < 300:
                 raise SendError(f"It answered {answer.status_code} {answer.reason}.".replace(" .", "."))
     except requests.ConnectTimeout as error:
-        raise SendError(f"No connection within {CONNECT_SECONDS:g} s.") from error
+        raise SendError(f"No connection within {span(CONNECT_SECONDS)}.") from error
     except requests.Timeout as error:
-        raise SendError(f"No answer within {ANSWER_SECONDS:g} s.") from error
+        raise SendError(f"No answer within {span(ANSWER_SECONDS)}.") from error
     except requests.RequestException as error:
         raise SendError(f"No connection: {error}") from error
 

@@ -33,7 +33,7 @@ def duration(seconds: float) -> str:
 
 def span(seconds: float) -> str:
     """Return a time in a sentence: `0.5 s`, `5 m`, `1 m 30 s`, `2 h 05 m`. A rest of zero is left out."""
-    if round(seconds, 3) < 60:
+    if round(seconds, 3) < 60 or math.isinf(seconds):
         return f"{round(max(0.0, seconds), 3):g} s"
     (number, unit), (rest, rest_unit) = _largest(round(seconds, 3))
     return f"{number} {unit} {rest} {rest_unit}" if int(rest) else f"{number} {unit}"

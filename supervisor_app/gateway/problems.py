@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from supervisor_app.common.words import MISTAKE, span
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.http.heads import status_line
 from supervisor_app.gateway.llama.dialects import (
@@ -241,7 +242,7 @@ def not_ready(facts: Server, retry_after: int, *, to_strangers: bool) -> Problem
 
 def hold_timeout(facts: Server, retry_after: int) -> Problem:
     """The request has waited for as long as it may."""
-    message = f"{facts.name}: Not ready within {facts.hold_seconds:g} s. {facts.detail}"
+    message = f"{facts.name}: Not ready within {span(facts.hold_seconds)}. {facts.detail}"
     return Problem(
         status=503, code="hold_timeout", message=message, fault=Fault.SERVER, retry_after=retry_after
     )
@@ -304,7 +305,7 @@ def upstream_error(status: int, content: bytes) -> Problem:
 
 
 def mistake() -> Problem:
-    message = "This is a mistake in llamaproxy: the console says more."
+    message = f"{MISTAKE}: the console says more."
     return Problem(status=500, code="internal_error", message=message, fault=Fault.GATEWAY)
 
 
@@ -314,11 +315,12 @@ def metrics_failed() -> Problem:
 
 
 def quarantined(name: str, incident: str, seconds: int) -> Problem:
+    pause = span(60 * max(1, round(seconds / 60)))
     return Problem(
         status=422,
         code="quarantined",
         message=f"{name} died each time it was asked this (incident {incident}), so it is not "
-        f"asked again for {max(1, round(seconds / 60))} min. Change the request, or have it released on the "
+        f"asked again for {pause}. Change the request, or have it released on the "
         "server's page.",
         fault=Fault.CLIENT,
         more={"incident": incident},

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from math import ceil
 
+from supervisor_app.common.words import counted, span
 from supervisor_app.gateway.llama.endpoints import Scope
 
 MARK = "lp-"
@@ -171,9 +172,9 @@ def model_denied(policy: KeyPolicy, model: str, doubt: str = "") -> Denied:
 def key_paused(policy: KeyPolicy, seconds: float) -> Denied:
     """Refuse a key that has sent several requests that killed their servers."""
     wait = max(1, ceil(seconds))
-    minutes = max(1, round(wait / 60))
+    pause = span(60 * max(1, round(wait / 60)))
     message = (
-        f"The API key {policy.name!r} is paused for {minutes} min: several different requests with it killed "
+        f"The API key {policy.name!r} is paused for {pause}: several different requests with it killed "
         "a server. They are listed on the server's page, where releasing them ends the pause."
     )
     return Denied(429, "key_paused", message, retry_after=wait, key=policy.id)
@@ -226,20 +227,20 @@ class Limiter:
             spent = self._spent[policy.id] = Spent()
         if policy.max_concurrent and spent.running >= policy.max_concurrent:
             raise _too_many(
-                policy, _counted(policy.max_concurrent, "request") + " at once", BUSY_RETRY_SECONDS
+                policy, counted(policy.max_concurrent, "request") + " at once", BUSY_RETRY_SECONDS
             )
         if per_minute := policy.tokens_per_minute:
             tokens = spent.tokens
             if tokens is not None and tokens.refill(per_minute, now) < ENOUGH:
                 wait = tokens.seconds_until_one(per_minute)
-                raise _too_many(policy, _counted(per_minute, "token") + " per minute", wait)
+                raise _too_many(policy, counted(per_minute, "token") + " per minute", wait)
         if per_minute := policy.requests_per_minute:
             requests = spent.requests
             if requests is None:
                 requests = spent.requests = Bucket(per_minute, now)
             if requests.refill(per_minute, now) < ENOUGH:
                 wait = requests.seconds_until_one(per_minute)
-                raise _too_many(policy, _counted(per_minute, "request") + " per minute", wait)
+                raise _too_many(policy, counted(per_minute, "request") + " per minute", wait)
             requests.level -= 1
         spent.running += 1
 
@@ -267,10 +268,6 @@ class Limiter:
             del self._spent[key]
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
 def _too_many(policy: KeyPolicy, limit: str, wait: int) -> Denied:
-    message = f"The API key {policy.name!r} is limited to {limit}. Try again in {wait} s."
+    message = f"The API key {policy.name!r} is limited to {limit}. Try again in {span(wait)}."
     return Denied(429, "rate_limit_exceeded", message, retry_after=wait, key=policy.id)

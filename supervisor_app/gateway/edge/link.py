@@ -21,6 +21,7 @@ from supervisor_app.commands import anudge, tell_moved
 from supervisor_app.common.database import DatabaseThread
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
+from supervisor_app.common.words import MISTAKE
 from supervisor_app.conf import Overlay
 from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import Status
@@ -358,7 +359,7 @@ class Link:
         if isinstance(error, StoreError):
             log.warning("⚠️ [GATEWAY] %s", error)
         elif error is not None:
-            log.error("❌ [GATEWAY] This is a mistake in llamaproxy.", exc_info=error)
+            log.error("❌ [GATEWAY] %s.", MISTAKE, exc_info=error)
 
 
 def _is_in_use(gate: Gate) -> bool:

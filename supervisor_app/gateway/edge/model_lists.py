@@ -10,6 +10,7 @@ from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from supervisor_app.common.storage import StoreError
+from supervisor_app.common.words import MISTAKE
 from supervisor_app.gateway.llama.listing import Listing, listing_of, read_json
 from supervisor_app.gateway.plane.gateway import Gateway
 from supervisor_app.gateway.servers.backend import Backend
@@ -98,7 +99,7 @@ class ModelLists:
     def _over(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("❌ [GATEWAY] This is a mistake in llamaproxy.", exc_info=error)
+            log.error("❌ [GATEWAY] %s.", MISTAKE, exc_info=error)
 
     async def _ask_in_turn(self, backend: Backend, reload: bool) -> None:
         async with self._turns.setdefault(backend, asyncio.Lock()):

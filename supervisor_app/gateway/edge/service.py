@@ -15,6 +15,7 @@ from time import monotonic
 from supervisor_app.common.loops import SWITCH_SECONDS
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
+from supervisor_app.common.words import counted, span
 from supervisor_app.conf import Overlay
 from supervisor_app.core.file_limit import raise_file_limit
 from supervisor_app.gateway.access.door import Door
@@ -179,8 +180,8 @@ class Service:
         self._close_server()
         count = len(self._gateway.exchanges)
         if count:
-            what = "1 request" if count == 1 else f"{count} requests"
-            log.info("👋 [GATEWAY] Finishing %s, for up to %g s", what, self._grace_seconds)
+            what, grace = counted(count, "request"), span(self._grace_seconds)
+            log.info("👋 [GATEWAY] Finishing %s, for up to %s", what, grace)
         await self._gateway.drain(self._grace_seconds)
 
     def _close_server(self) -> None:

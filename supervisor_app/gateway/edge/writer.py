@@ -14,6 +14,7 @@ from django.db import DataError, IntegrityError
 from supervisor_app.common.database import DatabaseThread
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
+from supervisor_app.common.words import MISTAKE
 from supervisor_app.core.clock import SystemClock
 from supervisor_app.core.ports import Clock
 from supervisor_app.gateway.edge import ledger
@@ -76,7 +77,7 @@ class RecordWriter:
         )
         self._mistakes = Outage(
             log,
-            "❌ [GATEWAY] This is a mistake in llamaproxy. Requests are still answered.",
+            f"❌ [GATEWAY] {MISTAKE}. Requests are still answered.",
             None,
             level=logging.ERROR,
         )

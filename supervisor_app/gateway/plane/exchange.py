@@ -11,6 +11,7 @@ import logging
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
+from supervisor_app.common.words import MISTAKE
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.crowd import owner_of
 from supervisor_app.gateway.access.keys import KeyPolicy
@@ -219,7 +220,7 @@ class Exchange:
         try:
             await work
         except Exception:
-            log.exception("❌ [GATEWAY] A request is lost. This is a mistake in llamaproxy.")
+            log.exception("❌ [GATEWAY] A request is lost. %s.", MISTAKE)
             self.refuse(problems.mistake(), Outcome.UNAVAILABLE)
 
     # For its visit

@@ -14,6 +14,7 @@ from functools import partial
 from hashlib import blake2b
 from itertools import count
 
+from supervisor_app.common.words import MISTAKE
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.crowd import Crowd
 from supervisor_app.gateway.access.door import Door, NotAllowedError
@@ -243,7 +244,7 @@ class Gateway:
             try:
                 self._record_one(ended)
             except Exception:
-                log.exception("❌ [GATEWAY] A request is not recorded. This is a mistake in llamaproxy.")
+                log.exception("❌ [GATEWAY] A request is not recorded. %s.", MISTAKE)
             if is_large:
                 break
         if self._ended:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 from urllib.parse import parse_qs
 
+from supervisor_app.common.words import MISTAKE
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.http.request_heads import RequestHead
@@ -139,7 +140,7 @@ async def _answer_metrics(gateway: Answering, exchange: Exchange) -> None:
     try:
         content = await gateway.outside.metrics()
     except Exception:
-        log.exception("❌ [GATEWAY] Metrics cannot be told. This is a mistake in llamaproxy.")
+        log.exception("❌ [GATEWAY] Metrics cannot be told. %s.", MISTAKE)
         exchange.refuse(problems.metrics_failed())
         return
     if not exchange.is_over:

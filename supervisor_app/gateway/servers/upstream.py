@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Protocol, cast
 
+from supervisor_app.common.words import MISTAKE, span
 from supervisor_app.core.shortage import ShortageError
 from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.sockets import realm, stranger_at, stranger_behind
@@ -133,7 +134,7 @@ class Connection(asyncio.Protocol):
         try:
             self._receive(listener, data)
         except Exception:
-            log.exception("❌ [GATEWAY] An answer cannot be passed on. This is a mistake in llamaproxy.")
+            log.exception("❌ [GATEWAY] An answer cannot be passed on. %s.", MISTAKE)
             self.abort()
             listener.on_mistake()  # else its client would wait for ever
 
@@ -351,7 +352,7 @@ class Connecting:
     def _too_slow(self) -> None:
         self._task.cancel()
         pool = self._pool
-        self._fail(f"{pool.authority.decode()} took no connection in {pool.connect_seconds:g} s")
+        self._fail(f"{pool.authority.decode()} took no connection in {span(pool.connect_seconds)}")
 
     async def _connect(self) -> None:
         reason = ""

@@ -22,6 +22,7 @@ from django.db.migrations.executor import MigrationExecutor
 from supervisor_app.common.addresses import address
 from supervisor_app.common.signals import on_hangups
 from supervisor_app.common.storage import StoreError
+from supervisor_app.common.words import MISTAKE
 from supervisor_app.config_source import last_good
 from supervisor_app.core.file_limit import raise_file_limit
 from supervisor_app.gateway.edge.role import BAD_USAGE, FAILED, add_gateway_options, prepare, say_where
@@ -149,7 +150,7 @@ def _run(service: Service, bind: tuple[str, int], parent: int | None) -> None:
             returncode=BAD_USAGE,
         ) from error
     except Exception as error:
-        log.critical("❌ [GATEWAY] It failed. This is a mistake in llamaproxy.", exc_info=error)
+        log.critical("❌ [GATEWAY] It failed. %s.", MISTAKE, exc_info=error)
         raise CommandError("The gateway failed.", returncode=FAILED) from error
 
 

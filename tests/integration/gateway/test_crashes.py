@@ -259,7 +259,7 @@ async def test_what_is_in_quarantine_reaches_no_server(plane):
     seen = len(fragile.asked)
     answer = await plane.ask(question("poison"))
     assert (answer.status, answer.error["code"]) == (422, "quarantined")
-    assert "asked again for 60 min" in answer.error["message"]
+    assert "asked again for 1 h" in answer.error["message"]
     assert len(fragile.asked) == seen
     assert (await plane.ask(question("water"))).content == b"innocent"
     assert [record.outcome for record in await plane.records(3)] == [

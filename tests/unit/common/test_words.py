@@ -52,6 +52,7 @@ def test_duration(seconds, said):
         (7500, "2 h 05 m"),
         (86400, "1 d"),
         (187200, "2 d 4 h"),
+        (float("inf"), "inf s"),
     ],
 )
 def test_span(seconds, said):
