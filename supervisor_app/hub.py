@@ -1,8 +1,8 @@
-"""One per process and event loop: takes each push once from the channel layer, writes it to every socket.
+"""Receive each push once per event loop from the channel layer, and write the push to every socket.
 
 A Channels group with every socket in it costs four times as much per push, and its in-memory form drops
 half of a burst. The hub also makes good what the layer has lost: every few seconds, and whenever it begins to
-listen, it compares the versions that it has shown with the database, so a page is never wrong for longer.
+listen, it compares the versions that were shown with the database, so a page is never wrong for longer.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Hub:
             self._shown, self._newest, self._missed = {}, {}, set()
 
     def newer_than(self, versions: Mapping[str, int]) -> list[Push]:
-        """What was pushed already while the database, locked perhaps, still knows these versions."""
+        """Return the pushes that are newer than these versions, which a locked database may still tell."""
         return [
             push
             for name, push in self._newest.items()
@@ -87,7 +87,7 @@ class Hub:
         ]
 
     async def _for_ever(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """A channel layer or a database that is away must not end what runs on top of it."""
+        """Repeat the work: a channel layer or a database that is away must not end a page."""
         while True:
             try:
                 await work()
@@ -148,7 +148,7 @@ class Hub:
                     await self._began_to_listen.wait()  # what was pushed before, nobody here has heard
 
     def _behind(self, name: str, mark: tuple[int, bool]) -> bool:
-        """The database knows something newer, or its supervisor fell silent or spoke again."""
+        """Tell whether the database knows a newer state, or the supervisor fell silent or spoke again."""
         version, silent = self._shown.get(name, (-1, False))
         return mark[0] > version or (mark[0] == version and mark[1] != silent)
 
@@ -168,11 +168,11 @@ class Hub:
         subscribers: Iterable[Subscriber],
         call: Callable[[Subscriber], Coroutine[Any, Any, None]],
     ) -> None:
-        """One that fails does not keep it from the others; it gets everything anew at the next comparison."""
+        """Serve every subscriber. A subscriber that fails gets everything anew at the next comparison."""
         for subscriber in list(subscribers):
             try:
                 await call(subscriber)
-            except StopConsumer:  # its client has left: no news
+            except StopConsumer:  # the client has left: no failure
                 continue
             except Exception as error:
                 self._outage("a socket").failed(error)
@@ -187,5 +187,5 @@ _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
 
 
 def hub() -> Hub:
-    """This event loop's."""
+    """Return the hub of the running event loop."""
     return _hubs.setdefault(asyncio.get_running_loop(), Hub())

@@ -1,4 +1,4 @@
-"""`core.ports.Publisher` on a Channels group: renders once, sends, never raises."""
+"""Publish on a Channels group: render once, send, never raise (`core.ports.Publisher`)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SEND_SECONDS = 2.0
 
 
 class ChannelPublisher:
-    """A message that is lost is made good by the hubs, which compare with the database every few seconds."""
+    """Publisher whose lost messages the hubs make good: they compare with the database every few seconds."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """`loop`: that of the channel layer, where it is not the publisher's own."""
+        """Take the event loop of the channel layer, where that is not the publisher's own."""
         self._loop = loop
         self._outage = Outage(
             log,

@@ -1,4 +1,4 @@
-"""Sends what is due, beside supervision: one thread that claims and records, one for each message sent.
+"""Send alerts beside supervision: one thread claims and records, one more sends each message.
 
 Not in the event loop, where nothing may wait; not in a thread pool, because a pool's threads are waited for
 at the end of a process, and an address that hangs must not hold that up.
@@ -27,13 +27,13 @@ from supervisor_app.common.words import MISTAKE, span
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
-"""Between two looks at what is due: each costs 5 ms of CPU, and an alert may be that late."""
+"""Interval between two polls: each costs 5 ms of CPU, and an alert may be that late."""
 CHORES_SECONDS = 10.0
-"""Between two looks at what is to be said again and what to give up."""
+"""Interval between two searches for reminders that are due and alerts to give up."""
 AT_ONCE = 4
-"""Messages being sent, each to another channel: one that hangs holds up itself only."""
+"""Messages in flight, each to another channel: a channel that hangs delays only itself."""
 LEAVE_SECONDS = 1.5
-"""At the end: how long messages on their way may take to arrive. The rest is sent again by another."""
+"""Time for messages in flight at the end. Another sender repeats the rest."""
 
 Send = Callable[[str, Mapping[str, Any], str], None]
 
@@ -42,11 +42,11 @@ Send = Callable[[str, Mapping[str, Any], str], None]
 class Result:
     delivery: Delivery
     error: str
-    """Empty: it was sent."""
+    """Why the message was not sent; empty when it was."""
 
 
 class AlertSender:
-    """Any number of them may share a database: each message is claimed by one."""
+    """Any number of senders may share a database: each message is claimed by one of them."""
 
     def __init__(
         self, *, node: str, send: Send = transport.send, clock: Callable[[], float] = time.time
@@ -57,7 +57,7 @@ class AlertSender:
         self._results: queue.Queue[Result | None] = queue.Queue()
         self._unrecorded: list[Result] = []
         self._on_their_way: dict[int, Delivery] = {}
-        """By channel."""
+        """Keyed by channel."""
         self._leaving = threading.Event()
         self._chores_at = 0.0
         self._outage = Outage(
@@ -73,7 +73,7 @@ class AlertSender:
         )
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Send until cancelled."""
         thread = threading.Thread(target=self._work, name="alerts", daemon=True)
         thread.start()
         try:
@@ -96,7 +96,7 @@ class AlertSender:
             connection.close()
 
     def look(self) -> None:
-        """Once: record what was sent, find what is due, send it. Never raises."""
+        """Record once what was sent, and send what is due. Never raises."""
         self._guarded(self._look)
 
     def _guarded(self, work: Callable[[], None]) -> None:
@@ -126,7 +126,7 @@ class AlertSender:
                 threading.Thread(target=self._deliver, args=[delivery], name="alert", daemon=True).start()
 
     def _deliver(self, delivery: Delivery) -> None:
-        """In a thread of its own. Does not touch the database."""
+        """Send one message, in a thread that does not touch the database."""
         try:
             self._send(delivery.channel.url, delivery.alert, str(delivery.pk))
         except transport.SendError as error:
@@ -138,7 +138,7 @@ class AlertSender:
             self._results.put(Result(delivery, ""))
 
     def _wait(self, seconds: float) -> None:
-        """Until something came back, at most so long."""
+        """Wait until a result came back, or until the time is over."""
         with contextlib.suppress(queue.Empty):
             self._take(self._results.get(timeout=seconds))
             while True:

@@ -1,4 +1,4 @@
-"""When a server being down is one incident, whom to tell what of it, and in which words. Pure."""
+"""Incidents: when being down is one, which channel is told which event, and in which words. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GIVE_UP_SECONDS = 24 * 3600.0
 
 
 class AlertEvent(StrEnum):
-    """What people are told. These words are in the webhook's body."""
+    """Event of an incident that people are told. These words are in the webhook's body."""
 
     CRASHED = "crashed"
     HUNG = "hung"
@@ -29,13 +29,13 @@ class AlertEvent(StrEnum):
 
 
 IT_IS_DOWN = frozenset({AlertEvent.CRASHED, AlertEvent.HUNG})
-"""Two ways to say that it went down: a channel hears one of them, once in an incident."""
+"""Two events for a server that went down: a channel is told one of them, once in an incident."""
 
 
 class Ending(StrEnum):
     RECOVERED = "recovered"
     STOPPED = "stopped"
-    """A person asked it to stop while it was down: nobody needs to be told."""
+    """A person stopped the server while it was down: nobody needs to be told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,29 +44,29 @@ class Incident:
 
     opened_at: float
     failure: Failure | None
-    """The latest one."""
+    """The latest failure."""
     worst: Status
     said: frozenset[AlertEvent] = frozenset()
-    """Events that have happened in it: none happens twice."""
+    """Events of this incident so far: none happens twice."""
     recovered_at: float | None = None
     """Ready since then; None while it is not."""
     closes_at: float | None = None
-    """If it is ready without a break until then, the incident is over."""
+    """The end of the incident, if the server is ready without a break until then."""
 
     def settled(self, now: float) -> bool:
         return self.closes_at is not None and now >= self.closes_at
 
     def lasted(self, now: float) -> float:
-        """Seconds of being down; a clock that was set back makes none negative."""
+        """Return the seconds of being down, never below 0: a clock may be set back."""
         return max(0.0, (self.recovered_at or now) - self.opened_at)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What one snapshot makes of an incident."""
+    """Result of one snapshot for an incident."""
 
     incident: Incident | None
-    """As it is now, also when it ends with this step; None: there is none."""
+    """The incident as it is now, also when it ends with this step."""
     due: tuple[AlertEvent, ...] = ()
     """In the order of their weight, the heaviest last."""
     ending: Ending | None = None
@@ -82,7 +82,7 @@ def follow(
     death: Failure | None = None,
     died_at: float | None = None,
 ) -> Step:
-    """The incident that is open, and what the server is now: begin one, go on, or end it.
+    """Begin an incident, continue the open one, or end it, from what the server is now.
 
     `wanted`: people want it to run. `death`: it died since the last snapshot, though it may be up again: a
     database that was away for a while sees only the newest snapshot, but every death.
@@ -99,7 +99,7 @@ def follow(
 
 
 def _stopped(incident: Incident | None) -> Step:
-    """A person wants it so. If it was up again, those who know that it went down are told."""
+    """End the incident of a server that a person stopped. If it was up again, its channels are told."""
     if incident is None:
         return Step(incident=None)
     if incident.recovered_at is None:
@@ -142,7 +142,7 @@ def _ready(incident: Incident, snapshot: LlamaStatus, now: float, stable_seconds
 def choose(
     due: Collection[AlertEvent], wants: Collection[AlertEvent], heard: Collection[AlertEvent]
 ) -> AlertEvent | None:
-    """The one event of a step that a channel is told: the heaviest that it wants and does not know yet."""
+    """Return the event of a step that a channel is told: the heaviest it wants and was not told yet."""
     chosen = None
     for event in due:
         known = event in heard or (
@@ -154,7 +154,7 @@ def choose(
 
 
 def retry_delay(attempts: int) -> float:
-    """Seconds until the next try, after so many in vain: a minute, doubling up to an hour."""
+    """Return the seconds until the next try: a minute, doubling with each failed try up to an hour."""
     # A float's exponent ends at 1023; a day has no more than thirty tries.
     return float(min(FIRST_RETRY_SECONDS * 2 ** min(attempts - 1, 30), LONGEST_RETRY_SECONDS))
 
@@ -164,13 +164,13 @@ def retry_delay(attempts: int) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
-    """One message, whole: a channel needs nothing else to send it."""
+    """One complete message: a channel needs nothing else to send it."""
 
     event: AlertEvent
     server: str
     node: str
     incident: int | None
-    """Its number; None for a test."""
+    """Number of the incident; None for a test."""
     status: str
     failure: Failure | None
     since: float
@@ -182,7 +182,7 @@ class Alert:
     text: str
 
     def as_json(self) -> dict[str, Any]:
-        """The webhook's body, as README.md documents it."""
+        """Return the body of the webhook, a documented contract."""
         return {
             "event": self.event.value,
             "server": self.server,
@@ -209,7 +209,7 @@ def write(
     now: float,
     secrets: Collection[str] = (),
 ) -> Alert:
-    """The message about an event. It leaves the house, so secrets in a failure's last line are hidden."""
+    """Write the message about an event, without the secrets of a failure's last line: it leaves the house."""
 
     def clean(text: str) -> str:
         return redact(text, tuple(secrets))
@@ -236,7 +236,7 @@ def write(
 
 
 def write_test(channel: str, *, node: str, now: float) -> Alert:
-    """What the button sends."""
+    """Write the message of the test button."""
     return Alert(
         event=AlertEvent.TEST,
         server="",

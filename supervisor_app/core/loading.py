@@ -1,4 +1,4 @@
-"""How far a model is loaded and how long it will take, from this server's own past starts."""
+"""Progress of loading a model, with an estimate from the past starts of the same server."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from supervisor_app.common.words import left, size
 from supervisor_app.core.status import Progress
 
 LEAST_BYTES = 128 * 2**20
-"""Of a model whose loading is worth following: a process without any has a third of that in memory."""
+"""Least size of a model whose loading is worth following: a process without a model has a third of this."""
 
 
 class LoadWatch:
-    """Learns from the last starts that reached ready."""
+    """Estimate from the last starts that reached ready."""
 
     INTERVAL = 0.5
     """Seconds between two looks."""
@@ -26,14 +26,14 @@ class LoadWatch:
         self._past.appendleft(seconds)
 
     def progress(self, loaded: int, total: int, elapsed: float) -> Progress:
-        """Bytes, and seconds since the start. No ETA rather than a wrong one once the usual time is over."""
+        """Make progress of bytes and of seconds since the start. No estimate once the usual time is over."""
         usual = median(self._past) if self._past else 0.0
         left = usual - elapsed
         return Progress(loaded=min(loaded, total), total=total, eta_seconds=left if left > 0 else None)
 
     @staticmethod
     def line(progress: Progress) -> str:
-        """For the console."""
+        """Word the progress for the console."""
         sizes = f"{size(progress.loaded)} of {size(progress.total)}"
         eta = "" if progress.eta_seconds is None else f", {left(progress.eta_seconds)}"
         return f"⏳ [LLAMA] Loading the model: {progress.percent} % ({sizes}{eta})"

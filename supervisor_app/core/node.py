@@ -1,4 +1,4 @@
-"""All servers of one node: what should run against who looks after it."""
+"""All servers of one node: reconcile what should run with the supervisors that run."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from supervisor_app.core.supervisor import ServerSupervisor
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
-"""How late a command may be noticed whose nudge was lost."""
+"""Longest delay of a command whose nudge was lost."""
 HEARTBEAT_SECONDS = 5.0
 TRIM_LOGS_SECONDS = 1.0
-"""A flood of 100 MB/s is cut back this often."""
+"""Interval between two cuts of a log that is flooded at 100 MB/s."""
 PRUNE_SECONDS = 3600.0
 FIRST_PRUNE_SECONDS = 60.0
-"""After the start, which has enough to do."""
+"""Delay of the first pruning: a start has enough to do."""
 FLUSH_SECONDS = 5.0
-"""At the end: how long the last states may take to be saved."""
+"""Time for saving the last states at the end."""
 
 
 @dataclass
 class Watched:
-    """One server's supervisor and recorder, and the tasks they run in."""
+    """Supervisor and recorder of one server, with the tasks that run them."""
 
     supervisor: ServerSupervisor
     recorder: Recorder
@@ -40,7 +40,7 @@ class Watched:
     trimming: asyncio.Task[None] | None = None
 
     def trim(self, work: Coroutine[None, None, None]) -> None:
-        """Unless the last time still takes: a disk that hangs must hold nobody up."""
+        """Cut the log, unless the last cut still runs: a disk that hangs must delay nobody."""
         if self.trimming is not None and not self.trimming.done():
             work.close()
             return
@@ -53,7 +53,7 @@ class Watched:
 
 
 class NodeSupervisor:
-    """Reconciles: re-reads what should run every second and on every nudge, and makes it so.
+    """Read what should run every second and on every nudge, and make it so.
 
     The database may be away: then the servers go on as they were last told to.
     """
@@ -80,11 +80,11 @@ class NodeSupervisor:
         self._prune_at = clock.monotonic() + FIRST_PRUNE_SECONDS
 
     def nudge(self) -> None:
-        """Something may have changed: look now instead of within a second."""
+        """Reconcile now instead of within a second: something may have changed."""
         self._nudged.set()
 
     def moved(self, names: Iterable[str]) -> None:
-        """Answers of these servers are passing a gateway."""
+        """Note that answers of these servers are passing a gateway."""
         for name in names:
             if name in self._watched:
                 self._watched[name].supervisor.moved()
@@ -96,14 +96,14 @@ class NodeSupervisor:
             watched.supervisor.kill()
 
     async def run(self) -> None:
-        """Until cancelled; then `shutdown` is still to be called. Raises what one of its tasks raised."""
+        """Reconcile until cancelled; `shutdown` comes after that. Raises what a task of a server raised."""
         while True:
             await self.reconcile()
             self._raise_failures()
             await self._pause()
 
     async def reconcile(self) -> None:
-        """One look at what should run, and the chores that are due."""
+        """Reconcile once, and do the chores that are due."""
         self._nudged.clear()
         try:
             configs = await self._store.configs()
@@ -178,7 +178,7 @@ class NodeSupervisor:
             task.add_done_callback(lambda _: self.nudge())
 
     async def _remove(self, name: str) -> None:
-        """Its row was deleted: end its process first, then forget it."""
+        """End the process of a server whose row was deleted, then forget the server."""
         watched = self._watched[name]
         if not watched.supervisor.leaving:
             log.info("🗑️ [LLAMA] %s was deleted: stopping it", name, extra={"server": name})
@@ -203,7 +203,7 @@ class NodeSupervisor:
             self._store_outage.over()
 
     async def _prune(self) -> None:
-        """Some, at every look until there is no more: a save never waits for all of it."""
+        """Prune a portion each time until nothing is left: a save never waits for the whole."""
         now = self._clock.monotonic()
         if now < self._prune_at:
             return

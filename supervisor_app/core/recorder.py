@@ -1,4 +1,4 @@
-"""Takes the changes of one server to the database and to the pages, without ever holding it up."""
+"""Hand the changes of one server to the database and to the pages, without ever delaying supervision."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ log = logging.getLogger(__name__)
 
 STORE_RETRY_SECONDS = 1.0
 PUBLISH_ANYWAY_SECONDS = 0.25
-"""A page is told this late at most, also while the database is locked."""
+"""Longest delay of a push, also while the database is locked."""
 
 
 class Recorder:
-    """Three loops of its own: one saves, one publishes, one announces to the gateways, which do not care
-    whether it is saved; the supervisor only leaves a change and goes on.
+    """Three loops: one saves, one publishes, one announces to the gateways, which do not wait for the save;
+    the supervisor only submits a change and goes on.
 
     Of several snapshots that wait only the newest is saved and published; run events wait in order and none
     is ever dropped. A database that fails is tried again every second with all that has come since.
@@ -47,7 +47,7 @@ class Recorder:
         self._progress = asyncio.Condition()
 
     def submit(self, change: Change) -> None:
-        """Returns at once."""
+        """Queue a change. Never waits."""
         self._unsaved = _merge(self._unsaved, change)
         self._unpublished = self._newest = change.snapshot
         self._announce_due.set()
@@ -55,7 +55,7 @@ class Recorder:
         self._publish_due.set()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Save, publish and announce until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_saving(), name="save")
             group.create_task(self._keep_publishing(), name="publish")
@@ -115,7 +115,7 @@ class Recorder:
             await self._tell()
 
     async def _wait_for_save(self) -> None:
-        """Saved first, if that is quick: then a page that loads right now is not older than the push."""
+        """Let a quick save go first: then a page that loads right now is not older than the push."""
         try:
             async with asyncio.timeout(PUBLISH_ANYWAY_SECONDS), self._progress:
                 await self._progress.wait_for(lambda: not (self._unsaved or self._saving))
@@ -128,7 +128,7 @@ class Recorder:
 
 
 def _merge(older: Change | None, newer: Change | None) -> Change | None:
-    """The newer state, with the run events of both in order."""
+    """Return the newer state, with the run events of both in order."""
     if older is None or newer is None:
         return older or newer
     return replace(newer, run_events=older.run_events + newer.run_events)

@@ -8,11 +8,11 @@ from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind, Status
 
 MEMORY_WARNING = 0.9
-"""Part of its memory limit from which on people are told."""
+"""Part of the memory limit from which on people are warned."""
 
 
 def sentence(state: State, policy: Policy, spec: LaunchSpec) -> str:
-    """One plain sentence, or two, for people who have never seen this server."""
+    """Describe a state in one or two plain sentences, for people who have never seen this server."""
     said = _SENTENCES[state.status](state, policy, spec)
     if state.hindered and state.status is not Status.READY:
         said = f"{said} {hindrance(state)}"
@@ -20,23 +20,23 @@ def sentence(state: State, policy: Policy, spec: LaunchSpec) -> str:
 
 
 def hindrance(state: State) -> str:
-    """What keeps us from looking after it. No fault of the server."""
+    """Say what keeps llamaproxy from looking after a server. No fault of the server."""
     return f"{state.hindered[0].upper()}{state.hindered[1:]}: llamaproxy looks again as soon as it can."
 
 
 def idle_note(seconds: int) -> str:
-    """Why a server was stopped that nobody has used for so long."""
+    """Say why a server was stopped that nobody has used for so long."""
     return f"Nothing was asked of it for {span(seconds)}." if seconds else "Nothing was asked of it."
 
 
 def idle_sentence(seconds: int) -> str:
-    """The same beside the status, once it has ended."""
+    """Say the same beside the status, once the server has ended."""
     note = idle_note(seconds)
     return f"Stopped: {note[0].lower()}{note[1:]} The next request through the gateway starts it."
 
 
 def last_error(state: State, policy: Policy) -> str | None:
-    """What went wrong last and which retry that was; None once it is ready again."""
+    """Say what went wrong last and which retry that was; None once the server is ready again."""
     if state.failure is None:
         return None
     limit = policy.restart.max_retries
@@ -45,7 +45,7 @@ def last_error(state: State, policy: Policy) -> str | None:
 
 
 def warnings(state: State, policy: Policy) -> tuple[str, ...]:
-    """What is wrong with a server that serves."""
+    """List what is wrong with a server that serves."""
     if state.status is not Status.READY:
         return ()
     said = list(state.warnings)

@@ -1,4 +1,4 @@
-"""How the pages say what became of a request."""
+"""Filters of the pages: the fate of a request."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def outcome_remarks(record: RequestRecord) -> str:
 
 @register.filter
 def outcome_tone(outcome: str) -> str:
-    """What colours it: `up`, `busy`, `calm`, `warn` or `bad`."""
+    """The colour of an outcome: `up`, `busy`, `calm`, `warn` or `bad`."""
     return TONES.get(Outcome(outcome), "bad")
 
 
@@ -47,7 +47,7 @@ def spent(milliseconds: float | None) -> str:
 
 @register.filter
 def tokens(record: RequestRecord) -> str:
-    """`1204 in, 86 out`; what its server did not say is left out."""
+    """`1204 in, 86 out`; counts that the server did not tell are left out."""
     counts = [(record.prompt_tokens, "in"), (record.generated_tokens, "out")]
     return ", ".join(f"{count} {word}" for count, word in counts if count is not None)
 

@@ -25,7 +25,7 @@ from supervisor_app.history import Point, RunCard
 register = template.Library()
 
 SLOTS = 10
-"""Bars in the timeline, as many as a snapshot carries runs."""
+"""Bars in the timeline: as many as a snapshot has runs."""
 LONGEST = 7 * 86400
 """Seconds of life that fill a bar."""
 
@@ -94,7 +94,7 @@ def loaded_of_total(progress: Progress) -> str:
 
 @register.filter
 def own(memory: Mapping[str, Any]) -> int:
-    """What a process used, of the JSON of a memory sample."""
+    """Bytes that a process used, of the JSON of a memory sample."""
     used: int = memory["anon"] + memory["swap"]
     return used
 
@@ -158,7 +158,7 @@ def glyph(status: Status | str) -> str:
 
 @register.filter
 def lede(status: LlamaStatus) -> str:
-    """The sentence without what exactly failed: that has its own place below, with the hint."""
+    """The sentence without the detail of the failure, which has its own place below, with the hint."""
     failure = status.failure
     if failure is None or not failure.detail:
         return status.detail
@@ -167,7 +167,7 @@ def lede(status: LlamaStatus) -> str:
 
 @register.filter
 def code_spans(text: str) -> SafeString:
-    """Plain text in which `backticks` mark what is typed or stands in a file."""
+    """Plain text with `backticks` as HTML code."""
     pairs = re.findall(r"([^`]*)(?:`([^`]*)`)?", text) if text.count("`") % 2 == 0 else [(text, "")]
     return format_html_join(
         "", "{}{}", ((plain, format_html("<code>{}</code>", code) if code else "") for plain, code in pairs)
@@ -179,7 +179,7 @@ def code_spans(text: str) -> SafeString:
 
 @register.filter
 def tone(run: RunSummary) -> str:
-    """What colours a run: `up`, `busy`, `bad` or `calm`."""
+    """The colour of a run: `up`, `busy`, `bad` or `calm`."""
     if run.open:
         return "busy" if run.ready_at is None else "up"
     return "bad" if run.failure else "calm"
@@ -187,7 +187,7 @@ def tone(run: RunSummary) -> str:
 
 @register.filter
 def outcome(run: RunSummary) -> str:
-    """How it ended, in words."""
+    """The end of a run, in words."""
     if run.failure:
         return run.failure.title
     if run.open:
@@ -203,7 +203,7 @@ def ending(run: RunSummary) -> str:
 
 @register.filter
 def story(card: RunCard, now: float) -> str:
-    """Its life in a sentence."""
+    """Summarise a run in one sentence."""
     run = card.summary
     life = duration(lived(run, now)).replace(" ", "\u00a0")  # a number stays with its unit
     if run.open:
@@ -215,7 +215,7 @@ def story(card: RunCard, now: float) -> str:
 
 @register.filter
 def as_sentence(detail: str) -> str:
-    """What begins in our words gets its capital; a line that llama-server wrote stays as it is."""
+    """Begin our own words with a capital; a line that llama-server wrote stays as it is."""
     return f"It {detail[3:]}" if detail.startswith("it ") else detail
 
 
@@ -226,7 +226,7 @@ def arrows(change: str) -> str:
 
 @register.filter
 def command(argv: Sequence[str]) -> str:
-    """As one would type it."""
+    """A command line for a shell."""
     return shlex.join(argv)
 
 
@@ -237,7 +237,7 @@ def last_x(chart: Sequence[Point]) -> str:
 
 @register.filter
 def remarks(run: RunSummary) -> str:
-    """What else is worth knowing: `exit code 1 · retry 2 · was already running`."""
+    """Remarks on a run: `exit code 1 · retry 2 · was already running`."""
     said = []
     if run.signal is not None or run.exit_code:
         said.append(words.ending(run.exit_code, run.signal))
@@ -299,7 +299,7 @@ def socket(server: str | None = None) -> str:
 @register.simple_tag
 @cache
 def version() -> str:
-    """What is installed; nothing in a tree that was never installed."""
+    """The version that is installed; nothing in a tree that was never installed."""
     try:
         return installed_version("llamaproxy")
     except PackageNotFoundError:
