@@ -10,6 +10,7 @@ from itertools import pairwise
 import psutil
 import pytest
 
+from supervisor_app.common import words
 from tests.acceptance.children import DEADLINE
 from tests.acceptance.fronted import SUB_PATH, nginx_before
 
@@ -105,6 +106,28 @@ def test_the_uptime_ticks(serving, tabs):
     uptime = tabs.open(serving.url).locator(".facts [data-uptime-since]")
     before = uptime.inner_text()
     expect(uptime).not_to_have_text(before)
+
+
+TICKED = """async seconds => {
+    const born = seconds.map(each => Date.now() - 1000 * each - 250);  // no tick of the next second comes between
+    const made = born.map(at => {
+        const [lasting, past] = [document.createElement("span"), document.createElement("time")];
+        lasting.dataset.uptimeSince = at;
+        past.dateTime = new Date(at).toISOString();
+        past.dataset.ago = "";
+        document.body.append(lasting, past);
+        return [lasting, past];
+    });
+    await new Promise(resolve => setTimeout(resolve, 550));
+    return made.map(pair => pair.map(element => element.textContent));
+}"""
+
+
+def test_what_ticks_has_the_words_of_the_page(serving, tabs):
+    seconds = [0, 4, 5, 59, 60, 307, 3599, 3600, 7500, 86399, 86400, 273600]
+    for told, each in zip(tabs.open(serving.url).evaluate(TICKED, seconds), seconds, strict=True):
+        # The page takes its time from the last push, which may have been on its way for a while.
+        assert told in [[words.duration(at), words.ago(at)] for at in (each, each - 1)]
 
 
 def test_two_tabs_see_a_crash_and_the_recovery_without_a_reload(live, tabs):
