@@ -3,7 +3,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
-from supervisor_app.views import staff_login
+from supervisor_app.pages.logins import staff_login
 
 urlpatterns = [
     path("admin/login/", staff_login),

@@ -13,8 +13,8 @@ from django.utils import timezone
 from supervisor_app.gateway.edge import ledger
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.models import QuarantinedRequest, RequestRecord
-from supervisor_app.gateway.panel import LISTED
 from supervisor_app.gateway.records.record import Outcome, QuarantineEntry
+from supervisor_app.pages.panel import LISTED
 from supervisor_app.templatetags.gateway_tags import (
     outcome_remarks,
     outcome_tone,

@@ -11,14 +11,14 @@ from django_htmx.http import HttpResponseStopPolling
 
 from supervisor_app.commands import server_named
 from supervisor_app.gateway.models import QuarantinedRequest
-from supervisor_app.gateway.panel import requests_panel
 from supervisor_app.http import HtmxHttpRequest, may_control
+from supervisor_app.pages.panel import requests_panel
 
 
 @never_cache
 @require_safe
 def requests(request: HtmxHttpRequest, name: str) -> HttpResponseBase:
-    """As a fragment, which an open page asks for again and again."""
+    """Answer with a fragment, which an open page asks for again and again."""
     if not request.htmx:
         return redirect("server", name=name)
     if not may_control(request):
@@ -30,7 +30,7 @@ def requests(request: HtmxHttpRequest, name: str) -> HttpResponseBase:
 
 @require_POST
 def release(request: HtmxHttpRequest, name: str, number: int) -> HttpResponse:
-    """The button: what was taken for the killer of its server may be tried again."""
+    """Release a request from quarantine: what was taken for the killer of its server may be tried again."""
     if not may_control(request):
         raise PermissionDenied("Log in as staff to release a request.")
     QuarantinedRequest.objects.filter(server=name, pk=number).delete()

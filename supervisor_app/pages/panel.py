@@ -17,7 +17,7 @@ DEFAULT_PORT = 8001
 
 
 def requests_panel(request: HttpRequest, name: str) -> dict[str, Any]:
-    """For `supervisor/_requests.html`."""
+    """Return the context of `supervisor/_requests.html`."""
     now = timezone.now()
     newest = RequestRecord.objects.filter(server=name).defer("captured_request", "captured_answer")
     host, _ = split_domain_port(request.get_host())

@@ -1,0 +1,51 @@
+"""The ways in: the login, the link on the console of a fresh installation, the first password."""
+
+from __future__ import annotations
+
+from django.contrib import admin, messages
+from django.contrib.auth import login, update_session_auth_hash
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.forms import SetPasswordForm
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+
+from supervisor_app.logins import redeem, say_another_link, token_works
+
+
+@never_cache
+def staff_login(request: HttpRequest) -> HttpResponse:
+    """Show the admin's login page; print another link where nobody can log in."""
+    if request.method == "GET":
+        say_another_link(request)
+    return admin.site.login(request)
+
+
+@never_cache
+def login_link(request: HttpRequest, token: str) -> HttpResponse:
+    """Log in by a POST alone: a link that some program fetches in advance must not be spent by that."""
+    if request.method == "POST":
+        user = redeem(token)
+        if user is not None:
+            login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+            return redirect("set-password")
+    works = token_works(token)
+    return render(request, "supervisor/login_link.html", {"works": works}, status=200 if works else 410)
+
+
+@never_cache
+@login_required
+def set_password(request: HttpRequest) -> HttpResponse:
+    """Let the first user, who came by a link, choose a password."""
+    user = request.user
+    assert isinstance(user, User)  # noqa: S101  (login_required)
+    if user.has_usable_password():
+        return redirect("admin:password_change")
+    form: SetPasswordForm[User] = SetPasswordForm(user, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        form.save()
+        update_session_auth_hash(request, user)
+        messages.success(request, "The password is set.")
+        return redirect("home")
+    return render(request, "supervisor/set_password.html", {"form": form})

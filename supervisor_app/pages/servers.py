@@ -1,0 +1,88 @@
+"""All servers, one of them, and the buttons."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_POST
+
+from supervisor_app.commands import Command, NothingToRollBackError, ask, roll_back, server_named
+from supervisor_app.conf import apply_overlay
+from supervisor_app.config_source import last_good
+from supervisor_app.http import HtmxHttpRequest, may_control
+from supervisor_app.models import LlamaServer, ServerState
+from supervisor_app.pages.door import page
+from supervisor_app.pages.panel import requests_panel
+from supervisor_app.snapshots import ServerView, load_views
+
+
+@page
+def home(request: HttpRequest) -> HttpResponse:
+    return render(request, "supervisor/home.html", {"views": load_views(), **_page_context(request)})
+
+
+@page
+def server(request: HttpRequest, name: str) -> HttpResponse:
+    context = {"view": _view(name), **_page_context(request)}
+    if may_control(request):
+        context |= {**requests_panel(request, name), "direct": _direct(name)}
+    return render(request, "supervisor/server.html", context)
+
+
+def _direct(name: str) -> dict[str, Any]:
+    """Return how staff reach llama-server itself. A key that people have set is not shown: they know it."""
+    row = get_object_or_404(LlamaServer.objects.select_related("state"), name=name)
+    apply_overlay(row, last_good())
+    state: ServerState | None = getattr(row, "state", None)
+    knows_own_key = row.api_key is None and not (state and state.adopted)
+    return {"own_key": row.own_key if knows_own_key else "", "has_key": bool(row.api_key)}
+
+
+@require_POST
+def control(request: HtmxHttpRequest, name: str, command: str) -> HttpResponse:
+    """Start, stop or restart a server.
+
+    htmx gets 204, because the change itself comes as a push; a browser without script gets a redirect.
+    """
+    if not may_control(request):
+        raise PermissionDenied("Log in as staff to start, stop or restart a server.")
+    if not ask(Command(command), server_named(name)):
+        raise Http404(f"There is no server {name}.")
+    if request.htmx:
+        return HttpResponse(status=204)
+    return redirect("server", name=name)
+
+
+@require_POST
+def rollback(request: HtmxHttpRequest, name: str) -> HttpResponse:
+    """Go back to the configuration that reached ready last."""
+    if not may_control(request):
+        raise PermissionDenied("Log in as staff to roll a server back.")
+    server = get_object_or_404(LlamaServer, name=name)
+    try:
+        roll_back(server, last_good())
+    except NothingToRollBackError as error:
+        return render(request, "supervisor/refused.html", {"message": str(error), "name": name}, status=409)
+    if request.htmx:
+        return HttpResponse(status=204)
+    return redirect("server", name=name)
+
+
+def _page_context(request: HttpRequest) -> dict[str, Any]:
+    return {
+        "now": time.time(),
+        "can_control": may_control(request),
+        "has_users": get_user_model().objects.exists(),
+    }
+
+
+def _view(name: str) -> ServerView:
+    views = load_views(name)
+    if not views:
+        raise Http404(f"There is no server {name}.")
+    return views[0]
