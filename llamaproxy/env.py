@@ -15,7 +15,7 @@ FALSE = {"0", "false", "no", "off", ""}
 
 
 def env_bool(name: str, default: bool) -> bool:
-    """Raises ImproperlyConfigured for anything but 1/0, true/false, yes/no, on/off."""
+    """Read a yes or no: 1/0, true/false, yes/no, on/off. Raises ImproperlyConfigured for anything else."""
     value = os.environ.get(name)
     if value is None:
         return default
@@ -27,7 +27,7 @@ def env_bool(name: str, default: bool) -> bool:
 
 
 def env_list(name: str, default: list[str]) -> list[str]:
-    """Comma separated."""
+    """Read a list whose items are separated by commas."""
     value = os.environ.get(name)
     return default if value is None else [item.strip() for item in value.split(",") if item.strip()]
 
@@ -46,7 +46,7 @@ def sub_path(text: str) -> str | None:
 
 
 def secret_key(path: Path) -> str:
-    """`SECRET_KEY`, or one made once and kept in `path`, readable by its owner only.
+    """Return `SECRET_KEY`, or a key that is made once and kept in `path`, readable by its owner only.
 
     Raises ImproperlyConfigured when the file can neither be read nor made.
     """
@@ -65,9 +65,10 @@ def secret_key(path: Path) -> str:
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Whole or not at all, and the first of several processes wins.
+    """Write a file whole or not at all; the first of several processes wins.
 
-    They share one draft, under a lock that ends with its holder: what a killed one left is written over.
+    The processes share one draft, under a lock that ends with its holder: the rest
+    of a killed one is overwritten.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_name(f"{path.name}.part")

@@ -1,4 +1,4 @@
-"""What travels: the words of group messages, of fragments and of events. One place for both ends."""
+"""Group messages, fragments for pages and events for programs: one place for both of their ends."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from supervisor_app.snapshots import ServerView
 from supervisor_app.sub_path import script_prefix
 
 PUSH_GROUP = "llamaproxy.push"
-"""Everybody who shows status: one member a process, its hub."""
+"""Group of the processes that show status: the member of each is its hub."""
 
 
 STATUS_GROUP = "llamaproxy.status"
-"""The gateways: one member a process. They hear of a change before it is rendered or saved."""
+"""Group of the gateways, one member a process. They get a change before it is rendered or saved."""
 
 
 class Ending(TypedDict):
-    """How its last process ended."""
+    """How the last process of a server ended."""
 
     kind: str
-    """Of the failure; empty when there was none."""
+    """Kind of the failure; empty when there was none."""
     signal: int | None
     adopted: bool
     title: str
 
 
 class News(TypedDict):
-    """What a gateway wants to know at once."""
+    """A change of a server, as a gateway needs it at once."""
 
     type: str
     server: str
@@ -53,13 +53,13 @@ class Push(TypedDict):
     server: str
     version: int
     silent: bool
-    """Nobody supervises the server: this may change while its version does not."""
+    """Nobody supervises the server: `silent` may change while the version does not."""
     html: str
     json: str
 
 
 def supervisor_channel(node: str) -> str:
-    """Where a node's supervisor takes nudges."""
+    """Return the channel on which a node's supervisor takes nudges."""
     return f"llamaproxy.supervisor.{node}"
 
 
@@ -90,7 +90,7 @@ def _ending(life: RunSummary) -> Ending:
 
 
 def render_push(view: ServerView) -> Push:
-    """Slow (a template): not in the event loop."""
+    """Render one status for pages and programs. Slow (a template): not in the event loop."""
     now = time.time()
     context = {"status": view.status, "stale_since": view.stale_since, "now": now, "oob": True}
     return Push(
@@ -104,13 +104,13 @@ def render_push(view: ServerView) -> Push:
 
 
 def render_list(views: list[ServerView]) -> str:
-    """All servers, to replace the whole list of a page."""
+    """Render all servers, to replace the whole list of a page."""
     context = {"views": views, "now": time.time(), "oob": True}
     return _rendered("supervisor/_servers.html", context)
 
 
 def render_gone(name: str) -> str:
-    """In place of a server that was deleted while its page was open."""
+    """Render what is shown in place of a server that was deleted while its page was open."""
     return _rendered("supervisor/_gone.html", {"name": name})
 
 
@@ -124,7 +124,7 @@ def render_heartbeat(now: float) -> str:
 
 
 def status_event(view: ServerView, now: float) -> str:
-    """The `llama_status` event of the original. `timestamp` in milliseconds."""
+    """Return the `llama_status` event of the original. `timestamp` is in milliseconds."""
     return json.dumps(
         {
             "type": "llama_status",

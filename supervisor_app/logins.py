@@ -26,7 +26,7 @@ FIRST_USER = "admin"
 
 
 def new_login_token() -> str | None:
-    """A token for the first user; None when somebody can log in already. Older ones stop working."""
+    """Make a token for the first user; None when somebody can log in already. Older tokens stop working."""
     if _somebody_can_log_in():
         return None
     token = secrets.token_urlsafe(32)
@@ -42,7 +42,7 @@ def token_works(token: str) -> bool:
 
 @transaction.atomic
 def redeem(token: str) -> User | None:
-    """The first user, made now, with every right and without a password; None for a token that is spent.
+    """Make the first user, with every right and without a password; None for a token that is spent.
 
     Also None when somebody has made a user by other means: the link would be a way round their password.
     """
@@ -55,7 +55,7 @@ def redeem(token: str) -> User | None:
 
 
 def _free_name() -> str:
-    """Never that of an existing account: whoever knows its password must not gain every right."""
+    """Return a name that no account has: a person who knows the password of one must not gain every right."""
     taken = set(User.objects.filter(username__startswith=FIRST_USER).values_list("username", flat=True))
     names = (FIRST_USER if number == 1 else f"{FIRST_USER}-{number}" for number in count(1))
     return next(name for name in names if name not in taken)
@@ -83,7 +83,7 @@ def say_another_link(request: HttpRequest) -> None:
 
 
 def _somebody_can_log_in() -> bool:
-    """Staff with a password: anybody else could not make the first login superfluous."""
+    """Tell whether there is staff with a password: nobody else makes the first login superfluous."""
     staff = User.objects.filter(is_active=True, is_staff=True)
     return staff.exclude(password__startswith=UNUSABLE_PASSWORD_PREFIX).exists()
 

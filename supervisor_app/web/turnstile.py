@@ -1,4 +1,4 @@
-"""The way of every HTTP request into Django, under any ASGI server: a few at once, none too large."""
+"""Let HTTP requests into Django, under any ASGI server: a few at once, none too large."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Turnstile:
             await refuse(send, scope, 413, self._limits.too_large)
 
     def _queue_of(self, path: str) -> _Queue:
-        """Probes have turns of their own: a late answer to one of them may end this process."""
+        """Return the queue of a path. Probes have their own: a late answer may end this process."""
         loop = asyncio.get_running_loop()
         if loop not in self._queues:
             self._queues[loop] = (_Queue(self._limits.at_once), _Queue(len(PROBES)))
@@ -87,7 +87,7 @@ class Turnstile:
 
 
 class _CountedBody:
-    """Ends, for its reader, as if its client had left once it is too large."""
+    """A body that ends, for its reader, as if the client had left, once the body is too large."""
 
     def __init__(self, receive: Receive, most: int) -> None:
         self.is_too_large = False
