@@ -176,6 +176,9 @@ class NearBackend(Backend):
     def take(self):
         return self.kept.pop() if self.kept else None
 
+    def give_back(self, connection):
+        self.kept.append(connection)
+
     def connect(self, made, failed):
         self.connecting.append(Connecting(made, failed))
         return self.connecting[-1]
