@@ -134,7 +134,7 @@ class Supervisor:
         world = self._world
         world.drained_at = min(world.drained_at, world.loop.time())
         gateway = world.gateways[0]
-        gateway.do(asyncio.ensure_future(gateway.drain(self._chance.choice([0, 0.01, 1.0]))))
+        gateway.track_task(asyncio.ensure_future(gateway.drain(self._chance.choice([0, 0.01, 1.0]))))
 
     # Within
 

@@ -98,7 +98,7 @@ class Answer:
         return self.reply.is_chunked and not self.notes.captures
 
     def write(self, content: bytes) -> None:
-        self.notes.hear(content)
+        self.notes.add_content(content)
         self.reply.write(content)
 
     def pass_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
@@ -106,5 +106,5 @@ class Answer:
         if self.hold is not None:
             self.hold.stop_comments()
         self.notes.first_content = self._loop.time()
-        self.notes.hear(content)
+        self.notes.add_content(content)
         self.reply.send(head.status, self.beginning_of(head), length, content)

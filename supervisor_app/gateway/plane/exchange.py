@@ -214,7 +214,7 @@ class Exchange:
 
     def do(self, work: Coroutine[Any, Any, None]) -> None:
         """Do what takes time before the answer. `work` checks whether the request is over by then."""
-        self._gateway.do(asyncio.ensure_future(self._unless_mistaken(work)))
+        self._gateway.track_task(asyncio.ensure_future(self._unless_mistaken(work)))
 
     async def _unless_mistaken(self, work: Coroutine[Any, Any, None]) -> None:
         try:

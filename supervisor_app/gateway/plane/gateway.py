@@ -50,13 +50,13 @@ SWEEP_SECONDS = 0.5
 RECORD_SECONDS = 0.01
 DISK_THREADS = 4
 RECORDED_AT_ONCE = 16
-"""Then requests go on: 100 records take half a millisecond, which one request in a hundred would wait for."""
+"""Records made at once, between requests: 100 take half a millisecond, for which a request would wait."""
 MARK_BYTES = 6
-"""Of what tells the requests of one gateway from those of another."""
+"""Length of the mark in request ids that tells one gateway from another."""
 
 
 class Gateway:
-    """Routes and counts; knows every backend, every open connection and who may come in."""
+    """Routes and counts requests; knows every backend, every open connection and every key."""
 
     def __init__(
         self,
@@ -70,8 +70,8 @@ class Gateway:
         default_server: str = "",
         ids: Iterator[str] | None = None,
     ) -> None:
-        """`board`: of several workers; closed with the gateway. `default_server`: of who names no model.
-        `ids`: names for requests, each another.
+        """`board`: shared by several workers; closed with the gateway. `default_server`: answers
+        requests that name no model. `ids`: names for requests, each a new one.
         """
         self.loop = asyncio.get_running_loop()
         self.limits = limits
@@ -91,15 +91,15 @@ class Gateway:
         self.crowd: Crowd[Client] = Crowd()
         self.exchanges: set[LiveRequest] = set()
         self.kept_bytes = 0
-        """Of the bodies of all requests, kept to send them again."""
+        """Bytes of all bodies in memory, kept to send them again."""
         self.spooled_bytes = 0
-        """Of long bodies, on disk."""
+        """Bytes of all long bodies on disk."""
         self.disk: Executor = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="gateway-disk")
-        """A slow one holds up only who needs it."""
+        """Threads for the disk: a slow one holds up only requests that need it."""
         self.heads = HeadCache()
         self.all: tuple[Backend, ...] = ()
         self.takes_any_name = False
-        """With one server every name will do, as it does for llama-server."""
+        """There is one server, for which any name of a model will do, as for llama-server itself."""
         self.arrivals: Iterator[int] = count(1)
         self.turns = Turns(self.loop)
         self.ids = request_ids(secrets.token_hex(MARK_BYTES)) if ids is None else ids
@@ -111,7 +111,7 @@ class Gateway:
     # Connections
 
     def join(self, client: Client) -> bool:
-        """False: there are too many already, or this is the end."""
+        """Count a connection. False: there are too many, or the gateway is draining."""
         if self.draining:
             return False
         may_stay, leaving = self.crowd.join(client, self.limits.connections)
@@ -129,7 +129,7 @@ class Gateway:
             self._drained.set()
 
     def learn_keys(self, keys: KeyRing) -> None:
-        """Let in with these keys from now on, and end what came with one that is no longer good."""
+        """Use these keys from now on, and end requests that came with a key that is no longer good."""
         self.door.keys = keys
         now = self.wall_time()
         for exchange in list(self.exchanges):
@@ -144,7 +144,7 @@ class Gateway:
             if exchange.waits_for_stream_of(conversation, policy):
                 exchange.stopped_before_it_began()
 
-    def do(self, work: asyncio.Task[None]) -> None:
+    def track_task(self, work: asyncio.Task[None]) -> None:
         """Keep a task alive until it is done."""
         self._tasks.add(work)
         work.add_done_callback(self._tasks.discard)
@@ -152,7 +152,7 @@ class Gateway:
     # What exchanges ask
 
     def candidates(self, model: str | None) -> Sequence[Backend]:
-        """The servers that may answer."""
+        """The servers that have this model; for a request that names none, the default one."""
         if self.takes_any_name:
             return self.all
         if not model:
@@ -163,7 +163,7 @@ class Gateway:
     def allowed(
         self, policy: KeyPolicy | None, hints: Hints, candidates: Sequence[Backend]
     ) -> Sequence[Backend]:
-        """Those of the candidates that this key may use. Raises Denied and NotAllowedError."""
+        """The candidates that this key may use. Raises Denied and NotAllowedError."""
         if not candidates:
             known = list(offers(self.facts(), policy))
             raise NotAllowedError(problems.model_not_found(hints.model or "", known))
@@ -174,7 +174,7 @@ class Gateway:
         return found
 
     def must_read_on(self, policy: KeyPolicy | None, head: RequestHead, body: RequestBody) -> bool:
-        """Of a body that is too long to be kept: does it take all of it to know where it goes, or may go?"""
+        """Does it take all of a body that is too long to be kept to know where it goes, or may go?"""
         is_limited = policy is not None and bool(policy.models)
         if head.method != "POST" or (self.takes_any_name and not is_limited):
             return False
@@ -187,14 +187,14 @@ class Gateway:
         )
 
     def choose(self, candidates: Sequence[Backend], session: str, body: bytes) -> Backend:
-        """`session`: what the client calls its conversation; else its beginning tells which one it is."""
+        """Choose a server. `session`: the client's name of its conversation; else its beginning will do."""
         if len(candidates) == 1:
             return candidates[0]
         conversation = blake2b(session.encode(), digest_size=8).digest() if session else prefix_digest(body)
         return self._router.choose(candidates, conversation or b"")
 
     def leave_gate(self, backend: Backend, visitor: Insider) -> None:
-        """It is done there: who waits, there or for another server with the same model, may go."""
+        """Free the place of a visitor for those that wait, here or for another server with the model."""
         backend.gate.leave(visitor)
         if not self.takes_any_name:
             self._offer(backend)
@@ -219,7 +219,7 @@ class Gateway:
         return any(is_shared_with(policy.models, names, is_router=facts.is_router) for policy in isolating)
 
     def may_keep(self, size: int) -> bool:
-        """A body of so many bytes, until it is answered."""
+        """Is there room to keep a body of so many bytes until it is answered?"""
         limits = self.limits
         return (
             size <= limits.body_bytes
@@ -228,7 +228,7 @@ class Gateway:
         )
 
     def finished(self, exchange: LiveRequest, *, recorded: bool) -> None:
-        """Its record is made a moment later, with those of others: the client need not wait for that."""
+        """Close the books of a request; its record is made a moment later, with those of others."""
         self.exchanges.discard(exchange)
         if exchange.policy is not None:
             self.limiter.release(exchange.policy)
@@ -266,7 +266,7 @@ class Gateway:
         return (backend.facts for backend in self.backends.values())
 
     def load(self) -> Iterable[tuple[str, str, int, int]]:
-        """Of each server its name and, by the model asked for, requests in flight and requests held."""
+        """For each server and model asked for: both names, requests in flight, requests held."""
         for backend in self.all:
             inside = Counter(visitor.model for visitor in backend.gate.in_flight)
             waiting = Counter(visitor.model for visitor in backend.gate.waiting)
@@ -274,11 +274,11 @@ class Gateway:
                 yield backend.facts.name, model, inside[model], waiting[model]
 
     def hear(self, facts: ServerFacts) -> None:
-        """One server changed."""
+        """Learn of a change of one server."""
         self.learn({**{name: known.facts for name, known in self.backends.items()}, facts.name: facts})
 
     def learn(self, servers: Mapping[str, ServerFacts]) -> None:
-        """All servers as they are now."""
+        """Learn of all servers as they are now."""
         gone = [self.backends.pop(name) for name in self.backends.keys() - servers.keys()]
         for name, facts in servers.items():
             backend = self.backends.get(name)
@@ -287,7 +287,7 @@ class Gateway:
                 backend.open_if_ready()
             elif facts != backend.facts:
                 news = facts.with_news_of(backend.facts)
-                self.inquest.settle(backend, news)  # before those who wait go on
+                self.inquest.settle(backend, news)  # before waiting requests go on
                 backend.update(news)
         self.all = tuple(self.backends.values())
         self.takes_any_name = len(self.all) == 1
@@ -295,24 +295,24 @@ class Gateway:
             backend.is_gone = True
             backend.gate.is_open = False
             backend.close()
-            self._tell(backend)
+            self._notify_waiting(backend)
         for backend in self.all:
             if not backend.facts.ready:
                 for visitor in backend.gate.in_flight:
                     visitor.server_ended()
             self.inquest.settle(backend, backend.facts)
             if backend.gate.waiting:
-                self._tell(backend)
+                self._notify_waiting(backend)
 
     @staticmethod
-    def _tell(backend: Backend) -> None:
-        """Those who wait there: perhaps they should not."""
+    def _notify_waiting(backend: Backend) -> None:
+        """Let each request that waits there decide anew whether it should."""
         for visitor in list(backend.gate.waiting):
             visitor.server_changed()
 
     @property
     def may_hear_of_models(self) -> bool:
-        """A server that has several can be asked which."""
+        """Is there a router that can be asked for its models?"""
         return any(backend.facts.is_router and backend.facts.ready for backend in self.all)
 
     # Time passes
@@ -328,12 +328,12 @@ class Gateway:
             self.board.sweep(now)
         for backend in self.backends.values():
             backend.sweep()
-            if not self.takes_any_name:  # other workers, too, make room elsewhere
-                self._tell(backend)
+            if not self.takes_any_name:  # other workers make room elsewhere, too
+                self._notify_waiting(backend)
 
     async def drain(self, grace: float) -> None:
-        """Finish what was begun, until its clients have got it, for up to `grace` seconds; then end the rest
-        honestly.
+        """Finish what was begun, until clients have received it, for up to `grace` seconds; then refuse the
+        rest.
         """
         self.draining = True
         for client in list(self.clients):
@@ -345,13 +345,13 @@ class Gateway:
                 async with asyncio.timeout(grace):
                     await self._drained.wait()
         for backend in self.all:
-            backend.gate.is_open = False  # who is refused makes room for nobody
+            backend.gate.is_open = False  # a refused request makes room for no other
         for exchange in list(self.exchanges):
             exchange.refuse(problems.restarting(), Outcome.UNAVAILABLE)
         self._record_all()
 
     def hurry(self) -> None:
-        """While it drains: wait no longer."""
+        """End the wait of `drain`."""
         self._drained.set()
 
     def close(self) -> None:
@@ -364,7 +364,7 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         if self.board is not None:
-            # Requests whose connections end only now still ask these, and the board is gone by then.
+            # Requests whose connections end only now still use these, when the board is gone.
             self.limiter = Limiter()
             self.inquest.leave_board()
             self.board.close()

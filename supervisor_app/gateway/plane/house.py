@@ -49,7 +49,7 @@ class House(VisitHouse, Store, Directory, Protocol):
     def must_read_on(self, policy: KeyPolicy | None, head: RequestHead, body: RequestBody) -> bool:
         """It takes all of a body that is too long to be kept to know where it goes."""
 
-    def do(self, work: asyncio.Task[None]) -> None:
+    def track_task(self, work: asyncio.Task[None]) -> None:
         """Keep a task alive until it is done."""
 
     def finished(self, exchange: LiveRequest, *, recorded: bool) -> None:

@@ -93,7 +93,7 @@ class Notes:
         """Keep what is said, from now on."""
         self._captured = bytearray()
 
-    def hear(self, content: bytes) -> None:
+    def add_content(self, content: bytes) -> None:
         """Keep more of the answer, if the API key asks for that."""
         if self._captured is not None:
             self._captured += content[: CAPTURED_BYTES - len(self._captured)]

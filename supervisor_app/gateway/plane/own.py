@@ -65,7 +65,7 @@ def answer(gateway: Answering, exchange: Exchange, policy: KeyPolicy | None = No
         exchange.answer_ourselves(204, _preflight_fields(exchange), b"")
     elif head.path == METRICS:
         exchange.answer_takes_time()
-        gateway.do(asyncio.ensure_future(_answer_metrics(gateway, exchange)))
+        gateway.track_task(asyncio.ensure_future(_answer_metrics(gateway, exchange)))
     elif head.path in HEALTH:
         _send(exchange, _health(gateway))
     elif gateway.may_hear_of_models:
