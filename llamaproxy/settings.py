@@ -1,4 +1,4 @@
-"""All settings. What an installation may change comes from the environment; README.md lists it."""
+"""All settings. What an installation may change comes from the environment; docs/configure.md lists it."""
 
 from __future__ import annotations
 

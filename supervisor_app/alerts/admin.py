@@ -34,7 +34,7 @@ else:  # Django's own classes cannot be subscripted
     DeliveryTabularInline = admin.TabularInline
 
 EXAMPLES = (
-    ("Webhook", "https://example.org/hook", "POST with our JSON, as README.md describes it"),
+    ("Webhook", "https://example.org/hook", "POST with our JSON, as docs/alerts.md describes it"),
     ("Slack", "https://hooks.slack.com/services/T…/B…/…", "the incoming webhook's address as Slack shows it"),
     ("Discord", "https://discord.com/api/webhooks/…/…", "as Discord shows it"),
     ("ntfy", "https://ntfy.sh/my-topic", "or ntfys://user:password@ntfy.example.org/my-topic for your own"),

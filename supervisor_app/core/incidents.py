@@ -182,7 +182,7 @@ class Alert:
     text: str
 
     def as_json(self) -> dict[str, Any]:
-        """Return the body of the webhook, a documented contract."""
+        """Return the webhook's body, as docs/alerts.md documents it."""
         return {
             "event": self.event.value,
             "server": self.server,

@@ -13,6 +13,7 @@ import pytest
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 
+from supervisor_app.core.incidents import AlertEvent, write_test
 from supervisor_app.core.settings import SETTINGS
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Status
 from supervisor_app.management.commands import llama, runsupervisor
@@ -21,8 +22,8 @@ from supervisor_app.snapshots import ServerView
 from supervisor_app.urls import urlpatterns
 
 ROOT = Path(__file__).parents[2]
+DOCS = {path.stem: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
 README = (ROOT / "README.md").read_text()
-PAGES = [README, *(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 LOCK = (ROOT / "deploy" / "requirements.lock").read_text()
 CI = (ROOT / ".ci" / "run").read_text()
@@ -71,15 +72,17 @@ def exit_codes(module):
     )
 
 
-# --- README: configuration -----------------------------------------------------------------------------
+# --- configure.md --------------------------------------------------------------------------------------
+
+
+FILE_KEYS, ENVIRONMENT = DOCS["configure"].split("\n## Environment\n")
 
 
 HEADING = "| key | default | meaning |"
-(SETTINGS_PAGE,) = [text for text in PAGES if HEADING in text]
 
 
 def test_the_table_of_settings_is_as_they_are_declared():
-    table = SETTINGS_PAGE.split(HEADING)[1].split("\n\n")[0]
+    table = FILE_KEYS.split(HEADING)[1].split("\n\n")[0]
     assert table.strip() == "\n".join(["|---|---|---|", *(setting.row for setting in SETTINGS)])
 
 
@@ -87,17 +90,16 @@ def test_the_table_of_settings_is_as_they_are_declared():
     "setting", [setting for setting in SETTINGS if setting.note], ids=lambda one: one.key
 )
 def test_the_list_below_the_table_of_settings_is_as_they_are_declared(setting):
-    assert setting.item in re.sub(r"\n +", " ", SETTINGS_PAGE)
+    assert setting.item in re.sub(r"\n +", " ", FILE_KEYS)
 
 
 def test_the_list_below_the_table_of_settings_has_no_other():
-    items = SETTINGS_PAGE.split(HEADING)[1].split("\n\n- ")[1].split("\n\n")[0]
+    items = FILE_KEYS.split(HEADING)[1].split("\n\n- ")[1].split("\n\n")[0]
     assert re.findall(r"(?m)^(?:- )?`(\w+)`: ", items) == [each.key for each in SETTINGS if each.note]
 
 
-def test_readme_has_every_environment_variable_and_no_other():
-    table = README.split("### Environment")[1].split("\n## ")[0]
-    assert sorted(rows(table)) == VARIABLES
+def test_configure_has_every_environment_variable_and_no_other():
+    assert sorted(rows(ENVIRONMENT)) == VARIABLES
 
 
 def test_the_environment_variables_are_found():
@@ -114,20 +116,20 @@ def test_only_these_files_read_the_environment():
     assert readers == set(READS_THE_ENVIRONMENT)
 
 
-# --- README: commands, addresses, words ----------------------------------------------------------------
+# --- operate.md, api.md, alerts.md, gateway.md, troubleshooting.md --------------------------------------
 
 
 @pytest.mark.parametrize("command", ["runsupervisor", "rungateway", "llama"])
-def test_readme_has_every_command_line_option(command):
-    missing = [option for option in own_options(command) if f"{option} " not in README.replace("`", " ")]
-    assert not missing
+def test_operate_has_every_command_line_option(command):
+    said = DOCS["operate"].replace("`", " ")
+    assert [option for option in own_options(command) if f"{option} " not in said] == []
 
 
 @pytest.mark.parametrize("module", [runsupervisor, llama])
-def test_readme_has_every_exit_code(module):
+def test_operate_has_every_exit_code(module):
     codes = exit_codes(module)
     assert codes
-    assert [f"**{code}**" in README for code in codes] == [True] * len(codes)
+    assert [f"**{code}**" in DOCS["operate"] for code in codes] == [True] * len(codes)
 
 
 NOT_TO_KNOW = ("login-link", "set-password", None)  # steps of the first login, an icon
@@ -135,62 +137,133 @@ ROUTES = [str(route.pattern) for route in urlpatterns if route.name not in NOT_T
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_readme_has_every_address(route):
+def test_api_has_every_address(route):
     plain = re.sub(r"<\w+:name>", "<name>", route).replace("<int:number>", "<id>")
     start = "/" + plain.split("<command:")[0]
-    assert start.rstrip("/") in README
+    assert re.search(rf"[` ]{re.escape(start)}", DOCS["api"])
 
 
-def test_readme_has_every_status():
-    assert f"`{' '.join(Status)}`" in README
+def test_api_has_every_status():
+    assert f"`{' '.join(Status)}`" in DOCS["api"]
 
 
-def test_readme_says_how_much_of_the_past_is_kept():
-    assert f"The last {RUNS_KEPT} of each server are kept." in README
-    assert f"kept for {ALERTS_KEPT.days} days after its end" in README
-
-
-def test_the_json_in_readme_has_the_keys_of_the_api():
-    (sample,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+def test_the_json_in_api_has_the_keys_of_the_api():
+    (sample,) = re.findall(r"```json\n(.*?)```", DOCS["api"], re.DOTALL)
     failure = Failure(kind=FailureKind.EXITED, permanent=False, title="", detail="", hint="")
     real = ServerView(status=LlamaStatus(name="default", failure=failure)).as_json(0)
     assert list(json.loads(sample)) == list(real)
     assert list(json.loads(sample)["failure"]) == list(real["failure"])
 
 
-# --- README: what it points to -------------------------------------------------------------------------
+def test_the_json_in_alerts_has_the_keys_of_an_alert():
+    (sample,) = re.findall(r'```\n(\{"event".*?)```', DOCS["alerts"], re.DOTALL)
+    assert list(json.loads(sample, strict=False)) == list(write_test("me", node="local", now=0).as_json())
+
+
+def test_alerts_has_every_event():
+    assert set(re.findall(r"`([a-z_ ]+)` or `test`", DOCS["alerts"])[0].split()) == {*AlertEvent} - {"test"}
+
+
+def test_it_is_said_how_much_of_the_past_is_kept():
+    assert f"The last {RUNS_KEPT} of each server are kept." in words(DOCS["troubleshooting"])
+    assert f"kept for {ALERTS_KEPT.days} days after its end" in words(DOCS["alerts"])
+
+
+def test_gateway_has_every_code_of_an_error():
+    codes = set(re.findall(r'code="(\w+)"', sources_of("supervisor_app/gateway")))
+    assert len(codes) > 10
+    assert {code for code in codes if f"`{code}`" not in DOCS["gateway"]} == set()
+
+
+@pytest.mark.parametrize(
+    ("document", "folder"),
+    [("gateway", "supervisor_app/gateway"), ("api", "supervisor_app")],
+)
+def test_every_metric_is_in_its_document(document, folder):
+    names = set(re.findall(r'"(llamaproxy_\w+)"', sources_of(folder)))
+    of_servers = {name for name in names if name.startswith("llamaproxy_server_")}
+    wanted = of_servers if document == "api" else names - of_servers
+    assert wanted
+    assert {name for name in wanted if f"`{name}" not in DOCS[document]} == set()
+
+
+def words(text):
+    """Return the text in one line."""
+    return " ".join(text.split())
+
+
+def sources_of(folder):
+    """Return the text of all modules in a folder."""
+    return "".join(path.read_text() for path in sorted((ROOT / folder).rglob("*.py")))
+
+
+# --- All documents -------------------------------------------------------------------------------------
 
 DOCUMENTS = [
-    "docs/clients.md",
-    "docs/gateway.md",
+    *(f"docs/{name}.md" for name in DOCS),
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
 ]
+LONGEST_LINE = 120
+"""Characters, so that a diff can be reviewed."""
+
+
+def chapters(text):
+    """Return the anchors of all headings, as GitHub makes them."""
+    titles = re.findall(r"(?m)^#+ (.*)$", without_code(text))
+    return [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]
+
+
+def without_code(text):
+    return re.sub(r"(?ms)^ *```.*?^ *```$", "", text)
+
+
+def links(text):
+    """Return (path, anchor) of each link to another document or chapter, and of each picture."""
+    text = without_code(text)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|srcset)="([^"]+)"', text)
+    return [target.partition("#")[::2] for target in targets if "://" not in target]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_what_a_document_points_to_is_there(name):
-    text = (ROOT / name).read_text()
-    targets = re.findall(r'\]\(([^)#:]+)\)|(?:src|srcset)="([^"]+)"', text)
-    missing = [
-        target
-        for pair in targets
-        for target in pair
-        if target and not (ROOT / name).parent.joinpath(target).exists()
-    ]
-    assert not missing
+    folder = (ROOT / name).parent
+    missing = [path for path, _ in links((ROOT / name).read_text()) if not (folder / path).exists()]
+    assert missing == []
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_the_chapters_that_a_document_points_to_are_there(name):
-    text = (ROOT / name).read_text()
-    chapters = {
-        re.sub(r"[^\w -]", "", title).lower().replace(" ", "-")
-        for title in re.findall(r"(?m)^#+ (.*)$", text)
-    }
-    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= chapters
+    here = ROOT / name
+    missing = [
+        (path, anchor)
+        for path, anchor in links(here.read_text())
+        if anchor and anchor not in chapters((here.parent / path if path else here).read_text())
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_two_chapters_of_a_document_have_one_anchor(name):
+    anchors = chapters((ROOT / name).read_text())
+    if name != "CHANGELOG.md":  # "Added", "Fixed", … in each version
+        assert len(anchors) == len(set(anchors))
+
+
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name == "README.md" or "/" in name])
+def test_the_lines_of_a_document_are_short(name):
+    lines = (ROOT / name).read_text().splitlines()
+    assert [line for line in lines if len(line) > LONGEST_LINE] == []
+
+
+def test_readme_has_a_map_of_all_documents():
+    assert {f"docs/{name}.md" for name in DOCS} <= set(re.findall(r"(?m)^\| \[(\S+?)\]\(\1\) \|", README))
+
+
+def test_readme_is_a_screen_and_a_half():
+    assert len(README.splitlines()) <= 90
 
 
 # --- The other documents -------------------------------------------------------------------------------

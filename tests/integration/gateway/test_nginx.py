@@ -1,4 +1,4 @@
-"""A real nginx in front of the gateway, as README.md has it and as it comes: streams pass as they are made."""
+"""A real nginx in front of the gateway, as docs/operate.md has it and as it comes: streams pass as they are made."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.integration.gateway.scripts import (
 )
 from tests.ports import free_port
 
-README = (Path(__file__).parents[3] / "README.md").read_text()
+OPERATE = (Path(__file__).parents[3] / "docs" / "operate.md").read_text()
 LOCATION = re.compile(
     r"    location / \{\n        proxy_pass http://127\.0\.0\.1:8001;\n.*?\n    \}\n", re.DOTALL
 )
@@ -56,12 +56,12 @@ http {{
 def location_of(kind):
     if kind == "as it comes":
         return "location / { proxy_pass http://127.0.0.1:8001; proxy_set_header Host localhost; }"
-    found = LOCATION.search(README)
-    assert found is not None, "README.md shows no nginx in front of the gateway"
+    found = LOCATION.search(OPERATE)
+    assert found is not None, "docs/operate.md shows no nginx in front of the gateway"
     return found[0]
 
 
-@pytest.fixture(params=["as in README.md", "as it comes"])
+@pytest.fixture(params=["as documented", "as it comes"])
 async def behind(request, plane, tmp_path):
     """The same plane, asked through nginx."""
     program = find_nginx()
