@@ -252,10 +252,21 @@ def test_no_two_chapters_of_a_document_have_one_anchor(name):
         assert len(anchors) == len(set(anchors))
 
 
-@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name == "README.md" or "/" in name])
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_the_lines_of_a_document_are_short(name):
     lines = (ROOT / name).read_text().splitlines()
     assert [line for line in lines if len(line) > LONGEST_LINE] == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_sentence_of_a_document_begins_with_who_or_what_unless_it_asks(name):
+    lines = [
+        re.sub(r"^(- |\d+\. )", "", line.strip())
+        for line in without_code((ROOT / name).read_text()).splitlines()
+        if not line.startswith(("#", "|"))
+    ]
+    sentences = re.findall(r"(?:^|\n\n|\n(?=[A-Z])|[.:?!] )((?:Who|What)\b[^.?!]*.)", "\n".join(lines))
+    assert [sentence for sentence in sentences if not sentence.endswith("?")] == []
 
 
 def test_readme_has_a_map_of_all_documents():
@@ -267,6 +278,16 @@ def test_readme_is_a_screen_and_a_half():
 
 
 # --- The other documents -------------------------------------------------------------------------------
+
+
+GLUE = {"management", "migrations", "templatetags"}
+"""Packages that Django finds by their names."""
+
+
+def test_architecture_has_every_room():
+    packages = {path.parent.name for path in (ROOT / "supervisor_app").glob("*/__init__.py")} - GLUE
+    said = set(re.findall(r"(?m)^\| `supervisor_app/(\w+)/` \|", ARCHITECTURE))
+    assert said == packages
 
 
 def test_architecture_has_every_room_of_core():
@@ -284,10 +305,17 @@ def test_architecture_has_every_room_of_the_gateway():
 
 
 def rooms_of(house):
-    """What stands in the first column of its table."""
-    table = ARCHITECTURE.split(f"In `{house}/`")[1].split("\n\n")[1]
-    first_cells = " ".join(re.findall(r"(?m)^\| ([^|]+) \|", table))
-    return set(re.findall(r"`([\w/]+)`", first_cells))
+    """Return the names that stand before the colon of each item in the list of its rooms."""
+    chapter = ARCHITECTURE.split(f"### In `{house}/`")[1].split("\n#")[0]
+    names = " ".join(re.findall(r"(?m)^- ([^:]+):", chapter))
+    return set(re.findall(r"`([\w/]+)`", names))
+
+
+def table_below(heading):
+    """Return the first two cells of each row below a heading of ARCHITECTURE.md, without the head of a table."""
+    chapter = ARCHITECTURE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    found = re.findall(r"(?m)^\|(?!---)([^|]*)\|(.*)\|$", chapter)
+    return [(first.strip(), rest.strip()) for first, rest in found if "what happens" not in first]
 
 
 def test_architecture_names_only_files_that_are_there():
@@ -350,8 +378,26 @@ def test_every_unit_starts_what_there_is():
             assert option in known
 
 
-def test_every_promise_of_what_survives_what_has_its_test():
+def test_every_test_that_architecture_names_is_there():
     promised = set(re.findall(r"`(test_\w+)`", ARCHITECTURE))
     sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert promised
     assert {name for name in promised if f"def {name}(" not in sources} == set()
+
+
+def test_every_promise_of_what_survives_what_has_its_test():
+    promises: dict[str, str] = {}
+    promise = ""
+    for first, rest in table_below("What survives what"):
+        # A row without a first cell, or whose first cell begins with …, belongs to the promise above it.
+        promise = first if first and not first.startswith("…") else promise
+        promises[promise] = promises.get(promise, "") + rest
+    assert len(promises) > 45
+    assert [promise for promise, below in promises.items() if "`test_" not in below] == []
+
+
+def test_the_glossary_is_short_and_in_use():
+    words_said = re.findall(r"\*\*(.+?)\*\*", " ".join(first for first, _ in table_below("Glossary")))
+    assert len(words_said) <= 25
+    everything = "".join((ROOT / name).read_text() for name in DOCUMENTS).lower()
+    assert [word for said in words_said for word in said.split(", ") if everything.count(word) < 2] == []
