@@ -72,7 +72,7 @@ def test_the_last_lines_are_shown_escaped(run, staff_client):
     [
         ({"ended_at": None}, "runs"),
         ({"exit_code": 0}, "exit code 0"),
-        ({"signal": 9}, "signal 9"),
+        ({"signal": 9}, "signal 9 (SIGKILL)"),
         ({"adopted": True}, "unknown"),  # not our child: nobody told us
     ],
 )
