@@ -41,8 +41,6 @@ class Host(FastHouse, Reception, Protocol):
     """What a connection may use of the gateway, besides what its requests may."""
 
     heads: HeadCache
-    draining: bool
-    exchanges: set[LiveRequest]
 
     @property
     def crowd(self) -> Crowd[Client]: ...

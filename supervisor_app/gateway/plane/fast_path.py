@@ -29,7 +29,6 @@ from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records.record import Outcome, Record
 from supervisor_app.gateway.servers.attempt import Attempt
 from supervisor_app.gateway.servers.backend import Backend
-from supervisor_app.gateway.servers.gate import Insider
 from supervisor_app.gateway.servers.turns import NEWCOMER
 from supervisor_app.gateway.servers.upstream import Connection
 from supervisor_app.gateway.servers.visit import Visit
@@ -58,9 +57,8 @@ class FastHouse(House, Protocol):
     exchanges: set[LiveRequest]
     limiter: Limiter
 
-    def may_keep(self, size: int) -> bool: ...
-
-    def leave_gate(self, backend: Backend, visitor: Insider) -> None: ...
+    def may_keep(self, size: int) -> bool:
+        """There is room to keep a body of so many bytes until it is answered."""
 
 
 class Grown(NamedTuple):

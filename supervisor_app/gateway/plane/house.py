@@ -37,14 +37,11 @@ class Caller(Source, Protocol):
 class House(VisitHouse, Store, Directory, Protocol):
     """What an exchange may use of the gateway, besides what its parts may."""
 
-    loop: asyncio.AbstractEventLoop
     door: Door
     inquest: Inquest
     turns: Turns
     ids: Iterator[str]
     arrivals: Iterator[int]
-
-    def wall_time(self) -> float: ...
 
     def must_read_on(self, policy: KeyPolicy | None, head: RequestHead, body: RequestBody) -> bool:
         """It takes all of a body that is too long to be kept to know where it goes."""

@@ -329,6 +329,20 @@ def test_a_server_that_lives_on_is_tried_a_few_times(house, timers):
     assert "broke off while answering" in request.problem.message
 
 
+def test_a_server_that_took_no_connection_has_not_lived_on(house, timers):
+    request = Request(timers)
+    _, backend = visit(house, request)
+    for _ in range(MAX_DROPS):
+        lose(backend)
+        timers.advance(2.0)
+    backend.connecting[-1].failed("nobody listens")
+    timers.advance(2.0)
+    lose(backend)
+    timers.advance(2.0)
+    assert request.outcome is None
+    assert request.steps[-1] == "set out"
+
+
 def test_what_may_have_been_done_is_not_sent_again(house, timers):
     request = Request(timers, IMPURE)
     request.is_sent_once = True
