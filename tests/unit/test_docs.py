@@ -324,6 +324,24 @@ def test_architecture_names_only_files_that_are_there():
     assert [name for name in named if not list(ROOT.glob(f"**/{name}"))] == []
 
 
+WHERE_A_LINE_GOES = ARCHITECTURE.split("\n## Where does my line go?\n")[1].split("\n## ")[0]
+ROOMS = ("supervisor_app", "static/supervisor", "templates/supervisor")
+"""Where the names of files in that chapter begin, beside the top level."""
+
+
+def test_the_files_where_a_line_goes_are_there():
+    named = re.findall(r"`([\w/-]+(?:/|\.(?:py|md|json)))`", WHERE_A_LINE_GOES)
+    assert len(named) > 30
+    assert [name for name in named if not any((ROOT / room / name).exists() for room in (".", *ROOMS))] == []
+
+
+def test_the_names_where_a_line_goes_are_in_the_code():
+    names = set(re.findall(r"`@?([A-Za-z_]+)(?:\(…\))?`", WHERE_A_LINE_GOES))
+    code = sources_of("supervisor_app") + sources_of("tests")
+    assert len(names) > 25
+    assert {name for name in names if not re.search(rf"\b{name}\b", code)} == set()
+
+
 def test_changelog_begins_with_the_version_of_the_project():
     first = re.search(r"(?m)^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text())
     assert first
