@@ -1,13 +1,34 @@
-"""How the listeners of one process share its file descriptors, with a reserve that none gives away."""
+"""Shares of one process's listeners in its file descriptors, with a reserve for supervision."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from supervisor_app.core.file_limit import raise_file_limit
-from supervisor_app.gateway.http.limits import Limits
-from supervisor_app.web.limits import Shares, WebLimits, shares_of
+
+RESERVED_FILES = 512
+"""For supervision, the database, log files and the program itself."""
 
 
-def connection_shares(*, web: bool, gateway: bool) -> Shares:
-    """Numbers of connections that this process's listeners may take."""
-    most = Shares(web=WebLimits().connections, gateway=Limits().connections)
-    return shares_of(raise_file_limit(), web=web, gateway=gateway, most=most)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """Numbers of connections of a process's listeners; 0 of a listener that it does not have."""
+
+    web: int
+    gateway: int
+
+
+def connection_shares(wanted: Shares) -> Shares:
+    """Numbers of connections that the listeners of this process may take."""
+    return shares_of(raise_file_limit(), wanted)
+
+
+def shares_of(files: int, wanted: Shares) -> Shares:
+    """Divide so many file descriptors: a reserve goes to supervision, and the rest to the listeners.
+
+    A connection of the gateway counts twice: another one leads to a server.
+    """
+    free = files - min(RESERVED_FILES, files // 2)
+    for_web = min(wanted.web, free // 4 if wanted.gateway else free)
+    for_gateway = min(wanted.gateway, (free - for_web) // 2)
+    return Shares(web=for_web, gateway=for_gateway)

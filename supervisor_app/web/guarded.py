@@ -9,7 +9,7 @@ from typing import Any
 
 import daphne.server
 
-from supervisor_app.descriptors import connection_shares
+from supervisor_app.descriptors import Shares, connection_shares
 from supervisor_app.web.connections import GuardedHTTPFactory
 from supervisor_app.web.limits import WebLimits
 from supervisor_app.web.sockets import GuardedWebSocketFactory, Inbox
@@ -48,7 +48,7 @@ def with_backlog(endpoint: str) -> str:
 
 def limits_alone() -> WebLimits:
     """Limits of a process that serves pages and nothing else."""
-    return WebLimits(connections=connection_shares(web=True, gateway=False).web)
+    return WebLimits(connections=connection_shares(Shares(web=WebLimits().connections, gateway=0)).web)
 
 
 def install() -> None:

@@ -62,27 +62,3 @@ class Allowance:
             return False
         self._left -= amount
         return True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shares:
-    """Numbers of connections that the listeners of one process may take."""
-
-    web: int
-    gateway: int
-
-
-RESERVED_FILES = 512
-"""For supervision, the database, log files and the program itself."""
-
-
-def shares_of(files: int, *, web: bool, gateway: bool, most: Shares) -> Shares:
-    """Divide so many file descriptors: a reserve goes to supervision, and the rest to the listeners.
-
-    A connection of the gateway counts twice: another one leads to a server. `most`: what is wanted where
-    descriptors are plenty.
-    """
-    free = files - min(RESERVED_FILES, files // 2)
-    for_web = min(most.web, free // 4 if gateway else free) if web else 0
-    for_gateway = min(most.gateway, (free - for_web) // 2) if gateway else 0
-    return Shares(web=for_web, gateway=for_gateway)

@@ -1,13 +1,11 @@
-"""What the web listener takes: an allowance, places for visitors, shares of the file descriptors."""
+"""What the web listener takes: an allowance, places for visitors."""
 
 from __future__ import annotations
 
 import pytest
 
-from supervisor_app.web.limits import Allowance, Shares, WebLimits, shares_of
+from supervisor_app.web.limits import Allowance, WebLimits
 from supervisor_app.web.visitors import Visitors
-
-MOST = Shares(web=1024, gateway=4096)
 
 
 def test_an_allowance_is_used_up_and_fills_again():
@@ -26,27 +24,6 @@ def test_an_allowance_refuses_what_is_larger_than_what_is_left_and_keeps_it():
     allowance = Allowance(100, 1.0, now=0.0)
     assert not allowance.take(0.0, 101)
     assert allowance.take(0.0, 100)
-
-
-@pytest.mark.parametrize(
-    ("files", "web", "gateway", "expected"),
-    [
-        (16_384, True, True, Shares(web=1024, gateway=4096)),
-        (16_384, True, False, Shares(web=1024, gateway=0)),
-        (16_384, False, True, Shares(web=0, gateway=4096)),
-        (1024, True, True, Shares(web=128, gateway=192)),
-        (1024, True, False, Shares(web=512, gateway=0)),
-        (256, False, True, Shares(web=0, gateway=64)),
-    ],
-)
-def test_listeners_share_what_supervision_leaves_them(files, web, gateway, expected):
-    assert shares_of(files, web=web, gateway=gateway, most=MOST) == expected
-
-
-@pytest.mark.parametrize("files", [64, 256, 1024, 2048, 4096, 16_384, 1_000_000])
-def test_whatever_the_limit_there_is_a_reserve(files):
-    shares = shares_of(files, web=True, gateway=True, most=MOST)
-    assert shares.web + 2 * shares.gateway <= files - min(512, files // 2)
 
 
 class Guest:

@@ -15,11 +15,12 @@ from django.db import DatabaseError
 
 from supervisor_app.common.addresses import url_of, who_listens
 from supervisor_app.conf import Overlay
-from supervisor_app.descriptors import connection_shares
+from supervisor_app.descriptors import Shares, connection_shares
 from supervisor_app.gateway.access.origins import BadOriginError, Origins
 from supervisor_app.gateway.edge import ledger
 from supervisor_app.gateway.edge.service import Service, is_loopback, listening_socket
 from supervisor_app.gateway.http.limits import Limits
+from supervisor_app.web.limits import WebLimits
 
 log = logging.getLogger("supervisor_app.gateway")
 
@@ -87,6 +88,7 @@ def prepare(
             f"Use another {option}.",
             returncode=BAD_USAGE,
         ) from error
+    wanted = Shares(web=WebLimits().connections if beside_web else 0, gateway=Limits().connections)
     return Service(
         bound,
         overlay=overlay,
@@ -97,7 +99,7 @@ def prepare(
         default_server=settings.LLAMAPROXY_DEFAULT_SERVER,
         grace_seconds=grace,
         on_listening=partial(say_where, where),
-        limits=Limits(connections=connection_shares(web=beside_web, gateway=True).gateway),
+        limits=Limits(connections=connection_shares(wanted).gateway),
         counts=counts,
     )
 

@@ -27,8 +27,9 @@ from supervisor_app.config_source import ConfigSource, kept_at
 from supervisor_app.core.file_limit import raise_file_limit
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.demo import demo_overlay
-from supervisor_app.descriptors import connection_shares
+from supervisor_app.descriptors import Shares, connection_shares
 from supervisor_app.gateway.edge.role import add_gateway_options, prepare
+from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.lease import Lease
 from supervisor_app.lock import NodeLock, NodeLockedError
 from supervisor_app.logins import link_of, new_login_token, say_link
@@ -219,11 +220,12 @@ def serve(bind: tuple[str, int], make_runtime: Callable[[asyncio.AbstractEventLo
     from supervisor_app.server import SupervisedServer
 
     shown = url_of(host, port)
+    wanted = Shares(web=WebLimits().connections, gateway=Limits().connections)
     server = SupervisedServer(
         application=application,
         host=host,
         port=port,
-        limits=WebLimits(connections=connection_shares(web=True, gateway=True).web),
+        limits=WebLimits(connections=connection_shares(wanted).web),
         make_runtime=make_runtime,
         # The token now: in the event loop the database may not be asked.
         on_listening=partial(say_where, shown, new_login_token()),
