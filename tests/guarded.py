@@ -8,6 +8,8 @@ import os
 import sys
 from typing import Any
 
+import django
+
 from supervisor_app.web.guarded import GuardedServer, install
 from supervisor_app.web.limits import WebLimits
 
@@ -38,6 +40,7 @@ async def slow(scope: Any, receive: Any, send: Any) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llamaproxy.settings")  # refusals are worded by Django
+    django.setup()
     port, limits, name = sys.argv[1:]
     install()
     GuardedServer(
