@@ -18,8 +18,8 @@ from supervisor_app.common.admin import NamesField, ReadOnly
 from supervisor_app.gateway.issuing import issue
 from supervisor_app.gateway.llama.endpoints import Scope
 from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord
+from supervisor_app.gateway.shown import spent, tokens
 from supervisor_app.models import LlamaServer
-from supervisor_app.templatetags.gateway_tags import spent, tokens
 
 if TYPE_CHECKING:
     KeyModelForm = forms.ModelForm[ApiKey]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from django import template
 
-from supervisor_app.common import words
 from supervisor_app.gateway.models import OUTCOME_WORDS, RequestRecord
 from supervisor_app.gateway.records.record import Outcome
+from supervisor_app.gateway.shown import spent, tokens
 
 register = template.Library()
+register.filter(spent)
+register.filter(tokens)
 
 TONES: dict[Outcome, str] = {
     Outcome.OK: "up",
@@ -37,19 +39,6 @@ def outcome_remarks(record: RequestRecord) -> str:
 def outcome_tone(outcome: str) -> str:
     """The colour of an outcome: `up`, `busy`, `calm`, `warn` or `bad`."""
     return TONES.get(Outcome(outcome), "bad")
-
-
-@register.filter
-def spent(milliseconds: float | None) -> str:
-    """`words.milliseconds`; nothing when the time is not known."""
-    return "" if milliseconds is None else words.milliseconds(milliseconds)
-
-
-@register.filter
-def tokens(record: RequestRecord) -> str:
-    """`1204 in, 86 out`; counts that the server did not tell are left out."""
-    counts = [(record.prompt_tokens, "in"), (record.generated_tokens, "out")]
-    return ", ".join(f"{count} {word}" for count, word in counts if count is not None)
 
 
 @register.filter
