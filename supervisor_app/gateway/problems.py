@@ -248,6 +248,15 @@ def hold_timeout(facts: Server, retry_after: int) -> Problem:
     )
 
 
+def _names_of(incident: str) -> dict[str, Any]:
+    """Name a crash by the number of its run, which has a page. `incident`: the older name, a text.
+
+    A server without a supervisor of ours has no runs: there the incident is its pid.
+    """
+    run = {"run": int(incident)} if incident.isdecimal() else {}
+    return {**run, "incident": incident}
+
+
 def upstream_crashed(
     facts: Server,
     reason: str,
@@ -262,7 +271,7 @@ def upstream_crashed(
     `incident` names the crash; `tokens`: how many had been passed on; `lives`: the server did not die;
     `done_perhaps`: the request changes something, perhaps it did so before the server died.
     """
-    more: dict[str, Any] = {"incident": incident}
+    more = _names_of(incident)
     if tokens is not None:
         more["tokens_so_far"] = tokens
     if done_perhaps:
@@ -323,5 +332,5 @@ def quarantined(name: str, incident: str, seconds: int) -> Problem:
         f"asked again for {pause}. Change the request, or have it released on the "
         "server's page.",
         fault=Fault.CLIENT,
-        more={"incident": incident},
+        more=_names_of(incident),
     )

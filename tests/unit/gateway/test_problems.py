@@ -62,3 +62,13 @@ def test_no_client_is_told_whose_fault_it_is(dialect):
     problem = problems.mistake()
     bodies = {replace(problem, fault=fault).body(dialect) for fault in Fault}
     assert bodies == {problem.body(dialect)}
+
+
+@pytest.mark.parametrize(
+    ("incident", "names"),
+    [("17", {"run": 17, "incident": "17"}), ("pid 4711", {"incident": "pid 4711"})],
+    ids=["a run", "no run"],
+)
+def test_a_crash_is_named_by_the_number_of_its_run_where_it_has_one(incident, names):
+    assert problems.quarantined("default", incident, 60).more == names
+    assert problems.upstream_crashed(FACTS, "reset", incident=incident).more == names
