@@ -6,6 +6,7 @@ for the process and stops watching it. So a process that was let go cannot touch
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -274,9 +275,12 @@ class WatchedProcess:
         healthy = self._healthy  # as it is now: finding out may take a while, and somebody else the port
         if not self._adopted:  # what we did not start has left nothing of ours behind
             await self._insist(lambda: self._around.processes.end_rest(self._around.name), None)
-        last_lines: list[str] = await self._insist(lambda: self._process.last_lines(LAST_LINES), [])
-        found, before_end = await self._diagnose(ended, healthy)
-        autopsy = await self._insist(self._process.autopsy, Autopsy())
+        # At once: while a flood keeps our threads waiting, each look waits anew.
+        last_lines, (found, before_end), autopsy = await asyncio.gather(
+            self._insist(lambda: self._process.last_lines(LAST_LINES), list[str]()),
+            self._diagnose(ended, healthy),
+            self._insist(self._process.autopsy, Autopsy()),
+        )
         failure = found.failure
         if not (found.decisive and self._ended_by_us):
             failure = blame(failure, ended, self._trail.last, autopsy)
