@@ -55,8 +55,6 @@ class Setting:
 
     key: str
     """Name in the config file. Its last word tells the unit."""
-    former_keys: tuple[str, ...] = ()
-    """Names in the config files of earlier versions, which are still read."""
     part: Part
     stored_as: str = ""
     """Column of `LlamaServer`, if its name is not the key."""
@@ -73,7 +71,7 @@ class Setting:
     secret: bool = False
     """The value is repeated in no message and in no history."""
     help: str
-    """One sentence or two, which fit into a row of the table."""
+    """A sentence or two, which fit into a row of the table."""
     zero: str = ""
     """Meaning of 0, where it is not an amount."""
     note: str = ""
@@ -336,8 +334,8 @@ SETTINGS = (
 
 
 def by_key(settings: Iterable[Setting]) -> dict[str, Setting]:
-    """Return settings by the names that a config file may use, former ones included."""
-    return {key: setting for setting in settings for key in (setting.key, *setting.former_keys)}
+    """Return settings by the names that a config file uses."""
+    return {setting.key: setting for setting in settings}
 
 
 def settings_of(part: Part) -> tuple[Setting, ...]:

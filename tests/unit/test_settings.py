@@ -14,7 +14,6 @@ from supervisor_app.core.settings import (
     Kind,
     Part,
     Setting,
-    by_key,
     settings_of,
 )
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
@@ -123,11 +122,6 @@ def test_a_setting_is_a_row_and_with_a_note_an_item():
     assert setting.row == "| `some_key` | `[]` | Some help. |"
     assert setting.item == "- `some_key`: More."
     assert declared().item == ""
-
-
-def test_a_setting_goes_by_its_former_keys_too():
-    setting = declared(former_keys=("old_key",))
-    assert by_key([setting]) == {"some_key": setting, "old_key": setting}
 
 
 def test_a_setting_is_stored_and_fed_by_its_key_unless_it_says_otherwise():
