@@ -45,7 +45,7 @@ def follow(server: LlamaServer, change: Change, *, now: float) -> None:
             _follow(server, change, now)
     except (DatabaseError, InterfaceError):
         raise
-    except Exception:
+    except Exception:  # any mistake: an alert must never cost the state that is saved with it
         log.exception("❌ [ALERTS] %s: the incident could not be followed", server.name)
 
 

@@ -20,7 +20,7 @@ CLOSE_SECONDS = 1.0
 
 
 class DatabaseThread:
-    """One thread with a connection of its own, which stays open. Calls are made one by one, in order.
+    """A thread with a database connection that stays open. Calls are made one by one, in order.
 
     A daemon, unlike those of a ThreadPoolExecutor: a database that hangs must not keep the process from
     ending.

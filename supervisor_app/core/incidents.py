@@ -164,7 +164,7 @@ def retry_delay(attempts: int) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
-    """One complete message: a channel needs nothing else to send it."""
+    """A complete message: a channel needs nothing else to send it."""
 
     event: AlertEvent
     server: str

@@ -173,7 +173,7 @@ _kept = threading.local()
 
 
 def _ask_kernel(request: bytes) -> bytes:
-    """What sock_diag says of one socket. Raises OSError."""
+    """Ask sock_diag for one socket. Raises OSError."""
     netlink: _Netlink | None = getattr(_kept, "netlink", None)
     if netlink is None or netlink.pid != os.getpid():  # a child would read its parent's answers
         netlink = _Netlink(socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG))

@@ -57,7 +57,7 @@ def let_go(state: State) -> Decision:
 
 
 def ended(state: State) -> Decision:
-    """What was asked to stop is gone."""
+    """Begin anew or rest, now that a process which was asked to stop has ended."""
     if state.start_next:
         return begin(replace(state, failure=None), state.note)
     stopped = State(attempt=state.attempt + 1, note=state.note)
@@ -78,9 +78,10 @@ def exited(state: State, event: Exited, policy: Policy, now: float) -> Decision:
 
 
 def why_it_ended(state: State, event: Exited) -> Failure:
-    """What we ended ourselves for being silent died of that, not of our signal.
+    """Keep the silence for which we ended a process as its failure, in place of our signal.
 
-    Unless it had told before that it was dying: a core dump or a debugger's backtrace takes minutes.
+    A process that had logged before that it was dying died of that: a core dump or a debugger's backtrace
+    takes minutes.
     """
     if state.phase is not Phase.ENDING or state.failure is None:
         return event.failure
@@ -90,7 +91,7 @@ def why_it_ended(state: State, event: Exited) -> Failure:
 
 
 def signal_denied(state: State, policy: Policy, now: float) -> Decision:
-    """It is not ours to end: let go of it and say so."""
+    """Detach from a process that we may not end, and log so."""
     refused = "It belongs to another user, so it was left running: stop it where it was started."
     said = Log(WARNING, f"⚠️ [LLAMA] {refused}")
     failure = None if state.status is Status.STOPPING else state.failure or failure_of(FailureKind.HUNG)

@@ -96,7 +96,7 @@ def fetching(state: State, event: Fetching, policy: Policy, now: float) -> Decis
 
 
 def why_silent(state: State, policy: Policy) -> Failure:
-    """Of a start without an answer."""
+    """The failure of a start without an answer."""
     silence = span(policy.health.max_silence)
     if state.fetched is not None and not state.loading:
         moved = f"its download stands still for {silence}" if state.fetched else f"nothing came for {silence}"

@@ -268,7 +268,7 @@ class Link:
         if backend is not None:
             await anudge(backend.facts.node)
 
-    # What it tells: outside.Outside
+    # outside.Outside: for the gateway
 
     def wake(self, server: str) -> None:
         if server not in self._waking:

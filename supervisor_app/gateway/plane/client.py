@@ -38,7 +38,7 @@ FOR_EVER = float("inf")
 
 
 class Host(FastHouse, Reception, Protocol):
-    """What a connection may use of the gateway, besides what its requests may."""
+    """The part of the gateway that a connection may use, besides the part for its requests."""
 
     heads: HeadCache
 

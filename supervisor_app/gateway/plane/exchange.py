@@ -1,4 +1,4 @@
-"""One request, from its head to its record: each step on the way, and each kind of end.
+"""A request, from its head to its record: each step on the way, and each kind of end.
 
 transit ─▶ dispatch ─▶ visit (gate ─▶ attempt) ─▶ answer
 (its body)              ▲ hold ◀─── │ the server died before content
@@ -220,7 +220,7 @@ class Exchange:
     async def _unless_mistaken(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except Exception:
+        except Exception:  # any mistake: nobody else would answer the client, who would wait for ever
             log.exception("❌ [GATEWAY] A request is lost. %s.", MISTAKE)
             self.refuse(problems.mistake(), Outcome.UNAVAILABLE)
 

@@ -62,7 +62,7 @@ class FastHouse(House, Protocol):
 
 
 class Grown(NamedTuple):
-    """What a request on the fast path becomes at the first thing out of the ordinary."""
+    """The parts that a request on the fast path becomes at the first thing out of the ordinary."""
 
     exchange: Exchange
     visit: Visit

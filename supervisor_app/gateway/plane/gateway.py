@@ -243,7 +243,7 @@ class Gateway:
             is_large = ended.is_large
             try:
                 self._record_one(ended)
-            except Exception:
+            except Exception:  # any mistake: the requests that wait behind it are recorded all the same
                 log.exception("❌ [GATEWAY] A request is not recorded. %s.", MISTAKE)
             if is_large:
                 break

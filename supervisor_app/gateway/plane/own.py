@@ -139,7 +139,7 @@ def _credentials(exchange: Exchange) -> bytes:
 async def _answer_metrics(gateway: Answering, exchange: Exchange) -> None:
     try:
         content = await gateway.outside.metrics()
-    except Exception:
+    except Exception:  # any mistake: a scrape is answered, and no request in flight notices
         log.exception("❌ [GATEWAY] Metrics cannot be told. %s.", MISTAKE)
         exchange.refuse(problems.metrics_failed())
         return

@@ -133,10 +133,10 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._receive(listener, data)
-        except Exception:
+        except Exception:  # any mistake: the event loop would log it and leave the client waiting
             log.exception("❌ [GATEWAY] An answer cannot be passed on. %s.", MISTAKE)
             self.abort()
-            listener.on_mistake()  # else its client would wait for ever
+            listener.on_mistake()
 
     def eof_received(self) -> bool:
         return False
