@@ -36,8 +36,13 @@ from tests.acceptance.gateway.watching import ask_long, ends_as, wait_until_busy
 
 
 def killing(proxy):
-    """What kills the process that is ready now."""
-    return psutil.Process(proxy.wait_for_status("ready")["pid"]).kill
+    """What kills the process that is ready now. For a moment after a kill, the status is still that of the dead."""
+
+    def find():
+        status = proxy.status()
+        return status if status["status"] == "ready" and psutil.pid_exists(status["pid"]) else {}
+
+    return psutil.Process(proxy.wait_for("a living process that is ready", find)["pid"]).kill
 
 
 @contextmanager
