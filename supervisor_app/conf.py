@@ -16,7 +16,7 @@ from django.core.exceptions import ValidationError
 
 from supervisor_app.common.addresses import WILDCARDS
 from supervisor_app.common.redact import redact_argv
-from supervisor_app.core.fetching import names_repository
+from supervisor_app.core.command_line.fetching import names_repository
 from supervisor_app.core.ports import ServerConfig
 from supervisor_app.core.settings import BY_KEY, SETTINGS, Part, Setting, settings_of
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from supervisor_app.conf import DEFAULT_SERVER, ConfigError, Overlay
-from supervisor_app.core.identity import identity_of
+from supervisor_app.core.machine.identity import identity_of
 from supervisor_app.engine.demo_model import EngineExtraMissingError, make_demo_model
 from supervisor_app.models import LlamaServer, ServerState
 from supervisor_app.snapshots import identity_of_row

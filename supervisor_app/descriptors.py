@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from supervisor_app.core.file_limit import raise_file_limit
+from supervisor_app.core.machine.file_limit import raise_file_limit
 
 RESERVED_FILES = 512
 """For supervision, the database, log files and the program itself."""

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import requests
 
 from supervisor_app.common.words import span
-from supervisor_app.core.identity import identity_of
+from supervisor_app.core.machine.identity import identity_of
 from supervisor_app.core.status import Status
 from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.snapshots import failure_from_json, identity_of_row

@@ -8,7 +8,7 @@ from typing import Any
 
 from supervisor_app.common.moments import seconds
 from supervisor_app.common.words import iso
-from supervisor_app.core.argv import argv_diff
+from supervisor_app.core.command_line.argv import argv_diff
 from supervisor_app.core.status import RunSummary
 from supervisor_app.models import Run, RunQuerySet, json_of_failure
 from supervisor_app.snapshots import summary_of

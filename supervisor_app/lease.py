@@ -13,7 +13,7 @@ from uuid import uuid4
 from django.db import models
 from django.db.models.functions import Now
 
-from supervisor_app.core.identity import identity_of, machine
+from supervisor_app.core.machine.identity import identity_of, machine
 from supervisor_app.core.ports import NodeTakenError
 
 log = logging.getLogger(__name__)

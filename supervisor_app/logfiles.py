@@ -11,10 +11,10 @@ from django.conf import settings
 
 from supervisor_app.common.redact import secrets_of
 from supervisor_app.config_source import last_good
-from supervisor_app.core.identity import identity_of
-from supervisor_app.core.logs import LogFile, written_by
-from supervisor_app.core.open_log import what_became_of
-from supervisor_app.core.processes import server_log
+from supervisor_app.core.machine.identity import identity_of
+from supervisor_app.core.machine.logs import LogFile, written_by
+from supervisor_app.core.machine.open_log import what_became_of
+from supervisor_app.core.machine.processes import server_log
 from supervisor_app.models import LlamaServer, ServerState
 from supervisor_app.snapshots import identity_of_row
 

@@ -17,11 +17,11 @@ from supervisor_app.common.loops import run_in
 from supervisor_app.common.outage import Outage
 from supervisor_app.conf import Overlay
 from supervisor_app.consumers import SupervisorConsumer
-from supervisor_app.core.clock import SystemClock
+from supervisor_app.core.machine.clock import SystemClock
+from supervisor_app.core.machine.probe import HttpProbe
+from supervisor_app.core.machine.processes import LocalProcesses
 from supervisor_app.core.node import NodeSupervisor
 from supervisor_app.core.ports import NodeTakenError
-from supervisor_app.core.probe import HttpProbe
-from supervisor_app.core.processes import LocalProcesses
 from supervisor_app.engine.resolve import HOW_TO_GET_ONE, Engine, EngineMissing, find_engine
 from supervisor_app.events import supervisor_channel
 from supervisor_app.gateway.edge.service import Service

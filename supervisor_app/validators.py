@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
-from supervisor_app.core.moved_door import INSTEAD, moved_door
+from supervisor_app.core.command_line.moved_door import INSTEAD, moved_door
 from supervisor_app.engine.flags import not_for_forms
 
 OWN_FLAGS = {

@@ -17,10 +17,10 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
+from supervisor_app.alerts.rules import write_test
 from supervisor_app.alerts.transport import SendError, send
 from supervisor_app.common.admin import ReadOnly
 from supervisor_app.common.words import duration
-from supervisor_app.core.incidents import write_test
 
 if TYPE_CHECKING:
     ChannelModelForm = forms.ModelForm[AlertChannel]

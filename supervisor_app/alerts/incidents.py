@@ -1,4 +1,4 @@
-"""Incidents and deliveries in the database. What is decided here is decided in `core.incidents`.
+"""Incidents and deliveries in the database. What is decided here is decided in `alerts.rules`.
 
 Whatever may be done by several processes at once is a filtered update or an insert under a unique
 constraint: one of them does it, the others see that it is done.
@@ -14,12 +14,12 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import Exists, F, OuterRef, Q
 
+from supervisor_app.alerts import rules as core
 from supervisor_app.alerts.models import AlertChannel, Delivery, DeliveryQuerySet, Incident
+from supervisor_app.alerts.rules import AlertEvent, Ending
 from supervisor_app.common.moments import moment, seconds
 from supervisor_app.conf import apply_overlay
 from supervisor_app.config_source import last_good
-from supervisor_app.core import incidents as core
-from supervisor_app.core.incidents import AlertEvent, Ending
 from supervisor_app.core.ports import Change, RunClosed
 from supervisor_app.core.status import DOWN, LlamaStatus, Status
 from supervisor_app.models import LlamaServer

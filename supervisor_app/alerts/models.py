@@ -7,8 +7,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from supervisor_app.alerts.rules import IT_IS_DOWN, AlertEvent, Ending
 from supervisor_app.alerts.transport import BadAddressError, check, mask
-from supervisor_app.core.incidents import IT_IS_DOWN, AlertEvent, Ending
 from supervisor_app.core.status import FailureKind, Status
 
 A_YEAR_OF_HOURS = 24 * 366

@@ -13,9 +13,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from supervisor_app.alerts.rules import AlertEvent
 from supervisor_app.common.redact import HIDDEN
 from supervisor_app.common.words import span
-from supervisor_app.core.incidents import AlertEvent
 
 if TYPE_CHECKING:
     import apprise

@@ -8,7 +8,7 @@ from typing import assert_never
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.common.words import span
 from supervisor_app.core import lifecycle as life
-from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.ports import (
     Change,
     Clock,

@@ -1,6 +1,6 @@
 """What the supervisor needs from the world, as Protocols, and what it hands to the store.
 
-`core.process`, `core.probe`, `supervisor_app.store` and `supervisor_app.publish` are the real ones;
+`core.machine.process`, `core.machine.probe`, `supervisor_app.store` and `supervisor_app.publish` are the real ones;
 `core.testing` ships the fakes.
 """
 
@@ -12,7 +12,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Protocol
 
-from supervisor_app.core.named_files import BadFile
+from supervisor_app.core.diagnosis.named_files import BadFile
 from supervisor_app.core.sightings import (
     Autopsy,
     Canary,
@@ -234,7 +234,7 @@ class RunClosed:
     failure: Failure | None
     last_lines: tuple[str, ...] = ()
     evidence: Mapping[str, Any] = field(default_factory=dict)
-    """`core.evidence.Evidence` as JSON; empty when nobody saw it end."""
+    """`core.diagnosis.evidence.Evidence` as JSON; empty when nobody saw it end."""
     note: str = ""
     """Why it was asked to end, in words."""
 

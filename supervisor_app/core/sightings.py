@@ -60,7 +60,7 @@ class Endpoint:
     uid: int | None
     """Of the listening socket: whoever connects asks for no other."""
     realm: str = ""
-    """Where the address and the uid mean this (`core.sockets.realm`)."""
+    """Where the address and the uid mean this (`core.machine.sockets.realm`)."""
     unseen: str = field(default="", compare=False)
     """What could not be seen of it, as a warning for people; empty when all was."""
 

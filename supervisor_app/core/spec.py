@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from supervisor_app.core.fetching import fetches
+from supervisor_app.core.command_line.fetching import fetches
 from supervisor_app.core.sightings import Endpoint
 
 SLOWER = 10

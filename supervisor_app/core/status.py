@@ -32,7 +32,7 @@ DOWN = frozenset({Status.CRASHED, Status.ERROR})
 
 
 class FailureKind(StrEnum):
-    """Why a process ended or never became ready. `core.diagnosis` has the title and hint of each."""
+    """Why a process ended or never became ready. `core.diagnosis.diagnose` has the title and hint of each."""
 
     BINARY_MISSING = "binary_missing"
     LIBRARY_MISSING = "library_missing"

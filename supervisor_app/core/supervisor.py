@@ -12,10 +12,9 @@ from typing import Any
 
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.core import lifecycle as life
-from supervisor_app.core.cause_watch import CauseWatch
 from supervisor_app.core.chronicle import Chronicle
-from supervisor_app.core.diagnosis import failure_of
-from supervisor_app.core.loading import LoadWatch
+from supervisor_app.core.diagnosis.cause_watch import CauseWatch
+from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.ports import (
     Clock,
     Probe,
@@ -32,6 +31,7 @@ from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind, LlamaStatus, Status
 from supervisor_app.core.survivor import argv_of, find_survivor, past_loads, unfinished
 from supervisor_app.core.tasks import Tasks
+from supervisor_app.core.watch.loading import LoadWatch
 from supervisor_app.core.watched import Surroundings, WatchedProcess
 from supervisor_app.core.wording import idle_note
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from supervisor_app.common.storage import StoreError
-from supervisor_app.core.diagnosis import failure_of
-from supervisor_app.core.named_files import BadFile
+from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.named_files import BadFile
 from supervisor_app.core.ports import (
     Change,
     ProbeError,

@@ -15,19 +15,19 @@ from typing import TypeVar, assert_never
 
 from supervisor_app.common.words import counted, noun
 from supervisor_app.core import lifecycle as life
-from supervisor_app.core.activity import WorkMeter
-from supervisor_app.core.diagnosis import Diagnosis, diagnose
-from supervisor_app.core.evidence import ExitReport, Trail, blame
-from supervisor_app.core.fallback import gpu_warnings
-from supervisor_app.core.loading import LEAST_BYTES, LoadWatch
-from supervisor_app.core.named_files import BadFile
+from supervisor_app.core.diagnosis.diagnose import Diagnosis, diagnose
+from supervisor_app.core.diagnosis.evidence import ExitReport, Trail, blame
+from supervisor_app.core.diagnosis.fallback import gpu_warnings
+from supervisor_app.core.diagnosis.named_files import BadFile
 from supervisor_app.core.ports import Clock, Probe, ProbeError, Process, Processes, SignalDeniedError
 from supervisor_app.core.shortage import CANNOT, why_not
 from supervisor_app.core.sightings import Autopsy, Endpoint, Exit, Health
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec
 from supervisor_app.core.status import Model, Progress
 from supervisor_app.core.tasks import Tasks
-from supervisor_app.core.watchdog import NO_CPU, Activity
+from supervisor_app.core.watch.activity import WorkMeter
+from supervisor_app.core.watch.loading import LEAST_BYTES, LoadWatch
+from supervisor_app.core.watch.watchdog import NO_CPU, Activity
 
 LAST_LINES = 50
 """Kept of each life's output."""

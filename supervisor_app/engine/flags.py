@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from supervisor_app.core.argv import spelled
+from supervisor_app.core.command_line.argv import spelled
 
 _NAMES = """
 -t --threads -tb --threads-batch -C --cpu-mask -Cr --cpu-range --cpu-strict --prio --poll

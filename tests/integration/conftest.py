@@ -13,8 +13,8 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 
-from supervisor_app.core.process import LocalProcess
-from supervisor_app.core.processes import LocalProcesses
+from supervisor_app.core.machine.process import LocalProcess
+from supervisor_app.core.machine.processes import LocalProcesses
 from supervisor_app.core.spec import LaunchSpec
 from tests.integration.alerting import World
 from tests.integration.building import STARTED

@@ -11,10 +11,10 @@ import sys
 import psutil
 import pytest
 
-from supervisor_app.core import process as process_module
-from supervisor_app.core.identity import boot_id, identity_of
+from supervisor_app.core.machine import process as process_module
+from supervisor_app.core.machine.identity import boot_id, identity_of
+from supervisor_app.core.machine.process import LocalProcess
 from supervisor_app.core.ports import SignalDeniedError
-from supervisor_app.core.process import LocalProcess
 from supervisor_app.core.sightings import Autopsy, Exit, Identity, PortHolder, Usage
 from tests.integration.spawning import DEADLINE, fake_spec, until, until_async
 

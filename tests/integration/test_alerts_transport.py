@@ -11,8 +11,8 @@ import pytest
 import requests
 
 from supervisor_app.alerts import transport
+from supervisor_app.alerts.rules import AlertEvent, Incident, write
 from supervisor_app.alerts.transport import ID_HEADER, BadAddressError, SendError, check, mask, send
-from supervisor_app.core.incidents import AlertEvent, Incident, write
 from supervisor_app.core.status import LlamaStatus, Status
 from tests.integration.building import OUT_OF_MEMORY, STARTED
 from tests.integration.receiving import mail_server

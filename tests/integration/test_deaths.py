@@ -16,10 +16,10 @@ import pytest
 import requests
 
 from supervisor_app.conf import Overlay
-from supervisor_app.core.clock import SystemClock
+from supervisor_app.core.machine.clock import SystemClock
+from supervisor_app.core.machine.probe import HttpProbe
+from supervisor_app.core.machine.processes import LocalProcesses
 from supervisor_app.core.node import NodeSupervisor
-from supervisor_app.core.probe import HttpProbe
-from supervisor_app.core.processes import LocalProcesses
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import RecordingPublisher
 from supervisor_app.engine.demo_model import make_demo_model

@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from supervisor_app.core.diagnosis import diagnose
+from supervisor_app.core.diagnosis.diagnose import diagnose
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind
 from supervisor_app.engine import launcher

@@ -15,7 +15,7 @@ from django.db import connection
 from django.db.models.functions import Now
 
 from supervisor_app import lease as lease_module
-from supervisor_app.core.identity import identity_of, machine
+from supervisor_app.core.machine.identity import identity_of, machine
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.lease import LEASE, Lease, NodeLease
 

@@ -9,8 +9,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from supervisor_app.core.identity import identity_of
-from supervisor_app.core.open_log import MOVED, REMOVED
+from supervisor_app.core.machine.identity import identity_of
+from supervisor_app.core.machine.open_log import MOVED, REMOVED
 from supervisor_app.management.commands import llama as llama_command
 from supervisor_app.models import LlamaServer
 from tests.integration.building import make_server, make_state

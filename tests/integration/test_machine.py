@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from supervisor_app.core import listeners
-from supervisor_app.core.diagnosis import failure_of
-from supervisor_app.core.identity import boot_id, identity_of, is_llama_command, machine
+from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.machine import listeners
+from supervisor_app.core.machine.identity import boot_id, identity_of, is_llama_command, machine
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind
 from tests.integration.spawning import FAKE, fake_spec, until_async

@@ -16,12 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from supervisor_app.core import ownership, sockets
-from supervisor_app.core.listeners import in_the_way, is_blocked
-from supervisor_app.core.ownership import own_endpoint
+from supervisor_app.core.machine import ownership, sockets
+from supervisor_app.core.machine.listeners import in_the_way, is_blocked
+from supervisor_app.core.machine.ownership import own_endpoint
+from supervisor_app.core.machine.sockets import Owner, listening, owner, stranger_at, stranger_behind
 from supervisor_app.core.shortage import ShortageError
 from supervisor_app.core.sightings import Endpoint, ListeningSocket
-from supervisor_app.core.sockets import Owner, listening, owner, stranger_at, stranger_behind
 from tests.integration.spawning import FAKE, fake_spec, until_async
 from tests.ports import free_port
 
@@ -261,7 +261,7 @@ def test_that_it_cannot_be_looked_at_for_want_of_our_own_says_nothing_of_who_it_
 @needs_root
 async def test_one_of_two_addresses_that_is_taken_by_a_stranger_leaves_the_other(processes, monkeypatch):
     both = {"::1", "127.0.0.1"}
-    monkeypatch.setattr("supervisor_app.core.listeners._addresses", lambda host: both)
+    monkeypatch.setattr("supervisor_app.core.machine.listeners._addresses", lambda host: both)
     spec = fake_spec()
     with listener_of(OTHER, spec.port, "::1"):
         assert await processes.port_holder("default", spec) is None
@@ -279,7 +279,7 @@ async def test_our_own_on_one_address_is_found_beside_a_stranger_on_the_other(
     both = {"::1", "127.0.0.1"}
     spec = fake_spec()
     process = await started(spec)
-    monkeypatch.setattr("supervisor_app.core.listeners._addresses", lambda host: both)
+    monkeypatch.setattr("supervisor_app.core.machine.listeners._addresses", lambda host: both)
     with listener_of(OTHER, spec.port, "::1"):
         holder = await processes.port_holder("default", spec)
         assert holder.identity == process.identity

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from supervisor_app.core import probe as probe_module
+from supervisor_app.core.machine import probe as probe_module
+from supervisor_app.core.machine.probe import HttpProbe, looks_like_llama_server, read_models
 from supervisor_app.core.ports import ProbeError
-from supervisor_app.core.probe import HttpProbe, looks_like_llama_server, read_models
 from supervisor_app.core.shortage import LateError
 from supervisor_app.core.sightings import Canary, Endpoint, Health, Slots
 from supervisor_app.core.spec import LaunchSpec

@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from supervisor_app.core.identity import identity_of
-from supervisor_app.core.open_log import MOVED, REMOVED, OpenLog
+from supervisor_app.core.machine.identity import identity_of
+from supervisor_app.core.machine.open_log import MOVED, REMOVED, OpenLog
+from supervisor_app.core.machine.process import LocalProcess
+from supervisor_app.core.machine.processes import LocalProcesses, child_environment
 from supervisor_app.core.ports import SpawnError
-from supervisor_app.core.process import LocalProcess
-from supervisor_app.core.processes import LocalProcesses, child_environment
 from supervisor_app.core.sightings import Exit, Identity, PortHolder, Usage
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind

@@ -17,16 +17,16 @@ from typing import Any
 import psutil
 import pytest
 
-from supervisor_app.core import model_files, processes
-from supervisor_app.core import probe as probe_module
-from supervisor_app.core import process as process_module
-from supervisor_app.core.diagnosis import failure_of
-from supervisor_app.core.identity import boot_id, identity_of
-from supervisor_app.core.lanes import Lane
-from supervisor_app.core.listeners import answers
+from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.machine import model_files, processes
+from supervisor_app.core.machine import probe as probe_module
+from supervisor_app.core.machine import process as process_module
+from supervisor_app.core.machine.identity import boot_id, identity_of
+from supervisor_app.core.machine.lanes import Lane
+from supervisor_app.core.machine.listeners import answers
+from supervisor_app.core.machine.probe import HttpProbe, looks_like_llama_server
+from supervisor_app.core.machine.process import LocalProcess
 from supervisor_app.core.ports import ProbeError, SpawnError
-from supervisor_app.core.probe import HttpProbe, looks_like_llama_server
-from supervisor_app.core.process import LocalProcess
 from supervisor_app.core.shortage import ShortageError
 from supervisor_app.core.sightings import Exit, Health, Slots
 from supervisor_app.core.status import FailureKind
@@ -187,7 +187,7 @@ async def test_without_pidfd_twenty_children_hold_up_no_look(monkeypatch, starte
 
 async def test_a_child_has_the_limit_of_open_files_that_we_were_started_with(started, monkeypatch):
     given = (64, 128)
-    monkeypatch.setattr("supervisor_app.core.file_limit._FOUND", given)
+    monkeypatch.setattr("supervisor_app.core.machine.file_limit._FOUND", given)
     process = await started(fake_spec())
     assert resource.prlimit(process.identity.pid, resource.RLIMIT_NOFILE) == given
 
@@ -222,7 +222,7 @@ async def test_a_start_from_a_dead_disk_fails_for_that_server_alone_and_leaves_n
 
     monkeypatch.setattr(subprocess, "Popen", slow)
     with monkeypatch.context() as hurried:
-        hurried.setattr("supervisor_app.core.processes.SPAWN_SECONDS", 0.05)
+        hurried.setattr("supervisor_app.core.machine.processes.SPAWN_SECONDS", 0.05)
         with pytest.raises(SpawnError, match="does its disk answer") as raised:
             await processes.spawn("dead", fake_spec("--dead"))
     assert not raised.value.failure.permanent

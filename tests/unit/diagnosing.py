@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from supervisor_app.core.diagnosis import diagnose
+from supervisor_app.core.diagnosis.diagnose import diagnose
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import Failure
 from supervisor_app.core.testing import make_spec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.core.argv import argv_diff
+from supervisor_app.core.command_line.argv import argv_diff
 
 BASE = ["llama-server", "-m", "a.gguf", "-c", "8192", "-ngl", "99"]
 

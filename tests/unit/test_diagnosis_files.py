@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor_app.core.diagnosis import failure_of
-from supervisor_app.core.named_files import BadFile, NamedFile
+from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.named_files import BadFile, NamedFile
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind
 from supervisor_app.core.testing import make_spec

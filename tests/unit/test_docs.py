@@ -13,7 +13,7 @@ import pytest
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 
-from supervisor_app.core.incidents import AlertEvent, write_test
+from supervisor_app.alerts.rules import AlertEvent, write_test
 from supervisor_app.core.settings import SETTINGS
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Status
 from supervisor_app.management.commands import llama, runsupervisor

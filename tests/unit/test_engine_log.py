@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from supervisor_app.core.diagnosis import diagnose
-from supervisor_app.core.engine_log import read_log
+from supervisor_app.core.diagnosis.diagnose import diagnose
+from supervisor_app.core.diagnosis.engine_log import read_log
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind
 

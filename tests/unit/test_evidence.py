@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.core.diagnosis import MEMORY_HINT, failure_of
-from supervisor_app.core.evidence import SAMPLES, Evidence, Trail, blame, is_scarce, oom_proof, sentence
+from supervisor_app.core.diagnosis.diagnose import MEMORY_HINT, failure_of
+from supervisor_app.core.diagnosis.evidence import (
+    SAMPLES,
+    Evidence,
+    Trail,
+    blame,
+    is_scarce,
+    oom_proof,
+    sentence,
+)
 from supervisor_app.core.sightings import Autopsy, Exit, GpuMemory, MemorySample
 from supervisor_app.core.status import FailureKind
 

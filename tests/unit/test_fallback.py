@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.core.fallback import gpu_warnings
+from supervisor_app.core.diagnosis.fallback import gpu_warnings
 
 NO_GPU = "warning: no usable GPU found, --gpu-layers option will be ignored"
 NONE_OFFLOADED = "0.01.200.000 I load_tensors: offloaded 0/33 layers to GPU"

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.core import lifecycle as life
-from supervisor_app.core.diagnosis import diagnose
-from supervisor_app.core.fetching import fetches, names_repository
+from supervisor_app.core.command_line.fetching import fetches, names_repository
+from supervisor_app.core.diagnosis.diagnose import diagnose
 from supervisor_app.core.lifecycle import Phase
 from supervisor_app.core.shortage import ShortageError
 from supervisor_app.core.sightings import Exit, Health

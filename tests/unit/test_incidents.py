@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor_app.core.diagnosis import failure_of
-from supervisor_app.core.incidents import (
+from supervisor_app.alerts.rules import (
     DOWN,
     GIVE_UP_SECONDS,
     IT_IS_DOWN,
@@ -23,6 +22,7 @@ from supervisor_app.core.incidents import (
     write,
     write_test,
 )
+from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.status import FailureKind, LlamaStatus, Status
 
 NOW = 1_750_000_000.0

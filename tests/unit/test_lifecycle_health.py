@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.core import lifecycle as life
-from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy
 from supervisor_app.core.sightings import Canary, Exit, Health
 from supervisor_app.core.spec import HealthPolicy
 from supervisor_app.core.status import FailureKind, Status
-from supervisor_app.core.watchdog import Activity
+from supervisor_app.core.watch.watchdog import Activity
 from supervisor_app.core.wording import warnings
 from tests.unit.deciding import ME, MODEL, POLICY, Server
 

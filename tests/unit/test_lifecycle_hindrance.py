@@ -12,7 +12,7 @@ from supervisor_app.core.sightings import Canary, Health
 from supervisor_app.core.spec import HealthPolicy
 from supervisor_app.core.status import Status
 from supervisor_app.core.testing import make_spec, stranger
-from supervisor_app.core.watchdog import Activity
+from supervisor_app.core.watch.watchdog import Activity
 from supervisor_app.core.wording import sentence, warnings
 from tests.unit.deciding import CORRUPT, POLICY, Server
 

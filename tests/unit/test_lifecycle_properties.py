@@ -8,13 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supervisor_app.core import lifecycle as life
-from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.lifecycle import PHASES, Phase, Policy, State, decide
 from supervisor_app.core.sightings import Canary, Exit, Health, Identity, PortHolder
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import FailureKind, Model, Status
 from supervisor_app.core.testing import stranger
-from supervisor_app.core.watchdog import Activity
+from supervisor_app.core.watch.watchdog import Activity
 
 POLICY = Policy(
     restart=RestartPolicy(max_retries=3, stable_after_ms=20_000),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor_app.core.logs import MAX_LINE, LogFile, split_lines
+from supervisor_app.core.machine.logs import MAX_LINE, LogFile, split_lines
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import time
 import psutil
 import pytest
 
-from supervisor_app.core import memory
-from supervisor_app.core.memory import GpuMeter, MemoryMeter, control_group, naming, parse_gpus
+from supervisor_app.core.machine import memory
+from supervisor_app.core.machine.memory import GpuMeter, MemoryMeter, control_group, naming, parse_gpus
 from supervisor_app.core.sightings import GpuMemory
 
 MIB = 2**20

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor_app.core.named_files import (
+from supervisor_app.core.diagnosis.named_files import (
     NamedFile,
     bad_files,
     flag_of,

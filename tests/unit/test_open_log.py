@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from supervisor_app.core.logs import LogFile, written_by
-from supervisor_app.core.open_log import MOVED, REMOVED, OpenLog
+from supervisor_app.core.machine.logs import LogFile, written_by
+from supervisor_app.core.machine.open_log import MOVED, REMOVED, OpenLog
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ ROOTS = (
 SPELLED = re.compile(rf"(?:^|[\s\"'`(=])/(?:{'|'.join(ROOTS)})(?![\w-])")
 AT_THE_ROOT = re.compile(r"\b(?:href|action|src|hx-\w+)=[\"']/")
 NOT_OURS = {
-    ("supervisor_app/core/probe.py", "/api/models"): "llama-server's",
+    ("supervisor_app/core/machine/probe.py", "/api/models"): "llama-server's",
     ("llamaproxy/settings.py", "/static/"): "the one place that says where static files are",
 }
 

@@ -12,8 +12,8 @@ from functools import partial
 import pytest
 import requests
 
-from supervisor_app.core import file_limit, lanes
-from supervisor_app.core.lanes import Lane
+from supervisor_app.core.machine import file_limit, lanes
+from supervisor_app.core.machine.lanes import Lane
 from supervisor_app.core.shortage import LateError, ShortageError, raise_shortage, shortage_of, why_not
 
 LOST = OSError(errno.EMFILE, "Too many open files")

@@ -7,10 +7,10 @@ import signal
 import pytest
 
 from supervisor_app.core import lifecycle as life
-from supervisor_app.core.diagnosis import failure_of
-from supervisor_app.core.evidence import Evidence, ExitReport
+from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.evidence import Evidence, ExitReport
 from supervisor_app.core.lifecycle import Phase
-from supervisor_app.core.memory import parse_gpus
+from supervisor_app.core.machine.memory import parse_gpus
 from supervisor_app.core.sightings import Exit, GpuMemory, Health, MemorySample, Slots, Usage
 from supervisor_app.core.spec import HealthPolicy
 from supervisor_app.core.status import FailureKind, Status

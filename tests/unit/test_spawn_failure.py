@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor_app.core.diagnosis import CANNOT_RUN
-from supervisor_app.core.spawn_failure import Program, look_at_program, why_not_started
+from supervisor_app.core.diagnosis.diagnose import CANNOT_RUN
+from supervisor_app.core.diagnosis.spawn_failure import Program, look_at_program, why_not_started
 from supervisor_app.core.status import FailureKind
 
 CWD = Path("/srv")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor_app.core.named_files import BadFile, NamedFile
+from supervisor_app.core.diagnosis.named_files import BadFile, NamedFile
 from supervisor_app.core.ports import Remembered, RunClosed
 from supervisor_app.core.sightings import Autopsy, Canary, Health, MemorySample, Slots, Usage
 from supervisor_app.core.spec import HealthPolicy

@@ -8,10 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor_app.core.clock import SystemClock
-from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy, State
-from supervisor_app.core.loading import LoadWatch
+from supervisor_app.core.machine.clock import SystemClock
 from supervisor_app.core.ports import Wish
 from supervisor_app.core.sightings import Exit, Identity, PortHolder
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
@@ -26,6 +25,7 @@ from supervisor_app.core.status import (
 )
 from supervisor_app.core.testing import FakeClock, make_config, make_spec, settle
 from supervisor_app.core.timeline import Timeline
+from supervisor_app.core.watch.loading import LoadWatch
 from supervisor_app.core.wording import last_error, sentence
 
 BROKEN = failure_of(FailureKind.EXITED, "code 1")

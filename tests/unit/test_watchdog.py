@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor_app.core.sightings import Canary
-from supervisor_app.core.watchdog import Activity, Verdict, Watch, canary_due, hear, look
+from supervisor_app.core.watch.watchdog import Activity, Verdict, Watch, canary_due, hear, look
 
 STALL = 180.0
 

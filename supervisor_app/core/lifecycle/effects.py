@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from supervisor_app.core.evidence import ExitReport
+from supervisor_app.core.diagnosis.evidence import ExitReport
 from supervisor_app.core.sightings import Exit, Identity, PortHolder
 from supervisor_app.core.status import Failure
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from supervisor_app.common.words import counted, span
-from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.lifecycle.effects import (
     INFO,
     WARNING,
@@ -24,7 +24,7 @@ from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State
 from supervisor_app.core.lifecycle.tries import failed
 from supervisor_app.core.sightings import Health, PortHolder
 from supervisor_app.core.status import Failure, FailureKind, Status
-from supervisor_app.core.watchdog import CPU_EXTENDS, IDLE_INTERVAL, Watch
+from supervisor_app.core.watch.watchdog import CPU_EXTENDS, IDLE_INTERVAL, Watch
 
 
 def inspected(state: State, holder: PortHolder | None, policy: Policy, now: float) -> Decision:

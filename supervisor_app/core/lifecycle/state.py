@@ -10,7 +10,7 @@ from supervisor_app.core.lifecycle.effects import Effect
 from supervisor_app.core.sightings import Identity
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import Failure, Model, Status
-from supervisor_app.core.watchdog import Watch
+from supervisor_app.core.watch.watchdog import Watch
 
 
 class Phase(Enum):

@@ -17,7 +17,7 @@ from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.common.words import counted, span
 from supervisor_app.conf import Overlay
-from supervisor_app.core.file_limit import raise_file_limit
+from supervisor_app.core.machine.file_limit import raise_file_limit
 from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.edge.link import Link
 from supervisor_app.gateway.http.limits import Limits

@@ -15,10 +15,10 @@ from django.db.models import F
 
 from supervisor_app.common.moments import seconds
 from supervisor_app.conf import Overlay, apply_overlay
-from supervisor_app.core import named_files
-from supervisor_app.core.argv import spelled_out
+from supervisor_app.core.command_line.argv import spelled_out
+from supervisor_app.core.diagnosis import named_files
+from supervisor_app.core.machine.sockets import realm
 from supervisor_app.core.sightings import Endpoint
-from supervisor_app.core.sockets import realm
 from supervisor_app.core.status import AVAILABLE, Status
 from supervisor_app.gateway.llama.isolation import caches_prompts
 from supervisor_app.gateway.llama.listing import Listing, is_path, listing_of_json, listing_of_names

@@ -15,7 +15,7 @@ from supervisor_app.common.database import DatabaseThread
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.common.words import MISTAKE
-from supervisor_app.core.clock import SystemClock
+from supervisor_app.core.machine.clock import SystemClock
 from supervisor_app.core.ports import Clock
 from supervisor_app.gateway.edge import ledger
 from supervisor_app.gateway.records.record import LONGEST_NAME, Outcome, Record

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from supervisor_app.core.argv import spelled_out
+from supervisor_app.core.command_line.argv import spelled_out
 from supervisor_app.gateway.llama import sse
 from supervisor_app.gateway.llama.endpoints import Endpoint
 from supervisor_app.gateway.llama.hints import UNREADABLE

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from supervisor_app.core.sockets import realm
+from supervisor_app.core.machine.sockets import realm
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.servers.elsewhere import is_elsewhere

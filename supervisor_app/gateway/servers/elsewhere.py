@@ -13,7 +13,7 @@ from supervisor_app.gateway.servers.facts import ServerFacts
 
 
 def is_elsewhere(url: str, endpoint: Endpoint | None, realm: str) -> bool:
-    """Is the server reached over a network that may fail? `realm`: ours (`core.sockets.realm`).
+    """Is the server reached over a network that may fail? `realm`: ours (`core.machine.sockets.realm`).
 
     One in another container of this host is not: it goes with us.
     """

@@ -16,9 +16,9 @@ from contextlib import suppress
 from typing import Protocol, cast
 
 from supervisor_app.common.words import MISTAKE, span
+from supervisor_app.core.machine.sockets import realm, stranger_at, stranger_behind
 from supervisor_app.core.shortage import ShortageError
 from supervisor_app.core.sightings import Endpoint
-from supervisor_app.core.sockets import realm, stranger_at, stranger_behind
 from supervisor_app.gateway.http.answer_heads import ResponseHead, read_response
 from supervisor_app.gateway.http.framing import Body, ChunkedBody, FramingError, SizedBody
 from supervisor_app.gateway.http.head_cache import HeadCache, Pattern, pattern_of

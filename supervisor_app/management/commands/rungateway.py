@@ -24,7 +24,7 @@ from supervisor_app.common.signals import on_hangups
 from supervisor_app.common.storage import StoreError
 from supervisor_app.common.words import MISTAKE
 from supervisor_app.config_source import last_good
-from supervisor_app.core.file_limit import raise_file_limit
+from supervisor_app.core.machine.file_limit import raise_file_limit
 from supervisor_app.gateway.edge.role import BAD_USAGE, FAILED, add_gateway_options, prepare, say_where
 from supervisor_app.gateway.edge.service import Service
 from supervisor_app.gateway.workers.board import Board

@@ -24,7 +24,7 @@ from supervisor_app.common.database import DatabaseThread
 from supervisor_app.common.signals import ignore_signals, on_hangups
 from supervisor_app.conf import DEFAULT_SERVER, ConfigError, Overlay, read_overlay
 from supervisor_app.config_source import ConfigSource, kept_at
-from supervisor_app.core.file_limit import raise_file_limit
+from supervisor_app.core.machine.file_limit import raise_file_limit
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.demo import demo_overlay
 from supervisor_app.descriptors import Shares, connection_shares

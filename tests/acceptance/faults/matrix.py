@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from supervisor_app.core.logs import LogFile
+from supervisor_app.core.machine.logs import LogFile
 from supervisor_app.drill import Fault, inject
 from tests.acceptance.clients import asking
 from tests.acceptance.conftest import ENGINE_ARGS

@@ -10,7 +10,7 @@ from signal import SIGSEGV
 import pytest
 from channels.layers import get_channel_layer
 
-from supervisor_app.core.diagnosis import failure_of
+from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.status import FailureKind, RunSummary, Status
 from supervisor_app.events import STATUS_GROUP
 from supervisor_app.gateway.access.keys import Denied

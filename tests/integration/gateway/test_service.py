@@ -16,7 +16,7 @@ from django.db import OperationalError
 
 from supervisor_app.common.storage import StoreError
 from supervisor_app.conf import Overlay
-from supervisor_app.core.file_limit import WANTED, raise_file_limit
+from supervisor_app.core.machine.file_limit import WANTED, raise_file_limit
 from supervisor_app.gateway.edge import link, service, survey
 from supervisor_app.gateway.edge.service import Service, is_loopback, listening_socket
 from supervisor_app.gateway.models import RequestRecord

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from supervisor_app.core.named_files import parts_of
+from supervisor_app.core.diagnosis.named_files import parts_of
 from supervisor_app.core.spec import LaunchSpec
 
 

@@ -19,12 +19,12 @@ from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
-from supervisor_app.core.lanes import Lane
-from supervisor_app.core.model_files import UNKNOWN_FILE, FileFacts, file_facts
+from supervisor_app.core.machine.lanes import Lane
+from supervisor_app.core.machine.model_files import UNKNOWN_FILE, FileFacts, file_facts
+from supervisor_app.core.machine.sockets import stranger_at, stranger_behind
 from supervisor_app.core.ports import ProbeError
 from supervisor_app.core.shortage import LateError, ShortageError, raise_shortage
 from supervisor_app.core.sightings import Canary, Health, Slots
-from supervisor_app.core.sockets import stranger_at, stranger_behind
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import AVAILABLE, Model
 

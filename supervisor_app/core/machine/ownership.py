@@ -13,12 +13,12 @@ import time
 
 import psutil
 
-from supervisor_app.core.identity import identity_of
-from supervisor_app.core.listeners import endpoint_of, is_trusted
-from supervisor_app.core.logs import LogFile
-from supervisor_app.core.memory import family_of
+from supervisor_app.core.machine.identity import identity_of
+from supervisor_app.core.machine.listeners import endpoint_of, is_trusted
+from supervisor_app.core.machine.logs import LogFile
+from supervisor_app.core.machine.memory import family_of
+from supervisor_app.core.machine.sockets import holder_of_socket, sockets_of
 from supervisor_app.core.sightings import Endpoint, Identity, ListeningSocket
-from supervisor_app.core.sockets import holder_of_socket, sockets_of
 from supervisor_app.core.spec import LaunchSpec
 
 SETTLED_SECONDS = 1.0

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from supervisor_app.core.identity import boot_id
+from supervisor_app.core.machine.identity import boot_id
 from supervisor_app.core.shortage import raise_shortage
 from supervisor_app.core.sightings import Endpoint, ListeningSocket
 

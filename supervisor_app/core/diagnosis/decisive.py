@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from supervisor_app.core.engine_log import LogLine
+from supervisor_app.core.diagnosis.engine_log import LogLine
 from supervisor_app.core.status import FailureKind as Kind
 
 _GPU = r"(?:CUDA|ROCm|Vulkan|Metal|MTL|SYCL|HIP)\d*"

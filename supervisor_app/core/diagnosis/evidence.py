@@ -1,6 +1,6 @@
 """What was known of a process just before it died, and what memory had to do with it. Pure.
 
-`core.memory` takes the samples; here they become words and, with the kernel's testimony, a verdict.
+`core.machine.memory` takes the samples; here they become words and, with the kernel's testimony, a verdict.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from supervisor_app.common.words import size
-from supervisor_app.core.diagnosis import MEMORY_HINT, failure_of, signal_of
+from supervisor_app.core.diagnosis.diagnose import MEMORY_HINT, failure_of, signal_of
 from supervisor_app.core.sightings import Autopsy, Exit, MemorySample
 from supervisor_app.core.status import Failure, FailureKind
 

@@ -19,12 +19,12 @@ from threading import Thread
 
 import psutil
 
-from supervisor_app.core.identity import identity_of
-from supervisor_app.core.lanes import Lanes
-from supervisor_app.core.listeners import endpoint_of, in_the_way
-from supervisor_app.core.memory import MemoryMeter, family_of
-from supervisor_app.core.open_log import OpenLog
-from supervisor_app.core.ownership import own_endpoint
+from supervisor_app.core.machine.identity import identity_of
+from supervisor_app.core.machine.lanes import Lanes
+from supervisor_app.core.machine.listeners import endpoint_of, in_the_way
+from supervisor_app.core.machine.memory import MemoryMeter, family_of
+from supervisor_app.core.machine.open_log import OpenLog
+from supervisor_app.core.machine.ownership import own_endpoint
 from supervisor_app.core.ports import SignalDeniedError
 from supervisor_app.core.shortage import ShortageError, raise_shortage, shortage_of
 from supervisor_app.core.sightings import Autopsy, Endpoint, Exit, Identity, MemorySample, Usage

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from supervisor_app.core.decisive import ABOUT_A_FILE
-from supervisor_app.core.diagnosis import CANNOT_RUN
-from supervisor_app.core.listeners import answers, in_the_way, is_blocked, why_not_bindable
-from supervisor_app.core.named_files import parts_of
+from supervisor_app.core.diagnosis.decisive import ABOUT_A_FILE
+from supervisor_app.core.diagnosis.diagnose import CANNOT_RUN
+from supervisor_app.core.diagnosis.named_files import parts_of
+from supervisor_app.core.machine.listeners import answers, in_the_way, is_blocked, why_not_bindable
 from supervisor_app.core.shortage import raise_shortage
 from supervisor_app.core.sightings import Cause
 from supervisor_app.core.spec import LaunchSpec

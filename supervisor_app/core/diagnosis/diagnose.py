@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from supervisor_app.common.words import size
-from supervisor_app.core.argv import spelled_out
-from supervisor_app.core.decisive import Decisive, find_decisive, is_telling
-from supervisor_app.core.engine_log import LogLine, own_words, read_log
-from supervisor_app.core.named_files import FILE_FLAGS, BadFile, flag_of, is_router
+from supervisor_app.core.command_line.argv import spelled_out
+from supervisor_app.core.diagnosis.decisive import Decisive, find_decisive, is_telling
+from supervisor_app.core.diagnosis.engine_log import LogLine, own_words, read_log
+from supervisor_app.core.diagnosis.named_files import FILE_FLAGS, BadFile, flag_of, is_router
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Failure, FailureKind

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from supervisor_app.core.argv import spelled_out
+from supervisor_app.core.command_line.argv import spelled_out
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind
 

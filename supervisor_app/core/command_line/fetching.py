@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from supervisor_app.core.argv import spelled_out
+from supervisor_app.core.command_line.argv import spelled_out
 
 _REPOSITORY = frozenset({"-hf", "-hfr", "--hf-repo", "-dr", "--docker-repo"})
 _MORE = frozenset(

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
-from supervisor_app.core.logs import TAIL_BYTES, LogFile, written_by
+from supervisor_app.core.machine.logs import TAIL_BYTES, LogFile, written_by
 
 REMOVED = (
     "Its log file was removed while it ran: it writes to a file without a name, which is kept within the same"

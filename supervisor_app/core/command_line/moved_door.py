@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from supervisor_app.core.argv import spelled
+from supervisor_app.core.command_line.argv import spelled
 
 _FLAGS = {
     "--api-prefix": "its paths begin with a prefix then, and llamaproxy asks for /health",

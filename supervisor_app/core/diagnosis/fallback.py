@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from supervisor_app.core.argv import spelled_out
+from supervisor_app.core.command_line.argv import spelled_out
 
 _GPU_FLAGS = frozenset({"-ngl", "--gpu-layers", "--n-gpu-layers"})
 _NO_GPU = re.compile(r"no usable GPU found")

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 
 from supervisor_app.common.addresses import WILDCARDS
-from supervisor_app.core.identity import command_line, identity_of, is_llama_command
-from supervisor_app.core.moved_door import moved_door
+from supervisor_app.core.command_line.moved_door import moved_door
+from supervisor_app.core.machine.identity import command_line, identity_of, is_llama_command
+from supervisor_app.core.machine.sockets import holder_of_socket, listening, name_of, realm, uid_of
 from supervisor_app.core.shortage import raise_shortage
 from supervisor_app.core.sightings import Endpoint, ListeningSocket, PortHolder
-from supervisor_app.core.sockets import holder_of_socket, listening, name_of, realm, uid_of
 from supervisor_app.core.spec import LaunchSpec
 
 LONGEST_NAME = 64

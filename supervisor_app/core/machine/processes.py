@@ -22,12 +22,15 @@ import psutil
 
 from supervisor_app.common.redact import redact_argv, secrets_of
 from supervisor_app.common.words import span
-from supervisor_app.core.causes import cause_of
-from supervisor_app.core.diagnosis import failure_of
-from supervisor_app.core.file_limit import give_back_file_limit
-from supervisor_app.core.identity import boot_id, identity_of
-from supervisor_app.core.lanes import Lanes
-from supervisor_app.core.listeners import (
+from supervisor_app.core.command_line.moved_door import moved_door
+from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.named_files import BadFile, bad_files
+from supervisor_app.core.diagnosis.spawn_failure import look_at_program, why_not_started
+from supervisor_app.core.machine.causes import cause_of
+from supervisor_app.core.machine.file_limit import give_back_file_limit
+from supervisor_app.core.machine.identity import boot_id, identity_of
+from supervisor_app.core.machine.lanes import Lanes
+from supervisor_app.core.machine.listeners import (
     Recognise,
     answers,
     holder_of,
@@ -37,19 +40,16 @@ from supervisor_app.core.listeners import (
     seen_process,
     why_not_bindable,
 )
-from supervisor_app.core.logs import LogFile
-from supervisor_app.core.memory import GpuMeter, MemoryMeter
-from supervisor_app.core.model_files import files_size
-from supervisor_app.core.moved_door import moved_door
-from supervisor_app.core.named_files import BadFile, bad_files
-from supervisor_app.core.open_log import OpenLog
+from supervisor_app.core.machine.logs import LogFile
+from supervisor_app.core.machine.memory import GpuMeter, MemoryMeter
+from supervisor_app.core.machine.model_files import files_size
+from supervisor_app.core.machine.open_log import OpenLog
+from supervisor_app.core.machine.probe import looks_like_llama_server
+from supervisor_app.core.machine.process import LocalProcess
+from supervisor_app.core.machine.sockets import uid_of
 from supervisor_app.core.ports import SpawnError
-from supervisor_app.core.probe import looks_like_llama_server
-from supervisor_app.core.process import LocalProcess
 from supervisor_app.core.shortage import LateError, ShortageError, raise_shortage
 from supervisor_app.core.sightings import Cause, Identity, PortHolder
-from supervisor_app.core.sockets import uid_of
-from supervisor_app.core.spawn_failure import look_at_program, why_not_started
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Failure, FailureKind
 
