@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from urllib.parse import ParseResult
+from typing import TYPE_CHECKING
 
 from channels.security.websocket import OriginValidator
 from django.conf import settings
+
+if TYPE_CHECKING:
+    from urllib.parse import ParseResult
 
 
 class BrowserOriginValidator(OriginValidator):

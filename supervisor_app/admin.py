@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
 
 from supervisor_app.alerts import admin as _alerts  # noqa: F401  (registers its own)
 from supervisor_app.alerts.models import Delivery, Incident
@@ -32,6 +29,10 @@ from supervisor_app.templatetags.supervisor_tags import own
 from supervisor_app.validators import validate_args, validate_args_of_form
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from django.http import HttpRequest, HttpResponse
+    from django.utils.safestring import SafeString
+
     ServerModelForm = forms.ModelForm[LlamaServer]
     ServerModelAdmin = admin.ModelAdmin[LlamaServer]
     RunModelAdmin = admin.ModelAdmin[Run]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 
 from supervisor_app.core.settings import BY_FIELD, LARGEST, Kind, Setting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def column(name: str, *validators: Callable[[Any], None]) -> dict[str, Any]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync
 from django.core.exceptions import ValidationError
@@ -20,6 +19,9 @@ from supervisor_app.events import supervisor_channel
 from supervisor_app.layers import channel_layer
 from supervisor_app.models import LlamaServer, LlamaServerQuerySet, Run
 from supervisor_app.validators import validate_args_of_form
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 _outage = Outage(

@@ -6,10 +6,8 @@ import json
 import os
 import pwd
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -21,6 +19,10 @@ from supervisor_app.core.ports import ServerConfig
 from supervisor_app.core.settings import BY_KEY, SETTINGS, Part, Setting, settings_of
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.models import LlamaServer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 DEFAULT_SERVER = "default"
 """The server that the config file describes."""

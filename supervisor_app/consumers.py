@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from channels.consumer import AsyncConsumer
@@ -17,6 +16,9 @@ from django.conf import settings
 from supervisor_app.events import Push, error_event, render_gone, render_list, render_push, status_event
 from supervisor_app.hub import Marks, hub
 from supervisor_app.snapshots import ServerView, load_views
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LOGIN_NEEDED = 4003
 """Close code. Accepted first and then closed: a refusal is a 403, after which htmx tries for ever."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from supervisor_app.conf import DEFAULT_SERVER, ConfigError, Overlay
@@ -12,6 +11,9 @@ from supervisor_app.core.machine.identity import identity_of
 from supervisor_app.engine.demo_model import EngineExtraMissingError, make_demo_model
 from supervisor_app.models import LlamaServer, ServerState
 from supervisor_app.snapshots import identity_of_row
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # One thread: with more, a 0.5 MB model spends its time waiting for the others to wake.
 DEMO_ARGS = ["-c", "2048", "-t", "1"]

@@ -7,11 +7,10 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -21,6 +20,9 @@ from supervisor_app.core.machine.identity import identity_of
 from supervisor_app.core.status import Status
 from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.snapshots import failure_from_json, identity_of_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
 LOOK_SECONDS = 0.02

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from http.client import responses
+from typing import TYPE_CHECKING
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
 
 from supervisor_app.sub_path import inner_path, script_prefix
+
+if TYPE_CHECKING:
+    from django.http.response import HttpResponseBase
 
 USUAL = {
     400: ("bad_request", "The request is malformed.", "Check the Host header and what is sent."),

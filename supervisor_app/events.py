@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from django.template.loader import render_to_string
 
-from supervisor_app.core.status import LlamaStatus, RunSummary
-from supervisor_app.snapshots import ServerView
 from supervisor_app.sub_path import script_prefix
+
+if TYPE_CHECKING:
+    from supervisor_app.core.status import LlamaStatus, RunSummary
+    from supervisor_app.snapshots import ServerView
 
 PUSH_GROUP = "llamaproxy.push"
 """Group of the processes that show status: the member of each is its hub."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.moments import seconds
 from supervisor_app.common.words import iso
 from supervisor_app.core.command_line.argv import argv_diff
-from supervisor_app.core.status import RunSummary
 from supervisor_app.models import Run, RunQuerySet, json_of_failure
 from supervisor_app.snapshots import summary_of
+
+if TYPE_CHECKING:
+    from supervisor_app.core.status import RunSummary
 
 LISTED = 100
 """The newest runs, on one page."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from django.conf import settings
 from django.http import HttpRequest
-from django_htmx.middleware import HtmxDetails
+
+if TYPE_CHECKING:
+    from django_htmx.middleware import HtmxDetails
 
 
 class HtmxHttpRequest(HttpRequest):

@@ -7,17 +7,20 @@ import logging
 import secrets
 from datetime import timedelta
 from itertools import count
+from typing import TYPE_CHECKING
 
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import QuerySet
-from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
 from supervisor_app.models import LoginLink
 from supervisor_app.sub_path import script_prefix
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from django.http import HttpRequest
 
 log = logging.getLogger(__name__)
 

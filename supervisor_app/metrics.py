@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -12,6 +12,9 @@ from prometheus_client.registry import Collector
 from supervisor_app.core.status import Status
 from supervisor_app.models import ServerState
 from supervisor_app.snapshots import load_views
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LABELS = ["server"]
 

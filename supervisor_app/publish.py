@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.outage import Outage
-from supervisor_app.core.status import LlamaStatus
 from supervisor_app.events import PUSH_GROUP, STATUS_GROUP, render_push, status_news
 from supervisor_app.layers import channel_layer
 from supervisor_app.snapshots import ServerView
+
+if TYPE_CHECKING:
+    from supervisor_app.core.status import LlamaStatus
 
 log = logging.getLogger(__name__)
 

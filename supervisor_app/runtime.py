@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from channels.routing import ChannelNameRouter
 from channels.worker import Worker
@@ -15,7 +13,6 @@ from channels.worker import Worker
 from supervisor_app.alerts.sender import AlertSender
 from supervisor_app.common.loops import run_in
 from supervisor_app.common.outage import Outage
-from supervisor_app.conf import Overlay
 from supervisor_app.consumers import SupervisorConsumer
 from supervisor_app.core.machine.clock import SystemClock
 from supervisor_app.core.machine.probe import HttpProbe
@@ -24,11 +21,17 @@ from supervisor_app.core.node import NodeSupervisor
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.engine.resolve import HOW_TO_GET_ONE, Engine, EngineMissing, find_engine
 from supervisor_app.events import supervisor_channel
-from supervisor_app.gateway.edge.service import Service
 from supervisor_app.layers import channel_layer
-from supervisor_app.lease import Lease
 from supervisor_app.publish import ChannelPublisher
 from supervisor_app.store import OrmStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from supervisor_app.conf import Overlay
+    from supervisor_app.gateway.edge.service import Service
+    from supervisor_app.lease import Lease
 
 log = logging.getLogger(__name__)
 

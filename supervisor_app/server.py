@@ -12,8 +12,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import daphne.server  # noqa: F401  before Twisted's reactor, which it puts on asyncio
 from daphne.endpoints import build_endpoint_description_strings
@@ -22,9 +21,13 @@ from twisted.internet import defer, reactor
 from supervisor_app.common.loops import SWITCH_SECONDS, LoopThread
 from supervisor_app.common.signals import ignore_signals, on_hangups
 from supervisor_app.core.ports import NodeTakenError
-from supervisor_app.runtime import Runtime
 from supervisor_app.web.guarded import GuardedServer, install
-from supervisor_app.web.limits import WebLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from supervisor_app.runtime import Runtime
+    from supervisor_app.web.limits import WebLimits
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import Now
@@ -10,6 +10,9 @@ from django.utils import timezone
 
 from supervisor_app.lease import expired_leases, is_supervised, live_leases
 from supervisor_app.models import SILENT_AFTER, LlamaServer, ServerState
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 def with_silence(servers: QuerySet[LlamaServer]) -> QuerySet[LlamaServer]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
 
@@ -25,6 +24,9 @@ from supervisor_app.core.timeline import LENGTH
 from supervisor_app.models import LlamaServer, Run, ServerState, json_of_failure
 from supervisor_app.newest import with_newest_runs
 from supervisor_app.silence import has_supervisor, silent_since, with_silence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from django.db import transaction
 from django.db.models.functions import Now
@@ -30,9 +30,13 @@ from supervisor_app.core.ports import (
 from supervisor_app.core.status import Status
 from supervisor_app.core.timeline import LENGTH
 from supervisor_app.gateway.models import explained_deaths
-from supervisor_app.lease import Lease
 from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.snapshots import columns_of, failure_from_json, identity_of_row, summary_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from supervisor_app.lease import Lease
 
 PAST_LOADS = 20
 

@@ -9,12 +9,10 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
 
 from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
 from supervisor_app.alerts.rules import write_test
@@ -23,6 +21,9 @@ from supervisor_app.common.admin import ReadOnly
 from supervisor_app.common.words import duration
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from django.utils.safestring import SafeString
+
     ChannelModelForm = forms.ModelForm[AlertChannel]
     ChannelModelAdmin = admin.ModelAdmin[AlertChannel]
     IncidentModelAdmin = admin.ModelAdmin[Incident]

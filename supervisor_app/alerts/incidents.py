@@ -7,9 +7,8 @@ constraint: one of them does it, the others see that it is done.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import Exists, F, OuterRef, Q
@@ -24,6 +23,9 @@ from supervisor_app.core.ports import Change, RunClosed
 from supervisor_app.core.status import DOWN, LlamaStatus, Status
 from supervisor_app.models import LlamaServer
 from supervisor_app.snapshots import failure_from_json, view_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 log = logging.getLogger(__name__)
 

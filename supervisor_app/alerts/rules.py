@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.redact import redact
 from supervisor_app.common.words import counted, iso, span
 from supervisor_app.core.status import DOWN, Failure, LlamaStatus, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 FIRST_RETRY_SECONDS = 60.0
 LONGEST_RETRY_SECONDS = 3600.0

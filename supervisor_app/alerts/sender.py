@@ -14,15 +14,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from django.db import DatabaseError, InterfaceError, connection
 
 from supervisor_app.alerts import incidents, transport
-from supervisor_app.alerts.models import Delivery
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.words import MISTAKE, span
+
+if TYPE_CHECKING:
+    from supervisor_app.alerts.models import Delivery
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -18,6 +17,8 @@ from supervisor_app.common.redact import HIDDEN
 from supervisor_app.common.words import span
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import apprise
 
 CONNECT_SECONDS = 5.0

@@ -6,7 +6,10 @@ Secrets are found by shape, by the name of their flag, and by value where the va
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 HIDDEN = "[redacted]"
 _NAME = r"(?:api[-_]?key|access[-_]?key|token|secret|passw(?:or)?d|passphrase|credentials?|authorization)"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
-from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
 
 
 def on_hangups(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.common.words import span
@@ -19,12 +19,14 @@ from supervisor_app.core.ports import (
     RunReady,
     ServerConfig,
 )
-from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.sightings import Endpoint, Exit
 from supervisor_app.core.status import DOWN, FailureKind, LlamaStatus, Progress, Status
 from supervisor_app.core.timeline import LOOP_DEATHS, LOOP_SECONDS, Timeline
-from supervisor_app.core.watched import WatchedProcess
 from supervisor_app.core.wording import idle_sentence, last_error, sentence, warnings
+
+if TYPE_CHECKING:
+    from supervisor_app.core.recorder import Recorder
+    from supervisor_app.core.watched import WatchedProcess
 
 
 class Chronicle:

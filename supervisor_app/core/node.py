@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
-from supervisor_app.core.ports import Clock, Probe, Processes, Publisher, ServerConfig, Store
 from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.shortage import CANNOT
 from supervisor_app.core.supervisor import ServerSupervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable, Sequence
+
+    from supervisor_app.core.ports import Clock, Probe, Processes, Publisher, ServerConfig, Store
 
 log = logging.getLogger(__name__)
 

@@ -1,33 +1,36 @@
 """What the supervisor needs from the world, as Protocols, and what it hands to the store.
 
-`core.machine.process`, `core.machine.probe`, `supervisor_app.store` and `supervisor_app.publish` are the real ones;
-`core.testing` ships the fakes.
+`core.machine`, `supervisor_app.store` and `supervisor_app.publish` are the real ones; `core.testing` ships
+the fakes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from supervisor_app.core.diagnosis.named_files import BadFile
-from supervisor_app.core.sightings import (
-    Autopsy,
-    Canary,
-    Cause,
-    Endpoint,
-    Exit,
-    Health,
-    Identity,
-    MemorySample,
-    PortHolder,
-    Slots,
-    Usage,
-)
-from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.core.status import Failure, LlamaStatus, Model, RunSummary, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from supervisor_app.core.diagnosis.named_files import BadFile
+    from supervisor_app.core.sightings import (
+        Autopsy,
+        Canary,
+        Cause,
+        Endpoint,
+        Exit,
+        Health,
+        Identity,
+        MemorySample,
+        PortHolder,
+        Slots,
+        Usage,
+    )
+    from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 
 
 class SpawnError(Exception):

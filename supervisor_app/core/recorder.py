@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
-from supervisor_app.core.ports import Change, Clock, Publisher, Store
-from supervisor_app.core.status import LlamaStatus
+
+if TYPE_CHECKING:
+    from supervisor_app.core.ports import Change, Clock, Publisher, Store
+    from supervisor_app.core.status import LlamaStatus
 
 log = logging.getLogger(__name__)
 

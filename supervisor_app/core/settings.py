@@ -7,12 +7,14 @@ derived from these declarations. A rule's default is that of the policy which th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LARGEST = 2**31 - 1
 """SQLite would take more; PostgreSQL does not, nor does a date so many milliseconds from now."""

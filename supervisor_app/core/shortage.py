@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _NUMBERS = {
     errno.EMFILE: "llamaproxy has no file descriptor left (ulimit -n)",

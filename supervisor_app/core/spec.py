@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from supervisor_app.core.command_line.fetching import fetches
-from supervisor_app.core.sightings import Endpoint
+
+if TYPE_CHECKING:
+    from supervisor_app.core.sightings import Endpoint
 
 SLOWER = 10
 """With `retry_forever`: the longest pause, so many times, between tries after the retries are used up."""

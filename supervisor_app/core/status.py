@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.words import iso
-from supervisor_app.core.sightings import Endpoint
+
+if TYPE_CHECKING:
+    from supervisor_app.core.sightings import Endpoint
 
 
 class Status(StrEnum):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import shlex
-from collections.abc import Callable, Coroutine, MutableMapping
 from contextlib import suppress
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.core import lifecycle as life
@@ -25,15 +24,19 @@ from supervisor_app.core.ports import (
     SpawnError,
     Wish,
 )
-from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.shortage import CANNOT, why_not
-from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind, LlamaStatus, Status
 from supervisor_app.core.survivor import argv_of, find_survivor, past_loads, unfinished
 from supervisor_app.core.tasks import Tasks
 from supervisor_app.core.watch.loading import LoadWatch
 from supervisor_app.core.watched import Surroundings, WatchedProcess
 from supervisor_app.core.wording import idle_note
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, MutableMapping
+
+    from supervisor_app.core.recorder import Recorder
+    from supervisor_app.core.spec import LaunchSpec
 
 log = logging.getLogger(__name__)
 

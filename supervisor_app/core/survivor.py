@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from supervisor_app.common.redact import redact_argv, secrets_of
 from supervisor_app.core import lifecycle as life
-from supervisor_app.core.ports import Processes, Remembered, ServerConfig
-from supervisor_app.core.sightings import PortHolder
-from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Status
+
+if TYPE_CHECKING:
+    from supervisor_app.core.ports import Processes, Remembered, ServerConfig
+    from supervisor_app.core.sightings import PortHolder
+    from supervisor_app.core.spec import LaunchSpec
 
 
 async def find_survivor(

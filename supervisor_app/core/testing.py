@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from supervisor_app.common.storage import StoreError
 from supervisor_app.core.diagnosis.diagnose import failure_of
-from supervisor_app.core.diagnosis.named_files import BadFile
 from supervisor_app.core.ports import (
     Change,
     ProbeError,
@@ -33,6 +32,11 @@ from supervisor_app.core.sightings import (
 )
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from supervisor_app.core.diagnosis.named_files import BadFile
 
 SETTLE_ROUNDS = 50
 """Turns of the event loop after which nothing moves any more without the clock."""

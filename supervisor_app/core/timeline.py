@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import Failure, RunSummary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from supervisor_app.core.sightings import Exit
 
 LENGTH = 10
 LOOP_DEATHS = 5

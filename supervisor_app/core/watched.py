@@ -7,27 +7,30 @@ for the process and stops watching it. So a process that was let go cannot touch
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TypeVar, assert_never
+from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from supervisor_app.common.words import counted, noun
 from supervisor_app.core import lifecycle as life
 from supervisor_app.core.diagnosis.diagnose import Diagnosis, diagnose
 from supervisor_app.core.diagnosis.evidence import ExitReport, Trail, blame
 from supervisor_app.core.diagnosis.fallback import gpu_warnings
-from supervisor_app.core.diagnosis.named_files import BadFile
 from supervisor_app.core.ports import Clock, Probe, ProbeError, Process, Processes, SignalDeniedError
 from supervisor_app.core.shortage import CANNOT, why_not
 from supervisor_app.core.sightings import Autopsy, Endpoint, Exit, Health
-from supervisor_app.core.spec import HealthPolicy, LaunchSpec
-from supervisor_app.core.status import Model, Progress
 from supervisor_app.core.tasks import Tasks
 from supervisor_app.core.watch.activity import WorkMeter
 from supervisor_app.core.watch.loading import LEAST_BYTES, LoadWatch
 from supervisor_app.core.watch.watchdog import NO_CPU, Activity
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Coroutine
+
+    from supervisor_app.core.diagnosis.named_files import BadFile
+    from supervisor_app.core.spec import HealthPolicy, LaunchSpec
+    from supervisor_app.core.status import Model, Progress
 
 LAST_LINES = 50
 """Kept of each life's output."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from supervisor_app.common.words import counted, size, span
 from supervisor_app.core.lifecycle import Phase, Policy, State
-from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind, Status
+
+if TYPE_CHECKING:
+    from supervisor_app.core.spec import LaunchSpec
 
 MEMORY_WARNING = 0.9
 """Part of the memory limit from which on people are warned."""

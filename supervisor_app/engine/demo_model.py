@@ -12,12 +12,13 @@ import filecmp
 import importlib.util
 import math
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import gguf
     import numpy
 

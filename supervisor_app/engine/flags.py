@@ -9,9 +9,12 @@ machine, so they come from files on disk alone. So does a flag that we do not kn
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from supervisor_app.core.command_line.argv import spelled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _NAMES = """
 -t --threads -tb --threads-batch -C --cpu-mask -Cr --cpu-range --cpu-strict --prio --poll

@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
 
 from supervisor_app.common.admin import NamesField, ReadOnly
 from supervisor_app.gateway.issuing import issue
@@ -22,6 +19,10 @@ from supervisor_app.gateway.shown import spent, tokens
 from supervisor_app.models import LlamaServer
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from django.http import HttpRequest, HttpResponse
+    from django.utils.safestring import SafeString
+
     KeyModelForm = forms.ModelForm[ApiKey]
     KeyModelAdmin = admin.ModelAdmin[ApiKey]
     RecordModelAdmin = admin.ModelAdmin[RequestRecord]

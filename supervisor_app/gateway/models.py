@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 from django.core.validators import MaxValueValidator
 from django.db import models
@@ -12,6 +12,9 @@ from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.llama.endpoints import Scope
 from supervisor_app.gateway.records.record import LONGEST_NAME, Outcome
 from supervisor_app.validators import validate_names
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 MOST = 10**9
 """The largest limit: more than any gateway can do, and what every database can hold."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from supervisor_app.common import words
-from supervisor_app.gateway.models import RequestRecord
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.models import RequestRecord
 
 
 def spent(milliseconds: float | None) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.http import HttpRequest
 from django.http.request import split_domain_port
 from django.utils import timezone
 
 from supervisor_app.gateway.models import QuarantinedRequest, RequestRecord
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
 
 LISTED = 20
 DEFAULT_PORT = 8001

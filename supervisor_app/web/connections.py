@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from http import HTTPStatus
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from daphne.http_protocol import HTTPFactory, WebRequest
 from twisted.internet.protocol import connectionDone
-from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
 from supervisor_app.errors import refusal
-from supervisor_app.web.limits import WebLimits
-from supervisor_app.web.visitors import Visitors
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+    from supervisor_app.web.limits import WebLimits
+    from supervisor_app.web.visitors import Visitors
 
 LINGERING_READ = 65536
 BUSY = "All places for live pages are taken. Try again in a minute."

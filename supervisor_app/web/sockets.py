@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 
 from supervisor_app.web.limits import Allowance, WebLimits
-from supervisor_app.web.visitors import Visitors
+
+if TYPE_CHECKING:
+    from supervisor_app.web.visitors import Visitors
 
 POLICY_VIOLATION = 1008
 TOO_MUCH = b"Too many messages: ask less often."

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from supervisor_app.web.limits import WebLimits
+if TYPE_CHECKING:
+    from supervisor_app.web.limits import WebLimits
 
 
 class Visitor(Protocol):

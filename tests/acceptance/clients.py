@@ -6,15 +6,17 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.acceptance.children import DEADLINE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 
 class Events:

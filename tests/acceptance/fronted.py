@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.harness import Proxy
 from tests.bench.gateway.planes import find_nginx
 from tests.ports import free_port
+
+if TYPE_CHECKING:
+    from tests.acceptance.harness import Proxy
 
 SUB_PATH = "/llama"
 CONFIG = """

@@ -11,11 +11,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 import requests
@@ -23,6 +21,10 @@ import requests
 from tests.acceptance.children import DEADLINE, FAKE, MANAGE, Child, environment, listens, wait_for
 from tests.acceptance.clients import Events
 from tests.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
 T = TypeVar("T")
 

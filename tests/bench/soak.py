@@ -14,10 +14,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import requests
@@ -27,6 +27,9 @@ from supervisor_app.engine.demo_model import make_demo_model
 from supervisor_app.engine.resolve import find_engine
 from tests.acceptance.harness import Proxy
 from tests.bench.supervision import ENGINE_ARGS, quietly_closing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 BACKOFF_MS = 50
 SAMPLE_SECONDS = 1.0

@@ -22,10 +22,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -35,6 +35,9 @@ from supervisor_app.engine.demo_model import make_demo_model
 from supervisor_app.engine.resolve import find_engine
 from tests.acceptance.harness import Proxy, environment
 from tests.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ENGINE_ARGS = ["-c", "512", "-t", "1"]
 BACKOFF = 0.2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.http.framing import Body, ChunkedBody, FramingError
 from supervisor_app.gateway.http.head_cache import HeadCache
@@ -10,6 +10,9 @@ from supervisor_app.gateway.http.heads import END, BadHeadError
 from supervisor_app.gateway.http.request_heads import read_request
 from supervisor_app.gateway.llama.sse import ContentScanner
 from tests.unit.gateway.second_reader import check_chunked, check_what_goes_on
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 cache = HeadCache()
 

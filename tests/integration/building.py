@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from channels.db import database_sync_to_async
 from channels.testing import WebsocketCommunicator
@@ -24,6 +23,9 @@ from supervisor_app.gateway.models import ApiKey
 from supervisor_app.gateway.records.record import Outcome, Record
 from supervisor_app.models import LlamaServer, Run, ServerState
 from supervisor_app.publish import ChannelPublisher
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
 
 STARTED = 1_750_000_000.0
 """Unix seconds, some time ago."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import resource
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 from channels.layers import channel_layers
@@ -13,13 +14,15 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 
-from supervisor_app.core.machine.process import LocalProcess
 from supervisor_app.core.machine.processes import LocalProcesses
-from supervisor_app.core.spec import LaunchSpec
 from tests.integration.alerting import World
 from tests.integration.building import STARTED
 from tests.integration.receiving import web_server
 from tests.integration.spawning import DEADLINE, until_async
+
+if TYPE_CHECKING:
+    from supervisor_app.core.machine.process import LocalProcess
+    from supervisor_app.core.spec import LaunchSpec
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from threading import Barrier, Thread
+from typing import TYPE_CHECKING
 
 import pytest
 from django.db import connection
@@ -18,6 +18,9 @@ from supervisor_app import lease as lease_module
 from supervisor_app.core.machine.identity import identity_of, machine
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.lease import LEASE, Lease, NodeLease
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.django_db
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import connection
@@ -15,6 +14,9 @@ from supervisor_app.models import LlamaServer, Run
 from supervisor_app.newest import with_newest_runs
 from supervisor_app.snapshots import load_views
 from tests.integration.building import make_run, make_server, make_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.django_db
 

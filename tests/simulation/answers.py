@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
-from tests.simulation.chance import Chance
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.simulation.chance import Chance
 
 
 class Deed(Enum):

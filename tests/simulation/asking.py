@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tests.simulation.chance import Chance
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.simulation.chance import Chance
 
 PATHS = [
     *["/v1/embeddings"] * 4,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from supervisor_app.gateway.plane.gateway import Gateway
-from supervisor_app.gateway.records.record import Record
-from supervisor_app.gateway.workers.board import Board, Table
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from supervisor_app.gateway.plane.gateway import Gateway
+    from supervisor_app.gateway.records.record import Record
+    from supervisor_app.gateway.workers.board import Board, Table
 
 TOO_LONG_MS = 200_000.0
 """No limit that is in force allows a request to take so long."""

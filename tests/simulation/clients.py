@@ -6,12 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.plane.client import Client
-from supervisor_app.gateway.plane.gateway import Gateway
 from tests.simulation.asking import Habits
 from tests.simulation.chance import chance_of
 from tests.simulation.transport import Transport
 
 if TYPE_CHECKING:
+    from supervisor_app.gateway.plane.gateway import Gateway
     from tests.simulation.world import World
 
 HASTY, LEISURELY = (0.00001, 0.001, 0.02), (0.00001, 0.001, 0.02, 0.2, 1.0, 3.0)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.unit.gateway.boards import BEGIN
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 
 class _Clock(selectors.SelectSelector):

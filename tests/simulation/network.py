@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tests.simulation.chance import Chance, chance_of
 from tests.simulation.servers import ServerConnection
-from tests.simulation.transport import Transport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.simulation.transport import Transport
     from tests.simulation.world import World
 
 

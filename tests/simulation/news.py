@@ -6,7 +6,6 @@ Both gateways hear the same; the second one a moment later, as it is with worker
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,8 @@ from tests.simulation.answers import ENDS
 from tests.simulation.chance import Chance, chance_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.simulation.world import World
 
 LATER_SECONDS = 3.3e-4

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +17,9 @@ from supervisor_app.gateway.servers import upstream
 from supervisor_app.gateway.servers.visit import Visit
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.world import Report, Stories, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SHOWN = 300
 """Characters of what differs."""

@@ -6,22 +6,25 @@ import asyncio
 import logging
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.plane.gateway import Gateway
 from supervisor_app.gateway.records.record import QuarantineEntry, Record, request_ids
-from supervisor_app.gateway.workers.board import Board
 from tests.simulation import checks
 from tests.simulation.asking import Scene
 from tests.simulation.chance import Chance, chance_of
 from tests.simulation.clients import SimulatedClient
-from tests.simulation.loop import VirtualLoop
 from tests.simulation.network import Network
 from tests.simulation.news import Supervisor
 from tests.unit.gateway.boards import make_boards
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from supervisor_app.gateway.workers.board import Board
+    from tests.simulation.loop import VirtualLoop
 
 STEP_SECONDS = 10.0
 """After all clients have gone, so long at least until nothing may be left of them."""

@@ -292,10 +292,8 @@ def test_architecture_has_every_room():
 
 def test_architecture_has_every_room_of_core():
     core = ROOT / "supervisor_app" / "core"
-    modules = {
-        path.stem for path in core.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
-    }
-    assert rooms_of("core") == modules - {"__init__"}
+    packages = {f"{path.parent.name}/" for path in core.glob("*/__init__.py")}
+    assert rooms_of("core") == packages | {path.stem for path in core.glob("*.py")} - {"__init__"}
 
 
 def test_architecture_has_every_room_of_the_gateway():
@@ -305,9 +303,9 @@ def test_architecture_has_every_room_of_the_gateway():
 
 
 def rooms_of(house):
-    """Return the names that stand before the colon of each item in the list of its rooms."""
+    """Return the names before the colon of each item, or in the first cell of each row, of its rooms."""
     chapter = ARCHITECTURE.split(f"### In `{house}/`")[1].split("\n#")[0]
-    names = " ".join(re.findall(r"(?m)^- ([^:]+):", chapter))
+    names = " ".join(re.findall(r"(?m)^(?:- (?=[^:]+:)|\| (?=`))([^:|]+)", chapter))
     return set(re.findall(r"`([\w/]+)`", names))
 
 

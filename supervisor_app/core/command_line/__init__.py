@@ -1,1 +1,1 @@
-"""Command lines of llama-server: how flags are spelled, and what those say that matter to supervision. Pure."""
+"""Command lines of llama-server: how flags are spelled, and what those say that supervision needs. Pure."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from supervisor_app.core.command_line.argv import spelled_out
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _REPOSITORY = frozenset({"-hf", "-hfr", "--hf-repo", "-dr", "--docker-repo"})
 _MORE = frozenset(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from supervisor_app.core.command_line.argv import spelled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _FLAGS = {
     "--api-prefix": "its paths begin with a prefix then, and llamaproxy asks for /health",

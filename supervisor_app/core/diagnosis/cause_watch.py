@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from supervisor_app.core.sightings import Cause
+if TYPE_CHECKING:
+    from supervisor_app.core.sightings import Cause
 
 
 @dataclass

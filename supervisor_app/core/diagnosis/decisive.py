@@ -8,11 +8,15 @@ and of the builds before it, each from its beginning: a line that has such words
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from supervisor_app.core.diagnosis.engine_log import LogLine
 from supervisor_app.core.status import FailureKind as Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from supervisor_app.core.diagnosis.engine_log import LogLine
 
 _GPU = r"(?:CUDA|ROCm|Vulkan|Metal|MTL|SYCL|HIP)\d*"
 _LOADING = r"(?:error: |error loading model(?: \w+)?: |llama_model_loader: |done_getting_tensors: )*"

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor_app.common.words import size
 from supervisor_app.core.command_line.argv import spelled_out
 from supervisor_app.core.diagnosis.decisive import Decisive, find_decisive, is_telling
 from supervisor_app.core.diagnosis.engine_log import LogLine, own_words, read_log
 from supervisor_app.core.diagnosis.named_files import FILE_FLAGS, BadFile, flag_of, is_router
-from supervisor_app.core.sightings import Exit
-from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Failure, FailureKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from supervisor_app.core.sightings import Exit
+    from supervisor_app.core.spec import LaunchSpec
 
 MAX_DETAIL = 300
 """Characters of a decisive line that are shown."""

@@ -9,12 +9,14 @@ import re
 import signal
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.words import size
 from supervisor_app.core.diagnosis.diagnose import MEMORY_HINT, failure_of, signal_of
-from supervisor_app.core.sightings import Autopsy, Exit, MemorySample
 from supervisor_app.core.status import Failure, FailureKind
+
+if TYPE_CHECKING:
+    from supervisor_app.core.sightings import Autopsy, Exit, MemorySample
 
 SAMPLES = 40
 """Kept of one process: the last 80 seconds of a busy one, the last 20 of one that loads."""

@@ -7,10 +7,13 @@ slower by a factor of ten.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from supervisor_app.core.command_line.argv import spelled_out
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 _GPU_FLAGS = frozenset({"-ngl", "--gpu-layers", "--n-gpu-layers"})
 _NO_GPU = re.compile(r"no usable GPU found")

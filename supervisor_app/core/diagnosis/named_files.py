@@ -9,14 +9,18 @@ from __future__ import annotations
 import errno
 import re
 import stat
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from supervisor_app.core.command_line.argv import spelled_out
-from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from supervisor_app.core.spec import LaunchSpec
 
 GGUF_FLAGS = frozenset(
     {

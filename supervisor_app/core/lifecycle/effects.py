@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from supervisor_app.core.diagnosis.evidence import ExitReport
-from supervisor_app.core.sightings import Exit, Identity, PortHolder
-from supervisor_app.core.status import Failure
+
+if TYPE_CHECKING:
+    from supervisor_app.core.sightings import Exit, Identity, PortHolder
+    from supervisor_app.core.status import Failure
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.lifecycle.effects import (
@@ -15,11 +16,13 @@ from supervisor_app.core.lifecycle.effects import (
     Log,
     Terminate,
 )
-from supervisor_app.core.lifecycle.events import Exited
 from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State
 from supervisor_app.core.lifecycle.tries import begin, failed
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import Failure, FailureKind, Status
+
+if TYPE_CHECKING:
+    from supervisor_app.core.lifecycle.events import Exited
 
 
 def end(state: State, status: Status, policy: Policy, now: float) -> Decision:

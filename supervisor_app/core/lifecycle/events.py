@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import inf
+from typing import TYPE_CHECKING
 
 from supervisor_app.core.diagnosis.evidence import ExitReport
-from supervisor_app.core.lifecycle.effects import Attempted
-from supervisor_app.core.sightings import Canary, Exit, Health, Identity, PortHolder
-from supervisor_app.core.status import Failure, Model
-from supervisor_app.core.watch.watchdog import Activity
+
+if TYPE_CHECKING:
+    from supervisor_app.core.lifecycle.effects import Attempted
+    from supervisor_app.core.sightings import Canary, Exit, Health, Identity, PortHolder
+    from supervisor_app.core.status import Failure, Model
+    from supervisor_app.core.watch.watchdog import Activity
 
 
 @dataclass(frozen=True)

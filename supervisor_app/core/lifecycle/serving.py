@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from supervisor_app.common.words import size, span
 from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.lifecycle.effects import INFO, WARNING, Log, SendCanary
 from supervisor_app.core.lifecycle.ending import end, unresponsive
-from supervisor_app.core.lifecycle.events import HealthChecked, ModelsReadAgain
 from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State
 from supervisor_app.core.sightings import Canary, Health
 from supervisor_app.core.status import FailureKind, Status
@@ -22,6 +21,9 @@ from supervisor_app.core.watch.watchdog import (
     hear,
     look,
 )
+
+if TYPE_CHECKING:
+    from supervisor_app.core.lifecycle.events import HealthChecked, ModelsReadAgain
 
 MODELS_INTERVAL = 10.0
 """Seconds between two looks at which models a router has, and which of them are loaded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from supervisor_app.common.words import counted, span
 from supervisor_app.core.diagnosis.diagnose import failure_of
@@ -18,13 +19,15 @@ from supervisor_app.core.lifecycle.effects import (
     Spawn,
 )
 from supervisor_app.core.lifecycle.ending import end, let_go
-from supervisor_app.core.lifecycle.events import Fetching, HealthChecked, ModelsRead, Spawned
 from supervisor_app.core.lifecycle.serving import MODELS_INTERVAL
 from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State
 from supervisor_app.core.lifecycle.tries import failed
 from supervisor_app.core.sightings import Health, PortHolder
 from supervisor_app.core.status import Failure, FailureKind, Status
 from supervisor_app.core.watch.watchdog import CPU_EXTENDS, IDLE_INTERVAL, Watch
+
+if TYPE_CHECKING:
+    from supervisor_app.core.lifecycle.events import Fetching, HealthChecked, ModelsRead, Spawned
 
 
 def inspected(state: State, holder: PortHolder | None, policy: Policy, now: float) -> Decision:

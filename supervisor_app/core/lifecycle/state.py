@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from math import inf
+from typing import TYPE_CHECKING
 
 from supervisor_app.core.lifecycle.effects import Effect
-from supervisor_app.core.sightings import Identity
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import Failure, Model, Status
 from supervisor_app.core.watch.watchdog import Watch
+
+if TYPE_CHECKING:
+    from supervisor_app.core.sightings import Identity
 
 
 class Phase(Enum):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from supervisor_app.core.diagnosis.decisive import ABOUT_A_FILE
 from supervisor_app.core.diagnosis.diagnose import CANNOT_RUN
@@ -14,8 +15,10 @@ from supervisor_app.core.diagnosis.named_files import parts_of
 from supervisor_app.core.machine.listeners import answers, in_the_way, is_blocked, why_not_bindable
 from supervisor_app.core.shortage import raise_shortage
 from supervisor_app.core.sightings import Cause
-from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Failure, FailureKind
+
+if TYPE_CHECKING:
+    from supervisor_app.core.spec import LaunchSpec
 
 _OF_THE_BINARY = frozenset({FailureKind.BINARY_MISSING, FailureKind.LIBRARY_MISSING})
 _OF_A_MISSING_FILE = frozenset({FailureKind.BINARY_MISSING, FailureKind.MODEL_MISSING})

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from supervisor_app.common.words import span
 from supervisor_app.core.shortage import LateError, ShortageError, raise_shortage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PATIENCE = 10.0
 """Seconds a call may take before nobody waits for it any more."""

@@ -14,12 +14,15 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from supervisor_app.core.sightings import Autopsy, GpuMemory, MemorySample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 GPU_INTERVAL = 10.0
 """Seconds between two questions to nvidia-smi."""

@@ -6,10 +6,14 @@ Not for the event loop.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from supervisor_app.core.diagnosis.named_files import parts_of
-from supervisor_app.core.spec import LaunchSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from supervisor_app.core.spec import LaunchSpec
 
 
 @dataclass(frozen=True, kw_only=True)

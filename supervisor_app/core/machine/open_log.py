@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from supervisor_app.core.machine.logs import TAIL_BYTES, LogFile, written_by
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 REMOVED = (
     "Its log file was removed while it ran: it writes to a file without a name, which is kept within the same"

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING
 
 import psutil
 
 from supervisor_app.core.machine.identity import identity_of
 from supervisor_app.core.machine.listeners import endpoint_of, is_trusted
-from supervisor_app.core.machine.logs import LogFile
 from supervisor_app.core.machine.memory import family_of
 from supervisor_app.core.machine.sockets import holder_of_socket, sockets_of
-from supervisor_app.core.sightings import Endpoint, Identity, ListeningSocket
-from supervisor_app.core.spec import LaunchSpec
+
+if TYPE_CHECKING:
+    from supervisor_app.core.machine.logs import LogFile
+    from supervisor_app.core.sightings import Endpoint, Identity, ListeningSocket
+    from supervisor_app.core.spec import LaunchSpec
 
 SETTLED_SECONDS = 1.0
 """A llama-server whose port was taken by another in the last moment has ended by then."""

@@ -11,13 +11,12 @@ import errno
 import http.client
 import json
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from math import inf
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from supervisor_app.core.machine.lanes import Lane
 from supervisor_app.core.machine.model_files import UNKNOWN_FILE, FileFacts, file_facts
@@ -25,8 +24,12 @@ from supervisor_app.core.machine.sockets import stranger_at, stranger_behind
 from supervisor_app.core.ports import ProbeError
 from supervisor_app.core.shortage import LateError, ShortageError, raise_shortage
 from supervisor_app.core.sightings import Canary, Health, Slots
-from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import AVAILABLE, Model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from supervisor_app.core.spec import LaunchSpec
 
 RECOGNISE_TIMEOUT = 2.0
 """Seconds for a stranger on our port to show that it is a llama-server."""

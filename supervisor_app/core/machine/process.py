@@ -13,9 +13,9 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -23,12 +23,16 @@ from supervisor_app.core.machine.identity import identity_of
 from supervisor_app.core.machine.lanes import Lanes
 from supervisor_app.core.machine.listeners import endpoint_of, in_the_way
 from supervisor_app.core.machine.memory import MemoryMeter, family_of
-from supervisor_app.core.machine.open_log import OpenLog
 from supervisor_app.core.machine.ownership import own_endpoint
 from supervisor_app.core.ports import SignalDeniedError
 from supervisor_app.core.shortage import ShortageError, raise_shortage, shortage_of
 from supervisor_app.core.sightings import Autopsy, Endpoint, Exit, Identity, MemorySample, Usage
-from supervisor_app.core.spec import LaunchSpec
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from supervisor_app.core.machine.open_log import OpenLog
+    from supervisor_app.core.spec import LaunchSpec
 
 POLL_SECONDS = 0.25
 _let_go: list[subprocess.Popen[bytes]] = []

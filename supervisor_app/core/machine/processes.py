@@ -12,11 +12,10 @@ import shlex
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import psutil
 
@@ -50,8 +49,12 @@ from supervisor_app.core.machine.sockets import uid_of
 from supervisor_app.core.ports import SpawnError
 from supervisor_app.core.shortage import LateError, ShortageError, raise_shortage
 from supervisor_app.core.sightings import Cause, Identity, PortHolder
-from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import Failure, FailureKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from supervisor_app.core.spec import LaunchSpec
 
 OUR_SECRETS = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE")
 

@@ -13,16 +13,19 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from supervisor_app.core.machine.identity import boot_id
 from supervisor_app.core.shortage import raise_shortage
 from supervisor_app.core.sightings import Endpoint, ListeningSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PROC = Path("/proc")
 GONE = "a process that has gone meanwhile"

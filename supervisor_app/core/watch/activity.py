@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from supervisor_app.core.ports import Probe, Process
+from typing import TYPE_CHECKING
+
 from supervisor_app.core.sightings import Usage
-from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.watch.watchdog import Activity
+
+if TYPE_CHECKING:
+    from supervisor_app.core.ports import Probe, Process
+    from supervisor_app.core.spec import LaunchSpec
 
 IDLE_CPU = 0.02
 """Cores in use below which nobody has asked for anything; answering /health takes less."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from statistics import median
+from typing import TYPE_CHECKING
 
 from supervisor_app.common.words import left, size
 from supervisor_app.core.status import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LEAST_BYTES = 128 * 2**20
 """Least size of a model whose loading is worth following: a process without a model has a third of this."""

@@ -7,11 +7,13 @@ those the oldest of the address that has the most.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from zlib import crc32
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 NOBODY = 0
 """Owner of what comes from this machine's programs, which may be a reverse proxy, without an API key."""

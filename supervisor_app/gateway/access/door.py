@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
 from supervisor_app.gateway.access.origins import Origins, host_of, is_app, is_this_machine
-from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.problems import Fault, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from supervisor_app.gateway.http.request_heads import RequestHead
 
 TOLD_BY_BROWSERS = (b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode")
 MAX_ADMITTED = 1000

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from math import ceil
+from typing import TYPE_CHECKING
 
 from supervisor_app.common.words import counted, span
 from supervisor_app.gateway.llama.endpoints import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 MARK = "lp-"
 """What every key begins with, so that people and secret scanners know it."""

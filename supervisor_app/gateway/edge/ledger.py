@@ -6,12 +6,10 @@ Times come in as Unix seconds.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from functools import cache, lru_cache
 from itertools import chain
 from sqlite3 import SQLITE_LIMIT_VARIABLE_NUMBER
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from django.db import connection, transaction
@@ -21,11 +19,16 @@ from supervisor_app.common.moments import moment
 from supervisor_app.common.storage import storable
 from supervisor_app.conf import Overlay, apply_overlay
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.access.keys import KeyPolicy
-from supervisor_app.gateway.llama.listing import Listing
 from supervisor_app.gateway.models import ApiKey, ModelList, QuarantinedRequest, RequestRecord, ServerUse
 from supervisor_app.gateway.records.record import LONGEST_NAME, QuarantineEntry, Record
 from supervisor_app.models import LlamaServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from supervisor_app.gateway.access.keys import KeyPolicy
+    from supervisor_app.gateway.llama.listing import Listing
 
 Row = tuple[str | float | None, ...]
 

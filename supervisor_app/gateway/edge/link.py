@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from supervisor_app.commands import anudge, tell_moved
@@ -22,7 +20,6 @@ from supervisor_app.common.database import DatabaseThread
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.common.words import MISTAKE
-from supervisor_app.conf import Overlay
 from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import Status
 from supervisor_app.events import PUSH_GROUP, STATUS_GROUP
@@ -31,19 +28,25 @@ from supervisor_app.gateway.edge import ledger, survey
 from supervisor_app.gateway.edge.lookout import Lookout
 from supervisor_app.gateway.edge.model_lists import ModelLists
 from supervisor_app.gateway.edge.writer import RecordWriter
-from supervisor_app.gateway.llama.listing import Listing
-from supervisor_app.gateway.plane.gateway import Gateway
-from supervisor_app.gateway.records.counts import Load
 from supervisor_app.gateway.records.metrics import GatewayMetrics
-from supervisor_app.gateway.records.record import QuarantineEntry, Record
-from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.facts import ServerFacts, end_of
 from supervisor_app.gateway.servers.fetch import UNUSABLE, FetchError, RefusedError, fetch
-from supervisor_app.gateway.servers.gate import Gate
 from supervisor_app.gateway.servers.scrape import metrics_of
 from supervisor_app.gateway.workers.shared_counts import SAVE_SECONDS, SharedCounts
 from supervisor_app.layers import channel_layer
 from supervisor_app.metrics import render_metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
+    from supervisor_app.conf import Overlay
+    from supervisor_app.gateway.llama.listing import Listing
+    from supervisor_app.gateway.plane.gateway import Gateway
+    from supervisor_app.gateway.records.counts import Load
+    from supervisor_app.gateway.records.record import QuarantineEntry, Record
+    from supervisor_app.gateway.servers.backend import Backend
+    from supervisor_app.gateway.servers.gate import Gate
 
 log = logging.getLogger(__name__)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from supervisor_app.gateway.plane.gateway import Gateway
-from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.elsewhere import as_reached
-from supervisor_app.gateway.servers.facts import ServerFacts
-from supervisor_app.gateway.servers.upstream import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from supervisor_app.gateway.plane.gateway import Gateway
+    from supervisor_app.gateway.servers.backend import Backend
+    from supervisor_app.gateway.servers.facts import ServerFacts
+    from supervisor_app.gateway.servers.upstream import Connection
 
 log = logging.getLogger(__name__)
 

@@ -7,15 +7,18 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from supervisor_app.common.storage import StoreError
 from supervisor_app.common.words import MISTAKE
 from supervisor_app.gateway.llama.listing import Listing, listing_of, read_json
-from supervisor_app.gateway.plane.gateway import Gateway
-from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.fetch import UNUSABLE, FetchError, RefusedError, fetch
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.plane.gateway import Gateway
+    from supervisor_app.gateway.servers.backend import Backend
 
 log = logging.getLogger(__name__)
 

@@ -8,15 +8,13 @@ import ipaddress
 import logging
 import socket
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from supervisor_app.common.loops import SWITCH_SECONDS
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.common.words import counted, span
-from supervisor_app.conf import Overlay
 from supervisor_app.core.machine.file_limit import raise_file_limit
 from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.edge.link import Link
@@ -24,6 +22,12 @@ from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.plane.client import Client
 from supervisor_app.gateway.plane.gateway import Gateway
 from supervisor_app.gateway.workers.board import Board
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from supervisor_app.conf import Overlay
 
 log = logging.getLogger(__name__)
 

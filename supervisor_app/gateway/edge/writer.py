@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from django.db import DataError, IntegrityError
 
@@ -16,9 +16,13 @@ from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.common.words import MISTAKE
 from supervisor_app.core.machine.clock import SystemClock
-from supervisor_app.core.ports import Clock
 from supervisor_app.gateway.edge import ledger
 from supervisor_app.gateway.records.record import LONGEST_NAME, Outcome, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from supervisor_app.core.ports import Clock
 
 log = logging.getLogger(__name__)
 

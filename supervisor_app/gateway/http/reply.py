@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 CHUNKED_END = b"0\r\n\r\n"
 AT_ONCE = struct.pack("ii", 1, 0)

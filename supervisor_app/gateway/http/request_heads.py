@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import httptools
@@ -27,6 +27,9 @@ from supervisor_app.gateway.http.heads import (
 from supervisor_app.gateway.llama.conversations import conversation_in, of_key, query_of_key
 from supervisor_app.gateway.llama.dialects import Dialect, dialect_of
 from supervisor_app.gateway.llama.endpoints import About, Endpoint, endpoint_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # A line break that is not CRLF, a folded line, a NUL, whitespace before a colon.
 AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]|\0|\n[^:\r\n]*[ \t]:")

@@ -5,12 +5,14 @@ Made after what llama-server says; fields beside the text that are not known her
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from msgspec import Raw
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _CUT = "\ufffd"
 """What the server puts for a character of which it has generated the first bytes only."""

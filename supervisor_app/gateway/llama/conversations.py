@@ -7,9 +7,11 @@ gives it to whoever asks for it by that id.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, unquote_plus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 LOOKUP_PATH = "/v1/streams/lookup"
 CONTROL_PATH = "/v1/chat/completions/control"

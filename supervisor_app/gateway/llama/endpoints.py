@@ -11,13 +11,16 @@ In whose words a path's errors are told is in `dialects`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from supervisor_app.gateway.llama import sse, unstream
 from supervisor_app.gateway.llama.conversations import CONTROL_PATH, LOOKUP_PATH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 
 class Scope(StrEnum):

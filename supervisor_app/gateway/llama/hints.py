@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from hashlib import blake2b
 from itertools import islice
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import parse_qs
 
 import msgspec
@@ -14,6 +13,9 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from supervisor_app.gateway.llama.forms import is_form, read_form
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _USUAL_TYPE = b"application/json"
 _BOM = b"\xef\xbb\xbf"

@@ -15,15 +15,18 @@ So nobody who shares a server with a key that isolates is served from the cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from supervisor_app.core.command_line.argv import spelled_out
 from supervisor_app.gateway.llama import sse
-from supervisor_app.gateway.llama.endpoints import Endpoint
 from supervisor_app.gateway.llama.hints import UNREADABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from supervisor_app.gateway.llama.endpoints import Endpoint
 
 NO_CACHE = b'"cache_prompt":false}'
 _FIELD = b"cache_prompt"

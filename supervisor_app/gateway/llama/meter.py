@@ -6,13 +6,15 @@ import json
 import math
 import re
 from contextlib import suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from supervisor_app.gateway.llama.endpoints import Endpoint
 from supervisor_app.gateway.llama.hints import UNREADABLE, Hints
 from supervisor_app.gateway.llama.usage import NO_USAGE, Usage
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.llama.endpoints import Endpoint
 
 _SPAN = 2048
 """Bytes that a `usage` or `timings` object has at most; real ones have 300."""

@@ -6,14 +6,17 @@ unstreamed request has left, and works on to the end. Of a stream it notices at 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw
 
 from supervisor_app.gateway.llama.answers import Answer, Chat, Completion, ErrorEventError, Native
 from supervisor_app.gateway.llama.hints import UNREADABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _YES = Raw(b"true")
 _VERBOSE = b'"__verbose":'

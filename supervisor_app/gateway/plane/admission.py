@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.door import NotAllowedError
 from supervisor_app.gateway.access.keys import Denied, Limiter, check_scope
-from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.plane import own
-from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.house import House
-from supervisor_app.gateway.plane.live import LiveRequest
 from supervisor_app.gateway.records.record import LONGEST_NAME
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.http.request_heads import RequestHead
+    from supervisor_app.gateway.plane.exchange import Exchange
+    from supervisor_app.gateway.plane.live import LiveRequest
 
 
 class Reception(own.Answering, House, Protocol):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
+from typing import TYPE_CHECKING
 
-from supervisor_app.gateway.access.door import Door
-from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.http.heads import status_line
-from supervisor_app.gateway.http.reply import Reply
-from supervisor_app.gateway.http.request_heads import RequestHead
-from supervisor_app.gateway.plane.notes import Notes
 from supervisor_app.gateway.plane.pages import page_fields
 from supervisor_app.gateway.problems import cors_fields
 from supervisor_app.gateway.servers.hold import EVENT_STREAM, Hold
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from supervisor_app.gateway.access.door import Door
+    from supervisor_app.gateway.http.answer_heads import ResponseHead
+    from supervisor_app.gateway.http.reply import Reply
+    from supervisor_app.gateway.http.request_heads import RequestHead
+    from supervisor_app.gateway.plane.notes import Notes
 
 
 class Answer:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from supervisor_app.gateway.http.reply import CHUNKED_END, chunk
-from supervisor_app.gateway.http.request_heads import RequestHead
-from supervisor_app.gateway.llama.endpoints import Endpoint
 from supervisor_app.gateway.llama.faults import fault_of
 from supervisor_app.gateway.llama.forms import is_form
 from supervisor_app.gateway.llama.hints import (
@@ -22,6 +21,10 @@ from supervisor_app.gateway.llama.hints import (
 from supervisor_app.gateway.llama.nesting import Nesting
 from supervisor_app.gateway.llama.unstream import Assembler, restream
 from supervisor_app.gateway.servers.suspects import hash_of
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.http.request_heads import RequestHead
+    from supervisor_app.gateway.llama.endpoints import Endpoint
 
 OF_ANY_MODEL = "a conversation may be with any of its models"
 LONG_TOKENS = 256

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from supervisor_app.gateway.access.crowd import Crowd, address_of
 from supervisor_app.gateway.http.framing import Body, ChunkedBody, FramingError, SizedBody
@@ -16,9 +16,11 @@ from supervisor_app.gateway.llama.dialects import Dialect
 from supervisor_app.gateway.plane.admission import Reception, admit
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.fast_path import FastHouse, take_fast_path
-from supervisor_app.gateway.plane.live import LiveRequest
 from supervisor_app.gateway.problems import bad_request, mistake
 from supervisor_app.gateway.records.record import Outcome
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.plane.live import LiveRequest
 
 MAX_PIPELINED = 64 * 1024
 """Bytes of further requests that are read while one is being answered."""

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.door import NotAllowedError
 from supervisor_app.gateway.access.keys import Denied, KeyPolicy
-from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.endpoints import About
-from supervisor_app.gateway.llama.hints import Hints
-from supervisor_app.gateway.plane.answer import Answer
-from supervisor_app.gateway.plane.body import RequestBody
-from supervisor_app.gateway.plane.inquest import Inquest
-from supervisor_app.gateway.plane.notes import Notes
-from supervisor_app.gateway.plane.outside import Outside
 from supervisor_app.gateway.problems import Problem, cors_fields
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers import refusals
-from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.gate import QueueFullError
 from supervisor_app.gateway.servers.streams import done_by_one_of, holder_of, streams_of_all
-from supervisor_app.gateway.servers.suspects import Suspicion
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from supervisor_app.gateway.http.request_heads import RequestHead
+    from supervisor_app.gateway.llama.hints import Hints
+    from supervisor_app.gateway.plane.answer import Answer
+    from supervisor_app.gateway.plane.body import RequestBody
+    from supervisor_app.gateway.plane.inquest import Inquest
+    from supervisor_app.gateway.plane.notes import Notes
+    from supervisor_app.gateway.plane.outside import Outside
+    from supervisor_app.gateway.servers.backend import Backend
+    from supervisor_app.gateway.servers.suspects import Suspicion
 
 
 class Directory(Protocol):

@@ -8,35 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.words import MISTAKE
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.crowd import owner_of
-from supervisor_app.gateway.access.keys import KeyPolicy
-from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.http.heads import status_line
 from supervisor_app.gateway.http.reply import CHUNKED_END, Reply
-from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.dialects import Stream, id_fields
-from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.plane.answer import Answer
 from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.dispatch import candidates_now, dispatch, find_suspicion, go_to_one_of
-from supervisor_app.gateway.plane.house import Caller, House, Sent
 from supervisor_app.gateway.plane.notes import Notes
 from supervisor_app.gateway.plane.phases import FOLLOWS, Phase, step
-from supervisor_app.gateway.plane.reading_on import ReadingOn
 from supervisor_app.gateway.plane.transit import LARGE, Transit
-from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records.record import Outcome, Record
-from supervisor_app.gateway.servers.attempt import Attempt
-from supervisor_app.gateway.servers.backend import Backend
-from supervisor_app.gateway.servers.facts import ServerFacts
-from supervisor_app.gateway.servers.suspects import Suspicion
-from supervisor_app.gateway.servers.upstream import Connection
 from supervisor_app.gateway.servers.visit import Visit
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable, Sequence
+
+    from supervisor_app.gateway.access.keys import KeyPolicy
+    from supervisor_app.gateway.http.answer_heads import ResponseHead
+    from supervisor_app.gateway.http.request_heads import RequestHead
+    from supervisor_app.gateway.llama.usage import Usage
+    from supervisor_app.gateway.plane.house import Caller, House, Sent
+    from supervisor_app.gateway.plane.reading_on import ReadingOn
+    from supervisor_app.gateway.problems import Problem
+    from supervisor_app.gateway.servers.attempt import Attempt
+    from supervisor_app.gateway.servers.backend import Backend
+    from supervisor_app.gateway.servers.facts import ServerFacts
+    from supervisor_app.gateway.servers.suspects import Suspicion
+    from supervisor_app.gateway.servers.upstream import Connection
 
 log = logging.getLogger(__name__)
 

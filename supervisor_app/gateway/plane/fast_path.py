@@ -7,31 +7,33 @@ ordinary it becomes an `Exchange`: what can happen to a request is decided there
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from supervisor_app.gateway.access.door import NotAllowedError
 from supervisor_app.gateway.access.keys import Denied, KeyPolicy, Limiter
-from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.http.reply import Reply, sized
-from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.dialects import id_fields
 from supervisor_app.gateway.llama.hints import Hints, hints_of
 from supervisor_app.gateway.llama.meter import usage_of
 from supervisor_app.gateway.llama.nesting import is_too_deep
-from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.plane.body import may_take_long
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.house import Caller, House
-from supervisor_app.gateway.plane.live import LiveRequest
 from supervisor_app.gateway.plane.own import PUBLIC
 from supervisor_app.gateway.plane.pages import page_fields
-from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records.record import Outcome, Record
 from supervisor_app.gateway.servers.attempt import Attempt
-from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.turns import NEWCOMER
-from supervisor_app.gateway.servers.upstream import Connection
 from supervisor_app.gateway.servers.visit import Visit
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.http.answer_heads import ResponseHead
+    from supervisor_app.gateway.http.request_heads import RequestHead
+    from supervisor_app.gateway.llama.usage import Usage
+    from supervisor_app.gateway.plane.live import LiveRequest
+    from supervisor_app.gateway.problems import Problem
+    from supervisor_app.gateway.servers.backend import Backend
+    from supervisor_app.gateway.servers.upstream import Connection
 
 OK = 200
 

@@ -7,12 +7,12 @@ import logging
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
 from itertools import count
+from typing import TYPE_CHECKING
 
 from supervisor_app.common.words import MISTAKE
 from supervisor_app.gateway import problems
@@ -25,24 +25,28 @@ from supervisor_app.gateway.access.keys import (
     model_denied,
 )
 from supervisor_app.gateway.http.head_cache import HeadCache
-from supervisor_app.gateway.http.limits import Limits
-from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.hints import Hints, prefix_digest
 from supervisor_app.gateway.llama.isolation import is_shared_with
-from supervisor_app.gateway.plane.body import RequestBody
-from supervisor_app.gateway.plane.client import Client
 from supervisor_app.gateway.plane.inquest import Inquest
-from supervisor_app.gateway.plane.live import LiveRequest
-from supervisor_app.gateway.plane.outside import Outside
 from supervisor_app.gateway.plane.turns import Turns
 from supervisor_app.gateway.records.record import Outcome, request_ids
 from supervisor_app.gateway.servers.backend import Backend
-from supervisor_app.gateway.servers.facts import ServerFacts
-from supervisor_app.gateway.servers.gate import Insider
 from supervisor_app.gateway.servers.routing import Router, alike, may_use, offers, serves
-from supervisor_app.gateway.workers.board import Board
 from supervisor_app.gateway.workers.neighbours import neighbours_of
 from supervisor_app.gateway.workers.shared_limits import SharedLimiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from supervisor_app.gateway.http.limits import Limits
+    from supervisor_app.gateway.http.request_heads import RequestHead
+    from supervisor_app.gateway.plane.body import RequestBody
+    from supervisor_app.gateway.plane.client import Client
+    from supervisor_app.gateway.plane.live import LiveRequest
+    from supervisor_app.gateway.plane.outside import Outside
+    from supervisor_app.gateway.servers.facts import ServerFacts
+    from supervisor_app.gateway.servers.gate import Insider
+    from supervisor_app.gateway.workers.board import Board
 
 log = logging.getLogger(__name__)
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from supervisor_app.gateway.access.door import Door
-from supervisor_app.gateway.access.keys import KeyPolicy
-from supervisor_app.gateway.http.request_heads import RequestHead
-from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.dispatch import Directory
-from supervisor_app.gateway.plane.inquest import Inquest
-from supervisor_app.gateway.plane.live import LiveRequest
 from supervisor_app.gateway.plane.reading_on import Source
 from supervisor_app.gateway.plane.transit import Store
-from supervisor_app.gateway.plane.turns import Turns
-from supervisor_app.gateway.servers.backend import Backend
-from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.request import House as VisitHouse
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterator
+
+    from supervisor_app.gateway.access.door import Door
+    from supervisor_app.gateway.access.keys import KeyPolicy
+    from supervisor_app.gateway.http.request_heads import RequestHead
+    from supervisor_app.gateway.plane.body import RequestBody
+    from supervisor_app.gateway.plane.inquest import Inquest
+    from supervisor_app.gateway.plane.live import LiveRequest
+    from supervisor_app.gateway.plane.turns import Turns
+    from supervisor_app.gateway.servers.backend import Backend
+    from supervisor_app.gateway.servers.facts import ServerFacts
 
 
 class Caller(Source, Protocol):

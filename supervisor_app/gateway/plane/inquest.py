@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from supervisor_app.gateway import problems
-from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.access.keys import Denied, KeyPolicy, key_paused
-from supervisor_app.gateway.plane.outside import Outside
-from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records.record import QuarantineEntry
 from supervisor_app.gateway.servers.backend import ACCUSED_SECONDS, Backend, Loss, judge
-from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.suspects import (
     QUARANTINE_SECONDS,
     Keys,
@@ -22,8 +17,17 @@ from supervisor_app.gateway.servers.suspects import (
     Verdict,
     hash_of_key,
 )
-from supervisor_app.gateway.workers.board import Board
 from supervisor_app.gateway.workers.shared_suspects import SharedQuarantine, SharedSuspects
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from supervisor_app.gateway.access.door import Door
+    from supervisor_app.gateway.plane.outside import Outside
+    from supervisor_app.gateway.problems import Problem
+    from supervisor_app.gateway.servers.facts import ServerFacts
+    from supervisor_app.gateway.workers.board import Board
 
 Sentence = tuple[str, str]
 """The incident, and why the server ended."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from supervisor_app.gateway.access.keys import KeyPolicy
-from supervisor_app.gateway.http.request_heads import RequestHead
-from supervisor_app.gateway.llama.usage import Usage
-from supervisor_app.gateway.problems import Problem
-from supervisor_app.gateway.records.record import Outcome, Record
+if TYPE_CHECKING:
+    from supervisor_app.gateway.access.keys import KeyPolicy
+    from supervisor_app.gateway.http.request_heads import RequestHead
+    from supervisor_app.gateway.llama.usage import Usage
+    from supervisor_app.gateway.problems import Problem
+    from supervisor_app.gateway.records.record import Outcome, Record
 
 
 class LiveRequest(Protocol):

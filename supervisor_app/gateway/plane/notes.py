@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from supervisor_app.gateway.access.keys import KeyPolicy
-from supervisor_app.gateway.http.reply import Reply
-from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.meter import usage_of, usage_of_all
-from supervisor_app.gateway.llama.usage import Usage
-from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.records.record import Outcome, Record
-from supervisor_app.gateway.servers.hold import Hold
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from supervisor_app.gateway.access.keys import KeyPolicy
+    from supervisor_app.gateway.http.reply import Reply
+    from supervisor_app.gateway.http.request_heads import RequestHead
+    from supervisor_app.gateway.llama.usage import Usage
+    from supervisor_app.gateway.plane.body import RequestBody
+    from supervisor_app.gateway.servers.hold import Hold
 
 CAPTURED_BYTES = 64 * 1024
 

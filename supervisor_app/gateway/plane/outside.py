@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from supervisor_app.gateway.records.record import QuarantineEntry, Record
+if TYPE_CHECKING:
+    from supervisor_app.gateway.records.record import QuarantineEntry, Record
 
 
 class Outside(Protocol):

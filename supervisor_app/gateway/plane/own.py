@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs
 
 from supervisor_app.common.words import MISTAKE
 from supervisor_app.gateway import problems
-from supervisor_app.gateway.access.keys import KeyPolicy
-from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.hints import Hints
 from supervisor_app.gateway.llama.listing import is_path
-from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.house import House
 from supervisor_app.gateway.problems import JSON_FIELDS, cors_fields
 from supervisor_app.gateway.servers.backend import rank
 from supervisor_app.gateway.servers.catalogue import catalogue, entry
-from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.routing import may_use, offers, serves
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from supervisor_app.gateway.access.keys import KeyPolicy
+    from supervisor_app.gateway.http.request_heads import RequestHead
+    from supervisor_app.gateway.plane.exchange import Exchange
+    from supervisor_app.gateway.servers.facts import ServerFacts
 
 log = logging.getLogger(__name__)
 

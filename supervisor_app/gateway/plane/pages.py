@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from supervisor_app.gateway.access.door import Door
-from supervisor_app.gateway.http.request_heads import RequestHead
+from typing import TYPE_CHECKING
+
 from supervisor_app.gateway.problems import cors_fields
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.access.door import Door
+    from supervisor_app.gateway.http.request_heads import RequestHead
 
 CREDENTIALS = b"Access-Control-Allow-Credentials: true\r\n"
 

@@ -13,8 +13,11 @@ but the end may follow. `FOLLOWS` is the whole truth; the model is the table of 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 log = logging.getLogger(__name__)
 

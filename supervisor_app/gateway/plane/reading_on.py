@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from concurrent.futures import Executor
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from supervisor_app.gateway import problems
-from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.http.reply import CHUNKED_END
 from supervisor_app.gateway.llama.outline import OutlineError, outline_for
-from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.spool import Spool
-from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records.record import Outcome
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from supervisor_app.gateway.http.limits import Limits
+    from supervisor_app.gateway.plane.body import RequestBody
+    from supervisor_app.gateway.problems import Problem
 
 log = logging.getLogger(__name__)
 

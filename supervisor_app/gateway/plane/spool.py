@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Callable
-from concurrent.futures import Executor
 from functools import partial
-from typing import IO, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, Protocol, TypeVar
 
-from supervisor_app.gateway.llama.outline import Outline
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+    from supervisor_app.gateway.llama.outline import Outline
 
 PIECE = 256 * 1024
 """Bytes that are read back at once."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from supervisor_app.gateway import problems
-from supervisor_app.gateway.http.request_heads import RequestHead
 from supervisor_app.gateway.llama.isolation import NotIsolatedError, check_isolation, without_cache
-from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.reading_on import Disk, Reader, ReadingOn, Sink, Source
-from supervisor_app.gateway.problems import Problem
-from supervisor_app.gateway.servers.facts import ServerFacts
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.http.request_heads import RequestHead
+    from supervisor_app.gateway.plane.body import RequestBody
+    from supervisor_app.gateway.problems import Problem
+    from supervisor_app.gateway.servers.facts import ServerFacts
 
 LARGE = 64 * 1024
 """Bytes of a body that take about a millisecond to read."""

@@ -5,12 +5,14 @@ does; they become metric families when somebody scrapes.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
-from supervisor_app.gateway.records.record import Record
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from supervisor_app.gateway.records.record import Record
 
 SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 """Upper bounds of the buckets: from a cached token of a tiny model to a long answer of a large one."""

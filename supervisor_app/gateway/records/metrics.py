@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from supervisor_app.gateway.records.counts import Counts, Load, Series, add_load, families
-from supervisor_app.gateway.records.record import Record
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.records.record import Record
 
 OTHER = "other"
 """Label of models that no server offers: each name that a client invents would become a series."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from supervisor_app.gateway.llama.usage import NO_USAGE, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LONGEST_NAME = 200
 """Characters kept of the name of a model, of a route or of an incident."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.http.heads import status_line
 from supervisor_app.gateway.llama.unstream import Assembler, BrokenStreamError
 from supervisor_app.gateway.problems import JSON_FIELDS
 from supervisor_app.gateway.servers.attempt import Attempt, proxy_error_in
-from supervisor_app.gateway.servers.errand import Errand
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.servers.errand import Errand
 
 
 class Assembly(Attempt):

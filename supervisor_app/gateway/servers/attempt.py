@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
-from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.llama.sse import EVENT_END, OTHER, ContentScanner
-from supervisor_app.gateway.servers.errand import Errand
-from supervisor_app.gateway.servers.upstream import Connection, Waiting
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.http.answer_heads import ResponseHead
+    from supervisor_app.gateway.servers.errand import Errand
+    from supervisor_app.gateway.servers.upstream import Connection, Waiting
 
 OK = 200
 LOADING_STATUS, LOADING = 503, b"Loading model"

@@ -6,18 +6,20 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from supervisor_app.core.machine.sockets import realm
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.servers.elsewhere import is_elsewhere
-from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.gate import Gate, Insider, Others
 from supervisor_app.gateway.servers.ghosts import DepartedRequest
-from supervisor_app.gateway.servers.suspects import Suspicion, Verdict
 from supervisor_app.gateway.servers.upstream import Connection, Pool, Waiting
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.http.limits import Limits
+    from supervisor_app.gateway.servers.facts import ServerFacts
+    from supervisor_app.gateway.servers.suspects import Suspicion, Verdict
 
 DOUBT_SECONDS = 0.02
 MAX_DOUBT_SECONDS = 1.0

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.words import iso
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.llama.listing import Entry, is_path, names_of
-from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.routing import offers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from supervisor_app.gateway.access.keys import KeyPolicy
+    from supervisor_app.gateway.servers.facts import ServerFacts
 
 LOADED, LOADING, UNLOADED, FAILED = "loaded", "loading", "unloaded", "failed"
 VALUE = {

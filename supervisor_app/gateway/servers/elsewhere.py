@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from supervisor_app.common.words import iso
-from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.servers.facts import ServerFacts
+
+if TYPE_CHECKING:
+    from supervisor_app.core.sightings import Endpoint
+    from supervisor_app.gateway.servers.facts import ServerFacts
 
 
 def is_elsewhere(url: str, endpoint: Endpoint | None, realm: str) -> bool:

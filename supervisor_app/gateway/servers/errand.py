@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from supervisor_app.gateway.http.answer_heads import ResponseHead
-from supervisor_app.gateway.http.reply import Reply
-from supervisor_app.gateway.http.request_heads import RequestHead
-from supervisor_app.gateway.servers.backend import Backend
+if TYPE_CHECKING:
+    from supervisor_app.gateway.http.answer_heads import ResponseHead
+    from supervisor_app.gateway.http.reply import Reply
+    from supervisor_app.gateway.http.request_heads import RequestHead
+    from supervisor_app.gateway.servers.backend import Backend
 
 
 class Outlet(Protocol):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from signal import SIGKILL, SIGTERM
+from typing import TYPE_CHECKING
 
 from supervisor_app.core.settings import BY_FIELD
-from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.gateway.llama.listing import Listing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from supervisor_app.core.sightings import Endpoint
 
 FROM_OUTSIDE = (SIGKILL, SIGTERM)
 BY_OUR_HAND = (FailureKind.HUNG, FailureKind.NEVER_READY)

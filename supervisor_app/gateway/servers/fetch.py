@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
-from supervisor_app.gateway.http.answer_heads import ResponseHead
-from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.upstream import Connection, Listener
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.http.answer_heads import ResponseHead
+    from supervisor_app.gateway.servers.backend import Backend
 
 FETCH_SECONDS = 5.0
 MAX_BYTES = 4 * 1024 * 1024

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from supervisor_app.gateway.servers.suspects import Suspicion
+if TYPE_CHECKING:
+    from supervisor_app.gateway.servers.suspects import Suspicion
 
 ALIVE_SECONDS = 5.0
 """A server that has answered so long after a client left has not died of its request."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.http.answer_heads import UNBUFFERED
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
 
 EVENT_STREAM = b"Content-Type: text/event-stream\r\nCache-Control: no-cache\r\n" + UNBUFFERED
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from supervisor_app.gateway import problems
-from supervisor_app.gateway.problems import Problem
-from supervisor_app.gateway.servers.backend import Backend
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.problems import Problem
+    from supervisor_app.gateway.servers.backend import Backend
 
 
 def queue_full(backend: Backend, now: float) -> Problem:

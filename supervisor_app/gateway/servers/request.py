@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from supervisor_app.gateway.http.answer_heads import ResponseHead
-from supervisor_app.gateway.http.limits import Limits
-from supervisor_app.gateway.http.request_heads import RequestHead
-from supervisor_app.gateway.llama.hints import Hints
-from supervisor_app.gateway.llama.unstream import Assembler
-from supervisor_app.gateway.problems import Problem
-from supervisor_app.gateway.records.record import Outcome
-from supervisor_app.gateway.servers.backend import Backend, Loss
 from supervisor_app.gateway.servers.errand import Outlet
-from supervisor_app.gateway.servers.facts import ServerFacts
-from supervisor_app.gateway.servers.gate import Insider
-from supervisor_app.gateway.servers.hold import Hold
-from supervisor_app.gateway.servers.suspects import Suspicion
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable, Sequence
+
+    from supervisor_app.gateway.http.answer_heads import ResponseHead
+    from supervisor_app.gateway.http.limits import Limits
+    from supervisor_app.gateway.http.request_heads import RequestHead
+    from supervisor_app.gateway.llama.hints import Hints
+    from supervisor_app.gateway.llama.unstream import Assembler
+    from supervisor_app.gateway.problems import Problem
+    from supervisor_app.gateway.records.record import Outcome
+    from supervisor_app.gateway.servers.backend import Backend, Loss
+    from supervisor_app.gateway.servers.facts import ServerFacts
+    from supervisor_app.gateway.servers.gate import Insider
+    from supervisor_app.gateway.servers.hold import Hold
+    from supervisor_app.gateway.servers.suspects import Suspicion
 
 
 class Body(Protocol):

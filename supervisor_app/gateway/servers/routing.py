@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.llama.hints import Hints
 from supervisor_app.gateway.llama.listing import names_of
 from supervisor_app.gateway.servers.backend import rank
-from supervisor_app.gateway.servers.facts import ServerFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from supervisor_app.gateway.access.keys import KeyPolicy
+    from supervisor_app.gateway.servers.facts import ServerFacts
 
 FULL = 1.0
 """Where as many are in flight or wait as it can do at once."""

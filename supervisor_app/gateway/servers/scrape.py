@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from supervisor_app.gateway.records.metrics import merge, relabel
-from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.fetch import UNUSABLE, FetchError, RefusedError, fetch
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.servers.backend import Backend
 
 SECONDS = 3.0
 """Time limit of each of at most three requests in a row: Prometheus waits for 10."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.gateway.llama.conversations import (
     CONTROL_PATH,
@@ -17,8 +16,12 @@ from supervisor_app.gateway.llama.conversations import (
     streams_in,
     without_key,
 )
-from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.fetch import UNUSABLE, FetchError, fetch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from supervisor_app.gateway.servers.backend import Backend
 
 SECONDS = 2.0
 """For an answer: those who hang or know of no such thing have none."""

@@ -8,12 +8,15 @@ from outside suspects nobody.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
-from supervisor_app.gateway.records.record import QuarantineEntry
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from supervisor_app.gateway.records.record import QuarantineEntry
 
 QUARANTINE_SECONDS = 3600.0
 MAX_QUARANTINED = 10_000

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.backend import Accusation, Backend, Loss, judge
-from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.ghosts import DepartedRequest
-from supervisor_app.gateway.servers.request import House, Request
 from supervisor_app.gateway.servers.suspects import Suspicion, Verdict
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.servers.facts import ServerFacts
+    from supervisor_app.gateway.servers.request import House, Request
 
 MAX_DROPS = 3
 """Connections lost by a server that lives on: then it is said instead of tried again."""

@@ -11,19 +11,22 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from supervisor_app.common.words import MISTAKE, span
 from supervisor_app.core.machine.sockets import realm, stranger_at, stranger_behind
 from supervisor_app.core.shortage import ShortageError
-from supervisor_app.core.sightings import Endpoint
 from supervisor_app.gateway.http.answer_heads import ResponseHead, read_response
 from supervisor_app.gateway.http.framing import Body, ChunkedBody, FramingError, SizedBody
 from supervisor_app.gateway.http.head_cache import HeadCache, Pattern, pattern_of
 from supervisor_app.gateway.http.heads import END, BadHeadError
 from supervisor_app.gateway.problems import HOST_SILENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from supervisor_app.core.sightings import Endpoint
 
 log = logging.getLogger(__name__)
 

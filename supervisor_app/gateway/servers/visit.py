@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from supervisor_app.gateway import problems
-from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.problems import Problem
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers import refusals
 from supervisor_app.gateway.servers.assembly import Assembly
 from supervisor_app.gateway.servers.attempt import Attempt
-from supervisor_app.gateway.servers.backend import Backend, Loss
-from supervisor_app.gateway.servers.errand import Outlet
-from supervisor_app.gateway.servers.facts import ServerFacts
-from supervisor_app.gateway.servers.request import House, Request
 from supervisor_app.gateway.servers.suspects import Verdict
 from supervisor_app.gateway.servers.trial import Trial, ghost_of, refuse_as_crashed
 from supervisor_app.gateway.servers.turns import NEWCOMER
-from supervisor_app.gateway.servers.upstream import Connection
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable, Sequence
+
+    from supervisor_app.gateway.http.answer_heads import ResponseHead
+    from supervisor_app.gateway.servers.backend import Backend, Loss
+    from supervisor_app.gateway.servers.errand import Outlet
+    from supervisor_app.gateway.servers.facts import ServerFacts
+    from supervisor_app.gateway.servers.request import House, Request
+    from supervisor_app.gateway.servers.upstream import Connection
 
 ALONE_SECONDS = 10.0
 """Time for which a suspect waits also for requests without a slot, and for those whose clients have left."""

@@ -8,13 +8,16 @@ empty a column that is not refreshed.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from mmap import mmap
-from pathlib import Path
 from struct import calcsize
 from time import monotonic, sleep
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 MAX_SERVERS = 256
 MAX_KEYS = 1024

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.servers.backend import TOGETHER_SECONDS
-from supervisor_app.gateway.servers.gate import Gate, Insider
 from supervisor_app.gateway.servers.turns import NEWCOMER
 from supervisor_app.gateway.workers.board import MAX_SERVERS, MAX_TURNS, Board
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from supervisor_app.gateway.servers.gate import Gate, Insider
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,13 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from supervisor_app.common.signals import on_hangups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 log = logging.getLogger("supervisor_app.gateway")
 

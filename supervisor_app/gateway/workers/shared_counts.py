@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import suppress
-from pathlib import Path
 from threading import Lock
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from supervisor_app.common.outage import Outage
 from supervisor_app.gateway.records.counts import Counts, Load, Series, add_load
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 log = logging.getLogger(__name__)
 

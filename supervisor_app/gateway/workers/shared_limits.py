@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.access.keys import Bucket, KeyPolicy, Limiter, Spent
 from supervisor_app.gateway.workers.board import MAX_KEYS, Board
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
 
 log = logging.getLogger(__name__)
 

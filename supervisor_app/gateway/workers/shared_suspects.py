@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.gateway.records.record import QuarantineEntry
 from supervisor_app.gateway.servers.suspects import Quarantine, Suspects, Suspicion
-from supervisor_app.gateway.workers.board import Board
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from supervisor_app.gateway.workers.board import Board
 
 log = logging.getLogger(__name__)
 

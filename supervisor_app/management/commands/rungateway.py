@@ -8,11 +8,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -26,10 +25,14 @@ from supervisor_app.common.words import MISTAKE
 from supervisor_app.config_source import last_good
 from supervisor_app.core.machine.file_limit import raise_file_limit
 from supervisor_app.gateway.edge.role import BAD_USAGE, FAILED, add_gateway_options, prepare, say_where
-from supervisor_app.gateway.edge.service import Service
 from supervisor_app.gateway.workers.board import Board
 from supervisor_app.gateway.workers.processes import FORCE, Workers, until_orphaned
 from supervisor_app.gateway.workers.shared_counts import SharedCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from supervisor_app.gateway.edge.service import Service
 
 log = logging.getLogger("supervisor_app.gateway")
 

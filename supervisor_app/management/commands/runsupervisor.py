@@ -6,11 +6,10 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.management import call_command
@@ -37,6 +36,9 @@ from supervisor_app.models import LlamaServer
 from supervisor_app.runtime import Runtime
 from supervisor_app.sub_path import sub_path
 from supervisor_app.web.limits import WebLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 log = logging.getLogger("supervisor_app.runsupervisor")
 

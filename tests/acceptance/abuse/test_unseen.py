@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import struct
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.acceptance.abuse.impostor import PYTHON, impostor, needs_root
 from tests.acceptance.children import FAKE
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = needs_root
 POWERLESS = ("setpriv", "--securebits=+noroot", "--inh-caps=-all", "--ambient-caps=-all")

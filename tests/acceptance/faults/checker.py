@@ -7,11 +7,10 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import requests
@@ -19,8 +18,12 @@ import requests
 from supervisor_app.engine.resolve import LAUNCHER
 from tests.acceptance.children import DEADLINE, wait_for
 from tests.acceptance.faults.recovery_checks import KEPT
-from tests.acceptance.harness import Proxy
 from tests.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tests.acceptance.harness import Proxy
 
 RUNS = """
     SELECT run.* FROM supervisor_app_run AS run JOIN supervisor_app_llamaserver AS server ON server.id = server_id

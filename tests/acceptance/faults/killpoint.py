@@ -15,9 +15,11 @@ import os
 import runpy
 import signal
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 NEEDS_DJANGO = ("django", "supervisor_app")
 """Everything else is patched before the settings are read."""

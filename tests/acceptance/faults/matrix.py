@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.core.machine.logs import LogFile
 from supervisor_app.drill import Fault, inject
 from tests.acceptance.clients import asking
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.faults.checker import Expected, Patient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 MEGABYTE = 2**20
 HEALTHY = "healthy"

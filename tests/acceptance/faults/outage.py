@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 
 import psutil
 
 from tests.acceptance.faults.checker import Expected, Patient, check_nothing_is_left, traces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 QUICK = {"retry_backoff_ms": 600, "stable_after_ms": 100}
 KILLED = Expected(

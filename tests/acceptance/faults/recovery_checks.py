@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from tests.acceptance.children import wait_for
-from tests.acceptance.harness import Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.acceptance.harness import Proxy
 
 KEPT = re.compile(
     r"db\.sqlite3(-wal|-shm)?|secret-key|node-local\.lock|models/demo\.gguf|config-last-good\.json"

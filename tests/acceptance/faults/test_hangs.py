@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import requests
@@ -16,6 +16,9 @@ from tests.acceptance.clients import asking, generating
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.faults.checker import Expected, Patient, Ward, check_nothing_is_left, traces
 from tests.acceptance.faults.freezer import REFUSED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FREEZER = str(Path(__file__).with_name("freezer.py"))
 IMPATIENT = {"retry_backoff_ms": 600, "stop_grace_ms": 300}

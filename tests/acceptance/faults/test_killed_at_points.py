@@ -8,18 +8,22 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.faults.recovery_checks import LARGEST_LOG, left_behind, servers, wait_until_recovered
-from tests.acceptance.harness import Proxy
 from tests.acceptance.test_startup import start_existing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.acceptance.harness import Proxy
 
 KILLPOINT = str(Path(__file__).with_name("killpoint.py"))
 OTHER_ARGS = ["-c", "256", "-t", "1"]

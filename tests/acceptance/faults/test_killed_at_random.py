@@ -6,14 +6,18 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from tests.acceptance.faults.recovery_checks import LARGEST_LOG, left_behind, servers, wait_until_recovered
-from tests.acceptance.harness import Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.acceptance.harness import Proxy
 
 KILLS = int(os.environ.get("LLAMAPROXY_KILLS", "12"))
 SEED = int(os.environ.get("LLAMAPROXY_SEED", random.randrange(10**6)))

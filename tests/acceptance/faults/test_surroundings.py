@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -15,6 +15,9 @@ import pytest
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.faults.checker import Expected
 from tests.acceptance.faults.outage import KILLED, QUICK, admitted, check_that_all_is_well, killed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MEGABYTE = 2**20
 CLOCK = str(Path(__file__).with_name("shifted_clock.py"))

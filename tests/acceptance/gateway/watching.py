@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.children import DEADLINE
 from tests.acceptance.gateway.askers import QUESTION, events
-from tests.acceptance.harness import Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.acceptance.harness import Proxy
 
 
 class Stream:

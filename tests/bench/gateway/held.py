@@ -11,11 +11,9 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.acceptance.children import DEADLINE, listens, wait_for
 from tests.acceptance.harness import Proxy
@@ -24,6 +22,10 @@ from tests.bench.gateway.planes import DIRECT, GATEWAY, Plane, gateway
 from tests.bench.recovery import quantiles
 from tests.bench.supervision import last_runs, quietly_closing
 from tests.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 HELD = 8
 """Requests, one every 10 ms from the kill on; as many as the engine has slots, so that none waits for another."""

@@ -7,13 +7,15 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tests.bench.gateway.planes import Plane
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.bench.gateway.planes import Plane
 
 SOURCES = Path(__file__).parent
 EVENTS_BESIDE_TOKENS = 3

@@ -9,16 +9,20 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from tests.acceptance.children import MANAGE, Child, listens, wait_for
-from tests.acceptance.harness import Proxy
 from tests.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.acceptance.harness import Proxy
 
 DIRECT, NGINX, GATEWAY = NAMES = ("direct", "nginx", "gateway")
 NO_NGINX = "nginx is not on PATH: its column is left out. On Debian: apt install nginx-light"

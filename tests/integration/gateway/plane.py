@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.access.door import Door
@@ -17,11 +16,15 @@ from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.plane.client import Client
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.gateway import Gateway
-from supervisor_app.gateway.records.record import QuarantineEntry, Record
 from supervisor_app.gateway.servers.facts import End, ServerFacts
-from supervisor_app.gateway.workers.board import Board
 from tests.integration.building import eventually
 from tests.integration.gateway.scripts import Script, Scripted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from supervisor_app.gateway.records.record import QuarantineEntry, Record
+    from supervisor_app.gateway.workers.board import Board
 
 PATIENCE = 20.0
 """Seconds. Everything takes a moment; on a busy machine a long one."""

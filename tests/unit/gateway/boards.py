@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.workers.board import Board
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 BEGIN = 1000.0
 """When all of them began: that of `timers.Timers`, too."""

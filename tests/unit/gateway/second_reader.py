@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import httptools
 
 from supervisor_app.gateway.http.framing import ChunkedBody, FramingError
-from supervisor_app.gateway.http.request_heads import RequestHead
+
+if TYPE_CHECKING:
+    from supervisor_app.gateway.http.request_heads import RequestHead
 
 AUTHORITY = b"127.0.0.1:8134"
 KEY = "the-server-s-own"

@@ -13,7 +13,7 @@ from supervisor_app.core.sightings import Exit, Health
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import exited, stranger
-from tests.unit.deciding import CORRUPT, ME, MODEL, Server
+from tests.unit.core.deciding import CORRUPT, ME, MODEL, Server
 
 # Starting
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from supervisor_app.core.diagnosis.diagnose import diagnose
 from supervisor_app.core.sightings import Exit
-from supervisor_app.core.status import Failure
 from supervisor_app.core.testing import make_spec
+
+if TYPE_CHECKING:
+    from supervisor_app.core.status import Failure
 
 FAILED = Exit(code=1)
 BEFORE = [

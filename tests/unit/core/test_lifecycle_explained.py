@@ -11,7 +11,7 @@ from supervisor_app.core.sightings import Identity
 from supervisor_app.core.spec import LaunchSpec, RestartPolicy
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.wording import last_error, sentence
-from tests.unit.deciding import CORRUPT, MODEL, Server
+from tests.unit.core.deciding import CORRUPT, MODEL, Server
 
 SPEC = LaunchSpec(host="localhost", port=1, command=("llama-server",), args=())
 FOR_EVER = Policy(restart=RestartPolicy(max_retries=2, max_backoff_ms=30_000, retry_forever=True))

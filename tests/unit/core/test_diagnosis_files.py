@@ -12,7 +12,7 @@ from supervisor_app.core.diagnosis.named_files import BadFile, NamedFile
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind
 from supervisor_app.core.testing import make_spec
-from tests.unit.diagnosing import BEFORE, FAILED, spec_of, told
+from tests.unit.core.diagnosing import BEFORE, FAILED, spec_of, told
 
 JSON_ERROR = "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error"
 CLIP = (

@@ -11,7 +11,7 @@ from supervisor_app.core.lifecycle import Phase
 from supervisor_app.core.sightings import Exit, Health, Identity
 from supervisor_app.core.status import Status
 from supervisor_app.core.testing import exited, stranger
-from tests.unit.deciding import CORRUPT, ME, MODEL, Server
+from tests.unit.core.deciding import CORRUPT, ME, MODEL, Server
 
 # Stopping
 

@@ -14,7 +14,7 @@ from supervisor_app.core.spec import HealthPolicy
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.watch.watchdog import Activity
 from supervisor_app.core.wording import warnings
-from tests.unit.deciding import ME, MODEL, POLICY, Server
+from tests.unit.core.deciding import ME, MODEL, POLICY, Server
 
 # Liveness
 

@@ -9,7 +9,7 @@ import pytest
 from supervisor_app.core.ports import Remembered, RunClosed
 from supervisor_app.core.status import Status
 from supervisor_app.core.testing import make_config
-from tests.unit.supervising import bench
+from tests.unit.core.supervising import bench
 
 SAID = "Stopped: nothing was asked of it for 10 m. The next request through the gateway starts it."
 RUNS = make_config()

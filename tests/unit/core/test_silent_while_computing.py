@@ -16,8 +16,8 @@ from supervisor_app.core.spec import HealthPolicy
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import make_config, make_spec
 from supervisor_app.core.wording import sentence
-from tests.unit.deciding import POLICY, Server
-from tests.unit.supervising import bench
+from tests.unit.core.deciding import POLICY, Server
+from tests.unit.core.supervising import bench
 
 ASSERTION = "/src/ggml.c:12: GGML_ASSERT(x) failed"
 

@@ -15,8 +15,8 @@ from supervisor_app.core.sightings import Cause, Health
 from supervisor_app.core.spec import HealthPolicy
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import InMemoryStore, make_config
-from tests.unit.supervising import SURVIVOR, Bench, bench
-from tests.unit.test_node import Node
+from tests.unit.core.supervising import SURVIVOR, Bench, bench
+from tests.unit.core.test_node import Node
 
 LOST = OSError(errno.EMFILE, "Too many open files")
 

@@ -11,7 +11,7 @@ from supervisor_app.common.redact import HIDDEN, redact_argv
 from supervisor_app.core.ports import Remembered, RunClosed, RunOpened
 from supervisor_app.core.status import RunSummary, Status
 from supervisor_app.core.testing import make_config, make_spec, stranger
-from tests.unit.supervising import SURVIVOR, bench
+from tests.unit.core.supervising import SURVIVOR, bench
 
 
 def remembered(**changes) -> Remembered:

@@ -13,7 +13,7 @@ from supervisor_app.core.sightings import Autopsy, Canary, Health, MemorySample,
 from supervisor_app.core.spec import HealthPolicy
 from supervisor_app.core.status import FailureKind, Model, Status
 from supervisor_app.core.testing import make_config, make_spec, settle, stranger
-from tests.unit.supervising import SURVIVOR, bench
+from tests.unit.core.supervising import SURVIVOR, bench
 
 GIB = 1024**3
 WORKING = Slots(answered=True, busy=True, mark=1, working=2, total=4)

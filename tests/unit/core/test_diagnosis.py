@@ -14,7 +14,7 @@ from supervisor_app.core.diagnosis.diagnose import EXPLANATIONS, MAX_DETAIL, dia
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind
 from supervisor_app.core.testing import make_spec
-from tests.unit.diagnosing import BEFORE, FAILED, spec_of, told
+from tests.unit.core.diagnosing import BEFORE, FAILED, spec_of, told
 
 KILLED = Exit(signal=signal.SIGKILL)
 

@@ -16,7 +16,7 @@ from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import make_config, make_spec, settle, stranger
 from supervisor_app.core.timeline import LENGTH
 from supervisor_app.core.watched import WatchedProcess
-from tests.unit.supervising import Bench, bench
+from tests.unit.core.supervising import Bench, bench
 
 
 async def test_it_starts_what_is_desired_and_says_what_it_serves():

@@ -14,7 +14,7 @@ from supervisor_app.core.status import Status
 from supervisor_app.core.testing import make_spec, stranger
 from supervisor_app.core.watch.watchdog import Activity
 from supervisor_app.core.wording import sentence, warnings
-from tests.unit.deciding import CORRUPT, POLICY, Server
+from tests.unit.core.deciding import CORRUPT, POLICY, Server
 
 WHY = "llamaproxy has no file descriptor left"
 
