@@ -11,27 +11,16 @@ from weakref import WeakKeyDictionary
 from supervisor_app.errors import refusal
 from supervisor_app.sub_path import inner_path
 from supervisor_app.web.limits import WebLimits
+from supervisor_app.web.turns import NoThreadError, Turns
 
 log = logging.getLogger(__name__)
 
-NO_THREAD = "can't start new thread"
-"""CPython's words for EAGAIN of clone: our own shortage, and no mistake that wants a traceback."""
 PROBES = ("livez", "readyz")
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-class _Queue:
-    """Requests that wait for one of a few turns."""
-
-    def __init__(self, turns: int) -> None:
-        self.turns = asyncio.Semaphore(turns)
-        self.waiting = 0
-
-
-Queues = WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[_Queue, _Queue]]
+Queues = WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Turns, Turns]]
 
 
 class Turnstile:
@@ -51,54 +40,52 @@ class Turnstile:
         else:
             await self._take_turn(queue, scope, receive, send)
 
-    async def _take_turn(self, queue: _Queue, scope: Scope, receive: Receive, send: Send) -> None:
-        queue.waiting += 1
+    async def _take_turn(self, queue: Turns, scope: Scope, receive: Receive, send: Send) -> None:
+        client = _Client(receive, send, self._limits.body_bytes)
         try:
-            await queue.turns.acquire()
-        finally:
-            queue.waiting -= 1
-        body = _CountedBody(receive, self._limits.body_bytes)
-        begun = False
-
-        async def send_on(message: Any) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            await self._application(scope, body.receive, send_on)
-        except RuntimeError as error:
-            if NO_THREAD not in str(error):
-                raise
+            async with queue.turn():
+                await self._application(scope, client.receive, client.send)
+        except NoThreadError as error:
             log.warning("⚠️ [WEB] %s: %s", scope["path"], error)
-            if not begun:
+            if not client.is_answered:
                 await refuse(send, scope, 503, "No thread is left to make this page. Try again in a minute.")
-        finally:
-            queue.turns.release()
-        if body.is_too_large:
+        if client.is_too_large:
             await refuse(send, scope, 413, self._limits.too_large)
 
-    def _queue_of(self, path: str) -> _Queue:
+    def _queue_of(self, path: str) -> Turns:
         """Return the queue of a path. Probes have their own: a late answer may end this process."""
         loop = asyncio.get_running_loop()
         if loop not in self._queues:
-            self._queues[loop] = (_Queue(self._limits.at_once), _Queue(len(PROBES)))
+            self._queues[loop] = (Turns(self._limits.at_once), Turns(len(PROBES)))
         return self._queues[loop][inner_path(path).removeprefix("/") in PROBES]
 
 
-class _CountedBody:
-    """A body that ends, for its reader, as if the client had left, once the body is too large."""
+class _Client:
+    """The client of one request, whose body ends as if the client had left, once the body is too large."""
 
-    def __init__(self, receive: Receive, most: int) -> None:
+    def __init__(self, receive: Receive, send: Send, most: int) -> None:
+        self.is_answered = False
+        """An answer has at least begun."""
         self.is_too_large = False
         self._receive = receive
+        self._send = send
         self._left = most
+        self._is_done = False
 
     async def receive(self) -> Any:
         message = await self._receive()
+        if self._is_done:
+            # Daphne says after each answer that the client has left. Django would raise an exception, whose
+            # traceback keeps the request and all that belongs to it until the garbage collection.
+            await asyncio.Future()
         self._left -= len(message.get("body", b""))
         self.is_too_large = self._left < 0
         return {"type": "http.disconnect"} if self.is_too_large else message
+
+    async def send(self, message: Any) -> None:
+        self.is_answered = True
+        self._is_done = message["type"] == "http.response.body" and not message.get("more_body", False)
+        await self._send(message)
 
 
 def announced_length(scope: Scope) -> int:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import threading
 
 import pytest
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from asgiref.testing import ApplicationCommunicator
+from django.core.exceptions import RequestAborted
 
 from llamaproxy.asgi import application
 from supervisor_app.web.limits import WebLimits
@@ -134,3 +138,69 @@ async def test_a_mistake_in_a_page_is_no_shortage():
 
     with pytest.raises(RuntimeError, match="a bug"):
         await answer(scope(path="/"), b"", app=Turnstile(broken))
+
+
+# --- Threads and garbage -------------------------------------------------------------------------------
+
+
+def in_a_thread(done):
+    """Make an application that notes in which thread its work is done."""
+
+    async def works(scope, receive, send):
+        async with ThreadSensitiveContext():  # as Django does it
+            await sync_to_async(lambda: done.append(threading.current_thread()))()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    return works
+
+
+async def test_one_request_after_another_is_worked_on_in_the_same_thread():
+    threads = []
+    turnstile = Turnstile(in_a_thread(threads))
+    for _ in range(5):
+        await answer(scope(path="/"), b"", app=turnstile)
+    assert len(set(threads)) == 1
+
+
+async def test_requests_at_the_same_time_have_a_thread_each():
+    together = threading.Barrier(2, timeout=5)
+
+    async def meets(scope, receive, send):
+        await sync_to_async(together.wait)()
+        await waits(scope, receive, send)
+
+    turnstile = Turnstile(meets)
+    both = await asyncio.gather(*(answer(scope(path="/"), b"", app=turnstile) for _ in range(2)))
+    assert both == [(200, b"done")] * 2
+
+
+async def test_work_that_was_refused_for_want_of_a_thread_is_not_done_later(monkeypatch):
+    def no_thread(self):
+        raise RuntimeError("can't start new thread")
+
+    threads = []
+    turnstile = Turnstile(in_a_thread(threads))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        assert (await answer(scope(path="/"), b"", app=turnstile))[0] == 503
+    assert (await answer(scope(path="/"), b"", app=turnstile))[0] == 200
+    assert len(threads) == 1
+
+
+async def test_an_answered_request_leaves_no_exception_for_the_garbage_collection():
+    def aborted():
+        return [one for one in gc.get_objects() if isinstance(one, RequestAborted)]
+
+    gc.collect()
+    gc.disable()
+    try:
+        client = ApplicationCommunicator(application, scope(method="GET"))
+        await client.send_input({"type": "http.request"})
+        assert (await client.receive_output(5))["status"] == 200
+        await client.receive_output(5)
+        await client.send_input({"type": "http.disconnect"})  # as Daphne does it
+        await client.wait(5)
+        assert aborted() == []
+    finally:
+        gc.enable()
