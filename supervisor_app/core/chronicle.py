@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.common.words import span
-from supervisor_app.core import lifecycle as life
+from supervisor_app.core import lifecycle
 from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.ports import (
     Change,
@@ -45,7 +45,7 @@ class Chronicle:
 
     def write(
         self,
-        effect: life.OpenRun | life.MarkReady | life.CloseRun,
+        effect: lifecycle.OpenRun | lifecycle.MarkReady | lifecycle.CloseRun,
         *,
         process: WatchedProcess | None,
         config: ServerConfig,
@@ -53,7 +53,7 @@ class Chronicle:
         """One line of history; it is handed on with the next `record`."""
         now = self._clock.time()
         match effect:
-            case life.OpenRun():
+            case lifecycle.OpenRun():
                 started_at, argv = (process.started_at, process.argv) if process else (now, ())
                 self._timeline.opened(started_at, retry=effect.retry, adopted=effect.adopted)
                 opened = RunOpened(
@@ -65,11 +65,11 @@ class Chronicle:
                     launch=config.launch,
                 )
                 self._run_events.append(opened)
-            case life.MarkReady():
+            case lifecycle.MarkReady():
                 self._timeline.ready(now)
                 self._last_good = config.launch
                 self._run_events.append(RunReady(at=now))
-            case life.CloseRun():
+            case lifecycle.CloseRun():
                 self._close(effect)
             case _ as never:
                 assert_never(never)
@@ -77,9 +77,9 @@ class Chronicle:
     def close_unseen(self) -> None:
         """The process of the last supervisor is gone, and nobody saw it go."""
         unseen = failure_of(FailureKind.UNKNOWN, "it ended while no supervisor was watching")
-        self._close(life.CloseRun(Exit(), unseen))
+        self._close(lifecycle.CloseRun(Exit(), unseen))
 
-    def _close(self, end: life.CloseRun) -> None:
+    def _close(self, end: lifecycle.CloseRun) -> None:
         now, evidence = self._clock.time(), end.report.evidence
         self._timeline.closed(now, end.exit, end.failure, evidence.summary if evidence else "")
         closed = RunClosed(
@@ -100,7 +100,7 @@ class Chronicle:
 
     def record(
         self,
-        state: life.State,
+        state: lifecycle.State,
         config: ServerConfig,
         *,
         generation: int,
@@ -124,9 +124,9 @@ class Chronicle:
         self._recorder.submit(change)
 
     def _snapshot(
-        self, state: life.State, config: ServerConfig, has_process: bool, progress: Progress | None
+        self, state: lifecycle.State, config: ServerConfig, has_process: bool, progress: Progress | None
     ) -> LlamaStatus:
-        policy = life.Policy(restart=config.restart, health=config.health)
+        policy = lifecycle.Policy(restart=config.restart, health=config.health)
         current = self._timeline.current if has_process else None
         return LlamaStatus(
             name=config.name,
@@ -150,7 +150,7 @@ class Chronicle:
             version=self.snapshot.version,
         )
 
-    def _detail(self, state: life.State, policy: life.Policy, config: ServerConfig) -> str:
+    def _detail(self, state: lifecycle.State, policy: lifecycle.Policy, config: ServerConfig) -> str:
         if state.status is Status.INITIAL and config.idle_seconds is not None:
             return idle_sentence(config.idle_seconds)
         said = sentence(state, policy, config.spec)
@@ -158,7 +158,7 @@ class Chronicle:
             return f"Crash loop: it died of this {LOOP_DEATHS} times in {span(LOOP_SECONDS)}. {said}"
         return said
 
-    def _next_retry_at(self, state: life.State) -> float | None:
+    def _next_retry_at(self, state: lifecycle.State) -> float | None:
         """Unix seconds, worked out once for each wait: the two clocks drift apart by microseconds."""
         if state.retry_at is None:
             return None

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
         Identity,
         MemorySample,
         PortHolder,
+        ProcessUsage,
         Slots,
-        Usage,
     )
     from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 
@@ -74,7 +74,7 @@ class Process(Protocol):
     async def means_file(self, path: str, file: Path) -> bool:
         """Is `path`, as this process says it, that file? A relative one counts from where it was started."""
 
-    async def usage(self, spec: LaunchSpec) -> Usage:
+    async def usage(self, spec: LaunchSpec) -> ProcessUsage:
         """What it and its children have used; zeros when it is gone or hidden."""
 
     async def sample(self) -> MemorySample | None:
@@ -90,7 +90,7 @@ class Process(Protocol):
         """Bytes of the files that it and its children write, its log counted only where there is none."""
 
     async def last_lines(self, count: int, since: int | None = None) -> list[str]:
-        """The end of what this life wrote, oldest first; empty when its output is not in our file.
+        """The end of what this run wrote, oldest first; empty when its output is not in our file.
 
         `since` leaves out what was written before that position.
         """
@@ -213,7 +213,7 @@ class ServerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOpened:
-    """A process began its life under our eyes."""
+    """A run begins: its process was spawned or adopted."""
 
     identity: Identity | None
     adopted: bool

@@ -115,7 +115,7 @@ class Health(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Usage:
+class ProcessUsage:
     """Signs of work that can be seen without asking the server."""
 
     cpu_seconds: float = 0.0
@@ -188,7 +188,7 @@ class Autopsy:
     """What the kernel knows of a process's end."""
 
     oom_kills: int = 0
-    """In its control group, within the last minute of its life."""
+    """In its control group, within the last minute of its run."""
     kernel: tuple[str, ...] = ()
     """Lines of the kernel's log that name it; none where we may not read it."""
 

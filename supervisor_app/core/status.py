@@ -139,7 +139,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """One past or present life of a process, as the timeline shows it. Times are Unix seconds."""
+    """One past or present run, as the timeline shows it. Times are Unix seconds."""
 
     retry: int
     adopted: bool
@@ -186,14 +186,14 @@ class LlamaStatus:
     warnings: tuple[str, ...] = ()
     """What is wrong with it, although it serves."""
     runs: tuple[RunSummary, ...] = ()
-    """The last ten lives, newest first."""
+    """The last ten runs, newest first."""
     version: int = 0
     endpoint: Endpoint | None = None
     """Where it was proved to listen: for our own programs, not for the public contract."""
 
     @property
     def memory(self) -> str:
-        """One sentence on what its last life used, when that life's failure is the one it is down with."""
+        """One sentence on what the last run used, if that run's failure is why the server is down."""
         if self.failure is None or not self.runs or self.status not in DOWN:
             return ""
         last = self.runs[0].failure

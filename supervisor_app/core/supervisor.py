@@ -10,7 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.redact import redact_argv
-from supervisor_app.core import lifecycle as life
+from supervisor_app.core import lifecycle
 from supervisor_app.core.chronicle import Chronicle
 from supervisor_app.core.diagnosis.cause_watch import CauseWatch
 from supervisor_app.core.diagnosis.diagnose import failure_of
@@ -47,10 +47,10 @@ PULSE_SECONDS = 1.0
 """Between two moments in which we see that we run, while there is a process."""
 GAP_SECONDS = 2.0
 """Later than planned by more than this: we were stopped, frozen or starved, perhaps the server with us."""
-EVENT_OF_WISH: dict[Wish, Callable[..., life.Event]] = {
-    Wish.RUN: life.Start,
-    Wish.RESTART: life.Restart,
-    Wish.STOP: life.Stop,
+EVENT_OF_WISH: dict[Wish, Callable[..., lifecycle.Event]] = {
+    Wish.RUN: lifecycle.Start,
+    Wish.RESTART: lifecycle.Restart,
+    Wish.STOP: lifecycle.Stop,
 }
 """Each takes why it is wished, in words."""
 
@@ -80,7 +80,7 @@ class ServerSupervisor:
         recorder: Recorder,
     ) -> None:
         self.config = config
-        self.state = life.State()
+        self.state = lifecycle.State()
         self.leaving = False
         self._ending = False
         """It was told to stop for good."""
@@ -93,7 +93,7 @@ class ServerSupervisor:
         self._watched: WatchedProcess | None = None
         self._load = LoadWatch(past_loads(remembered, config.spec))
         self._cause = CauseWatch()
-        self._events: asyncio.Queue[life.Event] = asyncio.Queue()
+        self._events: asyncio.Queue[lifecycle.Event] = asyncio.Queue()
         self._tasks = Tasks(config.name, self._on_bug)
         self._bug: BaseException | None = None
         self._woken_at = 0.0
@@ -125,9 +125,9 @@ class ServerSupervisor:
             self._load = LoadWatch()
         self.config = config
         if launch_changed:
-            self._events.put_nowait(life.ConfigChanged())
+            self._events.put_nowait(lifecycle.ConfigChanged())
         if not config.explained.isdisjoint(self.state.deaths):
-            self._events.put_nowait(life.Explained(config.explained))
+            self._events.put_nowait(lifecycle.Explained(config.explained))
         wish = config.wish_since(self._generation)
         self._generation = config.generation
         if wish is not None:
@@ -138,7 +138,7 @@ class ServerSupervisor:
         """For good: nothing is begun after this."""
         self._ending = True
         self._idle.clear()
-        self._events.put_nowait(life.Stop(note, spare_adopted=spare_adopted))
+        self._events.put_nowait(lifecycle.Stop(note, spare_adopted=spare_adopted))
 
     def leave(self, note: str) -> None:
         """Stop, because this server does not exist any more."""
@@ -156,8 +156,8 @@ class ServerSupervisor:
 
     def kill(self) -> None:
         """SIGKILL now: somebody asked twice."""
-        if not self.state.adopted or self.state.phase is life.Phase.ENDING:
-            self._perform(life.Kill(self.state.attempt))
+        if not self.state.adopted or self.state.phase is lifecycle.Phase.ENDING:
+            self._perform(lifecycle.Kill(self.state.attempt))
 
     async def idle(self) -> None:
         """Until there is no process and nothing is planned."""
@@ -165,14 +165,14 @@ class ServerSupervisor:
 
     async def settled(self) -> None:
         """Until no process is on its way."""
-        while self.state.phase is life.Phase.SPAWNING and self._bug is None:
+        while self.state.phase is lifecycle.Phase.SPAWNING and self._bug is None:
             await self._clock.sleep_until(self._clock.monotonic() + SETTLE_SECONDS)
 
     async def run(self) -> None:
         """Until cancelled. Whatever goes wrong in here is a bug, and is raised."""
         await self._begin()
         self._woken_at = self._clock.monotonic()
-        next_event: asyncio.Task[life.Event] = asyncio.create_task(self._events.get())
+        next_event: asyncio.Task[lifecycle.Event] = asyncio.create_task(self._events.get())
         try:
             while True:
                 await self._wait(next_event)
@@ -180,7 +180,7 @@ class ServerSupervisor:
                     self._step(next_event.result())
                     next_event = asyncio.create_task(self._events.get())
                 elif self.state.deadline is not None and self._clock.monotonic() >= self.state.deadline:
-                    self._step(life.Tick())
+                    self._step(lifecycle.Tick())
         finally:
             next_event.cancel()
             self._tasks.cancel()
@@ -192,14 +192,14 @@ class ServerSupervisor:
             self._watched.close()
         self._watched = None
 
-    async def _wait(self, next_event: asyncio.Task[life.Event]) -> None:
+    async def _wait(self, next_event: asyncio.Task[lifecycle.Event]) -> None:
         """Until something happened or the state's deadline has come.
 
         While there is a process it looks up once a second: if that was much longer ago, then we did not run.
         """
-        waiting: set[asyncio.Task[life.Event] | asyncio.Task[None]] = {next_event}
+        waiting: set[asyncio.Task[lifecycle.Event] | asyncio.Task[None]] = {next_event}
         due = self.state.deadline
-        if self.state.phase in life.HAS_PROCESS:
+        if self.state.phase in lifecycle.HAS_PROCESS:
             due = min(self._clock.monotonic() + PULSE_SECONDS, due or inf)
         alarm = None
         if due is not None:
@@ -213,8 +213,11 @@ class ServerSupervisor:
         if self._bug is not None:
             raise self._bug
         before, self._woken_at = self._woken_at, self._clock.monotonic()
-        if self.state.phase in life.HAS_PROCESS and self._woken_at - before > PULSE_SECONDS + GAP_SECONDS:
-            self._step(life.Unobserved(self._woken_at - before))
+        if (
+            self.state.phase in lifecycle.HAS_PROCESS
+            and self._woken_at - before > PULSE_SECONDS + GAP_SECONDS
+        ):
+            self._step(lifecycle.Unobserved(self._woken_at - before))
 
     async def _begin(self) -> None:
         """Find out what the last supervisor left, before anything else."""
@@ -230,14 +233,16 @@ class ServerSupervisor:
                 self._events.put_nowait(rest)
         elif remembered.status in (Status.CRASHED, Status.ERROR) and self.config.desired_running:
             given_up = remembered.status is Status.ERROR
-            self._step(life.Continue(given_up, remembered.retries, remembered.failure, remembered.deaths))
+            self._step(
+                lifecycle.Continue(given_up, remembered.retries, remembered.failure, remembered.deaths)
+            )
         self.apply(self.config)
         if self._events.empty() and self.config.desired_running and self.state.status is Status.INITIAL:
-            self._events.put_nowait(life.Start())
+            self._events.put_nowait(lifecycle.Start())
         if self._events.empty():  # else the first step says more, and no page flashes "initial"
             self._record()
 
-    async def _look_back(self) -> life.Resume | None:
+    async def _look_back(self) -> lifecycle.Resume | None:
         """Find the process that lives on, as soon as we can look; None when we are to end before that."""
         told = ""
         while not self._ending:
@@ -254,50 +259,50 @@ class ServerSupervisor:
                 if self._remembered.run_open and (found is None or not found.recorded):
                     self._chronicle.close_unseen()
                 return found
-            await self._clock.sleep_until(self._clock.monotonic() + life.AGAIN_SECONDS)
+            await self._clock.sleep_until(self._clock.monotonic() + lifecycle.AGAIN_SECONDS)
         return None
 
     # One step
 
-    def _step(self, event: life.Event) -> None:
-        if isinstance(event, life.Start | life.Restart | life.Stop):
+    def _step(self, event: lifecycle.Event) -> None:
+        if isinstance(event, lifecycle.Start | lifecycle.Restart | lifecycle.Stop):
             self._acted = event.generation or self._acted
         before = self.state
-        policy = life.Policy(restart=self.config.restart, health=self.config.health)
-        self.state, effects = life.decide(before, event, policy, self._clock.monotonic())
+        policy = lifecycle.Policy(restart=self.config.restart, health=self.config.health)
+        self.state, effects = lifecycle.decide(before, event, policy, self._clock.monotonic())
         for effect in effects:
             self._perform(effect)
         if self.state.status is Status.ERROR and before.status is not Status.ERROR:
             self._tasks.start(self._remember_cause(), "cause")
-        (self._idle.set if self.state.phase is life.Phase.IDLE else self._idle.clear)()
+        (self._idle.set if self.state.phase is lifecycle.Phase.IDLE else self._idle.clear)()
         self._record()
 
-    def _perform(self, effect: life.Effect) -> None:
+    def _perform(self, effect: lifecycle.Effect) -> None:
         match effect:
-            case life.Log():
+            case lifecycle.Log():
                 self._log.log(effect.level, effect.text)
-            case life.InspectPort():
+            case lifecycle.InspectPort():
                 self._start(effect, self._inspect(effect.attempt), "inspect")
-            case life.Spawn():
+            case lifecycle.Spawn():
                 self._start(effect, self._spawn(effect.attempt), "spawn")
-            case life.Adopt():
+            case lifecycle.Adopt():
                 self._start(effect, self._adopt(effect), "adopt")
-            case life.CheckCause():
+            case lifecycle.CheckCause():
                 self._start(effect, self._check_cause(effect), "cause")
-            case life.Forget():
+            case lifecycle.Forget():
                 self._let_go()
-            case life.OpenRun() | life.MarkReady() | life.CloseRun():
+            case lifecycle.OpenRun() | lifecycle.MarkReady() | lifecycle.CloseRun():
                 self._write_history(effect)
             case _:
                 if self._watched is not None:
                     self._watched.perform(effect, self.config.health)
 
-    def _write_history(self, effect: life.OpenRun | life.MarkReady | life.CloseRun) -> None:
-        first_ready = isinstance(effect, life.MarkReady) and not self._chronicle.reached_ready
+    def _write_history(self, effect: lifecycle.OpenRun | lifecycle.MarkReady | lifecycle.CloseRun) -> None:
+        first_ready = isinstance(effect, lifecycle.MarkReady) and not self._chronicle.reached_ready
         if first_ready and not self.state.adopted and self._watched is not None:
             self._load.learned(self._clock.monotonic() - self._watched.since)
         self._chronicle.write(effect, process=self._watched, config=self.config)
-        if isinstance(effect, life.CloseRun):
+        if isinstance(effect, lifecycle.CloseRun):
             self._let_go()
 
     def _record(self) -> None:
@@ -308,16 +313,16 @@ class ServerSupervisor:
             generation=self._acted,
             has_process=watched is not None,
             endpoint=watched.endpoint if watched else None,
-            progress=watched.progress if watched and self.state.phase is life.Phase.WAITING else None,
+            progress=watched.progress if watched and self.state.phase is lifecycle.Phase.WAITING else None,
         )
 
     # Effects that take time: each comes back as an event
 
     def _on_bug(self, bug: BaseException) -> None:
         self._bug = bug
-        self._events.put_nowait(life.Tick())  # wakes `run`, which raises it
+        self._events.put_nowait(lifecycle.Tick())  # wakes `run`, which raises it
 
-    def _start(self, effect: life.Attempted, work: Coroutine[None, None, None], name: str) -> None:
+    def _start(self, effect: lifecycle.Attempted, work: Coroutine[None, None, None], name: str) -> None:
         self._tasks.start(self._around.attempted(effect, work), name)
 
     async def _inspect(self, attempt: int) -> None:
@@ -326,7 +331,7 @@ class ServerSupervisor:
             self._log.info(
                 "🔎 [LLAMA] %s runs %s", holder, shlex.join(redact_argv(holder.argv))[:LONGEST_SHOWN]
             )
-        self._events.put_nowait(life.Inspected(attempt, holder))
+        self._events.put_nowait(lifecycle.Inspected(attempt, holder))
 
     async def _spawn(self, attempt: int) -> None:
         spec = self.config.spec
@@ -334,23 +339,25 @@ class ServerSupervisor:
         try:
             process = await self._processes.spawn(self.config.name, spec)
         except SpawnError as error:
-            self._events.put_nowait(life.SpawnFailed(attempt, error.failure))
+            self._events.put_nowait(lifecycle.SpawnFailed(attempt, error.failure))
             return
         self._watch(process, attempt, spec, spec.argv)
-        self._events.put_nowait(life.Spawned(attempt, process.identity))
+        self._events.put_nowait(lifecycle.Spawned(attempt, process.identity))
 
-    async def _adopt(self, effect: life.Adopt) -> None:
+    async def _adopt(self, effect: lifecycle.Adopt) -> None:
         spec = self.config.spec.found if effect.adopted else self.config.spec
         try:
             process = await self._processes.adopt(self.config.name, effect.holder, spec)
         except ProcessLookupError:
             gone = failure_of(FailureKind.EXITED, f"{effect.holder} ended while it was taken over")
-            self._events.put_nowait(life.SpawnFailed(effect.attempt, gone))
+            self._events.put_nowait(lifecycle.SpawnFailed(effect.attempt, gone))
             return
         argv = argv_of(effect, self._remembered, self.config.spec)
         self._watch(process, effect.attempt, spec, argv, adopted=effect.adopted, taken_over=True)
         self._events.put_nowait(
-            life.Spawned(effect.attempt, process.identity, adopted=effect.adopted, resumed=effect.recorded)
+            lifecycle.Spawned(
+                effect.attempt, process.identity, adopted=effect.adopted, resumed=effect.recorded
+            )
         )
 
     def _watch(
@@ -381,6 +388,6 @@ class ServerSupervisor:
             with suppress(*CANNOT):
                 self._cause.begin(await self._processes.cause_of(self.config.name, failure, self.config.spec))
 
-    async def _check_cause(self, effect: life.CheckCause) -> None:
+    async def _check_cause(self, effect: lifecycle.CheckCause) -> None:
         cause = await self._processes.cause_of(self.config.name, effect.failure, self.config.spec)
-        self._events.put_nowait(life.CauseChecked(effect.attempt, self._cause.is_gone(cause)))
+        self._events.put_nowait(lifecycle.CauseChecked(effect.attempt, self._cause.is_gone(cause)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor_app.common.redact import redact_argv, secrets_of
-from supervisor_app.core import lifecycle as life
+from supervisor_app.core import lifecycle
 from supervisor_app.core.status import Status
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 async def find_survivor(
     processes: Processes, name: str, spec: LaunchSpec, remembered: Remembered
-) -> life.Resume | None:
+) -> lifecycle.Resume | None:
     """Find the process that lives on: the one on record, or one that nobody had the time to write down.
 
     Raises ShortageError.
@@ -25,28 +25,30 @@ async def find_survivor(
     if remembered.run_open and remembered.identity:
         holder = await processes.find(name, remembered.identity, spec)
         if holder:
-            return life.Resume(holder, adopted=remembered.adopted, retries=retries, deaths=deaths)
+            return lifecycle.Resume(holder, adopted=remembered.adopted, retries=retries, deaths=deaths)
     ours = await processes.find_ours(name)
     if ours is None:
         await processes.end_rest(name)
         return None
-    return life.Resume(ours, adopted=False, retries=retries, recorded=False, deaths=deaths)
+    return lifecycle.Resume(ours, adopted=False, retries=retries, recorded=False, deaths=deaths)
 
 
 def unfinished(
-    found: life.Resume, remembered: Remembered, config: ServerConfig
-) -> life.Stop | life.Restart | life.ConfigChanged | None:
+    found: lifecycle.Resume, remembered: Remembered, config: ServerConfig
+) -> lifecycle.Stop | lifecycle.Restart | lifecycle.ConfigChanged | None:
     """Return what is still to be done with the process: a wish, or a change, that came in between."""
     if not config.desired_running:
-        return life.Stop()
+        return lifecycle.Stop()
     if remembered.status is Status.STOPPING:
-        return life.Restart()
+        return lifecycle.Restart()
     if not found.adopted and argv_of(found, remembered, config.spec) != config.spec.argv:
-        return life.ConfigChanged()
+        return lifecycle.ConfigChanged()
     return None
 
 
-def argv_of(found: life.Resume | life.Adopt, remembered: Remembered, spec: LaunchSpec) -> tuple[str, ...]:
+def argv_of(
+    found: lifecycle.Resume | lifecycle.Adopt, remembered: Remembered, spec: LaunchSpec
+) -> tuple[str, ...]:
     """Return the command line it was spawned with. A script may stand before it, but hands its flags on."""
     holder = found.holder
     if found.recorded:

@@ -27,8 +27,8 @@ from supervisor_app.core.sightings import (
     Identity,
     MemorySample,
     PortHolder,
+    ProcessUsage,
     Slots,
-    Usage,
 )
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model
@@ -132,7 +132,7 @@ class FakeProcess:
         self.fetched_bytes = 0
         self.memory: MemorySample | None = None
         self.found = Autopsy()
-        self.used = Usage()
+        self.used = ProcessUsage()
         self.signals: list[str] = []
         self.forgotten = False
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
@@ -169,7 +169,7 @@ class FakeProcess:
     async def means_file(self, path: str, file: Path) -> bool:
         return Path("/srv", path) == file
 
-    async def usage(self, spec: LaunchSpec) -> Usage:
+    async def usage(self, spec: LaunchSpec) -> ProcessUsage:
         return self.used
 
     async def sample(self) -> MemorySample | None:

@@ -1,4 +1,4 @@
-"""The last lives of one server, as its page shows them."""
+"""The last runs of one server, as its page shows them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Timeline:
         return self._runs[0] if self._runs and self._runs[0].open else None
 
     def in_crash_loop(self, now: float) -> bool:
-        """`now` in Unix seconds. A failed spawn has no life, so it does not count."""
+        """`now` in Unix seconds. A failed spawn is no run, so it does not count."""
         kinds = [
             run.failure.kind if run.failure else None
             for run in self._runs
@@ -46,7 +46,7 @@ class Timeline:
         self._runs.appendleft(RunSummary(started_at=at, retry=retry, adopted=adopted))
 
     def ready(self, at: float) -> bool:
-        """True when it was the first time in this life."""
+        """True when it was the first time in this run."""
         if self.current is None or self.current.ready_at is not None:
             return False
         self._runs[0] = replace(self._runs[0], ready_at=at)

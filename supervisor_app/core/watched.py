@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from supervisor_app.common.words import counted, noun
-from supervisor_app.core import lifecycle as life
+from supervisor_app.core import lifecycle
 from supervisor_app.core.diagnosis.diagnose import Diagnosis, diagnose
 from supervisor_app.core.diagnosis.evidence import ExitReport, Trail, blame
 from supervisor_app.core.diagnosis.fallback import gpu_warnings
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from supervisor_app.core.status import Model, Progress
 
 LAST_LINES = 50
-"""Kept of each life's output."""
+"""Lines kept of the output of each run."""
 DIAGNOSIS_LINES = 400
 """Read to find the decisive one: a failed assertion is followed by a debugger's backtrace of hundreds."""
 STARTUP_LINES = 2000
@@ -68,20 +68,20 @@ class Surroundings:
     probe: Probe
     clock: Clock
     log: logging.LoggerAdapter[logging.Logger]
-    state: Callable[[], life.State]
-    report: Callable[[life.Event], None]
+    state: Callable[[], lifecycle.State]
+    report: Callable[[lifecycle.Event], None]
     """Take an event to the supervisor."""
     progressed: Callable[[], None]
     """The model has loaded a bit further: publish it."""
     on_bug: Callable[[BaseException], None]
 
-    async def attempted(self, effect: life.Attempted, work: Coroutine[None, None, None]) -> None:
+    async def attempted(self, effect: lifecycle.Attempted, work: Coroutine[None, None, None]) -> None:
         """Await the work for an effect. What could not be done for want of our own is postponed."""
         since = self.clock.monotonic()
         try:
             await work
         except CANNOT as error:
-            self.report(life.Postponed(effect.attempt, effect, why_not(error), since))
+            self.report(lifecycle.Postponed(effect.attempt, effect, why_not(error), since))
 
 
 class WatchedProcess:
@@ -140,41 +140,41 @@ class WatchedProcess:
         self._tasks.cancel()
         self._process.forget()
 
-    def perform(self, effect: life.OnProcess, health: HealthPolicy) -> None:
+    def perform(self, effect: lifecycle.OnProcess, health: HealthPolicy) -> None:
         """Signal the process, or ask it something: the answer comes as an event."""
         timeout = health.timeout_ms / 1000
         match effect:
-            case life.Terminate() | life.Kill():
+            case lifecycle.Terminate() | lifecycle.Kill():
                 self._signal(effect)
-            case life.CheckHealth():
+            case lifecycle.CheckHealth():
                 self._start(effect, self._check_health(timeout), "health")
-            case life.CheckActivity():
+            case lifecycle.CheckActivity():
                 self._start(effect, self._check_activity(effect, timeout), "activity")
-            case life.SendCanary():
+            case lifecycle.SendCanary():
                 self._start(effect, self._send_canary(health.canary_timeout), "canary")
-            case life.ReadModels():
+            case lifecycle.ReadModels():
                 self._start(effect, self._read_models(timeout), "models")
-            case life.ReadModelsAgain():
+            case lifecycle.ReadModelsAgain():
                 self._start(effect, self._read_models_again(timeout), "models")
             case _ as never:
                 assert_never(never)
 
-    def _start(self, effect: life.OnProcess, work: Coroutine[None, None, None], name: str) -> None:
+    def _start(self, effect: lifecycle.OnProcess, work: Coroutine[None, None, None], name: str) -> None:
         self._tasks.start(self._around.attempted(effect, work), name)
 
-    def _signal(self, effect: life.Terminate | life.Kill) -> None:
+    def _signal(self, effect: lifecycle.Terminate | lifecycle.Kill) -> None:
         try:
-            (self._process.kill if isinstance(effect, life.Kill) else self._process.terminate)()
+            (self._process.kill if isinstance(effect, lifecycle.Kill) else self._process.terminate)()
         except SignalDeniedError:
-            self._around.report(life.SignalDenied(self.attempt))
+            self._around.report(lifecycle.SignalDenied(self.attempt))
         except CANNOT as error:
             now = self._around.clock.monotonic()
-            self._around.report(life.Postponed(self.attempt, effect, why_not(error), now))
+            self._around.report(lifecycle.Postponed(self.attempt, effect, why_not(error), now))
 
     async def _check_health(self, timeout: float) -> None:  # noqa: ASYNC109
         asked_at = self._around.clock.monotonic()
         position = await self._process.log_position()
-        if self._around.state().phase is life.Phase.WAITING:
+        if self._around.state().phase is lifecycle.Phase.WAITING:
             # Nobody is asked anything before it is proved to be our process.
             self._spec = self._spec.at(await self._process.endpoint(self._spec))
         ours, health = self.endpoint is not None, Health.REFUSED
@@ -185,7 +185,7 @@ class WatchedProcess:
         if health is not Health.SILENT:
             self._silence = None
         computing = health is Health.SILENT and await self._computes()
-        self._around.report(life.HealthChecked(self.attempt, health, ours, asked_at, computing))
+        self._around.report(lifecycle.HealthChecked(self.attempt, health, ours, asked_at, computing))
 
     async def _computes(self) -> bool:
         """Has it used its processor since the last silent check, or is a GPU busy while it has clients?"""
@@ -198,7 +198,7 @@ class WatchedProcess:
         on_gpu = sample is not None and usage.connections > 0 and any(gpu.works for gpu in sample.gpus)
         return cores >= NO_CPU or on_gpu
 
-    async def _check_activity(self, effect: life.CheckActivity, timeout: float) -> None:  # noqa: ASYNC109
+    async def _check_activity(self, effect: lifecycle.CheckActivity, timeout: float) -> None:  # noqa: ASYNC109
         activity = await self._meter.look(
             self._process,
             self._around.probe,
@@ -213,7 +213,7 @@ class WatchedProcess:
         trouble = await self._process.log_trouble()
         seen = replace(activity, memory=memory, moved=self.moved, log_trouble=trouble)
         self.moved = False
-        self._around.report(life.ActivitySeen(self.attempt, seen))
+        self._around.report(lifecycle.ActivitySeen(self.attempt, seen))
 
     async def _look_at_memory(self) -> int:
         """Bytes that it uses; 0 when nobody can tell."""
@@ -224,7 +224,7 @@ class WatchedProcess:
     async def _send_canary(self, timeout: float) -> None:  # noqa: ASYNC109
         asked_at = self._around.clock.monotonic()
         canary = await self._around.probe.canary(self._spec, timeout)
-        self._around.report(life.CanarySeen(self.attempt, canary, asked_at))
+        self._around.report(lifecycle.CanarySeen(self.attempt, canary, asked_at))
 
     async def _read_models(self, timeout: float) -> None:  # noqa: ASYNC109
         position = await self._process.log_position()
@@ -242,7 +242,7 @@ class WatchedProcess:
         else:
             warnings += () if models else ("Its list of models is empty.",)
         memory = await self._look_at_memory()
-        self._around.report(life.ModelsRead(self.attempt, models, warnings, memory))
+        self._around.report(lifecycle.ModelsRead(self.attempt, models, warnings, memory))
 
     async def _as_it_runs(self, timeout: float) -> tuple[LaunchSpec, tuple[str, ...]]:  # noqa: ASYNC109
         """What was found may run another model than is configured: that file says nothing of it then."""
@@ -262,11 +262,11 @@ class WatchedProcess:
         models: tuple[Model, ...] | None = None
         with suppress(ProbeError):
             models = await self._around.probe.models(self._spec, timeout)
-        self._around.report(life.ModelsReadAgain(self.attempt, models))
+        self._around.report(lifecycle.ModelsReadAgain(self.attempt, models))
 
     @property
     def _ended_by_us(self) -> bool:
-        return self._around.state().phase is life.Phase.ENDING
+        return self._around.state().phase is lifecycle.Phase.ENDING
 
     # Tasks that live as long as the process, or until it is ready
 
@@ -296,7 +296,7 @@ class WatchedProcess:
             models=tuple(model.id for model in self._around.state().models),
         )
         report = ExitReport(last_lines=tuple(last_lines), evidence=evidence)
-        self._around.report(life.Exited(self.attempt, ended, failure, report))
+        self._around.report(lifecycle.Exited(self.attempt, ended, failure, report))
 
     async def _diagnose(self, ended: Exit, healthy: tuple[int, int] | None) -> tuple[Diagnosis, int]:
         """Why it ended, and how many lines from the end the decisive one is; 0 when there is none.
@@ -339,7 +339,7 @@ class WatchedProcess:
             except CANNOT:
                 continue
             state = around.state()
-            if state.loading and state.phase is life.Phase.WAITING:
+            if state.loading and state.phase is lifecycle.Phase.WAITING:
                 elapsed = around.clock.monotonic() - self.since
                 self.progress = self._load.progress(loaded, total, elapsed)
                 around.log.info("%s", self._load.line(self.progress), extra={"transient": True})
@@ -351,9 +351,9 @@ class WatchedProcess:
         while not (around.state().was_ready or around.state().loading):
             with suppress(*CANNOT):
                 fetched = await self._process.fetched()
-                if fetched > most and around.state().phase is life.Phase.WAITING:
+                if fetched > most and around.state().phase is lifecycle.Phase.WAITING:
                     most = fetched
-                    around.report(life.Fetching(self.attempt, fetched))
+                    around.report(lifecycle.Fetching(self.attempt, fetched))
             await around.clock.sleep_until(around.clock.monotonic() + FETCH_SECONDS)
 
     async def _follow_memory(self) -> None:

@@ -248,35 +248,35 @@ def hold_timeout(facts: Server, retry_after: int) -> Problem:
     )
 
 
-def _names_of(incident: str) -> dict[str, Any]:
-    """Name a crash by the number of its run, which has a page. `incident`: the older name, a text.
+def _names_of(run_name: str) -> dict[str, Any]:
+    """Fields that name a crash by its run: `run`, a number that has a page, and `incident`, the older field.
 
-    A server without a supervisor of ours has no runs: there the incident is its pid.
+    A server without a supervisor of ours has no numbered runs: there `incident` says `pid N`.
     """
-    run = {"run": int(incident)} if incident.isdecimal() else {}
-    return {**run, "incident": incident}
+    run = {"run": int(run_name)} if run_name.isdecimal() else {}
+    return {**run, "incident": run_name}
 
 
 def upstream_crashed(
     facts: Server,
     reason: str,
     *,
-    incident: str,
+    run_name: str,
     tokens: int | None = None,
-    lives: bool = False,
+    survived: bool = False,
     done_perhaps: bool = False,
 ) -> Problem:
     """The server died under this request.
 
-    `incident` names the crash; `tokens`: how many had been passed on; `lives`: the server did not die;
+    `run_name`: see `Loss`; `tokens`: how many had been passed on; `survived`: the server did not die;
     `done_perhaps`: the request changes something, perhaps it did so before the server died.
     """
-    more = _names_of(incident)
+    more = _names_of(run_name)
     if tokens is not None:
         more["tokens_so_far"] = tokens
     if done_perhaps:
         what = "died while answering. It may have done what was asked, so look before you send it again"
-    elif lives:
+    elif survived:
         what = "broke off while answering: send it again"
     elif facts.away or reason == HOST_SILENT:
         what = "was lost with its host while answering: send it again"
@@ -290,7 +290,7 @@ def upstream_crashed(
         code="upstream_crashed",
         message=f"{facts.name} {what}. It ended before its answer was whole: {reason.rstrip('.')}.",
         fault=Fault.SERVER,
-        retryable=not done_perhaps and (lives or not facts.hopeless),
+        retryable=not done_perhaps and (survived or not facts.hopeless),
         more=more,
     )
 
@@ -323,14 +323,15 @@ def metrics_failed() -> Problem:
     return Problem(status=500, code="metrics_failed", message=message, fault=Fault.GATEWAY)
 
 
-def quarantined(name: str, incident: str, seconds: int) -> Problem:
+def quarantined(name: str, run_name: str, seconds: int) -> Problem:
     pause = span(60 * max(1, round(seconds / 60)))
+    named = f"run {run_name}" if run_name.isdecimal() else run_name
     return Problem(
         status=422,
         code="quarantined",
-        message=f"{name} died each time it was asked this (incident {incident}), so it is not "
+        message=f"{name} died each time it was asked this ({named}), so it is not "
         f"asked again for {pause}. Change the request, or have it released on the "
         "server's page.",
         fault=Fault.CLIENT,
-        more=_names_of(incident),
+        more=_names_of(run_name),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor_app.gateway.http.framing import Body, ChunkedBody, FramingError
+from supervisor_app.gateway.http.framing import ChunkedBody, FramedBody, FramingError
 from supervisor_app.gateway.http.head_cache import HeadCache
 from supervisor_app.gateway.http.heads import END, BadHeadError
 from supervisor_app.gateway.http.request_heads import read_request
@@ -61,7 +61,7 @@ def chunked(data: bytes) -> None:
     assert _fed(ChunkedBody(), [data]) == _fed(ChunkedBody(), [data[:middle], data[middle:]])
 
 
-def _fed(body: Body, pieces: Sequence[bytes]) -> tuple[bytes, bytes] | None:
+def _fed(body: FramedBody, pieces: Sequence[bytes]) -> tuple[bytes, bytes] | None:
     """Content and rest of a body that is whole; None: it is refused or goes on."""
     content = rest = b""
     try:

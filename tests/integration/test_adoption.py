@@ -15,7 +15,7 @@ from supervisor_app.core.machine import process as process_module
 from supervisor_app.core.machine.identity import boot_id, identity_of
 from supervisor_app.core.machine.process import LocalProcess
 from supervisor_app.core.ports import SignalDeniedError
-from supervisor_app.core.sightings import Autopsy, Exit, Identity, PortHolder, Usage
+from supervisor_app.core.sightings import Autopsy, Exit, Identity, PortHolder, ProcessUsage
 from tests.integration.spawning import DEADLINE, fake_spec, until, until_async
 
 
@@ -71,7 +71,7 @@ async def test_a_process_of_another_user_is_neither_watched_nor_signalled(proces
     assert await hidden.resident_bytes() == 0
     assert await hidden.sample() is None
     assert await hidden.autopsy() == Autopsy()
-    assert await hidden.usage(fake_spec()) == Usage()
+    assert await hidden.usage(fake_spec()) == ProcessUsage()
     hidden.forget()
     with pytest.raises(SignalDeniedError):
         hidden.terminate()

@@ -1,4 +1,4 @@
-"""Reading the newest lives of servers costs the same, however long their history is."""
+"""Reading the newest runs of servers costs the same, however long their history is."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_a_long_history_costs_no_more_than_a_short_one(read):
 
 def test_each_server_has_its_own_newest_first(monkeypatch):
     monkeypatch.setattr(newest, "TOGETHER", 2)
-    lives: dict[str, list[int]] = {name: [] for name in ("none", "few", "many", "more")}
-    servers = {name: make_server(name) for name in lives}
+    numbers: dict[str, list[int]] = {name: [] for name in ("none", "few", "many", "more")}
+    servers = {name: make_server(name) for name in numbers}
     for number in range(7):
         for name in ("few", "many", "more"):
             if name != "few" or number < 2:
-                lives[name].insert(0, make_run(servers[name]).pk)
+                numbers[name].insert(0, make_run(servers[name]).pk)
     found = with_newest_runs(LlamaServer.objects.order_by("name"), Run.objects.all(), 3)
     assert {server.name: [run.pk for run in runs] for server, runs in found} == {
-        name: runs[:3] for name, runs in lives.items()
+        name: runs[:3] for name, runs in numbers.items()
     }

@@ -18,7 +18,7 @@ from supervisor_app.core.machine.open_log import MOVED, REMOVED, OpenLog
 from supervisor_app.core.machine.process import LocalProcess
 from supervisor_app.core.machine.processes import LocalProcesses, child_environment
 from supervisor_app.core.ports import SpawnError
-from supervisor_app.core.sightings import Exit, Identity, PortHolder, Usage
+from supervisor_app.core.sightings import Exit, Identity, PortHolder, ProcessUsage
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind
 from tests.integration.spawning import DEADLINE, fake_spec, until, until_async
@@ -210,7 +210,7 @@ async def test_its_processor_time_and_its_clients_are_counted(started):
     assert (await process.usage(spec)).cpu_seconds > 0
     process.kill()
     await process.wait()
-    assert await process.usage(spec) == Usage()
+    assert await process.usage(spec) == ProcessUsage()
 
 
 def open_files() -> int:

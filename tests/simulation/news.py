@@ -44,7 +44,7 @@ class Supervisor:
                 url=f"http://127.0.0.1:{8000 + number}",
                 status=Status.READY,
                 pid=self._pids[name],
-                life=1,
+                run=1,
                 version=1,
                 detail="Serving.",
                 capacity=chance.choice([0, 1, 2, 8]),
@@ -87,8 +87,8 @@ class Supervisor:
         self._world.network.down.discard(port)
         facts = self._facts(name)
         if facts is not None:
-            life, ends = (facts.life or 0) + 1, {**facts.ends, old: end}
-            self._ready(name, life=life, ends=ends)
+            run, ends = (facts.run or 0) + 1, {**facts.ends, old: end}
+            self._ready(name, run=run, ends=ends)
 
     def move(self, name: str) -> None:
         """Another address, of the same process or of another."""

@@ -30,7 +30,7 @@ _ANON_RSS = re.compile(r"anon-rss:(\d{1,15})kB")
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What is kept of one life for its crash card."""
+    """What is kept of one run for its crash card."""
 
     memory: MemorySample | None = None
     """The last look."""

@@ -21,7 +21,7 @@ _OFFLOADED = re.compile(r"offloaded (\d{1,6})/(\d{1,6}) layers to GPU")
 
 
 def gpu_warnings(lines: Iterable[str], args: Sequence[str]) -> tuple[str, ...]:
-    """`lines`: what this life has written; `args`: its flags."""
+    """`lines`: what this run has written; `args`: its flags."""
     if not _asks_for_gpu(args):
         return ()
     for line in lines:

@@ -1,4 +1,4 @@
-"""The life of one llama-server as a pure state machine: `decide(state, event, policy, now)`.
+"""The lifecycle of one llama-server as a pure state machine: `decide(state, event, policy, now)`.
 
 It never looks at a clock, a process or a network. The runner (`core.supervisor`) turns what happens into
 events, performs the effects in order, and calls `decide` with a `Tick` when `State.deadline` has come.

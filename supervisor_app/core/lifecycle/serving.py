@@ -16,7 +16,7 @@ from supervisor_app.core.watch.watchdog import (
     BUSY_INTERVAL,
     CANARIES,
     Activity,
-    Verdict,
+    WorkState,
     canary_due,
     hear,
     look,
@@ -56,7 +56,7 @@ def models_read_again(state: State, event: ModelsReadAgain, now: float) -> Decis
 
 def activity_seen(state: State, activity: Activity, policy: Policy, now: float) -> Decision:
     watch, verdict = look(state.watch, activity, stall_seconds=policy.health.stall_seconds, now=now)
-    if verdict is Verdict.STALLED:
+    if verdict is WorkState.STALLED:
         stuck = f"/health says ok, but its work has not moved for {span(round(watch.stalled_for(now)))}"
         return unresponsive(replace(state, watch=watch), failure_of(FailureKind.HUNG, stuck), policy, now)
     seen = replace(

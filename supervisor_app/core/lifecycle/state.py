@@ -67,7 +67,7 @@ class State:
     deaths: tuple[int, ...] = ()
     """Pids of the processes that ended last, newest last; 0 for a start without a process."""
     failure: Failure | None = None
-    """Of the last life; kept until the next one is ready."""
+    """Of the last run; kept until the next run is ready."""
     models: tuple[Model, ...] = ()
     checks: int = 0
     misses: int = 0
@@ -84,15 +84,15 @@ class State:
     memory: int = 0
     """Bytes it used at the last look."""
     fits: bool = False
-    """This life has used less memory than its limit since it was ready: a restart would help."""
+    """This run has used less memory than its limit since it was ready: a restart would help."""
     rearms: int = 0
-    """Starts in a row, without a life that was stable, because the cause of a failure was gone."""
+    """Starts in a row, without a run that was stable, because the cause of a failure was gone."""
     start_next: bool = False
     """When the process that is ending is gone, start again."""
     spare_adopted: bool = False
     """A stop came while the process was on its way: if it turns out to be adopted, let it live."""
     was_ready: bool = False
-    """This life has been ready: what it dies of is not a permanent failure."""
+    """This run has been ready: what it dies of is not a permanent failure."""
     note: str = ""
     """Why somebody made it so, in words: "The configuration changed"."""
     probe_at: float | None = None

@@ -102,7 +102,7 @@ class HttpProbe:
 
 
 @dataclass(frozen=True)
-class Reply:
+class Response:
     status: int
     server: str
     """The Server header."""
@@ -116,11 +116,11 @@ class Reply:
             return None
 
 
-def _get(spec: LaunchSpec, path: str, timeout: float) -> Reply:
+def _get(spec: LaunchSpec, path: str, timeout: float) -> Response:
     return _ask("GET", spec, path, timeout)
 
 
-def _post(spec: LaunchSpec, path: str, timeout: float, body: dict[str, Any]) -> Reply:
+def _post(spec: LaunchSpec, path: str, timeout: float, body: dict[str, Any]) -> Response:
     return _ask("POST", spec, path, timeout, body)
 
 
@@ -150,7 +150,7 @@ class _Connection(http.client.HTTPConnection):
 
 def _ask(
     method: str, spec: LaunchSpec, path: str, timeout: float, body: dict[str, Any] | None = None
-) -> Reply:
+) -> Response:
     """Raises NETWORK_ERRORS. The key goes only to a proved address, and not to /health, which is public."""
     headers = {"Content-Type": "application/json"} if body is not None else {}
     if spec.api_key and spec.endpoint is not None and path != HEALTH:
@@ -162,7 +162,7 @@ def _ask(
         said = response.read(MAX_BODY)
         if response.length and len(said) < MAX_BODY:
             raise http.client.IncompleteRead(said, response.length)
-        return Reply(response.status, response.headers.get("Server", ""), said)
+        return Response(response.status, response.headers.get("Server", ""), said)
 
 
 NETWORK_ERRORS = (http.client.HTTPException, OSError, ValueError)

@@ -26,7 +26,7 @@ from supervisor_app.core.machine.memory import MemoryMeter, family_of
 from supervisor_app.core.machine.ownership import own_endpoint
 from supervisor_app.core.ports import SignalDeniedError
 from supervisor_app.core.shortage import ShortageError, raise_shortage, shortage_of
-from supervisor_app.core.sightings import Autopsy, Endpoint, Exit, Identity, MemorySample, Usage
+from supervisor_app.core.sightings import Autopsy, Endpoint, Exit, Identity, MemorySample, ProcessUsage
 
 if TYPE_CHECKING:
     import subprocess
@@ -201,9 +201,9 @@ class LocalProcess:
             _means_file, self.identity.pid if self.identity else None, path, file
         )
 
-    async def usage(self, spec: LaunchSpec) -> Usage:
+    async def usage(self, spec: LaunchSpec) -> ProcessUsage:
         if self.identity is None:
-            return Usage()
+            return ProcessUsage()
         return await self._lanes.looks.run(_usage, self.identity.pid, spec.port)
 
     async def sample(self) -> MemorySample | None:
@@ -279,7 +279,7 @@ def _written(pid: int, log: Path | None) -> int:
     return sum(sizes.values()) if sizes else said
 
 
-def _usage(pid: int, port: int) -> Usage:
+def _usage(pid: int, port: int) -> ProcessUsage:
     seconds, clients = 0.0, 0
     for process in family_of(pid):
         with contextlib.suppress(psutil.Error):
@@ -288,4 +288,4 @@ def _usage(pid: int, port: int) -> Usage:
             for connection in process.net_connections("tcp"):
                 ours = bool(connection.laddr) and connection.laddr.port == port
                 clients += ours and connection.status == psutil.CONN_ESTABLISHED
-    return Usage(cpu_seconds=seconds, connections=clients)
+    return ProcessUsage(cpu_seconds=seconds, connections=clients)

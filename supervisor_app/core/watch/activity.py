@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor_app.core.sightings import Usage
+from supervisor_app.core.sightings import ProcessUsage
 from supervisor_app.core.watch.watchdog import Activity
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class WorkMeter:
     """Remembers what one process had used at the last look."""
 
     def __init__(self) -> None:
-        self._usage = Usage()
+        self._usage = ProcessUsage()
         self._looked_at = 0.0
 
     async def look(
@@ -38,7 +38,7 @@ class WorkMeter:
         A server that neither computes nor has a client is not asked: /slots would wake a sleeping one. Nor
         is one without `ask`: nobody wants to know.
         """
-        usage = await process.usage(spec) if process else Usage()
+        usage = await process.usage(spec) if process else ProcessUsage()
         elapsed = now - self._looked_at
         cores = max(0.0, usage.cpu_seconds - self._usage.cpu_seconds) / elapsed if elapsed > 0 else 0.0
         self._usage, self._looked_at = usage, now

@@ -66,7 +66,7 @@ class Activity:
         return self.answered and not (self.busy or self.signs or self.moved)
 
 
-class Verdict(Enum):
+class WorkState(Enum):
     IDLE = auto()
     WORKING = auto()
     """Something has moved since the last look, or it may still be in time."""
@@ -99,41 +99,41 @@ class Watch:
         return now - self.moved_at if self.busy else 0.0
 
 
-def look(watch: Watch, activity: Activity, *, stall_seconds: float, now: float) -> tuple[Watch, Verdict]:
+def look(watch: Watch, activity: Activity, *, stall_seconds: float, now: float) -> tuple[Watch, WorkState]:
     """The next watch and what to think of the server. `stall_seconds` 0: it never counts as hung."""
     seen = replace(watch, seen_at=now)
     if not activity.quiet:
         seen = replace(seen, quiet_since=now, silent_canaries=0)
     if activity.moved:
-        return replace(seen, busy=True, mark=activity.mark, moved_at=now), Verdict.WORKING
+        return replace(seen, busy=True, mark=activity.mark, moved_at=now), WorkState.WORKING
     if not activity.answered:
         return _unanswered(seen, activity, watch, stall_seconds, now)
     if not activity.busy:
-        return replace(seen, busy=False, mark=None, moved_at=now), Verdict.IDLE
+        return replace(seen, busy=False, mark=None, moved_at=now), WorkState.IDLE
     seen = replace(seen, busy=True, mark=activity.mark, answers_while_busy=True)
     if not watch.busy or activity.mark != watch.mark:
-        return replace(seen, moved_at=now), Verdict.WORKING
+        return replace(seen, moved_at=now), WorkState.WORKING
     return seen, _verdict(seen, activity, stall_seconds, now)
 
 
 def _unanswered(
     seen: Watch, activity: Activity, before: Watch, stall_seconds: float, now: float
-) -> tuple[Watch, Verdict]:
+) -> tuple[Watch, WorkState]:
     if not before.answers_while_busy:
         # Perhaps an old build in a long decode: time in which it computes does not count, all other does.
         blind = now - before.seen_at if activity.cores >= NO_CPU else 0.0
         seen = replace(seen, busy=True, moved_at=before.moved_at + blind if before.busy else now)
         return seen, _verdict(seen, activity, stall_seconds * CPU_EXTENDS, now)
     if not before.busy:
-        return replace(seen, busy=True, moved_at=now), Verdict.WORKING
+        return replace(seen, busy=True, moved_at=now), WorkState.WORKING
     return seen, _verdict(seen, activity, stall_seconds, now)
 
 
-def _verdict(seen: Watch, activity: Activity, stall_seconds: float, now: float) -> Verdict:
+def _verdict(seen: Watch, activity: Activity, stall_seconds: float, now: float) -> WorkState:
     if not stall_seconds:
-        return Verdict.WORKING
+        return WorkState.WORKING
     limit = stall_seconds * (CPU_EXTENDS if activity.cores >= BUSY_CPU else 1)
-    return Verdict.STALLED if seen.stalled_for(now) >= limit else Verdict.WORKING
+    return WorkState.STALLED if seen.stalled_for(now) >= limit else WorkState.WORKING
 
 
 def canary_due(watch: Watch, minutes: float, now: float) -> bool:

@@ -19,7 +19,7 @@ NOBODY = 0
 """Owner of what comes from this machine's programs, which may be a reverse proxy, without an API key."""
 
 
-class Connection(Protocol):
+class CountedConnection(Protocol):
     address: str
     """The address of the other side; empty for this machine's own programs."""
 
@@ -28,7 +28,7 @@ class Connection(Protocol):
         """Does it wait for no answer?"""
 
 
-C = TypeVar("C", bound=Connection)
+C = TypeVar("C", bound=CountedConnection)
 K = TypeVar("K", int, str)
 
 

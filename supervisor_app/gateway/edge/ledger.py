@@ -98,7 +98,7 @@ def _row(record: Record, key: str) -> Row:
         record.duration_ms,
         record.replays,
         *record.usage,
-        record.incident[:LONGEST_NAME],
+        record.run_name[:LONGEST_NAME],
         record.id,
         record.captured_request and storable(record.captured_request),
         record.captured_answer and storable(record.captured_answer),
@@ -248,7 +248,7 @@ def load_quarantine(now: float) -> list[QuarantineEntry]:
         QuarantineEntry(
             server=row.server,
             body_hash=row.body_hash,
-            incident=row.incident,
+            run_name=row.incident,
             reason=row.reason,
             at=row.at.timestamp(),
             until=row.until.timestamp(),
@@ -264,7 +264,7 @@ def quarantine(entry: QuarantineEntry) -> None:
     row = QuarantinedRequest(
         server=entry.server,
         body_hash=entry.body_hash,
-        incident=entry.incident[:LONGEST_NAME],
+        incident=entry.run_name[:LONGEST_NAME],
         reason=storable(entry.reason),
         at=moment(entry.at),
         until=moment(entry.until),

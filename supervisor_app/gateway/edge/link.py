@@ -211,7 +211,7 @@ class Link:
                 endpoint=Endpoint(**message["endpoint"]) if message["endpoint"] else None,
                 adopted=message["adopted"],
                 api_key=before.key_of(adopted=message["adopted"]),
-                life=before.life if message["pid"] == before.pid else None,
+                run=before.run if message["pid"] == before.pid else None,
                 ends=ends,
                 silent_since=None,  # its supervisor spoke
                 away=False,

@@ -76,7 +76,7 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str], her
         url=state.url if state else "",
         pid=state.pid if state else None,
         endpoint=endpoint,
-        life=next((run.pk for run in runs if run.ended_at is None), None),
+        run=next((run.pk for run in runs if run.ended_at is None), None),
         wanted=server.desired_running,
         wakes=server.stopped_for_idleness,
         models=configured,

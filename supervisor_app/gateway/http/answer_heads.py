@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import httptools
 
-from supervisor_app.gateway.http.framing import Body, BodyUntilClose, ChunkedBody, SizedBody
+from supervisor_app.gateway.http.framing import BodyUntilClose, ChunkedBody, FramedBody, SizedBody
 from supervisor_app.gateway.http.heads import (
     DIGITS,
     HOP_BY_HOP,
@@ -39,7 +39,7 @@ class ResponseHead:
     keep_alive: bool
 
 
-def read_response(raw: bytes, *, to_head: bool) -> tuple[ResponseHead, int | None, Body]:
+def read_response(raw: bytes, *, to_head: bool) -> tuple[ResponseHead, int | None, FramedBody]:
     """`raw` is a whole head; `to_head`: it answers a HEAD. Raises BadHeadError.
 
     Returns it with the length of its body (None: chunked, or until it closes) and the reader of that body.
@@ -78,7 +78,7 @@ def read_response(raw: bytes, *, to_head: bool) -> tuple[ResponseHead, int | Non
     return head, length, body
 
 
-def _response_body(status: int, ours: dict[bytes, bytes], *, to_head: bool) -> tuple[Body, int | None]:
+def _response_body(status: int, ours: dict[bytes, bytes], *, to_head: bool) -> tuple[FramedBody, int | None]:
     """The reader of it, and the length that it has or, to HEAD, would have."""
     length = ours.get(b"content-length", b"")
     size = int(length) if DIGITS.fullmatch(length) else None

@@ -22,7 +22,7 @@ class FramingError(Exception):
     """Two readers could disagree on where this message ends; the text says why."""
 
 
-class Body(Protocol):
+class FramedBody(Protocol):
     """An incremental reader of one body."""
 
     done: bool

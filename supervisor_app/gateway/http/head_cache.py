@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 from supervisor_app.gateway.http.answer_heads import ResponseHead, read_response
-from supervisor_app.gateway.http.framing import Body, ChunkedBody, SizedBody
+from supervisor_app.gateway.http.framing import ChunkedBody, FramedBody, SizedBody
 from supervisor_app.gateway.http.heads import MAX_DIGITS
 from supervisor_app.gateway.http.request_heads import RequestHead, read_request
 
@@ -44,7 +44,7 @@ class HeadCache:
             _remember(known, rest, head)
         return head, length
 
-    def response(self, raw: bytes) -> tuple[ResponseHead, int | None, Body]:
+    def response(self, raw: bytes) -> tuple[ResponseHead, int | None, FramedBody]:
         """As `read_response`, of a request that was not HEAD. Raises BadHeadError."""
         if len(raw) > LONGEST_REMEMBERED:
             return read_response(raw, to_head=False)
@@ -59,7 +59,7 @@ class HeadCache:
             _remember(self._sized_responses, rest, head)
         return head, length, body
 
-    def _unsized_response(self, raw: bytes) -> tuple[ResponseHead, int | None, Body]:
+    def _unsized_response(self, raw: bytes) -> tuple[ResponseHead, int | None, FramedBody]:
         known = self._chunked_responses.get(raw)
         if known is not None:
             return known, None, ChunkedBody()

@@ -28,7 +28,7 @@ class ErrorEventError(Exception):
         self.error = error
 
 
-class Answer(Protocol):
+class GrowingAnswer(Protocol):
     """It grows with each event. Raises msgspec.DecodeError for what is no event of its kind."""
 
     @property

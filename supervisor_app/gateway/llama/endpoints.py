@@ -65,9 +65,9 @@ class Endpoint:
     """A router is to load, unload, fetch or delete a model."""
     static: bool = False
     """A file of the web UI."""
-    events: sse.Kind | None = None
+    events: sse.StreamForm | None = None
     """How it answers when its body says `stream`; None: there the word means nothing."""
-    assembled: unstream.Kind | None = None
+    assembled: unstream.Recipe | None = None
     """How such a stream becomes the answer that is given without one; None: it does not."""
     several_prompts: bool = False
     """`prompt` may be a list of them."""

@@ -50,7 +50,7 @@ _BEGINNINGS = (b"data:", b"event:", b"error:")
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class StreamForm:
     """How the streams of one endpoint look."""
 
     piece: bytes = b"data:"
@@ -77,14 +77,14 @@ class Kind:
 
 
 _DONE = re.compile(rb"(?m)^data: ?\[DONE\]$")
-CHAT = Kind(others=1, last=_DONE)
-TEXT = Kind(last=_DONE)
-MESSAGES = Kind(piece=b"event: content_block_delta", last=re.compile(rb"(?m)^event: ?message_stop$"))
-RESPONSES = Kind(
+CHAT = StreamForm(others=1, last=_DONE)
+TEXT = StreamForm(last=_DONE)
+MESSAGES = StreamForm(piece=b"event: content_block_delta", last=re.compile(rb"(?m)^event: ?message_stop$"))
+RESPONSES = StreamForm(
     piece=b".delta\ndata:",
     last=re.compile(rb"(?m)^event: ?response\.(?:completed|incomplete|failed)$"),
     is_long=True,
 )
 # With `response_fields` the last event has what the client wants to hear; every other one says `false`.
-NATIVE = Kind(last=re.compile(rb'(?m)^data: ?\{(?!.*"stop":false)'), is_long=True)
-OTHER = Kind()
+NATIVE = StreamForm(last=re.compile(rb'(?m)^data: ?\{(?!.*"stop":false)'), is_long=True)
+OTHER = StreamForm()

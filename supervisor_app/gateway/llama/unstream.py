@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Raw
 
-from supervisor_app.gateway.llama.answers import Answer, Chat, Completion, ErrorEventError, Native
+from supervisor_app.gateway.llama.answers import Chat, Completion, ErrorEventError, GrowingAnswer, Native
 from supervisor_app.gateway.llama.hints import UNREADABLE
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class BrokenStreamError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class ErrorAnswer:
     """What the server would have answered without a stream, when it gave up in the middle."""
 
     status: int
@@ -62,10 +62,10 @@ def _is_one(prompt: Raw) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class Recipe:
     """How the answers of one endpoint are put together."""
 
-    answer: Callable[[], Answer]
+    answer: Callable[[], GrowingAnswer]
     asks: dict[str, Raw]
     """What makes the request one for a stream from which nothing is missing,"""
     unfaithful: frozenset[str]
@@ -80,7 +80,7 @@ class Kind:
 # What may begin a stop word is kept back, and at the limit of tokens it is lost. A line that is not indented
 # far enough has been streamed when it is found to be none of the answer. What is verbose tells of the stream.
 _ALWAYS = frozenset(("stream", "stop", "n_indent", "verbose"))
-CHAT = Kind(
+CHAT = Recipe(
     answer=Chat,
     asks={"stream": _YES, "stream_options": Raw(b'{"include_usage":true}')},
     # Tokens without text, such as the last, have no event that could carry theirs.
@@ -89,7 +89,7 @@ CHAT = Kind(
     suits=_ask_for_an_answer,
     says_done=True,
 )
-TEXT = Kind(
+TEXT = Recipe(
     answer=Completion,
     asks={"stream": _YES, "timings_per_token": _YES},
     unfaithful=_ALWAYS,
@@ -97,7 +97,7 @@ TEXT = Kind(
     suits=lambda _: True,
     says_done=True,
 )
-NATIVE = Kind(
+NATIVE = Recipe(
     answer=Native,
     asks={"stream": _YES},
     unfaithful=_ALWAYS | {"return_tokens", "response_fields", "n", "n_cmpl"},
@@ -107,7 +107,7 @@ NATIVE = Kind(
 )
 
 
-def restream(kind: Kind, body: bytes) -> bytes | None:
+def restream(recipe: Recipe, body: bytes) -> bytes | None:
     """The body that asks for the same as a stream, from which an `Assembler` makes the same answer.
 
     None when it must go as it is: it asks for a stream already, cannot be read, or the stream would not carry
@@ -115,32 +115,32 @@ def restream(kind: Kind, body: bytes) -> bytes | None:
     """
     try:
         fields = _object.decode(body)
-        if any(bytes(fields[name]) not in _NOTHING for name in kind.unfaithful & fields.keys()):
+        if any(bytes(fields[name]) not in _NOTHING for name in recipe.unfaithful & fields.keys()):
             return None
-        if kind.subject not in fields or not kind.suits(fields[kind.subject]):
+        if recipe.subject not in fields or not recipe.suits(fields[recipe.subject]):
             return None
     except UNREADABLE:
         return None
-    return msgspec.json.encode({**fields, **kind.asks})
+    return msgspec.json.encode({**fields, **recipe.asks})
 
 
 class Assembler:
     """Takes the stream that answers a restreamed request, in any pieces."""
 
-    def __init__(self, kind: Kind) -> None:
-        self._kind = kind
-        self._answer = kind.answer()
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._answer = recipe.answer()
         self._line: list[bytes] = []
         self._done = False
         self.is_verbose = False
         """Set when the server tells more of the request than it was: it would tell of the stream."""
-        self.failure: Failure | None = None
+        self.error: ErrorAnswer | None = None
         """Set when the server gave up; there is no result then."""
 
     @property
     def whole(self) -> bool:
         """The end of the stream has come."""
-        return self._answer.ended and (self._done or not self._kind.says_done)
+        return self._answer.ended and (self._done or not self._recipe.says_done)
 
     @property
     def certain(self) -> bool:
@@ -183,14 +183,16 @@ class Assembler:
         try:
             self._answer.take(data)
         except ErrorEventError as gave_up:
-            self.failure = _failure_of(gave_up.error)
+            self.error = _error_of(gave_up.error)
         except UNREADABLE as error:
             raise BrokenStreamError(str(error)) from error
 
 
-def _failure_of(error: Raw) -> Failure:
+def _error_of(error: Raw) -> ErrorAnswer:
     try:
         status = msgspec.json.decode(error, type=_Code).code
     except UNREADABLE:
         status = 500
-    return Failure(status=status if 400 <= status <= 599 else 500, body=msgspec.json.encode({"error": error}))
+    return ErrorAnswer(
+        status=status if 400 <= status <= 599 else 500, body=msgspec.json.encode({"error": error})
+    )

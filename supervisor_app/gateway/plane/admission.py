@@ -8,7 +8,7 @@ from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.door import NotAllowedError
 from supervisor_app.gateway.access.keys import Denied, Limiter, check_scope
 from supervisor_app.gateway.plane import own
-from supervisor_app.gateway.plane.house import House
+from supervisor_app.gateway.plane.ports import ExchangeGateway
 from supervisor_app.gateway.records.record import LONGEST_NAME
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.plane.live import LiveRequest
 
 
-class Reception(own.Answering, House, Protocol):
+class Reception(own.Answering, ExchangeGateway, Protocol):
     """The gateway, where a request comes in."""
 
     draining: bool

@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING, Protocol, cast
 
 from supervisor_app.gateway.access.crowd import Crowd, address_of
-from supervisor_app.gateway.http.framing import Body, ChunkedBody, FramingError, SizedBody
+from supervisor_app.gateway.http.framing import ChunkedBody, FramedBody, FramingError, SizedBody
 from supervisor_app.gateway.http.head_cache import HeadCache, Pattern, pattern_of
 from supervisor_app.gateway.http.heads import END, BadHeadError
 from supervisor_app.gateway.http.reply import Reply
@@ -15,7 +15,7 @@ from supervisor_app.gateway.http.request_heads import RequestHead, check_beginni
 from supervisor_app.gateway.llama.dialects import Dialect
 from supervisor_app.gateway.plane.admission import Reception, admit
 from supervisor_app.gateway.plane.exchange import Exchange
-from supervisor_app.gateway.plane.fast_path import FastHouse, take_fast_path
+from supervisor_app.gateway.plane.fast_path import FastPathGateway, take_fast_path
 from supervisor_app.gateway.problems import bad_request, mistake
 from supervisor_app.gateway.records.record import Outcome
 
@@ -39,7 +39,7 @@ CLOSE_WAIT = 8
 FOR_EVER = float("inf")
 
 
-class Host(FastHouse, Reception, Protocol):
+class Host(FastPathGateway, Reception, Protocol):
     """The part of the gateway that a connection may use, besides the part for its requests."""
 
     heads: HeadCache
@@ -62,8 +62,8 @@ class Client(asyncio.Protocol):
         "_exchange",
         "_gateway",
         "_half_closed",
-        "_held_back",
         "_is_due",
+        "_is_paused",
         "_lingers",
         "_loop",
         "_probe",
@@ -82,9 +82,9 @@ class Client(asyncio.Protocol):
         self.address = ""
         """Address of the client, as `crowd` counts connections."""
         self._buffer = b""
-        self._body: Body | None = None
+        self._body: FramedBody | None = None
         self._exchange: LiveRequest | None = None
-        self._held_back = False
+        self._is_paused = False
         self._half_closed = False
         self._is_due = False
         """`_advance` is due in the next pass of the event loop."""
@@ -156,12 +156,12 @@ class Client(asyncio.Protocol):
 
     # For its exchange
 
-    def hold_back(self, held: bool) -> None:
+    def pause_reading(self, paused: bool) -> None:
         """Stop or go on reading a body: whether somebody can take it now."""
-        self._held_back = held
+        self._is_paused = paused
         self._restart_clock()
-        self._set_reading(not held)
-        if not held and self._buffer:
+        self._set_reading(not paused)
+        if not paused and self._buffer:
             self._advance_soon()
 
     def reply_to(self, head: RequestHead) -> Reply:
@@ -190,7 +190,7 @@ class Client(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         if exchange is None:
             return
-        self._held_back = False
+        self._is_paused = False
         self._restart_clock()
         if self._transport.is_closing():
             return
@@ -246,7 +246,7 @@ class Client(asyncio.Protocol):
         elif self._exchange is None:
             seconds = limits.idle_seconds
         else:
-            seconds = FOR_EVER if self._body is None or self._held_back else limits.body_seconds
+            seconds = FOR_EVER if self._body is None or self._is_paused else limits.body_seconds
         self.deadline = self._loop.time() + seconds
 
     def _credit(self, size: int) -> None:
@@ -275,7 +275,7 @@ class Client(asyncio.Protocol):
         self._is_due = False
         while self._buffer and not self._transport.is_closing():
             if self._body is not None:
-                goes_on = not self._held_back and self._take_body(self._body)
+                goes_on = not self._is_paused and self._take_body(self._body)
             elif self._exchange is None and not self._unread:
                 goes_on = self._take_head()
                 if goes_on and self._exchange is None:
@@ -342,7 +342,7 @@ class Client(asyncio.Protocol):
             self._probe_client()
         return True
 
-    def _take_body(self, body: Body) -> bool:
+    def _take_body(self, body: FramedBody) -> bool:
         """Take more of a body. False: nothing more can be taken now."""
         size = len(self._buffer)
         try:
@@ -364,7 +364,7 @@ class Client(asyncio.Protocol):
             self._set_reading(False)  # so many chunks that others have their turn first
             self._advance_soon()
             return False
-        if not self._held_back:
+        if not self._is_paused:
             self._set_reading(True)
         return True
 

@@ -8,6 +8,7 @@ from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.door import NotAllowedError
 from supervisor_app.gateway.access.keys import Denied, KeyPolicy
 from supervisor_app.gateway.llama.endpoints import About
+from supervisor_app.gateway.plane.notes import Noted
 from supervisor_app.gateway.problems import Problem, cors_fields
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers import refusals
@@ -17,10 +18,8 @@ from supervisor_app.gateway.servers.streams import done_by_one_of, holder_of, st
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
-    from supervisor_app.gateway.http.request_heads import RequestHead
     from supervisor_app.gateway.llama.hints import Hints
     from supervisor_app.gateway.plane.answer import Answer
-    from supervisor_app.gateway.plane.body import RequestBody
     from supervisor_app.gateway.plane.inquest import Inquest
     from supervisor_app.gateway.plane.notes import Notes
     from supervisor_app.gateway.plane.outside import Outside
@@ -61,19 +60,12 @@ class Guest(Protocol):
         """Go to the server, or into its queue. Raises QueueFullError."""
 
 
-class Routed(Protocol):
+class Routed(Noted, Protocol):
     """A request whose body says where it goes."""
 
     notes: Notes
-    policy: KeyPolicy | None
     is_public: bool
     suspicion: Suspicion | None
-
-    @property
-    def head(self) -> RequestHead: ...
-
-    @property
-    def body(self) -> RequestBody: ...
 
     @property
     def answer(self) -> Answer: ...
@@ -193,8 +185,8 @@ def find_suspicion(gateway: Directory, exchange: Routed) -> Problem | None:
     entry = gateway.inquest.quarantined.find(body_hash, now)
     if entry is None:
         return None
-    exchange.notes.incident, exchange.notes.server = entry.incident, entry.server
-    return problems.quarantined(entry.server, entry.incident, int(entry.until - now))
+    exchange.notes.run_name, exchange.notes.server = entry.run_name, entry.server
+    return problems.quarantined(entry.server, entry.run_name, int(entry.until - now))
 
 
 def go_to_one_of(gateway: Directory, exchange: Routed, candidates: Sequence[Backend]) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.http.answer_heads import ResponseHead
     from supervisor_app.gateway.http.request_heads import RequestHead
     from supervisor_app.gateway.llama.usage import Usage
-    from supervisor_app.gateway.plane.house import Caller, House, Sent
+    from supervisor_app.gateway.plane.ports import Caller, ExchangeGateway, Sent
     from supervisor_app.gateway.plane.reading_on import ReadingOn
     from supervisor_app.gateway.problems import Problem
     from supervisor_app.gateway.servers.attempt import Attempt
@@ -75,7 +75,7 @@ class Exchange:
 
     def __init__(
         self,
-        gateway: House,
+        gateway: ExchangeGateway,
         caller: Caller,
         head: RequestHead,
         length: int | None,
@@ -135,9 +135,9 @@ class Exchange:
         """No server has taken the request: it waits for its turn again."""
         self._step(Phase.GATE)
 
-    def lose(self, incident: str) -> None:
+    def lose(self, run_name: str) -> None:
         """The server was lost before there was content of its answer."""
-        self.notes.incident = incident
+        self.notes.run_name = run_name
         self._step(Phase.LOST)
 
     # The request comes
@@ -181,7 +181,7 @@ class Exchange:
         reading_on = self.transit.reading_on
         if not self.body.overflows:
             if self.is_large:
-                self._gateway.turns.take(self._route)
+                self._gateway.large_work.put(self._route)
             else:
                 self._route()
         elif reading_on is not None:
@@ -245,8 +245,8 @@ class Exchange:
         self.transit.server_writable(writable)
 
     @property
-    def incident(self) -> str:
-        return self.notes.incident
+    def run_name(self) -> str:
+        return self.notes.run_name
 
     @property
     def owner(self) -> int:
@@ -289,7 +289,7 @@ class Exchange:
 
     def client_writable(self, writable: bool) -> None:
         if self._visit is not None:
-            self._visit.hold_back(not writable)
+            self._visit.pause_reading(not writable)
 
     # How it ends
 
@@ -330,9 +330,9 @@ class Exchange:
             outcome = Outcome.HELD if hold is not None and hold.total else Outcome.OK
         self._over(outcome, tail)
 
-    def broken(self, problem: Problem, incident: str, tail: Iterable[bytes]) -> None:
+    def broken(self, problem: Problem, run_name: str, tail: Iterable[bytes]) -> None:
         """End an answer in the middle, so that the client sees that it is not whole."""
-        self.notes.incident = incident
+        self.notes.run_name = run_name
         self._break_off(problem)
         self._over(Outcome.UPSTREAM_CRASHED, tail)
 

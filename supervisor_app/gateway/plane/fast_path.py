@@ -18,9 +18,9 @@ from supervisor_app.gateway.llama.meter import usage_of
 from supervisor_app.gateway.llama.nesting import is_too_deep
 from supervisor_app.gateway.plane.body import may_take_long
 from supervisor_app.gateway.plane.exchange import Exchange
-from supervisor_app.gateway.plane.house import Caller, House
 from supervisor_app.gateway.plane.own import PUBLIC
 from supervisor_app.gateway.plane.pages import page_fields
+from supervisor_app.gateway.plane.ports import Caller, ExchangeGateway
 from supervisor_app.gateway.records.record import Outcome, Record
 from supervisor_app.gateway.servers.attempt import Attempt
 from supervisor_app.gateway.servers.turns import NEWCOMER
@@ -53,7 +53,7 @@ class FastCaller(Caller, Protocol):
         """The request has become this one."""
 
 
-class FastHouse(House, Protocol):
+class FastPathGateway(ExchangeGateway, Protocol):
     """The gateway, for a request that keeps its own books."""
 
     exchanges: set[LiveRequest]
@@ -72,7 +72,7 @@ class Grown(NamedTuple):
 
 
 def take_fast_path(
-    gateway: FastHouse, client: FastCaller, head: RequestHead, body: bytes
+    gateway: FastPathGateway, client: FastCaller, head: RequestHead, body: bytes
 ) -> FastExchange | None:
     """Begin a request whose head `is_plain`. None: it takes the long way, and nothing has changed."""
     if head.path in PUBLIC or not head.endpoint.pure or not gateway.may_keep(len(body)):
@@ -138,7 +138,7 @@ class FastExchange:
 
     def __init__(
         self,
-        gateway: FastHouse,
+        gateway: FastPathGateway,
         client: FastCaller,
         head: RequestHead,
         body: bytes,

@@ -28,7 +28,7 @@ from supervisor_app.gateway.http.head_cache import HeadCache
 from supervisor_app.gateway.llama.hints import Hints, prefix_digest
 from supervisor_app.gateway.llama.isolation import is_shared_with
 from supervisor_app.gateway.plane.inquest import Inquest
-from supervisor_app.gateway.plane.turns import Turns
+from supervisor_app.gateway.plane.work_queue import WorkQueue
 from supervisor_app.gateway.records.record import Outcome, request_ids
 from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.routing import Router, alike, may_use, offers, serves
@@ -105,7 +105,7 @@ class Gateway:
         self.takes_any_name = False
         """There is one server, for which any name of a model will do, as for llama-server itself."""
         self.arrivals: Iterator[int] = count(1)
-        self.turns = Turns(self.loop)
+        self.large_work = WorkQueue(self.loop)
         self.ids = request_ids(secrets.token_hex(MARK_BYTES)) if ids is None else ids
         self._router = Router()
         self._ended: deque[LiveRequest] = deque()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.workers.board import Board
 
 Sentence = tuple[str, str]
-"""The incident, and why the server ended."""
+"""The name of the run that ended, and why it ended."""
 
 
 class Inquest:
@@ -70,20 +70,20 @@ class Inquest:
         now = self._wall_time()
         if killed := self._keys.crashed(key, facts.name, pid, now):
             suspicion = Suspicion(killed=[*killed])
-            self.quarantine(backend, hash_of_key(key), key, suspicion, (loss.incident, end.sentence))
+            self.quarantine(backend, hash_of_key(key), key, suspicion, (loss.run_name, end.sentence))
 
     def quarantine(
         self, backend: Backend, body_hash: str, key: int | None, suspicion: Suspicion, verdict: Sentence
     ) -> Problem:
         """A request that was alone when its server died, of which it had been suspected before."""
         now = self._wall_time()
-        incident, reason = verdict
+        run_name, reason = verdict
         if key is not None:
             self._keys.explained(key, suspicion.killed)
         entry = QuarantineEntry(
             server=backend.facts.name,
             body_hash=body_hash,
-            incident=incident,
+            run_name=run_name,
             reason=reason,
             at=now,
             until=now + QUARANTINE_SECONDS,
@@ -92,7 +92,7 @@ class Inquest:
         )
         self.quarantined.add(entry)
         self._outside.quarantined(entry)
-        return problems.quarantined(backend.facts.name, incident, int(QUARANTINE_SECONDS))
+        return problems.quarantined(backend.facts.name, run_name, int(QUARANTINE_SECONDS))
 
     def suspects_anybody(self) -> bool:
         """Also what other workers think of requests counts."""
@@ -118,7 +118,7 @@ class Inquest:
             self.blame_key(backend, facts, accused.loss)
             verdict, reason = judge(facts, accused.suspicion, accused.loss)
             if verdict is Verdict.QUARANTINE:
-                sentence = accused.loss.incident, reason
+                sentence = accused.loss.run_name, reason
                 self.quarantine(backend, accused.body_hash, accused.key, accused.suspicion, sentence)
             elif accused.suspicion.crashes:
                 self.suspect(accused.body_hash, accused.suspicion)

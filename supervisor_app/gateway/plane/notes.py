@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 CAPTURED_BYTES = 64 * 1024
 
 
-class Answer(Protocol):
-    """The answer that a request got."""
+class NotedAnswer(Protocol):
+    """The answer of a request, as far as its record quotes it."""
 
     reply: Reply
     hold: Hold | None
 
 
 class Noted(Protocol):
-    """The request that a record is made of."""
+    """A request, as far as its record quotes it."""
 
     id: str
     started: float
@@ -41,7 +41,7 @@ class Noted(Protocol):
     def body(self) -> RequestBody: ...
 
     @property
-    def answer(self) -> Answer: ...
+    def answer(self) -> NotedAnswer: ...
 
 
 class Notes:
@@ -55,10 +55,10 @@ class Notes:
         "ended",
         "first_content",
         "guessed_tokens",
-        "incident",
         "is_kept",
         "outcome",
         "replays",
+        "run_name",
         "server",
         "tail",
         "tokens",
@@ -72,7 +72,7 @@ class Notes:
         """Id of the API key of a request that was not let in."""
         self.is_kept = True
         """The record is worth a row; False: the request came without a valid key where one is needed."""
-        self.incident = ""
+        self.run_name = ""
         self.replays = 0
         self.first_content = 0.0
         self.beginning = b""
@@ -125,7 +125,7 @@ class Notes:
             counts_as_use=head.endpoint.counts_as_use,
             usage=usage,
             id=request.id,
-            incident=self.incident,
+            run_name=self.run_name,
             is_kept=self.is_kept,
             captured_request=None if captured is None else _text(request.body.kept()),
             captured_answer=None if captured is None else _text(bytes(captured)),

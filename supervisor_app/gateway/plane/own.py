@@ -12,7 +12,7 @@ from supervisor_app.common.words import MISTAKE
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.llama.hints import Hints
 from supervisor_app.gateway.llama.listing import is_path
-from supervisor_app.gateway.plane.house import House
+from supervisor_app.gateway.plane.ports import ExchangeGateway
 from supervisor_app.gateway.problems import JSON_FIELDS, cors_fields
 from supervisor_app.gateway.servers.backend import rank
 from supervisor_app.gateway.servers.catalogue import catalogue, entry
@@ -35,7 +35,7 @@ PUBLIC = frozenset({METRICS, *HEALTH})
 METRICS_FIELDS = b"Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
 
 
-class Answering(House, Protocol):
+class Answering(ExchangeGateway, Protocol):
     """The gateway, which knows what is asked of it."""
 
     public_metrics: bool

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class Source(Protocol):
     """Where a body comes from: the client's connection."""
 
-    def hold_back(self, held: bool) -> None:
+    def pause_reading(self, paused: bool) -> None:
         """Stop or go on reading."""
 
 
@@ -120,10 +120,10 @@ class ReadingOn:
         self._spool.close()
         self._goes_on.set()
 
-    # spool.Owner
+    # SpoolOwner
 
-    def hold_back(self, held: bool) -> None:
-        self._source.hold_back(held)
+    def pause_reading(self, paused: bool) -> None:
+        self._source.pause_reading(paused)
 
     def on_no_room(self, error: OSError) -> None:
         log.warning("⚠️ [GATEWAY] A long body is refused: %s", error)

@@ -23,8 +23,8 @@ MAX_UNWRITTEN = 1024 * 1024
 T = TypeVar("T")
 
 
-class Owner(Protocol):
-    def hold_back(self, held: bool) -> None:
+class SpoolOwner(Protocol):
+    def pause_reading(self, paused: bool) -> None:
         """No more can be taken now, or it can again."""
 
     def on_no_room(self, error: OSError) -> None:
@@ -34,7 +34,7 @@ class Owner(Protocol):
 class Spool:
     """Written and outlined by threads: a disk may be slow, and a long body takes a while to look through."""
 
-    def __init__(self, owner: Owner, outline: Outline, threads: Executor) -> None:
+    def __init__(self, owner: SpoolOwner, outline: Outline, threads: Executor) -> None:
         self.size = 0
         """Bytes that were put in."""
         self._owner = owner
@@ -47,7 +47,7 @@ class Spool:
         self._is_busy = False
         """A thread is at work on it."""
         self._is_closed = False
-        self._holds_back = False
+        self._is_full = False
 
     def put(self, data: bytes) -> None:
         if self._is_closed:
@@ -55,9 +55,9 @@ class Spool:
         self.size += len(data)
         self._unwritten.append(data)
         self._unwritten_bytes += len(data)
-        if self._unwritten_bytes > MAX_UNWRITTEN and not self._holds_back:
-            self._holds_back = True
-            self._owner.hold_back(True)
+        if self._unwritten_bytes > MAX_UNWRITTEN and not self._is_full:
+            self._is_full = True
+            self._owner.pause_reading(True)
         if self._writing is None:
             self._writing = asyncio.ensure_future(self._write_all())
 
@@ -84,9 +84,9 @@ class Spool:
             while self._unwritten:
                 pieces, self._unwritten, self._unwritten_bytes = self._unwritten, [], 0
                 await self._in_thread(partial(self._write, pieces))
-                if self._holds_back and not self._is_closed:
-                    self._holds_back = False
-                    self._owner.hold_back(False)
+                if self._is_full and not self._is_closed:
+                    self._is_full = False
+                    self._owner.pause_reading(False)
         except OSError as error:
             if not self._is_closed:
                 self._owner.on_no_room(error)

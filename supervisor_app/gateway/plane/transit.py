@@ -26,7 +26,7 @@ class Taker(Sink, Protocol):
         """The head is on its way to the server: the body may follow."""
 
 
-class Store(Disk, Protocol):
+class BodyStore(Disk, Protocol):
     """What all bodies of a gateway share."""
 
     kept_bytes: int
@@ -40,7 +40,7 @@ class Transit:
 
     __slots__ = ("_is_isolated", "_kept_bytes", "_source", "_store", "body", "reading_on")
 
-    def __init__(self, store: Store, source: Source, body: RequestBody) -> None:
+    def __init__(self, store: BodyStore, source: Source, body: RequestBody) -> None:
         self.body = body
         self.reading_on: ReadingOn | None = None
         self._store = store
@@ -92,7 +92,7 @@ class Transit:
         """Pass on bytes that cannot be kept, once a server takes them."""
         if visit is None or not visit.takes_body:
             self.body.keep(data)
-            self._source.hold_back(True)
+            self._source.pause_reading(True)
         else:
             visit.write(self.body.framed(data))
 
@@ -125,14 +125,14 @@ class Transit:
         first, length = self.body.for_server(instead)
         if self.body.overflows:
             self._release()
-            self._source.hold_back(False)
+            self._source.pause_reading(False)
         return first, length
 
     def server_writable(self, writable: bool) -> None:
         if self.reading_on is not None:
             self.reading_on.server_writable(writable)
         elif self.body.overflows:
-            self._source.hold_back(not writable)
+            self._source.pause_reading(not writable)
 
     def close(self) -> None:
         self._release()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LONGEST_NAME = 200
-"""Characters kept of the name of a model, of a route or of an incident."""
+"""Characters kept of the name of a model, of a route or of a run."""
 
 
 class Outcome(StrEnum):
@@ -79,8 +79,8 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     """True of a request about the model, during which the server was not idle. Not written down."""
     id: str = ""
     """The name in the client's `X-Request-Id`."""
-    incident: str = ""
-    """Name of the crash that the request was in, as in the client's error."""
+    run_name: str = ""
+    """Name of the run whose crash the request was in, as in the client's error."""
     captured_request: str | None = None
     """Only for keys that ask for it; bounded."""
     captured_answer: str | None = None
@@ -101,8 +101,8 @@ class QuarantineEntry:
     server: str
     body_hash: str
     """Hexadecimal."""
-    incident: str
-    """Name of the crash, as in the client's error."""
+    run_name: str
+    """Name of the run that crashed, as in the client's error."""
     reason: str
     """One sentence."""
     at: float

@@ -49,9 +49,9 @@ class Assembly(Attempt):
             super().on_end()
             return
         self._connection = None
-        failure = self._assembler.failure
-        if failure is not None:
-            self._give(failure.status, failure.body)
+        error = self._assembler.error
+        if error is not None:
+            self._give(error.status, error.body)
         elif (content := self._result()) is not None:
             self._give(200, content)
         else:

@@ -116,9 +116,9 @@ class Attempt:
         if self._connection is not None:
             self._connection.write(data)
 
-    def hold_back(self, held: bool) -> None:
+    def pause_reading(self, paused: bool) -> None:
         if self._connection is not None:
-            self._connection.hold_back(held)
+            self._connection.pause_reading(paused)
 
     def cancel(self) -> None:
         """Drop the connection, so that the server sees at once that nobody waits for its answer."""

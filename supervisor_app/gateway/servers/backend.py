@@ -63,7 +63,7 @@ class Loss:
     """A connection that ended too soon, and what was known of the server at that moment."""
 
     pid: int | None
-    life: int | None
+    run: int | None
     alone: bool
     """Nobody else was in flight, at any worker, when the first of this process's connections was lost."""
     reason: str
@@ -71,9 +71,9 @@ class Loss:
     """The API key of all that were in flight then; None: there were several, or none."""
 
     @property
-    def incident(self) -> str:
-        """Names the crash: the number of the run, which has its own page."""
-        return str(self.life) if self.life else f"pid {self.pid}"
+    def run_name(self) -> str:
+        """Name of the run that ended: its number, which has a page; `pid N` where runs have no number."""
+        return str(self.run) if self.run else f"pid {self.pid}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class Backend:
         """A newer word of its supervisor, or of those who configure it."""
         goes_on = self._goes_on(facts)
         if self._serving is not None and not goes_on:
-            self._bury(self._serving[0], self.facts.life, facts.detail)
+            self._bury(self._serving[0], self.facts.run, facts.detail)
         moved = facts.url != self.facts.url or (facts.endpoint or self._endpoint) != self._endpoint
         is_new = facts.ready and self._serving is None and not moved
         if not (goes_on or is_new) and self._pool is not None:
@@ -223,8 +223,8 @@ class Backend:
         `asked`: what was known when it was asked. By now its supervisor may have said that it is gone.
         """
         alone, key = self._was_alone(asked.pid), self._only_key(asked.pid)
-        self._bury(asked.pid, asked.life, reason)
-        return Loss(pid=asked.pid, life=asked.life, alone=alone, reason=reason, key=key)
+        self._bury(asked.pid, asked.run, reason)
+        return Loss(pid=asked.pid, run=asked.run, alone=alone, reason=reason, key=key)
 
     def depart(self, visitor: Insider, ghost: DepartedRequest) -> None:
         """Its client left while the server worked on it."""
@@ -238,13 +238,13 @@ class Backend:
     def _departed(self) -> list[DepartedRequest]:
         return [ghost for ghost in self.gate.ghosts if isinstance(ghost, DepartedRequest)]
 
-    def _bury(self, pid: int | None, life: int | None, reason: str) -> None:
+    def _bury(self, pid: int | None, run: int | None, reason: str) -> None:
         """This process has gone: also those are suspected whose clients had left."""
         ghosts = self._ghosts(pid)
         if not ghosts:
             return
         alone, key = self._was_alone(pid), self._only_key(pid)
-        loss = Loss(pid=pid, life=life, alone=alone, reason=reason, key=key)
+        loss = Loss(pid=pid, run=run, alone=alone, reason=reason, key=key)
         for ghost in ghosts:
             ghost.suspicion.pending += 1
             self.accusations.append(

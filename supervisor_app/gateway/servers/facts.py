@@ -52,7 +52,7 @@ class ServerFacts:
     pid: int | None = None
     endpoint: Endpoint | None = None
     """Where its supervisor has proved that it listens."""
-    life: int | None = None
+    run: int | None = None
     """Number of the run that is open, which has its own page; None while there is none."""
     wanted: bool = True
     """It is meant to run."""
@@ -113,7 +113,7 @@ class ServerFacts:
             endpoint=known.endpoint,
             adopted=known.adopted,
             api_key=self.key_of(adopted=known.adopted),
-            life=self.life if self.pid == known.pid else known.life,
+            run=self.run if self.pid == known.pid else known.run,
             ends={**known.ends, **self.ends},
         )
 

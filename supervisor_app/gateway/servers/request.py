@@ -89,8 +89,8 @@ class Request(Protocol):
         """Once a server has the request, it cannot be sent again."""
 
     @property
-    def incident(self) -> str:
-        """The run of the server that was lost last; empty: none was."""
+    def run_name(self) -> str:
+        """Name of the run that was lost last; empty: none was."""
 
     # Where it goes
 
@@ -122,7 +122,7 @@ class Request(Protocol):
     def come_back(self) -> None:
         """No server has taken the request: it waits for its turn again."""
 
-    def lose(self, incident: str) -> None:
+    def lose(self, run_name: str) -> None:
         """The server was lost before there was content of its answer."""
 
     def commit(self, head: ResponseHead, length: int | None, beginning: bytes = b"") -> bool:
@@ -142,7 +142,7 @@ class Request(Protocol):
     def foreign_answer(self, status: int, content: bytes) -> None:
         """The server's answer is not the stream that the client has been told of."""
 
-    def broken(self, problem: Problem, incident: str, tail: Iterable[bytes]) -> None:
+    def broken(self, problem: Problem, run_name: str, tail: Iterable[bytes]) -> None:
         """The answer ends in the middle, and its client must see that."""
 
     def refuse(self, problem: Problem, outcome: Outcome = ...) -> None:
@@ -163,13 +163,13 @@ class Court(Protocol):
         suspicion: Suspicion,
         verdict: tuple[str, str],
     ) -> Problem:
-        """Refuse this request for a while. `verdict`: the incident, and why the server ended."""
+        """Refuse this request for a while. `verdict`: the name of the run, and why it ended."""
 
     def suspect(self, body_hash: str, suspicion: Suspicion) -> None:
         """Remember what was thought of a request that is over."""
 
 
-class House(Protocol):
+class VisitGateway(Protocol):
     """What a visit may use of the gateway."""
 
     loop: asyncio.AbstractEventLoop

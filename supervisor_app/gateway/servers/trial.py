@@ -12,7 +12,7 @@ from supervisor_app.gateway.servers.suspects import Suspicion, Verdict
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.servers.facts import ServerFacts
-    from supervisor_app.gateway.servers.request import House, Request
+    from supervisor_app.gateway.servers.request import Request, VisitGateway
 
 MAX_DROPS = 3
 """Connections lost by a server that lives on: then it is said instead of tried again."""
@@ -21,11 +21,11 @@ MAX_DROPS = 3
 class Trial:
     """Begins when a request loses its server for the first time during one visit."""
 
-    __slots__ = ("_backend", "_drops", "_house", "_request", "loss")
+    __slots__ = ("_backend", "_drops", "_gateway", "_request", "loss")
 
-    def __init__(self, request: Request, house: House, backend: Backend) -> None:
+    def __init__(self, request: Request, gateway: VisitGateway, backend: Backend) -> None:
         self._request = request
-        self._house = house
+        self._gateway = gateway
         self._backend = backend
         self._drops = 0
         """Losses in a row, for all that is known by a server that lives on."""
@@ -54,21 +54,21 @@ class Trial:
             if self._drops <= MAX_DROPS:
                 return Verdict.ALONE if is_alone else Verdict.AGAIN
             self.loss = None  # it lives on: nobody has killed it
-            refuse_as_crashed(request, backend, loss.reason, lives=True)
+            refuse_as_crashed(request, backend, loss.reason, survived=True)
             return Verdict.ENOUGH
         self.loss, self._drops = None, 0
         request.suspicion = request.suspicion or Suspicion()
-        self._house.inquest.blame_key(backend, backend.facts, loss)
+        self._gateway.inquest.blame_key(backend, backend.facts, loss)
         verdict, reason = judge(backend.facts, request.suspicion, loss)
         body = request.body
         if verdict is Verdict.QUARANTINE:
-            sentence = loss.incident, reason
-            problem = self._house.inquest.quarantine(
+            sentence = loss.run_name, reason
+            problem = self._gateway.inquest.quarantine(
                 backend, body.hash(), body.key, request.suspicion, sentence
             )
             request.refuse(problem, Outcome.QUARANTINED)
         elif verdict is Verdict.ENOUGH:
-            self._house.inquest.suspect(body.hash(), request.suspicion)
+            self._gateway.inquest.suspect(body.hash(), request.suspicion)
             refuse_as_crashed(request, backend, reason)
         return verdict
 
@@ -91,7 +91,7 @@ class Trial:
         request = self._request
         request.suspicion = suspicion = request.suspicion or Suspicion()
         suspicion.pending += 1
-        body, now = request.body, self._house.loop.time()
+        body, now = request.body, self._gateway.loop.time()
         self._backend.accusations.append(Accusation(body.hash(), body.key, suspicion, self.loss, now))
 
 
@@ -109,10 +109,10 @@ def ghost_of(request: Request, pid: int | None, now: float, *, blocks: bool) -> 
 
 
 def refuse_as_crashed(
-    request: Request, backend: Backend, reason: str, *, lives: bool = False, done_perhaps: bool = False
+    request: Request, backend: Backend, reason: str, *, survived: bool = False, done_perhaps: bool = False
 ) -> None:
     """End a request that is not sent again after its server was lost. See `problems.upstream_crashed`."""
     problem = problems.upstream_crashed(
-        backend.facts, reason, incident=request.incident, lives=lives, done_perhaps=done_perhaps
+        backend.facts, reason, run_name=request.run_name, survived=survived, done_perhaps=done_perhaps
     )
     request.refuse(problem, Outcome.UPSTREAM_CRASHED)

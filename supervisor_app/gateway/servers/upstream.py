@@ -18,7 +18,7 @@ from supervisor_app.common.words import MISTAKE, span
 from supervisor_app.core.machine.sockets import realm, stranger_at, stranger_behind
 from supervisor_app.core.shortage import ShortageError
 from supervisor_app.gateway.http.answer_heads import ResponseHead, read_response
-from supervisor_app.gateway.http.framing import Body, ChunkedBody, FramingError, SizedBody
+from supervisor_app.gateway.http.framing import ChunkedBody, FramedBody, FramingError, SizedBody
 from supervisor_app.gateway.http.head_cache import HeadCache, Pattern, pattern_of
 from supervisor_app.gateway.http.heads import END, BadHeadError
 from supervisor_app.gateway.problems import HOST_SILENT
@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._listener: Listener | None = None
         self._head = b""
-        self._body: Body | None = None
+        self._body: FramedBody | None = None
         self._to_head = False
         self._on_chunk: Callable[[bytes, bytes], None] | None = None
         self._asked_whole = True
@@ -108,7 +108,7 @@ class Connection(asyncio.Protocol):
         self._usual: Pattern[ResponseHead] | None = None
         """The head of its last answer that came whole."""
         self._reusable = False
-        self._is_held = False
+        self._is_paused = False
         self.used = False
         """It has answered before."""
         self.stranger = ""
@@ -197,12 +197,12 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(data)
 
-    def hold_back(self, held: bool) -> None:
+    def pause_reading(self, paused: bool) -> None:
         """Whether the server has to wait, because the client does not take its answer."""
         if self._transport is None or self._transport.is_closing():
             return
-        self._is_held = held
-        if held:
+        self._is_paused = paused
+        if paused:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
@@ -297,8 +297,8 @@ class Connection(asyncio.Protocol):
         """Of an answer that is whole."""
         self.used = True
         if clean and self._reusable and self._asked_whole:
-            if self._is_held:
-                self.hold_back(False)  # who did not take this answer does not wait for the next one
+            if self._is_paused:
+                self.pause_reading(False)  # who did not take this answer does not wait for the next one
             self._pool.keep(self)
         elif self._transport is not None:
             self._transport.abort()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.servers.backend import Backend, Loss
     from supervisor_app.gateway.servers.errand import Outlet
     from supervisor_app.gateway.servers.facts import ServerFacts
-    from supervisor_app.gateway.servers.request import House, Request
+    from supervisor_app.gateway.servers.request import Request, VisitGateway
     from supervisor_app.gateway.servers.upstream import Connection
 
 ALONE_SECONDS = 10.0
@@ -40,7 +40,7 @@ class Visit:
     __slots__ = (
         "_asked",
         "_attempt",
-        "_house",
+        "_gateway",
         "_patience",
         "_plainly",
         "_request",
@@ -57,7 +57,7 @@ class Visit:
         "wakes",
     )
 
-    def __init__(self, request: Request, house: House, backend: Backend) -> None:
+    def __init__(self, request: Request, gateway: VisitGateway, backend: Backend) -> None:
         self._request = request
         self.backend = backend
         self.head = request.head
@@ -67,7 +67,7 @@ class Visit:
         self.needs_slot = self.head.endpoint.needs_slot
         self.wakes = self.head.endpoint.wakes
         self.counts_as_use = self.head.endpoint.counts_as_use
-        self._house = house
+        self._gateway = gateway
         self._attempt: Attempt | None = None
         self._asked = backend.facts
         """The server as it was when the request was sent."""
@@ -119,12 +119,12 @@ class Visit:
             self._go()
 
     def displaced(self) -> None:
-        problem = refusals.queue_full(self.backend, self._house.wall_time())
+        problem = refusals.queue_full(self.backend, self._gateway.wall_time())
         self._request.refuse(problem, Outcome.UNAVAILABLE)
 
     def _expect_to_be_alone(self) -> None:
         if self.solo and self._patience is None:
-            self._patience = self._house.loop.call_later(ALONE_SECONDS, self._insist)
+            self._patience = self._gateway.loop.call_later(ALONE_SECONDS, self._insist)
 
     def _insist(self) -> None:
         self.insists = True
@@ -135,13 +135,13 @@ class Visit:
             self._patience.cancel()
         if self._attempt is not None:
             if self._attempt.is_sent:
-                pid, now = self._asked.pid, self._house.loop.time()
+                pid, now = self._asked.pid, self._gateway.loop.time()
                 self.backend.depart(self, ghost_of(self._request, pid, now, blocks=self.solo))
             self._attempt.cancel()
             self._attempt = None
         if self._trial is not None:
             self._trial.accuse()
-        self._house.leave_gate(self.backend, self)
+        self._gateway.leave_gate(self.backend, self)
 
     def server_changed(self) -> None:
         """Give up or move, if this server has become hopeless or is gone, or another one could answer now."""
@@ -154,7 +154,7 @@ class Visit:
             if here.is_gone:
                 request.refuse(candidates)
             elif self._is_hopeless:
-                request.refuse(refusals.hopeless(here, self._house.wall_time()), Outcome.UNAVAILABLE)
+                request.refuse(refusals.hopeless(here, self._gateway.wall_time()), Outcome.UNAVAILABLE)
             return
         must = here not in candidates or self._is_hopeless
         better = [other for other in candidates if other is not here and other.gate.has_room_for(self)]
@@ -177,7 +177,7 @@ class Visit:
     def _wait(self) -> None:
         # HEAD asks whether a server is there, which can be answered now.
         if self._request.head.method == "HEAD" or self._request.is_public:
-            now, to_strangers = self._house.wall_time(), self._request.is_public
+            now, to_strangers = self._gateway.wall_time(), self._request.is_public
             problem = refusals.not_ready(self.backend, now, to_strangers=to_strangers)
             self._request.refuse(problem, Outcome.UNAVAILABLE)
             return
@@ -194,7 +194,7 @@ class Visit:
                 max(self.backend.facts.hold_seconds, PATIENCE_SECONDS), self._too_late
             )
             return
-        problem = refusals.hold_timeout(self.backend, self._house.wall_time())
+        problem = refusals.hold_timeout(self.backend, self._gateway.wall_time())
         self._request.refuse(problem, Outcome.UNAVAILABLE)
 
     def stream_begins(self) -> None:
@@ -211,8 +211,8 @@ class Visit:
         return asks or request.answer.reply.started
 
     def _comment_from_now_on(self) -> None:
-        every = self._house.limits.comment_seconds
-        first = max(0.0, self._request.started + every - self._house.loop.time())
+        every = self._gateway.limits.comment_seconds
+        first = max(0.0, self._request.started + every - self._gateway.loop.time())
         self._request.answer.wait().comment_every(every, first, self._comment)
 
     def _comment(self) -> None:
@@ -256,9 +256,9 @@ class Visit:
         if self._attempt is not None:
             self._attempt.write(data)
 
-    def hold_back(self, held: bool) -> None:
+    def pause_reading(self, paused: bool) -> None:
         if self._attempt is not None:
-            self._attempt.hold_back(held)
+            self._attempt.pause_reading(paused)
 
     def _go(self) -> None:
         request = self._request
@@ -338,7 +338,7 @@ class Visit:
         self._back_to_gate(reason)
 
     def lost(self, reason: str) -> None:
-        self._request.lose(self._put_on_trial(reason).incident)
+        self._request.lose(self._put_on_trial(reason).run_name)
         if not self.head.endpoint.pure:
             self._attempt = None
             self.backend.doubt()
@@ -350,13 +350,13 @@ class Visit:
     def broken(self, reason: str) -> None:
         backend, loss = self.backend, self._put_on_trial(reason)
         backend.doubt()
-        problem = problems.upstream_crashed(backend.facts, reason, incident=loss.incident, tokens=self.tokens)
-        self._request.broken(problem, loss.incident, self.tail)
+        problem = problems.upstream_crashed(backend.facts, reason, run_name=loss.run_name, tokens=self.tokens)
+        self._request.broken(problem, loss.run_name, self.tail)
 
     def _put_on_trial(self, reason: str) -> Loss:
         """Put the request on trial for the loss of its server."""
         if self._trial is None:
-            self._trial = Trial(self._request, self._house, self.backend)
+            self._trial = Trial(self._request, self._gateway, self.backend)
         return self._trial.lost(self._asked, reason)
 
     def _back_to_gate(self, reason: str) -> None:

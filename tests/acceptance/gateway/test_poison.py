@@ -69,12 +69,12 @@ def test_it_is_found_out_after_three_deaths(poisoned):
 
 
 def test_it_is_refused_naming_the_crash_which_has_its_own_page(poisoned):
-    incident = poisoned.error.body["incident"]
+    run = poisoned.error.body["incident"]
     assert poisoned.error.code == "quarantined"
-    assert f"(incident {incident})" in poisoned.error.message
-    assert int(incident) == poisoned.first_deaths[-1]["id"]
+    assert f"(run {run})" in poisoned.error.message
+    assert int(run) == poisoned.first_deaths[-1]["id"]
     staff = poisoned.proxy.login("reader")
-    page = staff.get(f"{poisoned.proxy.url}/servers/default/runs/{incident}/", timeout=DEADLINE)
+    page = staff.get(f"{poisoned.proxy.url}/servers/default/runs/{run}/", timeout=DEADLINE)
     assert page.status_code == 200
     assert "SIGSEGV" in page.text
 

@@ -251,7 +251,7 @@ class Server(Scripted):
             status=Status.READY,
             detail="Serving.",
             pid=self._pid + 1,
-            life=(facts.life or 0) + 1,
+            run=(facts.run or 0) + 1,
             ends={**facts.ends, self._pid: End(blameless=blameless, sentence="It crashed.")},
         )
 
@@ -287,7 +287,7 @@ class Plane:
         server = Server(self, name, *scripts)
         await server.start()
         self._servers.append(server)
-        known = {"status": Status.READY, "pid": 1001, "life": 1, "version": 1, "detail": "Serving."}
+        known = {"status": Status.READY, "pid": 1001, "run": 1, "version": 1, "detail": "Serving."}
         url = f"http://127.0.0.1:{server.port}"
         self.gateway.hear(ServerFacts(**{"name": name, "url": url, **known, **facts}))
         return server

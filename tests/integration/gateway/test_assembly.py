@@ -118,7 +118,7 @@ async def test_a_router_that_loses_its_model_in_the_middle_is_asked_again(plane)
     assert (await asks(plane)).status == 200
     assert asked_for_streams(server) == [True, True]
     (record,) = await plane.records(1)
-    assert (record.outcome, record.replays, record.incident) == (Outcome.REPLAYED, 1, "1")
+    assert (record.outcome, record.replays, record.run_name) == (Outcome.REPLAYED, 1, "1")
 
 
 VERBOSE = streams(*TEXT[:3], sse({"choices": [], "__verbose": {"stream": True}}))

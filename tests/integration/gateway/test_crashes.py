@@ -78,7 +78,7 @@ async def test_a_request_that_kills_its_server_three_times_alone_is_put_into_qua
     assert (answer.status, answer.error["code"], answer.error["incident"]) == (422, "quarantined", "3")
     assert fragile.fallen == 3
     (entry,) = plane.outside.entries
-    assert (entry.server, entry.incident, entry.reason) == ("default", "3", "It crashed.")
+    assert (entry.server, entry.run_name, entry.reason) == ("default", "3", "It crashed.")
     assert entry.until - entry.at == 3600
     (record,) = await plane.records(1)
     assert (record.outcome, record.status, record.replays) == (Outcome.QUARANTINED, 422, 2)
@@ -181,7 +181,7 @@ async def test_what_is_refused_for_its_past_is_recorded_with_it(plane):
     for _ in range(2):
         assert (await plane.ask(question("poison"))).status == 422
     first, second = await plane.records(2)
-    assert (second.server, second.incident) == (first.server, first.incident) == ("default", "3")
+    assert (second.server, second.run_name) == (first.server, first.run_name) == ("default", "3")
 
 
 async def test_a_record_that_cannot_be_made_keeps_no_other_from_being_made(plane, monkeypatch, caplog):
@@ -282,7 +282,7 @@ async def test_what_another_gateway_put_into_quarantine_is_refused_here(plane):
     await fragile.start()
     await plane.ask(question("poison"))
     (entry,) = plane.outside.entries
-    plane.gateway.inquest.quarantined.replace([replace(entry, incident="from elsewhere")])
+    plane.gateway.inquest.quarantined.replace([replace(entry, run_name="from elsewhere")])
     assert (await plane.ask(question("poison"))).error["incident"] == "from elsewhere"
 
 

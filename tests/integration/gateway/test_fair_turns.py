@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 
 from supervisor_app.gateway.plane.client import CHUNKS_AT_ONCE, Client
-from supervisor_app.gateway.plane.turns import Turns
+from supervisor_app.gateway.plane.work_queue import WorkQueue
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, PATIENCE, request
 from tests.integration.gateway.scripts import answers
@@ -111,9 +111,9 @@ async def test_large_bodies_that_come_together_are_routed_one_in_each_turn(plane
 
 async def test_between_two_turns_others_have_theirs():
     loop, story = asyncio.get_running_loop(), []
-    turns = Turns(loop)
+    queue = WorkQueue(loop)
     for number in range(3):
-        turns.take(partial(story.append, number))
+        queue.put(partial(story.append, number))
 
     def other():
         story.append("other")
@@ -128,21 +128,21 @@ async def test_between_two_turns_others_have_theirs():
 async def test_work_that_fails_holds_no_other_up():
     loop, story, failures = asyncio.get_running_loop(), [], []
     loop.set_exception_handler(lambda _, context: failures.append(context["exception"]))
-    turns = Turns(loop)
+    queue = WorkQueue(loop)
 
     def fail():
         raise ValueError
 
-    turns.take(fail)
-    turns.take(lambda: story.append("done"))
+    queue.put(fail)
+    queue.put(lambda: story.append("done"))
     await eventually(lambda: story == ["done"], PATIENCE)
     assert [type(failure) for failure in failures] == [ValueError]
 
 
 async def test_a_turn_may_be_taken_again():
     story = []
-    turns = Turns(asyncio.get_running_loop())
-    turns.take(partial(story.append, 1))
+    queue = WorkQueue(asyncio.get_running_loop())
+    queue.put(partial(story.append, 1))
     await eventually(lambda: story == [1], PATIENCE)
-    turns.take(partial(story.append, 2))
+    queue.put(partial(story.append, 2))
     await eventually(lambda: story == [1, 2], PATIENCE)

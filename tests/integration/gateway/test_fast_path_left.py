@@ -217,7 +217,7 @@ async def test_one_that_kills_its_server_is_found(plane, taken):
         server.restarted()
     assert (await asking).status == 422
     assert taken == [True]
-    assert [entry.incident for entry in plane.outside.entries] == ["3"]
+    assert [entry.run_name for entry in plane.outside.entries] == ["3"]
 
 
 async def test_at_the_end_of_the_gateway_it_is_given_up_with_the_others(plane, taken):

@@ -266,7 +266,7 @@ def quarantined():
         entry = QuarantineEntry(
             server="default",
             body_hash=f"{number}" * 64,
-            incident=f"run {number}",
+            run_name=f"run {number}",
             reason="Ended by a signal: SIGSEGV.",
             at=now,
             until=until,

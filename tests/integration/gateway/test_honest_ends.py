@@ -107,7 +107,7 @@ async def test_a_server_that_is_no_router_has_lost_nothing_whatever_its_error_sa
     assert (answer.status, answer.content) == (500, LOST)
     assert len(server.calls) == 1
     (record,) = await plane.records(1)
-    assert (record.outcome, record.incident) == (Outcome.UPSTREAM_ERROR, "")
+    assert (record.outcome, record.run_name) == (Outcome.UPSTREAM_ERROR, "")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db
 
 NOW = time.time()
 ENTRY = QuarantineEntry(
-    server="default", body_hash="ab" * 32, incident="run 3", reason="It died.", at=NOW, until=NOW + 3600
+    server="default", body_hash="ab" * 32, run_name="run 3", reason="It died.", at=NOW, until=NOW + 3600
 )
 
 
@@ -101,7 +101,7 @@ def test_a_record_comes_back_as_it_was():
         replays=1,
         usage=Usage(prompt_tokens=4, cached_tokens=5, generated_tokens=6, tokens_per_second=7.5),
         id="req_a_1",
-        incident="run 3",
+        run_name="run 3",
         captured_request="asked",
         captured_answer="answered",
     )
@@ -227,7 +227,7 @@ EXTREMES = [
         for number in FLOATS
     ),
     *({"at": moment} for moment in MOMENTS),
-    {"model": "👍" * 201, "route": "/" * 1000, "method": "x" * 11, "incident": "i" * 201},
+    {"model": "👍" * 201, "route": "/" * 1000, "method": "x" * 11, "run_name": "i" * 201},
     {"status": 0, "ttft_ms": 0.0, "usage": Usage(0, 0, 0, 0.0), "replays": 0},
     {"status": 599, "replays": 32767, "usage": Usage(2**31 - 1, 2**31 - 1, 2**31 - 1, 1.0)},
     {"streamed": True, "captured_answer": "", "server": ""},
@@ -255,7 +255,7 @@ def create(record):
         cached_tokens=record.usage.cached_tokens,
         generated_tokens=record.usage.generated_tokens,
         tokens_per_second=record.usage.tokens_per_second,
-        incident=record.incident[:200],
+        incident=record.run_name[:200],
         request_id=record.id,
         captured_request=storable(record.captured_request),
         captured_answer=storable(record.captured_answer),
@@ -400,7 +400,7 @@ def test_what_is_in_quarantine_is_loaded_until_its_time_is_over():
 
 def test_another_crash_renews_it():
     ledger.quarantine(ENTRY)
-    ledger.quarantine(replace(ENTRY, incident="run 4", reason="Again.", until=NOW + 7200))
+    ledger.quarantine(replace(ENTRY, run_name="run 4", reason="Again.", until=NOW + 7200))
     ledger.quarantine(replace(ENTRY, server="other"))
     renewed, other = QuarantinedRequest.objects.order_by("server")
     assert (renewed.incident, renewed.reason) == ("run 4", "Again.")

@@ -71,17 +71,17 @@ async def test_old_news_are_none(by_news_only, looks):
         assert not heard
 
 
-@pytest.mark.parametrize(("pid", "life"), [(11, True), (12, False), (None, False)])
-async def test_a_life_lasts_as_long_as_its_process(by_news_only, pid, life):
+@pytest.mark.parametrize(("pid", "is_known"), [(11, True), (12, False), (None, False)])
+async def test_a_run_lasts_as_long_as_its_process(by_news_only, pid, is_known):
     server = await db(make_ready_server, pid=11)
     run = await db(server.runs.create, started_at=long_ago())
     async with linked() as gateway:
-        assert facts(gateway).life == run.pk
+        assert facts(gateway).run == run.pk
         seen = []
-        gateway.learn = lambda servers: seen.append(servers["default"].life)
+        gateway.learn = lambda servers: seen.append(servers["default"].run)
         await announce(Status.READY, pid=pid)
         await eventually(lambda: seen)
-        assert seen[0] == (run.pk if life else None)
+        assert seen[0] == (run.pk if is_known else None)
 
 
 async def test_how_a_process_ended_is_known_with_the_news_of_it(by_news_only):

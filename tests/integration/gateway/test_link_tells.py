@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 NOW = time.time()
 ENTRY = QuarantineEntry(
-    server="default", body_hash="ab" * 32, incident="3", reason="It died.", at=NOW, until=NOW + 3600
+    server="default", body_hash="ab" * 32, run_name="3", reason="It died.", at=NOW, until=NOW + 3600
 )
 
 

@@ -77,7 +77,7 @@ async def test_what_was_lost_is_sent_again_once_the_server_is_back(plane):
     server.restarted()
     assert [(await each).content for each in asking] == [b"x", b"x"]
     for record in await plane.records(2):
-        assert (record.outcome, record.replays, record.incident) == (Outcome.REPLAYED, 1, "1")
+        assert (record.outcome, record.replays, record.run_name) == (Outcome.REPLAYED, 1, "1")
 
 
 async def test_a_server_that_is_gone_for_its_supervisor_is_not_waited_for(plane):
@@ -146,7 +146,7 @@ async def test_a_stream_that_breaks_says_so_and_ends_in_good_order(plane, resets
     assert (error["code"], error["type"]) == ("upstream_crashed", "server_error")
     assert (error["retryable"], error["incident"], error["tokens_so_far"]) == (True, "1", 1)
     (record,) = await plane.records(1)
-    assert (record.outcome, record.status, record.incident) == (Outcome.UPSTREAM_CRASHED, 200, "1")
+    assert (record.outcome, record.status, record.run_name) == (Outcome.UPSTREAM_CRASHED, 200, "1")
 
 
 async def test_a_stream_that_breaks_tells_it_in_the_way_of_anthropic(plane):

@@ -44,7 +44,7 @@ def quarantined():
 
 def quarantine(until=3600, **fields):
     now = timezone.now().timestamp()
-    entry = {"server": "default", "body_hash": "ab" * 32, "incident": "run 3", "reason": "It died."}
+    entry = {"server": "default", "body_hash": "ab" * 32, "run_name": "run 3", "reason": "It died."}
     ledger.quarantine(QuarantineEntry(**entry | fields, at=now, until=now + until))
     return QuarantinedRequest.objects.latest("pk")
 

@@ -56,7 +56,7 @@ async def test_it_ends_as_its_server_ended_it(plane, path):
     answer = await asking
     assert (answer.content, answer.whole) == (first, True)
     (record,) = await plane.records(1)
-    assert (record.status, record.outcome, record.incident) == (200, Outcome.CLIENT_LEFT, "")
+    assert (record.status, record.outcome, record.run_name) == (200, Outcome.CLIENT_LEFT, "")
 
 
 async def test_before_its_first_word_it_is_not_begun_again(plane):

@@ -34,7 +34,7 @@ def test_a_server_that_no_supervisor_has_looked_at_is_known_all_the_same():
     make_server(node="gpu-7", model_path="", models_dir="/models")
     known = facts()
     assert (known.name, known.node, known.version) == ("default", "gpu-7", 0)
-    assert (known.status, known.url, known.pid, known.life) == (Status.INITIAL, "", None, None)
+    assert (known.status, known.url, known.pid, known.run) == (Status.INITIAL, "", None, None)
     assert known.detail == "No supervisor has looked after it yet."
     assert (known.models, known.offered) == (("default",), ())
 
@@ -263,16 +263,16 @@ def test_a_server_that_is_started_to_be_verbose_is(args, is_verbose):
     assert facts().is_verbose is is_verbose
 
 
-# --- Its lives -----------------------------------------------------------------------------------------
+# --- Its runs ------------------------------------------------------------------------------------------
 
 
-def test_the_run_that_is_open_is_its_life():
+def test_the_run_that_is_open_is_the_present_one():
     server = make_server()
     make_run(server)
-    life = make_run(server, ended_at=None, pid=11)
+    run = make_run(server, ended_at=None, pid=11)
     known = facts()
-    assert known.life == life.pk
-    assert life.pid not in known.ends
+    assert known.run == run.pk
+    assert run.pid not in known.ends
 
 
 def test_an_end_is_told_with_its_reason():

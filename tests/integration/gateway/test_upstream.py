@@ -29,7 +29,7 @@ class Listening:
 
     def on_content(self, content):
         self.content += content
-        self.connection.hold_back(True)
+        self.connection.pause_reading(True)
 
     def on_whole(self, head, length, content):
         self.content = content

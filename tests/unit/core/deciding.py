@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor_app.core import lifecycle as life
+from supervisor_app.core import lifecycle
 from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy, State, decide
 from supervisor_app.core.sightings import Exit, Health, Identity
@@ -20,39 +20,41 @@ class Server:
 
     def __init__(self, policy: Policy = POLICY, state: State | None = None) -> None:
         self.policy, self.state, self.now = policy, state or State(), 0.0
-        self.effects: list[life.Effect] = []
+        self.effects: list[lifecycle.Effect] = []
 
-    def send(self, event: life.Event) -> Server:
+    def send(self, event: lifecycle.Event) -> Server:
         self.state, self.effects = decide(self.state, event, self.policy, self.now)
         return self
 
     def after(self, seconds: float) -> Server:
         self.now += seconds
-        return self.send(life.Tick())
+        return self.send(lifecycle.Tick())
 
     def to_next_deadline(self) -> Server:
         assert self.state.deadline is not None
         return self.after(self.state.deadline - self.now)
 
     def spawned(self) -> Server:
-        self.send(life.Start()).send(life.Inspected(self.state.attempt, None))
-        return self.send(life.Spawned(self.state.attempt, ME))
+        self.send(lifecycle.Start()).send(lifecycle.Inspected(self.state.attempt, None))
+        return self.send(lifecycle.Spawned(self.state.attempt, ME))
 
     def healthy(self, health: Health = Health.OK, *, ours: bool = True) -> Server:
-        return self.send(life.HealthChecked(self.state.attempt, health, ours))
+        return self.send(lifecycle.HealthChecked(self.state.attempt, health, ours))
 
     def ready(self) -> Server:
         self.spawned().healthy()
-        return self.send(life.ModelsRead(self.state.attempt, (MODEL,)))
+        return self.send(lifecycle.ModelsRead(self.state.attempt, (MODEL,)))
 
     def dies(self, failure=None, **exit) -> Server:
-        return self.send(life.Exited(self.state.attempt, Exit(**(exit or {"code": 1})), failure or exited()))
+        return self.send(
+            lifecycle.Exited(self.state.attempt, Exit(**(exit or {"code": 1})), failure or exited())
+        )
 
     def has(self, kind: type) -> bool:
         return any(isinstance(effect, kind) for effect in self.effects)
 
     def logs(self) -> list[str]:
-        return [effect.text for effect in self.effects if isinstance(effect, life.Log)]
+        return [effect.text for effect in self.effects if isinstance(effect, lifecycle.Log)]
 
     @property
     def where(self) -> tuple[Status, Phase]:

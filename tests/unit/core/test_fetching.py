@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor_app.core import lifecycle as life
+from supervisor_app.core import lifecycle
 from supervisor_app.core.command_line.fetching import fetches, names_repository
 from supervisor_app.core.diagnosis.diagnose import diagnose
 from supervisor_app.core.lifecycle import Phase
@@ -81,7 +81,7 @@ def test_what_fails_with_the_copy_that_it_had_is_told():
 
 
 def fetched(server: Server, size: int) -> Server:
-    return server.send(life.Fetching(server.state.attempt, size))
+    return server.send(lifecycle.Fetching(server.state.attempt, size))
 
 
 def test_a_download_that_gets_on_has_all_the_time():
@@ -114,8 +114,8 @@ def test_without_a_network_it_is_tried_for_ever_and_less_and_less_often():
     failure = diagnose(Exit(code=1), [line], was_ready=False, spec=HF).failure
     for _ in range(20):
         server.spawned() if server.state.status is Status.INITIAL else server.send(
-            life.Inspected(server.state.attempt, None)
-        ).send(life.Spawned(server.state.attempt, None))
+            lifecycle.Inspected(server.state.attempt, None)
+        ).send(lifecycle.Spawned(server.state.attempt, None))
         server.dies(failure)
         assert server.where == (Status.CRASHED, Phase.BACKOFF)
         assert server.state.retries == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.core import lifecycle as life
+from supervisor_app.core import lifecycle
 from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy
 from supervisor_app.core.sightings import Identity
@@ -27,14 +27,14 @@ class Mortal(Server):
             if self.state.phase is Phase.BACKOFF:
                 self.to_next_deadline()
             self.lives += 1
-            self.send(life.Start()).send(life.Inspected(self.state.attempt, None))
+            self.send(lifecycle.Start()).send(lifecycle.Inspected(self.state.attempt, None))
             born = Identity(pid=self.lives, start=1, boot_id="b")
-            self.send(life.Spawned(self.state.attempt, born)).healthy()
-            self.send(life.ModelsRead(self.state.attempt, (MODEL,))).dies(signal=11)
+            self.send(lifecycle.Spawned(self.state.attempt, born)).healthy()
+            self.send(lifecycle.ModelsRead(self.state.attempt, (MODEL,))).dies(signal=11)
         return self
 
     def explained(self, *pids: int) -> Mortal:
-        self.send(life.Explained(frozenset(pids)))
+        self.send(lifecycle.Explained(frozenset(pids)))
         return self
 
     @property
@@ -78,22 +78,22 @@ def test_one_that_had_given_up_starts_again():
 
 def test_a_permanent_failure_is_not_explained_by_requests():
     server = Mortal().lives_and_dies(1).to_next_deadline()
-    server.send(life.Inspected(server.state.attempt, None))
-    server.send(life.SpawnFailed(server.state.attempt, CORRUPT))
+    server.send(lifecycle.Inspected(server.state.attempt, None))
+    server.send(lifecycle.SpawnFailed(server.state.attempt, CORRUPT))
     assert server.explained(1).where == (Status.ERROR, Phase.IDLE)
 
 
 def test_deaths_of_a_time_before_are_not_counted():
     server = Mortal().lives_and_dies(2)
-    server.send(life.Start())
+    server.send(lifecycle.Start())
     assert server.explained(1, 2).state.retries == 0
     assert not server.effects
 
 
 def test_what_the_last_supervisor_counted_can_be_explained():
-    server = Mortal().send(life.Continue(False, 2, None, (7, 8)))
+    server = Mortal().send(lifecycle.Continue(False, 2, None, (7, 8)))
     assert server.explained(7).state.retries == 1
-    given_up = Mortal().send(life.Continue(True, 5, failure_of(FailureKind.EXITED), (6, 7, 8)))
+    given_up = Mortal().send(lifecycle.Continue(True, 5, failure_of(FailureKind.EXITED), (6, 7, 8)))
     assert given_up.explained(8).where == (Status.STARTING, Phase.INSPECTING)
 
 
@@ -113,14 +113,14 @@ def test_after_its_retries_it_is_tried_slowly_for_ever():
 
 
 def test_one_that_the_last_supervisor_gave_up_is_tried_slowly_too():
-    server = Mortal(FOR_EVER).send(life.Continue(True, 2, failure_of(FailureKind.EXITED)))
+    server = Mortal(FOR_EVER).send(lifecycle.Continue(True, 2, failure_of(FailureKind.EXITED)))
     assert server.where == (Status.CRASHED, Phase.BACKOFF)
-    assert Mortal(FOR_EVER).send(life.Continue(True, 2, None)).where == (Status.CRASHED, Phase.BACKOFF)
-    assert Mortal(FOR_EVER).send(life.Continue(True, 0, CORRUPT)).where == (Status.ERROR, Phase.IDLE)
+    assert Mortal(FOR_EVER).send(lifecycle.Continue(True, 2, None)).where == (Status.CRASHED, Phase.BACKOFF)
+    assert Mortal(FOR_EVER).send(lifecycle.Continue(True, 0, CORRUPT)).where == (Status.ERROR, Phase.IDLE)
 
 
 def test_what_no_retry_mends_waits_for_its_cause_all_the_same():
-    server = Mortal(FOR_EVER).send(life.Start()).send(life.Inspected(1, None))
-    server.send(life.SpawnFailed(1, CORRUPT))
+    server = Mortal(FOR_EVER).send(lifecycle.Start()).send(lifecycle.Inspected(1, None))
+    server.send(lifecycle.SpawnFailed(1, CORRUPT))
     assert server.where == (Status.ERROR, Phase.IDLE)
     assert server.state.cause_at is not None

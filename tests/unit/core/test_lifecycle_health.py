@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor_app.core import lifecycle as life
+from supervisor_app.core import lifecycle
 from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy
 from supervisor_app.core.sightings import Canary, Exit, Health
@@ -26,7 +26,7 @@ def test_three_missed_checks_in_a_row_are_hung():
     server.healthy(Health.REFUSED)
     assert server.where == (Status.CRASHED, Phase.ENDING)
     assert server.state.failure.kind is FailureKind.HUNG
-    assert server.has(life.Terminate)
+    assert server.has(lifecycle.Terminate)
 
 
 @pytest.mark.parametrize("health", [Health.OK, Health.LOADING])
@@ -41,7 +41,7 @@ def test_a_hung_server_that_ignores_sigterm_is_killed_after_the_grace():
     for _ in range(3):
         server.healthy(Health.SILENT)
     server.after(5.0)
-    assert server.has(life.Kill)
+    assert server.has(lifecycle.Kill)
     server.dies(signal=9)
     assert server.where == (Status.CRASHED, Phase.BACKOFF)
     assert server.state.failure.kind is FailureKind.HUNG, "it died of hanging, not of our signal"
@@ -54,35 +54,35 @@ LOADED, UNLOADED = (replace(MODEL, status=status) for status in ("loaded", "unlo
 
 
 def read_again(server: Server, models) -> Server:
-    return server.send(life.ModelsReadAgain(server.state.attempt, models))
+    return server.send(lifecycle.ModelsReadAgain(server.state.attempt, models))
 
 
 def test_of_a_server_of_one_model_it_is_read_once():
     server = Server().ready()
     for _ in range(60):
         server.after(1.0).healthy()
-        assert not server.has(life.ReadModelsAgain)
+        assert not server.has(lifecycle.ReadModelsAgain)
 
 
 def test_what_a_router_has_in_memory_is_read_again_and_again():
     server = Server().spawned().healthy()
-    server.send(life.ModelsRead(server.state.attempt, (UNLOADED,)))
+    server.send(lifecycle.ModelsRead(server.state.attempt, (UNLOADED,)))
     server.after(9.0)
-    assert not server.has(life.ReadModelsAgain)
+    assert not server.has(lifecycle.ReadModelsAgain)
     server.after(1.0)
-    assert life.ReadModelsAgain(server.state.attempt) in server.effects
+    assert lifecycle.ReadModelsAgain(server.state.attempt) in server.effects
     server.after(60.0)
-    assert not server.has(life.ReadModelsAgain), "once, until it has answered"
+    assert not server.has(lifecycle.ReadModelsAgain), "once, until it has answered"
     read_again(server, (LOADED, MODEL))
     assert (server.state.models, server.where) == ((LOADED, MODEL), (Status.READY, Phase.SERVING))
     read_again(server.after(10.0), None)
     assert server.state.models == (LOADED, MODEL), "it did not say"
-    assert life.ReadModelsAgain(server.state.attempt) in server.after(10.0).effects
+    assert lifecycle.ReadModelsAgain(server.state.attempt) in server.after(10.0).effects
 
 
 def test_what_it_says_of_them_after_its_end_counts_no_more():
     server = Server().spawned().healthy()
-    server.send(life.ModelsRead(server.state.attempt, (UNLOADED,)))
+    server.send(lifecycle.ModelsRead(server.state.attempt, (UNLOADED,)))
     server.dies(signal=9)
     read_again(server, (LOADED,))
     assert LOADED not in server.state.models
@@ -91,7 +91,7 @@ def test_what_it_says_of_them_after_its_end_counts_no_more():
 
 def test_a_router_that_is_ending_is_not_asked_for_its_models():
     server = Server().spawned().healthy()
-    server.send(life.ModelsRead(server.state.attempt, (UNLOADED,))).after(9.0).send(life.Stop())
+    server.send(lifecycle.ModelsRead(server.state.attempt, (UNLOADED,))).after(9.0).send(lifecycle.Stop())
     server.after(1.0)
     assert (server.state.phase, server.effects) == (Phase.ENDING, [])
 
@@ -100,7 +100,7 @@ def test_a_router_that_is_ending_is_not_asked_for_its_models():
 
 
 def working(server: Server, mark: object, **more) -> Server:
-    return server.send(life.ActivitySeen(server.state.attempt, Activity(busy=True, mark=mark, **more)))
+    return server.send(lifecycle.ActivitySeen(server.state.attempt, Activity(busy=True, mark=mark, **more)))
 
 
 def test_work_that_does_not_move_is_hung_whatever_health_says():
@@ -112,21 +112,21 @@ def test_work_that_does_not_move_is_hung_whatever_health_says():
     assert server.state.failure.kind is FailureKind.HUNG
     assert "/health says ok" in server.state.failure.detail
     assert 180 <= server.now <= 190
-    assert server.has(life.Terminate)
+    assert server.has(lifecycle.Terminate)
 
 
 def test_it_is_looked_at_while_it_serves_and_not_while_it_ends():
     server = Server().ready().after(5.0)
-    assert life.CheckActivity(server.state.attempt, busy=False) in server.effects
+    assert lifecycle.CheckActivity(server.state.attempt, busy=False) in server.effects
     working(server, 1).after(2.0)
-    assert life.CheckActivity(server.state.attempt, busy=True) in server.effects
-    server.send(life.Stop())
+    assert lifecycle.CheckActivity(server.state.attempt, busy=True) in server.effects
+    server.send(lifecycle.Stop())
     assert server.state.activity_at is None
 
 
 def test_the_watchdog_can_be_switched_off():
     server = Server(Policy(health=HealthPolicy(stall_seconds=0))).ready().after(5.0)
-    assert life.CheckActivity(server.state.attempt, busy=False, ask=False) in server.effects
+    assert lifecycle.CheckActivity(server.state.attempt, busy=False, ask=False) in server.effects
     for _ in range(100):
         working(server, "stuck")
     assert server.state.status is Status.READY
@@ -141,50 +141,50 @@ def idle(server: Server, seconds: float, **activity) -> Server:
     """Looked at for so long, or until it is asked for a token."""
     end = server.now + seconds
     while server.state.phase is Phase.SERVING and server.now < end:
-        server.after(5.0).send(life.ActivitySeen(server.state.attempt, Activity(**activity)))
-        if server.has(life.SendCanary):
+        server.after(5.0).send(lifecycle.ActivitySeen(server.state.attempt, Activity(**activity)))
+        if server.has(lifecycle.SendCanary):
             break
     return server
 
 
 def canary(server: Server, canary: Canary) -> Server:
-    return server.send(life.CanarySeen(server.state.attempt, canary))
+    return server.send(lifecycle.CanarySeen(server.state.attempt, canary))
 
 
 def silent(server: Server) -> Server:
     """So is the canary, for as long as it may take; then the server is looked at."""
     server.after(180.0)
     canary(server, Canary.SILENT).after(0)
-    assert life.CheckActivity(server.state.attempt, busy=False) in server.effects
+    assert lifecycle.CheckActivity(server.state.attempt, busy=False) in server.effects
     return server
 
 
 def test_an_idle_server_is_asked_for_a_token_and_not_looked_at_meanwhile():
     server = idle(Server(CANARY).ready(), 3600)
-    assert server.effects == [life.SendCanary(server.state.attempt)]
+    assert server.effects == [lifecycle.SendCanary(server.state.attempt)]
     assert server.now == pytest.approx(600)
     server.after(3600)
-    assert not server.has(life.CheckActivity)
+    assert not server.has(lifecycle.CheckActivity)
 
 
 def test_a_canary_alone_is_reason_to_ask_its_slots():
     server = Server(Policy(health=HealthPolicy(stall_seconds=0, canary_minutes=1))).ready().after(5.0)
-    assert life.CheckActivity(server.state.attempt, busy=False, ask=True) in server.effects
+    assert lifecycle.CheckActivity(server.state.attempt, busy=False, ask=True) in server.effects
 
 
 def test_a_token_is_asked_for_again_after_the_next_idle_minutes():
     server = idle(Server(CANARY).ready(), 3600)
     canary(server, Canary.FINE)
     assert server.effects == []
-    assert idle(server, 3600).has(life.SendCanary)
+    assert idle(server, 3600).has(lifecycle.SendCanary)
     assert server.now == pytest.approx(1200, abs=5)
 
 
 def test_one_silent_canary_is_a_warning_and_the_next_follows_at_once():
     server = silent(idle(Server(CANARY).ready(), 3600))
     assert server.state.status is Status.READY
-    server.send(life.ActivitySeen(server.state.attempt, Activity()))
-    assert server.has(life.SendCanary)
+    server.send(lifecycle.ActivitySeen(server.state.attempt, Activity()))
+    assert server.has(lifecycle.SendCanary)
     canary(server, Canary.FINE)
     assert server.state.status is Status.READY
 
@@ -192,13 +192,13 @@ def test_one_silent_canary_is_a_warning_and_the_next_follows_at_once():
 def test_two_silent_canaries_in_a_row_are_hung():
     server = idle(Server(CANARY).ready(), 3600)
     for _ in range(2):
-        silent(server).send(life.ActivitySeen(server.state.attempt, Activity()))
+        silent(server).send(lifecycle.ActivitySeen(server.state.attempt, Activity()))
     assert server.where == (Status.CRASHED, Phase.ENDING)
-    assert server.has(life.Terminate)
+    assert server.has(lifecycle.Terminate)
     failure = failure_of(FailureKind.HUNG, "/health says ok, but it gave no token within 3 m, twice")
     assert server.state.failure == failure
     server.dies(signal=9)
-    assert life.CloseRun(Exit(signal=9), failure) in server.effects
+    assert lifecycle.CloseRun(Exit(signal=9), failure) in server.effects
     assert server.where == (Status.CRASHED, Phase.BACKOFF)
 
 
@@ -211,8 +211,8 @@ def test_a_silent_canary_is_told():
 def test_a_canary_that_had_to_wait_for_work_says_nothing(activity):
     server = idle(Server(CANARY).ready(), 3600)
     for _ in range(5):
-        silent(server).send(life.ActivitySeen(server.state.attempt, Activity(**activity)))
-        assert not server.has(life.SendCanary)
+        silent(server).send(lifecycle.ActivitySeen(server.state.attempt, Activity(**activity)))
+        assert not server.has(lifecycle.SendCanary)
         idle(server, 3600)
     assert server.state.status is Status.READY
 
@@ -221,27 +221,29 @@ def test_a_server_that_completes_no_text_is_asked_once_in_its_life():
     server = idle(Server(CANARY).ready(), 3600)
     canary(server, Canary.UNSUPPORTED)
     assert server.logs()
-    assert not idle(server, 36_000).has(life.SendCanary)
-    server.send(life.Restart()).dies(code=0)
-    server.send(life.Inspected(server.state.attempt, None)).send(life.Spawned(server.state.attempt, ME))
-    server.healthy().send(life.ModelsRead(server.state.attempt, (MODEL,)))
-    assert idle(server, 3600).has(life.SendCanary)
+    assert not idle(server, 36_000).has(lifecycle.SendCanary)
+    server.send(lifecycle.Restart()).dies(code=0)
+    server.send(lifecycle.Inspected(server.state.attempt, None)).send(
+        lifecycle.Spawned(server.state.attempt, ME)
+    )
+    server.healthy().send(lifecycle.ModelsRead(server.state.attempt, (MODEL,)))
+    assert idle(server, 3600).has(lifecycle.SendCanary)
 
 
 def test_a_canary_that_was_switched_off_meanwhile_ends_nothing():
     server = idle(Server(CANARY).ready(), 3600)
-    silent(server).send(life.ActivitySeen(server.state.attempt, Activity()))
+    silent(server).send(lifecycle.ActivitySeen(server.state.attempt, Activity()))
     server.policy = POLICY
-    silent(server).send(life.ActivitySeen(server.state.attempt, Activity()))
+    silent(server).send(lifecycle.ActivitySeen(server.state.attempt, Activity()))
     assert server.state.status is Status.READY
 
 
 def test_a_server_that_is_restarted_for_its_memory_is_not_asked_for_a_token():
     server = Server(Policy(health=HealthPolicy(canary_minutes=10, max_memory_mb=1))).ready()
     idle(server, 590, memory=2**20).after(60)
-    server.send(life.ActivitySeen(server.state.attempt, Activity(memory=2**21)))
+    server.send(lifecycle.ActivitySeen(server.state.attempt, Activity(memory=2**21)))
     assert server.state.status is Status.STOPPING
-    assert not server.has(life.SendCanary)
+    assert not server.has(lifecycle.SendCanary)
 
 
 # A limit for its memory
@@ -253,7 +255,7 @@ LIMITED = Policy(health=HealthPolicy(max_memory_mb=5 * 1024))
 def uses(server: Server, gib: float, **more) -> Server:
     """The next look: so much memory."""
     server.after(5.0)
-    return server.send(life.ActivitySeen(server.state.attempt, Activity(memory=int(gib * GIB), **more)))
+    return server.send(lifecycle.ActivitySeen(server.state.attempt, Activity(memory=int(gib * GIB), **more)))
 
 
 def told(server: Server) -> tuple[str, ...]:
@@ -263,10 +265,10 @@ def told(server: Server) -> tuple[str, ...]:
 def test_an_idle_server_over_its_memory_limit_is_restarted_and_that_is_no_crash():
     server = uses(uses(Server(LIMITED).ready(), 2.0), 5.5)
     assert server.where == (Status.STOPPING, Phase.ENDING)
-    assert server.has(life.Terminate)
+    assert server.has(lifecycle.Terminate)
     server.dies(code=0)
     note = "It used 5.5 GiB, over its limit of 5.0 GiB."
-    assert life.CloseRun(Exit(code=0), None, note) in server.effects
+    assert lifecycle.CloseRun(Exit(code=0), None, note) in server.effects
     assert server.where == (Status.STARTING, Phase.INSPECTING)
     assert (server.state.retries, server.state.failure, server.state.note) == (0, None, note)
 
@@ -278,7 +280,7 @@ def test_what_it_is_doing_may_be_finished_first_and_people_are_told():
     assert server.state.activity_at == server.now + 2.0
     uses(server, 5.6, answered=False)
     assert server.state.status is Status.READY
-    assert not any(isinstance(effect, life.Log) for effect in server.effects), "told once"
+    assert not any(isinstance(effect, lifecycle.Log) for effect in server.effects), "told once"
     uses(server, 5.6)
     assert server.state.status is Status.STOPPING
 
@@ -313,7 +315,7 @@ def test_a_server_that_needs_as_much_from_its_start_is_not_restarted_for_ever():
 
 def test_what_it_used_when_it_became_ready_counts_as_its_start():
     server = Server(LIMITED).spawned().healthy()
-    server.send(life.ModelsRead(server.state.attempt, (MODEL,), memory=2 * GIB))
+    server.send(lifecycle.ModelsRead(server.state.attempt, (MODEL,), memory=2 * GIB))
     assert server.state.memory == 2 * GIB
     uses(server, 6.0)
     assert server.state.status is Status.STOPPING
@@ -338,12 +340,12 @@ def test_without_a_limit_memory_is_only_looked_at():
 def test_a_limit_alone_is_reason_to_ask_its_slots():
     policy = Policy(health=HealthPolicy(stall_seconds=0, max_memory_mb=1))
     server = Server(policy).ready().after(5.0)
-    assert life.CheckActivity(server.state.attempt, busy=False, ask=True) in server.effects
+    assert lifecycle.CheckActivity(server.state.attempt, busy=False, ask=True) in server.effects
 
 
 def test_a_ready_server_that_says_it_loads_is_a_warning_until_it_does_not():
     server = Server().ready().after(1.0)
-    server.send(life.HealthChecked(server.state.attempt, Health.LOADING))
+    server.send(lifecycle.HealthChecked(server.state.attempt, Health.LOADING))
     assert "loads its model" in warnings(server.state, server.policy)[0]
     server.after(1.0).healthy()
     assert warnings(server.state, server.policy) == ()
@@ -351,7 +353,7 @@ def test_a_ready_server_that_says_it_loads_is_a_warning_until_it_does_not():
 
 def test_a_server_that_does_not_serve_has_no_warnings():
     server = Server().spawned().healthy()
-    server.send(life.ModelsRead(server.state.attempt, (), ("Something.",)))
+    server.send(lifecycle.ModelsRead(server.state.attempt, (), ("Something.",)))
     assert warnings(server.state, server.policy) == ("Something.",)
-    server.send(life.Stop())
+    server.send(lifecycle.Stop())
     assert warnings(server.state, server.policy) == ()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from supervisor_app.core import lifecycle as life
+from supervisor_app.core import lifecycle
 from supervisor_app.core.lifecycle import Phase, Policy
 from supervisor_app.core.sightings import Canary, Health
 from supervisor_app.core.spec import HealthPolicy
@@ -19,8 +19,8 @@ from tests.unit.core.deciding import CORRUPT, POLICY, Server
 WHY = "llamaproxy has no file descriptor left"
 
 
-def postponed(server: Server, effect: life.Attempted) -> Server:
-    return server.send(life.Postponed(server.state.attempt, effect, WHY, server.now))
+def postponed(server: Server, effect: lifecycle.Attempted) -> Server:
+    return server.send(lifecycle.Postponed(server.state.attempt, effect, WHY, server.now))
 
 
 def effect_of(server: Server, kind: type) -> Any:
@@ -31,14 +31,17 @@ def test_a_check_that_could_not_be_made_is_no_miss_however_often():
     server = Server().ready()
     for _ in range(100):
         server.after(1.0)
-        postponed(server, life.CheckHealth(server.state.attempt))
+        postponed(server, lifecycle.CheckHealth(server.state.attempt))
     assert server.state.status is Status.READY
     assert server.state.misses == 0
 
 
 def test_what_was_postponed_is_done_again_a_second_later():
     server = Server().ready()
-    check, look = life.CheckHealth(server.state.attempt), life.CheckActivity(server.state.attempt, busy=True)
+    check, look = (
+        lifecycle.CheckHealth(server.state.attempt),
+        lifecycle.CheckActivity(server.state.attempt, busy=True),
+    )
     postponed(postponed(server, check), look)
     assert server.after(0.5).effects == []
     assert server.after(0.5).effects == [check, look]
@@ -47,12 +50,12 @@ def test_what_was_postponed_is_done_again_a_second_later():
 
 def test_it_is_said_once_and_when_it_is_over():
     server = Server().ready()
-    postponed(server, life.CheckHealth(server.state.attempt))
+    postponed(server, lifecycle.CheckHealth(server.state.attempt))
     assert "no file descriptor" in server.logs()[0]
     assert "no fault of the server" in server.logs()[0]
     assert WHY[11:] in warnings(server.state, POLICY)[0]
     server.after(1.0)
-    assert postponed(server, life.CheckHealth(server.state.attempt)).logs() == []
+    assert postponed(server, lifecycle.CheckHealth(server.state.attempt)).logs() == []
     server.after(1.0).healthy()
     while server.state.free_at is not None:
         server.to_next_deadline().healthy()
@@ -65,34 +68,34 @@ def spec():
 
 
 def test_while_it_starts_it_is_said_in_its_sentence(spec):
-    server = Server().send(life.Start())
-    postponed(server, life.InspectPort(server.state.attempt))
+    server = Server().send(lifecycle.Start())
+    postponed(server, lifecycle.InspectPort(server.state.attempt))
     assert "file descriptor left: llamaproxy looks again" in sentence(server.state, POLICY, spec)
 
 
 def test_a_spawn_that_could_not_be_made_burns_no_retry_and_asks_for_the_port_again():
-    server = Server().send(life.Start()).send(life.Inspected(1, None))
+    server = Server().send(lifecycle.Start()).send(lifecycle.Inspected(1, None))
     for _ in range(20):
-        postponed(server, effect_of(server, life.Spawn))
+        postponed(server, effect_of(server, lifecycle.Spawn))
         assert server.where == (Status.STARTING, Phase.INSPECTING)
         server.after(1.0)
-        assert server.effects == [life.InspectPort(1)]
-        server.send(life.Inspected(1, None))
+        assert server.effects == [lifecycle.InspectPort(1)]
+        server.send(lifecycle.Inspected(1, None))
     assert server.state.retries == 0
     assert server.state.failure is None
 
 
 def test_an_adoption_that_could_not_be_made_is_made_later():
-    server = Server().send(life.Start()).send(life.Inspected(1, stranger(llama=True)))
-    adopt = effect_of(server, life.Adopt)
+    server = Server().send(lifecycle.Start()).send(lifecycle.Inspected(1, stranger(llama=True)))
+    adopt = effect_of(server, lifecycle.Adopt)
     assert postponed(server, adopt).where == (Status.STARTING, Phase.SPAWNING)
     assert server.after(1.0).effects == [adopt]
 
 
 def test_told_to_stop_it_does_not_wait_for_what_cannot_be_spawned():
-    server = Server().send(life.Start()).send(life.Inspected(1, None))
-    spawn = effect_of(server, life.Spawn)
-    server.send(life.Stop())
+    server = Server().send(lifecycle.Start()).send(lifecycle.Inspected(1, None))
+    spawn = effect_of(server, lifecycle.Spawn)
+    server.send(lifecycle.Stop())
     assert server.state.status is Status.STOPPING
     assert postponed(server, spawn).where == (Status.INITIAL, Phase.IDLE)
 
@@ -101,7 +104,7 @@ def test_a_start_that_cannot_be_looked_at_is_not_silent():
     """60 s without an answer end a start: not those in which nobody could ask."""
     server = Server().spawned()
     while server.now < 300:
-        postponed(server.after(1.0), life.CheckHealth(server.state.attempt))
+        postponed(server.after(1.0), lifecycle.CheckHealth(server.state.attempt))
     assert server.where == (Status.STARTING, Phase.WAITING)
     while server.state.status is Status.STARTING and server.now < 500:
         server.to_next_deadline()
@@ -110,18 +113,18 @@ def test_a_start_that_cannot_be_looked_at_is_not_silent():
 
 
 def test_a_signal_that_could_not_be_sent_is_sent_later_and_its_grace_begins_then():
-    server = Server().ready().send(life.Stop())
-    terminate = effect_of(server, life.Terminate)
+    server = Server().ready().send(lifecycle.Stop())
+    terminate = effect_of(server, lifecycle.Terminate)
     for _ in range(20):
         postponed(server, terminate)
-        assert not server.after(1.0).has(life.Kill)
+        assert not server.after(1.0).has(lifecycle.Kill)
         assert server.effects == [terminate]
 
 
 def test_what_is_too_late_to_do_is_not_done():
     server = Server().ready()
-    check = life.CheckHealth(server.state.attempt)
-    server.send(life.Stop())
+    check = lifecycle.CheckHealth(server.state.attempt)
+    server.send(lifecycle.Stop())
     before = server.state
     assert postponed(server, check).state == before
     assert server.effects == []
@@ -129,14 +132,14 @@ def test_what_is_too_late_to_do_is_not_done():
 
 def test_what_was_postponed_is_dropped_when_the_process_is_ended():
     server = Server().ready()
-    postponed(server, life.CheckHealth(server.state.attempt)).send(life.Stop())
+    postponed(server, lifecycle.CheckHealth(server.state.attempt)).send(lifecycle.Stop())
     assert server.state.postponed == ()
     assert server.state.again_at is None
 
 
 def test_a_cause_that_could_not_be_looked_at_is_looked_at_later():
     server = Server().spawned().dies(CORRUPT).to_next_deadline()
-    check = effect_of(server, life.CheckCause)
+    check = effect_of(server, lifecycle.CheckCause)
     postponed(server, check)
     assert server.state.status is Status.ERROR
     assert server.after(1.0).effects == [check]
@@ -148,7 +151,7 @@ def test_a_cause_that_could_not_be_looked_at_is_looked_at_later():
 def paused(server: Server, seconds: float) -> Server:
     """Stopped with the server for so long; the runner says so before anything else."""
     server.now += seconds
-    return server.send(life.Unobserved(seconds))
+    return server.send(lifecycle.Unobserved(seconds))
 
 
 def test_silence_while_we_did_not_run_is_no_silence():
@@ -167,62 +170,62 @@ def test_a_check_that_began_before_is_asked_again():
     server = Server().ready().healthy(Health.SILENT).healthy(Health.SILENT).after(1.0)
     asked_at = server.now
     paused(server, 45)
-    server.send(life.HealthChecked(server.state.attempt, Health.SILENT, asked_at=asked_at))
+    server.send(lifecycle.HealthChecked(server.state.attempt, Health.SILENT, asked_at=asked_at))
     assert server.state.status is Status.READY
     assert server.state.misses == 0
-    assert server.after(0).has(life.CheckHealth)
+    assert server.after(0).has(lifecycle.CheckHealth)
 
 
 def test_one_that_began_after_counts():
     server = Server().ready()
     paused(server, 45)
     for _ in range(3):
-        server.send(life.HealthChecked(server.state.attempt, Health.SILENT, asked_at=server.now))
+        server.send(lifecycle.HealthChecked(server.state.attempt, Health.SILENT, asked_at=server.now))
     assert server.state.status is Status.CRASHED
 
 
 def test_an_answer_counts_whenever_it_was_asked_for():
     server = Server().ready().healthy(Health.SILENT)
     paused(server, 45)
-    server.send(life.HealthChecked(server.state.attempt, Health.OK, asked_at=0))
+    server.send(lifecycle.HealthChecked(server.state.attempt, Health.OK, asked_at=0))
     assert server.state.probe_at == server.now + 1
 
 
 def test_work_that_did_not_move_meanwhile_is_not_stuck():
     server = Server().ready().after(5)
     look = Activity(busy=True, mark=1)
-    server.send(life.ActivitySeen(server.state.attempt, look))
-    paused(server, 3600).send(life.ActivitySeen(server.state.attempt, look))
+    server.send(lifecycle.ActivitySeen(server.state.attempt, look))
+    paused(server, 3600).send(lifecycle.ActivitySeen(server.state.attempt, look))
     assert server.state.status is Status.READY
 
 
 def test_its_grace_does_not_run_while_we_do_not():
-    server = Server().ready().send(life.Stop())
+    server = Server().ready().send(lifecycle.Stop())
     paused(server, 60)
-    assert not server.after(0).has(life.Kill)
-    assert server.after(5).has(life.Kill)
+    assert not server.after(0).has(lifecycle.Kill)
+    assert server.after(5).has(lifecycle.Kill)
 
 
 def test_time_over_the_memory_limit_does_not_run_while_we_do_not():
     server = Server(Policy(health=HealthPolicy(max_memory_mb=1))).ready()
-    server.send(life.ActivitySeen(server.state.attempt, Activity(memory=1)))
+    server.send(lifecycle.ActivitySeen(server.state.attempt, Activity(memory=1)))
     over = Activity(memory=2 * 2**20, busy=True)
-    server.send(life.ActivitySeen(server.state.attempt, over))
-    paused(server, 3600).send(life.ActivitySeen(server.state.attempt, over))
+    server.send(lifecycle.ActivitySeen(server.state.attempt, over))
+    paused(server, 3600).send(lifecycle.ActivitySeen(server.state.attempt, over))
     assert server.state.status is Status.READY
 
 
 def test_a_canary_that_was_silent_meanwhile_is_asked_again():
     server = Server(Policy(health=HealthPolicy(canary_minutes=1))).ready()
     paused(server, 3600)
-    server.send(life.CanarySeen(server.state.attempt, Canary.SILENT, asked_at=0))
+    server.send(lifecycle.CanarySeen(server.state.attempt, Canary.SILENT, asked_at=0))
     assert server.state.watch.silent_canaries == 0
-    assert server.after(0).has(life.CheckActivity)
+    assert server.after(0).has(lifecycle.CheckActivity)
 
 
 def test_a_late_answer_to_a_server_that_is_ending_changes_nothing():
     server = Server().ready()
-    paused(server, 45).send(life.Stop())
+    paused(server, 45).send(lifecycle.Stop())
     before = server.state
-    server.send(life.HealthChecked(server.state.attempt, Health.SILENT, asked_at=0))
+    server.send(lifecycle.HealthChecked(server.state.attempt, Health.SILENT, asked_at=0))
     assert server.state == before

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from supervisor_app.core import lifecycle as life
+from supervisor_app.core import lifecycle
 from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.lifecycle import PHASES, Phase, Policy, State, decide
 from supervisor_app.core.sightings import Canary, Exit, Health, Identity, PortHolder
@@ -22,21 +22,27 @@ POLICY = Policy(
         max_checks=10, max_load_seconds=30, stall_seconds=6, max_memory_mb=1, canary_minutes=0.1
     ),
 )
-LEAVES_ERROR = (life.Start, life.Restart, life.ConfigChanged, life.Stop, life.CauseChecked)
+LEAVES_ERROR = (
+    lifecycle.Start,
+    lifecycle.Restart,
+    lifecycle.ConfigChanged,
+    lifecycle.Stop,
+    lifecycle.CauseChecked,
+)
 HEALTH = list(Health)
 FAILURES = [
     failure_of(kind)
     for kind in (FailureKind.EXITED, FailureKind.MODEL_MISSING, FailureKind.PORT_TAKEN, FailureKind.UNKNOWN)
 ]
-COMMANDS: list[life.Event] = [
-    life.Start(),
-    life.Stop(),
-    life.Stop(spare_adopted=True),
-    life.Restart(),
-    life.ConfigChanged(),
-    life.Continue(given_up=False, retries=2, failure=None),
-    life.Continue(given_up=True, retries=3, failure=failure_of(FailureKind.MODEL_MISSING)),
-    life.Resume(stranger(llama=True, pid=7), adopted=False, retries=2),
+COMMANDS: list[lifecycle.Event] = [
+    lifecycle.Start(),
+    lifecycle.Stop(),
+    lifecycle.Stop(spare_adopted=True),
+    lifecycle.Restart(),
+    lifecycle.ConfigChanged(),
+    lifecycle.Continue(given_up=False, retries=2, failure=None),
+    lifecycle.Continue(given_up=True, retries=3, failure=failure_of(FailureKind.MODEL_MISSING)),
+    lifecycle.Resume(stranger(llama=True, pid=7), adopted=False, retries=2),
 ]
 
 
@@ -60,7 +66,7 @@ class World:
     choices: Choices
     state: State = field(default_factory=State)
     now: float = 0.0
-    pending: list[life.Event] = field(default_factory=list)
+    pending: list[lifecycle.Event] = field(default_factory=list)
     spawning: bool = False
     ours: Identity | None = None
     """The one process that is watched."""
@@ -70,61 +76,61 @@ class World:
     open_runs: int = 0
     pids: int = 100
 
-    def send(self, event: life.Event) -> None:
+    def send(self, event: lifecycle.Event) -> None:
         before = self.state
         self.state, effects = decide(before, event, POLICY, self.now)
         if before.status is Status.ERROR and self.state.status is not Status.ERROR:
             assert isinstance(event, LEAVES_ERROR)
-            assert not isinstance(event, life.CauseChecked) or event.gone
+            assert not isinstance(event, lifecycle.CauseChecked) or event.gone
         if before.status is Status.ERROR and self.state.status is Status.ERROR:
-            assert all(isinstance(effect, life.CheckCause) for effect in effects)
+            assert all(isinstance(effect, lifecycle.CheckCause) for effect in effects)
         for effect in effects:
             self.perform(effect)
         self.check()
 
-    def perform(self, effect: life.Effect) -> None:
+    def perform(self, effect: lifecycle.Effect) -> None:
         attempt = self.state.attempt
         match effect:
-            case life.InspectPort():
-                self.pending.append(life.Inspected(attempt, self.look_at_port()))
-            case life.Spawn():
+            case lifecycle.InspectPort():
+                self.pending.append(lifecycle.Inspected(attempt, self.look_at_port()))
+            case lifecycle.Spawn():
                 assert self.ours is None, "a second process for one server"
                 assert not self.spawning
                 self.spawning = True
                 self.pending.append(self.spawn(attempt))
-            case life.Adopt():
+            case lifecycle.Adopt():
                 assert self.ours is None
                 self.pending.append(self.adopt(attempt, effect))
-            case life.CheckHealth():
+            case lifecycle.CheckHealth():
                 health = HEALTH[self.choices.below(len(HEALTH))]
                 ours = self.choices.below(4) != 3
-                self.pending.append(life.HealthChecked(attempt, health, ours))
-            case life.ReadModels():
+                self.pending.append(lifecycle.HealthChecked(attempt, health, ours))
+            case lifecycle.ReadModels():
                 models = (Model(id="m", name="m"),) * self.choices.below(2)
-                self.pending.append(life.ModelsRead(attempt, models))
-            case life.Terminate():
+                self.pending.append(lifecycle.ModelsRead(attempt, models))
+            case lifecycle.Terminate():
                 self.signalled(attempt, dies=self.choices.below(2) == 0)
-            case life.Kill():
+            case lifecycle.Kill():
                 self.signalled(attempt, dies=True)
-            case life.CheckActivity():
+            case lifecycle.CheckActivity():
                 memory = self.choices.below(3) * 2**20
                 activity = Activity(
                     busy=self.choices.below(2) == 0, mark=self.choices.below(2), memory=memory
                 )
-                self.pending.append(life.ActivitySeen(attempt, activity))
-            case life.SendCanary():
+                self.pending.append(lifecycle.ActivitySeen(attempt, activity))
+            case lifecycle.SendCanary():
                 assert not self.state.watch.busy, "a canary while there is work"
                 canary = list(Canary)[self.choices.below(len(Canary))]
-                self.pending.append(life.CanarySeen(attempt, canary))
-            case life.CheckCause():
-                self.pending.append(life.CauseChecked(attempt, self.choices.below(3) == 0))
-            case life.Forget():
+                self.pending.append(lifecycle.CanarySeen(attempt, canary))
+            case lifecycle.CheckCause():
+                self.pending.append(lifecycle.CauseChecked(attempt, self.choices.below(3) == 0))
+            case lifecycle.Forget():
                 assert self.ours is not None
                 # Its run, if still open, is for the next supervisor to continue.
                 self.ours, self.outside, self.open_runs = None, True, 0
-            case life.OpenRun():
+            case lifecycle.OpenRun():
                 self.open_runs += 1
-            case life.CloseRun():
+            case lifecycle.CloseRun():
                 self.open_runs = 0
 
     def look_at_port(self) -> PortHolder | None:
@@ -132,41 +138,43 @@ class World:
             return stranger(llama=True)
         return [None, None, stranger(llama=False), stranger(llama=True)][self.choices.below(4)]
 
-    def spawn(self, attempt: int) -> life.Event:
+    def spawn(self, attempt: int) -> lifecycle.Event:
         if self.choices.below(4) == 3:
-            return life.SpawnFailed(attempt, FAILURES[self.choices.below(len(FAILURES))])
+            return lifecycle.SpawnFailed(attempt, FAILURES[self.choices.below(len(FAILURES))])
         self.pids += 1
-        return life.Spawned(attempt, Identity(pid=self.pids, start=1, boot_id="b"))
+        return lifecycle.Spawned(attempt, Identity(pid=self.pids, start=1, boot_id="b"))
 
-    def adopt(self, attempt: int, effect: life.Adopt) -> life.Event:
+    def adopt(self, attempt: int, effect: lifecycle.Adopt) -> lifecycle.Event:
         if self.choices.below(4) == 3:
             self.outside = False
-            return life.SpawnFailed(attempt, FAILURES[0])
+            return lifecycle.SpawnFailed(attempt, FAILURES[0])
         identity = effect.holder.identity if self.choices.below(2) else None
-        return life.Spawned(attempt, identity, adopted=effect.adopted, resumed=effect.recorded)
+        return lifecycle.Spawned(attempt, identity, adopted=effect.adopted, resumed=effect.recorded)
 
     def signalled(self, attempt: int, *, dies: bool) -> None:
         if self.state.adopted and self.state.identity is None:
-            self.pending.append(life.SignalDenied(attempt))
+            self.pending.append(lifecycle.SignalDenied(attempt))
         elif dies:
             self.exit(attempt)
 
     def exit(self, attempt: int) -> None:
-        if not any(isinstance(event, life.Exited) and event.attempt == attempt for event in self.pending):
+        if not any(
+            isinstance(event, lifecycle.Exited) and event.attempt == attempt for event in self.pending
+        ):
             failure = FAILURES[self.choices.below(len(FAILURES))]
-            self.pending.append(life.Exited(attempt, Exit(code=1), failure))
+            self.pending.append(lifecycle.Exited(attempt, Exit(code=1), failure))
 
     def deliver(self, index: int) -> None:
         event = self.pending.pop(index % len(self.pending))
-        if isinstance(event, life.Spawned):
+        if isinstance(event, lifecycle.Spawned):
             self.spawning = False
             self.ours, self.outside = event.identity or Identity(pid=1, start=1, boot_id="?"), False
             self.ours_adopted = event.adopted
             if event.resumed:
                 self.open_runs = 1
-        elif isinstance(event, life.SpawnFailed):
+        elif isinstance(event, lifecycle.SpawnFailed):
             self.spawning = False
-        elif isinstance(event, life.Exited) and event.attempt == self.state.attempt:
+        elif isinstance(event, lifecycle.Exited) and event.attempt == self.state.attempt:
             self.ours = None
         self.send(event)
 
@@ -174,14 +182,14 @@ class World:
         """Until the next deadline."""
         if self.state.deadline is not None:
             self.now = max(self.now, self.state.deadline)
-        self.send(life.Tick())
+        self.send(lifecycle.Tick())
 
     def check(self) -> None:
         state = self.state
         assert state.phase in PHASES[state.status]
         assert 0 <= state.retries <= POLICY.restart.max_retries
         assert self.open_runs <= 1
-        has_process = state.phase in life.HAS_PROCESS
+        has_process = state.phase in lifecycle.HAS_PROCESS
         assert (self.ours is not None) == has_process, "the machine and the state disagree"
         if has_process and state.phase is not Phase.ENDING:
             assert self.open_runs == 1
@@ -196,7 +204,7 @@ def live(world: World) -> None:
         action = world.choices.below(8)
         if action < 2:
             world.send(COMMANDS[world.choices.below(len(COMMANDS))])
-        elif action == 2 and world.state.phase in life.HAS_PROCESS:
+        elif action == 2 and world.state.phase in lifecycle.HAS_PROCESS:
             world.exit(world.state.attempt)
         elif action < 6 and world.pending:
             world.deliver(world.choices.below(16))
@@ -211,7 +219,7 @@ def test_one_process_bounded_retries_and_a_stop_that_always_ends(script):
     live(world)
 
     # From wherever it is: a stop must end in `initial`, with nothing left running that is watched.
-    world.send(life.Stop())
+    world.send(lifecycle.Stop())
     for _ in range(50):
         if world.state.status is Status.INITIAL:
             break

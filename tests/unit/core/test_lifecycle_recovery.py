@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor_app.core import lifecycle as life
+from supervisor_app.core import lifecycle
 from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy, State
 from supervisor_app.core.sightings import Exit, Health
@@ -19,26 +19,26 @@ from tests.unit.core.deciding import CORRUPT, ME, MODEL, Server
 
 
 def test_start_asks_first_who_listens_on_the_port():
-    server = Server().send(life.Start())
+    server = Server().send(lifecycle.Start())
     assert server.where == (Status.STARTING, Phase.INSPECTING)
-    assert life.InspectPort(1) in server.effects
+    assert lifecycle.InspectPort(1) in server.effects
 
 
 def test_a_free_port_means_spawn():
-    server = Server().send(life.Start()).send(life.Inspected(1, None))
-    assert server.effects == [life.Spawn(1)]
+    server = Server().send(lifecycle.Start()).send(lifecycle.Inspected(1, None))
+    assert server.effects == [lifecycle.Spawn(1)]
 
 
 def test_a_llama_server_on_the_port_is_taken_over_whoever_started_it():
     holder = stranger(llama=True)
-    server = Server().send(life.Start()).send(life.Inspected(1, holder))
-    assert life.Adopt(1, holder) in server.effects
-    assert not server.has(life.Spawn)
+    server = Server().send(lifecycle.Start()).send(lifecycle.Inspected(1, holder))
+    assert lifecycle.Adopt(1, holder) in server.effects
+    assert not server.has(lifecycle.Spawn)
 
 
 def test_a_process_of_a_user_whom_nobody_trusts_is_an_error_that_says_what_to_do():
     holder = replace(stranger(llama=False), foreign_user="bob, uid 1001")
-    server = Server().send(life.Start()).send(life.Inspected(1, holder))
+    server = Server().send(lifecycle.Start()).send(lifecycle.Inspected(1, holder))
     failure = server.state.failure
     assert failure.kind is FailureKind.PORT_TAKEN
     assert "of the user bob, uid 1001, who could read all requests" in failure.detail
@@ -46,7 +46,7 @@ def test_a_process_of_a_user_whom_nobody_trusts_is_an_error_that_says_what_to_do
 
 
 def test_a_foreign_program_on_the_port_is_an_error_that_names_it_and_burns_no_retry():
-    server = Server().send(life.Start()).send(life.Inspected(1, stranger(llama=False)))
+    server = Server().send(lifecycle.Start()).send(lifecycle.Inspected(1, stranger(llama=False)))
     assert server.where == (Status.ERROR, Phase.IDLE)
     assert "pid 999 (python -m http.server)" in server.state.failure.detail
     assert server.state.retries == 0
@@ -55,7 +55,7 @@ def test_a_foreign_program_on_the_port_is_an_error_that_names_it_and_burns_no_re
 def test_ready_needs_200_from_our_own_process_and_the_models():
     server = Server().spawned().healthy()
     assert server.where == (Status.STARTING, Phase.READING_MODELS)
-    server.send(life.ModelsRead(server.state.attempt, (MODEL,)))
+    server.send(lifecycle.ModelsRead(server.state.attempt, (MODEL,)))
     assert server.where == (Status.READY, Phase.SERVING)
     assert server.logs() == ["📦 Loaded 1 model", "✅ [LLAMA] Service ready with 1 model"]
 
@@ -71,7 +71,7 @@ def test_checks_while_starting_begin_fast_and_slow_down():
     for _ in range(12):
         waits.append(server.state.probe_at - server.now)
         server.now = server.state.probe_at
-        server.send(life.Tick()).healthy(Health.REFUSED)
+        server.send(lifecycle.Tick()).healthy(Health.REFUSED)
     assert waits[0] == pytest.approx(0.025)
     assert waits[-1] == pytest.approx(0.25)
     assert waits == sorted(waits)
@@ -79,25 +79,27 @@ def test_checks_while_starting_begin_fast_and_slow_down():
 
 def test_only_one_check_is_under_way():
     server = Server().spawned().to_next_deadline()
-    assert server.has(life.CheckHealth)
+    assert server.has(lifecycle.CheckHealth)
     server.after(1.0)
-    assert not server.has(life.CheckHealth)
+    assert not server.has(lifecycle.CheckHealth)
 
 
 def test_models_that_cannot_be_read_are_a_warning_and_an_empty_list():
     server = Server().spawned().healthy()
-    server.send(life.ModelsRead(server.state.attempt, (), ("Its models could not be read.",)))
+    server.send(lifecycle.ModelsRead(server.state.attempt, (), ("Its models could not be read.",)))
     assert server.state.status is Status.READY
     assert server.state.models == ()
     assert server.state.warnings == ("Its models could not be read.",)
-    assert any(isinstance(effect, life.Log) and effect.level == life.WARNING for effect in server.effects)
+    assert any(
+        isinstance(effect, lifecycle.Log) and effect.level == lifecycle.WARNING for effect in server.effects
+    )
 
 
 def test_a_minute_of_silence_is_never_ready():
     server = Server().spawned().after(60.0)
     assert server.where == (Status.CRASHED, Phase.ENDING)
     assert server.state.failure.kind is FailureKind.NEVER_READY
-    assert server.has(life.Terminate)
+    assert server.has(lifecycle.Terminate)
 
 
 def test_loading_is_progress_and_extends_the_wait():
@@ -120,12 +122,12 @@ def test_a_permanent_failure_while_starting_is_an_error_at_once():
     server = Server().spawned().dies(CORRUPT)
     assert server.where == (Status.ERROR, Phase.IDLE)
     assert server.state.retries == 0
-    assert life.CloseRun(Exit(code=1), CORRUPT) in server.effects
+    assert lifecycle.CloseRun(Exit(code=1), CORRUPT) in server.effects
 
 
 def test_a_spawn_that_fails_is_treated_like_a_death():
-    server = Server().send(life.Start()).send(life.Inspected(1, None))
-    server.send(life.SpawnFailed(1, failure_of(FailureKind.BINARY_MISSING)))
+    server = Server().send(lifecycle.Start()).send(lifecycle.Inspected(1, None))
+    server.send(lifecycle.SpawnFailed(1, failure_of(FailureKind.BINARY_MISSING)))
     assert server.state.status is Status.ERROR
 
 
@@ -150,8 +152,8 @@ def test_the_backoff_is_the_originals_and_then_it_gives_up():
         server.dies()
         waits.append(server.state.retry_at - server.now)
         server.to_next_deadline()
-        server.send(life.Inspected(server.state.attempt, None))
-        server.send(life.Spawned(server.state.attempt, ME))
+        server.send(lifecycle.Inspected(server.state.attempt, None))
+        server.send(lifecycle.Spawned(server.state.attempt, ME))
     assert waits == pytest.approx([1, 2, 4, 8, 16])
     server.dies()
     assert server.where == (Status.ERROR, Phase.IDLE)
@@ -166,8 +168,10 @@ def test_what_failed_after_ready_is_never_permanent():
 
 def test_retries_count_from_0_again_after_a_minute_of_ready():
     server = Server().ready().dies().to_next_deadline()
-    server.send(life.Inspected(server.state.attempt, None)).send(life.Spawned(server.state.attempt, ME))
-    server.healthy().send(life.ModelsRead(server.state.attempt, (MODEL,)))
+    server.send(lifecycle.Inspected(server.state.attempt, None)).send(
+        lifecycle.Spawned(server.state.attempt, ME)
+    )
+    server.healthy().send(lifecycle.ModelsRead(server.state.attempt, (MODEL,)))
     assert server.state.retries == 1
     for _ in range(59):
         server.after(1.0).healthy()
@@ -179,7 +183,7 @@ def test_retries_count_from_0_again_after_a_minute_of_ready():
 def test_merely_alive_does_not_reset_the_retries():
     server = Server(state=State(retries=3))
     server.state = replace(server.state, status=Status.CRASHED, phase=Phase.BACKOFF, retry_at=0.0)
-    server.after(0).send(life.Inspected(1, None)).send(life.Spawned(1, ME))
+    server.after(0).send(lifecycle.Inspected(1, None)).send(lifecycle.Spawned(1, ME))
     for _ in range(100):
         server.after(5.0).healthy(Health.LOADING)
     assert server.state.retries == 3
@@ -195,10 +199,10 @@ def test_no_retries_means_no_retries():
 
 def test_error_looks_whether_its_cause_is_gone_and_starts_then():
     server = Server().spawned().dies(CORRUPT).to_next_deadline()
-    assert server.effects == [life.CheckCause(server.state.attempt, CORRUPT)]
-    server.send(life.CauseChecked(server.state.attempt, gone=False))
+    assert server.effects == [lifecycle.CheckCause(server.state.attempt, CORRUPT)]
+    server.send(lifecycle.CauseChecked(server.state.attempt, gone=False))
     assert server.state.status is Status.ERROR
-    server.to_next_deadline().send(life.CauseChecked(server.state.attempt, gone=True))
+    server.to_next_deadline().send(lifecycle.CauseChecked(server.state.attempt, gone=True))
     assert server.state.status is Status.STARTING
     assert "is gone" in server.state.note
 
@@ -209,19 +213,21 @@ def test_what_is_gone_again_and_again_starts_it_less_and_less_often():
     waits = []
     for _ in range(8):
         waits.append(server.state.cause_at - server.now)
-        server.to_next_deadline().send(life.CauseChecked(server.state.attempt, gone=True))
-        server.send(life.Inspected(server.state.attempt, None)).send(life.Spawned(server.state.attempt, ME))
+        server.to_next_deadline().send(lifecycle.CauseChecked(server.state.attempt, gone=True))
+        server.send(lifecycle.Inspected(server.state.attempt, None)).send(
+            lifecycle.Spawned(server.state.attempt, ME)
+        )
         server.dies(CORRUPT)
     assert waits == pytest.approx([2, 2, 2, 4, 8, 16, 30, 30])
-    server.send(life.Start()).send(life.Inspected(server.state.attempt, None))
-    server.send(life.Spawned(server.state.attempt, ME)).dies(CORRUPT)
+    server.send(lifecycle.Start()).send(lifecycle.Inspected(server.state.attempt, None))
+    server.send(lifecycle.Spawned(server.state.attempt, ME)).dies(CORRUPT)
     assert server.state.cause_at - server.now == pytest.approx(2)
 
 
 def test_error_after_the_last_retry_waits_for_a_person():
     server = Server(Policy(restart=RestartPolicy(max_retries=0))).ready().dies()
     assert server.state.deadline is None
-    assert server.send(life.Start()).state.status is Status.STARTING
+    assert server.send(lifecycle.Start()).state.status is Status.STARTING
 
 
 # Robustness
@@ -230,13 +236,13 @@ def test_error_after_the_last_retry_waits_for_a_person():
 def test_an_answer_to_an_older_attempt_is_ignored():
     server = Server().ready()
     before = server.state
-    assert server.send(life.Exited(0, Exit(code=1), exited())).state == before
+    assert server.send(lifecycle.Exited(0, Exit(code=1), exited())).state == before
 
 
 def test_an_answer_that_does_not_fit_the_phase_is_ignored():
     server = Server().ready()
     before = server.state
-    assert server.send(life.Inspected(1, None)).state == before
+    assert server.send(lifecycle.Inspected(1, None)).state == before
 
 
 def test_a_tick_too_early_changes_nothing():

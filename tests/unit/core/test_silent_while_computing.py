@@ -6,12 +6,12 @@ import signal
 
 import pytest
 
-from supervisor_app.core import lifecycle as life
+from supervisor_app.core import lifecycle
 from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.diagnosis.evidence import Evidence, ExitReport
 from supervisor_app.core.lifecycle import Phase
 from supervisor_app.core.machine.memory import parse_gpus
-from supervisor_app.core.sightings import Exit, GpuMemory, Health, MemorySample, Slots, Usage
+from supervisor_app.core.sightings import Exit, GpuMemory, Health, MemorySample, ProcessUsage, Slots
 from supervisor_app.core.spec import HealthPolicy
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import make_config, make_spec
@@ -23,7 +23,7 @@ ASSERTION = "/src/ggml.c:12: GGML_ASSERT(x) failed"
 
 
 def silent(server: Server, *, computing: bool) -> Server:
-    return server.send(life.HealthChecked(server.state.attempt, Health.SILENT, computing=computing))
+    return server.send(lifecycle.HealthChecked(server.state.attempt, Health.SILENT, computing=computing))
 
 
 def test_silence_of_a_process_that_computes_is_for_the_watchdog():
@@ -69,7 +69,7 @@ async def silent_server(b, cpu_per_second: float, seconds: float) -> None:
     b.probe.answer = Health.SILENT
     b.probe.working = Slots(answered=False)
     for _ in range(int(seconds * 4)):
-        process.used = Usage(cpu_seconds=process.used.cpu_seconds + cpu_per_second / 4, connections=1)
+        process.used = ProcessUsage(cpu_seconds=process.used.cpu_seconds + cpu_per_second / 4, connections=1)
         await b.clock.advance(0.25)
 
 
@@ -109,7 +109,7 @@ def test_a_process_that_said_that_it_dies_died_of_that(was_ready):
     assert server.where == (Status.CRASHED, Phase.ENDING)
     told = failure_of(FailureKind.KILLED_BY_SIGNAL, ASSERTION)
     report = ExitReport(last_lines=(), evidence=Evidence(decisive=ASSERTION))
-    server.send(life.Exited(server.state.attempt, Exit(signal=signal.SIGKILL), told, report))
+    server.send(lifecycle.Exited(server.state.attempt, Exit(signal=signal.SIGKILL), told, report))
     assert server.state.failure.detail == ASSERTION
     assert server.where == (Status.CRASHED, Phase.BACKOFF)
 

@@ -9,7 +9,7 @@ import pytest
 
 from supervisor_app.core.diagnosis.named_files import BadFile, NamedFile
 from supervisor_app.core.ports import Remembered, RunClosed
-from supervisor_app.core.sightings import Autopsy, Canary, Health, MemorySample, Slots, Usage
+from supervisor_app.core.sightings import Autopsy, Canary, Health, MemorySample, ProcessUsage, Slots
 from supervisor_app.core.spec import HealthPolicy
 from supervisor_app.core.status import FailureKind, Model, Status
 from supervisor_app.core.testing import make_config, make_spec, settle, stranger
@@ -40,14 +40,14 @@ async def test_an_idle_server_is_not_asked_what_it_works_at():
 
 async def test_a_client_that_waits_is_reason_to_ask():
     async with bench() as b:
-        b.processes.last.used = Usage(connections=1)
+        b.processes.last.used = ProcessUsage(connections=1)
         await b.clock.advance(20)
         assert b.probe.slot_checks == 4
 
 
 async def test_a_hung_computation_is_noticed_and_mended():
     async with bench(make_config(health=HealthPolicy(stall_seconds=30))) as b:
-        b.processes.last.used = Usage(cpu_seconds=5.0, connections=1)
+        b.processes.last.used = ProcessUsage(cpu_seconds=5.0, connections=1)
         b.probe.working = Slots(answered=True, busy=True, mark="stuck")
         await b.clock.advance(45)
         assert len(b.processes.spawned) == 2
@@ -57,7 +57,7 @@ async def test_a_hung_computation_is_noticed_and_mended():
 
 async def test_a_server_whose_answers_pass_a_gateway_is_not_hung():
     async with bench(make_config(health=HealthPolicy(stall_seconds=30))) as b:
-        b.processes.last.used = Usage(cpu_seconds=50.0, connections=1)
+        b.processes.last.used = ProcessUsage(cpu_seconds=50.0, connections=1)
         b.probe.working = WORKING
         for _ in range(60):
             b.supervisor.moved()
@@ -71,7 +71,7 @@ async def test_a_long_batch_on_a_busy_cpu_is_not_hung():
     async with bench(make_config(health=HealthPolicy(stall_seconds=30))) as b:
         b.probe.working = Slots(answered=True, busy=True, mark="one batch")
         for second in range(100):
-            b.processes.last.used = Usage(cpu_seconds=2.0 * second, connections=1)
+            b.processes.last.used = ProcessUsage(cpu_seconds=2.0 * second, connections=1)
             await b.clock.advance(1)
         assert len(b.processes.spawned) == 1
 
@@ -110,7 +110,7 @@ async def test_a_server_that_hangs_while_idle_is_noticed_and_mended():
 )
 async def test_while_a_client_may_wait_it_is_not_asked_for_a_token(slots, canaries):
     async with bench(CANARY) as b:
-        b.processes.last.used = Usage(connections=1)
+        b.processes.last.used = ProcessUsage(connections=1)
         b.probe.working = slots
         await b.clock.advance(1300)
         assert b.probe.slot_checks > 100
@@ -122,7 +122,7 @@ async def test_a_canary_that_waited_for_work_that_is_done_by_now_is_no_evidence(
 
         async def canary_behind_others(spec, timeout):
             b.probe.canaries += 1
-            b.processes.last.used = Usage(cpu_seconds=100.0 * b.probe.canaries)
+            b.processes.last.used = ProcessUsage(cpu_seconds=100.0 * b.probe.canaries)
             await b.clock.sleep_until(b.clock.monotonic() + timeout)
             return Canary.SILENT
 
@@ -152,7 +152,7 @@ async def test_a_log_that_was_removed_is_told_until_it_is_back(caplog):
 
 async def test_a_death_is_recorded_with_what_was_known_just_before():
     async with bench() as b:
-        b.processes.last.used = Usage(cpu_seconds=50.0, connections=1)
+        b.processes.last.used = ProcessUsage(cpu_seconds=50.0, connections=1)
         b.probe.working = WORKING
         uses(b, 2)
         await b.clock.advance(6)
@@ -277,7 +277,7 @@ async def test_the_next_life_begins_without_evidence():
 )
 async def test_what_it_was_doing_is_told_in_words(slots, said):
     async with bench() as b:
-        b.processes.last.used = Usage(connections=1)
+        b.processes.last.used = ProcessUsage(connections=1)
         b.probe.working = slots
         await b.clock.advance(6)
         b.processes.last.die(signal=9)
@@ -296,7 +296,7 @@ async def test_memory_over_the_limit_restarts_it_once_it_is_idle():
         await b.clock.advance(6)
         uses(b, 5)
         b.probe.working = WORKING
-        b.processes.last.used = Usage(connections=1)
+        b.processes.last.used = ProcessUsage(connections=1)
         await b.clock.advance(6)
         assert len(b.processes.spawned) == 1
         assert "over its limit of 4.0 GiB" in b.status.warnings[0]

@@ -92,7 +92,7 @@ class Connection:
     def write(self, data):
         self.written += data
 
-    def hold_back(self, held):
+    def pause_reading(self, held):
         self.is_held = held
 
     def abort(self):

@@ -124,7 +124,7 @@ def test_more_of_the_body_and_back_pressure_reach_the_connection():
     errand, connection = Errand(), Connection()
     attempt = sent(errand, connection)
     attempt.write(b"more")
-    attempt.hold_back(True)
+    attempt.pause_reading(True)
     attempt.on_writable(False)
     assert (connection.written, connection.is_held, errand.writable) == (b"more", True, [False])
 

@@ -16,7 +16,7 @@ from tests.unit.gateway.test_gate import Visitor, enter, visitors
 from tests.unit.gateway.timers import Timers
 
 READY = ServerFacts(
-    name="default", version=5, status=Status.READY, url="http://localhost:8134", pid=11, life=3
+    name="default", version=5, status=Status.READY, url="http://localhost:8134", pid=11, run=3
 )
 
 NOW = 1_800_000_000.0
@@ -241,7 +241,7 @@ def test_the_first_loss_tells_for_all_who_else_was_in_flight(backend):
     backend.gate.leave(one)
     second = backend.loss(backend.facts, "reset")
     assert (first.alone, second.alone) == (False, False)
-    assert (first.pid, first.life, first.reason) == (11, 3, "reset")
+    assert (first.pid, first.run, first.reason) == (11, 3, "reset")
 
 
 def test_a_loss_some_time_later_is_another_matter(backend, timers):
@@ -258,7 +258,7 @@ def test_the_next_process_is_another_matter(backend):
     enter(backend.gate, one, other)
     backend.loss(backend.facts, "reset")
     backend.gate.leave(one)
-    newer(backend, pid=12, life=4)
+    newer(backend, pid=12, run=4)
     assert backend.loss(backend.facts, "reset").alone
 
 
@@ -266,15 +266,15 @@ def test_a_loss_is_that_of_the_process_which_was_asked(backend):
     (visitor,) = visitors(1)
     enter(backend.gate, visitor)
     asked = backend.facts
-    newer(backend, status=Status.CRASHED, pid=None, life=None)
+    newer(backend, status=Status.CRASHED, pid=None, run=None)
     loss = backend.loss(asked, "reset")
-    assert (loss.pid, loss.life, loss.alone) == (11, 3, True)
+    assert (loss.pid, loss.run, loss.alone) == (11, 3, True)
 
 
-@pytest.mark.parametrize(("life", "incident"), [(3, "3"), (None, "pid 11")])
-def test_an_incident_is_named_by_the_run_which_has_a_page(timers, life, incident):
-    backend = make_backend(life=life)
-    assert backend.loss(backend.facts, "reset").incident == incident
+@pytest.mark.parametrize(("run", "run_name"), [(3, "3"), (None, "pid 11")])
+def test_a_crash_is_named_by_the_number_of_its_run_or_else_by_the_pid(timers, run, run_name):
+    backend = make_backend(run=run)
+    assert backend.loss(backend.facts, "reset").run_name == run_name
 
 
 # --- Its connections -----------------------------------------------------------------------------------

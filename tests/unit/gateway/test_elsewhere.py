@@ -95,6 +95,6 @@ def test_lists_say_what_is_not_known():
     ids=["given up", "found out"],
 )
 def test_a_request_that_was_lost_there_is_told_the_truth(facts, reason):
-    problem = upstream_crashed(facts, reason, incident="1")
+    problem = upstream_crashed(facts, reason, run_name="1")
     assert "was lost with its host while answering: send it again" in problem.message
     assert problem.retryable

@@ -19,13 +19,13 @@ from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.plane import phases
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.phases import IllegalSteps, Phase
-from supervisor_app.gateway.plane.turns import Turns
+from supervisor_app.gateway.plane.work_queue import WorkQueue
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.facts import End, ServerFacts
 from tests.unit.gateway.parts import EVENTS, NearBackend, Transport, answer_head, request_head
 from tests.unit.gateway.timers import Timers
 
-READY = ServerFacts(name="a", version=5, status=Status.READY, url="http://localhost:1", pid=11, life=3)
+READY = ServerFacts(name="a", version=5, status=Status.READY, url="http://localhost:1", pid=11, run=3)
 QUESTION = b'{"input":"hi"}'
 SIZE = len(QUESTION)
 STREAM = b'{"messages":[{"role":"user","content":"hi"}],"stream":true}'
@@ -40,7 +40,7 @@ def timers(monkeypatch):
 
 
 class Caller:
-    """`house.Caller`: remembers what it was told."""
+    """`ports.Caller`: remembers what it was told."""
 
     address = "192.0.2.1"
 
@@ -50,7 +50,7 @@ class Caller:
         self.times_over = 0
         self.may_connect = True
 
-    def hold_back(self, held):
+    def pause_reading(self, held):
         self.held.append(held)
 
     def may_connect_as(self, owner):
@@ -60,8 +60,8 @@ class Caller:
         self.times_over += 1
 
 
-class House:
-    """`house.House` with one server."""
+class Gateway:
+    """`ports.ExchangeGateway` with one server."""
 
     def __init__(self, loop, **facts):
         self.loop = loop
@@ -73,7 +73,7 @@ class House:
             suspects=SimpleNamespace(acquit=lambda _: None),
         )
         self.outside = SimpleNamespace(models_changed=self._models_changed)
-        self.turns = Turns(loop)
+        self.large_work = WorkQueue(loop)
         self.ids = map("request {}".format, count(1))
         self.arrivals = count(1)
         self.kept_bytes = self.spooled_bytes = 0
@@ -111,12 +111,12 @@ class Bench:
     """An exchange with all that it needs."""
 
     def __init__(self, timers, path="/v1/embeddings", *, length=SIZE, **facts):
-        self.house = House(timers, **facts)
-        self.backend = self.house.backend
+        self.gateway = Gateway(timers, **facts)
+        self.backend = self.gateway.backend
         self.caller = Caller()
         reply = Reply(self.caller.transport, http11=True, keep_alive=True)
         head = request_head(path)
-        self.exchange = Exchange(self.house, self.caller, head, length, reply)
+        self.exchange = Exchange(self.gateway, self.caller, head, length, reply)
 
     def ask(self, body=QUESTION):
         """The whole request comes, and is let in."""
@@ -137,9 +137,9 @@ class Bench:
     def outcome(self):
         """Of a request whose books are closed."""
         assert self.exchange.phase is Phase.OVER
-        assert len(self.house.finishes) == 1
+        assert len(self.gateway.finishes) == 1
         assert self.caller.times_over == 1
-        assert self.house.kept_bytes == 0
+        assert self.gateway.kept_bytes == 0
         assert self.backend.gate.in_flight == set()
         assert self.backend.gate.waiting == []
         return self.exchange.notes.outcome
@@ -213,7 +213,7 @@ def test_after_the_first_content_a_request_is_committed(bench):
 
 def test_a_large_body_has_its_turn_after_those_of_others(timers):
     bench = Bench(timers)
-    bench.house.limits = Limits()
+    bench.gateway.limits = Limits()
     large = b'{"input":"%s"}' % (b"x" * 100_000)
     bench.ask(large)
     assert bench.exchange.phase is Phase.DOOR
@@ -228,7 +228,7 @@ def test_of_an_answer_of_our_own_no_body_is_read_and_nothing_is_recorded(bench):
     assert bench.exchange.phase is Phase.OWN
     bench.exchange.answer_ourselves(200, b"", b"mine")
     assert bench.outcome is Outcome.OK
-    assert bench.house.finishes == [(bench.exchange, False)]
+    assert bench.gateway.finishes == [(bench.exchange, False)]
     assert not bench.backend.connecting
 
 
@@ -290,12 +290,12 @@ def test_a_stream_that_breaks_says_so_in_an_event(timers):
     assert bench.outcome is Outcome.UPSTREAM_CRASHED
     assert b'"code":"upstream_crashed"' in bench.written
     assert bench.written.endswith(b"0\r\n\r\n")
-    assert bench.exchange.notes.incident == "3"
+    assert bench.exchange.notes.run_name == "3"
 
 
 def test_an_error_is_an_event_for_a_client_that_was_told_of_a_stream(timers):
     bench = Bench(timers, "/v1/chat/completions", length=len(STREAM), status=Status.STARTING).ask(STREAM)
-    timers.advance(bench.house.limits.comment_seconds + 1.0)
+    timers.advance(bench.gateway.limits.comment_seconds + 1.0)
     assert bench.exchange.has_begun
     bench.newer(status=Status.READY)
     bench.asked().on_whole(answer_head(400, length=27), 27, b'{"error":{"message":"bad"}}')
@@ -365,7 +365,7 @@ def test_a_body_that_is_too_long_to_be_kept_flows_through(timers):
     assert bench.caller.held == [True]
     connection = bench.backend.made()
     assert bench.caller.held == [True, False]
-    assert bench.house.kept_bytes == 0
+    assert bench.gateway.kept_bytes == 0
     bench.exchange.on_body(b"z" * 988 + b'"}')
     assert connection.written == b"z" * 988 + b'"}'
     connection.listener.on_writable(False)
@@ -410,9 +410,9 @@ def test_a_request_that_was_never_sent_owes_nothing(timers):
 
 def test_a_request_that_changes_models_is_reported_once_it_is_over(timers):
     bench = Bench(timers, "/models/load", length=2).ask(b"{}")
-    assert bench.house.changed == []
+    assert bench.gateway.changed == []
     bench.asked().on_whole(answer_head(length=2), 2, b"{}")
-    assert bench.house.changed == ["a"]
+    assert bench.gateway.changed == ["a"]
 
 
 def test_only_so_many_connections_are_one_owners(bench):

@@ -111,13 +111,13 @@ HEARD = ServerFacts(
 
 @pytest.mark.parametrize("version", [5, 6])
 def test_what_is_saved_counts_once_it_is_as_new_as_what_was_heard(version):
-    saved = ServerFacts(name="default", version=version, status=Status.READY, pid=12, life=4)
+    saved = ServerFacts(name="default", version=version, status=Status.READY, pid=12, run=4)
     assert saved.with_news_of(HEARD) is saved
 
 
 def test_what_was_heard_counts_until_it_is_saved():
     saved = ServerFacts(
-        name="default", version=4, status=Status.READY, pid=11, life=3, hold_seconds=7, max_queue=9
+        name="default", version=4, status=Status.READY, pid=11, run=3, hold_seconds=7, max_queue=9
     )
     known = saved.with_news_of(HEARD)
     assert (known.version, known.status, known.detail, known.url) == (
@@ -126,7 +126,7 @@ def test_what_was_heard_counts_until_it_is_saved():
         HEARD.detail,
         HEARD.url,
     )
-    assert (known.pid, known.life) == (None, None)
+    assert (known.pid, known.run) == (None, None)
     assert (known.hold_seconds, known.max_queue) == (7, 9)  # of which a supervisor says nothing
 
 
@@ -136,11 +136,11 @@ def test_an_end_that_was_heard_is_not_forgotten_before_it_is_saved():
     assert saved.with_news_of(HEARD).ends == {**older, **HEARD.ends}
 
 
-@pytest.mark.parametrize(("pid", "life"), [(12, 4), (11, None)])
-def test_the_number_of_a_run_is_that_of_its_process(pid, life):
+@pytest.mark.parametrize(("pid", "run"), [(12, 4), (11, None)])
+def test_the_number_of_a_run_is_that_of_its_process(pid, run):
     heard = replace(HEARD, status=Status.READY, pid=12)
-    saved = ServerFacts(name="default", version=4, pid=pid, life=4)
-    assert saved.with_news_of(heard).life == life
+    saved = ServerFacts(name="default", version=4, pid=pid, run=4)
+    assert saved.with_news_of(heard).run == run
 
 
 def test_the_key_of_a_server_is_not_in_its_words():

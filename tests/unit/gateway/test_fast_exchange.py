@@ -73,7 +73,7 @@ class OpenDoor(Door):
         return self.policy
 
 
-class House(whole.House):
+class Gateway(whole.Gateway):
     """`fast_path.FastHouse` with one server."""
 
     def __init__(self, loop, **facts):
@@ -98,14 +98,14 @@ class Bench:
     """A gateway whose server has a connection to spare."""
 
     def __init__(self, timers, **facts):
-        self.house = House(timers, **facts)
-        self.backend = self.house.backend
+        self.gateway = Gateway(timers, **facts)
+        self.backend = self.gateway.backend
         self.caller = Caller()
         self.connection = Connection(used=True)
         self.backend.kept.append(self.connection)
 
     def take(self, body=QUESTION, path="/v1/embeddings"):
-        return take_fast_path(self.house, self.caller, request_head(path), body)
+        return take_fast_path(self.gateway, self.caller, request_head(path), body)
 
     def sent(self):
         """A request that is on its way."""
@@ -119,9 +119,9 @@ class Bench:
         return self.backend.kept == [self.connection] and not self.backend.gate.in_flight
 
     def assert_books_are_closed(self):
-        assert len(self.house.finishes) == 1
-        assert self.house.exchanges == set()
-        assert self.house.kept_bytes == 0
+        assert len(self.gateway.finishes) == 1
+        assert self.gateway.exchanges == set()
+        assert self.gateway.kept_bytes == 0
         assert self.backend.gate.in_flight == set()
 
 
@@ -136,8 +136,8 @@ def bench(timers):
 def test_a_short_request_takes_it_and_its_place_at_the_server(bench):
     request = bench.sent()
     assert bench.backend.gate.in_flight == {request}
-    assert bench.house.exchanges == {request}
-    assert bench.house.kept_bytes == len(QUESTION)
+    assert bench.gateway.exchanges == {request}
+    assert bench.gateway.kept_bytes == len(QUESTION)
     assert bench.connection.asked[0][1] == QUESTION
 
 
@@ -178,10 +178,10 @@ def test_at_a_full_server_nobody_takes_it(timers):
 
 
 def test_a_key_that_has_asked_too_much_leaves_its_place(bench):
-    bench.house.door.policy = SimpleNamespace(
+    bench.gateway.door.policy = SimpleNamespace(
         id=1, models=(), capture=False, scopes={request_head("/v1/embeddings").endpoint.scope}
     )
-    bench.house.limiter.denied = Denied(429, "rate_limited", "Too many.")
+    bench.gateway.limiter.denied = Denied(429, "rate_limited", "Too many.")
     assert bench.take() is None
     assert bench.is_untouched
 
@@ -211,10 +211,10 @@ def test_a_request_becomes_an_exchange_in_its_place(bench):
     assert isinstance(exchange, Exchange)
     assert exchange.phase is Phase.ATTEMPT
     assert (exchange.id, exchange.arrival) == (request.id, request.arrival)
-    assert bench.house.exchanges == {exchange}
+    assert bench.gateway.exchanges == {exchange}
     assert request not in bench.backend.gate.in_flight
     assert len(bench.backend.gate.in_flight) == 1
-    assert bench.house.kept_bytes == len(QUESTION)
+    assert bench.gateway.kept_bytes == len(QUESTION)
 
 
 def test_an_error_of_the_server_ends_as_an_exchange(bench):

@@ -29,7 +29,7 @@ from tests.unit.gateway.boards import boards
 from tests.unit.gateway.timers import Timers
 
 ROOT = Path(__file__).parents[3]
-FACTS = ServerFacts(name="default", version=1, status=Status.READY, pid=11, life=3)
+FACTS = ServerFacts(name="default", version=1, status=Status.READY, pid=11, run=3)
 since = count(1)
 
 

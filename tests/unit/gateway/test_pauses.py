@@ -27,7 +27,7 @@ def entries(number=KILLERS_UNTIL_PAUSE, key=7):
         QuarantineEntry(
             server="default",
             body_hash=f"{key} {each}",
-            incident="7",
+            run_name="7",
             reason="It crashed.",
             at=NOW - each,
             until=NOW + 3600,

@@ -34,7 +34,7 @@ FAULTS = [
     (Fault.SERVER, 503, partial(problems.unavailable, FACTS, 5, lasting=True)),
     (Fault.SERVER, 503, partial(problems.not_ready, FACTS, 5, to_strangers=False)),
     (Fault.SERVER, 503, partial(problems.hold_timeout, FACTS, 5)),
-    (Fault.SERVER, 502, partial(problems.upstream_crashed, FACTS, "reset", incident="7")),
+    (Fault.SERVER, 502, partial(problems.upstream_crashed, FACTS, "reset", run_name="7")),
     (Fault.SERVER, 500, partial(problems.upstream_error, 500, b"")),
     (Fault.SERVER, 502, partial(problems.upstream_error, 302, b"")),
 ]
@@ -65,10 +65,10 @@ def test_no_client_is_told_whose_fault_it_is(dialect):
 
 
 @pytest.mark.parametrize(
-    ("incident", "names"),
+    ("run_name", "names"),
     [("17", {"run": 17, "incident": "17"}), ("pid 4711", {"incident": "pid 4711"})],
     ids=["a run", "no run"],
 )
-def test_a_crash_is_named_by_the_number_of_its_run_where_it_has_one(incident, names):
-    assert problems.quarantined("default", incident, 60).more == names
-    assert problems.upstream_crashed(FACTS, "reset", incident=incident).more == names
+def test_a_crash_is_named_by_the_number_of_its_run_where_it_has_one(run_name, names):
+    assert problems.quarantined("default", run_name, 60).more == names
+    assert problems.upstream_crashed(FACTS, "reset", run_name=run_name).more == names

@@ -19,7 +19,7 @@ NOW = 1_750_000_000.0
 
 def entry(body_hash="a", until=NOW + 60):
     return QuarantineEntry(
-        server="default", body_hash=body_hash, incident="7", reason="It crashed.", at=NOW, until=until
+        server="default", body_hash=body_hash, run_name="7", reason="It crashed.", at=NOW, until=until
     )
 
 

@@ -332,6 +332,6 @@ def test_what_is_no_such_event_breaks_the_stream(data):
 def test_an_error_in_the_stream_becomes_the_answer_it_would_have_been(kind, error, status):
     assembler = Assembler(kind)
     assembler.feed(sse({"error": error}))
-    assert assembler.failure.status == status
-    assert json.loads(assembler.failure.body) == {"error": error}
+    assert assembler.error.status == status
+    assert json.loads(assembler.error.body) == {"error": error}
     assert not assembler.whole

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Turns:
+class WorkQueue:
     """Does one piece of work in each pass of the event loop, in the order in which they came."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: deque[Callable[[], None]] = deque()
 
-    def take(self, work: Callable[[], None]) -> None:
+    def put(self, work: Callable[[], None]) -> None:
         self._waiting.append(work)
         if len(self._waiting) == 1:
             self._loop.call_soon(self._do_next)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from supervisor_app.gateway.plane.dispatch import Directory
 from supervisor_app.gateway.plane.reading_on import Source
-from supervisor_app.gateway.plane.transit import Store
-from supervisor_app.gateway.servers.request import House as VisitHouse
+from supervisor_app.gateway.plane.transit import BodyStore
+from supervisor_app.gateway.servers.request import VisitGateway
 
 if TYPE_CHECKING:
     import asyncio
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.plane.body import RequestBody
     from supervisor_app.gateway.plane.inquest import Inquest
     from supervisor_app.gateway.plane.live import LiveRequest
-    from supervisor_app.gateway.plane.turns import Turns
+    from supervisor_app.gateway.plane.work_queue import WorkQueue
     from supervisor_app.gateway.servers.backend import Backend
     from supervisor_app.gateway.servers.facts import ServerFacts
 
@@ -37,12 +37,12 @@ class Caller(Source, Protocol):
         """The answer is written, or never will be."""
 
 
-class House(VisitHouse, Store, Directory, Protocol):
+class ExchangeGateway(VisitGateway, BodyStore, Directory, Protocol):
     """What an exchange may use of the gateway, besides what its parts may."""
 
     door: Door
     inquest: Inquest
-    turns: Turns
+    large_work: WorkQueue
     ids: Iterator[str]
     arrivals: Iterator[int]
 
