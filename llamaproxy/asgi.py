@@ -22,8 +22,8 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 from llamaproxy.origin import browser_origin_validator  # noqa: E402
 from supervisor_app import routing  # noqa: E402
+from supervisor_app.common.sub_path import below_sub_path  # noqa: E402
 from supervisor_app.core.machine.file_limit import raise_file_limit  # noqa: E402
-from supervisor_app.sub_path import below_sub_path  # noqa: E402
 from supervisor_app.web.turnstile import Turnstile  # noqa: E402
 
 raise_file_limit()

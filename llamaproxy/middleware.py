@@ -7,7 +7,7 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from supervisor_app.errors import in_json, is_api
+from supervisor_app.web.errors import in_json, is_api
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 

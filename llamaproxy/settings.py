@@ -44,7 +44,9 @@ INSTALLED_APPS = [
     "axes",
     "channels",
     "django_htmx",
-    "supervisor_app.apps.SupervisorAppConfig",
+    "supervisor_app.fleet",
+    "supervisor_app.pages",
+    "supervisor_app.roles",
 ]
 MIDDLEWARE = [
     "llamaproxy.middleware.api_errors_in_json",
@@ -154,7 +156,7 @@ if BEHIND_TLS:
     SECURE_HSTS_SECONDS = (
         365 * 24 * 3600
     )  # of this name alone: what else its domain serves is not ours to say
-CSRF_FAILURE_VIEW = "supervisor_app.errors.csrf_failure"
+CSRF_FAILURE_VIEW = "supervisor_app.web.errors.csrf_failure"
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "home"
@@ -207,8 +209,10 @@ LLAMAPROXY_TRUST_ADMIN_FLAGS = env_bool("LLAMAPROXY_TRUST_ADMIN_FLAGS", False)
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"console": {"()": "supervisor_app.console.ConsoleFormatter"}},
-    "handlers": {"console": {"class": "supervisor_app.console.ConsoleHandler", "formatter": "console"}},
+    "formatters": {"console": {"()": "supervisor_app.common.console.ConsoleFormatter"}},
+    "handlers": {
+        "console": {"class": "supervisor_app.common.console.ConsoleHandler", "formatter": "console"}
+    },
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
         "supervisor_app": {"level": "DEBUG" if DEBUG else "INFO"},

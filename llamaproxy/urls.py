@@ -10,7 +10,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("supervisor_app.urls")),
 ]
-handler400 = "supervisor_app.errors.bad_request"
-handler403 = "supervisor_app.errors.forbidden"
-handler404 = "supervisor_app.errors.not_found"
-handler500 = "supervisor_app.errors.server_error"
+handler400 = "supervisor_app.web.errors.bad_request"
+handler403 = "supervisor_app.web.errors.forbidden"
+handler404 = "supervisor_app.web.errors.not_found"
+handler500 = "supervisor_app.web.errors.server_error"

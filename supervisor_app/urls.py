@@ -7,7 +7,7 @@ from django.views.generic import RedirectView
 from supervisor_app.api import probes
 from supervisor_app.api import runs as api_runs
 from supervisor_app.api import servers as api_servers
-from supervisor_app.converters import CommandConverter, NameConverter
+from supervisor_app.fleet.converters import CommandConverter, NameConverter
 from supervisor_app.pages import logins, requests, runs, servers
 
 register_converter(CommandConverter, "command")

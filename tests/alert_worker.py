@@ -17,8 +17,8 @@ from supervisor_app.alerts.sender import AlertSender  # noqa: E402
 from supervisor_app.core.diagnosis.diagnose import failure_of  # noqa: E402
 from supervisor_app.core.ports import Change  # noqa: E402
 from supervisor_app.core.status import FailureKind, LlamaStatus, Status  # noqa: E402
-from supervisor_app.models import LlamaServer  # noqa: E402
-from supervisor_app.store import _save  # noqa: E402
+from supervisor_app.fleet.models import LlamaServer  # noqa: E402
+from supervisor_app.fleet.store import _save  # noqa: E402
 
 DEATH = failure_of(FailureKind.EXITED, "with code 1")
 

@@ -17,12 +17,12 @@ from supervisor_app.alerts import rules as core
 from supervisor_app.alerts.models import AlertChannel, Delivery, DeliveryQuerySet, Incident
 from supervisor_app.alerts.rules import AlertEvent, Ending
 from supervisor_app.common.moments import moment, seconds
-from supervisor_app.conf import apply_overlay
-from supervisor_app.config_source import last_good
 from supervisor_app.core.ports import Change, RunClosed
 from supervisor_app.core.status import DOWN, LlamaStatus, Status
-from supervisor_app.models import LlamaServer
-from supervisor_app.snapshots import failure_from_json, view_of
+from supervisor_app.fleet.conf import apply_overlay
+from supervisor_app.fleet.config_source import last_good
+from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.fleet.snapshots import failure_from_json, view_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

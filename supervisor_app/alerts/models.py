@@ -53,6 +53,7 @@ class AlertChannel(models.Model):
     objects = AlertChannelQuerySet.as_manager()
 
     class Meta:
+        app_label = "supervisor_app"
         ordering = ["name"]
         constraints = [
             models.CheckConstraint(
@@ -113,6 +114,7 @@ class Incident(models.Model):
     objects = IncidentQuerySet.as_manager()
 
     class Meta:
+        app_label = "supervisor_app"
         ordering = ["-opened_at", "-pk"]
         indexes = [models.Index(fields=["closes_at"], condition=Q(closed_at=None), name="incident_to_close")]
         constraints = [
@@ -156,6 +158,7 @@ class Delivery(models.Model):
     objects = DeliveryQuerySet.as_manager()
 
     class Meta:
+        app_label = "supervisor_app"
         ordering = ["-created_at", "-pk"]
         verbose_name_plural = "deliveries"
         indexes = [

@@ -11,9 +11,9 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from supervisor_app.errors import api_error
-from supervisor_app.http import may_control, may_read
-from supervisor_app.snapshots import load_views
+from supervisor_app.fleet.snapshots import load_views
+from supervisor_app.web.errors import api_error
+from supervisor_app.web.http import may_control, may_read
 
 View = Callable[..., HttpResponseBase]
 Refusal = Callable[[HttpRequest], JsonResponse | None]

@@ -12,8 +12,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from supervisor_app.api.endpoint import endpoint
 from supervisor_app.common.outage import Outage
-from supervisor_app.metrics import render_metrics
-from supervisor_app.models import LlamaServer
+from supervisor_app.fleet.metrics import render_metrics
+from supervisor_app.fleet.models import LlamaServer
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse
 
 from supervisor_app.api.endpoint import endpoint, no_server
-from supervisor_app.commands import server_named
-from supervisor_app.errors import api_error
-from supervisor_app.history import card_of, newest_runs, summary_json
+from supervisor_app.fleet.commands import server_named
+from supervisor_app.fleet.history import card_of, newest_runs, summary_json
+from supervisor_app.web.errors import api_error
 
 
 @endpoint()

@@ -8,11 +8,11 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from supervisor_app.api.endpoint import ACTS, endpoint, no_server
-from supervisor_app.commands import Command, NothingToRollBackError, ask, roll_back, server_named
-from supervisor_app.config_source import last_good
-from supervisor_app.errors import api_error
-from supervisor_app.logfiles import MAX_LINES, find_log
-from supervisor_app.snapshots import load_views
+from supervisor_app.fleet.commands import Command, NothingToRollBackError, ask, roll_back, server_named
+from supervisor_app.fleet.config_source import last_good
+from supervisor_app.fleet.logfiles import MAX_LINES, find_log
+from supervisor_app.fleet.snapshots import load_views
+from supervisor_app.web.errors import api_error
 
 
 @endpoint()

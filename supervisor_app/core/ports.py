@@ -1,7 +1,6 @@
 """What the supervisor needs from the world, as Protocols, and what it hands to the store.
 
-`core.machine`, `supervisor_app.store` and `supervisor_app.publish` are the real ones; `core.testing` ships
-the fakes.
+`core.machine`, `fleet.store` and `fleet.publish` are the real ones; `core.testing` ships the fakes.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from supervisor_app.http import may_control, may_read
+from supervisor_app.web.http import may_control, may_read
 
 View = Callable[..., HttpResponseBase]
 

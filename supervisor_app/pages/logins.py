@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 
-from supervisor_app.logins import redeem, say_another_link, token_works
+from supervisor_app.fleet.logins import redeem, say_another_link, token_works
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.http.request import split_domain_port
 from django.utils import timezone
 
-from supervisor_app.gateway.models import QuarantinedRequest, RequestRecord
+from supervisor_app.traffic.models import QuarantinedRequest, RequestRecord
 
 if TYPE_CHECKING:
     from django.http import HttpRequest

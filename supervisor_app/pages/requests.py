@@ -9,10 +9,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HttpResponseStopPolling
 
-from supervisor_app.commands import server_named
-from supervisor_app.gateway.models import QuarantinedRequest
-from supervisor_app.http import HtmxHttpRequest, may_control
+from supervisor_app.fleet.commands import server_named
 from supervisor_app.pages.panel import requests_panel
+from supervisor_app.traffic.models import QuarantinedRequest
+from supervisor_app.web.http import HtmxHttpRequest, may_control
 
 
 @never_cache

@@ -7,8 +7,8 @@ import time
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
-from supervisor_app.history import LISTED, RunCard, card_of, newest_runs
-from supervisor_app.models import LlamaServer
+from supervisor_app.fleet.history import LISTED, RunCard, card_of, newest_runs
+from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.pages.door import staff_page
 
 

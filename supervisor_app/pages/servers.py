@@ -11,14 +11,14 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST
 
-from supervisor_app.commands import Command, NothingToRollBackError, ask, roll_back, server_named
-from supervisor_app.conf import apply_overlay
-from supervisor_app.config_source import last_good
-from supervisor_app.http import HtmxHttpRequest, may_control
-from supervisor_app.models import LlamaServer, ServerState
+from supervisor_app.fleet.commands import Command, NothingToRollBackError, ask, roll_back, server_named
+from supervisor_app.fleet.conf import apply_overlay
+from supervisor_app.fleet.config_source import last_good
+from supervisor_app.fleet.models import LlamaServer, ServerState
+from supervisor_app.fleet.snapshots import ServerView, load_views
 from supervisor_app.pages.door import page
 from supervisor_app.pages.panel import requests_panel
-from supervisor_app.snapshots import ServerView, load_views
+from supervisor_app.web.http import HtmxHttpRequest, may_control
 
 
 @page

@@ -11,7 +11,7 @@ from daphne.http_protocol import HTTPFactory, WebRequest
 from twisted.internet.protocol import connectionDone
 from twisted.web.http import HTTPChannel
 
-from supervisor_app.errors import refusal
+from supervisor_app.web.errors import refusal
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure

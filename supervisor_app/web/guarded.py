@@ -9,8 +9,8 @@ from typing import Any
 
 import daphne.server
 
-from supervisor_app.descriptors import Shares, connection_shares
 from supervisor_app.web.connections import GuardedHTTPFactory
+from supervisor_app.web.descriptors import Shares, connection_shares
 from supervisor_app.web.limits import WebLimits
 from supervisor_app.web.sockets import GuardedWebSocketFactory, Inbox
 from supervisor_app.web.visitors import Visitors

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from supervisor_app.errors import refusal
-from supervisor_app.sub_path import inner_path
+from supervisor_app.common.sub_path import inner_path
+from supervisor_app.web.errors import refusal
 from supervisor_app.web.limits import WebLimits
 from supervisor_app.web.turns import NoThreadError, Turns
 

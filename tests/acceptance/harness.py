@@ -333,7 +333,7 @@ class Proxy:
     def server(self, name: str = "default", **changes: Any) -> None:
         """Change a server's row, or add one, as the admin does."""
         self.python(
-            "from supervisor_app.models import LlamaServer",
+            "from supervisor_app.fleet.models import LlamaServer",
             f"LlamaServer.objects.update_or_create(name={name!r}, defaults={changes!r})",
         )
 

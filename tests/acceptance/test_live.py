@@ -154,7 +154,9 @@ def test_a_deleted_server_is_stopped_and_leaves_the_list(make_proxy, model, engi
     proxy = make_proxy(llama_model_path=str(model))
     proxy.start().wait_for_status("ready")
     with proxy.events("") as events:
-        proxy.python("from supervisor_app.models import LlamaServer; LlamaServer.objects.all().delete()")
+        proxy.python(
+            "from supervisor_app.fleet.models import LlamaServer; LlamaServer.objects.all().delete()"
+        )
         events.wait_for("an empty list", lambda html: "No server yet" in html)
     proxy.wait_for("its process is gone", lambda: not proxy.engines())
 

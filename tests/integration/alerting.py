@@ -5,7 +5,7 @@ from __future__ import annotations
 from supervisor_app.alerts.models import AlertChannel, Incident
 from supervisor_app.alerts.sender import AlertSender
 from supervisor_app.core.status import Status
-from supervisor_app.store import _save
+from supervisor_app.fleet.store import _save
 from tests.integration.building import OUT_OF_MEMORY, change, make_server
 
 HOUR = 3600.0

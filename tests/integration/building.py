@@ -18,11 +18,11 @@ from django.utils import timezone
 from supervisor_app.core.ports import Change, RunEvent
 from supervisor_app.core.sightings import Identity
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model, Status
+from supervisor_app.fleet.models import LlamaServer, Run, ServerState
+from supervisor_app.fleet.publish import ChannelPublisher
 from supervisor_app.gateway.access.keys import digest_of, shown_part
-from supervisor_app.gateway.models import ApiKey
 from supervisor_app.gateway.records.record import Outcome, Record
-from supervisor_app.models import LlamaServer, Run, ServerState
-from supervisor_app.publish import ChannelPublisher
+from supervisor_app.traffic.models import ApiKey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

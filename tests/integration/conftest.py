@@ -105,7 +105,7 @@ def clock(monkeypatch):
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr("supervisor_app.store.time.time", clock)
+    monkeypatch.setattr("supervisor_app.fleet.store.time.time", clock)
     return clock
 
 

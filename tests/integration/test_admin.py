@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from supervisor_app.models import LlamaServer
+from supervisor_app.fleet.models import LlamaServer
 from tests.integration.admin_pages import RUNS, errors, page_at
 from tests.integration.building import (
     make_ready_server,
@@ -108,7 +108,7 @@ def test_a_server_is_added_and_its_supervisor_nudged(
     staff_client, monkeypatch, django_capture_on_commit_callbacks
 ):
     nudged = []
-    monkeypatch.setattr("supervisor_app.commands._nudge_now", nudged.append)
+    monkeypatch.setattr("supervisor_app.fleet.commands._nudge_now", nudged.append)
     with django_capture_on_commit_callbacks(execute=True):
         assert staff_client.post(ADD, FILLED).status_code == 302
         assert nudged == [], "its supervisor could not see it yet"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.forms.models import model_to_dict
 
-from supervisor_app.models import Run
+from supervisor_app.fleet.models import Run
 from tests.integration.admin_pages import RUNS, page_at
 from tests.integration.building import (
     OUT_OF_MEMORY,

@@ -10,7 +10,7 @@ from django.test import Client
 from supervisor_app.alerts import incidents
 from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
 from supervisor_app.core.status import Status
-from supervisor_app.store import _save
+from supervisor_app.fleet.store import _save
 from tests.integration.admin_pages import page
 from tests.integration.building import OUT_OF_MEMORY, change, make_server
 

@@ -13,7 +13,7 @@ from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.ports import RunClosed
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind, Status
-from supervisor_app.models import LlamaServer
+from supervisor_app.fleet.models import LlamaServer
 from tests.integration.alerting import HOUR, make_channel
 from tests.integration.building import OUT_OF_MEMORY, STARTED, at, change, make_server
 

@@ -12,7 +12,7 @@ from django.db.models import Max
 from supervisor_app.alerts import incidents, sender, transport
 from supervisor_app.alerts.models import AlertChannel, Delivery
 from supervisor_app.alerts.transport import ID_HEADER
-from supervisor_app.models import LlamaServer
+from supervisor_app.fleet.models import LlamaServer
 from tests.integration.alerting import HOUR, World, make_channel
 from tests.integration.building import STARTED, at, db, eventually, make_server
 from tests.integration.receiving import until, web_server

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor_app.conf import (
+from supervisor_app.core.settings import BY_KEY, LARGEST, SETTINGS, Part
+from supervisor_app.core.spec import HealthPolicy, RestartPolicy
+from supervisor_app.fleet.conf import (
     BINARY_KEY,
     USERS_KEY,
     ConfigError,
@@ -17,9 +19,7 @@ from supervisor_app.conf import (
     read_overlay,
     resolve,
 )
-from supervisor_app.core.settings import BY_KEY, LARGEST, SETTINGS, Part
-from supervisor_app.core.spec import HealthPolicy, RestartPolicy
-from supervisor_app.models import LlamaServer
+from supervisor_app.fleet.models import LlamaServer
 
 ROOT = Path(__file__).parents[2]
 SECRET = "sk-do-not-tell"

@@ -7,10 +7,10 @@ import logging
 
 import pytest
 
-from supervisor_app.conf import Overlay, read_overlay
-from supervisor_app.config_source import ConfigSource, kept_at, last_good
+from supervisor_app.fleet.conf import Overlay, read_overlay
+from supervisor_app.fleet.config_source import ConfigSource, kept_at, last_good
+from supervisor_app.fleet.logfiles import log_of
 from supervisor_app.gateway.edge.survey import load_facts
-from supervisor_app.logfiles import log_of
 from tests.integration.building import make_ready_server
 
 GOOD = '{"llama_server_port": 9000, "llama_api_key": "sk-hush-hush", "model_aliases": ["chat"]}'
@@ -31,7 +31,7 @@ def kept(tmp_path):
 @pytest.fixture
 def source(config_file, kept, caplog):
     """The supervisor's."""
-    caplog.set_level(logging.INFO, "supervisor_app.config_source")
+    caplog.set_level(logging.INFO, "supervisor_app.fleet.config_source")
     config_file.write_text(GOOD)
     return ConfigSource(config_file, kept, first=read_overlay(config_file))
 

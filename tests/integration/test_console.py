@@ -15,8 +15,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from llamaproxy.env import _write_once, env_bool, env_list, secret_key
-from supervisor_app import console
-from supervisor_app.console import ConsoleFormatter, ConsoleHandler
+from supervisor_app.common import console
+from supervisor_app.common.console import ConsoleFormatter, ConsoleHandler
 
 ROOT = Path(__file__).parents[2]
 

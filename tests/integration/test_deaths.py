@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import requests
 
-from supervisor_app.conf import Overlay
 from supervisor_app.core.machine.clock import SystemClock
 from supervisor_app.core.machine.probe import HttpProbe
 from supervisor_app.core.machine.processes import LocalProcesses
@@ -23,9 +22,10 @@ from supervisor_app.core.node import NodeSupervisor
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import RecordingPublisher
 from supervisor_app.engine.demo_model import make_demo_model
-from supervisor_app.lease import Lease
-from supervisor_app.models import Run, ServerState
-from supervisor_app.store import OrmStore
+from supervisor_app.fleet.conf import Overlay
+from supervisor_app.fleet.lease import Lease
+from supervisor_app.fleet.models import Run, ServerState
+from supervisor_app.fleet.store import OrmStore
 from tests.integration.building import db, eventually, make_server
 from tests.ports import free_port
 

@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from supervisor_app import drill
-from supervisor_app.drill import DrillError, Fault, inject
+from supervisor_app.fleet import drill
+from supervisor_app.fleet.drill import DrillError, Fault, inject
 from tests.ports import free_port
 
 

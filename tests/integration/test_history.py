@@ -11,8 +11,8 @@ from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.diagnosis.evidence import Trail
 from supervisor_app.core.sightings import Autopsy, GpuMemory, MemorySample
 from supervisor_app.core.status import FailureKind
-from supervisor_app.history import LISTED, RunCard
-from supervisor_app.models import Run
+from supervisor_app.fleet.history import LISTED, RunCard
+from supervisor_app.fleet.models import Run
 from tests.integration.building import OUT_OF_MEMORY, STARTED, at, make_run, make_server, make_state
 
 pytestmark = pytest.mark.django_db

@@ -13,11 +13,11 @@ from django.db import DatabaseError
 from django.utils import timezone
 
 from llamaproxy.asgi import application
-from supervisor_app import hub as hub_module
-from supervisor_app.events import PUSH_GROUP
-from supervisor_app.hub import hub
-from supervisor_app.models import LlamaServer, ServerState
-from supervisor_app.publish import ChannelPublisher
+from supervisor_app.fleet import hub as hub_module
+from supervisor_app.fleet.events import PUSH_GROUP
+from supervisor_app.fleet.hub import hub
+from supervisor_app.fleet.models import LlamaServer, ServerState
+from supervisor_app.fleet.publish import ChannelPublisher
 from tests.integration.building import (
     JSON,
     database_away,

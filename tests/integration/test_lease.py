@@ -14,10 +14,10 @@ import pytest
 from django.db import connection
 from django.db.models.functions import Now
 
-from supervisor_app import lease as lease_module
 from supervisor_app.core.machine.identity import identity_of, machine
 from supervisor_app.core.ports import NodeTakenError
-from supervisor_app.lease import LEASE, Lease, NodeLease
+from supervisor_app.fleet import lease as lease_module
+from supervisor_app.fleet.lease import LEASE, Lease, NodeLease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +93,7 @@ def test_one_that_was_not_renewed_in_time_is_taken_at_once(age):
 
 
 def test_a_holder_elsewhere_that_renews_keeps_it(pauses, caplog):
-    caplog.set_level(logging.INFO, "supervisor_app.lease")
+    caplog.set_level(logging.INFO, "supervisor_app.fleet.lease")
     held_by(ELSEWHERE, age=timedelta(seconds=4))
     pauses += [lambda: None, lambda: aged(timedelta())]
     with pytest.raises(NodeTakenError, match="pid 77 on gpu-2"):

@@ -11,10 +11,10 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
-from supervisor_app.commands import Command as Wish
-from supervisor_app.commands import ask, nudge, server_named
-from supervisor_app.lease import NodeLease
-from supervisor_app.models import LlamaServer
+from supervisor_app.fleet.commands import Command as Wish
+from supervisor_app.fleet.commands import ask, nudge, server_named
+from supervisor_app.fleet.lease import NodeLease
+from supervisor_app.fleet.models import LlamaServer
 from tests.integration.building import OUT_OF_MEMORY, long_ago, make_ready_server, make_server, make_state
 
 
@@ -167,7 +167,7 @@ class TestLlama:
 @pytest.mark.django_db
 def test_a_wish_reaches_each_node_with_one_of_the_servers(monkeypatch):
     nudged = []
-    monkeypatch.setattr("supervisor_app.commands.nudge", nudged.append)
+    monkeypatch.setattr("supervisor_app.fleet.commands.nudge", nudged.append)
     make_server("one", node="a")
     make_server("two", node="a", port=1)
     make_server("three", node="b")
@@ -177,7 +177,7 @@ def test_a_wish_reaches_each_node_with_one_of_the_servers(monkeypatch):
 
 @pytest.mark.django_db
 def test_a_wish_for_nobody_nudges_nobody(monkeypatch):
-    monkeypatch.setattr("supervisor_app.commands.nudge", pytest.fail)
+    monkeypatch.setattr("supervisor_app.fleet.commands.nudge", pytest.fail)
     assert ask(Wish.STOP, server_named("nobody")) == 0
 
 
@@ -186,7 +186,7 @@ def test_a_supervisor_is_nudged_once_it_can_see_what_was_changed(
     monkeypatch, django_capture_on_commit_callbacks
 ):
     nudged = []
-    monkeypatch.setattr("supervisor_app.commands._nudge_now", nudged.append)
+    monkeypatch.setattr("supervisor_app.fleet.commands._nudge_now", nudged.append)
     make_server("one", node="a")
     with django_capture_on_commit_callbacks(execute=True):
         ask(Wish.STOP, LlamaServer.objects.all())

@@ -11,8 +11,8 @@ from django.test import Client
 
 from supervisor_app.core.machine.identity import identity_of
 from supervisor_app.core.machine.open_log import MOVED, REMOVED
-from supervisor_app.management.commands import llama as llama_command
-from supervisor_app.models import LlamaServer
+from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.roles.management.commands import llama as llama_command
 from tests.integration.building import make_server, make_state
 
 pytestmark = pytest.mark.django_db

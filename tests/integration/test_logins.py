@@ -13,8 +13,8 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from supervisor_app.logins import FIRST_USER, VALID_FOR, new_login_token, redeem, token_works
-from supervisor_app.models import LoginLink
+from supervisor_app.fleet.logins import FIRST_USER, VALID_FOR, new_login_token, redeem, token_works
+from supervisor_app.fleet.models import LoginLink
 
 pytestmark = pytest.mark.django_db
 

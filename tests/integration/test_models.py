@@ -14,11 +14,11 @@ from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from supervisor_app import migrations
 from supervisor_app.core.settings import LARGEST
 from supervisor_app.core.status import FailureKind, Status
-from supervisor_app.models import LlamaServer, LoginLink, Run, ServerState, json_of_failure
-from supervisor_app.validators import validate_api_key, validate_args, validate_host, validate_port
+from supervisor_app.fleet import migrations
+from supervisor_app.fleet.models import LlamaServer, LoginLink, Run, ServerState, json_of_failure
+from supervisor_app.fleet.validators import validate_api_key, validate_args, validate_host, validate_port
 from tests.integration.building import STARTED, at, make_run, make_server, make_state
 
 pytestmark = pytest.mark.django_db
@@ -362,7 +362,7 @@ def test_servers_of_before_get_keys_of_their_own_and_stay_as_open_as_was_said():
     for name, key in (("a", ""), ("b", "sk-said"), ("c", "")):
         LlamaServer.objects.create(name=name, port=9000 + ord(name), api_key=key, own_key="the same for all")
     (file,) = Path(migrations.__file__).parent.glob("*_server_key.py")
-    migration = import_module(f"supervisor_app.migrations.{file.stem}")
+    migration = import_module(f"supervisor_app.fleet.migrations.{file.stem}")
     migration.keys(apps, SimpleNamespace(connection=connection))
     rows = LlamaServer.objects.filter(name__in="abc").order_by("name")
     assert [row.api_key for row in rows] == [None, "sk-said", None]

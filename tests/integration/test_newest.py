@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import connection
 
-from supervisor_app import newest
-from supervisor_app.conf import Overlay
+from supervisor_app.fleet import newest
+from supervisor_app.fleet.conf import Overlay
+from supervisor_app.fleet.models import LlamaServer, Run
+from supervisor_app.fleet.newest import with_newest_runs
+from supervisor_app.fleet.snapshots import load_views
 from supervisor_app.gateway.edge.survey import load_facts
-from supervisor_app.models import LlamaServer, Run
-from supervisor_app.newest import with_newest_runs
-from supervisor_app.snapshots import load_views
 from tests.integration.building import make_run, make_server, make_state
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.logins import new_login_token
-from supervisor_app.models import LlamaServer
+from supervisor_app.fleet.logins import new_login_token
+from supervisor_app.fleet.models import LlamaServer
 from tests.integration.building import (
     MODEL,
     OUT_OF_MEMORY,

@@ -13,14 +13,14 @@ import time
 import pytest
 from channels.layers import get_channel_layer
 
-from supervisor_app import commands, publish
-from supervisor_app import hub as hub_module
-from supervisor_app.commands import nudge
-from supervisor_app.console import ConsoleFormatter
+from supervisor_app.common.console import ConsoleFormatter
 from supervisor_app.core.status import LlamaStatus
-from supervisor_app.events import PUSH_GROUP
-from supervisor_app.models import ServerState
-from supervisor_app.publish import ChannelPublisher
+from supervisor_app.fleet import commands, publish
+from supervisor_app.fleet import hub as hub_module
+from supervisor_app.fleet.commands import nudge
+from supervisor_app.fleet.events import PUSH_GROUP
+from supervisor_app.fleet.models import ServerState
+from supervisor_app.fleet.publish import ChannelPublisher
 from tests.integration.building import db, eventually, make_ready_server, socket_to, until
 from tests.ports import free_port
 
@@ -136,7 +136,7 @@ async def test_a_removal_reaches_a_page(redis):
 
 
 async def test_pushes_go_on_after_a_restart_of_redis_and_the_outage_is_told_once(redis, caplog):
-    caplog.set_level(logging.INFO, "supervisor_app.publish")
+    caplog.set_level(logging.INFO, "supervisor_app.fleet.publish")
     await db(make_ready_server)
     publisher = ChannelPublisher()
     async with socket_to() as client:

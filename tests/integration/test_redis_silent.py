@@ -10,10 +10,10 @@ from contextlib import closing
 import pytest
 from channels.layers import get_channel_layer
 
-from supervisor_app import hub as hub_module
-from supervisor_app import publish, redis_layer
-from supervisor_app.layers import channel_layer
-from supervisor_app.publish import ChannelPublisher
+from supervisor_app.fleet import hub as hub_module
+from supervisor_app.fleet import publish, redis_layer
+from supervisor_app.fleet.layers import channel_layer
+from supervisor_app.fleet.publish import ChannelPublisher
 from tests.integration.building import db, eventually, make_ready_server, socket_to
 from tests.integration.test_redis_layer import listening, pushed_until_heard, redis, status
 from tests.swallowing import SwallowingProxy
@@ -73,7 +73,7 @@ async def test_a_connection_that_timed_out_does_not_stop_the_event_loop_and_is_m
 
 
 async def test_a_redis_whose_packets_are_lost_is_noticed_and_pushes_come_again_by_themselves(link, caplog):
-    caplog.set_level(logging.INFO, "supervisor_app.publish")
+    caplog.set_level(logging.INFO, "supervisor_app.fleet.publish")
     await db(make_ready_server)
     publisher = ChannelPublisher()
     async with socket_to() as client:

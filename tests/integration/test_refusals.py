@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from django.core.management import call_command
 
-from supervisor_app.checks import (
+from supervisor_app.roles.checks import (
     check_allowed_hosts,
     check_channel_layer,
     check_platform,
     check_sqlite_transactions,
 )
-from supervisor_app.lock import NodeLock, NodeLockedError
+from supervisor_app.roles.lock import NodeLock, NodeLockedError
 from tests.integration.building import let_everybody_in
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +109,7 @@ def test_a_node_is_held_once_and_says_by_whom(tmp_path):
 def test_a_lock_outlives_no_holder(tmp_path):
     path = tmp_path / "node.lock"
     code = (
-        "import sys, time; from pathlib import Path; from supervisor_app.lock import NodeLock\n"
+        "import sys, time; from pathlib import Path; from supervisor_app.roles.lock import NodeLock\n"
         "NodeLock(Path(sys.argv[1])).__enter__(); print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, path], cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -10,17 +10,17 @@ from django.apps import apps
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from supervisor_app import retention
 from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
-from supervisor_app.conf import Overlay
 from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.ports import RunClosed, RunOpened
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind
-from supervisor_app.lease import Lease
-from supervisor_app.models import Run
-from supervisor_app.retention import ALERTS_KEPT, BATCH, RUNS_KEPT, prune
-from supervisor_app.store import OrmStore, _save
+from supervisor_app.fleet import retention
+from supervisor_app.fleet.conf import Overlay
+from supervisor_app.fleet.lease import Lease
+from supervisor_app.fleet.models import Run
+from supervisor_app.fleet.retention import ALERTS_KEPT, BATCH, RUNS_KEPT, prune
+from supervisor_app.fleet.store import OrmStore, _save
 from tests.integration.building import STARTED, at, change, db, make_run, make_server, make_state
 
 pytestmark = pytest.mark.django_db
@@ -88,7 +88,7 @@ def test_counters_begin_with_the_runs_of_an_older_version(client):
     make_state(server)
     make_run(server)
     make_run(server, failure_kind="hung", adopted=True)
-    migration = import_module("supervisor_app.migrations.0010_counts")
+    migration = import_module("supervisor_app.fleet.migrations.0010_counts")
     migration.count_what_is_known(apps, None)
     assert counters(client) == {
         ("llamaproxy_server_starts_total", "default"): 1,

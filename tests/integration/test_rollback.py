@@ -9,9 +9,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from supervisor_app.commands import NothingToRollBackError, roll_back
-from supervisor_app.conf import Overlay, launch_of
-from supervisor_app.models import LlamaServer
+from supervisor_app.fleet.commands import NothingToRollBackError, roll_back
+from supervisor_app.fleet.conf import Overlay, launch_of
+from supervisor_app.fleet.models import LlamaServer
 from tests.integration.building import STARTED, at, make_run, make_server
 
 pytestmark = pytest.mark.django_db

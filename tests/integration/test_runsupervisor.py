@@ -15,11 +15,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection
 
-from supervisor_app.conf import ConfigError
-from supervisor_app.lease import Lease, NodeLease
-from supervisor_app.lock import NodeLock
-from supervisor_app.management.commands import runsupervisor
-from supervisor_app.models import LlamaServer, ServerState
+from supervisor_app.fleet.conf import ConfigError
+from supervisor_app.fleet.lease import Lease, NodeLease
+from supervisor_app.fleet.models import LlamaServer, ServerState
+from supervisor_app.roles.lock import NodeLock
+from supervisor_app.roles.management.commands import runsupervisor
 from tests.integration.building import make_server
 from tests.ports import free_port
 

@@ -14,17 +14,17 @@ import pytest
 from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
 
-from supervisor_app import runtime as runtime_module
-from supervisor_app.commands import Command, ask
-from supervisor_app.conf import Overlay
 from supervisor_app.core import node
 from supervisor_app.core.ports import NodeTakenError
-from supervisor_app.events import supervisor_channel
+from supervisor_app.fleet.commands import Command, ask
+from supervisor_app.fleet.conf import Overlay
+from supervisor_app.fleet.events import supervisor_channel
+from supervisor_app.fleet.lease import Lease, NodeLease
+from supervisor_app.fleet.models import LlamaServer, Run, ServerState
 from supervisor_app.gateway.edge import survey
 from supervisor_app.gateway.edge.service import Service, listening_socket
-from supervisor_app.lease import Lease, NodeLease
-from supervisor_app.models import LlamaServer, Run, ServerState
-from supervisor_app.runtime import EngineSource, Runtime
+from supervisor_app.roles import runtime as runtime_module
+from supervisor_app.roles.runtime import EngineSource, Runtime
 from tests.integration.building import db, eventually, make_server, socket_to
 from tests.integration.gateway.plane import request
 from tests.ports import free_port
@@ -51,7 +51,7 @@ def binary(tmp_path):
 
 
 def test_the_configured_engine_is_found_once_and_told(binary, caplog):
-    caplog.set_level(logging.INFO, "supervisor_app.runtime")
+    caplog.set_level(logging.INFO, "supervisor_app.roles.runtime")
     path, make = binary
     make()
     source = EngineSource(lambda: Overlay(binary=str(path)))

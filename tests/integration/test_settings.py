@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from supervisor_app.admin import LlamaServerAdmin, LlamaServerForm
-from supervisor_app.conf import ConfigError, parse_overlay
 from supervisor_app.core.settings import BY_FIELD, LARGEST, SETTINGS, Kind, Part
-from supervisor_app.models import LlamaServer
+from supervisor_app.fleet.admin import LlamaServerAdmin, LlamaServerForm
+from supervisor_app.fleet.conf import ConfigError, parse_overlay
+from supervisor_app.fleet.models import LlamaServer
 
 pytestmark = pytest.mark.django_db
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.sightings import Identity
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model, Progress, RunSummary, Status
-from supervisor_app.lease import NodeLease
-from supervisor_app.models import LlamaServer, ServerState
-from supervisor_app.snapshots import (
+from supervisor_app.fleet.lease import NodeLease
+from supervisor_app.fleet.models import LlamaServer, ServerState
+from supervisor_app.fleet.snapshots import (
     columns_of,
     identity_of_row,
     load_marks,

@@ -12,11 +12,11 @@ from channels.testing import WebsocketCommunicator
 from django.utils import timezone
 
 from llamaproxy.asgi import application
-from supervisor_app import consumers
-from supervisor_app import hub as hub_module
-from supervisor_app.models import LlamaServer
-from supervisor_app.publish import ChannelPublisher
-from supervisor_app.snapshots import load_marks
+from supervisor_app.fleet import hub as hub_module
+from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.fleet.publish import ChannelPublisher
+from supervisor_app.fleet.snapshots import load_marks
+from supervisor_app.pages import consumers
 from tests.integration.building import (
     JSON,
     db,

@@ -17,18 +17,18 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from supervisor_app.common.storage import StoreError
-from supervisor_app.conf import Overlay
 from supervisor_app.core.ports import RunClosed, RunOpened, RunReady
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import Model, Status
-from supervisor_app.gateway.models import QuarantinedRequest
-from supervisor_app.lease import Lease
-from supervisor_app.models import LlamaServer, Run, ServerState
-from supervisor_app.snapshots import (
+from supervisor_app.fleet.conf import Overlay
+from supervisor_app.fleet.lease import Lease
+from supervisor_app.fleet.models import LlamaServer, Run, ServerState
+from supervisor_app.fleet.snapshots import (
     json_to_keep,
     load_views,
 )
-from supervisor_app.store import OrmStore
+from supervisor_app.fleet.store import OrmStore
+from supervisor_app.traffic.models import QuarantinedRequest
 from tests.integration.building import (
     IDENTITY,
     OUT_OF_MEMORY,
@@ -406,8 +406,8 @@ async def test_what_was_given_up_before_its_turn_is_not_done(store):
 def test_a_database_that_hangs_does_not_keep_the_process_from_ending():
     code = (
         "import asyncio, time, django; django.setup()\n"
-        "from supervisor_app.conf import Overlay\n"
-        "from supervisor_app.lease import Lease; from supervisor_app.store import OrmStore\n"
+        "from supervisor_app.fleet.conf import Overlay\n"
+        "from supervisor_app.fleet.lease import Lease; from supervisor_app.fleet.store import OrmStore\n"
         "wait = lambda: time.sleep(60)\n"
         "store = OrmStore(node='local', overlay=Overlay, command=wait, lease=Lease('local'))\n"
         "try: asyncio.run(asyncio.wait_for(store.configs(), 0.1))\n"

@@ -11,9 +11,9 @@ from django.test import Client
 from django.urls import NoReverseMatch, reverse
 from prometheus_client.parser import text_string_to_metric_families
 
-from supervisor_app.commands import Command
 from supervisor_app.core.status import Status
-from supervisor_app.models import LlamaServer, ServerState
+from supervisor_app.fleet.commands import Command
+from supervisor_app.fleet.models import LlamaServer, ServerState
 from tests.integration.building import (
     MODEL,
     OUT_OF_MEMORY,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.descriptors import Shares, shares_of
+from supervisor_app.web.descriptors import Shares, shares_of
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from django.core.management.base import BaseCommand
 from supervisor_app.alerts.rules import AlertEvent, write_test
 from supervisor_app.core.settings import SETTINGS
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Status
-from supervisor_app.management.commands import llama, runsupervisor
-from supervisor_app.retention import ALERTS_KEPT, RUNS_KEPT
-from supervisor_app.snapshots import ServerView
+from supervisor_app.fleet.retention import ALERTS_KEPT, RUNS_KEPT
+from supervisor_app.fleet.snapshots import ServerView
+from supervisor_app.roles.management.commands import llama, runsupervisor
 from supervisor_app.urls import urlpatterns
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 LOCK = (ROOT / "deploy" / "requirements.lock").read_text()
 CI = (ROOT / ".ci" / "run").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-READS_THE_ENVIRONMENT = ["llamaproxy/settings.py", "llamaproxy/env.py", "supervisor_app/conf.py"]
+READS_THE_ENVIRONMENT = ["llamaproxy/settings.py", "llamaproxy/env.py", "supervisor_app/fleet/conf.py"]
 
 
 def rows(text):
@@ -53,7 +53,7 @@ VARIABLES = sorted({name for path in READS_THE_ENVIRONMENT for name in variables
 
 def own_options(name):
     """What a command adds to those that every Django command has."""
-    parser = load_command_class("supervisor_app", name).create_parser("manage.py", name)
+    parser = load_command_class("supervisor_app.roles", name).create_parser("manage.py", name)
     common = BaseCommand().create_parser("manage.py", name)
     known = {option for action in common._actions for option in action.option_strings}
     shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]

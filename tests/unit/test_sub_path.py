@@ -7,9 +7,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import get_script_prefix, reverse
 
 from llamaproxy.env import sub_path as read
-from supervisor_app.errors import is_api_path, usual_error
-from supervisor_app.sub_path import below_sub_path, inner_path, outer_path, script_prefix, sub_path
-from supervisor_app.templatetags.supervisor_tags import socket
+from supervisor_app.common.sub_path import below_sub_path, inner_path, outer_path, script_prefix, sub_path
+from supervisor_app.pages.templatetags.supervisor_tags import socket
+from supervisor_app.web.errors import is_api_path, usual_error
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The words of the pages: `supervisor_app.templatetags.supervisor_tags`."""
+"""The words of the pages: `supervisor_app.pages.templatetags.supervisor_tags`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from supervisor_app.core.status import (
     RunSummary,
     Status,
 )
-from supervisor_app.templatetags import supervisor_tags as tags
+from supervisor_app.pages.templatetags import supervisor_tags as tags
 
 GIB = 2**30
 OOM = Failure(

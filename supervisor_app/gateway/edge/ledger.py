@@ -17,11 +17,11 @@ from django.db.models import CharField, Field, Q, QuerySet
 
 from supervisor_app.common.moments import moment
 from supervisor_app.common.storage import storable
-from supervisor_app.conf import Overlay, apply_overlay
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.models import ApiKey, ModelList, QuarantinedRequest, RequestRecord, ServerUse
+from supervisor_app.fleet.conf import Overlay, apply_overlay
+from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.records.record import LONGEST_NAME, QuarantineEntry, Record
-from supervisor_app.models import LlamaServer
+from supervisor_app.traffic.models import ApiKey, ModelList, QuarantinedRequest, RequestRecord, ServerUse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -15,14 +15,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from supervisor_app.commands import anudge, tell_moved
 from supervisor_app.common.database import DatabaseThread
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.common.words import MISTAKE
 from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import Status
-from supervisor_app.events import PUSH_GROUP, STATUS_GROUP
+from supervisor_app.fleet.commands import anudge, tell_moved
+from supervisor_app.fleet.events import PUSH_GROUP, STATUS_GROUP
+from supervisor_app.fleet.layers import channel_layer
+from supervisor_app.fleet.metrics import render_metrics
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
 from supervisor_app.gateway.edge import ledger, survey
 from supervisor_app.gateway.edge.lookout import Lookout
@@ -33,14 +35,12 @@ from supervisor_app.gateway.servers.facts import ServerFacts, end_of
 from supervisor_app.gateway.servers.fetch import UNUSABLE, FetchError, RefusedError, fetch
 from supervisor_app.gateway.servers.scrape import metrics_of
 from supervisor_app.gateway.workers.shared_counts import SAVE_SECONDS, SharedCounts
-from supervisor_app.layers import channel_layer
-from supervisor_app.metrics import render_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
-    from supervisor_app.conf import Overlay
+    from supervisor_app.fleet.conf import Overlay
     from supervisor_app.gateway.llama.listing import Listing
     from supervisor_app.gateway.plane.gateway import Gateway
     from supervisor_app.gateway.records.counts import Load

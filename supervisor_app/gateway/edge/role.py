@@ -13,18 +13,18 @@ from django.core.management.base import CommandError
 from django.db import DatabaseError
 
 from supervisor_app.common.addresses import url_of, who_listens
-from supervisor_app.descriptors import Shares, connection_shares
 from supervisor_app.gateway.access.origins import BadOriginError, Origins
 from supervisor_app.gateway.edge import ledger
 from supervisor_app.gateway.edge.service import Service, is_loopback, listening_socket
 from supervisor_app.gateway.http.limits import Limits
+from supervisor_app.web.descriptors import Shares, connection_shares
 from supervisor_app.web.limits import WebLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from supervisor_app.conf import Overlay
+    from supervisor_app.fleet.conf import Overlay
 
 log = logging.getLogger("supervisor_app.gateway")
 

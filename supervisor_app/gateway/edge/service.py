@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from supervisor_app.conf import Overlay
+    from supervisor_app.fleet.conf import Overlay
 
 log = logging.getLogger(__name__)
 

@@ -13,24 +13,24 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import F
 
 from supervisor_app.common.moments import seconds
-from supervisor_app.conf import Overlay, apply_overlay
 from supervisor_app.core.command_line.argv import spelled_out
 from supervisor_app.core.diagnosis import named_files
 from supervisor_app.core.machine.sockets import realm
 from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import AVAILABLE, Status
+from supervisor_app.fleet.conf import Overlay, apply_overlay
+from supervisor_app.fleet.models import LlamaServer, Run, ServerState
+from supervisor_app.fleet.newest import with_newest_runs
+from supervisor_app.fleet.silence import silent_since, with_silence
 from supervisor_app.gateway.llama.isolation import caches_prompts
 from supervisor_app.gateway.llama.listing import Listing, is_path, listing_of_json, listing_of_names
 from supervisor_app.gateway.servers.elsewhere import is_elsewhere
 from supervisor_app.gateway.servers.facts import End, ServerFacts, end_of
-from supervisor_app.models import LlamaServer, Run, ServerState
-from supervisor_app.newest import with_newest_runs
-from supervisor_app.silence import silent_since, with_silence
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from supervisor_app.gateway.models import ModelList
+    from supervisor_app.traffic.models import ModelList
 
 RUNS = 8
 """Of each server, newest first: for how they ended and how long they took to start."""

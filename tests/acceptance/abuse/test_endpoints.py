@@ -124,5 +124,5 @@ def test_a_key_runs_commands_and_looks_only_if_it_says_so(armed, tmp_path):
             erased = post(armed, "/slots/0/?action=erase", {}, key).status_code
             assert (erased == 403) == (name != "changes")
     finally:
-        armed.python("from supervisor_app.gateway.models import ApiKey", "ApiKey.objects.all().delete()")
+        armed.python("from supervisor_app.traffic.models import ApiKey", "ApiKey.objects.all().delete()")
     assert ran.read_text() == "changes\nchanges\n"

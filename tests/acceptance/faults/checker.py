@@ -245,7 +245,7 @@ class Ward:
             for name, fields in servers.items()
         ]
         proxy.python(
-            "from supervisor_app.models import LlamaServer",
+            "from supervisor_app.fleet.models import LlamaServer",
             f"[LlamaServer.objects.create(**row) for row in {rows!r}]",
         )
         proxy.start().wait_for_line("[WEB]")

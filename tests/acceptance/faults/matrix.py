@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from supervisor_app.core.machine.logs import LogFile
-from supervisor_app.drill import Fault, inject
+from supervisor_app.fleet.drill import Fault, inject
 from tests.acceptance.clients import asking
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.faults.checker import Expected, Patient

@@ -142,11 +142,11 @@ class Step:
 
 
 CORE = "supervisor_app.core"
-COMMAND = "supervisor_app.management.commands.runsupervisor"
-LOCK = "supervisor_app.lock:NodeLock.__enter__"
-SAVE, WRITE = "supervisor_app.store:_save", "supervisor_app.store:_write"
-PUBLISH = "supervisor_app.publish:ChannelPublisher.publish"
-HEARTBEAT = "supervisor_app.store:_heartbeat"
+COMMAND = "supervisor_app.roles.management.commands.runsupervisor"
+LOCK = "supervisor_app.roles.lock:NodeLock.__enter__"
+SAVE, WRITE = "supervisor_app.fleet.store:_save", "supervisor_app.fleet.store:_write"
+PUBLISH = "supervisor_app.fleet.publish:ChannelPublisher.publish"
+HEARTBEAT = "supervisor_app.fleet.store:_heartbeat"
 APPLY = f"{CORE}.supervisor:ServerSupervisor.apply"
 SPAWN, ADOPT = f"{CORE}.processes:_spawn", f"{CORE}.processes:LocalProcesses.adopt"
 TERMINATE, KILL = f"{CORE}.process:LocalProcess.terminate", f"{CORE}.process:LocalProcess.kill"
@@ -172,7 +172,7 @@ STEPS = {
     # A start
     "it does not hold the node yet": Step("before", LOCK),
     "it has just taken the node": Step("after", LOCK),
-    "it has just taken the node in the database": Step("after", "supervisor_app.lease:Lease.take"),
+    "it has just taken the node in the database": Step("after", "supervisor_app.fleet.lease:Lease.take"),
     "the first server has no row": Step("before", f"{COMMAND}:_ensure_default"),
     "it is about to spawn": Step("before", f"{CORE}.processes:child_environment"),
     "the server is spawned and nobody knows": Step("after", SPAWN),

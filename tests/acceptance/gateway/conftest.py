@@ -27,7 +27,7 @@ def make_keys(proxy, keys):
     """Rows with these fields, by name, as people make them in the admin. Returns the secrets."""
     secrets = {name: f"lp-of-{name.replace(' ', '-')}" for name in keys}
     proxy.python(
-        "from supervisor_app.gateway.models import ApiKey",
+        "from supervisor_app.traffic.models import ApiKey",
         "from supervisor_app.gateway.access.keys import digest_of, shown_part",
         "make = lambda name, key, fields: ApiKey.objects.create("
         "name=name, prefix=shown_part(key), digest=digest_of(key).hex(), **fields)",

@@ -38,7 +38,9 @@ def ask(proxy, model):
 def add_server(proxy, name, **fields):
     """As people do in the admin."""
     fields = {"name": name, "port": free_port(), "host": "127.0.0.1", "args": ENGINE_ARGS, **fields}
-    proxy.python("from supervisor_app.models import LlamaServer", f"LlamaServer.objects.create(**{fields!r})")
+    proxy.python(
+        "from supervisor_app.fleet.models import LlamaServer", f"LlamaServer.objects.create(**{fields!r})"
+    )
 
 
 def in_state(proxy, model, value):

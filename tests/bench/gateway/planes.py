@@ -121,5 +121,5 @@ def make_key(proxy: Proxy) -> str:
     """An API key without limits. From the first one on the gateway lets nobody in without."""
     key = f"sk-{secrets.token_hex(32)}"
     fields = {"name": "benchmark", "prefix": key[:8], "digest": hashlib.sha256(key.encode()).hexdigest()}
-    proxy.python("from supervisor_app.gateway.models import ApiKey", f"ApiKey.objects.create(**{fields!r})")
+    proxy.python("from supervisor_app.traffic.models import ApiKey", f"ApiKey.objects.create(**{fields!r})")
     return key

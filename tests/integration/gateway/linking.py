@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager
 
 from channels.layers import get_channel_layer
 
-from supervisor_app.conf import Overlay
 from supervisor_app.core.status import LlamaStatus
-from supervisor_app.events import STATUS_GROUP
+from supervisor_app.fleet.conf import Overlay
+from supervisor_app.fleet.events import STATUS_GROUP
+from supervisor_app.fleet.publish import ChannelPublisher
 from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.edge import link
 from supervisor_app.gateway.edge.link import Link
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.plane.gateway import Gateway
-from supervisor_app.publish import ChannelPublisher
 from tests.integration.building import eventually
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from supervisor_app.fleet.metrics import render_metrics
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.records.metrics import GatewayMetrics, relabel
-from supervisor_app.metrics import render_metrics
 from tests.integration.building import make_ready_server, make_record
 from tests.unit.gateway.test_metrics import LLAMA
 

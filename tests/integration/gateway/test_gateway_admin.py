@@ -13,12 +13,12 @@ from django.contrib.sessions.models import Session
 from django.test import Client
 from django.utils import timezone
 
+from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.access.keys import KeyRing
 from supervisor_app.gateway.edge import ledger
 from supervisor_app.gateway.llama.usage import Usage
-from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord
 from supervisor_app.gateway.records.record import Outcome, QuarantineEntry
-from supervisor_app.models import LlamaServer
+from supervisor_app.traffic.models import ApiKey, QuarantinedRequest, RequestRecord
 from tests.integration.admin_pages import errors, page
 from tests.integration.building import STARTED, make_key, make_record, make_server
 

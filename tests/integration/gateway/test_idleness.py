@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from supervisor_app.conf import Overlay
+from supervisor_app.fleet.conf import Overlay
+from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.edge import ledger, writer
-from supervisor_app.gateway.models import ServerUse
-from supervisor_app.models import LlamaServer
+from supervisor_app.traffic.models import ServerUse
 from tests.integration.building import at, make_server, make_state
 
 pytestmark = pytest.mark.django_db

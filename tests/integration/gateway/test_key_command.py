@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from supervisor_app.gateway.access.keys import Denied, KeyRing
 from supervisor_app.gateway.edge import ledger
-from supervisor_app.gateway.models import ApiKey
+from supervisor_app.traffic.models import ApiKey
 from tests.integration.building import make_key
 
 pytestmark = pytest.mark.django_db

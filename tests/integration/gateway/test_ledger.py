@@ -18,8 +18,8 @@ from supervisor_app.common.storage import storable
 from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.edge import ledger
 from supervisor_app.gateway.llama.usage import Usage
-from supervisor_app.gateway.models import ApiKey, QuarantinedRequest, RequestRecord
 from supervisor_app.gateway.records.record import Outcome, QuarantineEntry, Record
+from supervisor_app.traffic.models import ApiKey, QuarantinedRequest, RequestRecord
 from tests.integration.building import STARTED, at, make_key, make_record, make_server
 
 pytestmark = pytest.mark.django_db

@@ -12,13 +12,13 @@ from channels.layers import get_channel_layer
 
 from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.status import FailureKind, RunSummary, Status
-from supervisor_app.events import STATUS_GROUP
+from supervisor_app.fleet.events import STATUS_GROUP
+from supervisor_app.fleet.models import LlamaServer, ServerState
+from supervisor_app.fleet.publish import ChannelPublisher
 from supervisor_app.gateway.access.keys import Denied
 from supervisor_app.gateway.edge import link
-from supervisor_app.gateway.models import ApiKey
 from supervisor_app.gateway.servers.facts import End
-from supervisor_app.models import LlamaServer, ServerState
-from supervisor_app.publish import ChannelPublisher
+from supervisor_app.traffic.models import ApiKey
 from tests.integration.building import (
     db,
     eventually,

@@ -9,11 +9,11 @@ import time
 import pytest
 from channels.layers import get_channel_layer
 
-from supervisor_app.events import supervisor_channel
+from supervisor_app.fleet.events import supervisor_channel
+from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.edge import ledger, link
-from supervisor_app.gateway.models import QuarantinedRequest, RequestRecord
 from supervisor_app.gateway.records.record import QuarantineEntry
-from supervisor_app.models import LlamaServer
+from supervisor_app.traffic.models import QuarantinedRequest, RequestRecord
 from tests.integration.building import db, eventually, long_ago, make_ready_server, make_record, make_server
 from tests.integration.gateway.linking import complaints, facts, linked
 from tests.unit.gateway.test_gate import Visitor

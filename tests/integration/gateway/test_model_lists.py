@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from supervisor_app.core.status import Status
+from supervisor_app.fleet.models import LlamaServer, ServerState
 from supervisor_app.gateway.edge import ledger, model_lists
 from supervisor_app.gateway.edge.model_lists import ModelLists
-from supervisor_app.gateway.models import ModelList
-from supervisor_app.models import LlamaServer, ServerState
+from supervisor_app.traffic.models import ModelList
 from tests.integration.building import db, eventually, make_ready_server
 from tests.integration.gateway.linking import announce, facts, linked
 from tests.integration.gateway.scripts import Scripted, answers

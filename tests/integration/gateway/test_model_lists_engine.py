@@ -8,8 +8,8 @@ import pytest
 import requests
 
 from supervisor_app.engine.demo_model import make_demo_model
+from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.edge import model_lists
-from supervisor_app.models import LlamaServer
 from tests.integration.building import db, eventually, make_ready_server
 from tests.integration.gateway.engines import engine, post
 from tests.integration.gateway.linking import facts, linked

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from channels.layers import get_channel_layer
 
-from supervisor_app.consumers import SupervisorConsumer
-from supervisor_app.events import supervisor_channel
+from supervisor_app.fleet.events import supervisor_channel
 from supervisor_app.gateway.edge import link
+from supervisor_app.roles.nudges import SupervisorConsumer
 from tests.integration.building import db, make_ready_server
 from tests.integration.gateway.linking import linked
 

@@ -12,16 +12,16 @@ from django.utils import timezone
 
 from supervisor_app.gateway.edge import ledger
 from supervisor_app.gateway.llama.usage import Usage
-from supervisor_app.gateway.models import QuarantinedRequest, RequestRecord
 from supervisor_app.gateway.records.record import Outcome, QuarantineEntry
 from supervisor_app.pages.panel import LISTED
-from supervisor_app.templatetags.gateway_tags import (
+from supervisor_app.pages.templatetags.gateway_tags import (
     outcome_remarks,
     outcome_tone,
     outcome_word,
     spent,
     tokens_more,
 )
+from supervisor_app.traffic.models import QuarantinedRequest, RequestRecord
 from tests.integration.building import make_ready_server, make_record
 
 pytestmark = pytest.mark.django_db

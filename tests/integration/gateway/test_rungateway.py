@@ -19,12 +19,12 @@ import requests
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, OperationalError, connection
 
-from supervisor_app.conf import Overlay
+from supervisor_app.fleet.conf import Overlay
 from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.edge import role, survey
 from supervisor_app.gateway.edge.service import listening_socket
 from supervisor_app.gateway.workers.board import Board
-from supervisor_app.management.commands import rungateway
+from supervisor_app.roles.management.commands import rungateway
 from tests.acceptance.children import FAKE, MANAGE, Child, environment, listens, wait_for
 from tests.integration.building import make_key, make_ready_server
 from tests.ports import free_port

@@ -15,11 +15,11 @@ import uvloop
 from django.db import OperationalError
 
 from supervisor_app.common.storage import StoreError
-from supervisor_app.conf import Overlay
 from supervisor_app.core.machine.file_limit import WANTED, raise_file_limit
+from supervisor_app.fleet.conf import Overlay
 from supervisor_app.gateway.edge import link, service, survey
 from supervisor_app.gateway.edge.service import Service, is_loopback, listening_socket
-from supervisor_app.gateway.models import RequestRecord
+from supervisor_app.traffic.models import RequestRecord
 from tests.integration.building import db, eventually, make_key, make_ready_server
 from tests.integration.gateway.plane import Caller, question, request, streaming
 from tests.integration.gateway.scripts import (

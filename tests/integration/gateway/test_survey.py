@@ -7,13 +7,13 @@ from signal import SIGABRT, SIGKILL, SIGSEGV, SIGTERM
 
 import pytest
 
-from supervisor_app.conf import Overlay
 from supervisor_app.core.status import FailureKind, Status
+from supervisor_app.fleet.conf import Overlay
+from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.edge import ledger, survey
 from supervisor_app.gateway.edge.survey import RUNS, load_facts
 from supervisor_app.gateway.llama.listing import listing_of
-from supervisor_app.gateway.models import ModelList
-from supervisor_app.models import LlamaServer
+from supervisor_app.traffic.models import ModelList
 from tests.integration.building import MODEL, STARTED, at, make_run, make_server, make_state
 
 pytestmark = pytest.mark.django_db

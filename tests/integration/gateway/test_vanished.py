@@ -10,10 +10,10 @@ import pytest
 from django.utils import timezone
 
 from supervisor_app.core.status import Status
+from supervisor_app.fleet.lease import NodeLease
 from supervisor_app.gateway.edge import link, lookout, survey
 from supervisor_app.gateway.servers.catalogue import catalogue
 from supervisor_app.gateway.servers.elsewhere import as_reached
-from supervisor_app.lease import NodeLease
 from tests.integration.building import db, eventually, long_ago, make_server, make_state
 from tests.integration.gateway.far import FarServer, far_host
 from tests.integration.gateway.linking import announce, facts, linked

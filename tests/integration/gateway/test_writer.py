@@ -13,8 +13,8 @@ from django.db import OperationalError
 from supervisor_app.core.testing import FakeClock
 from supervisor_app.gateway.edge import ledger, writer
 from supervisor_app.gateway.edge.writer import RecordWriter
-from supervisor_app.gateway.models import RequestRecord, ServerUse
 from supervisor_app.gateway.records.record import Outcome
+from supervisor_app.traffic.models import RequestRecord, ServerUse
 from tests.integration.building import STARTED, at, db, eventually, make_record, make_server
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
+from supervisor_app.common.console import ConsoleFormatter
 from supervisor_app.common.outage import MOST, Outage, is_away
-from supervisor_app.console import ConsoleFormatter
 
 log = logging.getLogger("supervisor_app.test_outage")
 

@@ -7,7 +7,6 @@ from dataclasses import fields
 import pytest
 from django.db import models
 
-from supervisor_app.columns import column
 from supervisor_app.core.settings import (
     BY_FIELD,
     SETTINGS,
@@ -17,7 +16,8 @@ from supervisor_app.core.settings import (
     settings_of,
 )
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
-from supervisor_app.models import LlamaServer
+from supervisor_app.fleet.columns import column
+from supervisor_app.fleet.models import LlamaServer
 
 NO_SETTING = {"max_misses"}
 

@@ -1,0 +1,295 @@
+"""Configuration to edit, history to read."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+
+from supervisor_app.alerts import admin as _alerts  # noqa: F401  (registers its own)
+from supervisor_app.alerts.models import Delivery, Incident
+from supervisor_app.common import words
+from supervisor_app.common.admin import NamesField, ReadOnly
+from supervisor_app.core.settings import BY_FIELD, Part, settings_of
+from supervisor_app.fleet.commands import Command, ask, nudge
+from supervisor_app.fleet.conf import DEFAULT_SERVER, apply_overlay
+from supervisor_app.fleet.config_source import last_good
+from supervisor_app.fleet.history import RunCard, own
+from supervisor_app.fleet.models import LlamaServer, Run, new_key
+from supervisor_app.fleet.silence import with_silence
+from supervisor_app.fleet.snapshots import view_of
+from supervisor_app.fleet.validators import validate_args, validate_args_of_form
+from supervisor_app.traffic import admin as _gateway  # noqa: F401  (registers its own)
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from django.http import HttpRequest, HttpResponse
+    from django.utils.safestring import SafeString
+
+    ServerModelForm = forms.ModelForm[LlamaServer]
+    ServerModelAdmin = admin.ModelAdmin[LlamaServer]
+    RunModelAdmin = admin.ModelAdmin[Run]
+else:  # Django's own classes cannot be subscripted
+    ServerModelForm = forms.ModelForm
+    ServerModelAdmin = RunModelAdmin = admin.ModelAdmin
+
+admin.site.site_header = "llamaproxy"
+admin.site.site_title = "llamaproxy"
+admin.site.index_title = "Servers and history"
+
+
+class ArgsField(forms.CharField):
+    """A list of flags, edited as one would type them."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return shlex.join(value) if isinstance(value, list) else value
+
+    def clean(self, value: Any) -> list[str]:
+        try:
+            args = shlex.split(super().clean(value) or "")
+        except ValueError as error:
+            raise ValidationError(f"The flags cannot be read: {error}. Close every quote.") from error
+        validate_args(args)
+        validate_args_of_form(args)
+        return args
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return bool(super().has_changed(self.prepare_value(initial), data))
+
+
+class ApiKeyField(forms.CharField):
+    """A key that is never shown: an empty field leaves the stored one as it is."""
+
+    widget = forms.PasswordInput(attrs={"autocomplete": "new-password"})
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return bool(data)
+
+
+class LlamaServerForm(ServerModelForm):
+    aliases = NamesField(help_text=f"{BY_FIELD['aliases'].summary} One a line.")
+    args = ArgsField(
+        required=False,
+        label="More flags",
+        help_text=f"{BY_FIELD['args'].summary} As on a command line: -c 8192 -ngl 99. Flags that reach for "
+        "files, programs or the network are set in the config file only.",
+        widget=forms.TextInput(attrs={"size": 80}),
+    )
+    api_key = ApiKeyField(
+        required=False,
+        label="API key",
+        help_text=f"{BY_FIELD['api_key'].summary} Handed over in the environment, never on the command line. "
+        "Without one it gets a random key, which the gateway knows and its page shows to staff. "
+        "What is stored is not shown; leave empty to keep it, type - for none (open to every program that "
+        "reaches it), * for a new random one.",
+    )
+
+    class Meta:
+        model = LlamaServer
+        fields = "__all__"
+        help_texts = {setting.field: setting.form_help for setting in BY_FIELD.values()}
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse the port that the config file gives to `default`, which no constraint can see."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        taken = last_good().values.get("port")
+        if taken is not None and cleaned.get("port") == taken and cleaned.get("name") != DEFAULT_SERVER:
+            default = LlamaServer.objects.filter(name=DEFAULT_SERVER, node=cleaned.get("node", ""))
+            if default.exists():
+                self.add_error("port", f"The config file gives {taken} to the server {DEFAULT_SERVER}.")
+        return cleaned
+
+    def clean_api_key(self) -> str | None:
+        typed: str = self.cleaned_data["api_key"]
+        if typed == "*":
+            self.instance.own_key = new_key()
+        return {"": self.instance.api_key, "-": "", "*": None}.get(typed, typed)
+
+
+@admin.register(LlamaServer)
+class LlamaServerAdmin(ServerModelAdmin):
+    form = LlamaServerForm
+    list_display = ["name", "status", "detail", "model_or_dir", "port", "node"]
+    list_filter = ["node"]
+    search_fields = ["name", "model_path"]
+    actions = ["start", "stop", "restart"]
+    fieldsets: ClassVar[Any] = [
+        (None, {"fields": ["name", "node", "overridden"]}),
+        *(
+            (part.value, {"fields": [setting.field for setting in settings_of(part)]})
+            for part in Part
+            if part is not Part.NODE
+        ),
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LlamaServer]:
+        return with_silence(super().get_queryset(request).select_related("state"))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: LlamaServer | None = None) -> list[str]:
+        """Return the fields that the config file sets, and the name by which the file knows its server."""
+        overridden = [*last_good().for_server(obj.name if obj else "")]
+        return ["overridden", *overridden, *(["name"] if overridden else [])]
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Show fields that the config file sets with its values, and a key not at all."""
+        server: LlamaServer = context["adminform"].form.instance
+        apply_overlay(server, last_good())
+        if server.api_key:
+            server.api_key = "set, not shown"
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: LlamaServer, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        nudge(obj.node)
+        if change and form.changed_data:
+            self.message_user(
+                request, "If what to launch has changed, the server restarts now, once.", messages.INFO
+            )
+
+    def delete_model(self, request: HttpRequest, obj: LlamaServer) -> None:
+        super().delete_model(request, obj)
+        nudge(obj.node)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[LlamaServer]) -> None:
+        nodes = set(queryset.values_list("node", flat=True))
+        super().delete_queryset(request, queryset)
+        for node in nodes:
+            nudge(node)
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
+        """Allow the history to go with its server, although nobody may delete from it."""
+        deleted, counts, forbidden, protected = super().get_deleted_objects(objs, request)
+        history = {str(model._meta.verbose_name) for model in (Run, Incident, Delivery)}
+        return deleted, counts, forbidden - history, protected
+
+    @admin.display(description="from the config file")
+    def overridden(self, server: LlamaServer) -> str:
+        overlay = last_good()
+        names = sorted(overlay.for_server(server.name))
+        if not names:
+            return "Nothing: all is edited here."
+        return f"{', '.join(names)}: set in {overlay.source}, change them there."
+
+    @admin.display(ordering="state__status")
+    def status(self, server: LlamaServer) -> str:
+        return view_of(server).status.status.value
+
+    @admin.display
+    def detail(self, server: LlamaServer) -> str:
+        return view_of(server).status.detail
+
+    @admin.display(description="model", ordering="model_path")
+    def model_or_dir(self, server: LlamaServer) -> str:
+        return server.models_dir or server.model_path
+
+    @admin.action(description="Start", permissions=["change"])
+    def start(self, request: HttpRequest, queryset: QuerySet[LlamaServer]) -> None:
+        self._ask(request, queryset, Command.START)
+
+    @admin.action(description="Stop", permissions=["change"])
+    def stop(self, request: HttpRequest, queryset: QuerySet[LlamaServer]) -> None:
+        self._ask(request, queryset, Command.STOP)
+
+    @admin.action(description="Restart", permissions=["change"])
+    def restart(self, request: HttpRequest, queryset: QuerySet[LlamaServer]) -> None:
+        self._ask(request, queryset, Command.RESTART)
+
+    def _ask(self, request: HttpRequest, queryset: QuerySet[LlamaServer], command: Command) -> None:
+        servers = LlamaServer.objects.filter(pk__in=queryset.values_list("pk", flat=True))
+        count = ask(command, servers)
+        self.message_user(request, f"Asked {words.counted(count, 'server')} to {command}.")
+
+
+@admin.register(Run)
+class RunAdmin(ReadOnly, RunModelAdmin):
+    """The restart history, which only the supervisor writes."""
+
+    list_display = ["started_at", "server", "ended", "failure_title", "uptime_words", "retry", "adopted"]
+    list_filter = ["server", "failure_kind", "adopted", "signal", "exit_code", "started_at"]
+    search_fields = ["failure_title", "failure_detail", "last_lines"]
+    date_hierarchy = "started_at"
+    list_select_related = ["server"]
+    fields = [
+        "server",
+        "started_at",
+        "ready_at",
+        "ended_at",
+        "uptime_words",
+        "ended",
+        "exit_code",
+        "signal",
+        "failure_kind",
+        "failure_title",
+        "failure_detail",
+        "failure_hint",
+        "note",
+        "card",
+        "memory",
+        "proof",
+        "served",
+        "retry",
+        "adopted",
+        "pid",
+        "command_line",
+        "changes",
+        "decisive",
+        "output",
+    ]
+
+    @admin.display(description="ended")
+    def ended(self, run: Run) -> str:
+        return "runs" if run.ended_at is None else words.ending(run.exit_code, run.signal)
+
+    @admin.display(description="uptime", ordering="started_at")
+    def uptime_words(self, run: Run) -> str:
+        return words.duration(((run.ended_at or timezone.now()) - run.started_at).total_seconds())
+
+    @admin.display(description="command line")
+    def command_line(self, run: Run) -> str:
+        return shlex.join(run.argv) or "not started by us"
+
+    @admin.display(description="crash card")
+    def card(self, run: Run) -> SafeString:
+        return format_html('<a href="{}">Why did it die?</a>', reverse("run", args=[run.server.name, run.pk]))
+
+    @admin.display(description="memory just before")
+    def memory(self, run: Run) -> str:
+        memory = run.evidence.get("memory")
+        if not memory:
+            return "unknown"
+        size = words.size
+        gpus = [f"{size(gpu['used'])} of {size(gpu['total'])} used on a GPU" for gpu in memory["gpus"]]
+        limit = [f"limit {size(memory['limit'])}"] if memory["limit"] else []
+        host = f"{size(memory['hostAvailable'])} of {size(memory['hostTotal'])} free on the machine"
+        return ", ".join([f"{size(own(memory))} of its own", host, *limit, *gpus])
+
+    @admin.display(description="from the kernel")
+    def proof(self, run: Run) -> str:
+        return "\n".join([run.evidence.get("oom", ""), *run.evidence.get("kernel", [])]).strip() or "nothing"
+
+    @admin.display(description="what was served")
+    def served(self, run: Run) -> str:
+        models = ", ".join(run.evidence.get("models", []))
+        return ". ".join(said for said in (models, run.evidence.get("serving", "")) if said) or "nothing"
+
+    @admin.display(description="changed since it last got ready")
+    def changes(self, run: Run) -> str:
+        return "\n".join(RunCard(run).changes) or "nothing"
+
+    @admin.display(description="decisive line")
+    def decisive(self, run: Run) -> str:
+        return run.evidence.get("decisive") or "none"
+
+    @admin.display(description="last 50 lines")
+    def output(self, run: Run) -> str:
+        return run.last_lines or "none"

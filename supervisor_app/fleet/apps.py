@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class FleetConfig(AppConfig):
+    """Servers and their history. The label is older than the room: tables, rights and addresses go by it."""
+
+    name = "supervisor_app.fleet"
+    label = "supervisor_app"
+    verbose_name = "llamaproxy"
+    default_auto_field = "django.db.models.BigAutoField"

@@ -1,0 +1,134 @@
+"""Wishes: write the desired state, nudge the supervisor. Pages, API, admin and CLI all come through here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import async_to_sync
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from supervisor_app.common.outage import Outage
+from supervisor_app.common.redact import HIDDEN
+from supervisor_app.fleet.conf import Overlay, launch_of
+from supervisor_app.fleet.events import supervisor_channel
+from supervisor_app.fleet.layers import channel_layer
+from supervisor_app.fleet.models import LlamaServer, LlamaServerQuerySet, Run
+from supervisor_app.fleet.validators import validate_args_of_form
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+_outage = Outage(
+    log,
+    "⚠️ [NUDGE] A supervisor was not told to look; it looks every second anyway: {error}",
+    "✅ [NUDGE] Supervisors are told to look again",
+)
+
+NUDGE_SECONDS = 1.0
+"""The supervisor looks every second anyway: a slow channel layer is not worth more waiting."""
+
+
+class Command(StrEnum):
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+
+
+_UPDATES: dict[Command, Callable[[LlamaServerQuerySet], int]] = {
+    Command.START: LlamaServerQuerySet.ask_to_start,
+    Command.STOP: LlamaServerQuerySet.ask_to_stop,
+    Command.RESTART: LlamaServerQuerySet.ask_to_restart,
+}
+
+
+def ask(command: Command, servers: LlamaServerQuerySet) -> int:
+    """How many servers were asked. The wish is on disk when this returns; acting on it takes a moment."""
+    nodes = set(servers.values_list("node", flat=True))
+    count = _UPDATES[command](servers)
+    for node in nodes:
+        nudge(node)
+    return count
+
+
+class NothingToRollBackError(Exception):
+    """The message says why, in words for people."""
+
+
+@transaction.atomic
+def roll_back(server: LlamaServer, overlay: Overlay) -> list[str]:
+    """Bring back what was configured when it last reached ready, and start it. Returns the fields changed.
+
+    What the config file sets is not touched: the file would win anyway. Raises NothingToRollBackError.
+    """
+    good = Run.objects.filter(server=server).reached_ready().exclude(launch={}).first()
+    if good is None:
+        raise NothingToRollBackError(f"No configuration of {server.name} has ever reached ready.")
+    fixed = overlay.for_server(server.name)
+    now = launch_of(server)
+    differs = [name for name, value in good.launch.items() if now[name] != value]
+    changed = [name for name in differs if name not in fixed]
+    if not changed:
+        where = f" What differs is set in {overlay.source}: change it there." if differs else ""
+        raise NothingToRollBackError(f"{server.name} has the configuration that ran last.{where}")
+    brought_back = {name: good.launch[name] for name in changed}
+    if any(HIDDEN in word for word in brought_back.get("args", [])):
+        raise NothingToRollBackError(
+            f"The flags of {server.name} held a secret, which the history does not keep. Set them by hand."
+        )
+    try:
+        validate_args_of_form(brought_back.get("args", []))
+    except ValidationError as error:
+        raise NothingToRollBackError(" ".join(error.messages)) from error
+    try:
+        with transaction.atomic():
+            server_named(server.name).update(**brought_back)
+            server_named(server.name).ask_to_start()
+    except IntegrityError as error:
+        raise NothingToRollBackError(f"Its port {good.launch['port']} is another server's now.") from error
+    nudge(server.node)
+    return changed
+
+
+def nudge(node: str) -> None:
+    """Tell a node's supervisor to look, once what it is to see is committed. Lost is no harm."""
+    if transaction.get_connection().in_atomic_block:
+        transaction.on_commit(partial(_nudge_now, node))
+    else:  # `on_commit` would ask the database whether it is there
+        _nudge_now(node)
+
+
+def _nudge_now(node: str) -> None:
+    try:
+        async_to_sync(anudge)(node)
+    except RuntimeError as error:  # called within an event loop
+        _outage.failed(error)
+
+
+async def anudge(node: str) -> None:
+    """The same, from an event loop."""
+    await _send(node, {"type": "server.nudge"})
+
+
+async def tell_moved(node: str, servers: list[str]) -> None:
+    """Tell a node's supervisor that answers of these servers come. Lost is no harm: there will be more."""
+    await _send(node, {"type": "server.moved", "servers": servers})
+
+
+async def _send(node: str, message: dict[str, Any]) -> None:
+    try:
+        async with asyncio.timeout(NUDGE_SECONDS):
+            await channel_layer().send(supervisor_channel(node), message)
+    except Exception as error:  # any client library's own kind: a nudge may be lost
+        _outage.failed(error)
+    else:
+        _outage.over()
+
+
+def server_named(name: str) -> LlamaServerQuerySet:
+    return LlamaServer.objects.filter(name=name)

@@ -1,0 +1,218 @@
+"""The config file, which overrides a server's row. Bad input is one clear line, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+
+from supervisor_app.common.addresses import WILDCARDS
+from supervisor_app.common.redact import redact_argv
+from supervisor_app.core.command_line.fetching import names_repository
+from supervisor_app.core.ports import ServerConfig
+from supervisor_app.core.settings import BY_KEY, SETTINGS, Part, Setting, settings_of
+from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
+from supervisor_app.fleet.models import LlamaServer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+DEFAULT_SERVER = "default"
+"""The server that the config file describes."""
+BINARY_KEY = "llama_server_binary"
+USERS_KEY = "llama_server_users"
+LAUNCH_FIELDS = tuple(setting.field for setting in settings_of(Part.LAUNCH) if not setting.secret)
+"""Columns that decide how a server is launched: what a rollback brings back."""
+
+
+class ConfigError(Exception):
+    """Mistake in the config file, in one line: file, key, value, and a value that would do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """Values that win over the row of the server `default`, and where they come from."""
+
+    source: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Field of `LlamaServer` -> value."""
+    binary: str | None = None
+    """The configured executable, for every server of this node. Never from a web form."""
+    users: frozenset[int] = frozenset()
+    """Uids, beside our own and root's, whose llama-servers may be taken over."""
+
+    def merged(self, other: Overlay) -> Overlay:
+        """Return the values of both overlays; where both have one, that of `other`."""
+        return Overlay(
+            source=other.source or self.source,
+            values={**self.values, **other.values},
+            binary=other.binary or self.binary,
+            users=self.users | other.users,
+        )
+
+    def for_server(self, name: str) -> Mapping[str, Any]:
+        return self.values if name == DEFAULT_SERVER else {}
+
+
+def read_overlay(path: Path) -> Overlay:
+    """Read the config file; without a file nothing is overridden. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return without_file()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    return parse_overlay(path, text)
+
+
+def parse_overlay(path: Path, text: str) -> Overlay:
+    """Parse the text of a config file; `path` is for messages. Raises ConfigError."""
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f'{path} must hold one JSON object, such as {{"llama_server_port": 8134}}.')
+    return _checked(path, data, _binary_of_environment())
+
+
+def without_file() -> Overlay:
+    """Return the configuration of an installation without a config file."""
+    return Overlay(binary=_binary_of_environment())
+
+
+def _binary_of_environment() -> str | None:
+    return os.environ.get("LLAMA_SERVER_BINARY") or None
+
+
+def _checked(path: Path, data: dict[str, Any], binary: str | None) -> Overlay:
+    values = {}
+    users: frozenset[int] = frozenset()
+    for key, value in data.items():
+        _check_text(path, key, value)
+        if key == BINARY_KEY:
+            if not isinstance(value, str) or not value.strip():
+                raise ConfigError(f"{path}: {key} is {value!r}, it must be text.")
+            binary = value
+        elif key == USERS_KEY:
+            users = _uids(path, value)
+        elif key in BY_KEY:
+            setting = BY_KEY[key]
+            values[setting.field] = _checked_value(path, key, setting, value)
+        else:
+            known = ", ".join(sorted(setting.key for setting in SETTINGS))
+            raise ConfigError(f"{path}: unknown key {key!r}. Known keys: {known}.")
+    if values.get("models_dir") and "model_path" not in values:
+        values["model_path"] = ""
+    overlay = Overlay(source=str(path), values=values, binary=binary, users=users)
+    _check_together(path, overlay)
+    return overlay
+
+
+def _uids(path: Path, value: Any) -> frozenset[int]:
+    """Return the uids of users of this machine, given by name or number. Raises ConfigError."""
+    if not isinstance(value, list):
+        raise ConfigError(f'{path}: {USERS_KEY} is {value!r}, it must be a list of users, such as ["llama"].')
+    found = set()
+    for user in value:
+        if isinstance(user, int) and not isinstance(user, bool) and 0 <= user < 2**32:
+            found.add(user)
+            continue
+        try:
+            found.add(pwd.getpwnam(user).pw_uid)
+        except (KeyError, TypeError):
+            raise ConfigError(f"{path}: {USERS_KEY} names {user!r}, no user of this machine.") from None
+    return frozenset(found)
+
+
+def _check_text(path: Path, key: str, value: Any) -> None:
+    """Refuse text that JSON can express and no command line or database can hold. Raises ConfigError."""
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str) and re.search("[\0\ud800-\udfff]", text):
+            raise ConfigError(f"{path}: {key} contains a NUL or half a surrogate pair.")
+
+
+def _checked_value(path: Path, key: str, setting: Setting, value: Any) -> Any:
+    """Return the value as its column holds it. Raises ConfigError."""
+    shown = "…" if setting.secret else repr(value)
+    if not setting.kind.fits(value):
+        raise ConfigError(f"{path}: {key} is {shown}, it must be {setting.kind.words}.")
+    try:
+        return LlamaServer._meta.get_field(setting.field).clean(value, None)  # type: ignore[union-attr]
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {key} is {shown}: {' '.join(error.messages)}") from error
+
+
+def _check_together(path: Path, overlay: Overlay) -> None:
+    server = LlamaServer(name=DEFAULT_SERVER, **overlay.values)
+    try:
+        server.clean()
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {' '.join(error.messages)}") from error
+    if not server.model_path and not server.models_dir:
+        raise ConfigError(f"{path}: llama_model_path is empty. Name a GGUF file, or set llama_models_dir.")
+
+
+def apply_overlay(server: LlamaServer, overlay: Overlay) -> None:
+    """Override a server in memory only: its row keeps the values that people have set."""
+    for name, value in overlay.for_server(server.name).items():
+        setattr(server, name, value)
+
+
+def launch_of(server: LlamaServer) -> dict[str, Any]:
+    """Return the columns that decide how a server is launched, as the history keeps them: without secrets."""
+    values = {name: getattr(server, name) for name in LAUNCH_FIELDS}
+    return {**values, "args": list(redact_argv(server.args))}
+
+
+def _values_of(part: Part, server: LlamaServer) -> dict[str, Any]:
+    """Return the settings of one part in a row, by the names of its policy."""
+    return {setting.attribute: getattr(server, setting.field) for setting in settings_of(part)}
+
+
+def _at_home(word: str) -> str:
+    """Expand `~/models/x.gguf` as a shell would."""
+    return os.path.expanduser(word) if word.startswith("~/") else word
+
+
+def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], cwd: str) -> ServerConfig:
+    """Resolve a row to the process to launch and its rules. `command` is the engine's; empty without one."""
+    apply_overlay(server, overlay)
+    models_dir = _at_home(server.models_dir)
+    model_path = None if models_dir else _at_home(server.model_path)
+    flags = [_at_home(word) for word in server.args]
+    model: tuple[str, ...] = ("--models-dir", models_dir)
+    if model_path is not None and names_repository(flags):
+        model, model_path = (), None
+    elif model_path is not None:
+        model = ("-m", model_path)
+    spec = LaunchSpec(
+        host=server.host,
+        port=server.port,
+        command=command,
+        args=(*model, "--host", server.host, "--port", str(server.port), *flags),
+        model_path=model_path,
+        cwd=cwd,
+        api_key=server.key,
+        has_own_key=server.api_key is None,
+        trusted_uids=overlay.users,
+        advertised_host=settings.LLAMAPROXY_ADVERTISE if server.host in WILDCARDS else "",
+    )
+    return ServerConfig(
+        name=server.name,
+        spec=spec,
+        restart=RestartPolicy(**_values_of(Part.RESTART, server)),
+        health=HealthPolicy(**_values_of(Part.HEALTH, server)),
+        desired_running=server.desired_running,
+        generation=server.generation,
+        restart_generation=server.restart_generation,
+        idle_seconds=server.idle_stop_seconds if server.stopped_for_idleness else None,
+        launch=launch_of(server),
+    )

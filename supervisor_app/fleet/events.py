@@ -1,0 +1,142 @@
+"""Group messages, fragments for pages and events for programs: one place for both of their ends."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from django.template.loader import render_to_string
+
+from supervisor_app.common.sub_path import script_prefix
+
+if TYPE_CHECKING:
+    from supervisor_app.core.status import LlamaStatus, RunSummary
+    from supervisor_app.fleet.snapshots import ServerView
+
+PUSH_GROUP = "llamaproxy.push"
+"""Group of the processes that show status: the member of each is its hub."""
+
+
+STATUS_GROUP = "llamaproxy.status"
+"""Group of the gateways, one member a process. They get a change before it is rendered or saved."""
+
+
+class Ending(TypedDict):
+    """How the last process of a server ended."""
+
+    kind: str
+    """Kind of the failure; empty when there was none."""
+    signal: int | None
+    adopted: bool
+    title: str
+
+
+class News(TypedDict):
+    """A change of a server, as a gateway needs it at once."""
+
+    type: str
+    server: str
+    version: int
+    status: str
+    detail: str
+    url: str
+    pid: int | None
+    adopted: bool
+    endpoint: dict[str, Any] | None
+    """Where the process was proved to listen (`core.sightings.Endpoint`)."""
+    ending: Ending | None
+
+
+class Push(TypedDict):
+    """One status, rendered once, for every process that has pages open."""
+
+    type: str
+    server: str
+    version: int
+    silent: bool
+    """Nobody supervises the server: `silent` may change while the version does not."""
+    html: str
+    json: str
+
+
+def supervisor_channel(node: str) -> str:
+    """Return the channel on which a node's supervisor takes nudges."""
+    return f"llamaproxy.supervisor.{node}"
+
+
+def status_news(status: LlamaStatus) -> News:
+    last = next((run for run in status.runs if not run.open), None)
+    return News(
+        type="status.news",
+        server=status.name,
+        version=status.version,
+        status=status.status.value,
+        detail=status.detail,
+        url=status.url,
+        pid=status.pid,
+        adopted=status.adopted,
+        endpoint=status.endpoint.as_json() if status.endpoint else None,
+        ending=_ending(last) if last else None,
+    )
+
+
+def _ending(life: RunSummary) -> Ending:
+    failure = life.failure
+    return Ending(
+        kind=failure.kind.value if failure else "",
+        signal=life.signal,
+        adopted=life.adopted,
+        title=failure.title if failure else "",
+    )
+
+
+def render_push(view: ServerView) -> Push:
+    """Render one status for pages and programs. Slow (a template): not in the event loop."""
+    now = time.time()
+    context = {"status": view.status, "stale_since": view.stale_since, "now": now, "oob": True}
+    return Push(
+        type="status.push",
+        server=view.status.name,
+        version=view.status.version,
+        silent=view.stale_since is not None,
+        html=_rendered("supervisor/_push.html", context),
+        json=status_event(view, now),
+    )
+
+
+def render_list(views: list[ServerView]) -> str:
+    """Render all servers, to replace the whole list of a page."""
+    context = {"views": views, "now": time.time(), "oob": True}
+    return _rendered("supervisor/_servers.html", context)
+
+
+def render_gone(name: str) -> str:
+    """Render what is shown in place of a server that was deleted while its page was open."""
+    return _rendered("supervisor/_gone.html", {"name": name})
+
+
+def _rendered(template: str, context: dict[str, Any]) -> str:
+    with script_prefix():
+        return render_to_string(template, context)
+
+
+def render_heartbeat(now: float) -> str:
+    return f'<i id="heartbeat" hx-swap-oob="true" data-server-now="{round(now * 1000)}" hidden></i>'
+
+
+def status_event(view: ServerView, now: float) -> str:
+    """Return the `llama_status` event of the original. `timestamp` is in milliseconds."""
+    return json.dumps(
+        {
+            "type": "llama_status",
+            "server": view.status.name,
+            "data": view.as_json(now),
+            "timestamp": round(now * 1000),
+        }
+    )
+
+
+def error_event(message: str) -> str:
+    body: dict[str, Any] = {"type": "error", "message": message, "timestamp": round(time.time() * 1000)}
+    return json.dumps(body)

@@ -1,0 +1,74 @@
+"""The log of a server as people may see it. It lies on the host that runs the server."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from django.conf import settings
+
+from supervisor_app.common.redact import secrets_of
+from supervisor_app.core.machine.identity import identity_of
+from supervisor_app.core.machine.logs import LogFile, written_by
+from supervisor_app.core.machine.open_log import what_became_of
+from supervisor_app.core.machine.processes import server_log
+from supervisor_app.fleet.config_source import last_good
+from supervisor_app.fleet.models import LlamaServer, ServerState
+from supervisor_app.fleet.snapshots import identity_of_row
+
+MAX_LINES = 10_000
+
+
+def log_of(server: LlamaServer) -> LogFile:
+    """Its own key and the secrets among its flags are hidden, wherever they were set."""
+    configured = last_good().for_server(server.name)
+    keys = (str(configured.get("api_key", server.api_key) or ""), server.own_key)
+    args = configured.get("args", server.args)
+    return server_log(Path(settings.DATA_DIR) / "logs", server.name, (*keys, *secrets_of(args)))
+
+
+@dataclass(frozen=True)
+class FoundLog:
+    """Where a server writes right now, as far as that can be seen from here."""
+
+    log: LogFile
+    note: str = ""
+    """What is to be said of it, as a sentence: somebody has moved or removed it, or it is not written to."""
+    inode: tuple[int, int] | None = None
+    """Of the file; None when there is none. It stays the same when the file is moved."""
+
+    @property
+    def exists(self) -> bool:
+        return self.inode is not None
+
+
+def find_log(server: LlamaServer) -> FoundLog:
+    """Its log file; if that was removed or moved away while it runs, the one that it goes on with."""
+    log, pid = log_of(server), _pid_here(server)
+    file = written_by(pid, log) if pid is not None else None
+    note = ""
+    with suppress(OSError):
+        if file is not None:
+            note = what_became_of(file, log.path)
+        elif pid is not None:
+            target = os.readlink(f"/proc/{pid}/fd/2")
+            note = f"It runs as pid {pid} and writes to {target}, not to {log.path}."
+    path = file or log.path
+    return FoundLog(replace(log, path=path), note, _inode(path))
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+def _pid_here(server: LlamaServer) -> int | None:
+    """Of its process, if that runs on this machine."""
+    state = ServerState.objects.filter(server=server).first()
+    identity = identity_of_row(state) if state else None
+    return identity.pid if identity is not None and identity_of(identity.pid) == identity else None

@@ -1,0 +1,74 @@
+"""`/metrics`: what the database knows of each server, in Prometheus' words."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from supervisor_app.core.status import Status
+from supervisor_app.fleet.models import ServerState
+from supervisor_app.fleet.snapshots import load_views
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LABELS = ["server"]
+
+
+class ServerCollector(Collector):
+    """Read at scrape time, so every web process tells the same."""
+
+    def collect(self) -> Iterator[Metric]:
+        now = time.time()
+        up = GaugeMetricFamily(
+            "llamaproxy_server_up", "1 while the server is ready and a supervisor says so.", labels=LABELS
+        )
+        status = GaugeMetricFamily(
+            "llamaproxy_server_status",
+            "1 for the status it has; none while no supervisor reports.",
+            labels=[*LABELS, "status"],
+        )
+        retries = GaugeMetricFamily(
+            "llamaproxy_server_retries", "Retry it is at; 0 when stable.", labels=LABELS
+        )
+        uptime = GaugeMetricFamily(
+            "llamaproxy_server_uptime_seconds", "Since its process started.", labels=LABELS
+        )
+        watched = GaugeMetricFamily(
+            "llamaproxy_server_supervised", "1 while a supervisor reports.", labels=LABELS
+        )
+        for view in load_views():
+            name, snapshot = view.status.name, view.status
+            up.add_metric([name], float(view.is_known and snapshot.status is Status.READY))
+            for word in Status:
+                status.add_metric([name, word.value], float(view.is_known and snapshot.status is word))
+            retries.add_metric([name], snapshot.retries)
+            uptime.add_metric([name], snapshot.uptime(now) if view.is_known else 0)
+            watched.add_metric([name], float(view.is_known))
+        yield from (up, status, retries, uptime, watched)
+        yield from _counters()
+
+
+def _counters() -> Iterator[Metric]:
+    """Kept beside the history, which is pruned: they never fall."""
+    starts = CounterMetricFamily("llamaproxy_server_starts", "Processes started.", labels=LABELS)
+    failures = CounterMetricFamily(
+        "llamaproxy_server_failures", "Lives that ended in a failure.", labels=[*LABELS, "kind"]
+    )
+    rows = ServerState.objects.order_by("server__name").values_list("server__name", "starts", "failures")
+    for name, started, failed in rows:
+        starts.add_metric([name], started)
+        for kind, count in sorted(failed.items()):
+            failures.add_metric([name, kind], count)
+    yield from (starts, failures)
+
+
+def render_metrics() -> bytes:
+    """The text exposition format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(ServerCollector())
+    return generate_latest(registry)

@@ -1,0 +1,313 @@
+"""What should run (`LlamaServer`), what is (`ServerState`), what was (`Run`). One writer each."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from supervisor_app.core.settings import BY_FIELD, LARGEST, Kind
+from supervisor_app.core.spec import RestartPolicy
+from supervisor_app.core.status import FailureKind, Status
+from supervisor_app.fleet.columns import column
+from supervisor_app.fleet.holder import Holder
+from supervisor_app.fleet.validators import (
+    validate_api_key,
+    validate_args,
+    validate_host,
+    validate_names,
+    validate_port,
+)
+
+SILENT_AFTER = timedelta(seconds=15)
+"""Three heartbeats: a supervisor that has not written for so long is taken for gone."""
+
+
+def this_node() -> str:
+    return str(settings.LLAMAPROXY_NODE)
+
+
+def new_key() -> str:
+    """Return a random key that nobody can guess."""
+    return f"sk-{secrets.token_urlsafe(32)}"
+
+
+class LlamaServerQuerySet(models.QuerySet["LlamaServer"]):
+    def on_node(self, node: str) -> LlamaServerQuerySet:
+        return self.filter(node=node)
+
+    def ask_to_start(self) -> int:
+        return self.update(desired_running=True, stopped_for_idleness=False, generation=F("generation") + 1)
+
+    def ask_to_stop(self) -> int:
+        return self.update(desired_running=False, stopped_for_idleness=False, generation=F("generation") + 1)
+
+    def ask_to_idle(self) -> int:
+        """Stop until the next request. A server that somebody has stopped for good stays stopped."""
+        return self.filter(desired_running=True).update(
+            desired_running=False, stopped_for_idleness=True, generation=F("generation") + 1
+        )
+
+    def ask_to_restart(self) -> int:
+        return self.update(
+            desired_running=True,
+            stopped_for_idleness=False,
+            generation=F("generation") + 1,
+            restart_generation=F("generation") + 1,
+        )
+
+
+class LlamaServer(models.Model):
+    """One llama-server that should run. Written by people: admin, pages, API, CLI. Read by the supervisor.
+
+    A command raises `generation`; the supervisor remembers up to which generation it has acted. So a lost
+    nudge costs a second and a doubled one nothing.
+    """
+
+    name = models.SlugField(unique=True, help_text="In addresses and logs. Letters, digits, - and _.")
+    node = models.CharField(
+        max_length=100,
+        default=this_node,
+        help_text="The host whose supervisor runs it (its LLAMAPROXY_NODE).",
+    )
+    model_path = models.CharField(**column("model_path"))
+    models_dir = models.CharField(**column("models_dir"))
+    host = models.CharField(**column("host", validate_host))
+    port = models.PositiveIntegerField(**column("port", validate_port))
+    args = models.JSONField(**column("args", validate_args))
+    # null: nobody has named a key, so the server has a random one
+    api_key = models.CharField(null=True, **column("api_key", validate_api_key))  # noqa: DJ001
+    own_key = models.CharField(
+        max_length=64, default=new_key, editable=False, help_text="The random key, unless api_key is said."
+    )
+    max_retries = models.PositiveIntegerField(**column("max_retries"))
+    retry_backoff_ms = models.PositiveIntegerField(**column("retry_backoff_ms"))
+    max_backoff_ms = models.PositiveIntegerField(**column("max_backoff_ms"))
+    retry_forever = models.BooleanField(**column("retry_forever"))
+    stable_after_ms = models.PositiveIntegerField(**column("stable_after_ms"))
+    stop_grace_ms = models.PositiveIntegerField(**column("stop_grace_ms"))
+    health_check_interval_ms = models.PositiveIntegerField(**column("health_check_interval_ms"))
+    health_check_timeout_ms = models.PositiveIntegerField(**column("health_check_timeout_ms"))
+    max_health_checks = models.PositiveIntegerField(**column("max_health_checks"))
+    max_load_seconds = models.PositiveIntegerField(**column("max_load_seconds"))
+    stall_seconds = models.PositiveIntegerField(**column("stall_seconds"))
+    max_memory_mb = models.PositiveIntegerField(**column("max_memory_mb"))
+    canary_minutes = models.PositiveIntegerField(**column("canary_minutes"))
+    hold_seconds = models.PositiveIntegerField(**column("hold_seconds"))
+    idle_stop_seconds = models.PositiveIntegerField(**column("idle_stop_seconds"))
+    max_concurrent = models.PositiveIntegerField(**column("max_concurrent"))
+    max_queue = models.PositiveIntegerField(**column("max_queue"))
+    aliases = models.JSONField(**column("aliases", validate_names))
+    desired_running = models.BooleanField(default=True, editable=False)
+    stopped_for_idleness = models.BooleanField(default=False, editable=False)
+    generation = models.PositiveBigIntegerField(default=1, editable=False)
+    restart_generation = models.PositiveBigIntegerField(default=0, editable=False)
+
+    objects = LlamaServerQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(port__gte=1, port__lte=65535),
+                name="llamaserver_port_range",
+                violation_error_message="The port must be 1 to 65535.",
+            ),
+            models.CheckConstraint(
+                condition=~Q(model_path="") | ~Q(models_dir=""),
+                name="llamaserver_has_a_model",
+                violation_error_message="Set a model path or a models directory.",
+            ),
+            models.UniqueConstraint(
+                fields=["node", "port"],
+                name="llamaserver_port_once_per_node",
+                violation_error_message="Another server of this node has that port.",
+            ),
+            models.CheckConstraint(
+                condition=Q(restart_generation__lte=F("generation")),
+                name="llamaserver_restart_not_in_future",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def key(self) -> str:
+        """The key that llama-server asks its clients for; empty when people want none.
+
+        With a key file llama-server asks for a key in any case: ours is passed beside those of the file.
+        """
+        has_key_file = any(str(arg).replace("_", "-") == "--api-key-file" for arg in self.args)
+        return self.own_key if self.api_key is None or (has_key_file and not self.api_key) else self.api_key
+
+    def clean(self) -> None:
+        for setting in BY_FIELD.values():
+            value = getattr(self, setting.field)
+            if setting.kind is Kind.NUMBER and value is not None and value > LARGEST:
+                raise ValidationError(f"{setting.field} is {value}: the largest that works is {LARGEST}.")
+        longest: int | None = self.max_backoff_ms
+        first: int | None = self.retry_backoff_ms
+        if longest is not None and first is not None and longest < first:  # None: that field was bad itself
+            raise ValidationError(f"The longest wait ({longest} ms) is less than the first ({first} ms).")
+
+
+class ServerState(models.Model):
+    """The published snapshot of one server and its process' identity. Written by the supervisor only."""
+
+    server = models.OneToOneField(LlamaServer, models.CASCADE, related_name="state", primary_key=True)
+    version = models.PositiveBigIntegerField(default=0)
+    status = models.CharField(
+        max_length=10, choices=[(status.value, status.value) for status in Status], default=Status.INITIAL
+    )
+    detail = models.TextField(default="")
+    url = models.CharField(max_length=300, default="")
+    served = models.JSONField(default=list, help_text="The models it offers.")
+    last_error = models.TextField(null=True)  # noqa: DJ001  (null is the contract's word for "none")
+    failure = models.JSONField(null=True)
+    retries = models.PositiveIntegerField(default=0)
+    max_retries = models.PositiveIntegerField(default=RestartPolicy.max_retries)
+    started_at = models.DateTimeField(null=True)
+    ready_at = models.DateTimeField(null=True)
+    next_retry_at = models.DateTimeField(null=True)
+    progress = models.JSONField(null=True)
+    can_roll_back = models.BooleanField(default=False)
+    warnings = models.JSONField(default=list)
+    adopted = models.BooleanField(default=False)
+    pid = models.PositiveBigIntegerField(null=True)
+    process_start = models.BigIntegerField(null=True)
+    boot_id = models.CharField(max_length=100, default="")
+    endpoint = models.JSONField(null=True, help_text="Where the process was proved to listen.")
+    generation = models.PositiveBigIntegerField(default=0)
+    # Beside the runs, of which the oldest are deleted: a counter must never fall.
+    starts = models.PositiveBigIntegerField(default=0, help_text="Processes started so far.")
+    failures = models.JSONField(default=dict, help_text="Lives that ended in a failure so far, by its kind.")
+    seen_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=[status.value for status in Status]), name="serverstate_status_known"
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=Status.READY) | Q(started_at__isnull=False),
+                name="serverstate_ready_has_a_process",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.server}: {self.status}"
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def open(self) -> RunQuerySet:
+        return self.filter(ended_at=None)
+
+    def reached_ready(self) -> RunQuerySet:
+        return self.exclude(ready_at=None)
+
+
+class Run(models.Model):
+    """One life of a process, spawned or adopted: the restart history. Written by the supervisor only."""
+
+    server = models.ForeignKey(LlamaServer, models.CASCADE, related_name="runs")
+    pid = models.PositiveBigIntegerField(null=True)
+    process_start = models.BigIntegerField(null=True)
+    boot_id = models.CharField(max_length=100, default="")
+    argv = models.JSONField(default=list, help_text="What it was started with; empty when it was adopted.")
+    launch = models.JSONField(default=dict, help_text="What was configured to launch it so.")
+    adopted = models.BooleanField(default=False)
+    retry = models.PositiveIntegerField(default=0, help_text="0: started by a wish. 1, 2, …: after a crash.")
+    started_at = models.DateTimeField()
+    ready_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    exit_code = models.IntegerField(null=True)
+    signal = models.PositiveSmallIntegerField(null=True)
+    failure_kind = models.CharField(
+        max_length=30, default="", blank=True, choices=[(kind.value, kind.value) for kind in FailureKind]
+    )
+    failure_title = models.CharField(max_length=200, default="", blank=True)
+    failure_detail = models.TextField(default="", blank=True)
+    failure_hint = models.TextField(default="", blank=True)
+    last_lines = models.TextField(default="", blank=True, help_text="The last 50 lines of its output.")
+    evidence = models.JSONField(default=dict, blank=True, help_text="What was known just before it ended.")
+    note = models.TextField(default="", blank=True, help_text="Why it was asked to end.")
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-pk"]  # in the order in which they were seen, as the pages tell them
+        indexes = [models.Index(fields=["server", "-started_at"])]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["server"], condition=Q(ended_at=None), name="run_one_open_per_server"
+            ),
+            models.CheckConstraint(
+                condition=Q(exit_code=None) | Q(signal=None), name="run_exit_code_or_signal"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.server}, {self.started_at:%Y-%m-%d %H:%M:%S}"
+
+    @property
+    def uptime(self) -> timedelta:
+        return max((self.ended_at or timezone.now()) - self.started_at, timedelta())
+
+
+class NodeLease(models.Model):
+    """Who supervises a node. Written by that supervisor, by compare and swap."""
+
+    node = models.CharField(max_length=100, unique=True)
+    holder = models.CharField(max_length=400)
+    token = models.CharField(max_length=32)
+    renewed_at = models.DateTimeField(help_text="By the database's clock: those of hosts differ.")
+
+    def __str__(self) -> str:
+        return f"{self.node}: {self.by}"
+
+    @property
+    def by(self) -> Holder:
+        return Holder.parse(self.holder)
+
+
+class LoginLink(models.Model):
+    """A link that lets its first user in, printed on the console while there is no user yet.
+
+    Only the hash is kept; `used_at` is claimed by a filtered update, so a link works once.
+    """
+
+    token_hash = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    used_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"made {self.created_at:%Y-%m-%d %H:%M}"
+
+
+def json_of_failure(run: Run) -> dict[str, Any] | None:
+    if not run.failure_kind:
+        return None
+    return {
+        "kind": run.failure_kind,
+        "title": run.failure_title,
+        "detail": run.failure_detail,
+        "hint": run.failure_hint,
+    }
+
+
+# Django looks for models here.
+from supervisor_app.alerts.models import AlertChannel, Delivery, Incident  # noqa: E402, F401
+from supervisor_app.traffic.models import (  # noqa: E402, F401
+    ApiKey,
+    ModelList,
+    QuarantinedRequest,
+    RequestRecord,
+    ServerUse,
+)

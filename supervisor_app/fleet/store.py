@@ -1,0 +1,194 @@
+"""`core.ports.Store` on the ORM, with every transaction of the supervisor."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from supervisor_app.alerts import incidents
+from supervisor_app.common.database import DatabaseThread
+from supervisor_app.common.moments import moment
+from supervisor_app.common.storage import storable
+from supervisor_app.core.ports import (
+    Change,
+    Remembered,
+    RunClosed,
+    RunEvent,
+    RunOpened,
+    RunReady,
+    ServerConfig,
+)
+from supervisor_app.core.status import Status
+from supervisor_app.core.timeline import LENGTH
+from supervisor_app.fleet import retention
+from supervisor_app.fleet.conf import Overlay, resolve
+from supervisor_app.fleet.models import LlamaServer, Run, ServerState
+from supervisor_app.fleet.snapshots import columns_of, failure_from_json, identity_of_row, summary_of
+from supervisor_app.traffic.models import explained_deaths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from supervisor_app.fleet.lease import Lease
+
+PAST_LOADS = 20
+
+
+class OrmStore:
+    """Reads and writes in two threads of its own.
+
+    Not in the thread that all consumers share: a database that is locked for seconds would freeze every
+    page. Not in one thread: what should run can be read while a write waits for the lock.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        overlay: Callable[[], Overlay],
+        command: Callable[[], tuple[str, ...]],
+        lease: Lease,
+    ) -> None:
+        self._node = node
+        self._lease = lease
+        self._overlay = overlay
+        self._command = command
+        self._cwd = os.getcwd()
+        self._reader = DatabaseThread("store-read")
+        self._writer = DatabaseThread("store-write")
+
+    async def configs(self) -> Sequence[ServerConfig]:
+        return await self._reader.call(self._configs)
+
+    async def remember(self, name: str) -> Remembered:
+        return await self._reader.call(lambda: _remember(name))
+
+    async def save(self, change: Change) -> None:
+        await self._writer.call(lambda: _save(self._node, change))
+
+    async def heartbeat(self, names: Sequence[str]) -> None:
+        await self._writer.call(lambda: _heartbeat(self._lease, names))
+
+    async def prune(self) -> bool:
+        return await self._writer.call(lambda: retention.prune(self._node, timezone.now()))
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
+
+    def _configs(self) -> list[ServerConfig]:
+        servers = LlamaServer.objects.on_node(self._node)
+        overlay, command = self._overlay(), self._command()
+        explained = explained_deaths(timezone.now())
+        return [
+            replace(
+                resolve(server, overlay, command=command, cwd=self._cwd),
+                explained=explained.get(server.name, frozenset()),
+            )
+            for server in servers
+        ]
+
+
+def _remember(name: str) -> Remembered:
+    state = ServerState.objects.filter(server__name=name).first()
+    runs = list(Run.objects.filter(server__name=name)[:LENGTH])
+    # Not always one of the newest: an adopted process may be older than all that we have started.
+    open_run = Run.objects.filter(server__name=name).open().first()
+    loads = (
+        Run.objects.filter(server__name=name, adopted=False)
+        .reached_ready()
+        .values_list("argv", "started_at", "ready_at")[:PAST_LOADS]
+    )
+    good = Run.objects.filter(server__name=name).reached_ready().first()
+    return Remembered(
+        version=state.version if state else 0,
+        generation=state.generation if state else 0,
+        status=Status(state.status) if state else Status.INITIAL,
+        retries=state.retries if state else 0,
+        deaths=tuple(run.pid or 0 for run in reversed(runs) if run.ended_at and run.failure_kind),
+        failure=failure_from_json(state.failure) if state else None,
+        identity=identity_of_row(open_run) if open_run else None,
+        run_open=open_run is not None,
+        adopted=open_run.adopted if open_run else False,
+        argv=tuple(open_run.argv) if open_run else (),
+        runs=tuple(summary_of(run) for run in runs),
+        last_good=good.launch or None if good else None,
+        loads=tuple(
+            (tuple(argv), (ready - started).total_seconds()) for argv, started, ready in loads if ready
+        ),
+    )
+
+
+@transaction.atomic
+def _save(node: str, change: Change) -> None:
+    """State and history in one transaction: after a kill -9 they tell the same story."""
+    server = LlamaServer.objects.filter(name=change.snapshot.name, node=node).first()
+    if server is None:
+        return
+    columns = columns_of(change.snapshot, change.identity, change.generation)
+    state, _ = ServerState.objects.update_or_create(server=server, defaults=storable(columns))
+    _count(state, change.run_events)
+    for event in change.run_events:
+        _write(server, event)
+    incidents.follow(server, change, now=time.time())
+
+
+def _count(state: ServerState, events: Sequence[RunEvent]) -> None:
+    """Only this supervisor writes the row, so what was read a moment ago still holds."""
+    starts = sum(isinstance(event, RunOpened) and not event.adopted for event in events)
+    failures = Counter(
+        event.failure.kind.value for event in events if isinstance(event, RunClosed) and event.failure
+    )
+    if starts or failures:
+        state.starts += starts
+        state.failures = dict(Counter(state.failures) + failures)
+        state.save(update_fields=["starts", "failures"])
+
+
+def _write(server: LlamaServer, event: RunEvent) -> None:
+    open_run = server.runs.open()
+    match event:
+        case RunOpened():
+            # One that nobody closed belongs to a life that nobody saw the end of.
+            open_run.update(ended_at=moment(event.started_at))
+            identity = event.identity
+            Run.objects.create(
+                server=server,
+                pid=identity.pid if identity else None,
+                process_start=identity.start if identity else None,
+                boot_id=identity.boot_id if identity else "",
+                argv=storable(list(event.argv)),
+                launch=storable(dict(event.launch)),
+                adopted=event.adopted,
+                retry=event.retry,
+                started_at=moment(event.started_at),
+            )
+        case RunReady():
+            open_run.filter(ready_at=None).update(ready_at=moment(event.at))
+        case RunClosed():
+            failure = event.failure
+            open_run.update(
+                ended_at=moment(event.at),
+                exit_code=event.exit.code,
+                signal=event.exit.signal,
+                failure_kind=failure.kind.value if failure else "",
+                failure_title=failure.title if failure else "",
+                failure_detail=storable(failure.detail) if failure else "",
+                failure_hint=failure.hint if failure else "",
+                last_lines=storable("\n".join(event.last_lines)),
+                evidence=storable(dict(event.evidence)),
+                note=storable(event.note),
+            )
+
+
+@transaction.atomic
+def _heartbeat(lease: Lease, names: Sequence[str]) -> None:
+    lease.renew()
+    ServerState.objects.filter(server__name__in=names).update(seen_at=Now())

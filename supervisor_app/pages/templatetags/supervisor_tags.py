@@ -1,0 +1,305 @@
+"""Filters of the pages: numbers in words, and the fate of a run. Times come in as Unix seconds."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from django import template
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+
+from supervisor_app.common import words
+from supervisor_app.core.status import LlamaStatus, Progress, RunSummary, Status
+from supervisor_app.fleet.history import own
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from django.utils.safestring import SafeString
+
+    from supervisor_app.fleet.history import Point, RunCard
+
+register = template.Library()
+register.filter("own", own)
+
+SLOTS = 10
+"""Bars in the timeline: as many as a snapshot has runs."""
+LONGEST = 7 * 86400
+"""Seconds of life that fill a bar."""
+
+WORDS: dict[Status, str] = {
+    Status.INITIAL: "Stopped",
+    Status.STARTING: "Starting",
+    Status.READY: "Ready",
+    Status.CRASHED: "Crashed",
+    Status.ERROR: "Error",
+    Status.STOPPING: "Stopping",
+}
+GLYPHS: dict[Status, str] = {
+    Status.INITIAL: "○",
+    Status.STARTING: "◐",
+    Status.READY: "●",
+    Status.CRASHED: "▲",
+    Status.ERROR: "✕",
+    Status.STOPPING: "◌",
+}
+
+
+# --- Numbers -------------------------------------------------------------------------------------------
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    """`words.duration`; nothing when the time is not known."""
+    return "" if seconds is None else words.duration(seconds)
+
+
+@register.filter
+def brief(seconds: float | None) -> str:
+    """`words.tenths`; nothing when the time is not known."""
+    return "" if seconds is None else words.tenths(seconds)
+
+
+@register.filter
+def ago(then: float | None, now: float) -> str:
+    """`words.ago`; nothing when the moment is not known."""
+    return "" if then is None else words.ago(now - then)
+
+
+@register.filter
+def since(now: float, then: float | None) -> float | None:
+    """Seconds from `then` to `now`, never below 0."""
+    return None if then is None else max(0.0, now - then)
+
+
+@register.filter
+def eta(seconds: float | None) -> str:
+    """`words.left`; nothing when the time is unknown or over."""
+    return words.left(seconds) if seconds is not None and seconds > 0 else ""
+
+
+@register.filter
+def size(count: int | None) -> str:
+    """`words.size`; nothing when the size is not known."""
+    return "" if count is None else words.size(count)
+
+
+@register.filter
+def loaded_of_total(progress: Progress) -> str:
+    """`1.2 of 2.9 GiB`."""
+    return words.part_of(progress.loaded, progress.total)
+
+
+@register.filter
+def free_of_limit(memory: Mapping[str, Any]) -> int:
+    free: int = memory["limit"] - memory["limitUsed"]
+    return max(0, free)
+
+
+@register.filter
+def trend(history: Sequence[tuple[float, int]]) -> str:
+    """`From 1.2 GiB to 5.1 GiB in its last 40 s.`"""
+    (first, then), (last, now) = history[0], history[-1]
+    if abs(now - then) < 0.02 * max(now, 1):
+        return f"About {size(now)} for its last {duration(first - last)}."
+    return f"From {size(then)} to {size(now)} in its last {duration(first - last)}."
+
+
+# --- Times ---------------------------------------------------------------------------------------------
+
+
+@register.filter
+def ms(seconds: float | None) -> str:
+    """Milliseconds for `data-` attributes: a string, so that no locale puts separators into it."""
+    return "" if seconds is None else str(round(seconds * 1000))
+
+
+@register.filter
+def iso(seconds: float | None) -> str:
+    """The value of `<time datetime>`."""
+    return words.iso(seconds, "seconds") or ""
+
+
+@register.filter
+def clock(seconds: float | None) -> str:
+    """`words.clock`. The browser rewrites it to its own time zone."""
+    return "" if seconds is None else words.clock(seconds)
+
+
+@register.filter
+def instant(seconds: float | None) -> str:
+    """`words.instant`; nothing when the moment is not known."""
+    return "" if seconds is None else words.instant(seconds)
+
+
+# --- Words ---------------------------------------------------------------------------------------------
+
+
+@register.filter
+def word(status: Status | str) -> str:
+    """The status as people say it."""
+    return WORDS[Status(status)]
+
+
+@register.filter
+def glyph(status: Status | str) -> str:
+    """The same for the title of a tab, where there is no colour."""
+    return GLYPHS[Status(status)]
+
+
+@register.filter
+def lede(status: LlamaStatus) -> str:
+    """The sentence without the detail of the failure, which has its own place below, with the hint."""
+    failure = status.failure
+    if failure is None or not failure.detail:
+        return status.detail
+    return status.detail.replace(failure.sentence, failure.title)
+
+
+@register.filter
+def code_spans(text: str) -> SafeString:
+    """Plain text with `backticks` as HTML code."""
+    pairs = re.findall(r"([^`]*)(?:`([^`]*)`)?", text) if text.count("`") % 2 == 0 else [(text, "")]
+    return format_html_join(
+        "", "{}{}", ((plain, format_html("<code>{}</code>", code) if code else "") for plain, code in pairs)
+    )
+
+
+# --- Runs ----------------------------------------------------------------------------------------------
+
+
+@register.filter
+def tone(run: RunSummary) -> str:
+    """The colour of a run: `up`, `busy`, `bad` or `calm`."""
+    if run.open:
+        return "busy" if run.ready_at is None else "up"
+    return "bad" if run.failure else "calm"
+
+
+@register.filter
+def outcome(run: RunSummary) -> str:
+    """The end of a run, in words."""
+    if run.failure:
+        return run.failure.title
+    if run.open:
+        return "Starting" if run.ready_at is None else "Running"
+    return "Stopped"
+
+
+@register.filter
+def ending(run: RunSummary) -> str:
+    """The exit code or the signal, in words."""
+    return "it lives" if run.open else words.ending(run.exit_code, run.signal)
+
+
+@register.filter
+def story(card: RunCard, now: float) -> str:
+    """Summarise a run in one sentence."""
+    run = card.summary
+    life = duration(lived(run, now)).replace(" ", "\u00a0")  # a number stays with its unit
+    if run.open:
+        return f"It has been running for {life}."
+    how = "It was never ready" if run.ready_at is None else "It was ready"
+    after = f"{how} and lived for {life}"
+    return f"{after}. It was asked to end." if run.failure is None else f"{after}, then died: {ending(run)}."
+
+
+@register.filter
+def as_sentence(detail: str) -> str:
+    """Begin our own words with a capital; a line that llama-server wrote stays as it is."""
+    return f"It {detail[3:]}" if detail.startswith("it ") else detail
+
+
+@register.filter
+def arrows(change: str) -> str:
+    return change.replace(" -> ", " → ")
+
+
+@register.filter
+def command(argv: Sequence[str]) -> str:
+    """A command line for a shell."""
+    return shlex.join(argv)
+
+
+@register.filter
+def last_x(chart: Sequence[Point]) -> str:
+    return str(chart[-1].x)
+
+
+@register.filter
+def remarks(run: RunSummary) -> str:
+    """Remarks on a run: `exit code 1 · retry 2 · was already running`."""
+    said = []
+    if run.signal is not None or run.exit_code:
+        said.append(words.ending(run.exit_code, run.signal))
+    if run.failure and run.ready_at is None:
+        said.append("never ready")
+    if run.retry:
+        said.append(f"retry {run.retry}")
+    if run.adopted:
+        said.append("was already running")
+    return " · ".join(said)
+
+
+@register.filter
+def lived(run: RunSummary, now: float) -> float:
+    """Seconds from its start to its end, or to now."""
+    return max(0.0, (now if run.ended_at is None else run.ended_at) - run.started_at)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """One run in the timeline, in units of its SVG. The height grows with the logarithm of its life."""
+
+    x: int
+    y: float
+    height: float
+    tone: str
+
+
+@register.filter
+def bars(runs: Sequence[RunSummary], now: float) -> list[Bar]:
+    """The runs from the oldest to the newest, right-aligned, free slots in front."""
+    oldest_first = list(reversed(runs[:SLOTS]))
+    free = SLOTS - len(oldest_first)
+    heights = [3.0] * free + [_height(lived(run, now)) for run in oldest_first]
+    tones = ["none"] * free + [tone(run) for run in oldest_first]
+    return [
+        Bar(x=12 * slot, y=round(32 - height, 1), height=height, tone=name)
+        for slot, (height, name) in enumerate(zip(heights, tones, strict=True))
+    ]
+
+
+def _height(seconds: float) -> float:
+    return round(6 + 26 * min(1.0, math.log1p(seconds) / math.log1p(LONGEST)), 1)
+
+
+# --- Addresses -----------------------------------------------------------------------------------------
+
+
+@register.simple_tag
+def socket(server: str | None = None) -> str:
+    """The WebSocket on which a page hears of changes: of one server, or of all."""
+    query = "" if server is None else f"?server={quote(server, safe='')}"
+    return f"{reverse('socket', urlconf='supervisor_app.routing')}{query}"
+
+
+# --- The product ---------------------------------------------------------------------------------------
+
+
+@register.simple_tag
+@cache
+def version() -> str:
+    """The version that is installed; nothing in a tree that was never installed."""
+    try:
+        return installed_version("llamaproxy")
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,210 @@
+"""`manage.py llama start|stop|restart|status [NAME]`: wishes and looks from a shell."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
+
+from supervisor_app.common import words
+from supervisor_app.common.redact import harmless
+from supervisor_app.core.status import Status
+from supervisor_app.fleet.commands import Command as Wish
+from supervisor_app.fleet.commands import NothingToRollBackError, ask, roll_back, server_named
+from supervisor_app.fleet.config_source import last_good
+from supervisor_app.fleet.lease import is_supervised
+from supervisor_app.fleet.logfiles import FoundLog, find_log
+from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.fleet.snapshots import ServerView, load_views
+from supervisor_app.traffic.issuing import NoSuchKeyError, add_key, describe_keys, revoke_key
+
+DOWN, NO_SUCH_SERVER = 1, 2
+FOLLOW_SECONDS = 0.25
+FOLLOW_BYTES = 4 * 1024 * 1024
+"""Shown at most of what came between two looks; of a flood that is its end."""
+
+
+class Command(BaseCommand):
+    help = "Start, stop or restart a llama-server, or show how it is."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        words = [*(wish.value for wish in Wish), "status", "logs", "rollback", "key"]
+        parser.add_argument("command", choices=words)
+        parser.add_argument("name", nargs="?", help="one server (default: all); of key: add, list or revoke")
+        parser.add_argument("key_name", nargs="?", metavar="key", help="of key add and key revoke: its name")
+        parser.add_argument(
+            "--may-read", action="store_true", help="of key add: also /slots, /props, /metrics"
+        )
+        parser.add_argument(
+            "--may-change",
+            action="store_true",
+            help="of key add: also /tools, /lora-adapters, /models/load, …",
+        )
+        parser.add_argument(
+            "--json",
+            action="store_true",
+            dest="as_json",
+            help="the LlamaStatus of each, as the API has it",
+        )
+
+        parser.add_argument("-n", "--lines", type=int, default=50, help="of logs (default: 50)")
+        parser.add_argument("-f", "--follow", action="store_true", help="of logs: go on until Ctrl+C")
+
+    def handle(
+        self,
+        *,
+        command: str,
+        name: str | None,
+        key_name: str | None,
+        as_json: bool,
+        lines: int,
+        follow: bool,
+        may_read: bool,
+        may_change: bool,
+        **options: Any,
+    ) -> None:
+        if key_name is not None and command != "key":
+            raise CommandError(f"{command} takes one name: {key_name!r} is one too many.", returncode=2)
+        try:
+            if command == "key":
+                self._key(name or "", key_name, may_read=may_read, may_change=may_change)
+            elif command == "logs":
+                self._show_log(name, lines, follow)
+            elif command == "rollback":
+                self._roll_back(name)
+            else:
+                self._do(command, name, as_json)
+        except DatabaseError as error:
+            raise CommandError(f"The database cannot be used: {error}") from error
+
+    def _key(self, action: str, name: str | None, **rights: bool) -> None:
+        match action, name:
+            case "add", str():
+                self._add_key(name, **rights)
+            case "revoke", str():
+                try:
+                    revoke_key(name)
+                except NoSuchKeyError as error:
+                    raise CommandError(str(error), returncode=NO_SUCH_SERVER) from error
+                self.stdout.write(f"{name}: switched off")
+            case "list", None:
+                for line in describe_keys():
+                    self.stdout.write(line)
+            case _:
+                usage = "Use: llama key add NAME, llama key revoke NAME, or llama key list."
+                raise CommandError(usage, returncode=NO_SUCH_SERVER)
+
+    def _add_key(self, name: str, **rights: bool) -> None:
+        """The key alone goes to the standard output, so that a script can take it from there."""
+        try:
+            secret = add_key(name, **rights)
+        except ValueError as error:
+            raise CommandError(f"No key {name!r}: {error}") from error
+        self.stderr.write("This is the only time that the key is shown. Limits are set in the admin.")
+        self.stdout.write(secret)
+
+    def _do(self, command: str, name: str | None, as_json: bool) -> None:
+        servers = LlamaServer.objects.all() if name is None else server_named(name)
+        if not servers.exists():
+            self._no_such_server(name)
+        if command != "status":
+            ask(Wish(command), servers)
+        views = load_views(name)
+        if as_json:
+            self._print_json(views)
+        elif command == "status":
+            self._print(views)
+        else:
+            for view in views:
+                self.stdout.write(f"{view.status.name}: asked to {command}")
+        for node in sorted(set(servers.values_list("node", flat=True))):
+            self._warn_if_alone(node, command)
+        if command == "status" and not all(_is_ready(view) for view in views):
+            raise SystemExit(DOWN)
+
+    def _the_server(self, name: str | None) -> LlamaServer:
+        """The one with this name, or the only one."""
+        servers = LlamaServer.objects.all() if name is None else server_named(name)
+        if not servers.exists():
+            self._no_such_server(name)
+        if len(servers) > 1:
+            known = ", ".join(server.name for server in servers)
+            raise CommandError(f"Which one? Name it: {known}.", returncode=NO_SUCH_SERVER)
+        return servers[0]
+
+    def _roll_back(self, name: str | None) -> None:
+        server = self._the_server(name)
+        try:
+            changed = roll_back(server, last_good())
+        except NothingToRollBackError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"{server.name}: back to the last {', '.join(changed)} that reached ready")
+
+    def _show_log(self, name: str | None, lines: int, follow: bool) -> None:
+        server = self._the_server(name)
+        found = find_log(server)
+        if not found.exists:
+            where = f"{server.name} runs on node {server.node}, or was never started."
+            raise CommandError(f"{found.log.path} does not exist: {found.note or where}")
+        self._note(found)
+        with suppress(KeyboardInterrupt, BrokenPipeError):
+            position = found.log.size()
+            self._show_lines(found.log.tail(lines))
+            while follow:
+                time.sleep(FOLLOW_SECONDS)
+                found, position = self._show_news(server, found, position)
+
+    def _show_news(self, server: LlamaServer, found: FoundLog, position: int) -> tuple[FoundLog, int]:
+        """What was written since, wherever its log is by now."""
+        with suppress(OSError):
+            new, position = found.log.follow(position, FOLLOW_BYTES)
+            self._show_lines(new)
+        now = find_log(server)
+        if now == found:
+            return found, position
+        if now.note != found.note:
+            self._note(now)
+        return now, position if now.inode == found.inode else 0
+
+    def _show_lines(self, lines: list[str]) -> None:
+        for line in lines:
+            self.stdout.write(harmless(line))
+
+    def _note(self, found: FoundLog) -> None:
+        if found.note:
+            self.stderr.write(f"⚠️ {found.note}")
+
+    def _no_such_server(self, name: str | None) -> None:
+        known = ", ".join(LlamaServer.objects.values_list("name", flat=True)) or "none yet"
+        if name is None:
+            raise CommandError(
+                "No server is configured. Run manage.py runsupervisor.", returncode=NO_SUCH_SERVER
+            )
+        raise CommandError(f"There is no server {name!r}. Servers: {known}.", returncode=NO_SUCH_SERVER)
+
+    def _print_json(self, views: list[ServerView]) -> None:
+        now = time.time()
+        self.stdout.write(json.dumps([view.as_json(now) for view in views], indent=2))
+
+    def _print(self, views: list[ServerView]) -> None:
+        for view in views:
+            status = view.status
+            up = f", up {words.duration(status.uptime(time.time()))}" if status.started_at else ""
+            seen = f"{status.status}{up}" if view.is_known else "unknown"
+            self.stdout.write(harmless(f"{status.name}: {seen}. {view.detail}"))
+            if status.failure is not None and status.status is not Status.READY:
+                self.stdout.write(f"  {status.failure.hint}")
+
+    def _warn_if_alone(self, node: str, command: str) -> None:
+        if is_supervised(node):
+            return
+        acts = "" if command == "status" else " Nothing happens until then."
+        self.stderr.write(f"No supervisor runs on node {node}: start manage.py runsupervisor there.{acts}")
+
+
+def _is_ready(view: ServerView) -> bool:
+    return view.is_known and view.status.status is Status.READY

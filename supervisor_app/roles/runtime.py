@@ -1,0 +1,197 @@
+"""Puts a node's supervisor together: the real clock, processes, probe, store and publisher."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from channels.routing import ChannelNameRouter
+from channels.worker import Worker
+
+from supervisor_app.alerts.sender import AlertSender
+from supervisor_app.common.loops import run_in
+from supervisor_app.common.outage import Outage
+from supervisor_app.core.machine.clock import SystemClock
+from supervisor_app.core.machine.probe import HttpProbe
+from supervisor_app.core.machine.processes import LocalProcesses
+from supervisor_app.core.node import NodeSupervisor
+from supervisor_app.core.ports import NodeTakenError
+from supervisor_app.engine.resolve import HOW_TO_GET_ONE, Engine, EngineMissing, find_engine
+from supervisor_app.fleet.events import supervisor_channel
+from supervisor_app.fleet.layers import channel_layer
+from supervisor_app.fleet.publish import ChannelPublisher
+from supervisor_app.fleet.store import OrmStore
+from supervisor_app.roles.nudges import SupervisorConsumer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from supervisor_app.fleet.conf import Overlay
+    from supervisor_app.fleet.lease import Lease
+    from supervisor_app.gateway.edge.service import Service
+
+log = logging.getLogger(__name__)
+
+WORKER_RETRY_SECONDS = 1.0
+WORKER_SETTLED_SECONDS = 10.0
+"""A Channels worker that runs for so long has its connection: without one it fails within 5 s."""
+WORKER_CHECK_SECONDS = 5.0
+"""How often it looks for consumers that failed. Its default, 0.1 s, is a third of all idle CPU."""
+
+
+class EngineSource:
+    """The engine's command, found once: another one on PATH tomorrow must not restart a server today.
+
+    While none is found it looks again on every call, so that installing one is all it takes.
+    """
+
+    def __init__(self, overlay: Callable[[], Overlay]) -> None:
+        self._overlay = overlay
+        self._configured: str | None = None
+        self._engine: Engine | None = None
+        self._complaint = ""
+
+    def __call__(self) -> tuple[str, ...]:
+        configured = self._overlay().binary
+        if self._engine is None or configured != self._configured:
+            self._configured = configured
+            self._engine = self._find(configured)
+        if self._engine is not None:
+            return self._engine.command
+        # Starting a configured one that is missing fails with its name.
+        return (configured,) if configured else ()
+
+    def _find(self, configured: str | None) -> Engine | None:
+        try:
+            engine = find_engine(configured)
+        except EngineMissing as error:
+            self._complain(str(error))
+            return None
+        if engine is None:
+            self._complain(f"No llama-server found. {HOW_TO_GET_ONE}")
+            return None
+        self._complaint = ""
+        log.info("🔧 [ENGINE] Using %s", engine.describe)
+        return engine
+
+    def _complain(self, text: str) -> None:
+        if text != self._complaint:
+            log.error("❌ [ENGINE] %s", text)
+        self._complaint = text
+
+
+class Runtime:
+    """One node's supervisor with its ear on the channel layer, as one task to run and to shut down."""
+
+    def __init__(
+        self,
+        strangers: asyncio.AbstractEventLoop | None = None,
+        *,
+        node: str,
+        overlay: Callable[[], Overlay],
+        log_dir: Path,
+        lease: Lease,
+        keep_servers: bool = False,
+        gateway: Service | None = None,
+    ) -> None:
+        """`strangers`: the event loop of pages and gateway, where it is not this one."""
+        self.keep_servers = keep_servers
+        """At the end, leave the servers running."""
+        self.gateway = gateway
+        self._strangers = strangers
+        self._node = node
+        self._probe = HttpProbe()
+        self._store = OrmStore(node=node, overlay=overlay, command=EngineSource(overlay), lease=lease)
+        self.supervisor = NodeSupervisor(
+            store=self._store,
+            publisher=ChannelPublisher(strangers),
+            processes=LocalProcesses(log_dir=log_dir, no_engine=HOW_TO_GET_ONE),
+            probe=self._probe,
+            clock=SystemClock(),
+        )
+
+    async def run(self) -> None:
+        """Until cancelled; then what the gateway began is finished and all servers are stopped before it
+        returns, unless they are to be kept.
+
+        Raises what supervision (NodeTakenError among it) or the gateway raised: then the servers go on, for
+        the next supervisor to take over.
+        """
+        beside = [
+            asyncio.create_task(self._keep_hearing(), name="worker"),
+            asyncio.create_task(AlertSender(node=self._node).run(), name="alerts"),
+        ]
+        supervision = asyncio.create_task(self.supervisor.run(), name="servers")
+        vital = [supervision]
+        if self.gateway is not None:
+            vital.append(asyncio.create_task(run_in(self._strangers, self.gateway.serve), name="gateway"))
+        try:
+            done, _ = await asyncio.wait(vital, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        except asyncio.CancelledError:
+            if self.gateway is not None:
+                await run_in(self._strangers, self.gateway.stop)
+            await _end(supervision)
+            await (self.supervisor.release() if self.keep_servers else self.supervisor.shutdown())
+            raise
+        except Exception as error:
+            if isinstance(error, NodeTakenError):
+                log.error("❌ [NODE] %s has node %r now: ending, the servers go on", error, self._node)
+            await _end(supervision)
+            await self.supervisor.release()
+            raise
+        finally:
+            await _end(*vital, *beside)
+            self._probe.close()
+            self._store.close()
+
+    def force(self) -> None:
+        """Somebody asked twice: end at once."""
+        if self.gateway is not None:
+            (self._strangers or asyncio.get_running_loop()).call_soon_threadsafe(self.gateway.force)
+        self.supervisor.force()
+
+    async def _keep_hearing(self) -> None:
+        """Hear nudges over the channel layer, which is where pages and gateway are."""
+        loop, supervisor = asyncio.get_running_loop(), self.supervisor
+
+        def nudge() -> None:
+            loop.call_soon_threadsafe(supervisor.nudge)
+
+        def moved(servers: list[str]) -> None:
+            loop.call_soon_threadsafe(supervisor.moved, servers)
+
+        consumer: Any = SupervisorConsumer.as_asgi(nudge=nudge, moved=moved)
+        await run_in(self._strangers, partial(self._keep_listening, consumer))
+
+    async def _keep_listening(self, consumer: Any) -> None:
+        """The Channels worker. It dies with its connection and of a bad message, so it is made anew."""
+        channel = supervisor_channel(self._node)
+        application = ChannelNameRouter({channel: consumer})
+        outage = Outage(
+            log,
+            "⚠️ [NUDGE] Wishes are heard up to a second late: {error}",
+            "✅ [NUDGE] Wishes are heard at once again",
+        )
+        loop = asyncio.get_running_loop()
+        while True:
+            settled = loop.call_later(WORKER_SETTLED_SECONDS, outage.over)
+            try:
+                worker = Worker(application, [channel], channel_layer())
+                worker.application_checker_interval = WORKER_CHECK_SECONDS
+                await worker.arun()
+            except Exception as error:  # any client library's own kind: nudges are a convenience
+                outage.failed(error)
+            finally:
+                settled.cancel()
+            await asyncio.sleep(WORKER_RETRY_SECONDS)
+
+
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

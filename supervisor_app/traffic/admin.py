@@ -1,0 +1,235 @@
+"""Keys to make and to limit; requests and quarantine to read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django import forms
+from django.contrib import admin, messages
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+
+from supervisor_app.common.admin import NamesField, ReadOnly
+from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.gateway.llama.endpoints import Scope
+from supervisor_app.traffic.issuing import issue
+from supervisor_app.traffic.models import ApiKey, QuarantinedRequest, RequestRecord
+from supervisor_app.traffic.shown import spent, tokens
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from django.http import HttpRequest, HttpResponse
+    from django.utils.safestring import SafeString
+
+    KeyModelForm = forms.ModelForm[ApiKey]
+    KeyModelAdmin = admin.ModelAdmin[ApiKey]
+    RecordModelAdmin = admin.ModelAdmin[RequestRecord]
+    QuarantineModelAdmin = admin.ModelAdmin[QuarantinedRequest]
+else:  # Django's own classes cannot be subscripted
+    KeyModelForm = forms.ModelForm
+    KeyModelAdmin = RecordModelAdmin = QuarantineModelAdmin = admin.ModelAdmin
+
+
+CAPTURED = ["captured_request", "captured_answer"]
+
+
+class ApiKeyForm(KeyModelForm):
+    allowed_models = NamesField(label="Models", help_text=ApiKey._meta.get_field("allowed_models").help_text)
+
+    class Meta:
+        model = ApiKey
+        fields = "__all__"
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(KeyModelAdmin):
+    form = ApiKeyForm
+    list_display = ["name", "beginning", "state", "rights", "limits", "expires_at", "last_used_at"]
+    list_filter = ["enabled", "may_read", "may_change", "expires_at", "last_used_at"]
+    search_fields = ["name", "prefix"]
+    readonly_fields = ["beginning", "created_at", "last_used_at"]
+    actions = ["switch_on", "switch_off"]
+    fieldsets = [
+        (None, {"fields": ["name", "enabled", "expires_at", "allowed_models"]}),
+        ("Rights", {"fields": ["may_read", "may_change", "isolate_cache"]}),
+        ("Limits", {"fields": ["requests_per_minute", "tokens_per_minute", "max_concurrent"]}),
+        ("For finding mistakes", {"fields": ["capture"]}),
+        ("About it", {"fields": ["beginning", "created_at", "last_used_at"]}),
+    ]
+
+    def get_fieldsets(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
+        return self.fieldsets if obj else self.fieldsets[:-1]
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
+        """A new one gets its secret here; it goes to the page that answers this request and nowhere else."""
+        if not change:
+            request.fresh_api_key = issue(obj)  # type: ignore[attr-defined]
+        super().save_model(request, obj, form, change)
+
+    def response_add(
+        self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"The key of {obj}",
+            "original": obj,
+            "key": request.fresh_api_key,  # type: ignore[attr-defined]
+            "again": reverse("admin:supervisor_app_apikey_add") if "_addanother" in request.POST else "",
+        }
+        return TemplateResponse(request, "admin/supervisor_app/apikey/made.html", context)
+
+    @admin.action(description="Switch on", permissions=["change"])
+    def switch_on(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        self.message_user(request, f"Switched on: {queryset.update(enabled=True)}.")
+
+    @admin.action(description="Switch off", permissions=["change"])
+    def switch_off(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        self.message_user(request, f"Switched off: {queryset.update(enabled=False)}.")
+
+    @admin.display(description="begins with", ordering="prefix")
+    def beginning(self, key: ApiKey) -> SafeString:
+        return format_html("<code>{}…</code>", key.prefix)
+
+    @admin.display(description="now")
+    def state(self, key: ApiKey) -> str:
+        if not key.enabled:
+            return "switched off"
+        return "expired" if key.expires_at and key.expires_at <= timezone.now() else "works"
+
+    @admin.display
+    def rights(self, key: ApiKey) -> str:
+        return ", ".join(scope for scope in Scope if scope in key.scopes)
+
+    @admin.display
+    def limits(self, key: ApiKey) -> str:
+        limits = [
+            (key.requests_per_minute, "requests/min"),
+            (key.tokens_per_minute, "tokens/min"),
+            (key.max_concurrent, "at once"),
+        ]
+        said = [f"{limit} {unit}" for limit, unit in limits if limit]
+        return ", ".join([*said, *(f"only {name}" for name in key.allowed_models)]) or "none"
+
+
+class NameFilter(admin.SimpleListFilter):
+    """Of what there is now: looking through millions of records for what there was takes seconds."""
+
+    model: type[ApiKey | LlamaServer]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in self.model._default_manager.values_list("name", flat=True)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[RequestRecord]) -> QuerySet[RequestRecord]:
+        name = self.value()
+        return queryset if name is None else queryset.filter((self.parameter_name, name))
+
+
+class ServerFilter(NameFilter):
+    title = parameter_name = "server"
+    model = LlamaServer
+
+
+class KeyFilter(NameFilter):
+    title = parameter_name = "key"
+    model = ApiKey
+
+
+class StatusFilter(admin.SimpleListFilter):
+    title = parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("2", "2xx"), ("4", "4xx"), ("5", "5xx"), ("none", "none: its client left")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[RequestRecord]) -> QuerySet[RequestRecord]:
+        match self.value():
+            case "none":
+                return queryset.filter(status=None)
+            case "2" | "4" | "5" as hundreds:
+                first = int(hundreds) * 100
+                return queryset.filter(status__range=(first, first + 99))
+        return queryset
+
+
+@admin.register(RequestRecord)
+class RequestRecordAdmin(ReadOnly, RecordModelAdmin):
+    """What was asked. Nobody writes it but the gateways, and they prune it."""
+
+    list_display = ["at", "server", "model", "outcome", "status", "held", "first", "took", "used", "key"]
+    list_filter = [ServerFilter, "outcome", StatusFilter, KeyFilter, "at"]
+    search_fields = ["server", "model", "key", "route", "incident", "request_id"]
+    date_hierarchy = "at"
+    list_per_page = 50
+    show_full_result_count = False
+    fields = [
+        "at",
+        "server",
+        "model",
+        "key",
+        "method",
+        "route",
+        "status",
+        "outcome",
+        "incident",
+        "request_id",
+        "streamed",
+        "held",
+        "first",
+        "took",
+        "replays",
+        "prompt_tokens",
+        "cached_tokens",
+        "generated_tokens",
+        "tokens_per_second",
+    ]
+
+    class Media:
+        css: ClassVar = {"all": ["supervisor/css/admin.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RequestRecord]:
+        return super().get_queryset(request).defer(*CAPTURED)
+
+    def get_fields(self, request: HttpRequest, obj: RequestRecord | None = None) -> Any:
+        """What was not kept is not shown as empty."""
+        kept = obj is not None and obj.captured_request is not None
+        return [*self.fields, *(CAPTURED if kept else [])]
+
+    @admin.display(ordering="held_ms")
+    def held(self, record: RequestRecord) -> str:
+        return spent(record.held_ms or None)
+
+    @admin.display(description="first token", ordering="ttft_ms")
+    def first(self, record: RequestRecord) -> str:
+        return spent(record.ttft_ms)
+
+    @admin.display(description="duration", ordering="duration_ms")
+    def took(self, record: RequestRecord) -> str:
+        return spent(record.duration_ms)
+
+    @admin.display(description="tokens")
+    def used(self, record: RequestRecord) -> str:
+        return tokens(record)
+
+
+@admin.register(QuarantinedRequest)
+class QuarantinedRequestAdmin(ReadOnly, QuarantineModelAdmin):
+    """What killed its server. It may be released, and then be tried once more."""
+
+    list_display = ["at", "server", "incident", "reason", "until", "in_force"]
+    list_filter = ["server", "at"]
+    fields = ["server", "incident", "reason", "at", "until", "body_hash"]
+    actions = ["release"]
+
+    @admin.action(description="Release: let it be tried again", permissions=["release"])
+    def release(self, request: HttpRequest, queryset: QuerySet[QuarantinedRequest]) -> None:
+        count, _ = queryset.delete()
+        self.message_user(request, f"Released: {count}.", messages.SUCCESS)
+
+    def has_release_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("supervisor_app.delete_quarantinedrequest")
+
+    @admin.display(description="in force", boolean=True)
+    def in_force(self, entry: QuarantinedRequest) -> bool:
+        return entry.until > timezone.now()

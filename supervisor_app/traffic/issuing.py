@@ -1,0 +1,67 @@
+"""API keys made and withdrawn from a shell: for machines without a browser."""
+
+from __future__ import annotations
+
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+
+from supervisor_app.gateway.access.keys import digest_of, new_key, shown_part
+from supervisor_app.gateway.llama.endpoints import Scope
+from supervisor_app.traffic.models import ApiKey
+
+
+class NoSuchKeyError(Exception):
+    """No key goes by that name; the message lists the names that there are."""
+
+
+def issue(key: ApiKey) -> str:
+    """Give a key that is not saved yet its secret, which is kept nowhere else. The caller saves the row."""
+    secret = new_key()
+    key.prefix, key.digest = shown_part(secret), digest_of(secret).hex()
+    return secret
+
+
+def add_key(name: str, *, may_read: bool = False, may_change: bool = False) -> str:
+    """Make a key without limits, and return its secret. Raises ValueError: the name cannot be used."""
+    key = ApiKey(name=name, may_read=may_read, may_change=may_change)
+    secret = issue(key)
+    try:
+        key.full_clean()
+    except ValidationError as error:
+        raise ValueError(" ".join(error.messages)) from error
+    key.save(force_insert=True)
+    return secret
+
+
+def revoke_key(name: str) -> None:
+    """Switch a key off: deleting the last one would open the gateway. Raises NoSuchKeyError."""
+    if not ApiKey.objects.filter(name=name).update(enabled=False):
+        known = ", ".join(ApiKey.objects.values_list("name", flat=True)) or "none yet"
+        raise NoSuchKeyError(f"There is no API key {name!r}. Keys: {known}.")
+
+
+def describe_keys() -> list[str]:
+    """One line for each key, without its secret."""
+    return [
+        f"{key.name}: {key.prefix}…, {_state(key)}, {_use(key)}{_rights(key)}" for key in ApiKey.objects.all()
+    ]
+
+
+def _rights(key: ApiKey) -> str:
+    """Beside asking models."""
+    return "".join(
+        f", may {scope}" for scope in Scope if scope in key.scopes and scope is not Scope.INFERENCE
+    )
+
+
+def _state(key: ApiKey) -> str:
+    if not key.enabled:
+        return "switched off"
+    if key.expires_at is None:
+        return "in force"
+    word = "expired" if key.expires_at <= timezone.now() else "in force until"
+    return f"{word} {key.expires_at:%Y-%m-%d %H:%M}"
+
+
+def _use(key: ApiKey) -> str:
+    return f"last used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
