@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 SLOWER = 10
 """With `retry_forever`: the longest pause, so many times, between tries after the retries are used up."""
+FIRST_PAUSE = 0.01
+"""Seconds between the first two checks of a start."""
+PAUSE_GROWTH = 1.1
+MOST_GROWN = 250
+"""Checks after which the pause grows no more; it is longer than any interval by then."""
 CANARY_SECONDS = 180.0
 """For one token, where `stall_seconds` says nothing."""
 
@@ -148,9 +153,9 @@ class HealthPolicy:
         return self.max_checks * self.interval_ms / 1000
 
     def starting_interval(self, checks: int) -> float:
-        """Seconds until the next check while starting: 25 ms first, growing by half up to 250 ms.
+        """Seconds until the next check of a start: 10 ms first, each a tenth longer, up to the interval.
 
-        A tiny model is ready 30 ms after exec, a large one takes minutes: both should be seen at once
-        without asking a loading server forty times a second.
+        Each pause is a tenth of the time that has passed, so what is ready is seen at most a tenth late, be it
+        a tiny model after 30 ms or a large one after seconds. Ten seconds take 48 checks.
         """
-        return min(0.025 * 1.5 ** min(checks, 10), 0.25, self.interval_ms / 1000)
+        return min(FIRST_PAUSE * PAUSE_GROWTH ** min(checks, MOST_GROWN), self.interval_ms / 1000)

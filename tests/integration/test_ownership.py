@@ -16,10 +16,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from supervisor_app.core.machine import ownership, sockets
+from supervisor_app.core.machine import ownership, sock_diag, sockets
 from supervisor_app.core.machine.listeners import in_the_way, is_blocked
 from supervisor_app.core.machine.ownership import own_endpoint
-from supervisor_app.core.machine.sockets import Owner, listening, owner, stranger_at, stranger_behind
+from supervisor_app.core.machine.sock_diag import Owner, owner
+from supervisor_app.core.machine.sockets import is_surely_free, listening, stranger_at, stranger_behind
 from supervisor_app.core.shortage import ShortageError
 from supervisor_app.core.sightings import Endpoint, ListeningSocket
 from tests.integration.spawning import FAKE, fake_spec, until_async
@@ -63,6 +64,16 @@ def at(port: int, address: str = "127.0.0.1", uid: int | None = None) -> Endpoin
 # What the kernel says
 
 
+@pytest.fixture
+def without_sock_diag(monkeypatch):
+    """A sandbox in which the kernel is not to be asked for sockets."""
+
+    def refused(*_):
+        raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
+
+    monkeypatch.setattr(sockets, "listeners", refused)
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "0.0.0.0", "::"])
 def test_who_listens_is_read_for_every_kind_of_address(stack, address):
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -74,11 +85,40 @@ def test_who_listens_is_read_for_every_kind_of_address(stack, address):
     assert sockets.holder_of_socket(found) == os.getpid()
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "0.0.0.0", "::"])
+def test_the_tables_of_connections_say_the_same(stack, address, request):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    port = stack.enter_context(socket.create_server((address, 0), family=family)).getsockname()[1]
+    told = listening(port)
+    request.getfixturevalue("without_sock_diag")
+    assert listening(port) == told != []
+
+
+def test_all_who_share_a_port_are_told(stack):
+    first = stack.enter_context(socket.create_server(("127.0.0.1", 0), reuse_port=True))
+    address = first.getsockname()
+    others = [
+        stack.enter_context(socket.create_server(address, reuse_port=True, backlog=1)) for _ in range(300)
+    ]
+    inodes = {os.fstat(server.fileno()).st_ino for server in (first, *others)}
+    assert {found.inode for found in listening(address[1])} == inodes, "also in several parts of an answer"
+
+
+def test_a_port_is_surely_free_when_the_kernel_says_so(stack, request):
+    server = stack.enter_context(socket.create_server(("::1", 0), family=socket.AF_INET6))
+    port = server.getsockname()[1]
+    assert not is_surely_free(port)
+    server.close()
+    assert is_surely_free(port)
+    request.getfixturevalue("without_sock_diag")
+    assert not is_surely_free(port)
+
+
 def test_a_question_that_failed_spoils_no_other_one(stack):
     server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     where = ("127.0.0.1", server.getsockname()[1])
     with pytest.raises(OSError, match="too long"):
-        sockets._ask_kernel(b"x" * 2**24)
+        sock_diag._ask(b"x" * 2**24)
     assert owner(where) == Owner(os.getuid(), os.fstat(server.fileno()).st_ino, listens=True)
 
 
@@ -102,7 +142,7 @@ def test_an_ipv4_address_in_the_clothes_of_ipv6_is_itself():
     assert sockets.plain("::1") == "::1"
 
 
-def test_without_ipv6_there_is_one_table(stack, monkeypatch, tmp_path):
+def test_without_ipv6_there_is_one_table(stack, monkeypatch, tmp_path, without_sock_diag):
     server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "tcp").write_bytes(Path("/proc/net/tcp").read_bytes())

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from supervisor_app.core.machine.family import family_of
 from supervisor_app.core.sightings import Autopsy, GpuMemory, MemorySample
 
 if TYPE_CHECKING:
@@ -97,8 +98,8 @@ class MemoryMeter:
         """None when it is gone."""
         now = time.monotonic()
         family = family_of(self._pid)
-        self._pids.update(process.pid for process in family)
-        readings = [reading for process in family if (reading := _used_by(process)) is not None]
+        self._pids.update(family)
+        readings = [reading for pid in family if (reading := _used_by(pid)) is not None]
         if not readings:
             return None
         group = self._note_kills(now)
@@ -149,22 +150,13 @@ class MemoryMeter:
             os.close(log)
 
 
-def family_of(pid: int) -> list[psutil.Process]:
-    """It and its children; empty when it is gone."""
-    try:
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    except psutil.Error:
-        return []
-
-
-def _used_by(process: psutil.Process) -> tuple[int, int] | None:
+def _used_by(pid: int) -> tuple[int, int] | None:
     """Bytes that no file backs, in memory and in swap; None when it is gone."""
     try:
-        status = (PROC / str(process.pid) / "status").read_text()
+        status = (PROC / str(pid) / "status").read_text()
     except OSError:
         try:
-            return process.memory_info().rss, 0
+            return psutil.Process(pid).memory_info().rss, 0
         except psutil.Error:
             return None
     found = dict(re.findall(r"(?m)^(RssAnon|VmSwap):\s+(\d+) kB$", status))

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from supervisor_app.core.machine.family import family_of
 from supervisor_app.core.machine.identity import identity_of
 from supervisor_app.core.machine.listeners import endpoint_of, is_trusted
-from supervisor_app.core.machine.memory import family_of
 from supervisor_app.core.machine.sockets import holder_of_socket, sockets_of
 
 if TYPE_CHECKING:
@@ -34,15 +34,21 @@ def own_endpoint(
     """Where the process listens, of the sockets `found`. `log`: where what we spawned writes to."""
     if not found:
         return None
-    family = [process.pid for process in family_of(identity.pid)]
-    for each in found:
-        if holder_of_socket(each, family) is not None:
-            return endpoint_of(each)
+    # Mostly it listens itself, and there is no need to know its children.
+    if (each := _held_by([identity.pid], found)) is not None:
+        return endpoint_of(each)
+    family = family_of(identity.pid, now=True)
+    if (each := _held_by(family, found)) is not None:
+        return endpoint_of(each)
     for each in found:
         unseen = _unless_strange(each, spec, identity, family, log)
         if unseen is not None:
             return endpoint_of(each, unseen)
     return None
+
+
+def _held_by(pids: list[int], found: list[ListeningSocket]) -> ListeningSocket | None:
+    return next((each for each in found if holder_of_socket(each, pids) is not None), None)
 
 
 def _unless_strange(

@@ -17,13 +17,12 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-import psutil
-
+from supervisor_app.core.machine.family import resident_bytes, usage_of, written_bytes
 from supervisor_app.core.machine.identity import identity_of
 from supervisor_app.core.machine.lanes import Lanes
 from supervisor_app.core.machine.listeners import endpoint_of, in_the_way
-from supervisor_app.core.machine.memory import MemoryMeter, family_of
 from supervisor_app.core.machine.ownership import own_endpoint
+from supervisor_app.core.machine.sockets import is_surely_free
 from supervisor_app.core.ports import SignalDeniedError
 from supervisor_app.core.shortage import ShortageError, raise_shortage, shortage_of
 from supervisor_app.core.sightings import Autopsy, Endpoint, Exit, Identity, MemorySample, ProcessUsage
@@ -31,6 +30,7 @@ from supervisor_app.core.sightings import Autopsy, Endpoint, Exit, Identity, Mem
 if TYPE_CHECKING:
     import subprocess
 
+    from supervisor_app.core.machine.memory import MemoryMeter
     from supervisor_app.core.machine.open_log import OpenLog
     from supervisor_app.core.spec import LaunchSpec
 
@@ -187,6 +187,8 @@ class LocalProcess:
             raise SignalDeniedError from error
 
     async def endpoint(self, spec: LaunchSpec) -> Endpoint | None:
+        if is_surely_free(spec.port):
+            return None
         return await self._lanes.looks.run(self._endpoint, spec)
 
     def _endpoint(self, spec: LaunchSpec) -> Endpoint | None:
@@ -204,7 +206,7 @@ class LocalProcess:
     async def usage(self, spec: LaunchSpec) -> ProcessUsage:
         if self.identity is None:
             return ProcessUsage()
-        return await self._lanes.looks.run(_usage, self.identity.pid, spec.port)
+        return await self._lanes.looks.run(usage_of, self.identity.pid, spec.port)
 
     async def sample(self) -> MemorySample | None:
         return None if self._meter is None else await self._lanes.looks.run(self._meter.sample)
@@ -213,13 +215,13 @@ class LocalProcess:
         return Autopsy() if self._meter is None else await self._lanes.looks.run(self._meter.autopsy)
 
     async def resident_bytes(self) -> int:
-        return 0 if self.identity is None else await self._lanes.looks.run(_resident_bytes, self.identity.pid)
+        return 0 if self.identity is None else await self._lanes.looks.run(resident_bytes, self.identity.pid)
 
     async def fetched(self) -> int:
         if self.identity is None:
             return 0
         log = None if self._log is None else self._log.log.path
-        return await self._lanes.looks.run(_written, self.identity.pid, log)
+        return await self._lanes.looks.run(written_bytes, self.identity.pid, log)
 
     async def last_lines(self, count: int, since: int | None = None) -> list[str]:
         if self._log is None:
@@ -256,36 +258,3 @@ def _means_file(pid: int | None, path: str, file: Path) -> bool:
         raise_shortage(error)
         return Path(path).name == file.name
     return os.path.realpath(os.path.join(start, path)) == os.path.realpath(file)
-
-
-def _resident_bytes(pid: int) -> int:
-    total = 0
-    for process in family_of(pid):
-        with contextlib.suppress(psutil.Error):
-            total += process.memory_info().rss
-    return total
-
-
-def _written(pid: int, log: Path | None) -> int:
-    """Bytes of what it writes into files; where none can be seen, of its log."""
-    sizes = {}
-    for process in family_of(pid):
-        with contextlib.suppress(psutil.Error):
-            for file in process.open_files():
-                if getattr(file, "mode", "r") != "r":
-                    with contextlib.suppress(FileNotFoundError):
-                        sizes[file.path] = os.stat(file.path).st_size
-    said = sizes.pop(str(log), 0)
-    return sum(sizes.values()) if sizes else said
-
-
-def _usage(pid: int, port: int) -> ProcessUsage:
-    seconds, clients = 0.0, 0
-    for process in family_of(pid):
-        with contextlib.suppress(psutil.Error):
-            times = process.cpu_times()
-            seconds += times.user + times.system
-            for connection in process.net_connections("tcp"):
-                ours = bool(connection.laddr) and connection.laddr.port == port
-                clients += ours and connection.status == psutil.CONN_ESTABLISHED
-    return ProcessUsage(cpu_seconds=seconds, connections=clients)

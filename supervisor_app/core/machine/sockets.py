@@ -10,10 +10,7 @@ import contextlib
 import os
 import pwd
 import socket
-import struct
 import sys
-import threading
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +18,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from supervisor_app.core.machine.identity import boot_id
+from supervisor_app.core.machine.sock_diag import listeners, owner
 from supervisor_app.core.shortage import raise_shortage
 from supervisor_app.core.sightings import Endpoint, ListeningSocket
 
@@ -30,21 +28,6 @@ if TYPE_CHECKING:
 PROC = Path("/proc")
 GONE = "a process that has gone meanwhile"
 _LISTEN = "0A"
-
-# linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h
-_NETLINK_SOCK_DIAG = 4
-_SOCK_DIAG_BY_FAMILY = 20
-_NLM_F_REQUEST = 1
-_ALL_STATES = 0xFFFFFFFF
-_HEADER = struct.Struct("=IHHII")
-_REQUEST = struct.Struct("=BBBBI")
-_SOCKET_ID = struct.Struct("!HH16s16s")
-_ANY_INTERFACE_NO_COOKIE = struct.pack("=III", 0, _ALL_STATES, _ALL_STATES)
-_TCP_LISTEN = 10
-_STATE_AT = _HEADER.size + 1
-_OWNER = struct.Struct("=II")
-_OWNER_AT = _HEADER.size + 4 + 48 + 12
-"""Behind four bytes, the id of the socket and three counters: its uid and its inode."""
 
 
 @cache
@@ -61,6 +44,28 @@ def listening(port: int) -> list[ListeningSocket]:
     """All sockets of this machine that listen on `port`, whoever owns them. Raises OSError."""
     if not sys.platform.startswith("linux"):
         return _listening_by_psutil(port)
+    try:
+        listens = listeners(port)
+    except OSError:  # a sandbox that has no sock_diag
+        return _listening_by_table(port)
+    return [
+        ListeningSocket(address=plain(each.address), port=port, uid=each.uid, inode=each.inode)
+        for each in listens
+    ]
+
+
+def is_surely_free(port: int) -> bool:
+    """Nobody listens on `port`, at any address. Asked of the kernel alone: nothing for a thread.
+
+    False when that cannot be told so.
+    """
+    try:
+        return sys.platform.startswith("linux") and not listeners(port)
+    except OSError:
+        return False
+
+
+def _listening_by_table(port: int) -> list[ListeningSocket]:
     lines = [line for name in ("tcp", "tcp6") for line in _table(PROC / "net" / name)]
     return [found for line in lines if (found := _listener(line, port)) is not None]
 
@@ -154,66 +159,6 @@ def holder_of_socket(found: ListeningSocket, pids: Sequence[int] | None = None) 
 
 
 # --- Who is at the other end ---------------------------------------------------------------------------
-
-
-class _Netlink:
-    """A way to ask the kernel of sockets, for one thread of one process."""
-
-    def __init__(self, opened: socket.socket) -> None:
-        self.pid = os.getpid()
-        self._socket = opened
-
-    def ask(self, request: bytes) -> bytes:
-        size = _HEADER.size + len(request)
-        self._socket.send(_HEADER.pack(size, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0) + request)
-        return self._socket.recv(8192)
-
-    def __del__(self) -> None:
-        self._socket.close()
-
-
-_kept = threading.local()
-
-
-def _ask_kernel(request: bytes) -> bytes:
-    """Ask sock_diag for one socket. Raises OSError."""
-    netlink: _Netlink | None = getattr(_kept, "netlink", None)
-    if netlink is None or netlink.pid != os.getpid():  # a child would read its parent's answers
-        netlink = _Netlink(socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG))
-    _kept.netlink = None  # unless all goes well: an answer that comes later is none to the next question
-    answer = netlink.ask(request)
-    _kept.netlink = netlink  # to open another takes as long as to ask
-    return answer
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose a socket is, as sock_diag says."""
-
-    uid: int
-    inode: int
-    """0: a connection that nobody has accepted yet."""
-    listens: bool
-
-
-def owner(local: tuple[str, int], remote: tuple[str, int] | None = None) -> Owner | None:
-    """The owner of the socket with these addresses; where there is none, or without `remote`, of the one that
-    listens at `local`. None when nobody does. Raises OSError where the kernel does not tell.
-    """
-    peer = remote or ("", 0)
-    family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
-    request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _ALL_STATES) + _SOCKET_ID.pack(
-        local[1], peer[1], _packed(family, local[0]), _packed(family, peer[0])
-    )
-    answer = _ask_kernel(request + _ANY_INTERFACE_NO_COOKIE)
-    if len(answer) < _OWNER_AT + _OWNER.size or _HEADER.unpack_from(answer)[1] != _SOCK_DIAG_BY_FAMILY:
-        return None
-    uid, inode = _OWNER.unpack_from(answer, _OWNER_AT)
-    return Owner(uid, inode, listens=answer[_STATE_AT] == _TCP_LISTEN)
-
-
-def _packed(family: int, address: str) -> bytes:
-    return socket.inet_pton(family, address) if address else bytes(16)
 
 
 def stranger_behind(connection: socket.socket, uid: int) -> str:

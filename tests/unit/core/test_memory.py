@@ -12,7 +12,7 @@ import time
 import psutil
 import pytest
 
-from supervisor_app.core.machine import memory
+from supervisor_app.core.machine import family, memory
 from supervisor_app.core.machine.memory import GpuMeter, MemoryMeter, control_group, naming, parse_gpus
 from supervisor_app.core.sightings import GpuMemory
 
@@ -36,8 +36,9 @@ def machine(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def child():
+def child(monkeypatch):
     """A process that lives, with one child of its own."""
+    monkeypatch.setattr(family, "TABLE_SECONDS", 0.0)
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
     end = time.monotonic() + 20

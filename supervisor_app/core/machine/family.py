@@ -1,0 +1,146 @@
+"""A process with its children, and what they have used. Blocking: not for the event loop.
+
+Which process is whose child is read for all processes at once, and whoever asks within a moment shares the
+table: to read one for each look at each of many servers would cost more than all else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from threading import Lock
+
+import psutil
+
+from supervisor_app.core.machine.sock_diag import connected
+from supervisor_app.core.machine.sockets import sockets_of
+from supervisor_app.core.sightings import ProcessUsage
+
+TABLE_SECONDS = 1.0
+"""How old the table may be for a look that is taken again anyway."""
+GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""Of a file in `/proc`: the process has ended, or is not for us to see."""
+_PARENT, _USER_TICKS, _SYSTEM_TICKS = 1, 11, 12
+"""Fields of `/proc/PID/stat` behind the name."""
+_IS_LINUX = sys.platform.startswith("linux")
+
+
+def family_of(pid: int, *, now: bool = False) -> list[int]:
+    """It and its children, itself first; empty when it is gone. Raises OSError for want of our own.
+
+    `now`: by a table that is read after this call.
+    """
+    if not psutil.pid_exists(pid):
+        return []
+    found = [pid]
+    children = _table.children(0.0 if now else TABLE_SECONDS)
+    for member in found:  # grows as it goes
+        found += [child for child in children.get(member, ()) if child not in found]
+    return found
+
+
+class _Table:
+    """The children of each process."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._read_at = float("-inf")
+        self._children: dict[int, list[int]] = {}
+
+    def children(self, max_age: float) -> dict[int, list[int]]:
+        asked_at = time.monotonic()
+        with self._lock:
+            if self._read_at < asked_at - max_age:
+                began = time.monotonic()
+                self._children = _read_children()
+                self._read_at = began
+            return self._children
+
+
+_table = _Table()
+
+
+def _read_children() -> dict[int, list[int]]:
+    found = defaultdict(list)
+    for pid in psutil.pids():
+        if (parent := _parent(pid)) is not None:
+            found[parent].append(pid)
+    return dict(found)
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        return int(_stat(pid)[_PARENT]) if _IS_LINUX else psutil.Process(pid).ppid()
+    except (*GONE, psutil.Error):
+        return None
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Fields behind the name, which may hold whatever it likes."""
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+
+
+def usage_of(pid: int, port: int) -> ProcessUsage:
+    """What a process that listens on `port` and its children have used; zeros when it is gone."""
+    family = family_of(pid)
+    seconds = sum(map(_cpu_seconds, family))
+    return ProcessUsage(cpu_seconds=seconds, connections=_connections(family, port))
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        if not _IS_LINUX:
+            times = psutil.Process(pid).cpu_times()
+            return float(times.user + times.system)
+        fields = _stat(pid)
+    except (*GONE, psutil.Error):
+        return 0.0
+    return (int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])) / os.sysconf("SC_CLK_TCK")
+
+
+def _connections(family: list[int], port: int) -> int:
+    """Clients that it has. One with a single socket has none: that is what it listens with."""
+    if not _IS_LINUX:
+        return sum(map(_connections_by_psutil, family, [port] * len(family)))
+    opened = set[int]().union(*(sockets_of(pid) or () for pid in family))
+    if len(opened) <= 1:
+        return 0
+    try:
+        return sum(inode in opened for inode in connected(port))
+    except OSError:  # a sandbox that has no sock_diag
+        return sum(map(_connections_by_psutil, family, [port] * len(family)))
+
+
+def _connections_by_psutil(pid: int, port: int) -> int:
+    with contextlib.suppress(psutil.Error):
+        return sum(
+            bool(each.laddr) and each.laddr.port == port and each.status == psutil.CONN_ESTABLISHED
+            for each in psutil.Process(pid).net_connections("tcp")
+        )
+    return 0
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of it and its children, file pages included."""
+    total = 0
+    for member in family_of(pid):
+        with contextlib.suppress(psutil.Error):
+            total += psutil.Process(member).memory_info().rss
+    return total
+
+
+def written_bytes(pid: int, log: Path | None) -> int:
+    """Bytes of what it writes into files; where none can be seen, of its log."""
+    sizes = {}
+    for member in family_of(pid):
+        with contextlib.suppress(psutil.Error):
+            for file in psutil.Process(member).open_files():
+                if getattr(file, "mode", "r") != "r":
+                    with contextlib.suppress(FileNotFoundError):
+                        sizes[file.path] = os.stat(file.path).st_size
+    said = sizes.pop(str(log), 0)
+    return sum(sizes.values()) if sizes else said

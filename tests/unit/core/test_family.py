@@ -1,0 +1,91 @@
+"""What a process and its children have used, and how seldom that asks for the table of all processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from supervisor_app.core.machine import family
+from supervisor_app.core.machine.family import family_of, usage_of
+
+NOBODY = 2**22 + 1
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    """A note of each time that the table of all processes is read."""
+    read, original = [], family._read_children
+
+    def noted():
+        read.append(time.monotonic())
+        return original()
+
+    monkeypatch.setattr(family, "_read_children", noted)
+    monkeypatch.setattr(family, "_table", family._Table())
+    return read
+
+
+@pytest.fixture
+def child():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield process.pid
+    process.communicate(b"\n", 20)
+
+
+def test_a_family_is_a_process_with_its_children(child):
+    found = family_of(os.getpid(), now=True)
+    assert found[0] == os.getpid()
+    assert child in found
+
+
+def test_one_that_is_gone_has_none():
+    assert family_of(NOBODY) == []
+    assert usage_of(NOBODY, 1).cpu_seconds == 0
+
+
+def test_all_who_ask_within_a_moment_share_one_table(tables):
+    for _ in range(50):
+        family_of(os.getpid())
+    assert len(tables) == 1
+
+
+def test_who_must_know_now_gets_a_table_that_was_read_after_the_question(tables, child):
+    family_of(os.getpid())
+    asked = time.monotonic()
+    assert child in family_of(os.getpid(), now=True)
+    assert tables[-1] >= asked
+
+
+def test_whoever_asks_while_it_is_read_gets_the_same(tables):
+    threads = [threading.Thread(target=family_of, args=[os.getpid()]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(tables) == 1
+
+
+def test_its_clients_are_counted_and_nothing_else():
+    with ExitStack() as stack:
+        server, other = (stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2))
+        port = server.getsockname()[1]
+        assert usage_of(os.getpid(), port).connections == 0
+        for each in (server, other):
+            stack.enter_context(socket.create_connection(each.getsockname()))
+            stack.enter_context(each.accept()[0])
+        assert usage_of(os.getpid(), port).connections == 1
+
+
+def test_the_cpu_that_it_uses_is_counted():
+    before = usage_of(os.getpid(), 1).cpu_seconds
+    end = time.process_time() + 0.1
+    while time.process_time() < end:
+        pass
+    assert usage_of(os.getpid(), 1).cpu_seconds > before
