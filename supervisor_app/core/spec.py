@@ -155,7 +155,7 @@ class HealthPolicy:
     def starting_interval(self, checks: int) -> float:
         """Seconds until the next check of a start: 10 ms first, each a tenth longer, up to the interval.
 
-        Each pause is a tenth of the time that has passed, so what is ready is seen at most a tenth late, be it
-        a tiny model after 30 ms or a large one after seconds. Ten seconds take 48 checks.
+        Each pause is a tenth of the time that has passed, so what is ready is seen at most a tenth late: a
+        tiny model after 30 ms, a large one after seconds. Ten seconds take 48 checks.
         """
         return min(FIRST_PAUSE * PAUSE_GROWTH ** min(checks, MOST_GROWN), self.interval_ms / 1000)
