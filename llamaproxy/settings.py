@@ -45,6 +45,8 @@ INSTALLED_APPS = [
     "channels",
     "django_htmx",
     "supervisor_app.fleet",
+    "supervisor_app.traffic",
+    "supervisor_app.alerts",
     "supervisor_app.pages",
     "supervisor_app.roles",
 ]

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 
 from supervisor_app.pages.logins import staff_login
+from supervisor_app.pages.moved import MOVED_TO, moved_admin_page
 
 urlpatterns = [
     path("admin/login/", staff_login),
+    re_path(rf"^admin/supervisor_app/(?P<model>{'|'.join(MOVED_TO)})/(?P<rest>.*)$", moved_admin_page),
     path("admin/", admin.site.urls),
     path("", include("supervisor_app.urls")),
 ]

@@ -112,9 +112,7 @@ class AlertChannelAdmin(ChannelModelAdmin):
         ]
 
     def get_urls(self) -> list[URLPattern]:
-        test = path(
-            "<int:pk>/test/", self.admin_site.admin_view(self.test), name="supervisor_app_alertchannel_test"
-        )
+        test = path("<int:pk>/test/", self.admin_site.admin_view(self.test), name="alerts_alertchannel_test")
         return [test, *super().get_urls()]
 
     def test(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -125,7 +123,7 @@ class AlertChannelAdmin(ChannelModelAdmin):
         if not self.has_change_permission(request, channel):
             raise PermissionDenied
         self._test(request, channel)
-        return redirect(reverse("admin:supervisor_app_alertchannel_change", args=[pk]))
+        return redirect(reverse("admin:alerts_alertchannel_change", args=[pk]))
 
     @admin.action(description="Send a test message", permissions=["change"])
     def send_a_test(self, request: HttpRequest, queryset: QuerySet[AlertChannel]) -> None:

@@ -53,7 +53,7 @@ class AlertChannel(models.Model):
     objects = AlertChannelQuerySet.as_manager()
 
     class Meta:
-        app_label = "supervisor_app"
+        db_table = "supervisor_app_alertchannel"
         ordering = ["name"]
         constraints = [
             models.CheckConstraint(
@@ -114,7 +114,7 @@ class Incident(models.Model):
     objects = IncidentQuerySet.as_manager()
 
     class Meta:
-        app_label = "supervisor_app"
+        db_table = "supervisor_app_incident"
         ordering = ["-opened_at", "-pk"]
         indexes = [models.Index(fields=["closes_at"], condition=Q(closed_at=None), name="incident_to_close")]
         constraints = [
@@ -158,7 +158,7 @@ class Delivery(models.Model):
     objects = DeliveryQuerySet.as_manager()
 
     class Meta:
-        app_label = "supervisor_app"
+        db_table = "supervisor_app_delivery"
         ordering = ["-created_at", "-pk"]
         verbose_name_plural = "deliveries"
         indexes = [

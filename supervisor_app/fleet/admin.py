@@ -12,8 +12,6 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from supervisor_app.alerts import admin as _alerts  # noqa: F401  (registers its own)
-from supervisor_app.alerts.models import Delivery, Incident
 from supervisor_app.common import words
 from supervisor_app.common.admin import NamesField, ReadOnly
 from supervisor_app.core.settings import BY_FIELD, Part, settings_of
@@ -25,7 +23,6 @@ from supervisor_app.fleet.models import LlamaServer, Run, new_key
 from supervisor_app.fleet.silence import with_silence
 from supervisor_app.fleet.snapshots import view_of
 from supervisor_app.fleet.validators import validate_args, validate_args_of_form
-from supervisor_app.traffic import admin as _gateway  # noqa: F401  (registers its own)
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -167,9 +164,10 @@ class LlamaServerAdmin(ServerModelAdmin):
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
-        """Allow the history to go with its server, although nobody may delete from it."""
+        """Allow what only llamaproxy writes to go with its server, although nobody may delete from it."""
         deleted, counts, forbidden, protected = super().get_deleted_objects(objs, request)
-        history = {str(model._meta.verbose_name) for model in (Run, Incident, Delivery)}
+        registered = self.admin_site._registry.items()
+        history = {str(model._meta.verbose_name) for model, its in registered if isinstance(its, ReadOnly)}
         return deleted, counts, forbidden - history, protected
 
     @admin.display(description="from the config file")

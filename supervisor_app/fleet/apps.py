@@ -8,5 +8,5 @@ class FleetConfig(AppConfig):
 
     name = "supervisor_app.fleet"
     label = "supervisor_app"
-    verbose_name = "llamaproxy"
+    verbose_name = "Servers"
     default_auto_field = "django.db.models.BigAutoField"

@@ -300,14 +300,3 @@ def json_of_failure(run: Run) -> dict[str, Any] | None:
         "detail": run.failure_detail,
         "hint": run.failure_hint,
     }
-
-
-# Django looks for models here.
-from supervisor_app.alerts.models import AlertChannel, Delivery, Incident  # noqa: E402, F401
-from supervisor_app.traffic.models import (  # noqa: E402, F401
-    ApiKey,
-    ModelList,
-    QuarantinedRequest,
-    RequestRecord,
-    ServerUse,
-)

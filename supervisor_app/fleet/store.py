@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from supervisor_app.alerts import incidents
 from supervisor_app.common.database import DatabaseThread
 from supervisor_app.common.moments import moment
 from supervisor_app.common.storage import storable
@@ -31,14 +30,31 @@ from supervisor_app.fleet import retention
 from supervisor_app.fleet.conf import Overlay, resolve
 from supervisor_app.fleet.models import LlamaServer, Run, ServerState
 from supervisor_app.fleet.snapshots import columns_of, failure_from_json, identity_of_row, summary_of
-from supervisor_app.traffic.models import explained_deaths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
     from supervisor_app.fleet.lease import Lease
 
 PAST_LOADS = 20
+
+
+class Follow(Protocol):
+    def __call__(self, server: LlamaServer, change: Change, *, now: float) -> None:
+        """See what a change means; `now` in Unix seconds. Raises what the database raises."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """Parts that apps above this one have in the store: they know the fleet, which does not know them."""
+
+    follow: Follow
+    """Called in the transaction that saves a change."""
+    explained: Callable[[datetime], Mapping[str, frozenset[int]]]
+    """Pids that a request in quarantine has killed, by the name of their server."""
+    prune: Callable[[datetime], bool]
+    """Delete some rows that are too old. True: there may be more to delete."""
 
 
 class OrmStore:
@@ -55,8 +71,10 @@ class OrmStore:
         overlay: Callable[[], Overlay],
         command: Callable[[], tuple[str, ...]],
         lease: Lease,
+        neighbours: Neighbours,
     ) -> None:
         self._node = node
+        self._neighbours = neighbours
         self._lease = lease
         self._overlay = overlay
         self._command = command
@@ -71,22 +89,25 @@ class OrmStore:
         return await self._reader.call(lambda: _remember(name))
 
     async def save(self, change: Change) -> None:
-        await self._writer.call(lambda: _save(self._node, change))
+        await self._writer.call(lambda: _save(self._node, change, self._neighbours.follow))
 
     async def heartbeat(self, names: Sequence[str]) -> None:
         await self._writer.call(lambda: _heartbeat(self._lease, names))
 
     async def prune(self) -> bool:
-        return await self._writer.call(lambda: retention.prune(self._node, timezone.now()))
+        return await self._writer.call(self._prune)
 
     def close(self) -> None:
         self._reader.close()
         self._writer.close()
 
+    def _prune(self) -> bool:
+        return retention.prune(self._node) or self._neighbours.prune(timezone.now())
+
     def _configs(self) -> list[ServerConfig]:
         servers = LlamaServer.objects.on_node(self._node)
         overlay, command = self._overlay(), self._command()
-        explained = explained_deaths(timezone.now())
+        explained = self._neighbours.explained(timezone.now())
         return [
             replace(
                 resolve(server, overlay, command=command, cwd=self._cwd),
@@ -127,7 +148,7 @@ def _remember(name: str) -> Remembered:
 
 
 @transaction.atomic
-def _save(node: str, change: Change) -> None:
+def _save(node: str, change: Change, follow: Follow) -> None:
     """State and history in one transaction: after a kill -9 they tell the same story."""
     server = LlamaServer.objects.filter(name=change.snapshot.name, node=node).first()
     if server is None:
@@ -137,7 +158,7 @@ def _save(node: str, change: Change) -> None:
     _count(state, change.run_events)
     for event in change.run_events:
         _write(server, event)
-    incidents.follow(server, change, now=time.time())
+    follow(server, change, now=time.time())
 
 
 def _count(state: ServerState, events: Sequence[RunEvent]) -> None:

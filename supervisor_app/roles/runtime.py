@@ -23,6 +23,7 @@ from supervisor_app.fleet.events import supervisor_channel
 from supervisor_app.fleet.layers import channel_layer
 from supervisor_app.fleet.publish import ChannelPublisher
 from supervisor_app.fleet.store import OrmStore
+from supervisor_app.roles.neighbours import NEIGHBOURS
 from supervisor_app.roles.nudges import SupervisorConsumer
 
 if TYPE_CHECKING:
@@ -104,7 +105,9 @@ class Runtime:
         self._strangers = strangers
         self._node = node
         self._probe = HttpProbe()
-        self._store = OrmStore(node=node, overlay=overlay, command=EngineSource(overlay), lease=lease)
+        self._store = OrmStore(
+            node=node, overlay=overlay, command=EngineSource(overlay), lease=lease, neighbours=NEIGHBOURS
+        )
         self.supervisor = NodeSupervisor(
             store=self._store,
             publisher=ChannelPublisher(strangers),

@@ -77,9 +77,9 @@ class ApiKeyAdmin(KeyModelAdmin):
             "title": f"The key of {obj}",
             "original": obj,
             "key": request.fresh_api_key,  # type: ignore[attr-defined]
-            "again": reverse("admin:supervisor_app_apikey_add") if "_addanother" in request.POST else "",
+            "again": reverse("admin:traffic_apikey_add") if "_addanother" in request.POST else "",
         }
-        return TemplateResponse(request, "admin/supervisor_app/apikey/made.html", context)
+        return TemplateResponse(request, "admin/traffic/apikey/made.html", context)
 
     @admin.action(description="Switch on", permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
@@ -228,7 +228,7 @@ class QuarantinedRequestAdmin(ReadOnly, QuarantineModelAdmin):
         self.message_user(request, f"Released: {count}.", messages.SUCCESS)
 
     def has_release_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("supervisor_app.delete_quarantinedrequest")
+        return request.user.has_perm("traffic.delete_quarantinedrequest")
 
     @admin.display(description="in force", boolean=True)
     def in_force(self, entry: QuarantinedRequest) -> bool:

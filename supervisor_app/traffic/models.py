@@ -88,7 +88,7 @@ class ApiKey(models.Model):
     objects: models.Manager[ApiKey] = models.Manager()
 
     class Meta:
-        app_label = "supervisor_app"
+        db_table = "supervisor_app_apikey"
         ordering = ["name"]
         verbose_name = "API key"
 
@@ -152,7 +152,7 @@ class RequestRecord(models.Model):
     objects: models.Manager[RequestRecord] = models.Manager()
 
     class Meta:
-        app_label = "supervisor_app"
+        db_table = "supervisor_app_requestrecord"
         ordering = ["-at", "-pk"]
         verbose_name = "request"
         indexes = [
@@ -188,7 +188,7 @@ class QuarantinedRequest(models.Model):
     objects = QuarantinedQuerySet.as_manager()
 
     class Meta:
-        app_label = "supervisor_app"
+        db_table = "supervisor_app_quarantinedrequest"
         ordering = ["-at", "-pk"]
         constraints = [
             models.UniqueConstraint(fields=["server", "body_hash"], name="quarantined_once_per_server")
@@ -218,7 +218,7 @@ class ServerUse(models.Model):
     objects: models.Manager[ServerUse] = models.Manager()
 
     class Meta:
-        app_label = "supervisor_app"
+        db_table = "supervisor_app_serveruse"
 
     def __str__(self) -> str:
         return f"{self.server}: {self.last_request_at:%Y-%m-%d %H:%M:%S}"
@@ -237,7 +237,7 @@ class ModelList(models.Model):
     objects: models.Manager[ModelList] = models.Manager()
 
     class Meta:
-        app_label = "supervisor_app"
+        db_table = "supervisor_app_modellist"
 
     def __str__(self) -> str:
         return f"{self.server}"

@@ -408,7 +408,7 @@ def test_what_is_told_of_a_request_fits_its_column(serving, asked, cookies, tabs
 
 @pytest.mark.parametrize("width", [1280, 360])
 def test_what_was_kept_of_a_request_can_be_read_to_its_end(serving, asked, cookies, tabs, width):
-    url = f"{serving.url}/admin/supervisor_app/requestrecord/{asked}/change/"
+    url = f"{serving.url}/admin/traffic/requestrecord/{asked}/change/"
     page = tabs.open(url, storage_state=cookies, viewport={"width": width, "height": 740})
     expect(page.locator(".field-captured_answer .readonly")).to_contain_text("answeredanswered")
     assert page.evaluate(WIDER_THAN_THEIR_PLACE, ".form-row") == []

@@ -6,6 +6,7 @@ from supervisor_app.alerts.models import AlertChannel, Incident
 from supervisor_app.alerts.sender import AlertSender
 from supervisor_app.core.status import Status
 from supervisor_app.fleet.store import _save
+from supervisor_app.roles.neighbours import NEIGHBOURS
 from tests.integration.building import OUT_OF_MEMORY, change, make_server
 
 HOUR = 3600.0
@@ -28,7 +29,11 @@ class World:
         fields.setdefault("ready_at", self.clock.now if status == "ready" else None)
         fields.setdefault("started_at", self.clock.now if status == "ready" else None)
         fields.setdefault("detail", f"{status}.")
-        _save("local", change(name, *events, status=Status(status), failure=failure, **fields))
+        _save(
+            "local",
+            change(name, *events, status=Status(status), failure=failure, **fields),
+            NEIGHBOURS.follow,
+        )
 
     def look(self, wait=0.0):
         """The sender looks, sends what is due and records it."""

@@ -404,6 +404,19 @@ def test_login_links_and_states_are_not_in_the_admin(staff_client):
         assert staff_client.get(f"/admin/supervisor_app/{model}/").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("requestrecord/?server=default", "traffic/requestrecord/?server=default"),
+        ("apikey/3/change/", "traffic/apikey/3/change/"),
+        ("alertchannel/", "alerts/alertchannel/"),
+    ],
+)
+def test_what_moved_in_the_admin_is_found_by_its_address_of_before(staff_client, old, new):
+    answer = staff_client.post(f"/admin/supervisor_app/{old}")
+    assert (answer.status_code, answer["Location"]) == (308, f"/admin/{new}")
+
+
 def test_a_person_without_password_cannot_log_in_with_an_empty_one(client):
     User.objects.create_superuser("admin")
     answer = client.post("/admin/login/", {"username": "admin", "password": ""})

@@ -26,6 +26,7 @@ from supervisor_app.fleet.conf import Overlay
 from supervisor_app.fleet.lease import Lease
 from supervisor_app.fleet.models import Run, ServerState
 from supervisor_app.fleet.store import OrmStore
+from supervisor_app.roles.neighbours import NEIGHBOURS
 from tests.integration.building import db, eventually, make_server
 from tests.ports import free_port
 
@@ -48,7 +49,11 @@ class Ward:
         self.publisher = RecordingPublisher()
         self.log_dir = folder / "logs"
         self._store = OrmStore(
-            node="ward", overlay=Overlay, command=lambda: self.command, lease=Lease("ward")
+            node="ward",
+            overlay=Overlay,
+            command=lambda: self.command,
+            lease=Lease("ward"),
+            neighbours=NEIGHBOURS,
         )
         self._probe = HttpProbe()
         self._supervisor = NodeSupervisor(

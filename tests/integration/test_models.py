@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from importlib import import_module
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from supervisor_app.core.settings import LARGEST
 from supervisor_app.core.status import FailureKind, Status
-from supervisor_app.fleet import migrations
 from supervisor_app.fleet.models import LlamaServer, LoginLink, Run, ServerState, json_of_failure
 from supervisor_app.fleet.validators import validate_api_key, validate_args, validate_host, validate_port
 from tests.integration.building import STARTED, at, make_run, make_server, make_state
@@ -356,16 +351,3 @@ def test_the_failure_of_a_run_in_the_words_of_the_contract():
 def test_which_key_a_server_asks_for(said, args, own):
     server = LlamaServer(api_key=said, args=args)
     assert server.key == (server.own_key if own else said)
-
-
-def test_servers_of_before_get_keys_of_their_own_and_stay_as_open_as_was_said():
-    for name, key in (("a", ""), ("b", "sk-said"), ("c", "")):
-        LlamaServer.objects.create(name=name, port=9000 + ord(name), api_key=key, own_key="the same for all")
-    (file,) = Path(migrations.__file__).parent.glob("*_server_key.py")
-    migration = import_module(f"supervisor_app.fleet.migrations.{file.stem}")
-    migration.keys(apps, SimpleNamespace(connection=connection))
-    rows = LlamaServer.objects.filter(name__in="abc").order_by("name")
-    assert [row.api_key for row in rows] == [None, "sk-said", None]
-    assert len({row.own_key for row in rows} - {"the same for all"}) == 3
-    migration.no_keys(apps, SimpleNamespace(connection=connection))
-    assert [row.api_key for row in rows.all()] == ["", "sk-said", ""]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from importlib import import_module
 
 import pytest
-from django.apps import apps
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
+from supervisor_app.alerts.retention import ALERTS_KEPT
 from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.ports import RunClosed, RunOpened
 from supervisor_app.core.sightings import Exit
@@ -19,9 +18,10 @@ from supervisor_app.fleet import retention
 from supervisor_app.fleet.conf import Overlay
 from supervisor_app.fleet.lease import Lease
 from supervisor_app.fleet.models import Run
-from supervisor_app.fleet.retention import ALERTS_KEPT, BATCH, RUNS_KEPT, prune
+from supervisor_app.fleet.retention import BATCH, RUNS_KEPT
 from supervisor_app.fleet.store import OrmStore, _save
-from tests.integration.building import STARTED, at, change, db, make_run, make_server, make_state
+from supervisor_app.roles.neighbours import NEIGHBOURS
+from tests.integration.building import STARTED, at, change, db, make_run, make_server
 
 pytestmark = pytest.mark.django_db
 
@@ -39,7 +39,7 @@ def few(monkeypatch):
 def prune_all(node="local") -> int:
     """How often there was something to delete."""
     times = 0
-    while prune(node, NOW):
+    while retention.prune(node) or NEIGHBOURS.prune(NOW):
         times += 1
     return times
 
@@ -59,7 +59,7 @@ def left() -> set[int]:
 def live_and_die(kind=FailureKind.HUNG, *, adopted=False):
     opened = RunOpened(identity=None, adopted=adopted, retry=0, started_at=STARTED)
     closed = RunClosed(at=STARTED + 1, exit=Exit(), failure=failure_of(kind))
-    _save("local", change("default", opened, closed))
+    _save("local", change("default", opened, closed), NEIGHBOURS.follow)
 
 
 def counters(client):
@@ -81,19 +81,6 @@ def test_no_counter_falls_when_runs_are_deleted(few, client):
     assert counters(client) == before
     live_and_die()
     assert counters(client)["llamaproxy_server_starts_total", "default"] == 6
-
-
-def test_counters_begin_with_the_runs_of_an_older_version(client):
-    server = make_server()
-    make_state(server)
-    make_run(server)
-    make_run(server, failure_kind="hung", adopted=True)
-    migration = import_module("supervisor_app.fleet.migrations.0010_counts")
-    migration.count_what_is_known(apps, None)
-    assert counters(client) == {
-        ("llamaproxy_server_starts_total", "default"): 1,
-        ("llamaproxy_server_failures_total", "default", "hung"): 1,
-    }
 
 
 def test_of_each_server_the_newest_runs_stay(few):
@@ -149,7 +136,7 @@ def test_really_a_thousand_are_kept_and_deleted_in_batches():
         Run(server=server, started_at=at(STARTED), ended_at=at(STARTED)) for _ in range(RUNS_KEPT + BATCH + 1)
     )
     newest = list(Run.objects.values_list("pk", flat=True)[:RUNS_KEPT])
-    assert prune("local", NOW)
+    assert retention.prune("local")
     assert Run.objects.count() == RUNS_KEPT + 1
     assert prune_all() == 1
     assert left() == set(newest)
@@ -195,7 +182,9 @@ def test_an_incident_of_which_nobody_was_told_goes_too(few):
 @pytest.mark.django_db(transaction=True)
 async def test_the_store_prunes_what_is_its_nodes(few):
     await db(lambda: runs(make_server(), 6))
-    store = OrmStore(node="local", overlay=Overlay, command=tuple, lease=Lease("local"))
+    store = OrmStore(
+        node="local", overlay=Overlay, command=tuple, lease=Lease("local"), neighbours=NEIGHBOURS
+    )
     try:
         assert [await store.prune() for _ in range(3)] == [True, True, False]
     finally:

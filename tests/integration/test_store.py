@@ -28,6 +28,7 @@ from supervisor_app.fleet.snapshots import (
     load_views,
 )
 from supervisor_app.fleet.store import OrmStore
+from supervisor_app.roles.neighbours import NEIGHBOURS
 from supervisor_app.traffic.models import QuarantinedRequest
 from tests.integration.building import (
     IDENTITY,
@@ -53,7 +54,11 @@ OPENED = RunOpened(identity=IDENTITY, adopted=False, retry=0, started_at=STARTED
 @asynccontextmanager
 async def opened(node="local", overlay=None, command=("llama-server",)):
     store = OrmStore(
-        node=node, overlay=lambda: overlay or Overlay(), command=lambda: command, lease=Lease(node)
+        node=node,
+        overlay=lambda: overlay or Overlay(),
+        command=lambda: command,
+        lease=Lease(node),
+        neighbours=NEIGHBOURS,
     )
     try:
         yield store
@@ -377,7 +382,9 @@ async def test_a_bug_is_raised_as_it_is_and_the_next_call_is_done():
     def command():
         raise ZeroDivisionError
 
-    store = OrmStore(node="local", overlay=Overlay, command=command, lease=Lease("local"))
+    store = OrmStore(
+        node="local", overlay=Overlay, command=command, lease=Lease("local"), neighbours=NEIGHBOURS
+    )
     with pytest.raises(ZeroDivisionError):
         await store.configs()
     assert (await store.remember("nobody")).version == 0
@@ -409,7 +416,9 @@ def test_a_database_that_hangs_does_not_keep_the_process_from_ending():
         "from supervisor_app.fleet.conf import Overlay\n"
         "from supervisor_app.fleet.lease import Lease; from supervisor_app.fleet.store import OrmStore\n"
         "wait = lambda: time.sleep(60)\n"
-        "store = OrmStore(node='local', overlay=Overlay, command=wait, lease=Lease('local'))\n"
+        "from supervisor_app.roles.neighbours import NEIGHBOURS\n"
+        "lease = Lease('local')\n"
+        "store = OrmStore(node='local', overlay=Overlay, command=wait, lease=lease, neighbours=NEIGHBOURS)\n"
         "try: asyncio.run(asyncio.wait_for(store.configs(), 0.1))\n"
         "except TimeoutError: store.close()"
     )

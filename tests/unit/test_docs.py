@@ -13,10 +13,11 @@ import pytest
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 
+from supervisor_app.alerts.retention import ALERTS_KEPT
 from supervisor_app.alerts.rules import AlertEvent, write_test
 from supervisor_app.core.settings import SETTINGS
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Status
-from supervisor_app.fleet.retention import ALERTS_KEPT, RUNS_KEPT
+from supervisor_app.fleet.retention import RUNS_KEPT
 from supervisor_app.fleet.snapshots import ServerView
 from supervisor_app.roles.management.commands import llama, runsupervisor
 from supervisor_app.urls import urlpatterns

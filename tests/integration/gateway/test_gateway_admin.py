@@ -24,9 +24,9 @@ from tests.integration.building import STARTED, make_key, make_record, make_serv
 
 pytestmark = pytest.mark.django_db
 
-KEYS = "/admin/supervisor_app/apikey/"
-REQUESTS = "/admin/supervisor_app/requestrecord/"
-QUARANTINE = "/admin/supervisor_app/quarantinedrequest/"
+KEYS = "/admin/traffic/apikey/"
+REQUESTS = "/admin/traffic/requestrecord/"
+QUARANTINE = "/admin/traffic/quarantinedrequest/"
 SERVERS = "/admin/supervisor_app/llamaserver/"
 FILLED = {
     "name": "chat",

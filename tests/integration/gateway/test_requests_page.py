@@ -140,7 +140,7 @@ def test_the_newest_come_first_and_only_those_of_this_server(staff_client):
     shown = section(staff_client.get(PAGE))
     assert re.findall(r"<b [^>]*>(\w+)</b>", shown) == [f"m{second}" for second in range(LISTED)]
     assert f"The newest {LISTED}." in shown
-    assert "/admin/supervisor_app/requestrecord/?server=default" in shown
+    assert "/admin/traffic/requestrecord/?server=default" in shown
 
 
 def test_what_clients_say_is_escaped(staff_client):

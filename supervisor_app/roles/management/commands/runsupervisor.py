@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from channels.routing import get_default_application
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -217,8 +218,8 @@ def serve(bind: tuple[str, int], make_runtime: Callable[[asyncio.AbstractEventLo
     host, port = bind
     if host in WILDCARDS:
         log.info("🌐 [WEB] Open to the network: set ALLOWED_HOSTS to the names that people type")
+    application = get_default_application()
     # Here, because importing Daphne installs a Twisted reactor: not wanted without pages.
-    from llamaproxy.asgi import application
     from supervisor_app.roles.server import SupervisedServer
 
     shown = url_of(host, port)

@@ -1,0 +1,9 @@
+"""What the apps above the fleet do with its state: one supervisor does it all."""
+
+from __future__ import annotations
+
+from supervisor_app.alerts import incidents, retention
+from supervisor_app.fleet.store import Neighbours
+from supervisor_app.traffic.models import explained_deaths
+
+NEIGHBOURS = Neighbours(follow=incidents.follow, explained=explained_deaths, prune=retention.prune)

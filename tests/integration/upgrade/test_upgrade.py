@@ -1,0 +1,246 @@
+"""A database from before servers, traffic and alerts were apps of their own is carried over whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.integration.building import wait_until
+from tests.ports import free_port
+from tests.postgres import throwaway_cluster
+
+ROOT = Path(__file__).parents[3]
+HERE = Path(__file__).parent
+MOVED = {
+    "apikey": "traffic",
+    "modellist": "traffic",
+    "quarantinedrequest": "traffic",
+    "requestrecord": "traffic",
+    "serveruse": "traffic",
+    "alertchannel": "alerts",
+    "delivery": "alerts",
+    "incident": "alerts",
+}
+"""The models of the one app of before that have another app now."""
+DEADLINE = 60.0
+
+
+class Sqlite:
+    def __init__(self, directory):
+        self.file = directory / "db.sqlite3"
+        self.url = f"sqlite:///{self.file}"
+
+    def execute(self, sql):
+        with closing(sqlite3.connect(self.file)) as connection:
+            connection.executescript(sql)
+
+    def load(self):
+        self.execute((HERE / "before.sqlite.sql").read_text())
+
+
+class Postgresql:
+    """A database of a cluster, from an empty one."""
+
+    def __init__(self, cluster, name):
+        self._cluster = cluster
+        self.url = cluster.url.removesuffix("postgres") + name
+        self._execute(cluster.url, f"CREATE DATABASE {name}")
+
+    def _execute(self, url, sql):
+        import psycopg
+
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(sql)
+
+    def execute(self, sql):
+        self._execute(self.url, sql)
+
+    def load(self):
+        self.execute((HERE / "before.postgresql.sql").read_text())
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def make_database(request, tmp_path_factory):
+    """Returns a function that makes an empty database."""
+    if request.param == "sqlite":
+        yield lambda name: Sqlite(tmp_path_factory.mktemp(name))
+    else:
+        with throwaway_cluster() as cluster:
+            yield lambda name: Postgresql(cluster, name)
+
+
+class Installation:
+    """A database with the environment in which commands find it."""
+
+    def __init__(self, database, directory):
+        self.database = database
+        config = directory / "config.json"
+        config.write_text(json.dumps({"llama_server_binary": "/bin/false", "llama_server_port": free_port()}))
+        clean = {key: value for key, value in os.environ.items() if key != "REDIS_URL"}
+        self.environment = clean | {
+            "DATABASE_URL": database.url,
+            "DJANGO_SETTINGS_MODULE": "llamaproxy.settings",
+            "LLAMAPROXY_DATA_DIR": str(directory / "data"),
+            "LLAMAPROXY_CONFIG": str(config),
+            "SECRET_KEY": "for-tests-only",
+        }
+
+    def run(self, *command):
+        return subprocess.run(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+
+    def manage(self, *arguments):
+        return self.run("manage.py", *arguments)
+
+    def look(self, what="all"):
+        looked = self.run("-m", "tests.integration.upgrade.look", what)
+        assert looked.returncode == 0, looked.stderr
+        return json.loads(looked.stdout)
+
+
+@pytest.fixture(scope="module")
+def install(make_database, tmp_path_factory):
+    """Returns a function that makes an installation, with or without what was there before."""
+
+    def make(name, *, old=True):
+        database = make_database(name)
+        if old:
+            database.load()
+        return Installation(database, tmp_path_factory.mktemp(f"{name}-node"))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def upgraded(install):
+    """What was there before and after `manage.py migrate`."""
+    installation = install("upgraded")
+    before = installation.look("rows")
+    migrated = installation.manage("migrate")
+    assert migrated.returncode == 0, migrated.stderr
+    return SimpleNamespace(before=before, after=installation.look(), installation=installation)
+
+
+@pytest.fixture(scope="module")
+def fresh(install):
+    """A new database of this version."""
+    installation = install("fresh", old=False)
+    assert installation.manage("migrate").returncode == 0
+    return installation.look()
+
+
+def test_every_table_of_ours_has_rows_before(upgraded):
+    ours = {table: rows for table, rows in upgraded.before.items() if table.startswith("supervisor_app_")}
+    assert len(ours) == 14
+    assert [table for table, rows in ours.items() if not rows] == []
+
+
+def test_every_row_is_there_and_no_other(upgraded):
+    content_types = upgraded.before["django_content_type"]
+    for row in content_types:
+        if row["app_label"] == "supervisor_app":
+            row["app_label"] = MOVED.get(row["model"], "supervisor_app")
+    upgraded.before["django_content_type"] = sorted(content_types, key=lambda row: sorted(row.items()))
+    assert upgraded.after["rows"] == upgraded.before
+
+
+def test_its_tables_are_those_of_a_new_database(upgraded, fresh):
+    assert upgraded.after["rows"].keys() == fresh["rows"].keys()
+    assert upgraded.after["schema"] == fresh["schema"]
+
+
+def test_its_migrations_are_those_of_a_new_database_and_none_is_left_to_do(upgraded, fresh):
+    assert upgraded.after["applied"] == fresh["applied"]
+    assert upgraded.after["to do"] == fresh["to do"] == []
+    again = upgraded.installation.manage("migrate")
+    assert (again.returncode, "No migrations to apply." in again.stdout) == (0, True)
+
+
+def test_staff_may_what_it_might(upgraded):
+    assert upgraded.after["rights"]["clerk"] == [
+        "alerts.change_alertchannel",
+        "alerts.view_alertchannel",
+        "alerts.view_delivery",
+        "alerts.view_incident",
+        "supervisor_app.change_llamaserver",
+        "supervisor_app.view_run",
+        "traffic.delete_quarantinedrequest",
+        "traffic.view_apikey",
+        "traffic.view_quarantinedrequest",
+        "traffic.view_requestrecord",
+    ]
+
+
+def test_every_admin_page_is_at_its_address_of_before(upgraded):
+    pages = upgraded.after["pages"]
+    assert {path.split("/")[3] for path in pages} == {
+        "llamaserver",
+        "run",
+        "apikey",
+        "requestrecord",
+        "quarantinedrequest",
+        "alertchannel",
+        "incident",
+        "delivery",
+    }
+    assert set(pages.values()) == {200}
+
+
+def test_a_supervisor_carries_it_over_when_it_starts(install, tmp_path):
+    installation = install("supervised")
+    before = installation.look("rows")
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        supervisor = subprocess.Popen(
+            [sys.executable, "manage.py", "runsupervisor", "--no-web", "--node", "spare"],
+            cwd=ROOT,
+            env=installation.environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            wait_until(lambda: "[LLAMA]" in log.read_text() or supervisor.poll() is not None, DEADLINE)
+            supervisor.send_signal(signal.SIGTERM)
+            assert supervisor.wait(DEADLINE) == 0, log.read_text()
+        finally:
+            supervisor.kill()
+            supervisor.wait()
+    assert "Bringing it up to date" in log.read_text()
+    after = installation.look("rows")
+    for table, rows in before.items():
+        if table.startswith("supervisor_app_"):
+            assert [row for row in rows if row not in after[table]] == []
+
+
+@pytest.mark.parametrize("command", [("migrate",), ("runsupervisor", "--no-web")], ids=lambda words: words[0])
+def test_an_older_one_is_refused_in_one_sentence_and_left_alone(install, command):
+    installation = install(f"older_{command[0]}")
+    installation.database.execute(
+        "DELETE FROM django_migrations WHERE app = 'supervisor_app' AND name > '0010'"
+    )
+    before = installation.look("rows")
+    refused = installation.manage(*command)
+    assert refused.returncode == 3
+    sentence = refused.stderr.strip().splitlines()[-1]
+    assert sentence == (
+        "CommandError: The database is of an earlier version of llamaproxy, with migrations up to "
+        "0009_key_scopes. Run manage.py migrate of commit 2be7037 on it first, then this version again."
+    )
+    assert "Traceback" not in refused.stderr
+    assert installation.look("rows") == before
