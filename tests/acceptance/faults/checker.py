@@ -21,7 +21,7 @@ from tests.acceptance.faults.recovery_checks import KEPT
 from tests.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from tests.acceptance.harness import Proxy
 
@@ -165,7 +165,8 @@ def text_of(fragment: str) -> str:
 
 
 def open_files(pid: int) -> list[str]:
-    """What a process keeps open, without the database: each of its threads opens that when it first needs it.
+    """What a process keeps open, without what each of its threads opens for itself when it first needs it: the
+    database, and a socket on which it asks the kernel for others.
 
     Only Linux tells.
     """
@@ -177,13 +178,21 @@ def _open_now(pid: int) -> list[str]:
     for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
         with suppress(OSError):
             found.append(os.readlink(descriptor))
-    return sorted(name for name in found if "/db.sqlite3" not in name)
+    of_threads = _netlink_sockets(pid)
+    return sorted(name for name in found if "/db.sqlite3" not in name and name not in of_threads)
 
 
-def listening(proxy: Proxy) -> frozenset[int]:
-    """Ports of the supervisor and all that descends from it."""
+def _netlink_sockets(pid: int) -> set[str]:
+    with suppress(OSError):
+        rows = Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:]
+        return {f"socket:[{row.split()[-1]}]" for row in rows}
+    return set()
+
+
+def listening(family: Iterable[psutil.Process]) -> frozenset[int]:
+    """The ports of these processes."""
     ports: set[int] = set()
-    for process in proxy.family():
+    for process in family:
         with suppress(psutil.Error):
             connections = process.net_connections("tcp")
             ports |= {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
@@ -212,23 +221,25 @@ class Traces:
 
 
 def traces(proxy: Proxy) -> Traces:
+    family = proxy.family()
     return Traces(
-        processes=len(proxy.family()),
-        ports=listening(proxy),
+        processes=len(family),
+        ports=listening(family),
         files=len(open_files(proxy.supervisor.pid)),
     )
 
 
 def check_nothing_is_left(proxy: Proxy, expected: Traces) -> None:
     """Neither processes nor ports nor files more than expected."""
-    seen: list[object] = []
 
     def look() -> bool:
-        seen[:] = [traces(proxy), *proxy.family(), *open_files(proxy.supervisor.pid)]
-        now: Any = seen[0]
+        now = traces(proxy)
         return replace(now, files=0) == replace(expected, files=0) and now.files <= expected.files
 
-    wait_for(f"no more than {expected}", look, lambda: "\n".join(map(str, seen)))
+    def evidence() -> str:
+        return "\n".join(map(str, [traces(proxy), *proxy.family(), *open_files(proxy.supervisor.pid)]))
+
+    wait_for(f"no more than {expected}", look, evidence)
     assert strange_files(proxy) == []
 
 

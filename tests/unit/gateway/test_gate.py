@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import count
 
 import pytest
@@ -256,7 +257,8 @@ def test_any_number_may_fail_as_soon_as_they_are_let_in():
             super().admitted()
             gate.leave(self)
 
-    gate, guests = Gate(max_waiting=5000), [Failing() for _ in range(5000)]
+    many = sys.getrecursionlimit() + 200
+    gate, guests = Gate(max_waiting=many), [Failing() for _ in range(many)]
     enter(gate, *guests)
     gate.is_open = True
     gate.let_in()
