@@ -82,6 +82,17 @@ def size(count: float) -> str:
     return f"{_in_unit(count, unit)} {_SIZES[unit]}"
 
 
+def roughly(count: float) -> str:
+    """Return bytes with two figures, for what is only estimated: `11 GiB`, `5.1 GiB`, `640 MiB`."""
+    unit = _unit(count)
+    value = count / 1024**unit
+    return (
+        f"{value:.1f} {_SIZES[unit]}"
+        if value < 9.95 and unit
+        else f"{float(f'{value:.2g}'):.0f} {_SIZES[unit]}"
+    )
+
+
 def part_of(count: float, total: float) -> str:
     """Return bytes of a whole, both in the unit of the whole: `1.2 of 2.9 GiB`."""
     unit = _unit(total)

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from supervisor_app.core.machine.cgroups import group_of, limit_of, oom_kills_in, used_in
 from supervisor_app.core.machine.family import family_of
 from supervisor_app.core.sightings import Autopsy, GpuMemory, MemorySample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 GPU_INTERVAL = 10.0
 """Seconds between two questions to nvidia-smi."""
@@ -38,7 +39,6 @@ RECORD_BYTES = 8192
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 KERNEL_LOG = Path("/dev/kmsg")
-_NO_LIMIT = 2**60
 _A_PID = re.compile(r"(?:[Pp]rocess |pid[=: ] ?|\[)(\d+)\b")
 """One pattern for all pids: of one for each, `re` would keep hundreds."""
 
@@ -103,7 +103,7 @@ class MemoryMeter:
         if not readings:
             return None
         group = self._note_kills(now)
-        host, limit = psutil.virtual_memory(), _limit_of(group)
+        host, limit = psutil.virtual_memory(), limit_of(group)
         return MemorySample(
             at=time.time(),
             anon=sum(anon for anon, _ in readings),
@@ -112,7 +112,7 @@ class MemoryMeter:
             host_available=host.available,
             host_swap_free=psutil.swap_memory().free,
             limit=limit,
-            limit_used=_used_in(group) if limit is not None else 0,
+            limit_used=used_in(group) if limit is not None else 0,
             gpus=self._gpu.latest(now) if self._gpu else (),
         )
 
@@ -123,7 +123,7 @@ class MemoryMeter:
             # Not of the control group it is in now: it is in none any more.
             group = self._kills[-1][1]
             before = min(count for _, path, count in self._kills if path == group)
-            kills = max(0, (_counted(group) or 0) - before)
+            kills = max(0, (oom_kills_in(group) or 0) - before)
         return Autopsy(oom_kills=kills, kernel=self._kernel_lines())
 
     def close(self) -> None:
@@ -133,7 +133,7 @@ class MemoryMeter:
 
     def _note_kills(self, now: float) -> Path | None:
         group = control_group(self._pid)
-        count = _counted(group)
+        count = oom_kills_in(group)
         if group is not None and count is not None:
             self._kills.append((now, group, count))
             while len(self._kills) > 1 and self._kills[1][0] <= now - OOM_WINDOW:
@@ -164,59 +164,9 @@ def _used_by(pid: int) -> tuple[int, int] | None:
     return (int(found["RssAnon"]) * 1024, int(found.get("VmSwap", 0)) * 1024) if "RssAnon" in found else None
 
 
-# --- Control groups ------------------------------------------------------------------------------------
-
-
 def control_group(pid: int) -> Path | None:
-    """Where the kernel accounts for its memory: the files of version 1 or 2, whichever has them."""
-    try:
-        lines = (PROC / str(pid) / "cgroup").read_text().splitlines()
-    except OSError:
-        return None
-    version_2 = None
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if "memory" in controllers.split(","):
-            return _visible(CGROUPS / "memory", path)
-        if not controllers:
-            version_2 = path
-    return None if version_2 is None else _visible(CGROUPS, version_2)
-
-
-def _visible(root: Path, path: str) -> Path:
-    """Inside a container the path may be the host's, while the root is the container's own group."""
-    group = root / path.lstrip("/")
-    return group if group.is_dir() else root
-
-
-def _read(group: Path | None, *names: str) -> str:
-    """The first of these files that can be read: version 2 names it one way, version 1 another."""
-    for name in names if group is not None else ():
-        with contextlib.suppress(OSError):
-            return (group / name).read_text() if group else ""
-    return ""
-
-
-def _counted(group: Path | None) -> int | None:
-    """OOM kills so far."""
-    found = re.search(r"(?m)^oom_kill (\d+)$", _read(group, "memory.events", "memory.oom_control"))
-    return int(found[1]) if found else None
-
-
-def _limit_of(group: Path | None) -> int | None:
-    text = _read(group, "memory.max", "memory.limit_in_bytes").strip()
-    return int(text) if text.isdigit() and int(text) < _NO_LIMIT else None
-
-
-def _used_in(group: Path | None) -> int:
-    """Bytes, without the pages of files that the kernel can drop."""
-    text = _read(group, "memory.current", "memory.usage_in_bytes").strip()
-    stat = dict(re.findall(r"(?m)^(\w+) (\d+)$", _read(group, "memory.stat")))
-    return max(0, int(text or 0) - _droppable(stat)) if text.isdigit() else 0
-
-
-def _droppable(stat: Mapping[str, str]) -> int:
-    return sum(int(stat.get(f"total_{name}", stat.get(name, 0))) for name in ("inactive_file", "active_file"))
+    """Where the kernel accounts for its memory."""
+    return group_of(pid, PROC, CGROUPS)
 
 
 # --- The kernel's log ----------------------------------------------------------------------------------

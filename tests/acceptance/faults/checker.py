@@ -21,7 +21,7 @@ from tests.acceptance.faults.recovery_checks import KEPT
 from tests.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from tests.acceptance.harness import Proxy
 
@@ -165,8 +165,7 @@ def text_of(fragment: str) -> str:
 
 
 def open_files(pid: int) -> list[str]:
-    """What a process keeps open, without what each of its threads opens for itself when it first needs it: the
-    database, and a socket on which it asks the kernel for others.
+    """What a process keeps open, without the database: each of its threads opens that when it first needs it.
 
     Only Linux tells.
     """
@@ -178,21 +177,13 @@ def _open_now(pid: int) -> list[str]:
     for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
         with suppress(OSError):
             found.append(os.readlink(descriptor))
-    of_threads = _netlink_sockets(pid)
-    return sorted(name for name in found if "/db.sqlite3" not in name and name not in of_threads)
+    return sorted(name for name in found if "/db.sqlite3" not in name)
 
 
-def _netlink_sockets(pid: int) -> set[str]:
-    with suppress(OSError):
-        rows = Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:]
-        return {f"socket:[{row.split()[-1]}]" for row in rows}
-    return set()
-
-
-def listening(family: Iterable[psutil.Process]) -> frozenset[int]:
-    """The ports of these processes."""
+def listening(proxy: Proxy) -> frozenset[int]:
+    """Ports of the supervisor and all that descends from it."""
     ports: set[int] = set()
-    for process in family:
+    for process in proxy.family():
         with suppress(psutil.Error):
             connections = process.net_connections("tcp")
             ports |= {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
@@ -221,25 +212,23 @@ class Traces:
 
 
 def traces(proxy: Proxy) -> Traces:
-    family = proxy.family()
     return Traces(
-        processes=len(family),
-        ports=listening(family),
+        processes=len(proxy.family()),
+        ports=listening(proxy),
         files=len(open_files(proxy.supervisor.pid)),
     )
 
 
 def check_nothing_is_left(proxy: Proxy, expected: Traces) -> None:
     """Neither processes nor ports nor files more than expected."""
+    seen: list[object] = []
 
     def look() -> bool:
-        now = traces(proxy)
+        seen[:] = [traces(proxy), *proxy.family(), *open_files(proxy.supervisor.pid)]
+        now: Any = seen[0]
         return replace(now, files=0) == replace(expected, files=0) and now.files <= expected.files
 
-    def evidence() -> str:
-        return "\n".join(map(str, [traces(proxy), *proxy.family(), *open_files(proxy.supervisor.pid)]))
-
-    wait_for(f"no more than {expected}", look, evidence)
+    wait_for(f"no more than {expected}", look, lambda: "\n".join(map(str, seen)))
     assert strange_files(proxy) == []
 
 

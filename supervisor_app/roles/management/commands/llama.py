@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
@@ -16,11 +18,22 @@ from supervisor_app.core.status import Status
 from supervisor_app.fleet.commands import Command as Wish
 from supervisor_app.fleet.commands import NothingToRollBackError, ask, roll_back, server_named
 from supervisor_app.fleet.config_source import last_good
+from supervisor_app.fleet.devices import survey_this_node
 from supervisor_app.fleet.lease import is_supervised
 from supervisor_app.fleet.logfiles import FoundLog, find_log
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.fleet.snapshots import ServerView, load_views
+from supervisor_app.roles.memory_report import (
+    devices_table,
+    estimate_file,
+    estimate_server,
+    footprint_json,
+    footprint_table,
+)
 from supervisor_app.traffic.issuing import NoSuchKeyError, add_key, describe_keys, revoke_key
+
+if TYPE_CHECKING:
+    from supervisor_app.fleet.footprints import Estimate
 
 DOWN, NO_SUCH_SERVER = 1, 2
 FOLLOW_SECONDS = 0.25
@@ -32,9 +45,13 @@ class Command(BaseCommand):
     help = "Start, stop or restart a llama-server, or show how it is."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        words = [*(wish.value for wish in Wish), "status", "logs", "rollback", "key"]
+        words = [*(wish.value for wish in Wish), "status", "logs", "rollback", "key", "devices", "footprint"]
         parser.add_argument("command", choices=words)
-        parser.add_argument("name", nargs="?", help="one server (default: all); of key: add, list or revoke")
+        parser.add_argument(
+            "name",
+            nargs="?",
+            help="a server (default: all); of key: add, list or revoke; of footprint: also a GGUF file",
+        )
         parser.add_argument("key_name", nargs="?", metavar="key", help="of key add and key revoke: its name")
         parser.add_argument(
             "--may-read", action="store_true", help="of key add: also /slots, /props, /metrics"
@@ -51,6 +68,9 @@ class Command(BaseCommand):
             help="the LlamaStatus of each, as the API has it",
         )
 
+        parser.add_argument(
+            "--flags", default="", help="of footprint: more flags of llama-server: --flags='-c 8192 -ngl 20'"
+        )
         parser.add_argument("-n", "--lines", type=int, default=50, help="of logs (default: 50)")
         parser.add_argument("-f", "--follow", action="store_true", help="of logs: go on until Ctrl+C")
 
@@ -65,6 +85,7 @@ class Command(BaseCommand):
         follow: bool,
         may_read: bool,
         may_change: bool,
+        flags: str,
         **options: Any,
     ) -> None:
         if key_name is not None and command != "key":
@@ -76,6 +97,10 @@ class Command(BaseCommand):
                 self._show_log(name, lines, follow)
             elif command == "rollback":
                 self._roll_back(name)
+            elif command == "devices":
+                self._show_devices(as_json)
+            elif command == "footprint":
+                self._show_footprint(name, flags, as_json)
             else:
                 self._do(command, name, as_json)
         except DatabaseError as error:
@@ -143,6 +168,41 @@ class Command(BaseCommand):
         except NothingToRollBackError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{server.name}: back to the last {', '.join(changed)} that reached ready")
+
+    def _show_devices(self, as_json: bool) -> None:
+        survey = survey_this_node()
+        if as_json:
+            self.stdout.write(json.dumps(survey.as_json(), indent=2))
+            return
+        for line in devices_table(survey):
+            self.stdout.write(line)
+        for problem in survey.problems:
+            self.stderr.write(f"⚠️ {harmless(problem)}")
+
+    def _show_footprint(self, name: str | None, flags: str, as_json: bool) -> None:
+        if name is None:
+            raise CommandError("Of what? Name a server or a GGUF file.", returncode=NO_SUCH_SERVER)
+        try:
+            estimate = self._estimate(name, shlex.split(flags))
+        except ValueError as error:
+            raise CommandError(harmless(str(error))) from error
+        if as_json:
+            self.stdout.write(footprint_json(name, estimate))
+            return
+        for line in footprint_table(name, estimate):
+            self.stdout.write(line)
+
+    def _estimate(self, name: str, flags: list[str]) -> Estimate:
+        """Of the server with this name, else of the file. Raises ModelError, FlagError."""
+        servers, devices = server_named(name), survey_this_node().devices
+        if servers.exists():
+            return estimate_server(servers[0], devices, flags)
+        if not Path(name).exists():
+            known = ", ".join(LlamaServer.objects.values_list("name", flat=True)) or "none yet"
+            raise CommandError(
+                f"There is no server and no file {name!r}. Servers: {known}.", returncode=NO_SUCH_SERVER
+            )
+        return estimate_file(name, devices, flags)
 
     def _show_log(self, name: str | None, lines: int, follow: bool) -> None:
         server = self._the_server(name)

@@ -1,0 +1,66 @@
+"""What is known of one device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HOST = "host"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """The memory of the host, or of a GPU. All in bytes; `ours` is used by servers of this node."""
+
+    id: str
+    """`host`, the UUID of a GPU of NVIDIA, the PCI address of another: the same over restarts."""
+    name: str
+    total: int
+    free: int
+    ours: int = 0
+    note: str = ""
+    """What the numbers do not say, as a sentence."""
+
+    @property
+    def strangers(self) -> int:
+        """Used by others, and by what cannot be attributed to anybody."""
+        return max(0, self.total - self.free - self.ours)
+
+    @property
+    def is_host(self) -> bool:
+        return self.id == HOST
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for the database, the API and scripts."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "total": self.total,
+            "ours": self.ours,
+            "strangers": self.strangers,
+            "free": self.free,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One look at all devices: the host first. `problems`: a sentence for each that could not be read."""
+
+    devices: tuple[Device, ...] = ()
+    problems: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def of_all(cls, surveys: Iterable[Survey]) -> Survey:
+        """Return what several looks have found, in their order."""
+        found = tuple(surveys)
+        return cls(
+            tuple(device for survey in found for device in survey.devices),
+            tuple(problem for survey in found for problem in survey.problems),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        return {"devices": [device.as_json() for device in self.devices], "problems": list(self.problems)}

@@ -1,0 +1,107 @@
+"""All devices of this machine in one look, which takes no longer than its patience, whatever drivers do."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from supervisor_app.common.words import span
+from supervisor_app.core.machine.devices.apple import sysctl, unified_memory
+from supervisor_app.core.machine.devices.device import Survey
+from supervisor_app.core.machine.devices.drm import has_nvidia, read_drm
+from supervisor_app.core.machine.devices.host import host_memory
+from supervisor_app.core.machine.devices.nvidia import NvidiaReader, load_nvml
+from supervisor_app.core.machine.family import family_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+PATIENCE = 5.0
+"""Seconds that all sources together have for an answer."""
+NO_NVML = "A GPU of NVIDIA is here, but nothing to ask it with: pip install 'llamaproxy[nvidia]'."
+
+
+@dataclass
+class Source:
+    """Something to ask, in a thread of its own. While an answer is awaited it is not asked again."""
+
+    name: str
+    ask: Callable[[frozenset[int]], Survey]
+    asking: threading.Thread | None = None
+    answer: Survey | None = None
+
+    def start(self, ours: frozenset[int]) -> None:
+        if self.asking is None or not self.asking.is_alive():
+            self.answer = None
+            self.asking = threading.Thread(target=self._run, args=(ours,), name=self.name, daemon=True)
+            self.asking.start()
+
+    def result(self, patience: float) -> Survey:
+        if self.asking is not None:
+            self.asking.join(max(0.0, patience))
+        if self.answer is None:
+            return Survey(problems=(f"{self.name} has not answered for {span(PATIENCE)}.",))
+        return self.answer
+
+    def _run(self, ours: frozenset[int]) -> None:
+        try:
+            self.answer = self.ask(ours)
+        except Exception as error:  # a driver's library may raise anything: a line, and the others go on
+            self.answer = Survey(problems=(f"{self.name} cannot be read: {error!r}.",))
+
+
+class Surveyor:
+    """Looks at each source there is. Blocking, for a thread; one caller at a time."""
+
+    def __init__(self, sources: Iterable[Source], family: Callable[[int], Iterable[int]] = family_of) -> None:
+        """`family`: a process and its children."""
+        self._sources = tuple(sources)
+        self._family = family
+
+    def survey(self, pids: Iterable[int], patience: float = PATIENCE) -> Survey:
+        """Look at all devices; what these processes and their children use counts as ours.
+
+        Raises OSError and RuntimeError for want of our own, such as threads.
+        """
+        ours = frozenset(member for pid in pids for member in self._family(pid))
+        deadline = time.monotonic() + patience
+        for source in self._sources:
+            source.start(ours)
+        return Survey.of_all(source.result(deadline - time.monotonic()) for source in self._sources)
+
+
+def this_machine(proc: Path = Path("/proc"), sysfs: Path = Path("/sys")) -> Surveyor:
+    """Return a surveyor of the machine that we run on."""
+    if sys.platform == "darwin":
+        return Surveyor([Source("The Mac's memory", _mac)])
+    nvml = load_nvml()
+    if nvml is not None:
+        nvidia = NvidiaReader(nvml).read
+    else:
+
+        def nvidia(ours: frozenset[int]) -> Survey:
+            return Survey(problems=(NO_NVML,)) if has_nvidia(sysfs) else Survey()
+
+    return Surveyor(
+        [
+            Source("The host's memory", lambda ours: host_memory(proc, sysfs / "fs/cgroup", ours)),
+            Source("NVIDIA's driver", nvidia),
+            Source("The drivers of GPUs", lambda ours: read_drm(sysfs, proc, ours)),
+        ]
+    )
+
+
+def _mac(ours: frozenset[int]) -> Survey:
+    used = 0
+    for pid in ours:
+        try:
+            used += psutil.Process(pid).memory_info().rss
+        except psutil.Error:
+            continue
+    return unified_memory(sysctl, psutil.virtual_memory().available, used)

@@ -1,0 +1,93 @@
+"""Estimates of what servers need, from their command lines and the files that these name. Blocking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supervisor_app.common.words import roughly
+from supervisor_app.library.flags import load_of
+from supervisor_app.library.footprint import Files, Footprint, estimate
+from supervisor_app.library.model import Model, ModelError, read_model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from supervisor_app.core.machine.devices.device import Device
+    from supervisor_app.core.spec import LaunchSpec
+    from supervisor_app.library.placing import Place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A footprint on the devices of one machine. `devices`: its GPUs in their order, and its host."""
+
+    footprint: Footprint
+    gpus: tuple[Device, ...]
+    host: Device | None
+
+    @property
+    def sentence(self) -> str:
+        """About how much on each device: `about 11 GiB (estimated)`."""
+        return f"about {roughly(self.footprint.total)} (estimated)"
+
+    def device(self, place: Place) -> Device | None:
+        """Return the device that a part lies on, if it was seen."""
+        return self.host if place is None else self.gpus[place]
+
+    def name(self, place: Place) -> str:
+        device = self.device(place)
+        return device.name if device else "Host memory"
+
+    def as_json(self) -> dict[str, Any]:
+        footprint = self.footprint
+        return {
+            "source": "estimated",
+            "total": footprint.total,
+            "devices": [
+                {
+                    "id": device.id if (device := self.device(place)) else "host",
+                    "name": self.name(place),
+                    "bytes": footprint.on(place),
+                    "parts": {part.what: part.bytes for part in footprint.parts if part.place == place},
+                }
+                for place in footprint.places
+            ],
+            "notes": list(footprint.notes),
+        }
+
+
+def estimate_launch(spec: LaunchSpec, devices: Sequence[Device], more: Sequence[str] = ()) -> Estimate:
+    """Estimate a server as it is configured, with `more` flags behind its own.
+
+    Raises ModelError, and FlagError for a value that llama-server would not take.
+    """
+    if spec.model_path is None:
+        raise ModelError(
+            "llama-server chooses or fetches its model itself: there is no file to look into before it runs."
+        )
+    return estimate_flags((*spec.args, *more), Path(spec.cwd), devices)
+
+
+def estimate_flags(args: Sequence[str], folder: Path, devices: Sequence[Device]) -> Estimate:
+    """Estimate a command line, whose paths are relative to a folder. Raises ModelError, FlagError."""
+    load = load_of(args)
+    if load.model is None:
+        raise ModelError("The flags name no model (-m).")
+    files = Files(
+        model=_read(folder, load.model),
+        draft=_read(folder, load.draft.model) if load.draft.model else None,
+        projector=_read(folder, load.projector) if load.projector else None,
+        adapters=tuple(_read(folder, path) for path in load.adapters),
+    )
+    gpus = tuple(device for device in devices if not device.is_host)
+    return Estimate(
+        footprint=estimate(files, load, len(gpus), [float(gpu.free) for gpu in gpus]),
+        gpus=gpus,
+        host=next((device for device in devices if device.is_host), None),
+    )
+
+
+def _read(folder: Path, path: Path) -> Model:
+    return read_model(folder / path.expanduser())

@@ -1,0 +1,1 @@
+"""Models as files: what is in them, and what they need. Knows `common` alone."""
