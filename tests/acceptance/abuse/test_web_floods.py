@@ -6,6 +6,7 @@ import socket
 import time
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from tempfile import gettempdir
 
 import psutil
 import pytest
@@ -174,13 +175,26 @@ def test_no_body_is_written_to_disk(pages):
     """A temporary file would be a descriptor for each, and somebody's disk."""
     process = psutil.Process(pages.serving.pid)
     with ExitStack() as stack:
-        before = process.num_fds()
-        for _ in range(20):
-            connection = stack.enter_context(connect(pages))
+        connections = [stack.enter_context(connect(pages)) for _ in range(20)]
+        for connection in connections:
             connection.sendall(POST + b"Content-Length: 200000\r\n\r\n" + b"x" * 150_000)
-        wait_for("all have come", lambda: process.num_fds() >= before + 20)
+        clients = {connection.getsockname()[1] for connection in connections}
+        wait_for("all have come", lambda: clients <= ports_of_clients(process))
         assert pages.get("/livez").status_code == 200
-        assert process.num_fds() < before + 35
+        assert temporary_files(process) == []
+
+
+def ports_of_clients(process):
+    return {one.raddr.port for one in process.net_connections("tcp") if one.raddr}
+
+
+def temporary_files(process):
+    """Return the names of the files that are open in the directory for temporary files, removed ones among them."""
+    names = []
+    for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            names.append(descriptor.readlink())
+    return [name for name in names if name.parent == Path(gettempdir())]
 
 
 def test_a_socket_that_asks_all_the_time_and_takes_nothing_is_closed(pages):
