@@ -276,13 +276,12 @@ class WatchedProcess:
             self._healthy = (position, position)
         ended = await self._process.wait()
         healthy = self._healthy  # as it is now: finding out may take a while, and somebody else the port
-        if not self._adopted:  # what we did not start has left nothing of ours behind
-            await self._insist(lambda: self._around.processes.end_rest(self._around.name), None)
         # At once: while a flood keeps our threads waiting, each look waits anew.
-        last_lines, (found, before_end), autopsy = await asyncio.gather(
+        last_lines, (found, before_end), autopsy, _ = await asyncio.gather(
             self._insist(lambda: self._process.last_lines(LAST_LINES), list[str]()),
             self._diagnose(ended, healthy),
             self._insist(self._process.autopsy, Autopsy()),
+            self._end_rest(),
         )
         failure = found.failure
         if not (found.decisive and self._ended_by_us):
@@ -297,6 +296,11 @@ class WatchedProcess:
         )
         report = ExitReport(last_lines=tuple(last_lines), evidence=evidence)
         self._around.report(lifecycle.Exited(self.attempt, ended, failure, report))
+
+    async def _end_rest(self) -> None:
+        """End what the process has started, unless it was adopted: then nothing of that is ours."""
+        if not self._adopted:
+            await self._insist(lambda: self._around.processes.end_rest(self._around.name), None)
 
     async def _diagnose(self, ended: Exit, healthy: tuple[int, int] | None) -> tuple[Diagnosis, int]:
         """Why it ended, and how many lines from the end the decisive one is; 0 when there is none.
