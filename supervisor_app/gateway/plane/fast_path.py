@@ -110,7 +110,7 @@ def take_fast_path(
 
 
 class FastExchange:
-    """`LiveRequest`, `gate.Insider` and `upstream.Listener`: from the head of a request to its record."""
+    """`LiveRequest`, `visitors.Insider` and `upstream.Listener`: from the head of a request to its record."""
 
     __slots__ = (
         "_answer",

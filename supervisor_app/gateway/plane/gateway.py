@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.plane.live import LiveRequest
     from supervisor_app.gateway.plane.outside import Outside
     from supervisor_app.gateway.servers.facts import ServerFacts
-    from supervisor_app.gateway.servers.gate import Insider
+    from supervisor_app.gateway.servers.visitors import Insider
     from supervisor_app.gateway.workers.board import Board
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.keys import Denied, KeyPolicy, key_paused
 from supervisor_app.gateway.records.record import QuarantineEntry
-from supervisor_app.gateway.servers.backend import ACCUSED_SECONDS, Backend, Loss, judge
+from supervisor_app.gateway.servers.losses import ACCUSED_SECONDS, Loss, judge
 from supervisor_app.gateway.servers.suspects import (
     QUARANTINE_SECONDS,
     Keys,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.access.door import Door
     from supervisor_app.gateway.plane.outside import Outside
     from supervisor_app.gateway.problems import Problem
+    from supervisor_app.gateway.servers.backend import Backend
     from supervisor_app.gateway.servers.facts import ServerFacts
     from supervisor_app.gateway.workers.board import Board
 
@@ -106,12 +107,12 @@ class Inquest:
 
     def settle(self, backend: Backend, facts: ServerFacts) -> None:
         """Hear the accusations at this server of which it is known now what it was lost of."""
-        for accused in list(backend.accusations):
+        for accused in list(backend.losses.accusations):
             pid = accused.loss.pid
             is_known = pid != facts.pid and (pid in facts.ends or facts.ready)
             if not is_known and self._loop.time() - accused.at < ACCUSED_SECONDS:
                 continue
-            backend.accusations.remove(accused)
+            backend.losses.accusations.remove(accused)
             accused.suspicion.pending -= 1
             if not is_known or accused.suspicion.cleared:
                 continue

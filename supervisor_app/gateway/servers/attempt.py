@@ -10,7 +10,8 @@ from supervisor_app.gateway.llama.sse import EVENT_END, OTHER, ContentScanner
 if TYPE_CHECKING:
     from supervisor_app.gateway.http.answer_heads import ResponseHead
     from supervisor_app.gateway.servers.errand import Errand
-    from supervisor_app.gateway.servers.upstream import Connection, Waiting
+    from supervisor_app.gateway.servers.pool import Waiting
+    from supervisor_app.gateway.servers.upstream import Connection
 
 OK = 200
 LOADING_STATUS, LOADING = 503, b"Loading model"

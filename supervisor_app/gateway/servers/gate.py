@@ -1,4 +1,4 @@
-"""Who may go to one server, in which order, and how many at once. Pure: no clock, no network.
+"""The gate of one server: which request may go in, in which order, and how many at once. Pure.
 
 Owners of requests (API keys, or addresses while there is none) take turns; of one owner the first to come is
 the first to go.
@@ -8,140 +8,46 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.servers.turns import FIRST, NEWCOMER, LocalTurns, Turns
 
+if TYPE_CHECKING:
+    from supervisor_app.gateway.servers.others import Others
+    from supervisor_app.gateway.servers.visitors import Ghost, Insider, Visitor
+
 MANY = 2
-"""Requests of one owner in a queue: one that has fewer is not sent away for another."""
-
-
-class Insider(Protocol):
-    """A request that was let in, or would be."""
-
-    solo: bool
-    """Goes only when nobody else is inside: it is under suspicion."""
-    needs_slot: bool
-    """Of the server. A request that needs none takes nobody's place: it waits only while the gate is closed,
-    or while a suspect is inside or about to be."""
-    insists: bool
-    """It has to be alone, and has waited long enough for those that need no slot: it goes although they are
-    there, and then its server's death does not prove it guilty."""
-
-    @property
-    def counts_as_use(self) -> bool:
-        """A server that it is at is not idle."""
-
-    @property
-    def since(self) -> float:
-        """The same in all processes: when it arrived, in monotonic seconds."""
-
-    turn: int
-    """The gate sets it: see `turns`."""
-
-    @property
-    def key(self) -> int | None:
-        """Of the API key that it came with."""
-
-    @property
-    def model(self) -> str:
-        """As its client named it; may be empty."""
-
-    def server_ended(self) -> None:
-        """While it is inside: the server will not answer any more."""
-
-
-class Visitor(Insider, Protocol):
-    """A request at the gate that waits if it has to."""
-
-    wakes: bool
-    """A server that falls asleep while it waits is started for it."""
-    arrival: int
-    """Grows with every request: who was here first, goes first, also after a crash."""
-
-    @property
-    def owner(self) -> int:
-        """Whose it is: owners take turns."""
-
-    def admitted(self) -> None:
-        """It is its turn."""
-
-    def displaced(self) -> None:
-        """It waits no more: the queue was full, and its owner had the most requests in it."""
-
-    def server_changed(self) -> None:
-        """While it waits: something is new about the server."""
-
-
-class Ghost(Protocol):
-    """A request whose client has left: for all that is known its server still works on it, or dies of it."""
-
-    blocks: bool
-    """It has to be alone: nobody enters."""
-
-
-class Others(Protocol):
-    """The gates of other processes before the same server."""
-
-    @property
-    def has_suspect(self) -> bool:
-        """One of them has a request inside that has to be alone."""
-
-    @property
-    def waiting(self) -> int:
-        """At all of them."""
-
-    @property
-    def turns(self) -> Turns:
-        """Those of all together."""
-
-    def has_room(self, inside: int, capacity: int, visitor: Insider, *, as_newcomer: bool = False) -> bool:
-        """Beside `inside` this one more: might it enter, as they are? `as_newcomer`: it waits elsewhere."""
-
-    def ask_for_room(self, own: int) -> bool:
-        """The queue of all is full, and the owner of a new request has `own` in ours: does another worker
-        have an owner with more, who gives way?
-        """
-
-    def claim(self, inside: int, capacity: int, visitor: Insider) -> bool:
-        """The same, and it counts from now on."""
-
-    def tell(
-        self, inside: int, beside: int, waiting: int, *, solo: bool, turn: int, since: float, most: int
-    ) -> None:
-        """How it is here now. `solo`: the one inside has to be alone. `turn` and `since`: of the one that is
-        next, and when it arrived; 0: nobody waits that could go. `most`: requests of one owner in the queue.
-        """
+"""Requests in a queue from which on their owner gives way to others."""
 
 
 class QueueFullError(Exception):
-    """So many wait already."""
+    """As many requests wait as may."""
 
 
 class Gate:
-    """Counts those inside and queues the others. `open` only while the server can be asked.
+    """Counts requests inside and queues the others; open only while the server can be asked.
 
-    With `others` all rules are those of all together.
+    With `others` all limits are those of all workers together.
     """
 
     def __init__(self, *, capacity: int = 0, max_waiting: int = 256) -> None:
         self.capacity = capacity
-        """At once inside; 0: no limit."""
+        """Most requests inside at once; 0: no limit."""
         self.max_waiting = max_waiting
         self.is_open = False
         self.inside: set[Insider] = set()
         self.beside: set[Insider] = set()
-        """At the server, too, but without a slot."""
+        """Requests at the server that take no slot."""
         self.ghosts: set[Ghost] = set()
-        """Whose clients have left: they take no place, but with one nobody is alone."""
+        """Requests whose clients have left: they take no place, but beside one no suspect is alone."""
         self.waiting: list[Visitor] = []
-        """By arrival."""
+        """In the order of their turns."""
         self.others: Others | None = None
         self._own_turns = LocalTurns()
         self._is_letting_in = False
 
     def enter_now(self, visitor: Insider) -> bool:
-        """True: go. False: it would have to wait, and nothing has changed."""
+        """Let a request in at once. False: it would have to wait, and nothing has changed."""
         if not visitor.needs_slot and self._may_go_beside(visitor):
             self.beside.add(visitor)
             if self.others is not None:
@@ -153,7 +59,7 @@ class Gate:
         return False
 
     def enter(self, visitor: Visitor) -> bool:
-        """True: go now. False: wait for `admitted`. Raises QueueFullError."""
+        """Let a request in. False: it waits for `admitted`. Raises QueueFullError."""
         if self.enter_now(visitor):
             return True
         if not self.max_waiting:
@@ -169,7 +75,7 @@ class Gate:
         return False
 
     def return_to_queue(self, visitor: Visitor) -> None:
-        """Back to where it was in the order; room is not asked for: it had been let in before."""
+        """Put a request back to its place in the order. It had been let in before, so it needs no room."""
         self.inside.discard(visitor)
         self.beside.discard(visitor)
         if visitor.turn == NEWCOMER:
@@ -179,24 +85,24 @@ class Gate:
             self._tell(self.others)
 
     def replace(self, visitor: Insider, successor: Visitor) -> None:
-        """It goes on as another one, where it was."""
+        """Swap a visitor in place, keeping its slot."""
         for places in (self.inside, self.beside):
             if visitor in places:
                 places.remove(visitor)
                 places.add(successor)
 
     def haunt(self, visitor: Insider, ghost: Ghost) -> None:
-        """Its client has left while it was inside: `leave` follows."""
+        """Keep the ghost of a request whose client left while it was inside: `leave` follows."""
         if visitor in self.inside or visitor in self.beside:
             self.ghosts.add(ghost)
 
     def lay(self, ghost: Ghost) -> None:
-        """The server has lived on for long enough, or has died: this ghost counts no more."""
+        """Remove a ghost: the server has lived on for long enough, or has died."""
         self.ghosts.discard(ghost)
         self.let_in()
 
     def leave(self, visitor: Insider) -> None:
-        """Inside or waiting, it is done here."""
+        """Remove a request, inside or waiting, and let in the next."""
         if visitor in self.inside:
             self.inside.remove(visitor)
         elif visitor in self.beside:
@@ -209,7 +115,7 @@ class Gate:
             self._tell(self.others)
 
     def let_in(self) -> None:
-        """As many as may go now. One that is done at once lets in the next, which must not nest."""
+        """Let in as many as may go now. A request that is done at once lets in the next, without nesting."""
         if self._is_letting_in:
             return
         self._is_letting_in = True
@@ -231,7 +137,7 @@ class Gate:
 
     @property
     def queue_length(self) -> int:
-        """With those who wait elsewhere for the same server."""
+        """Requests that wait here and at other workers."""
         return len(self.waiting) + (0 if self.others is None else self.others.waiting)
 
     @property
@@ -239,7 +145,7 @@ class Gate:
         return self.inside | self.beside
 
     def has_room_for(self, visitor: Visitor) -> bool:
-        """It would go at once, if it came here now."""
+        """Would this request go in at once, if it came here now?"""
         if self._may_go_beside(visitor):
             return True
         if self.waiting or not self._has_room(visitor):
@@ -248,7 +154,7 @@ class Gate:
         return others is None or others.has_room(number, self.capacity, visitor, as_newcomer=True)
 
     def is_alone(self, visitor: Visitor) -> bool:
-        """Of one that was let in and has to be, from now on."""
+        """Is a suspect that was let in alone, and will be from now on?"""
         if self.inside != {visitor} or not (visitor.insists or self._is_quiet):
             return False
         return self.others is None or self.others.claim(0, self.capacity, visitor)
@@ -267,13 +173,13 @@ class Gate:
 
     @property
     def _has_suspect(self) -> bool:
-        """A request is inside that has to be alone, or was when its client left."""
+        """Is a request inside that has to be alone, or was one when its client left?"""
         alone = len(self.inside) == 1 and next(iter(self.inside)).solo
         return alone or any(ghost.blocks for ghost in self.ghosts)
 
     @property
     def _is_quiet(self) -> bool:
-        """Nobody is at the server but those inside."""
+        """Is the server free of requests without a slot, and of ghosts?"""
         return not (self.beside or self.ghosts)
 
     def _has_room(self, visitor: Insider) -> bool:
@@ -302,7 +208,7 @@ class Gate:
         return self._own_turns if self.others is None else self.others.turns
 
     def _insert(self, visitor: Visitor) -> None:
-        """By turn; of one owner by arrival, also if one comes back from inside or from another server."""
+        """Insert by turn; of one owner by arrival, also a request that comes back from inside."""
         own = [each for each in self.waiting if each.owner == visitor.owner]
         if any((_order(each) < _order(visitor)) != (each.arrival < visitor.arrival) for each in own):
             own = sorted([*own, visitor], key=_arrival)
@@ -312,13 +218,13 @@ class Gate:
         insort(self.waiting, visitor, key=_order)
 
     def _most(self) -> tuple[int, int]:
-        """The owner of the most requests that wait here, and how many: only looked for if that may matter."""
+        """The owner of the most requests that wait here, and how many; (0, 0) while that cannot matter."""
         if 2 * self.queue_length < self.max_waiting or not self.waiting:
             return 0, 0
         return Counter(each.owner for each in self.waiting).most_common(1)[0]
 
     def _make_room(self, visitor: Visitor) -> None:
-        """In a full queue the owner of the most requests gives way. Raises QueueFullError."""
+        """Send away a request of the owner of the most. Raises QueueFullError."""
         own = sum(each.owner == visitor.owner for each in self.waiting)
         if self._most()[1] > own + 1:
             self.give_way(1)
@@ -326,7 +232,7 @@ class Gate:
             raise QueueFullError
 
     def give_way(self, number: int) -> None:
-        """So many of the newest requests of whoever has the most in the queue are sent away."""
+        """Send away that many requests, each the newest of the owner of the most."""
         for _ in range(number):
             owner, most = self._most()
             if most < MANY:

@@ -18,7 +18,7 @@ BLOCKING_SECONDS = 3.0
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class DepartedRequest:
-    """`gate.Ghost`. Times are the event loop's, in seconds."""
+    """`visitors.Ghost`. Times are the event loop's, in seconds."""
 
     body_hash: str
     key: int | None

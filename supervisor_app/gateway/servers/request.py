@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.llama.unstream import Assembler
     from supervisor_app.gateway.problems import Problem
     from supervisor_app.gateway.records.record import Outcome
-    from supervisor_app.gateway.servers.backend import Backend, Loss
+    from supervisor_app.gateway.servers.backend import Backend
     from supervisor_app.gateway.servers.facts import ServerFacts
-    from supervisor_app.gateway.servers.gate import Insider
     from supervisor_app.gateway.servers.hold import Hold
+    from supervisor_app.gateway.servers.losses import Loss
     from supervisor_app.gateway.servers.suspects import Suspicion
+    from supervisor_app.gateway.servers.visitors import Insider
 
 
 class Body(Protocol):

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.records.record import Outcome
-from supervisor_app.gateway.servers.backend import Accusation, Backend, Loss, judge
 from supervisor_app.gateway.servers.ghosts import DepartedRequest
+from supervisor_app.gateway.servers.losses import Accusation, Loss, judge
 from supervisor_app.gateway.servers.suspects import Suspicion, Verdict
 
 if TYPE_CHECKING:
+    from supervisor_app.gateway.servers.backend import Backend
     from supervisor_app.gateway.servers.facts import ServerFacts
     from supervisor_app.gateway.servers.request import Request, VisitGateway
 
@@ -35,7 +36,7 @@ class Trial:
     def lost(self, asked: ServerFacts, reason: str) -> Loss:
         """Note a loss. `asked`: the server as it was when the request was sent."""
         self._drops += 1
-        self.loss = loss = self._backend.loss(asked, reason)
+        self.loss = loss = self._backend.losses.add(asked, reason)
         return loss
 
     def refused(self) -> None:
@@ -92,7 +93,7 @@ class Trial:
         request.suspicion = suspicion = request.suspicion or Suspicion()
         suspicion.pending += 1
         body, now = request.body, self._gateway.loop.time()
-        self._backend.accusations.append(Accusation(body.hash(), body.key, suspicion, self.loss, now))
+        self._backend.losses.accusations.append(Accusation(body.hash(), body.key, suspicion, self.loss, now))
 
 
 def ghost_of(request: Request, pid: int | None, now: float, *, blocks: bool) -> DepartedRequest:

@@ -1,8 +1,8 @@
-"""Connections to one llama-server, and which of them may be used again.
+"""One connection to a llama-server, and whether it may be used again.
 
 llama-server closes its connection after a stream without having said so: used again, such a connection
-loses the next request. So only one whose last answer was sized and complete is kept. Nor is one over which
-the rest of a request was still to come: what is asked next would be taken for that.
+loses the next request. So a connection is kept only if its last answer was sized and complete. Nor is a
+connection kept over which the rest of a request was still to come: the next request would be taken for it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, cast
 
-from supervisor_app.common.words import MISTAKE, span
-from supervisor_app.core.machine.sockets import realm, stranger_at, stranger_behind
-from supervisor_app.core.shortage import ShortageError
+from supervisor_app.common.words import MISTAKE
 from supervisor_app.gateway.http.answer_heads import ResponseHead, read_response
 from supervisor_app.gateway.http.framing import ChunkedBody, FramedBody, FramingError, SizedBody
 from supervisor_app.gateway.http.head_cache import HeadCache, Pattern, pattern_of
@@ -26,21 +24,13 @@ from supervisor_app.gateway.problems import HOST_SILENT
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from supervisor_app.core.sightings import Endpoint
-
 log = logging.getLogger(__name__)
 
 MAX_HEAD = 64 * 1024
 WORTH_NO_COPY = 32 * 1024
 """Bytes. Smaller ones are copied behind their head in less time than two buffers take."""
-LOOPBACK = ("127.0.0.1", "::1")
-"""In the order in which `localhost` is tried: a resolver would cost more than the request."""
-
-
-CONNECT_SECONDS_ELSEWHERE = 1.0
-"""A host that takes longer is left to others: whoever waits is tried again, there or elsewhere."""
 SILENT_MILLISECONDS = 10_000
-"""So long what was sent may go unheard."""
+"""Longest time for which bytes that were sent may go unacknowledged."""
 KEEPALIVE = {
     (level, getattr(socket, name)): value
     for level, name, value in (
@@ -58,14 +48,14 @@ USER_TIMEOUT, NO_USER_TIMEOUT = (
 )
 
 UNREACHABLE = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
-"""How the kernel says that nobody answers, by what it has heard from routers and neighbours meanwhile."""
+"""Errors by which the kernel says that nobody answers: which one depends on the routers in between."""
 
 
 class Listener(Protocol):
-    """Who asked: hears of its answer, in this order, until `on_end` or `on_lost`."""
+    """The asker of a request: it is called in this order, until `on_end` or `on_lost`."""
 
     def on_head(self, head: ResponseHead, length: int | None) -> None:
-        """`length` of its body; None: it will show."""
+        """`length` of the body; None: only the end of the body shows it."""
 
     def on_content(self, content: bytes) -> None: ...
 
@@ -82,20 +72,37 @@ class Listener(Protocol):
         """The connection ended before the answer did."""
 
     def on_mistake(self) -> None:
-        """Of ours, over what came: that was the last of it."""
+        """A mistake in llamaproxy over what came: nothing more follows."""
         self.on_lost("a mistake in llamaproxy")
 
     def on_writable(self, writable: bool) -> None:
-        """Whether the server takes more of the request now."""
+        """The server takes more of the request, or no more for now."""
+
+
+class ConnectionOwner(Protocol):
+    """The pool that a connection belongs to."""
+
+    authority: bytes
+    is_elsewhere: bool
+    heads: HeadCache
+
+    def stranger_behind(self, transport: asyncio.BaseTransport) -> str:
+        """Name the process that was reached in place of the server; empty: it is the server."""
+
+    def keep(self, connection: Connection) -> None:
+        """Keep a connection whose answer is whole for the next request."""
+
+    def forget(self, connection: Connection) -> None:
+        """Drop a connection that has ended."""
 
 
 class Connection(asyncio.Protocol):
     """One connection, one request at a time."""
 
-    def __init__(self, pool: Pool, made: Callable[[Connection], None]) -> None:
+    def __init__(self, pool: ConnectionOwner, made: Callable[[Connection], None]) -> None:
         self._made: Callable[[Connection], None] | None = made
         self.authority = pool.authority
-        """As `Host` says it."""
+        """Value of the field `Host`."""
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._listener: Listener | None = None
@@ -106,13 +113,13 @@ class Connection(asyncio.Protocol):
         self._asked_whole = True
         """Nothing of the request was left to `write` when it was asked."""
         self._usual: Pattern[ResponseHead] | None = None
-        """The head of its last answer that came whole."""
+        """The head of the last answer that came whole."""
         self._reusable = False
         self._is_paused = False
         self.used = False
-        """It has answered before."""
+        """The connection has carried an answer before."""
         self.stranger = ""
-        """Who listens where the server was: nothing is sent there."""
+        """The process that listens in place of the server: nothing is sent to it. Empty: there is none."""
         self.idle_since = 0.0
 
     # asyncio.Protocol
@@ -125,13 +132,13 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by duck typing only
         if self._pool.is_elsewhere:
             self._set(KEEPALIVE)
-        made, self._made = self._made, None  # a kept connection does not keep whom it was made for
+        made, self._made = self._made, None  # else a kept connection would keep its first asker alive
         if made is not None:
             made(self)
 
     def data_received(self, data: bytes) -> None:
         listener = self._listener
-        if listener is None:  # nobody asked
+        if listener is None:  # bytes that no request asked for
             self.abort()
             return
         try:
@@ -162,12 +169,12 @@ class Connection(asyncio.Protocol):
         if self._listener is not None:
             self._listener.on_writable(True)
 
-    # For whoever asks
+    # For the asker
 
     def ask(
         self, listener: Listener, head: bytes, body: bytes, *, to_head: bool = False, whole: bool = True
     ) -> None:
-        """`body` as far as it has come; `whole`: that is all of it."""
+        """Send a request. `body`: as far as it has come; `whole`: that is all of the body."""
         self._listener = listener
         self._to_head = to_head
         self._asked_whole = whole
@@ -185,11 +192,11 @@ class Connection(asyncio.Protocol):
             self._transport.write(head + body)
 
     def pass_chunks(self, on_chunk: Callable[[bytes, bytes], None]) -> None:
-        """From now on, instead of `on_content`, of each that comes by itself: its content, and all of it."""
+        """Report a chunk that comes by itself to `on_chunk`, not to `on_content`: its content, and framed."""
         self._on_chunk = on_chunk
 
     def hand_over(self, listener: Listener) -> None:
-        """Who asked goes on as this one, unless it has heard all already."""
+        """Replace the asker, unless the answer has ended already."""
         if self._listener is not None:
             self._listener = listener
 
@@ -198,7 +205,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def pause_reading(self, paused: bool) -> None:
-        """Whether the server has to wait, because the client does not take its answer."""
+        """Stop reading the answer while the client does not take it, or go on."""
         if self._transport is None or self._transport.is_closing():
             return
         self._is_paused = paused
@@ -208,7 +215,7 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def abort(self) -> None:
-        """Nobody wants the answer any more: the server sees it at once."""
+        """Drop the connection, so that the server sees at once that nobody wants its answer."""
         self._listener = None
         self._pool.forget(self)
         if self._transport is not None:
@@ -218,7 +225,7 @@ class Connection(asyncio.Protocol):
     # Within
 
     def _set(self, options: Mapping[tuple[int, int], int]) -> None:
-        """Of the socket, which may have failed already: then we hear of that."""
+        """Set options of the socket, which may have failed already: then `connection_lost` follows."""
         own = None if self._transport is None else self._transport.get_extra_info("socket")
         if own is not None:
             with suppress(OSError):
@@ -249,11 +256,11 @@ class Connection(asyncio.Protocol):
             return
         if content:
             self._listener.on_content(content)
-        if body.done and self._listener is not None:  # whoever asked may have left meanwhile
+        if body.done and self._listener is not None:  # the asker may have left meanwhile
             self._complete(clean=not rest)
 
     def _take_head(self, data: bytes) -> bytes:
-        """What follows the head in `data`; sets `_body` once the head is complete. Raises BadHeadError."""
+        """Return the bytes after the head; set `_body` once the head is complete. Raises BadHeadError."""
         while True:
             if self._head:
                 data, self._head = self._head + data, b""
@@ -281,24 +288,24 @@ class Connection(asyncio.Protocol):
         return rest
 
     def _take_whole(self, listener: Listener, head: ResponseHead, length: int, content: bytes) -> None:
-        """All of an answer at once."""
+        """Report an answer that came in one piece."""
         self._listener = None
         self._reusable = head.keep_alive and not head.is_event_stream
-        self._let_go(clean=True)
+        self._keep_or_close(clean=True)
         listener.on_whole(head, length, content)
 
     def _complete(self, *, clean: bool) -> None:
         listener, self._listener = self._listener, None
-        self._let_go(clean=clean)
+        self._keep_or_close(clean=clean)
         if listener is not None:
             listener.on_end()
 
-    def _let_go(self, *, clean: bool) -> None:
-        """Of an answer that is whole."""
+    def _keep_or_close(self, *, clean: bool) -> None:
+        """Keep the connection after a whole answer, if it can be used again; else close it."""
         self.used = True
         if clean and self._reusable and self._asked_whole:
             if self._is_paused:
-                self.pause_reading(False)  # who did not take this answer does not wait for the next one
+                self.pause_reading(False)  # a client that did not take this answer may take the next one
             self._pool.keep(self)
         elif self._transport is not None:
             self._transport.abort()
@@ -313,153 +320,3 @@ class Connection(asyncio.Protocol):
 
 def _why(error: Exception) -> str:
     return HOST_SILENT if getattr(error, "errno", None) in UNREACHABLE else str(error)
-
-
-class Waiting(Protocol):
-    """Something that calls back later, unless it is cancelled."""
-
-    def cancel(self) -> object: ...
-
-
-class Connecting:
-    """A connection that is being made. `made` is called before a task could be: a stream waits for it."""
-
-    def __init__(self, pool: Pool, made: Callable[[Connection], None], failed: Callable[[str], None]) -> None:
-        self._pool = pool
-        self._made = made
-        self._failed = failed
-        self._is_over = False
-        """It was made, has failed, or is not wanted any more."""
-        self._task = pool.loop.create_task(self._connect())
-        self._task.add_done_callback(self._done)
-        self._timer = pool.loop.call_later(pool.connect_seconds, self._too_slow)
-        pool.connecting.add(self)  # a task that nobody refers to may be collected
-
-    def cancel(self) -> None:
-        """Nobody waits for it any more."""
-        self._is_over = True
-        self._task.cancel()
-
-    def _connected(self, connection: Connection) -> None:
-        if self._is_over:  # it was on its way when it was cancelled
-            connection.abort()
-        else:
-            self._is_over = True
-            self._made(connection)
-
-    def _fail(self, reason: str) -> None:
-        if not self._is_over:
-            self._is_over = True
-            self._failed(reason)
-
-    def _too_slow(self) -> None:
-        self._task.cancel()
-        pool = self._pool
-        self._fail(f"{pool.authority.decode()} took no connection in {span(pool.connect_seconds)}")
-
-    async def _connect(self) -> None:
-        reason = ""
-        for host in self._pool.hosts:
-            if stranger := self._pool.stranger_there():
-                reason = f"{host}:{self._pool.port}: {stranger}"
-                continue
-            try:
-                made = await self._pool.loop.create_connection(self._connection, host, self._pool.port)
-            except (OSError, UnicodeError) as error:  # a name that is none is not even looked up
-                reason = f"{host}:{self._pool.port}: {getattr(error, 'strerror', '') or error}"
-            else:
-                if not made[1].stranger:
-                    return
-                reason = f"{host}:{self._pool.port}: {made[1].stranger}"
-        self._fail(reason)
-
-    def _connection(self) -> Connection:
-        return Connection(self._pool, self._connected)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._timer.cancel()
-        self._pool.connecting.discard(self)
-
-
-class Pool:
-    """The connections to one address. A new address means a new pool."""
-
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        *,
-        idle_seconds: float,
-        connect_seconds: float,
-        endpoint: Endpoint | None = None,
-        is_elsewhere: bool = False,
-    ) -> None:
-        """`endpoint`: where it was proved to listen. On its own host nobody else is spoken to.
-        `is_elsewhere`: on a host that can vanish.
-        """
-        self.authority = f"{f'[{host}]' if ':' in host else host}:{port}".encode()
-        self.hosts = LOOPBACK if host == "localhost" else (host,)
-        self.port = port
-        self._endpoint = endpoint if endpoint is not None and endpoint.realm == realm() else None
-        if self._endpoint is not None:
-            self.hosts, self.port = (self._endpoint.address,), self._endpoint.port
-        self.loop = asyncio.get_running_loop()
-        self._idle_seconds = idle_seconds
-        self.is_elsewhere = is_elsewhere
-        most = CONNECT_SECONDS_ELSEWHERE if is_elsewhere else connect_seconds
-        self.connect_seconds = min(connect_seconds, most)
-        self.heads = HeadCache()
-        self._idle: list[Connection] = []
-        self.connecting: set[Connecting] = set()
-        self.max_idle = 8
-
-    def stranger_there(self) -> str:
-        """Who listens in place of the server; empty when nobody does, or it lives on another host."""
-        try:
-            return stranger_at(self._endpoint) if self._endpoint is not None else ""
-        except ShortageError as error:
-            return f"it cannot be seen who ({error})"
-
-    def stranger_behind(self, transport: asyncio.BaseTransport) -> str:
-        """Who was reached in place of the server: the last look was before connecting."""
-        if self._endpoint is None or self._endpoint.uid is None:
-            return ""
-        try:
-            return stranger_behind(transport.get_extra_info("socket"), self._endpoint.uid)
-        except ShortageError as error:
-            return f"it cannot be seen who ({error})"
-
-    def take(self) -> Connection | None:
-        """A kept connection, the one used last: the others may grow old."""
-        return self._idle.pop() if self._idle else None
-
-    def connect(self, made: Callable[[Connection], None], failed: Callable[[str], None]) -> Connecting:
-        """A fresh one; exactly one of the two is called, unless it is cancelled."""
-        return Connecting(self, made, failed)
-
-    def give_back(self, connection: Connection) -> None:
-        """It was taken, but not used."""
-        self._idle.append(connection)
-
-    def keep(self, connection: Connection) -> None:
-        if len(self._idle) >= self.max_idle:
-            connection.abort()
-            return
-        connection.idle_since = self.loop.time()
-        self._idle.append(connection)
-
-    def forget(self, connection: Connection) -> None:
-        if connection in self._idle:
-            self._idle.remove(connection)
-
-    def sweep(self) -> None:
-        """Close what nobody used for a while, before the server does."""
-        oldest = self.loop.time() - self._idle_seconds
-        while self._idle and self._idle[0].idle_since < oldest:
-            self._idle[0].abort()
-
-    def close(self) -> None:
-        """Keep nothing any more. Who is being connected hears how that went."""
-        self.max_idle = 0
-        for connection in self._idle[:]:
-            connection.abort()

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from supervisor_app.gateway.http.answer_heads import ResponseHead
-    from supervisor_app.gateway.servers.backend import Backend, Loss
+    from supervisor_app.gateway.servers.backend import Backend
     from supervisor_app.gateway.servers.errand import Outlet
     from supervisor_app.gateway.servers.facts import ServerFacts
+    from supervisor_app.gateway.servers.losses import Loss
     from supervisor_app.gateway.servers.request import Request, VisitGateway
     from supervisor_app.gateway.servers.upstream import Connection
 
@@ -32,7 +33,7 @@ PATIENCE_SECONDS = 1.0
 
 
 class Visit:
-    """`gate.Visitor` and `errand.Errand`.
+    """`visitors.Visitor` and `errand.Errand`.
 
     One request may make several, when the server it waits for becomes hopeless.
     """
@@ -136,7 +137,7 @@ class Visit:
         if self._attempt is not None:
             if self._attempt.is_sent:
                 pid, now = self._asked.pid, self._gateway.loop.time()
-                self.backend.depart(self, ghost_of(self._request, pid, now, blocks=self.solo))
+                self.backend.gate.haunt(self, ghost_of(self._request, pid, now, blocks=self.solo))
             self._attempt.cancel()
             self._attempt = None
         if self._trial is not None:

@@ -7,14 +7,15 @@ import logging
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from supervisor_app.gateway.servers.backend import TOGETHER_SECONDS
+from supervisor_app.gateway.servers.losses import TOGETHER_SECONDS
 from supervisor_app.gateway.servers.turns import NEWCOMER
 from supervisor_app.gateway.workers.board import MAX_SERVERS, MAX_TURNS, Board
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor_app.gateway.servers.gate import Gate, Insider
+    from supervisor_app.gateway.servers.gate import Gate
+    from supervisor_app.gateway.servers.visitors import Insider
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ SPREAD = 2654435761
 
 
 class Neighbours:
-    """`backend.Neighbours` over the board, in the event loop of a backend."""
+    """`others.Neighbours` over the board, in the event loop of a backend."""
 
     def __init__(
         self, board: Board, row: int, let_in: Callable[[], None], give_way: Callable[[int], None]

@@ -7,7 +7,8 @@ import socket
 
 import pytest
 
-from supervisor_app.gateway.servers.upstream import Listener, Pool
+from supervisor_app.gateway.servers.pool import Pool
+from supervisor_app.gateway.servers.upstream import Listener
 from tests.integration.building import eventually
 from tests.integration.gateway.scripts import Scripted, answers, deaf
 

@@ -172,7 +172,7 @@ async def test_who_was_answered_after_a_loss_is_not_accused_of_it(plane):
     assert (await plane.ask(question())).content == b"hello"
     server.restarted()
     assert not plane.gateway.inquest.suspects.entries
-    assert not plane.gateway.backends["default"].accusations
+    assert not plane.gateway.backends["default"].losses.accusations
 
 
 async def test_what_is_refused_for_its_past_is_recorded_with_it(plane):
@@ -239,7 +239,7 @@ async def test_a_server_that_lives_on_was_not_killed_by_who_lost_its_connection(
     await asyncio.sleep(0.1)
     server.restarted()
     assert not plane.gateway.inquest.suspects.entries
-    assert not plane.gateway.backends["default"].accusations
+    assert not plane.gateway.backends["default"].losses.accusations
 
 
 async def test_who_is_lost_at_a_server_that_was_removed_is_told_at_once(plane):

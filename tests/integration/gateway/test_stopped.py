@@ -72,7 +72,7 @@ async def test_its_server_is_not_doubted(plane):
     await plane.ask(ask(CHAT, NAME))
     backend = plane.gateway.backends["default"]
     assert backend.gate.is_open
-    assert not backend.accusations
+    assert not backend.losses.accusations
 
 
 @pytest.mark.parametrize(

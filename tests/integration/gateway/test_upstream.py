@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from supervisor_app.gateway.servers.upstream import Pool
+from supervisor_app.gateway.servers.pool import Pool
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, question, request
 from tests.integration.gateway.scripts import Scripted, answers, head, waits_for

@@ -9,8 +9,9 @@ import pytest
 
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.http.limits import Limits
-from supervisor_app.gateway.servers.backend import DOUBT_SECONDS, MAX_DOUBT_SECONDS, TOGETHER_SECONDS, Backend
+from supervisor_app.gateway.servers.backend import DOUBT_SECONDS, MAX_DOUBT_SECONDS, Backend
 from supervisor_app.gateway.servers.facts import ServerFacts
+from supervisor_app.gateway.servers.losses import TOGETHER_SECONDS
 from supervisor_app.gateway.servers.upstream import Connection
 from tests.unit.gateway.test_gate import Visitor, enter, visitors
 from tests.unit.gateway.timers import Timers
@@ -237,9 +238,9 @@ def test_after_a_crash_the_pause_before_the_next_start_counts_too(timers, status
 def test_the_first_loss_tells_for_all_who_else_was_in_flight(backend):
     one, other = visitors(2)
     enter(backend.gate, one, other)
-    first = backend.loss(backend.facts, "reset")
+    first = backend.losses.add(backend.facts, "reset")
     backend.gate.leave(one)
-    second = backend.loss(backend.facts, "reset")
+    second = backend.losses.add(backend.facts, "reset")
     assert (first.alone, second.alone) == (False, False)
     assert (first.pid, first.run, first.reason) == (11, 3, "reset")
 
@@ -247,19 +248,19 @@ def test_the_first_loss_tells_for_all_who_else_was_in_flight(backend):
 def test_a_loss_some_time_later_is_another_matter(backend, timers):
     one, other = visitors(2)
     enter(backend.gate, one)
-    assert backend.loss(backend.facts, "reset").alone
+    assert backend.losses.add(backend.facts, "reset").alone
     enter(backend.gate, other)
     timers.advance(TOGETHER_SECONDS + 0.1)
-    assert not backend.loss(backend.facts, "reset").alone
+    assert not backend.losses.add(backend.facts, "reset").alone
 
 
 def test_the_next_process_is_another_matter(backend):
     one, other = visitors(2)
     enter(backend.gate, one, other)
-    backend.loss(backend.facts, "reset")
+    backend.losses.add(backend.facts, "reset")
     backend.gate.leave(one)
     newer(backend, pid=12, run=4)
-    assert backend.loss(backend.facts, "reset").alone
+    assert backend.losses.add(backend.facts, "reset").alone
 
 
 def test_a_loss_is_that_of_the_process_which_was_asked(backend):
@@ -267,14 +268,14 @@ def test_a_loss_is_that_of_the_process_which_was_asked(backend):
     enter(backend.gate, visitor)
     asked = backend.facts
     newer(backend, status=Status.CRASHED, pid=None, run=None)
-    loss = backend.loss(asked, "reset")
+    loss = backend.losses.add(asked, "reset")
     assert (loss.pid, loss.run, loss.alone) == (11, 3, True)
 
 
 @pytest.mark.parametrize(("run", "run_name"), [(3, "3"), (None, "pid 11")])
 def test_a_crash_is_named_by_the_number_of_its_run_or_else_by_the_pid(timers, run, run_name):
     backend = make_backend(run=run)
-    assert backend.loss(backend.facts, "reset").run_name == run_name
+    assert backend.losses.add(backend.facts, "reset").run_name == run_name
 
 
 # --- Its connections -----------------------------------------------------------------------------------

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.plane.gateway import SWEEP_SECONDS
-from supervisor_app.gateway.servers.backend import TOGETHER_SECONDS, Backend
+from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.gate import QueueFullError
+from supervisor_app.gateway.servers.losses import TOGETHER_SECONDS
 from supervisor_app.gateway.servers.turns import FIRST, NEWCOMER
 from supervisor_app.gateway.workers import neighbours as module
 from supervisor_app.gateway.workers.board import STALE_SECONDS
@@ -257,15 +258,15 @@ def test_who_becomes_a_suspect_at_its_turn_is_alone_from_then_on(a, b, look, is_
 
 def test_who_was_the_only_one_at_all_workers_was_alone(a, b):
     a.comes()
-    assert a.loss(a.facts, "reset").alone
+    assert a.losses.add(a.facts, "reset").alone
 
 
 def test_two_workers_that_lose_one_each_have_both_lost_one_of_two(a, b):
     guilty, innocent = a.comes(), b.comes()
-    first = a.loss(a.facts, "reset")
+    first = a.losses.add(a.facts, "reset")
     a.doubt()
     a.gate.return_to_queue(guilty)
-    second = b.loss(b.facts, "reset")
+    second = b.losses.add(b.facts, "reset")
     b.gate.leave(innocent)
     assert (first.alone, second.alone) == (False, False)
 
@@ -273,7 +274,7 @@ def test_two_workers_that_lose_one_each_have_both_lost_one_of_two(a, b):
 def test_one_without_a_slot_at_another_worker_was_there_too(a, b):
     b.comes(needs_slot=False)
     a.comes()
-    assert not a.loss(a.facts, "reset").alone
+    assert not a.losses.add(a.facts, "reset").alone
 
 
 def test_a_suspect_waits_for_those_without_a_slot_of_another_worker_until_it_insists(a, b, look):
@@ -283,7 +284,7 @@ def test_a_suspect_waits_for_those_without_a_slot_of_another_worker_until_it_ins
     assert suspect.times == 0
     suspect.insists = True
     look()
-    assert (suspect.times, a.loss(a.facts, "reset").alone) == (1, False)
+    assert (suspect.times, a.losses.add(a.facts, "reset").alone) == (1, False)
 
 
 def test_none_without_a_slot_joins_a_suspect_at_another_worker(a, b, look):
@@ -299,22 +300,22 @@ def test_none_without_a_slot_joins_a_suspect_at_another_worker(a, b, look):
 def test_one_without_a_slot_that_has_left_was_not(a, b):
     b.gate.leave(b.comes(needs_slot=False))
     a.comes(solo=True)
-    assert a.loss(a.facts, "reset").alone
+    assert a.losses.add(a.facts, "reset").alone
 
 
 def test_who_was_sent_to_what_another_has_killed_alone_was_not_alone_with_it(a, b, timers):
     guilty = a.comes(solo=True)
-    assert a.loss(a.facts, "reset").alone
+    assert a.losses.add(a.facts, "reset").alone
     a.doubt()
     a.gate.return_to_queue(guilty)
     timers.advance(LOST_SECONDS * 2)
     b.comes(solo=True)
-    assert not b.loss(b.facts, "reset").alone
+    assert not b.losses.add(b.facts, "reset").alone
 
 
 def test_for_a_moment_after_a_loss_nobody_is_sent_there(a, b, timers, look):
     guilty = a.comes()
-    a.loss(a.facts, "reset")
+    a.losses.add(a.facts, "reset")
     a.doubt()
     a.gate.return_to_queue(guilty)
     other = b.comes()
@@ -327,15 +328,15 @@ def test_for_a_moment_after_a_loss_nobody_is_sent_there(a, b, timers, look):
 def test_another_process_and_another_time_are_another_matter(a, b, timers):
     innocent = b.comes()
     a.comes()
-    assert not a.loss(a.facts, "reset").alone
+    assert not a.losses.add(a.facts, "reset").alone
     b.gate.leave(innocent)
     timers.advance(TOGETHER_SECONDS / 2)
-    assert not a.loss(a.facts, "reset").alone
+    assert not a.losses.add(a.facts, "reset").alone
     timers.advance(TOGETHER_SECONDS)
-    assert a.loss(a.facts, "reset").alone
+    assert a.losses.add(a.facts, "reset").alone
     timers.advance(LOST_SECONDS * 2)
     b.comes()
-    assert not a.loss(replace(a.facts, pid=12), "reset").alone
+    assert not a.losses.add(replace(a.facts, pid=12), "reset").alone
 
 
 # --- Who is gone ---------------------------------------------------------------------------------------
@@ -377,7 +378,7 @@ def test_what_was_removed_counts_no_more(a, b, look):
     b.close()
     look()
     assert waiting.times == 1
-    assert not b.loss(b.facts, "reset").alone  # by its own count
+    assert not b.losses.add(b.facts, "reset").alone  # by its own count
 
 
 @pytest.mark.parametrize("column", [0, 1])
@@ -432,7 +433,7 @@ class Story:
         for number in (first, (first + 1) % 3, (first + 2) % 3):
             worker = self.workers[number]
             for visitor in inside[number]:
-                assert worker.loss(worker.facts, "reset").alone is (len(everyone) == 1)
+                assert worker.losses.add(worker.facts, "reset").alone is (len(everyone) == 1)
                 worker.doubt()
                 worker.gate.return_to_queue(visitor)
         self.timers.advance(TOGETHER_SECONDS * 1.2)

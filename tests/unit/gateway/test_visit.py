@@ -430,7 +430,7 @@ def test_a_request_that_ends_before_its_loss_is_judged_is_accused(gateway, timer
     visiting, backend = visit(gateway, request)
     lose(backend)
     visiting.leave()
-    assert [accused.loss.pid for accused in backend.accusations] == [11]
+    assert [accused.loss.pid for accused in backend.losses.accusations] == [11]
     assert request.suspicion.pending == 1
 
 
@@ -440,4 +440,4 @@ def test_a_request_that_was_answered_after_a_loss_is_not_accused(gateway, timers
     lose(backend)
     visiting.survived()
     visiting.leave()
-    assert list(backend.accusations) == []
+    assert list(backend.losses.accusations) == []
