@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, assert_never
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.common.words import span
 from supervisor_app.core import lifecycle
-from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.ports import (
     Change,
     Clock,

@@ -4,45 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shlex
 from contextlib import suppress
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from supervisor_app.common.redact import redact_argv
-from supervisor_app.core import lifecycle
+from supervisor_app.core import launch, lifecycle
 from supervisor_app.core.chronicle import Chronicle
 from supervisor_app.core.diagnosis.cause_watch import CauseWatch
-from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.ports import (
     Clock,
     Probe,
-    Process,
     Processes,
     Remembered,
     ServerConfig,
-    SpawnError,
     Wish,
 )
 from supervisor_app.core.shortage import CANNOT, why_not
-from supervisor_app.core.status import FailureKind, LlamaStatus, Status
+from supervisor_app.core.status import LlamaStatus, Status
+from supervisor_app.core.surroundings import ServerLog, Surroundings
 from supervisor_app.core.survivor import argv_of, find_survivor, past_loads, unfinished
 from supervisor_app.core.tasks import Tasks
 from supervisor_app.core.watch.loading import LoadWatch
-from supervisor_app.core.watched import Surroundings, WatchedProcess
 from supervisor_app.core.wording import idle_note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, MutableMapping
+    from collections.abc import Callable, Coroutine
 
     from supervisor_app.core.recorder import Recorder
-    from supervisor_app.core.spec import LaunchSpec
+    from supervisor_app.core.watched import WatchedProcess
 
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 0.02
-LONGEST_SHOWN = 500
-"""Characters of a stranger's command line on the console."""
 PULSE_SECONDS = 1.0
 """Between two moments in which we see that we run, while there is a process."""
 GAP_SECONDS = 2.0
@@ -53,13 +46,6 @@ EVENT_OF_WISH: dict[Wish, Callable[..., lifecycle.Event]] = {
     Wish.STOP: lifecycle.Stop,
 }
 """Each takes why it is wished, in words."""
-
-
-class ServerLog(logging.LoggerAdapter[logging.Logger]):
-    """Names the server in every record, beside what the call adds."""
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        return msg, {**kwargs, "extra": {**(self.extra or {}), **kwargs.get("extra", {})}}
 
 
 class ServerSupervisor:
@@ -326,60 +312,20 @@ class ServerSupervisor:
         self._tasks.start(self._around.attempted(effect, work), name)
 
     async def _inspect(self, attempt: int) -> None:
-        holder = await self._processes.port_holder(self.config.name, self.config.spec)
-        if holder is not None and not holder.is_llama_server and holder.argv:
-            self._log.info(
-                "🔎 [LLAMA] %s runs %s", holder, shlex.join(redact_argv(holder.argv))[:LONGEST_SHOWN]
-            )
-        self._events.put_nowait(lifecycle.Inspected(attempt, holder))
+        self._events.put_nowait(await launch.inspect(self._around, attempt, self.config.spec))
 
     async def _spawn(self, attempt: int) -> None:
-        spec = self.config.spec
-        self._log.info("🚀 Spawning llama-server with args: %s", shlex.join(redact_argv(spec.args)))
-        try:
-            process = await self._processes.spawn(self.config.name, spec)
-        except SpawnError as error:
-            self._events.put_nowait(lifecycle.SpawnFailed(attempt, error.failure))
-            return
-        self._watch(process, attempt, spec, spec.argv)
-        self._events.put_nowait(lifecycle.Spawned(attempt, process.identity))
+        self._take(*await launch.spawn(self._around, attempt, self.config.spec, self._load))
 
     async def _adopt(self, effect: lifecycle.Adopt) -> None:
-        spec = self.config.spec.found if effect.adopted else self.config.spec
-        try:
-            process = await self._processes.adopt(self.config.name, effect.holder, spec)
-        except ProcessLookupError:
-            gone = failure_of(FailureKind.EXITED, f"{effect.holder} ended while it was taken over")
-            self._events.put_nowait(lifecycle.SpawnFailed(effect.attempt, gone))
-            return
         argv = argv_of(effect, self._remembered, self.config.spec)
-        self._watch(process, effect.attempt, spec, argv, adopted=effect.adopted, taken_over=True)
-        self._events.put_nowait(
-            lifecycle.Spawned(
-                effect.attempt, process.identity, adopted=effect.adopted, resumed=effect.recorded
-            )
-        )
+        self._take(*await launch.adopt(self._around, effect, self.config.spec, argv, self._load))
 
-    def _watch(
-        self,
-        process: Process,
-        attempt: int,
-        spec: LaunchSpec,
-        argv: tuple[str, ...],
-        *,
-        adopted: bool = False,
-        taken_over: bool = False,
-    ) -> None:
-        self._watched = WatchedProcess(
-            process,
-            self._around,
-            attempt=attempt,
-            spec=spec,
-            argv=argv,
-            adopted=adopted,
-            taken_over=taken_over,
-            load=self._load,
-        )
+    def _take(self, event: lifecycle.Event, process: WatchedProcess | None) -> None:
+        """Take over a process that was spawned or adopted; None: there is none."""
+        if process is not None:
+            self._watched = process
+        self._events.put_nowait(event)
 
     async def _remember_cause(self) -> None:
         failure = self.state.failure

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor_app.common.storage import StoreError
-from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.ports import (
     Change,
     ProbeError,

@@ -6,46 +6,36 @@ for the process and stops watching it. So a process that was let go cannot touch
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar, assert_never
+from dataclasses import replace
+from typing import TYPE_CHECKING, assert_never
 
 from supervisor_app.common.words import counted, noun
 from supervisor_app.core import lifecycle
-from supervisor_app.core.diagnosis.diagnose import Diagnosis, diagnose
-from supervisor_app.core.diagnosis.evidence import ExitReport, Trail, blame
+from supervisor_app.core.diagnosis.evidence import Trail
 from supervisor_app.core.diagnosis.fallback import gpu_warnings
-from supervisor_app.core.ports import Clock, Probe, ProbeError, Process, Processes, SignalDeniedError
+from supervisor_app.core.ports import ProbeError, Process, SignalDeniedError
+from supervisor_app.core.post_mortem import PostMortem, insist
 from supervisor_app.core.shortage import CANNOT, why_not
-from supervisor_app.core.sightings import Autopsy, Endpoint, Exit, Health
+from supervisor_app.core.sightings import Endpoint, Health
 from supervisor_app.core.tasks import Tasks
 from supervisor_app.core.watch.activity import WorkMeter
 from supervisor_app.core.watch.loading import LEAST_BYTES, LoadWatch
 from supervisor_app.core.watch.watchdog import NO_CPU, Activity
 
 if TYPE_CHECKING:
-    import logging
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
-    from supervisor_app.core.diagnosis.named_files import BadFile
     from supervisor_app.core.spec import HealthPolicy, LaunchSpec
     from supervisor_app.core.status import Model, Progress
+    from supervisor_app.core.surroundings import Surroundings
 
-LAST_LINES = 50
-"""Lines kept of the output of each run."""
-DIAGNOSIS_LINES = 400
-"""Read to find the decisive one: a failed assertion is followed by a debugger's backtrace of hundreds."""
 STARTUP_LINES = 2000
 """Read once the server is ready, to find what it complained about while it loaded."""
 LOAD_LOOKS = (0.1, 0.5)
 """Seconds between two looks at the memory of a process that loads: the first `QUICK_LOOKS`, and later."""
 QUICK_LOOKS = 20
 FETCH_SECONDS = 1.0
-INSIST = 5
-"""Tries to find out why a process ended, while we cannot look for want of our own."""
-INSIST_SECONDS = 1.0
-T = TypeVar("T")
 
 
 def serving(activity: Activity) -> str:
@@ -57,31 +47,6 @@ def serving(activity: Activity) -> str:
     slots = counted(activity.slots, "slot")
     verb = noun(activity.working, "was", "were")
     return f"{activity.working} of {slots} {verb} working on a request."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What the processes of one server need from its supervisor and from the world."""
-
-    name: str
-    processes: Processes
-    probe: Probe
-    clock: Clock
-    log: logging.LoggerAdapter[logging.Logger]
-    state: Callable[[], lifecycle.State]
-    report: Callable[[lifecycle.Event], None]
-    """Take an event to the supervisor."""
-    progressed: Callable[[], None]
-    """The model has loaded a bit further: publish it."""
-    on_bug: Callable[[BaseException], None]
-
-    async def attempted(self, effect: lifecycle.Attempted, work: Coroutine[None, None, None]) -> None:
-        """Await the work for an effect. What could not be done for want of our own is postponed."""
-        since = self.clock.monotonic()
-        try:
-            await work
-        except CANNOT as error:
-            self.report(lifecycle.Postponed(effect.attempt, effect, why_not(error), since))
 
 
 class WatchedProcess:
@@ -264,72 +229,25 @@ class WatchedProcess:
             models = await self._around.probe.models(self._spec, timeout)
         self._around.report(lifecycle.ModelsReadAgain(self.attempt, models))
 
-    @property
-    def _ended_by_us(self) -> bool:
-        return self._around.state().phase is lifecycle.Phase.ENDING
-
     # Tasks that live as long as the process, or until it is ready
 
     async def _await_exit(self) -> None:
         if self._taken_over:  # what it wrote before is not of our time
-            position = await self._insist(self._process.log_position, 0)
+            position = await insist(self._process.log_position, self._around.clock, without=0)
             self._healthy = (position, position)
         ended = await self._process.wait()
-        healthy = self._healthy  # as it is now: finding out may take a while, and somebody else the port
-        # At once: while a flood keeps our threads waiting, each look waits anew.
-        last_lines, (found, before_end), autopsy, _ = await asyncio.gather(
-            self._insist(lambda: self._process.last_lines(LAST_LINES), list[str]()),
-            self._diagnose(ended, healthy),
-            self._insist(self._process.autopsy, Autopsy()),
-            self._end_rest(),
+        # As it is now: to find out may take a while, in which another process may answer at the port.
+        post_mortem = PostMortem(
+            process=self._process,
+            around=self._around,
+            spec=self._spec,
+            trail=self._trail,
+            adopted=self._adopted,
+            taken_over=self._taken_over,
+            healthy=self._healthy,
         )
-        failure = found.failure
-        if not (found.decisive and self._ended_by_us):
-            failure = blame(failure, ended, self._trail.last, autopsy)
-        evidence = self._trail.evidence(
-            failure,
-            autopsy,
-            at=self._around.clock.time(),
-            decisive=found.decisive.text if found.decisive else "",
-            decisive_at=len(last_lines) - before_end if 0 < before_end <= len(last_lines) else None,
-            models=tuple(model.id for model in self._around.state().models),
-        )
-        report = ExitReport(last_lines=tuple(last_lines), evidence=evidence)
+        failure, report = await post_mortem.examine(ended)
         self._around.report(lifecycle.Exited(self.attempt, ended, failure, report))
-
-    async def _end_rest(self) -> None:
-        """End what the process has started, unless it was adopted: then nothing of that is ours."""
-        if not self._adopted:
-            await self._insist(lambda: self._around.processes.end_rest(self._around.name), None)
-
-    async def _diagnose(self, ended: Exit, healthy: tuple[int, int] | None) -> tuple[Diagnosis, int]:
-        """Why it ended, and how many lines from the end the decisive one is; 0 when there is none.
-
-        A check may still be answered while the process is coming down: what was written since the one before
-        the last counts.
-        """
-        was_ready = self._taken_over or self._around.state().was_ready
-        since = healthy[0] if was_ready and healthy is not None else None
-        lines: list[str] = await self._insist(lambda: self._process.last_lines(DIAGNOSIS_LINES, since), [])
-        bad: list[BadFile] = []
-        if ended.code and not was_ready:
-            bad = await self._insist(
-                lambda: self._around.processes.bad_files(self._around.name, self._spec), bad
-            )
-        # Our own signal tells nothing of why it was silent; perhaps it told so itself.
-        how = Exit() if self._ended_by_us else ended
-        found = diagnose(how, lines, was_ready=was_ready, spec=self._spec, files=bad)
-        return found, len(lines) - found.decisive.number if found.decisive else 0
-
-    async def _insist(self, look: Callable[[], Coroutine[None, None, T]], without: T) -> T:
-        """What the look finds. What we lack may be there again within seconds; if not, `without`."""
-        clock = self._around.clock
-        for _ in range(INSIST):
-            try:
-                return await look()
-            except CANNOT:
-                await clock.sleep_until(clock.monotonic() + INSIST_SECONDS)
-        return without
 
     async def _follow_load(self) -> None:
         """While the model loads: how far it is, twice a second."""

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from supervisor_app.common.moments import moment, seconds
 from supervisor_app.common.words import iso
-from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.sightings import Identity
 from supervisor_app.core.status import (
     Failure,

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.diagnosis.evidence import Trail
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.sightings import Autopsy, GpuMemory, MemorySample
 from supervisor_app.core.status import FailureKind
 from supervisor_app.fleet.history import LISTED, RunCard

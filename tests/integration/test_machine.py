@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.machine import listeners
 from supervisor_app.core.machine.identity import boot_id, identity_of, is_llama_command, machine
 from supervisor_app.core.spec import LaunchSpec

@@ -16,7 +16,8 @@ import pytest
 from supervisor_app.core.machine.identity import identity_of
 from supervisor_app.core.machine.open_log import MOVED, REMOVED, OpenLog
 from supervisor_app.core.machine.process import LocalProcess
-from supervisor_app.core.machine.processes import LocalProcesses, child_environment
+from supervisor_app.core.machine.processes import LocalProcesses
+from supervisor_app.core.machine.spawning import child_environment
 from supervisor_app.core.ports import SpawnError
 from supervisor_app.core.sightings import Exit, Identity, PortHolder, ProcessUsage
 from supervisor_app.core.spec import LaunchSpec

@@ -17,8 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from supervisor_app.core.diagnosis.diagnose import failure_of
-from supervisor_app.core.machine import model_files, processes
+from supervisor_app.core.diagnosis.explanations import failure_of
+from supervisor_app.core.machine import model_files, processes, spawning
 from supervisor_app.core.machine import probe as probe_module
 from supervisor_app.core.machine import process as process_module
 from supervisor_app.core.machine.identity import boot_id, identity_of
@@ -196,7 +196,7 @@ async def test_a_child_whose_identity_cannot_be_read_is_kept(started, monkeypatc
     def lost(pid):
         raise ShortageError("no file descriptor left")
 
-    monkeypatch.setattr(processes, "identity_of", lost)
+    monkeypatch.setattr(spawning, "identity_of", lost)
     monkeypatch.setattr(processes, "MemoryMeter", lambda pid, gpu: lost(pid))
     process = await started(fake_spec())
     assert process.identity.start == 0

@@ -9,7 +9,7 @@ from django.utils import timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.sightings import Identity
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model, Progress, RunSummary, Status
 from supervisor_app.fleet.lease import NodeLease

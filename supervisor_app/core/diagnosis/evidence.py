@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.words import size
-from supervisor_app.core.diagnosis.diagnose import MEMORY_HINT, failure_of, signal_of
+from supervisor_app.core.diagnosis.diagnose import signal_of
+from supervisor_app.core.diagnosis.explanations import MEMORY_HINT, failure_of
 from supervisor_app.core.status import Failure, FailureKind
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from supervisor_app.core.diagnosis.diagnose import CANNOT_RUN, failure_of
+from supervisor_app.core.diagnosis.explanations import CANNOT_RUN, failure_of
 from supervisor_app.core.status import Failure, FailureKind
 
 _HEAD = 256

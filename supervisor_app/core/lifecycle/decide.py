@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from supervisor_app.common.words import span
-from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.lifecycle.effects import (
     INFO,
     WARNING,

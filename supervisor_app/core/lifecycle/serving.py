@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from supervisor_app.common.words import size, span
-from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.lifecycle.effects import INFO, WARNING, Log, SendCanary
 from supervisor_app.core.lifecycle.ending import end, unresponsive
 from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State

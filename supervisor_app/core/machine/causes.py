@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor_app.core.diagnosis.decisive import ABOUT_A_FILE
-from supervisor_app.core.diagnosis.diagnose import CANNOT_RUN
+from supervisor_app.core.diagnosis.explanations import CANNOT_RUN
 from supervisor_app.core.diagnosis.named_files import parts_of
 from supervisor_app.core.machine.listeners import answers, in_the_way, is_blocked, why_not_bindable
 from supervisor_app.core.shortage import raise_shortage

@@ -8,26 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
-import subprocess
 import time
 from collections import defaultdict
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import psutil
 
-from supervisor_app.common.redact import redact_argv, secrets_of
+from supervisor_app.common.redact import secrets_of
 from supervisor_app.common.words import span
-from supervisor_app.core.command_line.moved_door import moved_door
-from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.diagnosis.named_files import BadFile, bad_files
-from supervisor_app.core.diagnosis.spawn_failure import look_at_program, why_not_started
 from supervisor_app.core.machine.causes import cause_of
-from supervisor_app.core.machine.file_limit import give_back_file_limit
-from supervisor_app.core.machine.identity import boot_id, identity_of
+from supervisor_app.core.machine.identity import identity_of
 from supervisor_app.core.machine.lanes import Lanes
 from supervisor_app.core.machine.listeners import (
     Recognise,
@@ -46,24 +38,20 @@ from supervisor_app.core.machine.open_log import OpenLog
 from supervisor_app.core.machine.probe import looks_like_llama_server
 from supervisor_app.core.machine.process import LocalProcess
 from supervisor_app.core.machine.sockets import uid_of
+from supervisor_app.core.machine.spawning import spawn_child, unspawn
 from supervisor_app.core.ports import SpawnError
-from supervisor_app.core.shortage import LateError, ShortageError, raise_shortage
+from supervisor_app.core.shortage import LateError, ShortageError
 from supervisor_app.core.sightings import Cause, Identity, PortHolder
 from supervisor_app.core.status import Failure, FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from supervisor_app.core.spec import LaunchSpec
 
-OUR_SECRETS = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE")
-
-NO_ORIGIN = "none"
-"""An origin that no page has: llama-server echoes any by default."""
 SPAWN_SECONDS = 10.0
 """Time limit of a start: the folder or the program may be on a disk that hangs."""
-# vfork() holds the interpreter, and with it every server, until the program is loaded from its disk.
-subprocess._USE_VFORK = False  # type: ignore[misc]
 
 
 class LocalProcesses:
@@ -134,7 +122,7 @@ class LocalProcesses:
         lanes, log = self._lanes[name], self.log_file(name, spec)
         try:
             born = await lanes.starts.run(
-                _spawn, spec, log, self._no_engine, patience=SPAWN_SECONDS, undo=_unspawn
+                spawn_child, spec, log, self._no_engine, patience=SPAWN_SECONDS, undo=unspawn
             )
         except LateError as error:
             slow = f"{spec.command[0]} was not loaded within {span(SPAWN_SECONDS)}: does its disk answer?"
@@ -201,95 +189,6 @@ class LocalProcesses:
 def server_log(log_dir: Path, name: str, secrets: Sequence[str] = ()) -> LogFile:
     """The file of a server's output, with the secrets that must not be shown of it."""
     return LogFile(path=log_dir / f"{name}.log", secrets=tuple(secret for secret in secrets if secret))
-
-
-def child_environment(environ: Mapping[str, str], spec: LaunchSpec) -> dict[str, str]:
-    """Environment of the child: no LLAMA_ARG_* (each is a flag of its own) and none of our secrets."""
-    kept = {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith("LLAMA_ARG_") and name != "LLAMA_API_KEY" and name not in OUR_SECRETS
-    }
-    if spec.has_own_key:
-        # Nobody but us knows the key, so no page in a browser has business here. Older builds ignore it; a
-        # flag of people wins over it.
-        kept["LLAMA_ARG_CORS_ORIGINS"] = NO_ORIGIN
-    return {**kept, "LLAMA_API_KEY": spec.api_key} if spec.api_key else kept
-
-
-@dataclass(frozen=True)
-class Born:
-    """A child of ours, as it was started."""
-
-    child: subprocess.Popen[bytes]
-    identity: Identity
-    log_start: int
-    """Offset in the log at which this run begins."""
-
-
-def _spawn(spec: LaunchSpec, log: LogFile, no_engine: str) -> Born:
-    """Start a child that writes to this log. Raises SpawnError, ShortageError."""
-    if door := moved_door(spec.args):
-        raise SpawnError(failure_of(FailureKind.BAD_ARGUMENT, door))
-    if not spec.command:
-        raise SpawnError(failure_of(FailureKind.BINARY_MISSING, no_engine))
-    try:
-        output = log.open()
-    except OSError as error:
-        raise_shortage(error)
-        closed = f"its log cannot be opened: {error.filename or log.path}: {error.strerror}"
-        raise SpawnError(failure_of(FailureKind.UNKNOWN, closed)) from error
-    with output:
-        _mark_start(output, spec)
-        log_start = log.size()
-        try:
-            child = subprocess.Popen(
-                spec.argv,
-                cwd=spec.cwd,
-                env=child_environment(os.environ, spec),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise_shortage(error)
-            program = look_at_program(spec.command[0], Path(spec.cwd))
-            raise SpawnError(why_not_started(error, program, Path(spec.cwd))) from error
-        except ValueError as error:  # half a character, a NUL, or what this locale has no bytes for
-            raise SpawnError(_unspeakable(error)) from error
-    give_back_file_limit(child.pid)
-    return Born(child, _identity_of_child(child.pid), log_start)
-
-
-def _unspeakable(error: ValueError) -> Failure:
-    detail = f"its command line cannot be handed to the system: {error}"
-    return replace(failure_of(FailureKind.UNKNOWN, detail), permanent=True)
-
-
-def _identity_of_child(pid: int) -> Identity:
-    """Identity of a new child, made up where it cannot be read: an unwatched child would be lost."""
-    nameless = Identity(pid=pid, start=0, boot_id="")
-    try:
-        return identity_of(pid) or replace(nameless, boot_id=boot_id())
-    except ShortageError:
-        return nameless
-
-
-def _unspawn(born: Born) -> None:
-    """End a child that was started too late: in its place another child may have been started."""
-    born.child.kill()
-    born.child.wait()
-
-
-def _mark_start(output: BinaryIO, spec: LaunchSpec) -> None:
-    """Mark in the log where this run begins."""
-    stamp = datetime.now(UTC).isoformat(timespec="seconds")
-    with contextlib.suppress(OSError):  # a full disk is no reason not to start
-        os.write(
-            output.fileno(),
-            f"--- {stamp} starting: {shlex.join(redact_argv(spec.argv))}\n".encode(errors="replace"),
-        )
 
 
 def _writers(log: LogFile) -> Iterator[psutil.Process]:

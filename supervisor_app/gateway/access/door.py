@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
 from supervisor_app.gateway.access.origins import Origins, host_of, is_app, is_this_machine
-from supervisor_app.gateway.problems import Fault, Problem
+from supervisor_app.gateway.problem import Fault, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.http.heads import status_line
 from supervisor_app.gateway.plane.pages import page_fields
-from supervisor_app.gateway.problems import cors_fields
+from supervisor_app.gateway.problem import cors_fields
 from supervisor_app.gateway.servers.hold import EVENT_STREAM, Hold
 
 if TYPE_CHECKING:

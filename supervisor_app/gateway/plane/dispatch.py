@@ -9,7 +9,7 @@ from supervisor_app.gateway.access.door import NotAllowedError
 from supervisor_app.gateway.access.keys import Denied, KeyPolicy
 from supervisor_app.gateway.llama.endpoints import About
 from supervisor_app.gateway.plane.notes import Noted
-from supervisor_app.gateway.problems import Problem, cors_fields
+from supervisor_app.gateway.problem import JSON_FIELDS, Problem, cors_fields
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers import refusals
 from supervisor_app.gateway.servers.gate import QueueFullError
@@ -162,7 +162,7 @@ async def _go_to_streams(gateway: Directory, exchange: Routed, candidates: Seque
     if answer is None:
         _go_on(gateway, exchange, candidates)
     else:
-        exchange.answer_ourselves(200, problems.JSON_FIELDS + cors_fields(exchange.answer.origin), answer)
+        exchange.answer_ourselves(200, JSON_FIELDS + cors_fields(exchange.answer.origin), answer)
 
 
 def _go_on(gateway: Directory, exchange: Routed, candidates: Sequence[Backend]) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.llama.usage import Usage
     from supervisor_app.gateway.plane.ports import Caller, ExchangeGateway, Sent
     from supervisor_app.gateway.plane.reading_on import ReadingOn
-    from supervisor_app.gateway.problems import Problem
+    from supervisor_app.gateway.problem import Problem
     from supervisor_app.gateway.servers.attempt import Attempt
     from supervisor_app.gateway.servers.backend import Backend
     from supervisor_app.gateway.servers.facts import ServerFacts

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.http.request_heads import RequestHead
     from supervisor_app.gateway.llama.usage import Usage
     from supervisor_app.gateway.plane.live import LiveRequest
-    from supervisor_app.gateway.problems import Problem
+    from supervisor_app.gateway.problem import Problem
     from supervisor_app.gateway.servers.backend import Backend
     from supervisor_app.gateway.servers.upstream import Connection
 

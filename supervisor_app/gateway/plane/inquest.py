@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from supervisor_app.gateway.access.door import Door
     from supervisor_app.gateway.plane.outside import Outside
-    from supervisor_app.gateway.problems import Problem
+    from supervisor_app.gateway.problem import Problem
     from supervisor_app.gateway.servers.backend import Backend
     from supervisor_app.gateway.servers.facts import ServerFacts
     from supervisor_app.gateway.workers.board import Board

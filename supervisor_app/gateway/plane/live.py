@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.access.keys import KeyPolicy
     from supervisor_app.gateway.http.request_heads import RequestHead
     from supervisor_app.gateway.llama.usage import Usage
-    from supervisor_app.gateway.problems import Problem
+    from supervisor_app.gateway.problem import Problem
     from supervisor_app.gateway.records.record import Outcome, Record
 
 

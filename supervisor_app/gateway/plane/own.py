@@ -13,7 +13,7 @@ from supervisor_app.gateway import problems
 from supervisor_app.gateway.llama.hints import Hints
 from supervisor_app.gateway.llama.listing import is_path
 from supervisor_app.gateway.plane.ports import ExchangeGateway
-from supervisor_app.gateway.problems import JSON_FIELDS, cors_fields
+from supervisor_app.gateway.problem import JSON_FIELDS, cors_fields
 from supervisor_app.gateway.servers.backend import rank
 from supervisor_app.gateway.servers.catalogue import catalogue, entry
 from supervisor_app.gateway.servers.routing import may_use, offers, serves

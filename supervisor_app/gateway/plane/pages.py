@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor_app.gateway.problems import cors_fields
+from supervisor_app.gateway.problem import cors_fields
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.access.door import Door

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from supervisor_app.gateway.http.limits import Limits
     from supervisor_app.gateway.plane.body import RequestBody
-    from supervisor_app.gateway.problems import Problem
+    from supervisor_app.gateway.problem import Problem
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from supervisor_app.gateway.plane.reading_on import Disk, Reader, ReadingOn, Sin
 if TYPE_CHECKING:
     from supervisor_app.gateway.http.request_heads import RequestHead
     from supervisor_app.gateway.plane.body import RequestBody
-    from supervisor_app.gateway.problems import Problem
+    from supervisor_app.gateway.problem import Problem
     from supervisor_app.gateway.servers.facts import ServerFacts
 
 LARGE = 64 * 1024

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from supervisor_app.gateway.http.answer_heads import ResponseHead
 from supervisor_app.gateway.http.heads import status_line
 from supervisor_app.gateway.llama.unstream import Assembler, BrokenStreamError
-from supervisor_app.gateway.problems import JSON_FIELDS
+from supervisor_app.gateway.problem import JSON_FIELDS
 from supervisor_app.gateway.servers.attempt import Attempt, proxy_error_in
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from supervisor_app.gateway import problems
 
 if TYPE_CHECKING:
-    from supervisor_app.gateway.problems import Problem
+    from supervisor_app.gateway.problem import Problem
     from supervisor_app.gateway.servers.backend import Backend
 
 

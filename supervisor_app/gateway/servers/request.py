@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.http.request_heads import RequestHead
     from supervisor_app.gateway.llama.hints import Hints
     from supervisor_app.gateway.llama.unstream import Assembler
-    from supervisor_app.gateway.problems import Problem
+    from supervisor_app.gateway.problem import Problem
     from supervisor_app.gateway.records.record import Outcome
     from supervisor_app.gateway.servers.backend import Backend
     from supervisor_app.gateway.servers.facts import ServerFacts

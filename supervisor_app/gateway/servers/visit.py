@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor_app.gateway import problems
-from supervisor_app.gateway.problems import Problem
+from supervisor_app.gateway.problem import Problem
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers import refusals
 from supervisor_app.gateway.servers.assembly import Assembly

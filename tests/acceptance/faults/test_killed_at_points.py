@@ -174,7 +174,7 @@ STEPS = {
     "it has just taken the node": Step("after", LOCK),
     "it has just taken the node in the database": Step("after", "supervisor_app.fleet.lease:Lease.take"),
     "the first server has no row": Step("before", f"{COMMAND}:_ensure_default"),
-    "it is about to spawn": Step("before", f"{CORE}.processes:child_environment"),
+    "it is about to spawn": Step("before", f"{CORE}.spawning:child_environment"),
     "the server is spawned and nobody knows": Step("after", SPAWN),
     "the state is written and the run is not": Step("before", WRITE, "RunOpened"),
     "the run is inserted and not committed": Step("after", WRITE, "RunOpened"),

@@ -10,7 +10,7 @@ from signal import SIGSEGV
 import pytest
 from channels.layers import get_channel_layer
 
-from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.status import FailureKind, RunSummary, Status
 from supervisor_app.fleet.events import STATUS_GROUP
 from supervisor_app.fleet.models import LlamaServer, ServerState

@@ -22,7 +22,7 @@ from supervisor_app.alerts.rules import (
     write,
     write_test,
 )
-from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.status import FailureKind, LlamaStatus, Status
 
 NOW = 1_750_000_000.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from supervisor_app.core import lifecycle
-from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy, State, decide
 from supervisor_app.core.sightings import Exit, Health, Identity
 from supervisor_app.core.status import FailureKind, Model, Status

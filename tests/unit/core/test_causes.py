@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.core.diagnosis.cause_watch import CauseWatch
-from supervisor_app.core.diagnosis.diagnose import CANNOT_RUN, failure_of
+from supervisor_app.core.diagnosis.explanations import CANNOT_RUN, failure_of
 from supervisor_app.core.machine.causes import cause_of
 from supervisor_app.core.sightings import Cause
 from supervisor_app.core.status import FailureKind

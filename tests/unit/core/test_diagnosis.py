@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor_app.core.diagnosis.diagnose import EXPLANATIONS, MAX_DETAIL, diagnose, failure_of
+from supervisor_app.core.diagnosis.diagnose import MAX_DETAIL, diagnose
+from supervisor_app.core.diagnosis.explanations import EXPLANATIONS, failure_of
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind
 from supervisor_app.core.testing import make_spec

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.diagnosis.named_files import BadFile, NamedFile
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.core.diagnosis.diagnose import MEMORY_HINT, failure_of
 from supervisor_app.core.diagnosis.evidence import (
     SAMPLES,
     Evidence,
@@ -14,6 +13,7 @@ from supervisor_app.core.diagnosis.evidence import (
     oom_proof,
     sentence,
 )
+from supervisor_app.core.diagnosis.explanations import MEMORY_HINT, failure_of
 from supervisor_app.core.sightings import Autopsy, Exit, GpuMemory, MemorySample
 from supervisor_app.core.status import FailureKind
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor_app.core import lifecycle
-from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy
 from supervisor_app.core.sightings import Identity
 from supervisor_app.core.spec import LaunchSpec, RestartPolicy

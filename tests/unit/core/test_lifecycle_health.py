@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.core import lifecycle
-from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy
 from supervisor_app.core.sightings import Canary, Exit, Health
 from supervisor_app.core.spec import HealthPolicy

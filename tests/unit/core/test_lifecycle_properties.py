@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supervisor_app.core import lifecycle
-from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.lifecycle import PHASES, Phase, Policy, State, decide
 from supervisor_app.core.sightings import Canary, Exit, Health, Identity, PortHolder
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy

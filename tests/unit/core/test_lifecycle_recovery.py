@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.core import lifecycle
-from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy, State
 from supervisor_app.core.sightings import Exit, Health
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy

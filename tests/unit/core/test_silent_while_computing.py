@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from supervisor_app.core import lifecycle
-from supervisor_app.core.diagnosis.diagnose import failure_of
 from supervisor_app.core.diagnosis.evidence import Evidence, ExitReport
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.lifecycle import Phase
 from supervisor_app.core.machine.memory import parse_gpus
 from supervisor_app.core.sightings import Exit, GpuMemory, Health, MemorySample, ProcessUsage, Slots

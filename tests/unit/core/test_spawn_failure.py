@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor_app.core.diagnosis.diagnose import CANNOT_RUN
+from supervisor_app.core.diagnosis.explanations import CANNOT_RUN
 from supervisor_app.core.diagnosis.spawn_failure import Program, look_at_program, why_not_started
 from supervisor_app.core.status import FailureKind
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.ports import Remembered, RunClosed, RunOpened, RunReady
 from supervisor_app.core.sightings import Cause, Health, PortHolder
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor_app.core.diagnosis.diagnose import failure_of
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy, State
 from supervisor_app.core.machine.clock import SystemClock
 from supervisor_app.core.ports import Wish

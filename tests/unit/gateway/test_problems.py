@@ -12,7 +12,7 @@ from supervisor_app.core.status import Status
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.keys import Denied
 from supervisor_app.gateway.llama.dialects import Dialect
-from supervisor_app.gateway.problems import Fault
+from supervisor_app.gateway.problem import Fault
 from supervisor_app.gateway.servers.facts import ServerFacts
 
 FACTS = ServerFacts(name="default", status=Status.CRASHED)
