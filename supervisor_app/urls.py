@@ -4,11 +4,12 @@ from django.templatetags.static import static
 from django.urls import path, register_converter
 from django.views.generic import RedirectView
 
+from supervisor_app.api import nodes as api_nodes
 from supervisor_app.api import probes
 from supervisor_app.api import runs as api_runs
 from supervisor_app.api import servers as api_servers
 from supervisor_app.fleet.converters import CommandConverter, NameConverter
-from supervisor_app.pages import logins, requests, runs, servers
+from supervisor_app.pages import devices, logins, requests, runs, servers
 
 register_converter(CommandConverter, "command")
 register_converter(NameConverter, "name")
@@ -22,6 +23,7 @@ urlpatterns = [
     path("servers/<name:name>/runs/<int:number>/", runs.run, name="run"),
     path("servers/<name:name>/requests", requests.requests, name="requests"),
     path("servers/<name:name>/quarantine/<int:number>/release", requests.release, name="release"),
+    path("devices", devices.devices, name="devices"),
     path("login/<str:token>/", logins.login_link, name="login-link"),
     path("password/", logins.set_password, name="set-password"),
     path("api/servers/", api_servers.servers, name="api-servers"),
@@ -31,6 +33,7 @@ urlpatterns = [
     path("api/servers/<name:name>/log", api_servers.log, name="api-log"),
     path("api/servers/<name:name>/runs/", api_runs.runs, name="api-runs"),
     path("api/servers/<name:name>/runs/<int:number>/", api_runs.run, name="api-run"),
+    path("api/nodes/", api_nodes.nodes, name="api-nodes"),
     path("livez", probes.livez, name="livez"),
     path("readyz", probes.readyz, name="readyz"),
     path("metrics", probes.metrics, name="metrics"),

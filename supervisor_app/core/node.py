@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,9 @@ from supervisor_app.core.shortage import CANNOT
 from supervisor_app.core.supervisor import ServerSupervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Sequence
+    from collections.abc import Collection, Coroutine, Iterable, Sequence
 
+    from supervisor_app.core.devices import Survey
     from supervisor_app.core.ports import Clock, Probe, Processes, Publisher, ServerConfig, Store
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,10 @@ TRIM_LOGS_SECONDS = 1.0
 PRUNE_SECONDS = 3600.0
 FIRST_PRUNE_SECONDS = 60.0
 """Delay of the first pruning: a start has enough to do."""
+SURVEY_SECONDS = 10.0
+"""Interval between two looks at memory and GPUs while a server runs."""
+IDLE_SURVEY_SECONDS = 60.0
+"""And while none does."""
 FLUSH_SECONDS = 5.0
 """Time for saving the last states at the end."""
 
@@ -82,6 +88,12 @@ class NodeSupervisor:
         self._heartbeat_at = 0.0
         self._trim_at = 0.0
         self._prune_at = clock.monotonic() + FIRST_PRUNE_SECONDS
+        self._surveyed_at = float("-inf")
+        self._surveyed: list[int] = []
+        """Pids of the servers that ran at the last look."""
+        self._surveying: asyncio.Task[None] | None = None
+        self._devices: Survey | None = None
+        """As they were seen since the last heartbeat."""
 
     def nudge(self) -> None:
         """Reconcile now instead of within a second: something may have changed."""
@@ -117,6 +129,7 @@ class NodeSupervisor:
         except StoreError as error:
             self._store_outage.failed(error)
         self._trim_logs()
+        self._survey()
 
     async def shutdown(self, note: str = "The supervisor was stopped.") -> None:
         """Stop all servers together, tell every page, save. Servers that we found running stay."""
@@ -131,6 +144,8 @@ class NodeSupervisor:
         await asyncio.gather(*(watched.recorder.flush(FLUSH_SECONDS) for watched in self._watched.values()))
         for watched in self._watched.values():
             watched.cancel()
+        if self._surveying is not None:
+            self._surveying.cancel()
         tasks = [task for watched in self._watched.values() for task in watched.tasks]
         await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -202,7 +217,8 @@ class NodeSupervisor:
         now = self._clock.monotonic()
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + HEARTBEAT_SECONDS
-            await self._store.heartbeat(list(self._watched))
+            devices, self._devices = self._devices, None
+            await self._store.heartbeat(list(self._watched), devices)
             # Not before: on a full disk reading goes on, and each failure would be logged as the first one.
             self._store_outage.over()
 
@@ -229,6 +245,23 @@ class NodeSupervisor:
                 outage.over()
         except CANNOT as error:
             outage.failed(error)
+
+    def _survey(self) -> None:
+        """Look at memory and GPUs when that is due, or other processes run than at the last look. But not
+        while that one still waits for a driver."""
+        if self._surveying is not None and not self._surveying.done():
+            return
+        snapshots = (watched.supervisor.snapshot for watched in self._watched.values())
+        pids = [snapshot.pid for snapshot in snapshots if snapshot.pid is not None]
+        now, interval = self._clock.monotonic(), SURVEY_SECONDS if pids else IDLE_SURVEY_SECONDS
+        if pids == self._surveyed and now < self._surveyed_at + interval:
+            return
+        self._surveyed_at, self._surveyed = now, pids
+        self._surveying = asyncio.create_task(self._look_at_devices(pids), name="devices")
+
+    async def _look_at_devices(self, pids: Collection[int]) -> None:
+        with suppress(*CANNOT):  # for want of our own: the next time
+            self._devices = await self._processes.devices(pids)
 
     async def _pause(self) -> None:
         nudge = asyncio.create_task(self._nudged.wait())

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from supervisor_app.core.status import Failure, LlamaStatus, Model, RunSummary, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
+    from supervisor_app.core.devices import Survey
     from supervisor_app.core.diagnosis.named_files import BadFile
     from supervisor_app.core.sightings import (
         Autopsy,
@@ -133,6 +134,9 @@ class Processes(Protocol):
 
     async def model_bytes(self, name: str, spec: LaunchSpec) -> int:
         """Size of the model's files, all parts together; 0 when unknown."""
+
+    async def devices(self, pids: Collection[int]) -> Survey:
+        """Memory of this machine and its GPUs; what these processes and their children use is ours."""
 
     async def trim_log(self, name: str) -> bool:
         """Keep a server's log within its bounds. True when that was due. Raises OSError."""
@@ -290,9 +294,10 @@ class Store(Protocol):
     async def save(self, change: Change) -> None:
         """Snapshot and history in one transaction. A server that was deleted meanwhile is ignored."""
 
-    async def heartbeat(self, names: Sequence[str]) -> None:
+    async def heartbeat(self, names: Sequence[str], devices: Survey | None = None) -> None:
         """Tell the readers that a supervisor still looks after these servers, and the other supervisors that
-        this node has one. Raises NodeTakenError when one of those has it by now."""
+        this node has one; `devices`: a look at its memory, if there was a new one. Raises NodeTakenError
+        when another supervisor has the node by now."""
 
     async def prune(self) -> bool:
         """Delete some of what nobody needs any more; True when there may be more of it."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor_app.common.storage import StoreError
+from supervisor_app.core.devices import Survey
 from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.ports import (
     Change,
@@ -34,7 +35,7 @@ from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from supervisor_app.core.diagnosis.named_files import BadFile
 
@@ -221,6 +222,9 @@ class FakeProcesses:
     trimmed: list[str] = field(default_factory=list)
     trim_error: OSError | None = None
     trim_due: bool = True
+    surveyed: list[list[int]] = field(default_factory=list)
+    """Of which processes it was asked for the memory."""
+    survey_error: OSError | None = None
 
     @property
     def last(self) -> FakeProcess:
@@ -250,6 +254,12 @@ class FakeProcesses:
         process = FakeProcess(identity, started_at=self.clock.time(), stubborn=self.stubborn)
         self.spawned.append(process)
         return process
+
+    async def devices(self, pids: Collection[int]) -> Survey:
+        self.surveyed.append(list(pids))
+        if self.survey_error is not None:
+            raise self.survey_error
+        return Survey(problems=(f"Look {len(self.surveyed)}.",))
 
     async def adopt(self, name: str, holder: PortHolder, spec: LaunchSpec) -> FakeProcess:
         if holder.command == "gone":
@@ -319,6 +329,7 @@ class InMemoryStore:
     memory: dict[str, Remembered] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     beats: list[list[str]] = field(default_factory=list)
+    surveys: list[Survey] = field(default_factory=list)
     prunable: int = 0
     """So many times there is something to prune."""
     prunes: int = 0
@@ -337,9 +348,11 @@ class InMemoryStore:
         self._check(writing=True)
         self.changes.append(change)
 
-    async def heartbeat(self, names: Sequence[str]) -> None:
+    async def heartbeat(self, names: Sequence[str], devices: Survey | None = None) -> None:
         self._check(writing=True)
         self.beats.append(list(names))
+        if devices is not None:
+            self.surveys.append(devices)
 
     async def prune(self) -> bool:
         self._check(writing=True)

@@ -1,16 +1,41 @@
-"""The devices of this node, and which processes on it are ours."""
+"""The devices of nodes: as their supervisors saw them last, and of this one by a look."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
+from supervisor_app.core.devices import Device, Survey
 from supervisor_app.core.machine.devices.survey import this_machine
 from supervisor_app.core.machine.identity import identity_of
+from supervisor_app.fleet.lease import live_leases
 from supervisor_app.fleet.models import ServerState, this_node
 from supervisor_app.fleet.snapshots import identity_of_row
 
-if TYPE_CHECKING:
-    from supervisor_app.core.machine.devices.device import Survey
+
+@dataclass(frozen=True, kw_only=True)
+class NodeDevices:
+    """What the supervisor of a node has seen, as it is in the database."""
+
+    node: str
+    devices: tuple[Device, ...]
+    problems: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"node": self.node, **Survey(self.devices, self.problems).as_json()}
+
+
+def known_devices() -> list[NodeDevices]:
+    """Devices of all nodes that a supervisor holds, by node; of others nobody knows what is used."""
+    leases = live_leases().exclude(devices={}).order_by("node")
+    return [
+        NodeDevices(
+            node=lease.node,
+            devices=tuple(map(Device.from_json, lease.devices["devices"])),
+            problems=tuple(lease.devices["problems"]),
+        )
+        for lease in leases
+    ]
 
 
 def survey_this_node() -> Survey:

@@ -14,7 +14,7 @@ from supervisor_app.library.model import Model, ModelError, read_model
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor_app.core.machine.devices.device import Device
+    from supervisor_app.core.devices import Device
     from supervisor_app.core.spec import LaunchSpec
     from supervisor_app.library.placing import Place
 

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 from django.db import models
@@ -47,9 +48,11 @@ class Lease:
                 seen = row.renewed_at
             time.sleep(LOOK_SECONDS)
 
-    def renew(self) -> None:
-        """Raises NodeTakenError when another has it by now."""
-        if self._mine().update(renewed_at=Now()) or self._seize():
+    def renew(self, devices: dict[str, Any] | None = None) -> None:
+        """Renew it, with the node's devices where they were looked at. Raises NodeTakenError when another
+        has it by now."""
+        news = {} if devices is None else {"devices": devices}
+        if self._mine().update(renewed_at=Now(), **news) or self._seize():
             return
         if (row := self._row()) is not None:  # else it was just given back: next time
             raise NodeTakenError(str(row.by))

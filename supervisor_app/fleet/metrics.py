@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from supervisor_app.core.status import Status
+from supervisor_app.fleet.devices import known_devices
 from supervisor_app.fleet.models import ServerState
 from supervisor_app.fleet.snapshots import load_views
 
@@ -67,8 +68,32 @@ def _counters() -> Iterator[Metric]:
     yield from (starts, failures)
 
 
+class DeviceCollector(Collector):
+    """As the supervisors of nodes saw their memory and GPUs last, at most some seconds ago."""
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ["node", "device", "name"]
+        size = GaugeMetricFamily(
+            "llamaproxy_device_size_bytes", "Memory of the host, or of a GPU.", labels=labels
+        )
+        used = GaugeMetricFamily(
+            "llamaproxy_device_memory_bytes",
+            "The same by its use: by servers of this node (ours), by others, or free.",
+            labels=[*labels, "use"],
+        )
+        for node in known_devices():
+            for device in node.devices:
+                values = [node.node, device.id, device.name]
+                size.add_metric(values, device.total)
+                used.add_metric([*values, "ours"], device.ours)
+                used.add_metric([*values, "others"], device.strangers)
+                used.add_metric([*values, "free"], device.free)
+        yield from (size, used)
+
+
 def render_metrics() -> bytes:
     """The text exposition format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ServerCollector())
+    registry.register(DeviceCollector())
     return generate_latest(registry)

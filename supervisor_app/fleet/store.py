@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from supervisor_app.core.devices import Survey
     from supervisor_app.fleet.lease import Lease
 
 PAST_LOADS = 20
@@ -91,8 +92,8 @@ class OrmStore:
     async def save(self, change: Change) -> None:
         await self._writer.call(lambda: _save(self._node, change, self._neighbours.follow))
 
-    async def heartbeat(self, names: Sequence[str]) -> None:
-        await self._writer.call(lambda: _heartbeat(self._lease, names))
+    async def heartbeat(self, names: Sequence[str], devices: Survey | None = None) -> None:
+        await self._writer.call(lambda: _heartbeat(self._lease, names, devices))
 
     async def prune(self) -> bool:
         return await self._writer.call(self._prune)
@@ -210,6 +211,6 @@ def _write(server: LlamaServer, event: RunEvent) -> None:
 
 
 @transaction.atomic
-def _heartbeat(lease: Lease, names: Sequence[str]) -> None:
-    lease.renew()
+def _heartbeat(lease: Lease, names: Sequence[str], devices: Survey | None) -> None:
+    lease.renew(None if devices is None else storable(devices.as_json()))
     ServerState.objects.filter(server__name__in=names).update(seen_at=Now())

@@ -16,6 +16,7 @@ from supervisor_app.fleet.conf import apply_overlay
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.models import LlamaServer, ServerState
 from supervisor_app.fleet.snapshots import ServerView, load_views
+from supervisor_app.pages.devices import devices_panel
 from supervisor_app.pages.door import page
 from supervisor_app.pages.panel import requests_panel
 from supervisor_app.web.http import HtmxHttpRequest, may_control
@@ -23,7 +24,9 @@ from supervisor_app.web.http import HtmxHttpRequest, may_control
 
 @page
 def home(request: HttpRequest) -> HttpResponse:
-    return render(request, "supervisor/home.html", {"views": load_views(), **_page_context(request)})
+    return render(
+        request, "supervisor/home.html", {"views": load_views(), **devices_panel(), **_page_context(request)}
+    )
 
 
 @page

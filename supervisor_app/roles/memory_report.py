@@ -19,7 +19,7 @@ from supervisor_app.library.model import ModelError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor_app.core.machine.devices.device import Device, Survey
+    from supervisor_app.core.devices import Device, Survey
     from supervisor_app.fleet.models import LlamaServer
 
 

@@ -11,7 +11,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from supervisor_app.core.machine.devices.device import Device, Survey
+from supervisor_app.core.devices import Device, Survey
 from supervisor_app.core.machine.identity import identity_of
 from supervisor_app.fleet import devices
 from supervisor_app.roles.management.commands import llama as command

@@ -17,10 +17,12 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from supervisor_app.common.storage import StoreError
+from supervisor_app.core.devices import Device, Survey
 from supervisor_app.core.ports import RunClosed, RunOpened, RunReady
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import Model, Status
 from supervisor_app.fleet.conf import Overlay
+from supervisor_app.fleet.devices import known_devices
 from supervisor_app.fleet.lease import Lease
 from supervisor_app.fleet.models import LlamaServer, Run, ServerState
 from supervisor_app.fleet.snapshots import (
@@ -325,6 +327,16 @@ async def test_a_heartbeat_is_a_sign_of_life_of_the_named_servers(store):
     one, two = [state async for state in ServerState.objects.order_by("server__name")]
     assert one.seen_at >= before
     assert two.seen_at < before
+
+
+async def test_devices_are_kept_with_the_lease_until_the_next_look(store):
+    seen = Survey((Device(id="host", name="Host\0 memory", total=8, free=5, ours=1),), ("A GPU is lost.",))
+    await store.heartbeat([])
+    await store.heartbeat([], seen)
+    await store.heartbeat([])
+    (node,) = await db(known_devices)
+    assert node.devices == (Device(id="host", name="Host memory", total=8, free=5, ours=1),)
+    assert node.problems == ("A GPU is lost.",)
 
 
 # --- A database that fails -----------------------------------------------------------------------------

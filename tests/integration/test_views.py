@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import DatabaseError, InterfaceError, connection
 from django.test import Client
 from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
+from supervisor_app.core.devices import Device, Survey
 from supervisor_app.core.status import Status
 from supervisor_app.fleet.commands import Command
-from supervisor_app.fleet.models import LlamaServer, ServerState
+from supervisor_app.fleet.models import LlamaServer, NodeLease, ServerState
 from tests.integration.building import (
     MODEL,
     OUT_OF_MEMORY,
@@ -28,7 +31,15 @@ from tests.integration.building import (
 
 pytestmark = pytest.mark.django_db
 
-READING = ["/", "/servers/default/", "/api/servers/", "/api/servers/default/", "/metrics"]
+READING = [
+    "/",
+    "/devices",
+    "/servers/default/",
+    "/api/nodes/",
+    "/api/servers/",
+    "/api/servers/default/",
+    "/metrics",
+]
 OPEN_TO_ALL = ["/livez", "/readyz"]
 CONTROLS = [
     f"{prefix}/servers/default/{word}" for prefix in ("", "/api") for word in ("start", "stop", "restart")
@@ -423,6 +434,71 @@ def test_json_of_a_server_that_nobody_looks_after(client):
     assert told["detail"].startswith(
         f"No supervisor has reported since {told['lastSeen']}, when it was ready"
     )
+
+
+# --- Devices -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def devices():
+    """Node `gpu-1` has been looked at, `gpu-2` not for long, `new` not yet."""
+    seen = Survey((Device(id="GPU-1", name="GPU 0: L4", total=24, free=9, ours=12),), ("GPU 1 is lost.",))
+    for node, age, told in (("gpu-1", 0, seen.as_json()), ("gpu-2", 60, seen.as_json()), ("new", 0, {})):
+        NodeLease.objects.create(
+            node=node,
+            holder="1 2 machine host",
+            token="t",
+            renewed_at=timezone.now() - timedelta(seconds=age),
+            devices=told,
+        )
+
+
+def test_devices_of_nodes_whose_supervisor_reports_are_in_json(devices, client):
+    assert client.get("/api/nodes/").json() == {
+        "nodes": [
+            {
+                "node": "gpu-1",
+                "devices": [
+                    {
+                        "id": "GPU-1",
+                        "name": "GPU 0: L4",
+                        "total": 24,
+                        "ours": 12,
+                        "strangers": 3,
+                        "free": 9,
+                        "note": "",
+                    }
+                ],
+                "problems": ["GPU 1 is lost."],
+            }
+        ]
+    }
+
+
+def test_devices_are_on_the_first_page_and_ask_for_themselves_again(devices, client):
+    page, part = client.get("/").content.decode(), client.get("/devices").content.decode()
+    for text in (page, part):
+        assert "GPU 0: L4" in text
+        assert "GPU 1 is lost." in text
+        assert 'hx-get="/devices"' in text
+
+
+def test_without_devices_the_panel_is_hidden(client):
+    assert 'hx-disinherit="*" hidden' in client.get("/devices").content.decode()
+
+
+def test_devices_in_metrics_add_up(devices, client):
+    found = {
+        (name, dict(labels).get("use")): value
+        for (name, labels), value in metrics(client).items()
+        if name.startswith("llamaproxy_device")
+    }
+    assert found == {
+        ("llamaproxy_device_size_bytes", None): 24,
+        ("llamaproxy_device_memory_bytes", "ours"): 12,
+        ("llamaproxy_device_memory_bytes", "others"): 3,
+        ("llamaproxy_device_memory_bytes", "free"): 9,
+    }
 
 
 @pytest.mark.parametrize("status", Status)

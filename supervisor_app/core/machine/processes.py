@@ -19,8 +19,9 @@ from supervisor_app.common.words import span
 from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.diagnosis.named_files import BadFile, bad_files
 from supervisor_app.core.machine.causes import cause_of
+from supervisor_app.core.machine.devices.survey import PATIENCE, Surveyor, this_machine
 from supervisor_app.core.machine.identity import identity_of
-from supervisor_app.core.machine.lanes import Lanes
+from supervisor_app.core.machine.lanes import Lane, Lanes
 from supervisor_app.core.machine.listeners import (
     Recognise,
     answers,
@@ -45,13 +46,16 @@ from supervisor_app.core.sightings import Cause, Identity, PortHolder
 from supervisor_app.core.status import Failure, FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
+    from supervisor_app.core.devices import Survey
     from supervisor_app.core.spec import LaunchSpec
 
 SPAWN_SECONDS = 10.0
 """Time limit of a start: the folder or the program may be on a disk that hangs."""
+SURVEY_SECONDS = 2 * PATIENCE
+"""Time limit of a look at the devices, which itself waits no longer than its patience."""
 
 
 class LocalProcesses:
@@ -72,6 +76,8 @@ class LocalProcesses:
         self._recognise = recognise
         self._no_engine = no_engine
         self._gpu = GpuMeter()
+        self._surveyor: Surveyor | None = None
+        self._survey_lane = Lane("devices", width=1)
         self._lanes: defaultdict[str, Lanes] = defaultdict(Lanes)
         """Threads by name of a server."""
         self._held: dict[str, OpenLog] = {}
@@ -166,6 +172,11 @@ class LocalProcesses:
     async def model_bytes(self, name: str, spec: LaunchSpec) -> int:
         file = spec.model_file
         return 0 if file is None else await self._lanes[name].disk.run(files_size, file)
+
+    async def devices(self, pids: Collection[int]) -> Survey:
+        if self._surveyor is None:
+            self._surveyor = this_machine()
+        return await self._survey_lane.run(self._surveyor.survey, pids, patience=SURVEY_SECONDS)
 
     async def trim_log(self, name: str) -> bool:
         held = self._held.get(name)

@@ -129,6 +129,41 @@ async def test_the_readers_hear_a_heartbeat():
         assert 3 <= len(n.store.beats) - beats <= 5
 
 
+async def test_devices_are_looked_at_every_ten_seconds_while_a_server_runs_and_told_with_a_heartbeat():
+    async with node(make_config()) as n:
+        await n.clock.advance(12)
+        n.processes.surveyed.clear()
+        n.store.surveys.clear()
+        await n.clock.advance(30)
+        assert n.processes.surveyed == [[100]] * 3
+        assert len(n.store.surveys) == 3
+
+
+async def test_devices_are_looked_at_anew_when_a_server_has_started_or_ended():
+    async with node(make_config()) as n:
+        await n.clock.advance(2)
+        assert n.processes.surveyed == [[], [100]]
+        n.store.servers[0] = make_config(desired_running=False, generation=2)
+        await n.clock.advance(5)
+        assert n.processes.surveyed == [[], [100], []]
+
+
+async def test_devices_are_looked_at_once_a_minute_while_no_server_runs():
+    async with node() as n:
+        await n.clock.advance(100)
+        assert n.processes.surveyed == [[], []]
+
+
+async def test_a_look_at_devices_for_which_there_is_no_thread_is_taken_again():
+    async with node(make_config()) as n:
+        n.processes.survey_error = OSError("no thread")
+        await n.clock.advance(20)
+        n.store.surveys.clear()
+        n.processes.survey_error = None
+        await n.clock.advance(20)
+        assert n.store.surveys
+
+
 async def test_what_nobody_needs_any_more_is_pruned_once_an_hour_until_there_is_no_more():
     async with node(make_config()) as n:
         await n.clock.advance(50)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-from supervisor_app.core.machine.devices.device import HOST, Device, Survey
+from supervisor_app.core.devices import HOST, Device, Survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable

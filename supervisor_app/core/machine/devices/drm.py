@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from supervisor_app.core.machine.devices.device import Device, Survey
+from supervisor_app.core.devices import Device, Survey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from supervisor_app.core.devices import HOST, Device, Survey
 from supervisor_app.core.machine.cgroups import ancestors, group_of, limit_of, used_in
-from supervisor_app.core.machine.devices.device import HOST, Device, Survey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

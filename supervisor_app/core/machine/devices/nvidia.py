@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from supervisor_app.core.machine.devices.device import Device, Survey
+from supervisor_app.core.devices import Device, Survey
 
 PACKAGE = "pynvml"
 """In the distribution `nvidia-ml-py`, which the extra `nvidia` installs."""

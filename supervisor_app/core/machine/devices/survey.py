@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import psutil
 
 from supervisor_app.common.words import span
+from supervisor_app.core.devices import Survey
 from supervisor_app.core.machine.devices.apple import sysctl, unified_memory
-from supervisor_app.core.machine.devices.device import Survey
 from supervisor_app.core.machine.devices.drm import has_nvidia, read_drm
 from supervisor_app.core.machine.devices.host import host_memory
 from supervisor_app.core.machine.devices.nvidia import NvidiaReader, load_nvml

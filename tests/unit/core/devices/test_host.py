@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.core.machine.devices.device import Device
+from supervisor_app.core.devices import Device
 from supervisor_app.core.machine.devices.host import host_memory
 
 MIB, GIB = 2**20, 2**30

@@ -8,9 +8,9 @@ import threading
 
 import pytest
 
+from supervisor_app.core.devices import Device, Survey
 from supervisor_app.core.machine.devices import survey as module
 from supervisor_app.core.machine.devices.apple import unified_memory
-from supervisor_app.core.machine.devices.device import Device, Survey
 from supervisor_app.core.machine.devices.survey import Source, Surveyor, this_machine
 
 GIB = 2**30

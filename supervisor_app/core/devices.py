@@ -1,4 +1,4 @@
-"""What is known of one device."""
+"""What is seen of memory and GPUs: values, which `core.machine.devices` fills."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 HOST = "host"
 
@@ -32,6 +32,11 @@ class Device:
     @property
     def is_host(self) -> bool:
         return self.id == HOST
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Device:
+        """Return what `as_json` told; what others use follows from the rest."""
+        return cls(**{key: data[key] for key in ("id", "name", "total", "free", "ours", "note")})
 
     def as_json(self) -> dict[str, Any]:
         """Return it for the database, the API and scripts."""
