@@ -24,6 +24,9 @@ HEADER_LIMIT = 64 * 1024 * 1024
 """Bytes. The largest vocabulary known, of 200 000 tokens and 446 000 merges, has 12 million."""
 KEPT_ITEMS = 4096
 """A list of more numbers is no list of layers; its length alone is kept, as of every list of strings."""
+MOST_ENTRIES = 2**16
+MOST_TENSORS = 2**18
+"""Real ones have some hundred entries, and at most 50 000 tensors, where each expert has its own."""
 MAX_DIMENSIONS = 4
 _FIRST_READ = 1024 * 1024
 _STRING, _ARRAY, _BOOL = 8, 9, 7
@@ -42,8 +45,6 @@ _SCALARS = {
 }
 _U32, _U64 = _SCALARS[4], _SCALARS[10]
 _DEFAULT_ALIGNMENT = 32
-_SMALLEST_ENTRY = 12
-"""Bytes of a key of no letters with its type, and no more than those of a tensor."""
 
 
 class HeaderError(ValueError):
@@ -98,9 +99,12 @@ class _Reader:
     def header(self) -> Header:
         self._check_kind()
         tensors, entries = self._u64(), self._u64()
-        for count, what in ((tensors, "tensors"), (entries, "metadata entries")):
-            if count * _SMALLEST_ENTRY > self._most:
-                raise HeaderError(f"it claims {count} {what}, more than it has room for")
+        for count, most, what in (
+            (tensors, MOST_TENSORS, "tensors"),
+            (entries, MOST_ENTRIES, "metadata entries"),
+        ):
+            if count > most:
+                raise HeaderError(f"it claims {count} {what}, more than any model has")
         metadata = dict(self._entry() for _ in range(entries))
         infos = [self._tensor() for _ in range(tensors)]
         alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
