@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import psutil
 import pytest
 
 from tests.acceptance.conftest import ENGINE_ARGS
@@ -17,9 +20,23 @@ QUICK = {"health_check_interval_ms": 100, "max_health_checks": 30, "retry_backof
 """Silence may last 3 s: a tenth of the download."""
 
 
+COMMIT = "0123456789abcdef" * 2 + "01234567"
+
+
+def index(path: str, data: bytes) -> bytes:
+    """What Hugging Face tells of a repository with one file, in JSON. Empty: the path is the file's."""
+    if path.endswith("/refs"):
+        return json.dumps({"branches": [{"name": "main", "targetCommit": COMMIT}], "tags": []}).encode()
+    if "/tree/" in path:
+        digest = hashlib.sha256(data).hexdigest()
+        file = {"type": "file", "path": "tiny-Q8_0.gguf", "size": len(data), "oid": "a" * 40}
+        return json.dumps([{**file, "lfs": {"oid": digest, "size": len(data)}}]).encode()
+    return b""
+
+
 @contextmanager
 def source(port: int, data: bytes, *, seconds: float):
-    """Serves one file, which takes so long."""
+    """Serves one file, which takes so long, at any address, and as a repository of Hugging Face."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -28,12 +45,15 @@ def source(port: int, data: bytes, *, seconds: float):
 
         def do_HEAD(self) -> None:
             self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Content-Length", str(len(index(self.path, data) or data)))
             self.send_header("ETag", '"one"')
             self.end_headers()
 
         def do_GET(self) -> None:
             self.do_HEAD()
+            if told := index(self.path, data):
+                self.wfile.write(told)
+                return
             size = -(-len(data) // STEPS)
             for start in range(0, len(data), size):
                 self.wfile.write(data[start : start + size])
@@ -88,3 +108,22 @@ def test_a_repository_needs_no_model_path(make_proxy, engine):
     proxy.start().wait_for_line("could not be downloaded", times=3)
     assert "-m ./models/model.gguf" not in proxy.console
     assert "Model file missing" not in proxy.console
+
+
+def test_a_repository_is_fetched_once_shown_meanwhile_and_started_without_a_network(
+    make_proxy, engine, model, tmp_path
+):
+    if engine != "llama-server":
+        pytest.skip("the bundled engine fetches nothing")
+    port = free_port()
+    proxy = make_proxy(llama_server_args=[*ENGINE_ARGS, "-hf", "somebody/tiny"], **QUICK)
+    proxy.env |= {"HF_ENDPOINT": f"http://127.0.0.1:{port}/", "LLAMA_CACHE": str(tmp_path / "cache")}
+    with source(port, model.read_bytes(), seconds=10):
+        proxy.start()
+        proxy.wait_for(
+            "the download is shown", lambda: "Downloading the model" in proxy.status().get("detail", "")
+        )
+        ready = proxy.wait_for_status("ready")
+    assert len(proxy.runs()) == 1
+    psutil.Process(ready["pid"]).kill()
+    proxy.wait_for_new_pid(ready["pid"])
