@@ -7,9 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
+from supervisor_app.core.devices import Device, Survey
 from supervisor_app.fleet.metrics import render_metrics
+from supervisor_app.fleet.models import NodeLease
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.records.metrics import GatewayMetrics, relabel
 from tests.integration.building import make_ready_server, make_record
@@ -29,6 +32,10 @@ SELECTOR = re.compile(r"((?:llamaproxy_|llamacpp:)\w+)(?:\{([^}]*)\})?")
 def offered(db):
     """Name of a sample -> its labels, of all that a gateway tells once it has seen one request."""
     make_ready_server(starts=1, failures={"exited": 1})
+    seen = Survey((Device(id="host", name="Host memory", total=8, free=5, ours=1),))
+    NodeLease.objects.create(
+        node="local", holder="1 2 machine host", token="t", renewed_at=timezone.now(), devices=seen.as_json()
+    )
     metrics = GatewayMetrics(id_of=lambda server, model: "qwen3")
     metrics.observe(make_record(ttft_ms=1.0, replays=1, usage=Usage(prompt_tokens=1, generated_tokens=1)))
     load = metrics.load_of([("default", "qwen3", 1, 1)])

@@ -204,6 +204,8 @@ def test_layers_that_share_a_cache_and_layers_for_drafts_have_none():
 def test_a_recurrent_model_keeps_a_state_for_each_slot():
     of = model("rwkv7", wkv__head_size=64)
     assert context("-np 3", of=of) == 3 * LAYERS * 512 * (2 + 64) * 4
+    short = model("lfm2", attention__head_count_kv=(2, 0, 0, 0), shortconv__l_cache=3)
+    assert context("-np 1", of=short) == 4096 * 2 * 128 * 2 + 3 * 512 * 2 * 4
     every = model("qwen3next", full_attention_interval=4, ssm__conv_kernel=4, ssm__inner_size=512)
     assert context("", of=every) == 4096 * 2 * 128 * 2 + 3 * 4 * 3 * 512 * 4
 
@@ -225,6 +227,18 @@ def test_a_smaller_batch_computes_less():
 def test_a_large_vocabulary_is_more_than_all_layers():
     wide = model(vocab_size=10**6)
     assert bytes_of(footprint("-np 64 -c 4096 -kvu", of=wide), What.COMPUTE, 0) > 64 * 10**6 * 4
+
+
+def test_without_flash_attention_every_head_weighs_every_token():
+    work = 512 * 4 * (8 * 4096 + 4 * 512 + 5 * 512 // 2 + 2 * 128) + 4096 * 512 * 4
+    assert bytes_of(footprint("-fa off"), What.COMPUTE, 0) == work
+
+
+def test_a_recurrent_model_computes_by_its_inner_width():
+    of = model(
+        "mamba", feed_forward_length=0, attention__head_count=0, ssm__inner_size=1024, ssm__state_size=64
+    )
+    assert bytes_of(footprint("-np 1", of=of), What.COMPUTE, 0) == 512 * 4 * (7680 + 2 * 64 * 1024 // 512)
 
 
 def test_experts_compute_as_many_as_answer():
@@ -274,6 +288,19 @@ def test_metadata_that_make_no_sense_are_one_sentence(of, said):
     with pytest.raises(ModelError) as error:
         footprint(of=of)
     assert str(error.value) == said
+
+
+@pytest.mark.parametrize("kind", ["adapter", "mmproj"])
+def test_what_belongs_to_a_model_is_no_model(kind):
+    of = replace(model(), metadata={**model().metadata, "general.type": kind})
+    with pytest.raises(ModelError, match="is no language model: it belongs to one, by --mmproj or --lora"):
+        footprint(of=of)
+
+
+def test_what_it_need_not_say_counts_as_none():
+    of = model("mamba", ssm__inner_size=1024)
+    metadata = {key: value for key, value in of.metadata.items() if "feed_forward" not in key}
+    assert footprint(of=replace(of, metadata={**metadata, "general.type": "model"})).total > 0
 
 
 def test_what_it_must_say_is_missed_by_name():

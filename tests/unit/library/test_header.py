@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
+from types import SimpleNamespace
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from supervisor_app.library import header as module
 from supervisor_app.library.header import HeaderError, Length, read_header
@@ -141,3 +145,34 @@ def test_a_header_without_an_end_is_given_up(read, monkeypatch):
     hostile = header(text("key") + u32(ARRAY) + u32(STRING) + u64(2**17 - 1), entries=1)
     with pytest.raises(HeaderError, match=r"its header is larger than 1.0 MiB \(key\)"):
         read(hostile + text("x") * 10, 60 * GIB)
+
+
+def test_a_file_that_shrinks_while_it_is_read_ends_there(read, monkeypatch):
+    fstat = os.fstat
+    monkeypatch.setattr(module.os, "fstat", lambda file: SimpleNamespace(st_size=fstat(file).st_size + 100))
+    with pytest.raises(HeaderError, match="it ends within its header, after 24 bytes"):
+        read(header(entries=1))
+
+
+SEEDS = header(
+    entry("general.architecture", "llama"),
+    entry("llama.block_count", 2),
+    entry("llama.attention.head_count_kv", [1, 2]),
+    entry("tokenizer.ggml.tokens", ["a", "b", "c"]),
+    tensor("blk.0.w", (4, 4)),
+    tensor("output.weight", (8,), offset=64),
+    tensors=2,
+    entries=4,
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, len(SEEDS) - 1), st.integers(0, 255)), min_size=1, max_size=8))
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_whatever_bytes_are_wrong_it_is_read_or_refused_and_nothing_else(tmp_path, changes):
+    data = bytearray(SEEDS)
+    for place, byte in changes:
+        data[place] = byte
+    path = tmp_path / "model.gguf"
+    path.write_bytes(bytes(data) + bytes(256))
+    with suppress(HeaderError):
+        read_header(path)

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,15 +37,16 @@ class Source:
     asking: threading.Thread | None = None
     answer: Survey | None = None
 
-    def start(self, ours: frozenset[int]) -> None:
+    def start(self, ours: frozenset[int]) -> threading.Thread:
+        """Return the thread that asks, or the one that still does."""
         if self.asking is None or not self.asking.is_alive():
             self.answer = None
             self.asking = threading.Thread(target=self._run, args=(ours,), name=self.name, daemon=True)
             self.asking.start()
+        return self.asking
 
-    def result(self, patience: float) -> Survey:
-        if self.asking is not None:
-            self.asking.join(max(0.0, patience))
+    def result(self, asking: threading.Thread, patience: float) -> Survey:
+        asking.join(max(0.0, patience))
         if self.answer is None:
             return Survey(problems=(f"{self.name} has not answered for {span(PATIENCE)}.",))
         return self.answer
@@ -71,23 +73,19 @@ class Surveyor:
         """
         ours = frozenset(member for pid in pids for member in self._family(pid))
         deadline = time.monotonic() + patience
-        for source in self._sources:
-            source.start(ours)
-        return Survey.of_all(source.result(deadline - time.monotonic()) for source in self._sources)
+        asking = [source.start(ours) for source in self._sources]
+        return Survey.of_all(
+            source.result(thread, deadline - time.monotonic())
+            for source, thread in zip(self._sources, asking, strict=True)
+        )
 
 
 def this_machine(proc: Path = Path("/proc"), sysfs: Path = Path("/sys")) -> Surveyor:
     """Return a surveyor of the machine that we run on."""
     if sys.platform == "darwin":
-        return Surveyor([Source("The Mac's memory", _mac)])
+        return Surveyor([Source("The Mac's memory", memory_of_mac)])
     nvml = load_nvml()
-    if nvml is not None:
-        nvidia = NvidiaReader(nvml).read
-    else:
-
-        def nvidia(ours: frozenset[int]) -> Survey:
-            return Survey(problems=(NO_NVML,)) if has_nvidia(sysfs) else Survey()
-
+    nvidia = NvidiaReader(nvml).read if nvml is not None else partial(_without_nvml, sysfs)
     return Surveyor(
         [
             Source("The host's memory", lambda ours: host_memory(proc, sysfs / "fs/cgroup", ours)),
@@ -97,7 +95,12 @@ def this_machine(proc: Path = Path("/proc"), sysfs: Path = Path("/sys")) -> Surv
     )
 
 
-def _mac(ours: frozenset[int]) -> Survey:
+def _without_nvml(sysfs: Path, ours: frozenset[int]) -> Survey:
+    return Survey(problems=(NO_NVML,)) if has_nvidia(sysfs) else Survey()
+
+
+def memory_of_mac(ours: frozenset[int]) -> Survey:
+    """Look at the memory of the Mac that we run on."""
     used = 0
     for pid in ours:
         try:

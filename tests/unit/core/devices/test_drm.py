@@ -170,6 +170,33 @@ def test_a_driver_that_says_nonsense_is_one_sentence_and_hides_no_other_card(mac
     assert "\n" not in problem
 
 
+def test_a_card_without_a_name_or_an_address_goes_by_what_it_has(machine):
+    amd(machine)
+    device = machine.sys / "class/drm/card0/device"
+    (device / "uevent").unlink()
+    (found,) = read(machine).devices
+    assert (found.id, found.name) == ("device", "GPU device: AMD 0x744c")
+
+
+def test_a_card_whose_maker_cannot_be_read_is_passed_over(machine):
+    amd(machine)
+    (machine.sys / "class/drm/card0/device/vendor").unlink()
+    assert read(machine).as_json() == {"devices": [], "problems": []}
+
+
+def test_a_descriptor_that_is_closed_meanwhile_counts_as_nothing(machine):
+    amd(machine)
+    machine.descriptor(7, 5, fields(AMDGPU_NOW, 1024))
+    (machine.proc / "7/fdinfo/5").unlink()
+    assert read(machine).devices[0].ours == 0
+
+
+def test_where_no_process_can_be_listed_a_card_of_intel_is_free(machine):
+    machine.card(0, vendor=INTEL, tile0__physical_vram_size_bytes=GIB)
+    machine.proc.rmdir()
+    assert read(machine).devices[0].free == GIB
+
+
 def test_a_card_that_vanishes_is_one_sentence(machine):
     amd(machine)
     os.remove(machine.sys / "class/drm/card0/device/mem_info_vram_used")

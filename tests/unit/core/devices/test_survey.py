@@ -9,9 +9,11 @@ import threading
 import pytest
 
 from supervisor_app.core.devices import Device, Survey
+from supervisor_app.core.machine.devices import apple
 from supervisor_app.core.machine.devices import survey as module
 from supervisor_app.core.machine.devices.apple import unified_memory
 from supervisor_app.core.machine.devices.survey import Source, Surveyor, this_machine
+from tests.unit.core.devices.test_nvidia import Nvml, memory, process
 
 GIB = 2**30
 GPU = Survey((Device(id="a", name="GPU a", total=8 * GIB, free=8 * GIB),))
@@ -85,6 +87,14 @@ def test_a_card_of_nvidia_without_its_package_is_told_how_to_be_seen(machine, mo
     )
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells")
+def test_with_its_package_the_driver_of_nvidia_is_asked(machine, monkeypatch):
+    monkeypatch.setattr(module, "load_nvml", lambda: Nvml({"memory": memory(), "computing": [process(7, 1)]}))
+    machine.memory(100, 50)
+    host, gpu = this_machine(machine.proc, machine.sys).survey([]).devices
+    assert (host.is_host, gpu.name) == (True, "GPU 0: NVIDIA H200")
+
+
 # --- Macs ----------------------------------------------------------------------------------------------
 
 
@@ -100,6 +110,23 @@ def test_one_of_intel_has_a_host_alone():
     said = {"hw.memsize": str(16 * GIB), "iogpu.wired_limit_mb": "0"}
     (device,) = unified_memory(lambda key: said.get(key, ""), 8 * GIB, 0).devices
     assert (device.name, device.note) == ("Host memory", "")
+
+
+def test_a_mac_is_asked_by_sysctl(monkeypatch, tmp_path):
+    program = tmp_path / "sysctl"
+    program.write_text('#!/bin/sh\n[ "$2" = hw.memsize ] && echo 68719476736 || exit 1\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(apple, "SYSCTL", str(program))
+    monkeypatch.setattr(module.sys, "platform", "darwin")
+    gone = 2**22 + 1  # no pid is so large
+    (device,) = this_machine().survey([os.getpid(), gone]).devices
+    assert (device.name, device.total) == ("Host memory", 64 * GIB)
+    assert device.ours > 0
+
+
+def test_a_process_that_ends_while_a_mac_looks_uses_nothing(monkeypatch):
+    monkeypatch.setattr(module, "sysctl", lambda key: "8" if key == "hw.memsize" else "")
+    assert module.memory_of_mac(frozenset({2**22 + 1})).devices[0].ours == 0
 
 
 def test_one_that_tells_nothing_is_one_sentence():
