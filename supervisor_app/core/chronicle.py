@@ -50,7 +50,7 @@ class Chronicle:
         process: WatchedProcess | None,
         config: ServerConfig,
     ) -> None:
-        """One line of history; it is handed on with the next `record`."""
+        """Note one line of history, which the next `record` hands on."""
         now = self._clock.time()
         match effect:
             case lifecycle.OpenRun():

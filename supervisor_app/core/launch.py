@@ -21,7 +21,7 @@ LONGEST_SHOWN = 500
 """Characters of a stranger's command line on the console."""
 
 Launched = tuple[lifecycle.Event, WatchedProcess | None]
-"""What came of it, and the process; None: there is none."""
+"""The event that the launch ends with, and the process; None: there is no process."""
 
 
 async def inspect(around: Surroundings, attempt: int, spec: LaunchSpec) -> lifecycle.Inspected:

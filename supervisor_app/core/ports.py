@@ -1,4 +1,4 @@
-"""What the supervisor needs from the world, as Protocols, and what it hands to the store.
+"""Protocols through which the supervisor sees the world, and the values that it hands to the store.
 
 `core.machine`, `fleet.store` and `fleet.publish` are the real ones; `core.testing` ships the fakes.
 """
@@ -50,9 +50,9 @@ class ProbeError(Exception):
 
 
 class Process(Protocol):
-    """One live llama-server: spawned by us, or adopted. Signals reach this process and no other.
+    """A running llama-server, spawned or adopted. Signals reach this process and no other.
 
-    Every method but `wait` and `forget` may raise ShortageError: we could not, for want of our own.
+    Every method but `wait` and `forget` may raise ShortageError: our own process was short of something.
     """
 
     identity: Identity | None
@@ -60,28 +60,28 @@ class Process(Protocol):
     """Unix seconds."""
 
     async def wait(self) -> Exit:
-        """Until it is gone and, if it was our child, reaped. May be awaited again."""
+        """Wait until the process is gone and, if it was our child, reaped. May be awaited again."""
 
     def terminate(self) -> None:
-        """SIGTERM to it and its group. Raises SignalDeniedError; a process already gone is no error."""
+        """Send SIGTERM to the process and its group, unless it is gone. Raises SignalDeniedError."""
 
     def kill(self) -> None:
-        """SIGKILL to it and its group. Raises SignalDeniedError; a process already gone is no error."""
+        """Send SIGKILL to the process and its group, unless it is gone. Raises SignalDeniedError."""
 
     async def endpoint(self, spec: LaunchSpec) -> Endpoint | None:
-        """Where it, or one of its children, listens on the spec's port; None while it does not."""
+        """Find where the process, or a child of it, listens on the spec's port; None while it does not."""
 
     async def means_file(self, path: str, file: Path) -> bool:
         """Is `path`, as this process says it, that file? A relative one counts from where it was started."""
 
     async def usage(self, spec: LaunchSpec) -> ProcessUsage:
-        """What it and its children have used; zeros when it is gone or hidden."""
+        """Usage of the process and its children; zeros when it is gone or hidden."""
 
     async def sample(self) -> MemorySample | None:
-        """What it and its machine use now; None when it is gone or hidden."""
+        """Memory of the process and its machine now; None when the process is gone or hidden."""
 
     async def autopsy(self) -> Autopsy:
-        """What the kernel says of its end, once it is gone."""
+        """Read what the kernel says of the end of the process, once it is gone."""
 
     async def resident_bytes(self) -> int:
         """Memory of it and its children, file pages included; 0 when it is gone."""
@@ -96,20 +96,20 @@ class Process(Protocol):
         """
 
     async def log_position(self) -> int:
-        """How far it has written by now, in bytes of its log."""
+        """Bytes that the process has written to its log by now."""
 
     async def log_trouble(self) -> str:
-        """What became of its log file, as a sentence; empty while that is in its place."""
+        """Fate of the log file, as a sentence; empty while the file is in its place."""
 
     def forget(self) -> None:
-        """Stop watching it; it lives on."""
+        """Stop watching the process, which runs on."""
 
 
 class Processes(Protocol):
     """Starts, finds and takes over processes of one machine. Every method may raise ShortageError."""
 
     async def port_holder(self, name: str, spec: LaunchSpec) -> PortHolder | None:
-        """Who listens on the address of the server with this name; None when it is free."""
+        """Find who listens on the address of the server with this name; None when the address is free."""
 
     async def find(self, name: str, identity: Identity, spec: LaunchSpec) -> PortHolder | None:
         """The process with exactly this identity, if it lives and its user may serve us."""
@@ -118,19 +118,19 @@ class Processes(Protocol):
         """A living process that was spawned for the server with this name, wherever it listens, if at all."""
 
     async def end_rest(self, name: str) -> None:
-        """What a process that was spawned for it left behind when it ended: SIGKILL to its children."""
+        """Kill the children that a process which was spawned for this server left behind."""
 
     async def spawn(self, name: str, spec: LaunchSpec) -> Process:
-        """Start it in its own session, its output appended to a file. Raises SpawnError."""
+        """Start a process in its own session, its output appended to a file. Raises SpawnError."""
 
     async def adopt(self, name: str, holder: PortHolder, spec: LaunchSpec) -> Process:
-        """Take over a running one. Raises ProcessLookupError when it has just gone."""
+        """Adopt a running process. Raises ProcessLookupError when it has just gone."""
 
     async def cause_of(self, name: str, failure: Failure, spec: LaunchSpec) -> Cause | None:
-        """What a permanent failure hangs on, as it is now; None when nobody can tell from outside."""
+        """Look at the cause of a permanent failure; None when it cannot be seen from outside."""
 
     async def bad_files(self, name: str, spec: LaunchSpec) -> list[BadFile]:
-        """Those of the files that the command line names which cannot be used, as far as can be seen."""
+        """List the files named on the command line that cannot be used, as far as can be seen."""
 
     async def model_bytes(self, name: str, spec: LaunchSpec) -> int:
         """Size of the model's files, all parts together; 0 when unknown."""
@@ -157,7 +157,7 @@ class Probe(Protocol):
         """The path of its model, as the server says it; empty when it does not."""
 
     async def slots(self, spec: LaunchSpec, timeout: float, *, may_wake: bool) -> Slots:  # noqa: ASYNC109
-        """What it is working at. Without `may_wake` a sleeping server is left asleep and counts as idle."""
+        """Read the slots. Without `may_wake` a sleeping server is left asleep and counts as idle."""
 
     async def canary(self, spec: LaunchSpec, timeout: float) -> Canary:  # noqa: ASYNC109
         """Ask for one token. A sleeping server is left asleep."""
@@ -175,7 +175,7 @@ class Clock(Protocol):
 
 
 class Wish(Enum):
-    """What the desired state asks for, since the last generation the supervisor acted on."""
+    """A wish that the desired state holds, since the last generation that the supervisor acted on."""
 
     RUN = auto()
     RESTART = auto()
@@ -184,7 +184,7 @@ class Wish(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
-    """One row of what should run, resolved for this node."""
+    """Configuration of one server, resolved for this node."""
 
     name: str
     spec: LaunchSpec
@@ -192,18 +192,18 @@ class ServerConfig:
     health: HealthPolicy
     desired_running: bool
     generation: int
-    """Grows with every command."""
+    """Number that grows with each wish."""
     restart_generation: int = 0
     """The generation of the last restart asked for."""
     idle_seconds: int | None = None
-    """It was stopped because nothing was asked of it for so long; None: not for that."""
+    """The server was stopped after so long without a request; None: not for that reason."""
     explained: frozenset[int] = frozenset()
     """Pids of processes of this server that a request killed which is in quarantine now."""
     launch: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """What people set to launch it so, by field: what a rollback brings back."""
+    """Fields that people set for the launch: a rollback brings them back."""
 
     def wish_since(self, seen: int) -> Wish | None:
-        """What was asked since generation `seen`; None when nothing was.
+        """Return the wish since generation `seen`; None: there is none.
 
         A lower generation is that of a database restored from a backup: what it asks for counts.
         """
@@ -233,7 +233,7 @@ class RunReady:
 
 @dataclass(frozen=True, kw_only=True)
 class RunClosed:
-    """It ended; `failure` is None when it was asked to."""
+    """The run has ended; `failure` is None when it was asked to."""
 
     at: float
     exit: Exit
@@ -250,7 +250,7 @@ RunEvent = RunOpened | RunReady | RunClosed
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One step of one server, stored in one transaction."""
+    """A step of one server, stored in one transaction."""
 
     snapshot: LlamaStatus
     identity: Identity | None
@@ -261,7 +261,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Remembered:
-    """What the last supervisor wrote about a server."""
+    """Record of a server that the last supervisor left."""
 
     version: int = 0
     generation: int = 0
@@ -275,7 +275,7 @@ class Remembered:
     run_open: bool = False
     adopted: bool = False
     argv: tuple[str, ...] = ()
-    """What that process was started with; empty when it was adopted."""
+    """Command line of that process; empty when it was adopted."""
     runs: tuple[RunSummary, ...] = ()
     last_good: Mapping[str, Any] | None = None
     """The `launch` of the last run that reached ready."""
@@ -287,7 +287,7 @@ class Store(Protocol):
     """The truth on disk. Every method may raise StoreError; none blocks the event loop."""
 
     async def configs(self) -> Sequence[ServerConfig]:
-        """What should run on this node."""
+        """Read what should run on this node."""
 
     async def remember(self, name: str) -> Remembered: ...
 

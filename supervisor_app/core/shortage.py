@@ -1,4 +1,4 @@
-"""Which failures are for want of our own resources: they say nothing about a server.
+"""Failures for want of our own resources: they say nothing about a server.
 
 A probe, a look into /proc or a spawn that fails because *we* have no descriptor, thread, memory or local
 port left is no evidence against the server that it was meant for.
@@ -29,7 +29,7 @@ class ShortageError(Exception):
 
 
 CANNOT = (ShortageError, OSError, UnicodeError, MemoryError)
-"""What keeps us from looking or acting, and is no mistake in the code."""
+"""Errors that keep us from looking or acting, and are no mistake in the code."""
 
 
 class LateError(ShortageError):
@@ -37,7 +37,7 @@ class LateError(ShortageError):
 
 
 def shortage_of(error: BaseException) -> str:
-    """What we lacked, as part of a sentence; empty when the failure was not for want of our own."""
+    """Name what we lacked, as part of a sentence; empty when the failure has another reason."""
     return next(filter(None, map(_own, _chain(error))), "")
 
 

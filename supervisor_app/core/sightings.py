@@ -1,4 +1,4 @@
-"""What is seen of processes and servers: values, without a way to look."""
+"""Values seen of processes and servers, without a way to look."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from supervisor_app.common.words import ending_of_node
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Which process this is, beyond doubt: pids are reused, a pid with its start time and boot is not."""
+    """Identity of a process: pids are reused, a pid with its start time and boot is not."""
 
     pid: int
     start: int
@@ -38,7 +38,7 @@ class ListeningSocket:
     """Numeric; `0.0.0.0` or `::` for all addresses."""
     port: int
     uid: int | None
-    """Who made it; None where the system does not tell."""
+    """User that made the socket; None where the system does not tell."""
     inode: int
     """Names the socket; 0 where the system does not tell."""
     pid: int | None = None
@@ -62,7 +62,7 @@ class Endpoint:
     realm: str = ""
     """Where the address and the uid mean this (`core.machine.sockets.realm`)."""
     unseen: str = field(default="", compare=False)
-    """What could not be seen of it, as a warning for people; empty when all was."""
+    """Warning for people of what could not be seen of the socket; empty: nothing is hidden."""
 
     def as_json(self) -> dict[str, Any]:
         return {"address": self.address, "port": self.port, "uid": self.uid, "realm": self.realm}
@@ -70,13 +70,13 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class PortHolder:
-    """Who listens on a server's port. `identity` is None where another user's process hides its pid."""
+    """The process that listens on a server's port. `identity` is None where its pid is hidden."""
 
     identity: Identity | None
     command: str
     """The program's name: everybody may read it, so no argument of it is shown."""
     is_llama_server: bool
-    """It may be taken over: it answers as llama-server does, and its user may have our requests."""
+    """The process may be adopted: it answers as llama-server does, and its user may have our requests."""
     foreign_user: str = ""
     """The name of its user when nothing of ours may go to that one: it is not even asked what it is."""
     problem: str = ""
@@ -101,13 +101,13 @@ class PortHolder:
 
 
 class Health(Enum):
-    """What GET /health said."""
+    """Answer to GET /health."""
 
     OK = auto()
     LOADING = auto()
     """503: it answers, so it makes progress."""
     REFUSED = auto()
-    """Nobody listens."""
+    """No connection was taken."""
     SILENT = auto()
     """Connected, but no answer in time."""
     WRONG = auto()
@@ -143,7 +143,7 @@ class GpuMemory:
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySample:
-    """One look at a process with its children, and at its machine. Bytes."""
+    """Memory of a process with its children, and of its machine, at one moment. Bytes."""
 
     at: float
     """Unix seconds."""
@@ -185,7 +185,7 @@ class MemorySample:
 
 @dataclass(frozen=True, kw_only=True)
 class Autopsy:
-    """What the kernel knows of a process's end."""
+    """Findings of the kernel about the end of a process."""
 
     oom_kills: int = 0
     """In its control group, within the last minute of its run."""
@@ -195,30 +195,30 @@ class Autopsy:
 
 @dataclass(frozen=True, kw_only=True)
 class Slots:
-    """What the server's slots said; `mark` changes with every token and every batch of a prompt."""
+    """Answer of the server's slots; `mark` changes with every token and every batch of a prompt."""
 
     answered: bool
     busy: bool = False
     mark: Any = None
     working: int = 0
-    """So many of them."""
+    """Number of slots."""
     total: int = 0
 
 
 class Canary(Enum):
-    """What came of asking a server for one token."""
+    """Result of asking a server for one token."""
 
     FINE = auto()
-    """It answered, or it sleeps or cannot be asked just now: only silence is evidence."""
+    """The server answered, sleeps, or cannot be asked just now: only silence is evidence."""
     SILENT = auto()
     """No answer in time."""
     UNSUPPORTED = auto()
-    """It is no server that completes text, and never will be."""
+    """The server does not complete text, and never will."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """What a permanent failure hangs on: a file, a port. It may be gone once this has changed."""
+    """Cause of a permanent failure: a file, a port. Once it has changed, the failure may be gone."""
 
     present: bool
     """False: visibly gone, whatever it was before (the port is free, the missing file is there)."""

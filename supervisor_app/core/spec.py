@@ -1,4 +1,4 @@
-"""What should run, and by which rules: frozen values, resolved from the configuration before use."""
+"""Launch and rules of a server: frozen values, resolved from the configuration before use."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class LaunchSpec:
 
     @property
     def fetches(self) -> bool:
-        """It may have to download its model first."""
+        """May the server have to download its model first?"""
         return fetches(self.args)
 
     @property
@@ -67,21 +67,21 @@ class LaunchSpec:
 
     @property
     def url(self) -> str:
-        """Where this host reaches it."""
+        """Address at which this host reaches the server."""
         return self._url_at(self.endpoint.address if self.endpoint else self.probe_host)
 
     @property
     def found(self) -> LaunchSpec:
-        """For a process that somebody else has started: it knows no random key, and must not learn it."""
+        """Spec for a process that somebody else has started: it must not learn our random key."""
         return replace(self, api_key="") if self.has_own_key else self
 
     def at(self, endpoint: Endpoint | None) -> LaunchSpec:
-        """The same, to be asked at this address."""
+        """Return this spec with the address at which the server is asked."""
         return replace(self, endpoint=endpoint)
 
     @property
     def public_url(self) -> str:
-        """Where others reach it: what is shown, and what the gateways use."""
+        """Address at which others reach the server: pages show it and gateways use it."""
         return self._url_at(self.advertised_host or self.probe_host)
 
     def _url_at(self, host: str) -> str:

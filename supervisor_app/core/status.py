@@ -22,7 +22,7 @@ class Status(StrEnum):
     READY = "ready"
     """/health answered 200 from our own process and its models were read."""
     CRASHED = "crashed"
-    """It went down; it is being cleaned up or the next try waits for its backoff."""
+    """The server went down: it is being cleaned up, or the next try waits for its backoff."""
     ERROR = "error"
     """Given up: retries used up, or a cause that a retry cannot mend."""
     STOPPING = "stopping"
@@ -34,7 +34,7 @@ DOWN = frozenset({Status.CRASHED, Status.ERROR})
 
 
 class FailureKind(StrEnum):
-    """Why a process ended or never became ready. `core.diagnosis.diagnose` has the title and hint of each."""
+    """Reasons why a process ended or never became ready; `core.diagnosis.explanations` explains each."""
 
     BINARY_MISSING = "binary_missing"
     LIBRARY_MISSING = "library_missing"
@@ -58,7 +58,7 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """One failure in plain words.
+    """A failure in plain words.
 
     `permanent` means that trying again without a change cannot help, so no retry is burnt on it.
     """
@@ -67,11 +67,11 @@ class Failure:
     permanent: bool
     title: str
     detail: str
-    """What exactly happened: the decisive line, the pid, the path."""
+    """Exact circumstances: the decisive line, the pid, the path."""
     hint: str
-    """What to do about it."""
+    """Advice to people."""
     file: str = field(default="", compare=False)
-    """The file that it hangs on, as an absolute path; empty when that is none, or not known."""
+    """Absolute path of the file that the failure is about; empty: none, or not known."""
 
     @property
     def sentence(self) -> str:
@@ -87,12 +87,12 @@ class Failure:
 
 
 AVAILABLE = "available"
-"""What we say of a model whose server says nothing of it."""
+"""Status of a model whose server says nothing of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """One model a server offers. `None` where neither the server nor the file tells."""
+    """A model that a server offers. `None` where neither the server nor the file tells."""
 
     id: str
     name: str
@@ -105,7 +105,7 @@ class Model:
 
     @property
     def comes_and_goes(self) -> bool:
-        """It is a router's, which alone says whether a model is loaded."""
+        """Is it a model of a router? Routers alone say whether a model is loaded."""
         return self.status != AVAILABLE
 
     def as_json(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class RunSummary:
     signal: int | None = None
     failure: Failure | None = None
     memory: str = ""
-    """One sentence on what it used just before it died; empty when that tells nothing."""
+    """Sentence on the memory used just before the end; empty when that tells nothing."""
 
     @property
     def open(self) -> bool:
@@ -168,7 +168,7 @@ class LlamaStatus:
     name: str
     status: Status = Status.INITIAL
     detail: str = ""
-    """One plain sentence: why it is in this state, what happens next."""
+    """Plain sentence: why the server is in this state, what happens next."""
     url: str = ""
     models: tuple[Model, ...] = ()
     last_error: str | None = None
@@ -182,14 +182,14 @@ class LlamaStatus:
     pid: int | None = None
     progress: Progress | None = None
     can_roll_back: bool = False
-    """It is down since its configuration was changed, and the one before reached ready."""
+    """The server is down since its configuration was changed, and the one before reached ready."""
     warnings: tuple[str, ...] = ()
-    """What is wrong with it, although it serves."""
+    """Faults of a server that serves all the same, as sentences."""
     runs: tuple[RunSummary, ...] = ()
     """The last ten runs, newest first."""
     version: int = 0
     endpoint: Endpoint | None = None
-    """Where it was proved to listen: for our own programs, not for the public contract."""
+    """Where the server was proved to listen: for our own programs, not for the public contract."""
 
     @property
     def memory(self) -> str:

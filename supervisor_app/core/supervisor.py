@@ -45,7 +45,7 @@ EVENT_OF_WISH: dict[Wish, Callable[..., lifecycle.Event]] = {
     Wish.RESTART: lifecycle.Restart,
     Wish.STOP: lifecycle.Stop,
 }
-"""Each takes why it is wished, in words."""
+"""Each event takes why it is wished, in words."""
 
 
 class ServerSupervisor:
@@ -69,7 +69,7 @@ class ServerSupervisor:
         self.state = lifecycle.State()
         self.leaving = False
         self._ending = False
-        """It was told to stop for good."""
+        """The supervisor was told to stop for good."""
         self._processes = processes
         self._probe = probe
         self._clock = clock
@@ -99,13 +99,13 @@ class ServerSupervisor:
 
     @property
     def snapshot(self) -> LlamaStatus:
-        """As it was published last."""
+        """The snapshot that was published last."""
         return self._chronicle.snapshot
 
     # What others ask of it
 
     def apply(self, config: ServerConfig) -> None:
-        """Take over what should run now; restarts the server only when what to launch has changed."""
+        """Take a new configuration; restart the server only when its launch has changed."""
         launch_changed = config.spec != self.config.spec
         if config.spec.model_path != self.config.spec.model_path:
             self._load = LoadWatch()
@@ -121,7 +121,7 @@ class ServerSupervisor:
             self._events.put_nowait(EVENT_OF_WISH[wish](why, generation=config.generation))
 
     def stop(self, note: str, *, spare_adopted: bool) -> None:
-        """For good: nothing is begun after this."""
+        """Stop for good: nothing is begun after this."""
         self._ending = True
         self._idle.clear()
         self._events.put_nowait(lifecycle.Stop(note, spare_adopted=spare_adopted))
@@ -132,7 +132,7 @@ class ServerSupervisor:
         self.stop(note, spare_adopted=True)
 
     def moved(self) -> None:
-        """Content of an answer of it has passed a gateway."""
+        """Note that content of an answer of this server has passed a gateway."""
         if self._watched is not None:
             self._watched.moved = True
 
@@ -141,21 +141,21 @@ class ServerSupervisor:
         return self._idle.is_set()
 
     def kill(self) -> None:
-        """SIGKILL now: somebody asked twice."""
+        """Send SIGKILL now: somebody asked twice."""
         if not self.state.adopted or self.state.phase is lifecycle.Phase.ENDING:
             self._perform(lifecycle.Kill(self.state.attempt))
 
     async def idle(self) -> None:
-        """Until there is no process and nothing is planned."""
+        """Wait until there is no process and nothing is planned."""
         await self._idle.wait()
 
     async def settled(self) -> None:
-        """Until no process is on its way."""
+        """Wait until no process is being spawned or adopted."""
         while self.state.phase is lifecycle.Phase.SPAWNING and self._bug is None:
             await self._clock.sleep_until(self._clock.monotonic() + SETTLE_SECONDS)
 
     async def run(self) -> None:
-        """Until cancelled. Whatever goes wrong in here is a bug, and is raised."""
+        """Run until cancelled. Whatever goes wrong in here is a bug, and is raised."""
         await self._begin()
         self._woken_at = self._clock.monotonic()
         next_event: asyncio.Task[lifecycle.Event] = asyncio.create_task(self._events.get())
@@ -179,9 +179,9 @@ class ServerSupervisor:
         self._watched = None
 
     async def _wait(self, next_event: asyncio.Task[lifecycle.Event]) -> None:
-        """Until something happened or the state's deadline has come.
+        """Wait until something has happened or the state's deadline has come.
 
-        While there is a process it looks up once a second: if that was much longer ago, then we did not run.
+        While there is a process, wake once a second: a much longer pause means that we did not run.
         """
         waiting: set[asyncio.Task[lifecycle.Event] | asyncio.Task[None]] = {next_event}
         due = self.state.deadline
@@ -211,7 +211,7 @@ class ServerSupervisor:
         found = await self._look_back()
         if found is not None:
             self._step(found)
-        if self._ending:  # since then: a wish from before must not be heard after that
+        if self._ending:  # told to stop meanwhile: an older wish must not follow the stop
             return
         if found is not None:
             rest = unfinished(found, remembered, self.config)

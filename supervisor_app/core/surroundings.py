@@ -1,4 +1,4 @@
-"""What the processes of one server need from its supervisor and from the world."""
+"""Surroundings of the processes of one server: its supervisor, and the world."""
 
 from __future__ import annotations
 

@@ -90,6 +90,10 @@ class FakeClock:
             self._sleepers.append((deadline, future))
             await future
 
+    def freeze(self, seconds: float) -> None:
+        """Let time pass in which nothing runs: nobody is woken until the next `advance`."""
+        self._now += seconds
+
     def jump(self, seconds: float) -> None:
         """The wall clock alone, as when somebody sets it."""
         self._wall += seconds
@@ -200,7 +204,7 @@ class FakeProcess:
 
 @dataclass
 class FakeProcesses:
-    """One machine. What it spawns is in `spawned`, newest last."""
+    """A machine. Processes that it spawns are in `spawned`, newest last."""
 
     clock: FakeClock
     spawned: list[FakeProcess] = field(default_factory=list)
@@ -209,7 +213,7 @@ class FakeProcesses:
     """A stranger on the port."""
     survivors: dict[Identity, PortHolder] = field(default_factory=dict)
     unrecorded: PortHolder | None = None
-    """One of ours that no run tells of."""
+    """A process of ours that no run tells of."""
     rests: int = 0
     """How often it was to end what was left behind."""
     spawn_failure: Failure | None = None
@@ -218,7 +222,7 @@ class FakeProcesses:
     cause: Cause | None = None
     bad: list[BadFile] = field(default_factory=list)
     adopted_lines: list[str] = field(default_factory=list)
-    """What the next one that is taken over has written."""
+    """Log of the next process that is adopted."""
     trimmed: list[str] = field(default_factory=list)
     trim_error: OSError | None = None
     trim_due: bool = True
@@ -331,7 +335,7 @@ class InMemoryStore:
     beats: list[list[str]] = field(default_factory=list)
     surveys: list[Survey] = field(default_factory=list)
     prunable: int = 0
-    """So many times there is something to prune."""
+    """Number of times that there is something to prune."""
     prunes: int = 0
     down: bool = False
     full: bool = False

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LENGTH = 10
 LOOP_DEATHS = 5
 LOOP_SECONDS = 600.0
-"""So many deaths of the same kind in so many seconds are a crash loop."""
+"""Deaths of the same kind, and the seconds within which they make a crash loop."""
 
 
 class Timeline:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from supervisor_app.core.surroundings import Surroundings
 
 STARTUP_LINES = 2000
-"""Read once the server is ready, to find what it complained about while it loaded."""
+"""Lines read once the server is ready, to find what it complained about while it loaded."""
 LOAD_LOOKS = (0.1, 0.5)
 """Seconds between two looks at the memory of a process that loads: the first `QUICK_LOOKS`, and later."""
 QUICK_LOOKS = 20
@@ -39,7 +39,7 @@ FETCH_SECONDS = 1.0
 
 
 def serving(activity: Activity) -> str:
-    """What the server was doing, for its crash card."""
+    """Say what the server was doing, for its crash card."""
     if not activity.answered:
         return "It did not say what it was doing."
     if not activity.busy:
@@ -66,7 +66,7 @@ class WatchedProcess:
     ) -> None:
         self.attempt = attempt
         self.argv = argv
-        """What it was started with; empty when that is not known."""
+        """Command line of the process; empty when it is not known."""
         self.since = around.clock.monotonic()
         self.progress: Progress | None = None
         self.moved = False
@@ -79,10 +79,10 @@ class WatchedProcess:
         self._load = load
         self._meter = WorkMeter()
         self._silence: tuple[float, float] | None = None
-        """When its last check was silent, and the seconds of CPU that it had used by then."""
+        """Time of the last check if that was silent, and the seconds of CPU used by then."""
         self._trail = Trail()
         self._healthy: tuple[int, int] | None = None
-        """How far its log was when the last health checks that went well began, the older one first."""
+        """Positions in the log at which the last two good health checks began, the older first."""
         self._tasks = Tasks(around.name, around.on_bug)
         self._tasks.start(self._await_exit(), "exit")
         self._tasks.start(self._follow_load(), "load")
@@ -97,11 +97,11 @@ class WatchedProcess:
 
     @property
     def endpoint(self) -> Endpoint | None:
-        """Where it was proved to listen."""
+        """Where the process was proved to listen."""
         return self._spec.endpoint
 
     def close(self) -> None:
-        """Nothing is heard of the process after this, and nothing is done to it."""
+        """Let go of the process: nothing is heard of it after this, and nothing is done to it."""
         self._tasks.cancel()
         self._process.forget()
 
@@ -153,7 +153,7 @@ class WatchedProcess:
         self._around.report(lifecycle.HealthChecked(self.attempt, health, ours, asked_at, computing))
 
     async def _computes(self) -> bool:
-        """Has it used its processor since the last silent check, or is a GPU busy while it has clients?"""
+        """Has the process computed since the last silent check, or is a GPU busy while it has clients?"""
         now, usage = self._around.clock.monotonic(), await self._process.usage(self._spec)
         before, self._silence = self._silence, (now, usage.cpu_seconds)
         if before is None or now <= before[0]:
@@ -181,7 +181,7 @@ class WatchedProcess:
         self._around.report(lifecycle.ActivitySeen(self.attempt, seen))
 
     async def _look_at_memory(self) -> int:
-        """Bytes that it uses; 0 when nobody can tell."""
+        """Read the bytes that the process uses; 0 when they cannot be seen."""
         sample = await self._process.sample()
         self._trail.add(sample)
         return sample.used if sample else 0
@@ -210,7 +210,7 @@ class WatchedProcess:
         self._around.report(lifecycle.ModelsRead(self.attempt, models, warnings, memory))
 
     async def _as_it_runs(self, timeout: float) -> tuple[LaunchSpec, tuple[str, ...]]:  # noqa: ASYNC109
-        """What was found may run another model than is configured: that file says nothing of it then."""
+        """Return the spec as the process runs: one that was found may run another model."""
         file = self._spec.model_file
         if not self._adopted or file is None:
             return self._spec, ()
@@ -250,7 +250,7 @@ class WatchedProcess:
         self._around.report(lifecycle.Exited(self.attempt, ended, failure, report))
 
     async def _follow_load(self) -> None:
-        """While the model loads: how far it is, twice a second."""
+        """Report twice a second how far the model is loaded."""
         around, total = self._around, 0
         with suppress(*CANNOT):
             total = await around.processes.model_bytes(around.name, self._spec)
@@ -268,7 +268,7 @@ class WatchedProcess:
                 around.progressed()
 
     async def _follow_download(self) -> None:
-        """Until its model loads: whether the download gets on, once a second."""
+        """Report once a second whether the download gets on, until the model loads."""
         around, most = self._around, -1
         while not (around.state().was_ready or around.state().loading):
             with suppress(*CANNOT):
@@ -279,7 +279,7 @@ class WatchedProcess:
             await around.clock.sleep_until(around.clock.monotonic() + FETCH_SECONDS)
 
     async def _follow_memory(self) -> None:
-        """While the model loads: most often that is when memory runs out."""
+        """Sample the memory while the model loads: most often that is when memory runs out."""
         clock = self._around.clock
         while not self._around.state().was_ready:
             with suppress(*CANNOT):

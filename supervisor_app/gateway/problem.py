@@ -35,7 +35,7 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One error. `code` is our own name of the exact kind; `type`, its family, is a word of the API asked."""
+    """An error. `code` is our own name of the exact kind; `type`, its family, is a word of the API asked."""
 
     status: int
     code: str

@@ -167,11 +167,18 @@ async def test_without_pidfd_a_thread_waits_for_a_child(no_pidfd, started):
     assert await asyncio.wait_for(process.wait(), DEADLINE) == Exit(signal=9)
 
 
-async def test_without_pidfd_an_adopted_process_is_looked_at(no_pidfd, processes, started):
+async def test_without_pidfd_an_adopted_process_is_looked_at(no_pidfd, processes, started, monkeypatch):
     spec = fake_spec()
     child = await started(spec)
     adopted = await processes.adopt("default", await processes.port_holder("default", spec), spec)
-    await asyncio.sleep(0.05)
+    looks, look = [], process_module.identity_of
+
+    def looked(pid):
+        looks.append(pid)
+        return look(pid)
+
+    monkeypatch.setattr(process_module, "identity_of", looked)
+    await until(lambda: len(looks) > 2)
     child.kill()
     assert await asyncio.wait_for(adopted.wait(), DEADLINE) == Exit()
 
@@ -190,5 +197,5 @@ async def test_without_pidfd_a_child_may_still_be_let_go(no_pidfd, processes):
     process.forget()
     os.kill(process.identity.pid, signal.SIGKILL)
     await until(lambda: identity_of(process.identity.pid) is None)
-    assert not process._exit.done()
+    assert not process.has_ended
     process.forget()

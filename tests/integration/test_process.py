@@ -237,7 +237,7 @@ async def test_nothing_is_done_about_the_end_of_a_child_that_was_let_go(processe
     process.forget()
     os.kill(pid, signal.SIGKILL)
     await until(lambda: identity_of(pid) is None)
-    assert not process._exit.done()
+    assert not process.has_ended
     assert identity_of(grandchild.pid), "its group is left alone"
     grandchild.kill()
     process.forget()
@@ -259,14 +259,13 @@ async def test_a_log_that_is_taken_away_is_reported_read_and_kept_within_its_bou
     assert await process.log_trouble() == ""
     do(processes.log_file("default").path)
     assert await process.log_trouble() == trouble
-    held = processes._held["default"]
-    await until(lambda: held.is_large)
-    assert await processes.trim_log("default")
+    log = processes.open_log("default")
+    await until_async(lambda: processes.trim_log("default"))
     process.kill()
     await process.wait()
     while await processes.trim_log("default"):
         pass
-    assert held.position <= held.log.max_bytes
+    assert log.position <= log.log.max_bytes
     assert processes.log_file("default").path.with_name("default.log.1").exists()
     assert await process.log_trouble() == trouble
 

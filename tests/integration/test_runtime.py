@@ -15,6 +15,7 @@ from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
 
 from supervisor_app.core import node
+from supervisor_app.core.machine.probe import HttpProbe
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.fleet.commands import Command, ask
 from supervisor_app.fleet.conf import Overlay
@@ -252,7 +253,7 @@ async def test_who_loses_the_node_to_another_says_so_once_and_leaves_the_servers
 @pytest.mark.django_db(transaction=True)
 async def test_a_bug_in_supervision_is_raised_and_the_servers_go_on(tmp_path, monkeypatch):
     await db(make_server, port=free_port())
-    async with running(tmp_path) as made:
+    async with running(tmp_path):
         await state_is("ready")
         (pid,) = [run.pid async for run in Run.objects.all()]
         supervision = supervision_task()
@@ -260,7 +261,7 @@ async def test_a_bug_in_supervision_is_raised_and_the_servers_go_on(tmp_path, mo
         async def broken(*args):
             raise RuntimeError("bug")
 
-        monkeypatch.setattr(made.supervisor._probe, "health", broken)
+        monkeypatch.setattr(HttpProbe, "health", broken)
         with pytest.raises(RuntimeError, match="bug"):
             async with asyncio.timeout(20):
                 await asyncio.shield(supervision)

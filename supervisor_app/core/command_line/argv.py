@@ -42,7 +42,7 @@ def argv_diff(before: Sequence[str], after: Sequence[str]) -> tuple[str, ...]:
 
 
 def _parsed(argv: Sequence[str]) -> tuple[str, dict[str, list[str]]]:
-    """What comes before the first flag, and each flag with its values: a repeated one has several."""
+    """Split into the words before the first flag, and each flag with all of its values."""
     program: list[str] = []
     flags: dict[str, list[str]] = {}
     values = program

@@ -126,7 +126,7 @@ ABOUT_A_FILE = frozenset(
     {Kind.MODEL_MISSING, Kind.MODEL_UNREADABLE, Kind.MODEL_CORRUPT, Kind.MODEL_UNSUPPORTED}
 )
 _VAGUE = frozenset({Kind.KILLED_BY_SIGNAL, Kind.EXITED, Kind.DOWNLOAD_FAILED})
-"""That it ended itself, or went on with what it had: a line beside it may tell why."""
+"""Kinds that say that the server ended itself or went on without something: another line may tell why."""
 
 
 @dataclass(frozen=True, kw_only=True)

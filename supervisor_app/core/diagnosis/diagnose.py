@@ -57,7 +57,7 @@ _TITLES_OF_OTHERS = {
     FailureKind.MODEL_CORRUPT: "A file that it needs is broken or incomplete",
     FailureKind.MODEL_UNSUPPORTED: "A file that it needs is not supported by this llama-server",
 }
-"""The same kinds of failure, of another file than the model."""
+"""Titles of failures of another file than the model."""
 
 
 def shown(message: str) -> str:
@@ -76,7 +76,7 @@ def _wanted(message: str) -> str:
 
 
 _REFUSED = re.compile(r"status code: (?:401|403|404)\b")
-"""There is no such model, or not for us: the network is there."""
+"""Answers of a network that works: there is no such model, or it is not for us."""
 
 
 def _told(told: Decisive, spec: LaunchSpec | None, files: Sequence[BadFile]) -> Failure:
@@ -114,7 +114,7 @@ def _not_bound(message: str, failure: Failure, files: Sequence[BadFile]) -> Fail
 
 
 def _about_flag(told: Decisive, failure: Failure, spec: LaunchSpec) -> Failure:
-    """A flag that it refused: named, and with the file that the flag names."""
+    """Name the flag that llama-server refused, and the file that the flag names."""
     flag, detail = told.flag, failure.detail
     for begin, flags in _FLAGS_OF_MESSAGE:
         if told.line.message.startswith(begin):
@@ -138,7 +138,7 @@ def _value_of_file_flag(flag: str, spec: LaunchSpec) -> str:
 
 
 def _about_file(told: Decisive, failure: Failure, spec: LaunchSpec) -> Failure:
-    """The model, a part of it, or another file that is loaded like one."""
+    """Name the file: the model, a part of it, or another file that is loaded like a model."""
     written = told.path or spec.model_path
     if not written:
         return failure
@@ -162,7 +162,7 @@ def _of_file(failure: Failure, flag: str, spec: LaunchSpec | None = None) -> Fai
 
 
 def failure_of_file(bad: BadFile) -> Failure:
-    """What a look at a file has shown, where llama-server did not say it."""
+    """Make a failure of what a look at a file has shown, where llama-server did not say it."""
     failure = replace(failure_of(bad.kind, shown(f"{bad.file.flag}: {bad.detail}")), file=str(bad.file.path))
     if bad.file.flag == "-m":
         return replace(failure, detail=shown(bad.detail))
@@ -190,7 +190,7 @@ _SIGNALS: dict[int, tuple[str, str]] = {
 _SENT = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 """Sent from outside: nothing that it wrote is the reason."""
 _NOT_RUN = (126, 127)
-"""What a shell says of a command that it cannot run or find: for a llama-server that is a script."""
+"""Exit codes of a shell that cannot run or find a command: for a llama-server that is a script."""
 _OF_A_SHELL = re.compile(
     r"(?:\S{0,300}/)?(?:env|\S{1,300}: (?:line )?\d+): (?:exec: )?['‘]?(?P<path>\S{1,300}?)['’]?: "
     r"(?:(?:command )?not found|No such file or directory|[Pp]ermission denied"
@@ -199,7 +199,7 @@ _OF_A_SHELL = re.compile(
 
 
 def signal_of(exit: Exit) -> int | None:  # noqa: A002
-    """The signal it died of; a wrapping shell says 128 + signal instead."""
+    """The signal that the process died of; a wrapping shell says 128 + signal instead."""
     if exit.signal is not None:
         return exit.signal
     if exit.code is not None and exit.code - 128 in _SIGNALS:
@@ -228,7 +228,7 @@ def _ended(exit: Exit, lines: Sequence[LogLine], was_ready: bool, spec: LaunchSp
 
 
 def _not_run(code: int, lines: Sequence[LogLine], spec: LaunchSpec | None) -> Failure:
-    """A script that could not run what it is for, or its own interpreter."""
+    """Explain a script that could not run its program, or its own interpreter."""
     told = next((found for line in reversed(lines) if (found := _OF_A_SHELL.match(line.text))), None)
     failure = failure_of(FailureKind.BINARY_MISSING, shown(told.string) if told else f"code {code}")
     script = spec.command[0] if spec is not None and spec.command else ""
@@ -245,7 +245,7 @@ def _not_run(code: int, lines: Sequence[LogLine], spec: LaunchSpec | None) -> Fa
 class Diagnosis:
     failure: Failure
     decisive: LogLine | None = None
-    """The line that it goes by; None when none tells the cause."""
+    """The line that tells the cause; None when none does."""
 
 
 def diagnose(
@@ -256,7 +256,7 @@ def diagnose(
     spec: LaunchSpec | None = None,
     files: Sequence[BadFile] = (),
 ) -> Diagnosis:
-    """Why a process ended that nobody asked to.
+    """Find out why a process ended without having been asked to.
 
     `lines` is the end of what it wrote, oldest first. Before it was ready that is of all that it wrote, and
     the first decisive line counts: the later ones are its consequences. After, it is only of what it wrote

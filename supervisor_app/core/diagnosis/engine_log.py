@@ -1,4 +1,4 @@
-"""What of a log are llama-server's own words? Pure.
+"""Tell llama-server's own words in a log from those of others. Pure.
 
 A log also holds the words of others: llama-server echoes parts of requests, with their line breaks, and a
 router prints what its children say. Own lines have a prefix (`0.00.031.945 E srv  start: `, of which flags
@@ -47,7 +47,7 @@ class LogLine:
     stamp: int | None = None
     """Microseconds since the process began, as llama-server says."""
     from_module: bool = False
-    """It names a part of llama-server, as own lines without a stamp do."""
+    """Does the line name a part of llama-server, as own lines without a stamp do?"""
 
     @property
     def may_go_on(self) -> bool:

@@ -1,4 +1,4 @@
-"""What was known of a process just before it died, and what memory had to do with it. Pure.
+"""Evidence of a process just before it died, and what memory had to do with its death. Pure.
 
 `core.machine.memory` takes the samples; here they become words and, with the kernel's testimony, a verdict.
 """
@@ -31,14 +31,14 @@ _ANON_RSS = re.compile(r"anon-rss:(\d{1,15})kB")
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What is kept of one run for its crash card."""
+    """Evidence of one run, as its crash card shows it."""
 
     memory: MemorySample | None = None
     """The last look."""
     history: tuple[tuple[float, int], ...] = ()
     """Seconds before the end and bytes in use, oldest first."""
     oom: str = ""
-    """What proves that the kernel's OOM killer ended it."""
+    """Proof that the kernel's OOM killer ended the process; empty: there is none."""
     kernel: tuple[str, ...] = ()
     """Lines of the kernel's log that name the process."""
     decisive: str = ""
@@ -46,10 +46,10 @@ class Evidence:
     decisive_at: int | None = None
     """Its place among the last lines; None when it is none of them."""
     serving: str = ""
-    """What it was doing at the last look."""
+    """Work of the server at the last look, as a sentence."""
     models: tuple[str, ...] = ()
     summary: str = ""
-    """One sentence for everybody."""
+    """A sentence for people who may not see the rest."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -67,7 +67,7 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class ExitReport:
-    """What was found when a process ended: it travels with the event, and nothing is looked for again."""
+    """Findings at the end of a process: they travel with the event, and nothing is looked for again."""
 
     last_lines: tuple[str, ...] = ()
     """The end of what it wrote, oldest first."""
@@ -118,7 +118,7 @@ class Trail:
 
 
 def oom_proof(autopsy: Autopsy) -> str:
-    """What proves that the kernel killed it for want of memory; empty when nothing does."""
+    """Proof that the kernel killed the process for want of memory; empty: there is none."""
     if any(_KILLED.search(line) for line in autopsy.kernel):
         return "The kernel's log says that its OOM killer ended this process."
     if autopsy.oom_kills:

@@ -110,7 +110,7 @@ def flag_of(spec: LaunchSpec, path: Path) -> str:
 
 
 def bad_files(spec: LaunchSpec) -> list[BadFile]:
-    """Those of its files that cannot be used, as far as we can see. May block for as long as a disk does."""
+    """List the files of a server that cannot be used, as far as we see. May block as long as a disk does."""
     looked = (look_at(file) for file in named_files(spec))
     return [bad for bad in looked if bad is not None]
 
@@ -123,7 +123,7 @@ def look_at(file: NamedFile) -> BadFile | None:
 
 
 def _trouble(file: NamedFile) -> tuple[FailureKind | None, str]:
-    """What is wrong with it, as the end of a sentence about it."""
+    """Say what is wrong with the file, as the end of a sentence about it."""
     missing = FailureKind.MODEL_MISSING if file.gguf else FailureKind.BAD_ARGUMENT
     unreadable = FailureKind.MODEL_UNREADABLE if file.gguf else FailureKind.BAD_ARGUMENT
     try:

@@ -38,7 +38,7 @@ _EXPLAINED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """What is to be started, as it lies on the disk."""
+    """The program that is to be started, as it lies on the disk."""
 
     path: Path
     exists: bool = False

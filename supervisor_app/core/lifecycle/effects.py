@@ -1,4 +1,4 @@
-"""What to do about it. Whoever performs one that takes time answers with an event of the same attempt."""
+"""Effects: what a decision asks for. One that takes time is answered by an event of the same attempt."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class CheckActivity:
 
     attempt: int
     busy: bool
-    """It was at the last look: ask its slots without further reason."""
+    """The server was busy at the last look: ask for its slots without further reason."""
     ask: bool = True
     """False: nobody wants to know what its slots do."""
 
@@ -121,7 +121,7 @@ class Log:
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 
 OnProcess = CheckHealth | ReadModels | ReadModelsAgain | Terminate | Kill | CheckActivity | SendCanary
-"""What is done to the process there is, or asked of it."""
+"""Effects on the process that there is."""
 Attempted = InspectPort | Spawn | Adopt | CheckCause | OnProcess
-"""What can fail for want of our own, and is then postponed."""
+"""Effects that are postponed while our own process is short of something."""
 Effect = InspectPort | Spawn | Adopt | Forget | CheckCause | OpenRun | MarkReady | CloseRun | Log | OnProcess

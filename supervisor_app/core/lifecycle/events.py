@@ -1,4 +1,4 @@
-"""What happened: wishes, answers to effects, and the passing of time."""
+"""Events: wishes, answers to effects, and the passing of time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Start:
 
     note: str = ""
     generation: int = 0
-    """Of the wish; 0: it is none of a person."""
+    """Generation of the wish; 0: no person has wished it."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Restart:
 
 @dataclass(frozen=True)
 class ConfigChanged:
-    """What to launch is another thing now. A stopped server stays stopped."""
+    """The configuration of the launch has changed. A stopped server stays stopped."""
 
     note: str = "The configuration changed."
 
@@ -119,7 +119,7 @@ class HealthChecked:
     asked_at: float = inf
     """Monotonic seconds."""
     computing: bool = False
-    """It was silent, and its process computes: some builds answer nothing during a long prompt."""
+    """The server was silent, but its process computes: some builds answer nothing during a long prompt."""
 
 
 @dataclass(frozen=True)
@@ -136,14 +136,14 @@ class Postponed:
 
 @dataclass(frozen=True)
 class Unobserved:
-    """Nobody looked for so long, because we did not run: stopped, frozen or starved."""
+    """Our own process did not run for so long: stopped, frozen or starved."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Fetching:
-    """It fetches its model itself, and got on with that since the last look."""
+    """The server fetches its model itself, and got on with that since the last look."""
 
     attempt: int
     fetched: int
@@ -155,7 +155,7 @@ class ModelsRead:
     attempt: int
     models: tuple[Model, ...]
     warnings: tuple[str, ...] = ()
-    """What else is wrong with it, although it serves."""
+    """Faults of a server that serves all the same, as sentences."""
     memory: int = 0
     """Bytes that it uses; 0 when nobody can tell."""
 

@@ -92,7 +92,7 @@ def postpone(state: State, event: Postponed, now: float) -> Decision:
 
 
 def again(state: State) -> Decision:
-    """What was postponed."""
+    """The effect that was postponed."""
     return replace(state, postponed=(), again_at=None), list(state.postponed)
 
 
@@ -102,7 +102,7 @@ def relieved(state: State) -> Decision:
 
 
 def void(state: State, event: HealthChecked | CanarySeen) -> bool:
-    """It was silent while we did not run: perhaps it did not run either, or our question was never sent."""
+    """Excuse a silence of the time in which we did not run: perhaps our question was never sent."""
     if state.phase not in PHASES_OF[CheckHealth if isinstance(event, HealthChecked) else SendCanary]:
         return False
     silent = (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Phase(Enum):
-    """What exactly is going on inside a status. Only the runner and the sentences look at it."""
+    """Phase within a status. Only the runner and the sentences look at it."""
 
     IDLE = auto()
     """No process, nothing planned: initial, error."""
@@ -26,7 +26,7 @@ class Phase(Enum):
     SPAWNING = auto()
     """Asked for a process, spawned or adopted; it may exist before we hear of it."""
     WAITING = auto()
-    """It lives, /health is not 200 yet."""
+    """The process runs; /health is not 200 yet."""
     READING_MODELS = auto()
     SERVING = auto()
     ENDING = auto()
@@ -74,13 +74,13 @@ class State:
     fetched: int | None = None
     """Bytes of the model that it fetches itself; None while it is not known to fetch any."""
     computing: bool = False
-    """It was silent at the last check, while its process computed."""
+    """The server was silent at the last check, while its process computed."""
     loading: bool = False
     """Its last answer was 503 "Loading model"."""
     warnings: tuple[str, ...] = ()
-    """What is wrong with it, although it serves."""
+    """Faults of a server that serves all the same, as sentences."""
     log_trouble: str = ""
-    """What became of its log file, as a sentence; empty while that is in its place."""
+    """Fate of the log file, as a sentence; empty while the file is in its place."""
     memory: int = 0
     """Bytes it used at the last look."""
     fits: bool = False
@@ -105,13 +105,13 @@ class State:
     activity_at: float | None = None
     models_at: float | None = None
     over_since: float | None = None
-    """It uses more memory than its limit."""
+    """The server uses more memory than its limit."""
     watch: Watch = field(default_factory=Watch)
     postponed: tuple[Effect, ...] = ()
-    """What we could not do for want of our own; done again at `again_at`."""
+    """Effects that we were too short of something for; tried again at `again_at`."""
     again_at: float | None = None
     hindered: str = ""
-    """What we lack or lacked a moment ago, as part of a sentence: the server is not to blame."""
+    """Our own shortage, now or a moment ago, as part of a sentence: the server is not to blame."""
     free_at: float | None = None
     """Nothing had to be postponed until then: we are hindered no more."""
     resumed_at: float = -inf

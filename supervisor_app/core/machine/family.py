@@ -30,7 +30,7 @@ _IS_LINUX = sys.platform.startswith("linux")
 
 
 def family_of(pid: int, *, now: bool = False) -> list[int]:
-    """It and its children, itself first; empty when it is gone. Raises OSError for want of our own.
+    """List a process and its children, itself first; empty when it is gone. Raises OSError.
 
     `now`: by a table that is read after this call.
     """
@@ -85,7 +85,7 @@ def _stat(pid: int) -> list[bytes]:
 
 
 def usage_of(pid: int, port: int) -> ProcessUsage:
-    """What a process that listens on `port` and its children have used; zeros when it is gone."""
+    """Usage of a process that listens on `port`, and of its children; zeros when it is gone."""
     family = family_of(pid)
     seconds = sum(map(_cpu_seconds, family))
     return ProcessUsage(cpu_seconds=seconds, connections=_connections(family, port))

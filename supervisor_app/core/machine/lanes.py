@@ -51,8 +51,10 @@ class Lane:
         patience: float = PATIENCE,
         undo: Callable[[T], object] | None = None,
     ) -> T:
-        """What `call` returns or raises. Raises LateError after `patience` seconds; `undo` then gets what it
-        returns after all, in its thread."""
+        """Return what `call` returns; raise what `call` raises.
+
+        Raises LateError after `patience` seconds; `undo` then gets what is returned after all, in its thread.
+        """
         job = _Job(partial(call, *args), undo)
         self._give(job)
         answer = asyncio.wrap_future(job.future)
@@ -98,7 +100,7 @@ class Lane:
             self._idle.append(worker)
 
     def retire(self, worker: _Worker) -> bool:
-        """It may end; False: it has just been given something to do."""
+        """May the thread end? False: it has just been given something to do."""
         with self._lock:
             if worker not in self._idle:
                 return False
@@ -121,7 +123,7 @@ class Lanes:
 
 
 class _Job(Generic[T]):
-    """One call, and whether anybody still waits for it."""
+    """A call, and whether anybody still waits for it."""
 
     def __init__(self, call: Callable[[], T], undo: Callable[[T], object] | None) -> None:
         self.future: Future[T] = Future()
@@ -132,7 +134,7 @@ class _Job(Generic[T]):
         self._lock = Lock()
 
     def awaited(self) -> bool:
-        """It is done; if not, whoever waited leaves it."""
+        """Was the call done in time? If not, its caller has left it."""
         with self._lock:
             self._left = not self.future.done()
             return not self._left

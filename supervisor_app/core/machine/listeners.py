@@ -1,4 +1,4 @@
-"""Who listens where a server wants to, and may it be taken over? Blocking: not for the event loop."""
+"""Processes that listen where a server wants to, and whether they may be adopted. Blocking."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def endpoint_of(found: ListeningSocket, unseen: str = "") -> Endpoint:
 def holder_of(
     found: ListeningSocket, spec: LaunchSpec, recognise: Recognise, is_ours: Callable[[int], bool]
 ) -> PortHolder | None:
-    """Who has this socket; None when it has just gone.
+    """Find the process that has this socket; None when it has just gone.
 
     A process of a user whom nobody trusts is not asked anything: whatever it says or calls itself proves
     nothing. `is_ours`: a supervisor of ours spawned the process with this pid for this server.
@@ -159,7 +159,7 @@ def _has_own_rights(spec: LaunchSpec) -> bool:
 
 
 def _is_llama(answer: bool | None, argv: list[str]) -> bool:
-    """One that says nothing (it hangs, or loads in silence) is known by its name, if its user is trusted."""
+    """Recognise by its name a process that says nothing (it hangs, or loads), if its user is trusted."""
     return is_llama_command(argv) if answer is None else answer
 
 

@@ -67,7 +67,7 @@ class LogFile:
         return True
 
     def rotate(self, fd: int) -> None:
-        """The same for the file that is open as `fd`, wherever it is by now."""
+        """Read the file that is open as `fd`, wherever it is by now."""
         try:
             if self.keep > 1:
                 self._make_room()
@@ -102,7 +102,7 @@ class LogFile:
             return [], 0
 
     def read_fd(self, fd: int, since: int, limit: int, *, whole: bool = False) -> tuple[list[str], int]:
-        """The same of the file that is open as `fd`. Raises OSError."""
+        """Rotate the file that is open as `fd`. Raises OSError."""
         size = os.fstat(fd).st_size
         start = max(since if since <= size else 0, size - limit)
         before = os.pread(fd, min(start, 1), max(0, start - 1))

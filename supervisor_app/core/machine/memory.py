@@ -1,4 +1,4 @@
-"""What a process and its machine use, read where Linux tells it: /proc, control groups, the kernel's log.
+"""Memory of a process and its machine, read where Linux tells it: /proc, control groups, the kernel's log.
 
 Elsewhere psutil answers what it can. Nothing here raises, and nothing waits: nvidia-smi, which hangs when
 its driver does, runs in a thread that nobody waits for.
@@ -40,7 +40,7 @@ PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 KERNEL_LOG = Path("/dev/kmsg")
 _A_PID = re.compile(r"(?:[Pp]rocess |pid[=: ] ?|\[)(\d+)\b")
-"""One pattern for all pids: of one for each, `re` would keep hundreds."""
+"""One pattern for all pids: of a pattern for each, `re` would cache hundreds."""
 
 
 class GpuMeter:
@@ -55,10 +55,14 @@ class GpuMeter:
         self._answer: tuple[GpuMemory, ...] = ()
         self._asking: threading.Thread | None = None
 
+    @property
+    def is_asking(self) -> bool:
+        """Is a question on its way to the driver?"""
+        return self._asking is not None and self._asking.is_alive()
+
     def latest(self, now: float) -> tuple[GpuMemory, ...]:
-        """What it said last, and the next question on its way. `now` is monotonic."""
-        asking = self._asking is not None and self._asking.is_alive()
-        if self._path is not None and not asking and now - self._asked_at >= GPU_INTERVAL:
+        """Return the last answer, and ask anew if that is due. `now`: monotonic seconds."""
+        if self._path is not None and not self.is_asking and now - self._asked_at >= GPU_INTERVAL:
             self._asked_at = now
             self._asking = threading.Thread(target=self._ask, args=(self._path,), daemon=True)
             with contextlib.suppress(RuntimeError):  # no thread to spare: the next time
@@ -84,7 +88,7 @@ def parse_gpus(text: str) -> tuple[GpuMemory, ...]:
 
 
 class MemoryMeter:
-    """One process with its children, from its birth to after its death."""
+    """Meter of one process with its children, from its start to after its end."""
 
     def __init__(self, pid: int, gpu: GpuMeter | None = None) -> None:
         self._pid = pid
@@ -117,7 +121,7 @@ class MemoryMeter:
         )
 
     def autopsy(self) -> Autopsy:
-        """What the kernel says of its end. Only once."""
+        """Read what the kernel says of the end of the process. Call only once."""
         kills = 0
         if self._kills:
             # Not of the control group it is in now: it is in none any more.

@@ -1,4 +1,4 @@
-"""What a model's files tell without being opened. Blocking, on a dead mount for ever.
+"""Facts about the files of a model, without opening them. Blocks, on a dead mount for ever.
 
 Not for the event loop.
 """

@@ -50,9 +50,9 @@ class OpenLog:
 
     @property
     def trouble(self) -> str:
-        """What became of the file, as a sentence; empty while it is in its place."""
+        """Fate of the file, as a sentence; empty while it is in its place."""
         try:
-            with self._in_use() as fd:
+            with self.in_use() as fd:
                 return what_became_of(fd, self.log.path)
         except OSError:
             return ""
@@ -61,7 +61,7 @@ class OpenLog:
     def position(self) -> int:
         """Bytes that it has; 0 when it is closed. Does not block."""
         try:
-            with self._in_use() as fd:
+            with self.in_use() as fd:
                 return os.fstat(fd).st_size
         except OSError:
             return 0
@@ -69,7 +69,7 @@ class OpenLog:
     def tail(self, count: int, since: int = 0) -> list[str]:
         """As `LogFile.tail`."""
         try:
-            with self._in_use() as fd:
+            with self.in_use() as fd:
                 return self.log.read_fd(fd, since, TAIL_BYTES)[0][-count:]
         except OSError:
             return []
@@ -82,7 +82,7 @@ class OpenLog:
         """As `LogFile.rotate_if_large`, wherever the file is."""
         if not self.is_large:
             return False
-        with self._in_use() as fd:
+        with self.in_use() as fd:
             self.log.rotate(fd)
         return True
 
@@ -97,8 +97,8 @@ class OpenLog:
             os.close(self._fd)
 
     @contextmanager
-    def _in_use(self) -> Iterator[int]:
-        """A number is another file once it was closed: as long as it is used it stays open."""
+    def in_use(self) -> Iterator[int]:
+        """Keep the descriptor open while it is used: once closed, its number may be that of another file."""
         with self._lock:
             if self._closed:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))

@@ -54,7 +54,7 @@ def _held_by(pids: list[int], found: list[ListeningSocket]) -> ListeningSocket |
 def _unless_strange(
     found: ListeningSocket, spec: LaunchSpec, identity: Identity, family: list[int], log: LogFile | None
 ) -> str | None:
-    """What could not be seen of a socket that may be ours, as a warning; None: it is not ours.
+    """Warn of what cannot be seen of a socket that may be ours; None: it is not ours.
 
     The port was free when the process was spawned, so whoever listens now came after it.
     """

@@ -43,7 +43,7 @@ QUESTIONS = 2
 """A look asks so many at most, one after the other, each with its own timeout."""
 SPARE_SECONDS = 1.0
 FILE_SECONDS = 2.0
-"""That a model's disk may take to tell the size of its file."""
+"""Time for the disk of a model to tell the size of its file."""
 T = TypeVar("T")
 
 
@@ -200,7 +200,7 @@ def looks_like_llama_server(spec: LaunchSpec, timeout: float = RECOGNISE_TIMEOUT
 
 
 def read_models(spec: LaunchSpec, timeout: float, *, facts: FileFacts | None = None) -> tuple[Model, ...]:
-    """What the server offers, from the first list it answers. Raises ProbeError, ShortageError.
+    """Read the models of a server, from the first list that it answers. Raises ProbeError, ShortageError.
 
     `facts` of its model's file; None: they are looked up here.
     """

@@ -1,4 +1,4 @@
-"""One process of this machine: its death, its port, its memory, its last lines.
+"""A process of this machine: its death, its port, its memory, its last lines.
 
 Death is seen through a pidfd (Linux): the kernel wakes the event loop, nothing polls. Elsewhere each child
 has a thread that waits for it, and an adopted process is looked at every 250 ms. So is any process while
@@ -98,7 +98,7 @@ class LocalProcess:
             os.close(pidfd)
 
     def _wait_in_thread(self, pid: int) -> bool:
-        """A daemon of its own: it is parked for as long as the child lives. False: no thread is to be had."""
+        """Wait for the child in a daemon thread of its own. False: no thread is to be had."""
 
         def wait() -> None:
             with contextlib.suppress(ChildProcessError):  # let go, and reaped
@@ -113,8 +113,8 @@ class LocalProcess:
         return True
 
     async def _poll(self, pid: int) -> None:
-        """Look every 250 ms, until it is gone or can be watched."""
-        while not self._has_ended(pid):
+        """Look every 250 ms, until the process is gone or can be watched."""
+        while not self._looks_ended(pid):
             await asyncio.sleep(POLL_SECONDS)
             if self._watches_at_last(pid):
                 return
@@ -125,14 +125,14 @@ class LocalProcess:
             self._watch_pidfd(os.pidfd_open(pid))
         except (AttributeError, OSError):
             return False
-        if self._has_ended(pid):
+        if self._looks_ended(pid):
             # The descriptor may be that of a process that has got the pid since.
             self._close_pidfd()
             return False
         return True
 
-    def _has_ended(self, pid: int) -> bool:
-        """Without a descriptor for a child; for any other process only if there is one to look with."""
+    def _looks_ended(self, pid: int) -> bool:
+        """Has the process ended? For a process that is no child this takes a descriptor; without one: no."""
         if self._child is not None:
             return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
         try:
@@ -141,7 +141,7 @@ class LocalProcess:
             return False
 
     def _gone(self) -> None:
-        if self._exit.done() or self._forgotten:
+        if self.has_ended or self._forgotten:
             return
         if self._child is None:
             self._exit.set_result(Exit())
@@ -158,6 +158,11 @@ class LocalProcess:
 
     # The port
 
+    @property
+    def has_ended(self) -> bool:
+        """Has its end been seen?"""
+        return self._exit.done()
+
     async def wait(self) -> Exit:
         return await asyncio.shield(self._exit)
 
@@ -168,7 +173,7 @@ class LocalProcess:
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._exit.done():
+        if self.has_ended:
             return
         if self.identity is None:
             raise SignalDeniedError

@@ -86,6 +86,10 @@ class LocalProcesses:
     def log_file(self, name: str, spec: LaunchSpec | None = None) -> LogFile:
         return server_log(self._log_dir, name, (spec.api_key, *secrets_of(spec.args)) if spec else ())
 
+    def open_log(self, name: str) -> OpenLog | None:
+        """The log that the newest process of a server writes to; None: there is none."""
+        return self._held.get(name)
+
     async def port_holder(self, name: str, spec: LaunchSpec) -> PortHolder | None:
         return await self._lanes[name].looks.run(self._port_holder, name, spec)
 
@@ -179,7 +183,7 @@ class LocalProcesses:
         return await self._survey_lane.run(self._surveyor.survey, pids, patience=SURVEY_SECONDS)
 
     async def trim_log(self, name: str) -> bool:
-        held = self._held.get(name)
+        held = self.open_log(name)
         log = self.log_file(name) if held is None or held.is_closed else held
         # One stat: a thread for it every second would cost more than the look.
         return log.is_large and await self._lanes[name].disk.run(log.rotate_if_large)

@@ -40,7 +40,7 @@ _MESSAGE = slice(_OWNER_AT + _OWNER.size)
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose a socket is, as sock_diag says."""
+    """Owner of a socket, as sock_diag says."""
 
     uid: int
     inode: int

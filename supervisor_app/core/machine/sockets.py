@@ -55,7 +55,7 @@ def listening(port: int) -> list[ListeningSocket]:
 
 
 def is_surely_free(port: int) -> bool:
-    """Nobody listens on `port`, at any address. Asked of the kernel alone: nothing for a thread.
+    """Is `port` free at every address? Asked of the kernel alone: nothing for a thread.
 
     False when that cannot be told so.
     """
@@ -144,7 +144,7 @@ def sockets_of(pid: int) -> set[int] | None:
 
 
 def _target(pid: int, name: str) -> str:
-    """What a descriptor is of; empty when it was closed meanwhile. Raises OSError: it may not be seen."""
+    """Target of a descriptor; empty when it was closed meanwhile. Raises OSError: it may not be seen."""
     with contextlib.suppress(FileNotFoundError):
         return os.readlink(PROC / str(pid) / "fd" / name)
     return ""
@@ -162,7 +162,7 @@ def holder_of_socket(found: ListeningSocket, pids: Sequence[int] | None = None) 
 
 
 def stranger_behind(connection: socket.socket, uid: int) -> str:
-    """Whom a fresh connection within this machine has reached, if not a process of `uid`; else nothing.
+    """Name whom a fresh connection within this machine has reached, if not a process of `uid`; else empty.
 
     Asked between connecting and the first byte. A connection that nobody has accepted yet ends with the
     socket that listens for it: one that still waits has waited there since before the first look. Raises
@@ -189,7 +189,7 @@ def stranger_behind(connection: socket.socket, uid: int) -> str:
 
 
 def stranger_at(endpoint: Endpoint) -> str:
-    """Who listens there, if not a process of the user that was proved to; else nothing.
+    """Name who listens there, if not a process of the user that was proved to; else empty.
 
     Asked before connecting, so that strangers do not even hear of us. Raises ShortageError.
     """
@@ -205,7 +205,7 @@ def stranger_at(endpoint: Endpoint) -> str:
 
 
 def _stranger_by_table(there: tuple[str, int], uid: int) -> str:
-    """The same where sock_diag is not to be had."""
+    """As `stranger_behind`, where sock_diag is not to be had."""
     others = [
         found.uid
         for found in listening(there[1])

@@ -28,7 +28,7 @@ hang spins at full CPU, so there is a limit."""
 BUSY_CPU = 0.5
 """Cores in use that count as computing."""
 CANARIES = 2
-"""So many in a row without an answer are a hang."""
+"""Canaries in a row without an answer that are a hang."""
 
 
 NO_CPU = 0.05
@@ -37,7 +37,7 @@ NO_CPU = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Activity:
-    """One look at a server from outside and, when there was reason to ask, at its slots.
+    """Findings of a look at a server from outside and, when there was reason to ask, at its slots.
 
     `mark` changes with every token and every batch of a prompt. None: idle, not asked or not answered.
     """
@@ -58,7 +58,7 @@ class Activity:
     """Slots that work, of `slots`."""
     slots: int = 0
     log_trouble: str = ""
-    """What became of its log file, as a sentence."""
+    """Fate of the log file, as a sentence."""
 
     @property
     def quiet(self) -> bool:
@@ -75,7 +75,7 @@ class WorkState(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """What was seen last. Times are monotonic seconds."""
+    """Findings of the looks before. Times are monotonic seconds."""
 
     busy: bool = False
     mark: Any = None

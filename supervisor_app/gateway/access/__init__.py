@@ -1,1 +1,1 @@
-"""Who is let in, and how much."""
+"""Keys, limits and origins: the decision who is let in, and how much."""

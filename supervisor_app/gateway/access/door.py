@@ -1,4 +1,4 @@
-"""Who is let in: by key or, while there is none, from this machine's own programs only."""
+"""The door: lets requests in by key or, while there is no key, from this machine's own programs only."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Door:
         return logging.INFO, "🔓 [GATEWAY] No API key exists: open to the programs of this machine"
 
     def check(self, head: RequestHead, now: float) -> KeyPolicy | None:
-        """Whose request this is. `now` in Unix seconds. Raises NotAllowedError and keys.Denied."""
+        """Find the key of a request. `now`: Unix seconds. Raises NotAllowedError and keys.Denied."""
         if self._needs_key or not self.keys.is_open:
             return self.keys.find("" if self._is_sent_unasked(head) else head.presented_key, now)
         self.check_page(head)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 MARK = "lp-"
-"""What every key begins with, so that people and secret scanners know it."""
+"""Beginning of every key, so that people and secret scanners know it."""
 SHOWN = 8
 """Characters of a key, the mark among them, that are kept to tell it from others."""
 BUSY_RETRY_SECONDS = 1
@@ -28,7 +28,7 @@ ENOUGH = 1 - 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyPolicy:
-    """What one key allows. 0 means no limit; an empty `models` means all."""
+    """Rights and limits of one key. 0 means no limit; an empty `models` means all."""
 
     id: int
     name: str
@@ -66,7 +66,7 @@ class Denied(Exception):  # noqa: N818 - it says what was decided, nothing has g
     ) -> None:
         super().__init__(message)
         self.key = key
-        """Whose it was, when that is known: the id of its policy."""
+        """Id of the key's policy, if the key is known."""
         self.status = status
         self.code = code
         self.message = message
@@ -94,9 +94,9 @@ class KeyRing:
         self._by_digest = {policy.digest: policy for policy in policies}
         # Only keys that are right get in here, so it is as small as the table. A dictionary compares texts
         # after their randomly seeded hashes: how long that takes tells a stranger nothing.
-        self._presented: dict[str, KeyPolicy] = {}
+        self.presented: dict[str, KeyPolicy] = {}
         self.is_open = not self._by_digest
-        """There is no key, so nobody is asked for one. A key that is switched off is a key."""
+        """There is no key at all, so requests need none. A key that is switched off is a key."""
         self.isolating = tuple(policy for policy in self._by_digest.values() if policy.isolate_cache)
         """All keys that isolate, also switched off: what they asked may be in a cache still."""
 
@@ -105,10 +105,10 @@ class KeyRing:
         return frozenset(policy.id for policy in self._by_digest.values())
 
     def find(self, presented: str, now: float) -> KeyPolicy:
-        """Whose key this is. `now` in Unix seconds. Raises Denied."""
-        policy = self._presented.get(presented)
+        """Find the policy of a key. `now`: Unix seconds. Raises Denied."""
+        policy = self.presented.get(presented)
         if policy is None:
-            policy = self._presented[presented] = self._look_up(presented)
+            policy = self.presented[presented] = self._look_up(presented)
         if (denied := _no_longer_good(policy, now)) is not None:
             raise denied
         return policy
@@ -203,7 +203,7 @@ class Bucket:
 
 
 class Spent:
-    """What one key has used up."""
+    """Requests and tokens that one key has used."""
 
     __slots__ = ("requests", "running", "tokens")
 
@@ -221,13 +221,13 @@ class Limiter:
     """
 
     def __init__(self) -> None:
-        self._spent: dict[int, Spent] = {}
+        self.spent: dict[int, Spent] = {}
 
     def admit(self, policy: KeyPolicy, now: float) -> None:
         """Counts a request in; each one that was let in needs its `release`. Raises Denied."""
-        spent = self._spent.get(policy.id)
+        spent = self.spent.get(policy.id)
         if spent is None:
-            spent = self._spent[policy.id] = Spent()
+            spent = self.spent[policy.id] = Spent()
         if policy.max_concurrent and spent.running >= policy.max_concurrent:
             raise _too_many(
                 policy, counted(policy.max_concurrent, "request") + " at once", BUSY_RETRY_SECONDS
@@ -249,14 +249,14 @@ class Limiter:
 
     def release(self, policy: KeyPolicy) -> None:
         """A request that was let in has ended."""
-        spent = self._spent.get(policy.id)
+        spent = self.spent.get(policy.id)
         if spent is not None and spent.running:
             spent.running -= 1
 
     def charge(self, policy: KeyPolicy, tokens: int, now: float) -> None:
         """After the answer. More than was left is debt, which refills like the rest."""
         per_minute = policy.tokens_per_minute
-        spent = self._spent.get(policy.id)
+        spent = self.spent.get(policy.id)
         if not per_minute or spent is None:
             return
         if spent.tokens is None:
@@ -266,9 +266,9 @@ class Limiter:
 
     def forget_others(self, ids: Collection[int]) -> None:
         """Keys that are gone and have nothing running: so this stays as small as the table."""
-        gone = [key for key, spent in self._spent.items() if key not in ids and not spent.running]
+        gone = [key for key, spent in self.spent.items() if key not in ids and not spent.running]
         for key in gone:
-            del self._spent[key]
+            del self.spent[key]
 
 
 def _too_many(policy: KeyPolicy, limit: str, wait: int) -> Denied:

@@ -146,11 +146,11 @@ def _insert_portions(rows: Sequence[Row]) -> None:
     database = connection.connection
     most = min(STATEMENT_ROWS, database.getlimit(SQLITE_LIMIT_VARIABLE_NUMBER) // width)
     with connection.wrap_database_errors:
-        for portion in _portions(rows, most):
+        for portion in portions(rows, most):
             database.execute(_statement(len(portion), width, "?"), [*chain.from_iterable(portion)])
 
 
-def _portions(rows: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
+def portions(rows: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
     """Each a power of two, so that there are few statements, which SQLite keeps prepared."""
     done = 0
     while left := len(rows) - done:

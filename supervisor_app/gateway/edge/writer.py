@@ -71,7 +71,8 @@ class RecordWriter:
         self._used: set[str] = set()
         self._touched: dict[str, float] = {}
         """When each server's use was noted last, in monotonic seconds."""
-        self._prune_at = 0.0
+        self.prune_at = 0.0
+        """Monotonic seconds of the next pruning; 0: old rows are still being pruned."""
         self._is_over = True
         """True while there may be more rows than are kept."""
         self._outage = Outage(
@@ -107,6 +108,11 @@ class RecordWriter:
         self._waiting.append(record)
         if len(self._waiting) == ledger.WRITE_ROWS and not self._outage.lasts:
             self._wake.set()
+
+    @property
+    def is_failing(self) -> bool:
+        """Has the last write failed?"""
+        return self._outage.lasts
 
     async def aclose(self) -> None:
         """Writes what waits, for `CLOSE_SECONDS` at most."""
@@ -194,10 +200,10 @@ class RecordWriter:
         for _ in range(CUTS):
             if self._is_over and not self._leaving:
                 self._is_over = await database.call(ledger.cut)
-        if now >= self._prune_at and not self._leaving:
+        if now >= self.prune_at and not self._leaving:
             pruned = await database.call(partial(ledger.prune, self._clock.time(), self._keep_days))
             if not pruned:
-                self._prune_at = now + PRUNE_SECONDS
+                self.prune_at = now + PRUNE_SECONDS
 
     def _forget_words(self, record: Record) -> None:
         if not self._forgetful:

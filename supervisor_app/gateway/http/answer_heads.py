@@ -30,7 +30,7 @@ UNBUFFERED = b"X-Accel-Buffering: no\r\n"
 
 @dataclass(slots=True, kw_only=True)
 class ResponseHead:
-    """What a server answered."""
+    """Head of a server's answer."""
 
     status: int
     beginning: bytes

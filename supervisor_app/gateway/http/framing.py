@@ -38,7 +38,7 @@ class FramedBody(Protocol):
 
 
 class SizedBody:
-    """So many bytes; with 0 there is none."""
+    """A body of a known number of bytes, perhaps 0."""
 
     def __init__(self, length: int) -> None:
         self.left = length

@@ -1,4 +1,4 @@
-"""What heads of both directions share: their fields, what is for one hop only, status lines."""
+"""Parts that heads of both directions share: their fields, what is for one hop only, status lines."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Fields:
 
 
 def without(connection: bytes, lines: list[bytes]) -> list[bytes]:
-    """What the header `Connection` names is for the next hop only (RFC 9110, section 7.6.1)."""
+    """List the fields that `Connection` names, which are for the next hop only (RFC 9110, section 7.6.1)."""
     named = connection.lower()
     if not named or named in (b"keep-alive", b"close"):
         return lines

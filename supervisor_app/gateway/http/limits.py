@@ -18,7 +18,7 @@ class Limits:
     """Of a request's body, kept to send it again. What is longer flows through and is sent once;
     or it is read on, to disk, if its beginning does not tell where it goes."""
     all_replay_bytes: int = 512 * MIB
-    """Of all bodies together. Whoever comes when so much is kept is served as one that is longer."""
+    """Of all bodies together. While so much is kept, every further body is treated as a longer one."""
     all_spooled_bytes: int = 4096 * MIB
     """Of all long bodies on disk: those that have to come whole before it is known where they go."""
     connections: int = 4096
@@ -27,7 +27,7 @@ class Limits:
     idle_seconds: float = 75.0
     """A kept connection without a request."""
     body_seconds: float = 60.0
-    """So much later than at `body_rate` a body may come: one that stops or dribbles is cut off."""
+    """Seconds that a body may come later than at `body_rate`: one that stops or dribbles is cut off."""
     body_rate: int = KIB
     """Bytes per second."""
     unread_seconds: float = 300.0

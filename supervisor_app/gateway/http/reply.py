@@ -1,4 +1,4 @@
-"""One answer, framed for its client: whatever server, or however many, it came from."""
+"""An answer, framed for its client, from whatever server it comes."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Reply:
         self._transport.write(chunk)
 
     def finish(self) -> None:
-        """It is whole."""
+        """End an answer that is whole."""
         if self._chunked:
             self._transport.write(self._head + CHUNKED_END)
             self._head = b""

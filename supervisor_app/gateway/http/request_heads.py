@@ -69,7 +69,7 @@ NOTED = OURS | {
 
 @dataclass(slots=True, kw_only=True)
 class RequestHead:
-    """What a client asked for, without the length of its body: the same for all its requests of this kind."""
+    """Head of a request without the length of the body: the same for all requests of its kind."""
 
     method: str
     path: str
@@ -82,9 +82,9 @@ class RequestHead:
     chunked: bool
     expects_continue: bool
     presented_key: str
-    """What stands for a password; empty when there is none."""
+    """The API key as the client presented it; empty: there is none."""
     key_is_password: bool
-    """It came as a password, which browsers keep and send by themselves."""
+    """The key came as a password, which browsers keep and send by themselves."""
     endpoint: Endpoint
     dialect: Dialect
     """In whose words its errors are told."""
@@ -245,7 +245,7 @@ def _bad_request_line(raw: bytes) -> BadHeadError:
 
 
 def _sorted_fields(fields: Iterable[tuple[bytes, bytes]]) -> tuple[list[bytes], dict[bytes, bytes]]:
-    """What is passed on, and what we read ourselves. Raises BadHeadError for a second one of those, unless
+    """Split fields into those passed on and those that we read. Raises BadHeadError for a second one, unless
     it says the same: llama-server takes the first.
     """
     forwarded: list[bytes] = []

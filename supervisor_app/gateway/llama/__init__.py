@@ -1,1 +1,1 @@
-"""What llama-server is asked and says: at which path, in which words, and how its streams end. Pure."""
+"""The language of llama-server: what is asked at each path, in which words, and how its streams end. Pure."""

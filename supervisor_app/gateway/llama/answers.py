@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _CUT = "\ufffd"
-"""What the server puts for a character of which it has generated the first bytes only."""
+"""Character that the server writes for one of which it has generated the first bytes only."""
 
 _object = msgspec.json.Decoder(dict[str, Raw])
 
@@ -29,7 +29,7 @@ class ErrorEventError(Exception):
 
 
 class GrowingAnswer(Protocol):
-    """It grows with each event. Raises msgspec.DecodeError for what is no event of its kind."""
+    """An answer that grows with each event. Raises msgspec.DecodeError for an event of another kind."""
 
     @property
     def ended(self) -> bool:

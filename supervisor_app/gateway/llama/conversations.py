@@ -23,7 +23,7 @@ def conversation_in(query: str) -> str:
 
 
 def query_of_key(key: int, query: str) -> str:
-    """The same about the conversation of this key that goes by the name."""
+    """The same text about the conversation of this key with that name."""
     pairs = [pair for pair in query.split("&") if unquote_plus(pair.partition("=")[0]) != "conv_id"]
     conversation = quote(of_key(key, conversation_in(query)), safe="")
     return "&".join([f"conv_id={conversation}", *filter(None, pairs)])

@@ -47,7 +47,7 @@ class About(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One method at one path. The defaults are the careful answer."""
+    """Properties of a method at a path. The defaults are the careful answer."""
 
     pure: bool = False
     """Asking twice does no more than asking once: it may be sent again although it was sent already."""

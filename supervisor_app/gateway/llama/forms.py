@@ -25,7 +25,7 @@ class Form(NamedTuple):
 
     fields: dict[bytes, list[bytes]]
     is_plain: bool
-    """It was read to its end and there is nothing odd about it, so no other reader finds other fields."""
+    """The form was read to its end and has nothing odd, so no other reader finds other fields."""
 
 
 def is_form(content_type: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""What a request tells about where it goes and what it may cost. Pure; its body is never built."""
+"""Hints of a request: where it goes and what it may cost. Pure; the body is never decoded as a whole."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _LONGEST_VALUE = 1024
 """Bytes of a value that is worth a look: names and numbers are short."""
 _MOST_TOKENS = 2**31 - 1
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for what is no JSON, not the one that is wanted, or too deep."""
+"""Errors of msgspec for what is no JSON, other JSON than wanted, or too deep."""
 
 
 class Hints(msgspec.Struct, frozen=True, gc=False):
-    """What a request says of itself; None where it says nothing, or nothing that can be read.
+    """Hints that a request gives; None where it says nothing, or nothing that can be read.
 
     Of JSON the server understands a little more than we do, such as a thousand levels. So a `model` of None
     is not proof that none is named: it must not pass where only certain models are allowed, and neither must
@@ -38,7 +38,7 @@ class Hints(msgspec.Struct, frozen=True, gc=False):
     stream: bool = False
     max_tokens: int | None = None
     session: str | None = None
-    """What the client itself calls its conversation, by `prompt_cache_key` or `session_id`."""
+    """The client's own name of its conversation, from `prompt_cache_key` or `session_id`."""
     doubt: str = ""
     """Why the server may go by another `model` than this one; empty: it does not."""
     answers: int = 1
@@ -78,7 +78,7 @@ class _Body(msgspec.Struct):
 
 
 class _UsualBody(msgspec.Struct):
-    """The same where every field is of the type that it should be: three times as fast."""
+    """Read a body whose every field has the type that it should have: three times as fast."""
 
     model: _Text | None = None
     stream: bool | None = None
@@ -109,7 +109,7 @@ def hints_of(body: bytes, content_type: bytes = b"") -> Hints:
 
 
 def hints_of_beginning(body: bytes, content_type: bytes = b"") -> Hints:
-    """The same when more of it follows. Even what is found in there may be said otherwise later on."""
+    """Read the beginning of a body. Even a field that is found there may come again later on."""
     found = _of_form(body, content_type) if is_form(content_type) else _of_cut_json(body)
     return replace(found, doubt=TOO_LONG)
 

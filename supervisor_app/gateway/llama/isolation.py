@@ -40,7 +40,7 @@ class NotIsolatedError(Exception):
 
 
 def without_cache(body: bytes) -> bytes:
-    """The same request, computed anew. Raises NotIsolatedError for what we do not read as its server does."""
+    """Change a body so that it is computed anew. Raises NotIsolatedError where that is not sure."""
     try:
         fields = _an_object.decode(body.removeprefix(_BOM))
     except UNREADABLE as error:

@@ -23,7 +23,7 @@ class Listing:
 
     data: tuple[Entry, ...] = ()
     models: tuple[Entry, ...] = ()
-    """The same models in Ollama's form; a router has none."""
+    """List the models in Ollama's form; a router has none."""
     is_router: bool = False
     """True of a server that uses the model that it is asked for; each of its models has a status."""
     read_at: float = 0.0

@@ -1,4 +1,4 @@
-"""What an answer cost, read from its last bytes. Pure; an answer is never decoded as a whole."""
+"""The cost of an answer, read from its last bytes. Pure; an answer is never decoded as a whole."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SPAN = 2048
 """Bytes that a `usage` or `timings` object has at most; real ones have 300."""
 _LARGEST = 2**31 - 1
-"""What the database holds. No request has as many tokens."""
+"""Largest count that the database can keep. No request has as many tokens."""
 _USAGE, _TIMINGS = b'"usage":', b'"timings":'
 
 
@@ -61,7 +61,7 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def usage_of(tail: bytes, head: bytes = b"") -> Usage:
-    """What the server counted; a count it did not give is None. Never raises.
+    """Read the counts of the server; a count that it did not give is None. Never raises.
 
     `tail` is the last 16 kB or less of an answer, plain or streamed, and may begin anywhere. `head` is its
     first kilobyte, needed where the server says it there: embeddings, the prompt of Anthropic's streams.

@@ -151,7 +151,7 @@ class FormOutline:
         return True
 
     def _contents(self) -> bool:
-        """Up to the next delimiter. What stands before the first one is no part."""
+        """Take the bytes up to the next delimiter. Those before the first delimiter are no part."""
         delimiter = b"\r\n" + self._delimiter if self._parts else self._delimiter
         end = self._rest.find(delimiter)
         upto = end if end >= 0 else max(0, len(self._rest) - len(delimiter) + 1)

@@ -60,7 +60,7 @@ class StreamForm:
     last: re.Pattern[bytes] | None = None
     """Found in the event after which nothing is missing; None: it may be any."""
     is_long: bool = False
-    """That event holds the whole prompt or answer: it may be longer than what is looked at."""
+    """The last event holds the whole prompt or answer: it may be longer than the bytes that are kept."""
 
     def is_whole(self, end: bytes) -> bool:
         """Of a stream with this `end`: did it come to its own end, or only its connection?"""

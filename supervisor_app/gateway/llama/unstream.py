@@ -28,12 +28,12 @@ _list = msgspec.json.Decoder(list[Raw])
 
 
 class BrokenStreamError(Exception):
-    """It is not the stream that was asked for, or it ended before its end."""
+    """The stream is not the one that was asked for, or broke off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorAnswer:
-    """What the server would have answered without a stream, when it gave up in the middle."""
+    """The answer without a stream of a server that gave up in the middle."""
 
     status: int
     body: bytes
@@ -67,7 +67,7 @@ class Recipe:
 
     answer: Callable[[], GrowingAnswer]
     asks: dict[str, Raw]
-    """What makes the request one for a stream from which nothing is missing,"""
+    """Fields that make the request ask for a stream from which nothing is missing,"""
     unfaithful: frozenset[str]
     """unless it has one of these,"""
     subject: str

@@ -34,7 +34,7 @@ KNOWN_BY = 512 * 1024
 BYTES_OF_A_TOKEN = 4
 """Of English text, or so. Of code and other languages a token has fewer, which makes up for the JSON."""
 LONGEST_WORD = 1000
-"""Bytes without a space. What is longer, and not in a script that has none, is base64."""
+"""Bytes without a space, beyond which a text is base64, unless its script has no spaces."""
 LONG_TEXT = re.compile(rb'"([^"]{%d,})' % (LONGEST_WORD + 1))
 """Not split at each quote: of a body of nothing but quotes that would hold everybody else up for long."""
 
@@ -60,7 +60,7 @@ class RequestBody:
         self.length = length
         """As its head said; None: chunked."""
         self.size = 0
-        """So far."""
+        """Bytes that have come."""
         self.is_whole = False
         self.overflows = False
         self.key: int | None = None
@@ -102,7 +102,7 @@ class RequestBody:
         return self._pieces[0]
 
     def shorten(self, limit: int) -> None:
-        """It will not be sent any more: what it tells is read before that."""
+        """Drop the bytes: the body is not sent any more, and its hints have been read."""
         self._hints = self.hints
         self._pieces = [self.kept()[:limit]]
 
@@ -125,7 +125,7 @@ class RequestBody:
         return not self.overflows or bool(self._pieces) or self.was_read_on
 
     def for_server(self, instead: bytes | None = None) -> tuple[bytes, int | None]:
-        """What to send first, and the length to announce. What overflows is not kept afterwards.
+        """Return what to send first, and the length to announce. A body that overflows is dropped then.
 
         `instead`: another body that is sent in place of this one.
         """
@@ -204,12 +204,12 @@ class RequestBody:
         return (self.size - pictures) // BYTES_OF_A_TOKEN
 
     def overflow(self) -> None:
-        """It is longer than can be kept: from now on it is known by its beginning and its length."""
+        """Keep no more of a body that is too long: only its beginning and its length are known then."""
         self._hash = hash_of(f"{self._head.path} {self.length}", memoryview(self.kept())[:KNOWN_BY], self.key)
         self.overflows = True
 
     def hash(self) -> str:
-        """What makes it the same as another one."""
+        """Hash by which the same body is known again."""
         if not self._hash:  # of 8 MB it takes 11 ms
             self._hash = hash_of(self._head.path, self.kept(), self.key)
         return self._hash

@@ -101,6 +101,11 @@ class Client(asyncio.Protocol):
     def is_idle(self) -> bool:
         return self._exchange is None
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that have come and belong to no request yet."""
+        return len(self._buffer)
+
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -116,7 +116,7 @@ class Exchange:
 
     @property
     def _takes_no_body(self) -> bool:
-        """Nobody will read what comes of the body."""
+        """Is the rest of the body of no use to anybody?"""
         return self.phase is Phase.OVER or self.phase is Phase.OWN
 
     def answer_takes_time(self) -> None:
@@ -268,7 +268,7 @@ class Exchange:
 
     @property
     def is_sent_once(self) -> bool:
-        """Can the request not be sent again once a server has it?"""
+        """Is this a request that cannot be sent again, once a server has it?"""
         return self.body.overflows or not self.head.endpoint.pure
 
     # The answer

@@ -56,13 +56,13 @@ class Inquest:
         self._loop = loop
 
     def pause_of(self, policy: KeyPolicy | None) -> Denied | None:
-        """With what to answer while a key is paused: it has sent several requests that killed a server."""
+        """Refuse a key that is paused, because several of its requests killed a server; None: it is not."""
         now = self._wall_time()
         until = None if policy is None else self.quarantined.paused_until(policy.id, now)
         return None if policy is None or until is None else key_paused(policy, until - now)
 
     def blame_key(self, backend: Backend, facts: ServerFacts, loss: Loss) -> None:
-        """Nobody else was in flight when a server crashed: after several such crashes the key is paused."""
+        """Count a crash against the key whose requests alone were in flight: several pause the key."""
         key, pid = loss.key, loss.pid
         end = facts.ends.get(pid) if pid is not None else None
         # With one key there is nobody to protect, and its client may need a server that crashes now and then.
@@ -76,7 +76,7 @@ class Inquest:
     def quarantine(
         self, backend: Backend, body_hash: str, key: int | None, suspicion: Suspicion, verdict: Sentence
     ) -> Problem:
-        """A request that was alone when its server died, of which it had been suspected before."""
+        """Refuse a request for a while that was alone when its server died, and a suspect before."""
         now = self._wall_time()
         run_name, reason = verdict
         if key is not None:
@@ -96,7 +96,7 @@ class Inquest:
         return problems.quarantined(backend.facts.name, run_name, int(QUARANTINE_SECONDS))
 
     def suspects_anybody(self) -> bool:
-        """Also what other workers think of requests counts."""
+        """Is any request suspected, here or at another worker?"""
         if self._is_shared:
             self.suspects.refresh()
             self.quarantined.refresh()
@@ -125,5 +125,5 @@ class Inquest:
                 self.suspect(accused.body_hash, accused.suspicion)
 
     def leave_board(self) -> None:
-        """Requests whose connections end only after the board is gone still ask."""
+        """Do without the board, for requests whose connections end only after it is gone."""
         self.suspects, self.quarantined, self._is_shared = Suspects(), Quarantine(), False

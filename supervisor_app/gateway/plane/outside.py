@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 class Outside(Protocol):
-    """What the gateway asks of the world; none of it blocks."""
+    """The world outside the gateway. Nothing here blocks."""
 
     def wake(self, server: str) -> None:
-        """Somebody asks for a server that was stopped because nobody did."""
+        """Start a server that was stopped as idle: a request waits for it."""
 
     def record(self, record: Record) -> None: ...
 
@@ -20,7 +20,7 @@ class Outside(Protocol):
         """Tell the other gateways, and people."""
 
     async def metrics(self) -> bytes:
-        """Prometheus' text."""
+        """Return the metrics in Prometheus' text format."""
 
     async def read_models(self, *, now: bool = False, reload: bool = False) -> None:
         """Ask servers that have several which these are, unless they just were asked. `now`: also then;
@@ -28,4 +28,4 @@ class Outside(Protocol):
         """
 
     def models_changed(self, server: str) -> None:
-        """Somebody has it load, unload or fetch one."""
+        """Note that a request has a server load, unload or fetch a model."""

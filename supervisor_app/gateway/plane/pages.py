@@ -1,4 +1,4 @@
-"""Which pages may read a server's answer: decided by the door, whatever the server would say."""
+"""Header fields that let pages read an answer: the door decides, whatever the server says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an exchange may use: of its client, of the gateway, of the fast path that it may come from."""
+"""Protocols of what an exchange may use: its client, the gateway, the fast path that it may come from."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Caller(Source, Protocol):
-    """Whoever sent the request: the client's connection."""
+    """The client's connection."""
 
     address: str
     """Of the other side, as connections are counted."""
@@ -38,7 +38,7 @@ class Caller(Source, Protocol):
 
 
 class ExchangeGateway(VisitGateway, BodyStore, Directory, Protocol):
-    """What an exchange may use of the gateway, besides what its parts may."""
+    """The gateway, as an exchange may use it besides its parts."""
 
     door: Door
     inquest: Inquest
@@ -47,7 +47,7 @@ class ExchangeGateway(VisitGateway, BodyStore, Directory, Protocol):
     arrivals: Iterator[int]
 
     def must_read_on(self, policy: KeyPolicy | None, head: RequestHead, body: RequestBody) -> bool:
-        """It takes all of a body that is too long to be kept to know where it goes."""
+        """Must all of a body that is too long to be kept be read before its server is known?"""
 
     def track_task(self, work: asyncio.Task[None]) -> None:
         """Keep a task alive until it is done."""
@@ -61,10 +61,10 @@ class Sent(Protocol):
 
     arrival: int
     since: float
-    """Loop time at which it came."""
+    """Loop time of arrival."""
     at: float
-    """The same in Unix seconds."""
+    """Unix seconds of arrival."""
     policy: KeyPolicy | None
     backend: Backend
     asked: ServerFacts
-    """The server as it was then."""
+    """The server as it was when the request was sent."""

@@ -40,7 +40,7 @@ class Sink(Protocol):
 
 
 class Disk(Protocol):
-    """What all long bodies of a gateway share."""
+    """The disk that all long bodies of a gateway share."""
 
     limits: Limits
     spooled_bytes: int

@@ -25,10 +25,10 @@ T = TypeVar("T")
 
 class SpoolOwner(Protocol):
     def pause_reading(self, paused: bool) -> None:
-        """No more can be taken now, or it can again."""
+        """Stop the source of the body while no more can be taken, or let it go on."""
 
     def on_no_room(self, error: OSError) -> None:
-        """It cannot be kept: its owner will close it."""
+        """The body cannot be kept: its owner closes the spool."""
 
 
 class Spool:
@@ -94,7 +94,7 @@ class Spool:
             self._writing = None
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        """One at a time."""
+        """Run a call in a thread, one at a time."""
         self._is_busy = True
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)

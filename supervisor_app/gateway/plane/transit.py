@@ -27,7 +27,7 @@ class Taker(Sink, Protocol):
 
 
 class BodyStore(Disk, Protocol):
-    """What all bodies of a gateway share."""
+    """The room that all bodies of a gateway share."""
 
     kept_bytes: int
 
@@ -36,7 +36,7 @@ class BodyStore(Disk, Protocol):
 
 
 class Transit:
-    """One body, within the room that the bodies of all requests share."""
+    """A body on its way, within the room that all bodies share."""
 
     __slots__ = ("_is_isolated", "_kept_bytes", "_source", "_store", "body", "reading_on")
 

@@ -1,4 +1,4 @@
-"""Work that takes several milliseconds, one piece at a time: in between everybody else has a turn."""
+"""Work that takes several milliseconds, one piece at a time: in between other requests have a turn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class WorkQueue:
-    """Does one piece of work in each pass of the event loop, in the order in which they came."""
+    """Does one piece of work in each pass of the event loop, in order of arrival."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

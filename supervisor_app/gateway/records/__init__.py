@@ -1,1 +1,1 @@
-"""What is kept and counted of requests."""
+"""Records and counts of requests."""

@@ -37,7 +37,7 @@ class Outcome(StrEnum):
     UNAVAILABLE = "unavailable"
     """Waiting was hopeless, or took too long, or too many waited."""
     QUARANTINED = "quarantined"
-    """It has killed its server before."""
+    """The request has killed its server before."""
 
 
 NOT_ANSWERED = frozenset({Outcome.UPSTREAM_CRASHED, Outcome.UNAVAILABLE})
@@ -51,7 +51,7 @@ def request_ids(mark: str) -> Iterator[str]:
 
 
 class Record(msgspec.Struct, kw_only=True, gc=False):
-    """One request. Times in milliseconds, except `at`."""
+    """Record of a request. Times in milliseconds, except `at`."""
 
     at: float
     """Unix seconds at which the head had arrived."""
@@ -104,7 +104,7 @@ class QuarantineEntry:
     run_name: str
     """Name of the run that crashed, as in the client's error."""
     reason: str
-    """One sentence."""
+    """Why the server ended, as a sentence."""
     at: float
     """Unix seconds, as `until`."""
     until: float

@@ -1,4 +1,4 @@
-"""One attempt at one server: send the request, pass the answer on, report the outcome."""
+"""An attempt at one server: send the request, pass the answer on, report the outcome."""
 
 from __future__ import annotations
 

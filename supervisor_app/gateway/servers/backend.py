@@ -1,4 +1,4 @@
-"""One server as the gateway deals with it: its facts, its gate, its connections and its losses."""
+"""A server as the gateway deals with it: its facts, its gate, its connections and its losses."""
 
 from __future__ import annotations
 

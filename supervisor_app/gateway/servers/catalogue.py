@@ -22,7 +22,7 @@ VALUE = {
     Status.CRASHED: LOADING,
     Status.ERROR: FAILED,
 }
-"""What a server's state means for its model; any other: nobody has it in memory."""
+"""Status of a model by the state of its server; in any other state the model is in no memory."""
 IN_OLLAMAS_FORM = {
     "modified_at": "",
     "size": "",
@@ -41,7 +41,7 @@ IN_OLLAMAS_FORM = {
         "quantization_level": "",
     },
 }
-"""What llama-server says there of any model."""
+"""Fields that llama-server gives of any model."""
 
 
 def catalogue(servers: Iterable[ServerFacts], policy: KeyPolicy | None, now: float) -> dict[str, Any]:

@@ -35,8 +35,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def as_reached(facts: ServerFacts, answers: bool | None) -> ServerFacts:
-    """What to make of a server whose supervisor may be silent. `answers`: it takes connections, or refuses
-    to, as far as that was tried.
+    """Decide what to make of a server whose supervisor may be silent.
+
+    `answers`: the server takes connections, or refuses to; None: that was not tried.
 
     A supervisor that was killed leaves its servers behind, and they go on serving: silence alone takes
     none out of use. On this host its own words and refused connections tell enough.

@@ -1,4 +1,4 @@
-"""What an attempt is made for, as the attempt sees it."""
+"""The errand of an attempt: Protocols of the request that it is made for."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Outlet(Protocol):
 
 
 class Errand(Protocol):
-    """What an attempt is made for: the request to send, and whoever decides over each outcome."""
+    """The request that an attempt sends, and the judge of each outcome."""
 
     backend: Backend
     head: RequestHead

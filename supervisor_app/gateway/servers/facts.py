@@ -1,4 +1,4 @@
-"""What the gateway is told about servers. Values only: `survey` reads them, `link` hears them."""
+"""Facts about servers, as the gateway is told. Values only: `survey` reads them, `link` hears them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 FROM_OUTSIDE = (SIGKILL, SIGTERM)
 BY_OUR_HAND = (FailureKind.HUNG, FailureKind.NEVER_READY)
-"""Ended by its supervisor: a long prompt may look like a hang, and must not be taken for poison."""
+"""Failures for which a supervisor ends a server: a long prompt may look like a hang, and is no poison."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How a life of a server ended."""
+    """End of a run."""
 
     blameless: bool
     """A wish ended it, its supervisor for its silence, or SIGKILL or SIGTERM from outside: no request is
@@ -31,7 +31,7 @@ class End:
 
 
 def end_of(*, kind: str, signal: int | None, adopted: bool, title: str) -> End:
-    """`kind` of the failure; empty when there was none."""
+    """Judge the end of a run. `kind`: of its failure; empty when there was none."""
     from_outside = kind == FailureKind.KILLED_BY_SIGNAL and signal in FROM_OUTSIDE
     untold = kind == FailureKind.UNKNOWN and adopted
     return End(blameless=not kind or from_outside or untold or kind in BY_OUR_HAND, sentence=title)
@@ -39,7 +39,7 @@ def end_of(*, kind: str, signal: int | None, adopted: bool, title: str) -> End:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFacts:
-    """One server as its supervisor published it, with what people have configured for the gateway."""
+    """A server as its supervisor published it, with what people have configured for the gateway."""
 
     name: str
     node: str = ""
@@ -55,49 +55,49 @@ class ServerFacts:
     run: int | None = None
     """Number of the run that is open, which has its own page; None while there is none."""
     wanted: bool = True
-    """It is meant to run."""
+    """The server is meant to run."""
     wakes: bool = False
-    """It was stopped because nobody asked for it: asking starts it."""
+    """The server was stopped as idle: a request starts it."""
     models: tuple[str, ...] = ()
-    """What it serves, by every name: a client may use any."""
+    """Models that it serves, by every name: a client may use any."""
     offered: tuple[str, ...] = ()
-    """The same, one name for each model, which stays the same whatever the server does: for lists."""
+    """Models in lists: one name for each, which stays the same whatever the server does."""
     configured: tuple[str, ...] = ()
-    """Those of its names that it has whatever it says itself."""
+    """Names that people gave its model, whatever the server says itself."""
     launch: str = ""
-    """What it is started with, as a fingerprint: what it has said before means nothing with another one."""
+    """Fingerprint of the launch: what a server said before means nothing under another one."""
     listing: Listing = field(default_factory=Listing)
-    """What it said of its models, also while it is down."""
+    """The last list of its models, also while the server is down."""
     is_router: bool = False
-    """It uses the model that it is asked for; any other server has one, whatever it is asked for."""
+    """A router uses the model that a request names; any other server has one model for all."""
     caches_prompts: bool = True
-    """It serves from its cache, unless a request or its flags say otherwise."""
+    """The server answers from its cache, unless a request or its flags say otherwise."""
     is_verbose: bool = False
-    """It was started with `--verbose`: its answers also tell how they were asked for."""
+    """The server was started with `--verbose`: its answers also quote the request."""
     api_key: str = field(default="", repr=False)
-    """That the process which runs asks for."""
+    """API key that the running process asks for."""
     keys: tuple[str, str] | None = field(default=None, repr=False)
-    """Of a process that its supervisor started, and of one that it found: that one knows no random key."""
+    """API keys of a process that the supervisor started, and of one that it found: no random one."""
     adopted: bool = False
     capacity: int = 0
     """Requests at once as configured; 0: as many as it has slots."""
     max_queue: int = BY_FIELD["max_queue"].default
     hold_seconds: float = BY_FIELD["hold_seconds"].default
     start_seconds: float | None = None
-    """How long its last starts took; None: it never got ready."""
+    """Duration of the last starts; None: the server never got ready."""
     retry_at: float | None = None
-    """When its supervisor tries again, in Unix seconds."""
+    """Unix seconds at which the supervisor tries again."""
     ends: Mapping[int, End] = field(default_factory=dict)
-    """Of its last processes, by pid."""
+    """Ends of the last processes, by pid."""
     is_elsewhere: bool = False
-    """On another host."""
+    """The server is on another host."""
     silent_since: float | None = None
-    """When its supervisor spoke last, in Unix seconds; None: it speaks, or none ever did."""
+    """Unix seconds at which the supervisor spoke last; None: it speaks, or none ever did."""
     away: bool = False
-    """It has vanished with its host, for all that is known: nothing of the above tells what is so now."""
+    """The server has vanished with its host, for all that is known: the other facts are old."""
 
     def with_news_of(self, known: ServerFacts) -> ServerFacts:
-        """These, unless something newer was heard already that is not in the database yet."""
+        """Merge with facts that were heard already and are not in the database yet."""
         facts = self
         if known.launch == self.launch and known.listing.read_at > self.listing.read_at:
             facts = self.with_listing(known.listing)
@@ -118,11 +118,11 @@ class ServerFacts:
         )
 
     def key_of(self, *, adopted: bool) -> str:
-        """What its process asks for, by whether it was found or started."""
+        """Return the API key that its process asks for. `adopted`: the process was found, not started."""
         return self.api_key if self.keys is None else self.keys[adopted]
 
     def with_listing(self, listing: Listing) -> ServerFacts:
-        """Now that it has said what its models are."""
+        """Return the facts with this list of models."""
         names = dict.fromkeys([*(self.configured or (self.name,)), *listing.names])
         is_router = self.is_router or listing.is_router
         offered = listing.ids if is_router else self.offered
@@ -140,25 +140,25 @@ class ServerFacts:
         return self.status is Status.READY and not self.away
 
     def spares(self, pid: int | None) -> bool:
-        """This process may live on: also a supervisor that takes over what it finds says "starting" first."""
+        """May this process run on? Also a supervisor that adopts what it finds says "starting" first."""
         if self.away:
             return False
         return self.ready or (self.status is Status.STARTING and self.pid in (None, pid))
 
     @property
     def asleep(self) -> bool:
-        """Asking starts it."""
+        """Does a request start the server?"""
         return self.wakes and not self.wanted
 
     @property
     def hopeless(self) -> bool:
-        """Waiting for it would not help."""
+        """Is it no use to wait for the server?"""
         if self.status is Status.ERROR:
             return True
         return not self.wanted and not self.wakes and not self.ready
 
     def needs_a_person(self, now: float) -> bool:
-        """It stays hopeless until somebody has mended or started it; `now` in Unix seconds.
+        """Does the server stay hopeless until somebody mends or starts it? `now`: Unix seconds.
 
         While it stops, a start may follow.
         """
@@ -166,7 +166,7 @@ class ServerFacts:
         return self.hopeless and not retries and self.status is not Status.STOPPING
 
     def is_hopeless_for(self, *, wakes: bool) -> bool:
-        """`wakes`: a server that sleeps is started for the request."""
+        """Is it no use for a request to wait? `wakes`: the request starts a server that sleeps."""
         return self.hopeless or (self.asleep and not wakes and not self.ready)
 
     @property

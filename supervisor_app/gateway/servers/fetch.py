@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 FETCH_SECONDS = 5.0
 MAX_BYTES = 4 * 1024 * 1024
 UNUSABLE = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
-"""What it raises to look for something in an answer that is no JSON, or another one."""
+"""Errors of a look into an answer that is no JSON, or other JSON than expected."""
 
 
 class FetchError(Exception):
-    """It did not answer, or not with 200."""
+    """The server did not answer, or not with 200."""
 
 
 class RefusedError(FetchError):
-    """It did answer: asking again would not help."""
+    """The server did answer: to ask again would not help."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"status {status}")

@@ -1,4 +1,4 @@
-"""Requests whose clients left while a server worked on them: it may still die of one."""
+"""Requests whose clients left while a server worked on them: the server may still die of one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 ALIVE_SECONDS = 5.0
 """A server that has answered so long after a client left has not died of its request."""
 SILENT_SECONDS = 8.0
-"""The same of one that was asked nothing since. A suspect waits longer than that (`visit.ALONE_SECONDS`)."""
+"""The same for a server that was asked nothing since. A suspect waits longer (`visit.ALONE_SECONDS`)."""
 BLOCKING_SECONDS = 3.0
-"""For so long after its client left a suspect keeps others out: to leave must be no way to be never alone."""
+"""Time for which a suspect keeps others out after its client left: else to leave would be a way around."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -22,15 +22,15 @@ class DepartedRequest:
 
     body_hash: str
     key: int | None
-    """Of the API key that it was sent with."""
+    """Id of the API key that the request was sent with."""
     suspicion: Suspicion
     pid: int | None
-    """Of the process that it was sent to."""
+    """Process that the request was sent to."""
     left_at: float
     blocks: bool
 
     def is_over(self, now: float, answered_at: float) -> bool:
-        """Has its server outlived it? `answered_at`: when that answered anything last."""
+        """Has its server outlived the request? `answered_at`: loop time of the server's last answer."""
         return answered_at - self.left_at >= ALIVE_SECONDS or now - self.left_at >= SILENT_SECONDS
 
     def may_stop_blocking(self, now: float) -> bool:

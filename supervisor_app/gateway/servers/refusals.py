@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def queue_full(backend: Backend, now: float) -> Problem:
-    """So many requests wait that no other may."""
+    """Refuse a request because the queue is full."""
     return problems.queue_full(backend.facts.name, backend.gate.queue_length, backend.retry_after(now))
 
 

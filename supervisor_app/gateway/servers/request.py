@@ -1,4 +1,4 @@
-"""What a visit may ask of the request that makes it, and of the gateway that both are in."""
+"""Protocols of what a visit may use: the request that makes it, and the gateway that both are in."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Body(Protocol):
     """The body of a request, as far as it has come."""
 
     key: int | None
-    """Of the API key that the request comes with."""
+    """Id of the API key that the request comes with."""
 
     @property
     def hints(self) -> Hints: ...
@@ -42,7 +42,7 @@ class Body(Protocol):
         """A body that asks for the same as a stream; None: the request goes as it is."""
 
     def hash(self) -> str:
-        """By which the same request is known again."""
+        """Hash by which the same request is known again."""
 
 
 class Answer(Outlet, Protocol):
@@ -69,7 +69,7 @@ class Request(Protocol):
     started: float
     """Loop time at which the head had come."""
     is_public: bool
-    """No key was asked for: the request goes to the server without one, and waits for nothing."""
+    """The request came without a key: it goes to the server without one, and waits for nothing."""
     suspicion: Suspicion | None
 
     @property
@@ -83,7 +83,7 @@ class Request(Protocol):
 
     @property
     def owner(self) -> int:
-        """Whose request it is, where owners take turns."""
+        """Owner of the request, where owners take turns."""
 
     @property
     def is_sent_once(self) -> bool:
@@ -151,7 +151,7 @@ class Request(Protocol):
 
 
 class Court(Protocol):
-    """Who judges the loss of a server."""
+    """The judge of losses of servers."""
 
     def blame_key(self, backend: Backend, facts: ServerFacts, loss: Loss) -> None:
         """Count a crash against the API key whose requests alone were in flight."""
@@ -171,7 +171,7 @@ class Court(Protocol):
 
 
 class VisitGateway(Protocol):
-    """What a visit may use of the gateway."""
+    """The gateway, as a visit may use it."""
 
     loop: asyncio.AbstractEventLoop
     limits: Limits

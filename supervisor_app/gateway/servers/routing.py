@@ -1,4 +1,4 @@
-"""Which server a request goes to. Pure, but for what it reads of each."""
+"""The choice of a server for a request. Pure, but for what it reads of each server."""
 
 from __future__ import annotations
 
@@ -57,8 +57,9 @@ def alike(one: ServerFacts, other: ServerFacts) -> bool:
 
 
 def offers(servers: Iterable[ServerFacts], policy: KeyPolicy | None = None) -> dict[str, list[ServerFacts]]:
-    """What this key may ask for, each model once, in order of its id, with the servers that have it: the one
-    that can be asked soonest first.
+    """List the models that a key may ask for, in order of their ids, each with the servers that have it.
+
+    The server that can be asked soonest comes first.
     """
     known = list(servers)
     ids = sorted({model for facts in known for model in facts.offered or _unless_router(facts)})
@@ -71,7 +72,7 @@ def offers(servers: Iterable[ServerFacts], policy: KeyPolicy | None = None) -> d
 
 
 def _unless_router(facts: ServerFacts) -> tuple[str, ...]:
-    """One that has yet to say which models it has is none of them."""
+    """A router that has yet to say which models it has is none of them."""
     return () if facts.is_router else (facts.name,)
 
 

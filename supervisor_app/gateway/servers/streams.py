@@ -1,4 +1,4 @@
-"""Which of several servers has a stream, or makes an answer: they are asked, whoever sent it there."""
+"""Find which of several servers has a stream or makes an answer, by asking them all."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def holder_of(conversation: str, servers: Sequence[Backend]) -> Backend | 
 
 
 async def streams_of_all(question: bytes, servers: Sequence[Backend], key: int | None) -> bytes:
-    """What one server would answer that had all their streams; those of this key, if there is one."""
+    """List the streams of all servers, as one server would; only those of this key, if there is one."""
     if key is not None:
         try:
             question = lookup_of_key(key, question)
@@ -48,7 +48,7 @@ async def streams_of_all(question: bytes, servers: Sequence[Backend], key: int |
 
 
 async def done_by_one_of(order: bytes, servers: Sequence[Backend]) -> bytes | None:
-    """What the server said that makes the answer which the order is about; None: none does."""
+    """Have the server that makes the answer carry out the order, and return what it says; None: none does."""
     ready = [backend for backend in servers if backend.facts.ready]
     told = await asyncio.gather(*(_order(backend, order) for backend in ready))
     return next((answer for answer in told if answer), None)

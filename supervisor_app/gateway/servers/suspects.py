@@ -1,8 +1,8 @@
-"""Which request kills servers? Pure.
+"""Suspects: requests that may kill servers. Pure.
 
-A crash suspects all that were in flight. Suspicion is not guilt: whoever was in flight in a second crash goes
-alone from then on, and only one that was alone when its server died is put into quarantine. An end that came
-from outside suspects nobody.
+A crash makes suspects of all requests in flight. Suspicion is not guilt: a request that was in flight in a
+second crash goes alone from then on, and only a request that was alone when its server died is put into
+quarantine. An end that came from outside makes no suspects.
 """
 
 from __future__ import annotations
@@ -26,45 +26,45 @@ MAX_KILLED = 16
 KILLERS_UNTIL_PAUSE = 3
 """Different requests of one API key that each killed a server: then the key is paused."""
 PAUSE_SECONDS = 600.0
-"""For so long, from the latest of them."""
+"""Length of the pause, from the latest of these requests on."""
 KEY_CRASHES = 4
-"""Crashes in an hour with requests of one API key alone in flight: they need not be the same ones."""
+"""Crashes in an hour with requests of one API key alone in flight, which need not be the same."""
 MAX_DEATHS = 5
-"""Whatever they were: a request that has seen so many is not sent again."""
+"""Ends of any kind after which a request is not sent again."""
 
 
 class Verdict(Enum):
-    """What becomes of a request whose server died under it."""
+    """Decision over a request whose server died under it."""
 
     AGAIN = auto()
     ALONE = auto()
     QUARANTINE = auto()
     ENOUGH = auto()
-    """Nobody is to blame, but it has been tried often enough."""
+    """No request is to blame, but this one has been tried often enough."""
 
 
 @dataclass(slots=True)
 class Suspicion:
-    """What one request was in."""
+    """Crashes that one request was in."""
 
     crashes: int = 0
-    """That may have been its fault."""
+    """Crashes that may have been its fault."""
     deaths: int = 0
-    """All."""
+    """All ends of servers that it was in."""
     pending: int = 0
-    """Losses of which nobody knows yet what they were."""
+    """Losses whose cause is not known yet."""
     cleared: bool = False
-    """It was answered after all."""
+    """The request was answered after all."""
     killed: list[tuple[str, int]] = field(default_factory=list)
-    """Of the crashes that may have been its fault: the name of the server, and the pid."""
+    """Name of the server and pid for each crash that may have been its fault."""
 
     @property
     def goes_alone(self) -> bool:
         return self.crashes + self.pending >= CRASHES_UNTIL_SOLO
 
     def died(self, *, blameless: bool, alone: bool, server: str = "", pid: int | None = None) -> Verdict:
-        """Another server died under it; `alone`: nobody else was in flight there."""
-        if pid is not None and (server, pid) in self.killed:  # it was sent there several times
+        """Note that a server died under the request. `alone`: no other was in flight there."""
+        if pid is not None and (server, pid) in self.killed:  # the request was sent there several times
             return Verdict.ALONE if self.goes_alone else Verdict.AGAIN
         self.deaths += 1
         if not blameless:
@@ -79,7 +79,7 @@ class Suspicion:
 
 
 class Suspects:
-    """What is thought of requests that ended before it was known: their clients will send them again.
+    """Suspicions of requests that ended before they were judged: their clients will send them again.
 
     By the hash of path and body, for as long as a quarantine lasts. Bounded: the oldest goes first.
     """
@@ -101,20 +101,20 @@ class Suspects:
         return suspicion
 
     def acquit(self, body_hash: str) -> None:
-        """It was answered, and its server lives."""
+        """Clear a request: its server has answered and runs on."""
         self.entries.pop(body_hash, None)
 
     def refresh(self) -> None:
-        """One process has nobody to hear from."""
+        """Do nothing: one process has no other workers to hear from."""
 
 
 class Quarantine:
-    """What is not sent again for a while, by the hash of path and body. Bounded: the oldest goes first."""
+    """Requests not to be sent for a while, by the hash of path and body. Bounded: the oldest goes first."""
 
     def __init__(self) -> None:
         self.entries: OrderedDict[str, QuarantineEntry] = OrderedDict()
         self._pauses: dict[int, float] | None = None
-        """By API key, until when it is paused (Unix seconds); None: to be worked out."""
+        """Unix seconds until which each API key is paused; None: to be worked out."""
 
     def add(self, entry: QuarantineEntry) -> None:
         self._pauses = None
@@ -123,14 +123,14 @@ class Quarantine:
             self.entries.popitem(last=False)
 
     def replace(self, entries: Iterable[QuarantineEntry]) -> None:
-        """What all gateways together know."""
+        """Take over the entries of all gateways together."""
         self._pauses = None
         self.entries = OrderedDict((entry.body_hash, entry) for entry in entries)
 
     def paused_until(self, key: int, now: float) -> float | None:
-        """When this API key may be used again, in Unix seconds; None: it is not paused.
+        """Unix seconds at which this API key may be used again; None: it is not paused.
 
-        It follows from the entries alone, so all gateways agree on it, and to release an entry ends it.
+        The pause follows from the entries alone, so all gateways agree, and to release an entry ends it.
         """
         if self._pauses is None:
             self._pauses = pauses_of(self.entries.values())
@@ -142,11 +142,11 @@ class Quarantine:
         return entry if entry is not None and entry.until > now else None
 
     def refresh(self) -> None:
-        """One process has nobody to hear from."""
+        """Do nothing: one process has no other workers to hear from."""
 
 
 def pauses_of(entries: Iterable[QuarantineEntry]) -> dict[int, float]:
-    """Until when each API key is paused that has sent several requests which killed servers."""
+    """Unix seconds until which API keys are paused that have sent several requests which killed servers."""
     killers: dict[int, list[float]] = {}
     for entry in entries:
         if entry.key is not None:
@@ -158,7 +158,7 @@ def pauses_of(entries: Iterable[QuarantineEntry]) -> dict[int, float]:
 
 
 class Keys:
-    """Which API keys' requests alone were in flight when servers crashed. Each process counts for itself.
+    """Crashes during which requests of one API key alone were in flight. Each process counts for itself.
 
     A client that changes its request each time, and hangs up when it is lost, is known by nothing else.
     """
@@ -167,7 +167,7 @@ class Keys:
         self._crashes: dict[int, dict[tuple[str, int], float]] = {}
 
     def crashed(self, key: int, server: str, pid: int, now: float) -> tuple[tuple[str, int], ...]:
-        """Another one. What the key has killed, once that is too much; else nothing."""
+        """Count a crash. Returns all recent ones of the key, once they are too many; else nothing."""
         crashes = self._crashes.setdefault(key, {})
         crashes[server, pid] = now
         recent = {death: at for death, at in crashes.items() if now - at < QUARANTINE_SECONDS}
@@ -178,18 +178,18 @@ class Keys:
         return tuple(recent)
 
     def explained(self, key: int, deaths: Iterable[tuple[str, int]]) -> None:
-        """One of its requests was found guilty of these."""
+        """Count these deaths no longer: a request of the key was found guilty of them."""
         for death in deaths:
             self._crashes.get(key, {}).pop(death, None)
 
 
 def hash_of_key(key: int) -> str:
-    """In the place of a request's: all of this API key."""
+    """Stand-in for the hash of a request: all requests of this API key."""
     return f"key {key}"
 
 
 def hash_of(path: str, body: bytes | memoryview, key: int | None = None) -> str:
-    """What makes two requests the same one: also who sent them, or one client could frame another's.
+    """Hash by which a request is known again. The sender counts, or one client could frame another.
 
     `key`: of the API key. Hexadecimal.
     """

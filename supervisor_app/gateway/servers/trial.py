@@ -1,4 +1,4 @@
-"""What is thought of a request whose server was lost, from the loss to the verdict."""
+"""The trial of a request whose server was lost, from the loss to the verdict."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.servers.request import Request, VisitGateway
 
 MAX_DROPS = 3
-"""Connections lost by a server that lives on: then it is said instead of tried again."""
+"""Connections lost by a server that runs on, after which the request is refused."""
 
 
 class Trial:
@@ -29,9 +29,9 @@ class Trial:
         self._gateway = gateway
         self._backend = backend
         self._drops = 0
-        """Losses in a row, for all that is known by a server that lives on."""
+        """Losses in a row by a server that, for all that is known, runs on."""
         self.loss: Loss | None = None
-        """The last one, until it is known what it was."""
+        """The last loss, until its cause is known."""
 
     def lost(self, asked: ServerFacts, reason: str) -> Loss:
         """Note a loss. `asked`: the server as it was when the request was sent."""
@@ -54,7 +54,7 @@ class Trial:
             # Perhaps its supervisor has not seen it yet: then the next try is refused, and we hear more.
             if self._drops <= MAX_DROPS:
                 return Verdict.ALONE if is_alone else Verdict.AGAIN
-            self.loss = None  # it lives on: nobody has killed it
+            self.loss = None  # the server runs on: no request has killed it
             refuse_as_crashed(request, backend, loss.reason, survived=True)
             return Verdict.ENOUGH
         self.loss, self._drops = None, 0

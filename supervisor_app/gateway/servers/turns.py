@@ -1,4 +1,4 @@
-"""Whose turn it is among those who wait: every owner of requests gets as many turns as any other. Pure.
+"""Turns among requests that wait: every owner of requests gets as many as any other. Pure.
 
 Start-time fair queuing: a request that has to wait is given the next turn of its owner, which comes after the
 owner's turn before, and not before the turn that it is now. An owner with one request waiting is served after
@@ -25,7 +25,7 @@ class Turns(Protocol):
         """A request with this turn was let in."""
 
     def begin_anew(self) -> None:
-        """Nobody waits any more: what was before counts for nobody."""
+        """Start over when no request waits any more: earlier turns count for no owner."""
 
 
 class LocalTurns:

@@ -1,4 +1,4 @@
-"""One request at one server: the wait at the gate, the attempts, and the return to the gate after a loss."""
+"""A request at one server: the wait at the gate, the attempts, and the return to the gate after a loss."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class SharedLimiter(Limiter):
 
     def __init__(self, board: Board) -> None:
         super().__init__()
-        self._board = board
+        self.board = board
         self._rows: dict[int, int] = {}
         """Board row of each key, as long as the key still owns it."""
         self._is_full = False
@@ -41,8 +41,8 @@ class SharedLimiter(Limiter):
 
     def release(self, policy: KeyPolicy) -> None:
         super().release(policy)
-        row, spent = self._rows.get(policy.id), self._spent.get(policy.id)
-        if row is not None and spent is not None and self._board.numbers[row] == policy.id:
+        row, spent = self._rows.get(policy.id), self.spent.get(policy.id)
+        if row is not None and spent is not None and self.board.numbers[row] == policy.id:
             self._tell(row, spent)
 
     def charge(self, policy: KeyPolicy, tokens: int, now: float) -> None:
@@ -54,7 +54,7 @@ class SharedLimiter(Limiter):
     def forget_others(self, ids: Collection[int]) -> None:
         """Forget keys that are gone; publish anew what runs here: others may have emptied this column."""
         super().forget_others(ids)
-        board = self._board
+        board = self.board
         self._rows.clear()
         with board.locked():
             for row in board.keys.rows:
@@ -62,7 +62,7 @@ class SharedLimiter(Limiter):
                 if not key:
                     continue
                 self._rows[key] = row
-                if (spent := self._spent.get(key)) is not None:
+                if (spent := self.spent.get(key)) is not None:
                     self._tell(row, spent)
                 elif key not in ids and self._is_forgotten(row):
                     board.keys.free(row)
@@ -70,12 +70,12 @@ class SharedLimiter(Limiter):
     @contextmanager
     def _together(self, key: int) -> Iterator[None]:
         """Hold the lock, with the usage of all workers in `_spent`."""
-        with self._board.locked():
+        with self.board.locked():
             row = self._row_of(key)
             if row is None:
                 yield
                 return
-            spent = self._spent.setdefault(key, Spent())
+            spent = self.spent.setdefault(key, Spent())
             spent.requests, spent.tokens = self._bucket(row + REQUESTS), self._bucket(row + TOKENS)
             elsewhere = self._running_elsewhere(row)
             spent.running += elsewhere
@@ -88,7 +88,7 @@ class SharedLimiter(Limiter):
                 self._keep(row + TOKENS, spent.tokens)
 
     def _row_of(self, key: int) -> int | None:
-        board, row = self._board, self._rows.get(key)
+        board, row = self.board, self._rows.get(key)
         if row is not None and board.numbers[row] == key:
             return row
         row = board.keys.row_of(key)
@@ -100,23 +100,23 @@ class SharedLimiter(Limiter):
         return row
 
     def _is_forgotten(self, row: int) -> bool:
-        board = self._board
+        board = self.board
         used = max(board.times[row + REQUESTS + 1], board.times[row + TOKENS + 1])
         own = board.numbers[board.keys.told(row, board.column)]
         return not (own or self._running_elsewhere(row)) and board.now - used > KEPT_SECONDS
 
     def _running_elsewhere(self, row: int) -> int:
-        board = self._board
+        board = self.board
         return sum(board.numbers[board.keys.told(row, other)] for other in board.others)
 
     def _tell(self, row: int, spent: Spent) -> None:
-        self._board.numbers[self._board.keys.told(row, self._board.column)] = spent.running
+        self.board.numbers[self.board.keys.told(row, self.board.column)] = spent.running
 
     def _bucket(self, cell: int) -> Bucket | None:
-        level, at = self._board.times[cell], self._board.times[cell + 1]
+        level, at = self.board.times[cell], self.board.times[cell + 1]
         return Bucket(level, at) if at else None
 
     def _keep(self, cell: int, bucket: Bucket | None) -> None:
         if bucket is not None:
-            self._board.times[cell] = bucket.level
-            self._board.times[cell + 1] = bucket.at
+            self.board.times[cell] = bucket.level
+            self.board.times[cell + 1] = bucket.at

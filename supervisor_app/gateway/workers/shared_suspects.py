@@ -65,10 +65,10 @@ class SharedSuspects(Suspects):
 
     def __init__(self, board: Board) -> None:
         super().__init__()
-        self._file = _SharedFile(board, "suspects")
+        self.file = _SharedFile(board, "suspects")
 
     def note(self, body_hash: str, suspicion: Suspicion, now: float) -> None:
-        with self._file.board.locked(LOCK_SECONDS):
+        with self.file.board.locked(LOCK_SECONDS):
             self.refresh()
             super().note(body_hash, suspicion, now)
             self._tell()
@@ -76,14 +76,14 @@ class SharedSuspects(Suspects):
     def acquit(self, body_hash: str) -> None:
         self.refresh()
         if body_hash in self.entries:
-            with self._file.board.locked(LOCK_SECONDS):
+            with self.file.board.locked(LOCK_SECONDS):
                 self.refresh()
                 super().acquit(body_hash)
                 self._tell()
 
     def refresh(self) -> None:
         """Take over what other workers have noted meanwhile."""
-        told = self._file.news()
+        told = self.file.news()
         if told is None:
             return
         entries: OrderedDict[str, tuple[Suspicion, float]] = OrderedDict()
@@ -97,7 +97,7 @@ class SharedSuspects(Suspects):
         self.entries = entries
 
     def _tell(self) -> None:
-        self._file.write(
+        self.file.write(
             {
                 body_hash: (suspicion.crashes, suspicion.deaths, suspicion.killed, until)
                 for body_hash, (suspicion, until) in self.entries.items()
@@ -110,18 +110,18 @@ class SharedQuarantine(Quarantine):
 
     def __init__(self, board: Board) -> None:
         super().__init__()
-        self._file = _SharedFile(board, "quarantined")
-        self._told = _entries(self._file.news() or [])
+        self.file = _SharedFile(board, "quarantined")
+        self._told = _entries(self.file.news() or [])
         """The file as it was read last. Entries from before this worker are in the database."""
         self._not_saved: dict[str, QuarantineEntry] = {}
         """Entries of other workers, until the database has them."""
 
     def add(self, entry: QuarantineEntry) -> None:
         super().add(entry)
-        with self._file.board.locked(LOCK_SECONDS):
+        with self.file.board.locked(LOCK_SECONDS):
             self.refresh()
             self._told = [*self._told, entry][-MAX_TOLD:]
-            self._file.write([asdict(each) for each in self._told])
+            self.file.write([asdict(each) for each in self._told])
 
     def replace(self, entries: Iterable[QuarantineEntry]) -> None:
         super().replace(entries)
@@ -131,7 +131,7 @@ class SharedQuarantine(Quarantine):
 
     def refresh(self) -> None:
         """Take over the entries that other workers have added meanwhile."""
-        told = self._file.news()
+        told = self.file.news()
         if told is None:
             return
         before, self._told = self._told, _entries(told)

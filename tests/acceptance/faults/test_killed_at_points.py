@@ -148,8 +148,11 @@ SAVE, WRITE = "supervisor_app.fleet.store:_save", "supervisor_app.fleet.store:_w
 PUBLISH = "supervisor_app.fleet.publish:ChannelPublisher.publish"
 HEARTBEAT = "supervisor_app.fleet.store:_heartbeat"
 APPLY = f"{CORE}.supervisor:ServerSupervisor.apply"
-SPAWN, ADOPT = f"{CORE}.processes:_spawn", f"{CORE}.processes:LocalProcesses.adopt"
-TERMINATE, KILL = f"{CORE}.process:LocalProcess.terminate", f"{CORE}.process:LocalProcess.kill"
+SPAWN, ADOPT = f"{CORE}.machine.processes:spawn_child", f"{CORE}.machine.processes:LocalProcesses.adopt"
+TERMINATE, KILL = (
+    f"{CORE}.machine.process:LocalProcess.terminate",
+    f"{CORE}.machine.process:LocalProcess.kill",
+)
 BEGIN = f"{CORE}.lifecycle.decide:begin"
 
 STEPS = {
@@ -174,7 +177,7 @@ STEPS = {
     "it has just taken the node": Step("after", LOCK),
     "it has just taken the node in the database": Step("after", "supervisor_app.fleet.lease:Lease.take"),
     "the first server has no row": Step("before", f"{COMMAND}:_ensure_default"),
-    "it is about to spawn": Step("before", f"{CORE}.spawning:child_environment"),
+    "it is about to spawn": Step("before", f"{CORE}.machine.spawning:child_environment"),
     "the server is spawned and nobody knows": Step("after", SPAWN),
     "the state is written and the run is not": Step("before", WRITE, "RunOpened"),
     "the run is inserted and not committed": Step("after", WRITE, "RunOpened"),

@@ -1,4 +1,4 @@
-"""Connections to a server that are being made: whoever cancels one never hears of it again."""
+"""Connections to a server that are being made: a cancelled one reports nothing any more."""
 
 from __future__ import annotations
 
@@ -13,8 +13,26 @@ from tests.integration.building import eventually
 from tests.integration.gateway.scripts import Scripted, answers, deaf
 
 
+class SeenPool(Pool):
+    """A pool that sees the transports of its connections, and which of them are over."""
+
+    def __init__(self, *args, **kind):
+        super().__init__(*args, **kind)
+        self.transports, self.over = [], []
+        self.on_transport = lambda: None
+
+    def stranger_behind(self, transport):
+        self.transports.append(transport)
+        self.on_transport()
+        return super().stranger_behind(transport)
+
+    def forget(self, connection):
+        self.over.append(connection)
+        super().forget(connection)
+
+
 def pool_of(port, host="localhost", connect_seconds=5.0, **kind):
-    return Pool(host, port, idle_seconds=4, connect_seconds=connect_seconds, **kind)
+    return SeenPool(host, port, idle_seconds=4, connect_seconds=connect_seconds, **kind)
 
 
 class Heard:
@@ -51,13 +69,13 @@ async def test_whenever_it_is_cancelled_it_is_not_made_after_that(listening, num
         connection.abort()
 
 
-async def test_one_that_is_made_while_it_is_being_cancelled_is_ended(listening):
-    heard = Heard(pool_of(listening.port))
-    heard.connecting.cancel()
-    loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(heard.connecting._connection, "127.0.0.1", listening.port)
-    assert heard.made == []
-    assert connection._transport is None
+async def test_a_connection_that_is_made_while_it_is_being_cancelled_is_ended(listening):
+    pool = pool_of(listening.port)
+    heard = Heard(pool)
+    pool.on_transport = heard.connecting.cancel
+    await eventually(lambda: pool.over and not pool.connecting)
+    assert (heard.made, heard.failed) == ([], [])
+    assert pool.transports[0].is_closing()
 
 
 async def test_it_is_made_once_and_nothing_is_left_of_making_it(listening):
@@ -115,22 +133,24 @@ class Heedless(Listener):
         return None
 
 
-def option(connection, name, level=socket.IPPROTO_TCP):
-    return connection._transport.get_extra_info("socket").getsockopt(level, getattr(socket, name))
-
-
 async def made(listening, **kind):
-    heard = Heard(pool_of(listening.port, **kind))
+    """Return a connection, and a function that reads an option of its socket."""
+    pool = pool_of(listening.port, **kind)
+    heard = Heard(pool)
     await eventually(lambda: heard.made)
-    (connection,) = heard.made
-    return connection
+    (connection,), (transport,) = heard.made, pool.transports
+
+    def option(name, level=socket.IPPROTO_TCP):
+        return transport.get_extra_info("socket").getsockopt(level, getattr(socket, name))
+
+    return connection, option
 
 
 async def test_the_kernel_asks_whether_another_host_is_there(listening):
-    connection = await made(listening, is_elsewhere=True)
-    assert option(connection, "SO_KEEPALIVE", socket.SOL_SOCKET)
+    connection, option = await made(listening, is_elsewhere=True)
+    assert option("SO_KEEPALIVE", socket.SOL_SOCKET)
     names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
-    assert [option(connection, name) for name in names] == [5, 2, 3]
+    assert [option(name) for name in names] == [5, 2, 3]
     connection.abort()
 
 
@@ -141,17 +161,17 @@ async def test_the_kernel_asks_whether_another_host_is_there(listening):
 )
 async def test_a_time_limit_is_set_where_only_a_dead_host_exceeds_it(listening, body, whole, milliseconds):
     """A server may leave a long body unread for as long as it likes."""
-    connection = await made(listening, is_elsewhere=True)
+    connection, option = await made(listening, is_elsewhere=True)
     connection.ask(Heedless(), b"POST / HTTP/1.1\r\n", body, whole=whole)
-    assert option(connection, "TCP_USER_TIMEOUT") == milliseconds
+    assert option("TCP_USER_TIMEOUT") == milliseconds
     connection.abort()
 
 
 async def test_nothing_of_that_is_set_for_a_server_of_this_host(listening):
-    connection = await made(listening)
+    connection, option = await made(listening)
     connection.ask(Heedless(), b"POST / HTTP/1.1\r\n", b"hi")
-    assert not option(connection, "SO_KEEPALIVE", socket.SOL_SOCKET)
-    assert option(connection, "TCP_USER_TIMEOUT") == 0
+    assert not option("SO_KEEPALIVE", socket.SOL_SOCKET)
+    assert option("TCP_USER_TIMEOUT") == 0
     connection.abort()
 
 

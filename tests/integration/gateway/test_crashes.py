@@ -35,10 +35,10 @@ class Fragile:
         self._calm = asyncio.Event()
 
     async def start(self, **facts):
-        self.server = await self._plane.serve(self._script, **facts)
+        self.server = await self._plane.serve(self.script, **facts)
         return self.server
 
-    async def _script(self, call):
+    async def script(self, call):
         content = await call.body()
         self.asked.append(content)
         if b"poison" not in content:
@@ -109,7 +109,7 @@ async def test_a_broken_stream_that_comes_again_goes_alone_and_clears_itself(pla
     await fragile.start()
     for _ in range(2):
         await plane.ask(streaming("poison"))
-    fragile.server.scripts = [hangs(), fragile._script]
+    fragile.server.scripts = [hangs(), fragile.script]
     innocent = plane.asks(question("slow"))
     await plane.until_inside(1)
     suspect = plane.asks(streaming("poison"))
@@ -305,7 +305,7 @@ async def test_suspects_go_one_after_the_other_and_who_comes_later_waits(plane):
     await fragile.start()
     most = 0
 
-    def watch(call, script=fragile._script):
+    def watch(call, script=fragile.script):
         nonlocal most
         if fragile.fallen == 2:
             most = max(most, len(plane.gateway.backends["default"].gate.inside))

@@ -133,7 +133,7 @@ async def test_what_looks_like_a_request_in_the_middle_of_a_head_is_none(plane, 
     server, caller = await warm(plane, answers())
     await caller.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nX: ")
     (client,) = plane.gateway.clients
-    await eventually(lambda: client.deadline < client_module.FOR_EVER and client._buffer)
+    await eventually(lambda: client.deadline < client_module.FOR_EVER and client.buffered)
     assert (await caller.ask(question("hi"))).status == 400  # a second `Host`
     assert len(server.calls) == 1
     assert taken == []
@@ -144,7 +144,7 @@ async def test_nobody_takes_it_while_the_last_answer_is_not_read(plane, taken):
     (client,) = plane.gateway.clients
     client.pause_writing()
     await caller.send(question("hi"))
-    await eventually(lambda: client._buffer)
+    await eventually(lambda: client.buffered)
     client.resume_writing()
     assert (await caller.answer()).content == b"2"
     assert taken == []

@@ -313,9 +313,9 @@ def test_rows_of_a_large_batch_are_what_django_would_have_written():
 def test_sqlite_has_few_statements_to_keep_prepared_and_misses_no_row():
     sizes = set()
     for count in range(1, ledger.WRITE_ROWS + 1):
-        portions = list(ledger._portions(range(count), most=128))
-        assert [row for portion in portions for row in portion] == [*range(count)]
-        sizes |= {len(portion) for portion in portions}
+        found = list(ledger.portions(range(count), most=128))
+        assert [row for portion in found for row in portion] == [*range(count)]
+        sizes |= {len(portion) for portion in found}
     assert sizes == {1, 2, 4, 8, 16, 32, 64, 128}
 
 

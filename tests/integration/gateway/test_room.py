@@ -8,7 +8,8 @@ import tracemalloc
 import pytest
 
 from supervisor_app.core.status import Status
-from supervisor_app.gateway.servers.visit import Visit
+from supervisor_app.gateway.servers.hold import Hold
+from supervisor_app.gateway.servers.visit import PATIENCE_SECONDS
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, question, request, streaming
 from tests.integration.gateway.scripts import answers, hangs, waits_for
@@ -181,22 +182,21 @@ async def test_who_waits_stays_although_its_word_for_the_model_means_nothing_any
 
 
 async def test_who_may_not_be_held_and_waits_for_its_turn_waits_quietly(plane, monkeypatch):
-    looks = []
-    real = Visit._too_late
+    waits = []
+    begin = Hold.begin
 
-    def too_late(visit):
-        looks.append(visit)
-        real(visit)
+    def begins(hold, seconds, too_late):
+        waits.append(seconds)
+        begin(hold, seconds, too_late)
 
-    monkeypatch.setattr(Visit, "_too_late", too_late)
+    monkeypatch.setattr(Hold, "begin", begins)
     goes_on = asyncio.Event()
     await plane.serve(waits_for(goes_on, answers(b"x")), capacity=1, hold_seconds=0.0)
     asking = [plane.asks(question(f"{number}")) for number in range(2)]
-    await eventually(lambda: looks)
-    await asyncio.sleep(0.1)
-    assert len(looks) == 1
+    await eventually(lambda: len(waits) == 2)
     goes_on.set()
     assert [(await each).content for each in asking] == [b"x"] * 2
+    assert waits == [0.0, PATIENCE_SECONDS]
 
 
 async def test_long_names_of_conversations_are_not_kept(plane):

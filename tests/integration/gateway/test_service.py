@@ -220,13 +220,19 @@ def _slots_are_known(monkeypatch):
     monkeypatch.setattr(link.Link, "_learn_slots", lambda self, backend: None)
 
 
+class Outage(asyncio.Event):
+    tries = 0
+    """Reads that have failed."""
+
+
 @pytest.fixture
 def outage(monkeypatch):
     """A database that fails until the event is set."""
-    over, load = asyncio.Event(), survey.load_facts
+    over, load = Outage(), survey.load_facts
 
     def fail(overlay):
         if not over.is_set():
+            over.tries += 1
             raise OperationalError("gone")
         return load(overlay)
 
@@ -290,7 +296,7 @@ async def test_it_serves_as_soon_as_the_database_is_back_and_says_once_that_it_w
     said = []
     task = asyncio.create_task(make_service(bound, on_listening=said.append).serve())
     await eventually(lambda: caplog.messages)
-    await asyncio.sleep(0.05)
+    await eventually(lambda: outage.tries > 3)
     assert not said
     outage.set()
     await eventually(lambda: said)

@@ -183,8 +183,15 @@ async def test_a_worker_that_failed_while_it_ended_is_told(up):
 
 async def test_a_worker_whose_parent_has_gone_knows_it(monkeypatch, caplog):
     monkeypatch.setattr(module, "ORPHAN_SECONDS", 0.01)
-    waiting = asyncio.create_task(until_orphaned(os.getppid()))
-    await asyncio.sleep(0.05)
+    parent, looks = os.getppid(), []
+
+    def look():
+        looks.append(parent)
+        return parent
+
+    monkeypatch.setattr(os, "getppid", look)
+    waiting = asyncio.create_task(until_orphaned(parent))
+    await eventually(lambda: len(looks) > 2)
     assert not waiting.done()
     monkeypatch.setattr(os, "getppid", lambda: -1)
     await asyncio.wait_for(waiting, 10)

@@ -190,7 +190,7 @@ async def test_a_full_batch_does_not_hammer_a_database_that_is_away(away, monkey
     async with writing(flush_seconds=NEVER) as taking:
         for record in numbered(2):
             taking.put(record)
-        await eventually(lambda: taking._outage.lasts)
+        await eventually(lambda: taking.is_failing)
         for record in numbered(50):
             taking.put(record)
             await asyncio.sleep(0)
@@ -365,7 +365,7 @@ async def test_old_records_are_pruned_at_the_start_and_each_hour(monkeypatch):
     await db(ledger.write, [make_record(at=STARTED + second) for second in (old, old + 1, old + 2, 0)])
     async with writing(clock=clock) as taking:
         await until_pruned([0])
-        await eventually(lambda: taking._prune_at)
+        await eventually(lambda: taking.prune_at)
         taking.put(make_record(at=STARTED + old))
         taking.put(make_record(at=STARTED + 1))
         await until_kept([0, old, 1])

@@ -323,8 +323,14 @@ def nvidia_smi(tmp_path, monkeypatch):
 def asked(meter, now=0.0):
     """Ask, and wait for the answer to have come."""
     meter.latest(now)
-    if meter._asking is not None:
-        meter._asking.join(10)
+    answered(meter)
+
+
+def answered(meter):
+    end = time.monotonic() + 10
+    while meter.is_asking:
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 def test_a_gpu_is_asked_in_the_background(nvidia_smi, child):
@@ -352,7 +358,7 @@ def test_a_hanging_one_is_asked_once(nvidia_smi, tmp_path, monkeypatch):
     now = time.monotonic()
     for later in range(0, 100, 20):
         gpu.latest(now + later)
-    gpu._asking.join(10)
+    answered(gpu)
     assert (tmp_path / "asked").read_text() == "x\n"
     assert gpu.latest(now) == ()
 
@@ -368,4 +374,4 @@ def test_without_nvidia_smi_nobody_is_asked(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     gpu = GpuMeter()
     assert gpu.latest(0.0) == ()
-    assert gpu._asking is None
+    assert not gpu.is_asking

@@ -82,7 +82,7 @@ def test_a_log_that_is_closed_says_nothing(opened, log, writer):
 
 
 def test_a_log_that_is_closed_while_it_is_read_is_closed_after_that(opened, log):
-    with opened._in_use() as fd:
+    with opened.in_use() as fd:
         thread = threading.Thread(target=opened.close)
         thread.start()
         thread.join()

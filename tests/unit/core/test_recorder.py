@@ -66,7 +66,9 @@ async def test_while_the_database_is_away_pages_are_told_and_nothing_is_lost(cap
     caplog.set_level(logging.INFO)
     async with recording(InMemoryStore(down=True)) as (recorder, store, publisher, clock):
         recorder.submit(change(1, 1.0))
-        await asyncio.sleep(0.3)
+        async with asyncio.timeout(10):
+            while not publisher.snapshots:
+                await asyncio.sleep(0.01)
         assert publisher.snapshots[-1].version == 1
         recorder.submit(change(2, 2.0))
         await clock.advance(3)

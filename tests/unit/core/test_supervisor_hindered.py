@@ -182,7 +182,7 @@ async def test_a_cause_that_could_not_be_remembered_is_not_gone():
 
 def freeze(b: Bench, seconds: float) -> None:
     """The clock goes on, and nobody of us runs."""
-    b.clock._now += seconds
+    b.clock.freeze(seconds)
 
 
 @pytest.mark.parametrize("answer", [Health.SILENT, Health.LOADING, Health.REFUSED])

@@ -117,7 +117,7 @@ def test_wrong_keys_leave_nothing_behind():
     for number in range(100):
         denied(ring.find, f"lp-{number}", NOW)
     assert ring.find(KEY, NOW)
-    assert len(ring._presented) == 1
+    assert len(ring.presented) == 1
 
 
 # --- What it may ask for -------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ def test_keys_that_are_gone_are_forgotten_once_nothing_of_them_runs():
     limiter.admit(kept, 0.0)
     limiter.release(kept)
     limiter.forget_others({2})
-    assert set(limiter._spent) == {1, 2}
+    assert set(limiter.spent) == {1, 2}
     limiter.release(gone)
     limiter.forget_others({2})
-    assert set(limiter._spent) == {2}
+    assert set(limiter.spent) == {2}

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.plane.gateway import SWEEP_SECONDS
-from supervisor_app.gateway.servers.backend import Backend
+from supervisor_app.gateway.servers.backend import DOUBT_SECONDS, Backend
 from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.gate import QueueFullError
 from supervisor_app.gateway.servers.losses import TOGETHER_SECONDS
@@ -240,11 +240,11 @@ def test_nobody_joins_a_suspect_at_another_worker(a, b, look):
 
 
 @pytest.mark.parametrize("is_empty", [True, False], ids=["nobody else there", "somebody else there"])
-def test_who_becomes_a_suspect_at_its_turn_is_alone_from_then_on(a, b, look, is_empty):
+def test_a_request_that_becomes_a_suspect_at_its_turn_is_alone_from_then_on(a, b, look, timers, is_empty):
     b.doubt()
     suspect = b.comes(becomes_solo=True)
     other = None if is_empty else a.comes()
-    b._ask_again()
+    timers.advance(DOUBT_SECONDS)  # the gate opens again
     assert (suspect.times, suspect.solo) == (int(is_empty), True)
     later = a.comes()
     if other is not None:

@@ -66,7 +66,7 @@ def test_a_key_without_limits_takes_no_room(two):
     a.admit(policy(), BEGIN)
     a.charge(policy(), 10**9, BEGIN)
     a.release(policy())
-    board = a._board
+    board = a.board
     assert not any(board.numbers[row] for row in board.keys.rows)
 
 
@@ -85,7 +85,7 @@ def test_what_ran_at_a_worker_that_was_killed_counts_no_more_after_a_while(two):
     mine = policy(max_concurrent=1)
     b.admit(mine, BEGIN)
     denied(a.admit, mine, BEGIN)
-    a._board.sweep(BEGIN + STALE_SECONDS + 0.1)
+    a.board.sweep(BEGIN + STALE_SECONDS + 0.1)
     a.admit(mine, BEGIN)
 
 
@@ -93,7 +93,7 @@ def test_what_runs_at_one_that_was_only_stopped_counts_again_when_it_goes_on(two
     a, b = two
     mine = policy(max_concurrent=1)
     b.admit(mine, BEGIN)
-    a._board.sweep(BEGIN + STALE_SECONDS + 0.1)
+    a.board.sweep(BEGIN + STALE_SECONDS + 0.1)
     b.forget_others({1})
     denied(a.admit, mine, BEGIN)
 
@@ -105,9 +105,9 @@ def test_a_key_that_is_gone_is_forgotten_when_nothing_runs_and_its_minute_is_ove
 
     def is_known(now, *ids):
         for limiter in (b, a):  # in which something runs: it says first that it lives
-            limiter._board.sweep(now)
+            limiter.board.sweep(now)
         a.forget_others(ids)
-        return any(a._board.numbers[row] for row in a._board.keys.rows)
+        return any(a.board.numbers[row] for row in a.board.keys.rows)
 
     late = BEGIN + KEPT_SECONDS * 1.1
     assert is_known(late)
@@ -141,7 +141,7 @@ def test_when_there_is_no_room_for_a_key_each_counts_for_itself_and_it_is_told_o
 def test_one_that_was_stopped_with_the_lock_keeps_nobody_from_being_let_in(two):
     a, b = two
     mine = policy(requests_per_minute=1)
-    a._board.lock()
+    a.board.lock()
     b.admit(mine, BEGIN)
     denied(b.admit, mine, BEGIN)
 

@@ -64,9 +64,9 @@ def test_whom_one_acquits_nobody_suspects(two):
 
 def test_to_acquit_who_is_not_suspected_is_nothing_new(two):
     a, _ = two
-    before = a._file.board.generation
+    before = a.file.board.generation
     a.acquit("water")
-    assert a._file.board.generation == before
+    assert a.file.board.generation == before
 
 
 def test_a_request_that_goes_on_keeps_what_it_has_seen_itself(two):
@@ -82,7 +82,7 @@ def test_a_request_that_goes_on_keeps_what_it_has_seen_itself(two):
 def test_who_comes_in_the_place_of_another_knows_it_too(two):
     a, _ = two
     a.note("poison", Suspicion(crashes=2), NOW)
-    with closing(Board(a._file.board.path, 1, BEGIN)) as board:
+    with closing(Board(a.file.board.path, 1, BEGIN)) as board:
         assert known(SharedSuspects(board)) == (2, 0)
 
 
@@ -90,14 +90,14 @@ def test_nothing_is_read_while_nothing_is_new(two, caplog):
     a, b = two
     a.note("poison", Suspicion(crashes=1), NOW)
     b.refresh()
-    a._file.path.write_text("{}")
+    a.file.path.write_text("{}")
     assert known(b) == (1, 0)
     assert not caplog.messages
 
 
 def test_what_cannot_be_written_is_known_to_one_and_told(two, caplog):
     a, b = two
-    a._file.path.with_suffix(".new").mkdir()
+    a.file.path.with_suffix(".new").mkdir()
     a.note("poison", Suspicion(crashes=1), NOW)
     assert (known(a), known(b)) == ((1, 0), None)
     assert "is not known to others" in caplog.text
@@ -108,7 +108,7 @@ def test_what_cannot_be_read_is_told_and_changes_nothing(two, content, caplog):
     a, b = two
     b.note("mine", Suspicion(crashes=1), NOW)
     a.note("poison", Suspicion(crashes=1), NOW)
-    a._file.path.write_bytes(content)
+    a.file.path.write_bytes(content)
     assert (known(b, "mine"), known(b)) == ((1, 0), None)
     assert "is not known here" in caplog.text
 
@@ -152,7 +152,7 @@ def test_it_does_so_until_the_database_knows_and_then_as_that_says(courts):
 def test_what_was_released_before_a_worker_began_is_released(courts):
     a, _ = courts
     a.add(entry())
-    with closing(Board(a._file.board.path, 1, BEGIN)) as board:
+    with closing(Board(a.file.board.path, 1, BEGIN)) as board:
         begun = SharedQuarantine(board)
         assert not refused(begun)
         a.add(entry("another"))
