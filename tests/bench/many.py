@@ -84,7 +84,7 @@ def bare(command: Sequence[str], ports: Sequence[int], idle_seconds: float) -> t
 def add_servers(proxy: Proxy, ports: Sequence[int], model: Path) -> None:
     proxy.manage("migrate", "--verbosity", "0")
     proxy.python(
-        "from supervisor_app.models import LlamaServer",
+        "from supervisor_app.fleet.models import LlamaServer",
         f"rows = [dict(name=f's{{port}}', host='127.0.0.1', port=port, model_path={str(model)!r},"
         f" args={ENGINE_ARGS!r}) for port in {list(ports)!r}]",
         "LlamaServer.objects.bulk_create(LlamaServer(**row) for row in rows)",

@@ -104,7 +104,8 @@ def probe():
 )
 async def test_what_health_says(probe, answer, health):
     with server(answer) as spec:
-        assert await probe.health(spec, 5.0) is health
+        for asked in (spec, proved(spec)):
+            assert await probe.health(asked, 5.0) is health
 
 
 async def test_nobody_listens(probe):

@@ -1,5 +1,5 @@
 """Asks a llama-server: /health, its models, its slots, one token. Blocking `http.client` in threads, never in
-the event loop.
+the event loop, but for the question that is asked every second (`machine.health`).
 
 A question that could not be asked for want of our own (descriptors, threads, ports) raises ShortageError.
 """
@@ -18,6 +18,8 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from supervisor_app.core.machine import sock_diag
+from supervisor_app.core.machine.health import ask_health, health_of
 from supervisor_app.core.machine.lanes import Lane
 from supervisor_app.core.machine.model_files import UNKNOWN_FILE, FileFacts, file_facts
 from supervisor_app.core.machine.sockets import stranger_at, stranger_behind
@@ -60,6 +62,8 @@ class HttpProbe:
         self._files: defaultdict[str, Lane] = defaultdict(lambda: Lane("the model's disk"))
 
     async def health(self, spec: LaunchSpec, timeout: float) -> Health:  # noqa: ASYNC109
+        if spec.endpoint is not None and sock_diag.answers():
+            return await ask_health(spec.endpoint, timeout)
         try:
             return await self._ask(spec, timeout, check_health)
         except LateError:  # `timeout` is for each byte
@@ -177,9 +181,7 @@ def check_health(spec: LaunchSpec, timeout: float) -> Health:
     except NETWORK_ERRORS as error:
         raise_shortage(error)
         return Health.SILENT
-    if reply.status == HTTPStatus.OK:
-        return Health.OK
-    return Health.LOADING if reply.status == HTTPStatus.SERVICE_UNAVAILABLE else Health.WRONG
+    return health_of(reply.status)
 
 
 def looks_like_llama_server(spec: LaunchSpec, timeout: float = RECOGNISE_TIMEOUT) -> bool | None:

@@ -146,6 +146,15 @@ def owner(local: tuple[str, int], remote: tuple[str, int] | None = None) -> Owne
     return Owner(uid, inode, listens=answer[_STATE_AT] == _TCP_LISTEN)
 
 
+def answers() -> bool:
+    """Does the kernel answer such questions? Not in every sandbox, and only on Linux."""
+    try:
+        owner(("127.0.0.1", 1))
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
 def listeners(port: int) -> list[Listener]:
     """All sockets that listen on `port`, IPv4 first. Raises OSError where the kernel does not tell."""
     found = []
