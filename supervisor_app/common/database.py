@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from django.db import DatabaseError, InterfaceError, connection
 
@@ -19,6 +20,54 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CLOSE_SECONDS = 1.0
 """Time limit of closing a connection at the end."""
+UNCHANGED_SECONDS = 10.0
+"""How long a database in which nothing changes is trusted. A supervisor that lives writes every 5 s; one that
+does not is found silent after 15.
+"""
+
+
+class Unchanged(Generic[T]):
+    """What `read` found the last time, as long as neither the database nor what `beside` returns has changed.
+
+    For one `DatabaseThread`. SQLite alone tells whether it has changed; anything else is read each time. What
+    has been the same for `UNCHANGED_SECONDS` is read each time too, because some of it depends on the time.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], T],
+        *,
+        beside: Callable[[], object] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read = read
+        self._beside = beside
+        self._clock = clock
+        self._mark: object = None
+        self._marked_at = 0.0
+        self._found: T
+
+    def __call__(self) -> T:
+        """Raises what the database raises."""
+        version, now = _version(), self._clock()
+        mark = None if version is None else (version, self._beside())  # before reading: what comes meanwhile
+        if mark is None or mark != self._mark:
+            self._found, self._mark, self._marked_at = self._read(), mark, now
+        elif now - self._marked_at >= UNCHANGED_SECONDS:
+            self._found = self._read()
+        return self._found
+
+
+def _version() -> tuple[object, int, int] | None:
+    """Another one with each change, by whomever; None where the database does not tell.
+
+    Of changes by others `data_version` tells, of our own `total_changes`; both count for one connection.
+    """
+    if connection.vendor != "sqlite":
+        return None
+    with connection.cursor() as cursor:
+        (others,) = cursor.execute("PRAGMA data_version").fetchone()
+    return connection.connection, int(others), connection.connection.total_changes
 
 
 class DatabaseThread:

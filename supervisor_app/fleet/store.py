@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from supervisor_app.common.database import DatabaseThread
+from supervisor_app.common.database import DatabaseThread, Unchanged
 from supervisor_app.common.moments import moment
 from supervisor_app.common.storage import storable
 from supervisor_app.core.ports import (
@@ -81,10 +81,11 @@ class OrmStore:
         self._command = command
         self._cwd = os.getcwd()
         self._reader = DatabaseThread("store-read")
+        self._known = Unchanged(self._configs, beside=lambda: (overlay(), command()))
         self._writer = DatabaseThread("store-write")
 
     async def configs(self) -> Sequence[ServerConfig]:
-        return await self._reader.call(self._configs)
+        return await self._reader.call(self._known)
 
     async def remember(self, name: str) -> Remembered:
         return await self._reader.call(lambda: _remember(name))

@@ -58,7 +58,7 @@ async def test_every_look_says_that_it_could_not_be_taken(started, processes):
     spec = fake_spec()
     process = await started(spec)
     probe = HttpProbe()
-    assert await probe.health(spec, 5.0) is Health.OK
+    await until_async(lambda: is_healthy(probe, spec))
     holder = await processes.port_holder("default", spec)
     looks: list[Any] = [
         lambda: process.endpoint(spec),
@@ -83,6 +83,10 @@ async def test_every_look_says_that_it_could_not_be_taken(started, processes):
             with pytest.raises(ShortageError):
                 ask(spec)
     assert psutil.Process(process.identity.pid).children() == []
+
+
+async def is_healthy(probe, spec) -> bool:
+    return await probe.health(spec, 5.0) is Health.OK
 
 
 async def test_what_cannot_be_watched_yet_is_watched_as_soon_as_it_can_be(started, monkeypatch):

@@ -1,9 +1,9 @@
 """The question that each server is asked every second, /health: without a thread, and without a trace.
 
 A thread for each question costs more than the question: threads that wait for the interpreter wake up every
-`SWITCH_SECONDS`. And each connection that we close would be kept by the kernel for a minute (TIME_WAIT), 60 for
-each server. No connection is kept for the next question: llama-server has few threads, and an idle connection
-keeps one of them waiting for it.
+`SWITCH_SECONDS`. And each connection that we close would be kept by the kernel for a minute (TIME_WAIT), 60
+for each server. No connection is kept for the next question: llama-server has few threads, and an idle
+connection keeps one of them waiting for it.
 """
 
 from __future__ import annotations

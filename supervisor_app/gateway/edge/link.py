@@ -12,10 +12,11 @@ import logging
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from supervisor_app.common.database import DatabaseThread
+from supervisor_app.common.database import DatabaseThread, Unchanged
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.common.words import MISTAKE
@@ -53,6 +54,10 @@ log = logging.getLogger(__name__)
 GROUPS = (STATUS_GROUP, PUSH_GROUP)
 """The news at once; a push says that it is saved, with the number of its run and how the last one ended."""
 REFRESH_SECONDS = 1.0
+REST = 4
+"""After reading everything, so many times as long as that took: many servers that change one after the other
+are read together.
+"""
 IDLE_SECONDS = 5.0
 """Between two looks for servers that nobody asks."""
 MOVED_SECONDS = 2.0
@@ -70,6 +75,7 @@ class Link:
         self._overlay = overlay
         self._counts = counts
         self._database = DatabaseThread("gateway-read")
+        self._known = Unchanged(self._read, beside=overlay)
         self._gateway: Gateway
         self._writer: RecordWriter
         self._metrics: GatewayMetrics
@@ -106,7 +112,7 @@ class Link:
 
     async def load(self) -> None:
         """Everything, once. Raises StoreError."""
-        servers, keys, quarantined = await self._database.call(self._read)
+        servers, keys, quarantined = await self._database.call(self._known)
         gateway = self._gateway
         gateway.learn(self._lookout.judge(servers))
         self._learn_keys(keys)
@@ -161,6 +167,7 @@ class Link:
                 async with asyncio.timeout(REFRESH_SECONDS):
                     await self._changed.wait()
             self._changed.clear()
+            began = monotonic()
             try:
                 await self.load()
                 await self._save_quarantine()
@@ -168,6 +175,7 @@ class Link:
                 self._database_outage.failed(error)
             else:
                 self._database_outage.over()
+            await asyncio.sleep(min(REFRESH_SECONDS, REST * (monotonic() - began)))
 
     async def _listen(self) -> None:
         """News from supervisors: the quick way. One that is lost is made good by the next refresh."""

@@ -6,11 +6,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import uvloop
 from django.db import OperationalError
 
+from supervisor_app.common.database import Unchanged
 from supervisor_app.gateway.access.keys import KeyRing
 from supervisor_app.gateway.edge import ledger, link, survey
 from supervisor_app.gateway.plane import client, gateway
@@ -53,16 +55,15 @@ def often(monkeypatch):
 
 @pytest.fixture
 def looks(monkeypatch):
-    """One entry for each look at the database."""
+    """One entry for each look at the database, also for those that find it unchanged."""
     seen = []
-    load = survey.load_facts
 
-    def load_and_count(overlay):
-        found = load(overlay)
-        seen.append(found)
-        return found
+    class Noted(Unchanged[Any]):
+        def __call__(self):
+            seen.append(super().__call__())
+            return seen[-1]
 
-    monkeypatch.setattr(survey, "load_facts", load_and_count)
+    monkeypatch.setattr(link, "Unchanged", Noted)
     return seen
 
 
