@@ -27,7 +27,7 @@ from tests.ports import free_port
 @pytest.fixture(autouse=True)
 def signals_as_before():
     """A supervisor that has ended ignores them, and what a process ignores its children ignore."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     yield
     for number, handler in before.items():
