@@ -15,7 +15,9 @@ from llamaproxy.data_dir import secured, secured_file
 from llamaproxy.env import env_bool, env_list, secret_key, sub_path
 from llamaproxy.options import read_ahead
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+FILES_DIR = PACKAGE if (PACKAGE / "templates").is_dir() else PACKAGE.parent
+"""Where `templates/` and `static/` are: beside the packages in a checkout, in this one of a wheel."""
 DATA_DIR = Path(os.environ.get("LLAMAPROXY_DATA_DIR") or "var").absolute()
 """Database, logs, secret key, locks."""
 DATA_DIR_MENDED = secured(DATA_DIR)
@@ -70,7 +72,7 @@ ASGI_APPLICATION = "llamaproxy.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [FILES_DIR / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -133,7 +135,7 @@ if REDIS_URL:
 # --- Static files: served by the process itself, nothing to collect ---
 
 STATIC_URL = f"{FORCE_SCRIPT_NAME or ''}/static/"
-STATICFILES_DIRS = [BASE_DIR / "static"]
+STATICFILES_DIRS = [FILES_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 
