@@ -128,7 +128,7 @@ async def test_while_a_model_is_being_loaded_it_is_asked_more_often(often, monke
     monkeypatch.setattr(model_lists, "SOON_SECONDS", 0.05)
     lists = [router_says(a="loading"), router_says(a="loaded")]
     async with saying(*lists, model_path="", models_dir="/m"), linked() as gateway:
-        await eventually(lambda: facts(gateway).listing.data[0]["status"]["value"] == "loaded")
+        await eventually(lambda: [a["status"]["value"] for a in facts(gateway).listing.data] == ["loaded"])
 
 
 async def test_who_wants_to_know_more_asks_once_for_all_and_not_too_often(by_news_only, monkeypatch):
