@@ -158,7 +158,7 @@ async def test_the_end_of_a_short_answer_may_be_read_slowly_too(plane):
     assert await caller.is_cut_off()
 
 
-async def test_who_never_reads_that_end_is_cut_off(plane):
+async def test_a_client_that_never_reads_that_end_is_cut_off(plane):
     plane.narrow()
     await plane.serve(answers(b"x" * 60_000))
     caller = await plane.connect()

@@ -229,7 +229,7 @@ async def test_a_body_too_long_to_be_kept_is_known_again_by_its_beginning_and_le
     assert len(fallen) == 3
 
 
-async def test_a_server_that_lives_on_was_not_killed_by_who_lost_its_connection(plane, monkeypatch):
+async def test_a_server_that_runs_on_was_not_killed_by_a_request_that_lost_its_connection(plane, monkeypatch):
     monkeypatch.setattr(inquest, "ACCUSED_SECONDS", 0.05)
     server = await plane.serve(hangs(stream_of(event("a"))), answers(b"x"))
     asking = plane.asks(streaming("poison"))
@@ -242,7 +242,7 @@ async def test_a_server_that_lives_on_was_not_killed_by_who_lost_its_connection(
     assert not plane.gateway.backends["default"].losses.accusations
 
 
-async def test_who_is_lost_at_a_server_that_was_removed_is_told_at_once(plane):
+async def test_a_request_lost_at_a_removed_server_is_told_at_once(plane):
     server = await plane.serve(hangs())
     asking = plane.asks(question())
     await plane.until_inside(1)

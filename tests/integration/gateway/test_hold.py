@@ -239,7 +239,7 @@ async def test_nobody_waits_longer_than_allowed(plane):
     assert record.held_ms > SOON * 900
 
 
-async def test_who_waits_for_others_at_a_server_that_serves_is_not_sent_away(plane):
+async def test_a_request_queued_at_a_serving_server_is_not_sent_away(plane):
     server = await plane.serve(hangs(), answers(b"x"), capacity=1, hold_seconds=SOON)
     first = await plane.connect()
     await first.send(question("first"))
@@ -468,7 +468,7 @@ def in_pieces(script, piece):
     return slowly
 
 
-async def test_who_moves_to_the_queue_of_another_server_waits_there_for_its_turn(plane):
+async def test_a_request_that_moves_to_another_queue_waits_there_for_its_turn(plane):
     """By that server's own rules, not by what was left of the time at the one that died."""
     goes_on = asyncio.Event()
     shared = {"models": ("shared",), "offered": ("shared",), "capacity": 1}

@@ -165,7 +165,7 @@ async def test_who_waits_for_another_model_stays(plane):
 
 
 @pytest.mark.parametrize("change", ["another server", "another name"])
-async def test_who_waits_stays_although_its_word_for_the_model_means_nothing_any_more(plane, change):
+async def test_a_waiting_request_stays_although_its_name_of_the_model_is_gone(plane, change):
     """It was let in; a server that serves it is still there."""
     goes_on = asyncio.Event()
     name = "gpt-4" if change == "another server" else "bee"
@@ -181,7 +181,7 @@ async def test_who_waits_stays_although_its_word_for_the_model_means_nothing_any
     assert (await plane.ask(request(EMBEDDINGS, body={"model": name}))).status == 404
 
 
-async def test_who_may_not_be_held_and_waits_for_its_turn_waits_quietly(plane, monkeypatch):
+async def test_a_request_that_may_not_be_held_waits_quietly_for_its_turn(plane, monkeypatch):
     waits = []
     begin = Hold.begin
 

@@ -47,7 +47,7 @@ async def scripted():
     await server.stop()
 
 
-async def test_who_was_held_back_at_the_end_of_an_answer_is_heard_when_it_is_asked_again(scripted):
+async def test_a_connection_paused_at_the_end_of_an_answer_is_read_when_it_is_used_again(scripted):
     goes_on = asyncio.Event()
 
     async def last_words(call):

@@ -80,7 +80,7 @@ def failure(kind, file=""):
     return replace(failure_of(kind), file=str(file))
 
 
-def test_it_hangs_on_the_file_that_the_line_names(spec, tmp_path):
+def test_a_cause_is_the_file_that_the_line_names(spec, tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
     named = failure(FailureKind.MODEL_MISSING, tmp_path / "mmproj.gguf")
     before = cause_of(named, spec)

@@ -405,7 +405,7 @@ def test_a_script_that_cannot_go_on_hangs_on_what_it_names_or_on_itself(line, pa
     assert "/opt/run" in failure.hint
 
 
-def test_what_a_script_did_without_is_not_what_it_failed_for():
+def test_a_missing_optional_command_of_a_script_is_not_the_cause():
     lines = ["run.sh: line 1: nvidia-smi: command not found", "0.00.010.000 E x_y: n_foo is odd"]
     assert told(FAILED, lines, was_ready=False).kind is FailureKind.UNKNOWN
 
@@ -477,7 +477,7 @@ def test_a_runaway_line_costs_no_time_and_no_space():
     assert len(failure.detail) == MAX_DETAIL
 
 
-def test_what_no_database_takes_is_not_in_the_detail():
+def test_characters_that_no_database_takes_are_not_in_the_detail():
     failure = told(FAILED, ["error: invalid argument: a\0b\udc80c\x07"], was_ready=False)
     assert failure.detail == "error: invalid argument: a b c"
 

@@ -138,7 +138,7 @@ def test_a_server_that_says_nothing_is_explained_by_its_files():
     assert failure.file == "/nope"
 
 
-def test_of_another_file_the_flag_is_named():
+def test_a_failure_about_another_file_names_its_flag():
     failure = told(FAILED, [], was_ready=False, files=[bad("--mmproj", FailureKind.MODEL_MISSING)])
     assert (failure.title, failure.detail) == (OTHER_MISSING, "--mmproj: /nope does not exist")
 
@@ -151,7 +151,7 @@ def test_without_errno_the_files_are_looked_at():
 
 
 @pytest.mark.parametrize(("ended", "was_ready"), [(FAILED, True), (Exit(signal=11), False), (Exit(), False)])
-def test_what_did_not_fail_to_start_is_not_explained_by_its_files(ended, was_ready):
+def test_a_failure_after_ready_is_not_explained_by_files(ended, was_ready):
     assert told(ended, [], was_ready=was_ready, files=[bad("-m")]).file == ""
 
 

@@ -55,7 +55,7 @@ def test_a_line_is_read_however_flags_shape_it(line, message, level, stamp):
     assert (read.message, read.level, read.stamp) == (message or line, level, stamp)
 
 
-def test_what_a_routers_children_say_is_theirs():
+def test_lines_of_a_routers_children_are_not_its_own():
     lines = [
         "0.01.055.634 I srv          join: request for name=bad queued at position 1",
         "[42265] 0.00.010.182 E gguf_init_from_reader: invalid magic characters: '?8?^', expected 'GGUF'",
@@ -79,7 +79,7 @@ def test_an_echo_over_several_lines_decides_nothing():
 
 @pytest.mark.parametrize("how", [slice(0, None), slice(13, None), slice(15, None)])
 @pytest.mark.parametrize("killed_at_once", [False, True])
-def test_nor_without_stamps_nor_where_nothing_comes_after(how, killed_at_once):
+def test_an_echo_without_stamps_or_at_the_end_is_no_last_word(how, killed_at_once):
     """It prints a grammar at once, and its own lines a moment later."""
     lines = [line[how] for line in SERVING] + GRAMMAR + ([] if killed_at_once else [REFUSED[how]])
     assert diagnose(CRASHED, lines, was_ready=True).decisive is None
@@ -95,12 +95,12 @@ def test_last_words_decide_however_its_lines_look(how):
     assert diagnose(CRASHED, [*lines[:2], own, *lines[2:]], was_ready=True).decisive.text == last
 
 
-def test_of_another_programs_log_the_last_decisive_line_counts():
+def test_the_last_decisive_line_of_another_programs_log_counts():
     lines = ["INFO [launch_slot] slot is processing", "CUDA error: out of memory", "bye"]
     assert diagnose(CRASHED, lines, was_ready=True).decisive.text == lines[1]
 
 
-def test_what_an_open_quote_goes_on_with_is_no_last_word():
+def test_the_rest_of_an_open_quote_is_no_last_word():
     """One that a client opened, and then had it crash."""
     opened = "0.01.650.000 W common_sampler_types_from_names: unable to match sampler by name 'x"
     forged = "ggml.c:1: GGML_ASSERT(x) failed"
@@ -137,7 +137,7 @@ def test_a_stamp_where_llama_server_writes_none_is_forged():
     assert diagnose(CRASHED, lines, was_ready=True).decisive is None
 
 
-def test_what_a_debug_message_goes_on_with_is_no_last_word():
+def test_the_rest_of_a_debug_message_is_no_last_word():
     lines = [*SERVING, "0.01.650.000 D srv    operator(): Grammar (): x", "ggml.c:1: GGML_ASSERT(x) failed"]
     assert diagnose(CRASHED, lines, was_ready=True).decisive is None
 

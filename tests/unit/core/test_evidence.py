@@ -31,7 +31,7 @@ PROVEN = Autopsy(oom_kills=1)
 # --- Words ---------------------------------------------------------------------------------------------
 
 
-def test_what_it_used_and_what_was_free_is_one_sentence():
+def test_used_and_free_memory_are_one_sentence():
     assert sentence(PLENTY) == "It used 5.1 GiB; 8.0 GiB of 15.6 GiB were free."
 
 
@@ -134,7 +134,7 @@ def test_a_proven_kill_without_any_figure_still_says_something():
 
 
 @pytest.mark.parametrize("ended", [Exit(code=1), Exit(signal=11)])
-def test_what_did_not_die_of_sigkill_was_not_killed_by_the_oom_killer(ended):
+def test_only_a_death_by_sigkill_may_be_the_oom_killers(ended):
     failure = failure_of(FailureKind.EXITED, "x")
     assert blame(failure, ended, SHORT, PROVEN) == failure
 

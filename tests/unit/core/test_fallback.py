@@ -44,10 +44,10 @@ def test_layers_on_the_gpu_are_none(line):
         ("-ngl",),
     ],
 )
-def test_who_did_not_ask_for_the_gpu_is_not_warned(args):
+def test_a_server_that_needs_no_gpu_is_not_warned_about_it(args):
     assert gpu_warnings([NO_GPU, NONE_OFFLOADED], args) == ()
 
 
 @pytest.mark.parametrize("asked", ["1", "all", "-1"])
-def test_whoever_asked_for_it_is_warned(asked):
+def test_a_server_that_asked_for_a_gpu_is_warned(asked):
     assert gpu_warnings([NO_GPU], ("--gpu-layers", asked))

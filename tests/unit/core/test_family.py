@@ -45,7 +45,7 @@ def test_a_family_is_a_process_with_its_children(child):
     assert child in found
 
 
-def test_one_that_is_gone_has_none():
+def test_a_process_that_is_gone_has_no_family():
     assert family_of(NOBODY) == []
     assert usage_of(NOBODY, 1).cpu_seconds == 0
 

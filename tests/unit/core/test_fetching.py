@@ -37,7 +37,7 @@ HF = make_spec(args=("-hf", "a/b"))
         (("-m", "a.gguf", "-c", "512"), False, False),
     ],
 )
-def test_which_flags_make_it_fetch(args, repository, fetched):
+def test_the_flags_that_fetch_a_model_are_known(args, repository, fetched):
     assert names_repository(args) == repository
     assert fetches(args) == fetched
     assert replace(HF, args=args).fetches == fetched
@@ -69,7 +69,7 @@ def test_a_model_that_is_not_there_waits_for_a_person():
     assert found.failure.permanent
 
 
-def test_what_fails_with_the_copy_that_it_had_is_told():
+def test_a_failure_with_an_older_copy_of_the_model_is_told():
     lines = [
         "0.00.077.006 E get_repo_commit: error: HTTPLIB failed: Could not establish connection",
         "0.00.090.525 E gguf_init_from_file: invalid magic characters: 'oops', expected 'GGUF'",
@@ -94,7 +94,7 @@ def test_a_download_that_gets_on_has_all_the_time():
 
 
 @pytest.mark.parametrize(("size", "words"), [(5, "stands still for 1 m"), (0, "nothing came for 1 m")])
-def test_one_that_stands_still_is_begun_anew_and_uses_up_no_retry(size, words):
+def test_a_download_that_stands_still_is_begun_anew_without_a_retry(size, words):
     server = Server().spawned()
     fetched(server, size)
     server.after(60.5)

@@ -16,7 +16,7 @@ RUNS = make_config()
 IDLE = replace(RUNS, desired_running=False, generation=2, idle_seconds=600)
 
 
-async def test_it_is_stopped_and_says_why():
+async def test_an_idle_server_is_stopped_and_says_why():
     async with bench(RUNS) as b:
         b.processes.last.stubborn = True
         b.supervisor.apply(IDLE)
@@ -43,7 +43,7 @@ async def test_the_history_says_why_it_ended():
         (90, "Stopped: nothing was asked of it for 1 m 30 s. The next"),
     ],
 )
-async def test_it_says_for_how_long(seconds, words):
+async def test_an_idle_stop_says_for_how_long(seconds, words):
     async with bench(replace(IDLE, idle_seconds=seconds)) as b:
         assert b.status.detail.startswith(words)
 

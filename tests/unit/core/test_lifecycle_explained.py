@@ -47,7 +47,7 @@ def test_a_death_that_is_explained_gives_its_retry_back(pids, left):
     assert Mortal().lives_and_dies(3).explained(*pids).state.retries == left
 
 
-def test_it_is_given_back_once():
+def test_a_retry_is_given_back_once():
     assert Mortal().lives_and_dies(3).explained(1).explained(1).state.retries == 2
 
 
@@ -67,7 +67,7 @@ def test_while_it_serves_again_only_the_count_changes():
     assert (server.where, server.state.retries, server.state.note) == (before, 0, "")
 
 
-def test_one_that_had_given_up_starts_again():
+def test_a_server_that_was_given_up_starts_again_when_explained():
     server = Mortal(Policy(restart=RestartPolicy(max_retries=2))).lives_and_dies(3)
     assert server.where == (Status.ERROR, Phase.IDLE)
     server.explained(3)
@@ -90,7 +90,7 @@ def test_deaths_of_a_time_before_are_not_counted():
     assert not server.effects
 
 
-def test_what_the_last_supervisor_counted_can_be_explained():
+def test_deaths_that_the_last_supervisor_counted_can_be_explained():
     server = Mortal().send(lifecycle.Continue(False, 2, None, (7, 8)))
     assert server.explained(7).state.retries == 1
     given_up = Mortal().send(lifecycle.Continue(True, 5, failure_of(FailureKind.EXITED), (6, 7, 8)))
@@ -119,7 +119,7 @@ def test_one_that_the_last_supervisor_gave_up_is_tried_slowly_too():
     assert Mortal(FOR_EVER).send(lifecycle.Continue(True, 0, CORRUPT)).where == (Status.ERROR, Phase.IDLE)
 
 
-def test_what_no_retry_mends_waits_for_its_cause_all_the_same():
+def test_a_permanent_failure_waits_for_its_cause_all_the_same():
     server = Mortal(FOR_EVER).send(lifecycle.Start()).send(lifecycle.Inspected(1, None))
     server.send(lifecycle.SpawnFailed(1, CORRUPT))
     assert server.where == (Status.ERROR, Phase.IDLE)

@@ -57,14 +57,14 @@ def read_again(server: Server, models) -> Server:
     return server.send(lifecycle.ModelsReadAgain(server.state.attempt, models))
 
 
-def test_of_a_server_of_one_model_it_is_read_once():
+def test_the_model_of_a_server_with_one_is_read_once():
     server = Server().ready()
     for _ in range(60):
         server.after(1.0).healthy()
         assert not server.has(lifecycle.ReadModelsAgain)
 
 
-def test_what_a_router_has_in_memory_is_read_again_and_again():
+def test_the_models_of_a_router_are_read_again_and_again():
     server = Server().spawned().healthy()
     server.send(lifecycle.ModelsRead(server.state.attempt, (UNLOADED,)))
     server.after(9.0)
@@ -80,7 +80,7 @@ def test_what_a_router_has_in_memory_is_read_again_and_again():
     assert lifecycle.ReadModelsAgain(server.state.attempt) in server.after(10.0).effects
 
 
-def test_what_it_says_of_them_after_its_end_counts_no_more():
+def test_a_list_of_models_that_comes_after_the_end_is_ignored():
     server = Server().spawned().healthy()
     server.send(lifecycle.ModelsRead(server.state.attempt, (UNLOADED,)))
     server.dies(signal=9)
@@ -115,7 +115,7 @@ def test_work_that_does_not_move_is_hung_whatever_health_says():
     assert server.has(lifecycle.Terminate)
 
 
-def test_it_is_looked_at_while_it_serves_and_not_while_it_ends():
+def test_a_server_is_looked_at_while_it_serves_and_not_while_it_ends():
     server = Server().ready().after(5.0)
     assert lifecycle.CheckActivity(server.state.attempt, busy=False) in server.effects
     working(server, 1).after(2.0)
@@ -273,7 +273,7 @@ def test_an_idle_server_over_its_memory_limit_is_restarted_and_that_is_no_crash(
     assert (server.state.retries, server.state.failure, server.state.note) == (0, None, note)
 
 
-def test_what_it_is_doing_may_be_finished_first_and_people_are_told():
+def test_a_restart_for_memory_waits_until_the_server_is_idle():
     server = uses(uses(Server(LIMITED).ready(), 2.0), 5.5, busy=True, mark=1)
     assert server.state.status is Status.READY
     assert told(server) == ("It uses 5.5 GiB, over its limit of 5.0 GiB: it restarts once idle.",)
@@ -313,7 +313,7 @@ def test_a_server_that_needs_as_much_from_its_start_is_not_restarted_for_ever():
     )
 
 
-def test_what_it_used_when_it_became_ready_counts_as_its_start():
+def test_memory_at_ready_counts_as_the_start():
     server = Server(LIMITED).spawned().healthy()
     server.send(lifecycle.ModelsRead(server.state.attempt, (MODEL,), memory=2 * GIB))
     assert server.state.memory == 2 * GIB

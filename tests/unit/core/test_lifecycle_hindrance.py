@@ -36,7 +36,7 @@ def test_a_check_that_could_not_be_made_is_no_miss_however_often():
     assert server.state.misses == 0
 
 
-def test_what_was_postponed_is_done_again_a_second_later():
+def test_a_postponed_effect_is_tried_again_a_second_later():
     server = Server().ready()
     check, look = (
         lifecycle.CheckHealth(server.state.attempt),
@@ -48,7 +48,7 @@ def test_what_was_postponed_is_done_again_a_second_later():
     assert server.state.postponed == ()
 
 
-def test_it_is_said_once_and_when_it_is_over():
+def test_a_hindrance_is_told_once_and_when_it_is_over():
     server = Server().ready()
     postponed(server, lifecycle.CheckHealth(server.state.attempt))
     assert "no file descriptor" in server.logs()[0]
@@ -121,7 +121,7 @@ def test_a_signal_that_could_not_be_sent_is_sent_later_and_its_grace_begins_then
         assert server.effects == [terminate]
 
 
-def test_what_is_too_late_to_do_is_not_done():
+def test_a_postponed_effect_that_is_too_late_is_dropped():
     server = Server().ready()
     check = lifecycle.CheckHealth(server.state.attempt)
     server.send(lifecycle.Stop())
@@ -130,7 +130,7 @@ def test_what_is_too_late_to_do_is_not_done():
     assert server.effects == []
 
 
-def test_what_was_postponed_is_dropped_when_the_process_is_ended():
+def test_postponed_effects_are_dropped_when_the_process_is_ended():
     server = Server().ready()
     postponed(server, lifecycle.CheckHealth(server.state.attempt)).send(lifecycle.Stop())
     assert server.state.postponed == ()

@@ -161,7 +161,7 @@ def test_the_backoff_is_the_originals_and_then_it_gives_up():
     assert "Gave up after 5 retries" in server.logs()[-1]
 
 
-def test_what_failed_after_ready_is_never_permanent():
+def test_a_failure_after_ready_is_never_permanent():
     server = Server().ready().dies(CORRUPT)
     assert server.state.status is Status.CRASHED
 
@@ -207,7 +207,7 @@ def test_error_looks_whether_its_cause_is_gone_and_starts_then():
     assert "is gone" in server.state.note
 
 
-def test_what_is_gone_again_and_again_starts_it_less_and_less_often():
+def test_a_cause_that_is_gone_again_and_again_starts_the_server_less_often():
     """A file that somebody writes all the time must not push the history out."""
     server = Server().spawned().dies(CORRUPT)
     waits = []

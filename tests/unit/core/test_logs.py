@@ -94,7 +94,7 @@ def test_a_log_that_cannot_be_copied_is_cut_all_the_same(log):
     assert two.size() == 0
 
 
-def test_of_a_copy_that_failed_nothing_is_kept(log, monkeypatch):
+def test_a_copy_that_failed_leaves_nothing_behind(log, monkeypatch):
     def fails(*_):
         raise OSError(28, "No space left on device")
 
@@ -122,7 +122,7 @@ def test_a_rotation_that_was_killed_is_done_by_the_next_one(log):
     }
 
 
-def test_of_a_flood_the_end_is_kept(log):
+def test_the_end_of_a_flood_is_kept(log):
     write(log, b"old" * 10_000 + b"new" * 333)
     assert log.rotate_if_large()
     kept = (log.path.parent / "default.log.1").read_bytes()
@@ -144,7 +144,7 @@ def test_it_can_be_followed(log):
     assert log.read_from(position, 1000) == (["two"], position + 4)
 
 
-def test_who_follows_it_gets_whole_lines(log):
+def test_a_follower_of_a_log_gets_whole_lines(log):
     write(log, b"one\ntw")
     lines, position = log.follow(0, 1000)
     assert (lines, position) == (["one"], 4)

@@ -63,7 +63,7 @@ def test_a_process_is_measured_with_its_children_and_its_machine(child):
     assert sample.gpus == ()
 
 
-def test_what_is_swapped_out_counts(child, machine):
+def test_swapped_memory_counts(child, machine):
     machine(f"proc/{child.pid}/status", "Name:\tx\nRssAnon:\t 1024 kB\nRssFile:\t 9 kB\nVmSwap:\t 512 kB\n")
     (grandchild,) = psutil.Process(child.pid).children()
     machine(f"proc/{grandchild.pid}/status", "RssAnon:\t 2048 kB\n")
@@ -157,7 +157,7 @@ def test_a_group_without_a_limit_has_none(child, machine, text):
     assert MemoryMeter(child.pid).sample().limit is None
 
 
-def test_what_a_group_uses_may_be_hidden(child, machine):
+def test_the_memory_of_a_control_group_may_be_hidden(child, machine):
     version_2(machine, child.pid, max="100\n")
     assert MemoryMeter(child.pid).sample().limit_used == 0
 
@@ -220,7 +220,7 @@ def test_lines_that_name_the_process_are_kept():
     assert naming(lines, {70, 71}) == tuple(lines[:4])
 
 
-def test_of_many_lines_the_last_ones_are_kept():
+def test_the_last_of_many_lines_are_kept():
     assert naming([f"process 7 {number}" for number in range(9)], {7})[-1] == "process 7 8"
     assert len(naming([f"process 7 {number}" for number in range(9)], {7})) == memory.MAX_KERNEL_LINES
 

@@ -97,7 +97,7 @@ def test_a_whole_set_is_fine(tmp_path):
         (lambda path: path.symlink_to(path), FailureKind.MODEL_UNREADABLE, "cannot be read: Too many levels"),
     ],
 )
-def test_what_is_wrong_with_a_model_is_told(tmp_path, make, kind, detail):
+def test_a_fault_of_a_model_file_is_told(tmp_path, make, kind, detail):
     path = tmp_path / "m.gguf"
     make(path)
     (bad,) = bad_files(spec_of(tmp_path))
@@ -105,7 +105,7 @@ def test_what_is_wrong_with_a_model_is_told(tmp_path, make, kind, detail):
     assert f"{path} {detail}" in bad.detail
 
 
-def test_what_is_wrong_with_another_file_is_the_fault_of_its_flag(tmp_path):
+def test_a_fault_of_another_file_names_its_flag(tmp_path):
     (tmp_path / "file").write_text("")
     spec = spec_of(tmp_path, "--ssl-key-file", "none", "--path", "file", "--grammar-file", ".", model=None)
     bad = bad_files(spec)
@@ -127,7 +127,7 @@ def test_a_pipe_is_not_opened(tmp_path):
     assert look_at(NamedFile(flag="--api-key-file", path=tmp_path / "keys")) is None
 
 
-def test_of_a_file_that_cannot_be_looked_at_for_want_of_our_own_nothing_is_said(tmp_path, monkeypatch):
+def test_nothing_is_said_of_a_file_that_we_lack_means_to_look_at(tmp_path, monkeypatch):
     def fails(*_, **__):
         raise OSError(24, "Too many open files")
 

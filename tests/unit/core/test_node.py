@@ -164,7 +164,7 @@ async def test_a_look_at_devices_for_which_there_is_no_thread_is_taken_again():
         assert n.store.surveys
 
 
-async def test_what_nobody_needs_any_more_is_pruned_once_an_hour_until_there_is_no_more():
+async def test_old_rows_are_pruned_once_an_hour_until_none_is_left():
     async with node(make_config()) as n:
         await n.clock.advance(50)
         assert n.store.prunes == 0, "it has just been started"
@@ -177,7 +177,7 @@ async def test_what_nobody_needs_any_more_is_pruned_once_an_hour_until_there_is_
         assert n.store.prunes == 4
 
 
-async def test_what_could_not_be_pruned_is_pruned_when_the_database_is_back():
+async def test_pruning_that_failed_goes_on_when_the_database_is_back():
     async with node(make_config()) as n:
         n.store.down = True
         await n.clock.advance(100)
@@ -277,7 +277,7 @@ async def test_a_supervisor_can_end_without_its_servers():
     assert built.store.changes[-1].snapshot.status is Status.READY
 
 
-async def test_it_waits_for_a_process_that_is_on_its_way():
+async def test_release_waits_for_a_process_that_is_being_spawned():
     built = Node(make_config())
     gate = asyncio.Event()
     spawn = built.processes.spawn
@@ -304,7 +304,7 @@ async def test_release_of_a_node_without_servers_is_immediate():
     await asyncio.wait_for(Node().supervisor.release(), 5)
 
 
-async def test_of_answers_that_pass_a_gateway_its_servers_hear():
+async def test_gateways_report_passing_answers_to_the_supervisor():
     async with node(make_config()) as n:
         n.supervisor.moved(["somebody-elses", "default"])
         assert n.status() is Status.READY

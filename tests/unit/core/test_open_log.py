@@ -110,7 +110,7 @@ def child(writer):
         lambda path: (path.rename(path.with_name("default.log.1")), path.touch()),
     ],
 )
-def test_whoever_writes_to_it_is_known_although_it_is_gone(child, log, writer, do):
+def test_the_writer_of_a_log_is_known_although_the_file_is_gone(child, log, writer, do):
     assert written_by(child, log) == log.path
     write(writer, b"words\n")
     do(log.path)

@@ -51,7 +51,7 @@ async def test_gateways_hear_of_a_change_that_cannot_be_saved_yet():
         assert publisher.snapshots == []
 
 
-async def test_of_a_burst_the_newest_snapshot_and_every_run_event_are_saved():
+async def test_a_burst_saves_the_newest_snapshot_and_every_run_event():
     async with recording() as (recorder, store, publisher, _):
         for version in range(1, 6):
             recorder.submit(change(version, version))
@@ -94,7 +94,7 @@ class SlowlyFailingStore(InMemoryStore):
         await super().save(saved)
 
 
-async def test_what_changes_while_a_save_is_failing_is_saved_after_it():
+async def test_changes_during_a_failing_save_are_saved_after_it():
     store = SlowlyFailingStore()
     async with recording(store) as (recorder, _, _, clock):
         recorder.submit(change(1, 1))

@@ -48,7 +48,7 @@ def wrapped(cause: BaseException) -> requests.ConnectionError:
         wrapped(LOST),
     ],
 )
-def test_what_we_lack_is_our_own_affair(error):
+def test_a_shortage_of_our_own_is_told_from_other_errors(error):
     assert shortage_of(error)
     with pytest.raises(ShortageError):
         raise_shortage(error)
@@ -135,7 +135,7 @@ async def test_one_that_hangs_for_a_while_makes_room_again():
                 await asyncio.sleep(0)
 
 
-async def test_what_comes_too_late_is_undone_in_its_thread():
+async def test_a_result_that_comes_too_late_is_undone_in_its_thread():
     lane, free, undone = Lane("a start"), threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -150,7 +150,7 @@ async def test_what_comes_too_late_is_undone_in_its_thread():
     assert await lane.run(str, 1) == "1"
 
 
-async def test_who_waits_may_be_cancelled(hanging):
+async def test_a_waiting_caller_may_be_cancelled(hanging):
     lane = Lane("a disk")
     waiting = asyncio.create_task(lane.run(hanging))
     await asyncio.sleep(0)

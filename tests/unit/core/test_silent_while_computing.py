@@ -52,7 +52,7 @@ def test_silence_without_computing_is_a_hang_as_soon_as_ever():
     assert server.state.status is Status.CRASHED
 
 
-def test_one_that_is_taken_over_in_a_long_prompt_gets_the_time_for_it():
+def test_a_process_adopted_in_a_long_prompt_gets_the_time_for_it():
     server = Server().spawned()
     while server.now < 899:
         silent(server.after(1.0), computing=True)
@@ -128,7 +128,7 @@ async def test_the_decisive_line_of_a_hung_server_is_looked_for():
         assert b.status.runs[1 if b.status.pid else 0].failure.detail == ASSERTION
 
 
-async def test_one_that_says_nothing_is_hung():
+async def test_a_silent_process_that_computes_nothing_is_hung():
     async with bench(make_config(), prepare=lambda b: setattr(b.processes, "stubborn", True)) as b:
         b.probe.answer = Health.SILENT
         await b.clock.advance(11)

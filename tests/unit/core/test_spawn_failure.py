@@ -63,7 +63,7 @@ def test_the_folder_to_start_in_may_be_what_is_missing():
         (errno.ELOOP, "in a circle"),
     ],
 )
-def test_what_the_system_says_is_explained(number, words):
+def test_errors_of_the_system_at_a_start_are_explained(number, words):
     failure = why(number, THERE)
     assert (failure.kind, failure.title) == (FailureKind.BINARY_MISSING, CANNOT_RUN)
     assert words in failure.detail
@@ -83,7 +83,7 @@ def test_a_program_that_is_being_installed_is_tried_again():
     assert "is being written to" in failure.detail
 
 
-def test_what_nobody_has_heard_of_is_told_as_it_is():
+def test_an_unknown_error_at_a_start_is_told_as_it_is():
     failure = why(errno.EIO, THERE)
     assert (failure.kind, failure.detail) == (FailureKind.UNKNOWN, "/opt/llama-server: Input/output error")
 

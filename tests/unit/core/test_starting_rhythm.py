@@ -22,7 +22,7 @@ def test_the_first_look_is_after_ten_milliseconds():
 
 
 @pytest.mark.parametrize("ready_after", [0.005, 0.03, 0.06, 0.5, 2.0, 9.0])
-def test_what_is_ready_is_seen_a_tenth_later_at_most(ready_after):
+def test_ready_is_seen_a_tenth_later_at_most(ready_after):
     assert looks(HealthPolicy(), ready_after)[-1] <= 1.1 * ready_after + 0.01
 
 

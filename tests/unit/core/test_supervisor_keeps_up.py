@@ -19,7 +19,7 @@ from supervisor_app.core.watched import WatchedProcess
 from tests.unit.core.supervising import Bench, bench
 
 
-async def test_it_starts_what_is_desired_and_says_what_it_serves():
+async def test_a_desired_server_is_started_and_its_models_are_told():
     async with bench() as b:
         assert b.status.status is Status.READY
         assert b.status.pid == 100
@@ -28,7 +28,7 @@ async def test_it_starts_what_is_desired_and_says_what_it_serves():
         assert b.words[-1] == "ready"
 
 
-async def test_it_leaves_alone_what_is_not_desired():
+async def test_a_server_that_is_not_desired_is_left_alone():
     async with bench(make_config(desired_running=False)) as b:
         assert b.status.status is Status.INITIAL
         assert b.processes.spawned == []
@@ -79,7 +79,7 @@ async def test_a_crash_is_seen_recorded_and_mended():
         assert closed.last_lines == ("GGML_ASSERT(x) failed",)
 
 
-async def test_of_what_it_leaves_behind_when_it_ends_nothing_goes_on():
+async def test_no_task_of_a_supervisor_goes_on_after_its_end():
     async with bench() as b:
         before = b.processes.rests
         await b.crash_and_recover()
@@ -189,7 +189,7 @@ async def test_a_running_llama_server_is_taken_over():
         assert len(b.processes.spawned) == 1
 
 
-async def test_one_that_ends_while_it_is_taken_over_is_tried_again():
+async def test_a_process_that_ends_while_it_is_adopted_is_tried_again():
     gone = stranger(llama=True)
     gone = type(gone)(identity=gone.identity, command="gone", is_llama_server=True)
     async with bench(prepare=lambda b: setattr(b.processes, "holder", gone)) as b:
@@ -410,7 +410,7 @@ async def test_a_changed_config_that_does_not_get_ready_can_be_rolled_back():
         assert not b.status.can_roll_back
 
 
-async def test_what_was_good_is_remembered_over_supervisors():
+async def test_a_good_configuration_is_remembered_over_supervisors():
     async with bench(launching("bad"), Remembered(last_good={"model_path": "good"})) as b:
         b.processes.last.die(code=1)
         await settle()
@@ -452,7 +452,7 @@ async def test_deaths_that_a_request_explains_use_up_no_retry():
         assert (b.status.status, b.status.retries) == (Status.READY, 0)
 
 
-async def test_what_a_stranger_on_the_port_runs_is_for_the_console_without_its_secrets(caplog):
+async def test_the_console_names_a_stranger_on_the_port_without_its_secrets(caplog):
     argv = ("nginx", "--api-key", "hush", "-g", "daemon off;")
     holder = replace(stranger(llama=False), argv=argv)
     async with bench(prepare=lambda b: setattr(b.processes, "holder", holder)) as b:

@@ -114,7 +114,7 @@ def unrecorded(*flags: str):
     return prepare
 
 
-async def test_one_that_nobody_wrote_down_is_taken_over_and_written_down():
+async def test_an_unrecorded_process_is_adopted_and_recorded():
     async with bench(remembered=remembered(), prepare=unrecorded(*make_spec().args)) as b:
         assert (b.status.status, b.status.pid, b.status.adopted) == (Status.READY, 88, False)
         assert b.processes.spawned == []
@@ -123,7 +123,7 @@ async def test_one_that_nobody_wrote_down_is_taken_over_and_written_down():
         assert (opened.identity.pid, opened.argv) == (88, make_spec().argv)
 
 
-async def test_one_that_nobody_wrote_down_is_stopped_where_none_is_wished():
+async def test_an_unrecorded_process_is_stopped_where_none_is_wished():
     config = make_config(desired_running=False)
     async with bench(config, Remembered(generation=1), prepare=unrecorded("-m", "model.gguf")) as b:
         assert b.status.status is Status.INITIAL
@@ -131,7 +131,7 @@ async def test_one_that_nobody_wrote_down_is_stopped_where_none_is_wished():
         assert [type(event) for event in b.history] == [RunOpened, RunClosed]
 
 
-async def test_one_that_nobody_wrote_down_is_restarted_when_it_has_other_flags():
+async def test_an_unrecorded_process_with_other_flags_is_restarted():
     async with bench(prepare=unrecorded("-m", "old.gguf")) as b:
         assert b.status.status is Status.READY
         assert not b.processes.adopted[0].alive
@@ -191,7 +191,7 @@ async def test_a_wish_counts_as_heard_once_something_is_done_about_it():
         assert b.store.changes[-1].generation == 2
 
 
-async def test_a_life_whose_end_nobody_saw_is_closed_and_a_new_one_begins():
+async def test_a_run_whose_end_nobody_saw_is_closed_and_a_new_one_begins():
     async with bench(remembered=remembered()) as b:
         assert b.status.status is Status.READY
         assert isinstance(b.history[0], RunClosed)
@@ -216,7 +216,7 @@ async def test_a_supervisor_killed_in_backoff_is_continued_with_its_retries():
         assert b.status.retries == 3
 
 
-async def test_what_was_given_up_stays_given_up_until_somebody_asks():
+async def test_a_server_that_was_given_up_stays_so_until_somebody_asks():
     down = Remembered(version=3, generation=1, retries=5, status=Status.ERROR)
     async with bench(remembered=down) as b:
         assert b.status.status is Status.ERROR

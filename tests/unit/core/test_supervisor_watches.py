@@ -173,7 +173,7 @@ async def test_a_death_is_recorded_with_what_was_known_just_before():
 OOM = "E ggml_backend_cuda_buffer_type_alloc_buffer: allocating 6144.00 MiB on device 0: cudaMalloc failed: out of memory"
 
 
-async def test_what_it_survived_is_not_what_it_died_of():
+async def test_a_line_that_the_server_survived_is_not_the_cause_of_its_death():
     async with bench() as b:
         b.processes.last.lines = ["survived at the start", OOM]
         await b.clock.advance(3)
@@ -185,7 +185,7 @@ async def test_what_it_survived_is_not_what_it_died_of():
 
 
 @pytest.mark.parametrize("seconds", [0, 1])
-async def test_what_it_wrote_since_it_was_last_well_is_what_it_died_of(seconds):
+async def test_lines_since_the_last_good_check_tell_the_cause_of_a_death(seconds):
     """A health check may be answered while it is coming down."""
     async with bench() as b:
         await b.clock.advance(5.5)
@@ -203,7 +203,7 @@ async def test_what_it_wrote_since_it_was_last_well_is_what_it_died_of(seconds):
         assert closed(b).evidence["decisiveAt"] == 1
 
 
-async def test_what_a_process_wrote_before_it_was_taken_over_is_not_what_it_died_of():
+async def test_lines_from_before_an_adoption_are_not_the_cause_of_a_death():
     def survivor(b):
         b.processes.holder = stranger(llama=True)
         b.processes.adopted_lines = [OOM]
@@ -275,7 +275,7 @@ async def test_the_next_life_begins_without_evidence():
         ),
     ],
 )
-async def test_what_it_was_doing_is_told_in_words(slots, said):
+async def test_the_work_of_a_server_is_told_in_words(slots, said):
     async with bench() as b:
         b.processes.last.used = ProcessUsage(connections=1)
         b.probe.working = slots
@@ -343,7 +343,7 @@ async def test_a_server_that_was_found_with_another_model_says_so(running, warne
         assert b.status.warnings == (), "what we start runs what is configured"
 
 
-async def test_what_could_not_be_seen_of_its_address_is_a_warning():
+async def test_an_address_that_cannot_be_seen_is_a_warning():
     def hide(b):
         b.probe.answer = Health.LOADING
 
@@ -373,7 +373,7 @@ async def test_nobody_is_asked_before_it_is_proved_who_listens():
         assert b.probe.checks == asked
 
 
-async def test_what_a_router_loads_and_unloads_is_told():
+async def test_models_that_a_router_loads_and_unloads_are_told():
     unloaded = Model(id="one", name="one", status="unloaded")
     async with bench(prepare=lambda b: setattr(b.probe, "offered", (unloaded,))) as b:
         assert b.status.models == (unloaded,)

@@ -166,7 +166,7 @@ def test_the_defaults_are_the_originals():
         (make_config(generation=3, desired_running=False), 9, Wish.STOP),
     ],
 )
-def test_what_was_asked_since(config, seen, wish):
+def test_the_wish_since_a_generation_is_found(config, seen, wish):
     assert config.wish_since(seen) is wish
 
 

@@ -158,7 +158,7 @@ def test_silence_is_counted_and_asked_again_at_once():
     assert due(server)
 
 
-def test_who_completes_no_text_is_not_asked_again():
+def test_a_server_that_completes_no_text_gets_no_canary_again():
     server = Server().sees(seconds=700)
     server.watch = hear(server.watch, Canary.UNSUPPORTED, server.now)
     assert not due(server.sees(seconds=86_400))

@@ -147,7 +147,7 @@ def test_a_stream_tells_proxies_not_to_keep_it_unless_its_server_says_otherwise(
     assert b"x-accel" not in read_answer("Content-Type: text/plain", "Content-Length: 0")[0].beginning.lower()
 
 
-def test_what_connection_names_goes_no_further():
+def test_fields_that_connection_names_are_not_passed_on():
     lines = ("Connection: X-Hop, close", "X-Hop: 1", "X-Other: 2", "Connection: x-third", "X-Third: 3")
     head, _, _ = read_answer(*lines, "Content-Length: 0")
     assert head.beginning == b"HTTP/1.1 200 OK\r\nX-Other: 2\r\n"

@@ -103,7 +103,7 @@ def test_a_kept_connection_is_used():
     assert not errand.backend.connecting
 
 
-def test_what_can_be_sent_once_goes_on_a_connection_of_its_own():
+def test_a_request_that_can_be_sent_once_gets_a_fresh_connection():
     errand = Errand(backend=Server(kept=[Connection()]))
     attempt = Attempt(errand)
     attempt.start(fresh=True)
@@ -247,7 +247,7 @@ def test_an_error_that_is_the_models_own_is_passed_on():
     assert errand.outcomes == ["answered"]
 
 
-def test_of_an_error_that_goes_on_for_ever_not_all_is_kept():
+def test_an_endless_error_is_kept_only_to_a_bound():
     errand = Errand()
     attempt = sent(errand)
     attempt.on_head(answer_head(503), None)
@@ -346,7 +346,7 @@ def test_after_the_first_content_chunks_are_passed_on_as_they_came():
     assert list(attempt.tail) == [EVENT, EVENT]
 
 
-def test_of_a_long_stream_only_the_end_is_kept():
+def test_only_the_end_of_a_long_stream_is_kept():
     attempt = streams(Errand(), *[EVENT] * 20)
     assert list(attempt.tail) == [EVENT] * TAIL_PIECES
     assert attempt.tokens == 20 - CHAT.others
@@ -369,7 +369,7 @@ def assembled(errand, *pieces):
     return attempt
 
 
-def test_what_cannot_be_put_together_is_asked_for_as_the_client_wrote_it():
+def test_an_answer_that_cannot_be_assembled_is_asked_for_as_the_client_wrote_it():
     errand = Errand()
     assembled(errand, b'data: {"choices":[]}\n\n').on_end()
     assert errand.outcomes == ["ask plainly"]
@@ -383,7 +383,7 @@ def test_the_failure_in_a_stream_is_the_answer():
     assert b'"bad"' in errand.outlet.content
 
 
-def test_what_is_no_stream_is_passed_on_as_it_is():
+def test_an_answer_that_is_no_stream_is_passed_on_as_it_is():
     errand = Errand()
     attempt = Assembly(errand, b"as a stream", unstream.Assembler(unstream.CHAT))
     sent(errand, attempt=attempt).on_whole(answer_head(400, length=3), 3, b"bad")

@@ -56,7 +56,7 @@ def test_its_gate_is_open_while_its_supervisor_says_that_it_is_ready(timers, sta
     assert make_backend(status=status).gate.is_open is (status is Status.READY)
 
 
-def test_who_waits_is_let_in_when_it_gets_ready(timers):
+def test_waiting_requests_are_let_in_when_the_server_gets_ready(timers):
     backend, (visitor,) = make_backend(status=Status.STARTING), visitors(1)
     assert enter(backend.gate, visitor) == [False]
     newer(backend, status=Status.READY)
@@ -134,14 +134,14 @@ def test_a_newer_word_ends_the_doubt(backend, timers):
     assert not timers.pending
 
 
-def test_that_it_has_crashed_is_no_doubt_but_keeps_the_gate_closed(backend, timers):
+def test_news_of_a_crash_keeps_the_gate_closed_without_doubt(backend, timers):
     backend.doubt()
     newer(backend, status=Status.CRASHED, pid=None)
     assert not timers.pending
     assert not backend.gate.is_open
 
 
-def test_what_people_configure_says_nothing_about_whether_it_lives(backend, timers):
+def test_a_change_of_the_configuration_does_not_end_doubt(backend, timers):
     backend.doubt()
     backend.update(replace(backend.facts, max_queue=3))
     assert not backend.gate.is_open
@@ -165,7 +165,7 @@ def test_as_many_go_at_once_as_it_has_slots(backend):
     assert enter(backend.gate, *guests) == [True, True, False]
 
 
-def test_who_waits_is_let_in_when_it_has_more_slots(backend):
+def test_waiting_requests_are_let_in_when_the_server_has_more_slots(backend):
     first, second = visitors(2)
     backend.learn_slots(1)
     enter(backend.gate, first, second)
@@ -173,7 +173,7 @@ def test_who_waits_is_let_in_when_it_has_more_slots(backend):
     assert second.times == 1
 
 
-def test_what_is_configured_wins_over_its_slots(timers):
+def test_a_configured_capacity_wins_over_the_servers_slots(timers):
     backend = make_backend(capacity=3)
     backend.learn_slots(8)
     assert backend.gate.capacity == 3
@@ -181,7 +181,7 @@ def test_what_is_configured_wins_over_its_slots(timers):
     assert backend.gate.capacity == 8
 
 
-def test_one_that_will_be_asked_gets_one_request_until_it_has_said_its_slots(timers):
+def test_a_server_gets_one_request_until_it_has_named_its_slots(timers):
     backend, guests = make_backend(status=Status.STARTING), visitors(4)
     backend.await_slots()
     enter(backend.gate, *guests)
@@ -191,7 +191,7 @@ def test_one_that_will_be_asked_gets_one_request_until_it_has_said_its_slots(tim
     assert [guest.times for guest in guests] == [1, 1, 1, 0]
 
 
-def test_one_that_will_not_say_its_slots_has_no_limit(backend):
+def test_a_server_that_names_no_slots_has_no_limit(backend):
     guests = visitors(4)
     backend.await_slots()
     enter(backend.gate, *guests)
@@ -199,7 +199,7 @@ def test_one_that_will_not_say_its_slots_has_no_limit(backend):
     assert [guest.times for guest in guests] == [0, 1, 1, 1]  # the first need not wait at all
 
 
-def test_what_is_configured_does_not_wait_for_what_it_says(timers):
+def test_a_configured_capacity_does_not_wait_for_the_servers_slots(timers):
     backend = make_backend(capacity=3)
     backend.await_slots()
     assert enter(backend.gate, *visitors(4)) == [True, True, True, False]

@@ -100,7 +100,7 @@ def test_a_worker_that_was_not_heard_of_for_a_while_counts_as_empty(three):
     assert first.numbers[cell] == 0
 
 
-def test_one_that_only_works_says_that_it_lives(three):
+def test_a_busy_worker_still_reports_that_it_runs(three):
     first, second, _ = three
     _, cell = begin_server(second)
     second.numbers[cell] = 4
@@ -111,7 +111,7 @@ def test_one_that_only_works_says_that_it_lives(three):
 
 
 @pytest.mark.parametrize("how", ["killed", "closed"])
-def test_who_comes_in_the_place_of_another_begins_with_nothing(path, how):
+def test_a_worker_that_replaces_another_begins_with_an_empty_column(path, how):
     before = Board(path, 1, BEGIN)
     _, cell = begin_server(before)
     before.numbers[cell] = 4
@@ -134,7 +134,7 @@ def test_only_one_has_the_lock(three):
     assert second.lock()
 
 
-def test_who_cannot_have_it_goes_on_without_and_takes_it_from_nobody(three):
+def test_a_worker_that_cannot_have_the_lock_goes_on_without_it(three):
     first, second, third = three
     assert first.lock()
     with second.locked():
@@ -142,7 +142,7 @@ def test_who_cannot_have_it_goes_on_without_and_takes_it_from_nobody(three):
     assert not third.lock()
 
 
-def test_one_that_was_stopped_with_the_lock_is_not_waited_for_for_ever(three, monkeypatch):
+def test_a_worker_that_was_stopped_with_the_lock_is_not_waited_for(three, monkeypatch):
     first, second, _ = three
     assert first.lock()
     assert not second.lock()
@@ -150,7 +150,7 @@ def test_one_that_was_stopped_with_the_lock_is_not_waited_for_for_ever(three, mo
     assert second.lock()
 
 
-def test_that_somebody_had_the_lock_once_is_no_reason_not_to_respect_who_has_it_next(three, monkeypatch):
+def test_the_next_holder_of_a_lock_is_respected_after_a_stale_one(three, monkeypatch):
     first, second, _ = three
     monkeypatch.setattr(module, "STALE_SECONDS", 0.05)
     assert first.lock()

@@ -31,7 +31,7 @@ def test_where_the_body_names_no_model_the_query_tells_where_to_go(content):
     assert body_of(content, "/tokenize?model=b").hints == Hints("b", doubt=NOT_IN_BODY)
 
 
-def test_what_else_the_body_tells_is_kept():
+def test_other_hints_of_the_body_are_kept():
     hints = body_of(b'{"stream":true,"max_tokens":3}', "/completion?model=b").hints
     assert hints == Hints("b", stream=True, max_tokens=3, doubt=NOT_IN_BODY)
 
@@ -47,13 +47,13 @@ def test_without_body_and_query_it_tells_nothing():
     assert body_of(method="GET").hints == NO_HINTS
 
 
-def test_of_a_body_of_which_more_comes_the_beginning_is_read():
+def test_the_beginning_of_a_body_is_read_while_more_comes():
     content = b'{"model":"a","stream":true,"messages":["'
     body = body_of(content, "/tokenize?model=b", length=9000, whole=False)
     assert body.hints == Hints("a", stream=True, doubt=TOO_LONG)
 
 
-def test_of_a_body_of_which_more_comes_the_query_may_tell_where_to_go():
+def test_the_query_may_name_the_model_while_more_of_the_body_comes():
     body = body_of(b'{"messages":["', "/tokenize?model=b", length=9000, whole=False)
     assert body.hints == Hints("b", doubt=TOO_LONG)
 
@@ -64,21 +64,21 @@ def test_a_body_that_is_all_there_is_certain_although_it_is_not_to_be_kept():
     assert body.hints == Hints("b")
 
 
-def test_what_it_tells_is_read_before_it_is_shortened():
+def test_hints_are_read_before_the_body_is_shortened():
     body = body_of(b'{"prompt":"%b","model":"a","stream":true}' % (b"x" * 1000))
     body.shorten(100)
     assert len(body.kept()) == 100
     assert body.hints == Hints("a", stream=True)
 
 
-def test_it_is_known_by_the_same_hash_once_it_is_shortened():
+def test_a_shortened_body_keeps_its_hash():
     body = body_of(b'{"model":"a"}')
     known_by = body.hash()
     body.shorten(5)
     assert body.hash() == known_by != body_of(b'{"mod').hash()
 
 
-def test_what_was_read_of_it_is_known_once_it_is_forgotten():
+def test_hints_that_were_read_outlive_the_body():
     body = body_of(b'{"prompt":"%b","model":"a","stream":true}' % (b"x" * 1000))
     assert body.hints == Hints("a", stream=True)
     known_by = body.hash()
@@ -88,7 +88,7 @@ def test_what_was_read_of_it_is_known_once_it_is_forgotten():
     assert body.hash() == known_by
 
 
-def test_what_nobody_asked_of_it_is_not_read_once_it_is_forgotten():
+def test_hints_that_were_not_read_are_gone_with_the_body():
     body = body_of(b'{"model":"a"}')
     body.forget()
     assert body.hints == Hints()

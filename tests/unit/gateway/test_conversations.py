@@ -32,14 +32,14 @@ from supervisor_app.gateway.llama.conversations import (
         ("GET /v1/streams?conv_id=a", ""),
     ],
 )
-def test_whose_stream_it_is_about(request_line, conversation):
+def test_the_conversation_of_a_stream_request_is_read(request_line, conversation):
     head = head_of(request_line)
     assert head.conversation == conversation
     assert head.asks_for_streams is bool(conversation)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
-def test_whoever_asks_after_a_stream_by_a_key_asks_after_its_own(method):
+def test_a_key_asks_after_its_own_streams_alone(method):
     head = head_of(f"{method} /v1/stream?conv_id=key8:a")
     assert head.names_conversation
     assert head.of_key(7).target == b"/v1/stream?conv_id=key7%3Akey8%3Aa"
@@ -84,12 +84,12 @@ def test_whatever_takes_more_than_passing_on_is_not_plain(request_line, is_plain
         ("[]", False),
     ],
 )
-def test_who_makes_the_answer_that_an_order_is_about(told, makes):
+def test_the_server_that_makes_an_answer_is_found(told, makes):
     assert makes_it(told.encode()) is makes
 
 
 @pytest.mark.parametrize("told", ["{}", "[]", "[1]", "null"])
-def test_what_is_no_list_of_streams_is_none(told):
+def test_an_answer_that_is_no_list_of_streams_is_ignored(told):
     assert streams_in(told.encode()) == []
 
 

@@ -29,7 +29,7 @@ def joins(crowd, number=1, address="", *, owner=None, is_idle=True):
     return clients
 
 
-def test_so_many_may_stay_and_the_next_one_takes_the_place_of_the_oldest_idle_stranger(crowd):
+def test_beyond_the_limit_a_connection_takes_the_place_of_the_oldest_idle_stranger(crowd):
     first, second, *_ = joins(crowd, LIMIT)
     assert crowd.join(Connection(), LIMIT) == (True, first)
     assert crowd.join(Connection(), LIMIT) == (True, second)
@@ -55,7 +55,7 @@ def test_when_nobody_is_idle_nobody_else_may_come(crowd):
     assert crowd.join(Connection(), LIMIT) == (True, None)
 
 
-def test_of_strangers_those_of_the_address_with_the_most_go_first(crowd):
+def test_strangers_of_the_address_with_most_connections_go_first(crowd):
     joins(crowd, 1, "192.0.2.1")
     crowded = joins(crowd, 2, "192.0.2.2")
     joins(crowd, LIMIT - 3, owner=NOBODY)
@@ -78,7 +78,7 @@ def test_an_owner_has_only_so_many_connections_but_this_machine_may_have_all(cro
     joins(crowd, LIMIT // 4 - 1, owner=NOBODY)
 
 
-def test_who_has_left_counts_no_more(crowd):
+def test_a_connection_that_has_left_counts_no_more(crowd):
     for client in [*joins(crowd, 4), *joins(crowd, 2, "192.0.2.1"), *joins(crowd, 4, owner=1)][:6]:
         crowd.leave(client)
         crowd.leave(client)

@@ -162,7 +162,7 @@ def test_an_app_that_is_refused_may_read_why_and_a_page_may_not():
 @pytest.mark.parametrize(
     "listed", ["*", "https://*", "http://*", "null", "obsidian.md", "app://", "app://a/b"]
 )
-def test_what_is_no_origin_cannot_be_listed(listed):
+def test_a_text_that_is_no_origin_cannot_be_listed(listed):
     with pytest.raises(BadOriginError, match=r"would be every page|is not an origin"):
         door(allowed_origins=[listed])
 
@@ -190,7 +190,7 @@ def test_a_password_that_a_browser_adds_by_itself_opens_nothing(lines, is_taken)
     assert check(found, "Host: localhost", "Authorization: Bearer lp-a", *lines).name == "lp-a"
 
 
-def test_who_came_in_once_opens_the_door_for_nobody_else():
+def test_a_page_that_was_let_in_opens_the_door_for_no_other():
     found = door()
     check(found, "Host: localhost")
     check(found, "Host: localhost", "Origin: http://localhost")
@@ -199,7 +199,7 @@ def test_who_came_in_once_opens_the_door_for_nobody_else():
     assert refusal(found, "Host: evil.example").status == 421
 
 
-def test_who_came_in_once_comes_in_again_however_many_came_between():
+def test_a_page_that_was_let_in_comes_in_again_after_many_others():
     found = door()
     for number in range(1100):
         assert check(found, f"Host: {number}.example.org") is None
@@ -234,7 +234,7 @@ def test_open_to_the_network_nobody_comes_in_while_there_is_no_key(lines):
     assert caught.value.status == 401
 
 
-def test_who_says_that_it_may_be_open_is_taken_at_their_word():
+def test_an_open_gateway_that_people_ask_for_is_open():
     found = door(needs_key=True, insecure_open=True)
     assert check(found, "Host: evil.example", "Origin: https://evil.example") is None
     assert found.admits_origin("https://evil.example")
@@ -259,7 +259,7 @@ def test_who_says_that_it_may_be_open_is_taken_at_their_word():
         ({"keys": ["lp-a"]}, "INFO", "nobody is let in without one"),
     ],
 )
-def test_it_says_who_is_let_in(options, level, words):
+def test_the_door_describes_who_is_let_in(options, level, words):
     said_at, said = door(**options).who_may()
     assert (logging.getLevelName(said_at), said.endswith(words)) == (level, True)
 

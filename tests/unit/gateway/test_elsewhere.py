@@ -52,7 +52,7 @@ def test_silence_alone_takes_no_server_that_is_ready_out_of_use(answers):
 
 
 @pytest.mark.parametrize("change", [{"silent_since": None}, {"is_elsewhere": False}], ids=["told", "here"])
-def test_nor_do_refused_connections_alone(change):
+def test_refused_connections_alone_take_no_server_out_of_use(change):
     facts = replace(SILENT, **change)
     assert as_reached(facts, False) == facts
 
@@ -75,7 +75,7 @@ def test_where_none_was_ready_there_is_nothing_to_try(status):
     assert facts.detail == "No supervisor has reported since 2025-06-15T15:06:40.000Z."
 
 
-def test_whoever_may_be_ready_sooner_is_asked_first():
+def test_the_server_that_may_be_ready_sooner_is_asked_first():
     away, crashed = as_reached(SILENT, False), ServerFacts(name="other", status=Status.CRASHED)
     assert rank(SILENT) < rank(crashed) < rank(away) < rank(replace(away, status=Status.ERROR))
 

@@ -122,14 +122,14 @@ def test_some_answers_can_be_put_together_from_a_stream(path, assembled):
 
 
 @pytest.mark.parametrize("path", COMPUTES)
-def test_what_computes_takes_a_slot_and_may_be_asked_again(path):
+def test_endpoints_that_compute_take_a_slot_and_may_be_replayed(path):
     found = endpoint_of("POST", path)
     assert found.needs_slot
     assert found.pure
 
 
 @pytest.mark.parametrize("path", COUNTS)
-def test_what_only_counts_takes_no_slot_and_may_be_asked_again(path):
+def test_endpoints_that_only_count_take_no_slot_and_may_be_replayed(path):
     found = endpoint_of("POST", path)
     assert not found.needs_slot
     assert found.pure
@@ -137,21 +137,21 @@ def test_what_only_counts_takes_no_slot_and_may_be_asked_again(path):
 
 @pytest.mark.parametrize("path", [*COMPUTES, *COUNTS])
 @pytest.mark.parametrize("prefix", ["", "/llama", "/behind/a/proxy"])
-def test_what_asks_the_model_wakes_it_keeps_it_up_and_is_for_every_key(prefix, path):
+def test_endpoints_that_ask_the_model_wake_it_and_are_for_every_key(prefix, path):
     found = endpoint_of("POST", prefix + path)
     assert (found.wakes, found.counts_as_use, found.scope) == (True, True, Scope.INFERENCE)
 
 
 @pytest.mark.parametrize(("method", "path"), CHANGES)
 @pytest.mark.parametrize("prefix", ["", "/llama", "/behind/a/proxy"])
-def test_what_changes_a_server_is_for_keys_that_may_and_is_never_sent_twice(prefix, method, path):
+def test_endpoints_that_change_a_server_need_a_right_and_are_never_replayed(prefix, method, path):
     found = endpoint_of(method, prefix + path)
     assert (found.scope, found.pure, found.needs_slot) == (Scope.CHANGE, False, False)
 
 
 @pytest.mark.parametrize(("method", "path"), READS)
 @pytest.mark.parametrize("prefix", ["", "/llama", "/behind/a/proxy"])
-def test_what_tells_of_a_server_is_for_keys_that_may_read_and_wakes_nobody(prefix, method, path):
+def test_endpoints_that_tell_of_a_server_need_a_right_and_wake_no_server(prefix, method, path):
     found = endpoint_of(method, prefix + path)
     assert (found.scope, found.pure, found.needs_slot) == (Scope.READ, True, False)
     assert (found.wakes, found.counts_as_use) == (False, False)
@@ -159,7 +159,7 @@ def test_what_tells_of_a_server_is_for_keys_that_may_read_and_wakes_nobody(prefi
 
 @pytest.mark.parametrize("path", UNKNOWN)
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "PROPFIND"])
-def test_what_is_not_known_is_sent_once_takes_a_slot_wakes_nobody_and_may_change_all(method, path):
+def test_unknown_endpoints_get_the_careful_answer(method, path):
     found = endpoint_of(method, path)
     assert (found.pure, found.needs_slot, found.scope) == (False, True, Scope.CHANGE)
     assert (found.wakes, found.counts_as_use) == (False, False)

@@ -221,7 +221,7 @@ def test_a_large_body_has_its_turn_after_those_of_others(timers):
     assert bench.exchange.phase is Phase.ATTEMPT
 
 
-def test_of_an_answer_of_our_own_no_body_is_read_and_nothing_is_recorded(bench):
+def test_an_answer_of_the_gateways_own_reads_no_body_and_makes_no_record(bench):
     bench.exchange.answer_takes_time()
     bench.exchange.on_body(QUESTION)
     bench.exchange.on_body_end()
@@ -310,7 +310,7 @@ def test_a_mistake_of_ours_is_told(bench):
     assert b"internal_error" in bench.written
 
 
-def test_what_is_over_is_not_refused_again(bench):
+def test_a_request_that_is_over_is_not_refused_again(bench):
     bench.exchange.refuse(problems.restarting())
     before = bench.written
     bench.exchange.refuse(problems.mistake())
@@ -388,7 +388,7 @@ def test_the_record_tells_what_was_asked_and_what_became_of_it(bench, timers):
     assert bench.exchange.charged(record.usage) == 5
 
 
-def test_whoever_leaves_before_the_prompt_was_counted_owes_a_guess(bench):
+def test_a_client_that_leaves_before_the_prompt_was_counted_is_charged_a_guess(bench):
     bench.exchange.let_in(KeyPolicy(id=4, name="key", digest="d"))
     bench.exchange.on_body(QUESTION)
     bench.exchange.on_body_end()

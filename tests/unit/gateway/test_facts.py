@@ -24,7 +24,7 @@ def test_a_server_that_runs_or_wakes_is_worth_waiting_for(status, fields):
 
 
 @pytest.mark.parametrize("fields", [RUNS, STOPPED, ASLEEP], ids=["runs", "stopped", "asleep"])
-def test_one_that_was_given_up_is_not(fields):
+def test_a_server_in_error_is_hopeless(fields):
     assert ServerFacts(name="default", status=Status.ERROR, **fields).hopeless
 
 
@@ -43,7 +43,7 @@ def test_a_router_uses_the_model_that_has_the_name(model, used):
 
 
 @pytest.mark.parametrize("status", [Status.INITIAL, Status.STARTING, Status.CRASHED, Status.STOPPING])
-def test_one_that_somebody_stopped_is_not(status):
+def test_a_server_that_somebody_stopped_is_hopeless(status):
     assert ServerFacts(name="default", status=status, **STOPPED).hopeless
 
 
@@ -59,11 +59,11 @@ def test_one_that_somebody_stopped_is_not(status):
     ],
     ids=["given up", "tried for the last time", "tried again later", "stopped", "stops", "down"],
 )
-def test_it_needs_a_person_where_nothing_happens_by_itself(fields, needs):
+def test_a_server_needs_a_person_where_nothing_happens_by_itself(fields, needs):
     assert ServerFacts(name="default", **fields).needs_a_person(now=100.0) is needs
 
 
-def test_one_that_is_about_to_be_stopped_still_answers():
+def test_a_server_that_is_about_to_be_stopped_still_answers():
     facts = ServerFacts(name="default", status=Status.READY, **STOPPED)
     assert facts.ready
     assert not facts.hopeless
@@ -110,12 +110,12 @@ HEARD = ServerFacts(
 
 
 @pytest.mark.parametrize("version", [5, 6])
-def test_what_is_saved_counts_once_it_is_as_new_as_what_was_heard(version):
+def test_saved_facts_count_once_they_are_as_new_as_the_news(version):
     saved = ServerFacts(name="default", version=version, status=Status.READY, pid=12, run=4)
     assert saved.with_news_of(HEARD) is saved
 
 
-def test_what_was_heard_counts_until_it_is_saved():
+def test_news_counts_until_it_is_saved():
     saved = ServerFacts(
         name="default", version=4, status=Status.READY, pid=11, run=3, hold_seconds=7, max_queue=9
     )

@@ -21,7 +21,7 @@ FORM = b"multipart/form-data; boundary=bound"
         b'{"x":' * 2000,
     ],
 )
-def test_one_that_only_names_none_has_no_fault(body):
+def test_a_body_that_only_names_no_model_has_no_fault(body):
     assert fault_of(body, b"application/json") == ""
 
 
@@ -41,7 +41,7 @@ def test_one_that_only_names_none_has_no_fault(body):
         (b' {"model": ["a"]}', "`model` must be text."),
     ],
 )
-def test_what_no_server_could_read_is_said(body, fault, content_type):
+def test_the_fault_of_an_unreadable_body_is_told(body, fault, content_type):
     assert fault_of(body, content_type).startswith(fault)
 
 

@@ -94,11 +94,11 @@ def test_the_target_goes_on_as_its_client_wrote_it(before, target):
         "X-Api-Key: lp-secret",
     ],
 )
-def test_what_is_for_us_alone_goes_no_further(line):
+def test_fields_for_the_gateway_alone_are_not_passed_on(line):
     assert sent_to_server(line) == sent_to_server()
 
 
-def test_what_connection_names_goes_no_further():
+def test_fields_that_connection_names_are_not_passed_on():
     lines = [
         "Connection: close, X-Hop ,x-other",
         "X-Hop: 1",
@@ -145,7 +145,7 @@ def test_the_length_is_written_anew(method, length, framing):
     assert [line for line in sent if line.lower().startswith(("content-length", "transfer"))] == framing
 
 
-def test_what_has_no_length_is_sent_in_chunks():
+def test_a_body_without_a_length_is_sent_in_chunks():
     assert sent_to_server("Transfer-Encoding: chunked")[-1] == "Transfer-Encoding: chunked"
 
 
@@ -243,7 +243,7 @@ def test_a_head_means_the_same_whatever_came_before(heads):
             assert cache.request(raw) == expected
 
 
-def test_what_is_remembered_of_heads_is_bounded():
+def test_the_memory_for_heads_is_bounded():
     cache = HeadCache()
     tracemalloc.start()
     try:

@@ -172,7 +172,7 @@ FRAGMENTS = st.sampled_from(
 @example(b"0\r\nx: \x7f\r\n\r\n")
 @example(b"0\r\nx: \xff\r\n\r\n")
 @example(b"0\r\nConnection: upgrade\r\n\r\n")
-def test_what_is_taken_here_another_parser_takes_with_the_same_content_and_end(data):
+def test_an_accepted_body_is_read_alike_by_another_parser(data):
     check_chunked(data)
 
 
@@ -217,7 +217,7 @@ def test_what_is_taken_here_another_parser_takes_with_the_same_content_and_end(d
     ids=lambda row: row[0],
 )
 @pytest.mark.parametrize("whole", [True, False], ids=["at once", "byte by byte"])
-def test_what_two_readers_could_read_differently_is_refused(sent, whole):
+def test_an_ambiguous_body_is_refused(sent, whole):
     data = sent[1]
     pieces = [data] if whole else [bytes([byte]) for byte in data]
     with pytest.raises(FramingError):
@@ -236,7 +236,7 @@ def test_a_size_may_have_16_digits():
     ids=["extension", "trailer", "trailers"],
 )
 @pytest.mark.parametrize("size", [1, 1000, 10**6])
-def test_what_is_no_content_is_bounded(endless, size):
+def test_the_bytes_around_the_content_are_bounded(endless, size):
     pieces = [endless[start : start + size] for start in range(0, len(endless), size)]
     with pytest.raises(FramingError, match="too long"):
         take(ChunkedBody(), pieces)
@@ -248,7 +248,7 @@ def test_trailers_of_any_number_of_lines_up_to_the_bound_are_dropped():
     assert body.feed(b"1\r\na\r\n0\r\n" + lines + b"\r\nGET /") == (b"a", b"GET /")
 
 
-def test_of_many_chunks_some_are_read_at_once_and_the_rest_is_left():
+def test_only_some_of_many_chunks_are_read_at_once():
     body = ChunkedBody(at_once=2)
     data = b"1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\nnext"
     first, rest = body.feed(data)

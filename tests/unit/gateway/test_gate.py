@@ -69,7 +69,7 @@ def test_a_closed_gate_lets_nobody_in_until_it_opens():
     assert (first.times, second.times) == (1, 1)
 
 
-def test_who_needs_no_slot_takes_nobodys_place_and_waits_for_nobody():
+def test_a_request_without_a_slot_takes_no_place_and_waits_for_none():
     gate, (first, second) = open_gate(capacity=1), visitors(2)
     quick, late = (Visitor(needs_slot=False) for _ in range(2))
     assert enter(gate, quick, first, second, late) == [True, True, False, True]
@@ -116,7 +116,7 @@ class Suspect(Visitor):
 
 
 @pytest.mark.parametrize("needs_slot", [True, False])
-def test_who_turns_out_to_be_a_suspect_at_its_turn_waits_for_those_who_are_inside(needs_slot):
+def test_a_request_that_becomes_a_suspect_at_its_turn_waits_for_those_inside(needs_slot):
     gate, (first,) = open_gate(), visitors(1)
     suspect = Suspect(gate, needs_slot=needs_slot)
     gate.enter(first)
@@ -151,7 +151,7 @@ def test_without_a_limit_all_go_at_once():
     assert len(gate.inside) == 500
 
 
-def test_so_many_are_inside_and_the_others_follow_by_arrival():
+def test_beyond_the_capacity_requests_follow_in_order_of_arrival():
     gate, (a, b, c, d) = open_gate(capacity=2), visitors(4)
     assert enter(gate, a, b, c, d) == [True, True, False, False]
     gate.leave(b)
@@ -170,13 +170,13 @@ def test_nobody_overtakes_those_who_wait():
     assert gate.inside == {a, b}
 
 
-def test_who_arrived_earlier_goes_earlier_also_when_it_had_waited_elsewhere():
+def test_an_earlier_request_goes_earlier_also_after_a_wait_elsewhere():
     gate, (old, new, last) = Gate(), visitors(3)
     enter(gate, new, last, old)
     assert gate.waiting == [old, new, last]
 
 
-def test_those_a_server_died_under_go_first_when_it_is_back_in_their_old_order():
+def test_requests_whose_server_died_go_first_in_their_old_order():
     gate, (a, b, c, d) = open_gate(capacity=2), visitors(4)
     enter(gate, a, b, c, d)
     gate.is_open = False
@@ -206,7 +206,7 @@ def test_with_a_queue_of_none_nobody_waits():
         gate.enter(b)
 
 
-def test_who_was_let_in_before_finds_room_in_a_full_queue():
+def test_a_request_that_was_let_in_before_finds_room_in_a_full_queue():
     gate, (a, b) = open_gate(capacity=1, max_waiting=1), visitors(2)
     enter(gate, a, b)
     gate.is_open = False
@@ -214,7 +214,7 @@ def test_who_was_let_in_before_finds_room_in_a_full_queue():
     assert gate.waiting == [a, b]
 
 
-def test_who_leaves_the_queue_is_never_let_in():
+def test_a_request_that_leaves_the_queue_is_never_let_in():
     gate, (a, b, c) = open_gate(capacity=1), visitors(3)
     enter(gate, a, b, c)
     gate.leave(b)
@@ -223,7 +223,7 @@ def test_who_leaves_the_queue_is_never_let_in():
     assert b.times == 0
 
 
-def test_who_leaves_twice_takes_nobody_with_it():
+def test_a_request_that_leaves_twice_removes_no_other():
     gate, (a, b, c) = open_gate(capacity=1), visitors(3)
     enter(gate, a, b, c)
     gate.leave(a)
@@ -265,7 +265,7 @@ def test_any_number_may_fail_as_soon_as_they_are_let_in():
     assert not gate.waiting
 
 
-def test_who_fails_as_soon_as_it_is_let_in_makes_room_for_the_next():
+def test_a_request_that_fails_at_once_makes_room_for_the_next():
     class Refused(Visitor):
         def admitted(self):
             super().admitted()

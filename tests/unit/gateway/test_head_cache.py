@@ -46,7 +46,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("data", OTHERS.values(), ids=OTHERS)
-def test_what_differs_in_anything_else_is_not_recognized(data):
+def test_a_head_that_differs_in_anything_else_is_read_anew(data):
     assert usual().body_of(data) is None
 
 
@@ -77,7 +77,7 @@ def test_whatever_is_recognized_is_what_it_would_have_been_read_as(at, cut, put,
 
 
 @given(st.integers(0, len(REQUEST)), st.integers(0, 3), st.binary(max_size=3))
-def test_what_was_read_before_makes_no_difference(at, cut, put):
+def test_heads_that_were_read_before_make_no_difference(at, cut, put):
     heads = HeadCache()
     heads.request(REQUEST)
     data = REQUEST[:at] + put + REQUEST[at + cut :]

@@ -36,7 +36,7 @@ def user(text):
 # JSON
 
 
-def test_it_tells_model_stream_limit_and_session():
+def test_hints_are_model_stream_limit_and_session():
     body = body_of(
         messages=[user("hello")], model="tiny", stream=True, max_tokens=7, prompt_cache_key="chat-1"
     )
@@ -49,7 +49,7 @@ def test_the_type_that_curl_sends_is_no_obstacle():
     assert hints_of(body_of(model="tiny"), b"application/x-www-form-urlencoded").model == "tiny"
 
 
-def test_what_looks_like_a_hint_inside_of_a_message_is_none():
+def test_a_hint_inside_of_a_message_is_ignored():
     assert (
         hints_of(body_of(messages=[user('"model":"b","stream":true')], metadata={"model": "c"})) == NO_HINTS
     )
@@ -97,7 +97,7 @@ def test_the_limit_is_the_one_that_the_server_goes_by(fields, limit):
         ({}, 1),
     ],
 )
-def test_so_many_answers_are_wanted_as_the_server_would_give(fields, answers):
+def test_the_number_of_answers_is_read_as_the_server_reads_it(fields, answers):
     assert hints_of(body_of(**fields)) == Hints(answers=answers)
 
 
@@ -152,7 +152,7 @@ def test_a_wrong_type_does_not_hide_the_others():
         b"\x00\xff",
     ],
 )
-def test_of_what_cannot_be_read_there_are_no_hints(body):
+def test_a_body_that_cannot_be_read_gives_no_hints(body):
     assert hints_of(body) == NO_HINTS
     assert prefix_digest(body) is None
 
@@ -185,7 +185,7 @@ def test_a_query_names_the_model(query, model):
         "model=a&%u006dodel=b",
     ],
 )
-def test_what_servers_do_not_read_alike_is_in_doubt(query):
+def test_a_body_that_servers_read_differently_is_in_doubt(query):
     assert hints_of_query(query).doubt == AMBIGUOUS
 
 
@@ -220,7 +220,7 @@ def test_a_name_needs_no_quotes():
     ],
 )
 @pytest.mark.parametrize("form", [FORM, b'multipart/form-data; boundary="bound"'])
-def test_what_clients_send_is_plain(head, form):
+def test_bodies_of_usual_clients_are_not_in_doubt(head, form):
     assert hints_of(MODEL + b"--bound\r\n" + head + b"\r\n\r\nword\r\n" + END, form) == Hints("whisper")
 
 
@@ -315,7 +315,7 @@ def test_in_a_prefix_the_model_is_found_as_soon_as_it_is_whole(others, model, as
         b"",
     ],
 )
-def test_what_is_no_top_level_model_is_not_taken_for_one(prefix):
+def test_only_a_model_at_the_top_level_counts(prefix):
     assert hints_of_beginning(prefix).model is None
 
 
@@ -340,19 +340,19 @@ def test_in_a_prefix_the_top_level_stream_is_found(prefix, stream):
     assert hints_of_beginning(prefix).stream is stream
 
 
-def test_what_stands_far_behind_is_not_looked_for_without_end():
+def test_hints_are_looked_for_only_to_a_bound():
     far = b'{"messages":[' + b"[]," * 200_000 + b'0],"model":"a"'
     assert hints_of_beginning(far).model is None
 
 
-def test_of_a_form_that_is_cut_the_fields_before_the_cut_are_read():
+def test_the_fields_before_the_cut_of_a_form_are_read():
     form = MODEL + part(b'name="stream"', b"true")
     found = Hints("whisper", stream=True, doubt=TOO_LONG)
     assert hints_of_beginning(form + AUDIO[:5000], FORM) == found
     assert hints_of_beginning(form + AUDIO + MODEL[:-9], FORM) == found
 
 
-def test_what_a_prefix_names_may_be_named_otherwise_later_on():
+def test_a_model_in_the_beginning_of_a_body_is_in_doubt():
     assert hints_of_beginning(b'{"model":"a","x":"').doubt == TOO_LONG
     assert hints_of_beginning(b"").doubt == TOO_LONG
 
@@ -410,5 +410,5 @@ def test_messages_of_a_wrong_shape_have_a_digest_all_the_same():
     assert len({prefix_digest(body_of(**body)) for body in bodies}) == 3
 
 
-def test_what_is_no_conversation_has_no_digest():
+def test_a_body_without_a_conversation_has_no_digest():
     assert prefix_digest(b'{"content":"tokenize this"}') is None

@@ -40,7 +40,7 @@ def test_after_its_time_it_is_too_late(waiting):
     assert waiting.after(0.2) == ["too late"]
 
 
-def test_it_waits_from_its_beginning_to_its_end(waiting):
+def test_a_hold_lasts_from_its_beginning_to_its_end(waiting):
     assert not waiting.hold.waits
     waiting.begin()
     assert waiting.hold.waits
@@ -96,7 +96,7 @@ def test_comments_come_at_first_and_then_regularly_also_between_two_waits(waitin
     assert waiting.after(20) == ["comment", "comment"]
 
 
-def test_who_is_told_already_is_not_told_twice(waiting):
+def test_comments_are_sent_once_however_often_they_are_asked_for(waiting):
     waiting.comment_every(10, first_in=0)
     waiting.comment_every(10, first_in=0)
     assert waiting.after(10) == ["comment", "comment"]

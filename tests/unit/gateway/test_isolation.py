@@ -26,7 +26,7 @@ from supervisor_app.gateway.llama.isolation import (
         b'{"cache\\u005fprompt": true, "prompt": {"cache_prompt": true}}',
     ],
 )
-def test_what_is_said_last_counts(body):
+def test_the_field_that_forbids_the_cache_comes_last(body):
     pairs = json.loads(without_cache(body).decode("utf-8-sig"), object_pairs_hook=list)
     assert pairs[-1] == ("cache_prompt", False)
     assert len(pairs) == len(json.loads(body.decode("utf-8-sig"), object_pairs_hook=list)) + 1
@@ -36,7 +36,7 @@ def test_what_is_said_last_counts(body):
     "body",
     [b"", b"[]", b'"a"', b"{", b'{"cache_prompt":true}\0}', b'{"a":1}{"b":2}', b'{"a":1} // }', b"\xff{}"],
 )
-def test_what_we_do_not_read_as_its_server_may_is_refused(body):
+def test_a_body_that_the_server_may_read_otherwise_is_refused(body):
     with pytest.raises(NotIsolatedError):
         without_cache(body)
 

@@ -41,7 +41,7 @@ def test_a_key_has_a_mark_and_256_random_bits():
     assert new_key() != KEY
 
 
-def test_what_is_shown_of_a_key_does_not_give_it_away():
+def test_the_shown_part_of_a_key_does_not_give_it_away():
     assert KEY.startswith(shown_part(KEY))
     assert len(shown_part(KEY)) == len("lp-") + 5
 
@@ -87,7 +87,7 @@ def test_another_key_is_not_let_in(presented):
     assert refusal.message == "This API key is not known here."
 
 
-def test_who_shows_no_key_is_told_how():
+def test_a_request_without_a_key_is_told_how_to_show_one():
     refusal = denied(KeyRing([policy()]).find, "", NOW)
     assert refusal.status == 401
     assert "`Authorization: Bearer lp-…`" in refusal.message
@@ -143,7 +143,7 @@ def test_without_limits_everything_is_let_in():
         limiter.admit(mine, 0.0)
 
 
-def test_one_is_not_called_many():
+def test_a_limit_of_one_is_told_in_the_singular():
     limiter, mine = Limiter(), policy(max_concurrent=1)
     limiter.admit(mine, 100.0)
     assert "limited to 1 request at once." in denied(limiter.admit, mine, 100.0).message
@@ -162,7 +162,7 @@ def test_a_minutes_worth_of_requests_may_come_at_once_and_then_as_many_as_refill
 
 
 @pytest.mark.parametrize("per_minute", [1, 7, 60, 999])
-def test_who_waits_as_long_as_told_is_let_in(per_minute):
+def test_a_request_after_the_told_wait_is_let_in(per_minute):
     limiter, mine, now = Limiter(), policy(requests_per_minute=per_minute), 0.1
     for _ in range(per_minute):
         limiter.admit(mine, now)
@@ -271,7 +271,7 @@ def test_a_limit_that_was_lowered_holds_at_once():
     denied(limiter.admit, policy(requests_per_minute=1), 0.0)
 
 
-def test_what_runs_is_remembered_when_a_limit_is_new():
+def test_running_requests_count_when_a_limit_is_new():
     limiter = Limiter()
     limiter.admit(policy(), 0.0)
     denied(limiter.admit, policy(max_concurrent=1), 0.0)

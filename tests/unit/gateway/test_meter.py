@@ -92,7 +92,7 @@ each_answer = pytest.mark.parametrize(("tail", "usage"), ANSWERS.values(), ids=A
 
 
 @each_answer
-def test_what_the_server_counted_is_read(tail, usage):
+def test_the_counts_of_the_server_are_read(tail, usage):
     assert usage_of(tail) == usage
 
 
@@ -103,17 +103,17 @@ def test_a_tail_may_begin_in_the_middle_of_anything(tail, usage):
 
 
 @pytest.mark.parametrize("name", ["embeddings", "messages stream"])
-def test_what_was_said_at_the_beginning_is_read_from_there(name):
+def test_counts_at_the_beginning_of_an_answer_are_read(name):
     answer, usage = ANSWERS[name]
     assert usage_of(tail=answer[-100:], head=answer[:1000]) == usage
 
 
-def test_of_many_events_the_last_counts():
+def test_the_counts_of_the_last_event_are_read():
     first = OPENAI_USAGE.replace(b'"completion_tokens":3', b'"completion_tokens":1')
     assert usage_of(b"data: {%b}\n\ndata: {%b}\n\n" % (first, OPENAI_USAGE)) == COUNTED
 
 
-def test_what_the_model_says_is_not_a_count():
+def test_words_of_the_model_are_not_taken_for_counts():
     said = json.dumps(
         {"content": '"usage":{"prompt_tokens":7,"completion_tokens":7},"timings":{"prompt_n":7}'}
     )
@@ -127,7 +127,7 @@ def test_a_speed_that_was_not_measured_is_none(speed):
 
 
 @pytest.mark.parametrize("count", [b"-1", b"1.5", b"true", b'"3"', b"null", b"[]", b"9" * 12, b"9" * 5000])
-def test_what_is_no_count_is_none(count):
+def test_a_number_that_cannot_be_a_count_is_ignored(count):
     tail = b'{"usage":{"prompt_tokens":4,"completion_tokens":%b}}' % count
     assert usage_of(tail) in (Usage(prompt_tokens=4), NO_USAGE)
     assert usage_of(tail).generated_tokens is None
@@ -190,7 +190,7 @@ COMPLETION = endpoint_of("POST", "/completion")
         ("/v1/embeddings", 1, 1),
     ],
 )
-def test_what_was_counted_of_one_answer_is_taken_for_all_that_the_server_gives(path, prompts, answers):
+def test_the_count_of_one_answer_is_multiplied_by_the_number_of_answers(path, prompts, answers):
     assert usage_of_all(MEASURED, endpoint_of("POST", path), SEVERAL) == Usage(
         prompt_tokens=21 * prompts,
         cached_tokens=20 * prompts,
@@ -199,12 +199,12 @@ def test_what_was_counted_of_one_answer_is_taken_for_all_that_the_server_gives(p
     )
 
 
-def test_what_was_not_counted_is_not_made_up():
+def test_a_missing_count_is_not_made_up():
     assert usage_of_all(NO_USAGE, COMPLETION, SEVERAL) == NO_USAGE
     assert usage_of_all(NO_USAGE, COMPLETION, SEVERAL, came=5) == NO_USAGE
 
 
-def test_of_a_stream_that_was_cut_so_many_tokens_count_as_came():
+def test_the_events_of_a_stream_that_was_cut_count_as_tokens():
     assert usage_of_all(COUNTED, COMPLETION, SEVERAL, came=5).generated_tokens == 5
 
 

@@ -178,14 +178,14 @@ def by_model(samples_of_one):
     return {labels["model"]: value for labels, value in samples_of_one}
 
 
-def test_what_is_in_flight_and_held_is_told_by_server_and_model(metrics):
+def test_requests_in_flight_and_held_are_told_by_server_and_model(metrics):
     found = told(metrics, [("default", "qwen3", 3, 2), ("default", "llama", 1, 0)])
     assert {labels["server"] for labels, _ in found["llamaproxy_requests_in_flight"]} == {"default"}
     assert by_model(found["llamaproxy_requests_in_flight"]) == {"qwen3": 3, "llama": 1}
     assert by_model(found["llamaproxy_requests_held"]) == {"qwen3": 2, "llama": 0}
 
 
-def test_what_is_in_flight_under_names_that_nobody_offers_is_other(metrics):
+def test_requests_in_flight_under_unknown_models_count_as_other(metrics):
     found = told(metrics, [("default", "gpt-4", 1, 2), ("default", "gpt-5", 3, 4), ("default", "", 5, 6)])
     assert by_model(found["llamaproxy_requests_in_flight"]) == {"other": 4, "": 5}
     assert by_model(found["llamaproxy_requests_held"]) == {"other": 6, "": 6}
@@ -249,7 +249,7 @@ def test_labels_of_its_own_are_kept_and_ours_win():
         'llamacpp:x{a="' + "\\" * 50_000,
     ],
 )
-def test_what_is_no_metric_of_llama_server_is_left_out(line):
+def test_lines_that_are_no_metric_of_llama_server_are_left_out(line):
     assert relabel(f"{line}\nllamacpp:y 1\n", "s", "m") == 'llamacpp:y{server="s",model="m"} 1\n'
 
 

@@ -128,7 +128,7 @@ def test_no_more_are_inside_than_it_has_slots(a, b, look):
     assert [visitor.times for visitor in (first, second, third, fourth)] == [1, 1, 0, 0]
 
 
-def test_who_waits_goes_as_soon_as_one_has_left_another_worker(a, b, look):
+def test_a_waiting_request_goes_as_soon_as_one_has_left_another_worker(a, b, look):
     a.comes()
     leaving, waiting = b.comes(), a.comes()
     b.gate.leave(leaving)
@@ -136,7 +136,7 @@ def test_who_waits_goes_as_soon_as_one_has_left_another_worker(a, b, look):
     assert waiting.times == 1
 
 
-def test_they_go_in_the_order_in_which_they_came(workers, a, b, look):
+def test_requests_of_all_workers_go_in_order_of_arrival(workers, a, b, look):
     inside = [a.comes(), a.comes()]
     queue = [b.comes(), a.comes(), b.comes(), b.comes(), a.comes()]
     while queue:
@@ -156,7 +156,7 @@ def test_nobody_overtakes_one_who_waits_at_another_worker(a, b, look):
     assert (waiting.times, newcomer.times) == (1, 0)
 
 
-def test_one_who_waits_for_what_only_its_own_worker_does_not_know_holds_nobody_up(a, b, look):
+def test_a_request_at_a_worker_that_doubts_its_server_holds_up_no_other(a, b, look):
     b.doubt()
     waiting, newcomer = b.comes(), a.comes()
     assert (waiting.times, newcomer.times) == (0, 1)
@@ -256,7 +256,7 @@ def test_a_request_that_becomes_a_suspect_at_its_turn_is_alone_from_then_on(a, b
 # --- Losses --------------------------------------------------------------------------------------------
 
 
-def test_who_was_the_only_one_at_all_workers_was_alone(a, b):
+def test_the_only_request_of_all_workers_was_alone(a, b):
     a.comes()
     assert a.losses.add(a.facts, "reset").alone
 
@@ -271,7 +271,7 @@ def test_two_workers_that_lose_one_each_have_both_lost_one_of_two(a, b):
     assert (first.alone, second.alone) == (False, False)
 
 
-def test_one_without_a_slot_at_another_worker_was_there_too(a, b):
+def test_a_request_without_a_slot_at_another_worker_counts_as_in_flight(a, b):
     b.comes(needs_slot=False)
     a.comes()
     assert not a.losses.add(a.facts, "reset").alone
@@ -297,13 +297,13 @@ def test_none_without_a_slot_joins_a_suspect_at_another_worker(a, b, look):
     assert slotless.times == 1
 
 
-def test_one_without_a_slot_that_has_left_was_not(a, b):
+def test_a_request_without_a_slot_that_has_left_does_not_count(a, b):
     b.gate.leave(b.comes(needs_slot=False))
     a.comes(solo=True)
     assert a.losses.add(a.facts, "reset").alone
 
 
-def test_who_was_sent_to_what_another_has_killed_alone_was_not_alone_with_it(a, b, timers):
+def test_a_request_sent_to_a_server_that_another_has_killed_was_not_alone(a, b, timers):
     guilty = a.comes(solo=True)
     assert a.losses.add(a.facts, "reset").alone
     a.doubt()
@@ -348,7 +348,7 @@ def sweep(worker, timers):
 
 
 @pytest.mark.parametrize("solo", [False, True])
-def test_who_was_killed_with_requests_inside_or_waiting_holds_nobody_up_for_long(a, b, timers, solo):
+def test_a_killed_worker_with_requests_holds_up_no_other_for_long(a, b, timers, solo):
     b.comes(solo=solo)
     b.comes()
     b.comes()
@@ -371,7 +371,7 @@ def test_one_that_was_only_stopped_counts_again_when_it_goes_on(a, b, timers, lo
     assert a.comes().times == 0
 
 
-def test_what_was_removed_counts_no_more(a, b, look):
+def test_requests_of_a_worker_without_the_server_count_no_more(a, b, look):
     b.comes()
     b.comes()
     waiting = a.comes()

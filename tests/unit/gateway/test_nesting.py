@@ -26,12 +26,12 @@ def depth_of(value) -> int:
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 10**6])
-def test_so_many_levels_pass_and_one_more_does_not(size):
+def test_the_deepest_nesting_passes_and_one_more_level_does_not(size):
     assert not in_pieces(nested(DEEPEST), size)
     assert in_pieces(b"[" + nested(DEEPEST) + b"]", size)
 
 
-def test_it_is_found_before_its_end_has_come():
+def test_deep_nesting_is_found_before_the_end_of_the_body():
     assert is_too_deep(b"[" * (DEEPEST + 1))
 
 
@@ -53,16 +53,16 @@ def test_many_brackets_beside_each_other_are_not_deep():
 
 
 @pytest.mark.parametrize("blank", [b"", b"  \n", b"\xef\xbb\xbf"])
-def test_what_may_stand_before_json_hides_nothing(blank):
+def test_white_space_or_a_byte_order_mark_hides_no_nesting(blank):
     assert in_pieces(blank + b"[" * 300, 1)
 
 
 @pytest.mark.parametrize("body", [b"--boundary\r\n" + b"[" * 300, b"x" + b"{" * 300])
-def test_what_is_no_json_is_not_looked_at(body):
+def test_nesting_is_looked_for_in_json_alone(body):
     assert not in_pieces(body, 50)
 
 
-def test_nor_is_a_form():
+def test_nesting_is_not_looked_for_in_a_form():
     assert not in_pieces(b"[" * 300, 50, is_json=False)
 
 

@@ -70,13 +70,13 @@ def test_json_that_was_cut_off_is_told_from_json_that_is_whole(body):
 
 
 @pytest.mark.parametrize("body", [b'{"a": 1]}]}', b'{"a" 1}', b"nonsense", b'{"a": "b" "c"}'])
-def test_what_is_no_json_does_not_become_some(body):
+def test_a_text_that_is_no_json_does_not_become_json(body):
     with pytest.raises(json.JSONDecodeError):
         json.loads(outlined(body, size=2))
 
 
 @pytest.mark.parametrize(("limit", "value"), [("MAX_OUTLINE", 1000), ("MAX_TOKENS", 1000)])
-def test_one_with_too_much_in_it_is_given_up(monkeypatch, limit, value):
+def test_an_outline_of_too_many_fields_is_given_up(monkeypatch, limit, value):
     monkeypatch.setattr(outline, limit, value)
     body = json.dumps({f"key {number}": number for number in range(2000)}).encode()
     with pytest.raises(OutlineError, match="put `model` first"):

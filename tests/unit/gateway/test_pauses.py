@@ -56,7 +56,7 @@ def test_fewer_do_not_nor_do_those_of_others():
     assert paused.paused_until(7, NOW) is None
 
 
-def test_one_that_is_released_ends_the_pause():
+def test_releasing_an_entry_ends_the_pause():
     paused = quarantine(*entries())
     assert paused.paused_until(7, NOW)
     paused.replace(entries()[1:])
@@ -109,7 +109,7 @@ def test_crashes_with_one_key_alone_in_flight_are_counted_for_an_hour_and_once_e
     assert keys.crashed(7, "a", 5, NOW + 3603) == ()
 
 
-def test_what_one_of_its_requests_is_guilty_of_is_not_held_against_the_key():
+def test_deaths_by_a_guilty_request_are_not_held_against_its_key():
     keys = Keys()
     for pid in (1, 2, 3):
         keys.crashed(7, "a", pid, NOW)

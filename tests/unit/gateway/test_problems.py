@@ -41,7 +41,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("fault", "status", "make"), FAULTS)
-def test_whose_fault_it_is(fault, status, make):
+def test_each_problem_says_whose_fault_it_is(fault, status, make):
     problem = make()
     assert (problem.fault, problem.status) == (fault, status)
 

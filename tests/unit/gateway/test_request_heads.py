@@ -101,7 +101,7 @@ def test_an_empty_host_is_a_host():
         ("X-Other: 100-continue", "POST / HTTP/1.1", False),
     ],
 )
-def test_who_waits_for_100_continue_says_so(line, first, expected):
+def test_a_head_says_that_its_client_waits_for_100_continue(line, first, expected):
     assert read(line, first=first)[0].expects_continue is expected
 
 
@@ -110,7 +110,7 @@ def test_an_authorization_without_a_key_hides_no_other(nothing):
     assert read(f"Authorization: {nothing}", "X-Api-Key: lp-abc")[0].presented_key == "lp-abc"
 
 
-def test_of_two_keys_that_of_authorization_counts():
+def test_the_key_of_authorization_counts_before_others():
     assert read("X-Api-Key: lp-a", "Authorization: Bearer lp-b")[0].presented_key == "lp-b"
 
 
@@ -151,7 +151,7 @@ def test_a_key_that_is_a_password_is_known_as_one():
         "Session: a",
     ],
 )
-def test_what_is_said_twice_alike_is_said_once(line):
+def test_a_field_repeated_with_the_same_value_counts_once(line):
     once, twice = read(line)[0], read(line, line.replace(": ", ":  "))[0]
     assert twice == once
     name = line.partition(":")[0].lower()
@@ -289,7 +289,7 @@ FIRST_LINES = {
 
 
 @pytest.mark.parametrize(("first", "status"), FIRST_LINES.values(), ids=FIRST_LINES)
-def test_what_is_no_request_of_http_1_is_refused(first, status):
+def test_a_head_that_is_not_http_1_is_refused(first, status):
     found = refusal(raw_head(first=first))
     assert found.status == status
     assert "\n" not in str(found)
@@ -344,11 +344,11 @@ def check_all_beginnings(raw):
         (b"PRI * HTTP/2.0\r\n", 505),
     ],
 )
-def test_what_cannot_become_a_head_is_refused_before_it_ends(beginning, status):
+def test_a_beginning_that_cannot_become_a_head_is_refused_at_once(beginning, status):
     assert refused_beginning(beginning) == status
 
 
-def test_who_speaks_tls_is_told_that_this_is_plain_http():
+def test_a_tls_client_is_told_that_this_is_plain_http():
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
     for size in range(1, len(hello)):
         with pytest.raises(BadHeadError, match="plain HTTP, not HTTPS"):
@@ -363,12 +363,12 @@ def test_no_beginning_of_a_good_head_is_refused(lines):
 
 
 @pytest.mark.parametrize("lines", [lines for lines, _ in REFUSED.values()], ids=REFUSED)
-def test_what_can_be_read_in_two_ways_is_refused_in_whatever_pieces_it_comes(lines):
+def test_an_ambiguous_request_is_refused_in_whatever_pieces_it_comes(lines):
     check_all_beginnings(raw_head(*lines))
 
 
 @pytest.mark.parametrize("first", [first for first, _ in FIRST_LINES.values()], ids=FIRST_LINES)
-def test_what_is_no_request_is_refused_in_whatever_pieces_it_comes(first):
+def test_a_malformed_request_is_refused_in_whatever_pieces_it_comes(first):
     check_all_beginnings(raw_head(first=first))
 
 

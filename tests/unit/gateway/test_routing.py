@@ -43,7 +43,7 @@ def test_a_server_is_asked_for_by_its_name_an_alias_or_a_model():
     assert not any(serves(facts, name) for name in ("", "DEFAULT", "qwen", "qwen3 "))
 
 
-def test_what_may_be_asked_for_is_listed_once_in_order_with_those_who_have_it():
+def test_models_are_listed_once_in_order_with_the_servers_that_have_them():
     servers = [
         ServerFacts(name="c"),
         ServerFacts(name="b", offered=("qwen3",), models=("qwen3",), status=Status.CRASHED),
@@ -80,7 +80,7 @@ def test_a_key_for_any_name_of_a_server_with_one_model_will_do():
         assert known_as(facts, hints) == {"default", "qwen3", "alias"}
 
 
-def test_what_a_client_calls_the_model_of_a_server_does_not_make_it_what_its_key_allows():
+def test_a_key_must_allow_the_servers_model_whatever_the_client_calls_it():
     facts = ServerFacts(name="default", models=("qwen3",))
     policy = KeyPolicy(id=1, name="k", digest=b"", models=frozenset({"gpt-4"}))
     assert not may_use(policy, facts, Hints("gpt-4"))
@@ -101,7 +101,7 @@ def test_a_model_of_a_router_goes_by_each_of_its_names():
     assert known_as(facts, Hints("b")) == {"router", "b"}
 
 
-def test_of_a_router_a_model_that_is_not_certain_is_none():
+def test_a_model_in_doubt_is_not_allowed_at_a_router():
     facts = ServerFacts(name="router", models=("a", "b"), offered=("a", "b"), is_router=True)
     assert known_as(facts, Hints("a", doubt=AMBIGUOUS)) == {"router"}
 

@@ -41,7 +41,7 @@ def serve(worker, times=1, **fields):
         worker.observe(record(**fields))
 
 
-def test_whoever_is_scraped_tells_the_sum_of_all(start):
+def test_a_scraped_worker_tells_the_sum_of_all(start):
     one, two = start(1), start(2)
     usage = Usage(prompt_tokens=100, cached_tokens=60, generated_tokens=20)
     for worker, times in ((one, 1), (two, 8)):
@@ -89,7 +89,7 @@ def test_a_sum_does_not_hang_on_the_order_in_which_the_files_are_found(start, tm
     assert len(sums) == 1
 
 
-def test_what_one_has_told_the_others_tell_too(start):
+def test_counts_of_one_worker_are_told_by_the_others(start):
     """Also what it had counted just before it was asked."""
     one, two = start(1), start(2)
     for _ in range(3):
@@ -107,7 +107,7 @@ def test_a_worker_that_was_killed_takes_with_it_only_what_nobody_was_told(start)
     assert counted(other) == 5
 
 
-def test_who_replaces_another_goes_on_from_there(start):
+def test_a_worker_that_replaces_another_goes_on_with_its_counts(start):
     serve(first := start(1), 5)
     first.save({})
     second, other = start(1), start(2)
@@ -116,7 +116,7 @@ def test_who_replaces_another_goes_on_from_there(start):
     assert counted(second) == counted(other) == 7
 
 
-def test_what_is_in_flight_at_all_workers_is_added(start):
+def test_requests_in_flight_at_all_workers_are_added(start):
     one, two = start(1), start(2)
     two.save(two.load_of([("default", "qwen3", 3, 1)]))
     load = [("default", "qwen3", 1, 2)]
@@ -124,7 +124,7 @@ def test_what_is_in_flight_at_all_workers_is_added(start):
     assert told(one, "llamaproxy_requests_held", load) == 3
 
 
-def test_who_has_said_nothing_for_long_has_nothing_in_flight_but_its_counts(start, monkeypatch):
+def test_a_silent_worker_has_nothing_in_flight_but_keeps_its_counts(start, monkeypatch):
     silent, other = start(1), start(2)
     serve(silent, 2)
     silent.save(silent.load_of([("default", "qwen3", 3, 1)]))
@@ -174,7 +174,7 @@ def test_a_file_that_is_being_written_is_not_read(start, tmp_path):
     assert counted(worker) == 1
 
 
-def test_that_it_cannot_write_is_told_once_until_it_can(start, tmp_path, caplog):
+def test_a_failure_to_write_is_told_once_and_when_it_is_over(start, tmp_path, caplog):
     (tmp_path / "1.new").mkdir()
     serve(worker := start(1))
     assert [counted(worker), counted(worker)] == [0, 0]

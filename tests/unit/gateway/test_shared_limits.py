@@ -70,7 +70,7 @@ def test_a_key_without_limits_takes_no_room(two):
     assert not any(board.numbers[row] for row in board.keys.rows)
 
 
-def test_what_runs_elsewhere_counts_soon_when_a_limit_is_new(two):
+def test_requests_at_other_workers_count_soon_when_a_limit_is_new(two):
     a, b = two
     limited = policy(max_concurrent=1)
     a.admit(policy(), BEGIN)
@@ -80,7 +80,7 @@ def test_what_runs_elsewhere_counts_soon_when_a_limit_is_new(two):
     denied(b.admit, limited, BEGIN)
 
 
-def test_what_ran_at_a_worker_that_was_killed_counts_no_more_after_a_while(two):
+def test_requests_of_a_killed_worker_count_no_more_after_a_while(two):
     a, b = two
     mine = policy(max_concurrent=1)
     b.admit(mine, BEGIN)
@@ -89,7 +89,7 @@ def test_what_ran_at_a_worker_that_was_killed_counts_no_more_after_a_while(two):
     a.admit(mine, BEGIN)
 
 
-def test_what_runs_at_one_that_was_only_stopped_counts_again_when_it_goes_on(two):
+def test_requests_of_a_stopped_worker_count_again_when_it_goes_on(two):
     a, b = two
     mine = policy(max_concurrent=1)
     b.admit(mine, BEGIN)
@@ -138,7 +138,7 @@ def test_when_there_is_no_room_for_a_key_each_counts_for_itself_and_it_is_told_o
     assert "each worker counts" in caplog.messages[0]
 
 
-def test_one_that_was_stopped_with_the_lock_keeps_nobody_from_being_let_in(two):
+def test_a_worker_that_was_stopped_with_the_lock_keeps_no_request_out(two):
     a, b = two
     mine = policy(requests_per_minute=1)
     a.board.lock()

@@ -27,7 +27,7 @@ def known(suspects, body_hash="poison", now=NOW):
     return suspicion and (suspicion.crashes, suspicion.deaths)
 
 
-def test_what_one_has_noted_the_other_knows_for_as_long(two):
+def test_a_suspicion_of_one_worker_is_known_to_the_other(two):
     a, b = two
     a.note("poison", Suspicion(crashes=1, deaths=2), NOW)
     assert known(b) == (1, 2)
@@ -46,7 +46,7 @@ def test_the_other_counts_on_from_there(two):
     assert a.find("poison", NOW).goes_alone
 
 
-def test_what_several_note_is_kept_together(two):
+def test_suspicions_of_several_workers_are_kept_together(two):
     a, b = two
     a.note("one", Suspicion(crashes=1), NOW)
     b.note("other", Suspicion(crashes=2), NOW)
@@ -54,7 +54,7 @@ def test_what_several_note_is_kept_together(two):
         assert (known(suspects, "one"), known(suspects, "other")) == ((1, 0), (2, 0))
 
 
-def test_whom_one_acquits_nobody_suspects(two):
+def test_a_request_that_one_worker_clears_is_suspected_by_none(two):
     a, b = two
     a.note("poison", Suspicion(crashes=1), NOW)
     b.acquit("poison")
@@ -62,7 +62,7 @@ def test_whom_one_acquits_nobody_suspects(two):
     assert known(b) is None
 
 
-def test_to_acquit_who_is_not_suspected_is_nothing_new(two):
+def test_clearing_a_request_without_suspicion_is_no_news(two):
     a, _ = two
     before = a.file.board.generation
     a.acquit("water")
@@ -79,7 +79,7 @@ def test_a_request_that_goes_on_keeps_what_it_has_seen_itself(two):
     assert a.find("poison", NOW) is seen
 
 
-def test_who_comes_in_the_place_of_another_knows_it_too(two):
+def test_a_worker_that_replaces_another_knows_the_suspects(two):
     a, _ = two
     a.note("poison", Suspicion(crashes=2), NOW)
     with closing(Board(a.file.board.path, 1, BEGIN)) as board:
@@ -95,7 +95,7 @@ def test_nothing_is_read_while_nothing_is_new(two, caplog):
     assert not caplog.messages
 
 
-def test_what_cannot_be_written_is_known_to_one_and_told(two, caplog):
+def test_a_suspicion_that_cannot_be_written_is_told_and_known_to_one(two, caplog):
     a, b = two
     a.file.path.with_suffix(".new").mkdir()
     a.note("poison", Suspicion(crashes=1), NOW)
@@ -104,7 +104,7 @@ def test_what_cannot_be_written_is_known_to_one_and_told(two, caplog):
 
 
 @pytest.mark.parametrize("content", [b"", b"{"])
-def test_what_cannot_be_read_is_told_and_changes_nothing(two, content, caplog):
+def test_an_unreadable_file_is_told_and_changes_nothing(two, content, caplog):
     a, b = two
     b.note("mine", Suspicion(crashes=1), NOW)
     a.note("poison", Suspicion(crashes=1), NOW)
@@ -128,14 +128,14 @@ def refused(quarantine, body_hash="a"):
     return quarantine.find(body_hash, NOW) is not None
 
 
-def test_whom_one_has_found_guilty_the_other_refuses_at_once(courts):
+def test_a_request_found_guilty_by_one_worker_is_refused_by_the_other(courts):
     a, b = courts
     a.add(entry("a"))
     b.add(entry("b"))
     assert [refused(each, body_hash) for each in courts for body_hash in "ab"] == [True] * 4
 
 
-def test_it_does_so_until_the_database_knows_and_then_as_that_says(courts):
+def test_an_entry_of_another_worker_lasts_until_the_database_knows(courts):
     a, b = courts
     a.add(entry())
     b.refresh()
@@ -149,7 +149,7 @@ def test_it_does_so_until_the_database_knows_and_then_as_that_says(courts):
     assert not refused(b)
 
 
-def test_what_was_released_before_a_worker_began_is_released(courts):
+def test_an_entry_released_before_a_worker_began_is_released(courts):
     a, _ = courts
     a.add(entry())
     with closing(Board(a.file.board.path, 1, BEGIN)) as board:

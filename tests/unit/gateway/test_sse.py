@@ -42,7 +42,7 @@ def test_every_other_line_is_content(stream):
     assert ContentScanner().feed(stream)
 
 
-def test_what_was_seen_stays_seen():
+def test_content_that_was_seen_stays_seen():
     scanner = ContentScanner()
     assert scanner.feed(b"data: x\n\n")
     assert scanner.feed(COMMENT)

@@ -33,12 +33,12 @@ def test_after_the_first_crash_it_is_tried_again_after_the_second_alone():
     assert verdicts("crowded", "crowded") == [Verdict.AGAIN, Verdict.ALONE]
 
 
-def test_who_was_alone_in_its_third_crash_is_guilty():
+def test_a_request_that_was_alone_in_its_third_crash_is_guilty():
     assert verdicts("crowded", "crowded", "alone")[-1] is Verdict.QUARANTINE
     assert verdicts("alone", "alone", "alone") == [Verdict.AGAIN, Verdict.ALONE, Verdict.QUARANTINE]
 
 
-def test_whoever_is_never_alone_is_never_guilty():
+def test_a_request_that_is_never_alone_is_never_guilty():
     assert Verdict.QUARANTINE not in verdicts(*["crowded"] * 20)
 
 
@@ -56,7 +56,7 @@ def test_after_so_many_deaths_it_is_not_sent_again(death):
     assert verdicts(*[death] * MAX_DEATHS)[-1] is Verdict.ENOUGH
 
 
-def test_what_is_in_quarantine_is_found_until_its_time_is_up():
+def test_a_quarantined_request_is_found_until_its_time_is_up():
     quarantine = Quarantine()
     quarantine.add(entry())
     assert len(quarantine.entries) == 1
@@ -65,7 +65,7 @@ def test_what_is_in_quarantine_is_found_until_its_time_is_up():
     assert quarantine.find("a", NOW + 60) is None
 
 
-def test_what_all_gateways_know_replaces_what_one_knew():
+def test_entries_of_all_gateways_replace_those_of_one():
     quarantine = Quarantine()
     quarantine.add(entry("a"))
     quarantine.replace([entry("b")])

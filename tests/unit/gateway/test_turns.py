@@ -43,13 +43,13 @@ def served(gate):
     return order
 
 
-def test_who_comes_after_many_of_another_is_second(gate):
+def test_a_request_after_many_of_another_owner_is_second(gate):
     queue(5, MANY, gate)
     queue(2, FEW, gate)
     assert served(gate) == [MANY, FEW, MANY, FEW, MANY, MANY, MANY]
 
 
-def test_one_that_asks_again_and_again_gets_every_other_turn(gate):
+def test_an_owner_that_asks_again_and_again_gets_every_other_turn(gate):
     queue(5, MANY, gate)
     order = []
     queue(1, FEW, gate)
@@ -63,21 +63,21 @@ def test_one_that_asks_again_and_again_gets_every_other_turn(gate):
     assert order == [MANY, FEW, MANY, FEW, MANY, FEW]
 
 
-def test_of_one_owner_the_first_to_come_is_the_first_to_go(gate):
+def test_requests_of_one_owner_go_in_order_of_arrival(gate):
     older = Visitor(owner=MANY)
     younger = queue(2, MANY, gate)
     assert not gate.enter(older)  # it waited for another server before
     assert gate.waiting == [older, *younger]
 
 
-def test_who_was_inside_before_a_crash_goes_first(gate):
+def test_a_request_that_was_inside_before_a_crash_goes_first(gate):
     (inside,) = gate.inside
     queue(2, FEW, gate)
     gate.return_to_queue(inside)
     assert gate.waiting[0] is inside
 
 
-def test_those_who_come_back_from_inside_keep_their_order(gate):
+def test_requests_that_come_back_from_inside_keep_their_order(gate):
     older, younger = queue(1, FEW, gate)[0], Visitor(owner=FEW)
     gate.capacity = 3
     gate.let_in()
@@ -147,7 +147,7 @@ def test_owners_take_turns_over_all_workers(workers, timers):
     assert order == [many[0], few[0], many[1], few[1], many[2], many[3]]
 
 
-def test_whoever_has_most_gives_way_also_at_another_worker(workers, timers):
+def test_the_owner_of_most_requests_gives_way_also_at_another_worker(workers, timers):
     one, other = workers
     one.comes(owner=MANY)
     many = [one.comes(owner=MANY) for _ in range(8)]

@@ -85,18 +85,18 @@ def test_a_request_is_asked_for_as_a_stream(kind, fields, added):
         (NATIVE, {"prompt": [[354], [359]]}),
     ],
 )
-def test_what_a_stream_would_not_carry_is_sent_as_it_is(kind, fields):
+def test_a_request_whose_answer_no_stream_carries_is_sent_as_it_is(kind, fields):
     assert restream(kind, body_of(**fields)) is None
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{", b'{"messages":[{"role":7}]}', b'{"messages":' + b"[" * 5000, b"\xff"]
 )
-def test_what_cannot_be_read_is_sent_as_it_is(body):
+def test_an_unreadable_request_is_sent_as_it_is(body):
     assert restream(CHAT, body) is None
 
 
-def test_what_is_long_is_passed_on_byte_for_byte():
+def test_a_long_body_is_passed_on_byte_for_byte():
     messages = b'[ {"role":"user", "content":"\\u00e4 \xc3\xa4 1.0e0"} ]'
     assert messages in restream(CHAT, b'{"temperature":0.10, "messages":%b}' % messages)
 
@@ -293,7 +293,7 @@ def test_a_native_answer_needs_no_settings():
         (NATIVE, sse({"content": "a", "stop": False})),
     ],
 )
-def test_of_a_stream_that_ended_too_early_there_is_no_result(kind, stream):
+def test_a_stream_that_ended_too_early_has_no_result(kind, stream):
     assembler = Assembler(kind)
     assembler.feed(stream)
     assert not assembler.whole
@@ -302,7 +302,7 @@ def test_of_a_stream_that_ended_too_early_there_is_no_result(kind, stream):
 
 
 @pytest.mark.parametrize("settings", [b"null", b'{"\xff":1}'])
-def test_of_a_stream_whose_last_event_cannot_be_read_there_is_no_result(settings):
+def test_a_stream_whose_last_event_cannot_be_read_has_no_result(settings):
     assembler = Assembler(NATIVE)
     assembler.feed(b'data: {"content":"a"}\n\ndata: {"stop":true,"generation_settings":%b}\n\n' % settings)
     assert assembler.whole
@@ -314,7 +314,7 @@ def test_of_a_stream_whose_last_event_cannot_be_read_there_is_no_result(settings
     "data",
     [b"{", b"7", b'{"choices":7}', b'{"choices":[{"delta":[]}]}', b'{"usage":7}', b"\xff", b"[" * 5000],
 )
-def test_what_is_no_such_event_breaks_the_stream(data):
+def test_an_event_of_another_kind_breaks_the_stream(data):
     with pytest.raises(BrokenStreamError):
         Assembler(CHAT).feed(b"data: %b\n\n" % data)
 

@@ -343,7 +343,7 @@ def test_a_server_that_took_no_connection_has_not_lived_on(gateway, timers):
     assert request.steps[-1] == "set out"
 
 
-def test_what_may_have_been_done_is_not_sent_again(gateway, timers):
+def test_a_request_that_may_have_taken_effect_is_not_sent_again(gateway, timers):
     request = Request(timers, IMPURE)
     request.is_sent_once = True
     _, backend = visit(gateway, request)
