@@ -2,7 +2,7 @@ import django.db.models.deletion
 import django.utils.timezone
 from django.db import migrations, models
 
-from supervisor_app.fleet.carry_over import MakeUnlessThere, take_content_types
+from supervisor_app.fleet.carry_over import MakeUnlessThere, TakeOver
 
 
 class Migration(migrations.Migration):
@@ -108,8 +108,5 @@ class Migration(migrations.Migration):
                 ),
             ],
         ),
-        migrations.RunPython(
-            take_content_types('alerts', 'alertchannel', 'delivery', 'incident'),
-            migrations.RunPython.noop,
-        ),
+        TakeOver('alertchannel', 'delivery', 'incident'),
     ]

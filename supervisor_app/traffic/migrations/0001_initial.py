@@ -4,7 +4,7 @@ import django.utils.timezone
 import supervisor_app.fleet.validators
 from django.db import migrations, models
 
-from supervisor_app.fleet.carry_over import MakeUnlessThere, take_content_types
+from supervisor_app.fleet.carry_over import MakeUnlessThere, TakeOver
 
 
 class Migration(migrations.Migration):
@@ -122,8 +122,5 @@ class Migration(migrations.Migration):
                 ),
             ],
         ),
-        migrations.RunPython(
-            take_content_types('traffic', 'apikey', 'modellist', 'quarantinedrequest', 'requestrecord', 'serveruse'),
-            migrations.RunPython.noop,
-        ),
+        TakeOver('apikey', 'modellist', 'quarantinedrequest', 'requestrecord', 'serveruse'),
     ]
