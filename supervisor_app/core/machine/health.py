@@ -55,9 +55,10 @@ async def ask_health(endpoint: Endpoint, timeout: float) -> Health:  # noqa: ASY
 
 
 async def _ask(connection: socket.socket, endpoint: Endpoint, timeout: float) -> Health:  # noqa: ASYNC109
-    loop, address = asyncio.get_running_loop(), (endpoint.address, endpoint.port)
-    async with asyncio.timeout(timeout):
-        await loop.sock_connect(connection, address)
+    loop = asyncio.get_running_loop()
+    if not _is_connected(connection, (endpoint.address, endpoint.port)):
+        async with asyncio.timeout(timeout):
+            await loop.sock_connect(connection, (endpoint.address, endpoint.port))
     if endpoint.uid is not None and stranger_behind(connection, endpoint.uid):
         return Health.REFUSED
     host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
@@ -73,6 +74,16 @@ async def _ask(connection: socket.socket, endpoint: Endpoint, timeout: float) ->
             answer += connection.recv(MAX_ANSWER)
     found = _HEAD.match(answer)
     return health_of(int(found[1])) if found and is_whole(answer) else Health.SILENT
+
+
+def _is_connected(connection: socket.socket, address: tuple[str, int]) -> bool:
+    """Begin to connect. Within a machine that is done at once, unless nobody listens or too many wait."""
+    connection.connect_ex(address)
+    try:
+        connection.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def is_whole(answer: bytes | bytearray) -> bool:
