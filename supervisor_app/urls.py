@@ -8,16 +8,16 @@ from supervisor_app.api import nodes as api_nodes
 from supervisor_app.api import probes
 from supervisor_app.api import runs as api_runs
 from supervisor_app.api import servers as api_servers
-from supervisor_app.fleet.converters import CommandConverter, NameConverter
+from supervisor_app.fleet.converters import NameConverter, WishConverter
 from supervisor_app.pages import devices, logins, requests, runs, servers
 
-register_converter(CommandConverter, "command")
+register_converter(WishConverter, "wish")
 register_converter(NameConverter, "name")
 
 urlpatterns = [
     path("", servers.home, name="home"),
     path("servers/<name:name>/", servers.server, name="server"),
-    path("servers/<name:name>/<command:command>", servers.control, name="control"),
+    path("servers/<name:name>/<wish:wish>", servers.control, name="control"),
     path("servers/<name:name>/rollback", servers.rollback, name="rollback"),
     path("servers/<name:name>/runs/", runs.runs, name="runs"),
     path("servers/<name:name>/runs/<int:number>/", runs.run, name="run"),
@@ -28,7 +28,7 @@ urlpatterns = [
     path("password/", logins.set_password, name="set-password"),
     path("api/servers/", api_servers.servers, name="api-servers"),
     path("api/servers/<name:name>/", api_servers.server, name="api-server"),
-    path("api/servers/<name:name>/<command:command>", api_servers.control, name="api-control"),
+    path("api/servers/<name:name>/<wish:wish>", api_servers.control, name="api-control"),
     path("api/servers/<name:name>/rollback", api_servers.rollback, name="api-rollback"),
     path("api/servers/<name:name>/log", api_servers.log, name="api-log"),
     path("api/servers/<name:name>/runs/", api_runs.runs, name="api-runs"),

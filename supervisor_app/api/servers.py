@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from supervisor_app.api.endpoint import ACTS, endpoint, no_server
-from supervisor_app.fleet.commands import Command, NothingToRollBackError, ask, roll_back, server_named
+from supervisor_app.fleet.commands import NothingToRollBackError, ask, roll_back, server_named
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.logfiles import MAX_LINES, find_log
 from supervisor_app.fleet.snapshots import load_views
 from supervisor_app.web.errors import api_error
+
+if TYPE_CHECKING:
+    from supervisor_app.core.ports import Wish
 
 
 @endpoint()
@@ -30,11 +33,11 @@ def server(request: HttpRequest, name: str) -> HttpResponse:
 
 
 @endpoint(ACTS, staff=True)
-def control(request: HttpRequest, name: str, command: str) -> HttpResponse:
-    """Answer 202 once the command is on disk; the supervisor acts on it."""
-    if not ask(Command(command), server_named(name)):
+def control(request: HttpRequest, name: str, wish: Wish) -> HttpResponse:
+    """Answer 202 once the wish is on disk; the supervisor acts on it."""
+    if not ask(wish, server_named(name)):
         return no_server(name)
-    return JsonResponse({"server": name, "asked": command}, status=202)
+    return JsonResponse({"server": name, "asked": wish}, status=202)
 
 
 @endpoint(ACTS, staff=True)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor_app.core.status import Failure, LlamaStatus, Model, RunSummary, Status
@@ -174,12 +174,12 @@ class Clock(Protocol):
         """`deadline` in seconds of `monotonic`; one that has passed returns at once."""
 
 
-class Wish(Enum):
-    """A wish that the desired state holds, since the last generation that the supervisor acted on."""
+class Wish(StrEnum):
+    """What somebody wants of a server, in the words of buttons, API and command line."""
 
-    RUN = auto()
-    RESTART = auto()
-    STOP = auto()
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +211,7 @@ class ServerConfig:
             return None
         if not self.desired_running:
             return Wish.STOP
-        return Wish.RESTART if self.restart_generation > seen else Wish.RUN
+        return Wish.RESTART if self.restart_generation > seen else Wish.START
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ PULSE_SECONDS = 1.0
 GAP_SECONDS = 2.0
 """Later than planned by more than this: we were stopped, frozen or starved, perhaps the server with us."""
 EVENT_OF_WISH: dict[Wish, Callable[..., lifecycle.Event]] = {
-    Wish.RUN: lifecycle.Start,
+    Wish.START: lifecycle.Start,
     Wish.RESTART: lifecycle.Restart,
     Wish.STOP: lifecycle.Stop,
 }

@@ -14,8 +14,9 @@ from django.utils.html import format_html
 
 from supervisor_app.common import words
 from supervisor_app.common.admin import NamesField, ReadOnly
+from supervisor_app.core.ports import Wish
 from supervisor_app.core.settings import BY_FIELD, Part, settings_of
-from supervisor_app.fleet.commands import Command, ask, nudge
+from supervisor_app.fleet.commands import ask, nudge
 from supervisor_app.fleet.conf import DEFAULT_SERVER, apply_overlay
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.history import RunCard, own
@@ -192,20 +193,20 @@ class LlamaServerAdmin(ServerModelAdmin):
 
     @admin.action(description="Start", permissions=["change"])
     def start(self, request: HttpRequest, queryset: QuerySet[LlamaServer]) -> None:
-        self._ask(request, queryset, Command.START)
+        self._ask(request, queryset, Wish.START)
 
     @admin.action(description="Stop", permissions=["change"])
     def stop(self, request: HttpRequest, queryset: QuerySet[LlamaServer]) -> None:
-        self._ask(request, queryset, Command.STOP)
+        self._ask(request, queryset, Wish.STOP)
 
     @admin.action(description="Restart", permissions=["change"])
     def restart(self, request: HttpRequest, queryset: QuerySet[LlamaServer]) -> None:
-        self._ask(request, queryset, Command.RESTART)
+        self._ask(request, queryset, Wish.RESTART)
 
-    def _ask(self, request: HttpRequest, queryset: QuerySet[LlamaServer], command: Command) -> None:
+    def _ask(self, request: HttpRequest, queryset: QuerySet[LlamaServer], wish: Wish) -> None:
         servers = LlamaServer.objects.filter(pk__in=queryset.values_list("pk", flat=True))
-        count = ask(command, servers)
-        self.message_user(request, f"Asked {words.counted(count, 'server')} to {command}.")
+        count = ask(wish, servers)
+        self.message_user(request, f"Asked {words.counted(count, 'server')} to {wish}.")
 
 
 @admin.register(Run)

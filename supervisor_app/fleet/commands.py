@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from django.db import IntegrityError, transaction
 
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.redact import HIDDEN
+from supervisor_app.core.ports import Wish
 from supervisor_app.fleet.conf import Overlay, launch_of
 from supervisor_app.fleet.events import supervisor_channel
 from supervisor_app.fleet.layers import channel_layer
@@ -34,23 +34,17 @@ NUDGE_SECONDS = 1.0
 """The supervisor looks every second anyway: a slow channel layer is not worth more waiting."""
 
 
-class Command(StrEnum):
-    START = "start"
-    STOP = "stop"
-    RESTART = "restart"
-
-
-_UPDATES: dict[Command, Callable[[LlamaServerQuerySet], int]] = {
-    Command.START: LlamaServerQuerySet.ask_to_start,
-    Command.STOP: LlamaServerQuerySet.ask_to_stop,
-    Command.RESTART: LlamaServerQuerySet.ask_to_restart,
+_UPDATES: dict[Wish, Callable[[LlamaServerQuerySet], int]] = {
+    Wish.START: LlamaServerQuerySet.ask_to_start,
+    Wish.STOP: LlamaServerQuerySet.ask_to_stop,
+    Wish.RESTART: LlamaServerQuerySet.ask_to_restart,
 }
 
 
-def ask(command: Command, servers: LlamaServerQuerySet) -> int:
-    """How many servers were asked. The wish is on disk when this returns; acting on it takes a moment."""
+def ask(wish: Wish, servers: LlamaServerQuerySet) -> int:
+    """Note a wish; return the number of servers. The wish is on disk then; acting on it takes a moment."""
     nodes = set(servers.values_list("node", flat=True))
-    count = _UPDATES[command](servers)
+    count = _UPDATES[wish](servers)
     for node in nodes:
         nudge(node)
     return count

@@ -1,21 +1,21 @@
-"""Parts of our addresses: a command, and a server's name whatever is in it."""
+"""Parts of our addresses: a wish, and a server's name whatever is in it."""
 
 from __future__ import annotations
 
 import re
 
-from supervisor_app.fleet.commands import Command
+from supervisor_app.core.ports import Wish
 
 _OUTSIDE_SLUG = re.compile(r"[^-a-zA-Z0-9_]")
 _ESCAPE = re.compile(r"~([0-9A-F]{2})")
 _EMPTY = "~"
 
 
-class CommandConverter:
-    regex = "|".join(Command)
+class WishConverter:
+    regex = "|".join(Wish)
 
-    def to_python(self, value: str) -> Command:
-        return Command(value)
+    def to_python(self, value: str) -> Wish:
+        return Wish(value)
 
     def to_url(self, value: str) -> str:
         return str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST
 
-from supervisor_app.fleet.commands import Command, NothingToRollBackError, ask, roll_back, server_named
+from supervisor_app.fleet.commands import NothingToRollBackError, ask, roll_back, server_named
 from supervisor_app.fleet.conf import apply_overlay
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.models import LlamaServer, ServerState
@@ -20,6 +20,9 @@ from supervisor_app.pages.devices import devices_panel
 from supervisor_app.pages.door import page
 from supervisor_app.pages.panel import requests_panel
 from supervisor_app.web.http import HtmxHttpRequest, may_control
+
+if TYPE_CHECKING:
+    from supervisor_app.core.ports import Wish
 
 
 @page
@@ -47,14 +50,14 @@ def _direct(name: str) -> dict[str, Any]:
 
 
 @require_POST
-def control(request: HtmxHttpRequest, name: str, command: str) -> HttpResponse:
+def control(request: HtmxHttpRequest, name: str, wish: Wish) -> HttpResponse:
     """Start, stop or restart a server.
 
     htmx gets 204, because the change itself comes as a push; a browser without script gets a redirect.
     """
     if not may_control(request):
         raise PermissionDenied("Log in as staff to start, stop or restart a server.")
-    if not ask(Command(command), server_named(name)):
+    if not ask(wish, server_named(name)):
         raise Http404(f"There is no server {name}.")
     if request.htmx:
         return HttpResponse(status=204)

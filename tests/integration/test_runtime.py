@@ -16,8 +16,8 @@ from channels.layers import get_channel_layer
 
 from supervisor_app.core import node
 from supervisor_app.core.machine.probe import HttpProbe
-from supervisor_app.core.ports import NodeTakenError
-from supervisor_app.fleet.commands import Command, ask
+from supervisor_app.core.ports import NodeTakenError, Wish
+from supervisor_app.fleet.commands import ask
 from supervisor_app.fleet.conf import Overlay
 from supervisor_app.fleet.events import supervisor_channel
 from supervisor_app.fleet.lease import Lease, NodeLease
@@ -177,7 +177,7 @@ async def test_a_wish_is_acted_on_at_once(tmp_path, no_polling):
         await eventually(listens)
         await db(make_server, port=free_port(), desired_running=False)
         # As a view does: in a thread, over the channel layer of this event loop.
-        await database_sync_to_async(ask)(Command.START, LlamaServer.objects.all())
+        await database_sync_to_async(ask)(Wish.START, LlamaServer.objects.all())
         await state_is("ready")
 
 
@@ -192,7 +192,7 @@ async def test_the_ear_survives_a_message_that_makes_no_sense(message, tmp_path,
         await db(make_server, port=free_port(), desired_running=False)
         async with asyncio.timeout(10):
             while not await ServerState.objects.aexists():
-                await database_sync_to_async(ask)(Command.STOP, LlamaServer.objects.all())
+                await database_sync_to_async(ask)(Wish.STOP, LlamaServer.objects.all())
                 await asyncio.sleep(0.1)
 
 

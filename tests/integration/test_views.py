@@ -14,8 +14,8 @@ from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from supervisor_app.core.devices import Device, Survey
+from supervisor_app.core.ports import Wish
 from supervisor_app.core.status import Status
-from supervisor_app.fleet.commands import Command
 from supervisor_app.fleet.models import LlamaServer, NodeLease, ServerState
 from tests.integration.building import (
     MODEL,
@@ -173,7 +173,7 @@ def test_a_browser_without_script_is_sent_back_to_the_server(default, staff_clie
 
 def test_the_address_of_a_command_can_be_made_from_its_name():
     assert reverse("control", args=["default", "stop"]) == "/servers/default/stop"
-    assert reverse("api-control", args=["default", Command.RESTART]) == "/api/servers/default/restart"
+    assert reverse("api-control", args=["default", Wish.RESTART]) == "/api/servers/default/restart"
     with pytest.raises(NoReverseMatch):
         reverse("control", args=["default", "explode"])
 

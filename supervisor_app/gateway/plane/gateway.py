@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import time
-from collections import Counter, deque
+from collections import Counter
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -14,7 +13,6 @@ from hashlib import blake2b
 from itertools import count
 from typing import TYPE_CHECKING
 
-from supervisor_app.common.words import MISTAKE
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.crowd import Crowd
 from supervisor_app.gateway.access.door import Door, NotAllowedError
@@ -28,6 +26,7 @@ from supervisor_app.gateway.http.head_cache import HeadCache
 from supervisor_app.gateway.llama.hints import Hints, prefix_digest
 from supervisor_app.gateway.llama.isolation import is_shared_with
 from supervisor_app.gateway.plane.inquest import Inquest
+from supervisor_app.gateway.plane.record_queue import RecordQueue
 from supervisor_app.gateway.plane.work_queue import WorkQueue
 from supervisor_app.gateway.records.record import Outcome, request_ids
 from supervisor_app.gateway.servers.backend import Backend
@@ -48,13 +47,8 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.servers.visitors import Insider
     from supervisor_app.gateway.workers.board import Board
 
-log = logging.getLogger(__name__)
-
 SWEEP_SECONDS = 0.5
-RECORD_SECONDS = 0.01
 DISK_THREADS = 4
-RECORDED_AT_ONCE = 16
-"""Records made at once, between requests: 100 take half a millisecond, for which a request would wait."""
 MARK_BYTES = 6
 """Length of the mark in request ids that tells one gateway from another."""
 
@@ -108,7 +102,7 @@ class Gateway:
         self.large_work = WorkQueue(self.loop)
         self.ids = request_ids(secrets.token_hex(MARK_BYTES)) if ids is None else ids
         self._router = Router()
-        self._ended: deque[LiveRequest] = deque()
+        self._records = RecordQueue(self.loop, self._record_one)
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -237,32 +231,13 @@ class Gateway:
         if exchange.policy is not None:
             self.limiter.release(exchange.policy)
         if recorded:
-            if not self._ended:
-                self.loop.call_later(RECORD_SECONDS, self._record)
-            self._ended.append(exchange)
-
-    def _record(self) -> None:
-        for _ in range(min(len(self._ended), RECORDED_AT_ONCE)):
-            ended = self._ended.popleft()
-            is_large = ended.is_large
-            try:
-                self._record_one(ended)
-            except Exception:  # any mistake: the requests that wait behind it are recorded all the same
-                log.exception("❌ [GATEWAY] A request is not recorded. %s.", MISTAKE)
-            if is_large:
-                break
-        if self._ended:
-            self.loop.call_soon(self._record)
+            self._records.add(exchange)
 
     def _record_one(self, exchange: LiveRequest) -> None:
         record = exchange.record()
         if exchange.policy is not None:
             self.limiter.charge(exchange.policy, exchange.charged(record.usage), self.loop.time())
         self.outside.record(record)
-
-    def _record_all(self) -> None:
-        while self._ended:
-            self._record()
 
     # What is known of servers
 
@@ -352,14 +327,14 @@ class Gateway:
             backend.gate.is_open = False  # a refused request makes room for no other
         for exchange in list(self.exchanges):
             exchange.refuse(problems.restarting(), Outcome.UNAVAILABLE)
-        self._record_all()
+        self._records.make_all()
 
     def hurry(self) -> None:
         """End the wait of `drain`."""
         self._drained.set()
 
     def close(self) -> None:
-        self._record_all()
+        self._records.make_all()
         self._sweeper.cancel()
         for client in list(self.clients):
             client.close()

@@ -154,15 +154,15 @@ def test_the_defaults_are_the_originals():
     ("config", "seen", "wish"),
     [
         (make_config(generation=1), 1, None),
-        (make_config(generation=2), 1, Wish.RUN),
+        (make_config(generation=2), 1, Wish.START),
         (make_config(generation=2, desired_running=False), 1, Wish.STOP),
         (make_config(generation=2, restart_generation=2), 1, Wish.RESTART),
         # The restart was obeyed before, the start after it not.
-        (make_config(generation=3, restart_generation=2), 2, Wish.RUN),
+        (make_config(generation=3, restart_generation=2), 2, Wish.START),
         # Restarted and then stopped: stopped.
         (make_config(generation=3, restart_generation=2, desired_running=False), 1, Wish.STOP),
         # From a backup of the database: it tells what should run, and its restart was obeyed long ago.
-        (make_config(generation=3, restart_generation=2), 9, Wish.RUN),
+        (make_config(generation=3, restart_generation=2), 9, Wish.START),
         (make_config(generation=3, desired_running=False), 9, Wish.STOP),
     ],
 )

@@ -14,8 +14,8 @@ from django.db import DatabaseError
 
 from supervisor_app.common import words
 from supervisor_app.common.redact import harmless
+from supervisor_app.core.ports import Wish
 from supervisor_app.core.status import Status
-from supervisor_app.fleet.commands import Command as Wish
 from supervisor_app.fleet.commands import NothingToRollBackError, ask, roll_back, server_named
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.devices import survey_this_node
