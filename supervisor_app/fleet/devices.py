@@ -27,14 +27,15 @@ class NodeDevices:
 
 def known_devices() -> list[NodeDevices]:
     """Devices of all nodes that a supervisor holds, by node; of others nobody knows what is used."""
-    leases = live_leases().exclude(devices={}).order_by("node")
+    told = live_leases().order_by("node").values_list("node", "devices")
     return [
         NodeDevices(
-            node=lease.node,
-            devices=tuple(map(Device.from_json, lease.devices["devices"])),
-            problems=tuple(lease.devices["problems"]),
+            node=node,
+            devices=tuple(map(Device.from_json, seen["devices"])),
+            problems=tuple(seen["problems"]),
         )
-        for lease in leases
+        for node, seen in told
+        if seen is not None
     ]
 
 

@@ -268,7 +268,7 @@ class NodeLease(models.Model):
     holder = models.CharField(max_length=400)
     token = models.CharField(max_length=32)
     renewed_at = models.DateTimeField(help_text="By the database's clock: those of hosts differ.")
-    devices = models.JSONField(default=dict, help_text="Its memory and GPUs, as they were seen last.")
+    devices = models.JSONField(null=True, help_text="Its memory and GPUs, as they were seen last.")
 
     def __str__(self) -> str:
         return f"{self.node}: {self.by}"

@@ -443,7 +443,7 @@ def test_json_of_a_server_that_nobody_looks_after(client):
 def devices():
     """Node `gpu-1` has been looked at, `gpu-2` not for long, `new` not yet."""
     seen = Survey((Device(id="GPU-1", name="GPU 0: L4", total=24, free=9, ours=12),), ("GPU 1 is lost.",))
-    for node, age, told in (("gpu-1", 0, seen.as_json()), ("gpu-2", 60, seen.as_json()), ("new", 0, {})):
+    for node, age, told in (("gpu-1", 0, seen.as_json()), ("gpu-2", 60, seen.as_json()), ("new", 0, None)):
         NodeLease.objects.create(
             node=node,
             holder="1 2 machine host",
