@@ -294,7 +294,14 @@ def main() -> None:
                     f"bare sockets, {size} bytes",
                     "aim < 100 ms at 200",
                 )
-            row("start → ready", ready, bare, "ms", "bare server", "aim ≤ 1.2 × bare + 50 ms")
+                row(
+                    f"start → ready, {count} pages",
+                    ready,
+                    bare,
+                    "ms",
+                    "bare server",
+                    "aim ≤ 1.2 × bare + 50 ms",
+                )
             cpu, memory = idle(proxy.supervisor.pid, options.idle_seconds)
         base_cpu, base_memory = daphne_alone(directory, options.idle_seconds / 2)
         row("idle CPU, % of a core", [cpu], [base_cpu], "%", "Daphne without a supervisor", "aim < 1 %")
