@@ -1,8 +1,9 @@
-"""How many tests run at once, and what fails each of them."""
+"""How many tests run at once, what fails each of them, and what all of them may be sent."""
 
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -18,3 +19,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     is_all = config.args_source is not pytest.Config.ArgsSource.ARGS
     return (os.cpu_count() or 1) + 1 if is_all else 0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """What a shell starts in the background ignores SIGINT, with nohup SIGHUP, and hands that down."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)

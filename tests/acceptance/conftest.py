@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import pytest
 from supervisor_app.engine.demo_model import make_demo_model
 from tests.acceptance.children import MANAGE, environment
 from tests.acceptance.harness import Proxy
+from tests.unmeasured import unmeasured
 
 ENGINE_ARGS = ["-c", "512", "-t", "1"]
 """One thread: a tiny model gains nothing from more, and the machine is busy."""
@@ -27,13 +27,10 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.engine)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def interruptible():
-    """What a shell starts in the background ignores SIGINT, with nohup SIGHUP, and hands that down."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+@pytest.fixture(scope="package", autouse=True)
+def _unmeasured():
+    with unmeasured():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -16,7 +17,8 @@ from supervisor_app.core.machine.identity import boot_id, identity_of
 from supervisor_app.core.machine.process import LocalProcess
 from supervisor_app.core.ports import SignalDeniedError
 from supervisor_app.core.sightings import Autopsy, Exit, Identity, PortHolder, ProcessUsage
-from tests.integration.spawning import DEADLINE, fake_spec, until, until_async
+from tests.deadline import DEADLINE
+from tests.integration.spawning import fake_spec, until, until_async
 
 
 async def test_a_path_is_meant_from_where_the_process_was_started(started, tmp_path):
@@ -75,6 +77,14 @@ async def test_a_process_of_another_user_is_neither_watched_nor_signalled(proces
     hidden.forget()
     with pytest.raises(SignalDeniedError):
         hidden.terminate()
+
+
+async def test_a_process_of_another_user_is_known_by_its_socket(processes, started):
+    spec = fake_spec()
+    child = await started(spec)
+    seen = await processes.port_holder("default", spec)
+    adopted = await processes.adopt("default", replace(seen, identity=None), spec)
+    assert await adopted.endpoint(spec) == await child.endpoint(spec)
 
 
 async def test_a_signal_that_is_not_permitted_is_told(started, monkeypatch):

@@ -122,6 +122,12 @@ def test_a_question_that_failed_spoils_no_other_one(stack):
     assert owner(where) == Owner(os.getuid(), os.fstat(server.fileno()).st_ino, listens=True)
 
 
+def test_an_answer_that_is_none_is_an_error(monkeypatch):
+    monkeypatch.setattr(sock_diag, "_messages", lambda part: iter([(0, b"")]))
+    with pytest.raises(OSError, match="does not tell"):
+        sock_diag.listeners(1)
+
+
 def test_a_child_and_its_parent_get_each_their_own_answers(stack):
     servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
     mine, others = [each.getsockname() for each in servers]
@@ -339,9 +345,16 @@ async def test_a_process_that_was_ours_once_and_is_of_a_stranger_is_not_resumed(
 # Whose it is, where that is not plain to see
 
 
-async def test_what_has_left_its_family_but_writes_to_its_log_is_ours(processes):
+@pytest.mark.parametrize(
+    "server",
+    [
+        f'"{sys.executable}" "{FAKE}" "$@" & wait',
+        f'setsid --fork "{sys.executable}" "{FAKE}" "$@" </dev/null & exec sleep 60',
+    ],
+    ids=["a child", "one that has left its family but writes to its log"],
+)
+async def test_what_a_process_started_is_its_own(processes, server):
     spec = fake_spec()
-    server = f'setsid --fork "{sys.executable}" "{FAKE}" "$@" </dev/null & exec sleep 60'
     wrapped = replace(spec, command=("sh", "-c", server, "llama-server"))
     process = await processes.spawn("default", wrapped)
     try:

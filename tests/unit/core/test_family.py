@@ -50,6 +50,11 @@ def test_a_process_that_is_gone_has_no_family():
     assert usage_of(NOBODY, 1).cpu_seconds == 0
 
 
+def test_nothing_is_known_of_what_ends_while_it_is_looked_at(machine):
+    assert family._cpu_seconds(NOBODY) == 0
+    assert family._connections_by_psutil(NOBODY, 1) == 0
+
+
 def test_all_who_ask_within_a_moment_share_one_table(tables):
     for _ in range(50):
         family_of(os.getpid())
@@ -72,7 +77,19 @@ def test_whoever_asks_while_it_is_read_gets_the_same(tables):
     assert len(tables) == 1
 
 
-def test_its_clients_are_counted_and_nothing_else():
+def refused(_):
+    raise OSError("a sandbox")
+
+
+@pytest.fixture(params=["sock_diag", "no sock_diag", "no Linux"])
+def machine(request, monkeypatch):
+    """Where it is counted."""
+    if request.param != "sock_diag":
+        monkeypatch.setattr(family, "connected", refused)
+    monkeypatch.setattr(family, "_IS_LINUX", request.param != "no Linux")
+
+
+def test_its_clients_are_counted_and_nothing_else(machine):
     with ExitStack() as stack:
         server, other = (stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2))
         port = server.getsockname()[1]
@@ -83,7 +100,7 @@ def test_its_clients_are_counted_and_nothing_else():
         assert usage_of(os.getpid(), port).connections == 1
 
 
-def test_the_cpu_that_it_uses_is_counted():
+def test_the_cpu_that_it_uses_is_counted(machine):
     before = usage_of(os.getpid(), 1).cpu_seconds
     end = time.process_time() + 0.1
     while time.process_time() < end:
