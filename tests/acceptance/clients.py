@@ -13,7 +13,7 @@ import requests
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.acceptance.children import DEADLINE
+from tests.deadline import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

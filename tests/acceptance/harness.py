@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psutil
 import requests
 
-from tests.acceptance.children import DEADLINE, FAKE, MANAGE, Child, environment, listens, wait_for
+from tests.acceptance.children import FAKE, MANAGE, Child, environment, listens, wait_for
 from tests.acceptance.clients import Events
+from tests.deadline import DEADLINE
 from tests.ports import free_port
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from supervisor_app.common import words
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.fronted import SUB_PATH, nginx_before
+from tests.deadline import DEADLINE
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 expect = playwright_api.expect

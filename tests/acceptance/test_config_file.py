@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import requests
 
+from tests.deadline import DEADLINE
+
 
 def asks(proxy, model):
     body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
-    return requests.post(f"{proxy.gateway_url}/v1/chat/completions", json=body, timeout=60).status_code
+    return requests.post(f"{proxy.gateway_url}/v1/chat/completions", json=body, timeout=DEADLINE).status_code
 
 
 def test_a_file_that_is_gone_or_wrong_for_a_moment_stops_nothing(ready):

@@ -8,7 +8,7 @@ import psutil
 import pytest
 import requests
 
-from tests.acceptance.children import DEADLINE
+from tests.deadline import DEADLINE
 
 
 def post(proxy, command, client=None, server="default", **headers):

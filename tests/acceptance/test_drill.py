@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from tests.acceptance.children import DEADLINE, MANAGE
+from tests.acceptance.children import MANAGE
+from tests.deadline import DEADLINE
 
 QUICK = {"health_check_interval_ms": 100, "health_check_timeout_ms": 100, "retry_backoff_ms": 50}
 
@@ -22,7 +23,7 @@ def drill(proxy, *arguments, stdin=subprocess.DEVNULL):
         stdin=stdin,
         capture_output=True,
         text=True,
-        timeout=4 * DEADLINE,
+        timeout=2 * DEADLINE,
     )
 
 

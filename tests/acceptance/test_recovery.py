@@ -78,8 +78,9 @@ def test_the_retry_counter_falls_back_once_it_is_stable(proxy):
     proxy.configure(retry_backoff_ms=50, stable_after_ms=1500)
     pid = proxy.start(web=False).wait_for_status("ready")["pid"]
     psutil.Process(pid).kill()
-    proxy.wait_for_status("ready", retries=1)
+    proxy.wait_for_new_pid(pid)
     proxy.wait_for_status("ready", retries=0)
+    assert [run["retry"] for run in proxy.runs()] == [0, 1]
 
 
 # --- Crash after crash ---------------------------------------------------------------------------------
@@ -135,7 +136,7 @@ def test_a_crash_loop_that_ends_is_left_behind_and_never_waits_longer_than_the_c
 
 
 def test_loading_for_longer_than_the_checks_allow_is_no_failure(fake):
-    fake.script("--fake-load-seconds", "2", max_health_checks=5, health_check_interval_ms=100)
+    fake.script("--fake-load-seconds", "5", max_health_checks=40, health_check_interval_ms=100)
     fake.start(web=False).wait_for_status("starting", detail="Loading the model.")
     fake.wait_for_status("ready", retries=0)
 

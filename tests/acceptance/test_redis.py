@@ -8,8 +8,8 @@ import psutil
 import pytest
 import redis
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.conftest import ENGINE_ARGS
+from tests.deadline import DEADLINE
 from tests.ports import free_port
 
 pytestmark = pytest.mark.redis

@@ -10,9 +10,9 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 import requests
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.clients import Events
 from tests.acceptance.fronted import SUB_PATH, nginx_before
+from tests.deadline import DEADLINE
 
 LEADS = ("href", "src", "action", "hx-get", "hx-post", "ws-connect")
 PASSWORD = "a-fine-long-password"

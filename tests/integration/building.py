@@ -23,6 +23,7 @@ from supervisor_app.fleet.publish import ChannelPublisher
 from supervisor_app.gateway.access.keys import digest_of, shown_part
 from supervisor_app.gateway.records.record import Outcome, Record
 from supervisor_app.traffic.models import ApiKey
+from tests.deadline import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -122,7 +123,7 @@ def let_everybody_in(path: Path) -> None:
         each.chmod(0o755)
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = DEADLINE) -> Any:
     """What the condition returns once it is true."""
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -131,7 +132,7 @@ def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
     return found
 
 
-async def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+async def eventually(condition: Callable[[], Any], seconds: float = DEADLINE) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)
@@ -166,7 +167,7 @@ async def socket_to(
     from llamaproxy.asgi import application
 
     client = WebsocketCommunicator(application, path, headers)
-    accepted, code = await client.connect(timeout=5)
+    accepted, code = await client.connect(timeout=DEADLINE)
     assert accepted, code
     try:
         yield client
@@ -188,7 +189,7 @@ async def everything(client: WebsocketCommunicator, quiet: float = 0.1) -> list[
 
 async def until(client: WebsocketCommunicator, wanted: str) -> str:
     """The first message with that in it."""
-    async with asyncio.timeout(10):
-        while wanted not in (said := await client.receive_from(timeout=10)):
+    async with asyncio.timeout(DEADLINE):
+        while wanted not in (said := await client.receive_from(timeout=DEADLINE)):
             pass
     return said

@@ -15,10 +15,11 @@ from django.db import connection
 from django.test import Client
 
 from supervisor_app.core.machine.processes import LocalProcesses
+from tests.deadline import DEADLINE
 from tests.integration.alerting import World
 from tests.integration.building import STARTED
 from tests.integration.receiving import web_server
-from tests.integration.spawning import DEADLINE, until_async
+from tests.integration.spawning import until_async
 
 if TYPE_CHECKING:
     from supervisor_app.core.machine.process import LocalProcess

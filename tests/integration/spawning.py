@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 from supervisor_app.core.spec import LaunchSpec
+from tests.deadline import DEADLINE
 from tests.ports import free_port
 
 FAKE = Path(__file__).parents[1] / "fake_llama_server.py"
-DEADLINE = 20.0
 
 
 def fake_spec(*flags: str, port: int | None = None, host: str = "127.0.0.1", **more) -> LaunchSpec:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.deadline import DEADLINE
+
 ROOT = Path(__file__).parents[2]
 SERVERS, CHANNELS, WORKERS = 4, 3, 3
-DEADLINE = 60
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from supervisor_app.alerts import incidents, sender, transport
 from supervisor_app.alerts.models import AlertChannel, Delivery
 from supervisor_app.alerts.transport import ID_HEADER
 from supervisor_app.fleet.models import LlamaServer
+from tests.deadline import DEADLINE
 from tests.integration.alerting import HOUR, World, make_channel
 from tests.integration.building import STARTED, at, db, eventually, make_server
 from tests.integration.receiving import until, web_server
@@ -174,7 +175,7 @@ async def test_it_sends_by_itself(quick, clock, hook):
     task = asyncio.create_task(world.sender.run())
     await db(world.see, "crashed")
     await eventually(lambda: hook.posts)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE):
         while not await Delivery.objects.filter(state="sent").aexists():
             await asyncio.sleep(0.02)
     await ended(task)

@@ -21,11 +21,11 @@ from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import InMemoryStore, RecordingPublisher, make_config
 from supervisor_app.engine.demo_model import make_demo_model
+from tests.deadline import DEADLINE
 from tests.integration.building import eventually
 from tests.ports import free_port
 
 FAKE = Path(__file__).parents[1] / "fake_llama_server.py"
-DEADLINE = 60.0
 SOON = 0.001
 """Minutes."""
 

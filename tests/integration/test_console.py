@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from llamaproxy.env import _write_once, env_bool, env_list, secret_key
 from supervisor_app.common import console
 from supervisor_app.common.console import ConsoleFormatter, ConsoleHandler
+from tests.deadline import DEADLINE
 
 ROOT = Path(__file__).parents[2]
 
@@ -295,5 +296,5 @@ def test_processes_that_start_at_once_get_the_same_secret_key(key_file):
     for racer in racers:
         racer.stdin.write("!")
         racer.stdin.flush()
-    keys = {racer.communicate(timeout=30)[0] for racer in racers}
+    keys = {racer.communicate(timeout=DEADLINE)[0] for racer in racers}
     assert keys == {f"{key_file.read_text()}\n"}

@@ -27,6 +27,7 @@ from supervisor_app.fleet.lease import Lease
 from supervisor_app.fleet.models import Run, ServerState
 from supervisor_app.fleet.store import OrmStore
 from supervisor_app.roles.neighbours import NEIGHBOURS
+from tests.deadline import DEADLINE
 from tests.integration.building import db, eventually, make_server
 from tests.ports import free_port
 
@@ -36,7 +37,6 @@ pytestmark = [
 ]
 
 ENGINE = shutil.which("llama-server") or ""
-DEADLINE = 60.0
 PADDING_MB = 512
 """Half a second to load: time to do it harm meanwhile."""
 
@@ -426,7 +426,9 @@ async def test_no_memory_for_the_weights(ward, large, mode, decisive):
     ward.command = limited(400_000)
     run = await ward.dies(large, "-lm", mode)
     assert run.failure_kind == FailureKind.OUT_OF_MEMORY
-    assert (run.failure_title, run.exit_code) == ("Out of memory", 1)
+    assert run.failure_title == "Out of memory"
+    # Threads take address space, too: now and then none is left to say so and end in order, and C++ aborts.
+    assert run.exit_code == 1 or run.signal == signal.SIGABRT
     assert decisive in run.last_lines
     assert not run.evidence["oom"]
 

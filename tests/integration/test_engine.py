@@ -23,11 +23,11 @@ from supervisor_app.core.status import FailureKind
 from supervisor_app.engine import launcher
 from supervisor_app.engine.demo_model import make_demo_model
 from supervisor_app.engine.resolve import LAUNCHER
+from tests.deadline import DEADLINE
 from tests.ports import free_port
 
 pytestmark = pytest.mark.engine
 
-DEADLINE = 30.0
 PADDING_MB = 512
 """Loads in some 100 ms: long enough to look at it while it does."""
 

@@ -10,7 +10,8 @@ from contextlib import closing, suppress
 
 import pytest
 
-from tests.acceptance.children import DEADLINE, ROOT, Child, environment, listens, wait_for
+from tests.acceptance.children import ROOT, Child, environment, listens, wait_for
+from tests.deadline import DEADLINE
 from tests.ports import free_port
 
 HANDSHAKE = (

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.deadline import DEADLINE
 from tests.integration.building import wait_until
 from tests.ports import free_port
 from tests.postgres import throwaway_cluster
@@ -23,7 +24,6 @@ psycopg = pytest.importorskip("psycopg", reason="pip install '.[postgres]'")
 
 ROOT = Path(__file__).parents[2]
 FAKE = ROOT / "tests" / "fake_llama_server.py"
-DEADLINE = 30.0
 
 
 @pytest.fixture(scope="module")

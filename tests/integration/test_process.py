@@ -22,7 +22,8 @@ from supervisor_app.core.ports import SpawnError
 from supervisor_app.core.sightings import Exit, Identity, PortHolder, ProcessUsage
 from supervisor_app.core.spec import LaunchSpec
 from supervisor_app.core.status import FailureKind
-from tests.integration.spawning import DEADLINE, fake_spec, until, until_async
+from tests.deadline import DEADLINE
+from tests.integration.spawning import fake_spec, until, until_async
 from tests.ports import free_port
 
 # The environment of a child

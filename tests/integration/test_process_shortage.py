@@ -30,7 +30,8 @@ from supervisor_app.core.ports import ProbeError, SpawnError
 from supervisor_app.core.shortage import ShortageError
 from supervisor_app.core.sightings import Exit, Health, Slots
 from supervisor_app.core.status import FailureKind
-from tests.integration.spawning import DEADLINE, fake_spec, until_async
+from tests.deadline import DEADLINE
+from tests.integration.spawning import fake_spec, until_async
 from tests.ports import free_port
 
 

@@ -21,6 +21,7 @@ from supervisor_app.fleet.commands import nudge
 from supervisor_app.fleet.events import PUSH_GROUP
 from supervisor_app.fleet.models import ServerState
 from supervisor_app.fleet.publish import ChannelPublisher
+from tests.deadline import DEADLINE
 from tests.integration.building import db, eventually, make_ready_server, socket_to, until
 from tests.ports import free_port
 
@@ -98,7 +99,7 @@ def status(version, detail):
 
 async def listening(client):
     """Until the hub is a member of the group."""
-    await client.receive_from(timeout=5)
+    await client.receive_from(timeout=DEADLINE)
     layer = get_channel_layer()
     await eventually(lambda: f"llamaproxy__group__{PUSH_GROUP}" in layer.groups)
 
@@ -188,7 +189,7 @@ async def test_a_redis_that_does_not_answer_holds_a_push_up_for_a_moment_only(re
     publisher = ChannelPublisher()
     await publisher.publish(status(1, "ok"))
     redis.freeze()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(5):
         await publisher.publish(status(2, "lost"))
     redis.thaw()
     assert "The channel layer is away (TimeoutError)" in caplog.text
@@ -208,6 +209,6 @@ async def test_a_nudge_that_is_lost_while_redis_is_away_is_told_once(redis, capl
 async def test_a_redis_that_does_not_answer_holds_a_wish_up_for_a_moment_only(redis, monkeypatch):
     monkeypatch.setattr(commands, "NUDGE_SECONDS", 0.2)
     redis.freeze()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(5):
         await asyncio.to_thread(nudge, "local")
     redis.thaw()

@@ -26,6 +26,7 @@ from supervisor_app.gateway.edge import survey
 from supervisor_app.gateway.edge.service import Service, listening_socket
 from supervisor_app.roles import runtime as runtime_module
 from supervisor_app.roles.runtime import EngineSource, Runtime
+from tests.deadline import DEADLINE
 from tests.integration.building import db, eventually, make_server, socket_to
 from tests.integration.gateway.plane import request
 from tests.ports import free_port
@@ -160,7 +161,7 @@ async def killed(pid):
 
 
 async def state_is(status):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE):
         while not await ServerState.objects.filter(status=status).aexists():
             await asyncio.sleep(0.02)
 
@@ -190,7 +191,7 @@ async def test_the_ear_survives_a_message_that_makes_no_sense(message, tmp_path,
         await get_channel_layer().send(supervisor_channel("local"), message)
         await asyncio.sleep(0.2)
         await db(make_server, port=free_port(), desired_running=False)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while not await ServerState.objects.aexists():
                 await database_sync_to_async(ask)(Wish.STOP, LlamaServer.objects.all())
                 await asyncio.sleep(0.1)
@@ -207,15 +208,15 @@ async def test_from_start_to_stop_everything_is_on_disk_and_on_the_page(tmp_path
             assert run.argv[-2:] == ["--alias", "tiny"]
             state = await ServerState.objects.aget()
             assert (state.pid, state.url) == (run.pid, f"http://localhost:{server.port}")
-            async with asyncio.timeout(10):
-                while 'data-status="ready"' not in await page.receive_from(timeout=10):
+            async with asyncio.timeout(DEADLINE):
+                while 'data-status="ready"' not in await page.receive_from(timeout=DEADLINE):
                     pass
         await run.arefresh_from_db()
         assert run.ended_at is not None
         assert run.failure_kind == ""
         assert (await ServerState.objects.aget()).status == "initial"
-        async with asyncio.timeout(10):
-            while 'data-status="initial"' not in await page.receive_from(timeout=10):
+        async with asyncio.timeout(DEADLINE):
+            while 'data-status="initial"' not in await page.receive_from(timeout=DEADLINE):
                 pass
 
 
@@ -225,8 +226,8 @@ async def test_a_deleted_server_is_stopped_and_disappears_from_the_page(tmp_path
     async with running(tmp_path), socket_to() as page:
         await state_is("ready")
         await server.adelete()
-        async with asyncio.timeout(15):
-            while "No server yet" not in await page.receive_from(timeout=15):
+        async with asyncio.timeout(DEADLINE):
+            while "No server yet" not in await page.receive_from(timeout=DEADLINE):
                 pass
 
 
@@ -242,7 +243,7 @@ async def test_who_loses_the_node_to_another_says_so_once_and_leaves_the_servers
         supervision = supervision_task()
         await NodeLease.objects.aupdate(holder="77 5 boot gpu-2", token="theirs")
         with pytest.raises(NodeTakenError, match="pid 77 on gpu-2"):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(DEADLINE):
                 await asyncio.shield(supervision)
         assert await Run.objects.filter(pid=pid, ended_at=None).aexists()
         await killed(pid)
@@ -263,7 +264,7 @@ async def test_a_bug_in_supervision_is_raised_and_the_servers_go_on(tmp_path, mo
 
         monkeypatch.setattr(HttpProbe, "health", broken)
         with pytest.raises(RuntimeError, match="bug"):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(DEADLINE):
                 await asyncio.shield(supervision)
         await killed(pid)
 
@@ -302,7 +303,7 @@ def end(task):
 async def stream_through(bound, tokens):
     """The reader of an answer that has begun."""
     body = {"messages": [], "max_tokens": tokens, "stream": True}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE):
         reader, writer = await asyncio.open_connection(*bound.getsockname())
         writer.write(request("/v1/chat/completions", body=body))
         await reader.readuntil(b'"content": " word0"')
@@ -351,7 +352,7 @@ async def test_a_bug_in_the_gateway_is_raised_as_one_in_supervision_is(tmp_path,
         supervision = supervision_task()
         monkeypatch.setattr(survey, "load_facts", broken)
         with pytest.raises(ExceptionGroup) as raised:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(DEADLINE):
                 await asyncio.shield(supervision)
         assert raised.group_contains(RuntimeError, match="bug")
         await killed(pid)

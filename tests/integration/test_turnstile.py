@@ -15,6 +15,7 @@ from django.core.exceptions import RequestAborted
 from llamaproxy.asgi import application
 from supervisor_app.web.limits import WebLimits
 from supervisor_app.web.turnstile import Turnstile
+from tests.deadline import DEADLINE
 
 HOST = [(b"host", b"localhost")]
 
@@ -164,7 +165,7 @@ async def test_one_request_after_another_is_worked_on_in_the_same_thread():
 
 
 async def test_requests_at_the_same_time_have_a_thread_each():
-    together = threading.Barrier(2, timeout=5)
+    together = threading.Barrier(2, timeout=DEADLINE)
 
     async def meets(scope, receive, send):
         await sync_to_async(together.wait)()

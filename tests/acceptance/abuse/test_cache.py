@@ -7,9 +7,9 @@ import json
 import pytest
 import requests
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.gateway.conftest import make_keys
+from tests.deadline import DEADLINE
 
 SECRET = "the small llama carries its token 4711 and greets your friend . "
 COUNTS = ("cache_n", "cached_tokens", "cache")

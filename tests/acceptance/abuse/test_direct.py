@@ -10,8 +10,8 @@ import pytest
 import requests
 
 from tests.acceptance.abuse.impostor import SOMEBODY, impostor, needs_root
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.conftest import ENGINE_ARGS
+from tests.deadline import DEADLINE
 from tests.ports import free_port
 
 BODY = {"prompt": "Hi", "n_predict": 2}

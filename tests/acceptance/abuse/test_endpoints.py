@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.gateway.conftest import RECOVERS_FAST, make_keys
+from tests.deadline import DEADLINE
 
 TOOLS = ["--tools", "exec_shell_command", "--ui-mcp-proxy", "-np", "2"]
 TINY = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}

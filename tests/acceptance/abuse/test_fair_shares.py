@@ -10,9 +10,9 @@ from contextlib import ExitStack
 import pytest
 import requests
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.gateway.askers import MODEL
 from tests.acceptance.gateway.conftest import make_keys
+from tests.deadline import DEADLINE
 
 GREEDY = 24
 MAX_QUEUE = 8

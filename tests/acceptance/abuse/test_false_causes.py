@@ -9,9 +9,9 @@ import pytest
 import requests
 
 from tests.acceptance.abuse.test_shortage import several_heartbeats
+from tests.deadline import DEADLINE
 
 WORDS = "CUDA error: out of memory"
-DEADLINE = 60
 GRAMMAR = f"{WORDS}\nggml.c:1: GGML_ASSERT(x) failed\nroot ::= (\n0.09.000.000 E {WORDS}"
 
 

@@ -7,9 +7,9 @@ from base64 import b64encode
 
 import pytest
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.gateway.conftest import make_keys
+from tests.deadline import DEADLINE
 
 APP = "vscode-webview://0a1b"
 PAGE = "https://evil.example"

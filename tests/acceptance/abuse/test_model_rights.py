@@ -8,9 +8,9 @@ import shutil
 import pytest
 import requests
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.gateway.conftest import make_keys
+from tests.deadline import DEADLINE
 
 CHAT = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "hello"}]

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.gateway.conftest import make_keys
+from tests.deadline import DEADLINE
 from tests.integration.gateway.engines import engine as running_engine
 from tests.integration.gateway.engines import post
 

@@ -6,8 +6,8 @@ import re
 
 import requests
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.gateway.conftest import make_keys
+from tests.deadline import DEADLINE
 
 NUMBER = 3000
 

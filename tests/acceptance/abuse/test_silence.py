@@ -9,12 +9,14 @@ import psutil
 import pytest
 import requests
 
+from tests.deadline import DEADLINE
+
 IMPATIENT = {"health_check_interval_ms": 200, "health_check_timeout_ms": 300, "stop_grace_ms": 500}
 
 
 def asked(url: str, answers: list[int]) -> None:
     body = {"messages": [{"role": "user", "content": "a long prompt"}], "max_tokens": 2}
-    answers.append(requests.post(f"{url}/v1/chat/completions", json=body, timeout=60).status_code)
+    answers.append(requests.post(f"{url}/v1/chat/completions", json=body, timeout=DEADLINE).status_code)
 
 
 def test_a_prompt_during_which_nothing_is_answered_is_waited_for(fake):

@@ -9,8 +9,8 @@ import psutil
 import pytest
 import requests
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.test_redis import Overheard, RedisServer
+from tests.deadline import DEADLINE
 from tests.swallowing import SwallowingProxy
 
 pytestmark = pytest.mark.redis

@@ -12,8 +12,8 @@ import pytest
 import requests
 
 from tests.acceptance.abuse.impostor import SOMEBODY, impostor, needs_root
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.conftest import ENGINE_ARGS
+from tests.deadline import DEADLINE
 
 pytestmark = needs_root
 KEY = "sk-secret-of-the-server"

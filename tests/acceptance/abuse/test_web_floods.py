@@ -11,7 +11,8 @@ from tempfile import gettempdir
 import psutil
 import pytest
 
-from tests.acceptance.children import DEADLINE, wait_for
+from tests.acceptance.children import wait_for
+from tests.deadline import DEADLINE
 
 FEW_FILES = Path(__file__).parents[1] / "few_files.py"
 HANDSHAKE = (

@@ -16,8 +16,9 @@ import psutil
 import requests
 
 from supervisor_app.engine.resolve import LAUNCHER
-from tests.acceptance.children import DEADLINE, wait_for
+from tests.acceptance.children import wait_for
 from tests.acceptance.faults.recovery_checks import KEPT
+from tests.deadline import DEADLINE
 from tests.ports import free_port
 
 if TYPE_CHECKING:

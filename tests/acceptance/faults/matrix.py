@@ -125,7 +125,7 @@ def its_babble_is_bounded(patient: Patient) -> None:
 
 # --- The table -----------------------------------------------------------------------------------------
 
-NOT_LISTENING = {"max_health_checks": 5, "health_check_timeout_ms": 200}
+NOT_LISTENING = {"max_health_checks": 20, "health_check_timeout_ms": 200}
 
 ROWS: dict[str, Row] = {
     # It dies.
@@ -220,7 +220,7 @@ ROWS: dict[str, Row] = {
             status="crashed",
             kind="never_ready",
             signal=signal.SIGTERM,
-            says=("It never became ready", "no answer for 0.5 s", "Retry 1 of 5"),
+            says=("It never became ready", "no answer for 2 s", "Retry 1 of 5"),
         ),
     ),
     "loads-for-ever": Row(
@@ -244,7 +244,7 @@ ROWS: dict[str, Row] = {
             status="crashed",
             kind="never_ready",
             signal=signal.SIGTERM,
-            says=("It never became ready", "no answer for 0.5 s", "Retry 1 of 5"),
+            says=("It never became ready", "no answer for 2 s", "Retry 1 of 5"),
         ),
     ),
     # No retry can mend it.

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.faults.outage import KILLED, QUICK, admitted, check_that_all_is_well, killed
 from tests.acceptance.harness import Proxy
 from tests.acceptance.test_redis import NUDGES, Overheard, start_spread
+from tests.deadline import DEADLINE
 from tests.ports import free_port
 from tests.postgres import Postgres, throwaway_cluster
 

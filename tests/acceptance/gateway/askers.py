@@ -17,7 +17,7 @@ import anthropic
 import openai
 import requests
 
-from tests.acceptance.children import DEADLINE
+from tests.deadline import DEADLINE
 
 MODEL = "default"
 """Every program names the server; those of llama.cpp name nothing."""

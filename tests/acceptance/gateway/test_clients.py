@@ -12,7 +12,6 @@ import openai
 import pytest
 import requests
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.gateway.askers import (
     MESSAGES,
     MODEL,
@@ -25,6 +24,7 @@ from tests.acceptance.gateway.askers import (
     openai_options,
 )
 from tests.acceptance.gateway.watching import busy_slots, wait_until_busy
+from tests.deadline import DEADLINE
 
 VARYING = re.compile(rb'"(timings|id_slot)":(\{[^}]*\}|-?\d+)')
 

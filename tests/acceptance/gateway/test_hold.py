@@ -13,10 +13,10 @@ import psutil
 import pytest
 import requests
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.gateway.askers import MESSAGES, MODEL, SCRIPTED, anthropic_options, openai_client
 from tests.acceptance.gateway.conftest import RECOVERS_FAST
 from tests.acceptance.gateway.watching import Stream, ask_long, wait_until_busy, wait_until_held
+from tests.deadline import DEADLINE
 
 CRASH = "crash-while-this-exists"
 MAX_QUEUE = 3
@@ -170,9 +170,9 @@ def test_who_waits_is_told_when_it_gives_up_in_the_supervisors_words(fake):
     fake.script("--fake-crash-file", CRASH, max_retries=2, retry_backoff_ms=300)
     pid = fake.start().wait_for_status("ready")["pid"]
     (fake.directory / CRASH).touch()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, fake.events() as events:
         psutil.Process(pid).kill()
-        fake.wait_for_status("crashed")
+        events.wait_for_status("crashed")
         waiting = pool.submit(refused, fake)
         detail = fake.wait_for_status("error")["detail"]
         for error in (waiting.result(DEADLINE), refused(fake)):

@@ -10,7 +10,6 @@ import openai
 import pytest
 import requests
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.gateway.askers import (
     MESSAGES,
     MODEL,
@@ -19,6 +18,7 @@ from tests.acceptance.gateway.askers import (
     openai_client,
 )
 from tests.acceptance.gateway.conftest import make_keys
+from tests.deadline import DEADLINE
 
 UPSTREAM = "the-servers-own-key"
 KEYS = {

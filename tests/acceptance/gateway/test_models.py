@@ -10,10 +10,10 @@ import openai
 import pytest
 import requests
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.gateway.askers import MESSAGES
 from tests.acceptance.gateway.conftest import RECOVERS_FAST
+from tests.deadline import DEADLINE
 from tests.ports import free_port
 
 

@@ -8,10 +8,10 @@ from contextlib import suppress
 import openai
 import pytest
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.gateway.askers import MODEL, SCRIPTED, openai_client
 from tests.acceptance.gateway.conftest import RECOVERS_FAST
 from tests.acceptance.gateway.watching import wait_until_busy
+from tests.deadline import DEADLINE
 
 POISON = "poison"
 INNOCENT = 3

@@ -6,9 +6,9 @@ import psutil
 import pytest
 import requests
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.gateway.askers import MODEL, PIECES, STREAMS, WHOLE, nobody
 from tests.acceptance.gateway.watching import metric
+from tests.deadline import DEADLINE
 
 GENERATED = len(PIECES) + 1
 """Tokens, with the end."""

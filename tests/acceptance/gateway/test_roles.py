@@ -10,11 +10,12 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from tests.acceptance.children import DEADLINE, listens
+from tests.acceptance.children import listens
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.gateway.askers import STREAMS, WHOLE, nobody
 from tests.acceptance.gateway.conftest import LONG, RECOVERS_FAST
 from tests.acceptance.gateway.watching import Stream, wait_until_busy
+from tests.deadline import DEADLINE
 
 UNREACHABLE = "192.0.2.1:8001"
 """An address for examples (RFC 5737): not this machine's, so nothing ever listens there."""

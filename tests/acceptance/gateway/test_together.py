@@ -15,10 +15,10 @@ import psutil
 import pytest
 import requests
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.gateway.askers import SCRIPTED
 from tests.acceptance.gateway.conftest import RECOVERS_FAST, make_keys
 from tests.acceptance.gateway.watching import wait_until_busy
+from tests.deadline import DEADLINE
 
 WORKERS = 3
 POISON = "poison"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.acceptance.children import DEADLINE
 from tests.acceptance.gateway.askers import QUESTION, events
+from tests.deadline import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,12 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.acceptance.children import DEADLINE, listens, wait_for
+from tests.acceptance.children import listens, wait_for
 from tests.acceptance.harness import Proxy
 from tests.bench.gateway.load import chat
 from tests.bench.gateway.planes import DIRECT, GATEWAY, Plane, gateway
 from tests.bench.recovery import quantiles
 from tests.bench.supervision import last_runs, quietly_closing
+from tests.deadline import DEADLINE
 from tests.ports import free_port
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import pytest
 import requests
 
 from supervisor_app.engine import demo_model
-from tests.integration.test_engine import DEADLINE, Running, command_of
+from tests.deadline import DEADLINE
+from tests.integration.test_engine import Running, command_of
 
 ENGINES = ["llama-server", "bundled"]
 TEMPLATE = Path(__file__).with_name("chat.jinja")

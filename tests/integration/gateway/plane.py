@@ -17,6 +17,7 @@ from supervisor_app.gateway.plane.client import Client
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.gateway import Gateway
 from supervisor_app.gateway.servers.facts import End, ServerFacts
+from tests.deadline import DEADLINE
 from tests.integration.building import eventually
 from tests.integration.gateway.scripts import Script, Scripted
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.records.record import QuarantineEntry, Record
     from supervisor_app.gateway.workers.board import Board
 
-PATIENCE = 20.0
 """Seconds. Everything takes a moment; on a busy machine a long one."""
 CHAT = "/v1/chat/completions"
 EMBEDDINGS = "/v1/embeddings"
@@ -96,7 +96,7 @@ class Caller:
 
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE):
             await self._writer.drain()
 
     async def ask(self, data: bytes, *, to_head: bool = False) -> Answer:
@@ -105,7 +105,7 @@ class Caller:
 
     async def answer(self, *, to_head: bool = False) -> Answer:
         """The next one, with as much of its content as came. Raises IncompleteReadError: not even a head."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE):
             interim: list[int] = []
             while (answer := await self._head()).status < 200:
                 interim.append(answer.status)
@@ -124,16 +124,16 @@ class Caller:
 
     async def head(self) -> Answer:
         """Of the next answer, which goes on."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE):
             return await self._head()
 
     async def read_until(self, end: bytes) -> bytes:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE):
             return await self._reader.readuntil(end)
 
     async def rest(self) -> bytes:
         """All up to the end of the connection. Raises ConnectionResetError."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(DEADLINE):
             return await self._reader.read()
 
     async def is_cut_off(self) -> bool:
@@ -317,17 +317,17 @@ class Plane:
 
     async def records(self, number: int) -> list[Record]:
         """All, once there are so many."""
-        await eventually(lambda: len(self.outside.records) >= number, PATIENCE)
+        await eventually(lambda: len(self.outside.records) >= number, DEADLINE)
         assert len(self.outside.records) == number, self.outside.records
         return self.outside.records
 
     async def until_waiting(self, number: int, name: str = "default") -> None:
         gate = self.gateway.backends[name].gate
-        await eventually(lambda: len(gate.waiting) == number, PATIENCE)
+        await eventually(lambda: len(gate.waiting) == number, DEADLINE)
 
     async def until_inside(self, number: int, name: str = "default") -> None:
         gate = self.gateway.backends[name].gate
-        await eventually(lambda: len(gate.inside) == number, PATIENCE)
+        await eventually(lambda: len(gate.inside) == number, DEADLINE)
 
     async def until_begun(self) -> list[Exchange]:
         """Some answer has begun: those that have."""
@@ -336,7 +336,7 @@ class Plane:
             exchanges = (each for each in self.gateway.exchanges if isinstance(each, Exchange))
             return [each for each in exchanges if each.answer.reply.started]
 
-        await eventually(begun, PATIENCE)
+        await eventually(begun, DEADLINE)
         return begun()
 
     def leave(self) -> None:
@@ -349,7 +349,7 @@ class Plane:
         gateway = self.gateway
         self.leave()
         try:
-            await eventually(lambda: not (gateway.exchanges or gateway.clients), PATIENCE)
+            await eventually(lambda: not (gateway.exchanges or gateway.clients), DEADLINE)
             gates = [backend.gate for backend in gateway.backends.values()]
             assert not [gate for gate in gates if gate.in_flight or gate.waiting]
             assert gateway.kept_bytes == 0

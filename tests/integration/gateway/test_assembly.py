@@ -12,8 +12,9 @@ import pytest
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.facts import ServerFacts
+from tests.deadline import DEADLINE
 from tests.integration.gateway.engines import ENGINES, TEMPLATE, engine
-from tests.integration.gateway.plane import CHAT, PATIENCE, Caller, request, start_plane
+from tests.integration.gateway.plane import CHAT, Caller, request, start_plane
 from tests.integration.gateway.scripts import (
     EVENTS,
     FINISH,
@@ -314,7 +315,7 @@ async def busy(running):
 
 
 async def until_busy(running, number):
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(DEADLINE):
         while len(found := await busy(running)) != number:
             await asyncio.sleep(0.01)
     return found
@@ -360,7 +361,7 @@ async def test_without_the_gateway_it_would_be_worked_on(tmp_path):
                 await caller.send(chat(**ENDLESS))
                 (left,) = await until_busy(running, 2) - others
             so_far = await decoded(running, left)
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(DEADLINE):
                 while await decoded(running, left) < so_far + 200:
                     await asyncio.sleep(0.01)
 

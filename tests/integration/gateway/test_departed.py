@@ -8,8 +8,9 @@ import pytest
 
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
 from supervisor_app.gateway.servers import ghosts
+from tests.deadline import DEADLINE
 from tests.integration.building import eventually
-from tests.integration.gateway.plane import PATIENCE, question, request
+from tests.integration.gateway.plane import question, request
 from tests.integration.gateway.scripts import answers
 
 POISON = "poison"
@@ -51,9 +52,9 @@ async def attack(plane, mortal, path):
     doses, deaths = mortal.poisoned, mortal.fallen
     caller = await plane.connect()
     await caller.send(question(POISON, path))
-    await eventually(lambda: mortal.poisoned > doses, PATIENCE)
+    await eventually(lambda: mortal.poisoned > doses, DEADLINE)
     caller.leave()
-    await eventually(lambda: mortal.fallen > deaths, PATIENCE)
+    await eventually(lambda: mortal.fallen > deaths, DEADLINE)
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/tokenize"])
@@ -63,9 +64,9 @@ async def test_whoever_sends_poison_and_leaves_does_not_frame_another(plane, pat
     victim = plane.asks(question("victim"))
     await server.until_called(1)
     await attack(plane, mortal, path)
-    await eventually(lambda: sum(b"victim" in content for content in mortal.asked) == 2, PATIENCE)
+    await eventually(lambda: sum(b"victim" in content for content in mortal.asked) == 2, DEADLINE)
     await attack(plane, mortal, path)
-    await eventually(lambda: sum(b"victim" in content for content in mortal.asked) == 3, PATIENCE)
+    await eventually(lambda: sum(b"victim" in content for content in mortal.asked) == 3, DEADLINE)
     # Both are suspects by now, so the third dose has to wait until the victim has gone.
     caller = await plane.connect()
     await caller.send(question(POISON, path))
@@ -74,9 +75,9 @@ async def test_whoever_sends_poison_and_leaves_does_not_frame_another(plane, pat
     mortal.cured = True
     mortal.server.drop_all()  # whatever the victim was answered with, it is asked again
     assert (await victim).content == b"innocent"
-    await eventually(lambda: mortal.poisoned == 3, PATIENCE)
+    await eventually(lambda: mortal.poisoned == 3, DEADLINE)
     caller.leave()
-    await eventually(lambda: plane.outside.entries, PATIENCE)
+    await eventually(lambda: plane.outside.entries, DEADLINE)
     assert mortal.fallen == 3
     answer = await plane.ask(question(POISON, path))
     assert (answer.status, answer.error["code"]) == (422, "quarantined")
@@ -88,7 +89,7 @@ async def test_one_that_leaves_each_time_is_found_out_alone(plane):
     await mortal.start()
     for _ in range(3):
         await attack(plane, mortal, "/v1/embeddings")
-    await eventually(lambda: plane.outside.entries, PATIENCE)
+    await eventually(lambda: plane.outside.entries, DEADLINE)
     assert mortal.fallen == 3
 
 
@@ -98,10 +99,10 @@ async def test_copies_that_leave_together_are_one_request(plane):
     callers = [await plane.connect() for _ in range(4)]
     for caller in callers:
         await caller.send(question(POISON))
-    await eventually(lambda: mortal.poisoned == 4, PATIENCE)
+    await eventually(lambda: mortal.poisoned == 4, DEADLINE)
     for caller in callers:
         caller.leave()
-    await eventually(lambda: plane.gateway.inquest.suspects.entries, PATIENCE)
+    await eventually(lambda: plane.gateway.inquest.suspects.entries, DEADLINE)
     ((suspicion, _),) = plane.gateway.inquest.suspects.entries.values()
     assert (suspicion.crashes, suspicion.deaths) == (1, 1)
 
@@ -112,17 +113,17 @@ async def test_a_server_that_lives_on_clears_whoever_has_left(plane, monkeypatch
     await mortal.start()
     caller = await plane.connect()
     await caller.send(question("slow"))
-    await eventually(lambda: mortal.asked, PATIENCE)
+    await eventually(lambda: mortal.asked, DEADLINE)
     caller.leave()
     gate = plane.gateway.backends["default"].gate
-    await eventually(lambda: gate.ghosts, PATIENCE)
+    await eventually(lambda: gate.ghosts, DEADLINE)
     mortal.cured = True
 
     async def asked_until_laid():
         while gate.ghosts:
             await plane.ask(question("hello"))
 
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(DEADLINE):
         await asked_until_laid()
 
 
@@ -169,11 +170,11 @@ async def test_a_key_that_changes_its_poison_and_leaves_each_time_is_paused(plan
         caller = await plane.connect()
         await caller.send(data(f"{POISON} {number}", "a"))
         doses = number + 1
-        await eventually(lambda doses=doses: mortal.poisoned == doses, PATIENCE)  # type: ignore[misc]
+        await eventually(lambda doses=doses: mortal.poisoned == doses, DEADLINE)  # type: ignore[misc]
         caller.leave()
-        await eventually(lambda doses=doses: mortal.fallen == doses, PATIENCE)  # type: ignore[misc]
+        await eventually(lambda doses=doses: mortal.fallen == doses, DEADLINE)  # type: ignore[misc]
         await plane.ask(data("harmless", "b"))
-    await eventually(lambda: plane.outside.entries, PATIENCE)
+    await eventually(lambda: plane.outside.entries, DEADLINE)
     (entry,) = plane.outside.entries
     assert (entry.key, len(entry.deaths)) == (1, 4)
     answer = await plane.ask(data("harmless", "a"))

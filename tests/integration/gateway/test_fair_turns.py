@@ -7,8 +7,9 @@ from functools import partial
 
 from supervisor_app.gateway.plane.client import CHUNKS_AT_ONCE, Client
 from supervisor_app.gateway.plane.work_queue import WorkQueue
+from tests.deadline import DEADLINE
 from tests.integration.building import eventually
-from tests.integration.gateway.plane import EMBEDDINGS, PATIENCE, request
+from tests.integration.gateway.plane import EMBEDDINGS, request
 from tests.integration.gateway.scripts import answers
 
 MEGABYTE = 1_000_000
@@ -62,7 +63,7 @@ async def test_of_pipelined_requests_one_is_answered_in_each_turn(plane):
     assert not wire.is_read
     client.data_received(MODELS)
     assert wire.answers == 1
-    await eventually(lambda: wire.answers == 3001, PATIENCE)
+    await eventually(lambda: wire.answers == 3001, DEADLINE)
     assert wire.is_read
     client.connection_lost(None)
 
@@ -74,10 +75,10 @@ async def test_of_tiny_chunks_some_are_read_in_each_turn(plane):
     client.data_received(head + b"1\r\n \r\n" * 10_000)
     assert plane.gateway.kept_bytes == CHUNKS_AT_ONCE
     assert not wire.is_read
-    await eventually(lambda: plane.gateway.kept_bytes == 10_000, PATIENCE)
+    await eventually(lambda: plane.gateway.kept_bytes == 10_000, DEADLINE)
     assert wire.is_read
     client.data_received(b"2\r\n{}\r\n0\r\n\r\n")
-    await eventually(lambda: wire.answers == 1, PATIENCE)
+    await eventually(lambda: wire.answers == 1, DEADLINE)
     client.connection_lost(None)
 
 
@@ -103,7 +104,7 @@ async def test_large_bodies_that_come_together_are_routed_one_in_each_turn(plane
     gate = plane.gateway.backends["default"].gate
     assert [*gate.in_flight, *gate.waiting] == []
     wires[4][1].connection_lost(None)
-    await eventually(lambda: [wire.answers for wire, _ in wires] == [1, 1, 1, 1, 0], PATIENCE)
+    await eventually(lambda: [wire.answers for wire, _ in wires] == [1, 1, 1, 1, 0], DEADLINE)
     for _, client in wires[:4]:
         client.connection_lost(None)
     assert [record.model for record in await plane.records(5)].count("default") == 4
@@ -121,7 +122,7 @@ async def test_between_two_turns_others_have_theirs():
             loop.call_soon(other)
 
     loop.call_soon(other)
-    await eventually(lambda: len(story) >= 6, PATIENCE)
+    await eventually(lambda: len(story) >= 6, DEADLINE)
     assert story[:6] == [0, "other", 1, "other", 2, "other"]
 
 
@@ -135,7 +136,7 @@ async def test_work_that_fails_holds_no_other_up():
 
     queue.put(fail)
     queue.put(lambda: story.append("done"))
-    await eventually(lambda: story == ["done"], PATIENCE)
+    await eventually(lambda: story == ["done"], DEADLINE)
     assert [type(failure) for failure in failures] == [ValueError]
 
 
@@ -143,6 +144,6 @@ async def test_a_turn_may_be_taken_again():
     story = []
     queue = WorkQueue(asyncio.get_running_loop())
     queue.put(partial(story.append, 1))
-    await eventually(lambda: story == [1], PATIENCE)
+    await eventually(lambda: story == [1], DEADLINE)
     queue.put(partial(story.append, 2))
-    await eventually(lambda: story == [1, 2], PATIENCE)
+    await eventually(lambda: story == [1, 2], DEADLINE)

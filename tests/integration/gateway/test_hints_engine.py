@@ -13,8 +13,8 @@ from supervisor_app.engine.demo_model import make_demo_model
 from supervisor_app.gateway.http.heads import BadHeadError
 from supervisor_app.gateway.http.request_heads import read_request
 from supervisor_app.gateway.llama.hints import hints_of, hints_of_beginning, hints_of_query
+from tests.deadline import DEADLINE
 from tests.integration.gateway.engines import ENGINES, engine, post
-from tests.integration.test_engine import DEADLINE
 
 pytestmark = pytest.mark.engine
 

@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.deadline import DEADLINE
 from tests.postgres import throwaway_cluster
 
 HERE = Path(__file__).parent
-DEADLINE = 120.0
 
 
 def test_postgresql_keeps_the_same():
@@ -22,6 +22,6 @@ def test_postgresql_keeps_the_same():
             env=os.environ | {"DATABASE_URL": cluster.url},
             capture_output=True,
             text=True,
-            timeout=DEADLINE,
+            timeout=2 * DEADLINE,
         )
     assert done.returncode == 0, done.stdout

@@ -14,6 +14,7 @@ from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.edge import ledger, link
 from supervisor_app.gateway.records.record import QuarantineEntry
 from supervisor_app.traffic.models import QuarantinedRequest, RequestRecord
+from tests.deadline import DEADLINE
 from tests.integration.building import db, eventually, long_ago, make_ready_server, make_record, make_server
 from tests.integration.gateway.linking import complaints, facts, linked
 from tests.unit.gateway.test_gate import Visitor
@@ -49,7 +50,7 @@ async def test_what_cannot_be_written_down_is_not_forgotten(often, outage, looks
         outage.lasts = False
         looks.clear()
         await eventually(lambda: looks)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while not await QuarantinedRequest.objects.aexists():
                 assert gateway.inquest.quarantined.find(ENTRY.body_hash, NOW)
                 await asyncio.sleep(0.01)
@@ -79,7 +80,7 @@ async def test_who_asks_for_a_sleeping_server_wakes_it_at_once(by_news_only, cap
     await db(make_server, **ASLEEP)
     async with linked() as gateway:
         gateway.outside.wake("default")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             await get_channel_layer().receive(supervisor_channel("local"))
         assert await is_wanted()
         assert complaints(caplog) == ["☀️ [GATEWAY] default is asked for: starting it"]
@@ -131,7 +132,7 @@ async def test_who_waits_already_when_it_falls_asleep_wakes_it_too(often):
     async with linked() as gateway:
         gateway.backends["default"].gate.enter(Visitor())
         await db(LlamaServer.objects.filter(pk=server.pk).ask_to_idle)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while not await is_wanted():
                 await asyncio.sleep(0.01)
         await eventually(lambda: not facts(gateway).asleep)
@@ -167,7 +168,7 @@ async def test_a_server_that_nobody_asks_is_stopped_until_somebody_does(by_news_
     caplog.set_level(logging.INFO, link.__name__)
     await db(make_ready_server, ready_at=long_ago())
     async with linked(idle_stop_seconds=60) as gateway:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             await get_channel_layer().receive(supervisor_channel("local"))
         assert not await is_wanted()
         assert complaints(caplog) == [
@@ -183,7 +184,7 @@ async def test_one_that_works_on_something_is_not_stopped(by_news_only, idle_soo
         await db(LlamaServer.objects.filter(pk=server.pk).update, idle_stop_seconds=60)
     async with linked() as gateway:
         gateway.backends["busy"].gate.enter(Visitor())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while await is_wanted("idle"):
                 await asyncio.sleep(0.01)
         assert await is_wanted("busy")
@@ -196,7 +197,7 @@ async def test_one_that_is_only_looked_at_is_stopped(by_news_only, idle_soon):
         visitor.counts_as_use = False
         gateway.backends["default"].gate.enter(visitor)
         gateway.outside.record(make_record(counts_as_use=False))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while await is_wanted():
                 await asyncio.sleep(0.01)
 
@@ -204,7 +205,7 @@ async def test_one_that_is_only_looked_at_is_stopped(by_news_only, idle_soon):
 async def test_one_that_is_not_known_here_yet_is_stopped_all_the_same(by_news_only, idle_soon):
     async with linked(idle_stop_seconds=60) as gateway:
         await db(make_ready_server, ready_at=long_ago())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while await is_wanted():
                 await asyncio.sleep(0.01)
         assert not gateway.backends
@@ -218,7 +219,7 @@ async def test_idleness_can_wait_until_the_database_is_back(by_news_only, idle_s
         await outage.has_been_noticed()
         assert await is_wanted()
         outage.lasts = False
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while await is_wanted():
                 await asyncio.sleep(0.01)
 
@@ -233,7 +234,7 @@ async def test_supervisors_are_told_which_of_their_servers_answer(by_news_only, 
     async with linked() as gateway:
         for name in ("a", "b", "c"):
             gateway.backends[name].moved = True
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             told = [await get_channel_layer().receive(supervisor_channel(node)) for node in ("one", "other")]
         assert [sorted(message["servers"]) for message in told] == [["a", "b"], ["c"]]
         assert not any(backend.moved for backend in gateway.backends.values())

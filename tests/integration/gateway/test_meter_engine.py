@@ -12,8 +12,8 @@ from supervisor_app.gateway.llama.endpoints import endpoint_of
 from supervisor_app.gateway.llama.hints import hints_of
 from supervisor_app.gateway.llama.meter import usage_of, usage_of_all
 from supervisor_app.gateway.llama.sse import ContentScanner
+from tests.deadline import DEADLINE
 from tests.integration.gateway.engines import ENGINES, engine, post
-from tests.integration.test_engine import DEADLINE
 
 pytestmark = pytest.mark.engine
 

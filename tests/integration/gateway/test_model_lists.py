@@ -13,6 +13,7 @@ from supervisor_app.fleet.models import LlamaServer, ServerState
 from supervisor_app.gateway.edge import ledger, model_lists
 from supervisor_app.gateway.edge.model_lists import ModelLists
 from supervisor_app.traffic.models import ModelList
+from tests.deadline import DEADLINE
 from tests.integration.building import db, eventually, make_ready_server
 from tests.integration.gateway.linking import announce, facts, linked
 from tests.integration.gateway.scripts import Scripted, answers
@@ -210,7 +211,7 @@ async def test_what_could_not_be_written_down_is_written_down_later(often, outag
                 found.extend(await kept())
                 await asyncio.sleep(0.02)
 
-        await asyncio.wait_for(look(), 20)
+        await asyncio.wait_for(look(), DEADLINE)
 
 
 async def test_a_mistake_of_ours_over_a_list_is_told(by_news_only, monkeypatch, caplog):

@@ -10,6 +10,7 @@ import requests
 from supervisor_app.engine.demo_model import make_demo_model
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.edge import model_lists
+from tests.deadline import DEADLINE
 from tests.integration.building import db, eventually, make_ready_server
 from tests.integration.gateway.engines import engine, post
 from tests.integration.gateway.linking import facts, linked
@@ -52,7 +53,7 @@ async def test_what_a_server_of_one_model_says_of_it_is_kept(tmp_path, often):
         async with linked() as gateway:
             await eventually(lambda: facts(gateway).listing.data)
             entry = facts(gateway).listing.data[0]
-            told = requests.get(f"http://127.0.0.1:{running.port}/v1/models", timeout=20).json()
+            told = requests.get(f"http://127.0.0.1:{running.port}/v1/models", timeout=DEADLINE).json()
             assert {**entry, "created": 0} == {**told["data"][0], "created": 0}
             assert list(facts(gateway).listing.models) == told["models"]
             assert not facts(gateway).is_router

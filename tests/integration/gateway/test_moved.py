@@ -10,6 +10,7 @@ from channels.layers import get_channel_layer
 from supervisor_app.fleet.events import supervisor_channel
 from supervisor_app.gateway.edge import link
 from supervisor_app.roles.nudges import SupervisorConsumer
+from tests.deadline import DEADLINE
 from tests.integration.building import db, make_ready_server
 from tests.integration.gateway.linking import linked
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 async def test_the_supervisor_of_its_node_hears_of_it(monkeypatch):
     monkeypatch.setattr(link, "MOVED_SECONDS", 0.01)
     server = await db(make_ready_server)
-    async with linked() as gateway, asyncio.timeout(10):
+    async with linked() as gateway, asyncio.timeout(DEADLINE):
         gateway.backends["default"].moved = True
         message = await get_channel_layer().receive(supervisor_channel(server.node))
         assert message == {"type": "server.moved", "servers": ["default"]}

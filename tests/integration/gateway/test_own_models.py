@@ -10,6 +10,7 @@ import pytest
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.llama.listing import listing_of
 from supervisor_app.gateway.servers.facts import ServerFacts
+from tests.deadline import DEADLINE
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, question, request, with_key
 from tests.integration.gateway.scripts import answers
@@ -181,7 +182,7 @@ async def test_who_leaves_while_servers_are_asked_is_gone(plane):
     callers = [await plane.connect() for _ in range(2)]
     for caller, data in zip(callers, (question(model="new"), request("/v1/models")), strict=True):
         await caller.send(data)
-        await asyncio.wait_for(asked.wait(), 20)
+        await asyncio.wait_for(asked.wait(), DEADLINE)
         asked.clear()
         caller.leave()
     await eventually(lambda: not plane.gateway.exchanges)

@@ -9,7 +9,8 @@ import pytest
 
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.records.record import Outcome
-from tests.integration.gateway.plane import CHAT, EMBEDDINGS, PATIENCE, question, request, streaming
+from tests.deadline import DEADLINE
+from tests.integration.gateway.plane import CHAT, EMBEDDINGS, question, request, streaming
 from tests.integration.gateway.scripts import (
     DONE,
     EVENTS,
@@ -338,7 +339,7 @@ async def test_a_server_that_closes_without_a_word_loses_no_request(plane):
             if (answer.content, answer.whole) not in ((b"x", True), (event("a") + DONE, True)):
                 failed.append(answer)
 
-    async with asyncio.timeout(PATIENCE + REQUESTS / 100), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(DEADLINE + REQUESTS / 100), asyncio.TaskGroup() as group:
         for _ in range(16):
             group.create_task(client())
     assert not failed

@@ -26,6 +26,7 @@ from supervisor_app.gateway.edge.service import listening_socket
 from supervisor_app.gateway.workers.board import Board
 from supervisor_app.roles.management.commands import rungateway
 from tests.acceptance.children import FAKE, MANAGE, Child, environment, listens, wait_for
+from tests.deadline import DEADLINE
 from tests.integration.building import make_key, make_ready_server
 from tests.ports import free_port
 from tests.unit.gateway.test_metrics import samples
@@ -303,7 +304,7 @@ def gateway(start, copied):
 
 
 def health(port):
-    return requests.get(f"http://127.0.0.1:{port}/health", timeout=20).json()
+    return requests.get(f"http://127.0.0.1:{port}/health", timeout=DEADLINE).json()
 
 
 @in_database
@@ -327,7 +328,7 @@ def generating(port, tokens):
     """The lines that are left of an answer which has begun."""
     body = {"model": "default", "messages": [], "max_tokens": tokens, "stream": True}
     url = f"http://127.0.0.1:{port}/v1/chat/completions"
-    with requests.post(url, json=body, stream=True, timeout=20) as answer:
+    with requests.post(url, json=body, stream=True, timeout=DEADLINE) as answer:
         lines = answer.iter_lines()
         until(b"word0", lines)
         yield lines
@@ -394,7 +395,7 @@ def test_a_worker_that_is_killed_is_replaced_and_at_the_end_none_is_left(workers
 
 def told(port, name):
     """Labels and values, of whichever worker takes the connection."""
-    text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=20).text
+    text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=DEADLINE).text
     return samples(text).get(f"llamaproxy_{name}", [])
 
 
@@ -405,7 +406,7 @@ def counted(port):
 def ask(port, times):
     body = {"model": "default", "messages": [], "max_tokens": 1}
     for _ in range(times):
-        requests.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body, timeout=20)
+        requests.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body, timeout=DEADLINE)
 
 
 @in_database

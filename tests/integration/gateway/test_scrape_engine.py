@@ -11,6 +11,7 @@ from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.servers.backend import Backend
 from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.scrape import metrics_of
+from tests.deadline import DEADLINE
 from tests.integration.gateway.engines import engine, post
 from tests.unit.gateway.test_metrics import samples
 
@@ -42,5 +43,5 @@ async def test_each_model_that_is_loaded_tells_its_own_and_no_other_is_loaded(ro
     backend.close()
     found = {(labels["server"], labels["model"]): tokens for labels, tokens in told.get(TOKENS, [])}
     assert found == ({("default", "asked"): 3, ("default", "asked too"): 2} if router.has_metrics else {})
-    models = requests.get(f"{url}/models", timeout=20).json()["data"]
+    models = requests.get(f"{url}/models", timeout=DEADLINE).json()["data"]
     assert [each["id"] for each in models if each["status"]["value"] != "unloaded"] == ["asked", "asked too"]

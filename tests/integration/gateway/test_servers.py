@@ -10,6 +10,7 @@ from supervisor_app.core.status import Status
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
 from supervisor_app.gateway.llama.endpoints import Scope
 from supervisor_app.gateway.records.record import Outcome
+from tests.deadline import DEADLINE
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, LARGE, question, request, streaming, with_key
 from tests.integration.gateway.scripts import (
@@ -301,7 +302,7 @@ async def test_who_takes_nothing_of_an_answer_is_not_waited_for_any_longer(plane
     caller.read_nothing()
     await caller.send(question())
     await plane.until_begun()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         await plane.gateway.drain(0.05)
     assert not plane.gateway.exchanges
 

@@ -20,6 +20,7 @@ from supervisor_app.fleet.conf import Overlay
 from supervisor_app.gateway.edge import link, service, survey
 from supervisor_app.gateway.edge.service import Service, is_loopback, listening_socket
 from supervisor_app.traffic.models import RequestRecord
+from tests.deadline import DEADLINE
 from tests.integration.building import db, eventually, make_key, make_ready_server
 from tests.integration.gateway.plane import Caller, question, request, streaming
 from tests.integration.gateway.scripts import (
@@ -283,7 +284,7 @@ def test_an_address_that_is_taken_while_it_starts_is_an_error_too(run):
     with listening_socket("127.0.0.1", 0) as late, listening_socket("127.0.0.1", port_of(late)) as early:
         early.listen()
         with pytest.raises(OSError) as raised:
-            run(asyncio.wait_for(make_service(late).start(), 20))
+            run(asyncio.wait_for(make_service(late).start(), DEADLINE))
     assert raised.value.errno == errno.EADDRINUSE
 
 
@@ -366,7 +367,7 @@ async def test_several_share_an_address_and_all_serve():
     other = listening_socket("127.0.0.1", port_of(one), shared=True)
     async with served(one, aliases=["one"]) as gateway, served(other, aliases=["other"]):
         seen = set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE):
             while len(seen) < 2:  # the kernel spreads connections by their ports
                 answer = await gateway.ask(MODELS)
                 seen.add(answer.json["data"][0]["id"])
@@ -381,7 +382,7 @@ async def test_a_stream_in_flight_is_finished_and_nobody_new_is_let_in(caplog):
     caplog.set_level(logging.INFO, service.__name__)
     finish = asyncio.Event()
     script = waits_for(finish, streams(event("a"), event("b")))
-    async with upstream(script) as server, served() as gateway:
+    async with upstream(script) as server, served(grace=600) as gateway:
         idle = await gateway.connect()
         await idle.ask(HEALTH)
         caller = await gateway.begins(server, streaming())
@@ -393,8 +394,8 @@ async def test_a_stream_in_flight_is_finished_and_nobody_new_is_let_in(caplog):
         answer = await caller.answer()
         assert answer.content == event("a") + event("b") + b"data: [DONE]\n\n"
         assert answer.whole
-        await asyncio.wait_for(stopping, 10)
-        assert caplog.messages == ["👋 [GATEWAY] Finishing 1 request, for up to 30 s"]
+        await asyncio.wait_for(stopping, DEADLINE)
+        assert caplog.messages == ["👋 [GATEWAY] Finishing 1 request, for up to 10 m"]
 
 
 @in_database
@@ -407,7 +408,7 @@ async def test_what_takes_longer_than_the_grace_is_ended_honestly_and_recorded(c
         stream = await gateway.begins(server, streaming())
         await stream.head()
         waiting = await gateway.begins(server, question())
-        await asyncio.wait_for(gateway.service.stop(), 10)
+        await asyncio.wait_for(gateway.service.stop(), DEADLINE)
         assert b'"code":"gateway_stopping"' in await stream.rest()
         answer = await waiting.answer()
         assert (answer.status, answer.error["code"]) == (503, "gateway_stopping")
@@ -425,7 +426,7 @@ async def test_who_asks_twice_waits_for_nobody():
         stopping = asyncio.create_task(gateway.service.stop())
         await eventually(lambda: gateway.refuses)
         gateway.service.force()
-        await asyncio.wait_for(stopping, 10)
+        await asyncio.wait_for(stopping, DEADLINE)
         assert b'"code":"gateway_stopping"' in await stream.rest()
 
 
@@ -434,7 +435,7 @@ async def test_who_is_in_a_hurry_from_the_beginning_waits_for_nobody_either():
     async with upstream(hangs()) as server, served(grace=600) as gateway:
         waiting = await gateway.begins(server, question())
         gateway.service.force()
-        await asyncio.wait_for(gateway.service.stop(), 10)
+        await asyncio.wait_for(gateway.service.stop(), DEADLINE)
         assert (await waiting.answer()).status == 503
 
 
@@ -442,7 +443,7 @@ async def test_who_is_in_a_hurry_from_the_beginning_waits_for_nobody_either():
 async def test_with_nothing_in_flight_it_ends_at_once_without_a_word(caplog):
     caplog.set_level(logging.INFO, service.__name__)
     async with served(grace=600) as gateway:
-        await asyncio.wait_for(gateway.service.stop(), 10)
+        await asyncio.wait_for(gateway.service.stop(), DEADLINE)
         assert gateway.refuses
     assert caplog.messages == []
 
@@ -458,6 +459,6 @@ async def test_a_bug_in_it_is_raised_and_it_listens_no_more(monkeypatch):
     await eventually(lambda: said)
     monkeypatch.setattr(survey, "load_facts", broken)
     with pytest.raises(ExceptionGroup) as raised:
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, DEADLINE)
     assert raised.group_contains(RuntimeError, match="a bug")
     assert bound.fileno() == -1

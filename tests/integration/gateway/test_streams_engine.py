@@ -11,6 +11,7 @@ import pytest
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
 from supervisor_app.gateway.servers.facts import ServerFacts
+from tests.deadline import DEADLINE
 from tests.integration.building import eventually
 from tests.integration.gateway.engines import engine, make_model_that_says
 from tests.integration.gateway.plane import CHAT, request
@@ -87,7 +88,7 @@ async def test_a_conversation_s_stream_is_had_and_stopped_at_the_server_that_has
         await eventually(lambda: not two.gateway.exchanges)
         stopped = await two.ask(request(f"/v1/stream?conv_id={conversation}", method="DELETE"))
         assert stopped.status == 204
-    await asyncio.wait_for(_until_gone(two), 20)
+    await asyncio.wait_for(_until_gone(two), DEADLINE)
 
 
 async def _until_gone(two):

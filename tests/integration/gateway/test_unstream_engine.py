@@ -62,8 +62,8 @@ def put_together(running, path, body):
     assembler = Assembler(kind)
     for start in range(0, len(stream), 100):
         assembler.feed(stream[start : start + 100])
-    if assembler.failure:
-        return assembler.failure.status, json.loads(assembler.failure.body), True
+    if assembler.error:
+        return assembler.error.status, json.loads(assembler.error.body), True
     return status, json.loads(assembler.result()), assembler.certain
 
 

@@ -8,6 +8,7 @@ import weakref
 import pytest
 
 from supervisor_app.gateway.servers.pool import Pool
+from tests.deadline import DEADLINE
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, question, request
 from tests.integration.gateway.scripts import Scripted, answers, head, waits_for
@@ -67,7 +68,7 @@ async def test_a_connection_paused_at_the_end_of_an_answer_is_read_when_it_is_us
     assert first.content == b"hi"
     assert pool.take() is connection
     connection.ask(second, QUESTION, b"")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         await second.ended.wait()
     assert second.content == b"next"
     pool.close()

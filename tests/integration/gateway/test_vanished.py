@@ -14,15 +14,16 @@ from supervisor_app.fleet.lease import NodeLease
 from supervisor_app.gateway.edge import link, lookout, survey
 from supervisor_app.gateway.servers.catalogue import catalogue
 from supervisor_app.gateway.servers.elsewhere import as_reached
+from tests.deadline import DEADLINE
 from tests.integration.building import db, eventually, long_ago, make_server, make_state
 from tests.integration.gateway.far import FarServer, far_host
 from tests.integration.gateway.linking import announce, facts, linked
-from tests.integration.gateway.plane import PATIENCE, question, streaming
+from tests.integration.gateway.plane import question, streaming
 from tests.integration.gateway.scripts import answers, event, hangs, stream_of, waits_for
 
 ONE = {"models": ("one", "m"), "offered": ("m",)}
 TWO = {"models": ("two", "m"), "offered": ("m",)}
-LONG = PATIENCE * 2
+LONG = DEADLINE * 2
 """Seconds. The kernel takes eleven to find out."""
 
 
@@ -136,14 +137,14 @@ async def test_a_silent_server_is_used_while_it_can_be_reached_and_not_after_tha
         assert gate.is_open
 
         far.vanish()
-        await eventually(lambda: facts(gateway).away, PATIENCE)
+        await eventually(lambda: facts(gateway).away, DEADLINE)
         assert not facts(gateway).ready
         assert not gate.is_open
         assert facts(gateway).detail.startswith("Its host does not answer, and no supervisor has reported")
         assert catalogue(gateway.facts(), None, 0)["data"][0]["status"] == {"value": "unloaded"}
 
         far.return_()
-        await eventually(lambda: facts(gateway).ready and gate.is_open, PATIENCE)
+        await eventually(lambda: facts(gateway).ready and gate.is_open, DEADLINE)
         await lease_of("far", timezone.now())
         await eventually(lambda: facts(gateway).silent_since is None)
         assert facts(gateway).detail == "Serving."

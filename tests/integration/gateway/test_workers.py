@@ -13,6 +13,7 @@ import pytest
 
 from supervisor_app.gateway.workers import processes as module
 from supervisor_app.gateway.workers.processes import FORCE, Workers, until_orphaned
+from tests.deadline import DEADLINE
 from tests.integration.building import eventually
 
 SCRIPT = """
@@ -85,7 +86,7 @@ async def running(script, count=2):
 
 
 async def code_of(task):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE):
         return await task
 
 
@@ -194,5 +195,5 @@ async def test_a_worker_whose_parent_has_gone_knows_it(monkeypatch, caplog):
     await eventually(lambda: len(looks) > 2)
     assert not waiting.done()
     monkeypatch.setattr(os, "getppid", lambda: -1)
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, DEADLINE)
     assert caplog.messages == ["⚠️ [GATEWAY] The process that looked after this worker has gone: ending, too"]

@@ -15,6 +15,7 @@ from supervisor_app.gateway.edge import ledger, writer
 from supervisor_app.gateway.edge.writer import RecordWriter
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.traffic.models import RequestRecord, ServerUse
+from tests.deadline import DEADLINE
 from tests.integration.building import STARTED, at, db, eventually, make_record, make_server
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -37,7 +38,7 @@ def kept():
 
 
 async def until_kept(expected):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         while (found := await db(kept)) != expected:
             assert len(found) <= len(expected), found
             await asyncio.sleep(0.01)
@@ -313,7 +314,7 @@ def uses():
 
 
 async def until_used(expected):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         while await db(uses) != expected:
             await asyncio.sleep(0.01)
 
@@ -385,7 +386,7 @@ async def test_more_rows_than_are_kept_are_cut_as_they_come(monkeypatch):
 
 
 async def until_pruned(expected):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         while await db(kept) != expected:
             await asyncio.sleep(0.01)
 

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from supervisor_app.common.loops import LoopThread, run_in
+from tests.deadline import DEADLINE
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ async def test_work_that_is_cancelled_there_is_cancelled_here(other):
 
 
 async def ended(thread):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         await asyncio.wrap_future(thread.ended)
 
 

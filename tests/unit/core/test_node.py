@@ -20,6 +20,7 @@ from supervisor_app.core.testing import (
     make_spec,
     settle,
 )
+from tests.deadline import DEADLINE
 
 
 class Node:
@@ -164,14 +165,15 @@ async def test_a_look_at_devices_for_which_there_is_no_thread_is_taken_again():
         assert n.store.surveys
 
 
-async def test_old_rows_are_pruned_once_an_hour_until_none_is_left():
+async def test_old_rows_are_pruned_now_and_then_until_none_is_left(monkeypatch):
+    monkeypatch.setattr("supervisor_app.core.node.PRUNE_SECONDS", 300.0)  # not 3600: each is some steps
     async with node(make_config()) as n:
         await n.clock.advance(50)
         assert n.store.prunes == 0, "it has just been started"
         n.store.prunable = 3
         await n.clock.advance(20)
         assert n.store.prunes == 3
-        await n.clock.advance(3500)
+        await n.clock.advance(200)
         assert n.store.prunes == 3
         await n.clock.advance(200)
         assert n.store.prunes == 4
@@ -233,7 +235,7 @@ async def test_force_kills_what_ignores_sigterm():
     built.supervisor.force()
     await settle()
     assert built.processes.alive == []
-    await asyncio.wait_for(ending, 5)
+    await asyncio.wait_for(ending, DEADLINE)
 
 
 async def test_force_before_shutdown_counts_too():
@@ -243,7 +245,7 @@ async def test_force_before_shutdown_counts_too():
     await built.clock.advance(2)
     task.cancel()
     built.supervisor.force()
-    await asyncio.wait_for(built.supervisor.shutdown(), 5)
+    await asyncio.wait_for(built.supervisor.shutdown(), DEADLINE)
     assert built.processes.alive == []
 
 
@@ -257,7 +259,7 @@ async def test_a_bug_in_one_server_ends_the_supervisor_with_it():
     task = asyncio.create_task(built.supervisor.run())
     await built.clock.advance(3)
     with pytest.raises(RuntimeError, match="bug"):
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, DEADLINE)
 
 
 async def test_shutdown_of_a_node_without_servers_is_immediate(caplog):
@@ -271,7 +273,7 @@ async def test_a_supervisor_can_end_without_its_servers():
     task = asyncio.create_task(built.supervisor.run())
     await built.clock.advance(2)
     task.cancel()
-    await asyncio.wait_for(built.supervisor.release(), 5)
+    await asyncio.wait_for(built.supervisor.release(), DEADLINE)
     assert len(built.processes.alive) == 1
     assert built.processes.last.forgotten
     assert built.store.changes[-1].snapshot.status is Status.READY
@@ -295,13 +297,13 @@ async def test_release_waits_for_a_process_that_is_being_spawned():
     assert not ending.done()
     gate.set()
     await built.clock.advance(1)
-    await asyncio.wait_for(ending, 5)
+    await asyncio.wait_for(ending, DEADLINE)
     assert len(built.processes.alive) == 1
     assert built.store.changes[-1].identity == built.processes.last.identity
 
 
 async def test_release_of_a_node_without_servers_is_immediate():
-    await asyncio.wait_for(Node().supervisor.release(), 5)
+    await asyncio.wait_for(Node().supervisor.release(), DEADLINE)
 
 
 async def test_gateways_report_passing_answers_to_the_supervisor():

@@ -12,6 +12,7 @@ from supervisor_app.core.ports import Change, RunReady
 from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.status import LlamaStatus
 from supervisor_app.core.testing import FakeClock, InMemoryStore, RecordingPublisher, settle
+from tests.deadline import DEADLINE
 
 
 def change(version: int, *events) -> Change:
@@ -129,4 +130,4 @@ async def test_a_bug_in_the_store_is_raised():
     recorder = Recorder(store=Broken(), publisher=RecordingPublisher(), clock=FakeClock())
     recorder.submit(change(1))
     with pytest.raises(ExceptionGroup):
-        await asyncio.wait_for(recorder.run(), 5)
+        await asyncio.wait_for(recorder.run(), DEADLINE)

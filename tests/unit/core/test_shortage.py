@@ -15,6 +15,7 @@ import requests
 from supervisor_app.core.machine import file_limit, lanes
 from supervisor_app.core.machine.lanes import Lane
 from supervisor_app.core.shortage import LateError, ShortageError, raise_shortage, shortage_of, why_not
+from tests.deadline import DEADLINE
 
 LOST = OSError(errno.EMFILE, "Too many open files")
 
@@ -126,7 +127,7 @@ async def test_one_that_hangs_for_a_while_makes_room_again():
     with pytest.raises(LateError):
         await lane.run(free.wait, patience=0.01)
     free.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE):
         while True:
             try:
                 assert await lane.run(str, 1) == "1"
@@ -146,7 +147,7 @@ async def test_a_result_that_comes_too_late_is_undone_in_its_thread():
     with pytest.raises(LateError):
         await lane.run(free.wait, patience=0.01, undo=undo)
     free.set()
-    await asyncio.wait_for(undone.wait(), 20)
+    await asyncio.wait_for(undone.wait(), DEADLINE)
     assert await lane.run(str, 1) == "1"
 
 
@@ -181,7 +182,7 @@ def threads_of(name: str) -> list[threading.Thread]:
 
 
 async def until_none(name: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE):
         while threads_of(name):
             await asyncio.sleep(0.001)
 

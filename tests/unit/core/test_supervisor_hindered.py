@@ -15,6 +15,7 @@ from supervisor_app.core.sightings import Cause, Health
 from supervisor_app.core.spec import HealthPolicy
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import InMemoryStore, make_config
+from tests.deadline import DEADLINE
 from tests.unit.core.supervising import SURVIVOR, Bench, bench
 from tests.unit.core.test_node import Node
 
@@ -150,7 +151,7 @@ async def test_the_end_does_not_wait_for_a_look_that_cannot_be_taken():
         await built.clock.advance(5)
         built.supervisor.stop("The end.", spare_adopted=True)
         await built.clock.advance(2)
-        await asyncio.wait_for(built.supervisor.idle(), 5)
+        await asyncio.wait_for(built.supervisor.idle(), DEADLINE)
     task.cancel()
 
 

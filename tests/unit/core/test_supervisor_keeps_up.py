@@ -16,6 +16,7 @@ from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import make_config, make_spec, settle, stranger
 from supervisor_app.core.timeline import LENGTH
 from supervisor_app.core.watched import WatchedProcess
+from tests.deadline import DEADLINE
 from tests.unit.core.supervising import Bench, bench
 
 
@@ -345,7 +346,7 @@ async def test_a_bug_in_a_task_is_raised_and_not_swallowed():
     task = asyncio.create_task(built.supervisor.run())
     await built.clock.advance(1)
     with pytest.raises(RuntimeError, match="bug"):
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, DEADLINE)
 
 
 async def test_after_the_last_retry_nothing_happens_by_itself():

@@ -521,7 +521,7 @@ async def main(directory, column, rounds):
             os.unlink(directory / "inside")
             gate.leave(visitor)
             board.sweep(time.monotonic())
-    async with asyncio.timeout(40), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         for _ in range(4):
             group.create_task(visit())
     board.close()
