@@ -13,6 +13,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='nodelease',
             name='devices',
-            field=models.JSONField(null=True, help_text='Its memory and GPUs, as they were seen last.'),
+            field=models.JSONField(default=dict, help_text='Its memory and GPUs, as they were seen last.'),
         ),
     ]
