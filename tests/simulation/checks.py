@@ -27,7 +27,7 @@ def left_at(gateway: Gateway) -> Iterator[str]:
         gate = backend.gate
         if gate.in_flight or gate.waiting:
             yield f"left at the gate of {backend.facts.name}: {gate.in_flight} inside, {gate.waiting} waiting"
-    if any(spent.running for spent in gateway.limiter._spent.values()):
+    if any(spent.running for spent in gateway.limiter.spent.values()):
         yield "left: a key has something running"
     if gateway.board is not None:
         yield from _left_on(gateway.board, gateway.board.servers, COUNTS)
