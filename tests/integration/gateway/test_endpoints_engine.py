@@ -12,8 +12,8 @@ import pytest
 from supervisor_app.engine.demo_model import make_demo_model
 from supervisor_app.gateway.llama.endpoints import Scope, endpoint_of
 from tests.deadline import DEADLINE
+from tests.integration.engine.test_engine import Running, command_of
 from tests.integration.gateway.engines import engine
-from tests.integration.test_engine import Running, command_of
 from tests.unit.gateway.test_endpoints import CHANGES, COMPUTES, COUNTS, READS
 
 pytestmark = pytest.mark.engine

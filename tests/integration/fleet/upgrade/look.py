@@ -1,6 +1,6 @@
 """What is in the database of an installation, as JSON: run as a process of its own, which reads DATABASE_URL.
 
-`python -m tests.integration.upgrade.look rows` for the rows alone, whatever is migrated; `all` for what people see.
+`python -m tests.integration.fleet.upgrade.look rows` for the rows alone, whatever is migrated; `all` for what people see.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def pages() -> dict[str, int]:
     for model in admin.site._registry:
         if model._meta.label.startswith(("supervisor_app.", "traffic.", "alerts.")):
             address = f"/admin/supervisor_app/{model._meta.model_name}/"
-            for path in (address, f"{address}{model._default_manager.first().pk}/change/"):
+            rows = model._default_manager.all()[:1]
+            for path in (address, *(f"{address}{row.pk}/change/" for row in rows)):
                 found[path] = client.get(path, follow=True).status_code
     return found
 

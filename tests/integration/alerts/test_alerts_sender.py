@@ -17,7 +17,7 @@ from tests.deadline import DEADLINE
 from tests.integration.alerting import HOUR, World, make_channel
 from tests.integration.building import STARTED, at, db, eventually, make_server
 from tests.integration.receiving import until, web_server
-from tests.integration.test_runtime import running, state_is
+from tests.integration.roles.test_runtime import running, state_is
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("loud")]

@@ -48,7 +48,7 @@ from tests.integration.building import (
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 OPENED = RunOpened(identity=IDENTITY, adopted=False, retry=0, started_at=STARTED, argv=("llama-server", "-c"))
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.deadline import DEADLINE
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SERVERS, CHANNELS, WORKERS = 4, 3, 3
 
 
@@ -23,7 +23,7 @@ def without_postgres():
     pytest.skip("no PostgreSQL")
 
 
-NEEDS_POSTGRES = "tests.integration.test_postgres"
+NEEDS_POSTGRES = "tests.integration.roles.test_postgres"
 postgres = (
     importlib.import_module(NEEDS_POSTGRES).postgres
     if importlib.util.find_spec(NEEDS_POSTGRES)

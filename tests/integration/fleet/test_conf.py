@@ -21,7 +21,7 @@ from supervisor_app.fleet.conf import (
 )
 from supervisor_app.fleet.models import LlamaServer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SECRET = "sk-do-not-tell"
 
 

@@ -31,7 +31,7 @@ from tests.integration.building import db, eventually, make_server, socket_to
 from tests.integration.gateway.plane import request
 from tests.ports import free_port
 
-FAKE = Path(__file__).parents[1] / "fake_llama_server.py"
+FAKE = Path(__file__).parents[2] / "fake_llama_server.py"
 
 
 # --- The engine ----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from supervisor_app.fleet import publish, redis_layer
 from supervisor_app.fleet.layers import channel_layer
 from supervisor_app.fleet.publish import ChannelPublisher
 from tests.integration.building import db, eventually, make_ready_server, socket_to
-from tests.integration.test_redis_layer import listening, pushed_until_heard, redis, status
+from tests.integration.fleet.test_redis_layer import listening, pushed_until_heard, redis, status
 from tests.swallowing import SwallowingProxy
 
 pytestmark = [pytest.mark.redis, pytest.mark.django_db(transaction=True)]

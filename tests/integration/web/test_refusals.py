@@ -22,7 +22,7 @@ from supervisor_app.roles.checks import (
 from supervisor_app.roles.lock import NodeLock, NodeLockedError
 from tests.integration.building import let_everybody_in
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def manage(*arguments, timeout=60, **environment):

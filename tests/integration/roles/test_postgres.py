@@ -22,7 +22,7 @@ from tests.postgres import throwaway_cluster
 
 psycopg = pytest.importorskip("psycopg", reason="pip install '.[postgres]'")
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FAKE = ROOT / "tests" / "fake_llama_server.py"
 
 
@@ -163,8 +163,8 @@ def test_a_second_supervisor_of_the_node_is_refused_whatever_its_data_directory(
 ):
     # A host that was given up long ago is no obstacle.
     postgres.ask(
-        "INSERT INTO supervisor_app_nodelease (node, holder, token, renewed_at)"
-        " VALUES ('local', '77 5 another-boot gpu-2', 'theirs', now() - interval '20 seconds') RETURNING id"
+        "INSERT INTO supervisor_app_nodelease (node, holder, token, devices, renewed_at) VALUES"
+        " ('local', '77 5 another-boot gpu-2', 'theirs', '{}', now() - interval '20 seconds') RETURNING id"
     )
     with process(environment, tmp_path / "log", "manage.py", "runsupervisor", "--no-web") as first:
         ready(postgres)

@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from llamaproxy.data_dir import secured, secured_file
 from tests.integration.building import let_everybody_in
 
-CODE = Path(__file__).parents[2]
+CODE = Path(__file__).parents[3]
 SOMEBODY_ELSE = 65534
 LOOKS = 2000
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to another user")

@@ -25,7 +25,7 @@ from tests.deadline import DEADLINE
 from tests.integration.building import eventually
 from tests.ports import free_port
 
-FAKE = Path(__file__).parents[1] / "fake_llama_server.py"
+FAKE = Path(__file__).parents[2] / "fake_llama_server.py"
 SOON = 0.001
 """Minutes."""
 
