@@ -202,7 +202,9 @@ LLAMAPROXY_GATEWAY_URL = os.environ.get("LLAMAPROXY_GATEWAY_URL") or PLACE.gatew
 LLAMAPROXY_DEFAULT_SERVER = os.environ.get("LLAMAPROXY_DEFAULT_SERVER", "default")
 LLAMAPROXY_ALLOWED_ORIGINS = env_list("LLAMAPROXY_ALLOWED_ORIGINS", [])
 """Apps and pages that may ask the gateway although no API key exists."""
-LLAMAPROXY_CONFIG = Path(os.environ.get("LLAMAPROXY_CONFIG") or ".llama-proxy-config.json").absolute()
+LLAMAPROXY_CONFIG_NAMED = bool(os.environ.get("LLAMAPROXY_CONFIG"))
+_FOUND = "llamaproxy.toml" if Path("llamaproxy.toml").exists() else ".llama-proxy-config.json"
+LLAMAPROXY_CONFIG = Path(os.environ.get("LLAMAPROXY_CONFIG") or _FOUND).absolute()
 LLAMAPROXY_PUBLIC_STATUS = env_bool("LLAMAPROXY_PUBLIC_STATUS", True)
 """Status page, its JSON, events and metrics readable without login."""
 LLAMAPROXY_TRUST_ADMIN_FLAGS = env_bool("LLAMAPROXY_TRUST_ADMIN_FLAGS", False)

@@ -41,6 +41,8 @@ class LaunchSpec:
     cwd: str = "."
     api_key: str = field(default="", repr=False)
     """Goes to the child as LLAMA_API_KEY and along with our own probes."""
+    environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Variables for the child beside our own: from a file alone, and not to be shown."""
     has_own_key: bool = field(default=False, compare=False)
     """People have named no key, so it is a random one, which only processes that we start know."""
     trusted_uids: frozenset[int] = field(default=frozenset(), compare=False)

@@ -17,7 +17,7 @@ from supervisor_app.common.admin import NamesField, ReadOnly
 from supervisor_app.core.ports import Wish
 from supervisor_app.core.settings import BY_FIELD, Part, settings_of
 from supervisor_app.fleet.commands import ask, nudge
-from supervisor_app.fleet.conf import DEFAULT_SERVER, apply_overlay
+from supervisor_app.fleet.conf import DEFAULT_SERVER, apply_overlay, fixed_fields
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.history import RunCard, own
 from supervisor_app.fleet.models import LlamaServer, Run, new_key
@@ -131,8 +131,13 @@ class LlamaServerAdmin(ServerModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: LlamaServer | None = None) -> list[str]:
         """Return the fields that the config file sets, and the name by which the file knows its server."""
-        overridden = [*last_good().for_server(obj.name if obj else "")]
-        return ["overridden", *overridden, *(["name"] if overridden else [])]
+        overridden = sorted(fixed_fields(obj, last_good())) if obj else []
+        known_by = [*(["name"] if overridden else []), *(["node"] if obj and obj.file else [])]
+        return ["overridden", *overridden, *known_by]
+
+    def has_delete_permission(self, request: HttpRequest, obj: LlamaServer | None = None) -> bool:
+        """Refuse to delete what the file would bring back."""
+        return not (obj and obj.file) and super().has_delete_permission(request, obj)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -169,15 +174,16 @@ class LlamaServerAdmin(ServerModelAdmin):
         deleted, counts, forbidden, protected = super().get_deleted_objects(objs, request)
         registered = self.admin_site._registry.items()
         history = {str(model._meta.verbose_name) for model, its in registered if isinstance(its, ReadOnly)}
-        return deleted, counts, forbidden - history, protected
+        kept = [f"{server}: remove its table from {server.file}" for server in objs if server.file]
+        return deleted, counts, forbidden - history, [*protected, *kept]
 
     @admin.display(description="from the config file")
     def overridden(self, server: LlamaServer) -> str:
         overlay = last_good()
-        names = sorted(overlay.for_server(server.name))
+        names = sorted(fixed_fields(server, overlay))
         if not names:
             return "Nothing: all is edited here."
-        return f"{', '.join(names)}: set in {overlay.source}, change them there."
+        return f"{', '.join(names)}: set in {server.file or overlay.source}, change them there."
 
     @admin.display(ordering="state__status")
     def status(self, server: LlamaServer) -> str:

@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.redact import HIDDEN
 from supervisor_app.core.ports import Wish
-from supervisor_app.fleet.conf import Overlay, launch_of
+from supervisor_app.fleet.conf import Overlay, fixed_fields, launch_of
 from supervisor_app.fleet.events import supervisor_channel
 from supervisor_app.fleet.layers import channel_layer
 from supervisor_app.fleet.models import LlamaServer, LlamaServerQuerySet, Run
@@ -63,12 +63,14 @@ def roll_back(server: LlamaServer, overlay: Overlay) -> list[str]:
     good = Run.objects.filter(server=server).reached_ready().exclude(launch={}).first()
     if good is None:
         raise NothingToRollBackError(f"No configuration of {server.name} has ever reached ready.")
-    fixed = overlay.for_server(server.name)
+    fixed = fixed_fields(server, overlay)
     now = launch_of(server)
     differs = [name for name, value in good.launch.items() if now[name] != value]
     changed = [name for name in differs if name not in fixed]
     if not changed:
-        where = f" What differs is set in {overlay.source}: change it there." if differs else ""
+        where = (
+            f" What differs is set in {server.file or overlay.source}: change it there." if differs else ""
+        )
         raise NothingToRollBackError(f"{server.name} has the configuration that ran last.{where}")
     brought_back = {name: good.launch[name] for name in changed}
     if any(HIDDEN in word for word in brought_back.get("args", [])):

@@ -35,6 +35,27 @@ LAUNCH_FIELDS = tuple(setting.field for setting in settings_of(Part.LAUNCH) if n
 class ConfigError(Exception):
     """Mistake in the config file, in one line: file, key, value, and a value that would do."""
 
+    def __init__(self, *mistakes: str) -> None:
+        """`mistakes`: all that were found; the message is the first and how many more there are."""
+        first, more = mistakes[0], len(mistakes) - 1
+        super().__init__(f"{first} (And {more} more: llama config check.)" if more else first)
+        self.mistakes = mistakes
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileServer:
+    """A server as a file of several describes it, with what `[defaults]` says."""
+
+    values: Mapping[str, Any]
+    """Field of `LlamaServer` -> value. Without `port` one is chosen."""
+    node: str = ""
+    """Empty: the node that reads the file."""
+    binary: str = ""
+    """Of its engine; empty: that of the node."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Field -> line that sets the field; "" -> line of the table."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Overlay:
@@ -47,6 +68,12 @@ class Overlay:
     """The configured executable, for every server of this node. Never from a web form."""
     users: frozenset[int] = frozenset()
     """Uids, beside our own and root's, whose llama-servers may be taken over."""
+    fleet_file: str = ""
+    """The file for all servers: those that it made and names no more are to go. Empty: there is none."""
+    servers: Mapping[str, FileServer] = field(default_factory=dict)
+    """Name -> server. Their values are written into their rows (`fleet.file_servers`)."""
+    ports: range = range(0)
+    """Where a server gets a port from that names none."""
 
     def merged(self, other: Overlay) -> Overlay:
         """Return the values of both overlays; where both have one, that of `other`."""
@@ -55,40 +82,32 @@ class Overlay:
             values={**self.values, **other.values},
             binary=other.binary or self.binary,
             users=self.users | other.users,
+            fleet_file=self.fleet_file,
+            servers=self.servers,
+            ports=self.ports,
         )
 
     def for_server(self, name: str) -> Mapping[str, Any]:
         return self.values if name == DEFAULT_SERVER else {}
 
 
-def read_overlay(path: Path) -> Overlay:
-    """Read the config file; without a file nothing is overridden. Raises ConfigError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return without_file()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    return parse_overlay(path, text)
-
-
-def parse_overlay(path: Path, text: str) -> Overlay:
-    """Parse the text of a config file; `path` is for messages. Raises ConfigError."""
+def parse_json(path: Path, text: str) -> Overlay:
+    """Parse the text of a JSON file, of the server `default`; `path` is for messages. Raises ConfigError."""
     try:
         data = json.loads(text)
     except ValueError as error:
         raise ConfigError(f"{path} is not JSON: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f'{path} must hold one JSON object, such as {{"llama_server_port": 8134}}.')
-    return _checked(path, data, _binary_of_environment())
+    return _checked(path, data, binary_of_environment())
 
 
 def without_file() -> Overlay:
     """Return the configuration of an installation without a config file."""
-    return Overlay(binary=_binary_of_environment())
+    return Overlay(binary=binary_of_environment())
 
 
-def _binary_of_environment() -> str | None:
+def binary_of_environment() -> str | None:
     return os.environ.get("LLAMA_SERVER_BINARY") or None
 
 
@@ -96,16 +115,16 @@ def _checked(path: Path, data: dict[str, Any], binary: str | None) -> Overlay:
     values = {}
     users: frozenset[int] = frozenset()
     for key, value in data.items():
-        _check_text(path, key, value)
+        check_text(path, key, value)
         if key == BINARY_KEY:
             if not isinstance(value, str) or not value.strip():
                 raise ConfigError(f"{path}: {key} is {value!r}, it must be text.")
             binary = value
         elif key == USERS_KEY:
-            users = _uids(path, value)
+            users = uids_of(path, value)
         elif key in BY_KEY:
             setting = BY_KEY[key]
-            values[setting.field] = _checked_value(path, key, setting, value)
+            values[setting.field] = checked_value(path, key, setting, value)
         else:
             known = ", ".join(sorted(setting.key for setting in SETTINGS))
             raise ConfigError(f"{path}: unknown key {key!r}. Known keys: {known}.")
@@ -116,7 +135,7 @@ def _checked(path: Path, data: dict[str, Any], binary: str | None) -> Overlay:
     return overlay
 
 
-def _uids(path: Path, value: Any) -> frozenset[int]:
+def uids_of(path: Path | str, value: Any) -> frozenset[int]:
     """Return the uids of users of this machine, given by name or number. Raises ConfigError."""
     if not isinstance(value, list):
         raise ConfigError(f'{path}: {USERS_KEY} is {value!r}, it must be a list of users, such as ["llama"].')
@@ -132,14 +151,14 @@ def _uids(path: Path, value: Any) -> frozenset[int]:
     return frozenset(found)
 
 
-def _check_text(path: Path, key: str, value: Any) -> None:
+def check_text(path: Path | str, key: str, value: Any) -> None:
     """Refuse text that JSON can express and no command line or database can hold. Raises ConfigError."""
     for text in value if isinstance(value, list) else [value]:
         if isinstance(text, str) and re.search("[\0\ud800-\udfff]", text):
             raise ConfigError(f"{path}: {key} contains a NUL or half a surrogate pair.")
 
 
-def _checked_value(path: Path, key: str, setting: Setting, value: Any) -> Any:
+def checked_value(path: Path | str, key: str, setting: Setting, value: Any) -> Any:
     """Return the value as its column holds it. Raises ConfigError."""
     shown = "…" if setting.secret else repr(value)
     if not setting.kind.fits(value):
@@ -166,6 +185,11 @@ def apply_overlay(server: LlamaServer, overlay: Overlay) -> None:
         setattr(server, name, value)
 
 
+def fixed_fields(server: LlamaServer, overlay: Overlay) -> set[str]:
+    """Return the fields of a server that people cannot change, because a file sets them."""
+    return {*overlay.for_server(server.name), *server.file_fields}
+
+
 def launch_of(server: LlamaServer) -> dict[str, Any]:
     """Return the columns that decide how a server is launched, as the history keeps them: without secrets."""
     values = {name: getattr(server, name) for name in LAUNCH_FIELDS}
@@ -185,6 +209,7 @@ def _at_home(word: str) -> str:
 def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], cwd: str) -> ServerConfig:
     """Resolve a row to the process to launch and its rules. `command` is the engine's; empty without one."""
     apply_overlay(server, overlay)
+    described = overlay.servers.get(server.name) if server.file else None
     models_dir = _at_home(server.models_dir)
     model_path = None if models_dir else _at_home(server.model_path)
     flags = [_at_home(word) for word in server.args]
@@ -202,6 +227,7 @@ def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], 
         cwd=cwd,
         api_key=server.key,
         has_own_key=server.api_key is None,
+        environment=tuple(sorted(described.environment.items())) if described else (),
         trusted_uids=overlay.users,
         advertised_host=settings.LLAMAPROXY_ADVERTISE if server.host in WILDCARDS else "",
     )

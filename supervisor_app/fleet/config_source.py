@@ -15,7 +15,8 @@ from pathlib import Path
 
 from django.conf import settings
 
-from supervisor_app.fleet.conf import ConfigError, Overlay, parse_overlay, read_overlay, without_file
+from supervisor_app.fleet.conf import ConfigError, Overlay, without_file
+from supervisor_app.fleet.config_file import parse_overlay, read_overlay
 
 log = logging.getLogger(__name__)
 

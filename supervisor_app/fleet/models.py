@@ -104,6 +104,16 @@ class LlamaServer(models.Model):
     max_concurrent = models.PositiveIntegerField(**column("max_concurrent"))
     max_queue = models.PositiveIntegerField(**column("max_queue"))
     aliases = models.JSONField(**column("aliases", validate_names))
+    file = models.CharField(
+        max_length=1000,
+        default="",
+        db_default="",  # a process of the version before inserts without it
+        editable=False,
+        help_text="That describes it; empty: people made it.",
+    )
+    file_fields = models.JSONField(
+        default=list, db_default=[], editable=False, help_text="Fields that the file sets."
+    )
     desired_running = models.BooleanField(default=True, editable=False)
     stopped_for_idleness = models.BooleanField(default=False, editable=False)
     generation = models.PositiveBigIntegerField(default=1, editable=False)
@@ -156,6 +166,12 @@ class LlamaServer(models.Model):
         first: int | None = self.retry_backoff_ms
         if longest is not None and first is not None and longest < first:  # None: that field was bad itself
             raise ValidationError(f"The longest wait ({longest} ms) is less than the first ({first} ms).")
+
+
+def default_of(field: str) -> Any:
+    """Return the default of a column of `LlamaServer`."""
+    meta: Any = LlamaServer._meta
+    return meta.get_field(field).get_default()
 
 
 class ServerState(models.Model):

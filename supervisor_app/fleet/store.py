@@ -46,6 +46,12 @@ class Follow(Protocol):
         """See what a change means; `now` in Unix seconds. Raises what the database raises."""
 
 
+class EngineCommand(Protocol):
+    """The command of an engine: of `binary`, else of the node; empty without one."""
+
+    def __call__(self, binary: str = ...) -> tuple[str, ...]: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Neighbours:
     """Parts that apps above this one have in the store: they know the fleet, which does not know them."""
@@ -70,7 +76,7 @@ class OrmStore:
         *,
         node: str,
         overlay: Callable[[], Overlay],
-        command: Callable[[], tuple[str, ...]],
+        command: EngineCommand,
         lease: Lease,
         neighbours: Neighbours,
     ) -> None:
@@ -107,16 +113,21 @@ class OrmStore:
         return retention.prune(self._node) or self._neighbours.prune(timezone.now())
 
     def _configs(self) -> list[ServerConfig]:
-        servers = LlamaServer.objects.on_node(self._node)
         overlay, command = self._overlay(), self._command()
+        servers = LlamaServer.objects.on_node(self._node)
         explained = self._neighbours.explained(timezone.now())
         return [
             replace(
-                resolve(server, overlay, command=command, cwd=self._cwd),
+                resolve(server, overlay, command=self._engine_of(server, overlay) or command, cwd=self._cwd),
                 explained=explained.get(server.name, frozenset()),
             )
             for server in servers
         ]
+
+    def _engine_of(self, server: LlamaServer, overlay: Overlay) -> tuple[str, ...]:
+        """Return the command of the engine that a file gives to a server; empty: that of the node."""
+        described = overlay.servers.get(server.name) if server.file else None
+        return self._command(described.binary) if described and described.binary else ()
 
 
 def _remember(name: str) -> Remembered:

@@ -20,6 +20,7 @@ from supervisor_app.core.node import NodeSupervisor
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.engine.resolve import HOW_TO_GET_ONE, Engine, EngineMissing, find_engine
 from supervisor_app.fleet.events import supervisor_channel
+from supervisor_app.fleet.file_servers import FileServers
 from supervisor_app.fleet.layers import channel_layer
 from supervisor_app.fleet.publish import ChannelPublisher
 from supervisor_app.fleet.store import OrmStore
@@ -44,24 +45,22 @@ WORKER_CHECK_SECONDS = 5.0
 
 
 class EngineSource:
-    """The engine's command, found once: another one on PATH tomorrow must not restart a server today.
+    """The command of an engine, found once: another one on PATH tomorrow must not restart a server today.
 
     While none is found it looks again on every call, so that installing one is all it takes.
     """
 
     def __init__(self, overlay: Callable[[], Overlay]) -> None:
         self._overlay = overlay
-        self._configured: str | None = None
-        self._engine: Engine | None = None
-        self._complaint = ""
+        self._engines: dict[str | None, Engine] = {}
+        self._complaints: dict[str | None, str] = {}
 
-    def __call__(self) -> tuple[str, ...]:
-        configured = self._overlay().binary
-        if self._engine is None or configured != self._configured:
-            self._configured = configured
-            self._engine = self._find(configured)
-        if self._engine is not None:
-            return self._engine.command
+    def __call__(self, binary: str = "") -> tuple[str, ...]:
+        """`binary`: what a server names; empty: that of the node."""
+        configured = binary or self._overlay().binary
+        engine = self._engines.get(configured) or self._find(configured)
+        if engine is not None:
+            return engine.command
         # Starting a configured one that is missing fails with its name.
         return (configured,) if configured else ()
 
@@ -69,19 +68,20 @@ class EngineSource:
         try:
             engine = find_engine(configured)
         except EngineMissing as error:
-            self._complain(str(error))
+            self._complain(configured, str(error))
             return None
         if engine is None:
-            self._complain(f"No llama-server found. {HOW_TO_GET_ONE}")
+            self._complain(configured, f"No llama-server found. {HOW_TO_GET_ONE}")
             return None
-        self._complaint = ""
+        self._complaints.pop(configured, None)
+        self._engines[configured] = engine
         log.info("🔧 [ENGINE] Using %s", engine.describe)
         return engine
 
-    def _complain(self, text: str) -> None:
-        if text != self._complaint:
+    def _complain(self, configured: str | None, text: str) -> None:
+        if text != self._complaints.get(configured):
             log.error("❌ [ENGINE] %s", text)
-        self._complaint = text
+        self._complaints[configured] = text
 
 
 class Runtime:
@@ -106,7 +106,11 @@ class Runtime:
         self._node = node
         self._probe = HttpProbe()
         self._store = OrmStore(
-            node=node, overlay=overlay, command=EngineSource(overlay), lease=lease, neighbours=NEIGHBOURS
+            node=node,
+            overlay=FileServers(node, overlay),
+            command=EngineSource(overlay),
+            lease=lease,
+            neighbours=NEIGHBOURS,
         )
         self.supervisor = NodeSupervisor(
             store=self._store,

@@ -42,6 +42,7 @@ def child_environment(environ: Mapping[str, str], spec: LaunchSpec) -> dict[str,
         for name, value in environ.items()
         if not name.startswith("LLAMA_ARG_") and name != "LLAMA_API_KEY" and name not in OUR_SECRETS
     }
+    kept.update(spec.environment)
     if spec.has_own_key:
         # Nobody but us knows the key, so no page in a browser has business here. Older builds ignore it; a
         # flag of people wins over it.

@@ -16,9 +16,9 @@ from supervisor_app.fleet.conf import (
     ConfigError,
     Overlay,
     apply_overlay,
-    read_overlay,
     resolve,
 )
+from supervisor_app.fleet.config_file import read_overlay
 from supervisor_app.fleet.models import LlamaServer
 
 ROOT = Path(__file__).parents[3]

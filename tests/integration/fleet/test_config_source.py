@@ -7,7 +7,8 @@ import logging
 
 import pytest
 
-from supervisor_app.fleet.conf import Overlay, read_overlay
+from supervisor_app.fleet.conf import Overlay
+from supervisor_app.fleet.config_file import read_overlay
 from supervisor_app.fleet.config_source import ConfigSource, kept_at, last_good
 from supervisor_app.fleet.logfiles import log_of
 from supervisor_app.gateway.edge.survey import load_facts

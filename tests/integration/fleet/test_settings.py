@@ -9,7 +9,8 @@ import pytest
 
 from supervisor_app.core.settings import BY_FIELD, LARGEST, SETTINGS, Kind, Part
 from supervisor_app.fleet.admin import LlamaServerAdmin, LlamaServerForm
-from supervisor_app.fleet.conf import ConfigError, parse_overlay
+from supervisor_app.fleet.conf import ConfigError
+from supervisor_app.fleet.config_file import parse_overlay
 from supervisor_app.fleet.models import LlamaServer
 
 pytestmark = pytest.mark.django_db

@@ -23,6 +23,7 @@ from supervisor_app.fleet.lease import is_supervised
 from supervisor_app.fleet.logfiles import FoundLog, find_log
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.fleet.snapshots import ServerView, load_views
+from supervisor_app.roles.config_report import check_config, show_config
 from supervisor_app.roles.memory_report import (
     devices_table,
     estimate_file,
@@ -45,14 +46,21 @@ class Command(BaseCommand):
     help = "Start, stop or restart a llama-server, or show how it is."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        words = [*(wish.value for wish in Wish), "status", "logs", "rollback", "key", "devices", "footprint"]
+        others = ["status", "logs", "rollback", "key", "config", "devices", "footprint"]
+        words = [*(wish.value for wish in Wish), *others]
         parser.add_argument("command", choices=words)
         parser.add_argument(
             "name",
             nargs="?",
-            help="a server (default: all); of key: add, list or revoke; of footprint: also a GGUF file",
+            help="a server (default: all); of key: add, list or revoke; of config: check or show; "
+            "of footprint: also a GGUF file",
         )
-        parser.add_argument("key_name", nargs="?", metavar="key", help="of key add and key revoke: its name")
+        parser.add_argument(
+            "key_name",
+            nargs="?",
+            metavar="which",
+            help="of key add and key revoke: a key; of config show: a server",
+        )
         parser.add_argument(
             "--may-read", action="store_true", help="of key add: also /slots, /props, /metrics"
         )
@@ -88,11 +96,13 @@ class Command(BaseCommand):
         flags: str,
         **options: Any,
     ) -> None:
-        if key_name is not None and command != "key":
+        if key_name is not None and command not in ("key", "config"):
             raise CommandError(f"{command} takes one name: {key_name!r} is one too many.", returncode=2)
         try:
             if command == "key":
                 self._key(name or "", key_name, may_read=may_read, may_change=may_change)
+            elif command == "config":
+                self._config(name, key_name)
             elif command == "logs":
                 self._show_log(name, lines, follow)
             elif command == "rollback":
@@ -131,6 +141,19 @@ class Command(BaseCommand):
             raise CommandError(f"No key {name!r}: {error}") from error
         self.stderr.write("This is the only time that the key is shown. Limits are set in the admin.")
         self.stdout.write(secret)
+
+    def _config(self, action: str | None, name: str | None) -> None:
+        match action, name:
+            case "check", None:
+                self.stdout.write(check_config())
+            case "show", _:
+                servers = LlamaServer.objects.all() if name is None else server_named(name)
+                if not servers.exists():
+                    self._no_such_server(name)
+                for line in show_config(servers):
+                    self.stdout.write(line)
+            case _:
+                raise CommandError("Use: llama config check, or llama config show [NAME].", returncode=2)
 
     def _do(self, command: str, name: str | None, as_json: bool) -> None:
         servers = LlamaServer.objects.all() if name is None else server_named(name)

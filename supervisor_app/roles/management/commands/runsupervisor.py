@@ -25,8 +25,10 @@ from supervisor_app.common.signals import ignore_signals, on_hangups
 from supervisor_app.common.sub_path import sub_path
 from supervisor_app.core.machine.file_limit import raise_file_limit
 from supervisor_app.core.ports import NodeTakenError
-from supervisor_app.fleet.conf import DEFAULT_SERVER, ConfigError, Overlay, read_overlay
+from supervisor_app.fleet.conf import DEFAULT_SERVER, ConfigError, Overlay
+from supervisor_app.fleet.config_file import check_one_file, read_overlay
 from supervisor_app.fleet.config_source import ConfigSource, kept_at
+from supervisor_app.fleet.file_servers import prepare_rows
 from supervisor_app.fleet.lease import Lease
 from supervisor_app.fleet.logins import link_of, new_login_token, say_link
 from supervisor_app.fleet.models import LlamaServer
@@ -106,6 +108,7 @@ class Command(BaseCommand):
 
     def _prepare(self, node: str, demo: bool) -> Callable[[], Overlay]:
         """Prepare config, database and the first server. Raises ConfigError, CommandError."""
+        check_one_file(settings.LLAMAPROXY_CONFIG, named=settings.LLAMAPROXY_CONFIG_NAMED)
         first = read_overlay(settings.LLAMAPROXY_CONFIG)
         say_what_stays_here(os.environ)
         try:
@@ -113,7 +116,8 @@ class Command(BaseCommand):
             if executor.migration_plan(executor.loader.graph.leaf_nodes()):
                 log.info("🗄️ [DATABASE] Bringing it up to date")
                 _migrate()
-            if first.values or not LlamaServer.objects.on_node(node).exists():
+            prepare_rows(node, first)
+            if _wants_default(node, first, demo):
                 _ensure_default(node, first)
             extra = demo_overlay(first, Path(settings.DATA_DIR)) if demo else Overlay()
         except DatabaseError as error:
@@ -130,6 +134,12 @@ def _migrate() -> None:
     # SQLite can do this outside of a transaction only.
     with connection.constraint_checks_disabled(), transaction.atomic():
         call_command("migrate", verbosity=0, interactive=False)
+
+
+def _wants_default(node: str, overlay: Overlay, demo: bool) -> bool:
+    if overlay.fleet_file:
+        return demo
+    return bool(overlay.values) or not LlamaServer.objects.on_node(node).exists()
 
 
 def _ensure_default(node: str, overlay: Overlay) -> None:

@@ -1,0 +1,84 @@
+"""`manage.py llama config check` and `config show`: the config file, without running anything."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.core.management.base import CommandError
+from django.db import DatabaseError
+
+from supervisor_app.common.redact import HIDDEN, harmless, redact_argv
+from supervisor_app.common.words import counted
+from supervisor_app.core.settings import BY_FIELD
+from supervisor_app.fleet.conf import ConfigError, Overlay, apply_overlay
+from supervisor_app.fleet.config_file import check_one_file, read_overlay
+from supervisor_app.fleet.config_source import last_good
+from supervisor_app.fleet.file_servers import check_names
+from supervisor_app.fleet.models import LlamaServer, default_of, this_node
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+BAD_CONFIG = 2
+
+
+def check_config() -> str:
+    """Return a sentence on a file without mistakes. Raises CommandError with all mistakes, one a line."""
+    path = settings.LLAMAPROXY_CONFIG
+    try:
+        check_one_file(path, named=settings.LLAMAPROXY_CONFIG_NAMED)
+        overlay = read_overlay(path)
+        with suppress(DatabaseError):  # none was made yet, so nothing in it is in the way
+            check_names(this_node(), overlay, {row.name: row for row in LlamaServer.objects.all()})
+    except ConfigError as error:
+        raise CommandError("\n".join(map(harmless, error.mistakes)), returncode=BAD_CONFIG) from error
+    if not path.exists():
+        return f"There is no {path}: all is edited in the admin."
+    number = len(overlay.servers) if overlay.fleet_file else 1
+    return f"{path}: {counted(number, 'server')}, no mistake"
+
+
+def show_config(servers: Iterable[LlamaServer]) -> Iterator[str]:
+    """Yield lines: each setting of each server, its value, and where the value comes from."""
+    overlay = last_good()
+    for server in servers:
+        where = f" ({server.file})" if server.file else ""
+        yield f"{server.name} on node {server.node}{where}"
+        described = overlay.servers.get(server.name) if server.file else None
+        if described is not None:
+            engine = [("engine", described.binary)] if described.binary else []
+            for name, value in [*engine, *((f"environment.{key}", HIDDEN) for key in described.environment)]:
+                yield harmless(f"  {name} = {value}  # {server.file}")
+        yield from _settings_of(server, overlay)
+        yield ""
+
+
+def _settings_of(server: LlamaServer, overlay: Overlay) -> Iterator[str]:
+    origins = {field: _origin(server, overlay, field) for field in BY_FIELD}
+    apply_overlay(server, overlay)
+    for field, setting in BY_FIELD.items():
+        value = getattr(server, field)
+        if setting.secret:
+            said = {None: "a random one", "": "none"}.get(value, HIDDEN)
+        elif field == "args":
+            said = str(list(redact_argv(value)))
+        else:
+            said = repr(value)
+        yield harmless(f"  {field} = {said}  # {origins[field]}")
+
+
+def _origin(server: LlamaServer, overlay: Overlay, field: str) -> str:
+    """Return where the value of a field comes from."""
+    if field in overlay.for_server(server.name):
+        return overlay.source
+    if field in server.file_fields:
+        described = overlay.servers.get(server.name)
+        line = described.lines.get(field) if described else None
+        return f"{Path(server.file).name}, line {line}" if line else server.file
+    if field == "port" and server.file:
+        return "chosen"
+    is_default = getattr(server, field) == default_of(field)
+    return "default" if is_default else "the admin"
