@@ -38,7 +38,6 @@ class TakeOver(Operation):
     """Take models (in lower case) over from the one app that had all, with their content types."""
 
     reduces_to_sql = False
-    reversible = False
 
     def __init__(self, *models: str) -> None:
         self.models = models
@@ -52,9 +51,19 @@ class TakeOver(Operation):
     def database_forwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: Any, to_state: Any
     ) -> None:
-        content_types = from_state.apps.get_model("contenttypes", "ContentType").objects
-        former = content_types.using(schema_editor.connection.alias).filter(app_label=LABEL)
-        former.filter(model__in=self.models).update(app_label=app_label)
+        self._move_content_types(schema_editor, from_state, LABEL, app_label)
+
+    def database_backwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: Any, to_state: Any
+    ) -> None:
+        self._move_content_types(schema_editor, from_state, app_label, LABEL)
+
+    def _move_content_types(
+        self, schema_editor: BaseDatabaseSchemaEditor, state: Any, former: str, app_label: str
+    ) -> None:
+        content_types = state.apps.get_model("contenttypes", "ContentType").objects
+        theirs = content_types.using(schema_editor.connection.alias).filter(app_label=former)
+        theirs.filter(model__in=self.models).update(app_label=app_label)
 
     def describe(self) -> str:
         return f"Take {', '.join(self.models)} over from {LABEL}"
