@@ -11,7 +11,7 @@ from supervisor_app.fleet.config_file import check_one_file
 from supervisor_app.fleet.fleet_file import PORTS, parse_fleet_file
 from supervisor_app.fleet.toml_lines import Lines
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PATH = Path("/etc/llamaproxy/llamaproxy.toml")
 WHOLE = """
 [defaults]
