@@ -98,13 +98,17 @@ class ConfigSource:
 
     def _recalled(self) -> Overlay:
         """Return the version that the supervisor kept of this file, or an empty one."""
-        try:
-            kept = json.loads(self._kept.read_text(encoding="utf-8"))
-            if kept["path"] == str(self._path):
-                return parse_overlay(self._path, str(kept["text"]))
-        except (OSError, ValueError, KeyError, TypeError, ConfigError):
-            pass  # nothing was kept, or by another version of llamaproxy: then the file alone counts
-        return without_file()
+        kept = recalled(self._kept)
+        return kept if kept is not None and kept.source == str(self._path) else without_file()
+
+
+def recalled(kept: Path) -> Overlay | None:
+    """Return the version that the supervisor kept, of whichever file."""
+    try:
+        said = json.loads(kept.read_text(encoding="utf-8"))
+        return parse_overlay(Path(said["path"]), str(said["text"]))
+    except (OSError, ValueError, KeyError, TypeError, ConfigError):
+        return None  # nothing was kept, or by another version of llamaproxy
 
 
 def last_good() -> Overlay:

@@ -102,6 +102,11 @@ def prepare_rows(node: str, overlay: Overlay) -> None:
     if overlay.fleet_file:
         write_rows(node, overlay)
         return
+    check_orphans(node)
+
+
+def check_orphans(node: str) -> None:
+    """Refuse to go on without the file of earlier rows. Raises ConfigError."""
     orphans = LlamaServer.objects.on_node(node).exclude(file="")
     if orphans:
         names = ", ".join(server.name for server in orphans)
@@ -237,12 +242,7 @@ def _write_row(
 ) -> None:
     is_new = row is None
     row = row or LlamaServer(name=name)
-    released = set(row.file_fields) - described.values.keys() - {"port"}
-    values: dict[str, Any] = {
-        **{field: default_of(field) for field in released},
-        **described.values,
-        "port": port,
-    }
+    values = {**described_values(row, described), "port": port}
     changes = [_change(row, field, value) for field, value in values.items() if getattr(row, field) != value]
     if is_new:
         diff.changed[name] = [f"added, port {port}"]
@@ -255,11 +255,21 @@ def _write_row(
         row.save(update_fields=None if is_new else list(values))
 
 
+def described_values(row: LlamaServer, described: FileServer) -> dict[str, Any]:
+    """Return what a description sets, and the defaults of what it sets no more; a port is kept."""
+    released = set(row.file_fields) - described.values.keys() - {"port"}
+    return {**{field: default_of(field) for field in released}, **described.values}
+
+
 def _change(row: LlamaServer, field: str, value: Any) -> str:
     """Return a change in words, without secrets."""
     if BY_FIELD[field].secret:
         return f"{field} {HIDDEN}"
-    before = getattr(row, field)
-    if field == "args":
-        before, value = (" ".join(redact_argv(words)) or "none" for words in (before, value))
-    return f"{field} {before} → {value}"
+    return f"{field} {shown_value(field, getattr(row, field))} → {shown_value(field, value)}"
+
+
+def shown_value(field: str, value: Any) -> str:
+    """Return the value of a setting for people, without secrets."""
+    if BY_FIELD[field].secret:
+        return HIDDEN
+    return " ".join(redact_argv(value)) or "none" if field == "args" else str(value)

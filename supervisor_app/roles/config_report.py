@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,16 +25,29 @@ if TYPE_CHECKING:
 BAD_CONFIG = 2
 
 
+@contextmanager
+def mistakes_end_the_command() -> Iterator[None]:
+    """Turn a ConfigError into a CommandError with all mistakes, one a line."""
+    try:
+        yield
+    except ConfigError as error:
+        raise CommandError("\n".join(map(harmless, error.mistakes)), returncode=BAD_CONFIG) from error
+
+
+def checked_overlay(path: Path) -> Overlay:
+    """Return what the file says, as far as the database has nothing against it. Raises ConfigError."""
+    overlay = read_overlay(path)
+    with suppress(DatabaseError):  # none was made yet, so nothing in it is in the way
+        check_names(this_node(), overlay, {row.name: row for row in LlamaServer.objects.all()})
+    return overlay
+
+
 def check_config() -> str:
     """Return a sentence on a file without mistakes. Raises CommandError with all mistakes, one a line."""
     path = settings.LLAMAPROXY_CONFIG
-    try:
+    with mistakes_end_the_command():
         check_one_file(path, named=settings.LLAMAPROXY_CONFIG_NAMED)
-        overlay = read_overlay(path)
-        with suppress(DatabaseError):  # none was made yet, so nothing in it is in the way
-            check_names(this_node(), overlay, {row.name: row for row in LlamaServer.objects.all()})
-    except ConfigError as error:
-        raise CommandError("\n".join(map(harmless, error.mistakes)), returncode=BAD_CONFIG) from error
+        overlay = checked_overlay(path)
     if not path.exists():
         return f"There is no {path}: all is edited in the admin."
     number = len(overlay.servers) if overlay.fleet_file else 1

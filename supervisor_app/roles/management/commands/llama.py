@@ -23,6 +23,8 @@ from supervisor_app.fleet.lease import is_supervised
 from supervisor_app.fleet.logfiles import FoundLog, find_log
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.fleet.snapshots import ServerView, load_views
+from supervisor_app.roles.config_diff import diff_config
+from supervisor_app.roles.config_import import import_config
 from supervisor_app.roles.config_report import check_config, show_config
 from supervisor_app.roles.memory_report import (
     devices_table,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from supervisor_app.fleet.footprints import Estimate
 
 DOWN, NO_SUCH_SERVER = 1, 2
+DIFFERS = 1
 FOLLOW_SECONDS = 0.25
 FOLLOW_BYTES = 4 * 1024 * 1024
 """Shown at most of what came between two looks; of a flood that is its end."""
@@ -46,20 +49,20 @@ class Command(BaseCommand):
     help = "Start, stop or restart a llama-server, or show how it is."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        others = ["status", "logs", "rollback", "key", "config", "devices", "footprint"]
+        others = ["status", "logs", "rollback", "key", "config", "import", "devices", "footprint"]
         words = [*(wish.value for wish in Wish), *others]
         parser.add_argument("command", choices=words)
         parser.add_argument(
             "name",
             nargs="?",
-            help="a server (default: all); of key: add, list or revoke; of config: check or show; "
-            "of footprint: also a GGUF file",
+            help="a server (default: all); of key: add, list or revoke; of config: check, diff or "
+            "show; of import: a file, - or a command line; of footprint: also a GGUF file",
         )
         parser.add_argument(
             "key_name",
             nargs="?",
             metavar="which",
-            help="of key add and key revoke: a key; of config show: a server",
+            help="of key add and key revoke: a key; of config show: a server; of config diff: a file",
         )
         parser.add_argument(
             "--may-read", action="store_true", help="of key add: also /slots, /props, /metrics"
@@ -103,6 +106,8 @@ class Command(BaseCommand):
                 self._key(name or "", key_name, may_read=may_read, may_change=may_change)
             elif command == "config":
                 self._config(name, key_name)
+            elif command == "import":
+                self._import(name)
             elif command == "logs":
                 self._show_log(name, lines, follow)
             elif command == "rollback":
@@ -146,6 +151,12 @@ class Command(BaseCommand):
         match action, name:
             case "check", None:
                 self.stdout.write(check_config())
+            case "diff", _:
+                lines = diff_config(None if name is None else Path(name))
+                for line in lines:
+                    self.stdout.write(line)
+                if lines:
+                    raise SystemExit(DIFFERS)
             case "show", _:
                 servers = LlamaServer.objects.all() if name is None else server_named(name)
                 if not servers.exists():
@@ -153,7 +164,14 @@ class Command(BaseCommand):
                 for line in show_config(servers):
                     self.stdout.write(line)
             case _:
-                raise CommandError("Use: llama config check, or llama config show [NAME].", returncode=2)
+                usage = "Use: llama config check, llama config diff [FILE], or llama config show [NAME]."
+                raise CommandError(usage, returncode=2)
+
+    def _import(self, source: str | None) -> None:
+        """The text alone goes to the standard output, so that it can be redirected into the file."""
+        if source is None:
+            raise CommandError('Of what? Name a file, or write "llama-server …" in quotes.', returncode=2)
+        self.stdout.write(import_config(source), ending="")
 
     def _do(self, command: str, name: str | None, as_json: bool) -> None:
         servers = LlamaServer.objects.all() if name is None else server_named(name)

@@ -1,0 +1,135 @@
+"""A systemd unit that runs llama-server. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from supervisor_app.importing.command import split
+from supervisor_app.importing.flags import is_llama_server, server_of
+from supervisor_app.importing.found import Found, ImportMistakeError, Server, remark, shown_command
+
+_SECTION = re.compile(r"\[(\w+)\]")
+_PREFIX = re.compile(r"[@:+!|-]+")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+)\b)")
+_UNITS = {"": 1000, "ms": 1, "s": 1000, "sec": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000}
+_SPAN = re.compile(r"(\d+)\s*([a-z]*)\s*")
+_OWN_UNIT = "it belongs into the unit of llamaproxy, which is one for all servers (deploy/)."
+ADVICE = {
+    "User": "servers run as the user of the supervisor.",
+    "Group": "servers run as the user of the supervisor.",
+    "EnvironmentFile": "write its variables into environment.",
+    "MemoryMax": "max_memory_mb restarts a server with more memory of its own, once it is idle.",
+    "ExecStartPre": "nothing is run before a server.",
+    "ExecStartPost": "nothing is run after a start.",
+    "ExecStop": "a server is stopped with SIGTERM, and with SIGKILL after stop_grace_ms.",
+}
+_SILENT = ("Type", "StandardOutput", "StandardError", "SyslogIdentifier", "KillSignal", "KillMode")
+"""Ways in which systemd handles any program; llamaproxy has its own."""
+
+
+class Entry(NamedTuple):
+    """An assignment of the section [Service]."""
+
+    line: int
+    key: str
+    value: str
+
+
+def read_systemd(text: str) -> Found:
+    """Raises ImportMistakeError."""
+    found = Found(kind="a systemd unit")
+    entries = list(_service(text))
+    starts = [entry for entry in entries if entry.key == "ExecStart"]
+    if not starts:
+        raise ImportMistakeError("line 1: the section [Service] has no ExecStart.")
+    start = starts[-1]
+    where = f"line {start.line}: ExecStart"
+    environment = _environment(entries)
+    words = split(where, _PREFIX.sub("", start.value, count=1) if start.value[:1] != "/" else start.value)
+    words = [_expanded(word, environment) for word in words]
+    if not is_llama_server(words):
+        raise ImportMistakeError(f"{where}: it does not run llama-server: {shown_command(words)}")
+    server = server_of("default", where, words, environment)
+    unknown = {match for word in words for match in re.findall(r"\$\{?\w+\}?|%[a-zA-Z]", word)}
+    server.remarks += [
+        f"{where}: {name} is not known here. Write its value in its place." for name in sorted(unknown)
+    ]
+    for entry in entries:
+        _take(server, entry)
+    found.add(server)
+    return found
+
+
+def _service(text: str) -> list[Entry]:
+    """Return the assignments of [Service], lines that go on joined."""
+    entries: list[Entry] = []
+    section, pending, began = "", "", 0
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        if not line or line[0] in "#;":
+            continue
+        began = began if pending else number
+        pending += line
+        if pending.endswith("\\"):
+            pending = pending[:-1] + " "
+            continue
+        whole, pending = pending, ""
+        if heading := _SECTION.fullmatch(whole):
+            section = heading[1]
+            continue
+        key, equals, value = whole.partition("=")
+        if not equals:
+            raise ImportMistakeError(f"line {began}: {whole[:40]!r} is no assignment. Write Key=value.")
+        if section == "Service":
+            entries.append(Entry(began, key.strip(), value.strip()))
+    return entries
+
+
+def _environment(entries: list[Entry]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for entry in entries:
+        if entry.key == "Environment":
+            for word in split(f"line {entry.line}: Environment", entry.value):
+                name, _, value = word.partition("=")
+                found[name] = value.replace("%%", "%")
+    return found
+
+
+def _expanded(word: str, environment: dict[str, str]) -> str:
+    def value(match: re.Match[str]) -> str:
+        return environment.get(match[1] or match[2], match[0])
+
+    return _VARIABLE.sub(value, word).replace("%%", "%")
+
+
+def _take(server: Server, entry: Entry) -> None:
+    """Take what has a counterpart; remark on the rest."""
+    values = server.values
+    match entry.key, entry.value:
+        case "ExecStart" | "Environment", _:
+            pass
+        case "Restart", "no":
+            values["max_retries"] = 0
+        case "Restart", _:
+            pass
+        case "RestartSec", _:
+            values["retry_backoff_ms"] = _milliseconds(entry)
+            values["max_backoff_ms"] = max(30_000, values["retry_backoff_ms"])
+        case "TimeoutStopSec", _:
+            values["stop_grace_ms"] = _milliseconds(entry)
+        case "WorkingDirectory", folder if folder.startswith("/"):
+            for key in ("model_path", "models_dir"):
+                if key in values and values[key][:1] not in ("/", "~"):
+                    values[key] = f"{folder.rstrip('/')}/{values[key].removeprefix('./')}"
+        case key, value if key not in _SILENT:
+            server.remarks.append(remark(entry.line, key, value, ADVICE.get(key, _OWN_UNIT)))
+
+
+def _milliseconds(entry: Entry) -> int:
+    parts = _SPAN.findall(entry.value)
+    if not parts or _SPAN.sub("", entry.value) or any(unit not in _UNITS for _, unit in parts):
+        raise ImportMistakeError(
+            f"line {entry.line}: {entry.key}: {entry.value!r} is no time. Write it as 5, 500ms or 1min 30s."
+        )
+    return sum(int(number) * _UNITS[unit] for number, unit in parts)

@@ -1,0 +1,127 @@
+"""`manage.py llama config diff`: what the config file would change of what runs, without changing it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+
+from supervisor_app.common.redact import HIDDEN, harmless, redact
+from supervisor_app.core.settings import BY_FIELD, Part, settings_of
+from supervisor_app.fleet.conf import ConfigError, Overlay, without_file
+from supervisor_app.fleet.config_file import check_one_file
+from supervisor_app.fleet.config_source import kept_at, recalled
+from supervisor_app.fleet.file_servers import check_orphans, described_values, shown_value
+from supervisor_app.fleet.models import LlamaServer, this_node
+from supervisor_app.roles.config_report import checked_overlay, mistakes_end_the_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+RESTARTING = {*(setting.field for setting in settings_of(Part.LAUNCH)), "binary", "environment", "users"}
+"""Parts of a launch: a change of one of them needs another process."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """A server as a version of the file and its row describe it."""
+
+    values: Mapping[str, Any]
+    """Field -> value; a port that is yet to be chosen is missing."""
+    binary: str
+    environment: Mapping[str, str]
+    users: frozenset[int]
+
+
+def diff_config(path: Path | None) -> list[str]:
+    """Return a line for each change, by default by the configured file. Raises CommandError on a mistake."""
+    with mistakes_end_the_command():
+        if path is None:
+            path = settings.LLAMAPROXY_CONFIG
+            check_one_file(path, named=settings.LLAMAPROXY_CONFIG_NAMED)
+        elif not path.exists():
+            raise ConfigError(f"There is no file {path}.")
+        said = checked_overlay(path)
+        if not said.fleet_file:
+            check_orphans(this_node())
+    rows = {row.name: row for row in LlamaServer.objects.on_node(this_node())}
+    runs = recalled(kept_at()) or without_file()
+    before = {name: _as_it_runs(row, runs) for name, row in rows.items()}
+    after = {name: _as_described(rows.get(name), name, said) for name in _names(rows, said)}
+    moved = {name: said.servers[name].node for name in rows.keys() & said.servers.keys() - after.keys()}
+    return [harmless(line) for line in _lines(before, after, rows, moved)]
+
+
+def _lines(
+    before: Mapping[str, Described],
+    after: Mapping[str, Described],
+    rows: Mapping[str, LlamaServer],
+    moved: Mapping[str, str],
+) -> Iterator[str]:
+    """Yield a line for each server that comes or goes, and for each key that changes."""
+    for name in sorted(before.keys() | after.keys()):
+        if name not in before:
+            port = after[name].values.get("port")
+            yield f"{name}: added, {f'port {port}' if port else 'a port is chosen'}; it is started"
+        elif name in moved:
+            yield f"{name}: moved to node {moved[name]}; it is stopped here"
+        elif name not in after:
+            yield f"{name}: removed; it is stopped, and its history goes"
+        else:
+            runs = rows[name].desired_running
+            for key, change in _changes(before[name], after[name]):
+                restarts = key in RESTARTING and runs
+                yield f"{name}: {change}{' (restarts the server)' if restarts else ''}"
+
+
+def _changes(before: Described, after: Described) -> Iterator[tuple[str, str]]:
+    """Yield what changed, and the change in words without secrets."""
+    if before.binary != after.binary:
+        yield "binary", f"engine {before.binary or 'default'} → {after.binary or 'default'}"
+    for name in sorted(before.environment.keys() | after.environment.keys()):
+        old, new = (side.environment.get(name) for side in (before, after))
+        if old != new:
+            said = ("none" if value is None else HIDDEN for value in (old, new))
+            yield "environment", f"environment.{name} {' → '.join(said)}"
+    if before.users != after.users:
+        old, new = (", ".join(map(str, sorted(side.users))) or "none" for side in (before, after))
+        yield "users", f"users {old} → {new}"
+    for field in BY_FIELD:
+        if before.values[field] != after.values[field]:
+            old, new = (redact(shown_value(field, side.values[field])) for side in (before, after))
+            yield field, f"{field} {old} → {new}"
+
+
+def _as_it_runs(row: LlamaServer, runs: Overlay) -> Described:
+    described = runs.servers.get(row.name) if row.file else None
+    values = {field: getattr(row, field) for field in BY_FIELD}
+    return Described(
+        values={**values, **runs.for_server(row.name)},
+        binary=(described.binary if described else "") or runs.binary or "",
+        environment=described.environment if described else {},
+        users=runs.users,
+    )
+
+
+def _as_described(row: LlamaServer | None, name: str, said: Overlay) -> Described:
+    described = said.servers.get(name)
+    values = {field: getattr(row or LlamaServer(), field) for field in BY_FIELD}
+    if described:
+        values |= described_values(row or LlamaServer(), described)
+        if row is None and "port" not in described.values:
+            del values["port"]
+    return Described(
+        values={**values, **said.for_server(name)},
+        binary=(described.binary if described else "") or said.binary or "",
+        environment=described.environment if described else {},
+        users=said.users,
+    )
+
+
+def _names(rows: Mapping[str, LlamaServer], said: Overlay) -> set[str]:
+    """Return the servers that this node will have: those of the file, and those that people have made."""
+    node = this_node()
+    of_file = {name for name, server in said.servers.items() if (server.node or node) == node}
+    return of_file | {name for name, row in rows.items() if not row.file}
