@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.importing.command import split
+from supervisor_app.importing.containers import (
+    EVERYWHERE,
+    LLAMA,
+    PORT,
+    PUBLISHED,
+    Volume,
+    map_paths,
+    volume_of,
+)
 from supervisor_app.importing.flags import is_llama_server, server_of
 from supervisor_app.importing.found import Found, ImportMistakeError, Server, remark
 
 if TYPE_CHECKING:
     from supervisor_app.importing.yaml_text import Yaml
 
-_IMAGE = re.compile(r"llama[._-]?cpp|llama-server", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}")
-_PUBLISHED = re.compile(r"(?:(?P<host>[\d.]+|\[[\da-fA-F:]+\]):)?(?P<ours>\d+):(?P<theirs>\d+)(?:/tcp)?")
 _SECONDS = re.compile(r"(?:(\d+)m)?(?:(\d+)s)?")
-_PORT = 8080
-"""Where llama-server listens unless it is told otherwise."""
 _TAKEN = (
     "command",
     "entrypoint",
@@ -38,13 +43,6 @@ ADVICE = {
 }
 _PREFACE = "The llama-server of an image is not taken along: install one, or name its path in [engines.NAME]."
 _NONE = "it is for containers, and has no counterpart."
-
-
-class Volume(NamedTuple):
-    """A directory of this host, and its path in the container."""
-
-    ours: str
-    theirs: str
 
 
 def read_compose(yaml: Yaml) -> Found:
@@ -68,7 +66,7 @@ def read_compose(yaml: Yaml) -> Found:
 def _runs_llama_server(yaml: Yaml, name: str, service: dict[str, Any]) -> bool:
     words = [*_words(yaml, name, "entrypoint", service), *_words(yaml, name, "command", service)]
     runs_flags = not words or words[0].startswith("-")
-    return is_llama_server(words) or (runs_flags and bool(_IMAGE.search(str(service.get("image", "")))))
+    return is_llama_server(words) or (runs_flags and bool(LLAMA.search(str(service.get("image", "")))))
 
 
 def _read_service(found: Found, yaml: Yaml, name: str, service: dict[str, Any]) -> None:
@@ -81,7 +79,7 @@ def _read_service(found: Found, yaml: Yaml, name: str, service: dict[str, Any]) 
     server = server_of(
         name, yaml.where(*at, "command"), words, _environment(yaml, at, service.get("environment"))
     )
-    _map_paths(server, _volumes(yaml, at, service.get("volumes")))
+    map_paths(server, _volumes(yaml, at, service.get("volumes")))
     _publish(server, yaml, at, service.get("ports"))
     _take_rest(server, yaml, at, service)
     said = str([{**server.values, "api_key": ""}, server.environment])
@@ -129,52 +127,29 @@ def _volumes(yaml: Yaml, at: tuple[str, ...], said: Any) -> list[Volume]:
     found = []
     for entry in said or []:
         if isinstance(entry, dict):
-            ours, theirs = str(entry.get("source", "")), str(entry.get("target", ""))
+            found.append(volume_of(f"{entry.get('source', '')}:{entry.get('target', '')}"))
         else:
-            ours, theirs = [*_filled_in(str(entry)).split(":"), ""][:2]
-        if theirs:
-            found.append(Volume(ours.rstrip("/"), theirs.rstrip("/")))
+            found.append(volume_of(_filled_in(str(entry))))
     return found
-
-
-def _map_paths(server: Server, volumes: list[Volume]) -> None:
-    """Say paths as this host has them. Named volumes are directories of Docker alone."""
-
-    def mapped(path: str) -> str:
-        for ours, theirs in volumes:
-            if path == theirs or path.startswith(f"{theirs}/"):
-                if ours[:1] not in ("/", ".", "~"):
-                    server.remarks.append(
-                        f"{path} is in Docker's volume {ours}: copy the file, and write where it is."
-                    )
-                    return path
-                return ours + path.removeprefix(theirs)
-        return path
-
-    for key in ("model_path", "models_dir"):
-        if key in server.values:
-            server.values[key] = mapped(server.values[key])
-    if "args" in server.values:
-        server.values["args"] = [mapped(word) for word in server.values["args"]]
 
 
 def _publish(server: Server, yaml: Yaml, at: tuple[str, ...], said: Any) -> None:
     """Listen where the container's port was published; inside it listened for all."""
     if not isinstance(said, list | None):
         raise ImportMistakeError(f"{yaml.where(*at, 'ports')}: it must be a list.")
-    inside = server.values.pop("port", _PORT)
+    inside = server.values.pop("port", PORT)
     server.values.pop("host", None)
     for entry in said or []:
         if isinstance(entry, dict):
             host, ours, theirs = entry.get("host_ip"), entry.get("published"), entry.get("target")
-        elif match := _PUBLISHED.fullmatch(_filled_in(str(entry))):
+        elif match := PUBLISHED.fullmatch(_filled_in(str(entry))):
             host, ours, theirs = match["host"], match["ours"], match["theirs"]
         else:
             server.remarks.append(remark(yaml.line(*at, "ports"), "ports", entry, "write port."))
             continue
         if str(theirs) == str(inside) and str(ours).isdecimal():
             server.values["port"] = int(str(ours))
-            server.values["host"] = str(host).strip("[]") if host else "0.0.0.0"  # noqa: S104
+            server.values["host"] = str(host).strip("[]") if host else EVERYWHERE
 
 
 def _take_rest(server: Server, yaml: Yaml, at: tuple[str, ...], service: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from supervisor_app.importing.yaml_text import Yaml
 
 KINDS = (
     "llama-swap's YAML, llama.cpp's presets (INI), a Docker Compose file, a systemd unit, or a command line "
-    "that begins with llama-server"
+    "that begins with llama-server (or is docker run of llama.cpp)"
 )
 _OURS = re.compile(r"(?m)^\s*\[(?:defaults|(?:servers|engines)\..+)\]\s*$")
 _UNIT = re.compile(r"(?m)^\s*\[Service\]\s*$")

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from supervisor_app.importing.command import split
+from supervisor_app.importing.containers import image_at, server_of_run
 from supervisor_app.importing.flags import is_llama_server, server_of
 from supervisor_app.importing.found import Found, ImportMistakeError, Server, remark, shown_command
 from supervisor_app.importing.macros import expand
@@ -113,18 +114,23 @@ def _read_model(found: Found, yaml: Yaml, name: str) -> None:
         raise ImportMistakeError(f"{where}: every model needs a command line as text.")
     command = "\n".join(line for line in model["cmd"].splitlines() if not line.lstrip().startswith("#"))
     words = _without_port(split(where, expand(where, command, macros)))
-    if not is_llama_server(words):
+    image = image_at(words)
+    if image is None and not is_llama_server(words):
         found.remarks.append(
             f"line {yaml.line(*at)}: {name}: left out, because it is not llama-server that it runs: "
             f"{shown_command(words)}"
         )
         return
-    server = server_of(name, where, words, _environment(yaml, at, model.get("env")))
+    if image is None:
+        server = server_of(name, where, words, _environment(yaml, at, model.get("env")))
+    else:
+        server = server_of_run(name, where, words, image)
+    said = " ".join(words).replace("${PORT}:", "")  # a published port, which is chosen here
     server.remarks += [
         f"{where}: {unknown} is not known here. Write its value in its place."
-        for unknown in dict.fromkeys(re.findall(r"\$\{[^}]*\}", " ".join(words)))
+        for unknown in dict.fromkeys(re.findall(r"\$\{[^}]*\}", said))
     ]
-    if aliases := _texts(yaml, (*at, "aliases"), model.get("aliases")):
+    if aliases := _aliases(yaml, (*at, "aliases"), model.get("aliases")):
         server.values["aliases"] = aliases
     for key, (ours, factor) in OF_A_MODEL.items():
         if key in model:
@@ -176,6 +182,13 @@ def _remark_on(server: Server, yaml: Yaml, at: tuple[str, ...], model: dict[str,
     for key, value in model.items():
         if key not in _TAKEN:
             server.remarks.append(remark(yaml.line(*at, key), key, value, ADVICE.get(key, _UNKNOWN)))
+
+
+def _aliases(yaml: Yaml, at: tuple[str, ...], said: Any) -> list[str]:
+    """Return the names alone: an alias may be a mapping with an `id`."""
+    if isinstance(said, list):
+        said = [alias.get("id", "") if isinstance(alias, dict) else alias for alias in said]
+    return _texts(yaml, at, said)
 
 
 def _environment(yaml: Yaml, at: tuple[str, ...], said: Any) -> dict[str, str]:

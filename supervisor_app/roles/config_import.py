@@ -31,17 +31,17 @@ def import_config(source: str) -> str:
         made = write_toml(import_text(text))
         parse_fleet_file(Path(TOML_NAME), made)
     except ImportMistakeError as error:
-        raise _mistake(f"{name}: {error}") from error
+        raise _mistake(f"{name}: {error}" if name else str(error)) from error
     except ConfigError as error:
         lines = "\n".join(error.mistakes)
-        raise _mistake(f"{name} cannot be imported. Of it would come:\n{lines}") from error
+        raise _mistake(f"{name or 'It'} cannot be imported. Of it would come:\n{lines}") from error
     return made
 
 
 def _read(source: str) -> tuple[str, str]:
-    """Return the name of the source for messages, and its text."""
+    """Return the name of the source, which a command line has not, and its text."""
     if is_command(source):
-        return "The command line", source
+        return "", source
     try:
         data = sys.stdin.buffer.read(LARGEST + 1) if source == "-" else _start_of(Path(source))
         text = data.decode()

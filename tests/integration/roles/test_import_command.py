@@ -37,6 +37,12 @@ def test_a_command_line_is_taken_as_it_is(here, capsys):
     assert 'args = ["-c", "8192"]' in capsys.readouterr().out
 
 
+def test_a_mistake_in_a_command_line_is_one_sentence(here):
+    with pytest.raises(CommandError) as raised:
+        call_command("llama", "import", "llama-server -m a.gguf | tee log")
+    assert str(raised.value) == ("The command line: '|' is for a shell, and none runs this. Leave it out.")
+
+
 def test_the_standard_input_is_read(here, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"[a]\nm = a.gguf\n")))
     call_command("llama", "import", "-")

@@ -106,15 +106,26 @@ def test_what_is_not_llama_server_is_left_out_with_its_command():
     )
 
 
+def test_a_model_in_a_container_of_llama_cpp_is_run_on_this_host():
+    assert servers_of("llama-swap.yaml")["in-docker"] == {
+        "model_path": "/mnt/nvme/models/Qwen2.5-Coder-0.5B-Instruct-Q4_K_M.gguf",
+        "aliases": ["small"],
+        "environment": {"GGML_CUDA_NO_PINNED": "1"},
+    }
+    remarks = remarks_of("llama-swap.yaml")
+    assert said(remarks, "It ran in a container of ghcr.io/ggml-org/llama.cpp:server, whose llama-server")
+    assert said(remarks, 'line 88: cmdStop = "docker stop ${MODEL_ID}": a server is stopped with SIGTERM')
+
+
 @pytest.mark.parametrize(
     "start",
     [
         'line 3: logLevel = "info": logs are files',
         "line 6: sendLoadingState = true: clients wait",
         'line 8: apiKeys = "[redacted]": the gateway\'s keys are made with llama key add NAME',
-        'line 78: groups = {"always": {"persistent": true,',
-        'line 89: hooks = {"on_startup": {"preload": ["embed"]}}: servers start with llamaproxy',
-        'line 93: peers = {"other-host": {"proxy": "https://llm.example.org", "apiKey": "[redacted]"',
+        'line 90: groups = {"always": {"persistent": true,',
+        'line 101: hooks = {"on_startup": {"preload": ["embed"]}}: servers start with llamaproxy',
+        'line 105: peers = {"other-host": {"proxy": "https://llm.example.org", "apiKey": "[redacted]"',
         'line 39: filters.stripParams = "temperature, top_p": requests are passed on',
         'line 40: filters.setParams = {"chat_template_kwargs": {"enable_thinking": false}}: requests',
         'line 43: metadata = {"owner": "ops", "api_token": "[redacted]"}: there is no counterpart',
@@ -242,3 +253,16 @@ def test_a_script_of_one_command():
 def test_a_pasted_command_with_a_prompt():
     made = write_toml(import_text('$ llama-server -m "/srv/my models/a.gguf" --port=9000'))
     assert tomllib.loads(made)["servers"]["default"] == {"model_path": "/srv/my models/a.gguf", "port": 9000}
+
+
+def test_a_pasted_docker_run_of_llama_cpp():
+    command = (
+        "docker run --gpus all -v /srv/models:/models -p 127.0.0.1:9000:8000 "
+        "ghcr.io/ggml-org/llama.cpp:full-cuda --server -m /models/a.gguf --port 8000 --host 0.0.0.0 -ngl 99"
+    )
+    assert tomllib.loads(write_toml(import_text(command)))["servers"]["default"] == {
+        "model_path": "/srv/models/a.gguf",
+        "args": ["-ngl", "99"],
+        "host": "127.0.0.1",
+        "port": 9000,
+    }
