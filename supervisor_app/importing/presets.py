@@ -11,6 +11,8 @@ from supervisor_app.importing.flags import server_of, words_of
 from supervisor_app.importing.found import Found, ImportMistakeError, Server, remark
 
 FOR_ALL = "*"
+_COMMENT = re.compile(r"[;#].*")
+"""Also behind a value: quotes mean nothing there (`common/preset.cpp` of llama.cpp)."""
 _SECTION = re.compile(r"\[\s*(.+?)\s*\]")
 _KEY = re.compile(r"([\w.-]+)\s*=\s*(.*)")
 _START = "all servers start with llamaproxy."
@@ -40,8 +42,8 @@ def _sections(text: str) -> dict[str, list[Entry]]:
     sections: dict[str, list[Entry]] = {"": []}
     current = ""
     for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.strip()
-        if not line or line[0] in "#;":
+        line = _COMMENT.sub("", raw).strip()
+        if not line:
             continue
         if section := _SECTION.fullmatch(line):
             current = section[1]
@@ -49,7 +51,8 @@ def _sections(text: str) -> dict[str, list[Entry]]:
                 raise ImportMistakeError(f"line {number}: there is a section [{current}] before.")
             sections[current] = []
         elif entry := _KEY.fullmatch(line):
-            sections[current].append(Entry(number, entry[1], entry[2].strip()))
+            if entry[1] != "version":
+                sections[current].append(Entry(number, entry[1], entry[2].strip()))
         else:
             raise ImportMistakeError(f"line {number}: this is neither a [section] nor key = value.")
     return sections
