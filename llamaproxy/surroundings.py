@@ -13,8 +13,11 @@ HEAPS = 2
 
 
 def open_standard_files() -> None:
-    """A closed stdin, stdout or stderr becomes /dev/null: else the next file that is opened takes its number,
-    and whatever is written for people ends up in it."""
+    """Open /dev/null in place of a closed stdin, stdout or stderr.
+
+    Else the next file that is opened takes the number, and whatever is written for people ends up in that
+    file.
+    """
     for number in range(3):
         try:
             os.fstat(number)

@@ -28,8 +28,9 @@ class SwallowingProxy:
         self._swallows = True
 
     def pass_again(self) -> None:
-        """What connects from now on. The connections of before stay lost, as those to a host that was restarted
-        behind a firewall.
+        """Let through what connects from now on.
+
+        The connections of before stay lost, as those to a host that was restarted behind a firewall.
         """
         self._lost = set(self._pairs)
         self._swallows = False

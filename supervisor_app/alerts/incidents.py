@@ -54,7 +54,7 @@ def follow(server: LlamaServer, change: Change, *, now: float) -> None:
 def _follow(server: LlamaServer, change: Change, now: float) -> None:
     row = Incident.objects.select_for_update().open().filter(server=server).first()
     if row is not None and _incident(row).settled(now):
-        _end(row, Ending.RECOVERED, now)
+        end(row, Ending.RECOVERED, now)
         row = None
     before = _incident(row) if row else None
     deaths = [event for event in change.run_events if isinstance(event, RunClosed) and event.failure]
@@ -76,7 +76,7 @@ def _follow(server: LlamaServer, change: Change, now: float) -> None:
         _fill(row, step.incident)
         row.save()
     if step.ending is Ending.RECOVERED:
-        _end(row, step.ending, now, change.snapshot)
+        end(row, step.ending, now, change.snapshot)
     elif step.ending is Ending.STOPPED:
         _close(row, step.ending, now)
     else:
@@ -101,7 +101,7 @@ def close_settled(now: float) -> int:
     due = Incident.objects.open().filter(closes_at__lte=moment(now)).select_related("server__state")
     for row in due:
         with transaction.atomic():
-            count += _end(row, Ending.RECOVERED, now)
+            count += end(row, Ending.RECOVERED, now)
     return count
 
 
@@ -113,11 +113,11 @@ def remind(now: float) -> int:
         told_long_ago = Incident.objects.open().filter(recovered_at=None, deliveries__channel=channel)
         for pk in told_long_ago.values_list("pk", flat=True).distinct():
             with transaction.atomic():
-                count += _remind(channel, pk, wait, now)
+                count += remind_in(channel, pk, wait, now)
     return count
 
 
-def _remind(channel: AlertChannel, pk: int, wait: timedelta, now: float) -> int:
+def remind_in(channel: AlertChannel, pk: int, wait: timedelta, now: float) -> int:
     # Looked at again under the lock: it must not be called down after it was called up.
     rows = Incident.objects.select_for_update(of=("self",)).open().filter(pk=pk, recovered_at=None)
     row = rows.select_related("server__state").first()
@@ -132,7 +132,7 @@ def _remind(channel: AlertChannel, pk: int, wait: timedelta, now: float) -> int:
     return _post([_delivery(row, channel, AlertEvent.STILL_DOWN, snapshot, now, sequence)])
 
 
-def _end(row: Incident, ending: Ending, now: float, snapshot: LlamaStatus | None = None) -> bool:
+def end(row: Incident, ending: Ending, now: float, snapshot: LlamaStatus | None = None) -> bool:
     """True when it was this call that closed it."""
     if not _close(row, ending, now):
         return False
@@ -238,12 +238,12 @@ def claim(now: float, by: str, *, limit: int, busy: Iterable[int] = ()) -> list[
     earlier = Delivery.objects.pending().filter(
         channel=OuterRef("channel"), incident=OuterRef("incident"), pk__lt=OuterRef("pk")
     )
-    due = _free(now).filter(~Exists(earlier), channel__enabled=True).exclude(channel__in=busy)
+    due = free(now).filter(~Exists(earlier), channel__enabled=True).exclude(channel__in=busy)
     claimed: list[Delivery] = []
     for delivery in due.select_related("channel", "incident__server").order_by("next_try_at", "pk"):
         if len(claimed) == limit:
             break
-        mine = _free(now).filter(pk=delivery.pk)
+        mine = free(now).filter(pk=delivery.pk)
         if delivery.channel_id not in busy and mine.update(
             claimed_at=at, claimed_by=by, attempts=F("attempts") + 1
         ):
@@ -253,7 +253,7 @@ def claim(now: float, by: str, *, limit: int, busy: Iterable[int] = ()) -> list[
     return claimed
 
 
-def _free(now: float) -> DeliveryQuerySet:
+def free(now: float) -> DeliveryQuerySet:
     at, dead = moment(now), moment(now - CLAIM_SECONDS)
     return Delivery.objects.pending().filter(Q(claimed_at=None) | Q(claimed_at__lt=dead), next_try_at__lte=at)
 

@@ -58,10 +58,10 @@ class AlertSender:
         self._clock = clock
         self._results: queue.Queue[Result | None] = queue.Queue()
         self._unrecorded: list[Result] = []
-        self._on_their_way: dict[int, Delivery] = {}
+        self.on_their_way: dict[int, Delivery] = {}
         """Keyed by channel."""
         self._leaving = threading.Event()
-        self._chores_at = 0.0
+        self.chores_at = 0.0
         self._outage = Outage(
             log,
             "⚠️ [ALERTS] The database failed ({reason}). Alerts wait until it is back.",
@@ -89,10 +89,10 @@ class AlertSender:
         try:
             while not self._leaving.is_set():
                 self.look()
-                self._wait(LOOK_SECONDS)
+                self.wait(LOOK_SECONDS)
             end = time.monotonic() + LEAVE_SECONDS
-            while self._on_their_way and (left := end - time.monotonic()) > 0:
-                self._wait(left)
+            while self.on_their_way and (left := end - time.monotonic()) > 0:
+                self.wait(left)
             self._guarded(self._record)
         finally:
             connection.close()
@@ -117,14 +117,14 @@ class AlertSender:
         self._record()
         now = self._clock()
         incidents.close_settled(now)
-        if time.monotonic() >= self._chores_at:
-            self._chores_at = time.monotonic() + CHORES_SECONDS
+        if time.monotonic() >= self.chores_at:
+            self.chores_at = time.monotonic() + CHORES_SECONDS
             incidents.give_up(now)
             incidents.remind(now)
-        free = AT_ONCE - len(self._on_their_way)
+        free = AT_ONCE - len(self.on_their_way)
         if free:
-            for delivery in incidents.claim(now, self._me, limit=free, busy=self._on_their_way):
-                self._on_their_way[delivery.channel_id] = delivery
+            for delivery in incidents.claim(now, self._me, limit=free, busy=self.on_their_way):
+                self.on_their_way[delivery.channel_id] = delivery
                 threading.Thread(target=self._deliver, args=[delivery], name="alert", daemon=True).start()
 
     def _deliver(self, delivery: Delivery) -> None:
@@ -139,7 +139,7 @@ class AlertSender:
         else:
             self._results.put(Result(delivery, ""))
 
-    def _wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
         """Wait until a result came back, or until the time is over."""
         with contextlib.suppress(queue.Empty):
             self._take(self._results.get(timeout=seconds))
@@ -149,7 +149,7 @@ class AlertSender:
     def _take(self, result: Result | None) -> None:
         if result is not None:
             self._unrecorded.append(result)
-            self._on_their_way.pop(result.delivery.channel_id, None)
+            self.on_their_way.pop(result.delivery.channel_id, None)
 
     def _record(self) -> None:
         while self._unrecorded:

@@ -51,7 +51,7 @@ def redact(line: str, secrets: Sequence[str] = ()) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return the text with each control character spelled out (`\\x1b`), so that no terminal obeys it."""
+    r"""Return the text with each control character spelled out (`\x1b`), so that no terminal obeys it."""
     return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 

@@ -247,8 +247,10 @@ class NodeSupervisor:
             outage.failed(error)
 
     def _survey(self) -> None:
-        """Look at memory and GPUs when that is due, or other processes run than at the last look. But not
-        while that one still waits for a driver."""
+        """Look at memory and GPUs when that is due, or other processes run than at the last look.
+
+        Not while the last look still waits for a driver.
+        """
         if self._surveying is not None and not self._surveying.done():
             return
         snapshots = (watched.supervisor.snapshot for watched in self._watched.values())

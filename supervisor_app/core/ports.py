@@ -295,9 +295,11 @@ class Store(Protocol):
         """Snapshot and history in one transaction. A server that was deleted meanwhile is ignored."""
 
     async def heartbeat(self, names: Sequence[str], devices: Survey | None = None) -> None:
-        """Tell the readers that a supervisor still looks after these servers, and the other supervisors that
-        this node has one; `devices`: a look at its memory, if there was a new one. Raises NodeTakenError
-        when another supervisor has the node by now."""
+        """Tell readers and other supervisors that this node has one, which looks after these servers.
+
+        `devices`: a look at the node's memory, if there was a new one. Raises NodeTakenError when another
+        supervisor has the node by now.
+        """
 
     async def prune(self) -> bool:
         """Delete some of what nobody needs any more; True when there may be more of it."""

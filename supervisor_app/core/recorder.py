@@ -22,11 +22,11 @@ PUBLISH_ANYWAY_SECONDS = 0.25
 
 
 class Recorder:
-    """Three loops: one saves, one publishes, one announces to the gateways, which do not wait for the save;
-    the supervisor only submits a change and goes on.
+    """Three loops, one that saves, one that publishes, and one that announces to the gateways.
 
-    Of several snapshots that wait only the newest is saved and published; run events wait in order and none
-    is ever dropped. A database that fails is tried again every second with all that has come since.
+    The supervisor only submits a change and goes on, and the gateways do not wait for the save. Of several
+    snapshots that wait only the newest is saved and published; run events wait in order and none is ever
+    dropped. A database that fails is tried again every second with all that has come since.
     """
 
     def __init__(self, *, store: Store, publisher: Publisher, clock: Clock) -> None:

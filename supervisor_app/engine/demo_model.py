@@ -89,7 +89,7 @@ def _sweep(path: Path) -> None:
 def _write(path: Path, padding_mb: int) -> None:
     import gguf
 
-    vocabulary = _vocabulary()
+    vocabulary = make_vocabulary()
     padding_blocks = math.ceil(padding_mb * 2**20 / (3 * 4 * _EMBD * _PADDING_FF))
     with contextlib.closing(gguf.GGUFWriter(path, "llama")) as writer:
         _add_shape(writer, padding_blocks)
@@ -123,7 +123,7 @@ def _add_shape(writer: gguf.GGUFWriter, padding_blocks: int) -> None:
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
 
 
-def _vocabulary() -> list[tuple[str, float, int]]:
+def make_vocabulary() -> list[tuple[str, float, int]]:
     """Text, score and kind of each token: special ones, all bytes, printable characters, our words."""
     import gguf
 

@@ -94,12 +94,12 @@ def roll_back(server: LlamaServer, overlay: Overlay) -> list[str]:
 def nudge(node: str) -> None:
     """Tell a node's supervisor to look, once what it is to see is committed. Lost is no harm."""
     if transaction.get_connection().in_atomic_block:
-        transaction.on_commit(partial(_nudge_now, node))
+        transaction.on_commit(partial(nudge_now, node))
     else:  # `on_commit` would ask the database whether it is there
-        _nudge_now(node)
+        nudge_now(node)
 
 
-def _nudge_now(node: str) -> None:
+def nudge_now(node: str) -> None:
     try:
         async_to_sync(anudge)(node)
     except RuntimeError as error:  # called within an event loop

@@ -55,7 +55,7 @@ class Hub:
     def __init__(self) -> None:
         self._subscribers: set[Subscriber] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._shown: dict[str, tuple[int, bool]] = {}
+        self.compared: dict[str, tuple[int, bool]] = {}
         self._newest: dict[str, Push] = {}
         self._missed: set[Subscriber] = set()
         self._began_to_listen = asyncio.Event()
@@ -76,7 +76,7 @@ class Hub:
             for task in self._tasks:
                 task.cancel()
             self._tasks = []
-            self._shown, self._newest, self._missed = {}, {}, set()
+            self.compared, self._newest, self._missed = {}, {}, set()
 
     def newer_than(self, versions: Mapping[str, int]) -> list[Push]:
         """Return the pushes that are newer than these versions, which a locked database may still tell."""
@@ -116,11 +116,11 @@ class Hub:
             while True:
                 message = await layer.receive(channel)
                 if message["type"] == "status.push":
-                    self._shown[message["server"]] = (message["version"], False)
+                    self.compared[message["server"]] = (message["version"], False)
                     self._newest[message["server"]] = message
                     await self._deliver(message)
                 else:
-                    self._shown.pop(message["server"], None)
+                    self.compared.pop(message["server"], None)
                     self._newest.pop(message["server"], None)
                     await self._list_changed(self._subscribers)
         finally:
@@ -137,9 +137,9 @@ class Hub:
             # A page that was loaded between two comparisons may show a silence that no comparison has seen.
             behind = {each for each in self._subscribers if each.is_behind(marks)}
             missed, self._missed = behind | (self._missed & self._subscribers), set()
-            gone = self._shown.keys() - marks.keys()
+            gone = self.compared.keys() - marks.keys()
             await self._list_changed(self._subscribers if gone else missed)
-            self._shown = marks
+            self.compared = marks
             for name in gone:
                 self._newest.pop(name, None)
             self._outage("_resync").over()
@@ -149,7 +149,7 @@ class Hub:
 
     def _behind(self, name: str, mark: tuple[int, bool]) -> bool:
         """Tell whether the database knows a newer state, or the supervisor fell silent or spoke again."""
-        version, silent = self._shown.get(name, (-1, False))
+        version, silent = self.compared.get(name, (-1, False))
         return mark[0] > version or (mark[0] == version and mark[1] != silent)
 
     async def _beat(self) -> None:

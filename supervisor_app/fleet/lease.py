@@ -25,9 +25,12 @@ LOOK_SECONDS = 0.2
 
 
 class Lease:
-    """It is free when its holder was a process of this machine and is gone: a killed supervisor is followed
+    """Lease of a node, which one supervisor holds.
+
+    A lease is free when its holder was a process of this machine and is gone: a killed supervisor is followed
     at once. Or when it was not renewed for `LEASE`, by the database's clock: no two hosts' are compared.
-    Every method raises what the database raises."""
+    Every method raises what the database raises.
+    """
 
     def __init__(self, node: str) -> None:
         self._node, pid = node, os.getpid()
@@ -36,8 +39,11 @@ class Lease:
         self._token = uuid4().hex
 
     def take(self) -> None:
-        """Raises NodeTakenError. A holder elsewhere may have died a moment ago, perhaps with its machine: it
-        is watched until it renews, or was silent for too long."""
+        """Acquire the lease. Raises NodeTakenError.
+
+        A holder elsewhere may have died a moment ago, perhaps with its machine: it is watched until it
+        renews, or was silent for too long.
+        """
         seen: datetime | None = None
         while not self._seize():
             if (row := self._row()) is not None:
@@ -49,8 +55,10 @@ class Lease:
             time.sleep(LOOK_SECONDS)
 
     def renew(self, devices: dict[str, Any] | None = None) -> None:
-        """Renew it, with the node's devices where they were looked at. Raises NodeTakenError when another
-        has it by now."""
+        """Renew the lease, with the node's devices where they were looked at.
+
+        Raises NodeTakenError when another supervisor has the lease by now.
+        """
         news = {} if devices is None else {"devices": devices}
         if self._mine().update(renewed_at=Now(), **news) or self._seize():
             return

@@ -46,7 +46,7 @@ class SteadyShard(channels_redis.pubsub.RedisSingleShardConnection):
 
     def __init__(self, host: dict[str, Any], channel_layer: Any) -> None:
         super().__init__({**options_for(host), **host}, channel_layer)
-        self._heard = 0.0
+        self.heard_at = 0.0
         self._has_pinged = False
 
     async def flush(self) -> None:
@@ -79,16 +79,16 @@ class SteadyShard(channels_redis.pubsub.RedisSingleShardConnection):
             self._listen_anew(now)
             if message["type"] == "message":
                 self._receive_message(message)
-        elif now - self._heard > SILENT_SECONDS:
+        elif now - self.heard_at > SILENT_SECONDS:
             raise SilentError
         elif now - began < POLL_SECONDS / 2:
             raise SilentError  # a reader that has timed out: it would say so again at once, for ever
-        elif now - self._heard > PING_SECONDS and not self._has_pinged:
+        elif now - self.heard_at > PING_SECONDS and not self._has_pinged:
             self._has_pinged = True
             await pubsub.ping()
 
     def _listen_anew(self, now: float) -> None:
-        self._heard = now
+        self.heard_at = now
         self._has_pinged = False
 
     async def _disconnect(self) -> None:

@@ -86,15 +86,15 @@ class OrmStore:
         self._overlay = overlay
         self._command = command
         self._cwd = os.getcwd()
-        self._reader = DatabaseThread("store-read")
+        self.reader = DatabaseThread("store-read")
         self._known = Unchanged(self._configs, beside=lambda: (overlay(), command()))
         self._writer = DatabaseThread("store-write")
 
     async def configs(self) -> Sequence[ServerConfig]:
-        return await self._reader.call(self._known)
+        return await self.reader.call(self._known)
 
     async def remember(self, name: str) -> Remembered:
-        return await self._reader.call(lambda: _remember(name))
+        return await self.reader.call(lambda: _remember(name))
 
     async def save(self, change: Change) -> None:
         await self._writer.call(lambda: _save(self._node, change, self._neighbours.follow))
@@ -106,7 +106,7 @@ class OrmStore:
         return await self._writer.call(self._prune)
 
     def close(self) -> None:
-        self._reader.close()
+        self.reader.close()
         self._writer.close()
 
     def _prune(self) -> bool:

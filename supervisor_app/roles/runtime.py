@@ -121,8 +121,7 @@ class Runtime:
         )
 
     async def run(self) -> None:
-        """Until cancelled; then what the gateway began is finished and all servers are stopped before it
-        returns, unless they are to be kept.
+        """Supervise until cancelled; then finish what the gateway began, and stop servers that are not kept.
 
         Raises what supervision (NodeTakenError among it) or the gateway raised: then the servers go on, for
         the next supervisor to take over.

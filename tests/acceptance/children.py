@@ -54,7 +54,7 @@ def listens(port: int) -> bool:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's, without what would change how the product behaves."""
+    """Return this process's environment, without what would change how the product behaves."""
     kept = {
         name: value
         for name, value in os.environ.items()

@@ -1,5 +1,4 @@
-"""Whether memory stays where it is while llama-server dies again and again:
-`python -m tests.bench.soak [--minutes 10] [--kill-every 5]`.
+"""Memory while llama-server dies again and again: `python -m tests.bench.soak [--minutes 10] [--kill-every 5]`.
 
 The one-process shape with open pages and requests, as in everyday use; llama-server is killed with -9 every so
 often, or with `--kill-every 0` as soon as it is ready again. Printed over time: kills, resident memory, threads,

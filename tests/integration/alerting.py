@@ -38,13 +38,13 @@ class World:
     def look(self, wait=0.0):
         """The sender looks, sends what is due and records it."""
         self.clock.now += wait
-        self.sender._chores_at = 0
+        self.sender.chores_at = 0
         self.sender.look()
-        while self.sender._on_their_way:
-            self.sender._wait(10)
+        while self.sender.on_their_way:
+            self.sender.wait(10)
         self.sender.look()
-        while self.sender._on_their_way:
-            self.sender._wait(10)
+        while self.sender.on_their_way:
+            self.sender.wait(10)
         self.sender.look()
 
     @property

@@ -67,8 +67,10 @@ def models(tmp_path_factory):
 
 
 def reserved(folder, words, out):
-    """What llama-server says that it reserves, in bytes of each kind. A later buffer takes the place of an
-    earlier one of its context."""
+    """Return the bytes of each kind that llama-server says it reserves.
+
+    A later buffer takes the place of an earlier one of its context.
+    """
     command = [ENGINE, *words, "-lv", "4", "--no-warmup", "-t", "1", "--port", str(free_port())]
     with out.open("w+") as log, subprocess.Popen(command, cwd=folder, stdout=log, stderr=log) as process:
         end = time.monotonic() + PATIENCE

@@ -21,7 +21,7 @@ PATIENCE = 400.0
 
 
 class SimulatedClient:
-    """`transport.Peer`"""
+    """A `transport.Peer`."""
 
     def __init__(self, world: World, number: int, gateway: Gateway) -> None:
         self.name = f"client {number}"

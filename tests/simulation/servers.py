@@ -20,7 +20,7 @@ EARLY = 0.15
 
 
 class ServerConnection:
-    """`transport.Peer`"""
+    """A `transport.Peer`."""
 
     def __init__(self, world: World, number: int, port: int, kernel_bytes: int) -> None:
         self.port = port

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class CauseWatch:
-    """Comparison of looks at one cause. Gone means changed and then at rest: a file that still grows is a
-    download under way.
+    """Comparison of looks at one cause.
 
-    A file that was said to be missing and is there at the first look appeared in between, most likely: worth
-    one try. If the failure comes again with the same file there, only a change of it counts.
+    Gone means changed and then at rest: a file that still grows is a download under way. A file that was said
+    to be missing and is there at the first look appeared in between, most likely: worth one try. If the
+    failure comes again with the same file there, only a change of it counts.
     """
 
     _first: Cause | None = None

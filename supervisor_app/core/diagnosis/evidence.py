@@ -127,7 +127,7 @@ def oom_proof(autopsy: Autopsy) -> str:
 
 
 def sentence(sample: MemorySample) -> str:
-    """`It used 5.1 GiB; 0.2 GiB of 15.6 GiB were free.`"""
+    """Memory in words, such as `It used 5.1 GiB; 0.2 GiB of 15.6 GiB were free`."""
     return f"It used {size(sample.used)}; {_free_of_total(sample)}."
 
 

@@ -1,1 +1,1 @@
-"""This host: processes, sockets, logs, memory and files. Supervision knows it by `core.ports` alone."""
+"""The host: processes, sockets, logs, memory and files. Supervision knows it by `core.ports` alone."""

@@ -56,7 +56,7 @@ class _Table:
         with self._lock:
             if self._read_at < asked_at - max_age:
                 began = time.monotonic()
-                self._children = _read_children()
+                self._children = read_children()
                 self._read_at = began
             return self._children
 
@@ -64,7 +64,7 @@ class _Table:
 _table = _Table()
 
 
-def _read_children() -> dict[int, list[int]]:
+def read_children() -> dict[int, list[int]]:
     found = defaultdict(list)
     for pid in psutil.pids():
         if (parent := _parent(pid)) is not None:
@@ -87,11 +87,11 @@ def _stat(pid: int) -> list[bytes]:
 def usage_of(pid: int, port: int) -> ProcessUsage:
     """Usage of a process that listens on `port`, and of its children; zeros when it is gone."""
     family = family_of(pid)
-    seconds = sum(map(_cpu_seconds, family))
+    seconds = sum(map(cpu_seconds_of, family))
     return ProcessUsage(cpu_seconds=seconds, connections=_connections(family, port))
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds_of(pid: int) -> float:
     try:
         if not _IS_LINUX:
             times = psutil.Process(pid).cpu_times()
@@ -105,17 +105,17 @@ def _cpu_seconds(pid: int) -> float:
 def _connections(family: list[int], port: int) -> int:
     """Clients that it has. One with a single socket has none: that is what it listens with."""
     if not _IS_LINUX:
-        return sum(map(_connections_by_psutil, family, [port] * len(family)))
+        return sum(map(connections_by_psutil, family, [port] * len(family)))
     opened = set[int]().union(*(sockets_of(pid) or () for pid in family))
     if len(opened) <= 1:
         return 0
     try:
         return sum(inode in opened for inode in connected(port))
     except OSError:  # a sandbox that has no sock_diag
-        return sum(map(_connections_by_psutil, family, [port] * len(family)))
+        return sum(map(connections_by_psutil, family, [port] * len(family)))
 
 
-def _connections_by_psutil(pid: int, port: int) -> int:
+def connections_by_psutil(pid: int, port: int) -> int:
     with contextlib.suppress(psutil.Error):
         return sum(
             bool(each.laddr) and each.laddr.port == port and each.status == psutil.CONN_ESTABLISHED

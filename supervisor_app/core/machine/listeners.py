@@ -25,7 +25,7 @@ Recognise = Callable[[LaunchSpec], bool | None]
 """Does whoever listens at `spec.endpoint` answer as llama-server does? None: it does not answer at all."""
 
 
-def _addresses(host: str) -> set[str]:
+def addresses_of(host: str) -> set[str]:
     """None for a name that does not exist. Raises ShortageError."""
     try:
         return {str(info[4][0]) for info in socket.getaddrinfo(host or "0.0.0.0", None)}  # noqa: S104
@@ -36,7 +36,7 @@ def _addresses(host: str) -> set[str]:
 
 def in_the_way(spec: LaunchSpec) -> list[ListeningSocket]:
     """All sockets that listen where the spec wants to."""
-    wanted = _addresses(spec.host)
+    wanted = addresses_of(spec.host)
     return [
         found
         for found in listening(spec.port)
@@ -46,7 +46,7 @@ def in_the_way(spec: LaunchSpec) -> list[ListeningSocket]:
 
 def is_blocked(spec: LaunchSpec, found: list[ListeningSocket]) -> bool:
     """No address is left for it: llama-server takes the first of a name's addresses that it gets."""
-    wanted, taken = _addresses(spec.host), {each.address for each in found}
+    wanted, taken = addresses_of(spec.host), {each.address for each in found}
     return bool(taken) and (bool((wanted | taken) & WILDCARDS) or not wanted - taken)
 
 
@@ -129,13 +129,13 @@ def why_not_bindable(spec: LaunchSpec) -> str:
                 raise_shortage(error)
             if error.errno == errno.EACCES and _has_own_rights(spec):
                 return ""
-            said = said or _unbindable(error, spec, str(address[0]))
+            said = said or unbindable(error, spec, str(address[0]))
         else:
             return ""
     return said
 
 
-def _unbindable(error: OSError, spec: LaunchSpec, address: str) -> str:
+def unbindable(error: OSError, spec: LaunchSpec, address: str) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"a process has taken port {spec.port} of {address} without listening on it"
     if error.errno == errno.EACCES:

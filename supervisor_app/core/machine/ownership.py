@@ -61,13 +61,13 @@ def _unless_strange(
     holder = holder_of_socket(found)
     if holder is not None and log is not None and log.is_written_by(holder):
         return ""  # it has left its family, but we spawned it
-    if not is_trusted(found.uid, spec) or not _has_lived(identity.pid, SETTLED_SECONDS):
+    if not is_trusted(found.uid, spec) or not has_lived(identity.pid, SETTLED_SECONDS):
         return None
     if holder is None:
         hidden = [pid for pid in family if sockets_of(pid) is None]
         what = f"what pid {hidden[0]} has open" if hidden else "which process has the socket"
         return f"It cannot be seen {what}, so its address is taken for its own because the port was free."
-    if _is_newer(holder, identity) and _is_contained(holder):
+    if is_newer(holder, identity) and is_contained(holder):
         return (
             f"Pid {holder}, which listens, is in a container and no child of pid {identity.pid}; it is taken "
             "for its own because the port was free."
@@ -75,19 +75,19 @@ def _unless_strange(
     return None
 
 
-def _has_lived(pid: int, seconds: float) -> bool:
+def has_lived(pid: int, seconds: float) -> bool:
     try:
         return time.time() - psutil.Process(pid).create_time() >= seconds
     except psutil.Error:
         return False
 
 
-def _is_newer(pid: int, than: Identity) -> bool:
+def is_newer(pid: int, than: Identity) -> bool:
     born = identity_of(pid)
     return born is not None and born.start >= than.start
 
 
-def _is_contained(pid: int) -> bool:
+def is_contained(pid: int) -> bool:
     """Does it live among other processes or files than we do?"""
     for kind in ("pid", "mnt"):
         try:

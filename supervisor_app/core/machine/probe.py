@@ -1,5 +1,7 @@
-"""Asks a llama-server: /health, its models, its slots, one token. Blocking `http.client` in threads, never in
-the event loop, but for the question that is asked every second (`machine.health`).
+"""Questions to a llama-server: /health, its models, its slots, one token.
+
+Blocking `http.client` in threads, never in the event loop, but for the question that is asked every second
+(`machine.health`).
 
 A question that could not be asked for want of our own (descriptors, threads, ports) raises ShortageError.
 """

@@ -77,7 +77,7 @@ class LocalProcess:
         try:
             self._watch_pidfd(os.pidfd_open(pid))
         except ProcessLookupError:
-            self._gone()
+            self.note_end()
         except (AttributeError, OSError) as error:
             # Not Linux, a sandbox that forbids it, or no descriptor left.
             if shortage_of(error) or self._child is None or not self._wait_in_thread(pid):
@@ -89,7 +89,7 @@ class LocalProcess:
 
     def _pidfd_readable(self) -> None:
         self._close_pidfd()
-        self._gone()
+        self.note_end()
 
     def _close_pidfd(self) -> None:
         pidfd, self._pidfd = self._pidfd, None
@@ -104,7 +104,7 @@ class LocalProcess:
             with contextlib.suppress(ChildProcessError):  # let go, and reaped
                 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._gone)
+                self._loop.call_soon_threadsafe(self.note_end)
 
         try:
             Thread(target=wait, name=f"wait-{pid}", daemon=True).start()
@@ -118,7 +118,7 @@ class LocalProcess:
             await asyncio.sleep(POLL_SECONDS)
             if self._watches_at_last(pid):
                 return
-        self._gone()
+        self.note_end()
 
     def _watches_at_last(self, pid: int) -> bool:
         try:
@@ -140,7 +140,7 @@ class LocalProcess:
         except ShortageError:
             return False
 
-    def _gone(self) -> None:
+    def note_end(self) -> None:
         if self.has_ended or self._forgotten:
             return
         if self._child is None:

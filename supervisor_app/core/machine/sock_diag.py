@@ -81,8 +81,9 @@ _kept = threading.local()
 
 
 def _take() -> _Netlink:
-    """The thread's own, to be kept again once all went well: an answer that comes later is none to the next
-    question. Raises OSError.
+    """Take the thread's socket, which is kept again once all went well. Raises OSError.
+
+    An answer that comes late is none to the next question.
     """
     netlink: _Netlink | None = getattr(_kept, "netlink", None)
     _kept.netlink = None
@@ -91,7 +92,7 @@ def _take() -> _Netlink:
     return netlink
 
 
-def _ask(request: bytes) -> bytes:
+def ask_for_one(request: bytes) -> bytes:
     """Ask for one socket. Raises OSError."""
     netlink = _take()
     answer = netlink.ask(request)
@@ -135,11 +136,13 @@ def _packed(family: int, address: str) -> bytes:
 
 
 def owner(local: tuple[str, int], remote: tuple[str, int] | None = None) -> Owner | None:
-    """The owner of the socket with these addresses; where there is none, or without `remote`, of the one that
-    listens at `local`. None when nobody does. Raises OSError where the kernel does not tell.
+    """Owner of the socket with these addresses. Raises OSError where the kernel does not tell.
+
+    Where there is none, or without `remote`, the owner of the socket that listens at `local`; None when none
+    does.
     """
     family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
-    answer = _ask(_question(family, _ALL_STATES, local, remote or ("", 0)))
+    answer = ask_for_one(_question(family, _ALL_STATES, local, remote or ("", 0)))
     if len(answer) < _MESSAGE.stop or _HEADER.unpack_from(answer)[1] != _SOCK_DIAG_BY_FAMILY:
         return None
     uid, inode = _OWNER.unpack_from(answer, _OWNER_AT)
@@ -166,8 +169,10 @@ def listeners(port: int) -> list[Listener]:
 
 
 def connected(port: int) -> list[int]:
-    """Inodes of the established connections to a `port` of this machine. The kernel walks through all
-    connections: 0.3 ms with a few hundred. Raises OSError where it does not tell.
+    """Inodes of the established connections to a `port` of this machine.
+
+    The kernel walks through all connections: 0.3 ms with a few hundred. Raises OSError where it does not
+    tell.
     """
     return [
         int(_OWNER.unpack_from(message, _OWNER_AT)[1])

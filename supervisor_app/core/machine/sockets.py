@@ -136,14 +136,14 @@ def sockets_of(pid: int) -> set[int] | None:
     """Inodes of the sockets that a process has open; None when that cannot be seen."""
     try:
         names = os.listdir(PROC / str(pid) / "fd")
-        targets = [target for name in names if (target := _target(pid, name))]
+        targets = [target for name in names if (target := link_target(pid, name))]
     except OSError as error:
         raise_shortage(error)
         return None
     return {int(target[8:-1]) for target in targets if target.startswith("socket:[")}
 
 
-def _target(pid: int, name: str) -> str:
+def link_target(pid: int, name: str) -> str:
     """Target of a descriptor; empty when it was closed meanwhile. Raises OSError: it may not be seen."""
     with contextlib.suppress(FileNotFoundError):
         return os.readlink(PROC / str(pid) / "fd" / name)

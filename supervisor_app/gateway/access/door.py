@@ -27,8 +27,10 @@ class NotAllowedError(Exception):
 
 
 class Door:
-    """While no key exists, a page in somebody's browser could ask, too: so its origin, and the name by which
-    it reached us (DNS rebinding), must be one of `allowed_hosts`. With keys it would need one.
+    """Decision on who is let in.
+
+    While no key exists, a page in somebody's browser could ask, too: so its origin, and the name by which it
+    reached us (DNS rebinding), must be one of `allowed_hosts`. With keys it would need one.
 
     `needs_key`: others than this machine's programs can reach us, so without a key nobody is let in, unless
     it is `insecure_open`.

@@ -139,8 +139,10 @@ def _insert_each(rows: Sequence[Row]) -> None:
 
 
 def _insert_portions(rows: Sequence[Row]) -> None:
-    """For SQLite. Not as JSON, of which some versions read floats inexactly, and not by Django's cursor: it
-    would translate each of the thousands of placeholders again.
+    """Statement for SQLite.
+
+    Not as JSON, of which some versions read floats inexactly, and not by Django's cursor, which would
+    translate each of the thousands of placeholders again.
     """
     width = len(rows[0])
     database = connection.connection

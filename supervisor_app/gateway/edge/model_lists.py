@@ -64,8 +64,10 @@ class ModelLists:
             self._ask_soon(backend)
 
     async def read_again(self, *, now: bool = False, reload: bool = False) -> None:
-        """All routers that can be asked, unless they just were. `now`: also then, for something may have
-        changed since; `reload`: and they are to look for new models first.
+        """Ask all routers that can be asked, unless they just were.
+
+        `now`: also then, for something may have changed since; `reload`: they are to look for new models
+        first.
         """
         due = [each for each in self._routers() if now or reload or self._age(each) >= LEAST_SECONDS]
         if due:

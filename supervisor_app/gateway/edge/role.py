@@ -67,8 +67,10 @@ def prepare(
     shared: bool = False,
     counts: Path | None = None,
 ) -> Service:
-    """Bound to its address, which `option` names. Raises CommandError: the address is taken, or it would be
-    open to the network."""
+    """Bind the gateway to its address, which `option` names.
+
+    Raises CommandError: the address is taken, or it would be open to the network.
+    """
     host, port = where
     try:
         Origins(tuple(settings.LLAMAPROXY_ALLOWED_ORIGINS))

@@ -175,10 +175,10 @@ def _configured_names(server: LlamaServer) -> Iterable[str]:
 
 
 def _only_id(server: LlamaServer, shared: Collection[str]) -> str:
-    """Name the model of a server that has one: by its alias, or else by the server's name; where several
-    servers have one file, by that file's.
+    """Name the model of a server that has one.
 
-    None of these names depends on what the server does or says, so the name stays while it comes and goes.
+    By its alias, or else by the server's name; where several servers have one file, by that file's. None of
+    these names depends on what the server does or says, so the name stays while it comes and goes.
     """
     alias = next((name for name in _aliases(server) if not is_path(name)), "")
     return alias or (PurePath(server.model_path).stem if server.model_path in shared else server.name)

@@ -17,8 +17,10 @@ LONGEST_REMEMBERED = 4096
 
 
 class HeadCache:
-    """Heads that were read already. A client's requests differ in nothing but the length of their bodies, so
-    that line is cut out, and its presence remembered: with `Transfer-Encoding` it would be a contradiction.
+    """Heads that were read already.
+
+    A client's requests differ in nothing but the length of their bodies, so that line is cut out, and its
+    presence remembered: with `Transfer-Encoding` it would be a contradiction.
     """
 
     def __init__(self) -> None:
@@ -96,8 +98,9 @@ class Pattern(Generic[V]):
 
 
 def pattern_of(raw: bytes, head: V) -> Pattern[V] | None:
-    """Of a head with its empty line. None: it says no length, or oddly, or is too long to be kept for each
-    connection.
+    """Cut the length out of a head that ends with its empty line.
+
+    None: the head says no length, or oddly, or is too long to be kept for each connection.
     """
     start = _start_of_length(raw)
     if start < 0 or len(raw) > LONGEST_REMEMBERED:

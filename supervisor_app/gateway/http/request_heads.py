@@ -245,8 +245,9 @@ def _bad_request_line(raw: bytes) -> BadHeadError:
 
 
 def _sorted_fields(fields: Iterable[tuple[bytes, bytes]]) -> tuple[list[bytes], dict[bytes, bytes]]:
-    """Split fields into those passed on and those that we read. Raises BadHeadError for a second one, unless
-    it says the same: llama-server takes the first.
+    """Split fields into those passed on and those that we read.
+
+    Raises BadHeadError for a second field of a name, unless it says the same: llama-server takes the first.
     """
     forwarded: list[bytes] = []
     noted: dict[bytes, bytes] = {}

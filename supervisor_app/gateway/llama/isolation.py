@@ -52,9 +52,9 @@ def without_cache(body: bytes) -> bytes:
 def check_isolation(
     endpoint: Endpoint, body: bytes, *, is_form: bool, is_partial: bool, caches: bool
 ) -> bool:
-    """Can this request be kept from the cache? Raises NotIsolatedError. False: it is, as it comes; True: by
-    `without_cache`.
+    """Can this request be kept from the cache? Raises NotIsolatedError.
 
+    False: it is, as it comes; True: by `without_cache`.
     `caches`: its server serves from the cache unless a request says otherwise.
     """
     if is_partial:

@@ -145,8 +145,9 @@ async def _ask_around(gateway: Directory, exchange: Routed) -> None:
 
 
 async def _go_to_streams(gateway: Directory, exchange: Routed, candidates: Sequence[Backend]) -> None:
-    """Go to the server that has the stream of a conversation, or ask all servers: for several streams, or to
-    carry out an order that only one of them can.
+    """Go to the server that has the stream of a conversation, or ask all servers.
+
+    All of them are asked for several streams, or to carry out an order that only one of them can.
     """
     head, answer = exchange.head, None
     if head.conversation:

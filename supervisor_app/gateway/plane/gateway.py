@@ -68,8 +68,10 @@ class Gateway:
         default_server: str = "",
         ids: Iterator[str] | None = None,
     ) -> None:
-        """`board`: shared by several workers; closed with the gateway. `default_server`: answers
-        requests that name no model. `ids`: names for requests, each a new one.
+        """Take what the gateway needs of the world.
+
+        `board`: shared by several workers; closed with the gateway. `default_server`: answers requests that
+        name no model. `ids`: names for requests, each a new one.
         """
         self.loop = asyncio.get_running_loop()
         self.limits = limits
@@ -311,9 +313,7 @@ class Gateway:
                 self._notify_waiting(backend)
 
     async def drain(self, grace: float) -> None:
-        """Finish what was begun, until clients have received it, for up to `grace` seconds; then refuse the
-        rest.
-        """
+        """Finish what was begun, until clients have it or `grace` seconds are over; refuse the rest."""
         self.draining = True
         for client in list(self.clients):
             if client.is_idle:

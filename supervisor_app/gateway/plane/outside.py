@@ -23,8 +23,9 @@ class Outside(Protocol):
         """Return the metrics in Prometheus' text format."""
 
     async def read_models(self, *, now: bool = False, reload: bool = False) -> None:
-        """Ask servers that have several which these are, unless they just were asked. `now`: also then;
-        `reload`: they are to look for new ones first.
+        """Ask servers with several models which these are, unless they just were asked.
+
+        `now`: also then; `reload`: they are to look for new models first.
         """
 
     def models_changed(self, server: str) -> None:

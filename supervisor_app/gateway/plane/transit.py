@@ -99,8 +99,9 @@ class Transit:
     # To the server
 
     def isolate(self, head: RequestHead, facts: ServerFacts) -> Problem | None:
-        """Keep the request out of this server's cache, if a key isolates its prompts there. A problem: that
-        cannot be done.
+        """Keep the request out of this server's cache, if a key isolates its prompts there.
+
+        Return the problem when that cannot be done.
         """
         endpoint, body = head.endpoint, self.body
         self._is_isolated = False

@@ -1,5 +1,7 @@
-"""Counts of requests. Plain numbers, because a client library's counters cost as much as the request itself
-does; they become metric families when somebody scrapes.
+"""Counts of requests.
+
+Plain numbers, because a client library's counters cost as much as the request itself does; they become metric
+families when somebody scrapes.
 """
 
 from __future__ import annotations

@@ -55,8 +55,9 @@ def catalogue(servers: Iterable[ServerFacts], policy: KeyPolicy | None, now: flo
 
 
 def entry(model: str, servers: Sequence[ServerFacts], now: float) -> dict[str, Any]:
-    """One model by this name, as the first of its servers that ever told of it does; what we know ourselves
-    is under a key of our own. `servers` have it, and the first one answers soonest.
+    """One model by this name, as the first of its servers that ever told of it does.
+
+    Our own knowledge is under a key of our own. `servers` have the model, and the first one answers soonest.
     """
     said = next((own for facts in servers if (own := _own_entry(facts, model))), {})
     first = servers[0]

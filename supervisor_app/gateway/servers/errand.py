@@ -38,8 +38,9 @@ class Errand(Protocol):
     # The request
 
     def request_for(self, authority: bytes, instead: bytes | None) -> tuple[bytes, bytes, bool]:
-        """Head, body as far as it has come, and whether that is all of it. `instead`: a body to send in
-        place of the client's own.
+        """Head, body as far as it has come, and whether that is all of it.
+
+        `instead`: a body to send in place of the client's own.
         """
 
     def server_writable(self, writable: bool) -> None:

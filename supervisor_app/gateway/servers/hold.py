@@ -53,7 +53,7 @@ class Hold:
         self._until = 0.0
 
     def start_over(self) -> None:
-        """This wait is over, and the next one is a new one."""
+        """End the wait: the next one is a new one."""
         self.end()
         self.renew()
 

@@ -36,8 +36,10 @@ class Others(Protocol):
     def tell(
         self, inside: int, beside: int, waiting: int, *, solo: bool, turn: int, since: float, most: int
     ) -> None:
-        """Publish the numbers of this gate. `solo`: the request inside has to be alone. `turn`, `since`: of
-        the next request, and its arrival; 0: none waits that could go. `most`: queued requests of one owner.
+        """Publish the numbers of this gate.
+
+        `solo`: the request inside has to be alone. `turn`, `since`: of the next request, and its arrival; 0:
+        none waits that could go. `most`: queued requests of one owner.
         """
 
 

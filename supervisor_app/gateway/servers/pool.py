@@ -101,7 +101,9 @@ class Pool:
         endpoint: Endpoint | None = None,
         is_elsewhere: bool = False,
     ) -> None:
-        """`endpoint`: where the server was proved to listen; on its own host no other process is spoken to.
+        """Take the address of a server.
+
+        `endpoint`: where the server was proved to listen; on its own host no other process is spoken to.
         `is_elsewhere`: the server is on a host that can vanish.
         """
         self.authority = f"{f'[{host}]' if ':' in host else host}:{port}".encode()

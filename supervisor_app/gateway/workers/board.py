@@ -34,8 +34,10 @@ COLUMNS, GENERATION, HEAD = 0, 1, 2
 
 
 class Table:
-    """Rows of one kind. A row is a key (0: the row is free), cells of all workers and, for each worker, cells
-    that it alone writes.
+    """Rows of one kind.
+
+    A row is a key (0: the row is free), cells of all workers and, for each worker, cells that it alone
+    writes.
     """
 
     def __init__(

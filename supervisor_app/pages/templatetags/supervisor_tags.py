@@ -106,7 +106,7 @@ def free_of_limit(memory: Mapping[str, Any]) -> int:
 
 @register.filter
 def trend(history: Sequence[tuple[float, int]]) -> str:
-    """`From 1.2 GiB to 5.1 GiB in its last 40 s.`"""
+    """Growth of memory in words, such as `From 1.2 GiB to 5.1 GiB in its last 40 s`."""
     (first, then), (last, now) = history[0], history[-1]
     if abs(now - then) < 0.02 * max(now, 1):
         return f"About {size(now)} for its last {duration(first - last)}."

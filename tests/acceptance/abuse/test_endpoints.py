@@ -1,5 +1,7 @@
-"""What each path of a real llama-server may do through the gateway: run a tool once, keep nobody from a slot,
-wake nobody for an icon, and all of it only with a key that says so."""
+"""The paths of a real llama-server through the gateway.
+
+A tool runs once, keeps nobody from a slot, an icon wakes nobody, and all of it only with a key that says so.
+"""
 
 from __future__ import annotations
 

@@ -314,7 +314,7 @@ def test_it_is_not_called_down_after_it_was_called_up(world):
     world.see("crashed")
     Delivery.objects.update(state="sent")
     world.see("ready", wait=1)
-    assert incidents._remind(channel, world.incident.pk, timedelta(0), world.clock.now + 9) == 0
+    assert incidents.remind_in(channel, world.incident.pk, timedelta(0), world.clock.now + 9) == 0
 
 
 def test_two_that_close_the_same_incident_tell_once(world):
@@ -322,5 +322,5 @@ def test_two_that_close_the_same_incident_tell_once(world):
     world.see("ready", wait=1)
     row = world.incident
     assert incidents.close_settled(world.clock.now + 60) == 1
-    assert not incidents._end(row, incidents.Ending.RECOVERED, world.clock.now + 60)
+    assert not incidents.end(row, incidents.Ending.RECOVERED, world.clock.now + 60)
     assert Delivery.objects.filter(event="recovered").count() == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 
 import pytest
@@ -12,7 +14,7 @@ from django.db.models import Max
 from supervisor_app.alerts import incidents, sender, transport
 from supervisor_app.alerts.models import AlertChannel, Delivery
 from supervisor_app.alerts.transport import ID_HEADER
-from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.fleet.models import LlamaServer, ServerState
 from tests.deadline import DEADLINE
 from tests.integration.alerting import HOUR, World, make_channel
 from tests.integration.building import STARTED, at, db, eventually, make_server
@@ -107,7 +109,7 @@ def test_the_claim_of_one_who_died_expires(world):
 
 def test_what_was_claimed_between_the_look_and_the_claim_is_left(world, monkeypatch):
     world.see("crashed")
-    real, looked = incidents._free, []
+    real, looked = incidents.free, []
 
     def free(now):
         if looked:  # the second time: another one was quicker
@@ -115,7 +117,7 @@ def test_what_was_claimed_between_the_look_and_the_claim_is_left(world, monkeypa
         looked.append(now)
         return real(now)
 
-    monkeypatch.setattr(incidents, "_free", free)
+    monkeypatch.setattr(incidents, "free", free)
     assert incidents.claim(STARTED, "me", limit=5) == []
     assert Delivery.objects.get().attempts == 0
 
@@ -199,11 +201,10 @@ async def test_an_address_that_hangs_holds_up_nothing(quick, hook, tmp_path):
                 slowest = max(slowest, loop.time() - before - 0.01)
 
         await db(transport.check, "ntfy://warm.up/apprise")
-        async with running(tmp_path) as runtime:
+        async with running(tmp_path):
             await state_is("ready")
             beating = asyncio.create_task(beat())
-            (watched,) = runtime.supervisor._watched.values()
-            watched.supervisor._watched._process.kill()
+            os.kill((await ServerState.objects.aget()).pid, signal.SIGKILL)
             await state_is("crashed")
             await state_is("ready")
             await eventually(lambda: hook.posts and hanging.posts)
@@ -268,7 +269,7 @@ def test_a_mistake_while_sending_is_one_more_failed_try(world, caplog):
     def broken(*args):
         raise KeyError("no such thing")
 
-    world.sender._send = broken
+    world.sender = sender.AlertSender(node="local", send=broken, clock=world.clock)
     world.see("crashed")
     world.look()
     assert Delivery.objects.get().last_error == "KeyError"

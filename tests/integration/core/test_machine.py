@@ -191,7 +191,7 @@ async def test_a_port_for_root_alone_is_a_problem_unless_the_program_has_rights_
 def test_whatever_else_keeps_a_port_from_being_had_is_told(monkeypatch):
     error = OSError(errno.EPERM, "Operation not permitted")
     assert (
-        listeners._unbindable(error, fake_spec(port=7000), "::1") == "::1 port 7000: Operation not permitted"
+        listeners.unbindable(error, fake_spec(port=7000), "::1") == "::1 port 7000: Operation not permitted"
     )
 
 

@@ -118,7 +118,7 @@ def test_a_question_that_failed_spoils_no_other_one(stack):
     server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     where = ("127.0.0.1", server.getsockname()[1])
     with pytest.raises(OSError, match="too long"):
-        sock_diag._ask(b"x" * 2**24)
+        sock_diag.ask_for_one(b"x" * 2**24)
     assert owner(where) == Owner(os.getuid(), os.fstat(server.fileno()).st_ino, listens=True)
 
 
@@ -186,7 +186,7 @@ def test_users_are_named():
 
 
 def test_a_descriptor_that_is_closed_while_it_is_looked_at_is_none():
-    assert sockets._target(os.getpid(), "99999") == ""
+    assert sockets.link_target(os.getpid(), "99999") == ""
     assert sockets.sockets_of(2**22 + 1) is None
 
 
@@ -307,7 +307,7 @@ def test_that_it_cannot_be_looked_at_for_want_of_our_own_says_nothing_of_who_it_
 @needs_root
 async def test_one_of_two_addresses_that_is_taken_by_a_stranger_leaves_the_other(processes, monkeypatch):
     both = {"::1", "127.0.0.1"}
-    monkeypatch.setattr("supervisor_app.core.machine.listeners._addresses", lambda host: both)
+    monkeypatch.setattr("supervisor_app.core.machine.listeners.addresses_of", lambda host: both)
     spec = fake_spec()
     with listener_of(OTHER, spec.port, "::1"):
         assert await processes.port_holder("default", spec) is None
@@ -325,7 +325,7 @@ async def test_our_own_on_one_address_is_found_beside_a_stranger_on_the_other(
     both = {"::1", "127.0.0.1"}
     spec = fake_spec()
     process = await started(spec)
-    monkeypatch.setattr("supervisor_app.core.machine.listeners._addresses", lambda host: both)
+    monkeypatch.setattr("supervisor_app.core.machine.listeners.addresses_of", lambda host: both)
     with listener_of(OTHER, spec.port, "::1"):
         holder = await processes.port_holder("default", spec)
         assert holder.identity == process.identity
@@ -443,6 +443,6 @@ async def test_what_has_gone_owns_nothing(processes, wrapper):
         wrapper.kill()
         await wrapper.wait()
         assert own_endpoint(in_the_way(spec), spec, wrapper.identity, None) is None
-        assert not ownership._has_lived(wrapper.identity.pid, 0.0)
-        assert not ownership._is_contained(2**22 + 1)
-        assert ownership._is_newer(other.pid, wrapper.identity)
+        assert not ownership.has_lived(wrapper.identity.pid, 0.0)
+        assert not ownership.is_contained(2**22 + 1)
+        assert ownership.is_newer(other.pid, wrapper.identity)

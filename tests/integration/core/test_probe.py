@@ -22,8 +22,7 @@ from supervisor_app.core.spec import LaunchSpec
 
 @contextmanager
 def server(*answers: bytes | None, requests: list[bytes] | None = None):
-    """Answers each connection with the next of these bytes, then always with the last one; None: accepts
-    and says nothing."""
+    """Answer each connection with the next of these bytes, then always with the last one; None: say nothing."""
     script = list(answers)
     listener = socket.create_server(("127.0.0.1", 0))
     open_sockets: list[socket.socket] = [listener]

@@ -320,7 +320,7 @@ async def test_its_end_is_told_once(started):
     process = await started(fake_spec())
     process.kill()
     assert await asyncio.wait_for(process.wait(), DEADLINE) == Exit(signal=9)
-    process._gone()
+    process.note_end()
     assert await process.wait() == Exit(signal=9)
 
 

@@ -22,7 +22,6 @@ from supervisor_app.core.machine import model_files, processes, spawning
 from supervisor_app.core.machine import probe as probe_module
 from supervisor_app.core.machine import process as process_module
 from supervisor_app.core.machine.identity import boot_id, identity_of
-from supervisor_app.core.machine.lanes import Lane
 from supervisor_app.core.machine.listeners import answers
 from supervisor_app.core.machine.probe import HttpProbe, looks_like_llama_server
 from supervisor_app.core.machine.process import LocalProcess
@@ -296,4 +295,3 @@ async def test_an_answer_that_never_ends_is_silence(monkeypatch):
         await probe.models(spec, 0.01)
     hangs.set()
     probe.close()
-    assert isinstance(probe._lanes[spec.url], Lane)

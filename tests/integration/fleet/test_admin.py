@@ -108,7 +108,7 @@ def test_a_server_is_added_and_its_supervisor_nudged(
     staff_client, monkeypatch, django_capture_on_commit_callbacks
 ):
     nudged = []
-    monkeypatch.setattr("supervisor_app.fleet.commands._nudge_now", nudged.append)
+    monkeypatch.setattr("supervisor_app.fleet.commands.nudge_now", nudged.append)
     with django_capture_on_commit_callbacks(execute=True):
         assert staff_client.post(ADD, FILLED).status_code == 302
         assert nudged == [], "its supervisor could not see it yet"

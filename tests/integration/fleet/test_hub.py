@@ -173,7 +173,7 @@ async def test_what_was_pushed_before_the_hub_listened_is_shown_as_soon_as_it_do
     monkeypatch.setattr(InMemoryChannelLayer, "group_add", slow)
     await db(make_ready_server)
     async with socket_to() as client:
-        await eventually(lambda: hub()._shown)  # the first comparison is done
+        await eventually(lambda: hub().compared)  # the first comparison is done
         await ServerState.objects.aupdate(version=2, detail="Nobody heard this.")
         await push(detail="Nobody heard this.")
         may_listen.set()

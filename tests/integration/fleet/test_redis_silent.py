@@ -94,8 +94,8 @@ async def test_a_quiet_redis_is_asked_and_keeps_its_connection(link):
     async with socket_to() as client:
         await listening(client)
         before = connection_of_pushes()._writer
-        heard = shard()._heard
-        await eventually(lambda: shard()._heard > heard + 2 * redis_layer.SILENT_SECONDS, 20)
+        heard = shard().heard_at
+        await eventually(lambda: shard().heard_at > heard + 2 * redis_layer.SILENT_SECONDS, 20)
         assert connection_of_pushes()._writer is before
 
 

@@ -375,7 +375,7 @@ async def test_reading_that_fails_is_a_store_error(store):
     def fail(*args):
         raise DatabaseError("gone\n\tIs the server running?")
 
-    await store._reader.call(lambda: connection.execute_wrappers.append(fail))
+    await store.reader.call(lambda: connection.execute_wrappers.append(fail))
     with pytest.raises(StoreError, match=r"^The database failed: gone$"):
         await store.configs()
     with pytest.raises(StoreError, match="gone"):
@@ -384,7 +384,7 @@ async def test_reading_that_fails_is_a_store_error(store):
 
 async def test_a_connection_that_broke_is_replaced_by_the_next_call(store):
     await store.configs()
-    await store._reader.call(lambda: connection.connection.close())  # behind Django's back
+    await store.reader.call(lambda: connection.connection.close())  # behind Django's back
     with pytest.raises(StoreError):
         await store.configs()
     assert await store.configs() == []
@@ -410,9 +410,9 @@ async def test_what_was_given_up_before_its_turn_is_not_done(store):
         waiting.set()
         go_on.wait(5)
 
-    first = asyncio.create_task(store._reader.call(wait))
+    first = asyncio.create_task(store.reader.call(wait))
     await eventually(waiting.is_set)
-    second = asyncio.create_task(store._reader.call(lambda: done.append(2)))
+    second = asyncio.create_task(store.reader.call(lambda: done.append(2)))
     await asyncio.sleep(0)
     second.cancel()
     await asyncio.gather(second, return_exceptions=True)

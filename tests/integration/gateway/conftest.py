@@ -1,5 +1,7 @@
-"""The data plane on both event loops on which it runs, asyncio's beside the pages, uvloop's by itself; and what a
-gateway sees of a database that may be away."""
+"""The data plane on both event loops on which it runs, and a database that may be away.
+
+asyncio's beside the pages, uvloop's by itself.
+"""
 
 from __future__ import annotations
 

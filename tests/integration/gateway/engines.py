@@ -39,13 +39,13 @@ def make_model_that_says(path, *pieces, padding_mb=0, context=demo_model.CONTEXT
     At most 63 pieces; with padding it takes its time for each.
     """
     pytest.importorskip("gguf", reason="pip install '.[engine]'")
-    vocabulary = demo_model._vocabulary
+    vocabulary = demo_model.make_vocabulary
     words = tuple((piece.replace(" ", "▁"),) for piece in pieces)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo_model, "_CLASSES", (*words, (END,)))
         patch.setattr(demo_model, "CONTEXT", context)
         # The end has its token already.
-        patch.setattr(demo_model, "_vocabulary", lambda: _without_the_last(END, vocabulary()))
+        patch.setattr(demo_model, "make_vocabulary", lambda: _without_the_last(END, vocabulary()))
         return demo_model.make_demo_model(path, padding_mb)
 
 

@@ -1,5 +1,7 @@
-"""The table of endpoints beside the routes of a real llama-server: what it serves is in the table, and the
-same spelling counts for both."""
+"""The table of endpoints beside the routes of a real llama-server.
+
+Each route that it serves is in the table, and the same spelling counts for both.
+"""
 
 from __future__ import annotations
 

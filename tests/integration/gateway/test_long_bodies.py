@@ -1,5 +1,7 @@
-"""Which of several servers a request goes to: one that names no model, one that cannot be read, and one that is too
-long to be kept and names its model at the end."""
+"""The choice among several servers for requests whose model is hard to find.
+
+One names no model, one cannot be read, and one is too long to be kept and names its model at the end.
+"""
 
 from __future__ import annotations
 

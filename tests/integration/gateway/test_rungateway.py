@@ -75,7 +75,7 @@ def test_as_a_rule_it_listens_for_this_machine_in_one_process():
     ],
 )
 def test_a_worker_is_told_all_that_its_parent_was_told(bind, insecure_open, words):
-    command = rungateway._worker_command(bind, insecure_open, 2.5)
+    command = rungateway.worker_command(bind, insecure_open, 2.5)
     assert command[0] == sys.executable
     assert set(words) < set(command)
     parsed = rungateway.Command().create_parser("manage.py", "rungateway").parse_args(command[3:])
@@ -208,7 +208,7 @@ def test_what_keeps_it_from_starting_is_told(ends_at_last, error, code, message,
 @in_database
 def test_what_keeps_its_workers_from_starting_is_its_exit_code(ends_at_last, monkeypatch):
     fails = [sys.executable, "-ISc", "import sys; sys.exit(2)"]
-    monkeypatch.setattr(rungateway, "_worker_command", lambda *arguments: fails)
+    monkeypatch.setattr(rungateway, "worker_command", lambda *arguments: fails)
     with pytest.raises(CommandError, match="A worker failed") as raised:
         call_command("rungateway", "--workers", "2", "--bind", f"127.0.0.1:{free_port()}")
     assert raised.value.returncode == 2
@@ -232,7 +232,7 @@ def test_on_a_full_disk_there_are_workers_all_the_same(ends_at_last, monkeypatch
 
     monkeypatch.setattr(Board, "create", fail)
     ends = [sys.executable, "-ISc", "import sys; sys.exit(4)"]
-    monkeypatch.setattr(rungateway, "_worker_command", lambda *arguments: ends)
+    monkeypatch.setattr(rungateway, "worker_command", lambda *arguments: ends)
     with pytest.raises(CommandError) as raised:
         call_command("rungateway", "--workers", "2", "--bind", f"127.0.0.1:{free_port()}")
     assert raised.value.returncode == 4

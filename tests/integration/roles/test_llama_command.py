@@ -186,7 +186,7 @@ def test_a_supervisor_is_nudged_once_it_can_see_what_was_changed(
     monkeypatch, django_capture_on_commit_callbacks
 ):
     nudged = []
-    monkeypatch.setattr("supervisor_app.fleet.commands._nudge_now", nudged.append)
+    monkeypatch.setattr("supervisor_app.fleet.commands.nudge_now", nudged.append)
     make_server("one", node="a")
     with django_capture_on_commit_callbacks(execute=True):
         ask(Wish.STOP, LlamaServer.objects.all())

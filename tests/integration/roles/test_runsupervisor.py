@@ -64,7 +64,7 @@ def test_a_bad_node_of_the_environment_is_named_too(settings):
 
 
 def prepare(node="local"):
-    return runsupervisor.Command()._prepare(node, demo=False)
+    return runsupervisor.Command().prepare_node(node, demo=False)
 
 
 @pytest.mark.django_db

@@ -21,13 +21,13 @@ NOBODY = 2**22 + 1
 @pytest.fixture
 def tables(monkeypatch):
     """A note of each time that the table of all processes is read."""
-    read, original = [], family._read_children
+    read, original = [], family.read_children
 
     def noted():
         read.append(time.monotonic())
         return original()
 
-    monkeypatch.setattr(family, "_read_children", noted)
+    monkeypatch.setattr(family, "read_children", noted)
     monkeypatch.setattr(family, "_table", family._Table())
     return read
 
@@ -51,8 +51,8 @@ def test_a_process_that_is_gone_has_no_family():
 
 
 def test_nothing_is_known_of_what_ends_while_it_is_looked_at(machine):
-    assert family._cpu_seconds(NOBODY) == 0
-    assert family._connections_by_psutil(NOBODY, 1) == 0
+    assert family.cpu_seconds_of(NOBODY) == 0
+    assert family.connections_by_psutil(NOBODY, 1) == 0
 
 
 def test_all_who_ask_within_a_moment_share_one_table(tables):

@@ -18,7 +18,7 @@ FOR_EVER = Policy(restart=RestartPolicy(max_retries=2, max_backoff_ms=30_000, re
 
 
 class Mortal(Server):
-    """Each of its processes has a pid of its own: 1, 2, …"""
+    """A world in which each process has a pid of its own, 1, 2 and so on."""
 
     lives = 0
 

@@ -88,7 +88,7 @@ class Command(BaseCommand):
         )
         if workers > 1:
             service.abandon()  # nobody listens there: workers would share the address with whoever does
-            _run_workers(workers, _worker_command(bind, insecure_open, grace))
+            _run_workers(workers, worker_command(bind, insecure_open, grace))
             return
         try:
             _run(service, bind, worker_of)
@@ -111,7 +111,7 @@ class Command(BaseCommand):
             )
 
 
-def _worker_command(bind: tuple[str, int], insecure_open: bool, grace: float) -> list[str]:
+def worker_command(bind: tuple[str, int], insecure_open: bool, grace: float) -> list[str]:
     host, port = bind
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     command = [sys.executable, sys.argv[0], "rungateway", "--bind", where, "--grace", str(grace)]

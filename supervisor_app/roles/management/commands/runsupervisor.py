@@ -68,7 +68,7 @@ class Command(BaseCommand):
         raise_file_limit()
         try:
             with NodeLock(settings.DATA_DIR / f"node-{node}.lock"), ExitStack() as stack:
-                overlay, lease = self._prepare(node, options.demo), Lease(node)
+                overlay, lease = self.prepare_node(node, options.demo), Lease(node)
                 stack.enter_context(held(lease))
                 service = None
                 if options.serves_gateway:
@@ -106,7 +106,7 @@ class Command(BaseCommand):
                 f"{error.filename or 'The data directory'}: {error.strerror}", returncode=BAD_USAGE
             ) from error
 
-    def _prepare(self, node: str, demo: bool) -> Callable[[], Overlay]:
+    def prepare_node(self, node: str, demo: bool) -> Callable[[], Overlay]:
         """Prepare config, database and the first server. Raises ConfigError, CommandError."""
         check_one_file(settings.LLAMAPROXY_CONFIG, named=settings.LLAMAPROXY_CONFIG_NAMED)
         first = read_overlay(settings.LLAMAPROXY_CONFIG)
