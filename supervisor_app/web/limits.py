@@ -33,8 +33,12 @@ class WebLimits:
     """Of one WebSocket that may come at once; messages, pings and pieces of messages alike."""
     frames_per_second: float = 5.0
     frame_bytes_per_second: float = 8 * KIB
-    at_once: int = 8
-    """Requests that Django works on; the others wait for their turn."""
+    at_once: int = 2
+    """Requests that Django works on; the others wait for their turn.
+
+    Each has a thread that wants the interpreter: with 8 a flood of pages holds supervision up for up to
+    240 ms, with 2 for 65 ms, and the pages of others come sooner.
+    """
     waiting: int = 256
     """Requests that wait for their turn."""
 

@@ -67,7 +67,9 @@ async def _ask(connection: socket.socket, endpoint: Endpoint, timeout: float) ->
     with suppress(TimeoutError):
         async with asyncio.timeout(timeout):
             await loop.sock_sendall(connection, request.encode())
-            while not is_whole(answer) and (part := await loop.sock_recv(connection, MAX_ANSWER)):
+            while len(answer) < MAX_ANSWER and not is_whole(answer):
+                if not (part := await loop.sock_recv(connection, MAX_ANSWER)):
+                    break
                 answer += part
     if not is_whole(answer):  # it may have come while we did not run, together with the end of the wait
         with suppress(BlockingIOError):
@@ -87,11 +89,9 @@ def _is_connected(connection: socket.socket, address: tuple[str, int]) -> bool:
 
 
 def is_whole(answer: bytes | bytearray) -> bool:
-    """Has all of an answer come? One that does not say how long it is ends with its head."""
-    if len(answer) >= MAX_ANSWER:
-        return True
+    """Has all of an answer come, or as much as is read? One that tells no length ends with its head."""
     head, end, body = answer.partition(b"\r\n\r\n")
     if not end:
         return False
     length = _LENGTH.search(head)
-    return length is None or len(body) >= int(length[1])
+    return length is None or len(body) >= int(length[1]) or len(answer) >= MAX_ANSWER

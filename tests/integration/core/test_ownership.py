@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import get_context
@@ -120,6 +120,13 @@ def test_a_question_that_failed_spoils_no_other_one(stack):
     with pytest.raises(OSError, match="too long"):
         sock_diag.ask_for_one(b"x" * 2**24)
     assert owner(where) == Owner(os.getuid(), os.fstat(server.fileno()).st_ino, listens=True)
+
+
+def test_whether_the_kernel_answers_is_found_by_a_question(monkeypatch):
+    assert sock_diag.answers()
+    monkeypatch.setattr(socket, "AF_NETLINK", -1)
+    with ThreadPoolExecutor(1) as pool:  # each thread keeps a socket of its own
+        assert not pool.submit(sock_diag.answers).result()
 
 
 def test_an_answer_that_is_none_is_an_error(monkeypatch):

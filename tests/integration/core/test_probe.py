@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from supervisor_app.core.machine import health as health_module
 from supervisor_app.core.machine import probe as probe_module
 from supervisor_app.core.machine.probe import HttpProbe, looks_like_llama_server, read_models
 from supervisor_app.core.ports import ProbeError
@@ -99,6 +100,10 @@ def probe():
         (b"", Health.SILENT),
         # A body that ends short.
         (b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\nx", Health.SILENT),
+        # A head without an end.
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 2**17, Health.SILENT),
+        # More than anybody reads.
+        (http("200 OK", b"x" * 2**20), Health.OK),
     ],
 )
 async def test_what_health_says(probe, answer, health):
@@ -158,6 +163,17 @@ async def test_to_a_process_of_another_user_not_a_byte_is_sent(probe):
             await probe.models(elsewhere, 5.0)
         assert await probe.slots(elsewhere, 5.0, may_wake=True) == Slots(answered=False)
         assert await probe.canary(elsewhere, 5.0) is Canary.FINE
+    assert b"".join(seen) == b""
+
+
+async def test_to_a_process_that_took_the_port_just_now_not_a_byte_is_sent_either(probe, monkeypatch):
+    seen: list[bytes] = []
+    monkeypatch.setattr(
+        health_module, "stranger_at", lambda endpoint: False
+    )  # it was looked for a moment too early
+    with server(http("200 OK"), requests=seen) as spec:
+        taken = proved(spec, uid=os.getuid() + 1)
+        assert await probe.health(taken, 5.0) is Health.REFUSED
     assert b"".join(seen) == b""
 
 
