@@ -166,19 +166,21 @@ def text_of(fragment: str) -> str:
 
 
 def open_files(pid: int) -> list[str]:
-    """What a process keeps open, without the database: each of its threads opens that when it first needs it.
+    """What a process keeps open, without what each of its threads opens when it first needs it.
 
-    Only Linux tells.
+    That is the database, and a socket for questions to the kernel (netlink). Only Linux tells.
     """
     return min((_open_now(pid) for _ in range(LOOKS)), key=len)
 
 
 def _open_now(pid: int) -> list[str]:
     found = []
+    table = Path(f"/proc/{pid}/net/netlink").read_text().splitlines()
+    netlink = {f"socket:[{line.split()[9]}]" for line in table[1:]}
     for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
         with suppress(OSError):
             found.append(os.readlink(descriptor))
-    return sorted(name for name in found if "/db.sqlite3" not in name)
+    return sorted(name for name in found if "/db.sqlite3" not in name and name not in netlink)
 
 
 def listening(proxy: Proxy) -> frozenset[int]:
