@@ -443,6 +443,10 @@ async def test_what_cannot_be_seen_is_taken_for_its_own_once_it_has_lived_a_whil
         assert said in (await wrapper.endpoint(spec)).unseen
 
 
+async def test_where_nobody_listens_nothing_is_its_own(wrapper):
+    assert own_endpoint([], fake_spec(), wrapper.identity, None) is None
+
+
 async def test_what_has_gone_owns_nothing(processes, wrapper):
     spec = fake_spec()
     with elsewhere(spec.port) as other:

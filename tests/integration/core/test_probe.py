@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -36,12 +36,14 @@ def server(*answers: bytes | None, requests: list[bytes] | None = None):
                 return
             open_sockets.append(connection)
             answer = script.pop(0) if len(script) > 1 else script[0]
-            if answer is not None:
+            if answer is None:
+                continue
+            with suppress(ConnectionError):  # it was only looked at
                 data = whole_request(connection)
                 if requests is not None:
                     requests.append(data)
                 connection.sendall(answer)
-                connection.close()
+            connection.close()
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -115,7 +117,11 @@ async def test_what_health_says(probe, answer, health):
 async def test_nobody_listens(probe):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        assert await probe.health(spec_for(unused.getsockname()[1]), 5.0) is Health.REFUSED
+        spec = spec_for(unused.getsockname()[1])
+        assert await probe.health(spec, 5.0) is Health.REFUSED
+        # It stopped listening between the look and the connection.
+        gone = spec.at(Endpoint(address="127.0.0.1", port=spec.port, uid=None))
+        assert await probe.health(gone, 5.0) is Health.REFUSED
 
 
 async def test_an_answer_that_never_comes_is_silence_and_holds_nobody_up(probe):
@@ -139,6 +145,8 @@ async def test_a_connection_that_cannot_be_made_in_time_is_silence(probe):
         filler.connect_ex(listener.getsockname())
         waiting.append(filler)
     assert await probe.health(spec, 0.3) is Health.SILENT
+    known = spec.at(Endpoint(address="127.0.0.1", port=spec.port, uid=None))
+    assert await probe.health(known, 0.3) is Health.SILENT
     for opened in (listener, *waiting):
         opened.close()
 
