@@ -53,6 +53,6 @@ def test_a_long_death_is_told_by_its_first_words(proxy, patience):
     with (proxy.data_dir / "logs" / "default.log").open("a") as log:
         psutil.Process(pid).send_signal(signal.SIGSTOP)
         log.write("/src/ggml/src/ggml.c:1: GGML_ASSERT(a->ne[0] == b->ne[0]) failed\n[New LWP 77]\n")
-    proxy.wait_for_line("Retry 1/5")
-    (run,) = [run for run in proxy.runs() if run["pid"] == pid]
+    ended = f"SELECT * FROM supervisor_app_run WHERE pid = {pid} AND ended_at"
+    (run,) = proxy.wait_for("the crash is in the history", lambda: proxy.query(ended))
     assert "GGML_ASSERT(a->ne[0] == b->ne[0]) failed" in run["failure_detail"]
