@@ -130,9 +130,9 @@ class Step:
     when: Callable[[Proxy], None] = nothing
     then: Callable[[Proxy], None] = nothing
     lives: int = 1
+    """So many processes there were in the end."""
     spare: int = 0
     """Runs that there may be more: a process that was taken over may end at once, and is replaced."""
-    """So many processes there were in the end."""
     fake: tuple[str, ...] = ()
     """Flags of the scripted llama-server; none: the real one."""
     options: tuple[str, ...] = ()
