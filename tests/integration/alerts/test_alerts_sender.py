@@ -213,7 +213,7 @@ async def test_an_address_that_hangs_holds_up_nothing(quick, hook, tmp_path):
             await ended(beating)
             began = loop.time()
         assert loop.time() - began < 5, "its shutdown waits for nobody"
-        assert slowest < 5
+        assert slowest < 0.5
         assert len(hanging.posts) == 1, "claimed once, still waiting"
 
 
