@@ -36,10 +36,14 @@ async def find_survivor(
 def unfinished(
     found: lifecycle.Resume, remembered: Remembered, config: ServerConfig
 ) -> lifecycle.Stop | lifecycle.Restart | lifecycle.ConfigChanged | None:
-    """Return what is still to be done with the process: a wish, or a change, that came in between."""
+    """Return what is still to be done with the process: a wish, or a change, that came in between.
+
+    A process that is not on record was begun after all that is: the restart for which its predecessor was
+    stopped has already happened.
+    """
     if not config.desired_running:
         return lifecycle.Stop()
-    if remembered.status is Status.STOPPING:
+    if found.recorded and remembered.status is Status.STOPPING:
         return lifecycle.Restart()
     if not found.adopted and argv_of(found, remembered, config.spec) != config.spec.argv:
         return lifecycle.ConfigChanged()

@@ -123,6 +123,13 @@ async def test_an_unrecorded_process_is_adopted_and_recorded():
         assert (opened.identity.pid, opened.argv) == (88, make_spec().argv)
 
 
+async def test_an_unrecorded_process_is_what_came_of_the_restart_that_is_on_record():
+    state = Remembered(generation=1, status=Status.STOPPING)
+    async with bench(remembered=state, prepare=unrecorded(*make_spec().args)) as b:
+        assert (b.status.status, b.status.pid) == (Status.READY, 88)
+        assert b.processes.spawned == []
+
+
 async def test_an_unrecorded_process_is_stopped_where_none_is_wished():
     config = make_config(desired_running=False)
     async with bench(config, Remembered(generation=1), prepare=unrecorded("-m", "model.gguf")) as b:
