@@ -27,7 +27,7 @@ does not is found silent after 15.
 
 
 class Unchanged(Generic[T]):
-    """What `read` found the last time, as long as neither the database nor what `beside` returns has changed.
+    """Cache of what `read` found, until the database, or what `beside` returns, has changed.
 
     For one `DatabaseThread`. SQLite alone tells whether it has changed; anything else is read each time. What
     has been the same for `UNCHANGED_SECONDS` is read each time too, because some of it depends on the time.

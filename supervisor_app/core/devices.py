@@ -1,4 +1,4 @@
-"""What is seen of memory and GPUs: values, which `core.machine.devices` fills."""
+"""Sightings of memory and GPUs: values, which `core.machine.devices` fills."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Device:
     free: int
     ours: int = 0
     note: str = ""
-    """What the numbers do not say, as a sentence."""
+    """Remark on what the numbers do not say, as a sentence."""
 
     @property
     def strangers(self) -> int:

@@ -31,7 +31,7 @@ class TakenApart:
     """Parts of a command line."""
 
     environment: dict[str, str] = field(default_factory=dict)
-    """Of `NAME=value` before the program."""
+    """Environment, from `NAME=value` before the program."""
     binary: str = ""
     """The program, if it is named by a path."""
     values: dict[str, Any] = field(default_factory=dict)

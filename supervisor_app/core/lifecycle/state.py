@@ -67,7 +67,7 @@ class State:
     deaths: tuple[int, ...] = ()
     """Pids of the processes that ended last, newest last; 0 for a start without a process."""
     failure: Failure | None = None
-    """Of the last run; kept until the next run is ready."""
+    """Value of the last run; kept until the next run is ready."""
     models: tuple[Model, ...] = ()
     checks: int = 0
     misses: int = 0

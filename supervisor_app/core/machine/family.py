@@ -23,7 +23,7 @@ from supervisor_app.core.sightings import ProcessUsage
 TABLE_SECONDS = 1.0
 """How old the table may be for a look that is taken again anyway."""
 GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
-"""Of a file in `/proc`: the process has ended, or is not for us to see."""
+"""Errors of a file in `/proc`: the process has ended, or is not for us to see."""
 _PARENT, _USER_TICKS, _SYSTEM_TICKS = 1, 11, 12
 """Fields of `/proc/PID/stat` behind the name."""
 _IS_LINUX = sys.platform.startswith("linux")

@@ -31,7 +31,7 @@ _LENGTH = re.compile(rb"(?i)\ncontent-length:[ \t]*(\d+)")
 
 
 def health_of(status: int) -> Health:
-    """What an answer to /health means."""
+    """Return the meaning of an answer to /health."""
     if status == HTTPStatus.OK:
         return Health.OK
     return Health.LOADING if status == HTTPStatus.SERVICE_UNAVAILABLE else Health.WRONG

@@ -23,10 +23,10 @@ _CARD = re.compile(r"card(\d+)")
 _SIZE = re.compile(r"(\d+)\s*(|KiB|MiB|GiB)")
 _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _MEMORY_KEYS = ("drm-resident-", "drm-memory-", "drm-total-")
-"""What lies there now, in the words of newer and older kernels; else all that was asked for."""
+"""Fields of what lies there now, as newer and older kernels name it; else all that was asked for."""
 _OF_THE_CARD = ("vram", "local")
 MOST_DESCRIPTORS = 4096
-"""Of one process: a server with more connections than that is not looked through to the end."""
+"""Descriptors read of one process: a server with more connections is not looked through to the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
