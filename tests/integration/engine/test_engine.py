@@ -106,6 +106,14 @@ class Running:
             time.sleep(0.005)
         raise AssertionError(f"it never caught {number}")
 
+    def until_it_works(self):
+        """Until its main loop runs, which alone answers /slots.
+
+        llama-server b11669 begins that loop with `running = true` after its handler is there: a signal in between
+        is forgotten, and it serves on (once in 1000 starts that got SIGTERM within 3 ms).
+        """
+        assert self.get("/slots")[0] == 200
+
     def ended(self):
         """The exit code, negative for a signal."""
         return self.process.wait(DEADLINE)
@@ -181,6 +189,7 @@ def test_a_signal_ends_an_idle_one_with_code_0(start, engine, model, number):
     server = start(engine, "-m", model, "-t", "1")
     server.until(200)
     server.until_it_catches(number)
+    server.until_it_works()
     server.process.send_signal(number)
     assert server.ended() == 0
     assert any("cleaning up before exit..." in line for line in server.lines)
