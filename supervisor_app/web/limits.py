@@ -12,7 +12,7 @@ class WebLimits:
     """Sizes in bytes, times in seconds."""
 
     connections: int = 1024
-    """WebSockets among them. One more, and the connection that has been idle longest is closed."""
+    """WebSockets among them. One more, and an idle one is closed (`Visitors`)."""
     sockets: int = 512
     """WebSockets: the rest is for people who come later."""
     body_bytes: int = 256 * KIB

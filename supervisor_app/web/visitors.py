@@ -18,13 +18,16 @@ class Visitor(Protocol):
 class Visitors:
     """Counts connections. Where all places are taken, the one that has been idle longest goes first.
 
-    A stranger who holds connections without asking anything keeps nobody out.
+    A stranger who holds connections without asking anything keeps nobody out: a connection on which nothing
+    was ever answered goes before one that a browser or a client keeps for its next request.
     """
 
     def __init__(self, limits: WebLimits) -> None:
         self.limits = limits
         self._all: set[Visitor] = set()
         self._sockets: set[Visitor] = set()
+        self._unanswered: dict[Visitor, None] = {}
+        """Nothing was answered yet. Both in the order in which they fell idle."""
         self._idle: dict[Visitor, None] = {}
 
     def __len__(self) -> int:
@@ -39,7 +42,7 @@ class Visitors:
         """Before one more comes. False: all are in the middle of something."""
         if len(self._all) < self.limits.connections:
             return True
-        longest = next(iter(self._idle), None)
+        longest = next(iter(self._unanswered or self._idle), None)
         if longest is None:
             return False
         self.leave(longest)
@@ -48,7 +51,7 @@ class Visitors:
 
     def join(self, visitor: Visitor) -> None:
         self._all.add(visitor)
-        self.mark_idle(visitor)
+        self._unanswered[visitor] = None
 
     def join_as_socket(self, visitor: Visitor) -> None:
         self._all.add(visitor)
@@ -58,13 +61,14 @@ class Visitors:
         """Forget a visitor, also one that has left already."""
         self._all.discard(visitor)
         self._sockets.discard(visitor)
-        self._idle.pop(visitor, None)
+        self.mark_busy(visitor)
 
     def mark_idle(self, visitor: Visitor) -> None:
-        """Note that nothing was asked yet, or all is answered: from now on it may have to go."""
+        """Note that all it asked is answered: from now on it may have to go."""
         if visitor in self._all:
             self._idle[visitor] = None
 
     def mark_busy(self, visitor: Visitor) -> None:
         """Note that a request is being answered."""
+        self._unanswered.pop(visitor, None)
         self._idle.pop(visitor, None)

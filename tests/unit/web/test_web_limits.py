@@ -56,6 +56,25 @@ def test_where_all_places_are_taken_the_one_that_is_idle_longest_goes(visitors):
     assert len(visitors) == 4
 
 
+def test_a_connection_that_is_kept_after_an_answer_outlasts_those_that_asked_nothing(visitors):
+    kept = come(visitors)
+    visitors.mark_busy(kept)
+    visitors.mark_idle(kept)
+    strangers = [come(visitors) for _ in range(10)]
+    assert not kept.is_gone
+    assert [stranger.is_gone for stranger in strangers] == [True] * 7 + [False] * 3
+
+
+def test_where_all_were_answered_the_one_that_is_idle_longest_goes(visitors):
+    guests = [come(visitors) for _ in range(4)]
+    for guest in guests:
+        visitors.mark_busy(guest)
+    for guest in reversed(guests):
+        visitors.mark_idle(guest)
+    come(visitors)
+    assert [guest.is_gone for guest in guests] == [False, False, False, True]
+
+
 def test_who_is_being_answered_does_not_go(visitors):
     guests = [come(visitors) for _ in range(4)]
     for guest in guests:
