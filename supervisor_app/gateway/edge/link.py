@@ -54,6 +54,13 @@ log = logging.getLogger(__name__)
 GROUPS = (STATUS_GROUP, PUSH_GROUP)
 """The news at once; a push says that it is saved, with the number of its run and how the last one ended."""
 REFRESH_SECONDS = 1.0
+HASTE_SECONDS = 0.2
+"""Interval between two looks at the database after a request has lost its server, for `IN_HASTE_SECONDS`.
+
+The next process may be ready a second later (`retry_backoff_ms`). Before another worker sees it, this one
+must know why the last one died, or the same request kills both.
+"""
+IN_HASTE_SECONDS = 3.0
 REST = 4
 """After reading everything, so many times as long as that took: many servers that change one after the other
 are read together.
@@ -98,6 +105,8 @@ class Link:
             "⚠️ [GATEWAY] News of servers comes up to 1 s late: {reason}",
             "✅ [GATEWAY] News of servers comes at once again",
         )
+        self._in_haste_until = 0.0
+        """Monotonic seconds."""
         self._was_open: bool | None = None
         """Without keys, at the last look."""
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -164,7 +173,10 @@ class Link:
     async def _refresh(self) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(REFRESH_SECONDS):
+                in_haste = monotonic() < self._in_haste_until
+                async with asyncio.timeout(
+                    min(HASTE_SECONDS, REFRESH_SECONDS) if in_haste else REFRESH_SECONDS
+                ):
                     await self._changed.wait()
             self._changed.clear()
             began = monotonic()
@@ -176,6 +188,11 @@ class Link:
             else:
                 self._database_outage.over()
             await asyncio.sleep(min(REFRESH_SECONDS, REST * (monotonic() - began)))
+
+    @property
+    def _pause(self) -> float:
+        """Seconds between two looks at the database."""
+        return HASTE_SECONDS if monotonic() < self._in_haste_until else REFRESH_SECONDS
 
     async def _listen(self) -> None:
         """News from supervisors: the quick way. One that is lost is made good by the next refresh."""
@@ -294,6 +311,10 @@ class Link:
         if started:
             log.info("☀️ [GATEWAY] %s is asked for: starting it", server)
             await self._nudge(server)
+
+    def server_lost(self) -> None:
+        self._in_haste_until = monotonic() + IN_HASTE_SECONDS
+        self._changed.set()
 
     def record(self, record: Record) -> None:
         self._metrics.observe(record)

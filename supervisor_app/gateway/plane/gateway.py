@@ -210,6 +210,9 @@ class Gateway:
     def wake(self, backend: Backend) -> None:
         self.outside.wake(backend.facts.name)
 
+    def server_lost(self) -> None:
+        self.outside.server_lost()
+
     def isolates(self, facts: ServerFacts) -> bool:
         """Is this server shared with a key whose prompts nobody else may find in the cache?"""
         isolating = self.door.keys.isolating

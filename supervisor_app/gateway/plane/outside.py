@@ -14,6 +14,9 @@ class Outside(Protocol):
     def wake(self, server: str) -> None:
         """Start a server that was stopped as idle: a request waits for it."""
 
+    def server_lost(self) -> None:
+        """Look for news of servers soon: a request has lost its own, and waits for the verdict."""
+
     def record(self, record: Record) -> None: ...
 
     def quarantined(self, entry: QuarantineEntry) -> None:

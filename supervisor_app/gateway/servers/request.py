@@ -182,5 +182,8 @@ class VisitGateway(Protocol):
     def wall_time(self) -> float:
         """Unix seconds."""
 
+    def server_lost(self) -> None:
+        """A request has lost its server, and waits to learn why."""
+
     def leave_gate(self, backend: Backend, visitor: Insider) -> None:
         """The visit is over: others may have its place."""

@@ -37,6 +37,7 @@ class Trial:
         """Note a loss. `asked`: the server as it was when the request was sent."""
         self._drops += 1
         self.loss = loss = self._backend.losses.add(asked, reason)
+        self._gateway.server_lost()
         return loss
 
     def refused(self) -> None:

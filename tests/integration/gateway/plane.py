@@ -210,6 +210,9 @@ class Collector:
         if self.more is not None:
             self.more()
 
+    def server_lost(self) -> None:
+        pass
+
     def models_changed(self, server: str) -> None:
         self.changed.append(server)
 

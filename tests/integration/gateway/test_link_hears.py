@@ -60,6 +60,17 @@ async def test_news_are_known_at_once_and_not_taken_back_by_a_database_that_is_b
         assert (facts(gateway).status, facts(gateway).detail) == (Status.STARTING, "Serving 1 model.")
 
 
+async def test_after_a_loss_it_looks_again_and_again_for_a_moment(by_news_only, looks):
+    state = await db(make_state, await db(make_server), "ready", version=1, pid=11)
+    async with linked() as gateway:
+        looks.clear()
+        gateway.server_lost()
+        await eventually(lambda: len(looks) >= 3)
+        state.version, state.status, state.pid = 2, Status.CRASHED, None
+        await db(state.save)
+        await eventually(lambda: facts(gateway).status is Status.CRASHED)
+
+
 async def test_old_news_are_none(by_news_only, looks):
     await db(make_ready_server)
     async with linked() as gateway:

@@ -100,6 +100,10 @@ class Gateway:
         return False
 
     @staticmethod
+    def server_lost():
+        pass
+
+    @staticmethod
     def leave_gate(backend, visitor):
         backend.gate.leave(visitor)
 

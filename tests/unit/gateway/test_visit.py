@@ -113,6 +113,10 @@ class Gateway:
         return 1_800_000_000.0
 
     @staticmethod
+    def server_lost():
+        pass
+
+    @staticmethod
     def leave_gate(backend, visitor):
         backend.gate.leave(visitor)
 
