@@ -1,0 +1,138 @@
+"""Reasons why a server does not start now, as data and as one sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from supervisor_app.common.words import counted, roughly, size
+
+
+class Kind(StrEnum):
+    """Obstacle of a start."""
+
+    MEMORY = "memory"
+    NODE_LIMIT = "node_limit"
+    GROUP_LIMIT = "group_limit"
+    LOADS = "loads"
+    """Others load, and no more may at a time."""
+    STILL_HERE = "still_here"
+    """Its own last process has not ended, or its memory is not back."""
+    UNKNOWN_NEED = "unknown_need"
+    """As a remark: it loads alone, because nobody knows what it needs."""
+    DOUBTED = "doubted"
+    """As a remark: by an estimate it does not fit, which may be wrong, so it is tried."""
+
+
+class Stay(StrEnum):
+    """Why a holder of memory does not go at once."""
+
+    PINNED = "pinned"
+    BUSY = "busy"
+    LOADING = "loading"
+    JUST_LOADED = "just_loaded"
+    IN_USE = "in_use"
+    """Its last request has ended a moment ago, and its turn is not over."""
+    LEAVING = "leaving"
+    IDLE = "idle"
+    FIRST = "first"
+    """Holds nothing yet: what it needs is kept for it, because its turn is first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """A server that has what another one wants."""
+
+    name: str
+    bytes: int
+    """On the device of the reason; 0 where the reason is no device."""
+    stay: Stay
+    requests: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    kind: Kind
+    name: str
+    """The server that does not start."""
+    holders: tuple[Holder, ...] = ()
+    device: str = ""
+    device_name: str = ""
+    needed: int = 0
+    estimated: bool = False
+    """`needed` is an estimate."""
+    usable: int = 0
+    """Budget of the device: total - reserve - strangers."""
+    free: int = 0
+    """Of the budget, now."""
+    strangers: int = 0
+    limit: int = 0
+    group: str = ""
+    remedy: str = ""
+    """Flags with which it would fit."""
+    remedy_needed: int = 0
+    """Bytes on the device with these flags."""
+
+
+def sentence(reason: Reason) -> str:
+    """Return the reason in words: what is needed, what there is, and what would help."""
+    match reason.kind:
+        case Kind.MEMORY:
+            return f"{_needs(reason)} {_there(reason)}{_remedy(reason)}"
+        case Kind.NODE_LIMIT:
+            return f"`{reason.name}` has no place: {_limit(reason, 'may be loaded at a time (`max_loaded`)')}"
+        case Kind.GROUP_LIMIT:
+            of_group = f"of the group `{reason.group}` may be loaded at a time"
+            return f"`{reason.name}` has no place: {_limit(reason, of_group)}"
+        case Kind.LOADS:
+            return f"`{reason.name}` loads next, after {_listed(reason.holders)}."
+        case Kind.STILL_HERE:
+            return f"`{reason.name}` starts once its last process has ended and its memory is back."
+        case Kind.UNKNOWN_NEED:
+            return f"It is not known yet how much memory `{reason.name}` needs: it loads while no other does."
+        case Kind.DOUBTED:
+            return f"{_needs(reason)} It can have {size(reason.usable)}. Estimates may be wrong: it is tried."
+        case _ as never:
+            raise AssertionError(never)
+
+
+def _needs(reason: Reason) -> str:
+    needed = f"about {roughly(reason.needed)} (estimated)" if reason.estimated else size(reason.needed)
+    return f"`{reason.name}` needs {needed} on {reason.device_name}."
+
+
+def _there(reason: Reason) -> str:
+    free = f"Free are {size(reason.free)}"
+    others = f", other programs use {size(reason.strangers)}" if reason.strangers else ""
+    held = [
+        f"`{holder.name}` {'holds ' if number == 0 else ''}{size(holder.bytes)} ({_stay(holder)})"
+        for number, holder in enumerate(reason.holders)
+    ]
+    return f"{free}{others}{'; ' if held else ''}{', '.join(held)}."
+
+
+def _remedy(reason: Reason) -> str:
+    return f" With `{reason.remedy}` it would fit ({size(reason.remedy_needed)})." if reason.remedy else ""
+
+
+def _limit(reason: Reason, rule: str) -> str:
+    servers = counted(reason.limit, "server")
+    return f"{servers} {rule}; there is {_listed(reason.holders)}."
+
+
+def _listed(holders: tuple[Holder, ...]) -> str:
+    return ", ".join(f"`{holder.name}` ({_stay(holder)})" for holder in holders)
+
+
+def _stay(holder: Holder) -> str:
+    match holder.stay:
+        case Stay.BUSY:
+            return f"busy, {counted(holder.requests, 'request')}"
+        case Stay.JUST_LOADED:
+            return "just loaded"
+        case Stay.IN_USE:
+            return "in use"
+        case Stay.FIRST:
+            return "comes first"
+        case _:
+            return holder.stay.value

@@ -1,0 +1,99 @@
+"""Sentences of what does not start now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from supervisor_app.core.placement.reasons import Holder, Kind, Reason, Stay, sentence
+
+GIB = 1024**3
+BIG = Reason(
+    kind=Kind.MEMORY,
+    name="big",
+    device="GPU-1",
+    device_name="GPU 0",
+    needed=int(22.4 * GIB),
+    usable=int(23.1 * GIB),
+    free=int(9.1 * GIB),
+    holders=(
+        Holder(name="embed", bytes=int(1.2 * GIB), stay=Stay.PINNED),
+        Holder(name="coder", bytes=int(12.8 * GIB), stay=Stay.BUSY, requests=2),
+    ),
+    remedy="-c 16384",
+    remedy_needed=int(20.9 * GIB),
+)
+
+
+def test_what_does_not_fit_says_what_is_needed_what_is_free_who_has_it_and_what_would_help():
+    assert sentence(BIG) == (
+        "`big` needs 22.4 GiB on GPU 0. Free are 9.1 GiB; `embed` holds 1.2 GiB (pinned), "
+        "`coder` 12.8 GiB (busy, 2 requests). With `-c 16384` it would fit (20.9 GiB)."
+    )
+
+
+def test_an_estimate_is_told_as_one():
+    assert sentence(replace(BIG, estimated=True)).startswith("`big` needs about 22 GiB (estimated) on GPU 0.")
+
+
+def test_memory_of_other_programs_is_told():
+    reason = replace(BIG, holders=(), strangers=2 * GIB, remedy="")
+    assert sentence(reason) == (
+        "`big` needs 22.4 GiB on GPU 0. Free are 9.1 GiB, other programs use 2.0 GiB."
+    )
+
+
+def test_nothing_more_is_said_than_is_known():
+    assert sentence(replace(BIG, holders=(), remedy="")) == (
+        "`big` needs 22.4 GiB on GPU 0. Free are 9.1 GiB."
+    )
+
+
+def _holders(*stays: Stay) -> tuple[Holder, ...]:
+    return tuple(Holder(name=f"s{i}", bytes=0, stay=stay, requests=1) for i, stay in enumerate(stays))
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        (
+            Reason(kind=Kind.NODE_LIMIT, name="a", limit=2, holders=_holders(Stay.PINNED, Stay.BUSY)),
+            "`a` has no place: 2 servers may be loaded at a time (`max_loaded`); "
+            "there is `s0` (pinned), `s1` (busy, 1 request).",
+        ),
+        (
+            Reason(
+                kind=Kind.GROUP_LIMIT, name="a", limit=1, group="chat", holders=_holders(Stay.JUST_LOADED)
+            ),
+            "`a` has no place: 1 server of the group `chat` may be loaded at a time; "
+            "there is `s0` (just loaded).",
+        ),
+        (
+            Reason(kind=Kind.LOADS, name="a", holders=_holders(Stay.LOADING, Stay.FIRST)),
+            "`a` loads next, after `s0` (loading), `s1` (comes first).",
+        ),
+        (
+            Reason(kind=Kind.STILL_HERE, name="a"),
+            "`a` starts once its last process has ended and its memory is back.",
+        ),
+        (
+            Reason(kind=Kind.UNKNOWN_NEED, name="a"),
+            "It is not known yet how much memory `a` needs: it loads while no other does.",
+        ),
+        (
+            replace(BIG, kind=Kind.DOUBTED, estimated=True),
+            "`big` needs about 22 GiB (estimated) on GPU 0. It can have 23.1 GiB. "
+            "Estimates may be wrong: it is tried.",
+        ),
+    ],
+)
+def test_each_obstacle_has_its_sentence(reason, expected):
+    assert sentence(reason) == expected
+
+
+@pytest.mark.parametrize("stay", list(Stay))
+def test_each_reason_to_stay_has_words(stay):
+    holder = Holder(name="x", bytes=GIB, stay=stay, requests=3)
+    words = sentence(replace(BIG, holders=(holder,), remedy="")).rpartition("(")[2]
+    assert words.removesuffix(").").replace(", ", "").replace(" ", "").isalnum()
