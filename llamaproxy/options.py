@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Site:
     """The part on which settings depend: which node this is and where it serves."""
 
     node: str
@@ -52,7 +52,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Place):
+class Options(Site):
     """Everything that the line says."""
 
     insecure_open: bool
@@ -76,14 +76,14 @@ def add_place_options(parser: argparse.ArgumentParser, node: str) -> None:
     parser.add_argument(
         "--bind",
         type=address,
-        default=Place.bind,
+        default=Site.bind,
         metavar="HOST:PORT",
         help="where the pages are served (default: 127.0.0.1:8000)",
     )
     parser.add_argument(
         "--gateway",
         type=address,
-        default=Place.gateway,
+        default=Site.gateway,
         metavar="HOST:PORT",
         help="where programs find all servers (default: 127.0.0.1:8001)",
     )
@@ -107,8 +107,8 @@ class _QuietParser(argparse.ArgumentParser):
         raise ValueError(message)
 
 
-def read_ahead(argv: Sequence[str], node: str) -> Place:
-    """Return the place that the command line of this process says, before the command itself reads it.
+def read_ahead(argv: Sequence[str], node: str) -> Site:
+    """Return the site that the command line of this process says, before the command itself reads it.
 
     `argv` is without the program, `node` the name unless the line says another. A process that is no
     supervisor serves at no place. A mistake is left to the command, which refuses the line.
@@ -117,7 +117,7 @@ def read_ahead(argv: Sequence[str], node: str) -> Place:
     add_place_options(parser, node)
     if argv[:1] == ["runsupervisor"]:
         try:
-            return Place.of(vars(parser.parse_known_args(argv[1:])[0]))
+            return Site.of(vars(parser.parse_known_args(argv[1:])[0]))
         except ValueError:
             pass
-    return Place(node=node, no_web=True)
+    return Site(node=node, no_web=True)

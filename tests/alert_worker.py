@@ -19,7 +19,7 @@ from supervisor_app.core.ports import Change  # noqa: E402
 from supervisor_app.core.status import FailureKind, LlamaStatus, Status  # noqa: E402
 from supervisor_app.fleet.models import LlamaServer  # noqa: E402
 from supervisor_app.fleet.store import _save  # noqa: E402
-from supervisor_app.roles.neighbours import NEIGHBOURS  # noqa: E402
+from supervisor_app.roles.store_hooks import STORE_HOOKS  # noqa: E402
 
 DEATH = failure_of(FailureKind.EXITED, "with code 1")
 
@@ -28,7 +28,7 @@ def save(server: LlamaServer, status: Status) -> None:
     failure = DEATH if status is Status.CRASHED else None
     now = time.time() if status is Status.READY else None
     snapshot = LlamaStatus(name=server.name, status=status, failure=failure, started_at=now, ready_at=now)
-    _save(server.node, Change(snapshot=snapshot, identity=None, generation=1), NEIGHBOURS.follow)
+    _save(server.node, Change(snapshot=snapshot, identity=None, generation=1), STORE_HOOKS.follow)
 
 
 def seed(url: str, servers: int, channels: int) -> None:

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from supervisor_app.gateway.plane.phases import illegal_steps
+from supervisor_app.gateway.plane.stages import illegal_steps
 
 illegal_steps.are_raised = True
 

@@ -15,7 +15,7 @@ from django.db.models import Exists, F, OuterRef, Q
 
 from supervisor_app.alerts import rules as core
 from supervisor_app.alerts.models import AlertChannel, Delivery, DeliveryQuerySet, Incident
-from supervisor_app.alerts.rules import AlertEvent, Ending
+from supervisor_app.alerts.rules import AlertEvent, IncidentEnd
 from supervisor_app.common.moments import moment, seconds
 from supervisor_app.core.ports import Change, RunClosed
 from supervisor_app.core.status import DOWN, LlamaStatus, Status
@@ -54,7 +54,7 @@ def follow(server: LlamaServer, change: Change, *, now: float) -> None:
 def _follow(server: LlamaServer, change: Change, now: float) -> None:
     row = Incident.objects.select_for_update().open().filter(server=server).first()
     if row is not None and _incident(row).settled(now):
-        end(row, Ending.RECOVERED, now)
+        end(row, IncidentEnd.RECOVERED, now)
         row = None
     before = _incident(row) if row else None
     deaths = [event for event in change.run_events if isinstance(event, RunClosed) and event.failure]
@@ -75,9 +75,9 @@ def _follow(server: LlamaServer, change: Change, now: float) -> None:
     if step.incident != before:
         _fill(row, step.incident)
         row.save()
-    if step.ending is Ending.RECOVERED:
+    if step.ending is IncidentEnd.RECOVERED:
         end(row, step.ending, now, change.snapshot)
-    elif step.ending is Ending.STOPPED:
+    elif step.ending is IncidentEnd.STOPPED:
         _close(row, step.ending, now)
     else:
         _tell(row, step.due, change.snapshot, now)
@@ -101,7 +101,7 @@ def close_settled(now: float) -> int:
     due = Incident.objects.open().filter(closes_at__lte=moment(now)).select_related("server__state")
     for row in due:
         with transaction.atomic():
-            count += end(row, Ending.RECOVERED, now)
+            count += end(row, IncidentEnd.RECOVERED, now)
     return count
 
 
@@ -132,7 +132,7 @@ def remind_in(channel: AlertChannel, pk: int, wait: timedelta, now: float) -> in
     return _post([_delivery(row, channel, AlertEvent.STILL_DOWN, snapshot, now, sequence)])
 
 
-def end(row: Incident, ending: Ending, now: float, snapshot: LlamaStatus | None = None) -> bool:
+def end(row: Incident, ending: IncidentEnd, now: float, snapshot: LlamaStatus | None = None) -> bool:
     """True when it was this call that closed it."""
     if not _close(row, ending, now):
         return False
@@ -141,7 +141,7 @@ def end(row: Incident, ending: Ending, now: float, snapshot: LlamaStatus | None 
     return True
 
 
-def _close(row: Incident, ending: Ending, now: float) -> bool:
+def _close(row: Incident, ending: IncidentEnd, now: float) -> bool:
     """Only if nobody has, and it has not gone down again since `row` was read."""
     unchanged = Incident.objects.open().filter(pk=row.pk, closes_at=row.closes_at)
     return bool(unchanged.update(closed_at=moment(now), ending=ending.value))

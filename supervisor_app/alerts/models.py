@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from supervisor_app.alerts.rules import IT_IS_DOWN, AlertEvent, Ending
+from supervisor_app.alerts.rules import IT_IS_DOWN, AlertEvent, IncidentEnd
 from supervisor_app.alerts.transport import BadAddressError, check, mask
 from supervisor_app.core.status import FailureKind, Status
 
@@ -101,7 +101,7 @@ class Incident(models.Model):
     closes_at = models.DateTimeField(null=True, help_text="Over, if it stays ready until then.")
     closed_at = models.DateTimeField(null=True)
     ending = models.CharField(
-        max_length=10, default="", blank=True, choices=[(word.value, word.value) for word in Ending]
+        max_length=10, default="", blank=True, choices=[(word.value, word.value) for word in IncidentEnd]
     )
     worst = models.CharField(max_length=10, choices=[(status.value, status.value) for status in Status])
     failure = models.JSONField(null=True, help_text="The latest one.")

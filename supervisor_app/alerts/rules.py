@@ -34,7 +34,7 @@ IT_IS_DOWN = frozenset({AlertEvent.CRASHED, AlertEvent.HUNG})
 """Two events for a server that went down: a channel is told one of them, once in an incident."""
 
 
-class Ending(StrEnum):
+class IncidentEnd(StrEnum):
     RECOVERED = "recovered"
     STOPPED = "stopped"
     """A person stopped the server while it was down: nobody needs to be told."""
@@ -71,7 +71,7 @@ class Step:
     """The incident as it is now, also when it ends with this step."""
     due: tuple[AlertEvent, ...] = ()
     """In the order of their weight, the heaviest last."""
-    ending: Ending | None = None
+    ending: IncidentEnd | None = None
 
 
 def follow(
@@ -105,8 +105,8 @@ def _stopped(incident: Incident | None) -> Step:
     if incident is None:
         return Step(incident=None)
     if incident.recovered_at is None:
-        return Step(incident=incident, ending=Ending.STOPPED)
-    return Step(incident=incident, due=(AlertEvent.RECOVERED,), ending=Ending.RECOVERED)
+        return Step(incident=incident, ending=IncidentEnd.STOPPED)
+    return Step(incident=incident, due=(AlertEvent.RECOVERED,), ending=IncidentEnd.RECOVERED)
 
 
 def _down(

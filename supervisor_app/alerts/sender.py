@@ -37,7 +37,7 @@ AT_ONCE = 4
 LEAVE_SECONDS = 1.5
 """Time for messages in flight at the end. Another sender repeats the rest."""
 
-Send = Callable[[str, Mapping[str, Any], str], None]
+Deliver = Callable[[str, Mapping[str, Any], str], None]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class AlertSender:
     """Any number of senders may share a database: each message is claimed by one of them."""
 
     def __init__(
-        self, *, node: str, send: Send = transport.send, clock: Callable[[], float] = time.time
+        self, *, node: str, send: Deliver = transport.send, clock: Callable[[], float] = time.time
     ) -> None:
         self._me = f"{node} {uuid4().hex}"
         self._send = send

@@ -16,7 +16,7 @@ from supervisor_app.web.errors import api_error
 from supervisor_app.web.http import may_control, may_read
 
 View = Callable[..., HttpResponseBase]
-Refusal = Callable[[HttpRequest], JsonResponse | None]
+Refuse = Callable[[HttpRequest], JsonResponse | None]
 
 READS = ("GET", "HEAD")
 ACTS = ("POST",)
@@ -27,7 +27,7 @@ def endpoint(methods: Sequence[str] = READS, *, staff: bool = False) -> Callable
 
     A program without them gets 401, or 403 if it is logged in already.
     """
-    refuse: Refusal = _refuse_all_but_staff if staff else _refuse_strangers
+    refuse: Refuse = _refuse_all_but_staff if staff else _refuse_strangers
 
     def decorate(view: View) -> View:
         @wraps(view)

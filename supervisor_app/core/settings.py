@@ -39,8 +39,8 @@ class Kind(Enum):
         return isinstance(value, self.python) and (self is Kind.SWITCH or not isinstance(value, bool))
 
 
-class Part(Enum):
-    """Part of the configuration that a setting feeds, by the title of its section in a form."""
+class Section(Enum):
+    """Section of the configuration that a setting belongs to, by its title in a form."""
 
     LAUNCH = "What to run"
     GATEWAY = "Gateway"
@@ -57,7 +57,7 @@ class Setting:
 
     key: str
     """Name in the config file. Its last word tells the unit."""
-    part: Part
+    section: Section
     stored_as: str = ""
     """Column of `LlamaServer`, if its name is not the key."""
     fed_as: str = ""
@@ -120,7 +120,7 @@ class Setting:
 SETTINGS = (
     Setting(
         key="llama_model_path",
-        part=Part.LAUNCH,
+        section=Section.LAUNCH,
         stored_as="model_path",
         kind=Kind.TEXT,
         default="./models/model.gguf",
@@ -129,7 +129,7 @@ SETTINGS = (
     ),
     Setting(
         key="llama_models_dir",
-        part=Part.LAUNCH,
+        section=Section.LAUNCH,
         stored_as="models_dir",
         kind=Kind.TEXT,
         default="",
@@ -139,7 +139,7 @@ SETTINGS = (
     ),
     Setting(
         key="llama_server_host",
-        part=Part.LAUNCH,
+        section=Section.LAUNCH,
         stored_as="host",
         kind=Kind.TEXT,
         default="localhost",
@@ -149,7 +149,7 @@ SETTINGS = (
     ),
     Setting(
         key="llama_server_port",
-        part=Part.LAUNCH,
+        section=Section.LAUNCH,
         stored_as="port",
         default=8134,
         least=1,
@@ -158,7 +158,7 @@ SETTINGS = (
     ),
     Setting(
         key="llama_server_args",
-        part=Part.LAUNCH,
+        section=Section.LAUNCH,
         stored_as="args",
         kind=Kind.LIST,
         default=(),
@@ -167,7 +167,7 @@ SETTINGS = (
     ),
     Setting(
         key="llama_api_key",
-        part=Part.LAUNCH,
+        section=Section.LAUNCH,
         stored_as="api_key",
         kind=Kind.TEXT,
         default=None,
@@ -181,7 +181,7 @@ SETTINGS = (
     ),
     Setting(
         key="llama_server_binary",
-        part=Part.NODE,
+        section=Section.NODE,
         kind=Kind.TEXT,
         default="",
         help="The `llama-server` to run: a path, or a name on `PATH`.",
@@ -189,7 +189,7 @@ SETTINGS = (
     ),
     Setting(
         key="llama_server_users",
-        part=Part.NODE,
+        section=Section.NODE,
         kind=Kind.LIST,
         default=(),
         help="Users beside the supervisor's own and root whose llama-servers may be taken over.",
@@ -198,28 +198,28 @@ SETTINGS = (
     ),
     Setting(
         key="max_retries",
-        part=Part.RESTART,
+        section=Section.RESTART,
         default=RestartPolicy.max_retries,
         help="Restarts after a crash before giving up.",
         zero="none",
     ),
     Setting(
         key="retry_backoff_ms",
-        part=Part.RESTART,
+        section=Section.RESTART,
         default=RestartPolicy.retry_backoff_ms,
         least=1,
         help="Wait before the first retry; it doubles each time.",
     ),
     Setting(
         key="max_backoff_ms",
-        part=Part.RESTART,
+        section=Section.RESTART,
         default=RestartPolicy.max_backoff_ms,
         least=1,
         help="The longest wait before a retry.",
     ),
     Setting(
         key="retry_forever",
-        part=Part.RESTART,
+        section=Section.RESTART,
         kind=Kind.SWITCH,
         default=RestartPolicy.retry_forever,
         help="Once the retries are used up, go on ten times more slowly instead of giving up.",
@@ -228,19 +228,19 @@ SETTINGS = (
     ),
     Setting(
         key="stable_after_ms",
-        part=Part.RESTART,
+        section=Section.RESTART,
         default=RestartPolicy.stable_after_ms,
         help="Ready for so long without a break: retries count from 0 again.",
     ),
     Setting(
         key="stop_grace_ms",
-        part=Part.RESTART,
+        section=Section.RESTART,
         default=RestartPolicy.stop_grace_ms,
         help="From SIGTERM to SIGKILL.",
     ),
     Setting(
         key="health_check_interval_ms",
-        part=Part.HEALTH,
+        section=Section.HEALTH,
         fed_as="interval_ms",
         default=HealthPolicy.interval_ms,
         least=50,
@@ -249,7 +249,7 @@ SETTINGS = (
     ),
     Setting(
         key="health_check_timeout_ms",
-        part=Part.HEALTH,
+        section=Section.HEALTH,
         fed_as="timeout_ms",
         default=HealthPolicy.timeout_ms,
         least=50,
@@ -257,7 +257,7 @@ SETTINGS = (
     ),
     Setting(
         key="max_health_checks",
-        part=Part.HEALTH,
+        section=Section.HEALTH,
         fed_as="max_checks",
         default=HealthPolicy.max_checks,
         least=1,
@@ -265,14 +265,14 @@ SETTINGS = (
     ),
     Setting(
         key="max_load_seconds",
-        part=Part.HEALTH,
+        section=Section.HEALTH,
         default=HealthPolicy.max_load_seconds,
         least=1,
         help="How much longer it may say that it is loading its model.",
     ),
     Setting(
         key="stall_seconds",
-        part=Part.HEALTH,
+        section=Section.HEALTH,
         default=HealthPolicy.stall_seconds,
         help="Its work has not moved for so long: it hangs, whatever `/health` says.",
         zero="never",
@@ -280,7 +280,7 @@ SETTINGS = (
     ),
     Setting(
         key="max_memory_mb",
-        part=Part.HEALTH,
+        section=Section.HEALTH,
         default=HealthPolicy.max_memory_mb,
         help="Memory of its own, over which it is restarted once it is idle.",
         zero="no limit",
@@ -289,7 +289,7 @@ SETTINGS = (
     ),
     Setting(
         key="canary_minutes",
-        part=Part.HEALTH,
+        section=Section.HEALTH,
         default=HealthPolicy.canary_minutes,
         help="Idle for so long: asked for one token. None, twice in a row: it hangs.",
         zero="never",
@@ -299,7 +299,7 @@ SETTINGS = (
     ),
     Setting(
         key="model_aliases",
-        part=Part.GATEWAY,
+        section=Section.GATEWAY,
         stored_as="aliases",
         kind=Kind.LIST,
         default=(),
@@ -307,26 +307,26 @@ SETTINGS = (
     ),
     Setting(
         key="hold_seconds",
-        part=Part.GATEWAY,
+        section=Section.GATEWAY,
         default=120,
         help="How long the gateway lets a request wait while it starts or restarts.",
     ),
     Setting(
         key="max_concurrent",
-        part=Part.GATEWAY,
+        section=Section.GATEWAY,
         default=0,
         help="Requests that the gateway sends it at once; the others wait.",
         zero="as many as it has slots",
     ),
     Setting(
         key="max_queue",
-        part=Part.GATEWAY,
+        section=Section.GATEWAY,
         default=256,
         help="Requests that may wait for it in the gateway; more are refused.",
     ),
     Setting(
         key="idle_stop_seconds",
-        part=Part.GATEWAY,
+        section=Section.GATEWAY,
         default=0,
         help="Not asked for so long, it is stopped; the next request starts it.",
         zero="never",
@@ -340,9 +340,9 @@ def by_key(settings: Iterable[Setting]) -> dict[str, Setting]:
     return {setting.key: setting for setting in settings}
 
 
-def settings_of(part: Part) -> tuple[Setting, ...]:
-    return tuple(setting for setting in SETTINGS if setting.part is part)
+def settings_of(section: Section) -> tuple[Setting, ...]:
+    return tuple(setting for setting in SETTINGS if setting.section is section)
 
 
 BY_KEY = by_key(SETTINGS)
-BY_FIELD = {setting.field: setting for setting in SETTINGS if setting.part is not Part.NODE}
+BY_FIELD = {setting.field: setting for setting in SETTINGS if setting.section is not Section.NODE}

@@ -54,7 +54,7 @@ class Switch:
     inverted: bool = False
 
 
-Setting = tuple[str, Any]
+Parameter = tuple[str, Any]
 
 
 def integer(text: str) -> int:
@@ -187,7 +187,7 @@ SWITCHES: tuple[Switch, ...] = (
 )
 
 
-def from_environment(environ: Mapping[str, str]) -> Iterator[Setting]:
+def from_environment(environ: Mapping[str, str]) -> Iterator[Parameter]:
     """The settings of the LLAMA_ARG_* variables and of LLAMA_API_KEY."""
     for flag in FLAGS:
         if flag.env and flag.env in environ:
@@ -204,7 +204,7 @@ def from_environment(environ: Mapping[str, str]) -> Iterator[Setting]:
             yield switch.attribute, switch.inverted
 
 
-def from_arguments(arguments: Sequence[str]) -> Iterator[Setting]:
+def from_arguments(arguments: Sequence[str]) -> Iterator[Parameter]:
     """The settings of the flags, in their order: the last one wins."""
     flags = {name: flag for flag in FLAGS for name in flag.names}
     switched = {name: (switch.attribute, not switch.inverted) for switch in SWITCHES for name in switch.on}
@@ -224,7 +224,7 @@ def from_arguments(arguments: Sequence[str]) -> Iterator[Setting]:
             sys.exit(f"error: invalid argument: {given}\nThe bundled engine knows: {' '.join(known)}")
 
 
-def _parsed(flag: Flag, value: str, source: str) -> Iterator[Setting]:
+def _parsed(flag: Flag, value: str, source: str) -> Iterator[Parameter]:
     try:
         parsed = flag.parse(value)
     except ValueError as error:
@@ -233,7 +233,7 @@ def _parsed(flag: Flag, value: str, source: str) -> Iterator[Setting]:
         yield attribute, parsed
 
 
-def apply(settings: Sequence[Setting], xllamacpp: Any) -> Any:
+def apply(settings: Sequence[Parameter], xllamacpp: Any) -> Any:
     """The CommonParams of these settings."""
     params = xllamacpp.CommonParams()
     params.port = DEFAULT_PORT

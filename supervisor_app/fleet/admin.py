@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from supervisor_app.common import words
 from supervisor_app.common.admin import NamesField, ReadOnly
 from supervisor_app.core.ports import Wish
-from supervisor_app.core.settings import BY_FIELD, Part, settings_of
+from supervisor_app.core.settings import BY_FIELD, Section, settings_of
 from supervisor_app.fleet.commands import ask, nudge
 from supervisor_app.fleet.conf import DEFAULT_SERVER, apply_overlay, fixed_fields
 from supervisor_app.fleet.config_source import last_good
@@ -120,9 +120,9 @@ class LlamaServerAdmin(ServerModelAdmin):
     fieldsets: ClassVar[Any] = [
         (None, {"fields": ["name", "node", "overridden"]}),
         *(
-            (part.value, {"fields": [setting.field for setting in settings_of(part)]})
-            for part in Part
-            if part is not Part.NODE
+            (section.value, {"fields": [setting.field for setting in settings_of(section)]})
+            for section in Section
+            if section is not Section.NODE
         ),
     ]
 

@@ -16,7 +16,7 @@ from supervisor_app.common.addresses import WILDCARDS
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.core.command_line.fetching import names_repository
 from supervisor_app.core.ports import ServerConfig
-from supervisor_app.core.settings import BY_KEY, SETTINGS, Part, Setting, settings_of
+from supervisor_app.core.settings import BY_KEY, SETTINGS, Section, Setting, settings_of
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.fleet.models import LlamaServer
 
@@ -28,7 +28,7 @@ DEFAULT_SERVER = "default"
 """The server that the config file describes."""
 BINARY_KEY = "llama_server_binary"
 USERS_KEY = "llama_server_users"
-LAUNCH_FIELDS = tuple(setting.field for setting in settings_of(Part.LAUNCH) if not setting.secret)
+LAUNCH_FIELDS = tuple(setting.field for setting in settings_of(Section.LAUNCH) if not setting.secret)
 """Columns that decide how a server is launched: what a rollback brings back."""
 
 
@@ -196,9 +196,9 @@ def launch_of(server: LlamaServer) -> dict[str, Any]:
     return {**values, "args": list(redact_argv(server.args))}
 
 
-def _values_of(part: Part, server: LlamaServer) -> dict[str, Any]:
-    """Return the settings of one part in a row, by the names of its policy."""
-    return {setting.attribute: getattr(server, setting.field) for setting in settings_of(part)}
+def _values_of(section: Section, server: LlamaServer) -> dict[str, Any]:
+    """Return the settings of one section in a row, by the names of its policy."""
+    return {setting.attribute: getattr(server, setting.field) for setting in settings_of(section)}
 
 
 def _at_home(word: str) -> str:
@@ -234,8 +234,8 @@ def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], 
     return ServerConfig(
         name=server.name,
         spec=spec,
-        restart=RestartPolicy(**_values_of(Part.RESTART, server)),
-        health=HealthPolicy(**_values_of(Part.HEALTH, server)),
+        restart=RestartPolicy(**_values_of(Section.RESTART, server)),
+        health=HealthPolicy(**_values_of(Section.HEALTH, server)),
         desired_running=server.desired_running,
         generation=server.generation,
         restart_generation=server.restart_generation,

@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 
 from supervisor_app.core.command_line.fetching import names_repository
 from supervisor_app.core.command_line.taken_apart import CommandLineError, TakenApart, take_apart
-from supervisor_app.core.settings import SETTINGS, Part
+from supervisor_app.core.settings import SETTINGS, Section
 from supervisor_app.fleet.conf import (
     USERS_KEY,
     ConfigError,
@@ -48,7 +48,7 @@ def short(key: str) -> str:
 KEYS: Mapping[str, Setting] = {
     name: setting
     for setting in SETTINGS
-    if setting.part is not Part.NODE
+    if setting.section is not Section.NODE
     for name in (setting.key, short(setting.key), setting.field)
 }
 """Key, with or without its prefix -> setting."""

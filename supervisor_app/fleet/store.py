@@ -53,7 +53,7 @@ class EngineCommand(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Neighbours:
+class StoreHooks:
     """Parts that apps above this one have in the store: they know the fleet, which does not know them."""
 
     follow: Follow
@@ -78,10 +78,10 @@ class OrmStore:
         overlay: Callable[[], Overlay],
         command: EngineCommand,
         lease: Lease,
-        neighbours: Neighbours,
+        hooks: StoreHooks,
     ) -> None:
         self._node = node
-        self._neighbours = neighbours
+        self._hooks = hooks
         self._lease = lease
         self._overlay = overlay
         self._command = command
@@ -97,7 +97,7 @@ class OrmStore:
         return await self.reader.call(lambda: _remember(name))
 
     async def save(self, change: Change) -> None:
-        await self._writer.call(lambda: _save(self._node, change, self._neighbours.follow))
+        await self._writer.call(lambda: _save(self._node, change, self._hooks.follow))
 
     async def heartbeat(self, names: Sequence[str], devices: Survey | None = None) -> None:
         await self._writer.call(lambda: _heartbeat(self._lease, names, devices))
@@ -110,12 +110,12 @@ class OrmStore:
         self._writer.close()
 
     def _prune(self) -> bool:
-        return retention.prune(self._node) or self._neighbours.prune(timezone.now())
+        return retention.prune(self._node) or self._hooks.prune(timezone.now())
 
     def _configs(self) -> list[ServerConfig]:
         overlay, command = self._overlay(), self._command()
         servers = LlamaServer.objects.on_node(self._node)
-        explained = self._neighbours.explained(timezone.now())
+        explained = self._hooks.explained(timezone.now())
         return [
             replace(
                 resolve(server, overlay, command=self._engine_of(server, overlay) or command, cwd=self._cwd),

@@ -6,7 +6,7 @@ import re
 import tomllib
 from typing import Any
 
-Path = tuple[str, ...]
+KeyPath = tuple[str, ...]
 _KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _TABLE = re.compile(r"\s*\[[^\[].*")
 
@@ -18,8 +18,8 @@ class Lines:
     """
 
     def __init__(self, text: str) -> None:
-        self._found: dict[Path, int] = {}
-        table: Path = ()
+        self._found: dict[KeyPath, int] = {}
+        table: KeyPath = ()
         for number, line in enumerate(text.splitlines(), 1):
             if _TABLE.fullmatch(line):
                 table = _path(line) or table
@@ -38,7 +38,7 @@ class Lines:
         return 1
 
 
-def _path(line: str) -> Path:
+def _path(line: str) -> KeyPath:
     """Return the parts of the key of a line: `tomllib` knows how they are quoted."""
     try:
         value: Any = tomllib.loads(line)

@@ -22,7 +22,7 @@ CHALLENGE = b'WWW-Authenticate: Bearer realm="llamaproxy"\r\n'
 JSON_FIELDS = b"Content-Type: application/json; charset=utf-8\r\n"
 
 
-class Fault(StrEnum):
+class Side(StrEnum):
     """Origin of an error: the side that has to change something."""
 
     CLIENT = "client"
@@ -40,7 +40,7 @@ class Problem:
     status: int
     code: str
     message: str
-    fault: Fault
+    fault: Side
     type: str = ""
     """The server's own type, which Anthropic's clients do not know; empty: the type in the API asked."""
     retry_after: int | None = None

@@ -14,7 +14,7 @@ from supervisor_app.common.words import MISTAKE, span
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.llama.hints import UNREADABLE
 from supervisor_app.gateway.llama.nesting import DEEPEST
-from supervisor_app.gateway.problem import Fault, Problem
+from supervisor_app.gateway.problem import Problem, Side
 
 HOST_SILENT = "its host does not answer any more"
 """Reason of a loss: nothing at all comes back from the host of the server."""
@@ -49,7 +49,7 @@ class Server(Protocol):
 
 
 def bad_request(message: str, *, status: int = 400, code: str = "bad_request") -> Problem:
-    return Problem(status=status, code=code, message=message, fault=Fault.CLIENT)
+    return Problem(status=status, code=code, message=message, fault=Side.CLIENT)
 
 
 def restarting() -> Problem:
@@ -57,7 +57,7 @@ def restarting() -> Problem:
         status=503,
         code="gateway_stopping",
         message="The gateway is being restarted. Ask again.",
-        fault=Fault.GATEWAY,
+        fault=Side.GATEWAY,
         retry_after=1,
         retryable=True,
     )
@@ -80,7 +80,7 @@ def denied(reason: Refusal) -> Problem:
         status=reason.status,
         code=reason.code,
         message=reason.message,
-        fault=Fault.CLIENT,
+        fault=Side.CLIENT,
         retry_after=reason.retry_after,
     )
 
@@ -88,7 +88,7 @@ def denied(reason: Refusal) -> Problem:
 def model_not_found(model: str, known: list[str]) -> Problem:
     message = f"The model {model!r} does not exist here." if model else "Name a model."
     message += f" There is: {', '.join(known)}." if known else " No server is configured yet."
-    return Problem(status=404, code="model_not_found", message=message, fault=Fault.CLIENT)
+    return Problem(status=404, code="model_not_found", message=message, fault=Side.CLIENT)
 
 
 def no_room() -> Problem:
@@ -97,7 +97,7 @@ def no_room() -> Problem:
         code="server_unavailable",
         message="There is no room to keep so long a body until its `model` is known. Put `model` before what "
         "is long in it, add `?model=`, or ask again later.",
-        fault=Fault.GATEWAY,
+        fault=Side.GATEWAY,
         retry_after=5,
     )
 
@@ -111,7 +111,7 @@ def queue_full(name: str, waiting: int, retry_after: int) -> Problem:
         status=429,
         code="queue_full",
         message=f"{_who_wait(waiting)} for {name}{' already' if waiting else ''}.",
-        fault=Fault.CLIENT,
+        fault=Side.CLIENT,
         retry_after=retry_after,
     )
 
@@ -122,7 +122,7 @@ def not_isolated(name: str, reason: str) -> Problem:
         code="cache_not_isolated",
         message=f"An API key isolates its prompts at {name}, so nobody is served from the cache there. "
         f"{reason}. Ask another path, or another server, or start this one with --no-cache-prompt.",
-        fault=Fault.CLIENT,
+        fault=Side.CLIENT,
     )
 
 
@@ -132,7 +132,7 @@ def too_many_connections() -> Problem:
         code="too_many_connections",
         message="So many connections of this client are open that others would find none. Use each again "
         "instead of opening a new one.",
-        fault=Fault.CLIENT,
+        fault=Side.CLIENT,
         retry_after=1,
     )
 
@@ -143,7 +143,7 @@ def unavailable(facts: Server, retry_after: int, *, lasting: bool) -> Problem:
         status=503,
         code="server_unavailable",
         message=f"{facts.name}: {facts.why_hopeless}",
-        fault=Fault.SERVER,
+        fault=Side.SERVER,
         retry_after=retry_after,
         retryable=False if lasting else None,
     )
@@ -155,7 +155,7 @@ def not_ready(facts: Server, retry_after: int, *, to_strangers: bool) -> Problem
         status=503,
         code="server_unavailable",
         message=message,
-        fault=Fault.SERVER,
+        fault=Side.SERVER,
         retry_after=retry_after,
     )
 
@@ -164,7 +164,7 @@ def hold_timeout(facts: Server, retry_after: int) -> Problem:
     """The request has waited for as long as it may."""
     message = f"{facts.name}: Not ready within {span(facts.hold_seconds)}. {facts.detail}"
     return Problem(
-        status=503, code="hold_timeout", message=message, fault=Fault.SERVER, retry_after=retry_after
+        status=503, code="hold_timeout", message=message, fault=Side.SERVER, retry_after=retry_after
     )
 
 
@@ -209,7 +209,7 @@ def upstream_crashed(
         status=502,
         code="upstream_crashed",
         message=f"{facts.name} {what}. It ended before its answer was whole: {reason.rstrip('.')}.",
-        fault=Fault.SERVER,
+        fault=Side.SERVER,
         retryable=not done_perhaps and (survived or not facts.hopeless),
         more=more,
     )
@@ -222,7 +222,7 @@ def upstream_error(status: int, content: bytes) -> Problem:
         status=status if status >= 400 else 502,
         code="upstream_error",
         message=message,
-        fault=Fault.CLIENT if 400 <= status < 500 else Fault.SERVER,
+        fault=Side.CLIENT if 400 <= status < 500 else Side.SERVER,
     )
     try:
         told = msgspec.json.decode(content)["error"]
@@ -235,12 +235,12 @@ def upstream_error(status: int, content: bytes) -> Problem:
 
 def mistake() -> Problem:
     message = f"{MISTAKE}: the console says more."
-    return Problem(status=500, code="internal_error", message=message, fault=Fault.GATEWAY)
+    return Problem(status=500, code="internal_error", message=message, fault=Side.GATEWAY)
 
 
 def metrics_failed() -> Problem:
     message = "The metrics cannot be told: the console says why."
-    return Problem(status=500, code="metrics_failed", message=message, fault=Fault.GATEWAY)
+    return Problem(status=500, code="metrics_failed", message=message, fault=Side.GATEWAY)
 
 
 def quarantined(name: str, run_name: str, seconds: int) -> Problem:
@@ -252,6 +252,6 @@ def quarantined(name: str, run_name: str, seconds: int) -> Problem:
         message=f"{name} died each time it was asked this ({named}), so it is not "
         f"asked again for {pause}. Change the request, or have it released on the "
         "server's page.",
-        fault=Fault.CLIENT,
+        fault=Side.CLIENT,
         more=_names_of(run_name),
     )

@@ -19,7 +19,7 @@ _START = "all servers start with llamaproxy."
 _REPOSITORY = ("--hf-repo", "-hf", "-hfr")
 
 
-class Entry(NamedTuple):
+class Line(NamedTuple):
     """A line of a section."""
 
     line: int
@@ -37,9 +37,9 @@ def read_presets(text: str) -> Found:
     return found
 
 
-def _sections(text: str) -> dict[str, list[Entry]]:
+def _sections(text: str) -> dict[str, list[Line]]:
     """Return the entries of each section; those before the first one are about the file."""
-    sections: dict[str, list[Entry]] = {"": []}
+    sections: dict[str, list[Line]] = {"": []}
     current = ""
     for number, raw in enumerate(text.splitlines(), 1):
         line = _COMMENT.sub("", raw).strip()
@@ -52,13 +52,13 @@ def _sections(text: str) -> dict[str, list[Entry]]:
             sections[current] = []
         elif entry := _KEY.fullmatch(line):
             if entry[1] != "version":
-                sections[current].append(Entry(number, entry[1], entry[2].strip()))
+                sections[current].append(Line(number, entry[1], entry[2].strip()))
         else:
             raise ImportMistakeError(f"line {number}: this is neither a [section] nor key = value.")
     return sections
 
 
-def _server(name: str, for_all: list[Entry], own: list[Entry]) -> Server:
+def _server(name: str, for_all: list[Line], own: list[Line]) -> Server:
     """Return the server of a section: what it says itself comes last, and wins."""
     remarks: list[str] = []
     words: dict[str, list[str]] = {}

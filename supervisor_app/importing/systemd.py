@@ -28,7 +28,7 @@ _SILENT = ("Type", "StandardOutput", "StandardError", "SyslogIdentifier", "KillS
 """Ways in which systemd handles any program; llamaproxy has its own."""
 
 
-class Entry(NamedTuple):
+class Assignment(NamedTuple):
     """An assignment of the section [Service]."""
 
     line: int
@@ -61,9 +61,9 @@ def read_systemd(text: str) -> Found:
     return found
 
 
-def _service(text: str) -> list[Entry]:
+def _service(text: str) -> list[Assignment]:
     """Return the assignments of [Service], lines that go on joined."""
-    entries: list[Entry] = []
+    entries: list[Assignment] = []
     section, pending, began = "", "", 0
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.strip()
@@ -82,11 +82,11 @@ def _service(text: str) -> list[Entry]:
         if not equals:
             raise ImportMistakeError(f"line {began}: {whole[:40]!r} is no assignment. Write Key=value.")
         if section == "Service":
-            entries.append(Entry(began, key.strip(), value.strip()))
+            entries.append(Assignment(began, key.strip(), value.strip()))
     return entries
 
 
-def _environment(entries: list[Entry]) -> dict[str, str]:
+def _environment(entries: list[Assignment]) -> dict[str, str]:
     found: dict[str, str] = {}
     for entry in entries:
         if entry.key == "Environment":
@@ -103,7 +103,7 @@ def _expanded(word: str, environment: dict[str, str]) -> str:
     return _VARIABLE.sub(value, word).replace("%%", "%")
 
 
-def _take(server: Server, entry: Entry) -> None:
+def _take(server: Server, entry: Assignment) -> None:
     """Take what has a counterpart; remark on the rest."""
     values = server.values
     match entry.key, entry.value:
@@ -126,7 +126,7 @@ def _take(server: Server, entry: Entry) -> None:
             server.remarks.append(remark(entry.line, key, value, ADVICE.get(key, _OWN_UNIT)))
 
 
-def _milliseconds(entry: Entry) -> int:
+def _milliseconds(entry: Assignment) -> int:
     parts = _SPAN.findall(entry.value)
     if not parts or _SPAN.sub("", entry.value) or any(unit not in _UNITS for _, unit in parts):
         raise ImportMistakeError(

@@ -10,7 +10,7 @@ from supervisor_app.importing.found import ImportMistakeError
 
 MOST_NODES = 100_000
 """Values with each alias counted as often as it stands: a bomb of a kilobyte has billions."""
-Path = tuple[str, ...]
+KeyPath = tuple[str, ...]
 
 
 class Yaml:
@@ -28,7 +28,7 @@ class Yaml:
                 raise ImportMistakeError(
                     f"The YAML has more than {MOST_NODES} values once aliases are replaced."
                 )
-            self._lines: dict[Path, int] = {}
+            self._lines: dict[KeyPath, int] = {}
             self._walk(node, ())
             self.data: dict[Any, Any] = yaml.safe_load(text)
         except yaml.MarkedYAMLError as error:
@@ -61,7 +61,7 @@ class Yaml:
                 raise ImportMistakeError(f"{self.where(*path)}: it must be a mapping.")
         return {str(key): inner for key, inner in value.items()}
 
-    def _walk(self, node: yaml.MappingNode, path: Path) -> None:
+    def _walk(self, node: yaml.MappingNode, path: KeyPath) -> None:
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise ImportMistakeError(f"line {key.start_mark.line + 1}: a key must be text.")

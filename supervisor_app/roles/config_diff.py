@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from supervisor_app.common.redact import HIDDEN, harmless, redact
-from supervisor_app.core.settings import BY_FIELD, Part, settings_of
+from supervisor_app.core.settings import BY_FIELD, Section, settings_of
 from supervisor_app.fleet.conf import ConfigError, Overlay, without_file
 from supervisor_app.fleet.config_file import check_one_file
 from supervisor_app.fleet.config_source import kept_at, recalled
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-RESTARTING = {*(setting.field for setting in settings_of(Part.LAUNCH)), "binary", "environment", "users"}
+RESTARTING = {*(setting.field for setting in settings_of(Section.LAUNCH)), "binary", "environment", "users"}
 """Parts of a launch: a change of one of them needs another process."""
 
 

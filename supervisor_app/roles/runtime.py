@@ -24,8 +24,8 @@ from supervisor_app.fleet.file_servers import FileServers
 from supervisor_app.fleet.layers import channel_layer
 from supervisor_app.fleet.publish import ChannelPublisher
 from supervisor_app.fleet.store import OrmStore
-from supervisor_app.roles.neighbours import NEIGHBOURS
 from supervisor_app.roles.nudges import SupervisorConsumer
+from supervisor_app.roles.store_hooks import STORE_HOOKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,7 +110,7 @@ class Runtime:
             overlay=FileServers(node, overlay),
             command=EngineSource(overlay),
             lease=lease,
-            neighbours=NEIGHBOURS,
+            hooks=STORE_HOOKS,
         )
         self.supervisor = NodeSupervisor(
             store=self._store,

@@ -13,7 +13,7 @@ from django.utils.html import format_html
 
 from supervisor_app.common.admin import NamesField, ReadOnly
 from supervisor_app.fleet.models import LlamaServer
-from supervisor_app.gateway.llama.endpoints import Scope
+from supervisor_app.gateway.llama.operations import Scope
 from supervisor_app.traffic.issuing import issue
 from supervisor_app.traffic.models import ApiKey, QuarantinedRequest, RequestRecord
 from supervisor_app.traffic.shown import spent, tokens

@@ -6,7 +6,7 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from supervisor_app.gateway.access.keys import digest_of, new_key, shown_part
-from supervisor_app.gateway.llama.endpoints import Scope
+from supervisor_app.gateway.llama.operations import Scope
 from supervisor_app.traffic.models import ApiKey
 
 

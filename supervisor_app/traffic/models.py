@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from supervisor_app.fleet.validators import validate_names
 from supervisor_app.gateway.access.keys import KeyPolicy
-from supervisor_app.gateway.llama.endpoints import Scope
+from supervisor_app.gateway.llama.operations import Scope
 from supervisor_app.gateway.records.record import LONGEST_NAME, Outcome
 
 if TYPE_CHECKING:

@@ -82,7 +82,7 @@ class GuardedChannel(HTTPChannel):
         self.visitors.mark_idle(self)
         super().requestDone(request)
 
-    # visitors.Visitor
+    # visitors.WebConnection
 
     def give_way(self) -> None:
         self.transport.abortConnection()

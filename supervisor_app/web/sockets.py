@@ -100,7 +100,7 @@ class GuardedWebSocket(WebSocketProtocol):
         self.data = b""
         self.sendCloseFrame(code=POLICY_VIOLATION, reasonUtf8=TOO_MUCH)
 
-    # visitors.Visitor
+    # visitors.WebConnection
 
     def give_way(self) -> None:
         self.transport.abortConnection()

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from supervisor_app.web.limits import WebLimits
 
 
-class Visitor(Protocol):
+class WebConnection(Protocol):
     """One connection."""
 
     def give_way(self) -> None:
@@ -24,11 +24,11 @@ class Visitors:
 
     def __init__(self, limits: WebLimits) -> None:
         self.limits = limits
-        self._all: set[Visitor] = set()
-        self._sockets: set[Visitor] = set()
-        self._unanswered: dict[Visitor, None] = {}
+        self._all: set[WebConnection] = set()
+        self._sockets: set[WebConnection] = set()
+        self._unanswered: dict[WebConnection, None] = {}
         """Nothing was answered yet. Both in the order in which they fell idle."""
-        self._idle: dict[Visitor, None] = {}
+        self._idle: dict[WebConnection, None] = {}
 
     def __len__(self) -> int:
         return len(self._all)
@@ -49,26 +49,26 @@ class Visitors:
         longest.give_way()
         return True
 
-    def join(self, visitor: Visitor) -> None:
+    def join(self, visitor: WebConnection) -> None:
         self._all.add(visitor)
         self._unanswered[visitor] = None
 
-    def join_as_socket(self, visitor: Visitor) -> None:
+    def join_as_socket(self, visitor: WebConnection) -> None:
         self._all.add(visitor)
         self._sockets.add(visitor)
 
-    def leave(self, visitor: Visitor) -> None:
+    def leave(self, visitor: WebConnection) -> None:
         """Forget a visitor, also one that has left already."""
         self._all.discard(visitor)
         self._sockets.discard(visitor)
         self.mark_busy(visitor)
 
-    def mark_idle(self, visitor: Visitor) -> None:
+    def mark_idle(self, visitor: WebConnection) -> None:
         """Note that all it asked is answered: from now on it may have to go."""
         if visitor in self._all:
             self._idle[visitor] = None
 
-    def mark_busy(self, visitor: Visitor) -> None:
+    def mark_busy(self, visitor: WebConnection) -> None:
         """Note that a request is being answered."""
         self._unanswered.pop(visitor, None)
         self._idle.pop(visitor, None)

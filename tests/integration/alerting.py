@@ -6,7 +6,7 @@ from supervisor_app.alerts.models import AlertChannel, Incident
 from supervisor_app.alerts.sender import AlertSender
 from supervisor_app.core.status import Status
 from supervisor_app.fleet.store import _save
-from supervisor_app.roles.neighbours import NEIGHBOURS
+from supervisor_app.roles.store_hooks import STORE_HOOKS
 from tests.integration.building import OUT_OF_MEMORY, change, make_server
 
 HOUR = 3600.0
@@ -32,7 +32,7 @@ class World:
         _save(
             "local",
             change(name, *events, status=Status(status), failure=failure, **fields),
-            NEIGHBOURS.follow,
+            STORE_HOOKS.follow,
         )
 
     def look(self, wait=0.0):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llamaproxy.options import Options, Place, node_name, read_ahead
+from llamaproxy.options import Options, Site, node_name, read_ahead
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,7 +51,7 @@ def test_a_node_name_is_refused_by_name(text):
     ],
 )
 def test_a_place_knows_the_url_of_its_gateway(said, url):
-    assert Place(node="local", **said).gateway_url == url
+    assert Site(node="local", **said).gateway_url == url
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_place_knows_the_url_of_its_gateway(said, url):
     ],
 )
 def test_a_place_knows_the_hosts_of_its_pages(said, hosts):
-    assert Place(node="local", **said).hosts == hosts
+    assert Site(node="local", **said).hosts == hosts
 
 
 def test_options_are_taken_from_among_what_django_has_parsed():
@@ -77,26 +77,26 @@ def test_options_are_taken_from_among_what_django_has_parsed():
 
 # --- Read ahead ----------------------------------------------------------------------------------------
 
-NOWHERE = Place(node="local", no_web=True)
+NOWHERE = Site(node="local", no_web=True)
 
 
 @pytest.mark.parametrize(
     ("line", "place"),
     [
-        ("runsupervisor", Place(node="local")),
-        ("runsupervisor --node gpu-7 --no-web", Place(node="gpu-7", no_web=True)),
-        ("runsupervisor --node=gpu-7", Place(node="gpu-7")),
+        ("runsupervisor", Site(node="local")),
+        ("runsupervisor --node gpu-7 --no-web", Site(node="gpu-7", no_web=True)),
+        ("runsupervisor --node=gpu-7", Site(node="gpu-7")),
         (
             "runsupervisor --bind [::1]:80 --gateway 90",
-            Place(node="local", bind=("::1", 80), gateway=("127.0.0.1", 90)),
+            Site(node="local", bind=("::1", 80), gateway=("127.0.0.1", 90)),
         ),
         (
             "runsupervisor --grace 5 --demo --no-gateway -v 2 --insecure-open",
-            Place(node="local", no_gateway=True),
+            Site(node="local", no_gateway=True),
         ),
         (
             "runsupervisor --gatew 90",
-            Place(node="local", gateway=("127.0.0.1", 90)),
+            Site(node="local", gateway=("127.0.0.1", 90)),
         ),  # argparse takes beginnings
         # What the command refuses
         ("runsupervisor --bind nowhere", NOWHERE),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
 from supervisor_app.gateway.access.origins import Origins, host_of, is_app, is_this_machine
-from supervisor_app.gateway.problem import Fault, Problem
+from supervisor_app.gateway.problem import Problem, Side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,7 +126,7 @@ class Door:
                 Problem(
                     status=421,
                     code="host_not_allowed",
-                    fault=Fault.CLIENT,
+                    fault=Side.CLIENT,
                     message=f"This gateway does not go by the name {host or given!r}. Make an API key in the "
                     "admin, or add the name to ALLOWED_HOSTS.",
                 )
@@ -140,7 +140,7 @@ class Door:
                 Problem(
                     status=403,
                     code="origin_not_allowed",
-                    fault=Fault.CLIENT,
+                    fault=Side.CLIENT,
                     message=f"{who} may not use this gateway without an API key. Make one in the "
                     "admin, or add the origin to LLAMAPROXY_ALLOWED_ORIGINS.",
                 )
@@ -152,7 +152,7 @@ class Door:
                 Problem(
                     status=403,
                     code="origin_not_allowed",
-                    fault=Fault.CLIENT,
+                    fault=Side.CLIENT,
                     message="Pages of other sites may not use this gateway without an API key. Make one in "
                     "the admin.",
                 )

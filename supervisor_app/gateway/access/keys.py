@@ -11,7 +11,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from supervisor_app.common.words import counted, span
-from supervisor_app.gateway.llama.endpoints import Scope
+from supervisor_app.gateway.llama.operations import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from supervisor_app.fleet.conf import Overlay
     from supervisor_app.gateway.llama.listing import Listing
     from supervisor_app.gateway.plane.gateway import Gateway
-    from supervisor_app.gateway.records.counts import Load
+    from supervisor_app.gateway.records.counts import Occupancy
     from supervisor_app.gateway.records.record import QuarantineEntry, Record
     from supervisor_app.gateway.servers.backend import Backend
     from supervisor_app.gateway.servers.gate import Gate
@@ -349,7 +349,7 @@ class Link:
             await asyncio.to_thread(self._metrics.save, self._load())
             await asyncio.sleep(SAVE_SECONDS)
 
-    def _load(self) -> Load:
+    def _load(self) -> Occupancy:
         return self._metrics.load_of(self._gateway.load())
 
     async def metrics(self) -> bytes:

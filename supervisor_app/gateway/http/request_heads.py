@@ -26,7 +26,7 @@ from supervisor_app.gateway.http.heads import (
 )
 from supervisor_app.gateway.llama.conversations import conversation_in, of_key, query_of_key
 from supervisor_app.gateway.llama.dialects import Dialect, dialect_of
-from supervisor_app.gateway.llama.endpoints import About, Endpoint, endpoint_of
+from supervisor_app.gateway.llama.operations import About, Operation, operation_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,7 +85,7 @@ class RequestHead:
     """The API key as the client presented it; empty: there is none."""
     key_is_password: bool
     """The key came as a password, which browsers keep and send by themselves."""
-    endpoint: Endpoint
+    operation: Operation
     dialect: Dialect
     """In whose words its errors are told."""
     is_plain: bool
@@ -99,12 +99,12 @@ class RequestHead:
     @property
     def asks_for_streams(self) -> bool:
         """Is it about answers that are being made, or go on without their clients? One server has them."""
-        return bool(self.conversation) or self.endpoint.about in (About.CONVERSATIONS, About.ANSWER)
+        return bool(self.conversation) or self.operation.about in (About.CONVERSATIONS, About.ANSWER)
 
     @property
     def conversation(self) -> str:
         """The name of the conversation whose stream it is about; empty: it is about none."""
-        return conversation_in(self.query) if self.endpoint.about is About.CONVERSATION else ""
+        return conversation_in(self.query) if self.operation.about is About.CONVERSATION else ""
 
     def of_key(self, key: int) -> RequestHead:
         """As it goes to servers: about a conversation of this key, whatever others call theirs."""
@@ -169,7 +169,7 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
     noted.pop(b"content-length", None)  # the head is the same for any
     method = parser.get_method().decode("ascii")
     key, by_password = _presented_key(noted)
-    endpoint = endpoint_of(method, path, query)
+    operation = operation_of(method, path, query)
     head = RequestHead(
         method=method,
         path=path,
@@ -181,9 +181,9 @@ def read_request(raw: bytes) -> tuple[RequestHead, int | None]:
         expects_continue=http11 and noted.get(b"expect", b"").lower() == b"100-continue",
         presented_key=key,
         key_is_password=by_password,
-        endpoint=endpoint,
+        operation=operation,
         dialect=dialect_of(path),
-        is_plain=method == "POST" and http11 and keep_alive and endpoint.is_passed_on,
+        is_plain=method == "POST" and http11 and keep_alive and operation.is_passed_on,
         forwarded=forwarded,
         noted=noted,
     )

@@ -26,7 +26,7 @@ from supervisor_app.gateway.llama.hints import UNREADABLE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from supervisor_app.gateway.llama.endpoints import Endpoint
+    from supervisor_app.gateway.llama.operations import Operation
 
 NO_CACHE = b'"cache_prompt":false}'
 _FIELD = b"cache_prompt"
@@ -50,7 +50,7 @@ def without_cache(body: bytes) -> bytes:
 
 
 def check_isolation(
-    endpoint: Endpoint, body: bytes, *, is_form: bool, is_partial: bool, caches: bool
+    operation: Operation, body: bytes, *, is_form: bool, is_partial: bool, caches: bool
 ) -> bool:
     """Can this request be kept from the cache? Raises NotIsolatedError.
 
@@ -63,7 +63,7 @@ def check_isolation(
         if caches or _FIELD in body:
             raise NotIsolatedError("A form cannot be kept from it")
         return False
-    if caches and endpoint.events is sse.MESSAGES:
+    if caches and operation.events is sse.MESSAGES:
         raise NotIsolatedError("llama-server serves this path from the cache whatever a request says")
     without_cache(body)
     return True

@@ -14,7 +14,7 @@ from supervisor_app.gateway.llama.hints import UNREADABLE, Hints
 from supervisor_app.gateway.llama.usage import NO_USAGE, Usage
 
 if TYPE_CHECKING:
-    from supervisor_app.gateway.llama.endpoints import Endpoint
+    from supervisor_app.gateway.llama.operations import Operation
 
 _SPAN = 2048
 """Bytes that a `usage` or `timings` object has at most; real ones have 300."""
@@ -86,13 +86,13 @@ def usage_of(tail: bytes, head: bytes = b"") -> Usage:
     return _usage_of_any(tail, head)
 
 
-def usage_of_all(usage: Usage, endpoint: Endpoint, hints: Hints, came: int | None = None) -> Usage:
+def usage_of_all(usage: Usage, operation: Operation, hints: Hints, came: int | None = None) -> Usage:
     """An estimate for all answers of a request, where `usage` is all that the server told: one of them.
 
     `came`: of a stream that was cut, how many tokens of all its answers were seen.
     """
-    prompts = hints.prompts if endpoint.several_prompts else 1
-    answers = prompts * hints.answers if endpoint.several_answers else 1
+    prompts = hints.prompts if operation.several_prompts else 1
+    answers = prompts * hints.answers if operation.several_answers else 1
     if answers == 1:
         return usage
     generated = usage.generated_tokens

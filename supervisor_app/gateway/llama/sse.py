@@ -51,7 +51,7 @@ _BEGINNINGS = (b"data:", b"event:", b"error:")
 
 @dataclass(frozen=True, slots=True)
 class StreamForm:
-    """How the streams of one endpoint look."""
+    """How the streams of one operation look."""
 
     piece: bytes = b"data:"
     """In each event that has a piece of what was generated."""

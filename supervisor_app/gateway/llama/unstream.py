@@ -63,7 +63,7 @@ def _is_one(prompt: Raw) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How the answers of one endpoint are put together."""
+    """How the answers of one operation are put together."""
 
     answer: Callable[[], GrowingAnswer]
     asks: dict[str, Raw]

@@ -51,7 +51,7 @@ def admit(gateway: Reception, exchange: Exchange) -> None:
         if exchange.has_too_many(policy):
             raise NotAllowedError(problems.too_many_connections())
         if policy is not None:
-            check_scope(policy, head.endpoint.scope, f"{head.method} {head.path[:LONGEST_NAME]}")
+            check_scope(policy, head.operation.scope, f"{head.method} {head.path[:LONGEST_NAME]}")
         if may_be_ours and own.is_ours(head):
             own.answer(gateway, exchange, policy)
             return
@@ -77,5 +77,5 @@ def admit(gateway: Reception, exchange: Exchange) -> None:
 def _is_public_file(gateway: Reception, head: RequestHead) -> bool:
     """Is it a file of the web UI, asked for without a key? The one server says whether that is public."""
     return (
-        head.endpoint.static and not head.presented_key and gateway.door.has_keys and gateway.takes_any_name
+        head.operation.static and not head.presented_key and gateway.door.has_keys and gateway.takes_any_name
     )

@@ -24,7 +24,7 @@ from supervisor_app.gateway.servers.suspects import hash_of
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.http.request_heads import RequestHead
-    from supervisor_app.gateway.llama.endpoints import Endpoint
+    from supervisor_app.gateway.llama.operations import Operation
 
 OF_ANY_MODEL = "a conversation may be with any of its models"
 LONG_TOKENS = 256
@@ -186,12 +186,12 @@ class RequestBody:
 
     def as_stream(self) -> tuple[bytes, Assembler] | None:
         """A body that asks for the same as a stream, and who takes that; None: it should go as it is."""
-        kind = self._head.endpoint.assembled
+        kind = self._head.operation.assembled
         if b"x-conversation-id" in self._head.noted:
             return (
                 None  # a stream of that name goes on without its client, and anybody may end it by the name
             )
-        if kind is None or self.overflows or not may_take_long(self._head.endpoint, self.hints):
+        if kind is None or self.overflows or not may_take_long(self._head.operation, self.hints):
             return None
         body = restream(kind, self.kept())
         return None if body is None else (body, Assembler(kind))
@@ -215,10 +215,10 @@ class RequestBody:
         return self._hash
 
 
-def may_take_long(endpoint: Endpoint, hints: Hints) -> bool:
+def may_take_long(operation: Operation, hints: Hints) -> bool:
     """Its answer could go on for a while, and be asked for as a stream."""
     wanted = hints.max_tokens
-    return endpoint.assembled is not None and (wanted is None or not 0 <= wanted <= LONG_TOKENS)
+    return operation.assembled is not None and (wanted is None or not 0 <= wanted <= LONG_TOKENS)
 
 
 def _is_picture(text: bytes) -> bool:

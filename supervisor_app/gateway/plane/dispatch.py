@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.door import NotAllowedError
 from supervisor_app.gateway.access.keys import Denied, KeyPolicy
-from supervisor_app.gateway.llama.endpoints import About
+from supervisor_app.gateway.llama.operations import About
 from supervisor_app.gateway.plane.notes import Noted
 from supervisor_app.gateway.problem import JSON_FIELDS, Problem, cors_fields
 from supervisor_app.gateway.records.record import Outcome
@@ -113,7 +113,7 @@ def dispatch(gateway: Directory, exchange: Routed, *, asked_around: bool = False
 def _complaint(gateway: Directory, exchange: Routed) -> str:
     """A fault of the body that keeps it from saying where the request goes; empty: there is none."""
     head, body = exchange.head, exchange.body
-    decides = len(gateway.all) > 1 and head.method == "POST" and not head.endpoint.relays
+    decides = len(gateway.all) > 1 and head.method == "POST" and not head.operation.relays
     return body.fault() if decides and not body.hints.model else ""
 
 
@@ -153,7 +153,7 @@ async def _go_to_streams(gateway: Directory, exchange: Routed, candidates: Seque
     if head.conversation:
         holder = await holder_of(head.conversation, candidates)
         candidates = candidates if holder is None else [holder]
-    elif head.endpoint.about is About.ANSWER:
+    elif head.operation.about is About.ANSWER:
         answer = await done_by_one_of(exchange.body.kept(), candidates)
     else:
         key = None if exchange.policy is None else exchange.policy.id
@@ -205,7 +205,7 @@ def go_to_one_of(gateway: Directory, exchange: Routed, candidates: Sequence[Back
         exchange.refuse(problem, Outcome.UNAVAILABLE)
         return
     visit = exchange.visit(backend)
-    wakes = head.endpoint.wakes
+    wakes = head.operation.wakes
     if facts.is_hopeless_for(wakes=wakes):
         exchange.refuse(refusals.hopeless(backend, gateway.wall_time()), Outcome.UNAVAILABLE)
         return

@@ -20,7 +20,7 @@ from supervisor_app.gateway.plane.answer import Answer
 from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.dispatch import candidates_now, dispatch, find_suspicion, go_to_one_of
 from supervisor_app.gateway.plane.notes import Notes
-from supervisor_app.gateway.plane.phases import FOLLOWS, Phase, step
+from supervisor_app.gateway.plane.stages import FOLLOWS, Stage, step
 from supervisor_app.gateway.plane.transit import LARGE, Transit
 from supervisor_app.gateway.records.record import Outcome, Record
 from supervisor_app.gateway.servers.visit import Visit
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NOTHING = b":\n\n"
-UNROUTED = (Phase.HEAD, Phase.DOOR, Phase.OWN)
-"""Phases in which nobody has asked where the request goes."""
+UNROUTED = (Stage.HEAD, Stage.DOOR, Stage.OWN)
+"""Stages in which nobody has asked where the request goes."""
 
 
 class Exchange:
@@ -66,8 +66,8 @@ class Exchange:
         "id",
         "is_public",
         "notes",
-        "phase",
         "policy",
+        "stage",
         "started",
         "suspicion",
         "transit",
@@ -94,7 +94,7 @@ class Exchange:
         self.started = gateway.loop.time()
         self.notes = Notes(gateway.wall_time())
         self.answer: Answer = Answer(head, reply, self.notes, gateway.door, gateway.loop)
-        self.phase = Phase.HEAD
+        self.stage = Stage.HEAD
         """Changed by `_step` alone."""
         self.is_public = False
         """No key was asked for, so the server must not take the request for one of the gateway's own."""
@@ -102,43 +102,43 @@ class Exchange:
         self._caller = caller
         self._visit: Visit | None = None
         self._was_sent = False
-        """A server has had the request: a fact for the record, which no later phase undoes."""
+        """A server has had the request: a fact for the record, which no later stage undoes."""
 
-    # Its phase
+    # Its stage
 
-    def _step(self, phase: Phase) -> None:
+    def _step(self, stage: Stage) -> None:
         # `step` would say the same of a legal one, for the price of a call.
-        self.phase = phase if phase in FOLLOWS[self.phase] else step(self.phase, phase)
+        self.stage = stage if stage in FOLLOWS[self.stage] else step(self.stage, stage)
 
     @property
     def is_over(self) -> bool:
-        return self.phase is Phase.OVER
+        return self.stage is Stage.OVER
 
     @property
     def _takes_no_body(self) -> bool:
         """Is the rest of the body of no use to anybody?"""
-        return self.phase is Phase.OVER or self.phase is Phase.OWN
+        return self.stage is Stage.OVER or self.stage is Stage.OWN
 
     def answer_takes_time(self) -> None:
         """The gateway makes the answer itself, but not at once."""
-        self._step(Phase.OWN)
+        self._step(Stage.OWN)
 
     def set_out(self) -> None:
         """Go to a server: for the first time, or once more after a loss."""
         if self.answer.hold is not None:
             self.answer.hold.end()
-        if self.phase is Phase.LOST:
+        if self.stage is Stage.LOST:
             self.notes.replays += 1
-        self._step(Phase.ATTEMPT)
+        self._step(Stage.ATTEMPT)
 
     def come_back(self) -> None:
         """No server has taken the request: it waits for its turn again."""
-        self._step(Phase.GATE)
+        self._step(Stage.GATE)
 
     def lose(self, run_name: str) -> None:
         """The server was lost before there was content of its answer."""
         self.notes.run_name = run_name
-        self._step(Phase.LOST)
+        self._step(Stage.LOST)
 
     # The request comes
 
@@ -159,14 +159,14 @@ class Exchange:
         self.let_in(sent.policy)
         self.transit.take_whole(body)
         self._was_sent = True
-        self._step(Phase.ATTEMPT)
+        self._step(Stage.ATTEMPT)
         self.notes.server = sent.asked.name
         self._visit = visit = Visit(self, self._gateway, sent.backend)
         return visit, visit.go_on(sent.asked, connection)
 
     def let_in(self, policy: KeyPolicy | None) -> None:
         """Let the request in: its body may come. `policy`: of its API key; None: it has none."""
-        self._step(Phase.DOOR)
+        self._step(Stage.DOOR)
         if policy is None:
             return
         self.policy = policy
@@ -195,7 +195,7 @@ class Exchange:
 
     def _route(self) -> None:
         if not self.is_over:  # the client may have left while others had their turn
-            self._step(Phase.ROUTE)
+            self._step(Stage.ROUTE)
             dispatch(self._gateway, self)
 
     def request_for(
@@ -211,8 +211,8 @@ class Exchange:
 
     def visit(self, backend: Backend) -> Visit:
         """Wait at this server, in place of one where it was before."""
-        if self.phase is not Phase.LOST:  # LOST lasts until the request is sent again, here or there
-            self._step(Phase.GATE)
+        if self.stage is not Stage.LOST:  # LOST lasts until the request is sent again, here or there
+            self._step(Stage.GATE)
         self._visit = visit = Visit(self, self._gateway, backend)
         return visit
 
@@ -269,13 +269,13 @@ class Exchange:
     @property
     def is_sent_once(self) -> bool:
         """Is this a request that cannot be sent again, once a server has it?"""
-        return self.body.overflows or not self.head.endpoint.pure
+        return self.body.overflows or not self.head.operation.pure
 
     # The answer
 
     def answer_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
         """Send the whole answer at once, when nothing was said before."""
-        self._step(Phase.COMMIT)
+        self._step(Stage.COMMIT)
         self.answer.pass_whole(head, length, content)
         self._answered((content,))
 
@@ -283,7 +283,7 @@ class Exchange:
         """Begin the answer, whose content begins so. False: the client has been told of another one."""
         if not self.answer.begin(head, length):
             return False
-        self._step(Phase.COMMIT)
+        self._step(Stage.COMMIT)
         self.notes.beginning = beginning
         return True
 
@@ -339,7 +339,7 @@ class Exchange:
     def _break_off(self, problem: Problem) -> None:
         """Break off what the client has of an answer. A stream says why."""
         last_words = b""
-        if self.phase is not Phase.COMMIT:
+        if self.stage is not Stage.COMMIT:
             last_words = problem.event(self.head.dialect, self._stream())
         elif self._visit is not None and self._visit.streams:
             # If the stream broke within an event, end that first.
@@ -379,7 +379,7 @@ class Exchange:
         """See `LiveRequest`. No reader of events sees a comment that stands between two of them."""
         if not self.has_begun:
             return False
-        waits = self.phase is not Phase.COMMIT and self.answer.waits
+        waits = self.stage is not Stage.COMMIT and self.answer.waits
         if waits or (self._visit is not None and self._visit.is_between_events):
             self.answer.reply.write(NOTHING)
         return True
@@ -400,9 +400,9 @@ class Exchange:
         self.answer.reply.send(status, beginning, len(content), content)
 
     def _over(self, outcome: Outcome, tail: Iterable[bytes] = (), *, recorded: bool = True) -> None:
-        before = self.phase
-        self._step(Phase.OVER)
-        if before is Phase.OVER:
+        before = self.stage
+        self._step(Stage.OVER)
+        if before is Stage.OVER:
             return
         self.notes.outcome = outcome
         self.notes.tail = tail
@@ -416,7 +416,7 @@ class Exchange:
         self.transit.close()
         if not recorded or before in UNROUTED:
             self.body.forget()  # no record needs its hints
-        if self._was_sent and self.head.endpoint.changes_models:
+        if self._was_sent and self.head.operation.changes_models:
             self._gateway.outside.models_changed(self.notes.server)
         self._gateway.finished(self, recorded=recorded)
         self._caller.exchange_over()
@@ -428,7 +428,7 @@ class Exchange:
 
     def record(self) -> Record:
         """Make the record of a request that is over; its body is read for that, and dropped."""
-        may_owe = self._was_sent and self.policy is not None and self.head.endpoint.needs_slot
+        may_owe = self._was_sent and self.policy is not None and self.head.operation.needs_slot
         if self.notes.outcome is Outcome.CLIENT_LEFT and may_owe:
             self.notes.guessed_tokens = self.body.guessed_tokens()
         record = self.notes.record(self)

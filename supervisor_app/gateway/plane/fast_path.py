@@ -75,10 +75,10 @@ def take_fast_path(
     gateway: FastPathGateway, client: FastCaller, head: RequestHead, body: bytes
 ) -> FastExchange | None:
     """Begin a request whose head `is_plain`. None: it takes the long way, and nothing has changed."""
-    if head.path in PUBLIC or not head.endpoint.pure or not gateway.may_keep(len(body)):
+    if head.path in PUBLIC or not head.operation.pure or not gateway.may_keep(len(body)):
         return None  # a request that is sent once must not meet a stale connection
     hints = hints_of(body, head.noted.get(b"content-type", b""))
-    if hints.stream or hints.answers != 1 or hints.prompts != 1 or may_take_long(head.endpoint, hints):
+    if hints.stream or hints.answers != 1 or hints.prompts != 1 or may_take_long(head.operation, hints):
         return None
     if is_too_deep(body):
         return None
@@ -96,7 +96,10 @@ def take_fast_path(
     except (Denied, NotAllowedError):
         return None
     if policy is not None and (
-        policy.models or policy.capture or head.names_conversation or head.endpoint.scope not in policy.scopes
+        policy.models
+        or policy.capture
+        or head.names_conversation
+        or head.operation.scope not in policy.scopes
     ):
         return None
     connection = backend.pool.take()
@@ -110,7 +113,7 @@ def take_fast_path(
 
 
 class FastExchange:
-    """`LiveRequest`, `visitors.Insider` and `upstream.Listener`: from the head of a request to its record."""
+    """`LiveRequest`, `visitors.Insider` and `upstream.Receiver`: from the head of a request to its record."""
 
     __slots__ = (
         "_answer",
@@ -156,7 +159,7 @@ class FastExchange:
         self.arrival = next(gateway.arrivals)
         self.at = at
         self.since = gateway.loop.time()
-        self.needs_slot = head.endpoint.needs_slot
+        self.needs_slot = head.operation.needs_slot
         self._gateway = gateway
         self._client = client
         self._body = body
@@ -168,7 +171,7 @@ class FastExchange:
 
     @property
     def counts_as_use(self) -> bool:
-        return self.head.endpoint.counts_as_use
+        return self.head.operation.counts_as_use
 
     @property
     def key(self) -> int | None:

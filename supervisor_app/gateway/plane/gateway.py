@@ -133,7 +133,7 @@ class Gateway:
         self.door.keys = keys
         now = self.wall_time()
         for exchange in list(self.exchanges):
-            scope = exchange.head.endpoint.scope
+            scope = exchange.head.operation.scope
             denied = exchange.policy and keys.withdrawn(exchange.policy, scope, now)
             if denied:
                 exchange.refuse(problems.denied(denied), Outcome.REFUSED)

@@ -107,7 +107,7 @@ class Notes:
         hints, hold, policy = request.body.hints, request.answer.hold, request.policy
         usage = usage_of(b"".join(self.tail), self.beginning)
         if hints.answers != 1 or hints.prompts != 1:
-            usage = usage_of_all(usage, head.endpoint, hints, self.tokens)
+            usage = usage_of_all(usage, head.operation, hints, self.tokens)
         return Record(
             at=self.at,
             server=self.server,
@@ -122,7 +122,7 @@ class Notes:
             ttft_ms=(first - request.started) * 1000 if first else None,
             duration_ms=(self.ended - request.started) * 1000,
             replays=self.replays,
-            counts_as_use=head.endpoint.counts_as_use,
+            counts_as_use=head.operation.counts_as_use,
             usage=usage,
             id=request.id,
             run_name=self.run_name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from supervisor_app.gateway.plane.dispatch import Directory
-from supervisor_app.gateway.plane.reading_on import Source
+from supervisor_app.gateway.plane.reading_on import BodySource
 from supervisor_app.gateway.plane.transit import BodyStore
 from supervisor_app.gateway.servers.request import VisitGateway
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.servers.facts import ServerFacts
 
 
-class Caller(Source, Protocol):
+class Caller(BodySource, Protocol):
     """The client's connection."""
 
     address: str

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Source(Protocol):
+class BodySource(Protocol):
     """Where a body comes from: the client's connection."""
 
     def pause_reading(self, paused: bool) -> None:
@@ -64,7 +64,7 @@ class ReadingOn:
 
     __slots__ = ("_disk", "_goes_on", "_pours", "_request", "_source", "_spool")
 
-    def __init__(self, request: Reader, source: Source, disk: Disk) -> None:
+    def __init__(self, request: Reader, source: BodySource, disk: Disk) -> None:
         self._request = request
         self._source = source
         self._disk = disk

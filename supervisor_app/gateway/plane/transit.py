@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.llama.isolation import NotIsolatedError, check_isolation, without_cache
-from supervisor_app.gateway.plane.reading_on import Disk, Reader, ReadingOn, Sink, Source
+from supervisor_app.gateway.plane.reading_on import BodySource, Disk, Reader, ReadingOn, Sink
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.http.request_heads import RequestHead
@@ -40,7 +40,7 @@ class Transit:
 
     __slots__ = ("_is_isolated", "_kept_bytes", "_source", "_store", "body", "reading_on")
 
-    def __init__(self, store: BodyStore, source: Source, body: RequestBody) -> None:
+    def __init__(self, store: BodyStore, source: BodySource, body: RequestBody) -> None:
         self.body = body
         self.reading_on: ReadingOn | None = None
         self._store = store
@@ -103,13 +103,13 @@ class Transit:
 
         Return the problem when that cannot be done.
         """
-        endpoint, body = head.endpoint, self.body
+        operation, body = head.operation, self.body
         self._is_isolated = False
-        if not (head.method == "POST" and endpoint.needs_slot and self._store.isolates(facts)):
+        if not (head.method == "POST" and operation.needs_slot and self._store.isolates(facts)):
             return None
         try:
             self._is_isolated = check_isolation(
-                endpoint,
+                operation,
                 body.kept(),
                 is_form=body.is_form,
                 is_partial=body.overflows,

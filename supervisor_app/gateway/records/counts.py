@@ -100,11 +100,11 @@ class Counts:
 
 Series = dict[tuple[str, str, str], Counts]
 """By server, model and outcome."""
-Load = dict[tuple[str, str], tuple[int, int]]
+Occupancy = dict[tuple[str, str], tuple[int, int]]
 """By server and model: requests in flight and requests held."""
 
 
-def add_load(load: Load, where: tuple[str, str], in_flight: int, held: int) -> None:
+def add_load(load: Occupancy, where: tuple[str, str], in_flight: int, held: int) -> None:
     before = load.get(where, (0, 0))
     load[where] = (before[0] + in_flight, before[1] + held)
 

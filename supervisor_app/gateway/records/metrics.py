@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from supervisor_app.gateway.records.counts import Counts, Load, Series, add_load, families
+from supervisor_app.gateway.records.counts import Counts, Occupancy, Series, add_load, families
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.records.record import Record
@@ -25,17 +25,17 @@ class Shared(Protocol):
     """The counts of several processes."""
 
     def own(self) -> Series:
-        """Load the counts that a process before this one has left."""
+        """Occupancy the counts that a process before this one has left."""
 
-    def save(self, series: Series, load: Load) -> None:
+    def save(self, series: Series, load: Occupancy) -> None:
         """Publish this process's counts to the others."""
 
-    def total(self) -> tuple[Series, Load]:
+    def total(self) -> tuple[Series, Occupancy]:
         """Sum the counts of all processes."""
 
 
 class _Snapshot(Collector):
-    def __init__(self, series: Series, load: Load) -> None:
+    def __init__(self, series: Series, load: Occupancy) -> None:
         self._series = series
         self._load = load
 
@@ -73,9 +73,9 @@ class GatewayMetrics:
     def _label(self, server: str, model: str) -> str:
         return self._id_of(server, model) or (OTHER if model else "")
 
-    def load_of(self, gates: Iterable[tuple[str, str, int, int]]) -> Load:
+    def load_of(self, gates: Iterable[tuple[str, str, int, int]]) -> Occupancy:
         """Sum what `Gateway.load` yields; a model that was asked for before stays, with 0."""
-        load: Load = {}
+        load: Occupancy = {}
         for server, model, in_flight, held in gates:
             add_load(load, (server, self._label(server, model)), in_flight, held)
         servers = {server for server, _ in load}
@@ -84,12 +84,12 @@ class GatewayMetrics:
                 load.setdefault((server, model), (0, 0))
         return load
 
-    def save(self, load: Load) -> None:
+    def save(self, load: Occupancy) -> None:
         """Publish the counts to the other processes."""
         if self._shared is not None:
             self._shared.save(self._series, load)
 
-    def render(self, load: Load, *others: str) -> str:
+    def render(self, load: Occupancy, *others: str) -> str:
         """Render the text exposition format, with other expositions merged in."""
         series = self._series
         if self._shared is not None:

@@ -30,7 +30,7 @@ BEGINNING = 1024
 
 
 class Attempt:
-    """`upstream.Listener` for one errand.
+    """`upstream.Receiver` for one errand.
 
     Nothing reaches the client before there is content: until then the request can be sent again unnoticed.
     """
@@ -59,7 +59,7 @@ class Attempt:
         self._committed = False
         """Content of this attempt's answer has gone to the client: the request is committed to it."""
         self._backend = errand.backend
-        relays = errand.head.endpoint.relays
+        relays = errand.head.operation.relays
         behind_a_router = NOT_ITS_OWN_BEHIND_A_ROUTER if self._backend.facts.is_router else NOT_ITS_OWN
         self._not_its_own: frozenset[int] = frozenset() if relays else behind_a_router
         self._connecting: Waiting | None = None
@@ -149,7 +149,7 @@ class Attempt:
             self._outlet.show_head(head, self._kept)
             self._kept = b""
 
-    # upstream.Listener
+    # upstream.Receiver
 
     def on_head(self, head: ResponseHead, length: int | None) -> None:
         self._head = head
@@ -158,7 +158,7 @@ class Attempt:
             self._backend.trust()
         if head.is_event_stream:
             self._scanner = ContentScanner()
-            self._kind = self._errand.head.endpoint.events or OTHER
+            self._kind = self._errand.head.operation.events or OTHER
             self._stream_begins()
 
     def on_content(self, content: bytes) -> None:
@@ -287,7 +287,7 @@ class Attempt:
 
     def _lost_in(self, content: bytes) -> bytes:
         """The error that this server sends in place of the rest of its stream; empty: none."""
-        return b"" if self._errand.head.endpoint.relays else proxy_error_in(content)
+        return b"" if self._errand.head.operation.relays else proxy_error_in(content)
 
     def _refused(self, reason: str) -> None:
         self._connecting = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from supervisor_app.gateway.servers.upstream import Connection, Listener
+from supervisor_app.gateway.servers.upstream import Connection, Receiver
 
 if TYPE_CHECKING:
     from supervisor_app.gateway.http.answer_heads import ResponseHead
@@ -29,7 +29,7 @@ class RefusedError(FetchError):
         self.status = status
 
 
-class _Fetch(Listener):
+class _Fetch(Receiver):
     """Collects one small answer."""
 
     def __init__(self, answer: asyncio.Future[bytes]) -> None:

@@ -51,7 +51,7 @@ UNREACHABLE = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
 """Errors by which the kernel says that nobody answers: which one depends on the routers in between."""
 
 
-class Listener(Protocol):
+class Receiver(Protocol):
     """The asker of a request: it is called in this order, until `on_end` or `on_lost`."""
 
     def on_head(self, head: ResponseHead, length: int | None) -> None:
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
         """Value of the field `Host`."""
         self._pool = pool
         self._transport: asyncio.Transport | None = None
-        self._listener: Listener | None = None
+        self._listener: Receiver | None = None
         self._head = b""
         self._body: FramedBody | None = None
         self._to_head = False
@@ -172,7 +172,7 @@ class Connection(asyncio.Protocol):
     # For the asker
 
     def ask(
-        self, listener: Listener, head: bytes, body: bytes, *, to_head: bool = False, whole: bool = True
+        self, listener: Receiver, head: bytes, body: bytes, *, to_head: bool = False, whole: bool = True
     ) -> None:
         """Send a request. `body`: as far as it has come; `whole`: that is all of the body."""
         self._listener = listener
@@ -195,7 +195,7 @@ class Connection(asyncio.Protocol):
         """Report a chunk that comes by itself to `on_chunk`, not to `on_content`: its content, and framed."""
         self._on_chunk = on_chunk
 
-    def hand_over(self, listener: Listener) -> None:
+    def hand_over(self, listener: Receiver) -> None:
         """Replace the asker, unless the answer has ended already."""
         if self._listener is not None:
             self._listener = listener
@@ -232,7 +232,7 @@ class Connection(asyncio.Protocol):
                 for (level, name), value in options.items():
                     own.setsockopt(level, name, value)
 
-    def _receive(self, listener: Listener, data: bytes) -> None:
+    def _receive(self, listener: Receiver, data: bytes) -> None:
         if self._on_chunk is not None and type(self._body) is ChunkedBody:
             chunk = self._body.whole_chunk(data)
             if chunk is not None:
@@ -287,7 +287,7 @@ class Connection(asyncio.Protocol):
             self._listener.on_head(head, length)
         return rest
 
-    def _take_whole(self, listener: Listener, head: ResponseHead, length: int, content: bytes) -> None:
+    def _take_whole(self, listener: Receiver, head: ResponseHead, length: int, content: bytes) -> None:
         """Report an answer that came in one piece."""
         self._listener = None
         self._reusable = head.keep_alive and not head.is_event_stream

@@ -65,9 +65,9 @@ class Visit:
         self.outlet: Outlet = request.answer
         self.arrival = request.arrival
         self.solo = request.suspicion is not None and request.suspicion.goes_alone
-        self.needs_slot = self.head.endpoint.needs_slot
-        self.wakes = self.head.endpoint.wakes
-        self.counts_as_use = self.head.endpoint.counts_as_use
+        self.needs_slot = self.head.operation.needs_slot
+        self.wakes = self.head.operation.wakes
+        self.counts_as_use = self.head.operation.counts_as_use
         self._gateway = gateway
         self._attempt: Attempt | None = None
         self._asked = backend.facts
@@ -208,7 +208,7 @@ class Visit:
     @property
     def _expects_stream(self) -> bool:
         request = self._request
-        asks = request.body.hints.stream and request.head.endpoint.events is not None
+        asks = request.body.hints.stream and request.head.operation.events is not None
         return asks or request.answer.reply.started
 
     def _comment_from_now_on(self) -> None:
@@ -340,7 +340,7 @@ class Visit:
 
     def lost(self, reason: str) -> None:
         self._request.lose(self._put_on_trial(reason).run_name)
-        if not self.head.endpoint.pure:
+        if not self.head.operation.pure:
             self._attempt = None
             self.backend.doubt()
             refuse_as_crashed(self._request, self.backend, reason, done_perhaps=True)

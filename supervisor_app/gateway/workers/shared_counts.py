@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from supervisor_app.common.outage import Outage
-from supervisor_app.gateway.records.counts import Counts, Load, Series, add_load
+from supervisor_app.gateway.records.counts import Counts, Occupancy, Series, add_load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,10 +41,10 @@ class SharedCounts:
         """Numbers of each file when the file could be read last."""
 
     def own(self) -> Series:
-        """Load the counts of the worker before this one."""
+        """Occupancy the counts of the worker before this one."""
         return _read(self._path)[0]
 
-    def save(self, series: Series, load: Load) -> None:
+    def save(self, series: Series, load: Occupancy) -> None:
         """Replace the file, whole or not at all; `series` is read under the lock, so no older one wins."""
         with self._lock:
             told = {
@@ -61,10 +61,10 @@ class SharedCounts:
             else:
                 self._outage.over()
 
-    def total(self) -> tuple[Series, Load]:
+    def total(self) -> tuple[Series, Occupancy]:
         """Sum the files of all workers."""
         total: Series = {}
-        total_load: Load = {}
+        total_load: Occupancy = {}
         # In the same order each time: sums of seconds, rounded otherwise, could be less than before.
         for path in sorted(self._path.parent.glob("*.json")):
             series, load = _read(path)
@@ -87,7 +87,7 @@ class SharedCounts:
                 directory.rmdir()
 
 
-def _read(path: Path) -> tuple[Series, Load]:
+def _read(path: Path) -> tuple[Series, Occupancy]:
     """Read one file; nothing if there is none, or if another version has written it."""
     try:
         told = json.loads(path.read_bytes())

@@ -11,7 +11,7 @@ from supervisor_app.alerts import incidents
 from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
 from supervisor_app.core.status import Status
 from supervisor_app.fleet.store import _save
-from supervisor_app.roles.neighbours import NEIGHBOURS
+from supervisor_app.roles.store_hooks import STORE_HOOKS
 from tests.integration.admin_pages import page
 from tests.integration.building import OUT_OF_MEMORY, change, make_server
 
@@ -42,7 +42,7 @@ def channel():
 def went_down(channel):
     """A server with an open incident and its message."""
     server = make_server()
-    _save("local", change(status=Status.CRASHED, failure=OUT_OF_MEMORY, detail="D."), NEIGHBOURS.follow)
+    _save("local", change(status=Status.CRASHED, failure=OUT_OF_MEMORY, detail="D."), STORE_HOOKS.follow)
     return server
 
 
@@ -242,7 +242,7 @@ def test_an_incident_tells_what_why_and_who_was_told(staff_client, went_down):
 
 def test_an_incident_that_is_over_tells_how_it_ended(staff_client, went_down):
     ready = change(status=Status.READY, ready_at=1.0, started_at=1.0)
-    _save("local", ready, NEIGHBOURS.follow)
+    _save("local", ready, STORE_HOOKS.follow)
     assert "ready, waiting whether it stays so" in page(staff_client.get(INCIDENTS))
     incidents.close_settled(Incident.objects.get().closes_at.timestamp())
     assert "recovered" in page(staff_client.get(INCIDENTS))
@@ -250,7 +250,7 @@ def test_an_incident_that_is_over_tells_how_it_ended(staff_client, went_down):
 
 def test_an_incident_of_an_unknown_cause(staff_client):
     make_server()
-    _save("local", change(status=Status.CRASHED), NEIGHBOURS.follow)
+    _save("local", change(status=Status.CRASHED), STORE_HOOKS.follow)
     pk = Incident.objects.get().pk
     assert "unknown" in page(staff_client.get(f"{INCIDENTS}{pk}/change/"))
     assert str(Incident.objects.get()) == "default: down"

@@ -322,5 +322,5 @@ def test_two_that_close_the_same_incident_tell_once(world):
     world.see("ready", wait=1)
     row = world.incident
     assert incidents.close_settled(world.clock.now + 60) == 1
-    assert not incidents.end(row, incidents.Ending.RECOVERED, world.clock.now + 60)
+    assert not incidents.end(row, incidents.IncidentEnd.RECOVERED, world.clock.now + 60)
     assert Delivery.objects.filter(event="recovered").count() == 1

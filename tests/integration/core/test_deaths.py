@@ -26,7 +26,7 @@ from supervisor_app.fleet.conf import Overlay
 from supervisor_app.fleet.lease import Lease
 from supervisor_app.fleet.models import Run, ServerState
 from supervisor_app.fleet.store import OrmStore
-from supervisor_app.roles.neighbours import NEIGHBOURS
+from supervisor_app.roles.store_hooks import STORE_HOOKS
 from tests.deadline import DEADLINE
 from tests.integration.building import db, eventually, make_server
 from tests.ports import free_port
@@ -53,7 +53,7 @@ class Ward:
             overlay=Overlay,
             command=lambda: self.command,
             lease=Lease("ward"),
-            neighbours=NEIGHBOURS,
+            hooks=STORE_HOOKS,
         )
         self._probe = HttpProbe()
         self._supervisor = NodeSupervisor(

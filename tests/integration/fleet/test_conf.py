@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor_app.core.settings import BY_KEY, LARGEST, SETTINGS, Part
+from supervisor_app.core.settings import BY_KEY, LARGEST, SETTINGS, Section
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.fleet.conf import (
     BINARY_KEY,
@@ -207,7 +207,7 @@ EVERY_KEY = {
 
 
 def test_every_key_is_tried_here():
-    of_the_node = {setting.key for setting in SETTINGS if setting.part is Part.NODE}
+    of_the_node = {setting.key for setting in SETTINGS if setting.section is Section.NODE}
     assert of_the_node == {BINARY_KEY, USERS_KEY}
     assert {*EVERY_KEY, *of_the_node} == {setting.key for setting in SETTINGS}
 

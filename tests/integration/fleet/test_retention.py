@@ -20,7 +20,7 @@ from supervisor_app.fleet.lease import Lease
 from supervisor_app.fleet.models import Run
 from supervisor_app.fleet.retention import BATCH, RUNS_KEPT
 from supervisor_app.fleet.store import OrmStore, _save
-from supervisor_app.roles.neighbours import NEIGHBOURS
+from supervisor_app.roles.store_hooks import STORE_HOOKS
 from tests.integration.building import STARTED, at, change, db, make_run, make_server
 
 pytestmark = pytest.mark.django_db
@@ -39,7 +39,7 @@ def few(monkeypatch):
 def prune_all(node="local") -> int:
     """How often there was something to delete."""
     times = 0
-    while retention.prune(node) or NEIGHBOURS.prune(NOW):
+    while retention.prune(node) or STORE_HOOKS.prune(NOW):
         times += 1
     return times
 
@@ -59,7 +59,7 @@ def left() -> set[int]:
 def live_and_die(kind=FailureKind.HUNG, *, adopted=False):
     opened = RunOpened(identity=None, adopted=adopted, retry=0, started_at=STARTED)
     closed = RunClosed(at=STARTED + 1, exit=Exit(), failure=failure_of(kind))
-    _save("local", change("default", opened, closed), NEIGHBOURS.follow)
+    _save("local", change("default", opened, closed), STORE_HOOKS.follow)
 
 
 def counters(client):
@@ -182,9 +182,7 @@ def test_an_incident_of_which_nobody_was_told_goes_too(few):
 @pytest.mark.django_db(transaction=True)
 async def test_the_store_prunes_what_is_its_nodes(few):
     await db(lambda: runs(make_server(), 6))
-    store = OrmStore(
-        node="local", overlay=Overlay, command=tuple, lease=Lease("local"), neighbours=NEIGHBOURS
-    )
+    store = OrmStore(node="local", overlay=Overlay, command=tuple, lease=Lease("local"), hooks=STORE_HOOKS)
     try:
         assert [await store.prune() for _ in range(3)] == [True, True, False]
     finally:

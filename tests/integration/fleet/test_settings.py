@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor_app.core.settings import BY_FIELD, LARGEST, SETTINGS, Kind, Part
+from supervisor_app.core.settings import BY_FIELD, LARGEST, SETTINGS, Kind, Section
 from supervisor_app.fleet.admin import LlamaServerAdmin, LlamaServerForm
 from supervisor_app.fleet.conf import ConfigError
 from supervisor_app.fleet.config_file import parse_overlay
@@ -82,4 +82,4 @@ def test_the_form_has_each_setting_once_and_none_of_the_node():
     edited = [name for _, section in LlamaServerAdmin.fieldsets for name in section["fields"]]
     assert len(edited) == len(set(edited))
     assert set(edited) == {"name", "node", "overridden", *BY_FIELD}
-    assert not {setting.key for setting in SETTINGS if setting.part is Part.NODE} & set(edited)
+    assert not {setting.key for setting in SETTINGS if setting.section is Section.NODE} & set(edited)

@@ -30,7 +30,7 @@ from supervisor_app.fleet.snapshots import (
     load_views,
 )
 from supervisor_app.fleet.store import OrmStore
-from supervisor_app.roles.neighbours import NEIGHBOURS
+from supervisor_app.roles.store_hooks import STORE_HOOKS
 from supervisor_app.traffic.models import QuarantinedRequest
 from tests.integration.building import (
     IDENTITY,
@@ -60,7 +60,7 @@ async def opened(node="local", overlay=None, command=("llama-server",)):
         overlay=lambda: overlay or Overlay(),
         command=lambda: command,
         lease=Lease(node),
-        neighbours=NEIGHBOURS,
+        hooks=STORE_HOOKS,
     )
     try:
         yield store
@@ -394,9 +394,7 @@ async def test_a_bug_is_raised_as_it_is_and_the_next_call_is_done():
     def command():
         raise ZeroDivisionError
 
-    store = OrmStore(
-        node="local", overlay=Overlay, command=command, lease=Lease("local"), neighbours=NEIGHBOURS
-    )
+    store = OrmStore(node="local", overlay=Overlay, command=command, lease=Lease("local"), hooks=STORE_HOOKS)
     with pytest.raises(ZeroDivisionError):
         await store.configs()
     assert (await store.remember("nobody")).version == 0
@@ -428,9 +426,9 @@ def test_a_database_that_hangs_does_not_keep_the_process_from_ending():
         "from supervisor_app.fleet.conf import Overlay\n"
         "from supervisor_app.fleet.lease import Lease; from supervisor_app.fleet.store import OrmStore\n"
         "wait = lambda: time.sleep(60)\n"
-        "from supervisor_app.roles.neighbours import NEIGHBOURS\n"
+        "from supervisor_app.roles.store_hooks import STORE_HOOKS\n"
         "lease = Lease('local')\n"
-        "store = OrmStore(node='local', overlay=Overlay, command=wait, lease=lease, neighbours=NEIGHBOURS)\n"
+        "store = OrmStore(node='local', overlay=Overlay, command=wait, lease=lease, hooks=STORE_HOOKS)\n"
         "try: asyncio.run(asyncio.wait_for(store.configs(), 0.1))\n"
         "except TimeoutError: store.close()"
     )

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from supervisor_app.gateway.servers.pool import Pool
-from supervisor_app.gateway.servers.upstream import Listener
+from supervisor_app.gateway.servers.upstream import Receiver
 from tests.integration.building import eventually
 from tests.integration.gateway.scripts import Scripted, answers, deaf
 
@@ -114,7 +114,7 @@ async def test_a_name_that_cannot_even_be_looked_up_fails_as_well():
     assert heard.failed[0].startswith("a..b:80: ")
 
 
-class Heedless(Listener):
+class Heedless(Receiver):
     """Nobody answers."""
 
     def on_head(self, head, length):

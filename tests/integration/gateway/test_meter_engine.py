@@ -8,9 +8,9 @@ import re
 import pytest
 import requests
 
-from supervisor_app.gateway.llama.endpoints import endpoint_of
 from supervisor_app.gateway.llama.hints import hints_of
 from supervisor_app.gateway.llama.meter import usage_of, usage_of_all
+from supervisor_app.gateway.llama.operations import operation_of
 from supervisor_app.gateway.llama.sse import ContentScanner
 from tests.deadline import DEADLINE
 from tests.integration.gateway.engines import ENGINES, engine, post
@@ -103,6 +103,6 @@ def test_all_answers_count_of_which_the_server_tells_one(counting, path, body, s
     status, answer = post(counting, path, body)
     assert status == 200
     usage = usage_of_all(
-        usage_of(answer[-16_000:]), endpoint_of("POST", path), hints_of(json.dumps(body).encode())
+        usage_of(answer[-16_000:]), operation_of("POST", path), hints_of(json.dumps(body).encode())
     )
     assert usage.generated_tokens == generated_by(counting) - before

@@ -6,7 +6,7 @@ import pytest
 
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.access.door import Door
-from supervisor_app.gateway.llama.endpoints import Scope
+from supervisor_app.gateway.llama.operations import Scope
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import EMBEDDINGS, question, request, with_key
 from tests.integration.gateway.scripts import answers

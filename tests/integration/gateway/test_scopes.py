@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.gateway.access.keys import KeyRing
-from supervisor_app.gateway.llama.endpoints import Scope
+from supervisor_app.gateway.llama.operations import Scope
 from supervisor_app.gateway.records.record import Outcome
 from tests.integration.gateway.fast import BEARER, KEY, warm
 from tests.integration.gateway.plane import CHAT, request
 from tests.integration.gateway.scripts import answers, hangs, stream_of
-from tests.unit.gateway.test_endpoints import CHANGES, COMPUTES, COUNTS, READS
+from tests.unit.gateway.test_operations import CHANGES, COMPUTES, COUNTS, READS
 
 SPELT = [
     ("POST", "/tool%73"),

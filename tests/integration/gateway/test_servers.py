@@ -8,7 +8,7 @@ import pytest
 
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing, digest_of
-from supervisor_app.gateway.llama.endpoints import Scope
+from supervisor_app.gateway.llama.operations import Scope
 from supervisor_app.gateway.records.record import Outcome
 from tests.deadline import DEADLINE
 from tests.integration.building import eventually

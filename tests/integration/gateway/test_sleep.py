@@ -10,7 +10,7 @@ from tests.integration.building import eventually
 from tests.integration.gateway.fast import warm
 from tests.integration.gateway.plane import CHAT, question, request
 from tests.integration.gateway.scripts import answers, dies, hangs
-from tests.unit.gateway.test_endpoints import COMPUTES, COUNTS
+from tests.unit.gateway.test_operations import COMPUTES, COUNTS
 
 ASLEEP = {"status": Status.INITIAL, "wanted": False, "wakes": True, "pid": None}
 LOOKS = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from supervisor_app.gateway.llama.endpoints import endpoint_of
+from supervisor_app.gateway.llama.operations import operation_of
 from supervisor_app.gateway.llama.unstream import Assembler, restream
 from tests.integration.gateway.engines import ENGINES, TEMPLATE, engine, make_model_that_says, post
 
@@ -53,7 +53,7 @@ def answered(running, path, body):
 
 def put_together(running, path, body):
     """Status and answer by way of a stream, and whether it claims to be the same."""
-    kind = endpoint_of("POST", path).assembled
+    kind = operation_of("POST", path).assembled
     asked = restream(kind, json.dumps(body).encode())
     assert asked is not None
     status, stream = post(running, path, asked)

@@ -18,7 +18,7 @@ SIZED = head(200, "text/plain", "Content-Length: 2")
 
 
 class Listening:
-    """`upstream.Listener` that takes nothing more of the answer once some has come."""
+    """`upstream.Receiver` that takes nothing more of the answer once some has come."""
 
     def __init__(self, connection):
         self.connection = connection

@@ -14,8 +14,8 @@ from supervisor_app.alerts.rules import (
     IT_IS_DOWN,
     Alert,
     AlertEvent,
-    Ending,
     Incident,
+    IncidentEnd,
     choose,
     follow,
     retry_delay,
@@ -162,12 +162,12 @@ def test_a_restart_or_the_end_of_the_supervisor_does_not_end_it(status):
 @pytest.mark.parametrize("status", [Status.STOPPING, Status.INITIAL])
 def test_who_stops_it_while_it_is_down_ends_it_in_silence(status):
     stopped = step(after(Status.CRASHED), status, wanted=False)
-    assert (stopped.due, stopped.ending) == ((), Ending.STOPPED)
+    assert (stopped.due, stopped.ending) == ((), IncidentEnd.STOPPED)
 
 
 def test_who_stops_it_just_after_it_came_up_ends_it_as_recovered():
     stopped = step(after(Status.CRASHED, Status.READY), Status.STOPPING, wanted=False)
-    assert (stopped.due, stopped.ending) == ((RECOVERED,), Ending.RECOVERED)
+    assert (stopped.due, stopped.ending) == ((RECOVERED,), IncidentEnd.RECOVERED)
 
 
 def test_how_long_it_lasted_ends_where_it_became_ready():

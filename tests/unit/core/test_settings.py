@@ -11,7 +11,7 @@ from supervisor_app.core.settings import (
     BY_FIELD,
     SETTINGS,
     Kind,
-    Part,
+    Section,
     Setting,
     settings_of,
 )
@@ -23,25 +23,27 @@ NO_SETTING = {"max_misses"}
 
 
 def declared(**said):
-    return Setting(**{"key": "some_key", "part": Part.HEALTH, "default": 0, "help": "Some help."} | said)
+    return Setting(
+        **{"key": "some_key", "section": Section.HEALTH, "default": 0, "help": "Some help."} | said
+    )
 
 
 # --- The declarations ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("part", "policy"),
-    [(Part.RESTART, RestartPolicy), (Part.HEALTH, HealthPolicy)],
+    ("section", "policy"),
+    [(Section.RESTART, RestartPolicy), (Section.HEALTH, HealthPolicy)],
     ids=["restart", "health"],
 )
-def test_every_rule_of_a_policy_has_its_setting(part, policy):
+def test_every_rule_of_a_policy_has_its_setting(section, policy):
     rules = {rule.name: rule.default for rule in fields(policy) if rule.name not in NO_SETTING}
-    assert {setting.attribute: setting.default for setting in settings_of(part)} == rules
+    assert {setting.attribute: setting.default for setting in settings_of(section)} == rules
 
 
 def test_no_two_settings_share_a_name():
     assert len({setting.key for setting in SETTINGS}) == len(SETTINGS)
-    assert len(BY_FIELD) + len(settings_of(Part.NODE)) == len(SETTINGS)
+    assert len(BY_FIELD) + len(settings_of(Section.NODE)) == len(SETTINGS)
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
@@ -65,7 +67,7 @@ def test_a_setting_is_explained_in_whole_sentences_and_short_rows(setting):
 
 
 def test_only_what_chooses_programs_and_whom_to_trust_is_left_to_the_config_file():
-    assert [setting.key for setting in settings_of(Part.NODE)] == [
+    assert [setting.key for setting in settings_of(Section.NODE)] == [
         "llama_server_binary",
         "llama_server_users",
     ]

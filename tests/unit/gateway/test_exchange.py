@@ -1,4 +1,4 @@
-"""One exchange, alone: its phases, what its client gets, and that its books are closed once, however it ends."""
+"""One exchange, alone: its stages, what its client gets, and that its books are closed once, however it ends."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from supervisor_app.gateway.access.keys import KeyPolicy
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.http.reply import Reply
 from supervisor_app.gateway.llama.usage import Usage
-from supervisor_app.gateway.plane import phases
+from supervisor_app.gateway.plane import stages
 from supervisor_app.gateway.plane.exchange import Exchange
-from supervisor_app.gateway.plane.phases import IllegalSteps, Phase
+from supervisor_app.gateway.plane.stages import IllegalSteps, Stage
 from supervisor_app.gateway.plane.work_queue import WorkQueue
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.facts import End, ServerFacts
@@ -140,7 +140,7 @@ class Bench:
     @property
     def outcome(self):
         """Of a request whose books are closed."""
-        assert self.exchange.phase is Phase.OVER
+        assert self.exchange.stage is Stage.OVER
         assert len(self.gateway.finishes) == 1
         assert self.caller.times_over == 1
         assert self.gateway.kept_bytes == 0
@@ -158,29 +158,29 @@ def bench(timers):
     return Bench(timers)
 
 
-# --- Its phases
+# --- Its stages
 
 
 def test_a_request_goes_from_its_head_to_its_end(bench):
     exchange, seen = bench.exchange, []
-    seen.append(exchange.phase)
+    seen.append(exchange.stage)
     exchange.let_in(None)
-    seen.append(exchange.phase)
+    seen.append(exchange.stage)
     exchange.on_body(QUESTION)
     exchange.on_body_end()
-    seen.append(exchange.phase)
+    seen.append(exchange.stage)
     bench.asked().on_whole(answer_head(length=2), 2, b"hi")
-    assert seen == [Phase.HEAD, Phase.DOOR, Phase.ATTEMPT]
+    assert seen == [Stage.HEAD, Stage.DOOR, Stage.ATTEMPT]
     assert bench.outcome is Outcome.OK
     assert bench.caller.transport.content == b"hi"
 
 
 def test_a_request_waits_at_the_gate_of_a_server_that_starts(timers):
     bench = Bench(timers, status=Status.STARTING).ask()
-    assert bench.exchange.phase is Phase.GATE
+    assert bench.exchange.stage is Stage.GATE
     timers.advance(2.0)
     bench.newer(status=Status.READY)
-    assert bench.exchange.phase is Phase.ATTEMPT
+    assert bench.exchange.stage is Stage.ATTEMPT
     bench.asked().on_whole(answer_head(length=2), 2, b"hi")
     assert bench.outcome is Outcome.HELD
 
@@ -188,16 +188,16 @@ def test_a_request_waits_at_the_gate_of_a_server_that_starts(timers):
 def test_a_server_that_takes_no_connection_sends_the_request_back_to_the_gate(bench):
     bench.ask()
     bench.backend.connecting[0].failed("nobody listens")
-    assert bench.exchange.phase is Phase.GATE
+    assert bench.exchange.stage is Stage.GATE
     assert bench.exchange.notes.replays == 0
 
 
 def test_a_request_is_lost_until_it_is_sent_again(bench):
     bench.ask()
     bench.asked().on_lost("reset")
-    assert (bench.exchange.phase, bench.exchange.notes.replays) == (Phase.LOST, 0)
+    assert (bench.exchange.stage, bench.exchange.notes.replays) == (Stage.LOST, 0)
     bench.newer(pid=12, ends={11: End(blameless=True)})
-    assert (bench.exchange.phase, bench.exchange.notes.replays) == (Phase.ATTEMPT, 1)
+    assert (bench.exchange.stage, bench.exchange.notes.replays) == (Stage.ATTEMPT, 1)
     bench.asked().on_whole(answer_head(length=2), 2, b"hi")
     assert bench.outcome is Outcome.REPLAYED
 
@@ -206,9 +206,9 @@ def test_after_the_first_content_a_request_is_committed(bench):
     bench.ask()
     listener = bench.asked()
     listener.on_head(answer_head(length=6), 6)
-    assert bench.exchange.phase is Phase.ATTEMPT
+    assert bench.exchange.stage is Stage.ATTEMPT
     listener.on_content(b"abc")
-    assert bench.exchange.phase is Phase.COMMIT
+    assert bench.exchange.stage is Stage.COMMIT
     listener.on_content(b"def")
     listener.on_end()
     assert bench.outcome is Outcome.OK
@@ -220,16 +220,16 @@ def test_a_large_body_has_its_turn_after_those_of_others(timers):
     bench.gateway.limits = Limits()
     large = b'{"input":"%s"}' % (b"x" * 100_000)
     bench.ask(large)
-    assert bench.exchange.phase is Phase.DOOR
+    assert bench.exchange.stage is Stage.DOOR
     timers.advance(0.0)
-    assert bench.exchange.phase is Phase.ATTEMPT
+    assert bench.exchange.stage is Stage.ATTEMPT
 
 
 def test_an_answer_of_the_gateways_own_reads_no_body_and_makes_no_record(bench):
     bench.exchange.answer_takes_time()
     bench.exchange.on_body(QUESTION)
     bench.exchange.on_body_end()
-    assert bench.exchange.phase is Phase.OWN
+    assert bench.exchange.stage is Stage.OWN
     bench.exchange.answer_ourselves(200, b"", b"mine")
     assert bench.outcome is Outcome.OK
     assert bench.gateway.finishes == [(bench.exchange, False)]
@@ -242,7 +242,7 @@ def test_a_request_that_comes_from_the_fast_path_has_been_sent(bench, timers):
     )
     kept = SimpleNamespace(hand_over=lambda listener: None, abort=lambda: None)
     visit, _ = bench.exchange.go_on_from(sent, QUESTION, kept)
-    assert (bench.exchange.phase, bench.exchange.arrival) == (Phase.ATTEMPT, 7)
+    assert (bench.exchange.stage, bench.exchange.arrival) == (Stage.ATTEMPT, 7)
     assert visit.takes_body
 
 
@@ -324,7 +324,7 @@ def test_a_request_that_is_over_is_not_refused_again(bench):
 
 
 def test_whatever_we_do_wrong_the_books_are_closed_once(bench, monkeypatch, caplog):
-    monkeypatch.setattr(phases, "illegal_steps", IllegalSteps())
+    monkeypatch.setattr(stages, "illegal_steps", IllegalSteps())
     bench.ask()
     bench.asked().on_whole(answer_head(length=2), 2, b"hi")
     bench.exchange.stopped(())

@@ -14,7 +14,7 @@ from supervisor_app.gateway.access.keys import Denied
 from supervisor_app.gateway.http.reply import Reply
 from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.fast_path import take_fast_path
-from supervisor_app.gateway.plane.phases import Phase
+from supervisor_app.gateway.plane.stages import Stage
 from supervisor_app.gateway.records.record import Outcome, Usage
 from tests.unit.gateway import test_exchange as whole
 from tests.unit.gateway.parts import EVENTS, Connection, answer_head, request_head
@@ -179,7 +179,7 @@ def test_at_a_full_server_nobody_takes_it(timers):
 
 def test_a_key_that_has_asked_too_much_leaves_its_place(bench):
     bench.gateway.door.policy = SimpleNamespace(
-        id=1, models=(), capture=False, scopes={request_head("/v1/embeddings").endpoint.scope}
+        id=1, models=(), capture=False, scopes={request_head("/v1/embeddings").operation.scope}
     )
     bench.gateway.limiter.denied = Denied(429, "rate_limited", "Too many.")
     assert bench.take() is None
@@ -209,7 +209,7 @@ def test_a_request_becomes_an_exchange_in_its_place(bench):
     assert not request.show_life()
     exchange = bench.caller.request
     assert isinstance(exchange, Exchange)
-    assert exchange.phase is Phase.ATTEMPT
+    assert exchange.stage is Stage.ATTEMPT
     assert (exchange.id, exchange.arrival) == (request.id, request.arrival)
     assert bench.gateway.exchanges == {exchange}
     assert request not in bench.backend.gate.in_flight
@@ -227,12 +227,12 @@ def test_an_error_of_the_server_ends_as_an_exchange(bench):
 def test_a_stream_that_nobody_asked_for_goes_on_as_an_exchange(bench):
     bench.sent().on_head(answer_head(content_type=EVENTS), None)
     bench.connection.listener.on_content(b"data: a\n\n")
-    assert bench.caller.request.phase is Phase.COMMIT
+    assert bench.caller.request.stage is Stage.COMMIT
 
 
 def test_a_connection_that_the_server_has_closed_is_tried_once_more(bench):
     bench.sent().on_lost("closed")
-    assert bench.caller.request.phase is Phase.ATTEMPT
+    assert bench.caller.request.stage is Stage.ATTEMPT
     assert len(bench.backend.connecting) == 1
 
 

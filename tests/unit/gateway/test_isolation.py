@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from supervisor_app.gateway.llama.endpoints import endpoint_of
 from supervisor_app.gateway.llama.isolation import (
     NotIsolatedError,
     caches_prompts,
@@ -14,6 +13,7 @@ from supervisor_app.gateway.llama.isolation import (
     is_shared_with,
     without_cache,
 )
+from supervisor_app.gateway.llama.operations import operation_of
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_body_that_the_server_may_read_otherwise_is_refused(body):
 
 def check(path, body=b"{}", **more):
     usual = {"is_form": False, "is_partial": False, "caches": True}
-    return check_isolation(endpoint_of("POST", path), body, **{**usual, **more})
+    return check_isolation(operation_of("POST", path), body, **{**usual, **more})
 
 
 @pytest.mark.parametrize(

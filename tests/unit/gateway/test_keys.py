@@ -17,7 +17,7 @@ from supervisor_app.gateway.access.keys import (
     new_key,
     shown_part,
 )
-from supervisor_app.gateway.llama.endpoints import Scope
+from supervisor_app.gateway.llama.operations import Scope
 
 NOW = 1_750_000_000.0
 KEY = new_key()

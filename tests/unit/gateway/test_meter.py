@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor_app.gateway.llama.endpoints import endpoint_of
 from supervisor_app.gateway.llama.hints import Hints
 from supervisor_app.gateway.llama.meter import usage_of, usage_of_all
+from supervisor_app.gateway.llama.operations import operation_of
 from supervisor_app.gateway.llama.usage import NO_USAGE, Usage
 
 TIMINGS = (
@@ -175,7 +175,7 @@ def test_garbage_raises_nothing(tail):
 
 
 SEVERAL = Hints(prompts=3, answers=2)
-COMPLETION = endpoint_of("POST", "/completion")
+COMPLETION = operation_of("POST", "/completion")
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ COMPLETION = endpoint_of("POST", "/completion")
     ],
 )
 def test_the_count_of_one_answer_is_multiplied_by_the_number_of_answers(path, prompts, answers):
-    assert usage_of_all(MEASURED, endpoint_of("POST", path), SEVERAL) == Usage(
+    assert usage_of_all(MEASURED, operation_of("POST", path), SEVERAL) == Usage(
         prompt_tokens=21 * prompts,
         cached_tokens=20 * prompts,
         generated_tokens=3 * answers,

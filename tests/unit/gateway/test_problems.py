@@ -12,31 +12,31 @@ from supervisor_app.core.status import Status
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.keys import Denied
 from supervisor_app.gateway.llama.dialects import Dialect
-from supervisor_app.gateway.problem import Fault
+from supervisor_app.gateway.problem import Side
 from supervisor_app.gateway.servers.facts import ServerFacts
 
 FACTS = ServerFacts(name="default", status=Status.CRASHED)
 FAULTS = [
-    (Fault.CLIENT, 400, partial(problems.bad_request, "It cannot be read.")),
-    (Fault.CLIENT, 400, partial(problems.too_deep)),
-    (Fault.CLIENT, 413, partial(problems.body_too_large)),
-    (Fault.CLIENT, 401, partial(problems.denied, Denied(401, "invalid_api_key", "An API key is needed."))),
-    (Fault.CLIENT, 404, partial(problems.model_not_found, "gpt", ["llama"])),
-    (Fault.CLIENT, 403, partial(problems.not_isolated, "default", "It caches")),
-    (Fault.CLIENT, 429, partial(problems.queue_full, "default", 256, 5)),
-    (Fault.CLIENT, 429, partial(problems.too_many_connections)),
-    (Fault.CLIENT, 422, partial(problems.quarantined, "default", "7", 3600)),
-    (Fault.CLIENT, 400, partial(problems.upstream_error, 400, b"")),
-    (Fault.GATEWAY, 503, partial(problems.restarting)),
-    (Fault.GATEWAY, 503, partial(problems.no_room)),
-    (Fault.GATEWAY, 500, partial(problems.mistake)),
-    (Fault.GATEWAY, 500, partial(problems.metrics_failed)),
-    (Fault.SERVER, 503, partial(problems.unavailable, FACTS, 5, lasting=True)),
-    (Fault.SERVER, 503, partial(problems.not_ready, FACTS, 5, to_strangers=False)),
-    (Fault.SERVER, 503, partial(problems.hold_timeout, FACTS, 5)),
-    (Fault.SERVER, 502, partial(problems.upstream_crashed, FACTS, "reset", run_name="7")),
-    (Fault.SERVER, 500, partial(problems.upstream_error, 500, b"")),
-    (Fault.SERVER, 502, partial(problems.upstream_error, 302, b"")),
+    (Side.CLIENT, 400, partial(problems.bad_request, "It cannot be read.")),
+    (Side.CLIENT, 400, partial(problems.too_deep)),
+    (Side.CLIENT, 413, partial(problems.body_too_large)),
+    (Side.CLIENT, 401, partial(problems.denied, Denied(401, "invalid_api_key", "An API key is needed."))),
+    (Side.CLIENT, 404, partial(problems.model_not_found, "gpt", ["llama"])),
+    (Side.CLIENT, 403, partial(problems.not_isolated, "default", "It caches")),
+    (Side.CLIENT, 429, partial(problems.queue_full, "default", 256, 5)),
+    (Side.CLIENT, 429, partial(problems.too_many_connections)),
+    (Side.CLIENT, 422, partial(problems.quarantined, "default", "7", 3600)),
+    (Side.CLIENT, 400, partial(problems.upstream_error, 400, b"")),
+    (Side.GATEWAY, 503, partial(problems.restarting)),
+    (Side.GATEWAY, 503, partial(problems.no_room)),
+    (Side.GATEWAY, 500, partial(problems.mistake)),
+    (Side.GATEWAY, 500, partial(problems.metrics_failed)),
+    (Side.SERVER, 503, partial(problems.unavailable, FACTS, 5, lasting=True)),
+    (Side.SERVER, 503, partial(problems.not_ready, FACTS, 5, to_strangers=False)),
+    (Side.SERVER, 503, partial(problems.hold_timeout, FACTS, 5)),
+    (Side.SERVER, 502, partial(problems.upstream_crashed, FACTS, "reset", run_name="7")),
+    (Side.SERVER, 500, partial(problems.upstream_error, 500, b"")),
+    (Side.SERVER, 502, partial(problems.upstream_error, 302, b"")),
 ]
 
 
@@ -48,7 +48,7 @@ def test_each_problem_says_whose_fault_it_is(fault, status, make):
 
 @pytest.mark.parametrize(("fault", "status", "make"), FAULTS)
 def test_below_500_it_is_the_client_and_from_500_on_it_is_not(fault, status, make):
-    assert (status < 500) is (fault is Fault.CLIENT)
+    assert (status < 500) is (fault is Side.CLIENT)
 
 
 def test_the_table_names_every_error():
@@ -60,7 +60,7 @@ def test_the_table_names_every_error():
 @pytest.mark.parametrize("dialect", Dialect)
 def test_no_client_is_told_whose_fault_it_is(dialect):
     problem = problems.mistake()
-    bodies = {replace(problem, fault=fault).body(dialect) for fault in Fault}
+    bodies = {replace(problem, fault=fault).body(dialect) for fault in Side}
     assert bodies == {problem.body(dialect)}
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor_app.gateway.llama.endpoints import endpoint_of
+from supervisor_app.gateway.llama.operations import operation_of
 from supervisor_app.gateway.llama.sse import OTHER, ContentScanner
 
 COMMENT = b":\n\n"
@@ -64,7 +64,7 @@ def test_the_pieces_in_which_it_comes_do_not_matter(pieces):
 
 
 def kind_of(path):
-    return endpoint_of("POST", path).events or OTHER
+    return operation_of("POST", path).events or OTHER
 
 
 CHAT, MESSAGES, RESPONSES, NATIVE = "/v1/chat/completions", "/v1/messages", "/v1/responses", "/completion"

@@ -1,4 +1,4 @@
-"""The table of llama-server's endpoints: by method and path, all that a gateway has to know of each. Pure.
+"""The table of llama-server's operations: by method and path, all that a gateway has to know of each. Pure.
 
 Routes are matched as llama-server does it: after percent-decoding (a `%2F` is a slash), with case, and with
 nothing added. A trailing or doubled slash makes another path, except at the end of `/slots/<id>`. What
@@ -46,7 +46,7 @@ class About(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class Operation:
     """Properties of a method at a path. The defaults are the careful answer."""
 
     pure: bool = False
@@ -80,13 +80,13 @@ class Endpoint:
         return self.about is None and not self.changes_models
 
 
-_COMPUTES = Endpoint(pure=True, wakes=True, counts_as_use=True, scope=Scope.INFERENCE)
+_COMPUTES = Operation(pure=True, wakes=True, counts_as_use=True, scope=Scope.INFERENCE)
 _COUNTS = replace(_COMPUTES, needs_slot=False)
 """Needs the model's vocabulary or template, but no slot."""
-_READS = Endpoint(pure=True, needs_slot=False, scope=Scope.READ)
+_READS = Operation(pure=True, needs_slot=False, scope=Scope.READ)
 _PUBLIC = replace(_READS, scope=Scope.INFERENCE)
 _FILE = replace(_PUBLIC, static=True)
-_CHANGES = Endpoint(needs_slot=False)
+_CHANGES = Operation(needs_slot=False)
 _ACTS = replace(_CHANGES, wakes=True, counts_as_use=True)
 """Changes the model or what is in its cache."""
 _CHANGES_MODELS = replace(_CHANGES, changes_models=True)
@@ -180,10 +180,10 @@ _UNKNOWN = {
     "OPTIONS": _PUBLIC,
     "DELETE": _CHANGES,
 }
-_OTHER = Endpoint()
+_OTHER = Operation()
 
 
-def endpoint_of(method: str, path: str, query: str = "") -> Endpoint:
+def operation_of(method: str, path: str, query: str = "") -> Operation:
     """Look up a request. `path` is decoded and without the query, which is as its client wrote it."""
     if query and _SLOTS.search(path) and "action" in unquote(query):
         return _ACTS  # so builds that take the number of the slot from the query name it
@@ -198,14 +198,14 @@ def endpoint_of(method: str, path: str, query: str = "") -> Endpoint:
     return found or _UNKNOWN.get(method, _OTHER)
 
 
-def _unlisted(path: str) -> Endpoint | None:
+def _unlisted(path: str) -> Operation | None:
     """Look up what is read by any of many paths."""
     if _MODEL.search(path):
         return _GOT["/v1/models"]
     return _FILE if _UI.search(path) else None
 
 
-def _longest_end(known: Mapping[str, Endpoint], path: str) -> Endpoint | None:
+def _longest_end(known: Mapping[str, Operation], path: str) -> Operation | None:
     return next((known[end] for end in _ends_of(path) if end in known), None)
 
 

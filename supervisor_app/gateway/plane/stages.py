@@ -1,6 +1,6 @@
-"""The phases of one request, and which of them may follow which.
+"""The stages of one request, and which of them may follow which.
 
-    HEAD ─▶ DOOR ─▶ ROUTE ─▶ GATE ◀─▶ ATTEMPT ─▶ COMMIT ─▶ OVER (from every phase)
+    HEAD ─▶ DOOR ─▶ ROUTE ─▶ GATE ◀─▶ ATTEMPT ─▶ COMMIT ─▶ OVER (from every stage)
      └▶ OWN                            ▲ ▼
                                       LOST
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Phase(Enum):
+class Stage(Enum):
     """How far a request is."""
 
     HEAD = auto()
@@ -47,17 +47,17 @@ class Phase(Enum):
     __hash__ = object.__hash__  # members are singletons, and the hash of an Enum is a call into Python
 
 
-FOLLOWS: Mapping[Phase, frozenset[Phase]] = {
-    Phase.HEAD: frozenset({Phase.DOOR, Phase.OWN, Phase.OVER}),
+FOLLOWS: Mapping[Stage, frozenset[Stage]] = {
+    Stage.HEAD: frozenset({Stage.DOOR, Stage.OWN, Stage.OVER}),
     # A request that leaves the fast path has been sent: it goes from the door to its attempt.
-    Phase.DOOR: frozenset({Phase.ROUTE, Phase.ATTEMPT, Phase.OVER}),
-    Phase.OWN: frozenset({Phase.OVER}),
-    Phase.ROUTE: frozenset({Phase.GATE, Phase.OVER}),
-    Phase.GATE: frozenset({Phase.GATE, Phase.ATTEMPT, Phase.OVER}),
-    Phase.ATTEMPT: frozenset({Phase.GATE, Phase.ATTEMPT, Phase.LOST, Phase.COMMIT, Phase.OVER}),
-    Phase.LOST: frozenset({Phase.ATTEMPT, Phase.OVER}),
-    Phase.COMMIT: frozenset({Phase.OVER}),
-    Phase.OVER: frozenset(),
+    Stage.DOOR: frozenset({Stage.ROUTE, Stage.ATTEMPT, Stage.OVER}),
+    Stage.OWN: frozenset({Stage.OVER}),
+    Stage.ROUTE: frozenset({Stage.GATE, Stage.OVER}),
+    Stage.GATE: frozenset({Stage.GATE, Stage.ATTEMPT, Stage.OVER}),
+    Stage.ATTEMPT: frozenset({Stage.GATE, Stage.ATTEMPT, Stage.LOST, Stage.COMMIT, Stage.OVER}),
+    Stage.LOST: frozenset({Stage.ATTEMPT, Stage.OVER}),
+    Stage.COMMIT: frozenset({Stage.OVER}),
+    Stage.OVER: frozenset(),
 }
 """GATE after GATE: the request moves to another server. ATTEMPT after ATTEMPT: it is sent in another form."""
 
@@ -72,9 +72,9 @@ class IllegalSteps:
     def __init__(self) -> None:
         self.are_raised = False
         """Set by the tests."""
-        self._logged: set[tuple[Phase, Phase]] = set()
+        self._logged: set[tuple[Stage, Stage]] = set()
 
-    def report(self, before: Phase, after: Phase) -> None:
+    def report(self, before: Stage, after: Stage) -> None:
         """Raises IllegalStepError in tests; elsewhere each kind of step is logged once."""
         if self.are_raised:
             raise IllegalStepError(f"{after.name} after {before.name}")
@@ -90,9 +90,9 @@ class IllegalSteps:
 illegal_steps = IllegalSteps()
 
 
-def step(before: Phase, after: Phase) -> Phase:
-    """The phase after this step. A request that is over stays over, whatever a mistake wants of it."""
+def step(before: Stage, after: Stage) -> Stage:
+    """The stage after this step. A request that is over stays over, whatever a mistake wants of it."""
     if after in FOLLOWS[before]:
         return after
     illegal_steps.report(before, after)
-    return before if before is Phase.OVER else after
+    return before if before is Stage.OVER else after

@@ -1,4 +1,4 @@
-"""The table of endpoints beside the routes of a real llama-server.
+"""The table of operations beside the routes of a real llama-server.
 
 Each route that it serves is in the table, and the same spelling counts for both.
 """
@@ -12,11 +12,11 @@ import time
 import pytest
 
 from supervisor_app.engine.demo_model import make_demo_model
-from supervisor_app.gateway.llama.endpoints import Scope, endpoint_of
+from supervisor_app.gateway.llama.operations import Scope, operation_of
 from tests.deadline import DEADLINE
 from tests.integration.engine.test_engine import Running, command_of
 from tests.integration.gateway.engines import engine
-from tests.unit.gateway.test_endpoints import CHANGES, COMPUTES, COUNTS, READS
+from tests.unit.gateway.test_operations import CHANGES, COMPUTES, COUNTS, READS
 
 pytestmark = pytest.mark.engine
 
@@ -98,14 +98,14 @@ def test_what_the_table_knows_is_served(opened, method, path):
 def test_a_prefix_changes_neither_what_is_served_nor_what_it_is(prefixed, method, path):
     assert is_served(prefixed, method, f"/behind/a{path}")
     assert not is_served(prefixed, method, path)
-    assert endpoint_of(method, f"/behind/a{path}") == endpoint_of(method, path)
+    assert operation_of(method, f"/behind/a{path}") == operation_of(method, path)
 
 
 @pytest.mark.parametrize("path", ["/tools", "/props", "/v1/chat/completions", "/tokenize", "/lora-adapters"])
 def test_another_spelling_is_another_path_for_both(opened, path):
     for other in (f"{path}/", path.upper(), f"{path};x", f"{path}/."):
         assert not is_served(opened, "POST", other)
-        assert endpoint_of("POST", other).scope is Scope.CHANGE, "not known"
+        assert operation_of("POST", other).scope is Scope.CHANGE, "not known"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_another_spelling_is_another_path_for_both(opened, path):
 )
 def test_an_action_on_a_slot_in_any_spelling_that_is_served_is_a_change(opened, target, path):
     assert answer_of(opened.port, "POST", target)[0] == 200
-    found = endpoint_of("POST", path)
+    found = operation_of("POST", path)
     assert (found.scope, found.pure, found.counts_as_use) == (Scope.CHANGE, False, True)
 
 

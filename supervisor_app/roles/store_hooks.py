@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from supervisor_app.alerts import incidents, retention
-from supervisor_app.fleet.store import Neighbours
+from supervisor_app.fleet.store import StoreHooks
 from supervisor_app.traffic.models import explained_deaths
 
-NEIGHBOURS = Neighbours(follow=incidents.follow, explained=explained_deaths, prune=retention.prune)
+STORE_HOOKS = StoreHooks(follow=incidents.follow, explained=explained_deaths, prune=retention.prune)
