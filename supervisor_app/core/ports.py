@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from supervisor_app.core.spec import Claim
 from supervisor_app.core.status import Failure, LlamaStatus, Model, RunSummary, Status
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from supervisor_app.core.devices import Survey
     from supervisor_app.core.diagnosis.named_files import BadFile
+    from supervisor_app.core.memory_rules import MemoryRules
     from supervisor_app.core.sightings import (
         Autopsy,
         Canary,
@@ -197,6 +199,7 @@ class ServerConfig:
     """The generation of the last restart asked for."""
     idle_seconds: int | None = None
     """The server was stopped after so long without a request; None: not for that reason."""
+    claim: Claim = field(default_factory=Claim)
     explained: frozenset[int] = frozenset()
     """Pids of processes of this server that a request killed which is in quarantine now."""
     launch: Mapping[str, Any] = field(default_factory=dict, compare=False)
@@ -285,6 +288,9 @@ class Remembered:
 
 class Store(Protocol):
     """The truth on disk. Every method may raise StoreError; none blocks the event loop."""
+
+    memory_rules: MemoryRules | None
+    """Rules of the node for its memory, as of the last `configs`; None: the file has none."""
 
     async def configs(self) -> Sequence[ServerConfig]:
         """Read what should run on this node."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from supervisor_app.core.spec import HealthPolicy, RestartPolicy
+from supervisor_app.core.spec import Claim, HealthPolicy, RestartPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,6 +46,7 @@ class Section(Enum):
     GATEWAY = "Gateway"
     RESTART = "After a crash"
     HEALTH = "Health"
+    MEMORY = "Room in memory"
     NODE = ""
     """All servers of a node. No row has these settings, so no form can change them: they choose programs and
     whom to trust."""
@@ -331,6 +332,29 @@ SETTINGS = (
         help="Not asked for so long, it is stopped; the next request starts it.",
         zero="never",
         note="Requests through the gateway count. Up to 11 seconds more may pass.",
+    ),
+    Setting(
+        key="group",
+        section=Section.MEMORY,
+        kind=Kind.TEXT,
+        default=Claim.group,
+        longest=100,
+        help="Servers of a group share a limit of how many are loaded at once.",
+        note="The limit is set in `[memory.groups]` of `llamaproxy.toml`. As soon as a server has a group, "
+        "room is made for servers.",
+    ),
+    Setting(
+        key="pinned",
+        section=Section.MEMORY,
+        kind=Kind.SWITCH,
+        default=Claim.pinned,
+        help="Once loaded it stays: it never makes room for another.",
+    ),
+    Setting(
+        key="priority",
+        section=Section.MEMORY,
+        default=Claim.priority,
+        help="Where not all fit, servers with a higher number are loaded first.",
     ),
 )
 

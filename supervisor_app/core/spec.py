@@ -161,3 +161,14 @@ class HealthPolicy:
         tiny model after 30 ms, a large one after seconds. Ten seconds take 48 checks.
         """
         return min(FIRST_PAUSE * PAUSE_GROWTH ** min(checks, MOST_GROWN), self.interval_ms / 1000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """Claim of a server to memory that it shares with others, where room is made for servers."""
+
+    group: str = ""
+    """Servers of a group share a limit of how many are loaded; empty: none."""
+    pinned: bool = False
+    priority: int = 0
+    """Higher goes first."""

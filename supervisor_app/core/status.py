@@ -45,6 +45,7 @@ class FailureKind(StrEnum):
     MODEL_UNSUPPORTED = "model_unsupported"
     DOWNLOAD_FAILED = "download_failed"
     PORT_TAKEN = "port_taken"
+    DOES_NOT_FIT = "does_not_fit"
     OUT_OF_MEMORY = "out_of_memory"
     OOM_KILLED = "oom_killed"
     GPU_OUT_OF_MEMORY = "gpu_out_of_memory"

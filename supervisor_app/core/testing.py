@@ -31,13 +31,14 @@ from supervisor_app.core.sightings import (
     ProcessUsage,
     Slots,
 )
-from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
+from supervisor_app.core.spec import Claim, HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from supervisor_app.core.diagnosis.named_files import BadFile
+    from supervisor_app.core.memory_rules import MemoryRules
 
 SETTLE_ROUNDS = 50
 """Turns of the event loop after which nothing moves any more without the clock."""
@@ -58,6 +59,7 @@ def make_config(
     desired_running: bool = True,
     generation: int = 1,
     restart_generation: int = 0,
+    claim: Claim | None = None,
 ) -> ServerConfig:
     return ServerConfig(
         name=name,
@@ -67,6 +69,7 @@ def make_config(
         desired_running=desired_running,
         generation=generation,
         restart_generation=restart_generation,
+        claim=claim or Claim(),
     )
 
 
@@ -334,6 +337,7 @@ class InMemoryStore:
     changes: list[Change] = field(default_factory=list)
     beats: list[list[str]] = field(default_factory=list)
     surveys: list[Survey] = field(default_factory=list)
+    memory_rules: MemoryRules | None = None
     prunable: int = 0
     """Number of times that there is something to prune."""
     prunes: int = 0

@@ -17,12 +17,14 @@ from supervisor_app.common.redact import redact_argv
 from supervisor_app.core.command_line.fetching import names_repository
 from supervisor_app.core.ports import ServerConfig
 from supervisor_app.core.settings import BY_KEY, SETTINGS, Section, Setting, settings_of
-from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
+from supervisor_app.core.spec import Claim, HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.fleet.models import LlamaServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from supervisor_app.core.memory_rules import MemoryRules
 
 DEFAULT_SERVER = "default"
 """The server that the config file describes."""
@@ -74,6 +76,8 @@ class Overlay:
     """Name -> server. Their values are written into their rows (`fleet.file_servers`)."""
     ports: range = range(0)
     """Where a server gets a port from that names none."""
+    memory: MemoryRules | None = None
+    """None: no file has a table of them."""
 
     def merged(self, other: Overlay) -> Overlay:
         """Return the values of both overlays; where both have one, that of `other`."""
@@ -85,6 +89,7 @@ class Overlay:
             fleet_file=self.fleet_file,
             servers=self.servers,
             ports=self.ports,
+            memory=self.memory,
         )
 
     def for_server(self, name: str) -> Mapping[str, Any]:
@@ -236,6 +241,7 @@ def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], 
         spec=spec,
         restart=RestartPolicy(**_values_of(Section.RESTART, server)),
         health=HealthPolicy(**_values_of(Section.HEALTH, server)),
+        claim=Claim(**_values_of(Section.MEMORY, server)),
         desired_running=server.desired_running,
         generation=server.generation,
         restart_generation=server.restart_generation,

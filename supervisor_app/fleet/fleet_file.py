@@ -22,6 +22,7 @@ from supervisor_app.fleet.conf import (
     checked_value,
     uids_of,
 )
+from supervisor_app.fleet.memory_table import read_memory
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.fleet.toml_lines import Lines
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from supervisor_app.core.settings import Setting
 
 PORTS = range(8200, 9000)
-TABLES = ("defaults", "servers", "engines")
+TABLES = ("defaults", "servers", "engines", "memory")
 ENGINE_KEYS = ("binary", "environment")
 OF_A_SERVER = ("engine", "environment", "node", "command")
 OF_DEFAULTS = ("engine", "environment", "binary", "users", "ports")
@@ -75,9 +76,9 @@ class _Reader:
     def read(self, data: dict[str, Any]) -> Overlay:
         for name, value in data.items():
             if name not in TABLES:
-                self._unknown((name,), TABLES, "table")
+                self.unknown((name,), TABLES, "table")
             elif not isinstance(value, dict):
-                self._wrong((name,), value, f"a table: [{name}]")
+                self.wrong((name,), value, f"a table: [{name}]")
                 data = {**data, name: {}}
         self._engines = {
             name: self._engine(("engines", name), table)
@@ -94,6 +95,7 @@ class _Reader:
         self._check_ports(servers)
         users = self._users(defaults)
         ports = self._ports(defaults.get("ports"))
+        memory = read_memory(data["memory"], self) if "memory" in data else None
         if self._mistakes:
             raise ConfigError(*self._mistakes)
         return Overlay(
@@ -103,15 +105,18 @@ class _Reader:
             fleet_file=str(self._path),
             servers=servers,
             ports=ports,
+            memory=memory,
         )
 
     def _say(self, key: tuple[str, ...], what: str) -> None:
         self._mistakes.append(f"{self._path}, line {self._lines.of(*key)}: {'.'.join(key)}: {what}")
 
-    def _wrong(self, key: tuple[str, ...], value: Any, remedy: str) -> None:
+    def wrong(self, key: tuple[str, ...], value: Any, remedy: str) -> None:
+        """Note a value that cannot be used."""
         self._say(key, f"it is {value!r}, and must be {remedy}.")
 
-    def _unknown(self, key: tuple[str, ...], known: tuple[str, ...], what: str = "key") -> None:
+    def unknown(self, key: tuple[str, ...], known: tuple[str, ...], what: str = "key") -> None:
+        """Note a key that there is not."""
         close = get_close_matches(key[-1], known, 1)
         remedy = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(known)}."
         self._say(key, f"there is no such {what}. {remedy}")
@@ -119,25 +124,25 @@ class _Reader:
     def _tables(self, name: str, tables: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         for key, table in tables.items():
             if not isinstance(table, dict):
-                self._wrong((name, key), table, f"a table: [{name}.{key}]")
+                self.wrong((name, key), table, f"a table: [{name}.{key}]")
         return [(key, table) for key, table in tables.items() if isinstance(table, dict)]
 
     def _engine(self, at: tuple[str, ...], table: dict[str, Any]) -> dict[str, Any]:
         for key in table.keys() - set(ENGINE_KEYS):
-            self._unknown((*at, key), ENGINE_KEYS)
+            self.unknown((*at, key), ENGINE_KEYS)
         binary = self._text((*at, "binary"), table["binary"]) if "binary" in table else ""
         return {"binary": binary, "environment": self._environment(at, table.get("environment", {}))}
 
     def _text(self, at: tuple[str, ...], value: Any) -> str:
         if isinstance(value, str) and value.strip() and "\0" not in value:
             return value
-        self._wrong(at, value, "text that is not empty")
+        self.wrong(at, value, "text that is not empty")
         return ""
 
     def _environment(self, at: tuple[str, ...], value: Any) -> dict[str, str]:
         at = (*at, "environment")
         if not isinstance(value, dict):
-            self._wrong(at, value, 'a table of strings, such as { CUDA_VISIBLE_DEVICES = "0" }')
+            self.wrong(at, value, 'a table of strings, such as { CUDA_VISIBLE_DEVICES = "0" }')
             return {}
         for name, text in value.items():
             if not _VARIABLE.fullmatch(name):
@@ -177,7 +182,7 @@ class _Reader:
         elif short(at[-1]) in ("users", "ports"):
             self._say(at, "it holds for all servers. Set it in [defaults].")
         else:
-            self._unknown(at, tuple(sorted({*map(short, KEYS), *others})))
+            self.unknown(at, tuple(sorted({*map(short, KEYS), *others})))
 
     def _take(self, found: dict[str, Any], at: tuple[str, ...], setting: Setting, value: Any) -> None:
         where = f"{self._path}, line {self._lines.of(*at)}"
@@ -298,7 +303,7 @@ class _Reader:
         match = re.fullmatch(r"\s*(\d{1,5})\s*-\s*(\d{1,5})\s*", said)
         if match and 1 <= int(match[1]) <= int(match[2]) <= 65535:
             return range(int(match[1]), int(match[2]) + 1)
-        self._wrong(("defaults", "ports"), said, f'a range of ports, such as "{PORTS[0]}-{PORTS[-1]}"')
+        self.wrong(("defaults", "ports"), said, f'a range of ports, such as "{PORTS[0]}-{PORTS[-1]}"')
         return PORTS
 
 

@@ -104,6 +104,10 @@ class LlamaServer(models.Model):
     max_concurrent = models.PositiveIntegerField(**column("max_concurrent"))
     max_queue = models.PositiveIntegerField(**column("max_queue"))
     aliases = models.JSONField(**column("aliases", validate_names))
+    # a process of the version before inserts without these three
+    group = models.CharField(db_default="", **column("group"))
+    pinned = models.BooleanField(db_default=False, **column("pinned"))
+    priority = models.PositiveIntegerField(db_default=0, **column("priority"))
     file = models.CharField(
         max_length=1000,
         default="",
@@ -194,6 +198,11 @@ class ServerState(models.Model):
     next_retry_at = models.DateTimeField(null=True)
     progress = models.JSONField(null=True)
     can_roll_back = models.BooleanField(default=False)
+    unloaded = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="It is to run, and waits without a process until it is asked.",
+    )
     warnings = models.JSONField(default=list)
     adopted = models.BooleanField(default=False)
     pid = models.PositiveBigIntegerField(null=True)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from supervisor_app.core.devices import Survey
+    from supervisor_app.core.memory_rules import MemoryRules
     from supervisor_app.fleet.lease import Lease
 
 PAST_LOADS = 20
@@ -86,6 +87,7 @@ class OrmStore:
         self._overlay = overlay
         self._command = command
         self._cwd = os.getcwd()
+        self.memory_rules: MemoryRules | None = None
         self.reader = DatabaseThread("store-read")
         self._known = Unchanged(self._configs, beside=lambda: (overlay(), command()))
         self._writer = DatabaseThread("store-write")
@@ -114,6 +116,7 @@ class OrmStore:
 
     def _configs(self) -> list[ServerConfig]:
         overlay, command = self._overlay(), self._command()
+        self.memory_rules = overlay.memory
         servers = LlamaServer.objects.on_node(self._node)
         explained = self._hooks.explained(timezone.now())
         return [

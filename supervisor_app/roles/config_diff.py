@@ -13,6 +13,7 @@ from supervisor_app.fleet.conf import ConfigError, Overlay, without_file
 from supervisor_app.fleet.config_file import check_one_file
 from supervisor_app.fleet.config_source import kept_at, recalled
 from supervisor_app.fleet.file_servers import check_orphans, described_values, shown_value
+from supervisor_app.fleet.memory_table import memory_lines
 from supervisor_app.fleet.models import LlamaServer, this_node
 from supervisor_app.roles.config_report import checked_overlay, mistakes_end_the_command
 
@@ -51,7 +52,16 @@ def diff_config(path: Path | None) -> list[str]:
     before = {name: _as_it_runs(row, runs) for name, row in rows.items()}
     after = {name: _as_described(rows.get(name), name, said) for name in _names(rows, said)}
     moved = {name: said.servers[name].node for name in rows.keys() & said.servers.keys() - after.keys()}
-    return [harmless(line) for line in _lines(before, after, rows, moved)]
+    lines = [*_memory_changes(runs, said), *_lines(before, after, rows, moved)]
+    return [harmless(line) for line in lines]
+
+
+def _memory_changes(before: Overlay, after: Overlay) -> Iterator[str]:
+    """Yield a line for each rule for memory that changes. No such change restarts a server."""
+    old, new = (memory_lines(each.memory) if each.memory else {} for each in (before, after))
+    for key in dict.fromkeys([*old, *new]):
+        if old.get(key) != new.get(key):
+            yield f"memory.{key}: {old.get(key, 'none')} → {new.get(key, 'none')}"
 
 
 def _lines(

@@ -17,6 +17,7 @@ from supervisor_app.fleet.conf import ConfigError, Overlay, apply_overlay
 from supervisor_app.fleet.config_file import check_one_file, read_overlay
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.file_servers import check_names
+from supervisor_app.fleet.memory_table import memory_lines
 from supervisor_app.fleet.models import LlamaServer, default_of, this_node
 
 if TYPE_CHECKING:
@@ -55,8 +56,12 @@ def check_config() -> str:
 
 
 def show_config(servers: Iterable[LlamaServer]) -> Iterator[str]:
-    """Yield lines: each setting of each server, its value, and where the value comes from."""
+    """Yield lines: rules for memory; each setting of each server, its value, and where that comes from."""
     overlay = last_good()
+    if overlay.memory is not None:
+        yield f"memory ({overlay.fleet_file})"
+        yield from (harmless(f"  {key} = {value}") for key, value in memory_lines(overlay.memory).items())
+        yield ""
     for server in servers:
         where = f" ({server.file})" if server.file else ""
         yield f"{server.name} on node {server.node}{where}"

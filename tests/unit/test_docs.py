@@ -15,6 +15,7 @@ from django.core.management.base import BaseCommand
 
 from supervisor_app.alerts.retention import ALERTS_KEPT
 from supervisor_app.alerts.rules import AlertEvent, write_test
+from supervisor_app.core.memory_rules import MEMORY_SETTINGS
 from supervisor_app.core.settings import SETTINGS
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Status
 from supervisor_app.fleet.retention import RUNS_KEPT
@@ -97,6 +98,11 @@ def test_the_list_below_the_table_of_settings_is_as_they_are_declared(setting):
 def test_the_list_below_the_table_of_settings_has_no_other():
     items = FILE_KEYS.split(HEADING)[1].split("\n\n- ")[1].split("\n\n")[0]
     assert re.findall(r"(?m)^(?:- )?`(\w+)`: ", items) == [each.key for each in SETTINGS if each.note]
+
+
+@pytest.mark.parametrize("setting", MEMORY_SETTINGS, ids=lambda one: one.key)
+def test_configure_has_each_rule_for_memory_as_it_is_declared(setting):
+    assert f"\n{setting.row}\n" in FILE_KEYS
 
 
 def test_configure_has_every_environment_variable_and_no_other():

@@ -67,6 +67,12 @@ EXPLANATIONS: dict[FailureKind, Explanation] = {
         "Address not available",
         "End what listens there, or change llama_server_host or llama_server_port.",
     ),
+    FailureKind.DOES_NOT_FIT: Explanation(
+        True,
+        "Does not fit into memory",
+        "Try a smaller context (-c) or model, or give it more room: end other programs, pin fewer servers, "
+        "or raise the budget in [memory] of llamaproxy.toml.",
+    ),
     FailureKind.OUT_OF_MEMORY: Explanation(False, "Out of memory", MEMORY_HINT),
     FailureKind.OOM_KILLED: Explanation(False, "Killed because memory ran out", MEMORY_HINT),
     FailureKind.GPU_OUT_OF_MEMORY: Explanation(

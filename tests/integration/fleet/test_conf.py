@@ -203,6 +203,9 @@ EVERY_KEY = {
     "max_concurrent": 2,
     "max_queue": 0,
     "model_aliases": ["chat", "a/b:c"],
+    "group": "big",
+    "pinned": True,
+    "priority": 3,
 }
 
 

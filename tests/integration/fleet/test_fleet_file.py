@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor_app.core.memory_rules import MemoryRules
 from supervisor_app.fleet.conf import ConfigError
 from supervisor_app.fleet.config_file import check_one_file
 from supervisor_app.fleet.fleet_file import PORTS, parse_fleet_file
@@ -137,11 +138,67 @@ def test_ports_are_chosen_from_the_range_that_is_said(monkeypatch):
             '[servers.a]\nmodel_path="a"\nport=9\n[servers.b]\nmodel_path="b"\nport=9',
             "line 6: servers.b.port: 9 is the port of a, too.",
         ),
+        ("[memory]\nmax_load = 2", "line 2: memory.max_load: there is no such key. Did you mean max_loaded?"),
+        (
+            "[memory]\nmax_loaded = -1",
+            "line 2: memory.max_loaded: it is -1, and must be a whole number of at",
+        ),
+        ("[memory]\nparallel_loads = 0", "memory.parallel_loads: it is 0, and must be a whole number of at"),
+        (
+            "[memory]\nreserve_mb = true",
+            "memory.reserve_mb: it is True, and must be a whole number of at least 0",
+        ),
+        (
+            '[memory]\nbudget_mb = "8 GB"',
+            "line 2: memory.budget_mb: it is '8 GB', and must be a whole number",
+        ),
+        (
+            '[memory]\nbudget_mb = {"GPU 0"=0}',
+            "memory.budget_mb.GPU 0: it is 0, and must be a whole number of",
+        ),
+        (
+            "[memory]\ngroups = 1",
+            "memory.groups: it is 1, and must be a table of group = how many may be loaded",
+        ),
+        (
+            "[memory.groups]\nbig = 1.5",
+            "line 2: memory.groups.big: it is 1.5, and must be a whole number of at",
+        ),
     ],
 )
 def test_a_mistake_says_line_key_value_and_remedy(text, said):
     (found,) = mistakes(text)
     assert said in found
+
+
+def test_rules_for_memory_are_read_and_an_empty_table_has_the_defaults():
+    text = '[memory]\nmax_loaded = 2\nbudget_mb = {"GPU 0" = 20000}\n[memory.groups]\nbig = 1'
+    rules = parse_fleet_file(PATH, text).memory
+    assert rules == MemoryRules(max_loaded=2, budget_mb={"GPU 0": 20000}, groups={"big": 1})
+    assert parse_fleet_file(PATH, "[memory]").memory == MemoryRules()
+    assert parse_fleet_file(PATH, "").memory is None
+
+
+def test_a_budget_that_is_a_number_is_for_the_host():
+    rules = parse_fleet_file(PATH, "[memory]\nbudget_mb = 8000").memory
+    assert rules is not None
+    assert rules.budget_mb == {"host": 8000}
+
+
+@pytest.mark.parametrize(
+    ("rules", "reserve_mb"),
+    [
+        (MemoryRules(), 512),
+        (MemoryRules(reserve_mb=0), 0),
+        (MemoryRules(reserve_mb=2048), 2048),
+    ],
+)
+def test_a_small_device_keeps_at_least_half_a_gibibyte_free_unless_it_is_said(rules, reserve_mb):
+    assert rules.reserve(8 * 2**30) == reserve_mb * 2**20
+
+
+def test_a_large_device_keeps_five_percent_free():
+    assert MemoryRules().reserve(100 * 2**30) == 5 * 2**30
 
 
 def test_all_mistakes_are_found_at_once_and_one_line_tells_how_many():

@@ -97,6 +97,12 @@ port = 9001
     ]
 
 
+def test_rules_for_memory_change_without_a_restart(fleet, capsys):
+    path = fleet(BEFORE + "[memory]\nmax_loaded = 3\n")
+    path.write_text(BEFORE + "[memory]\nmax_loaded = 2\n[memory.groups]\nbig = 1\n")
+    assert diff(capsys) == (1, ["memory.max_loaded: 3 → 2", "memory.groups.big: none → 1"])
+
+
 def test_a_server_that_does_not_run_is_not_restarted(fleet, capsys):
     path = fleet(BEFORE)
     LlamaServer.objects.filter(name="chat").ask_to_stop()

@@ -210,6 +210,7 @@ def test_every_kind_has_a_title_and_a_hint(kind):
 def test_permanent_is_what_a_retry_cannot_mend():
     assert {kind for kind in FailureKind if EXPLANATIONS[kind].permanent} == {
         FailureKind.BINARY_MISSING,
+        FailureKind.DOES_NOT_FIT,
         FailureKind.LIBRARY_MISSING,
         FailureKind.BAD_ARGUMENT,
         FailureKind.MODEL_MISSING,

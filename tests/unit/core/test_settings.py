@@ -7,6 +7,7 @@ from dataclasses import fields
 import pytest
 from django.db import models
 
+from supervisor_app.core.memory_rules import MEMORY_SETTINGS
 from supervisor_app.core.settings import (
     BY_FIELD,
     SETTINGS,
@@ -15,7 +16,7 @@ from supervisor_app.core.settings import (
     Setting,
     settings_of,
 )
-from supervisor_app.core.spec import HealthPolicy, RestartPolicy
+from supervisor_app.core.spec import Claim, HealthPolicy, RestartPolicy
 from supervisor_app.fleet.columns import column
 from supervisor_app.fleet.models import LlamaServer
 
@@ -33,8 +34,8 @@ def declared(**said):
 
 @pytest.mark.parametrize(
     ("section", "policy"),
-    [(Section.RESTART, RestartPolicy), (Section.HEALTH, HealthPolicy)],
-    ids=["restart", "health"],
+    [(Section.RESTART, RestartPolicy), (Section.HEALTH, HealthPolicy), (Section.MEMORY, Claim)],
+    ids=["restart", "health", "memory"],
 )
 def test_every_rule_of_a_policy_has_its_setting(section, policy):
     rules = {rule.name: rule.default for rule in fields(policy) if rule.name not in NO_SETTING}
@@ -60,7 +61,7 @@ def test_a_default_is_what_its_setting_accepts(setting):
             assert setting.kind.fits(setting.default)
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
+@pytest.mark.parametrize("setting", [*SETTINGS, *MEMORY_SETTINGS], ids=lambda setting: setting.key)
 def test_a_setting_is_explained_in_whole_sentences_and_short_rows(setting):
     assert all(text.endswith(".") for text in (setting.help, setting.note or "."))
     assert len(setting.row) <= 120
