@@ -45,6 +45,8 @@ class Need:
     """Runs in which it was measured."""
     build: str = ""
     """Of the engine that was measured or asked."""
+    shrinks: bool = False
+    """llama-server itself takes less where less is free, because layers and context are not set."""
 
     @property
     def main(self) -> str | None:
