@@ -75,6 +75,13 @@ def too_deep() -> Problem:
     )
 
 
+def preset_impossible(preset: str, server: str, reason: str) -> Problem:
+    """Refuse a request that a preset cannot change. `reason`: a sentence after the preset's name."""
+    return bad_request(
+        f"The preset {preset} {reason}, or ask for {server}, which changes nothing.", code="preset_impossible"
+    )
+
+
 def denied(reason: Refusal) -> Problem:
     return Problem(
         status=reason.status,

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from supervisor_app.gateway.llama import sse, unstream
+from supervisor_app.gateway.llama import presets, sse, unstream
 from supervisor_app.gateway.llama.conversations import CONTROL_PATH, LOOKUP_PATH
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Operation:
     """How it answers when its body says `stream`; None: there the word means nothing."""
     assembled: unstream.Recipe | None = None
     """How such a stream becomes the answer that is given without one; None: it does not."""
+    presets: presets.Form | None = None
+    """How a preset changes its bodies; None: not at all, and its name stands for its server."""
     several_prompts: bool = False
     """`prompt` may be a list of them."""
     several_answers: bool = False
@@ -80,9 +82,10 @@ class Operation:
         return self.about is None and not self.changes_models
 
 
-_COMPUTES = Operation(pure=True, wakes=True, counts_as_use=True, scope=Scope.INFERENCE)
-_COUNTS = replace(_COMPUTES, needs_slot=False)
+_COMPUTES = Operation(pure=True, wakes=True, counts_as_use=True, scope=Scope.INFERENCE, presets=presets.OTHER)
+_COUNTS = replace(_COMPUTES, needs_slot=False, presets=presets.TOKENS)
 """Needs the model's vocabulary or template, but no slot."""
+_COUNTS_CHAT = replace(_COUNTS, presets=presets.CHAT)
 _READS = Operation(pure=True, needs_slot=False, scope=Scope.READ)
 _PUBLIC = replace(_READS, scope=Scope.INFERENCE)
 _FILE = replace(_PUBLIC, static=True)
@@ -94,14 +97,21 @@ _RELAYS = replace(_CHANGES, relays=True)
 _STEERS = replace(_CHANGES, scope=Scope.INFERENCE)
 """Changes an answer that is being made, and nothing else."""
 
-_CHAT = replace(_COMPUTES, events=sse.CHAT, assembled=unstream.CHAT, several_answers=True)
-_TEXT = replace(
-    _COMPUTES, events=sse.TEXT, assembled=unstream.TEXT, several_prompts=True, several_answers=True
+_CHAT = replace(
+    _COMPUTES, events=sse.CHAT, assembled=unstream.CHAT, several_answers=True, presets=presets.CHAT
 )
-_NATIVE = replace(_TEXT, events=sse.NATIVE, assembled=unstream.NATIVE)
+_TEXT = replace(
+    _COMPUTES,
+    events=sse.TEXT,
+    assembled=unstream.TEXT,
+    several_prompts=True,
+    several_answers=True,
+    presets=presets.TEXT,
+)
+_NATIVE = replace(_TEXT, events=sse.NATIVE, assembled=unstream.NATIVE, presets=presets.NATIVE)
 _INFILL = replace(_NATIVE, assembled=None, several_prompts=False)
-_RESPONSES = replace(_COMPUTES, events=sse.RESPONSES, several_answers=True)
-_MESSAGES = replace(_COMPUTES, events=sse.MESSAGES)
+_RESPONSES = replace(_COMPUTES, events=sse.RESPONSES, several_answers=True, presets=presets.RESPONSES)
+_MESSAGES = replace(_COMPUTES, events=sse.MESSAGES, presets=presets.MESSAGES)
 _AUDIO = replace(_COMPUTES, events=sse.OTHER)
 
 _POSTED = {
@@ -130,12 +140,12 @@ _POSTED = {
     "/v1/systemone": _COMPUTES,
     "/tokenize": _COUNTS,
     "/detokenize": _COUNTS,
-    "/apply-template": _COUNTS,
-    "/v1/chat/completions/input_tokens": _COUNTS,
-    "/chat/completions/input_tokens": _COUNTS,
-    "/v1/responses/input_tokens": _COUNTS,
-    "/responses/input_tokens": _COUNTS,
-    "/v1/messages/count_tokens": _COUNTS,
+    "/apply-template": _COUNTS_CHAT,
+    "/v1/chat/completions/input_tokens": _COUNTS_CHAT,
+    "/chat/completions/input_tokens": _COUNTS_CHAT,
+    "/v1/responses/input_tokens": replace(_COUNTS, presets=presets.RESPONSES),
+    "/responses/input_tokens": replace(_COUNTS, presets=presets.RESPONSES),
+    "/v1/messages/count_tokens": replace(_COUNTS, presets=presets.MESSAGES),
     CONTROL_PATH: replace(_STEERS, about=About.ANSWER),
     LOOKUP_PATH: replace(_STEERS, pure=True, about=About.CONVERSATIONS),
     "/props": _CHANGES,

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.http.answer_heads import ResponseHead
     from supervisor_app.gateway.http.reply import Reply
     from supervisor_app.gateway.http.request_heads import RequestHead
+    from supervisor_app.gateway.llama.renaming import Renaming
     from supervisor_app.gateway.plane.notes import Notes
 
 
 class Answer:
     """Begun by the server, or by the gateway while it waits for the server; ended by the exchange."""
 
-    __slots__ = ("_door", "_head", "_loop", "hold", "notes", "reply")
+    __slots__ = ("_door", "_head", "_loop", "hold", "notes", "renaming", "reply")
 
     def __init__(
         self, head: RequestHead, reply: Reply, notes: Notes, door: Door, loop: asyncio.AbstractEventLoop
@@ -31,6 +32,8 @@ class Answer:
         self.reply = reply
         self.notes = notes
         self.hold: Hold | None = None
+        self.renaming: Renaming | None = None
+        """None: the server's own name of the model is passed on."""
         self._head = head
         self._door = door
         self._loop = loop
@@ -89,8 +92,11 @@ class Answer:
         """Pass on the head of the answer. False: it is not what the client has been told already."""
         if self.hold is not None:
             self.hold.stop_comments()
+        if self.renaming is not None and not self._is_renamed(head):
+            self.renaming = None
         if not self.reply.started:
-            self.reply.start(head.status, self.beginning_of(head), length)
+            known_length = length if self.renaming is None else None
+            self.reply.start(head.status, self.beginning_of(head), known_length)
         elif head.status != 200 or not head.is_event_stream:
             return False
         self.notes.first_content = self._loop.time()
@@ -99,9 +105,11 @@ class Answer:
     @property
     def passes_chunks(self) -> bool:
         """The client takes chunks as they come, and nobody reads what is in them."""
-        return self.reply.is_chunked and not self.notes.captures
+        return self.reply.is_chunked and not self.notes.captures and self.renaming is None
 
     def write(self, content: bytes) -> None:
+        if self.renaming is not None:
+            content = self.renaming.feed(content)
         self.notes.add_content(content)
         self.reply.write(content)
 
@@ -110,5 +118,22 @@ class Answer:
         if self.hold is not None:
             self.hold.stop_comments()
         self.notes.first_content = self._loop.time()
+        if self.renaming is not None and self._is_renamed(head):
+            content = self.renaming.feed(content) + self.renaming.end()
+            length = len(content)
         self.notes.add_content(content)
         self.reply.send(head.status, self.beginning_of(head), length, content)
+
+    def finish(self) -> None:
+        """End an answer that is whole."""
+        if self.renaming is not None and (rest := self.renaming.end()):
+            self.notes.add_content(rest)
+            self.reply.write(rest)
+        self.reply.finish()
+
+    @staticmethod
+    def _is_renamed(head: ResponseHead) -> bool:
+        """Can the model be named in this answer?"""
+        lines = head.beginning.lower()
+        is_text = head.is_event_stream or b"\r\ncontent-type: application/json" in lines
+        return is_text and b"\r\ncontent-encoding:" not in lines

@@ -95,6 +95,12 @@ class RequestBody:
         self.size = len(data)
         self.is_whole = True
 
+    def change(self, data: bytes) -> None:
+        """Take this in place of a body that is whole."""
+        self.take_whole(data)
+        self.length = len(data)
+        self._hints, self._hash = None, ""
+
     def kept(self) -> bytes:
         """As far as it is here."""
         if len(self._pieces) != 1:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from msgspec.structs import replace
+
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.door import NotAllowedError
 from supervisor_app.gateway.access.keys import Denied, KeyPolicy
 from supervisor_app.gateway.llama.operations import About
 from supervisor_app.gateway.plane.notes import Noted
+from supervisor_app.gateway.plane.preset import Changed, change_by_preset
 from supervisor_app.gateway.problem import JSON_FIELDS, Problem, cors_fields
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers import refusals
@@ -16,7 +19,7 @@ from supervisor_app.gateway.servers.gate import QueueFullError
 from supervisor_app.gateway.servers.streams import done_by_one_of, holder_of, streams_of_all
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     from supervisor_app.gateway.llama.hints import Hints
     from supervisor_app.gateway.plane.answer import Answer
@@ -34,6 +37,9 @@ class Directory(Protocol):
     takes_any_name: bool
     inquest: Inquest
     outside: Outside
+    backends: dict[str, Backend]
+    presets: Mapping[str, str]
+    """Name of a preset -> its server."""
 
     def wall_time(self) -> float: ...
 
@@ -60,7 +66,7 @@ class Guest(Protocol):
         """Go to the server, or into its queue. Raises QueueFullError."""
 
 
-class Routed(Noted, Protocol):
+class Routed(Noted, Changed, Protocol):
     """A request whose body says where it goes."""
 
     notes: Notes
@@ -123,6 +129,8 @@ def _candidates(gateway: Directory, exchange: Routed) -> Sequence[Backend]:
     if gateway.takes_any_name and (policy is None or not policy.models):
         return gateway.all
     hints = exchange.body.hints
+    if exchange.head.operation.presets is None and (server := gateway.presets.get(hints.model or "")):
+        hints = replace(hints, model=server)  # a key for a preset alone may not do what no preset changes
     asks_all = exchange.head.asks_for_streams and not hints.model
     return gateway.allowed(policy, hints, gateway.all if asks_all else gateway.candidates(hints.model))
 
@@ -167,12 +175,24 @@ async def _go_to_streams(gateway: Directory, exchange: Routed, candidates: Seque
 
 
 def _go_on(gateway: Directory, exchange: Routed, candidates: Sequence[Backend]) -> None:
+    if (problem := _change(gateway, exchange)) is not None:
+        exchange.refuse(problem)
+        return
     if (problem := find_suspicion(gateway, exchange)) is not None:
         exchange.refuse(problem, Outcome.QUARANTINED)
         return
     if exchange.policy is not None and exchange.policy.capture:
         exchange.notes.capture()
     go_to_one_of(gateway, exchange, candidates)
+
+
+def _change(gateway: Directory, exchange: Routed) -> Problem | None:
+    """Change the request if it asks for a preset. A problem: that cannot be done."""
+    if not gateway.presets:
+        return None  # the hints of a body are read only if somebody asks
+    name = exchange.body.hints.model or ""
+    server = gateway.presets.get(name)
+    return None if server is None else change_by_preset(exchange, name, gateway.backends[server])
 
 
 def find_suspicion(gateway: Directory, exchange: Routed) -> Problem | None:

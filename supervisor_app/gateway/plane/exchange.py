@@ -295,12 +295,12 @@ class Exchange:
 
     def answered(self, tail: Iterable[bytes]) -> None:
         """End an answer that is whole. `tail`: its last pieces."""
-        self.answer.reply.finish()
+        self.answer.finish()
         self._answered(tail)
 
     def stopped(self, tail: Iterable[bytes]) -> None:
         """End a stream in good order that its client had ended by another request."""
-        self.answer.reply.finish()
+        self.answer.finish()
         self._survived()
         self._over(Outcome.CLIENT_LEFT, tail)
 

@@ -80,7 +80,7 @@ def take_fast_path(
     hints = hints_of(body, head.noted.get(b"content-type", b""))
     if hints.stream or hints.answers != 1 or hints.prompts != 1 or may_take_long(head.operation, hints):
         return None
-    if is_too_deep(body):
+    if is_too_deep(body) or hints.model in gateway.presets:
         return None
     if not hints.model and (head.query or not gateway.takes_any_name):  # the query may name a model
         return None

@@ -100,6 +100,8 @@ class Gateway:
         self.all: tuple[Backend, ...] = ()
         self.takes_any_name = False
         """There is one server, for which any name of a model will do, as for llama-server itself."""
+        self.presets: Mapping[str, str] = {}
+        """Name of a preset -> its server."""
         self.arrivals: Iterator[int] = count(1)
         self.large_work = WorkQueue(self.loop)
         self.ids = request_ids(secrets.token_hex(MARK_BYTES)) if ids is None else ids
@@ -155,6 +157,8 @@ class Gateway:
         """The servers that have this model; for a request that names none, the default one."""
         if self.takes_any_name:
             return self.all
+        if server := self.presets.get(model or ""):
+            return (self.backends[server],)
         if not model:
             default = self.backends.get(self._default_server)
             return (default,) if default is not None else ()
@@ -176,10 +180,10 @@ class Gateway:
     def must_read_on(self, policy: KeyPolicy | None, head: RequestHead, body: RequestBody) -> bool:
         """Does it take all of a body that is too long to be kept to know where it goes, or may go?"""
         is_limited = policy is not None and bool(policy.models)
-        if head.method != "POST" or (self.takes_any_name and not is_limited):
+        if head.method != "POST" or (self.takes_any_name and not is_limited and not self.presets):
             return False
         hints = body.hints
-        if not hints.model and len(self.all) > 1:
+        if not hints.model and (len(self.all) > 1 or self.presets):
             return True
         return any(
             backend.facts.is_router and not may_use(policy, backend.facts, hints)
@@ -218,7 +222,7 @@ class Gateway:
         isolating = self.door.keys.isolating
         if not isolating:
             return False
-        names = (facts.name, *facts.models)
+        names = (facts.name, *facts.models, *facts.presets)
         return any(is_shared_with(policy.models, names, is_router=facts.is_router) for policy in isolating)
 
     def may_keep(self, size: int) -> bool:
@@ -275,6 +279,7 @@ class Gateway:
                 backend.update(news)
         self.all = tuple(self.backends.values())
         self.takes_any_name = len(self.all) == 1
+        self.presets = {name: each.name for each in self.facts() for name in each.presets}
         for backend in gone:
             backend.is_gone = True
             backend.gate.is_open = False

@@ -110,7 +110,9 @@ def _send_model(gateway: Answering, exchange: Exchange, model: str, policy: KeyP
     offered = offers(gateway.facts(), policy)
     if servers:
         servers.sort(key=lambda facts: (rank(facts), facts.name))
-        usual = next((name for name, having in offered.items() if servers[0] in having), servers[0].name)
+        first = servers[0]
+        names = (name for name, having in offered.items() if first in having and name not in first.presets)
+        usual = next(names, first.name)
         _send(exchange, entry(usual if is_path(model) else model, servers, gateway.wall_time()))
     else:
         exchange.refuse(problems.model_not_found(model, list(offered)))

@@ -80,6 +80,12 @@ class Transit:
         self.body.take_whole(data)
         self._kept_bytes = len(data)
 
+    def change(self, data: bytes) -> None:
+        """Send this in place of a body that is here, whole."""
+        self._store.kept_bytes += len(data) - self._kept_bytes
+        self._kept_bytes = len(data)
+        self.body.change(data)
+
     def read_on(self, request: Reader) -> None:
         """Write the body to disk from now on, because only its end tells where the request goes."""
         self.reading_on = ReadingOn(request, self._source, self._store)

@@ -69,7 +69,7 @@ def entry(model: str, servers: Sequence[ServerFacts], now: float) -> dict[str, A
         "id": model,
         "aliases": _aliases(model, servers),
         "status": _status(model, first),
-        "llamaproxy": {**_server(first), "servers": [_server(facts) for facts in servers]},
+        "llamaproxy": {**_server(first), **_preset(model, first), "servers": [*map(_server, servers)]},
     }
 
 
@@ -84,9 +84,11 @@ def _own_entry(facts: ServerFacts, model: str) -> dict[str, Any]:
 
 
 def _aliases(model: str, servers: Iterable[ServerFacts]) -> list[str]:
-    """By which it may be asked for as well: no paths, which are for those who know them."""
+    """By which it may be asked for as well: no paths, which are for those who know them. Of a preset none."""
     names: dict[str, None] = {}
     for facts in servers:
+        if model in facts.presets:
+            continue
         if facts.is_router:
             own = facts.listing.entry(model)
             names |= dict.fromkeys(names_of(own) if own is not None else ())
@@ -109,6 +111,12 @@ def _server(facts: ServerFacts) -> dict[str, Any]:
     if facts.silent_since is None:
         return told
     return {**told, "supervised": False, "lastSeen": iso(facts.silent_since)}
+
+
+def _preset(model: str, facts: ServerFacts) -> dict[str, Any]:
+    """Tell which fields of a request a preset changes; not to what, which may be nobody's business."""
+    preset = facts.presets.get(model)
+    return {} if preset is None else {"preset": {"name": preset.name, "changes": preset.changes}}
 
 
 def _ollama_entry(model: str, servers: Iterable[ServerFacts]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from supervisor_app.core.sightings import Endpoint
+    from supervisor_app.gateway.llama.presets import Preset
 
 FROM_OUTSIDE = (SIGKILL, SIGTERM)
 BY_OUR_HAND = (FailureKind.HUNG, FailureKind.NEVER_READY)
@@ -64,6 +65,8 @@ class ServerFacts:
     """Models in lists: one name for each, which stays the same whatever the server does."""
     configured: tuple[str, ...] = ()
     """Names that people gave its model, whatever the server says itself."""
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    """Names under which requests are changed on their way to it."""
     launch: str = ""
     """Fingerprint of the launch: what a server said before means nothing under another one."""
     listing: Listing = field(default_factory=Listing)

@@ -28,16 +28,18 @@ class Candidate(Protocol):
 
 
 def serves(facts: ServerFacts, model: str) -> bool:
-    """By its own name, an alias, or the id of a model."""
-    return model == facts.name or model in facts.models
+    """By its own name, an alias, the id of a model, or a preset."""
+    return model == facts.name or model in facts.models or model in facts.presets
 
 
 def known_as(facts: ServerFacts, hints: Hints) -> set[str]:
     """The names by which a key may be allowed to use what is asked of this server.
 
     Of a router that is the one model that it will certainly use; any other serves its one whatever it is
-    asked for, so there the client's word counts for nothing.
+    asked for, so there the client's word counts for nothing, unless it is that of a preset.
     """
+    if hints.model is not None and hints.model in facts.presets:
+        return {facts.name, *facts.models, hints.model}
     if not facts.is_router:
         return {facts.name, *facts.models}
     if hints.doubt or not hints.model:
@@ -57,12 +59,12 @@ def alike(one: ServerFacts, other: ServerFacts) -> bool:
 
 
 def offers(servers: Iterable[ServerFacts], policy: KeyPolicy | None = None) -> dict[str, list[ServerFacts]]:
-    """List the models that a key may ask for, in order of their ids, each with the servers that have it.
+    """List the models and presets that a key may ask for, in order of their ids, each with its servers.
 
     The server that can be asked soonest comes first.
     """
     known = list(servers)
-    ids = sorted({model for facts in known for model in facts.offered or _unless_router(facts)})
+    ids = sorted({model for facts in known for model in (*_models(facts), *facts.presets)})
     found = {}
     for model in ids:
         having = [facts for facts in known if _offers(facts, model) and may_use(policy, facts, Hints(model))]
@@ -71,13 +73,13 @@ def offers(servers: Iterable[ServerFacts], policy: KeyPolicy | None = None) -> d
     return found
 
 
-def _unless_router(facts: ServerFacts) -> tuple[str, ...]:
-    """A router that has yet to say which models it has is none of them."""
-    return () if facts.is_router else (facts.name,)
+def _models(facts: ServerFacts) -> tuple[str, ...]:
+    """List its models. A router that has yet to say which models it has is none of them."""
+    return facts.offered or (() if facts.is_router else (facts.name,))
 
 
 def _offers(facts: ServerFacts, model: str) -> bool:
-    return model in facts.offered or (not facts.is_router and serves(facts, model))
+    return model in facts.offered or model in facts.presets or (not facts.is_router and serves(facts, model))
 
 
 C = TypeVar("C", bound=Candidate)

@@ -78,6 +78,7 @@ class Gateway:
         self.arrivals = count(1)
         self.kept_bytes = self.spooled_bytes = 0
         self.takes_any_name = True
+        self.presets = {}
         self.may_hear_of_models = False
         self.backend = NearBackend(replace(READY, **facts))
         self.all = (self.backend,)

@@ -19,6 +19,7 @@ FACTS = ServerFacts(name="default", status=Status.CRASHED)
 FAULTS = [
     (Side.CLIENT, 400, partial(problems.bad_request, "It cannot be read.")),
     (Side.CLIENT, 400, partial(problems.too_deep)),
+    (Side.CLIENT, 400, partial(problems.preset_impossible, "brief", "qwen", "changes JSON. Send JSON")),
     (Side.CLIENT, 413, partial(problems.body_too_large)),
     (Side.CLIENT, 401, partial(problems.denied, Denied(401, "invalid_api_key", "An API key is needed."))),
     (Side.CLIENT, 404, partial(problems.model_not_found, "gpt", ["llama"])),
