@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ROOT = 0
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 UMASK = 0o077
-"""For every process of ours and its children: what they write is their user's alone."""
+"""Umask of every process of ours and its children: what they write is their user's alone."""
 OURS = ("config-last-good.json", "db.sqlite3*", "logs", "models", "node-*", "secret-key*")
 """Names of the files that llamaproxy makes in a data directory. Any other file there is left alone."""
 
@@ -37,7 +37,7 @@ def secured(path: Path) -> list[str]:
 
 
 def secured_file(path: Path) -> list[str]:
-    """Do the same for a database elsewhere, with its journal. Raises ImproperlyConfigured."""
+    """Secure a database elsewhere in the same way, with its journal. Raises ImproperlyConfigured."""
     mended = []
     for file in sorted(path.parent.glob(f"{path.name}*")):
         with suppress(FileNotFoundError):
@@ -72,7 +72,7 @@ def _foreign(path: Path) -> bool:
 
 
 def _is_open(status: os.stat_result) -> bool:
-    """Tell whether other users may use a file. What root gives to a group, root means so."""
+    """Tell whether other users may use a file. Root means what it gives to a group."""
     given = stat.S_IRWXO if status.st_uid != os.geteuid() else OTHERS
     return bool(status.st_mode & given)
 

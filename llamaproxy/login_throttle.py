@@ -1,4 +1,4 @@
-"""How often a password may be guessed: django-axes counts, here is whom it counts and what it answers."""
+"""The throttle of logins: django-axes counts tries; here is whom it counts and what it answers."""
 
 from __future__ import annotations
 

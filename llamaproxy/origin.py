@@ -1,4 +1,4 @@
-"""Who may open a WebSocket."""
+"""The check of who may open a WebSocket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All settings. What an installation may change comes from the environment; docs/configure.md lists it."""
+"""All settings. Those that an installation may change come from the environment: see docs/configure.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llamaproxy.options import read_ahead
 
 PACKAGE = Path(__file__).resolve().parent
 FILES_DIR = PACKAGE if (PACKAGE / "templates").is_dir() else PACKAGE.parent
-"""Where `templates/` and `static/` are: beside the packages in a checkout, in this one of a wheel."""
+"""Directory of `templates/` and `static/`: beside the packages in a checkout, in this one of a wheel."""
 DATA_DIR = Path(os.environ.get("LLAMAPROXY_DATA_DIR") or "var").absolute()
 """Database, logs, secret key, locks."""
 DATA_DIR_MENDED = secured(DATA_DIR)
@@ -197,7 +197,7 @@ LLAMAPROXY_NODE = PLACE.node
 LLAMAPROXY_ADVERTISE = os.environ.get("LLAMAPROXY_ADVERTISE", "")
 """Name or address of this host for gateways on other hosts."""
 LLAMAPROXY_GATEWAY_URL = os.environ.get("LLAMAPROXY_GATEWAY_URL") or PLACE.gateway_url
-"""Where programs find the gateway, as the pages say it."""
+"""Address of the gateway for programs, as the pages say it."""
 # Gets the requests that name no model, where there are several servers.
 LLAMAPROXY_DEFAULT_SERVER = os.environ.get("LLAMAPROXY_DEFAULT_SERVER", "default")
 LLAMAPROXY_ALLOWED_ORIGINS = env_list("LLAMAPROXY_ALLOWED_ORIGINS", [])

@@ -38,7 +38,7 @@ def share_heaps() -> None:
     """Let all threads share two heaps, before the first thread starts.
 
     glibc makes eight for each core. Each keeps what the hungriest work of any thread once needed in it, so
-    that memory grows for days although nothing is kept. Who sets MALLOC_ARENA_MAX has the say.
+    that memory grows for days although nothing is kept. A MALLOC_ARENA_MAX that is set already stays.
     """
     if "MALLOC_ARENA_MAX" not in os.environ:
         with suppress(OSError, AttributeError):  # another C library, or another system

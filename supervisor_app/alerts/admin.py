@@ -58,7 +58,7 @@ def _examples() -> SafeString:
 
 
 class AddressField(forms.CharField):
-    """Never shown, so an empty one says nothing about what is stored."""
+    """Field of an address that is never shown, so an empty field says nothing about what is stored."""
 
     widget = forms.PasswordInput(attrs={"autocomplete": "off", "size": 80})
 
@@ -142,7 +142,7 @@ class AlertChannelAdmin(ChannelModelAdmin):
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
-        """What was sent to it goes with a channel, although nobody may delete from that."""
+        """Let a channel be deleted with its deliveries, although nobody may delete deliveries themselves."""
         deleted, counts, forbidden, protected = super().get_deleted_objects(objs, request)
         return deleted, counts, forbidden - {str(Delivery._meta.verbose_name)}, protected
 

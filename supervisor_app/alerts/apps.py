@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class AlertsConfig(AppConfig):
-    """Whom to tell when a server goes down, and who was told."""
+    """Alerts: whom to tell when a server goes down, and who was told."""
 
     name = "supervisor_app.alerts"
     verbose_name = "Alerts"

@@ -1,7 +1,7 @@
-"""Incidents and deliveries in the database. What is decided here is decided in `alerts.rules`.
+"""Incidents and deliveries in the database. The decisions are made in `alerts.rules`.
 
-Whatever may be done by several processes at once is a filtered update or an insert under a unique
-constraint: one of them does it, the others see that it is done.
+A step that several processes may take at once is a filtered update or an insert under a unique constraint:
+one of them takes it, the others see that it is taken.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLAIM_SECONDS = 600.0
-"""Sending takes seconds. Who has claimed a message so long ago and says nothing is dead."""
+"""Sending takes seconds. A sender that claimed a message so long ago and says nothing is dead."""
 
 
 # --- Incidents: with the state, in its transaction -----------------------------------------------------
 
 
 def follow(server: LlamaServer, change: Change, *, now: float) -> None:
-    """What a new state makes of the server's incident. `now` in Unix seconds.
+    """Open, continue or close the incident of a server for its new state. `now` in Unix seconds.
 
     Raises what the database raises, as the state's own write does. A mistake in here costs an alert, never
     the state.
@@ -84,7 +84,7 @@ def _follow(server: LlamaServer, change: Change, now: float) -> None:
 
 
 def _configured(server: LlamaServer) -> LlamaServer:
-    """With what the config file says, on a copy. An incident is over when the retries count from 0 again."""
+    """Copy a row with the config file's values. An incident is over when the retries count from 0 again."""
     copied = LlamaServer(
         name=server.name,
         stable_after_ms=server.stable_after_ms,
@@ -106,7 +106,7 @@ def close_settled(now: float) -> int:
 
 
 def remind(now: float) -> int:
-    """Say again what is still down, to those who want that. How many messages."""
+    """Say again what is still down, to those who want that. Returns the number of messages."""
     count = 0
     for channel in AlertChannel.objects.filter(enabled=True, resend_hours__gt=0):
         wait = timedelta(hours=channel.resend_hours)
@@ -142,7 +142,7 @@ def end(row: Incident, ending: IncidentEnd, now: float, snapshot: LlamaStatus | 
 
 
 def _close(row: Incident, ending: IncidentEnd, now: float) -> bool:
-    """Only if nobody has, and it has not gone down again since `row` was read."""
+    """Close an incident unless another process has, or the server went down again since `row` was read."""
     unchanged = Incident.objects.open().filter(pk=row.pk, closes_at=row.closes_at)
     return bool(unchanged.update(closed_at=moment(now), ending=ending.value))
 
@@ -259,7 +259,7 @@ def free(now: float) -> DeliveryQuerySet:
 
 
 def sent(delivery: Delivery, now: float) -> None:
-    """Whoever may have claimed it since: it is sent."""
+    """Record a delivery as sent, whichever sender may have claimed it since."""
     rows = Delivery.objects.pending().filter(pk=delivery.pk)
     rows.update(state=Delivery.State.SENT, sent_at=moment(now), claimed_at=None, last_error="")
 
@@ -273,7 +273,7 @@ def not_sent(delivery: Delivery, by: str, error: str, now: float) -> float:
 
 
 def give_up(now: float) -> int:
-    """Those that nobody could send for a day, or whose channel is switched off. How many."""
+    """Give up deliveries that failed for a day or whose channel is switched off; return how many."""
     dead = moment(now - CLAIM_SECONDS)
     old = Delivery.objects.pending().filter(
         Q(claimed_at=None) | Q(claimed_at__lt=dead), created_at__lte=moment(now - core.GIVE_UP_SECONDS)

@@ -1,4 +1,4 @@
-"""Whom to tell (`AlertChannel`, by people), what happened (`Incident`) and who was told (`Delivery`)."""
+"""Tables of alerts: whom to tell (`AlertChannel`), what happened (`Incident`), who was told (`Delivery`)."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class IncidentQuerySet(models.QuerySet["Incident"]):
 
 
 class Incident(models.Model):
-    """One time of being down, flapping included. Written with the state, in the same transaction."""
+    """A time of being down, flapping included. Written with the state, in the same transaction."""
 
     server = models.ForeignKey("supervisor_app.LlamaServer", models.CASCADE, related_name="incidents")
     opened_at = models.DateTimeField()
@@ -133,7 +133,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
 
 
 class Delivery(models.Model):
-    """One message to one channel. The constraints make it one, whoever else wants to write it."""
+    """A message to a channel. Constraints keep it single, however many processes want to write it."""
 
     class State(models.TextChoices):
         PENDING = "pending"

@@ -1,4 +1,4 @@
-"""How long alerts are kept."""
+"""The deletion of alerts that are too old."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class IncidentEnd(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Incident:
-    """From when a server went down unasked until it has been ready for a while. Times are Unix seconds."""
+    """The time from a server's unasked end until it has been ready for a while. Times are Unix seconds."""
 
     opened_at: float
     failure: Failure | None
@@ -70,7 +70,7 @@ class Step:
     incident: Incident | None
     """The incident as it is now, also when it ends with this step."""
     due: tuple[AlertEvent, ...] = ()
-    """In the order of their weight, the heaviest last."""
+    """Events to tell now, in the order of their weight, the heaviest last."""
     ending: IncidentEnd | None = None
 
 

@@ -48,7 +48,7 @@ class Result:
 
 
 class AlertSender:
-    """Any number of senders may share a database: each message is claimed by one of them."""
+    """A sender of alerts. Any number may share a database: each message is claimed by one of them."""
 
     def __init__(
         self, *, node: str, send: Deliver = transport.send, clock: Callable[[], float] = time.time

@@ -45,7 +45,7 @@ class BadAddressError(Exception):
 
 
 class SendError(Exception):
-    """It was not delivered. The message is for people and holds nothing secret of the address."""
+    """A message was not delivered. The text is for people and holds nothing secret of the address."""
 
 
 def check(url: str) -> None:
@@ -70,7 +70,7 @@ def check(url: str) -> None:
 
 
 def mask(url: str) -> str:
-    """What may be shown: what kind of address it is, and of a web address whose."""
+    """Return what may be shown of an address: its kind and, of a web address, its host."""
     scheme = _scheme(url)
     if scheme in WEB:
         return f"{scheme}://{_host(url)}/…"
@@ -164,7 +164,7 @@ def _asset() -> apprise.AppriseAsset:
 
 
 def _scheme(url: str) -> str:
-    """In small letters; empty when it has none."""
+    """Return the scheme of an address in small letters; empty when it has none."""
     found = re.match(r"([A-Za-z][A-Za-z0-9+-]{0,19})://", url)
     return found[1].lower() if found else ""
 

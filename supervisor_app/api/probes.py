@@ -1,4 +1,4 @@
-"""For orchestrators and Prometheus: is this process alive, is it ready, what does it count?"""
+"""Answers for orchestrators and Prometheus: is this process alive, is it ready, what does it count?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the operator reads: `14:03:25 [INFO] 🚀 [LLAMA] …`."""
+"""Log lines for the operator: `14:03:25 [INFO] 🚀 [LLAMA] …`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TextIO
 from supervisor_app.common.redact import harmless, redact
 
 QUIET_SECONDS = 10.0
-"""Where a line cannot be rewritten, progress is worth one this often."""
+"""Pause between lines of progress where a line cannot be rewritten."""
 
 
 class ConsoleFormatter(logging.Formatter):
     """Time (local, as in everything a shell says), level, server (unless it is `default`), words.
 
-    Whatever a message quotes, no secret in it is shown and no terminal obeys it.
+    No secret in a quoted text is shown, and no terminal obeys such a text.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class ConsoleHandler(logging.StreamHandler[TextIO]):
             self._open_line = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own
-        """There is nowhere else to tell it."""
+        """Ignore an error of the log itself: there is nowhere else to tell it."""
         if not isinstance(sys.exception(), OSError | ValueError):
             super().handleError(record)
 

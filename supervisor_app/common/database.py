@@ -21,16 +21,17 @@ T = TypeVar("T")
 CLOSE_SECONDS = 1.0
 """Time limit of closing a connection at the end."""
 UNCHANGED_SECONDS = 10.0
-"""How long a database in which nothing changes is trusted. A supervisor that lives writes every 5 s; one that
-does not is found silent after 15.
+"""Time for which a database in which nothing changes is trusted. A supervisor that lives writes every
+5 s; one that does not is found silent after 15.
 """
 
 
 class Unchanged(Generic[T]):
     """Cache of what `read` found, until the database, or what `beside` returns, has changed.
 
-    For one `DatabaseThread`. SQLite alone tells whether it has changed; anything else is read each time. What
-    has been the same for `UNCHANGED_SECONDS` is read each time too, because some of it depends on the time.
+    For one `DatabaseThread`. SQLite alone tells whether it has changed; anything else is read each time. A
+    result that has been the same for `UNCHANGED_SECONDS` is read each time, too, because some of it depends
+    on the time.
     """
 
     def __init__(
@@ -59,9 +60,9 @@ class Unchanged(Generic[T]):
 
 
 def _version() -> tuple[object, int, int] | None:
-    """Another one with each change, by whomever; None where the database does not tell.
+    """Return a version that differs after each change, by whomever; None where the database does not tell.
 
-    Of changes by others `data_version` tells, of our own `total_changes`; both count for one connection.
+    `data_version` tells of changes by others, `total_changes` of our own; both count for one connection.
     """
     if connection.vendor != "sqlite":
         return None

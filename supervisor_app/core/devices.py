@@ -53,7 +53,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Survey:
-    """One look at all devices: the host first. `problems`: a sentence for each that could not be read."""
+    """A look at all devices, the host first. `problems`: a sentence for each that could not be read."""
 
     devices: tuple[Device, ...] = ()
     problems: tuple[str, ...] = field(default=())

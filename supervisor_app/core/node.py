@@ -33,7 +33,7 @@ FIRST_PRUNE_SECONDS = 60.0
 SURVEY_SECONDS = 10.0
 """Interval between two looks at memory and GPUs while a server runs."""
 IDLE_SURVEY_SECONDS = 60.0
-"""And while none does."""
+"""Pause between surveys while no server runs."""
 FLUSH_SECONDS = 5.0
 """Time for saving the last states at the end."""
 
@@ -93,7 +93,7 @@ class NodeSupervisor:
         """Pids of the servers that ran at the last look."""
         self._surveying: asyncio.Task[None] | None = None
         self._devices: Survey | None = None
-        """As they were seen since the last heartbeat."""
+        """Devices as they were seen since the last heartbeat."""
 
     def nudge(self) -> None:
         """Reconcile now instead of within a second: something may have changed."""

@@ -177,7 +177,7 @@ class Clock(Protocol):
 
 
 class Wish(StrEnum):
-    """What somebody wants of a server, in the words of buttons, API and command line."""
+    """A wish of somebody for a server, in the words of buttons, API and command line."""
 
     START = "start"
     STOP = "stop"
@@ -274,7 +274,7 @@ class Remembered:
     """Pids of the processes that ended last, newest last."""
     failure: Failure | None = None
     identity: Identity | None = None
-    """Of the process whose run is still open."""
+    """Identity of the process whose run is still open."""
     run_open: bool = False
     adopted: bool = False
     argv: tuple[str, ...] = ()
@@ -283,7 +283,7 @@ class Remembered:
     last_good: Mapping[str, Any] | None = None
     """The `launch` of the last run that reached ready."""
     loads: tuple[tuple[tuple[str, ...], float], ...] = ()
-    """Of the last starts that reached ready, newest first: what was started, and seconds until ready."""
+    """Last starts that reached ready, newest first: what was started, and seconds until ready."""
 
 
 class Store(Protocol):
@@ -312,16 +312,16 @@ class Store(Protocol):
 
 
 class NodeTakenError(Exception):
-    """Another supervisor holds this node; the message says which."""
+    """The node is held by another supervisor; the message says which."""
 
 
 class Publisher(Protocol):
     """Tells every open page. Loses a message rather than raise or block."""
 
     async def announce(self, snapshot: LlamaStatus) -> None:
-        """To the gateways, as fast as can be: requests wait for it."""
+        """Announce a status to the gateways, as fast as can be: requests wait for it."""
 
     async def publish(self, snapshot: LlamaStatus) -> None:
-        """To the pages."""
+        """Publish a status to the pages."""
 
     async def removed(self, name: str) -> None: ...

@@ -24,9 +24,9 @@ PUBLISH_ANYWAY_SECONDS = 0.25
 class Recorder:
     """Three loops, one that saves, one that publishes, and one that announces to the gateways.
 
-    The supervisor only submits a change and goes on, and the gateways do not wait for the save. Of several
-    snapshots that wait only the newest is saved and published; run events wait in order and none is ever
-    dropped. A database that fails is tried again every second with all that has come since.
+    The supervisor only submits a change and goes on, and the gateways do not wait for the save. If several
+    snapshots wait, only the newest is saved and published; run events wait in order and none is ever dropped.
+    A database that fails is tried again every second with all that has come since.
     """
 
     def __init__(self, *, store: Store, publisher: Publisher, clock: Clock) -> None:

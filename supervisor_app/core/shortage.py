@@ -25,7 +25,7 @@ _NO_THREAD = "can't start new thread"
 
 
 class ShortageError(Exception):
-    """We could not look or act, for want of our own; the message says of what, as part of a sentence."""
+    """A lack of our own resources kept us from looking or acting; the message names it, for a sentence."""
 
 
 CANNOT = (ShortageError, OSError, UnicodeError, MemoryError)

@@ -21,7 +21,7 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class Exit:
-    """How a process ended. Both None: it was not our child, so nobody told us."""
+    """The end of a process. Both None: it was not our child, so nobody told us."""
 
     code: int | None = None
     signal: int | None = None
@@ -42,7 +42,7 @@ class ListeningSocket:
     inode: int
     """Names the socket; 0 where the system does not tell."""
     pid: int | None = None
-    """Only where there is no inode."""
+    """Pid, only where there is no inode."""
 
     @property
     def reachable_at(self) -> str:
@@ -58,9 +58,9 @@ class Endpoint:
     """Numeric, never a wildcard."""
     port: int
     uid: int | None
-    """Of the listening socket: whoever connects asks for no other."""
+    """Uid of the listening socket: whoever connects asks for no other."""
     realm: str = ""
-    """Where the address and the uid mean this (`core.machine.sockets.realm`)."""
+    """Space in which address and uid have this meaning (`core.machine.sockets.realm`)."""
     unseen: str = field(default="", compare=False)
     """Warning for people of what could not be seen of the socket; empty: nothing is hidden."""
 
@@ -82,9 +82,9 @@ class PortHolder:
     problem: str = ""
     """Why the address cannot be had or shared, in place of who holds it, as part of a sentence."""
     endpoint: Endpoint | None = None
-    """Where it listens; None when it was not found by that."""
+    """Endpoint at which the process was found; None when it was found otherwise."""
     argv: tuple[str, ...] = ()
-    """Its command line; empty when it cannot be seen."""
+    """Command line; empty when it cannot be seen."""
     started_at: float | None = None
     """Unix seconds; None when the process cannot be seen."""
     ours: bool = False
@@ -107,7 +107,7 @@ class Health(Enum):
     LOADING = auto()
     """503: it answers, so it makes progress."""
     REFUSED = auto()
-    """No connection was taken."""
+    """Refused: no connection was taken."""
     SILENT = auto()
     """Connected, but no answer in time."""
     WRONG = auto()
@@ -134,7 +134,7 @@ class GpuMemory:
     used: int
     total: int
     percent: int = 0
-    """Of the last second in which it computed, for whomever."""
+    """Percent of the last second in which the GPU computed, for whomever."""
 
     @property
     def works(self) -> bool:
@@ -148,13 +148,13 @@ class MemorySample:
     at: float
     """Unix seconds."""
     anon: int = 0
-    """In memory, without the pages of files: those can be dropped."""
+    """Bytes in memory without the pages of files, which can be dropped."""
     swap: int = 0
     host_total: int = 0
     host_available: int = 0
     host_swap_free: int = 0
     limit: int | None = None
-    """Of its control group."""
+    """Limit of the control group."""
     limit_used: int = 0
     gpus: tuple[GpuMemory, ...] = ()
 
@@ -188,7 +188,7 @@ class Autopsy:
     """Findings of the kernel about the end of a process."""
 
     oom_kills: int = 0
-    """In its control group, within the last minute of its run."""
+    """Kills by the OOM killer in its control group, within the last minute of the run."""
     kernel: tuple[str, ...] = ()
     """Lines of the kernel's log that name it; none where we may not read it."""
 

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from supervisor_app.core.sightings import Endpoint
 
 SLOWER = 10
-"""With `retry_forever`: the longest pause, so many times, between tries after the retries are used up."""
+"""Factor of the longest pause, with `retry_forever`, between tries after the retries are used up."""
 FIRST_PAUSE = 0.01
 """Seconds between the first two checks of a start."""
 PAUSE_GROWTH = 1.1
 MOST_GROWN = 250
 """Checks after which the pause grows no more; it is longer than any interval by then."""
 CANARY_SECONDS = 180.0
-"""For one token, where `stall_seconds` says nothing."""
+"""Time for one token, where `stall_seconds` says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class LaunchSpec:
     args: tuple[str, ...]
     """The flags: never a secret among them, every user of the machine can read them."""
     model_path: str | None = None
-    """None in router mode (`--models-dir`)."""
+    """Path of the model; None in router mode (`--models-dir`)."""
     cwd: str = "."
     api_key: str = field(default="", repr=False)
     """Goes to the child as LLAMA_API_KEY and along with our own probes."""
@@ -48,8 +48,8 @@ class LaunchSpec:
     trusted_uids: frozenset[int] = field(default=frozenset(), compare=False)
     """Users beside our own and root whose llama-servers may be taken over."""
     endpoint: Endpoint | None = field(default=None, compare=False)
-    """Where the process was proved to listen: with it everything is asked there and nowhere else, and only
-    with it the key is sent."""
+    """Address at which the process was proved to listen: once it is known, everything is asked there and
+    nowhere else, and the key is sent."""
     advertised_host: str = field(default="", compare=False)
     """Name of this host for others; empty when it listens for this host only."""
 
@@ -97,7 +97,7 @@ class LaunchSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class RestartPolicy:
-    """When to try again, when to give up, how long to wait for a goodbye. Milliseconds."""
+    """Rules of restarts: when to try again, when to give up, how long to wait for an end. Milliseconds."""
 
     max_retries: int = 5
     retry_backoff_ms: int = 1000
@@ -106,7 +106,7 @@ class RestartPolicy:
     """Ready for so long without a break: the retry counter falls back to 0."""
     stop_grace_ms: int = 5000
     retry_forever: bool = False
-    """Once the retries are used up: go on, `SLOWER` times more slowly, instead of giving up."""
+    """Go on after the retries are used up, `SLOWER` times more slowly, instead of giving up."""
 
     def backoff(self, retry: int) -> float:
         """Seconds before the retry with this number (1, 2, …): doubling, capped."""
@@ -122,14 +122,14 @@ class RestartPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class HealthPolicy:
-    """How often to ask, how long to wait for an answer, when silence means down."""
+    """Rules of health checks: how often to ask, how long to wait, when silence means down."""
 
     interval_ms: int = 1000
     timeout_ms: int = 5000
     max_checks: int = 60
-    """Of silence while starting: with the interval, the time without an answer that ends a start."""
+    """Number of checks without an answer that ends a start."""
     max_load_seconds: int = 600
-    """How long it may answer 503 "Loading model": that is progress, not silence."""
+    """Time for which a server may answer 503 "Loading model": that is progress, not silence."""
     max_misses: int = 3
     """Missed checks in a row after which a ready server counts as hung."""
     stall_seconds: int = 180

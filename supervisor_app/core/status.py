@@ -16,7 +16,7 @@ class Status(StrEnum):
     """The public contract: exactly these words. Finer truth goes beside them, never into new ones."""
 
     INITIAL = "initial"
-    """Not running, and nobody asked it to."""
+    """Not running, and not asked to run."""
     STARTING = "starting"
     """Looking at the port, spawning, or waiting until our own process answers 200."""
     READY = "ready"
@@ -122,12 +122,12 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a model is loaded: bytes of it resident in the process, against the size of its files."""
+    """Progress of loading a model: bytes of it resident in the process, against the size of its files."""
 
     loaded: int
     total: int
     eta_seconds: float | None = None
-    """From this server's own past starts; None when there are none."""
+    """Estimate from this server's own past starts; None when there are none."""
 
     @property
     def percent(self) -> int:
@@ -140,7 +140,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """One past or present run, as the timeline shows it. Times are Unix seconds."""
+    """A past or present run, as the timeline shows it. Times are Unix seconds."""
 
     retry: int
     adopted: bool
@@ -190,11 +190,11 @@ class LlamaStatus:
     """The last ten runs, newest first."""
     version: int = 0
     endpoint: Endpoint | None = None
-    """Where the server was proved to listen: for our own programs, not for the public contract."""
+    """Address at which the server was proved to listen: for our own programs, not for the public contract."""
 
     @property
     def memory(self) -> str:
-        """One sentence on what the last run used, if that run's failure is why the server is down."""
+        """Tell in a sentence what the last run used, if that run's failure is why the server is down."""
         if self.failure is None or not self.runs or self.status not in DOWN:
             return ""
         last = self.runs[0].failure

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 0.02
 PULSE_SECONDS = 1.0
-"""Between two moments in which we see that we run, while there is a process."""
+"""Pause between two moments in which we see that we run, while there is a process."""
 GAP_SECONDS = 2.0
 """Later than planned by more than this: we were stopped, frozen or starved, perhaps the server with us."""
 EVENT_OF_WISH: dict[Wish, Callable[..., lifecycle.Event]] = {
@@ -45,13 +45,13 @@ EVENT_OF_WISH: dict[Wish, Callable[..., lifecycle.Event]] = {
     Wish.RESTART: lifecycle.Restart,
     Wish.STOP: lifecycle.Stop,
 }
-"""Each event takes why it is wished, in words."""
+"""Events of wishes; each takes the reason for the wish, in words."""
 
 
 class ServerSupervisor:
     """Keeps one server in its desired state.
 
-    One task (`run`) owns `state` and decides; whatever takes time runs in a task of its own and comes back
+    One task (`run`) owns `state` and decides; work that takes time runs in a task of its own and comes back
     as an event. So no answer, however late, is seen twice or out of turn.
     """
 
@@ -102,7 +102,7 @@ class ServerSupervisor:
         """The snapshot that was published last."""
         return self._chronicle.snapshot
 
-    # What others ask of it
+    # Its wishes and questions
 
     def apply(self, config: ServerConfig) -> None:
         """Take a new configuration; restart the server only when its launch has changed."""
@@ -155,7 +155,7 @@ class ServerSupervisor:
             await self._clock.sleep_until(self._clock.monotonic() + SETTLE_SECONDS)
 
     async def run(self) -> None:
-        """Run until cancelled. Whatever goes wrong in here is a bug, and is raised."""
+        """Run until cancelled. Any error in here is a bug, and is raised."""
         await self._begin()
         self._woken_at = self._clock.monotonic()
         next_event: asyncio.Task[lifecycle.Event] = asyncio.create_task(self._events.get())

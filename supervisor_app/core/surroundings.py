@@ -39,7 +39,7 @@ class Surroundings:
     on_bug: Callable[[BaseException], None]
 
     async def attempted(self, effect: lifecycle.Attempted, work: Coroutine[None, None, None]) -> None:
-        """Await the work for an effect. What could not be done for want of our own is postponed."""
+        """Await the work for an effect. An effect that fails for want of our own resources is postponed."""
         since = self.clock.monotonic()
         try:
             await work

@@ -218,7 +218,7 @@ class FakeProcesses:
     unrecorded: PortHolder | None = None
     """A process of ours that no run tells of."""
     rests: int = 0
-    """How often it was to end what was left behind."""
+    """Number of times that the fake was asked to end what was left behind."""
     spawn_failure: Failure | None = None
     stubborn: bool = False
     total_bytes: int = 0
@@ -230,7 +230,7 @@ class FakeProcesses:
     trim_error: OSError | None = None
     trim_due: bool = True
     surveyed: list[list[int]] = field(default_factory=list)
-    """Of which processes it was asked for the memory."""
+    """Pids for whose memory it was asked."""
     survey_error: OSError | None = None
 
     @property
@@ -392,7 +392,7 @@ class RecordingPublisher:
 
 
 def stranger(*, llama: bool, pid: int = 999) -> PortHolder:
-    """Somebody on our port."""
+    """Make a stranger on our port."""
     return PortHolder(
         identity=Identity(pid=pid, start=1, boot_id="boot"),
         command="llama-server" if llama else "python -m http.server",

@@ -20,7 +20,7 @@ LOOP_SECONDS = 600.0
 
 
 class Timeline:
-    """At most `LENGTH` runs; the newest may be open."""
+    """The last runs, at most `LENGTH`; the newest may be open."""
 
     def __init__(self, newest_first: Sequence[RunSummary] = ()) -> None:
         self._runs = deque(newest_first, maxlen=LENGTH)

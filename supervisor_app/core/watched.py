@@ -1,4 +1,4 @@
-"""One process of one server: all that is known of it and done for it, from its spawn or adoption on.
+"""A process of a server: all that is known of it and done for it, from its spawn or adoption on.
 
 The object is made with the process and thrown away with it: `close` cancels every task that was started
 for the process and stops watching it. So a process that was let go cannot touch its server again.
@@ -97,7 +97,7 @@ class WatchedProcess:
 
     @property
     def endpoint(self) -> Endpoint | None:
-        """Where the process was proved to listen."""
+        """Address at which the process was proved to listen."""
         return self._spec.endpoint
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ _PADDING_FF = 8192
 """Feed-forward length of a padding block: 6 MiB of weights. A longer one would need gigabytes to compute."""
 _SEED = 20260101
 _CALL = 3.0
-"""How much a word of the called class outweighs the others: far beyond what a temperature evens out."""
+"""Weight by which a word of the called class exceeds the others: more than a temperature evens out."""
 
 # One class after the other, from the last back to the first. `▁` is SentencePiece's space.
 _CLASSES: tuple[tuple[str, ...], ...] = (
@@ -52,7 +52,7 @@ _TEMPLATE = (
 
 
 class EngineExtraMissingError(ImportError):
-    """What the extra `engine` installs is not there."""
+    """The packages of the extra `engine` are not installed."""
 
 
 def make_demo_model(path: Path, padding_mb: int = 0) -> Path:
@@ -172,7 +172,7 @@ def _tensors(tokens: list[str], padding_blocks: int) -> dict[str, Matrix]:
 
 
 def _padded(tensors: dict[str, Matrix], padding_blocks: int) -> dict[str, Matrix]:
-    """More weights, all zero: they are read and computed, and add nothing."""
+    """Add weights that are all zero: they are read and computed, and add nothing."""
     import numpy
 
     shapes = _shapes(_PADDING_FF)

@@ -1,4 +1,4 @@
-"""Which of llama-server's flags a web form may set: those that only say how the model is computed.
+"""The flags of llama-server that a web form may set: those that only say how the model is computed.
 
 Among the others are flags that run programs (`--mcp-servers-json`, `--tools`), read files (`--path`,
 `--lora`), write files (`--log-file`, `--slot-save-path`), load over the network (`--rpc`, `-hf`) or open the

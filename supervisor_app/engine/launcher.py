@@ -2,8 +2,8 @@
 
 Run by path and isolated, in the place of llama-server: `python -I launcher.py -m model.gguf --port 8134 …`.
 Takes llama-server's usual flags and their environment variables, writes the same lines, ends with the same
-exit codes. So it imports nothing of ours. It has no router mode and no downloads; what it cannot do it
-refuses by name.
+exit codes. So it imports nothing of ours. It has no router mode and no downloads; it refuses by name flags
+that it does not know.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Flag:
-    """One flag that takes a value: `parse` makes of it what the attributes of CommonParams are set to."""
+    """A flag that takes a value, from which `parse` makes what the attributes of CommonParams are set to."""
 
     names: tuple[str, ...]
     attributes: tuple[str, ...]
@@ -45,7 +45,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Switch:
-    """One flag without a value, and its opposite; `inverted` where the attribute says the opposite."""
+    """A flag without a value, and its opposite; `inverted` where the attribute says the opposite."""
 
     on: tuple[str, ...]
     off: tuple[str, ...]
@@ -58,7 +58,7 @@ Parameter = tuple[str, Any]
 
 
 def integer(text: str) -> int:
-    """As C++'s std::stoi, its error text included: what follows the digits does not matter."""
+    """Parse as C++'s std::stoi does, its error text included: what follows the digits does not matter."""
     found = re.match(r"\s*[+-]?\d+", text)
     if not found or not -(2**31) <= int(found[0]) < 2**31:
         raise ValueError("stoi")

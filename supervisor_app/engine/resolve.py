@@ -1,4 +1,4 @@
-"""Which llama-server to run: the configured one, the one on PATH, or the bundled engine."""
+"""The choice of the llama-server to run: the configured one, the one on PATH, or the bundled engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOW_TO_GET_ONE = (
 
 
 class EngineKind(StrEnum):
-    """Where an engine comes from."""
+    """Origin of an engine."""
 
     CONFIGURED = "configured"
     PATH = "path"
@@ -28,14 +28,14 @@ class EngineKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """What runs a model: `command` is the executable and what must come before llama-server's flags."""
+    """An engine: `command` is the executable and what must come before llama-server's flags."""
 
     command: tuple[str, ...]
     kind: EngineKind
 
     @property
     def describe(self) -> str:
-        """For the console and the page: "llama-server at /usr/bin/llama-server"."""
+        """Describe the engine for console and page: "llama-server at /usr/bin/llama-server"."""
         if self.kind is EngineKind.BUNDLED:
             return "the bundled engine (xllamacpp)"
         return f"llama-server at {self.command[0]}"

@@ -58,7 +58,8 @@ class NothingToRollBackError(Exception):
 def roll_back(server: LlamaServer, overlay: Overlay) -> list[str]:
     """Bring back what was configured when it last reached ready, and start it. Returns the fields changed.
 
-    What the config file sets is not touched: the file would win anyway. Raises NothingToRollBackError.
+    Fields that the config file sets are not touched: the file would win anyway. Raises
+    NothingToRollBackError.
     """
     good = Run.objects.filter(server=server).reached_ready().exclude(launch={}).first()
     if good is None:

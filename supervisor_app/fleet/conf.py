@@ -53,7 +53,7 @@ class FileServer:
     node: str = ""
     """Empty: the node that reads the file."""
     binary: str = ""
-    """Of its engine; empty: that of the node."""
+    """Binary of the server's engine; empty: that of the node."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     lines: Mapping[str, int] = field(default_factory=dict, compare=False)
     """Field -> line that sets the field; "" -> line of the table."""
@@ -75,9 +75,9 @@ class Overlay:
     servers: Mapping[str, FileServer] = field(default_factory=dict)
     """Name -> server. Their values are written into their rows (`fleet.file_servers`)."""
     ports: range = range(0)
-    """Where a server gets a port from that names none."""
+    """Ports for servers that name none."""
     memory: MemoryRules | None = None
-    """None: no file has a table of them."""
+    """Rules of memory; None: no file has a table of them."""
 
     def merged(self, other: Overlay) -> Overlay:
         """Return the values of both overlays; where both have one, that of `other`."""

@@ -117,7 +117,7 @@ def last_good() -> Overlay:
 
 
 def kept_at() -> Path:
-    """Where the supervisor keeps the last good version."""
+    """Return the file in which the supervisor keeps the last good version."""
     return Path(settings.DATA_DIR) / KEPT_AS
 
 

@@ -15,7 +15,7 @@ from supervisor_app.fleet.snapshots import identity_of_row
 
 @dataclass(frozen=True, kw_only=True)
 class NodeDevices:
-    """What the supervisor of a node has seen, as it is in the database."""
+    """Devices as the supervisor of a node has seen them last, from the database."""
 
     node: str
     devices: tuple[Device, ...]

@@ -32,7 +32,7 @@ TAKE_TRIES = 100
 
 
 class Fault(StrEnum):
-    """What can be done to a server from outside."""
+    """A harm that can be done to a server from outside."""
 
     KILL = "kill"
     """SIGKILL: a crash, or the kernel's OOM killer."""
@@ -155,7 +155,7 @@ def _ready(server: LlamaServer) -> ServerState:
 
 @contextmanager
 def inject(fault: Fault, pid: int, url: str) -> Iterator[None]:
-    """Does it to the process `pid` that listens at `url`. A port that it takes is free again at the end.
+    """Inflict a fault on the process `pid` that listens at `url`. A port taken for it is free at the end.
 
     Raises PermissionError, ProcessLookupError, DrillError.
     """
@@ -166,7 +166,7 @@ def inject(fault: Fault, pid: int, url: str) -> Iterator[None]:
 
 @contextmanager
 def _stranger(url: str) -> Iterator[None]:
-    """Somebody who listens on the port, says nothing, and goes after some seconds."""
+    """Listen on the port as a stranger who says nothing and goes after some seconds."""
     where = urlsplit(url)
     family = socket.AF_INET6 if ":" in str(where.hostname) else socket.AF_INET
     with closing(socket.socket(family)) as listener:
@@ -182,7 +182,7 @@ def _stranger(url: str) -> Iterator[None]:
 
 
 def _take(listener: socket.socket, address: tuple[str | None, int | None]) -> None:
-    """As soon as it is free: who had it may just be ending. Raises DrillError."""
+    """Take the port as soon as it is free: its holder may just be ending. Raises DrillError."""
     for _ in range(TAKE_TRIES):
         try:
             return listener.bind(address)
@@ -193,7 +193,7 @@ def _take(listener: socket.socket, address: tuple[str | None, int | None]) -> No
 
 
 def _noticed(before: Run) -> float | None:
-    """When the supervisor saw that something was wrong: it went down, or it is being ended."""
+    """Return when the supervisor saw that the server went down or has to be ended."""
     before.refresh_from_db()
     if before.ended_at is not None:
         return before.ended_at.timestamp()

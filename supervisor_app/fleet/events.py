@@ -23,7 +23,7 @@ STATUS_GROUP = "llamaproxy.status"
 
 
 class Ending(TypedDict):
-    """How the last process of a server ended."""
+    """The end of the last process of a server."""
 
     kind: str
     """Kind of the failure; empty when there was none."""
@@ -44,12 +44,12 @@ class News(TypedDict):
     pid: int | None
     adopted: bool
     endpoint: dict[str, Any] | None
-    """Where the process was proved to listen (`core.sightings.Endpoint`)."""
+    """Address at which the process was proved to listen (`core.sightings.Endpoint`)."""
     ending: Ending | None
 
 
 class Push(TypedDict):
-    """One status, rendered once, for every process that has pages open."""
+    """A status, rendered once for every process that has pages open."""
 
     type: str
     server: str

@@ -25,7 +25,7 @@ LISTED = 100
 class Line:
     text: str
     decisive: bool
-    """It tells the cause."""
+    """The line tells the cause."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Point:
 
 @dataclass(frozen=True)
 class RunCard:
-    """One life with all that is known of it."""
+    """A run with all that is known of it."""
 
     run: Run
 
@@ -60,7 +60,7 @@ class RunCard:
 
     @cached_property
     def changes(self) -> tuple[str, ...]:
-        """What is different on its command line since then."""
+        """List what is different on the command line since then."""
         return argv_diff(self.good.argv, self.run.argv) if self.good and self.run.argv else ()
 
     @cached_property
@@ -91,7 +91,7 @@ class RunCard:
 
     @cached_property
     def chart(self) -> list[Point]:
-        """Its memory until the end, in a box of 100 by 100; empty when there is nothing to see."""
+        """Draw the memory of the run in a box of 100 by 100; empty when there is nothing to see."""
         history = self.evidence.get("history", [])
         longest = max((before for before, _ in history), default=0)
         most = max((used for _, used in history), default=0)
@@ -122,7 +122,7 @@ class RunCard:
 
 
 def last_lines(run: Run) -> list[str]:
-    """Not `splitlines`: a line may hold what Unicode takes for the end of one."""
+    """Return the last lines of a run. `splitlines` would also split at Unicode's ends of lines."""
     return run.last_lines.split("\n") if run.last_lines else []
 
 
@@ -133,7 +133,7 @@ def own(memory: Mapping[str, Any]) -> int:
 
 
 def newest_runs(name: str) -> list[Run]:
-    """Of the server with this name, without what only a card shows."""
+    """Select the newest runs of the server with this name, without the columns that only a card shows."""
     return list(Run.objects.filter(server__name=name).defer("last_lines", "argv", "launch")[:LISTED])
 
 
@@ -143,7 +143,7 @@ def card_of(name: str, number: int) -> RunCard | None:
 
 
 def summary_json(run: Run) -> dict[str, Any]:
-    """What everybody may know."""
+    """Return what everybody may know of a run, as JSON."""
     return {
         "id": run.pk,
         "kind": run.failure_kind or None,

@@ -26,7 +26,7 @@ class Holder(NamedTuple):
 
     @property
     def is_gone(self) -> bool:
-        """Beyond doubt: it was a process of this machine."""
+        """Tell whether the holder is gone beyond doubt: it was a process of this machine."""
         process = identity_of(self.pid)
         return self.is_here and (process is None or process.start != self.start)
 

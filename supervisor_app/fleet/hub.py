@@ -32,7 +32,7 @@ RETRY_SECONDS = 1.0
 
 
 Marks = Mapping[str, tuple[int, bool]]
-"""By server, its version and whether nobody supervises the server."""
+"""Version of each server, by name, and whether nobody supervises it."""
 
 
 class Subscriber(Protocol):

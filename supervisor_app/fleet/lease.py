@@ -1,4 +1,4 @@
-"""One supervisor per node also among hosts: a row of the shared database that its holder keeps renewing."""
+"""The lease of a node, for one supervisor among all hosts: a row of the shared database, kept renewed."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Lease:
         return NodeLease.objects.filter(node=self._node).first()
 
     def _seize(self) -> bool:
-        """Have it, if it is free."""
+        """Take the lease, if it is free."""
         ours = {"holder": self._holder, "token": self._token, "renewed_at": Now()}
         if (row := self._row()) is None:
             NodeLease.objects.bulk_create([NodeLease(node=self._node, **ours)], ignore_conflicts=True)
@@ -88,7 +88,7 @@ class Lease:
 
 
 def _renewed_lately() -> models.Q:
-    """Every judgement of a lease rests on this one. One of the far future is none: the clock was put back."""
+    """Select leases in force. A date in the far future does not count: the clock was put back."""
     return models.Q(renewed_at__range=(Now() - LEASE, Now() + LEASE))
 
 

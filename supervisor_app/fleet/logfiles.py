@@ -22,7 +22,7 @@ MAX_LINES = 10_000
 
 
 def log_of(server: LlamaServer) -> LogFile:
-    """Its own key and the secrets among its flags are hidden, wherever they were set."""
+    """Return a server's log, in which its own key and the secrets of its flags are hidden."""
     configured = last_good().for_server(server.name)
     keys = (str(configured.get("api_key", server.api_key) or ""), server.own_key)
     args = configured.get("args", server.args)
@@ -31,13 +31,13 @@ def log_of(server: LlamaServer) -> LogFile:
 
 @dataclass(frozen=True)
 class FoundLog:
-    """Where a server writes right now, as far as that can be seen from here."""
+    """The file to which a server writes right now, as far as it can be seen from here."""
 
     log: LogFile
     note: str = ""
-    """What is to be said of it, as a sentence: somebody has moved or removed it, or it is not written to."""
+    """Remark on the file, as a sentence: somebody has moved or removed it, or it is not written to."""
     inode: tuple[int, int] | None = None
-    """Of the file; None when there is none. It stays the same when the file is moved."""
+    """Device and inode of the file, which stay the same when it is moved; None when there is none."""
 
     @property
     def exists(self) -> bool:
@@ -45,7 +45,7 @@ class FoundLog:
 
 
 def find_log(server: LlamaServer) -> FoundLog:
-    """Its log file; if that was removed or moved away while it runs, the one that it goes on with."""
+    """Find a server's log file; if that was removed or moved while it runs, the one that it goes on with."""
     log, pid = log_of(server), _pid_here(server)
     file = written_by(pid, log) if pid is not None else None
     note = ""
@@ -68,7 +68,7 @@ def _inode(path: Path) -> tuple[int, int] | None:
 
 
 def _pid_here(server: LlamaServer) -> int | None:
-    """Of its process, if that runs on this machine."""
+    """Return the pid of the server's process, if that runs on this machine."""
     state = ServerState.objects.filter(server=server).first()
     identity = identity_of_row(state) if state else None
     return identity.pid if identity is not None and identity_of(identity.pid) == identity else None

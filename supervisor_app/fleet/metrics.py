@@ -69,7 +69,7 @@ def _counters() -> Iterator[Metric]:
 
 
 class DeviceCollector(Collector):
-    """As the supervisors of nodes saw their memory and GPUs last, at most some seconds ago."""
+    """Metrics of memory and GPUs, as the supervisors of nodes saw them last, at most some seconds ago."""
 
     def collect(self) -> Iterator[Metric]:
         labels = ["node", "device", "name"]

@@ -1,4 +1,4 @@
-"""What should run (`LlamaServer`), what is (`ServerState`), what was (`Run`). One writer each."""
+"""Tables of what should run (`LlamaServer`), what is (`ServerState`), what was (`Run`). One writer each."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class LlamaServerQuerySet(models.QuerySet["LlamaServer"]):
 
 
 class LlamaServer(models.Model):
-    """One llama-server that should run. Written by people: admin, pages, API, CLI. Read by the supervisor.
+    """A llama-server that should run. Written by people: admin, pages, API, CLI. Read by the supervisor.
 
     A command raises `generation`; the supervisor remembers up to which generation it has acted. So a lost
     nudge costs a second and a doubled one nothing.
@@ -239,7 +239,7 @@ class RunQuerySet(models.QuerySet["Run"]):
 
 
 class Run(models.Model):
-    """One life of a process, spawned or adopted: the restart history. Written by the supervisor only."""
+    """A process from spawn or adoption to its end: the restart history. Written by the supervisor only."""
 
     server = models.ForeignKey(LlamaServer, models.CASCADE, related_name="runs")
     pid = models.PositiveBigIntegerField(null=True)
@@ -287,7 +287,7 @@ class Run(models.Model):
 
 
 class NodeLease(models.Model):
-    """Who supervises a node. Written by that supervisor, by compare and swap."""
+    """The supervisor of a node. Written by that supervisor, by compare and swap."""
 
     node = models.CharField(max_length=100, unique=True)
     holder = models.CharField(max_length=400)

@@ -19,7 +19,7 @@ TOGETHER = 200
 def with_newest_runs(
     servers: QuerySet[LlamaServer], runs: QuerySet[Run], count: int
 ) -> list[tuple[LlamaServer, list[Run]]]:
-    """Each of `servers` with its newest `count` of `runs`, newest first. Two queries."""
+    """Pair each of `servers` with its newest `count` of `runs`, newest first. Two queries."""
     nth = Run.objects.filter(server=OuterRef("pk")).order_by("-pk").values("pk")[count - 1 : count]
     found = list(servers.annotate(_oldest=Subquery(nth)))
     newest: defaultdict[int, list[Run]] = defaultdict(list)

@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 RETRY_SECONDS = 1.0
 PING_SECONDS = 5.0
-"""Nothing was heard for so long: Redis is asked whether it is there."""
+"""Silence after which Redis is asked whether it is there."""
 SILENT_SECONDS = 10.0
-"""And for so long: it is not, and the connection is made anew."""
+"""Silence after which Redis counts as gone, and the connection is made anew."""
 COMMAND_SECONDS = 2.0
 KEEPALIVE = {
     getattr(socket, name): value
@@ -42,7 +42,7 @@ class SilentError(ConnectionError):
 
 
 class SteadyShard(channels_redis.pubsub.RedisSingleShardConnection):
-    """One Redis. Whatever it does, nothing here waits for ever, and nothing runs without a pause."""
+    """A Redis. Nothing here waits for ever or runs without a pause, whatever Redis does."""
 
     def __init__(self, host: dict[str, Any], channel_layer: Any) -> None:
         super().__init__({**options_for(host), **host}, channel_layer)

@@ -1,4 +1,4 @@
-"""How many runs are kept. The others are deleted by the supervisors, a few rows at a time."""
+"""The deletion of old runs by the supervisors, a few rows at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
 RUNS_KEPT = 1000
-"""Of each server, the newest. Beside them the one that runs, and the one that a rollback goes back to."""
+"""Newest runs kept of each server, beside the one that is open and the one that a rollback goes back to."""
 BATCH = 200
 """Rows deleted in one go: a few milliseconds."""
 

@@ -32,7 +32,10 @@ def has_supervisor(server: LlamaServer) -> bool:
 
 
 def silent_since(server: LlamaServer) -> datetime | None:
-    """None: somebody reports, or nobody ever has. Without `with_silence` it is told by this host's clock."""
+    """Return since when nobody reports; None: somebody does, or nobody ever has.
+
+    Without `with_silence` it is told by this host's clock.
+    """
     state: ServerState | None = getattr(server, "state", None)
     if state is None:
         return None

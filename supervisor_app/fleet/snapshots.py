@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerView:
-    """One server as everybody sees it."""
+    """A server as everybody sees it."""
 
     status: LlamaStatus
     stale_since: float | None = None
@@ -39,7 +39,7 @@ class ServerView:
 
     @property
     def is_known(self) -> bool:
-        """What the status says is so now, and not only what was seen last."""
+        """Tell whether the status holds now, and is not only what was seen last."""
         return self.stale_since is None
 
     @property
@@ -75,7 +75,7 @@ def load_views(name: str | None = None) -> list[ServerView]:
 
 
 def load_marks() -> dict[str, tuple[int, bool]]:
-    """Of every server its snapshot's version and whether its supervisor is silent: cheap to compare."""
+    """Load the version of every server's snapshot and whether its supervisor is silent: cheap to compare."""
     marks = {}
     servers = LlamaServer.objects.only("name", "state__version", "state__seen_at").select_related("state")
     for server in with_silence(servers):
@@ -95,7 +95,7 @@ def view_of(server: LlamaServer, newest_runs: Iterable[Run] = ()) -> ServerView:
 
 
 def _not_seen_yet(server: LlamaServer) -> LlamaStatus:
-    """For the blink between the making of a server and its supervisor's first look, or for longer."""
+    """Make the status of a server at which no supervisor has looked yet."""
     detail = f"No supervisor looks after it. Run manage.py runsupervisor on node {server.node}."
     if has_supervisor(server):
         detail = "Its supervisor is about to look after it."
@@ -181,7 +181,7 @@ _KINDS = {kind.value: kind for kind in FailureKind}
 
 
 def json_to_keep(failure: Failure) -> dict[str, Any]:
-    """With what the next supervisor must know of it."""
+    """Return a failure as JSON, with what the next supervisor must know of it."""
     return {**failure.as_json(), "permanent": failure.permanent, "file": failure.file}
 
 

@@ -178,7 +178,7 @@ def _save(node: str, change: Change, follow: Follow) -> None:
 
 
 def _count(state: ServerState, events: Sequence[RunEvent]) -> None:
-    """Only this supervisor writes the row, so what was read a moment ago still holds."""
+    """Count events. Only this supervisor writes the row, so what was read a moment ago still holds."""
     starts = sum(isinstance(event, RunOpened) and not event.adopted for event in events)
     failures = Counter(
         event.failure.kind.value for event in events if isinstance(event, RunClosed) and event.failure
@@ -193,7 +193,7 @@ def _write(server: LlamaServer, event: RunEvent) -> None:
     open_run = server.runs.open()
     match event:
         case RunOpened():
-            # One that nobody closed belongs to a life that nobody saw the end of.
+            # A run that nobody closed belongs to a process whose end nobody saw.
             open_run.update(ended_at=moment(event.started_at))
             identity = event.identity
             Run.objects.create(

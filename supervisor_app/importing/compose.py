@@ -34,7 +34,7 @@ _TAKEN = (
     "deploy",
 )
 _SILENT = ("container_name", "image", "healthcheck", "runtime", "gpus", "devices", "pull_policy", "ipc")
-"""Of containers alone, or what llamaproxy does by itself."""
+"""Keys that only matter to containers, or that llamaproxy makes needless."""
 ADVICE = {
     "env_file": "write its variables into environment.",
     "depends_on": "every server starts by itself.",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LLAMA = re.compile(r"llama[._-]?cpp|llama-server", re.IGNORECASE)
 PUBLISHED = re.compile(r"(?:(?P<host>[\d.]+|\[[\da-fA-F:]+\]):)?(?P<ours>\d+):(?P<theirs>\d+)(?:/tcp)?")
 PORT = 8080
-"""Where llama-server listens unless it is told otherwise."""
+"""Port at which llama-server listens unless it is told otherwise."""
 EVERYWHERE = "0.0.0.0"  # noqa: S104  (what a published port without an address is)
 _IMAGE = re.compile(r"[\w.-]+(?:/[\w.-]+)+(?::[\w.-]+)?")
 _OPTIONS = {

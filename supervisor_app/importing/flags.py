@@ -32,7 +32,7 @@ _VARIABLES = {
     "THINK_BUDGET": "--reasoning-budget",
     "THINK_BUDGET_MESSAGE": "--reasoning-budget-message",
 }
-"""Those whose names do not follow from their flags (`llama-server --help`, build b11669)."""
+"""Variables whose names do not follow from their flags (`llama-server --help`, build b11669)."""
 _SHORT_NAMES = """
 C Cb Cbd Cd Cr Crb Crd a ag b bs c cb cl cmoe cmoed cms cram ctk ctkd ctv ctvd ctxcp dev devd dr dt e fa
 fit fitc fitt hf hfd hff hfr hfrd hft j jf kvo kvu l lcd lcs lm lv lzm m md mg mm mmdev mmu mu n ncffn ncmoe

@@ -25,7 +25,7 @@ class Server:
     """A server as its table will be."""
 
     name: str
-    """As the source has it; what `llamaproxy.toml` does not allow in a name is replaced later."""
+    """Name as the source has it; what `llamaproxy.toml` does not allow in a name is replaced later."""
     values: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     binary: str = ""
@@ -37,15 +37,15 @@ class Server:
         return bool(self.values.get("model_path") or self.values.get("models_dir") or self.fetches)
 
     fetches: bool = False
-    """Its flags name a repository, from which llama-server fetches the model."""
+    """True: the flags name a repository, from which llama-server fetches the model."""
 
 
 @dataclass(kw_only=True)
 class Found:
-    """What a foreign configuration says."""
+    """Contents of a foreign configuration."""
 
     kind: str
-    """In words, for the head of the file."""
+    """Kind of the source in words, for the head of the file."""
     preface: str = ""
     """A remark on all of it."""
     servers: list[Server] = field(default_factory=list)

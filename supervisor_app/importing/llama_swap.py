@@ -30,7 +30,7 @@ OF_A_MODEL = {
 _TAKEN = ("cmd", "proxy", "env", "aliases", "macros", "checkEndpoint", "filters", *OF_A_MODEL)
 _TAKEN_TOP = ("models", "macros", "startPort", *TOP)
 _PORTS = 1000
-"""How many follow `startPort`."""
+"""Number of ports from `startPort` on."""
 
 _ROOM = "nothing is unloaded for another server yet: all of them run, until idle_stop_seconds."
 _LOG = "logs are files in the data directory, and llama logs NAME shows them."

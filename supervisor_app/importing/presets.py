@@ -12,7 +12,7 @@ from supervisor_app.importing.found import Found, ImportMistakeError, Server, re
 
 FOR_ALL = "*"
 _COMMENT = re.compile(r"[;#].*")
-"""Also behind a value: quotes mean nothing there (`common/preset.cpp` of llama.cpp)."""
+"""A comment, also behind a value: quotes mean nothing there (`common/preset.cpp` of llama.cpp)."""
 _SECTION = re.compile(r"\[\s*(.+?)\s*\]")
 _KEY = re.compile(r"([\w.-]+)\s*=\s*(.*)")
 _START = "all servers start with llamaproxy."

@@ -1,4 +1,4 @@
-"""What a command line of llama-server says of memory. Pure."""
+"""The flags of llama-server that decide on memory. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CACHE_TYPES = {
 }
 """Numbers of a block, and its bytes."""
 DEFAULT_SLOTS = 4
-"""As many as llama-server chooses when nobody says."""
+"""Slots that llama-server chooses when nobody says."""
 
 
 class FlagError(ValueError):
@@ -33,7 +33,7 @@ class FlagError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """How a model is loaded. `context` 0: what it was trained for; `slots` 0: llama-server's choice."""
+    """Options of loading a model. `context` 0: what it was trained for; `slots` 0: llama-server's choice."""
 
     model: Path | None = None
     context: int = 0
@@ -63,7 +63,7 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """What differs for the model that guesses ahead."""
+    """Options that differ for the model that guesses ahead."""
 
     model: Path | None = None
     gpu_layers: int = ALL_LAYERS
@@ -109,7 +109,7 @@ def _shares(word: str) -> tuple[float, ...]:
 
 
 def _host_patterns(word: str) -> tuple[str, ...]:
-    """Of `-ot` the tensors that stay on the host: `exps=CPU`."""
+    """Read the patterns of `-ot` for tensors that stay on the host: `exps=CPU`."""
     pairs = [pair.rpartition("=") for pair in word.split(",")]
     patterns = tuple(pattern for pattern, _, place in pairs if place.upper().startswith("CPU"))
     for pattern in patterns:

@@ -1,4 +1,4 @@
-"""How much memory a server will need, before it is started: an estimate from the metadata of its model. Pure.
+"""An estimate of the memory that a server will need, from the metadata of its model. Pure.
 
 The rules are llama.cpp's own: docs/models-and-memory.md has them in words, and
 `tests/integration/test_footprint_engine.py` compares them with what a real llama-server prints at `-lv 4`.
@@ -164,7 +164,7 @@ def _padded(cells: int) -> int:
 
 
 def _tokens(load: Load, sequences: _Sequences) -> int:
-    """How many are computed at once."""
+    """Return how many tokens are computed at once."""
     return max(1, min(load.micro_batch, load.batch or load.micro_batch, sequences.cells * sequences.streams))
 
 
@@ -207,7 +207,7 @@ def _compute(shape: Shape, load: Load, placing: Placing) -> Iterator[Part]:
 
 
 def _masks(shape: Shape, load: Load, sequences: _Sequences, tokens: int) -> int:
-    """Which token sees which: one for layers that see all, one for those that see a window."""
+    """Return the size of attention's masks in bytes: for layers that see all, and for those with a window."""
     windows = {layer.window for layer in shape.layers if layer.key}
     cells = sum(sequences.cells_of(window, load) for window in windows)
     return cells * tokens * (_F16 if load.flash else _F32)
@@ -216,7 +216,8 @@ def _masks(shape: Shape, load: Load, sequences: _Sequences, tokens: int) -> int:
 def _feed_forward(shape: Shape) -> int:
     """Gate, up and their product, beside five vectors of the width of the model.
 
-    Of experts as many as answer one token; their results need room of their own where the three leave none.
+    As many experts count as answer one token; their results need room of their own where the three leave
+    none.
     """
     if not shape.experts_used:
         return 3 * shape.feed_forward + 5 * shape.embedding
@@ -225,7 +226,7 @@ def _feed_forward(shape: Shape) -> int:
 
 
 def _attention(shape: Shape, load: Load, sequences: _Sequences) -> int:
-    """Without flash attention every head's weight of every cell is kept at once."""
+    """Return the floats of attention per token. Without flash attention all weights are kept."""
     if not any(layer.key for layer in shape.layers):
         return 0
     if load.flash:
@@ -235,7 +236,7 @@ def _attention(shape: Shape, load: Load, sequences: _Sequences) -> int:
 
 
 def _state(shape: Shape, sequences: _Sequences, tokens: int) -> int:
-    """Of Mamba's kind: seven and a half vectors of the inner width, and the states of all sequences twice."""
+    """Return the floats of Mamba per token: 7.5 vectors of the inner width, all sequences' states twice."""
     inner = shape.state_inner
     return 15 * inner // 2 + 2 * sequences.slots * shape.state_size * inner // tokens
 
@@ -258,7 +259,7 @@ def _projector(model: Model) -> int:
 
 
 def _summed(parts: Iterable[Part]) -> tuple[Part, ...]:
-    """One part for each kind on each device, in the order of `What`."""
+    """Sum parts up to one for each kind on each device, in the order of `What`."""
     sums: dict[tuple[What, Place], int] = {}
     for part in parts:
         sums[part.what, part.place] = sums.get((part.what, part.place), 0) + part.bytes

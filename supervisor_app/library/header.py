@@ -69,7 +69,7 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What one file says. Values of `metadata` are numbers, strings, short tuples of numbers, or a Length."""
+    """The header of a file. Values of `metadata`: numbers, strings, short tuples of numbers, or a Length."""
 
     metadata: Mapping[str, Any]
     tensors: tuple[Tensor, ...]
@@ -210,7 +210,7 @@ class _Reader:
         return scalar.unpack_from(self._data, start)[0]
 
     def _need(self, end: int) -> None:
-        """Have read up to there."""
+        """Read on up to `end`."""
         if end <= len(self._data):
             return
         if end > self._file_size:
@@ -235,7 +235,7 @@ def _scalar(kind: int) -> struct.Struct:
 
 
 def _with_sizes(infos: list[tuple[str, tuple[int, ...], int]], data_size: int) -> tuple[Tensor, ...]:
-    """Each tensor reaches to the next one, the last one to the end of the file.
+    """Give each tensor its size: it reaches to the next one, the last one to the end of the file.
 
     So no table of quantizations has to be kept up with.
     """

@@ -61,7 +61,7 @@ def _header(path: Path) -> Header:
 
 
 def _other_parts(path: Path, first: Header) -> list[Path]:
-    """Where llama-server looks for them: beside the first, under the same name with another number."""
+    """Find the other parts where llama-server does: beside the first, with another number in their names."""
     count = first.metadata.get("split.count", 0)
     if not isinstance(count, int) or count < 2:
         return []

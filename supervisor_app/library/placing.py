@@ -1,4 +1,4 @@
-"""On which device llama.cpp puts what: `load_tensors` of its `src/llama-model.cpp`. Pure."""
+"""The device of each part of a model: `load_tensors` of `src/llama-model.cpp` in llama.cpp. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Placing:
     gpus: int
     gpu_layers: int
     shares: tuple[float, ...] = ()
-    """How much each GPU takes of the layers; by default the same."""
+    """Share of the layers that each GPU takes; by default the same."""
 
     def of_layer(self, index: int) -> Place:
         """The last layers go to GPUs, the output before all others."""
@@ -57,5 +57,5 @@ class Placing:
 
     @property
     def used(self) -> tuple[Place, ...]:
-        """Every place that computes a layer."""
+        """Return every place that computes a layer."""
         return tuple(dict.fromkeys(self.of_layer(index) for index in range(self.layers + 1)))

@@ -1,4 +1,4 @@
-"""What the metadata of a model say of its layers, as llama.cpp reads them. Pure.
+"""The layers of a model, from its metadata as llama.cpp reads them. Pure.
 
 Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; what is a default or a constant of one
 architecture is in `src/models/*.cpp` of llama.cpp.
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 MOST_LAYERS = 4096
 MOST = 2**31
-"""No number of a model is larger; larger ones are mistakes or attacks."""
+"""Largest number of a model; larger ones are mistakes or attacks."""
 _PERIODS = {
     **dict.fromkeys(("gemma2", "gpt-oss"), 2),
     **dict.fromkeys(("cohere2", "exaone4", "exaone-moe", "llama4", "olmo2", "smallthinker", "afmoe"), 4),
     "gemma3n": 5,
     **dict.fromkeys(("gemma3", "gemma-embedding"), 6),
 }
-"""Of so many layers one sees everything, the others a window, unless the file says otherwise."""
+"""Period of the layers of which one sees everything, the others a window, unless the file says otherwise."""
 _DENSE_FIRST = frozenset({"smallthinker"})
 _CHUNK = {"llama4": 8192}
 """A window that the file does not name."""
 _ALL_RECURRENT = frozenset({"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"})
 _BOTH = frozenset({"falcon-h1"})
-"""Every layer attends and keeps a state."""
+"""Architectures of which every layer attends and keeps a state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ class _Metadata:
         return default if value is None else max(self._checked(key, value), default=0)
 
     def numbers(self, key: str, count: int, default: int = 0) -> tuple[int, ...]:
-        """One for each layer: a single number stands for all."""
+        """Read a number for each layer: a single one stands for all."""
         value = self.raw(key)
         if value is None:
             return (default,) * count
@@ -192,7 +192,7 @@ class _Layers:
         return tuple(period > 0 and index % period < period - 1 for index in range(self.count))
 
     def _recurrent_layers(self) -> tuple[bool, ...]:
-        """Those that keep a state: all, all but every n-th, or those without heads for keys."""
+        """Return the layers that keep a state: all, all but every n-th, or those without heads for keys."""
         architecture = self._read.architecture
         if architecture in _ALL_RECURRENT | _BOTH:
             return (True,) * self.count

@@ -23,17 +23,17 @@ MAX_MESSAGE = 4096
 
 
 class StatusConsumer(AsyncWebsocketConsumer):
-    """One socket: a snapshot at once and whenever asked, then every change.
+    """A socket that gets a snapshot at once and whenever asked, then every change.
 
-    `?format=json` for the original's events, else HTML; `?server=NAME` for one server alone. What was sent
-    last of each server is remembered, so that an older push is never sent after a newer one.
+    `?format=json` for the original's events, else HTML; `?server=NAME` for one server alone. The version last
+    sent of each server is remembered, so that an older push is never sent after a newer one.
     """
 
     # The hub listens for all: a channel for each socket would make each fail while Redis is away.
     channel_layer_alias = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """However it ends, a socket that is gone must not stay with the hub."""
+        """Serve the socket. However it ends, it must not stay with the hub."""
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -48,7 +48,7 @@ class StatusConsumer(AsyncWebsocketConsumer):
         self.as_json = query.get("format") == ["json"]
         self.only: str | None = query["server"][0].replace("\0", "") if "server" in query else None
         self.sent: dict[str, tuple[int, bool]] = {}
-        """By server, the version that was sent and whether nobody supervised the server then."""
+        """Version last sent of each server, and whether nobody supervised the server then."""
         self.busy = self.again = False
         hub().join(self)
         await self.snapshot()
@@ -71,8 +71,8 @@ class StatusConsumer(AsyncWebsocketConsumer):
     async def snapshot(self) -> None:
         """Everything as it is now: after a connect, after a reconnect, on request.
 
-        What comes while one is being made is shown by making another: sent on its own it would be followed
-        by something older.
+        A change that comes while a snapshot is being made is shown by making another: sent on its own it
+        would be followed by something older.
         """
         self.again = True
         if self.busy:

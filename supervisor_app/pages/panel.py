@@ -1,4 +1,4 @@
-"""What a server's page shows of its requests."""
+"""The part of a server's page about its requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 LISTED = 20
 DEFAULT_PORT = 8001
-"""Where a gateway of another process listens unless told otherwise."""
+"""Port at which a gateway of another process listens unless told otherwise."""
 
 
 def requests_panel(request: HttpRequest, name: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ DEMO_ARGS = ["-c", "2048", "-t", "1"]
 
 
 def demo_overlay(configured: Overlay, data_dir: Path) -> Overlay:
-    """What the demo sets, for this run only: nothing is written to the config. Raises ConfigError."""
+    """Lay the demo over the configuration, for this run only: no file is written. Raises ConfigError."""
     try:
         model = make_demo_model(data_dir / "models" / "demo.gguf")
     except EngineExtraMissingError as error:

@@ -1,4 +1,4 @@
-"""One supervisor per node: two would start two servers for one port."""
+"""The lock of a node: two supervisors would start two servers for one port."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = 0
 
 
 class NodeLockedError(Exception):
-    """Another supervisor holds this node; `pid` is its."""
+    """The node is held by another supervisor, whose process is `pid`."""
 
     def __init__(self, pid: str) -> None:
         super().__init__(f"pid {pid}")
@@ -43,7 +43,7 @@ class NodeLock:
         try:
             file = _locked(self._path)
         except _StrangerHoldsItError:
-            # Of two supervisors that find a stranger, the second one finds the first one's lock.
+            # If two supervisors find a stranger, the second one finds the first one's lock.
             with _flock(self._path.with_suffix(".guard")):
                 file = self._replaced()
         os.ftruncate(file, 0)
@@ -68,7 +68,7 @@ class NodeLock:
 
 
 class _StrangerHoldsItError(Exception):
-    """Every holder of the lock is a process of another user; the message describes them."""
+    """The lock is held by processes of other users alone; the message describes them."""
 
 
 def _locked(path: Path) -> int:

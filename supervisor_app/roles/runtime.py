@@ -41,7 +41,7 @@ WORKER_RETRY_SECONDS = 1.0
 WORKER_SETTLED_SECONDS = 10.0
 """A Channels worker that runs for so long has its connection: without one it fails within 5 s."""
 WORKER_CHECK_SECONDS = 5.0
-"""How often it looks for consumers that failed. Its default, 0.1 s, is a third of all idle CPU."""
+"""Pause between looks for consumers that failed. Channels' default, 0.1 s, is a third of all idle CPU."""
 
 
 class EngineSource:
@@ -85,7 +85,7 @@ class EngineSource:
 
 
 class Runtime:
-    """One node's supervisor with its ear on the channel layer, as one task to run and to shut down."""
+    """The supervisor of a node with its ear on the channel layer, as one task to run and to shut down."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Runtime:
     ) -> None:
         """`strangers`: the event loop of pages and gateway, where it is not this one."""
         self.keep_servers = keep_servers
-        """At the end, leave the servers running."""
+        """True: leave the servers running at the end."""
         self.gateway = gateway
         self._strangers = strangers
         self._node = node
@@ -156,7 +156,7 @@ class Runtime:
             self._store.close()
 
     def force(self) -> None:
-        """Somebody asked twice: end at once."""
+        """End at once: somebody asked twice."""
         if self.gateway is not None:
             (self._strangers or asyncio.get_running_loop()).call_soon_threadsafe(self.gateway.force)
         self.supervisor.force()

@@ -70,13 +70,13 @@ class SupervisedServer(GuardedServer):
         self._is_hung_up = False
 
     def run(self) -> None:
-        """Until a signal, a port that cannot be had (`abort_start`) or a failure of supervision."""
+        """Run until a signal, a port that cannot be had (`abort_start`) or a failure of supervision."""
         reactor.callWhenRunning(self._start_supervision)
         super().run()
         self._close_loop()
 
     def listen_success(self, port: Any) -> None:
-        """Only now is it true that there is something to see at the address."""
+        """Tell the address: only now is there something to see at it."""
         super().listen_success(port)
         self._on_listening()
 
@@ -147,7 +147,7 @@ class SupervisedServer(GuardedServer):
 
     @staticmethod
     def _close_loop() -> None:
-        """What is still pending must not meet a half-dismantled interpreter."""
+        """Close the loop: what is still pending must not meet a half-dismantled interpreter."""
         loop = asyncio.get_event_loop()
         tasks = asyncio.all_tasks(loop)
         for task in tasks:

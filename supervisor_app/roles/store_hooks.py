@@ -1,4 +1,4 @@
-"""What the apps above the fleet do with its state: one supervisor does it all."""
+"""Hooks by which the apps above the fleet follow its state: one supervisor does it all."""
 
 from __future__ import annotations
 

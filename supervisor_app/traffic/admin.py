@@ -115,7 +115,7 @@ class ApiKeyAdmin(KeyModelAdmin):
 
 
 class NameFilter(admin.SimpleListFilter):
-    """Of what there is now: looking through millions of records for what there was takes seconds."""
+    """A filter by the names that exist now: to find past ones in millions of records takes seconds."""
 
     model: type[ApiKey | LlamaServer]
 
@@ -155,7 +155,7 @@ class StatusFilter(admin.SimpleListFilter):
 
 @admin.register(RequestRecord)
 class RequestRecordAdmin(ReadOnly, RecordModelAdmin):
-    """What was asked. Nobody writes it but the gateways, and they prune it."""
+    """Records of requests. Nobody writes them but the gateways, which also prune them."""
 
     list_display = ["at", "server", "model", "outcome", "status", "held", "first", "took", "used", "key"]
     list_filter = [ServerFilter, "outcome", StatusFilter, KeyFilter, "at"]
@@ -192,7 +192,7 @@ class RequestRecordAdmin(ReadOnly, RecordModelAdmin):
         return super().get_queryset(request).defer(*CAPTURED)
 
     def get_fields(self, request: HttpRequest, obj: RequestRecord | None = None) -> Any:
-        """What was not kept is not shown as empty."""
+        """Leave out fields that were not kept, rather than show them as empty."""
         kept = obj is not None and obj.captured_request is not None
         return [*self.fields, *(CAPTURED if kept else [])]
 
@@ -215,7 +215,7 @@ class RequestRecordAdmin(ReadOnly, RecordModelAdmin):
 
 @admin.register(QuarantinedRequest)
 class QuarantinedRequestAdmin(ReadOnly, QuarantineModelAdmin):
-    """What killed its server. It may be released, and then be tried once more."""
+    """Requests that killed their server. Each may be released, and then be tried once more."""
 
     list_display = ["at", "server", "incident", "reason", "until", "in_force"]
     list_filter = ["server", "at"]

@@ -11,7 +11,7 @@ from supervisor_app.traffic.models import ApiKey
 
 
 class NoSuchKeyError(Exception):
-    """No key goes by that name; the message lists the names that there are."""
+    """A key of that name does not exist; the message lists the names that there are."""
 
 
 def issue(key: ApiKey) -> str:
@@ -41,14 +41,14 @@ def revoke_key(name: str) -> None:
 
 
 def describe_keys() -> list[str]:
-    """One line for each key, without its secret."""
+    """Describe each key in a line, without its secret."""
     return [
         f"{key.name}: {key.prefix}…, {_state(key)}, {_use(key)}{_rights(key)}" for key in ApiKey.objects.all()
     ]
 
 
 def _rights(key: ApiKey) -> str:
-    """Beside asking models."""
+    """Name the rights of a key beside asking models."""
     return "".join(
         f", may {scope}" for scope in Scope if scope in key.scopes and scope is not Scope.INFERENCE
     )

@@ -1,4 +1,4 @@
-"""Who may ask (`ApiKey`), what was asked (`RequestRecord`), what must not be asked again, who is in use."""
+"""Tables of the traffic: keys, records of requests, requests in quarantine, the use of servers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OUTCOME_WORDS: dict[Outcome, tuple[str, str]] = {
     Outcome.UNAVAILABLE: ("Unavailable", ""),
     Outcome.QUARANTINED: ("Quarantined", ""),
 }
-"""As people say it, and what more there is to say."""
+"""Outcomes in people's words, each with what more there is to say."""
 
 
 def _limit(name: str, help_text: str) -> models.PositiveIntegerField[int, int]:
@@ -119,7 +119,7 @@ class ApiKey(models.Model):
 
 
 class RequestRecord(models.Model):
-    """One request through a gateway. Names are text: what was asked outlives servers and keys."""
+    """A request through a gateway. Names are text: what was asked outlives servers and keys."""
 
     at = models.DateTimeField()
     server = models.CharField(max_length=50, default="", blank=True)
@@ -208,7 +208,7 @@ def explained_deaths(now: datetime) -> dict[str, frozenset[int]]:
 
 
 class ServerUse(models.Model):
-    """When a server was last asked for something through a gateway: whether it is idle."""
+    """The last use of a server through a gateway, which tells whether it is idle."""
 
     server = models.OneToOneField(
         "supervisor_app.LlamaServer", models.CASCADE, related_name="use", primary_key=True

@@ -24,7 +24,7 @@ BUSY = "All places for live pages are taken. Try again in a minute."
 
 
 class GuardedChannel(HTTPChannel):
-    """One connection, until it becomes a WebSocket or ends."""
+    """A connection, until it becomes a WebSocket or ends."""
 
     visitors: Visitors
     transport: Any  # with what TCP has over any other
@@ -39,7 +39,7 @@ class GuardedChannel(HTTPChannel):
     def limits(self) -> WebLimits:
         return self.visitors.limits
 
-    # What Twisted calls
+    # Calls of Twisted
 
     def connectionMade(self) -> None:
         self.transport.bufferSize = self.limits.read_bytes
@@ -110,7 +110,7 @@ class GuardedChannel(HTTPChannel):
 
 
 class GuardedRequest(WebRequest):
-    """One request. Its body stays in memory: it is short, and temporary files are descriptors."""
+    """A request. Its body stays in memory: it is short, and temporary files are descriptors."""
 
     def __init__(self, channel: GuardedChannel, queued: Any) -> None:
         super().__init__(channel, queued, parsePOSTFormSubmission=False)  # Django does that
@@ -145,7 +145,7 @@ class GuardedRequest(WebRequest):
 
 
 class GuardedHTTPFactory(HTTPFactory):
-    """Makes connections as long as there is room. Its server says within which limits."""
+    """Makes connections as long as there is room. The limits are those of its server."""
 
     def __init__(self, server: Any) -> None:
         super().__init__(server)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from supervisor_app.core.machine.file_limit import raise_file_limit
 
 RESERVED_FILES = 512
-"""For supervision, the database, log files and the program itself."""
+"""Descriptors for supervision, the database, log files and the program itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from supervisor_app.web.sockets import GuardedWebSocketFactory, Inbox
 from supervisor_app.web.visitors import Visitors
 
 BACKLOG = 256
-"""With Twisted's 50 a burst of connections makes everybody else wait for a second, until they knock again."""
+"""Connections that may wait. With Twisted's 50 a burst makes everybody else wait for a second."""
 
 
 class GuardedServer(daphne.server.Server):
@@ -27,7 +27,7 @@ class GuardedServer(daphne.server.Server):
         self.visitors = Visitors(limits or limits_alone())
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Inbox | None:
-        """Do as Daphne does, with an inbox that tells when it is empty."""
+        """Create the application as Daphne does, with an inbox that tells when it is empty."""
         inbox = Inbox()
         scope.setdefault("asgi", {"version": "3.0"})
         application = self.application(

@@ -12,7 +12,7 @@ class WebLimits:
     """Sizes in bytes, times in seconds."""
 
     connections: int = 1024
-    """WebSockets among them. One more, and an idle one is closed (`Visitors`)."""
+    """WebSockets among them. For each further connection an idle one is closed (`Visitors`)."""
     sockets: int = 512
     """WebSockets: the rest is for people who come later."""
     body_bytes: int = 256 * KIB
@@ -20,17 +20,17 @@ class WebLimits:
     body_pieces: int = 1000
     """Chunks, or reads of what comes in drops: each costs as much as a long one."""
     read_bytes: int = 4 * KIB
-    """Of one connection in one pass of the event loop: what is parsed at once."""
+    """Bytes of a connection that are parsed in one pass of the event loop."""
     request_seconds: float = 30.0
-    """From the first byte of a request to its last, and between two requests."""
+    """Time from the first byte of a request to its last, and between two requests."""
     unread_seconds: float = 60.0
     """A WebSocket that takes no byte of what it is told."""
     linger_seconds: float = 2.0
-    """After a refusal: so long what still comes is read and dropped, or it would be a reset."""
+    """Time after a refusal in which what still comes is read and dropped: without it, there is a reset."""
     message_bytes: int = 64 * KIB
-    """Of a WebSocket. A client has nothing longer to say than {"type": "requestLlamaStatus"}."""
+    """Most bytes of a WebSocket's message. Clients say nothing longer than {"type": "requestLlamaStatus"}."""
     frames: int = 30
-    """Of one WebSocket that may come at once; messages, pings and pieces of messages alike."""
+    """Frames of a WebSocket that may come at once; messages, pings and pieces of messages alike."""
     frames_per_second: float = 5.0
     frame_bytes_per_second: float = 8 * KIB
     at_once: int = 2

@@ -30,7 +30,7 @@ class Inbox(asyncio.Queue[dict[str, Any]]):
 
 
 class GuardedWebSocket(WebSocketProtocol):
-    """One socket. What it sends is counted by frames and by bytes before any of it is looked at."""
+    """A WebSocket. A client's frames and bytes are counted before any of them is looked at."""
 
     @property
     def limits(self) -> WebLimits:
@@ -41,7 +41,7 @@ class GuardedWebSocket(WebSocketProtocol):
         visitors: Visitors = self.factory.server_class.visitors
         return visitors
 
-    # What Twisted and Autobahn call
+    # Calls of Twisted and Autobahn
 
     def connectionMade(self) -> None:
         limits = self.limits

@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 class WebConnection(Protocol):
-    """One connection."""
+    """A connection that may have to end for another."""
 
     def give_way(self) -> None:
         """End now: somebody else needs the place."""
 
 
 class Visitors:
-    """Counts connections. Where all places are taken, the one that has been idle longest goes first.
+    """Counts connections. If all places are taken, the one that has been idle longest goes first.
 
     A stranger who holds connections without asking anything keeps nobody out: a connection on which nothing
     was ever answered goes before one that a browser or a client keeps for its next request.
@@ -27,7 +27,7 @@ class Visitors:
         self._all: set[WebConnection] = set()
         self._sockets: set[WebConnection] = set()
         self._unanswered: dict[WebConnection, None] = {}
-        """Nothing was answered yet. Both in the order in which they fell idle."""
+        """Connections without an answer yet; as the idle ones in the order in which they fell idle."""
         self._idle: dict[WebConnection, None] = {}
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class Visitors:
         return len(self._sockets) < min(self.limits.sockets, (self.limits.connections + 1) // 2)
 
     def make_room(self) -> bool:
-        """Before one more comes. False: all are in the middle of something."""
+        """Close an idle connection before one more comes. False: all are in the middle of something."""
         if len(self._all) < self.limits.connections:
             return True
         longest = next(iter(self._unanswered or self._idle), None)

@@ -18,7 +18,7 @@ _MORE = frozenset(
     }
 )
 _PRESET = re.compile(r"--(?:embd|fim|gpt|gemma|qwen|vision|tts|[\w-]*-default)[\w.-]*")
-"""Such as `--embd-gemma-default` and `--fim-qwen-7b-spec`: each stands for a repository."""
+"""Flags such as `--embd-gemma-default` and `--fim-qwen-7b-spec`, each of which stands for a repository."""
 _NO_PRESET = frozenset({"--tts-use-guide-tokens"})
 
 

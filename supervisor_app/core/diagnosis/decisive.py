@@ -1,8 +1,8 @@
 """The line that tells why llama-server ended. Pure.
 
-What it writes at the very end ("failed to load model", "exiting due to model loading error") is the same
-for nearly all causes and never used; the decisive line comes earlier. The lines are those of llama.cpp b11669
-and of the builds before it, each from its beginning: a line that has such words further on quotes them.
+Its very last lines ("failed to load model", "exiting due to model loading error") are the same for nearly all
+causes and never used; the decisive line comes earlier. The lines are those of llama.cpp b11669 and of the
+builds before it, each from its beginning: a line that has such words further on quotes them.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ _NAMES_A_FILE = re.compile(
     _LOADING + r"[Ff]ailed to load (?:CLIP model|model|GGUF split|lora adapter|draft model|multimodal model)"
     rf"(?:, | from | )(?P<quote>'?){_PATH}(?P=quote)(?::|$)"
 )
-"""Where it goes on about the file that it could not use, without naming it at first."""
+"""Lines that name the file that llama-server could not use, which earlier lines do not."""
 ABOUT_A_FILE = frozenset(
     {Kind.MODEL_MISSING, Kind.MODEL_UNREADABLE, Kind.MODEL_CORRUPT, Kind.MODEL_UNSUPPORTED}
 )

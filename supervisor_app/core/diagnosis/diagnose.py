@@ -1,4 +1,4 @@
-"""From how a process ended and what it wrote last to one `Failure` in plain words. Pure.
+"""The diagnosis: from the end of a process and its last lines to one `Failure` in plain words. Pure.
 
 llama-server exits with 1 for nearly everything, so the text has to tell the causes apart, and where it says
 nothing, a look at the files that its command line names.
@@ -222,7 +222,7 @@ def _ended(exit: Exit, lines: Sequence[LogLine], was_ready: bool, spec: LaunchSp
         return failure_of(FailureKind.EXITED, said)
     if exit.code in _NOT_RUN:
         return _not_run(exit.code, lines, spec)
-    # Of llama-server's own errors the first one; what else stands there may be anything.
+    # The first of llama-server's own errors; other lines may be anything.
     first = next((shown(line.message) for line in lines if line.is_error), "")
     return failure_of(FailureKind.UNKNOWN, f"{said}, its last words: {first}" if first else said)
 

@@ -27,9 +27,9 @@ _LEVEL = re.compile(r"([DIWEF]) ")
 _MODULE = re.compile(r"(?:srv|slot|que|res|cmn) +\S+: ")
 _FUNCTION = re.compile(r"\w*_\w*(?:\(\))?: ")
 _HARMLESS = re.compile(r"(?:prompt )?eval time +=|total time +=|$")
-"""How lines begin with which older builds go on about the time that a request took."""
+"""Beginnings of the lines in which older builds tell the time that a request took."""
 _ECHO = re.compile(r"\w+: error parsing grammar: ")
-"""How the echo of a grammar begins."""
+"""The beginning of the echo of a grammar."""
 _LEVELS = {"debug": "D", "info": "I", "warn": "W", "error": "E"}
 _GRAVE = frozenset("EF")
 
@@ -37,11 +37,11 @@ _GRAVE = frozenset("EF")
 @dataclass(frozen=True, kw_only=True)
 class LogLine:
     number: int
-    """Its place in what was read."""
+    """Place of the line in what was read."""
     text: str
-    """As it was written, bounded and without colours."""
+    """The line as it was written, bounded and without colours."""
     message: str
-    """Without llama.cpp's prefix."""
+    """The line without llama.cpp's prefix."""
     level: str = ""
     """D, I, W, E or F; empty when the line does not say."""
     stamp: int | None = None
@@ -71,7 +71,7 @@ def read_log(lines: Sequence[str]) -> list[LogLine]:
 
 
 def own_words(lines: Sequence[LogLine], is_telling: Callable[[LogLine], bool]) -> Sequence[LogLine]:
-    """Of the log of a server that has been ready, what cannot be an echo of a request.
+    """Select what cannot be an echo of a request from the log of a server that has been ready.
 
     From the first line on that llama-server's log would not have written so, all may be an echo: own lines
     count before it. It counts itself, with what follows, when it tells a cause and nothing of llama-server's
@@ -100,7 +100,7 @@ def own_words(lines: Sequence[LogLine], is_telling: Callable[[LogLine], bool]) -
 
 
 def _in_order(own: Sequence[LogLine], lines: Sequence[LogLine]) -> list[LogLine]:
-    """Those whose stamps are at least all before them and at most all after them.
+    """Select the lines whose stamps are at least all before them and at most all after them.
 
     Stamps never fall, and nobody outside knows them to the millisecond: another one is part of an echo.
     """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SAMPLES = 40
 """Kept of one process: the last 80 seconds of a busy one, the last 20 of one that loads."""
 SCARCE = 0.1
-"""Of all memory: with less than this part free before the end, lack of memory is a likely cause."""
+"""Part of all memory: with less than this free before the end, lack of memory is a likely cause."""
 
 _KILLED = re.compile(r"Killed process \d+|oom-kill:|[Oo]ut of memory")
 _OWN_LIMIT = re.compile(r"Memory cgroup out of memory|CONSTRAINT_MEMCG")
@@ -44,7 +44,7 @@ class Evidence:
     decisive: str = ""
     """The line of its output that tells the cause."""
     decisive_at: int | None = None
-    """Its place among the last lines; None when it is none of them."""
+    """Place of the decisive line among the last lines; None when it is none of them."""
     serving: str = ""
     """Work of the server at the last look, as a sentence."""
     models: tuple[str, ...] = ()
@@ -72,7 +72,7 @@ class ExitReport:
     last_lines: tuple[str, ...] = ()
     """The end of what it wrote, oldest first."""
     evidence: Evidence | None = None
-    """None when nobody saw it end."""
+    """Evidence of the end; None when nobody saw it."""
 
 
 @dataclass
@@ -102,7 +102,8 @@ class Trail:
     ) -> Evidence:
         """`at`: Unix seconds of the end."""
         last = self.last
-        # What is told with the failure needs no second sentence, and a broken file has nothing to do with it.
+        # A fact that is told with the failure needs no second sentence; a broken file has nothing to do with
+        # memory.
         told = failure.permanent or failure.kind in (FailureKind.OOM_KILLED, FailureKind.OUT_OF_MEMORY)
         return Evidence(
             memory=last,

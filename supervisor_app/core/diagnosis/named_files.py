@@ -1,4 +1,4 @@
-"""The files that a command line names. Which they are is pure; `look_at` looks.
+"""The files that a command line names. Choosing them is pure; `look_at` looks.
 
 llama-server does not always say what it missed: older builds leave out why a file could not be opened, and
 with `--log-disable` it says nothing at all.
@@ -38,7 +38,7 @@ FILE_FLAGS = frozenset(
 FOLDER_FLAGS = frozenset({"--models-dir", "--path", "--media-path", "--slot-save-path"})
 ROUTER_FLAGS = frozenset({"--models-dir", "--models-preset"})
 _LISTS = frozenset({"--lora", "--lora-scaled"})
-"""Several files, with commas between them; `--lora-scaled` has a factor after each."""
+"""Flags that take several files, with commas between them; `--lora-scaled` has a factor after each."""
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _MAGIC = b"GGUF"
 MOST_PARTS = 1000
@@ -94,7 +94,7 @@ def _names(flag: str, value: str) -> Iterator[str]:
 
 
 def parts_of(path: Path) -> list[Path]:
-    """Of `name-00001-of-00003.gguf` all three; of any other file that file alone."""
+    """List the parts of a model: of `name-00001-of-00003.gguf` all three, of another file that file alone."""
     split = _PART.fullmatch(path.name)
     count = int(split["count"]) if split else 0
     if split is None or not 0 < count <= MOST_PARTS:
@@ -137,7 +137,7 @@ def _trouble(file: NamedFile) -> tuple[FailureKind | None, str]:
     except OSError as error:
         if error.errno in _ABSENT:
             return missing, "does not exist"
-        # Of what we cannot look at for want of our own, nothing is known.
+        # Nothing is known of a file at which we cannot look for want of our own resources.
         return (unreadable, f"cannot be read: {error.strerror}") if error.errno in _CLOSED else (None, "")
     if file.gguf and magic != _MAGIC:
         return FailureKind.MODEL_CORRUPT, "is no GGUF file" if magic else "is empty"

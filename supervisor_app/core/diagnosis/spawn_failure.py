@@ -43,12 +43,12 @@ class Program:
     path: Path
     exists: bool = False
     interpreter: str = ""
-    """Of a script, by its first line."""
+    """Interpreter of a script, by its first line."""
     interpreter_exists: bool = False
 
 
 def look_at_program(command: str, cwd: Path) -> Program:
-    """May block for as long as a disk does."""
+    """Look at the program of a command. May block for as long as a disk does."""
     path = Path(cwd, command if "/" in command else shutil.which(command) or command)
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Effects: what a decision asks for. One that takes time is answered by an event of the same attempt."""
+"""Effects: what a decision asks for. A slow effect is answered by an event of the same attempt."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Adopt:
     adopted: bool = True
     """False: a supervisor of ours spawned it."""
     recorded: bool = False
-    """Its run is open already."""
+    """The run of the process is open already."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ReadModels:
 
 @dataclass(frozen=True)
 class ReadModelsAgain:
-    """While it serves: a router loads and unloads them, and finds new ones."""
+    """Read the models of a serving server again: a router loads and unloads them, and finds new ones."""
 
     attempt: int
 
@@ -104,7 +104,7 @@ class MarkReady:
 class CloseRun:
     exit: Exit
     failure: Failure | None
-    """None when it was asked to end."""
+    """Failure of the run; None when the server was asked to end."""
     note: str = ""
     """Why it was asked to."""
     report: ExitReport = field(default_factory=ExitReport)
@@ -114,7 +114,7 @@ class CloseRun:
 @dataclass(frozen=True)
 class Log:
     level: int
-    """Of the `logging` module."""
+    """Level of the `logging` module."""
     text: str
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Start:
-    """Somebody wants it to run; counts retries from 0 again. On a server that runs: nothing."""
+    """A wish that the server runs; counts retries from 0 again. Changes nothing on a server that runs."""
 
     note: str = ""
     generation: int = 0
@@ -32,7 +32,7 @@ class Resume:
     adopted: bool
     retries: int
     recorded: bool = True
-    """Its run is open already."""
+    """The run of the process is open already."""
     deaths: tuple[int, ...] = ()
     """`State.deaths`."""
 
@@ -71,7 +71,7 @@ class ConfigChanged:
 
 @dataclass(frozen=True)
 class Explained:
-    """These processes were killed by a request that is in quarantine now: their deaths use up no retry."""
+    """Pids that a request in quarantine has killed: their deaths use up no retry."""
 
     pids: frozenset[int]
 
@@ -88,7 +88,7 @@ class Spawned:
     identity: Identity | None
     adopted: bool = False
     resumed: bool = False
-    """Its run is open already."""
+    """The run of the process is open already."""
 
 
 @dataclass(frozen=True)
@@ -124,14 +124,14 @@ class HealthChecked:
 
 @dataclass(frozen=True)
 class Postponed:
-    """We could not do what an effect asked for, for want of our own. That says nothing about the server."""
+    """An effect was not carried out for want of our own resources: that says nothing about the server."""
 
     attempt: int
     effect: Attempted
     why: str
-    """As part of a sentence."""
+    """Reason, as part of a sentence."""
     since: float
-    """When it was begun, monotonic seconds."""
+    """Time at which the effect was begun, monotonic seconds."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class ModelsRead:
 class ModelsReadAgain:
     attempt: int
     models: tuple[Model, ...] | None
-    """None: it did not say."""
+    """Models of the server; None: it did not say."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from supervisor_app.core.sightings import Canary, Health
 
 AGAIN_SECONDS = 1.0
 FREE_SECONDS = 10.0
-"""Without anything to postpone, until we call ourselves free: looks differ in what they need."""
+"""Time without anything to postpone after which we count as free: looks differ in what they need."""
 PHASES_OF: dict[type[Effect], frozenset[Phase]] = {
     InspectPort: frozenset({Phase.INSPECTING}),
     Spawn: frozenset({Phase.SPAWNING}),
@@ -45,11 +45,11 @@ PHASES_OF: dict[type[Effect], frozenset[Phase]] = {
     Kill: frozenset({Phase.ENDING}),
     CheckCause: frozenset({Phase.IDLE}),
 }
-"""Where it still makes sense to do it again."""
+"""Phases in which a postponed effect still makes sense."""
 
 
 def moved_on(state: State, seconds: float) -> State:
-    """Every deadline that judges the server is so much later. Those that only begin something stay."""
+    """Move each deadline that judges the server by so many seconds. Deadlines that begin something stay."""
 
     def later(time: float | None) -> float | None:
         return None if time is None else time + seconds

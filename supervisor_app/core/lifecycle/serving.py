@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MODELS_INTERVAL = 10.0
 """Seconds between two looks at which models a router has, and which of them are loaded."""
 DRAIN_SECONDS = 60.0
-"""How long a server over its memory limit may go on with what it is doing."""
+"""Time for which a server over its memory limit may go on with what it is doing."""
 
 
 def checked_while_serving(state: State, event: HealthChecked, policy: Policy, now: float) -> Decision:
@@ -101,7 +101,7 @@ def canary_seen(state: State, canary: Canary, policy: Policy, now: float) -> Dec
 
 
 def memory_seen(state: State, activity: Activity, policy: Policy, now: float) -> Decision:
-    """Over its limit: let it finish what it does, then restart it. That mends only what has grown."""
+    """Over its limit: let it finish what it does, then restart it. A restart mends only what has grown."""
     limit = policy.health.max_memory
     if not limit or activity.memory <= limit:
         return replace(state, fits=state.fits or activity.memory > 0, over_since=None), []

@@ -1,4 +1,4 @@
-"""Where one server stands, and by which rules it goes on."""
+"""The state of one server, and the rules by which it goes on."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """Where one server stands. Times ending in `_at` are monotonic seconds; None means no deadline."""
+    """State of one server. Times ending in `_at` are monotonic seconds; None means no deadline."""
 
     status: Status = Status.INITIAL
     phase: Phase = Phase.IDLE
@@ -62,7 +62,7 @@ class State:
     identity: Identity | None = None
     adopted: bool = False
     retries: int = 0
-    """Of the retries that the policy allows, how many are used. One more: they are used up, and it goes on
+    """Number of retries that are used. One more than the policy allows: they are used up, and it goes on
     slowly (`RestartPolicy.retry_forever`)."""
     deaths: tuple[int, ...] = ()
     """Pids of the processes that ended last, newest last; 0 for a start without a process."""
@@ -76,7 +76,7 @@ class State:
     computing: bool = False
     """The server was silent at the last check, while its process computed."""
     loading: bool = False
-    """Its last answer was 503 "Loading model"."""
+    """The last answer was 503 "Loading model"."""
     warnings: tuple[str, ...] = ()
     """Faults of a server that serves all the same, as sentences."""
     log_trouble: str = ""
@@ -88,11 +88,11 @@ class State:
     rearms: int = 0
     """Starts in a row, without a run that was stable, because the cause of a failure was gone."""
     start_next: bool = False
-    """When the process that is ending is gone, start again."""
+    """Start again when the process that is ending is gone."""
     spare_adopted: bool = False
     """A stop came while the process was on its way: if it turns out to be adopted, let it live."""
     was_ready: bool = False
-    """This run has been ready: what it dies of is not a permanent failure."""
+    """This run has been ready: its death is no permanent failure."""
     note: str = ""
     """Why somebody made it so, in words: "The configuration changed"."""
     probe_at: float | None = None
@@ -113,13 +113,13 @@ class State:
     hindered: str = ""
     """Our own shortage, now or a moment ago, as part of a sentence: the server is not to blame."""
     free_at: float | None = None
-    """Nothing had to be postponed until then: we are hindered no more."""
+    """Time from which we are hindered no more, unless something has to be postponed until then."""
     resumed_at: float = -inf
-    """We had not been running until then: what was asked before is no evidence."""
+    """End of the last time in which we did not run: what was asked before is no evidence."""
 
     @property
     def deadline(self) -> float | None:
-        """When `Tick` is due."""
+        """Time at which `Tick` is due."""
         times = (
             self.probe_at,
             self.silent_at,

@@ -34,7 +34,7 @@ def begin(state: State, note: str = "") -> Decision:
 
 
 def failed(state: State, failure: Failure, policy: Policy, now: float) -> Decision:
-    """There is no process any more: plan the next try, or give up."""
+    """Plan the next try after the end of a process, or give up."""
     pid = state.identity.pid if state.identity is not None else NO_PID
     state = replace(state, deaths=(*state.deaths, pid)[-MAX_DEATHS:], failure=failure)
     if failure.permanent and not state.was_ready:
@@ -59,7 +59,7 @@ def failed(state: State, failure: Failure, policy: Policy, now: float) -> Decisi
 
 
 def waiting(state: State, retry_at: float) -> State:
-    """No process, and the next try comes at `retry_at`."""
+    """Return the state without a process whose next try comes at `retry_at`."""
     return State(
         status=Status.CRASHED,
         phase=Phase.BACKOFF,
@@ -91,7 +91,7 @@ def slowly(state: State, policy: Policy, now: float) -> Decision:
 
 
 def give_up(state: State, cause_at: float | None = None) -> State:
-    """No process and no further try, unless a look at the cause, from `cause_at` on, finds it gone."""
+    """Plan no further try, unless a look at the cause, from `cause_at` on, finds it gone."""
     return State(
         status=Status.ERROR,
         attempt=state.attempt + 1,

@@ -38,7 +38,7 @@ def ancestors(group: Path, root: Path) -> Iterator[Path]:
 
 
 def _visible(root: Path, path: str) -> Path:
-    """Inside a container the path may be the host's, while the root is the container's own group."""
+    """Find a group: in a container the path may be the host's, while the root is the container's own."""
     group = root / path.lstrip("/")
     return group if group.is_dir() else root
 

@@ -1,7 +1,7 @@
 """A process with its children, and what they have used. Blocking: not for the event loop.
 
-Which process is whose child is read for all processes at once, and whoever asks within a moment shares the
-table: to read one for each look at each of many servers would cost more than all else.
+The parents of all processes are read at once, and all who ask within a moment share the table: to read one
+for each look at each of many servers would cost more than all else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from supervisor_app.core.machine.sockets import sockets_of
 from supervisor_app.core.sightings import ProcessUsage
 
 TABLE_SECONDS = 1.0
-"""How old the table may be for a look that is taken again anyway."""
+"""Greatest age of the table for a look that is taken again anyway."""
 GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 """Errors of a file in `/proc`: the process has ended, or is not for us to see."""
 _PARENT, _USER_TICKS, _SYSTEM_TICKS = 1, 11, 12
@@ -103,7 +103,7 @@ def cpu_seconds_of(pid: int) -> float:
 
 
 def _connections(family: list[int], port: int) -> int:
-    """Clients that it has. One with a single socket has none: that is what it listens with."""
+    """Clients that it has. A process with a single socket has none: it listens with that one."""
     if not _IS_LINUX:
         return sum(map(connections_by_psutil, family, [port] * len(family)))
     opened = set[int]().union(*(sockets_of(pid) or () for pid in family))

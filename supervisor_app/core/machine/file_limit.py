@@ -1,4 +1,4 @@
-"""How many files this process may have open: as many as it is allowed to, and its children what it found.
+"""The limit on open files: all that is allowed for this process, for its children what it found itself.
 
 Most systems start a service with a soft limit of 1024, for the sake of programs that use select(). Each idle
 client of the pages is one; with none left nobody could be supervised.
@@ -10,9 +10,9 @@ import resource
 from contextlib import suppress
 
 WANTED = 65536
-"""More would only cost memory of the kernel."""
+"""Limit that is enough; a higher one would only cost memory of the kernel."""
 _FOUND = resource.getrlimit(resource.RLIMIT_NOFILE)
-"""As we were started, which is what children get."""
+"""Limits with which we were started, and which children get."""
 
 
 def raise_file_limit() -> int:
@@ -33,6 +33,6 @@ def raise_file_limit() -> int:
 
 
 def give_back_file_limit(pid: int) -> None:
-    """A child gets the limit that we were started with. Where that cannot be done it has ours."""
+    """Give a child the limit that we were started with. Where that is impossible the child has ours."""
     with suppress(AttributeError, OSError, ValueError):  # macOS has no prlimit; it may have ended
         resource.prlimit(pid, resource.RLIMIT_NOFILE, _FOUND)

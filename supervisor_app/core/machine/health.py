@@ -89,7 +89,7 @@ def _is_connected(connection: socket.socket, address: tuple[str, int]) -> bool:
 
 
 def is_whole(answer: bytes | bytearray) -> bool:
-    """Has all of an answer come, or as much as is read? One that tells no length ends with its head."""
+    """Has all of an answer come, or as much as is read? An answer that tells no length ends with its head."""
     head, end, body = answer.partition(b"\r\n\r\n")
     if not end:
         return False

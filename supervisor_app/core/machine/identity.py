@@ -23,7 +23,7 @@ def boot_id() -> str:
 
 
 def machine() -> str:
-    """Where a pid means something: this boot and, in a container, its own pids."""
+    """Return the space in which a pid is unique: this boot and, in a container, its own pids."""
     try:
         return f"{boot_id()}/{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:
@@ -31,7 +31,7 @@ def machine() -> str:
 
 
 def identity_of(pid: int) -> Identity | None:
-    """None when there is no such process, or only its zombie. Raises ShortageError."""
+    """Identify a process; None when there is none, or only its zombie. Raises ShortageError."""
     try:
         if Path("/proc/self/stat").exists():
             # Ticks since boot. psutil's create_time moves with the wall clock.
@@ -51,7 +51,7 @@ def command_line(pid: int) -> list[str]:
 
 
 def is_llama_command(argv: list[str]) -> bool:
-    """By name: llama-server itself, an interpreter or loader that runs one, or the bundled launcher."""
+    """Recognise by name llama-server itself, an interpreter or loader that runs one, and our launcher."""
     return any(
         Path(word).name.startswith("llama-server") or word.endswith("engine/launcher.py") for word in argv[:4]
     )

@@ -26,7 +26,7 @@ PATIENCE = 10.0
 WIDTH = 4
 """Threads of one lane: so many calls may hang before there is no other try."""
 IDLE_SECONDS = 60.0
-"""After which a thread without work ends."""
+"""Time after which a thread without work ends."""
 T = TypeVar("T")
 
 
@@ -34,7 +34,7 @@ class Lane:
     """Runs calls in daemon threads, `width` at once. Called from one event loop.
 
     A thread that is idle is used again; one exists from the first call on, so that later a machine without a
-    thread to spare does not blind us. What fails for want of our own raises ShortageError.
+    thread to spare does not blind us. A call that fails for want of our own resources raises ShortageError.
     """
 
     def __init__(self, name: str, width: int = WIDTH) -> None:
@@ -164,7 +164,7 @@ class _Job(Generic[T]):
 
 
 class _Worker:
-    """One thread of a lane."""
+    """A thread of a lane."""
 
     def __init__(self, lane: Lane, first: _Job[Any]) -> None:
         self.work: SimpleQueue[_Job[Any] | None] = SimpleQueue()

@@ -26,7 +26,7 @@ Recognise = Callable[[LaunchSpec], bool | None]
 
 
 def addresses_of(host: str) -> set[str]:
-    """None for a name that does not exist. Raises ShortageError."""
+    """Resolve a host to its addresses; None for a name that does not exist. Raises ShortageError."""
     try:
         return {str(info[4][0]) for info in socket.getaddrinfo(host or "0.0.0.0", None)}  # noqa: S104
     except OSError as error:
@@ -45,7 +45,7 @@ def in_the_way(spec: LaunchSpec) -> list[ListeningSocket]:
 
 
 def is_blocked(spec: LaunchSpec, found: list[ListeningSocket]) -> bool:
-    """No address is left for it: llama-server takes the first of a name's addresses that it gets."""
+    """Tell whether no address is left: llama-server takes the first of a name's addresses that it gets."""
     wanted, taken = addresses_of(spec.host), {each.address for each in found}
     return bool(taken) and (bool((wanted | taken) & WILDCARDS) or not wanted - taken)
 

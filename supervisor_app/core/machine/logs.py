@@ -31,7 +31,7 @@ class LogFile:
     """Hidden in what is read."""
 
     def open(self) -> BinaryIO:
-        """For a child to append to. Raises OSError."""
+        """Open the file for a child to append to. Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return open(os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
 
@@ -52,10 +52,10 @@ class LogFile:
     def rotate_if_large(self) -> bool:
         """Copy the file's end away and cut it to nothing, while its writer goes on. True when it was due.
 
-        What the writer adds between the copy and the cut is lost: microseconds every 10 MB. Of a flood only
-        the last `max_bytes` are kept. Raises OSError (a full disk); the file is then cut all the same, and
-        no half of a copy is kept: the server must not fill the disk. Who is killed on the way leaves a file
-        that is still large: the next rotation goes on from there.
+        Lines that the writer adds between the copy and the cut are lost: microseconds every 10 MB. Only the
+        last `max_bytes` of a flood are kept. Raises OSError (a full disk); the file is then cut all the same,
+        and no half of a copy is kept: the server must not fill the disk. A process killed on the way leaves a
+        file that is still large: the next rotation goes on from there.
         """
         if not self.is_large:
             return False
@@ -89,7 +89,7 @@ class LogFile:
             return self.read_fd(file.fileno(), since, limit, whole=True)
 
     def read_from(self, since: int, limit: int) -> tuple[list[str], int]:
-        """At most the last `limit` bytes of what came after byte `since`, as lines; and where it ended.
+        """Read at most the last `limit` bytes after byte `since` as lines, and return where they end.
 
         A file that has been cut meanwhile is read from its start. A line whose beginning is left out begins
         with an ellipsis: it must not be taken for a whole one. Raises ShortageError.
@@ -122,7 +122,7 @@ class LogFile:
             self._numbered(number - 1).replace(self._numbered(number))
 
     def _copy_end(self, fd: int, target: Path) -> None:
-        """Whole or not at all."""
+        """Copy the end of the file to `target`, whole or not at all."""
         draft = self.path.with_name(f"{self.path.name}.part")
         try:
             with draft.open("wb") as copy:
@@ -144,7 +144,7 @@ def split_lines(data: bytes) -> list[str]:
 
 
 def written_by(pid: int, log: LogFile) -> Path | None:
-    """Through which the file can be opened that a process writes to, if that is this log or once was.
+    """Find a path by which the file that a process writes to can be opened, if that is or once was this log.
 
     By its name, if it was removed or moved away. Then it must belong to us, because others can have a file of
     that name in a file system of their own.

@@ -40,7 +40,7 @@ PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 KERNEL_LOG = Path("/dev/kmsg")
 _A_PID = re.compile(r"(?:[Pp]rocess |pid[=: ] ?|\[)(\d+)\b")
-"""One pattern for all pids: of a pattern for each, `re` would cache hundreds."""
+"""A pattern for all pids: of a pattern for each, `re` would cache hundreds."""
 
 
 class GpuMeter:
@@ -99,7 +99,7 @@ class MemoryMeter:
         self._note_kills(time.monotonic())
 
     def sample(self) -> MemorySample | None:
-        """None when it is gone."""
+        """Sample the memory of the process; None when it is gone."""
         now = time.monotonic()
         family = family_of(self._pid)
         self._pids.update(family)
@@ -169,7 +169,7 @@ def _used_by(pid: int) -> tuple[int, int] | None:
 
 
 def control_group(pid: int) -> Path | None:
-    """Where the kernel accounts for its memory."""
+    """Return the control group in which the kernel accounts for the memory of a process."""
     return group_of(pid, PROC, CGROUPS)
 
 
@@ -177,7 +177,7 @@ def control_group(pid: int) -> Path | None:
 
 
 def _open_kernel_log(path: Path) -> int | None:
-    """From now on; None where it is not for us to read."""
+    """Open the kernel's log from now on; None where it is not for us to read."""
     try:
         log = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FileFacts:
-    """Of a model with all its parts."""
+    """Facts about the files of a model, all its parts together."""
 
     size: int = 0
     """Bytes; 0 when it cannot be read."""
@@ -30,7 +30,7 @@ UNKNOWN_FILE = FileFacts()
 
 
 def file_facts(spec: LaunchSpec) -> FileFacts:
-    """Nothing for a router, which has no file of its own."""
+    """Look at the files of a server's model; a router has none of its own."""
     file = spec.model_file
     if file is None:
         return UNKNOWN_FILE

@@ -29,7 +29,7 @@ MOVED = (
 
 
 class OpenLog:
-    """May be used from any thread; `close` waits for nobody, the last one who uses the file closes it."""
+    """An open log, for any thread. `close` waits for nobody: its last user closes the file."""
 
     def __init__(self, log: LogFile, fd: int) -> None:
         """Takes over `fd`, which must be open for reading and writing."""
@@ -67,7 +67,7 @@ class OpenLog:
             return 0
 
     def tail(self, count: int, since: int = 0) -> list[str]:
-        """As `LogFile.tail`."""
+        """Read the last lines, as `LogFile.tail` does."""
         try:
             with self.in_use() as fd:
                 return self.log.read_fd(fd, since, TAIL_BYTES)[0][-count:]
@@ -79,7 +79,7 @@ class OpenLog:
         return self.position > self.log.max_bytes
 
     def rotate_if_large(self) -> bool:
-        """As `LogFile.rotate_if_large`, wherever the file is."""
+        """Rotate the file as `LogFile.rotate_if_large` does, wherever it is."""
         if not self.is_large:
             return False
         with self.in_use() as fd:
@@ -114,7 +114,7 @@ class OpenLog:
 
 
 def what_became_of(file: int | Path, place: Path) -> str:
-    """Of an open file that was made in this place, as a sentence; empty while it is there.
+    """Tell in a sentence what became of an open file that was made in this place; empty while it is there.
 
     Raises OSError: there is no such file.
     """

@@ -31,7 +31,7 @@ SETTLED_SECONDS = 1.0
 def own_endpoint(
     found: list[ListeningSocket], spec: LaunchSpec, identity: Identity, log: LogFile | None
 ) -> Endpoint | None:
-    """Where the process listens, of the sockets `found`. `log`: where what we spawned writes to."""
+    """Find the process's endpoint among the sockets `found`. `log`: the file to which our child writes."""
     if not found:
         return None
     # Mostly it listens itself, and there is no need to know its children.

@@ -60,7 +60,7 @@ class HttpProbe:
     def __init__(self) -> None:
         self._lanes: defaultdict[str, Lane] = defaultdict(lambda: Lane("probe"))
         self._canaries: defaultdict[str, Lane] = defaultdict(lambda: Lane("canary"))
-        """Apart: one may wait for minutes."""
+        """Lanes of their own for canaries, which may wait for minutes."""
         self._files: defaultdict[str, Lane] = defaultdict(lambda: Lane("the model's disk"))
 
     async def health(self, spec: LaunchSpec, timeout: float) -> Health:  # noqa: ASYNC109
@@ -97,7 +97,7 @@ class HttpProbe:
         return await self._canaries[spec.url].run(send_canary, spec, timeout, patience=inf)
 
     def close(self) -> None:
-        """Without waiting for a question that hangs."""
+        """Close without waiting for a question that hangs."""
         for lane in (*self._lanes.values(), *self._canaries.values(), *self._files.values()):
             lane.close()
 
@@ -115,7 +115,7 @@ class Response:
     body: bytes
 
     def json(self) -> Any:
-        """None when it is not JSON, or nested beyond reason."""
+        """Parse the answer; None when it is not JSON, or nested beyond reason."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
@@ -131,7 +131,7 @@ def _post(spec: LaunchSpec, path: str, timeout: float, body: dict[str, Any]) -> 
 
 
 class StrangerError(ConnectionRefusedError):
-    """Somebody else listens where the server was: to us that is nobody."""
+    """Another process listens where the server was: to us that is nobody."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -305,7 +305,7 @@ def send_canary(spec: LaunchSpec, timeout: float) -> Canary:
     try:
         if _is_sleeping(spec, timeout):
             return Canary.FINE
-        # One that embeds may crash when it is asked for text (b11669 with pooling "none" does). Only the
+        # A server that embeds may crash when it is asked for text (b11669 with pooling "none" does). Only the
         # others say 501 here, or 404 where there is no such thing; a router wants a model's name first.
         embeds = _post(spec, "/embedding", timeout, {}).status
         if embeds not in (HTTPStatus.NOT_FOUND, HTTPStatus.NOT_IMPLEMENTED):

@@ -146,8 +146,8 @@ class LocalProcess:
         if self._child is None:
             self._exit.set_result(Exit())
             return
-        # Before reaping: the zombie still holds its pid, so the group cannot be anybody else's. What it
-        # left behind would keep the port and the GPU memory.
+        # Before reaping: the zombie still holds its pid, so the group cannot be anybody else's. The
+        # rest of the group would keep the port and the GPU memory.
         with contextlib.suppress(OSError):
             os.killpg(self._child.pid, signal.SIGKILL)
         code = self._child.wait()

@@ -81,7 +81,7 @@ class LocalProcesses:
         self._lanes: defaultdict[str, Lanes] = defaultdict(Lanes)
         """Threads by name of a server."""
         self._held: dict[str, OpenLog] = {}
-        """By server: the open log of its newest process."""
+        """Open logs of the newest processes, by server."""
 
     def log_file(self, name: str, spec: LaunchSpec | None = None) -> LogFile:
         return server_log(self._log_dir, name, (spec.api_key, *secrets_of(spec.args)) if spec else ())

@@ -33,7 +33,7 @@ _STATE_AT = _HEADER.size + 1
 _ADDRESS_AT = _HEADER.size + 4 + 4
 _OWNER = struct.Struct("=II")
 _OWNER_AT = _HEADER.size + 4 + 48 + 12
-"""Behind four bytes, the id of the socket and three counters: its uid and its inode."""
+"""Offset of uid and inode: behind four bytes, the id of the socket and three counters."""
 _BUFFER = 32768
 _MESSAGE = slice(_OWNER_AT + _OWNER.size)
 
@@ -138,8 +138,8 @@ def _packed(family: int, address: str) -> bytes:
 def owner(local: tuple[str, int], remote: tuple[str, int] | None = None) -> Owner | None:
     """Owner of the socket with these addresses. Raises OSError where the kernel does not tell.
 
-    Where there is none, or without `remote`, the owner of the socket that listens at `local`; None when none
-    does.
+    Without such a socket, or without `remote`, return the owner of the socket that listens at `local`; None
+    when none does.
     """
     family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
     answer = ask_for_one(_question(family, _ALL_STATES, local, remote or ("", 0)))

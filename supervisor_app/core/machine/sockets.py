@@ -32,7 +32,7 @@ _LISTEN = "0A"
 
 @cache
 def realm() -> str:
-    """Where addresses, ports and uids mean the same: this boot, this network and these users."""
+    """Return the space in which addresses, ports and uids mean the same: this boot, network and users."""
     try:
         inodes = [os.stat(f"/proc/self/ns/{kind}").st_ino for kind in ("net", "user")]
     except OSError:
@@ -205,7 +205,7 @@ def stranger_at(endpoint: Endpoint) -> str:
 
 
 def _stranger_by_table(there: tuple[str, int], uid: int) -> str:
-    """As `stranger_behind`, where sock_diag is not to be had."""
+    """Find a stranger as `stranger_behind` does, where sock_diag is not to be had."""
     others = [
         found.uid
         for found in listening(there[1])

@@ -32,7 +32,7 @@ class Evict:
 
 @dataclass(frozen=True)
 class Wait:
-    """It may fit later; ask again with each change, and at `Plan.again_at`."""
+    """A server that may fit later; ask again with each change, and at `Plan.again_at`."""
 
     name: str
     reason: Reason
@@ -40,7 +40,7 @@ class Wait:
 
 @dataclass(frozen=True)
 class Refuse:
-    """It cannot fit, though all went that may go: pinned servers and strangers stay."""
+    """A server that cannot fit, even if all went that may go: pinned servers and strangers stay."""
 
     name: str
     reason: Reason

@@ -51,7 +51,7 @@ class Draft:
         self.decisions: list[Decision] = []
         self.moments: set[float] = set()
         self._going = {each.name for each in world.residents if each.standing is Standing.LEAVING}
-        """No longer to be had: leaving, evicted, or promised to somebody."""
+        """Servers that cannot be evicted any more: leaving, evicted, or promised to somebody."""
         for resident in world.residents:
             self._count(resident)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from supervisor_app.core.placement.world import Demand, Policy, World
 
 PATIENCE_SECONDS = 30.0
-"""Whoever has waited for so long is no longer overtaken by a higher priority."""
+"""Wait after which no higher priority overtakes any longer."""
 
 
 def plan(world: World, demands: Sequence[Demand], policy: Policy, now: float) -> Plan:

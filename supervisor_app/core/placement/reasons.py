@@ -17,11 +17,11 @@ class Kind(StrEnum):
     LOADS = "loads"
     """Others load, and no more may at a time."""
     STILL_HERE = "still_here"
-    """Its own last process has not ended, or its memory is not back."""
+    """The server's own last process has not ended, or its memory is not back."""
     UNKNOWN_NEED = "unknown_need"
-    """As a remark: it loads alone, because nobody knows what it needs."""
+    """A remark: the server loads alone, because nobody knows what it needs."""
     DOUBTED = "doubted"
-    """As a remark: by an estimate it does not fit, which may be wrong, so it is tried."""
+    """A remark: by an estimate, which may be wrong, the server does not fit, so it is tried."""
 
 
 class Stay(StrEnum):
@@ -32,7 +32,7 @@ class Stay(StrEnum):
     LOADING = "loading"
     JUST_LOADED = "just_loaded"
     IN_USE = "in_use"
-    """Its last request has ended a moment ago, and its turn is not over."""
+    """The server's last request has ended a moment ago, and its turn is not over."""
     LEAVING = "leaving"
     IDLE = "idle"
     FIRST = "first"
@@ -45,7 +45,7 @@ class Holder:
 
     name: str
     bytes: int
-    """On the device of the reason; 0 where the reason is no device."""
+    """Bytes on the device of the reason; 0 where the reason is no device."""
     stay: Stay
     requests: int = 0
 
@@ -64,7 +64,7 @@ class Reason:
     usable: int = 0
     """Budget of the device: total - reserve - strangers."""
     free: int = 0
-    """Of the budget, now."""
+    """Free part of the budget, now."""
     strangers: int = 0
     limit: int = 0
     group: str = ""

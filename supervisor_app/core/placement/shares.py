@@ -16,7 +16,7 @@ class Thing(NamedTuple):
     kind: Kind
     """Memory, or the limit of node or group."""
     name: str = ""
-    """Of the device or the group."""
+    """Name of the device or the group."""
 
 
 Amounts = dict[Thing, int]

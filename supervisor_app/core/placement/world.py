@@ -18,7 +18,7 @@ class Source(StrEnum):
 
     MEASURED = "measured"
     TOLD = "told"
-    """By the engine, in its log or by `llama-fit-params`."""
+    """Told by the engine, in its log or by `llama-fit-params`."""
     ESTIMATED = "estimated"
     UNKNOWN = "unknown"
     """No bytes are known."""
@@ -29,7 +29,7 @@ class Remedy:
     """Flags with which a server would need less."""
 
     flags: str
-    """As they are written on a command line: `-c 16384`."""
+    """Flags as they are written on a command line: `-c 16384`."""
     devices: Mapping[str, int]
 
 
@@ -44,7 +44,7 @@ class Need:
     runs: int = 0
     """Runs in which it was measured."""
     build: str = ""
-    """Of the engine that was measured or asked."""
+    """Build of the engine that was measured or asked."""
     shrinks: bool = False
     """llama-server itself takes less where less is free, because layers and context are not set."""
 
@@ -60,7 +60,7 @@ class Budget:
 
     device: str
     name: str
-    """As it reads within a sentence: `GPU 0`, `the host`."""
+    """Name within a sentence: `GPU 0`, `the host`."""
     total: int
     reserve: int
     strangers: int
@@ -92,9 +92,9 @@ class Resident:
     last_used: float
     """End of its last request; without any the moment at which it became ready."""
     load_seconds: float
-    """From its start until it was ready: as long will it take again."""
+    """Time from start to ready, which is expected of the next start, too."""
     requests: int
-    """In flight, or with their turn next."""
+    """Requests in flight, or with their turn next."""
     pinned: bool
     group: str
     priority: int
@@ -104,7 +104,7 @@ class Cause(StrEnum):
     """Reason why a server is wanted."""
 
     PRELOAD = "preload"
-    """It should run, and nobody waits for it: it evicts nobody."""
+    """A server that should run, and for which nobody waits: it evicts nobody."""
     WISH = "wish"
     """A person, a program or the configuration has just asked for its start."""
     REQUEST = "request"
@@ -138,7 +138,7 @@ class Policy:
 
     min_resident_seconds: float = 10.0
     max_wait_for_busy_seconds: float = 0.0
-    """From then on a request's server may evict busy ones, which finish what is in flight; 0: never."""
+    """Wait after which a request's server may evict busy ones, which finish what is in flight; 0: never."""
     max_loaded: int = 0
     """Servers of the node at a time; 0: no limit."""
     group_limits: Mapping[str, int] = field(default_factory=dict)

@@ -47,7 +47,7 @@ class Activity:
     answered: bool = True
     """False: it was asked and did not answer."""
     signs: bool = False
-    """Perhaps work that its slots do not show: CPU in use, or a client where it does not tell its slots."""
+    """Signs of work that slots do not show: CPU in use, or a client where it does not tell its slots."""
     moved: bool = False
     """Content of an answer has passed a gateway since the last look: whatever its slots say, it works."""
     cores: float = 0.0
@@ -62,14 +62,14 @@ class Activity:
 
     @property
     def quiet(self) -> bool:
-        """Beyond doubt there is no work."""
+        """Tell whether there is no work, beyond doubt."""
         return self.answered and not (self.busy or self.signs or self.moved)
 
 
 class WorkState(Enum):
     IDLE = auto()
     WORKING = auto()
-    """Something has moved since the last look, or it may still be in time."""
+    """Work has moved since the last look, or may still be in time."""
     STALLED = auto()
 
 
@@ -84,9 +84,9 @@ class Watch:
     answers_while_busy: bool = False
     """This build has told its slots while it worked: from now on its silence is evidence."""
     quiet_since: float = 0.0
-    """Neither work nor an answered canary since then."""
+    """Time since which there was neither work nor an answered canary."""
     silent_canaries: int = 0
-    """In a row, the last of them."""
+    """Number of silent canaries in a row, up to now."""
     completes_text: bool = True
     """False: it has no token to give, so nothing can be told from not getting one."""
 

@@ -80,7 +80,7 @@ class Crowd(Generic[C]):
         self._number -= 1
 
     def _first_to_go(self) -> C | None:
-        """None: nobody is idle."""
+        """Choose the connection that has to go first; None: nobody is idle."""
         groups: Iterable[dict[C, None]] = (*_largest_first(self._strangers), *_largest_first(self._known))
         return next((client for group in groups for client in group if client.is_idle), None)
 

@@ -19,7 +19,7 @@ MAX_ADMITTED = 1000
 
 
 class NotAllowedError(Exception):
-    """With what to answer."""
+    """The request is not let in; `problem` is the answer."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -55,7 +55,7 @@ class Door:
         """`TOLD_BY_BROWSERS`, of those that were checked."""
 
     def who_may(self) -> tuple[int, str]:
-        """For the console: a level of logging, and who is let in as it is now."""
+        """Describe for the console who is let in as it is now, with a level of logging."""
         if not self.keys.is_open:
             return logging.INFO, "🔒 [GATEWAY] An API key exists: nobody is let in without one"
         if self._needs_key:
@@ -75,7 +75,7 @@ class Door:
         return None
 
     def check_page(self, head: RequestHead) -> None:
-        """Where no key is asked for, a web page must be one of ours. Raises NotAllowedError."""
+        """Refuse other sites' web pages where no key is asked for. Raises NotAllowedError."""
         if self.keys.is_open and not (self._needs_key or self._insecure_open):
             reached_as = tuple(head.noted.get(name) for name in TOLD_BY_BROWSERS)
             if reached_as not in self._admitted:

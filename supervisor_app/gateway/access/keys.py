@@ -21,9 +21,9 @@ MARK = "lp-"
 SHOWN = 8
 """Characters of a key, the mark among them, that are kept to tell it from others."""
 BUSY_RETRY_SECONDS = 1
-"""When a request of the same key may have ended: nobody knows."""
+"""Guess at when a request of the same key may have ended: nobody knows."""
 ENOUGH = 1 - 1e-6
-"""Of a token to go on: one that refilled in many small steps is a rounding error short."""
+"""Part of a token that lets a request in: a token refilled in many small steps is a rounding error short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class KeyPolicy:
 
 
 class Denied(Exception):  # noqa: N818 - it says what was decided, nothing has gone wrong
-    """Not let in: what to answer in OpenAI's shape. `retry_after` is in whole seconds."""
+    """The request is not let in: what to answer in OpenAI's shape. `retry_after` is in whole seconds."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ def new_key() -> str:
 
 
 def digest_of(key: str) -> bytes:
-    # What is no text at all is no key either: it must not become another error.
+    # Bytes that are no text are no key either: they must not become another error.
     return sha256(key.encode("utf-8", "replace")).digest()
 
 
@@ -96,7 +96,7 @@ class KeyRing:
         # after their randomly seeded hashes: how long that takes tells a stranger nothing.
         self.presented: dict[str, KeyPolicy] = {}
         self.is_open = not self._by_digest
-        """There is no key at all, so requests need none. A key that is switched off is a key."""
+        """True: there is no key at all, so requests need none. A key that is switched off is a key."""
         self.isolating = tuple(policy for policy in self._by_digest.values() if policy.isolate_cache)
         """All keys that isolate, also switched off: what they asked may be in a cache still."""
 
@@ -214,7 +214,7 @@ class Spent:
 
 
 class Limiter:
-    """How much each key has used, by its id: goes on when the keys are read again.
+    """Use of each key, by its id, which goes on when the keys are read again.
 
     Requests and tokens per minute are token buckets: a key that was quiet may use a whole minute's worth at
     once, and then as much as refills. All times are monotonic seconds.
@@ -254,7 +254,7 @@ class Limiter:
             spent.running -= 1
 
     def charge(self, policy: KeyPolicy, tokens: int, now: float) -> None:
-        """After the answer. More than was left is debt, which refills like the rest."""
+        """Charge a key for an answer. More than was left is debt, which refills like the rest."""
         per_minute = policy.tokens_per_minute
         spent = self.spent.get(policy.id)
         if not per_minute or spent is None:

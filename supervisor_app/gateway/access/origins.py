@@ -18,13 +18,13 @@ class BadOriginError(ValueError):
 
 
 def host_of(authority: str) -> str:
-    """Without the port, an IPv6 address in brackets; empty when it is none."""
+    """Return the host of an authority, an IPv6 address in brackets; empty when it is none."""
     match = AUTHORITY.fullmatch(authority.lower())
     return match[1] if match else ""
 
 
 def is_this_machine(host: str) -> bool:
-    """No name server can make another machine of this name, so no page can be rebound to it."""
+    """Tell whether a name always means this machine, so that no page can be rebound to another by it."""
     return _THIS_MACHINE.fullmatch(host) is not None
 
 

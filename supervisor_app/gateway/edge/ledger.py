@@ -1,4 +1,4 @@
-"""What the gateways read and write: their only ORM. Plain functions, for a `DatabaseThread`.
+"""Reads and writes of the gateways: their only ORM. Plain functions, for a `DatabaseThread`.
 
 Times come in as Unix seconds.
 """
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 Row = tuple[str | float | None, ...]
 
 WRITE_ROWS = 512
-"""At most, in one transaction."""
+"""Most rows in one transaction."""
 STATEMENT_ROWS = 128
-"""At most, in one statement of SQLite: while its parameters are handed over, a fifth of a millisecond, no
+"""Most rows in one statement of SQLite: while its parameters are handed over, a fifth of a millisecond, no
 request is served.
 """
 PRUNE_ROWS = 1000
@@ -47,12 +47,12 @@ KEEP_QUARANTINED = 10_000
 CUT_ROWS = 4 * WRITE_ROWS
 """Deleted at once of those beyond `KEEP_ROWS`: more than come meanwhile."""
 USE_SLACK_SECONDS = 6.0
-"""How old the note of a use may be at most: gateways make one every `writer.USE_SECONDS`, with their records.
+"""Greatest age of the note of a use: gateways make one every `writer.USE_SECONDS`, with their records.
 """
 
 
 _storable_name = lru_cache(maxsize=1000)(storable)
-"""Nearly all requests have the same few."""
+"""Cache of names: nearly all requests have the same few."""
 
 
 # --- Keys ----------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def load_keys() -> list[KeyPolicy]:
 
 @transaction.atomic
 def write(records: Sequence[Record]) -> None:
-    """At most `WRITE_ROWS` requests, and when their keys were used last."""
+    """Write at most `WRITE_ROWS` requests, and when their keys were used last."""
     used: dict[int, float] = {}
     for record in records:
         if record.key is not None:
@@ -82,7 +82,7 @@ def write(records: Sequence[Record]) -> None:
 
 
 def _row(record: Record, key: str) -> Row:
-    """In the order of the model's fields."""
+    """Return a row in the order of the model's fields."""
     return (
         _written(record.at),
         record.server,
@@ -106,7 +106,7 @@ def _row(record: Record, key: str) -> Row:
 
 
 def _written(seconds: float) -> str:
-    """As SQLite keeps a moment; other databases take it for UTC, which is what Django has them speak."""
+    """Write a moment as SQLite keeps it; other databases take it for UTC, as Django has told them."""
     at = moment(seconds)
     if not at.microsecond:
         return _written_second(round(seconds))
@@ -115,7 +115,7 @@ def _written(seconds: float) -> str:
 
 @lru_cache(maxsize=100)
 def _written_second(seconds: int) -> str:
-    """To write it takes longer than all else of a row, and thousands may share it."""
+    """Cache a second: writing it takes longer than all else of a row, and thousands of rows may share it."""
     return f"{moment(seconds):%Y-%m-%d %H:%M:%S}"
 
 
@@ -125,7 +125,7 @@ def _written_second(seconds: int) -> str:
 
 
 def _insert(rows: Sequence[Row]) -> None:
-    """What was said may be long: each goes alone, and is not kept with a prepared statement."""
+    """Insert rows. A row with captured words, which may be long, goes alone, by no prepared statement."""
     insert = _INSERTS.get(connection.vendor, _insert_each)
     if wordless := [row for row in rows if row[-2:] == (None, None)]:
         insert(wordless)
@@ -153,7 +153,7 @@ def _insert_portions(rows: Sequence[Row]) -> None:
 
 
 def portions(rows: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
-    """Each a power of two, so that there are few statements, which SQLite keeps prepared."""
+    """Cut rows into powers of two, so that there are few statements, which SQLite keeps prepared."""
     done = 0
     while left := len(rows) - done:
         size = 1 << (min(left, most).bit_length() - 1)
@@ -162,7 +162,7 @@ def portions(rows: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
 
 
 def _insert_json(rows: Sequence[Row]) -> None:
-    """For PostgreSQL: one parameter instead of thousands, which psycopg would write into the statement."""
+    """Insert into PostgreSQL with one parameter instead of thousands, which psycopg would write out."""
     with connection.cursor() as cursor:
         cursor.execute(_json_statement(), [_as_json(rows).decode()])
 
@@ -198,7 +198,7 @@ def _given() -> list[Field[Any, Any]]:
 
 
 def _note_use(used: Mapping[int, float]) -> None:
-    """In the order of the keys, so that gateways do not wait for each other's in a circle."""
+    """Note the use in the order of the keys, so that gateways do not wait for each other in a circle."""
     moments = ((key, connection.ops.adapt_datetimefield_value(moment(used[key]))) for key in sorted(used))
     table = connection.ops.quote_name(ApiKey._meta.db_table)
     with connection.cursor() as cursor:
@@ -244,7 +244,7 @@ def _nth(keys: QuerySet[Any, int], number: int) -> int:
 
 
 def load_quarantine(now: float) -> list[QuarantineEntry]:
-    """What is not to be sent again now."""
+    """Load the requests that are not to be sent again now."""
     rows = QuarantinedRequest.objects.filter(until__gt=moment(now))
     return [
         QuarantineEntry(
@@ -262,7 +262,7 @@ def load_quarantine(now: float) -> list[QuarantineEntry]:
 
 
 def quarantine(entry: QuarantineEntry) -> None:
-    """Another crash by the same body renews it."""
+    """Put a request in quarantine; another crash by the same body renews it."""
     row = QuarantinedRequest(
         server=entry.server,
         body_hash=entry.body_hash,
@@ -301,7 +301,7 @@ def keep_listing(name: str, launch: str, listing: Listing) -> None:
 
 @transaction.atomic
 def touch_use(names: Iterable[str], now: float) -> None:
-    """These servers are in use, whatever other gateways see."""
+    """Note that these servers are in use, whatever other gateways see."""
     servers = LlamaServer.objects.filter(name__in=set(names)).order_by("pk").values_list("pk", flat=True)
     ServerUse.objects.bulk_create(
         [ServerUse(server_id=pk, last_request_at=moment(now)) for pk in servers],
@@ -314,7 +314,8 @@ def touch_use(names: Iterable[str], now: float) -> None:
 def idle_servers(now: float, overlay: Overlay) -> dict[str, datetime]:
     """Ready ones that were asked nothing for as long as their `idle_stop_seconds`, and since when.
 
-    One that is in use all the time was noted `USE_SLACK_SECONDS` ago at the latest: it is not among them.
+    A server that is in use all the time was noted `USE_SLACK_SECONDS` ago at the latest: it is not among
+    them.
     """
     ready = LlamaServer.objects.filter(desired_running=True, state__status=Status.READY)
     idle = {}
@@ -328,7 +329,7 @@ def idle_servers(now: float, overlay: Overlay) -> dict[str, datetime]:
 
 
 def _unused_since(server: LlamaServer) -> datetime | None:
-    """Since it was asked last, or got ready."""
+    """Return since when a server is unused: it was asked last then, or got ready."""
     ready_at: datetime | None = server.state.ready_at
     use: ServerUse | None = getattr(server, "use", None)
     return ready_at and max(ready_at, use.last_request_at if use else ready_at)

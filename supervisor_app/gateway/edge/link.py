@@ -62,16 +62,16 @@ must know why the last one died, or the same request kills both.
 """
 IN_HASTE_SECONDS = 3.0
 REST = 4
-"""After reading everything, so many times as long as that took: many servers that change one after the other
-are read together.
+"""Pause after reading everything, in units of the time that it took: many servers that change one after the
+other are read together.
 """
 IDLE_SECONDS = 5.0
-"""Between two looks for servers that nobody asks."""
+"""Pause between two looks for servers that nobody asks."""
 MOVED_SECONDS = 2.0
-"""As often as the supervisor looks at a server that works."""
+"""Pause between two looks at which servers' work moves; the supervisor looks as often at working ones."""
 RETRY_SECONDS = 1.0
 NONE_YET = 0
-"""In the place of a pid."""
+"""A pid that no process has."""
 
 
 class Link:
@@ -88,13 +88,13 @@ class Link:
         self._metrics: GatewayMetrics
         self._changed = asyncio.Event()
         self._asked: WeakKeyDictionary[Backend, int | None] = WeakKeyDictionary()
-        """Which process of each server we have asked how many slots it has; `NONE_YET`: none."""
+        """Pid of each server that was asked for its slots; `NONE_YET`: none."""
         self._gathered: asyncio.Task[bytes] | None = None
         """The metrics, the last time that somebody asked."""
         self._waking: set[str] = set()
         """Servers whose start the database is being told: once, however many ask."""
         self._unsaved: list[QuarantineEntry] = []
-        """What the other gateways do not know yet."""
+        """Entries that the other gateways do not know yet."""
         self._database_outage = Outage(
             log,
             "⚠️ [GATEWAY] {reason}. It goes on with what it knew.",
@@ -108,7 +108,7 @@ class Link:
         self._in_haste_until = 0.0
         """Monotonic seconds."""
         self._was_open: bool | None = None
-        """Without keys, at the last look."""
+        """True: there were no keys at the last look."""
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def attach(self, gateway: Gateway) -> None:
@@ -145,7 +145,7 @@ class Link:
         return servers, ledger.load_keys(), ledger.load_quarantine(self._gateway.wall_time())
 
     async def run(self) -> None:
-        """Until cancelled; then the last records are written."""
+        """Run until cancelled; then the last records are written."""
         self._writer.start()
         try:
             async with asyncio.TaskGroup() as group:
@@ -162,13 +162,13 @@ class Link:
             self.close()
 
     def close(self) -> None:
-        """Also when it never ran."""
+        """Close the link, also one that never ran."""
         for task in self._tasks:
             task.cancel()
         self._lists.close()
         self._database.close()
 
-    # What it hears
+    # Messages and reads
 
     async def _refresh(self) -> None:
         while True:
@@ -195,7 +195,7 @@ class Link:
         return HASTE_SECONDS if monotonic() < self._in_haste_until else REFRESH_SECONDS
 
     async def _listen(self) -> None:
-        """News from supervisors: the quick way. One that is lost is made good by the next refresh."""
+        """News from supervisors: the quick way. A lost message is made good by the next refresh."""
         while True:
             try:
                 layer = channel_layer()
@@ -377,7 +377,7 @@ class Link:
         return backend.facts.id_of(model) if backend else ""
 
     def _in_use(self) -> list[str]:
-        """Also in the threads of the database."""
+        """List servers in use, also in the threads of the database."""
         return [each.facts.name for each in self._gateway.all if _is_in_use(each.gate)]
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> None:

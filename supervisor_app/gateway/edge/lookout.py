@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 TRIES = 2
-"""One lost packet ends no streams."""
+"""Tries, so that a lost packet ends no streams."""
 
 
 class Lookout:

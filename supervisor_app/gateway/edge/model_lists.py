@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 PATH = "/v1/models"
 RELOAD_PATH = "/v1/models?reload=1"
 AGAIN_SECONDS = 10.0
-"""Between two looks at a router."""
+"""Pause between two looks at a router."""
 SOON_SECONDS = 1.0
 """The same while it loads a model."""
 LEAST_SECONDS = 0.2
-"""Between two questions to a process, whoever wants to know."""
+"""Pause between two questions to a process, whoever wants to know."""
 PATIENCE_SECONDS = 3.0
 """The time that somebody waits for what a router says: then what is known will do."""
 TICK = 0.001
@@ -39,7 +39,7 @@ Keep = Callable[[ServerFacts, Listing], Awaitable[None]]
 
 
 class ModelLists:
-    """Several who want to know at the same time ask once. What a server said is kept, for when it is down."""
+    """The models of servers. Simultaneous askers share a question; answers outlive the server's process."""
 
     def __init__(self, gateway: Gateway, keep: Keep) -> None:
         """`keep`: writes one down. Raises StoreError: then it is tried again when it is read again."""
@@ -54,7 +54,7 @@ class ModelLists:
         """Questions that are being asked, or wait for their turn."""
 
     def look(self, backend: Backend) -> None:
-        """Often: it is asked when it is time to."""
+        """Ask a server for its models, if it is time to. Called often."""
         facts = backend.facts
         if not facts.ready:
             return

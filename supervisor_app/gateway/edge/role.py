@@ -1,4 +1,4 @@
-"""What the commands that run a gateway share: its address, who may come in, and how that is said."""
+"""Parts that the commands of a gateway share: its address, who may come in, and how that is said."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def prepare(
 
 
 def say_where(where: tuple[str, int], service: Service) -> None:
-    """On the console, once it listens."""
+    """Print the address on the console, once the gateway listens."""
     log.info("🔀 [GATEWAY] %s/v1", url_of(*where))
     if service.is_open:
         log.log(*service.who_may())

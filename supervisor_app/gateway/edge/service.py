@@ -64,7 +64,7 @@ def is_loopback(host: str) -> bool:
 
 
 def board_beside(counts: Path) -> Board | None:
-    """Of the worker with this file, which is named after its number. None: it cannot be had."""
+    """Open the board for the worker whose number is the name of this file; None: it cannot be had."""
     try:
         return Board(counts.with_name(Board.NAME), int(counts.stem) - 1, monotonic())
     except (OSError, ValueError) as error:
@@ -134,7 +134,7 @@ class Service:
         # Else the thread that writes records holds the interpreter for up to 5 ms at a time, and requests
         # take twice as long while it does.
         sys.setswitchinterval(SWITCH_SECONDS)
-        # What is here by now stays. Going over all of Django once more would hold requests up for 20 ms.
+        # Objects that exist by now stay. Going over all of Django once more would hold requests up for 20 ms.
         gc.collect()
         gc.freeze()
         self._bound.listen(BACKLOG)  # uvloop would not say that it failed
@@ -144,12 +144,12 @@ class Service:
         )
 
     def abandon(self) -> None:
-        """It was only to see whether the address can be had."""
+        """Close the sockets that only showed whether the address can be had."""
         self._bound.close()
 
     @property
     def is_open(self) -> bool:
-        """Nobody is asked for a key."""
+        """Tell whether nobody is asked for a key."""
         return self._door.keys.is_open
 
     def who_may(self) -> tuple[int, str]:
@@ -169,7 +169,7 @@ class Service:
         await self.run()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Serve until cancelled."""
         try:
             await self._link.run()
         finally:
@@ -177,7 +177,7 @@ class Service:
             self._gateway.close()
 
     async def stop(self) -> None:
-        """No more connections; the requests in flight have their grace."""
+        """Take no more connections; the requests in flight have their grace."""
         if self._server is None:
             self._bound.close()
             return
@@ -193,7 +193,7 @@ class Service:
             self._server.close()
 
     def force(self) -> None:
-        """Somebody asked twice: end what is in flight now."""
+        """End what is in flight now: somebody asked twice."""
         self._grace_seconds = 0
         if self._server is not None:
             self._gateway.hurry()

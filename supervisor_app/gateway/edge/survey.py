@@ -1,4 +1,4 @@
-"""What the database knows of servers, as the gateway wants it. Plain functions, for a `DatabaseThread`."""
+"""Facts about servers from the database, for the gateway. Plain functions, for a `DatabaseThread`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from supervisor_app.traffic.models import ModelList
 
 RUNS = 8
-"""Of each server, newest first: for how they ended and how long they took to start."""
+"""Newest runs read of each server: for how they ended and how long they took to start."""
 ALIAS_FLAGS = ("-a", "--alias")
 
 
@@ -166,7 +166,7 @@ def _aliases(server: LlamaServer) -> list[str]:
 
 
 def _configured_names(server: LlamaServer) -> Iterable[str]:
-    """Whatever people call it: also while it is down and cannot say its models."""
+    """List the names that people gave a server: known also while it is down and cannot say its models."""
     names = dict.fromkeys([server.name, *_aliases(server)])
     if server.model_path and not is_router(server):
         path = PurePath(server.model_path)

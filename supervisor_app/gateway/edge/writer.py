@@ -32,17 +32,17 @@ dropped. At 20 000 requests/s they bridge the seconds that another writer, a che
 PostgreSQL takes.
 """
 WORDS_CAPACITY = 2_000
-"""When so many wait, prompts and answers are not kept: each may have 64 kB."""
+"""Number of waiting records from which on prompts and answers are not kept: each may have 64 kB."""
 FLUSH_SECONDS = 1.0
 USE_SECONDS = 2.0
-"""Between two notes that a server is in use. `ledger.USE_SLACK_SECONDS` counts on them."""
+"""Pause between two notes that a server is in use. `ledger.USE_SLACK_SECONDS` counts on them."""
 PRUNE_SECONDS = 3600.0
 CUTS = 50
 """Portions of rows beyond `ledger.KEEP_ROWS` that are deleted in one round: more than are written in it."""
 REST = 1
-"""After a batch, so many times as long as it took: whoever else writes to the database gets at it too."""
+"""Pause after a batch, in units of the time it took: other writers get at the database, too."""
 CLOSE_SECONDS = 5.0
-"""At the end: how long the last records may take."""
+"""Time for the last records at the end."""
 
 
 class RecordWriter:
@@ -70,7 +70,7 @@ class RecordWriter:
         self._wake = asyncio.Event()
         self._used: set[str] = set()
         self._touched: dict[str, float] = {}
-        """When each server's use was noted last, in monotonic seconds."""
+        """Time at which each server's use was noted last, in monotonic seconds."""
         self.prune_at = 0.0
         """Monotonic seconds of the next pruning; 0: old rows are still being pruned."""
         self._is_over = True
@@ -96,7 +96,7 @@ class RecordWriter:
         self._task = asyncio.create_task(self._work(self._database), name="gateway-records")
 
     def put(self, record: Record) -> None:
-        """Never waits and never raises. Of names that are long, as much waits as will be written."""
+        """Take a record without waiting or raising. Long names are cut to what will be written."""
         record.model, record.route = record.model[:LONGEST_NAME], record.route[:LONGEST_NAME]
         if record.counts_as_use and record.outcome is not Outcome.REFUSED:
             self._used.add(record.server)
@@ -174,7 +174,7 @@ class RecordWriter:
                 await asyncio.sleep(min(REST * took, self._flush_seconds))
 
     async def _write(self, database: DatabaseThread, batch: list[Record]) -> bool:
-        """Whether it is done with; else it waits again. Raises StoreError while the database is away."""
+        """Write a batch. False: it has to wait again. Raises StoreError while the database is away."""
         try:
             await database.call(partial(ledger.write, batch))
         except (Exception, asyncio.CancelledError) as error:
@@ -218,7 +218,7 @@ class RecordWriter:
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """Of a record, not because the database is away: trying again would not help."""
+    """Tell whether the database refused a record, so that trying again would not help."""
     if isinstance(error, StoreError):
         return isinstance(error.__cause__, DataError | IntegrityError)
     return not isinstance(error, asyncio.CancelledError)

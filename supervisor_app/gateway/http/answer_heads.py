@@ -25,7 +25,7 @@ A request goes by the id that we give it. Nor is what it says of pages (Access-C
 """
 
 UNBUFFERED = b"X-Accel-Buffering: no\r\n"
-"""On streams: without it nginx would keep each until its end, in one lump."""
+"""Field for streams: without it nginx would keep each until its end, in one lump."""
 
 
 @dataclass(slots=True, kw_only=True)

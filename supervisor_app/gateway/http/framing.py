@@ -1,4 +1,4 @@
-"""Where a body ends: by its length, by its last chunk, or with the connection (RFC 9112, 6 and 7)."""
+"""The end of a body: by its length, by its last chunk, or with the connection (RFC 9112, 6 and 7)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 MAX_LINE = 4096
-"""Of a chunk's size with its extensions."""
+"""Most bytes of a chunk's size with its extensions."""
 MAX_TRAILERS = 16 * 1024
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 MAX_DIGITS = 18
@@ -131,7 +131,7 @@ class ChunkedBody:
         return content, data[position:] if position < size else b""
 
     def _line(self, data: bytes, start: int) -> int:
-        """Where the line's CRLF is; -1 when it has not come yet. Raises FramingError."""
+        """Find the line's CRLF; -1 when it has not come yet. Raises FramingError."""
         end = data.find(b"\r\n", start)
         length = (end if end >= 0 else len(data)) - start
         if self._part is _Part.DATA_END and (length if end >= 0 else data[start : start + 1] != b"\r"):

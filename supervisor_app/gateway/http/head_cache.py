@@ -47,7 +47,7 @@ class HeadCache:
         return head, length
 
     def response(self, raw: bytes) -> tuple[ResponseHead, int | None, FramedBody]:
-        """As `read_response`, of a request that was not HEAD. Raises BadHeadError."""
+        """Read the answer to a request other than HEAD as `read_response` does. Raises BadHeadError."""
         if len(raw) > LONGEST_REMEMBERED:
             return read_response(raw, to_head=False)
         size, rest = _without_length(raw)
@@ -85,7 +85,7 @@ class Pattern(Generic[V]):
         self._after, self._after_size = after, len(after)
 
     def body_of(self, data: bytes) -> bytes | None:
-        """When `data` is one message with this head, whole, and no more."""
+        """Return the body if `data` is one message with this head, whole, and no more."""
         if not data.startswith(self._before):
             return None
         start = self._before_size
@@ -120,7 +120,7 @@ def _without_length(raw: bytes) -> tuple[int | None, bytes]:
 
 
 def _start_of_length(raw: bytes) -> int:
-    """Of its digits; -1: there are none.
+    """Find the first digit of Content-Length; -1: there is none.
 
     The two usual spellings are found in a third of the time that an expression for all of them takes.
     """

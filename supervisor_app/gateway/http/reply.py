@@ -14,7 +14,7 @@ AT_ONCE = struct.pack("ii", 1, 0)
 
 
 def chunk(content: bytes) -> bytes:
-    """Not for empty content: that would be the end."""
+    """Frame content as a chunk. Not for empty content: that would be the end."""
     return b"%x\r\n%b\r\n" % (len(content), content)
 
 
@@ -45,10 +45,10 @@ class Reply:
         self._transport = transport
         self._http11 = http11
         self._bodyless = to_head
-        """There is none, whatever its length would be."""
+        """True: the answer has no body, whatever its length would be."""
         self._chunked = False
         self._sized = False
-        """Its client knows where it ends."""
+        """True: the client knows where the body ends."""
         self._head = b""
         self.fields = b""
         """Header lines of our own, for whatever answer it becomes."""

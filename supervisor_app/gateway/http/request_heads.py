@@ -87,9 +87,9 @@ class RequestHead:
     """The key came as a password, which browsers keep and send by themselves."""
     operation: Operation
     dialect: Dialect
-    """In whose words its errors are told."""
+    """API in whose words errors are told."""
     is_plain: bool
-    """Like nearly all that ask a model: a POST, on a connection that goes on."""
+    """True for nearly all requests to a model: a POST, on a connection that goes on."""
     forwarded: list[bytes]
     """The lines that go on to the server, each with its CRLF."""
     noted: dict[bytes, bytes] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class RequestHead:
         return conversation_in(self.query) if self.operation.about is About.CONVERSATION else ""
 
     def of_key(self, key: int) -> RequestHead:
-        """As it goes to servers: about a conversation of this key, whatever others call theirs."""
+        """Return the head as it goes to servers: about a conversation of this key, not of another's."""
         forwarded, noted = self.forwarded, self.noted
         if CONVERSATION in noted:
             conversation = of_key(key, self.text(CONVERSATION)).encode("latin-1")
@@ -144,7 +144,7 @@ class RequestHead:
         lines = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (self.method.encode(), self.target, authority)]
         lines += self.forwarded
         if self.method == "GET" and b"accept-encoding" in self.noted:
-            # Of what it generates we read the token counts, which lie at the end.
+            # We read the token counts, which lie at the end of what it generates.
             lines.append(b"Accept-Encoding: %b\r\n" % self.noted[b"accept-encoding"])
         if api_key:
             lines.append(f"Authorization: Bearer {api_key}\r\n".encode("latin-1"))
@@ -266,7 +266,7 @@ def _sorted_fields(fields: Iterable[tuple[bytes, bytes]]) -> tuple[list[bytes], 
 
 
 def _body_length(noted: dict[bytes, bytes], *, http11: bool) -> int | None:
-    """None: chunked. Raises BadHeadError."""
+    """Read the length of a body; None: chunked. Raises BadHeadError."""
     coding, length = noted.get(b"transfer-encoding"), noted.get(b"content-length")
     if coding is not None:
         if length is not None:

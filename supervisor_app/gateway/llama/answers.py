@@ -40,10 +40,10 @@ class GrowingAnswer(Protocol):
 
     @property
     def certain(self) -> bool:
-        """Nothing is missing from it. Only when it has ended."""
+        """Tell whether nothing is missing from the answer. Only when it has ended."""
 
     def body(self) -> Mapping[str, Any]:
-        """Only when it has ended."""
+        """Return the body of the answer. Only when it has ended."""
 
 
 class _Event(msgspec.Struct):
@@ -128,7 +128,7 @@ class _Message:
 
     @property
     def certain(self) -> bool:
-        """Where no text has come, there was none: the only token was the end.
+        """Tell whether nothing is missing. If no text has come, there was none: the only token was the end.
 
         For the server falls back on the raw text, unparsed, when nothing else is left of it.
         """

@@ -76,7 +76,7 @@ class Stream:
 
     beginning: bytes = b""
     end: bytes = b""
-    """Both as far as they were kept."""
+    """End of the stream. Beginning and end as far as they were kept."""
     model: str = ""
     asked_at: float = 0.0
     """Unix seconds."""

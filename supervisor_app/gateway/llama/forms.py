@@ -21,7 +21,7 @@ _PLAIN_HEAD = re.compile(
 
 
 class Form(NamedTuple):
-    """What is too long for a field counts as empty; what has a filename is a file, and no field."""
+    """The fields of a form. A value that is too long counts as empty; what has a filename is no field."""
 
     fields: dict[bytes, list[bytes]]
     is_plain: bool

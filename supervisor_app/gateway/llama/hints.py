@@ -29,7 +29,7 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 class Hints(msgspec.Struct, frozen=True, gc=False):
     """Hints that a request gives; None where it says nothing, or nothing that can be read.
 
-    Of JSON the server understands a little more than we do, such as a thousand levels. So a `model` of None
+    The server understands a little more JSON than we do, such as a thousand levels. So a `model` of None
     is not proof that none is named: it must not pass where only certain models are allowed, and neither must
     one that is in doubt.
     """
@@ -42,9 +42,9 @@ class Hints(msgspec.Struct, frozen=True, gc=False):
     doubt: str = ""
     """Why the server may go by another `model` than this one; empty: it does not."""
     answers: int = 1
-    """To each prompt."""
+    """Answers to each prompt."""
     prompts: int = 1
-    """Where they are called that: the messages of a chat are one."""
+    """Number of prompts; the messages of a chat are one."""
 
 
 TOO_LONG = "the body is too long to be sure of its model"
@@ -179,7 +179,7 @@ def _limit(*fields: Raw) -> int | None:
 
 
 def _number_of(prompt: Raw) -> int:
-    """As the server reads it: a list with a bare number in it is one prompt, of tokens and of texts."""
+    """Count prompts as the server does: a list with a bare number in it is one, of tokens and of texts."""
     if bytes(memoryview(prompt)[:1]) != b"[":
         return 1
     try:
@@ -190,7 +190,7 @@ def _number_of(prompt: Raw) -> int:
 
 def _of_form(body: bytes, content_type: bytes) -> Hints:
     form = read_form(body, content_type)
-    # What is said twice, the server does not take for a name.
+    # The server does not take a name that is said twice.
     models = form.fields.get(b"model", [])
     return Hints(
         model=models[0].decode(errors="replace") or None if len(models) == 1 else None,
@@ -206,7 +206,7 @@ _TOKEN = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+")(\s*:\s*)?|["{}\[\]]', re.DO
 
 
 _MOST_STRINGS = 200_000
-"""And brackets that are looked at: some 50 ms."""
+"""Most strings and brackets that are looked at: some 50 ms."""
 
 
 def _of_cut_json(beginning: bytes) -> Hints:

@@ -2,7 +2,7 @@
 
 llama-server computes no token twice that it finds in a slot or in its prompt cache, whoever put it there,
 and says how many it found (`cache_n`, `cached_tokens`). Guessing a prompt piece by piece, a second client
-reads it from these counts, or from the time. What was observed of b11669:
+reads it from these counts, or from the time. Observations of b11669:
 
 - `cache_prompt: false` in a request makes it compute all of its prompt; of the same key said twice the last
   one counts. Found or not, it takes as long.

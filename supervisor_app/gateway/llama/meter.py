@@ -174,5 +174,5 @@ def _count(value: object) -> int | None:
 
 
 def _speed(value: object) -> float | None:
-    """Tokens/s. Of a single token the server says 0: it took no time."""
+    """Tokens/s. The server says 0 of a single token: it took no time."""
     return value if isinstance(value, float) and 0 < value < math.inf else None

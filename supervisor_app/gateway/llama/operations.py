@@ -1,9 +1,9 @@
 """The table of llama-server's operations: by method and path, all that a gateway has to know of each. Pure.
 
 Routes are matched as llama-server does it: after percent-decoding (a `%2F` is a slash), with case, and with
-nothing added. A trailing or doubled slash makes another path, except at the end of `/slots/<id>`. What
-stands before a known route is taken for its `--api-prefix`. A path that is not in the table gets the careful
-answer: never sent twice, one slot, no server woken for it, and only for keys that may change servers.
+nothing added. A trailing or doubled slash makes another path, except at the end of `/slots/<id>`. Text before
+a known route is taken for its `--api-prefix`. A path that is not in the table gets the careful answer: never
+sent twice, one slot, no server woken for it, and only for keys that may change servers.
 
 In whose words a path's errors are told is in `dialects`.
 """
@@ -66,15 +66,15 @@ class Operation:
     static: bool = False
     """A file of the web UI."""
     events: sse.StreamForm | None = None
-    """How it answers when its body says `stream`; None: there the word means nothing."""
+    """Form of the stream when the body says `stream`; None: there the word means nothing."""
     assembled: unstream.Recipe | None = None
-    """How such a stream becomes the answer that is given without one; None: it does not."""
+    """Recipe by which a stream becomes the answer that is given without one; None: it does not."""
     presets: presets.Form | None = None
-    """How a preset changes its bodies; None: not at all, and its name stands for its server."""
+    """Form by which a preset changes bodies; None: it does not, and its name stands for its server."""
     several_prompts: bool = False
     """`prompt` may be a list of them."""
     several_answers: bool = False
-    """To each, if `n` says so."""
+    """Several answers to each prompt, if `n` says so."""
 
     @property
     def is_passed_on(self) -> bool:
@@ -176,7 +176,7 @@ _DELETED = {
     "/models": _CHANGES_MODELS,
 }
 _MOST_PARTS = 4
-"""Of those paths."""
+"""Most parts of those paths."""
 _SLOTS = re.compile(r"/slots/?\Z")
 _SLOT = re.compile(r"/slots/[^/]*/?\Z")
 _MODEL = re.compile(r"/v1/models/.")

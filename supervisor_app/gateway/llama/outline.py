@@ -12,7 +12,7 @@ from typing import Protocol
 from supervisor_app.gateway.llama.forms import LONGEST_FIELD, LONGEST_HEAD, MOST_PARTS, boundary_of, is_form
 
 MAX_OUTLINE = 256 * 1024
-"""Bytes. What has a longer one is not asked for by anybody's client."""
+"""Bytes. No client asks for what has a longer one."""
 MAX_TOKENS = 2_000_000
 """Strings and brackets that are looked at, some two seconds beside other work."""
 LONGEST_STRING = 1024
@@ -53,7 +53,7 @@ class JsonOutline:
         self._tokens = 0
         self._is_in_string = False
         self._string = bytearray()
-        """As much of the string as has come."""
+        """Part of the string that has come."""
         self._backslash = b""
         """The last byte that came, when it escapes the next."""
         self._is_too_much = False
@@ -72,7 +72,7 @@ class JsonOutline:
         return bytes(self._kept)
 
     def _outside(self, data: bytes, at: int) -> int:
-        """Up to the next bracket or the beginning of the next string."""
+        """Read up to the next bracket or the beginning of the next string."""
         found = _STRUCTURE.search(data, at)
         end = len(data) if found is None else found.start()
         if self._depth <= 1:
@@ -93,7 +93,7 @@ class JsonOutline:
         return end + 1
 
     def _inside(self, data: bytes, at: int) -> int:
-        """Up to the end of the string."""
+        """Read up to the end of the string."""
         string = self._string
         found = _REST_OF_STRING.match(data, at)
         end = at if found is None else found.end()
@@ -151,7 +151,7 @@ class FormOutline:
         return True
 
     def _contents(self) -> bool:
-        """Take the bytes up to the next delimiter. Those before the first delimiter are no part."""
+        """Take the bytes up to the next delimiter. Bytes before the first delimiter are no part."""
         delimiter = b"\r\n" + self._delimiter if self._parts else self._delimiter
         end = self._rest.find(delimiter)
         upto = end if end >= 0 else max(0, len(self._rest) - len(delimiter) + 1)

@@ -43,18 +43,18 @@ class ContentScanner:
 
 
 _ERROR = re.compile(rb'(?m)^(?:error:|event: ?error$|data: ?\{\s*"error"\s*:)')
-"""In words of the model it would stand in a string, with its quotes escaped and in the middle of a line."""
+"""An error event. A model's own words stand in a string: quotes escaped, in the middle of a line."""
 
 _BEGINNINGS = (b"data:", b"event:", b"error:")
-"""Of an event."""
+"""Beginnings of an event."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamForm:
-    """How the streams of one operation look."""
+    """Form of the streams of an operation."""
 
     piece: bytes = b"data:"
-    """In each event that has a piece of what was generated."""
+    """Text in each event that has a piece of what was generated."""
     others: int = 0
     """Events before the first piece that look like one."""
     last: re.Pattern[bytes] | None = None
@@ -63,7 +63,7 @@ class StreamForm:
     """The last event holds the whole prompt or answer: it may be longer than the bytes that are kept."""
 
     def is_whole(self, end: bytes) -> bool:
-        """Of a stream with this `end`: did it come to its own end, or only its connection?"""
+        """Did a stream with this `end` come to its own end, or only its connection?"""
         if self.last is None:
             return True
         end = end.replace(b"\r\n", b"\n")

@@ -48,13 +48,13 @@ class _Code(msgspec.Struct):
 
 
 def _ask_for_an_answer(messages: Raw) -> bool:
-    """Not for the rest of one: its beginning is part of the answer, but not of the stream."""
+    """Tell whether a whole answer is asked for: a stream lacks the beginning of a continued one."""
     every = _list.decode(messages)
     return not every or msgspec.json.decode(every[-1], type=_Role).role != "assistant"
 
 
 def _is_one(prompt: Raw) -> bool:
-    """Not several: the answers would have to become a list."""
+    """Tell whether the prompt is a single one: answers to several would have to become a list."""
     if bytes(memoryview(prompt)[:1]) != b"[":
         return True
     parts = _list.decode(prompt)
@@ -63,7 +63,7 @@ def _is_one(prompt: Raw) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How the answers of one operation are put together."""
+    """Rules by which the answers of an operation are put together."""
 
     answer: Callable[[], GrowingAnswer]
     asks: dict[str, Raw]
@@ -77,8 +77,8 @@ class Recipe:
     """The stream ends with `[DONE]`."""
 
 
-# What may begin a stop word is kept back, and at the limit of tokens it is lost. A line that is not indented
-# far enough has been streamed when it is found to be none of the answer. What is verbose tells of the stream.
+# Text that may begin a stop word is kept back, and lost at the limit of tokens. A line that is not indented
+# far enough has been streamed when it is found to be none of the answer. Verbose answers tell of the stream.
 _ALWAYS = frozenset(("stream", "stop", "n_indent", "verbose"))
 CHAT = Recipe(
     answer=Chat,
@@ -147,7 +147,8 @@ class Assembler:
         """The result is, word for word, what the server would have answered. Only when `whole`.
 
         It is not for a chat of which no text has come although there was some: half a character, white space,
-        the beginning of a tool call that was cut. Who wants that must ask again without a stream.
+        the beginning of a tool call that was cut. A client that wants the text must ask again without a
+        stream.
         """
         return self._answer.certain
 

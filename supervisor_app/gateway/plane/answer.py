@@ -33,7 +33,7 @@ class Answer:
         self.notes = notes
         self.hold: Hold | None = None
         self.renaming: Renaming | None = None
-        """None: the server's own name of the model is passed on."""
+        """Renaming of the model; None: the server's own name is passed on."""
         self._head = head
         self._door = door
         self._loop = loop

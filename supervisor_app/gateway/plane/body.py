@@ -32,15 +32,15 @@ LONG_TOKENS = 256
 KNOWN_BY = 512 * 1024
 """Bytes of a body that is not kept. To hash all 8 MB would hold everybody else up for 11 ms, this for 0.7."""
 BYTES_OF_A_TOKEN = 4
-"""Of English text, or so. Of code and other languages a token has fewer, which makes up for the JSON."""
+"""Bytes of a token of English, or so. Tokens of code and other languages have fewer, to make up for JSON."""
 LONGEST_WORD = 1000
 """Bytes without a space, beyond which a text is base64, unless its script has no spaces."""
 LONG_TEXT = re.compile(rb'"([^"]{%d,})' % (LONGEST_WORD + 1))
-"""Not split at each quote: of a body of nothing but quotes that would hold everybody else up for long."""
+"""Long strings. Splitting at each quote would, for a body of nothing but quotes, hold everybody up."""
 
 
 class RequestBody:
-    """Comes in pieces. One longer than `Limits.replay_bytes` *overflows*: it flows through, sent once."""
+    """Comes in pieces. A body longer than `Limits.replay_bytes` *overflows*: it flows through, sent once."""
 
     __slots__ = (
         "_hash",
@@ -58,20 +58,20 @@ class RequestBody:
 
     def __init__(self, head: RequestHead, length: int | None) -> None:
         self.length = length
-        """As its head said; None: chunked."""
+        """Length as the head said; None: chunked."""
         self.size = 0
         """Bytes that have come."""
         self.is_whole = False
         self.overflows = False
         self.key: int | None = None
-        """Of the API key that it comes with."""
+        """Id of the API key that the request comes with."""
         self._nesting: Nesting | None = None
         self._head = head
         self._hints: Hints | None = None
         self._pieces: list[bytes] = []
         self._hash = ""
         self._outline: bytes | None = None
-        """Of one that was read on: it lies elsewhere, whole."""
+        """Outline of a body that was read on: it lies elsewhere, whole."""
 
     @property
     def content_type(self) -> bytes:
@@ -82,7 +82,7 @@ class RequestBody:
         return is_form(self.content_type)
 
     def is_too_deep(self, data: bytes) -> bool:
-        """With this, which comes next: is it nested deeper than llama-server may be given it?"""
+        """Is the body, with this next part of it, nested deeper than llama-server may be given it?"""
         if self._nesting is None:
             self._nesting = Nesting(is_json=not self.is_form)
         return self._nesting.is_too_deep(data)
@@ -102,7 +102,7 @@ class RequestBody:
         self._hints, self._hash = None, ""
 
     def kept(self) -> bytes:
-        """As far as it is here."""
+        """Return the body, as far as it is here."""
         if len(self._pieces) != 1:
             self._pieces = [b"".join(self._pieces)]
         return self._pieces[0]
@@ -117,7 +117,7 @@ class RequestBody:
         self._pieces = []
 
     def read_outline(self, outline: bytes) -> None:
-        """Of all of it, which lies elsewhere: what it says in there is certain."""
+        """Read the outline of the whole body, which lies elsewhere: its hints are certain."""
         self._outline = outline
         self._hints = None
 
@@ -146,10 +146,10 @@ class RequestBody:
         return body, self.length
 
     def framed(self, data: bytes) -> bytes:
-        """More of it, as the server was told that it comes."""
+        """Frame more of the body, as the server was told that it comes."""
         return data if self.length is not None else chunk(data)
 
-    # What it tells
+    # Its hints
 
     @property
     def hints(self) -> Hints:
@@ -203,7 +203,7 @@ class RequestBody:
         return None if body is None else (body, Assembler(kind))
 
     def guessed_tokens(self) -> int:
-        """Of its prompt, as long as it is kept. Pictures and recordings are no text."""
+        """Guess the tokens of the prompt, as long as it is kept. Pictures and recordings are no text."""
         if self.is_form:
             return 0
         pictures = sum(len(text) for text in LONG_TEXT.findall(self.kept()) if _is_picture(text))
@@ -222,7 +222,7 @@ class RequestBody:
 
 
 def may_take_long(operation: Operation, hints: Hints) -> bool:
-    """Its answer could go on for a while, and be asked for as a stream."""
+    """Tell whether the answer could go on for a while, and be asked for as a stream."""
     wanted = hints.max_tokens
     return operation.assembled is not None and (wanted is None or not 0 <= wanted <= LONG_TOKENS)
 

@@ -1,4 +1,4 @@
-"""Where a request goes: the servers that may answer it, the one that does, and the reasons why none may."""
+"""The way of a request to its server: which may answer it, which one does, and the reasons why none may."""
 
 from __future__ import annotations
 

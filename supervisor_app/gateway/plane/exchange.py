@@ -97,7 +97,7 @@ class Exchange:
         self.stage = Stage.HEAD
         """Changed by `_step` alone."""
         self.is_public = False
-        """No key was asked for, so the server must not take the request for one of the gateway's own."""
+        """True: no key was asked for, so the server must not take the request for the gateway's own."""
         self._gateway = gateway
         self._caller = caller
         self._visit: Visit | None = None
@@ -132,7 +132,7 @@ class Exchange:
         self._step(Stage.ATTEMPT)
 
     def come_back(self) -> None:
-        """No server has taken the request: it waits for its turn again."""
+        """Go back to the gate: no server has taken the request, which waits for its turn again."""
         self._step(Stage.GATE)
 
     def lose(self, run_name: str) -> None:

@@ -60,7 +60,7 @@ class FastPathGateway(ExchangeGateway, Protocol):
     limiter: Limiter
 
     def may_keep(self, size: int) -> bool:
-        """There is room to keep a body of so many bytes until it is answered."""
+        """Tell whether there is room to keep a body of so many bytes until it is answered."""
 
 
 class Grown(NamedTuple):
@@ -242,7 +242,7 @@ class FastExchange:
 
     @property
     def is_large(self) -> bool:
-        """Never: the hints of the body are known already."""
+        """Always False: the hints of the body are known already."""
         return False
 
     # Out of the ordinary
@@ -264,7 +264,7 @@ class FastExchange:
 
     @staticmethod
     def waits_for_stream_of(conversation: str, policy: KeyPolicy | None) -> bool:
-        """Never: the request has been sent, and asks for no stream."""
+        """Always False: the request has been sent, and asks for no stream."""
         return False
 
     def stopped_before_it_began(self) -> None:

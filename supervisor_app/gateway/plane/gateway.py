@@ -99,7 +99,7 @@ class Gateway:
         self.heads = HeadCache()
         self.all: tuple[Backend, ...] = ()
         self.takes_any_name = False
-        """There is one server, for which any name of a model will do, as for llama-server itself."""
+        """True: there is one server, for which any name of a model will do, as for llama-server itself."""
         self.presets: Mapping[str, str] = {}
         """Name of a preset -> its server."""
         self.arrivals: Iterator[int] = count(1)
@@ -151,7 +151,7 @@ class Gateway:
         self._tasks.add(work)
         work.add_done_callback(self._tasks.discard)
 
-    # What exchanges ask
+    # Questions of exchanges
 
     def candidates(self, model: str | None) -> Sequence[Backend]:
         """The servers that have this model; for a request that names none, the default one."""
@@ -248,13 +248,13 @@ class Gateway:
             self.limiter.charge(exchange.policy, exchange.charged(record.usage), self.loop.time())
         self.outside.record(record)
 
-    # What is known of servers
+    # Servers
 
     def facts(self) -> Iterable[ServerFacts]:
         return (backend.facts for backend in self.backends.values())
 
     def load(self) -> Iterable[tuple[str, str, int, int]]:
-        """For each server and model asked for: both names, requests in flight, requests held."""
+        """List for each server and model asked for: both names, requests in flight, requests held."""
         for backend in self.all:
             inside = Counter(visitor.model for visitor in backend.gate.in_flight)
             waiting = Counter(visitor.model for visitor in backend.gate.waiting)

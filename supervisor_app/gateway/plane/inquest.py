@@ -125,5 +125,5 @@ class Inquest:
                 self.suspect(accused.body_hash, accused.suspicion)
 
     def leave_board(self) -> None:
-        """Do without the board, for requests whose connections end only after it is gone."""
+        """Go on without the board, for requests whose connections end only after it is gone."""
         self.suspects, self.quarantined, self._is_shared = Suspects(), Quarantine(), False

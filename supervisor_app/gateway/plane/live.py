@@ -16,7 +16,7 @@ class LiveRequest(Protocol):
     """Implemented by `Exchange`, and by `FastExchange` until it becomes one."""
 
     policy: KeyPolicy | None
-    """Of the key that the request came with."""
+    """Policy of the key that the request came with."""
 
     @property
     def head(self) -> RequestHead: ...
@@ -43,7 +43,7 @@ class LiveRequest(Protocol):
 
     @property
     def keep_alive(self) -> bool:
-        """Another request may follow on the connection."""
+        """True: another request may follow on the connection."""
 
     def show_life(self) -> bool:
         """Write a comment into a stream, unless that would fall into the middle of an event.
@@ -64,7 +64,7 @@ class LiveRequest(Protocol):
 
     @property
     def is_large(self) -> bool:
-        """To read the body takes so long that others have a turn before and after."""
+        """Tell whether reading the body takes so long that others have a turn before and after."""
 
     def record(self) -> Record:
         """Make the record of a request that is over."""

@@ -119,7 +119,7 @@ def _send_model(gateway: Answering, exchange: Exchange, model: str, policy: KeyP
 
 
 def _health(gateway: Answering) -> dict[str, Any]:
-    """Always ok: a server that is down is waited for, so it is no reason to send no requests here."""
+    """Answer that all is well: a server that is down is waited for, so requests may be sent here."""
     servers = list(gateway.facts())
     return {"status": "ok", "servers": len(servers), "ready": sum(facts.ready for facts in servers)}
 

@@ -28,7 +28,7 @@ class Caller(BodySource, Protocol):
     """The client's connection."""
 
     address: str
-    """Of the other side, as connections are counted."""
+    """Address of the other side, as connections are counted."""
 
     def may_connect_as(self, owner: int) -> bool:
         """Count the connection as this owner's. False: the owner has all that one may have."""

@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 
 
 class BodySource(Protocol):
-    """Where a body comes from: the client's connection."""
+    """The source of a body: the client's connection."""
 
     def pause_reading(self, paused: bool) -> None:
         """Stop or go on reading."""
 
 
 class Sink(Protocol):
-    """Where a body goes: a visit to a server."""
+    """The goal of a body: a visit to a server."""
 
     def write(self, data: bytes) -> None: ...
 

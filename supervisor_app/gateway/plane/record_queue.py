@@ -31,7 +31,7 @@ class RecordQueue:
         self._ended: deque[LiveRequest] = deque()
 
     def add(self, ended: LiveRequest) -> None:
-        """Have the record of this request made in a moment."""
+        """Queue a request whose record is made in a moment."""
         if not self._ended:
             self._loop.call_later(DELAY_SECONDS, self._make_some)
         self._ended.append(ended)

@@ -62,7 +62,7 @@ class Spool:
             self._writing = asyncio.ensure_future(self._write_all())
 
     async def outline(self) -> bytes:
-        """Once all of it has come. Raises OutlineError."""
+        """Return the outline of the body, once all of it has come. Raises OutlineError."""
         if self._writing is not None:
             await self._writing
         return self._outline.end()
@@ -72,7 +72,7 @@ class Spool:
         return await self._in_thread(partial(self._read, at))
 
     def close(self) -> None:
-        """At any time, and more than once."""
+        """Close the spool, at any time and more than once."""
         self._is_closed = True
         self._unwritten.clear()
         if not self._is_busy and self._file is not None:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Stage(Enum):
-    """How far a request is."""
+    """Stage that a request has reached."""
 
     HEAD = auto()
     """The head has come; nobody has looked at it."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class WorkQueue:
-    """Does one piece of work in each pass of the event loop, in order of arrival."""
+    """A queue of which one piece of work is done in each pass of the event loop, in order of arrival."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

@@ -39,7 +39,7 @@ class Buckets:
         self.sum += other.sum
 
     def cumulated(self) -> list[tuple[str, float]]:
-        """Each bound with the number of observations below it, as Prometheus wants them."""
+        """Pair each bound with the number of observations below it, as Prometheus wants them."""
         total, told = 0, []
         for bound, count in zip((*SECONDS, None), self.counts, strict=True):
             total += count
@@ -99,9 +99,9 @@ class Counts:
 
 
 Series = dict[tuple[str, str, str], Counts]
-"""By server, model and outcome."""
+"""Counts by server, model and outcome."""
 Occupancy = dict[tuple[str, str], tuple[int, int]]
-"""By server and model: requests in flight and requests held."""
+"""Requests in flight and requests held, by server and model."""
 
 
 def add_load(load: Occupancy, where: tuple[str, str], in_flight: int, held: int) -> None:

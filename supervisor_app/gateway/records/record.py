@@ -29,7 +29,7 @@ class Outcome(StrEnum):
     CLIENT_LEFT = "client_left"
     """The client hung up, or had its stream ended by another request of the conversation."""
     REFUSED = "refused"
-    """Not let in: bad framing, key, model, limit. The status says which."""
+    """Refused at the door: bad framing, key, model, limit. The status says which."""
     UPSTREAM_ERROR = "upstream_error"
     """The server answered with an error, which was passed on."""
     UPSTREAM_CRASHED = "upstream_crashed"
@@ -58,7 +58,7 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     server: str
     """Empty when the request was refused before it had a server."""
     model: str
-    """As the client named it; may be empty."""
+    """Model as the client named it; may be empty."""
     key: int | None
     """Primary key of the `ApiKey`."""
     method: str
@@ -71,7 +71,7 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     held_ms: float = 0.0
     """Waiting for the server, its queue included."""
     ttft_ms: float | None = None
-    """From the head of the request to the first byte of content."""
+    """Time from the head of the request to the first byte of content."""
     duration_ms: float = 0.0
     replays: int = 0
     usage: Usage = NO_USAGE
@@ -82,7 +82,7 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     run_name: str = ""
     """Name of the run whose crash the request was in, as in the client's error."""
     captured_request: str | None = None
-    """Only for keys that ask for it; bounded."""
+    """Body of the request, only for keys that ask for it; bounded."""
     captured_answer: str | None = None
     is_kept: bool = True
     """False: the request is counted only; strangers could make rows of these without end."""

@@ -26,7 +26,7 @@ DEFAULT_RETRY_SECONDS = 5
 SLOTS_UNLESS_SAID = 8
 """Slots assumed of a server that names no limit."""
 SLOTS_UNTIL_TOLD = 1
-"""Slots assumed of a server that has yet to be asked for them. That takes milliseconds once it is
+"""Slots assumed of a server that has yet to be asked for them. The question takes milliseconds once it is
 ready, in which all requests that waited for its start would be let in otherwise.
 """
 Meet = Callable[[Gate, str], Neighbours | None]

@@ -45,7 +45,7 @@ IN_OLLAMAS_FORM = {
 
 
 def catalogue(servers: Iterable[ServerFacts], policy: KeyPolicy | None, now: float) -> dict[str, Any]:
-    """Of what this key may use. `now`: Unix seconds."""
+    """List the models that this key may use. `now`: Unix seconds."""
     found = offers(servers, policy)
     return {
         "object": "list",
@@ -55,7 +55,7 @@ def catalogue(servers: Iterable[ServerFacts], policy: KeyPolicy | None, now: flo
 
 
 def entry(model: str, servers: Sequence[ServerFacts], now: float) -> dict[str, Any]:
-    """One model by this name, as the first of its servers that ever told of it does.
+    """Describe the model with this name, as the first of its servers that ever told of it does.
 
     Our own knowledge is under a key of our own. `servers` have the model, and the first one answers soonest.
     """
@@ -74,7 +74,7 @@ def entry(model: str, servers: Sequence[ServerFacts], now: float) -> dict[str, A
 
 
 def _own_entry(facts: ServerFacts, model: str) -> dict[str, Any]:
-    """As the server itself said it; empty when it never did. No router: it has one, whatever the name."""
+    """Return a model as its server said it; empty if it never did. All but routers have one, by any name."""
     listing = facts.listing
     if not listing.read_at:
         return {}
@@ -84,7 +84,7 @@ def _own_entry(facts: ServerFacts, model: str) -> dict[str, Any]:
 
 
 def _aliases(model: str, servers: Iterable[ServerFacts]) -> list[str]:
-    """By which it may be asked for as well: no paths, which are for those who know them. Of a preset none."""
+    """List the other names of a model: no paths, which are for those who know them. Of a preset none."""
     names: dict[str, None] = {}
     for facts in servers:
         if model in facts.presets:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def is_elsewhere(url: str, endpoint: Endpoint | None, realm: str) -> bool:
     """Is the server reached over a network that may fail? `realm`: ours (`core.machine.sockets.realm`).
 
-    One in another container of this host is not: it goes with us.
+    A server in another container of this host is not: it goes with us.
     """
     host = urlsplit(url).hostname or ""
     if not host or _is_loopback(host):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Outlet(Protocol):
-    """Where the answer goes."""
+    """The goal of an answer."""
 
     reply: Reply
 
@@ -32,7 +32,7 @@ class Errand(Protocol):
 
     backend: Backend
     head: RequestHead
-    """Of the request."""
+    """Head of the request."""
     outlet: Outlet
 
     # The request
@@ -63,7 +63,7 @@ class Errand(Protocol):
         """The answer is whole."""
 
     def stopped(self) -> None:
-        """Another request of the client has ended its stream."""
+        """Tell that another request of the client has ended its stream."""
 
     def foreign_answer(self, status: int, content: bytes) -> None:
         """The answer is not the stream that the client has been told of."""
@@ -72,7 +72,7 @@ class Errand(Protocol):
         """The server says that it loads its model."""
 
     def refused(self, reason: str) -> None:
-        """No connection could be made."""
+        """Tell that no connection could be made."""
 
     def lost(self, reason: str) -> None:
         """The server was lost before there was content."""

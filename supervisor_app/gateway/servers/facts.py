@@ -52,7 +52,7 @@ class ServerFacts:
     url: str = ""
     pid: int | None = None
     endpoint: Endpoint | None = None
-    """Where its supervisor has proved that it listens."""
+    """Address at which its supervisor has proved that the server listens."""
     run: int | None = None
     """Number of the run that is open, which has its own page; None while there is none."""
     wanted: bool = True

@@ -61,7 +61,7 @@ class _Fetch(Receiver):
 async def fetch(
     backend: Backend, path: str, body: bytes | None = None, *, seconds: float | None = None
 ) -> bytes:
-    """With the server's own key, on a connection of its own: GET, or POST of some JSON. Raises FetchError."""
+    """Ask with the server's own key, on a new connection: GET, or POST of some JSON. Raises FetchError."""
     answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     listener = _Fetch(answer)
     key = f"Authorization: Bearer {backend.facts.api_key}\r\n" if backend.facts.api_key else ""

@@ -21,7 +21,7 @@ MANY = 2
 
 
 class QueueFullError(Exception):
-    """As many requests wait as may."""
+    """The queue is full: as many requests wait as may."""
 
 
 class Gate:
@@ -41,7 +41,7 @@ class Gate:
         self.ghosts: set[Ghost] = set()
         """Requests whose clients have left: they take no place, but beside one no suspect is alone."""
         self.waiting: list[Visitor] = []
-        """In the order of their turns."""
+        """Visitors that wait, in the order of their turns."""
         self.others: Others | None = None
         self._own_turns = LocalTurns()
         self._is_letting_in = False

@@ -58,7 +58,7 @@ class Hold:
         self.renew()
 
     def comment_every(self, seconds: float, first_in: float, comment: Callable[[], None]) -> None:
-        """From now until `stop_comments`, also between two waits."""
+        """Send comments from now until `stop_comments`, also between two waits."""
         if self._next_comment is None:
             self._next_comment = self._loop.call_later(first_in, self._say, seconds, comment)
 

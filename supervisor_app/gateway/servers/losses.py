@@ -30,7 +30,7 @@ class Loss:
     pid: int | None
     run: int | None
     alone: bool
-    """No other request was in flight, at any worker, when the first connection of this process was lost."""
+    """True: no other request was in flight, at any worker, when the process's first connection was lost."""
     reason: str
     key: int | None = None
     """API key of all requests in flight then; None: there were several, or none."""
@@ -64,7 +64,7 @@ class Losses:
         self._gate = gate
         self._loop = loop
         self._casualties: tuple[int | None, int, float] = (None, 0, 0.0)
-        """Of the process that was lost last: its pid, the requests in flight there, the loop time."""
+        """Process that was lost last: its pid, the requests in flight there, the loop time."""
         self._only_key_of: tuple[int | None, int | None] = (None, None)
         """The pid of the same, and the API key of all those requests; None: there were several, or none."""
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from supervisor_app.core.sightings import Endpoint
 
 LOOPBACK = ("127.0.0.1", "::1")
-"""In the order in which `localhost` is tried: a resolver would cost more than the request."""
+"""Addresses in the order in which `localhost` is tried: a resolver would cost more than the request."""
 CONNECT_SECONDS_ELSEWHERE = 1.0
 """A host that takes longer is left to others: a request that waits is tried again, there or elsewhere."""
 

@@ -87,7 +87,7 @@ class Request(Protocol):
 
     @property
     def is_sent_once(self) -> bool:
-        """Once a server has the request, it cannot be sent again."""
+        """True: once a server has the request, it cannot be sent again."""
 
     @property
     def run_name(self) -> str:
@@ -104,7 +104,7 @@ class Request(Protocol):
     def go_to_one_of(self, candidates: Sequence[Backend]) -> None:
         """Make a visit to the best of them, in place of this one."""
 
-    # What is sent
+    # Its bytes
 
     def isolate(self, facts: ServerFacts) -> Problem | None:
         """Keep the prompt out of this server's cache where that is wanted; a problem: it cannot be done."""
@@ -121,7 +121,7 @@ class Request(Protocol):
         """The request goes to the server now."""
 
     def come_back(self) -> None:
-        """No server has taken the request: it waits for its turn again."""
+        """Go back to the gate: no server has taken the request, which waits for its turn again."""
 
     def lose(self, run_name: str) -> None:
         """The server was lost before there was content of its answer."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.servers.facts import ServerFacts
 
 FULL = 1.0
-"""Where as many are in flight or wait as it can do at once."""
+"""Load of a server at which as many requests are in flight or wait as it can do at once."""
 MAX_CONVERSATIONS = 10_000
 
 
@@ -28,7 +28,7 @@ class Candidate(Protocol):
 
 
 def serves(facts: ServerFacts, model: str) -> bool:
-    """By its own name, an alias, the id of a model, or a preset."""
+    """Tell whether a server serves a model, named by its own name, an alias, a model's id, or a preset."""
     return model == facts.name or model in facts.models or model in facts.presets
 
 
@@ -54,7 +54,7 @@ def may_use(policy: KeyPolicy | None, facts: ServerFacts, hints: Hints) -> bool:
 
 
 def alike(one: ServerFacts, other: ServerFacts) -> bool:
-    """There is a name by which either may be asked for."""
+    """Tell whether there is a name by which either server may be asked for."""
     return not {one.name, *one.models}.isdisjoint({other.name, *other.models})
 
 

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.servers.backend import Backend
 
 SECONDS = 2.0
-"""For an answer: those who hang or know of no such thing have none."""
+"""Time for an answer: servers that hang or know of no such thing have none."""
 
 
 async def holder_of(conversation: str, servers: Sequence[Backend]) -> Backend | None:
-    """None: no server that could be asked has one."""
+    """Find the server that makes an answer of the conversation; None: no server that could be asked does."""
     ready = [backend for backend in servers if backend.facts.ready]
     told = await _ask_all(ready, lookup(conversation))
     number = newest(conversation, told)
@@ -48,7 +48,7 @@ async def streams_of_all(question: bytes, servers: Sequence[Backend], key: int |
 
 
 async def done_by_one_of(order: bytes, servers: Sequence[Backend]) -> bytes | None:
-    """Have the server that makes the answer carry out the order, and return what it says; None: none does."""
+    """Let the server that makes the answer carry out an order; return what it says, None: none does."""
     ready = [backend for backend in servers if backend.facts.ready]
     told = await asyncio.gather(*(_order(backend, order) for backend in ready))
     return next((answer for answer in told if answer), None)

@@ -40,7 +40,7 @@ class Verdict(Enum):
     ALONE = auto()
     QUARANTINE = auto()
     ENOUGH = auto()
-    """No request is to blame, but this one has been tried often enough."""
+    """The request has been tried often enough, although no request is to blame."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""One connection to a llama-server, and whether it may be used again.
+"""A connection to a llama-server, and whether it may be used again.
 
 llama-server closes its connection after a stream without having said so: used again, such a connection
 loses the next request. So a connection is kept only if its last answer was sized and complete. Nor is a
@@ -41,7 +41,7 @@ KEEPALIVE = {
     )
     if hasattr(socket, name)
 }
-"""In seconds. A host that has vanished closes no connection: the kernel has to ask."""
+"""Options of sockets, in seconds. A host that has vanished closes no connection: the kernel has to ask."""
 USER_TIMEOUT, NO_USER_TIMEOUT = (
     {(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): value} if hasattr(socket, "TCP_USER_TIMEOUT") else {}
     for value in (SILENT_MILLISECONDS, 0)
@@ -60,7 +60,7 @@ class Receiver(Protocol):
     def on_content(self, content: bytes) -> None: ...
 
     def on_whole(self, head: ResponseHead, length: int, content: bytes) -> None:
-        """In place of the three others, when all has come at once, as most short answers do."""
+        """Take an answer that has come at once, as most short ones do, in place of the three others."""
         self.on_head(head, length)
         self.on_content(content)
         self.on_end()
@@ -97,7 +97,7 @@ class ConnectionOwner(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """One connection, one request at a time."""
+    """A connection for one request at a time."""
 
     def __init__(self, pool: ConnectionOwner, made: Callable[[Connection], None]) -> None:
         self._made: Callable[[Connection], None] | None = made
@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
         self._to_head = False
         self._on_chunk: Callable[[bytes, bytes], None] | None = None
         self._asked_whole = True
-        """Nothing of the request was left to `write` when it was asked."""
+        """True: nothing of the request was left to `write` when it was asked."""
         self._usual: Pattern[ResponseHead] | None = None
         """The head of the last answer that came whole."""
         self._reusable = False

@@ -73,7 +73,7 @@ class Visit:
         self._asked = backend.facts
         """The server as it was when the request was sent."""
         self._trial: Trial | None = None
-        """None: no server was lost during this visit."""
+        """Trial of the request; None: no server was lost during this visit."""
         self._plainly = False
         self.insists = False
         self.turn = NEWCOMER

@@ -11,8 +11,8 @@ class Insider(Protocol):
     solo: bool
     """The request is under suspicion: it goes in only while no other is inside."""
     needs_slot: bool
-    """The request takes a slot of the server. One without need of a slot waits only while the gate is closed,
-    or while a suspect is inside or about to be."""
+    """The request takes a slot of the server. A visitor without need of a slot waits only while the gate is
+    closed, or while a suspect is inside or about to be."""
     insists: bool
     """The suspect has waited long enough for requests that need no slot: it goes in although they are inside,
     and then the death of the server does not prove it guilty."""

@@ -1,1 +1,1 @@
-"""Several processes behind one address, and the state that they share."""
+"""The workers: processes behind one address, and the state that they share."""

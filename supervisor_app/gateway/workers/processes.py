@@ -1,4 +1,4 @@
-"""Several gateway processes behind one address: the kernel spreads the connections (SO_REUSEPORT)."""
+"""The workers of a gateway behind one address: the kernel spreads the connections (SO_REUSEPORT)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Workers:
             self.stop()
 
     def stop(self) -> None:
-        """Have the workers finish their requests and end; a second call ends them at once."""
+        """Let the workers finish their requests and end; a second call ends them at once."""
         number = FORCE if self._stopping.is_set() else signal.SIGTERM
         self._stopping.set()
         for process in self._running:

@@ -257,7 +257,7 @@ def lived(run: RunSummary, now: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """One run in the timeline, in units of its SVG. The height grows with the logarithm of its life."""
+    """A run in the timeline, in units of its SVG. The height grows with the logarithm of its duration."""
 
     x: int
     y: float

@@ -1,1 +1,1 @@
-"""Where models can lie on this machine, and who uses how much of it: its memory, and that of each GPU."""
+"""The memory of this machine and of each GPU, in which models can lie, and who uses how much of it."""

@@ -31,7 +31,7 @@ MOST_DESCRIPTORS = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """One card with memory of its own. `used` None: its driver tells it of processes alone."""
+    """A card with memory of its own. `used` None: its driver tells the use of each process alone."""
 
     address: str
     name: str
@@ -162,7 +162,7 @@ def _used_by(proc: Path, pids: Iterable[int]) -> dict[str, int]:
 
 
 def _clients(process: Path) -> Iterator[Mapping[str, str]]:
-    """The fields of each descriptor of a GPU. Of processes of others there is nothing to see."""
+    """The fields of each descriptor of a GPU. Other users' processes cannot be seen."""
     try:
         descriptors = os.listdir(process / "fd")[:MOST_DESCRIPTORS]
     except OSError:

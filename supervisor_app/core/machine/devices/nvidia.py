@@ -8,7 +8,7 @@ from typing import Any
 from supervisor_app.core.devices import Device, Survey
 
 PACKAGE = "pynvml"
-"""In the distribution `nvidia-ml-py`, which the extra `nvidia` installs."""
+"""The module of the distribution `nvidia-ml-py`, which the extra `nvidia` installs."""
 
 
 def load_nvml() -> Any | None:
@@ -27,7 +27,7 @@ class NvidiaReader:
         self._is_open = False
 
     def read(self, ours: frozenset[int]) -> Survey:
-        """Read all GPUs. One that cannot be read is a problem and does not hide the others."""
+        """Read all GPUs. A GPU that cannot be read is a problem and does not hide the others."""
         nvml = self._nvml
         try:
             if not self._is_open:

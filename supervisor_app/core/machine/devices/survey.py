@@ -30,7 +30,7 @@ NO_NVML = "A GPU of NVIDIA is here, but nothing to ask it with: pip install 'lla
 
 @dataclass
 class Source:
-    """Something to ask, in a thread of its own. While an answer is awaited it is not asked again."""
+    """A source of answers, asked in a thread of its own, and not again while an answer is awaited."""
 
     name: str
     ask: Callable[[frozenset[int]], Survey]

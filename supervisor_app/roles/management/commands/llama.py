@@ -234,7 +234,7 @@ class Command(BaseCommand):
             self.stdout.write(line)
 
     def _estimate(self, name: str, flags: list[str]) -> Estimate:
-        """Of the server with this name, else of the file. Raises ModelError, FlagError."""
+        """Estimate the server with this name, else the file. Raises ModelError, FlagError."""
         servers, devices = server_named(name), survey_this_node().devices
         if servers.exists():
             return estimate_server(servers[0], devices, flags)
@@ -260,7 +260,7 @@ class Command(BaseCommand):
                 found, position = self._show_news(server, found, position)
 
     def _show_news(self, server: LlamaServer, found: FoundLog, position: int) -> tuple[FoundLog, int]:
-        """What was written since, wherever its log is by now."""
+        """Print what was written since, wherever the log is by now."""
         with suppress(OSError):
             new, position = found.log.follow(position, FOLLOW_BYTES)
             self._show_lines(new)

@@ -131,7 +131,7 @@ def _run_workers(count: int, command: Sequence[str]) -> None:
 
 
 def _directory() -> TemporaryDirectory[str]:
-    """For what workers share. Raises CommandError."""
+    """Make the directory for what workers share. Raises CommandError."""
     try:
         return TemporaryDirectory(prefix="llamaproxy-gateway-", ignore_cleanup_errors=True)
     except OSError as error:
@@ -158,7 +158,7 @@ def _run(service: Service, bind: tuple[str, int], parent: int | None) -> None:
 
 
 async def _serve(service: Service, bind: tuple[str, int], parent: int | None) -> None:
-    """Until a signal or, for a worker, the end of its `parent`."""
+    """Serve until a signal or, for a worker, the end of its `parent`."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
 
