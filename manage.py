@@ -12,11 +12,12 @@ def main() -> None:
         sys.exit("llamaproxy does not run on Windows. Run it in WSL 2.")
     if sys.version_info < (3, 11):  # noqa: UP036  (who runs it may have an older one)
         sys.exit(f"llamaproxy needs Python 3.11 or newer, this is {sys.version.split()[0]}.")
-    from llamaproxy.surroundings import open_standard_files, share_heaps, speak_utf8
+    from llamaproxy.surroundings import hold_collector, open_standard_files, share_heaps, speak_utf8
 
     speak_utf8()
     open_standard_files()
     share_heaps()
+    hold_collector()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llamaproxy.settings")
     try:
         from django.core.exceptions import ImproperlyConfigured

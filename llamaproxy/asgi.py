@@ -8,11 +8,12 @@ import sys
 from django.core.asgi import get_asgi_application
 
 from llamaproxy.data_dir import UMASK
-from llamaproxy.surroundings import open_standard_files, share_heaps
+from llamaproxy.surroundings import hold_collector, open_standard_files, share_heaps
 
 os.umask(UMASK)
 open_standard_files()
 share_heaps()
+hold_collector()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llamaproxy.settings")
 django_application = get_asgi_application()
 

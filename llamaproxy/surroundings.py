@@ -1,8 +1,9 @@
-"""Prepare a process before anything else: three open files, bytes for every path, few heaps."""
+"""Prepare a process before anything else: open files, bytes for every path, few heaps, a quick start."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 from contextlib import suppress
@@ -43,3 +44,11 @@ def share_heaps() -> None:
     if "MALLOC_ARENA_MAX" not in os.environ:
         with suppress(OSError, AttributeError):  # another C library, or another system
             ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS)
+
+
+def hold_collector() -> None:
+    """Search no garbage while modules are loaded: none is found, and it takes a sixth of a start (120 ms).
+
+    The search begins when the apps are ready (`RolesConfig`).
+    """
+    gc.disable()

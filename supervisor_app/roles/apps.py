@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import logging
 
 from django.apps import AppConfig
@@ -15,6 +16,10 @@ class RolesConfig(AppConfig):
 
     def ready(self) -> None:
         from supervisor_app.roles import checks  # noqa: F401  (registers them)
+
+        # This app is the last one. All that is loaded stays: it need never be searched for garbage.
+        gc.freeze()
+        gc.enable()
 
         for sentence in settings.DATA_DIR_MENDED:
             log.warning("🔒 [DATA] %s", sentence)

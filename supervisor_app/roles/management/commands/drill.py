@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from supervisor_app.fleet.drill import DrillError, Fault, Report, hold
 from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.roles.checks import OURS
 
 BAD_USAGE = 2
 EXPLANATIONS = {
@@ -21,6 +22,7 @@ EXPLANATIONS = {
 
 
 class Command(BaseCommand):
+    requires_system_checks = (OURS,)
     help = "Injects a fault into a server on purpose and measures how it recovers."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -23,6 +23,7 @@ from supervisor_app.fleet.lease import is_supervised
 from supervisor_app.fleet.logfiles import FoundLog, find_log
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.fleet.snapshots import ServerView, load_views
+from supervisor_app.roles.checks import OURS
 from supervisor_app.roles.config_diff import diff_config
 from supervisor_app.roles.config_import import import_config
 from supervisor_app.roles.config_report import check_config, show_config
@@ -46,6 +47,7 @@ FOLLOW_BYTES = 4 * 1024 * 1024
 
 
 class Command(BaseCommand):
+    requires_system_checks = (OURS,)
     help = "Start, stop or restart a llama-server, or show how it is."
 
     def add_arguments(self, parser: CommandParser) -> None:

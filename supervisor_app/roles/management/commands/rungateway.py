@@ -28,6 +28,7 @@ from supervisor_app.gateway.edge.role import BAD_USAGE, FAILED, add_gateway_opti
 from supervisor_app.gateway.workers.board import Board
 from supervisor_app.gateway.workers.processes import FORCE, Workers, until_orphaned
 from supervisor_app.gateway.workers.shared_counts import SharedCounts
+from supervisor_app.roles.checks import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +45,7 @@ def worker_count(text: str) -> int:
 
 
 class Command(BaseCommand):
+    requires_system_checks = (OURS,)
     help = "Serve the gateway: one address in front of all servers. Supervisors and pages run elsewhere."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -34,6 +34,7 @@ from supervisor_app.fleet.logins import link_of, new_login_token, say_link
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.edge.role import add_gateway_options, prepare
 from supervisor_app.gateway.http.limits import Limits
+from supervisor_app.roles.checks import OURS
 from supervisor_app.roles.demo import demo_overlay
 from supervisor_app.roles.lock import NodeLock, NodeLockedError
 from supervisor_app.roles.runtime import Runtime
@@ -49,6 +50,7 @@ BAD_USAGE, FAILED, NODE_TAKEN = 2, 3, 4
 
 
 class Command(BaseCommand):
+    requires_system_checks = (OURS,)
     help = "Keep this node's llama-servers running and, unless told not to, serve the pages."
     requires_migrations_checks = False
 
