@@ -6,10 +6,15 @@ import os
 import signal
 
 import pytest
+from hypothesis import settings
 
 from supervisor_app.gateway.plane.stages import illegal_steps
 
 illegal_steps.are_raised = True
+
+# The same examples in each run and no time limit: a red run speaks of the change. For others, and for more of them:
+# --hypothesis-profile=default, and --hypothesis-seed=N.
+settings.load_profile("ci")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
