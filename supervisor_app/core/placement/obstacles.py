@@ -37,7 +37,12 @@ def others_load(demand: Demand, before: Iterable[Load]) -> Reason:
     holders = (
         Holder(name=load.name, bytes=0, stay=Stay.LOADING if load.begun else Stay.FIRST) for load in before
     )
-    return Reason(kind=Kind.LOADS, name=demand.name, holders=tuple(holders))
+    return Reason(kind=Kind.LOADS, name=demand.name, holders=tuple(sorted(holders, key=_turn)))
+
+
+def _turn(holder: Holder) -> tuple[int, str]:
+    """Sort those that load by name, and before those whose turn comes, which are in their order already."""
+    return STAYING_FIRST.index(holder.stay), holder.name if holder.stay is Stay.LOADING else ""
 
 
 def last_process(demand: Demand) -> Reason:
