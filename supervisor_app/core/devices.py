@@ -21,6 +21,8 @@ class Device:
     total: int
     free: int
     ours: int = 0
+    users: Mapping[int, int] = field(default_factory=dict, compare=False)
+    """The part of `ours` that each server uses, by its pid; only where this look was taken."""
     note: str = ""
     """Remark on what the numbers do not say, as a sentence."""
 
@@ -57,6 +59,14 @@ class Survey:
 
     devices: tuple[Device, ...] = ()
     problems: tuple[str, ...] = field(default=())
+
+    def used_by(self, pid: int) -> dict[str, int]:
+        """Bytes that a server and its children use of each GPU."""
+        return {
+            device.id: device.users[pid]
+            for device in self.devices
+            if device.users.get(pid) and not device.is_host
+        }
 
     @classmethod
     def of_all(cls, surveys: Iterable[Survey]) -> Survey:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Coroutine, Iterable, Sequence
 
     from supervisor_app.core.devices import Survey
-    from supervisor_app.core.ports import Clock, Probe, Processes, Publisher, ServerConfig, Store
+    from supervisor_app.core.ports import Clock, Footprints, Probe, Processes, Publisher, ServerConfig, Store
 
 log = logging.getLogger(__name__)
 
@@ -69,13 +69,21 @@ class NodeSupervisor:
     """
 
     def __init__(
-        self, *, store: Store, publisher: Publisher, processes: Processes, probe: Probe, clock: Clock
+        self,
+        *,
+        store: Store,
+        publisher: Publisher,
+        processes: Processes,
+        probe: Probe,
+        clock: Clock,
+        footprints: Footprints,
     ) -> None:
         self._store = store
         self._publisher = publisher
         self._processes = processes
         self._probe = probe
         self._clock = clock
+        self._footprints = footprints
         self._watched: dict[str, Watched] = {}
         self._nudged = asyncio.Event()
         self._forced = False
@@ -180,6 +188,7 @@ class NodeSupervisor:
             processes=self._processes,
             probe=self._probe,
             clock=self._clock,
+            footprints=self._footprints,
             recorder=recorder,
         )
         tasks = (
@@ -263,7 +272,9 @@ class NodeSupervisor:
 
     async def _look_at_devices(self, pids: Collection[int]) -> None:
         with suppress(*CANNOT):  # for want of our own: the next time
-            self._devices = await self._processes.devices(pids)
+            self._devices = survey = await self._processes.devices(pids)
+            for watched in self._watched.values():
+                watched.supervisor.surveyed(survey)
 
     async def _pause(self) -> None:
         nudge = asyncio.create_task(self._nudged.wait())

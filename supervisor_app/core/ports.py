@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from supervisor_app.core.devices import Survey
     from supervisor_app.core.diagnosis.named_files import BadFile
     from supervisor_app.core.memory_rules import MemoryRules
+    from supervisor_app.core.placement.world import Need
     from supervisor_app.core.sightings import (
         Autopsy,
         Canary,
@@ -87,6 +88,9 @@ class Process(Protocol):
 
     async def resident_bytes(self) -> int:
         """Memory of it and its children, file pages included; 0 when it is gone."""
+
+    async def mapped_bytes(self) -> int:
+        """Pages in memory of files that it maps as data, as models are; 0 when that cannot be seen."""
 
     async def fetched(self) -> int:
         """Bytes of the files that it and its children write, its log counted only where there is none."""
@@ -309,6 +313,37 @@ class Store(Protocol):
 
     async def prune(self) -> bool:
         """Delete some of what nobody needs any more; True when there may be more of it."""
+
+
+class Footprints(Protocol):
+    """Memory that servers need, by their models, flags and engine. Needs and news keep their order."""
+
+    async def need(self, name: str, spec: LaunchSpec) -> Need:
+        """Return the best that is known of this launch.
+
+        Never raises for a model that cannot be read or a database that is away: a need that nobody knows has
+        no bytes and `Source.UNKNOWN`.
+        """
+
+    def learned(
+        self,
+        name: str,
+        spec: LaunchSpec,
+        devices: Mapping[str, int],
+        out_of_memory: bool = False,
+        run: Identity | None = None,
+    ) -> None:
+        """Note the peak of a run so far, in bytes by device; again when it has grown. Never waits.
+
+        `out_of_memory`: the run has died for want of these devices, of all if none is named; 0 bytes where
+        nobody saw how many it had. The same `run` counts once.
+        """
+
+    def told(self, name: str, spec: LaunchSpec, lines: Sequence[str]) -> None:
+        """Note that a run of this launch is ready, and what its engine said of memory. Never waits.
+
+        `lines`: of its log until then. The files count as they are now for all that is learned of the run.
+        """
 
 
 class NodeTakenError(Exception):

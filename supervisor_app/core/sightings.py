@@ -150,6 +150,8 @@ class MemorySample:
     anon: int = 0
     """Bytes in memory without the pages of files, which can be dropped."""
     swap: int = 0
+    file: int = 0
+    """Pages of files that it maps, in memory: programs and, where it maps them, models."""
     host_total: int = 0
     host_available: int = 0
     host_swap_free: int = 0

@@ -13,6 +13,7 @@ from supervisor_app.core.chronicle import Chronicle
 from supervisor_app.core.diagnosis.cause_watch import CauseWatch
 from supervisor_app.core.ports import (
     Clock,
+    Footprints,
     Probe,
     Processes,
     Remembered,
@@ -30,6 +31,7 @@ from supervisor_app.core.wording import idle_note
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from supervisor_app.core.devices import Survey
     from supervisor_app.core.recorder import Recorder
     from supervisor_app.core.watched import WatchedProcess
 
@@ -63,6 +65,7 @@ class ServerSupervisor:
         processes: Processes,
         probe: Probe,
         clock: Clock,
+        footprints: Footprints,
         recorder: Recorder,
     ) -> None:
         self.config = config
@@ -90,6 +93,7 @@ class ServerSupervisor:
             processes=processes,
             probe=probe,
             clock=clock,
+            footprints=footprints,
             log=self._log,
             state=lambda: self.state,
             report=self._events.put_nowait,
@@ -135,6 +139,11 @@ class ServerSupervisor:
         """Note that content of an answer of this server has passed a gateway."""
         if self._watched is not None:
             self._watched.moved = True
+
+    def surveyed(self, survey: Survey) -> None:
+        """Note what the process was seen to use of each device."""
+        if self._watched is not None and self.state.identity is not None:
+            self._watched.surveyed(survey.used_by(self.state.identity.pid))
 
     @property
     def is_idle(self) -> bool:

@@ -12,7 +12,7 @@ from supervisor_app.core.shortage import CANNOT, why_not
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, MutableMapping
 
-    from supervisor_app.core.ports import Clock, Probe, Processes
+    from supervisor_app.core.ports import Clock, Footprints, Probe, Processes
 
 
 class ServerLog(logging.LoggerAdapter[logging.Logger]):
@@ -30,6 +30,7 @@ class Surroundings:
     processes: Processes
     probe: Probe
     clock: Clock
+    footprints: Footprints
     log: logging.LoggerAdapter[logging.Logger]
     state: Callable[[], lifecycle.State]
     report: Callable[[lifecycle.Event], None]

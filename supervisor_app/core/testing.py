@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from supervisor_app.common.storage import StoreError
 from supervisor_app.core.devices import Survey
 from supervisor_app.core.diagnosis.explanations import failure_of
+from supervisor_app.core.placement.world import Need, Source
 from supervisor_app.core.ports import (
     Change,
     ProbeError,
@@ -35,7 +36,7 @@ from supervisor_app.core.spec import Claim, HealthPolicy, LaunchSpec, RestartPol
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from supervisor_app.core.diagnosis.named_files import BadFile
     from supervisor_app.core.memory_rules import MemoryRules
@@ -137,6 +138,7 @@ class FakeProcess:
         self.lines: list[str] = []
         self.trouble = ""
         self.resident = 0
+        self.mapped = 0
         self.fetched_bytes = 0
         self.memory: MemorySample | None = None
         self.found = Autopsy()
@@ -191,6 +193,9 @@ class FakeProcess:
 
     async def resident_bytes(self) -> int:
         return self.resident
+
+    async def mapped_bytes(self) -> int:
+        return self.mapped
 
     async def last_lines(self, count: int, since: int | None = None) -> list[str]:
         return self.lines[since or 0 :][-count:]
@@ -371,6 +376,42 @@ class InMemoryStore:
     def _check(self, *, writing: bool = False) -> None:
         if self.down or (self.full and writing):
             raise StoreError("The database is locked.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """A call of `FakeFootprints.learned`."""
+
+    name: str
+    devices: Mapping[str, int]
+    out_of_memory: bool
+    run: Identity | None
+
+
+@dataclass
+class FakeFootprints:
+    """Knows the needs that it was given, and keeps what it is taught."""
+
+    needs: dict[str, Need] = field(default_factory=dict)
+    lessons: list[Lesson] = field(default_factory=list)
+    heard: dict[str, list[str]] = field(default_factory=dict)
+    """Lines of what the engine said, by server."""
+
+    async def need(self, name: str, spec: LaunchSpec) -> Need:
+        return self.needs.get(name, Need(devices={}, source=Source.UNKNOWN))
+
+    def learned(
+        self,
+        name: str,
+        spec: LaunchSpec,
+        devices: Mapping[str, int],
+        out_of_memory: bool = False,
+        run: Identity | None = None,
+    ) -> None:
+        self.lessons.append(Lesson(name=name, devices=devices, out_of_memory=out_of_memory, run=run))
+
+    def told(self, name: str, spec: LaunchSpec, lines: Sequence[str]) -> None:
+        self.heard[name] = list(lines)
 
 
 @dataclass

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
+from supervisor_app.common.redact import redact_argv
 from supervisor_app.common.words import counted, noun
 from supervisor_app.core import lifecycle
 from supervisor_app.core.diagnosis.evidence import Trail
@@ -21,13 +22,15 @@ from supervisor_app.core.sightings import Endpoint, Health
 from supervisor_app.core.tasks import Tasks
 from supervisor_app.core.watch.activity import WorkMeter
 from supervisor_app.core.watch.loading import LEAST_BYTES, LoadWatch
+from supervisor_app.core.watch.peak import Peak
 from supervisor_app.core.watch.watchdog import NO_CPU, Activity
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Mapping
 
+    from supervisor_app.core.sightings import MemorySample
     from supervisor_app.core.spec import HealthPolicy, LaunchSpec
-    from supervisor_app.core.status import Model, Progress
+    from supervisor_app.core.status import Failure, Model, Progress
     from supervisor_app.core.surroundings import Surroundings
 
 STARTUP_LINES = 2000
@@ -81,6 +84,9 @@ class WatchedProcess:
         self._silence: tuple[float, float] | None = None
         """Time of the last check if that was silent, and the seconds of CPU used by then."""
         self._trail = Trail()
+        self._peak = Peak()
+        self._teaches = not adopted and redact_argv(argv) == redact_argv(spec.argv)
+        """The process runs its spec. Nobody knows the flags of one that was adopted."""
         self._healthy: tuple[int, int] | None = None
         """Positions in the log at which the last two good health checks began, the older first."""
         self._tasks = Tasks(around.name, around.on_bug)
@@ -99,6 +105,10 @@ class WatchedProcess:
     def endpoint(self) -> Endpoint | None:
         """Address at which the process was proved to listen."""
         return self._spec.endpoint
+
+    def surveyed(self, used: Mapping[str, int]) -> None:
+        """Note the bytes that it was seen to use of each GPU."""
+        self._peak.surveyed(used)
 
     def close(self) -> None:
         """Let go of the process: nothing is heard of it after this, and nothing is done to it."""
@@ -173,18 +183,32 @@ class WatchedProcess:
             timeout=timeout,
             now=self._around.clock.monotonic(),
         )
-        memory = await self._look_at_memory()
+        sample = await self._look_at_memory()
         self._trail.serving = serving(activity)
         trouble = await self._process.log_trouble()
+        memory = sample.used if sample else 0
         seen = replace(activity, memory=memory, moved=self.moved, log_trouble=trouble)
         self.moved = False
+        self._peak.worked = self._peak.worked or not seen.quiet
+        self._teach()
         self._around.report(lifecycle.ActivitySeen(self.attempt, seen))
 
-    async def _look_at_memory(self) -> int:
-        """Read the bytes that the process uses; 0 when they cannot be seen."""
+    async def _look_at_memory(self) -> MemorySample | None:
         sample = await self._process.sample()
         self._trail.add(sample)
-        return sample.used if sample else 0
+        self._peak.sampled(sample)
+        return sample
+
+    def _teach(self, failure: Failure | None = None, *, ended: bool = False) -> None:
+        """Hand on what the process has shown of the memory that it needs, if there is news."""
+        if not self._teaches:
+            return
+        name, run = self._around.name, self._process.identity
+        short_of = self._peak.short_of(failure.kind) if failure is not None else None
+        if short_of is not None:
+            self._around.footprints.learned(name, self._spec, short_of, out_of_memory=True, run=run)
+        elif (news := self._peak.lesson(self._around.clock.monotonic(), ended=ended)) is not None:
+            self._around.footprints.learned(name, self._spec, news, run=run)
 
     async def _send_canary(self, timeout: float) -> None:  # noqa: ASYNC109
         asked_at = self._around.clock.monotonic()
@@ -194,7 +218,11 @@ class WatchedProcess:
     async def _read_models(self, timeout: float) -> None:  # noqa: ASYNC109
         position = await self._process.log_position()
         self._healthy = (position, position)
-        warnings = gpu_warnings(await self._process.last_lines(STARTUP_LINES), self._spec.args)
+        lines = await self._process.last_lines(STARTUP_LINES)
+        if self._teaches:
+            # The last supervisor has heard all that a process which is taken over has told.
+            self._around.footprints.told(self._around.name, self._spec, () if self._taken_over else lines)
+        warnings = gpu_warnings(lines, self._spec.args)
         if self.endpoint is not None and self.endpoint.unseen:
             warnings += (self.endpoint.unseen,)
         spec, other = await self._as_it_runs(timeout)
@@ -206,8 +234,11 @@ class WatchedProcess:
             warnings += (f"Its models could not be read: {error}.",)
         else:
             warnings += () if models else ("Its list of models is empty.",)
-        memory = await self._look_at_memory()
+        sample = await self._look_at_memory()
+        now, memory = self._around.clock.monotonic(), sample.used if sample else 0
         self._around.report(lifecycle.ModelsRead(self.attempt, models, warnings, memory))
+        with suppress(*CANNOT):
+            self._peak.became_ready(now, await self._process.mapped_bytes(), sample)
 
     async def _as_it_runs(self, timeout: float) -> tuple[LaunchSpec, tuple[str, ...]]:  # noqa: ASYNC109
         """Return the spec as the process runs: one that was found may run another model."""
@@ -247,6 +278,7 @@ class WatchedProcess:
             healthy=self._healthy,
         )
         failure, report = await post_mortem.examine(ended)
+        self._teach(failure, ended=True)
         self._around.report(lifecycle.Exited(self.attempt, ended, failure, report))
 
     async def _follow_load(self) -> None:
@@ -283,6 +315,6 @@ class WatchedProcess:
         clock = self._around.clock
         while not self._around.state().was_ready:
             with suppress(*CANNOT):
-                self._trail.add(await self._process.sample())
+                await self._look_at_memory()
             pause = LOAD_LOOKS[0] if len(self._trail.samples) < QUICK_LOOKS else LOAD_LOOKS[1]
             await clock.sleep_until(clock.monotonic() + pause)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.words import roughly
+from supervisor_app.core.devices import HOST
 from supervisor_app.library.flags import load_of
 from supervisor_app.library.footprint import Files, Footprint, estimate
 from supervisor_app.library.model import Model, ModelError, read_model
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from supervisor_app.core.devices import Device
     from supervisor_app.core.spec import LaunchSpec
+    from supervisor_app.library.flags import Load
     from supervisor_app.library.placing import Place
 
 
@@ -40,6 +42,15 @@ class Estimate:
         device = self.device(place)
         return device.name if device else "Host memory"
 
+    @property
+    def bytes(self) -> dict[str, int]:
+        """Bytes by `Device.id`."""
+        needs: dict[str, int] = {}
+        for place in self.footprint.places:
+            device = self.device(place)
+            needs[device.id if device else HOST] = self.footprint.on(place)
+        return needs
+
     def as_json(self) -> dict[str, Any]:
         footprint = self.footprint
         return {
@@ -47,7 +58,7 @@ class Estimate:
             "total": footprint.total,
             "devices": [
                 {
-                    "id": device.id if (device := self.device(place)) else "host",
+                    "id": device.id if (device := self.device(place)) else HOST,
                     "name": self.name(place),
                     "bytes": footprint.on(place),
                     "parts": {part.what: part.bytes for part in footprint.parts if part.place == place},
@@ -73,19 +84,28 @@ def estimate_launch(spec: LaunchSpec, devices: Sequence[Device], more: Sequence[
 def estimate_flags(args: Sequence[str], folder: Path, devices: Sequence[Device]) -> Estimate:
     """Estimate a command line, whose paths are relative to a folder. Raises ModelError, FlagError."""
     load = load_of(args)
-    if load.model is None:
-        raise ModelError("The flags name no model (-m).")
-    files = Files(
-        model=_read(folder, load.model),
-        draft=_read(folder, load.draft.model) if load.draft.model else None,
-        projector=_read(folder, load.projector) if load.projector else None,
-        adapters=tuple(_read(folder, path) for path in load.adapters),
-    )
+    return estimate_files(read_files(load, folder), load, devices)
+
+
+def estimate_files(files: Files, load: Load, devices: Sequence[Device]) -> Estimate:
+    """Estimate models that were read already. Raises ModelError."""
     gpus = tuple(device for device in devices if not device.is_host)
     return Estimate(
         footprint=estimate(files, load, len(gpus), [float(gpu.free) for gpu in gpus]),
         gpus=gpus,
         host=next((device for device in devices if device.is_host), None),
+    )
+
+
+def read_files(load: Load, folder: Path) -> Files:
+    """Read the headers of all models that flags name. Raises ModelError."""
+    if load.model is None:
+        raise ModelError("The flags name no model (-m).")
+    return Files(
+        model=_read(folder, load.model),
+        draft=_read(folder, load.draft.model) if load.draft.model else None,
+        projector=_read(folder, load.projector) if load.projector else None,
+        adapters=tuple(_read(folder, path) for path in load.adapters),
     )
 
 

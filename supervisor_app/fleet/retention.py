@@ -1,23 +1,33 @@
-"""The deletion of old runs by the supervisors, a few rows at a time."""
+"""The deletion of old runs and footprints by the supervisors, a few rows at a time."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from supervisor_app.fleet.models import LlamaServer, Run
+from supervisor_app.fleet.models import Footprint, LlamaServer, Run, ServerState
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
 
 RUNS_KEPT = 1000
 """Newest runs kept of each server, beside the one that is open and the one that a rollback goes back to."""
+FOOTPRINTS_KEPT = 500
+"""Footprints kept of each node, those used last, beside those that a server goes by."""
 BATCH = 200
 """Rows deleted in one go: a few milliseconds."""
 
 
 def prune(node: str) -> bool:
-    """Delete some runs of this node's servers. True: there may be more to delete."""
-    return any(delete_some(_past(server)) for server in LlamaServer.objects.on_node(node))
+    """Delete some runs of this node's servers, and some footprints. True: there may be more to delete."""
+    runs = (_past(server) for server in LlamaServer.objects.on_node(node))
+    return any(delete_some(rows) for rows in (*runs, _unused(node)))
+
+
+def _unused(node: str) -> QuerySet[Footprint]:
+    used = ServerState.objects.exclude(footprint=None).values("footprint")
+    unused = Footprint.objects.filter(node=node).exclude(pk__in=used)
+    kept = unused.order_by("-used_at", "-pk").values("pk")[:FOOTPRINTS_KEPT]
+    return unused.exclude(pk__in=kept)
 
 
 def _past(server: LlamaServer) -> QuerySet[Run]:

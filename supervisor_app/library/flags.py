@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,11 @@ class Load:
     prompt_cache_mib: int = 8192
     fit: bool = True
     draft: Draft = field(default_factory=lambda: Draft())
+
+    @property
+    def shrinks(self) -> bool:
+        """Does llama-server itself take less where less is free? It changes what nobody has set."""
+        return self.fit and self.context == 0 and self.gpu_layers == ALL_LAYERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +173,15 @@ _OF_DRAFT: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 
 
+_NONE = {"no_device": "none", "one_device": "none"}
+"""Words by which these are switched on."""
+_FLAG_OF = {
+    **{name: flag for flag, (name, _) in reversed((_VALUED | _ADDED).items())},
+    **{f"draft.{name}": flag for flag, (name, _) in reversed(_OF_DRAFT.items())},
+}
+"""The shortest flag for each."""
+
+
 def load_of(args: Sequence[str]) -> Load:
     """Read the flags that matter for memory, and pass over all others. Raises FlagError."""
     said: dict[str, Any] = {}
@@ -188,6 +202,40 @@ def load_of(args: Sequence[str]) -> Load:
             name, convert = _OF_DRAFT[flag]
             of_draft[name] = _converted(flag, convert, words)
     return Load(draft=Draft(**of_draft), **said)
+
+
+def words_of(load: Load) -> tuple[str, ...]:
+    """Write down what a command line says of memory, always in the same way, without files and defaults."""
+    draft = {f"draft.{name}": value for name, value in _differing(load.draft, Draft())}
+    said = {**dict(_differing(load, Load())), **draft}
+    return tuple(word for name in sorted(said) for word in _words(name, said[name]))
+
+
+def files_of(load: Load) -> tuple[Path, ...]:
+    """List the files that are loaded, the model first; of a split one the first part."""
+    named = (load.model, load.projector, load.draft.model, *load.adapters)
+    return tuple(path for path in named if path is not None)
+
+
+def _differing(load: Load | Draft, default: Load | Draft) -> Iterator[tuple[str, Any]]:
+    for name in (each.name for each in fields(default)):
+        value = getattr(load, name)
+        if value != getattr(default, name) and name not in ("model", "projector", "adapters", "draft"):
+            yield name, value
+
+
+def _words(name: str, value: Any) -> tuple[str, ...]:
+    switch = next((flag for flag, said in _SWITCHES.items() if said == (name, value)), None)
+    if switch is not None:
+        return (switch,)
+    flag = _FLAG_OF[name]
+    match value:
+        case tuple():
+            return (flag, ",".join(f"{each}=CPU" if name == "on_host" else f"{each:g}" for each in value))
+        case bool():
+            return (flag, _NONE.get(name) or ("on" if value else "off"))
+        case _:
+            return (flag, str(value))
 
 
 def _converted(flag: str, convert: Callable[[str], Any], words: Iterator[str]) -> Any:

@@ -22,6 +22,7 @@ from supervisor_app.engine.resolve import HOW_TO_GET_ONE, Engine, EngineMissing,
 from supervisor_app.fleet.events import supervisor_channel
 from supervisor_app.fleet.file_servers import FileServers
 from supervisor_app.fleet.layers import channel_layer
+from supervisor_app.fleet.needs import NodeFootprints
 from supervisor_app.fleet.publish import ChannelPublisher
 from supervisor_app.fleet.store import OrmStore
 from supervisor_app.roles.nudges import SupervisorConsumer
@@ -112,12 +113,14 @@ class Runtime:
             lease=lease,
             hooks=STORE_HOOKS,
         )
+        self._footprints = NodeFootprints(node)
         self.supervisor = NodeSupervisor(
             store=self._store,
             publisher=ChannelPublisher(strangers),
             processes=LocalProcesses(log_dir=log_dir, no_engine=HOW_TO_GET_ONE),
             probe=self._probe,
             clock=SystemClock(),
+            footprints=self._footprints,
         )
 
     async def run(self) -> None:
@@ -153,6 +156,7 @@ class Runtime:
         finally:
             await _end(*vital, *beside)
             self._probe.close()
+            self._footprints.close()
             self._store.close()
 
     def force(self) -> None:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
@@ -110,8 +110,9 @@ class MemoryMeter:
         host, limit = psutil.virtual_memory(), limit_of(group)
         return MemorySample(
             at=time.time(),
-            anon=sum(anon for anon, _ in readings),
-            swap=sum(swap for _, swap in readings),
+            anon=sum(used.anon for used in readings),
+            swap=sum(used.swap for used in readings),
+            file=sum(used.file for used in readings),
             host_total=host.total,
             host_available=host.available,
             host_swap_free=psutil.swap_memory().free,
@@ -154,18 +155,27 @@ class MemoryMeter:
             os.close(log)
 
 
-def _used_by(pid: int) -> tuple[int, int] | None:
-    """Bytes that no file backs, in memory and in swap; None when it is gone."""
+class _Used(NamedTuple):
+    """Bytes of one process: without a file behind them, in swap, and pages of files."""
+
+    anon: int
+    swap: int = 0
+    file: int = 0
+
+
+def _used_by(pid: int) -> _Used | None:
+    """None when it is gone."""
     try:
         status = (PROC / str(pid) / "status").read_text()
     except OSError:
         try:
-            return psutil.Process(pid).memory_info().rss, 0
+            return _Used(psutil.Process(pid).memory_info().rss)
         except psutil.Error:
             return None
-    found = dict(re.findall(r"(?m)^(RssAnon|VmSwap):\s+(\d+) kB$", status))
-    # A zombie has no memory, and no lines about it.
-    return (int(found["RssAnon"]) * 1024, int(found.get("VmSwap", 0)) * 1024) if "RssAnon" in found else None
+    found = dict(re.findall(r"(?m)^(RssAnon|RssFile|VmSwap):\s+(\d+) kB$", status))
+    if "RssAnon" not in found:  # a zombie has no memory, and no lines about it
+        return None
+    return _Used(*(int(found.get(key, 0)) * 1024 for key in ("RssAnon", "VmSwap", "RssFile")))
 
 
 def control_group(pid: int) -> Path | None:

@@ -21,6 +21,7 @@ from supervisor_app.core.machine.family import resident_bytes, usage_of, written
 from supervisor_app.core.machine.identity import identity_of
 from supervisor_app.core.machine.lanes import Lanes
 from supervisor_app.core.machine.listeners import endpoint_of, in_the_way
+from supervisor_app.core.machine.mappings import mapped_bytes
 from supervisor_app.core.machine.ownership import own_endpoint
 from supervisor_app.core.machine.sockets import is_surely_free
 from supervisor_app.core.ports import SignalDeniedError
@@ -221,6 +222,9 @@ class LocalProcess:
 
     async def resident_bytes(self) -> int:
         return 0 if self.identity is None else await self._lanes.looks.run(resident_bytes, self.identity.pid)
+
+    async def mapped_bytes(self) -> int:
+        return 0 if self.identity is None else await self._lanes.looks.run(mapped_bytes, self.identity.pid)
 
     async def fetched(self) -> int:
         if self.identity is None:

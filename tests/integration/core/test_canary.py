@@ -19,7 +19,7 @@ from supervisor_app.core.ports import RunClosed, RunOpened
 from supervisor_app.core.sightings import Canary
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.core.status import FailureKind, Status
-from supervisor_app.core.testing import InMemoryStore, RecordingPublisher, make_config
+from supervisor_app.core.testing import FakeFootprints, InMemoryStore, RecordingPublisher, make_config
 from supervisor_app.engine.demo_model import make_demo_model
 from tests.deadline import DEADLINE
 from tests.integration.building import eventually
@@ -47,6 +47,7 @@ class Supervised:
             processes=LocalProcesses(log_dir=log_dir),
             probe=self.probe,
             clock=SystemClock(),
+            footprints=FakeFootprints(),
         )
 
     @property

@@ -20,7 +20,7 @@ from supervisor_app.core.machine.probe import HttpProbe
 from supervisor_app.core.machine.processes import LocalProcesses
 from supervisor_app.core.node import NodeSupervisor
 from supervisor_app.core.status import FailureKind, Status
-from supervisor_app.core.testing import RecordingPublisher
+from supervisor_app.core.testing import FakeFootprints, RecordingPublisher
 from supervisor_app.engine.demo_model import make_demo_model
 from supervisor_app.fleet.conf import Overlay
 from supervisor_app.fleet.lease import Lease
@@ -62,6 +62,7 @@ class Ward:
             processes=LocalProcesses(log_dir=self.log_dir),
             probe=self._probe,
             clock=SystemClock(),
+            footprints=FakeFootprints(),
         )
         self._task: asyncio.Task[None] | None = None
         self.port = free_port()

@@ -11,6 +11,7 @@ from supervisor_app.core.sightings import Identity
 from supervisor_app.core.supervisor import ServerSupervisor
 from supervisor_app.core.testing import (
     FakeClock,
+    FakeFootprints,
     FakeProbe,
     FakeProcesses,
     InMemoryStore,
@@ -30,6 +31,7 @@ class Bench:
         self.probe = FakeProbe()
         self.store = InMemoryStore()
         self.publisher = RecordingPublisher()
+        self.footprints = FakeFootprints()
         self.recorder = Recorder(store=self.store, publisher=self.publisher, clock=self.clock)
         self.supervisor = ServerSupervisor(
             config,
@@ -37,6 +39,7 @@ class Bench:
             processes=self.processes,
             probe=self.probe,
             clock=self.clock,
+            footprints=self.footprints,
             recorder=self.recorder,
         )
 

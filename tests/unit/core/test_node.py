@@ -12,6 +12,7 @@ from supervisor_app.core.node import NodeSupervisor
 from supervisor_app.core.status import Status
 from supervisor_app.core.testing import (
     FakeClock,
+    FakeFootprints,
     FakeProbe,
     FakeProcesses,
     InMemoryStore,
@@ -35,6 +36,7 @@ class Node:
             processes=self.processes,
             probe=FakeProbe(),
             clock=self.clock,
+            footprints=FakeFootprints(),
         )
 
     def status(self, name: str = "default") -> Status | None:

@@ -50,8 +50,9 @@ def read_drm(sys: Path, proc: Path, ours: frozenset[int]) -> Survey:
     everybody = _used_by(proc, _all_pids(proc)) if any(card.used is None for card in cards) else {}
     devices = []
     for card in cards:
-        mine = ours_by_card.get(card.address, 0)
-        used = card.used if card.used is not None else everybody.get(card.address, 0)
+        users = ours_by_card.get(card.address, {})
+        mine = sum(users.values())
+        used = card.used if card.used is not None else sum(everybody.get(card.address, {}).values())
         devices.append(
             Device(
                 id=card.address,
@@ -59,6 +60,7 @@ def read_drm(sys: Path, proc: Path, ours: frozenset[int]) -> Survey:
                 total=card.total,
                 free=max(0, card.total - max(used, mine)),
                 ours=min(mine, card.total),
+                users=users,
                 note="" if card.used is not None else "What processes of other users have may not be seen.",
             )
         )
@@ -147,17 +149,18 @@ def _all_pids(proc: Path) -> list[int]:
         return []
 
 
-def _used_by(proc: Path, pids: Iterable[int]) -> dict[str, int]:
-    """Bytes on each card. A client that several descriptors or processes share counts once."""
-    clients: dict[tuple[str, str], int] = {}
+def _used_by(proc: Path, pids: Iterable[int]) -> dict[str, dict[int, int]]:
+    """Bytes of each process on each card. A client that descriptors or processes share counts once."""
+    clients: dict[tuple[str, str], tuple[int, int]] = {}
     for pid in pids:
         for number, fields in enumerate(_clients(proc / str(pid))):
             address = fields.get("drm-pdev", "")
             client = fields.get("drm-client-id") or f"{pid} {number}"
-            clients[address, client] = _memory(fields)
-    used: dict[str, int] = {}
-    for (address, _), count in clients.items():
-        used[address] = used.get(address, 0) + count
+            clients[address, client] = pid, _memory(fields)
+    used: dict[str, dict[int, int]] = {}
+    for (address, _), (pid, count) in clients.items():
+        users = used.setdefault(address, {})
+        users[pid] = users.get(pid, 0) + count
     return used
 
 

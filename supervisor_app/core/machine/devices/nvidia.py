@@ -52,7 +52,8 @@ class NvidiaReader:
                 name=f"GPU {index}: {_text(nvml.nvmlDeviceGetName(handle))}",
                 total=int(memory.total),
                 free=int(memory.free),
-                ours=min(used, int(memory.used)),
+                ours=min(sum(used.values()), int(memory.used)),
+                users=used,
                 note="The driver does not tell how much each process uses." if unknown else "",
             )
         except nvml.NVMLError as error:
@@ -65,8 +66,8 @@ class NvidiaReader:
             return Survey(problems=(f"GPU {index} cannot be read: its driver says nonsense ({error}).",))
         return Survey((device,))
 
-    def _used_by(self, handle: Any, ours: frozenset[int]) -> tuple[int, bool]:
-        """Bytes of our processes, and whether those of one are unknown. A process may compute and draw."""
+    def _used_by(self, handle: Any, ours: frozenset[int]) -> tuple[dict[int, int], bool]:
+        """Bytes of each of our processes, and whether those of one are unknown. One may compute and draw."""
         nvml = self._nvml
         used: dict[int, int] = {}
         unknown = False
@@ -81,7 +82,7 @@ class NvidiaReader:
                     unknown = True
                 elif process.pid in ours:
                     used[process.pid] = max(used.get(process.pid, 0), int(process.usedGpuMemory))
-        return sum(used.values()), unknown
+        return used, unknown
 
 
 def _is(nvml: Any, error: Any, *names: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from supervisor_app.common.words import span
-from supervisor_app.core.devices import Survey
+from supervisor_app.core.devices import Device, Survey
 from supervisor_app.core.machine.devices.apple import sysctl, unified_memory
 from supervisor_app.core.machine.devices.drm import has_nvidia, read_drm
 from supervisor_app.core.machine.devices.host import host_memory
@@ -21,7 +21,7 @@ from supervisor_app.core.machine.devices.nvidia import NvidiaReader, load_nvml
 from supervisor_app.core.machine.family import family_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 PATIENCE = 5.0
 """Seconds that all sources together have for an answer."""
@@ -71,13 +71,24 @@ class Surveyor:
 
         Raises OSError and RuntimeError for want of our own, such as threads.
         """
-        ours = frozenset(member for pid in pids for member in self._family(pid))
+        servers = {member: pid for pid in pids for member in self._family(pid)}
+        ours = frozenset(servers)
         deadline = time.monotonic() + patience
         asking = [source.start(ours) for source in self._sources]
-        return Survey.of_all(
+        found = Survey.of_all(
             source.result(thread, deadline - time.monotonic())
             for source, thread in zip(self._sources, asking, strict=True)
         )
+        return replace(found, devices=tuple(_by_server(device, servers) for device in found.devices))
+
+
+def _by_server(device: Device, servers: Mapping[int, int]) -> Device:
+    """Count what a child uses as used by its server."""
+    users: dict[int, int] = {}
+    for member, count in device.users.items():
+        if member in servers:  # an answer to an earlier question may tell of others
+            users[servers[member]] = users.get(servers[member], 0) + count
+    return replace(device, users=users)
 
 
 def this_machine(proc: Path = Path("/proc"), sysfs: Path = Path("/sys")) -> Surveyor:
