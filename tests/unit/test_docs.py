@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[2]
 DOCS = {path.stem: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+DEPTH = {path.stem: path.read_text() for path in sorted((ROOT / "docs" / "architecture").glob("*.md"))}
+"""The documents below ARCHITECTURE.md, which is the map."""
 LOCK = (ROOT / "deploy" / "requirements.lock").read_text()
 CI = (ROOT / ".ci" / "run").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -208,6 +210,7 @@ def sources_of(folder):
 
 DOCUMENTS = [
     *(f"docs/{name}.md" for name in DOCS),
+    *(f"docs/architecture/{name}.md" for name in DEPTH),
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -297,21 +300,30 @@ def test_architecture_has_every_room():
     assert said == packages
 
 
-def test_architecture_has_every_room_of_core():
+def test_architecture_is_a_page_that_leads_to_the_others():
+    assert len(ARCHITECTURE.splitlines()) <= 250
+    assert {f"docs/architecture/{name}.md" for name in DEPTH} <= {path for path, _ in links(ARCHITECTURE)}
+
+
+def test_supervision_has_every_room_of_core():
     core = ROOT / "supervisor_app" / "core"
     packages = {f"{path.parent.name}/" for path in core.glob("*/__init__.py")}
-    assert rooms_of("core") == packages | {path.stem for path in core.glob("*.py")} - {"__init__"}
+    assert rooms_of("core", "supervision") == packages | {path.stem for path in core.glob("*.py")} - {
+        "__init__"
+    }
 
 
-def test_architecture_has_every_room_of_the_gateway():
+def test_gateway_has_every_room_of_the_gateway():
     gateway = ROOT / "supervisor_app" / "gateway"
     packages = {f"{path.parent.name}/" for path in gateway.glob("*/__init__.py")}
-    assert rooms_of("gateway") == packages | {path.stem for path in gateway.glob("*.py")} - {"__init__"}
+    assert rooms_of("gateway", "gateway") == packages | {path.stem for path in gateway.glob("*.py")} - {
+        "__init__"
+    }
 
 
-def rooms_of(house):
+def rooms_of(house, document):
     """Return the names before the colon of each item, or in the first cell of each row, of its rooms."""
-    chapter = ARCHITECTURE.split(f"### In `{house}/`")[1].split("\n#")[0]
+    chapter = DEPTH[document].split(f"## In `{house}/`")[1].split("\n#")[0]
     names = " ".join(re.findall(r"(?m)^(?:- (?=[^:]+:)|\| (?=`))([^:|]+)", chapter))
     return set(re.findall(r"`([\w/]+)`", names))
 
@@ -324,14 +336,14 @@ def table_below(heading):
 
 
 def test_architecture_names_only_files_that_are_there():
-    named = re.findall(r"`([\w/]+\.py)`", ARCHITECTURE)
+    named = re.findall(r"`([\w/]+\.py)`", "".join([ARCHITECTURE, *DEPTH.values()]))
     assert named
     assert [name for name in named if not list(ROOT.glob(f"**/{name}"))] == []
 
 
-WHERE_A_LINE_GOES = ARCHITECTURE.split("\n## Where does my line go?\n")[1].split("\n## ")[0]
+WHERE_A_LINE_GOES = DEPTH["where-lines-go"]
 ROOMS = ("supervisor_app", "static/supervisor", "templates/supervisor")
-"""Where the names of files in that chapter begin, beside the top level."""
+"""Folders from which files are named in that document, beside the top level."""
 
 
 def test_the_files_where_a_line_goes_are_there():
@@ -401,22 +413,34 @@ def test_every_unit_starts_what_there_is():
             assert option in known
 
 
-def test_every_test_that_architecture_names_is_there():
-    promised = set(re.findall(r"`(test_\w+)`", ARCHITECTURE))
+def proofs_below(heading):
+    """Return promise -> tests of each item below a heading of docs/architecture/proofs.md."""
+    chapter = DEPTH["proofs"].split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    items = re.findall(r"(?ms)^- ([^:\n]+)(.*?)(?=\n- |\n\n|\Z)", chapter)
+    return {promise: re.findall(r"`(tests?[_/][\w/.]+)`", rest) for promise, rest in items}
+
+
+PROOFS = {heading: proofs_below(heading) for heading in ("What survives what", "Who may do what")}
+
+
+@pytest.mark.parametrize("heading", PROOFS)
+def test_every_promise_has_its_proof(heading):
+    promises = [
+        first for first, _ in table_below(heading) if first and first[0] not in "…*" and first != "who"
+    ]
+    assert list(PROOFS[heading]) == promises
+    assert [promise for promise, tests in PROOFS[heading].items() if not tests] == []
+
+
+def test_the_promises_are_found():
+    assert len(PROOFS["What survives what"]) > 45
+    assert len(PROOFS["Who may do what"]) > 7
+
+
+def test_every_test_that_proves_something_is_there():
+    proofs = {test for tests in PROOFS.values() for below in tests.values() for test in below}
     sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
-    assert promised
-    assert {name for name in promised if f"def {name}(" not in sources} == set()
-
-
-def test_every_promise_of_what_survives_what_has_its_test():
-    promises: dict[str, str] = {}
-    promise = ""
-    for first, rest in table_below("What survives what"):
-        # A row without a first cell, or whose first cell begins with …, belongs to the promise above it.
-        promise = first if first and not first.startswith("…") else promise
-        promises[promise] = promises.get(promise, "") + rest
-    assert len(promises) > 45
-    assert [promise for promise, below in promises.items() if "`test_" not in below] == []
+    assert {name for name in proofs if f"def {name}(" not in sources and not (ROOT / name).is_file()} == set()
 
 
 def test_the_glossary_is_short_and_in_use():
