@@ -416,7 +416,8 @@ async def test_a_library_that_cannot_be_loaded(ward, demo, tmp_path):
 
 
 def limited(kib):
-    return ("/bin/sh", "-c", f'ulimit -v {kib}; exec "$@"', "sh", ENGINE)
+    """A llama-server with so much address space, of which the heap of each further thread would take 128 MB."""
+    return ("/bin/sh", "-c", f'ulimit -v {kib}; MALLOC_ARENA_MAX=1 exec "$@"', "sh", ENGINE)
 
 
 @pytest.mark.parametrize(
@@ -424,7 +425,7 @@ def limited(kib):
     [("none", "failed to allocate CPU buffer of size"), ("mmap", "mmap failed: Cannot allocate memory")],
 )
 async def test_no_memory_for_the_weights(ward, large, mode, decisive):
-    ward.command = limited(400_000)
+    ward.command = limited(500_000)
     run = await ward.dies(large, "-lm", mode)
     assert run.failure_kind == FailureKind.OUT_OF_MEMORY
     assert run.failure_title == "Out of memory"

@@ -130,7 +130,7 @@ async def test_room_that_nobody_tells_of_is_found_all_the_same(plane):
     gates = {name: backend.gate for name, backend in plane.gateway.backends.items()}
     gates["second"].is_open = False
     waiting = plane.asks(request(EMBEDDINGS, "Session: talk", body=TINY))
-    await eventually(lambda: gates["first"].waiting or gates["second"].waiting)
+    await plane.until_waiting(1, "first")
     gates["second"].is_open = True
     assert (await waiting).content == b"second"
     assert len(second.calls) == 1
