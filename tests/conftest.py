@@ -18,12 +18,12 @@ settings.load_profile("ci")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Run the whole suite in one worker more than there are cores, because half of its tests wait for processes.
+    """Run the whole suite in two workers for each core, because half of its tests wait for processes.
 
     A choice of tests runs in this process: its output is seen at once, and it needs no workers to start.
     """
     is_all = config.args_source is not pytest.Config.ArgsSource.ARGS
-    return (os.cpu_count() or 1) + 1 if is_all else 0
+    return 2 * (os.cpu_count() or 1) if is_all else 0
 
 
 @pytest.fixture(scope="session", autouse=True)
