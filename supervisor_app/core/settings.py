@@ -29,6 +29,7 @@ class Kind(Enum):
     SWITCH = bool, "true or false"
     TEXT = str, "text"
     LIST = list, "a list of strings"
+    TABLE = dict, "a table"
 
     def __init__(self, python: type, words: str) -> None:
         self.python = python
@@ -305,6 +306,14 @@ SETTINGS = (
         kind=Kind.LIST,
         default=(),
         help="More names under which clients may ask the gateway for it.",
+    ),
+    Setting(
+        key="presets",
+        section=Section.GATEWAY,
+        kind=Kind.TABLE,
+        default={},
+        help="Names under which clients may ask for it with other parameters.",
+        note="A table for each name: see [presets](#presets).",
     ),
     Setting(
         key="hold_seconds",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,9 +22,10 @@ from supervisor_app.fleet.conf import DEFAULT_SERVER, apply_overlay, fixed_field
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.history import RunCard, own
 from supervisor_app.fleet.models import LlamaServer, Run, new_key
+from supervisor_app.fleet.presets import clashes, names_of
 from supervisor_app.fleet.silence import with_silence
 from supervisor_app.fleet.snapshots import view_of
-from supervisor_app.fleet.validators import validate_args, validate_args_of_form
+from supervisor_app.fleet.validators import validate_args, validate_args_of_form, validate_presets
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -70,8 +72,36 @@ class ApiKeyField(forms.CharField):
         return bool(data)
 
 
+class PresetsField(forms.JSONField):
+    """Presets by name, edited as JSON."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        widget = forms.Textarea(attrs={"rows": 8, "cols": 80})
+        super().__init__(required=False, widget=widget, validators=[validate_presets], **kwargs)
+
+    def prepare_value(self, value: Any) -> Any:
+        return value if isinstance(value, str) else json.dumps(value or {}, indent=2, ensure_ascii=False)
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return json.loads(value or "{}")
+        except ValueError as error:
+            example = '{"brief": {"set": {"temperature": 0.2}}}'
+            raise ValidationError(f"This is no JSON: {error}. Write something like {example}.") from error
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool(json.loads(data or "{}") != (initial or {}))
+        except ValueError:
+            return True
+
+
 class LlamaServerForm(ServerModelForm):
     aliases = NamesField(help_text=f"{BY_FIELD['aliases'].summary} One a line.")
+    presets = PresetsField(
+        help_text=f"{BY_FIELD['presets'].summary} As JSON: by name set, default, cap, remove and "
+        "system_prefix. A change counts for the next request; nothing restarts."
+    )
     args = ArgsField(
         required=False,
         label="More flags",
@@ -101,7 +131,19 @@ class LlamaServerForm(ServerModelForm):
             default = LlamaServer.objects.filter(name=DEFAULT_SERVER, node=cleaned.get("node", ""))
             if default.exists():
                 self.add_error("port", f"The config file gives {taken} to the server {DEFAULT_SERVER}.")
+        self._check_presets(cleaned)
         return cleaned
+
+    def _check_presets(self, cleaned: dict[str, Any]) -> None:
+        """Refuse names that would lead to two things."""
+        described = {**vars(self.instance), **cleaned}
+        mine = names_of(described["name"], described)
+        others = list(LlamaServer.objects.exclude(pk=self.instance.pk))
+        for other in others:
+            apply_overlay(other, last_good())
+        for name, what in clashes(mine, [names_of(other.name, vars(other)) for other in others]):
+            field = mine.field_of(name)
+            self.add_error(field if field in self.fields else None, what)
 
     def clean_api_key(self) -> str | None:
         typed: str = self.cleaned_data["api_key"]

@@ -11,6 +11,9 @@ from supervisor_app.core.settings import BY_FIELD, LARGEST, Kind, Setting
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_EMPTY = {Kind.LIST: list, Kind.TABLE: dict}
+"""Factory of an empty value: each row has its own."""
+
 
 def column(name: str, *validators: Callable[[Any], None]) -> dict[str, Any]:
     """Return the arguments of the column that holds a setting: default, length, bounds.
@@ -19,10 +22,10 @@ def column(name: str, *validators: Callable[[Any], None]) -> dict[str, Any]:
     people are left to the forms: another word must not need a migration.
     """
     setting = BY_FIELD[name]
-    arguments: dict[str, Any] = {"default": list if setting.kind is Kind.LIST else setting.default}
+    arguments: dict[str, Any] = {"default": _EMPTY.get(setting.kind, setting.default)}
     if setting.longest is not None:
         arguments["max_length"] = setting.longest
-    if setting.kind in (Kind.TEXT, Kind.LIST):
+    if setting.kind in (Kind.TEXT, *_EMPTY):
         arguments["blank"] = not setting.required
     checks = list(validators) or _bounds(setting)
     return {**arguments, "validators": checks} if checks else arguments

@@ -16,9 +16,11 @@ from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.fleet.conf import DEFAULT_SERVER, ConfigError, FileServer, Overlay
 from supervisor_app.fleet.lease import is_supervised
 from supervisor_app.fleet.models import LlamaServer, ServerState, default_of
+from supervisor_app.fleet.presets import FIELD as PRESETS
+from supervisor_app.fleet.presets import clashes, names_of, preset_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 log = logging.getLogger(__name__)
 
@@ -192,8 +194,23 @@ def check_names(node: str, overlay: Overlay, rows: Mapping[str, LlamaServer]) ->
                 f"{other.port} is the port of the server {other.name}, made in the admin. Write another, or "
                 "leave the key out."
             )
+    mistakes += _clashing_names(node, overlay, rows)
     if mistakes:
         raise ConfigError(*mistakes)
+
+
+def _clashing_names(node: str, overlay: Overlay, rows: Mapping[str, LlamaServer]) -> Iterator[str]:
+    """Yield mistakes: names of the file that are presets of other servers, or the other way round."""
+    wanted = _of_node(node, overlay)
+    others = [row for name, row in rows.items() if name not in wanted and not (row.file and row.node == node)]
+    theirs = [names_of(row.name, vars(row)) for row in others]
+    for name, described in wanted.items():
+        mine = names_of(name, described.values)
+        for clashing, what in clashes(mine, theirs):
+            field = mine.field_of(clashing)
+            line = described.lines.get(field, described.lines.get("", 1))
+            path = f"servers.{name}" if field == "name" else f"servers.{name}.{field}"
+            yield f"{overlay.fleet_file}, line {line}: {path}: {what}"
 
 
 def _of_node(node: str, overlay: Overlay) -> dict[str, FileServer]:
@@ -265,6 +282,8 @@ def _change(row: LlamaServer, field: str, value: Any) -> str:
     """Return a change in words, without secrets."""
     if BY_FIELD[field].secret:
         return f"{field} {HIDDEN}"
+    if field == PRESETS:
+        return ", ".join(preset_changes(getattr(row, field), value))
     return f"{field} {shown_value(field, getattr(row, field))} → {shown_value(field, value)}"
 
 

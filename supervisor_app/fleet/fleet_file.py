@@ -24,7 +24,10 @@ from supervisor_app.fleet.conf import (
 )
 from supervisor_app.fleet.memory_table import read_memory
 from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.fleet.presets import FIELD as PRESETS
+from supervisor_app.fleet.presets import Names, clashes, names_of
 from supervisor_app.fleet.toml_lines import Lines
+from supervisor_app.gateway.llama.preset_mistakes import mistakes_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,6 +96,7 @@ class _Reader:
             for name, table in self._tables("servers", data.get("servers", {}))
         }
         self._check_ports(servers)
+        self._check_presets(servers)
         users = self._users(defaults)
         ports = self._ports(defaults.get("ports"))
         memory = read_memory(data["memory"], self) if "memory" in data else None
@@ -170,6 +174,8 @@ class _Reader:
                 found[field] = self._environment(at, value)
             elif field in TEXTS:
                 found[field] = self._text((*at, key), value)
+            elif field == PRESETS:
+                found[field] = self._presets((*at, key), value)
             elif field == "users":
                 found[field] = value
             else:
@@ -286,6 +292,25 @@ class _Reader:
                     ("servers", name, "port"),
                     f"{port} is the port of {first}, too. Write another, or leave the key out.",
                 )
+
+    def _presets(self, at: tuple[str, ...], value: Any) -> dict[str, Any]:
+        if at[0] == "defaults":
+            self._say(at, "all servers would have these names. Write them at each server.")
+            return {}
+        before = len(self._mistakes)
+        for path, what in mistakes_in(value):
+            self._say((*at, *path), what)
+        return value if len(self._mistakes) == before else {}
+
+    def _check_presets(self, servers: Mapping[str, FileServer]) -> None:
+        known: list[Names] = []
+        for name, server in servers.items():
+            mine = names_of(name, server.values)
+            for clashing, what in clashes(mine, known):
+                field = mine.field_of(clashing)
+                path = () if field == "name" else (field, clashing)
+                self._say(("servers", name, *path), what)
+            known.append(mine)
 
     def _users(self, defaults: dict[str, Any]) -> frozenset[int]:
         if "users" not in defaults:

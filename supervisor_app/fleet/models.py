@@ -12,6 +12,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from supervisor_app.core.diagnosis.named_files import is_router
 from supervisor_app.core.settings import BY_FIELD, LARGEST, Kind
 from supervisor_app.core.spec import RestartPolicy
 from supervisor_app.core.status import FailureKind, Status
@@ -23,6 +24,7 @@ from supervisor_app.fleet.validators import (
     validate_host,
     validate_names,
     validate_port,
+    validate_presets,
 )
 
 SILENT_AFTER = timedelta(seconds=15)
@@ -104,7 +106,8 @@ class LlamaServer(models.Model):
     max_concurrent = models.PositiveIntegerField(**column("max_concurrent"))
     max_queue = models.PositiveIntegerField(**column("max_queue"))
     aliases = models.JSONField(**column("aliases", validate_names))
-    # a process of the version before inserts without these three
+    # a process of the version before inserts without these four
+    presets = models.JSONField(db_default={}, **column("presets", validate_presets))
     group = models.CharField(db_default="", **column("group"))
     pinned = models.BooleanField(db_default=False, **column("pinned"))
     priority = models.PositiveIntegerField(db_default=0, **column("priority"))
@@ -166,6 +169,11 @@ class LlamaServer(models.Model):
             value = getattr(self, setting.field)
             if setting.kind is Kind.NUMBER and value is not None and value > LARGEST:
                 raise ValidationError(f"{setting.field} is {value}: the largest that works is {LARGEST}.")
+        if self.presets and (self.models_dir or is_router(map(str, self.args))):
+            raise ValidationError(
+                "A router has no presets: it goes by the model that a request names. Make a server of one "
+                "model, or leave presets out."
+            )
         longest: int | None = self.max_backoff_ms
         first: int | None = self.retry_backoff_ms
         if longest is not None and first is not None and longest < first:  # None: that field was bad itself

@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 
 from supervisor_app.core.command_line.moved_door import INSTEAD, moved_door
 from supervisor_app.engine.flags import not_for_forms
+from supervisor_app.gateway.llama.preset_mistakes import mistakes_in
 
 OWN_FLAGS = {
     "-m": "the model path",
@@ -74,6 +75,13 @@ def validate_args_of_form(args: list[str]) -> None:
             "write files, or open the server to others. Set them in llama_server_args of the config file; or "
             "set LLAMAPROXY_TRUST_ADMIN_FLAGS=1 if whoever may log in as staff may run programs here."
         )
+
+
+def validate_presets(value: Any) -> None:
+    """Accept presets by name; all of their mistakes are told."""
+    mistakes = [f"{'.'.join(path)}: {what}".removeprefix(": ") for path, what in mistakes_in(value)]
+    if mistakes:
+        raise ValidationError(mistakes)
 
 
 def validate_names(value: Any) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor_app.importing.command import split
 from supervisor_app.importing.containers import image_at, server_of_run
+from supervisor_app.importing.filters import KNOWN, read_filters
 from supervisor_app.importing.flags import is_llama_server, server_of
 from supervisor_app.importing.found import Found, ImportMistakeError, Server, remark, shown_command
 from supervisor_app.importing.macros import expand
@@ -67,12 +68,6 @@ ADVICE = {
     "timeouts": "hold_seconds and stall_seconds bound how long a request waits.",
     "sendLoadingState": "clients wait without a text, as long as hold_seconds.",
     "compat": "there is no counterpart.",
-}
-_DEFAULTS = "requests are passed on as they are. Flags, such as --temp, set what clients leave out."
-_FILTERS = {
-    "stripParams": _DEFAULTS,
-    "setParams": _DEFAULTS,
-    "setParamsByID": "requests are passed on as they are: make it another server, or set it in the client.",
 }
 _UNKNOWN = "this key is not known here."
 _PREFACE = (
@@ -137,6 +132,7 @@ def _read_model(found: Found, yaml: Yaml, name: str) -> None:
             _take_number(server, ours, factor * _number(yaml, (*at, key), model[key]))
     _read_proxy(server, yaml, at, expand(where, str(model.get("proxy") or ""), macros))
     _remark_on(server, yaml, at, model)
+    read_filters(server, yaml, at, macros)
     found.add(server)
 
 
@@ -177,8 +173,9 @@ def _remark_on(server: Server, yaml: Yaml, at: tuple[str, ...], model: dict[str,
             )
         )
     for key, value in yaml.mapping(*at, "filters").items():
-        line = yaml.line(*at, "filters", key)
-        server.remarks.append(remark(line, f"filters.{key}", value, _FILTERS.get(key, _UNKNOWN)))
+        if key not in KNOWN:
+            line = yaml.line(*at, "filters", key)
+            server.remarks.append(remark(line, f"filters.{key}", value, _UNKNOWN))
     for key, value in model.items():
         if key not in _TAKEN:
             server.remarks.append(remark(yaml.line(*at, key), key, value, ADVICE.get(key, _UNKNOWN)))

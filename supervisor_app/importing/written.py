@@ -59,7 +59,12 @@ def _server(server: Server, name: str, engines: Mapping[str, str]) -> Iterator[s
         values["aliases"] = list(dict.fromkeys(aliases))
     if server.environment:
         values["environment"] = server.environment
+    presets = values.pop("presets", {})
     yield from _pairs({key: values.pop(key) for key in FIRST if key in values} | values)
+    for preset, said in presets.items():
+        yield ""
+        yield f"[servers.{name}.presets.{_key(preset)}]"
+        yield from _pairs(said)
 
 
 def _names(servers: Sequence[Server]) -> list[str]:
@@ -98,8 +103,11 @@ def _pairs(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _pair(key: str, value: Any) -> str:
-    name = key if _BARE.fullmatch(key) else value_of(key)
-    return f"{name} = {value_of(value)}"
+    return f"{_key(key)} = {value_of(value)}"
+
+
+def _key(key: str) -> str:
+    return key if _BARE.fullmatch(key) else value_of(key)
 
 
 def _remarks(remarks: Iterable[str], secrets: Sequence[str]) -> Iterator[str]:

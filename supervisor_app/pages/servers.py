@@ -15,6 +15,7 @@ from supervisor_app.fleet.commands import NothingToRollBackError, ask, roll_back
 from supervisor_app.fleet.conf import apply_overlay
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.models import LlamaServer, ServerState
+from supervisor_app.fleet.presets import preset_phrases
 from supervisor_app.fleet.snapshots import ServerView, load_views
 from supervisor_app.pages.devices import devices_panel
 from supervisor_app.pages.door import page
@@ -36,14 +37,15 @@ def home(request: HttpRequest) -> HttpResponse:
 def server(request: HttpRequest, name: str) -> HttpResponse:
     context = {"view": _view(name), **_page_context(request)}
     if may_control(request):
-        context |= {**requests_panel(request, name), "direct": _direct(name)}
+        row = get_object_or_404(LlamaServer.objects.select_related("state"), name=name)
+        apply_overlay(row, last_good())
+        presets = {preset: preset_phrases(said) for preset, said in row.presets.items()}
+        context |= {**requests_panel(request, name), "direct": _direct(row), "presets": presets}
     return render(request, "supervisor/server.html", context)
 
 
-def _direct(name: str) -> dict[str, Any]:
+def _direct(row: LlamaServer) -> dict[str, Any]:
     """Return how staff reach llama-server itself. A key that people have set is not shown: they know it."""
-    row = get_object_or_404(LlamaServer.objects.select_related("state"), name=name)
-    apply_overlay(row, last_good())
     state: ServerState | None = getattr(row, "state", None)
     knows_own_key = row.api_key is None and not (state and state.adopted)
     return {"own_key": row.own_key if knows_own_key else "", "has_key": bool(row.api_key)}

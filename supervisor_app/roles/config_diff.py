@@ -15,6 +15,8 @@ from supervisor_app.fleet.config_source import kept_at, recalled
 from supervisor_app.fleet.file_servers import check_orphans, described_values, shown_value
 from supervisor_app.fleet.memory_table import memory_lines
 from supervisor_app.fleet.models import LlamaServer, this_node
+from supervisor_app.fleet.presets import FIELD as PRESETS
+from supervisor_app.fleet.presets import preset_changes
 from supervisor_app.roles.config_report import checked_overlay, mistakes_end_the_command
 
 if TYPE_CHECKING:
@@ -99,7 +101,10 @@ def _changes(before: Described, after: Described) -> Iterator[tuple[str, str]]:
         old, new = (", ".join(map(str, sorted(side.users))) or "none" for side in (before, after))
         yield "users", f"users {old} → {new}"
     for field in BY_FIELD:
-        if before.values[field] != after.values[field]:
+        if field == PRESETS:
+            changes = preset_changes(before.values[field], after.values[field])
+            yield from ((field, redact(change)) for change in changes)
+        elif before.values[field] != after.values[field]:
             old, new = (redact(shown_value(field, side.values[field])) for side in (before, after))
             yield field, f"{field} {old} → {new}"
 

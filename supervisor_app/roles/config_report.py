@@ -19,6 +19,8 @@ from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.file_servers import check_names
 from supervisor_app.fleet.memory_table import memory_lines
 from supervisor_app.fleet.models import LlamaServer, default_of, this_node
+from supervisor_app.fleet.presets import FIELD as PRESETS
+from supervisor_app.fleet.presets import shown_presets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -79,6 +81,10 @@ def _settings_of(server: LlamaServer, overlay: Overlay) -> Iterator[str]:
     apply_overlay(server, overlay)
     for field, setting in BY_FIELD.items():
         value = getattr(server, field)
+        if field == PRESETS and value:
+            for name, preset in shown_presets(value).items():
+                yield harmless(f"  {field}.{name} = {preset}  # {origins[field]}")
+            continue
         if setting.secret:
             said = {None: "a random one", "": "none"}.get(value, HIDDEN)
         elif field == "args":

@@ -21,9 +21,11 @@ from supervisor_app.core.status import AVAILABLE, Status
 from supervisor_app.fleet.conf import Overlay, apply_overlay
 from supervisor_app.fleet.models import LlamaServer, Run, ServerState
 from supervisor_app.fleet.newest import with_newest_runs
+from supervisor_app.fleet.presets import aliases_among
 from supervisor_app.fleet.silence import silent_since, with_silence
 from supervisor_app.gateway.llama.isolation import caches_prompts
 from supervisor_app.gateway.llama.listing import Listing, is_path, listing_of_json, listing_of_names
+from supervisor_app.gateway.llama.presets import presets_of
 from supervisor_app.gateway.servers.elsewhere import is_elsewhere
 from supervisor_app.gateway.servers.facts import End, ServerFacts, end_of
 
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 
 RUNS = 8
 """Newest runs read of each server: for how they ended and how long they took to start."""
-ALIAS_FLAGS = ("-a", "--alias")
 
 
 def load_facts(overlay: Overlay) -> dict[str, ServerFacts]:
@@ -82,6 +83,7 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str], her
         models=configured,
         offered=() if is_router(server) else (_only_id(server, shared),),
         configured=configured,
+        presets=presets_of(server.presets),
         launch=launch,
         is_router=is_router(server),
         is_verbose=_is_verbose([str(arg) for arg in server.args]),
@@ -158,16 +160,9 @@ def _served_before(runs: Iterable[Run]) -> list[str]:
     return next((served for run in runs if (served := getattr(run, "served", None))), [])
 
 
-def _aliases(server: LlamaServer) -> list[str]:
-    """List the aliases that people gave it, here and on its command line."""
-    said = [value for flag, value in pairwise(spelled_out(map(str, server.args))) if flag in ALIAS_FLAGS]
-    flagged = [name.strip() for value in said for name in value.split(",") if name.strip()]
-    return [*server.aliases, *flagged]
-
-
 def _configured_names(server: LlamaServer) -> Iterable[str]:
     """List the names that people gave a server: known also while it is down and cannot say its models."""
-    names = dict.fromkeys([server.name, *_aliases(server)])
+    names = dict.fromkeys([server.name, *aliases_among(server.aliases, server.args)])
     if server.model_path and not is_router(server):
         path = PurePath(server.model_path)
         names |= {path.name: None, server.model_path: None, path.stem: None}
@@ -180,7 +175,7 @@ def _only_id(server: LlamaServer, shared: Collection[str]) -> str:
     By its alias, or else by the server's name; where several servers have one file, by that file's. None of
     these names depends on what the server does or says, so the name stays while it comes and goes.
     """
-    alias = next((name for name in _aliases(server) if not is_path(name)), "")
+    alias = next((name for name in aliases_among(server.aliases, server.args) if not is_path(name)), "")
     return alias or (PurePath(server.model_path).stem if server.model_path in shared else server.name)
 
 

@@ -48,6 +48,8 @@ FILLED = {
     "max_concurrent": "0",
     "max_queue": "256",
     "aliases": "",
+    "presets": "",
+    "priority": "0",
 }
 
 

@@ -125,6 +125,9 @@ def test_a_file_that_is_no_json_object_is_named(write, content, message):
         ("model_aliases", [""], "'' is not a name"),
         ("model_aliases", ["chat", " b"], "' b' is not a name: it is empty, or begins or ends with a space."),
         ("model_aliases", ["a\0"], "model_aliases contains a NUL"),
+        ("presets", ["brief"], "presets is ['brief'], it must be a table."),
+        ("presets", {"a": {"set": {"model": "b"}}}, "a.set.model: no preset changes this field"),
+        ("presets", {"a": {"system_prefix": "\0"}}, "a.system_prefix: it contains a NUL"),
     ],
 )
 def test_a_mistake_is_one_line_with_file_key_and_value(write, key, value, message):
@@ -203,6 +206,7 @@ EVERY_KEY = {
     "max_concurrent": 2,
     "max_queue": 0,
     "model_aliases": ["chat", "a/b:c"],
+    "presets": {"brief": {"set": {"temperature": 0.2}, "system_prefix": "Be brief."}},
     "group": "big",
     "pinned": True,
     "priority": 3,

@@ -140,6 +140,7 @@ COLUMN_OF_KIND = {
     Kind.SWITCH: models.BooleanField,
     Kind.TEXT: models.CharField,
     Kind.LIST: models.JSONField,
+    Kind.TABLE: models.JSONField,
 }
 
 

@@ -58,14 +58,19 @@ def test_the_sources_have_the_secrets():
 
 
 def test_a_model_of_llama_swap_becomes_a_server_with_its_macros_replaced():
-    assert servers_of("llama-swap.yaml")["qwen3-30b-a3b"] == {
+    filtered = {
+        "remove": ["temperature", "top_p"],
+        "set": {"chat_template_kwargs": {"enable_thinking": False}},
+    }
+    assert servers_of("llama-swap.yaml")["qwen3-30b-a3b-plain"] == {
         "engine": "imported",
         "model_path": "/srv/models/Qwen3-30B-A3B-Q4_K_M.gguf",
         "args": [
             *("--no-webui", "--metrics", "--ctx-size", "32768", "-ngl", "99", "--jinja"),
             *("--cache-type-k", "q8_0", "--cache-type-v", "q8_0"),
         ],
-        "aliases": ["qwen3:30b-a3b", "gpt-4o", "chat"],
+        "aliases": ["qwen3:30b-a3b-plain"],
+        "presets": dict.fromkeys(("qwen3:30b-a3b", "gpt-4o", "chat"), filtered),
         "host": "127.0.0.1",
         "idle_stop_seconds": 1800,
         "max_concurrent": 4,
@@ -126,8 +131,7 @@ def test_a_model_in_a_container_of_llama_cpp_is_run_on_this_host():
         'line 90: groups = {"always": {"persistent": true,',
         'line 101: hooks = {"on_startup": {"preload": ["embed"]}}: servers start with llamaproxy',
         'line 105: peers = {"other-host": {"proxy": "https://llm.example.org", "apiKey": "[redacted]"',
-        'line 39: filters.stripParams = "temperature, top_p": requests are passed on',
-        'line 40: filters.setParams = {"chat_template_kwargs": {"enable_thinking": false}}: requests',
+        "qwen3:30b-a3b is a preset, as its filters change all requests; the server itself is qwen3:30b-a3b-p",
         'line 43: metadata = {"owner": "ops", "api_token": "[redacted]"}: there is no counterpart',
         "line 56: unlisted = true: all servers are listed",
         'line 67: checkEndpoint = "none": /health is asked',
