@@ -90,7 +90,7 @@ def follow(
     database that was away for a while sees only the newest snapshot, but every death.
     """
     resting = snapshot.status in (Status.STOPPING, Status.INITIAL)
-    if resting and not wanted:
+    if resting and (not wanted or snapshot.unloaded):
         return _stopped(incident)
     if snapshot.status in DOWN or death is not None:
         incident, due = _down(incident, snapshot, death, died_at or now)
@@ -101,7 +101,10 @@ def follow(
 
 
 def _stopped(incident: Incident | None) -> Step:
-    """End the incident of a server that a person stopped. If it was up again, its channels are told."""
+    """End the incident of a server that rests because a person stopped it, or because it has no room.
+
+    If it was up again, its channels are told.
+    """
     if incident is None:
         return Step(incident=None)
     if incident.recovered_at is None:

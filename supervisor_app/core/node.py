@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.core.recorder import Recorder
+from supervisor_app.core.room.room import Room
 from supervisor_app.core.shortage import CANNOT
 from supervisor_app.core.supervisor import ServerSupervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Coroutine, Iterable, Sequence
+    from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 
     from supervisor_app.core.devices import Survey
     from supervisor_app.core.ports import Clock, Footprints, Probe, Processes, Publisher, ServerConfig, Store
@@ -102,6 +103,10 @@ class NodeSupervisor:
         self._surveying: asyncio.Task[None] | None = None
         self._devices: Survey | None = None
         """Devices as they were seen since the last heartbeat."""
+        self._room = Room(
+            clock=clock, look=processes.devices, footprints=footprints, tenants=self._supervisors
+        )
+        self._making_room: asyncio.Task[None] | None = None
 
     def nudge(self) -> None:
         """Reconcile now instead of within a second: something may have changed."""
@@ -112,6 +117,14 @@ class NodeSupervisor:
         for name in names:
             if name in self._watched:
                 self._watched[name].supervisor.moved()
+
+    def waits(self, gateway: str, counts: Mapping[str, int]) -> None:
+        """Take from a gateway how many requests wait for servers that are not ready."""
+        if self._room.is_on:
+            self._room.waits(gateway, counts)
+
+    def _supervisors(self) -> Mapping[str, ServerSupervisor]:
+        return {name: watched.supervisor for name, watched in self._watched.items()}
 
     def force(self) -> None:
         """End everything at once: the shutdown was asked for a second time."""
@@ -152,8 +165,9 @@ class NodeSupervisor:
         await asyncio.gather(*(watched.recorder.flush(FLUSH_SECONDS) for watched in self._watched.values()))
         for watched in self._watched.values():
             watched.cancel()
-        if self._surveying is not None:
-            self._surveying.cancel()
+        for task in (self._surveying, self._making_room):
+            if task is not None:
+                task.cancel()
         tasks = [task for watched in self._watched.values() for task in watched.tasks]
         await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -168,6 +182,11 @@ class NodeSupervisor:
 
     async def _apply(self, configs: Sequence[ServerConfig]) -> None:
         names = {config.name for config in configs}
+        rules = self._store.memory_rules
+        self._room.govern(rules, configs, complete=names <= self._watched.keys())
+        if self._making_room is None and self._room.is_on:
+            self._making_room = asyncio.create_task(self._room.run(), name="room")
+            self._making_room.add_done_callback(lambda _: self.nudge())
         for config in configs:
             watched = self._watched.get(config.name)
             if watched is None:
@@ -178,6 +197,7 @@ class NodeSupervisor:
                 watched.supervisor.apply(config)
         for name in self._watched.keys() - names:
             await self._remove(name)
+        self._room.govern(rules, configs, complete=True)
 
     async def _add(self, config: ServerConfig) -> None:
         remembered = await self._store.remember(config.name)
@@ -190,6 +210,7 @@ class NodeSupervisor:
             clock=self._clock,
             footprints=self._footprints,
             recorder=recorder,
+            room=self._room,
         )
         tasks = (
             asyncio.create_task(supervisor.run(), name=f"{config.name}-supervisor"),
@@ -217,10 +238,10 @@ class NodeSupervisor:
             await self._publisher.removed(name)
 
     def _raise_failures(self) -> None:
-        for watched in self._watched.values():
-            for task in watched.tasks:
-                if task.done() and not task.cancelled():
-                    task.result()
+        of_servers = [task for watched in self._watched.values() for task in watched.tasks]
+        for task in (*of_servers, *([self._making_room] if self._making_room else [])):
+            if task.done() and not task.cancelled():
+                task.result()
 
     async def _heartbeat(self) -> None:
         now = self._clock.monotonic()

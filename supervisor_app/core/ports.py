@@ -346,6 +346,20 @@ class Footprints(Protocol):
         """
 
 
+class RoomDesk(Protocol):
+    """Gives room in memory to the servers of a node, by what it reads of their states."""
+
+    @property
+    def is_on(self) -> bool:
+        """Is room to be asked for at all?"""
+
+    def nudge(self) -> None:
+        """Look at the servers now: one asks for room, or stands otherwise than before."""
+
+    async def may_fit(self, name: str) -> bool:
+        """Would a server that was refused be refused again? Raises ShortageError."""
+
+
 class NodeTakenError(Exception):
     """The node is held by another supervisor; the message says which."""
 

@@ -182,6 +182,8 @@ class LlamaStatus:
     adopted: bool = False
     pid: int | None = None
     progress: Progress | None = None
+    unloaded: bool = False
+    """The server is to run, has no room in memory, and is loaded with the next request."""
     can_roll_back: bool = False
     """The server is down since its configuration was changed, and the one before reached ready."""
     warnings: tuple[str, ...] = ()
@@ -223,6 +225,7 @@ class LlamaStatus:
             "adopted": self.adopted,
             "pid": self.pid,
             "progress": self.progress and self.progress.as_json(),
+            "unloaded": self.unloaded,
             "canRollBack": self.can_roll_back,
             "warnings": list(self.warnings),
         }

@@ -17,11 +17,12 @@ from supervisor_app.core.ports import (
     Probe,
     Processes,
     Remembered,
+    RoomDesk,
     ServerConfig,
     Wish,
 )
 from supervisor_app.core.shortage import CANNOT, why_not
-from supervisor_app.core.status import LlamaStatus, Status
+from supervisor_app.core.status import FailureKind, LlamaStatus, Status
 from supervisor_app.core.surroundings import ServerLog, Surroundings
 from supervisor_app.core.survivor import argv_of, find_survivor, past_loads, unfinished
 from supervisor_app.core.tasks import Tasks
@@ -40,6 +41,10 @@ log = logging.getLogger(__name__)
 SETTLE_SECONDS = 0.02
 PULSE_SECONDS = 1.0
 """Pause between two moments in which we see that we run, while there is a process."""
+FIRST_GENERATION = 1
+"""Generation of a server that was made, and that nobody has asked for since."""
+REQUESTS_SECONDS = 1.0
+"""Time for an answer to how many requests are in flight: a server that is silent counts as busy."""
 GAP_SECONDS = 2.0
 """Later than planned by more than this: we were stopped, frozen or starved, perhaps the server with us."""
 EVENT_OF_WISH: dict[Wish, Callable[..., lifecycle.Event]] = {
@@ -67,10 +72,18 @@ class ServerSupervisor:
         clock: Clock,
         footprints: Footprints,
         recorder: Recorder,
+        room: RoomDesk,
     ) -> None:
         self.config = config
         self.state = lifecycle.State()
         self.leaving = False
+        self.has_begun = False
+        """True once it has found out what the last supervisor left."""
+        self.ready_since: float | None = None
+        """Monotonic seconds."""
+        self.last_used = clock.monotonic()
+        """Monotonic seconds: at the last sign of a request, or when it got ready."""
+        self._room = room
         self._ending = False
         """The supervisor was told to stop for good."""
         self._processes = processes
@@ -118,9 +131,11 @@ class ServerSupervisor:
             self._events.put_nowait(lifecycle.ConfigChanged())
         if not config.explained.isdisjoint(self.state.deaths):
             self._events.put_nowait(lifecycle.Explained(config.explained))
-        wish = config.wish_since(self._generation)
+        wish, is_new = config.wish_since(self._generation), not self._generation
         self._generation = config.generation
-        if wish is not None:
+        if wish is Wish.START and is_new and config.generation == FIRST_GENERATION:
+            self._events.put_nowait(lifecycle.Start(generation=config.generation, preload=True))
+        elif wish is not None:
             why = "" if config.idle_seconds is None else idle_note(config.idle_seconds)
             self._events.put_nowait(EVENT_OF_WISH[wish](why, generation=config.generation))
 
@@ -135,8 +150,30 @@ class ServerSupervisor:
         self.leaving = True
         self.stop(note, spare_adopted=True)
 
+    def tell(self, event: lifecycle.Event) -> None:
+        """Take a decision about its room in memory."""
+        self._events.put_nowait(event)
+
+    async def requests(self) -> int:
+        """Ask the server how many requests are in flight; 1 where that cannot be told."""
+        if self._watched is None:
+            return 0
+        try:
+            count = await self._watched.requests(REQUESTS_SECONDS)
+        except CANNOT:
+            return 1
+        if count:
+            self.last_used = self._clock.monotonic()
+        return count
+
+    @property
+    def load_seconds(self) -> float:
+        """Seconds that its last starts took; 0 when there are none."""
+        return self._load.usual
+
     def moved(self) -> None:
         """Note that content of an answer of this server has passed a gateway."""
+        self.last_used = self._clock.monotonic()
         if self._watched is not None:
             self._watched.moved = True
 
@@ -166,6 +203,8 @@ class ServerSupervisor:
     async def run(self) -> None:
         """Run until cancelled. Any error in here is a bug, and is raised."""
         await self._begin()
+        self.has_begun = True
+        self._room.nudge()
         self._woken_at = self._clock.monotonic()
         next_event: asyncio.Task[lifecycle.Event] = asyncio.create_task(self._events.get())
         try:
@@ -233,7 +272,7 @@ class ServerSupervisor:
             )
         self.apply(self.config)
         if self._events.empty() and self.config.desired_running and self.state.status is Status.INITIAL:
-            self._events.put_nowait(lifecycle.Start())
+            self._events.put_nowait(lifecycle.Start(preload=True))
         if self._events.empty():  # else the first step says more, and no page flashes "initial"
             self._record()
 
@@ -263,8 +302,11 @@ class ServerSupervisor:
         if isinstance(event, lifecycle.Start | lifecycle.Restart | lifecycle.Stop):
             self._acted = event.generation or self._acted
         before = self.state
-        policy = lifecycle.Policy(restart=self.config.restart, health=self.config.health)
+        policy = lifecycle.Policy(
+            restart=self.config.restart, health=self.config.health, room=self._room.is_on
+        )
         self.state, effects = lifecycle.decide(before, event, policy, self._clock.monotonic())
+        self._note_use(before, event)
         for effect in effects:
             self._perform(effect)
         if self.state.status is Status.ERROR and before.status is not Status.ERROR:
@@ -272,8 +314,22 @@ class ServerSupervisor:
         (self._idle.set if self.state.phase is lifecycle.Phase.IDLE else self._idle.clear)()
         self._record()
 
+    def _note_use(self, before: lifecycle.State, event: lifecycle.Event) -> None:
+        """Note what its right to room depends on."""
+        serves = self.state.phase is lifecycle.Phase.SERVING
+        if serves and before.phase is not lifecycle.Phase.SERVING:
+            self.ready_since = self.last_used = self._clock.monotonic()
+        elif not serves:
+            self.ready_since = None
+        elif isinstance(event, lifecycle.ActivitySeen) and not event.activity.quiet:
+            self.last_used = self._clock.monotonic()
+        if self.state.phase is not before.phase:
+            self._room.nudge()
+
     def _perform(self, effect: lifecycle.Effect) -> None:
         match effect:
+            case lifecycle.AskRoom():
+                self._room.nudge()
             case lifecycle.Log():
                 self._log.log(effect.level, effect.text)
             case lifecycle.InspectPort():
@@ -338,11 +394,15 @@ class ServerSupervisor:
 
     async def _remember_cause(self) -> None:
         failure = self.state.failure
-        if failure is not None and failure.permanent:
+        if failure is not None and failure.permanent and failure.kind is not FailureKind.DOES_NOT_FIT:
             self._cause.begin_unseen()
             with suppress(*CANNOT):
                 self._cause.begin(await self._processes.cause_of(self.config.name, failure, self.config.spec))
 
     async def _check_cause(self, effect: lifecycle.CheckCause) -> None:
+        if effect.failure.kind is FailureKind.DOES_NOT_FIT:
+            gone = await self._room.may_fit(self.config.name)
+            self._events.put_nowait(lifecycle.CauseChecked(effect.attempt, gone))
+            return
         cause = await self._processes.cause_of(self.config.name, effect.failure, self.config.spec)
         self._events.put_nowait(lifecycle.CauseChecked(effect.attempt, self._cause.is_gone(cause)))

@@ -415,6 +415,22 @@ class FakeFootprints:
 
 
 @dataclass
+class FakeRoom:
+    """Room that is asked for only while it `is_on`; whoever asks gets an answer from the test."""
+
+    is_on: bool = False
+    nudges: int = 0
+    fits: bool = False
+    """Answer to the question whether a server that was refused may fit now."""
+
+    def nudge(self) -> None:
+        self.nudges += 1
+
+    async def may_fit(self, name: str) -> bool:
+        return self.fits
+
+
+@dataclass
 class RecordingPublisher:
     """Keeps what pages would have seen."""
 

@@ -193,6 +193,15 @@ class WatchedProcess:
         self._teach()
         self._around.report(lifecycle.ActivitySeen(self.attempt, seen))
 
+    async def requests(self, timeout: float) -> int:  # noqa: ASYNC109
+        """Ask how many requests are in flight; 1 where that cannot be told, 0 of one that sleeps."""
+        slots = await self._around.probe.slots(self._spec, timeout, may_wake=False)
+        if not slots.answered:
+            return 1
+        if slots.total:
+            return slots.working
+        return min(1, (await self._process.usage(self._spec)).connections)
+
     async def _look_at_memory(self) -> MemorySample | None:
         sample = await self._process.sample()
         self._trail.add(sample)

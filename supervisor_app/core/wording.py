@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from supervisor_app.common.words import counted, size, span
 from supervisor_app.core.lifecycle import Phase, Policy, State
+from supervisor_app.core.lifecycle.tries import MORE_ROOM
 from supervisor_app.core.status import FailureKind, Status
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ def sentence(state: State, policy: Policy, spec: LaunchSpec) -> str:
     said = _SENTENCES[state.status](state, policy, spec)
     if state.hindered and state.status is not Status.READY:
         said = f"{said} {hindrance(state)}"
-    return f"{state.note} {said}" if state.note and state.status is not Status.READY else said
+    has_own = state.status is Status.READY or (state.status is Status.INITIAL and state.unloaded)
+    return f"{state.note} {said}" if state.note and not has_own else said
 
 
 def hindrance(state: State) -> str:
@@ -71,6 +73,8 @@ def warnings(state: State, policy: Policy) -> tuple[str, ...]:
 
 
 def _initial(state: State, policy: Policy, spec: LaunchSpec) -> str:
+    if state.unloaded:
+        return state.unloaded
     return f"Not running. Start it to serve {spec.public_url}."
 
 
@@ -82,6 +86,8 @@ def _starting(state: State, policy: Policy, spec: LaunchSpec) -> str:
     match state.phase:
         case Phase.INSPECTING:
             said = f"looking who listens on port {spec.port}."
+        case Phase.AWAITING_ROOM:
+            said = state.awaits or "looking for room in memory."
         case Phase.SPAWNING:
             said = "starting llama-server."
         case Phase.READING_MODELS:
@@ -113,6 +119,8 @@ def _crashed(state: State, policy: Policy, spec: LaunchSpec) -> str:
     if state.failure is not None and state.failure.kind is FailureKind.DOWNLOAD_FAILED:
         pause = span(policy.restart.backoff(state.rearms))
         return f"{why}. It is tried again every {pause} until it can be had."
+    if state.more_room and not state.retries:
+        return f"{why}. {MORE_ROOM} It starts again after {span(policy.restart.backoff(1))}."
     limit = policy.restart.max_retries
     if state.retries > limit:
         pause = span(policy.restart.slow_backoff)

@@ -117,6 +117,11 @@ async def tell_moved(node: str, servers: list[str]) -> None:
     await _send(node, {"type": "server.moved", "servers": servers})
 
 
+async def tell_waiting(node: str, gateway: str, counts: dict[str, int]) -> None:
+    """Tell a node's supervisor how many requests wait for its servers in this gateway. Lost is no harm."""
+    await _send(node, {"type": "server.waiting", "gateway": gateway, "counts": counts})
+
+
 async def _send(node: str, message: dict[str, Any]) -> None:
     try:
         async with asyncio.timeout(NUDGE_SECONDS):

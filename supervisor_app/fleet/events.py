@@ -41,6 +41,9 @@ class News(TypedDict):
     status: str
     detail: str
     url: str
+    unloaded: bool
+    failure: str
+    """Kind of the failure that it is down for; empty: none."""
     pid: int | None
     adopted: bool
     endpoint: dict[str, Any] | None
@@ -74,6 +77,8 @@ def status_news(status: LlamaStatus) -> News:
         status=status.status.value,
         detail=status.detail,
         url=status.url,
+        unloaded=status.unloaded,
+        failure=status.failure.kind.value if status.failure else "",
         pid=status.pid,
         adopted=status.adopted,
         endpoint=status.endpoint.as_json() if status.endpoint else None,

@@ -43,6 +43,8 @@ class Server(Protocol):
     @property
     def hopeless(self) -> bool: ...
     @property
+    def does_not_fit(self) -> bool: ...
+    @property
     def why_hopeless(self) -> str: ...
     @property
     def away(self) -> bool: ...
@@ -148,7 +150,7 @@ def unavailable(facts: Server, retry_after: int, *, lasting: bool) -> Problem:
     """Waiting is hopeless, for the supervisor's own reason. `lasting`: only a person can end that."""
     return Problem(
         status=503,
-        code="server_unavailable",
+        code="does_not_fit" if facts.does_not_fit else "server_unavailable",
         message=f"{facts.name}: {facts.why_hopeless}",
         fault=Side.SERVER,
         retry_after=retry_after,

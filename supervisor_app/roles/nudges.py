@@ -16,12 +16,24 @@ class SupervisorConsumer(AsyncConsumer):
     nudge: Callable[[], None]
     moved: Callable[[list[str]], None]
 
-    def __init__(self, *, nudge: Callable[[], None], moved: Callable[[list[str]], None]) -> None:
+    waits: Callable[[str, dict[str, int]], None]
+
+    def __init__(
+        self,
+        *,
+        nudge: Callable[[], None],
+        moved: Callable[[list[str]], None],
+        waits: Callable[[str, dict[str, int]], None],
+    ) -> None:
         self.nudge = nudge
         self.moved = moved
+        self.waits = waits
 
     async def server_nudge(self, message: dict[str, Any]) -> None:
         self.nudge()
 
     async def server_moved(self, message: dict[str, Any]) -> None:
         self.moved(message["servers"])
+
+    async def server_waiting(self, message: dict[str, Any]) -> None:
+        self.waits(message["gateway"], message["counts"])

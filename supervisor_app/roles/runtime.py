@@ -175,7 +175,10 @@ class Runtime:
         def moved(servers: list[str]) -> None:
             loop.call_soon_threadsafe(supervisor.moved, servers)
 
-        consumer: Any = SupervisorConsumer.as_asgi(nudge=nudge, moved=moved)
+        def waits(gateway: str, counts: dict[str, int]) -> None:
+            loop.call_soon_threadsafe(supervisor.waits, gateway, counts)
+
+        consumer: Any = SupervisorConsumer.as_asgi(nudge=nudge, moved=moved, waits=waits)
         await run_in(self._strangers, partial(self._keep_listening, consumer))
 
     async def _keep_listening(self, consumer: Any) -> None:

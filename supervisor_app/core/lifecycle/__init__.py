@@ -10,6 +10,7 @@ reply can never move a server that has gone on.
     crashed --retries used up--> error          starting --permanent failure--> error
     error --start | config changed | the cause is gone--> starting
     any --stop--> stopping --gone--> initial
+    ready --another needs its room--> stopping --gone--> initial, until somebody asks for it
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from supervisor_app.core.lifecycle.effects import (
     INFO,
     WARNING,
     Adopt,
+    AskRoom,
     Attempted,
     CheckActivity,
     CheckCause,
@@ -54,15 +56,20 @@ from supervisor_app.core.lifecycle.events import (
     Inspected,
     ModelsRead,
     ModelsReadAgain,
+    NotLoaded,
     Postponed,
     Restart,
     Resume,
+    RoomAwaited,
+    RoomGiven,
+    RoomRefused,
     SignalDenied,
     Spawned,
     SpawnFailed,
     Start,
     Stop,
     Tick,
+    Unload,
     Unobserved,
 )
 from supervisor_app.core.lifecycle.hindrance import AGAIN_SECONDS
@@ -78,6 +85,7 @@ __all__ = [
     "WARNING",
     "ActivitySeen",
     "Adopt",
+    "AskRoom",
     "Attempted",
     "CanarySeen",
     "CauseChecked",
@@ -102,6 +110,7 @@ __all__ = [
     "MarkReady",
     "ModelsRead",
     "ModelsReadAgain",
+    "NotLoaded",
     "OnProcess",
     "OpenRun",
     "Phase",
@@ -111,6 +120,9 @@ __all__ = [
     "ReadModelsAgain",
     "Restart",
     "Resume",
+    "RoomAwaited",
+    "RoomGiven",
+    "RoomRefused",
     "SendCanary",
     "SignalDenied",
     "Spawn",
@@ -121,6 +133,7 @@ __all__ = [
     "Stop",
     "Terminate",
     "Tick",
+    "Unload",
     "Unobserved",
     "decide",
 ]

@@ -35,18 +35,31 @@ from supervisor_app.core.lifecycle.events import (
     Inspected,
     ModelsRead,
     ModelsReadAgain,
+    NotLoaded,
     Postponed,
     Restart,
     Resume,
+    RoomAwaited,
+    RoomGiven,
+    RoomRefused,
     SignalDenied,
     Spawned,
     SpawnFailed,
     Start,
     Stop,
     Tick,
+    Unload,
     Unobserved,
 )
 from supervisor_app.core.lifecycle.hindrance import again, asked_again, moved_on, postpone, relieved, void
+from supervisor_app.core.lifecycle.room import (
+    ask_as_wished,
+    not_loaded,
+    room_awaited,
+    room_given,
+    room_refused,
+    unload,
+)
 from supervisor_app.core.lifecycle.serving import (
     activity_seen,
     canary_seen,
@@ -92,7 +105,30 @@ def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
         return asked_again(state, event, now)
     if isinstance(event, ModelsReadAgain):
         return models_read_again(state, event, now)
+    if isinstance(event, RoomGiven | RoomAwaited | RoomRefused | NotLoaded | Unload):
+        return _room(state, event, policy, now)
     return _answer(state, event, policy, now)
+
+
+def _room(
+    state: State,
+    event: RoomGiven | RoomAwaited | RoomRefused | NotLoaded | Unload,
+    policy: Policy,
+    now: float,
+) -> Decision:
+    match event:
+        case Unload() if state.phase is Phase.SERVING:
+            return unload(state, event, policy, now)
+        case RoomGiven() if state.phase is Phase.AWAITING_ROOM:
+            return room_given(state, event)
+        case RoomAwaited() if state.phase is Phase.AWAITING_ROOM:
+            return room_awaited(state, event)
+        case RoomRefused() if state.phase is Phase.AWAITING_ROOM:
+            return room_refused(state, event, policy, now)
+        case NotLoaded() if state.phase is Phase.AWAITING_ROOM and not state.wished:
+            return not_loaded(state, event)
+        case _:
+            return state, []
 
 
 def _command(
@@ -103,13 +139,13 @@ def _command(
 ) -> Decision:
     match event:
         case Start():
-            return _start(state, event.note)
+            return _start(state, event)
         case Resume():
             return _resume(state, event)
         case Continue():
             return _continue(state, event, policy, now)
         case Restart():
-            return _restart(state, event.note, policy, now)
+            return _restart(replace(state, wished=True), event.note, policy, now)
         case ConfigChanged():
             if state.status in (Status.INITIAL, Status.STOPPING):
                 return state, []
@@ -152,12 +188,15 @@ def _answer(state: State, event: Event, policy: Policy, now: float) -> Decision:
             return state, []
 
 
-def _start(state: State, note: str) -> Decision:
+def _start(state: State, event: Start) -> Decision:
+    if state.status is Status.STARTING and not (event.preload or state.wished):
+        return ask_as_wished(state)
     if state.status in (Status.STARTING, Status.READY):
         return state, []
+    wished = replace(state, retries=0, rearms=0, wished=not event.preload, unloaded="")
     if state.phase in (Phase.SPAWNING, Phase.ENDING):
-        return replace(state, start_next=True, retries=0, rearms=0, note=note), []
-    return begin(replace(state, retries=0, rearms=0, failure=None), note)
+        return replace(wished, start_next=True, note=event.note), []
+    return begin(replace(wished, failure=None), event.note)
 
 
 def _resume(state: State, event: Resume) -> Decision:
@@ -188,7 +227,7 @@ def _continue(state: State, event: Continue, policy: Policy, now: float) -> Deci
 
 
 def _restart(state: State, note: str, policy: Policy, now: float) -> Decision:
-    fresh = replace(state, retries=0, rearms=0)
+    fresh = replace(state, retries=0, rearms=0, unloaded="")
     if state.phase in HAS_PROCESS:
         return end(replace(fresh, start_next=True, note=note), Status.STOPPING, policy, now)
     if state.phase is Phase.SPAWNING:
@@ -197,7 +236,7 @@ def _restart(state: State, note: str, policy: Policy, now: float) -> Decision:
 
 
 def _stop(state: State, event: Stop, policy: Policy, now: float) -> Decision:
-    calm = replace(state, start_next=False, note=event.note)
+    calm = replace(state, start_next=False, note=event.note, unloaded="")
     if state.phase is Phase.SPAWNING:
         return replace(calm, status=Status.STOPPING, spare_adopted=event.spare_adopted), []
     if state.phase in HAS_PROCESS:
@@ -205,7 +244,7 @@ def _stop(state: State, event: Stop, policy: Policy, now: float) -> Decision:
             return let_go(calm)
         return end(calm, Status.STOPPING, policy, now)
     if state.status is Status.INITIAL:
-        return state, []
+        return replace(state, unloaded=""), []
     return State(attempt=state.attempt + 1, note=event.note), []
 
 
@@ -237,7 +276,7 @@ def _tick(state: State, policy: Policy, now: float) -> Decision:
         return unresponsive(state, failure_of(FailureKind.NEVER_READY, loading), policy, now)
     effects: list[Effect] = []
     if due(state.stable_at):
-        state = replace(state, stable_at=None, retries=0, rearms=0)
+        state = replace(state, stable_at=None, retries=0, rearms=0, more_room=False)
     if due(state.probe_at):
         state = replace(state, probe_at=None)
         effects.append(CheckHealth(state.attempt))

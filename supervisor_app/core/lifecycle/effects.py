@@ -18,6 +18,13 @@ class InspectPort:
 
 
 @dataclass(frozen=True)
+class AskRoom:
+    """Ask for room in memory for the process to be spawned."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
 class Spawn:
     attempt: int
 
@@ -124,4 +131,16 @@ OnProcess = CheckHealth | ReadModels | ReadModelsAgain | Terminate | Kill | Chec
 """Effects on the process that there is."""
 Attempted = InspectPort | Spawn | Adopt | CheckCause | OnProcess
 """Effects that are postponed while our own process is short of something."""
-Effect = InspectPort | Spawn | Adopt | Forget | CheckCause | OpenRun | MarkReady | CloseRun | Log | OnProcess
+Effect = (
+    InspectPort
+    | AskRoom
+    | Spawn
+    | Adopt
+    | Forget
+    | CheckCause
+    | OpenRun
+    | MarkReady
+    | CloseRun
+    | Log
+    | OnProcess
+)

@@ -63,8 +63,8 @@ def ended(state: State) -> Decision:
     """Begin anew or rest, now that a process which was asked to stop has ended."""
     if state.start_next:
         return begin(replace(state, failure=None), state.note)
-    stopped = State(attempt=state.attempt + 1, note=state.note)
-    return stopped, [Log(INFO, "🛑 [LLAMA] Stopped")]
+    stopped = State(attempt=state.attempt + 1, note=state.note, unloaded=state.unloaded)
+    return stopped, [Log(INFO, f"💤 [LLAMA] {state.unloaded}" if state.unloaded else "🛑 [LLAMA] Stopped")]
 
 
 def exited(state: State, event: Exited, policy: Policy, now: float) -> Decision:

@@ -22,6 +22,8 @@ class Start:
     note: str = ""
     generation: int = 0
     """Generation of the wish; 0: no person has wished it."""
+    preload: bool = False
+    """Nobody has asked for the server now: no other one goes for it."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,52 @@ class Explained:
 class Inspected:
     attempt: int
     holder: PortHolder | None
+
+
+@dataclass(frozen=True)
+class RoomGiven:
+    """All that the server needs is free, and kept for it."""
+
+    attempt: int
+    remark: str = ""
+    """Doubt that people should read, as a sentence."""
+
+
+@dataclass(frozen=True)
+class RoomAwaited:
+    """Answer that no room is free yet."""
+
+    attempt: int
+    why: str
+    """Reason, as a sentence."""
+
+
+@dataclass(frozen=True)
+class RoomRefused:
+    """Answer that no room can ever be made, as the world is now."""
+
+    attempt: int
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class NotLoaded:
+    """Rest until somebody asks for the server: no room is free, and nobody has asked so far."""
+
+    attempt: int
+    why: str
+    """Reason, as a sentence."""
+
+
+@dataclass(frozen=True)
+class Unload:
+    """Make room for another server, and rest until somebody asks."""
+
+    attempt: int
+    note: str
+    """Sentence for the history."""
+    why: str
+    """Sentence for as long as it rests."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +248,11 @@ Event = (
     | ConfigChanged
     | Explained
     | Inspected
+    | RoomGiven
+    | RoomAwaited
+    | RoomRefused
+    | NotLoaded
+    | Unload
     | Spawned
     | SpawnFailed
     | Exited

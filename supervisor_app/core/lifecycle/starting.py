@@ -19,6 +19,7 @@ from supervisor_app.core.lifecycle.effects import (
     Spawn,
 )
 from supervisor_app.core.lifecycle.ending import end, let_go
+from supervisor_app.core.lifecycle.room import ask_for_room
 from supervisor_app.core.lifecycle.serving import MODELS_INTERVAL
 from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State
 from supervisor_app.core.lifecycle.tries import failed
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 
 def inspected(state: State, holder: PortHolder | None, policy: Policy, now: float) -> Decision:
+    if holder is None and policy.room and not state.has_room:
+        return ask_for_room(state)
     if holder is None:
         return replace(state, phase=Phase.SPAWNING), [Spawn(state.attempt)]
     if holder.is_llama_server:
@@ -115,6 +118,7 @@ def models_read(state: State, event: ModelsRead, policy: Policy, now: float) -> 
         phase=Phase.SERVING,
         models=event.models,
         was_ready=True,
+        wished=False,
         failure=None,
         misses=0,
         loading=False,

@@ -23,6 +23,8 @@ class Phase(Enum):
     """No process, nothing planned: initial, error."""
     INSPECTING = auto()
     """Asked who listens on the port."""
+    AWAITING_ROOM = auto()
+    """Asked for room in memory."""
     SPAWNING = auto()
     """Asked for a process, spawned or adopted; it may exist before we hear of it."""
     WAITING = auto()
@@ -38,7 +40,9 @@ class Phase(Enum):
 HAS_PROCESS = frozenset({Phase.WAITING, Phase.READING_MODELS, Phase.SERVING, Phase.ENDING})
 PHASES: dict[Status, frozenset[Phase]] = {
     Status.INITIAL: frozenset({Phase.IDLE}),
-    Status.STARTING: frozenset({Phase.INSPECTING, Phase.SPAWNING, Phase.WAITING, Phase.READING_MODELS}),
+    Status.STARTING: frozenset(
+        {Phase.INSPECTING, Phase.AWAITING_ROOM, Phase.SPAWNING, Phase.WAITING, Phase.READING_MODELS}
+    ),
     Status.READY: frozenset({Phase.SERVING}),
     Status.CRASHED: frozenset({Phase.ENDING, Phase.BACKOFF}),
     Status.ERROR: frozenset({Phase.IDLE}),
@@ -50,6 +54,8 @@ PHASES: dict[Status, frozenset[Phase]] = {
 class Policy:
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     health: HealthPolicy = field(default_factory=HealthPolicy)
+    room: bool = False
+    """Servers share the memory of the node: room is asked for before a process is spawned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +97,16 @@ class State:
     """Start again when the process that is ending is gone."""
     spare_adopted: bool = False
     """A stop came while the process was on its way: if it turns out to be adopted, let it live."""
+    wished: bool = False
+    """Somebody has asked for this start, and it was not ready since: others may go for it."""
+    has_room: bool = False
+    """Room was given to this try."""
+    awaits: str = ""
+    """Reason for which it has no room yet, as a sentence."""
+    unloaded: str = ""
+    """Reason for which it is not loaded although it is to run, as a sentence: the next request loads it."""
+    more_room: bool = False
+    """Memory ran out, and it is tried again with more room."""
     was_ready: bool = False
     """This run has been ready: its death is no permanent failure."""
     note: str = ""

@@ -14,6 +14,8 @@ CAUSE_INTERVAL = 2.0
 MAX_DEATHS = 50
 """Deaths of which the pids are remembered."""
 NO_PID = 0
+OUT_OF_MEMORY = frozenset({FailureKind.OUT_OF_MEMORY, FailureKind.OOM_KILLED, FailureKind.GPU_OUT_OF_MEMORY})
+MORE_ROOM = "It needs more than was thought, so more room is made for it."
 KILLED = "A request that killed it is in quarantine."
 
 
@@ -28,6 +30,8 @@ def begin(state: State, note: str = "") -> Decision:
         deaths=state.deaths,
         failure=state.failure,
         rearms=state.rearms,
+        wished=state.wished,
+        more_room=state.more_room,
         note=note,
     )
     return begun, [Log(INFO, "🚀 [LLAMA] Starting Llama service..."), InspectPort(attempt)]
@@ -37,6 +41,8 @@ def failed(state: State, failure: Failure, policy: Policy, now: float) -> Decisi
     """Plan the next try after the end of a process, or give up."""
     pid = state.identity.pid if state.identity is not None else NO_PID
     state = replace(state, deaths=(*state.deaths, pid)[-MAX_DEATHS:], failure=failure)
+    if policy.room and failure.kind in OUT_OF_MEMORY and not state.more_room:
+        return with_more_room(state, failure, policy, now)
     if failure.permanent and not state.was_ready:
         look_at = now + cause_interval(state.rearms, policy)
         return give_up(state, look_at), [Log(ERROR, f"❌ [LLAMA] {failure.sentence}. {failure.hint}")]
@@ -68,8 +74,20 @@ def waiting(state: State, retry_at: float) -> State:
         deaths=state.deaths,
         failure=state.failure,
         rearms=state.rearms,
+        wished=state.wished,
+        more_room=state.more_room,
         retry_at=retry_at,
     )
+
+
+def with_more_room(state: State, failure: Failure, policy: Policy, now: float) -> Decision:
+    """Try once more without using up a retry: its footprint was wrong, and is corrected."""
+    pause = policy.restart.backoff(1)
+    trying = waiting(replace(state, more_room=True, wished=True), now + pause)
+    return trying, [
+        Log(ERROR, f"❌ [LLAMA] {failure.sentence}"),
+        Log(INFO, f"♻️ [LLAMA] {MORE_ROOM} It is tried again in {span(pause)}."),
+    ]
 
 
 def until_fetched(state: State, failure: Failure, policy: Policy, now: float) -> Decision:
@@ -99,6 +117,8 @@ def give_up(state: State, cause_at: float | None = None) -> State:
         deaths=state.deaths,
         failure=state.failure,
         rearms=state.rearms,
+        wished=state.wished,
+        more_room=state.more_room,
         cause_at=cause_at,
     )
 

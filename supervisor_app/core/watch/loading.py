@@ -28,10 +28,14 @@ class LoadWatch:
     def learned(self, seconds: float) -> None:
         self._past.appendleft(seconds)
 
+    @property
+    def usual(self) -> float:
+        """Seconds that the last starts took, in the middle; 0 when there are none."""
+        return median(self._past) if self._past else 0.0
+
     def progress(self, loaded: int, total: int, elapsed: float) -> Progress:
         """Make progress of bytes and of seconds since the start. No estimate once the usual time is over."""
-        usual = median(self._past) if self._past else 0.0
-        left = usual - elapsed
+        left = self.usual - elapsed
         return Progress(loaded=min(loaded, total), total=total, eta_seconds=left if left > 0 else None)
 
     @staticmethod

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from django.db import connection, transaction
-from django.db.models import CharField, Field, Q, QuerySet
+from django.db.models import CharField, F, Field, Q, QuerySet
 
 from supervisor_app.common.moments import moment
 from supervisor_app.common.storage import storable
@@ -341,5 +341,10 @@ def stop_idle(name: str, since: datetime) -> bool:
 
 
 def wake(name: str) -> bool:
-    """Start it again, if it was stopped for idleness and nothing else."""
-    return LlamaServer.objects.filter(name=name, stopped_for_idleness=True).ask_to_start() > 0
+    """Start it again, if it was stopped for idleness or made room, and nothing else.
+
+    Once is enough until its supervisor has acted.
+    """
+    made_room = Q(desired_running=True, state__unloaded=True, state__generation=F("generation"))
+    sleeping = Q(stopped_for_idleness=True) | made_room
+    return LlamaServer.objects.filter(sleeping, name=name).ask_to_start() > 0

@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from supervisor_app.common.database import DatabaseThread, Unchanged
@@ -22,7 +23,7 @@ from supervisor_app.common.storage import StoreError
 from supervisor_app.common.words import MISTAKE
 from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import Status
-from supervisor_app.fleet.commands import anudge, tell_moved
+from supervisor_app.fleet.commands import anudge, tell_moved, tell_waiting
 from supervisor_app.fleet.events import PUSH_GROUP, STATUS_GROUP
 from supervisor_app.fleet.layers import channel_layer
 from supervisor_app.fleet.metrics import render_metrics
@@ -91,6 +92,10 @@ class Link:
         """Pid of each server that was asked for its slots; `NONE_YET`: none."""
         self._gathered: asyncio.Task[bytes] | None = None
         """The metrics, the last time that somebody asked."""
+        self._name = uuid4().hex
+        """Tells this gateway from others."""
+        self._waited_on: set[str] = set()
+        """Nodes that were told last that requests wait for their servers."""
         self._waking: set[str] = set()
         """Servers whose start the database is being told: once, however many ask."""
         self._unsaved: list[QuarantineEntry] = []
@@ -232,6 +237,8 @@ class Link:
                 status=Status(message["status"]),
                 detail=message["detail"],
                 url=message["url"],
+                unloaded=message.get("unloaded", False),  # a supervisor of the version before says nothing
+                failure=message.get("failure", ""),
                 pid=message["pid"],
                 endpoint=Endpoint(**message["endpoint"]) if message["endpoint"] else None,
                 adopted=message["adopted"],
@@ -270,6 +277,7 @@ class Link:
         """A server whose answers come does not hang, whatever it says of its slots."""
         while True:
             await asyncio.sleep(MOVED_SECONDS)
+            await self._tell_waiting()
             nodes: dict[str, list[str]] = {}
             for name, backend in self._gateway.backends.items():
                 if backend.moved:
@@ -277,6 +285,17 @@ class Link:
                     nodes.setdefault(backend.facts.node, []).append(name)
             for node, names in nodes.items():
                 await tell_moved(node, names)
+
+    async def _tell_waiting(self) -> None:
+        """Supervisors make room for servers by how many wait for them."""
+        nodes: dict[str, dict[str, int]] = {node: {} for node in self._waited_on}
+        for name, backend in self._gateway.backends.items():
+            waiting = sum(visitor.wakes for visitor in backend.gate.waiting)
+            if waiting and not backend.facts.ready:
+                nodes.setdefault(backend.facts.node, {})[name] = waiting
+        self._waited_on = {node for node, counts in nodes.items() if counts}
+        for node, counts in nodes.items():
+            await tell_waiting(node, self._name, counts)
 
     async def _stop_idle(self) -> None:
         while True:
@@ -311,6 +330,7 @@ class Link:
         if started:
             log.info("☀️ [GATEWAY] %s is asked for: starting it", server)
             await self._nudge(server)
+            await self._tell_waiting()
 
     def server_lost(self) -> None:
         self._in_haste_until = monotonic() + IN_HASTE_SECONDS

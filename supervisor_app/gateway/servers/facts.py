@@ -59,6 +59,10 @@ class ServerFacts:
     """The server is meant to run."""
     wakes: bool = False
     """The server was stopped as idle: a request starts it."""
+    unloaded: bool = False
+    """The server made room for another, or found none: a request has it loaded."""
+    failure: str = ""
+    """Kind of the failure that it is down for; empty: none."""
     models: tuple[str, ...] = ()
     """Models that it serves, by every name: a client may use any."""
     offered: tuple[str, ...] = ()
@@ -112,6 +116,8 @@ class ServerFacts:
             status=known.status,
             detail=known.detail,
             url=known.url,
+            unloaded=known.unloaded,
+            failure=known.failure,
             pid=known.pid,
             endpoint=known.endpoint,
             adopted=known.adopted,
@@ -151,7 +157,7 @@ class ServerFacts:
     @property
     def asleep(self) -> bool:
         """Does a request start the server?"""
-        return self.wakes and not self.wanted
+        return (self.wakes and not self.wanted) or (self.unloaded and self.wanted)
 
     @property
     def hopeless(self) -> bool:
@@ -171,6 +177,11 @@ class ServerFacts:
     def is_hopeless_for(self, *, wakes: bool) -> bool:
         """Is it no use for a request to wait? `wakes`: the request starts a server that sleeps."""
         return self.hopeless or (self.asleep and not wakes and not self.ready)
+
+    @property
+    def does_not_fit(self) -> bool:
+        """Is the server down because there never is room for it?"""
+        return self.status is Status.ERROR and self.failure == FailureKind.DOES_NOT_FIT
 
     @property
     def why_hopeless(self) -> str:

@@ -29,6 +29,6 @@ async def test_the_supervisor_of_its_node_hears_of_it(monkeypatch):
 
 async def test_the_worker_passes_it_on():
     heard = []
-    consumer = SupervisorConsumer(nudge=lambda: None, moved=heard.append)
+    consumer = SupervisorConsumer(nudge=lambda: None, moved=heard.append, waits=lambda *_: None)
     await consumer.server_moved({"type": "server.moved", "servers": ["default"]})
     assert heard == [["default"]]

@@ -14,6 +14,7 @@ from supervisor_app.core.testing import (
     FakeFootprints,
     FakeProbe,
     FakeProcesses,
+    FakeRoom,
     InMemoryStore,
     RecordingPublisher,
     make_config,
@@ -32,6 +33,7 @@ class Bench:
         self.store = InMemoryStore()
         self.publisher = RecordingPublisher()
         self.footprints = FakeFootprints()
+        self.room = FakeRoom()
         self.recorder = Recorder(store=self.store, publisher=self.publisher, clock=self.clock)
         self.supervisor = ServerSupervisor(
             config,
@@ -41,6 +43,7 @@ class Bench:
             clock=self.clock,
             footprints=self.footprints,
             recorder=self.recorder,
+            room=self.room,
         )
 
     @property

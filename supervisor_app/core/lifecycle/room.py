@@ -1,0 +1,60 @@
+"""Room in memory: asked for before a process is spawned, and given back when another server needs it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from supervisor_app.core.lifecycle.effects import ERROR, INFO, AskRoom, InspectPort, Log, Spawn
+from supervisor_app.core.lifecycle.ending import end
+from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State
+from supervisor_app.core.lifecycle.tries import cause_interval, give_up
+from supervisor_app.core.status import Status
+
+if TYPE_CHECKING:
+    from supervisor_app.core.lifecycle.events import NotLoaded, RoomAwaited, RoomGiven, RoomRefused, Unload
+
+
+def ask_for_room(state: State) -> Decision:
+    return replace(state, phase=Phase.AWAITING_ROOM), [AskRoom(state.attempt)]
+
+
+def ask_as_wished(state: State) -> Decision:
+    """Ask once more, now that somebody wants the server: others may go for it."""
+    wished = replace(state, wished=True)
+    return wished, [AskRoom(state.attempt)] if state.phase is Phase.AWAITING_ROOM else []
+
+
+def room_given(state: State, event: RoomGiven) -> Decision:
+    """Spawn; after a wait look first who listens on the port by now."""
+    said = [Log(INFO, f"🤔 [LLAMA] {event.remark}")] if event.remark else []
+    if state.awaits:
+        looking = replace(state, phase=Phase.INSPECTING, has_room=True, awaits="")
+        return looking, [*said, InspectPort(state.attempt)]
+    return replace(state, phase=Phase.SPAWNING, has_room=True), [*said, Spawn(state.attempt)]
+
+
+def room_awaited(state: State, event: RoomAwaited) -> Decision:
+    """Wait. The numbers of a reason change all the time, so the console gets the first one alone."""
+    said = [] if state.awaits else [Log(INFO, f"⏳ [LLAMA] {event.why}")]
+    return replace(state, awaits=event.why), [*said]
+
+
+def room_refused(state: State, event: RoomRefused, policy: Policy, now: float) -> Decision:
+    """Give up before anything was tried, until the world has changed."""
+    refused = give_up(replace(state, failure=event.failure), now + cause_interval(state.rearms, policy))
+    return refused, [Log(ERROR, f"❌ [LLAMA] {event.failure.sentence}. {event.failure.hint}")]
+
+
+def not_loaded(state: State, event: NotLoaded) -> Decision:
+    """Rest until somebody asks for the server: there is no room, and none is made for it."""
+    resting = State(attempt=state.attempt + 1, unloaded=event.why)
+    return resting, [Log(INFO, f"💤 [LLAMA] {event.why}")]
+
+
+def unload(state: State, event: Unload, policy: Policy, now: float) -> Decision:
+    """End the process for the sake of another server; the wish that this one runs stays."""
+    calm = replace(state, start_next=False, note=event.note, unloaded=event.why)
+    said = Log(INFO, f"🧳 [LLAMA] {event.note}")
+    after, effects = end(calm, Status.STOPPING, policy, now)
+    return after, [said, *effects]

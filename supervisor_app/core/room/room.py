@@ -1,0 +1,332 @@
+"""The one place that gives room in memory to servers, and has others make it.
+
+Level-triggered: who has memory and who asks for some is read from the servers' own states at each decision,
+so nothing is to be withdrawn when a wish changes. A decision is an event for the server that it is about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from math import inf
+from typing import TYPE_CHECKING, assert_never
+
+from supervisor_app.core import lifecycle
+from supervisor_app.core.devices import Survey
+from supervisor_app.core.diagnosis.explanations import failure_of
+from supervisor_app.core.memory_rules import MemoryRules
+from supervisor_app.core.placement.decisions import Decision, Evict, Refuse, Start, Wait
+from supervisor_app.core.placement.plan import plan
+from supervisor_app.core.placement.reasons import Kind, sentence
+from supervisor_app.core.placement.world import Cause, Demand, Need, Policy, Standing, World
+from supervisor_app.core.room.budgets import budgets_of, unknown_devices
+from supervisor_app.core.room.returning import Returning
+from supervisor_app.core.room.tenants import (
+    UNKNOWN,
+    Tenant,
+    asks,
+    at_least,
+    demand,
+    is_undecided,
+    remnant,
+    resident,
+    standing_of,
+)
+from supervisor_app.core.room.told import Told
+from supervisor_app.core.room.waiting import Waiting
+from supervisor_app.core.shortage import CANNOT
+from supervisor_app.core.status import FailureKind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+
+    from supervisor_app.core.ports import Clock, Footprints, ServerConfig
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN_SECONDS = 0.5
+"""Between two looks at servers and memory while somebody waits for room."""
+RETURNING_SECONDS = 0.1
+"""The same while memory is on its way back."""
+SETTLE_SECONDS = 2.0
+"""Time that servers nobody has asked for leave to others to ask, too: then priority decides."""
+SURVEY_FRESH_SECONDS = 2.0
+"""Age of a look at the machine that will do for a question."""
+NEXT_REQUEST = "The next request loads it."
+NOT_LOADED_KINDS = frozenset({Kind.MEMORY, Kind.NODE_LIMIT, Kind.GROUP_LIMIT})
+"""Reasons that do not pass by themselves."""
+
+
+class Room:
+    """Decides with each nudge, at moments that the planner names, and twice a second while somebody waits."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        look: Callable[[Collection[int]], Awaitable[Survey]],
+        footprints: Footprints,
+        tenants: Callable[[], Mapping[str, Tenant]],
+    ) -> None:
+        """`look` at the machine, whose servers have these pids."""
+        self._clock = clock
+        self._look = look
+        self._footprints = footprints
+        self._tenants = tenants
+        self._rules: MemoryRules | None = None
+        self._complete = False
+        self._nudged = asyncio.Event()
+        self._told = Told()
+        self._returning = Returning()
+        self._waiting = Waiting()
+        self._needs: dict[str, Need] = {}
+        """Needs as they were known last."""
+        self._here: frozenset[str] = frozenset()
+        """Servers that had memory at the last look."""
+        self._since: dict[tuple[str, int], float] = {}
+        """Server and attempt -> when it was first seen to ask."""
+        self._seen: tuple[float, Survey] = (-inf, Survey())
+        self._complaints: frozenset[str] = frozenset()
+
+    # For others
+
+    @property
+    def is_on(self) -> bool:
+        """Is room made on this node at all?"""
+        return self._rules is not None
+
+    def govern(self, rules: MemoryRules | None, servers: Sequence[ServerConfig], *, complete: bool) -> None:
+        """Take the rules. Without a table of them, room is made as soon as a server has a group.
+
+        `complete`: every server has its supervisor.
+        """
+        if rules is None and any(server.claim.group for server in servers):
+            rules = MemoryRules()
+        if (rules, complete) != (self._rules, self._complete):
+            self._rules, self._complete = rules, complete
+            self.nudge()
+
+    def nudge(self) -> None:
+        """Decide now: a server asks, has got ready, has ended."""
+        self._nudged.set()
+
+    def waits(self, gateway: str, counts: Mapping[str, int]) -> None:
+        """Take from a gateway how many requests wait for each server."""
+        self._waiting.tell(gateway, counts, self._clock.monotonic())
+        self.nudge()
+
+    async def may_fit(self, name: str) -> bool:
+        """Would a server that was refused be refused again?"""
+        tenant = self._tenants().get(name)
+        if tenant is None or self._rules is None:
+            return True
+        now = self._clock.monotonic()
+        survey = await self._survey(SURVEY_FRESH_SECONDS)
+        needs = await self._read_needs({name: tenant, **self._with_memory()})
+        asked = demand(tenant, needs[name], now, waiting=1)
+        world, policy = self._world(survey, needs, {}, now), self._policy()
+        return not any(isinstance(said, Refuse) for said in plan(world, [asked], policy, now).decisions)
+
+    async def run(self) -> None:
+        """Decide until cancelled."""
+        while True:
+            self._nudged.clear()
+            again_at = await self._decide()
+            alarm = asyncio.create_task(self._clock.sleep_until(again_at)) if again_at < inf else None
+            nudge = asyncio.create_task(self._nudged.wait())
+            try:
+                await asyncio.wait(filter(None, (nudge, alarm)), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                nudge.cancel()
+                if alarm is not None:
+                    alarm.cancel()
+
+    # A decision
+
+    async def _decide(self) -> float:
+        """Decide for all that ask; return when to look again."""
+        tenants = self._tenants()
+        self._told.forget_acted_on(tenants)
+        self._note_departures()
+        asking = {
+            name: tenant for name, tenant in tenants.items() if asks(tenant) and name not in self._told.given
+        }
+        self._since = {
+            (name, tenant.state.attempt): self._since.get(
+                (name, tenant.state.attempt), self._clock.monotonic()
+            )
+            for name, tenant in asking.items()
+        }
+        if self._rules is None:
+            for name, tenant in asking.items():
+                self._give(name, tenant)
+            return inf
+        if not asking:
+            return inf
+        survey = await self._survey(0.0)
+        needs = await self._read_needs({**asking, **self._with_memory()})
+        evicting = any(tenant.state.wished or self._waits_for(name) for name, tenant in asking.items())
+        requests = await self._ask_for_requests() if evicting else {}
+        return self._settle(survey, needs, requests)
+
+    def _settle(self, survey: Survey, needs: Mapping[str, Need], requests: Mapping[str, int]) -> float:
+        """Plan and perform in one go: what was asked a moment ago is as fresh as it gets."""
+        now = self._clock.monotonic()
+        demands = self._demands(needs, now)
+        world = self._world(survey, needs, requests, now)
+        planned = plan(world, demands, self._policy(), now)
+        wanted = {demand.name: demand for demand in demands}
+        for decision in planned.decisions:
+            self._perform(decision, wanted)
+        soon = now + (RETURNING_SECONDS if self._returning.is_awaited else LOOK_AGAIN_SECONDS)
+        return min(soon, planned.again_at or inf) if self._since else inf
+
+    def _demands(self, needs: Mapping[str, Need], now: float) -> list[Demand]:
+        """Return who asks. Those that nobody has asked for come in together, so that priority counts."""
+        tenants = self._tenants()
+        here = {name for name, _ in self._since}
+        unsettled = not self._complete or any(
+            is_undecided(tenant) or (asks(tenant) and name not in here and name not in self._told.given)
+            for name, tenant in tenants.items()
+        )
+        found = []
+        for (name, attempt), since in self._since.items():
+            tenant = tenants.get(name)
+            if tenant is None or not asks(tenant) or tenant.state.attempt != attempt:
+                continue
+            asked = demand(tenant, needs.get(name, UNKNOWN), since, self._waits_for(name))
+            if asked.cause is Cause.PRELOAD and unsettled and now < since + SETTLE_SECONDS:
+                continue
+            found.append(asked)
+        return found
+
+    def _waits_for(self, name: str) -> int:
+        return self._waiting.for_server(name, self._clock.monotonic())
+
+    def _world(
+        self, survey: Survey, needs: Mapping[str, Need], requests: Mapping[str, int], now: float
+    ) -> World:
+        survey, returning = self._returning.look(survey, now)
+        residents = [
+            resident(
+                tenant,
+                standing,
+                at_least(needs.get(name, UNKNOWN), _used_by(survey, tenant)),
+                requests.get(name, 0),
+            )
+            for name, (tenant, standing) in self._standing().items()
+        ]
+        here = {each.name for each in residents}
+        residents += [remnant(name, devices) for name, devices in returning.items() if name not in here]
+        rules = self._rules or MemoryRules()
+        return World(budgets=budgets_of(survey, rules, residents), residents=tuple(residents))
+
+    def _policy(self) -> Policy:
+        rules = self._rules or MemoryRules()
+        return Policy(
+            min_resident_seconds=rules.min_resident_seconds,
+            max_wait_for_busy_seconds=rules.max_wait_for_busy_seconds,
+            max_loaded=rules.max_loaded,
+            group_limits={group: limit for group, limit in rules.groups.items() if limit},
+            parallel_loads=rules.parallel_loads,
+        )
+
+    # The world
+
+    def _standing(self) -> dict[str, tuple[Tenant, Standing]]:
+        """Return who has memory, or was given some just now, and how each stands."""
+        found = {}
+        for name, tenant in self._tenants().items():
+            standing = standing_of(tenant.state)
+            if name in self._told.unloaded:
+                standing = Standing.LEAVING
+            elif name in self._told.given:
+                standing = Standing.LOADING
+            if standing is not None:
+                found[name] = tenant, standing
+        return found
+
+    def _with_memory(self) -> dict[str, Tenant]:
+        return {name: tenant for name, (tenant, _) in self._standing().items()}
+
+    def _note_departures(self) -> None:
+        """See whose process has gone since the last look."""
+        now, here = self._clock.monotonic(), frozenset(self._standing())
+        for name in self._here - here:
+            self._returning.left(name, self._needs.get(name, UNKNOWN).devices, now)
+        self._here = here
+
+    async def _survey(self, fresh_seconds: float) -> Survey:
+        """Look at the machine, unless the last look is fresh. A device that cannot be seen limits nothing."""
+        at, seen = self._seen
+        if self._clock.monotonic() <= at + fresh_seconds and fresh_seconds:
+            return seen
+        pids = [tenant.state.identity.pid for tenant in self._tenants().values() if tenant.state.identity]
+        survey = Survey()
+        with suppress(*CANNOT):
+            survey = await self._look(pids)
+        self._seen = self._clock.monotonic(), survey
+        self._complain(survey)
+        return survey
+
+    def _complain(self, survey: Survey) -> None:
+        """Say once which devices of the file there are not."""
+        budgets = self._rules.budget_mb if self._rules is not None else {}
+        missing = frozenset(unknown_devices(budgets, survey))
+        for name in sorted(missing - self._complaints):
+            there = ", ".join(device.name for device in survey.devices) or "none"
+            log.warning(
+                "⚠️ [MEMORY] budget_mb names %s, and there is no such device. There are: %s", name, there
+            )
+        self._complaints = missing
+
+    async def _read_needs(self, tenants: Mapping[str, Tenant]) -> dict[str, Need]:
+        found = await asyncio.gather(
+            *(self._footprints.need(name, tenant.config.spec) for name, tenant in tenants.items())
+        )
+        self._needs |= zip(tenants, found, strict=True)
+        return self._needs
+
+    async def _ask_for_requests(self) -> dict[str, int]:
+        """Ask each server that may go how many requests it has."""
+        serving = {
+            name: tenant
+            for name, (tenant, standing) in self._standing().items()
+            if standing is Standing.IDLE and not tenant.config.claim.pinned
+        }
+        found = await asyncio.gather(*(tenant.requests() for tenant in serving.values()))
+        return dict(zip(serving, found, strict=True))
+
+    # Telling servers
+
+    def _perform(self, decision: Decision, demands: Mapping[str, Demand]) -> None:
+        tenant = self._tenants()[decision.name]
+        attempt = tenant.state.attempt
+        match decision:
+            case Start():
+                self._give(decision.name, tenant, sentence(decision.remark) if decision.remark else "")
+            case Evict():
+                self._told.unloaded[decision.name] = attempt
+                why = f"Not loaded: made room for `{decision.for_}`. {NEXT_REQUEST}"
+                tenant.tell(lifecycle.Unload(attempt, f"Room is made for `{decision.for_}`.", why))
+            case Wait():
+                why = sentence(decision.reason)
+                if demands[decision.name].cause is Cause.PRELOAD and decision.reason.kind in NOT_LOADED_KINDS:
+                    tenant.tell(lifecycle.NotLoaded(attempt, f"Not loaded: {why} {NEXT_REQUEST}"))
+                elif why != tenant.state.awaits:
+                    tenant.tell(lifecycle.RoomAwaited(attempt, why))
+            case Refuse():
+                failure = failure_of(FailureKind.DOES_NOT_FIT, sentence(decision.reason).rstrip("."))
+                tenant.tell(lifecycle.RoomRefused(attempt, failure))
+            case _ as never:
+                assert_never(never)
+
+    def _give(self, name: str, tenant: Tenant, remark: str = "") -> None:
+        self._told.given[name] = tenant.state.attempt
+        tenant.tell(lifecycle.RoomGiven(tenant.state.attempt, remark))
+
+
+def _used_by(survey: Survey, tenant: Tenant) -> Mapping[str, int]:
+    identity = tenant.state.identity
+    return {} if identity is None else survey.used_by(identity.pid)

@@ -1,0 +1,38 @@
+"""Decisions about room that servers have been told, and have not acted on yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from supervisor_app.core.lifecycle import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from supervisor_app.core.room.tenants import Tenant
+
+
+@dataclass
+class Told:
+    """Server -> the attempt that it was told of."""
+
+    given: dict[str, int] = field(default_factory=dict)
+    """Room was given."""
+    unloaded: dict[str, int] = field(default_factory=dict)
+    """Room is to be made by the server."""
+
+    def forget_acted_on(self, tenants: Mapping[str, Tenant]) -> None:
+        """Forget what servers have acted on, or what is overtaken."""
+        self.given = _open(self.given, tenants, Phase.AWAITING_ROOM)
+        self.unloaded = _open(self.unloaded, tenants, Phase.SERVING)
+
+
+def _open(told: Mapping[str, int], tenants: Mapping[str, Tenant], phase: Phase) -> dict[str, int]:
+    """Return what was told to servers that are still where they were then."""
+    states = {name: tenants[name].state for name in told if name in tenants}
+    return {
+        name: attempt
+        for name, attempt in told.items()
+        if name in states and states[name].attempt == attempt and states[name].phase is phase
+    }

@@ -1,0 +1,271 @@
+"""Room in memory, as a server's lifecycle asks for it, waits for it and gives it back."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor_app.core import lifecycle
+from supervisor_app.core.diagnosis.explanations import failure_of
+from supervisor_app.core.lifecycle import Phase, Policy
+from supervisor_app.core.sightings import Exit
+from supervisor_app.core.spec import LaunchSpec, RestartPolicy
+from supervisor_app.core.status import FailureKind, Status
+from supervisor_app.core.testing import exited, make_spec, stranger
+from supervisor_app.core.wording import sentence
+from tests.unit.core.deciding import ME, MODEL, Server
+
+POLICY = Policy(room=True)
+WHY = "`big` needs 22.4 GiB on GPU 0. Free are 9.1 GiB."
+LEFT = "Not loaded: made room for `coder`. The next request loads it."
+TOO_BIG = failure_of(FailureKind.DOES_NOT_FIT, WHY.rstrip("."))
+OUT_OF_MEMORY = failure_of(FailureKind.GPU_OUT_OF_MEMORY, "cudaMalloc failed")
+
+
+class Tenant(Server):
+    def __init__(self, policy: Policy = POLICY) -> None:
+        super().__init__(policy)
+
+    def asks(self, *, preload: bool = False) -> Tenant:
+        self.send(lifecycle.Start(preload=preload))
+        self.send(lifecycle.Inspected(self.state.attempt, None))
+        return self
+
+    def given(self, remark: str = "") -> Tenant:
+        self.send(lifecycle.RoomGiven(self.state.attempt, remark))
+        return self
+
+    def awaits(self, why: str = WHY) -> Tenant:
+        self.send(lifecycle.RoomAwaited(self.state.attempt, why))
+        return self
+
+    def serves(self, *, preload: bool = False) -> Tenant:
+        self.asks(preload=preload).given().send(lifecycle.Spawned(self.state.attempt, ME))
+        self.healthy().send(lifecycle.ModelsRead(self.state.attempt, (MODEL,)))
+        return self
+
+    def unloads(self) -> Tenant:
+        self.send(lifecycle.Unload(self.state.attempt, "Room is made for `coder`.", LEFT))
+        return self
+
+    def goes(self) -> Tenant:
+        self.send(lifecycle.Exited(self.state.attempt, Exit(code=0), exited()))
+        return self
+
+    @property
+    def detail(self) -> str:
+        spec: LaunchSpec = make_spec()
+        return sentence(self.state, self.policy, spec)
+
+
+# --- A start -------------------------------------------------------------------------------------------
+
+
+def test_without_making_room_a_start_spawns_at_once():
+    server = Tenant(Policy()).asks()
+    assert server.effects == [lifecycle.Spawn(server.state.attempt)]
+
+
+def test_a_start_asks_for_room_once_nobody_listens_on_its_port():
+    server = Tenant().asks()
+    assert server.effects == [lifecycle.AskRoom(server.state.attempt)]
+    assert server.where == (Status.STARTING, Phase.AWAITING_ROOM)
+    assert server.state.deadline is None
+    assert server.detail == "Looking for room in memory."
+
+
+def test_a_process_that_is_there_already_is_taken_over_without_room():
+    server = Tenant()
+    server.send(lifecycle.Start())
+    server.send(lifecycle.Inspected(server.state.attempt, stranger(llama=True)))
+    assert server.has(lifecycle.Adopt)
+    assert not server.has(lifecycle.AskRoom)
+
+
+def test_room_that_is_given_at_once_is_used_at_once():
+    server = Tenant().asks().given("It is not known how much it needs.")
+    assert server.has(lifecycle.Spawn)
+    assert server.logs() == ["🤔 [LLAMA] It is not known how much it needs."]
+
+
+def test_while_it_waits_its_detail_says_for_what_and_the_console_says_it_once():
+    server = Tenant().asks().awaits()
+    assert server.detail == WHY
+    assert server.logs() == [f"⏳ [LLAMA] {WHY}"]
+    server.awaits("Free are 10 GiB.")
+    assert server.detail == "Free are 10 GiB."
+    assert server.logs() == []
+
+
+def test_after_a_wait_it_looks_again_who_listens_on_the_port_and_asks_for_no_more_room():
+    server = Tenant().asks().awaits().given()
+    assert server.effects == [lifecycle.InspectPort(server.state.attempt)]
+    server.send(lifecycle.Inspected(server.state.attempt, None))
+    assert server.effects == [lifecycle.Spawn(server.state.attempt)]
+
+
+def test_a_spawn_that_is_postponed_keeps_its_room():
+    server = Tenant().asks().given()
+    attempt = server.state.attempt
+    server.send(lifecycle.Postponed(attempt, lifecycle.Spawn(attempt), "no descriptor is left", 0.0)).after(1)
+    server.send(lifecycle.Inspected(attempt, None))
+    assert server.has(lifecycle.Spawn)
+
+
+def test_what_can_never_fit_is_an_error_at_once_and_uses_up_no_retry():
+    server = Tenant().asks()
+    server.send(lifecycle.RoomRefused(server.state.attempt, TOO_BIG))
+    assert server.where == (Status.ERROR, Phase.IDLE)
+    assert server.state.retries == 0
+    assert server.state.deaths == ()
+    assert server.detail == (
+        f"Does not fit into memory: {WHY} It starts by itself once that is mended, or press Start."
+    )
+
+
+def test_it_asks_again_once_the_world_has_changed():
+    server = Tenant().asks()
+    server.send(lifecycle.RoomRefused(server.state.attempt, TOO_BIG)).to_next_deadline()
+    assert server.effects == [lifecycle.CheckCause(server.state.attempt, TOO_BIG)]
+    server.send(lifecycle.CauseChecked(server.state.attempt, gone=True))
+    server.send(lifecycle.Inspected(server.state.attempt, None))
+    assert server.has(lifecycle.AskRoom)
+    assert server.state.wished
+
+
+def test_one_that_nobody_has_asked_for_rests_where_there_is_no_room():
+    server = Tenant().asks(preload=True)
+    server.send(lifecycle.NotLoaded(server.state.attempt, LEFT))
+    assert server.where == (Status.INITIAL, Phase.IDLE)
+    assert server.detail == LEFT
+    assert server.state.deadline is None
+
+
+def test_one_that_somebody_has_asked_for_meanwhile_does_not_rest():
+    server = Tenant().asks(preload=True)
+    server.send(lifecycle.Start(generation=2))
+    assert server.effects == [lifecycle.AskRoom(server.state.attempt)]
+    server.send(lifecycle.NotLoaded(server.state.attempt, LEFT))
+    assert server.where == (Status.STARTING, Phase.AWAITING_ROOM)
+
+
+@pytest.mark.parametrize("answer", [lifecycle.RoomGiven, lambda at: lifecycle.RoomAwaited(at, WHY)])
+def test_an_answer_to_an_earlier_question_counts_for_nothing(answer):
+    server = Tenant().asks()
+    before = server.state.attempt
+    server.send(lifecycle.Stop()).send(lifecycle.Start())
+    where = server.where
+    assert server.send(answer(before)).where == where
+    assert server.effects == []
+
+
+def test_a_stop_while_it_waits_ends_the_wait():
+    server = Tenant().asks().awaits()
+    assert server.send(lifecycle.Stop()).where == (Status.INITIAL, Phase.IDLE)
+    assert not server.state.unloaded
+
+
+# --- Others need its room ------------------------------------------------------------------------------
+
+
+def test_a_server_that_makes_room_ends_and_rests_until_somebody_asks():
+    server = Tenant().serves().unloads()
+    assert server.has(lifecycle.Terminate)
+    assert server.where == (Status.STOPPING, Phase.ENDING)
+    assert server.detail == "Room is made for `coder`. Asked to end; SIGKILL follows after 5 s."
+    server.goes()
+    assert server.where == (Status.INITIAL, Phase.IDLE)
+    assert server.detail == LEFT
+    assert server.state.deadline is None
+    closed = next(effect for effect in server.effects if isinstance(effect, lifecycle.CloseRun))
+    assert (closed.failure, closed.note) == (None, "Room is made for `coder`.")
+
+
+def test_a_request_wakes_it():
+    server = Tenant().serves().unloads().goes()
+    server.send(lifecycle.Start(generation=3))
+    assert server.where == (Status.STARTING, Phase.INSPECTING)
+    assert server.state.wished
+    assert not server.state.unloaded
+
+
+def test_a_request_that_comes_while_it_ends_has_it_start_again_after_that():
+    server = Tenant().serves().unloads()
+    server.send(lifecycle.Start(generation=3)).goes()
+    assert server.where == (Status.STARTING, Phase.INSPECTING)
+    assert server.state.wished
+
+
+def test_a_new_configuration_does_not_load_it():
+    server = Tenant().serves().unloads().goes()
+    assert server.send(lifecycle.ConfigChanged()).where == (Status.INITIAL, Phase.IDLE)
+    assert server.detail == LEFT
+
+
+@pytest.mark.parametrize("wish", [lifecycle.Stop(), lifecycle.Restart()])
+def test_a_wish_that_comes_while_it_makes_room_wins(wish):
+    server = Tenant().serves().unloads().send(wish)
+    assert not server.state.unloaded
+
+
+def test_only_a_server_that_serves_makes_room():
+    server = Tenant().asks()
+    server.unloads()
+    assert server.effects == []
+    assert server.where == (Status.STARTING, Phase.AWAITING_ROOM)
+
+
+# --- Who asked -----------------------------------------------------------------------------------------
+
+
+def test_once_it_was_ready_a_new_try_after_a_crash_takes_nobody_s_place():
+    server = Tenant().serves()
+    assert not server.state.wished
+    server.dies(signal=9).to_next_deadline()
+    assert not server.state.wished
+
+
+def test_a_start_that_somebody_asked_for_stays_wished_over_its_retries():
+    server = Tenant().asks().given()
+    server.send(lifecycle.Spawned(server.state.attempt, ME)).dies().to_next_deadline()
+    assert server.where == (Status.STARTING, Phase.INSPECTING)
+    assert server.state.wished
+
+
+# --- Out of memory -------------------------------------------------------------------------------------
+
+
+def test_a_start_that_runs_out_of_memory_is_tried_once_more_with_more_room():
+    server = Tenant().asks(preload=True).given()
+    server.send(lifecycle.Spawned(server.state.attempt, ME)).dies(OUT_OF_MEMORY)
+    assert server.where == (Status.CRASHED, Phase.BACKOFF)
+    assert server.state.retries == 0
+    assert "more room is made for it. It starts again after 1 s." in server.detail
+    assert any("more room is made" in said for said in server.logs())
+    server.to_next_deadline()
+    assert server.state.wished, "others go for it, whoever asked"
+
+
+def test_the_second_time_it_is_a_crash_like_any_other():
+    server = Tenant(Policy(room=True, restart=RestartPolicy(max_retries=0))).asks()
+    for _ in range(2):
+        server.given().send(lifecycle.Spawned(server.state.attempt, ME)).dies(OUT_OF_MEMORY)
+        if server.state.status is Status.CRASHED:
+            server.to_next_deadline().send(lifecycle.Inspected(server.state.attempt, None))
+    assert server.state.status is Status.ERROR
+
+
+def test_a_run_that_was_stable_may_be_given_more_room_once_again():
+    server = Tenant().asks().given()
+    server.send(lifecycle.Spawned(server.state.attempt, ME)).dies(OUT_OF_MEMORY).to_next_deadline()
+    server.send(lifecycle.Inspected(server.state.attempt, None)).given()
+    server.send(lifecycle.Spawned(server.state.attempt, ME)).healthy()
+    server.send(lifecycle.ModelsRead(server.state.attempt, (MODEL,))).after(60)
+    assert server.state.retries == 0
+    server.dies(OUT_OF_MEMORY)
+    assert server.state.retries == 0
+
+
+def test_without_making_room_it_uses_up_a_retry():
+    server = Tenant(Policy()).asks()
+    server.send(lifecycle.Spawned(server.state.attempt, ME)).dies(OUT_OF_MEMORY)
+    assert server.state.retries == 1
