@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor_app.core.diagnosis.named_files import parts_of
+from supervisor_app.core.diagnosis.told_memory import Told, told_by_fit_params
 from supervisor_app.core.placement.world import Need, Remedy
 from supervisor_app.engine.build import build_of
+from supervisor_app.engine.fit_params import ask_fit_params, fit_params_beside
 from supervisor_app.fleet.footprint_record import Record
 from supervisor_app.fleet.footprints import Estimate, estimate_files, read_files
 from supervisor_app.library.flags import FlagError, Load, files_of, load_of, words_of
@@ -117,6 +119,21 @@ def _estimated(launch: Launch, spec: LaunchSpec, devices: Sequence[Device]) -> L
         estimate=found,
         remedies=tuple(sorted(worth, key=lambda each: -sum(each.devices.values()))),
     )
+
+
+def told_beforehand(spec: LaunchSpec, launch: Launch) -> Told | None:
+    """Ask the tool beside the engine what a launch will need; None where it is not, or tells only a part.
+
+    It takes the model alone: neither a draft model nor the projector of pictures.
+    """
+    load, tool = launch.load, fit_params_beside(spec.command)
+    if tool is None or load.model is None or load.draft.model is not None or load.projector is not None:
+        return None
+    adapters = [word for path in load.adapters for word in ("--lora", str(path.expanduser()))]
+    # It is no server: it has no cache of prompts, and `--fit` is said below.
+    words = words_of(replace(load, fit=True, prompt_cache_mib=Load.prompt_cache_mib))
+    flags = ["--model", str(load.model.expanduser()), *adapters, *words]
+    return told_by_fit_params(ask_fit_params(tool, flags, spec.cwd, dict(spec.environment)))
 
 
 def _scaled(

@@ -20,7 +20,7 @@ from supervisor_app.core.shortage import CANNOT
 from supervisor_app.core.tasks import Tasks
 from supervisor_app.fleet.footprint_record import Known, Record, best, others_of
 from supervisor_app.fleet.footprint_rows import Link, load_records, save_records
-from supervisor_app.fleet.launches import Launch, look_at
+from supervisor_app.fleet.launches import Launch, Mark, look_at, told_beforehand
 from supervisor_app.fleet.told_devices import placed
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class _Server:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     news: deque[News] = field(default_factory=lambda: deque(maxlen=MOST_NEWS))
     launch: Launch | None = None
+    asked: Mark = ()
+    """Mark of the launch about which the tool beside the engine was asked."""
     running: tuple[LaunchSpec, Launch] | None = None
     """Launch of the process that runs, as it was when that became ready: files may be replaced."""
 
@@ -104,7 +106,10 @@ class NodeFootprints:
             if launch is None:
                 return Need(devices={}, source=Source.UNKNOWN)
             await self._read(launch)
-            return launch.need(self._known(name, launch))
+            known = self._known(name, launch)
+            if known.source is Source.ESTIMATED and await self._ask_tool(server, spec, launch):
+                known = self._known(name, launch)
+            return launch.need(known)
 
     def learned(
         self,
@@ -129,6 +134,20 @@ class NodeFootprints:
             partial(save_records, self._node, unsaved, unlinked) if unsaved or unlinked else None
         )
         self._reader.close()
+
+    async def _ask_tool(self, server: _Server, spec: LaunchSpec, launch: Launch) -> bool:
+        """Ask `llama-fit-params`, once for each launch. Was there an answer?"""
+        if server.asked == launch.mark:
+            return False
+        server.asked = launch.mark
+        try:
+            told = await server.lane.run(told_beforehand, spec, launch, patience=LOOK_SECONDS)
+        except CANNOT:
+            return False
+        devices = placed(told, self._devices) if told is not None else {}
+        if devices and launch.fresh.identity in self._records:
+            self._note(replace(self._record(launch), told=devices))
+        return bool(devices)
 
     # News
 
