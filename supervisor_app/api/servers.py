@@ -10,18 +10,23 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from supervisor_app.api.endpoint import ACTS, endpoint, no_server
 from supervisor_app.fleet.commands import NothingToRollBackError, ask, roll_back, server_named
 from supervisor_app.fleet.config_source import last_good
+from supervisor_app.fleet.footprint_rows import known_needs
 from supervisor_app.fleet.logfiles import MAX_LINES, find_log
 from supervisor_app.fleet.snapshots import load_views
 from supervisor_app.web.errors import api_error
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from supervisor_app.core.ports import Wish
+    from supervisor_app.fleet.footprint_record import Known
+    from supervisor_app.fleet.snapshots import ServerView
 
 
 @endpoint()
 def servers(request: HttpRequest) -> HttpResponse:
-    now = time.time()
-    return JsonResponse({"servers": [view.as_json(now) for view in load_views()]})
+    now, needs = time.time(), known_needs()
+    return JsonResponse({"servers": [_as_json(view, needs, now) for view in load_views()]})
 
 
 @endpoint()
@@ -29,7 +34,13 @@ def server(request: HttpRequest, name: str) -> HttpResponse:
     views = load_views(name)
     if not views:
         return no_server(name)
-    return JsonResponse(views[0].as_json(time.time()))
+    return JsonResponse(_as_json(views[0], known_needs(name), time.time()))
+
+
+def _as_json(view: ServerView, needs: Mapping[str, Known], now: float) -> dict[str, Any]:
+    """Return the status and, where it is known, the memory that the server needs."""
+    need = needs.get(view.status.name)
+    return {**view.as_json(now), "footprint": need.as_json() if need else None}
 
 
 @endpoint(ACTS, staff=True)

@@ -60,7 +60,20 @@ def save_records(node: str, records: Mapping[Link, Record], links: Mapping[str, 
     return missing
 
 
-def known_of(row: Footprint) -> Known:
-    """Return the best that is known of a launch."""
-    own = record_of(row)
-    return best(own, others_of(own, load_records(row.node, row.identity)))
+def known_needs(name: str | None = None) -> dict[str, Known]:
+    """Return the best that is known of all servers' needs, or of one, as their supervisors left it; by name.
+
+    Two queries. A server that has not been looked at yet is missing.
+    """
+    states = ServerState.objects.exclude(footprint=None).select_related("server", "footprint")
+    if name is not None:
+        states = states.filter(server__name=name)
+    found = {state.server.name: state.footprint for state in states if state.footprint is not None}
+    kept: dict[Link, list[Record]] = {}
+    for row in Footprint.objects.filter(identity__in={row.identity for row in found.values()}):
+        kept.setdefault((row.node, row.identity), []).append(record_of(row))
+    needs = {}
+    for server, row in found.items():
+        own = record_of(row)
+        needs[server] = best(own, others_of(own, kept.get((row.node, row.identity), [])))
+    return needs

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor_app.common.words import roughly
 from supervisor_app.core.devices import HOST
-from supervisor_app.library.flags import load_of
 from supervisor_app.library.footprint import Files, Footprint, estimate
 from supervisor_app.library.model import Model, ModelError, read_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from supervisor_app.core.devices import Device
-    from supervisor_app.core.spec import LaunchSpec
     from supervisor_app.library.flags import Load
     from supervisor_app.library.placing import Place
 
@@ -28,11 +25,6 @@ class Estimate:
     footprint: Footprint
     gpus: tuple[Device, ...]
     host: Device | None
-
-    @property
-    def sentence(self) -> str:
-        """About how much on each device: `about 11 GiB (estimated)`."""
-        return f"about {roughly(self.footprint.total)} (estimated)"
 
     def device(self, place: Place) -> Device | None:
         """Return the device that a part lies on, if it was seen."""
@@ -54,7 +46,6 @@ class Estimate:
     def as_json(self) -> dict[str, Any]:
         footprint = self.footprint
         return {
-            "source": "estimated",
             "total": footprint.total,
             "devices": [
                 {
@@ -67,24 +58,6 @@ class Estimate:
             ],
             "notes": list(footprint.notes),
         }
-
-
-def estimate_launch(spec: LaunchSpec, devices: Sequence[Device], more: Sequence[str] = ()) -> Estimate:
-    """Estimate a server as it is configured, with `more` flags behind its own.
-
-    Raises ModelError, and FlagError for a value that llama-server would not take.
-    """
-    if spec.model_path is None:
-        raise ModelError(
-            "llama-server chooses or fetches its model itself: there is no file to look into before it runs."
-        )
-    return estimate_flags((*spec.args, *more), Path(spec.cwd), devices)
-
-
-def estimate_flags(args: Sequence[str], folder: Path, devices: Sequence[Device]) -> Estimate:
-    """Estimate a command line, whose paths are relative to a folder. Raises ModelError, FlagError."""
-    load = load_of(args)
-    return estimate_files(read_files(load, folder), load, devices)
 
 
 def estimate_files(files: Files, load: Load, devices: Sequence[Device]) -> Estimate:

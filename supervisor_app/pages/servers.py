@@ -19,6 +19,7 @@ from supervisor_app.fleet.presets import preset_phrases
 from supervisor_app.fleet.snapshots import ServerView, load_views
 from supervisor_app.pages.devices import devices_panel
 from supervisor_app.pages.door import page
+from supervisor_app.pages.needs import need_panel
 from supervisor_app.pages.panel import requests_panel
 from supervisor_app.web.http import HtmxHttpRequest, may_control
 
@@ -35,7 +36,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @page
 def server(request: HttpRequest, name: str) -> HttpResponse:
-    context = {"view": _view(name), **_page_context(request)}
+    context = {"view": _view(name), "need": need_panel(name), **_page_context(request)}
     if may_control(request):
         row = get_object_or_404(LlamaServer.objects.select_related("state"), name=name)
         apply_overlay(row, last_good())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -14,6 +17,11 @@ from django.core.management import CommandError, call_command
 from supervisor_app.core.devices import Device, Survey
 from supervisor_app.core.machine.identity import identity_of
 from supervisor_app.fleet import devices
+from supervisor_app.fleet.conf import resolve
+from supervisor_app.fleet.config_source import last_good
+from supervisor_app.fleet.footprint_rows import save_records
+from supervisor_app.fleet.launches import look_at
+from supervisor_app.fleet.models import LlamaServer, this_node
 from supervisor_app.roles.management.commands import llama as command
 from tests import shapes
 from tests.integration.building import make_server, make_state
@@ -116,9 +124,36 @@ def test_the_footprint_of_a_file_is_told_by_part_and_device(model):
 def test_the_footprint_as_json_says_that_it_is_estimated(model):
     said = json.loads(llama("footprint", str(model), "--json")[0])
     assert said["source"] == "estimated"
-    assert said["total"] == sum(device["bytes"] for device in said["devices"])
-    assert [device["id"] for device in said["devices"]] == ["GPU-1", "host"]
-    assert set(said["devices"][0]["parts"]) == {"weights", "context", "compute"}
+    parts = said["estimate"]["devices"]
+    assert said["total"] == sum(said["bytes"].values()) == sum(device["bytes"] for device in parts)
+    assert [device["id"] for device in parts] == ["GPU-1", "host"]
+    assert set(parts[0]["parts"]) == {"weights", "context", "compute"}
+
+
+@pytest.mark.usefixtures("survey")
+def test_what_was_measured_of_a_server_is_told_before_the_estimate(model):
+    make_server("big", model_path=str(model), args=["-c", "2048"])
+    estimated = json.loads(llama("footprint", "big", "--json")[0])
+    spec = resolve(LlamaServer.objects.get(), last_good(), command=(), cwd=os.getcwd()).spec
+    fresh = replace(look_at(spec, SURVEY.devices).fresh, build="b11669")
+    peak = {device: count + 2**20 for device, count in estimated["bytes"].items()}
+    record = fresh.after_run(peak, "run 1", time.time())
+    save_records(this_node(), {(record.identity, record.build): record}, {})
+    said = llama("footprint", "big")[0].splitlines()
+    assert re.fullmatch(r"big needs [\d.]+ MiB \(measured in 1 run, build b11669\)\.", said[0])
+    assert said[7].split()[0] == "measured"
+    assert "With -c 1024 it would need about" in "\n".join(said)
+    assert json.loads(llama("footprint", "big", "--json")[0])["bytes"] == peak
+
+
+@pytest.mark.usefixtures("survey")
+def test_other_flags_than_those_that_were_measured_are_estimated(model):
+    make_server("big", model_path=str(model), args=["-c", "2048"])
+    spec = resolve(LlamaServer.objects.get(), last_good(), command=(), cwd=os.getcwd()).spec
+    record = look_at(spec, SURVEY.devices).fresh.after_run({"host": 1, "GPU-1": 2**30}, "run 1", time.time())
+    save_records(this_node(), {(record.identity, record.build): record}, {})
+    assert "(measured in 1 run)" in llama("footprint", "big")[0]
+    assert "(estimated)" in llama("footprint", "big", "--flags=-c 4096")[0]
 
 
 @pytest.mark.usefixtures("survey")

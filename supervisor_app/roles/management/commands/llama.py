@@ -29,15 +29,15 @@ from supervisor_app.roles.config_import import import_config
 from supervisor_app.roles.config_report import check_config, show_config
 from supervisor_app.roles.memory_report import (
     devices_table,
-    estimate_file,
-    estimate_server,
     footprint_json,
     footprint_table,
+    report_file,
+    report_server,
 )
 from supervisor_app.traffic.issuing import NoSuchKeyError, add_key, describe_keys, revoke_key
 
 if TYPE_CHECKING:
-    from supervisor_app.fleet.footprints import Estimate
+    from supervisor_app.roles.memory_report import NeedReport
 
 DOWN, NO_SUCH_SERVER = 1, 2
 DIFFERS = 1
@@ -226,26 +226,26 @@ class Command(BaseCommand):
         if name is None:
             raise CommandError("Of what? Name a server or a GGUF file.", returncode=NO_SUCH_SERVER)
         try:
-            estimate = self._estimate(name, shlex.split(flags))
+            report = self._report(name, shlex.split(flags))
         except ValueError as error:
             raise CommandError(harmless(str(error))) from error
         if as_json:
-            self.stdout.write(footprint_json(name, estimate))
+            self.stdout.write(footprint_json(name, report))
             return
-        for line in footprint_table(name, estimate):
+        for line in footprint_table(name, report):
             self.stdout.write(line)
 
-    def _estimate(self, name: str, flags: list[str]) -> Estimate:
+    def _report(self, name: str, flags: list[str]) -> NeedReport:
         """Estimate the server with this name, else the file. Raises ModelError, FlagError."""
         servers, devices = server_named(name), survey_this_node().devices
         if servers.exists():
-            return estimate_server(servers[0], devices, flags)
+            return report_server(servers[0], devices, flags)
         if not Path(name).exists():
             known = ", ".join(LlamaServer.objects.values_list("name", flat=True)) or "none yet"
             raise CommandError(
                 f"There is no server and no file {name!r}. Servers: {known}.", returncode=NO_SUCH_SERVER
             )
-        return estimate_file(name, devices, flags)
+        return report_file(name, devices, flags)
 
     def _show_log(self, name: str | None, lines: int, follow: bool) -> None:
         server = self._the_server(name)
