@@ -19,6 +19,13 @@ BEFORE = [
     # A backend that cannot be loaded is no failure of the server.
     "load_backend: failed to load libggml-cuda.so: libcudart.so.12: cannot open shared object file",
 ]
+GENERIC = [
+    "0.00.032.126 E cmn  common_init_: failed to load model '/nope/x.gguf'",
+    "0.00.032.128 E srv    load_model: failed to load model, '/nope/x.gguf'",
+    "0.00.032.131 I srv    operator(): operator(): cleaning up before exit...",
+    "0.00.032.629 E srv  llama_server: exiting due to model loading error",
+]
+"""Last lines of every load that failed, which must never decide anything."""
 
 
 def told(ended, lines, *, was_ready, **known) -> Failure:

@@ -8,8 +8,8 @@ import pytest
 
 from supervisor_app.gateway.servers.gate import Gate, QueueFullError
 from tests.unit.gateway.boards import boards
+from tests.unit.gateway.neighbours.workers import Worker
 from tests.unit.gateway.test_gate import Visitor
-from tests.unit.gateway.test_neighbours import Worker
 from tests.unit.gateway.timers import Timers
 
 MANY, FEW = 1, 2

@@ -1,0 +1,47 @@
+"""Two workers before a server with two slots."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from supervisor_app.gateway.workers.neighbours import LOOK_SECONDS
+from tests.unit.gateway.boards import boards
+from tests.unit.gateway.neighbours.workers import Worker
+from tests.unit.gateway.timers import Timers
+
+
+@pytest.fixture
+def timers(monkeypatch):
+    timers = Timers()
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: timers)
+    return timers
+
+
+@pytest.fixture
+def workers(timers, tmp_path):
+    """Two, before a server with two slots."""
+    with boards(tmp_path) as found:
+        workers = [Worker(board) for board in found]
+        for worker in workers:
+            worker.learn_slots(2)
+        yield workers
+        for worker in workers:
+            worker.close()
+
+
+@pytest.fixture
+def a(workers):
+    return workers[0]
+
+
+@pytest.fixture
+def b(workers):
+    return workers[1]
+
+
+@pytest.fixture
+def look(timers):
+    """All who wait look again."""
+    return lambda: timers.advance(LOOK_SECONDS * 1.5)
