@@ -253,7 +253,7 @@ def test_a_secret_key_is_made_once_and_readable_by_its_owner_only(key_file):
     assert list(key_file.parent.iterdir()) == [key_file], "no draft is left"
 
 
-def test_of_two_who_make_a_secret_key_the_first_wins(key_file):
+def test_the_first_of_two_who_make_a_secret_key_wins(key_file):
     _write_once(key_file, "first")
     _write_once(key_file, "second")
     assert key_file.read_text() == "first"

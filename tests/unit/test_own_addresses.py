@@ -59,7 +59,7 @@ def spelled_in(path):
             yield str(path.relative_to(ROOT)), node.value
 
 
-def test_there_is_something_to_search():
+def test_the_files_to_search_are_found():
     assert len(TEMPLATES) > 15
     assert SCRIPTS
     assert len(MODULES) > 100

@@ -113,7 +113,7 @@ def test_json_that_is_nested_too_deep_never_reaches_it(attacked):
     assert proxy.status()["pid"] == pid
 
 
-def test_such_json_and_such_a_grammar_kill_it(tmp_path, engine):
+def test_the_poison_of_these_tests_kills_the_engine(tmp_path, engine):
     """What all this is for. Once llama.cpp survives them, the other tests prove nothing any more."""
     deep = b'{"prompt":"a","n_predict":1,"json_schema":' + schema(LEVELS).encode() + b"}"
     for body in (deep, killer("a")):

@@ -86,7 +86,7 @@ def test_on_a_full_disk_the_log_does_not_grow(cramped):
         "The log of default was cut and could not be kept: [Errno 28] No space left on device",
     ],
 )
-def test_of_a_full_disk_each_consequence_is_told_once(cramped, complaint):
+def test_each_consequence_of_a_full_disk_is_told_once(cramped, complaint):
     assert len(cramped.proxy.said(complaint)) == 1
 
 
@@ -255,7 +255,7 @@ def test_with_a_locked_database_the_page_is_still_served(locked_out):
     assert locked_out.page == 200
 
 
-def test_of_a_locked_database_the_console_complains_once(locked_out):
+def test_the_console_complains_once_of_a_locked_database(locked_out):
     said = locked_out.proxy.said("Supervision goes on; the state is saved as soon as it can be.")
     assert len(said) == 1
 

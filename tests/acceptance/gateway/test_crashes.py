@@ -239,14 +239,14 @@ def crowd(make_shared, engine, model):
     return crowd
 
 
-def test_of_fifty_clients_and_twenty_kills_no_whole_answer_fails(crowd):
+def test_no_whole_answer_of_fifty_clients_fails_in_twenty_kills(crowd):
     assert crowd.results["chat", "whole"] > KILLS
     assert crowd.results["messages", "whole"] > KILLS
     failed = [oddity for oddity in crowd.oddities if "stream" not in oddity]
     assert failed == []
 
 
-def test_of_fifty_clients_and_twenty_kills_no_stream_ends_clean_but_short(crowd):
+def test_no_stream_of_fifty_clients_ends_clean_but_short_in_twenty_kills(crowd):
     assert crowd.results["stream", "whole"] > KILLS
     assert crowd.results["message_stream", "whole"] > KILLS
     assert [key for key in crowd.results if key[1] == "short"] == []

@@ -205,7 +205,9 @@ def quarantined(proxy):
 
 
 @pytest.mark.parametrize("number", range(2))
-def test_of_those_in_flight_at_several_workers_only_the_poison_is_quarantined(poisoned, clients, number):
+def test_only_the_poison_among_requests_in_flight_at_several_workers_is_quarantined(
+    poisoned, clients, number
+):
     before, known = len(deaths(poisoned)), len(quarantined(poisoned))
     *others, guilty = clients(poisoned, 2 * WORKERS)
     with ThreadPoolExecutor(len(others)) as pool:

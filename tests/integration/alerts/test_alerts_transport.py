@@ -85,7 +85,7 @@ def test_a_bad_address_is_told_without_repeating_it(url):
         ("example.org/secret://x", "…"),
     ],
 )
-def test_what_is_shown_of_an_address(url, shown):
+def test_the_secret_of_an_address_is_masked(url, shown):
     assert mask(url) == shown
 
 

@@ -296,9 +296,7 @@ def test_without_sock_diag_the_table_of_sockets_tells(stack, no_sock_diag):
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])
-def test_that_it_cannot_be_looked_at_for_want_of_our_own_says_nothing_of_who_it_is(
-    stack, no_sock_diag, number
-):
+def test_a_look_that_fails_for_want_of_our_own_says_nothing_of_who_listens(stack, no_sock_diag, number):
     server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     client = stack.enter_context(socket.create_connection(server.getsockname()))
     no_sock_diag(number)

@@ -108,7 +108,7 @@ def probe():
         (http("200 OK", b"x" * 2**20), Health.OK),
     ],
 )
-async def test_what_health_says(probe, answer, health):
+async def test_each_answer_of_health_has_its_meaning(probe, answer, health):
     with server(answer) as spec:
         for asked in (spec, proved(spec)):
             assert await probe.health(asked, 5.0) is health

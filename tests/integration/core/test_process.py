@@ -281,7 +281,7 @@ async def test_what_it_wrote_to_a_log_that_was_removed_is_known_after_its_end(pr
     assert await process.last_lines(5) == []
 
 
-async def test_of_a_server_whose_log_was_removed_the_next_supervisor_finds_process_and_log(
+async def test_the_next_supervisor_finds_process_and_log_of_a_server_whose_log_was_removed(
     processes, started
 ):
     spec = fake_spec("--fake-stderr-line", "hello from the engine")
@@ -358,7 +358,7 @@ async def test_what_it_writes_into_files_is_counted_and_else_its_log(processes, 
         await process.wait()
 
 
-async def test_of_a_process_that_cannot_be_seen_nothing_is_known_to_be_fetched(processes):
+async def test_nothing_is_known_to_be_fetched_by_a_process_that_cannot_be_seen(processes):
     hidden = PortHolder(identity=None, command="", is_llama_server=True)
     process = await processes.adopt("default", hidden, fake_spec())
     assert await process.fetched() == 0

@@ -40,7 +40,7 @@ def test_what_a_killed_process_left_of_it_goes(gguf, tmp_path):
 
 
 @pytest.mark.engine
-def test_it_answers_in_words(server):
+def test_the_demo_model_answers_in_words(server):
     body = {"messages": QUESTION, "max_tokens": 40}
     answer = json.loads(server.get("/v1/chat/completions", body)[1])
     assert WORDS.fullmatch(answer["choices"][0]["message"]["content"])

@@ -246,7 +246,7 @@ def test_users_are_named_or_numbered(write):
     assert read_overlay(write({"llama_server_users": ["root", 1234]})).users == {0, 1234}
 
 
-def test_of_two_overlays_the_second_wins():
+def test_the_second_of_two_overlays_wins():
     file = Overlay(source="file", values={"port": 1, "host": "a"}, binary="x")
     demo = Overlay(source="--demo", values={"port": 2})
     assert file.merged(demo) == Overlay(source="--demo", values={"port": 2, "host": "a"}, binary="x")

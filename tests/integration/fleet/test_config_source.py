@@ -128,7 +128,7 @@ def test_a_process_that_starts_meanwhile_knows_what_the_supervisor_kept(happens,
     assert ConfigSource(config_file, kept)().values == VALUES
 
 
-def test_of_a_file_that_changed_the_newest_good_one_is_kept(source, config_file, kept):
+def test_the_newest_good_version_of_a_changed_file_is_kept(source, config_file, kept):
     config_file.write_text('{"llama_server_port": 9001}')
     source()
     breaks(config_file)

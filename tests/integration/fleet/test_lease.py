@@ -131,7 +131,7 @@ def test_one_that_another_takes_meanwhile_is_refused(pauses):
 @pytest.mark.parametrize(
     "prepare", [lambda: None, lambda: held_by(ELSEWHERE, age=TOO_OLD)], ids=["new", "free"]
 )
-def test_of_several_that_take_it_at_the_same_time_one_has_it(prepare):
+def test_one_of_several_that_take_the_lease_at_the_same_time_has_it(prepare):
     prepare()
     start, refused = Barrier(6), []
 

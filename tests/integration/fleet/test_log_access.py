@@ -154,7 +154,7 @@ GONE = {
 
 
 @pytest.mark.parametrize("how", GONE)
-def test_of_a_log_that_is_gone_the_truth_is_told(log, writer, staff_client, capsys, how):
+def test_the_truth_is_told_of_a_log_that_is_gone(log, writer, staff_client, capsys, how):
     do, note = GONE[how]
     do(log)
     say(writer, b"after that\n")
@@ -167,7 +167,7 @@ def test_of_a_log_that_is_gone_the_truth_is_told(log, writer, staff_client, caps
     }
 
 
-def test_of_a_log_in_its_place_nothing_is_said(log, writer, staff_client, capsys):
+def test_nothing_is_said_of_a_log_in_its_place(log, writer, staff_client, capsys):
     assert llama("logs", "-n", "1") == ["the key is [redacted]"]
     assert capsys.readouterr().err == ""
     assert "warning" not in staff_client.get(URL).json()

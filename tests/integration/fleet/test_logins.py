@@ -157,7 +157,7 @@ def test_pages_with_a_link_are_never_cached(token, client):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_two_who_press_the_button_at_once_one_wins(token):
+def test_one_of_two_who_press_the_button_at_once_wins(token):
     at_once = threading.Barrier(2)
 
     def press():

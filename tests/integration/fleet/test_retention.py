@@ -83,14 +83,14 @@ def test_no_counter_falls_when_runs_are_deleted(few, client):
     assert counters(client)["llamaproxy_server_starts_total", "default"] == 6
 
 
-def test_of_each_server_the_newest_runs_stay(few):
+def test_the_newest_runs_of_each_server_stay(few):
     one, two = make_server("one"), make_server("two")
     first, second = runs(one, 5), runs(two, 7)
     assert prune_all() == 3
     assert left() == {*first[-3:], *second[-3:]}
 
 
-def test_as_many_as_are_kept_all_stay(few):
+def test_runs_up_to_the_number_that_is_kept_all_stay(few):
     kept = runs(make_server(), 3)
     assert prune_all() == 0
     assert left() == set(kept)

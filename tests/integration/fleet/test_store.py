@@ -108,7 +108,7 @@ async def test_what_the_config_file_says_wins_over_the_row_of_default_and_of_no_
 # --- What was ------------------------------------------------------------------------------------------
 
 
-async def test_of_a_new_server_nothing_is_remembered(store):
+async def test_nothing_is_remembered_of_a_new_server(store):
     await db(make_server)
     remembered = await store.remember("default")
     assert (remembered.version, remembered.generation, remembered.retries) == (0, 0, 0)

@@ -106,7 +106,7 @@ async def test_only_an_answer_that_may_be_long_is_asked_for_as_a_stream(plane, l
     assert asked_for_streams(server) == [as_stream]
 
 
-async def test_also_a_server_of_one_slot_would_not_notice_that_its_client_has_left(plane):
+async def test_a_server_of_one_slot_is_asked_for_a_stream_to_notice_a_client_that_leaves(plane):
     server = await plane.serve(WHOLE)
     plane.gateway.backends["default"].learn_slots(1)
     assert (await asks(plane)).status == 200

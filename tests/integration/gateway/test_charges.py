@@ -48,7 +48,7 @@ async def test_all_answers_of_a_request_are_recorded_and_paid(plane, charged, pa
     assert charged == [counted[0] + counted[2]]
 
 
-async def test_of_several_answers_that_broke_those_tokens_are_paid_that_came(plane, charged):
+async def test_the_tokens_that_came_of_several_broken_answers_are_paid(plane, charged):
     token = b'data: {"content":"a","stop":false,"tokens_predicted":%d,"tokens_evaluated":5}\n\n'
     await plane.serve(sends(stream_of(token % 1, token % 1, token % 2)))
     await plane.ask(asked("/completion", prompt=["a"] * 20, stream=True))
@@ -99,7 +99,7 @@ async def leaves_unanswered(plane, data):
     await plane.records(1)
 
 
-async def test_also_when_nothing_of_the_answer_had_come(plane, charged):
+async def test_a_client_that_leaves_before_any_answer_pays_for_its_question(plane, charged):
     await leaves_unanswered(plane, asked("/v1/embeddings", input="word " * 80))
     assert charged[0] >= 100
 
@@ -151,7 +151,7 @@ async def test_who_leaves_while_it_waits_pays_nothing(plane, charged):
     assert charged == [0]
 
 
-async def test_of_a_server_that_died_nobody_pays_what_was_not_told(plane, charged):
+async def test_nobody_pays_for_what_a_dead_server_has_not_told(plane, charged):
     await plane.serve(sends(stream_of(event("a"), event("b"))))
     await plane.ask(asked(CHAT, messages=MESSAGES * 50, stream=True))
     assert (await plane.records(1))[0].outcome == Outcome.UPSTREAM_CRASHED

@@ -38,7 +38,7 @@ async def test_a_connection_serves_many_requests(plane):
     assert server.connections == 1
 
 
-async def test_also_after_a_stream_the_client_keeps_its_connection(plane):
+async def test_the_client_keeps_its_connection_after_a_stream(plane):
     server = await plane.serve(streams(event("a")))
     caller = await plane.connect()
     for _ in range(3):

@@ -55,7 +55,7 @@ def connected(plane):
     return wire, client
 
 
-async def test_of_pipelined_requests_one_is_answered_in_each_turn(plane):
+async def test_one_pipelined_request_is_answered_in_each_turn(plane):
     await plane.serve(answers(b"x"))
     wire, client = connected(plane)
     client.data_received(MODELS * 3000)
@@ -68,7 +68,7 @@ async def test_of_pipelined_requests_one_is_answered_in_each_turn(plane):
     client.connection_lost(None)
 
 
-async def test_of_tiny_chunks_some_are_read_in_each_turn(plane):
+async def test_some_tiny_chunks_are_read_in_each_turn(plane):
     await plane.serve(answers(b"x"))
     wire, client = connected(plane)
     head = request(EMBEDDINGS, "Transfer-Encoding: chunked", method="POST")

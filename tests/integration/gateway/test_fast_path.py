@@ -70,7 +70,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("data", OTHERS.values(), ids=OTHERS)
-async def test_what_is_not_like_the_one_before_does_not(plane, taken, data):
+async def test_a_request_unlike_the_one_before_does_not_take_the_fast_path(plane, taken, data):
     _, caller = await warm(plane, hangs())
     await caller.send(data)
     await eventually(lambda: plane.gateway.exchanges)
@@ -78,7 +78,7 @@ async def test_what_is_not_like_the_one_before_does_not(plane, taken, data):
     assert True not in taken
 
 
-async def test_what_may_be_a_long_answer_does_not(plane, taken):
+async def test_a_request_for_a_long_answer_does_not_take_the_fast_path(plane, taken):
     """It is asked for as a stream: so the server notices when its client leaves."""
     server, caller = await warm(plane, hangs(), path=CHAT)
     await caller.send(question("hi", CHAT))
@@ -97,7 +97,7 @@ async def test_a_stream_that_says_its_length_is_no_plain_answer(plane, taken):
     assert (await plane.records(2))[1].outcome is Outcome.UPSTREAM_CRASHED
 
 
-async def test_what_is_ours_to_answer_does_not(plane, taken):
+async def test_a_request_that_the_gateway_answers_does_not_take_the_fast_path(plane, taken):
     server, caller = await warm(plane, answers())
     for _ in range(3):
         assert (await caller.ask(question("hi", "/health"))).json["status"] == "ok"
@@ -105,7 +105,7 @@ async def test_what_is_ours_to_answer_does_not(plane, taken):
     assert True not in taken
 
 
-async def test_a_body_that_is_not_kept_does_not(plane, taken):
+async def test_a_body_that_is_not_kept_does_not_take_the_fast_path(plane, taken):
     plane.limit(replay_bytes=100)
     _, caller = await warm(plane, dies(), answers())
     answer = await caller.ask(question("x" * 200))
@@ -121,7 +121,7 @@ async def test_a_model_that_is_named_in_the_query_is_recorded(plane):
     assert [record.model for record in await plane.records(3)] == ["tiny"] * 3
 
 
-async def test_what_comes_with_the_next_request_does_not(plane, taken):
+async def test_a_request_with_the_next_one_behind_it_does_not_take_the_fast_path(plane, taken):
     server, caller = await warm(plane, answers(b"1"), answers(b"2"))
     await caller.send(question("one") + question("two"))
     assert [(await caller.answer()).content for _ in range(2)] == [b"1", b"2"]

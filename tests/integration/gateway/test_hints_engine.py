@@ -121,7 +121,7 @@ def test_the_model_is_the_one_that_the_server_takes(router, body):
 
 
 @pytest.mark.parametrize("body", [b'{"model":"a","model":"b"}', b'\xef\xbb\xbf{"model":"a"}'])
-def test_and_so_it_is_where_only_the_whole_body_tells(router, body):
+def test_the_model_is_the_one_that_only_the_whole_body_tells(router, body):
     assert hints_of(body).model == model_that_was_meant(*post(router, CHAT, body))
 
 
@@ -180,13 +180,13 @@ def test_a_query_that_it_reads_otherwise_is_in_doubt(router):
     assert hints_of_query(query).doubt
 
 
-def test_of_a_get_the_query_counts_and_a_body_only_when_it_is_one_more_query(router):
+def test_the_query_of_a_get_counts_and_its_body_only_as_one_more_query(router):
     assert asked_for_props(router, "model=b", json={"model": "a"}) == "b"
     assert asked_for_props(router, "model=b", data={"model": "a"}) == "a"
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"model":"a"}'])
-def test_of_a_post_only_the_body_counts(router, body):
+def test_only_the_body_of_a_post_counts(router, body):
     assert model_that_was_meant(*post(router, f"{CHAT}?model=b", body)) == hints_of(body).model
 
 

@@ -54,7 +54,7 @@ async def test_while_a_server_is_away_requests_wait_for_it(plane, status):
     assert record.held_ms > 0
 
 
-async def test_those_who_waited_go_in_the_order_in_which_they_came(plane):
+async def test_requests_that_waited_go_in_the_order_in_which_they_came(plane):
     server = await plane.serve(answers(), status=Status.STARTING, capacity=1)
     asking = await ask_in_order(plane, 6)
     server.says(status=Status.READY)

@@ -152,7 +152,7 @@ def test_what_no_database_would_take_is_cut():
     assert row.model.startswith("a?mm")
 
 
-def test_of_a_batch_the_newest_use_of_each_key_is_kept():
+def test_the_newest_use_of_each_key_in_a_batch_is_kept():
     old, new, idle = make_key("old", last_used_at=at(STARTED + 60)), make_key("new"), make_key("idle")
     used = [(old, 10), (new, 10), (new, 30), (new, 20)]
     ledger.write([make_record(at=STARTED + second, key=key.pk) for key, second in used])
@@ -338,7 +338,7 @@ if connection.vendor != "sqlite":  # which knows no lengths
 
 
 @pytest.mark.parametrize(("fields", "refusal"), REFUSED.values(), ids=REFUSED)
-def test_of_a_batch_that_is_refused_nothing_is_written(fields, refusal):
+def test_nothing_of_a_refused_batch_is_written(fields, refusal):
     with pytest.raises(refusal), transaction.atomic():
         ledger.write([make_record(), make_record(**fields), make_record()])
     assert not RequestRecord.objects.exists()

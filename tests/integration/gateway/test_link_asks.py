@@ -173,7 +173,7 @@ async def test_the_metrics_of_all_are_in_one_exposition(by_news_only):
     assert 'llamaproxy_server_up{server="down"} 0.0' in lines
 
 
-async def test_of_many_who_scrape_at_once_each_server_hears_once(by_news_only):
+async def test_each_server_hears_once_of_many_who_scrape_at_once(by_news_only):
     says = asyncio.Event()
     async with scripted(by_path(props=answers(SLOTS), metrics=waits_for(says, answers(THEIRS)))) as server:
         await make_scripted(server)

@@ -155,7 +155,7 @@ async def test_after_a_message_that_makes_no_sense_it_hears_again(by_news_only, 
         await eventually(lambda: facts(gateway).status is Status.CRASHED)
 
 
-async def test_that_it_hears_nobody_is_said_once_and_so_is_its_end(monkeypatch, caplog):
+async def test_deafness_to_messages_is_told_once_and_so_is_its_end(monkeypatch, caplog):
     caplog.set_level("INFO", logger=link.__name__)
     monkeypatch.setattr(link, "RETRY_SECONDS", 0.01)
     await db(make_ready_server)

@@ -166,9 +166,7 @@ async def test_one_for_which_there_is_no_room_is_refused_with_what_to_do(two, mo
 @pytest.mark.parametrize(
     ("first", "last", "status"), [("tiny", "tiny", 200), ("tiny", "huge", 403), ("huge", "tiny", 200)]
 )
-async def test_of_a_router_the_model_that_counts_is_the_one_that_a_long_body_names_last(
-    plane, first, last, status
-):
+async def test_a_long_body_to_a_router_asks_for_the_model_that_it_names_last(plane, first, last, status):
     plane.limit(replay_bytes=1000)
     with_key(plane, models=frozenset({"tiny"}))
     await plane.serve(answers(), models=("tiny", "huge"), offered=("tiny", "huge"), is_router=True)
@@ -228,7 +226,7 @@ async def test_where_its_place_is_named_in_the_query_it_is_the_server_s_to_compl
     assert (await two.ask(request(f"{EMBEDDINGS}?model=b", body=b"{"))).content == b"b"
 
 
-async def test_of_a_single_server_it_is_the_server_s_to_complain(plane):
+async def test_a_single_server_complains_itself_of_a_broken_body(plane):
     server = await plane.serve(answers(b"?", 400))
     assert (await plane.ask(request(EMBEDDINGS, body=b"{"))).content == b"?"
     server.says(status=Status.READY)

@@ -336,7 +336,7 @@ async def test_a_stranger_who_asks_for_a_file_neither_waits_nor_learns_anything(
     assert plane.outside.woken == []
 
 
-async def test_of_several_servers_a_file_needs_a_key(plane):
+async def test_a_file_of_several_servers_needs_a_key(plane):
     with_key(plane)
     for name in ("a", "b"):
         await plane.serve(answers(), name=name)

@@ -69,7 +69,7 @@ async def test_whether_a_model_is_in_memory_is_told_in_the_words_of_llama_server
     assert entry["status"] == {"value": value}
 
 
-async def test_of_a_router_s_models_it_is_told_what_the_router_says(plane):
+async def test_the_models_of_a_router_are_listed_as_the_router_says(plane):
     status = {"value": "unloaded", "failed": True, "exit_code": 1, "args": ["--port", "1"], "preset": "/m"}
     told = {"data": [{"id": "two", "status": {"value": "loaded"}}, {"id": "one", "status": status}]}
     server = await plane.serve(answers(), name="r")

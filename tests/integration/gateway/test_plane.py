@@ -244,7 +244,7 @@ def sends_without_reading(data):
     return script
 
 
-async def test_of_a_body_that_is_too_long_to_be_kept_the_model_is_found_at_its_beginning(plane):
+async def test_the_model_is_found_at_the_beginning_of_a_body_too_long_to_be_kept(plane):
     plane.limit(replay_bytes=1000)
     wrong, right = await plane.serve(answers(), name="wrong"), await plane.serve(answers(), name="right")
     body = b'{"model": "right", "input": "%b"}' % LARGE

@@ -88,7 +88,7 @@ def test_the_part_alone_is_no_page(staff_client):
     assert (answer.status_code, answer["Location"]) == (302, PAGE)
 
 
-def test_of_a_server_that_is_gone_there_is_no_part(staff_client):
+def test_there_is_no_list_of_requests_of_a_server_that_is_gone(staff_client):
     assert staff_client.get("/servers/gone/requests", **HTMX).status_code == 404
 
 

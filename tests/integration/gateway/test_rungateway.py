@@ -61,7 +61,7 @@ def test_a_bad_argument_is_named(arguments, message):
         parser.parse_args(arguments)
 
 
-def test_as_a_rule_it_listens_for_this_machine_in_one_process():
+def test_the_gateway_listens_for_this_machine_in_one_process_by_default():
     parsed = rungateway.Command().create_parser("manage.py", "rungateway").parse_args([])
     assert (parsed.bind, parsed.workers, parsed.worker_of, parsed.insecure_open) == (HERE, 1, None, False)
     assert parsed.grace == 30

@@ -88,7 +88,7 @@ async def test_a_server_that_loads_has_not_done_it(plane):
     assert len(server.calls) == 2
 
 
-async def test_that_another_server_loads_is_passed_on(plane):
+async def test_an_answer_that_the_server_loads_is_passed_on(plane):
     server = await plane.serve(loads(), answers(b"not asked"))
     assert (await plane.ask(IMPURE["a page"])).status == 503
     assert len(server.calls) == 1

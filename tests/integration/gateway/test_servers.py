@@ -246,7 +246,7 @@ async def test_without_any_server_no_model_is_found(plane):
     )
 
 
-async def test_so_many_requests_at_once_as_a_server_has_slots(plane):
+async def test_a_server_gets_as_many_requests_at_once_as_it_has_slots(plane):
     goes_on = asyncio.Event()
     server = await plane.serve(waits_for(goes_on, answers()))
     plane.gateway.backends["default"].learn_slots(2)

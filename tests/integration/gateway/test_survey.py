@@ -86,7 +86,7 @@ def test_whether_it_is_meant_to_run(fields, wanted, wakes):
     assert (facts().wanted, facts().wakes) == (wanted, wakes)
 
 
-def test_of_the_server_default_the_config_file_wins():
+def test_the_config_file_wins_for_the_server_default():
     make_server(api_key="mine", aliases=["old"], hold_seconds=1)
     make_server("other", api_key="its own")
     overlay = Overlay(values={"api_key": "hunter2", "aliases": ["new"], "hold_seconds": 9})
@@ -177,7 +177,7 @@ def test_what_it_said_before_its_configuration_changed_counts_no_more(changed):
     assert ("/models/qwen3.gguf" in known.models) is ("model_path" not in changed)
 
 
-def test_of_a_server_that_is_gone_nothing_is_kept():
+def test_nothing_is_kept_of_a_server_that_is_gone():
     server = make_server()
     launch = survey.launch_of(server)
     server.delete()
@@ -314,7 +314,7 @@ def test_only_the_newest_lives_of_each_server_are_looked_at():
         assert set(known.ends) == set(range(4, RUNS + 4))
 
 
-def test_of_two_lives_with_the_same_pid_the_newer_counts():
+def test_the_newer_of_two_runs_with_the_same_pid_counts():
     server = make_server()
     for kind in (FailureKind.EXITED, FailureKind.HUNG):
         make_run(server, pid=11, failure_kind=kind, failure_title=kind.value)

@@ -261,7 +261,7 @@ async def test_a_record_that_cannot_be_stored_does_not_cost_the_others(bad, capl
     assert "the database refused one" in warnings(caplog)[0]
 
 
-async def test_of_a_full_batch_only_what_cannot_be_stored_is_lost(monkeypatch):
+async def test_a_full_batch_loses_only_what_cannot_be_stored(monkeypatch):
     monkeypatch.setattr(ledger, "WRITE_ROWS", 16)
     records = numbered(40)
     for number in (0, 7, 8, 15, 38):

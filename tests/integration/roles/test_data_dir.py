@@ -63,7 +63,7 @@ def test_an_open_one_is_closed_and_so_is_what_we_keep_in_it(data_dir):
     assert secured(data_dir) == []
 
 
-def test_of_a_secret_key_that_others_could_read_a_new_one_is_advised(data_dir):
+def test_a_new_secret_key_is_advised_when_others_could_read_the_old_one(data_dir):
     made(data_dir / "secret-key", 0o644)
     (sentence,) = secured(data_dir)
     assert "Delete it to make a new one" in sentence
@@ -113,7 +113,7 @@ def _is_refused(directory):
 
 @as_root
 @pytest.mark.parametrize(("permissions", "accepted"), [(0o770, True), (0o755, True), (0o1777, False)])
-def test_of_root_s_directories_those_that_anybody_may_write_to_are_refused(permissions, accepted, tmp_path):
+def test_directories_of_root_that_anybody_may_write_to_are_refused(permissions, accepted, tmp_path):
     """As volumes of containers are: their group is ours, their owner is root."""
     directory = tmp_path / "volume"
     directory.mkdir()

@@ -57,7 +57,7 @@ def test_a_message_that_differs_each_time_does_not_fill_the_log(outage, caplog):
     assert len(news(caplog)) == MOST
 
 
-def test_that_it_is_over_is_told_once(outage, caplog):
+def test_the_end_of_an_outage_is_told_once(outage, caplog):
     outage.over()
     assert not outage.lasts
     fail(outage, ValueError("a"))
@@ -117,7 +117,7 @@ def test_an_error_without_words_has_its_name(outage, caplog):
     assert news(caplog)[0].message.endswith(": TimeoutError")
 
 
-def test_of_what_is_away_the_console_shows_a_line(outage, caplog):
+def test_the_console_shows_a_line_without_traceback_for_what_is_away(outage, caplog):
     fail(outage, ConnectionRefusedError(111, "Connection refused"))
     fail(outage, ZeroDivisionError("a mistake"))
     away, mistake = map(ConsoleFormatter().format, news(caplog))

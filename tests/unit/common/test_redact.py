@@ -38,11 +38,11 @@ from supervisor_app.common.redact import HIDDEN, harmless, redact, redact_argv, 
         ("slot 0 | task 5 | prompt eval time = 3 ms", "slot 0 | task 5 | prompt eval time = 3 ms"),
     ],
 )
-def test_by_shape(line, clean):
+def test_secrets_are_hidden_by_their_shape(line, clean):
     assert redact(line) == clean
 
 
-def test_by_value():
+def test_secrets_are_hidden_by_their_value():
     assert redact("key is swordfish.", ["swordfish", "", "is"]) == f"key is {HIDDEN}."
 
 
@@ -62,7 +62,7 @@ def test_by_value():
         (("x", "--password"), ("x", "--password")),
     ],
 )
-def test_of_a_command_line_by_the_name_of_the_flag(argv, clean):
+def test_secrets_of_a_command_line_are_hidden_by_the_name_of_their_flag(argv, clean):
     assert redact_argv(argv) == clean
 
 

@@ -229,7 +229,7 @@ def limits(monkeypatch):
         ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), (resource.RLIM_INFINITY, resource.RLIM_INFINITY)),
     ],
 )
-def test_as_many_files_as_we_may_and_need(limits, found, raised):
+def test_the_limit_of_files_is_raised_to_what_is_allowed_and_needed(limits, found, raised):
     limits["now"] = found
     assert file_limit.raise_file_limit() == (
         file_limit.WANTED if raised[0] == resource.RLIM_INFINITY else raised[0]

@@ -159,7 +159,7 @@ def test_when_it_is_given_up_nothing_is_left_to_happen(backend, timers):
 # --- How many at once ----------------------------------------------------------------------------------
 
 
-def test_as_many_go_at_once_as_it_has_slots(backend):
+def test_a_server_takes_as_many_requests_at_once_as_it_has_slots(backend):
     guests = visitors(3)
     backend.learn_slots(2)
     assert enter(backend.gate, *guests) == [True, True, False]

@@ -74,6 +74,6 @@ VALUES = st.recursive(
 
 
 @given(st.lists(VALUES) | st.dictionaries(st.text('{"'), VALUES), st.integers(0, 210), st.integers(1, 40))
-def test_as_deep_as_a_parser_finds_it(value, wrapped, size):
+def test_nesting_is_as_deep_as_a_parser_finds_it(value, wrapped, size):
     body = b"[" * wrapped + json.dumps(value).encode() + b"]" * wrapped
     assert in_pieces(body, size) == (depth_of(value) + wrapped > DEEPEST)

@@ -53,7 +53,7 @@ def test_no_event_is_kept_back():
     assert renaming.feed(event) == event.replace(b'"qwen"', b'"brief"')
 
 
-def test_of_a_name_without_an_end_no_more_than_is_needed_is_kept_back():
+def test_only_so_much_of_a_name_without_an_end_is_kept_back_as_is_needed():
     renaming = Renaming("brief", lambda: OWN)
     text = b'{"model":"' + b"x" * 10_000
     assert renaming.feed(text) == text

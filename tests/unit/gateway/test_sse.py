@@ -121,7 +121,7 @@ def test_a_stream_is_whole_with_the_last_event_of_its_kind(path, end):
         (NATIVE, b""),
     ],
 )
-def test_and_without_it_something_is_missing(path, end):
+def test_a_stream_without_its_end_is_not_whole(path, end):
     assert not kind_of(path).is_whole(end)
 
 

@@ -162,7 +162,7 @@ def test_layers_without_heads_of_keys_keep_no_cache():
     assert context("", of=of) == 4096 * 2 * 128 * 2 + 3 * 3 * 1024 * 4 * 4
 
 
-def test_of_a_window_no_more_is_kept_than_is_seen():
+def test_a_layer_with_a_window_keeps_no_more_than_it_sees():
     of = model("gemma3", layers=6, attention__sliding_window=512)
     a_layer = 2 * 128 * 2
     assert context("", of=of) == (4096 + 5 * (4 * 512 + 512)) * a_layer

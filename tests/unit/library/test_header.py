@@ -47,7 +47,7 @@ def test_metadata_and_tensors_of_a_real_file(tmp_path):
     assert found.file_size == path.stat().st_size
 
 
-def test_of_long_lists_and_of_words_the_length_is_kept(read):
+def test_long_lists_and_words_are_kept_as_their_length(read):
     found = read(
         header(
             entry("words", ["a", "", "c" * 300]),
@@ -73,7 +73,7 @@ def test_a_tensor_reaches_to_the_next_one_and_the_last_to_the_end(read):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts what is read as Linux does")
-def test_of_60_gigabytes_the_header_alone_is_read(read):
+def test_only_the_header_of_60_gigabytes_is_read(read):
     vocabulary = entry("tokenizer.ggml.tokens", [f"▁word{number}" for number in range(150_000)])
     data = header(vocabulary, tensor("token_embd.weight"), tensors=1, entries=1)
     before, began = psutil.Process().io_counters().read_chars, time.process_time()

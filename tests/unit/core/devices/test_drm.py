@@ -122,7 +122,7 @@ def test_what_is_no_gpu_is_not_looked_into(machine):
     assert read(machine).devices[0].ours == 0
 
 
-def test_of_intels_xe_the_processes_tell_what_is_used(machine):
+def test_the_use_of_intels_xe_is_told_by_the_processes(machine):
     machine.card(0, vendor=INTEL, tile0__physical_vram_size_bytes="0x00000003fa000000")
     machine.descriptor(7, 5, fields(XE, 1024))
     machine.descriptor(9, 5, fields(XE, 4096, client=8))
@@ -133,7 +133,7 @@ def test_of_intels_xe_the_processes_tell_what_is_used(machine):
     assert device.note == "What processes of other users have may not be seen."
 
 
-def test_of_intels_i915_the_card_tells_it(machine):
+def test_the_memory_of_intels_i915_is_told_by_the_card(machine):
     machine.card(0, vendor=INTEL)
     card = machine.sys / "class/drm/card0"
     machine.write(card / "lmem_total_bytes", f"{16 * GIB}\n")

@@ -34,7 +34,7 @@ def group(machine, path, version, *, limit, used, files=0, inactive="inactive_fi
     machine.write(folder / "memory.stat", f"anon 5\n{inactive} {files}\nactive_file 0\n")
 
 
-def test_of_a_machine(machine, seen):
+def test_the_memory_of_a_machine_is_divided_into_ours_others_and_free(machine, seen):
     machine.memory(16384, 12288)
     machine.process(7, anon=1024, swap=512)
     device = seen({7})
@@ -49,7 +49,7 @@ def test_a_process_that_has_just_ended_uses_nothing(machine, seen):
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_of_a_control_group_the_pages_of_files_are_free(machine, seen, version):
+def test_pages_of_files_in_a_control_group_count_as_free(machine, seen, version):
     machine.memory(16384, 12288)
     machine.write(machine.proc / "self/cgroup", "4:memory:/job\n0::/\n" if version == 1 else "0::/job\n")
     path, inactive = ("memory/job", "total_inactive_file") if version == 1 else ("job", "inactive_file")

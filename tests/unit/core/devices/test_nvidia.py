@@ -70,7 +70,7 @@ def process(pid, gib):
     return SimpleNamespace(pid=pid, usedGpuMemory=None if gib is None else gib * GIB)
 
 
-def test_what_is_ours_and_what_is_not():
+def test_the_memory_of_a_gpu_is_divided_into_ours_others_and_free():
     gpu = {
         "memory": memory(),
         "computing": [process(7, 3), process(8, 1), process(99, 4)],

@@ -69,7 +69,7 @@ def test_a_library_that_fails_is_one_sentence():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells")
-def test_of_this_machine_at_least_its_memory_is_seen():
+def test_at_least_the_memory_of_this_machine_is_seen():
     device = this_machine().survey([os.getpid()]).devices[0]
     assert device.is_host
     assert 0 < device.ours < device.total
