@@ -88,7 +88,7 @@ def rewrite(preset: Preset, form: Form, body: bytes) -> bytes:
     try:
         fields = _object.decode(body.removeprefix(_BOM))
     except UNREADABLE as error:
-        raise PresetError("changes JSON objects, and this body is none that can be read") from error
+        raise PresetError("changes JSON objects, and this body is none that can be read. Mend it") from error
     fields["model"] = _raw(preset.name)
     for key in preset.remove:
         for name in _spellings(key):

@@ -192,7 +192,10 @@ def _change(gateway: Directory, exchange: Routed) -> Problem | None:
         return None  # the hints of a body are read only if somebody asks
     name = exchange.body.hints.model or ""
     server = gateway.presets.get(name)
-    return None if server is None else change_by_preset(exchange, name, gateway.backends[server])
+    if server is None:
+        return None
+    exchange.notes.server = server
+    return change_by_preset(exchange, name, gateway.backends[server])
 
 
 def find_suspicion(gateway: Directory, exchange: Routed) -> Problem | None:

@@ -13,7 +13,17 @@ from supervisor_app.gateway.records.record import Outcome, QuarantineEntry
 from supervisor_app.gateway.servers.suspects import hash_of
 from tests.integration.gateway.fast import warm
 from tests.integration.gateway.plane import CHAT, EMBEDDINGS, LARGE, question, request, with_key
-from tests.integration.gateway.scripts import DONE, JSON, answers, dies, head, sends, streams
+from tests.integration.gateway.scripts import (
+    DONE,
+    JSON,
+    LAST_CHUNK,
+    answers,
+    chunked,
+    dies,
+    head,
+    sends,
+    streams,
+)
 
 BRIEF = presets_of({"brief": {"set": {"temperature": 0.5}, "cap": {"max_tokens": 512}}})
 PREFIX = presets_of({"brief": {"system_prefix": "Be brief."}})
@@ -48,6 +58,16 @@ async def test_a_request_for_a_preset_is_changed_and_its_answer_has_the_preset_s
     assert int(answer.fields["content-length"]) == len(RENAMED)
     (record,) = await plane.records(1)
     assert (record.server, record.model, record.outcome) == ("qwen", "brief", Outcome.OK)
+
+
+async def test_a_body_that_comes_in_chunks_is_changed_as_well(plane):
+    server = await serve(plane)
+    body = json.dumps({"model": "brief", "messages": [HI], "max_tokens": 900}).encode()
+    pieces = b"".join(chunked(body[at : at + 10]) for at in range(0, len(body), 10))
+    answer = await plane.ask(request(CHAT, "Transfer-Encoding: chunked", method="POST") + pieces + LAST_CHUNK)
+    assert answer.content == RENAMED
+    assert sent(server) == {"model": "brief", "messages": [HI], "max_tokens": 512, "temperature": 0.5}
+    assert server.calls[0].fields["content-length"] == str(len(server.contents[0]))
 
 
 @pytest.mark.parametrize("model", ["qwen", "anything", None])
@@ -209,6 +229,8 @@ async def test_what_a_preset_cannot_change_is_refused_in_a_sentence(plane, data,
     assert answer.error["message"].startswith(f"The preset brief {says}")
     assert answer.error["message"].endswith("or ask for qwen, which changes nothing.")
     assert not server.calls
+    (record,) = await plane.records(1)
+    assert (record.server, record.model, record.outcome) == ("qwen", "brief", Outcome.REFUSED)
 
 
 @pytest.mark.parametrize("body", [b'{"model":"brief","input":"%b"}', b'{"input":"%b","model":"brief"}'])
