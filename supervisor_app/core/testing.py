@@ -236,6 +236,8 @@ class FakeProcesses:
     trim_due: bool = True
     surveyed: list[list[int]] = field(default_factory=list)
     """Pids for whose memory it was asked."""
+    survey: Survey | None = None
+    """Result of each look at the devices; None: a problem, another one each time."""
     survey_error: OSError | None = None
 
     @property
@@ -271,7 +273,7 @@ class FakeProcesses:
         self.surveyed.append(list(pids))
         if self.survey_error is not None:
             raise self.survey_error
-        return Survey(problems=(f"Look {len(self.surveyed)}.",))
+        return self.survey or Survey(problems=(f"Look {len(self.surveyed)}.",))
 
     async def adopt(self, name: str, holder: PortHolder, spec: LaunchSpec) -> FakeProcess:
         if holder.command == "gone":

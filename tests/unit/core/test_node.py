@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from supervisor_app.core.devices import Device, Survey
 from supervisor_app.core.node import NodeSupervisor
+from supervisor_app.core.sightings import MemorySample, ProcessUsage, Slots
 from supervisor_app.core.status import Status
 from supervisor_app.core.testing import (
     FakeClock,
@@ -30,13 +32,15 @@ class Node:
         self.processes = FakeProcesses(self.clock)
         self.store = InMemoryStore(servers=list(servers))
         self.publisher = RecordingPublisher()
+        self.probe = FakeProbe()
+        self.footprints = FakeFootprints()
         self.supervisor = NodeSupervisor(
             store=self.store,
             publisher=self.publisher,
             processes=self.processes,
-            probe=FakeProbe(),
+            probe=self.probe,
             clock=self.clock,
-            footprints=FakeFootprints(),
+            footprints=self.footprints,
         )
 
     def status(self, name: str = "default") -> Status | None:
@@ -149,6 +153,18 @@ async def test_devices_are_looked_at_anew_when_a_server_has_started_or_ended():
         n.store.servers[0] = make_config(desired_running=False, generation=2)
         await n.clock.advance(5)
         assert n.processes.surveyed == [[], [100], []]
+
+
+async def test_each_server_hears_what_it_was_seen_to_use():
+    async with node(make_config()) as n:
+        gpu = Device(id="GPU-1", name="GPU 0", total=8, free=1, users={100: 3})
+        n.processes.survey = Survey((gpu,))
+        process = n.processes.last
+        process.memory = MemorySample(at=0.0, anon=5)
+        process.used = ProcessUsage(connections=1)
+        n.probe.working = Slots(answered=True, busy=True, mark=1, working=1, total=1)
+        await n.clock.advance(30)
+        assert n.footprints.lessons[0].devices == {"host": 5, "GPU-1": 3}
 
 
 async def test_devices_are_looked_at_once_a_minute_while_no_server_runs():

@@ -99,6 +99,7 @@ def test_a_client_counts_once_whatever_descriptors_and_processes_share_it(machin
     machine.descriptor(8, 9, fields(AMDGPU_NOW, 512, client=4))
     (device,) = read(machine, frozenset({7, 8})).devices
     assert device.ours == 1536 * KIB
+    assert sum(device.users.values()) == device.ours
 
 
 def test_each_card_has_what_is_on_it(machine):

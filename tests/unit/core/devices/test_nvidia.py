@@ -81,6 +81,7 @@ def test_the_memory_of_a_gpu_is_divided_into_ours_others_and_free():
     assert (device.id, device.name) == ("GPU-1", "GPU 0: NVIDIA H200")
     assert (device.total, device.free) == (24 * GIB, 14 * GIB)
     assert (device.ours, device.strangers) == (4 * GIB, 6 * GIB)
+    assert device.users == {7: 3 * GIB, 8: GIB}
     assert found.problems == ()
 
 

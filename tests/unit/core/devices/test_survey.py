@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -29,6 +30,14 @@ def test_every_source_is_asked_with_our_processes_and_their_children():
     found = Surveyor([Source("A", ask)], family=lambda pid: [pid, 2 * pid]).survey([10])
     assert asked == [{10, 20}]
     assert found == GPU
+
+
+def test_what_a_child_uses_counts_as_used_by_its_server():
+    seen = Survey((replace(GPU.devices[0], ours=7, users={10: 1, 20: 2, 30: 4, 99: 8}),))
+    surveyor = Surveyor([Source("A", lambda ours: seen)], family=lambda pid: [pid, 2 * pid])
+    found = surveyor.survey([10, 30])
+    assert found.devices[0].users == {10: 3, 30: 4}
+    assert (found.used_by(10), found.used_by(11)) == ({"a": 3}, {})
 
 
 def test_a_driver_that_hangs_is_one_sentence_hides_no_other_and_is_not_asked_again_meanwhile():
