@@ -339,10 +339,10 @@ class Footprints(Protocol):
         nobody saw how many it had. The same `run` counts once.
         """
 
-    def told(self, name: str, spec: LaunchSpec, lines: Sequence[str]) -> None:
+    def told(self, name: str, spec: LaunchSpec, lines: Sequence[str], run: Identity | None = None) -> None:
         """Note that a run of this launch is ready, and what its engine said of memory. Never waits.
 
-        `lines`: of its log until then. The files count as they are now for all that is learned of the run.
+        `lines`: of its log until then. All that is learned of this run is true of the files as they are now.
         """
 
 

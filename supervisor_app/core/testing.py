@@ -412,7 +412,7 @@ class FakeFootprints:
     ) -> None:
         self.lessons.append(Lesson(name=name, devices=devices, out_of_memory=out_of_memory, run=run))
 
-    def told(self, name: str, spec: LaunchSpec, lines: Sequence[str]) -> None:
+    def told(self, name: str, spec: LaunchSpec, lines: Sequence[str], run: Identity | None = None) -> None:
         self.heard[name] = list(lines)
 
 

@@ -230,7 +230,8 @@ class WatchedProcess:
         lines = await self._process.last_lines(STARTUP_LINES)
         if self._teaches:
             # The last supervisor has heard all that a process which is taken over has told.
-            self._around.footprints.told(self._around.name, self._spec, () if self._taken_over else lines)
+            name, heard = self._around.name, () if self._taken_over else lines
+            self._around.footprints.told(name, self._spec, heard, self._process.identity)
         warnings = gpu_warnings(lines, self._spec.args)
         if self.endpoint is not None and self.endpoint.unseen:
             warnings += (self.endpoint.unseen,)

@@ -63,7 +63,7 @@ class _Server:
     launch: Launch | None = None
     asked: Mark = ()
     """Mark of the launch about which the tool beside the engine was asked."""
-    running: tuple[LaunchSpec, Launch] | None = None
+    running: tuple[str, Launch] | None = None
     """Launch of the process that runs, as it was when that became ready: files may be replaced."""
 
 
@@ -119,12 +119,11 @@ class NodeFootprints:
         out_of_memory: bool = False,
         run: Identity | None = None,
     ) -> None:
-        number = "" if run is None else f"{run.boot_id} {run.pid} {run.start}"
-        news = News(spec=spec, devices=dict(devices), out_of_memory=out_of_memory, run=number)
+        news = News(spec=spec, devices=dict(devices), out_of_memory=out_of_memory, run=_number(run))
         self._hear(name, news)
 
-    def told(self, name: str, spec: LaunchSpec, lines: Sequence[str]) -> None:
-        self._hear(name, News(spec=spec, lines=lines))
+    def told(self, name: str, spec: LaunchSpec, lines: Sequence[str], run: Identity | None = None) -> None:
+        self._hear(name, News(spec=spec, lines=lines, run=_number(run)))
 
     def close(self) -> None:
         """Save what is unsaved, if that does not take long."""
@@ -186,11 +185,11 @@ class NodeFootprints:
 
     async def _launch_of(self, server: _Server, news: News) -> Launch | None:
         """The launch of a run that goes on or has ended, as its files were when it became ready."""
-        if server.running is not None and server.running[0] == news.spec and news.lines is None:
+        if server.running is not None and news.run and server.running[0] == news.run:
             return server.running[1]
         launch = await self._look(server, news.spec)
         if launch is not None and news.lines is not None:
-            server.running = news.spec, launch
+            server.running = news.run, launch
         return launch
 
     async def _look(self, server: _Server, spec: LaunchSpec) -> Launch | None:
@@ -276,6 +275,11 @@ class NodeFootprints:
                     self._links.pop(name, None)
         finally:
             self._saving = False
+
+
+def _number(run: Identity | None) -> str:
+    """Tell a process from all others, also after a restart of the machine."""
+    return "" if run is None else f"{run.boot_id} {run.pid} {run.start}"
 
 
 def _devices_of_this_machine() -> Callable[[], Sequence[Device]]:

@@ -175,12 +175,22 @@ async def test_a_copy_of_the_model_needs_the_same_and_other_flags_do_not(node, s
 async def test_a_run_teaches_of_the_file_that_it_loaded_and_not_of_one_that_took_its_place(
     node, spec, tmp_path
 ):
-    node.told("big", spec, ())
-    await node.need("big", spec)
-    replaced = shapes.dense(tmp_path / "new.gguf", embd=512, heads=8)
-    os.replace(replaced, spec.model_path)
+    node.told("big", spec, (), RUN)
+    before = await node.need("big", spec)
+    os.replace(shapes.dense(tmp_path / "new.gguf", embd=512, heads=8), spec.model_path)
     node.learned("big", spec, PEAK, run=RUN)
-    assert (await node.need("big", spec)).source is Source.ESTIMATED
+    new = await node.need("big", spec)
+    assert new.source is Source.ESTIMATED
+    assert sum(new.devices.values()) > sum(before.devices.values())
+
+
+async def test_a_start_that_dies_before_it_is_ready_tells_of_the_file_that_is_there(node, spec, tmp_path):
+    node.told("big", spec, (), RUN)
+    await node.need("big", spec)
+    os.replace(shapes.dense(tmp_path / "new.gguf", embd=512, heads=8), spec.model_path)
+    before = (await node.need("big", spec)).devices["GPU-1"]
+    node.learned("big", spec, {"GPU-1": 0}, out_of_memory=True, run=OTHER_RUN)
+    assert (await node.need("big", spec)).devices["GPU-1"] == pytest.approx(1.2 * before)
 
 
 async def test_when_nothing_has_changed_asking_reads_no_file(node, spec, monkeypatch):
