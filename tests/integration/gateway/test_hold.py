@@ -168,6 +168,15 @@ async def test_where_waiting_is_hopeless_the_supervisor_s_sentence_is_the_answer
     assert (answer.fields["x-should-retry"], answer.error["retryable"]) == ("false", False)
 
 
+async def test_what_can_never_fit_is_refused_with_a_code_of_its_own(plane):
+    sentence = "Does not fit into memory: `default` needs 22.4 GiB on GPU 0. Free are 9.1 GiB."
+    await plane.serve(answers(), status=Status.ERROR, failure="does_not_fit", detail=sentence)
+    answer = await plane.ask(question())
+    assert (answer.status, answer.error["code"]) == (503, "does_not_fit")
+    assert answer.error["message"] == f"default: {sentence}"
+    assert (answer.fields["x-should-retry"], answer.error["retryable"]) == ("false", False)
+
+
 @pytest.mark.parametrize(
     ("facts", "refused"),
     [

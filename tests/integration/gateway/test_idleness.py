@@ -117,6 +117,32 @@ def test_a_server_that_is_woken_twice_is_started_once(ready):
     assert [ledger.wake("default"), ledger.wake("default")] == [True, False]
 
 
+def test_a_server_that_made_room_is_woken_once_until_its_supervisor_has_acted(ready):
+    state = ready.state
+    state.status, state.unloaded, state.generation = "initial", True, ready.generation
+    state.save()
+    assert [ledger.wake("default"), ledger.wake("default")] == [True, False]
+    ready.refresh_from_db()
+    state.generation = ready.generation
+    state.save()
+    assert ledger.wake("default"), "it has no room again"
+
+
+def test_a_server_that_made_room_and_was_stopped_then_is_not_woken(ready):
+    LlamaServer.objects.all().ask_to_stop()
+    ready.refresh_from_db()
+    state = ready.state
+    state.status, state.unloaded, state.generation = "initial", True, ready.generation
+    state.save()
+    assert not ledger.wake("default")
+
+
+def test_a_server_that_is_loaded_is_not_woken(ready):
+    ready.state.generation = ready.generation
+    ready.state.save()
+    assert not ledger.wake("default")
+
+
 def test_a_server_that_somebody_stopped_is_not_stopped_for_idleness(ready):
     LlamaServer.objects.all().ask_to_stop()
     assert not ledger.stop_idle("default", at(NOW))

@@ -95,6 +95,16 @@ async def test_a_run_lasts_as_long_as_its_process(by_news_only, pid, is_known):
         assert seen[0] == (run.pk if is_known else None)
 
 
+async def test_that_a_server_made_room_or_does_not_fit_is_known_with_the_news_of_it(by_news_only):
+    await db(make_ready_server, pid=11)
+    async with linked() as gateway:
+        await announce(Status.INITIAL, 2, unloaded=True)
+        await eventually(lambda: facts(gateway).unloaded)
+        await announce(Status.ERROR, 3, failure=failure_of(FailureKind.DOES_NOT_FIT))
+        await eventually(lambda: facts(gateway).does_not_fit)
+        assert not facts(gateway).unloaded
+
+
 async def test_how_a_process_ended_is_known_with_the_news_of_it(by_news_only):
     await db(make_ready_server, pid=11)
     crash = RunSummary(

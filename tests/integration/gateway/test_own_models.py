@@ -58,6 +58,7 @@ async def test_the_models_of_all_servers_are_listed_as_they_tell_of_them_and_wit
         ({"status": Status.ERROR}, "failed"),
         ({"status": Status.STOPPING}, "unloaded"),
         ({"status": Status.INITIAL, "wanted": False, "wakes": True}, "unloaded"),
+        ({"status": Status.INITIAL, "unloaded": True}, "unloaded"),
     ],
     ids=lambda value: str(value),
 )

@@ -13,6 +13,8 @@ from tests.integration.gateway.scripts import answers, dies, hangs
 from tests.unit.gateway.test_operations import COMPUTES, COUNTS
 
 ASLEEP = {"status": Status.INITIAL, "wanted": False, "wakes": True, "pid": None}
+UNLOADED = {"status": Status.INITIAL, "unloaded": True, "pid": None}
+SLEEPERS = [pytest.param(ASLEEP, id="idle"), pytest.param(UNLOADED, id="made room")]
 LOOKS = {
     "an icon": request("/favicon.ico"),
     "a page": request("/"),
@@ -35,9 +37,10 @@ def is_head(data):
     return data.startswith(b"HEAD")
 
 
+@pytest.mark.parametrize("sleeps", SLEEPERS)
 @pytest.mark.parametrize("asked", LOOKS.values(), ids=LOOKS)
-async def test_what_needs_no_model_wakes_none_and_is_told_so_at_once(plane, asked):
-    await plane.serve(answers(), **ASLEEP)
+async def test_what_needs_no_model_wakes_none_and_is_told_so_at_once(plane, asked, sleeps):
+    await plane.serve(answers(), **sleeps)
     answer = await plane.ask(asked, to_head=is_head(asked))
     assert answer.status == 503
     if not is_head(asked):
@@ -49,12 +52,13 @@ async def test_what_needs_no_model_wakes_none_and_is_told_so_at_once(plane, aske
     assert record.outcome is Outcome.UNAVAILABLE
 
 
+@pytest.mark.parametrize("sleeps", SLEEPERS)
 @pytest.mark.parametrize("path", NEEDS)
-async def test_what_needs_the_model_wakes_it(plane, path):
-    server = await plane.serve(answers(b"x"), **ASLEEP)
+async def test_what_needs_the_model_wakes_it(plane, path, sleeps):
+    server = await plane.serve(answers(b"x"), **sleeps)
     asking = plane.asks(question(path=path))
     await eventually(lambda: plane.outside.woken == ["default"])
-    server.says(status=Status.READY, wanted=True, pid=7)
+    server.says(status=Status.READY, wanted=True, unloaded=False, pid=7)
     assert (await asking).content == b"x"
     assert (await plane.records(1))[0].counts_as_use
 

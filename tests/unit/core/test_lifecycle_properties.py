@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,6 +22,7 @@ POLICY = Policy(
         max_checks=10, max_load_seconds=30, stall_seconds=6, max_memory_mb=1, canary_minutes=0.1
     ),
 )
+SHARED = replace(POLICY, room=True)
 LEAVES_ERROR = (
     lifecycle.Start,
     lifecycle.Restart,
@@ -32,10 +33,17 @@ LEAVES_ERROR = (
 HEALTH = list(Health)
 FAILURES = [
     failure_of(kind)
-    for kind in (FailureKind.EXITED, FailureKind.MODEL_MISSING, FailureKind.PORT_TAKEN, FailureKind.UNKNOWN)
+    for kind in (
+        FailureKind.EXITED,
+        FailureKind.MODEL_MISSING,
+        FailureKind.PORT_TAKEN,
+        FailureKind.OUT_OF_MEMORY,
+        FailureKind.UNKNOWN,
+    )
 ]
 COMMANDS: list[lifecycle.Event] = [
     lifecycle.Start(),
+    lifecycle.Start(preload=True),
     lifecycle.Stop(),
     lifecycle.Stop(spare_adopted=True),
     lifecycle.Restart(),
@@ -64,6 +72,7 @@ class World:
     """Answers effects as a machine may, in any order; checks what must hold after every step."""
 
     choices: Choices
+    policy: Policy = POLICY
     state: State = field(default_factory=State)
     now: float = 0.0
     pending: list[lifecycle.Event] = field(default_factory=list)
@@ -78,7 +87,7 @@ class World:
 
     def send(self, event: lifecycle.Event) -> None:
         before = self.state
-        self.state, effects = decide(before, event, POLICY, self.now)
+        self.state, effects = decide(before, event, self.policy, self.now)
         if before.status is Status.ERROR and self.state.status is not Status.ERROR:
             assert isinstance(event, LEAVES_ERROR)
             assert not isinstance(event, lifecycle.CauseChecked) or event.gone
@@ -88,12 +97,16 @@ class World:
             self.perform(effect)
         self.check()
 
-    def perform(self, effect: lifecycle.Effect) -> None:
+    def perform(self, effect: lifecycle.Effect) -> None:  # noqa: C901
         attempt = self.state.attempt
         match effect:
             case lifecycle.InspectPort():
                 self.pending.append(lifecycle.Inspected(attempt, self.look_at_port()))
+            case lifecycle.AskRoom():
+                assert self.policy.room
+                self.pending.append(self.answer_for_room(attempt))
             case lifecycle.Spawn():
+                assert self.state.has_room or not self.policy.room, "nobody has given it room"
                 assert self.ours is None, "a second process for one server"
                 assert not self.spawning
                 self.spawning = True
@@ -132,6 +145,16 @@ class World:
                 self.open_runs += 1
             case lifecycle.CloseRun():
                 self.open_runs = 0
+
+    def answer_for_room(self, attempt: int) -> lifecycle.Event:
+        too_big = failure_of(FailureKind.DOES_NOT_FIT)
+        return (
+            lifecycle.RoomGiven(attempt),
+            lifecycle.RoomGiven(attempt),
+            lifecycle.RoomAwaited(attempt, "No room."),
+            lifecycle.RoomRefused(attempt, too_big),
+            lifecycle.NotLoaded(attempt, "Not loaded."),
+        )[self.choices.below(5)]
 
     def look_at_port(self) -> PortHolder | None:
         if self.outside:
@@ -179,7 +202,9 @@ class World:
         self.send(event)
 
     def wait(self) -> None:
-        """Until the next deadline."""
+        """Until the next deadline; a server that waits for room is answered once more."""
+        if self.state.phase is Phase.AWAITING_ROOM and not self.pending:
+            self.pending.append(self.answer_for_room(self.state.attempt))
         if self.state.deadline is not None:
             self.now = max(self.now, self.state.deadline)
         self.send(lifecycle.Tick())
@@ -194,8 +219,8 @@ class World:
         if has_process and state.phase is not Phase.ENDING:
             assert self.open_runs == 1
         if state.phase is not Phase.IDLE:
-            waits_for_death = state.phase is Phase.ENDING
-            assert state.deadline is not None or self.pending or waits_for_death, "nothing will ever happen"
+            waits_for_others = state.phase in (Phase.ENDING, Phase.AWAITING_ROOM)
+            assert state.deadline is not None or self.pending or waits_for_others, "nothing will ever happen"
 
 
 def live(world: World) -> None:
@@ -206,6 +231,8 @@ def live(world: World) -> None:
             world.send(COMMANDS[world.choices.below(len(COMMANDS))])
         elif action == 2 and world.state.phase in lifecycle.HAS_PROCESS:
             world.exit(world.state.attempt)
+        elif action == 3 and world.policy.room:
+            world.send(lifecycle.Unload(world.state.attempt, "Room is made.", "Not loaded."))
         elif action < 6 and world.pending:
             world.deliver(world.choices.below(16))
         else:
@@ -213,9 +240,9 @@ def live(world: World) -> None:
 
 
 @settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.binary(max_size=120))
-def test_one_process_bounded_retries_and_a_stop_that_always_ends(script):
-    world = World(Choices(script))
+@given(st.binary(max_size=120), st.sampled_from([POLICY, SHARED]))
+def test_one_process_bounded_retries_and_a_stop_that_always_ends(script, policy):
+    world = World(Choices(script), policy)
     live(world)
 
     # From wherever it is: a stop must end in `initial`, with nothing left running that is watched.
@@ -230,6 +257,7 @@ def test_one_process_bounded_retries_and_a_stop_that_always_ends(script):
     assert world.state.status is Status.INITIAL
     assert world.ours is None
     assert world.open_runs == 0
+    assert not world.state.unloaded
 
     # And a stopped server stays stopped, whatever late answers still come.
     while world.pending:
@@ -243,7 +271,7 @@ def test_error_is_only_left_by_a_wish_or_when_its_cause_is_gone(script):
     """Checked on every step by `World.send`; here from the state itself, with every event there is."""
     permanent = failure_of(FailureKind.MODEL_CORRUPT)
     error = State(status=Status.ERROR, failure=permanent, cause_at=2.0, retries=3)
-    world = World(Choices(script), state=error)
+    world = World(Choices(script), SHARED, error)
     live(world)
 
 

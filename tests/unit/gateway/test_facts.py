@@ -78,6 +78,18 @@ def test_only_one_that_was_stopped_for_idleness_sleeps():
     assert not ServerFacts(name="default", wanted=True, wakes=True).asleep
 
 
+def test_a_server_that_made_room_sleeps_unless_somebody_stopped_it():
+    assert ServerFacts(name="default", unloaded=True).asleep
+    assert not ServerFacts(name="default", unloaded=True, wanted=False).asleep
+
+
+def test_only_a_server_that_is_down_for_it_does_not_fit():
+    said = {"failure": "does_not_fit"}
+    assert ServerFacts(name="default", status=Status.ERROR, **said).does_not_fit
+    assert not ServerFacts(name="default", status=Status.STARTING, **said).does_not_fit
+    assert not ServerFacts(name="default", status=Status.ERROR, failure="model_missing").does_not_fit
+
+
 @pytest.mark.parametrize(
     ("status", "pid", "spared"),
     [
