@@ -33,7 +33,7 @@ _TAKEN_TOP = ("models", "macros", "startPort", *TOP)
 _PORTS = 1000
 """Number of ports from `startPort` on."""
 
-_ROOM = "nothing is unloaded for another server yet: all of them run, until idle_stop_seconds."
+_ROOM = "servers make room for each other by [memory], and by group, pinned and priority of each."
 _LOG = "logs are files in the data directory, and llama logs NAME shows them."
 ADVICE_TOP = {
     "apiKeys": "the gateway's keys are made with llama key add NAME, and only their hashes are kept.",
@@ -71,8 +71,8 @@ ADVICE = {
 }
 _UNKNOWN = "this key is not known here."
 _PREFACE = (
-    "llama-swap loads a model when it is asked for; here all servers start with llamaproxy. Those that "
-    "nobody asks for are stopped after idle_stop_seconds, and the next request starts them."
+    "llama-swap loads a model when it is asked for; here all servers start with llamaproxy. With a table "
+    "[memory] those start that fit, and others make room when they are asked for."
 )
 _ENDS = re.compile(r"https?://(?:localhost|127\.0\.0\.1|\[::1\]):(\d+)/?")
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_AGAIN_SECONDS = 0.5
+LOOK_AGAIN_SECONDS = 1.0
 """Between two looks at servers and memory while somebody waits for room."""
 RETURNING_SECONDS = 0.1
 """The same while memory is on its way back."""
@@ -59,7 +59,7 @@ NOT_LOADED_KINDS = frozenset({Kind.MEMORY, Kind.NODE_LIMIT, Kind.GROUP_LIMIT})
 
 
 class Room:
-    """Decides with each nudge, at moments that the planner names, and twice a second while somebody waits."""
+    """Decides with each nudge, at moments that the planner names, and each second while somebody waits."""
 
     def __init__(
         self,

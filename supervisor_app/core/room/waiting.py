@@ -24,6 +24,3 @@ class Waiting:
 
     def for_server(self, name: str, now: float) -> int:
         return sum(counts.get(name, 0) for at, counts in self._told.values() if now < at + FRESH_SECONDS)
-
-    def forget_old(self, now: float) -> None:
-        self._told = {gateway: told for gateway, told in self._told.items() if now < told[0] + FRESH_SECONDS}

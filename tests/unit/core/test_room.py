@@ -234,7 +234,7 @@ async def test_a_busy_server_is_waited_for():
             "`b` needs 60.0 MiB on the host. Free are 40.0 MiB; `a` holds 60.0 MiB (busy, 1 request)."
         )
         n.probe.busy.clear()
-        await n.clock.advance(1)
+        await n.clock.advance(2)
         assert n.loaded == {"b"}
 
 
@@ -335,7 +335,7 @@ async def test_a_start_waits_until_the_memory_of_a_gpu_is_really_back(monkeypatc
         await n.ask("b", 5)
         n.probe.busy.clear()
         n.process("a").stubborn = True
-        await n.clock.advance(1)
+        await n.clock.advance(2)
         n.processes.survey = gpu(free=40)  # gone, and its memory is not back
         n.process("a").die(code=0)
         await n.clock.advance(3)
