@@ -61,7 +61,7 @@ MEMORY_SETTINGS = (
         key="max_wait_for_busy_seconds",
         section=Section.NODE,
         default=MemoryRules.max_wait_for_busy_seconds,
-        help="Having waited for so long, a request may end a busy server.",
+        help="After such a wait a busy server finishes and goes.",
         zero="never",
     ),
     Setting(

@@ -182,6 +182,8 @@ class LlamaStatus:
     adopted: bool = False
     pid: int | None = None
     progress: Progress | None = None
+    draining: bool = False
+    """The server finishes what it does, takes no new requests, and makes room then: for gateways."""
     unloaded: bool = False
     """The server is to run, has no room in memory, and is loaded with the next request."""
     can_roll_back: bool = False

@@ -109,6 +109,8 @@ def _ready(state: State, policy: Policy, spec: LaunchSpec) -> str:
         said += " It does not answer while it computes, as some builds do during a long prompt."
     elif state.misses:
         said += f" It missed {state.misses} of {policy.health.max_misses} health checks."
+    if state.draining:
+        said += f" {state.draining}"
     return f"{said} {state.note}" if state.note else said
 
 

@@ -41,6 +41,7 @@ class News(TypedDict):
     status: str
     detail: str
     url: str
+    draining: bool
     unloaded: bool
     failure: str
     """Kind of the failure that it is down for; empty: none."""
@@ -77,6 +78,7 @@ def status_news(status: LlamaStatus) -> News:
         status=status.status.value,
         detail=status.detail,
         url=status.url,
+        draining=status.draining,
         unloaded=status.unloaded,
         failure=status.failure.kind.value if status.failure else "",
         pid=status.pid,

@@ -206,6 +206,9 @@ class ServerState(models.Model):
     next_retry_at = models.DateTimeField(null=True)
     progress = models.JSONField(null=True)
     can_roll_back = models.BooleanField(default=False)
+    draining = models.BooleanField(
+        default=False, db_default=False, help_text="It takes no new requests, and makes room then."
+    )
     unloaded = models.BooleanField(
         default=False,
         db_default=False,

@@ -121,6 +121,7 @@ def snapshot_of(name: str, state: ServerState, runs: Iterable[Run]) -> LlamaStat
         pid=state.pid,
         progress=progress
         and Progress(loaded=progress["loaded"], total=progress["total"], eta_seconds=progress["etaSeconds"]),
+        draining=state.draining,
         unloaded=state.unloaded,
         can_roll_back=state.can_roll_back,
         warnings=tuple(state.warnings),
@@ -145,6 +146,7 @@ def columns_of(snapshot: LlamaStatus, identity: Identity | None, generation: int
         "ready_at": moment(snapshot.ready_at),
         "next_retry_at": moment(snapshot.next_retry_at),
         "progress": snapshot.progress and snapshot.progress.as_json(),
+        "draining": snapshot.draining,
         "unloaded": snapshot.unloaded,
         "can_roll_back": snapshot.can_roll_back,
         "warnings": list(snapshot.warnings),

@@ -27,6 +27,7 @@ from supervisor_app.core.lifecycle.events import (
     CauseChecked,
     ConfigChanged,
     Continue,
+    Drain,
     Event,
     Exited,
     Explained,
@@ -54,6 +55,7 @@ from supervisor_app.core.lifecycle.events import (
 from supervisor_app.core.lifecycle.hindrance import again, asked_again, moved_on, postpone, relieved, void
 from supervisor_app.core.lifecycle.room import (
     ask_as_wished,
+    drain,
     not_loaded,
     room_awaited,
     room_given,
@@ -105,18 +107,20 @@ def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
         return asked_again(state, event, now)
     if isinstance(event, ModelsReadAgain):
         return models_read_again(state, event, now)
-    if isinstance(event, RoomGiven | RoomAwaited | RoomRefused | NotLoaded | Unload):
+    if isinstance(event, RoomGiven | RoomAwaited | RoomRefused | NotLoaded | Drain | Unload):
         return _room(state, event, policy, now)
     return _answer(state, event, policy, now)
 
 
 def _room(
     state: State,
-    event: RoomGiven | RoomAwaited | RoomRefused | NotLoaded | Unload,
+    event: RoomGiven | RoomAwaited | RoomRefused | NotLoaded | Drain | Unload,
     policy: Policy,
     now: float,
 ) -> Decision:
     match event:
+        case Drain() if state.phase is Phase.SERVING:
+            return drain(state, event)
         case Unload() if state.phase is Phase.SERVING:
             return unload(state, event, policy, now)
         case RoomGiven() if state.phase is Phase.AWAITING_ROOM:

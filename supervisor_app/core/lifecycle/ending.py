@@ -41,6 +41,7 @@ def end(state: State, status: Status, policy: Policy, now: float) -> Decision:
         activity_at=None,
         models_at=None,
         over_since=None,
+        draining="",
         postponed=(),
         again_at=None,
     )

@@ -120,6 +120,15 @@ class NotLoaded:
 
 
 @dataclass(frozen=True)
+class Drain:
+    """Take no new requests, and finish those in flight: another server needs the room."""
+
+    attempt: int
+    why: str
+    """Reason, as a sentence; empty: go on as before."""
+
+
+@dataclass(frozen=True)
 class Unload:
     """Make room for another server, and rest until somebody asks."""
 
@@ -252,6 +261,7 @@ Event = (
     | RoomAwaited
     | RoomRefused
     | NotLoaded
+    | Drain
     | Unload
     | Spawned
     | SpawnFailed

@@ -12,7 +12,14 @@ from supervisor_app.core.lifecycle.tries import cause_interval, give_up
 from supervisor_app.core.status import Status
 
 if TYPE_CHECKING:
-    from supervisor_app.core.lifecycle.events import NotLoaded, RoomAwaited, RoomGiven, RoomRefused, Unload
+    from supervisor_app.core.lifecycle.events import (
+        Drain,
+        NotLoaded,
+        RoomAwaited,
+        RoomGiven,
+        RoomRefused,
+        Unload,
+    )
 
 
 def ask_for_room(state: State) -> Decision:
@@ -50,6 +57,12 @@ def not_loaded(state: State, event: NotLoaded) -> Decision:
     """Rest until somebody asks for the server: there is no room, and none is made for it."""
     resting = State(attempt=state.attempt + 1, unloaded=event.why)
     return resting, [Log(INFO, f"💤 [LLAMA] {event.why}")]
+
+
+def drain(state: State, event: Drain) -> Decision:
+    """Take no new requests, or take some again."""
+    said = event.why or "It takes requests again: its room is not needed any more."
+    return replace(state, draining=event.why), [Log(INFO, f"🧳 [LLAMA] {said}")]
 
 
 def unload(state: State, event: Unload, policy: Policy, now: float) -> Decision:

@@ -103,6 +103,8 @@ class State:
     """Room was given to this try."""
     awaits: str = ""
     """Reason for which it has no room yet, as a sentence."""
+    draining: str = ""
+    """Reason for which it takes no new requests, as a sentence."""
     unloaded: str = ""
     """Reason for which it is not loaded although it is to run, as a sentence: the next request loads it."""
     more_room: bool = False

@@ -146,9 +146,10 @@ class Room:
 
     async def _decide(self) -> float:
         """Decide for all that ask; return when to look again."""
-        tenants = self._tenants()
-        self._told.forget_acted_on(tenants)
+        self._told.forget_acted_on(self._tenants())
+        await self._end_drained()
         self._note_departures()
+        tenants = self._tenants()
         asking = {
             name: tenant for name, tenant in tenants.items() if asks(tenant) and name not in self._told.given
         }
@@ -178,7 +179,7 @@ class Room:
         planned = plan(world, demands, self._policy(), now)
         wanted = {demand.name: demand for demand in demands}
         for decision in planned.decisions:
-            self._perform(decision, wanted)
+            self._perform(decision, wanted, requests)
         soon = now + (RETURNING_SECONDS if self._returning.is_awaited else LOOK_AGAIN_SECONDS)
         return min(soon, planned.again_at or inf) if self._since else inf
 
@@ -239,7 +240,7 @@ class Room:
         found = {}
         for name, tenant in self._tenants().items():
             standing = standing_of(tenant.state)
-            if name in self._told.unloaded:
+            if name in self._told.unloaded or name in self._told.draining:
                 standing = Standing.LEAVING
             elif name in self._told.given:
                 standing = Standing.LOADING
@@ -300,16 +301,20 @@ class Room:
 
     # Telling servers
 
-    def _perform(self, decision: Decision, demands: Mapping[str, Demand]) -> None:
+    def _perform(
+        self, decision: Decision, demands: Mapping[str, Demand], requests: Mapping[str, int]
+    ) -> None:
         tenant = self._tenants()[decision.name]
         attempt = tenant.state.attempt
         match decision:
             case Start():
                 self._give(decision.name, tenant, sentence(decision.remark) if decision.remark else "")
+            case Evict() if requests.get(decision.name):
+                self._told.draining[decision.name] = attempt, decision.for_
+                why = f"It finishes what it does, and makes room for `{decision.for_}` then."
+                tenant.tell(lifecycle.Drain(attempt, why))
             case Evict():
-                self._told.unloaded[decision.name] = attempt
-                why = f"Not loaded: made room for `{decision.for_}`. {NEXT_REQUEST}"
-                tenant.tell(lifecycle.Unload(attempt, f"Room is made for `{decision.for_}`.", why))
+                self._unload(decision.name, tenant, decision.for_)
             case Wait():
                 why = sentence(decision.reason)
                 if demands[decision.name].cause is Cause.PRELOAD and decision.reason.kind in NOT_LOADED_KINDS:
@@ -321,6 +326,24 @@ class Room:
                 tenant.tell(lifecycle.RoomRefused(attempt, failure))
             case _ as never:
                 assert_never(never)
+
+    def _unload(self, name: str, tenant: Tenant, for_: str) -> None:
+        self._told.unloaded[name] = tenant.state.attempt
+        why = f"Not loaded: made room for `{for_}`. {NEXT_REQUEST}"
+        tenant.tell(lifecycle.Unload(tenant.state.attempt, f"Room is made for `{for_}`.", why))
+
+    async def _end_drained(self) -> None:
+        """Unload those that have finished what they did; have the others go on where nobody needs room."""
+        for name, (attempt, for_) in list(self._told.draining.items()):
+            tenants = self._tenants()
+            if name not in tenants:
+                continue
+            if not any(map(asks, tenants.values())):
+                del self._told.draining[name]
+                tenants[name].tell(lifecycle.Drain(attempt, ""))
+            elif not await tenants[name].requests():
+                del self._told.draining[name]
+                self._unload(name, tenants[name], for_)
 
     def _give(self, name: str, tenant: Tenant, remark: str = "") -> None:
         self._told.given[name] = tenant.state.attempt

@@ -19,12 +19,17 @@ class Told:
 
     given: dict[str, int] = field(default_factory=dict)
     """Room was given."""
+    draining: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Requests in flight are to be finished, and room is to be made then: also for whom."""
     unloaded: dict[str, int] = field(default_factory=dict)
     """Room is to be made by the server."""
 
     def forget_acted_on(self, tenants: Mapping[str, Tenant]) -> None:
         """Forget what servers have acted on, or what is overtaken."""
         self.given = _open(self.given, tenants, Phase.AWAITING_ROOM)
+        draining = {name: attempt for name, (attempt, _) in self.draining.items()}
+        still = _open(draining, tenants, Phase.SERVING)
+        self.draining = {name: told for name, told in self.draining.items() if name in still}
         self.unloaded = _open(self.unloaded, tenants, Phase.SERVING)
 
 

@@ -237,7 +237,8 @@ class Link:
                 status=Status(message["status"]),
                 detail=message["detail"],
                 url=message["url"],
-                unloaded=message.get("unloaded", False),  # a supervisor of the version before says nothing
+                draining=message.get("draining", False),  # a supervisor of the version before says nothing
+                unloaded=message.get("unloaded", False),
                 failure=message.get("failure", ""),
                 pid=message["pid"],
                 endpoint=Endpoint(**message["endpoint"]) if message["endpoint"] else None,

@@ -80,6 +80,7 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str], her
         run=next((run.pk for run in runs if run.ended_at is None), None),
         wanted=server.desired_running,
         wakes=server.stopped_for_idleness,
+        draining=bool(state and state.draining),
         unloaded=bool(state and state.unloaded),
         failure=str(((state and state.failure) or {}).get("kind", "")),
         models=configured,

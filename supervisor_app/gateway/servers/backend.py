@@ -163,7 +163,8 @@ class Backend:
         self._answered_at = self._loop.time()
 
     def open_if_ready(self) -> None:
-        self.gate.is_open = self._serving is not None and self._doubted is None
+        serves = self._serving is not None and not self.facts.draining
+        self.gate.is_open = serves and self._doubted is None
         self.gate.let_in()
 
     def sweep(self) -> None:

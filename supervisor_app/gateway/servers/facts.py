@@ -59,6 +59,8 @@ class ServerFacts:
     """The server is meant to run."""
     wakes: bool = False
     """The server was stopped as idle: a request starts it."""
+    draining: bool = False
+    """The server takes no new requests: it makes room once it has finished those in flight."""
     unloaded: bool = False
     """The server made room for another, or found none: a request has it loaded."""
     failure: str = ""
@@ -116,6 +118,7 @@ class ServerFacts:
             status=known.status,
             detail=known.detail,
             url=known.url,
+            draining=known.draining,
             unloaded=known.unloaded,
             failure=known.failure,
             pid=known.pid,

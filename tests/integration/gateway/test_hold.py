@@ -70,6 +70,21 @@ async def test_a_server_that_is_asleep_is_woken(plane):
     assert (await asking).content == b"x"
 
 
+async def test_a_server_that_is_to_make_room_gets_no_new_requests_and_finishes_what_it_does(plane):
+    server = await plane.serve(answers(b"x"), hangs(), answers(b"y"))
+    assert (await plane.ask(question())).content == b"x"
+    first = plane.asks(question())
+    await eventually(lambda: len(server.calls) == 2)
+    server.says(draining=True)
+    second = plane.asks(question())
+    await plane.until_waiting(1)
+    assert len(server.calls) == 2
+    assert not first.done()
+    server.says(draining=False)
+    assert (await second).content == b"y"
+    first.cancel()
+
+
 async def test_a_server_that_still_loads_is_asked_again(plane):
     server = await plane.serve(loads(), loads(), answers(b"x"))
     assert (await plane.ask(question())).content == b"x"

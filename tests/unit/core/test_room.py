@@ -238,6 +238,43 @@ async def test_a_busy_server_is_waited_for():
         assert n.loaded == {"b"}
 
 
+PATIENT = replace(RULES, max_wait_for_busy_seconds=5)
+
+
+async def test_after_a_long_wait_a_busy_server_takes_no_new_requests_and_goes_once_it_has_finished():
+    async with node(PATIENT) as n:
+        n.probe.busy.add(PORTS["a"])
+        n.supervisor.waits("gateway", {"b": 1})
+        await n.ask("b", 4)
+        assert not n.snapshot("a").draining
+        for _ in range(6):
+            n.supervisor.waits("gateway", {"b": 1})
+            await n.clock.advance(2)
+        draining = n.snapshot("a")
+        assert (draining.status, draining.draining) == (Status.READY, True)
+        assert draining.detail.endswith("It finishes what it does, and makes room for `b` then.")
+        assert n.process("a").signals == []
+        n.probe.busy.clear()
+        await n.clock.advance(3)
+        assert n.loaded == {"b"}
+        assert not n.snapshot("a").draining
+
+
+async def test_a_server_goes_on_once_nobody_needs_its_room_any_more():
+    async with node(PATIENT) as n:
+        n.probe.busy.add(PORTS["a"])
+        await n.ask("b", 1)
+        for _ in range(6):
+            n.supervisor.waits("gateway", {"b": 1})
+            await n.clock.advance(2)
+        assert n.snapshot("a").draining
+        n.store.servers[1] = replace(n.store.servers[1], desired_running=False, generation=9)
+        await n.clock.advance(3)
+        going = n.snapshot("a")
+        assert (going.status, going.draining) == (Status.READY, False)
+        assert n.process("a").signals == []
+
+
 async def test_a_server_that_does_not_say_what_it_does_counts_as_busy():
     async with node() as n:
         n.probe.silent.add(PORTS["a"])
