@@ -53,6 +53,8 @@ SETTLE_SECONDS = 2.0
 """Time that servers nobody has asked for leave to others to ask, too: then priority decides."""
 SURVEY_FRESH_SECONDS = 2.0
 """Age of a look at the machine that will do for a question."""
+NEED_SECONDS = 2.0
+"""Time for an answer to what one server needs: a disk that hangs must hold up no other server."""
 NEXT_REQUEST = "The next request loads it."
 NOT_LOADED_KINDS = frozenset({Kind.MEMORY, Kind.NODE_LIMIT, Kind.GROUP_LIMIT})
 """Reasons that do not pass by themselves."""
@@ -283,11 +285,15 @@ class Room:
         self._complaints = missing
 
     async def _read_needs(self, tenants: Mapping[str, Tenant]) -> dict[str, Need]:
-        found = await asyncio.gather(
-            *(self._footprints.need(name, tenant.config.spec) for name, tenant in tenants.items())
-        )
-        self._needs |= zip(tenants, found, strict=True)
+        """Read what servers need, all at once: where a disk hangs, what was known last must do."""
+        await asyncio.gather(*(self._read_need(name, tenant) for name, tenant in tenants.items()))
         return self._needs
+
+    async def _read_need(self, name: str, tenant: Tenant) -> None:
+        self._needs.setdefault(name, UNKNOWN)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(NEED_SECONDS):
+                self._needs[name] = await self._footprints.need(name, tenant.config.spec)
 
     async def _ask_for_requests(self) -> dict[str, int]:
         """Ask each server that may go how many requests it has."""

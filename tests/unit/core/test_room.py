@@ -25,6 +25,7 @@ from supervisor_app.core.testing import (
     make_config,
     make_spec,
 )
+from tests.deadline import DEADLINE
 
 MB = 2**20
 RULES = MemoryRules(budget_mb={"host": 100}, min_resident_seconds=0)
@@ -169,6 +170,29 @@ async def test_priority_counts_also_where_some_ask_later_than_others():
 
     async with node(claims={"c": Claim(priority=2)}, prepare=later) as n:
         assert n.processes.ports == [PORTS["c"]]
+
+
+async def test_a_disk_that_hangs_holds_up_the_server_alone_whose_model_is_there(monkeypatch):
+    monkeypatch.setattr("supervisor_app.core.room.room.NEED_SECONDS", 0.01)
+    hangs = asyncio.Event()
+
+    class Hanging(FakeFootprints):
+        async def need(self, name, spec):
+            if name == "a":
+                await hangs.wait()
+            return await super().need(name, spec)
+
+    def with_a_dead_disk(built):
+        built.footprints.need = Hanging(needs=built.footprints.needs).need
+
+    async with (
+        node(claims={"b": Claim(priority=1)}, prepare=with_a_dead_disk) as n,
+        asyncio.timeout(DEADLINE),
+    ):
+        while n.statuses["b"] != "ready":
+            await asyncio.sleep(0.01)
+            await n.clock.advance(1)
+        assert n.statuses["c"] == "initial"
 
 
 async def test_small_ones_are_loaded_until_the_budget_is_full():
