@@ -10,7 +10,7 @@ from supervisor_app.core.placement.decisions import Evict
 from supervisor_app.core.placement.leaving import Candidate, cost_of_absence, may_go_at
 from supervisor_app.core.placement.loads import Loads
 from supervisor_app.core.placement.reasons import Kind
-from supervisor_app.core.placement.shares import Amounts, Ledger, capacity_of, share_of
+from supervisor_app.core.placement.shares import Amounts, Ledger, Thing, capacity_of, share_of
 from supervisor_app.core.placement.world import Cause, Source, Standing
 
 if TYPE_CHECKING:
@@ -68,15 +68,15 @@ class Draft:
         share = share_of(demand, self.capacity)
         if demand.need.source is not Source.ESTIMATED and not demand.need.shrinks:
             return share
-        return {
-            thing: min(amount, max(0, self.most.free[thing]))
-            if thing.kind is Kind.MEMORY and self._may_be_less(demand, amount, self.most.free[thing])
-            else amount
+        capped = {
+            thing: min(amount, self.most.free[thing]) if self._may_be_less(demand, thing, amount) else amount
             for thing, amount in share.items()
         }
+        return {thing: amount for thing, amount in capped.items() if amount > 0}
 
-    def _may_be_less(self, demand: Demand, amount: int, most: int) -> bool:
-        return demand.need.shrinks or amount <= most * DOUBT
+    def _may_be_less(self, demand: Demand, thing: Thing, amount: int) -> bool:
+        memory = thing.kind is Kind.MEMORY
+        return memory and (demand.need.shrinks or amount <= self.most.free[thing] * DOUBT)
 
     def may_go(self, demand: Demand) -> list[Candidate]:
         """Return those that may go for a demand now."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from supervisor_app.core.placement.reasons import Stay
+from supervisor_app.core.placement.shares import lack
 from supervisor_app.core.placement.world import Cause, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from supervisor_app.core.placement.shares import Amounts
+    from supervisor_app.core.placement.shares import Amounts, Thing
     from supervisor_app.core.placement.world import Demand, Policy, Resident
 
 BATCH_GAP_SECONDS = 1.0
@@ -45,10 +47,11 @@ def may_go_at(resident: Resident, demand: Demand, policy: Policy) -> float:
     settled = resident.ready_since + policy.min_resident_seconds
     turn_over = max(settled, resident.ready_since + resident.load_seconds)
     if resident.standing is Standing.IDLE:
-        return max(settled, min(turn_over, resident.last_used + BATCH_GAP_SECONDS))
+        return max(settled, min(turn_over, _batch_goes_on(resident)))
     if not policy.max_wait_for_busy_seconds or not demand.waiting:
         return math.inf
-    return max(turn_over, demand.since + policy.max_wait_for_busy_seconds)
+    wait = policy.max_wait_for_busy_seconds
+    return max(turn_over, resident.ready_since + wait, demand.since + wait)
 
 
 def stay_of(resident: Resident, policy: Policy, now: float) -> Stay:
@@ -60,14 +63,19 @@ def stay_of(resident: Resident, policy: Policy, now: float) -> Stay:
             return Stay.PINNED
         case Standing.BUSY:
             return Stay.BUSY
-        case Standing.LOADING:
+        case _ if resident.ready_since is None:
             return Stay.LOADING
-        case Standing.IDLE:
-            ready_since = now if resident.ready_since is None else resident.ready_since
-            if now < ready_since + policy.min_resident_seconds:
-                return Stay.JUST_LOADED
-            in_use = now < min(ready_since + resident.load_seconds, resident.last_used + BATCH_GAP_SECONDS)
-            return Stay.IN_USE if in_use else Stay.IDLE
+        case _ if now < resident.ready_since + policy.min_resident_seconds:
+            return Stay.JUST_LOADED
+        case _ if now < min(resident.ready_since + resident.load_seconds, _batch_goes_on(resident)):
+            return Stay.IN_USE
+        case _:
+            return Stay.IDLE
+
+
+def _batch_goes_on(resident: Resident) -> float:
+    """Return the moment until which the next request of a batch may be expected."""
+    return resident.last_used + BATCH_GAP_SECONDS
 
 
 def cost_of_absence(resident: Resident, now: float) -> float:
@@ -92,6 +100,14 @@ def cheapest(candidates: Iterable[Candidate], lacking: Amounts) -> list[Candidat
     alone = [[each] for each in useful if _frees([each], lacking)]
     together = _together(useful, lacking)
     return min([*alone, *([together] if together is not None else [])], key=_price, default=None)
+
+
+def freed_by(candidates: Iterable[Candidate]) -> Counter[Thing]:
+    """Return what candidates free together."""
+    freed: Counter[Thing] = Counter()
+    for each in candidates:
+        freed.update(each.share)
+    return freed
 
 
 def _together(useful: Sequence[Candidate], lacking: Amounts) -> list[Candidate] | None:
@@ -127,6 +143,4 @@ def _price(chosen: Sequence[Candidate]) -> tuple[int, float, int, list[str]]:
 
 
 def _frees(chosen: Sequence[Candidate], lacking: Amounts) -> bool:
-    return all(
-        sum(each.share.get(thing, 0) for each in chosen) >= amount for thing, amount in lacking.items()
-    )
+    return not lack(lacking, freed_by(chosen))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from supervisor_app.core.placement.leaving import stay_of
 from supervisor_app.core.placement.reasons import Holder, Kind, Reason, Stay
-from supervisor_app.core.placement.shares import Thing
+from supervisor_app.core.placement.shares import Thing, share_of
 from supervisor_app.core.placement.world import Source
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def doubt(draft: Draft, demand: Demand, share: Amounts) -> Reason | None:
     """Return what people should know of a start whose need is not sure."""
     if demand.need.source is Source.UNKNOWN:
         return Reason(kind=Kind.UNKNOWN_NEED, name=demand.name)
-    for thing, amount in share.items():
-        if thing.kind is Kind.MEMORY and amount < demand.need.devices[thing.name]:
+    for thing, amount in share_of(demand, draft.capacity).items():
+        if amount > share.get(thing, 0):
             return _memory(draft, demand, thing, Kind.DOUBTED)
     return None
 

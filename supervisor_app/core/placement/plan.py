@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from supervisor_app.core.placement.decisions import Plan, Refuse, Start, Wait
 from supervisor_app.core.placement.draft import Draft
-from supervisor_app.core.placement.leaving import cheapest
+from supervisor_app.core.placement.leaving import cheapest, freed_by
 from supervisor_app.core.placement.obstacles import doubt, last_process, no_room, others_load, too_large
 from supervisor_app.core.placement.shares import lack
 from supervisor_app.core.placement.world import Cause, Standing
@@ -66,32 +66,23 @@ def _settle(draft: Draft, demand: Demand) -> None:
 
 
 def _wait(draft: Draft, demand: Demand, share: Amounts) -> None:
-    now, later = lack(share, draft.free.free), lack(share, draft.later.free)
-    first = tuple(draft.promises)
-    if _make_room(draft, demand, share):
-        draft.promise(demand, share)
-        draft.loads.add(demand.name, demand.need, begun=False)
-    if now or later:
-        reason = no_room(draft, demand, share, now or later, () if now else first)
-    else:
-        reason = others_load(demand, draft.loads.before(demand.need))
-    draft.decisions.append(Wait(demand.name, reason))
-
-
-def _make_room(draft: Draft, demand: Demand, share: Amounts) -> bool:
-    """Evict for a demand, or wait for those that may go soon; return whether room can be promised to it.
+    """Let a demand wait, and make room for it, if that can be done.
 
     Nothing is evicted before its successor may load: until then it can answer.
     """
-    missing = lack(share, draft.later.free)
-    if not missing:
-        return True
-    if not draft.loads.before(demand.need, promised=True):
-        now = cheapest(draft.may_go(demand), missing)
-        if now is not None:
-            draft.evict(now, demand)
-            return True
-    soon = cheapest(draft.may_go_soon(demand), missing)
-    if soon is not None:
-        draft.count_on(soon)
-    return soon is not None
+    now, later, first = lack(share, draft.free.free), lack(share, draft.later.free), tuple(draft.promises)
+    idle = draft.may_go(demand)
+    stuck = lack(later, freed_by(idle))
+    before = draft.loads.before(demand.need, promised=bool(later))
+    if later and not stuck and not before:
+        draft.evict(cheapest(idle, later) or [], demand)
+    elif later:
+        draft.count_on(cheapest(draft.may_go_soon(demand), later) or [])
+    if not lack(share, draft.later.free):
+        draft.promise(demand, share)
+        draft.loads.add(demand.name, demand.need, begun=False)
+    if before and not stuck and (later or not now):
+        reason = others_load(demand, before)
+    else:
+        reason = no_room(draft, demand, share, stuck or now or later, () if now else first)
+    draft.decisions.append(Wait(demand.name, reason))

@@ -354,6 +354,12 @@ def test_what_shrinks_by_itself_is_never_too_large():
     assert decided(resident("x", 4), demand("a", need(80, shrinks=True))) == ["evict x for a", "wait a"]
 
 
+def test_what_shrinks_starts_also_where_nothing_is_left():
+    """Strangers have taken what a pinned server counts on: llama-server computes on the CPU then."""
+    pinned, shrinks = resident("x", 20, pinned=True), demand("a", need(8, shrinks=True))
+    assert decided(pinned, shrinks, budgets=(budget(24, strangers=10),)) == ["start a"]
+
+
 def test_what_nobody_knows_starts_if_nothing_loads():
     (start,) = planned(resident("x", 24), demand("a", UNKNOWN)).decisions
     assert start.remark.kind is Kind.UNKNOWN_NEED
@@ -392,6 +398,29 @@ def test_its_room_is_kept_for_it():
 
 def test_one_that_is_there_already_is_not_started_twice():
     assert decided(resident("x", 14, LOADING), demand("x", 14)) == ["wait x"]
+
+
+# --- The obstacle that is told ---
+
+
+def test_told_is_what_cannot_be_had_not_what_could_be():
+    """Memory could be had of the idle one; the group is full of busy ones."""
+    idle = resident("x", 20)
+    busy = resident("y", {OTHER_GPU: 4.0}, BUSY, requests=1, group="chat")
+    servers = (idle, busy, demand("a", 10, group="chat"))
+    reason = reason_of("a", *servers, budgets=TWO_GPUS, group_limits={"chat": 1})
+    assert reason.kind is Kind.GROUP_LIMIT
+    assert [holder.name for holder in reason.holders] == ["y"]
+
+
+def test_where_room_could_be_made_the_load_before_is_told():
+    servers = (resident("x", 20), resident("y", 2, LOADING), demand("a", 10))
+    assert said_of("a", *servers) == "`a` loads next, after `y` (loading)."
+
+
+def test_of_two_that_lack_memory_and_a_place_memory_is_told():
+    servers = (resident("x", 20, BUSY, requests=1), demand("a", 10))
+    assert reason_of("a", *servers, max_loaded=1).kind is Kind.MEMORY
 
 
 # --- Reasons to stay -----------------------------------------------------------------------------------

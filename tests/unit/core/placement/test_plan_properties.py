@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor_app.core.placement.decisions import Evict, Refuse, Start, Wait
@@ -76,6 +76,7 @@ def _free(world: World, *, of: tuple[Resident, ...]) -> Counter[str]:
     return free
 
 
+@settings(deadline=None)
 @given(worlds())
 def test_each_demand_has_one_answer_and_no_server_goes_twice(given_world):
     world, wanted, policy = given_world
@@ -86,6 +87,7 @@ def test_each_demand_has_one_answer_and_no_server_goes_twice(given_world):
     assert len(gone) == len(set(gone))
 
 
+@settings(deadline=None)
 @given(worlds())
 def test_only_those_go_that_may(given_world):
     world, wanted, policy = given_world
@@ -102,6 +104,7 @@ def test_only_those_go_that_may(given_world):
                 assert NOW - cause.since >= policy.max_wait_for_busy_seconds > 0
 
 
+@settings(deadline=None)
 @given(worlds())
 def test_what_starts_has_its_memory_now(given_world):
     world, wanted, policy = given_world
@@ -115,6 +118,7 @@ def test_what_starts_has_its_memory_now(given_world):
             free.subtract(devices)
 
 
+@settings(deadline=None)
 @given(worlds())
 def test_no_more_are_there_or_load_than_the_limits_say(given_world):
     world, wanted, policy = given_world
@@ -135,6 +139,7 @@ def test_no_more_are_there_or_load_than_the_limits_say(given_world):
         assert len(loading) == 1
 
 
+@settings(deadline=None)
 @given(worlds())
 def test_refused_is_what_does_not_fit_beside_pinned_servers_and_strangers(given_world):
     world, wanted, policy = given_world
@@ -152,6 +157,7 @@ def test_refused_is_what_does_not_fit_beside_pinned_servers_and_strangers(given_
             assert demand.name in refused
 
 
+@settings(deadline=None)
 @given(worlds())
 def test_somebody_gets_on_if_anything_can_be_done(given_world):
     """The first in line is not left waiting where idle servers could make room for it."""
@@ -180,6 +186,7 @@ def test_somebody_gets_on_if_anything_can_be_done(given_world):
         )
 
 
+@settings(deadline=None)
 @given(worlds())
 def test_before_the_moment_that_it_names_time_changes_nothing_for_one_alone(given_world):
     world, wanted, policy = given_world
@@ -197,6 +204,7 @@ def test_before_the_moment_that_it_names_time_changes_nothing_for_one_alone(give
         )
 
 
+@settings(deadline=None)
 @given(worlds(), st.randoms())
 def test_the_order_in_which_the_world_is_told_changes_nothing(given_world, chance):
     world, wanted, policy = given_world
@@ -209,6 +217,7 @@ def test_the_order_in_which_the_world_is_told_changes_nothing(given_world, chanc
     assert again == first
 
 
+@settings(deadline=None)
 @given(worlds())
 def test_each_reason_has_a_sentence(given_world):
     world, wanted, policy = given_world
