@@ -30,6 +30,7 @@ urlpatterns = [
     path("api/servers/<name:name>/", api_servers.server, name="api-server"),
     path("api/servers/<name:name>/<wish:wish>", api_servers.control, name="api-control"),
     path("api/servers/<name:name>/rollback", api_servers.rollback, name="api-rollback"),
+    path("api/servers/<name:name>/footprint", api_servers.footprint, name="api-footprint"),
     path("api/servers/<name:name>/log", api_servers.log, name="api-log"),
     path("api/servers/<name:name>/runs/", api_runs.runs, name="api-runs"),
     path("api/servers/<name:name>/runs/<int:number>/", api_runs.run, name="api-run"),

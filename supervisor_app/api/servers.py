@@ -16,17 +16,13 @@ from supervisor_app.fleet.snapshots import load_views
 from supervisor_app.web.errors import api_error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from supervisor_app.core.ports import Wish
-    from supervisor_app.fleet.footprint_record import Known
-    from supervisor_app.fleet.snapshots import ServerView
 
 
 @endpoint()
 def servers(request: HttpRequest) -> HttpResponse:
-    now, needs = time.time(), known_needs()
-    return JsonResponse({"servers": [_as_json(view, needs, now) for view in load_views()]})
+    now = time.time()
+    return JsonResponse({"servers": [view.as_json(now) for view in load_views()]})
 
 
 @endpoint()
@@ -34,13 +30,19 @@ def server(request: HttpRequest, name: str) -> HttpResponse:
     views = load_views(name)
     if not views:
         return no_server(name)
-    return JsonResponse(_as_json(views[0], known_needs(name), time.time()))
+    return JsonResponse(views[0].as_json(time.time()))
 
 
-def _as_json(view: ServerView, needs: Mapping[str, Known], now: float) -> dict[str, Any]:
-    """Return the status and, where it is known, the memory that the server needs."""
-    need = needs.get(view.status.name)
-    return {**view.as_json(now), "footprint": need.as_json() if need else None}
+@endpoint()
+def footprint(request: HttpRequest, name: str) -> HttpResponse:
+    """Answer with the memory that a server needs, and where that is known from."""
+    if not server_named(name).exists():
+        return no_server(name)
+    need = known_needs(name).get(name)
+    if need is None:
+        hint = "Its supervisor finds out before a start, unless the server fetches its model itself."
+        return api_error(404, "no_footprint", f"What {name} needs is not known yet.", hint)
+    return JsonResponse(need.as_json())
 
 
 @endpoint(ACTS, staff=True)

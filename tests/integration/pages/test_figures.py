@@ -80,7 +80,6 @@ def test_the_api_tells_all_of_the_contract(client):
         "warnings": ["It computes on the CPU."],
         "supervised": True,
         "lastSeen": None,
-        "footprint": None,
     }
 
 

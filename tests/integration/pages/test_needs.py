@@ -44,26 +44,15 @@ def test_an_estimate_is_shown_as_one(client, needing):
 def test_a_server_of_which_nothing_is_known_says_nothing(client):
     make_server("big")
     assert "What it needs" not in client.get("/servers/big/").content.decode()
-    assert client.get("/api/servers/big/").json()["footprint"] is None
+    answer = client.get("/api/servers/big/footprint")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_footprint")
 
 
 def test_json_has_it_in_bytes(client, needing):
     needing(RECORD.after_run(PEAK, "run 1", 1_790_000_000.0).after_want({"GPU-1": 0}, PEAK, 1_790_000_000.0))
-    told = client.get("/api/servers/big/").json()["footprint"]
+    told = client.get("/api/servers/big/footprint").json()
     assert told["source"] == "measured"
     assert told["bytes"] == {"GPU-1": round(13.2 * GIB), "host": GIB // 4}
     assert told["total"] == sum(told["bytes"].values())
     assert (told["runs"], told["build"], told["raisedPercent"]) == (1, "b11669", 20)
     assert "ran out of memory" in told["sentence"]
-    assert client.get("/api/servers/").json()["servers"][0]["footprint"] == told
-
-
-def test_the_list_of_all_servers_takes_no_more_queries_for_more_servers(
-    client, needing, django_assert_num_queries
-):
-    needing(RECORD, "one")
-    with django_assert_num_queries(4) as first:
-        client.get("/api/servers/")
-    needing(Record(identity="two", build="", estimated={"host": GIB}), "two")
-    with django_assert_num_queries(len(first)):
-        client.get("/api/servers/")
