@@ -63,6 +63,10 @@ on("htmx:wsAfterMessage", () => {
   connection("live");
   dress();
 });
+on("htmx:beforeRequest", (event) => {
+  // While nobody answers, a page does not ask by itself; what people ask for is tried.
+  if (!event.detail.requestConfig.triggeringEvent && state !== "live") event.preventDefault();
+});
 on("htmx:afterSwap", dress);
 
 dress();
