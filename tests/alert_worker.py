@@ -1,4 +1,4 @@
-"""One of several processes that share a database: makes incidents, or sends what is due. Run with -m."""
+"""A process among several that share a database: makes incidents, or sends what is due. Run with -m."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def seed(url: str, servers: int, channels: int) -> None:
 
 
 async def work(seconds: float, count: int) -> None:
-    """Until so many are sent, at most so long."""
+    """Send until so many are sent, at most so long."""
     end = time.monotonic() + seconds
     task = asyncio.create_task(AlertSender(node=f"node-{os.getpid()}").run())
     while time.monotonic() < end and await Delivery.objects.filter(state="sent").acount() < count:

@@ -1,4 +1,4 @@
-"""How many tests run at once, what fails each of them, and what all of them may be sent."""
+"""Rules of all tests: how many run at once, what fails each of them, and what they may be sent."""
 
 from __future__ import annotations
 

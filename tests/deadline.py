@@ -1,4 +1,4 @@
-"""How long tests wait for what must come."""
+"""The time that tests wait for what must come."""
 
 from __future__ import annotations
 

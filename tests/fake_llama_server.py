@@ -278,7 +278,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def question(request: dict[str, Any]) -> str:
-    """What was said last."""
+    """Return what was said last."""
     messages = request.get("messages") or [{"content": request.get("prompt")}]
     return str(messages[-1]["content"])
 
@@ -342,7 +342,7 @@ def load(options: argparse.Namespace) -> list[bytes]:
 
 
 def flood(server: FakeServer) -> None:
-    """As a server that complains about each token."""
+    """Flood the log as a server that complains about each token."""
     while True:
         megabytes = server.options.fake_flood
         if megabytes:

@@ -1,4 +1,4 @@
-"""No coverage of what runs in here: a traced process needs three times as long.
+"""Keep what runs in here out of coverage: a traced process needs three times as long.
 
 Coverage is what the inner rooms of tests reach. Tests of the whole system show that it holds together.
 """

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 def wait_for(what: str, look: Callable[[], T], evidence: Callable[[], str] = str, pause: float = 0.05) -> T:
-    """What `look` returns, as soon as that is true. `evidence` is what a failure shows.
+    """Wait until `look` returns something true, and return that. `evidence` is what a failure shows.
 
     `pause`: seconds between two looks; shorter for what is soon over.
     """
@@ -64,7 +64,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 class Child:
-    """One process that we started; its output goes to a file."""
+    """A process that we started; its output goes to a file."""
 
     def __init__(
         self, command: list[str], log: Path, *, cwd: Path, env: dict[str, str] | None = None
@@ -94,7 +94,7 @@ class Child:
         self.process.send_signal(number)
 
     def wait(self) -> int:
-        """Its exit code."""
+        """Wait for its end, and return its exit code."""
         with suppress(subprocess.TimeoutExpired):
             return self.process.wait(DEADLINE)
         raise AssertionError(f"{self.command} did not end within {DEADLINE:g} s\n{self.output}")

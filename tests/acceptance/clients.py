@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Events:
-    """One WebSocket and all that came over it: parsed where it is JSON, else HTML."""
+    """A WebSocket and all that came over it: parsed where it is JSON, else HTML."""
 
     def __init__(self, url: str, **options: Any) -> None:
         self._stack = ExitStack()

@@ -1,4 +1,4 @@
-"""What an installation needs, made once: a model, a database, an engine."""
+"""The parts of an installation, made once: a model, a database, an engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.acceptance.harness import Proxy
 from tests.unmeasured import unmeasured
 
 ENGINE_ARGS = ["-c", "512", "-t", "1"]
-"""One thread: a tiny model gains nothing from more, and the machine is busy."""
+"""Flags with a single thread: a tiny model gains nothing from more, and the machine is busy."""
 
 
 def pytest_collection_modifyitems(items):
@@ -83,14 +83,14 @@ def make_proxy(tmp_path, installed):
 
 @pytest.fixture(scope="module")
 def make_shared(tmp_path_factory, installed):
-    """For what several tests of a file only look at."""
+    """Make a proxy at which several tests of a file only look."""
     with maker(tmp_path_factory.mktemp("shared"), installed) as make:
         yield make
 
 
 @pytest.fixture(scope="module")
 def serving(make_shared, engine, model):
-    """One for a whole file, ready, that recovers fast and forgets soon."""
+    """A proxy for a whole file, ready, that recovers fast and forgets soon."""
     proxy = make_shared(
         llama_model_path=str(model), llama_server_args=ENGINE_ARGS, retry_backoff_ms=700, stable_after_ms=1000
     )
@@ -107,7 +107,7 @@ def live(serving):
 
 @pytest.fixture
 def proxy(make_proxy, engine, model):
-    """With the real engine and a good model; not started."""
+    """A proxy with the real engine and a good model; not started."""
     return make_proxy(llama_model_path=str(model), llama_server_args=ENGINE_ARGS)
 
 
@@ -120,7 +120,7 @@ def ready(proxy):
 
 @pytest.fixture
 def fake(make_proxy):
-    """With the scripted llama-server; not started. `fake.script(…)` says what it does."""
+    """A proxy with the scripted llama-server; not started. `fake.script(…)` says what it does."""
     proxy = make_proxy(retry_backoff_ms=50)
     proxy.script()
     return proxy

@@ -119,7 +119,7 @@ class Proxy:
         return self._others[-1]
 
     def beside(self, *command: str, port: int = 0) -> Child:
-        """Another program, ended with this proxy; with `port`, once it listens there."""
+        """Start another program, ended with this proxy; with `port`, wait until it listens there."""
         child = Child(
             list(command), self.directory / f"{len(self._others)}.log", cwd=self.directory, env=self.env
         )
@@ -173,7 +173,7 @@ class Proxy:
         return found
 
     def engines(self) -> list[psutil.Process]:
-        """What descends from us and is not ours itself: llama-servers and their children."""
+        """List what descends from us and is not ours itself: llama-servers and their children."""
         ours = {child.pid for child in self._others}
         return [process for process in self.family() if process.pid not in ours]
 
@@ -208,11 +208,11 @@ class Proxy:
 
     @property
     def engine_headers(self) -> dict[str, str]:
-        """With the key that its llama-server asks for."""
+        """Return headers with the key that its llama-server asks for."""
         return self.headers_of("default")
 
     def headers_of(self, name: str) -> dict[str, str]:
-        """With the key that was made for this server."""
+        """Return headers with the key that was made for this server."""
         (row,) = self.query(f"SELECT own_key FROM supervisor_app_llamaserver WHERE name = '{name}'")
         return {"Authorization": f"Bearer {row['own_key']}"}
 
@@ -228,7 +228,7 @@ class Proxy:
         return self._http.get(self.url + path, timeout=DEADLINE)
 
     def status(self) -> dict[str, Any]:
-        """Of the server `default`, from the API or, without pages, from the database; {} if there is none."""
+        """Return the status of the server `default`, from the API or, without pages, from the database; {} if there is none."""
         if self.has_web:
             with suppress(requests.ConnectionError):
                 answer = self.get("/api/servers/default/")
@@ -264,7 +264,7 @@ class Proxy:
 
     @contextmanager
     def locked_database(self) -> Iterator[None]:
-        """Somebody else writes, and does not come to an end."""
+        """Keep the database locked, as by somebody who writes and does not come to an end."""
         with closing(sqlite3.connect(self.data_dir / "db.sqlite3", timeout=DEADLINE)) as database:
             database.execute("BEGIN IMMEDIATE")
             yield
@@ -277,7 +277,7 @@ class Proxy:
             return [dict(row) for row in database.execute(sql)]
 
     def write(self, sql: str) -> None:
-        """Behind the back of all that use the database."""
+        """Write behind the back of all that use the database."""
         with closing(sqlite3.connect(self.data_dir / "db.sqlite3", timeout=DEADLINE)) as database, database:
             database.execute(sql)
 
@@ -286,7 +286,7 @@ class Proxy:
         return self.query("SELECT * FROM supervisor_app_run ORDER BY id")
 
     def records(self, condition: str = "TRUE") -> list[dict[str, Any]]:
-        """What was asked through the gateway, oldest first; each within a second of its end."""
+        """Return the records of requests, oldest first; each is there within a second of its end."""
         return self.query(f"SELECT * FROM supervisor_app_requestrecord WHERE {condition} ORDER BY id")
 
     @contextmanager
@@ -326,7 +326,7 @@ class Proxy:
         return client
 
     def python(self, *statements: str) -> str:
-        """What they print in `manage.py shell`."""
+        """Return what statements print in `manage.py shell`."""
         done = self.manage("shell", "--verbosity", "0", "--command", "; ".join(statements))
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

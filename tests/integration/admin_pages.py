@@ -17,7 +17,7 @@ def page_at(client, url, **query):
 
 
 def errors(answer):
-    """Of a form that came back."""
+    """List the errors of a form that came back."""
     assert answer.status_code == 200
     form = answer.context["adminform"].form
     return {name: " ".join(messages) for name, messages in form.errors.items()}

@@ -13,7 +13,7 @@ HOUR = 3600.0
 
 
 class World:
-    """One server, one channel, one sender, and time that moves when told to."""
+    """A server, a channel, a sender, and time that moves when told to."""
 
     def __init__(self, clock, hook, **fields):
         self.clock, self.hook = clock, hook

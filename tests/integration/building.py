@@ -40,7 +40,7 @@ OUT_OF_MEMORY = Failure(
 )
 MODEL = Model(id="m.gguf", name="m.gguf", size=5, modified_at=1_700_000_000)
 JSON = "/llamaproxws?format=json"
-"""Where a program listens."""
+"""Path of the socket for programs."""
 
 
 def at(seconds: float) -> datetime:
@@ -61,7 +61,7 @@ def make_state(server: LlamaServer, status: str = "initial", **fields: Any) -> S
 
 
 def make_run(server: LlamaServer, **fields: Any) -> Run:
-    """One that ended long ago, unless `ended_at` is None."""
+    """Make a run that ended long ago, unless `ended_at` is None."""
     fields.setdefault("started_at", at(STARTED))
     fields.setdefault("ended_at", at(STARTED + 60))
     return Run.objects.create(server=server, **fields)
@@ -74,7 +74,7 @@ def make_ready_server(name: str = "default", **fields: Any) -> LlamaServer:
 
 
 def make_key(name: str = "chat", secret: str = "", **fields: Any) -> ApiKey:
-    """One that works, of a secret that does not matter unless it is given."""
+    """Make a key that works, of a secret that does not matter unless it is given."""
     secret = secret or f"lp-{name}"
     digest = digest_of(secret).hex()
     return ApiKey.objects.create(name=name, prefix=shown_part(secret), digest=digest, **fields)
@@ -124,7 +124,7 @@ def let_everybody_in(path: Path) -> None:
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = DEADLINE) -> Any:
-    """What the condition returns once it is true."""
+    """Wait until the condition is true, and return what it returns."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "it did not happen in time"
@@ -145,7 +145,7 @@ async def db(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 @contextlib.asynccontextmanager
 async def database_away() -> AsyncIterator[list[str]]:
-    """Every statement of the thread that sockets share fails; yields those that did."""
+    """Let every statement of the thread that sockets share fail; yield those that did."""
     failed: list[str] = []
 
     def fail(execute: Any, sql: str, *rest: Any) -> None:

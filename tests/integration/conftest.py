@@ -1,4 +1,4 @@
-"""What tests of the Django edge start from: no config file, a fresh channel layer; logins, alerts, children."""
+"""The start of tests of the Django edge: no config file, a fresh channel layer; logins, alerts, children."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings():
-    """Nobody needs on disk what a test wrote: half of the time would be spent waiting for it."""
+    """Do not wait for the disk: nobody needs there what a test wrote, and it would cost half of the time."""
     options = connection.settings_dict["OPTIONS"]
     if connection.vendor == "sqlite":
         options["init_command"] += "PRAGMA synchronous=OFF;"
@@ -36,7 +36,7 @@ def django_db_modify_db_settings():
 
 @pytest.fixture(autouse=True)
 def config_file(settings, tmp_path, monkeypatch):
-    """Where the config file would be; it is not there."""
+    """Return the path at which the config file would be; it is not there."""
     settings.LLAMAPROXY_CONFIG = tmp_path / ".llama-proxy-config.json"
     monkeypatch.delenv("LLAMA_SERVER_BINARY", raising=False)
     return settings.LLAMAPROXY_CONFIG
@@ -64,7 +64,7 @@ def staff(db):
 
 @pytest.fixture
 def person(db):
-    """May log in, is no staff."""
+    """A user who may log in and is no staff."""
     return User.objects.create_user("person", password="somebody")
 
 
@@ -84,7 +84,7 @@ def person_client(person):
 
 @pytest.fixture
 def loud(caplog):
-    """What alerts have to say is told, also what is no more than information."""
+    """Let all that alerts say be told, information included."""
     caplog.set_level(logging.INFO, "supervisor_app.alerts")
 
 

@@ -16,7 +16,7 @@ class Chance(random.Random):
         return self.random() < probability
 
     def about(self, *seconds: float) -> float:
-        """One of them, give or take a half of it."""
+        """Choose one of the times, give or take a half of it."""
         return self.choice(seconds) * (0.5 + self.random())
 
     def one_of(self, options: Sequence[tuple[float, Option]], rarity: float = 1.0) -> Option | None:
@@ -29,7 +29,7 @@ class Chance(random.Random):
         return None
 
     def pieces(self, data: bytes) -> list[bytes]:
-        """It, cut anywhere, up to three times."""
+        """Cut the data anywhere, up to three times."""
         cuts = sorted(self.randrange(0, len(data) + 1) for _ in range(self.randrange(1, 4)))
         return [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True) if a < b]
 

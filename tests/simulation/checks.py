@@ -1,4 +1,4 @@
-"""What must hold, whatever happens. Each returns what does not."""
+"""Checks of what must hold, whatever happens. Each returns what does not."""
 
 from __future__ import annotations
 

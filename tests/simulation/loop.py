@@ -37,7 +37,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._clock.now
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
-        """At once: a thread would take its time while ours flies."""
+        """Run the call at once: a thread would take its time while ours flies."""
         done = self.create_future()
         try:
             done.set_result(func(*args))

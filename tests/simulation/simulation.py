@@ -26,7 +26,7 @@ SHOWN = 300
 
 
 def simulate(seed: int) -> Report:
-    """Always the same for the same seed."""
+    """Simulate a world: always the same for the same seed."""
     with (
         pytest.MonkeyPatch.context() as patch,
         TemporaryDirectory() as directory,
@@ -46,7 +46,7 @@ def simulate_the_long_way(seed: int) -> Report:
 
 
 def problems_of(seed: int) -> list[str]:
-    """Of both runs, and where they differ first."""
+    """List the problems of both runs, and where they differ first."""
     short, long = simulate(seed), simulate_the_long_way(seed)
     return [
         *(f"{problem}" for problem in short.problems),
@@ -56,7 +56,7 @@ def problems_of(seed: int) -> list[str]:
 
 
 def differences(short: Report, long: Report) -> Iterator[str]:
-    """At most one: the earliest.
+    """List differences, at most one: the earliest.
 
     What is compared is what each client, each server and so on saw, and when; not in which order it happened
     to several of them at one moment, and nothing from the moment on at which a gateway begins to stop: how

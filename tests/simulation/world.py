@@ -1,4 +1,4 @@
-"""One seed's world, from its first moment to the one in which all clients have left and nothing may be left."""
+"""The world of a seed, from its first moment until all clients have left and nothing may be left."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Stories = dict[str, list[tuple[float, bytes | str]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """How a seed's world went."""
+    """The course of a seed's world."""
 
     stories: Stories
     problems: list[str]

@@ -14,7 +14,7 @@ from tests.acceptance.children import wait_for
 SOMEBODY = 54321
 """A uid that is nobody else's here."""
 PYTHON = "/usr/bin/python3"
-"""One that every user may run."""
+"""A Python that every user may run."""
 CODE = r"""
 import socket, sys, threading, time
 address, port = sys.argv[1], int(sys.argv[2])
@@ -50,7 +50,7 @@ needs_root = pytest.mark.skipif(
 
 
 class Impostor:
-    """It tries to get its address until it has it."""
+    """A program of another user that tries to get an address until it has it."""
 
     def __init__(self, address: str, port: int, log: Path, *, user: int = SOMEBODY) -> None:
         self.log = log
@@ -73,7 +73,7 @@ class Impostor:
 
     @property
     def met(self) -> int:
-        """So many connections were made to it."""
+        """Return how many connections were made to it."""
         return self.log.read_text().count("MET")
 
     @property

@@ -27,7 +27,7 @@ PAUSE = 0.05
 
 
 def dead_disk(marker: Path) -> None:
-    """Every way to look at a file hangs below `dead`, as the kernel does it: in the thread that asks."""
+    """Let every look at a file below `dead` hang, as the kernel does it: in the thread that asks."""
     exists = os.path.exists
 
     def hanging(function: Callable[..., Any]) -> Callable[..., Any]:

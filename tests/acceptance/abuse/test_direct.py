@@ -27,7 +27,7 @@ def key_of(proxy):
 
 @pytest.fixture
 def closed(make_proxy, engine, model):
-    """With the real engine and no key said anywhere."""
+    """A proxy with the real engine and no key said anywhere."""
     proxy = make_proxy(
         llama_model_path=str(model), llama_server_args=[*ENGINE_ARGS, "--metrics"], retry_backoff_ms=50
     )

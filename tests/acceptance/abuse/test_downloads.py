@@ -24,7 +24,7 @@ COMMIT = "0123456789abcdef" * 2 + "01234567"
 
 
 def index(path: str, data: bytes) -> bytes:
-    """What Hugging Face tells of a repository with one file, in JSON. Empty: the path is the file's."""
+    """Return what Hugging Face tells of a repository with one file, in JSON; empty: the path is the file's."""
     if path.endswith("/refs"):
         return json.dumps({"branches": [{"name": "main", "targetCommit": COMMIT}], "tags": []}).encode()
     if "/tree/" in path:
@@ -68,7 +68,7 @@ def source(port: int, data: bytes, *, seconds: float):
 
 @pytest.fixture
 def fetching(make_proxy, engine, model, tmp_path):
-    """Its model is at an address, and will be at a path."""
+    """A proxy whose model is at an address, and will be at a path."""
     if engine != "llama-server":
         pytest.skip("the bundled engine fetches nothing")
     port = free_port()

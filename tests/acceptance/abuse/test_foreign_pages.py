@@ -29,7 +29,7 @@ def ask(proxy, first="GET /slots", *lines, host="127.0.0.1", port=None):
 
 @pytest.fixture(scope="module")
 def proxies(make_shared, engine, model):
-    """One without keys, which knows an app, and one with a key."""
+    """Two proxies: without keys, where an app is known, and with a key."""
     made = []
     for allowed in ("app://known,vscode-webview://known", ""):
         proxy = make_shared(llama_model_path=str(model), llama_server_args=ENGINE_ARGS)

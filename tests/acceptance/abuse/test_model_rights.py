@@ -15,7 +15,7 @@ from tests.deadline import DEADLINE
 CHAT = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "hello"}]
 PAD = '"pad": "' + "x" * (9 * 2**20) + '"'
-"""More than the gateway keeps of a body."""
+"""Padding longer than what the gateway keeps of a body."""
 JSON = {"Content-Type": "application/json"}
 
 

@@ -27,7 +27,7 @@ def limit_of(pid: int) -> tuple[int, int]:
 
 @contextmanager
 def starved(proxy):
-    """It may open nothing more; what keeps clients from taking all descriptors is another matter."""
+    """Leave the supervisor without a descriptor, whatever keeps clients from taking them all."""
     pid = proxy.supervisor.pid
     soft, hard = limit_of(pid)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
@@ -38,7 +38,7 @@ def starved(proxy):
 
 
 def several_heartbeats(proxy) -> None:
-    """Until the supervisor has written three times, five seconds apart, that it is there."""
+    """Wait until the supervisor has written three times, five seconds apart, that it is there."""
     seen = set()
 
     def look() -> bool:

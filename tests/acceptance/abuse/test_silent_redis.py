@@ -58,7 +58,7 @@ def test_every_role_goes_on_without_a_silent_redis_and_hears_it_when_it_is_back(
 
 
 def told(events):
-    """What has been told by now."""
+    """Return what has been told by now."""
     found = []
     while True:
         try:

@@ -1,4 +1,4 @@
-"""One server under a fault: what people and programs are told of it, what is on record, what is left behind."""
+"""Checks of a server under a fault: what is told of it, what is on record, what is left behind."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ RUNS = """
     WHERE server.name = '{name}' ORDER BY run.id
 """
 LOOKS = 20
-"""At what a process holds open: what it opens for a moment is in some of them only."""
+"""Number of looks at what a process holds open: what it opens for a moment is in some of them only."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What must be seen of a fault."""
+    """The facts that must be seen of a fault."""
 
     status: str
-    """In which it is told."""
+    """Status in which the fault is told."""
     kind: str = ""
-    """Of the failure; empty when there must be none."""
+    """Kind of the failure; empty when there must be none."""
     died_of: str | None = None
     """The kind in the history, where that is another one."""
     code: int | None = None
@@ -51,7 +51,7 @@ class Expected:
 
     @property
     def ending(self) -> tuple[str, int | None, int | None]:
-        """As the history has it."""
+        """Return the end of the run as the history has it."""
         return (self.kind if self.died_of is None else self.died_of, self.code, self.signal)
 
 
@@ -63,10 +63,10 @@ class Patient:
         self.name = name
         self.port = port
         self.pid = 0
-        """Of the process that was ready last; `before`: of the one before it."""
+        """Pid of the process that was ready last; `before`: of the one before it."""
         self.before = 0
         self.marker = proxy.directory / f"{name}-is-ill"
-        """While this file exists, a scripted server may misbehave."""
+        """File whose existence lets a scripted server misbehave."""
         self.model = proxy.directory / f"{name}.gguf"
         self._staff = staff
         self.events = proxy.events(f"format=json&server={name}")
@@ -86,7 +86,7 @@ class Patient:
 
     @property
     def runs(self) -> list[dict[str, Any]]:
-        """Its history, oldest first."""
+        """Return the server's history, oldest first."""
         return self.proxy.query(RUNS.format(name=self.name))
 
     def ask(self, command: str) -> None:
@@ -95,18 +95,18 @@ class Patient:
         assert answer.status_code == 202, answer.text
 
     def asks(self, path: str, seconds: float) -> requests.Response:
-        """What the server itself answers. Raises requests.RequestException."""
+        """Return what the server itself answers. Raises requests.RequestException."""
         with requests.Session() as session:
             session.trust_env = False
             headers = self.proxy.headers_of(self.name)
             return session.get(self.url + path, headers=headers, timeout=seconds)
 
     def until_ready(self) -> None:
-        """Until another process is than the last time."""
+        """Wait until another process is ready than the last time."""
         self.before, self.pid = self.pid, self.events.wait_for_new_pid(self.pid)["pid"]
 
     def until_stable(self) -> None:
-        """Until its retries count from 0 again."""
+        """Wait until its retries count from 0 again."""
         if self.events.messages[-1]["data"]["retries"]:
             self.events.wait_for("no retries", lambda message: not message["data"]["retries"])
 
@@ -158,7 +158,7 @@ def says(text: str, expected: Expected) -> bool:
 
 
 def text_of(fragment: str) -> str:
-    """What is read of it."""
+    """Return the words that are read of a fragment."""
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", fragment)).split())
 
 
@@ -166,7 +166,7 @@ def text_of(fragment: str) -> str:
 
 
 def open_files(pid: int) -> list[str]:
-    """What a process keeps open, without what each of its threads opens when it first needs it.
+    """List what a process keeps open, without what each of its threads opens when it first needs it.
 
     That is the database, and a socket for questions to the kernel (netlink). Only Linux tells.
     """
@@ -194,23 +194,23 @@ def listening(proxy: Proxy) -> frozenset[int]:
 
 
 def strange_files(proxy: Proxy) -> list[str]:
-    """What lies in the data directory and does not belong there."""
+    """List what lies in the data directory and does not belong there."""
     names = [str(path.relative_to(proxy.data_dir)) for path in proxy.data_dir.rglob("*") if not path.is_dir()]
     return [name for name in names if not KEPT.fullmatch(name)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Traces:
-    """What a supervisor and all that descends from it hold."""
+    """Resources that a supervisor and all that descends from it hold."""
 
     processes: int
     ports: frozenset[int]
-    """On which they listen."""
+    """Ports on which they listen."""
     files: int
-    """That the supervisor has open."""
+    """Number of files that the supervisor has open."""
 
     def with_engines(self, processes: int, *ports: int) -> Traces:
-        """And so many more processes, which listen on these ports."""
+        """Add so many more processes, which listen on these ports."""
         return replace(self, processes=self.processes + processes, ports=self.ports | {*ports})
 
 
@@ -223,7 +223,7 @@ def traces(proxy: Proxy) -> Traces:
 
 
 def check_nothing_is_left(proxy: Proxy, expected: Traces) -> None:
-    """Neither processes nor ports nor files more than expected."""
+    """Check that there are no more processes, ports and files than expected."""
     seen: list[object] = []
 
     def look() -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 PTRACE_SEIZE = 0x4206
 PTRACE_INTERRUPT = 0x4207
 WALL = 0x40000000
-"""Also threads."""
+"""Flag of waitpid that waits also for threads."""
 LOOK_SECONDS = 0.3
 REFUSED = "cannot freeze"
 BUSY = 0.5
@@ -34,7 +34,7 @@ def ptrace(request: int, tid: int) -> None:
 
 
 def used(pid: int) -> dict[int, int]:
-    """Of each thread the CPU time so far, in ticks."""
+    """Return the CPU time of each thread so far, in ticks."""
     ticks = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(OSError):  # it has just ended
@@ -55,14 +55,14 @@ def computing(pid: int) -> list[int]:
 
 
 def freeze(tid: int) -> None:
-    """Until we end or it does. Raises OSError."""
+    """Freeze a thread until we end or it does. Raises OSError."""
     ptrace(PTRACE_SEIZE, tid)
     ptrace(PTRACE_INTERRUPT, tid)
     os.waitpid(tid, WALL)
 
 
 def reap() -> None:
-    """Until all that we hold are gone: a thread whose tracer does not look keeps its process from ending."""
+    """Wait until all that we hold are gone: a thread whose tracer does not look keeps its process alive."""
     try:
         while True:
             os.waitpid(-1, WALL)

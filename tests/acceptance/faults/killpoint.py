@@ -26,7 +26,7 @@ NEEDS_DJANGO = ("django", "supervisor_app")
 
 
 class Point:
-    """One moment of one call."""
+    """A moment of a call."""
 
     def __init__(self, moment: str, *, nth: int, about: str) -> None:
         self.moment = moment

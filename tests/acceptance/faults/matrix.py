@@ -37,7 +37,7 @@ class Recovery(Enum):
 @dataclass(frozen=True, kw_only=True)
 class Row:
     fault: Callable[[Patient], AbstractContextManager[None]]
-    """It is there inside of the context; leaving puts right what was wrong."""
+    """Context in which the fault is there; leaving puts right what was wrong."""
     expected: Expected
     script: tuple[str, ...] = ()
     """Flags of the scripted llama-server; none: the real one."""
@@ -46,13 +46,13 @@ class Row:
     settings: Mapping[str, Any] = field(default_factory=dict)
     recovery: Recovery = Recovery.BY_ITSELF
     check: Callable[[Patient], None] | None = None
-    """What else must be seen while the fault is there."""
+    """Further check while the fault is there."""
     processes: int = 1
-    """That a healthy one consists of."""
+    """Number of processes of a healthy server."""
 
     @property
     def flags(self) -> Sequence[str]:
-        """With `{marker}` for the file that makes it ill."""
+        """Return the flags, with `{marker}` for the file that makes the server ill."""
         if self.fault is misbehaving:
             return (*self.script, "--fake-while", "{marker}")
         return self.script or ENGINE_ARGS
@@ -62,7 +62,7 @@ class Row:
 
 
 def drilled(fault: Fault) -> Callable[[Patient], AbstractContextManager[None]]:
-    """As `manage.py drill` does it."""
+    """Make the fault as `manage.py drill` does it."""
     return lambda patient: inject(fault, patient.pid, patient.url)
 
 
@@ -84,7 +84,7 @@ def restarted(patient: Patient) -> Iterator[None]:
 
 @contextmanager
 def cut_in_half(patient: Patient) -> Iterator[None]:
-    """Its model, as a download that is not over."""
+    """Cut the model in half, as by a download that is not over."""
     whole = patient.model.read_bytes()
     patient.model.write_bytes(whole[: len(whole) // 2])
     yield
@@ -109,7 +109,7 @@ def half_closed(patient: Patient) -> Iterator[None]:
 
 
 def its_log_is_bounded(patient: Patient) -> None:
-    """However much it writes: what is kept are pieces of a size, and only so many."""
+    """Check that the log is kept in pieces of a size, and only so many, however much is written."""
     second = patient.log.with_name(f"{patient.log.name}.2")
     limit = LogFile(path=patient.log).max_bytes
     patient.proxy.wait_for("two cuts", lambda: second.exists() and second.stat().st_size == limit)

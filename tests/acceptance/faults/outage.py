@@ -33,7 +33,7 @@ def admitted(proxy) -> Iterator[Patient]:
 
 
 def killed(patient: Patient) -> None:
-    """Its process is, and that is told and overcome."""
+    """Kill the process, which has to be told and overcome."""
     psutil.Process(patient.pid).kill()
     patient.check_what_is_told(KILLED)
     patient.until_ready()
@@ -41,7 +41,7 @@ def killed(patient: Patient) -> None:
 
 
 def check_that_all_is_well(patient: Patient) -> None:
-    """It is ready, and there is no more of anything than before."""
+    """Check that the server is ready, and that there is no more of anything than before."""
     proxy = patient.proxy
     assert proxy.wait_for_status("ready", pid=patient.pid)["failure"] is None
     check_nothing_is_left(proxy, patient.calm)

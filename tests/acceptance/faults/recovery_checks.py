@@ -1,4 +1,4 @@
-"""Whatever killed the supervisor, and when: what the next one must make of it."""
+"""Checks of what the next supervisor makes of the end of one that was killed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LIFE = ("id", "pid", "process_start")
 
 @dataclass(frozen=True, kw_only=True)
 class Left:
-    """What a killed supervisor had written."""
+    """Records that a killed supervisor had written."""
 
     version: int = 0
     runs: tuple[dict[str, Any], ...] = ()
@@ -51,7 +51,7 @@ def tables(proxy: Proxy) -> bool:
 
 
 def wait_until_recovered(proxy: Proxy, left: Left) -> None:
-    """Until nothing is wrong any more; what never came right is in the failure."""
+    """Wait until nothing is wrong any more; what never came right is in the failure."""
     wrong: list[str] = []
 
     def look() -> bool:
@@ -62,7 +62,7 @@ def wait_until_recovered(proxy: Proxy, left: Left) -> None:
 
 
 def troubles(proxy: Proxy, left: Left) -> list[str]:
-    """What is not as it must be, in words. Looking at processes costs most, so the state comes first."""
+    """List troubles in words. Looking at processes costs most, so the state comes first."""
     rows = proxy.query(STATE) if tables(proxy) else []
     if not rows:
         return ["no supervisor has looked at the server"]

@@ -36,7 +36,7 @@ SLOW_TO_LISTEN = ("--fake-refuse-seconds", "3")
 
 
 def an_installation(proxy: Proxy) -> None:
-    """It has not run yet."""
+    """Prepare an installation that has not run yet."""
 
 
 def an_empty_directory(proxy: Proxy) -> None:
@@ -48,7 +48,7 @@ def a_strangers_server(proxy: Proxy) -> None:
 
 
 def a_demo(proxy: Proxy) -> None:
-    """What `--demo` will set."""
+    """Prepare what `--demo` will set."""
     proxy.configure(llama_server_args=["-c", "2048", "-t", "1"])
 
 
@@ -62,7 +62,7 @@ def an_orphan(proxy: Proxy) -> None:
 
 
 def nothing(proxy: Proxy) -> None:
-    """It goes its way."""
+    """Prepare nothing."""
 
 
 def crash(proxy: Proxy) -> None:
@@ -90,7 +90,7 @@ def end(proxy: Proxy) -> None:
 
 
 def long_log(proxy: Proxy) -> None:
-    """It is due to be cut; nine older ones lie there."""
+    """Prepare a log that is due to be cut, beside nine older ones."""
     proxy.wait_for_status("ready")
     logs = proxy.data_dir / "logs"
     for number in range(1, 10):
@@ -120,7 +120,7 @@ def other_port_unseen(proxy: Proxy) -> None:
 
 @dataclass(frozen=True)
 class Step:
-    """Where it dies: `moment`, `place`, `about` and `nth` are killpoint.py's."""
+    """The step at which the supervisor dies: `moment`, `place`, `about` and `nth` are killpoint.py's."""
 
     moment: str
     place: str
@@ -130,7 +130,7 @@ class Step:
     when: Callable[[Proxy], None] = nothing
     then: Callable[[Proxy], None] = nothing
     lives: int = 1
-    """So many processes there were in the end."""
+    """Number of processes that there were in the end."""
     fake: tuple[str, ...] = ()
     """Flags of the scripted llama-server; none: the real one."""
     options: tuple[str, ...] = ()
@@ -258,7 +258,7 @@ STEPS = {
 
 @pytest.fixture(scope="module")
 def recovered(request, make_shared, engine, model):
-    """Every step that is asked for, lived through: several at a time, because most of it is waiting."""
+    """Live through every step that is asked for, several at a time, because most of it is waiting."""
     steps = [item.callspec.params["step"] for item in request.session.items if item.module is request.module]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield {step: pool.submit(live_through, step, make_shared, str(model)) for step in steps}

@@ -27,7 +27,7 @@ NEVER_GIVES_UP = {"max_retries": 10**6, "retry_backoff_ms": 50, "max_backoff_ms"
 
 
 class Life:
-    """What may happen around a supervisor, by chance."""
+    """Random events around a supervisor."""
 
     def __init__(self, proxy: Proxy, chance: random.Random) -> None:
         self._proxy = proxy
@@ -47,7 +47,7 @@ class Life:
         self._asked = []
 
     def goes_on(self, seconds: float) -> None:
-        """For a while, in which up to three things happen."""
+        """Go on for a while, in which up to three things happen."""
         moments = sorted(self._chance.uniform(0, seconds) for _ in range(self._chance.randint(0, 3)))
         begun = time.monotonic()
         for moment in moments:

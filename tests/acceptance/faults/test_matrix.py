@@ -16,7 +16,7 @@ QUICK = {"health_check_interval_ms": 100, "retry_backoff_ms": 600, "stop_grace_m
 
 @pytest.fixture(scope="module")
 def ward(make_shared, engine, model):
-    """With a server for each row. `.calm`: what there is of it while none of them runs."""
+    """A proxy with a server for each row. `.calm`: what there is of it while none of them runs."""
     proxy = make_shared()
     servers = {}
     for name, row in {HEALTHY: ROWS["kill-9"], **ROWS}.items():
@@ -36,7 +36,7 @@ def ward(make_shared, engine, model):
 
 
 def fall_ill(patient: Patient, row: Row, illness: ExitStack) -> None:
-    """It is started, and the fault is there: before that, or as soon as it is ready."""
+    """Start the server with its fault: there before, or as soon as it is ready."""
     if row.from_birth:
         illness.enter_context(row.fault(patient))
     patient.ask("start")

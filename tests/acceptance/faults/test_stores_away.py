@@ -89,7 +89,7 @@ def test_without_redis_at_the_start_it_supervises_and_shows(proxy):
 
 
 class OnPostgres(Proxy):
-    """With its database in `cluster`."""
+    """A proxy with its database in `cluster`."""
 
     def __init__(self, directory: Any, cluster: Postgres, **config: Any) -> None:
         super().__init__(directory, **config)

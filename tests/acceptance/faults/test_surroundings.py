@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MEGABYTE = 2**20
 CLOCK = str(Path(__file__).with_name("shifted_clock.py"))
 UNSEEN = Expected(status="ready", died_of="unknown", says=("Serving 1 model on",))
-"""Nobody knows how its last process ended."""
+"""A server of whose last process nobody knows the end."""
 
 
 # --- The disk is full ----------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ def small_filesystem(path: Path, megabytes: int) -> Iterator[None]:
 
 @contextmanager
 def filled(directory: Path) -> Iterator[None]:
-    """Not a byte is left on its filesystem."""
+    """Fill a filesystem to the last byte."""
     ballast = directory / "ballast"
     with ballast.open("wb", buffering=0) as file, suppress(OSError):
         while True:
@@ -104,7 +104,7 @@ def copy_database(source: Path, target: Path) -> None:
 
 @pytest.fixture(scope="module")
 def restored(make_shared, engine, model):
-    """Its process is younger than the backup, where its pid is one that `.stranger` has by now."""
+    """A proxy whose process is younger than its database, in which `.stranger` has its pid by now."""
     proxy = make_shared(llama_model_path=str(model), llama_server_args=ENGINE_ARGS, **QUICK)
     database, backup = proxy.data_dir / "db.sqlite3", proxy.directory / "backup.sqlite3"
     old = proxy.start(web=False).wait_for_status("ready")["pid"]
@@ -237,7 +237,7 @@ def test_whatever_the_clock_says_the_supervisor_counts_as_there(jumped):
 
 @pytest.fixture(scope="module")
 def locked_out(house):
-    """It crashed while another program kept the database locked, for longer than anybody waits."""
+    """A proxy that crashed while another program kept the database locked, for longer than anybody waits."""
     with admitted(house) as patient:
         with house.locked_database():
             killed(patient)

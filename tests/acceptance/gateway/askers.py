@@ -26,7 +26,7 @@ COUNTED = "".join(NUMBERS)
 CALL = ("<tool_call>\n", '{"name": "report", "arguments": ', '{"counted": 40}}', "\n</tool_call>")
 CALLED = [("report", {"counted": 40})]
 PIECES = [*NUMBERS, *CALL]
-"""What the model says, token by token."""
+"""Tokens that the model says."""
 SPOKEN = "".join(PIECES)
 """The same, to who knows of no tools."""
 QUESTION = "Count to forty."
@@ -46,7 +46,7 @@ TOOLS: Any = [
     }
 ]
 SCRIPTED = "".join(f" word{number}" for number in range(8))
-"""What the scripted server says to everything."""
+"""Answer of the scripted server to everything."""
 INPUTS = ["How far can a llama count? Further than you think, if nobody interrupts it."] * 4
 
 Heard = Callable[[], object]
@@ -58,7 +58,7 @@ class Asker:
     ask: Callable[[str, Heard], Any]
     """Given the address and `Heard`. Raises what its users would have to deal with."""
     told: Any = SPOKEN
-    """What it returns, when all is well."""
+    """Result when all is well."""
     broken: type[Exception] | None = None
     """Streams: what is raised when an answer breaks off."""
 
@@ -138,7 +138,7 @@ def ask_openai_responses(url: str, heard: Heard) -> Any:
 
 
 def ask_openai_embeddings(url: str, heard: Heard) -> Any:
-    """How many, and how long each is. Their numbers differ in the last digits from one process to the next."""
+    """Return number and lengths of the embeddings. Their numbers differ in the last digits from one process to the next."""
     with openai_client(url) as client:
         answer = client.embeddings.create(model=MODEL, input=INPUTS)
     return [len(entry.embedding) for entry in answer.data]
@@ -173,7 +173,7 @@ def ask_openai_stream_async(url: str, heard: Heard) -> Any:
 
 
 def ask_openai_stream_tools(url: str, heard: Heard) -> Any:
-    """With the helper that puts the pieces of calls together."""
+    """Ask with the helper that puts the pieces of calls together."""
     words = _Words(heard)
     with (
         openai_client(url) as client,
@@ -254,7 +254,7 @@ def ask_curl_stream(url: str, heard: Heard) -> Any:
 
 
 def ask_raw(url: str, heard: Heard) -> Any:
-    """As programs for llama.cpp do: its own endpoint, no model, no version in the path."""
+    """Ask as programs for llama.cpp do: its own path, no model, no version."""
     answer = requests.post(f"{url}/completion", json={"prompt": QUESTION}, timeout=DEADLINE)
     answer.raise_for_status()
     return answer.json()["content"]
@@ -271,14 +271,14 @@ def ask_raw_stream(url: str, heard: Heard) -> Any:
 
 
 def events(lines: Iterable[bytes]) -> Iterator[Any]:
-    """What a stream carries, without what is not JSON."""
+    """List the JSON that a stream carries."""
     for line in lines:
         if line.startswith(b"data: {"):
             yield json.loads(line.removeprefix(b"data: "))
 
 
 def answers_among(told: Iterable[Any]) -> Iterator[Any]:
-    """Each event. Raises ToldError for an error among them, when its stream has come to its end."""
+    """List the events. Raises ToldError for an error among them, when the stream has come to its end."""
     error = None
     for event in told:
         error = event.get("error")

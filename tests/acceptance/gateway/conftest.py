@@ -17,7 +17,7 @@ RECOVERS_FAST = {
     "max_retries": 1000,
 }
 PADDING_MB = 32
-"""Some 5 ms for each token."""
+"""Padding that costs some 5 ms for each token."""
 CONTEXT = 16384
 """Tokens: an answer that does not end fills it for longer than any test is patient."""
 LONG = ["-c", str(4 * CONTEXT), "-np", "4"]
@@ -77,6 +77,6 @@ def shared_counting(tmp_path_factory, installed, engine, counting_model):
 
 @pytest.fixture
 def counting(shared_counting):
-    """One process of ours with the real engine, ready; tests may kill what they like of it, if it comes back."""
+    """A proxy with the real engine, ready; tests may kill what they like of it, if it comes back."""
     shared_counting.wait_for_status("ready")
     return shared_counting

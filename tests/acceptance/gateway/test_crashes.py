@@ -36,7 +36,7 @@ from tests.deadline import DEADLINE
 
 
 def killing(proxy):
-    """What kills the process that is ready now. For a moment after a kill, the status is still that of the dead."""
+    """Return a call that kills the process that is ready now. For a moment after a kill, the status is still that of the dead."""
 
     def find():
         status = proxy.status()
@@ -47,7 +47,7 @@ def killing(proxy):
 
 @contextmanager
 def killed_at_work(proxy):
-    """What is asked in here is asked of a server that is killed as soon as it has begun to work on it.
+    """Ask, in the block, a server that is killed as soon as it has begun to work on the question.
 
     Yields the future of that: on a busy machine an answer may be over before.
     """
@@ -156,11 +156,11 @@ CLIENTS, KILLS = 50, 20
 BETWEEN = 10
 """Requests that are answered between two kills, at least."""
 TOKENS = 60
-"""Of each answer: the model would go on for ever."""
+"""Tokens of each answer: the model would go on for ever."""
 
 
 class Crowd:
-    """So many programs, each asking `proxy` again and again until told to stop."""
+    """Programs that ask `proxy` again and again until told to stop."""
 
     def __init__(self, proxy):
         self.proxy = proxy
@@ -174,7 +174,7 @@ class Crowd:
         return sum(self.results.values())
 
     def wait_for_answers(self, number):
-        """So many more."""
+        """Wait for so many more answers."""
         enough = self.answered + number
         self.proxy.wait_for(f"{number} answers", lambda: self.answered >= enough, pause=0.005)
 
@@ -216,7 +216,7 @@ class Crowd:
 
 @pytest.fixture(scope="module")
 def crowd(make_shared, engine, model):
-    """After all kills."""
+    """A crowd after all kills."""
     proxy = make_shared(
         llama_model_path=str(model),
         llama_server_args=[*ENGINE_ARGS, "-c", "8192", "-np", "4"],

@@ -44,7 +44,7 @@ def refused(proxy):
 
 @contextmanager
 def down(proxy):
-    """In here it crashes again and again."""
+    """Let the server crash again and again in the block."""
     crash = proxy.directory / CRASH
     crash.touch()
     psutil.Process(proxy.wait_for_status("ready")["pid"]).kill()
@@ -61,7 +61,7 @@ def down(proxy):
 
 @pytest.fixture(scope="module")
 def shaky(make_shared):
-    """One that loads for a moment. `.at_start` was answered to who asked before it was ready."""
+    """A proxy that loads for a moment. `.at_start` was answered to those who asked before it was ready."""
     proxy = make_shared(max_queue=MAX_QUEUE, **RECOVERS_FAST)
     proxy.script("--fake-crash-file", CRASH, "--fake-load-seconds", "0.5")
     proxy.start().wait_for_line("[GATEWAY]")
@@ -71,7 +71,7 @@ def shaky(make_shared):
 
 @pytest.fixture(scope="module")
 def waited(shaky):
-    """What became of those who asked while it was down, for longer than clients are patient without a sign."""
+    """Answers to those who asked while it was down, for longer than clients are patient without a sign."""
     url, body = f"{shaky.gateway_url}/v1/chat/completions", {"messages": MESSAGES, "stream": True}
     seen = SimpleNamespace()
     with ThreadPoolExecutor(MAX_QUEUE) as pool, shaky.recording(MAX_QUEUE + 1) as seen.records:

@@ -12,7 +12,7 @@ from tests.acceptance.gateway.askers import MESSAGES, MODEL, SCRIPTED, openai_cl
 
 @pytest.fixture(scope="module")
 def idled(make_shared):
-    """It was left alone, and then asked."""
+    """A proxy that was left alone, and then asked."""
     proxy = make_shared(idle_stop_seconds=1)
     proxy.script("--fake-load-seconds", "0.5")
     seen = SimpleNamespace(proxy=proxy, pid=proxy.start().wait_for_status("ready")["pid"])

@@ -44,13 +44,13 @@ def told(proxy, key):
 
 
 def answered(proxy, key):
-    """None: the limits of its key do not let it."""
+    """Ask for an answer; None: the limits of the key do not let the question in."""
     with suppress(openai.RateLimitError):
         return told(proxy, key)
 
 
 def refused(proxy, key, error, status):
-    """What openai's client makes of it."""
+    """Return what openai's client makes of a refusal."""
     with pytest.raises(error) as caught:
         ask(proxy, key)
     assert caught.value.status_code == status

@@ -24,7 +24,7 @@ def client(proxy, key="none"):
 
 
 def listed(proxy, query=""):
-    """By id, as openai's client reads it."""
+    """Return the models by id, as openai's client reads them."""
     with client(proxy) as openai_client:
         page = openai_client.models.with_raw_response.list(extra_query={"reload": query} if query else None)
         return {each.id: each for each in page.parse().data}
@@ -36,7 +36,7 @@ def ask(proxy, model):
 
 
 def add_server(proxy, name, **fields):
-    """As people do in the admin."""
+    """Add a server as people do in the admin."""
     fields = {"name": name, "port": free_port(), "host": "127.0.0.1", "args": ENGINE_ARGS, **fields}
     proxy.python(
         "from supervisor_app.fleet.models import LlamaServer", f"LlamaServer.objects.create(**{fields!r})"

@@ -15,7 +15,7 @@ from tests.deadline import DEADLINE
 
 POISON = "poison"
 INNOCENT = 3
-"""With the one that kills as many as the server has slots."""
+"""Innocent requests: with the one that kills as many as the server has slots."""
 
 
 class Poisoned:

@@ -19,7 +19,7 @@ ASKED = {
     "/v1/messages": [WHOLE["anthropic"], STREAMS["anthropic"]],
     "/v1/responses": [WHOLE["openai, responses"], STREAMS["openai, responses"]],
 }
-"""Of each, whole and streamed."""
+"""Programs of each path, whole and streamed."""
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def apart(make_shared, engine, counting_model):
 
 
 def looks(proxy):
-    """When a supervisor looked last."""
+    """Return when a supervisor looked last."""
     return proxy.query("SELECT seen_at FROM supervisor_app_serverstate")
 
 

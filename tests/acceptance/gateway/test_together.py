@@ -53,7 +53,7 @@ def listening(proxy):
 
 
 class Client:
-    """One connection, and the worker that has it."""
+    """A connection, and the worker that has it."""
 
     def __init__(self, proxy, key="none"):
         self._connection = HTTPConnection("127.0.0.1", proxy.gateway_port, timeout=DEADLINE)
@@ -88,7 +88,7 @@ class Client:
 
 @pytest.fixture
 def clients():
-    """One or more connections to each worker, in turns; all are closed in the end."""
+    """Connect to each worker, once or more, in turns; all connections are closed in the end."""
     with ExitStack() as stack:
 
         def make(proxy, number, key="none"):
@@ -109,7 +109,7 @@ def told(answer):
 
 
 def asked(proxy):
-    """What its server tells of the questions that it got."""
+    """Return what the server tells of the questions that it got."""
     told = requests.get(f"{proxy.engine_url}/props", headers=proxy.engine_headers, timeout=DEADLINE)
     return SimpleNamespace(**told.json()["fake"])
 
@@ -119,7 +119,7 @@ def asked(proxy):
 
 @pytest.fixture(scope="module")
 def narrow(make_shared):
-    """Before a server with one slot."""
+    """Workers before a server with one slot."""
     return start(make_shared, *ONE_SLOT)
 
 
@@ -157,7 +157,7 @@ def test_a_worker_that_is_killed_or_stopped_with_a_request_inside_holds_nobody_u
 
 @pytest.fixture(scope="module")
 def limited(make_shared):
-    """Before a server, with `.keys`."""
+    """Workers before a server, with `.keys`."""
     keys = {"one at a time": {"max_concurrent": 1}, "five a minute": {"requests_per_minute": 5}}
     return start(make_shared, keys=keys)
 
@@ -191,7 +191,7 @@ def test_a_key_may_ask_so_often_in_a_minute_wherever_it_asks(limited, clients):
 
 @pytest.fixture(scope="module")
 def poisoned(make_shared):
-    """It stays away for so long that all workers have heard of its end: each reads the database every second."""
+    """A proxy whose server stays away for so long that all workers have heard of its end: each reads the database every second."""
     pause = {"retry_backoff_ms": 1500, "max_backoff_ms": 1500}
     return start(make_shared, "--fake-die-on", POISON, **pause)
 

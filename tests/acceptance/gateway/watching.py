@@ -26,9 +26,9 @@ class Stream:
         self.counted = 0
         """Events so far."""
         self.error: Any = None
-        """What was said when it broke off."""
+        """Error that was told when the stream broke off."""
         self.tokens: int | None = None
-        """How many it says that it had, at its end."""
+        """Number of tokens that the answer told at its end."""
         body = {"prompt": QUESTION, "n_predict": tokens, "ignore_eos": True, "stream": True}
         self._answer = requests.post(
             f"{proxy.gateway_url}/completion", json=body, stream=True, timeout=DEADLINE
@@ -46,7 +46,7 @@ class Stream:
         self._answer.close()
 
     def wait(self) -> None:
-        """Until it ends."""
+        """Wait until it ends."""
         self._reader.join(DEADLINE)
         assert not self._reader.is_alive(), "it goes on"
 
@@ -65,20 +65,20 @@ class Stream:
 
 
 def ask_long(proxy: Proxy, tokens: int) -> int:
-    """How many it got, without a stream."""
+    """Ask without a stream, and return how many tokens came."""
     body = {"prompt": QUESTION, "n_predict": tokens, "ignore_eos": True}
     answer = requests.post(f"{proxy.gateway_url}/completion", json=body, timeout=DEADLINE)
     return int(answer.json()["tokens_predicted"])
 
 
 def busy_slots(proxy: Proxy) -> int:
-    """How many answers its server works on."""
+    """Return how many answers the server works on."""
     slots = requests.get(f"{proxy.engine_url}/slots", headers=proxy.engine_headers, timeout=DEADLINE).json()
     return sum(slot["is_processing"] for slot in slots)
 
 
 def wait_until_busy(proxy: Proxy, number: int = 1) -> None:
-    """It works on so many at least."""
+    """Wait until the server works on so many answers at least."""
     proxy.wait_for(f"{number} in flight", lambda: busy_slots(proxy) >= number, pause=0.005)
 
 
@@ -95,7 +95,7 @@ def metric(proxy: Proxy, name: str, **labels: str) -> float:
 
 @contextmanager
 def ends_as(proxy: Proxy, outcome: str) -> Iterator[None]:
-    """One of the requests in here ends so."""
+    """Check that a request of the block ends so."""
 
     def count() -> float:
         return metric(proxy, "llamaproxy_requests_total", outcome=outcome)
@@ -106,5 +106,5 @@ def ends_as(proxy: Proxy, outcome: str) -> Iterator[None]:
 
 
 def wait_until_held(proxy: Proxy, number: int = 1) -> None:
-    """So many requests wait at the gateway."""
+    """Wait until so many requests wait at the gateway."""
     proxy.wait_for(f"{number} wait", lambda: metric(proxy, "llamaproxy_requests_held") == number)

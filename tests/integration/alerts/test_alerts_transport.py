@@ -142,7 +142,7 @@ def test_nobody_there_is_told_without_what_is_secret_in_the_address():
 
 @pytest.fixture
 def redirected(hook, monkeypatch):
-    """What goes to somebody's well-known host arrives here."""
+    """Let what goes to somebody's well-known host arrive here."""
     real = requests.Session.send
 
     def here(session, request, **kwargs):

@@ -387,7 +387,7 @@ def elsewhere(port: int, *through: str):
 
 @pytest.fixture
 async def wrapper(processes):
-    """It says that it runs a server, and only waits, as an attached `docker run` does."""
+    """A process that seems to run a server and only waits, as an attached `docker run` does."""
     waiting = replace(fake_spec(), command=("sleep",), args=("60",))
     process = await processes.spawn("default", waiting)
     yield process

@@ -36,7 +36,7 @@ from tests.ports import free_port
 
 @contextmanager
 def no_descriptors():
-    """Not one is left, for the whole process: only for calls that wait for nothing else."""
+    """Take every descriptor of the process: only for calls that wait for nothing else."""
     found = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, found[1]))
     try:

@@ -43,7 +43,7 @@ def command_of(name):
 
 
 class Running:
-    """One engine's process, its output in a file."""
+    """The process of an engine, its output in a file."""
 
     def __init__(self, command, log, *flags, env=None):
         # Coverage, too, would catch SIGTERM in the bundled engine, and die of it.
@@ -78,7 +78,7 @@ class Running:
             return error.code, error.read().decode()
 
     def until(self, status):
-        """Until /health answers that; returns all that it answered before."""
+        """Wait until /health answers this status; return all that it answered before."""
         seen: list[int | None] = []
         end = time.monotonic() + DEADLINE
         while time.monotonic() < end and self.process.poll() is None:
@@ -93,7 +93,7 @@ class Running:
         raise AssertionError(f"/health was never {status}, exit {self.process.poll()}: {self.lines[-20:]}")
 
     def until_it_catches(self, number):
-        """Until its handler of a signal is there: a blink after /health says 200."""
+        """Wait until its handler of a signal is there: a blink after /health says 200."""
         status = Path(f"/proc/{self.process.pid}/status")
         if not status.exists():
             time.sleep(0.5)
@@ -107,7 +107,7 @@ class Running:
         raise AssertionError(f"it never caught {number}")
 
     def until_it_works(self):
-        """Until its main loop runs, which alone answers /slots.
+        """Wait until its main loop runs, which alone answers /slots.
 
         llama-server b11669 begins that loop with `running = true` after its handler is there: a signal in between
         is forgotten, and it serves on (once in 1000 starts that got SIGTERM within 3 ms).
@@ -119,7 +119,7 @@ class Running:
         return self.process.wait(DEADLINE)
 
     def failure(self):
-        """What the diagnosis says of its end."""
+        """Return what the diagnosis says of its end."""
         code = self.ended()
         how = Exit(signal=-code) if code < 0 else Exit(code=code)
         return diagnose(how, self.lines, was_ready=False).failure

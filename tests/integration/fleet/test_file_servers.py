@@ -28,7 +28,7 @@ NODE = "local"
 
 @pytest.fixture(autouse=True)
 def every_port_is_free(monkeypatch):
-    """But those of the set."""
+    """Let every port be free but those of the set."""
     strangers = set()
     monkeypatch.setattr(file_servers, "is_free", lambda port: port not in strangers)
     return strangers

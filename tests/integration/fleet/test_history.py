@@ -26,7 +26,7 @@ DECISIVE = "0.01 E gguf_init_from_reader: failed to read <magic>"
 
 
 def evidence(**changes):
-    """Of a process that grew from 1 to 5 GiB in 8 seconds and died 2 seconds later."""
+    """Make the evidence of a process that grew from 1 to 5 GiB in 8 seconds and died 2 seconds later."""
     trail = Trail(serving="3 of 4 slots were working on a request.")
     for second in range(0, 10, 2):
         sample = MemorySample(
@@ -76,7 +76,7 @@ def server():
 
 
 def good(server, **fields):
-    """One that reached ready, long before."""
+    """Make a run that reached ready, long before."""
     times = {"started_at": at(STARTED - 900), "ready_at": at(STARTED - 890), "ended_at": at(STARTED - 800)}
     return make_run(server, **{**times, "argv": GOOD_ARGV, **fields})
 

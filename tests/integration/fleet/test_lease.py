@@ -39,7 +39,7 @@ def ours() -> bool:
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch):
-    """What happens between two looks, one after the other; without any it does not wait at all."""
+    """Let something happen in each pause between two looks; without any there is no pause."""
     script: list[Callable[[], object]] = []
     monkeypatch.setattr(lease_module.time, "sleep", lambda seconds: script.pop(0)())
     return script

@@ -21,7 +21,7 @@ URL = "/api/servers/default/log"
 
 @pytest.fixture
 def log(settings, tmp_path):
-    """Of the server `default`, whose key is `swordfish`."""
+    """The log of the server `default`, whose key is `swordfish`."""
     settings.DATA_DIR = tmp_path
     make_server(api_key="swordfish")
     path = tmp_path / "logs" / "default.log"

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db
 
 STEPS = 10
-"""Of SQLite's machine, between two that are counted."""
+"""Steps of SQLite's machine between two that are counted."""
 
 
 def steps_of(call: Callable[[], Any]) -> int:
-    """What SQLite had to do for it: the same on each machine."""
+    """Count the steps of SQLite for a call: the same on each machine."""
     counted = 0
 
     def count() -> int:

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.django_db(transaction=True)]
 
 
 class Redis:
-    """One redis-server that keeps nothing on disk."""
+    """A redis-server that keeps nothing on disk."""
 
     def __init__(self, directory):
         self.port = free_port()
@@ -98,7 +98,7 @@ def status(version, detail):
 
 
 async def listening(client):
-    """Until the hub is a member of the group."""
+    """Wait until the hub is a member of the group."""
     await client.receive_from(timeout=DEADLINE)
     layer = get_channel_layer()
     await eventually(lambda: f"llamaproxy__group__{PUSH_GROUP}" in layer.groups)

@@ -35,7 +35,7 @@ def impatient(monkeypatch):
 
 @pytest.fixture
 def link(redis, impatient, settings):
-    """Between us and Redis."""
+    """A link between us and Redis that can fall silent."""
     with closing(SwallowingProxy(redis.port)) as proxy:
         config = settings.CHANNEL_LAYERS["default"]["CONFIG"]
         config["hosts"] = [f"redis://127.0.0.1:{proxy.port}"]

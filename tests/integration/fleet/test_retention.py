@@ -37,7 +37,7 @@ def few(monkeypatch):
 
 
 def prune_all(node="local") -> int:
-    """How often there was something to delete."""
+    """Prune until nothing is left to delete, and return how often there was something."""
     times = 0
     while retention.prune(node) or STORE_HOOKS.prune(NOW):
         times += 1

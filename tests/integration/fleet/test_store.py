@@ -344,7 +344,7 @@ async def test_devices_are_kept_with_the_lease_until_the_next_look(store):
 
 @pytest.fixture
 def locked_database(settings):
-    """Another process holds the write lock of the SQLite file. Nobody waits for it for long."""
+    """Let another process hold the write lock of the SQLite file, for which nobody waits for long."""
     if connection.vendor != "sqlite":
         pytest.skip("SQLite's own way of failing")
     waited = connection.settings_dict["OPTIONS"]["timeout"]

@@ -32,7 +32,7 @@ def pytest_asyncio_loop_factories(config, item):
 
 @pytest.fixture
 async def plane(monkeypatch):
-    """At the end all that was asked has ended, and nothing went wrong unnoticed."""
+    """A plane at whose end all that was asked has ended, and nothing went wrong unnoticed."""
     monkeypatch.setattr(gateway, "SWEEP_SECONDS", 0.02)
     monkeypatch.setattr(client, "PROBE_SECONDS", 0.05)
     errors = []
@@ -45,19 +45,19 @@ async def plane(monkeypatch):
 
 @pytest.fixture
 def by_news_only(monkeypatch):
-    """It does not look of its own accord."""
+    """Keep the gateway from looking of its own accord."""
     monkeypatch.setattr(link, "REFRESH_SECONDS", 600.0)
 
 
 @pytest.fixture
 def often(monkeypatch):
-    """It looks all the time."""
+    """Let the gateway look all the time."""
     monkeypatch.setattr(link, "REFRESH_SECONDS", 0.02)
 
 
 @pytest.fixture
 def looks(monkeypatch):
-    """One entry for each look at the database, also for those that find it unchanged."""
+    """An entry for each look at the database, also for those that find it unchanged."""
     seen = []
 
     class Noted(Unchanged[Any]):
@@ -103,7 +103,7 @@ def outage(monkeypatch):
 
 @pytest.fixture
 def taken(monkeypatch):
-    """One entry for each request that had a look at the fast path: whether it went there."""
+    """An entry for each request that had a look at the fast path: whether it went there."""
     ways = []
     take = client.take_fast_path
 

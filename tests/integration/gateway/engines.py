@@ -20,7 +20,7 @@ END = "</s>"
 
 @contextmanager
 def engine(name, directory, *flags):
-    """One that is ready: on the demo model, unless `flags` name another or a directory of them."""
+    """Run an engine until it is ready: on the demo model, unless `flags` name another or a directory of them."""
     pytest.importorskip("gguf", reason="pip install '.[engine]'")
     if not {"-m", "--models-dir"} & set(flags):
         flags = ("-m", str(demo_model.make_demo_model(directory / "demo.gguf")), *flags)
@@ -34,7 +34,7 @@ def engine(name, directory, *flags):
 
 
 def make_model_that_says(path, *pieces, padding_mb=0, context=demo_model.CONTEXT):
-    """One that answers everything with these tokens, in this order, and then ends. No piece twice.
+    """Make a model that answers everything with these tokens, in this order, and then ends. No piece twice.
 
     At most 63 pieces; with padding it takes its time for each.
     """

@@ -32,7 +32,7 @@ class FarHost:
         self.address = address
 
     def vanish(self) -> None:
-        """Its cable is pulled: nothing comes from it any more, not even a reset."""
+        """Pull the cable: nothing comes from the host any more, not even a reset."""
         _ip("-n", self._name, "link", "set", "far", "down")
 
     def return_(self) -> None:

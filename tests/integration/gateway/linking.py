@@ -48,7 +48,7 @@ def facts(gateway, name="default"):
 
 
 async def announce(status, version=2, **fields):
-    """As the supervisor does it, before it is saved."""
+    """Announce a status as the supervisor does it, before it is saved."""
     fields.setdefault("name", "default")
     await ChannelPublisher().announce(LlamaStatus(status=status, version=version, **fields))
 

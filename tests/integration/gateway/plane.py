@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CHAT = "/v1/chat/completions"
 EMBEDDINGS = "/v1/embeddings"
 LARGE = b"x" * 300_000
-"""More than is read or pipelined at once."""
+"""Bytes that are more than is read or pipelined at once."""
 
 
 def request(
@@ -46,7 +46,7 @@ def request(
 
 
 def question(text: str = "hi", path: str = EMBEDDINGS, **fields: Any) -> bytes:
-    """For an answer that comes in one piece."""
+    """Make a request for an answer that comes in one piece."""
     return request(path, body={"model": "default", "input": text, **fields})
 
 
@@ -57,16 +57,16 @@ def streaming(text: str = "hi", path: str = CHAT, **fields: Any) -> bytes:
 
 @dataclass
 class Answer:
-    """What a client got."""
+    """The answer that a client got."""
 
     status: int
     fields: dict[str, str]
     content: bytes = b""
     whole: bool = True
-    """It came to its end, as far as the framing tells."""
+    """True: the answer came to its end, as far as the framing tells."""
     was_reset: bool = False
     interim: list[int] = field(default_factory=list)
-    """Of answers such as 100 that came before."""
+    """Statuses of answers such as 100 that came before."""
 
     @property
     def json(self) -> Any:
@@ -83,7 +83,7 @@ class Answer:
 
     @property
     def last_event(self) -> Any:
-        """Of a stream: the data of its last event."""
+        """Return the data of the last event of a stream."""
         return json.loads(self.content.rpartition(b"data: ")[2])
 
 
@@ -123,7 +123,7 @@ class Caller:
             return answer
 
     async def head(self) -> Answer:
-        """Of the next answer, which goes on."""
+        """Read the head of the next answer, which goes on."""
         async with asyncio.timeout(DEADLINE):
             return await self._head()
 
@@ -143,7 +143,7 @@ class Caller:
         return True
 
     def read_nothing(self) -> None:
-        """From now on: what comes stays in the kernel, until that is full."""
+        """Read nothing from now on: what comes stays in the kernel, until that is full."""
         self._writer.transport.pause_reading()
 
     def read_on(self) -> None:
@@ -153,7 +153,7 @@ class Caller:
         self._writer.write_eof()
 
     def close(self) -> None:
-        """In order, as a program does that ends."""
+        """Close in order, as a program does that ends."""
         self._writer.close()
 
     def leave(self) -> None:
@@ -189,7 +189,7 @@ class Collector:
         self.woken: list[str] = []
         self.entries: list[QuarantineEntry] = []
         self.more: Callable[[], None] | None = None
-        """What happens when servers are asked for their models; None: there is no need to."""
+        """Call that asks servers for their models; None: there is no need to."""
         self.reads: list[str] = []
         self.changed: list[str] = []
 
@@ -232,21 +232,21 @@ class Server(Scripted):
 
     @property
     def texts(self) -> list[str]:
-        """Of the questions that came, in order."""
+        """List the texts of the questions that came, in order."""
         return [json.loads(content)["input"] for content in self.contents if content]
 
     def says(self, **changes: Any) -> None:
-        """Something is new about it."""
+        """Change what is known of the server."""
         facts = self.facts
         self._plane.gateway.hear(replace(facts, version=facts.version + 1, **changes))
 
     def crashed(self, **changes: Any) -> None:
-        """Its process has ended."""
+        """Tell that the server's process has ended."""
         self._pid = self.facts.pid or self._pid
         self.says(status=Status.CRASHED, pid=None, **{"detail": "Retry 1 of 5 after 1 s.", **changes})
 
     def restarted(self, *, blameless: bool = False) -> None:
-        """Its process has ended, and another one is ready."""
+        """Tell that the server's process has ended, and that another one is ready."""
         if self.facts.pid is not None:
             self.crashed()
         facts = self.facts
@@ -272,11 +272,11 @@ class Plane:
         self._listening: asyncio.Server
 
     def limit(self, **limits: Any) -> None:
-        """Before servers and clients come."""
+        """Set limits, before servers and clients come."""
         self.gateway.limits = replace(self.gateway.limits, **limits)
 
     def narrow(self, kernel_bytes: int = 4096) -> None:
-        """Before clients come: so little is on its way to one that does not read, the rest waits here."""
+        """Keep buffers so small, before clients come, that most of an answer to one that does not read waits here."""
         self._kernel_bytes = kernel_bytes
         self._listening.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kernel_bytes)
 
@@ -308,7 +308,7 @@ class Plane:
         return caller
 
     async def ask(self, data: bytes, *, to_head: bool = False) -> Answer:
-        """On a connection of its own."""
+        """Ask on a new connection."""
         caller = await self.connect()
         try:
             return await caller.ask(data, to_head=to_head)
@@ -333,7 +333,7 @@ class Plane:
         await eventually(lambda: len(gate.inside) == number, DEADLINE)
 
     async def until_begun(self) -> list[Exchange]:
-        """Some answer has begun: those that have."""
+        """Wait until some answer has begun, and return those that have."""
 
         def begun() -> list[Exchange]:
             exchanges = (each for each in self.gateway.exchanges if isinstance(each, Exchange))
@@ -365,7 +365,7 @@ class Plane:
 
 
 async def start_plane(board: Board | None = None) -> Plane:
-    """For programs of this machine, with the limits of production."""
+    """Start a plane for programs of this machine, with the limits of production."""
     outside = Collector()
     door = Door(["localhost"])
     gateway = Gateway(limits=Limits(), door=door, outside=outside, board=board, default_server="default")
@@ -375,6 +375,6 @@ async def start_plane(board: Board | None = None) -> Plane:
 
 
 def with_key(plane: Plane, **fields: Any) -> None:
-    """From now on a key is asked for."""
+    """Ask for a key from now on."""
     key = KeyPolicy(id=7, name="chat", digest=digest_of("lp-a"), **fields)
     plane.gateway.door.keys = KeyRing([key])

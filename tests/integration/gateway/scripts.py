@@ -18,19 +18,19 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Call:
-    """One request as it came to a server."""
+    """A request as it came to a server."""
 
     def __init__(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.first_line, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
         self.fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         self.content: bytes | None = None
-        """Its body, once it was read."""
+        """Body, once it was read."""
         self._reader = reader
         self._writer = writer
 
     @property
     def left(self) -> bool:
-        """Whoever asked has closed the connection."""
+        """Wait until whoever asked has closed the connection."""
         return self._reader.at_eof() or self._reader.exception() is not None or self._writer.is_closing()
 
     async def until_left(self) -> None:
@@ -89,7 +89,7 @@ def event(text: str) -> bytes:
 
 
 def answers(content: bytes = b'{"ok": true}', status: int = 200, *fields: str, keeps: bool = True) -> Script:
-    """Whole, with its length; with `keeps` False the connection ends after it, of which nothing was said."""
+    """Answer whole, with its length; with `keeps` False the connection ends after it without a word."""
 
     async def script(call: Call) -> bool:
         await call.body()
@@ -100,13 +100,13 @@ def answers(content: bytes = b'{"ok": true}', status: int = 200, *fields: str, k
 
 
 def loads() -> Script:
-    """As llama-server says it."""
+    """Answer that the model loads, as llama-server says it."""
     error = {"message": "Loading model", "type": "unavailable_error", "code": 503}
     return answers(json.dumps({"error": error}).encode(), 503)
 
 
 def streams(*events: bytes) -> Script:
-    """As llama-server does it: the connection ends with the stream, of which nothing was said before."""
+    """Stream as llama-server does: the connection ends with the stream, of which nothing was said before."""
     return sends(stream_of(*events) + FINISH)
 
 
@@ -116,7 +116,7 @@ def stream_of(*events: bytes) -> bytes:
 
 
 def sends(data: bytes, *, piece: int = 0, resets: bool = False) -> Script:
-    """These bytes, in pieces of so many, and then the connection ends."""
+    """Send these bytes, in pieces of so many, and then end the connection."""
 
     async def script(call: Call) -> bool:
         await call.body()
@@ -134,7 +134,7 @@ def sends(data: bytes, *, piece: int = 0, resets: bool = False) -> Script:
 
 
 def dies(*, resets: bool = False) -> Script:
-    """Without a byte of an answer."""
+    """Die without a byte of an answer."""
     return sends(b"", resets=resets)
 
 
@@ -178,7 +178,7 @@ def deaf() -> Iterator[str]:
 
 
 class Scripted:
-    """Each request is dealt with by the next script; the last one is for all that follow."""
+    """A server that deals with each request by its next script; the last one is for all that follow."""
 
     def __init__(self, *scripts: Script) -> None:
         self.scripts = list(scripts)
@@ -194,7 +194,7 @@ class Scripted:
         self._open: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
 
     async def start(self) -> None:
-        """On the same port as before, if there was one."""
+        """Start on the same port as before, if there was one."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
 

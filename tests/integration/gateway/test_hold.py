@@ -30,7 +30,7 @@ SOON = 0.05
 
 
 async def ask_in_order(plane, number):
-    """So many clients, each of which waits when the next one comes."""
+    """Ask from so many clients, each of which waits when the next one comes."""
     asking = []
     for each in range(number):
         asking.append(plane.asks(question(f"{each}")))

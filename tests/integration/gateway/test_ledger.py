@@ -236,7 +236,7 @@ EXTREMES = [
 
 
 def create(record):
-    """As Django does it."""
+    """Create a row as Django does it."""
     RequestRecord.objects.create(
         at=at(record.at),
         server=record.server,
@@ -263,7 +263,7 @@ def create(record):
 
 
 def taken():
-    """What the database has, in its own types, by time. It is gone then."""
+    """Take what the database has, in its own types, by time."""
     columns = [field.column for field in RequestRecord._meta.concrete_fields if not field.primary_key]
     if connection.vendor == "sqlite":
         columns += [*(f"typeof({column})" for column in columns), "CAST(at AS TEXT)"]

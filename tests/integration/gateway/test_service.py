@@ -152,7 +152,7 @@ class Served:
         return caller
 
     async def ask(self, data):
-        """On a connection of its own."""
+        """Ask on a new connection."""
         return await (await self.connect()).ask(data)
 
     async def begins(self, upstream, data):
@@ -187,7 +187,7 @@ def make_service(bound, *, insecure_open=False, grace=30.0, on_listening=lambda 
 
 @asynccontextmanager
 async def served(bound=None, **options):
-    """Until the block ends; it is cut off then, unless it has ended before."""
+    """Serve until the block ends; the service is cut off then, unless it has ended before."""
     bound = bound or listening_socket("127.0.0.1", 0)
     port, listens = port_of(bound), asyncio.Event()
     made = make_service(bound, on_listening=lambda made: listens.set(), **options)
@@ -217,7 +217,7 @@ async def upstream(*scripts):
 
 @pytest.fixture(autouse=True)
 def _slots_are_known(monkeypatch):
-    """So that a script is asked for nothing else."""
+    """Let slots be known, so that a script is asked for nothing else."""
     monkeypatch.setattr(link.Link, "_learn_slots", lambda self, backend: None)
 
 

@@ -1,4 +1,4 @@
-"""What tests of the diagnosis share."""
+"""Lines and helpers that tests of the diagnosis share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One server's supervisor on a fake machine and a fake clock."""
+"""The supervisor of a server on a fake machine and a fake clock."""
 
 from __future__ import annotations
 

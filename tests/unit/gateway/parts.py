@@ -1,4 +1,4 @@
-"""What stands around one part of a request, so that the part can be built alone."""
+"""Stand-ins for what is around a part of a request, so that the part can be built alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def answer_head(status=200, content_type=JSON_TYPE, length=None):
 
 
 class Transport:
-    """To the client: remembers what was written."""
+    """The way to the client, which remembers what was written."""
 
     def __init__(self):
         self.written = b""
@@ -43,7 +43,7 @@ class Transport:
 
     @property
     def content(self):
-        """What came after the head of the answer."""
+        """Return what came after the head of the answer."""
         return self.written.partition(b"\r\n\r\n")[2]
 
 

@@ -22,7 +22,7 @@ class Timer:
 
 
 class Timers:
-    """In the place of an event loop, for what only sets timers."""
+    """A stand-in for an event loop, for what only sets timers."""
 
     def __init__(self) -> None:
         self._now = 1000.0

@@ -41,7 +41,7 @@ NOWHERE = "/no/such/file"
 
 
 def kept_failure():
-    """As the next supervisor reads it."""
+    """Return the failure as the next supervisor reads it."""
     return ServerState.objects.get().failure or {}
 
 

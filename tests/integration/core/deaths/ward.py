@@ -60,7 +60,7 @@ class Ward:
 
     @property
     def seen(self):
-        """As pages saw it last."""
+        """Return the status as pages saw it last."""
         return self.publisher.snapshots[-1] if self.publisher.snapshots else None
 
     async def until(self, condition) -> None:
@@ -77,7 +77,7 @@ class Ward:
         return self.seen.pid
 
     async def funeral(self) -> Run:
-        """Its row, once it has given up."""
+        """Wait until the supervisor has given up, and return the row of the run."""
         await self.until(lambda seen: seen.status is Status.ERROR)
         rows = await db(lambda: list(Run.objects.exclude(ended_at=None)))
         while not rows:  # pages are told a blink before, when the database is slow

@@ -24,7 +24,7 @@ from django.test import Client  # noqa: E402
 
 
 def rows() -> dict[str, list[dict[str, str]]]:
-    """Of every table but that of the migrations, whatever the order of its columns."""
+    """Read every table but that of the migrations, whatever the order of its columns."""
     found = {}
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names(cursor):

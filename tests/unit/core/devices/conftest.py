@@ -19,14 +19,14 @@ class Machine:
         path.write_text(text)
 
     def memory(self, total, available):
-        """In MiB."""
+        """Write amounts, in MiB."""
         self.write(
             self.proc / "meminfo",
             f"MemTotal:       {total * 1024} kB\nMemFree:        1 kB\nMemAvailable:   {available * 1024} kB\n",
         )
 
     def process(self, pid, *, anon=0, swap=0):
-        """In MiB."""
+        """Write amounts, in MiB."""
         folder = self.proc / str(pid)
         self.write(
             folder / "status",

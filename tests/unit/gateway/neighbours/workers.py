@@ -18,7 +18,7 @@ since = count(1)
 
 
 class Visitor:
-    """Of one worker. As others do, it finds out at its turn whether it has to be alone."""
+    """A visitor of a worker. It finds out at its turn whether it has to be alone."""
 
     insists = False
     key = None
@@ -52,7 +52,7 @@ class Visitor:
 
 
 class Worker(Backend):
-    """What one of the workers has of the server."""
+    """A worker's view of the server."""
 
     def __init__(self, board, **facts):
         super().__init__(replace(FACTS, **facts), Limits(), partial(neighbours_of, board=board))
@@ -60,7 +60,7 @@ class Worker(Backend):
         self.open_if_ready()
 
     def comes(self, **visitor):
-        """Somebody, who goes in or waits."""
+        """Let a visitor come, who goes in or waits."""
         visitor = Visitor(self, **visitor)
         visitor.times += self.gate.enter(visitor)
         return visitor
