@@ -40,11 +40,11 @@ pytestmark = [
 class Supervised:
     """A node with one real server, and its footprints in the database."""
 
-    def __init__(self, model, logs, *flags) -> None:
+    def __init__(self, model, logs, *flags, command=(ENGINE,)) -> None:
         self.port = free_port()
         args = ("-m", str(model), "--host", "127.0.0.1", "--port", str(self.port), "-t", "1", *flags)
         self.spec = LaunchSpec(
-            host="127.0.0.1", port=self.port, command=(ENGINE,), args=args, model_path=str(model)
+            host="127.0.0.1", port=self.port, command=command, args=args, model_path=str(model)
         )
         self.publisher = RecordingPublisher()
         self.footprints = NodeFootprints("here", devices=lambda: ())
@@ -97,14 +97,21 @@ def _impatient(monkeypatch):
 
 
 @pytest.fixture
-async def supervised(transactional_db, _impatient, model, tmp_path):
+async def supervise(transactional_db, _impatient, model, tmp_path):
+    """Supervise the model with these flags, until the test is over."""
     await db(lambda: make_state(make_server("big", node="here", model_path=str(model))))
-    built = Supervised(model, tmp_path / "logs", "-lv", "4")
-    yield built
-    await built.close()
+    built = []
+
+    def begin(*flags, **more):
+        built.append(Supervised(model, tmp_path / "logs", *flags, **more))
+        return built[0]
+
+    yield begin
+    await built[0].close()
 
 
-async def test_it_is_estimated_then_told_by_its_log_then_measured_and_all_agree(supervised):
+async def test_it_is_estimated_then_told_by_its_log_then_measured_and_all_agree(supervise):
+    supervised = supervise("-lv", "4")
     before = await supervised.footprints.need("big", supervised.spec)
     assert (before.source, before.build[:1]) == (Source.ESTIMATED, "b")
 
@@ -124,3 +131,13 @@ async def test_it_is_estimated_then_told_by_its_log_then_measured_and_all_agree(
     row = await db(lambda: Footprint.objects.get())
     assert state.footprint == row
     assert (row.model, row.build, row.runs) == ("wide.gguf", before.build, 1)
+
+
+async def test_a_real_death_for_want_of_memory_raises_what_it_is_taken_to_need(supervise):
+    limited = ("/bin/sh", "-c", 'ulimit -v 4000000; exec "$0" "$@"', ENGINE)
+    supervised = supervise("-c", "1000000000", command=limited)
+    before = await supervised.footprints.need("big", supervised.spec)
+    await supervised.until(Status.ERROR)
+    after = await supervised.footprints.need("big", supervised.spec)
+    assert after.source is Source.ESTIMATED
+    assert after.devices[HOST] == pytest.approx(1.2 * before.devices[HOST], rel=1e-6)
