@@ -50,8 +50,9 @@ def test_a_model_that_a_child_maps_too_counts_once(smaps):
     assert mapped_bytes(7) == 410 * KIB
 
 
-def test_a_process_that_is_gone_has_none(smaps):
-    smaps(7, "")
+def test_a_process_that_is_gone_has_none(smaps, tmp_path):
+    smaps(7, MODEL.format(300))
+    (tmp_path / "7" / "smaps").unlink()
     assert mapped_bytes(7) == 0
 
 
