@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from supervisor_app.core.placement.decisions import Evict, Plan, Refuse, Start, Wait
-from supervisor_app.core.placement.reasons import Kind
 from supervisor_app.core.placement.world import Cause, Demand, Policy, World
 from tests.simulation.placement import checks
 from tests.simulation.placement.clients import Request, invite_clients
@@ -127,7 +126,7 @@ class Node:
         server = self.servers[decision.name]
         match decision:
             case Start():
-                server.had_all = decision.remark is not None and decision.remark.kind is Kind.DOUBTED
+                server.had_all_of = decision.remark.device if decision.remark else ""
                 self._start(server)
             case Evict():
                 self.report.evictions += 1
@@ -152,6 +151,7 @@ class Node:
     def _start(self, server: Server) -> None:
         server.loaded_for = Cause.REQUEST if server.queue else Cause.PRELOAD
         server.state, server.wanted, server.answered = State.LOADING, None, 0
+        server.free_at_start = {name: device.free for name, device in self.machine.devices.items()}
         server.life += 1
         life = server.life
         self.report.loads += 1

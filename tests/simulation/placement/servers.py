@@ -61,8 +61,10 @@ class Server:
     """Requests in this life."""
     deaths: int = 0
     """For want of memory, since it was ready last."""
-    had_all: bool = False
-    """It was started with all memory that can be free, because it may need more."""
+    free_at_start: dict[str, int] = field(default_factory=dict)
+    """Bytes of each device."""
+    had_all_of: str = ""
+    """Device of which it was given all that can be free, because it may need more."""
     loaded_for: Cause = Cause.PRELOAD
 
     @property
@@ -116,17 +118,17 @@ class Server:
     def learn_from_want_of(self, device: str, total: int, had: int) -> None:
         """It died though it could have had so much.
 
-        At first it gets more, then all that there is; one that died with all does not fit. If it had less than it
-        was to have, somebody came between, and nothing is learned.
+        At first it gets more, then all that there is; one that died with all needs a bit more than that. If less
+        was free then than at its start, somebody came between, and nothing is learned.
         """
-        known = self.known.devices.get(device, 0)
-        if self.had_all:
-            at_least = int(had * (1 + RAISE))
-            self._know(device, at_least if self.known.shrinks else max(known, at_least), Source.MEASURED)
-        elif had >= known and not self.deaths and self.known.source is not Source.UNKNOWN:
+        if had < self.free_at_start[device]:
+            return
+        if device == self.had_all_of:
+            self._know(device, int(had * (1 + RAISE)), Source.MEASURED)
+        elif not self.deaths and self.known.source is not Source.UNKNOWN:
             self.deaths = 1
             self._know(device, int(had * 1.25), Source.ESTIMATED)
-        elif had >= known:
+        else:
             self._know(device, total, Source.ESTIMATED, shrinks=True)
 
     def _know(self, device: str, size: int, source: Source, *, shrinks: bool = False) -> None:
