@@ -16,7 +16,7 @@ ROOT = 0
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 UMASK = 0o077
 """Umask of every process of ours and its children: what they write is their user's alone."""
-OURS = ("config-last-good.json", "db.sqlite3*", "logs", "models", "node-*", "secret-key*")
+OURS = ("config-last-good.json", "db.sqlite3*", "logs", "models", "node-*", "secret-key*", "slots")
 """Names of the files that llamaproxy makes in a data directory. Any other file there is left alone."""
 
 

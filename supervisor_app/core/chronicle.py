@@ -12,6 +12,7 @@ from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.ports import (
     Change,
     Clock,
+    ContextCounted,
     Remembered,
     RunClosed,
     RunEvent,
@@ -45,7 +46,7 @@ class Chronicle:
 
     def write(
         self,
-        effect: lifecycle.OpenRun | lifecycle.MarkReady | lifecycle.CloseRun,
+        effect: lifecycle.Historic,
         *,
         process: WatchedProcess | None,
         config: ServerConfig,
@@ -71,6 +72,8 @@ class Chronicle:
                 self._run_events.append(RunReady(at=now))
             case lifecycle.CloseRun():
                 self._close(effect)
+            case lifecycle.CountContext():
+                self._run_events.append(ContextCounted(counts=effect.counts))
             case _ as never:
                 assert_never(never)
 
@@ -144,7 +147,7 @@ class Chronicle:
             adopted=state.adopted,
             pid=state.identity.pid if state.identity else None,
             progress=progress,
-            warnings=warnings(state, policy),
+            warnings=warnings(state, policy, config.context_refusal),
             draining=bool(state.draining),
             unloaded=state.status is Status.INITIAL and bool(state.unloaded),
             can_roll_back=state.status in DOWN and self._last_good not in (None, config.launch),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.core import lifecycle
+from supervisor_app.core.context.rules import not_kept
 from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.ports import SpawnError
 from supervisor_app.core.status import FailureKind
@@ -35,6 +36,7 @@ async def inspect(around: Surroundings, attempt: int, spec: LaunchSpec) -> lifec
 
 async def spawn(around: Surroundings, attempt: int, spec: LaunchSpec, load: LoadWatch) -> Launched:
     """Spawn a process of our own."""
+    spec, refused = await _with_slots(around, spec)
     around.log.info("🚀 Spawning llama-server with args: %s", shlex.join(redact_argv(spec.args)))
     try:
         process = await around.processes.spawn(around.name, spec)
@@ -49,8 +51,17 @@ async def spawn(around: Surroundings, attempt: int, spec: LaunchSpec, load: Load
         adopted=False,
         taken_over=False,
         load=load,
+        context_refusal=refused,
     )
     return lifecycle.Spawned(attempt, process.identity), watched
+
+
+async def _with_slots(around: Surroundings, spec: LaunchSpec) -> tuple[LaunchSpec, str]:
+    """Prepare the folder for conversations; where that is not possible, launch without, and say why."""
+    trouble = await around.contexts.prepare(around.name, spec) if spec.slot_dir else ""
+    if not trouble:
+        return spec, ""
+    return spec.without_slots, not_kept(trouble)
 
 
 async def adopt(

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 
     from supervisor_app.core.devices import Survey
-    from supervisor_app.core.ports import Clock, Footprints, Probe, Processes, Publisher, ServerConfig, Store
+    from supervisor_app.core.ports import (
+        Clock,
+        Contexts,
+        Footprints,
+        Probe,
+        Processes,
+        Publisher,
+        ServerConfig,
+        Store,
+    )
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +87,7 @@ class NodeSupervisor:
         probe: Probe,
         clock: Clock,
         footprints: Footprints,
+        contexts: Contexts,
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -85,6 +95,10 @@ class NodeSupervisor:
         self._probe = probe
         self._clock = clock
         self._footprints = footprints
+        self._contexts = contexts
+        self._without_context: set[str] = set()
+        """Servers of which nothing is saved: what there was is deleted."""
+        self._tidying: set[asyncio.Task[None]] = set()
         self._watched: dict[str, Watched] = {}
         self._nudged = asyncio.Event()
         self._forced = False
@@ -165,7 +179,7 @@ class NodeSupervisor:
         await asyncio.gather(*(watched.recorder.flush(FLUSH_SECONDS) for watched in self._watched.values()))
         for watched in self._watched.values():
             watched.cancel()
-        for task in (self._surveying, self._making_room):
+        for task in (self._surveying, self._making_room, *self._tidying):
             if task is not None:
                 task.cancel()
         tasks = [task for watched in self._watched.values() for task in watched.tasks]
@@ -197,6 +211,7 @@ class NodeSupervisor:
                 watched.supervisor.apply(config)
         for name in self._watched.keys() - names:
             await self._remove(name)
+        self._forget_contexts(configs)
         self._room.govern(rules, configs, complete=True)
 
     async def _add(self, config: ServerConfig) -> None:
@@ -209,6 +224,7 @@ class NodeSupervisor:
             probe=self._probe,
             clock=self._clock,
             footprints=self._footprints,
+            contexts=self._contexts,
             recorder=recorder,
             room=self._room,
         )
@@ -235,7 +251,21 @@ class NodeSupervisor:
         elif watched.supervisor.is_idle:
             watched.cancel()
             del self._watched[name]
+            self._tidy(self._contexts.forget([name]))
             await self._publisher.removed(name)
+
+    def _forget_contexts(self, configs: Sequence[ServerConfig]) -> None:
+        """Delete the conversations of servers that keep none, once they do not."""
+        without = {config.name for config in configs if not config.keeps_context}
+        if now_off := without - self._without_context:
+            self._tidy(self._contexts.forget(now_off))
+        self._without_context = without
+
+    def _tidy(self, work: Coroutine[None, None, None]) -> None:
+        """Do it beside everything else: a disk that hangs must delay nobody."""
+        task = asyncio.create_task(work, name="tidy")
+        self._tidying.add(task)
+        task.add_done_callback(self._tidying.discard)
 
     def _raise_failures(self) -> None:
         of_servers = [task for watched in self._watched.values() for task in watched.tasks]
@@ -258,6 +288,7 @@ class NodeSupervisor:
         if now < self._prune_at:
             return
         self._prune_at = now + PRUNE_SECONDS
+        self._tidy(self._contexts.prune())
         if await self._store.prune():
             self._prune_at = now
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
+    from supervisor_app.core.context.saved import Kept
     from supervisor_app.core.devices import Survey
     from supervisor_app.core.diagnosis.named_files import BadFile
     from supervisor_app.core.memory_rules import MemoryRules
@@ -204,10 +205,17 @@ class ServerConfig:
     idle_seconds: int | None = None
     """The server was stopped after so long without a request; None: not for that reason."""
     claim: Claim = field(default_factory=Claim)
+    context_refusal: str = ""
+    """Reason, as a sentence, for which its conversations are not kept although people want it."""
     explained: frozenset[int] = frozenset()
     """Pids of processes of this server that a request killed which is in quarantine now."""
     launch: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """Fields that people set for the launch: a rollback brings them back."""
+
+    @property
+    def keeps_context(self) -> bool:
+        """Are its conversations saved before a planned end?"""
+        return bool(self.spec.slot_dir) and not self.context_refusal
 
     def wish_since(self, seen: int) -> Wish | None:
         """Return the wish since generation `seen`; None: there is none.
@@ -252,7 +260,15 @@ class RunClosed:
     """Why it was asked to end, in words."""
 
 
-RunEvent = RunOpened | RunReady | RunClosed
+@dataclass(frozen=True, kw_only=True)
+class ContextCounted:
+    """Conversations were saved, restored or lost, or it was seen whether restored ones were of use."""
+
+    counts: Mapping[str, int]
+    """Outcome -> number: `saved`, `restored`, `lost` of conversations, `used`, `unused` of starts."""
+
+
+RunEvent = RunOpened | RunReady | RunClosed | ContextCounted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,6 +359,37 @@ class Footprints(Protocol):
         """Note that a run of this launch is ready, and what its engine said of memory. Never waits.
 
         `lines`: of its log until then. All that is learned of this run is true of the files as they are now.
+        """
+
+
+class Contexts(Protocol):
+    """Conversations of servers, kept over a planned end in the folder `LaunchSpec.slot_dir`.
+
+    No method raises: what went wrong is in the answer.
+    """
+
+    async def prepare(self, name: str, spec: LaunchSpec) -> str:
+        """Make the folder. Return why that is not possible, as part of a sentence; empty: it is there."""
+
+    async def save(self, name: str, spec: LaunchSpec, started_at: float, seconds: float) -> Kept:
+        """Save the idle conversations of a server that runs since a moment, within so many seconds.
+
+        `started_at`: Unix seconds. Files that are newer are not those that it has loaded.
+        """
+
+    async def restore(self, name: str, spec: LaunchSpec, seconds: float) -> Kept:
+        """Restore what was saved into a server that has just started, if it is the same; delete the files."""
+
+    async def forget(self, names: Collection[str]) -> None:
+        """Delete what was saved of these servers."""
+
+    async def prune(self) -> None:
+        """Delete what is too old or too much, of all servers."""
+
+    async def answers(self, name: str, since: float, count: int) -> Sequence[int]:
+        """Return the tokens that each of the first answers since a moment found in the cache.
+
+        `since`: Unix seconds. An answer that does not tell is left out; so are all while nobody can be asked.
         """
 
 

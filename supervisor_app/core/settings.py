@@ -182,6 +182,16 @@ SETTINGS = (
         "reaches it.",
     ),
     Setting(
+        key="keep_context",
+        section=Section.LAUNCH,
+        kind=Kind.SWITCH,
+        default=False,
+        help="Its idle conversations are saved before a planned end, and restored at the next start.",
+        note="They lie in the data directory as files that only its user can read, and contain prompts and "
+        "answers: see [what is kept](models-and-memory.md#conversations-that-go-on). Routers, servers that "
+        "embed, and models that see keep none, and say so.",
+    ),
+    Setting(
         key="llama_server_binary",
         section=Section.NODE,
         kind=Kind.TEXT,

@@ -50,6 +50,8 @@ class LaunchSpec:
     endpoint: Endpoint | None = field(default=None, compare=False)
     """Address at which the process was proved to listen: once it is known, everything is asked there and
     nowhere else, and the key is sent."""
+    slot_dir: str = field(default="", compare=False)
+    """Folder of `--slot-save-path`, if we set it: its conversations are kept over a planned end."""
     advertised_host: str = field(default="", compare=False)
     """Name of this host for others; empty when it listens for this host only."""
 
@@ -93,6 +95,14 @@ class LaunchSpec:
     def model_file(self) -> Path | None:
         """The model as an absolute path, for messages and for watching it."""
         return None if self.model_path is None else Path(self.cwd, self.model_path)
+
+    @property
+    def without_slots(self) -> LaunchSpec:
+        """Spec of a launch that keeps no conversations."""
+        flag = ("--slot-save-path", self.slot_dir)
+        pairs = [index for index in range(len(self.args) - 1) if self.args[index : index + 2] == flag]
+        args = self.args[: pairs[-1]] + self.args[pairs[-1] + 2 :] if pairs else self.args
+        return replace(self, args=args, slot_dir="")
 
 
 @dataclass(frozen=True, kw_only=True)

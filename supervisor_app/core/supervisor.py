@@ -13,6 +13,7 @@ from supervisor_app.core.chronicle import Chronicle
 from supervisor_app.core.diagnosis.cause_watch import CauseWatch
 from supervisor_app.core.ports import (
     Clock,
+    Contexts,
     Footprints,
     Probe,
     Processes,
@@ -71,6 +72,7 @@ class ServerSupervisor:
         probe: Probe,
         clock: Clock,
         footprints: Footprints,
+        contexts: Contexts,
         recorder: Recorder,
         room: RoomDesk,
     ) -> None:
@@ -107,9 +109,11 @@ class ServerSupervisor:
             probe=probe,
             clock=clock,
             footprints=footprints,
+            contexts=contexts,
             log=self._log,
             state=lambda: self.state,
             report=self._events.put_nowait,
+            keeps_context=lambda: self._keeps_context,
             progressed=self._record,
             on_bug=self._on_bug,
         )
@@ -126,7 +130,10 @@ class ServerSupervisor:
         launch_changed = config.spec != self.config.spec
         if config.spec.model_path != self.config.spec.model_path:
             self._load = LoadWatch()
+        refusal_changed = config.context_refusal != self.config.context_refusal
         self.config = config
+        if refusal_changed and self.has_begun:
+            self._record()
         if launch_changed:
             self._events.put_nowait(lifecycle.ConfigChanged())
         if not config.explained.isdisjoint(self.state.deaths):
@@ -181,6 +188,11 @@ class ServerSupervisor:
         """Note what the process was seen to use of each device."""
         if self._watched is not None and self.state.identity is not None:
             self._watched.surveyed(survey.used_by(self.state.identity.pid))
+
+    @property
+    def _keeps_context(self) -> bool:
+        """Are its conversations kept? A server that was deleted leaves nothing behind."""
+        return self.config.keeps_context and not self.leaving
 
     @property
     def is_idle(self) -> bool:
@@ -303,7 +315,10 @@ class ServerSupervisor:
             self._acted = event.generation or self._acted
         before = self.state
         policy = lifecycle.Policy(
-            restart=self.config.restart, health=self.config.health, room=self._room.is_on
+            restart=self.config.restart,
+            health=self.config.health,
+            room=self._room.is_on,
+            keeps_context=self._keeps_context,
         )
         self.state, effects = lifecycle.decide(before, event, policy, self._clock.monotonic())
         self._note_use(before, event)
@@ -342,13 +357,15 @@ class ServerSupervisor:
                 self._start(effect, self._check_cause(effect), "cause")
             case lifecycle.Forget():
                 self._let_go()
-            case lifecycle.OpenRun() | lifecycle.MarkReady() | lifecycle.CloseRun():
+            case (
+                lifecycle.OpenRun() | lifecycle.MarkReady() | lifecycle.CloseRun() | lifecycle.CountContext()
+            ):
                 self._write_history(effect)
             case _:
                 if self._watched is not None:
                     self._watched.perform(effect, self.config.health)
 
-    def _write_history(self, effect: lifecycle.OpenRun | lifecycle.MarkReady | lifecycle.CloseRun) -> None:
+    def _write_history(self, effect: lifecycle.Historic) -> None:
         first_ready = isinstance(effect, lifecycle.MarkReady) and not self._chronicle.reached_ready
         if first_ready and not self.state.adopted and self._watched is not None:
             self._load.learned(self._clock.monotonic() - self._watched.since)

@@ -12,7 +12,7 @@ from supervisor_app.core.shortage import CANNOT, why_not
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, MutableMapping
 
-    from supervisor_app.core.ports import Clock, Footprints, Probe, Processes
+    from supervisor_app.core.ports import Clock, Contexts, Footprints, Probe, Processes
 
 
 class ServerLog(logging.LoggerAdapter[logging.Logger]):
@@ -31,10 +31,13 @@ class Surroundings:
     probe: Probe
     clock: Clock
     footprints: Footprints
+    contexts: Contexts
     log: logging.LoggerAdapter[logging.Logger]
     state: Callable[[], lifecycle.State]
     report: Callable[[lifecycle.Event], None]
     """Take an event to the supervisor."""
+    keeps_context: Callable[[], bool]
+    """Are its conversations kept over a planned end?"""
     progressed: Callable[[], None]
     """The model has loaded a bit further: publish it."""
     on_bug: Callable[[BaseException], None]

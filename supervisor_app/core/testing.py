@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor_app.common.storage import StoreError
+from supervisor_app.core.context.saved import Kept
 from supervisor_app.core.devices import Survey
 from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.placement.world import Need, Source
@@ -414,6 +415,44 @@ class FakeFootprints:
 
     def told(self, name: str, spec: LaunchSpec, lines: Sequence[str], run: Identity | None = None) -> None:
         self.heard[name] = list(lines)
+
+
+@dataclass
+class FakeContexts:
+    """Saves and restores what it was told to; `holding` saves nothing until it is let go."""
+
+    saved: Kept = field(default_factory=Kept)
+    restored: Kept = field(default_factory=Kept)
+    trouble: str = ""
+    """Reason for which the folder cannot be made."""
+    cached: list[int] = field(default_factory=list)
+    saves: list[str] = field(default_factory=list)
+    restores: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    prunes: int = 0
+    holding: asyncio.Event | None = None
+
+    async def prepare(self, name: str, spec: LaunchSpec) -> str:
+        return self.trouble
+
+    async def save(self, name: str, spec: LaunchSpec, started_at: float, seconds: float) -> Kept:
+        self.saves.append(name)
+        if self.holding is not None:
+            await self.holding.wait()
+        return self.saved
+
+    async def restore(self, name: str, spec: LaunchSpec, seconds: float) -> Kept:
+        self.restores.append(name)
+        return self.restored
+
+    async def forget(self, names: Collection[str]) -> None:
+        self.forgotten += sorted(names)
+
+    async def prune(self) -> None:
+        self.prunes += 1
+
+    async def answers(self, name: str, since: float, count: int) -> Sequence[int]:
+        return self.cached[:count]
 
 
 @dataclass

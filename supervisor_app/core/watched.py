@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, assert_never
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.common.words import counted, noun
 from supervisor_app.core import lifecycle
+from supervisor_app.core.context.rules import RESTORE_SECONDS, VERIFY_SECONDS, Use, judge
+from supervisor_app.core.context.saved import Kept
 from supervisor_app.core.diagnosis.evidence import Trail
 from supervisor_app.core.diagnosis.fallback import gpu_warnings
 from supervisor_app.core.ports import ProbeError, Process, SignalDeniedError
@@ -39,6 +41,8 @@ LOAD_LOOKS = (0.1, 0.5)
 """Seconds between two looks at the memory of a process that loads: the first `QUICK_LOOKS`, and later."""
 QUICK_LOOKS = 20
 FETCH_SECONDS = 1.0
+JUDGE_SECONDS = 2.0
+"""Pause between two looks at the first answers; gateways write their records every other second."""
 
 
 def serving(activity: Activity) -> str:
@@ -66,7 +70,9 @@ class WatchedProcess:
         adopted: bool,
         taken_over: bool,
         load: LoadWatch,
+        context_refusal: str = "",
     ) -> None:
+        """`context_refusal`: why this process cannot keep its conversations, as a sentence."""
         self.attempt = attempt
         self.argv = argv
         """Command line of the process; empty when it is not known."""
@@ -80,6 +86,7 @@ class WatchedProcess:
         self._adopted = adopted
         self._taken_over = taken_over
         self._load = load
+        self._context_refusal = context_refusal
         self._meter = WorkMeter()
         self._silence: tuple[float, float] | None = None
         """Time of the last check if that was silent, and the seconds of CPU used by then."""
@@ -121,6 +128,8 @@ class WatchedProcess:
         match effect:
             case lifecycle.Terminate() | lifecycle.Kill():
                 self._signal(effect)
+            case lifecycle.SaveContext():
+                self._start(effect, self._save_context(effect.seconds), "context")
             case lifecycle.CheckHealth():
                 self._start(effect, self._check_health(timeout), "health")
             case lifecycle.CheckActivity():
@@ -244,11 +253,43 @@ class WatchedProcess:
             warnings += (f"Its models could not be read: {error}.",)
         else:
             warnings += () if models else ("Its list of models is empty.",)
+        warnings += (self._context_refusal,) if self._context_refusal else ()
+        context = await self._restore_context()
         sample = await self._look_at_memory()
         now, memory = self._around.clock.monotonic(), sample.used if sample else 0
-        self._around.report(lifecycle.ModelsRead(self.attempt, models, warnings, memory))
+        self._around.report(lifecycle.ModelsRead(self.attempt, models, warnings, memory, context))
+        if context is not None and context.tokens:
+            self._tasks.start(self._judge_context(context), "judge context")
         with suppress(*CANNOT):
             self._peak.became_ready(now, await self._process.mapped_bytes(), sample)
+
+    async def _restore_context(self) -> Kept | None:
+        """Restore the conversations before anybody may ask; None: none are kept, or it runs with its own.
+
+        Not once it is ready: a request would have taken a slot by then, and compute what was saved.
+        """
+        if self._taken_over or not self._spec.slot_dir or not self._around.keeps_context():
+            return None
+        return await self._around.contexts.restore(self._around.name, self._spec, RESTORE_SECONDS)
+
+    async def _save_context(self, seconds: float) -> None:
+        kept = Kept()
+        if self._spec.slot_dir:
+            name, since = self._around.name, self._process.started_at
+            kept = await self._around.contexts.save(name, self._spec, since, seconds)
+        self._around.report(lifecycle.ContextSaved(self.attempt, kept))
+
+    async def _judge_context(self, context: Kept) -> None:
+        """Wait for the first answers, which tell whether the restored conversations were of use."""
+        clock, since = self._around.clock, self._around.clock.time()
+        end = clock.monotonic() + VERIFY_SECONDS
+        while clock.monotonic() < end:
+            await clock.sleep_until(clock.monotonic() + JUDGE_SECONDS)
+            cached = await self._around.contexts.answers(self._around.name, since, len(context.tokens))
+            use, tokens = judge(context.tokens, cached)
+            if use is not Use.OPEN:
+                self._around.report(lifecycle.ContextJudged(self.attempt, tokens, len(cached)))
+                return
 
     async def _as_it_runs(self, timeout: float) -> tuple[LaunchSpec, tuple[str, ...]]:  # noqa: ASYNC109
         """Return the spec as the process runs: one that was found may run another model."""

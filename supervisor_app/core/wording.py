@@ -50,11 +50,13 @@ def last_error(state: State, policy: Policy) -> str | None:
     return state.failure.sentence + retry
 
 
-def warnings(state: State, policy: Policy) -> tuple[str, ...]:
-    """List what is wrong with a server that serves."""
+def warnings(state: State, policy: Policy, context_refusal: str = "") -> tuple[str, ...]:
+    """List what is wrong with a server that serves. `context_refusal`: why its conversations are not kept."""
     if state.status is not Status.READY:
         return ()
     said = list(state.warnings)
+    if context_refusal:
+        said.append(context_refusal)
     if state.hindered:
         said.append(hindrance(state))
     if state.loading:
@@ -109,9 +111,7 @@ def _ready(state: State, policy: Policy, spec: LaunchSpec) -> str:
         said += " It does not answer while it computes, as some builds do during a long prompt."
     elif state.misses:
         said += f" It missed {state.misses} of {policy.health.max_misses} health checks."
-    if state.draining:
-        said += f" {state.draining}"
-    return f"{said} {state.note}" if state.note else said
+    return " ".join(filter(None, [said, state.draining, state.context, state.note]))
 
 
 def _crashed(state: State, policy: Policy, spec: LaunchSpec) -> str:

@@ -116,6 +116,13 @@ def content(text: str) -> str:
         raise ValueError(f"error: failed to open file '{text}'") from None
 
 
+def folder(text: str) -> str:
+    """Return the folder with the separator that llama.cpp takes for granted."""
+    if not os.path.isdir(text):
+        raise ValueError("not a directory")
+    return os.path.join(text, "")
+
+
 def keys(text: str) -> list[str]:
     lines = (line.strip() for line in content(text).splitlines())
     return [line for line in lines if line and not line.startswith("#")]
@@ -168,6 +175,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag(("--pooling",), ("pooling_type",), _POOLING, "LLAMA_ARG_POOLING"),
     Flag(("--chat-template",), ("chat_template",), str, "LLAMA_ARG_CHAT_TEMPLATE"),
     Flag(("--chat-template-file",), ("chat_template",), content, "LLAMA_ARG_CHAT_TEMPLATE_FILE"),
+    Flag(("--slot-save-path",), ("slot_save_path",), folder, "LLAMA_ARG_SLOT_SAVE_PATH"),
     Flag(("-s", "--seed"), ("sampling.seed",), seed),
     Flag(("--temp", "--temperature"), ("sampling.temp",), decimal, "LLAMA_ARG_TEMPERATURE"),
     Flag(("-lv", "--verbosity", "--log-verbosity"), ("verbosity",), integer, "LLAMA_ARG_LOG_VERBOSITY"),

@@ -7,6 +7,7 @@ import os
 import pwd
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -15,6 +16,7 @@ from django.core.exceptions import ValidationError
 from supervisor_app.common.addresses import WILDCARDS
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.core.command_line.fetching import names_repository
+from supervisor_app.core.context.rules import SLOT_FLAG, why_not
 from supervisor_app.core.ports import ServerConfig
 from supervisor_app.core.settings import BY_KEY, SETTINGS, Section, Setting, settings_of
 from supervisor_app.core.spec import Claim, HealthPolicy, LaunchSpec, RestartPolicy
@@ -22,7 +24,6 @@ from supervisor_app.fleet.models import LlamaServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from supervisor_app.core.memory_rules import MemoryRules
 
@@ -30,6 +31,8 @@ DEFAULT_SERVER = "default"
 """The server that the config file describes."""
 BINARY_KEY = "llama_server_binary"
 USERS_KEY = "llama_server_users"
+CONTEXTS = "slots"
+"""Folder of the data directory for conversations that are kept, with one for each server."""
 LAUNCH_FIELDS = tuple(setting.field for setting in settings_of(Section.LAUNCH) if not setting.secret)
 """Columns that decide how a server is launched: what a rollback brings back."""
 
@@ -223,11 +226,19 @@ def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], 
         model, model_path = (), None
     elif model_path is not None:
         model = ("-m", model_path)
+    refusal = why_not(flags if model_path is not None else [*model, *flags]) if server.keep_context else ""
+    slot_dir = (
+        str(Path(settings.DATA_DIR, CONTEXTS, server.name)) if server.keep_context and not refusal else ""
+    )
     spec = LaunchSpec(
         host=server.host,
         port=server.port,
         command=command,
-        args=(*model, "--host", server.host, "--port", str(server.port), *flags),
+        args=(
+            *(*model, "--host", server.host, "--port", str(server.port), *flags),
+            *((SLOT_FLAG, slot_dir) if slot_dir else ()),
+        ),
+        slot_dir=slot_dir,
         model_path=model_path,
         cwd=cwd,
         api_key=server.key,
@@ -241,6 +252,7 @@ def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], 
         spec=spec,
         restart=RestartPolicy(**_values_of(Section.RESTART, server)),
         health=HealthPolicy(**_values_of(Section.HEALTH, server)),
+        context_refusal=refusal,
         claim=Claim(**_values_of(Section.MEMORY, server)),
         desired_running=server.desired_running,
         generation=server.generation,

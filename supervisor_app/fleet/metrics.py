@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LABELS = ["server"]
+OF_RESTORES = ("used", "unused")
 
 
 class ServerCollector(Collector):
@@ -60,12 +61,24 @@ def _counters() -> Iterator[Metric]:
     failures = CounterMetricFamily(
         "llamaproxy_server_failures", "Lives that ended in a failure.", labels=[*LABELS, "kind"]
     )
-    rows = ServerState.objects.order_by("server__name").values_list("server__name", "starts", "failures")
-    for name, started, failed in rows:
+    kept = CounterMetricFamily(
+        "llamaproxy_server_contexts",
+        "Conversations saved before a planned end (saved), restored after it, or lost.",
+        labels=[*LABELS, "outcome"],
+    )
+    restores = CounterMetricFamily(
+        "llamaproxy_server_context_restores",
+        "Starts with restored conversations, by whether the first answers went on with them.",
+        labels=[*LABELS, "outcome"],
+    )
+    rows = ServerState.objects.order_by("server__name")
+    for name, started, failed, contexts in rows.values_list("server__name", "starts", "failures", "contexts"):
+        for outcome, count in sorted(contexts.items()):
+            (restores if outcome in OF_RESTORES else kept).add_metric([name, outcome], count)
         starts.add_metric([name], started)
         for kind, count in sorted(failed.items()):
             failures.add_metric([name, kind], count)
-    yield from (starts, failures)
+    yield from (starts, failures, kept, restores)
 
 
 class DeviceCollector(Collector):

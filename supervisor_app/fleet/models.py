@@ -106,7 +106,8 @@ class LlamaServer(models.Model):
     max_concurrent = models.PositiveIntegerField(**column("max_concurrent"))
     max_queue = models.PositiveIntegerField(**column("max_queue"))
     aliases = models.JSONField(**column("aliases", validate_names))
-    # a process of the version before inserts without these four
+    # a process of the version before inserts without these five
+    keep_context = models.BooleanField(db_default=False, **column("keep_context"))
     presets = models.JSONField(db_default={}, **column("presets", validate_presets))
     group = models.CharField(db_default="", **column("group"))
     pinned = models.BooleanField(db_default=False, **column("pinned"))
@@ -224,6 +225,9 @@ class ServerState(models.Model):
     # Beside the runs, of which the oldest are deleted: a counter must never fall.
     starts = models.PositiveBigIntegerField(default=0, help_text="Processes started so far.")
     failures = models.JSONField(default=dict, help_text="Lives that ended in a failure so far, by its kind.")
+    contexts = models.JSONField(
+        default=dict, db_default={}, help_text="Conversations kept over a planned end so far, by outcome."
+    )
     seen_at = models.DateTimeField(default=timezone.now)
     footprint = models.ForeignKey(
         "Footprint", models.SET_NULL, null=True, related_name="+", help_text="What it needs of memory."

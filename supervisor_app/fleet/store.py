@@ -15,8 +15,10 @@ from django.utils import timezone
 from supervisor_app.common.database import DatabaseThread, Unchanged
 from supervisor_app.common.moments import moment
 from supervisor_app.common.storage import storable
+from supervisor_app.core.context.rules import not_kept
 from supervisor_app.core.ports import (
     Change,
+    ContextCounted,
     Remembered,
     RunClosed,
     RunEvent,
@@ -27,8 +29,8 @@ from supervisor_app.core.ports import (
 from supervisor_app.core.status import Status
 from supervisor_app.core.timeline import LENGTH
 from supervisor_app.fleet import retention
-from supervisor_app.fleet.conf import Overlay, resolve
-from supervisor_app.fleet.models import LlamaServer, Run, ServerState
+from supervisor_app.fleet.conf import LAUNCH_FIELDS, Overlay, resolve
+from supervisor_app.fleet.models import LlamaServer, Run, ServerState, default_of
 from supervisor_app.fleet.snapshots import columns_of, failure_from_json, identity_of_row, summary_of
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from supervisor_app.fleet.lease import Lease
 
 PAST_LOADS = 20
+DEFAULT_LAUNCH = {name: default_of(name) for name in LAUNCH_FIELDS}
+"""Launch in which fields stand that a run of an older version does not tell of."""
+ISOLATED = not_kept("an API key isolates its prompts here, so nobody is served from the cache")
 
 
 class Follow(Protocol):
@@ -61,6 +66,8 @@ class StoreHooks:
     """Called in the transaction that saves a change."""
     explained: Callable[[datetime], Mapping[str, frozenset[int]]]
     """Pids that a request in quarantine has killed, by the name of their server."""
+    isolated: Callable[[LlamaServer], bool]
+    """Is the server shared with a key whose prompts nobody else may find in its cache?"""
     prune: Callable[[datetime], bool]
     """Delete some rows that are too old. True: there may be more to delete."""
 
@@ -119,13 +126,16 @@ class OrmStore:
         self.memory_rules = overlay.memory
         servers = LlamaServer.objects.on_node(self._node)
         explained = self._hooks.explained(timezone.now())
-        return [
-            replace(
-                resolve(server, overlay, command=self._engine_of(server, overlay) or command, cwd=self._cwd),
-                explained=explained.get(server.name, frozenset()),
-            )
-            for server in servers
-        ]
+        configs = []
+        for server in servers:
+            engine = self._engine_of(server, overlay) or command
+            config = resolve(server, overlay, command=engine, cwd=self._cwd)
+            refusal = config.context_refusal
+            if config.keeps_context and self._hooks.isolated(server):
+                refusal = ISOLATED
+            known = explained.get(server.name, frozenset())
+            configs.append(replace(config, explained=known, context_refusal=refusal))
+        return configs
 
     def _engine_of(self, server: LlamaServer, overlay: Overlay) -> tuple[str, ...]:
         """Return the command of the engine that a file gives to a server; empty: that of the node."""
@@ -156,7 +166,7 @@ def _remember(name: str) -> Remembered:
         adopted=open_run.adopted if open_run else False,
         argv=tuple(open_run.argv) if open_run else (),
         runs=tuple(summary_of(run) for run in runs),
-        last_good=good.launch or None if good else None,
+        last_good={**DEFAULT_LAUNCH, **good.launch} if good and good.launch else None,
         loads=tuple(
             (tuple(argv), (ready - started).total_seconds()) for argv, started, ready in loads if ready
         ),
@@ -183,10 +193,14 @@ def _count(state: ServerState, events: Sequence[RunEvent]) -> None:
     failures = Counter(
         event.failure.kind.value for event in events if isinstance(event, RunClosed) and event.failure
     )
-    if starts or failures:
+    contexts = Counter[str]()
+    for event in events:
+        contexts.update(event.counts if isinstance(event, ContextCounted) else {})
+    if starts or failures or contexts:
         state.starts += starts
         state.failures = dict(Counter(state.failures) + failures)
-        state.save(update_fields=["starts", "failures"])
+        state.contexts = dict(Counter(state.contexts) + contexts)
+        state.save(update_fields=["starts", "failures", "contexts"])
 
 
 def _write(server: LlamaServer, event: RunEvent) -> None:
@@ -209,6 +223,8 @@ def _write(server: LlamaServer, event: RunEvent) -> None:
             )
         case RunReady():
             open_run.filter(ready_at=None).update(ready_at=moment(event.at))
+        case ContextCounted():
+            pass  # counted beside the history
         case RunClosed():
             failure = event.failure
             open_run.update(

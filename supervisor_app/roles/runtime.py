@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from channels.routing import ChannelNameRouter
 from channels.worker import Worker
+from django.conf import settings
 
 from supervisor_app.alerts.sender import AlertSender
 from supervisor_app.common.loops import run_in
 from supervisor_app.common.outage import Outage
+from supervisor_app.common.storage import StoreError
 from supervisor_app.core.machine.clock import SystemClock
+from supervisor_app.core.machine.contexts import LocalContexts
 from supervisor_app.core.machine.probe import HttpProbe
 from supervisor_app.core.machine.processes import LocalProcesses
 from supervisor_app.core.node import NodeSupervisor
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.engine.resolve import HOW_TO_GET_ONE, Engine, EngineMissing, find_engine
+from supervisor_app.fleet.conf import CONTEXTS
 from supervisor_app.fleet.events import supervisor_channel
 from supervisor_app.fleet.file_servers import FileServers
 from supervisor_app.fleet.layers import channel_layer
@@ -27,10 +32,10 @@ from supervisor_app.fleet.publish import ChannelPublisher
 from supervisor_app.fleet.store import OrmStore
 from supervisor_app.roles.nudges import SupervisorConsumer
 from supervisor_app.roles.store_hooks import STORE_HOOKS
+from supervisor_app.traffic.reuse import cached_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from supervisor_app.fleet.conf import Overlay
     from supervisor_app.fleet.lease import Lease
@@ -114,6 +119,7 @@ class Runtime:
             hooks=STORE_HOOKS,
         )
         self._footprints = NodeFootprints(node)
+        self._contexts = LocalContexts(Path(settings.DATA_DIR, CONTEXTS), answers=self._answers)
         self.supervisor = NodeSupervisor(
             store=self._store,
             publisher=ChannelPublisher(strangers),
@@ -121,6 +127,7 @@ class Runtime:
             probe=self._probe,
             clock=SystemClock(),
             footprints=self._footprints,
+            contexts=self._contexts,
         )
 
     async def run(self) -> None:
@@ -157,7 +164,14 @@ class Runtime:
             await _end(*vital, *beside)
             self._probe.close()
             self._footprints.close()
+            self._contexts.close()
             self._store.close()
+
+    async def _answers(self, server: str, since: float, count: int) -> list[int]:
+        try:
+            return await self._store.reader.call(lambda: cached_tokens(server, since, count))
+        except StoreError:
+            return []
 
     def force(self) -> None:
         """End at once: somebody asked twice."""

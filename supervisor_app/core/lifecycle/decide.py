@@ -26,6 +26,8 @@ from supervisor_app.core.lifecycle.events import (
     CanarySeen,
     CauseChecked,
     ConfigChanged,
+    ContextJudged,
+    ContextSaved,
     Continue,
     Drain,
     Event,
@@ -53,6 +55,7 @@ from supervisor_app.core.lifecycle.events import (
     Unobserved,
 )
 from supervisor_app.core.lifecycle.hindrance import again, asked_again, moved_on, postpone, relieved, void
+from supervisor_app.core.lifecycle.keeping import context_judged, context_saved, saved_too_slowly
 from supervisor_app.core.lifecycle.room import (
     ask_as_wished,
     drain,
@@ -109,6 +112,10 @@ def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
         return models_read_again(state, event, now)
     if isinstance(event, RoomGiven | RoomAwaited | RoomRefused | NotLoaded | Drain | Unload):
         return _room(state, event, policy, now)
+    if isinstance(event, ContextSaved):
+        return context_saved(state, event, policy, now)
+    if isinstance(event, ContextJudged):
+        return context_judged(state, event)
     return _answer(state, event, policy, now)
 
 
@@ -268,6 +275,8 @@ def _tick(state: State, policy: Policy, now: float) -> Decision:
         return relieved(state)
     if due(state.retry_at):
         return begin(state)
+    if due(state.save_until_at):
+        return saved_too_slowly(state, policy, now)
     if due(state.kill_at):
         killing = Log(WARNING, "⚠️ [LLAMA] It did not end in time: SIGKILL")
         return replace(state, kill_at=None), [killing, Kill(state.attempt)]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from supervisor_app.core.diagnosis.evidence import ExitReport
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from supervisor_app.core.sightings import Exit, Identity, PortHolder
     from supervisor_app.core.status import Failure
 
@@ -59,6 +61,22 @@ class ReadModelsAgain:
 @dataclass(frozen=True)
 class Terminate:
     attempt: int
+
+
+@dataclass(frozen=True)
+class SaveContext:
+    """Save the idle conversations before the end, within `seconds`."""
+
+    attempt: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CountContext:
+    """Count conversations that were kept or lost, for the metrics."""
+
+    counts: Mapping[str, int]
+    """`core.ports.ContextCounted.counts`."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +145,14 @@ class Log:
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 
-OnProcess = CheckHealth | ReadModels | ReadModelsAgain | Terminate | Kill | CheckActivity | SendCanary
+OnProcess = (
+    CheckHealth | ReadModels | ReadModelsAgain | SaveContext | Terminate | Kill | CheckActivity | SendCanary
+)
 """Effects on the process that there is."""
 Attempted = InspectPort | Spawn | Adopt | CheckCause | OnProcess
 """Effects that are postponed while our own process is short of something."""
+Historic = OpenRun | MarkReady | CloseRun | CountContext
+"""Effects that are written down."""
 Effect = (
     InspectPort
     | AskRoom
@@ -141,6 +163,7 @@ Effect = (
     | OpenRun
     | MarkReady
     | CloseRun
+    | CountContext
     | Log
     | OnProcess
 )

@@ -14,8 +14,8 @@ from supervisor_app.core.lifecycle.effects import (
     Effect,
     Forget,
     Log,
-    Terminate,
 )
+from supervisor_app.core.lifecycle.keeping import has_context, save_first, terminate
 from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State
 from supervisor_app.core.lifecycle.tries import begin, failed
 from supervisor_app.core.sightings import Exit
@@ -26,14 +26,13 @@ if TYPE_CHECKING:
 
 
 def end(state: State, status: Status, policy: Policy, now: float) -> Decision:
-    """Ask the process to end, once: SIGTERM now, SIGKILL after the grace."""
+    """Ask the process to end, once; first its conversations are saved, where they are kept."""
     if state.phase is Phase.ENDING:
         return replace(state, status=status), []
     ending = replace(
         state,
         status=status,
         phase=Phase.ENDING,
-        kill_at=now + policy.restart.stop_grace_ms / 1000,
         probe_at=None,
         silent_at=None,
         load_until_at=None,
@@ -45,7 +44,7 @@ def end(state: State, status: Status, policy: Policy, now: float) -> Decision:
         postponed=(),
         again_at=None,
     )
-    return ending, [Terminate(state.attempt)]
+    return save_first(ending, now) if has_context(state, status, policy) else terminate(ending, policy, now)
 
 
 def unresponsive(state: State, failure: Failure, policy: Policy, now: float) -> Decision:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from supervisor_app.core.diagnosis.evidence import ExitReport
 
 if TYPE_CHECKING:
+    from supervisor_app.core.context.saved import Kept
     from supervisor_app.core.lifecycle.effects import Attempted
     from supervisor_app.core.sightings import Canary, Exit, Health, Identity, PortHolder
     from supervisor_app.core.status import Failure, Model
@@ -215,6 +216,27 @@ class ModelsRead:
     """Faults of a server that serves all the same, as sentences."""
     memory: int = 0
     """Bytes that it uses; 0 when nobody can tell."""
+    context: Kept | None = None
+    """Result of restoring its conversations; None: they are not kept."""
+
+
+@dataclass(frozen=True)
+class ContextSaved:
+    """The conversations are saved, as far as they can be: now the process may end."""
+
+    attempt: int
+    kept: Kept
+
+
+@dataclass(frozen=True)
+class ContextJudged:
+    """Judgement on whether the restored conversations were of use."""
+
+    attempt: int
+    used: int
+    """Tokens that were not computed again; 0: they were of no use."""
+    answers: int
+    """Number of answers that were looked at."""
 
 
 @dataclass(frozen=True)
@@ -273,6 +295,8 @@ Event = (
     | ActivitySeen
     | CanarySeen
     | CauseChecked
+    | ContextSaved
+    | ContextJudged
     | Postponed
     | Fetching
     | Unobserved

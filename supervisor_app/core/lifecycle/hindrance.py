@@ -21,6 +21,7 @@ from supervisor_app.core.lifecycle.effects import (
     Log,
     ReadModels,
     ReadModelsAgain,
+    SaveContext,
     SendCanary,
     Spawn,
     Terminate,
@@ -41,6 +42,7 @@ PHASES_OF: dict[type[Effect], frozenset[Phase]] = {
     ReadModelsAgain: frozenset({Phase.SERVING}),
     CheckActivity: frozenset({Phase.SERVING}),
     SendCanary: frozenset({Phase.SERVING}),
+    SaveContext: frozenset({Phase.ENDING}),
     Terminate: frozenset({Phase.ENDING}),
     Kill: frozenset({Phase.ENDING}),
     CheckCause: frozenset({Phase.IDLE}),
@@ -60,6 +62,7 @@ def moved_on(state: State, seconds: float) -> State:
         silent_at=later(state.silent_at),
         load_until_at=later(state.load_until_at),
         stable_at=later(state.stable_at),
+        save_until_at=later(state.save_until_at),
         kill_at=later(state.kill_at),
         over_since=later(state.over_since),
         watch=replace(

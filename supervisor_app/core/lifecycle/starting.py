@@ -19,6 +19,7 @@ from supervisor_app.core.lifecycle.effects import (
     Spawn,
 )
 from supervisor_app.core.lifecycle.ending import end, let_go
+from supervisor_app.core.lifecycle.keeping import context_restored
 from supervisor_app.core.lifecycle.room import ask_for_room
 from supervisor_app.core.lifecycle.serving import MODELS_INTERVAL
 from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State
@@ -132,10 +133,11 @@ def models_read(state: State, event: ModelsRead, policy: Policy, now: float) -> 
         models_at=now + MODELS_INTERVAL if any(model.comes_and_goes for model in event.models) else None,
         watch=Watch(moved_at=now, seen_at=now, quiet_since=now),
     )
+    ready, kept = context_restored(ready, event.context)
     effects: list[Effect] = [MarkReady()]
     effects += [Log(WARNING, f"⚠️ [LLAMA] {warning}") for warning in event.warnings]
     effects += [
         Log(INFO, f"📦 Loaded {models}"),
         Log(INFO, f"✅ [LLAMA] Service ready with {models}"),
     ]
-    return ready, effects
+    return ready, [*effects, *kept]

@@ -54,6 +54,8 @@ PHASES: dict[Status, frozenset[Phase]] = {
 class Policy:
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     health: HealthPolicy = field(default_factory=HealthPolicy)
+    keeps_context: bool = False
+    """The server's conversations are saved before an end that somebody asked for."""
     room: bool = False
     """Servers share the memory of the node: room is asked for before a process is spawned."""
 
@@ -111,12 +113,16 @@ class State:
     """Memory ran out, and it is tried again with more room."""
     was_ready: bool = False
     """This run has been ready: its death is no permanent failure."""
+    context: str = ""
+    """Fate of the conversations that were to be restored, in sentences."""
     note: str = ""
     """Why somebody made it so, in words: "The configuration changed"."""
     probe_at: float | None = None
     silent_at: float | None = None
     load_until_at: float | None = None
     stable_at: float | None = None
+    save_until_at: float | None = None
+    """The conversations are being saved: the process is asked to end no later than then."""
     kill_at: float | None = None
     retry_at: float | None = None
     cause_at: float | None = None
@@ -143,6 +149,7 @@ class State:
             self.silent_at,
             self.load_until_at,
             self.stable_at,
+            self.save_until_at,
             self.kill_at,
             self.retry_at,
             self.cause_at,

@@ -122,11 +122,13 @@ class Response:
             return None
 
 
-def _get(spec: LaunchSpec, path: str, timeout: float) -> Response:
+def get(spec: LaunchSpec, path: str, timeout: float) -> Response:
+    """`timeout` in seconds, for each byte. Raises NETWORK_ERRORS."""
     return _ask("GET", spec, path, timeout)
 
 
-def _post(spec: LaunchSpec, path: str, timeout: float, body: dict[str, Any]) -> Response:
+def post(spec: LaunchSpec, path: str, timeout: float, body: dict[str, Any]) -> Response:
+    """`timeout` in seconds, for each byte. Raises NETWORK_ERRORS."""
     return _ask("POST", spec, path, timeout, body)
 
 
@@ -177,7 +179,7 @@ NETWORK_ERRORS = (http.client.HTTPException, OSError, ValueError)
 def check_health(spec: LaunchSpec, timeout: float) -> Health:
     """`timeout` in seconds. Raises ShortageError."""
     try:
-        reply = _get(spec, HEALTH, timeout)
+        reply = get(spec, HEALTH, timeout)
     except ConnectionRefusedError:
         return Health.REFUSED
     except NETWORK_ERRORS as error:
@@ -192,7 +194,7 @@ def looks_like_llama_server(spec: LaunchSpec, timeout: float = RECOGNISE_TIMEOUT
     Raises ShortageError.
     """
     try:
-        reply = _get(spec, HEALTH, timeout)
+        reply = get(spec, HEALTH, timeout)
     except OSError as error:
         raise_shortage(error)
         return None
@@ -212,7 +214,7 @@ def read_models(spec: LaunchSpec, timeout: float, *, facts: FileFacts | None = N
     problem = ""
     for path in ("/api/models", "/v1/models"):
         try:
-            reply = _get(spec, path, timeout)
+            reply = get(spec, path, timeout)
         except NETWORK_ERRORS as error:
             raise_shortage(error)
             raise ProbeError(f"{path} did not answer: {type(error).__name__}") from error
@@ -229,7 +231,7 @@ def read_models(spec: LaunchSpec, timeout: float, *, facts: FileFacts | None = N
 def read_running_model(spec: LaunchSpec, timeout: float) -> str:
     """The model's path as the server says it; empty when it does not. Raises ShortageError."""
     try:
-        props = _get(spec, "/props", timeout).json()
+        props = get(spec, "/props", timeout).json()
     except NETWORK_ERRORS as error:
         raise_shortage(error)
         return ""
@@ -270,7 +272,7 @@ def read_slots(spec: LaunchSpec, timeout: float, *, may_wake: bool) -> Slots:
     try:
         if not may_wake and _is_sleeping(spec, timeout):
             return Slots(answered=True)
-        reply = _get(spec, "/slots", timeout)
+        reply = get(spec, "/slots", timeout)
     except NETWORK_ERRORS as error:
         raise_shortage(error)
         return Slots(answered=False)
@@ -284,7 +286,7 @@ def read_slots(spec: LaunchSpec, timeout: float, *, may_wake: bool) -> Slots:
 
 def _is_sleeping(spec: LaunchSpec, timeout: float) -> bool:
     """/props neither wakes a server nor keeps it awake, /slots does both."""
-    props = _get(spec, "/props", timeout).json()
+    props = get(spec, "/props", timeout).json()
     return isinstance(props, dict) and props.get("is_sleeping") is True
 
 
@@ -307,10 +309,10 @@ def send_canary(spec: LaunchSpec, timeout: float) -> Canary:
             return Canary.FINE
         # A server that embeds may crash when it is asked for text (b11669 with pooling "none" does). Only the
         # others say 501 here, or 404 where there is no such thing; a router wants a model's name first.
-        embeds = _post(spec, "/embedding", timeout, {}).status
+        embeds = post(spec, "/embedding", timeout, {}).status
         if embeds not in (HTTPStatus.NOT_FOUND, HTTPStatus.NOT_IMPLEMENTED):
             return Canary.UNSUPPORTED if embeds < 500 else Canary.FINE
-        status = _post(spec, "/completion", timeout, ONE_TOKEN).status
+        status = post(spec, "/completion", timeout, ONE_TOKEN).status
     except TimeoutError:
         return Canary.SILENT
     except NETWORK_ERRORS as error:

@@ -19,7 +19,13 @@ from supervisor_app.core.ports import RunClosed, RunOpened
 from supervisor_app.core.sightings import Canary
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.core.status import FailureKind, Status
-from supervisor_app.core.testing import FakeFootprints, InMemoryStore, RecordingPublisher, make_config
+from supervisor_app.core.testing import (
+    FakeContexts,
+    FakeFootprints,
+    InMemoryStore,
+    RecordingPublisher,
+    make_config,
+)
 from supervisor_app.engine.demo_model import make_demo_model
 from tests.deadline import DEADLINE
 from tests.integration.building import eventually
@@ -48,6 +54,7 @@ class Supervised:
             probe=self.probe,
             clock=SystemClock(),
             footprints=FakeFootprints(),
+            contexts=FakeContexts(),
         )
 
     @property

@@ -460,7 +460,11 @@ def test_the_last_flag_wins_and_keys_add_up(tmp_path):
 def test_every_flag_and_switch_reaches_an_attribute(tmp_path):
     xllamacpp = pytest.importorskip("xllamacpp", reason="pip install '.[engine]'")
     samples = {"-fa": "on", "-ctk": "q8_0", "-ctv": "f16", "-lm": "mmap+mlock", "--pooling": "mean"}
-    samples |= {"--chat-template-file": __file__, "--api-key-file": __file__}
+    samples |= {
+        "--chat-template-file": __file__,
+        "--api-key-file": __file__,
+        "--slot-save-path": str(tmp_path),
+    }
     for flag in launcher.FLAGS:
         given = [flag.names[0], samples.get(flag.names[0], "1")]
         launcher.apply(list(launcher.from_arguments(given)), xllamacpp)

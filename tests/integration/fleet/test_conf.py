@@ -188,6 +188,7 @@ EVERY_KEY = {
     "llama_server_args": ["-c", "8192"],
     "llama_models_dir": "",
     "llama_api_key": SECRET,
+    "keep_context": True,
     "max_retries": 0,
     "retry_backoff_ms": 10,
     "max_backoff_ms": 20,

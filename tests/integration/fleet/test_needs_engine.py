@@ -17,7 +17,7 @@ from supervisor_app.core.node import NodeSupervisor
 from supervisor_app.core.placement.world import Source
 from supervisor_app.core.spec import LaunchSpec, RestartPolicy
 from supervisor_app.core.status import Status
-from supervisor_app.core.testing import InMemoryStore, RecordingPublisher, make_config
+from supervisor_app.core.testing import FakeContexts, InMemoryStore, RecordingPublisher, make_config
 from supervisor_app.core.watch import peak, watchdog
 from supervisor_app.fleet.models import Footprint, ServerState
 from supervisor_app.fleet.needs import NodeFootprints
@@ -57,6 +57,7 @@ class Supervised:
             probe=self._probe,
             clock=SystemClock(),
             footprints=self.footprints,
+            contexts=FakeContexts(),
         )
         self._task = asyncio.create_task(self._node.run())
 

@@ -11,6 +11,7 @@ from supervisor_app.core.sightings import Identity
 from supervisor_app.core.supervisor import ServerSupervisor
 from supervisor_app.core.testing import (
     FakeClock,
+    FakeContexts,
     FakeFootprints,
     FakeProbe,
     FakeProcesses,
@@ -33,6 +34,7 @@ class Bench:
         self.store = InMemoryStore()
         self.publisher = RecordingPublisher()
         self.footprints = FakeFootprints()
+        self.contexts = FakeContexts()
         self.room = FakeRoom()
         self.recorder = Recorder(store=self.store, publisher=self.publisher, clock=self.clock)
         self.supervisor = ServerSupervisor(
@@ -42,6 +44,7 @@ class Bench:
             probe=self.probe,
             clock=self.clock,
             footprints=self.footprints,
+            contexts=self.contexts,
             recorder=self.recorder,
             room=self.room,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from supervisor_app.core.sightings import MemorySample, ProcessUsage, Slots
 from supervisor_app.core.status import Status
 from supervisor_app.core.testing import (
     FakeClock,
+    FakeContexts,
     FakeFootprints,
     FakeProbe,
     FakeProcesses,
@@ -34,6 +36,7 @@ class Node:
         self.publisher = RecordingPublisher()
         self.probe = FakeProbe()
         self.footprints = FakeFootprints()
+        self.contexts = FakeContexts()
         self.supervisor = NodeSupervisor(
             store=self.store,
             publisher=self.publisher,
@@ -41,6 +44,7 @@ class Node:
             probe=self.probe,
             clock=self.clock,
             footprints=self.footprints,
+            contexts=self.contexts,
         )
 
     def status(self, name: str = "default") -> Status | None:
@@ -328,3 +332,24 @@ async def test_gateways_report_passing_answers_to_the_supervisor():
     async with node(make_config()) as n:
         n.supervisor.moved(["somebody-elses", "default"])
         assert n.status() is Status.READY
+
+
+async def test_what_was_saved_of_servers_that_keep_nothing_is_deleted_once():
+    keeping = make_config("keeps", spec=replace(make_spec(8135), slot_dir="/data/slots/keeps"))
+    async with node(make_config("default"), keeping) as built:
+        await built.clock.advance(10)
+        assert built.contexts.forgotten == ["default"]
+        built.store.servers = [make_config("default"), replace(keeping, context_refusal="A key isolates.")]
+        await built.clock.advance(2)
+        assert built.contexts.forgotten == ["default", "keeps"]
+
+
+async def test_what_was_saved_goes_with_its_server_and_with_time():
+    keeping = make_config("keeps", spec=replace(make_spec(8135), slot_dir="/data/slots/keeps"))
+    async with node(keeping) as built:
+        built.store.servers = []
+        await built.clock.advance(10)
+        assert built.contexts.forgotten == ["keeps"]
+        assert built.contexts.prunes == 0
+        await built.clock.advance(60)
+        assert built.contexts.prunes == 1

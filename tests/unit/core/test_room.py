@@ -17,6 +17,7 @@ from supervisor_app.core.spec import Claim
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import (
     FakeClock,
+    FakeContexts,
     FakeFootprints,
     FakeProbe,
     FakeProcesses,
@@ -82,6 +83,7 @@ class Node:
             probe=self.probe,
             clock=self.clock,
             footprints=self.footprints,
+            contexts=FakeContexts(),
         )
 
     def snapshot(self, name):

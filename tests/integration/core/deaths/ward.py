@@ -10,7 +10,7 @@ from supervisor_app.core.machine.probe import HttpProbe
 from supervisor_app.core.machine.processes import LocalProcesses
 from supervisor_app.core.node import NodeSupervisor
 from supervisor_app.core.status import Status
-from supervisor_app.core.testing import FakeFootprints, RecordingPublisher
+from supervisor_app.core.testing import FakeContexts, FakeFootprints, RecordingPublisher
 from supervisor_app.fleet.conf import Overlay
 from supervisor_app.fleet.lease import Lease
 from supervisor_app.fleet.models import Run
@@ -47,6 +47,7 @@ class Ward:
             probe=self._probe,
             clock=SystemClock(),
             footprints=FakeFootprints(),
+            contexts=FakeContexts(),
         )
         self._task: asyncio.Task[None] | None = None
         self.port = free_port()
