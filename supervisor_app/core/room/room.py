@@ -340,10 +340,8 @@ class Room:
 
     async def _end_drained(self) -> None:
         """Unload those that have finished what they did; have the others go on where nobody needs room."""
+        tenants = self._tenants()
         for name, (attempt, for_) in list(self._told.draining.items()):
-            tenants = self._tenants()
-            if name not in tenants:
-                continue
             if not any(map(asks, tenants.values())):
                 del self._told.draining[name]
                 tenants[name].tell(lifecycle.Drain(attempt, ""))

@@ -128,6 +128,15 @@ def test_two_that_leave_together_share_what_is_missing():
     assert kept == {"a": {"g": 12 * GB}, "b": {"g": 2 * GB}}
 
 
+def test_one_that_had_nothing_on_a_device_leaves_nothing_there():
+    returning = Returning()
+    returning.look(gpu(free=9, ours=12), 0)
+    returning.left("a", {"host": 12 * GB}, 1)
+    returning.left("b", {"g": 12 * GB}, 1)
+    _, kept = returning.look(gpu(free=9), 1)
+    assert kept == {"b": {"g": 12 * GB}}
+
+
 def test_the_host_s_memory_is_back_once_the_process_has_gone():
     returning = Returning()
     returning.look(Survey((HOST,)), 0)
