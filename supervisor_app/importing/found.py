@@ -50,6 +50,8 @@ class Found:
     """A remark on all of it."""
     servers: list[Server] = field(default_factory=list)
     defaults: dict[str, Any] = field(default_factory=dict)
+    memory: dict[str, int] | None = None
+    """Group -> how many of its servers are loaded at once; None: the source shares no memory."""
     remarks: list[str] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)
     """Values that no remark may repeat."""

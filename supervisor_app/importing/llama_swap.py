@@ -29,7 +29,7 @@ OF_A_MODEL = {
 }
 """Key -> ours, and by how much its number is multiplied."""
 _TAKEN = ("cmd", "proxy", "env", "aliases", "macros", "checkEndpoint", "filters", *OF_A_MODEL)
-_TAKEN_TOP = ("models", "macros", "startPort", *TOP)
+_TAKEN_TOP = ("models", "macros", "startPort", "groups", *TOP)
 _PORTS = 1000
 """Number of ports from `startPort` on."""
 
@@ -37,7 +37,6 @@ _ROOM = "servers make room for each other by [memory], and by group, pinned and 
 _LOG = "logs are files in the data directory, and llama logs NAME shows them."
 ADVICE_TOP = {
     "apiKeys": "the gateway's keys are made with llama key add NAME, and only their hashes are kept.",
-    "groups": _ROOM,
     "matrix": _ROOM,
     "routing": _ROOM,
     "hooks": "servers start with llamaproxy, without being asked for first.",
@@ -71,19 +70,33 @@ ADVICE = {
 }
 _UNKNOWN = "this key is not known here."
 _PREFACE = (
-    "llama-swap loads a model when it is asked for; here all servers start with llamaproxy. With a table "
-    "[memory] those start that fit, and others make room when they are asked for."
+    "llama-swap loads a model when it is asked for; here servers start with llamaproxy, as many as fit. The "
+    "others make room when one is asked for, because there is a table [memory]."
 )
 _ENDS = re.compile(r"https?://(?:localhost|127\.0\.0\.1|\[::1\]):(\d+)/?")
 
 
 def read_llama_swap(yaml: Yaml) -> Found:
     """Raises ImportMistakeError."""
-    found = Found(kind="llama-swap's YAML", preface=_PREFACE)
+    found = Found(kind="llama-swap's YAML", preface=_PREFACE, memory={})
     _read_top(found, yaml)
     for name in yaml.mapping("models"):
         _read_model(found, yaml, name)
     return found
+
+
+def _join_groups(found: Found, server: Server, yaml: Yaml, model: str) -> None:
+    """Let a server share a limit where its group swaps, and pin the server where the group persists."""
+    for name in yaml.mapping("groups"):
+        at = ("groups", name)
+        group = yaml.mapping(*at)
+        if model not in _texts(yaml, (*at, "members"), group.get("members")):
+            continue
+        if group.get("persistent"):
+            server.values["pinned"] = True
+        if group.get("swap", True) and found.memory is not None:
+            server.values["group"] = name
+            found.memory[name] = 1
 
 
 def _read_top(found: Found, yaml: Yaml) -> None:
@@ -132,6 +145,7 @@ def _read_model(found: Found, yaml: Yaml, name: str) -> None:
             _take_number(server, ours, factor * _number(yaml, (*at, key), model[key]))
     _read_proxy(server, yaml, at, expand(where, str(model.get("proxy") or ""), macros))
     _remark_on(server, yaml, at, model)
+    _join_groups(found, server, yaml, name)
     read_filters(server, yaml, at, macros)
     found.add(server)
 

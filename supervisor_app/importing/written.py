@@ -32,6 +32,10 @@ def write_toml(found: Found) -> str:
     lines += _remarks(filter(None, [found.preface, *found.remarks]), found.secrets)
     if found.defaults:
         lines += ["", "[defaults]", *_pairs(found.defaults)]
+    if found.memory is not None:
+        lines += ["", "[memory]"]
+    if found.memory:
+        lines += ["", "[memory.groups]", *_pairs(found.memory)]
     for binary, name in engines.items():
         lines += ["", f"[engines.{name}]", f"binary = {value_of(binary)}"]
     for server, name in zip(found.servers, names, strict=True):

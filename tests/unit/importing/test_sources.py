@@ -74,6 +74,7 @@ def test_a_model_of_llama_swap_becomes_a_server_with_its_macros_replaced():
         "host": "127.0.0.1",
         "idle_stop_seconds": 1800,
         "max_concurrent": 4,
+        "group": "big",
         "environment": {"CUDA_VISIBLE_DEVICES": "0", "HF_TOKEN": "hf_zzzzzzzzzzzzzzzzzzzz"},
     }
 
@@ -102,6 +103,23 @@ def test_two_models_that_took_turns_on_a_port_get_two():
     assert said(remarks_of("llama-swap.yaml"), "port 9503 is that of embed, too")
 
 
+def test_groups_of_llama_swap_share_the_memory():
+    made = tomllib.loads(made_of("llama-swap.yaml"))
+    assert made["memory"] == {"groups": {"big": 1}}
+    servers = made["servers"].values()
+    assert {server["model_path"] for server in servers if server.get("group") == "big"} == {
+        made["servers"][name]["model_path"]
+        for name in made["servers"]
+        if name.startswith(("qwen3-30b", "coder"))
+    }
+    pinned = {name for name, server in made["servers"].items() if server.get("pinned")}
+    assert pinned == {"embed", "rerank"}
+
+
+def test_what_comes_of_a_program_that_swaps_nothing_shares_no_memory():
+    assert "memory" not in tomllib.loads(made_of("presets.ini"))
+
+
 def test_what_is_not_llama_server_is_left_out_with_its_command():
     assert "vllm-container" not in servers_of("llama-swap.yaml")
     remark = said(remarks_of("llama-swap.yaml"), "line 72: vllm-container: left out")
@@ -128,7 +146,6 @@ def test_a_model_in_a_container_of_llama_cpp_is_run_on_this_host():
         'line 3: logLevel = "info": logs are files',
         "line 6: sendLoadingState = true: clients wait",
         'line 8: apiKeys = "[redacted]": the gateway\'s keys are made with llama key add NAME',
-        'line 90: groups = {"always": {"persistent": true,',
         'line 101: hooks = {"on_startup": {"preload": ["embed"]}}: servers start with llamaproxy',
         'line 105: peers = {"other-host": {"proxy": "https://llm.example.org", "apiKey": "[redacted]"',
         "qwen3:30b-a3b is a preset, as its filters change all requests; the server itself is qwen3:30b-a3b-p",
