@@ -108,6 +108,9 @@ class Process(Protocol):
     async def log_trouble(self) -> str:
         """Fate of the log file, as a sentence; empty while the file is in its place."""
 
+    def leaves_nothing(self) -> bool:
+        """Has the process been seen to be gone with all of its group? False where that cannot be told."""
+
     def forget(self) -> None:
         """Stop watching the process, which runs on."""
 

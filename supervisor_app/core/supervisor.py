@@ -48,6 +48,8 @@ REQUESTS_SECONDS = 1.0
 """Time for an answer to how many requests are in flight: a server that is silent counts as busy."""
 GAP_SECONDS = 2.0
 """Later than planned by more than this: we were stopped, frozen or starved, perhaps the server with us."""
+UNTOLD = frozenset({lifecycle.Phase.WAITING, lifecycle.Phase.READING_MODELS, lifecycle.Phase.ENDING})
+"""Phases whose begin changes nothing for those who wait for room."""
 EVENT_OF_WISH: dict[Wish, Callable[..., lifecycle.Event]] = {
     Wish.START: lifecycle.Start,
     Wish.RESTART: lifecycle.Restart,
@@ -338,7 +340,9 @@ class ServerSupervisor:
             self.ready_since = None
         elif isinstance(event, lifecycle.ActivitySeen) and not event.activity.quiet:
             self.last_used = self._clock.monotonic()
-        if self.state.phase is not before.phase:
+        if (self.state.phase is not before.phase and self.state.phase not in UNTOLD) or (
+            self.state.gone and not before.gone
+        ):
             self._room.nudge()
 
     def _perform(self, effect: lifecycle.Effect) -> None:

@@ -177,6 +177,9 @@ class FakeProcess:
         there = Endpoint(address="127.0.0.1", port=spec.port, uid=0, unseen=self.unseen)
         return there if self.owns else None
 
+    def leaves_nothing(self) -> bool:
+        return not self.alive
+
     async def means_file(self, path: str, file: Path) -> bool:
         return Path("/srv", path) == file
 

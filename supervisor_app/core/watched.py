@@ -318,6 +318,9 @@ class WatchedProcess:
             position = await insist(self._process.log_position, self._around.clock, without=0)
             self._healthy = (position, position)
         ended = await self._process.wait()
+        # A router's children may be in groups of their own.
+        if self._spec.model_path is not None and self._process.leaves_nothing():
+            self._around.report(lifecycle.Gone(self.attempt))
         # As it is now: to find out may take a while, in which another process may answer at the port.
         post_mortem = PostMortem(
             process=self._process,

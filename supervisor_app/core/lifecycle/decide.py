@@ -34,6 +34,7 @@ from supervisor_app.core.lifecycle.events import (
     Exited,
     Explained,
     Fetching,
+    Gone,
     HealthChecked,
     Inspected,
     ModelsRead,
@@ -110,7 +111,7 @@ def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
         return asked_again(state, event, now)
     if isinstance(event, ModelsReadAgain):
         return models_read_again(state, event, now)
-    if isinstance(event, RoomGiven | RoomAwaited | RoomRefused | NotLoaded | Drain | Unload):
+    if isinstance(event, RoomGiven | RoomAwaited | RoomRefused | NotLoaded | Drain | Unload | Gone):
         return _room(state, event, policy, now)
     if isinstance(event, ContextSaved):
         return context_saved(state, event, policy, now)
@@ -121,7 +122,7 @@ def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
 
 def _room(
     state: State,
-    event: RoomGiven | RoomAwaited | RoomRefused | NotLoaded | Drain | Unload,
+    event: RoomGiven | RoomAwaited | RoomRefused | NotLoaded | Drain | Unload | Gone,
     policy: Policy,
     now: float,
 ) -> Decision:
@@ -130,6 +131,8 @@ def _room(
             return drain(state, event)
         case Unload() if state.phase is Phase.SERVING:
             return unload(state, event, policy, now)
+        case Gone() if state.phase is Phase.ENDING:
+            return replace(state, gone=True), []
         case RoomGiven() if state.phase is Phase.AWAITING_ROOM:
             return room_given(state, event)
         case RoomAwaited() if state.phase is Phase.AWAITING_ROOM:

@@ -156,6 +156,13 @@ class SpawnFailed:
 
 
 @dataclass(frozen=True)
+class Gone:
+    """The process has ended, and its memory is back. `Exited` follows, with what its traces tell."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
 class Exited:
     attempt: int
     exit: Exit
@@ -287,6 +294,7 @@ Event = (
     | Unload
     | Spawned
     | SpawnFailed
+    | Gone
     | Exited
     | SignalDenied
     | HealthChecked

@@ -111,6 +111,8 @@ class State:
     """Reason for which it is not loaded although it is to run, as a sentence: the next request loads it."""
     more_room: bool = False
     """Memory ran out, and it is tried again with more room."""
+    gone: bool = False
+    """The process that was asked to end has; what its traces tell is not known yet."""
     was_ready: bool = False
     """This run has been ready: its death is no permanent failure."""
     context: str = ""

@@ -154,6 +154,17 @@ class LocalProcess:
         code = self._child.wait()
         self._exit.set_result(Exit(signal=-code) if code < 0 else Exit(code=code))
 
+    def leaves_nothing(self) -> bool:
+        if self._child is None or not self.has_ended:
+            return False
+        try:
+            os.killpg(self._child.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def _alive(self) -> bool:
         return self.identity is not None and identity_of(self.identity.pid) == self.identity
 

@@ -167,8 +167,9 @@ class Room:
             return inf
         if not asking:
             return inf
-        survey = await self._survey(0.0)
-        needs = await self._read_needs({**asking, **self._with_memory()})
+        survey, needs = await asyncio.gather(
+            self._survey(0.0), self._read_needs({**asking, **self._with_memory()})
+        )
         evicting = any(tenant.state.wished or self._waits_for(name) for name, tenant in asking.items())
         requests = await self._ask_for_requests() if evicting else {}
         return self._settle(survey, needs, requests)

@@ -56,6 +56,8 @@ class Tenant(Protocol):
 
 def standing_of(state: lifecycle.State) -> Standing | None:
     """Return how a server stands in memory; None: it has none."""
+    if state.gone:
+        return None
     if state.phase is Phase.INSPECTING and state.has_room:
         return Standing.LOADING
     return _STANDING.get(state.phase)
