@@ -67,9 +67,9 @@ class Chronicle:
                 )
                 self._run_events.append(opened)
             case lifecycle.MarkReady():
-                self._timeline.ready(now)
+                self._timeline.ready(now, effect.loaded)
                 self._last_good = config.launch
-                self._run_events.append(RunReady(at=now))
+                self._run_events.append(RunReady(at=now, loaded=effect.loaded))
             case lifecycle.CloseRun():
                 self._close(effect)
             case lifecycle.CountContext():

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from supervisor_app.core.context.saved import Kept
     from supervisor_app.core.devices import Survey
     from supervisor_app.core.diagnosis.named_files import BadFile
+    from supervisor_app.core.loaded import Loaded
     from supervisor_app.core.memory_rules import MemoryRules
     from supervisor_app.core.placement.world import Need
     from supervisor_app.core.sightings import (
@@ -247,6 +248,8 @@ class RunOpened:
 @dataclass(frozen=True, kw_only=True)
 class RunReady:
     at: float
+    loaded: Loaded | None = None
+    """Parts of the time that the start took; None where nobody has measured it."""
 
 
 @dataclass(frozen=True, kw_only=True)

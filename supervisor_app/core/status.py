@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor_app.common.words import iso
 
 if TYPE_CHECKING:
+    from supervisor_app.core.loaded import Loaded
     from supervisor_app.core.sightings import Endpoint
 
 
@@ -146,6 +147,8 @@ class RunSummary:
     adopted: bool
     started_at: float
     ready_at: float | None = None
+    loaded: Loaded | None = None
+    """Parts of the time until it was ready; None where nobody has measured it."""
     ended_at: float | None = None
     exit_code: int | None = None
     signal: int | None = None
@@ -205,6 +208,12 @@ class LlamaStatus:
         same = last is not None and (last.kind, last.detail) == (self.failure.kind, self.failure.detail)
         return self.runs[0].memory if same else ""
 
+    @property
+    def loaded(self) -> str:
+        """Tell in a sentence how long the process that runs took to load; empty where that is not known."""
+        current = self.runs[0] if self.runs and self.status is Status.READY else None
+        return current.loaded.sentence if current and current.open and current.loaded else ""
+
     def uptime(self, now: float) -> int:
         """Whole seconds since the process started; 0 while there is none."""
         return 0 if self.started_at is None else max(0, int(now - self.started_at))
@@ -228,6 +237,7 @@ class LlamaStatus:
             "pid": self.pid,
             "progress": self.progress and self.progress.as_json(),
             "unloaded": self.unloaded,
+            "loaded": self.loaded,
             "canRollBack": self.can_roll_back,
             "warnings": list(self.warnings),
         }

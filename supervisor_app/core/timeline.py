@@ -11,6 +11,7 @@ from supervisor_app.core.status import Failure, RunSummary
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from supervisor_app.core.loaded import Loaded
     from supervisor_app.core.sightings import Exit
 
 LENGTH = 10
@@ -45,11 +46,11 @@ class Timeline:
     def opened(self, at: float, *, retry: int, adopted: bool) -> None:
         self._runs.appendleft(RunSummary(started_at=at, retry=retry, adopted=adopted))
 
-    def ready(self, at: float) -> bool:
+    def ready(self, at: float, loaded: Loaded | None = None) -> bool:
         """True when it was the first time in this run."""
         if self.current is None or self.current.ready_at is not None:
             return False
-        self._runs[0] = replace(self._runs[0], ready_at=at)
+        self._runs[0] = replace(self._runs[0], ready_at=at, loaded=loaded)
         return True
 
     def closed(self, at: float, ended: Exit, failure: Failure | None, memory: str = "") -> None:

@@ -301,6 +301,7 @@ class Run(models.Model):
     retry = models.PositiveIntegerField(default=0, help_text="0: started by a wish. 1, 2, …: after a crash.")
     started_at = models.DateTimeField()
     ready_at = models.DateTimeField(null=True)
+    loaded = models.JSONField(default=dict, db_default={}, blank=True, help_text="How long its load took.")
     ended_at = models.DateTimeField(null=True)
     exit_code = models.IntegerField(null=True)
     signal = models.PositiveSmallIntegerField(null=True)

@@ -10,6 +10,7 @@ from django.utils import timezone
 from supervisor_app.common.moments import moment, seconds
 from supervisor_app.common.words import iso
 from supervisor_app.core.diagnosis.explanations import failure_of
+from supervisor_app.core.loaded import loaded_from_json
 from supervisor_app.core.sightings import Identity
 from supervisor_app.core.status import (
     Failure,
@@ -167,6 +168,7 @@ def summary_of(run: Run) -> RunSummary:
         adopted=run.adopted,
         started_at=started,
         ready_at=seconds(run.ready_at),
+        loaded=loaded_from_json(run.loaded),
         ended_at=seconds(run.ended_at),
         exit_code=run.exit_code,
         signal=run.signal,

@@ -222,7 +222,9 @@ def _write(server: LlamaServer, event: RunEvent) -> None:
                 started_at=moment(event.started_at),
             )
         case RunReady():
-            open_run.filter(ready_at=None).update(ready_at=moment(event.at))
+            open_run.filter(ready_at=None).update(
+                ready_at=moment(event.at), loaded=event.loaded.as_json() if event.loaded else {}
+            )
         case ContextCounted():
             pass  # counted beside the history
         case RunClosed():

@@ -134,7 +134,7 @@ def _room(
         case Gone() if state.phase is Phase.ENDING:
             return replace(state, gone=True), []
         case RoomGiven() if state.phase is Phase.AWAITING_ROOM:
-            return room_given(state, event)
+            return room_given(state, event, now)
         case RoomAwaited() if state.phase is Phase.AWAITING_ROOM:
             return room_awaited(state, event)
         case RoomRefused() if state.phase is Phase.AWAITING_ROOM:

@@ -10,6 +10,7 @@ from supervisor_app.core.diagnosis.evidence import ExitReport
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from supervisor_app.core.loaded import Loaded
     from supervisor_app.core.sightings import Exit, Identity, PortHolder
     from supervisor_app.core.status import Failure
 
@@ -123,6 +124,9 @@ class OpenRun:
 @dataclass(frozen=True)
 class MarkReady:
     """The open run has reached ready."""
+
+    loaded: Loaded | None = field(default=None, compare=False)
+    """Parts of the time that it took; None where that began before us."""
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,8 @@ class RoomGiven:
     attempt: int
     remark: str = ""
     """Doubt that people should read, as a sentence."""
+    made_room: tuple[str, ...] = ()
+    """Names of the servers that ended for it."""
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     )
 
 
-def ask_for_room(state: State) -> Decision:
-    return replace(state, phase=Phase.AWAITING_ROOM), [AskRoom(state.attempt)]
+def ask_for_room(state: State, now: float) -> Decision:
+    return replace(state, phase=Phase.AWAITING_ROOM, asks_since=now), [AskRoom(state.attempt)]
 
 
 def ask_as_wished(state: State) -> Decision:
@@ -32,13 +32,14 @@ def ask_as_wished(state: State) -> Decision:
     return wished, [AskRoom(state.attempt)] if state.phase is Phase.AWAITING_ROOM else []
 
 
-def room_given(state: State, event: RoomGiven) -> Decision:
+def room_given(state: State, event: RoomGiven, now: float) -> Decision:
     """Spawn; after a wait look first who listens on the port by now."""
     said = [Log(INFO, f"🤔 [LLAMA] {event.remark}")] if event.remark else []
+    state = replace(state, has_room=True, loads_since=now, made_room=event.made_room)
     if state.awaits:
-        looking = replace(state, phase=Phase.INSPECTING, has_room=True, awaits="")
+        looking = replace(state, phase=Phase.INSPECTING, awaits="")
         return looking, [*said, InspectPort(state.attempt)]
-    return replace(state, phase=Phase.SPAWNING, has_room=True), [*said, Spawn(state.attempt)]
+    return replace(state, phase=Phase.SPAWNING), [*said, Spawn(state.attempt)]
 
 
 def room_awaited(state: State, event: RoomAwaited) -> Decision:

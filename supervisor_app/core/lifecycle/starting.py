@@ -24,6 +24,7 @@ from supervisor_app.core.lifecycle.room import ask_for_room
 from supervisor_app.core.lifecycle.serving import MODELS_INTERVAL
 from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State
 from supervisor_app.core.lifecycle.tries import failed
+from supervisor_app.core.loaded import Loaded
 from supervisor_app.core.sightings import Health, PortHolder
 from supervisor_app.core.status import Failure, FailureKind, Status
 from supervisor_app.core.watch.watchdog import CPU_EXTENDS, IDLE_INTERVAL, Watch
@@ -34,13 +35,14 @@ if TYPE_CHECKING:
 
 def inspected(state: State, holder: PortHolder | None, policy: Policy, now: float) -> Decision:
     if holder is None and policy.room and not state.has_room:
-        return ask_for_room(state)
+        return ask_for_room(state, now)
     if holder is None:
-        return replace(state, phase=Phase.SPAWNING), [Spawn(state.attempt)]
+        loading = replace(state, phase=Phase.SPAWNING, loads_since=state.loads_since or now)
+        return loading, [Spawn(state.attempt)]
     if holder.is_llama_server:
         found = Log(INFO, f"🔎 [LLAMA] Found a running llama-server: {holder}. Taking it over.")
         adopting = Adopt(state.attempt, holder, adopted=not holder.ours)
-        return replace(state, phase=Phase.SPAWNING), [found, adopting]
+        return replace(state, phase=Phase.SPAWNING, loads_since=None), [found, adopting]
     return failed(state, port_taken(holder), policy, now)
 
 
@@ -111,6 +113,17 @@ def why_silent(state: State, policy: Policy) -> Failure:
     return failure_of(FailureKind.NEVER_READY, f"no answer for {silence}")
 
 
+def _loaded(state: State, now: float) -> Loaded | None:
+    if state.loads_since is None:
+        return None
+    asked = state.loads_since if state.asks_since is None else state.asks_since
+    return Loaded(
+        room_ms=round(1000 * (state.loads_since - asked)),
+        load_ms=round(1000 * (now - state.loads_since)),
+        made_room=state.made_room,
+    )
+
+
 def models_read(state: State, event: ModelsRead, policy: Policy, now: float) -> Decision:
     models = counted(len(event.models), "model")
     ready = replace(
@@ -134,7 +147,7 @@ def models_read(state: State, event: ModelsRead, policy: Policy, now: float) -> 
         watch=Watch(moved_at=now, seen_at=now, quiet_since=now),
     )
     ready, kept = context_restored(ready, event.context)
-    effects: list[Effect] = [MarkReady()]
+    effects: list[Effect] = [MarkReady(_loaded(state, now))]
     effects += [Log(WARNING, f"⚠️ [LLAMA] {warning}") for warning in event.warnings]
     effects += [
         Log(INFO, f"📦 Loaded {models}"),

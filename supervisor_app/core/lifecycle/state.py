@@ -109,6 +109,12 @@ class State:
     """Reason for which it takes no new requests, as a sentence."""
     unloaded: str = ""
     """Reason for which it is not loaded although it is to run, as a sentence: the next request loads it."""
+    asks_since: float | None = None
+    """Monotonic seconds at which this try asked for room; None: it has not."""
+    loads_since: float | None = None
+    """Monotonic seconds at which the way to its process was free; None: it was not spawned by us."""
+    made_room: tuple[str, ...] = ()
+    """Names of the servers that ended for this try."""
     more_room: bool = False
     """Memory ran out, and it is tried again with more room."""
     gone: bool = False

@@ -335,7 +335,7 @@ class Room:
                 assert_never(never)
 
     def _unload(self, name: str, tenant: Tenant, for_: str) -> None:
-        self._told.unloaded[name] = tenant.state.attempt
+        self._told.unload(name, tenant.state.attempt, for_)
         why = f"Not loaded: made room for `{for_}`. {NEXT_REQUEST}"
         tenant.tell(lifecycle.Unload(tenant.state.attempt, f"Room is made for `{for_}`.", why))
 
@@ -352,7 +352,8 @@ class Room:
 
     def _give(self, name: str, tenant: Tenant, remark: str = "") -> None:
         self._told.given[name] = tenant.state.attempt
-        tenant.tell(lifecycle.RoomGiven(tenant.state.attempt, remark))
+        made_room = self._told.made_room_for(name)
+        tenant.tell(lifecycle.RoomGiven(tenant.state.attempt, remark, made_room))
 
 
 def _used_by(survey: Survey, tenant: Tenant) -> Mapping[str, int]:

@@ -23,6 +23,17 @@ class Told:
     """Requests in flight are to be finished, and room is to be made then: also for whom."""
     unloaded: dict[str, int] = field(default_factory=dict)
     """Room is to be made by the server."""
+    made_room: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Server -> names of those that were told to end for it, until it has its room."""
+
+    def unload(self, name: str, attempt: int, for_: str) -> None:
+        """Note that a server is to end for another one."""
+        self.unloaded[name] = attempt
+        self.made_room[for_] = (*self.made_room.get(for_, ()), name)
+
+    def made_room_for(self, name: str) -> tuple[str, ...]:
+        """Take out which servers ended for this one."""
+        return self.made_room.pop(name, ())
 
     def forget_acted_on(self, tenants: Mapping[str, Tenant]) -> None:
         """Forget what servers have acted on, or what is overtaken."""
@@ -31,6 +42,11 @@ class Told:
         still = _open(draining, tenants, Phase.SERVING)
         self.draining = {name: told for name, told in self.draining.items() if name in still}
         self.unloaded = _open(self.unloaded, tenants, Phase.SERVING)
+        self.made_room = {
+            name: made
+            for name, made in self.made_room.items()
+            if name in tenants and tenants[name].state.phase is Phase.AWAITING_ROOM
+        }
 
 
 def _open(told: Mapping[str, int], tenants: Mapping[str, Tenant], phase: Phase) -> dict[str, int]:

@@ -7,6 +7,9 @@ import pytest
 from supervisor_app.core import lifecycle
 from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy
+from supervisor_app.core.loaded import Loaded
+from supervisor_app.core.placement.world import Standing
+from supervisor_app.core.room.tenants import standing_of
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.spec import LaunchSpec, RestartPolicy
 from supervisor_app.core.status import FailureKind, Status
@@ -30,8 +33,8 @@ class Tenant(Server):
         self.send(lifecycle.Inspected(self.state.attempt, None))
         return self
 
-    def given(self, remark: str = "") -> Tenant:
-        self.send(lifecycle.RoomGiven(self.state.attempt, remark))
+    def given(self, remark: str = "", *made_room: str) -> Tenant:
+        self.send(lifecycle.RoomGiven(self.state.attempt, remark, made_room))
         return self
 
     def awaits(self, why: str = WHY) -> Tenant:
@@ -55,6 +58,10 @@ class Tenant(Server):
     def detail(self) -> str:
         spec: LaunchSpec = make_spec()
         return sentence(self.state, self.policy, spec)
+
+
+def loaded_of(server):
+    return next(effect.loaded for effect in server.effects if isinstance(effect, lifecycle.MarkReady))
 
 
 # --- A start -------------------------------------------------------------------------------------------
@@ -269,3 +276,45 @@ def test_without_making_room_it_uses_up_a_retry():
     server = Tenant(Policy()).asks()
     server.send(lifecycle.Spawned(server.state.attempt, ME)).dies(OUT_OF_MEMORY)
     assert server.state.retries == 1
+
+
+# --- How long it took ----------------------------------------------------------------------------------
+
+
+def test_the_time_for_room_and_that_for_the_load_are_told_apart():
+    server = Tenant().asks().awaits().after(2).given("", "coder")
+    server.send(lifecycle.Inspected(server.state.attempt, None))
+    server.send(lifecycle.Spawned(server.state.attempt, ME)).after(3).healthy()
+    server.send(lifecycle.ModelsRead(server.state.attempt, (MODEL,)))
+    loaded = loaded_of(server)
+    assert loaded == Loaded(room_ms=2000, load_ms=loaded.load_ms, made_room=("coder",))
+    assert loaded.load_ms >= 3000
+
+
+def test_without_making_room_the_load_alone_is_measured():
+    server = Tenant(Policy()).asks()
+    server.send(lifecycle.Spawned(server.state.attempt, ME)).after(3).healthy()
+    server.send(lifecycle.ModelsRead(server.state.attempt, (MODEL,)))
+    assert loaded_of(server).room_ms == 0
+    assert loaded_of(server).load_ms >= 3000
+
+
+def test_nobody_knows_how_long_a_process_that_was_found_took_to_load():
+    server = Tenant()
+    server.send(lifecycle.Start())
+    server.send(lifecycle.Inspected(server.state.attempt, stranger(llama=True)))
+    server.send(lifecycle.Spawned(server.state.attempt, ME, adopted=True)).healthy()
+    server.send(lifecycle.ModelsRead(server.state.attempt, (MODEL,)))
+    assert loaded_of(server) is None
+
+
+def test_a_process_that_was_asked_to_end_and_has_leaves_its_room_before_its_post_mortem():
+    server = Tenant().serves()
+    server.send(lifecycle.Gone(server.state.attempt))
+    assert standing_of(server.state) is Standing.IDLE, "a crash is no planned end"
+    server.unloads()
+    assert standing_of(server.state) is Standing.LEAVING
+    server.send(lifecycle.Gone(server.state.attempt))
+    assert standing_of(server.state) is None
+    assert server.goes().where == (Status.INITIAL, Phase.IDLE)
+    assert not server.state.gone

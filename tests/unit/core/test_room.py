@@ -254,3 +254,29 @@ async def test_more_requests_that_wait_count_for_more():
         n.supervisor.waits("gateway", {"c": 5})
         await n.clock.advance(1)
         assert n.loaded == {"a"}, "whoever waits in a gateway wakes it as well"
+
+
+async def test_the_next_server_loads_while_the_post_mortem_of_the_old_one_lasts():
+    async with node(claims={"b": Claim(priority=1)}) as n:
+        old, written = n.process("b"), asyncio.Event()
+
+        async def last_lines(count, since=None):
+            await written.wait()
+            return []
+
+        old.last_lines = last_lines
+        await n.ask("a", 5)
+        assert n.statuses["b"] == "stopping"
+        assert n.statuses["a"] == "ready"
+        written.set()
+        await n.clock.advance(1)
+        assert n.statuses["b"] == "initial"
+
+
+async def test_a_server_that_was_loaded_says_who_made_room_for_it():
+    async with node(claims={"b": Claim(priority=1)}) as n:
+        assert n.snapshot("b").loaded.startswith("Loaded in ")
+        assert "made room" not in n.snapshot("b").loaded
+        await n.ask("a", 5)
+        assert "until `b` had made room" in n.snapshot("a").loaded
+        assert n.snapshot("b").loaded == ""
