@@ -45,8 +45,8 @@ BESIDE_MB = 35
 """Needed by a server beside its weights, with these flags: 32 by the estimate, some 25 as measured."""
 ROOM = 2
 CLIENTS = 20
-PAUSE_SECONDS = 0.5
-"""Pause before each swap: the last answer's chores are done by then."""
+PAUSE_SECONDS = 1.5
+"""Pause before each swap: a server stays for a second after its last request."""
 ATTEMPT_SECONDS = 120.0
 FILE = """
 [memory]

@@ -22,7 +22,7 @@ from supervisor_app.pages.templatetags.gateway_tags import (
     tokens_more,
 )
 from supervisor_app.traffic.models import QuarantinedRequest, RequestRecord
-from tests.integration.building import make_ready_server, make_record
+from tests.integration.building import STARTED, at, make_ready_server, make_record, make_run
 
 pytestmark = pytest.mark.django_db
 
@@ -159,9 +159,10 @@ def test_an_open_page_asks_for_the_same_part_again(staff_client):
     assert without_token.sub("", again) == without_token.sub("", shown)
 
 
-def test_the_page_costs_few_queries(staff_client, quarantined, django_assert_max_num_queries):
+def test_the_page_costs_few_queries(default, staff_client, quarantined, django_assert_max_num_queries):
+    make_loaded_run(default)
     ledger.write([make_record() for _ in range(LISTED)])
-    with django_assert_max_num_queries(5):
+    with django_assert_max_num_queries(7):
         staff_client.get(PART, **HTMX)
 
 
@@ -272,3 +273,43 @@ def test_without_the_token_nothing_is_released(staff, quarantined):
     client.force_login(staff)
     assert client.post(release_url(quarantined)).status_code == 403
     assert QuarantinedRequest.objects.exists()
+
+
+# --- The first token after a load ----------------------------------------------------------------------
+
+WAITED = "Requests waited for the last load: the first token came"
+
+
+def make_loaded_run(server):
+    """One whose load began at `STARTED`, and took 2 s."""
+    loaded = {"roomMs": 500, "loadMs": 1500, "madeRoom": ["coder"]}
+    return make_run(server, ready_at=at(STARTED + 2), ended_at=None, loaded=loaded)
+
+
+def test_the_first_token_after_a_load_is_that_of_a_request_that_waited_for_it(default, staff_client):
+    make_loaded_run(default)
+    ledger.write(
+        [
+            make_record(at=STARTED - 60, ttft_ms=62_100),
+            make_record(at=STARTED, ttft_ms=2300, held_ms=2000),
+            make_record(at=STARTED + 1, ttft_ms=1250, held_ms=1000),
+            make_record(at=STARTED + 1, ttft_ms=None),
+            make_record(at=STARTED + 3, ttft_ms=10),
+        ]
+    )
+    assert f"{WAITED} 250 ms after it." in words(staff_client.get(PAGE))
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_nothing_is_said_of_a_load_that_no_request_waited_for_or_nobody_measured(
+    loaded, default, staff_client
+):
+    make_loaded_run(default) if loaded else make_run(default, ready_at=at(STARTED + 2), ended_at=None)
+    ledger.write([make_record(at=STARTED + 3, ttft_ms=10)])
+    assert WAITED not in words(staff_client.get(PAGE))
+
+
+def test_the_page_of_a_server_says_how_long_its_load_took(default, client):
+    make_loaded_run(default)
+    shown = " ".join(re.sub(r"<[^>]+>", " ", client.get(PAGE).content.decode()).split())
+    assert "Loaded in 2.0 s: 0.5 s until coder had made room, 1.5 s to load." in shown
