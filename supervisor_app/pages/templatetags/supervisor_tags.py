@@ -144,9 +144,9 @@ def instant(seconds: float | None) -> str:
 
 
 @register.filter
-def word(status: Status | str) -> str:
-    """The status as people say it."""
-    return WORDS[Status(status)]
+def standing(status: LlamaStatus) -> str:
+    """The status as people say it: a server that made room was not stopped by anybody."""
+    return "Not loaded" if status.unloaded else WORDS[status.status]
 
 
 @register.filter

@@ -81,8 +81,13 @@ def test_since_never_runs_backwards():
 
 @pytest.mark.parametrize("status", Status)
 def test_every_status_has_a_word_and_a_glyph(status):
-    assert tags.word(status.value)
+    assert tags.standing(LlamaStatus(name="default", status=status))
     assert len(tags.glyph(status.value)) == 1
+
+
+def test_a_server_that_made_room_is_not_called_stopped():
+    assert tags.standing(LlamaStatus(name="default")) == "Stopped"
+    assert tags.standing(LlamaStatus(name="default", unloaded=True)) == "Not loaded"
 
 
 def test_the_sentence_leaves_the_evidence_to_its_own_place():
