@@ -327,7 +327,7 @@ class Exchange:
             outcome = Outcome.REPLAYED
         else:
             hold = self.answer.hold
-            outcome = Outcome.HELD if hold is not None and hold.total else Outcome.OK
+            outcome = Outcome.HELD if hold is not None and hold.has_waited else Outcome.OK
         self._over(outcome, tail)
 
     def broken(self, problem: Problem, run_name: str, tail: Iterable[bytes]) -> None:

@@ -19,7 +19,7 @@ class Hold:
     Tries that reach nobody do not make the time longer: only one that did begins it anew (`renew`).
     """
 
-    __slots__ = ("_deadline", "_loop", "_next_comment", "_since", "_until", "total")
+    __slots__ = ("_deadline", "_loop", "_next_comment", "_since", "_until", "has_waited", "total")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -27,8 +27,9 @@ class Hold:
         self._until = 0.0
         self._deadline: asyncio.TimerHandle | None = None
         self._next_comment: asyncio.TimerHandle | None = None
+        self.has_waited = False
         self.total = 0.0
-        """Seconds waited, in all holds."""
+        """Seconds waited, in all holds; 0 for a wait within one millisecond of uvloop's clock."""
 
     @property
     def waits(self) -> bool:
@@ -36,6 +37,7 @@ class Hold:
 
     def begin(self, seconds: float, too_late: Callable[[], None]) -> None:
         if self._since is None:
+            self.has_waited = True
             self._since = self._loop.time()
             self._until = self._until or self._since + seconds
             self._deadline = self._loop.call_at(self._until, too_late)

@@ -47,6 +47,8 @@ async def test_while_a_server_is_away_requests_wait_for_it(plane, status):
     asking = plane.asks(question())
     await plane.until_waiting(1)
     assert not server.calls
+    began = plane.gateway.loop.time()
+    await eventually(lambda: plane.gateway.loop.time() > began)
     server.says(status=Status.READY)
     assert (await asking).content == b"x"
     (record,) = await plane.records(1)

@@ -107,3 +107,10 @@ def test_comments_end_when_they_are_stopped_also_by_a_comment(waiting):
     waiting.hold.comment_every(10, 0, waiting.hold.stop_comments)
     waiting.after(0)
     assert not waiting.timers.pending
+
+
+def test_a_wait_too_short_for_the_clock_was_one(waiting):
+    assert not waiting.hold.has_waited
+    waiting.begin()
+    waiting.hold.end()
+    assert (waiting.hold.has_waited, waiting.hold.total) == (True, 0.0)
