@@ -20,9 +20,9 @@ class Start:
 
 @dataclass(frozen=True)
 class Evict:
-    """Take no new requests for it, let those in flight finish, and end it.
+    """Take no new requests for it, let those in flight finish, and end it. From then on it stands as leaving.
 
-    From then on it stands as leaving. Only `Policy.max_wait_for_busy_seconds` has a busy one evicted.
+    Only under `Policy.max_wait_for_busy_seconds` it may be busy.
     """
 
     name: str
