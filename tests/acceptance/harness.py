@@ -173,9 +173,13 @@ class Proxy:
         return found
 
     def engines(self) -> list[psutil.Process]:
-        """List what descends from us and is not ours itself: llama-servers and their children."""
+        """List what descends from us and is not ours itself: llama-servers and their children.
+
+        One that is asked for its version serves nobody, and ends in a moment.
+        """
         ours = {child.pid for child in self._others}
-        return [process for process in self.family() if process.pid not in ours]
+        others = [process for process in self.family() if process.pid not in ours]
+        return [process for process in others if "--version" not in command_line(process)]
 
     # Looking
 
@@ -349,3 +353,10 @@ class Proxy:
         done = self.manage("llama", *arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Its words; none when it has just ended."""
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []

@@ -65,6 +65,9 @@ def test_the_default_wait_before_the_first_retry_is_a_second(recovered):
 
 def test_crashed_starting_ready_are_told_in_this_order(fake):
     fake.script("--fake-load-seconds", "1")
+    fake.configure(
+        retry_backoff_ms=1000
+    )  # so long it is crashed: of states that pass at once the last is told
     pid = fake.start().wait_for_status("ready")["pid"]
     with fake.events() as events:
         psutil.Process(pid).kill()

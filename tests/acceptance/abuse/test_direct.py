@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from tests.acceptance.abuse.impostor import SOMEBODY, impostor, needs_root
+from tests.acceptance.children import listens
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.deadline import DEADLINE
 from tests.ports import free_port
@@ -76,6 +77,7 @@ def test_its_key_stays_over_crashes_and_over_the_supervisor(closed):
     closed.supervisor.kill()
     closed.start().wait_for_status("ready")
     assert key_of(closed) == key
+    closed.wait_for("the gateway listens", lambda: listens(closed.gateway_port))
     assert post(closed.gateway_url).ok
 
 

@@ -86,6 +86,22 @@ async def test_what_it_leaves_behind_in_its_group_is_killed(started):
     await until(lambda: not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE)
 
 
+async def test_an_ended_process_leaves_nothing_once_its_group_is_gone(started, monkeypatch):
+    process = await started(fake_spec())
+    assert not process.leaves_nothing(), "it runs"
+    process.kill()
+    await asyncio.wait_for(process.wait(), DEADLINE)
+    assert process.leaves_nothing()
+    monkeypatch.setattr(os, "killpg", lambda group, number: None)
+    assert not process.leaves_nothing(), "one of its group is there"
+
+    def denied(group, number):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "killpg", denied)
+    assert not process.leaves_nothing(), "it cannot be seen"
+
+
 async def test_terminate_and_kill(started):
     process = await started(fake_spec("--fake-ignore-sigterm"))
     process.terminate()
