@@ -18,8 +18,9 @@ class WebConnection(Protocol):
 class Visitors:
     """Counts connections. If all places are taken, the one that has been idle longest goes first.
 
-    A stranger who holds connections without asking anything keeps nobody out: a connection on which nothing
-    was ever answered goes before one that a browser or a client keeps for its next request.
+    A stranger who holds connections without asking anything keeps nobody out: while those on which nothing
+    was ever answered have half of the places, they go before those that a client keeps for its next request.
+    That half stays theirs, however many others were answered: a newcomer needs time to ask.
     """
 
     def __init__(self, limits: WebLimits) -> None:
@@ -42,7 +43,8 @@ class Visitors:
         """Close an idle connection before one more comes. False: all are in the middle of something."""
         if len(self._all) < self.limits.connections:
             return True
-        longest = next(iter(self._unanswered or self._idle), None)
+        has_half = 2 * len(self._unanswered) >= self.limits.connections
+        longest = next(iter(self._unanswered if has_half or not self._idle else self._idle), None)
         if longest is None:
             return False
         self.leave(longest)

@@ -65,6 +65,16 @@ def test_a_connection_that_is_kept_after_an_answer_outlasts_those_that_asked_not
     assert [stranger.is_gone for stranger in strangers] == [True] * 7 + [False] * 3
 
 
+def test_those_that_were_answered_leave_half_of_the_places_to_others(visitors):
+    kept = [come(visitors) for _ in range(4)]
+    for each in kept:
+        visitors.mark_busy(each)
+        visitors.mark_idle(each)
+    newcomer, second, third = (come(visitors) for _ in range(3))
+    assert [each.is_gone for each in kept] == [True, True, False, False]
+    assert [newcomer.is_gone, second.is_gone, third.is_gone] == [True, False, False]
+
+
 def test_where_all_were_answered_the_one_that_is_idle_longest_goes(visitors):
     guests = [come(visitors) for _ in range(4)]
     for guest in guests:
