@@ -18,6 +18,7 @@ import requests
 from supervisor_app.engine.resolve import LAUNCHER
 from tests.acceptance.children import wait_for
 from tests.acceptance.faults.recovery_checks import KEPT
+from tests.acceptance.harness import command_line
 from tests.deadline import DEADLINE
 from tests.ports import free_port
 
@@ -216,7 +217,7 @@ class Traces:
 
 def traces(proxy: Proxy) -> Traces:
     return Traces(
-        processes=len(proxy.family()),
+        processes=sum("--version" not in command_line(process) for process in proxy.family()),
         ports=listening(proxy),
         files=len(open_files(proxy.supervisor.pid)),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ from tests.acceptance.faults.freezer import REFUSED
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+STILL_SECONDS = 0.2
+"""So long an answer of 200 tokens takes that is not frozen."""
 FREEZER = str(Path(__file__).with_name("freezer.py"))
 IMPATIENT = {"retry_backoff_ms": 600, "stop_grace_ms": 300}
 FROZEN = Expected(
@@ -71,11 +74,18 @@ def standing_still(patient: Patient) -> Iterator[None]:
                     refused = freezer.stderr.read()
                     assert REFUSED in refused, refused
                     pytest.skip(f"no thread may be frozen here: {refused}")
-                if decoded(patient) is not None:
+                if is_still(patient):
                     yield
                     return
             finally:
                 freezer.kill()
+
+
+def is_still(patient: Patient) -> bool:
+    """Does its answer get on no more? On a busy machine a thread may be frozen that was about to hand over."""
+    before = decoded(patient)
+    time.sleep(STILL_SECONDS)
+    return before is not None and decoded(patient) == before
 
 
 def decoded(patient: Patient) -> int | None:

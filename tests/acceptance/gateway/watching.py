@@ -72,9 +72,11 @@ def ask_long(proxy: Proxy, tokens: int) -> int:
 
 
 def busy_slots(proxy: Proxy) -> int:
-    """Return how many answers the server works on."""
-    slots = requests.get(f"{proxy.engine_url}/slots", headers=proxy.engine_headers, timeout=DEADLINE).json()
-    return sum(slot["is_processing"] for slot in slots)
+    """Return how many answers the server works on; 0 while it ends or starts."""
+    with suppress(requests.ConnectionError):
+        slots = requests.get(f"{proxy.engine_url}/slots", headers=proxy.engine_headers, timeout=DEADLINE)
+        return sum(slot["is_processing"] for slot in slots.json())
+    return 0
 
 
 def wait_until_busy(proxy: Proxy, number: int = 1) -> None:
