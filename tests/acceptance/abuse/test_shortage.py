@@ -28,6 +28,7 @@ def limit_of(pid: int) -> tuple[int, int]:
 @contextmanager
 def starved(proxy):
     """Leave the supervisor without a descriptor, whatever keeps clients from taking them all."""
+    assert proxy.get("/").ok  # the templates of a page are read with the first one
     pid = proxy.supervisor.pid
     soft, hard = limit_of(pid)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))

@@ -7,7 +7,7 @@ import threading
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count, cycle
 from typing import Any
 
@@ -35,12 +35,18 @@ from tests.acceptance.gateway.watching import ask_long, ends_as, metric, wait_un
 from tests.deadline import DEADLINE
 
 
+def lives(pid):
+    with suppress(psutil.Error):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def killing(proxy):
     """Return a call that kills the process that is ready now. For a moment after a kill, the status is still that of the dead."""
 
     def find():
         status = proxy.status()
-        return status if status["status"] == "ready" and psutil.pid_exists(status["pid"]) else {}
+        return status if status["status"] == "ready" and lives(status["pid"]) else {}
 
     return psutil.Process(proxy.wait_for("a living process that is ready", find)["pid"]).kill
 
