@@ -33,7 +33,7 @@ from supervisor_app.core.room.tenants import (
     resident,
     standing_of,
 )
-from supervisor_app.core.room.told import Told
+from supervisor_app.core.room.told import Drained, Told
 from supervisor_app.core.room.waiting import Waiting
 from supervisor_app.core.shortage import CANNOT
 from supervisor_app.core.status import FailureKind
@@ -49,6 +49,11 @@ LOOK_AGAIN_SECONDS = 1.0
 """Between two looks at servers and memory while somebody waits for room."""
 RETURNING_SECONDS = 0.1
 """The same while memory is on its way back."""
+GATE_SECONDS = 0.05
+"""Time for gateways to learn that a server takes no new requests, before it is asked whether it has any.
+
+Without it a request that came between that question and SIGTERM would meet the server's end.
+"""
 SETTLE_SECONDS = 2.0
 """Time that servers nobody has asked for leave to others to ask, too: then priority decides."""
 SURVEY_FRESH_SECONDS = 2.0
@@ -182,9 +187,11 @@ class Room:
         planned = plan(world, demands, self._policy(), now)
         wanted = {demand.name: demand for demand in demands}
         for decision in planned.decisions:
-            self._perform(decision, wanted, requests)
+            self._perform(decision, wanted)
         soon = now + (RETURNING_SECONDS if self._returning.is_awaited else LOOK_AGAIN_SECONDS)
-        return min(soon, planned.again_at or inf) if self._since else inf
+        gates = [drained.at + GATE_SECONDS for drained in self._told.draining.values()]
+        to_come = [gate for gate in gates if gate > now]
+        return min(soon, planned.again_at or inf, *to_come) if self._since else inf
 
     def _demands(self, needs: Mapping[str, Need], now: float) -> list[Demand]:
         """Return who asks. Those that nobody has asked for come in together, so that priority counts."""
@@ -308,20 +315,16 @@ class Room:
 
     # Telling servers
 
-    def _perform(
-        self, decision: Decision, demands: Mapping[str, Demand], requests: Mapping[str, int]
-    ) -> None:
+    def _perform(self, decision: Decision, demands: Mapping[str, Demand]) -> None:
         tenant = self._tenants()[decision.name]
         attempt = tenant.state.attempt
         match decision:
             case Start():
                 self._give(decision.name, tenant, sentence(decision.remark) if decision.remark else "")
-            case Evict() if requests.get(decision.name):
-                self._told.draining[decision.name] = attempt, decision.for_
+            case Evict():
+                self._told.draining[decision.name] = Drained(attempt, decision.for_, self._clock.monotonic())
                 why = f"It finishes what it does, and makes room for `{decision.for_}` then."
                 tenant.tell(lifecycle.Drain(attempt, why))
-            case Evict():
-                self._unload(decision.name, tenant, decision.for_)
             case Wait():
                 why = sentence(decision.reason)
                 if demands[decision.name].cause is Cause.PRELOAD and decision.reason.kind in NOT_LOADED_KINDS:
@@ -342,13 +345,15 @@ class Room:
     async def _end_drained(self) -> None:
         """Unload those that have finished what they did; have the others go on where nobody needs room."""
         tenants = self._tenants()
-        for name, (attempt, for_) in list(self._told.draining.items()):
+        for name, drained in list(self._told.draining.items()):
             if not any(map(asks, tenants.values())):
                 del self._told.draining[name]
-                tenants[name].tell(lifecycle.Drain(attempt, ""))
+                tenants[name].tell(lifecycle.Drain(drained.attempt, ""))
+            elif self._clock.monotonic() < drained.at + GATE_SECONDS:
+                continue
             elif not await tenants[name].requests():
                 del self._told.draining[name]
-                self._unload(name, tenants[name], for_)
+                self._unload(name, tenants[name], drained.for_)
 
     def _give(self, name: str, tenant: Tenant, remark: str = "") -> None:
         self._told.given[name] = tenant.state.attempt

@@ -13,14 +13,25 @@ if TYPE_CHECKING:
     from supervisor_app.core.room.tenants import Tenant
 
 
+@dataclass(frozen=True)
+class Drained:
+    """A server that was told to take no new requests."""
+
+    attempt: int
+    for_: str
+    """Name of the server for which it makes room."""
+    at: float
+    """When it was told, monotonic seconds."""
+
+
 @dataclass
 class Told:
     """Server -> the attempt that it was told of."""
 
     given: dict[str, int] = field(default_factory=dict)
     """Room was given."""
-    draining: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Requests in flight are to be finished, and room is to be made then: also for whom."""
+    draining: dict[str, Drained] = field(default_factory=dict)
+    """Requests in flight are to be finished, and room is to be made then."""
     unloaded: dict[str, int] = field(default_factory=dict)
     """Room is to be made by the server."""
     made_room: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -38,7 +49,7 @@ class Told:
     def forget_acted_on(self, tenants: Mapping[str, Tenant]) -> None:
         """Forget what servers have acted on, or what is overtaken."""
         self.given = _open(self.given, tenants, Phase.AWAITING_ROOM)
-        draining = {name: attempt for name, (attempt, _) in self.draining.items()}
+        draining = {name: told.attempt for name, told in self.draining.items()}
         still = _open(draining, tenants, Phase.SERVING)
         self.draining = {name: told for name, told in self.draining.items() if name in still}
         self.unloaded = _open(self.unloaded, tenants, Phase.SERVING)

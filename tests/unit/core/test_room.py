@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from supervisor_app.core.room.room import GATE_SECONDS
 from supervisor_app.core.spec import Claim
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import (
@@ -164,6 +165,20 @@ async def test_after_a_long_wait_a_busy_server_takes_no_new_requests_and_goes_on
         await n.clock.advance(3)
         assert n.loaded == {"b"}
         assert not n.snapshot("a").draining
+
+
+async def test_a_request_that_came_before_the_gateways_knew_is_finished():
+    async with node() as n:
+        n.store.servers[1] = replace(n.store.servers[1], generation=9)
+        n.supervisor.nudge()
+        await n.clock.advance(GATE_SECONDS / 2)
+        assert n.snapshot("a").draining
+        n.probe.busy.add(PORTS["a"])
+        await n.clock.advance(3)
+        assert n.process("a").signals == []
+        n.probe.busy.clear()
+        await n.clock.advance(3)
+        assert n.loaded == {"b"}
 
 
 async def test_a_server_goes_on_once_nobody_needs_its_room_any_more():
