@@ -173,6 +173,9 @@ async def test_a_request_that_came_before_the_gateways_knew_is_finished():
         n.supervisor.nudge()
         await n.clock.advance(GATE_SECONDS / 2)
         assert n.snapshot("a").draining
+        n.supervisor.waits("gateway", {"b": 1})  # a decision before they know
+        await n.clock.advance(GATE_SECONDS / 4)
+        assert n.process("a").signals == []
         n.probe.busy.add(PORTS["a"])
         await n.clock.advance(3)
         assert n.process("a").signals == []
