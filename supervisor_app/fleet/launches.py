@@ -90,7 +90,7 @@ def look_at(spec: LaunchSpec, devices: Sequence[Device], known: Launch | None = 
     environment = {name: value for name, value in spec.environment if name.startswith(MATTERS)}
     flags = words_of(load)
     record = Record(
-        # One that names no file is known by its whole command line.
+        # A launch that names no file is known by its whole command line.
         identity=_digest(
             [*map(_contents, parts), flags if files else spec.args, sorted(environment.items())]
         ),
@@ -130,7 +130,7 @@ def told_beforehand(spec: LaunchSpec, launch: Launch) -> Told | None:
     if tool is None or load.model is None or load.draft.model is not None or load.projector is not None:
         return None
     adapters = [word for path in load.adapters for word in ("--lora", str(path.expanduser()))]
-    # It is no server: it has no cache of prompts, and `--fit` is said below.
+    # The tool is no server: it has no cache of prompts, and `--fit` is said below.
     words = words_of(replace(load, fit=True, prompt_cache_mib=Load.prompt_cache_mib))
     flags = ["--model", str(load.model.expanduser()), *adapters, *words]
     return told_by_fit_params(ask_fit_params(tool, flags, spec.cwd, dict(spec.environment)))

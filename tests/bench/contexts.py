@@ -1,4 +1,4 @@
-"""What a kept conversation costs and saves: `python -m tests.bench.contexts [--rounds 10] [--padding-mb 200]`.
+"""Cost and gain of a kept conversation: `python -m tests.bench.contexts [--rounds 10] [--padding-mb 200]`.
 
 A conversation on a model made by the tests. Its server ends and starts again, with the conversation restored and
 without, in turns: the time of saving and restoring, and of the first token of the next answer.

@@ -1,4 +1,4 @@
-"""What a swap of models costs: `python -m tests.bench.swap [--rounds 10] [--sizes 60,…] [--cold]`.
+"""Cost of a swap of models: `python -m tests.bench.swap [--rounds 10] [--sizes 60,…] [--cold]`.
 
 Six models of different sizes, and memory for two. Each round asks for the model that was used least recently
 and measures until its first token, in turn for
@@ -64,7 +64,7 @@ Parts = dict[str, list[float]]
 
 
 class Plane(Protocol):
-    """One way to have the models answered."""
+    """A way to have the models answered."""
 
     def first_token(self, name: str) -> float:
         """Seconds from the request until its first token."""

@@ -119,7 +119,7 @@ async def test_nobody_listens(probe):
         unused.bind(("127.0.0.1", 0))
         spec = spec_for(unused.getsockname()[1])
         assert await probe.health(spec, 5.0) is Health.REFUSED
-        # It stopped listening between the look and the connection.
+        # The server stopped listening between the look and the connection.
         gone = spec.at(Endpoint(address="127.0.0.1", port=spec.port, uid=None))
         assert await probe.health(gone, 5.0) is Health.REFUSED
 

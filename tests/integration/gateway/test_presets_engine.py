@@ -1,4 +1,4 @@
-"""What real servers make of requests that a preset has changed."""
+"""Answers of real servers to requests that a preset has changed."""
 
 from __future__ import annotations
 

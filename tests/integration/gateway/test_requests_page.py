@@ -281,7 +281,7 @@ WAITED = "Requests waited for the last load: the first token came"
 
 
 def make_loaded_run(server):
-    """One whose load began at `STARTED`, and took 2 s."""
+    """A run whose load began at `STARTED`, and took 2 s."""
     loaded = {"roomMs": 500, "loadMs": 1500, "madeRoom": ["coder"]}
     return make_run(server, ready_at=at(STARTED + 2), ended_at=None, loaded=loaded)
 

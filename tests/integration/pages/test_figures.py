@@ -1,4 +1,4 @@
-"""What programs read of servers and devices: JSON and metrics."""
+"""JSON and metrics of servers and devices, as programs read them."""
 
 from __future__ import annotations
 

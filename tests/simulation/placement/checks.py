@@ -1,4 +1,4 @@
-"""What must hold, whatever happens. Each returns what does not."""
+"""Claims that must hold, whatever happens. Each returns what does not."""
 
 from __future__ import annotations
 

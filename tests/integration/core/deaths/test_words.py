@@ -1,4 +1,4 @@
-"""What clients have a real llama-server say, and what surrounds it: the cause of its death is told all the same."""
+"""Words that clients have a real llama-server say: the cause of its death is told all the same."""
 
 from __future__ import annotations
 
