@@ -21,7 +21,7 @@ class Drained:
     for_: str
     """Name of the server for which it makes room."""
     at: float
-    """When it was told, monotonic seconds."""
+    """Moment of that word, monotonic seconds."""
 
 
 @dataclass
