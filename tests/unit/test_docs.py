@@ -173,7 +173,7 @@ def test_alerts_has_every_event():
     assert set(re.findall(r"`([a-z_ ]+)` or `test`", DOCS["alerts"])[0].split()) == {*AlertEvent} - {"test"}
 
 
-def test_it_is_said_how_much_of_the_past_is_kept():
+def test_the_documents_say_how_much_of_the_past_is_kept():
     assert f"The last {RUNS_KEPT} of each server are kept." in words(DOCS["troubleshooting"])
     assert f"kept for {ALERTS_KEPT.days} days after its end" in words(DOCS["alerts"])
 
@@ -238,7 +238,7 @@ def links(text):
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_what_a_document_points_to_is_there(name):
+def test_targets_of_links_in_documents_exist(name):
     folder = (ROOT / name).parent
     missing = [path for path, _ in links((ROOT / name).read_text()) if not (folder / path).exists()]
     assert missing == []

@@ -143,7 +143,7 @@ def test_staying_ready_does_not_begin_the_wait_again():
     assert step(up, Status.READY, now=NOW + 30).incident == up
 
 
-def test_it_is_settled_when_it_was_ready_for_long_enough():
+def test_an_incident_is_settled_once_its_server_was_ready_for_long_enough():
     up = after(Status.CRASHED, Status.READY)
     assert [up.settled(NOW + 60.9), up.settled(NOW + 61)] == [False, True]
     assert not after(Status.CRASHED).settled(NOW + 10**6)
@@ -160,12 +160,12 @@ def test_a_restart_or_the_end_of_the_supervisor_does_not_end_it(status):
 
 
 @pytest.mark.parametrize("status", [Status.STOPPING, Status.INITIAL])
-def test_who_stops_it_while_it_is_down_ends_it_in_silence(status):
+def test_a_stop_while_a_server_is_down_ends_its_incident_in_silence(status):
     stopped = step(after(Status.CRASHED), status, wanted=False)
     assert (stopped.due, stopped.ending) == ((), IncidentEnd.STOPPED)
 
 
-def test_who_stops_it_just_after_it_came_up_ends_it_as_recovered():
+def test_a_stop_just_after_a_server_came_up_ends_its_incident_as_recovered():
     stopped = step(after(Status.CRASHED, Status.READY), Status.STOPPING, wanted=False)
     assert (stopped.due, stopped.ending) == ((RECOVERED,), IncidentEnd.RECOVERED)
 

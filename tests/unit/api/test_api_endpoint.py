@@ -55,7 +55,7 @@ def test_a_private_status_is_for_staff(user, expected, private):
         (STAFF, (200, "")),
     ],
 )
-def test_what_is_for_staff_is_refused_to_all_others(user, expected):
+def test_a_view_for_staff_is_refused_to_all_others(user, expected):
     assert ask(user, staff=True) == expected
 
 
@@ -77,7 +77,7 @@ def test_the_method_is_looked_at_before_the_rights():
     assert ask(STRANGER, "GET", ACTS, staff=True)[0] == 405
 
 
-def test_what_is_read_is_never_cached():
+def test_an_answer_of_the_api_is_never_cached():
     view = endpoint()(lambda request: HttpResponse())
     request = RequestFactory().get("/")
     request.user = STAFF

@@ -58,5 +58,5 @@ def test_an_address_is_refused_by_name(text):
         ("::", "http://localhost:8001"),
     ],
 )
-def test_what_to_type_into_a_browser(host, url):
+def test_an_address_is_told_as_a_browser_takes_it(host, url):
     assert url_of(host, 8001) == url

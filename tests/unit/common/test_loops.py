@@ -37,7 +37,7 @@ async def test_without_another_loop_work_runs_here():
     assert await run_in(here, where) is here
 
 
-async def test_what_it_raises_is_raised_here(other):
+async def test_an_error_in_the_other_loop_is_raised_here(other):
     async def fail():
         raise ValueError("there")
 
@@ -143,7 +143,7 @@ async def test_a_thread_that_is_cancelled_before_it_begins_does_nothing():
     assert ran == []
 
 
-async def test_what_a_thread_died_of_is_known():
+async def test_the_error_that_a_thread_died_of_is_known():
     async def main():
         raise ValueError("bug")
 

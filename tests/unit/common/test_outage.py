@@ -136,5 +136,5 @@ def test_the_console_shows_a_line_without_traceback_for_what_is_away(outage, cap
         ("redistribution", False),
     ],
 )
-def test_who_is_away_is_known_by_where_its_error_comes_from(module, away):
+def test_a_service_that_is_away_is_known_by_the_module_of_its_error(module, away):
     assert is_away(type("Error", (Exception,), {"__module__": module})()) is away

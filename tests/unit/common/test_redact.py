@@ -66,7 +66,7 @@ def test_secrets_of_a_command_line_are_hidden_by_the_name_of_their_flag(argv, cl
     assert redact_argv(argv) == clean
 
 
-def test_what_flags_say_in_secret_is_known_for_other_places():
+def test_secrets_in_flags_are_known_for_other_places():
     argv = ("x", "--api-key", "a-b_c", "--hf_token=d_e", "--api-key-file", "f")
     assert secrets_of(argv) == ("a-b_c", "d_e")
 

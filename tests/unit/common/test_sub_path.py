@@ -26,7 +26,7 @@ def test_a_path_is_read_from_the_environment(text, path):
 
 
 @pytest.mark.parametrize("text", ["llama", "/a//b", "/..", "/a/.", "/a b", "/a?b", "https://x/y", "/%41"])
-def test_what_is_no_path_stops_the_start(text):
+def test_a_text_that_is_no_path_stops_the_start(text):
     with pytest.raises(ImproperlyConfigured, match="Use one such as /llama"):
         read(text)
 

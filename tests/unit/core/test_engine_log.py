@@ -142,12 +142,12 @@ def test_the_rest_of_a_debug_message_is_no_last_word():
     assert diagnose(CRASHED, lines, was_ready=True).decisive is None
 
 
-def test_its_own_error_among_other_lines_decides():
+def test_the_servers_own_error_among_other_lines_decides():
     lines = [*SERVING, "0.01.648.500 E CUDA error: unspecified launch failure", *GRAMMAR[:2], REFUSED]
     assert diagnose(CRASHED, lines, was_ready=True).failure.kind is FailureKind.GPU_LOST
 
 
-def test_its_last_words_decide_although_they_have_no_stamp():
+def test_the_servers_last_words_decide_although_they_have_no_stamp():
     lines = [
         *SERVING,
         "./src/llama-context.cpp:2384: GGML_ASSERT(n <= m) failed",

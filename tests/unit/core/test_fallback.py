@@ -18,7 +18,7 @@ def test_no_usable_gpu_is_a_warning():
     )
 
 
-def test_its_flag_may_be_spelled_with_underscores():
+def test_the_flag_for_gpu_layers_may_be_spelled_with_underscores():
     assert gpu_warnings([NO_GPU], ("--gpu_layers", "99"))
 
 

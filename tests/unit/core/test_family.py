@@ -61,7 +61,7 @@ def test_all_who_ask_within_a_moment_share_one_table(tables):
     assert len(tables) == 1
 
 
-def test_who_must_know_now_gets_a_table_that_was_read_after_the_question(tables, child):
+def test_a_caller_that_must_know_now_gets_a_table_read_after_its_question(tables, child):
     family_of(os.getpid())
     asked = time.monotonic()
     assert child in family_of(os.getpid(), now=True)
@@ -89,7 +89,7 @@ def machine(request, monkeypatch):
     monkeypatch.setattr(family, "_IS_LINUX", request.param != "no Linux")
 
 
-def test_its_clients_are_counted_and_nothing_else(machine):
+def test_clients_of_a_server_are_counted_and_nothing_else(machine):
     with ExitStack() as stack:
         server, other = (stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2))
         port = server.getsockname()[1]

@@ -112,7 +112,7 @@ def test_after_its_retries_it_is_tried_slowly_for_ever():
         server.lives_and_dies()
 
 
-def test_one_that_the_last_supervisor_gave_up_is_tried_slowly_too():
+def test_a_server_that_the_last_supervisor_gave_up_is_tried_slowly_too():
     server = Mortal(FOR_EVER).send(lifecycle.Continue(True, 2, failure_of(FailureKind.EXITED)))
     assert server.where == (Status.CRASHED, Phase.BACKOFF)
     assert Mortal(FOR_EVER).send(lifecycle.Continue(True, 2, None)).where == (Status.CRASHED, Phase.BACKOFF)

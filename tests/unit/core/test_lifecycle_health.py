@@ -30,7 +30,7 @@ def test_three_missed_checks_in_a_row_are_hung():
 
 
 @pytest.mark.parametrize("health", [Health.OK, Health.LOADING])
-def test_one_answer_forgives_missed_checks(health):
+def test_a_single_answer_forgives_missed_checks(health):
     server = Server().ready().healthy(Health.SILENT).healthy(Health.SILENT).healthy(health)
     assert server.state.misses == 0
     assert server.healthy(Health.SILENT).state.status is Status.READY
@@ -180,7 +180,7 @@ def test_a_token_is_asked_for_again_after_the_next_idle_minutes():
     assert server.now == pytest.approx(1200, abs=5)
 
 
-def test_one_silent_canary_is_a_warning_and_the_next_follows_at_once():
+def test_a_silent_canary_is_a_warning_and_the_next_follows_at_once():
     server = silent(idle(Server(CANARY).ready(), 3600))
     assert server.state.status is Status.READY
     server.send(lifecycle.ActivitySeen(server.state.attempt, Activity()))

@@ -176,7 +176,7 @@ def test_a_check_that_began_before_is_asked_again():
     assert server.after(0).has(lifecycle.CheckHealth)
 
 
-def test_one_that_began_after_counts():
+def test_a_check_that_began_after_the_pause_counts():
     server = Server().ready()
     paused(server, 45)
     for _ in range(3):
@@ -199,7 +199,7 @@ def test_work_that_did_not_move_meanwhile_is_not_stuck():
     assert server.state.status is Status.READY
 
 
-def test_its_grace_does_not_run_while_we_do_not():
+def test_the_grace_of_a_stop_does_not_run_while_we_do_not():
     server = Server().ready().send(lifecycle.Stop())
     paused(server, 60)
     assert not server.after(0).has(lifecycle.Kill)

@@ -241,7 +241,7 @@ def live(world: World) -> None:
 
 @settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.binary(max_size=120), st.sampled_from([POLICY, SHARED]))
-def test_one_process_bounded_retries_and_a_stop_that_always_ends(script, policy):
+def test_every_life_has_one_process_bounded_retries_and_a_stop_that_ends(script, policy):
     world = World(Choices(script), policy)
     live(world)
 

@@ -118,7 +118,7 @@ def test_a_spawn_that_is_postponed_keeps_its_room():
     assert server.has(lifecycle.Spawn)
 
 
-def test_what_can_never_fit_is_an_error_at_once_and_uses_up_no_retry():
+def test_a_server_that_can_never_fit_is_in_error_at_once_and_uses_up_no_retry():
     server = Tenant().asks()
     server.send(lifecycle.RoomRefused(server.state.attempt, TOO_BIG))
     assert server.where == (Status.ERROR, Phase.IDLE)
@@ -129,7 +129,7 @@ def test_what_can_never_fit_is_an_error_at_once_and_uses_up_no_retry():
     )
 
 
-def test_it_asks_again_once_the_world_has_changed():
+def test_a_refused_server_asks_again_once_the_world_has_changed():
     server = Tenant().asks()
     server.send(lifecycle.RoomRefused(server.state.attempt, TOO_BIG)).to_next_deadline()
     assert server.effects == [lifecycle.CheckCause(server.state.attempt, TOO_BIG)]
@@ -139,7 +139,7 @@ def test_it_asks_again_once_the_world_has_changed():
     assert server.state.wished
 
 
-def test_one_that_nobody_has_asked_for_rests_where_there_is_no_room():
+def test_a_server_nobody_has_asked_for_rests_where_there_is_no_room():
     server = Tenant().asks(preload=True)
     server.send(lifecycle.NotLoaded(server.state.attempt, LEFT))
     assert server.where == (Status.INITIAL, Phase.IDLE)
@@ -147,7 +147,7 @@ def test_one_that_nobody_has_asked_for_rests_where_there_is_no_room():
     assert server.state.deadline is None
 
 
-def test_one_that_somebody_has_asked_for_meanwhile_does_not_rest():
+def test_a_server_that_was_asked_for_meanwhile_does_not_rest():
     server = Tenant().asks(preload=True)
     server.send(lifecycle.Start(generation=2))
     assert server.effects == [lifecycle.AskRoom(server.state.attempt)]

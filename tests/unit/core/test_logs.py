@@ -136,7 +136,7 @@ def test_secrets_are_hidden(log):
     assert hiding.tail(2) == ["the key is [redacted]", "Authorization: Bearer [redacted]"]
 
 
-def test_it_can_be_followed(log):
+def test_a_log_can_be_followed(log):
     write(log, b"one\n")
     lines, position = log.read_from(0, 1000)
     assert lines == ["one"]

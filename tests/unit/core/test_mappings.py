@@ -57,7 +57,7 @@ def test_a_process_that_is_gone_has_none(smaps, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells")
-def test_what_this_process_maps_is_seen_as_far_as_it_was_read(tmp_path):
+def test_pages_that_this_process_has_read_of_a_mapped_file_are_seen(tmp_path):
     path = tmp_path / "model"
     path.write_bytes(b"x" * 512 * KIB)
     before = mapped_bytes(os.getpid())

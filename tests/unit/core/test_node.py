@@ -334,7 +334,7 @@ async def test_gateways_report_passing_answers_to_the_supervisor():
         assert n.status() is Status.READY
 
 
-async def test_what_was_saved_of_servers_that_keep_nothing_is_deleted_once():
+async def test_conversations_of_servers_that_keep_nothing_are_deleted_once():
     keeping = make_config("keeps", spec=replace(make_spec(8135), slot_dir="/data/slots/keeps"))
     async with node(make_config("default"), keeping) as built:
         await built.clock.advance(10)
@@ -344,7 +344,7 @@ async def test_what_was_saved_of_servers_that_keep_nothing_is_deleted_once():
         assert built.contexts.forgotten == ["default", "keeps"]
 
 
-async def test_what_was_saved_goes_with_its_server_and_with_time():
+async def test_saved_conversations_go_with_their_server_and_with_time():
     keeping = make_config("keeps", spec=replace(make_spec(8135), slot_dir="/data/slots/keeps"))
     async with node(keeping) as built:
         built.store.servers = []

@@ -56,24 +56,24 @@ def test_of_a_gpu_the_most_that_was_seen_counts():
     assert peak.lesson(LATER)["GPU-1"] == 900
 
 
-def test_one_that_was_ready_for_a_moment_teaches_nothing():
+def test_a_process_that_was_ready_for_a_moment_teaches_nothing():
     assert lived().lesson(LATER - 0.1) is None
 
 
-def test_one_that_was_never_ready_teaches_nothing():
+def test_a_process_that_was_never_ready_teaches_nothing():
     peak = Peak(worked=True)
     peak.sampled(sample(own=500))
     peak.surveyed({})
     assert peak.lesson(LATER, ended=True) is None
 
 
-def test_one_that_never_worked_teaches_nothing():
+def test_a_process_that_never_worked_teaches_nothing():
     peak = lived()
     peak.worked = False
     assert peak.lesson(LATER) is None
 
 
-def test_one_whose_gpus_were_last_looked_at_before_it_was_ready_teaches_nothing():
+def test_a_process_whose_gpus_were_last_seen_before_ready_teaches_nothing():
     peak = Peak(worked=True)
     peak.surveyed({"GPU-1": 10})
     peak.sampled(sample(own=500))
@@ -81,7 +81,7 @@ def test_one_whose_gpus_were_last_looked_at_before_it_was_ready_teaches_nothing(
     assert peak.lesson(LATER) is None
 
 
-def test_it_teaches_again_when_it_has_grown_but_not_all_the_time():
+def test_a_process_teaches_again_when_it_has_grown_but_not_all_the_time():
     peak = lived(own=500, data=1000)
     assert peak.lesson(LATER)
     peak.sampled(sample(own=800))

@@ -112,7 +112,7 @@ async def test_an_idle_server_makes_room_for_one_that_is_asked_for():
         assert n.process("a").signals == ["TERM"]
 
 
-async def test_one_that_made_room_is_not_started_by_itself_and_not_by_its_supervisor_s_wishes():
+async def test_a_server_that_made_room_is_not_started_by_itself_or_by_old_wishes():
     async with node() as n:
         await n.ask("b")
         await n.clock.advance(600)
@@ -122,7 +122,7 @@ async def test_one_that_made_room_is_not_started_by_itself_and_not_by_its_superv
         assert n.loaded == {"b"}
 
 
-async def test_it_comes_back_when_it_is_asked_for():
+async def test_an_evicted_server_comes_back_when_it_is_asked_for():
     async with node() as n:
         await n.ask("b")
         await n.ask("a")
@@ -217,7 +217,7 @@ async def test_a_pinned_server_stays():
         assert "`a` holds 60.0 MiB (pinned)" in refused.detail
 
 
-async def test_what_can_never_fit_is_refused_before_anything_is_tried_and_starts_once_it_can():
+async def test_a_server_that_never_fits_is_refused_before_a_try_and_starts_once_it_can():
     async with node(needs={"a": 60, "b": 160}) as n:
         assert n.statuses == {"a": "ready", "b": "error"}
         assert n.snapshot("b").retries == 0
@@ -235,7 +235,7 @@ async def test_a_server_stays_for_as_long_as_it_is_said():
         assert n.loaded == {"b"}
 
 
-async def test_one_server_loads_at_a_time():
+async def test_servers_load_one_at_a_time():
     def slow(built):
         built.probe.answer = built.probe.answer.LOADING
 

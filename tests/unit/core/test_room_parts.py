@@ -40,7 +40,7 @@ def test_the_host_has_a_name_that_fits_into_a_sentence():
     assert budget(MemoryRules(), device=HOST).name == "the host"
 
 
-def test_what_our_servers_use_beyond_what_is_known_is_nobody_s_to_give():
+def test_memory_our_servers_use_beyond_their_known_need_is_nobody_s_to_give():
     assert budget(MemoryRules(), resident(10)).strangers == 5 * GB
     assert budget(MemoryRules(), resident(14)).strangers == 3 * GB
 
@@ -128,7 +128,7 @@ def test_two_that_leave_together_share_what_is_missing():
     assert kept == {"a": {"g": 12 * GB}, "b": {"g": 2 * GB}}
 
 
-def test_one_that_had_nothing_on_a_device_leaves_nothing_there():
+def test_a_server_that_had_nothing_on_a_device_leaves_nothing_there():
     returning = Returning()
     returning.look(gpu(free=9, ours=12), 0)
     returning.left("a", {"host": 12 * GB}, 1)

@@ -122,7 +122,7 @@ async def test_calls_that_hang_use_up_their_own_threads_alone(hanging):
     assert await sound.run(str, 1) == "1"
 
 
-async def test_one_that_hangs_for_a_while_makes_room_again():
+async def test_a_thread_that_hangs_for_a_while_makes_room_again():
     lane, free = Lane("a disk", width=1), threading.Event()
     with pytest.raises(LateError):
         await lane.run(free.wait, patience=0.01)

@@ -54,7 +54,7 @@ async def test_a_server_that_cannot_be_looked_at_stays_ready(error):
         assert b.processes.last.signals == []
 
 
-async def test_one_that_crashes_meanwhile_comes_back_and_has_used_up_one_retry():
+async def test_a_server_that_crashes_meanwhile_comes_back_and_used_up_one_retry():
     async with bench() as b:
         with lacking(b.processes, "port_holder", "spawn", "end_rest"):
             with lacking(b.processes.last, "last_lines", "autopsy", "endpoint"):
@@ -66,7 +66,7 @@ async def test_one_that_crashes_meanwhile_comes_back_and_has_used_up_one_retry()
         assert b.status.status is Status.READY
 
 
-async def test_its_last_lines_are_read_as_soon_as_they_can_be():
+async def test_the_last_lines_of_a_server_are_read_as_soon_as_they_can_be():
     async with bench() as b:
         b.processes.last.lines = ["/src/ggml.c:12: GGML_ASSERT(x) failed"]
         with lacking(b.processes.last, "last_lines"):
@@ -77,7 +77,7 @@ async def test_its_last_lines_are_read_as_soon_as_they_can_be():
         assert "GGML_ASSERT" in closed.failure.detail
 
 
-async def test_one_that_loads_is_followed_when_it_can_be():
+async def test_a_server_that_loads_is_followed_when_it_can_be():
     def prepare(b: Bench) -> None:
         b.probe.answer = Health.LOADING
         b.processes.total_bytes = 2**30

@@ -111,7 +111,7 @@ async def test_a_gpu_that_was_too_small_is_named_as_far_as_it_was_seen():
         assert (lesson.out_of_memory, lesson.devices) == (True, {"GPU-1": 3 * GIB})
 
 
-async def test_what_it_says_while_it_loads_is_handed_on():
+async def test_lines_that_a_server_logs_while_it_loads_are_handed_on():
     async with bench(prepare=maps_its_model) as b:
         assert b.footprints.heard == {"default": LOADED}
 
@@ -133,7 +133,7 @@ async def test_a_process_that_was_adopted_teaches_nothing_nobody_knows_its_flags
 @pytest.mark.parametrize(
     ("argv", "teaches"), [(make_spec().argv, True), (("llama-server", "-m", "x"), False)]
 )
-async def test_one_that_is_taken_over_teaches_if_it_was_started_as_is_configured(argv, teaches):
+async def test_an_adopted_server_teaches_if_it_was_started_as_is_configured(argv, teaches):
     def survive(b):
         b.processes.survivors[SURVIVOR] = stranger(llama=True, pid=77)
         b.processes.adopted_lines = list(LOADED)

@@ -31,7 +31,7 @@ def survivor(b) -> None:
     b.processes.survivors[SURVIVOR] = stranger(llama=True, pid=77)
 
 
-async def test_its_versions_are_never_behind_what_pages_have_seen():
+async def test_versions_of_a_status_are_never_behind_what_pages_have_seen():
     """Also when the last states could not be saved: a page ignores what counts lower."""
     async with bench(remembered=Remembered(version=5)) as b:
         assert b.publisher.snapshots[0].version >= (b.clock.time() - 1) * 1000

@@ -67,7 +67,7 @@ def test_the_json_has_the_originals_fields_and_ours():
     assert data["progress"] == {"loaded": 1, "total": 2, "percent": 50, "etaSeconds": 3.0}
 
 
-def test_what_does_not_run_has_no_uptime_and_a_clock_set_back_gives_no_negative_one():
+def test_a_stopped_server_has_no_uptime_and_a_clock_set_back_gives_no_negative():
     assert LlamaStatus(name="x").uptime(100.0) == 0
     assert LlamaStatus(name="x", started_at=200.0).uptime(100.0) == 0
 

@@ -88,7 +88,7 @@ def test_silence_of_a_build_that_answers_while_it_works_is_evidence():
     assert server.verdict is WorkState.STALLED
 
 
-def test_one_lost_answer_is_forgiven():
+def test_a_single_lost_answer_is_forgiven():
     server = Server().sees(seconds=170, busy=True, mark="x").sees(answered=False)
     assert server.verdict is WorkState.WORKING
     server.now += 2
@@ -105,7 +105,7 @@ def test_work_that_ends_forgets_the_stall():
     assert server.verdict is WorkState.WORKING
 
 
-def test_it_asks_no_more_than_every_two_seconds_and_less_when_idle():
+def test_the_watchdog_asks_at_most_every_two_seconds_and_less_when_idle():
     assert Watch(busy=True).interval == 2.0
     assert Watch().interval > 2.0
     assert Watch(moved_at=1.0).stalled_for(100.0) == 0.0

@@ -52,7 +52,7 @@ def newer(backend, **changes):
 
 
 @pytest.mark.parametrize("status", Status)
-def test_its_gate_is_open_while_its_supervisor_says_that_it_is_ready(timers, status):
+def test_a_gate_is_open_while_its_servers_supervisor_says_ready(timers, status):
     assert make_backend(status=status).gate.is_open is (status is Status.READY)
 
 
@@ -205,7 +205,7 @@ def test_a_configured_capacity_does_not_wait_for_the_servers_slots(timers):
     assert enter(backend.gate, *visitors(4)) == [True, True, True, False]
 
 
-def test_its_load_is_measured_by_what_it_can_do_at_once(backend):
+def test_the_load_of_a_server_is_measured_by_its_capacity(backend):
     enter(backend.gate, *visitors(3))
     assert backend.load == 3 / 8  # nothing is known of its slots
     backend.learn_slots(2)

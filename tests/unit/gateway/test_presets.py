@@ -187,7 +187,7 @@ def test_where_no_model_computes_nothing_is_changed(path):
 
 
 @pytest.mark.parametrize("path", ["/lora-adapters", "/slots/0", "/v1/streams/lookup", "/props", "/unknown"])
-def test_what_does_not_ask_the_model_has_no_presets(path):
+def test_operations_that_do_not_ask_the_model_have_no_presets(path):
     assert operation_of("POST", path).presets is None
 
 

@@ -61,7 +61,7 @@ def test_filters_that_change_nothing_make_no_preset(filters):
     assert (name, server["aliases"], "presets" in server) == ("qwen", ["chat", "fast"], False)
 
 
-def test_what_no_preset_may_change_is_a_remark():
+def test_a_filter_for_a_field_that_no_preset_may_change_is_a_remark():
     made = made_of("setParams: {stream: false, top_k: 1}\nstripParams: messages")
     assert '# line 8: filters.stripParams = "messages": no preset changes this field.' in made
     assert '# line 7: filters.setParams = "stream": no preset changes this field.' in made

@@ -87,7 +87,7 @@ def test_macros_of_a_model_come_before_those_of_all():
     assert "idle_stop_seconds" not in coder  # -1: as all
 
 
-def test_what_llama_swap_says_for_all_models_are_defaults():
+def test_settings_of_llama_swap_for_all_models_become_defaults():
     made = tomllib.loads(made_of("llama-swap.yaml"))
     assert made["defaults"] == {
         "max_load_seconds": 300,
@@ -116,11 +116,11 @@ def test_groups_of_llama_swap_share_the_memory():
     assert pinned == {"embed", "rerank"}
 
 
-def test_what_comes_of_a_program_that_swaps_nothing_shares_no_memory():
+def test_servers_of_a_program_that_swaps_nothing_share_no_memory():
     assert "memory" not in tomllib.loads(made_of("presets.ini"))
 
 
-def test_what_is_not_llama_server_is_left_out_with_its_command():
+def test_an_entry_that_is_not_llama_server_is_left_out_with_its_command():
     assert "vllm-container" not in servers_of("llama-swap.yaml")
     remark = said(remarks_of("llama-swap.yaml"), "line 72: vllm-container: left out")
     assert remark.endswith(
@@ -155,7 +155,7 @@ def test_a_model_in_a_container_of_llama_cpp_is_run_on_this_host():
         "line 70: models.fetched.cmd: ${env.HF_TOKEN} is not known here",
     ],
 )
-def test_what_has_no_counterpart_is_a_remark_with_line_value_and_advice(start):
+def test_a_setting_without_counterpart_is_a_remark_with_line_value_and_advice(start):
     assert said(remarks_of("llama-swap.yaml"), start)
 
 
@@ -253,7 +253,7 @@ def test_a_unit_becomes_the_server_default():
         "left out: --ssl-key-file /etc/llama/key.pem: ",
     ],
 )
-def test_what_a_unit_says_beside_is_a_remark(start):
+def test_other_settings_of_a_unit_are_remarks(start):
     assert said(remarks_of("llama.service"), start)
 
 

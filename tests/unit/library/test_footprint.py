@@ -291,19 +291,19 @@ def test_metadata_that_make_no_sense_are_one_sentence(of, said):
 
 
 @pytest.mark.parametrize("kind", ["adapter", "mmproj"])
-def test_what_belongs_to_a_model_is_no_model(kind):
+def test_a_file_that_belongs_to_a_model_is_no_model(kind):
     of = replace(model(), metadata={**model().metadata, "general.type": kind})
     with pytest.raises(ModelError, match="is no language model: it belongs to one, by --mmproj or --lora"):
         footprint(of=of)
 
 
-def test_what_it_need_not_say_counts_as_none():
+def test_optional_fields_that_a_model_lacks_count_as_none():
     of = model("mamba", ssm__inner_size=1024)
     metadata = {key: value for key, value in of.metadata.items() if "feed_forward" not in key}
     assert footprint(of=replace(of, metadata={**metadata, "general.type": "model"})).total > 0
 
 
-def test_what_it_must_say_is_missed_by_name():
+def test_a_field_that_a_model_must_have_is_missed_by_name():
     of = model()
     metadata = {key: value for key, value in of.metadata.items() if "embedding_length" not in key}
     with pytest.raises(ModelError, match=r"model.gguf does not say its llama.embedding_length\."):

@@ -25,7 +25,7 @@ from tests.shapes import dense
         ("-m a.gguf -md d.gguf --spec-draft-ngl 3 -ctkd q8_0", "-ngld 3 -ctkd q8_0"),
     ],
 )
-def test_what_matters_of_a_command_line_is_written_in_one_way(said, words):
+def test_flags_that_matter_for_memory_are_written_in_one_way(said, words):
     load = load_of(shlex.split(said))
     assert words_of(load) == tuple(words.split())
     assert words_of(load_of(words_of(load))) == words_of(load)

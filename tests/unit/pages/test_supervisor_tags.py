@@ -60,7 +60,7 @@ def test_numbers_have_the_words_of_all(said, expected):
         tags.ms(None),
     ],
 )
-def test_what_is_not_known_has_no_words(said):
+def test_unknown_values_have_no_words(said):
     assert said == ""
 
 
@@ -200,7 +200,7 @@ def test_how_it_ended(fields, said):
     assert tags.ending(replace(RUN, **fields)) == said
 
 
-def test_what_begins_in_our_words_gets_a_capital():
+def test_a_sentence_that_begins_in_our_words_gets_a_capital():
     assert tags.as_sentence("it ended by itself") == "It ended by itself"
     assert tags.as_sentence("item not found") == "item not found"
 

@@ -85,7 +85,7 @@ def test_where_all_were_answered_the_one_that_is_idle_longest_goes(visitors):
     assert [guest.is_gone for guest in guests] == [False, False, False, True]
 
 
-def test_who_is_being_answered_does_not_go(visitors):
+def test_a_visitor_that_is_being_answered_does_not_go(visitors):
     guests = [come(visitors) for _ in range(4)]
     for guest in guests:
         visitors.mark_busy(guest)
@@ -95,7 +95,7 @@ def test_who_is_being_answered_does_not_go(visitors):
     assert visitors.make_room()
 
 
-def test_who_has_left_already_takes_no_place_and_is_not_told_to_go(visitors):
+def test_a_visitor_that_has_left_takes_no_place_and_is_not_told_to_go(visitors):
     guest = come(visitors)
     visitors.leave(guest)
     visitors.leave(guest)

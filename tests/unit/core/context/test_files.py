@@ -25,7 +25,7 @@ def left(root):
     return sorted(folder.name for folder in root.iterdir() if any(folder.iterdir()))
 
 
-def test_what_is_older_than_a_week_is_deleted(tmp_path):
+def test_conversations_older_than_a_week_are_deleted(tmp_path):
     saved(tmp_path, "old", ago=KEEP_SECONDS + 1)
     saved(tmp_path, "young", ago=KEEP_SECONDS - 1)
     slot_files.prune(tmp_path, NOW)
@@ -40,7 +40,7 @@ def test_of_too_much_the_oldest_goes_first(tmp_path, monkeypatch):
     assert left(tmp_path) == ["middle", "newest"]
 
 
-def test_what_was_just_written_stays(tmp_path, monkeypatch):
+def test_a_conversation_that_was_just_written_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(slot_files, "MOST_TOGETHER", 0)
     written = saved(tmp_path, "written", ago=5)
     saved(tmp_path, "other", ago=1)

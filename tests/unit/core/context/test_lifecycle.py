@@ -47,7 +47,7 @@ def test_once_they_are_saved_the_process_ends():
     assert server.after(0.1).has(lifecycle.Kill)
 
 
-def test_it_ends_without_a_word_if_there_was_nothing_to_save():
+def test_a_server_with_nothing_to_save_ends_without_a_word():
     server = ready().send(lifecycle.Stop()).send(lifecycle.ContextSaved(1, Kept()))
     assert server.effects == [lifecycle.Terminate(1)]
 

@@ -126,7 +126,7 @@ def test_anything_else_is_no_list(text):
         SavedContext.parse(text)
 
 
-def test_what_was_kept_is_said_in_a_sentence():
+def test_saved_and_restored_conversations_are_told_in_a_sentence():
     kept = Kept(tokens=(900, 934), bytes=2**20, seconds=0.0123)
     assert said_of_restoring(kept) == "Restored 2 of 2 conversations, 1834 tokens (1.0 MiB, 12 ms)."
     partly = replace(kept, tokens=(900,), lost=1, problem="the disk is full")

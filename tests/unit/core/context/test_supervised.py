@@ -22,7 +22,7 @@ def counts(built):
     return [dict(event.counts) for event in built.history if isinstance(event, ContextCounted)]
 
 
-async def test_what_is_kept_is_restored_before_ready_and_saved_before_the_end():
+async def test_conversations_are_restored_before_ready_and_saved_before_the_end():
     def prepare(built):
         built.contexts.saved = built.contexts.restored = KEPT
 

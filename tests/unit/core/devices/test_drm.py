@@ -116,7 +116,7 @@ def test_cards_are_in_the_order_of_their_numbers(machine):
     assert [device.id for device in read(machine).devices] == ["0000:02:00.0", "0000:0a:00.0"]
 
 
-def test_what_is_no_gpu_is_not_looked_into(machine):
+def test_descriptors_of_anything_but_a_gpu_are_not_looked_into(machine):
     amd(machine)
     machine.descriptor(7, 5, fields(AMDGPU_NOW, 1024), target="/tmp/dev/dri/x")
     machine.descriptor(7, 6, fields(AMDGPU_NOW, 1024), target="socket:[99]")
@@ -144,7 +144,7 @@ def test_the_memory_of_intels_i915_is_told_by_the_card(machine):
     assert (device.total, device.free, device.ours) == (16 * GIB, 15 * GIB, 2 * MIB)
 
 
-def test_one_without_memory_of_its_own_is_no_device(machine):
+def test_a_card_without_memory_of_its_own_is_no_device(machine):
     machine.card(0, vendor=INTEL)
     assert read(machine).as_json() == {"devices": [], "problems": []}
 

@@ -68,7 +68,7 @@ def test_the_tightest_limit_up_the_tree_holds(machine, seen):
     assert (device.total, device.free) == (6 * GIB, 2 * GIB)
 
 
-def test_what_is_free_may_be_bounded_by_another_group_than_the_whole(machine, seen):
+def test_free_memory_may_be_bounded_by_another_group_than_the_whole(machine, seen):
     machine.memory(16384, 12288)
     machine.write(machine.proc / "self/cgroup", "0::/slice/unit\n")
     group(machine, "slice/unit", 2, limit=4 * GIB, used=1 * GIB)

@@ -122,7 +122,7 @@ def test_a_gpu_that_falls_off_the_bus_is_one_sentence_and_the_driver_is_opened_a
     assert nvml.opened == 2
 
 
-def test_one_that_shares_the_hosts_memory_is_said_to():
+def test_a_gpu_that_shares_the_hosts_memory_is_said_to():
     found = NvidiaReader(Nvml({"memory": NVMLError(Nvml.NVML_ERROR_NOT_SUPPORTED, "Not Supported")})).read(
         OURS
     )

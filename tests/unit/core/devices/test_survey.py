@@ -32,7 +32,7 @@ def test_every_source_is_asked_with_our_processes_and_their_children():
     assert found == GPU
 
 
-def test_what_a_child_uses_counts_as_used_by_its_server():
+def test_memory_of_a_child_counts_as_used_by_its_server():
     seen = Survey((replace(GPU.devices[0], ours=7, users={10: 1, 20: 2, 30: 4, 99: 8}),))
     surveyor = Surveyor([Source("A", lambda ours: seen)], family=lambda pid: [pid, 2 * pid])
     found = surveyor.survey([10, 30])
@@ -115,7 +115,7 @@ def test_a_mac_has_one_memory_for_both():
     assert device.note == "Of it the GPU may have 49152 MiB."
 
 
-def test_one_of_intel_has_a_host_alone():
+def test_a_mac_of_intel_has_a_host_alone():
     said = {"hw.memsize": str(16 * GIB), "iogpu.wired_limit_mb": "0"}
     (device,) = unified_memory(lambda key: said.get(key, ""), 8 * GIB, 0).devices
     assert (device.name, device.note) == ("Host memory", "")
@@ -138,7 +138,7 @@ def test_a_process_that_ends_while_a_mac_looks_uses_nothing(monkeypatch):
     assert module.memory_of_mac(frozenset({2**22 + 1})).devices[0].ours == 0
 
 
-def test_one_that_tells_nothing_is_one_sentence():
+def test_a_mac_that_tells_nothing_is_reported_in_one_sentence():
     assert unified_memory(lambda key: "", 0, 0).problems == (
         "The Mac's memory cannot be read: sysctl does not tell hw.memsize.",
     )

@@ -34,11 +34,11 @@ TWO_GPUS = (budget(24), budget(24, device=OTHER_GPU))
 # --- What fits -----------------------------------------------------------------------------------------
 
 
-def test_what_fits_starts():
+def test_a_server_that_fits_starts():
     assert decided(demand("a", 10)) == ["start a"]
 
 
-def test_what_fits_beside_others_leaves_them_alone():
+def test_a_server_that_fits_beside_others_leaves_them_alone():
     assert decided(resident("x", 10), demand("a", 14)) == ["start a"]
 
 
@@ -86,7 +86,7 @@ def test_an_idle_server_makes_room():
     ],
     ids=["busy", "loading", "just loaded", "between two requests of a batch"],
 )
-def test_one_that_is_in_use_is_waited_for(stays):
+def test_a_server_in_use_is_waited_for(stays):
     assert decided(stays, demand("a", 10)) == ["wait a"]
 
 
@@ -216,7 +216,7 @@ def test_whoever_waits_for_memory_that_comes_back_holds_no_load_up_that_could_be
     assert decided(leaving, waits, demand("b", 10)) == ["wait a", "start b"]
 
 
-def test_one_eviction_at_a_time_for_each_load():
+def test_each_load_evicts_one_server_at_a_time():
     """Else both would be gone, while only one of the two that come may load."""
     residents = (resident("x", 12), resident("y", 12))
     assert decided(*residents, demand("a", 10), later(demand("b", 10), 0.5)) == [
@@ -291,14 +291,14 @@ def test_a_preload_evicts_nobody():
     assert planned(resident("x", 20), preload("a", 10)).again_at is None
 
 
-def test_what_somebody_waits_for_comes_before_every_preload():
+def test_demand_comes_before_every_preload():
     assert decided(preload("a", 20, priority=99, since=0), demand("b", 20)) == ["start b", "wait a"]
 
 
 # --- Never ---------------------------------------------------------------------------------------------
 
 
-def test_what_never_fits_is_refused_at_once():
+def test_a_server_that_never_fits_is_refused_at_once():
     assert decided(resident("x", 4, BUSY, requests=1), demand("a", 25)) == ["refuse a"]
 
 
@@ -349,18 +349,18 @@ def test_an_estimate_far_too_high_is_believed():
     assert decided(demand("a", need(29, Source.ESTIMATED))) == ["refuse a"]
 
 
-def test_what_shrinks_by_itself_is_never_too_large():
+def test_a_server_that_shrinks_by_itself_is_never_too_large():
     assert decided(demand("a", need(80, shrinks=True))) == ["start a"]
     assert decided(resident("x", 4), demand("a", need(80, shrinks=True))) == ["evict x for a", "wait a"]
 
 
-def test_what_shrinks_starts_also_where_nothing_is_left():
+def test_a_server_that_shrinks_starts_also_where_nothing_is_left():
     """Strangers have taken what a pinned server counts on: llama-server computes on the CPU then."""
     pinned, shrinks = resident("x", 20, pinned=True), demand("a", need(8, shrinks=True))
     assert decided(pinned, shrinks, budgets=(budget(24, strangers=10),)) == ["start a"]
 
 
-def test_what_nobody_knows_starts_if_nothing_loads():
+def test_a_server_of_unknown_need_starts_if_nothing_loads():
     (start,) = planned(resident("x", 24), demand("a", UNKNOWN)).decisions
     assert start.remark.kind is Kind.UNKNOWN_NEED
     assert decided(resident("x", {OTHER_GPU: 4.0}, LOADING), demand("a", UNKNOWN)) == ["wait a"]
@@ -370,7 +370,7 @@ def test_while_it_loads_nothing_else_does():
     assert decided(resident("x", UNKNOWN, LOADING), demand("a", 2), parallel_loads=4) == ["wait a"]
 
 
-def test_what_nobody_knows_gets_its_moment_among_many_loads():
+def test_a_server_of_unknown_need_gets_its_moment_among_many_loads():
     """Else others would go on to load, and it would wait for ever."""
     loading = resident("x", 4, LOADING)
     unknown, other = demand("a", UNKNOWN, since=NOW - 9), demand("b", {OTHER_GPU: 2.0})
@@ -390,13 +390,13 @@ def test_an_evicted_server_that_is_wanted_again_waits_for_its_own_end():
     assert said_of("x", *servers) == "`x` starts once its last process has ended and its memory is back."
 
 
-def test_its_room_is_kept_for_it():
+def test_the_room_of_a_server_that_starts_again_is_kept_for_it():
     x, late = (resident("x", 14, LEAVING), demand("x", 14)), later(demand("b", 14), 0.5)
     assert decided(*x, late) == ["wait x", "wait b"]
     assert decided(*x, later(demand("b", 10), 0.5)) == ["wait x", "start b"]
 
 
-def test_one_that_is_there_already_is_not_started_twice():
+def test_a_server_that_is_there_already_is_not_started_twice():
     assert decided(resident("x", 14, LOADING), demand("x", 14)) == ["wait x"]
 
 

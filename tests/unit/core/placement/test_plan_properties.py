@@ -106,7 +106,7 @@ def test_only_those_go_that_may(given_world):
 
 @settings(deadline=None)
 @given(worlds())
-def test_what_starts_has_its_memory_now(given_world):
+def test_a_server_that_starts_has_its_memory_now(given_world):
     world, wanted, policy = given_world
     asking = {each.name: each for each in wanted}
     free = _free(world, of=world.residents)

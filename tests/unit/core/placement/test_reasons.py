@@ -26,7 +26,7 @@ BIG = Reason(
 )
 
 
-def test_what_does_not_fit_says_what_is_needed_what_is_free_who_has_it_and_what_would_help():
+def test_a_refusal_says_the_need_the_free_memory_its_holders_and_a_remedy():
     assert sentence(BIG) == (
         "`big` needs 22.4 GiB on GPU 0. Free are 9.1 GiB; `embed` holds 1.2 GiB (pinned), "
         "`coder` 12.8 GiB (busy, 2 requests). With `-c 16384` it would fit (20.9 GiB)."

@@ -120,7 +120,7 @@ def test_a_killed_worker_with_requests_holds_up_no_other_for_long(a, b, timers, 
     assert waiting.times == 1
 
 
-def test_one_that_was_only_stopped_counts_again_when_it_goes_on(a, b, timers, look):
+def test_a_worker_that_was_only_stopped_counts_again_when_it_goes_on(a, b, timers, look):
     b.comes()
     b.comes()
     timers.advance(STALE_SECONDS + 0.1)

@@ -80,7 +80,7 @@ def test_the_queue_of_all_together_is_bounded(a, b):
             worker.comes()
 
 
-def test_its_load_is_that_of_all_together(a, b):
+def test_the_load_of_a_server_is_that_of_all_workers_together(a, b):
     for worker in (a, a, b):
         worker.comes()
     assert (a.load, b.load) == (1.5, 1.5)
