@@ -11,7 +11,7 @@ export function dressTab(live) {
   const one = `${sure.length ? `${glyph} ${word.toLowerCase()}` : "? not live"} · ${name}`;
   document.title = `${servers.length > 1 ? `${of("ready").length} of ${servers.length} ready` : one} – llamaproxy`;
   const [worst] = ["error", "crashed", "starting", "ready"].flatMap(of);
-  const fill = worst ? getComputedStyle(worst).getPropertyValue("--tone") : "#8b8d98";
+  const fill = worst ? getComputedStyle(worst.querySelector(".orb")).backgroundColor : "#8b8d98";
   const dot = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><circle cx="4" cy="4" r="3" fill="${fill}"/></svg>`;
   document.querySelector("link[rel=icon]").href = `data:image/svg+xml,${encodeURIComponent(dot)}`;
 }
