@@ -123,7 +123,7 @@ TICKED = """async seconds => {
 }"""
 
 
-def test_what_ticks_has_the_words_of_the_page(serving, tabs):
+def test_durations_that_tick_have_the_words_of_the_page(serving, tabs):
     seconds = [0, 4, 5, 59, 60, 307, 3599, 3600, 7500, 86399, 86400, 273600]
     for told, each in zip(tabs.open(serving.url).evaluate(TICKED, seconds), seconds, strict=True):
         # The page takes its time from the last push, which may have been on its way for a while.
@@ -339,14 +339,14 @@ def brightness(page, selector, kind):
     )
 
 
-def test_it_is_dark_where_the_system_is(serving, tabs):
+def test_the_page_is_dark_where_the_system_is(serving, tabs):
     page = tabs.open(serving.url, color_scheme="dark")
     assert brightness(page, "body", "backgroundColor") < 60
     assert brightness(page, "article.server", "backgroundColor") < 60
     assert brightness(page, "article.server .word", "color") > 150
 
 
-def test_it_is_light_where_the_system_is(serving, tabs):
+def test_the_page_is_light_where_the_system_is(serving, tabs):
     page = tabs.open(serving.url, color_scheme="light")
     assert brightness(page, "body", "backgroundColor") > 200
     assert brightness(page, "article.server .word", "color") < 150
@@ -399,7 +399,7 @@ WIDER_THAN_THEIR_PLACE = """selector => [...document.querySelectorAll(selector)]
 
 
 @pytest.mark.parametrize(("width", "cells"), [(1280, "#requests :is(th, td)"), (360, "#requests td")])
-def test_what_is_told_of_a_request_fits_its_column(serving, asked, cookies, tabs, width, cells):
+def test_the_row_of_a_request_fits_its_columns(serving, asked, cookies, tabs, width, cells):
     viewport = {"width": width, "height": 740}
     page = tabs.open(f"{serving.url}/servers/default/", storage_state=cookies, viewport=viewport)
     expect(page.locator("#requests")).to_contain_text("131072 in, 65536 out")
@@ -408,7 +408,7 @@ def test_what_is_told_of_a_request_fits_its_column(serving, asked, cookies, tabs
 
 
 @pytest.mark.parametrize("width", [1280, 360])
-def test_what_was_kept_of_a_request_can_be_read_to_its_end(serving, asked, cookies, tabs, width):
+def test_the_kept_text_of_a_request_can_be_read_to_its_end(serving, asked, cookies, tabs, width):
     url = f"{serving.url}/admin/traffic/requestrecord/{asked}/change/"
     page = tabs.open(url, storage_state=cookies, viewport={"width": width, "height": 740})
     expect(page.locator(".field-captured_answer .readonly")).to_contain_text("answeredanswered")

@@ -53,14 +53,14 @@ def test_a_fault_is_injected_and_its_recovery_measured(proxy, fault, diagnosis):
     assert re.search(r"requests lost +\d+ of \d+", done.stdout)
 
 
-def test_it_asks_first_and_refuses_where_nobody_can_answer(ready):
+def test_a_drill_asks_first_and_refuses_where_nobody_can_answer(ready):
     done = drill(ready, "default")
     assert done.returncode == 2
     assert "--yes" in done.stderr
     assert len(ready.runs()) == 1
 
 
-def test_it_needs_a_server_that_is_ready(proxy):
+def test_a_drill_needs_a_server_that_is_ready(proxy):
     proxy.start(web=False).wait_for_status("ready")
     proxy.run("llama", "stop").wait()
     proxy.wait_for_status("initial")

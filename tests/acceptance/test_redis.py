@@ -92,7 +92,7 @@ def spread(make_shared, engine, model):
     return proxy
 
 
-def test_what_the_supervisor_pushes_arrives_at_the_pages_sockets(spread):
+def test_a_push_of_the_supervisor_arrives_at_the_sockets_of_the_pages(spread):
     with spread.events() as events, Overheard(spread.redis) as overheard:
         events.next()
         crash(spread)

@@ -174,16 +174,16 @@ def test_the_next_supervisor_takes_it_over(taken_over):
     assert len(taken_over.said("Spawning llama-server")) == 1
 
 
-def test_what_we_spawned_before_does_not_count_as_adopted(taken_over):
+def test_a_server_that_we_spawned_before_does_not_count_as_adopted(taken_over):
     assert not taken_over.status()["adopted"]
 
 
-def test_its_run_continues(taken_over):
+def test_the_run_of_a_server_taken_over_continues(taken_over):
     (run,) = taken_over.runs()
     assert (run["pid"], run["ended_at"]) == (taken_over.pid, None)
 
 
-def test_its_uptime_continues(taken_over):
+def test_the_uptime_of_a_server_taken_over_continues(taken_over):
     assert taken_over.status()["started_at"] == taken_over.started_at
 
 
@@ -200,7 +200,7 @@ def test_the_supervisor_that_took_it_over_restarts_it_after_a_crash(orphan):
     orphan.wait_for_new_pid(orphan.pid)
 
 
-def test_one_that_died_unseen_is_replaced(orphan):
+def test_a_server_that_died_unseen_is_replaced(orphan):
     psutil.Process(orphan.pid).kill()
     orphan.start(web=False).wait_for_new_pid(orphan.pid)
     first, _ = orphan.runs()

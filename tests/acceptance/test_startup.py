@@ -188,7 +188,7 @@ def mended(failing, model):
         ("no binary", "binary_missing", "llama-server"),
     ],
 )
-def test_what_cannot_work_is_named_and_costs_no_retry(failing, what, kind, named):
+def test_a_configuration_that_cannot_work_is_named_and_costs_no_retry(failing, what, kind, named):
     told = failing[what].told
     assert (told["failure"]["kind"], told["retries"]) == (kind, 0)
     assert named in told["failure"]["detail"]
@@ -202,7 +202,7 @@ def test_a_stranger_on_the_port_is_named_by_its_pid(failing):
 
 
 @pytest.mark.parametrize("what", ["no model", "a bad flag", "a stranger", "no binary"])
-def test_what_was_mended_starts_by_itself(mended, what):
+def test_a_server_whose_configuration_was_mended_starts_by_itself(mended, what):
     mended[what].wait_for_status("ready")
 
 

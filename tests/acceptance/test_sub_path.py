@@ -88,7 +88,7 @@ def test_every_page_leads_only_below_the_sub_path(below):
         assert [link for link in leads if not link.startswith(f"{SUB_PATH}/")] == [], page.url
 
 
-def test_what_the_pages_lead_to_and_load_is_there(below):
+def test_every_link_and_file_of_the_pages_is_there(below):
     found = {link for page in pages_of(below) for link in re.findall(r'(?:href|src)="(/[^"]+)"', page.text)}
     assert any("/static/" in link for link in found)
     for link in sorted(found):

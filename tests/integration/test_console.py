@@ -133,7 +133,7 @@ def test_a_no_is_understood(value, monkeypatch):
 
 
 @pytest.mark.parametrize("default", [True, False])
-def test_what_is_not_set_is_the_default(default, monkeypatch):
+def test_a_variable_that_is_not_set_has_its_default(default, monkeypatch):
     monkeypatch.delenv("FLAG", raising=False)
     assert env_bool("FLAG", default) is default
 
@@ -260,7 +260,7 @@ def test_the_first_of_two_who_make_a_secret_key_wins(key_file):
     assert list(key_file.parent.iterdir()) == [key_file], "no draft is left"
 
 
-def test_what_a_killed_process_left_of_a_secret_key_is_written_over(key_file):
+def test_half_a_secret_key_that_a_killed_process_left_is_written_over(key_file):
     key_file.parent.mkdir()
     key_file.with_name("secret-key.part").write_text("half of a key that is longer than any other" * 9)
     assert secret_key(key_file) == key_file.read_text()

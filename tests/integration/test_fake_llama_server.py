@@ -73,7 +73,7 @@ def fake(tmp_path):
         one.process.wait(10)
 
 
-def test_it_loads_then_serves_then_ends_on_sigterm(fake):
+def test_the_fake_loads_then_serves_then_ends_on_sigterm(fake):
     server = fake("--fake-load-seconds", "0.3", "-ngl", "99", "--no-such-flag")
     assert 503 in server.until(200)
     assert server.get("/health")[1]["Server"] == "llama.cpp"
@@ -93,7 +93,7 @@ def test_sigterm_while_loading_kills_it_as_the_real_one(fake):
     assert server.process.wait(5) == -signal.SIGTERM
 
 
-def test_it_chats_whole_and_streamed(fake):
+def test_the_fake_chats_whole_and_streamed(fake):
     server = fake("--metrics")
     server.until(200)
     whole = json.loads(server.get("/v1/chat/completions", {"max_tokens": 3})[2])
@@ -104,14 +104,14 @@ def test_it_chats_whole_and_streamed(fake):
     assert b"n_decode_total 6" in server.get("/metrics")[2]
 
 
-def test_it_completes_text_and_has_no_embeddings(fake):
+def test_the_fake_completes_text_and_has_no_embeddings(fake):
     server = fake()
     server.until(200)
     assert json.loads(server.get("/completion", {"n_predict": 1})[2])["content"] == " word0"
     assert server.get("/embedding", {})[0] == 404
 
 
-def test_it_can_answer_all_but_completions(fake):
+def test_the_fake_can_answer_all_but_completions(fake):
     server = fake("--fake-hang-completions")
     server.until(200)
     assert server.get("/completion", {"n_predict": 1}, timeout=0.3) == "silent"
@@ -126,32 +126,32 @@ def test_a_key_guards_all_but_health(fake):
     assert server.get("/v1/models", Authorization="Bearer secret")[0] == 200
 
 
-def test_it_ends_with_the_code_and_the_words_it_was_told(fake):
+def test_the_fake_ends_with_the_code_and_the_words_it_was_given(fake):
     server = fake("--fake-exit-after", "0.1", "--fake-exit-code", "3", "--fake-stderr-line", "last words")
     assert server.process.wait(10) == 3
     assert "last words" in server.log.read_text()
 
 
-def test_it_ends_after_having_been_ready(fake):
+def test_the_fake_ends_after_having_been_ready(fake):
     server = fake("--fake-exit-after-ready", "0.3")
     server.until(200)
     assert server.process.wait(10) == 1
 
 
-def test_it_hangs_with_an_open_port(fake):
+def test_the_fake_hangs_with_an_open_port(fake):
     server = fake("--fake-hang-after", "0.5")
     server.until(200)
     time.sleep(0.5)
     assert server.get("/health", timeout=0.3) == "silent"
 
 
-def test_it_can_hang_while_loading_and_refuse_before(fake):
+def test_the_fake_can_hang_while_loading_and_refuse_before(fake):
     server = fake("--fake-refuse-seconds", "0.5", "--fake-hang-while-loading", "--fake-load-seconds", "60")
     assert server.get("/health", timeout=0.3) is None
     server.until("silent")
 
 
-def test_it_ignores_sigterm_when_told(fake):
+def test_the_fake_ignores_sigterm_when_asked_to(fake):
     server = fake("--fake-ignore-sigterm", "--fake-health-delay", "0.1")
     server.until(200)
     server.process.terminate()
@@ -159,7 +159,7 @@ def test_it_ignores_sigterm_when_told(fake):
         server.process.wait(0.3)
 
 
-def test_it_crashes_while_the_file_exists(fake, tmp_path):
+def test_the_fake_crashes_while_a_file_exists(fake, tmp_path):
     file = tmp_path / "crash"
     file.touch()
     assert fake("--fake-crash-file", str(file)).process.wait(10) == 1
@@ -167,7 +167,7 @@ def test_it_crashes_while_the_file_exists(fake, tmp_path):
     fake("--fake-crash-file", str(file)).until(200)
 
 
-def test_it_leaves_a_child_takes_memory_and_writes_garbage(fake):
+def test_the_fake_leaves_a_child_takes_memory_and_writes_garbage(fake):
     server = fake("--fake-child", "--fake-rss-mb", "40", "--fake-log-garbage", "--fake-models-status", "404")
     server.until(200)
     process = psutil.Process(server.process.pid)
@@ -177,7 +177,7 @@ def test_it_leaves_a_child_takes_memory_and_writes_garbage(fake):
     assert server.get("/v1/models")[0] == 404
 
 
-def test_its_script_is_in_force_while_a_file_exists(fake, tmp_path):
+def test_the_script_of_the_fake_is_in_force_while_a_file_exists(fake, tmp_path):
     file = tmp_path / "ill"
     server = fake("--fake-exit-after-ready", "0", "--fake-exit-code", "3", "--fake-while", str(file))
     server.until(200)
@@ -185,7 +185,7 @@ def test_its_script_is_in_force_while_a_file_exists(fake, tmp_path):
     assert server.process.wait(10) == 3
 
 
-def test_it_spins_and_still_says_that_it_is_well(fake, tmp_path):
+def test_the_fake_spins_and_still_says_that_it_is_well(fake, tmp_path):
     server = fake("--fake-spin")
     server.until(200)
     assert server.get("/v1/chat/completions", {"max_tokens": 1}, timeout=0.5) == "silent"
@@ -194,7 +194,7 @@ def test_it_spins_and_still_says_that_it_is_well(fake, tmp_path):
     assert slot["next_token"][0]["n_decoded"] == 0
 
 
-def test_it_dies_of_a_text(fake):
+def test_the_fake_dies_of_a_text(fake):
     server = fake("--fake-die-on", "poison")
     server.until(200)
     assert server.get("/v1/chat/completions", {"prompt": "cure", "max_tokens": 1})[0] == 200
@@ -202,7 +202,7 @@ def test_it_dies_of_a_text(fake):
     assert server.process.wait(10) == -signal.SIGSEGV
 
 
-def test_it_floods_its_log(fake):
+def test_the_fake_floods_its_log(fake):
     server = fake("--fake-flood", "50")
     end = time.monotonic() + 10
     while server.log.stat().st_size < 5 * 2**20:

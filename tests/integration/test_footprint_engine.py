@@ -116,7 +116,7 @@ def _last_or_sum(said, name):
         "-m hybrid.gguf -ub 1024 -np 8",
     ],
 )
-def test_it_is_within_3_percent_of_what_llama_server_reserves(models, tmp_path, words):
+def test_an_estimate_is_within_3_percent_of_what_llama_server_reserves(models, tmp_path, words):
     load = load_of(words.split())
     files = Files(
         model=read_model(models / load.model),

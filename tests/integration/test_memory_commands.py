@@ -96,7 +96,7 @@ def test_devices_as_json_are_in_bytes():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells")
-def test_what_our_servers_use_is_ours_and_a_pid_that_was_given_away_is_not(child_pid):
+def test_memory_of_our_servers_is_ours_and_that_of_a_reused_pid_is_not(child_pid):
     me = identity_of(child_pid)
     state = make_state(make_server(), pid=me.pid, process_start=me.start, boot_id=me.boot_id)
     assert devices.survey_this_node().devices[0].ours > 0
@@ -131,7 +131,7 @@ def test_the_footprint_as_json_says_that_it_is_estimated(model):
 
 
 @pytest.mark.usefixtures("survey")
-def test_what_was_measured_of_a_server_is_told_before_the_estimate(model):
+def test_the_measured_need_of_a_server_is_told_before_the_estimate(model):
     make_server("big", model_path=str(model), args=["-c", "2048"])
     estimated = json.loads(llama("footprint", "big", "--json")[0])
     spec = resolve(LlamaServer.objects.get(), last_good(), command=(), cwd=os.getcwd()).spec

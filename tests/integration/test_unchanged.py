@@ -49,13 +49,13 @@ def reader():
     return Reader()
 
 
-def test_what_has_not_changed_is_not_read_again(reader):
+def test_an_unchanged_table_is_not_read_again(reader):
     make_server("one")
     assert [reader() for _ in range(5)] == [["one"]] * 5
     assert reader.reads == 1
 
 
-def test_what_somebody_else_changed_is_read_again(reader):
+def test_a_table_that_somebody_else_changed_is_read_again(reader):
     make_server("one")
     assert reader() == ["one"]
     by_somebody_else(lambda: make_server("two"))
@@ -64,7 +64,7 @@ def test_what_somebody_else_changed_is_read_again(reader):
     assert reader.reads == 2
 
 
-def test_what_the_same_connection_changed_is_read_again(reader):
+def test_a_table_that_the_same_connection_changed_is_read_again(reader):
     make_server("one")
     assert reader() == ["one"]
     make_server("two")
@@ -78,7 +78,7 @@ def test_over_another_connection_all_is_read_again(reader):
     assert reader.reads == 2
 
 
-def test_what_stands_beside_it_counts_too(reader):
+def test_a_value_beside_the_tables_counts_too(reader):
     files = ["a"]
     reader = Reader(beside=lambda: tuple(files))
     reader(), reader()

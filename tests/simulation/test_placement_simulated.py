@@ -47,7 +47,7 @@ def _figures(planner=None) -> Figures:
     return figures
 
 
-def test_it_evicts_less_than_least_recently_used_and_nobody_waits_longer_for_that():
+def test_the_planner_evicts_less_than_least_recently_used_at_no_cost_in_waiting():
     ours, theirs = _figures(), _figures(least_recently_used)
     assert ours.evictions_per_answer < 0.95 * theirs.evictions_per_answer
     assert ours.mean_wait < 1.1 * theirs.mean_wait

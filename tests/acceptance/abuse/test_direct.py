@@ -69,7 +69,7 @@ def test_a_foreign_page_may_read_nothing_of_it_and_pages_of_the_gateway_go_on(cl
         assert answer.headers["Access-Control-Allow-Credentials"] == "true"
 
 
-def test_its_key_stays_over_crashes_and_over_the_supervisor(closed):
+def test_the_key_of_a_server_stays_over_crashes_and_over_the_supervisor(closed):
     key, old = key_of(closed), closed.status()["pid"]
     os.kill(old, signal.SIGKILL)
     closed.wait_for_new_pid(old)
@@ -97,7 +97,7 @@ def test_said_to_be_open_it_is_open(make_proxy, engine, model):
     )
 
 
-def test_one_that_somebody_else_started_stays_as_it_is(make_proxy, engine, model):
+def test_a_server_that_somebody_else_started_stays_as_it_is(make_proxy, engine, model):
     proxy = make_proxy(llama_model_path=str(model), llama_server_args=ENGINE_ARGS)
     where = ["--host", "127.0.0.1", "--port", str(proxy.engine_port)]
     with subprocess.Popen(
@@ -114,7 +114,7 @@ def test_one_that_somebody_else_started_stays_as_it_is(make_proxy, engine, model
     assert post(proxy.gateway_url).ok
 
 
-def test_one_that_runs_another_model_says_which_and_nothing_of_the_configured_file(
+def test_an_adopted_server_with_another_model_tells_nothing_of_the_configured_file(
     make_proxy, engine, model, tmp_path
 ):
     configured = tmp_path / "configured.gguf"

@@ -39,7 +39,7 @@ def shared(make_proxy, request):
     return proxy
 
 
-def test_one_key_that_fills_the_queue_takes_nobody_elses_turn(shared):
+def test_a_key_that_fills_the_queue_takes_nobody_elses_turn(shared):
     with ThreadPoolExecutor(GREEDY + 1) as pool:
         greedy = [pool.submit(ask, shared.gateway_url, shared.keys["greedy"]) for _ in range(GREEDY)]
         shared.wait_for("the queue is full", lambda: any(asking.done() for asking in greedy))

@@ -50,7 +50,7 @@ def test_a_script_whose_interpreter_is_missing_is_not_said_to_be_missing(fake):
     fake.wait_for_status("ready")
 
 
-def test_what_a_client_has_the_server_write_is_not_told_to_strangers(proxy):
+def test_text_that_a_client_has_the_server_write_is_not_told_to_strangers(proxy):
     proxy.configure(retry_backoff_ms=20_000)
     status = proxy.start().wait_for_status("ready")
     for path, body in (

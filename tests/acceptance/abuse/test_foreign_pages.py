@@ -89,7 +89,7 @@ def test_a_password_counts_for_programs_and_not_for_pages_to_which_a_browser_add
         assert (status, fields["www-authenticate"]) == (401, 'bearer realm="llamaproxy"')
 
 
-def test_what_is_said_twice_alike_is_let_in_and_what_differs_is_not(locked):
+def test_a_header_said_twice_alike_is_let_in_and_one_that_differs_is_not(locked):
     one, other = "Authorization: Bearer lp-of-page", "Authorization: Bearer lp-of-other"
     assert ask(locked, "GET /slots", one, one)[0] == 200
     assert ask(locked, "GET /slots", one, other)[0] == 400

@@ -56,7 +56,7 @@ def said(**fields):
     return {**fields, "messages": MESSAGES, "max_tokens": 1}
 
 
-def test_it_sees_and_gets_what_it_may_use(router):
+def test_a_limited_key_sees_and_gets_the_model_that_it_may_use(router):
     assert ids(router, "mine") == ["mine"]
     assert ids(router, "gpt-4") == []
     assert ask(router, said(model="mine")).json()["model"] == "mine"
@@ -79,7 +79,7 @@ def test_it_sees_and_gets_what_it_may_use(router):
     ],
     ids=range(10),
 )
-def test_it_does_not_get_another_model(router, body, query):
+def test_a_limited_key_does_not_get_another_model(router, body, query):
     answer = ask(router, body, query=query)
     assert answer.status_code in (403, 404), answer.text
     assert answer.json()["error"]["code"] in ("model_not_allowed", "model_not_found")

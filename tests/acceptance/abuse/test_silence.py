@@ -33,7 +33,7 @@ def test_a_prompt_during_which_nothing_is_answered_is_waited_for(fake):
     assert fake.query("SELECT * FROM supervisor_app_quarantinedrequest") == []
 
 
-def test_one_that_is_taken_over_meanwhile_is_waited_for_too(fake):
+def test_a_silent_server_that_is_taken_over_meanwhile_is_waited_for_too(fake):
     fake.script("--fake-mute-seconds", "15", **IMPATIENT, max_health_checks=10, llama_api_key="")
     old = fake.start().wait_for_status("ready")["pid"]
     client = threading.Thread(target=asked, args=[fake.engine_url, []])

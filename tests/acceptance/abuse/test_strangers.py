@@ -46,7 +46,7 @@ def many_requests(proxy):
             client.join(DEADLINE)
 
 
-def test_it_is_neither_taken_over_nor_told_anything(fake, tmp_path):
+def test_a_stranger_is_neither_taken_over_nor_told_anything(fake, tmp_path):
     fake.configure(llama_api_key=KEY)
     with impostor("127.0.0.1", fake.engine_port, tmp_path) as stranger:
         stranger.wait()
@@ -59,7 +59,7 @@ def test_it_is_neither_taken_over_nor_told_anything(fake, tmp_path):
     fake.wait_for_status("ready")
 
 
-def test_one_whom_people_have_named_is_taken_over(fake, tmp_path):
+def test_a_server_of_a_user_whom_people_have_named_is_taken_over(fake, tmp_path):
     fake.configure(llama_server_users=[SOMEBODY])
     with impostor("127.0.0.1", fake.engine_port, tmp_path) as friend:
         friend.wait()
@@ -113,7 +113,7 @@ def test_the_other_address_of_localhost_gets_nothing(make_proxy, tmp_path, engin
         assert stranger.met == 0
 
 
-def test_one_that_comes_later_to_the_other_address_gets_nothing(make_proxy, tmp_path, engine, model):
+def test_a_stranger_that_comes_later_to_the_other_address_gets_nothing(make_proxy, tmp_path, engine, model):
     proxy = make_proxy(llama_model_path=str(model), llama_server_args=ENGINE_ARGS, llama_api_key=KEY)
     proxy.configure(llama_server_host="localhost")
     both_families(proxy, tmp_path)

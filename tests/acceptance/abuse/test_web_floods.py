@@ -127,7 +127,7 @@ def test_frames_before_the_answer_to_the_handshake_are_not_kept(pages):
         read_to_end(connection)
 
 
-def test_who_asks_for_the_status_now_and_then_is_answered(pages):
+def test_a_client_that_asks_for_the_status_now_and_then_is_answered(pages):
     with pages.events() as events:
         events.next()
         for _ in range(10):

@@ -109,7 +109,7 @@ def test_a_frozen_compute_thread_is_noticed_although_health_says_ok(ward):
     patient.check_history(FROZEN)
 
 
-def test_one_that_spins_for_ever_is_noticed_although_its_processor_is_busy(ward):
+def test_a_server_that_spins_for_ever_is_noticed_although_its_processor_is_busy(ward):
     patient = ward.spinning
     patient.check_what_is_told(SPINNING)
     patient.until_ready()

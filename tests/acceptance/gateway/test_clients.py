@@ -68,7 +68,7 @@ def test_the_models_are_listed(counting):
         assert (listed.id, client.models.retrieve(listed.id).id) == ("default", "default")
 
 
-def test_what_the_server_objects_to_is_passed_on_as_it_says_it(counting):
+def test_an_objection_of_the_server_is_passed_on_in_its_own_words(counting):
     body = {"messages": MESSAGES, "grammar": "root ::= ("}
     through, direct = (
         requests.post(
@@ -90,7 +90,7 @@ def test_curl_in_whatever_way_it_asks_is_answered(counting, flags):
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-def test_who_leaves_frees_the_server(counting, stream):
+def test_a_client_that_leaves_frees_the_server(counting, stream):
     body = json.dumps({"prompt": QUESTION, "n_predict": 10**6, "ignore_eos": True, "stream": stream})
     request = f"POST /completion HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n{body}"
     with socket.create_connection(("127.0.0.1", counting.gateway_port)) as client:

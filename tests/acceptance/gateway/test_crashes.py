@@ -79,7 +79,7 @@ def ask_until_broken(asker, proxy):
 
 
 @pytest.mark.parametrize("asker", WHOLE.values(), ids=WHOLE)
-def test_who_waits_for_a_whole_answer_does_not_notice_a_kill(counting, asker):
+def test_a_client_that_waits_for_a_whole_answer_does_not_notice_a_kill(counting, asker):
     seen = replayed(counting)
     while replayed(counting) == seen:
         with killed_at_work(counting) as killed:

@@ -89,17 +89,17 @@ def waited(shaky):
     return seen
 
 
-def test_who_asks_while_it_starts_is_answered_when_it_is_ready(shaky):
+def test_a_request_during_the_start_is_answered_when_the_server_is_ready(shaky):
     assert shaky.at_start == SCRIPTED
     first = shaky.wait_for("it is recorded", shaky.records)[0]
     assert (first["outcome"], first["status"], first["replays"]) == ("held", 200, 0)
 
 
-def test_who_asks_while_it_crashes_again_and_again_is_answered_when_it_is_ready(waited):
+def test_a_request_during_crashes_is_answered_when_the_server_is_ready(waited):
     assert waited.told == [SCRIPTED, SCRIPTED]
 
 
-def test_who_waits_for_a_stream_gets_its_head_and_a_comment_that_says_why(waited):
+def test_a_stream_that_waits_gets_its_head_and_a_comment_that_says_why(waited):
     assert waited.answer.status_code == 200
     assert waited.answer.headers["Content-Type"] == "text/event-stream"
     assert re.match(": waiting for default: .*Retry \\d+ of 1000", waited.comment.decode())
@@ -116,13 +116,13 @@ def test_how_long_they_waited_is_recorded(waited):
     assert all(record["held_ms"] > 5000 for record in held)
 
 
-def test_one_more_than_may_wait_is_refused_with_429(waited):
+def test_a_request_more_than_may_wait_is_refused_with_429(waited):
     assert isinstance(waited.refused, openai.RateLimitError)
     assert waited.refused.code == "queue_full"
     assert int(waited.refused.response.headers["Retry-After"]) > 0
 
 
-def test_who_leaves_while_it_waits_makes_room(shaky):
+def test_a_client_that_leaves_the_queue_makes_room(shaky):
     with ThreadPoolExecutor(1) as pool:
         with down(shaky):
             answer = pool.submit(ask, shaky)
@@ -166,7 +166,7 @@ def test_a_stream_that_a_restart_cuts_fails_for_its_reader(counting, staff):
 # --- Hopeless --------------------------------------------------------------------------------------------
 
 
-def test_who_waits_is_told_when_it_gives_up_in_the_supervisors_words(fake):
+def test_a_waiting_client_is_told_of_a_server_given_up_in_the_supervisors_words(fake):
     fake.script("--fake-crash-file", CRASH, max_retries=2, retry_backoff_ms=300)
     pid = fake.start().wait_for_status("ready")["pid"]
     (fake.directory / CRASH).touch()

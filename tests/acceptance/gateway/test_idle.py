@@ -23,19 +23,19 @@ def idled(make_shared):
     return seen
 
 
-def test_its_process_is_gone_and_the_page_says_why(idled):
+def test_the_process_of_an_idle_server_is_gone_and_the_page_says_why(idled):
     assert idled.is_gone
     assert idled.idle["failure"] is None
     assert "1 s" in idled.idle["detail"]
 
 
-def test_who_asks_starts_it_and_is_answered(idled):
+def test_a_request_starts_the_idle_server_and_is_answered(idled):
     assert idled.answer.choices[0].message.content == SCRIPTED
     (record,) = idled.records
     assert (record["outcome"], record["status"]) == ("held", 200)
 
 
-def test_it_is_a_new_process_and_nothing_went_wrong(idled):
+def test_an_idle_server_comes_back_as_a_new_process_and_nothing_went_wrong(idled):
     first, second = idled.proxy.runs()
     assert (first["pid"], first["failure_kind"]) == (idled.pid, "")
     assert second["pid"] != idled.pid

@@ -70,7 +70,7 @@ def locked(make_shared):
     return proxy
 
 
-def test_who_has_a_key_is_answered(locked):
+def test_a_client_with_a_key_is_answered(locked):
     assert told(locked, locked.keys["chat UI"]) == SCRIPTED
 
 
@@ -96,7 +96,7 @@ def test_a_key_that_is_not_good_is_an_authentication_error(locked, key, says):
     assert says in error.message
 
 
-def test_it_is_one_to_anthropics_client_as_well(locked):
+def test_an_unknown_key_is_an_authentication_error_to_anthropics_client_too(locked):
     with (
         anthropic.Anthropic(**anthropic_options(locked.gateway_url)) as client,
         pytest.raises(anthropic.AuthenticationError) as caught,
@@ -106,7 +106,7 @@ def test_it_is_one_to_anthropics_client_as_well(locked):
     assert (body["type"], body["error"]["code"]) == ("error", "invalid_api_key")
 
 
-def test_who_names_no_key_is_told_how_to(locked):
+def test_a_client_that_names_no_key_is_told_how_to(locked):
     answer = requests.post(f"{locked.gateway_url}/completion", json={}, timeout=DEADLINE)
     assert answer.status_code == 401
     assert "Authorization: Bearer lp-" in answer.json()["error"]["message"]
@@ -151,7 +151,7 @@ def test_a_key_for_one_at_a_time_is_free_again_after_it(locked):
     assert locked.wait_for("it is free", lambda: answered(locked, key)) == SCRIPTED
 
 
-def test_what_load_balancers_and_prometheus_ask_needs_no_key(locked):
+def test_load_balancers_and_prometheus_need_no_key(locked):
     for path in ("/health", "/metrics"):
         assert requests.get(locked.gateway_url + path, timeout=DEADLINE).status_code == 200
 

@@ -60,15 +60,15 @@ def poisoned(make_shared):
         yield seen
 
 
-def test_who_was_in_flight_with_it_is_answered(poisoned):
+def test_requests_in_flight_with_a_deadly_one_are_answered(poisoned):
     assert poisoned.answers == [SCRIPTED] * INNOCENT
 
 
-def test_it_is_found_out_after_three_deaths(poisoned):
+def test_a_deadly_request_is_found_out_after_three_deaths(poisoned):
     assert [run["signal"] for run in poisoned.first_deaths] == [11, 11, 11]
 
 
-def test_it_is_refused_naming_the_crash_which_has_its_own_page(poisoned):
+def test_a_deadly_request_is_refused_naming_the_crash_which_has_its_own_page(poisoned):
     run = poisoned.error.body["incident"]
     assert poisoned.error.code == "quarantined"
     assert f"(run {run})" in poisoned.error.message
@@ -84,7 +84,7 @@ def test_the_records_tell_the_one_from_the_others(poisoned):
     assert outcomes == [("quarantined", 422), *[("replayed", 200)] * INNOCENT]
 
 
-def test_it_is_not_sent_again(poisoned):
+def test_a_deadly_request_is_not_sent_again(poisoned):
     assert poisoned.refused(POISON).code == "quarantined"
     assert len(poisoned.deaths) == len(poisoned.first_deaths)
 
@@ -100,7 +100,7 @@ def test_another_that_asks_for_a_stream_is_found_out_as_well(poisoned):
     assert len(poisoned.deaths) == before + 3
 
 
-def test_what_staff_release_is_sent_again(poisoned):
+def test_a_request_that_staff_release_is_sent_again(poisoned):
     proxy = poisoned.proxy
     (proxy.directory / "ill").unlink()
     poisoned.refused(POISON)

@@ -153,7 +153,7 @@ def test_the_list_tells_what_each_hears(staff_client, channel):
         assert f">{words}<" in shown
 
 
-def test_who_may_only_look_sees_no_address_and_no_button(channel):
+def test_a_person_who_may_only_look_sees_no_address_and_no_button(channel):
     client = allowed("view_alertchannel")
     shown = page(client.get(change_url(channel)))
     assert SECRET not in shown

@@ -80,7 +80,7 @@ def test_given_up_comes_after_crashed_and_once(world):
     assert world.hook.texts[-1].startswith("default was given up after 5 retries: Out of memory: failed")
 
 
-def test_what_cannot_be_started_at_all_is_one_message(world):
+def test_a_server_that_cannot_be_started_at_all_is_one_message(world):
     world.see("error")
     world.look()
     assert world.hook.events == ["given_up"]
@@ -242,7 +242,7 @@ def test_many_channels_hear_the_same_at_once(world):
 # --- Again while it is down ----------------------------------------------------------------------------
 
 
-def test_what_is_still_down_is_said_again_every_so_many_hours(world):
+def test_an_open_incident_is_told_again_every_so_many_hours(world):
     AlertChannel.objects.update(resend_hours=2)
     world.see("crashed")
     world.look()
@@ -276,7 +276,7 @@ def test_while_it_is_ready_and_waiting_nothing_is_said_again(world):
     assert world.hook.events == ["crashed"]
 
 
-def test_who_never_heard_that_it_is_down_is_not_told_that_it_still_is(world):
+def test_a_channel_that_never_heard_of_an_incident_is_not_reminded_of_it(world):
     world.see("crashed")
     world.look()
     make_channel(world.hook.url, "late", resend_hours=1)
@@ -284,7 +284,7 @@ def test_who_never_heard_that_it_is_down_is_not_told_that_it_still_is(world):
     assert world.hook.events == ["crashed"]
 
 
-def test_what_could_not_be_said_yet_is_not_said_again(world):
+def test_a_message_that_was_not_delivered_yet_is_not_said_again(world):
     AlertChannel.objects.update(resend_hours=1)
     world.hook.answers = [500] * 100
     world.see("crashed")
@@ -308,7 +308,7 @@ def test_a_reminder_that_waits_is_dropped_when_it_is_up(world):
     assert world.hook.events[-1] == "recovered"
 
 
-def test_it_is_not_called_down_after_it_was_called_up(world):
+def test_a_server_is_not_called_down_after_it_was_called_up(world):
     """It closed between the look and the lock."""
     channel = AlertChannel.objects.get()
     world.see("crashed")

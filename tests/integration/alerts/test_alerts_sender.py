@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 # --- Trying again --------------------------------------------------------------------------------------
 
 
-def test_what_failed_is_tried_again_after_a_minute(world, caplog):
+def test_a_message_that_failed_is_tried_again_after_a_minute(world, caplog):
     world.hook.answers = [500, 500]
     world.see("crashed")
     world.look()
@@ -89,7 +89,7 @@ def test_a_channel_that_fails_does_not_hold_up_another(world):
 # --- Claims --------------------------------------------------------------------------------------------
 
 
-def test_what_one_has_claimed_another_does_not_get(world):
+def test_a_message_that_one_sender_has_claimed_is_not_anothers(world):
     world.see("crashed")
     (mine,) = incidents.claim(STARTED, "one", limit=5)
     assert mine.attempts == 1
@@ -107,7 +107,7 @@ def test_the_claim_of_one_who_died_expires(world):
     assert (taken.claimed_by, taken.last_error) == ("two", "")
 
 
-def test_what_was_claimed_between_the_look_and_the_claim_is_left(world, monkeypatch):
+def test_a_message_claimed_between_the_look_and_the_claim_is_left(world, monkeypatch):
     world.see("crashed")
     real, looked = incidents.free, []
 
@@ -172,7 +172,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(sender, "LEAVE_SECONDS", 0.3)
 
 
-async def test_it_sends_by_itself(quick, clock, hook):
+async def test_the_sender_sends_by_itself(quick, clock, hook):
     world = await db(World, clock, hook)
     task = asyncio.create_task(world.sender.run())
     await db(world.see, "crashed")
@@ -217,7 +217,7 @@ async def test_an_address_that_hangs_holds_up_nothing(quick, hook, tmp_path):
         assert len(hanging.posts) == 1, "claimed once, still waiting"
 
 
-async def test_what_is_on_its_way_at_the_end_is_waited_for_a_moment(quick, clock, hook):
+async def test_a_message_on_its_way_at_the_end_is_waited_for_a_moment(quick, clock, hook):
     hook.answers = [0]
     world = await db(World, clock, hook)
     task = asyncio.create_task(world.sender.run())
@@ -229,7 +229,7 @@ async def test_what_is_on_its_way_at_the_end_is_waited_for_a_moment(quick, clock
     assert delivery.last_error.startswith("No connection")
 
 
-async def test_what_does_not_arrive_before_the_end_is_left_for_another(quick, clock, hook):
+async def test_a_message_that_does_not_arrive_before_the_end_is_left_for_another(quick, clock, hook):
     hook.answers = [0]
     world = await db(World, clock, hook)
     task = asyncio.create_task(world.sender.run())

@@ -126,7 +126,7 @@ async def test_a_survivor_is_found_by_identity_alone(processes, started):
     )
 
 
-async def test_one_that_was_spawned_is_found_wherever_it_listens(processes, started):
+async def test_a_process_that_was_spawned_is_found_wherever_it_listens(processes, started):
     process = await started(fake_spec("--fake-child"))
     found = await processes.find_ours("default")
     assert found.identity == process.identity
@@ -141,7 +141,7 @@ async def test_once_it_has_gone_none_is_found(processes, started):
     assert await processes.find_ours("default") is None
 
 
-async def test_one_that_goes_while_it_is_looked_for_is_not_found(processes, started, monkeypatch):
+async def test_a_process_that_goes_while_it_is_looked_for_is_not_found(processes, started, monkeypatch):
     def gone(pid):
         raise ProcessLookupError
 

@@ -124,7 +124,7 @@ async def canary_of(made) -> Canary:
         (["--reranking"], Canary.UNSUPPORTED),
     ],
 )
-async def test_what_a_real_server_says_and_that_it_lives_on(real, args, canary):
+async def test_a_real_server_answers_its_canary_and_lives_on(real, args, canary):
     async with real(*args) as made:
         assert await canary_of(made) is canary
         assert await canary_of(made) is canary

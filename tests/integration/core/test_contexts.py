@@ -207,7 +207,7 @@ async def test_a_file_that_was_changed_while_nothing_ran_restores_nothing(tmp_pa
         assert await made.say(FIRST) == 0
 
 
-async def test_what_is_saved_is_for_its_user_alone(tmp_path):
+async def test_saved_conversations_are_for_their_user_alone(tmp_path):
     async with running("llama-server", tmp_path) as made:
         await made.say(FIRST)
     assert made.files() == ["saved.json", "slot-0.bin"]
@@ -256,7 +256,7 @@ async def test_a_file_that_was_cut_short_is_not_restored(tmp_path):
         assert await made.say(FIRST) == 0
 
 
-async def test_what_a_kill_left_without_a_list_is_deleted_and_not_restored(tmp_path):
+async def test_conversations_that_a_kill_left_without_a_list_are_deleted_not_restored(tmp_path):
     async with running("llama-server", tmp_path) as made:
         await made.say(FIRST)
     (made.folder / "saved.json").rename(made.folder / "saved.json.new")

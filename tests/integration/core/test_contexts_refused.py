@@ -107,7 +107,7 @@ def engine(tmp_path):
 # --- Saved ---------------------------------------------------------------------------------------------
 
 
-def test_what_is_saved_is_restored_once(engine):
+def test_a_saved_conversation_is_restored_once(engine):
     kept = engine.save()
     assert (kept.tokens, kept.lost, kept.bytes, kept.problem) == ((LONG,), 0, 1000, "")
     assert engine.files == [slot_files.LIST, "slot-0.bin"]
@@ -168,7 +168,7 @@ def test_a_slot_that_was_not_saved_whole_is_lost_and_leaves_nothing(engine, answ
     assert engine.files == []
 
 
-def test_what_is_too_short_is_no_loss(engine):
+def test_a_conversation_that_is_too_short_is_no_loss(engine):
     engine.acts = lambda *asked: engine.act(*asked, tokens=SHORT)
     assert engine.save().tokens == ()
     assert engine.files == []
@@ -230,7 +230,7 @@ def test_an_engine_that_is_gone_is_said_to_be(engine):
         (lambda engine: engine.model.write_bytes(b"others"), "the model's file is another one"),
     ],
 )
-def test_what_is_not_the_same_is_not_restored_and_not_kept(engine, spoil, problem):
+def test_a_conversation_that_is_not_the_same_is_not_restored_and_not_kept(engine, spoil, problem):
     engine.save()
     spoil(engine)
     kept = restore(engine.spec, DEADLINE)

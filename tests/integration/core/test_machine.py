@@ -112,7 +112,7 @@ async def test_a_wildcard_is_held_by_any_listener_on_the_port(processes):
         await until_async(lambda: processes.port_holder("default", spec))
 
 
-async def test_one_whose_socket_nobody_tells_of_is_seen_by_its_answer(processes, started, monkeypatch):
+async def test_a_server_whose_socket_nobody_tells_of_is_seen_by_its_answer(processes, started, monkeypatch):
     spec = fake_spec()
     await started(spec)
     monkeypatch.setattr(listeners, "listening", lambda port: [])

@@ -75,7 +75,7 @@ def without_sock_diag(monkeypatch):
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "0.0.0.0", "::"])
-def test_who_listens_is_read_for_every_kind_of_address(stack, address):
+def test_the_listener_is_read_for_every_kind_of_address(stack, address):
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     server = stack.enter_context(socket.create_server((address, 0), family=family))
     port, inode = server.getsockname()[1], os.fstat(server.fileno()).st_ino
@@ -247,7 +247,7 @@ def test_a_listener_that_went_before_anybody_accepted_is_a_stranger(stack):
 
 
 @needs_root
-def test_one_whose_listener_went_after_it_had_accepted_for_us_is_gone_to_others(stack):
+def test_an_accepted_connection_whose_listener_went_is_a_strangers_to_others(stack):
     server = socket.create_server(("127.0.0.1", 0))
     client = stack.enter_context(socket.create_connection(server.getsockname()))
     accepted = stack.enter_context(server.accept()[0])
@@ -258,7 +258,7 @@ def test_one_whose_listener_went_after_it_had_accepted_for_us_is_gone_to_others(
 
 
 @pytest.mark.parametrize("second", [None, Owner(0, 2, listens=True)])
-def test_one_that_left_between_two_looks_is_gone(stack, monkeypatch, second):
+def test_a_process_that_left_between_two_looks_is_gone(stack, monkeypatch, second):
     server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     client = stack.enter_context(socket.create_connection(server.getsockname()))
     looks = iter([Owner(0, 1, listens=True), second])
@@ -310,7 +310,7 @@ def test_a_look_that_fails_for_want_of_our_own_says_nothing_of_who_listens(stack
 
 
 @needs_root
-async def test_one_of_two_addresses_that_is_taken_by_a_stranger_leaves_the_other(processes, monkeypatch):
+async def test_an_address_of_two_that_is_taken_by_a_stranger_leaves_the_other(processes, monkeypatch):
     both = {"::1", "127.0.0.1"}
     monkeypatch.setattr("supervisor_app.core.machine.listeners.addresses_of", lambda host: both)
     spec = fake_spec()
@@ -358,7 +358,7 @@ async def test_a_process_that_was_ours_once_and_is_of_a_stranger_is_not_resumed(
     ],
     ids=["a child", "one that has left its family but writes to its log"],
 )
-async def test_what_a_process_started_is_its_own(processes, server):
+async def test_the_child_of_a_process_is_its_own(processes, server):
     spec = fake_spec()
     wrapped = replace(spec, command=("sh", "-c", server, "llama-server"))
     process = await processes.spawn("default", wrapped)
@@ -400,7 +400,7 @@ def long_ago(monkeypatch):
 
 
 @needs_root
-async def test_what_came_after_it_in_a_container_is_taken_for_its_own_and_people_are_told(
+async def test_a_newer_process_in_a_container_is_taken_for_the_servers_own_and_told(
     processes, wrapper, monkeypatch
 ):
     long_ago(monkeypatch)
@@ -410,7 +410,9 @@ async def test_what_came_after_it_in_a_container_is_taken_for_its_own_and_people
         assert "in a container" in (await wrapper.endpoint(spec)).unseen
 
 
-async def test_what_is_seen_to_be_another_process_is_never_taken_for_its_own(processes, wrapper, monkeypatch):
+async def test_a_process_seen_to_be_another_is_never_taken_for_the_servers_own(
+    processes, wrapper, monkeypatch
+):
     long_ago(monkeypatch)
     spec = fake_spec()
     with elsewhere(spec.port):
@@ -428,7 +430,7 @@ async def test_nor_is_what_belongs_to_another_user(processes, wrapper, monkeypat
 
 
 @pytest.mark.parametrize(("readable", "said"), [(True, "which process has the socket"), (False, "has open")])
-async def test_what_cannot_be_seen_is_taken_for_its_own_once_it_has_lived_a_while(
+async def test_an_unseen_listener_is_taken_for_the_servers_own_after_a_while(
     processes, wrapper, monkeypatch, readable, said
 ):
     spec = fake_spec()
@@ -445,7 +447,7 @@ async def test_where_nobody_listens_nothing_is_its_own(wrapper):
     assert own_endpoint([], fake_spec(), wrapper.identity, None) is None
 
 
-async def test_what_has_gone_owns_nothing(processes, wrapper):
+async def test_a_process_that_has_gone_owns_nothing(processes, wrapper):
     spec = fake_spec()
     with elsewhere(spec.port) as other:
         await until_async(lambda: processes.port_holder("default", spec))

@@ -253,7 +253,7 @@ async def test_which_model_runs_is_the_servers_word(probe, answer, path):
         assert await probe.running_model(spec, 5.0) == path
 
 
-async def test_one_that_never_says_what_it_runs_is_not_waited_for(probe, monkeypatch):
+async def test_a_server_that_never_says_what_it_runs_is_not_waited_for(probe, monkeypatch):
     async def late(*_):
         raise LateError
 
@@ -298,7 +298,7 @@ def test_an_empty_list_is_a_list():
         (b"", "did not answer"),
     ],
 )
-async def test_what_is_no_list_is_told(probe, answer, words):
+async def test_an_answer_that_is_no_list_of_models_is_told(probe, answer, words):
     with server(answer) as spec, pytest.raises(ProbeError, match=words):
         await probe.models(spec, 5.0)
 
@@ -374,7 +374,7 @@ async def test_a_token_is_asked_for_with_next_to_no_work(probe):
         (None, Canary.SILENT),
     ],
 )
-async def test_what_came_of_asking_for_a_token(probe, answer, canary):
+async def test_the_answer_to_a_canary_decides_what_came_of_it(probe, answer, canary):
     with server(AWAKE, NO_EMBEDDINGS, answer) as spec:
         assert await probe.canary(spec, 0.5) is canary
 
@@ -390,7 +390,9 @@ async def test_what_came_of_asking_for_a_token(probe, answer, canary):
         ([http("503 Service Unavailable")], Canary.FINE, 2),
     ],
 )
-async def test_who_sleeps_or_embeds_or_loads_is_asked_for_no_token(probe, answers, canary, requests_made):
+async def test_a_server_that_sleeps_embeds_or_loads_is_asked_for_no_token(
+    probe, answers, canary, requests_made
+):
     made: list[bytes] = []
     with server(*answers, requests=made) as spec:
         assert await probe.canary(spec, 5.0) is canary

@@ -78,7 +78,7 @@ async def test_an_exit_code_is_known_and_the_child_is_reaped(started):
     assert not psutil.pid_exists(process.identity.pid)
 
 
-async def test_what_it_leaves_behind_in_its_group_is_killed(started):
+async def test_processes_left_behind_in_the_group_of_a_server_are_killed(started):
     process = await started(fake_spec("--fake-child"))
     (grandchild,) = psutil.Process(process.identity.pid).children()
     os.kill(process.identity.pid, signal.SIGKILL)
@@ -120,7 +120,7 @@ async def test_terminate_and_kill(started):
         (("/",), "/: Permission denied"),
     ],
 )
-async def test_what_cannot_be_started_says_why(processes, command, words):
+async def test_a_program_that_cannot_be_started_says_why(processes, command, words):
     spec = LaunchSpec(host="localhost", port=free_port(), command=command, args=())
     with pytest.raises(SpawnError) as raised:
         await processes.spawn("default", spec)
@@ -154,7 +154,9 @@ async def test_a_file_that_is_no_program_is_no_binary(processes, tmp_path):
         (b"#!/bin/sh\n", 0o755, ("x" * 3_000_000,), "longer than this system allows"),
     ],
 )
-async def test_what_is_there_is_not_said_to_be_missing(processes, tmp_path, content, mode, more, words):
+async def test_a_program_that_is_there_is_not_said_to_be_missing(
+    processes, tmp_path, content, mode, more, words
+):
     program = tmp_path / "llama-server"
     program.write_bytes(content)
     program.chmod(mode)
@@ -207,7 +209,7 @@ async def test_resident_memory_is_of_the_process_and_its_children(started):
     assert await process.resident_bytes() == 0
 
 
-async def test_its_memory_is_sampled_until_it_is_gone_and_the_kernel_asked_afterwards(started):
+async def test_memory_is_sampled_until_a_process_is_gone_and_the_kernel_asked_afterwards(started):
     process = await started(fake_spec())
     assert (await process.sample()).anon > 1_000_000
     process.kill()
@@ -216,7 +218,7 @@ async def test_its_memory_is_sampled_until_it_is_gone_and_the_kernel_asked_after
     assert (await process.autopsy()).oom_kills == 0
 
 
-async def test_its_processor_time_and_its_clients_are_counted(started):
+async def test_processor_time_and_clients_of_a_server_are_counted(started):
     spec = fake_spec()
     process = await started(spec)
 
@@ -287,7 +289,7 @@ async def test_a_log_that_is_taken_away_is_reported_read_and_kept_within_its_bou
     assert await process.log_trouble() == trouble
 
 
-async def test_what_it_wrote_to_a_log_that_was_removed_is_known_after_its_end(processes, started):
+async def test_lines_of_a_server_in_a_removed_log_are_known_after_its_end(processes, started):
     process = await started(fake_spec("--fake-stderr-line", "hello from the engine"))
     processes.log_file("default").path.unlink()
     process.kill()
@@ -332,7 +334,7 @@ async def test_a_process_that_goes_just_before_its_signal_is_no_error(started, m
         process.terminate()
 
 
-async def test_its_end_is_told_once(started):
+async def test_the_end_of_a_process_is_told_once(started):
     process = await started(fake_spec())
     process.kill()
     assert await asyncio.wait_for(process.wait(), DEADLINE) == Exit(signal=9)
@@ -340,14 +342,14 @@ async def test_its_end_is_told_once(started):
     assert await process.wait() == Exit(signal=9)
 
 
-async def test_one_that_ended_before_it_could_be_watched_has_ended(processes):
+async def test_a_process_that_ended_before_it_could_be_watched_has_ended(processes):
     child = subprocess.Popen(["true"])
     child.wait()
     process = LocalProcess(identity=Identity(pid=child.pid, start=1, boot_id="b"), started_at=0.0)
     assert await asyncio.wait_for(process.wait(), DEADLINE) == Exit()
 
 
-async def test_what_it_writes_into_files_is_counted_and_else_its_log(processes, tmp_path):
+async def test_bytes_a_process_writes_into_files_are_counted_but_not_those_of_its_log(processes, tmp_path):
     """As a download grows."""
     part = tmp_path / "model.part"
     (tmp_path / "read").write_text("it only reads this")

@@ -89,7 +89,7 @@ async def is_healthy(probe, spec) -> bool:
     return await probe.health(spec, 5.0) is Health.OK
 
 
-async def test_what_cannot_be_watched_yet_is_watched_as_soon_as_it_can_be(started, monkeypatch):
+async def test_a_process_that_cannot_be_watched_yet_is_watched_as_soon_as_it_can_be(started, monkeypatch):
     lost = OSError(errno.EMFILE, "Too many open files")
     opened = os.pidfd_open
     tries = []
@@ -128,7 +128,7 @@ async def test_the_end_of_a_child_is_seen_without_a_descriptor(never_watched, st
         assert await asyncio.wait_for(process.wait(), DEADLINE) == Exit(signal=9)
 
 
-async def test_one_that_is_not_our_child_does_not_end_because_we_cannot_look(never_watched, started):
+async def test_a_process_that_is_not_our_child_does_not_end_because_we_cannot_look(never_watched, started):
     child = await started(fake_spec())
     adopted = LocalProcess(identity=child.identity, started_at=time.time())
     with no_descriptors():

@@ -31,7 +31,7 @@ def server(request, gguf, tmp_path):
         running.process.wait(10)
 
 
-def test_what_a_killed_process_left_of_it_goes(gguf, tmp_path):
+def test_remains_of_a_killed_process_that_wrote_the_demo_model_go(gguf, tmp_path):
     (tmp_path / f".demo.gguf.{2**22 + 1}.part").write_text("half")
     others = tmp_path / f".demo.gguf.{os.getppid()}.part"
     others.write_text("somebody is still at it")
@@ -63,7 +63,7 @@ def test_without_a_limit_it_talks_until_the_context_is_full(server):
 
 
 @pytest.mark.engine
-def test_it_streams(server):
+def test_the_demo_model_streams(server):
     body = {"messages": QUESTION, "max_tokens": 10, "stream": True}
     events = re.findall(r"^data: (.*)$", server.get("/v1/chat/completions", body)[1], re.MULTILINE)
     assert events[-1] == "[DONE]"
@@ -72,7 +72,7 @@ def test_it_streams(server):
 
 
 @pytest.mark.engine
-def test_it_tokenizes_any_text_and_back(server):
+def test_the_demo_model_tokenizes_any_text_and_back(server):
     text = "Hello llama, grüße 🦙"
     tokens = json.loads(server.get("/tokenize", {"content": text})[1])["tokens"]
     assert tokens

@@ -165,7 +165,7 @@ def large_model(tmp_path_factory):
     path.unlink()
 
 
-def test_it_serves_what_llama_server_serves(start, engine, model):
+def test_the_bundled_engine_serves_like_llama_server(start, engine, model):
     server = start(engine, "-m", model, "-t", "1", "-a", "demo", "--metrics")
     server.until(200)
     chat = json.loads(server.get("/v1/chat/completions", {"messages": [], "max_tokens": 5})[1])
@@ -179,7 +179,7 @@ def test_it_serves_what_llama_server_serves(start, engine, model):
     assert server.get("/api/models")[0] == 404
 
 
-def test_it_says_503_while_it_loads(start, engine, large_model):
+def test_an_engine_says_503_while_it_loads(start, engine, large_model):
     server = start(engine, "-m", large_model, "-t", "1", "-lm", "none")
     assert 503 in server.until(200)
 

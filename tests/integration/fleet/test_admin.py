@@ -263,7 +263,7 @@ def test_saving_a_change_says_that_the_server_restarts(staff_client):
 # --- Servers: the config file's part -------------------------------------------------------------------
 
 
-def test_what_the_config_file_sets_is_shown_and_cannot_be_edited(staff_client, overlay, config_file):
+def test_settings_of_the_config_file_are_shown_and_cannot_be_edited(staff_client, overlay, config_file):
     overlay(llama_server_port=9000, llama_server_args=["-c", "8192"])
     server = make_server(port=8134)
     shown = page_at(staff_client, change_url(server))
@@ -343,12 +343,12 @@ def test_an_action_asks_the_chosen_servers(action, running, restart_generation, 
     assert LlamaServer.objects.get(name="three").generation == 1
 
 
-def test_one_server_is_one_server(staff_client):
+def test_the_message_for_one_server_is_in_the_singular(staff_client):
     data = {"action": "stop", "_selected_action": [make_server().pk]}
     assert "Asked 1 server to stop." in staff_client.post(LIST, data, follow=True).content.decode()
 
 
-def test_who_may_only_look_has_no_actions_and_no_buttons(person):
+def test_a_person_who_may_only_look_has_no_actions_and_no_buttons(person):
     person.is_staff = True
     person.save()
     person.user_permissions.add(Permission.objects.get(codename="view_llamaserver"))
@@ -362,7 +362,7 @@ def test_who_may_only_look_has_no_actions_and_no_buttons(person):
     assert client.post(change_url(server), FILLED | {"port": "9"}).status_code == 403
 
 
-def test_who_may_only_look_does_not_see_the_api_key(person):
+def test_a_person_who_may_only_look_does_not_see_the_api_key(person):
     person.is_staff = True
     person.save()
     person.user_permissions.add(Permission.objects.get(codename="view_llamaserver"))
@@ -414,7 +414,7 @@ def test_login_links_and_states_are_not_in_the_admin(staff_client):
         ("alertchannel/", "alerts/alertchannel/"),
     ],
 )
-def test_what_moved_in_the_admin_is_found_by_its_address_of_before(staff_client, old, new):
+def test_a_page_that_moved_in_the_admin_is_found_by_its_address_of_before(staff_client, old, new):
     answer = staff_client.post(f"/admin/supervisor_app/{old}")
     assert (answer.status_code, answer["Location"]) == (308, f"/admin/{new}")
 

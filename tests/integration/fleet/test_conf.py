@@ -269,7 +269,7 @@ def resolved(overlay=None, **fields):
     return resolve(server, overlay or Overlay(), command=("/usr/bin/llama-server",), cwd="/srv")
 
 
-def test_what_lies_at_home_is_found_there(monkeypatch):
+def test_paths_below_home_are_found_there(monkeypatch):
     monkeypatch.setenv("HOME", "/home/ada")
     spec = resolved(model_path="~/m.gguf", args=["--mmproj", "~/p.gguf", "--alias", "a~/b"]).spec
     assert spec.model_file == Path("/home/ada/m.gguf")

@@ -73,7 +73,7 @@ def test_a_change_is_taken_over_and_said_once(source, config_file, caplog):
     assert caplog.messages == [f"📝 [CONFIG] {config_file} was changed"]
 
 
-def test_one_that_appears_is_taken_over(config_file, kept):
+def test_a_config_file_that_appears_is_taken_over(config_file, kept):
     source = ConfigSource(config_file, kept, first=Overlay())
     assert source().values == {}
     config_file.write_text('{"max_retries": 1}')
@@ -88,7 +88,7 @@ def test_whatever_happens_to_it_is_said_once_and_what_it_said_stays(happens, sou
     assert str(config_file) in caplog.messages[0]
 
 
-def test_one_that_comes_back_counts_again(source, config_file):
+def test_a_config_file_that_comes_back_counts_again(source, config_file):
     config_file.unlink()
     source()
     config_file.write_text('{"llama_server_port": 9002}')
@@ -104,7 +104,7 @@ def test_a_mistake_is_mended(source, config_file, caplog):
     assert source().values == {"port": 9002}
 
 
-def test_what_the_demo_sets_wins(config_file, kept):
+def test_settings_of_the_demo_win(config_file, kept):
     config_file.write_text('{"max_retries": 1, "llama_model_path": "a.gguf"}')
     demo = Overlay(values={"model_path": "demo.gguf"})
     source = ConfigSource(config_file, kept, first=read_overlay(config_file), extra=demo)
@@ -136,7 +136,7 @@ def test_the_newest_good_version_of_a_changed_file_is_kept(source, config_file, 
     assert ConfigSource(config_file, kept)().values == {"port": 9001}
 
 
-def test_what_is_kept_is_its_owner_s_alone(source, kept):
+def test_the_kept_configuration_is_its_owner_s_alone(source, kept):
     assert kept.stat().st_mode & 0o777 == 0o600
 
 
@@ -147,12 +147,12 @@ def test_a_start_without_a_file_forgets_what_was_kept(source, config_file, kept)
     assert ConfigSource(config_file, kept)().values == {}
 
 
-def test_what_was_kept_of_another_file_does_not_count(source, tmp_path, kept):
+def test_a_configuration_kept_of_another_file_does_not_count(source, tmp_path, kept):
     assert ConfigSource(tmp_path / "other.json", kept)().values == {}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"path": 1, "text": 2}', json.dumps({"text": "{"})])
-def test_what_cannot_be_read_of_it_is_nothing(text, config_file, kept):
+def test_a_kept_configuration_that_cannot_be_read_is_nothing(text, config_file, kept):
     kept.write_text(text)
     assert ConfigSource(config_file, kept)().values == {}
 

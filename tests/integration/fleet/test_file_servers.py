@@ -140,7 +140,7 @@ def test_no_free_port_is_said_and_nothing_is_changed(node, caplog):
         (table("chat", "port = 9001"), "line 3: servers.chat.port: 9001 is the port of the server mine"),
     ],
 )
-def test_what_people_made_is_not_touched(node, caplog, text, said):
+def test_servers_that_people_made_are_not_touched(node, caplog, text, said):
     make_server("mine", port=9001)
     before = node.reads(table("other"))
     assert node.reads(text) is before, "what was in force goes on"

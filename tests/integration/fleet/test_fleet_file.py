@@ -216,7 +216,7 @@ def test_the_example_of_the_documents_has_ten_servers_and_no_mistake():
     assert servers["coder"].values["args"] == ["-c", "32768", "-ngl", "99", "--jinja"]
 
 
-def test_what_is_no_toml_says_line_and_column():
+def test_a_file_that_is_no_toml_is_refused_with_line_and_column():
     with pytest.raises(ConfigError, match=r"is not TOML: .*at line 2, column 6"):
         parse_fleet_file(PATH, "[servers.a]\nport : 1")
 

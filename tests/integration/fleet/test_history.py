@@ -150,7 +150,7 @@ def test_the_link_is_on_the_servers_page_for_staff(server, client, staff_client)
 
 
 @pytest.mark.parametrize("path", ["/servers/none/runs/", "/servers/none/runs/1/", f"{RUNS}999/"])
-def test_what_is_not_there_is_404(path, server, staff_client):
+def test_the_page_of_an_unknown_run_is_404(path, server, staff_client):
     assert staff_client.get(path).status_code == 404
 
 
@@ -273,7 +273,7 @@ def test_the_runs_around_it_are_one_click_away(server, staff_client):
 # --- What changed --------------------------------------------------------------------------------------
 
 
-def test_it_is_compared_with_the_newest_earlier_run_that_got_ready(server):
+def test_a_failed_run_is_compared_with_the_newest_earlier_run_that_got_ready(server):
     good(server, started_at=at(STARTED - 2000), argv=["llama-server", "-c", "1"])
     before = good(server)
     good(server, started_at=at(STARTED - 10), ready_at=None)

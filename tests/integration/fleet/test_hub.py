@@ -162,7 +162,7 @@ async def test_a_change_whose_push_was_lost_is_shown_all_the_same(fast_resync):
         await until(client, "Nobody pushed this.")
 
 
-async def test_what_was_pushed_before_the_hub_listened_is_shown_as_soon_as_it_does(monkeypatch):
+async def test_a_status_pushed_before_the_hub_listened_is_shown_as_soon_as_it_does(monkeypatch):
     monkeypatch.setattr(hub_module, "RESYNC_SECONDS", 3600.0)
     may_listen = asyncio.Event()
 
@@ -180,7 +180,7 @@ async def test_what_was_pushed_before_the_hub_listened_is_shown_as_soon_as_it_do
         await until(client, "Nobody heard this.")
 
 
-async def test_what_is_shown_is_not_sent_again(fast_resync):
+async def test_a_status_that_is_shown_is_not_sent_again(fast_resync):
     await db(make_ready_server)
     async with socket_to() as client:
         await everything(client)

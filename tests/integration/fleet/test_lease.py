@@ -64,13 +64,13 @@ def test_each_node_has_its_own():
     assert NodeLease.objects.count() == 2
 
 
-def test_one_that_a_living_process_of_this_machine_holds_is_refused_at_once():
+def test_a_lease_of_a_living_process_of_this_machine_is_refused_at_once():
     Lease("local").take()
     with pytest.raises(NodeTakenError, match=f"pid {os.getpid()} on "):
         Lease("local").take()
 
 
-def test_one_whose_holder_on_this_machine_was_killed_is_taken_at_once():
+def test_a_lease_whose_holder_on_this_machine_was_killed_is_taken_at_once():
     child = subprocess.Popen(["sleep", "60"])
     held_by(f"{child.pid} {identity_of(child.pid).start} {machine()} here")
     child.kill()
@@ -79,14 +79,14 @@ def test_one_whose_holder_on_this_machine_was_killed_is_taken_at_once():
     assert ours()
 
 
-def test_one_whose_holders_pid_is_another_process_by_now_is_taken_at_once():
+def test_a_lease_whose_holders_pid_is_another_process_by_now_is_taken_at_once():
     held_by(f"{os.getppid()} 1 {machine()} here")
     Lease("local").take()
     assert ours()
 
 
 @pytest.mark.parametrize("age", [TOO_OLD, -TOO_OLD], ids=["long ago", "the database's clock was set back"])
-def test_one_that_was_not_renewed_in_time_is_taken_at_once(age):
+def test_a_lease_that_was_not_renewed_in_time_is_taken_at_once(age):
     held_by(ELSEWHERE, age=age)
     Lease("local").take()
     assert ours()
@@ -113,14 +113,14 @@ def test_a_holder_elsewhere_that_died_a_moment_ago_is_followed_once_it_was_silen
     assert pauses == []
 
 
-def test_one_that_is_given_back_meanwhile_is_taken(pauses):
+def test_a_lease_that_is_given_back_meanwhile_is_taken(pauses):
     held_by(ELSEWHERE)
     pauses += [NodeLease.objects.all().delete]
     Lease("local").take()
     assert ours()
 
 
-def test_one_that_another_takes_meanwhile_is_refused(pauses):
+def test_a_lease_that_another_takes_meanwhile_is_refused(pauses):
     held_by(ELSEWHERE, age=timedelta(seconds=4))
     pauses += [lambda: NodeLease.objects.update(holder="8 8 b c", token="another", renewed_at=Now())]
     with pytest.raises(NodeTakenError, match="pid 8 on c"):
@@ -131,7 +131,7 @@ def test_one_that_another_takes_meanwhile_is_refused(pauses):
 @pytest.mark.parametrize(
     "prepare", [lambda: None, lambda: held_by(ELSEWHERE, age=TOO_OLD)], ids=["new", "free"]
 )
-def test_one_of_several_that_take_the_lease_at_the_same_time_has_it(prepare):
+def test_a_lease_that_several_take_at_the_same_time_goes_to_one_of_them(prepare):
     prepare()
     start, refused = Barrier(6), []
 
@@ -165,7 +165,7 @@ def test_a_renewed_one_is_held_for_as_long_again():
     assert not NodeLease.objects.filter(renewed_at__lt=Now() - timedelta(seconds=5)).exists()
 
 
-def test_one_that_could_not_be_renewed_for_long_is_still_ours_when_nobody_has_taken_it():
+def test_a_lease_that_could_not_be_renewed_for_long_is_ours_if_nobody_took_it():
     lease = Lease("local")
     lease.take()
     aged(timedelta(hours=1))
@@ -173,7 +173,7 @@ def test_one_that_could_not_be_renewed_for_long_is_still_ours_when_nobody_has_ta
     assert ours()
 
 
-def test_one_that_another_has_by_now_is_lost():
+def test_a_lease_that_another_has_by_now_is_lost():
     lease = Lease("local")
     lease.take()
     NodeLease.objects.update(holder=ELSEWHERE, token="theirs", renewed_at=Now())
@@ -182,7 +182,7 @@ def test_one_that_another_has_by_now_is_lost():
 
 
 @pytest.mark.parametrize("gone", [lambda: NodeLease.objects.all().delete(), lambda: aged(TOO_OLD)])
-def test_one_that_another_has_had_and_left_is_taken_again(gone):
+def test_a_lease_that_another_has_had_and_left_is_taken_again(gone):
     lease = Lease("local")
     lease.take()
     NodeLease.objects.update(holder=ELSEWHERE, token="theirs", renewed_at=Now())
@@ -201,7 +201,7 @@ def test_the_next_one_need_not_wait_for_one_that_was_given_back():
     Lease("local").take()
 
 
-def test_one_that_is_lost_is_not_given_back():
+def test_a_lease_that_is_lost_is_not_given_back():
     lease = Lease("local")
     lease.take()
     NodeLease.objects.update(holder=ELSEWHERE, token="theirs")

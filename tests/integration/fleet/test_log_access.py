@@ -36,12 +36,12 @@ def llama(*arguments):
     return out.getvalue().splitlines()
 
 
-def test_it_may_hold_prompts_so_it_is_for_staff(log, person_client):
+def test_a_log_may_hold_prompts_so_it_is_for_staff(log, person_client):
     assert Client().get(URL).status_code == 401
     assert person_client.get(URL).status_code == 403
 
 
-def test_its_end_is_told_without_secrets(log, staff_client):
+def test_the_end_of_a_log_is_told_without_secrets(log, staff_client):
     lines = staff_client.get(URL).json()["lines"]
     assert len(lines) == 100
     assert lines[-2:] == ["line 199", "the key is [redacted]"]

@@ -35,7 +35,7 @@ def printed(caplog):
     return re.findall(r"First login, works once: (\S+)", caplog.text)
 
 
-def test_who_left_before_choosing_a_password_finds_another_link_on_the_console(token, client, caplog):
+def test_a_person_who_left_before_choosing_a_password_finds_another_link(token, client, caplog):
     caplog.set_level("INFO")
     client.post(url(token))
     client.post("/admin/logout/")
@@ -157,7 +157,7 @@ def test_pages_with_a_link_are_never_cached(token, client):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_one_of_two_who_press_the_button_at_once_wins(token):
+def test_a_login_link_that_two_people_use_at_once_lets_one_of_them_in(token):
     at_once = threading.Barrier(2)
 
     def press():
@@ -216,12 +216,12 @@ def test_the_password_page_is_for_those_who_are_logged_in(client):
     assert (answer.status_code, answer["Location"]) == (302, "/admin/login/?next=/password/")
 
 
-def test_who_has_a_password_changes_it_in_the_admin(staff_client):
+def test_a_person_who_has_a_password_changes_it_in_the_admin(staff_client):
     assert staff_client.get("/password/")["Location"] == "/admin/password_change/"
     assert staff_client.post("/password/", GOOD)["Location"] == "/admin/password_change/"
 
 
-def test_who_left_before_choosing_a_password_is_let_in_by_the_next_link():
+def test_a_person_who_left_before_choosing_a_password_is_let_in_by_the_next_link():
     assert redeem(new_login_token()).username == FIRST_USER
     again = redeem(new_login_token())
     assert again.username == FIRST_USER

@@ -84,7 +84,7 @@ def test_a_server_has_one_state():
         make_state(server)
 
 
-def test_one_run_of_a_server_is_open_at_most():
+def test_a_server_has_at_most_one_open_run():
     server = make_server()
     make_run(server, ended_at=None)
     with pytest.raises(IntegrityError, match="server"), transaction.atomic():

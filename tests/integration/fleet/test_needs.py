@@ -104,7 +104,7 @@ async def test_without_any_run_it_is_an_estimate_with_remedies(node, spec):
     assert not need.shrinks
 
 
-async def test_what_the_engine_says_while_it_loads_is_better_than_the_estimate(node, spec):
+async def test_the_engines_own_account_is_better_than_the_estimate(node, spec):
     node.told("big", spec, LOADED)
     need = await node.need("big", spec)
     assert (need.source, need.devices) == (Source.TOLD, {"GPU-1": 850 * MIB, HOST: 100 * MIB})
@@ -121,7 +121,7 @@ async def test_a_tool_that_knows_no_such_flag_leaves_the_estimate(node, spec, tm
     assert (await node.need("big", spec)).source is Source.ESTIMATED
 
 
-async def test_what_runs_have_needed_is_best_and_a_run_counts_once(node, spec):
+async def test_the_measured_need_of_runs_is_best_and_a_run_counts_once(node, spec):
     node.learned("big", spec, PEAK, run=RUN)
     node.learned("big", spec, {**PEAK, HOST: 400 * MIB}, run=RUN)
     node.learned("big", spec, PEAK, run=OTHER_RUN)
@@ -230,7 +230,7 @@ async def test_while_the_database_is_away_the_estimate_counts_and_nothing_learne
     await saved(lambda row: row.measured == PEAK)
 
 
-async def test_one_that_is_asked_of_before_its_state_is_saved_is_linked_later(node, spec):
+async def test_a_server_asked_of_before_its_state_is_saved_is_linked_later(node, spec):
     await db(lambda: ServerState.objects.all().delete())
     await node.need("big", spec)
     await saved(lambda _: True)

@@ -111,7 +111,7 @@ async def supervise(transactional_db, _impatient, model, tmp_path):
     await built[0].close()
 
 
-async def test_it_is_estimated_then_told_by_its_log_then_measured_and_all_agree(supervise):
+async def test_a_need_is_estimated_then_told_by_the_log_then_measured_and_all_agree(supervise):
     supervised = supervise("-lv", "4")
     before = await supervised.footprints.need("big", supervised.spec)
     assert (before.source, before.build[:1]) == (Source.ESTIMATED, "b")

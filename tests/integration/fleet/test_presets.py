@@ -206,7 +206,7 @@ def test_config_show_and_diff_tell_each_preset(settings, tmp_path, capsys):
     assert capsys.readouterr().out == "qwen: presets.long none → {}\n"
 
 
-def test_what_a_preset_changes_is_told_in_words():
+def test_changes_of_a_preset_are_told_in_words():
     preset = {
         "set": {"temperature": 0.2},
         "default": {"stop": ["a"]},

@@ -34,7 +34,7 @@ def llama(*arguments):
     return out.getvalue()
 
 
-def test_what_ran_well_is_brought_back_and_started(changed):
+def test_the_configuration_that_ran_well_is_brought_back_and_started(changed):
     generation = changed.generation
     assert roll_back(changed, Overlay()) == ["model_path", "args"]
     changed.refresh_from_db()
@@ -50,7 +50,7 @@ def test_without_a_run_that_was_ready_there_is_nothing_to_go_back_to():
         roll_back(server, Overlay())
 
 
-def test_what_has_not_changed_is_not_rolled_back(changed):
+def test_an_unchanged_configuration_is_not_rolled_back(changed):
     roll_back(changed, Overlay())
     changed.refresh_from_db()
     with pytest.raises(NothingToRollBackError, match="has the configuration that ran last"):
@@ -76,7 +76,7 @@ def test_a_secret_among_the_flags_is_not_kept_and_so_not_brought_back():
         roll_back(server, Overlay())
 
 
-def test_what_the_config_file_sets_is_changed_there(changed):
+def test_a_setting_of_the_config_file_is_not_rolled_back_but_changed_there(changed):
     overlay = Overlay(source="/etc/llama.json", values={"model_path": "bad.gguf", "args": []})
     with pytest.raises(NothingToRollBackError, match=r"set in /etc/llama\.json: change it there"):
         roll_back(changed, overlay)

@@ -179,7 +179,7 @@ def test_a_node_whose_lease_ran_out_is_silent_whatever_the_clock_of_its_host_sai
     assert load_marks()["default"] == (1, False)
 
 
-def test_what_was_seen_last_is_told_as_no_more_than_that():
+def test_an_old_status_is_told_as_what_was_seen_last_and_no_more():
     seen = at(1_750_000_000.0)
     make_ready_server(seen_at=seen, started_at=at(1_749_999_990.0))
     told = load_views()[0].as_json(1_750_001_000.0)

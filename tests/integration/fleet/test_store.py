@@ -96,7 +96,7 @@ async def test_the_engines_command_is_in_the_config(store):
     assert config.spec.argv[0] == "llama-server"
 
 
-async def test_what_the_config_file_says_wins_over_the_row_of_default_and_of_no_other():
+async def test_settings_of_the_config_file_win_over_the_row_of_default_and_no_other():
     overlay = Overlay(values={"port": 9999})
     async with opened(overlay=overlay) as store:
         await db(make_server, "default", port=1)
@@ -364,7 +364,7 @@ async def test_a_locked_database_is_a_store_error(locked_database, store):
         await store.heartbeat(["default"])
 
 
-async def test_what_should_run_can_be_read_while_the_database_is_locked(store, request):
+async def test_the_wanted_servers_can_be_read_while_the_database_is_locked(store, request):
     await db(make_server)
     request.getfixturevalue("locked_database")
     assert [config.name for config in await store.configs()] == ["default"]
@@ -401,7 +401,7 @@ async def test_a_bug_is_raised_as_it_is_and_the_next_call_is_done():
     store.close()
 
 
-async def test_what_was_given_up_before_its_turn_is_not_done(store):
+async def test_a_call_that_was_given_up_before_its_turn_is_not_done(store):
     waiting, go_on, done = threading.Event(), threading.Event(), []
 
     def wait():
@@ -435,7 +435,7 @@ def test_a_database_that_hangs_does_not_keep_the_process_from_ending():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=20)
 
 
-async def test_what_a_quarantined_request_killed_is_known_with_the_configuration(store):
+async def test_the_deaths_of_quarantined_requests_are_known_with_the_configuration(store):
     await db(make_server)
     now = timezone.now()
     for name, until in (("a", now + timedelta(minutes=1)), ("b", now - timedelta(minutes=1))):

@@ -198,7 +198,7 @@ def test_devices_in_metrics_add_up(devices, client):
 
 
 @pytest.mark.parametrize("status", Status)
-def test_one_status_metric_is_1_and_the_others_are_0(status, client):
+def test_the_metric_of_the_current_status_is_1_and_the_others_are_0(status, client):
     make_state(make_server(), status)
     found = {
         dict(labels)["status"]: value

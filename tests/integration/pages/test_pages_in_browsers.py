@@ -141,7 +141,7 @@ def test_pages_are_not_lent_to_others(header, value, client):
     assert client.get("/")[header] == value
 
 
-def test_what_a_server_says_is_escaped(furnished, client):
+def test_text_of_a_server_is_escaped(furnished, client):
     html = client.get("/").content.decode()
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert" in html

@@ -214,7 +214,7 @@ async def test_the_page_of_a_removed_server_says_so():
         await until(client, "deleted")
 
 
-async def test_what_a_page_shows_is_not_sent_again(monkeypatch):
+async def test_a_status_that_a_page_shows_is_not_sent_again(monkeypatch):
     """By the hub, which compares with the database as soon as somebody listens."""
     compared = []
 

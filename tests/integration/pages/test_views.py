@@ -85,12 +85,12 @@ def test_head_is_answered_like_get(path, default, client):
 
 
 @pytest.mark.parametrize("path", READING + OPEN_TO_ALL)
-def test_what_is_read_is_never_cached(path, default, client):
+def test_an_answer_to_a_read_is_never_cached(path, default, client):
     assert "no-store" in client.get(path)["Cache-Control"]
 
 
 @pytest.mark.parametrize("path", READING + OPEN_TO_ALL)
-def test_what_is_read_cannot_be_written(path, default, client):
+def test_an_address_to_read_cannot_be_written(path, default, client):
     assert client.post(path).status_code == 405
 
 
@@ -242,7 +242,7 @@ def test_a_method_that_is_not_allowed_says_which_are(client):
     assert answer.json()["error"]["hint"] == "Use GET, HEAD."
 
 
-def test_what_goes_wrong_inside_is_json_for_programs(default, client, monkeypatch):
+def test_an_error_inside_is_json_for_programs(default, client, monkeypatch):
     def fails(*_):
         raise ZeroDivisionError("a mistake")
 

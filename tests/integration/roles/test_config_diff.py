@@ -110,7 +110,7 @@ def test_a_server_that_does_not_run_is_not_restarted(fleet, capsys):
     assert diff(capsys) == (1, ["chat: args -c 8192 → -c 16384"])
 
 
-def test_what_the_file_sets_no_more_gets_its_default(fleet, capsys):
+def test_a_setting_that_left_the_file_gets_its_default(fleet, capsys):
     path = fleet(BEFORE.replace('model_path = "old.gguf"', 'model_path = "old.gguf"\nhold_seconds = 60'))
     path.write_text(BEFORE)
     assert diff(capsys) == (1, ["old: hold_seconds 60 → 120"])

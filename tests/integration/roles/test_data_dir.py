@@ -40,7 +40,7 @@ def made(path, permissions):
     return path
 
 
-def test_one_that_is_not_there_yet_is_left_to_whoever_makes_it(tmp_path):
+def test_a_directory_that_is_not_there_yet_is_left_to_its_maker(tmp_path):
     assert secured(tmp_path / "none") == []
 
 
@@ -69,7 +69,7 @@ def test_a_new_secret_key_is_advised_when_others_could_read_the_old_one(data_dir
     assert "Delete it to make a new one" in sentence
 
 
-def test_what_somebody_else_put_there_keeps_its_mode(data_dir):
+def test_a_file_that_somebody_else_put_there_keeps_its_mode(data_dir):
     notes = made(data_dir / "notes.txt", 0o644)
     assert secured(data_dir) == []
     assert mode(notes) == 0o644
@@ -77,7 +77,7 @@ def test_what_somebody_else_put_there_keeps_its_mode(data_dir):
 
 @as_root
 @pytest.mark.parametrize("name", ["", "db.sqlite3", "secret-key", "logs"])
-def test_what_belongs_to_another_user_is_refused(name, data_dir):
+def test_a_file_of_another_user_is_refused(name, data_dir):
     theirs = data_dir / name
     if name:
         theirs.write_text("planted")
@@ -179,7 +179,7 @@ def test_all_that_a_command_makes_is_its_user_s_alone(tmp_path):
     assert {entry.name: oct(mode(entry)) for entry in data_dir.iterdir() if mode(entry) & 0o077} == {}
 
 
-def test_what_was_mended_is_said_on_the_console(data_dir):
+def test_a_mended_mode_is_told_on_the_console(data_dir):
     data_dir.chmod(0o755)
     ran = manage("check", data_dir=data_dir)
     assert ran.returncode == 0

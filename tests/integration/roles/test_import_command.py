@@ -25,7 +25,7 @@ def here(settings, tmp_path, monkeypatch):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", sorted(path.name for path in SOURCES.iterdir()))
-def test_what_comes_out_has_no_mistake(name, here, capsys):
+def test_an_imported_configuration_has_no_mistake(name, here, capsys):
     call_command("llama", "import", str(SOURCES / name))
     (here / "llamaproxy.toml").write_text(capsys.readouterr().out)
     call_command("llama", "config", "check")

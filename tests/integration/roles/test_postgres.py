@@ -125,7 +125,7 @@ def runs(postgres, columns):
     return postgres.ask(f"SELECT {columns} FROM supervisor_app_run ORDER BY id")
 
 
-def test_it_migrates_an_empty_database_and_ends_cleanly(episode, postgres):
+def test_a_supervisor_migrates_an_empty_database_and_ends_cleanly(episode, postgres):
     assert episode.exit_code == 0, episode.log
     assert "Warning" not in episode.log
     assert state(postgres) == ("initial", None)

@@ -232,7 +232,7 @@ async def test_a_deleted_server_is_stopped_and_disappears_from_the_page(tmp_path
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_who_loses_the_node_to_another_says_so_once_and_leaves_the_servers(
+async def test_a_supervisor_that_loses_its_node_says_so_once_and_leaves_the_servers(
     tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setattr(node, "HEARTBEAT_SECONDS", 0.0)
@@ -314,7 +314,7 @@ async def stream_through(bound, tokens):
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_what_the_gateway_began_is_finished_before_the_servers_stop(tmp_path, bound):
+async def test_requests_the_gateway_began_are_finished_before_the_servers_stop(tmp_path, bound):
     await db(make_server, port=free_port())
     async with running(tmp_path, make_gateway(bound), args=SLOW):
         await state_is("ready")
@@ -326,7 +326,7 @@ async def test_what_the_gateway_began_is_finished_before_the_servers_stop(tmp_pa
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_who_asks_twice_waits_for_no_request(tmp_path, bound):
+async def test_a_second_request_to_end_waits_for_no_request(tmp_path, bound):
     await db(make_server, port=free_port())
     async with running(tmp_path, make_gateway(bound, grace=600), args=SLOW) as made:
         await state_is("ready")

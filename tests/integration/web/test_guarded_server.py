@@ -86,7 +86,7 @@ def ask(connection):
         content += connection.recv(4096)
 
 
-def test_who_is_being_answered_keeps_its_place_and_one_more_is_turned_away(serve):
+def test_a_client_that_is_being_answered_keeps_its_place_and_another_is_turned_away(serve):
     port = serve("slow", connections=2)
     with connect(port) as first, connect(port) as second, connect(port) as third:
         ask(second)

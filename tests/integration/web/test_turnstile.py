@@ -105,7 +105,7 @@ async def test_a_probe_does_not_wait_for_pages():
     await asyncio.gather(*(page.future for page in pages), return_exceptions=True)
 
 
-async def test_who_leaves_while_it_waits_gives_its_place_up():
+async def test_a_client_that_leaves_while_it_waits_gives_its_place_up():
     turnstile = Turnstile(waits, WebLimits(at_once=1, waiting=1))
     first, second = (ApplicationCommunicator(turnstile, scope(path="/")) for _ in range(2))
     assert await first.receive_nothing()
@@ -156,7 +156,7 @@ def in_a_thread(done):
     return works
 
 
-async def test_one_request_after_another_is_worked_on_in_the_same_thread():
+async def test_requests_are_worked_on_one_after_another_in_the_same_thread():
     threads = []
     turnstile = Turnstile(in_a_thread(threads))
     for _ in range(5):

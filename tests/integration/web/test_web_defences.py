@@ -38,7 +38,7 @@ def guess(times, **more):
 # --- Passwords -----------------------------------------------------------------------------------------
 
 
-def test_who_mistypes_now_and_then_gets_in(person):
+def test_a_person_who_mistypes_now_and_then_gets_in(person):
     guess(FAILURES - 1)
     assert attempt(PASSWORD).status_code == 302
     guess(FAILURES - 1)
@@ -73,7 +73,7 @@ def test_an_ipv4_address_counts_alike_in_both_spellings(person):
     assert attempt(PASSWORD, address="::ffff:192.0.2.10").status_code == 302
 
 
-def test_what_a_client_says_of_its_address_is_not_believed(person):
+def test_an_address_that_a_client_claims_is_not_believed(person):
     for number in range(FAILURES):
         attempt("guess", **{"X-Forwarded-For": f"198.51.100.{number}"})
     assert attempt(PASSWORD, **{"X-Forwarded-For": "198.51.100.77"}).status_code == 429

@@ -116,7 +116,7 @@ async def test_a_signal_ends_a_ready_one(ward, demo, number, detail):
     assert run.evidence["models"] == [str(demo)]
 
 
-async def test_what_it_was_doing_is_known(ward, large):
+async def test_the_work_of_a_server_at_its_death_is_known(ward, large):
     """Two requests, and a look at them: the first one comes five seconds after it is ready."""
     await ward.admit(large, "-np", "4")
     pid = await ward.until_ready()

@@ -38,7 +38,7 @@ ECHOED = {
 
 @pytest.mark.parametrize("how", ["", "--verbose", "--log-jsonl", "--no-log-prefix"])
 @pytest.mark.parametrize("what", ECHOED)
-async def test_what_a_client_has_it_write_is_not_why_it_died(ward, demo, what, how):
+async def test_text_that_a_client_has_a_server_write_is_not_why_the_server_died(ward, demo, what, how):
     path, body = ECHOED[what]
     await ward.admit(demo, *filter(None, [how]))
     pid = await ward.until_ready()
@@ -53,7 +53,7 @@ async def test_what_a_client_has_it_write_is_not_why_it_died(ward, demo, what, h
     assert WORDS not in run.failure_detail
 
 
-async def test_what_killed_a_routers_child_is_not_what_killed_the_router(ward, demo, tmp_path):
+async def test_the_death_of_a_routers_child_is_not_what_killed_the_router(ward, demo, tmp_path):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "good.gguf").write_bytes(demo.read_bytes())
     (tmp_path / "models" / "broken.gguf").write_bytes(demo.read_bytes()[:-1000])

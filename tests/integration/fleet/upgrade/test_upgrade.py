@@ -182,12 +182,12 @@ def test_no_content_type_is_made_anew_for_a_model_of_before(upgraded):
     assert [model for model in of_after if model in of_before and of_after.count(model) > 1] == []
 
 
-def test_its_tables_are_those_of_a_new_database(upgraded, fresh):
+def test_the_tables_of_an_upgraded_database_are_those_of_a_new_one(upgraded, fresh):
     assert upgraded.after["rows"].keys() == fresh["rows"].keys()
     assert upgraded.after["schema"] == fresh["schema"]
 
 
-def test_its_migrations_are_those_of_a_new_database_and_none_is_left_to_do(upgraded, fresh):
+def test_an_upgraded_database_has_all_migrations_of_a_new_one_and_none_left_to_do(upgraded, fresh):
     assert upgraded.after["applied"] == fresh["applied"]
     assert upgraded.after["to do"] == fresh["to do"] == []
     again = upgraded.installation.manage("migrate")
