@@ -397,7 +397,7 @@ async def test_many_requests_at_a_server_that_is_down_are_all_told_so(plane):
     assert len(await plane.records(2000)) == 2000
 
 
-async def test_what_one_client_does_wrong_harms_no_other(plane):
+async def test_the_mistakes_of_one_client_harm_no_other(plane):
     await plane.serve(answers(b"x"))
     good = await plane.connect()
     for wrong in (
@@ -423,7 +423,7 @@ async def test_what_one_client_does_wrong_harms_no_other(plane):
     ],
     ids=["bare line feeds", "a bare line feed", "TLS", "SOCKS"],
 )
-async def test_what_can_never_be_a_request_is_refused_at_once(plane, wrong, message):
+async def test_bytes_that_can_never_be_a_request_are_refused_at_once(plane, wrong, message):
     """And not only when the time is over in which a head must come."""
     plane.limit(head_seconds=DEADLINE * 10)
     for pieces in ([wrong], [bytes([byte]) for byte in wrong]):
@@ -437,7 +437,7 @@ async def test_what_can_never_be_a_request_is_refused_at_once(plane, wrong, mess
         assert await caller.rest() == b""
 
 
-async def test_what_follows_a_bad_request_is_not_read_as_another(plane):
+async def test_bytes_after_a_bad_request_are_not_read_as_another(plane):
     server = await plane.serve(answers())
     caller = await plane.connect()
     smuggling = request(EMBEDDINGS, "Content-Length: 5", "Transfer-Encoding: chunked", method="POST")

@@ -70,7 +70,7 @@ def asked_for_streams(server):
     return [json.loads(content).get("stream", False) for content in server.contents]
 
 
-async def test_its_answer_is_put_together_and_all_else_is_as_the_server_said_it(plane):
+async def test_an_assembled_answer_is_put_together_and_all_else_is_as_the_server_said_it(plane):
     fields = ["Transfer-Encoding: chunked", "Cache-Control: no-cache", "X-Accel-Buffering: no", "X-Id: 7"]
     content = b"".join(map(chunked, TEXT)) + FINISH
     server = await plane.serve(sends(head(200, EVENTS, *fields) + content))
@@ -137,7 +137,7 @@ async def test_a_server_that_turns_out_to_be_verbose_is_asked_so_from_then_on(pl
     assert asked_for_streams(server) == [True, False, False]
 
 
-async def test_its_next_process_may_be_another(plane):
+async def test_the_next_process_of_a_server_is_asked_for_streams_again(plane):
     server = await plane.serve(VERBOSE, answers(PLAIN), WHOLE)
     await asks(plane)
     server.restarted()
@@ -194,7 +194,7 @@ async def test_when_the_server_dies_it_is_asked_again_however_much_had_come(plan
     ],
     ids=["garbage", "half", "not done", "uncertain", "no text"],
 )
-async def test_what_cannot_be_told_from_the_stream_is_asked_for_plainly(plane, stream):
+async def test_an_answer_that_cannot_be_told_from_the_stream_is_asked_for_plainly(plane, stream):
     server = await plane.serve(stream, answers(PLAIN))
     answer = await asks(plane)
     assert (answer.status, answer.content) == (200, PLAIN)
@@ -340,7 +340,7 @@ async def read_on(caller):
 
 
 @pytest.mark.engine
-async def test_one_that_is_left_frees_its_slot_while_another_streams(real):
+async def test_a_request_that_is_left_frees_its_slot_while_another_streams(real):
     async with gateway_to(real) as plane, streaming_from(real):
         others = await until_busy(real, 1)
         caller = await plane.connect()

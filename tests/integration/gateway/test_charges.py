@@ -81,7 +81,7 @@ async def leaves(plane, data, *, after):
     return (await plane.records(1))[0]
 
 
-async def test_who_leaves_before_the_prompt_is_counted_pays_for_its_length(plane, charged):
+async def test_a_client_that_leaves_before_the_prompt_is_counted_pays_for_its_length(plane, charged):
     await plane.serve(hangs(stream_of(event("a"), event("b"))))
     data = asked(CHAT, messages=[{"role": "user", "content": "word " * 8000}], stream=True)
     record = await leaves(plane, data, after=event("b"))
@@ -123,25 +123,25 @@ async def test_nor_is_a_recording(plane, charged):
 
 @pytest.mark.parametrize("escaped", [True, False])
 @pytest.mark.parametrize("text", ["你好" * 2000, "<p>a</p> " * 1000], ids=["no spaces", "spaces"])
-async def test_what_is_long_need_not_be_a_picture(plane, charged, text, escaped):
+async def test_a_long_text_need_not_be_a_picture(plane, charged, text, escaped):
     body = json.dumps({"model": "default", "messages": [{"content": text}]}, ensure_ascii=escaped).encode()
     await leaves_unanswered(plane, request("/v1/embeddings", KEY, body=body))
     assert charged[0] > 2000
 
 
-async def test_who_leaves_what_costs_no_tokens_pays_nothing(plane, charged):
+async def test_a_client_that_leaves_a_request_without_tokens_pays_nothing(plane, charged):
     await leaves_unanswered(plane, asked("/tokenize", content="word " * 8000))
     assert charged == [0]
 
 
-async def test_who_leaves_after_the_prompt_was_counted_pays_what_was_told(plane, charged):
+async def test_a_client_that_leaves_after_the_prompt_was_counted_pays_that_count(plane, charged):
     start = b'event: message_start\ndata: {"message":{"usage":{"input_tokens":7,"output_tokens":0}}}\n\n'
     await plane.serve(hangs(stream_of(start)))
     record = await leaves(plane, asked("/v1/messages", messages=MESSAGES * 50, stream=True), after=start)
     assert (record.usage.prompt_tokens, charged) == (7, [7])
 
 
-async def test_who_leaves_while_it_waits_pays_nothing(plane, charged):
+async def test_a_client_that_leaves_the_queue_pays_nothing(plane, charged):
     await plane.serve(answers(), status=Status.STARTING)
     caller = await plane.connect()
     await caller.send(asked(CHAT, messages=MESSAGES * 50))

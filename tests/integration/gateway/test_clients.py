@@ -192,7 +192,7 @@ async def test_an_empty_line_before_a_request_is_overlooked(plane):
         ["Connection: upgrade", "Upgrade: websocket"],
     ],
 )
-async def test_who_asks_for_another_protocol_gets_this_one(plane, lines):
+async def test_a_client_that_asks_for_another_protocol_gets_this_one(plane, lines):
     server = await plane.serve(answers(b"x"))
     caller = await plane.connect()
     for _ in range(2):
@@ -215,7 +215,7 @@ async def test_a_stream_that_nobody_reads_any_more_is_ended_at_once(plane, silen
     assert (await plane.records(1))[0].outcome == Outcome.CLIENT_LEFT
 
 
-async def test_who_has_said_all_sees_at_most_comments_while_a_stream_is_silent(plane):
+async def test_a_half_closed_client_sees_at_most_comments_while_a_stream_is_silent(plane):
     goes_on = asyncio.Event()
     finish = sends(chunked(event("b")) + FINISH)
     await plane.serve(waits_for(goes_on, finish, before=stream_of(event("a"))))
@@ -255,7 +255,7 @@ async def test_a_request_whose_client_has_left_is_ended_at_once(plane, data):
 
 
 @pytest.mark.parametrize("data", [question(), streaming()], ids=["one answer", "a stream"])
-async def test_who_has_left_is_noticed_long_before_the_last_look(plane, monkeypatch, data):
+async def test_a_client_that_has_left_is_noticed_long_before_the_last_look(plane, monkeypatch, data):
     """The first look finds nothing: only what comes back from it tells."""
     monkeypatch.setattr(client, "PROBE_SECONDS", 600.0)
     server = await plane.serve(hangs())
@@ -266,7 +266,7 @@ async def test_who_has_left_is_noticed_long_before_the_last_look(plane, monkeypa
     await call.until_left()
 
 
-async def test_who_reads_on_is_looked_after_ever_more_rarely(plane, monkeypatch):
+async def test_a_client_that_reads_on_is_probed_ever_more_rarely(plane, monkeypatch):
     monkeypatch.setattr(client, "PROBE_SECONDS", 0.5)
     goes_on, timers, pauses = asyncio.Event(), Timers(), []
     server = await plane.serve(waits_for(goes_on, answers(b"hello")))
@@ -288,7 +288,7 @@ async def test_who_reads_on_is_looked_after_ever_more_rarely(plane, monkeypatch)
     assert (answer.content, answer.interim) == (b"hello", [100] * 9)
 
 
-async def test_who_leaves_the_queue_is_never_sent(plane):
+async def test_a_request_whose_client_leaves_the_queue_is_never_sent(plane):
     server = await plane.serve(hangs(), answers(b"x"), capacity=1)
     first, second, third = [await plane.connect() for _ in range(3)]
     await first.send(question("first"))

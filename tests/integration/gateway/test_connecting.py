@@ -78,7 +78,7 @@ async def test_a_connection_that_is_made_while_it_is_being_cancelled_is_ended(li
     assert pool.transports[0].is_closing()
 
 
-async def test_it_is_made_once_and_nothing_is_left_of_making_it(listening):
+async def test_a_connection_is_made_once_and_nothing_is_left_of_making_it(listening):
     pool = pool_of(listening.port)
     heard = Heard(pool)
     await eventually(lambda: heard.made and not pool.connecting)
@@ -98,7 +98,7 @@ async def test_where_nobody_listens_it_fails_once_with_the_reason():
     assert heard.failed[0].startswith(f"127.0.0.1:{port}: ")
 
 
-async def test_one_that_takes_too_long_fails_once():
+async def test_a_connection_that_takes_too_long_fails_once():
     with deaf() as url:
         pool = pool_of(int(url.rpartition(":")[2]), "127.0.0.1", connect_seconds=0.05)
         heard = Heard(pool)

@@ -167,7 +167,7 @@ async def test_a_request_that_kills_one_server_after_the_other_is_found_as_soon(
     assert (record.outcome, record.replays) == (Outcome.QUARANTINED, 2)
 
 
-async def test_who_was_answered_after_a_loss_is_not_accused_of_it(plane):
+async def test_a_request_answered_after_a_loss_is_not_accused_of_it(plane):
     server = await plane.serve(sends(b""), answers(b"hello"))
     assert (await plane.ask(question())).content == b"hello"
     server.restarted()
@@ -175,7 +175,7 @@ async def test_who_was_answered_after_a_loss_is_not_accused_of_it(plane):
     assert not plane.gateway.backends["default"].losses.accusations
 
 
-async def test_what_is_refused_for_its_past_is_recorded_with_it(plane):
+async def test_a_request_refused_for_its_past_is_recorded_with_that_run(plane):
     fallen = []
     await serve_fragile(plane, fallen)
     for _ in range(2):
@@ -252,7 +252,7 @@ async def test_a_request_lost_at_a_removed_server_is_told_at_once(plane):
     assert (answer.status, answer.error["code"]) == (404, "model_not_found")
 
 
-async def test_what_is_in_quarantine_reaches_no_server(plane):
+async def test_a_quarantined_request_reaches_no_server(plane):
     fragile = Fragile(plane)
     await fragile.start()
     await plane.ask(question("poison"))
@@ -269,7 +269,7 @@ async def test_what_is_in_quarantine_reaches_no_server(plane):
     ]
 
 
-async def test_what_was_released_is_tried_again(plane):
+async def test_a_released_request_is_tried_again(plane):
     fragile = Fragile(plane, falls=3)
     await fragile.start()
     assert (await plane.ask(question("poison"))).status == 422
@@ -277,7 +277,7 @@ async def test_what_was_released_is_tried_again(plane):
     assert (await plane.ask(question("poison"))).content == b"survived"
 
 
-async def test_what_another_gateway_put_into_quarantine_is_refused_here(plane):
+async def test_a_request_that_another_gateway_quarantined_is_refused_here(plane):
     fragile = Fragile(plane)
     await fragile.start()
     await plane.ask(question("poison"))

@@ -44,7 +44,7 @@ def offered(db):
     return {sample.name: set(sample.labels) for family in families for sample in family.samples}
 
 
-def test_it_can_be_imported_into_any_grafana():
+def test_the_dashboard_can_be_imported_into_any_grafana():
     (source,) = DASHBOARD["__inputs"]
     assert (source["name"], source["type"], source["pluginId"]) == (
         "DS_PROMETHEUS",
@@ -66,7 +66,7 @@ def test_every_metric_and_label_that_it_asks_for_exists(offered):
         assert set(re.findall(r"(\w+)=~?\"", labels)) <= offered[name], name
 
 
-def test_it_shows_all_that_is_told_of_requests_and_servers(offered):
+def test_the_dashboard_shows_all_metrics_of_requests_and_servers(offered):
     asked = {name.removesuffix("_bucket") for query in QUERIES for name, _ in SELECTOR.findall(query)}
     told = {re.sub("_(bucket|sum|count)$", "", name) for name in offered if name.startswith("llamaproxy_")}
     assert told - asked == set()
@@ -79,7 +79,7 @@ def test_only_faults_of_servers_are_counted_as_not_answered():
     assert "outcome" not in target["expr"]
 
 
-def test_what_has_a_model_is_shown_for_the_models_that_are_chosen(offered):
+def test_metrics_with_a_model_are_shown_for_the_chosen_models(offered):
     asked = [found for target in ALL_TARGETS for found in SELECTOR.findall(target)]
     for name, labels in asked:
         assert ("model=~" in labels) == ("model" in offered[name]), name

@@ -84,7 +84,7 @@ async def test_whoever_sends_poison_and_leaves_does_not_frame_another(plane, pat
     assert (await plane.ask(question("victim"))).content == b"innocent"
 
 
-async def test_one_that_leaves_each_time_is_found_out_alone(plane):
+async def test_a_client_that_leaves_each_time_is_found_out_alone(plane):
     mortal = Mortal(plane)
     await mortal.start()
     for _ in range(3):

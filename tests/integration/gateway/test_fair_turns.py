@@ -55,7 +55,7 @@ def connected(plane):
     return wire, client
 
 
-async def test_one_pipelined_request_is_answered_in_each_turn(plane):
+async def test_each_turn_answers_one_pipelined_request(plane):
     await plane.serve(answers(b"x"))
     wire, client = connected(plane)
     client.data_received(MODELS * 3000)
@@ -82,7 +82,7 @@ async def test_some_tiny_chunks_are_read_in_each_turn(plane):
     client.connection_lost(None)
 
 
-async def test_what_an_unfinished_body_says_is_not_read(plane):
+async def test_the_text_of_an_unfinished_body_is_not_read(plane):
     await plane.serve(answers(b"x"))
     head = request(EMBEDDINGS, f"Content-Length: {2 * MEGABYTE}", method="POST")
     wires = [connected(plane) for _ in range(3)]

@@ -49,7 +49,7 @@ async def test_a_request_like_the_one_before_it_takes_it(plane, taken):
     assert record.ttft_ms == record.duration_ms >= 0
 
 
-async def test_it_tells_what_the_answer_cost(plane, taken):
+async def test_the_fast_path_records_the_cost_of_an_answer(plane, taken):
     usage = {"completion_tokens": 3, "prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 1}}
     body = json.dumps({"usage": usage, "timings": {"predicted_per_second": 7.5}}).encode()
     _, caller = await warm(plane, answers(body))
@@ -129,7 +129,7 @@ async def test_a_request_with_the_next_one_behind_it_does_not_take_the_fast_path
     assert server.texts == ["warm", "one", "two"]
 
 
-async def test_what_looks_like_a_request_in_the_middle_of_a_head_is_none(plane, taken):
+async def test_bytes_like_a_request_in_the_middle_of_a_head_are_none(plane, taken):
     server, caller = await warm(plane, answers())
     await caller.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nX: ")
     (client,) = plane.gateway.clients
@@ -252,7 +252,7 @@ async def test_a_key_s_tokens_are_counted_there_too(plane, taken, only):
     assert taken == [True, False]
 
 
-async def test_what_a_key_has_running_there_is_counted_and_let_go(plane, taken, only):
+async def test_the_running_requests_of_a_key_are_counted_and_let_go(plane, taken, only):
     only(max_concurrent=1)
     goes_on = asyncio.Event()
     _, caller = await warm(plane, waits_for(goes_on, answers()), answers(), lines=(BEARER,))

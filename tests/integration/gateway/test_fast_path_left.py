@@ -115,7 +115,7 @@ DOUBLES = {
 
 
 @pytest.mark.parametrize(("script", "content", "field"), DOUBLES.values(), ids=DOUBLES)
-async def test_what_looks_like_an_answer_in_the_middle_of_one_is_none(plane, script, content, field):
+async def test_bytes_like_an_answer_in_the_middle_of_one_are_none(plane, script, content, field):
     _, caller = await warm(plane, script)
     answer = await caller.ask(question("hi"))
     assert (answer.content, answer.fields.get("x")) == (content, field)
@@ -180,7 +180,7 @@ async def test_an_answer_that_nobody_reads_yet_is_not_lost(plane, taken):
     assert taken[0]
 
 
-async def test_it_goes_again_to_a_server_that_has_died(plane, taken):
+async def test_a_request_on_the_fast_path_goes_again_to_a_server_that_has_died(plane, taken):
     server, caller = await warm(plane, hangs(), answers(b"again"))
     asking = asyncio.create_task(caller.ask(question("hi")))
     await server.until_called(2)
@@ -208,7 +208,7 @@ async def test_after_a_crash_it_goes_before_those_who_came_later(plane, taken):
     assert taken == [True]
 
 
-async def test_one_that_kills_its_server_is_found(plane, taken):
+async def test_a_request_on_the_fast_path_that_kills_its_server_is_found(plane, taken):
     server, caller = await warm(plane, hangs())
     asking = asyncio.create_task(caller.ask(question("poison")))
     for life in range(3):
@@ -230,7 +230,7 @@ async def test_at_the_end_of_the_gateway_it_is_given_up_with_the_others(plane, t
     assert taken == [True]
 
 
-async def test_it_is_told_among_those_in_flight(plane, taken):
+async def test_a_request_on_the_fast_path_is_counted_among_those_in_flight(plane, taken):
     server, caller = await warm(plane, hangs(), offered=("tiny",))
     await caller.send(question("hi", model="tiny"))
     await server.until_called(2)
@@ -239,7 +239,7 @@ async def test_it_is_told_among_those_in_flight(plane, taken):
     assert taken == [True]
 
 
-async def test_who_waits_for_its_place_gets_it(plane, taken):
+async def test_a_request_that_waits_for_the_place_of_a_fast_one_gets_it(plane, taken):
     goes_on = asyncio.Event()
     _, caller = await warm(plane, waits_for(goes_on, answers(b"1")), answers(b"2"), capacity=1)
     first = asyncio.create_task(caller.ask(question("one")))
@@ -251,7 +251,9 @@ async def test_who_waits_for_its_place_gets_it(plane, taken):
     assert [(await each).content for each in (first, second)] == [b"1", b"2"]
 
 
-async def test_its_place_is_offered_to_who_waits_elsewhere(plane, taken, monkeypatch):
+async def test_the_place_of_a_fast_request_is_offered_to_requests_that_wait_elsewhere(
+    plane, taken, monkeypatch
+):
     monkeypatch.setattr(gateway_module, "SWEEP_SECONDS", 600.0)  # nobody looks of their own accord
     goes_on = asyncio.Event()
     shared = {"models": ("tiny",), "capacity": 1}

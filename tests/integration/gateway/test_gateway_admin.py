@@ -171,7 +171,7 @@ def test_a_key_is_deleted(staff_client):
     assert str(key) == "chat"
 
 
-def test_who_may_only_look_makes_no_key():
+def test_a_person_who_may_only_look_makes_no_key():
     client = allowed("view_apikey")
     assert client.get(KEYS).status_code == 200
     assert client.post(f"{KEYS}add/", FILLED).status_code == 403
@@ -235,7 +235,7 @@ def test_the_list_does_not_read_what_was_said(staff_client, asked):
     assert all({"captured_request", "captured_answer"} <= row.get_deferred_fields() for row in rows)
 
 
-def test_what_was_said_is_read_on_its_own_page(staff_client, asked):
+def test_the_kept_text_of_a_request_is_read_on_its_own_page(staff_client, asked):
     kept, other = RequestRecord.objects.get(model="kept"), RequestRecord.objects.get(model="left-model")
     answer = staff_client.get(change_url(kept, REQUESTS))
     assert '{"a": "<b>hi</b>"}' in page(answer)
@@ -287,7 +287,7 @@ def test_a_quarantined_request_is_released(staff_client, quarantined):
     assert [row.incident for row in QuarantinedRequest.objects.all()] == ["run 1"]
 
 
-def test_who_may_only_look_releases_nothing(quarantined):
+def test_a_person_who_may_only_look_releases_nothing(quarantined):
     client = allowed("view_quarantinedrequest")
     assert "Release" not in page(client.get(QUARANTINE))
     client.post(QUARANTINE, {"action": "release", "_selected_action": [quarantined.pk]})
@@ -297,7 +297,7 @@ def test_who_may_only_look_releases_nothing(quarantined):
 # --- Servers -------------------------------------------------------------------------------------------
 
 
-def test_what_the_gateway_needs_of_a_server_is_in_its_form(staff_client):
+def test_the_form_of_a_server_has_the_settings_of_the_gateway(staff_client):
     server = make_server(aliases=["chat", "gpt-4"])
     shown = page(staff_client.get(change_url(server, SERVERS)))
     for name in ("aliases", "hold_seconds", "max_concurrent", "max_queue", "idle_stop_seconds"):

@@ -156,7 +156,7 @@ MANY = [part(b'name="x"', b"")] * 64
         [b"preamble\r\n", part(b'name="model"', b"b")],
     ],
 )
-def test_what_it_finds_in_odd_forms_is_never_another_one_that_is_certain(router, parts):
+def test_a_model_read_from_an_odd_form_is_never_another_one_that_is_certain(router, parts):
     body = b"".join(parts) + b"--bound--\r\n"
     assert model_that_was_meant(*post(router, "/v1/audio/transcriptions", body, FORM)) == "b"
     hints = hints_of(body, FORM.encode())
@@ -190,7 +190,7 @@ def test_only_the_body_of_a_post_counts(router, body):
     assert model_that_was_meant(*post(router, f"{CHAT}?model=b", body)) == hints_of(body).model
 
 
-def test_it_reads_more_levels_of_a_body_than_we_do(router):
+def test_the_server_reads_more_levels_of_a_body_than_we_do(router):
     body = b'{"model":"a","x":%b}' % (b"[" * 2000 + b"]" * 2000)
     assert model_that_was_meant(*post(router, CHAT, body)) == "a"
     assert hints_of(body).model is None

@@ -162,7 +162,7 @@ async def test_when_so_many_wait_others_are_told_to_come_back(plane):
     assert (await plane.records(3))[0].outcome == Outcome.UNAVAILABLE
 
 
-async def test_who_is_sent_away_during_the_pause_after_a_crash_comes_back_when_it_is_over(plane):
+async def test_a_client_sent_away_after_a_crash_is_told_when_the_pause_is_over(plane):
     retry_at = plane.gateway.wall_time() + 30
     await plane.serve(answers(), status=Status.CRASHED, max_queue=0, start_seconds=7.2, retry_at=retry_at)
     answer = await plane.ask(question())
@@ -185,7 +185,7 @@ async def test_where_waiting_is_hopeless_the_supervisor_s_sentence_is_the_answer
     assert (answer.fields["x-should-retry"], answer.error["retryable"]) == ("false", False)
 
 
-async def test_what_can_never_fit_is_refused_with_a_code_of_its_own(plane):
+async def test_a_server_that_can_never_fit_is_refused_with_a_code_of_its_own(plane):
     sentence = "Does not fit into memory: `default` needs 22.4 GiB on GPU 0. Free are 9.1 GiB."
     await plane.serve(answers(), status=Status.ERROR, failure="does_not_fit", detail=sentence)
     answer = await plane.ask(question())
@@ -203,7 +203,7 @@ async def test_what_can_never_fit_is_refused_with_a_code_of_its_own(plane):
     ],
     ids=["it was too slow", "too many wait", "it stops"],
 )
-async def test_what_may_end_by_itself_may_be_tried_again(plane, facts, refused):
+async def test_a_request_may_be_tried_again_if_the_trouble_may_end_by_itself(plane, facts, refused):
     await plane.serve(answers(), **facts)
     answer = await plane.ask(question())
     assert (answer.status, answer.error["code"]) == refused
@@ -213,7 +213,7 @@ async def test_what_may_end_by_itself_may_be_tried_again(plane, facts, refused):
 
 @pytest.mark.parametrize("path", ["/", "/v1/chat/completions"])
 @pytest.mark.parametrize("status", [Status.STARTING, Status.CRASHED])
-async def test_who_only_asks_whether_it_is_there_does_not_wait(plane, path, status):
+async def test_a_request_that_only_asks_whether_a_server_is_there_does_not_wait(plane, path, status):
     await plane.serve(answers(), status=status, detail="Loading the model.")
     answer = await plane.ask(request(path, method="HEAD"), to_head=True)
     assert (answer.status, "x-should-retry" in answer.fields) == (503, False)
@@ -227,7 +227,7 @@ async def test_nor_does_it_when_its_connection_is_lost(plane):
     assert (answer.status, len(server.calls)) == (503, 1)
 
 
-async def test_who_waits_hears_at_once_that_it_is_hopeless(plane):
+async def test_a_waiting_request_is_refused_at_once_when_its_server_is_in_error(plane):
     server = await plane.serve(answers(), status=Status.CRASHED)
     asking = await ask_in_order(plane, 3)
     server.says(status=Status.ERROR, detail="Retries used up.")
@@ -236,7 +236,7 @@ async def test_who_waits_hears_at_once_that_it_is_hopeless(plane):
         assert (answer.status, answer.error["message"]) == (503, "default: Retries used up.")
 
 
-async def test_who_waits_is_not_told_of_a_retry_that_somebody_has_called_off(plane):
+async def test_a_waiting_request_is_not_told_of_a_retry_that_somebody_has_called_off(plane):
     server = await plane.serve(answers(), status=Status.CRASHED, detail="Retry 1 of 5 after 14 s.")
     asking = await ask_in_order(plane, 1)
     server.says(wanted=False)  # which its supervisor has not seen yet
@@ -245,7 +245,7 @@ async def test_who_waits_is_not_told_of_a_retry_that_somebody_has_called_off(pla
     assert (answer.status, answer.error["message"]) == (503, "default: It was stopped.")
 
 
-async def test_who_waits_hears_at_once_that_the_server_is_gone(plane):
+async def test_a_waiting_request_is_refused_at_once_when_its_server_is_gone(plane):
     await plane.serve(answers(), status=Status.CRASHED)
     asking = plane.asks(question())
     await plane.until_waiting(1)
@@ -309,7 +309,7 @@ async def test_a_body_that_is_too_long_to_be_kept_may_wait_longer_than_a_body_ma
 # --- Another one ---------------------------------------------------------------------------------------
 
 
-async def test_who_waits_goes_to_another_server_with_the_model_when_its_own_becomes_hopeless(plane):
+async def test_a_waiting_request_goes_to_another_server_with_its_model_after_an_error(plane):
     first = await plane.serve(answers(b"first"), name="first", status=Status.STARTING, models=("qwen",))
     second = await plane.serve(answers(b"second"), name="second", status=Status.CRASHED, models=("qwen",))
     asking = plane.asks(question(model="qwen"))
@@ -321,7 +321,7 @@ async def test_who_waits_goes_to_another_server_with_the_model_when_its_own_beco
     assert not first.calls
 
 
-async def test_who_waits_goes_to_another_server_that_is_ready_sooner(plane):
+async def test_a_waiting_request_goes_to_another_server_that_is_ready_sooner(plane):
     await plane.serve(answers(), name="first", status=Status.STARTING, models=("qwen",))
     second = await plane.serve(answers(b"second"), name="second", status=Status.CRASHED, models=("qwen",))
     asking = plane.asks(question(model="qwen"))
@@ -330,7 +330,7 @@ async def test_who_waits_goes_to_another_server_that_is_ready_sooner(plane):
     assert (await asking).content == b"second"
 
 
-async def test_who_waits_stays_when_another_server_has_another_model(plane):
+async def test_a_waiting_request_stays_when_another_server_has_another_model(plane):
     first = await plane.serve(answers(), name="first", status=Status.STARTING)
     await plane.serve(answers(), name="second")
     asking = plane.asks(question(model="first"))
@@ -339,7 +339,7 @@ async def test_who_waits_stays_when_another_server_has_another_model(plane):
     assert (await asking).error["message"] == "first: It is broken."
 
 
-async def test_who_comes_from_another_queue_goes_by_its_arrival(plane):
+async def test_a_request_from_another_queue_goes_by_its_arrival(plane):
     first = await plane.serve(answers(), name="first", status=Status.STARTING, models=("qwen",))
     second = await plane.serve(answers(), name="second", status=Status.CRASHED, models=("qwen",), capacity=1)
     old = plane.asks(question("old", model="qwen"))
@@ -382,7 +382,7 @@ async def test_a_stream_whose_body_is_too_long_to_be_kept_gets_them_too(plane):
     assert record.streamed
 
 
-async def test_who_is_sent_away_with_a_long_body_is_recorded_with_what_it_asked_for(plane):
+async def test_a_refused_request_with_a_long_body_is_recorded_with_its_model(plane):
     await plane.serve(status=Status.ERROR)
     assert (await plane.ask(streaming("x" * 200_000, model="qwen"))).status == 503
     (record,) = await plane.records(1)
@@ -436,7 +436,7 @@ async def test_a_stream_that_is_ready_soon_gets_no_comments(plane):
     assert (await asking).content == event("a") + DONE
 
 
-async def test_who_does_not_stream_gets_nothing_before_its_answer(plane):
+async def test_a_request_without_a_stream_gets_nothing_before_its_answer(plane):
     plane.limit(comment_seconds=0.01)
     await plane.serve(answers(), status=Status.STARTING, hold_seconds=SOON * 2)
     assert (await plane.ask(question())).status == 503

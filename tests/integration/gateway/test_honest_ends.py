@@ -65,7 +65,7 @@ async def test_nor_is_it_when_its_last_words_come_with_the_last_event(plane):
     ],
     ids=["whole", "closed", "stream", "empty stream", "sized stream"],
 )
-async def test_what_a_router_lost_before_content_is_sent_again(plane, lost):
+async def test_a_request_that_a_router_lost_before_content_is_sent_again(plane, lost):
     server = await plane.serve(lost, streams(event("a")), is_router=True)
     answer = await plane.ask(streaming())
     assert (answer.content, answer.whole) == (event("a") + b"data: [DONE]\n\n", True)
@@ -74,7 +74,7 @@ async def test_what_a_router_lost_before_content_is_sent_again(plane, lost):
 
 
 @pytest.mark.parametrize("path", [CHAT, RESPONSES, "/completion", "/infill"])
-async def test_what_came_before_its_last_words_is_passed_on_alone(plane, path):
+async def test_content_before_the_last_words_of_a_router_is_passed_on_alone(plane, path):
     goes_on = asyncio.Event()
     lost = sends(chunked(event("b")) + chunked(LOST) + LAST_CHUNK)
     await plane.serve(waits_for(goes_on, lost, before=stream_of(event("a"))))
@@ -111,7 +111,7 @@ async def test_a_server_that_is_no_router_has_lost_nothing_whatever_its_error_sa
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_what_a_router_fetches_elsewhere_says_nothing_of_its_models(plane, method):
+async def test_an_answer_that_a_router_fetches_elsewhere_says_nothing_of_its_models(plane, method):
     server = await plane.serve(answers(LOST, 500), answers(b"asked twice"), is_router=True)
     body = {} if method == "POST" else None
     answer = await plane.ask(request("/cors-proxy?url=http://127.0.0.1:1", method=method, body=body))

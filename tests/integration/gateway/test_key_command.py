@@ -32,7 +32,7 @@ def test_a_key_is_made_and_told_alone_on_its_line():
     assert KeyRing(ledger.load_keys()).find(secret, 0.0).name == "nightly job"
 
 
-def test_it_is_shown_once_and_kept_nowhere():
+def test_a_key_is_shown_once_and_kept_nowhere():
     secret = llama("key", "add", "chat")[0].strip()
     (row,) = ApiKey.objects.values()
     assert secret not in repr(row)

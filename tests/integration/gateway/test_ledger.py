@@ -133,7 +133,7 @@ def test_a_record_comes_back_as_it_was():
     }
 
 
-def test_what_is_not_known_stays_absent():
+def test_unknown_fields_of_a_record_stay_absent():
     ledger.write([make_record(status=0)])
     row = RequestRecord.objects.get()
     assert row.key == ""
@@ -142,7 +142,7 @@ def test_what_is_not_known_stays_absent():
     assert [getattr(row, name) for name in absent] == [None] * len(absent)
 
 
-def test_what_no_database_would_take_is_cut():
+def test_text_that_no_database_would_take_is_cut():
     long = "m" * 1000
     ledger.write(
         [make_record(model=f"a\0\ud800{long}", route=f"/{long}", method=long, captured_request="\0x")]
@@ -347,7 +347,7 @@ def test_nothing_of_a_refused_batch_is_written(fields, refusal):
 # --- Pruning -------------------------------------------------------------------------------------------
 
 
-def test_what_is_older_than_thirty_days_goes(monkeypatch):
+def test_records_older_than_thirty_days_go(monkeypatch):
     day = 86400
     ledger.write([make_record(at=NOW - days * day) for days in (0, 29.9, 30.1, 31, 400)])
     monkeypatch.setattr(ledger, "PRUNE_ROWS", 2)
@@ -355,7 +355,7 @@ def test_what_is_older_than_thirty_days_goes(monkeypatch):
     assert [round(NOW - row.at.timestamp()) for row in RequestRecord.objects.all()] == [0, round(29.9 * day)]
 
 
-def test_it_may_be_kept_for_another_time():
+def test_records_may_be_kept_for_another_time():
     ledger.write([make_record(at=NOW - 86400)])
     assert ledger.prune(NOW, days=2) == 0
     assert ledger.prune(NOW, days=0.5) == 1
@@ -379,7 +379,7 @@ def test_beyond_so_many_in_quarantine_the_oldest_go(monkeypatch):
     assert sorted(row.body_hash for row in QuarantinedRequest.objects.all()) == ["c", "d"]
 
 
-def test_what_has_left_quarantine_is_pruned_too():
+def test_entries_that_left_quarantine_are_pruned_too():
     ledger.quarantine(ENTRY)
     ledger.prune(NOW + 3599)
     assert QuarantinedRequest.objects.exists()
@@ -390,7 +390,7 @@ def test_what_has_left_quarantine_is_pruned_too():
 # --- Quarantine ----------------------------------------------------------------------------------------
 
 
-def test_what_is_in_quarantine_is_loaded_until_its_time_is_over():
+def test_quarantine_entries_are_loaded_until_their_time_is_over():
     ledger.quarantine(ENTRY)
     (loaded,) = ledger.load_quarantine(NOW)
     assert replace(loaded, at=0, until=0) == replace(ENTRY, at=0, until=0)

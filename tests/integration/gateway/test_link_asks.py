@@ -93,7 +93,9 @@ async def test_a_server_is_asked_for_its_slots_once_in_each_life(by_news_only, l
         (b"{}", 401),
     ],
 )
-async def test_one_that_does_not_say_it_has_no_limit_and_is_not_asked_again(often, looks, props, status):
+async def test_a_server_that_does_not_tell_its_slots_has_no_limit_and_is_asked_once(
+    often, looks, props, status
+):
     async with scripted(answers(props, status)) as server:
         await make_scripted(server)
         async with linked() as gateway:
@@ -103,7 +105,7 @@ async def test_one_that_does_not_say_it_has_no_limit_and_is_not_asked_again(ofte
         assert len(server.calls) == 1
 
 
-async def test_one_that_did_not_answer_is_asked_again(often):
+async def test_a_server_that_did_not_answer_is_asked_again(often):
     async with scripted(dies(), dies(), answers(SLOTS)) as server:
         await make_scripted(server)
         async with linked() as gateway:
@@ -112,7 +114,7 @@ async def test_one_that_did_not_answer_is_asked_again(often):
             await eventually(lambda: gate.capacity == 2)
 
 
-async def test_who_waited_for_its_first_start_is_let_in_by_its_slots(by_news_only):
+async def test_requests_that_waited_for_a_first_start_are_let_in_by_its_slots(by_news_only):
     says, guests = asyncio.Event(), visitors(12)
     async with scripted(waits_for(says, answers(SLOTS))) as server:
         await db(make_state, await db(make_server), "starting", version=1)
@@ -204,7 +206,7 @@ async def test_a_server_without_metrics_and_a_database_that_is_away_leave_those_
     assert "llamaproxy_server_up" not in told
 
 
-async def test_what_is_in_flight_and_held_is_told_by_the_model_that_is_used(by_news_only):
+async def test_requests_in_flight_and_held_are_counted_by_the_model_that_is_used(by_news_only):
     url = "http://127.0.0.1:8134"
     busy = await db(make_server, "busy", max_concurrent=1)
     await db(make_state, busy, "ready", url=url, served=[MODEL.as_json()])
@@ -280,7 +282,7 @@ async def test_a_router_of_many_models_is_asked_for_some(by_news_only, monkeypat
             assert len(await models_told(gateway)) == 2
 
 
-async def test_one_model_that_hangs_leaves_the_others(by_news_only, monkeypatch):
+async def test_a_model_that_hangs_leaves_the_others(by_news_only, monkeypatch):
     monkeypatch.setattr(scrape, "SECONDS", 1.0)
     models = listed(hangs="loaded", a="loaded")
     script = as_router(models, "a")
@@ -306,7 +308,7 @@ async def test_one_model_that_hangs_leaves_the_others(by_news_only, monkeypatch)
         None,
     ],
 )
-async def test_one_that_does_not_say_its_models_has_no_metrics(by_news_only, models):
+async def test_a_router_that_does_not_say_its_models_has_no_metrics(by_news_only, models):
     script = by_path(metrics=answers(b"{}", 400), models=answers(models or b"", 200 if models else 500))
     async with scripted(script) as server:
         await make_scripted(server)
@@ -314,7 +316,7 @@ async def test_one_that_does_not_say_its_models_has_no_metrics(by_news_only, mod
             assert await models_told(gateway) == []
 
 
-async def test_one_that_keeps_no_metrics_is_not_asked_for_models(by_news_only):
+async def test_a_router_that_keeps_no_metrics_is_not_asked_for_models(by_news_only):
     async with scripted(by_path(metrics=answers(b"{}", 501))) as server:
         await make_scripted(server)
         async with linked() as gateway:

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 # --- Servers -------------------------------------------------------------------------------------------
 
 
-async def test_what_the_database_knows_is_known_from_the_beginning(by_news_only):
+async def test_the_state_in_the_database_is_known_from_the_beginning(by_news_only):
     await db(make_ready_server, pid=11)
     await db(make_server, "other", api_key="its own")
     async with linked(api_key="hunter2") as gateway:
@@ -131,7 +131,7 @@ async def test_a_change_of_which_no_news_came_is_known_with_the_next_look(often)
         assert facts(gateway).detail == "Given up."
 
 
-async def test_what_people_configure_is_known_with_the_next_look(often):
+async def test_a_changed_configuration_is_known_with_the_next_look(often):
     server = await db(make_ready_server)
     async with linked() as gateway:
         await db(LlamaServer.objects.filter(pk=server.pk).update, hold_seconds=7, max_queue=3)

@@ -30,7 +30,7 @@ ENTRY = QuarantineEntry(
 # --- Quarantine ----------------------------------------------------------------------------------------
 
 
-async def test_what_one_gateway_does_not_send_again_the_others_do_not_either(often, caplog):
+async def test_a_request_that_one_gateway_quarantined_is_not_sent_by_the_others_either(often, caplog):
     async with linked() as one, linked() as other:
         one.inquest.quarantined.add(ENTRY)
         one.outside.quarantined(ENTRY)
@@ -40,7 +40,7 @@ async def test_what_one_gateway_does_not_send_again_the_others_do_not_either(oft
         await eventually(lambda: not (one.inquest.quarantined.entries or other.inquest.quarantined.entries))
 
 
-async def test_what_cannot_be_written_down_is_not_forgotten(often, outage, looks):
+async def test_a_quarantine_that_cannot_be_written_down_is_not_forgotten(often, outage, looks):
     async with linked() as gateway:
         gateway.inquest.quarantined.add(ENTRY)
         outage.lasts = True
@@ -75,7 +75,7 @@ async def is_wanted(name="default"):
     return server.desired_running
 
 
-async def test_who_asks_for_a_sleeping_server_wakes_it_at_once(by_news_only, caplog):
+async def test_a_request_for_a_sleeping_server_wakes_it_at_once(by_news_only, caplog):
     caplog.set_level(logging.INFO, link.__name__)
     await db(make_server, **ASLEEP)
     async with linked() as gateway:
@@ -118,7 +118,7 @@ async def test_a_mistake_on_the_way_to_waking_it_is_told(by_news_only, monkeypat
     assert complaints(caplog) == ["❌ [GATEWAY] This is a mistake in llamaproxy."]
 
 
-async def test_one_that_somebody_stopped_is_not_woken(by_news_only):
+async def test_a_server_that_somebody_stopped_is_not_woken(by_news_only):
     await db(make_server, desired_running=False)
     async with linked() as gateway:
         gateway.outside.wake("default")
@@ -127,7 +127,7 @@ async def test_one_that_somebody_stopped_is_not_woken(by_news_only):
         assert await nudges() == 0
 
 
-async def test_who_waits_already_when_it_falls_asleep_wakes_it_too(often):
+async def test_a_request_that_waits_while_its_server_falls_asleep_wakes_it_too(often):
     server = await db(make_server)
     async with linked() as gateway:
         gateway.backends["default"].gate.enter(Visitor())
@@ -138,7 +138,7 @@ async def test_who_waits_already_when_it_falls_asleep_wakes_it_too(often):
         await eventually(lambda: not facts(gateway).asleep)
 
 
-async def test_who_waits_but_needs_no_model_wakes_none(often, looks):
+async def test_a_request_that_waits_but_needs_no_model_wakes_none(often, looks):
     server = await db(make_server)
     async with linked() as gateway:
         visitor = Visitor()
@@ -178,7 +178,7 @@ async def test_a_server_that_nobody_asks_is_stopped_until_somebody_does(by_news_
         assert facts(gateway).wanted  # as long as no news have come
 
 
-async def test_one_that_works_on_something_is_not_stopped(by_news_only, idle_soon):
+async def test_a_server_that_works_on_something_is_not_stopped(by_news_only, idle_soon):
     for name in ("busy", "idle"):
         server = await db(make_ready_server, name, ready_at=long_ago())
         await db(LlamaServer.objects.filter(pk=server.pk).update, idle_stop_seconds=60)
@@ -190,7 +190,7 @@ async def test_one_that_works_on_something_is_not_stopped(by_news_only, idle_soo
         assert await is_wanted("busy")
 
 
-async def test_one_that_is_only_looked_at_is_stopped(by_news_only, idle_soon):
+async def test_a_server_that_is_only_looked_at_is_stopped(by_news_only, idle_soon):
     await db(make_ready_server, ready_at=long_ago())
     async with linked(idle_stop_seconds=60) as gateway:
         visitor = Visitor()
@@ -202,7 +202,7 @@ async def test_one_that_is_only_looked_at_is_stopped(by_news_only, idle_soon):
                 await asyncio.sleep(0.01)
 
 
-async def test_one_that_is_not_known_here_yet_is_stopped_all_the_same(by_news_only, idle_soon):
+async def test_a_server_that_is_not_known_here_yet_is_stopped_all_the_same(by_news_only, idle_soon):
     async with linked(idle_stop_seconds=60) as gateway:
         await db(make_ready_server, ready_at=long_ago())
         async with asyncio.timeout(DEADLINE):

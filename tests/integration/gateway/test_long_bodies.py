@@ -51,7 +51,7 @@ def in_chunks(body, *lines):
 @pytest.mark.parametrize(
     "ask", [lambda body: request(EMBEDDINGS, body=body), in_chunks], ids=["sized", "chunked"]
 )
-async def test_one_that_names_its_model_last_is_read_to_its_end(two, ask):
+async def test_a_body_that_names_its_model_last_is_read_to_its_end(two, ask):
     assert (await two.ask(ask(LAST))).content == b"b"
     assert two.b.contents == [LAST]
     assert not two.default.calls
@@ -73,13 +73,13 @@ async def test_a_form_that_names_its_model_last_is_read_to_its_end(two, size):
     assert two.b.contents == [body]
 
 
-async def test_one_that_names_its_model_first_is_not_kept_on_disk(two, monkeypatch):
+async def test_a_body_that_names_its_model_first_is_not_kept_on_disk(two, monkeypatch):
     monkeypatch.setattr(spool.tempfile, "TemporaryFile", no_room)
     body = b'{"model": "b", "input": "%b"}' % LARGE
     assert (await two.ask(request(EMBEDDINGS, body=body))).content == b"b"
 
 
-async def test_one_that_names_no_model_goes_to_the_default_server(two):
+async def test_a_long_body_that_names_no_model_goes_to_the_default_server(two):
     body = b'{"input": "%b"}' % LARGE
     assert (await two.ask(request(EMBEDDINGS, body=body))).content == b"default"
     assert two.default.contents == [body]
@@ -93,14 +93,14 @@ async def test_one_that_names_no_model_goes_to_the_default_server(two):
         (b"[1, %b]" % (b"1, " * 10_000 + b"1"), "must be a JSON object"),
     ],
 )
-async def test_one_that_cannot_be_read_goes_nowhere(two, body, says):
+async def test_a_long_body_that_cannot_be_read_goes_nowhere(two, body, says):
     answer = await two.ask(request(EMBEDDINGS, body=body))
     assert (answer.status, answer.error["code"]) == (400, "bad_request")
     assert says in answer.error["message"]
     assert not two.default.calls + two.b.calls
 
 
-async def test_one_on_disk_is_sent_again_after_a_crash_like_a_short_one(two):
+async def test_a_body_on_disk_is_sent_again_after_a_crash_like_a_short_one(two):
     two.b.scripts = [dies(), answers(b"b")]
     asking = two.asks(in_chunks(LAST))
     await two.b.until_called()
@@ -109,7 +109,7 @@ async def test_one_on_disk_is_sent_again_after_a_crash_like_a_short_one(two):
     assert two.b.contents[-1] == LAST
 
 
-async def test_one_on_disk_waits_for_its_server(two):
+async def test_a_body_on_disk_waits_for_its_server(two):
     two.b.crashed()
     asking = two.asks(request(EMBEDDINGS, body=LAST))
     await two.until_waiting(1, "b")
@@ -118,7 +118,7 @@ async def test_one_on_disk_waits_for_its_server(two):
     assert two.b.contents == [LAST]
 
 
-async def test_who_leaves_before_its_end_leaves_nothing_behind(two):
+async def test_a_client_that_leaves_before_the_end_of_its_body_leaves_nothing_behind(two):
     before = nameless_files()
     caller = await two.connect()
     await caller.send(request(EMBEDDINGS, body=LAST)[:-5])
@@ -143,7 +143,7 @@ def no_room(*_, **__):
 
 
 @pytest.mark.parametrize("full", ["disk", "limit"])
-async def test_one_for_which_there_is_no_room_is_refused_with_what_to_do(two, monkeypatch, caplog, full):
+async def test_a_body_for_which_there_is_no_room_is_refused_with_what_to_do(two, monkeypatch, caplog, full):
     if full == "disk":
         monkeypatch.setattr(spool.tempfile, "TemporaryFile", no_room)
     else:
@@ -178,7 +178,7 @@ async def test_a_long_body_to_a_router_asks_for_the_model_that_it_names_last(pla
 
 
 @pytest.mark.parametrize("body", [{}, {"model": None}, {"model": ""}, b""])
-async def test_who_names_no_model_is_answered_by_the_default_server(two, body):
+async def test_a_client_that_names_no_model_is_answered_by_the_default_server(two, body):
     caller = await two.connect()
     for _ in range(2):
         assert (await caller.ask(request(EMBEDDINGS, body=body))).content == b"default"
@@ -210,7 +210,7 @@ async def test_a_key_that_may_not_use_the_default_server_has_to_name_one_that_it
         (json.dumps({"model": 5}).encode(), "`model` must be text."),
     ],
 )
-async def test_one_that_cannot_be_read_is_told_so_and_goes_to_nobody(two, body, says):
+async def test_a_body_that_cannot_be_read_is_refused_and_goes_to_nobody(two, body, says):
     caller = await two.connect()
     for _ in range(2):
         answer = await caller.ask(request(EMBEDDINGS, body=body))

@@ -65,9 +65,7 @@ async def test_each_process_says_once_what_model_it_has(often, looks):
 
 
 @pytest.mark.parametrize("said", [b"[]", b"{}", b"\xff", b'{"data": 1}', b"[" * 100_000])
-async def test_one_that_says_nothing_that_is_a_list_is_not_asked_again_and_goes_by_what_is_configured(
-    often, looks, said
-):
+async def test_a_server_without_a_proper_list_is_asked_once_and_goes_by_its_configuration(often, looks, said):
     async with saying(said) as server, linked() as gateway:
         await eventually(lambda: server.list_calls)
         looks.clear()
@@ -76,7 +74,7 @@ async def test_one_that_says_nothing_that_is_a_list_is_not_asked_again_and_goes_
         assert (facts(gateway).offered, facts(gateway).listing.ids) == (("default",), ())
 
 
-async def test_what_it_said_is_there_while_it_is_down_and_after_a_restart_of_the_gateway(often):
+async def test_a_list_is_there_while_its_server_is_down_and_after_the_gateways_restart(often):
     async with saying(QWEN):
         async with linked() as gateway:
             await eventually(lambda: facts(gateway).listing.ids == ("qwen",))
@@ -88,7 +86,7 @@ async def test_what_it_said_is_there_while_it_is_down_and_after_a_restart_of_the
             assert facts(gateway).listing.data[0]["meta"] == {"n_ctx": 7}
 
 
-async def test_one_that_dies_before_its_turn_to_be_asked_is_not_asked(plane):
+async def test_a_server_that_dies_before_its_turn_to_be_asked_is_not_asked(plane):
     """Whatever listens at its address by then would get its key."""
 
     async def keep(facts, listing):
@@ -106,7 +104,7 @@ async def test_one_that_dies_before_its_turn_to_be_asked_is_not_asked(plane):
     await eventually(lambda: server.facts.listing.ids == ("qwen",))
 
 
-async def test_one_that_has_other_models_says_so_again_and_again(often, monkeypatch):
+async def test_a_router_whose_models_change_is_asked_again_and_again(often, monkeypatch):
     monkeypatch.setattr(model_lists, "AGAIN_SECONDS", 0.05)
     lists = [router_says(a="unloaded"), router_says(a="loaded"), router_says(b="unloaded")]
     async with saying(*lists, model_path="", models_dir="/m") as server, linked() as gateway:
@@ -132,7 +130,7 @@ async def test_while_a_model_is_being_loaded_it_is_asked_more_often(often, monke
         await eventually(lambda: [a["status"]["value"] for a in facts(gateway).listing.data] == ["loaded"])
 
 
-async def test_who_wants_to_know_more_asks_once_for_all_and_not_too_often(by_news_only, monkeypatch):
+async def test_clients_that_want_to_know_more_ask_once_for_all_and_not_too_often(by_news_only, monkeypatch):
     lists = [router_says(a="unloaded"), router_says(a="unloaded", b="unloaded")]
     async with saying(*lists, model_path="", models_dir="/m") as server, linked() as gateway:
         await eventually(lambda: facts(gateway).offered == ("a",))
@@ -150,7 +148,9 @@ async def test_who_wants_to_know_more_asks_once_for_all_and_not_too_often(by_new
         await eventually(lambda: len(server.list_calls) == 4)
 
 
-async def test_who_comes_while_it_is_being_asked_is_not_told_what_it_said_before(by_news_only, monkeypatch):
+async def test_a_client_that_comes_while_a_list_is_asked_for_is_not_told_the_old_one(
+    by_news_only, monkeypatch
+):
     monkeypatch.setattr(model_lists, "LEAST_SECONDS", 0.0)
     async with (
         saying(router_says(a="unloaded"), model_path="", models_dir="/m") as server,
@@ -167,7 +167,7 @@ async def test_who_comes_while_it_is_being_asked_is_not_told_what_it_said_before
         assert facts(gateway).offered == ("b",)
 
 
-async def test_one_of_a_single_model_need_not_be_asked_again(by_news_only):
+async def test_a_server_of_a_single_model_need_not_be_asked_again(by_news_only):
     async with saying(QWEN) as server, linked() as gateway:
         await eventually(lambda: facts(gateway).listing.ids)
         await gateway.outside.read_models(reload=True)
@@ -181,7 +181,7 @@ async def test_one_of_a_single_model_need_not_be_asked_again(by_news_only):
         await eventually(lambda: facts(gateway).offered == ("a",))
 
 
-async def test_one_that_does_not_answer_holds_nobody_up_for_long(by_news_only, monkeypatch):
+async def test_a_server_that_does_not_answer_holds_nobody_up_for_long(by_news_only, monkeypatch):
     monkeypatch.setattr(model_lists, "PATIENCE_SECONDS", 0.05)
     async with (
         saying(router_says(a="unloaded"), model_path="", models_dir="/m") as server,
@@ -193,7 +193,7 @@ async def test_one_that_does_not_answer_holds_nobody_up_for_long(by_news_only, m
         assert facts(gateway).offered == ("a",)
 
 
-async def test_what_could_not_be_written_down_is_written_down_later(often, outage, monkeypatch):
+async def test_a_list_that_could_not_be_written_down_is_written_down_later(often, outage, monkeypatch):
     monkeypatch.setattr(model_lists, "AGAIN_SECONDS", 600.0)
     write = ledger.keep_listing
     monkeypatch.setattr(ledger, "keep_listing", lambda *given: outage.may_fail(write, *given))

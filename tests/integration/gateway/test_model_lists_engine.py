@@ -46,7 +46,7 @@ async def test_a_router_s_models_are_known_as_they_come_go_and_are_loaded(tmp_pa
             assert facts(gateway).offered == ("one", "three", "two")
 
 
-async def test_what_a_server_of_one_model_says_of_it_is_kept(tmp_path, often):
+async def test_the_list_of_a_server_of_one_model_is_kept(tmp_path, often):
     with engine("llama-server", tmp_path, "-c", "1024") as running:
         await db(make_ready_server, url=f"http://127.0.0.1:{running.port}", pid=11)
         await db(LlamaServer.objects.update, model_path=str(tmp_path / "demo.gguf"))

@@ -85,7 +85,7 @@ async def behind(request, plane, tmp_path):
         await asyncio.to_thread(process.wait, 20)
 
 
-async def test_who_waits_behind_nginx_sees_signs_of_life_and_each_event_as_it_is_made(plane, behind):
+async def test_a_client_behind_nginx_sees_signs_of_life_and_each_event_as_it_is_made(plane, behind):
     plane.limit(comment_seconds=0.05)
     goes_on = asyncio.Event()
     rest = chunked(event("second")) + FINISH

@@ -48,7 +48,7 @@ def events(number):
     return [event(f"{LONG} {index}") for index in range(number)]
 
 
-async def test_they_arrive_as_they_came(plane):
+async def test_single_events_arrive_as_they_came(plane):
     sent = events(5)
     await plane.serve(trickles(*map(chunked, sent)))
     caller = await plane.connect()
@@ -73,13 +73,13 @@ async def test_an_old_client_gets_them_without_chunks(plane):
     assert answer.content == b"".join(sent) + DONE
 
 
-async def test_what_was_generated_so_far_is_counted(plane):
+async def test_tokens_generated_so_far_are_counted(plane):
     await plane.serve(trickles(*map(chunked, events(4)), ends=b""))
     answer = await plane.ask(streaming())
     assert answer.last_event["error"]["tokens_so_far"] == 3  # the first has the role only
 
 
-async def test_they_show_that_the_server_works(plane):
+async def test_single_events_show_that_the_server_works(plane):
     second = chunked(event(f"{LONG} again"))
     goes_on = asyncio.Event()
     await plane.serve(waits_for(goes_on, sends(second), before=stream_of(event(LONG))))
@@ -92,7 +92,7 @@ async def test_they_show_that_the_server_works(plane):
     assert plane.gateway.backends["default"].moved
 
 
-async def test_what_it_cost_is_found_although_much_comes_after_it(plane):
+async def test_the_cost_of_an_answer_is_found_although_much_comes_after_it(plane):
     usage = b"data: %b\n\n" % json.dumps({"usage": USAGE, "choices": []}).encode()
     await plane.serve(trickles(*map(chunked, [*events(2), usage, *[PING] * 8])))
     assert (await plane.ask(streaming())).whole
@@ -133,7 +133,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("chunk", BROKEN.values(), ids=BROKEN)
-async def test_what_is_no_chunk_is_not_passed_on_as_one(plane, chunk):
+async def test_bytes_that_are_no_chunk_are_not_passed_on_as_one(plane, chunk):
     await plane.serve(trickles(*map(chunked, events(2)), chunk, ends=b""))
     answer = await plane.ask(streaming())
     assert answer.is_broken

@@ -90,7 +90,7 @@ def is_served(running, method, target):
 
 
 @pytest.mark.parametrize(("method", "path"), SERVED)
-def test_what_the_table_knows_is_served(opened, method, path):
+def test_operations_of_the_table_are_served(opened, method, path):
     assert is_served(opened, method, path)
 
 

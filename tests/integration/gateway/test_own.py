@@ -16,7 +16,7 @@ PREFLIGHT = [f"Origin: {HOME}", "Access-Control-Request-Method: POST"]
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/health"])
-async def test_its_health_tells_how_many_servers_are_ready(plane, path):
+async def test_the_health_of_the_gateway_tells_how_many_servers_are_ready(plane, path):
     assert (await plane.ask(request(path))).json == {"status": "ok", "servers": 0, "ready": 0}
     await plane.serve(answers(), name="a")
     await plane.serve(answers(), name="b", status=Status.CRASHED)
@@ -24,7 +24,7 @@ async def test_its_health_tells_how_many_servers_are_ready(plane, path):
 
 
 @pytest.mark.parametrize("path", ["/heal%74h", "/v1%2Fmodels", "/v1/models%2Fdefault", "/%6Detrics"])
-async def test_what_is_ours_is_so_in_other_letters(plane, path):
+async def test_our_own_paths_are_ours_in_other_letters_too(plane, path):
     server = await plane.serve(answers())
     assert (await plane.ask(request(path))).status == 200
     assert not server.calls
@@ -39,7 +39,7 @@ async def test_a_path_that_can_be_read_in_two_ways_goes_nowhere(plane):
     assert not server.calls
 
 
-async def test_what_it_answers_itself_is_not_recorded(plane):
+async def test_the_gateways_own_answers_are_not_recorded(plane):
     await plane.serve(answers())
     for path in ("/health", "/v1/models", "/metrics"):
         assert (await plane.ask(request(path))).status == 200
@@ -47,7 +47,7 @@ async def test_what_it_answers_itself_is_not_recorded(plane):
     assert [record.route for record in await plane.records(1)] == [EMBEDDINGS]
 
 
-async def test_its_own_answers_have_no_body_for_head(plane):
+async def test_the_gateways_own_answers_have_no_body_for_head(plane):
     caller = await plane.connect()
     await caller.send(request("/v1/models", method="HEAD") + request("/health"))
     answer = await caller.answer(to_head=True)
@@ -63,7 +63,7 @@ async def test_a_body_that_its_own_answers_do_not_need_disturbs_nothing(plane, p
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/models", "/metrics"])
-async def test_who_has_its_answer_before_its_body_came_is_told_that_it_is_the_last(plane, path):
+async def test_a_client_answered_before_its_body_came_is_told_that_the_answer_is_the_last(plane, path):
     caller = await plane.connect()
     await caller.send(request(path, "Content-Length: 1000") + b"x")
     answer = await caller.answer()
@@ -91,7 +91,7 @@ async def test_metrics_are_public_unless_looking_needs_a_login(plane):
     assert (await plane.ask(request("/metrics", "X-Api-Key: lp-a"))).status == 200
 
 
-async def test_its_health_needs_no_key_and_its_models_do(plane):
+async def test_the_gateways_health_needs_no_key_and_its_models_do(plane):
     with_key(plane)
     assert (await plane.ask(request("/health"))).status == 200
     answer = await plane.ask(request("/v1/models"))
@@ -112,7 +112,7 @@ async def test_a_key_that_is_wrong_is_refused_before_the_body_comes(plane):
 
 
 @pytest.mark.parametrize("key", ["lp-a", "lp-b"], ids=["used up", "wrong"])
-async def test_who_is_refused_after_all_has_come_keeps_its_connection(plane, key):
+async def test_a_client_refused_after_all_has_come_keeps_its_connection(plane, key):
     await plane.serve(answers())
     with_key(plane, requests_per_minute=1)
     await plane.ask(request(EMBEDDINGS, "X-Api-Key: lp-a", body={}))
@@ -296,7 +296,7 @@ async def test_whose_key_was_refused_is_recorded(plane, fields, status):
         ("/slots", "authentication_error"),
     ],
 )
-async def test_who_has_no_key_is_told_in_the_words_of_the_api(plane, path, kind):
+async def test_a_client_without_a_key_is_told_so_in_the_words_of_the_api(plane, path, kind):
     with_key(plane)
     await plane.serve(answers())
     answer = await plane.ask(request(path, body={}))

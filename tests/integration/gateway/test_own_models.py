@@ -105,7 +105,7 @@ async def test_a_key_sees_what_it_may_use(plane):
 
 
 @pytest.mark.parametrize("name", ["default", "org/qwen 3", "qwen 3.gguf", "alias"])
-async def test_one_model_is_told_by_every_name_that_a_request_may_use(plane, name):
+async def test_a_model_is_told_by_every_name_that_a_request_may_use(plane, name):
     server = await plane.serve(
         answers(), models=("default", "org/qwen 3", "qwen 3.gguf", "alias"), offered=("org/qwen 3",)
     )
@@ -134,7 +134,7 @@ async def test_a_model_of_several_servers_is_listed_once_with_all_of_them_and_th
     assert answer.error["message"].endswith("There is: qwen.")
 
 
-async def test_who_asks_by_a_path_is_told_a_name(plane):
+async def test_a_client_that_asks_by_a_path_is_told_a_name(plane):
     await plane.serve(answers(), models=("default", "/m/qwen.gguf"), offered=("default",))
     assert (await plane.ask(request("/v1/models//m/qwen.gguf"))).json["id"] == "default"
 
@@ -149,7 +149,7 @@ async def test_a_server_of_several_models_is_asked_for_them_before_they_are_list
 @pytest.mark.parametrize(
     ("query", "how"), [("", ""), ("?reload=0", ""), ("?reload=1", "reload"), ("?a=b&reload=true", "reload")]
 )
-async def test_who_wants_new_models_to_be_looked_for_has_that_done_first(plane, query, how):
+async def test_a_client_that_wants_new_models_has_them_looked_for_first(plane, query, how):
     server = await plane.serve(answers())
     assert (await plane.ask(request(f"/v1/models{query}"))).status == 200
     assert not plane.outside.reads, "one of a single model has nothing new to say"
@@ -170,7 +170,7 @@ async def test_before_a_model_is_said_not_to_exist_servers_of_several_are_asked_
     assert plane.outside.reads == ["now", "now"]
 
 
-async def test_who_leaves_while_servers_are_asked_is_gone(plane):
+async def test_a_client_that_leaves_while_servers_are_asked_is_gone(plane):
     await plane.serve(answers(), name="a")
     await plane.serve(answers(), name="r", is_router=True)
     told, asked = asyncio.Event(), asyncio.Event()

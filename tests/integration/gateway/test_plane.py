@@ -121,7 +121,7 @@ async def test_an_answer_to_head_has_no_body(plane):
         assert (await caller.answer()).json["status"] == "ok"
 
 
-async def test_what_has_no_body_needs_no_end(plane):
+async def test_answers_without_a_body_need_no_end(plane):
     await plane.serve(
         sends(b"HTTP/1.1 204 No Content\r\n\r\n"),
         sends(head(304, "text/html", "Content-Length: 500")),

@@ -103,7 +103,7 @@ async def test_an_answer_that_comes_in_pieces_is_renamed_and_whole(plane):
     assert (answer.status, answer.content, answer.whole) == (200, RENAMED, True)
 
 
-async def test_what_is_no_json_is_passed_on_as_it_is(plane):
+async def test_an_answer_that_is_no_json_is_passed_on_unchanged(plane):
     audio = b'"model":"/m/own.gguf"'
     await serve(plane, sends(head(200, "audio/wav", f"Content-Length: {len(audio)}") + audio))
     data = request("/v1/audio/speech", body={"model": "brief", "input": "hi"})
@@ -222,7 +222,7 @@ async def test_a_stream_that_breaks_ends_in_an_error_that_names_the_preset(plane
         ),
     ],
 )
-async def test_what_a_preset_cannot_change_is_refused_in_a_sentence(plane, data, presets, says):
+async def test_a_request_that_a_preset_cannot_change_is_refused_in_a_sentence(plane, data, presets, says):
     server = await serve(plane, presets=presets)
     answer = await plane.ask(data)
     assert (answer.status, answer.error["code"]) == (400, "preset_impossible")

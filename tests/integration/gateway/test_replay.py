@@ -66,7 +66,7 @@ async def test_a_request_that_was_lost_before_content_is_sent_again(plane, end):
     assert len(server.calls) == 2
 
 
-async def test_what_was_lost_is_sent_again_once_the_server_is_back(plane):
+async def test_lost_requests_are_sent_again_once_the_server_is_back(plane):
     server = await plane.serve(hangs())
     asking = [plane.asks(question("0")), plane.asks(question("1"))]
     await server.until_called(2)
@@ -93,7 +93,7 @@ async def test_a_server_that_is_gone_for_its_supervisor_is_not_waited_for(plane)
     assert (await asking).content == b"x"
 
 
-async def test_who_was_lost_does_not_wait_where_it_is_hopeless(plane):
+async def test_a_lost_request_does_not_wait_for_a_server_in_error(plane):
     server = await plane.serve(hangs())
     asking = plane.asks(question())
     await server.until_called()

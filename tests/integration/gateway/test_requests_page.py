@@ -122,7 +122,7 @@ def test_a_request_is_told_in_words(staff_client):
     ) in shown
 
 
-def test_what_is_not_known_is_left_out(staff_client):
+def test_unknown_fields_of_a_request_are_left_out(staff_client):
     ledger.write([make_record(outcome=Outcome.UNAVAILABLE, status=503, model="", duration_ms=3)])
     shown = words(staff_client.get(PAGE))
     assert "no model /v1/chat/completions Unavailable 503 3 ms All requests" in shown
@@ -143,7 +143,7 @@ def test_the_newest_come_first_and_only_those_of_this_server(staff_client):
     assert "/admin/traffic/requestrecord/?server=default" in shown
 
 
-def test_what_clients_say_is_escaped(staff_client):
+def test_text_of_clients_is_escaped(staff_client):
     ledger.write([make_record(model="<script>alert(1)</script>", route="/v1/<b>")])
     raw = staff_client.get(PAGE).content.decode()
     assert "<script>alert(1)" not in raw
@@ -182,7 +182,7 @@ def test_every_outcome_has_its_word_and_its_colour(outcome):
         ({"outcome": "client_left", "status": None}, ""),
     ],
 )
-def test_what_more_there_is_to_say_of_an_outcome(fields, remarks):
+def test_an_outcome_has_its_remarks(fields, remarks):
     assert outcome_remarks(RequestRecord(**fields)) == remarks
 
 
@@ -195,7 +195,7 @@ def test_what_more_there_is_to_say_of_an_outcome(fields, remarks):
         ({"tokens_per_second": 9.96}, "10/s"),
     ],
 )
-def test_what_more_there_is_to_say_of_tokens(fields, said):
+def test_tokens_have_their_remarks(fields, said):
     assert tokens_more(RequestRecord(**fields)) == said
 
 
@@ -217,7 +217,7 @@ def test_every_class_of_the_part_has_its_style(staff_client, quarantined):
 # --- Quarantine ----------------------------------------------------------------------------------------
 
 
-def test_what_is_in_quarantine_is_shown_with_its_reason(staff_client, quarantined):
+def test_a_quarantined_request_is_shown_with_its_reason(staff_client, quarantined):
     shown = words(staff_client.get(PAGE))
     assert "This request has killed the server. Whoever sends it again gets an error instead." in shown
     assert "It died." in shown
@@ -230,7 +230,7 @@ def test_several_are_told_as_several(staff_client, quarantined):
     assert "These requests have killed the server. Whoever sends one of them again" in shown
 
 
-def test_what_has_left_quarantine_or_is_another_servers_is_not_shown(staff_client):
+def test_a_request_out_of_quarantine_or_of_another_server_is_not_shown(staff_client):
     quarantine(until=-1)
     quarantine(server="other")
     assert "quarantine" not in words(staff_client.get(PAGE))

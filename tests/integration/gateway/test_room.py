@@ -45,7 +45,7 @@ async def two_servers(plane, busy, idle=None):
         request("/v1/stream?conv_id=1", method="DELETE"),
     ],
 )
-async def test_what_needs_no_slot_waits_for_none(plane, asked):
+async def test_a_request_that_needs_no_slot_waits_for_none(plane, asked):
     server = await plane.serve(hangs(), answers(b"x"), capacity=1)
     asking = [plane.asks(streaming("long"))]
     await server.until_called()
@@ -57,7 +57,7 @@ async def test_what_needs_no_slot_waits_for_none(plane, asked):
         each.cancel()
 
 
-async def test_who_occupies_no_slot_keeps_nobody_from_one(plane):
+async def test_a_request_that_occupies_no_slot_keeps_nobody_from_one(plane):
     """Two tools that run for long, on a server of two slots."""
     server = await plane.serve(hangs(), hangs(), answers(b"x"), capacity=2)
     tools = [plane.asks(request("/tools", body={"tool": "sleep"})) for _ in range(2)]
@@ -67,7 +67,7 @@ async def test_who_occupies_no_slot_keeps_nobody_from_one(plane):
         each.cancel()
 
 
-async def test_what_needs_no_slot_waits_for_a_server_that_is_away(plane):
+async def test_a_request_that_needs_no_slot_waits_for_a_server_that_is_away(plane):
     server = await plane.serve(answers(b"x"), status=Status.CRASHED, capacity=1)
     asking = plane.asks(request("/tokenize", body={"content": "hi"}))
     await plane.until_waiting(1)
@@ -95,7 +95,7 @@ async def test_a_conversation_goes_to_the_idle_server_when_its_own_is_full(plane
     asking.cancel()
 
 
-async def test_who_waits_at_a_full_server_moves_when_another_one_has_room(plane):
+async def test_a_request_that_waits_at_a_full_server_moves_when_another_has_room(plane):
     goes_on = asyncio.Event()
     _, second, first_asking = await two_servers(plane, hangs(), waits_for(goes_on, answers(b"second")))
     second_asking = plane.asks(request(EMBEDDINGS, body=TINY))
@@ -153,7 +153,7 @@ async def test_a_suspect_at_the_head_of_a_queue_keeps_nobody_from_moving(plane):
         each.cancel()
 
 
-async def test_who_waits_for_another_model_stays(plane):
+async def test_a_request_that_waits_for_another_model_stays(plane):
     await plane.serve(hangs(), name="first", capacity=1)
     asking = [plane.asks(request(EMBEDDINGS, body={"model": "first"})) for _ in range(2)]
     await plane.until_waiting(1, "first")

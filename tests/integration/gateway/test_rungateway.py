@@ -150,7 +150,7 @@ def test_an_address_in_use_is_exit_code_2(workers, shares):
     ],
     ids=["key", "local", "open"],
 )
-def test_it_says_where_it_is_and_for_whom(where, is_open, messages, caplog):
+def test_the_gateway_says_where_it_listens_and_for_whom(where, is_open, messages, caplog):
     caplog.set_level(logging.INFO, "supervisor_app.gateway")
     door = Door(["localhost"], needs_key=where is EVERYWHERE, insecure_open=where is EVERYWHERE)
     role.say_where(where, SimpleNamespace(is_open=is_open, who_may=door.who_may))
@@ -194,7 +194,9 @@ def ends_at_last(process_as_before):
     ],
     ids=["database", "bug", "address"],
 )
-def test_what_keeps_it_from_starting_is_told(ends_at_last, error, code, message, monkeypatch, caplog):
+def test_a_reason_that_keeps_the_gateway_from_starting_is_told(
+    ends_at_last, error, code, message, monkeypatch, caplog
+):
     def load(overlay):
         raise error
 
@@ -206,7 +208,7 @@ def test_what_keeps_it_from_starting_is_told(ends_at_last, error, code, message,
 
 
 @in_database
-def test_what_keeps_its_workers_from_starting_is_its_exit_code(ends_at_last, monkeypatch):
+def test_the_exit_code_of_a_worker_that_cannot_start_is_the_gateways(ends_at_last, monkeypatch):
     fails = [sys.executable, "-ISc", "import sys; sys.exit(2)"]
     monkeypatch.setattr(rungateway, "worker_command", lambda *arguments: fails)
     with pytest.raises(CommandError, match="A worker failed") as raised:
@@ -308,7 +310,7 @@ def health(port):
 
 
 @in_database
-def test_it_serves_until_ctrl_c_and_exits_0(gateway):
+def test_the_gateway_serves_until_ctrl_c_and_exits_0(gateway):
     make_ready_server()
     child = gateway()
     assert health(child.port) == {"status": "ok", "servers": 1, "ready": 1}
@@ -440,7 +442,7 @@ def test_whichever_worker_is_scraped_tells_what_is_in_flight_at_any(slow_server,
 
 
 @in_database
-def test_what_workers_tell_each_other_is_for_nobody_else_and_gone_at_the_end(workers):
+def test_files_of_the_workers_are_closed_to_others_and_gone_at_the_end(workers):
     files = [Path(line[line.index("--counts") + 1]) for line in map(psutil.Process.cmdline, family(workers))]
     assert sorted(file.name for file in files) == ["1.json", "2.json"]
     (directory,) = {file.parent for file in files}

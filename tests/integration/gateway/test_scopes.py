@@ -77,7 +77,7 @@ async def test_every_key_may_ask_a_model(plane, only, method, path):
     assert await status_of(plane, method, path) == 200
 
 
-async def test_who_may_not_is_told_what_is_missing_and_recorded(plane, only):
+async def test_a_key_without_the_scope_is_told_what_is_missing_and_recorded(plane, only):
     only()
     await plane.serve(answers())
     answer = await plane.ask(request("/tools", BEARER, body={}))
@@ -88,7 +88,7 @@ async def test_who_may_not_is_told_what_is_missing_and_recorded(plane, only):
     assert (record.key, record.outcome, record.server) == (KEY.id, Outcome.REFUSED, "")
 
 
-async def test_it_is_refused_before_its_body_comes(plane, only):
+async def test_a_request_without_the_scope_is_refused_before_its_body_comes(plane, only):
     only()
     await plane.serve(answers())
     caller = await plane.connect()

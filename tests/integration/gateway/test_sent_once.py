@@ -43,7 +43,7 @@ LOST = {
 
 @pytest.mark.parametrize("end", LOST.values(), ids=LOST)
 @pytest.mark.parametrize("asked", IMPURE.values(), ids=IMPURE)
-async def test_what_may_have_been_done_is_not_done_again(plane, asked, end):
+async def test_an_operation_that_may_have_been_done_is_not_done_again(plane, asked, end):
     server = await plane.serve(end, answers(b"again"))
     answer = await plane.ask(asked)
     assert (answer.status, answer.error["code"]) == (502, "upstream_crashed")
@@ -54,13 +54,13 @@ async def test_what_may_have_been_done_is_not_done_again(plane, asked, end):
 
 
 @pytest.mark.parametrize("asked", PURE.values(), ids=PURE)
-async def test_what_is_pure_is_asked_again(plane, asked):
+async def test_a_pure_operation_is_asked_for_again(plane, asked):
     server = await plane.serve(dies(), answers(b""))
     assert (await plane.ask(asked)).status == 200
     assert len(server.calls) == 2
 
 
-async def test_it_waits_for_a_server_that_is_away_and_is_sent_once(plane):
+async def test_an_operation_with_effects_waits_for_its_server_and_is_sent_once(plane):
     server = await plane.serve(answers(b"done"))
     await server.stop()
     server.crashed()
@@ -94,7 +94,7 @@ async def test_an_answer_that_the_server_loads_is_passed_on(plane):
     assert len(server.calls) == 1
 
 
-async def test_it_never_goes_over_a_connection_that_may_be_closed_already(plane, taken):
+async def test_an_operation_with_effects_never_goes_over_an_old_connection(plane, taken):
     """There nobody could tell whether the server has seen it."""
     server, caller = await warm(plane, answers(b"done"), answers(b"done"), path="/tools")
     connections = server.connections

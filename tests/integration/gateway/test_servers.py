@@ -48,7 +48,7 @@ def named(name):
 # --- Servers -------------------------------------------------------------------------------------------
 
 
-async def test_who_waits_with_a_key_for_one_model_of_several_is_not_sent_away(plane):
+async def test_a_waiting_key_for_one_model_of_several_is_not_sent_away(plane):
     allow(plane, "tiny")
     server = await plane.serve(answers(b"x"), status=Status.STARTING, **ROUTER)
     asking = plane.asks(request(EMBEDDINGS, KEY, body={"model": "tiny"}))
@@ -96,7 +96,7 @@ async def test_a_key_for_one_model_of_several_cannot_get_another(plane, lines, t
         ("/props", {"model": "tiny"}, 403),
     ],
 )
-async def test_what_a_get_asks_for_is_in_its_query(plane, target, body, status):
+async def test_the_model_that_a_get_asks_for_is_in_its_query(plane, target, body, status):
     allow(plane, "tiny")
     await plane.serve(answers(), **ROUTER)
     assert (await plane.ask(request(target, KEY, body=body, method="GET"))).status == status
@@ -127,7 +127,7 @@ async def test_a_connection_to_a_server_is_kept_and_used_again(plane):
     assert server.connections == 1
 
 
-async def test_what_is_not_sized_is_the_last_on_its_connection(plane):
+async def test_an_answer_without_a_size_is_the_last_on_its_connection(plane):
     whole = head(200, "a/b", "Transfer-Encoding: chunked") + chunked(b"x") + LAST_CHUNK
     server = await plane.serve(
         keeps(whole),
@@ -261,7 +261,7 @@ async def test_a_server_gets_as_many_requests_at_once_as_it_has_slots(plane):
 # --- The end of the gateway ----------------------------------------------------------------------------
 
 
-async def test_what_was_begun_is_finished_and_nothing_new_is_begun(plane):
+async def test_a_request_that_was_begun_is_finished_and_nothing_new_is_begun(plane):
     goes_on = asyncio.Event()
     server = await plane.serve(waits_for(goes_on, answers(b"x")))
     idle, busy, late = [await plane.connect() for _ in range(3)]
@@ -278,7 +278,7 @@ async def test_what_was_begun_is_finished_and_nothing_new_is_begun(plane):
     await draining
 
 
-async def test_it_waits_until_the_last_byte_of_an_answer_is_on_its_way(plane):
+async def test_the_gateway_waits_until_the_last_byte_of_an_answer_is_on_its_way(plane):
     await plane.serve(answers(LARGE * 20))
     caller = await plane.connect()
     caller.read_nothing()
@@ -296,7 +296,7 @@ async def test_it_waits_until_the_last_byte_of_an_answer_is_on_its_way(plane):
     assert await ending == 0
 
 
-async def test_who_takes_nothing_of_an_answer_is_not_waited_for_any_longer(plane):
+async def test_a_client_that_takes_nothing_of_an_answer_is_not_waited_for_any_longer(plane):
     await plane.serve(answers(LARGE * 20))
     caller = await plane.connect()
     caller.read_nothing()
@@ -338,7 +338,7 @@ async def test_at_the_end_of_its_grace_all_that_goes_on_is_told_so(plane):
     assert rest.endswith(LAST_CHUNK)
 
 
-async def test_who_is_in_a_hurry_waits_no_longer(plane):
+async def test_a_hurried_drain_waits_no_longer(plane):
     await plane.serve(hangs())
     asking = plane.asks(question())
     await plane.until_inside(1)

@@ -51,7 +51,7 @@ def port_of(bound):
     ("host", "family", "v6_only"),
     [("127.0.0.1", socket.AF_INET, None), ("::1", socket.AF_INET6, 1), ("::", socket.AF_INET6, 0)],
 )
-def test_it_listens_on_addresses_of_both_kinds(host, family, v6_only):
+def test_the_gateway_listens_on_addresses_of_both_kinds(host, family, v6_only):
     with listening_socket(host, 0) as bound:
         assert (bound.family, bound.getsockname()[0]) == (family, host)
         if v6_only is not None:  # all addresses means those of IPv4, too
@@ -111,7 +111,7 @@ def test_whether_only_this_machine_can_reach_it(host, expected):
         (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None),
     ],
 )
-def test_it_may_open_as_many_files_as_it_has_connections(monkeypatch, soft, hard, expected):
+def test_the_gateway_may_open_as_many_files_as_it_has_connections(monkeypatch, soft, hard, expected):
     changes = []
     monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", lambda which, limits: changes.append(limits))
@@ -258,7 +258,7 @@ async def test_a_request_goes_to_the_server_that_the_database_knows():
 
 
 @in_database
-async def test_it_says_when_it_listens():
+async def test_the_gateway_says_when_it_listens():
     said = []
     bound = listening_socket("127.0.0.1", 0)
     made = make_service(bound, on_listening=said.append)
@@ -289,7 +289,7 @@ def test_an_address_that_is_taken_while_it_starts_is_an_error_too(run):
 
 
 @in_database
-async def test_it_serves_as_soon_as_the_database_is_back_and_says_once_that_it_waits(
+async def test_the_gateway_serves_once_the_database_is_back_and_says_once_that_it_waits(
     outage, monkeypatch, caplog
 ):
     monkeypatch.setattr(service, "RETRY_SECONDS", 0.01)
@@ -307,7 +307,7 @@ async def test_it_serves_as_soon_as_the_database_is_back_and_says_once_that_it_w
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_one_that_never_started_gives_its_address_back():
+async def test_a_service_that_never_started_gives_its_address_back():
     for end in (Service.stop, abandon):
         bound = listening_socket("127.0.0.1", 0)
         made = make_service(bound)
@@ -399,7 +399,7 @@ async def test_a_stream_in_flight_is_finished_and_nobody_new_is_let_in(caplog):
 
 
 @in_database
-async def test_what_takes_longer_than_the_grace_is_ended_honestly_and_recorded(caplog):
+async def test_a_request_that_takes_longer_than_the_grace_is_ended_honestly_and_recorded(caplog):
     caplog.set_level(logging.INFO, service.__name__)
     async with (
         upstream(hangs(stream_of(event("a"))), hangs()) as server,
@@ -419,7 +419,7 @@ async def test_what_takes_longer_than_the_grace_is_ended_honestly_and_recorded(c
 
 
 @in_database
-async def test_who_asks_twice_waits_for_nobody():
+async def test_a_second_request_to_end_waits_for_nobody():
     async with upstream(hangs(stream_of(event("a")))) as server, served(grace=600) as gateway:
         stream = await gateway.begins(server, streaming())
         await stream.head()
@@ -431,7 +431,7 @@ async def test_who_asks_twice_waits_for_nobody():
 
 
 @in_database
-async def test_who_is_in_a_hurry_from_the_beginning_waits_for_nobody_either():
+async def test_a_service_forced_from_the_beginning_waits_for_nobody_either():
     async with upstream(hangs()) as server, served(grace=600) as gateway:
         waiting = await gateway.begins(server, question())
         gateway.service.force()

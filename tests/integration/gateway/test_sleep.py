@@ -39,7 +39,7 @@ def is_head(data):
 
 @pytest.mark.parametrize("sleeps", SLEEPERS)
 @pytest.mark.parametrize("asked", LOOKS.values(), ids=LOOKS)
-async def test_what_needs_no_model_wakes_none_and_is_told_so_at_once(plane, asked, sleeps):
+async def test_a_request_that_needs_no_model_wakes_none_and_is_told_so_at_once(plane, asked, sleeps):
     await plane.serve(answers(), **sleeps)
     answer = await plane.ask(asked, to_head=is_head(asked))
     assert answer.status == 503
@@ -54,7 +54,7 @@ async def test_what_needs_no_model_wakes_none_and_is_told_so_at_once(plane, aske
 
 @pytest.mark.parametrize("sleeps", SLEEPERS)
 @pytest.mark.parametrize("path", NEEDS)
-async def test_what_needs_the_model_wakes_it(plane, path, sleeps):
+async def test_a_request_that_needs_the_model_wakes_its_server(plane, path, sleeps):
     server = await plane.serve(answers(b"x"), **sleeps)
     asking = plane.asks(question(path=path))
     await eventually(lambda: plane.outside.woken == ["default"])
@@ -78,7 +78,7 @@ async def test_a_question_on_the_fast_path_is_use(plane, taken):
     assert [record.counts_as_use for record in await plane.records(2)] == [True, True]
 
 
-async def test_who_waits_to_look_at_a_server_that_falls_asleep_does_not_wait_on(plane):
+async def test_a_request_that_only_looks_does_not_wait_on_when_its_server_falls_asleep(plane):
     server = await plane.serve(answers(), status=Status.STARTING, pid=None)
     looking, asking = plane.asks(request("/props")), plane.asks(question())
     await plane.until_waiting(2)
@@ -88,7 +88,7 @@ async def test_who_waits_to_look_at_a_server_that_falls_asleep_does_not_wait_on(
     assert (await asking).status == 200
 
 
-async def test_who_was_lost_while_it_fell_asleep_does_not_wait_for_it(plane):
+async def test_a_look_that_was_lost_while_its_server_fell_asleep_does_not_wait(plane):
     server = await plane.serve(hangs())
     looking = plane.asks(request("/props"))
     await server.until_called(1)

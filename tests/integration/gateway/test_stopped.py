@@ -46,7 +46,7 @@ def ask(path=CHAT, *lines, stream=True, **fields):
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_it_ends_as_its_server_ended_it(plane, path):
+async def test_a_stream_that_its_client_stopped_ends_as_its_server_ended_it(plane, path):
     goes_on = asyncio.Event()
     first = b'data: {"content": "a","stop":false}\n\n'
     await plane.serve(waits_for(goes_on, sends(LAST_CHUNK), before=stream_of(first)))
@@ -67,7 +67,7 @@ async def test_before_its_first_word_it_is_not_begun_again(plane):
     assert (await plane.records(1))[0].outcome is Outcome.CLIENT_LEFT
 
 
-async def test_its_server_is_not_doubted(plane):
+async def test_the_server_of_a_stopped_stream_is_not_doubted(plane):
     await plane.serve(sends(stream_of(event("a")) + LAST_CHUNK), answers(b"x"))
     await plane.ask(ask(CHAT, NAME))
     backend = plane.gateway.backends["default"]
@@ -86,7 +86,7 @@ async def test_its_server_is_not_doubted(plane):
     ],
     ids=["without a name", "cut", "reset", "of no known length", "a router's loss"],
 )
-async def test_what_nobody_could_have_ended_is_broken(plane, lines, script):
+async def test_a_stream_that_nobody_could_have_ended_is_broken(plane, lines, script):
     await plane.serve(script, is_router=True)
     answer = await plane.ask(ask(CHAT, *lines))
     assert answer.is_broken
@@ -94,7 +94,7 @@ async def test_what_nobody_could_have_ended_is_broken(plane, lines, script):
     assert record.outcome is Outcome.UPSTREAM_CRASHED
 
 
-async def test_what_ends_with_its_process_is_broken(plane):
+async def test_a_stream_that_ends_with_its_process_is_broken(plane):
     goes_on = asyncio.Event()
     server = await plane.serve(waits_for(goes_on, sends(LAST_CHUNK), before=stream_of(event("a"))))
     asking = plane.asks(ask(CHAT, NAME))

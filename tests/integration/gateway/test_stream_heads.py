@@ -118,7 +118,7 @@ async def test_until_then_it_is_sent_again_and_nobody_knows(plane):
     assert len(server.calls) == 2
 
 
-async def test_what_is_read_is_asked_for_again_behind_the_same_head(plane):
+async def test_a_stream_that_is_only_read_is_asked_for_again_behind_the_same_head(plane):
     goes_on = asyncio.Event()
     lost = waits_for(goes_on, sends(b""), before=stream_of(PING))
     server = await plane.serve(lost, sends(stream_of(b"data: 1\n\n") + LAST_CHUNK))
@@ -128,7 +128,7 @@ async def test_what_is_read_is_asked_for_again_behind_the_same_head(plane):
     assert len(server.calls) == 2
 
 
-async def test_who_waits_for_it_again_hears_why(plane):
+async def test_a_client_that_waits_for_its_stream_again_hears_why(plane):
     plane.limit(comment_seconds=SOON)
     goes_on = asyncio.Event()
     server = await plane.serve(waits_for(goes_on, sends(b""), before=stream_of(PING)))

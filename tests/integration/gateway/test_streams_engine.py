@@ -115,7 +115,7 @@ async def test_a_stream_that_nobody_has_is_not_there(two):
     assert (answer.status, json.loads(answer.content)["error"]["message"]) == (404, "File Not Found")
 
 
-async def test_what_a_conversation_says_next_goes_where_it_was(two):
+async def test_the_next_answer_of_a_conversation_comes_from_the_same_server(two):
     for number in range(4):
         await begin(two, f"c{number}", "tiny")
     before = [each["conversation_id"] for each in await lookup(two, "c0", "c1", "c2", "c3")]

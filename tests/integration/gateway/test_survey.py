@@ -39,7 +39,7 @@ def test_a_server_that_no_supervisor_has_looked_at_is_known_all_the_same():
     assert (known.models, known.offered) == (("default",), ())
 
 
-def test_what_its_supervisor_published_is_what_it_is():
+def test_the_facts_of_a_server_are_those_its_supervisor_published():
     state = {"version": 7, "detail": "Serving 1 model.", "url": "http://gpu-1:8134", "pid": 11}
     make_state(make_server(), "ready", **state)
     known = facts()
@@ -47,7 +47,7 @@ def test_what_its_supervisor_published_is_what_it_is():
     assert (known.version, known.detail, known.url, known.pid) == tuple(state.values())
 
 
-def test_what_people_configured_for_the_gateway():
+def test_facts_for_the_gateway_are_those_people_configured():
     make_server(api_key="hunter2", max_concurrent=3, max_queue=4, hold_seconds=5)
     known = facts()
     assert (known.api_key, known.capacity, known.max_queue, known.hold_seconds) == ("hunter2", 3, 4, 5)
@@ -154,7 +154,7 @@ def test_several_servers_of_one_file_offer_one_model():
     assert offered == {"a": ("qwen3",), "b": ("qwen3",), "c": ("c",), "d": ()}
 
 
-def test_what_it_said_of_its_models_is_kept_while_it_is_down():
+def test_a_list_of_models_is_kept_while_its_server_is_down():
     server = make_server(model_path="/models/qwen3.gguf")
     make_state(server, Status.CRASHED)
     listing = say(server, "org/qwen3:Q4")
@@ -168,7 +168,7 @@ def test_what_it_said_of_its_models_is_kept_while_it_is_down():
 @pytest.mark.parametrize(
     "changed", [{"model_path": "/models/other.gguf"}, {"args": ["-a", "named"]}], ids=["a file", "an alias"]
 )
-def test_what_it_said_before_its_configuration_changed_counts_no_more(changed):
+def test_a_list_from_before_a_change_of_the_configuration_counts_no_more(changed):
     server = make_server(model_path="/models/qwen3.gguf")
     say(server, "/models/qwen3.gguf")
     LlamaServer.objects.update(**changed)
@@ -338,6 +338,6 @@ def test_how_long_it_takes_to_start_is_the_median_of_its_last_starts():
     assert facts().start_seconds == 2
 
 
-def test_one_that_never_got_ready_says_nothing_of_how_long_it_takes():
+def test_a_server_that_never_got_ready_says_nothing_of_how_long_a_start_takes():
     make_run(make_server())
     assert facts().start_seconds is None

@@ -46,7 +46,7 @@ async def together(tmp_path):
     await a.close()  # and the server
 
 
-async def test_what_waits_at_one_goes_when_the_other_has_no_more_inside(together):
+async def test_a_request_that_waits_at_one_worker_goes_when_the_other_has_room(together):
     first = together.a.asks(question())
     await together.server.until_called()
     together.server.scripts = [answers(b"hello")]
@@ -56,7 +56,7 @@ async def test_what_waits_at_one_goes_when_the_other_has_no_more_inside(together
     assert (await second).content == b"hello"
 
 
-async def test_one_may_use_a_key_as_far_as_the_other_has_left_something_of_it(together):
+async def test_a_worker_may_use_of_a_key_what_the_other_has_left_of_it(together):
     key = KeyPolicy(id=1, name="chat", digest=digest_of("lp-chat"), max_concurrent=1)
     for plane in (together.a, together.b):
         plane.gateway.door.keys = KeyRing([key])

@@ -110,7 +110,7 @@ async def test_ctrl_c_is_passed_on_as_what_it_means_and_the_second_one_forces(up
         assert [word for other, word in notes() if other == pid] == ["up", "SIGTERM", FORCE.name]
 
 
-async def test_one_that_is_killed_is_replaced(up, caplog):
+async def test_a_worker_that_is_killed_is_replaced(up, caplog):
     async with running(worker()) as (_, task):
         await eventually(lambda: len(up()) == 2)
         os.kill(up()[0], signal.SIGKILL)
@@ -121,7 +121,7 @@ async def test_one_that_is_killed_is_replaced(up, caplog):
     assert message.endswith("ended with -9: starting it again")
 
 
-async def test_who_replaces_another_has_its_number(up, notes):
+async def test_a_worker_that_replaces_another_has_its_number(up, notes):
     script = worker(start="note(sys.argv[1])")
     async with running(script) as (_, task):
         await eventually(lambda: len(up()) == 2)
@@ -134,14 +134,14 @@ async def test_who_replaces_another_has_its_number(up, notes):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-async def test_one_that_cannot_start_ends_all_with_its_code(count):
+async def test_a_worker_that_cannot_start_ends_all_with_its_code(count):
     """The first to make the directory is the one that cannot."""
     start = "try: os.mkdir('first')\nexcept OSError: pass\nelse: sys.exit(3)"
     async with running(worker(start=start), count) as (_, task):
         assert await code_of(task) == 3
 
 
-async def test_one_that_has_served_may_fail_to_start_as_often_as_it_takes(up, notes):
+async def test_a_worker_that_has_served_may_fail_to_start_as_often_as_it_takes(up, notes):
     """As while the database is away."""
     start = "if noted('up') == 1 and noted('failed') < 3: note('failed'); sys.exit(3)"
     async with running(worker(start=start), 1) as (_, task):
@@ -168,7 +168,7 @@ async def test_while_one_waits_to_be_replaced_the_end_waits_for_nothing(up, monk
         assert await code_of(task) == 0
 
 
-async def test_one_that_is_being_started_hears_of_the_end_too():
+async def test_a_worker_that_is_being_started_hears_of_the_end_too():
     async with running("import time; time.sleep(600)") as (workers, task):
         await asyncio.sleep(0)  # both are being started now
         workers.stop()

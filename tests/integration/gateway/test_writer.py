@@ -132,7 +132,7 @@ def meanwhile(monkeypatch):
     return during_the_first
 
 
-async def test_what_comes_while_a_batch_is_written_waits_until_it_fills_one(meanwhile):
+async def test_records_that_come_while_a_batch_is_written_wait_until_they_fill_one(meanwhile):
     over = asyncio.Event()
 
     def in_use():
@@ -165,7 +165,7 @@ async def test_at_the_end_all_that_waits_is_written():
     assert taking.dropped == 0
 
 
-async def test_one_that_was_never_started_ends_at_once():
+async def test_a_writer_that_was_never_started_ends_at_once():
     await RecordWriter().aclose()
 
 
@@ -223,7 +223,7 @@ async def test_beyond_its_bound_the_oldest_are_dropped_counted_and_told_once(awa
     ]
 
 
-async def test_what_the_database_does_not_take_at_the_end_is_told(away, caplog):
+async def test_records_that_the_database_does_not_take_at_the_end_are_told(away, caplog):
     async with writing(flush_seconds=NEVER) as taking:
         taking.put(make_record())
     assert taking.dropped == 1
@@ -292,7 +292,7 @@ async def test_a_database_that_goes_away_while_the_bad_one_is_sought_is_told_not
     assert tries[:3] == [8, 4, 4]
 
 
-async def test_what_many_waiting_ones_say_is_not_kept(away, monkeypatch, caplog):
+async def test_text_of_many_waiting_records_is_not_kept(away, monkeypatch, caplog):
     monkeypatch.setattr(writer, "WORDS_CAPACITY", 2)
     async with writing(flush_seconds=NEVER) as taking:
         for record in numbered(4):
@@ -336,7 +336,7 @@ async def test_a_server_is_in_use_while_it_answers():
         await until_used({"default": at(STARTED + 6)})
 
 
-async def test_who_was_refused_or_only_looked_has_not_used_a_server():
+async def test_a_request_that_was_refused_or_only_looked_has_not_used_a_server():
     await db(make_server)
     async with writing() as taking:
         taking.put(make_record(outcome=Outcome.REFUSED, status=429))
