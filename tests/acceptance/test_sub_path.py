@@ -103,7 +103,7 @@ def test_cookies_are_for_the_sub_path_alone(below):
     }
 
 
-def test_whoever_has_to_log_in_is_sent_there_and_back(below):
+def test_a_visitor_who_has_to_log_in_is_sent_there_and_back(below):
     with Visitor(below.visitor.url) as stranger:
         asked = stranger.visit("/servers/default/runs/")
         assert f"{SUB_PATH}/admin/login/?next={SUB_PATH}/servers/default/runs/" in asked.url

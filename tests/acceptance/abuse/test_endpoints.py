@@ -75,7 +75,7 @@ def test_an_address_that_refuses_is_asked_once_and_nobody_has_crashed(armed):
     assert records[0]["incident"] == ""
 
 
-def test_whoever_only_looks_neither_keeps_a_server_up_nor_wakes_it(make_proxy, engine, model):
+def test_a_client_that_only_looks_neither_keeps_a_server_up_nor_wakes_it(make_proxy, engine, model):
     proxy = make_proxy(
         llama_model_path=str(model), llama_server_args=[*ENGINE_ARGS, *TOOLS], idle_stop_seconds=1
     )

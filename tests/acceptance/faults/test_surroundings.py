@@ -138,7 +138,7 @@ def test_with_a_database_from_a_backup_the_history_admits_what_nobody_saw(restor
     assert "while no supervisor was watching" in restored.runs[0]["failure_detail"]
 
 
-def test_whoever_has_got_a_pid_of_old_is_left_alone(restored):
+def test_a_process_with_the_pid_of_an_old_server_is_left_alone(restored):
     assert restored.proxy.stop() == 0
     assert restored.stranger.poll() is None
 

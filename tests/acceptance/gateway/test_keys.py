@@ -170,7 +170,7 @@ def test_the_servers_key_is_nowhere_to_be_seen(locked):
     assert [text for text in seen if UPSTREAM in text] == []
 
 
-def test_whose_request_it_was_is_recorded_and_its_words_only_where_the_key_says_so(locked):
+def test_the_key_of_a_request_is_recorded_and_its_text_only_where_the_key_says_so(locked):
     with locked.recording(2) as records:
         for name in ("chat UI", "captured"):
             told(locked, locked.keys[name])

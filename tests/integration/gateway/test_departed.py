@@ -58,7 +58,7 @@ async def attack(plane, mortal, path):
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/tokenize"])
-async def test_whoever_sends_poison_and_leaves_does_not_frame_another(plane, path):
+async def test_a_client_that_sends_poison_and_leaves_does_not_frame_another(plane, path):
     mortal = Mortal(plane)
     server = await mortal.start(capacity=4)
     victim = plane.asks(question("victim"))

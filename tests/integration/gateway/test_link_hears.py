@@ -95,7 +95,7 @@ async def test_a_run_lasts_as_long_as_its_process(by_news_only, pid, is_known):
         assert seen[0] == (run.pk if is_known else None)
 
 
-async def test_that_a_server_made_room_or_does_not_fit_is_known_with_the_news_of_it(by_news_only):
+async def test_a_server_that_made_room_or_does_not_fit_is_known_by_the_news(by_news_only):
     await db(make_ready_server, pid=11)
     async with linked() as gateway:
         await announce(Status.INITIAL, 2, unloaded=True)

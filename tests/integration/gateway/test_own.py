@@ -272,7 +272,7 @@ async def test_a_page_that_is_not_ours_gets_no_row(plane, line):
     [({"enabled": False}, 401), ({"expires_at": 1.0}, 401), ({"requests_per_minute": 1}, 429)],
     ids=["off", "expired", "used up"],
 )
-async def test_whose_key_was_refused_is_recorded(plane, fields, status):
+async def test_a_refused_key_is_recorded_with_its_request(plane, fields, status):
     await plane.serve(answers())
     with_key(plane, **fields)
     data = request("/v1/embeddings", "X-Api-Key: lp-a", body={})

@@ -68,7 +68,7 @@ def test_a_caller_that_must_know_now_gets_a_table_read_after_its_question(tables
     assert tables[-1] >= asked
 
 
-def test_whoever_asks_while_it_is_read_gets_the_same(tables):
+def test_callers_that_ask_while_the_table_is_read_share_it(tables):
     threads = [threading.Thread(target=family_of, args=[os.getpid()]) for _ in range(8)]
     for thread in threads:
         thread.start()

@@ -65,7 +65,7 @@ def test_a_connection_that_is_kept_after_an_answer_outlasts_those_that_asked_not
     assert [stranger.is_gone for stranger in strangers] == [True] * 7 + [False] * 3
 
 
-def test_those_that_were_answered_leave_half_of_the_places_to_others(visitors):
+def test_answered_visitors_leave_half_of_the_places_to_newcomers(visitors):
     kept = [come(visitors) for _ in range(4)]
     for each in kept:
         visitors.mark_busy(each)

@@ -211,7 +211,7 @@ def test_nobody_is_evicted_while_the_successor_cannot_load_yet():
     assert decided(resident("x", 20), resident("y", 4, LOADING), demand("a", 10)) == ["wait a"]
 
 
-def test_whoever_waits_for_memory_that_comes_back_holds_no_load_up_that_could_begin():
+def test_a_wait_for_memory_that_comes_back_holds_up_no_load_that_could_begin():
     leaving, waits = resident("x", 14, LEAVING), demand("a", 14, since=NOW - 9)
     assert decided(leaving, waits, demand("b", 10)) == ["wait a", "start b"]
 
@@ -229,7 +229,7 @@ def test_each_load_evicts_one_server_at_a_time():
 # --- Order ---------------------------------------------------------------------------------------------
 
 
-def test_whoever_waits_longest_comes_first():
+def test_the_server_that_waits_longest_comes_first():
     assert decided(demand("a", 20), demand("b", 20, since=NOW - 9)) == ["start b", "wait a"]
 
 
@@ -255,7 +255,7 @@ def test_a_smaller_one_starts_beside_what_is_promised():
     ]
 
 
-def test_whoever_waits_for_a_busy_one_keeps_nobody_from_free_memory():
+def test_a_wait_for_a_busy_server_keeps_nobody_from_free_memory():
     """A request may take hours."""
     assert decided(resident("x", 18, BUSY, requests=1), demand("a", 22, since=NOW - 9), demand("b", 4)) == [
         "wait a",
