@@ -1,4 +1,4 @@
-"""The language of docstrings and comments: a stranger reads each of them once."""
+"""The language of docstrings, comments and names of tests: a stranger reads each of them once."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ RIDDLES = frozenset(
     | {"who", "whoever", "whom", "whose", "with", "without"}
 )
 """Words that begin half a sentence, whose noun or verb is left to the reader."""
+NOUNLESS = frozenset(
+    {"it", "its", "one", "that", "their", "them", "they", "those", "what", "who", "whoever", "whom", "whose"}
+)
+"""Words that begin the name of a test and leave the reader to guess of what something is expected."""
 ASKING = re.compile(r"(?:^|[.!?] )((?:Who|Whom|What|Whether)\b[^.!?]*)(?![^.!]*\?)")
 """A sentence that begins like a question and asks nothing."""
 
@@ -63,6 +67,11 @@ def asks_nothing(text: str) -> str:
     """Return the first sentence that begins like a question and is none; empty when there is none."""
     found = ASKING.search(" ".join(text.split()))
     return found[1] if found else ""
+
+
+def leaves_its_noun_out(name: str) -> bool:
+    """Whether the name of a test begins with a word that stands for a noun."""
+    return name.removeprefix("test_").partition("_")[0] in NOUNLESS
 
 
 @pytest.mark.parametrize(
@@ -120,3 +129,29 @@ def test_no_sentence_begins_with_who_or_what_unless_it_asks():
         if asks_nothing(text)
     ]
     assert not found, f"Begin these sentences with their noun: {found}"
+
+
+@pytest.mark.parametrize(
+    ("name", "riddles"),
+    [
+        ("test_it_is_started_again", True),
+        ("test_its_run_continues", True),
+        ("test_one_that_died_is_replaced", True),
+        ("test_what_fits_starts", True),
+        ("test_a_crashed_server_starts_again", False),
+        ("test_items_are_listed", False),
+        ("test_whatever_the_clock_says_a_crash_is_told", False),
+    ],
+)
+def test_the_name_of_a_test_begins_with_a_noun_of_its_own(name, riddles):
+    assert leaves_its_noun_out(name) == riddles
+
+
+def test_names_of_tests_say_of_what_something_is_expected():
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for name in re.findall(r"def (test_\w+)\(", path.read_text())
+        if leaves_its_noun_out(name)
+    ]
+    assert not found, f"Begin these names with their noun, such as a_server or the_log: {found}"

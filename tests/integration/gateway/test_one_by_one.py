@@ -58,7 +58,7 @@ async def test_single_events_arrive_as_they_came(plane):
     assert await caller.read_until(LAST_CHUNK) == FINISH
 
 
-async def test_their_end_may_come_by_itself(plane):
+async def test_the_end_of_a_stream_may_come_by_itself(plane):
     await plane.serve(trickles(*map(chunked, events(2)), chunked(DONE), ends=LAST_CHUNK))
     answer = await plane.ask(streaming())
     assert (answer.content, answer.whole) == (b"".join(events(2)) + DONE, True)
