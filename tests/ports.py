@@ -25,3 +25,8 @@ def free_port() -> int:
             if port not in _given:
                 _given.add(port)
                 return port
+
+
+def port_of(bound):
+    """Return the port of a bound socket."""
+    return bound.getsockname()[1]

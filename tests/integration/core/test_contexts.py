@@ -27,7 +27,7 @@ from supervisor_app.core.testing import FakeFootprints, InMemoryStore, Recording
 from supervisor_app.engine.demo_model import make_demo_model
 from tests.deadline import DEADLINE
 from tests.integration.building import eventually
-from tests.integration.engine.test_engine import command_of
+from tests.integration.engine.running import command_of
 from tests.ports import free_port
 
 pytestmark = pytest.mark.engine

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from supervisor_app.engine.demo_model import CONTEXT, EngineExtraMissingError, make_demo_model
-from tests.integration.engine.test_engine import Running, command_of
+from tests.integration.engine.running import Running, command_of
 
 WORDS = re.compile(r"[ a-z.,]+")
 QUESTION = [{"role": "user", "content": "Who are you, llama? 🦙"}]

@@ -3,146 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import pytest
 
-from supervisor_app.core.diagnosis.diagnose import diagnose
-from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind
-from supervisor_app.engine import launcher
 from supervisor_app.engine.demo_model import make_demo_model
-from supervisor_app.engine.resolve import LAUNCHER
 from tests.deadline import DEADLINE
-from tests.ports import free_port
+from tests.integration.engine.running import BAD_FLAGS, command_of
 
 pytestmark = pytest.mark.engine
-
-PADDING_MB = 512
-"""Loads in some 100 ms: long enough to look at it while it does."""
-
-
-def command_of(name):
-    """The engine's command; skips, saying what to install."""
-    if name == "llama-server":
-        if found := shutil.which("llama-server"):
-            return [found]
-        pytest.skip("install llama.cpp (https://github.com/ggml-org/llama.cpp)")
-    pytest.importorskip("xllamacpp", reason="pip install '.[engine]'")
-    return [sys.executable, "-I", str(LAUNCHER)]
-
-
-class Running:
-    """The process of an engine, its output in a file."""
-
-    def __init__(self, command, log, *flags, env=None):
-        # Coverage, too, would catch SIGTERM in the bundled engine, and die of it.
-        clean = {
-            key: value for key, value in os.environ.items() if not key.startswith(("LLAMA_", "COVERAGE_"))
-        }
-        self.log = log
-        self.port = free_port()
-        if "--port" not in flags:
-            flags = ("--port", str(self.port), *flags)
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [*command, *flags],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**clean, **(env or {})},
-                start_new_session=True,
-            )
-
-    @property
-    def lines(self):
-        return self.log.read_text(errors="replace").splitlines()
-
-    def get(self, path, body=None, timeout=DEADLINE, **headers):
-        data = None if body is None else json.dumps(body).encode()
-        request = Request(f"http://127.0.0.1:{self.port}{path}", data, headers)
-        try:
-            with urlopen(request, timeout=timeout) as answer:
-                return answer.status, answer.read().decode()
-        except HTTPError as error:
-            return error.code, error.read().decode()
-
-    def until(self, status):
-        """Wait until /health answers this status; return all that it answered before."""
-        seen: list[int | None] = []
-        end = time.monotonic() + DEADLINE
-        while time.monotonic() < end and self.process.poll() is None:
-            try:
-                answer = self.get("/health", timeout=2)[0]
-            except OSError:
-                answer = None
-            if answer == status:
-                return seen
-            seen.append(answer)
-            time.sleep(0.002)
-        raise AssertionError(f"/health was never {status}, exit {self.process.poll()}: {self.lines[-20:]}")
-
-    def until_it_catches(self, number):
-        """Wait until its handler of a signal is there: a blink after /health says 200."""
-        status = Path(f"/proc/{self.process.pid}/status")
-        if not status.exists():
-            time.sleep(0.5)
-            return
-        end = time.monotonic() + DEADLINE
-        while time.monotonic() < end:
-            mask = re.search(r"^SigCgt:\s*(\w+)", status.read_text(), re.MULTILINE)
-            if mask and int(mask[1], 16) & 1 << (number - 1):
-                return
-            time.sleep(0.005)
-        raise AssertionError(f"it never caught {number}")
-
-    def until_it_works(self):
-        """Wait until its main loop runs, which alone answers /slots.
-
-        llama-server b11669 begins that loop with `running = true` after its handler is there: a signal in between
-        is forgotten, and it serves on (once in 1000 starts that got SIGTERM within 3 ms).
-        """
-        assert self.get("/slots")[0] == 200
-
-    def ended(self):
-        """The exit code, negative for a signal."""
-        return self.process.wait(DEADLINE)
-
-    def failure(self):
-        """Return what the diagnosis says of its end."""
-        code = self.ended()
-        how = Exit(signal=-code) if code < 0 else Exit(code=code)
-        return diagnose(how, self.lines, was_ready=False).failure
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Starts engines by name and ends them after the test."""
-    running: list[Running] = []
-
-    def run(name, *flags, env=None, limit_kib=None):
-        log = tmp_path / f"engine-{len(running)}.log"
-        command = command_of(name)
-        if limit_kib:
-            command = ["sh", "-c", f'ulimit -v {limit_kib}; exec "$@"', "sh", *command]
-        running.append(Running(command, log, *flags, env=env))
-        return running[-1]
-
-    yield run
-    for one in running:
-        if one.process.poll() is None:
-            one.process.kill()
-        one.process.wait(10)
 
 
 @pytest.fixture(params=["llama-server", "bundled"])
@@ -155,14 +29,6 @@ def engine(request):
 def model(tmp_path_factory):
     pytest.importorskip("gguf", reason="pip install '.[engine]'")
     return str(make_demo_model(tmp_path_factory.mktemp("demo") / "demo.gguf"))
-
-
-@pytest.fixture(scope="module")
-def large_model(tmp_path_factory):
-    pytest.importorskip("gguf", reason="pip install '.[engine]'")
-    path = make_demo_model(tmp_path_factory.mktemp("large") / "large.gguf", padding_mb=PADDING_MB)
-    yield str(path)
-    path.unlink()
 
 
 def test_the_bundled_engine_serves_like_llama_server(start, engine, model):
@@ -230,31 +96,6 @@ def test_port_0_is_any_port_and_the_log_names_it(start, engine, model):
         time.sleep(0.01)
     server.port = int(found[1])
     server.until(200)
-
-
-BAD_FLAGS = [
-    (["--frobnicate"], "error: invalid argument: --frobnicate"),
-    (["model.gguf"], "error: invalid argument: model.gguf"),
-    (["--metrics=1"], "error: invalid argument: --metrics=1"),
-    # Gone upstream in favour of --load-mode.
-    (["--mlock"], "error: invalid argument: --mlock"),
-    (["-c", "many"], 'error while handling argument "-c": stoi'),
-    (["--ctx-size", "99999999999"], 'error while handling argument "--ctx-size": stoi'),
-    (["-c"], 'error while handling argument "-c": expected value for argument'),
-    (["-np", "0"], 'error while handling argument "-np": error: invalid value for n_parallel'),
-    (["--temp", "warm"], 'error while handling argument "--temp": stof'),
-    (
-        ["-fa", "maybe"],
-        "error while handling argument \"-fa\": error: unknown value for --flash-attn: 'maybe'",
-    ),
-    (["-ctk", "q9"], 'error while handling argument "-ctk": Unsupported cache type: q9'),
-    (["-lm", "quick"], 'error while handling argument "-lm": invalid value'),
-    (["--host", ""], 'error while handling argument "--host": --host requires at least one address'),
-    (
-        ["--api-key-file", "/no/such/keys"],
-        "error while handling argument \"--api-key-file\": error: failed to open file '/no/such/keys'",
-    ),
-]
 
 
 @pytest.mark.parametrize(("flags", "line"), BAD_FLAGS)
@@ -359,116 +200,3 @@ def test_a_taken_port_ends_it_before_it_loads(start, engine, large_model):
     assert failure.kind is FailureKind.PORT_TAKEN
     assert failure.detail == f"could not listen on 127.0.0.1 port {port}"
     assert not failure.permanent
-
-
-# --- Where the bundled one differs on purpose ----------------------------------------------------------
-
-
-@pytest.mark.parametrize("port", ["-1", "65536", "70000"])
-def test_bundled_refuses_a_port_that_is_none(start, port):
-    server = start("bundled", "-m", "none.gguf", "--port", port)
-    assert server.ended() == 1
-    assert server.lines == [f'error while handling argument "--port": {port} is not a port (0 to 65535)']
-
-
-def test_bundled_refuses_router_mode_in_words(start):
-    server = start("bundled")
-    assert server.ended() == 1
-    assert "-m FILE" in server.lines[0]
-
-
-def test_bundled_names_the_flags_it_knows(start):
-    server = start("bundled", "--models-dir", "x")
-    assert server.ended() == 1
-    assert "--ctx-size" in server.lines[1]
-
-
-def test_bundled_ends_at_once_with_a_stream_in_flight(start, large_model):
-    server = start("bundled", "-m", large_model, "-t", "1")
-    server.until(200)
-    body = json.dumps({"messages": [], "stream": True}).encode()
-    with urlopen(
-        Request(f"http://127.0.0.1:{server.port}/v1/chat/completions", body), timeout=DEADLINE
-    ) as answer:
-        assert answer.readline().startswith(b"data: ")
-        began = time.monotonic()
-        server.process.terminate()
-        assert server.ended() == 0
-    assert time.monotonic() - began < 5
-
-
-def test_bundled_says_what_to_install_when_the_package_is_missing():
-    # Without site-packages there is no xllamacpp.
-    command = [sys.executable, "-I", "-S", str(LAUNCHER), "-m", "none.gguf"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
-    assert ended.returncode == 1
-    assert "pip install '.[engine]'" in ended.stderr
-    failure = diagnose(Exit(code=1), ended.stderr.splitlines(), was_ready=False).failure
-    assert failure.kind is FailureKind.LIBRARY_MISSING
-
-
-# --- The launcher's flags, without a process -----------------------------------------------------------
-
-
-@pytest.mark.parametrize(("flags", "line"), BAD_FLAGS)
-def test_a_bad_flag_is_refused_before_anything_is_loaded(flags, line):
-    with pytest.raises(SystemExit) as ended:
-        list(launcher.from_arguments(flags))
-    assert str(ended.value.code).splitlines()[0] == line
-
-
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({}, []),
-        ({"LLAMA_ARG_PORT": "8134"}, [("port", 8134)]),
-        ({"LLAMA_ARG_PORT": "+12x"}, [("port", 12)]),
-        ({"LLAMA_API_KEY": "a,,b"}, [("api_keys", ["a", "b"])]),
-        ({"LLAMA_ARG_N_GPU_LAYERS": "all"}, [("n_gpu_layers", -2)]),
-        ({"LLAMA_ARG_THREADS": "0"}, [("cpuparams.n_threads", os.cpu_count())]),
-        ({"LLAMA_ARG_ENDPOINT_METRICS": "on"}, [("endpoint_metrics", True)]),
-        # A switch without an opposite cannot be turned off, and nonsense does not turn it on.
-        ({"LLAMA_ARG_ENDPOINT_METRICS": "maybe"}, []),
-        ({"LLAMA_ARG_ENDPOINT_SLOTS": "off"}, [("endpoint_slots", False)]),
-        ({"LLAMA_ARG_NO_JINJA": ""}, [("use_jinja", False)]),
-        ({"LLAMA_ARG_UNKNOWN": "1"}, []),
-    ],
-)
-def test_the_environment_sets_what_flags_set(environ, expected):
-    assert list(launcher.from_environment(environ)) == expected
-
-
-@pytest.mark.parametrize("environ", [{"LLAMA_ARG_JINJA": "maybe"}, {"LLAMA_ARG_PORT": "70000"}])
-def test_a_bad_environment_variable_is_refused_by_name(environ):
-    (name,) = environ
-    with pytest.raises(SystemExit, match=f'error while handling environment variable "{name}"'):
-        list(launcher.from_environment(environ))
-
-
-def test_the_last_flag_wins_and_keys_add_up(tmp_path):
-    xllamacpp = pytest.importorskip("xllamacpp", reason="pip install '.[engine]'")
-    keys = tmp_path / "keys"
-    keys.write_text("# a comment\n\n three \nfour\n")
-    arguments = ["-c", "1", "-c", "2", "--api_key", "one,two", "--api-key-file", str(keys), "-t", "3"]
-    params = launcher.apply(list(launcher.from_arguments(arguments)), xllamacpp)
-    assert params.n_ctx == 2
-    assert params.api_keys == ["one", "two", "three", "four"]
-    assert (params.cpuparams.n_threads, params.cpuparams_batch.n_threads) == (3, 3)
-    assert (params.port, params.n_parallel) == (8080, -1)
-
-
-def test_every_flag_and_switch_reaches_an_attribute(tmp_path):
-    xllamacpp = pytest.importorskip("xllamacpp", reason="pip install '.[engine]'")
-    samples = {"-fa": "on", "-ctk": "q8_0", "-ctv": "f16", "-lm": "mmap+mlock", "--pooling": "mean"}
-    samples |= {
-        "--chat-template-file": __file__,
-        "--api-key-file": __file__,
-        "--slot-save-path": str(tmp_path),
-    }
-    for flag in launcher.FLAGS:
-        given = [flag.names[0], samples.get(flag.names[0], "1")]
-        launcher.apply(list(launcher.from_arguments(given)), xllamacpp)
-    for switch in launcher.SWITCHES:
-        for name in (*switch.on, *switch.off):
-            params = launcher.apply(list(launcher.from_arguments([name])), xllamacpp)
-            assert getattr(params, switch.attribute) is ((name in switch.on) is not switch.inverted)

@@ -11,7 +11,7 @@ import requests
 
 from supervisor_app.engine import demo_model
 from tests.deadline import DEADLINE
-from tests.integration.engine.test_engine import Running, command_of
+from tests.integration.engine.running import Running, command_of
 
 ENGINES = ["llama-server", "bundled"]
 TEMPLATE = Path(__file__).with_name("chat.jinja")

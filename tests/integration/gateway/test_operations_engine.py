@@ -14,7 +14,7 @@ import pytest
 from supervisor_app.engine.demo_model import make_demo_model
 from supervisor_app.gateway.llama.operations import Scope, operation_of
 from tests.deadline import DEADLINE
-from tests.integration.engine.test_engine import Running, command_of
+from tests.integration.engine.running import Running, command_of
 from tests.integration.gateway.engines import engine
 from tests.unit.gateway.test_operations import CHANGES, COMPUTES, COUNTS, READS
 

@@ -1,4 +1,4 @@
-"""A supervisor starts what is desired, mends what crashes, takes over what runs, stops what it should."""
+"""A supervisor on a fake machine: servers are started, watched and replaced."""
 
 from __future__ import annotations
 
@@ -200,87 +200,6 @@ async def test_a_process_that_ends_while_it_is_adopted_is_tried_again():
         assert len(b.processes.spawned) == 1
 
 
-async def test_a_stop_ends_the_process_and_a_stubborn_one_is_killed():
-    async with bench(prepare=lambda b: setattr(b.processes, "stubborn", True)) as b:
-        b.supervisor.apply(make_config(desired_running=False, generation=2))
-        await b.clock.advance(4)
-        assert b.status.status is Status.STOPPING
-        assert b.processes.last.signals == ["TERM"]
-        await b.clock.advance(2)
-        assert b.processes.last.signals == ["TERM", "KILL"]
-        assert b.status.status is Status.INITIAL
-        assert b.history[-1].failure is None
-
-
-async def test_a_forced_end_does_not_wait_for_the_grace():
-    async with bench(prepare=lambda b: setattr(b.processes, "stubborn", True)) as b:
-        b.supervisor.stop("bye", spare_adopted=True)
-        await settle()
-        b.supervisor.kill()
-        await settle()
-        assert b.supervisor.is_idle
-        assert b.processes.alive == []
-
-
-async def test_a_forced_end_of_what_does_not_run_is_nothing():
-    async with bench(make_config(desired_running=False)) as b:
-        b.supervisor.kill()
-        assert b.status.status is Status.INITIAL
-
-
-async def test_a_forced_end_spares_a_server_that_we_found():
-    async with bench(prepare=lambda b: setattr(b.processes, "holder", stranger(llama=True))) as b:
-        b.supervisor.kill()
-        await settle()
-        assert b.processes.adopted[0].alive
-
-
-async def test_our_end_leaves_a_found_server_running():
-    async with bench(prepare=lambda b: setattr(b.processes, "holder", stranger(llama=True))) as b:
-        b.supervisor.stop("The supervisor was stopped.", spare_adopted=True)
-        await settle()
-        assert b.supervisor.is_idle
-        assert b.processes.adopted[0].alive
-        assert b.processes.adopted[0].forgotten
-        assert b.status.detail.startswith("The supervisor was stopped.")
-
-
-async def test_a_server_that_may_not_be_signalled_is_let_go():
-    hidden = type(stranger(llama=True))(identity=None, command="", is_llama_server=True)
-    async with bench(prepare=lambda b: setattr(b.processes, "holder", hidden)) as b:
-        assert b.status.status is Status.READY
-        assert b.status.pid is None
-        b.supervisor.apply(make_config(desired_running=False, generation=2))
-        await settle()
-        assert b.status.status is Status.INITIAL
-        assert "another user" in b.status.detail
-
-
-async def test_a_restart_is_one_new_process():
-    async with bench() as b:
-        b.supervisor.apply(make_config(generation=2, restart_generation=2))
-        b.supervisor.apply(make_config(generation=2, restart_generation=2))
-        await b.clock.advance(2)
-        assert len(b.processes.spawned) == 2
-        assert b.status.status is Status.READY
-        assert b.words == ["starting", "ready", "stopping", "starting", "ready"]
-
-
-async def test_a_changed_launch_restarts_once_and_a_changed_policy_does_not():
-    async with bench() as b:
-        b.supervisor.apply(make_config(restart=RestartPolicy(max_retries=9)))
-        await b.clock.advance(2)
-        assert len(b.processes.spawned) == 1
-        assert b.status.max_retries == 9
-        changed = make_config(spec=make_spec(9000))
-        b.supervisor.apply(changed)
-        b.supervisor.apply(changed)
-        await b.clock.advance(2)
-        assert len(b.processes.spawned) == 2
-        assert b.status.url == "http://localhost:9000"
-        assert any("configuration changed" in s.detail for s in b.publisher.snapshots)
-
-
 async def test_models_that_cannot_be_read_leave_it_ready_with_a_warning():
     async with bench(prepare=lambda b: setattr(b.probe, "models_error", "/v1/models answered 500")) as b:
         assert b.status.status is Status.READY
@@ -358,64 +277,6 @@ async def test_after_the_last_retry_nothing_happens_by_itself():
         b.supervisor.apply(make_config(restart=RestartPolicy(max_retries=0), generation=2))
         await b.clock.advance(1)
         assert b.status.status is Status.READY
-
-
-# Crash loops, and the way back
-
-
-async def test_five_deaths_of_the_same_kind_are_a_crash_loop():
-    async with bench(make_config(restart=RestartPolicy(max_retries=9, stable_after_ms=1))) as b:
-        for death in range(5):
-            assert "Crash loop" not in b.status.detail
-            b.processes.last.die(signal=9)
-            await settle()
-            assert ("Crash loop" in b.status.detail) is (death == 4)
-            await b.clock.advance(10)
-        assert b.status.status is Status.READY
-        assert "Crash loop" not in b.status.detail
-
-
-async def test_deaths_far_apart_or_of_other_kinds_are_no_loop():
-    async with bench(make_config(restart=RestartPolicy(max_retries=9, stable_after_ms=1))) as b:
-        for number in range(8):
-            if number % 2:
-                b.processes.last.die(signal=9)
-            else:
-                b.processes.last.lines = ["GGML_ASSERT(x) failed"]
-                b.processes.last.die(signal=6)
-            await settle()
-            assert "Crash loop" not in b.status.detail
-            await b.clock.advance(150)
-
-
-def launching(model: str, **more):
-    spec = make_spec(args=("-m", model))
-    return replace(make_config(spec=spec, **more), launch={"model_path": model})
-
-
-async def test_a_changed_config_that_does_not_get_ready_can_be_rolled_back():
-    async with bench(launching("good")) as b:
-        b.processes.last.die(signal=9)
-        await settle()
-        assert not b.status.can_roll_back, "nothing was changed"
-        await b.clock.advance(3)
-        b.processes.spawn_failure = failure_of(FailureKind.MODEL_MISSING, "bad")
-        b.supervisor.apply(launching("bad"))
-        await b.clock.advance(1)
-        assert b.status.status is Status.ERROR
-        assert b.status.can_roll_back
-        b.processes.spawn_failure = None
-        b.supervisor.apply(launching("good"))
-        await b.clock.advance(1)
-        assert b.status.status is Status.READY
-        assert not b.status.can_roll_back
-
-
-async def test_a_good_configuration_is_remembered_over_supervisors():
-    async with bench(launching("bad"), Remembered(last_good={"model_path": "good"})) as b:
-        b.processes.last.die(code=1)
-        await settle()
-        assert not b.status.can_roll_back, "it reached ready, so it is the good one now"
 
 
 async def test_the_end_of_a_process_that_was_let_go_touches_nothing():
