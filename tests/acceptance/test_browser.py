@@ -255,7 +255,7 @@ def test_restart_asks_first_and_then_replaces_the_process(staff, live):
     expect(server(staff, "ready")).to_contain_text(str(after))
 
 
-def test_cancel_leaves_it_running(staff, live):
+def test_cancel_leaves_the_server_running(staff, live):
     runs = len(live.runs())
     staff.get_by_role("button", name="Restart").click()
     staff.get_by_role("button", name="Cancel").click()

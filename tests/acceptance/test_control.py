@@ -121,7 +121,7 @@ def test_llama_restart_replaces_the_process(live):
     live.wait_for_new_pid(pid)
 
 
-def test_llama_status_says_it_in_a_line(live):
+def test_llama_status_describes_a_server_in_a_line(live):
     assert live.llama("status").startswith("default: ready, up ")
 
 
@@ -179,7 +179,7 @@ def test_a_changed_row_restarts_it_exactly_once(changing):
     assert changing.runs_after_a_restart() == 4
 
 
-def test_changed_rules_do_not_restart_it(changing):
+def test_changed_rules_do_not_restart_the_server(changing):
     changing.configure(max_retries=9)
     changing.wait_for_line("[CONFIG]")
     changing.wait_for_status("ready", max_retries=9)

@@ -41,12 +41,12 @@ def recovered(make_shared, engine, model):
     return proxy
 
 
-def test_after_kill_9_it_is_ready_again_in_a_new_process(recovered):
+def test_a_server_that_was_killed_is_ready_again_in_a_new_process(recovered):
     assert recovered.after != recovered.before
     assert [process.pid for process in recovered.engines()] == [recovered.after]
 
 
-def test_while_it_is_crashed_it_says_when_it_tries_again(recovered):
+def test_a_crashed_server_says_when_the_next_try_is(recovered):
     crashed = next(event["data"] for event in recovered.told if event["data"]["status"] == "crashed")
     assert datetime.fromisoformat(crashed["nextRetryAt"])
     assert (crashed["retries"], crashed["pid"]) == (1, None)
@@ -118,7 +118,7 @@ def test_every_life_is_in_the_history(gave_up):
     assert [(run["retry"], run["exit_code"]) for run in gave_up.runs()] == [(retry, 1) for retry in range(6)]
 
 
-def test_after_giving_up_llama_start_brings_it_back(fake):
+def test_llama_start_brings_back_a_server_that_was_given_up(fake):
     (fake.directory / CRASH).touch()
     fake.script(*CRASHES, max_retries=1)
     fake.start(web=False).wait_for_status("error")

@@ -222,17 +222,17 @@ def engineless(make_shared):
     return proxy
 
 
-def test_without_its_binary_the_console_says_how_to_get_one(engineless):
+def test_the_console_says_how_to_get_a_missing_engine(engineless):
     (line,) = engineless.said("[ENGINE]")
     assert "'/nowhere/llama-server' does not exist" in line
     assert HOW_TO_GET_ONE in line
 
 
-def test_without_its_binary_the_status_says_how_to_get_one(engineless):
+def test_the_status_says_how_to_get_a_missing_engine(engineless):
     assert HOW_TO_GET_ONE in engineless.status()["failure"]["hint"]
 
 
-def test_without_its_binary_the_page_says_how_to_get_one(engineless):
+def test_the_page_says_how_to_get_a_missing_engine(engineless):
     assert HOW_TO_GET_ONE in engineless.get("/").text
 
 

@@ -86,7 +86,7 @@ def test_the_fake_loads_then_serves_then_ends_on_sigterm(fake):
     assert server.process.wait(5) == 0
 
 
-def test_sigterm_while_loading_kills_it_as_the_real_one(fake):
+def test_sigterm_while_loading_kills_the_fake_as_the_real_one(fake):
     server = fake("--fake-load-seconds", "60")
     server.until(503)
     server.process.terminate()

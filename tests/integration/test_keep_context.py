@@ -33,7 +33,7 @@ def test_the_setting_adds_the_flag_with_a_folder_of_the_server(settings):
     assert config.keeps_context
 
 
-def test_without_it_nothing_is_added():
+def test_a_server_without_the_setting_gets_no_flag():
     config = resolved(LlamaServer(name="chat"))
     assert "--slot-save-path" not in config.spec.args
     assert not config.keeps_context

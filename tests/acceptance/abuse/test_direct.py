@@ -36,7 +36,7 @@ def closed(make_proxy, engine, model):
     return proxy
 
 
-def test_without_its_key_it_computes_nothing_and_through_the_gateway_all_goes_on(closed):
+def test_a_server_computes_nothing_without_its_key_and_the_gateway_goes_on(closed):
     assert post(closed.engine_url).status_code == 401
     assert requests.get(f"{closed.engine_url}/slots", timeout=DEADLINE).status_code == 401
     assert requests.get(f"{closed.engine_url}/health", timeout=DEADLINE).ok
@@ -88,7 +88,7 @@ def test_no_two_servers_have_the_same_key(closed):
     assert all(len(key) > 40 for key in keys)
 
 
-def test_said_to_be_open_it_is_open(make_proxy, engine, model):
+def test_a_server_with_an_empty_key_is_open_and_said_to_be(make_proxy, engine, model):
     proxy = make_proxy(llama_model_path=str(model), llama_server_args=ENGINE_ARGS, llama_api_key="")
     proxy.start().wait_for_status("ready")
     assert post(proxy.engine_url).ok

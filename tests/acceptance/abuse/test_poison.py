@@ -53,7 +53,7 @@ def deaths(proxy):
     return [run["signal"] for run in proxy.runs() if run["ended_at"]]
 
 
-def test_requests_that_kill_it_one_after_the_other_use_up_no_retry(attacked):
+def test_deadly_requests_one_after_the_other_use_up_no_retry(attacked):
     proxy = attacked()
     proxy.start().wait_for_status("ready")
     for name in "abcd":
@@ -63,7 +63,7 @@ def test_requests_that_kill_it_one_after_the_other_use_up_no_retry(attacked):
     assert ask(proxy.gateway_url, {"prompt": "hello", "n_predict": 1}).ok
 
 
-def test_nor_do_those_that_kill_it_together(attacked):
+def test_deadly_requests_together_use_up_no_retry(attacked):
     proxy = attacked()
     proxy.start().wait_for_status("ready")
     with ThreadPoolExecutor(4) as pool:
@@ -97,7 +97,7 @@ def test_a_key_that_sends_several_is_paused_and_others_are_served(attacked):
     assert len(deaths(proxy)) == died
 
 
-def test_json_that_is_nested_too_deep_never_reaches_it(attacked):
+def test_json_that_is_nested_too_deep_never_reaches_the_server(attacked):
     proxy = attacked()
     pid = proxy.start().wait_for_status("ready")["pid"]
     deep = b'{"prompt":"a","n_predict":1,"json_schema":' + schema(LEVELS).encode() + b"}"

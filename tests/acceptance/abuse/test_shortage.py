@@ -188,7 +188,7 @@ def test_a_dead_disk_of_others_holds_no_server_up(sick_disk):
     assert proxy.stop() == 0
 
 
-def test_without_anywhere_to_write_to_it_runs(proxy):
+def test_a_supervisor_without_anywhere_to_write_to_runs(proxy):
     proxy.start(through=in_surroundings("--no-output")).wait_for_status("ready")
     assert proxy.stop() == 0
 

@@ -125,11 +125,11 @@ def databaseless(tmp_path_factory, engine, model):
             yield patient
 
 
-def test_without_postgresql_it_recovers_and_pages_are_told(databaseless):
+def test_without_postgresql_the_server_recovers_and_pages_are_told(databaseless):
     check_that_all_is_well(databaseless)
 
 
-def test_without_postgresql_it_is_not_ready_for_a_load_balancer(databaseless):
+def test_without_postgresql_the_web_is_not_ready_for_a_load_balancer(databaseless):
     assert databaseless.readiness.status_code == 503
     assert databaseless.readiness.text.startswith("database: ")
 

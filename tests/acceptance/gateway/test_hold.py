@@ -110,7 +110,7 @@ def test_the_stream_that_was_waited_for_follows_the_comments(waited):
     assert b"word7" in b"".join(waited.rest)
 
 
-def test_how_long_they_waited_is_recorded(waited):
+def test_the_time_that_requests_waited_is_recorded(waited):
     held = [record for record in waited.records if record["outcome"] == "held"]
     assert len(held) == MAX_QUEUE
     assert all(record["held_ms"] > 5000 for record in held)

@@ -150,7 +150,7 @@ def test_several_workers_share_the_address_and_one_that_dies_is_replaced(apart):
 @pytest.mark.parametrize(
     "command", [["rungateway", "--bind"], ["runsupervisor", "--gateway"]], ids=lambda one: one[0]
 )
-def test_without_a_key_it_does_not_open_itself_to_the_network(make_proxy, command):
+def test_a_gateway_without_a_key_does_not_open_itself_to_the_network(make_proxy, command):
     proxy = make_proxy()
     done = proxy.manage(*command, UNREACHABLE)
     assert done.returncode == 2
@@ -158,7 +158,7 @@ def test_without_a_key_it_does_not_open_itself_to_the_network(make_proxy, comman
     assert "--insecure-open" in done.stderr
 
 
-def test_with_insecure_open_it_would(make_proxy):
+def test_insecure_open_lets_the_gateway_listen_to_the_network_without_a_key(make_proxy):
     done = make_proxy().manage("rungateway", "--bind", UNREACHABLE, "--insecure-open")
     assert done.returncode == 2
     assert f"The gateway cannot listen on {UNREACHABLE}" in done.stderr

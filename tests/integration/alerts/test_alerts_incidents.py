@@ -266,7 +266,7 @@ def test_after_a_long_silence_it_is_said_once_not_for_every_hour_missed(world):
     assert world.hook.events == ["crashed", "still_down"]
 
 
-def test_while_it_is_ready_and_waiting_nothing_is_said_again(world):
+def test_nothing_is_said_again_while_a_server_is_ready_but_not_yet_stable(world):
     AlertChannel.objects.update(resend_hours=1)
     LlamaServer.objects.update(stable_after_ms=10 * 3_600_000)
     world.see("crashed")

@@ -66,7 +66,7 @@ def test_after_a_day_it_is_given_up_and_kept_for_the_admin(world, caplog):
     assert len(world.hook.posts) == tries
 
 
-def test_nobody_reads_that_it_is_up_before_that_it_was_down(world):
+def test_a_channel_hears_that_a_server_was_down_before_that_the_server_is_up(world):
     world.hook.answers = [500]
     world.see("crashed")
     world.look()

@@ -134,7 +134,7 @@ async def test_a_process_that_was_spawned_is_found_wherever_it_listens(processes
     assert await processes.find_ours("another") is None
 
 
-async def test_once_it_has_gone_none_is_found(processes, started):
+async def test_a_process_that_has_gone_is_not_found(processes, started):
     process = await started(fake_spec())
     process.kill()
     await process.wait()

@@ -177,7 +177,7 @@ async def test_a_restore_that_did_nothing_is_counted_and_said(tmp_path):
     assert {"unused": 1} in made.counts
 
 
-async def test_other_flags_restore_nothing_and_it_is_said(tmp_path):
+async def test_other_flags_restore_nothing_and_the_status_says_so(tmp_path):
     async with running("llama-server", tmp_path) as made:
         await made.say(FIRST)
         await made.restart(*SEPARATE, "-b", "256")

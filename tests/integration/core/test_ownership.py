@@ -153,7 +153,7 @@ async def test_an_unseen_listener_is_taken_for_the_servers_own_after_a_while(
         assert said in (await wrapper.endpoint(spec)).unseen
 
 
-async def test_where_nobody_listens_nothing_is_its_own(wrapper):
+async def test_a_process_owns_nothing_where_nobody_listens(wrapper):
     assert own_endpoint([], fake_spec(), wrapper.identity, None) is None
 
 

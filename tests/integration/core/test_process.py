@@ -65,7 +65,7 @@ async def test_a_child_outlives_us_in_its_own_session_and_writes_to_a_file(start
     ("number", "exit"),
     [(signal.SIGKILL, Exit(signal=9)), (signal.SIGSEGV, Exit(signal=11)), (signal.SIGTERM, Exit(code=0))],
 )
-async def test_how_it_ended_is_known(started, number, exit):
+async def test_the_way_in_which_a_process_ended_is_known(started, number, exit):
     process = await started(fake_spec())
     os.kill(process.identity.pid, number)
     assert await asyncio.wait_for(process.wait(), DEADLINE) == exit

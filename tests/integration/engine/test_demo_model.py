@@ -57,7 +57,7 @@ def test_an_answer_has_as_many_tokens_as_asked_for(server, temperature):
 
 
 @pytest.mark.engine
-def test_without_a_limit_it_talks_until_the_context_is_full(server):
+def test_the_demo_model_without_a_limit_talks_until_the_context_is_full(server):
     answer = json.loads(server.get("/v1/chat/completions", {"messages": QUESTION})[1])
     assert answer["usage"]["total_tokens"] == CONTEXT
 
@@ -98,7 +98,7 @@ def test_an_identical_file_is_kept_and_another_is_replaced(gguf, tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_nothing_is_left_behind_when_it_cannot_be_written(gguf, tmp_path, monkeypatch):
+def test_nothing_is_left_behind_when_the_demo_model_cannot_be_written(gguf, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -110,7 +110,7 @@ def test_nothing_is_left_behind_when_it_cannot_be_written(gguf, tmp_path, monkey
 
 @pytest.mark.engine
 @pytest.mark.parametrize("name", ["llama-server", "bundled"])
-def test_padding_makes_it_larger_and_changes_no_answer(gguf, tmp_path, name):
+def test_padding_makes_the_demo_model_larger_and_changes_no_answer(gguf, tmp_path, name):
     command = command_of(name)
     plain, padded = make_demo_model(tmp_path / "a.gguf"), make_demo_model(tmp_path / "b.gguf", padding_mb=20)
     assert 20 * 2**20 < padded.stat().st_size < 48 * 2**20

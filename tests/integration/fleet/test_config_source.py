@@ -81,7 +81,9 @@ def test_a_config_file_that_appears_is_taken_over(config_file, kept):
 
 
 @ACCIDENTS
-def test_whatever_happens_to_it_is_said_once_and_what_it_said_stays(happens, source, config_file, caplog):
+def test_a_file_that_goes_bad_is_told_once_and_its_last_good_settings_stay(
+    happens, source, config_file, caplog
+):
     happens(config_file)
     assert source().values == source().values == VALUES
     assert len(caplog.messages) == 1
@@ -157,7 +159,7 @@ def test_a_kept_configuration_that_cannot_be_read_is_nothing(text, config_file, 
     assert ConfigSource(config_file, kept)().values == {}
 
 
-def test_where_it_cannot_be_kept_the_file_still_counts(config_file, tmp_path, caplog):
+def test_a_file_whose_settings_cannot_be_kept_still_counts(config_file, tmp_path, caplog):
     config_file.write_text(GOOD)
     nowhere = tmp_path / "none" / "kept.json"
     assert ConfigSource(config_file, nowhere, first=read_overlay(config_file))().values == VALUES

@@ -168,7 +168,7 @@ def test_a_server_that_moves_to_another_node_keeps_its_history(node):
     assert (row("chat").node, row("chat").file) == ("other", str(PATH))
 
 
-def test_without_its_file_a_node_does_not_start_and_an_empty_one_removes_the_servers(node):
+def test_a_node_without_its_file_does_not_start_and_an_empty_one_removes_servers(node):
     node.reads(table("chat"))
     with pytest.raises(ConfigError, match=f"{PATH} describes servers of this node"):
         prepare_rows(NODE, Overlay())

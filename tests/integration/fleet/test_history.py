@@ -109,7 +109,7 @@ def test_a_card_as_json_is_for_staff(server, client, person_client, staff_client
     assert staff_client.get(path).status_code == 200
 
 
-def test_how_runs_ended_is_for_everybody_without_what_they_wrote(server, client):
+def test_the_endings_of_runs_are_for_everybody_without_the_lines_they_wrote(server, client):
     run = failed(server, retry=2, ready_at=at(STARTED + 1))
     answer = client.get(API)
     assert answer.json() == {
@@ -335,7 +335,7 @@ def test_a_run_without_failure_has_none_in_the_json(server, staff_client):
 # --- The card for everybody ----------------------------------------------------------------------------
 
 
-def test_everybody_reads_what_it_used_while_it_is_down(server, client):
+def test_everybody_reads_the_memory_that_a_crashed_server_had_used(server, client):
     told = {"failure_kind": "killed_by_signal", "failure_title": "Ended by a signal", "failure_detail": "x"}
     failure = {"kind": "killed_by_signal", "title": "Ended by a signal", "detail": "x", "hint": "y"}
     failed(server, **told, failure_hint="y")

@@ -203,7 +203,7 @@ async def test_an_answer_that_cannot_be_told_from_the_stream_is_asked_for_plainl
     assert (record.outcome, record.replays) == (Outcome.OK, 0)
 
 
-async def test_when_its_client_leaves_the_server_sees_it(plane):
+async def test_the_server_sees_that_the_client_of_an_assembled_answer_leaves(plane):
     server = await plane.serve(hangs(stream_of(*TEXT[:2])))
     caller = await plane.connect()
     await caller.send(chat())
@@ -272,7 +272,7 @@ REQUESTS = {
 
 @pytest.mark.engine
 @pytest.mark.parametrize(("path", "fields"), REQUESTS.values(), ids=REQUESTS)
-async def test_field_for_field_it_is_what_the_server_answers(real, path, fields):
+async def test_an_assembled_answer_is_field_for_field_the_servers(real, path, fields):
     question = request(path, body={**FIXED, **fields})
     async with gateway_to(real) as plane, connection_to(real.port) as direct:
         expected, answer = await direct.ask(question), await plane.ask(question)
@@ -352,7 +352,7 @@ async def test_a_request_that_is_left_frees_its_slot_while_another_streams(real)
 
 
 @pytest.mark.engine
-async def test_without_the_gateway_it_would_be_worked_on(tmp_path):
+async def test_without_the_gateway_a_request_that_is_left_would_be_worked_on(tmp_path):
     """Why all this is done: when this fails, llama-server has learnt it and needs no help any more."""
     with engine(ENGINE, tmp_path, *FLAGS) as running:
         async with streaming_from(running):

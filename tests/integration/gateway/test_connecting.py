@@ -58,7 +58,7 @@ async def turns(number):
 
 
 @pytest.mark.parametrize("number", range(8))
-async def test_whenever_it_is_cancelled_it_is_not_made_after_that(listening, number):
+async def test_a_cancelled_connection_is_not_made_whenever_that_happens(listening, number):
     heard = Heard(pool_of(listening.port))
     await turns(number)
     before = len(heard.made)
@@ -87,7 +87,7 @@ async def test_a_connection_is_made_once_and_nothing_is_left_of_making_it(listen
     assert heard.failed == []
 
 
-async def test_where_nobody_listens_it_fails_once_with_the_reason():
+async def test_a_connection_to_nobody_fails_once_with_the_reason():
     scripted = Scripted(answers())
     await scripted.start()
     port = scripted.port

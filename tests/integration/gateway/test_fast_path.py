@@ -139,7 +139,7 @@ async def test_bytes_like_a_request_in_the_middle_of_a_head_are_none(plane, take
     assert taken == []
 
 
-async def test_nobody_takes_it_while_the_last_answer_is_not_read(plane, taken):
+async def test_nobody_takes_the_fast_path_while_the_last_answer_is_not_read(plane, taken):
     _, caller = await warm(plane, answers(b"2"))
     (client,) = plane.gateway.clients
     client.pause_writing()
@@ -162,7 +162,7 @@ async def test_a_connection_is_not_idle_while_it_is_answered_but_it_is_after_tha
     assert taken == [True]
 
 
-async def test_nobody_takes_it_at_a_full_server(plane, taken):
+async def test_nobody_takes_the_fast_path_at_a_full_server(plane, taken):
     goes_on = asyncio.Event()
     _, first = await warm(plane, waits_for(goes_on, answers()), answers(), capacity=1)
     second = await plane.connect()
@@ -190,7 +190,7 @@ async def test_a_connection_that_could_not_be_used_is_there_for_the_next(plane, 
     assert server.connections == 2  # a stream has one of its own
 
 
-async def test_nobody_takes_it_past_those_who_wait(plane, taken):
+async def test_nobody_takes_the_fast_path_past_requests_that_wait(plane, taken):
     goes_on = asyncio.Event()
     server, caller = await warm(plane, waits_for(goes_on, answers()), answers(), capacity=1)
     blocking, waiting = plane.asks(question("first")), None
@@ -212,7 +212,7 @@ NOT_NOW = {
 
 
 @pytest.mark.parametrize("facts", NOT_NOW.values(), ids=NOT_NOW)
-async def test_nobody_takes_it_to_a_server_that_is_not_just_ready(plane, taken, facts):
+async def test_nobody_takes_the_fast_path_to_a_server_that_is_not_just_ready(plane, taken, facts):
     server, caller = await warm(plane, hangs())
     server.says(**facts)
     await caller.send(question("hi"))
@@ -221,7 +221,7 @@ async def test_nobody_takes_it_to_a_server_that_is_not_just_ready(plane, taken, 
     assert plane.outside.woken == (["default"] if "wakes" in facts else [])
 
 
-async def test_while_anybody_is_suspected_nobody_takes_it(plane, taken):
+async def test_nobody_takes_the_fast_path_while_anybody_is_suspected(plane, taken):
     _, caller = await warm(plane, answers())
     plane.gateway.inquest.suspect("of another request", Suspicion())
     assert (await caller.ask(question("hi"))).status == 200

@@ -208,7 +208,7 @@ async def test_a_request_that_only_asks_whether_a_server_is_there_does_not_wait(
     assert plane.outside.woken == []
 
 
-async def test_nor_does_it_when_its_connection_is_lost(plane):
+async def test_a_request_that_only_asks_whether_a_server_is_there_is_not_held_after_a_loss(plane):
     server = await plane.serve(dies())
     answer = await plane.ask(request("/", method="HEAD"), to_head=True)
     assert (answer.status, len(server.calls)) == (503, 1)

@@ -47,7 +47,7 @@ async def test_a_router_that_lost_its_model_in_the_middle_of_a_stream_is_not_bel
     assert record.outcome == Outcome.UPSTREAM_CRASHED
 
 
-async def test_nor_is_it_when_its_last_words_come_with_the_last_event(plane):
+async def test_a_stream_whose_error_comes_with_its_last_event_has_not_ended_well(plane):
     await plane.serve(sends(stream_of(event("a")) + chunked(LOST) + LAST_CHUNK))
     answer = await plane.ask(streaming())
     assert answer.is_broken

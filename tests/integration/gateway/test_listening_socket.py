@@ -65,7 +65,7 @@ def test_only_those_who_want_to_share_an_address_can():
         ("", False),
     ],
 )
-def test_whether_only_this_machine_can_reach_it(host, expected):
+def test_an_address_of_this_machine_alone_is_told_from_others(host, expected):
     assert is_loopback(host) is expected
 
 

@@ -57,7 +57,7 @@ async def test_a_body_that_names_its_model_last_is_read_to_its_end(two, ask):
     assert not two.default.calls
 
 
-async def test_whether_it_is_kept_or_read_on_makes_no_difference(two):
+async def test_a_body_goes_the_same_way_whether_kept_or_read_on(two):
     two.limit(replay_bytes=len(LAST))
     for more in range(-2, 3):
         body = LAST + b" " * (2 + more)
@@ -222,7 +222,7 @@ async def test_a_body_that_cannot_be_read_is_refused_and_goes_to_nobody(two, bod
     assert not two.default.calls + two.b.calls
 
 
-async def test_where_its_place_is_named_in_the_query_it_is_the_server_s_to_complain(two):
+async def test_the_server_complains_of_a_body_when_the_query_names_the_model(two):
     assert (await two.ask(request(f"{EMBEDDINGS}?model=b", body=b"{"))).content == b"b"
 
 

@@ -100,7 +100,7 @@ def test_the_part_is_only_read_and_never_kept(staff_client):
 # --- What it says --------------------------------------------------------------------------------------
 
 
-def test_without_requests_it_says_what_to_do(staff_client):
+def test_a_page_without_requests_says_what_to_do(staff_client):
     assert "No request yet. Point your client at http://testserver:8001/v1" in words(staff_client.get(PAGE))
 
 

@@ -84,7 +84,7 @@ def prepare(where, insecure_open=False):
 
 
 @pytest.mark.django_db
-def test_without_a_key_it_does_not_listen_to_the_network():
+def test_a_gateway_without_a_key_does_not_listen_to_the_network():
     with pytest.raises(CommandError) as raised:
         prepare(EVERYWHERE)
     assert raised.value.returncode == 2
@@ -96,7 +96,7 @@ def test_without_a_key_it_does_not_listen_to_the_network():
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("key", [True, False], ids=["key", "insecure-open"])
-def test_with_a_key_or_when_told_so_it_does(key):
+def test_a_gateway_with_a_key_or_insecure_open_listens_to_the_network(key):
     if key:
         make_key()
     service = prepare(("0.0.0.0", free_port()), insecure_open=not key)
@@ -210,7 +210,7 @@ def test_the_exit_code_of_a_worker_that_cannot_start_is_the_gateways(ends_at_las
 
 
 @in_database
-def test_without_a_temporary_directory_it_says_what_to_do(monkeypatch):
+def test_workers_without_a_temporary_directory_are_told_what_to_do(monkeypatch):
     def fail(**options):
         raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
 

@@ -90,7 +90,7 @@ def test_the_gateway_serves_until_ctrl_c_and_exits_0(gateway):
     assert f"🔀 [GATEWAY] http://127.0.0.1:{child.port}/v1" in child.output
 
 
-def test_without_a_database_it_says_what_to_do(start):
+def test_a_gateway_without_a_database_says_what_to_do(start):
     child = start(str(MANAGE), "rungateway")
     assert child.wait() == 3
     assert "The database is not up to date. Start a supervisor, or run manage.py migrate." in child.output

@@ -349,7 +349,7 @@ async def test_a_hurried_drain_waits_no_longer(plane):
     assert (await asking).status == 503
 
 
-async def test_while_it_ends_new_requests_are_told_to_ask_again(plane):
+async def test_a_gateway_that_ends_tells_new_requests_to_ask_again(plane):
     server = await plane.serve(hangs())
     first, second = await plane.connect(), await plane.connect()
     await first.send(question())

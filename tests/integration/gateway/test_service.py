@@ -89,7 +89,7 @@ async def test_the_gateway_says_when_it_listens():
 
 
 @in_database
-async def test_without_a_database_it_does_not_start_and_leaves_nothing_behind(outage):
+async def test_a_service_without_a_database_does_not_start_and_leaves_nothing_behind(outage):
     with closing(listening_socket("127.0.0.1", 0)) as bound:
         with pytest.raises(StoreError, match="gone"):
             await make_service(bound).start()
@@ -98,7 +98,7 @@ async def test_without_a_database_it_does_not_start_and_leaves_nothing_behind(ou
 
 @in_database
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
-def test_an_address_that_is_taken_while_it_starts_is_an_error_too(run):
+def test_an_address_that_is_taken_during_the_start_is_an_error_too(run):
     with listening_socket("127.0.0.1", 0) as late, listening_socket("127.0.0.1", port_of(late)) as early:
         early.listen()
         with pytest.raises(OSError) as raised:

@@ -88,7 +88,7 @@ async def test_a_service_forced_from_the_beginning_waits_for_nobody_either():
 
 
 @in_database
-async def test_with_nothing_in_flight_it_ends_at_once_without_a_word(caplog):
+async def test_a_service_with_nothing_in_flight_ends_at_once_without_a_word(caplog):
     caplog.set_level(logging.INFO, service.__name__)
     async with served(grace=600) as gateway:
         await asyncio.wait_for(gateway.service.stop(), DEADLINE)
@@ -97,7 +97,7 @@ async def test_with_nothing_in_flight_it_ends_at_once_without_a_word(caplog):
 
 
 @in_database
-async def test_a_bug_in_it_is_raised_and_it_listens_no_more(monkeypatch):
+async def test_a_bug_in_a_service_is_raised_and_closes_its_address(monkeypatch):
     def broken(overlay):
         raise RuntimeError("a bug")
 

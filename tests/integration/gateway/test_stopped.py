@@ -59,7 +59,7 @@ async def test_a_stream_that_its_client_stopped_ends_as_its_server_ended_it(plan
     assert (record.status, record.outcome, record.run_name) == (200, Outcome.CLIENT_LEFT, "")
 
 
-async def test_before_its_first_word_it_is_not_begun_again(plane):
+async def test_a_stream_that_was_stopped_before_its_first_word_is_not_begun_again(plane):
     server = await plane.serve(sends(stream_of(b":\n\n") + LAST_CHUNK), streams(event("again")))
     answer = await plane.ask(ask(CHAT, NAME))
     assert (answer.content, answer.whole) == (b":\n\n", True)

@@ -66,14 +66,14 @@ async def begins(plane, data):
 
 
 @pytest.mark.parametrize("asked", AT_ONCE.values(), ids=AT_ONCE)
-async def test_where_nothing_could_be_sent_again_or_it_is_read_it_comes_at_once(plane, asked):
+async def test_a_head_comes_at_once_where_nothing_could_be_sent_again_or_all_is_read(plane, asked):
     plane.limit(replay_bytes=1000)  # and comments not before 10 s
     await plane.serve(hangs(stream_of()))
     await begins(plane, asked)
 
 
 @pytest.mark.parametrize("asked", AFTER_A_TIME.values(), ids=AFTER_A_TIME)
-async def test_else_it_comes_after_the_usual_time(plane, asked):
+async def test_other_heads_come_after_the_usual_time(plane, asked):
     plane.limit(comment_seconds=SOON)
     await plane.serve(hangs(stream_of()))
     await begins(plane, asked)
@@ -111,7 +111,7 @@ async def test_a_client_that_only_sends_no_more_gets_its_stream(plane):
     assert await caller.read_until(chunked(b"data: 1\n\n"))
 
 
-async def test_until_then_it_is_sent_again_and_nobody_knows(plane):
+async def test_a_request_is_sent_again_before_its_head_and_nobody_knows(plane):
     server = await plane.serve(sends(stream_of(PING)), streams(event("a")))
     answer = await plane.ask(request("/v1/embeddings", body={"input": "hi"}))
     assert (answer.status, answer.content) == (200, event("a") + DONE)

@@ -81,7 +81,7 @@ def test_however_many_there_are_it_takes_two_queries(django_assert_num_queries):
     ],
     ids=["runs", "stopped", "idle"],
 )
-def test_whether_it_is_meant_to_run(fields, wanted, wakes):
+def test_a_row_says_whether_its_server_is_wanted_and_may_be_woken(fields, wanted, wakes):
     make_server(**fields)
     assert (facts().wanted, facts().wakes) == (wanted, wakes)
 
@@ -186,7 +186,7 @@ def test_nothing_is_kept_of_a_server_that_is_gone():
 
 
 @pytest.mark.parametrize("flag", ["-a", "--alias"])
-def test_names_that_it_is_started_with_are_known_before_it_says_them(flag):
+def test_names_on_the_command_line_are_known_before_the_server_says_them(flag):
     make_server(args=["-c", "8192", flag, "qwen3, big,,"])
     known = facts()
     assert known.offered == ("qwen3",)
@@ -321,7 +321,7 @@ def test_the_newer_of_two_runs_with_the_same_pid_counts():
     assert facts().ends[11].sentence == "hung"
 
 
-def test_when_its_supervisor_tries_again():
+def test_the_time_of_the_supervisors_next_try_is_known():
     state = make_state(make_server(), "crashed", next_retry_at=at(30))
     assert facts().retry_at == at(30).timestamp()
     state.next_retry_at = None
@@ -329,7 +329,7 @@ def test_when_its_supervisor_tries_again():
     assert facts().retry_at is None
 
 
-def test_how_long_it_takes_to_start_is_the_median_of_its_last_starts():
+def test_the_time_of_a_start_is_the_median_of_the_last_starts():
     server = make_server()
     for seconds in (1, 2, 60):
         make_run(server, ready_at=at(STARTED) + timedelta(seconds=seconds))

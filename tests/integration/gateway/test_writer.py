@@ -209,7 +209,9 @@ async def test_names_that_a_client_makes_long_do_not_wait_as_a_whole(away, outco
         await until_kept([0])
 
 
-async def test_beyond_its_bound_the_oldest_are_dropped_counted_and_told_once(away, monkeypatch, caplog):
+async def test_records_beyond_the_bound_are_dropped_oldest_first_counted_and_told_once(
+    away, monkeypatch, caplog
+):
     monkeypatch.setattr(writer, "CAPACITY", 4)
     async with writing(flush_seconds=NEVER) as taking:
         for record in numbered(10):

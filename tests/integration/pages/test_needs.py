@@ -48,7 +48,7 @@ def test_a_server_of_which_nothing_is_known_says_nothing(client):
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_footprint")
 
 
-def test_json_has_it_in_bytes(client, needing):
+def test_the_json_of_a_server_has_its_need_in_bytes(client, needing):
     needing(RECORD.after_run(PEAK, "run 1", 1_790_000_000.0).after_want({"GPU-1": 0}, PEAK, 1_790_000_000.0))
     told = client.get("/api/servers/big/footprint").json()
     assert told["source"] == "measured"

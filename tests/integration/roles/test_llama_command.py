@@ -139,7 +139,7 @@ class TestLlama:
             llama("start", "three")
         assert raised.value.returncode == 2
 
-    def test_without_any_server_it_says_what_to_run(self):
+    def test_the_command_says_what_to_run_when_there_is_no_server(self):
         with pytest.raises(CommandError, match=r"Run manage.py runsupervisor") as raised:
             llama("status")
         assert raised.value.returncode == 2

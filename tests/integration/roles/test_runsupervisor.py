@@ -217,7 +217,7 @@ def end_soon():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_without_pages_it_supervises_until_it_is_told_to_end(node_of_test):
+def test_a_supervisor_without_pages_supervises_until_a_signal_ends_it(node_of_test):
     end_soon()
     call_command("runsupervisor", "--no-web", "--node", "gpu-7")
     state = ServerState.objects.get(server__name="default")
@@ -225,7 +225,7 @@ def test_without_pages_it_supervises_until_it_is_told_to_end(node_of_test):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_with_pages_it_serves_on_the_address_it_was_given(node_of_test, monkeypatch):
+def test_a_supervisor_with_pages_serves_on_the_given_address(node_of_test, monkeypatch):
     served = []
     monkeypatch.setattr(runsupervisor, "serve", lambda bind, make_runtime: served.append(bind))
     call_command("runsupervisor", "--bind", "[::1]:9000", "--no-gateway")

@@ -104,7 +104,7 @@ def test_a_death_while_nobody_wants_it_to_run_opens_none():
 # --- How it goes on ------------------------------------------------------------------------------------
 
 
-def test_nothing_is_said_twice_however_often_it_flaps():
+def test_nothing_is_said_twice_however_often_a_server_flaps():
     incident = after(Status.CRASHED)
     for number in range(10):
         for status in (Status.STARTING, Status.READY, Status.CRASHED):
@@ -170,7 +170,7 @@ def test_a_stop_just_after_a_server_came_up_ends_its_incident_as_recovered():
     assert (stopped.due, stopped.ending) == ((RECOVERED,), IncidentEnd.RECOVERED)
 
 
-def test_how_long_it_lasted_ends_where_it_became_ready():
+def test_an_incident_lasted_until_its_server_was_ready():
     assert after(Status.CRASHED, Status.STARTING, Status.READY).lasted(NOW + 60) == 2
     assert after(Status.CRASHED).lasted(NOW + 60) == 60
 
@@ -294,7 +294,7 @@ def test_given_up_counts_the_retries(retries, words):
     assert said.text == f"default was given up {words}: {DEATH.sentence}.\n{DEATH.hint}"
 
 
-def test_recovered_says_how_long_it_was_down():
+def test_a_recovery_says_how_long_the_server_was_down():
     over = Incident(opened_at=NOW - 200, failure=DEATH, worst=Status.CRASHED, recovered_at=NOW - 70)
     said = alert(RECOVERED, Status.READY, incident=over)
     assert (said.text, said.duration_seconds) == ("default is up again after 2 m 10 s.", 130)

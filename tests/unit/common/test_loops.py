@@ -154,7 +154,7 @@ async def test_the_error_that_a_thread_died_of_is_known():
     thread.cancel()  # too late, which is no harm
 
 
-async def test_functions_are_called_in_its_loop():
+async def test_functions_are_called_in_the_loop_of_the_thread():
     called = []
 
     async def main():

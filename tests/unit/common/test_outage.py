@@ -105,7 +105,7 @@ def test_errors_of_what_is_away_are_one_error_in_many_words(outage, caplog):
     ]
 
 
-def test_after_it_has_worked_a_failure_is_news_again(outage, caplog):
+def test_a_failure_after_a_success_is_news_again(outage, caplog):
     fail(outage, ValueError("a"))
     outage.over()
     fail(outage, ValueError("a"))

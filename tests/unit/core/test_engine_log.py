@@ -87,7 +87,7 @@ def test_an_echo_without_stamps_or_at_the_end_is_no_last_word(how, killed_at_onc
 
 
 @pytest.mark.parametrize("how", [slice(0, None), slice(13, None), slice(15, None)])
-def test_last_words_decide_however_its_lines_look(how):
+def test_the_last_words_of_a_server_decide_however_its_lines_look(how):
     last = "ggml.c:1: GGML_ASSERT(x) failed"
     lines = [line[how] for line in SERVING] + [last, "[New LWP 13300]"]
     assert diagnose(CRASHED, lines, was_ready=True).decisive.text == last

@@ -146,7 +146,7 @@ def test_without_proof_scarce_memory_is_a_suspicion():
     assert MEMORY_HINT in failure.hint
 
 
-def test_with_memory_to_spare_somebody_else_killed_it():
+def test_a_kill_with_memory_to_spare_came_from_somebody_else():
     assert "somebody or something else" in blame(BY_SIGNAL, KILLED, PLENTY, Autopsy()).hint
 
 

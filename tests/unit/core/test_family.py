@@ -50,7 +50,7 @@ def test_a_process_that_is_gone_has_no_family():
     assert usage_of(NOBODY, 1).cpu_seconds == 0
 
 
-def test_nothing_is_known_of_what_ends_while_it_is_looked_at(machine):
+def test_nothing_is_known_of_a_process_that_ends_while_it_is_looked_at(machine):
     assert family.cpu_seconds_of(NOBODY) == 0
     assert family.connections_by_psutil(NOBODY, 1) == 0
 

@@ -54,7 +54,7 @@ async def test_the_next_supervisor_says_the_same():
         assert b.processes.spawned == []
 
 
-async def test_asking_starts_it_again():
+async def test_a_request_starts_a_server_that_idled():
     async with bench(IDLE) as b:
         b.supervisor.apply(replace(RUNS, generation=3))
         await b.clock.advance(1)
@@ -72,7 +72,7 @@ async def test_a_request_that_comes_while_it_ends_starts_it_after_that():
         assert len(b.processes.spawned) == 2
 
 
-async def test_once_somebody_stops_it_for_good_nothing_is_promised_any_more():
+async def test_an_idle_server_that_somebody_stops_for_good_promises_nothing_any_more():
     async with bench(IDLE) as b:
         b.supervisor.apply(replace(IDLE, generation=3, idle_seconds=None))
         await b.clock.advance(1)

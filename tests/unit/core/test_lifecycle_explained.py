@@ -60,7 +60,7 @@ def test_the_pause_becomes_as_short_as_it_would_have_been():
     assert server.detail.endswith("It starts again after 1 s.")
 
 
-def test_while_it_serves_again_only_the_count_changes():
+def test_an_explanation_that_comes_while_a_server_serves_changes_only_the_count():
     server = Mortal().lives_and_dies(2).to_next_deadline()
     before = server.where
     server.explained(1, 2)
@@ -97,7 +97,7 @@ def test_deaths_that_the_last_supervisor_counted_can_be_explained():
     assert given_up.explained(8).where == (Status.STARTING, Phase.INSPECTING)
 
 
-def test_after_its_retries_it_is_tried_slowly_for_ever():
+def test_a_server_to_be_tried_for_ever_is_tried_slowly_after_its_retries():
     server = Mortal(FOR_EVER).lives_and_dies(3)
     for _ in range(3):
         assert server.where == (Status.CRASHED, Phase.BACKOFF)

@@ -67,7 +67,7 @@ def spec():
     return make_spec()
 
 
-def test_while_it_starts_it_is_said_in_its_sentence(spec):
+def test_a_hindrance_during_a_start_is_told_in_the_servers_sentence(spec):
     server = Server().send(lifecycle.Start())
     postponed(server, lifecycle.InspectPort(server.state.attempt))
     assert "file descriptor left: llamaproxy looks again" in sentence(server.state, POLICY, spec)
@@ -92,7 +92,7 @@ def test_an_adoption_that_could_not_be_made_is_made_later():
     assert server.after(1.0).effects == [adopt]
 
 
-def test_told_to_stop_it_does_not_wait_for_what_cannot_be_spawned():
+def test_a_stopped_server_does_not_wait_for_a_spawn_that_cannot_be():
     server = Server().send(lifecycle.Start()).send(lifecycle.Inspected(1, None))
     spawn = effect_of(server, lifecycle.Spawn)
     server.send(lifecycle.Stop())

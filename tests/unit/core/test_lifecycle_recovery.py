@@ -197,7 +197,7 @@ def test_no_retries_means_no_retries():
 # Error, and out of it
 
 
-def test_error_looks_whether_its_cause_is_gone_and_starts_then():
+def test_a_server_in_error_starts_once_the_cause_is_gone():
     server = Server().spawned().dies(CORRUPT).to_next_deadline()
     assert server.effects == [lifecycle.CheckCause(server.state.attempt, CORRUPT)]
     server.send(lifecycle.CauseChecked(server.state.attempt, gone=False))

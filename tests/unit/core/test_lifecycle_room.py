@@ -94,7 +94,7 @@ def test_room_that_is_given_at_once_is_used_at_once():
     assert server.logs() == ["🤔 [LLAMA] It is not known how much it needs."]
 
 
-def test_while_it_waits_its_detail_says_for_what_and_the_console_says_it_once():
+def test_a_server_waiting_for_room_says_for_what_and_the_console_says_so_once():
     server = Tenant().asks().awaits()
     assert server.detail == WHY
     assert server.logs() == [f"⏳ [LLAMA] {WHY}"]
@@ -224,7 +224,7 @@ def test_only_a_server_that_serves_makes_room():
 # --- Who asked -----------------------------------------------------------------------------------------
 
 
-def test_once_it_was_ready_a_new_try_after_a_crash_takes_nobody_s_place():
+def test_a_new_try_after_a_crash_takes_nobody_s_place_once_the_server_was_ready():
     server = Tenant().serves()
     assert not server.state.wished
     server.dies(signal=9).to_next_deadline()
@@ -272,7 +272,7 @@ def test_a_run_that_was_stable_may_be_given_more_room_once_again():
     assert server.state.retries == 0
 
 
-def test_without_making_room_it_uses_up_a_retry():
+def test_a_death_for_want_of_memory_uses_up_a_retry_without_making_room():
     server = Tenant(Policy()).asks()
     server.send(lifecycle.Spawned(server.state.attempt, ME)).dies(OUT_OF_MEMORY)
     assert server.state.retries == 1

@@ -152,6 +152,6 @@ def test_a_follower_of_a_log_gets_whole_lines(log):
     assert log.follow(position, 1000) == (["two"], 8)
 
 
-def test_only_its_owner_can_read_it(log):
+def test_a_log_can_be_read_by_its_owner_alone(log):
     write(log, b"x")
     assert log.path.stat().st_mode & 0o077 == 0

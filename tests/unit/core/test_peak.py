@@ -91,7 +91,7 @@ def test_a_process_teaches_again_when_it_has_grown_but_not_all_the_time():
     assert peak.lesson(LATER + 3 * PAUSE_SECONDS) is None
 
 
-def test_at_its_end_the_last_bit_is_taught():
+def test_the_last_growth_of_a_process_is_taught_at_its_end():
     peak = lived(own=500, data=1000)
     assert peak.lesson(LATER)
     assert peak.lesson(LATER + 1, ended=True) is None

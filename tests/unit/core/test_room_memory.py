@@ -144,7 +144,7 @@ async def asked_by(*names):
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_room_that_was_given_is_kept_and_given_once_whenever_its_server_acts_on_that():
+async def test_a_given_room_is_kept_and_given_once_whenever_its_server_acts_on_that():
     async with asked_by("a", "b") as (_, tenants):
         assert tenants["a"].told == [RoomGiven(1)]
         assert {type(told) for told in tenants["b"].told} == {RoomAwaited}

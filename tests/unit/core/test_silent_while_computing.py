@@ -36,7 +36,7 @@ def test_silence_of_a_process_that_computes_is_for_the_watchdog():
     assert "does not answer" not in sentence(server.state, POLICY, make_spec())
 
 
-def test_once_it_computes_no_more_silence_is_a_hang():
+def test_silence_of_a_server_that_computes_no_more_is_a_hang():
     server = Server().ready()
     for _ in range(10):
         silent(server.after(1.0), computing=True)

@@ -200,7 +200,7 @@ async def test_a_process_that_ends_while_it_is_adopted_is_tried_again():
         assert len(b.processes.spawned) == 1
 
 
-async def test_models_that_cannot_be_read_leave_it_ready_with_a_warning():
+async def test_unreadable_models_leave_a_server_ready_with_a_warning():
     async with bench(prepare=lambda b: setattr(b.probe, "models_error", "/v1/models answered 500")) as b:
         assert b.status.status is Status.READY
         assert b.status.models == ()
@@ -221,7 +221,7 @@ async def test_three_missed_checks_are_hung_and_it_recovers():
         assert len(b.processes.alive) == 1
 
 
-async def test_while_it_loads_the_progress_is_shown_with_an_eta_from_past_starts(caplog):
+async def test_a_load_shows_its_progress_with_an_eta_from_past_starts(caplog):
     def prepare(b):
         b.probe.answer = Health.LOADING
         b.processes.total_bytes = 4 * 1024**3

@@ -75,7 +75,7 @@ async def test_a_run_that_only_waited_for_work_teaches_nothing():
         assert b.footprints.lessons == []
 
 
-async def test_at_its_end_a_run_teaches_what_it_grew_by_at_last():
+async def test_a_run_teaches_at_its_end_what_it_grew_by_at_last():
     async with bench(prepare=maps_its_model) as b:
         process = b.processes.last
         await work(b, process)

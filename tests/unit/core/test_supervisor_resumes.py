@@ -157,7 +157,7 @@ async def test_an_unrecorded_process_with_other_flags_is_restarted():
     ],
     ids=["desired", "just wished for", "crashed", "runs with other flags", "was being restarted"],
 )
-async def test_told_to_stop_while_it_looks_around_it_starts_nothing_after_that(
+async def test_a_supervisor_that_is_stopped_while_it_looks_around_starts_nothing(
     config, remembered_then, flags
 ):
     looked = asyncio.Event()

@@ -242,7 +242,7 @@ async def test_a_kill_that_the_kernel_admits_is_an_oom_kill():
         assert closed(b).evidence["oom"]
 
 
-async def test_memory_is_looked_at_while_it_loads():
+async def test_memory_of_a_server_is_looked_at_during_its_load():
     async with bench(prepare=lambda b: setattr(b.probe, "answer", Health.LOADING)) as b:
         uses(b, 3)
         await b.clock.advance(1)
@@ -356,7 +356,7 @@ async def test_an_address_that_cannot_be_seen_is_a_warning():
         assert "endpoint" not in b.status.as_json(0.0)
 
 
-async def test_nobody_is_asked_before_it_is_proved_who_listens():
+async def test_a_port_is_asked_only_once_its_listener_is_proved():
     async with bench() as b:
         asked = b.probe.checks
         b.processes.last.die(signal=9)

@@ -181,7 +181,7 @@ def test_the_wish_since_a_generation_is_found(config, seen, wish):
         (Exit(), "code null signal null"),
     ],
 )
-def test_how_it_ended_is_said_as_the_original_does(exit, words):
+def test_an_exit_is_told_in_the_words_of_the_original(exit, words):
     assert str(exit) == words
 
 

@@ -123,7 +123,7 @@ def test_a_canary_is_due_after_so_many_idle_minutes():
     assert due(Server().sees(seconds=600))
 
 
-def test_without_its_minutes_no_canary_is_ever_due():
+def test_no_canary_is_ever_due_without_minutes_for_it():
     assert not due(Server().sees(seconds=86_400), minutes=0)
 
 
@@ -134,7 +134,7 @@ def test_work_puts_the_canary_off():
 
 
 @pytest.mark.parametrize("activity", [{"busy": True, "mark": 1}, {"answered": False}, {"signs": True}])
-def test_while_it_works_or_may_work_no_canary_is_due(activity):
+def test_no_canary_is_due_while_a_server_works_or_may_work(activity):
     server = Server().sees(seconds=700)
     server.watch = hear(server.watch, Canary.SILENT, server.now)
     assert due(server)

@@ -150,7 +150,7 @@ def test_a_change_of_the_configuration_does_not_end_doubt(backend, timers):
     assert backend.gate.is_open
 
 
-def test_when_it_is_given_up_nothing_is_left_to_happen(backend, timers):
+def test_a_server_that_is_given_up_leaves_no_timer_behind(backend, timers):
     backend.doubt()
     backend.close()
     assert not timers.pending
@@ -214,7 +214,7 @@ def test_the_load_of_a_server_is_measured_by_its_capacity(backend):
 
 
 @pytest.mark.parametrize(("took", "seconds"), [(None, 5), (0.1, 1), (2.4, 3), (90, 90)])
-def test_when_to_ask_again_is_known_from_its_last_starts(timers, took, seconds):
+def test_the_time_to_ask_again_is_known_from_the_last_starts(timers, took, seconds):
     assert make_backend(start_seconds=took).retry_after(NOW) == seconds
 
 
@@ -290,7 +290,7 @@ def test_a_crash_is_named_by_the_number_of_its_run_or_else_by_the_pid(timers, ru
         ("", b"127.0.0.1:80"),
     ],
 )
-def test_where_it_is_reached(timers, url, authority):
+def test_the_address_of_a_server_is_that_of_its_url(timers, url, authority):
     assert make_backend(url=url).pool.authority == authority
 
 

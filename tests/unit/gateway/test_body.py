@@ -43,7 +43,7 @@ def test_only_a_post_names_its_model_in_the_body(method):
     assert body_of(b'{"model":"a"}', "/props", method).hints.model is None
 
 
-def test_without_body_and_query_it_tells_nothing():
+def test_a_request_without_body_and_query_tells_nothing():
     assert body_of(method="GET").hints == NO_HINTS
 
 

@@ -41,7 +41,7 @@ SILENT = ServerFacts(
         ("", None, False),
     ],
 )
-def test_whether_it_is_on_another_host(url, realm, elsewhere):
+def test_a_server_is_elsewhere_by_its_url_and_its_realm(url, realm, elsewhere):
     endpoint = None if realm is None else Endpoint(address="10.0.0.7", port=8134, uid=1, realm=realm)
     assert is_elsewhere(url, endpoint, HERE) is elsewhere
 

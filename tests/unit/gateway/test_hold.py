@@ -34,7 +34,7 @@ def waiting():
     return Waiting()
 
 
-def test_after_its_time_it_is_too_late(waiting):
+def test_a_hold_is_too_late_after_its_time(waiting):
     waiting.begin(10)
     assert waiting.after(9.9) == []
     assert waiting.after(0.2) == ["too late"]

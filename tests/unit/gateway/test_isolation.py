@@ -49,7 +49,7 @@ def check(path, body=b"{}", **more):
 @pytest.mark.parametrize(
     "path", ["/completion", "/v1/chat/completions", "/v1/responses", "/infill", "/unknown"]
 )
-def test_most_paths_can_be_kept_from_it(path):
+def test_prompts_of_most_paths_can_be_kept_from_the_cache(path):
     assert check(path)
 
 

@@ -221,7 +221,7 @@ def test_names_are_escaped():
     assert found["llamacpp:requests_processing"][0][0]["server"] == 'a"b\\c\nd'
 
 
-def test_labels_of_its_own_are_kept_and_ours_win():
+def test_labels_of_the_server_are_kept_and_ours_win():
     text = relabel('llamacpp:x{slot="0",server="evil",text="server=\\"a\\"",} 1.5e3 1700000000\n', "s", "m")
     assert text == (
         'llamacpp:x{server="s",model="m",slot="0",exported_server="evil",text="server=\\"a\\""} 1.5e3\n'

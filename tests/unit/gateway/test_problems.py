@@ -48,7 +48,7 @@ def test_each_problem_says_whose_fault_it_is(fault, status, make):
 
 
 @pytest.mark.parametrize(("fault", "status", "make"), FAULTS)
-def test_below_500_it_is_the_client_and_from_500_on_it_is_not(fault, status, make):
+def test_statuses_below_500_are_the_clients_fault_and_no_others(fault, status, make):
     assert (status < 500) is (fault is Side.CLIENT)
 
 

@@ -9,7 +9,7 @@ import pytest
 from supervisor_app.library.flags import ALL_LAYERS, FlagError, Load, load_of
 
 
-def test_without_flags_it_is_loaded_as_llama_server_does():
+def test_a_model_without_flags_is_loaded_as_llama_server_does():
     assert load_of([]) == Load(micro_batch=512, gpu_layers=ALL_LAYERS, prompt_cache_mib=8192, fit=True)
 
 

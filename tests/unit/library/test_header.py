@@ -168,7 +168,7 @@ SEEDS = header(
 
 @given(st.lists(st.tuples(st.integers(0, len(SEEDS) - 1), st.integers(0, 255)), min_size=1, max_size=8))
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_whatever_bytes_are_wrong_it_is_read_or_refused_and_nothing_else(tmp_path, changes):
+def test_a_header_with_wrong_bytes_is_read_or_refused_and_nothing_else(tmp_path, changes):
     data = bytearray(SEEDS)
     for place, byte in changes:
         data[place] = byte

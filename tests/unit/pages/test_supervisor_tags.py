@@ -196,7 +196,7 @@ def test_the_trend_of_memory(history, said):
         ({"ended_at": 2000.0, "signal": 9}, "signal 9 (SIGKILL)"),
     ],
 )
-def test_how_it_ended(fields, said):
+def test_the_ending_of_a_run_has_its_words(fields, said):
     assert tags.ending(replace(RUN, **fields)) == said
 
 

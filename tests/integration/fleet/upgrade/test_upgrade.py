@@ -194,7 +194,7 @@ def test_an_upgraded_database_has_all_migrations_of_a_new_one_and_none_left_to_d
     assert (again.returncode, "No migrations to apply." in again.stdout) == (0, True)
 
 
-def test_staff_may_what_it_might(upgraded):
+def test_staff_keep_their_rights_over_an_upgrade(upgraded):
     assert upgraded.after["rights"]["clerk"] == [
         "alerts.change_alertchannel",
         "alerts.view_alertchannel",

@@ -38,7 +38,7 @@ def test_a_planned_end_saves_first(asked):
     assert not server.has(lifecycle.Terminate)
 
 
-def test_once_they_are_saved_the_process_ends():
+def test_a_process_ends_once_its_conversations_are_saved():
     server = ready().send(lifecycle.Stop()).send(lifecycle.ContextSaved(1, KEPT))
     assert server.has(lifecycle.Terminate)
     assert lifecycle.CountContext({"saved": 1}) in server.effects

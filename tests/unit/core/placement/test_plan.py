@@ -302,7 +302,7 @@ def test_a_server_that_never_fits_is_refused_at_once():
     assert decided(resident("x", 4, BUSY, requests=1), demand("a", 25)) == ["refuse a"]
 
 
-def test_pinned_servers_stay_so_beside_them_it_never_fits():
+def test_a_load_that_never_fits_beside_pinned_servers_is_refused():
     assert decided(resident("x", 4, pinned=True), demand("a", 21)) == ["refuse a"]
     assert decided(resident("x", 4, BUSY, requests=1), demand("a", 21)) == ["wait a"]
 
@@ -366,7 +366,7 @@ def test_a_server_of_unknown_need_starts_if_nothing_loads():
     assert decided(resident("x", {OTHER_GPU: 4.0}, LOADING), demand("a", UNKNOWN)) == ["wait a"]
 
 
-def test_while_it_loads_nothing_else_does():
+def test_nothing_else_loads_beside_a_server_of_unknown_need():
     assert decided(resident("x", UNKNOWN, LOADING), demand("a", 2), parallel_loads=4) == ["wait a"]
 
 
