@@ -1,7 +1,8 @@
 """The header of a GGUF file: its metadata and where its tensors lie. Nothing of the weights is read.
 
 The package `gguf` keeps every token as an array of NumPy: 28 s for a vocabulary of 200 000 tokens and 446 000
-merges, which are passed over here in 45 ms. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+merges, which are passed over here in 45 ms. Of those 12 MB a window is in memory: to fill new pages with
+all of them takes half as long again. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import struct
 from dataclasses import dataclass
 from itertools import repeat
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.words import counted, size
 
@@ -28,7 +29,8 @@ MOST_ENTRIES = 2**16
 MOST_TENSORS = 2**18
 """Real ones have some hundred entries, and at most 50 000 tensors, where each expert has its own."""
 MAX_DIMENSIONS = 4
-_FIRST_READ = 1024 * 1024
+_WINDOW = 256 * 1024
+"""Bytes read at once, which the caches of a processor hold."""
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _SCALARS = {
     0: struct.Struct("<B"),
@@ -44,6 +46,8 @@ _SCALARS = {
     12: struct.Struct("<d"),
 }
 _U32, _U64 = _SCALARS[4], _SCALARS[10]
+_TENSORS = [struct.Struct(f"<{dimensions}QIQ") for dimensions in range(MAX_DIMENSIONS + 1)]
+"""Shape, type and place of a tensor, by how many dimensions it has."""
 _DEFAULT_ALIGNMENT = 32
 
 
@@ -83,18 +87,21 @@ def read_header(path: Path) -> Header:
     Raises HeaderError, and OSError if the file cannot be read.
     """
     with path.open("rb", buffering=0) as file:
-        reader = _Reader(file, os.fstat(file.fileno()).st_size)
+        reader = _Reader(file.fileno(), os.fstat(file.fileno()).st_size)
         return reader.header()
 
 
 class _Reader:
-    """A position in the beginning of a file, of which more is read as more is needed."""
+    """A position in a file, and the bytes around it: a window that moves on as more is needed."""
 
-    def __init__(self, file: IO[bytes], file_size: int) -> None:
-        self._file = file
+    def __init__(self, descriptor: int, file_size: int) -> None:
+        self._descriptor = descriptor
         self._file_size = file_size
         self._data = b""
+        self._base = 0
+        """Position in the file at which the window begins."""
         self._at = 0
+        """Position in the window, and perhaps beyond its end."""
 
     def header(self) -> Header:
         self._check_kind()
@@ -110,11 +117,12 @@ class _Reader:
         alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or alignment < 1:
             raise HeaderError(f"its alignment of {alignment} bytes is none")
-        start = -(-self._at // alignment) * alignment
+        header_size = self._base + self._at
+        start = -(-header_size // alignment) * alignment
         return Header(
             metadata=metadata,
             tensors=_with_sizes(infos, max(0, self._file_size - start)),
-            header_size=self._at,
+            header_size=header_size,
             file_size=self._file_size,
         )
 
@@ -165,7 +173,7 @@ class _Reader:
             return Length(count)
         if count > KEPT_ITEMS:
             self._at += count * width
-            self._need(self._at)
+            self._need(0)
             return Length(count)
         scalar = _scalar(kind)
         return tuple(self._number(scalar) for _ in range(count))
@@ -176,25 +184,26 @@ class _Reader:
         for _ in repeat(None, count):
             try:
                 at += length_at(data, at)[0] + 8
-            except (struct.error, OverflowError):  # beyond what has been read
-                self._need(at + _U64.size)
-                data = self._data
+            except (struct.error, OverflowError):  # beyond the window
+                self._at = at
+                self._need(_U64.size)
+                at, data = self._at, self._data
                 at += length_at(data, at)[0] + 8
         self._at = at
-        self._need(at)
+        self._need(0)
 
     def _tensor(self) -> tuple[str, tuple[int, ...], int]:
         name, dimensions = self._string(), self._u32()
         if dimensions > MAX_DIMENSIONS:
             raise HeaderError(f"its tensor {name[:80]!r} has {dimensions} dimensions; at most 4 are read")
-        shape = tuple(self._u64() for _ in range(dimensions))
-        self._u32()  # the type: how many bytes that makes is seen by where the next one begins
-        return name, shape, self._u64()
+        # Its type tells nothing that is needed: how many bytes it has is seen by where the next one begins.
+        *shape, _, start = self._numbers(_TENSORS[dimensions])
+        return name, tuple(shape), start
 
     def _string(self) -> str:
-        length, start = self._u64(), self._at
-        self._need(start + length)
-        self._at = start + length
+        length = self._u64()
+        self._need(length)
+        start, self._at = self._at, self._at + length
         return self._data[start : self._at].decode("utf-8", "replace")
 
     def _u32(self) -> int:
@@ -204,28 +213,34 @@ class _Reader:
         return int(self._number(_U64))
 
     def _number(self, scalar: struct.Struct) -> Any:
-        start = self._at
-        self._need(start + scalar.size)
-        self._at = start + scalar.size
-        return scalar.unpack_from(self._data, start)[0]
+        return self._numbers(scalar)[0]
 
-    def _need(self, end: int) -> None:
-        """Read on up to `end`."""
+    def _numbers(self, layout: struct.Struct) -> tuple[Any, ...]:
+        self._need(layout.size)
+        start, self._at = self._at, self._at + layout.size
+        return layout.unpack_from(self._data, start)
+
+    def _need(self, count: int) -> None:
+        """Have so many bytes in the window from the position on; 0: the file reaches to it."""
+        end = self._at + count
         if end <= len(self._data):
             return
-        if end > self._file_size:
+        if self._base + end > self._file_size:
             raise HeaderError(f"it ends within its header, after {counted(self._file_size, 'byte')}")
-        if end > HEADER_LIMIT:
+        if self._base + end > HEADER_LIMIT:
             raise HeaderError(f"its header is larger than {size(HEADER_LIMIT)}")
-        wanted = min(self._most, max(end, _FIRST_READ, 4 * len(self._data)))
-        chunks = [self._data]
-        have = len(self._data)
-        while have < wanted and (chunk := self._file.read(wanted - have)):
-            chunks.append(chunk)
-            have += len(chunk)
-        self._data = b"".join(chunks)
-        if have < end:
-            raise HeaderError(f"it ends within its header, after {counted(have, 'byte')}")
+        self._base, self._at = self._base + self._at, 0
+        wanted = max(count, min(_WINDOW, self._most - self._base))
+        self._data = b""
+        while len(self._data) < wanted and (chunk := self._read(wanted - len(self._data))):
+            self._data += chunk
+        if len(self._data) < count:
+            read = self._base + len(self._data)
+            raise HeaderError(f"it ends within its header, after {counted(read, 'byte')}")
+
+    def _read(self, count: int) -> bytes:
+        """Read on behind the window; less than `count` at the end of the file."""
+        return os.pread(self._descriptor, count, self._base + len(self._data))
 
 
 def _scalar(kind: int) -> struct.Struct:

@@ -166,6 +166,13 @@ SEEDS = header(
 )
 
 
+@pytest.mark.parametrize("window", [1, 7, 8, 50])
+def test_a_header_larger_than_what_is_read_at_once_is_read_all_the_same(read, monkeypatch, window):
+    whole = read(SEEDS, 1000)
+    monkeypatch.setattr(module, "_WINDOW", window)
+    assert read(SEEDS, 1000) == whole
+
+
 @given(st.lists(st.tuples(st.integers(0, len(SEEDS) - 1), st.integers(0, 255)), min_size=1, max_size=8))
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_a_header_with_wrong_bytes_is_read_or_refused_and_nothing_else(tmp_path, changes):
