@@ -14,6 +14,7 @@ from supervisor_app.core.ports import (
     Clock,
     ContextCounted,
     Remembered,
+    RoomCounted,
     RunClosed,
     RunEvent,
     RunOpened,
@@ -74,6 +75,8 @@ class Chronicle:
                 self._close(effect)
             case lifecycle.CountContext():
                 self._run_events.append(ContextCounted(counts=effect.counts))
+            case lifecycle.CountRoom():
+                self._run_events.append(RoomCounted(outcome=effect.outcome))
             case _ as never:
                 assert_never(never)
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.words import tenths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+class RoomOutcome(StrEnum):
+    """Decision about a server's room in memory, as it is counted."""
+
+    EVICTED = "evicted"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from supervisor_app.core.context.saved import Kept
     from supervisor_app.core.devices import Survey
     from supervisor_app.core.diagnosis.named_files import BadFile
-    from supervisor_app.core.loaded import Loaded
+    from supervisor_app.core.loaded import Loaded, RoomOutcome
     from supervisor_app.core.memory_rules import MemoryRules
     from supervisor_app.core.placement.world import Need
     from supervisor_app.core.sightings import (
@@ -274,7 +274,14 @@ class ContextCounted:
     """Outcome -> number: `saved`, `restored`, `lost` of conversations, `used`, `unused` of starts."""
 
 
-RunEvent = RunOpened | RunReady | RunClosed | ContextCounted
+@dataclass(frozen=True, kw_only=True)
+class RoomCounted:
+    """The server made room for another one, or was refused because there never is room for it."""
+
+    outcome: RoomOutcome
+
+
+RunEvent = RunOpened | RunReady | RunClosed | ContextCounted | RoomCounted
 
 
 @dataclass(frozen=True, kw_only=True)

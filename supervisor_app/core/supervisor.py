@@ -362,7 +362,11 @@ class ServerSupervisor:
             case lifecycle.Forget():
                 self._let_go()
             case (
-                lifecycle.OpenRun() | lifecycle.MarkReady() | lifecycle.CloseRun() | lifecycle.CountContext()
+                lifecycle.OpenRun()
+                | lifecycle.MarkReady()
+                | lifecycle.CloseRun()
+                | lifecycle.CountContext()
+                | lifecycle.CountRoom()
             ):
                 self._write_history(effect)
             case _:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
+from supervisor_app.core.loaded import RoomOutcome
 from supervisor_app.core.status import Status
 from supervisor_app.fleet.devices import known_devices
 from supervisor_app.fleet.models import ServerState
@@ -53,6 +55,7 @@ class ServerCollector(Collector):
             watched.add_metric([name], float(view.is_known))
         yield from (up, status, retries, uptime, watched)
         yield from _counters()
+        yield from _loads()
 
 
 def _counters() -> Iterator[Metric]:
@@ -79,6 +82,29 @@ def _counters() -> Iterator[Metric]:
         for kind, count in sorted(failed.items()):
             failures.add_metric([name, kind], count)
     yield from (starts, failures, kept, restores)
+
+
+def _loads() -> Iterator[Metric]:
+    """Kept beside the history, as the other counters."""
+    room = SummaryMetricFamily(
+        "llamaproxy_server_room_seconds", "Time that starts waited for room in memory.", labels=LABELS
+    )
+    load = SummaryMetricFamily(
+        "llamaproxy_server_load_seconds", "Time of starts from then until ready.", labels=LABELS
+    )
+    evictions = CounterMetricFamily(
+        "llamaproxy_server_evictions", "Times that it made room for another server.", labels=LABELS
+    )
+    refusals = CounterMetricFamily(
+        "llamaproxy_server_refusals", "Starts refused because there never is room.", labels=LABELS
+    )
+    for name, loads in ServerState.objects.order_by("server__name").values_list("server__name", "loads"):
+        known = Counter(loads)
+        room.add_metric([name], known["loads"], known["room_ms"] / 1000)
+        load.add_metric([name], known["loads"], known["load_ms"] / 1000)
+        evictions.add_metric([name], known[RoomOutcome.EVICTED])
+        refusals.add_metric([name], known[RoomOutcome.REFUSED])
+    yield from (room, load, evictions, refusals)
 
 
 class DeviceCollector(Collector):

@@ -228,6 +228,11 @@ class ServerState(models.Model):
     contexts = models.JSONField(
         default=dict, db_default={}, help_text="Conversations kept over a planned end so far, by outcome."
     )
+    loads = models.JSONField(
+        default=dict,
+        db_default={},
+        help_text="Loads so far, their milliseconds, and how often it made room or was refused.",
+    )
     seen_at = models.DateTimeField(default=timezone.now)
     footprint = models.ForeignKey(
         "Footprint", models.SET_NULL, null=True, related_name="+", help_text="What it needs of memory."

@@ -16,10 +16,12 @@ from supervisor_app.common.database import DatabaseThread, Unchanged
 from supervisor_app.common.moments import moment
 from supervisor_app.common.storage import storable
 from supervisor_app.core.context.rules import not_kept
+from supervisor_app.core.loaded import Loaded
 from supervisor_app.core.ports import (
     Change,
     ContextCounted,
     Remembered,
+    RoomCounted,
     RunClosed,
     RunEvent,
     RunOpened,
@@ -193,14 +195,21 @@ def _count(state: ServerState, events: Sequence[RunEvent]) -> None:
     failures = Counter(
         event.failure.kind.value for event in events if isinstance(event, RunClosed) and event.failure
     )
-    contexts = Counter[str]()
+    contexts, loads = Counter[str](), Counter[str]()
     for event in events:
-        contexts.update(event.counts if isinstance(event, ContextCounted) else {})
-    if starts or failures or contexts:
+        match event:
+            case ContextCounted():
+                contexts.update(event.counts)
+            case RoomCounted():
+                loads[event.outcome.value] += 1
+            case RunReady(loaded=Loaded() as loaded):
+                loads.update(loads=1, room_ms=loaded.room_ms, load_ms=loaded.load_ms)
+    if starts or failures or contexts or loads:
         state.starts += starts
         state.failures = dict(Counter(state.failures) + failures)
         state.contexts = dict(Counter(state.contexts) + contexts)
-        state.save(update_fields=["starts", "failures", "contexts"])
+        state.loads = dict(Counter(state.loads) + loads)
+        state.save(update_fields=["starts", "failures", "contexts", "loads"])
 
 
 def _write(server: LlamaServer, event: RunEvent) -> None:
@@ -225,7 +234,7 @@ def _write(server: LlamaServer, event: RunEvent) -> None:
             open_run.filter(ready_at=None).update(
                 ready_at=moment(event.at), loaded=event.loaded.as_json() if event.loaded else {}
             )
-        case ContextCounted():
+        case ContextCounted() | RoomCounted():
             pass  # counted beside the history
         case RunClosed():
             failure = event.failure

@@ -10,7 +10,7 @@ from supervisor_app.core.diagnosis.evidence import ExitReport
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from supervisor_app.core.loaded import Loaded
+    from supervisor_app.core.loaded import Loaded, RoomOutcome
     from supervisor_app.core.sightings import Exit, Identity, PortHolder
     from supervisor_app.core.status import Failure
 
@@ -78,6 +78,13 @@ class CountContext:
 
     counts: Mapping[str, int]
     """`core.ports.ContextCounted.counts`."""
+
+
+@dataclass(frozen=True)
+class CountRoom:
+    """Count a decision about the server's room in memory, for the metrics."""
+
+    outcome: RoomOutcome
 
 
 @dataclass(frozen=True)
@@ -155,7 +162,7 @@ OnProcess = (
 """Effects on the process that there is."""
 Attempted = InspectPort | Spawn | Adopt | CheckCause | OnProcess
 """Effects that are postponed while our own process is short of something."""
-Historic = OpenRun | MarkReady | CloseRun | CountContext
+Historic = OpenRun | MarkReady | CloseRun | CountContext | CountRoom
 """Effects that are written down."""
 Effect = (
     InspectPort
@@ -168,6 +175,7 @@ Effect = (
     | MarkReady
     | CloseRun
     | CountContext
+    | CountRoom
     | Log
     | OnProcess
 )

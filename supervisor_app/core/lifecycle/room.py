@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from supervisor_app.core.lifecycle.effects import ERROR, INFO, AskRoom, InspectPort, Log, Spawn
+from supervisor_app.core.lifecycle.effects import ERROR, INFO, AskRoom, CountRoom, InspectPort, Log, Spawn
 from supervisor_app.core.lifecycle.ending import end
 from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State
 from supervisor_app.core.lifecycle.tries import cause_interval, give_up
+from supervisor_app.core.loaded import RoomOutcome
 from supervisor_app.core.status import Status
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def room_awaited(state: State, event: RoomAwaited) -> Decision:
 def room_refused(state: State, event: RoomRefused, policy: Policy, now: float) -> Decision:
     """Give up before anything was tried, until the world has changed."""
     refused = give_up(replace(state, failure=event.failure), now + cause_interval(state.rearms, policy))
-    return refused, [Log(ERROR, f"❌ [LLAMA] {event.failure.sentence}. {event.failure.hint}")]
+    said = Log(ERROR, f"❌ [LLAMA] {event.failure.sentence}. {event.failure.hint}")
+    return refused, [said, CountRoom(RoomOutcome.REFUSED)]
 
 
 def not_loaded(state: State, event: NotLoaded) -> Decision:
@@ -71,4 +73,4 @@ def unload(state: State, event: Unload, policy: Policy, now: float) -> Decision:
     calm = replace(state, start_next=False, note=event.note, unloaded=event.why)
     said = Log(INFO, f"🧳 [LLAMA] {event.note}")
     after, effects = end(calm, Status.STOPPING, policy, now)
-    return after, [said, *effects]
+    return after, [said, CountRoom(RoomOutcome.EVICTED), *effects]

@@ -10,7 +10,8 @@ from django.utils import timezone
 
 from supervisor_app.common.storage import StoreError
 from supervisor_app.core.devices import Device, Survey
-from supervisor_app.core.ports import RunClosed, RunOpened, RunReady
+from supervisor_app.core.loaded import Loaded, RoomOutcome
+from supervisor_app.core.ports import RoomCounted, RunClosed, RunOpened, RunReady
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import Model, Status
 from supervisor_app.fleet.devices import known_devices
@@ -51,6 +52,22 @@ async def test_state_and_history_are_saved(store):
     run = await Run.objects.aget()
     assert (run.pid, run.process_start, run.boot_id) == (4242, 99, "boot-1")
     assert (run.argv, run.started_at, run.ended_at) == (["llama-server", "-c"], at(STARTED), None)
+
+
+async def test_loads_and_decisions_about_room_are_counted_and_told_as_metrics(store, async_client):
+    await db(make_server)
+    for loaded in (Loaded(room_ms=250, load_ms=1500), Loaded(load_ms=500), None):
+        await store.save(change("default", OPENED))
+        await store.save(change("default", RunReady(at=STARTED + 2, loaded=loaded)))
+    for outcome in (RoomOutcome.EVICTED, RoomOutcome.EVICTED, RoomOutcome.REFUSED):
+        await store.save(change("default", RoomCounted(outcome=outcome)))
+    told = (await async_client.get("/metrics")).content.decode().splitlines()
+    assert 'llamaproxy_server_room_seconds_count{server="default"} 2.0' in told
+    assert 'llamaproxy_server_room_seconds_sum{server="default"} 0.25' in told
+    assert 'llamaproxy_server_load_seconds_count{server="default"} 2.0' in told
+    assert 'llamaproxy_server_load_seconds_sum{server="default"} 2.0' in told
+    assert 'llamaproxy_server_evictions_total{server="default"} 2.0' in told
+    assert 'llamaproxy_server_refusals_total{server="default"} 1.0' in told
 
 
 async def test_a_life_from_start_to_end_is_one_row(store):

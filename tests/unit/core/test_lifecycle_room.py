@@ -7,7 +7,7 @@ import pytest
 from supervisor_app.core import lifecycle
 from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy
-from supervisor_app.core.loaded import Loaded
+from supervisor_app.core.loaded import Loaded, RoomOutcome
 from supervisor_app.core.placement.world import Standing
 from supervisor_app.core.room.tenants import standing_of
 from supervisor_app.core.sightings import Exit
@@ -122,6 +122,7 @@ def test_a_server_that_can_never_fit_is_in_error_at_once_and_uses_up_no_retry():
     server = Tenant().asks()
     server.send(lifecycle.RoomRefused(server.state.attempt, TOO_BIG))
     assert server.where == (Status.ERROR, Phase.IDLE)
+    assert lifecycle.CountRoom(RoomOutcome.REFUSED) in server.effects
     assert server.state.retries == 0
     assert server.state.deaths == ()
     assert server.detail == (
@@ -177,6 +178,7 @@ def test_a_stop_while_it_waits_ends_the_wait():
 def test_a_server_that_makes_room_ends_and_rests_until_somebody_asks():
     server = Tenant().serves().unloads()
     assert server.has(lifecycle.Terminate)
+    assert lifecycle.CountRoom(RoomOutcome.EVICTED) in server.effects
     assert server.where == (Status.STOPPING, Phase.ENDING)
     assert server.detail == "Room is made for `coder`. Asked to end; SIGKILL follows after 5 s."
     server.goes()
