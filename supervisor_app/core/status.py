@@ -211,8 +211,13 @@ class LlamaStatus:
     @property
     def loaded(self) -> str:
         """Tell in a sentence how long the process that runs took to load; empty where that is not known."""
-        current = self.runs[0] if self.runs and self.status is Status.READY else None
-        return current.loaded.sentence if current and current.open and current.loaded else ""
+        load = self.load
+        return load.sentence if load is not None and self.status is Status.READY else ""
+
+    @property
+    def load(self) -> Loaded | None:
+        """Parts of the load of the process that runs; None where they are not known."""
+        return self.runs[0].loaded if self.runs and self.runs[0].open else None
 
     def uptime(self, now: float) -> int:
         """Whole seconds since the process started; 0 while there is none."""

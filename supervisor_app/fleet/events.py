@@ -11,6 +11,7 @@ from django.template.loader import render_to_string
 from supervisor_app.common.sub_path import script_prefix
 
 if TYPE_CHECKING:
+    from supervisor_app.core.loaded import Loaded
     from supervisor_app.core.status import LlamaStatus, RunSummary
     from supervisor_app.fleet.snapshots import ServerView
 
@@ -32,6 +33,14 @@ class Ending(TypedDict):
     title: str
 
 
+class Load(TypedDict):
+    """The load of the process that runs: when it was ready, in Unix seconds, and how long its parts took."""
+
+    ready_at: float
+    room_seconds: float
+    load_seconds: float
+
+
 class News(TypedDict):
     """A change of a server, as a gateway needs it at once."""
 
@@ -50,6 +59,8 @@ class News(TypedDict):
     endpoint: dict[str, Any] | None
     """Address at which the process was proved to listen (`core.sightings.Endpoint`)."""
     ending: Ending | None
+    load: Load | None
+    """None: it is not ready, or nobody has measured its load."""
 
 
 class Push(TypedDict):
@@ -85,7 +96,15 @@ def status_news(status: LlamaStatus) -> News:
         adopted=status.adopted,
         endpoint=status.endpoint.as_json() if status.endpoint else None,
         ending=_ending(last) if last else None,
+        load=load_of(status.ready_at, status.load),
     )
+
+
+def load_of(ready_at: float | None, loaded: Loaded | None) -> Load | None:
+    """`ready_at`: in Unix seconds."""
+    if ready_at is None or loaded is None:
+        return None
+    return Load(ready_at=ready_at, room_seconds=loaded.room_ms / 1000, load_seconds=loaded.load_ms / 1000)
 
 
 def _ending(life: RunSummary) -> Ending:

@@ -16,7 +16,7 @@ from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.llama.operations import Scope
 from supervisor_app.traffic.issuing import issue
 from supervisor_app.traffic.models import ApiKey, QuarantinedRequest, RequestRecord
-from supervisor_app.traffic.shown import spent, tokens
+from supervisor_app.traffic.shown import held_for, spent, tokens
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -176,6 +176,7 @@ class RequestRecordAdmin(ReadOnly, RecordModelAdmin):
         "request_id",
         "streamed",
         "held",
+        "for_load",
         "first",
         "took",
         "replays",
@@ -199,6 +200,10 @@ class RequestRecordAdmin(ReadOnly, RecordModelAdmin):
     @admin.display(ordering="held_ms")
     def held(self, record: RequestRecord) -> str:
         return spent(record.held_ms or None)
+
+    @admin.display(description="of which")
+    def for_load(self, record: RequestRecord) -> str:
+        return held_for(record) or "–"
 
     @admin.display(description="first token", ordering="ttft_ms")
     def first(self, record: RequestRecord) -> str:

@@ -134,6 +134,8 @@ class RequestRecord(models.Model):
     )
     streamed = models.BooleanField(default=False)
     held_ms = models.FloatField("held", default=0.0)
+    room_ms = models.FloatField("of which for room", default=0.0, db_default=0.0)
+    load_ms = models.FloatField("of which for its load", default=0.0, db_default=0.0)
     ttft_ms = models.FloatField("first token after", null=True)
     duration_ms = models.FloatField("duration", default=0.0)
     replays = models.PositiveSmallIntegerField(default=0)

@@ -94,6 +94,8 @@ def _row(record: Record, key: str) -> Row:
         record.outcome.value,
         record.streamed,
         record.held_ms,
+        record.room_ms,
+        record.load_ms,
         record.ttft_ms,
         record.duration_ms,
         record.replays,

@@ -33,7 +33,7 @@ from supervisor_app.gateway.edge.lookout import Lookout
 from supervisor_app.gateway.edge.model_lists import ModelLists
 from supervisor_app.gateway.edge.writer import RecordWriter
 from supervisor_app.gateway.records.metrics import GatewayMetrics
-from supervisor_app.gateway.servers.facts import ServerFacts, end_of
+from supervisor_app.gateway.servers.facts import Load, ServerFacts, end_of
 from supervisor_app.gateway.servers.fetch import UNUSABLE, FetchError, RefusedError, fetch
 from supervisor_app.gateway.servers.scrape import metrics_of
 from supervisor_app.gateway.workers.shared_counts import SAVE_SECONDS, SharedCounts
@@ -245,6 +245,7 @@ class Link:
                 adopted=message["adopted"],
                 api_key=before.key_of(adopted=message["adopted"]),
                 run=before.run if message["pid"] == before.pid else None,
+                load=Load(**load) if (load := message.get("load")) else None,
                 ends=ends,
                 silent_since=None,  # its supervisor spoke
                 away=False,

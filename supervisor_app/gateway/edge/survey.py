@@ -15,10 +15,12 @@ from django.db.models import F
 from supervisor_app.common.moments import seconds
 from supervisor_app.core.command_line.argv import spelled_out
 from supervisor_app.core.diagnosis import named_files
+from supervisor_app.core.loaded import loaded_from_json
 from supervisor_app.core.machine.sockets import realm
 from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import AVAILABLE, Status
 from supervisor_app.fleet.conf import Overlay, apply_overlay
+from supervisor_app.fleet.events import load_of
 from supervisor_app.fleet.models import LlamaServer, Run, ServerState
 from supervisor_app.fleet.newest import with_newest_runs
 from supervisor_app.fleet.presets import aliases_among
@@ -27,7 +29,7 @@ from supervisor_app.gateway.llama.isolation import caches_prompts
 from supervisor_app.gateway.llama.listing import Listing, is_path, listing_of_json, listing_of_names
 from supervisor_app.gateway.llama.presets import presets_of
 from supervisor_app.gateway.servers.elsewhere import is_elsewhere
-from supervisor_app.gateway.servers.facts import End, ServerFacts, end_of
+from supervisor_app.gateway.servers.facts import End, Load, ServerFacts, end_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -46,6 +48,7 @@ def load_facts(overlay: Overlay) -> dict[str, ServerFacts]:
         "pid",
         "started_at",
         "ready_at",
+        "loaded",
         "ended_at",
         "signal",
         "failure_kind",
@@ -67,6 +70,7 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str], her
     configured = tuple(_configured_names(server))
     launch = launch_of(server)
     endpoint = Endpoint(**state.endpoint) if state and state.endpoint else None
+    open_run = next((run for run in runs if run.ended_at is None), None)
     keys, adopted = (server.key, server.api_key or ""), bool(state and state.adopted)
     facts = ServerFacts(
         name=server.name,
@@ -77,7 +81,8 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str], her
         url=state.url if state else "",
         pid=state.pid if state else None,
         endpoint=endpoint,
-        run=next((run.pk for run in runs if run.ended_at is None), None),
+        run=open_run.pk if open_run is not None else None,
+        load=_load_of(open_run),
         wanted=server.desired_running,
         wakes=server.stopped_for_idleness,
         draining=bool(state and state.draining),
@@ -117,6 +122,11 @@ def _is_verbose(args: list[str]) -> bool:
     levels = (value for flag, value in pairwise(flags) if flag in VERBOSITY_FLAGS)
     is_high = any(level.isdecimal() and int(level) >= VERBOSE_FROM for level in levels)
     return is_high or not VERBOSE_FLAGS.isdisjoint(flags)
+
+
+def _load_of(run: Run | None) -> Load | None:
+    known = None if run is None else load_of(seconds(run.ready_at), loaded_from_json(run.loaded))
+    return None if known is None else Load(**known)
 
 
 def _end_of(run: Run) -> End:

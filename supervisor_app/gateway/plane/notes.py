@@ -119,6 +119,8 @@ class Notes:
             outcome=self.outcome,
             streamed=hints.stream,
             held_ms=hold.total * 1000 if hold is not None else 0.0,
+            room_ms=hold.room * 1000 if hold is not None else 0.0,
+            load_ms=hold.load * 1000 if hold is not None else 0.0,
             ttft_ms=(first - request.started) * 1000 if first else None,
             duration_ms=(self.ended - request.started) * 1000,
             replays=self.replays,

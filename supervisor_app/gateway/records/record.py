@@ -70,6 +70,10 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     streamed: bool = False
     held_ms: float = 0.0
     """Waiting for the server, its queue included."""
+    room_ms: float = 0.0
+    """Part of `held_ms` in which its server waited for room in memory."""
+    load_ms: float = 0.0
+    """Part of `held_ms` in which its server loaded."""
     ttft_ms: float | None = None
     """Time from the head of the request to the first byte of content."""
     duration_ms: float = 0.0

@@ -39,6 +39,24 @@ def end_of(*, kind: str, signal: int | None, adopted: bool, title: str) -> End:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Load of the process that serves: a wait for room in memory, then the start until it was ready."""
+
+    ready_at: float
+    """Unix seconds."""
+    room_seconds: float
+    load_seconds: float
+
+    def within(self, since: float, until: float) -> tuple[float, float]:
+        """Return the seconds of each part, room and load, that lie in a wait. Unix seconds."""
+        given_at = self.ready_at - self.load_seconds
+        asked_at = given_at - self.room_seconds
+        room = min(until, given_at) - max(since, asked_at)
+        load = min(until, self.ready_at) - max(since, given_at)
+        return max(0.0, room), max(0.0, load)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFacts:
     """A server as its supervisor published it, with what people have configured for the gateway."""
 
@@ -96,6 +114,8 @@ class ServerFacts:
     """Duration of the last starts; None: the server never got ready."""
     retry_at: float | None = None
     """Unix seconds at which the supervisor tries again."""
+    load: Load | None = None
+    """Load of the process that is ready; None: none is, or its load was not measured."""
     ends: Mapping[int, End] = field(default_factory=dict)
     """Ends of the last processes, by pid."""
     is_elsewhere: bool = False
@@ -126,6 +146,7 @@ class ServerFacts:
             adopted=known.adopted,
             api_key=self.key_of(adopted=known.adopted),
             run=self.run if self.pid == known.pid else known.run,
+            load=known.load,
             ends={**known.ends, **self.ends},
         )
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from supervisor_app.gateway.servers.facts import Load
+
 EVENT_STREAM = b"Content-Type: text/event-stream\r\nCache-Control: no-cache\r\n" + UNBUFFERED
 
 
@@ -19,7 +21,17 @@ class Hold:
     Tries that reach nobody do not make the time longer: only one that did begins it anew (`renew`).
     """
 
-    __slots__ = ("_deadline", "_loop", "_next_comment", "_since", "_until", "has_waited", "total")
+    __slots__ = (
+        "_deadline",
+        "_loop",
+        "_next_comment",
+        "_since",
+        "_until",
+        "has_waited",
+        "load",
+        "room",
+        "total",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -30,6 +42,9 @@ class Hold:
         self.has_waited = False
         self.total = 0.0
         """Seconds waited, in all holds; 0 for a wait within one millisecond of uvloop's clock."""
+        self.room = 0.0
+        """Part of these seconds in which its server waited for room in memory, as `load` for its start."""
+        self.load = 0.0
 
     @property
     def waits(self) -> bool:
@@ -49,6 +64,13 @@ class Hold:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def waited_for(self, load: Load, now: float) -> None:
+        """Note how much of this wait was for the load of the server. `now`: Unix seconds."""
+        if self._since is not None:
+            room, loading = load.within(now - (self._loop.time() - self._since), now)
+            self.room += room
+            self.load += loading
 
     def renew(self) -> None:
         """The next wait is a new one."""

@@ -117,6 +117,8 @@ class Visit:
             self.backend.gate.return_to_queue(self)
             self._expect_to_be_alone()
         else:
+            if (load := self.backend.facts.load) is not None:
+                self._request.answer.wait().waited_for(load, self._gateway.wall_time())
             self._go()
 
     def displaced(self) -> None:

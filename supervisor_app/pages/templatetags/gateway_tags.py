@@ -6,9 +6,10 @@ from django import template
 
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.traffic.models import OUTCOME_WORDS, RequestRecord
-from supervisor_app.traffic.shown import spent, tokens
+from supervisor_app.traffic.shown import held_for, spent, tokens
 
 register = template.Library()
+register.filter(held_for)
 register.filter(spent)
 register.filter(tokens)
 

@@ -189,7 +189,7 @@ def asked():
     usage = Usage(prompt_tokens=1204, generated_tokens=86)
     ledger.write(
         [
-            make_record(key=key.pk, held_ms=4200, ttft_ms=340, duration_ms=78_000, usage=usage),
+            make_record(key=key.pk, held_ms=4200, room_ms=120, ttft_ms=340, duration_ms=78_000, usage=usage),
             make_record(server="other", status=429, outcome=Outcome.REFUSED, duration_ms=3),
             make_record(status=0, outcome=Outcome.CLIENT_LEFT, model="left-model"),
             make_record(model="kept", captured_request='{"a": "<b>hi</b>"}', captured_answer="hello"),

@@ -8,6 +8,7 @@ import pytest
 
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.records.record import Outcome
+from supervisor_app.gateway.servers.facts import Load
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import CHAT, question, request, streaming
 from tests.integration.gateway.scripts import answers, dies, hangs, loads
@@ -41,6 +42,20 @@ async def test_while_a_server_is_away_requests_wait_for_it(plane, status):
     (record,) = await plane.records(1)
     assert record.outcome == Outcome.HELD
     assert record.held_ms > 0
+
+
+async def test_of_a_request_that_waited_it_is_recorded_for_which_part_of_the_load(plane):
+    server = await plane.serve(answers(b"x"), status=Status.STARTING)
+    asking = plane.asks(question())
+    await plane.until_waiting(1)
+    began = plane.gateway.loop.time()
+    await eventually(lambda: plane.gateway.loop.time() > began)
+    now = plane.gateway.wall_time()
+    server.says(status=Status.READY, load=Load(ready_at=now, room_seconds=0.0, load_seconds=60.0))
+    assert (await asking).status == 200
+    (record,) = await plane.records(1)
+    assert 0 < record.load_ms <= record.held_ms + 1
+    assert record.room_ms == 0
 
 
 async def test_requests_that_waited_go_in_the_order_in_which_they_came(plane):

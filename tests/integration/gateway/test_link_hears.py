@@ -11,13 +11,14 @@ import pytest
 from channels.layers import get_channel_layer
 
 from supervisor_app.core.diagnosis.explanations import failure_of
+from supervisor_app.core.loaded import Loaded
 from supervisor_app.core.status import FailureKind, RunSummary, Status
 from supervisor_app.fleet.events import STATUS_GROUP
 from supervisor_app.fleet.models import LlamaServer, ServerState
 from supervisor_app.fleet.publish import ChannelPublisher
 from supervisor_app.gateway.access.keys import Denied
 from supervisor_app.gateway.edge import link
-from supervisor_app.gateway.servers.facts import End
+from supervisor_app.gateway.servers.facts import End, Load
 from supervisor_app.traffic.models import ApiKey
 from tests.integration.building import (
     db,
@@ -48,11 +49,15 @@ async def test_news_are_known_at_once_and_not_taken_back_by_a_database_that_is_b
     state = await db(make_state, await db(make_server), "starting", version=1)
     async with linked() as gateway:
         looks.clear()
-        await announce(Status.READY, 2, pid=11, url="http://localhost:8134", detail="Serving.")
+        loaded = Loaded(room_ms=250, load_ms=1500)
+        run = RunSummary(retry=0, adopted=False, started_at=18.0, ready_at=20.0, loaded=loaded)
+        url = "http://localhost:8134"
+        await announce(Status.READY, 2, pid=11, url=url, detail="Serving.", ready_at=20.0, runs=(run,))
         await eventually(lambda: looks)
         await asyncio.sleep(0)
         known = facts(gateway)
         assert (known.status, known.version, known.pid, known.detail) == (Status.READY, 2, 11, "Serving.")
+        assert known.load == Load(ready_at=20.0, room_seconds=0.25, load_seconds=1.5)
         state.version, state.detail = 3, "Serving 1 model."
         await db(state.save)
         await announce(Status.READY, 2)

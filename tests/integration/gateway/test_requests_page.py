@@ -110,6 +110,8 @@ def test_a_request_is_told_in_words(staff_client):
         at=timezone.now().timestamp() - 90,
         outcome=Outcome.HELD,
         held_ms=4200,
+        room_ms=120,
+        load_ms=4010,
         ttft_ms=4540,
         duration_ms=78_000,
         usage=usage,
@@ -117,7 +119,7 @@ def test_a_request_is_told_in_words(staff_client):
     ledger.write([told])
     shown = words(staff_client.get(PAGE))
     assert (
-        "1 m ago qwen3 /v1/chat/completions Answered after waiting 4.2 s 4.5 s 1 m 18 s "
+        "1 m ago qwen3 /v1/chat/completions Answered after waiting 4.2 s 120 ms room, 4.0 s load 4.5 s 1 m 18 s "
         "1204 in, 86 out 900 cached, 41/s"
     ) in shown
 

@@ -7,12 +7,14 @@ from signal import SIGABRT, SIGKILL, SIGSEGV, SIGTERM
 
 import pytest
 
+from supervisor_app.core.loaded import Loaded
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.fleet.conf import Overlay
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.edge import ledger, survey
 from supervisor_app.gateway.edge.survey import RUNS, load_facts
 from supervisor_app.gateway.llama.listing import listing_of
+from supervisor_app.gateway.servers.facts import Load
 from supervisor_app.traffic.models import ModelList
 from tests.integration.building import MODEL, STARTED, at, make_run, make_server, make_state
 
@@ -341,3 +343,11 @@ def test_the_time_of_a_start_is_the_median_of_the_last_starts():
 def test_a_server_that_never_got_ready_says_nothing_of_how_long_a_start_takes():
     make_run(make_server())
     assert facts().start_seconds is None
+
+
+def test_how_long_the_process_that_runs_has_loaded():
+    server = make_server()
+    make_run(server, ready_at=at(1), ended_at=at(2), loaded=Loaded(load_ms=9).as_json())
+    assert facts().load is None
+    make_run(server, ready_at=at(5), ended_at=None, loaded=Loaded(room_ms=250, load_ms=1500).as_json())
+    assert facts().load == Load(ready_at=at(5).timestamp(), room_seconds=0.25, load_seconds=1.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from supervisor_app.gateway.servers.facts import Load
 from supervisor_app.gateway.servers.hold import Hold
 from tests.unit.gateway.timers import Timers
 
@@ -114,3 +115,33 @@ def test_a_wait_too_short_for_the_clock_was_one(waiting):
     waiting.begin()
     waiting.hold.end()
     assert (waiting.hold.has_waited, waiting.hold.total) == (True, 0.0)
+
+
+LOAD = Load(ready_at=500.0, room_seconds=3.0, load_seconds=5.0)
+"""Room was asked for at 492, given at 495."""
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "parts"),
+    [
+        (490, 501, (3, 5)),
+        (493, 500, (2, 5)),
+        (496, 500, (0, 4)),
+        (500, 510, (0, 0)),
+        (480, 490, (0, 0)),
+        (490, 494, (2, 0)),
+    ],
+    ids=["all of it", "came while others ended", "came while it loaded", "came later", "before", "left"],
+)
+def test_of_a_load_the_parts_within_a_wait_count(since, until, parts):
+    assert LOAD.within(since, until) == pytest.approx(parts)
+
+
+def test_waits_for_loads_add_up_and_what_is_no_wait_counts_for_nothing(waiting):
+    waiting.hold.waited_for(LOAD, 500.0)
+    for _ in range(2):
+        waiting.begin()
+        waiting.after(6)
+        waiting.hold.waited_for(LOAD, 500.0)
+        waiting.hold.end()
+    assert (waiting.hold.room, waiting.hold.load) == pytest.approx((2, 10))
