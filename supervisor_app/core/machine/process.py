@@ -29,14 +29,13 @@ from supervisor_app.core.shortage import ShortageError, raise_shortage, shortage
 from supervisor_app.core.sightings import Autopsy, Endpoint, Exit, Identity, MemorySample, ProcessUsage
 
 if TYPE_CHECKING:
-    import subprocess
-
+    from supervisor_app.core.machine.children import Child
     from supervisor_app.core.machine.memory import MemoryMeter
     from supervisor_app.core.machine.open_log import OpenLog
     from supervisor_app.core.spec import LaunchSpec
 
 POLL_SECONDS = 0.25
-_let_go: list[subprocess.Popen[bytes]] = []
+_let_go: list[Child] = []
 """Children that were let go: each is reaped at its end, so that none stays a zombie."""
 
 
@@ -48,7 +47,7 @@ class LocalProcess:
         *,
         identity: Identity | None,
         started_at: float,
-        child: subprocess.Popen[bytes] | None = None,
+        child: Child | None = None,
         log: OpenLog | None = None,
         log_start: int = 0,
         meter: MemoryMeter | None = None,

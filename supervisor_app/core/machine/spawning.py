@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import subprocess
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from supervisor_app.common.redact import redact_argv
 from supervisor_app.core.command_line.moved_door import moved_door
 from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.diagnosis.spawn_failure import look_at_program, why_not_started
+from supervisor_app.core.machine.children import Child, start_child
 from supervisor_app.core.machine.file_limit import give_back_file_limit
 from supervisor_app.core.machine.identity import boot_id, identity_of
 from supervisor_app.core.ports import SpawnError
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 OUR_SECRETS = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE")
 NO_ORIGIN = "none"
 """An origin that no page has: llama-server echoes any by default."""
-# vfork() holds the interpreter, and with it every server, until the program is loaded from its disk.
-subprocess._USE_VFORK = False  # type: ignore[misc]
 
 
 def child_environment(environ: Mapping[str, str], spec: LaunchSpec) -> dict[str, str]:
@@ -54,7 +52,7 @@ def child_environment(environ: Mapping[str, str], spec: LaunchSpec) -> dict[str,
 class Born:
     """A new child."""
 
-    child: subprocess.Popen[bytes]
+    child: Child
     identity: Identity
     log_start: int
     """Offset in the log at which this run begins."""
@@ -76,15 +74,8 @@ def spawn_child(spec: LaunchSpec, log: LogFile, no_engine: str) -> Born:
         _mark_start(output, spec)
         log_start = log.size()
         try:
-            child = subprocess.Popen(
-                spec.argv,
-                cwd=spec.cwd,
-                env=child_environment(os.environ, spec),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            environment = child_environment(os.environ, spec)
+            child = start_child(spec.argv, cwd=str(spec.cwd), env=environment, output=output.fileno())
         except OSError as error:
             raise_shortage(error)
             program = look_at_program(spec.command[0], Path(spec.cwd))

@@ -67,6 +67,11 @@ async def test_a_child_outlives_us_in_its_own_session_and_writes_to_a_file(start
 )
 async def test_the_way_in_which_a_process_ended_is_known(started, number, exit):
     process = await started(fake_spec())
+
+    async def handles_signals() -> bool:
+        return "listening on" in " ".join(await process.last_lines(5))
+
+    await until_async(handles_signals)
     os.kill(process.identity.pid, number)
     assert await asyncio.wait_for(process.wait(), DEADLINE) == exit
     assert await process.wait() == exit, "may be awaited again"

@@ -7,7 +7,6 @@ import errno
 import os
 import resource
 import signal
-import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -217,15 +216,16 @@ async def test_a_start_from_a_dead_disk_fails_for_that_server_alone_and_leaves_n
     processes, started, monkeypatch
 ):
     alive, born = threading.Event(), []
-    popen = subprocess.Popen
+    start_child = spawning.start_child
 
     def slow(argv, **more):
-        if "--dead" in argv:
-            alive.wait(DEADLINE)
-        born.append(popen(argv, **more))
+        if "--dead" not in argv:
+            return start_child(argv, **more)
+        alive.wait(DEADLINE)
+        born.append(start_child(argv, **more))
         return born[-1]
 
-    monkeypatch.setattr(subprocess, "Popen", slow)
+    monkeypatch.setattr(spawning, "start_child", slow)
     with monkeypatch.context() as hurried:
         hurried.setattr("supervisor_app.core.machine.processes.SPAWN_SECONDS", 0.05)
         with pytest.raises(SpawnError, match="does its disk answer") as raised:
@@ -235,7 +235,7 @@ async def test_a_start_from_a_dead_disk_fails_for_that_server_alone_and_leaves_n
     alive.set()
 
     async def ended() -> bool:
-        return any("--dead" in child.args and child.returncode is not None for child in born)
+        return any(child.poll() is not None for child in born)
 
     await until_async(ended)
 
