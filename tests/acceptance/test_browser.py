@@ -95,7 +95,7 @@ def badge(page):
 # --- Live ----------------------------------------------------------------------------------------------
 
 
-def test_the_page_says_ready_and_that_it_is_live(serving, tabs):
+def test_the_page_says_that_its_server_is_ready_and_live(serving, tabs):
     page = tabs.open(serving.url)
     expect(badge(page)).to_have_text("live")
     expect(server(page, "ready")).to_contain_text("Ready")

@@ -68,7 +68,7 @@ def test_restart_replaces_the_process(live, staff):
     assert not psutil.pid_exists(pid)
 
 
-def test_stop_by_the_api_ends_it_and_start_brings_it_back(live, staff):
+def test_stop_by_the_api_ends_a_server_and_start_brings_it_back(live, staff):
     pid = live.status()["pid"]
     post(live, "stop", staff)
     live.wait_for_status("initial")
@@ -162,7 +162,7 @@ def changing(make_proxy, engine, model):
     return proxy
 
 
-def test_a_changed_config_file_restarts_it_exactly_once_with_what_it_says(changing):
+def test_a_changed_config_file_restarts_its_server_exactly_once_with_its_settings(changing):
     pid = changing.status()["pid"]
     changing.configure(llama_server_args=["-t", "1", "-c", "256"])
     process = psutil.Process(changing.wait_for_new_pid(pid)["pid"])
@@ -170,7 +170,7 @@ def test_a_changed_config_file_restarts_it_exactly_once_with_what_it_says(changi
     assert changing.runs_after_a_restart() == 3
 
 
-def test_a_changed_row_restarts_it_exactly_once(changing):
+def test_a_changed_row_restarts_its_server_exactly_once(changing):
     changing.configure(llama_server_args=None)
     pid = changing.wait_for_new_pid(changing.status()["pid"])["pid"]
     changing.server(args=["-t", "1", "-c", "128"])

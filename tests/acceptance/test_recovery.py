@@ -77,7 +77,7 @@ def test_crashed_starting_ready_are_told_in_this_order(fake):
     assert list(dict.fromkeys(statuses[1:])) == ["crashed", "starting", "ready"]
 
 
-def test_the_retry_counter_falls_back_once_it_is_stable(proxy):
+def test_the_retry_counter_falls_back_once_a_server_is_stable(proxy):
     proxy.configure(retry_backoff_ms=50, stable_after_ms=1500)
     pid = proxy.start(web=False).wait_for_status("ready")["pid"]
     psutil.Process(pid).kill()
@@ -110,7 +110,7 @@ def test_used_up_retries_end_in_an_error_that_says_what_to_do(gave_up):
     assert "Gave up after 5 retries: press Start to try again." in status["detail"]
 
 
-def test_the_console_says_that_it_gave_up(gave_up):
+def test_the_console_says_that_the_supervisor_gave_up(gave_up):
     assert len(gave_up.said("Gave up after 5 retries; start it by hand.")) == 1
 
 

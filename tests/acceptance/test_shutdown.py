@@ -99,7 +99,7 @@ def test_signals_up_to_the_very_end_are_no_traceback(fake, web):
 
 
 @pytest.mark.parametrize("moment", ["starting", "crashed", "error"])
-def test_a_signal_ends_it_where_there_is_no_server_to_stop(fake, moment):
+def test_a_signal_ends_a_supervisor_that_has_no_server_to_stop(fake, moment):
     flags = ["--fake-load-seconds", "3600"] if moment == "starting" else ["--fake-exit-after-ready", "0"]
     fake.script(*flags, max_retries=0 if moment == "error" else 5, retry_backoff_ms=30_000)
     fake.start(web=False).wait_for_status(moment)
@@ -107,7 +107,7 @@ def test_a_signal_ends_it_where_there_is_no_server_to_stop(fake, moment):
     assert not fake.engines()
 
 
-def test_a_signal_while_it_comes_up_ends_it(proxy):
+def test_a_signal_ends_a_supervisor_that_is_coming_up(proxy):
     proxy.start().wait_for_line("[WEB]")
     proxy.stop()
     assert not proxy.family()
@@ -169,7 +169,7 @@ def test_llama_server_outlives_a_killed_supervisor(orphan):
         psutil.Process(orphan.pid).kill()
 
 
-def test_the_next_supervisor_takes_it_over(taken_over):
+def test_the_next_supervisor_takes_a_running_server_over(taken_over):
     taken_over.wait_for_status("ready", pid=taken_over.pid)
     assert len(taken_over.said("Spawning llama-server")) == 1
 
@@ -187,13 +187,13 @@ def test_the_uptime_of_a_server_taken_over_continues(taken_over):
     assert taken_over.status()["started_at"] == taken_over.started_at
 
 
-def test_the_supervisor_that_took_it_over_stops_it_in_the_end(orphan):
+def test_the_supervisor_that_took_a_server_over_stops_it_in_the_end(orphan):
     orphan.start(web=False).wait_for_line("✅ [LLAMA] Service ready", times=2)
     assert orphan.stop() == 0
     assert not orphan.engines()
 
 
-def test_the_supervisor_that_took_it_over_restarts_it_after_a_crash(orphan):
+def test_the_supervisor_that_took_a_server_over_restarts_it_after_a_crash(orphan):
     orphan.configure(retry_backoff_ms=100)
     orphan.start(web=False).wait_for_line("✅ [LLAMA] Service ready", times=2)
     psutil.Process(orphan.pid).kill()
@@ -207,7 +207,7 @@ def test_a_server_that_died_unseen_is_replaced(orphan):
     assert "while no supervisor was watching" in first["failure_detail"]
 
 
-def test_a_config_that_changed_meanwhile_restarts_it(orphan):
+def test_a_configuration_that_changed_meanwhile_restarts_the_server(orphan):
     orphan.configure(llama_server_args=["-c", "256", "-t", "1"])
     status = orphan.start(web=False).wait_for_new_pid(orphan.pid)
     assert "-c 256" in " ".join(psutil.Process(status["pid"]).cmdline())

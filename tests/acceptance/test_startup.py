@@ -58,7 +58,7 @@ def test_the_history_has_one_open_run_that_reached_ready(serving):
     assert not run["ended_at"]
 
 
-def test_the_page_shows_it_ready(serving):
+def test_the_page_shows_a_server_that_is_ready(serving):
     assert 'data-status="ready"' in serving.get("/").text
 
 
@@ -76,7 +76,7 @@ def test_the_default_host_is_localhost(plain):
     assert plain.status()["url"] == f"http://localhost:{plain.engine_port}"
 
 
-def test_a_relative_model_path_counts_from_where_it_was_started(plain):
+def test_a_relative_model_path_counts_from_the_folder_of_the_command(plain):
     assert plain.status()["models"][0]["name"] == "mine.gguf"
 
 
@@ -266,7 +266,7 @@ def test_a_web_address_in_use_is_exit_2(proxy):
 
 
 @pytest.mark.parametrize("web", [True, False])
-def test_a_supervisor_whose_node_another_host_has_taken_ends_with_exit_4_and_leaves_its_server(fake, web):
+def test_a_supervisor_whose_node_is_taken_ends_with_exit_4_and_leaves_its_server(fake, web):
     pid = fake.start(web=web).wait_for_status("ready")["pid"]
     fake.write("UPDATE supervisor_app_nodelease SET token = 'theirs', holder = '77 5 another-boot gpu-2'")
     assert fake.supervisor.wait() == 4

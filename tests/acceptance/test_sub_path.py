@@ -113,7 +113,7 @@ def test_a_visitor_who_has_to_log_in_is_sent_there_and_back(below):
         )
 
 
-def test_probes_and_the_api_answer_below_it_and_directly(below):
+def test_probes_and_the_api_answer_below_the_sub_path_and_directly(below):
     for path in ("/livez", "/readyz", "/metrics", "/api/servers/default/"):
         assert below.visitor.visit(path).status_code == 200, path
         assert below.get(path).status_code == 200, path
@@ -121,7 +121,7 @@ def test_probes_and_the_api_answer_below_it_and_directly(below):
     assert error["hint"] == f"See {SUB_PATH}/api/servers/."
 
 
-def test_a_button_works_and_what_is_pushed_leads_below_it_too(below):
+def test_a_button_and_the_push_that_follows_stay_below_the_sub_path(below):
     visitor = below.visitor
     page = visitor.visit("/servers/default/")
     (socket,) = (link for link in Links(page.text).found if "llamaproxws" in link)

@@ -182,7 +182,7 @@ def settings_of(monkeypatch, tmp_path):
     return read
 
 
-def test_without_an_environment_it_is_one_process_on_sqlite(settings_of, tmp_path, monkeypatch):
+def test_llamaproxy_without_an_environment_is_one_process_on_sqlite(settings_of, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = settings_of()
     database = found["DATABASES"]["default"]
@@ -219,9 +219,7 @@ def test_a_database_whose_host_is_gone_is_given_up_soon(query, seconds, settings
 
 
 @pytest.mark.parametrize("url", ["foo://x", "postgres://me:secret@db:port/llama", "db", "postgres//x"])
-def test_a_database_url_that_makes_no_sense_is_refused_with_an_example_and_without_its_password(
-    url, settings_of
-):
+def test_a_senseless_database_url_is_refused_by_an_example_without_its_password(url, settings_of):
     with pytest.raises(ImproperlyConfigured, match="DATABASE_URL cannot be understood") as raised:
         settings_of(DATABASE_URL=url)
     assert "Use postgres://user:password@host:5432/name." in str(raised.value)

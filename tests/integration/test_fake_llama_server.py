@@ -210,7 +210,7 @@ def test_the_fake_floods_its_log(fake):
         time.sleep(0.02)
 
 
-def test_a_taken_port_ends_it_with_the_real_line(fake, tmp_path):
+def test_a_taken_port_ends_the_fake_with_the_real_line(fake, tmp_path):
     first = fake()
     first.until(200)
     second = subprocess.run(

@@ -42,7 +42,7 @@ def test_a_server_without_the_setting_gets_no_flag():
 @pytest.mark.parametrize(
     "fields", [{"models_dir": "models", "model_path": ""}, {"args": ["--slot-save-path", "/mine"]}]
 )
-def test_where_that_is_not_possible_the_reason_is_told_and_the_flags_stay_as_they_are(fields):
+def test_the_flags_stay_and_the_reason_is_told_where_keeping_is_not_possible(fields):
     config = resolved(LlamaServer(name="chat", keep_context=True, **fields))
     assert config.context_refusal.startswith("Its conversations are not kept (keep_context): ")
     assert config.spec.args == resolved(LlamaServer(name="chat", **fields)).spec.args
@@ -92,7 +92,7 @@ def record(server, *, ago, duration, cached):
     )
 
 
-def test_answers_count_from_their_end_on_because_the_first_one_has_waited_for_the_start():
+def test_answers_count_from_their_end_because_the_first_waited_for_the_start():
     record("chat", ago=100, duration=20, cached=1)
     record("chat", ago=70, duration=30, cached=2)
     record("chat", ago=65, duration=10, cached=3)

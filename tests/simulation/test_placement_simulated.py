@@ -102,7 +102,7 @@ def test_a_server_that_is_never_idle_is_not_evicted():
     assert other.begun > 300
 
 
-def test_with_a_limit_of_the_wait_it_lets_others_in():
+def test_a_limit_of_the_wait_lets_others_in():
     node = _two_servers(max_wait_for_busy_seconds=30.0)
     _stream(node, "a", until=300)
     other = _ask(node, "b", at=60.0, seconds=1.0)

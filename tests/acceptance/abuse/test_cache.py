@@ -91,7 +91,7 @@ def test_another_key_finds_nothing_in_the_cache(asked, path):
         assert not any(victim.counts(path, body))
 
 
-def test_a_path_that_cannot_be_kept_from_it_is_refused(asked):
+def test_a_path_that_cannot_be_kept_from_the_cache_is_refused(asked):
     isolated, victim, attacker = asked
     for client in (victim, attacker):
         answer = client.ask("/v1/messages", WAYS["/v1/chat/completions"])

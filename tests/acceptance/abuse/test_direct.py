@@ -56,7 +56,7 @@ PAGE = "https://evil.example"
 HOME = "http://localhost:3000"
 
 
-def test_a_foreign_page_may_read_nothing_of_it_and_pages_of_the_gateway_go_on(closed):
+def test_a_foreign_page_reads_nothing_of_a_server_and_pages_of_the_gateway_go_on(closed):
     for path in ("/health", "/v1/models"):
         answer = requests.get(closed.engine_url + path, headers={"Origin": PAGE}, timeout=DEADLINE)
         assert answer.headers.get("Access-Control-Allow-Origin") not in (PAGE, "*")

@@ -89,7 +89,7 @@ def test_a_download_may_take_longer_than_any_start(fetching):
     assert len(fetching.runs()) == 1
 
 
-def test_without_a_network_it_is_tried_until_there_is_one(fetching):
+def test_a_download_without_a_network_is_tried_until_there_is_one(fetching):
     fetching.start()
     fetching.wait_for_line("could not be downloaded", times=4)
     status = fetching.status()

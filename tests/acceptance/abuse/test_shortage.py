@@ -81,7 +81,7 @@ def test_a_server_that_crashes_while_no_descriptor_is_left_comes_back(proxy):
     proxy.stop()
 
 
-def test_the_supervisor_raises_its_limit_of_files_and_its_servers_get_the_limit_it_found(proxy):
+def test_the_supervisor_raises_its_limit_of_files_and_not_that_of_its_servers(proxy):
     through = in_surroundings("--files", "300", "--files-at-most", "4000")
     status = proxy.start(through=through).wait_for_status("ready")
     assert limit_of(proxy.supervisor.pid) == (4000, 4000)

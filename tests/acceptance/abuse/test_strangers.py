@@ -68,7 +68,7 @@ def test_a_server_of_a_user_whom_people_have_named_is_taken_over(fake, tmp_path)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_in_the_second_between_a_crash_and_the_restart_it_gets_nothing(make_proxy, tmp_path, workers):
+def test_a_stranger_between_a_crash_and_the_restart_gets_nothing(make_proxy, tmp_path, workers):
     proxy = make_proxy(retry_backoff_ms=1500, llama_api_key=KEY)
     proxy.script("--fake-token-seconds", "0.01", "--metrics")
     proxy.start(*(["--no-gateway"] if workers else []))

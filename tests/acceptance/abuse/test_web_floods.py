@@ -58,7 +58,7 @@ def send_until_refused(connection, data, times):
             connection.sendall(data)
 
 
-def test_more_idle_connections_than_descriptors_neither_end_a_server_nor_keep_anybody_out(pages):
+def test_more_idle_connections_than_descriptors_end_no_server_and_keep_nobody_out(pages):
     before = pages.status()
     with ExitStack() as stack:
         for number in range(1500):

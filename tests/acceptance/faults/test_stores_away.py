@@ -77,7 +77,7 @@ def test_when_redis_is_back_nudges_arrive_again(bereft):
 
 
 @pytest.mark.redis
-def test_without_redis_at_the_start_it_supervises_and_shows(proxy):
+def test_without_redis_at_the_start_a_supervisor_supervises_and_shows(proxy):
     proxy.env["REDIS_URL"] = f"redis://127.0.0.1:{free_port()}/0"
     proxy.start(web=False)
     proxy.start_web()

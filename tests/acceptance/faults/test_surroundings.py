@@ -247,7 +247,7 @@ def locked_out(house):
         yield patient
 
 
-def test_with_a_locked_database_it_recovers_and_pages_are_told(locked_out):
+def test_a_server_recovers_with_a_locked_database_and_pages_are_told(locked_out):
     check_that_all_is_well(locked_out)
 
 

@@ -86,9 +86,7 @@ def test_a_model_has_one_id_and_its_server_s_own_entry_through_its_whole_life(ma
     assert failed.meta == ready.meta
 
 
-def test_every_name_of_a_model_is_good_for_a_request_although_there_are_several_servers(
-    make_proxy, engine, model
-):
+def test_every_name_of_a_model_is_good_for_a_request_among_several_servers(make_proxy, engine, model):
     args = [*ENGINE_ARGS, "--alias", "qwen,second"]
     proxy = make_proxy(llama_model_path=str(model), llama_server_args=args, model_aliases=["gpt-4"])
     add_server(proxy, "b", model_path=str(model))

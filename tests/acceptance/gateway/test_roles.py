@@ -100,7 +100,7 @@ def test_a_gateway_that_is_asked_to_end_finishes_its_streams_and_takes_no_more(a
 
 
 @pytest.mark.parametrize(("options", "signals"), [(["--grace", "0.3"], 1), ([], 2)], ids=["grace", "twice"])
-def test_a_stream_that_it_cannot_finish_fails_for_its_reader(apart, options, signals):
+def test_a_stream_that_an_ending_gateway_cannot_finish_fails_for_its_reader(apart, options, signals):
     with gateway(apart, *options) as child, Stream(apart) as stream:
         stream.goes_on()
         for _ in range(signals):

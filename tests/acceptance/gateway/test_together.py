@@ -123,7 +123,7 @@ def narrow(make_shared):
     return start(make_shared, *ONE_SLOT)
 
 
-def test_a_server_with_one_slot_gets_one_request_at_a_time_in_the_order_in_which_they_came(narrow, clients):
+def test_a_server_with_one_slot_gets_one_request_at_a_time_in_their_order(narrow, clients):
     questions = [f"question {number}" for number in range(12)]
     with ThreadPoolExecutor(len(questions)) as pool:
         answers = []
@@ -136,9 +136,7 @@ def test_a_server_with_one_slot_gets_one_request_at_a_time_in_the_order_in_which
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_worker_that_is_killed_or_stopped_with_a_request_inside_holds_nobody_up_for_long(
-    narrow, clients, number
-):
+def test_a_worker_killed_or_stopped_with_a_request_inside_holds_nobody_up_for_long(narrow, clients, number):
     holder, waiting, _ = clients(narrow, WORKERS)
     with ThreadPoolExecutor(1) as pool, holder.begin("for ever", stream=True, max_tokens=10**6) as answer:
         assert answer.status == 200

@@ -132,7 +132,7 @@ def test_an_empty_address_keeps_the_stored_one(staff_client, channel):
     assert (channel.name, channel.url) == ("renamed", URL)
 
 
-def test_a_new_address_replaces_it(staff_client, channel):
+def test_a_new_address_replaces_the_old_one(staff_client, channel):
     staff_client.post(change_url(channel), FILLED | {"url": "https://other.example.org/"})
     channel.refresh_from_db()
     assert channel.url == "https://other.example.org/"

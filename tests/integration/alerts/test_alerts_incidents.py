@@ -104,7 +104,7 @@ def test_the_end_of_the_supervisor_is_no_end_and_no_second_beginning(world):
     assert world.hook.events == ["crashed"]
 
 
-def test_a_person_who_stops_it_ends_the_incident_in_silence(world):
+def test_a_person_who_stops_a_server_ends_its_incident_in_silence(world):
     world.see("crashed")
     world.look()
     LlamaServer.objects.update(desired_running=False)
@@ -114,7 +114,7 @@ def test_a_person_who_stops_it_ends_the_incident_in_silence(world):
     assert world.incident.ending == "stopped"
 
 
-def test_a_person_who_stops_it_when_it_was_up_again_ends_it_with_the_good_news(world):
+def test_a_person_who_stops_a_server_that_was_up_again_ends_it_with_the_good_news(world):
     world.see("crashed")
     world.see("ready", wait=5)
     LlamaServer.objects.update(desired_running=False)
@@ -257,7 +257,7 @@ def test_an_open_incident_is_told_again_every_so_many_hours(world):
     assert world.hook.events[3:] == ["recovered"]
 
 
-def test_after_a_long_silence_it_is_said_once_not_for_every_hour_missed(world):
+def test_a_reminder_after_a_long_silence_is_said_once_not_for_every_hour_missed(world):
     AlertChannel.objects.update(resend_hours=1)
     world.see("crashed")
     world.look()
@@ -293,7 +293,7 @@ def test_a_message_that_was_not_delivered_yet_is_not_said_again(world):
     assert Delivery.objects.count() == 1
 
 
-def test_a_reminder_that_waits_is_dropped_when_it_is_up(world):
+def test_a_reminder_that_waits_is_dropped_when_the_server_is_up(world):
     AlertChannel.objects.update(resend_hours=1)
     world.see("crashed")
     world.look()

@@ -50,7 +50,7 @@ def test_a_message_that_failed_is_tried_again_after_a_minute(world, caplog):
     assert "📣 [ALERTS] Sent: crashed of default to ops" in caplog.text
 
 
-def test_after_a_day_it_is_given_up_and_kept_for_the_admin(world, caplog):
+def test_a_message_is_given_up_after_a_day_and_kept_for_the_admin(world, caplog):
     world.hook.answers = [500] * 1000
     world.see("crashed")
     world.look()

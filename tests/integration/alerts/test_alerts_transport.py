@@ -104,7 +104,7 @@ def test_a_webhook_gets_the_alert_as_json(hook):
 @pytest.mark.parametrize(
     ("status", "said"), [(500, "It answered 500"), (404, "It answered 404"), (302, "It answered 302")]
 )
-def test_a_webhook_that_does_not_take_it(status, said, hook):
+def test_a_webhook_that_does_not_take_a_message_is_an_error(status, said, hook):
     hook.answers = [status]
     with pytest.raises(SendError, match=said):
         send(hook.url, alert())

@@ -140,7 +140,7 @@ def _soon(monkeypatch):
     monkeypatch.setattr(watched, "JUDGE_SECONDS", 0.05)
 
 
-async def test_conversations_that_share_one_context_are_kept_if_idle_slots_stay_where_they_are(tmp_path):
+async def test_conversations_of_one_context_are_kept_if_idle_slots_keep_their_place(tmp_path):
     async with running("llama-server", tmp_path) as made:
         shared = ("-c", "4096", "--no-cache-idle-slots")
         await made.restart(*shared)
@@ -152,7 +152,7 @@ async def test_conversations_that_share_one_context_are_kept_if_idle_slots_stay_
 
 
 @pytest.mark.parametrize("engine", ["llama-server", "bundled"])
-async def test_conversations_go_on_after_a_restart_and_it_is_said(engine, tmp_path):
+async def test_conversations_go_on_after_a_restart_and_the_status_says_so(engine, tmp_path):
     async with running(engine, tmp_path) as made:
         await made.say(FIRST)
         await made.say(SECOND)

@@ -131,7 +131,7 @@ async def test_a_process_seen_to_be_another_is_never_taken_for_the_servers_own(
 
 
 @needs_root
-async def test_nor_is_what_belongs_to_another_user(processes, wrapper, monkeypatch):
+async def test_a_process_of_another_user_is_never_taken_for_the_servers_own(processes, wrapper, monkeypatch):
     long_ago(monkeypatch)
     monkeypatch.setattr(ownership, "holder_of_socket", lambda found, pids=None: None)
     spec = fake_spec()

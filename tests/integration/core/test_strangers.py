@@ -55,7 +55,7 @@ def test_a_process_of_another_user_is_one(stack, address):
 
 
 @needs_root
-def test_a_connection_that_another_user_has_accepted_stays_strange_when_our_own_listens_again(stack):
+def test_a_connection_accepted_by_another_user_stays_strange_when_we_listen_again(stack):
     """Its listener is gone, ours is in its place, and the connection is still with the other one."""
     leaves = LISTEN.replace("s.accept()", "c = s.accept()").replace("print('met'", "s.close(); print('met'")
     port = free_port()

@@ -32,7 +32,7 @@ def test_bundled_refuses_router_mode_in_words(start):
     assert "-m FILE" in server.lines[0]
 
 
-def test_bundled_names_the_flags_it_knows(start):
+def test_bundled_names_the_flags_that_exist(start):
     server = start("bundled", "--models-dir", "x")
     assert server.ended() == 1
     assert "--ctx-size" in server.lines[1]

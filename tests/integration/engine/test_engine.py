@@ -99,7 +99,7 @@ def test_port_0_is_any_port_and_the_log_names_it(start, engine, model):
 
 
 @pytest.mark.parametrize(("flags", "line"), BAD_FLAGS)
-def test_a_bad_flag_ends_it_with_the_same_line(start, engine, flags, line):
+def test_a_bad_flag_ends_both_engines_with_the_same_line(start, engine, flags, line):
     server = start(engine, "-m", "none.gguf", *flags)
     assert server.ended() == 1
     assert server.lines[0] == line
@@ -122,7 +122,7 @@ def test_a_bad_flag_ends_it_with_the_same_line(start, engine, flags, line):
         ),
     ],
 )
-def test_a_bad_environment_variable_ends_it_with_the_same_line(start, engine, name, value, line):
+def test_a_bad_environment_variable_ends_both_engines_with_the_same_line(start, engine, name, value, line):
     server = start(engine, "-m", "none.gguf", env={name: value})
     assert server.ended() == 1
     assert server.lines[0] == line
@@ -189,7 +189,7 @@ def test_an_assertion_is_diagnosed_as_a_crash(start, engine, model):
     assert "GGML_ASSERT" in failure.detail
 
 
-def test_a_taken_port_ends_it_before_it_loads(start, engine, large_model):
+def test_a_taken_port_ends_an_engine_before_it_loads(start, engine, large_model):
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()

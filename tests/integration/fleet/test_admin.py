@@ -189,9 +189,7 @@ def test_flags_are_typed_as_on_a_command_line_and_come_back_the_same(typed, args
 
 
 @pytest.mark.parametrize("typed", ["--path /", "-c 1 --mcp_servers_json {}", "--alias -ag", "--log-file=x"])
-def test_a_flag_that_reaches_for_the_machine_is_refused_and_the_form_says_where_it_belongs(
-    typed, staff_client
-):
+def test_a_flag_for_the_machine_is_refused_and_the_form_says_where_it_belongs(typed, staff_client):
     server = make_server(args=["-c", "512"])
     found = errors(staff_client.post(change_url(server), FILLED | {"args": typed}))
     assert "not accepted from a form" in found["args"]

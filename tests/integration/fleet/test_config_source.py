@@ -117,7 +117,7 @@ def test_settings_of_the_demo_win(config_file, kept):
 
 
 @ACCIDENTS
-def test_a_process_that_runs_goes_on_with_it(happens, config_file):
+def test_a_running_process_goes_on_with_its_settings(happens, config_file):
     config_file.write_text(GOOD)
     assert last_good().values == VALUES
     happens(config_file)

@@ -213,7 +213,7 @@ def boss():
     return client
 
 
-def test_the_admin_shows_what_the_file_sets_and_where_but_changes_and_deletes_nothing_of_it(node, boss):
+def test_the_admin_shows_the_settings_of_the_file_but_changes_and_deletes_none(node, boss):
     node.reads(table("chat", "max_retries = 7"))
     address = reverse("admin:supervisor_app_llamaserver_change", args=[row("chat").pk])
     page = boss.get(address)

@@ -259,7 +259,7 @@ def test_an_open_run_is_still_alive(server, staff_client):
         assert words in page
 
 
-def test_the_runs_around_it_are_one_click_away(server, staff_client):
+def test_the_runs_around_a_run_are_one_click_away(server, staff_client):
     first = make_run(server, started_at=at(STARTED))
     middle = make_run(server, started_at=at(STARTED + 1))
     last = make_run(server, started_at=at(STARTED + 2))
@@ -308,7 +308,7 @@ def test_a_chart_goes_from_left_to_right_and_its_highest_point_is_the_most(serve
     assert min(point.y for point in chart) == chart[-1].y == 8.0
 
 
-def test_without_a_look_nobody_knows_how_long_before_the_end_it_was(server):
+def test_a_run_without_a_look_does_not_say_how_long_before_the_end_it_was(server):
     assert RunCard(failed(server, evidence={})).before_end is None
 
 

@@ -92,7 +92,7 @@ def test_a_lease_that_was_not_renewed_in_time_is_taken_at_once(age):
     assert ours()
 
 
-def test_a_holder_elsewhere_that_renews_keeps_it(pauses, caplog):
+def test_a_holder_elsewhere_that_renews_keeps_the_lease(pauses, caplog):
     caplog.set_level(logging.INFO, "supervisor_app.fleet.lease")
     held_by(ELSEWHERE, age=timedelta(seconds=4))
     pauses += [lambda: None, lambda: aged(timedelta())]
@@ -102,9 +102,7 @@ def test_a_holder_elsewhere_that_renews_keeps_it(pauses, caplog):
     assert caplog.messages == ["⏳ [NODE] Waiting whether pid 77 on gpu-2, which has 'local', is alive"]
 
 
-def test_a_holder_elsewhere_that_died_a_moment_ago_is_followed_once_it_was_silent_for_long(
-    pauses, monkeypatch
-):
+def test_a_holder_elsewhere_that_died_just_now_is_followed_after_a_long_silence(pauses, monkeypatch):
     held_by(ELSEWHERE, age=timedelta(seconds=4))
     time_passes = partial(monkeypatch.setattr, lease_module, "LEASE", timedelta(seconds=3))
     pauses += [lambda: None, time_passes]

@@ -93,7 +93,7 @@ async def saved(condition):
     await until(Footprint.objects.first, lambda row: row is not None and condition(row))
 
 
-async def test_without_any_run_it_is_an_estimate_with_remedies(node, spec):
+async def test_a_need_without_any_run_is_an_estimate_with_remedies(node, spec):
     need = await node.need("big", spec)
     assert (need.source, need.build, need.runs) == (Source.ESTIMATED, "b8763", 0)
     assert set(need.devices) == {HOST, "GPU-1"}
@@ -147,7 +147,7 @@ async def test_a_death_for_want_of_memory_is_known_when_it_is_asked_again(node, 
     assert need.devices == {HOST: PEAK[HOST], "GPU-1": 1200 * MIB}
 
 
-async def test_the_next_supervisor_knows_it_too_and_so_do_those_who_read(node, spec):
+async def test_the_next_supervisor_knows_what_was_learned_and_so_do_its_readers(node, spec):
     await node.need("big", spec)
     node.learned("big", spec, PEAK, run=RUN)
     await saved(lambda row: row.runs == 1)

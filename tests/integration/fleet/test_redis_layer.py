@@ -153,9 +153,7 @@ async def test_pushes_go_on_after_a_restart_of_redis_and_the_outage_is_told_once
     assert caplog.records[1].message == "✅ [PUSH] The channel layer is back"
 
 
-async def test_a_page_that_opens_while_redis_is_away_shows_everything_and_follows_the_database(
-    redis, monkeypatch
-):
+async def test_a_page_that_opens_without_redis_shows_all_and_follows_the_database(redis, monkeypatch):
     monkeypatch.setattr(hub_module, "RESYNC_SECONDS", 0.05)
     await db(make_ready_server)
     redis.stop()

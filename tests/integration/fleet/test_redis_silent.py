@@ -72,7 +72,7 @@ async def test_a_connection_that_timed_out_does_not_stop_the_event_loop_and_is_m
         await pushed_until_heard(ChannelPublisher(), client)
 
 
-async def test_a_redis_whose_packets_are_lost_is_noticed_and_pushes_come_again_by_themselves(link, caplog):
+async def test_a_redis_whose_packets_are_lost_is_noticed_and_pushes_come_back(link, caplog):
     caplog.set_level(logging.INFO, "supervisor_app.fleet.publish")
     await db(make_ready_server)
     publisher = ChannelPublisher()

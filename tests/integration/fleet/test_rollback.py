@@ -93,7 +93,7 @@ def test_a_port_that_another_server_has_by_now_is_told(changed):
 # By hand
 
 
-def test_the_command_says_what_it_brought_back(changed):
+def test_the_command_says_what_was_brought_back(changed):
     assert "back to the last model_path, args that reached ready" in llama("rollback", "default")
     with pytest.raises(CommandError, match="the configuration that ran last"):
         llama("rollback")
@@ -104,7 +104,7 @@ def test_the_button_is_for_staff(changed, person_client):
     assert Client().post("/servers/default/rollback").status_code == 403
 
 
-def test_the_button_brings_it_back(changed, staff_client):
+def test_the_button_brings_the_good_configuration_back(changed, staff_client):
     assert staff_client.post("/servers/default/rollback", headers={"hx-request": "true"}).status_code == 204
     changed.refresh_from_db()
     assert changed.model_path == "good.gguf"

@@ -167,14 +167,14 @@ async def test_an_error_in_the_middle_is_an_error_as_without_a_stream(plane):
     assert record.outcome is Outcome.UPSTREAM_ERROR
 
 
-async def test_while_the_server_loads_its_model_it_waits(plane):
+async def test_an_assembled_request_waits_while_the_server_loads_its_model(plane):
     server = await plane.serve(loads(), WHOLE)
     assert (await asks(plane)).json["choices"][0]["message"]["content"] == "ab"
     assert asked_for_streams(server) == [True, True]
 
 
 @pytest.mark.parametrize("events", range(len(TEXT) + 1))
-async def test_when_the_server_dies_it_is_asked_again_however_much_had_come(plane, events):
+async def test_a_request_whose_server_dies_is_asked_again_however_much_had_come(plane, events):
     server = await plane.serve(sends(stream_of(*TEXT[:events])), WHOLE)
     answer = await asks(plane)
     assert answer.json["choices"][0]["message"]["content"] == "ab"
@@ -367,7 +367,7 @@ async def test_without_the_gateway_a_request_that_is_left_would_be_worked_on(tmp
 
 
 @pytest.mark.engine
-async def test_when_a_real_server_is_killed_the_next_one_answers_it(tmp_path):
+async def test_the_next_real_server_answers_the_request_of_a_killed_one(tmp_path):
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
     with (

@@ -115,7 +115,7 @@ async def test_a_picture_is_no_text(plane, charged, picture):
     assert 0 < charged[0] < 100
 
 
-async def test_nor_is_a_recording(plane, charged):
+async def test_a_recording_is_no_text(plane, charged):
     form, body = "Content-Type: multipart/form-data; boundary=b", b"--b\r\n" + b"x" * 4000
     await leaves_unanswered(plane, request("/v1/audio/transcriptions", KEY, form, body=body))
     assert charged == [0]

@@ -88,9 +88,7 @@ CONTENT = stream_of(event("Once"))
 
 
 @pytest.mark.parametrize("is_seen", [True, False], ids=["supervisor first", "gateway first"])
-async def test_a_stream_that_kills_its_server_after_content_is_quarantined_when_it_comes_again(
-    plane, is_seen
-):
+async def test_a_stream_that_kills_its_server_after_content_is_quarantined_the_next_time(plane, is_seen):
     fragile = Fragile(plane, is_seen=is_seen, says=CONTENT)
     await fragile.start()
     for number in (1, 2, 3):

@@ -58,7 +58,7 @@ def test_the_dashboard_can_be_imported_into_any_grafana():
     assert {each["id"] for each in DASHBOARD["__requires"] if each["type"] == "panel"} == needed
 
 
-def test_every_metric_and_label_that_it_asks_for_exists(offered):
+def test_every_metric_and_label_that_the_dashboard_asks_for_exists(offered):
     asked = [(name, labels) for query in QUERIES for name, labels in SELECTOR.findall(query)]
     assert len(asked) > len(PANELS)
     for name, labels in asked:

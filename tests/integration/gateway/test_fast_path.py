@@ -31,7 +31,7 @@ from tests.integration.gateway.scripts import (
 # --- Who takes it --------------------------------------------------------------------------------------
 
 
-async def test_a_request_like_the_one_before_it_takes_it(plane, taken):
+async def test_a_request_like_the_one_before_it_takes_the_fast_path(plane, taken):
     server, caller = await warm(plane, answers(b"fast"))
     answer = await caller.ask(question("hi"))
     assert (answer.status, answer.content, answer.fields["server"]) == (200, b"fast", "llama.cpp")
@@ -266,7 +266,7 @@ async def test_the_running_requests_of_a_key_are_counted_and_let_go(plane, taken
 
 
 @pytest.mark.parametrize("changes", [{"models": frozenset({"other"})}, {"capture": True}, {"enabled": False}])
-async def test_a_key_that_needs_a_closer_look_does_not_take_it(plane, taken, only, changes):
+async def test_a_key_that_needs_a_closer_look_does_not_take_the_fast_path(plane, taken, only, changes):
     only()
     _, caller = await warm(plane, answers(b"words"), lines=(BEARER,))
     only(**changes)

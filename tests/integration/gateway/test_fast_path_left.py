@@ -193,7 +193,7 @@ async def test_a_request_on_the_fast_path_goes_again_to_a_server_that_has_died(p
     assert (record.outcome, record.replays) == (Outcome.REPLAYED, 1)
 
 
-async def test_after_a_crash_it_goes_before_those_who_came_later(plane, taken):
+async def test_a_request_goes_after_a_crash_before_those_that_came_later(plane, taken):
     server, caller = await warm(plane, hangs(), hangs(), answers())
     first = asyncio.create_task(caller.ask(question("first")))
     await server.until_called(2)
@@ -220,7 +220,7 @@ async def test_a_request_on_the_fast_path_that_kills_its_server_is_found(plane, 
     assert [entry.run_name for entry in plane.outside.entries] == ["3"]
 
 
-async def test_at_the_end_of_the_gateway_it_is_given_up_with_the_others(plane, taken):
+async def test_a_request_on_the_fast_path_is_given_up_with_the_others_at_the_end(plane, taken):
     server, caller = await warm(plane, hangs())
     asking = asyncio.create_task(caller.ask(question("hi")))
     await server.until_called(2)

@@ -97,7 +97,7 @@ def test_a_refused_form_makes_no_key(staff_client):
 
 
 @pytest.mark.parametrize(("button", "leads_to"), [("_save", KEYS), ("_addanother", f"{KEYS}add/")])
-def test_from_the_page_with_the_key_it_goes_on(button, leads_to, staff_client):
+def test_the_page_with_the_new_key_leads_on(button, leads_to, staff_client):
     shown = page(staff_client.post(f"{KEYS}add/", FILLED | {button: "1"}))
     assert f'<a href="{leads_to}">I have copied it</a>' in shown
 

@@ -174,7 +174,7 @@ def test_the_model_of_a_query_is_the_one_that_the_server_takes(router, query):
     assert hints_of_query(query).model == asked_for_props(router, query)
 
 
-def test_a_query_that_it_reads_otherwise_is_in_doubt(router):
+def test_a_query_that_the_server_reads_otherwise_is_in_doubt(router):
     query = "model=a&model=b&model=a"
     assert asked_for_props(router, query) == "b"
     assert hints_of_query(query).doubt

@@ -74,7 +74,7 @@ async def test_a_server_that_is_asleep_is_woken(plane):
     assert (await asking).content == b"x"
 
 
-async def test_a_server_that_is_to_make_room_gets_no_new_requests_and_finishes_what_it_does(plane):
+async def test_a_server_that_is_to_make_room_gets_nothing_new_and_finishes_its_work(plane):
     server = await plane.serve(answers(b"x"), hangs(), answers(b"y"))
     assert (await plane.ask(question())).content == b"x"
     first = plane.asks(question())

@@ -404,7 +404,7 @@ def test_quarantine_entries_are_loaded_until_their_time_is_over():
     assert ledger.load_quarantine(NOW + 3601) == []
 
 
-def test_another_crash_renews_it():
+def test_another_crash_renews_the_quarantine():
     ledger.quarantine(ENTRY)
     ledger.quarantine(replace(ENTRY, run_name="run 4", reason="Again.", until=NOW + 7200))
     ledger.quarantine(replace(ENTRY, server="other"))

@@ -56,7 +56,7 @@ async def make_scripted(server, name="default", **fields):
     return await db(make_ready_server, name, url=f"http://127.0.0.1:{server.port}", pid=11, **fields)
 
 
-async def test_how_many_slots_a_server_has_it_says_itself(by_news_only):
+async def test_a_server_says_itself_how_many_slots_it_has(by_news_only):
     async with scripted(by_path(props=answers(SLOTS))) as server:
         await make_scripted(server)
         async with linked(api_key="hunter2") as gateway:
@@ -129,7 +129,7 @@ async def test_requests_that_waited_for_a_first_start_are_let_in_by_its_slots(by
             assert gate.capacity == 2
 
 
-async def test_a_new_process_that_does_not_say_it_is_taken_to_have_as_many_as_the_last(by_news_only):
+async def test_a_new_process_that_does_not_tell_its_slots_is_taken_to_have_the_last_ones(by_news_only):
     async with scripted(answers(SLOTS), answers(b"{}", 401)) as server:
         await make_scripted(server)
         async with linked() as gateway:
@@ -191,9 +191,7 @@ async def test_each_server_hears_once_of_many_who_scrape_at_once(by_news_only):
         assert sorted(asked) == ["/metrics", "/metrics", "/props"]
 
 
-async def test_a_server_without_metrics_and_a_database_that_is_away_leave_those_of_the_others(
-    by_news_only, outage
-):
+async def test_a_server_without_metrics_and_a_lost_database_leave_the_other_metrics(by_news_only, outage):
     async with scripted(by_path(metrics=answers(THEIRS))) as one, scripted(by_path()) as two:
         await make_scripted(one, "one")
         await make_scripted(two, "two")
@@ -355,7 +353,7 @@ async def test_an_answer_that_comes_too_late_is_nobodys():
     assert answer.cancelled()
 
 
-async def test_at_the_end_it_waits_for_no_server(by_news_only):
+async def test_the_link_waits_for_no_server_at_the_end(by_news_only):
     async with scripted(hangs()) as server:
         await make_scripted(server)
         async with linked():

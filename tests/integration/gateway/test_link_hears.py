@@ -65,7 +65,7 @@ async def test_news_are_known_at_once_and_not_taken_back_by_a_database_that_is_b
         assert (facts(gateway).status, facts(gateway).detail) == (Status.STARTING, "Serving 1 model.")
 
 
-async def test_after_a_loss_it_looks_again_and_again_for_a_moment(by_news_only, looks):
+async def test_the_link_looks_again_and_again_for_a_moment_after_a_loss(by_news_only, looks):
     state = await db(make_state, await db(make_server), "ready", version=1, pid=11)
     async with linked() as gateway:
         looks.clear()
@@ -144,7 +144,7 @@ async def test_a_changed_configuration_is_known_with_the_next_look(often):
         assert gateway.backends["default"].gate.max_waiting == 3
 
 
-async def test_news_of_a_server_that_is_new_make_it_known(by_news_only):
+async def test_news_of_a_new_server_make_it_known(by_news_only):
     async with linked() as gateway:
         await db(make_ready_server, "new")
         await announce(Status.READY, name="new")
@@ -159,7 +159,7 @@ async def test_a_server_that_was_removed_is_gone_at_once(by_news_only):
         await eventually(lambda: not gateway.backends)
 
 
-async def test_after_a_message_that_makes_no_sense_it_hears_again(by_news_only, monkeypatch):
+async def test_the_link_hears_again_after_a_message_that_makes_no_sense(by_news_only, monkeypatch):
     monkeypatch.setattr(link, "RETRY_SECONDS", 0.01)
     await db(make_ready_server)
     async with linked() as gateway:
@@ -196,7 +196,7 @@ async def test_deafness_to_messages_is_told_once_and_so_is_its_end(monkeypatch, 
 # --- A database that is away ---------------------------------------------------------------------------
 
 
-async def test_without_a_database_it_goes_on_with_what_it_knew_and_says_so_once(often, outage, caplog):
+async def test_the_link_goes_on_without_a_database_and_says_so_once(often, outage, caplog):
     caplog.set_level("INFO", logger=link.__name__)
     server = await db(make_ready_server)
     async with linked() as gateway:
@@ -214,7 +214,7 @@ async def test_without_a_database_it_goes_on_with_what_it_knew_and_says_so_once(
         assert complaints(caplog) == [said, "✅ [GATEWAY] The database answers again", said]
 
 
-async def test_without_a_database_it_still_hears(often, outage):
+async def test_the_link_still_hears_without_a_database(often, outage):
     await db(make_ready_server)
     async with linked() as gateway:
         outage.lasts = True

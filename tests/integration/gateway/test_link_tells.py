@@ -106,7 +106,7 @@ async def test_a_crowd_that_asks_for_a_sleeping_server_wakes_it_once(by_news_onl
         await eventually(lambda: len(asked) == 2)
 
 
-async def test_a_mistake_on_the_way_to_waking_it_is_told(by_news_only, monkeypatch, caplog):
+async def test_a_mistake_on_the_way_to_waking_a_server_is_told(by_news_only, monkeypatch, caplog):
     def mistaken(name):
         raise ZeroDivisionError
 

@@ -9,7 +9,6 @@ import socket
 import pytest
 
 from supervisor_app.core.machine.file_limit import WANTED, raise_file_limit
-from supervisor_app.gateway.edge import link
 from supervisor_app.gateway.edge.service import is_loopback, listening_socket
 from tests.ports import port_of
 
@@ -98,9 +97,3 @@ def test_the_kernel_takes_the_limit():
     soft, still_hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert soft > 256
     assert still_hard == hard
-
-
-@pytest.fixture(autouse=True)
-def _slots_are_known(monkeypatch):
-    """Let slots be known, so that a script is asked for nothing else."""
-    monkeypatch.setattr(link.Link, "_learn_slots", lambda self, backend: None)

@@ -18,7 +18,7 @@ from tests.unit.gateway.test_gate import Visitor
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-async def test_the_supervisor_of_its_node_hears_of_it(monkeypatch):
+async def test_the_supervisor_of_a_moved_servers_node_hears_of_the_move(monkeypatch):
     monkeypatch.setattr(link, "MOVED_SECONDS", 0.01)
     server = await db(make_ready_server)
     async with linked() as gateway, asyncio.timeout(DEADLINE):
@@ -53,7 +53,7 @@ async def test_the_worker_passes_on_how_many_wait():
     assert heard == [("g", {"default": 2})]
 
 
-async def test_the_worker_passes_it_on():
+async def test_the_worker_passes_the_news_of_a_move_on():
     heard = []
     consumer = SupervisorConsumer(nudge=lambda: None, moved=heard.append, waits=lambda *_: None)
     await consumer.server_moved({"type": "server.moved", "servers": ["default"]})

@@ -17,7 +17,7 @@ from tests.integration.gateway.scripts import answers
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/models"])
-async def test_the_models_of_all_servers_are_listed_as_they_tell_of_them_and_with_what_they_do(plane, path):
+async def test_the_models_of_all_servers_are_listed_in_their_words_with_their_abilities(plane, path):
     assert (await plane.ask(request(path))).json == {"object": "list", "data": [], "models": []}
     told = {"id": "/m/qwen.gguf", "aliases": ["/m/qwen.gguf", "q"], "created": 5, "meta": {"n_ctx": 2048}}
     listing = listing_of({"data": [told], "models": [{"name": "/m/qwen.gguf", "capabilities": ["x"]}]}, 1.0)
@@ -123,7 +123,7 @@ async def test_a_model_that_nobody_has_is_not_there_although_one_server_takes_an
     assert len(server.calls) == 1
 
 
-async def test_a_model_of_several_servers_is_listed_once_with_all_of_them_and_the_soonest_is_told(plane):
+async def test_a_model_of_several_servers_is_listed_once_and_its_soonest_server_told(plane):
     for name, status in [("a", Status.CRASHED), ("b", Status.READY), ("c", Status.STARTING)]:
         await plane.serve(answers(), name=name, status=status, models=(name, "qwen"), offered=("qwen",))
     (model,) = (await plane.ask(request("/v1/models"))).json["data"]
@@ -190,7 +190,7 @@ async def test_a_client_that_leaves_while_servers_are_asked_is_gone(plane):
     told.set()
 
 
-async def test_a_mistake_over_it_is_told(plane, caplog):
+async def test_a_mistake_in_reading_models_is_told(plane, caplog):
     async def broken(**_):
         raise RuntimeError("bug")
 

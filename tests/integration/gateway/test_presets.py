@@ -294,7 +294,7 @@ async def test_a_key_for_the_server_may_use_its_presets(plane):
     assert sent(server)["temperature"] == 0.5
 
 
-async def test_a_key_for_a_preset_that_isolates_its_prompts_has_the_server_answer_nobody_from_its_cache(
+async def test_a_key_that_isolates_its_prompts_does_so_for_a_preset_too(
     plane,
 ):
     key = KeyPolicy(id=7, name="chat", digest=digest_of("lp-a"))

@@ -224,9 +224,7 @@ def test_files_of_the_workers_are_closed_to_others_and_gone_at_the_end(workers):
 
 
 @in_database
-def test_ctrl_c_which_reaches_all_at_once_lets_a_stream_go_on_and_a_second_one_ends_it_honestly(
-    slow_server, workers
-):
+def test_ctrl_c_at_all_workers_lets_a_stream_go_on_and_a_second_ends_it_honestly(slow_server, workers):
     with generating(workers.port, tokens=10_000) as lines:
         interrupt(workers)
         wait_for("it is told", lambda: "Finishing 1 request" in workers.output)

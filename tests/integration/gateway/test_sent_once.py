@@ -82,7 +82,7 @@ async def test_a_server_that_took_no_connection_was_not_asked(plane):
     assert (await asking).content == b"done"
 
 
-async def test_a_server_that_loads_has_not_done_it(plane):
+async def test_a_server_that_loads_has_not_done_the_operation(plane):
     server = await plane.serve(loads(), answers(b"done"))
     assert (await plane.ask(IMPURE["a tool"])).content == b"done"
     assert len(server.calls) == 2
@@ -103,7 +103,7 @@ async def test_an_operation_with_effects_never_goes_over_an_old_connection(plane
     assert not any(taken)
 
 
-async def test_a_server_that_is_stopped_under_it_does_it_once(plane):
+async def test_a_server_that_is_stopped_under_an_operation_does_it_once(plane):
     server = await plane.serve(hangs(), answers(b"again"))
     asking = plane.asks(IMPURE["a tool"])
     await server.until_called(1)

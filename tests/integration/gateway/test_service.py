@@ -160,7 +160,7 @@ async def test_without_a_key_nobody_is_let_in_from_the_network():
 
 
 @in_database
-async def test_unless_somebody_said_that_all_may():
+async def test_insecure_open_lets_everybody_in_from_the_network():
     async with served(everywhere(), insecure_open=True) as gateway:
         assert gateway.service.is_open
         assert (await gateway.ask(MODELS)).status == 200

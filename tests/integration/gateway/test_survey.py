@@ -64,7 +64,7 @@ def test_the_servers_of_all_nodes_are_known_by_name():
     }
 
 
-def test_however_many_there_are_it_takes_two_queries(django_assert_num_queries):
+def test_the_servers_take_two_queries_however_many_there_are(django_assert_num_queries):
     for name in ("a", "b", "c"):
         server = make_server(name)
         make_state(server, "ready", **SERVED)

@@ -229,7 +229,7 @@ def scripted(request, tmp_path_factory):
         yield running, {**FIXED, "messages": QUESTION, **fields}, pieces, parts
 
 
-def test_wherever_an_answer_is_cut_it_is_the_same_or_said_to_be_uncertain(scripted):
+def test_an_answer_cut_anywhere_is_the_same_or_said_to_be_uncertain(scripted):
     running, body, pieces, parts = scripted
     for limit in range(1, len(pieces) + 2):
         status, expected = answered(running, CHAT, {**body, "max_tokens": limit})

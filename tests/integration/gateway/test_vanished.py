@@ -82,7 +82,7 @@ async def test_a_request_is_sent_again_as_soon_as_its_host_is_given_up(plane, fa
     await gone.stop()
 
 
-async def test_where_nobody_else_has_the_model_it_is_held_and_then_told_why(plane, far):
+async def test_a_request_for_a_vanished_model_is_held_and_then_told_why(plane, far):
     gone = await far_server(far, answers())
     facts = {"is_elsewhere": True, "silent_since": 1_750_000_000.0, "hold_seconds": 0.2, **ONE}
     one = await plane.serve(answers(), name="one", url=gone.url, **facts)
@@ -166,7 +166,7 @@ async def test_a_silent_supervisor_of_this_host_takes_no_server_out_of_use(looks
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_word_of_its_supervisor_brings_it_back_at_once(looks_often, monkeypatch):
+async def test_a_word_of_its_supervisor_brings_a_silent_server_back_at_once(looks_often, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     monkeypatch.setattr(survey, "is_elsewhere", lambda url, endpoint, here: True)

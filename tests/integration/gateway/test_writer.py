@@ -149,7 +149,7 @@ async def test_records_that_come_while_a_batch_is_written_wait_until_they_fill_o
     assert sizes == [4, 4]
 
 
-async def test_a_batch_that_was_filled_while_another_was_written_does_not_wait_for_its_second(meanwhile):
+async def test_a_batch_filled_while_another_was_written_does_not_wait_for_its_second(meanwhile):
     async with writing(flush_seconds=NEVER) as taking:
         sizes = meanwhile(partial(put_all, taking, numbered(9)[4:]))
         put_all(taking, numbered(4))
@@ -172,7 +172,7 @@ async def test_a_writer_that_was_never_started_ends_at_once():
 # --- When the database is away -------------------------------------------------------------------------
 
 
-async def test_while_the_database_is_away_records_wait_and_it_is_told_once(away, caplog):
+async def test_records_wait_while_the_database_is_away_and_that_is_told_once(away, caplog):
     async with writing() as taking:
         for record in numbered(3):
             taking.put(record)

@@ -231,7 +231,7 @@ async def test_a_status_that_a_page_shows_is_not_sent_again(monkeypatch):
     assert versions(said) == [1, 2]
 
 
-async def test_a_server_that_is_made_anew_under_the_same_name_is_shown_although_it_counts_from_one():
+async def test_a_server_made_anew_under_the_same_name_is_shown_although_it_counts_from_one():
     server = await db(make_server)
     await db(make_state, server, version=57)
     async with socket_to() as client:
@@ -328,19 +328,17 @@ async def assert_closed_for_want_of_rights(headers):
     await client.disconnect()
 
 
-async def test_where_the_status_is_private_a_stranger_is_closed_with_4003(private):
+async def test_a_stranger_is_closed_with_4003_on_a_private_status(private):
     await db(make_ready_server)
     await assert_closed_for_want_of_rights([])
 
 
-async def test_where_the_status_is_private_a_login_without_staff_rights_is_closed_with_4003(
-    private, person_client
-):
+async def test_a_login_without_staff_rights_is_closed_with_4003_on_a_private_status(private, person_client):
     await db(make_ready_server)
     await assert_closed_for_want_of_rights(cookie(person_client))
 
 
-async def test_where_the_status_is_private_staff_see_it(private, staff_client):
+async def test_staff_see_a_private_status(private, staff_client):
     await db(make_ready_server)
     async with socket_to(JSON, cookie(staff_client)) as client:
         assert (await client.receive_json_from())["type"] == "llama_status"

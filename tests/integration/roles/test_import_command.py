@@ -75,7 +75,7 @@ def test_a_mistake_ends_with_code_2(text, said, here, capsys):
         (["none.yaml"], "There is no file none.yaml. Name one, or write"),
     ],
 )
-def test_without_a_source_it_is_said_what_can_be_imported(arguments, said, here):
+def test_a_missing_source_is_answered_with_what_can_be_imported(arguments, said, here):
     with pytest.raises(CommandError, match=said) as raised:
         call_command("llama", "import", *arguments)
     assert raised.value.returncode == 2

@@ -179,7 +179,7 @@ class Failing:
         raise RuntimeError("a bug")
 
 
-def test_a_signal_ends_it_and_a_second_one_forces(caplog):
+def test_a_signal_ends_a_supervisor_and_a_second_one_forces(caplog):
     caplog.set_level(logging.INFO, "supervisor_app.runsupervisor")
     runtime: Any = None
 
@@ -246,14 +246,14 @@ def runtimes(node_of_test, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_gateway_is_part_of_it(runtimes):
+def test_the_gateway_is_part_of_a_supervisor(runtimes):
     call_command("runsupervisor", "--gateway", f"127.0.0.1:{free_port()}")
     assert runtimes[0].gateway is not None
 
 
 @pytest.mark.parametrize("option", ["--no-gateway", "--no-web"])
 @pytest.mark.django_db(transaction=True)
-def test_unless_it_is_not_wanted(runtimes, option):
+def test_a_supervisor_has_no_gateway_when_that_is_not_wanted(runtimes, option):
     call_command("runsupervisor", option)
     assert runtimes[0].gateway is None
 

@@ -106,7 +106,7 @@ def test_an_engine_on_the_path_is_kept_although_another_appears_before_it(tmp_pa
     assert source() == (str(late),), "a server must not restart for it"
 
 
-def test_without_any_engine_it_says_once_how_to_get_one_and_looks_again(tmp_path, monkeypatch, caplog):
+def test_a_node_without_any_engine_says_once_how_to_get_one_and_looks_again(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

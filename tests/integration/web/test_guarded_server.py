@@ -52,7 +52,7 @@ def open_socket(connection):
     assert b" 101 " in connection.recv(4096)
 
 
-def test_a_socket_that_takes_nothing_of_what_it_asks_for_is_read_no_further_and_closed(serve):
+def test_a_socket_that_takes_none_of_its_answers_is_read_no_further_and_closed(serve):
     port = serve("talkative", unread_seconds=1, message_bytes=10**8, **GENEROUS)
     with connect(port) as connection:
         open_socket(connection)

@@ -97,7 +97,7 @@ def test_a_death_that_no_snapshot_shows_opens_one_at_its_own_time():
     assert opened.incident.lasted(NOW) == 6
 
 
-def test_a_death_while_nobody_wants_it_to_run_opens_none():
+def test_a_death_of_a_server_that_nobody_wants_to_run_opens_no_incident():
     assert step(None, Status.INITIAL, wanted=False, death=DEATH, died_at=NOW).incident is None
 
 
@@ -131,7 +131,7 @@ def test_the_worst_status_stays():
 
 
 @pytest.mark.parametrize("relapse", [Status.STARTING, Status.CRASHED, Status.ERROR])
-def test_ready_begins_a_wait_that_ends_when_it_is_not_ready_any_more(relapse):
+def test_ready_begins_a_wait_that_ends_when_the_server_is_down_again(relapse):
     up = after(Status.CRASHED, Status.STARTING, Status.READY)
     assert (up.recovered_at, up.closes_at) == (NOW + 2, NOW + 62)
     down = step(up, relapse, now=NOW + 10).incident
@@ -150,7 +150,7 @@ def test_an_incident_is_settled_once_its_server_was_ready_for_long_enough():
 
 
 @pytest.mark.parametrize("status", [Status.STOPPING, Status.INITIAL])
-def test_a_restart_or_the_end_of_the_supervisor_does_not_end_it(status):
+def test_a_restart_or_the_end_of_the_supervisor_does_not_end_an_incident(status):
     down = after(Status.CRASHED)
     assert step(down, status, wanted=True) == step(down, status, wanted=True)
     assert step(down, status, wanted=True).incident == down

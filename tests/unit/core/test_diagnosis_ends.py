@@ -88,7 +88,7 @@ def test_a_wrapping_shell_reports_the_signal_as_a_code():
         (126, [], "code 126"),
     ],
 )
-def test_a_shell_that_cannot_run_it_means_the_binary_is_missing(code, lines, detail):
+def test_a_shell_that_cannot_run_the_binary_means_that_it_is_missing(code, lines, detail):
     failure = told(Exit(code=code), lines, was_ready=False)
     assert (failure.kind, failure.detail) == (FailureKind.BINARY_MISSING, detail)
     assert (failure.title, failure.permanent) == ("llama-server cannot be run", True)

@@ -100,7 +100,7 @@ def test_clients_of_a_server_are_counted_and_nothing_else(machine):
         assert usage_of(os.getpid(), port).connections == 1
 
 
-def test_the_cpu_that_it_uses_is_counted(machine):
+def test_the_processor_time_of_a_process_is_counted(machine):
     before = usage_of(os.getpid(), 1).cpu_seconds
     end = time.process_time() + 0.1
     while time.process_time() < end:

@@ -106,7 +106,7 @@ def test_a_download_that_stands_still_is_begun_anew_without_a_retry(size, words)
     assert server.state.retries == 0
 
 
-def test_without_a_network_it_is_tried_for_ever_and_less_and_less_often():
+def test_a_download_without_a_network_is_tried_for_ever_and_less_often_in_time():
     server, pauses = Server(), []
     line = (
         "0.00.056.839 E srv  llama_server: failed to download model: Download 'x' failed with status code: -1"

@@ -28,7 +28,7 @@ async def test_an_idle_server_is_stopped_and_says_why():
         assert b.status.detail == SAID
 
 
-async def test_the_history_says_why_it_ended():
+async def test_the_history_says_why_an_idle_server_ended():
     async with bench(RUNS) as b:
         b.supervisor.apply(IDLE)
         await b.clock.advance(1)
@@ -61,7 +61,7 @@ async def test_a_request_starts_a_server_that_idled():
         assert b.status.detail == "Serving 1 model on http://localhost:8134."
 
 
-async def test_a_request_that_comes_while_it_ends_starts_it_after_that():
+async def test_a_request_that_comes_while_a_server_ends_starts_it_after_that():
     async with bench(RUNS) as b:
         b.processes.last.stubborn = True
         b.supervisor.apply(IDLE)

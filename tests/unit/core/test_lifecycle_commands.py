@@ -32,7 +32,7 @@ def test_stop_escalates_to_sigkill_after_the_grace():
     assert server.after(0.1).has(lifecycle.Kill)
 
 
-def test_stop_while_spawning_waits_for_the_process_and_ends_it():
+def test_a_stop_while_spawning_waits_for_the_process_and_ends_it():
     server = Server().send(lifecycle.Start()).send(lifecycle.Inspected(1, None)).send(lifecycle.Stop())
     assert server.where == (Status.STOPPING, Phase.SPAWNING)
     server.send(lifecycle.Spawned(1, ME))
@@ -106,7 +106,7 @@ def test_restart_while_spawning_waits_for_the_process():
     assert server.state.status is Status.STARTING
 
 
-def test_restart_of_a_stopped_server_starts_it():
+def test_restart_starts_a_stopped_server():
     assert Server().send(lifecycle.Restart()).state.status is Status.STARTING
 
 

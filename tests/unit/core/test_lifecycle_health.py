@@ -285,7 +285,7 @@ def test_a_restart_for_memory_waits_until_the_server_is_idle():
     assert server.state.status is Status.STOPPING
 
 
-def test_after_a_minute_it_is_restarted_although_it_works():
+def test_a_server_that_works_is_restarted_after_a_minute_over_its_limit():
     server = uses(Server(LIMITED).ready(), 2.0)
     mark = 0
     while server.state.status is Status.READY and server.now < 1000:

@@ -144,7 +144,7 @@ def test_a_crash_is_followed_by_backoff_and_a_new_try():
     assert server.where == (Status.STARTING, Phase.INSPECTING)
 
 
-def test_the_backoff_is_the_originals_and_then_it_gives_up():
+def test_the_backoff_is_the_originals_until_the_server_is_given_up():
     server = Server()
     server.spawned()
     waits = []

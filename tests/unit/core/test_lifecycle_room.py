@@ -103,7 +103,7 @@ def test_a_server_waiting_for_room_says_for_what_and_the_console_says_so_once():
     assert server.logs() == []
 
 
-def test_after_a_wait_it_looks_again_who_listens_on_the_port_and_asks_for_no_more_room():
+def test_a_server_looks_again_who_listens_after_a_wait_and_asks_for_no_more_room():
     server = Tenant().asks().awaits().given()
     assert server.effects == [lifecycle.InspectPort(server.state.attempt)]
     server.send(lifecycle.Inspected(server.state.attempt, None))
@@ -166,7 +166,7 @@ def test_an_answer_to_an_earlier_question_counts_for_nothing(answer):
     assert server.effects == []
 
 
-def test_a_stop_while_it_waits_ends_the_wait():
+def test_a_stop_ends_the_wait_for_room():
     server = Tenant().asks().awaits()
     assert server.send(lifecycle.Stop()).where == (Status.INITIAL, Phase.IDLE)
     assert not server.state.unloaded
@@ -189,7 +189,7 @@ def test_a_server_that_makes_room_ends_and_rests_until_somebody_asks():
     assert (closed.failure, closed.note) == (None, "Room is made for `coder`.")
 
 
-def test_a_request_wakes_it():
+def test_a_request_wakes_an_evicted_server():
     server = Tenant().serves().unloads().goes()
     server.send(lifecycle.Start(generation=3))
     assert server.where == (Status.STARTING, Phase.INSPECTING)
@@ -197,21 +197,21 @@ def test_a_request_wakes_it():
     assert not server.state.unloaded
 
 
-def test_a_request_that_comes_while_it_ends_has_it_start_again_after_that():
+def test_a_request_that_comes_during_an_eviction_has_the_server_start_again():
     server = Tenant().serves().unloads()
     server.send(lifecycle.Start(generation=3)).goes()
     assert server.where == (Status.STARTING, Phase.INSPECTING)
     assert server.state.wished
 
 
-def test_a_new_configuration_does_not_load_it():
+def test_a_new_configuration_does_not_load_an_evicted_server():
     server = Tenant().serves().unloads().goes()
     assert server.send(lifecycle.ConfigChanged()).where == (Status.INITIAL, Phase.IDLE)
     assert server.detail == LEFT
 
 
 @pytest.mark.parametrize("wish", [lifecycle.Stop(), lifecycle.Restart()])
-def test_a_wish_that_comes_while_it_makes_room_wins(wish):
+def test_a_wish_that_comes_while_a_server_makes_room_wins(wish):
     server = Tenant().serves().unloads().send(wish)
     assert not server.state.unloaded
 
@@ -254,7 +254,7 @@ def test_a_start_that_runs_out_of_memory_is_tried_once_more_with_more_room():
     assert server.state.wished, "others go for it, whoever asked"
 
 
-def test_the_second_time_it_is_a_crash_like_any_other():
+def test_the_second_death_for_want_of_memory_is_a_crash_like_any_other():
     server = Tenant(Policy(room=True, restart=RestartPolicy(max_retries=0))).asks()
     for _ in range(2):
         server.given().send(lifecycle.Spawned(server.state.attempt, ME)).dies(OUT_OF_MEMORY)
@@ -310,7 +310,7 @@ def test_nobody_knows_how_long_a_process_that_was_found_took_to_load():
     assert loaded_of(server) is None
 
 
-def test_a_process_that_was_asked_to_end_and_has_leaves_its_room_before_its_post_mortem():
+def test_a_process_that_has_ended_as_asked_leaves_its_room_before_its_post_mortem():
     server = Tenant().serves()
     server.send(lifecycle.Gone(server.state.attempt))
     assert standing_of(server.state) is Standing.IDLE, "a crash is no planned end"

@@ -140,7 +140,7 @@ async def test_the_readers_hear_a_heartbeat():
         assert 3 <= len(n.store.beats) - beats <= 5
 
 
-async def test_devices_are_looked_at_every_ten_seconds_while_a_server_runs_and_told_with_a_heartbeat():
+async def test_devices_are_surveyed_every_ten_seconds_of_a_run_and_told_with_a_heartbeat():
     async with node(make_config()) as n:
         await n.clock.advance(12)
         n.processes.surveyed.clear()

@@ -148,7 +148,7 @@ async def test_a_busy_server_is_waited_for():
 PATIENT = replace(RULES, max_wait_for_busy_seconds=5)
 
 
-async def test_after_a_long_wait_a_busy_server_takes_no_new_requests_and_goes_once_it_has_finished():
+async def test_a_busy_server_takes_nothing_new_after_a_long_wait_and_goes_once_finished():
     async with node(PATIENT) as n:
         n.probe.busy.add(PORTS["a"])
         n.supervisor.waits("gateway", {"b": 1})

@@ -148,7 +148,7 @@ def test_the_host_s_memory_is_back_once_the_process_has_gone():
 # --- Requests that wait --------------------------------------------------------------------------------
 
 
-def test_requests_that_wait_in_several_gateways_are_added_up_until_nothing_is_heard_of_them():
+def test_requests_that_wait_in_several_gateways_are_added_up_while_heard_of():
     waiting = Waiting()
     waiting.tell("one", {"a": 2, "b": 1}, 0)
     waiting.tell("two", {"a": 3}, 4)

@@ -207,7 +207,7 @@ async def test_unreadable_models_leave_a_server_ready_with_a_warning():
         assert b.status.warnings == ("Its models could not be read: /v1/models answered 500.",)
 
 
-async def test_three_missed_checks_are_hung_and_it_recovers():
+async def test_three_missed_checks_are_a_hang_and_the_server_recovers():
     async with bench(make_config(health=HealthPolicy(interval_ms=1000))) as b:
         b.probe.answer = Health.SILENT
         await b.clock.advance(1)

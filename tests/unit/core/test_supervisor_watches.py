@@ -108,7 +108,7 @@ async def test_a_server_that_hangs_while_idle_is_noticed_and_mended():
         (Slots(answered=True, total=4), 2),
     ],
 )
-async def test_while_a_client_may_wait_it_is_not_asked_for_a_token(slots, canaries):
+async def test_a_server_whose_client_may_wait_is_not_asked_for_a_token(slots, canaries):
     async with bench(CANARY) as b:
         b.processes.last.used = ProcessUsage(connections=1)
         b.probe.working = slots
@@ -285,12 +285,12 @@ async def test_the_work_of_a_server_is_told_in_words(slots, said):
         assert closed(b).evidence["serving"] == said
 
 
-async def test_nobody_saw_the_end_of_a_process_of_the_last_supervisor_so_there_is_no_evidence():
+async def test_an_end_under_no_supervisor_leaves_no_evidence():
     async with bench(remembered=Remembered(run_open=True, identity=SURVIVOR, generation=1)) as b:
         assert closed(b).evidence == {}
 
 
-async def test_memory_over_the_limit_restarts_it_once_it_is_idle():
+async def test_memory_over_the_limit_restarts_a_server_once_it_is_idle():
     async with bench(make_config(health=HealthPolicy(max_memory_mb=4096))) as b:
         uses(b, 2)
         await b.clock.advance(6)

@@ -38,7 +38,7 @@ def test_a_run_counts_once_and_the_most_of_all_runs_counts():
     assert (record.runs, record.measured) == (2, {GPU: 12 * GIB, HOST: GIB // 2})
 
 
-def test_runs_of_another_build_are_better_than_an_estimate_and_no_better_than_what_this_one_tells():
+def test_runs_of_another_build_rank_between_an_estimate_and_what_this_build_tells():
     newer = replace(ESTIMATED, build="b11700")
     others = others_of(newer, [MEASURED, newer])
     assert best(newer, others).sentence == "11.5 GiB (measured in 1 run, build b11669)"

@@ -185,7 +185,7 @@ def test_a_server_that_its_supervisor_ends_is_left(is_sent, outcome):
     assert errand.outcomes == [(outcome, "stopping")]
 
 
-def test_a_mistake_of_ours_ends_it():
+def test_a_mistake_of_ours_ends_the_attempt():
     errand = Errand()
     sent(errand).on_mistake()
     assert errand.outcomes == ["mistaken"]

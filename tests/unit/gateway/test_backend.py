@@ -98,7 +98,7 @@ def test_a_server_that_was_found_gone_is_asked_again_a_little_later(backend, tim
     assert (backend.gate.is_open, visitor.times) == (True, 1)
 
 
-def test_several_who_find_it_gone_together_doubt_once(backend, timers):
+def test_requests_that_find_a_server_gone_together_doubt_it_once(backend, timers):
     backend.doubt()
     backend.doubt()
     assert len(timers.pending) == 1
@@ -116,7 +116,7 @@ def doubted_for(backend, timers):
     return timer.when - before
 
 
-def test_each_doubt_is_twice_as_long_up_to_a_second_until_it_answers(backend, timers):
+def test_each_doubt_is_twice_as_long_up_to_a_second_until_the_server_answers(backend, timers):
     assert [doubted_for(backend, timers) for _ in range(3)] == pytest.approx(
         [DOUBT_SECONDS, DOUBT_SECONDS * 2, DOUBT_SECONDS * 4]
     )
@@ -336,7 +336,7 @@ def test_nothing_is_connected_for_a_request_while_no_process_serves(timers, stat
     assert heard == ["default does not run"]
 
 
-def test_no_more_connections_are_kept_than_it_has_slots(backend):
+def test_no_more_connections_are_kept_than_a_server_has_slots(backend):
     assert backend.pool.max_idle == 8  # as long as nothing is known of them
     backend.learn_slots(2)
     assert backend.pool.max_idle == 2

@@ -114,7 +114,7 @@ def test_in_a_stream_of_anthropic_an_error_is_an_event_of_that_name():
     assert events_of(ANTHROPIC) == [("error", {"type": "error", "error": ERROR})]
 
 
-def test_in_a_stream_of_the_responses_api_the_response_fails_before_the_error_is_told():
+def test_a_stream_of_the_responses_api_fails_before_its_error_is_told():
     began = b'event: response.created\ndata: {"response":{"id":"resp_x-1","object":"response"}}\n\n'
     stream = Stream(beginning=began, model="qwen", asked_at=12.7)
     failed, error = events_of(RESPONSES, stream=stream)

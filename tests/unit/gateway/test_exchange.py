@@ -267,7 +267,7 @@ def test_a_body_that_is_too_large_is_refused_as_it_comes(bench):
     assert b"body_too_large" in bench.written
 
 
-def test_a_client_that_leaves_ends_it_and_its_server_sees_that(bench):
+def test_a_client_that_leaves_ends_its_request_and_the_server_sees_that(bench):
     bench.ask()
     connection = bench.backend.made()
     bench.exchange.client_left()

@@ -133,7 +133,7 @@ def bench(timers):
 # --- Who takes it
 
 
-def test_a_short_request_takes_it_and_its_place_at_the_server(bench):
+def test_a_short_request_takes_the_fast_path_and_its_place_at_the_server(bench):
     request = bench.sent()
     assert bench.backend.gate.in_flight == {request}
     assert bench.gateway.exchanges == {request}
@@ -156,19 +156,19 @@ def test_any_other_request_takes_the_long_way(bench, body, path):
     assert bench.is_untouched
 
 
-def test_without_a_connection_to_spare_nobody_takes_it(bench):
+def test_nobody_takes_the_fast_path_without_a_connection_to_spare(bench):
     bench.backend.kept.clear()
     assert bench.take() is None
     assert not bench.backend.gate.in_flight
 
 
-def test_at_a_server_that_is_not_ready_nobody_takes_it(timers):
+def test_nobody_takes_the_fast_path_to_a_server_that_is_not_ready(timers):
     bench = Bench(timers, status=Status.STARTING)
     assert bench.take() is None
     assert bench.is_untouched
 
 
-def test_at_a_full_server_nobody_takes_it(timers):
+def test_nobody_takes_the_fast_path_to_a_full_server(timers):
     bench = Bench(timers, capacity=1)
     bench.sent()
     bench.connection = Connection(used=True)

@@ -357,7 +357,7 @@ class Story:
 
 @settings(deadline=None)
 @given(st.lists(ACTS, max_size=40))
-def test_whatever_happens_the_order_the_limit_and_solitude_hold_and_nobody_waits_for_nothing(acts):
+def test_order_limit_and_solitude_hold_and_nobody_waits_for_nothing(acts):
     story = Story()
     for what, how in acts:
         story.act(what, how)

@@ -202,7 +202,7 @@ def test_keys_do_not_pay_for_each_other():
 # --- How much: tokens ----------------------------------------------------------------------------------
 
 
-def test_once_the_tokens_of_a_minute_are_used_up_nothing_is_let_in_until_some_refilled():
+def test_nothing_is_let_in_once_a_minutes_tokens_are_used_up_until_some_refilled():
     limiter, mine = Limiter(), policy(tokens_per_minute=600)
     limiter.admit(mine, 0.0)
     limiter.charge(mine, 500, 1.0)

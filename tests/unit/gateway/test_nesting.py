@@ -43,7 +43,7 @@ def test_brackets_in_strings_are_text(text, size):
 
 @pytest.mark.parametrize("size", [1, 3, 10**6])
 @pytest.mark.parametrize("before", ["\\", '"', 'a\\"b', "\\\\", ""])
-def test_a_string_before_it_hides_nothing(before, size):
+def test_a_string_before_deep_nesting_hides_nothing(before, size):
     body = b'{"x":' + json.dumps(before).encode() + b',"y":' + nested(DEEPEST) + b"}"
     assert in_pieces(body, size)
 

@@ -167,7 +167,7 @@ def test_unknown_endpoints_get_the_careful_answer(method, path):
 
 @pytest.mark.parametrize("path", ["/nope", "/slots/", "/slots/0", "/api/tags", "/v1/files", "/Slots"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_an_unknown_path_that_is_read_may_be_read_again_and_needs_a_key_that_may_read(method, path):
+def test_an_unknown_path_that_is_read_may_be_read_again_by_a_key_that_may_read(method, path):
     found = operation_of(method, path)
     assert (found.pure, found.needs_slot, found.scope) == (True, False, Scope.READ)
     assert (found.wakes, found.counts_as_use) == (False, False)

@@ -45,13 +45,13 @@ def quarantine(*found):
     return quarantine
 
 
-def test_several_pause_it_for_a_while_after_the_latest():
+def test_several_deadly_requests_pause_a_key_for_a_while_after_the_latest():
     paused = quarantine(*entries())
     assert paused.paused_until(7, NOW) == NOW + PAUSE_SECONDS
     assert paused.paused_until(7, NOW + PAUSE_SECONDS) is None
 
 
-def test_fewer_do_not_nor_do_those_of_others():
+def test_fewer_deadly_requests_and_those_of_other_keys_pause_no_key():
     paused = quarantine(*entries(KILLERS_UNTIL_PAUSE - 1), *entries(1, key=8), *entries(key=None))
     assert paused.paused_until(7, NOW) is None
 
@@ -63,7 +63,7 @@ def test_releasing_an_entry_ends_the_pause():
     assert paused.paused_until(7, NOW) is None
 
 
-def test_all_workers_pause_it(tmp_path):
+def test_all_workers_pause_a_key(tmp_path):
     with boards(tmp_path) as (one, other):
         here, there = SharedQuarantine(one), SharedQuarantine(other)
         for entry in entries():

@@ -55,7 +55,7 @@ def has_content(stream: bytes) -> bool:
 
 
 @given(st.lists(st.sampled_from([b":", b"\n", b"\r", b"x", b"data:", COMMENT, b""]), max_size=12))
-def test_the_pieces_in_which_it_comes_do_not_matter(pieces):
+def test_events_are_the_same_in_whatever_pieces_they_come(pieces):
     scanner = ContentScanner()
     so_far = b""
     for piece in pieces:

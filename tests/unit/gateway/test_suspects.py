@@ -29,7 +29,7 @@ def verdicts(*deaths):
     return [suspicion.died(blameless=death == "blameless", alone=death == "alone") for death in deaths]
 
 
-def test_after_the_first_crash_it_is_tried_again_after_the_second_alone():
+def test_a_suspect_is_tried_again_after_one_crash_and_alone_after_two():
     assert verdicts("crowded", "crowded") == [Verdict.AGAIN, Verdict.ALONE]
 
 
@@ -52,7 +52,7 @@ def test_a_suspect_stays_alone_after_an_end_from_outside():
 
 
 @pytest.mark.parametrize("death", ["blameless", "crowded"])
-def test_after_so_many_deaths_it_is_not_sent_again(death):
+def test_a_request_is_not_sent_again_after_so_many_deaths(death):
     assert verdicts(*[death] * MAX_DEATHS)[-1] is Verdict.ENOUGH
 
 

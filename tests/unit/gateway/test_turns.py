@@ -88,14 +88,14 @@ def test_requests_that_come_back_from_inside_keep_their_order(gate):
     assert gate.waiting == [older, younger]
 
 
-def test_in_a_full_queue_the_newest_of_whoever_has_most_gives_way(gate):
+def test_the_newest_of_the_greediest_owner_gives_way_in_a_full_queue(gate):
     waiting = queue(8, MANY, gate)
     queue(1, FEW, gate)
     assert [visitor.was_displaced for visitor in waiting] == [False] * 7 + [True]
     assert len(gate.waiting) == 8
 
 
-def test_until_all_have_the_same_share(gate):
+def test_nobody_gives_way_once_all_owners_have_the_same_share(gate):
     queue(8, MANY, gate)
     queue(4, FEW, gate)
     with pytest.raises(QueueFullError):

@@ -165,7 +165,7 @@ def test_text_thoughts_and_tool_calls_are_put_together():
 @given(
     st.lists(st.integers(0, len(THOUGHT_AND_CALLED)), max_size=30), st.sampled_from([b":\n\n", b"", b"\r\n"])
 )
-def test_the_pieces_in_which_it_comes_do_not_matter(cuts, between):
+def test_an_answer_is_the_same_in_whatever_pieces_its_stream_comes(cuts, between):
     stream = between + THOUGHT_AND_CALLED.replace(b"\n\n", b"\n\n" + between) + DONE
     edges = [0, *sorted(cuts), len(stream)]
     pieces = [stream[start:end] for start, end in itertools.pairwise(edges)]

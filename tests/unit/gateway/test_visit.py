@@ -248,7 +248,7 @@ def test_at_a_server_that_has_become_hopeless_nobody_waits(gateway, timers):
     assert (request.problem.message, request.outcome) == ("a: The model is missing.", Outcome.UNAVAILABLE)
 
 
-def test_at_a_server_that_is_removed_the_request_hears_that_nobody_else_serves_its_model(gateway, timers):
+def test_a_request_at_a_removed_server_hears_that_nobody_else_serves_its_model(gateway, timers):
     request = Request(timers)
     waiting, backend = visit(gateway, request, status=Status.STARTING)
     request.candidates = problems.model_not_found("a", [])

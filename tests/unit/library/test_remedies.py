@@ -60,9 +60,7 @@ def model(tmp_path_factory):
         ("-np 1 -c 1024 -fa off", []),
     ],
 )
-def test_contexts_are_halved_slots_are_taken_and_caches_quantized_as_far_as_there_is_something(
-    model, said, flags
-):
+def test_contexts_slots_and_caches_are_reduced_as_far_as_there_is_something(model, said, flags):
     load = load_of(["-m", "dense.gguf", *said.split()])
     found = dict(remedies(model, load))
     assert list(found) == flags

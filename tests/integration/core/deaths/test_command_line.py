@@ -28,7 +28,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("how", REFUSED)
-async def test_a_flag_that_it_refuses(ward, demo, how):
+async def test_a_flag_that_the_engine_refuses_is_named(ward, demo, how):
     args, decisive = REFUSED[how]
     run = await ward.dies(demo, *args)
     assert_died(run, FailureKind.BAD_ARGUMENT, "llama-server refused a flag", decisive)
@@ -92,7 +92,7 @@ async def test_json_that_is_broken(ward, copy, tmp_path, where):
 
 
 @pytest.mark.parametrize("how", ["--log-disable", "--log-jsonl", "--no-log-prefix", "--no-log-timestamps"])
-async def test_a_missing_model_however_it_writes_its_log(ward, tmp_path, how):
+async def test_a_missing_model_is_named_however_the_engine_logs(ward, tmp_path, how):
     run = await ward.dies(tmp_path / "none.gguf", how)
     assert (run.failure_kind, run.failure_title) == (FailureKind.MODEL_MISSING, "Model file missing")
     assert str(tmp_path / "none.gguf") in run.failure_detail

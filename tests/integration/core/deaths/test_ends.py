@@ -146,7 +146,7 @@ async def test_a_kill_9_with_memory_to_spare_is_not_blamed_on_memory(ward, demo)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_from_outside_while_it_loads(ward, large, number):
+async def test_a_signal_from_outside_during_the_load_is_told(ward, large, number):
     await ward.admit(large, "-lm", "none")
     os.kill(await ward.until_loading(), number)
     run = await ward.funeral()
@@ -164,7 +164,7 @@ async def test_an_end_that_nobody_asked_for(ward, demo):
     assert "cleaning up before exit" in run.last_lines
 
 
-async def test_a_model_file_that_is_cut_under_it(ward, copy):
+async def test_a_model_file_that_is_cut_under_its_server_is_told(ward, copy):
     model = copy()
     await ward.admit(model, "-lm", "mmap")
     await ward.until_ready()

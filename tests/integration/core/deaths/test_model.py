@@ -80,7 +80,7 @@ UNSUPPORTED = {
 
 
 @pytest.mark.parametrize("how", UNSUPPORTED)
-async def test_a_model_that_it_does_not_support(ward, copy, how):
+async def test_a_model_that_the_engine_does_not_support_is_named(ward, copy, how):
     edit, decisive = UNSUPPORTED[how]
     run = await ward.dies(copy(edit))
     assert_died(run, FailureKind.MODEL_UNSUPPORTED, "Model not supported by this llama-server", decisive)

@@ -225,7 +225,7 @@ def test_every_admin_page_is_at_its_address_of_before(upgraded):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_supervisor_carries_it_over_when_it_starts(install, tmp_path, version):
+def test_a_supervisor_that_starts_carries_an_old_database_over(install, tmp_path, version):
     installation = install(f"supervised_{version}", version)
     before = expected(installation.look("rows"))
     log = tmp_path / "log"

@@ -87,7 +87,7 @@ def test_without_the_setting_before_ready_and_when_adopted_nothing_is_saved():
     assert server.send(lifecycle.Stop()).has(lifecycle.Terminate)
 
 
-def test_the_page_says_what_was_restored_and_whether_it_was_of_use():
+def test_the_page_says_what_was_restored_and_whether_that_was_of_use():
     server = Server(POLICY).spawned().healthy().send(lifecycle.ModelsRead(1, (MODEL,), context=KEPT))
     assert server.state.context.startswith("Restored 1 of 1 conversation, 900 tokens")
     assert lifecycle.CountContext({"restored": 1}) in server.effects

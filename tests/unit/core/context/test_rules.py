@@ -112,7 +112,7 @@ def test_a_file_that_is_newer_than_the_process_is_not_the_one_that_it_has_loaded
         ([900], [5000], (Use.USED, 900)),
     ],
 )
-def test_the_first_answers_tell_whether_it_was_of_use(restored, cached, verdict):
+def test_the_first_answers_tell_whether_a_restored_conversation_was_of_use(restored, cached, verdict):
     assert judge(restored, cached) == verdict
 
 

@@ -80,7 +80,7 @@ async def test_without_its_folder_a_server_runs_without_the_flag_and_says_why():
     assert built.contexts.saves == []
 
 
-async def test_a_reason_that_comes_while_it_runs_is_shown_at_once():
+async def test_a_reason_that_comes_while_a_server_runs_is_shown_at_once():
     async with bench(KEEPING) as built:
         built.supervisor.apply(replace(KEEPING, context_refusal="A key isolates its prompts here."))
         assert built.supervisor.snapshot.warnings == ("A key isolates its prompts here.",)

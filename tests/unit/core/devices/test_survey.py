@@ -40,7 +40,7 @@ def test_memory_of_a_child_counts_as_used_by_its_server():
     assert (found.used_by(10), found.used_by(11)) == ({"a": 3}, {})
 
 
-def test_a_driver_that_hangs_is_one_sentence_hides_no_other_and_is_not_asked_again_meanwhile():
+def test_a_driver_that_hangs_is_one_sentence_and_is_not_asked_again_meanwhile():
     answer, asked = threading.Event(), []
 
     def hang(ours):

@@ -17,7 +17,7 @@ MEMORY = Thing(Kind.MEMORY, "gpu0")
 HOST = Thing(Kind.MEMORY, "host")
 
 
-def test_the_longer_nobody_used_it_the_sooner_it_goes():
+def test_the_longer_nobody_used_a_server_the_sooner_it_goes():
     old, new = resident("old", 12, last_used=NOW - 500), resident("new", 12, last_used=NOW - 100)
     assert decided(new, old, demand("a", 10))[0] == "evict old for a"
 

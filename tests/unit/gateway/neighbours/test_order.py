@@ -13,7 +13,7 @@ from tests.unit.gateway.neighbours.workers import Worker
 # --- How many, and in which order ----------------------------------------------------------------------
 
 
-def test_no_more_are_inside_than_it_has_slots(a, b, look):
+def test_no_more_are_inside_a_server_than_it_has_slots(a, b, look):
     first, second = a.comes(), b.comes()
     third, fourth = a.comes(), b.comes()
     look()
