@@ -1,21 +1,18 @@
-"""Who starts, who goes, who waits, who is refused."""
+"""Plans of a node's memory: which server starts, goes, waits or is refused."""
 
 from __future__ import annotations
 
 import pytest
 
-from supervisor_app.core.placement.reasons import Kind, Stay
-from supervisor_app.core.placement.world import Cause, Remedy, Source
+from supervisor_app.core.placement.world import Cause, Remedy
 from tests.unit.core.placement.worlds import (
     BUSY,
     GIB,
     GPU,
-    IDLE,
     LEAVING,
     LOADING,
     NOW,
     OTHER_GPU,
-    UNKNOWN,
     budget,
     decided,
     demand,
@@ -23,7 +20,6 @@ from tests.unit.core.placement.worlds import (
     need,
     planned,
     preload,
-    reason_of,
     resident,
     said_of,
 )
@@ -328,59 +324,6 @@ def test_a_refusal_names_the_mildest_flags_with_which_it_would_fit():
     )
 
 
-# --- Needs that are not sure ---------------------------------------------------------------------------
-
-
-def test_an_estimate_that_may_be_too_high_is_tried_once_all_room_is_there():
-    estimated = demand("a", need(26, Source.ESTIMATED))
-    assert decided(estimated) == ["start a"]
-    assert decided(resident("x", 2), estimated) == ["evict x for a", "wait a"]
-    assert decided(demand("a", need(26))) == ["refuse a"]
-
-
-def test_a_start_against_an_estimate_says_so():
-    (start,) = planned(demand("a", need(26, Source.ESTIMATED))).decisions
-    assert start.remark.kind is Kind.DOUBTED
-    (start,) = planned(demand("a", need(24, Source.ESTIMATED))).decisions
-    assert start.remark is None
-
-
-def test_an_estimate_far_too_high_is_believed():
-    assert decided(demand("a", need(29, Source.ESTIMATED))) == ["refuse a"]
-
-
-def test_a_server_that_shrinks_by_itself_is_never_too_large():
-    assert decided(demand("a", need(80, shrinks=True))) == ["start a"]
-    assert decided(resident("x", 4), demand("a", need(80, shrinks=True))) == ["evict x for a", "wait a"]
-
-
-def test_a_server_that_shrinks_starts_also_where_nothing_is_left():
-    """Strangers have taken what a pinned server counts on: llama-server computes on the CPU then."""
-    pinned, shrinks = resident("x", 20, pinned=True), demand("a", need(8, shrinks=True))
-    assert decided(pinned, shrinks, budgets=(budget(24, strangers=10),)) == ["start a"]
-
-
-def test_a_server_of_unknown_need_starts_if_nothing_loads():
-    (start,) = planned(resident("x", 24), demand("a", UNKNOWN)).decisions
-    assert start.remark.kind is Kind.UNKNOWN_NEED
-    assert decided(resident("x", {OTHER_GPU: 4.0}, LOADING), demand("a", UNKNOWN)) == ["wait a"]
-
-
-def test_nothing_else_loads_beside_a_server_of_unknown_need():
-    assert decided(resident("x", UNKNOWN, LOADING), demand("a", 2), parallel_loads=4) == ["wait a"]
-
-
-def test_a_server_of_unknown_need_gets_its_moment_among_many_loads():
-    """Else others would go on to load, and it would wait for ever."""
-    loading = resident("x", 4, LOADING)
-    unknown, other = demand("a", UNKNOWN, since=NOW - 9), demand("b", {OTHER_GPU: 2.0})
-    assert decided(loading, unknown, other, budgets=TWO_GPUS) == ["wait a", "wait b"]
-
-
-def test_limits_hold_for_what_nobody_knows():
-    assert decided(resident("x", 4), demand("a", UNKNOWN), max_loaded=1) == ["evict x for a", "wait a"]
-
-
 # --- Its own last process ------------------------------------------------------------------------------
 
 
@@ -398,51 +341,3 @@ def test_the_room_of_a_server_that_starts_again_is_kept_for_it():
 
 def test_a_server_that_is_there_already_is_not_started_twice():
     assert decided(resident("x", 14, LOADING), demand("x", 14)) == ["wait x"]
-
-
-# --- The obstacle that is told ---
-
-
-def test_told_is_what_cannot_be_had_not_what_could_be():
-    """Memory could be had of the idle one; the group is full of busy ones."""
-    idle = resident("x", 20)
-    busy = resident("y", {OTHER_GPU: 4.0}, BUSY, requests=1, group="chat")
-    servers = (idle, busy, demand("a", 10, group="chat"))
-    reason = reason_of("a", *servers, budgets=TWO_GPUS, group_limits={"chat": 1})
-    assert reason.kind is Kind.GROUP_LIMIT
-    assert [holder.name for holder in reason.holders] == ["y"]
-
-
-def test_where_room_could_be_made_the_load_before_is_told():
-    servers = (resident("x", 20), resident("y", 2, LOADING), demand("a", 10))
-    assert said_of("a", *servers) == "`a` loads next, after `y` (loading)."
-
-
-def test_of_two_that_lack_memory_and_a_place_memory_is_told():
-    servers = (resident("x", 20, BUSY, requests=1), demand("a", 10))
-    assert reason_of("a", *servers, max_loaded=1).kind is Kind.MEMORY
-
-
-# --- Reasons to stay -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("holder", "stay"),
-    [
-        (resident("x", 20, pinned=True), Stay.PINNED),
-        (resident("x", 20, BUSY, requests=1), Stay.BUSY),
-        (resident("x", 20, LOADING), Stay.LOADING),
-        (resident("x", 20, LEAVING), Stay.LEAVING),
-        (resident("x", 20, ready_since=NOW - 2, last_used=NOW - 2), Stay.JUST_LOADED),
-        (resident("x", 20, ready_since=NOW - 20, last_used=NOW - 0.5, load_seconds=60), Stay.IN_USE),
-        (resident("x", 20), Stay.LEAVING),
-    ],
-)
-def test_each_holder_is_named_with_why_it_stays(holder, stay):
-    (told,) = reason_of("a", holder, demand("a", 10)).holders
-    assert (told.name, told.bytes, told.stay) == ("x", 20 * GIB, stay)
-
-
-def test_an_idle_one_is_told_as_idle_where_nobody_may_evict_it():
-    (told,) = reason_of("a", resident("x", 20, IDLE), preload("a", 10)).holders
-    assert told.stay is Stay.IDLE
