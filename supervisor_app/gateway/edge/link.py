@@ -178,10 +178,7 @@ class Link:
     async def _refresh(self) -> None:
         while True:
             with suppress(TimeoutError):
-                in_haste = monotonic() < self._in_haste_until
-                async with asyncio.timeout(
-                    min(HASTE_SECONDS, REFRESH_SECONDS) if in_haste else REFRESH_SECONDS
-                ):
+                async with asyncio.timeout(self._pause):
                     await self._changed.wait()
             self._changed.clear()
             began = monotonic()
@@ -197,7 +194,8 @@ class Link:
     @property
     def _pause(self) -> float:
         """Seconds between two looks at the database."""
-        return HASTE_SECONDS if monotonic() < self._in_haste_until else REFRESH_SECONDS
+        in_haste = monotonic() < self._in_haste_until
+        return min(HASTE_SECONDS, REFRESH_SECONDS) if in_haste else REFRESH_SECONDS
 
     async def _listen(self) -> None:
         """News from supervisors: the quick way. A lost message is made good by the next refresh."""
