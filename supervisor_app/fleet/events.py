@@ -11,6 +11,8 @@ from django.template.loader import render_to_string
 from supervisor_app.common.sub_path import script_prefix
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from supervisor_app.core.loaded import Loaded
     from supervisor_app.core.status import LlamaStatus, RunSummary
     from supervisor_app.fleet.snapshots import ServerView
@@ -21,6 +23,10 @@ PUSH_GROUP = "llamaproxy.push"
 
 STATUS_GROUP = "llamaproxy.status"
 """Group of the gateways, one member a process. They get a change before it is rendered or saved."""
+
+
+PIECE = 32 * 1024
+"""Characters of HTML that go into one message, unless a single server takes more."""
 
 
 class Ending(TypedDict):
@@ -131,10 +137,32 @@ def render_push(view: ServerView) -> Push:
     )
 
 
-def render_list(views: list[ServerView]) -> str:
-    """Render all servers, to replace the whole list of a page."""
-    context = {"views": views, "now": time.time(), "oob": True}
-    return _rendered("supervisor/_servers.html", context)
+def render_list(views: Sequence[ServerView]) -> list[str]:
+    """Render all servers, to replace the whole list of a page: which they are, then each, in pieces."""
+    now = time.time()
+    texts = [_rendered("supervisor/_servers.html", {"views": views, "now": now, "oob": True})]
+    texts += [_rendered("supervisor/_entry.html", {"view": view, "now": now, "oob": True}) for view in views]
+    return in_pieces(texts)
+
+
+def in_pieces(texts: Iterable[str]) -> list[str]:
+    """Join fragments to messages of at most `PIECE` characters, but for a fragment that is longer itself."""
+    pieces: list[str] = []
+    for text in texts:
+        if pieces and len(pieces[-1]) + len(text) <= PIECE:
+            pieces[-1] += text
+        else:
+            pieces.append(text)
+    return pieces
+
+
+def render_all(views: Sequence[ServerView], *, as_json: bool, only: str | None) -> list[str]:
+    """Render all messages of a snapshot. `only`: the one server that was asked for; it may be gone."""
+    if as_json:
+        return [status_event(view, time.time()) for view in views]
+    if only is None:
+        return render_list(views)
+    return [render_push(view)["html"] for view in views] or [render_gone(only)]
 
 
 def render_gone(name: str) -> str:

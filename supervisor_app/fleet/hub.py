@@ -3,6 +3,9 @@
 A Channels group with every socket in it costs four times as much per push, and its in-memory form drops
 half of a burst. The hub also makes good what the layer has lost: every few seconds, and whenever it begins to
 listen, it compares the versions that were shown with the database, so a page is never wrong for longer.
+
+However many servers change and sockets are open, little is sent: of a burst the last change of each server
+alone, many in a message; and a list is loaded and rendered once for all who want it.
 """
 
 from __future__ import annotations
@@ -10,19 +13,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from channels.db import database_sync_to_async
 from channels.exceptions import StopConsumer
 
 from supervisor_app.common.outage import Outage
-from supervisor_app.fleet.events import PUSH_GROUP, Push, render_heartbeat, render_push
+from supervisor_app.common.single_flight import SingleFlight
+from supervisor_app.fleet.events import PUSH_GROUP, Push, render_all, render_heartbeat, render_push
 from supervisor_app.fleet.layers import channel_layer
-from supervisor_app.fleet.snapshots import load_marks, load_views
+from supervisor_app.fleet.snapshots import Mark, load_marks, load_views, mark_of
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +35,31 @@ RESYNC_SECONDS = 5.0
 HEARTBEAT_SECONDS = 15.0
 RETRY_SECONDS = 1.0
 
+Marks = Mapping[str, Mark]
+"""Marks of servers, by name."""
 
-Marks = Mapping[str, tuple[int, bool]]
-"""Version of each server, by name, and whether nobody supervises it."""
+
+class Wanted(NamedTuple):
+    """The needs of a socket. Sockets of the same needs are told the same."""
+
+    as_json: bool
+    only: str | None
+    """Name of the one server; None: all."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a socket wants, at one moment."""
+
+    marks: Marks
+    messages: list[str]
 
 
 class Subscriber(Protocol):
     """An open socket."""
 
-    async def deliver(self, push: Push) -> None: ...
+    async def deliver(self, pushes: Collection[Push]) -> None:
+        """Take the newest push of each server that has changed."""
 
     async def list_changed(self) -> None:
         """A server was added or removed."""
@@ -55,36 +76,53 @@ class Hub:
     def __init__(self) -> None:
         self._subscribers: set[Subscriber] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self.compared: dict[str, tuple[int, bool]] = {}
+        self.compared: dict[str, Mark] = {}
         self._newest: dict[str, Push] = {}
+        self._pending: dict[str, Push] = {}
+        """Pushes that were delivered to nobody yet: of each server the newest."""
+        self._delivering = asyncio.Lock()
+        self._outdated: set[Subscriber] = set()
+        """Subscribers that need all anew, at once."""
         self._missed: set[Subscriber] = set()
+        """Subscribers that need all anew at the next comparison."""
+        self._has_pending, self._has_outdated = asyncio.Event(), asyncio.Event()
         self._began_to_listen = asyncio.Event()
+        self._snapshots = SingleFlight(_make_snapshot)
         self._outages: dict[str, Outage] = {}
         """Keyed by the name of the part that fails."""
 
     def join(self, subscriber: Subscriber) -> None:
         self._subscribers.add(subscriber)
         if not self._tasks:
+            works = (self._listen, self._deliver, self._renew, self._resync, self._beat)
             self._tasks = [
-                asyncio.create_task(self._for_ever(work), name=f"hub-{work.__name__}")
-                for work in (self._listen, self._resync, self._beat)
+                asyncio.create_task(self._for_ever(work), name=f"hub-{work.__name__}") for work in works
             ]
 
     def leave(self, subscriber: Subscriber) -> None:
-        self._subscribers.discard(subscriber)
+        for group in (self._subscribers, self._outdated, self._missed):
+            group.discard(subscriber)
         if not self._subscribers:
             for task in self._tasks:
                 task.cancel()
             self._tasks = []
-            self.compared, self._newest, self._missed = {}, {}, set()
+            self._snapshots.close()
+            self.compared, self._newest, self._pending = {}, {}, {}
 
-    def newer_than(self, versions: Mapping[str, int]) -> list[Push]:
-        """Return the pushes that are newer than these versions, which a locked database may still tell."""
+    async def snapshot(self, wanted: Wanted) -> Snapshot:
+        """Load and render what the database tells. Raises what the database raises."""
+        return await self._snapshots.get(wanted)
+
+    def newer_than(self, marks: Marks) -> list[Push]:
+        """Return the pushes that are newer than these, which a locked database may still tell."""
         return [
-            push
-            for name, push in self._newest.items()
-            if push["version"] > versions.get(name, push["version"])
+            push for name, push in self._newest.items() if name in marks and push["version"] > marks[name][0]
         ]
+
+    def outdated(self, subscribers: Iterable[Subscriber]) -> None:
+        """Have these told everything anew."""
+        self._outdated |= self._subscribers.intersection(subscribers)
+        self._has_outdated.set()
 
     async def _for_ever(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Repeat the work: a channel layer or a database that is away must not end a page."""
@@ -116,71 +154,115 @@ class Hub:
             while True:
                 message = await layer.receive(channel)
                 if message["type"] == "status.push":
-                    self.compared[message["server"]] = (message["version"], False)
-                    self._newest[message["server"]] = message
-                    await self._deliver(message)
+                    self._take(message)
                 else:
-                    self.compared.pop(message["server"], None)
-                    self._newest.pop(message["server"], None)
-                    await self._list_changed(self._subscribers)
+                    for known in (self.compared, self._newest, self._pending):
+                        known.pop(message["server"], None)
+                    self.outdated(self._subscribers)
         finally:
             with suppress(Exception):  # a layer that is away must not turn a cancellation into an error
                 await layer.group_discard(PUSH_GROUP, channel)
+
+    def _take(self, push: Push) -> None:
+        """Have it delivered, unless a newer push of its server is known."""
+        name, version = push["server"], push["version"]
+        if name in self._newest and self._newest[name]["version"] > version:
+            return
+        self.compared[name] = mark_of_push(push)
+        self._newest[name] = self._pending[name] = push
+        self._has_pending.set()
+
+    async def _deliver(self) -> None:
+        while True:
+            await self._has_pending.wait()
+            await self._flush()
+
+    async def _flush(self) -> None:
+        """Deliver what is pending. Pushes that come meanwhile go together next time."""
+        async with self._delivering:
+            self._has_pending.clear()
+            pushes, self._pending = list(self._pending.values()), {}
+            if pushes:
+                for subscriber in list(self._subscribers):
+                    await self._serve(subscriber, lambda each: each.deliver(pushes))
+
+    async def _renew(self) -> None:
+        while True:
+            await self._has_outdated.wait()
+            self._has_outdated.clear()
+            outdated, self._outdated = self._outdated, set()
+            # Together, and not one after the other: they share what is made.
+            await asyncio.gather(*(self._serve(each, lambda each: each.list_changed()) for each in outdated))
 
     async def _resync(self) -> None:
         while True:
             self._began_to_listen.clear()
             marks = await database_sync_to_async(load_marks)()
-            for name in [name for name, mark in marks.items() if self._behind(name, mark)]:
-                for view in await database_sync_to_async(load_views)(name):
-                    await self._deliver(await asyncio.to_thread(render_push, view))
-            # A page that was loaded between two comparisons may show a silence that no comparison has seen.
-            behind = {each for each in self._subscribers if each.is_behind(marks)}
-            missed, self._missed = behind | (self._missed & self._subscribers), set()
-            gone = self.compared.keys() - marks.keys()
-            await self._list_changed(self._subscribers if gone else missed)
-            self.compared = marks
-            for name in gone:
+            # At the first comparison sockets alone know what they show; later each change is rendered alone.
+            changed = [name for name, mark in marks.items() if self.compared and self._is_news(name, mark)]
+            if changed:
+                for push in await _render_anew(changed):
+                    self._take(push)
+            await self._flush()
+            for name in self.compared.keys() - marks.keys():
                 self._newest.pop(name, None)
+            self.compared = marks
+            # A socket may have missed something alone, or show a silence that no comparison has seen.
+            behind = [each for each in self._subscribers if each in self._missed or each.is_behind(marks)]
+            self._missed = set()
+            self.outdated(behind)
             self._outage("_resync").over()
             with suppress(TimeoutError):
                 async with asyncio.timeout(RESYNC_SECONDS):
                     await self._began_to_listen.wait()  # what was pushed before, nobody here has heard
 
-    def _behind(self, name: str, mark: tuple[int, bool]) -> bool:
-        """Tell whether the database knows a newer state, or the supervisor fell silent or spoke again."""
-        version, silent = self.compared.get(name, (-1, False))
-        return mark[0] > version or (mark[0] == version and mark[1] != silent)
+    def _is_news(self, name: str, mark: Mark) -> bool:
+        return name not in self.compared or is_news(mark, self.compared[name])
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            await self._each(self._subscribers, partial(_send_heartbeat, render_heartbeat(time.time())))
+            sign = partial(_send_heartbeat, render_heartbeat(time.time()))
+            for subscriber in list(self._subscribers):
+                await self._serve(subscriber, sign)
 
-    async def _deliver(self, push: Push) -> None:
-        await self._each(self._subscribers, lambda subscriber: subscriber.deliver(push))
-
-    async def _list_changed(self, subscribers: Iterable[Subscriber]) -> None:
-        await self._each(subscribers, lambda subscriber: subscriber.list_changed())
-
-    async def _each(
-        self,
-        subscribers: Iterable[Subscriber],
-        call: Callable[[Subscriber], Coroutine[Any, Any, None]],
+    async def _serve(
+        self, subscriber: Subscriber, call: Callable[[Subscriber], Coroutine[Any, Any, None]]
     ) -> None:
-        """Serve every subscriber. A subscriber that fails gets everything anew at the next comparison."""
-        for subscriber in list(subscribers):
-            try:
-                await call(subscriber)
-            except StopConsumer:  # the client has left: no failure
-                continue
-            except Exception as error:
-                self._outage("a socket").failed(error)
-                self._missed.add(subscriber)
+        """Call a subscriber. A subscriber that fails gets everything anew at the next comparison."""
+        try:
+            await call(subscriber)
+        except StopConsumer:  # the client has left: no failure
+            pass
+        except Exception as error:
+            self._outage("a socket").failed(error)
+            self._missed.add(subscriber)
+        await asyncio.sleep(0)  # others of this event loop have their turn between two of many sockets
+
+
+def mark_of_push(push: Push) -> Mark:
+    return push["version"], push.get("silent", False)  # a supervisor of before does not say
+
+
+def is_news(mark: Mark, shown: Mark) -> bool:
+    """Tell whether the mark is of a newer state, or the supervisor fell silent or spoke again."""
+    return mark[0] > shown[0] or (mark[0] == shown[0] and mark[1] != shown[1])
 
 
 async def _send_heartbeat(html: str, subscriber: Subscriber) -> None:
     await subscriber.heartbeat(html)
+
+
+async def _render_anew(names: Collection[str]) -> list[Push]:
+    views = await database_sync_to_async(load_views)(*names)
+    return await asyncio.to_thread(lambda: [render_push(view) for view in views])
+
+
+async def _make_snapshot(wanted: Wanted) -> Snapshot:
+    names = () if wanted.only is None else (wanted.only,)
+    views = await database_sync_to_async(load_views)(*names)
+    messages = await asyncio.to_thread(render_all, views, as_json=wanted.as_json, only=wanted.only)
+    return Snapshot({view.status.name: mark_of(view) for view in views}, messages)
 
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()

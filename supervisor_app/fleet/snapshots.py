@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+Mark = tuple[int, bool]
+"""Version of a server's snapshot, and whether its supervisor is silent."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServerView:
     """A server as everybody sees it."""
@@ -66,17 +70,21 @@ def nobody_reports(since: float) -> str:
     return f"No supervisor has reported since {iso(since)}"
 
 
-def load_views(name: str | None = None) -> list[ServerView]:
-    """All servers, or the one with this name, by name. Two queries."""
+def load_views(*names: str) -> list[ServerView]:
+    """All servers, or those with these names, by name. Two queries."""
     servers = with_silence(LlamaServer.objects.select_related("state"))
-    if name is not None:
-        servers = servers.filter(name=name)
+    if names:
+        servers = servers.filter(name__in=names)
     runs = Run.objects.defer("last_lines", "argv", "launch")
     return [view_of(server, newest) for server, newest in with_newest_runs(servers, runs, LENGTH)]
 
 
-def load_marks() -> dict[str, tuple[int, bool]]:
-    """Load the version of every server's snapshot and whether its supervisor is silent: cheap to compare."""
+def mark_of(view: ServerView) -> Mark:
+    return view.status.version, view.stale_since is not None
+
+
+def load_marks() -> dict[str, Mark]:
+    """Load the mark of every server, by name: cheap to compare."""
     marks = {}
     servers = LlamaServer.objects.only("name", "state__version", "state__seen_at").select_related("state")
     for server in with_silence(servers):

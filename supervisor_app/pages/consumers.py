@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from channels.db import database_sync_to_async
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
-from supervisor_app.fleet.events import Push, error_event, render_gone, render_list, render_push, status_event
-from supervisor_app.fleet.hub import Marks, hub
-from supervisor_app.fleet.snapshots import ServerView, load_views
+from supervisor_app.fleet.events import Push, error_event, in_pieces
+from supervisor_app.fleet.hub import Marks, Wanted, hub, is_news, mark_of_push
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from supervisor_app.fleet.snapshots import Mark
 
 LOGIN_NEEDED = 4003
 """Close code. Accepted first and then closed: a refusal is a 403, after which htmx tries for ever."""
@@ -45,10 +48,10 @@ class StatusConsumer(AsyncWebsocketConsumer):
             await self.close(code=LOGIN_NEEDED)
             return
         query = parse_qs(self.scope["query_string"].decode("latin-1"))
-        self.as_json = query.get("format") == ["json"]
-        self.only: str | None = query["server"][0].replace("\0", "") if "server" in query else None
-        self.sent: dict[str, tuple[int, bool]] = {}
-        """Version last sent of each server, and whether nobody supervised the server then."""
+        only = query["server"][0].replace("\0", "") if "server" in query else None
+        self.wanted = Wanted(as_json=query.get("format") == ["json"], only=only)
+        self.sent: dict[str, Mark] = {}
+        """Marks of the servers, as they were sent last."""
         self.busy = self.again = False
         hub().join(self)
         await self.snapshot()
@@ -69,10 +72,9 @@ class StatusConsumer(AsyncWebsocketConsumer):
             raise StopConsumer from error
 
     async def snapshot(self) -> None:
-        """Everything as it is now: after a connect, after a reconnect, on request.
+        """Send everything as it is now: after a connect, after a reconnect, on request.
 
-        A change that comes while a snapshot is being made is shown by making another: sent on its own it
-        would be followed by something older.
+        A change that comes while a snapshot is being made follows it, as the newest push of that server.
         """
         self.again = True
         if self.busy:
@@ -86,54 +88,47 @@ class StatusConsumer(AsyncWebsocketConsumer):
             self.busy = False
 
     async def _send_snapshot(self) -> None:
-        views = await database_sync_to_async(load_views)(self.only)
-        texts = await database_sync_to_async(self._render)(views)
-        self.sent = {view.status.name: (view.status.version, view.stale_since is not None) for view in views}
-        for text in texts:
-            await self.send(text_data=text)
-        for push in hub().newer_than({name: version for name, (version, _) in self.sent.items()}):
-            await self._send_push(push)
-
-    def _render(self, views: list[ServerView]) -> list[str]:
-        if self.as_json:
-            return [status_event(view, time.time()) for view in views]
-        if self.only is None:
-            return [render_list(views)]
-        return [render_push(view)["html"] for view in views] or [render_gone(self.only)]
+        made = await hub().snapshot(self.wanted)
+        for message in made.messages:
+            await self.send(text_data=message)
+            await asyncio.sleep(0)  # it may be long, and others wait for the event loop
+        self.sent = dict(made.marks)
+        await self._send_pushes(hub().newer_than(self.sent))
 
     # hub.Subscriber
 
-    async def deliver(self, push: Push) -> None:
-        name = push["server"]
-        if self.only not in (None, name):
-            return
-        if self.busy or name not in self.sent:
-            await self.snapshot()
-        elif push["version"] >= self.sent[name][0] and _mark(push) != self.sent[name]:
-            # The hub's first comparison finds all servers new: what this socket has shown is not sent again.
-            await self._send_push(push)
+    async def deliver(self, pushes: Collection[Push]) -> None:
+        mine = [push for push in pushes if self.wanted.only in (None, push["server"])]
+        knows_all = all(push["server"] in self.sent for push in mine)
+        if self.busy:
+            self.again |= not knows_all
+        elif knows_all:
+            await self._send_pushes(mine)
+        else:
+            hub().outdated([self])
 
     async def list_changed(self) -> None:
         await self.snapshot()
 
     def is_behind(self, marks: Marks) -> bool:
-        def shows_other(name: str, mark: tuple[int, bool]) -> bool:
-            known = marks.get(name, mark)
-            return known[0] == mark[0] and known[1] != mark[1]
-
-        return not self.busy and any(shows_other(name, mark) for name, mark in self.sent.items())
+        only, sent = self.wanted.only, self.sent
+        if self.busy or sent == marks:
+            return False
+        known = marks if only is None else {name: marks[name] for name in (only,) if name in marks}
+        return known.keys() != sent.keys() or any(is_news(known[name], mark) for name, mark in sent.items())
 
     async def heartbeat(self, html: str) -> None:
-        if not self.as_json:
+        if not self.wanted.as_json:
             await self.send(text_data=html)
 
-    async def _send_push(self, push: Push) -> None:
-        self.sent[push["server"]] = _mark(push)
-        await self.send(text_data=push["json"] if self.as_json else push["html"])
-
-
-def _mark(push: Push) -> tuple[int, bool]:
-    return push["version"], push.get("silent", False)  # a supervisor of before does not say
+    async def _send_pushes(self, pushes: Collection[Push]) -> None:
+        """Send those that are news to this socket."""
+        news = [push for push in pushes if is_news(mark_of_push(push), self.sent[push["server"]])]
+        self.sent |= {push["server"]: mark_of_push(push) for push in news}
+        as_json = self.wanted.as_json
+        texts = [push["json"] for push in news] if as_json else in_pieces(push["html"] for push in news)
+        for text in texts:
+            await self.send(text_data=text)
 
 
 def _wants_status(text: str | None) -> bool:

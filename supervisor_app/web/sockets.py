@@ -100,6 +100,15 @@ class GuardedWebSocket(WebSocketProtocol):
         self.data = b""
         self.sendCloseFrame(code=POLICY_VIOLATION, reasonUtf8=TOO_MUCH)
 
+    def sendMessage(self, *args: Any, **kwargs: Any) -> None:
+        """Send, however long the message is: Autobahn has one limit for what is taken and what is sent."""
+        most: int = self.maxMessagePayloadSize  # type: ignore[has-type]
+        self.maxMessagePayloadSize = 0
+        try:
+            super().sendMessage(*args, **kwargs)
+        finally:
+            self.maxMessagePayloadSize = most
+
     # visitors.WebConnection
 
     def give_way(self) -> None:

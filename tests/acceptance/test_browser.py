@@ -194,6 +194,27 @@ def test_a_push_changes_the_page_and_leaves_what_is_in_use(live, tabs):
     assert page.evaluate("scrollY") == 150
 
 
+def test_a_list_of_many_servers_stays_live_and_leaves_what_is_in_use(live, tabs):
+    add = "LlamaServer.objects.bulk_create(LlamaServer(name=f's{n}', node='far', port=n) for n in range(%s))"
+    imports = "from supervisor_app.fleet.models import LlamaServer"
+    live.python(imports, add % "100, 160")
+    try:
+        page = tabs.open(live.url)
+        expect(badge(page)).to_have_text("live")
+        page.evaluate("(window.kept = document.getElementById('title-s130')).focus()")
+        live.python(imports, add % "90, 95", "LlamaServer.objects.filter(name='s120').delete()")
+        expect(page.locator("#server-s94")).to_contain_text("No supervisor looks after it")
+        expect(page.locator("#server-s120")).to_have_count(0)
+        expect(page.locator("article.server")).to_have_count(65)
+        assert page.evaluate("document.activeElement === window.kept && window.kept.isConnected")
+        assert page.evaluate("document.querySelectorAll('.entry:empty').length") == 0
+        pid = live.status()["pid"]
+        psutil.Process(pid).kill()
+        expect(server(page, "ready")).to_contain_text(str(live.wait_for_new_pid(pid)["pid"]))
+    finally:
+        live.python(imports, "LlamaServer.objects.filter(node='far').delete()")
+
+
 def test_without_javascript_the_page_still_tells_the_status(serving, tabs):
     page = tabs.open(serving.url, java_script_enabled=False)
     expect(server(page, "ready")).to_be_visible()

@@ -37,6 +37,8 @@ function renew() {
 }
 
 htmx.config.wsReconnectDelay = (tries) => Math.min(5000, 250 * 2 ** tries) * (0.75 + Math.random() / 2);
+// A list that is pushed says which entries there are: their content stays until it comes itself.
+Idiomorph.defaults.callbacks.beforeNodeMorphed = (_, fresh) => !fresh.hasAttribute?.("data-keep");
 htmx.createWebSocket = (url) => (socket = new WebSocket(url));
 on("htmx:wsOpen", (event) => {
   wrapper = event.detail.socketWrapper;

@@ -13,10 +13,11 @@ from django.utils import timezone
 
 from llamaproxy.asgi import application
 from supervisor_app.fleet import hub as hub_module
+from supervisor_app.fleet.events import PIECE
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.fleet.publish import ChannelPublisher
 from supervisor_app.fleet.snapshots import load_marks
-from supervisor_app.pages import consumers
+from tests.deadline import DEADLINE
 from tests.integration.building import (
     JSON,
     db,
@@ -51,6 +52,20 @@ async def test_a_page_gets_the_whole_list_at_once():
     assert re.search(r'<div id="servers"[^>]* hx-swap-oob="morph"', html)
     assert 'id="server-one"' in html
     assert 'id="server-two"' in html
+
+
+async def test_a_long_list_comes_in_pieces_that_are_no_longer_than_any_proxy_takes():
+    names = [f"s{number:02}" for number in range(60)]
+    for name in names:
+        await db(make_ready_server, name)
+    said = []
+    async with socket_to() as client, asyncio.timeout(DEADLINE):
+        while 'id="server-s59"' not in "".join(said):
+            said.append(await client.receive_from(timeout=DEADLINE))
+    assert len(said) > 2
+    assert max(map(len, said)) <= PIECE
+    assert re.findall(r'<div class="entry" id="entry-(\w+)" data-keep>', said[0]) == names
+    assert re.findall(r'id="entry-(\w+)" hx-swap-oob="morph"', "".join(said)) == names
 
 
 async def test_without_a_server_a_page_is_told_what_to_do():
@@ -156,14 +171,14 @@ async def test_a_push_that_comes_while_a_snapshot_is_made_is_not_followed_by_tha
     await db(make_ready_server)
     rendering, proceed = threading.Event(), threading.Event()
 
-    def slow_list(views, original=consumers.render_list):
+    def slow(*args, original=hub_module.render_all, **kwargs):
         rendering.set()
         proceed.wait(5)
-        return original(views)
+        return original(*args, **kwargs)
 
     async with socket_to() as client:
         await everything(client)
-        monkeypatch.setattr(consumers, "render_list", slow_list)
+        monkeypatch.setattr(hub_module, "render_all", slow)
         await client.send_json_to(REQUEST)
         await eventually(rendering.is_set)
         await push(version=8)

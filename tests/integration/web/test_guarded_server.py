@@ -66,6 +66,23 @@ def test_a_socket_that_takes_none_of_its_answers_is_read_no_further_and_closed(s
         assert size < 50_000_000
 
 
+def test_a_message_that_is_sent_may_be_longer_than_one_that_is_taken(serve):
+    port = serve("talkative", message_bytes=2000, **GENEROUS)
+    with connect(port) as connection:
+        open_socket(connection)
+        connection.sendall(MESSAGE)
+        size = 0
+        while size < 100_000:
+            data = connection.recv(65536)
+            assert data
+            size += len(data)
+        connection.sendall(b"\x82\xfe\x0f\xa0\0\0\0\0" + b"x" * 4000)
+        with suppress(ConnectionError):
+            while data := connection.recv(65536):
+                size += len(data)
+        assert size < 200_000
+
+
 def test_a_socket_is_not_read_while_nobody_takes_what_it_said(serve):
     port = serve("deaf", message_bytes=10**8, **GENEROUS)
     with connect(port) as connection:

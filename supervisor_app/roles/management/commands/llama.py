@@ -181,7 +181,7 @@ class Command(BaseCommand):
             self._no_such_server(name)
         if command != "status":
             ask(Wish(command), servers)
-        views = load_views(name)
+        views = load_views(*([] if name is None else [name]))
         if as_json:
             self._print_json(views)
         elif command == "status":
