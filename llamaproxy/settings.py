@@ -97,6 +97,15 @@ SQLITE_OPTIONS = {
     "transaction_mode": "IMMEDIATE",
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
 }
+POSTGRES_OPTIONS = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""Time limits of libpq and the kernel, in seconds; the last in milliseconds. A query of DATABASE_URL wins."""
 try:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -112,8 +121,9 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     _file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     DATA_DIR_MENDED += secured_file(_file)
 elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
-    # Without it a database whose host is gone holds every page, and our own end, up for two minutes.
-    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+    # Without these a database whose host is gone holds every page, and our own end, up for minutes.
+    for _option, _value in POSTGRES_OPTIONS.items():
+        DATABASES["default"].setdefault("OPTIONS", {}).setdefault(_option, _value)
 
 # --- Channel layer: in memory for one process, Redis for several ---
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from tests.ports import free_port
@@ -56,6 +58,19 @@ class Postgres:
 
     def stop(self) -> None:
         self._run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
+
+    def freeze(self) -> None:
+        """Let it answer nothing: what is connected stays connected, and new connections wait."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        first = psutil.Process(int((self.directory / "data/postmaster.pid").read_text().split()[0]))
+        for process in (first, *first.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     def ask(self, sql: str, **options: Any) -> list[Any]:
         """The rows of a query. Raises psycopg.Error."""

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 """Longest delay of a command whose nudge was lost."""
 HEARTBEAT_SECONDS = 5.0
-TRIM_LOGS_SECONDS = 1.0
+CHORES_SECONDS = 1.0
 """Interval between two cuts of a log that is flooded at 100 MB/s."""
 PRUNE_SECONDS = 3600.0
 FIRST_PRUNE_SECONDS = 60.0
@@ -109,7 +109,6 @@ class NodeSupervisor:
             level=logging.ERROR,
         )
         self._heartbeat_at = 0.0
-        self._trim_at = 0.0
         self._prune_at = clock.monotonic() + FIRST_PRUNE_SECONDS
         self._surveyed_at = float("-inf")
         self._surveyed: list[int] = []
@@ -121,6 +120,7 @@ class NodeSupervisor:
             clock=clock, look=processes.devices, footprints=footprints, tenants=self._supervisors
         )
         self._making_room: asyncio.Task[None] | None = None
+        self._doing_chores: asyncio.Task[None] | None = None
 
     def nudge(self) -> None:
         """Reconcile now instead of within a second: something may have changed."""
@@ -148,13 +148,25 @@ class NodeSupervisor:
 
     async def run(self) -> None:
         """Reconcile until cancelled; `shutdown` comes after that. Raises what a task of a server raised."""
+        self._doing_chores = asyncio.create_task(self._do_chores(), name="chores")
+        self._doing_chores.add_done_callback(lambda _: self.nudge())
+        try:
+            while True:
+                await self.reconcile()
+                self._raise_failures()
+                await self._pause()
+        finally:
+            self._doing_chores.cancel()
+
+    async def _do_chores(self) -> None:
+        """Look after logs and devices, until cancelled: not behind a database that hangs."""
         while True:
-            await self.reconcile()
-            self._raise_failures()
-            await self._pause()
+            self._trim_logs()
+            self._survey()
+            await self._clock.sleep_until(self._clock.monotonic() + CHORES_SECONDS)
 
     async def reconcile(self) -> None:
-        """Reconcile once, and do the chores that are due."""
+        """Reconcile once."""
         self._nudged.clear()
         try:
             configs = await self._store.configs()
@@ -163,8 +175,6 @@ class NodeSupervisor:
             await self._prune()
         except StoreError as error:
             self._store_outage.failed(error)
-        self._trim_logs()
-        self._survey()
 
     async def shutdown(self, note: str = "The supervisor was stopped.") -> None:
         """Stop all servers together, tell every page, save. Servers that we found running stay."""
@@ -269,7 +279,8 @@ class NodeSupervisor:
 
     def _raise_failures(self) -> None:
         of_servers = [task for watched in self._watched.values() for task in watched.tasks]
-        for task in (*of_servers, *([self._making_room] if self._making_room else [])):
+        own = [task for task in (self._making_room, self._doing_chores) if task is not None]
+        for task in (*of_servers, *own):
             if task.done() and not task.cancelled():
                 task.result()
 
@@ -293,10 +304,6 @@ class NodeSupervisor:
             self._prune_at = now
 
     def _trim_logs(self) -> None:
-        now = self._clock.monotonic()
-        if now < self._trim_at:
-            return
-        self._trim_at = now + TRIM_LOGS_SECONDS
         for name, watched in self._watched.items():
             watched.trim(self._trim_log(name, watched.log_outage))
 

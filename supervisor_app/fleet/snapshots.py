@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.utils import timezone
-
 from supervisor_app.common.moments import moment, seconds
 from supervisor_app.common.words import iso
 from supervisor_app.core.diagnosis.explanations import failure_of
@@ -140,7 +138,7 @@ def snapshot_of(name: str, state: ServerState, runs: Iterable[Run]) -> LlamaStat
 
 
 def columns_of(snapshot: LlamaStatus, identity: Identity | None, generation: int) -> dict[str, Any]:
-    """The columns of `ServerState`."""
+    """The columns of `ServerState` but `seen_at`, which only the database's clock may tell."""
     return {
         "version": snapshot.version,
         "status": snapshot.status.value,
@@ -165,7 +163,6 @@ def columns_of(snapshot: LlamaStatus, identity: Identity | None, generation: int
         "boot_id": identity.boot_id if identity else "",
         "endpoint": snapshot.endpoint and snapshot.endpoint.as_json(),
         "generation": generation,
-        "seen_at": timezone.now(),
     }
 
 

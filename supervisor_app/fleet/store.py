@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from django.db.models import QuerySet
+
     from supervisor_app.core.devices import Survey
     from supervisor_app.core.memory_rules import MemoryRules
     from supervisor_app.fleet.lease import Lease
@@ -181,15 +183,18 @@ def _save(node: str, change: Change, follow: Follow) -> None:
     server = LlamaServer.objects.filter(name=change.snapshot.name, node=node).first()
     if server is None:
         return
-    columns = columns_of(change.snapshot, change.identity, change.generation)
-    state, _ = ServerState.objects.update_or_create(server=server, defaults=storable(columns))
-    _count(state, change.run_events)
+    columns = storable(columns_of(change.snapshot, change.identity, change.generation))
+    row = ServerState.objects.filter(server=server)
+    if not row.update(**columns, seen_at=Now()):
+        ServerState.objects.create(server=server, **columns)
+        row.update(seen_at=Now())
+    _count(row, change.run_events)
     for event in change.run_events:
         _write(server, event)
     follow(server, change, now=time.time())
 
 
-def _count(state: ServerState, events: Sequence[RunEvent]) -> None:
+def _count(row: QuerySet[ServerState], events: Sequence[RunEvent]) -> None:
     """Count events. Only this supervisor writes the row, so what was read a moment ago still holds."""
     starts = sum(isinstance(event, RunOpened) and not event.adopted for event in events)
     failures = Counter(
@@ -205,6 +210,7 @@ def _count(state: ServerState, events: Sequence[RunEvent]) -> None:
             case RunReady(loaded=Loaded() as loaded):
                 loads.update(loads=1, room_ms=loaded.room_ms, load_ms=loaded.load_ms)
     if starts or failures or contexts or loads:
+        state = row.get()
         state.starts += starts
         state.failures = dict(Counter(state.failures) + failures)
         state.contexts = dict(Counter(state.contexts) + contexts)

@@ -96,7 +96,7 @@ def make_record(**fields: Any) -> Record:
 
 
 def long_ago() -> datetime:
-    return timezone.now() - timedelta(hours=1)
+    return datetime.now(UTC) - timedelta(hours=1)
 
 
 def change(

@@ -212,10 +212,19 @@ def test_a_database_url_takes_the_place_of_sqlite(settings_of):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("query", "seconds"), [("", 5), ("?connect_timeout=20", 20)])
-def test_a_database_whose_host_is_gone_is_given_up_soon(query, seconds, settings_of):
+@pytest.mark.parametrize(
+    ("query", "option", "value"),
+    [
+        ("", "connect_timeout", 5),
+        ("?connect_timeout=20", "connect_timeout", 20),
+        ("", "tcp_user_timeout", 10_000),
+        ("?tcp_user_timeout=0", "tcp_user_timeout", 0),
+        ("?connect_timeout=20", "keepalives_idle", 5),
+    ],
+)
+def test_a_database_whose_host_is_gone_is_given_up_soon(query, option, value, settings_of):
     database = settings_of(DATABASE_URL=f"postgres://db/llama{query}")["DATABASES"]["default"]
-    assert int(database["OPTIONS"]["connect_timeout"]) == seconds
+    assert int(database["OPTIONS"][option]) == value
 
 
 @pytest.mark.parametrize("url", ["foo://x", "postgres://me:secret@db:port/llama", "db", "postgres//x"])

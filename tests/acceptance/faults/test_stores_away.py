@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+import requests
 
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.faults.outage import KILLED, QUICK, admitted, check_that_all_is_well, killed
@@ -141,3 +142,31 @@ def test_without_postgresql_the_console_complains_once(databaseless):
 
 def test_once_postgresql_is_back_the_history_is_complete(databaseless):
     databaseless.check_history(KILLED)
+
+
+@pytest.fixture
+def on_postgres(tmp_path):
+    """A scripted server, ready, with its state in a PostgreSQL."""
+    with (
+        throwaway_cluster() as cluster,
+        closing(OnPostgres(tmp_path, cluster, retry_backoff_ms=50)) as proxy,
+    ):
+        proxy.script()
+        proxy.cluster = cluster
+        proxy.start().wait_for_line("[WEB]")
+        proxy.wait_for_status("ready")
+        yield proxy
+
+
+def test_a_database_that_hangs_holds_up_neither_a_crashed_server_nor_the_end(on_postgres):
+    with on_postgres.events() as events:
+        pid = events.wait_for_status("ready")["pid"]
+        on_postgres.cluster.freeze()
+        try:
+            psutil.Process(pid).kill()
+            after = events.wait_for_new_pid(pid)["pid"]
+            assert requests.get(f"{on_postgres.gateway_url}/health", timeout=DEADLINE).ok
+            assert on_postgres.stop() == 0
+            assert not psutil.pid_exists(after)
+        finally:
+            on_postgres.cluster.thaw()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.utils import timezone
@@ -190,6 +190,21 @@ async def test_a_save_is_a_sign_of_life(store):
     await db(make_state, server, seen_at=long_ago())
     assert (await db(load_views))[0].stale_since is not None
     await store.save(change())
+    assert (await db(load_views))[0].stale_since is None
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_save_of_a_host_whose_clock_is_slow_is_a_sign_of_life_all_the_same(
+    is_known, store, monkeypatch
+):
+    server = await db(make_server)
+    if is_known:
+        await db(make_state, server, seen_at=long_ago())
+    monkeypatch.setattr(timezone, "now", long_ago)
+    monkeypatch.setattr(ServerState._meta.get_field("seen_at"), "_get_default", long_ago)
+    before = datetime.now(UTC)
+    await store.save(change())
+    assert (await ServerState.objects.aget()).seen_at >= before - timedelta(seconds=1)
     assert (await db(load_views))[0].stale_since is None
 
 

@@ -178,3 +178,20 @@ def test_a_second_supervisor_of_the_node_is_refused_whatever_its_data_directory(
 def listens(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+TIME_LIMITS = """
+import socket
+from django.db import connection
+connection.ensure_connection()
+with socket.socket(fileno=connection.connection.fileno()) as found:
+    names = ("SO_KEEPALIVE", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+    levels = (socket.SOL_SOCKET, *4 * (socket.IPPROTO_TCP,))
+    print([found.getsockopt(level, getattr(socket, name)) for level, name in zip(levels, names)])
+    found.detach()
+"""
+
+
+def test_a_connection_whose_host_vanishes_is_given_up_after_ten_seconds(environment):
+    done = manage(environment, "shell", "--verbosity", "0", "--command", TIME_LIMITS)
+    assert done.stdout.strip() == "[1, 5, 2, 3, 10000]", done.stderr

@@ -242,3 +242,26 @@ async def test_a_disk_that_hangs_holds_up_no_other_server():
     task.cancel()
     await asyncio.wait({task})
     await built.supervisor.release()
+
+
+async def test_a_log_is_cut_and_devices_are_looked_at_while_the_database_hangs():
+    built = Node(make_config("a"))
+    task = asyncio.create_task(built.supervisor.run())
+    await built.clock.advance(2)
+    trimmed: list[str] = []
+
+    async def trim_log(name: str) -> bool:
+        trimmed.append(name)
+        return False
+
+    built.processes.trim_log = trim_log
+    built.store.configs = asyncio.Event().wait
+    await built.clock.advance(3)
+    trimmed.clear()
+    looks = len(built.processes.surveyed)
+    await built.clock.advance(60)
+    assert trimmed.count("a") > 50
+    assert len(built.processes.surveyed) > looks
+    task.cancel()
+    await asyncio.wait({task})
+    await built.supervisor.release()
