@@ -16,6 +16,7 @@ from supervisor_app.alerts.sender import AlertSender
 from supervisor_app.common.loops import run_in
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
+from supervisor_app.common.watchdog import watchdog
 from supervisor_app.core.machine.clock import SystemClock
 from supervisor_app.core.machine.contexts import LocalContexts
 from supervisor_app.core.machine.probe import HttpProbe
@@ -139,6 +140,7 @@ class Runtime:
         beside = [
             asyncio.create_task(self._keep_hearing(), name="worker"),
             asyncio.create_task(AlertSender(node=self._node).run(), name="alerts"),
+            asyncio.create_task(watchdog().watch("supervision"), name="watchdog"),
         ]
         supervision = asyncio.create_task(self.supervisor.run(), name="servers")
         vital = [supervision]

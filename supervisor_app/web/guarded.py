@@ -8,7 +8,9 @@ from functools import partial
 from typing import Any
 
 import daphne.server
+from twisted.internet import reactor
 
+from supervisor_app.common.watchdog import watchdog
 from supervisor_app.web.connections import GuardedHTTPFactory
 from supervisor_app.web.descriptors import Shares, connection_shares
 from supervisor_app.web.limits import WebLimits
@@ -25,6 +27,14 @@ class GuardedServer(daphne.server.Server):
     def __init__(self, *, endpoints: list[str], limits: WebLimits | None = None, **options: Any) -> None:
         super().__init__(endpoints=[with_backlog(endpoint) for endpoint in endpoints], **options)
         self.visitors = Visitors(limits or limits_alone())
+
+    def run(self) -> None:
+        """Serve until the reactor is stopped."""
+        reactor.callWhenRunning(self._be_watched)
+        super().run()
+
+    def _be_watched(self) -> None:
+        self._watched = asyncio.ensure_future(watchdog().watch("pages"))
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Inbox | None:
         """Create the application as Daphne does, with an inbox that tells when it is empty."""

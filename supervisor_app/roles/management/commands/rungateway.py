@@ -21,6 +21,7 @@ from django.db.migrations.executor import MigrationExecutor
 from supervisor_app.common.addresses import address
 from supervisor_app.common.signals import on_hangups
 from supervisor_app.common.storage import StoreError
+from supervisor_app.common.watchdog import watchdog
 from supervisor_app.common.words import MISTAKE
 from supervisor_app.core.machine.file_limit import raise_file_limit
 from supervisor_app.fleet.config_source import last_good
@@ -31,7 +32,7 @@ from supervisor_app.gateway.workers.shared_counts import SharedCounts
 from supervisor_app.roles.checks import OURS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from supervisor_app.gateway.edge.service import Service
 
@@ -127,9 +128,17 @@ def _run_workers(count: int, command: Sequence[str]) -> None:
         with suppress(OSError):  # each worker says that there is none
             Board.create(Path(directory, Board.NAME), count)
         workers = Workers(lambda number: [*command, "--counts", f"{directory}/{number}.json"])
-        code = asyncio.run(workers.run(count))
+        code = asyncio.run(_watched(workers.run(count)))
     if code:
         raise CommandError("A worker failed.", returncode=code)
+
+
+async def _watched(work: Coroutine[Any, Any, int]) -> int:
+    watched = asyncio.create_task(watchdog().watch("workers"), name="watchdog")
+    try:
+        return await work
+    finally:
+        watched.cancel()
 
 
 def _directory() -> TemporaryDirectory[str]:
@@ -172,6 +181,7 @@ async def _serve(service: Service, bind: tuple[str, int], parent: int | None) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     on_hangups(loop, asked.set)
+    watched = asyncio.create_task(watchdog().watch("gateway"), name="watchdog")
     ends: list[asyncio.Task[Any]] = [asyncio.create_task(asked.wait(), name="signals")]
     if parent is not None:
         loop.add_signal_handler(FORCE, service.force)
@@ -180,7 +190,7 @@ async def _serve(service: Service, bind: tuple[str, int], parent: int | None) ->
     await asyncio.wait({running, *ends}, return_when=asyncio.FIRST_COMPLETED)
     if not running.done():
         await service.stop()
-    for task in (running, *ends):
+    for task in (running, watched, *ends):
         task.cancel()
     results = await asyncio.gather(running, *ends, return_exceptions=True)
     if isinstance(results[0], Exception):

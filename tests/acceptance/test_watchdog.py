@@ -1,0 +1,31 @@
+"""Each role tells systemd that it has begun, and that its event loops go round."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing
+
+from tests.deadline import DEADLINE
+
+
+def signs_of_life(proxy, start):
+    """What systemd is told by the process that `start` starts."""
+    address = str(proxy.directory / f"{start.__name__}.notify")
+    proxy.env |= {"WATCHDOG_USEC": "400000", "NOTIFY_SOCKET": address}
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as systemd:
+        systemd.bind(address)
+        systemd.settimeout(DEADLINE)
+        start()
+        return [systemd.recv(100).decode() for _ in range(3)]
+
+
+def test_every_role_gives_signs_of_life_to_systemd(fake):
+    def supervisor():
+        fake.start(web=False)
+
+    for start in (supervisor, fake.start_web, fake.start_gateway):
+        assert signs_of_life(fake, start) == ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]
+
+
+def test_a_process_of_all_roles_gives_signs_of_life_to_systemd(fake):
+    assert signs_of_life(fake, fake.start) == ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]
