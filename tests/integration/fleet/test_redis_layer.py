@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from channels.layers import get_channel_layer
+from redis.asyncio import Redis as Client
+from redis.exceptions import AuthenticationError, NoPermissionError
 
 from supervisor_app.common.console import ConsoleFormatter
 from supervisor_app.core.status import LlamaStatus
@@ -26,6 +30,9 @@ from tests.integration.building import db, eventually, make_ready_server, socket
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.redis, pytest.mark.django_db(transaction=True)]
+
+
+ROOT = Path(__file__).parents[3]
 
 
 class Redis:
@@ -210,3 +217,24 @@ async def test_a_redis_that_does_not_answer_holds_a_wish_up_for_a_moment_only(re
     async with asyncio.timeout(5):
         await asyncio.to_thread(nudge, "local")
     redis.thaw()
+
+
+async def test_the_redis_user_of_the_documents_can_pass_messages_on_and_nothing_else(redis, settings):
+    document = (ROOT / "docs" / "operate.md").read_text()
+    users = [line.split()[1:] for line in re.findall(r"^ *(user .+)$", document, re.MULTILINE)]
+    async with Client(port=redis.port) as client:
+        for name, *rules in reversed(users):
+            await client.execute_command("ACL", "SETUSER", name, *rules)
+    url = f"redis://llamaproxy:password@127.0.0.1:{redis.port}"
+    settings.CHANNEL_LAYERS["default"]["CONFIG"]["hosts"] = [url]
+    await db(make_ready_server)
+    async with socket_to() as client:
+        await listening(client)
+        await pushed_until_heard(ChannelPublisher(), client)
+    async with Client.from_url(url) as client:
+        for forbidden in ("SET x 1", "KEYS *", "CONFIG GET *", "PUBLISH other x", "FLUSHALL"):
+            with pytest.raises(NoPermissionError):
+                await client.execute_command(*forbidden.split())
+    async with Client(port=redis.port) as client:
+        with pytest.raises(AuthenticationError):
+            await client.ping()
