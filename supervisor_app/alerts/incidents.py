@@ -7,10 +7,11 @@ one of them takes it, the others see that it is taken.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db import DatabaseError, InterfaceError, transaction
+from django.db import DatabaseError, IntegrityError, InterfaceError, transaction
 from django.db.models import Exists, F, OuterRef, Q
 
 from supervisor_app.alerts import rules as core
@@ -18,10 +19,12 @@ from supervisor_app.alerts.models import AlertChannel, Delivery, DeliveryQuerySe
 from supervisor_app.alerts.rules import AlertEvent, IncidentEnd
 from supervisor_app.common.moments import moment, seconds
 from supervisor_app.core.ports import Change, RunClosed
-from supervisor_app.core.status import DOWN, LlamaStatus, Status
+from supervisor_app.core.status import DOWN, Failure, LlamaStatus, Status
 from supervisor_app.fleet.conf import apply_overlay
 from supervisor_app.fleet.config_source import last_good
+from supervisor_app.fleet.lease import live_leases
 from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.fleet.silence import with_silence
 from supervisor_app.fleet.snapshots import failure_from_json, view_of
 
 if TYPE_CHECKING:
@@ -75,12 +78,16 @@ def _follow(server: LlamaServer, change: Change, now: float) -> None:
     if step.incident != before:
         _fill(row, step.incident)
         row.save()
+    _take(row, step, change.snapshot, now)
+
+
+def _take(row: Incident, step: core.Step, snapshot: LlamaStatus, now: float) -> None:
     if step.ending is IncidentEnd.RECOVERED:
-        end(row, step.ending, now, change.snapshot)
+        end(row, step.ending, now, snapshot)
     elif step.ending is IncidentEnd.STOPPED:
         _close(row, step.ending, now)
     else:
-        _tell(row, step.due, change.snapshot, now)
+        _tell(row, step.due, snapshot, now)
 
 
 def _configured(server: LlamaServer) -> LlamaServer:
@@ -103,6 +110,60 @@ def close_settled(now: float) -> int:
         with transaction.atomic():
             count += end(row, IncidentEnd.RECOVERED, now)
     return count
+
+
+def lose_host(node: str, now: float) -> None:
+    """Open an incident for each server that should run on a lost host, and tell each channel of one."""
+    running = LlamaServer.objects.on_node(node).filter(desired_running=True).exclude(state=None)
+    told_of = Incident.objects.open().values("server")
+    new = running.exclude(state__status=Status.INITIAL).exclude(pk__in=told_of)
+    servers = list(with_silence(new.select_related("state")))
+    told: set[int] = set()
+    for server in servers:
+        others = [each.name for each in servers if each is not server]
+        told |= _lose(server, core.host_lost(node, others), now, told)
+
+
+def _lose(server: LlamaServer, failure: Failure, now: float, told: Collection[int]) -> set[int]:
+    """Open an incident, unless somebody else just has. Return the keys of the channels that are told now."""
+    opened_at = server.state.seen_at.timestamp()
+    said = frozenset({AlertEvent.CRASHED})
+    row = Incident(server=server)
+    _fill(row, core.Incident(opened_at=opened_at, failure=failure, worst=Status.CRASHED, said=said))
+    view = view_of(server)
+    try:
+        with transaction.atomic():
+            row.save()
+            _tell(row, said, replace(view.status, detail=view.detail), now, besides=told)
+    except IntegrityError:
+        return set()
+    return set(row.deliveries.values_list("channel", flat=True))
+
+
+def find_hosts(now: float) -> None:
+    """Go on with the incidents of lost hosts whose supervisor reports again, also where no state changes."""
+    lost = Incident.objects.open().filter(recovered_at=None, failure__title=core.HOST_LOST)
+    back = lost.filter(server__node__in=live_leases().values("node"))
+    for pk in back.values_list("pk", flat=True):
+        with transaction.atomic():
+            _find(pk, now)
+
+
+def _find(pk: int, now: float) -> None:
+    row = Incident.objects.select_for_update(of=("self",)).open().filter(pk=pk, recovered_at=None).first()
+    if row is None or (view := view_of(row.server)).stale_since is not None:
+        return
+    step = core.follow(
+        _incident(row),
+        view.status,
+        now=now,
+        wanted=row.server.desired_running,
+        stable_seconds=_configured(row.server).stable_after_ms / 1000,
+    )
+    if step.incident is not None:
+        _fill(row, step.incident)
+        row.save()
+        _take(row, step, view.status, now)
 
 
 def remind(now: float) -> int:
@@ -137,6 +198,8 @@ def end(row: Incident, ending: IncidentEnd, now: float, snapshot: LlamaStatus | 
     if not _close(row, ending, now):
         return False
     row.deliveries.pending().filter(event=AlertEvent.STILL_DOWN, claimed_at=None).delete()
+    if row.failure and row.failure["title"] == core.HOST_LOST and not row.deliveries.exists():
+        return True  # one of several on a lost host, of which another was told
     _tell(row, (AlertEvent.RECOVERED,), snapshot or view_of(row.server).status, now)
     return True
 
@@ -147,11 +210,19 @@ def _close(row: Incident, ending: IncidentEnd, now: float) -> bool:
     return bool(unchanged.update(closed_at=moment(now), ending=ending.value))
 
 
-def _tell(row: Incident, due: Collection[AlertEvent], snapshot: LlamaStatus, now: float) -> None:
+def _tell(
+    row: Incident,
+    due: Collection[AlertEvent],
+    snapshot: LlamaStatus,
+    now: float,
+    *,
+    besides: Collection[int] = (),
+) -> None:
+    """Tell the channels of a server, but for those with these keys."""
     if not due:
         return
     deliveries = []
-    for channel in AlertChannel.objects.for_server(row.server_id):
+    for channel in AlertChannel.objects.for_server(row.server_id).exclude(pk__in=besides):
         heard = {
             AlertEvent(event)
             for event in row.deliveries.filter(channel=channel).values_list("event", flat=True)

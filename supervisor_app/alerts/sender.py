@@ -20,6 +20,7 @@ from uuid import uuid4
 from django.db import DatabaseError, InterfaceError, connection
 
 from supervisor_app.alerts import incidents, transport
+from supervisor_app.alerts.lost_hosts import LostHosts
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.words import MISTAKE, span
 
@@ -60,6 +61,7 @@ class AlertSender:
         self._unrecorded: list[Result] = []
         self.on_their_way: dict[int, Delivery] = {}
         """Keyed by channel."""
+        self._lost_hosts = LostHosts()
         self._leaving = threading.Event()
         self.chores_at = 0.0
         self._outage = Outage(
@@ -121,6 +123,7 @@ class AlertSender:
             self.chores_at = time.monotonic() + CHORES_SECONDS
             incidents.give_up(now)
             incidents.remind(now)
+            self._lost_hosts.look(now)
         free = AT_ONCE - len(self.on_their_way)
         if free:
             for delivery in incidents.claim(now, self._me, limit=free, busy=self.on_their_way):
