@@ -54,6 +54,8 @@ GATE_SECONDS = 0.05
 
 Without it a request that came between that question and SIGTERM would meet the server's end.
 """
+FAREWELL_SECONDS = 0.05
+"""Time for a server that was told to end, in which most have: until then nothing new is free."""
 SETTLE_SECONDS = 2.0
 """Time that servers nobody has asked for leave to others to ask, too: then priority decides."""
 SURVEY_FRESH_SECONDS = 2.0
@@ -154,7 +156,8 @@ class Room:
     async def _decide(self) -> float:
         """Decide for all that ask; return when to look again."""
         self._told.forget_acted_on(self._tenants())
-        await self._end_drained()
+        if await self._end_drained():
+            return self._clock.monotonic() + FAREWELL_SECONDS
         self._note_departures()
         tenants = self._tenants()
         asking = {
@@ -176,8 +179,17 @@ class Room:
             self._survey(0.0), self._read_needs({**asking, **self._with_memory()})
         )
         evicting = any(tenant.state.wished or self._waits_for(name) for name, tenant in asking.items())
-        requests = await self._ask_for_requests() if evicting else {}
+        matter = evicting and self._requests_matter(survey, needs)
+        requests = await self._ask_for_requests() if matter else {}
         return self._settle(survey, needs, requests)
+
+    def _requests_matter(self, survey: Survey, needs: Mapping[str, Need]) -> bool:
+        """Does any decision depend on how many requests servers have? One that computes answers late."""
+        now, serving = self._clock.monotonic(), self._serving()
+        demands, policy = self._demands(needs, now), self._policy()
+        worlds = (self._world(survey, needs, dict.fromkeys(serving, count), now) for count in (0, 1))
+        idle, busy = (plan(world, demands, policy, now).decisions for world in worlds)
+        return idle != busy
 
     def _settle(self, survey: Survey, needs: Mapping[str, Need], requests: Mapping[str, int]) -> float:
         """Plan and perform in one go: what was asked a moment ago is as fresh as it gets."""
@@ -305,13 +317,17 @@ class Room:
 
     async def _ask_for_requests(self) -> dict[str, int]:
         """Ask each server that may go how many requests it has."""
-        serving = {
+        serving = self._serving()
+        found = await asyncio.gather(*(tenant.requests() for tenant in serving.values()))
+        return dict(zip(serving, found, strict=True))
+
+    def _serving(self) -> dict[str, Tenant]:
+        """Return who serves and may go."""
+        return {
             name: tenant
             for name, (tenant, standing) in self._standing().items()
             if standing is Standing.IDLE and not tenant.config.claim.pinned
         }
-        found = await asyncio.gather(*(tenant.requests() for tenant in serving.values()))
-        return dict(zip(serving, found, strict=True))
 
     # Telling servers
 
@@ -342,9 +358,12 @@ class Room:
         why = f"Not loaded: made room for `{for_}`. {NEXT_REQUEST}"
         tenant.tell(lifecycle.Unload(tenant.state.attempt, f"Room is made for `{for_}`.", why))
 
-    async def _end_drained(self) -> None:
-        """Unload those that have finished what they did; have the others go on where nobody needs room."""
-        tenants = self._tenants()
+    async def _end_drained(self) -> bool:
+        """Unload those that have finished what they did; have the others go on where nobody needs room.
+
+        True if any was unloaded.
+        """
+        tenants, before = self._tenants(), len(self._told.unloaded)
         for name, drained in list(self._told.draining.items()):
             if not any(map(asks, tenants.values())):
                 del self._told.draining[name]
@@ -354,6 +373,7 @@ class Room:
             elif not await tenants[name].requests():
                 del self._told.draining[name]
                 self._unload(name, tenants[name], drained.for_)
+        return len(self._told.unloaded) > before
 
     def _give(self, name: str, tenant: Tenant, remark: str = "") -> None:
         self._told.given[name] = tenant.state.attempt

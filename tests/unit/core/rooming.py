@@ -35,8 +35,12 @@ class Probe(FakeProbe):
     busy: set[int] = field(default_factory=set)
     """Their ports."""
     silent: set[int] = field(default_factory=set)
+    late: set[int] = field(default_factory=set)
+    """Ports of those that let whoever asks for their slots wait for ever."""
 
     async def slots(self, spec, timeout, *, may_wake):
+        if spec.port in self.late:
+            await asyncio.Event().wait()
         if spec.port in self.silent:
             return Slots(answered=False)
         works = spec.port in self.busy

@@ -206,6 +206,16 @@ async def test_a_server_that_does_not_say_what_it_does_counts_as_busy():
         assert n.loaded == {"a"}
 
 
+async def test_servers_are_asked_for_their_requests_only_where_somebody_may_have_to_go():
+    async with node(needs={"a": 60, "b": 30}) as n:
+        n.store.servers[1] = replace(n.store.servers[1], desired_running=False, generation=9)
+        await n.clock.advance(2)
+        assert n.loaded == {"a"}
+        n.probe.late.add(PORTS["a"])
+        await n.ask("b")
+        assert n.loaded == {"a", "b"}
+
+
 async def test_a_pinned_server_stays():
     async with node(claims={"a": Claim(pinned=True)}) as n:
         await n.ask("b", 30)
