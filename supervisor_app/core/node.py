@@ -117,7 +117,11 @@ class NodeSupervisor:
         self._devices: Survey | None = None
         """Devices as they were seen since the last heartbeat."""
         self._room = Room(
-            clock=clock, look=processes.devices, footprints=footprints, tenants=self._supervisors
+            clock=clock,
+            look=processes.devices,
+            read=processes.read_ahead,
+            footprints=footprints,
+            tenants=self._supervisors,
         )
         self._making_room: asyncio.Task[None] | None = None
         self._doing_chores: asyncio.Task[None] | None = None

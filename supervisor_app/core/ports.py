@@ -146,6 +146,9 @@ class Processes(Protocol):
     async def model_bytes(self, name: str, spec: LaunchSpec) -> int:
         """Size of the model's files, all parts together; 0 when unknown."""
 
+    async def read_ahead(self, spec: LaunchSpec, most: int) -> None:
+        """Read the files of a launch into memory until cancelled; none if they exceed `most` bytes."""
+
     async def devices(self, pids: Collection[int]) -> Survey:
         """Memory of this machine and its GPUs; what these processes and their children use is ours."""
 

@@ -243,6 +243,9 @@ class FakeProcesses:
     survey: Survey | None = None
     """Result of each look at the devices; None: a problem, another one each time."""
     survey_error: OSError | None = None
+    reading: dict[int, int] = field(default_factory=dict)
+    """Port of each launch whose files are being read ahead, and the room for them; nobody's read ends."""
+    reading_error: OSError | None = None
 
     @property
     def last(self) -> FakeProcess:
@@ -272,6 +275,15 @@ class FakeProcesses:
         process = FakeProcess(identity, started_at=self.clock.time(), stubborn=self.stubborn)
         self.spawned.append(process)
         return process
+
+    async def read_ahead(self, spec: LaunchSpec, most: int) -> None:
+        if self.reading_error is not None:
+            raise self.reading_error
+        self.reading[spec.port] = most
+        try:
+            await asyncio.Event().wait()
+        finally:
+            del self.reading[spec.port]
 
     async def devices(self, pids: Collection[int]) -> Survey:
         self.surveyed.append(list(pids))

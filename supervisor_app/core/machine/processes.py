@@ -10,6 +10,7 @@ import contextlib
 import os
 import time
 from collections import defaultdict
+from threading import Event
 from typing import TYPE_CHECKING
 
 import psutil
@@ -38,6 +39,7 @@ from supervisor_app.core.machine.model_files import files_size
 from supervisor_app.core.machine.open_log import OpenLog
 from supervisor_app.core.machine.probe import looks_like_llama_server
 from supervisor_app.core.machine.process import LocalProcess
+from supervisor_app.core.machine.read_ahead import read_ahead
 from supervisor_app.core.machine.sockets import uid_of
 from supervisor_app.core.machine.spawning import spawn_child, unspawn
 from supervisor_app.core.ports import SpawnError
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
 
 SPAWN_SECONDS = 10.0
 """Time limit of a start: the folder or the program may be on a disk that hangs."""
+READING_SECONDS = 600.0
+"""Time limit of reading a model ahead; the room for which it waits is there long before."""
 SURVEY_SECONDS = 2 * PATIENCE
 """Time limit of a look at the devices, which itself waits no longer than its patience."""
 
@@ -78,6 +82,7 @@ class LocalProcesses:
         self._gpu = GpuMeter()
         self._surveyor: Surveyor | None = None
         self._survey_lane = Lane("devices", width=1)
+        self._reading_lane = Lane("a disk that is read ahead", width=2)
         self._lanes: defaultdict[str, Lanes] = defaultdict(Lanes)
         """Threads by name of a server."""
         self._held: dict[str, OpenLog] = {}
@@ -176,6 +181,13 @@ class LocalProcesses:
     async def model_bytes(self, name: str, spec: LaunchSpec) -> int:
         file = spec.model_file
         return 0 if file is None else await self._lanes[name].disk.run(files_size, file)
+
+    async def read_ahead(self, spec: LaunchSpec, most: int) -> None:
+        stopped = Event()
+        try:
+            await self._reading_lane.run(read_ahead, spec, most, stopped.is_set, patience=READING_SECONDS)
+        finally:
+            stopped.set()
 
     async def devices(self, pids: Collection[int]) -> Survey:
         if self._surveyor is None:

@@ -5,17 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor_app.core.devices import HOST
-from supervisor_app.core.placement.world import Budget
+from supervisor_app.core.memory_rules import MemoryRules
+from supervisor_app.core.placement.world import Budget, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from supervisor_app.core.devices import Device, Survey
-    from supervisor_app.core.memory_rules import MemoryRules
     from supervisor_app.core.placement.world import Resident
 
 
 THE_HOST = "the host"
+
+
+def policy_of(rules: MemoryRules | None) -> Policy:
+    """Return the planner's part of the rules."""
+    rules = rules or MemoryRules()
+    return Policy(
+        min_resident_seconds=rules.min_resident_seconds,
+        max_wait_for_busy_seconds=rules.max_wait_for_busy_seconds,
+        max_loaded=rules.max_loaded,
+        group_limits={group: limit for group, limit in rules.groups.items() if limit},
+        parallel_loads=rules.parallel_loads,
+    )
 
 
 def budgets_of(survey: Survey, rules: MemoryRules, residents: Sequence[Resident]) -> tuple[Budget, ...]:

@@ -19,8 +19,9 @@ from supervisor_app.core.memory_rules import MemoryRules
 from supervisor_app.core.placement.decisions import Decision, Evict, Refuse, Start, Wait
 from supervisor_app.core.placement.plan import plan
 from supervisor_app.core.placement.reasons import Kind, sentence
-from supervisor_app.core.placement.world import Cause, Demand, Need, Policy, Standing, World
-from supervisor_app.core.room.budgets import budgets_of, unknown_devices
+from supervisor_app.core.placement.world import Cause, Demand, Need, Standing, World
+from supervisor_app.core.room.budgets import budgets_of, policy_of, unknown_devices
+from supervisor_app.core.room.reading_ahead import ReadAhead, room_for_files
 from supervisor_app.core.room.returning import Returning
 from supervisor_app.core.room.tenants import (
     UNKNOWN,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from supervisor_app.core.ports import Clock, Footprints, ServerConfig
+    from supervisor_app.core.room.reading_ahead import Read
 
 log = logging.getLogger(__name__)
 
@@ -75,12 +77,14 @@ class Room:
         *,
         clock: Clock,
         look: Callable[[Collection[int]], Awaitable[Survey]],
+        read: Read,
         footprints: Footprints,
         tenants: Callable[[], Mapping[str, Tenant]],
     ) -> None:
-        """`look` at the machine, whose servers have these pids."""
+        """`look` at the machine, whose servers have these pids; `read` files ahead of a load."""
         self._clock = clock
         self._look = look
+        self._ahead = ReadAhead(read)
         self._footprints = footprints
         self._tenants = tenants
         self._rules: MemoryRules | None = None
@@ -134,14 +138,21 @@ class Room:
         survey = await self._survey(SURVEY_FRESH_SECONDS)
         needs = await self._read_needs({name: tenant, **self._with_memory()})
         asked = demand(tenant, needs[name], now, waiting=1)
-        world, policy = self._world(survey, needs, {}, now), self._policy()
+        world, policy = self._world(survey, needs, {}, now), policy_of(self._rules)
         return not any(isinstance(said, Refuse) for said in plan(world, [asked], policy, now).decisions)
 
     async def run(self) -> None:
         """Decide until cancelled."""
+        try:
+            await self._decide_for_ever()
+        finally:
+            self._ahead.only({}, lambda: 0)
+
+    async def _decide_for_ever(self) -> None:
         while True:
             self._nudged.clear()
             again_at = await self._decide()
+            self._read_ahead()
             alarm = asyncio.create_task(self._clock.sleep_until(again_at)) if again_at < inf else None
             nudge = asyncio.create_task(self._nudged.wait())
             try:
@@ -150,6 +161,14 @@ class Room:
                 nudge.cancel()
                 if alarm is not None:
                     alarm.cancel()
+
+    def _read_ahead(self) -> None:
+        """Read the files of those for which others make room, beside all that needs memory now."""
+        tenants = self._tenants()
+        wanted = {name: tenants[name].config.spec for name in self._told.waited_for if name in tenants}
+        residents = [self._needs.get(name, UNKNOWN) for name in self._with_memory()]
+        rules, (_, survey) = self._rules or MemoryRules(), self._seen
+        self._ahead.only(wanted, lambda: room_for_files(survey, rules, residents))
 
     # A decision
 
@@ -186,7 +205,7 @@ class Room:
     def _requests_matter(self, survey: Survey, needs: Mapping[str, Need]) -> bool:
         """Does any decision depend on how many requests servers have? One that computes answers late."""
         now, serving = self._clock.monotonic(), self._serving()
-        demands, policy = self._demands(needs, now), self._policy()
+        demands, policy = self._demands(needs, now), policy_of(self._rules)
         worlds = (self._world(survey, needs, dict.fromkeys(serving, count), now) for count in (0, 1))
         idle, busy = (plan(world, demands, policy, now).decisions for world in worlds)
         return idle != busy
@@ -196,7 +215,7 @@ class Room:
         now = self._clock.monotonic()
         demands = self._demands(needs, now)
         world = self._world(survey, needs, requests, now)
-        planned = plan(world, demands, self._policy(), now)
+        planned = plan(world, demands, policy_of(self._rules), now)
         wanted = {demand.name: demand for demand in demands}
         for decision in planned.decisions:
             self._perform(decision, wanted)
@@ -244,16 +263,6 @@ class Room:
         residents += [remnant(name, devices) for name, devices in returning.items() if name not in here]
         rules = self._rules or MemoryRules()
         return World(budgets=budgets_of(survey, rules, residents), residents=tuple(residents))
-
-    def _policy(self) -> Policy:
-        rules = self._rules or MemoryRules()
-        return Policy(
-            min_resident_seconds=rules.min_resident_seconds,
-            max_wait_for_busy_seconds=rules.max_wait_for_busy_seconds,
-            max_loaded=rules.max_loaded,
-            group_limits={group: limit for group, limit in rules.groups.items() if limit},
-            parallel_loads=rules.parallel_loads,
-        )
 
     # The world
 

@@ -37,6 +37,11 @@ class Told:
     made_room: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Server -> names of those that were told to end for it, until it has its room."""
 
+    @property
+    def waited_for(self) -> frozenset[str]:
+        """Servers for which others make room."""
+        return frozenset({*self.made_room, *(drained.for_ for drained in self.draining.values())})
+
     def unload(self, name: str, attempt: int, for_: str) -> None:
         """Note that a server is to end for another one."""
         self.unloaded[name] = attempt

@@ -11,12 +11,14 @@ import pytest
 from supervisor_app.core.devices import Device, Survey
 from supervisor_app.core.lifecycle import Phase, RoomAwaited, RoomGiven, State
 from supervisor_app.core.memory_rules import MemoryRules
-from supervisor_app.core.room.room import Room
+from supervisor_app.core.room.reading_ahead import room_for_files
+from supervisor_app.core.room.room import GATE_SECONDS, Room
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import Status
 from supervisor_app.core.testing import (
     FakeClock,
     FakeFootprints,
+    FakeProcesses,
     make_config,
 )
 from tests.unit.core.rooming import MB, PORTS, RULES, need, node
@@ -131,6 +133,7 @@ async def asked_by(*names):
     room = Room(
         clock=clock,
         look=look,
+        read=FakeProcesses(clock).read_ahead,
         footprints=FakeFootprints(needs=dict.fromkeys(names, need(60))),
         tenants=lambda: tenants,
     )
@@ -161,3 +164,63 @@ async def test_gateways_are_not_heard_where_no_room_is_made():
         n.supervisor.waits("gateway", {"a": 1})
         await n.clock.advance(0.5)
         assert len(n.processes.surveyed) == looks
+
+
+# --- Reading ahead -------------------------------------------------------------------------------------
+
+
+def on_host(free: int, ours: int = 0) -> Survey:
+    return Survey((Device(id="host", name="Host memory", total=500 * MB, free=free * MB, ours=ours * MB),))
+
+
+def roomy(built):
+    built.processes.survey = on_host(free=300)
+
+
+NO_RESERVE = replace(RULES, reserve_mb=0)
+
+
+async def test_the_next_model_is_read_while_others_make_room_and_not_once_it_loads():
+    async with node(NO_RESERVE, prepare=roomy) as n:
+        assert n.processes.reading == {}
+        n.store.servers[1] = replace(n.store.servers[1], generation=9)
+        n.supervisor.nudge()
+        await n.clock.advance(GATE_SECONDS / 2)
+        assert n.processes.reading == {PORTS["b"]: (300 - 60) * MB}, "60 MB are the other one's"
+        await n.clock.advance(1)
+        assert n.loaded == {"b"}
+        assert n.processes.reading == {}
+
+
+async def test_no_model_is_read_any_more_once_nobody_wants_it_loaded():
+    async with node(NO_RESERVE, prepare=roomy) as n:
+        n.process("a").stubborn = True
+        await n.ask("b")
+        assert set(n.processes.reading) == {PORTS["b"]}
+        n.store.servers[1] = replace(n.store.servers[1], desired_running=False, generation=10)
+        await n.clock.advance(2)
+        assert n.processes.reading == {}
+
+
+async def test_a_read_that_fails_is_nobodys_error():
+    def broken(built):
+        roomy(built)
+        built.processes.reading_error = OSError("no such file")
+
+    async with node(NO_RESERVE, prepare=broken) as n:
+        await n.ask("b")
+        assert n.loaded == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("survey", "room"),
+    [(on_host(300), 170), (on_host(300, ours=60), 230), (on_host(300, ours=200), 270), (on_host(100), 0)],
+    ids=["mapped pages count as free", "60 are seen to be used", "all is seen", "too little"],
+)
+def test_files_have_the_room_that_reserve_and_servers_leave(survey, room):
+    rules = MemoryRules(reserve_mb=30)
+    assert room_for_files(survey, rules, [need(60), need(40), need(9, "GPU-1")]) == room * MB
+
+
+def test_there_is_no_room_for_files_on_a_host_that_cannot_be_seen():
+    assert room_for_files(gpu(free=100), MemoryRules(), []) == 0
