@@ -256,7 +256,7 @@ def test_any_number_may_fail_as_soon_as_they_are_let_in():
             super().admitted()
             gate.leave(self)
 
-    gate, guests = Gate(max_waiting=5000), [Failing() for _ in range(5000)]
+    gate, guests = Gate(max_waiting=1200), [Failing() for _ in range(1200)]
     enter(gate, *guests)
     gate.is_open = True
     gate.let_in()
