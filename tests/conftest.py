@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from supervisor_app.gateway.plane.stages import illegal_steps
+from tests.unmeasured import unmeasured
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 illegal_steps.are_raised = True
 
@@ -24,6 +29,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     is_all = config.args_source is not pytest.Config.ArgsSource.ARGS
     return 2 * (os.cpu_count() or 1) if is_all else 0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    if pyfuncitem.get_closest_marker("unmeasured") is None:
+        return (yield)
+    with unmeasured():
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

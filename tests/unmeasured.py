@@ -5,6 +5,7 @@ Coverage is what the inner rooms of tests reach. Tests of the whole system show 
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -23,3 +24,12 @@ def unmeasured() -> Iterator[None]:
     running.stop()
     yield
     running.start()
+
+
+def environment_of_others(*without: str) -> dict[str, str]:
+    """Return the environment for a process that coverage is to leave out; `without` names what else goes."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("COVERAGE_") and name not in without
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 from tests.integration.building import wait_until
 from tests.ports import free_port
 from tests.postgres import throwaway_cluster
+from tests.unmeasured import environment_of_others
 
 ROOT = Path(__file__).parents[4]
 HERE = Path(__file__).parent
@@ -87,8 +87,7 @@ class Installation:
         self.database = database
         config = directory / "config.json"
         config.write_text(json.dumps({"llama_server_binary": "/bin/false", "llama_server_port": free_port()}))
-        clean = {key: value for key, value in os.environ.items() if key != "REDIS_URL"}
-        self.environment = clean | {
+        self.environment = environment_of_others("REDIS_URL") | {
             "DATABASE_URL": database.url,
             "DJANGO_SETTINGS_MODULE": "llamaproxy.settings",
             "LLAMAPROXY_DATA_DIR": str(directory / "data"),
