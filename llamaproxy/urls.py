@@ -6,6 +6,7 @@ from django.urls import include, path, re_path
 from supervisor_app.pages.logins import staff_login
 from supervisor_app.pages.moved import MOVED_TO, moved_admin_page
 
+admin.autodiscover()
 urlpatterns = [
     path("admin/login/", staff_login),
     re_path(rf"^admin/supervisor_app/(?P<model>{'|'.join(MOVED_TO)})/(?P<rest>.*)$", moved_admin_page),
