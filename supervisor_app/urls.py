@@ -4,12 +4,13 @@ from django.templatetags.static import static
 from django.urls import path, register_converter
 from django.views.generic import RedirectView
 
+from supervisor_app.api import logs as api_logs
 from supervisor_app.api import nodes as api_nodes
 from supervisor_app.api import probes
 from supervisor_app.api import runs as api_runs
 from supervisor_app.api import servers as api_servers
 from supervisor_app.fleet.converters import NameConverter, WishConverter
-from supervisor_app.pages import devices, logins, requests, runs, servers
+from supervisor_app.pages import devices, log, logins, requests, runs, servers
 
 register_converter(WishConverter, "wish")
 register_converter(NameConverter, "name")
@@ -19,6 +20,8 @@ urlpatterns = [
     path("servers/<name:name>/", servers.server, name="server"),
     path("servers/<name:name>/<wish:wish>", servers.control, name="control"),
     path("servers/<name:name>/rollback", servers.rollback, name="rollback"),
+    path("servers/<name:name>/log/", log.log, name="log"),
+    path("servers/<name:name>/log/download", log.download, name="log-download"),
     path("servers/<name:name>/runs/", runs.runs, name="runs"),
     path("servers/<name:name>/runs/<int:number>/", runs.run, name="run"),
     path("servers/<name:name>/requests", requests.requests, name="requests"),
@@ -32,6 +35,7 @@ urlpatterns = [
     path("api/servers/<name:name>/rollback", api_servers.rollback, name="api-rollback"),
     path("api/servers/<name:name>/footprint", api_servers.footprint, name="api-footprint"),
     path("api/servers/<name:name>/log", api_servers.log, name="api-log"),
+    path("api/servers/<name:name>/log/lines", api_logs.lines, name="api-log-lines"),
     path("api/servers/<name:name>/runs/", api_runs.runs, name="api-runs"),
     path("api/servers/<name:name>/runs/<int:number>/", api_runs.run, name="api-run"),
     path("api/nodes/", api_nodes.nodes, name="api-nodes"),

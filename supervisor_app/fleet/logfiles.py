@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 
@@ -15,10 +16,19 @@ from supervisor_app.core.machine.logs import LogFile, written_by
 from supervisor_app.core.machine.open_log import what_became_of
 from supervisor_app.core.machine.processes import server_log
 from supervisor_app.fleet.config_source import last_good
-from supervisor_app.fleet.models import LlamaServer, ServerState
+from supervisor_app.fleet.models import LlamaServer, Run, ServerState
 from supervisor_app.fleet.snapshots import identity_of_row
+from supervisor_app.logs.hidden import Hider
+from supervisor_app.logs.history import History
+from supervisor_app.logs.lives import Life
+from supervisor_app.logs.shown import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_LINES = 10_000
+KNOWN_LIVES = 300
+"""Runs that are looked for in a log, the newest."""
 
 
 def log_of(server: LlamaServer) -> LogFile:
@@ -39,9 +49,16 @@ class FoundLog:
     inode: tuple[int, int] | None = None
     """Device and inode of the file, which stay the same when it is moved; None when there is none."""
 
+    home: LogFile | None = None
+    """The log by its own name, beside which the older files lie."""
+
     @property
     def exists(self) -> bool:
         return self.inode is not None
+
+    def history(self) -> History:
+        """Open the log with its older files. Raises OSError."""
+        return History.open(self.home or self.log, self.log.path)
 
 
 def find_log(server: LlamaServer) -> FoundLog:
@@ -56,7 +73,33 @@ def find_log(server: LlamaServer) -> FoundLog:
             target = os.readlink(f"/proc/{pid}/fd/2")
             note = f"It runs as pid {pid} and writes to {target}, not to {log.path}."
     path = file or log.path
-    return FoundLog(replace(log, path=path), note, _inode(path))
+    return FoundLog(replace(log, path=path), note, _inode(path), home=log)
+
+
+@contextmanager
+def reading(server: LlamaServer, found: FoundLog) -> Iterator[Reader]:
+    """Open a server's log for a page. Raises OSError."""
+    with found.history() as history:
+        yield Reader.of(history, lives_of(server), Hider(found.log.secrets))
+
+
+def lives_of(server: LlamaServer) -> list[Life]:
+    """Return the lives of a server, as its log tells of them; the newest first."""
+    rows = Run.objects.filter(server=server).values_list(
+        "pk", "started_at", "ended_at", "failure_title", "argv", "evidence__decisive"
+    )
+    return [
+        Life(
+            number=number,
+            started_at=started_at.timestamp(),
+            ended_at=None if ended_at is None else ended_at.timestamp(),
+            title=title or ("" if ended_at is None else "Stopped"),
+            failed=bool(title),
+            argv=tuple(map(str, argv)),
+            decisive=str(decisive or ""),
+        )
+        for number, started_at, ended_at, title, argv, decisive in rows[:KNOWN_LIVES]
+    ]
 
 
 def _inode(path: Path) -> tuple[int, int] | None:

@@ -373,7 +373,9 @@ def test_the_page_is_light_where_the_system_is(serving, tabs):
     assert brightness(page, "article.server .word", "color") < 150
 
 
-@pytest.mark.parametrize("path", ["/", "/servers/default/", "/login/used/", "/nowhere"])
+@pytest.mark.parametrize(
+    "path", ["/", "/servers/default/", "/servers/default/log/", "/login/used/", "/nowhere"]
+)
 def test_a_phone_need_not_scroll_sideways(serving, cookies, tabs, path):
     tabs.forgiven = "status of 4(10|04)"
     page = tabs.open(serving.url + path, storage_state=cookies, viewport={"width": 360, "height": 740})

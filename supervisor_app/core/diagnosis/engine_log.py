@@ -66,7 +66,7 @@ class LogLine:
 
 def read_log(lines: Sequence[str]) -> list[LogLine]:
     """The lines without those of a router's children: what they died of, the router survives."""
-    read = (_read(number, line) for number, line in enumerate(lines))
+    read = (read_line(number, line) for number, line in enumerate(lines))
     return [line for line in read if not _CHILD.match(line.message)]
 
 
@@ -115,7 +115,8 @@ def _in_order(own: Sequence[LogLine], lines: Sequence[LogLine]) -> list[LogLine]
     return [line for line in own if line.number in fitting]
 
 
-def _read(number: int, line: str) -> LogLine:
+def read_line(number: int, line: str) -> LogLine:
+    """Take one line of any process apart."""
     text = _ANSI.sub("", line[:MAX_LINE]).strip()
     if line.startswith('{"type":"log"'):
         return _read_json(number, line, text)

@@ -46,16 +46,32 @@ class LogFile:
             return 0
 
     @property
+    def ends_whole(self) -> bool:
+        """Does the file end with a whole line, as far as that can be seen?"""
+        try:
+            with self.path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                return os.pread(file.fileno(), 1, max(0, size - 1)) in (b"", b"\n")
+        except OSError:
+            return True
+
+    @property
     def is_large(self) -> bool:
         return self.size() > self.max_bytes
 
+    @property
+    def whole_bytes(self) -> int:
+        """Size up to which a file is copied whole: a second may pass before it is seen to be large."""
+        return self.max_bytes + self.max_bytes // 4
+
     def rotate_if_large(self) -> bool:
-        """Copy the file's end away and cut it to nothing, while its writer goes on. True when it was due.
+        """Copy the file away and cut it to nothing, while its writer goes on. True when it was due.
 
         Lines that the writer adds between the copy and the cut are lost: microseconds every 10 MB. Only the
-        last `max_bytes` of a flood are kept. Raises OSError (a full disk); the file is then cut all the same,
-        and no half of a copy is kept: the server must not fill the disk. A process killed on the way leaves a
-        file that is still large: the next rotation goes on from there.
+        last `max_bytes` of a flood are kept: of a file larger than `whole_bytes`. Raises OSError (a full
+        disk); the file is then cut all the same, and no half of a copy is kept: the server must not fill the
+        disk. A process killed on the way leaves a file that is still large: the next rotation goes on from
+        there.
         """
         if not self.is_large:
             return False
@@ -71,7 +87,7 @@ class LogFile:
         try:
             if self.keep > 1:
                 self._make_room()
-                self._copy_end(fd, self._numbered(1))
+                self._copy_end(fd, self.older(1))
         finally:
             os.truncate(fd, 0)
 
@@ -117,9 +133,9 @@ class LogFile:
     def _make_room(self) -> None:
         """The first number is free afterwards. A gap is where a rotation did not get to its end."""
         last = self.keep - 1
-        gap = next((number for number in range(1, last) if not self._numbered(number).exists()), last)
+        gap = next((number for number in range(1, last) if not self.older(number).exists()), last)
         for number in range(gap, 1, -1):
-            self._numbered(number - 1).replace(self._numbered(number))
+            self.older(number - 1).replace(self.older(number))
 
     def _copy_end(self, fd: int, target: Path) -> None:
         """Copy the end of the file to `target`, whole or not at all."""
@@ -128,12 +144,14 @@ class LogFile:
             with draft.open("wb") as copy:
                 draft.chmod(0o600)
                 size = os.fstat(fd).st_size
-                copy.write(os.pread(fd, self.max_bytes, max(0, size - self.max_bytes)))  # a flood has no end
+                kept = size if size <= self.whole_bytes else self.max_bytes
+                copy.write(os.pread(fd, kept, size - kept))  # a flood has no end
             draft.replace(target)
         finally:
             draft.unlink(missing_ok=True)
 
-    def _numbered(self, number: int) -> Path:
+    def older(self, number: int) -> Path:
+        """Path of an older file; 1 is the youngest."""
         return self.path.with_name(f"{self.path.name}.{number}")
 
 

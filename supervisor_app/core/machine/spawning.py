@@ -71,7 +71,7 @@ def spawn_child(spec: LaunchSpec, log: LogFile, no_engine: str) -> Born:
         closed = f"its log cannot be opened: {error.filename or log.path}: {error.strerror}"
         raise SpawnError(failure_of(FailureKind.UNKNOWN, closed)) from error
     with output:
-        _mark_start(output, spec)
+        _mark_start(output, log, spec)
         log_start = log.size()
         try:
             environment = child_environment(os.environ, spec)
@@ -106,11 +106,12 @@ def unspawn(born: Born) -> None:
     born.child.wait()
 
 
-def _mark_start(output: BinaryIO, spec: LaunchSpec) -> None:
-    """Mark in the log where this run begins."""
+def _mark_start(output: BinaryIO, log: LogFile, spec: LaunchSpec) -> None:
+    """Mark in the log where this run begins, on a line of its own; `supervisor_app.logs.lives` reads it."""
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    break_ = "" if log.ends_whole else "\n"
     with contextlib.suppress(OSError):  # a full disk is no reason not to start
         os.write(
             output.fileno(),
-            f"--- {stamp} starting: {shlex.join(redact_argv(spec.argv))}\n".encode(errors="replace"),
+            f"{break_}--- {stamp} starting: {shlex.join(redact_argv(spec.argv))}\n".encode(errors="replace"),
         )

@@ -292,6 +292,12 @@ def socket(server: str | None = None) -> str:
     return f"{reverse('socket', urlconf='supervisor_app.routing')}{query}"
 
 
+@register.simple_tag
+def log_socket(server: str) -> str:
+    """The WebSocket on which a page follows the log of a server."""
+    return f"{reverse('log-socket', urlconf='supervisor_app.routing')}?server={quote(server, safe='')}"
+
+
 # --- The product ---------------------------------------------------------------------------------------
 
 

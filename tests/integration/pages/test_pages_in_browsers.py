@@ -62,6 +62,7 @@ def every_page(client):
     paths = [
         "/",
         "/servers/default/",
+        "/servers/default/log/",
         "/servers/default/runs/",
         f"/servers/default/runs/{LlamaServer.objects.get(name='default').runs.last().pk}/",
         "/nothing",

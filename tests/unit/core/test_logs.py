@@ -115,11 +115,27 @@ def test_a_rotation_that_was_killed_is_done_by_the_next_one(log):
     log.path.with_name("default.log.part").write_text("half")
     assert six.rotate_if_large()
     assert [path.read_text()[:13] for path in older[1:]] == [f"default.log.{n}" for n in (1, 2, 4, 5)]
-    assert older[0].read_bytes() == b"x" * 1000
+    assert older[0].read_bytes() == b"x" * 1001
     assert {path.name for path in log.path.parent.iterdir()} == {
         "default.log",
         *(path.name for path in older),
     }
+
+
+def test_a_log_that_is_a_little_too_large_is_kept_whole(log):
+    write(log, b"first\n" + b"x" * 1200)
+    assert log.rotate_if_large()
+    assert log.older(1).read_bytes().startswith(b"first\n")
+
+
+@pytest.mark.parametrize(("data", "whole"), [(b"one\n", True), (b"one\ntw", False), (b"", True)])
+def test_whether_it_ends_with_a_whole_line(log, data, whole):
+    write(log, data)
+    assert log.ends_whole is whole
+
+
+def test_a_file_that_is_not_there_ends_whole(log):
+    assert log.ends_whole
 
 
 def test_the_end_of_a_flood_is_kept(log):

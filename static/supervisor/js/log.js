@@ -1,0 +1,276 @@
+// The log of a server: the address says what is shown, the end of the log is followed.
+import { id, on, say } from "./dom.js";
+import { fetchLines, Tail } from "./logsource.js";
+import { view, when } from "./logview.js";
+
+const box = id("lines"), tools = id("tools"), levels = [...tools.querySelectorAll("[data-level]")];
+const ENOUGH = 100; // lines that are found before a search waits for somebody to want more
+let older = null, newer = null, end = null, news = 0, asking = null, follows = true, found = 0;
+
+// What is asked for: the address has all of it, so a link shows the same.
+
+const pressed = (button) => button.getAttribute("aria-pressed") === "true";
+const press = (button, is) => button.setAttribute("aria-pressed", is);
+const asked = () => Object.fromEntries(new URLSearchParams(location.search));
+
+function filter() {
+  const wanted = levels.filter(pressed).map((e) => e.dataset.level), given = {};
+  if (id("q").value) given.q = id("q").value;
+  if (given.q && pressed(id("pattern"))) given.pattern = 1;
+  if (given.q && pressed(id("inverse"))) given.inverse = 1;
+  if (wanted.length < levels.length) given.levels = wanted.join("");
+  return given;
+}
+const isFiltered = () => Object.keys(filter()).length > 0;
+
+function readAddress() {
+  const { q = "", pattern, inverse, levels: some } = asked();
+  id("q").value = q;
+  press(id("pattern"), pattern === "1");
+  press(id("inverse"), inverse === "1");
+  for (const e of levels) press(e, !some || some.includes(e.dataset.level));
+}
+
+function go(parameters, { remember = false } = {}) {
+  const query = new URLSearchParams(parameters).toString();
+  history[remember ? "pushState" : "replaceState"](null, "", query ? `?${query}` : location.pathname);
+  readAddress();
+  load();
+}
+
+// Loading
+
+function state(name, text) {
+  for (const e of id("blank").children) e.hidden = e.dataset.for !== name;
+  id("blank").hidden = !name;
+  if (text) say(id("blank").querySelector(`[data-for=${name}] span`), text);
+  box.setAttribute("aria-busy", name === "loading");
+}
+
+async function ask(parameters, act) {
+  asking?.abort();
+  const mine = (asking = new AbortController());
+  try {
+    const page = await fetchLines(parameters, mine.signal);
+    asking = null;
+    act(page);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    asking = null;
+    if (error.code === "no_log") state("none"), tail.want(true);
+    else if (error.code === "bad_query") state(""), searched(null, error.message);
+    else if (view.isEmpty()) state("failed", error.message);
+    else say(id("told"), error.message);
+  }
+}
+
+/** Show what the address asks for, from scratch. */
+function load() {
+  const given = asked(), isFilter = isFiltered();
+  view.clear();
+  state("loading");
+  tail.want(false);
+  [older, newer, end, found] = [null, null, null, 0];
+  setNews(0);
+  follows = isFilter || !(given.at || given.run || given.around);
+  press(id("follow"), follows);
+  id("download").href = `${id("log").dataset.download}?${new URLSearchParams(filter())}`;
+  searched(null);
+  ask(isFilter ? filter() : given, (page) => {
+    ({ older, newer, end } = page);
+    view.append(page.items);
+    view.tail(page.tail);
+    state(page.items.length || (isFilter && !page.searched.done) ? "" : isFilter ? "nothing" : "none");
+    if (follows) view.toEnd();
+    else if (page.focus) view.select(view.find(page.focus) ?? null), view.current()?.scrollIntoView({ block: "center" });
+    if (isFilter) goOn(page);
+    tail.want(true);
+  });
+}
+
+/** Tell how far a search has come, and let it go on while it has found little. */
+function goOn(page) {
+  found += page.items.length;
+  searched(page.searched);
+  if (older && found < ENOUGH) loadOlder();
+}
+
+function searched(how, text = "") {
+  const size = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
+  const lines = `${found.toLocaleString("en")} ${found === 1 ? "line" : "lines"}`;
+  const back = how?.back ? ` back to ${when(how.back)}` : "";
+  const said = how ? `${lines}. ${how.done ? `Searched all ${size(how.total)}.` : `Searched${back}, ${size(how.bytes)} of ${size(how.total)}.`}` : text;
+  id("searched").hidden = !said;
+  say(id("searched").firstElementChild, said);
+  id("go-on").hidden = !how || how.done || found < ENOUGH;
+}
+
+function loadOlder() {
+  if (!older || asking) return;
+  const before = older;
+  ask({ ...filter(), before }, (page) => {
+    older = page.older;
+    const gone = view.prepend(page.items);
+    if (gone) [newer, end] = [gone, gone], setFollows(false);
+    if (page.searched) {
+      goOn(page);
+      if (page.searched.done && !found) state("nothing");
+      else if (page.items.length) state("");
+      if (follows) view.toEnd();
+    }
+  });
+}
+
+function loadNewer() {
+  if (!newer || asking || isFiltered()) return;
+  ask({ after: newer }, (page) => {
+    ({ newer } = page);
+    end = page.end ?? end;
+    older = view.append(page.items) ?? older;
+    view.tail(page.tail);
+    if (!newer) setNews(0), tail.want(true);
+  });
+}
+
+// Following
+
+function setNews(count) {
+  news = count;
+  id("news").hidden = !news;
+  if (news) say(id("news"), `${news.toLocaleString("en")} new ${news === 1 ? "line" : "lines"} ↓`);
+}
+
+function setFollows(is) {
+  follows = is;
+  press(id("follow"), is);
+}
+
+/** Go to the end and stay there. */
+function toEnd() {
+  if (!isFiltered() && (newer || news)) return go({});
+  setFollows(true);
+  setNews(0);
+  view.toEnd();
+}
+
+function heard(message) {
+  if ("tail" in message && !newer) view.tail(message.tail);
+  if (!message.items) return;
+  const lines = message.items.length + (message.skipped ?? 0);
+  if (follows || (isFiltered() && !view.isEmpty())) {
+    if (message.skippedBytes) view.gap(message.skipped, message.skippedBytes);
+    const first = view.append(message.items);
+    if (first && !isFiltered()) older = first;
+    if (isFiltered()) found += message.items.length;
+    end = message.end;
+    view.tail(message.tail);
+    if (message.items.length) state("");
+    if (follows) return view.toEnd();
+  } else {
+    newer ??= end;
+  }
+  setNews(news + lines);
+}
+
+const tail = new Tail({
+  heard,
+  said: (now) => {
+    id("connection").dataset.state = now === "paused" || now === "full" ? "lost" : now;
+    say(id("connection-says"), id("connection").dataset[now]);
+  },
+  query: () => ({ ...filter(), ...(end ? { after: end } : {}) }),
+});
+
+// What people do
+
+box.addEventListener("scroll", () => {
+  if (box.scrollTop < 300 && !isFiltered()) loadOlder();
+  const atEnd = view.isAtEnd();
+  if (atEnd && newer) loadNewer();
+  else if (atEnd && !news) setFollows(true);
+  else if (!atEnd && follows && box.scrollTop < lastTop) setFollows(false);
+  lastTop = box.scrollTop;
+});
+let lastTop = 0, typing;
+
+tools.addEventListener("submit", (event) => {
+  event.preventDefault();
+  go(filter());
+});
+id("q").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => go(filter()), 350);
+});
+for (const button of [id("pattern"), id("inverse"), ...levels]) {
+  button.addEventListener("click", () => {
+    press(button, !pressed(button));
+    if (button.dataset.level || id("q").value) go(filter());
+  });
+}
+id("follow").addEventListener("click", () => (follows ? setFollows(false) : toEnd()));
+id("news").addEventListener("click", toEnd);
+id("go-on").addEventListener("click", () => {
+  found = 0;
+  loadOlder();
+});
+id("again").addEventListener("click", load);
+id("at").addEventListener("change", ({ target: { value } }) => value && go({ at: new Date(value).toISOString() }, { remember: true }));
+addEventListener("popstate", () => {
+  readAddress();
+  load();
+});
+
+async function copy(text, told) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = view.element("textarea", { value: text, className: "visually-hidden" });
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy"); // without TLS a browser gives no clipboard
+    area.remove();
+    box.focus();
+  }
+  say(id("told"), told);
+}
+
+const DO = {
+  copy: (line) => copy(view.textOf(line), "Line copied."),
+  link(line) {
+    const at = line.querySelector("time")?.dateTime;
+    const url = new URL(location.pathname, location.href);
+    url.search = new URLSearchParams(at ? { at } : { around: line.dataset.c });
+    copy(url.href, "Link copied.");
+  },
+  context: (line) => go({ around: line.dataset.c }, { remember: true }),
+};
+
+box.addEventListener("click", ({ target }) => {
+  const act = target.closest("[data-do]")?.dataset.do;
+  if (act) return DO[act](view.current());
+  const line = target.closest(".line");
+  if (line && !String(getSelection())) view.select(line, { scroll: false });
+});
+const KEYS = {
+  ArrowUp: () => view.step(-1),
+  ArrowDown: () => view.step(1),
+  Escape: () => view.select(null),
+  End: toEnd,
+  c: () => view.current() && DO.copy(view.current()),
+  l: () => view.current() && DO.link(view.current()),
+  x: () => view.current() && DO.context(view.current()),
+};
+box.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target !== box || !(event.key in KEYS)) return;
+  event.preventDefault();
+  if (event.key === "ArrowUp") setFollows(false);
+  KEYS[event.key]();
+});
+on("keydown", (event) => {
+  if (event.key !== "/" || event.target.matches("input, textarea, select")) return;
+  event.preventDefault();
+  id("q").focus();
+});
+
+readAddress();
+load();

@@ -1,0 +1,120 @@
+// The window into a log: a bounded part of its lines, in the order of the log.
+import { id } from "./dom.js";
+
+const MOST = 3000; // lines: more would make a browser slow, and nobody scrolls through them
+const box = id("lines");
+const runs = id("log").dataset.runs;
+const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
+const moment = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
+const today = new Date().toDateString();
+const clockOf = (ms) => (new Date(ms).toDateString() === today ? clock.format(ms) : moment.format(ms));
+
+export const when = (ms) => moment.format(ms);
+const element = (name, properties = {}, ...children) => {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+};
+const link = (run, text) => element("a", { href: `${runs}${run}/`, textContent: text });
+
+function line({ c, l, s, t }) {
+  const pieces = typeof s === "string" ? [s] : s.map(([text, style]) => element("span", { className: style, textContent: text }));
+  const made = element("div", { className: "line" });
+  if (t !== undefined) {
+    made.append(element("time", { textContent: clockOf(t), dateTime: new Date(t).toISOString(), title: new Date(t).toLocaleString() }));
+  }
+  made.append(element("span", {}, ...pieces));
+  Object.assign(made.dataset, { c, l });
+  return made;
+}
+
+function end({ run, title, failed, at }) {
+  const said = element("span", { textContent: title });
+  said.dataset.tone = failed ? "bad" : "idle";
+  return element("span", {}, said, ": ", link(run, `run ${run}`), ` ended ${when(at)}`);
+}
+
+function mark({ c, ended, started }) {
+  const made = element("div", { className: "mark" });
+  if (ended) made.append(end(ended));
+  if (started) made.append(element("span", {}, link(started.run, `Run ${started.run}`), ` started ${when(started.at)}`));
+  if (started?.command) made.append(element("code", { textContent: started.command }));
+  if (c) made.dataset.c = c;
+  return made;
+}
+
+const shown = (item) => (item.s === undefined ? mark(item) : line(item));
+const all = () => [...box.children].filter((e) => e.dataset.c);
+
+const isEmpty = () => !box.firstElementChild;
+const isAtEnd = () => box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+const toEnd = () => (box.scrollTop = box.scrollHeight);
+const places = () => all().map((e) => e.dataset.c);
+const find = (place) => all().find((e) => e.dataset.c === place);
+
+function clear() {
+  box.replaceChildren();
+}
+
+/** Put items after those that are shown. Returns the place of the first line that is left, if some had to go. */
+function append(items) {
+  tail(null);
+  const last = all().at(-1);
+  if (last && items[0]?.c === last.dataset.c) last.remove(); // it was still being written
+  box.append(...items.map(shown));
+  const surplus = box.childElementCount - MOST;
+  if (surplus <= 0) return null;
+  const top = box.scrollHeight;
+  for (let n = 0; n < surplus; n++) box.firstElementChild.remove();
+  box.scrollTop -= top - box.scrollHeight;
+  return places()[0];
+}
+
+/** Put items before those that are shown. Returns the place of the first line that had to go at the end. */
+function prepend(items) {
+  const top = box.scrollHeight;
+  box.prepend(...items.map(shown));
+  box.scrollTop += box.scrollHeight - top;
+  let gone = null;
+  while (box.childElementCount > MOST) {
+    gone = box.lastElementChild.dataset.c ?? gone;
+    box.lastElementChild.remove();
+  }
+  return gone;
+}
+
+/** Say that lines were left out, for they came too fast. */
+function gap(lines, bytes) {
+  const size = bytes > 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${Math.ceil(bytes / 1e3)} kB`;
+  const count = lines === null ? size : `${lines.toLocaleString("en")} lines (${size})`;
+  box.append(element("div", { className: "gap", textContent: `${count} skipped: they came too fast to show` }));
+}
+
+/** Say below the last line how the last life ended; nothing while it goes on. */
+function tail(ended) {
+  id("tail")?.remove();
+  if (ended) box.append(Object.assign(mark({ ended }), { id: "tail" }));
+}
+
+/** Make a line the current one, with its buttons. */
+function select(chosen, { scroll = true } = {}) {
+  for (const e of box.querySelectorAll(".current")) e.classList.remove("current");
+  box.querySelector(".actions")?.remove();
+  if (!chosen) return;
+  chosen.classList.add("current");
+  if (chosen.matches(".line")) chosen.append(id("actions").content.cloneNode(true));
+  if (scroll) chosen.scrollIntoView({ block: "nearest" });
+}
+
+const current = () => box.querySelector(".current");
+const textOf = (chosen) => chosen.querySelector(":scope > span")?.textContent ?? chosen.textContent;
+
+function step(by) {
+  const rows = all(), at = rows.indexOf(current());
+  const next = at < 0 ? rows.at(-1) : rows[Math.min(rows.length - 1, Math.max(0, at + by))];
+  select(next);
+  return next;
+}
+
+export const view = { element, isEmpty, isAtEnd, toEnd, places, find, clear, append, prepend, gap, tail, select, current, textOf, step };
