@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from django.template.loader import render_to_string
@@ -11,7 +12,7 @@ from django.template.loader import render_to_string
 from supervisor_app.common.sub_path import script_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from supervisor_app.core.loaded import Loaded
     from supervisor_app.core.status import LlamaStatus, RunSummary
@@ -78,6 +79,11 @@ class Push(TypedDict):
     silent: bool
     """Nobody supervises the server: `silent` may change while the version does not."""
     html: str
+    """Card of the server, for its page."""
+    row: str
+    """Parts of its row and of what needs attention, for the overview."""
+    pill: str
+    """Word alone, for every other page."""
     json: str
 
 
@@ -132,7 +138,9 @@ def render_push(view: ServerView) -> Push:
         server=view.status.name,
         version=view.status.version,
         silent=view.stale_since is not None,
-        html=_rendered("supervisor/_push.html", context),
+        html=rendered("supervisor/_push.html", context),
+        row=rendered("supervisor/_push_row.html", context),
+        pill=rendered("supervisor/_pill.html", context),
         json=status_event(view, now),
     )
 
@@ -140,8 +148,8 @@ def render_push(view: ServerView) -> Push:
 def render_list(views: Sequence[ServerView]) -> list[str]:
     """Render all servers, to replace the whole list of a page: which they are, then each, in pieces."""
     now = time.time()
-    texts = [_rendered("supervisor/_servers.html", {"views": views, "now": now, "oob": True})]
-    texts += [_rendered("supervisor/_entry.html", {"view": view, "now": now, "oob": True}) for view in views]
+    texts = [rendered("supervisor/_servers.html", {"views": views, "now": now, "oob": True})]
+    texts += [rendered("supervisor/_entry.html", {"view": view, "now": now, "oob": True}) for view in views]
     return in_pieces(texts)
 
 
@@ -156,21 +164,51 @@ def in_pieces(texts: Iterable[str]) -> list[str]:
     return pieces
 
 
-def render_all(views: Sequence[ServerView], *, as_json: bool, only: str | None) -> list[str]:
-    """Render all messages of a snapshot. `only`: the one server that was asked for; it may be gone."""
+def render_pills(views: Sequence[ServerView]) -> list[str]:
+    """Render the words of all servers, for a page that is about none of them."""
+    return [rendered("supervisor/_pills.html", {"views": views, "oob": True})]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A view of all servers."""
+
+    render: Callable[[Any], list[str]]
+    """Render them, or what was loaded, as messages."""
+    load: Callable[[Sequence[ServerView]], Any] | None = None
+    """Read from the database what is shown beside the servers' states. Blocking."""
+
+
+LISTINGS: dict[str, Listing] = {"": Listing(render_list), "pills": Listing(render_pills)}
+"""Views by the name that a page asks for. The room of the pages adds its own."""
+
+
+def render_all(shown: Any, *, as_json: bool, only: str | None, view: str = "") -> list[str]:
+    """Render all messages of a snapshot. `only`: the one server that was asked for; it may be gone.
+
+    `shown`: servers, or what the view of all servers has loaded.
+    """
     if as_json:
-        return [status_event(view, time.time()) for view in views]
+        return [status_event(each, time.time()) for each in shown]
     if only is None:
-        return render_list(views)
-    return [render_push(view)["html"] for view in views] or [render_gone(only)]
+        return LISTINGS[view].render(shown)
+    parts = [part_of(render_push(each), view) for each in shown]
+    # A page that shows words alone has no place to say that its server is gone.
+    return parts or ([] if view == "pills" else [render_gone(only)])
+
+
+def part_of(push: Push, view: str) -> str:
+    """Return what a view shows of one server. Raises KeyError for a push of an older version."""
+    return push["pill"] if view == "pills" else push["row"] if view == "rows" else push["html"]
 
 
 def render_gone(name: str) -> str:
     """Render what is shown in place of a server that was deleted while its page was open."""
-    return _rendered("supervisor/_gone.html", {"name": name})
+    return rendered("supervisor/_gone.html", {"name": name})
 
 
-def _rendered(template: str, context: dict[str, Any]) -> str:
+def rendered(template: str, context: dict[str, Any]) -> str:
+    """Render a template outside of a request."""
     with script_prefix():
         return render_to_string(template, context)
 

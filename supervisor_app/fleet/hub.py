@@ -25,7 +25,7 @@ from channels.exceptions import StopConsumer
 
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.single_flight import SingleFlight
-from supervisor_app.fleet.events import PUSH_GROUP, Push, render_all, render_heartbeat, render_push
+from supervisor_app.fleet.events import LISTINGS, PUSH_GROUP, Push, render_all, render_heartbeat, render_push
 from supervisor_app.fleet.layers import channel_layer
 from supervisor_app.fleet.snapshots import Mark, load_marks, load_views, mark_of
 
@@ -45,6 +45,8 @@ class Wanted(NamedTuple):
     as_json: bool
     only: str | None
     """Name of the one server; None: all."""
+    view: str = ""
+    """Way to show servers (`events.LISTINGS`); cards unless it is said."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +263,9 @@ async def _render_anew(names: Collection[str]) -> list[Push]:
 async def _make_snapshot(wanted: Wanted) -> Snapshot:
     names = () if wanted.only is None else (wanted.only,)
     views = await database_sync_to_async(load_views)(*names)
-    messages = await asyncio.to_thread(render_all, views, as_json=wanted.as_json, only=wanted.only)
+    load = None if wanted.as_json or wanted.only is not None else LISTINGS[wanted.view].load
+    shown = await database_sync_to_async(load)(views) if load else views
+    messages = await asyncio.to_thread(render_all, shown, **wanted._asdict())
     return Snapshot({view.status.name: mark_of(view) for view in views}, messages)
 
 

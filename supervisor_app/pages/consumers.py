@@ -11,7 +11,7 @@ from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
-from supervisor_app.fleet.events import Push, error_event, in_pieces
+from supervisor_app.fleet.events import LISTINGS, Push, error_event, in_pieces, part_of
 from supervisor_app.fleet.hub import Marks, Wanted, hub, is_news, mark_of_push
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ MAX_MESSAGE = 4096
 class StatusConsumer(AsyncWebsocketConsumer):
     """A socket that gets a snapshot at once and whenever asked, then every change.
 
-    `?format=json` for the original's events, else HTML; `?server=NAME` for one server alone. The version last
-    sent of each server is remembered, so that an older push is never sent after a newer one.
+    `?format=json` for the original's events, else HTML: cards, with `?view=rows` parts of the overview,
+    with `?view=pills` words alone. `?server=NAME` for one server alone. The version last sent of each server
+    is remembered, so that an older push is never sent after a newer one.
     """
 
     # The hub listens for all: a channel for each socket would make each fail while Redis is away.
@@ -49,7 +50,10 @@ class StatusConsumer(AsyncWebsocketConsumer):
             return
         query = parse_qs(self.scope["query_string"].decode("latin-1"))
         only = query["server"][0].replace("\0", "") if "server" in query else None
-        self.wanted = Wanted(as_json=query.get("format") == ["json"], only=only)
+        view = query.get("view", [""])[0]
+        self.wanted = Wanted(
+            as_json=query.get("format") == ["json"], only=only, view=view if view in LISTINGS else ""
+        )
         self.sent: dict[str, Mark] = {}
         """Marks of the servers, as they were sent last."""
         self.busy = self.again = False
@@ -99,7 +103,7 @@ class StatusConsumer(AsyncWebsocketConsumer):
 
     async def deliver(self, pushes: Collection[Push]) -> None:
         mine = [push for push in pushes if self.wanted.only in (None, push["server"])]
-        knows_all = all(push["server"] in self.sent for push in mine)
+        knows_all = all(push["server"] in self.sent and _has_views(push) for push in mine)
         if self.busy:
             self.again |= not knows_all
         elif knows_all:
@@ -123,12 +127,25 @@ class StatusConsumer(AsyncWebsocketConsumer):
 
     async def _send_pushes(self, pushes: Collection[Push]) -> None:
         """Send those that are news to this socket."""
-        news = [push for push in pushes if is_news(mark_of_push(push), self.sent[push["server"]])]
+        news = [
+            push
+            for push in pushes
+            if _has_views(push) and is_news(mark_of_push(push), self.sent[push["server"]])
+        ]
         self.sent |= {push["server"]: mark_of_push(push) for push in news}
+        # An overview of one server is that server's card.
+        view = "" if self.wanted.view == "rows" and len(self.sent) == 1 else self.wanted.view
         as_json = self.wanted.as_json
-        texts = [push["json"] for push in news] if as_json else in_pieces(push["html"] for push in news)
+        texts = (
+            [push["json"] for push in news] if as_json else in_pieces(part_of(push, view) for push in news)
+        )
         for text in texts:
             await self.send(text_data=text)
+
+
+def _has_views(push: Push) -> bool:
+    """Tell whether it is of this version: a supervisor of before renders cards alone."""
+    return "row" in push
 
 
 def _wants_status(text: str | None) -> bool:

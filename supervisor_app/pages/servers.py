@@ -20,6 +20,7 @@ from supervisor_app.fleet.snapshots import ServerView, load_views
 from supervisor_app.pages.devices import devices_panel
 from supervisor_app.pages.door import page
 from supervisor_app.pages.needs import need_panel
+from supervisor_app.pages.overview import load_overview
 from supervisor_app.pages.panel import requests_panel
 from supervisor_app.web.http import HtmxHttpRequest, may_control
 
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 
 @page
 def home(request: HttpRequest) -> HttpResponse:
+    devices = devices_panel()
+    overview = load_overview(load_views(), devices["nodes"])
     return render(
-        request, "supervisor/home.html", {"views": load_views(), **devices_panel(), **_page_context(request)}
+        request, "supervisor/home.html", {"overview": overview, **devices, **_page_context(request)}
     )
 
 

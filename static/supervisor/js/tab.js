@@ -3,7 +3,7 @@ import { all } from "./dom.js";
 
 /** `live`: the page hears of changes, so what it shows is so now. */
 export function dressTab(live) {
-  const servers = all("article.server");
+  const servers = all("[data-glyph]");
   if (!servers.length) return;
   const sure = servers.filter((e) => live && !("stale" in e.dataset));
   const of = (status) => sure.filter((e) => e.dataset.status === status);

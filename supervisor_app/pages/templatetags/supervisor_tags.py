@@ -10,21 +10,23 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from django import template
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 
 from supervisor_app.common import words
-from supervisor_app.core.status import LlamaStatus, Progress, RunSummary, Status
 from supervisor_app.fleet.history import own
+from supervisor_app.pages.presenters.overview import attention_of, rank_of
+from supervisor_app.pages.presenters.standing import glyph, lede, standing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from django.utils.safestring import SafeString
 
+    from supervisor_app.core.status import Progress, RunSummary
     from supervisor_app.fleet.history import Point, RunCard
 
 register = template.Library()
@@ -34,23 +36,6 @@ SLOTS = 10
 """Bars in the timeline: as many as a snapshot has runs."""
 LONGEST = 7 * 86400
 """Seconds of life that fill a bar."""
-
-WORDS: dict[Status, str] = {
-    Status.INITIAL: "Stopped",
-    Status.STARTING: "Starting",
-    Status.READY: "Ready",
-    Status.CRASHED: "Crashed",
-    Status.ERROR: "Error",
-    Status.STOPPING: "Stopping",
-}
-GLYPHS: dict[Status, str] = {
-    Status.INITIAL: "○",
-    Status.STARTING: "◐",
-    Status.READY: "●",
-    Status.CRASHED: "▲",
-    Status.ERROR: "✕",
-    Status.STOPPING: "◌",
-}
 
 
 # --- Numbers -------------------------------------------------------------------------------------------
@@ -143,25 +128,11 @@ def instant(seconds: float | None) -> str:
 # --- Words ---------------------------------------------------------------------------------------------
 
 
-@register.filter
-def standing(status: LlamaStatus) -> str:
-    """The status as people say it: a server that made room was not stopped by anybody."""
-    return "Not loaded" if status.unloaded else WORDS[status.status]
-
-
-@register.filter
-def glyph(status: Status | str) -> str:
-    """The same for the title of a tab, where there is no colour."""
-    return GLYPHS[Status(status)]
-
-
-@register.filter
-def lede(status: LlamaStatus) -> str:
-    """The sentence without the detail of the failure, which has its own place below, with the hint."""
-    failure = status.failure
-    if failure is None or not failure.detail:
-        return status.detail
-    return status.detail.replace(failure.sentence, failure.title)
+register.filter("standing", standing)
+register.filter("glyph", glyph)
+register.filter("lede", lede)
+register.filter("attention", attention_of)
+register.filter("rank", rank_of)
 
 
 @register.filter
@@ -286,10 +257,11 @@ def _height(seconds: float) -> float:
 
 
 @register.simple_tag
-def socket(server: str | None = None) -> str:
-    """The WebSocket on which a page hears of changes: of one server, or of all."""
-    query = "" if server is None else f"?server={quote(server, safe='')}"
-    return f"{reverse('socket', urlconf='supervisor_app.routing')}{query}"
+def socket(server: str | None = None, view: str | None = None) -> str:
+    """The WebSocket on which a page hears of changes: of one server, or of all; as cards, or by `view`."""
+    said = {key: value for key, value in (("server", server), ("view", view)) if value is not None}
+    query = urlencode(said, quote_via=quote, safe="")
+    return f"{reverse('socket', urlconf='supervisor_app.routing')}{query and '?'}{query}"
 
 
 @register.simple_tag

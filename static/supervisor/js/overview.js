@@ -1,0 +1,67 @@
+// The rows of the overview: those with trouble first, filtered by what people have chosen. The URL keeps the choice.
+import { all, id, on, say } from "./dom.js";
+
+const form = id("filter");
+const FIELDS = ["q", "state", "node", "group"];
+const rows = () => all(".rows > li:has(.row-state)"); // another one is about to be filled
+const state = (row) => row.querySelector(".row-state").dataset;
+const of = { state: (row) => state(row).word, node: (row) => row.dataset.node, group: (row) => row.dataset.group };
+
+/** Move only what is out of place, so that focus and reading position stay. */
+function sort() {
+  const list = document.querySelector(".rows");
+  if (!list) return;
+  const focused = document.activeElement;
+  const order = (a, b) => state(a).rank - state(b).rank || (state(a).name < state(b).name ? -1 : 1);
+  rows().sort(order).forEach((row, place) => {
+    const there = list.children[place];
+    if (there !== row) list.insertBefore(row, there);
+  });
+  if (document.activeElement !== focused) focused.focus({ preventScroll: true });
+}
+
+/** Offer what there is to choose from; a choice of one is none. */
+function offer(name) {
+  const select = form.elements[name], chosen = select.value || wanted.get(name) || "";
+  const values = [...new Set([...rows().map(of[name]), chosen])].filter(Boolean).sort();
+  const options = [new Option(select.dataset.all, ""), ...values.map((value) => new Option(value))];
+  if (options.map((each) => each.value).join() !== [...select.options].map((each) => each.value).join()) {
+    select.replaceChildren(...options);
+  }
+  select.value = chosen;
+  select.hidden = values.length < 2 && !chosen;
+}
+
+function fits(row, words) {
+  const text = row.textContent.toLowerCase();
+  return words.every((word) => text.includes(word))
+    && ["state", "node", "group"].every((name) => !form.elements[name].value || of[name](row) === form.elements[name].value);
+}
+
+function filter() {
+  const words = form.elements.q.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const shown = rows().filter((row) => !(row.hidden = !fits(row, words))).length, count = rows().length;
+  say(id("shown"), shown === count ? `${count}` : `${shown} of ${count}`);
+  id("none-fit").hidden = shown > 0 || !count;
+}
+
+function keep() {
+  const kept = new URLSearchParams();
+  for (const name of FIELDS) if (form.elements[name].value) kept.set(name, form.elements[name].value);
+  history.replaceState(null, "", `${kept.size ? `?${kept}` : location.pathname}`);
+}
+
+function arrange() {
+  sort();
+  Object.keys(of).forEach(offer);
+  filter();
+}
+
+const wanted = new URLSearchParams(location.search);
+form.elements.q.value = wanted.get("q") ?? "";
+arrange();
+wanted.delete("state"), wanted.delete("node"), wanted.delete("group");
+form.addEventListener("input", () => { filter(); keep(); });
+form.addEventListener("submit", (event) => event.preventDefault());
+form.addEventListener("reset", () => setTimeout(() => { arrange(); keep(); form.elements.q.focus(); }));
+on("htmx:wsAfterMessage", arrange);

@@ -1,0 +1,1 @@
+"""Contents of pages, as pure functions of data."""

@@ -1,0 +1,152 @@
+"""The overview: what needs attention, and the rows of servers with trouble first. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from supervisor_app.common.words import counted
+from supervisor_app.core.status import DOWN, LlamaStatus, Status
+from supervisor_app.pages.presenters.standing import lede, standing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from supervisor_app.fleet.snapshots import ServerView
+
+
+class Help(StrEnum):
+    """The one button of an entry."""
+
+    START = "start"
+    ROLL_BACK = "rollback"
+    LOOK = "look"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """A server that somebody should look at. `since`: Unix seconds; None where that is not known."""
+
+    tone: str
+    what: str
+    since: float | None
+    why: str
+    help: Help
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Configuration of a server, as far as its row shows it. `memory`: bytes by the name of the device."""
+
+    node: str = ""
+    group: str = ""
+    model: str = ""
+    memory: Mapping[str, int] | None = None
+    memory_said: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    view: ServerView
+    place: Place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """All servers, those with trouble first. `last_trouble`: Unix seconds of the last end by a failure."""
+
+    rows: tuple[Row, ...]
+    last_trouble: float | None
+    has_nodes: bool
+    """Servers are on more than one node."""
+
+    @property
+    def only(self) -> ServerView | None:
+        """The server, where there is one alone."""
+        return self.rows[0].view if len(self.rows) == 1 else None
+
+    @property
+    def well(self) -> str:
+        """Sentence for when nothing needs attention."""
+        count = len(self.rows)
+        return "Both servers are well." if count == 2 else f"All {counted(count, 'server')} are well."
+
+
+def attention_of(status: LlamaStatus, stale_since: float | None) -> Attention | None:
+    """Return why somebody should look at a server; None: nobody need."""
+    if stale_since is not None:
+        why = "What was seen last may be old. Start its supervisor again, on its machine."
+        return Attention(
+            tone="warn", what="No supervisor is reporting", since=stale_since, why=why, help=Help.LOOK
+        )
+    if status.status is Status.ERROR:
+        permanent = status.failure is not None and status.failure.permanent
+        start = Help.LOOK if permanent else Help.START
+        return _of(status, "error", Help.ROLL_BACK if status.can_roll_back else start)
+    if status.status is Status.CRASHED:
+        return _of(status, "warn", Help.ROLL_BACK if status.can_roll_back else Help.LOOK)
+    if status.status is Status.STARTING and status.retries:
+        return _of(status, "warn", Help.LOOK)
+    if status.warnings:
+        first, *others = status.warnings
+        what = f"{standing(status)}, with {counted(1 + len(others), 'warning')}"
+        return Attention(tone="warn", what=what, since=None, why=first, help=Help.LOOK)
+    return None
+
+
+def _of(status: LlamaStatus, tone: str, button: Help) -> Attention:
+    return Attention(
+        tone=tone, what=standing(status), since=_down_since(status), why=lede(status), help=button
+    )
+
+
+def _down_since(status: LlamaStatus) -> float | None:
+    """Return when the last run that was ready ended; where none was, the oldest known. None: not known."""
+    since = None
+    for run in status.runs:
+        since = since if run.ended_at is None else run.ended_at
+        if run.ready_at is not None:
+            return since
+    return since
+
+
+def rank_of(status: LlamaStatus, stale_since: float | None) -> int:
+    """Return the place of a server in the list: trouble first, stopped servers last."""
+    if status.status in DOWN and stale_since is None:
+        return 0 if status.status is Status.ERROR else 1
+    if attention_of(status, stale_since) is not None:
+        return 2
+    order = (Status.STARTING, Status.STOPPING, Status.READY)
+    return 3 + order.index(status.status) if status.status in order else 6
+
+
+def overview_of(views: Sequence[ServerView], places: Mapping[str, Place]) -> Overview:
+    """Put the rows in order. `places`: by name of the server."""
+    in_order = sorted(views, key=lambda view: (rank_of(view.status, view.stale_since), view.status.name))
+    rows = tuple(Row(view=view, place=places.get(view.status.name, Place())) for view in in_order)
+    return Overview(
+        rows=rows,
+        last_trouble=last_trouble(views),
+        has_nodes=len({row.place.node for row in rows}) > 1,
+    )
+
+
+def last_trouble(views: Sequence[ServerView]) -> float | None:
+    """Return when a process last ended by a failure, of the newest runs of all servers."""
+    ends = (run.ended_at for view in views for run in view.status.runs if run.failure is not None)
+    return max((end for end in ends if end is not None), default=None)
+
+
+def model_of(model_path: str, models_dir: str, args: Sequence[str]) -> str:
+    """Return the name of the model that a server is configured to have; empty: that is not said."""
+    if model_path:
+        return model_path.rsplit("/", 1)[-1]
+    if models_dir:
+        return f"models of {models_dir.rstrip('/').rsplit('/', 1)[-1]}/"
+    named = ("-hf", "-hfr", "--hf-repo", "-m", "--model", "-mu", "--model-url")
+    for flag, value in pairwise(args):
+        if flag in named:
+            return value.rstrip("/").rsplit("/", 1)[-1]
+    return ""

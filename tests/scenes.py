@@ -1,0 +1,149 @@
+"""Rows of an installation in a certain state, for pictures and for tests in a browser.
+
+`python -m tests.scenes NAME` writes one into the migrated database of LLAMAPROXY_DATA_DIR.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.utils import timezone
+
+if TYPE_CHECKING:
+    from supervisor_app.fleet.models import LlamaServer
+
+GIB = 2**30
+MODELS = ("qwen3-30b-a3b-q4_k_m", "gemma-3-12b-it-q6_k", "gpt-oss-20b-mxfp4", "nomic-embed-text-v2-f16")
+SIZES = (18.6, 10.2, 12.8, 0.5)
+GROUPS = ("chat", "chat", "coding", "embedding")
+LONG = timedelta(days=1)
+
+
+def draw(scene: str) -> None:
+    """Write the rows of a scene: `empty`, `one`, `three`, with a crash, or a number of servers."""
+    counts = {"empty": 0, "one": 1, "three": 3}
+    count = counts.get(scene) or int(scene if scene.isdigit() else 0)
+    nodes = ("gpu-1",) if count <= 3 else ("gpu-1", "gpu-2", "mac-studio")
+    for node in nodes[: max(1, count)] if count else ():
+        _node(node)
+    for number in range(count):
+        _server(number, nodes[number % len(nodes)], count)
+
+
+def _node(node: str) -> None:
+    from supervisor_app.fleet.models import NodeLease
+
+    devices = [
+        {"id": "host", "name": "Host", "total": 64 * GIB, "free": 41 * GIB, "ours": 6 * GIB, "note": ""},
+        {
+            "id": "GPU-0",
+            "name": "GeForce RTX 4090",
+            "total": 24 * GIB,
+            "free": 3 * GIB,
+            "ours": 19 * GIB,
+            "note": "",
+        },
+    ]
+    NodeLease.objects.create(
+        node=node,
+        holder=f"1 0 elsewhere {node}",
+        token=node,
+        renewed_at=timezone.now(),
+        devices={"devices": devices, "problems": []},
+    )
+
+
+def _server(number: int, node: str, count: int) -> None:
+    from supervisor_app.fleet.models import Footprint, LlamaServer
+
+    kind = number % len(MODELS)
+    name = (
+        MODELS[kind].split("-q")[0].split("-it")[0] if count <= len(MODELS) else f"{GROUPS[kind]}-{number:02}"
+    )
+    server = LlamaServer.objects.create(
+        name=name,
+        node=node,
+        port=8134 + number,
+        model_path=f"/srv/models/{MODELS[kind]}.gguf",
+        group=GROUPS[kind] if count > 3 else "",
+    )
+    need = Footprint.objects.create(
+        node=node,
+        identity=name,
+        build="b11669",
+        runs=3,
+        measured={"GPU-0": int(SIZES[kind] * GIB), "host": int(0.6 * GIB)},
+    )
+    status = "crashed" if number == 1 and count > 1 else "error" if number == 17 else "ready"
+    status = "initial" if number % 7 == 3 else "starting" if number == 22 else status
+    _state(server, status, number, footprint=need)
+
+
+def _state(server: LlamaServer, status: str, number: int, **fields: Any) -> None:
+    from supervisor_app.fleet.models import Run, ServerState
+
+    now = timezone.now()
+    failure = {
+        "kind": "gpu_out_of_memory",
+        "title": "GPU out of memory",
+        "detail": "cudaMalloc failed: out of memory",
+        "hint": "Try a smaller context (-c), fewer GPU layers (-ngl) or a smaller model.",
+        "permanent": False,
+    }
+    began = now - timedelta(hours=3 + number, minutes=7 * number)
+    detail = {
+        "ready": f"Serving 1 model on http://{server.node}:{server.port}.",
+        "crashed": "GPU out of memory: cudaMalloc failed: out of memory. Retry 2 of 5 after 2 s.",
+        "error": "GPU out of memory: cudaMalloc failed: out of memory. "
+        "Gave up after 5 retries: press Start to try again.",
+        "starting": "Loading the model.",
+        "initial": f"Not running. Start it to serve http://{server.node}:{server.port}.",
+    }[status]
+    down = status in ("crashed", "error")
+    fields |= {"failure": failure, "retries": 2, "next_retry_at": now + timedelta(seconds=90)} if down else {}
+    if status in ("ready", "starting"):
+        fields |= {"started_at": began if status == "ready" else now, "pid": 4000 + number}
+    if status == "starting":
+        fields |= {"progress": {"loaded": 5 * GIB, "total": 12 * GIB, "percent": 41, "etaSeconds": 14.0}}
+    if status == "ready":
+        name = server.model_path.rsplit("/", 1)[-1]
+        fields |= {
+            "served": [
+                {"id": name, "name": name, "size": 12 * GIB, "type": "llama", "status": "available"}
+                | {"modified_at": int(began.timestamp()) - 90000}
+            ]
+        }
+    ServerState.objects.create(
+        server=server,
+        status=status,
+        detail=detail,
+        version=1,
+        seen_at=now + LONG,
+        url=f"http://{server.node}:{server.port}",
+        **fields,
+    )
+    told = {"failure_kind": failure["kind"], "failure_title": failure["title"]}
+    for back in range(3, 0, -1):
+        start = began - timedelta(hours=5 * back)
+        Run.objects.create(
+            server=server,
+            started_at=start,
+            ready_at=start + timedelta(seconds=9),
+            ended_at=start + timedelta(hours=4),
+            exit_code=1 if back == 2 else 0,
+            **(told | {"failure_hint": failure["hint"]} if back == 2 else {}),
+        )
+    lasting = {"ended_at": now - timedelta(minutes=2), "exit_code": 1, **told} if down else {}
+    if status != "initial":
+        Run.objects.create(server=server, started_at=began, ready_at=began + timedelta(seconds=8), **lasting)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llamaproxy.settings")
+    import django
+
+    django.setup()
+    draw(sys.argv[1])
