@@ -10,7 +10,7 @@ from supervisor_app.api import probes
 from supervisor_app.api import runs as api_runs
 from supervisor_app.api import servers as api_servers
 from supervisor_app.fleet.converters import NameConverter, WishConverter
-from supervisor_app.pages import devices, log, logins, requests, runs, servers
+from supervisor_app.pages import devices, log, logins, palette, requests, runs, servers, styleguide
 
 register_converter(WishConverter, "wish")
 register_converter(NameConverter, "name")
@@ -26,6 +26,8 @@ urlpatterns = [
     path("servers/<name:name>/runs/<int:number>/", runs.run, name="run"),
     path("servers/<name:name>/requests", requests.requests, name="requests"),
     path("servers/<name:name>/quarantine/<int:number>/release", requests.release, name="release"),
+    path("palette", palette.palette, name="palette"),
+    path("styleguide/", styleguide.styleguide, name="styleguide"),
     path("devices", devices.devices, name="devices"),
     path("login/<str:token>/", logins.login_link, name="login-link"),
     path("password/", logins.set_password, name="set-password"),

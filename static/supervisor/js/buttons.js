@@ -1,5 +1,5 @@
 // The buttons of a server: ask before an interruption, tell what has not been done.
-import { id, on, say } from "./dom.js";
+import { all, id, on, say } from "./dom.js";
 
 const problem = (kind, code) => say(id("problem"), kind && id("problem").dataset[kind].replace("%", code));
 
@@ -10,8 +10,9 @@ on("htmx:confirm", (event) => {
   const { question, elt, issueRequest } = event.detail;
   if (!question) return;
   event.preventDefault();
-  const server = id(`server-${elt.dataset.for}`), verb = elt.textContent.trim(), dialog = id("confirm");
-  if (server?.dataset.status !== "ready") return issueRequest(true);
+  const shown = all("[data-glyph]").find((each) => each.dataset.name === elt.dataset.for);
+  const verb = elt.textContent.trim(), dialog = id("confirm");
+  if (shown && shown.dataset.status !== "ready") return issueRequest(true);
   say(id("confirm-title"), `${verb} ${elt.dataset.for}?`);
   say(id("confirm-text"), question);
   say(id("confirm-yes"), verb);

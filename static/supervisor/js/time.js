@@ -27,13 +27,15 @@ export function tickTimes(now) {
   for (const e of all("[data-ago]")) say(e, ago((now - Date.parse(e.dateTime)) / 1000));
 }
 
+const CLOCK = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" };
+const FORMS = { clock: CLOCK, instant: { ...CLOCK, year: "numeric", second: "2-digit" } };
+
 /** Show moments in this browser's time zone, which the server does not know. */
 export function localiseTimes() {
   for (const e of all("time")) {
     const time = new Date(e.dateTime);
     e.title = time.toLocaleString();
-    if ("clock" in e.dataset) {
-      say(e, time.toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }));
-    }
+    const form = FORMS[Object.keys(FORMS).find((name) => name in e.dataset)];
+    if (form) say(e, time.toLocaleString("en-GB", form));
   }
 }

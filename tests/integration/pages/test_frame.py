@@ -51,3 +51,17 @@ def test_the_way_back_from_a_run_leads_over_the_history_and_the_server(default, 
         ("/servers/default/runs/", "History"),
     ]
     assert current not in way.values()
+
+
+def test_the_palette_offers_what_its_reader_may_do(default, client, staff_client):
+    def posts(answer):
+        return [item["post"] for item in answer.json()["items"] if "post" in item]
+
+    assert posts(client.get("/palette")) == []
+    assert set(posts(staff_client.get("/palette"))) == {"/servers/default/restart", "/servers/default/stop"}
+
+
+def test_the_style_guide_is_for_those_who_develop(client, settings):
+    assert client.get("/styleguide/").status_code == 404
+    settings.DEBUG = True
+    assert client.get("/styleguide/").status_code == 200

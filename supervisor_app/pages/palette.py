@@ -1,0 +1,30 @@
+"""Items of the palette, asked for when somebody opens it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.http import JsonResponse
+
+from supervisor_app.core.status import Status
+from supervisor_app.fleet.models import LlamaServer, ServerState
+from supervisor_app.pages.door import page
+from supervisor_app.pages.presenters.palette import Known, items_of
+from supervisor_app.pages.presenters.standing import WORDS
+from supervisor_app.web.http import may_control
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+
+@page
+def palette(request: HttpRequest) -> JsonResponse:
+    servers = LlamaServer.objects.only("name", "state__status", "state__unloaded").select_related("state")
+    return JsonResponse({"items": items_of(map(_known, servers), is_staff=may_control(request))})
+
+
+def _known(server: LlamaServer) -> Known:
+    state: ServerState | None = getattr(server, "state", None)
+    status = Status(state.status) if state else Status.INITIAL
+    word = "Not loaded" if state is not None and state.unloaded else WORDS[status]
+    return Known(name=server.name, status=status, word=word)
