@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from django.shortcuts import render
 
 from supervisor_app.fleet.devices import known_devices
+from supervisor_app.fleet.footprint_rows import known_needs
+from supervisor_app.fleet.models import ServerState
 from supervisor_app.pages.door import page
+from supervisor_app.pages.presenters.memory import memory_of
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -19,5 +23,25 @@ def devices(request: HttpRequest) -> HttpResponse:
 
 
 def devices_panel() -> dict[str, Any]:
-    """Return what the panel shows; a page of one node does without its name."""
-    return {"nodes": known_devices()}
+    """Return what the panel shows; a page of one node does without its name. At most four queries."""
+    nodes = known_devices()
+    held = _held() if nodes else {}
+    panels = [
+        {
+            "node": node.node,
+            "problems": node.problems,
+            "devices": [memory_of(device, held.get((node.node, device.id), {})) for device in node.devices],
+        }
+        for node in nodes
+    ]
+    return {"nodes": panels}
+
+
+def _held() -> dict[tuple[str, str], dict[str, int]]:
+    """Return what servers with a process need, by node and device, then by server."""
+    running = ServerState.objects.exclude(pid=None).values_list("server__name", "server__node")
+    needs, held = known_needs(), defaultdict[tuple[str, str], dict[str, int]](dict)
+    for name, node in running:
+        for device, count in needs[name].devices.items() if name in needs else ():
+            held[node, device][name] = count
+    return held

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor_app.common.words import size
 from supervisor_app.fleet.conf import apply_overlay
 from supervisor_app.fleet.config_source import last_good
-from supervisor_app.fleet.devices import NodeDevices, known_devices
+from supervisor_app.fleet.devices import known_devices
 from supervisor_app.fleet.events import LISTINGS, Listing, in_pieces, rendered
 from supervisor_app.fleet.footprint_rows import known_needs
 from supervisor_app.fleet.models import LlamaServer
@@ -21,16 +21,12 @@ if TYPE_CHECKING:
     from supervisor_app.fleet.snapshots import ServerView
 
 
-def load_overview(views: Sequence[ServerView], nodes: Sequence[NodeDevices] | None = None) -> Overview:
+def load_overview(views: Sequence[ServerView]) -> Overview:
     """Add to the servers what their rows show beside the status. Four queries at most, for any number."""
     if len(views) < 2:
         return overview_of(views, {})
     needs = known_needs()
-    names = {
-        (node.node, device.id): device.name
-        for node in (known_devices() if nodes is None else nodes)
-        for device in node.devices
-    }
+    names = {(node.node, device.id): device.name for node in known_devices() for device in node.devices}
     overlay, places = last_good(), {}
     for row in LlamaServer.objects.all():
         apply_overlay(row, overlay)

@@ -30,11 +30,8 @@ if TYPE_CHECKING:
 
 @page
 def home(request: HttpRequest) -> HttpResponse:
-    devices = devices_panel()
-    overview = load_overview(load_views(), devices["nodes"])
-    return render(
-        request, "supervisor/home.html", {"overview": overview, **devices, **_page_context(request)}
-    )
+    context = {"overview": load_overview(load_views()), **devices_panel(), **_page_context(request)}
+    return render(request, "supervisor/home.html", context)
 
 
 @page
