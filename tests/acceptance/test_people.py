@@ -44,9 +44,10 @@ def drawn(make_shared):
 def visit(drawn, tabs):
     """Open a page as staff, once it is live."""
 
-    def open_page(path, **options):
+    def open_page(path, script="", **options):
         drawn.write(RENEW)  # no supervisor does
         context = tabs.context(**options)
+        context.add_init_script(script)
         context.add_cookies(drawn.cookies)
         page = tabs.open(drawn.url + path, context)
         expect(badge(page)).to_have_text("live")
@@ -175,3 +176,32 @@ def test_times_are_those_of_the_reader(visit):
 def test_a_phone_shows_rows_without_scrolling_sideways(visit, path):
     page = visit(path, viewport={"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+NOTIFICATIONS = """
+    window.told = [];
+    window.Notification = class {
+        static permission = "granted";
+        static requestPermission = async () => "granted";
+        constructor(title) { window.told.push(title); }
+    };
+"""
+
+
+def test_a_server_that_goes_down_comes_first_and_is_told_to_those_who_asked(visit, drawn):
+    page = visit("/", script=NOTIFICATIONS)
+    first = page.locator(".rows > li").first
+    expect(first).to_contain_text("gemma-3-12b")
+    page.get_by_role("button", name="Notify me of crashes").click()
+    expect(page.get_by_text("This browser tells you of crashes")).to_be_visible()
+    link = page.locator("#title-qwen3-30b-a3b")
+    link.focus()
+    state = "UPDATE supervisor_app_serverstate SET version = version + 1, status = '{}' WHERE detail LIKE '%:8136.'"
+    drawn.write(state.format("error"))
+    drawn.write(RENEW)
+    expect(first).to_contain_text("gpt-oss-20b-mxfp4")
+    expect(page.get_by_role("button", name="Start gpt-oss-20b-mxfp4")).to_be_visible()
+    expect(link).to_be_focused()
+    assert page.evaluate("window.told") == ["gpt-oss-20b-mxfp4: Error"]
+    drawn.write(state.format("ready"))
+    expect(first).to_contain_text("gemma-3-12b")
