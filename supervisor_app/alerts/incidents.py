@@ -94,6 +94,7 @@ def _configured(server: LlamaServer) -> LlamaServer:
     """Copy a row with the config file's values. An incident is over when the retries count from 0 again."""
     copied = LlamaServer(
         name=server.name,
+        node=server.node,
         stable_after_ms=server.stable_after_ms,
         api_key=server.api_key,
         own_key=server.own_key,

@@ -23,14 +23,15 @@ class Watchdog:
 
     def __init__(
         self,
-        environ: Mapping[str, str],
+        variables: Mapping[str, str],
         *,
         send: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._address = environ.get("NOTIFY_SOCKET", "")
-        is_for_us = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        limit = environ.get("WATCHDOG_USEC", "") if is_for_us else ""
+        """`variables`: the environment, in which systemd says what it wants (sd_notify(3))."""
+        self._address = variables.get("NOTIFY_SOCKET", "")
+        is_for_us = variables.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        limit = variables.get("WATCHDOG_USEC", "") if is_for_us else ""
         self._seconds = int(limit) / 1_000_000 if limit.isdecimal() else None
         self._send = send
         self._clock = clock

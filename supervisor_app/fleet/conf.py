@@ -20,7 +20,7 @@ from supervisor_app.core.context.rules import SLOT_FLAG, why_not
 from supervisor_app.core.ports import ServerConfig
 from supervisor_app.core.settings import BY_KEY, SETTINGS, Section, Setting, settings_of
 from supervisor_app.core.spec import Claim, HealthPolicy, LaunchSpec, RestartPolicy
-from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.fleet.models import LlamaServer, this_node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -189,13 +189,28 @@ def _check_together(path: Path, overlay: Overlay) -> None:
 
 def apply_overlay(server: LlamaServer, overlay: Overlay) -> None:
     """Override a server in memory only: its row keeps the values that people have set."""
-    for name, value in overlay.for_server(server.name).items():
+    for name, value in overlaid(server, overlay).items():
         setattr(server, name, value)
+
+
+def overlaid(server: LlamaServer, overlay: Overlay) -> Mapping[str, Any]:
+    """Return what the file sets of a server: of `default`, if that belongs to a node of this host."""
+    return overlay.for_server(server.name) if is_here(server.node) else {}
+
+
+def is_here(node: str) -> bool:
+    """Is the node one of this host, by its name or by the lock of its supervisor in our data directory?"""
+    return node == this_node() or lock_of(node).exists()
+
+
+def lock_of(node: str) -> Path:
+    """Return the lock file of a node's supervisor."""
+    return Path(settings.DATA_DIR, f"node-{node}.lock")
 
 
 def fixed_fields(server: LlamaServer, overlay: Overlay) -> set[str]:
     """Return the fields of a server that people cannot change, because a file sets them."""
-    return {*overlay.for_server(server.name), *server.file_fields}
+    return {*overlaid(server, overlay), *server.file_fields}
 
 
 def launch_of(server: LlamaServer) -> dict[str, Any]:

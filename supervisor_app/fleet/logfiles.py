@@ -15,6 +15,7 @@ from supervisor_app.core.machine.identity import identity_of
 from supervisor_app.core.machine.logs import LogFile, written_by
 from supervisor_app.core.machine.open_log import what_became_of
 from supervisor_app.core.machine.processes import server_log
+from supervisor_app.fleet.conf import overlaid
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.models import LlamaServer, Run, ServerState
 from supervisor_app.fleet.snapshots import identity_of_row
@@ -33,7 +34,7 @@ KNOWN_LIVES = 300
 
 def log_of(server: LlamaServer) -> LogFile:
     """Return a server's log, in which its own key and the secrets of its flags are hidden."""
-    configured = last_good().for_server(server.name)
+    configured = overlaid(server, last_good())
     keys = (str(configured.get("api_key", server.api_key) or ""), server.own_key)
     args = configured.get("args", server.args)
     return server_log(Path(settings.DATA_DIR) / "logs", server.name, (*keys, *secrets_of(args)))

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from supervisor_app.common.redact import HIDDEN, harmless, redact
 from supervisor_app.core.settings import BY_FIELD, Section, settings_of
-from supervisor_app.fleet.conf import ConfigError, Overlay, without_file
+from supervisor_app.fleet.conf import ConfigError, Overlay, overlaid, without_file
 from supervisor_app.fleet.config_file import check_one_file
 from supervisor_app.fleet.config_source import kept_at, recalled
 from supervisor_app.fleet.file_servers import check_orphans, described_values, shown_value
@@ -113,7 +113,7 @@ def _as_it_runs(row: LlamaServer, runs: Overlay) -> Described:
     described = runs.servers.get(row.name) if row.file else None
     values = {field: getattr(row, field) for field in BY_FIELD}
     return Described(
-        values={**values, **runs.for_server(row.name)},
+        values={**values, **overlaid(row, runs)},
         binary=(described.binary if described else "") or runs.binary or "",
         environment=described.environment if described else {},
         users=runs.users,
@@ -128,7 +128,7 @@ def _as_described(row: LlamaServer | None, name: str, said: Overlay) -> Describe
         if row is None and "port" not in described.values:
             del values["port"]
     return Described(
-        values={**values, **said.for_server(name)},
+        values={**values, **(said.for_server(name) if row is None else overlaid(row, said))},
         binary=(described.binary if described else "") or said.binary or "",
         environment=described.environment if described else {},
         users=said.users,

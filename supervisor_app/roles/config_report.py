@@ -13,7 +13,7 @@ from django.db import DatabaseError
 from supervisor_app.common.redact import HIDDEN, harmless, redact_argv
 from supervisor_app.common.words import counted
 from supervisor_app.core.settings import BY_FIELD
-from supervisor_app.fleet.conf import ConfigError, Overlay, apply_overlay
+from supervisor_app.fleet.conf import ConfigError, Overlay, apply_overlay, overlaid
 from supervisor_app.fleet.config_file import check_one_file, read_overlay
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.file_servers import check_names
@@ -96,7 +96,7 @@ def _settings_of(server: LlamaServer, overlay: Overlay) -> Iterator[str]:
 
 def _origin(server: LlamaServer, overlay: Overlay, field: str) -> str:
     """Return where the value of a field comes from."""
-    if field in overlay.for_server(server.name):
+    if field in overlaid(server, overlay):
         return overlay.source
     if field in server.file_fields:
         described = overlay.servers.get(server.name)

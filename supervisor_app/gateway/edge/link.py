@@ -31,6 +31,7 @@ from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
 from supervisor_app.gateway.edge import ledger, survey
 from supervisor_app.gateway.edge.lookout import Lookout
 from supervisor_app.gateway.edge.model_lists import ModelLists
+from supervisor_app.gateway.edge.recent_runs import RecentRuns
 from supervisor_app.gateway.edge.writer import RecordWriter
 from supervisor_app.gateway.records.metrics import GatewayMetrics
 from supervisor_app.gateway.servers.facts import Load, ServerFacts, end_of
@@ -83,6 +84,7 @@ class Link:
         self._overlay = overlay
         self._counts = counts
         self._database = DatabaseThread("gateway-read")
+        self._recent = RecentRuns()
         self._known = Unchanged(self._read, beside=overlay)
         self._gateway: Gateway
         self._writer: RecordWriter
@@ -146,7 +148,7 @@ class Link:
         self._was_open = door.keys.is_open
 
     def _read(self) -> tuple[dict[str, ServerFacts], list[KeyPolicy], list[QuarantineEntry]]:
-        servers = survey.load_facts(self._overlay())
+        servers = survey.load_facts(self._overlay(), self._recent)
         return servers, ledger.load_keys(), ledger.load_quarantine(self._gateway.wall_time())
 
     async def run(self) -> None:

@@ -10,8 +10,6 @@ from pathlib import PurePath
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import F
-
 from supervisor_app.common.moments import seconds
 from supervisor_app.core.command_line.argv import spelled_out
 from supervisor_app.core.diagnosis import named_files
@@ -22,9 +20,9 @@ from supervisor_app.core.status import AVAILABLE, Status
 from supervisor_app.fleet.conf import Overlay, apply_overlay
 from supervisor_app.fleet.events import load_of
 from supervisor_app.fleet.models import LlamaServer, Run, ServerState
-from supervisor_app.fleet.newest import with_newest_runs
 from supervisor_app.fleet.presets import aliases_among
 from supervisor_app.fleet.silence import silent_since, with_silence
+from supervisor_app.gateway.edge.recent_runs import RecentRuns
 from supervisor_app.gateway.llama.isolation import caches_prompts
 from supervisor_app.gateway.llama.listing import Listing, is_path, listing_of_json, listing_of_names
 from supervisor_app.gateway.llama.presets import presets_of
@@ -36,30 +34,15 @@ if TYPE_CHECKING:
 
     from supervisor_app.traffic.models import ModelList
 
-RUNS = 8
-"""Newest runs read of each server: for how they ended and how long they took to start."""
 
-
-def load_facts(overlay: Overlay) -> dict[str, ServerFacts]:
-    """All servers of all nodes, by name. Two queries."""
-    runs = Run.objects.annotate(served=F("evidence__models")).only(
-        "server_id",
-        "adopted",
-        "pid",
-        "started_at",
-        "ready_at",
-        "loaded",
-        "ended_at",
-        "signal",
-        "failure_kind",
-        "failure_title",
-    )
-    servers = with_silence(LlamaServer.objects.select_related("state", "model_list"))
-    found = with_newest_runs(servers, runs, RUNS)
-    for server, _ in found:
+def load_facts(overlay: Overlay, recent: RecentRuns | None = None) -> dict[str, ServerFacts]:
+    """All servers of all nodes, by name. One query, and two for those that have changed since `recent`."""
+    servers = list(with_silence(LlamaServer.objects.select_related("state", "model_list")))
+    runs = (recent or RecentRuns()).of(servers)
+    for server in servers:
         apply_overlay(server, overlay)
-    shared, here = _shared_files([server for server, _ in found]), realm()
-    return {server.name: _facts_of(server, newest, shared, here) for server, newest in found}
+    shared, here = _shared_files(servers), realm()
+    return {server.name: _facts_of(server, runs[server.pk], shared, here) for server in servers}
 
 
 def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str], here: str) -> ServerFacts:

@@ -16,10 +16,14 @@ from supervisor_app.fleet.conf import (
     ConfigError,
     Overlay,
     apply_overlay,
+    fixed_fields,
+    lock_of,
     resolve,
 )
 from supervisor_app.fleet.config_file import read_overlay
 from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.roles.management.commands.runsupervisor import say_if_idle
+from tests.integration.building import make_server
 
 ROOT = Path(__file__).parents[3]
 SECRET = "sk-do-not-tell"
@@ -395,3 +399,28 @@ def test_the_documents_list_every_environment_variable():
     used.add("DATABASE_URL")  # dj_database_url reads it
     described = set(re.findall(r"^\| *`([A-Z_]+)` *\|", CONFIGURE, re.MULTILINE))
     assert used - described == set()
+
+
+# --- Several hosts -------------------------------------------------------------------------------------
+
+
+def test_a_file_sets_nothing_of_the_default_of_another_host(settings, tmp_path):
+    settings.DATA_DIR = tmp_path
+    server, overlay = LlamaServer(name="default", node="gpu-2", port=1), Overlay(values={"port": 9})
+    apply_overlay(server, overlay)
+    assert (server.port, fixed_fields(server, overlay)) == (1, set())
+    lock_of("gpu-2").touch()  # a supervisor of that name has run here
+    apply_overlay(server, overlay)
+    assert (server.port, fixed_fields(server, overlay)) == (9, {"port"})
+
+
+@pytest.mark.django_db
+def test_a_node_without_servers_says_so_and_whose_the_default_of_its_file_is(caplog):
+    say_if_idle("gpu-2", Overlay(source="x.json", values={"port": 9}))
+    make_server("default", node="gpu-1")
+    say_if_idle("gpu-2", Overlay(source="x.json", values={"port": 9}))
+    make_server("other", node="gpu-2")
+    say_if_idle("gpu-2", Overlay(source="x.json", values={"port": 9}))
+    first, second = (record.message for record in caplog.records)
+    assert first.startswith("⚠️ [NODE] No server belongs to node 'gpu-2': there is nothing to run. Make one")
+    assert "x.json describes the server 'default', which belongs to node 'gpu-1'." in second

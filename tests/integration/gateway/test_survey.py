@@ -12,7 +12,8 @@ from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.fleet.conf import Overlay
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.edge import ledger, survey
-from supervisor_app.gateway.edge.survey import RUNS, load_facts
+from supervisor_app.gateway.edge.recent_runs import COUNT as RUNS
+from supervisor_app.gateway.edge.survey import load_facts
 from supervisor_app.gateway.llama.listing import listing_of
 from supervisor_app.gateway.servers.facts import Load
 from supervisor_app.traffic.models import ModelList
@@ -64,13 +65,13 @@ def test_the_servers_of_all_nodes_are_known_by_name():
     }
 
 
-def test_the_servers_take_two_queries_however_many_there_are(django_assert_num_queries):
+def test_the_servers_take_three_queries_however_many_there_are(django_assert_num_queries):
     for name in ("a", "b", "c"):
         server = make_server(name)
         make_state(server, "ready", **SERVED)
         for number in range(RUNS + 2):
             make_run(server, ready_at=at(STARTED + number), failure_kind=FailureKind.EXITED)
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):
         load_facts(Overlay())
 
 

@@ -343,7 +343,7 @@ async def test_a_second_request_to_end_waits_for_no_request(tmp_path, bound):
 async def test_a_bug_in_the_gateway_is_raised_as_one_in_supervision_is(tmp_path, bound, monkeypatch):
     await db(make_server, port=free_port())
 
-    def broken(overlay):
+    def broken(*_):
         raise RuntimeError("bug")
 
     async with running(tmp_path, make_gateway(bound)):

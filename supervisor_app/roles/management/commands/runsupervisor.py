@@ -25,7 +25,7 @@ from supervisor_app.common.signals import ignore_signals, on_hangups
 from supervisor_app.common.sub_path import sub_path
 from supervisor_app.core.machine.file_limit import raise_file_limit
 from supervisor_app.core.ports import NodeTakenError
-from supervisor_app.fleet.conf import DEFAULT_SERVER, ConfigError, Overlay
+from supervisor_app.fleet.conf import DEFAULT_SERVER, ConfigError, Overlay, lock_of
 from supervisor_app.fleet.config_file import check_one_file, read_overlay
 from supervisor_app.fleet.config_source import ConfigSource, kept_at
 from supervisor_app.fleet.file_servers import prepare_rows
@@ -69,7 +69,7 @@ class Command(BaseCommand):
         node = options.node
         raise_file_limit()
         try:
-            with NodeLock(settings.DATA_DIR / f"node-{node}.lock"), ExitStack() as stack:
+            with NodeLock(lock_of(node)), ExitStack() as stack:
                 overlay, lease = self.prepare_node(node, options.demo), Lease(node)
                 stack.enter_context(held(lease))
                 service = None
@@ -121,6 +121,7 @@ class Command(BaseCommand):
             prepare_rows(node, first)
             if _wants_default(node, first, demo):
                 _ensure_default(node, first)
+            say_if_idle(node, first)
             extra = demo_overlay(first, Path(settings.DATA_DIR)) if demo else Overlay()
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used: {error}", returncode=FAILED) from error
@@ -267,6 +268,22 @@ def say_what_stays_here(environ: Mapping[str, str]) -> None:
             ", ".join(names),
             settings.LLAMAPROXY_CONFIG,
         )
+
+
+def say_if_idle(node: str, overlay: Overlay) -> None:
+    """Warn of a node that has no servers. The file's `default` may be that of another node."""
+    if LlamaServer.objects.on_node(node).exists():
+        return
+    owner = LlamaServer.objects.filter(name=DEFAULT_SERVER).values_list("node", flat=True).first()
+    why = ""
+    if overlay.values and owner:
+        why = f" {overlay.source} describes the server {DEFAULT_SERVER!r}, which belongs to node {owner!r}."
+    log.warning(
+        "⚠️ [NODE] No server belongs to node %r: there is nothing to run.%s Make one in the admin with this "
+        "node, or describe several in a llamaproxy.toml.",
+        node,
+        why,
+    )
 
 
 def say_where(url: str, token: str | None) -> None:
