@@ -6,6 +6,7 @@ Times come in as Unix seconds.
 from __future__ import annotations
 
 import json
+import time
 from functools import cache, lru_cache
 from itertools import chain
 from sqlite3 import SQLITE_LIMIT_VARIABLE_NUMBER
@@ -301,9 +302,20 @@ def keep_listing(name: str, launch: str, listing: Listing) -> None:
 # --- Use and idleness ----------------------------------------------------------------------------------
 
 
+def by_database(now: float) -> float:
+    """Translate a moment of this host's clock into the database's, which all gateways share. Unix seconds."""
+    if connection.vendor == "sqlite":
+        return now  # on this host
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT CURRENT_TIMESTAMP")
+        (at,) = cursor.fetchone()
+    return now + (float(at.timestamp()) - time.time())
+
+
 @transaction.atomic
 def touch_use(names: Iterable[str], now: float) -> None:
     """Note that these servers are in use, whatever other gateways see."""
+    now = by_database(now)
     servers = LlamaServer.objects.filter(name__in=set(names)).order_by("pk").values_list("pk", flat=True)
     ServerUse.objects.bulk_create(
         [ServerUse(server_id=pk, last_request_at=moment(now)) for pk in servers],
@@ -319,6 +331,7 @@ def idle_servers(now: float, overlay: Overlay) -> dict[str, datetime]:
     A server that is in use all the time was noted `USE_SLACK_SECONDS` ago at the latest: it is not among
     them.
     """
+    now = by_database(now)
     ready = LlamaServer.objects.filter(desired_running=True, state__status=Status.READY)
     idle = {}
     for server in ready.select_related("state", "use"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from django.db import connection
 
 from supervisor_app.fleet.conf import Overlay
 from supervisor_app.fleet.models import LlamaServer
@@ -43,6 +44,16 @@ def test_a_server_that_nobody_asks_is_idle(ready):
     ledger.touch_use(["default"], NOW - 601 - ledger.USE_SLACK_SECONDS)
     assert idle() == ["default"]
     ledger.touch_use(["default"], NOW - 599 - ledger.USE_SLACK_SECONDS)
+    assert idle() == []
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="its clock is that of this host")
+def test_gateways_whose_clocks_differ_agree_on_the_last_use(ready, monkeypatch):
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 3600)  # a host whose clock is slow
+    ledger.touch_use(["default"], time.time())
+    monkeypatch.setattr(time, "time", real)
+    assert abs(ServerUse.objects.get().last_request_at.timestamp() - real()) < 60
     assert idle() == []
 
 
