@@ -108,6 +108,8 @@ def _of_the_processes(proxy: Proxy, row: dict[str, Any]) -> Iterator[str]:
         yield f"{process} belongs to no server"
     if not row["adopted"]:
         flags = ["--port", str(proxy.config["llama_server_port"]), *proxy.config["llama_server_args"]]
+        if proxy.config.get("keep_context"):
+            flags += ["--slot-save-path", str(proxy.data_dir / "slots" / "default")]
         for process in alive:
             with suppress(psutil.Error):
                 if process.cmdline()[-len(flags) :] != flags:

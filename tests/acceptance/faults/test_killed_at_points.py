@@ -52,6 +52,15 @@ def a_demo(proxy: Proxy) -> None:
     proxy.configure(llama_server_args=["-c", "2048", "-t", "1"])
 
 
+def a_server_that_needs_room(proxy: Proxy) -> None:
+    """Prepare a server with a group: as soon as there is one, room is made for servers."""
+    proxy.configure(group="large")
+
+
+def a_server_that_keeps_context(proxy: Proxy) -> None:
+    proxy.configure(keep_context=True)
+
+
 def an_orphan(proxy: Proxy) -> None:
     """The llama-server of a supervisor that was killed."""
     proxy.start(web=False).wait_for_status("ready")
@@ -154,6 +163,7 @@ TERMINATE, KILL = (
     f"{CORE}.machine.process:LocalProcess.kill",
 )
 BEGIN = f"{CORE}.lifecycle.decide:begin"
+GIVE, SAVE_CONTEXT = f"{CORE}.room.room:Room._give", f"{CORE}.machine.contexts:LocalContexts.save"
 
 STEPS = {
     # The very first start
@@ -193,6 +203,16 @@ STEPS = {
     "it waits before a retry": Step("after", SAVE, "RunClosed", when=crash, lives=2),
     "the wait before a retry is over": Step("before", BEGIN, nth=2, when=crash, lives=2),
     "the next server is spawned and nobody knows": Step("after", SPAWN, nth=2, when=crash, lives=2, web=True),
+    # Room in memory
+    "room is asked for and not given": Step("before", GIVE, given=a_server_that_needs_room),
+    "room is given and nothing is spawned": Step("after", GIVE, given=a_server_that_needs_room, web=True),
+    # Conversations that are kept
+    "conversations are about to be saved before a stop": Step(
+        "before", SAVE_CONTEXT, given=a_server_that_keeps_context, when=stop
+    ),
+    "conversations are saved and the server is not told to end": Step(
+        "after", SAVE_CONTEXT, given=a_server_that_keeps_context, when=restart, lives=2
+    ),
     # A stop
     "a stop is read and nothing is done": Step("before", APPLY, "desired_running=False", when=stop),
     "it has just sent SIGTERM": Step("after", TERMINATE, when=stop, web=True),
