@@ -10,7 +10,7 @@ from supervisor_app.api import probes
 from supervisor_app.api import runs as api_runs
 from supervisor_app.api import servers as api_servers
 from supervisor_app.fleet.converters import NameConverter, WishConverter
-from supervisor_app.pages import devices, log, logins, palette, requests, runs, servers, styleguide
+from supervisor_app.pages import devices, log, logins, palette, requests, runs, servers, styleguide, usage
 
 register_converter(WishConverter, "wish")
 register_converter(NameConverter, "name")
@@ -24,10 +24,18 @@ urlpatterns = [
     path("servers/<name:name>/log/download", log.download, name="log-download"),
     path("servers/<name:name>/runs/", runs.runs, name="runs"),
     path("servers/<name:name>/runs/<int:number>/", runs.run, name="run"),
-    path("servers/<name:name>/requests", requests.requests, name="requests"),
+    path("servers/<name:name>/requests/", requests.requests, name="server-requests"),
+    path("servers/<name:name>/requests/in-flight", requests.in_flight, name="server-in-flight"),
+    path("servers/<name:name>/requests", requests.moved),
     path("servers/<name:name>/quarantine/<int:number>/release", requests.release, name="release"),
     path("palette", palette.palette, name="palette"),
     path("styleguide/", styleguide.styleguide, name="styleguide"),
+    path("requests/", requests.requests, name="requests"),
+    path("requests/in-flight", requests.in_flight, name="in-flight"),
+    path("requests/cancel", requests.cancel, name="cancel"),
+    path("requests/usage/", usage.usage, name="usage"),
+    path("requests/usage.csv", usage.usage_csv, name="usage-csv"),
+    path("requests/<int:number>/", requests.record, name="request"),
     path("devices", devices.devices, name="devices"),
     path("login/<str:token>/", logins.login_link, name="login-link"),
     path("password/", logins.set_password, name="set-password"),

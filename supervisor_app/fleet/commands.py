@@ -15,13 +15,13 @@ from supervisor_app.common.outage import Outage
 from supervisor_app.common.redact import HIDDEN
 from supervisor_app.core.ports import Wish
 from supervisor_app.fleet.conf import Overlay, fixed_fields, launch_of
-from supervisor_app.fleet.events import supervisor_channel
+from supervisor_app.fleet.events import GATEWAYS_GROUP, supervisor_channel
 from supervisor_app.fleet.layers import channel_layer
 from supervisor_app.fleet.models import LlamaServer, LlamaServerQuerySet, Run
 from supervisor_app.fleet.validators import validate_args_of_form
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 log = logging.getLogger(__name__)
 _outage = Outage(
@@ -112,6 +112,14 @@ async def anudge(node: str) -> None:
     await _send(node, {"type": "server.nudge"})
 
 
+def nudge_gateways() -> None:
+    """Tell all gateways to look for wishes. Lost is no harm: they look every second."""
+    try:
+        async_to_sync(_send_group)(GATEWAYS_GROUP, {"type": "gateway.nudge"})
+    except RuntimeError as error:  # called within an event loop
+        _outage.failed(error)
+
+
 async def tell_moved(node: str, servers: list[str]) -> None:
     """Tell a node's supervisor that answers of these servers come. Lost is no harm: there will be more."""
     await _send(node, {"type": "server.moved", "servers": servers})
@@ -123,9 +131,19 @@ async def tell_waiting(node: str, gateway: str, counts: dict[str, int]) -> None:
 
 
 async def _send(node: str, message: dict[str, Any]) -> None:
+    await _deliver(channel_layer().send, supervisor_channel(node), message)
+
+
+async def _send_group(group: str, message: dict[str, Any]) -> None:
+    await _deliver(channel_layer().group_send, group, message)
+
+
+async def _deliver(
+    send: Callable[[str, dict[str, Any]], Awaitable[None]], to: str, message: dict[str, Any]
+) -> None:
     try:
         async with asyncio.timeout(NUDGE_SECONDS):
-            await channel_layer().send(supervisor_channel(node), message)
+            await send(to, message)
     except Exception as error:  # any client library's own kind: a nudge may be lost
         _outage.failed(error)
     else:

@@ -26,6 +26,9 @@ STATUS_GROUP = "llamaproxy.status"
 """Group of the gateways, one member a process. They get a change before it is rendered or saved."""
 
 
+GATEWAYS_GROUP = "llamaproxy.gateways"
+"""Group of the gateways for wishes about requests in flight: they read the database at once."""
+
 PIECE = 32 * 1024
 """Characters of HTML that go into one message, unless a single server takes more."""
 

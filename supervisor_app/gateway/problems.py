@@ -252,6 +252,16 @@ def metrics_failed() -> Problem:
     return Problem(status=500, code="metrics_failed", message=message, fault=Side.GATEWAY)
 
 
+def cancelled() -> Problem:
+    return Problem(
+        status=403,
+        code="cancelled_by_staff",
+        message="Somebody who looks after this service has cancelled the request.",
+        fault=Side.CLIENT,
+        retryable=False,
+    )
+
+
 def quarantined(name: str, run_name: str, seconds: int) -> Problem:
     pause = span(60 * max(1, round(seconds / 60)))
     named = f"run {run_name}" if run_name.isdecimal() else run_name

@@ -1,31 +1,89 @@
-"""The part of a server's page that is about requests, for staff."""
+"""Requests through the gateways, of one server or of all: in flight, past, and one of them. For staff."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, cast
+
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse, HttpResponseBase
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST, require_safe
-from django_htmx.http import HttpResponseStopPolling
+from django.views.decorators.http import require_POST
+from django_htmx.http import HttpResponseClientRefresh, HttpResponseStopPolling, push_url
 
 from supervisor_app.fleet.commands import server_named
-from supervisor_app.pages.panel import requests_panel
-from supervisor_app.traffic.models import QuarantinedRequest
+from supervisor_app.pages.door import staff_page
+from supervisor_app.pages.panel import filters_panel, flight_panel, page_url, past_panel, quarantine_panel
+from supervisor_app.traffic.conversation import turns_of
+from supervisor_app.traffic.live import cancel as cancel_request
+from supervisor_app.traffic.live import flight
+from supervisor_app.traffic.models import QuarantinedRequest, RequestRecord
+from supervisor_app.traffic.search import Search
 from supervisor_app.web.http import HtmxHttpRequest, may_control
 
+View = Callable[..., HttpResponseBase]
 
-@never_cache
-@require_safe
-def requests(request: HtmxHttpRequest, name: str) -> HttpResponseBase:
-    """Answer with a fragment, which an open page asks for again and again."""
+
+def staff_part(view: View) -> View:
+    """Let a view be for staff alone; a part of an open page whose login has ended asks no more."""
+    page = staff_page(view)
+
+    @wraps(view)
+    def wrapper(request: HtmxHttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.htmx and not may_control(request):
+            return HttpResponseStopPolling()
+        return page(request, *args, **kwargs)
+
+    return never_cache(wrapper)
+
+
+@staff_part
+def requests(request: HtmxHttpRequest, name: str = "") -> HttpResponseBase:
+    """Show the page of requests; htmx gets the table of past ones alone, and the address that asks for it."""
+    _check(name)
+    search = Search.read(request.GET.dict())
+    past = past_panel(request, name, search)
+    if request.htmx and not request.htmx.history_restore_request:
+        part = render(request, "supervisor/_past.html", past)
+        asks_again = request.htmx.trigger == "past"
+        return part if asks_again else push_url(part, _address(name, search))
+    context = {**flight_panel(name), **quarantine_panel(name), **filters_panel(), **past}
+    return render(request, "supervisor/requests.html", context)
+
+
+@staff_part
+def in_flight(request: HtmxHttpRequest, name: str = "") -> HttpResponseBase:
+    """Answer with the part that an open page asks for again and again."""
+    _check(name)
     if not request.htmx:
-        return redirect("server", name=name)
+        return redirect(page_url(name))
+    return render(request, "supervisor/_in_flight.html", flight_panel(name))
+
+
+@require_POST
+def cancel(request: HtmxHttpRequest) -> HttpResponseBase:
+    """Cancel a request in flight. Its gateway hears of that within a second."""
     if not may_control(request):
-        return HttpResponseStopPolling()
-    if not server_named(name).exists():
-        raise Http404(f"There is no server {name}.")
-    return render(request, "supervisor/_requests.html", requests_panel(request, name))
+        raise PermissionDenied("Log in as staff to cancel a request.")
+    name, wanted = request.POST.get("server", ""), request.POST.get("request", "")
+    _check(name)
+    found = next((each for each in flight().requests if each.id == wanted), None)
+    if found is not None:
+        cancel_request(found, cast("int", request.user.pk))
+    if request.htmx:
+        said = "" if found is not None else "That request has ended already."
+        return render(request, "supervisor/_in_flight.html", flight_panel(name, said))
+    return redirect(page_url(name))
+
+
+@staff_page
+def record(request: HtmxHttpRequest, number: int) -> HttpResponse:
+    """Show one past request, with what was said where its key keeps that."""
+    asked = get_object_or_404(RequestRecord, pk=number)
+    turns = turns_of(asked.captured_request, asked.captured_answer)
+    return render(request, "supervisor/request.html", {"asked": asked, "turns": turns})
 
 
 @require_POST
@@ -34,6 +92,22 @@ def release(request: HtmxHttpRequest, name: str, number: int) -> HttpResponse:
     if not may_control(request):
         raise PermissionDenied("Log in as staff to release a request.")
     QuarantinedRequest.objects.filter(server=name, pk=number).delete()
+    shown = "" if request.POST.get("all") else name
     if request.htmx:
-        return render(request, "supervisor/_requests.html", requests_panel(request, name))
-    return redirect("server", name=name)
+        return render(request, "supervisor/_quarantine.html", quarantine_panel(shown))
+    return redirect(page_url(shown))
+
+
+def moved(request: HtmxHttpRequest, name: str) -> HttpResponseBase:
+    """Lead from where the requests of a server were a part of its page. Pages of that version load anew."""
+    return HttpResponseClientRefresh() if request.htmx else redirect(page_url(name))
+
+
+def _check(name: str) -> None:
+    """Raises Http404: there is no server of this name."""
+    if name and not server_named(name).exists():
+        raise Http404(f"There is no server {name}.")
+
+
+def _address(name: str, search: Search) -> str:
+    return f"{page_url(name)}?{search.query}" if search.query else page_url(name)

@@ -21,7 +21,6 @@ from supervisor_app.pages.devices import devices_panel
 from supervisor_app.pages.door import page
 from supervisor_app.pages.needs import need_panel
 from supervisor_app.pages.overview import load_overview
-from supervisor_app.pages.panel import requests_panel
 from supervisor_app.web.http import HtmxHttpRequest, may_control
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def server(request: HttpRequest, name: str) -> HttpResponse:
         row = get_object_or_404(LlamaServer.objects.select_related("state"), name=name)
         apply_overlay(row, last_good())
         presets = {preset: preset_phrases(said) for preset, said in row.presets.items()}
-        context |= {**requests_panel(request, name), "direct": _direct(row), "presets": presets}
+        context |= {"direct": _direct(row), "presets": presets}
     return render(request, "supervisor/server.html", context)
 
 

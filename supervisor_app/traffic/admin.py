@@ -184,6 +184,8 @@ class RequestRecordAdmin(ReadOnly, RecordModelAdmin):
         "cached_tokens",
         "generated_tokens",
         "tokens_per_second",
+        "drafted_tokens",
+        "accepted_tokens",
     ]
 
     class Media:

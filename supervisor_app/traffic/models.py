@@ -28,6 +28,7 @@ OUTCOME_WORDS: dict[Outcome, tuple[str, str]] = {
     Outcome.UPSTREAM_CRASHED: ("Server died", ""),
     Outcome.UNAVAILABLE: ("Unavailable", ""),
     Outcome.QUARANTINED: ("Quarantined", ""),
+    Outcome.CANCELLED: ("Cancelled", "by staff"),
 }
 """Outcomes in people's words, each with what more there is to say."""
 
@@ -143,6 +144,8 @@ class RequestRecord(models.Model):
     cached_tokens = models.PositiveIntegerField(null=True)
     generated_tokens = models.PositiveIntegerField(null=True)
     tokens_per_second = models.FloatField(null=True)
+    drafted_tokens = models.PositiveIntegerField(null=True)
+    accepted_tokens = models.PositiveIntegerField(null=True)
     incident = models.CharField(max_length=LONGEST_NAME, default="", blank=True)
     request_id = models.CharField(
         "request", max_length=40, default="", blank=True, help_text="As its client was told: X-Request-Id."
@@ -164,6 +167,34 @@ class RequestRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.method} {self.route}, {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class UsageDay(models.Model):
+    """The sums of the requests of one day (UTC), key, server and model. Written by the gateways, with them.
+
+    Names are text, as in the records. Models go by their ids: clients may call them what they like.
+    """
+
+    day = models.DateField()
+    key = models.CharField(max_length=100, default="", blank=True)
+    server = models.CharField(max_length=50, default="", blank=True)
+    model = models.CharField(max_length=LONGEST_NAME, default="", blank=True)
+    requests = models.PositiveBigIntegerField(default=0)
+    failed = models.PositiveBigIntegerField(default=0)
+    held = models.PositiveBigIntegerField(default=0, help_text="Requests that waited for their server.")
+    prompt_tokens = models.PositiveBigIntegerField(default=0)
+    cached_tokens = models.PositiveBigIntegerField(default=0)
+    generated_tokens = models.PositiveBigIntegerField(default=0)
+
+    objects: models.Manager[UsageDay] = models.Manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["day", "key", "server", "model"], name="usage_once_a_day")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day}: {self.requests} of {self.key or 'no key'} to {self.model}"
 
 
 class QuarantinedQuerySet(models.QuerySet["QuarantinedRequest"]):
@@ -224,6 +255,33 @@ class ServerUse(models.Model):
 
     def __str__(self) -> str:
         return f"{self.server}: {self.last_request_at:%Y-%m-%d %H:%M:%S}"
+
+
+class GatewaySight(models.Model):
+    """Requests in flight at a gateway, while there are any. Each gateway writes its own row."""
+
+    gateway = models.CharField(max_length=32, primary_key=True)
+    seen_at = models.DateTimeField(help_text="By the database's clock.")
+    total = models.PositiveIntegerField(help_text="Requests in flight, also those that are not listed.")
+    counts = models.TextField(help_text="By server, as JSON: `in_flight.ServerCounts` of each.")
+    requests = models.TextField(help_text="The oldest, as JSON: `in_flight.InFlight` of each.")
+
+    objects: models.Manager[GatewaySight] = models.Manager()
+
+    def __str__(self) -> str:
+        return f"{self.total} at {self.gateway}"
+
+
+class CancelWish(models.Model):
+    """A request that is to be cancelled. Written and pruned by people's pages; its gateway obeys."""
+
+    request_id = models.CharField(max_length=40, primary_key=True)
+    asked_at = models.DateTimeField(help_text="By the database's clock.")
+
+    objects: models.Manager[CancelWish] = models.Manager()
+
+    def __str__(self) -> str:
+        return self.request_id
 
 
 class ModelList(models.Model):

@@ -296,21 +296,22 @@ def test_stop_and_start(staff):
 
 
 def test_a_refresh_of_the_requests_leaves_what_is_in_use(serving, asked, cookies, tabs):
-    page = tabs.open(f"{serving.url}/servers/default/", storage_state=cookies)
-    page.evaluate("(window.kept = document.querySelector('#requests .how a')).focus()")
-    with page.expect_response("**/servers/default/requests"):
+    page = tabs.open(f"{serving.url}/servers/default/requests/", storage_state=cookies)
+    page.evaluate("(window.kept = document.querySelector('#past .how a')).focus()")
+    with page.expect_response("**/servers/default/requests/"):
         serving.write("UPDATE supervisor_app_requestrecord SET model = 'another' WHERE key = 'chat UI'")
-    expect(page.locator("#requests")).to_contain_text("another", timeout=DEADLINE * 1000)
+    expect(page.locator("#past")).to_contain_text("another", timeout=DEADLINE * 1000)
     assert page.evaluate("document.activeElement === window.kept && window.kept.isConnected")
     serving.write(f"UPDATE supervisor_app_requestrecord SET model = '{LONG_REQUEST['model']}'")
 
 
 def test_a_page_whose_login_has_ended_loses_the_requests(serving, asked, cookies, tabs):
     context = tabs.context(storage_state=cookies)
-    page = tabs.open(f"{serving.url}/servers/default/", context)
-    expect(page.locator("#requests")).to_be_visible()
+    page = tabs.open(f"{serving.url}/servers/default/requests/", context)
+    expect(page.locator("#past table")).to_be_visible()
     context.clear_cookies()
-    expect(page.locator("#requests")).to_have_count(0)
+    expect(page.locator("#past")).to_have_count(0)
+    expect(page.locator("#in-flight")).to_have_count(0)
 
 
 def test_the_keyboard_reaches_the_buttons_and_the_way_back(staff):
@@ -340,7 +341,8 @@ def test_below_a_path_of_a_proxy_the_page_is_live_and_its_buttons_work(fake, tab
     expect(server(page, "initial")).to_contain_text("Not running")
     page.get_by_role("link", name="default").click()
     expect(badge(page)).to_have_text("live")
-    expect(page.locator("#requests")).to_contain_text("No request yet")
+    page.get_by_role("navigation", name="Pages of default").get_by_role("link", name="Requests").click()
+    expect(page.locator("#past")).to_contain_text("No request yet")
 
 
 # --- Looks ---------------------------------------------------------------------------------------------
@@ -421,11 +423,11 @@ WIDER_THAN_THEIR_PLACE = """selector => [...document.querySelectorAll(selector)]
     .map(place => place.textContent.trim().slice(0, 80))"""
 
 
-@pytest.mark.parametrize(("width", "cells"), [(1280, "#requests :is(th, td)"), (360, "#requests td")])
+@pytest.mark.parametrize(("width", "cells"), [(1280, "#past :is(th, td)"), (360, "#past td")])
 def test_the_row_of_a_request_fits_its_columns(serving, asked, cookies, tabs, width, cells):
     viewport = {"width": width, "height": 740}
-    page = tabs.open(f"{serving.url}/servers/default/", storage_state=cookies, viewport=viewport)
-    expect(page.locator("#requests")).to_contain_text("131072 in, 65536 out")
+    page = tabs.open(f"{serving.url}/servers/default/requests/", storage_state=cookies, viewport=viewport)
+    expect(page.locator("#past")).to_contain_text("131072 in, 65536 out")
     assert page.evaluate(WIDER_THAN_THEIR_PLACE, cells) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 

@@ -21,6 +21,7 @@ from supervisor_app.common.storage import storable
 from supervisor_app.core.status import Status
 from supervisor_app.fleet.conf import Overlay, apply_overlay
 from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.gateway.edge import usage
 from supervisor_app.gateway.records.record import LONGEST_NAME, QuarantineEntry, Record
 from supervisor_app.traffic.models import ApiKey, ModelList, QuarantinedRequest, RequestRecord, ServerUse
 
@@ -69,7 +70,7 @@ def load_keys() -> list[KeyPolicy]:
 
 @transaction.atomic
 def write(records: Sequence[Record]) -> None:
-    """Write at most `WRITE_ROWS` requests, and when their keys were used last."""
+    """Write at most `WRITE_ROWS` requests, the sums of their days, and when their keys were used last."""
     used: dict[int, float] = {}
     for record in records:
         if record.key is not None:
@@ -80,6 +81,7 @@ def write(records: Sequence[Record]) -> None:
         names |= dict(ApiKey.objects.filter(pk__in=used).values_list("pk", "name"))
         _note_use(used)
     _insert([_row(record, names[record.key]) for record in records])
+    usage.add(records, names)
 
 
 def _row(record: Record, key: str) -> Row:
@@ -218,6 +220,7 @@ def prune(now: float, days: float = KEEP_DAYS) -> int:
     oldest = list(old.values_list("pk", flat=True)[:PRUNE_ROWS])
     count, _ = RequestRecord.objects.filter(pk__in=oldest).delete()
     if not count:
+        usage.prune(now)
         QuarantinedRequest.objects.filter(until__lt=moment(now)).delete()
         newest = QuarantinedRequest.objects.order_by("-pk").values_list("pk", flat=True)
         QuarantinedRequest.objects.filter(pk__lte=_nth(newest, KEEP_QUARANTINED)).delete()

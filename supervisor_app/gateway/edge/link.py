@@ -24,11 +24,11 @@ from supervisor_app.common.words import MISTAKE
 from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import Status
 from supervisor_app.fleet.commands import anudge, tell_moved, tell_waiting
-from supervisor_app.fleet.events import PUSH_GROUP, STATUS_GROUP
+from supervisor_app.fleet.events import GATEWAYS_GROUP, PUSH_GROUP, STATUS_GROUP
 from supervisor_app.fleet.layers import channel_layer
 from supervisor_app.fleet.metrics import render_metrics
 from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
-from supervisor_app.gateway.edge import ledger, survey
+from supervisor_app.gateway.edge import ledger, sights, survey
 from supervisor_app.gateway.edge.lookout import Lookout
 from supervisor_app.gateway.edge.model_lists import ModelLists
 from supervisor_app.gateway.edge.recent_runs import RecentRuns
@@ -53,8 +53,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GROUPS = (STATUS_GROUP, PUSH_GROUP)
-"""The news at once; a push says that it is saved, with the number of its run and how the last one ended."""
+GROUPS = (STATUS_GROUP, PUSH_GROUP, GATEWAYS_GROUP)
+"""The news at once; a push says that it is saved, with the number of its run and how the last one ended; a
+nudge, that somebody wishes the end of a request.
+"""
 REFRESH_SECONDS = 1.0
 HASTE_SECONDS = 0.2
 """Interval between two looks at the database after a request has lost its server, for `IN_HASTE_SECONDS`.
@@ -120,7 +122,8 @@ class Link:
 
     def attach(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._writer = RecordWriter(in_use=self._in_use)
+        showcase = sights.Showcase(self._name, gateway.sight)
+        self._writer = RecordWriter(in_use=self._in_use, publish=showcase.publish)
         shared = SharedCounts(self._counts) if self._counts is not None else None
         self._lookout = Lookout(gateway, self._changed.set)
         self._lists = ModelLists(gateway, self._keep_listing)
@@ -128,10 +131,12 @@ class Link:
 
     async def load(self) -> None:
         """Everything, once. Raises StoreError."""
-        servers, keys, quarantined = await self._database.call(self._known)
+        servers, keys, quarantined, unwanted = await self._database.call(self._known)
         gateway = self._gateway
         gateway.learn(self._lookout.judge(servers))
         self._learn_keys(keys)
+        if unwanted:
+            gateway.cancel(unwanted)
         gateway.limiter.forget_others(gateway.door.keys.ids)
         gateway.inquest.quarantined.replace([*quarantined, *self._unsaved])
         for backend in gateway.backends.values():
@@ -147,9 +152,12 @@ class Link:
             log.log(*door.who_may())
         self._was_open = door.keys.is_open
 
-    def _read(self) -> tuple[dict[str, ServerFacts], list[KeyPolicy], list[QuarantineEntry]]:
+    def _read(
+        self,
+    ) -> tuple[dict[str, ServerFacts], list[KeyPolicy], list[QuarantineEntry], frozenset[str]]:
         servers = survey.load_facts(self._overlay(), self._recent)
-        return servers, ledger.load_keys(), ledger.load_quarantine(self._gateway.wall_time())
+        unwanted = sights.unwanted() if self._gateway.exchanges else frozenset()
+        return servers, ledger.load_keys(), ledger.load_quarantine(self._gateway.wall_time()), unwanted
 
     async def run(self) -> None:
         """Run until cancelled; then the last records are written."""
@@ -221,6 +229,8 @@ class Link:
 
     def _hear(self, message: dict[str, Any]) -> None:
         self._changed.set()
+        if message["type"] == "gateway.nudge":
+            return
         backend = self._gateway.backends.get(message["server"])
         if backend is None or message["type"] != "status.news":
             return
@@ -341,6 +351,7 @@ class Link:
     def record(self, record: Record) -> None:
         self._metrics.observe(record)
         if record.is_kept:
+            record.model_id = self._id_of(record.server, record.model)
             self._writer.put(record)
 
     def quarantined(self, entry: QuarantineEntry) -> None:

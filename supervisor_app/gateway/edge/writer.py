@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from django.db import DataError, IntegrityError
 
@@ -20,7 +20,7 @@ from supervisor_app.gateway.edge import ledger
 from supervisor_app.gateway.records.record import LONGEST_NAME, Outcome, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from supervisor_app.core.ports import Clock
 
@@ -45,17 +45,24 @@ CLOSE_SECONDS = 5.0
 """Time for the last records at the end."""
 
 
+class Publish(Protocol):
+    """Writes down what is in flight, where that has changed."""
+
+    def __call__(self, database: DatabaseThread, *, is_over: bool) -> Awaitable[None]: ...
+
+
 class RecordWriter:
     """Made and used in one event loop: `start`, then `put` for each request, `aclose` at the end.
 
     It also keeps `ServerUse` fresh and the records pruned. `in_use` names the servers that are working on
-    something now.
+    something now; `publish` writes down what is in flight, where that has changed.
     """
 
     def __init__(
         self,
         *,
         in_use: Callable[[], Iterable[str]] = tuple,
+        publish: Publish | None = None,
         clock: Clock | None = None,
         flush_seconds: float = FLUSH_SECONDS,
         keep_days: float = ledger.KEEP_DAYS,
@@ -63,6 +70,7 @@ class RecordWriter:
         self.dropped = 0
         """Records lost since the start: too many waited, or no database would take them."""
         self._in_use = in_use
+        self._publish = publish
         self._clock = clock or SystemClock()
         self._flush_seconds = flush_seconds
         self._keep_days = keep_days
@@ -190,6 +198,8 @@ class RecordWriter:
         return True
 
     async def _chores(self, database: DatabaseThread) -> None:
+        if self._publish is not None:
+            await self._publish(database, is_over=self._leaving)
         now = self._clock.monotonic()
         used = {*self._used, *self._in_use()} - {""}
         due = {name for name in used if now - self._touched.get(name, -USE_SECONDS) >= USE_SECONDS}

@@ -38,6 +38,8 @@ class _UsualUsage(msgspec.Struct, gc=False):
 
 class _UsualTimings(msgspec.Struct, gc=False):
     predicted_per_second: Annotated[float, msgspec.Meta(ge=0)]
+    draft_n: _Count | None = None
+    draft_n_accepted: _Count | None = None
 
 
 class _UsualAnswer(msgspec.Struct, gc=False):
@@ -55,6 +57,8 @@ _AS_LLAMA_SERVER = re.compile(
     rb'"prompt_tokens_details":\{"cached_tokens":([0-9]{1,9})\}\}'
 )
 _PER_SECOND = re.compile(rb'"predicted_per_second":([0-9]{1,9}(?:\.[0-9]{1,20})?)[,}]')
+
+_DRAFTS = re.compile(rb'"draft_n":([0-9]{1,9}),"draft_n_accepted":([0-9]{1,9})[,}]')
 
 # It alone of the decoders at hand stops where a value ends, whatever follows.
 _decode = json.JSONDecoder().raw_decode
@@ -76,13 +80,18 @@ def usage_of(tail: bytes, head: bytes = b"") -> Usage:
                 usage.prompt_tokens_details.cached_tokens,
                 usage.completion_tokens,
                 whole.timings.predicted_per_second or None,
+                whole.timings.draft_n,
+                whole.timings.draft_n_accepted,
             )
     at = tail.rfind(_USAGE)
     told = _AS_LLAMA_SERVER.match(tail, at) if at >= 0 else None
     if told is not None:
-        speed = _PER_SECOND.search(tail, max(0, tail.rfind(_TIMINGS)))
+        timings = max(0, tail.rfind(_TIMINGS))
+        speed, drafts = _PER_SECOND.search(tail, timings), _DRAFTS.search(tail, timings)
         generated, prompt, cached = told.groups()
-        return Usage(int(prompt), int(cached), int(generated), float(speed[1]) or None if speed else None)
+        drafted, accepted = (int(drafts[1]), int(drafts[2])) if drafts else (None, None)
+        per_second = float(speed[1]) or None if speed else None
+        return Usage(int(prompt), int(cached), int(generated), per_second, drafted, accepted)
     return _usage_of_any(tail, head)
 
 
@@ -99,6 +108,8 @@ def usage_of_all(usage: Usage, operation: Operation, hints: Hints, came: int | N
     return usage._replace(
         prompt_tokens=_times(prompts, usage.prompt_tokens),
         cached_tokens=_times(prompts, usage.cached_tokens),
+        drafted_tokens=_times(answers, usage.drafted_tokens),
+        accepted_tokens=_times(answers, usage.accepted_tokens),
         generated_tokens=_times(answers, generated) if generated is None or came is None else came,
     )
 
@@ -122,7 +133,12 @@ def _usage_of_any(tail: bytes, head: bytes) -> Usage:
     if prompt is None and generated is None and speed is None:
         return NO_USAGE
     return Usage(
-        prompt_tokens=prompt, cached_tokens=cached, generated_tokens=generated, tokens_per_second=speed
+        prompt_tokens=prompt,
+        cached_tokens=cached,
+        generated_tokens=generated,
+        tokens_per_second=speed,
+        drafted_tokens=_count(timings.get("draft_n")),
+        accepted_tokens=_count(timings.get("draft_n_accepted")),
     )
 
 

@@ -13,6 +13,10 @@ class Usage(NamedTuple):
     """Tokens of the prompt that were in the cache."""
     generated_tokens: int | None = None
     tokens_per_second: float | None = None
+    drafted_tokens: int | None = None
+    """Tokens that a smaller model or the prompt proposed (speculative decoding)."""
+    accepted_tokens: int | None = None
+    """Drafted tokens that the model took."""
 
 
 NO_USAGE = Usage()

@@ -20,6 +20,7 @@ from supervisor_app.gateway.plane.answer import Answer
 from supervisor_app.gateway.plane.body import RequestBody
 from supervisor_app.gateway.plane.dispatch import candidates_now, dispatch, find_suspicion, go_to_one_of
 from supervisor_app.gateway.plane.notes import Notes
+from supervisor_app.gateway.plane.sight import in_flight
 from supervisor_app.gateway.plane.stages import FOLLOWS, Stage, step
 from supervisor_app.gateway.plane.transit import LARGE, Transit
 from supervisor_app.gateway.records.record import Outcome, Record
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.plane.ports import Caller, ExchangeGateway, Sent
     from supervisor_app.gateway.plane.reading_on import ReadingOn
     from supervisor_app.gateway.problem import Problem
+    from supervisor_app.gateway.records.in_flight import InFlight
     from supervisor_app.gateway.servers.attempt import Attempt
     from supervisor_app.gateway.servers.backend import Backend
     from supervisor_app.gateway.servers.facts import ServerFacts
@@ -46,6 +48,8 @@ log = logging.getLogger(__name__)
 NOTHING = b":\n\n"
 UNROUTED = (Stage.HEAD, Stage.DOOR, Stage.OWN)
 """Stages in which nobody has asked where the request goes."""
+CUT_SHORT = (Outcome.CLIENT_LEFT, Outcome.UPSTREAM_CRASHED, Outcome.CANCELLED)
+"""Ends before the server could say what the answer cost."""
 
 
 class Exchange:
@@ -409,7 +413,7 @@ class Exchange:
         self.notes.ended = self._gateway.loop.time()
         self.answer.stop_waiting()
         if self._visit is not None:
-            if outcome is Outcome.CLIENT_LEFT or outcome is Outcome.UPSTREAM_CRASHED:
+            if outcome in CUT_SHORT:
                 self.notes.tokens = self._visit.tokens
             self._visit.leave()
             self._visit = None  # a cycle would wait for the garbage collector
@@ -426,10 +430,14 @@ class Exchange:
         """Does reading the body take so long that others have a turn before and after?"""
         return self.body.size > LARGE
 
+    def in_flight(self) -> InFlight | None:
+        """See `LiveRequest`."""
+        return in_flight(self, self._visit)
+
     def record(self) -> Record:
         """Make the record of a request that is over; its body is read for that, and dropped."""
         may_owe = self._was_sent and self.policy is not None and self.head.operation.needs_slot
-        if self.notes.outcome is Outcome.CLIENT_LEFT and may_owe:
+        if self.notes.outcome in (Outcome.CLIENT_LEFT, Outcome.CANCELLED) and may_owe:
             self.notes.guessed_tokens = self.body.guessed_tokens()
         record = self.notes.record(self)
         self.body.forget()

@@ -21,6 +21,7 @@ from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.own import PUBLIC
 from supervisor_app.gateway.plane.pages import page_fields
 from supervisor_app.gateway.plane.ports import Caller, ExchangeGateway
+from supervisor_app.gateway.records.in_flight import InFlight, Phase
 from supervisor_app.gateway.records.record import Outcome, Record
 from supervisor_app.gateway.servers.attempt import Attempt
 from supervisor_app.gateway.servers.turns import NEWCOMER
@@ -233,6 +234,18 @@ class FastExchange:
             usage=usage_of(self._answer),
             counts_as_use=self.counts_as_use,
             id=self.id,
+        )
+
+    def in_flight(self) -> InFlight:
+        """See `LiveRequest`."""
+        return InFlight(
+            id=self.id,
+            at=self.at,
+            phase=Phase.SENT,
+            server=self.asked.name,
+            model=self.model,
+            key=self.policy.name if self.policy is not None else "",
+            route=self.head.path,
         )
 
     @staticmethod

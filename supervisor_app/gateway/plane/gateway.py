@@ -27,6 +27,7 @@ from supervisor_app.gateway.llama.hints import Hints, prefix_digest
 from supervisor_app.gateway.llama.isolation import is_shared_with
 from supervisor_app.gateway.plane.inquest import Inquest
 from supervisor_app.gateway.plane.record_queue import RecordQueue
+from supervisor_app.gateway.plane.sight import sight_of
 from supervisor_app.gateway.plane.work_queue import WorkQueue
 from supervisor_app.gateway.records.record import Outcome, request_ids
 from supervisor_app.gateway.servers.backend import Backend
@@ -35,7 +36,7 @@ from supervisor_app.gateway.workers.neighbours import neighbours_of
 from supervisor_app.gateway.workers.shared_limits import SharedLimiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from supervisor_app.gateway.http.limits import Limits
     from supervisor_app.gateway.http.request_heads import RequestHead
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.plane.client import Client
     from supervisor_app.gateway.plane.live import LiveRequest
     from supervisor_app.gateway.plane.outside import Outside
+    from supervisor_app.gateway.records.in_flight import Sight
     from supervisor_app.gateway.servers.facts import ServerFacts
     from supervisor_app.gateway.servers.visitors import Insider
     from supervisor_app.gateway.workers.board import Board
@@ -247,6 +249,16 @@ class Gateway:
         if exchange.policy is not None:
             self.limiter.charge(exchange.policy, exchange.charged(record.usage), self.loop.time())
         self.outside.record(record)
+
+    def sight(self) -> Sight:
+        """See what is in flight, for people."""
+        return sight_of(self.exchanges, self.all)
+
+    def cancel(self, ids: Collection[str]) -> None:
+        """End the requests of these names that are in flight here; their servers stop to compute."""
+        for exchange in list(self.exchanges):
+            if exchange.id in ids:
+                exchange.refuse(problems.cancelled(), Outcome.CANCELLED)
 
     # Servers
 

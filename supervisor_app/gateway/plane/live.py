@@ -9,14 +9,19 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.http.request_heads import RequestHead
     from supervisor_app.gateway.llama.usage import Usage
     from supervisor_app.gateway.problem import Problem
+    from supervisor_app.gateway.records.in_flight import InFlight
     from supervisor_app.gateway.records.record import Outcome, Record
 
 
 class LiveRequest(Protocol):
     """Implemented by `Exchange`, and by `FastExchange` until it becomes one."""
 
+    id: str
+    """The name in the client's `X-Request-Id`."""
     policy: KeyPolicy | None
     """Policy of the key that the request came with."""
+    arrival: int
+    """Grows with each request."""
 
     @property
     def head(self) -> RequestHead: ...
@@ -65,6 +70,9 @@ class LiveRequest(Protocol):
     @property
     def is_large(self) -> bool:
         """Tell whether reading the body takes so long that others have a turn before and after."""
+
+    def in_flight(self) -> InFlight | None:
+        """The request as people see it now; None: the gateway makes the answer itself."""
 
     def record(self) -> Record:
         """Make the record of a request that is over."""

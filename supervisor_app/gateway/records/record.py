@@ -38,6 +38,8 @@ class Outcome(StrEnum):
     """Waiting was hopeless, or took too long, or too many waited."""
     QUARANTINED = "quarantined"
     """The request has killed its server before."""
+    CANCELLED = "cancelled"
+    """Somebody of the staff ended the request."""
 
 
 NOT_ANSWERED = frozenset({Outcome.UPSTREAM_CRASHED, Outcome.UNAVAILABLE})
@@ -83,6 +85,8 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     """True of a request about the model, during which the server was not idle. Not written down."""
     id: str = ""
     """The name in the client's `X-Request-Id`."""
+    model_id: str = ""
+    """Id of the model that was used, whatever its client calls it; empty: none was. For the sums of days."""
     run_name: str = ""
     """Name of the run whose crash the request was in, as in the client's error."""
     captured_request: str | None = None

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from django import template
 
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.traffic.models import OUTCOME_WORDS, RequestRecord
 from supervisor_app.traffic.shown import held_for, spent, tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from supervisor_app.traffic.search import Search
 
 register = template.Library()
 register.filter(held_for)
@@ -19,6 +26,7 @@ TONES: dict[Outcome, str] = {
     Outcome.REPLAYED: "busy",
     Outcome.CLIENT_LEFT: "calm",
     Outcome.REFUSED: "warn",
+    Outcome.CANCELLED: "calm",
     Outcome.UPSTREAM_ERROR: "warn",
 }
 
@@ -44,11 +52,31 @@ def outcome_tone(outcome: str) -> str:
 
 @register.filter
 def tokens_more(record: RequestRecord) -> str:
-    """`900 cached, 41/s`."""
+    """`900 cached, 41/s, 40 of 60 drafted`."""
     said = []
     if record.cached_tokens:
         said.append(f"{record.cached_tokens} cached")
     if record.tokens_per_second is not None:
         speed = record.tokens_per_second
         said.append(f"{speed:.0f}/s" if speed >= 9.95 else f"{speed:.1f}/s")
+    if record.drafted_tokens:
+        said.append(f"{record.accepted_tokens or 0} of {record.drafted_tokens} drafted")
     return ", ".join(said)
+
+
+@register.filter
+def sorted_query(search: Search, column: str) -> str:
+    """The query of the same search in the order of this column."""
+    return search.sorted_by(column).query
+
+
+@register.filter
+def with_words(counts: Sequence[int], words: Sequence[str]) -> list[tuple[int, str]]:
+    """Pair each count with the word of its column."""
+    return list(zip(counts, words, strict=True))
+
+
+@register.filter
+def thousands(count: int) -> str:
+    """`1 204 332`, with spaces that do not break."""
+    return f"{count:,}".replace(",", "\u202f")

@@ -101,7 +101,7 @@ def test_a_record_comes_back_as_it_was():
         ttft_ms=2.5,
         duration_ms=3.5,
         replays=1,
-        usage=Usage(prompt_tokens=4, cached_tokens=5, generated_tokens=6, tokens_per_second=7.5),
+        usage=Usage(4, 5, 6, tokens_per_second=7.5, drafted_tokens=8, accepted_tokens=9),
         id="req_a_1",
         run_name="run 3",
         captured_request="asked",
@@ -130,6 +130,8 @@ def test_a_record_comes_back_as_it_was():
         "cached_tokens": 5,
         "generated_tokens": 6,
         "tokens_per_second": 7.5,
+        "drafted_tokens": 8,
+        "accepted_tokens": 9,
         "incident": "run 3",
         "captured_request": "asked",
         "captured_answer": "answered",
@@ -216,6 +218,7 @@ MOMENTS = [
     1_750_000_000.1,
     253_402_300_799.0,
 ]
+MOST = 2**31 - 1
 EXTREMES = [
     *(
         {"model": text, "route": text, "method": text, "captured_request": text, "captured_answer": text}
@@ -232,8 +235,8 @@ EXTREMES = [
     ),
     *({"at": moment} for moment in MOMENTS),
     {"model": "👍" * 201, "route": "/" * 1000, "method": "x" * 11, "run_name": "i" * 201},
-    {"status": 0, "ttft_ms": 0.0, "usage": Usage(0, 0, 0, 0.0), "replays": 0},
-    {"status": 599, "replays": 32767, "usage": Usage(2**31 - 1, 2**31 - 1, 2**31 - 1, 1.0)},
+    {"status": 0, "ttft_ms": 0.0, "usage": Usage(0, 0, 0, 0.0, 0, 0), "replays": 0},
+    {"status": 599, "replays": 32767, "usage": Usage(MOST, MOST, MOST, 1.0, MOST, MOST)},
     {"streamed": True, "captured_answer": "", "server": ""},
     *({"outcome": outcome} for outcome in Outcome),
 ]
@@ -261,6 +264,8 @@ def create(record):
         cached_tokens=record.usage.cached_tokens,
         generated_tokens=record.usage.generated_tokens,
         tokens_per_second=record.usage.tokens_per_second,
+        drafted_tokens=record.usage.drafted_tokens,
+        accepted_tokens=record.usage.accepted_tokens,
         incident=record.run_name[:200],
         request_id=record.id,
         captured_request=storable(record.captured_request),

@@ -211,3 +211,26 @@ def test_the_events_of_a_stream_that_was_cut_count_as_tokens():
 def test_no_estimate_is_larger_than_what_can_be_kept():
     usage = usage_of_all(COUNTED, COMPLETION, Hints(prompts=10**6, answers=2**31 - 1))
     assert (usage.prompt_tokens, usage.generated_tokens) == (21 * 10**6, 2**31 - 1)
+
+
+DRAFTS = {"draft_n": 60, "draft_n_accepted": 41}
+
+
+@pytest.mark.parametrize("padding", ["", "x" * 2000], ids=["short", "long"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_drafted_and_accepted_tokens_are_read_where_the_server_says_them(padding, streamed):
+    usage = {
+        "completion_tokens": 7,
+        "prompt_tokens": 9,
+        "total_tokens": 16,
+        "prompt_tokens_details": {"cached_tokens": 1},
+    }
+    answer = {"choices": [padding], "usage": usage, "timings": {"predicted_per_second": 4.5, **DRAFTS}}
+    told = json.dumps(answer, separators=(",", ":")).encode()
+    found = usage_of(b"data: " + told + b"\n\ndata: [DONE]\n\n" if streamed else told)
+    assert found == Usage(9, 1, 7, 4.5, 60, 41)
+
+
+def test_drafts_are_read_of_a_server_with_timings_alone():
+    told = json.dumps({"timings": {"prompt_n": 9, "cache_n": 1, "predicted_n": 7, **DRAFTS}}).encode()
+    assert usage_of(told) == Usage(10, 1, 7, None, 60, 41)

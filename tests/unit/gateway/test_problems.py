@@ -27,6 +27,7 @@ FAULTS = [
     (Side.CLIENT, 429, partial(problems.queue_full, "default", 256, 5)),
     (Side.CLIENT, 429, partial(problems.too_many_connections)),
     (Side.CLIENT, 422, partial(problems.quarantined, "default", "7", 3600)),
+    (Side.CLIENT, 403, partial(problems.cancelled)),
     (Side.CLIENT, 400, partial(problems.upstream_error, 400, b"")),
     (Side.GATEWAY, 503, partial(problems.restarting)),
     (Side.GATEWAY, 503, partial(problems.no_room)),

@@ -1,4 +1,4 @@
-"""The part of a server's page that is about requests: who sees it, what it says, what the button does."""
+"""The pages of past requests: who sees them, what they say, what a search finds, what the button does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from django.utils import timezone
 from supervisor_app.gateway.edge import ledger
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.records.record import Outcome, QuarantineEntry
-from supervisor_app.pages.panel import LISTED
 from supervisor_app.pages.templatetags.gateway_tags import (
     outcome_remarks,
     outcome_tone,
@@ -22,12 +21,14 @@ from supervisor_app.pages.templatetags.gateway_tags import (
     tokens_more,
 )
 from supervisor_app.traffic.models import QuarantinedRequest, RequestRecord
+from supervisor_app.traffic.search import SHOWN
 from tests.integration.building import STARTED, at, make_ready_server, make_record, make_run
 
 pytestmark = pytest.mark.django_db
 
-PAGE = "/servers/default/"
-PART = "/servers/default/requests"
+SERVER = "/servers/default/"
+PAGE = "/servers/default/requests/"
+ALL = "/requests/"
 HTMX = {"HTTP_HX_REQUEST": "true"}
 CSS = Path(__file__).parents[3] / "static" / "supervisor" / "css"
 
@@ -52,7 +53,7 @@ def quarantine(until=3600, **fields):
 def section(answer):
     assert answer.status_code == 200
     shown = html.unescape(answer.content.decode())
-    return shown[shown.index('<section id="requests"') :].partition("</section>")[0]
+    return shown[shown.find("<main") :].partition("</main>")[0]
 
 
 def words(answer):
@@ -61,40 +62,44 @@ def words(answer):
 
 
 def release_url(entry):
-    return f"{PAGE}quarantine/{entry.pk}/release"
+    return f"{SERVER}quarantine/{entry.pk}/release"
 
 
 # --- Who sees it ---------------------------------------------------------------------------------------
 
 
-def test_only_staff_see_requests(client, person_client, staff_client):
+@pytest.mark.parametrize(
+    "page", [PAGE, ALL, "/requests/1/", "/requests/usage/", "/requests/usage.csv", f"{ALL}in-flight"]
+)
+def test_only_staff_see_requests(page, client, person_client):
     ledger.write([make_record()])
-    assert 'id="requests"' in staff_client.get(PAGE).content.decode()
-    for stranger in (client, person_client):
-        shown = stranger.get(PAGE).content.decode()
-        assert 'id="requests"' not in shown
-        assert "qwen3" not in shown
+    login = client.get(page)
+    assert (login.status_code, login["Location"].partition("?")[0]) == (302, "/admin/login/")
+    assert person_client.get(page).status_code == 403
 
 
-def test_a_page_whose_login_has_ended_stops_asking_and_gets_nothing(client, person_client):
+@pytest.mark.parametrize("part", [PAGE, ALL, f"{PAGE}in-flight", f"{ALL}in-flight"])
+def test_a_page_whose_login_has_ended_stops_asking_and_gets_nothing(part, client, person_client):
     ledger.write([make_record()])
     for stranger in (client, person_client):
-        answer = stranger.get(PART, **HTMX)
+        answer = stranger.get(part, **HTMX)
         assert (answer.status_code, answer.content) == (286, b"")
 
 
-def test_the_part_alone_is_no_page(staff_client):
-    answer = staff_client.get(PART)
+def test_a_page_of_the_version_before_loads_anew(staff_client):
+    assert staff_client.get("/servers/default/requests", **HTMX)["HX-Refresh"] == "true"
+    answer = staff_client.get("/servers/default/requests")
     assert (answer.status_code, answer["Location"]) == (302, PAGE)
 
 
 def test_there_is_no_list_of_requests_of_a_server_that_is_gone(staff_client):
-    assert staff_client.get("/servers/gone/requests", **HTMX).status_code == 404
+    for address in ("/servers/gone/requests/", "/servers/gone/requests/in-flight"):
+        assert staff_client.get(address, **HTMX).status_code == 404
 
 
-def test_the_part_is_only_read_and_never_kept(staff_client):
-    assert staff_client.post(PART, **HTMX).status_code == 405
-    assert "no-store" in staff_client.get(PART, **HTMX)["Cache-Control"]
+def test_a_page_is_only_read_and_never_kept(staff_client):
+    assert staff_client.post(PAGE, **HTMX).status_code == 405
+    assert "no-store" in staff_client.get(PAGE, **HTMX)["Cache-Control"]
 
 
 # --- What it says --------------------------------------------------------------------------------------
@@ -119,7 +124,7 @@ def test_a_request_is_told_in_words(staff_client):
     ledger.write([told])
     shown = words(staff_client.get(PAGE))
     assert (
-        "1 m ago qwen3 /v1/chat/completions Answered after waiting 4.2 s 120 ms room, 4.0 s load 4.5 s 1 m 18 s "
+        "1 m ago qwen3 /v1/chat/completions no key Answered after waiting 4.2 s 120 ms room, 4.0 s load 4.5 s 1 m 18 s "
         "1204 in, 86 out 900 cached, 41/s"
     ) in shown
 
@@ -127,7 +132,7 @@ def test_a_request_is_told_in_words(staff_client):
 def test_unknown_fields_of_a_request_are_left_out(staff_client):
     ledger.write([make_record(outcome=Outcome.UNAVAILABLE, status=503, model="", duration_ms=3)])
     shown = words(staff_client.get(PAGE))
-    assert "no model /v1/chat/completions Unavailable 503 3 ms All requests" in shown
+    assert "no model /v1/chat/completions no key Unavailable 503 3 ms" in shown
 
 
 def test_a_status_that_is_none_is_not_shown_as_0(staff_client):
@@ -135,14 +140,87 @@ def test_a_status_that_is_none_is_not_shown_as_0(staff_client):
     assert "Client left 3 ms" in words(staff_client.get(PAGE))
 
 
+def models(answer):
+    """The models of the requests that are listed, in order."""
+    return re.findall(r'<td class="what"><b [^>]*>([^<]+)</b>', section(answer))
+
+
 def test_the_newest_come_first_and_only_those_of_this_server(staff_client):
     now = timezone.now().timestamp()
-    ledger.write([make_record(at=now - second, model=f"m{second}") for second in range(LISTED + 5)])
-    ledger.write([make_record(at=now, server="other", model="elsewhere")])
-    shown = section(staff_client.get(PAGE))
-    assert re.findall(r"<b [^>]*>(\w+)</b>", shown) == [f"m{second}" for second in range(LISTED)]
-    assert f"The newest {LISTED}." in shown
-    assert "/admin/traffic/requestrecord/?server=default" in shown
+    ledger.write([make_record(at=now - second, model=f"m{second}") for second in range(SHOWN + 5)])
+    ledger.write([make_record(at=now + 1, server="other", model="elsewhere")])
+    assert models(staff_client.get(PAGE)) == [f"m{second}" for second in range(SHOWN)]
+    assert models(staff_client.get(ALL))[:2] == ["elsewhere", "m0"]
+
+
+def test_the_next_page_begins_where_this_one_ended(staff_client):
+    now = timezone.now().timestamp()
+    ledger.write([make_record(at=now - number // 2, model=f"m{number}") for number in range(SHOWN + 5)])
+    first = staff_client.get(PAGE)
+    (older,) = re.findall(r'id="older" href="([^"]+)"', section(first))
+    second = staff_client.get(older)
+    seen = [*models(first), *models(second)]
+    assert len(seen) == SHOWN + 5
+    assert {*seen} == {f"m{number}" for number in range(SHOWN + 5)}
+    assert 'id="older"' not in section(second)
+
+
+def test_a_search_is_in_the_address_and_in_the_form(staff_client):
+    now = timezone.now().timestamp()
+    ledger.write([make_record(at=now, model="good"), make_record(at=now, model="bad", status=500)])
+    query = "?span=24h&failed=1&sort=duration"
+    shown = staff_client.get(PAGE + query)
+    assert models(shown) == ["bad"]
+    assert '<option value="24h" selected>' in section(shown)
+    assert 'name="failed" value="1" checked' in section(shown)
+    part = staff_client.get(f"{PAGE}{query}&outcome=", **HTMX)
+    assert models_of_part(part) == ["bad"]
+    assert part["HX-Push-Url"] == PAGE + query
+
+
+def models_of_part(answer):
+    return re.findall(r'<td class="what"><b [^>]*>([^<]+)</b>', answer.content.decode())
+
+
+def test_a_part_that_asks_again_by_itself_leaves_the_address_alone(staff_client):
+    answer = staff_client.get(f"{PAGE}?failed=1", **HTMX, HTTP_HX_TRIGGER="past")
+    assert "HX-Push-Url" not in answer
+
+
+def test_the_way_back_in_a_browser_gets_the_whole_page(staff_client):
+    answer = staff_client.get(PAGE, **HTMX, HTTP_HX_HISTORY_RESTORE_REQUEST="true")
+    assert "<main" in answer.content.decode()
+
+
+def test_a_search_that_finds_nothing_says_so(staff_client):
+    ledger.write([make_record()])
+    shown = words(staff_client.get(f"{PAGE}?model=nobody"))
+    assert "No request matches. Show all" in shown
+
+
+def test_a_request_in_a_crash_leads_to_its_card(default, staff_client):
+    run = make_run(default)
+    lost = make_record(outcome=Outcome.UPSTREAM_CRASHED, status=200, run_name=str(run.pk))
+    ledger.write([lost])
+    assert f'href="/servers/default/runs/{run.pk}/">why it died' in section(staff_client.get(PAGE))
+    card = section(staff_client.get(f"/requests/{RequestRecord.objects.get().pk}/"))
+    assert f'href="/servers/default/runs/{run.pk}/"' in card
+
+
+def test_the_words_of_a_request_are_shown_as_a_conversation_where_the_key_keeps_them(staff_client):
+    asked = '{"messages": [{"role": "user", "content": "Why is the <sky> blue?"}]}'
+    said = '{"choices": [{"message": {"role": "assistant", "content": "Air scatters it."}}]}'
+    ledger.write([make_record(captured_request=asked, captured_answer=said), make_record()])
+    kept, not_kept = RequestRecord.objects.order_by("captured_request")[::-1]
+    raw = staff_client.get(f"/requests/{kept.pk}/").content.decode()
+    assert "<sky>" not in raw
+    shown = words(staff_client.get(f"/requests/{kept.pk}/"))
+    assert "Conversation user Why is the blue? assistant Air scatters it." in shown
+    assert "What was said is not kept" in words(staff_client.get(f"/requests/{not_kept.pk}/"))
+
+
+def test_a_request_that_is_pruned_has_no_page(staff_client):
+    assert staff_client.get("/requests/1/").status_code == 404
 
 
 def test_text_of_clients_is_escaped(staff_client):
@@ -152,20 +230,26 @@ def test_text_of_clients_is_escaped(staff_client):
     assert "/v1/<b>" not in raw
 
 
-def test_an_open_page_asks_for_the_same_part_again(staff_client):
+def test_an_open_page_asks_for_the_same_table_again(staff_client):
     ledger.write([make_record(at=timezone.now().timestamp() - 3600)])
-    shown = section(staff_client.get(PAGE))
-    assert 'hx-get="/servers/default/requests" hx-trigger="every 5s" hx-swap="morph:outerHTML"' in shown
-    without_token = re.compile(r'name="csrfmiddlewaretoken" value="\w+"')
-    again = section(staff_client.get(PART, **HTMX))
-    assert without_token.sub("", again) == without_token.sub("", shown)
+    shown = section(staff_client.get(f"{PAGE}?failed=1"))
+    assert f'<div id="past" hx-get="{PAGE}?failed=1" hx-trigger="every 5s" hx-swap="morph:outerHTML"' in shown
+    again = html.unescape(staff_client.get(f"{PAGE}?failed=1", **HTMX).content.decode())
+    assert again.strip() in shown
 
 
-def test_the_page_costs_few_queries(default, staff_client, quarantined, django_assert_max_num_queries):
+def test_older_pages_stay_as_they_are(staff_client):
+    shown = section(staff_client.get(f"{PAGE}?before=2026-11-29T12:00:00%2B00:00~7"))
+    assert "every 5s" not in shown[shown.index('id="past"') :]
+
+
+def test_the_pages_cost_few_queries(default, staff_client, quarantined, django_assert_max_num_queries):
     make_loaded_run(default)
-    ledger.write([make_record() for _ in range(LISTED)])
+    ledger.write([make_record() for _ in range(SHOWN)])
     with django_assert_max_num_queries(7):
-        staff_client.get(PART, **HTMX)
+        staff_client.get(PAGE, **HTMX)
+    with django_assert_max_num_queries(11):
+        staff_client.get(PAGE)
 
 
 @pytest.mark.parametrize("outcome", Outcome)
@@ -195,6 +279,7 @@ def test_an_outcome_has_its_remarks(fields, remarks):
         ({"cached_tokens": 0, "tokens_per_second": 0.25}, "0.2/s"),
         ({"cached_tokens": 7, "tokens_per_second": 9.94}, "7 cached, 9.9/s"),
         ({"tokens_per_second": 9.96}, "10/s"),
+        ({"drafted_tokens": 60, "accepted_tokens": 41}, "41 of 60 drafted"),
     ],
 )
 def test_tokens_have_their_remarks(fields, said):
@@ -240,13 +325,14 @@ def test_a_request_out_of_quarantine_or_of_another_server_is_not_shown(staff_cli
 
 def test_the_button_releases_and_the_part_shows_it(staff_client, quarantined):
     answer = staff_client.post(release_url(quarantined), **HTMX)
-    assert "In quarantine" not in words(answer)
+    assert "In quarantine" not in answer.content.decode()
     assert not QuarantinedRequest.objects.exists()
 
 
 def test_without_script_the_button_leads_back_to_the_page(staff_client, quarantined):
     answer = staff_client.post(release_url(quarantined))
     assert (answer.status_code, answer["Location"]) == (302, PAGE)
+    assert staff_client.post(release_url(quarantined), {"all": "1"})["Location"] == ALL
 
 
 def test_releasing_twice_is_no_error(staff_client, quarantined):
@@ -313,5 +399,5 @@ def test_nothing_is_said_of_a_load_that_no_request_waited_for_or_nobody_measured
 
 def test_the_page_of_a_server_says_how_long_its_load_took(default, client):
     make_loaded_run(default)
-    shown = " ".join(re.sub(r"<[^>]+>", " ", client.get(PAGE).content.decode()).split())
+    shown = " ".join(re.sub(r"<[^>]+>", " ", client.get(SERVER).content.decode()).split())
     assert "Loaded in 2.0 s: 0.5 s until coder had made room, 1.5 s to load." in shown

@@ -1,0 +1,118 @@
+"""Requests in flight at all gateways, as their rows say it, and the wish to cancel one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+from django.contrib.admin.models import DELETION, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.db import transaction
+from django.db.models.functions import Now
+
+from supervisor_app.fleet.commands import nudge_gateways
+from supervisor_app.gateway.records.in_flight import InFlight, ServerCounts
+from supervisor_app.traffic.models import CancelWish, GatewaySight, RequestRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from django.db.models import QuerySet
+
+FRESH = timedelta(seconds=15)
+"""Age, by the database's clock, from which on a gateway's row is a dead one's: three renewals."""
+KEPT = timedelta(hours=1)
+"""Time for which wishes are kept."""
+
+_counts = msgspec.json.Decoder(dict[str, ServerCounts]).decode
+_requests = msgspec.json.Decoder(list[InFlight]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Requests of all gateways in flight for one server."""
+
+    in_flight: int = 0
+    """Requests at the server."""
+    waiting: int = 0
+    tokens_per_second: float | None = None
+    """Sum over the answers that grow; None: none does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """All requests in flight, the oldest first."""
+
+    requests: tuple[InFlight, ...]
+    unlisted: int
+    """Requests of all servers that are in flight and not listed."""
+    cancelled: frozenset[str]
+    """Names of requests that somebody has asked to end."""
+
+
+def in_flight(names: Sequence[str]) -> Mapping[str, Counts]:
+    """Count what is in flight for each of these servers. One query, however many they are."""
+    return counts_of(_rows().values_list("counts", flat=True), names)
+
+
+def counts_of(rows: Iterable[str], names: Iterable[str]) -> dict[str, Counts]:
+    """Add up the counts of several gateways."""
+    found = {name: Counts() for name in names}
+    for row in rows:
+        for name, count in _counts(row).items():
+            if (known := found.get(name)) is None:
+                continue
+            speeds = [
+                speed for speed in (known.tokens_per_second, count.tokens_per_second) if speed is not None
+            ]
+            found[name] = Counts(
+                known.in_flight + count.inside,
+                known.waiting + count.waiting,
+                sum(speeds) if speeds else None,
+            )
+    return found
+
+
+def flight(server: str = "") -> Flight:
+    """List what is in flight, for one server or for all."""
+    rows = list(_rows().values_list("total", "requests"))
+    listed = [_requests(requests) for _, requests in rows]
+    found = sorted((each for some in listed for each in some), key=lambda each: (each.at, each.id))
+    return Flight(
+        requests=tuple(each for each in found if not server or each.server == server),
+        unlisted=max(0, sum(total for total, _ in rows) - len(found)),
+        cancelled=frozenset(CancelWish.objects.values_list("request_id", flat=True))
+        if found
+        else frozenset(),
+    )
+
+
+def cancel(request: InFlight, user: int) -> None:
+    """Ask the gateways to end a request, and note in the admin's log that this user did."""
+    with transaction.atomic():
+        CancelWish.objects.filter(asked_at__lt=Now() - KEPT).delete()
+        CancelWish.objects.bulk_create(
+            [CancelWish(request_id=request.id, asked_at=Now())],
+            update_conflicts=True,
+            unique_fields=["request_id"],
+            update_fields=["asked_at"],
+        )
+        LogEntry.objects.create(
+            user_id=user,
+            content_type=ContentType.objects.get_for_model(RequestRecord),
+            object_id=request.id,
+            object_repr=" · ".join(
+                filter(
+                    None, (request.id, request.server, request.model, request.key and f"key {request.key}")
+                )
+            )[:200],
+            action_flag=DELETION,
+            change_message="Cancelled while it was in flight.",
+        )
+    nudge_gateways()
+
+
+def _rows() -> QuerySet[GatewaySight]:
+    return GatewaySight.objects.filter(seen_at__range=(Now() - FRESH, Now() + FRESH))
