@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 from datetime import UTC, datetime
 from itertools import pairwise
 
 import psutil
 import pytest
+import requests
 
 from supervisor_app.common import words
 from tests.acceptance.fronted import SUB_PATH, nginx_before
+from tests.acceptance.gateway.conftest import make_keys
 from tests.deadline import DEADLINE
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
@@ -343,6 +346,85 @@ def test_below_a_path_of_a_proxy_the_page_is_live_and_its_buttons_work(fake, tab
     expect(badge(page)).to_have_text("live")
     page.get_by_role("navigation", name="Pages of default").get_by_role("link", name="Requests").click()
     expect(page.locator("#past")).to_contain_text("No request yet")
+
+
+# --- Requests ------------------------------------------------------------------------------------------
+
+
+TOKENS_PER_SECOND = 20
+
+
+@pytest.fixture
+def slow(fake):
+    """A server whose streams go on for minutes."""
+    fake.script("--fake-token-seconds", str(1 / TOKENS_PER_SECOND))
+    fake.start().wait_for_status("ready")
+    return fake
+
+
+class Listener(threading.Thread):
+    """A client that reads a stream to its end."""
+
+    def __init__(self, proxy, key):
+        super().__init__(daemon=True)
+        self._url, self._key = f"{proxy.gateway_url}/v1/chat/completions", key
+        self.heard = ""
+        self.start()
+
+    def run(self):
+        body = {"messages": [{"role": "user", "content": "count"}], "stream": True, "max_tokens": 10_000}
+        headers = {"Authorization": f"Bearer {self._key}"}
+        with requests.post(self._url, json=body, headers=headers, stream=True, timeout=DEADLINE) as answer:
+            for line in answer.iter_lines(decode_unicode=True):
+                self.heard += f"{line}\n"
+
+
+def test_a_stream_is_seen_cancelled_and_found_among_past_requests(slow, tabs):
+    keys = make_keys(slow, {"chat ui": {"capture": True}})
+    client = Listener(slow, keys["chat ui"])
+    staff = slow.login("ada")
+    cookies = [{"name": name, "value": value, "url": slow.url} for name, value in staff.cookies.items()]
+    context = tabs.context(viewport={"width": 1280, "height": 900})
+    context.add_cookies(cookies)
+    page = tabs.open(f"{slow.url}/requests/", context)
+
+    row = page.locator("#in-flight tbody tr")
+    expect(row).to_contain_text("Generating")
+    expect(row).to_contain_text("chat ui")
+    expect(row).to_contain_text("/s")  # a second look tells the speed
+
+    button = row.get_by_role("button", name="Cancel")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(row).to_contain_text("Generating")
+
+    button.focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").get_by_role("button", name="Cancel the request").click()
+    client.join(DEADLINE)
+    assert "cancelled_by_staff" in client.heard
+    expect(page.locator("#in-flight")).to_contain_text("Nothing is in flight.")
+
+    past = page.locator("#past tbody tr")
+    expect(past).to_contain_text("Cancelled")
+    page.get_by_label("Outcome").select_option("ok")
+    expect(page.locator("#past")).to_contain_text("No request matches")
+    page.get_by_label("Outcome").select_option("cancelled")
+    expect(past).to_contain_text("by staff")
+    page.wait_for_url("**/requests/?outcome=cancelled")
+    page.go_back()
+    expect(page.locator("#past")).to_contain_text("No request matches")
+    page.go_forward()
+    expect(past).to_contain_text("Cancelled")
+
+    past.get_by_role("link", name="Cancelled").click()
+    expect(page.locator(".turns")).to_contain_text("count")
+    expect(page.locator(".turns [data-role=assistant]")).to_be_visible()
+    page.goto(f"{slow.url}/requests/usage/")
+    expect(page.locator("tbody tr")).to_contain_text("chat ui")
 
 
 # --- Looks ---------------------------------------------------------------------------------------------
