@@ -144,14 +144,17 @@ class Search:
             wanted &= Q(duration_ms__gte=1000 * self.slow)
         return wanted & FAILED if self.failed else wanted
 
-    def times(self, now: datetime) -> Q:
-        """The condition on the times of requests."""
-        times = Q(at__gte=now - SPANS[self.span]) if self.span else Q()
-        if self.since is not None:
-            times &= Q(at__gte=self.since)
-        if self.until is not None:
-            times &= Q(at__lt=self.until)
-        return times & self.before.older if self.before is not None else times
+    def oldest(self, now: datetime) -> Q:
+        """The condition on how old a request may be."""
+        bounds = [self.since, now - SPANS[self.span] if self.span else None]
+        known = [bound for bound in bounds if bound is not None]
+        return Q(at__gte=max(known)) if known else Q()
+
+    @property
+    def newest(self) -> Q:
+        """The condition on how new a request may be."""
+        newest = Q(at__lt=self.until) if self.until is not None else Q()
+        return newest & self.before.older if self.before is not None else newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +171,10 @@ class Found:
 def look(search: Search, now: datetime, server: str = "", limit: int = LOOKED_AT) -> Found:
     """Find requests: two queries, each through `limit` requests at most."""
     of_server = RequestRecord.objects.filter(server=server) if server else RequestRecord.objects.all()
-    rows = of_server.filter(search.times(now))
-    horizon = _horizon(rows, limit)
-    seen = rows if horizon is None else rows.filter(horizon.not_older)
+    rows = of_server.filter(search.newest)
+    horizon = _horizon(rows.filter(search.oldest(now)), limit)
+    # One lower bound alone: of two SQLite may take the wrong one for its index, and read a million rows.
+    seen = rows.filter(search.oldest(now) if horizon is None else horizon.not_older)
     edge = None if horizon is None else horizon.at
     found = seen.filter(search.wanted()).defer("captured_request", "captured_answer")
     if search.sort:
