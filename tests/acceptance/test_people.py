@@ -205,3 +205,14 @@ def test_a_server_that_goes_down_comes_first_and_is_told_to_those_who_asked(visi
     assert page.evaluate("window.told") == ["gpt-oss-20b-mxfp4: Error"]
     drawn.write(state.format("ready"))
     expect(first).to_contain_text("gemma-3-12b")
+
+
+def test_the_end_of_all_trouble_is_told_as_a_moment_ago(visit, drawn):
+    page = visit("/")
+    expect(page.get_by_role("heading", name="Needs attention")).to_be_visible()
+    state = "UPDATE supervisor_app_serverstate SET version = version + 1, status = '{}' WHERE detail LIKE '%Retry 2%'"
+    drawn.write(state.format("stopping"))
+    drawn.write(RENEW)
+    expect(page.get_by_text("All 3 servers are well. Last trouble just now.")).to_be_visible()
+    drawn.write(state.format("crashed"))
+    expect(page.locator("#attention-gemma-3-12b")).to_be_visible()

@@ -51,8 +51,20 @@ function keep() {
   history.replaceState(null, "", `${kept.size ? `?${kept}` : location.pathname}`);
 }
 
+let troubled = false;
+
+/** When the last entry has gone, the last trouble was a moment ago: no push says that. */
+function noteTheEndOfTrouble() {
+  const before = troubled, last = id("last-trouble");
+  troubled = all("#attention li:not([hidden])").length > 0;
+  if (!before || troubled || !last) return;
+  last.dateTime = new Date().toISOString();
+  last.parentElement.hidden = false;
+}
+
 function arrange() {
   sort();
+  noteTheEndOfTrouble();
   Object.keys(of).forEach(offer);
   filter();
 }
