@@ -206,14 +206,17 @@ def test_a_list_of_many_servers_stays_live_and_leaves_what_is_in_use(live, tabs)
         expect(badge(page)).to_have_text("live")
         page.evaluate("(window.kept = document.getElementById('title-s130')).focus()")
         live.python(imports, add % "90, 95", "LlamaServer.objects.filter(name='s120').delete()")
-        expect(page.locator("#server-s94")).to_contain_text("No supervisor looks after it")
-        expect(page.locator("#server-s120")).to_have_count(0)
-        expect(page.locator("article.server")).to_have_count(65)
+        expect(page.locator("#state-s94")).to_contain_text("No supervisor looks after it")
+        expect(page.locator("#row-s120")).to_have_count(0)
+        expect(page.locator(".rows > li")).to_have_count(65)
         assert page.evaluate("document.activeElement === window.kept && window.kept.isConnected")
-        assert page.evaluate("document.querySelectorAll('.entry:empty').length") == 0
+        assert page.evaluate("document.querySelectorAll('.rows > li:empty').length") == 0
+        shown = page.locator("#state-default").get_attribute("data-version")
         pid = live.status()["pid"]
         psutil.Process(pid).kill()
-        expect(server(page, "ready")).to_contain_text(str(live.wait_for_new_pid(pid)["pid"]))
+        live.wait_for_new_pid(pid)
+        changed = page.locator(f'#state-default[data-status="ready"]:not([data-version="{shown}"])')
+        expect(changed).to_be_visible()
     finally:
         live.python(imports, "LlamaServer.objects.filter(node='far').delete()")
 
