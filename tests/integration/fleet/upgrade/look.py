@@ -58,6 +58,7 @@ def pages() -> dict[str, int]:
     client = Client(headers={"host": "localhost"})
     client.force_login(User.objects.get(username="boss"))
     found = {}
+    admin.autodiscover()
     for model in admin.site._registry:
         if model._meta.label.startswith(("supervisor_app.", "traffic.", "alerts.")):
             address = f"/admin/supervisor_app/{model._meta.model_name}/"
