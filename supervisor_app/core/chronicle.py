@@ -22,6 +22,7 @@ from supervisor_app.core.ports import (
     ServerConfig,
 )
 from supervisor_app.core.sightings import Endpoint, Exit
+from supervisor_app.core.spans import SpanLog
 from supervisor_app.core.status import DOWN, FailureKind, LlamaStatus, Progress, Status
 from supervisor_app.core.timeline import LOOP_DEATHS, LOOP_SECONDS, Timeline
 from supervisor_app.core.wording import idle_sentence, last_error, sentence, warnings
@@ -42,6 +43,7 @@ class Chronicle:
         self._recorder = recorder
         self._timeline = Timeline(remembered.runs)
         self._run_events: list[RunEvent] = []
+        self._spans = SpanLog(seen_at=remembered.seen_at)
         self._generation = remembered.generation
         self._last_good = remembered.last_good
 
@@ -56,6 +58,7 @@ class Chronicle:
         now = self._clock.time()
         match effect:
             case lifecycle.OpenRun():
+                self._spans.resumed = False
                 started_at, argv = (process.started_at, process.argv) if process else (now, ())
                 self._timeline.opened(started_at, retry=effect.retry, adopted=effect.adopted)
                 opened = RunOpened(
@@ -80,12 +83,18 @@ class Chronicle:
             case _ as never:
                 assert_never(never)
 
+    def resume(self) -> None:
+        """The process of the last supervisor lives on, so it was there all the time."""
+        self._spans.resumed = True
+
     def close_unseen(self) -> None:
         """The process of the last supervisor is gone, and nobody saw it go."""
+        self._spans.ended_unseen = True
         unseen = failure_of(FailureKind.UNKNOWN, "it ended while no supervisor was watching")
         self._close(lifecycle.CloseRun(Exit(), unseen))
 
     def _close(self, end: lifecycle.CloseRun) -> None:
+        self._spans.resumed = False
         now, evidence = self._clock.time(), end.report.evidence
         self._timeline.closed(now, end.exit, end.failure, evidence.summary if evidence else "")
         closed = RunClosed(
@@ -116,7 +125,14 @@ class Chronicle:
     ) -> None:
         """Save and publish, when people see something else or the next supervisor must know it."""
         snapshot = replace(self._snapshot(state, config, has_process, progress), endpoint=endpoint)
-        if snapshot == self.snapshot and not self._run_events and generation == self._generation:
+        began = self._spans.follow(
+            state.status,
+            state.failure,
+            unloaded=bool(state.unloaded) or config.idle_seconds is not None,
+            now=self._clock.time(),
+        )
+        news = self._run_events or began is not None or generation != self._generation
+        if snapshot == self.snapshot and not news:
             return
         self.snapshot = replace(snapshot, version=self.snapshot.version + 1)
         self._generation = generation
@@ -125,6 +141,7 @@ class Chronicle:
             identity=state.identity,
             generation=generation,
             run_events=tuple(self._run_events),
+            spans=(began,) if began is not None else (),
         )
         self._run_events.clear()
         self._recorder.submit(change)

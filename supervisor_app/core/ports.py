@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         ProcessUsage,
         Slots,
     )
+    from supervisor_app.core.spans import SpanBegan
     from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 
 
@@ -296,6 +297,8 @@ class Change:
     generation: int
     """The last generation the supervisor acted on."""
     run_events: tuple[RunEvent, ...] = ()
+    spans: tuple[SpanBegan, ...] = ()
+    """Times of another state that began, in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,6 +308,8 @@ class Remembered:
     version: int = 0
     generation: int = 0
     status: Status = Status.INITIAL
+    seen_at: float | None = None
+    """Unix seconds of the last look of the last supervisor."""
     retries: int = 0
     deaths: tuple[int, ...] = ()
     """Pids of the processes that ended last, newest last."""

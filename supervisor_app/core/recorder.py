@@ -131,7 +131,7 @@ class Recorder:
 
 
 def _merge(older: Change | None, newer: Change | None) -> Change | None:
-    """Return the newer state, with the run events of both in order."""
+    """Return the newer state, with the run events and spans of both in order."""
     if older is None or newer is None:
         return older or newer
-    return replace(newer, run_events=older.run_events + newer.run_events)
+    return replace(newer, run_events=older.run_events + newer.run_events, spans=older.spans + newer.spans)

@@ -306,6 +306,8 @@ class ServerSupervisor:
             else:
                 if self._remembered.run_open and (found is None or not found.recorded):
                     self._chronicle.close_unseen()
+                elif found is not None:
+                    self._chronicle.resume()
                 return found
             await self._clock.sleep_until(self._clock.monotonic() + lifecycle.AGAIN_SECONDS)
         return None

@@ -1,12 +1,15 @@
-"""The deletion of old runs and footprints by the supervisors, a few rows at a time."""
+"""The deletion of old runs, spans and footprints by the supervisors, a few rows at a time."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from supervisor_app.fleet import span_record
 from supervisor_app.fleet.models import Footprint, LlamaServer, Run, ServerState
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from django.db.models import QuerySet
 
 RUNS_KEPT = 1000
@@ -17,10 +20,12 @@ BATCH = 200
 """Rows deleted in one go: a few milliseconds."""
 
 
-def prune(node: str) -> bool:
-    """Delete some runs of this node's servers, and some footprints. True: there may be more to delete."""
+def prune(node: str, now: datetime) -> bool:
+    """Sum days that are over and delete some of what is old, of this node. True: there may be more to do."""
+    if span_record.sum_up(node, now):
+        return True
     runs = (_past(server) for server in LlamaServer.objects.on_node(node))
-    return any(delete_some(rows) for rows in (*runs, _unused(node)))
+    return any(delete_some(rows) for rows in (*runs, _unused(node), *span_record.too_old(node, now)))
 
 
 def _unused(node: str) -> QuerySet[Footprint]:

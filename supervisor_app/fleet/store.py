@@ -30,7 +30,7 @@ from supervisor_app.core.ports import (
 )
 from supervisor_app.core.status import Status
 from supervisor_app.core.timeline import LENGTH
-from supervisor_app.fleet import retention
+from supervisor_app.fleet import retention, span_record
 from supervisor_app.fleet.conf import LAUNCH_FIELDS, Overlay, resolve
 from supervisor_app.fleet.models import LlamaServer, Run, ServerState, default_of
 from supervisor_app.fleet.snapshots import columns_of, failure_from_json, identity_of_row, summary_of
@@ -123,7 +123,8 @@ class OrmStore:
         self._writer.close()
 
     def _prune(self) -> bool:
-        return retention.prune(self._node) or self._hooks.prune(timezone.now())
+        now = timezone.now()
+        return retention.prune(self._node, now) or self._hooks.prune(now)
 
     def _configs(self) -> list[ServerConfig]:
         overlay, command = self._overlay(), self._command()
@@ -162,6 +163,7 @@ def _remember(name: str) -> Remembered:
         version=state.version if state else 0,
         generation=state.generation if state else 0,
         status=Status(state.status) if state else Status.INITIAL,
+        seen_at=state.seen_at.timestamp() if state else None,
         retries=state.retries if state else 0,
         deaths=tuple(run.pid or 0 for run in reversed(runs) if run.ended_at and run.failure_kind),
         failure=failure_from_json(state.failure) if state else None,
@@ -191,6 +193,7 @@ def _save(node: str, change: Change, follow: Follow) -> None:
     _count(row, change.run_events)
     for event in change.run_events:
         _write(server, event)
+    span_record.record(server, change.spans)
     follow(server, change, now=time.time())
 
 

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from django.db import OperationalError
+from django.utils import timezone
 
 from supervisor_app.core.devices import HOST, Device
 from supervisor_app.core.placement.world import Source
@@ -249,7 +250,7 @@ def test_footprints_that_no_server_goes_by_are_deleted_but_for_the_newest(monkey
     ]
     elsewhere = Footprint.objects.create(node="there", identity="1", build="", model="m", flags="")
     make_state(make_server("big", node="here"), footprint=rows[0])
-    while retention.prune("here"):
+    while retention.prune("here", timezone.now()):
         pass
     assert set(Footprint.objects.all()) == {rows[0], rows[3], rows[4], elsewhere}
 

@@ -39,7 +39,7 @@ def few(monkeypatch):
 def prune_all(node="local") -> int:
     """Prune until nothing is left to delete, and return how often there was something."""
     times = 0
-    while retention.prune(node) or STORE_HOOKS.prune(NOW):
+    while retention.prune(node, NOW) or STORE_HOOKS.prune(NOW):
         times += 1
     return times
 
@@ -136,7 +136,7 @@ def test_really_a_thousand_are_kept_and_deleted_in_batches():
         Run(server=server, started_at=at(STARTED), ended_at=at(STARTED)) for _ in range(RUNS_KEPT + BATCH + 1)
     )
     newest = list(Run.objects.values_list("pk", flat=True)[:RUNS_KEPT])
-    assert retention.prune("local")
+    assert retention.prune("local", NOW)
     assert Run.objects.count() == RUNS_KEPT + 1
     assert prune_all() == 1
     assert left() == set(newest)
