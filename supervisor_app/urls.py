@@ -4,6 +4,7 @@ from django.templatetags.static import static
 from django.urls import path, register_converter
 from django.views.generic import RedirectView
 
+from supervisor_app.api import availability as api_availability
 from supervisor_app.api import logs as api_logs
 from supervisor_app.api import nodes as api_nodes
 from supervisor_app.api import probes
@@ -11,6 +12,7 @@ from supervisor_app.api import runs as api_runs
 from supervisor_app.api import servers as api_servers
 from supervisor_app.fleet.converters import NameConverter, WishConverter
 from supervisor_app.pages import devices, log, logins, palette, requests, runs, servers, styleguide, usage
+from supervisor_app.pages.availability import availability
 
 register_converter(WishConverter, "wish")
 register_converter(NameConverter, "name")
@@ -24,6 +26,7 @@ urlpatterns = [
     path("servers/<name:name>/log/download", log.download, name="log-download"),
     path("servers/<name:name>/runs/", runs.runs, name="runs"),
     path("servers/<name:name>/runs/<int:number>/", runs.run, name="run"),
+    path("servers/<name:name>/availability", availability, name="availability"),
     path("servers/<name:name>/requests/", requests.requests, name="server-requests"),
     path("servers/<name:name>/requests/in-flight", requests.in_flight, name="server-in-flight"),
     path("servers/<name:name>/requests", requests.moved),
@@ -43,6 +46,7 @@ urlpatterns = [
     path("api/servers/<name:name>/", api_servers.server, name="api-server"),
     path("api/servers/<name:name>/<wish:wish>", api_servers.control, name="api-control"),
     path("api/servers/<name:name>/rollback", api_servers.rollback, name="api-rollback"),
+    path("api/servers/<name:name>/availability", api_availability.availability, name="api-availability"),
     path("api/servers/<name:name>/footprint", api_servers.footprint, name="api-footprint"),
     path("api/servers/<name:name>/log", api_servers.log, name="api-log"),
     path("api/servers/<name:name>/log/lines", api_logs.lines, name="api-log-lines"),

@@ -124,6 +124,12 @@ def counted(count: int, one: str, many: str = "") -> str:
     return f"{count} {noun(count, one, many)}"
 
 
+def share(part: float) -> str:
+    """Return a share of 1 in per cent, never more than it is: `100 %` is all, `99.99 %` nearly all."""
+    hundredths = min(math.floor(part * 10_000 + 1e-9), 10_000 if part >= 1 else 9_999)
+    return f"{hundredths / 100:g} %"
+
+
 # --- How a process ended -------------------------------------------------------------------------------
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from django.db.models import Q
+
 from supervisor_app.common.moments import seconds
 from supervisor_app.common.words import iso
 from supervisor_app.core.command_line.argv import argv_diff
@@ -14,6 +16,7 @@ from supervisor_app.fleet.snapshots import summary_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from supervisor_app.core.status import RunSummary
 
@@ -132,9 +135,16 @@ def own(memory: Mapping[str, Any]) -> int:
     return used
 
 
-def newest_runs(name: str) -> list[Run]:
-    """Select the newest runs of the server with this name, without the columns that only a card shows."""
-    return list(Run.objects.filter(server__name=name).defer("last_lines", "argv", "launch")[:LISTED])
+def newest_runs(name: str, between: tuple[datetime, datetime] | None = None) -> list[Run]:
+    """Select the newest runs of the server with this name, without the columns that only a card shows.
+
+    `between` two moments: those that lived then.
+    """
+    runs = Run.objects.filter(server__name=name)
+    if between is not None:
+        began, ended = between
+        runs = runs.filter(Q(ended_at=None) | Q(ended_at__gte=began), started_at__lt=ended)
+    return list(runs.defer("last_lines", "argv", "launch")[:LISTED])
 
 
 def card_of(name: str, number: int) -> RunCard | None:

@@ -138,7 +138,8 @@ def slices_of(pieces: Sequence[Piece], edges: Sequence[float], now: float) -> li
         for number in range(first, len(pieces)):
             if pieces[number].began >= min(ended, now):
                 break
-            inside.append(number)
+            if pieces[number].began >= began or _end(pieces[number], now) > began:
+                inside.append(number)
         found.append(_slice(pieces, inside, began, ended, now))
     return found
 

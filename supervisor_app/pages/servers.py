@@ -9,14 +9,17 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.views.decorators.http import require_POST
 
+from supervisor_app.fleet.availability import bars_of
 from supervisor_app.fleet.commands import NothingToRollBackError, ask, roll_back, server_named
 from supervisor_app.fleet.conf import apply_overlay
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.models import LlamaServer, ServerState
 from supervisor_app.fleet.presets import preset_phrases
 from supervisor_app.fleet.snapshots import ServerView, load_views
+from supervisor_app.fleet.uptime import Window
 from supervisor_app.pages.devices import devices_panel
 from supervisor_app.pages.door import page
 from supervisor_app.pages.needs import need_panel
@@ -35,7 +38,8 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @page
 def server(request: HttpRequest, name: str) -> HttpResponse:
-    context = {"view": _view(name), "need": need_panel(name), **_page_context(request)}
+    day = bars_of([name], Window.DAY, timezone.now()).get(name)
+    context = {"view": _view(name), "need": need_panel(name), "day": day, **_page_context(request)}
     if may_control(request):
         row = get_object_or_404(LlamaServer.objects.select_related("state"), name=name)
         apply_overlay(row, last_good())

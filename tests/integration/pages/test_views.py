@@ -24,6 +24,8 @@ READING = [
     "/",
     "/devices",
     "/servers/default/",
+    "/servers/default/availability",
+    "/api/servers/default/availability",
     "/api/nodes/",
     "/api/servers/",
     "/api/servers/default/",

@@ -102,3 +102,9 @@ def test_where_nobody_reports_the_rest_is_unknown():
     assert silent_from(pieces((READY, 50, False)), 40)[0].ended == 50
     assert silent_from([], 40) == []
     assert silent_from(pieces((READY, 0, False)), None)[0].ended is None
+
+
+def test_pieces_that_overlap_are_in_their_own_slices_alone():
+    told = [Piece(state=READY, began=0, ended=900), Piece(state=CRASHED, began=10, ended=20, down=True)]
+    first, second = slices_of(told, [0, 100, 200], 200)
+    assert (first.state, second.state) == (CRASHED, READY)

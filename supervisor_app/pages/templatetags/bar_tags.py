@@ -1,0 +1,105 @@
+"""Bars of how long a server was what, for every page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from django import template
+from django.urls import reverse
+
+from supervisor_app.common import words
+from supervisor_app.common.moments import moment
+from supervisor_app.core.spans import SpanState
+from supervisor_app.fleet import uptime_words
+from supervisor_app.fleet.uptime import Slice, together
+
+if TYPE_CHECKING:
+    from supervisor_app.fleet.uptime import Bar, Tally
+
+register = template.Library()
+
+TONES = {SpanState.READY: "up", SpanState.STARTING: "busy", SpanState.UNKNOWN: "unknown"}
+DENT = 0.05
+"""Share of a slice below which downtime is shown as a dent: a week with a restart is no week of outage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Slices that are shown as one, because nothing happened in between."""
+
+    tone: str
+    slices: int
+    """The width, in slices."""
+    label: str
+    href: str
+    began: int
+    ended: int
+
+
+@register.inclusion_tag("components/bar.html")
+def bar(bar: Bar, name: str, can_control: bool, of: str = "24 hours") -> dict[str, Any]:
+    """Show a bar of a server. Staff are led to what happened then, others to the figures."""
+    return {
+        "stretches": stretches(bar, name, can_control),
+        "of": of,
+        "says": uptime_words.sentence(bar.tally),
+    }
+
+
+def stretches(bar: Bar, name: str, can_control: bool) -> list[Stretch]:
+    """Join slices in which nothing happened: 48 links for a quiet day help nobody."""
+    found = []
+    for _, group in groupby(enumerate(bar.slices), key=lambda pair: _key(*pair)):
+        parts = [part for _, part in group]
+        whole = parts[0] if len(parts) == 1 else together(parts)
+        found.append(
+            Stretch(
+                tone=_tone(whole),
+                slices=len(parts),
+                label=uptime_words.told(whole),
+                href=_href(whole, name, can_control),
+                began=int(whole.began),
+                ended=int(whole.ended),
+            )
+        )
+    return found
+
+
+def _key(number: int, part: Slice) -> tuple[Any, ...]:
+    return (number,) if part.down else (None, part.state)
+
+
+def _tone(part: Slice) -> str:
+    if part.state is None:
+        return "none"
+    if part.down:
+        return "warn" if part.tally.down < DENT * (part.ended - part.began) else "bad"
+    return TONES.get(part.state, "calm")
+
+
+def _href(part: Slice, name: str, can_control: bool) -> str:
+    if not can_control:
+        return reverse("availability", args=[name])
+    if part.down and part.run is not None:
+        return reverse("run", args=[name, part.run])
+    return f"{reverse('runs', args=[name])}?from={int(part.began)}&to={int(part.ended)}"
+
+
+@register.filter
+def uptime_sentence(tally: Tally) -> str:
+    """`uptime_words.sentence`."""
+    return uptime_words.sentence(tally)
+
+
+@register.filter
+def month(began: float) -> str:
+    """`Nov 2026`."""
+    return f"{moment(began):%b %Y}"
+
+
+@register.filter
+def share(part: float | None) -> str:
+    """`words.share`; nothing where there is none."""
+    return "" if part is None else words.share(part)
