@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from channels.consumer import AsyncConsumer
 
+from supervisor_app.common.outage import Outage
+from supervisor_app.fleet.log_lines import answer_other_host
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+log = logging.getLogger(__name__)
+_log_outage = Outage(
+    log,
+    "⚠️ [LOG] A page of another host gets no lines of a log: {error}",
+    "✅ [LOG] Pages of other hosts get lines of logs again",
+)
 
 
 class SupervisorConsumer(AsyncConsumer):
@@ -37,3 +49,6 @@ class SupervisorConsumer(AsyncConsumer):
 
     async def server_waiting(self, message: dict[str, Any]) -> None:
         self.waits(message["gateway"], message["counts"])
+
+    async def log_asked(self, message: dict[str, Any]) -> None:
+        await answer_other_host(message, _log_outage)

@@ -5,7 +5,7 @@ import { view, when } from "./logview.js";
 
 const box = id("lines"), tools = id("tools"), levels = [...tools.querySelectorAll("[data-level]")];
 const ENOUGH = 100; // lines that are found before a search waits for somebody to want more
-let older = null, newer = null, end = null, news = 0, asking = null, follows = true, found = 0;
+let older = null, newer = null, end = null, news = 0, asking = null, follows = true, found = 0, remote = "";
 
 // What is asked for: the address has all of it, so a link shows the same.
 
@@ -43,7 +43,8 @@ function go(parameters, { remember = false } = {}) {
 function state(name, text) {
   for (const e of id("blank").children) e.hidden = e.dataset.for !== name;
   id("blank").hidden = !name;
-  if (text) say(id("blank").querySelector(`[data-for=${name}] span`), text);
+  const said = id("blank").querySelector(`[data-for="${name}"] span`);
+  if (text && said) say(said, text);
   box.setAttribute("aria-busy", name === "loading");
 }
 
@@ -57,7 +58,7 @@ async function ask(parameters, act) {
   } catch (error) {
     if (error.name === "AbortError") return;
     asking = null;
-    if (error.code === "no_log") state("none"), tail.want(true);
+    if (error.code === "no_log") state("none", error.message), tail.want(true);
     else if (error.code === "bad_query") state(""), searched(null, error.message);
     else if (view.isEmpty()) state("failed", error.message);
     else say(id("told"), error.message);
@@ -84,7 +85,9 @@ function load() {
     if (follows) view.toEnd();
     else if (page.focus) view.select(view.find(page.focus) ?? null), view.current()?.scrollIntoView({ block: "center" });
     if (isFilter) goOn(page);
-    tail.want(true);
+    remote = page.node ?? "";
+    tail.want(!remote);
+    if (remote) connection("live", `on node ${remote}, every 2 s`);
   });
 }
 
@@ -172,12 +175,27 @@ function heard(message) {
   setNews(news + lines);
 }
 
+/** The log lies on another host: its supervisor is asked for what has come since. */
+async function askRemote() {
+  if (!remote || document.hidden || asking || newer || isFiltered()) return;
+  try {
+    const page = await fetchLines({ after: end });
+    if (page.items.length) heard({ ...page, skipped: 0, skippedBytes: 0 });
+    connection("live", `on node ${remote}, every 2 s`);
+  } catch {
+    connection("lost");
+  }
+}
+setInterval(askRemote, 2000);
+
+function connection(now, said = id("connection").dataset[now]) {
+  id("connection").dataset.state = now === "paused" || now === "full" ? "lost" : now;
+  say(id("connection-says"), said);
+}
+
 const tail = new Tail({
   heard,
-  said: (now) => {
-    id("connection").dataset.state = now === "paused" || now === "full" ? "lost" : now;
-    say(id("connection-says"), id("connection").dataset[now]);
-  },
+  said: (now) => connection(now),
   query: () => ({ ...filter(), ...(end ? { after: end } : {}) }),
 });
 

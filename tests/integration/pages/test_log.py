@@ -8,9 +8,15 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
+from asgiref.sync import sync_to_async
 
-from supervisor_app.fleet.models import Run
+from supervisor_app.api import logs as api_logs
+from supervisor_app.fleet import log_lines
+from supervisor_app.fleet.events import supervisor_channel
+from supervisor_app.fleet.layers import channel_layer
+from supervisor_app.fleet.models import LlamaServer, Run
 from supervisor_app.pages import log_socket
+from supervisor_app.roles.nudges import SupervisorConsumer
 from tests.deadline import DEADLINE
 from tests.integration.building import at, db, eventually, make_run, make_server, make_state, push, socket_to
 
@@ -184,6 +190,50 @@ def test_the_log_is_for_staff(log, client, person_client):
 def test_there_is_none_of_nobody(staff_client):
     for path in ("/servers/nobody/log/", "/servers/nobody/log/download", "/api/servers/nobody/log/lines"):
         assert staff_client.get(path).status_code == 404
+
+
+# --- On another host -----------------------------------------------------------------------------------
+
+
+async def answered(client, node, **query):
+    """The answer of a web process on another host, while the supervisor of `node` listens."""
+    consumer = SupervisorConsumer(nudge=lambda: None, moved=lambda _: None, waits=lambda *_: None)
+    layer = channel_layer()
+
+    async def listen():
+        await consumer.log_asked(await layer.receive(supervisor_channel(node)))
+
+    listening = asyncio.create_task(listen())
+    try:
+        return await sync_to_async(client.get)(LINES, query)
+    finally:
+        listening.cancel()
+
+
+@pytest.fixture
+def elsewhere(log, monkeypatch):
+    """The log of a server of the node `gpu-1`, which a process of another node does not see."""
+    LlamaServer.objects.update(node="gpu-1")
+    monkeypatch.setattr(api_logs, "lines_here", lambda server, given: (404, {}))
+    return log
+
+
+async def test_a_log_of_another_host_is_read_by_its_supervisor(elsewhere, staff_client):
+    answer = await answered(staff_client, "gpu-1", q="failed")
+    assert texts(answer.json()) == ["failed"]
+    assert answer.json()["node"] == "gpu-1"
+
+
+async def test_a_mistake_in_a_query_is_told_by_another_host_too(elsewhere, staff_client):
+    answer = await answered(staff_client, "gpu-1", at="never")
+    assert answer.status_code == 400
+
+
+async def test_a_host_that_does_not_answer_is_named(elsewhere, staff_client, monkeypatch):
+    monkeypatch.setattr(log_lines, "ANSWER_SECONDS", 0.2)
+    answer = await answered(staff_client, "gpu-2")
+    assert answer.status_code == 404
+    assert "lies on node gpu-1" in answer.json()["error"]["message"]
 
 
 # --- Download ------------------------------------------------------------------------------------------
