@@ -32,7 +32,7 @@ from supervisor_app.logs.shown import ended
 from supervisor_app.web.limits import WebLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from supervisor_app.fleet.events import Push
     from supervisor_app.logs.lives import Life
@@ -152,9 +152,9 @@ class LogConsumer(AsyncWebsocketConsumer):
 
     # hub.Subscriber
 
-    async def deliver(self, push: Push) -> None:
+    async def deliver(self, pushes: Collection[Push]) -> None:
         """Tell the page when a life has ended; it has no line of its own before the next one begins."""
-        if push["server"] == self.name and await self._look():
+        if any(push["server"] == self.name for push in pushes) and await self._look():
             await self._tell_end()
 
     async def _tell_end(self) -> None:
