@@ -384,6 +384,7 @@ class Listener(threading.Thread):
 
 def test_a_stream_is_seen_cancelled_and_found_among_past_requests(slow, tabs):
     keys = make_keys(slow, {"chat ui": {"capture": True}})
+    slow.wait_for_line("An API key exists")  # before that nobody is asked for a key
     client = Listener(slow, keys["chat ui"])
     staff = slow.login("ada")
     cookies = [{"name": name, "value": value, "url": slow.url} for name, value in staff.cookies.items()]
