@@ -11,7 +11,18 @@ from supervisor_app.api import probes
 from supervisor_app.api import runs as api_runs
 from supervisor_app.api import servers as api_servers
 from supervisor_app.fleet.converters import NameConverter, WishConverter
-from supervisor_app.pages import devices, log, logins, palette, requests, runs, servers, styleguide, usage
+from supervisor_app.pages import (
+    devices,
+    log,
+    logins,
+    overview,
+    palette,
+    requests,
+    runs,
+    servers,
+    styleguide,
+    usage,
+)
 from supervisor_app.pages.availability import availability
 
 register_converter(WishConverter, "wish")
@@ -31,6 +42,7 @@ urlpatterns = [
     path("servers/<name:name>/requests/in-flight", requests.in_flight, name="server-in-flight"),
     path("servers/<name:name>/requests", requests.moved),
     path("servers/<name:name>/quarantine/<int:number>/release", requests.release, name="release"),
+    path("overview/figures", overview.figures, name="overview-figures"),
     path("palette", palette.palette, name="palette"),
     path("styleguide/", styleguide.styleguide, name="styleguide"),
     path("requests/", requests.requests, name="requests"),

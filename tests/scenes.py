@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from datetime import timedelta
@@ -13,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 from django.utils import timezone
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
     from supervisor_app.fleet.models import LlamaServer
 
 GIB = 2**30
@@ -29,8 +33,8 @@ def draw(scene: str) -> None:
     nodes = ("gpu-1",) if count <= 3 else ("gpu-1", "gpu-2", "mac-studio")
     for node in nodes[: max(1, count)] if count else ():
         _node(node)
-    for number in range(count):
-        _server(number, nodes[number % len(nodes)], count)
+    servers = [_server(number, nodes[number % len(nodes)], count) for number in range(count)]
+    _in_flight([server for number, server in enumerate(servers) if number % 4 in (0, 2)])
 
 
 def _node(node: str) -> None:
@@ -56,7 +60,7 @@ def _node(node: str) -> None:
     )
 
 
-def _server(number: int, node: str, count: int) -> None:
+def _server(number: int, node: str, count: int) -> LlamaServer:
     from supervisor_app.fleet.models import Footprint, LlamaServer
 
     kind = number % len(MODELS)
@@ -80,6 +84,7 @@ def _server(number: int, node: str, count: int) -> None:
     status = "crashed" if number == 1 and count > 1 else "error" if number == 17 else "ready"
     status = "initial" if number % 7 == 3 else "starting" if number == 22 else status
     _state(server, status, number, footprint=need)
+    return server
 
 
 def _state(server: LlamaServer, status: str, number: int, **fields: Any) -> None:
@@ -125,6 +130,7 @@ def _state(server: LlamaServer, status: str, number: int, **fields: Any) -> None
         url=f"http://{server.node}:{server.port}",
         **fields,
     )
+    _spans(server, status, now)
     told = {"failure_kind": failure["kind"], "failure_title": failure["title"]}
     for back in range(3, 0, -1):
         start = began - timedelta(hours=5 * back)
@@ -139,6 +145,48 @@ def _state(server: LlamaServer, status: str, number: int, **fields: Any) -> None
     lasting = {"ended_at": now - timedelta(minutes=2), "exit_code": 1, **told} if down else {}
     if status != "initial":
         Run.objects.create(server=server, started_at=began, ready_at=began + timedelta(seconds=8), **lasting)
+
+
+def _spans(server: LlamaServer, status: str, now: datetime) -> None:
+    """Three days with a downtime of half an hour, and the state of now."""
+    from supervisor_app.fleet.span_tables import Span
+
+    reason = "GPU out of memory"
+    down = status in ("crashed", "error")
+    last = {"initial": "stopped", "error": "crashed"}.get(status, status)
+    moments = [
+        timedelta(days=3),
+        timedelta(hours=9, minutes=40),
+        timedelta(hours=9, minutes=8),
+        timedelta(minutes=2),
+    ]
+    states = [("ready", False), ("crashed", True), ("ready", False), (last, down)]
+    for (state, is_down), ago, end in zip(states, moments, [*moments[1:], None], strict=True):
+        Span.objects.create(
+            server=server,
+            state=state,
+            down=is_down,
+            reason=reason if is_down else "",
+            began_at=now - ago,
+            ended_at=None if end is None else now - end,
+        )
+
+
+def _in_flight(servers: Sequence[LlamaServer]) -> None:
+    from supervisor_app.traffic.models import GatewaySight
+
+    counts = {
+        server.name: [1 + number % 3, number % 2, 41.0 - number] for number, server in enumerate(servers)
+    }
+    GatewaySight.objects.update_or_create(
+        gateway="gateway",
+        defaults={
+            "seen_at": timezone.now(),
+            "total": len(counts),
+            "counts": json.dumps(counts),
+            "requests": "[]",
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -5,14 +5,22 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from django.core.cache import cache
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+
 from supervisor_app.common.words import size
+from supervisor_app.fleet.availability import bars_of
 from supervisor_app.fleet.conf import apply_overlay
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.devices import known_devices
 from supervisor_app.fleet.events import LISTINGS, Listing, in_pieces, rendered
 from supervisor_app.fleet.footprint_rows import known_needs
 from supervisor_app.fleet.models import LlamaServer
-from supervisor_app.pages.presenters.overview import Overview, Place, model_of, overview_of
+from supervisor_app.fleet.uptime import Window
+from supervisor_app.pages.door import page
+from supervisor_app.pages.presenters.overview import Figures, Overview, Place, model_of, overview_of
+from supervisor_app.traffic.live import in_flight
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,9 +28,12 @@ if TYPE_CHECKING:
     from supervisor_app.fleet.footprint_record import Known
     from supervisor_app.fleet.snapshots import ServerView
 
+FIGURES_SECONDS = 2
+"""Time for which figures are shown to others who ask."""
+
 
 def load_overview(views: Sequence[ServerView]) -> Overview:
-    """Add to the servers what their rows show beside the status. Four queries at most, for any number."""
+    """Add to the servers what their rows show beside the status. More servers need no more queries."""
     if len(views) < 2:
         return overview_of(views, {})
     needs = known_needs()
@@ -36,7 +47,24 @@ def load_overview(views: Sequence[ServerView]) -> Overview:
             model=model_of(row.model_path, row.models_dir, row.args),
             **_memory(row.node, needs.get(row.name), names),
         )
-    return overview_of(views, places)
+    return overview_of(views, places, load_figures([view.status.name for view in views]))
+
+
+def load_figures(names: Sequence[str]) -> dict[str, Figures]:
+    """Read what changes all the time. Four queries at most, for any number of servers."""
+    bars, counts = bars_of(names, Window.DAY, timezone.now()), in_flight(names)
+    return {name: Figures(bar=bars.get(name), counts=counts.get(name)) for name in names}
+
+
+@page
+def figures(request: HttpRequest) -> HttpResponse:
+    """Answer an open overview, which asks again and again. All who ask within a moment share an answer."""
+    return HttpResponse(cache.get_or_set("overview-figures", _render_figures, FIGURES_SECONDS))
+
+
+def _render_figures() -> str:
+    names = list(LlamaServer.objects.values_list("name", flat=True))
+    return rendered("supervisor/_figures.html", {"rows": load_figures(names).items()})
 
 
 def _memory(node: str, known: Known | None, names: dict[tuple[str, str], str]) -> dict[str, Any]:

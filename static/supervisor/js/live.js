@@ -66,8 +66,8 @@ on("htmx:wsAfterMessage", () => {
   dress();
 });
 on("htmx:beforeRequest", (event) => {
-  // While nobody answers, a page does not ask by itself; what people ask for is tried.
-  if (!event.detail.requestConfig.triggeringEvent && state !== "live") event.preventDefault();
+  // While nobody answers or looks, a page does not ask by itself; what people ask for is tried.
+  if (!event.detail.requestConfig.triggeringEvent && (state !== "live" || document.hidden)) event.preventDefault();
 });
 on("htmx:afterSwap", dress);
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from supervisor_app.fleet.snapshots import ServerView
+    from supervisor_app.fleet.uptime import Bar
+    from supervisor_app.traffic.live import Counts
 
 
 class Help(StrEnum):
@@ -48,9 +50,30 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Figures of a row: the last day as a bar, and the requests of now."""
+
+    bar: Bar | None = None
+    counts: Counts | None = None
+
+    @property
+    def said(self) -> str:
+        """`2 in flight · 1 waiting · 41 tokens/s`; empty while nothing is asked."""
+        counts = self.counts
+        if counts is None:
+            return ""
+        speed = counts.tokens_per_second
+        parts = [f"{counts.in_flight} in flight"] if counts.in_flight else []
+        parts += [f"{counts.waiting} waiting"] if counts.waiting else []
+        parts += [f"{speed:.0f} tokens/s"] if speed is not None else []
+        return " · ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     view: ServerView
     place: Place
+    figures: Figures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,10 +145,20 @@ def rank_of(status: LlamaStatus, stale_since: float | None) -> int:
     return 3 + order.index(status.status) if status.status in order else 6
 
 
-def overview_of(views: Sequence[ServerView], places: Mapping[str, Place]) -> Overview:
-    """Put the rows in order. `places`: by name of the server."""
+def overview_of(
+    views: Sequence[ServerView], places: Mapping[str, Place], figures: Mapping[str, Figures] | None = None
+) -> Overview:
+    """Put the rows in order. `places` and `figures`: by name of the server."""
     in_order = sorted(views, key=lambda view: (rank_of(view.status, view.stale_since), view.status.name))
-    rows = tuple(Row(view=view, place=places.get(view.status.name, Place())) for view in in_order)
+    known = figures or {}
+    rows = tuple(
+        Row(
+            view=view,
+            place=places.get(view.status.name, Place()),
+            figures=known.get(view.status.name, Figures()),
+        )
+        for view in in_order
+    )
     return Overview(
         rows=rows,
         last_trouble=last_trouble(views),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 TABS = (("Log", "log"), ("Requests", "server-requests"), ("History", "runs"))
 PLACES = (
     ("Requests", "requests"),
+    ("Usage", "usage"),
     ("Alerts", "admin:alerts_incident_changelist"),
     ("Admin", "admin:index"),
     ("API keys", "admin:traffic_apikey_changelist"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -63,6 +64,26 @@ def test_a_server_that_is_alone_is_shown_whole(client):
 
 def test_without_a_server_the_page_says_what_to_do(client):
     assert "No server yet" in client.get("/").content.decode()
+
+
+def test_the_figures_of_all_rows_are_asked_for_together(client):
+    draw("three")
+    cache.clear()
+    with CaptureQueriesContext(connection) as captured:
+        html = client.get("/overview/figures").content.decode()
+    assert len(captured) < 8
+    assert html.count('hx-swap-oob="morph"') == 3
+    assert "1 in flight · 41 tokens/s" in html
+    assert 'data-tone="bad"' in html
+
+
+def test_tabs_that_ask_for_figures_within_a_moment_share_an_answer(client):
+    draw("three")
+    cache.clear()
+    client.get("/overview/figures")
+    with CaptureQueriesContext(connection) as captured:
+        client.get("/overview/figures")
+    assert [query for query in captured if "span" in query["sql"]] == []
 
 
 async def test_an_open_overview_gets_parts_of_rows():

@@ -9,6 +9,7 @@ import pytest
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, RunSummary, Status
 from supervisor_app.fleet.snapshots import ServerView
 from supervisor_app.pages.presenters.overview import (
+    Figures,
     Help,
     Place,
     attention_of,
@@ -17,6 +18,7 @@ from supervisor_app.pages.presenters.overview import (
     overview_of,
     rank_of,
 )
+from supervisor_app.traffic.live import Counts
 
 OOM = Failure(
     kind=FailureKind.OUT_OF_MEMORY,
@@ -151,3 +153,16 @@ def test_the_last_trouble_is_the_newest_end_by_a_failure_of_any_server():
 )
 def test_the_model_is_named_as_it_is_configured(path, directory, args, model):
     assert model_of(path, directory, args) == model
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        (None, ""),
+        (Counts(), ""),
+        (Counts(in_flight=2, waiting=1, tokens_per_second=41.4), "2 in flight · 1 waiting · 41 tokens/s"),
+        (Counts(waiting=3), "3 waiting"),
+    ],
+)
+def test_requests_of_a_server_are_told_in_a_line(counts, said):
+    assert Figures(counts=counts).said == said
