@@ -214,6 +214,7 @@ class Handler(BaseHTTPRequestHandler):
     def chat(self, request: dict[str, Any]) -> None:
         wanted = int(request.get("max_tokens") or 8)
         base = {"id": "chatcmpl-fake", "created": int(time.time()), "model": self.server.model}
+        base["system_fingerprint"] = f"pid-{os.getpid()}"
         usage = {"prompt_tokens": 1, "completion_tokens": wanted, "total_tokens": wanted + 1}
         if request.get("stream"):
             asked = (request.get("stream_options") or {}).get("include_usage")

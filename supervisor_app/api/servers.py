@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from supervisor_app.api.endpoint import ACTS, endpoint, no_server
-from supervisor_app.fleet.commands import NothingToRollBackError, ask, roll_back, server_named
+from supervisor_app.core.ports import Wish
+from supervisor_app.fleet.commands import (
+    NothingToRollBackError,
+    NotSeamlessError,
+    ask,
+    ask_seamless,
+    roll_back,
+    server_named,
+)
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.footprint_rows import known_needs
 from supervisor_app.fleet.logfiles import MAX_LINES, find_log
 from supervisor_app.fleet.snapshots import load_views
 from supervisor_app.web.errors import api_error
-
-if TYPE_CHECKING:
-    from supervisor_app.core.ports import Wish
 
 
 @endpoint()
@@ -48,9 +53,22 @@ def footprint(request: HttpRequest, name: str) -> HttpResponse:
 @endpoint(ACTS, staff=True)
 def control(request: HttpRequest, name: str, wish: Wish) -> HttpResponse:
     """Answer 202 once the wish is on disk; the supervisor acts on it."""
+    if wish is Wish.RESTART and request.GET.get("seamless") == "1":
+        return _restart_seamlessly(name)
     if not ask(wish, server_named(name)):
         return no_server(name)
     return JsonResponse({"server": name, "asked": wish}, status=202)
+
+
+def _restart_seamlessly(name: str) -> HttpResponse:
+    server = server_named(name).first()
+    if server is None:
+        return no_server(name)
+    try:
+        ask_seamless(server)
+    except NotSeamlessError as error:
+        return api_error(409, "not_seamless", str(error), "Restart it without ?seamless=1.")
+    return JsonResponse({"server": name, "asked": "restart", "seamless": True}, status=202)
 
 
 @endpoint(ACTS, staff=True)

@@ -23,9 +23,9 @@ from supervisor_app.core.ports import (
 )
 from supervisor_app.core.sightings import Endpoint, Exit
 from supervisor_app.core.spans import SpanLog
-from supervisor_app.core.status import DOWN, FailureKind, LlamaStatus, Progress, Status
+from supervisor_app.core.status import DOWN, FailureKind, LlamaStatus, Progress, Replacement, Status
 from supervisor_app.core.timeline import LOOP_DEATHS, LOOP_SECONDS, Timeline
-from supervisor_app.core.wording import idle_sentence, last_error, sentence, warnings
+from supervisor_app.core.wording import idle_sentence, last_error, said_of, sentence, warnings
 
 if TYPE_CHECKING:
     from supervisor_app.core.recorder import Recorder
@@ -122,9 +122,15 @@ class Chronicle:
         has_process: bool,
         endpoint: Endpoint | None,
         progress: Progress | None,
+        replacement: Replacement | None = None,
+        port: int | None = None,
     ) -> None:
         """Save and publish, when people see something else or the next supervisor must know it."""
-        snapshot = replace(self._snapshot(state, config, has_process, progress), endpoint=endpoint)
+        snapshot = replace(
+            self._snapshot(state, config, has_process, progress), endpoint=endpoint, replacement=replacement
+        )
+        if replacement is not None:
+            snapshot = replace(snapshot, **said_of(replacement, snapshot))
         began = self._spans.follow(
             state.status,
             state.failure,
@@ -142,6 +148,7 @@ class Chronicle:
             generation=generation,
             run_events=tuple(self._run_events),
             spans=(began,) if began is not None else (),
+            port=port,
         )
         self._run_events.clear()
         self._recorder.submit(change)

@@ -110,6 +110,8 @@ class NodeSupervisor:
         )
         self._heartbeat_at = 0.0
         self._prune_at = clock.monotonic() + FIRST_PRUNE_SECONDS
+        self._ports: set[int] = set()
+        """Ports that were chosen for second processes of servers."""
         self._surveyed_at = float("-inf")
         self._surveyed: list[int] = []
         """Pids of the servers that ran at the last look."""
@@ -241,6 +243,7 @@ class NodeSupervisor:
             contexts=self._contexts,
             recorder=recorder,
             room=self._room,
+            ports=self._ports,
         )
         tasks = (
             asyncio.create_task(supervisor.run(), name=f"{config.name}-supervisor"),
@@ -325,8 +328,7 @@ class NodeSupervisor:
         """
         if self._surveying is not None and not self._surveying.done():
             return
-        snapshots = (watched.supervisor.snapshot for watched in self._watched.values())
-        pids = [snapshot.pid for snapshot in snapshots if snapshot.pid is not None]
+        pids = [pid for watched in self._watched.values() for pid in watched.supervisor.pids]
         now, interval = self._clock.monotonic(), SURVEY_SECONDS if pids else IDLE_SURVEY_SECONDS
         if pids == self._surveyed and now < self._surveyed_at + interval:
             return

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor_app.core.spec import Claim
-from supervisor_app.core.status import Failure, LlamaStatus, Model, RunSummary, Status
+from supervisor_app.core.status import Failure, LlamaStatus, Model, Replacement, RunSummary, Status
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -126,11 +126,17 @@ class Processes(Protocol):
     async def find(self, name: str, identity: Identity, spec: LaunchSpec) -> PortHolder | None:
         """The process with exactly this identity, if it lives and its user may serve us."""
 
-    async def find_ours(self, name: str) -> PortHolder | None:
-        """A living process that was spawned for the server with this name, wherever it listens, if at all."""
+    async def find_ours(self, name: str, but: Identity | None = None) -> PortHolder | None:
+        """A living process that was spawned for the server with this name, wherever it listens, if at all.
 
-    async def end_rest(self, name: str) -> None:
-        """Kill the children that a process which was spawned for this server left behind."""
+        `but`: one that is not meant.
+        """
+
+    async def end_rest(self, name: str, only: Identity | None = None) -> None:
+        """Kill the children that a process which was spawned for this server left behind.
+
+        `only` those of this process: another one of the server lives.
+        """
 
     async def spawn(self, name: str, spec: LaunchSpec) -> Process:
         """Start a process in its own session, its output appended to a file. Raises SpawnError."""
@@ -210,6 +216,12 @@ class ServerConfig:
     """Number that grows with each wish."""
     restart_generation: int = 0
     """The generation of the last restart asked for."""
+    restart_seamless: bool = False
+    """The last restart asked for is to be without a gap, or not at all."""
+    seamless: bool = False
+    """Changes of the launch are to come into force without a gap, where that is possible."""
+    spare_ports: tuple[int, ...] = ()
+    """Ports that a second process may have; empty: people have named the port of the server."""
     idle_seconds: int | None = None
     """The server was stopped after so long without a request; None: not for that reason."""
     claim: Claim = field(default_factory=Claim)
@@ -299,6 +311,8 @@ class Change:
     run_events: tuple[RunEvent, ...] = ()
     spans: tuple[SpanBegan, ...] = ()
     """Times of another state that began, in order."""
+    port: int | None = None
+    """Port of the newest process that took another's place; None: the configured one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,6 +335,10 @@ class Remembered:
     argv: tuple[str, ...] = ()
     """Command line of that process; empty when it was adopted."""
     runs: tuple[RunSummary, ...] = ()
+    replacement: Replacement | None = None
+    """Restart without a gap that was under way."""
+    port: int | None = None
+    """`Change.port`."""
     last_good: Mapping[str, Any] | None = None
     """The `launch` of the last run that reached ready."""
     loads: tuple[tuple[tuple[str, ...], float], ...] = ()
@@ -426,6 +444,12 @@ class RoomDesk(Protocol):
 
     async def may_fit(self, name: str) -> bool:
         """Would a server that was refused be refused again? Raises ShortageError."""
+
+    async def fits_beside(self, name: str, spec: LaunchSpec) -> str:
+        """Return why a second process of a server has no room beside the first; empty: it has.
+
+        Nobody goes for it, and nobody's wait is longer for the asking.
+        """
 
 
 class NodeTakenError(Exception):

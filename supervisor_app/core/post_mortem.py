@@ -85,7 +85,8 @@ class PostMortem:
         """End what the process has started, unless it was adopted: then nothing of that is ours."""
         if not self.adopted:
             around = self.around
-            await insist(lambda: around.processes.end_rest(around.name), around.clock, without=None)
+            only = self.process.identity if around.shares_log() else None
+            await insist(lambda: around.processes.end_rest(around.name, only), around.clock, without=None)
 
     async def _diagnose(self, ended: Exit) -> tuple[Diagnosis, int]:
         """Find the cause, and how many lines from the end the decisive one is; 0 when there is none.

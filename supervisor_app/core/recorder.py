@@ -73,8 +73,20 @@ class Recorder:
             return False
         return True
 
+    async def saved(self, timeout: float) -> bool:  # noqa: ASYNC109
+        """Wait until all is saved; False when `timeout` seconds were not enough."""
+        try:
+            async with asyncio.timeout(timeout), self._progress:
+                await self._progress.wait_for(self._is_saved)
+        except TimeoutError:
+            return False
+        return True
+
+    def _is_saved(self) -> bool:
+        return not (self._unsaved or self._saving)
+
     def _idle(self) -> bool:
-        return not (self._unsaved or self._saving or self._unpublished or self._publishing)
+        return self._is_saved() and not (self._unpublished or self._publishing)
 
     async def _keep_saving(self) -> None:
         while True:
@@ -121,7 +133,7 @@ class Recorder:
         """Let a quick save go first: then a page that loads right now is not older than the push."""
         try:
             async with asyncio.timeout(PUBLISH_ANYWAY_SECONDS), self._progress:
-                await self._progress.wait_for(lambda: not (self._unsaved or self._saving))
+                await self._progress.wait_for(self._is_saved)
         except TimeoutError:
             pass
 

@@ -332,6 +332,15 @@ SETTINGS = (
         help="How long the gateway lets a request wait while it starts or restarts.",
     ),
     Setting(
+        key="seamless",
+        section=Section.GATEWAY,
+        kind=Kind.SWITCH,
+        default=False,
+        help="A change of what to run comes into force without a gap, where both processes fit.",
+        note="For servers of `llamaproxy.toml` without `port`: see "
+        "[restart without a gap](operate.md#restart-without-a-gap).",
+    ),
+    Setting(
         key="max_concurrent",
         section=Section.GATEWAY,
         default=0,

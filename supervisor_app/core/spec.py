@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from supervisor_app.core.command_line.fetching import fetches
 if TYPE_CHECKING:
     from supervisor_app.core.sightings import Endpoint
 
+PORT_FLAG = "--port"
 SLOWER = 10
 """Factor of the longest pause, with `retry_forever`, between tries after the retries are used up."""
 FIRST_PAUSE = 0.01
@@ -82,6 +84,14 @@ class LaunchSpec:
     def at(self, endpoint: Endpoint | None) -> LaunchSpec:
         """Return this spec with the address at which the server is asked."""
         return replace(self, endpoint=endpoint)
+
+    def on_port(self, port: int) -> LaunchSpec:
+        """Return this spec with another port, also among its flags."""
+        flags = tuple(
+            str(port) if before == PORT_FLAG and word == str(self.port) else word
+            for before, word in pairwise(("", *self.args))
+        )
+        return replace(self, port=port, args=flags)
 
     @property
     def public_url(self) -> str:

@@ -10,7 +10,7 @@ from supervisor_app.common.words import iso
 
 if TYPE_CHECKING:
     from supervisor_app.core.loaded import Loaded
-    from supervisor_app.core.sightings import Endpoint
+    from supervisor_app.core.sightings import Endpoint, Identity
 
 
 class Status(StrEnum):
@@ -161,6 +161,40 @@ class RunSummary:
         return self.ended_at is None
 
 
+class Stage(StrEnum):
+    """Stage of a restart without a gap, or how the last one came to nothing."""
+
+    LOADING = "loading"
+    """A new process starts beside the server's own."""
+    LEAVING = "leaving"
+    """The new process serves; the one before finishes what it does."""
+    REFUSED = "refused"
+    """Nothing was begun."""
+    FAILED = "failed"
+    """The new process did not get ready: the one before serves on."""
+
+
+UNDER_WAY = frozenset({Stage.LOADING, Stage.LEAVING})
+"""Stages in which there is a process beside the server's own, or is to be one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replacement:
+    """A restart without a gap, as people and the next supervisor must know it."""
+
+    stage: Stage
+    detail: str
+    """Sentence for people."""
+    identity: Identity | None = None
+    """Identity of the process beside the server's own; None: there is none, or not yet."""
+    port: int = 0
+    """Port of that process; 0: none is chosen yet."""
+
+    def as_json(self) -> dict[str, Any]:
+        pid = self.identity.pid if self.identity else None
+        return {"stage": self.stage.value, "detail": self.detail, "pid": pid}
+
+
 @dataclass(frozen=True, kw_only=True)
 class LlamaStatus:
     """The published snapshot of one server: what the pages, the API, the events and the CLI show.
@@ -189,6 +223,8 @@ class LlamaStatus:
     """The server finishes what it does, takes no new requests, and makes room then: for gateways."""
     unloaded: bool = False
     """The server is to run, has no room in memory, and is loaded with the next request."""
+    replacement: Replacement | None = None
+    """Restart without a gap; None: none is under way, and the last one did as it should."""
     can_roll_back: bool = False
     """The server is down since its configuration was changed, and the one before reached ready."""
     warnings: tuple[str, ...] = ()
@@ -243,6 +279,7 @@ class LlamaStatus:
             "progress": self.progress and self.progress.as_json(),
             "unloaded": self.unloaded,
             "loaded": self.loaded,
+            "replacement": self.replacement and self.replacement.as_json(),
             "canRollBack": self.can_roll_back,
             "warnings": list(self.warnings),
         }

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.core import launch, lifecycle
 from supervisor_app.core.chronicle import Chronicle
@@ -22,10 +23,21 @@ from supervisor_app.core.ports import (
     ServerConfig,
     Wish,
 )
+from supervisor_app.core.seat import Seat
 from supervisor_app.core.shortage import CANNOT, why_not
-from supervisor_app.core.status import FailureKind, LlamaStatus, Status
+from supervisor_app.core.sightings import Exit
+from supervisor_app.core.status import FailureKind, LlamaStatus, Stage, Status
+from supervisor_app.core.succession import REPLACED, Succession
 from supervisor_app.core.surroundings import ServerLog, Surroundings
-from supervisor_app.core.survivor import argv_of, find_survivor, past_loads, unfinished
+from supervisor_app.core.survivor import (
+    argv_of,
+    find_beside,
+    find_survivor,
+    past_loads,
+    port_of,
+    stage_of,
+    unfinished,
+)
 from supervisor_app.core.tasks import Tasks
 from supervisor_app.core.watch.loading import LoadWatch
 from supervisor_app.core.wording import idle_note
@@ -35,6 +47,7 @@ if TYPE_CHECKING:
 
     from supervisor_app.core.devices import Survey
     from supervisor_app.core.recorder import Recorder
+    from supervisor_app.core.sightings import PortHolder
     from supervisor_app.core.watched import WatchedProcess
 
 log = logging.getLogger(__name__)
@@ -52,7 +65,6 @@ UNTOLD = frozenset({lifecycle.Phase.WAITING, lifecycle.Phase.READING_MODELS, lif
 """Phases whose begin changes nothing for those who wait for room."""
 EVENT_OF_WISH: dict[Wish, Callable[..., lifecycle.Event]] = {
     Wish.START: lifecycle.Start,
-    Wish.RESTART: lifecycle.Restart,
     Wish.STOP: lifecycle.Stop,
 }
 """Events of wishes; each takes the reason for the wish, in words."""
@@ -77,9 +89,15 @@ class ServerSupervisor:
         contexts: Contexts,
         recorder: Recorder,
         room: RoomDesk,
+        ports: set[int] | None = None,
     ) -> None:
-        self.config = config
-        self.state = lifecycle.State()
+        """`ports`: those of the node that were chosen for second processes, shared by all its servers."""
+        self.ports = set() if ports is None else ports
+        self._given = config
+        """Configuration as it came: with the port that was chosen first."""
+        self._port = remembered.port if config.spare_ports else None
+        """Port of the newest process that took another's place; None: the first one that was chosen."""
+        self.config = self._placed(config)
         self.leaving = False
         self.has_begun = False
         """True once it has found out what the last supervisor left."""
@@ -96,29 +114,70 @@ class ServerSupervisor:
         self._chronicle = Chronicle(config.name, remembered, clock=clock, recorder=recorder)
         self._remembered = remembered
         self._generation = self._acted = remembered.generation
-        self._watched: WatchedProcess | None = None
         self._load = LoadWatch(past_loads(remembered, config.spec))
         self._cause = CauseWatch()
-        self._events: asyncio.Queue[lifecycle.Event] = asyncio.Queue()
+        self._events: asyncio.Queue[tuple[Seat | None, lifecycle.Event]] = asyncio.Queue()
+        """Events, and of which seat; None: of the server's own process."""
         self._tasks = Tasks(config.name, self._on_bug)
         self._bug: BaseException | None = None
         self._woken_at = 0.0
         self._idle = asyncio.Event()
         self._log = ServerLog(log, {"server": config.name})
-        self._around = Surroundings(
+        self._contexts = contexts
+        self._footprints = footprints
+        self.seat = Seat(self.config, self._surroundings)
+        self._succession = Succession(
+            self,
             name=config.name,
             processes=processes,
-            probe=probe,
             clock=clock,
-            footprints=footprints,
-            contexts=contexts,
+            recorder=recorder,
+            room=room,
+            tasks=self._tasks,
             log=self._log,
-            state=lambda: self.state,
-            report=self._events.put_nowait,
-            keeps_context=lambda: self._keeps_context,
+        )
+
+    def _surroundings(self, seat: Seat) -> Surroundings:
+        return Surroundings(
+            name=self.config.name,
+            processes=self._processes,
+            probe=self._probe,
+            clock=self._clock,
+            footprints=self._footprints,
+            contexts=self._contexts,
+            log=self._log,
+            state=lambda: seat.state,
+            report=lambda event: self._events.put_nowait((seat, event)),
+            keeps_context=lambda: self._keeps_context and seat is self.seat,
+            shares_log=lambda: seat is not self.seat or self._succession.seat is not None,
             progressed=self._record,
             on_bug=self._on_bug,
         )
+
+    @property
+    def state(self) -> lifecycle.State:
+        """State of the server's own process."""
+        return self.seat.state
+
+    @property
+    def second(self) -> lifecycle.State | None:
+        """State of the process beside that one; None: there is none."""
+        beside = self._succession.seat
+        return None if beside is None else beside.state
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Pids of its processes."""
+        return tuple(pid for seat in self._seats for pid in seat.pids)
+
+    @property
+    def _seats(self) -> tuple[Seat, ...]:
+        beside = self._succession.seat
+        return (self.seat,) if beside is None else (self.seat, beside)
+
+    @property
+    def _watched(self) -> WatchedProcess | None:
+        return self.seat.watched
 
     @property
     def snapshot(self) -> LlamaStatus:
@@ -129,6 +188,9 @@ class ServerSupervisor:
 
     def apply(self, config: ServerConfig) -> None:
         """Take a new configuration; restart the server only when its launch has changed."""
+        if not config.spare_ports or config.spec.port != self._given.spec.port:
+            self._port = None
+        self._given, config = config, self._placed(config)
         launch_changed = config.spec != self.config.spec
         if config.spec.model_path != self.config.spec.model_path:
             self._load = LoadWatch()
@@ -137,22 +199,24 @@ class ServerSupervisor:
         if refusal_changed and self.has_begun:
             self._record()
         if launch_changed:
-            self._events.put_nowait(lifecycle.ConfigChanged())
+            self.tell(lifecycle.ConfigChanged())
         if not config.explained.isdisjoint(self.state.deaths):
-            self._events.put_nowait(lifecycle.Explained(config.explained))
+            self.tell(lifecycle.Explained(config.explained))
         wish, is_new = config.wish_since(self._generation), not self._generation
         self._generation = config.generation
         if wish is Wish.START and is_new and config.generation == FIRST_GENERATION:
-            self._events.put_nowait(lifecycle.Start(generation=config.generation, preload=True))
+            self.tell(lifecycle.Start(generation=config.generation, preload=True))
+        elif wish is Wish.RESTART:
+            self.tell(lifecycle.Restart(generation=config.generation, seamless=config.restart_seamless))
         elif wish is not None:
             why = "" if config.idle_seconds is None else idle_note(config.idle_seconds)
-            self._events.put_nowait(EVENT_OF_WISH[wish](why, generation=config.generation))
+            self.tell(EVENT_OF_WISH[wish](why, generation=config.generation))
 
     def stop(self, note: str, *, spare_adopted: bool) -> None:
         """Stop for good: nothing is begun after this."""
         self._ending = True
         self._idle.clear()
-        self._events.put_nowait(lifecycle.Stop(note, spare_adopted=spare_adopted))
+        self.tell(lifecycle.Stop(note, spare_adopted=spare_adopted))
 
     def leave(self, note: str) -> None:
         """Stop, because this server does not exist any more."""
@@ -160,8 +224,8 @@ class ServerSupervisor:
         self.stop(note, spare_adopted=True)
 
     def tell(self, event: lifecycle.Event) -> None:
-        """Take a decision about its room in memory."""
-        self._events.put_nowait(event)
+        """Take a wish, or a decision about its room in memory."""
+        self._events.put_nowait((None, event))
 
     async def requests(self) -> int:
         """Ask the server how many requests are in flight; 1 where that cannot be told."""
@@ -183,13 +247,16 @@ class ServerSupervisor:
     def moved(self) -> None:
         """Note that content of an answer of this server has passed a gateway."""
         self.last_used = self._clock.monotonic()
-        if self._watched is not None:
-            self._watched.moved = True
+        for seat in self._seats:
+            if seat.watched is not None:
+                seat.watched.moved = True
 
     def surveyed(self, survey: Survey) -> None:
-        """Note what the process was seen to use of each device."""
-        if self._watched is not None and self.state.identity is not None:
-            self._watched.surveyed(survey.used_by(self.state.identity.pid))
+        """Note what each process was seen to use of each device."""
+        for seat in self._seats:
+            if seat.watched is not None:
+                for pid in seat.pids:
+                    seat.watched.surveyed(survey.used_by(pid))
 
     @property
     def _keeps_context(self) -> bool:
@@ -202,8 +269,9 @@ class ServerSupervisor:
 
     def kill(self) -> None:
         """Send SIGKILL now: somebody asked twice."""
-        if not self.state.adopted or self.state.phase is lifecycle.Phase.ENDING:
-            self._perform(lifecycle.Kill(self.state.attempt))
+        for seat in self._seats:
+            if not seat.state.adopted or seat.state.phase is lifecycle.Phase.ENDING:
+                self._perform(lifecycle.Kill(seat.state.attempt), seat)
 
     async def idle(self) -> None:
         """Wait until there is no process and nothing is planned."""
@@ -211,7 +279,8 @@ class ServerSupervisor:
 
     async def settled(self) -> None:
         """Wait until no process is being spawned or adopted."""
-        while self.state.phase is lifecycle.Phase.SPAWNING and self._bug is None:
+        spawning = lifecycle.Phase.SPAWNING
+        while any(seat.state.phase is spawning for seat in self._seats) and self._bug is None:
             await self._clock.sleep_until(self._clock.monotonic() + SETTLE_SECONDS)
 
     async def run(self) -> None:
@@ -220,34 +289,42 @@ class ServerSupervisor:
         self.has_begun = True
         self._room.nudge()
         self._woken_at = self._clock.monotonic()
-        next_event: asyncio.Task[lifecycle.Event] = asyncio.create_task(self._events.get())
+        next_event = asyncio.create_task(self._events.get())
         try:
             while True:
                 await self._wait(next_event)
                 if next_event.done():
-                    self._step(next_event.result())
+                    seat, event = next_event.result()
+                    if seat is None or seat in self._seats:  # else its process was let go
+                        self.step(event, seat)
                     next_event = asyncio.create_task(self._events.get())
-                elif self.state.deadline is not None and self._clock.monotonic() >= self.state.deadline:
-                    self._step(lifecycle.Tick())
+                else:
+                    self._tick()
         finally:
             next_event.cancel()
             self._tasks.cancel()
-            self._let_go()
+            for seat in self._seats:
+                seat.let_go()
 
-    def _let_go(self) -> None:
-        """Throw away all that belongs to the process, whether it has ended or lives on."""
-        if self._watched is not None:
-            self._watched.close()
-        self._watched = None
+    def _tick(self) -> None:
+        for seat in self._seats:
+            if seat.state.deadline is not None and self._clock.monotonic() >= seat.state.deadline:
+                self.step(lifecycle.Tick(), seat)
 
-    async def _wait(self, next_event: asyncio.Task[lifecycle.Event]) -> None:
+    @property
+    def _has_process(self) -> bool:
+        return any(seat.state.phase in lifecycle.HAS_PROCESS for seat in self._seats)
+
+    async def _wait(self, next_event: asyncio.Task[tuple[Seat | None, lifecycle.Event]]) -> None:
         """Wait until something has happened or the state's deadline has come.
 
         While there is a process, wake once a second: a much longer pause means that we did not run.
         """
-        waiting: set[asyncio.Task[lifecycle.Event] | asyncio.Task[None]] = {next_event}
-        due = self.state.deadline
-        if self.state.phase in lifecycle.HAS_PROCESS:
+        waiting: set[asyncio.Task[Any]] = {next_event}
+        due = min(
+            (seat.state.deadline for seat in self._seats if seat.state.deadline is not None), default=None
+        )
+        if self._has_process:
             due = min(self._clock.monotonic() + PULSE_SECONDS, due or inf)
         alarm = None
         if due is not None:
@@ -261,43 +338,57 @@ class ServerSupervisor:
         if self._bug is not None:
             raise self._bug
         before, self._woken_at = self._woken_at, self._clock.monotonic()
-        if (
-            self.state.phase in lifecycle.HAS_PROCESS
-            and self._woken_at - before > PULSE_SECONDS + GAP_SECONDS
-        ):
-            self._step(lifecycle.Unobserved(self._woken_at - before))
+        if self._has_process and self._woken_at - before > PULSE_SECONDS + GAP_SECONDS:
+            for seat in self._seats:
+                self.step(lifecycle.Unobserved(self._woken_at - before), seat)
 
     async def _begin(self) -> None:
         """Find out what the last supervisor left, before anything else."""
         remembered = self._remembered
-        found = await self._look_back()
+        found, beside = await self._look_back()
         if found is not None:
-            self._step(found)
+            self._port = port_of(found, remembered, self._port)
+            self.config = self._placed(self._given)
+            self.step(found)
         if self._ending:  # told to stop meanwhile: an older wish must not follow the stop
             return
         if found is not None:
-            rest = unfinished(found, remembered, self.config)
-            if rest is not None:
-                self._events.put_nowait(rest)
+            self._resume_beside(found, beside)
         elif remembered.status in (Status.CRASHED, Status.ERROR) and self.config.desired_running:
             given_up = remembered.status is Status.ERROR
-            self._step(
-                lifecycle.Continue(given_up, remembered.retries, remembered.failure, remembered.deaths)
-            )
-        self.apply(self.config)
+            self.step(lifecycle.Continue(given_up, remembered.retries, remembered.failure, remembered.deaths))
+        self.apply(self._given)
         if self._events.empty() and self.config.desired_running and self.state.status is Status.INITIAL:
-            self._events.put_nowait(lifecycle.Start(preload=True))
+            self.tell(lifecycle.Start(preload=True))
         if self._events.empty():  # else the first step says more, and no page flashes "initial"
             self._record()
 
-    async def _look_back(self) -> lifecycle.Resume | None:
-        """Find the process that lives on, as soon as we can look; None when we are to end before that."""
-        told = ""
+    def _resume_beside(self, found: lifecycle.Resume, holder: PortHolder | None) -> None:
+        """Go on with what was under way: with a restart without a gap, with a wish, or with a change."""
+        left, rest = self._remembered.replacement, unfinished(found, self._remembered, self.config)
+        if left is not None and holder is not None:
+            config = replace(self.config, spec=self.config.spec.on_port(left.port))
+            stage = stage_of(left, holder, config.spec)
+            self._succession.resume(stage, holder, config)
+            if isinstance(rest, lifecycle.ConfigChanged) and stage is Stage.LOADING:
+                return  # that is what it was begun for
+        elif left is not None and left.stage is Stage.LOADING and found.recorded and rest is None:
+            self._succession.wait_for(lifecycle.Restart(seamless=True))
+        if isinstance(rest, lifecycle.ConfigChanged) and self.config.seamless and self.config.spare_ports:
+            self._succession.wait_for(rest)
+        elif rest is not None:
+            self.tell(rest)
+
+    async def _look_back(self) -> tuple[lifecycle.Resume | None, PortHolder | None]:
+        """Find the process that lives on, as soon as we can look, and the one beside it.
+
+        None when we are to end before that.
+        """
+        told, name, spec = "", self.config.name, self.config.spec
         while not self._ending:
             try:
-                found = await find_survivor(
-                    self._processes, self.config.name, self.config.spec, self._remembered
-                )
+                found = await find_survivor(self._processes, name, spec, self._remembered)
+                beside = await find_beside(self._processes, name, spec, self._remembered, found)
             except CANNOT as error:
                 why = why_not(error)
                 if why != told:
@@ -308,30 +399,87 @@ class ServerSupervisor:
                     self._chronicle.close_unseen()
                 elif found is not None:
                     self._chronicle.resume()
-                return found
+                return found, beside
             await self._clock.sleep_until(self._clock.monotonic() + lifecycle.AGAIN_SECONDS)
-        return None
+        return None, None
 
     # One step
 
-    def _step(self, event: lifecycle.Event) -> None:
+    def step(self, event: lifecycle.Event, seat: Seat | None = None) -> None:
+        """Take an event of a seat, and do what follows; None: of the server's own process."""
         if isinstance(event, lifecycle.Start | lifecycle.Restart | lifecycle.Stop):
             self._acted = event.generation or self._acted
-        before = self.state
-        policy = lifecycle.Policy(
-            restart=self.config.restart,
-            health=self.config.health,
-            room=self._room.is_on,
-            keeps_context=self._keeps_context,
-        )
-        self.state, effects = lifecycle.decide(before, event, policy, self._clock.monotonic())
-        self._note_use(before, event)
-        for effect in effects:
-            self._perform(effect)
-        if self.state.status is Status.ERROR and before.status is not Status.ERROR:
-            self._tasks.start(self._remember_cause(), "cause")
-        (self._idle.set if self.state.phase is lifecycle.Phase.IDLE else self._idle.clear)()
+        if seat is None or seat is self.seat:
+            taken = self._succession.take(event)
+            if taken is not None:
+                self.decide(taken, self.seat)
+        else:
+            self.decide(event, seat)
+        self._succession.follow()
+        self._leave_taken_port()
+        at_rest = self.state.phase is lifecycle.Phase.IDLE and self._succession.seat is None
+        (self._idle.set if at_rest else self._idle.clear)()
         self._record()
+
+    def decide(self, event: lifecycle.Event, seat: Seat) -> None:
+        before = seat.state
+        seat.state, effects = lifecycle.decide(before, event, self._policy_of(seat), self._clock.monotonic())
+        if seat is self.seat:
+            self._note_use(before, event)
+        elif seat.state.phase is not before.phase:
+            self._room.nudge()
+        for effect in effects:
+            self._perform(effect, seat)
+        given_up = seat.state.status is Status.ERROR and before.status is not Status.ERROR
+        if given_up and seat is self.seat:
+            self._tasks.start(self._remember_cause(), "cause")
+
+    def _policy_of(self, seat: Seat) -> lifecycle.Policy:
+        own, health = seat is self.seat, self.config.health
+        return lifecycle.Policy(
+            restart=self.config.restart,
+            health=health if own else replace(health, max_memory_mb=0, canary_minutes=0),
+            room=self._room.is_on or not own,
+            keeps_context=own and self._keeps_context,
+            beside=not own,
+        )
+
+    # For a restart without a gap
+
+    def new_seat(self, config: ServerConfig) -> Seat:
+        return Seat(config, self._surroundings)
+
+    def instate(self, seat: Seat, *, closing: bool) -> None:
+        """Make a seat the server's own, with its history, all in one change.
+
+        `closing`: the run of the process before ends with that.
+        """
+        if closing:
+            end = lifecycle.CloseRun(Exit(), None, REPLACED)
+            self._chronicle.write(end, process=self.seat.watched, config=self.seat.config)
+        self.seat = seat
+        for effect in seat.withheld:
+            self._write_history(effect, seat)
+        seat.withheld.clear()
+        self._port = seat.config.spec.port
+        self.config = self._placed(self._given)
+        serves = seat.state.phase is lifecycle.Phase.SERVING
+        self.ready_since = self._clock.monotonic() if serves else None
+        self._room.nudge()
+
+    def _placed(self, config: ServerConfig) -> ServerConfig:
+        """Return a configuration with the port of the process that took another's place last."""
+        if self._port is None or not config.spare_ports:
+            return config
+        return replace(config, spec=config.spec.on_port(self._port))
+
+    def _leave_taken_port(self) -> None:
+        """Go back to the port that was chosen first, when a stranger holds the one of the last process."""
+        failure = self.state.failure
+        taken = failure is not None and failure.kind is FailureKind.PORT_TAKEN
+        if taken and self.state.status is Status.ERROR and self._port is not None:
+            self._port = None
+            self.apply(self._given)
 
     def _note_use(self, before: lifecycle.State, event: lifecycle.Event) -> None:
         """Note what its right to room depends on."""
@@ -347,22 +495,24 @@ class ServerSupervisor:
         ):
             self._room.nudge()
 
-    def _perform(self, effect: lifecycle.Effect) -> None:
+    def _perform(self, effect: lifecycle.Effect, seat: Seat) -> None:
         match effect:
+            case lifecycle.AskRoom() if seat is not self.seat:
+                self._tasks.start(self._succession.ask_room(seat, effect.attempt), "room")
             case lifecycle.AskRoom():
                 self._room.nudge()
             case lifecycle.Log():
-                self._log.log(effect.level, effect.text)
+                self._log.log(effect.level, effect.text if seat is self.seat else f"[beside] {effect.text}")
             case lifecycle.InspectPort():
-                self._start(effect, self._inspect(effect.attempt), "inspect")
+                self._start(effect, self._inspect(effect.attempt, seat), "inspect", seat)
             case lifecycle.Spawn():
-                self._start(effect, self._spawn(effect.attempt), "spawn")
+                self._start(effect, self._spawn(effect.attempt, seat), "spawn", seat)
             case lifecycle.Adopt():
-                self._start(effect, self._adopt(effect), "adopt")
+                self._start(effect, self._adopt(effect, seat), "adopt", seat)
             case lifecycle.CheckCause():
-                self._start(effect, self._check_cause(effect), "cause")
+                self._start(effect, self._check_cause(effect), "cause", seat)
             case lifecycle.Forget():
-                self._let_go()
+                seat.let_go()
             case (
                 lifecycle.OpenRun()
                 | lifecycle.MarkReady()
@@ -370,54 +520,73 @@ class ServerSupervisor:
                 | lifecycle.CountContext()
                 | lifecycle.CountRoom()
             ):
-                self._write_history(effect)
+                self._write_history(effect, seat)
             case _:
-                if self._watched is not None:
-                    self._watched.perform(effect, self.config.health)
+                if seat.watched is not None:
+                    seat.watched.perform(effect, self.config.health)
 
-    def _write_history(self, effect: lifecycle.Historic) -> None:
-        first_ready = isinstance(effect, lifecycle.MarkReady) and not self._chronicle.reached_ready
-        if first_ready and not self.state.adopted and self._watched is not None:
-            self._load.learned(self._clock.monotonic() - self._watched.since)
-        self._chronicle.write(effect, process=self._watched, config=self.config)
-        if isinstance(effect, lifecycle.CloseRun):
-            self._let_go()
+    def _write_history(self, effect: lifecycle.Historic, seat: Seat) -> None:
+        ends = isinstance(effect, lifecycle.CloseRun)
+        if seat is self.seat:
+            first_ready = isinstance(effect, lifecycle.MarkReady) and not self._chronicle.reached_ready
+            if first_ready and not seat.state.adopted and seat.watched is not None:
+                self._load.learned(self._clock.monotonic() - seat.watched.since)
+            self._chronicle.write(effect, process=seat.watched, config=seat.config)
+        elif not ends:  # a process that never was the server's own leaves no history
+            seat.withheld.append(effect)
+        if ends:
+            seat.let_go()
 
     def _record(self) -> None:
-        watched = self._watched
+        seat, config, watched = self.seat, self.config, self.seat.watched
+        if seat.state.phase is lifecycle.Phase.SERVING:  # perhaps not yet, or not any more, as configured
+            config = replace(config, spec=seat.config.spec)
         self._chronicle.record(
-            self.state,
-            self.config,
+            seat.state,
+            config,
             generation=self._acted,
             has_process=watched is not None,
             endpoint=watched.endpoint if watched else None,
             progress=watched.progress if watched and self.state.phase is lifecycle.Phase.WAITING else None,
+            replacement=self._succession.replacement,
+            port=self._port,
         )
 
     # Effects that take time: each comes back as an event
 
     def _on_bug(self, bug: BaseException) -> None:
         self._bug = bug
-        self._events.put_nowait(lifecycle.Tick())  # wakes `run`, which raises it
+        self._events.put_nowait((None, lifecycle.Tick()))  # wakes `run`, which raises it
 
-    def _start(self, effect: lifecycle.Attempted, work: Coroutine[None, None, None], name: str) -> None:
-        self._tasks.start(self._around.attempted(effect, work), name)
+    def _start(
+        self, effect: lifecycle.Attempted, work: Coroutine[None, None, None], name: str, seat: Seat
+    ) -> None:
+        self._tasks.start(seat.around.attempted(effect, work), name)
 
-    async def _inspect(self, attempt: int) -> None:
-        self._events.put_nowait(await launch.inspect(self._around, attempt, self.config.spec))
+    async def _inspect(self, attempt: int, seat: Seat) -> None:
+        if seat is not self.seat:
+            await self._succession.choose_port(seat, attempt)
+            return
+        seat.around.report(await launch.inspect(seat.around, attempt, self.config.spec))
 
-    async def _spawn(self, attempt: int) -> None:
-        self._take(*await launch.spawn(self._around, attempt, self.config.spec, self._load))
+    async def _spawn(self, attempt: int, seat: Seat) -> None:
+        if seat is self.seat:
+            seat.config = self.config
+        elif not await self._succession.may_spawn(seat, attempt):
+            return
+        self._take(*await launch.spawn(seat.around, attempt, seat.config.spec, self._load), seat)
 
-    async def _adopt(self, effect: lifecycle.Adopt) -> None:
-        argv = argv_of(effect, self._remembered, self.config.spec)
-        self._take(*await launch.adopt(self._around, effect, self.config.spec, argv, self._load))
+    async def _adopt(self, effect: lifecycle.Adopt, seat: Seat) -> None:
+        if seat is self.seat:
+            seat.config = self.config
+        argv = argv_of(effect, self._remembered, seat.config.spec)
+        self._take(*await launch.adopt(seat.around, effect, seat.config.spec, argv, self._load), seat)
 
-    def _take(self, event: lifecycle.Event, process: WatchedProcess | None) -> None:
+    def _take(self, event: lifecycle.Event, process: WatchedProcess | None, seat: Seat) -> None:
         """Take over a process that was spawned or adopted; None: there is none."""
         if process is not None:
-            self._watched = process
-        self._events.put_nowait(event)
+            seat.watched = process
+        seat.around.report(event)
 
     async def _remember_cause(self) -> None:
         failure = self.state.failure
@@ -429,7 +598,7 @@ class ServerSupervisor:
     async def _check_cause(self, effect: lifecycle.CheckCause) -> None:
         if effect.failure.kind is FailureKind.DOES_NOT_FIT:
             gone = await self._room.may_fit(self.config.name)
-            self._events.put_nowait(lifecycle.CauseChecked(effect.attempt, gone))
+            self.tell(lifecycle.CauseChecked(effect.attempt, gone))
             return
         cause = await self._processes.cause_of(self.config.name, effect.failure, self.config.spec)
-        self._events.put_nowait(lifecycle.CauseChecked(effect.attempt, self._cause.is_gone(cause)))
+        self.tell(lifecycle.CauseChecked(effect.attempt, self._cause.is_gone(cause)))

@@ -38,6 +38,8 @@ class Surroundings:
     """Take an event to the supervisor."""
     keeps_context: Callable[[], bool]
     """Are its conversations kept over a planned end?"""
+    shares_log: Callable[[], bool]
+    """Does another process of the server write to the same log?"""
     progressed: Callable[[], None]
     """The model has loaded a bit further: publish it."""
     on_bug: Callable[[BaseException], None]

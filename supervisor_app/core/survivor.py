@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from supervisor_app.common.redact import redact_argv, secrets_of
 from supervisor_app.core import lifecycle
-from supervisor_app.core.status import Status
+from supervisor_app.core.status import UNDER_WAY, Stage, Status
 
 if TYPE_CHECKING:
     from supervisor_app.core.ports import Processes, Remembered, ServerConfig
     from supervisor_app.core.sightings import PortHolder
     from supervisor_app.core.spec import LaunchSpec
+    from supervisor_app.core.status import Replacement
 
 
 async def find_survivor(
@@ -31,6 +32,36 @@ async def find_survivor(
         await processes.end_rest(name)
         return None
     return lifecycle.Resume(ours, adopted=False, retries=retries, recorded=False, deaths=deaths)
+
+
+async def find_beside(
+    processes: Processes,
+    name: str,
+    spec: LaunchSpec,
+    remembered: Remembered,
+    found: lifecycle.Resume | None,
+) -> PortHolder | None:
+    """Find the process that ran beside the one that was `found`, on record or not. Raises ShortageError."""
+    left = remembered.replacement
+    if found is None or left is None or left.stage not in UNDER_WAY:
+        return None
+    if left.identity is not None and left.identity != found.holder.identity:
+        holder = await processes.find(name, left.identity, spec)
+        if holder is not None:
+            return holder
+    return await processes.find_ours(name, but=found.holder.identity)
+
+
+def port_of(found: lifecycle.Resume, remembered: Remembered, port: int | None) -> int | None:
+    """Return the port of the process that was found: where it was the other one, that of the other one."""
+    left = remembered.replacement
+    return left.port if left is not None and left.port and not found.recorded else port
+
+
+def stage_of(left: Replacement, holder: PortHolder, spec: LaunchSpec) -> Stage:
+    """Return what becomes of a process beside the server's own, which is to run this spec now."""
+    as_now = holder.argv[len(holder.argv) - len(spec.args) :] == spec.args
+    return left.stage if as_now else Stage.LEAVING
 
 
 def unfinished(

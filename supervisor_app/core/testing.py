@@ -261,10 +261,11 @@ class FakeProcesses:
     async def find(self, name: str, identity: Identity, spec: LaunchSpec) -> PortHolder | None:
         return self.survivors.get(identity)
 
-    async def find_ours(self, name: str) -> PortHolder | None:
-        return self.unrecorded
+    async def find_ours(self, name: str, but: Identity | None = None) -> PortHolder | None:
+        known = self.unrecorded is None or self.unrecorded.identity == but
+        return None if known else self.unrecorded
 
-    async def end_rest(self, name: str) -> None:
+    async def end_rest(self, name: str, only: Identity | None = None) -> None:
         self.rests += 1
 
     async def spawn(self, name: str, spec: LaunchSpec) -> FakeProcess:
@@ -478,12 +479,17 @@ class FakeRoom:
     nudges: int = 0
     fits: bool = False
     """Answer to the question whether a server that was refused may fit now."""
+    beside: str = ""
+    """Reason for which a second process of a server has no room."""
 
     def nudge(self) -> None:
         self.nudges += 1
 
     async def may_fit(self, name: str) -> bool:
         return self.fits
+
+    async def fits_beside(self, name: str, spec: LaunchSpec) -> str:
+        return self.beside
 
 
 @dataclass

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.words import counted, size, span
 from supervisor_app.core.lifecycle import Phase, Policy, State
 from supervisor_app.core.lifecycle.tries import MORE_ROOM
-from supervisor_app.core.status import FailureKind, Status
+from supervisor_app.core.status import UNDER_WAY, FailureKind, Status
 
 if TYPE_CHECKING:
     from supervisor_app.core.spec import LaunchSpec
+    from supervisor_app.core.status import LlamaStatus, Replacement
 
 MEMORY_WARNING = 0.9
 """Part of the memory limit from which on people are warned."""
@@ -72,6 +73,13 @@ def warnings(state: State, policy: Policy, context_refusal: str = "") -> tuple[s
     elif limit and state.memory > MEMORY_WARNING * limit:
         said.append(f"It uses {size(state.memory)}; over {size(limit)} it is restarted.")
     return tuple(said)
+
+
+def said_of(replacement: Replacement, snapshot: LlamaStatus) -> dict[str, Any]:
+    """Return the fields in which a snapshot tells of a restart without a gap: its detail, or its warnings."""
+    if replacement.stage in UNDER_WAY:
+        return {"detail": f"{snapshot.detail} {replacement.detail}"}
+    return {"warnings": (*snapshot.warnings, replacement.detail)}
 
 
 def _initial(state: State, policy: Policy, spec: LaunchSpec) -> str:

@@ -13,11 +13,14 @@ from django.db import IntegrityError, transaction
 
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.redact import HIDDEN
+from supervisor_app.core.lifecycle.beside import why_not_seamless
 from supervisor_app.core.ports import Wish
+from supervisor_app.core.status import UNDER_WAY
 from supervisor_app.fleet.conf import Overlay, fixed_fields, launch_of
 from supervisor_app.fleet.events import GATEWAYS_GROUP, supervisor_channel
 from supervisor_app.fleet.layers import channel_layer
-from supervisor_app.fleet.models import LlamaServer, LlamaServerQuerySet, Run
+from supervisor_app.fleet.models import LlamaServer, LlamaServerQuerySet, Run, ServerState
+from supervisor_app.fleet.snapshots import replacement_from_json, view_of
 from supervisor_app.fleet.validators import validate_args_of_form
 
 if TYPE_CHECKING:
@@ -48,6 +51,44 @@ def ask(wish: Wish, servers: LlamaServerQuerySet) -> int:
     for node in nodes:
         nudge(node)
     return count
+
+
+class NotSeamlessError(Exception):
+    """The message says why a server cannot be restarted without a gap, in words for people."""
+
+
+def ask_seamless(server: LlamaServer) -> int:
+    """Note the wish for a restart without a gap; return its generation. Raises NotSeamlessError.
+
+    The supervisor may still refuse it, which its status tells then: whether both fit in memory.
+    """
+    status = view_of(server).status
+    if why := why_not_seamless(
+        status.status,
+        status.models,
+        adopted=status.adopted,
+        draining=status.draining,
+        port_is_chosen=server.port_is_chosen,
+    ):
+        raise NotSeamlessError(f"{server.name} is not restarted without a gap. {why}")
+    server_named(server.name).ask_to_restart(seamless=True)
+    nudge(server.node)
+    server.refresh_from_db(fields=["generation"])
+    return server.generation
+
+
+def seamless_answer(name: str, generation: int) -> str | None:
+    """Return why a restart without a gap came to nothing, by its generation; empty: it goes on, or is done.
+
+    None: its supervisor has not answered.
+    """
+    state = ServerState.objects.filter(server__name=name, generation__gte=generation).first()
+    if state is None:
+        return None
+    found = replacement_from_json(state.replacement)
+    if found is None or found.stage not in UNDER_WAY:
+        return found.detail if found is not None else ""
+    return "" if found.identity is not None else None
 
 
 class NothingToRollBackError(Exception):

@@ -272,6 +272,8 @@ def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], 
         desired_running=server.desired_running,
         generation=server.generation,
         restart_generation=server.restart_generation,
+        restart_seamless=server.restart_seamless,
+        seamless=server.seamless,
         idle_seconds=server.idle_stop_seconds if server.stopped_for_idleness else None,
         launch=launch_of(server),
     )

@@ -15,7 +15,7 @@ from supervisor_app.core.settings import BY_FIELD
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.fleet.conf import DEFAULT_SERVER, ConfigError, FileServer, Overlay
 from supervisor_app.fleet.lease import is_supervised
-from supervisor_app.fleet.models import LlamaServer, ServerState, default_of
+from supervisor_app.fleet.models import LlamaServer, ServerState, default_of, ports_of
 from supervisor_app.fleet.presets import FIELD as PRESETS
 from supervisor_app.fleet.presets import clashes, names_of, preset_changes
 
@@ -233,7 +233,7 @@ def _ports(node: str, overlay: Overlay, rows: Mapping[str, LlamaServer]) -> dict
 
 def _choose(node: str, ports: range, used: set[int]) -> int:
     """Return a port that no server of the node has and nobody listens on. Raises ConfigError."""
-    taken = used | set(LlamaServer.objects.on_node(node).values_list("port", flat=True))
+    taken = used | ports_of(node)
     for port in ports:
         if port not in taken and is_free(port):
             return port

@@ -59,12 +59,13 @@ class LlamaServerQuerySet(models.QuerySet["LlamaServer"]):
             desired_running=False, stopped_for_idleness=True, generation=F("generation") + 1
         )
 
-    def ask_to_restart(self) -> int:
+    def ask_to_restart(self, *, seamless: bool = False) -> int:
         return self.update(
             desired_running=True,
             stopped_for_idleness=False,
             generation=F("generation") + 1,
             restart_generation=F("generation") + 1,
+            restart_seamless=seamless,
         )
 
 
@@ -109,7 +110,8 @@ class LlamaServer(models.Model):
     max_concurrent = models.PositiveIntegerField(**column("max_concurrent"))
     max_queue = models.PositiveIntegerField(**column("max_queue"))
     aliases = models.JSONField(**column("aliases", validate_names))
-    # a process of the version before inserts without these five
+    # a process of the version before inserts without these six
+    seamless = models.BooleanField(db_default=False, **column("seamless"))
     keep_context = models.BooleanField(db_default=False, **column("keep_context"))
     presets = models.JSONField(db_default={}, **column("presets", validate_presets))
     group = models.CharField(db_default="", **column("group"))
@@ -129,6 +131,9 @@ class LlamaServer(models.Model):
     stopped_for_idleness = models.BooleanField(default=False, editable=False)
     generation = models.PositiveBigIntegerField(default=1, editable=False)
     restart_generation = models.PositiveBigIntegerField(default=0, editable=False)
+    restart_seamless = models.BooleanField(
+        default=False, db_default=False, editable=False, help_text="That restart is to be without a gap."
+    )
 
     objects = LlamaServerQuerySet.as_manager()
 
@@ -158,6 +163,11 @@ class LlamaServer(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def port_is_chosen(self) -> bool:
+        """Was the port chosen from a range? People have named any other."""
+        return bool(self.file) and "port" not in self.file_fields
 
     @property
     def key(self) -> str:
@@ -224,6 +234,10 @@ class ServerState(models.Model):
     process_start = models.BigIntegerField(null=True)
     boot_id = models.CharField(max_length=100, default="")
     endpoint = models.JSONField(null=True, help_text="Where the process was proved to listen.")
+    replacement = models.JSONField(null=True, help_text="Its restart without a gap.")
+    port = models.PositiveIntegerField(
+        null=True, help_text="Of the newest process that took another's place; null: the configured one."
+    )
     generation = models.PositiveBigIntegerField(default=0)
     # Beside the runs, of which the oldest are deleted: a counter must never fall.
     starts = models.PositiveBigIntegerField(default=0, help_text="Processes started so far.")
@@ -254,6 +268,13 @@ class ServerState(models.Model):
 
     def __str__(self) -> str:
         return f"{self.server}: {self.status}"
+
+
+def ports_of(node: str) -> set[int]:
+    """Return the ports that servers of a node have, or their processes."""
+    servers = LlamaServer.objects.on_node(node)
+    ports = servers.values_list("port", "state__port")
+    return {port for pair in ports for port in pair if port is not None}
 
 
 class Footprint(models.Model):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.moments import moment, seconds
@@ -16,7 +16,9 @@ from supervisor_app.core.status import (
     LlamaStatus,
     Model,
     Progress,
+    Replacement,
     RunSummary,
+    Stage,
     Status,
 )
 from supervisor_app.core.timeline import LENGTH
@@ -130,6 +132,7 @@ def snapshot_of(name: str, state: ServerState, runs: Iterable[Run]) -> LlamaStat
         and Progress(loaded=progress["loaded"], total=progress["total"], eta_seconds=progress["etaSeconds"]),
         draining=state.draining,
         unloaded=state.unloaded,
+        replacement=replacement_from_json(state.replacement),
         can_roll_back=state.can_roll_back,
         warnings=tuple(state.warnings),
         runs=tuple(summary_of(run) for run in runs),
@@ -155,6 +158,7 @@ def columns_of(snapshot: LlamaStatus, identity: Identity | None, generation: int
         "progress": snapshot.progress and snapshot.progress.as_json(),
         "draining": snapshot.draining,
         "unloaded": snapshot.unloaded,
+        "replacement": snapshot.replacement and replacement_to_keep(snapshot.replacement),
         "can_roll_back": snapshot.can_roll_back,
         "warnings": list(snapshot.warnings),
         "adopted": snapshot.adopted,
@@ -186,6 +190,29 @@ def identity_of_row(row: ServerState | Run) -> Identity | None:
     if row.pid is None or row.process_start is None:
         return None
     return Identity(pid=row.pid, start=row.process_start, boot_id=row.boot_id)
+
+
+def replacement_to_keep(replacement: Replacement) -> dict[str, Any]:
+    """Return a restart without a gap as JSON, with what the next supervisor must know of it."""
+    identity = replacement.identity
+    return {
+        "stage": replacement.stage.value,
+        "detail": replacement.detail,
+        "identity": identity and asdict(identity),
+        "port": replacement.port,
+    }
+
+
+def replacement_from_json(data: dict[str, Any] | None) -> Replacement | None:
+    if data is None:
+        return None
+    identity = data["identity"]
+    return Replacement(
+        stage=Stage(data["stage"]),
+        detail=data["detail"],
+        identity=identity and Identity(**identity),
+        port=data["port"],
+    )
 
 
 _KINDS = {kind.value: kind for kind in FailureKind}

@@ -32,8 +32,14 @@ from supervisor_app.core.status import Status
 from supervisor_app.core.timeline import LENGTH
 from supervisor_app.fleet import retention, span_record
 from supervisor_app.fleet.conf import LAUNCH_FIELDS, Overlay, resolve
-from supervisor_app.fleet.models import LlamaServer, Run, ServerState, default_of
-from supervisor_app.fleet.snapshots import columns_of, failure_from_json, identity_of_row, summary_of
+from supervisor_app.fleet.models import LlamaServer, Run, ServerState, default_of, ports_of
+from supervisor_app.fleet.snapshots import (
+    columns_of,
+    failure_from_json,
+    identity_of_row,
+    replacement_from_json,
+    summary_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -131,6 +137,8 @@ class OrmStore:
         self.memory_rules = overlay.memory
         servers = LlamaServer.objects.on_node(self._node)
         explained = self._hooks.explained(timezone.now())
+        taken = ports_of(self._node)
+        spare = tuple(port for port in overlay.ports if port not in taken)
         configs = []
         for server in servers:
             engine = self._engine_of(server, overlay) or command
@@ -139,7 +147,8 @@ class OrmStore:
             if config.keeps_context and self._hooks.isolated(server):
                 refusal = ISOLATED
             known = explained.get(server.name, frozenset())
-            configs.append(replace(config, explained=known, context_refusal=refusal))
+            ports = (server.port, *spare) if server.port_is_chosen else ()
+            configs.append(replace(config, explained=known, context_refusal=refusal, spare_ports=ports))
         return configs
 
     def _engine_of(self, server: LlamaServer, overlay: Overlay) -> tuple[str, ...]:
@@ -171,6 +180,8 @@ def _remember(name: str) -> Remembered:
         run_open=open_run is not None,
         adopted=open_run.adopted if open_run else False,
         argv=tuple(open_run.argv) if open_run else (),
+        replacement=replacement_from_json(state.replacement) if state else None,
+        port=state.port if state else None,
         runs=tuple(summary_of(run) for run in runs),
         last_good={**DEFAULT_LAUNCH, **good.launch} if good and good.launch else None,
         loads=tuple(
@@ -185,7 +196,8 @@ def _save(node: str, change: Change, follow: Follow) -> None:
     server = LlamaServer.objects.filter(name=change.snapshot.name, node=node).first()
     if server is None:
         return
-    columns = storable(columns_of(change.snapshot, change.identity, change.generation))
+    columns = columns_of(change.snapshot, change.identity, change.generation) | {"port": change.port}
+    columns = storable(columns)
     row = ServerState.objects.filter(server=server)
     if not row.update(**columns, seen_at=Now()):
         ServerState.objects.create(server=server, **columns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
@@ -12,8 +12,16 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
+from supervisor_app.core.ports import Wish
 from supervisor_app.fleet.availability import bars_of
-from supervisor_app.fleet.commands import NothingToRollBackError, ask, roll_back, server_named
+from supervisor_app.fleet.commands import (
+    NothingToRollBackError,
+    NotSeamlessError,
+    ask,
+    ask_seamless,
+    roll_back,
+    server_named,
+)
 from supervisor_app.fleet.conf import apply_overlay
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.models import LlamaServer, ServerState
@@ -25,9 +33,6 @@ from supervisor_app.pages.door import page
 from supervisor_app.pages.needs import need_panel
 from supervisor_app.pages.overview import load_overview
 from supervisor_app.web.http import HtmxHttpRequest, may_control
-
-if TYPE_CHECKING:
-    from supervisor_app.core.ports import Wish
 
 
 @page
@@ -42,6 +47,7 @@ def server(request: HttpRequest, name: str) -> HttpResponse:
     context = {"view": _view(name), "need": need_panel(name), "day": day, **_page_context(request)}
     if may_control(request):
         row = get_object_or_404(LlamaServer.objects.select_related("state"), name=name)
+        context["can_seamless"] = row.port_is_chosen
         apply_overlay(row, last_good())
         presets = {preset: preset_phrases(said) for preset, said in row.presets.items()}
         context |= {"direct": _direct(row), "presets": presets}
@@ -63,7 +69,14 @@ def control(request: HtmxHttpRequest, name: str, wish: Wish) -> HttpResponse:
     """
     if not may_control(request):
         raise PermissionDenied("Log in as staff to start, stop or restart a server.")
-    if not ask(wish, server_named(name)):
+    if wish is Wish.RESTART and request.GET.get("seamless") == "1":
+        try:
+            ask_seamless(get_object_or_404(LlamaServer, name=name))
+        except NotSeamlessError as error:
+            return render(
+                request, "supervisor/refused.html", {"message": str(error), "name": name}, status=409
+            )
+    elif not ask(wish, server_named(name)):
         raise Http404(f"There is no server {name}.")
     if request.htmx:
         return HttpResponse(status=204)

@@ -63,6 +63,8 @@ class Stop:
 class Restart:
     note: str = ""
     generation: int = 0
+    seamless: bool = False
+    """The restart is to be without a gap, or not at all: `core.succession` takes such a wish."""
 
 
 @dataclass(frozen=True)

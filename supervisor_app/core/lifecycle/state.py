@@ -58,6 +58,8 @@ class Policy:
     """The server's conversations are saved before an end that somebody asked for."""
     room: bool = False
     """Servers share the memory of the node: room is asked for before a process is spawned."""
+    beside: bool = False
+    """The process runs beside the server's own: no failure of it is followed by another try."""
 
 
 @dataclass(frozen=True, kw_only=True)

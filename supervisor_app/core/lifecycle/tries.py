@@ -41,6 +41,8 @@ def failed(state: State, failure: Failure, policy: Policy, now: float) -> Decisi
     """Plan the next try after the end of a process, or give up."""
     pid = state.identity.pid if state.identity is not None else NO_PID
     state = replace(state, deaths=(*state.deaths, pid)[-MAX_DEATHS:], failure=failure)
+    if policy.beside:
+        return give_up(state), [Log(ERROR, f"❌ [LLAMA] The process beside it: {failure.sentence}")]
     if policy.room and failure.kind in OUT_OF_MEMORY and not state.more_room:
         return with_more_room(state, failure, policy, now)
     if failure.permanent and not state.was_ready:

@@ -127,11 +127,11 @@ class LocalProcesses:
         # Once more: between the two looks it may have gone and its pid been given away.
         return holder if holder is not None and holder.identity == identity else None
 
-    async def find_ours(self, name: str) -> PortHolder | None:
-        return await self._lanes[name].looks.run(_find_ours, self.log_file(name))
+    async def find_ours(self, name: str, but: Identity | None = None) -> PortHolder | None:
+        return await self._lanes[name].looks.run(_find_ours, self.log_file(name), but)
 
-    async def end_rest(self, name: str) -> None:
-        await self._lanes[name].looks.run(_end_rest, self.log_file(name))
+    async def end_rest(self, name: str, only: Identity | None = None) -> None:
+        await self._lanes[name].looks.run(_end_rest, self.log_file(name), only)
 
     async def spawn(self, name: str, spec: LaunchSpec) -> LocalProcess:
         lanes, log = self._lanes[name], self.log_file(name, spec)
@@ -231,17 +231,21 @@ def _recognise(identity: Identity | None, log: LogFile) -> bool:
     return identity is not None and log.is_written_by(identity.pid)
 
 
-def _find_ours(log: LogFile) -> PortHolder | None:
+def _find_ours(log: LogFile, but: Identity | None) -> PortHolder | None:
     """Find the server that writes to this log: unlike its children it leads a session."""
     for process in _writers(log):
         with contextlib.suppress(ProcessLookupError):
-            if os.getsid(process.pid) == process.pid:
+            if os.getsid(process.pid) == process.pid and (but is None or process.pid != but.pid):
                 return seen_process(process.pid, is_llama=True)
     return None
 
 
-def _end_rest(log: LogFile) -> None:
-    """Kill all that writes to this log, which would keep the port and the GPU memory."""
+def _end_rest(log: LogFile, only: Identity | None) -> None:
+    """Kill all that writes to this log, which would keep the port and the GPU memory.
+
+    `only` the session of this process, if that is given.
+    """
     for process in _writers(log):
-        with contextlib.suppress(psutil.Error):
-            process.kill()  # never another that has got the pid since
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if only is None or os.getsid(process.pid) == only.pid:
+                process.kill()  # never another that has got the pid since

@@ -20,6 +20,7 @@ from supervisor_app.core.placement.decisions import Decision, Evict, Refuse, Sta
 from supervisor_app.core.placement.plan import plan
 from supervisor_app.core.placement.reasons import Kind, sentence
 from supervisor_app.core.placement.world import Cause, Demand, Need, Standing, World
+from supervisor_app.core.room.beside import as_idle, beside, demand_beside, why_not_beside
 from supervisor_app.core.room.budgets import budgets_of, policy_of, unknown_devices
 from supervisor_app.core.room.reading_ahead import ReadAhead, room_for_files
 from supervisor_app.core.room.returning import Returning
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from supervisor_app.core.ports import Clock, Footprints, ServerConfig
     from supervisor_app.core.room.reading_ahead import Read
+    from supervisor_app.core.spec import LaunchSpec
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +142,19 @@ class Room:
         asked = demand(tenant, needs[name], now, waiting=1)
         world, policy = self._world(survey, needs, {}, now), policy_of(self._rules)
         return not any(isinstance(said, Refuse) for said in plan(world, [asked], policy, now).decisions)
+
+    async def fits_beside(self, name: str, spec: LaunchSpec) -> str:
+        """Return why a second process of a server has no room beside the first; empty: it has."""
+        tenants, now = self._tenants(), self._clock.monotonic()
+        survey, _ = await asyncio.gather(self._survey(0.0), self._read_needs(self._with_memory()))
+        need = UNKNOWN
+        with suppress(TimeoutError):
+            async with asyncio.timeout(NEED_SECONDS):
+                need = await self._footprints.need(name, spec)
+        first = tenants[name]
+        asked = demand_beside(first, at_least(need, _used_by(survey, first)), now)
+        world = as_idle(self._world(survey, self._needs, {}, now), name)
+        return why_not_beside(world, asked, policy_of(self._rules), now)
 
     async def run(self) -> None:
         """Decide until cancelled."""
@@ -259,6 +274,11 @@ class Room:
             )
             for name, (tenant, standing) in self._standing().items()
         ]
+        residents += [
+            beside(tenant, standing, needs.get(name, UNKNOWN))
+            for name, tenant in self._tenants().items()
+            if tenant.second is not None and (standing := standing_of(tenant.second)) is not None
+        ]
         here = {each.name for each in residents}
         residents += [remnant(name, devices) for name, devices in returning.items() if name not in here]
         rules = self._rules or MemoryRules()
@@ -294,7 +314,7 @@ class Room:
         at, seen = self._seen
         if self._clock.monotonic() <= at + fresh_seconds and fresh_seconds:
             return seen
-        pids = [tenant.state.identity.pid for tenant in self._tenants().values() if tenant.state.identity]
+        pids = [pid for tenant in self._tenants().values() for pid in tenant.pids]
         survey = Survey()
         with suppress(*CANNOT):
             survey = await self._look(pids)
@@ -335,7 +355,7 @@ class Room:
         return {
             name: tenant
             for name, (tenant, standing) in self._standing().items()
-            if standing is Standing.IDLE and not tenant.config.claim.pinned
+            if standing is Standing.IDLE and not tenant.config.claim.pinned and tenant.second is None
         }
 
     # Telling servers

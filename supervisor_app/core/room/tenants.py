@@ -32,6 +32,14 @@ class Tenant(Protocol):
     @property
     def state(self) -> lifecycle.State: ...
     @property
+    def second(self) -> lifecycle.State | None:
+        """State of the process beside its own, during a restart without a gap."""
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Pids of its processes."""
+
+    @property
     def has_begun(self) -> bool:
         """True once it has found out what the last supervisor left."""
 
@@ -74,9 +82,12 @@ def is_undecided(tenant: Tenant) -> bool:
 
 
 def resident(tenant: Tenant, standing: Standing, need: Need, requests: int) -> Resident:
-    """`requests`: in flight. A process that was found running is somebody else's, and stays."""
+    """`requests`: in flight. A process that was found running is somebody else's, and stays.
+
+    A server that is being restarted without a gap counts as busy.
+    """
     claim = tenant.config.claim
-    busy = standing is Standing.IDLE and requests > 0
+    busy = standing is Standing.IDLE and (requests > 0 or tenant.second is not None)
     return Resident(
         name=tenant.config.name,
         need=need,

@@ -428,4 +428,4 @@ class Link:
 
 
 def _is_in_use(gate: Gate) -> bool:
-    return any(visitor.counts_as_use for visitor in (*gate.in_flight, *gate.waiting))
+    return any(visitor.counts_as_use for visitor in (*gate.at_any_process, *gate.waiting))

@@ -268,7 +268,7 @@ class Gateway:
     def load(self) -> Iterable[tuple[str, str, int, int]]:
         """List for each server and model asked for: both names, requests in flight, requests held."""
         for backend in self.all:
-            inside = Counter(visitor.model for visitor in backend.gate.in_flight)
+            inside = Counter(visitor.model for visitor in backend.gate.at_any_process)
             waiting = Counter(visitor.model for visitor in backend.gate.waiting)
             for model in dict.fromkeys([*(backend.facts.offered or ("",)), *inside, *waiting]):
                 yield backend.facts.name, model, inside[model], waiting[model]
@@ -300,6 +300,9 @@ class Gateway:
         for backend in self.all:
             if not backend.facts.ready:
                 for visitor in backend.gate.in_flight:
+                    visitor.server_ended()
+            if backend.facts.away:
+                for visitor in backend.gate.former.copy():
                     visitor.server_ended()
             self.inquest.settle(backend, backend.facts)
             if backend.gate.waiting:

@@ -121,6 +121,8 @@ class Backend:
         goes_on = self._goes_on(facts)
         if self._serving is not None and not goes_on:
             self.losses.bury(self._serving[0], self.facts.run, facts.detail)
+        if self._serving is not None and facts.ready and facts.pid not in self._serving:
+            self.gate.change_process()
         moved = facts.url != self.facts.url or (facts.endpoint or self._endpoint) != self._endpoint
         is_new = facts.ready and self._serving is None and not moved
         if not (goes_on or is_new) and self._pool is not None:

@@ -38,6 +38,8 @@ class Gate:
         self.inside: set[Insider] = set()
         self.beside: set[Insider] = set()
         """Requests at the server that take no slot."""
+        self.former: set[Insider] = set()
+        """Requests at the process before, which finishes them: they take no place at the one that serves."""
         self.ghosts: set[Ghost] = set()
         """Requests whose clients have left: they take no place, but beside one no suspect is alone."""
         self.waiting: list[Visitor] = []
@@ -76,8 +78,8 @@ class Gate:
 
     def return_to_queue(self, visitor: Visitor) -> None:
         """Put a request back to its place in the order. It had been let in before, so it needs no room."""
-        self.inside.discard(visitor)
-        self.beside.discard(visitor)
+        for places in (self.inside, self.beside, self.former):
+            places.discard(visitor)
         if visitor.turn == NEWCOMER:
             visitor.turn = FIRST
         self._insert(visitor)
@@ -86,10 +88,16 @@ class Gate:
 
     def replace(self, visitor: Insider, successor: Visitor) -> None:
         """Swap a visitor in place, keeping its slot."""
-        for places in (self.inside, self.beside):
+        for places in (self.inside, self.beside, self.former):
             if visitor in places:
                 places.remove(visitor)
                 places.add(successor)
+
+    def change_process(self) -> None:
+        """Give all places to a new process; the one before finishes what it has."""
+        self.former |= self.in_flight
+        self.inside.clear()
+        self.beside.clear()
 
     def haunt(self, visitor: Insider, ghost: Ghost) -> None:
         """Keep the ghost of a request whose client left while it was inside: `leave` follows."""
@@ -107,6 +115,8 @@ class Gate:
             self.inside.remove(visitor)
         elif visitor in self.beside:
             self.beside.remove(visitor)
+        elif visitor in self.former:
+            self.former.remove(visitor)
         elif visitor in self.waiting:
             self.waiting = [each for each in self.waiting if each is not visitor]
         if self.waiting:
@@ -143,6 +153,11 @@ class Gate:
     @property
     def in_flight(self) -> set[Insider]:
         return self.inside | self.beside
+
+    @property
+    def at_any_process(self) -> set[Insider]:
+        """Requests in flight, also at the process before."""
+        return self.inside | self.beside | self.former
 
     def has_room_for(self, visitor: Visitor) -> bool:
         """Would this request go in at once, if it came here now?"""

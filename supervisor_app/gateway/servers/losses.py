@@ -123,7 +123,7 @@ class Losses:
         """API key of all requests in flight when the first connection was lost. Call `_was_alone` before."""
         known, key = self._only_key_of
         if known != pid:
-            keys = {each.key for each in self._gate.in_flight} | {each.key for each in self._ghosts(pid)}
+            keys = {each.key for each in self._gate.at_any_process} | {each.key for each in self._ghosts(pid)}
             elsewhere = self.neighbours is not None and not self.neighbours.noticed_all(self._number_at(pid))
             key = keys.pop() if len(keys) == 1 and not elsewhere else None
             self._only_key_of = pid, key
@@ -131,7 +131,7 @@ class Losses:
 
     def _number_at(self, pid: int | None) -> int:
         """Requests at this process, for all that is known."""
-        return len(self._gate.in_flight) + len(self._ghosts(pid))
+        return len(self._gate.at_any_process) + len(self._ghosts(pid))
 
 
 def judge(facts: ServerFacts, suspicion: Suspicion, loss: Loss) -> tuple[Verdict, str]:

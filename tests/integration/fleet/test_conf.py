@@ -208,6 +208,7 @@ EVERY_KEY = {
     "canary_minutes": 30,
     "hold_seconds": 0,
     "idle_stop_seconds": 600,
+    "seamless": True,
     "max_concurrent": 2,
     "max_queue": 0,
     "model_aliases": ["chat", "a/b:c"],

@@ -51,6 +51,7 @@ def test_the_api_tells_all_of_the_contract(client):
         adopted=True,
         pid=4242,
         progress={"loaded": 50, "total": 100, "percent": 50, "etaSeconds": 3.5},
+        replacement={"stage": "failed", "detail": "It did not load.", "identity": None, "port": 0},
         can_roll_back=True,
         warnings=["It computes on the CPU."],
     )
@@ -77,6 +78,7 @@ def test_the_api_tells_all_of_the_contract(client):
         "progress": {"loaded": 50, "total": 100, "percent": 50, "etaSeconds": 3.5},
         "unloaded": False,
         "loaded": "",
+        "replacement": {"stage": "failed", "detail": "It did not load.", "pid": None},
         "canRollBack": True,
         "warnings": ["It computes on the CPU."],
         "supervised": True,

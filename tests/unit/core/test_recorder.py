@@ -114,6 +114,7 @@ async def test_flush_gives_up_in_time():
     async with recording(InMemoryStore(down=True)) as (recorder, *_):
         recorder.submit(change(1))
         assert not await recorder.flush(0.05)
+        assert not await recorder.saved(0.05)
 
 
 async def test_flush_of_nothing_is_immediate():

@@ -48,6 +48,34 @@ def newer(backend, **changes):
     backend.update(replace(backend.facts, version=backend.facts.version + 1, **changes))
 
 
+# --- A restart without a gap ----------------------------------------------------------------------------
+
+
+def test_a_new_process_has_all_places_while_the_one_before_finishes_what_it_has(timers):
+    backend = make_backend(capacity=2)
+    old, new = visitors(2), visitors(3)
+    assert enter(backend.gate, *old) == [True, True]
+    pool = backend.pool
+    newer(backend, pid=12, url="http://localhost:8135")
+    assert backend.gate.is_open
+    assert backend.pool is not pool
+    assert enter(backend.gate, *new) == [True, True, False]
+    assert backend.gate.at_any_process == {*old, *new[:2]}
+    backend.gate.leave(old[0])
+    assert new[2].times == 0, "it was at the other process"
+    backend.gate.leave(new[0])
+    assert new[2].times == 1
+    backend.gate.return_to_queue(old[1])
+    assert backend.gate.former == set()
+
+
+def test_the_same_process_keeps_its_places(backend):
+    (visitor,) = visitors(1)
+    enter(backend.gate, visitor)
+    newer(backend, detail="Serving.")
+    assert backend.gate.inside == {visitor}
+
+
 # --- Its gate ------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,15 @@ from supervisor_app.common import words
 from supervisor_app.common.redact import harmless
 from supervisor_app.core.ports import Wish
 from supervisor_app.core.status import Status
-from supervisor_app.fleet.commands import NothingToRollBackError, ask, roll_back, server_named
+from supervisor_app.fleet.commands import (
+    NothingToRollBackError,
+    NotSeamlessError,
+    ask,
+    ask_seamless,
+    roll_back,
+    seamless_answer,
+    server_named,
+)
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.devices import survey_this_node
 from supervisor_app.fleet.lease import is_supervised
@@ -37,10 +45,14 @@ from supervisor_app.roles.memory_report import (
 from supervisor_app.traffic.issuing import NoSuchKeyError, add_key, describe_keys, revoke_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from supervisor_app.roles.memory_report import NeedReport
 
 DOWN, NO_SUCH_SERVER = 1, 2
 DIFFERS = 1
+BEGIN_SECONDS = 10.0
+"""Time for a supervisor to begin a restart without a gap, or to refuse it."""
 FOLLOW_SECONDS = 0.25
 FOLLOW_BYTES = 4 * 1024 * 1024
 """Shown at most of what came between two looks; of a flood that is its end."""
@@ -82,6 +94,11 @@ class Command(BaseCommand):
         )
 
         parser.add_argument(
+            "--seamless",
+            action="store_true",
+            help="of restart: a new process starts beside the old one and takes over once it is ready",
+        )
+        parser.add_argument(
             "--flags", default="", help="of footprint: more flags of llama-server: --flags='-c 8192 -ngl 20'"
         )
         parser.add_argument("-n", "--lines", type=int, default=50, help="of logs (default: 50)")
@@ -99,8 +116,11 @@ class Command(BaseCommand):
         may_read: bool,
         may_change: bool,
         flags: str,
+        seamless: bool,
         **options: Any,
     ) -> None:
+        if seamless and command != Wish.RESTART:
+            raise CommandError(f"--seamless is of restart, not of {command}.", returncode=2)
         if key_name is not None and command not in ("key", "config"):
             raise CommandError(f"{command} takes one name: {key_name!r} is one too many.", returncode=2)
         try:
@@ -119,7 +139,7 @@ class Command(BaseCommand):
             elif command == "footprint":
                 self._show_footprint(name, flags, as_json)
             else:
-                self._do(command, name, as_json)
+                self._do(command, name, as_json, seamless=seamless)
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used: {error}") from error
 
@@ -175,11 +195,13 @@ class Command(BaseCommand):
             raise CommandError('Of what? Name a file, or write "llama-server …" in quotes.', returncode=2)
         self.stdout.write(import_config(source), ending="")
 
-    def _do(self, command: str, name: str | None, as_json: bool) -> None:
+    def _do(self, command: str, name: str | None, as_json: bool, *, seamless: bool) -> None:
         servers = LlamaServer.objects.all() if name is None else server_named(name)
         if not servers.exists():
             self._no_such_server(name)
-        if command != "status":
+        if seamless:
+            self._restart_seamlessly(servers)
+        elif command != "status":
             ask(Wish(command), servers)
         views = load_views(*([] if name is None else [name]))
         if as_json:
@@ -193,6 +215,19 @@ class Command(BaseCommand):
             self._warn_if_alone(node, command)
         if command == "status" and not all(_is_ready(view) for view in views):
             raise SystemExit(DOWN)
+
+    def _restart_seamlessly(self, servers: Iterable[LlamaServer]) -> None:
+        """Ask, and wait until each has begun: what does not fit is refused by its supervisor."""
+        try:
+            asked = {server.name: ask_seamless(server) for server in servers}
+        except NotSeamlessError as error:
+            raise CommandError(str(error)) from error
+        deadline = time.monotonic() + BEGIN_SECONDS
+        for name, generation in asked.items():
+            while (why := seamless_answer(name, generation)) is None and time.monotonic() < deadline:
+                time.sleep(FOLLOW_SECONDS)
+            if why:
+                raise CommandError(f"{name}: {why}")
 
     def _the_server(self, name: str | None) -> LlamaServer:
         """The one with this name, or the only one."""
