@@ -190,7 +190,7 @@ def ends_at_last(process_as_before):
 def test_a_reason_that_keeps_the_gateway_from_starting_is_told(
     ends_at_last, error, code, message, monkeypatch, caplog
 ):
-    def load(overlay):
+    def load(*known):
         raise error
 
     monkeypatch.setattr(survey, "load_facts", load)

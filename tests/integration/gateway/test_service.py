@@ -49,11 +49,11 @@ def outage(monkeypatch):
     """A database that fails until the event is set."""
     over, load = Outage(), survey.load_facts
 
-    def fail(overlay):
+    def fail(*known):
         if not over.is_set():
             over.tries += 1
             raise OperationalError("gone")
-        return load(overlay)
+        return load(*known)
 
     monkeypatch.setattr(survey, "load_facts", fail)
     return over

@@ -98,7 +98,7 @@ async def test_a_service_with_nothing_in_flight_ends_at_once_without_a_word(capl
 
 @in_database
 async def test_a_bug_in_a_service_is_raised_and_closes_its_address(monkeypatch):
-    def broken(overlay):
+    def broken(*known):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(link, "REFRESH_SECONDS", 0.01)
