@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from html import unescape
 from html.parser import HTMLParser
 from urllib.parse import urljoin, urlsplit
 
@@ -89,7 +90,8 @@ def test_every_page_leads_only_below_the_sub_path(below):
 
 
 def test_every_link_and_file_of_the_pages_is_there(below):
-    found = {link for page in pages_of(below) for link in re.findall(r'(?:href|src)="(/[^"]+)"', page.text)}
+    named = {link for page in pages_of(below) for link in re.findall(r'(?:href|src)="(/[^"]+)"', page.text)}
+    found = set(map(unescape, named))
     assert any("/static/" in link for link in found)
     for link in sorted(found):
         answer = below.visitor.get(urljoin(below.visitor.url, link), timeout=DEADLINE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 from contextlib import closing
 
 from tests.deadline import DEADLINE
@@ -10,9 +11,12 @@ from tests.deadline import DEADLINE
 
 def signs_of_life(proxy, start):
     """What systemd is told by the process that `start` starts."""
-    address = str(proxy.directory / f"{start.__name__}.notify")
-    proxy.env |= {"WATCHDOG_USEC": "400000", "NOTIFY_SOCKET": address}
-    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as systemd:
+    with (
+        tempfile.TemporaryDirectory() as short,  # an address of this kind may have 107 characters
+        closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as systemd,
+    ):
+        address = f"{short}/notify"
+        proxy.env |= {"WATCHDOG_USEC": "400000", "NOTIFY_SOCKET": address}
         systemd.bind(address)
         systemd.settimeout(DEADLINE)
         start()

@@ -1,4 +1,4 @@
-// The buttons of a server: ask before an interruption, tell what has not been done.
+// Buttons that act: ask before an interruption, tell what has not been done.
 import { all, id, on, say } from "./dom.js";
 
 const problem = (kind, code) => say(id("problem"), kind && id("problem").dataset[kind].replace("%", code));
@@ -10,12 +10,14 @@ on("htmx:confirm", (event) => {
   const { question, elt, issueRequest } = event.detail;
   if (!question) return;
   event.preventDefault();
-  const shown = all("[data-glyph]").find((each) => each.dataset.name === elt.dataset.for);
+  const { title, yes, no, for: name } = elt.dataset;
+  const shown = all("[data-glyph]").find((each) => each.dataset.name === name);
   const verb = elt.textContent.trim(), dialog = id("confirm");
   if (shown && shown.dataset.status !== "ready") return issueRequest(true);
-  say(id("confirm-title"), `${verb} ${elt.dataset.for}?`);
+  say(id("confirm-title"), title || `${verb} ${name}?`);
   say(id("confirm-text"), question);
-  say(id("confirm-yes"), verb);
+  say(id("confirm-yes"), yes || verb);
+  say(id("confirm-no"), no || "Cancel");
   dialog.returnValue = "";
   dialog.onclose = () => dialog.returnValue && issueRequest(true);
   dialog.showModal();

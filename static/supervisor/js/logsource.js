@@ -47,9 +47,10 @@ export class Tail {
   drop() {
     clearTimeout(this.timer);
     if (!this.socket) return;
-    this.socket.onclose = this.socket.onmessage = null;
-    this.socket.close();
-    this.socket = null;
+    const left = this.socket;
+    this.socket = left.onclose = left.onmessage = null;
+    if (left.readyState === WebSocket.CONNECTING) left.onopen = () => left.close(); // else the console calls it an error
+    else left.close();
   }
 
   open() {

@@ -26,6 +26,7 @@ STATE = """
     FROM supervisor_app_serverstate AS state JOIN supervisor_app_llamaserver AS server ON server.id = server_id
 """
 LARGEST_LOG = 10 * 2**20
+LARGEST_COPY = LARGEST_LOG * 5 // 4
 LIFE = ("id", "pid", "process_start")
 
 
@@ -162,7 +163,11 @@ def _of_the_files(proxy: Proxy) -> Iterator[str]:
         name = str(path.relative_to(proxy.data_dir))
         if path.is_file() and not KEPT.fullmatch(name):
             yield f"{name} was left behind"
-    large = [path for path in proxy.data_dir.glob("logs/*") if path.stat().st_size > LARGEST_LOG]
+    large = [
+        path
+        for path in proxy.data_dir.glob("logs/*")
+        if path.stat().st_size > (LARGEST_LOG if path.suffix == ".log" else LARGEST_COPY)
+    ]
     if large:
         yield f"too large: {large}"
 

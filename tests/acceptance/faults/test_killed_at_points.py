@@ -105,7 +105,7 @@ def long_log(proxy: Proxy) -> None:
     for number in range(1, 10):
         (logs / f"default.log.{number}").write_text(f"was {number}")
     with (logs / "default.log").open("ab") as log:
-        log.write(b"x" * (LARGEST_LOG + 1))
+        log.write(b"x" * 2 * LARGEST_LOG)
 
 
 def stop_unseen(proxy: Proxy) -> None:

@@ -193,7 +193,7 @@ def test_a_log_that_grows_is_rotated_and_only_so_many_are_kept(house):
         for path in older:
             path.write_text(f"was {path.name}")
         with patient.log.open("ab") as file:
-            file.write(b"x" * 12 * MEGABYTE)
+            file.write(b"x" * 13 * MEGABYTE)
         house.wait_for("the log is cut", lambda: patient.log.stat().st_size < MEGABYTE)
         house.wait_for("a copy", lambda: older[0].stat().st_size == 10 * MEGABYTE)
         assert older[-1].read_text() == "was default.log.8"
