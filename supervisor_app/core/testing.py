@@ -243,6 +243,8 @@ class FakeProcesses:
     survey: Survey | None = None
     """Result of each look at the devices; None: a problem, another one each time."""
     survey_error: OSError | None = None
+    survey_held: asyncio.Event | None = None
+    """A driver answers once this is set; None: at once."""
     reading: dict[int, int] = field(default_factory=dict)
     """Port of each launch whose files are being read ahead, and the room for them; nobody's read ends."""
     reading_error: OSError | None = None
@@ -288,6 +290,8 @@ class FakeProcesses:
 
     async def devices(self, pids: Collection[int]) -> Survey:
         self.surveyed.append(list(pids))
+        if self.survey_held is not None:
+            await self.survey_held.wait()
         if self.survey_error is not None:
             raise self.survey_error
         return self.survey or Survey(problems=(f"Look {len(self.surveyed)}.",))

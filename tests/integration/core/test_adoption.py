@@ -159,6 +159,13 @@ async def test_the_children_of_one_that_nobody_saw_end_are_ended(processes, star
     await until(lambda: identity_of(child.pid) is None)
 
 
+async def test_the_rest_of_one_process_is_ended_without_the_one_beside_it(processes, started):
+    old, new = await started(fake_spec("--fake-child")), await started(fake_spec())
+    await processes.end_rest("default", only=old.identity)
+    await until(lambda: identity_of(old.identity.pid) is None)
+    assert identity_of(new.identity.pid) == new.identity
+
+
 # Where there is no pidfd
 
 

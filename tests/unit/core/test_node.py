@@ -177,6 +177,18 @@ async def test_devices_are_looked_at_once_a_minute_while_no_server_runs():
         assert n.processes.surveyed == [[], []]
 
 
+async def test_devices_are_not_looked_at_again_while_a_driver_does_not_answer():
+    async with node(make_config()) as n:
+        await n.clock.advance(2)
+        n.processes.surveyed.clear()
+        n.processes.survey_held = asyncio.Event()
+        await n.clock.advance(60)
+        assert len(n.processes.surveyed) == 1
+        n.processes.survey_held.set()
+        await n.clock.advance(15)
+        assert len(n.processes.surveyed) > 1
+
+
 async def test_a_look_at_devices_for_which_there_is_no_thread_is_taken_again():
     async with node(make_config()) as n:
         n.processes.survey_error = OSError("no thread")
