@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.http.reply import CHUNKED_END
@@ -17,6 +17,7 @@ from supervisor_app.gateway.plane.spool import Spool
 from supervisor_app.gateway.records.record import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from concurrent.futures import Executor
 
     from supervisor_app.gateway.http.limits import Limits
@@ -91,11 +92,18 @@ class ReadingOn:
         request.body.read_outline(outline)
         return not request.is_over
 
-    async def pour(self, sink: Sink) -> None:
-        """Pass the whole body on to the server that was asked, until the request is sent once more."""
-        request, at = self._request, 0
+    def pour(self, sink: Sink) -> Coroutine[Any, Any, None]:
+        """Pass the whole body on to the server that was asked, until the request is sent once more.
+
+        From this call on, before the work itself begins, nothing is passed on for the attempt before: a piece
+        that was on its way from the disk would be the beginning of the new attempt's body.
+        """
         self._pours = this = object()
         self._goes_on.set()
+        return self._pour(sink, this)
+
+    async def _pour(self, sink: Sink, this: object) -> None:
+        request, at = self._request, 0
         try:
             while data := await self._spool.read(at):
                 if self._pours is not this or request.is_over:
