@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 import pytest
@@ -14,7 +13,6 @@ from supervisor_app.gateway.servers.facts import ServerFacts
 from supervisor_app.gateway.servers.losses import TOGETHER_SECONDS
 from supervisor_app.gateway.servers.upstream import Connection
 from tests.unit.gateway.test_gate import Visitor, enter, visitors
-from tests.unit.gateway.timers import Timers
 
 READY = ServerFacts(
     name="default", version=5, status=Status.READY, url="http://localhost:8134", pid=11, run=3
@@ -22,14 +20,6 @@ READY = ServerFacts(
 
 NOW = 1_800_000_000.0
 """Unix seconds."""
-
-
-@pytest.fixture
-def timers(monkeypatch):
-    """Those of the event loop that backends find."""
-    timers = Timers()
-    monkeypatch.setattr(asyncio, "get_running_loop", lambda: timers)
-    return timers
 
 
 def make_backend(**facts):

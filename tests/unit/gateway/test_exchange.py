@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
@@ -23,20 +22,12 @@ from supervisor_app.gateway.plane.work_queue import WorkQueue
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.facts import End, ServerFacts
 from tests.unit.gateway.parts import EVENTS, NearBackend, Transport, answer_head, request_head
-from tests.unit.gateway.timers import Timers
 
 READY = ServerFacts(name="a", version=5, status=Status.READY, url="http://localhost:1", pid=11, run=3)
 QUESTION = b'{"input":"hi"}'
 SIZE = len(QUESTION)
 STREAM = b'{"messages":[{"role":"user","content":"hi"}],"stream":true}'
 EVENT = b'data: {"choices":[{"delta":{"content":"a word of many, so that it is no short one"}}]}\n\n'
-
-
-@pytest.fixture
-def timers(monkeypatch):
-    timers = Timers()
-    monkeypatch.setattr(asyncio, "get_running_loop", lambda: timers)
-    return timers
 
 
 class Caller:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from types import SimpleNamespace
 
 import pytest
@@ -18,17 +17,9 @@ from supervisor_app.gateway.plane.stages import Stage
 from supervisor_app.gateway.records.record import Outcome, Usage
 from tests.unit.gateway import test_exchange as whole
 from tests.unit.gateway.parts import EVENTS, Connection, answer_head, request_head
-from tests.unit.gateway.timers import Timers
 
 QUESTION = b'{"input":"hi"}'
 ANSWER = b'{"usage":{"prompt_tokens":5}}'
-
-
-@pytest.fixture
-def timers(monkeypatch):
-    timers = Timers()
-    monkeypatch.setattr(asyncio, "get_running_loop", lambda: timers)
-    return timers
 
 
 class Caller(whole.Caller):

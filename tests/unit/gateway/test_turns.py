@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from supervisor_app.gateway.servers.gate import Gate, QueueFullError
 from tests.unit.gateway.boards import boards
 from tests.unit.gateway.neighbours.workers import Worker
 from tests.unit.gateway.test_gate import Visitor
-from tests.unit.gateway.timers import Timers
 
 MANY, FEW = 1, 2
 """Two owners."""
@@ -111,13 +108,6 @@ def test_a_queue_that_was_empty_begins_anew(gate):
     queue(1, FEW, gate)
     queue(1, MANY, gate)
     assert served(gate) == [FEW, MANY]
-
-
-@pytest.fixture
-def timers(monkeypatch):
-    timers = Timers()
-    monkeypatch.setattr(asyncio, "get_running_loop", lambda: timers)
-    return timers
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,15 +12,7 @@ from supervisor_app.gateway import problems
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.gate import QueueFullError
 from tests.unit.gateway.parts import NearBackend
-from tests.unit.gateway.timers import Timers
 from tests.unit.gateway.visiting import READY, Gateway, Request, join, lose, newer, visit
-
-
-@pytest.fixture
-def timers(monkeypatch):
-    timers = Timers()
-    monkeypatch.setattr(asyncio, "get_running_loop", lambda: timers)
-    return timers
 
 
 @pytest.fixture

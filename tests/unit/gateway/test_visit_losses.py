@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from supervisor_app.core.status import Status
@@ -13,17 +11,9 @@ from supervisor_app.gateway.servers.suspects import Suspicion
 from supervisor_app.gateway.servers.trial import MAX_DROPS
 from supervisor_app.gateway.servers.visit import ALONE_SECONDS
 from tests.unit.gateway.parts import answer_head
-from tests.unit.gateway.timers import Timers
 from tests.unit.gateway.visiting import IMPURE, Gateway, Request, join, lose, newer, visit
 
 ITS_FAULT = {11: End(blameless=False, sentence="It crashed.")}
-
-
-@pytest.fixture
-def timers(monkeypatch):
-    timers = Timers()
-    monkeypatch.setattr(asyncio, "get_running_loop", lambda: timers)
-    return timers
 
 
 @pytest.fixture

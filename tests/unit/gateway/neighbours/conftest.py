@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from supervisor_app.gateway.workers.neighbours import LOOK_SECONDS
 from tests.unit.gateway.boards import boards
 from tests.unit.gateway.neighbours.workers import Worker
-from tests.unit.gateway.timers import Timers
-
-
-@pytest.fixture
-def timers(monkeypatch):
-    timers = Timers()
-    monkeypatch.setattr(asyncio, "get_running_loop", lambda: timers)
-    return timers
 
 
 @pytest.fixture
