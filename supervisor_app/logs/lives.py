@@ -184,7 +184,7 @@ def _begins(history: History, lives: Sequence[Life]) -> Iterator[Begin]:
             and marks[number][1].command == life.command[: len(marks[number][1].command)]
         ]
         if fitting and life.argv:
-            # Of several starts within seconds, the last one before the run; a forged mark comes after it.
+            # The last start before the run is its own, if there were several; a forged mark comes after it.
             newest = max(marks[number][1].at for number in fitting)
             chosen = next(number for number in fitting if marks[number][1].at == newest)
             yield Begin(marks[chosen][0], life)

@@ -126,7 +126,9 @@ class LogConsumer(AsyncWebsocketConsumer):
                 await asyncio.sleep(PUSH_SECONDS)
         except StopConsumer:
             pass
-        except Exception:
+        except (
+            Exception
+        ):  # a mistake of ours, which nobody awaits: its page would stay silent
             log.exception("⚠️ [WEB] The log of %s cannot be followed", self.name)
             await self.close(code=FAILED)
 

@@ -173,7 +173,7 @@ def look(search: Search, now: datetime, server: str = "", limit: int = LOOKED_AT
     of_server = RequestRecord.objects.filter(server=server) if server else RequestRecord.objects.all()
     rows = of_server.filter(search.newest)
     horizon = _horizon(rows.filter(search.oldest(now)), limit)
-    # One lower bound alone: of two SQLite may take the wrong one for its index, and read a million rows.
+    # A single lower bound: given two, SQLite may use its index for the wrong one and read a million rows.
     seen = rows.filter(search.oldest(now) if horizon is None else horizon.not_older)
     edge = None if horizon is None else horizon.at
     found = seen.filter(search.wanted()).defer("captured_request", "captured_answer")

@@ -37,7 +37,7 @@ class Talk:
                 return
 
     def finish(self):
-        """What was said, and by which process."""
+        """Return the whole answer, and the pid that gave it."""
         rest = [line for line in self.lines if line.startswith(b"data: ")]
         assert rest[-1] == b"data: [DONE]", rest
         self.events += [json.loads(line[6:]) for line in rest[:-1]]

@@ -10,7 +10,7 @@ from tests.deadline import DEADLINE
 
 
 def signs_of_life(proxy, start):
-    """What systemd is told by the process that `start` starts."""
+    """Collect what the process that `start` starts tells systemd."""
     with (
         tempfile.TemporaryDirectory() as short,  # an address of this kind may have 107 characters
         closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as systemd,

@@ -52,7 +52,7 @@ class Tab:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one step until all tabs have settled."""
+    """The cost of one step, until all tabs have settled."""
 
     seconds: float
     cpu: float

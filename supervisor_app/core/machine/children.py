@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-# Of a fork, too, the interpreter is free while the program is loaded: subprocess then reads a pipe.
+# Where subprocess forks, the interpreter is free while the program is loaded: it reads a pipe meanwhile.
 subprocess._USE_VFORK = False  # type: ignore[misc]
 
 _SETSIGDEF, _SETSID = 0x04, 0x80

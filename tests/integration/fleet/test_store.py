@@ -1,4 +1,4 @@
-"""What `OrmStore` reads from a real database: the servers that should run, and their past."""
+"""Reads of `OrmStore` from a real database: the servers that should run, and their past."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `OrmStore` writes to a real database: states, runs, signs of life."""
+"""Writes of `OrmStore` to a real database: states, runs, signs of life."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the client of a stream sees while its request waits."""
+"""The stream of a client whose request waits, as that client sees it."""
 
 from __future__ import annotations
 

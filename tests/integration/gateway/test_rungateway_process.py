@@ -63,7 +63,7 @@ def family(child):
 
 @pytest.fixture
 def gateway(start, copied):
-    """One that listens on `.port`."""
+    """Return a function that starts a gateway, which listens on `.port`."""
 
     def start_gateway(*options):
         copied()
@@ -113,7 +113,7 @@ def until(word, lines):
 
 
 def until_it_breaks(lines):
-    """What came until the stream ended in good order, but without the end of an answer."""
+    """Return the lines of a stream that ended in good order, but without the end of an answer."""
     seen = b"\n".join(lines)
     assert b"[DONE]" not in seen
     return seen

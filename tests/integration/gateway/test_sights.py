@@ -1,4 +1,4 @@
-"""What is in flight, from the gateways to the database; and wishes to cancel, on their way back."""
+"""Requests in flight, from the gateways to the database; and wishes to cancel, on their way back."""
 
 from __future__ import annotations
 
