@@ -126,9 +126,8 @@ class LogConsumer(AsyncWebsocketConsumer):
                 await asyncio.sleep(PUSH_SECONDS)
         except StopConsumer:
             pass
-        except (
-            Exception
-        ):  # a mistake of ours, which nobody awaits: its page would stay silent
+        except Exception:
+            # A mistake of ours. Nobody awaits this task: the page would stay silent, and say it is live.
             log.exception("⚠️ [WEB] The log of %s cannot be followed", self.name)
             await self.close(code=FAILED)
 
