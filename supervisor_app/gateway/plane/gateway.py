@@ -255,7 +255,7 @@ class Gateway:
         return sight_of(self.exchanges, self.all)
 
     def cancel(self, ids: Collection[str]) -> None:
-        """End the requests of these names that are in flight here; their servers stop to compute."""
+        """End the requests of these names that are in flight here; their servers stop computing."""
         for exchange in list(self.exchanges):
             if exchange.id in ids:
                 exchange.refuse(problems.cancelled(), Outcome.CANCELLED)
