@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from supervisor_app.core import launch, lifecycle
+from supervisor_app.core import lifecycle
 from supervisor_app.core.chronicle import Chronicle
-from supervisor_app.core.diagnosis.cause_watch import CauseWatch
+from supervisor_app.core.hands import Hands
+from supervisor_app.core.placed import PlacedConfig
 from supervisor_app.core.ports import (
     Clock,
     Contexts,
@@ -24,15 +24,13 @@ from supervisor_app.core.ports import (
     Wish,
 )
 from supervisor_app.core.seat import Seat
-from supervisor_app.core.shortage import CANNOT, why_not
+from supervisor_app.core.shortage import CANNOT
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind, LlamaStatus, Stage, Status
 from supervisor_app.core.succession import REPLACED, Succession
 from supervisor_app.core.surroundings import ServerLog, Surroundings
 from supervisor_app.core.survivor import (
-    argv_of,
-    find_beside,
-    find_survivor,
+    look_back,
     past_loads,
     port_of,
     stage_of,
@@ -43,7 +41,7 @@ from supervisor_app.core.watch.loading import LoadWatch
 from supervisor_app.core.wording import idle_note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from supervisor_app.core.devices import Survey
     from supervisor_app.core.recorder import Recorder
@@ -93,11 +91,8 @@ class ServerSupervisor:
     ) -> None:
         """`ports`: those of the node that were chosen for second processes, shared by all its servers."""
         self.ports = set() if ports is None else ports
-        self._given = config
-        """Configuration as it came: with the port that was chosen first."""
-        self._port = remembered.port if config.spare_ports else None
-        """Port of the newest process that took another's place; None: the first one that was chosen."""
-        self.config = self._placed(config)
+        self.placed = PlacedConfig(config, remembered.port)
+        self.config = self.placed.config
         self.leaving = False
         self.has_begun = False
         """True once it has found out what the last supervisor left."""
@@ -114,8 +109,7 @@ class ServerSupervisor:
         self._chronicle = Chronicle(config.name, remembered, clock=clock, recorder=recorder)
         self._remembered = remembered
         self._generation = self._acted = remembered.generation
-        self._load = LoadWatch(past_loads(remembered, config.spec))
-        self._cause = CauseWatch()
+        self.load = LoadWatch(past_loads(remembered, config.spec))
         self._events: asyncio.Queue[tuple[Seat | None, lifecycle.Event]] = asyncio.Queue()
         """Events, and of which seat; None: of the server's own process."""
         self._tasks = Tasks(config.name, self._on_bug)
@@ -135,6 +129,14 @@ class ServerSupervisor:
             room=room,
             tasks=self._tasks,
             log=self._log,
+        )
+        self._hands = Hands(
+            self,
+            processes=processes,
+            remembered=remembered,
+            room=room,
+            tasks=self._tasks,
+            succession=self._succession,
         )
 
     def _surroundings(self, seat: Seat) -> Surroundings:
@@ -188,12 +190,11 @@ class ServerSupervisor:
 
     def apply(self, config: ServerConfig) -> None:
         """Take a new configuration; restart the server only when its launch has changed."""
-        if not config.spare_ports or config.spec.port != self._given.spec.port:
-            self._port = None
-        self._given, config = config, self._placed(config)
+        self.placed.take(config)
+        config = self.placed.config
         launch_changed = config.spec != self.config.spec
         if config.spec.model_path != self.config.spec.model_path:
-            self._load = LoadWatch()
+            self.load = LoadWatch()
         refusal_changed = config.context_refusal != self.config.context_refusal
         self.config = config
         if refusal_changed and self.has_begun:
@@ -242,7 +243,7 @@ class ServerSupervisor:
     @property
     def load_seconds(self) -> float:
         """Seconds that its last starts took; 0 when there are none."""
-        return self._load.usual
+        return self.load.usual
 
     def moved(self) -> None:
         """Note that content of an answer of this server has passed a gateway."""
@@ -345,10 +346,15 @@ class ServerSupervisor:
     async def _begin(self) -> None:
         """Find out what the last supervisor left, before anything else."""
         remembered = self._remembered
-        found, beside = await self._look_back()
+        looked = await look_back(self.seat.around, self.config.spec, remembered, lambda: self._ending)
+        found, beside = looked or (None, None)
+        if looked is not None and remembered.run_open and (found is None or not found.recorded):
+            self._chronicle.close_unseen()
+        elif found is not None:
+            self._chronicle.resume()
         if found is not None:
-            self._port = port_of(found, remembered, self._port)
-            self.config = self._placed(self._given)
+            self.placed.port = port_of(found, remembered, self.placed.port)
+            self.config = self.placed.config
             self.step(found)
         if self._ending:  # told to stop meanwhile: an older wish must not follow the stop
             return
@@ -357,7 +363,7 @@ class ServerSupervisor:
         elif remembered.status in (Status.CRASHED, Status.ERROR) and self.config.desired_running:
             given_up = remembered.status is Status.ERROR
             self.step(lifecycle.Continue(given_up, remembered.retries, remembered.failure, remembered.deaths))
-        self.apply(self._given)
+        self.apply(self.placed.given)
         if self._events.empty() and self.config.desired_running and self.state.status is Status.INITIAL:
             self.tell(lifecycle.Start(preload=True))
         if self._events.empty():  # else the first step says more, and no page flashes "initial"
@@ -378,30 +384,6 @@ class ServerSupervisor:
             self._succession.wait_for(rest)
         elif rest is not None:
             self.tell(rest)
-
-    async def _look_back(self) -> tuple[lifecycle.Resume | None, PortHolder | None]:
-        """Find the process that lives on, as soon as we can look, and the one beside it.
-
-        None when we are to end before that.
-        """
-        told, name, spec = "", self.config.name, self.config.spec
-        while not self._ending:
-            try:
-                found = await find_survivor(self._processes, name, spec, self._remembered)
-                beside = await find_beside(self._processes, name, spec, self._remembered, found)
-            except CANNOT as error:
-                why = why_not(error)
-                if why != told:
-                    self._log.warning("⚠️ [LLAMA] %s: it cannot be seen whether it runs. Trying again.", why)
-                told = why
-            else:
-                if self._remembered.run_open and (found is None or not found.recorded):
-                    self._chronicle.close_unseen()
-                elif found is not None:
-                    self._chronicle.resume()
-                return found, beside
-            await self._clock.sleep_until(self._clock.monotonic() + lifecycle.AGAIN_SECONDS)
-        return None, None
 
     # One step
 
@@ -432,7 +414,7 @@ class ServerSupervisor:
             self._perform(effect, seat)
         given_up = seat.state.status is Status.ERROR and before.status is not Status.ERROR
         if given_up and seat is self.seat:
-            self._tasks.start(self._remember_cause(), "cause")
+            self._hands.remember_cause()
 
     def _policy_of(self, seat: Seat) -> lifecycle.Policy:
         own, health = seat is self.seat, self.config.health
@@ -461,25 +443,19 @@ class ServerSupervisor:
         for effect in seat.withheld:
             self._write_history(effect, seat)
         seat.withheld.clear()
-        self._port = seat.config.spec.port
-        self.config = self._placed(self._given)
+        self.placed.port = seat.config.spec.port
+        self.config = self.placed.config
         serves = seat.state.phase is lifecycle.Phase.SERVING
         self.ready_since = self._clock.monotonic() if serves else None
         self._room.nudge()
-
-    def _placed(self, config: ServerConfig) -> ServerConfig:
-        """Return a configuration with the port of the process that took another's place last."""
-        if self._port is None or not config.spare_ports:
-            return config
-        return replace(config, spec=config.spec.on_port(self._port))
 
     def _leave_taken_port(self) -> None:
         """Go back to the port that was chosen first, when a stranger holds the one of the last process."""
         failure = self.state.failure
         taken = failure is not None and failure.kind is FailureKind.PORT_TAKEN
-        if taken and self.state.status is Status.ERROR and self._port is not None:
-            self._port = None
-            self.apply(self._given)
+        if taken and self.state.status is Status.ERROR and self.placed.port is not None:
+            self.placed.port = None
+            self.apply(self.placed.given)
 
     def _note_use(self, before: lifecycle.State, event: lifecycle.Event) -> None:
         """Note what its right to room depends on."""
@@ -503,14 +479,8 @@ class ServerSupervisor:
                 self._room.nudge()
             case lifecycle.Log():
                 self._log.log(effect.level, effect.text if seat is self.seat else f"[beside] {effect.text}")
-            case lifecycle.InspectPort():
-                self._start(effect, self._inspect(effect.attempt, seat), "inspect", seat)
-            case lifecycle.Spawn():
-                self._start(effect, self._spawn(effect.attempt, seat), "spawn", seat)
-            case lifecycle.Adopt():
-                self._start(effect, self._adopt(effect, seat), "adopt", seat)
-            case lifecycle.CheckCause():
-                self._start(effect, self._check_cause(effect), "cause", seat)
+            case lifecycle.InspectPort() | lifecycle.Spawn() | lifecycle.Adopt() | lifecycle.CheckCause():
+                self._hands.begin(effect, seat)
             case lifecycle.Forget():
                 seat.let_go()
             case (
@@ -530,7 +500,7 @@ class ServerSupervisor:
         if seat is self.seat:
             first_ready = isinstance(effect, lifecycle.MarkReady) and not self._chronicle.reached_ready
             if first_ready and not seat.state.adopted and seat.watched is not None:
-                self._load.learned(self._clock.monotonic() - seat.watched.since)
+                self.load.learned(self._clock.monotonic() - seat.watched.since)
             self._chronicle.write(effect, process=seat.watched, config=seat.config)
         elif not ends:  # a process that never was the server's own leaves no history
             seat.withheld.append(effect)
@@ -549,56 +519,9 @@ class ServerSupervisor:
             endpoint=watched.endpoint if watched else None,
             progress=watched.progress if watched and self.state.phase is lifecycle.Phase.WAITING else None,
             replacement=self._succession.replacement,
-            port=self._port,
+            port=self.placed.port,
         )
-
-    # Effects that take time: each comes back as an event
 
     def _on_bug(self, bug: BaseException) -> None:
         self._bug = bug
         self._events.put_nowait((None, lifecycle.Tick()))  # wakes `run`, which raises it
-
-    def _start(
-        self, effect: lifecycle.Attempted, work: Coroutine[None, None, None], name: str, seat: Seat
-    ) -> None:
-        self._tasks.start(seat.around.attempted(effect, work), name)
-
-    async def _inspect(self, attempt: int, seat: Seat) -> None:
-        if seat is not self.seat:
-            await self._succession.choose_port(seat, attempt)
-            return
-        seat.around.report(await launch.inspect(seat.around, attempt, self.config.spec))
-
-    async def _spawn(self, attempt: int, seat: Seat) -> None:
-        if seat is self.seat:
-            seat.config = self.config
-        elif not await self._succession.may_spawn(seat, attempt):
-            return
-        self._take(*await launch.spawn(seat.around, attempt, seat.config.spec, self._load), seat)
-
-    async def _adopt(self, effect: lifecycle.Adopt, seat: Seat) -> None:
-        if seat is self.seat:
-            seat.config = self.config
-        argv = argv_of(effect, self._remembered, seat.config.spec)
-        self._take(*await launch.adopt(seat.around, effect, seat.config.spec, argv, self._load), seat)
-
-    def _take(self, event: lifecycle.Event, process: WatchedProcess | None, seat: Seat) -> None:
-        """Take over a process that was spawned or adopted; None: there is none."""
-        if process is not None:
-            seat.watched = process
-        seat.around.report(event)
-
-    async def _remember_cause(self) -> None:
-        failure = self.state.failure
-        if failure is not None and failure.permanent and failure.kind is not FailureKind.DOES_NOT_FIT:
-            self._cause.begin_unseen()
-            with suppress(*CANNOT):
-                self._cause.begin(await self._processes.cause_of(self.config.name, failure, self.config.spec))
-
-    async def _check_cause(self, effect: lifecycle.CheckCause) -> None:
-        if effect.failure.kind is FailureKind.DOES_NOT_FIT:
-            gone = await self._room.may_fit(self.config.name)
-            self.tell(lifecycle.CauseChecked(effect.attempt, gone))
-            return
-        cause = await self._processes.cause_of(self.config.name, effect.failure, self.config.spec)
-        self.tell(lifecycle.CauseChecked(effect.attempt, self._cause.is_gone(cause)))

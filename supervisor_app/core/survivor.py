@@ -6,13 +6,38 @@ from typing import TYPE_CHECKING
 
 from supervisor_app.common.redact import redact_argv, secrets_of
 from supervisor_app.core import lifecycle
+from supervisor_app.core.shortage import CANNOT, why_not
 from supervisor_app.core.status import UNDER_WAY, Stage, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from supervisor_app.core.ports import Processes, Remembered, ServerConfig
     from supervisor_app.core.sightings import PortHolder
     from supervisor_app.core.spec import LaunchSpec
     from supervisor_app.core.status import Replacement
+    from supervisor_app.core.surroundings import Surroundings
+
+
+async def look_back(
+    around: Surroundings, spec: LaunchSpec, remembered: Remembered, is_ending: Callable[[], bool]
+) -> tuple[lifecycle.Resume | None, PortHolder | None] | None:
+    """Find the process that lives on, as soon as we can look, and the one beside it.
+
+    None when the supervisor is to end before that.
+    """
+    told, name, processes, clock = "", around.name, around.processes, around.clock
+    while not is_ending():
+        try:
+            found = await find_survivor(processes, name, spec, remembered)
+            return found, await find_beside(processes, name, spec, remembered, found)
+        except CANNOT as error:
+            why = why_not(error)
+        if why != told:
+            around.log.warning("⚠️ [LLAMA] %s: it cannot be seen whether it runs. Trying again.", why)
+        told = why
+        await clock.sleep_until(clock.monotonic() + lifecycle.AGAIN_SECONDS)
+    return None
 
 
 async def find_survivor(

@@ -102,20 +102,20 @@ async def serving(given=None, record=None, *, prepare=None):
 
 def wishes(b, **changes):
     """Take a configuration in which the next generation is asked for."""
-    old = b.supervisor._given
+    old = b.supervisor.placed.given
     b.supervisor.apply(replace(old, generation=old.generation + 1, **changes))
 
 
 async def restarts(b, seconds=1.0):
     """Ask for a restart without a gap."""
-    wishes(b, restart_generation=b.supervisor._given.generation + 1, restart_seamless=True)
+    wishes(b, restart_generation=b.supervisor.placed.given.generation + 1, restart_seamless=True)
     await b.clock.advance(seconds)
 
 
 def changed(b, *flags, **changes):
     """Change the launch."""
     spec = replace(SPEC, args=(*SPEC.args, *flags))
-    b.supervisor.apply(replace(b.supervisor._given, spec=spec, seamless=True, **changes))
+    b.supervisor.apply(replace(b.supervisor.placed.given, spec=spec, seamless=True, **changes))
 
 
 NEVER_READY = HealthPolicy(max_checks=3)

@@ -353,7 +353,7 @@ async def test_a_change_on_a_fixed_port_is_an_ordinary_restart():
 async def test_another_api_key_is_an_ordinary_restart_for_gateways_use_one_at_a_time():
     async with serving() as b:
         spec = replace(SPEC, api_key="sk-new")
-        b.supervisor.apply(replace(b.supervisor._given, spec=spec, seamless=True))
+        b.supervisor.apply(replace(b.supervisor.placed.given, spec=spec, seamless=True))
         await b.clock.advance(5)
         assert b.processes.ports == [PORT, PORT]
 
@@ -422,7 +422,7 @@ async def test_a_port_that_is_taken_gives_way_to_the_one_that_was_chosen_first()
 async def test_a_port_that_people_name_is_the_port_from_then_on():
     async with serving() as b:
         await restarts(b, 10)
-        given = b.supervisor._given
+        given = b.supervisor.placed.given
         b.supervisor.apply(replace(given, spare_ports=(), spec=given.spec.on_port(9000)))
         await b.clock.advance(10)
         assert b.processes.ports == [PORT, SECOND, 9000]
