@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from supervisor_app.core.command_line.argv import spelled_out
@@ -22,10 +23,22 @@ _PRESET = re.compile(r"--(?:embd|fim|gpt|gemma|qwen|vision|tts|[\w-]*-default)[\
 _NO_PRESET = frozenset({"--tts-use-guide-tokens"})
 
 
+def repository_of(args: Sequence[str]) -> str:
+    """Return the repository of the model itself, or the flag that stands for one; empty: there is none.
+
+    `-m` besides would name a file in there.
+    """
+    for word, following in pairwise((*spelled_out(args), "")):
+        if word in _REPOSITORY:
+            return following or word
+        if _PRESET.fullmatch(word) and word not in _NO_PRESET:
+            return word.removeprefix("--")
+    return ""
+
+
 def names_repository(args: Sequence[str]) -> bool:
-    """The model itself is one of a repository: `-m` besides would name a file in there."""
-    words = spelled_out(args)
-    return any(word in _REPOSITORY or (_PRESET.fullmatch(word) and word not in _NO_PRESET) for word in words)
+    """Tell whether the model itself is one of a repository."""
+    return bool(repository_of(args))
 
 
 def fetches(args: Sequence[str]) -> bool:

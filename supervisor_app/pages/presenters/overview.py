@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from supervisor_app.common.words import counted
+from supervisor_app.core.command_line.fetching import repository_of
 from supervisor_app.core.status import DOWN, LlamaStatus, Status
 from supervisor_app.pages.presenters.standing import lede, standing
 
@@ -174,12 +174,8 @@ def last_trouble(views: Sequence[ServerView]) -> float | None:
 
 def model_of(model_path: str, models_dir: str, args: Sequence[str]) -> str:
     """Return the name of the model that a server is configured to have; empty: that is not said."""
+    if repository := repository_of(args):  # llama-server does not use the path then
+        return repository.rstrip("/").rsplit("/", 1)[-1]
     if model_path:
         return model_path.rsplit("/", 1)[-1]
-    if models_dir:
-        return f"models of {models_dir.rstrip('/').rsplit('/', 1)[-1]}/"
-    named = ("-hf", "-hfr", "--hf-repo", "-m", "--model", "-mu", "--model-url")
-    for flag, value in pairwise(args):
-        if flag in named:
-            return value.rstrip("/").rsplit("/", 1)[-1]
-    return ""
+    return f"models of {models_dir.rstrip('/').rsplit('/', 1)[-1]}/" if models_dir else ""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.core import lifecycle
-from supervisor_app.core.command_line.fetching import fetches, names_repository
+from supervisor_app.core.command_line.fetching import fetches, names_repository, repository_of
 from supervisor_app.core.diagnosis.diagnose import diagnose
 from supervisor_app.core.lifecycle import Phase
 from supervisor_app.core.shortage import ShortageError
@@ -41,6 +41,21 @@ def test_the_flags_that_fetch_a_model_are_known(args, repository, fetched):
     assert names_repository(args) == repository
     assert fetches(args) == fetched
     assert replace(HF, args=args).fetches == fetched
+
+
+@pytest.mark.parametrize(
+    ("args", "repository"),
+    [
+        (("-c", "512", "-hf", "a/b:Q4"), "a/b:Q4"),
+        (("--docker_repo", "ai/smollm2"), "ai/smollm2"),
+        (("--embd-gemma-default",), "embd-gemma-default"),
+        (("-hf",), "-hf"),
+        ((), ""),
+        (("-mu", "http://x/a.gguf"), ""),
+    ],
+)
+def test_the_repository_of_a_model_is_known(args, repository):
+    assert repository_of(args) == repository
 
 
 # As b11669 says it

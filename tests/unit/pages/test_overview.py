@@ -147,7 +147,7 @@ def test_the_last_trouble_is_the_newest_end_by_a_failure_of_any_server():
         ("/srv/models/a.gguf", "", [], "a.gguf"),
         ("", "/srv/models/", [], "models of models/"),
         ("", "", ["-c", "512", "-hf", "ggml-org/gemma-3-1b-it-GGUF"], "gemma-3-1b-it-GGUF"),
-        ("", "", ["--model"], ""),
+        ("./models/model.gguf", "", ["--hf_repo", "a/b:Q4"], "b:Q4"),
         ("", "", [], ""),
     ],
 )
