@@ -14,6 +14,7 @@ from supervisor_app.gateway.edge import ledger, usage
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.traffic.models import RequestRecord, UsageDay
+from supervisor_app.traffic.pace import Spread, pace
 from supervisor_app.traffic.search import Point, Search, look
 from supervisor_app.traffic.sums import KEEP_DAYS, SUMS
 from tests.integration.building import STARTED, at, make_key, make_record
@@ -225,3 +226,23 @@ def test_the_largest_come_first_and_those_without_a_value_not_at_all():
 def test_a_point_is_written_as_it_is_read():
     point = Point(at(STARTED), 7)
     assert Point.read(str(point)) == point
+
+
+# --- Pace ----------------------------------------------------------------------------------------------
+
+
+def test_the_pace_of_servers_takes_one_query(django_assert_num_queries):
+    now = timezone.now()
+    told = Usage(generated_tokens=60, tokens_per_second=50.0)
+    some = {"at": now.timestamp() - 10, "duration_ms": 2000.0, "ttft_ms": 300.0, "usage": told}
+    ledger.write([make_record(server="a", streamed=True, **some), make_record(server="b", **some)])
+    ledger.write([make_record(server="a", **some | {"at": now.timestamp() - 3600})])
+    with django_assert_num_queries(1):
+        found = pace(["a", "b", "c"], now, 60)
+    assert (found["a"].requests, found["a"].ttft_ms, found["a"].itl_ms) == (
+        1,
+        Spread(300.0, 300.0),
+        Spread(20.0, 20.0),
+    )
+    assert (found["a"].tokens_per_second, found["b"].ttft_ms) == (pytest.approx(1.0), None)
+    assert found["c"].requests == 0
