@@ -7,23 +7,18 @@ Neither the channel layer nor the database has to be there for requests to be an
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
-from weakref import WeakKeyDictionary
 
 from supervisor_app.common.database import DatabaseThread, Unchanged
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.common.words import MISTAKE
-from supervisor_app.core.sightings import Endpoint
-from supervisor_app.core.status import Status
-from supervisor_app.fleet.commands import anudge, tell_moved, tell_waiting
+from supervisor_app.core.tasks import Tasks
 from supervisor_app.fleet.events import GATEWAYS_GROUP, PUSH_GROUP, STATUS_GROUP
 from supervisor_app.fleet.layers import channel_layer
 from supervisor_app.fleet.metrics import render_metrics
@@ -31,16 +26,17 @@ from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
 from supervisor_app.gateway.edge import ledger, sights, survey
 from supervisor_app.gateway.edge.lookout import Lookout
 from supervisor_app.gateway.edge.model_lists import ModelLists
+from supervisor_app.gateway.edge.news import after_news
 from supervisor_app.gateway.edge.recent_runs import RecentRuns
+from supervisor_app.gateway.edge.slots import SlotCounts
+from supervisor_app.gateway.edge.supervisors import Supervisors
 from supervisor_app.gateway.edge.writer import RecordWriter
 from supervisor_app.gateway.records.metrics import GatewayMetrics
-from supervisor_app.gateway.servers.facts import Load, ServerFacts, end_of
-from supervisor_app.gateway.servers.fetch import UNUSABLE, FetchError, RefusedError, fetch
 from supervisor_app.gateway.servers.scrape import metrics_of
 from supervisor_app.gateway.workers.shared_counts import SAVE_SECONDS, SharedCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from pathlib import Path
 
     from supervisor_app.fleet.conf import Overlay
@@ -48,8 +44,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.plane.gateway import Gateway
     from supervisor_app.gateway.records.counts import Occupancy
     from supervisor_app.gateway.records.record import QuarantineEntry, Record
-    from supervisor_app.gateway.servers.backend import Backend
-    from supervisor_app.gateway.servers.gate import Gate
+    from supervisor_app.gateway.servers.facts import ServerFacts
 
 log = logging.getLogger(__name__)
 
@@ -69,13 +64,7 @@ REST = 4
 """Pause after reading everything, in units of the time that it took: many servers that change one after the
 other are read together.
 """
-IDLE_SECONDS = 5.0
-"""Pause between two looks for servers that nobody asks."""
-MOVED_SECONDS = 2.0
-"""Pause between two looks at which servers' work moves; the supervisor looks as often at working ones."""
 RETRY_SECONDS = 1.0
-NONE_YET = 0
-"""A pid that no process has."""
 
 
 class Link:
@@ -92,16 +81,10 @@ class Link:
         self._writer: RecordWriter
         self._metrics: GatewayMetrics
         self._changed = asyncio.Event()
-        self._asked: WeakKeyDictionary[Backend, int | None] = WeakKeyDictionary()
-        """Pid of each server that was asked for its slots; `NONE_YET`: none."""
         self._gathered: asyncio.Task[bytes] | None = None
         """The metrics, the last time that somebody asked."""
         self._name = uuid4().hex
         """Tells this gateway from others."""
-        self._waited_on: set[str] = set()
-        """Nodes that were told last that requests wait for their servers."""
-        self._waking: set[str] = set()
-        """Servers whose start the database is being told: once, however many ask."""
         self._unsaved: list[QuarantineEntry] = []
         """Entries that the other gateways do not know yet."""
         self._database_outage = Outage(
@@ -118,12 +101,14 @@ class Link:
         """Monotonic seconds."""
         self._was_open: bool | None = None
         """True: there were no keys at the last look."""
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks("gateway", _complain)
+        self._slots = SlotCounts(self._tasks)
 
     def attach(self, gateway: Gateway) -> None:
         self._gateway = gateway
         showcase = sights.Showcase(self._name, gateway.sight)
-        self._writer = RecordWriter(in_use=self._in_use, publish=showcase.publish)
+        self._supervisors = Supervisors(gateway, self._name, self._database, self._overlay, self._tasks)
+        self._writer = RecordWriter(in_use=self._supervisors.in_use, publish=showcase.publish)
         shared = SharedCounts(self._counts) if self._counts is not None else None
         self._lookout = Lookout(gateway, self._changed.set)
         self._lists = ModelLists(gateway, self._keep_listing)
@@ -140,7 +125,7 @@ class Link:
         gateway.limiter.forget_others(gateway.door.keys.ids)
         gateway.inquest.quarantined.replace([*quarantined, *self._unsaved])
         for backend in gateway.backends.values():
-            self._learn_slots(backend)
+            self._slots.look(backend)
             self._lists.look(backend)
             if backend.facts.asleep and any(visitor.wakes for visitor in backend.gate.waiting):
                 self.wake(backend.facts.name)  # it was put to sleep while they came
@@ -166,9 +151,9 @@ class Link:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._refresh(), name="gateway-refresh")
                 group.create_task(self._listen(), name="gateway-listen")
-                group.create_task(self._stop_idle(), name="gateway-idle")
+                group.create_task(self._supervisors.stop_idle(), name="gateway-idle")
                 group.create_task(self._lookout.run(), name="gateway-lookout")
-                group.create_task(self._tell_moved(), name="gateway-moved")
+                group.create_task(self._supervisors.report(), name="gateway-moved")
                 if self._counts is not None:
                     group.create_task(self._share_counts(), name="gateway-counts")
         finally:
@@ -178,8 +163,9 @@ class Link:
 
     def close(self) -> None:
         """Close the link, also one that never ran."""
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
+        if self._gathered is not None:
+            self._gathered.cancel()
         self._lists.close()
         self._database.close()
 
@@ -229,120 +215,20 @@ class Link:
 
     def _hear(self, message: dict[str, Any]) -> None:
         self._changed.set()
-        if message["type"] == "gateway.nudge":
+        if message["type"] != "status.news":
             return
         backend = self._gateway.backends.get(message["server"])
-        if backend is None or message["type"] != "status.news":
+        after = after_news(backend.facts, message) if backend is not None else None
+        if backend is None or after is None:
             return
-        if message["version"] <= backend.facts.version:
-            return
-        before, ending = backend.facts, message.get("ending")
-        ends = before.ends
-        if ending is not None and before.pid is not None and message["pid"] != before.pid:
-            ends = {**ends, before.pid: end_of(**ending)}
-        self._gateway.hear(
-            replace(
-                before,
-                version=message["version"],
-                status=Status(message["status"]),
-                detail=message["detail"],
-                url=message["url"],
-                draining=message.get("draining", False),  # a supervisor of the version before says nothing
-                unloaded=message.get("unloaded", False),
-                failure=message.get("failure", ""),
-                pid=message["pid"],
-                endpoint=Endpoint(**message["endpoint"]) if message["endpoint"] else None,
-                adopted=message["adopted"],
-                api_key=before.key_of(adopted=message["adopted"]),
-                run=before.run if message["pid"] == before.pid else None,
-                load=Load(**load) if (load := message.get("load")) else None,
-                ends=ends,
-                silent_since=None,  # its supervisor spoke
-                away=False,
-            )
-        )
-        self._learn_slots(backend)
+        self._gateway.hear(after)
+        self._slots.look(backend)
         self._lists.look(backend)
-
-    def _learn_slots(self, backend: Backend) -> None:
-        if backend not in self._asked:
-            self._asked[backend] = NONE_YET
-            backend.await_slots()
-        facts = backend.facts
-        if facts.ready and self._asked[backend] != facts.pid:
-            self._asked[backend] = facts.pid
-            self._do(self._ask_for_slots(backend))
-
-    async def _ask_for_slots(self, backend: Backend) -> None:
-        try:
-            props = json.loads(await fetch(backend, "/props"))
-            slots = int(props["total_slots"])
-        except (RefusedError, *UNUSABLE) as error:
-            log.debug("%s does not say how many slots it has: %s", backend.facts.name, error)
-            backend.learn_slots(backend.slots or 0)  # an earlier process may have said it
-        except FetchError:
-            self._asked[backend] = NONE_YET  # the next refresh asks again
-        else:
-            backend.learn_slots(slots)
-
-    async def _tell_moved(self) -> None:
-        """A server whose answers come does not hang, whatever it says of its slots."""
-        while True:
-            await asyncio.sleep(MOVED_SECONDS)
-            await self._tell_waiting()
-            nodes: dict[str, list[str]] = {}
-            for name, backend in self._gateway.backends.items():
-                if backend.moved:
-                    backend.moved = False
-                    nodes.setdefault(backend.facts.node, []).append(name)
-            for node, names in nodes.items():
-                await tell_moved(node, names)
-
-    async def _tell_waiting(self) -> None:
-        """Supervisors make room for servers by how many wait for them."""
-        nodes: dict[str, dict[str, int]] = {node: {} for node in self._waited_on}
-        for name, backend in self._gateway.backends.items():
-            waiting = sum(visitor.wakes for visitor in backend.gate.waiting)
-            if waiting and not backend.facts.ready:
-                nodes.setdefault(backend.facts.node, {})[name] = waiting
-        self._waited_on = {node for node, counts in nodes.items() if counts}
-        for node, counts in nodes.items():
-            await tell_waiting(node, self._name, counts)
-
-    async def _stop_idle(self) -> None:
-        while True:
-            await asyncio.sleep(IDLE_SECONDS)
-            with suppress(StoreError):
-                for name in await self._database.call(self._stop_idle_now):
-                    log.info("💤 [GATEWAY] Nobody asks for %s: it is stopped until somebody does", name)
-                    await self._nudge(name)
-
-    def _stop_idle_now(self) -> list[str]:
-        idle = ledger.idle_servers(self._gateway.wall_time(), self._overlay())
-        busy = set(self._in_use())
-        return [name for name, since in idle.items() if name not in busy and ledger.stop_idle(name, since)]
-
-    async def _nudge(self, server: str) -> None:
-        backend = self._gateway.backends.get(server)
-        if backend is not None:
-            await anudge(backend.facts.node)
 
     # outside.Outside: for the gateway
 
     def wake(self, server: str) -> None:
-        if server not in self._waking:
-            self._waking.add(server)
-            self._do(self._wake(server))
-
-    async def _wake(self, server: str) -> None:
-        try:
-            started = await self._database.call(partial(ledger.wake, server))
-        finally:
-            self._waking.discard(server)
-        if started:
-            log.info("☀️ [GATEWAY] %s is asked for: starting it", server)
-            await self._nudge(server)
-            await self._tell_waiting()
+        self._supervisors.wake(server)
 
     def server_lost(self) -> None:
         self._in_haste_until = monotonic() + IN_HASTE_SECONDS
@@ -375,7 +261,7 @@ class Link:
             await self._database.call(partial(ledger.quarantine, entry))
             del self._unsaved[0]
             for server in {server for server, _ in entry.deaths}:
-                await self._nudge(server)  # what it died of uses up none of its retries
+                await self._supervisors.nudge(server)  # what it died of uses up none of its retries
 
     async def _share_counts(self) -> None:
         while True:
@@ -392,8 +278,6 @@ class Link:
         """
         if self._gathered is None or self._gathered.done():
             self._gathered = asyncio.create_task(self._gather_metrics())
-            self._tasks.add(self._gathered)
-            self._gathered.add_done_callback(self._tasks.discard)
         return await asyncio.shield(self._gathered)
 
     async def _gather_metrics(self) -> bytes:
@@ -409,23 +293,9 @@ class Link:
         backend = self._gateway.backends.get(server)
         return backend.facts.id_of(model) if backend else ""
 
-    def _in_use(self) -> list[str]:
-        """List servers in use, also in the threads of the database."""
-        return [each.facts.name for each in self._gateway.all if _is_in_use(each.gate)]
 
-    def _do(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, StoreError):
-            log.warning("⚠️ [GATEWAY] %s", error)
-        elif error is not None:
-            log.error("❌ [GATEWAY] %s.", MISTAKE, exc_info=error)
-
-
-def _is_in_use(gate: Gate) -> bool:
-    return any(visitor.counts_as_use for visitor in (*gate.at_any_process, *gate.waiting))
+def _complain(error: BaseException) -> None:
+    if isinstance(error, StoreError):
+        log.warning("⚠️ [GATEWAY] %s", error)
+    else:
+        log.error("❌ [GATEWAY] %s.", MISTAKE, exc_info=error)

@@ -12,11 +12,13 @@ from supervisor_app.fleet.conf import Overlay
 from supervisor_app.fleet.events import STATUS_GROUP
 from supervisor_app.fleet.publish import ChannelPublisher
 from supervisor_app.gateway.access.door import Door
-from supervisor_app.gateway.edge import link
+from supervisor_app.gateway.edge import link, supervisors
 from supervisor_app.gateway.edge.link import Link
 from supervisor_app.gateway.http.limits import Limits
 from supervisor_app.gateway.plane.gateway import Gateway
 from tests.integration.building import eventually
+
+NAMES = (link.__name__, supervisors.__name__)
 
 
 @asynccontextmanager
@@ -54,4 +56,4 @@ async def announce(status, version=2, **fields):
 
 
 def complaints(caplog):
-    return [record.getMessage() for record in caplog.records if record.name == link.__name__]
+    return [record.getMessage() for record in caplog.records if record.name in NAMES]

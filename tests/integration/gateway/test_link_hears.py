@@ -164,14 +164,14 @@ async def test_the_link_hears_again_after_a_message_that_makes_no_sense(by_news_
     await db(make_ready_server)
     async with linked() as gateway:
         before = ears()
-        await get_channel_layer().group_send(STATUS_GROUP, {"type": "nonsense"})
+        await get_channel_layer().group_send(STATUS_GROUP, {"type": "status.news", "server": "default"})
         await eventually(lambda: ears() - before)
         await announce(Status.CRASHED)
         await eventually(lambda: facts(gateway).status is Status.CRASHED)
 
 
 async def test_deafness_to_messages_is_told_once_and_so_is_its_end(monkeypatch, caplog):
-    caplog.set_level("INFO", logger=link.__name__)
+    caplog.set_level("INFO", logger=link.__package__)
     monkeypatch.setattr(link, "RETRY_SECONDS", 0.01)
     await db(make_ready_server)
     layer = get_channel_layer()
@@ -197,7 +197,7 @@ async def test_deafness_to_messages_is_told_once_and_so_is_its_end(monkeypatch, 
 
 
 async def test_the_link_goes_on_without_a_database_and_says_so_once(often, outage, caplog):
-    caplog.set_level("INFO", logger=link.__name__)
+    caplog.set_level("INFO", logger=link.__package__)
     server = await db(make_ready_server)
     async with linked() as gateway:
         outage.lasts = True
@@ -239,7 +239,7 @@ async def test_keys_count_as_soon_as_they_are_made_changed_or_deleted(often):
 
 
 async def test_whether_a_key_is_asked_for_is_said_when_it_changes(often, caplog):
-    caplog.set_level(logging.INFO, link.__name__)
+    caplog.set_level(logging.INFO, link.__package__)
     first = await db(make_key, secret="lp-first")
     async with linked() as gateway:
         second = await db(make_key, "second", secret="lp-second")

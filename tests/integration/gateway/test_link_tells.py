@@ -11,7 +11,7 @@ from channels.layers import get_channel_layer
 
 from supervisor_app.fleet.events import supervisor_channel
 from supervisor_app.fleet.models import LlamaServer
-from supervisor_app.gateway.edge import ledger, link
+from supervisor_app.gateway.edge import ledger, link, supervisors
 from supervisor_app.gateway.records.record import QuarantineEntry
 from supervisor_app.traffic.models import QuarantinedRequest, RequestRecord
 from tests.deadline import DEADLINE
@@ -76,7 +76,7 @@ async def is_wanted(name="default"):
 
 
 async def test_a_request_for_a_sleeping_server_wakes_it_at_once(by_news_only, caplog):
-    caplog.set_level(logging.INFO, link.__name__)
+    caplog.set_level(logging.INFO, link.__package__)
     await db(make_server, **ASLEEP)
     async with linked() as gateway:
         gateway.outside.wake("default")
@@ -161,11 +161,11 @@ async def test_waking_without_a_database_is_told(by_news_only, outage, caplog):
 
 @pytest.fixture
 def idle_soon(monkeypatch):
-    monkeypatch.setattr(link, "IDLE_SECONDS", 0.02)
+    monkeypatch.setattr(supervisors, "IDLE_SECONDS", 0.02)
 
 
 async def test_a_server_that_nobody_asks_is_stopped_until_somebody_does(by_news_only, idle_soon, caplog):
-    caplog.set_level(logging.INFO, link.__name__)
+    caplog.set_level(logging.INFO, link.__package__)
     await db(make_ready_server, ready_at=long_ago())
     async with linked(idle_stop_seconds=60) as gateway:
         async with asyncio.timeout(DEADLINE):
@@ -228,7 +228,7 @@ async def test_idleness_can_wait_until_the_database_is_back(by_news_only, idle_s
 
 
 async def test_supervisors_are_told_which_of_their_servers_answer(by_news_only, monkeypatch):
-    monkeypatch.setattr(link, "MOVED_SECONDS", 0.02)
+    monkeypatch.setattr(supervisors, "MOVED_SECONDS", 0.02)
     for name, node in [("a", "one"), ("b", "one"), ("c", "other"), ("silent", "other")]:
         await db(make_server, name, node=node)
     async with linked() as gateway:

@@ -8,7 +8,7 @@ import pytest
 from channels.layers import get_channel_layer
 
 from supervisor_app.fleet.events import supervisor_channel
-from supervisor_app.gateway.edge import link
+from supervisor_app.gateway.edge import supervisors
 from supervisor_app.roles.nudges import SupervisorConsumer
 from tests.deadline import DEADLINE
 from tests.integration.building import db, make_ready_server, make_server
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 async def test_the_supervisor_of_a_moved_servers_node_hears_of_the_move(monkeypatch):
-    monkeypatch.setattr(link, "MOVED_SECONDS", 0.01)
+    monkeypatch.setattr(supervisors, "MOVED_SECONDS", 0.01)
     server = await db(make_ready_server)
     async with linked() as gateway, asyncio.timeout(DEADLINE):
         gateway.backends["default"].moved = True
@@ -29,7 +29,7 @@ async def test_the_supervisor_of_a_moved_servers_node_hears_of_the_move(monkeypa
 
 
 async def test_the_supervisor_hears_how_many_wait_until_nobody_does(monkeypatch):
-    monkeypatch.setattr(link, "MOVED_SECONDS", 0.01)
+    monkeypatch.setattr(supervisors, "MOVED_SECONDS", 0.01)
     server = await db(make_server)
     async with linked() as gateway, asyncio.timeout(DEADLINE):
         gate, visitor = gateway.backends["default"].gate, Visitor()

@@ -13,7 +13,7 @@ import uvloop
 from django.db import OperationalError
 
 from supervisor_app.common.storage import StoreError
-from supervisor_app.gateway.edge import link, service, survey
+from supervisor_app.gateway.edge import service, slots, survey
 from supervisor_app.gateway.edge.service import Service, listening_socket
 from tests.deadline import DEADLINE
 from tests.integration.building import db, eventually, make_key, make_ready_server
@@ -36,7 +36,7 @@ class Everywhere(socket.socket):
 @pytest.fixture(autouse=True)
 def _slots_are_known(monkeypatch):
     """Let slots be known, so that a script is asked for nothing else."""
-    monkeypatch.setattr(link.Link, "_learn_slots", lambda self, backend: None)
+    monkeypatch.setattr(slots.SlotCounts, "look", lambda self, backend: None)
 
 
 class Outage(asyncio.Event):

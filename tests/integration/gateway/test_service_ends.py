@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from supervisor_app.gateway.edge import link, service, survey
+from supervisor_app.gateway.edge import link, service, slots, survey
 from supervisor_app.gateway.edge.service import listening_socket
 from supervisor_app.traffic.models import RequestRecord
 from tests.deadline import DEADLINE
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("process_as_before")
 @pytest.fixture(autouse=True)
 def _slots_are_known(monkeypatch):
     """Let slots be known, so that a script is asked for nothing else."""
-    monkeypatch.setattr(link.Link, "_learn_slots", lambda self, backend: None)
+    monkeypatch.setattr(slots.SlotCounts, "look", lambda self, backend: None)
 
 
 @in_database

@@ -1,0 +1,123 @@
+"""A gateway's wishes to supervisors: starts for those who wait, the end of idle servers, their attention."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from supervisor_app.common.storage import StoreError
+from supervisor_app.fleet.commands import anudge, tell_moved, tell_waiting
+from supervisor_app.gateway.edge import ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from supervisor_app.common.database import DatabaseThread
+    from supervisor_app.core.tasks import Tasks
+    from supervisor_app.fleet.conf import Overlay
+    from supervisor_app.gateway.plane.gateway import Gateway
+    from supervisor_app.gateway.servers.gate import Gate
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 5.0
+"""Pause between two looks for servers that nobody asks."""
+MOVED_SECONDS = 2.0
+"""Pause between two looks at which servers' work moves; the supervisor looks as often at working ones."""
+
+
+class Supervisors:
+    """The supervisors of all nodes, as a gateway speaks to them: by the database, and a nudge to read it."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        name: str,
+        database: DatabaseThread,
+        overlay: Callable[[], Overlay],
+        tasks: Tasks,
+    ) -> None:
+        """`name`: tells this gateway from others."""
+        self._gateway = gateway
+        self._name = name
+        self._database = database
+        self._overlay = overlay
+        self._tasks = tasks
+        self._waited_on: set[str] = set()
+        """Nodes that were told last that requests wait for their servers."""
+        self._waking: set[str] = set()
+        """Servers whose start the database is being told: once, however many ask."""
+
+    async def nudge(self, server: str) -> None:
+        """Have the supervisor of this server read the database now. An unknown server has none."""
+        backend = self._gateway.backends.get(server)
+        if backend is not None:
+            await anudge(backend.facts.node)
+
+    def wake(self, server: str) -> None:
+        """Wish the start of a server; the wish is on its way when this returns."""
+        if server not in self._waking:
+            self._waking.add(server)
+            self._tasks.start(self._wake(server), f"wake-{server}")
+
+    async def _wake(self, server: str) -> None:
+        try:
+            started = await self._database.call(partial(ledger.wake, server))
+        finally:
+            self._waking.discard(server)
+        if started:
+            log.info("☀️ [GATEWAY] %s is asked for: starting it", server)
+            await self.nudge(server)
+            await self._tell_waiting()
+
+    async def report(self) -> None:
+        """Tell for ever which servers are waited for, and whose work moves.
+
+        A server whose answers come does not hang, whatever it says of its slots.
+        """
+        while True:
+            await asyncio.sleep(MOVED_SECONDS)
+            await self._tell_waiting()
+            nodes: dict[str, list[str]] = {}
+            for name, backend in self._gateway.backends.items():
+                if backend.moved:
+                    backend.moved = False
+                    nodes.setdefault(backend.facts.node, []).append(name)
+            for node, names in nodes.items():
+                await tell_moved(node, names)
+
+    async def _tell_waiting(self) -> None:
+        """Supervisors make room for servers by how many wait for them."""
+        nodes: dict[str, dict[str, int]] = {node: {} for node in self._waited_on}
+        for name, backend in self._gateway.backends.items():
+            waiting = sum(visitor.wakes for visitor in backend.gate.waiting)
+            if waiting and not backend.facts.ready:
+                nodes.setdefault(backend.facts.node, {})[name] = waiting
+        self._waited_on = {node for node, counts in nodes.items() if counts}
+        for node, counts in nodes.items():
+            await tell_waiting(node, self._name, counts)
+
+    async def stop_idle(self) -> None:
+        """Wish for ever the end of servers that nobody has asked for as long as each allows."""
+        while True:
+            await asyncio.sleep(IDLE_SECONDS)
+            with suppress(StoreError):
+                for name in await self._database.call(self._stop_idle_now):
+                    log.info("💤 [GATEWAY] Nobody asks for %s: it is stopped until somebody does", name)
+                    await self.nudge(name)
+
+    def _stop_idle_now(self) -> list[str]:
+        idle = ledger.idle_servers(self._gateway.wall_time(), self._overlay())
+        busy = set(self.in_use())
+        return [name for name, since in idle.items() if name not in busy and ledger.stop_idle(name, since)]
+
+    def in_use(self) -> list[str]:
+        """List servers in use, also in the threads of the database."""
+        return [each.facts.name for each in self._gateway.all if _is_in_use(each.gate)]
+
+
+def _is_in_use(gate: Gate) -> bool:
+    return any(visitor.counts_as_use for visitor in (*gate.at_any_process, *gate.waiting))
