@@ -12,6 +12,7 @@ from supervisor_app.api import runs as api_runs
 from supervisor_app.api import servers as api_servers
 from supervisor_app.fleet.converters import NameConverter, WishConverter
 from supervisor_app.pages import (
+    alerts,
     devices,
     log,
     logins,
@@ -51,6 +52,7 @@ urlpatterns = [
     path("requests/usage/", usage.usage, name="usage"),
     path("requests/usage.csv", usage.usage_csv, name="usage-csv"),
     path("requests/<int:number>/", requests.record, name="request"),
+    path("alerts/", alerts.alerts, name="alerts"),
     path("devices", devices.devices, name="devices"),
     path("login/<str:token>/", logins.login_link, name="login-link"),
     path("password/", logins.set_password, name="set-password"),

@@ -34,6 +34,7 @@ def draw(scene: str) -> None:
     for node in nodes[: max(1, count)] if count else ():
         _node(node)
     servers = [_server(number, nodes[number % len(nodes)], count) for number in range(count)]
+    _incidents([server for number, server in enumerate(servers) if number % 16 == 1])
     _in_flight([server for number, server in enumerate(servers) if number % 4 in (0, 2)])
 
 
@@ -170,6 +171,61 @@ def _spans(server: LlamaServer, status: str, now: datetime) -> None:
             began_at=now - ago,
             ended_at=None if end is None else now - end,
         )
+
+
+def _incidents(servers: Sequence[LlamaServer]) -> None:
+    """An open incident of each, two that are over, and whom they were told."""
+    from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
+    from supervisor_app.core.status import Failure, FailureKind
+
+    if not servers:
+        return
+    now = timezone.now()
+    address = {"url": "json://127.0.0.1:9"}
+    channels = [
+        AlertChannel.objects.get_or_create(name=name, defaults=address)[0] for name in ("ops", "pager")
+    ]
+    memory = Failure(
+        kind=FailureKind.GPU_OUT_OF_MEMORY,
+        permanent=False,
+        title="GPU out of memory",
+        detail="cudaMalloc failed: out of memory",
+        hint="Try a smaller context (-c).",
+    )
+    hung = Failure(
+        kind=FailureKind.HUNG,
+        permanent=False,
+        title="Hung",
+        detail="no token in 60 s while 2 requests ran",
+        hint="",
+    )
+    for server in servers:
+        for ago, lasted, failure in (
+            (timedelta(minutes=2), None, memory),
+            (timedelta(hours=9, minutes=40), timedelta(minutes=32), memory),
+            (timedelta(days=2), timedelta(minutes=4), hung),
+        ):
+            began = now - ago
+            incident = Incident.objects.create(
+                server=server,
+                opened_at=began,
+                recovered_at=began + lasted if lasted else None,
+                closed_at=began + lasted + timedelta(minutes=1) if lasted else None,
+                ending="recovered" if lasted else "",
+                worst="crashed",
+                failure=failure.as_json(),
+                failure_kind=failure.kind.value,
+            )
+            for channel in channels:
+                lost = channel.name == "pager" and failure is hung
+                Delivery.objects.create(
+                    channel=channel,
+                    incident=incident,
+                    event="hung" if failure is hung else "crashed",
+                    alert={},
+                    state="failed" if lost else "sent",
+                    last_error="The address did not answer within 10 s." if lost else "",
+                )
 
 
 def _in_flight(servers: Sequence[LlamaServer]) -> None:

@@ -16,8 +16,8 @@ TABS = (("Log", "log"), ("Requests", "server-requests"), ("History", "runs"))
 PLACES = (
     ("Requests", "requests"),
     ("Usage", "usage"),
-    ("Alerts", "admin:alerts_incident_changelist"),
     ("Admin", "admin:index"),
+    ("Channels of alerts", "admin:alerts_alertchannel_changelist"),
     ("API keys", "admin:traffic_apikey_changelist"),
     ("Configuration of servers", "admin:supervisor_app_llamaserver_changelist"),
 )
@@ -57,7 +57,7 @@ def items_of(servers: Iterable[Known], *, is_staff: bool) -> list[Item]:
     """List what somebody may go to or do."""
     known = list(servers)
     items = [_go(server.name, server.word, "server", server.name) for server in known]
-    items.append(_go("Overview", "page", "home"))
+    items += [_go("Overview", "page", "home"), _go("Alerts", "page", "alerts")]
     if is_staff:
         items += _existing((label, "page", name) for label, name in PLACES)
         for server in known:

@@ -23,7 +23,7 @@ def test_staff_find_all_places_and_a_visitor_those_for_visitors(default, client,
     places, current = nav(staff_client.get("/"), "Main")
     assert set(places.values()) >= {"Overview", "Alerts", "Admin"}
     assert current == ["Overview"]
-    assert nav(client.get("/"), "Main")[0] == {"/": "Overview"}
+    assert nav(client.get("/"), "Main")[0] == {"/": "Overview", "/alerts/": "Alerts"}
 
 
 def test_every_place_exists(default, staff_client):

@@ -16,7 +16,7 @@ def labels(*servers, is_staff=True):
 
 def test_a_visitor_is_offered_servers_and_settings_but_no_action():
     items = items_of([CHAT], is_staff=False)
-    assert [item["label"] for item in items if "href" in item] == ["chat", "Overview"]
+    assert [item["label"] for item in items if "href" in item] == ["chat", "Overview", "Alerts"]
     assert not [item for item in items if "post" in item]
 
 
