@@ -14,8 +14,8 @@ django.setup()
 
 from supervisor_app.alerts.models import AlertChannel, Delivery  # noqa: E402
 from supervisor_app.alerts.sender import AlertSender  # noqa: E402
+from supervisor_app.core.changes import Change  # noqa: E402
 from supervisor_app.core.diagnosis.explanations import failure_of  # noqa: E402
-from supervisor_app.core.ports import Change  # noqa: E402
 from supervisor_app.core.status import FailureKind, LlamaStatus, Status  # noqa: E402
 from supervisor_app.fleet.models import LlamaServer  # noqa: E402
 from supervisor_app.fleet.store import _save  # noqa: E402

@@ -18,7 +18,7 @@ from supervisor_app.alerts import rules as core
 from supervisor_app.alerts.models import AlertChannel, Delivery, DeliveryQuerySet, Incident
 from supervisor_app.alerts.rules import AlertEvent, IncidentEnd
 from supervisor_app.common.moments import moment, seconds
-from supervisor_app.core.ports import Change, RunClosed
+from supervisor_app.core.changes import Change, RunClosed
 from supervisor_app.core.status import DOWN, Failure, LlamaStatus, Status
 from supervisor_app.fleet.conf import apply_overlay
 from supervisor_app.fleet.config_source import last_good

@@ -8,7 +8,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from supervisor_app.api.endpoint import ACTS, endpoint, no_server
-from supervisor_app.core.ports import Wish
+from supervisor_app.core.server_config import Wish
 from supervisor_app.fleet.commands import (
     NothingToRollBackError,
     NotSeamlessError,

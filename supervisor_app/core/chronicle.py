@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, assert_never
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.common.words import span
 from supervisor_app.core import lifecycle
-from supervisor_app.core.diagnosis.explanations import failure_of
-from supervisor_app.core.ports import (
+from supervisor_app.core.changes import (
     Change,
-    Clock,
     ContextCounted,
     Remembered,
     RoomCounted,
@@ -19,8 +17,8 @@ from supervisor_app.core.ports import (
     RunEvent,
     RunOpened,
     RunReady,
-    ServerConfig,
 )
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.sightings import Endpoint, Exit
 from supervisor_app.core.spans import SpanLog
 from supervisor_app.core.status import DOWN, FailureKind, LlamaStatus, Progress, Replacement, Status
@@ -28,7 +26,9 @@ from supervisor_app.core.timeline import LOOP_DEATHS, LOOP_SECONDS, Timeline
 from supervisor_app.core.wording import idle_sentence, last_error, said_of, sentence, warnings
 
 if TYPE_CHECKING:
+    from supervisor_app.core.ports import Clock
     from supervisor_app.core.recorder import Recorder
+    from supervisor_app.core.server_config import ServerConfig
     from supervisor_app.core.watched import WatchedProcess
 
 

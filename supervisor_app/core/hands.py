@@ -15,8 +15,10 @@ from supervisor_app.core.status import FailureKind
 from supervisor_app.core.survivor import argv_of
 
 if TYPE_CHECKING:
-    from supervisor_app.core.ports import Processes, Remembered, RoomDesk, ServerConfig
+    from supervisor_app.core.changes import Remembered
+    from supervisor_app.core.ports import Processes, RoomDesk
     from supervisor_app.core.seat import Seat
+    from supervisor_app.core.server_config import ServerConfig
     from supervisor_app.core.succession import Succession
     from supervisor_app.core.tasks import Tasks
     from supervisor_app.core.watch.loading import LoadWatch

@@ -19,16 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 
     from supervisor_app.core.devices import Survey
-    from supervisor_app.core.ports import (
-        Clock,
-        Contexts,
-        Footprints,
-        Probe,
-        Processes,
-        Publisher,
-        ServerConfig,
-        Store,
-    )
+    from supervisor_app.core.ports import Clock, Contexts, Footprints, Probe, Processes, Publisher, Store
+    from supervisor_app.core.server_config import ServerConfig
 
 log = logging.getLogger(__name__)
 

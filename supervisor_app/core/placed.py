@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from supervisor_app.core.ports import ServerConfig
+    from supervisor_app.core.server_config import ServerConfig
 
 
 class PlacedConfig:

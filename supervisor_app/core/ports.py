@@ -1,27 +1,23 @@
-"""Protocols through which the supervisor sees the world, and the values that it hands to the store.
+"""Protocols through which the supervisor sees and changes the world, and the errors that they raise.
 
 `core.machine`, `fleet.store` and `fleet.publish` are the real ones; `core.testing` ships the fakes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
-
-from supervisor_app.core.spec import Claim
-from supervisor_app.core.status import Failure, LlamaStatus, Model, Replacement, RunSummary, Status
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
+    from supervisor_app.core.changes import Change, Remembered
     from supervisor_app.core.context.saved import Kept
     from supervisor_app.core.devices import Survey
     from supervisor_app.core.diagnosis.named_files import BadFile
-    from supervisor_app.core.loaded import Loaded, RoomOutcome
     from supervisor_app.core.memory_rules import MemoryRules
     from supervisor_app.core.placement.world import Need
+    from supervisor_app.core.server_config import ServerConfig
     from supervisor_app.core.sightings import (
         Autopsy,
         Canary,
@@ -35,8 +31,8 @@ if TYPE_CHECKING:
         ProcessUsage,
         Slots,
     )
-    from supervisor_app.core.spans import SpanBegan
-    from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
+    from supervisor_app.core.spec import LaunchSpec
+    from supervisor_app.core.status import Failure, LlamaStatus, Model
 
 
 class SpawnError(Exception):
@@ -193,156 +189,6 @@ class Clock(Protocol):
 
     async def sleep_until(self, deadline: float) -> None:
         """`deadline` in seconds of `monotonic`; one that has passed returns at once."""
-
-
-class Wish(StrEnum):
-    """A wish of somebody for a server, in the words of buttons, API and command line."""
-
-    START = "start"
-    STOP = "stop"
-    RESTART = "restart"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerConfig:
-    """Configuration of one server, resolved for this node."""
-
-    name: str
-    spec: LaunchSpec
-    restart: RestartPolicy
-    health: HealthPolicy
-    desired_running: bool
-    generation: int
-    """Number that grows with each wish."""
-    restart_generation: int = 0
-    """The generation of the last restart asked for."""
-    restart_seamless: bool = False
-    """The last restart asked for is to be without a gap, or not at all."""
-    seamless: bool = False
-    """Changes of the launch are to come into force without a gap, where that is possible."""
-    spare_ports: tuple[int, ...] = ()
-    """Ports that a second process may have; empty: people have named the port of the server."""
-    idle_seconds: int | None = None
-    """The server was stopped after so long without a request; None: not for that reason."""
-    claim: Claim = field(default_factory=Claim)
-    context_refusal: str = ""
-    """Reason, as a sentence, for which its conversations are not kept although people want it."""
-    explained: frozenset[int] = frozenset()
-    """Pids of processes of this server that a request killed which is in quarantine now."""
-    launch: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """Fields that people set for the launch: a rollback brings them back."""
-
-    @property
-    def keeps_context(self) -> bool:
-        """Are its conversations saved before a planned end?"""
-        return bool(self.spec.slot_dir) and not self.context_refusal
-
-    def wish_since(self, seen: int) -> Wish | None:
-        """Return the wish since generation `seen`; None: there is none.
-
-        A lower generation is that of a database restored from a backup: what it asks for counts.
-        """
-        if self.generation == seen:
-            return None
-        if not self.desired_running:
-            return Wish.STOP
-        return Wish.RESTART if self.restart_generation > seen else Wish.START
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOpened:
-    """A run begins: its process was spawned or adopted."""
-
-    identity: Identity | None
-    adopted: bool
-    retry: int
-    started_at: float
-    argv: tuple[str, ...] = ()
-    launch: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunReady:
-    at: float
-    loaded: Loaded | None = None
-    """Parts of the time that the start took; None where nobody has measured it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunClosed:
-    """The run has ended; `failure` is None when it was asked to."""
-
-    at: float
-    exit: Exit
-    failure: Failure | None
-    last_lines: tuple[str, ...] = ()
-    evidence: Mapping[str, Any] = field(default_factory=dict)
-    """`core.diagnosis.evidence.Evidence` as JSON; empty when nobody saw it end."""
-    note: str = ""
-    """Why it was asked to end, in words."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContextCounted:
-    """Conversations were saved, restored or lost, or it was seen whether restored ones were of use."""
-
-    counts: Mapping[str, int]
-    """Outcome -> number: `saved`, `restored`, `lost` of conversations, `used`, `unused` of starts."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoomCounted:
-    """The server made room for another one, or was refused because there never is room for it."""
-
-    outcome: RoomOutcome
-
-
-RunEvent = RunOpened | RunReady | RunClosed | ContextCounted | RoomCounted
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """A step of one server, stored in one transaction."""
-
-    snapshot: LlamaStatus
-    identity: Identity | None
-    generation: int
-    """The last generation the supervisor acted on."""
-    run_events: tuple[RunEvent, ...] = ()
-    spans: tuple[SpanBegan, ...] = ()
-    """Times of another state that began, in order."""
-    port: int | None = None
-    """Port of the newest process that took another's place; None: the configured one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Remembered:
-    """Record of a server that the last supervisor left."""
-
-    version: int = 0
-    generation: int = 0
-    status: Status = Status.INITIAL
-    seen_at: float | None = None
-    """Unix seconds of the last look of the last supervisor."""
-    retries: int = 0
-    deaths: tuple[int, ...] = ()
-    """Pids of the processes that ended last, newest last."""
-    failure: Failure | None = None
-    identity: Identity | None = None
-    """Identity of the process whose run is still open."""
-    run_open: bool = False
-    adopted: bool = False
-    argv: tuple[str, ...] = ()
-    """Command line of that process; empty when it was adopted."""
-    runs: tuple[RunSummary, ...] = ()
-    replacement: Replacement | None = None
-    """Restart without a gap that was under way."""
-    port: int | None = None
-    """`Change.port`."""
-    last_good: Mapping[str, Any] | None = None
-    """The `launch` of the last run that reached ready."""
-    loads: tuple[tuple[tuple[str, ...], float], ...] = ()
-    """Last starts that reached ready, newest first: what was started, and seconds until ready."""
 
 
 class Store(Protocol):

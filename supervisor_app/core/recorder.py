@@ -11,7 +11,8 @@ from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 
 if TYPE_CHECKING:
-    from supervisor_app.core.ports import Change, Clock, Publisher, Store
+    from supervisor_app.core.changes import Change
+    from supervisor_app.core.ports import Clock, Publisher, Store
     from supervisor_app.core.status import LlamaStatus
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from supervisor_app.core import lifecycle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor_app.core.ports import ServerConfig
+    from supervisor_app.core.server_config import ServerConfig
     from supervisor_app.core.surroundings import Surroundings
     from supervisor_app.core.watched import WatchedProcess
 

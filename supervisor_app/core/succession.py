@@ -23,9 +23,10 @@ from supervisor_app.core.sightings import PortHolder
 from supervisor_app.core.status import FailureKind, Replacement, Stage
 
 if TYPE_CHECKING:
-    from supervisor_app.core.ports import Clock, Processes, RoomDesk, ServerConfig
+    from supervisor_app.core.ports import Clock, Processes, RoomDesk
     from supervisor_app.core.recorder import Recorder
     from supervisor_app.core.seat import Seat
+    from supervisor_app.core.server_config import ServerConfig
     from supervisor_app.core.surroundings import ServerLog
     from supervisor_app.core.tasks import Tasks
 

@@ -12,18 +12,8 @@ from supervisor_app.core import lifecycle
 from supervisor_app.core.chronicle import Chronicle
 from supervisor_app.core.hands import Hands
 from supervisor_app.core.placed import PlacedConfig
-from supervisor_app.core.ports import (
-    Clock,
-    Contexts,
-    Footprints,
-    Probe,
-    Processes,
-    Remembered,
-    RoomDesk,
-    ServerConfig,
-    Wish,
-)
 from supervisor_app.core.seat import Seat
+from supervisor_app.core.server_config import ServerConfig, Wish
 from supervisor_app.core.shortage import CANNOT
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind, LlamaStatus, Stage, Status
@@ -43,7 +33,9 @@ from supervisor_app.core.wording import idle_note
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from supervisor_app.core.changes import Remembered
     from supervisor_app.core.devices import Survey
+    from supervisor_app.core.ports import Clock, Contexts, Footprints, Probe, Processes, RoomDesk
     from supervisor_app.core.recorder import Recorder
     from supervisor_app.core.sightings import PortHolder
     from supervisor_app.core.watched import WatchedProcess

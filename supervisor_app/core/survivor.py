@@ -12,7 +12,9 @@ from supervisor_app.core.status import UNDER_WAY, Stage, Status
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor_app.core.ports import Processes, Remembered, ServerConfig
+    from supervisor_app.core.changes import Remembered
+    from supervisor_app.core.ports import Processes
+    from supervisor_app.core.server_config import ServerConfig
     from supervisor_app.core.sightings import PortHolder
     from supervisor_app.core.spec import LaunchSpec
     from supervisor_app.core.status import Replacement

@@ -8,18 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor_app.common.storage import StoreError
+from supervisor_app.core.changes import Change, Remembered
 from supervisor_app.core.context.saved import Kept
 from supervisor_app.core.devices import Survey
 from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.placement.world import Need, Source
-from supervisor_app.core.ports import (
-    Change,
-    ProbeError,
-    Remembered,
-    ServerConfig,
-    SignalDeniedError,
-    SpawnError,
-)
+from supervisor_app.core.ports import ProbeError, SignalDeniedError, SpawnError
+from supervisor_app.core.server_config import ServerConfig
 from supervisor_app.core.sightings import (
     Autopsy,
     Canary,

@@ -15,7 +15,7 @@ from django.utils.html import format_html
 
 from supervisor_app.common import words
 from supervisor_app.common.admin import NamesField, ReadOnly
-from supervisor_app.core.ports import Wish
+from supervisor_app.core.server_config import Wish
 from supervisor_app.core.settings import BY_FIELD, Section, settings_of
 from supervisor_app.fleet.commands import ask, nudge
 from supervisor_app.fleet.conf import DEFAULT_SERVER, apply_overlay, fixed_fields

@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.redact import HIDDEN
 from supervisor_app.core.lifecycle.beside import why_not_seamless
-from supervisor_app.core.ports import Wish
+from supervisor_app.core.server_config import Wish
 from supervisor_app.core.status import UNDER_WAY
 from supervisor_app.fleet.conf import Overlay, fixed_fields, launch_of
 from supervisor_app.fleet.events import GATEWAYS_GROUP, supervisor_channel

@@ -17,7 +17,7 @@ from supervisor_app.common.addresses import WILDCARDS
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.core.command_line.fetching import names_repository
 from supervisor_app.core.context.rules import SLOT_FLAG, why_not
-from supervisor_app.core.ports import ServerConfig
+from supervisor_app.core.server_config import ServerConfig
 from supervisor_app.core.settings import BY_KEY, SETTINGS, Section, Setting, settings_of
 from supervisor_app.core.spec import Claim, HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.fleet.models import LlamaServer, this_node

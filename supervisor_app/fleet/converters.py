@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from supervisor_app.core.ports import Wish
+from supervisor_app.core.server_config import Wish
 
 _OUTSIDE_SLUG = re.compile(r"[^-a-zA-Z0-9_]")
 _ESCAPE = re.compile(r"~([0-9A-F]{2})")

@@ -15,9 +15,7 @@ from django.utils import timezone
 from supervisor_app.common.database import DatabaseThread, Unchanged
 from supervisor_app.common.moments import moment
 from supervisor_app.common.storage import storable
-from supervisor_app.core.context.rules import not_kept
-from supervisor_app.core.loaded import Loaded
-from supervisor_app.core.ports import (
+from supervisor_app.core.changes import (
     Change,
     ContextCounted,
     Remembered,
@@ -26,8 +24,9 @@ from supervisor_app.core.ports import (
     RunEvent,
     RunOpened,
     RunReady,
-    ServerConfig,
 )
+from supervisor_app.core.context.rules import not_kept
+from supervisor_app.core.loaded import Loaded
 from supervisor_app.core.status import Status
 from supervisor_app.core.timeline import LENGTH
 from supervisor_app.fleet import retention, span_record
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
 
     from supervisor_app.core.devices import Survey
     from supervisor_app.core.memory_rules import MemoryRules
+    from supervisor_app.core.server_config import ServerConfig
     from supervisor_app.fleet.lease import Lease
 
 PAST_LOADS = 20

@@ -12,7 +12,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
-from supervisor_app.core.ports import Wish
+from supervisor_app.core.server_config import Wish
 from supervisor_app.fleet.availability import bars_of
 from supervisor_app.fleet.commands import (
     NothingToRollBackError,

@@ -15,7 +15,7 @@ from channels.testing import WebsocketCommunicator
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
-from supervisor_app.core.ports import Change, RunEvent
+from supervisor_app.core.changes import Change, RunEvent
 from supervisor_app.core.sightings import Identity
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model, Status
 from supervisor_app.fleet.models import LlamaServer, Run, ServerState

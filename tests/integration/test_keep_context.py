@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from supervisor_app.core.ports import Change, ContextCounted
+from supervisor_app.core.changes import Change, ContextCounted
 from supervisor_app.core.status import LlamaStatus
 from supervisor_app.fleet.conf import Overlay, resolve
 from supervisor_app.fleet.lease import Lease

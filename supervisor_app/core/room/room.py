@@ -43,8 +43,9 @@ from supervisor_app.core.status import FailureKind
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
-    from supervisor_app.core.ports import Clock, Footprints, ServerConfig
+    from supervisor_app.core.ports import Clock, Footprints
     from supervisor_app.core.room.reading_ahead import Read
+    from supervisor_app.core.server_config import ServerConfig
     from supervisor_app.core.spec import LaunchSpec
 
 log = logging.getLogger(__name__)

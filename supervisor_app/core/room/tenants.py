@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from supervisor_app.core import lifecycle
-    from supervisor_app.core.ports import ServerConfig
+    from supervisor_app.core.server_config import ServerConfig
 
 UNKNOWN = Need(devices={}, source=Source.UNKNOWN)
 _STANDING = {

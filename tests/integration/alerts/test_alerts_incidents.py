@@ -9,8 +9,8 @@ from django.db import IntegrityError, OperationalError, transaction
 
 from supervisor_app.alerts import incidents
 from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
+from supervisor_app.core.changes import RunClosed
 from supervisor_app.core.diagnosis.explanations import failure_of
-from supervisor_app.core.ports import RunClosed
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.fleet.models import LlamaServer

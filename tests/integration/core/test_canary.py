@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import requests
 
+from supervisor_app.core.changes import RunClosed, RunOpened
 from supervisor_app.core.machine.clock import SystemClock
 from supervisor_app.core.machine.probe import HttpProbe, send_canary
 from supervisor_app.core.machine.processes import LocalProcesses
 from supervisor_app.core.node import NodeSupervisor
-from supervisor_app.core.ports import RunClosed, RunOpened
 from supervisor_app.core.sightings import Canary
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.core.status import FailureKind, Status

@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from supervisor_app.core import watched
+from supervisor_app.core.changes import ContextCounted
 from supervisor_app.core.context.saved import SavedContext
 from supervisor_app.core.machine import slot_files
 from supervisor_app.core.machine.clock import SystemClock
@@ -20,7 +21,6 @@ from supervisor_app.core.machine.contexts import LocalContexts
 from supervisor_app.core.machine.probe import HttpProbe
 from supervisor_app.core.machine.processes import LocalProcesses
 from supervisor_app.core.node import NodeSupervisor
-from supervisor_app.core.ports import ContextCounted
 from supervisor_app.core.spec import LaunchSpec, RestartPolicy
 from supervisor_app.core.status import Status
 from supervisor_app.core.testing import FakeFootprints, InMemoryStore, RecordingPublisher, make_config

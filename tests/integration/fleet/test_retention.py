@@ -10,8 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
 from supervisor_app.alerts.retention import ALERTS_KEPT
+from supervisor_app.core.changes import RunClosed, RunOpened
 from supervisor_app.core.diagnosis.explanations import failure_of
-from supervisor_app.core.ports import RunClosed, RunOpened
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind
 from supervisor_app.fleet import retention

@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from supervisor_app.core.ports import Change
+from supervisor_app.core.changes import Change
 from supervisor_app.core.status import LlamaStatus, Replacement, Stage
 from supervisor_app.fleet.conf import Overlay
 from supervisor_app.fleet.file_servers import _choose

@@ -9,9 +9,9 @@ import pytest
 from django.utils import timezone
 
 from supervisor_app.common.storage import StoreError
+from supervisor_app.core.changes import RoomCounted, RunClosed, RunOpened, RunReady
 from supervisor_app.core.devices import Device, Survey
 from supervisor_app.core.loaded import Loaded, RoomOutcome
-from supervisor_app.core.ports import RoomCounted, RunClosed, RunOpened, RunReady
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import Model, Status
 from supervisor_app.fleet.devices import known_devices

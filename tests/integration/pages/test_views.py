@@ -10,7 +10,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.test import Client
 from django.urls import NoReverseMatch, reverse
 
-from supervisor_app.core.ports import Wish
+from supervisor_app.core.server_config import Wish
 from supervisor_app.fleet.models import LlamaServer, ServerState
 from tests.integration.building import (
     make_ready_server,

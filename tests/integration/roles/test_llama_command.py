@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
-from supervisor_app.core.ports import Wish
+from supervisor_app.core.server_config import Wish
 from supervisor_app.fleet.commands import ask, nudge, server_named
 from supervisor_app.fleet.lease import NodeLease
 from supervisor_app.fleet.models import LlamaServer

@@ -16,7 +16,8 @@ from channels.layers import get_channel_layer
 
 from supervisor_app.core import node
 from supervisor_app.core.machine.probe import HttpProbe
-from supervisor_app.core.ports import NodeTakenError, Wish
+from supervisor_app.core.ports import NodeTakenError
+from supervisor_app.core.server_config import Wish
 from supervisor_app.fleet.commands import ask
 from supervisor_app.fleet.conf import Overlay
 from supervisor_app.fleet.events import supervisor_channel

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from supervisor_app.core.ports import Remembered
+from supervisor_app.core.changes import Remembered
 from supervisor_app.core.sightings import Health, Identity, PortHolder, Slots
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec
 from supervisor_app.core.status import Replacement, Stage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 
-from supervisor_app.core.ports import Remembered
+from supervisor_app.core.changes import Remembered
 from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.sightings import Identity
 from supervisor_app.core.supervisor import ServerSupervisor

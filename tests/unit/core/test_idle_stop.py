@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor_app.core.ports import Remembered, RunClosed
+from supervisor_app.core.changes import Remembered, RunClosed
 from supervisor_app.core.status import Status
 from supervisor_app.core.testing import make_config
 from tests.unit.core.supervising import bench

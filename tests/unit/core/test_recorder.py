@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from supervisor_app.core.ports import Change, RunReady
+from supervisor_app.core.changes import Change, RunReady
 from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.status import LlamaStatus
 from supervisor_app.core.testing import FakeClock, InMemoryStore, RecordingPublisher, settle

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.core import lifecycle
+from supervisor_app.core.changes import RunClosed, RunOpened, RunReady
 from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.lifecycle.beside import DRAIN_SECONDS, LINGER_SECONDS
-from supervisor_app.core.ports import RunClosed, RunOpened, RunReady
 from supervisor_app.core.shortage import ShortageError
 from supervisor_app.core.status import FailureKind, Model, Stage, Status
 from supervisor_app.core.testing import make_config

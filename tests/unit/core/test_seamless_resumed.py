@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor_app.core.ports import RunClosed, RunOpened, RunReady
+from supervisor_app.core.changes import RunClosed, RunOpened, RunReady
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import Stage, Status
 from tests.unit.core.seamless import (

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from supervisor_app.core.changes import Remembered
 from supervisor_app.core.diagnosis.explanations import failure_of
-from supervisor_app.core.ports import Remembered
 from supervisor_app.core.spans import SpanState, span_of
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import make_config, make_spec, stranger

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from supervisor_app.core.changes import Remembered
 from supervisor_app.core.diagnosis.explanations import failure_of
-from supervisor_app.core.ports import Remembered
 from supervisor_app.core.spec import RestartPolicy
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import make_config, make_spec, settle

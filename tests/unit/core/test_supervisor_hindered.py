@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from supervisor_app.core.changes import Remembered, RunClosed
 from supervisor_app.core.diagnosis.explanations import failure_of
-from supervisor_app.core.ports import Remembered, RunClosed
 from supervisor_app.core.shortage import ShortageError
 from supervisor_app.core.sightings import Cause, Health
 from supervisor_app.core.spec import HealthPolicy

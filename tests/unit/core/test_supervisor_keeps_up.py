@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from supervisor_app.core.changes import Remembered, RunClosed, RunOpened, RunReady
 from supervisor_app.core.diagnosis.explanations import failure_of
-from supervisor_app.core.ports import Remembered, RunClosed, RunOpened, RunReady
 from supervisor_app.core.sightings import Cause, Health, PortHolder
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import FailureKind, Status

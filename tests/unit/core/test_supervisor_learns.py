@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from supervisor_app.core.changes import Remembered
 from supervisor_app.core.devices import Device, Survey
-from supervisor_app.core.ports import Remembered
 from supervisor_app.core.sightings import Autopsy, MemorySample, Slots
 from supervisor_app.core.status import RunSummary, Status
 from supervisor_app.core.testing import Lesson, make_config, make_spec, stranger

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.common.redact import HIDDEN, redact_argv
-from supervisor_app.core.ports import Remembered, RunClosed, RunOpened
+from supervisor_app.core.changes import Remembered, RunClosed, RunOpened
 from supervisor_app.core.status import RunSummary, Status
 from supervisor_app.core.testing import make_config, make_spec, stranger
 from tests.unit.core.supervising import SURVIVOR, bench

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from supervisor_app.core.changes import Remembered, RunClosed
 from supervisor_app.core.diagnosis.named_files import BadFile, NamedFile
-from supervisor_app.core.ports import Remembered, RunClosed
 from supervisor_app.core.sightings import Autopsy, Canary, Health, MemorySample, ProcessUsage, Slots
 from supervisor_app.core.spec import HealthPolicy
 from supervisor_app.core.status import FailureKind, Model, Status

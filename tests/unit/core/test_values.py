@@ -11,7 +11,7 @@ import pytest
 from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy, State
 from supervisor_app.core.machine.clock import SystemClock
-from supervisor_app.core.ports import Wish
+from supervisor_app.core.server_config import Wish
 from supervisor_app.core.sightings import Exit, Identity, PortHolder
 from supervisor_app.core.spec import HealthPolicy, LaunchSpec, RestartPolicy
 from supervisor_app.core.status import (

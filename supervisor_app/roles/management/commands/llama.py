@@ -14,7 +14,7 @@ from django.db import DatabaseError
 
 from supervisor_app.common import words
 from supervisor_app.common.redact import harmless
-from supervisor_app.core.ports import Wish
+from supervisor_app.core.server_config import Wish
 from supervisor_app.core.status import Status
 from supervisor_app.fleet.commands import (
     NothingToRollBackError,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from supervisor_app.core.changes import ContextCounted
 from supervisor_app.core.context.rules import VERIFY_SECONDS
 from supervisor_app.core.context.saved import Kept
-from supervisor_app.core.ports import ContextCounted
 from supervisor_app.core.status import Status
 from supervisor_app.core.testing import make_config, make_spec
 from tests.unit.core.supervising import bench
