@@ -49,6 +49,7 @@ INSTALLED_APPS = [
     "supervisor_app.fleet",
     "supervisor_app.traffic",
     "supervisor_app.alerts",
+    "supervisor_app.modelfiles",
     "supervisor_app.pages",
     "supervisor_app.roles",
 ]

@@ -35,7 +35,44 @@ def draw(scene: str) -> None:
         _node(node)
     servers = [_server(number, nodes[number % len(nodes)], count) for number in range(count)]
     _incidents([server for number, server in enumerate(servers) if number % 16 == 1])
+    _shelf(servers)
     _in_flight([server for number, server in enumerate(servers) if number % 4 in (0, 2)])
+
+
+def _shelf(servers: Sequence[LlamaServer]) -> None:
+    """The models of the servers, and one that does not fit and nobody uses."""
+    from supervisor_app.modelfiles.models import ModelFile
+
+    now = timezone.now()
+    for number, server in enumerate(servers[: len(MODELS)]):
+        ModelFile.objects.create(
+            node=server.node,
+            path=server.model_path,
+            name=server.name,
+            architecture="qwen3moe",
+            quantization="Q4_K_M",
+            parameters=30_500_000_000,
+            context=32_768,
+            size=int(SIZES[number] * GIB),
+            modified_at=now,
+            used_by=[server.name],
+            fits=True,
+            fit=f"Needs {SIZES[number]} GiB of 22.8 GiB on GPU 0 (measured).",
+        )
+    ModelFile.objects.create(
+        node="gpu-1",
+        path="/srv/models/unsloth/Qwen3-235B-GGUF/Qwen3-235B-Q2_K-00001-of-00002.gguf",
+        parts=2,
+        name="Qwen3 235B",
+        architecture="qwen3moe",
+        quantization="Q2_K",
+        parameters=235_000_000_000,
+        context=262_144,
+        size=80 * GIB,
+        modified_at=now,
+        fits=False,
+        fit="`Qwen3 235B` needs about 84 GiB (estimated) on GPU 0. Free are 22.8 GiB.",
+    )
 
 
 def _node(node: str) -> None:

@@ -20,6 +20,7 @@ from supervisor_app.core.context.rules import SLOT_FLAG, why_not
 from supervisor_app.core.server_config import ServerConfig
 from supervisor_app.core.settings import BY_KEY, SETTINGS, Section, Setting, settings_of
 from supervisor_app.core.spec import Claim, HealthPolicy, LaunchSpec, RestartPolicy
+from supervisor_app.fleet.model_rules import ModelRules
 from supervisor_app.fleet.models import LlamaServer, this_node
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Overlay:
     """Ports for servers that name none."""
     memory: MemoryRules | None = None
     """Rules of memory; None: no file has a table of them."""
+    models: ModelRules = field(default_factory=ModelRules)
 
     def merged(self, other: Overlay) -> Overlay:
         """Return the values of both overlays; where both have one, that of `other`."""
@@ -93,6 +95,7 @@ class Overlay:
             servers=self.servers,
             ports=self.ports,
             memory=self.memory,
+            models=self.models,
         )
 
     def for_server(self, name: str) -> Mapping[str, Any]:

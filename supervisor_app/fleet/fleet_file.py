@@ -23,6 +23,7 @@ from supervisor_app.fleet.conf import (
     uids_of,
 )
 from supervisor_app.fleet.memory_table import read_memory
+from supervisor_app.fleet.model_rules import ModelRules, read_models
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.fleet.presets import FIELD as PRESETS
 from supervisor_app.fleet.presets import Names, clashes, names_of
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from supervisor_app.core.settings import Setting
 
 PORTS = range(8200, 9000)
-TABLES = ("defaults", "servers", "engines", "memory")
+TABLES = ("defaults", "servers", "engines", "memory", "models")
 ENGINE_KEYS = ("binary", "environment")
 OF_A_SERVER = ("engine", "environment", "node", "command")
 OF_DEFAULTS = ("engine", "environment", "binary", "users", "ports")
@@ -100,6 +101,7 @@ class _Reader:
         users = self._users(defaults)
         ports = self._ports(defaults.get("ports"))
         memory = read_memory(data["memory"], self) if "memory" in data else None
+        models = read_models(data["models"], self) if "models" in data else ModelRules()
         if self._mistakes:
             raise ConfigError(*self._mistakes)
         return Overlay(
@@ -110,6 +112,7 @@ class _Reader:
             servers=servers,
             ports=ports,
             memory=memory,
+            models=models,
         )
 
     def _say(self, key: tuple[str, ...], what: str) -> None:

@@ -39,6 +39,14 @@ class Model:
         return sum(tensor.size for tensor in self.tensors)
 
 
+def part_of(name: str) -> tuple[str, int, int] | None:
+    """Read the name of a part: its stem, its number and how many parts there are. None: the file is whole."""
+    found = _PART.fullmatch(name)
+    if found is None or not 0 < int(found["number"]) <= int(found["count"]) <= MOST_PARTS:
+        return None
+    return found["stem"], int(found["number"]), int(found["count"])
+
+
 def read_model(path: Path) -> Model:
     """Read the headers of a model and of its other parts. Raises ModelError."""
     first = _header(path)

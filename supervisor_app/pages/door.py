@@ -13,8 +13,9 @@ from django.http import HttpRequest, HttpResponseBase
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
+from django_htmx.http import HttpResponseStopPolling
 
-from supervisor_app.web.http import may_control, may_read
+from supervisor_app.web.http import HtmxHttpRequest, may_control, may_read
 
 View = Callable[..., HttpResponseBase]
 
@@ -43,3 +44,16 @@ def staff_page(view: View) -> View:
         return view(request, *args, **kwargs)
 
     return never_cache(require_safe(wrapper))
+
+
+def staff_part(view: View) -> View:
+    """Let a view be for staff alone; a part of an open page whose login has ended asks no more."""
+    page = staff_page(view)
+
+    @wraps(view)
+    def wrapper(request: HtmxHttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.htmx and not may_control(request):
+            return HttpResponseStopPolling()
+        return page(request, *args, **kwargs)
+
+    return never_cache(wrapper)

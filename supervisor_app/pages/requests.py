@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, cast
+from typing import cast
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
-from django_htmx.http import HttpResponseClientRefresh, HttpResponseStopPolling, push_url
+from django_htmx.http import HttpResponseClientRefresh, push_url
 
 from supervisor_app.fleet.commands import server_named
-from supervisor_app.pages.door import staff_page
+from supervisor_app.pages.door import staff_page, staff_part
 from supervisor_app.pages.panel import filters_panel, flight_panel, page_url, past_panel, quarantine_panel
 from supervisor_app.traffic.conversation import turns_of
 from supervisor_app.traffic.live import cancel as cancel_request
@@ -22,21 +19,6 @@ from supervisor_app.traffic.live import flight
 from supervisor_app.traffic.models import QuarantinedRequest, RequestRecord
 from supervisor_app.traffic.search import Search
 from supervisor_app.web.http import HtmxHttpRequest, may_control
-
-View = Callable[..., HttpResponseBase]
-
-
-def staff_part(view: View) -> View:
-    """Let a view be for staff alone; a part of an open page whose login has ended asks no more."""
-    page = staff_page(view)
-
-    @wraps(view)
-    def wrapper(request: HtmxHttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if request.htmx and not may_control(request):
-            return HttpResponseStopPolling()
-        return page(request, *args, **kwargs)
-
-    return never_cache(wrapper)
 
 
 @staff_part

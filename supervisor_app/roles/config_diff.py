@@ -14,6 +14,7 @@ from supervisor_app.fleet.config_file import check_one_file
 from supervisor_app.fleet.config_source import kept_at, recalled
 from supervisor_app.fleet.file_servers import check_orphans, described_values, shown_value
 from supervisor_app.fleet.memory_table import memory_lines
+from supervisor_app.fleet.model_rules import model_lines
 from supervisor_app.fleet.models import LlamaServer, this_node
 from supervisor_app.fleet.presets import FIELD as PRESETS
 from supervisor_app.fleet.presets import preset_changes
@@ -54,16 +55,22 @@ def diff_config(path: Path | None) -> list[str]:
     before = {name: _as_it_runs(row, runs) for name, row in rows.items()}
     after = {name: _as_described(rows.get(name), name, said) for name in _names(rows, said)}
     moved = {name: said.servers[name].node for name in rows.keys() & said.servers.keys() - after.keys()}
-    lines = [*_memory_changes(runs, said), *_lines(before, after, rows, moved)]
+    lines = [*_rule_changes(runs, said), *_lines(before, after, rows, moved)]
     return [harmless(line) for line in lines]
 
 
-def _memory_changes(before: Overlay, after: Overlay) -> Iterator[str]:
-    """Yield a line for each rule for memory that changes. No such change restarts a server."""
-    old, new = (memory_lines(each.memory) if each.memory else {} for each in (before, after))
+def _rule_changes(before: Overlay, after: Overlay) -> Iterator[str]:
+    """Yield a line for each rule for memory or models that changes. No such change restarts a server."""
+    old, new = _rules(before), _rules(after)
     for key in dict.fromkeys([*old, *new]):
         if old.get(key) != new.get(key):
-            yield f"memory.{key}: {old.get(key, 'none')} → {new.get(key, 'none')}"
+            yield f"{key}: {old.get(key, 'none')} → {new.get(key, 'none')}"
+
+
+def _rules(overlay: Overlay) -> dict[str, str]:
+    memory = memory_lines(overlay.memory) if overlay.memory else {}
+    tables = {"memory": memory, "models": model_lines(overlay.models)}
+    return {f"{table}.{key}": value for table, lines in tables.items() for key, value in lines.items()}
 
 
 def _lines(

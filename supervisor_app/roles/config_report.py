@@ -18,6 +18,7 @@ from supervisor_app.fleet.config_file import check_one_file, read_overlay
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.file_servers import check_names
 from supervisor_app.fleet.memory_table import memory_lines
+from supervisor_app.fleet.model_rules import ModelRules, model_lines
 from supervisor_app.fleet.models import LlamaServer, default_of, this_node
 from supervisor_app.fleet.presets import FIELD as PRESETS
 from supervisor_app.fleet.presets import shown_presets
@@ -58,11 +59,15 @@ def check_config() -> str:
 
 
 def show_config(servers: Iterable[LlamaServer]) -> Iterator[str]:
-    """Yield lines: rules for memory; each setting of each server, its value, and where that comes from."""
+    """Yield lines: rules for memory and models; each setting of each server with its value and origin."""
     overlay = last_good()
     if overlay.memory is not None:
         yield f"memory ({overlay.fleet_file})"
         yield from (harmless(f"  {key} = {value}") for key, value in memory_lines(overlay.memory).items())
+        yield ""
+    if overlay.models != ModelRules():
+        yield f"models ({overlay.fleet_file})"
+        yield from (harmless(f"  {key} = {value}") for key, value in model_lines(overlay.models).items())
         yield ""
     for server in servers:
         where = f" ({server.file})" if server.file else ""

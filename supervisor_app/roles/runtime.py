@@ -31,6 +31,7 @@ from supervisor_app.fleet.layers import channel_layer
 from supervisor_app.fleet.needs import NodeFootprints
 from supervisor_app.fleet.publish import ChannelPublisher
 from supervisor_app.fleet.store import OrmStore
+from supervisor_app.modelfiles.keeper import ModelKeeper
 from supervisor_app.roles.nudges import SupervisorConsumer
 from supervisor_app.roles.store_hooks import STORE_HOOKS
 from supervisor_app.traffic.reuse import cached_tokens
@@ -111,6 +112,7 @@ class Runtime:
         self.gateway = gateway
         self._strangers = strangers
         self._node = node
+        self._overlay = overlay
         self._probe = HttpProbe()
         self._store = OrmStore(
             node=node,
@@ -140,6 +142,7 @@ class Runtime:
         beside = [
             asyncio.create_task(self._keep_hearing(), name="worker"),
             asyncio.create_task(AlertSender(node=self._node).run(), name="alerts"),
+            asyncio.create_task(ModelKeeper(self._node, self._overlay).run(), name="models"),
             asyncio.create_task(watchdog().watch("supervision"), name="watchdog"),
         ]
         supervision = asyncio.create_task(self.supervisor.run(), name="servers")

@@ -18,6 +18,7 @@ from supervisor_app.alerts.rules import AlertEvent, write_test
 from supervisor_app.core.memory_rules import MEMORY_SETTINGS
 from supervisor_app.core.settings import SETTINGS
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Status
+from supervisor_app.fleet.model_rules import MODEL_SETTINGS
 from supervisor_app.fleet.retention import RUNS_KEPT
 from supervisor_app.fleet.snapshots import ServerView
 from supervisor_app.roles.management.commands import llama, runsupervisor
@@ -102,8 +103,8 @@ def test_the_list_below_the_table_of_settings_has_no_other():
     assert re.findall(r"(?m)^(?:- )?`(\w+)`: ", items) == [each.key for each in SETTINGS if each.note]
 
 
-@pytest.mark.parametrize("setting", MEMORY_SETTINGS, ids=lambda one: one.key)
-def test_configure_has_each_rule_for_memory_as_it_is_declared(setting):
+@pytest.mark.parametrize("setting", [*MEMORY_SETTINGS, *MODEL_SETTINGS], ids=lambda one: one.key)
+def test_configure_has_each_rule_of_a_node_as_it_is_declared(setting):
     assert f"\n{setting.row}\n" in FILE_KEYS
 
 

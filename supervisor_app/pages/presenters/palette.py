@@ -16,6 +16,7 @@ TABS = (("Log", "log"), ("Requests", "server-requests"), ("History", "runs"))
 PLACES = (
     ("Requests", "requests"),
     ("Usage", "usage"),
+    ("Models", "models"),
     ("Admin", "admin:index"),
     ("Channels of alerts", "admin:alerts_alertchannel_changelist"),
     ("API keys", "admin:traffic_apikey_changelist"),

@@ -10,9 +10,11 @@ from supervisor_app.core.memory_rules import MemoryRules
 from supervisor_app.fleet.conf import ConfigError
 from supervisor_app.fleet.config_file import check_one_file
 from supervisor_app.fleet.fleet_file import PORTS, parse_fleet_file
+from supervisor_app.fleet.model_rules import ModelRules
 from supervisor_app.fleet.toml_lines import Lines
 
 ROOT = Path(__file__).parents[3]
+
 PATH = Path("/etc/llamaproxy/llamaproxy.toml")
 WHOLE = """
 [defaults]
@@ -143,6 +145,11 @@ def test_ports_are_chosen_from_the_range_that_is_said(monkeypatch):
             "[memory]\nmax_loaded = -1",
             "line 2: memory.max_loaded: it is -1, and must be a whole number of at",
         ),
+        ('[models]\ndir = "/m"', "line 2: models.dir: there is no such key. Known: models_dir."),
+        (
+            "[models]\nmodels_dir = 5",
+            'models.models_dir: it is 5, and must be a directory, such as "/srv/models"',
+        ),
         ("[memory]\nparallel_loads = 0", "memory.parallel_loads: it is 0, and must be a whole number of at"),
         (
             "[memory]\nreserve_mb = true",
@@ -250,3 +257,10 @@ def test_both_files_in_one_directory_are_one_clear_error(tmp_path):
     assert str(toml) in str(raised.value)
     assert str(other) in str(raised.value)
     assert "LLAMAPROXY_CONFIG" in str(raised.value)
+
+
+def test_the_directory_of_models_is_read_and_has_a_default():
+    assert parse_fleet_file(PATH, '[models]\nmodels_dir = "/srv/models"').models == ModelRules(
+        models_dir="/srv/models"
+    )
+    assert parse_fleet_file(PATH, "").models == ModelRules()

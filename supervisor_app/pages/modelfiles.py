@@ -1,0 +1,57 @@
+"""Models on the disks of all nodes. For staff."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from supervisor_app.modelfiles.models import ModelFile
+from supervisor_app.modelfiles.removal import KeptError, wish_to_delete
+from supervisor_app.pages.door import staff_part
+from supervisor_app.pages.presenters.modelfiles import nodes_of
+from supervisor_app.web.http import HtmxHttpRequest, may_control
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+    from django.http import HttpResponse, HttpResponseBase
+
+PAUSE, QUICK_PAUSE = "10s", "2s"
+"""Pauses between two refreshes of an open page; the second while something is being deleted."""
+
+
+@staff_part
+def models(request: HtmxHttpRequest) -> HttpResponse:
+    """Show the models; htmx gets the lists alone."""
+    if request.htmx and not request.htmx.history_restore_request:
+        return render(request, "supervisor/_models.html", models_panel())
+    return render(request, "supervisor/models.html", models_panel())
+
+
+@require_POST
+def delete_model(request: HtmxHttpRequest, number: int) -> HttpResponseBase:
+    """Ask the node of a model to delete its files."""
+    if not may_control(request):
+        raise PermissionDenied("Log in as staff to delete a model.")
+    row = get_object_or_404(ModelFile, pk=number)
+    said = ""
+    try:
+        wish_to_delete(row, cast("User", request.user))
+    except KeptError as error:
+        said = _("%(model)s is not deleted. %(why)s") % {"model": row.name, "why": error}
+    if request.htmx:
+        return render(request, "supervisor/_models.html", models_panel(said))
+    if said:
+        messages.warning(request, said)
+    return redirect("models")
+
+
+def models_panel(said: str = "") -> dict[str, Any]:
+    """Return what the lists show; one query."""
+    nodes = nodes_of(ModelFile.objects.all())
+    going = any(row.is_going for node in nodes for row in node.rows)
+    return {"nodes": nodes, "said": said, "pause": QUICK_PAUSE if going else PAUSE}
