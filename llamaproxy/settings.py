@@ -85,6 +85,8 @@ TEMPLATES = [
     }
 ]
 LANGUAGE_CODE = "en"
+LOCALE_PATHS = [FILES_DIR / "locale"]
+"""Catalogues of translations, where there are any: see CONTRIBUTING.md."""
 TIME_ZONE = "UTC"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

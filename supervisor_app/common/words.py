@@ -51,11 +51,16 @@ def milliseconds(count: float) -> str:
 
 def ago(seconds: float) -> str:
     """Return how long ago something was, in its largest unit: `just now`, `42 s ago`, `12 m ago`."""
-    whole = int(seconds)
-    if whole < _JUST_NOW_SECONDS:
-        return "just now"
-    number, unit = next(iter(_largest(whole)))
-    return f"{number} {unit} ago"
+    time = age(seconds)
+    return f"{time} ago" if time else "just now"
+
+
+def age(seconds: float) -> str:
+    """Return an age in its largest unit: `42 s`, `12 m`; nothing for what was just now."""
+    if int(seconds) < _JUST_NOW_SECONDS:
+        return ""
+    number, unit = next(iter(_largest(int(seconds))))
+    return f"{number} {unit}"
 
 
 def left(seconds: float) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from supervisor_app.common.words import counted, share, span
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from supervisor_app.common.words import share, span
 from supervisor_app.core.spans import SpanState
 from supervisor_app.fleet.uptime import DAY_SECONDS, Window
 
@@ -13,36 +16,44 @@ if TYPE_CHECKING:
     from supervisor_app.fleet.uptime import Slice, Tally
 
 WORDS = {
-    SpanState.READY: "Ready",
-    SpanState.STARTING: "Starting",
-    SpanState.CRASHED: "Crashed",
-    SpanState.HUNG: "Hung",
-    SpanState.STOPPED: "Stopped",
-    SpanState.UNLOADED: "Not loaded",
-    SpanState.MAINTENANCE: "In maintenance",
-    SpanState.UNKNOWN: "Not supervised",
+    SpanState.READY: gettext_lazy("Ready"),
+    SpanState.STARTING: gettext_lazy("Starting"),
+    SpanState.CRASHED: gettext_lazy("Crashed"),
+    SpanState.HUNG: gettext_lazy("Hung"),
+    SpanState.STOPPED: gettext_lazy("Stopped"),
+    SpanState.UNLOADED: gettext_lazy("Not loaded"),
+    SpanState.MAINTENANCE: gettext_lazy("In maintenance"),
+    SpanState.UNKNOWN: gettext_lazy("Not supervised"),
 }
-OF_WINDOW = {Window.DAY: "24 hours", Window.MONTH: "30 days", Window.YEAR: "52 weeks"}
+OF_WINDOW = {
+    Window.DAY: gettext_lazy("24 hours"),
+    Window.MONTH: gettext_lazy("30 days"),
+    Window.YEAR: gettext_lazy("52 weeks"),
+}
 
 
 def sentence(tally: Tally) -> str:
     """Return the downtimes of some time: `2 downtimes, 13 m together, 99.97 %`."""
     if tally.uptime is None:
-        return "It was not to be ready in this time."
+        return _("It was not to be ready in this time.")
     if not tally.downtimes:
-        return f"No downtime, {share(tally.uptime)}"
-    together = " together" if tally.downtimes > 1 else ""
+        return _("No downtime, %(share)s") % {"share": share(tally.uptime)}
     lasted = span(round(tally.down, 1 if tally.down < 60 else 0))
-    return f"{counted(tally.downtimes, 'downtime')}, {lasted}{together}, {share(tally.uptime)}"
+    said = ngettext(
+        "%(count)d downtime, %(lasted)s, %(share)s",
+        "%(count)d downtimes, %(lasted)s together, %(share)s",
+        tally.downtimes,
+    )
+    return said % {"count": tally.downtimes, "lasted": lasted, "share": share(tally.uptime)}
 
 
 def told(part: Slice) -> str:
     """Return what was in a slice: `Crashed 14:00-14:30 UTC, 2 m; Out of memory`."""
     if part.state is None:
-        return f"Nothing known {times(part)}"
+        return _("Nothing known %(times)s") % {"times": times(part)}
     word = WORDS[part.state]
     if part.state is SpanState.STARTING and part.down:
-        word = "Starting after a failure"
+        word = gettext_lazy("Starting after a failure")
     lasted = span(round(part.seconds, 1 if part.seconds < 60 else 0))
     whole = part.state in (SpanState.READY, SpanState.UNLOADED) and not part.down
     return f"{word} {times(part)}{'' if whole else f', {lasted}'}{f'; {part.reason}' if part.reason else ''}"

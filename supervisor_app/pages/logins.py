@@ -10,6 +10,7 @@ from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import SetPasswordForm
 from django.contrib.auth.models import User
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 
 from supervisor_app.fleet.logins import redeem, say_another_link, token_works
@@ -50,6 +51,6 @@ def set_password(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         form.save()
         update_session_auth_hash(request, user)
-        messages.success(request, "The password is set.")
+        messages.success(request, gettext("The password is set."))
         return redirect("home")
     return render(request, "supervisor/set_password.html", {"form": form})

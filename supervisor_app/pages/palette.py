@@ -10,7 +10,7 @@ from supervisor_app.core.status import Status
 from supervisor_app.fleet.models import LlamaServer, ServerState
 from supervisor_app.pages.door import page
 from supervisor_app.pages.presenters.palette import Known, items_of
-from supervisor_app.pages.presenters.standing import WORDS
+from supervisor_app.pages.presenters.standing import word_of
 from supervisor_app.web.http import may_control
 
 if TYPE_CHECKING:
@@ -26,5 +26,5 @@ def palette(request: HttpRequest) -> JsonResponse:
 def _known(server: LlamaServer) -> Known:
     state: ServerState | None = getattr(server, "state", None)
     status = Status(state.status) if state else Status.INITIAL
-    word = "Not loaded" if state is not None and state.unloaded else WORDS[status]
+    word = word_of(status, unloaded=state is not None and state.unloaded)
     return Known(name=server.name, status=status, word=word)

@@ -10,7 +10,7 @@ from django.shortcuts import render
 
 from supervisor_app.core.status import Status
 from supervisor_app.pages.door import page
-from supervisor_app.pages.presenters.standing import GLYPHS, WORDS
+from supervisor_app.pages.presenters.standing import GLYPHS, word_of
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def styleguide(request: HttpRequest) -> HttpResponse:
     if not settings.DEBUG:
         raise Http404("The style guide is there with DEBUG alone.")
-    states = [(status.value, WORDS[status], GLYPHS[status]) for status in Status]
+    states = [(status.value, word_of(status), GLYPHS[status]) for status in Status]
     context = {
         "states": states,
         "tones": ("calm", "busy", "up", "warn", "bad"),

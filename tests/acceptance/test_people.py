@@ -89,6 +89,7 @@ def test_the_palette_and_the_keys_break_no_rule_either(visit):
     expect(chosen(page)).to_be_visible()
     assert complaints_of_axe(page) == []
     page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
     assert complaints_of_axe(page) == []

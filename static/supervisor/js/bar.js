@@ -1,5 +1,5 @@
 // Bars: arrow keys move along their slices, and times are in the reader's zone.
-import { all, on } from "./dom.js";
+import { all, locale, on } from "./dom.js";
 
 const KEYS = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
 
@@ -14,8 +14,8 @@ on("keydown", (event) => {
   event.preventDefault();
 });
 
-const clock = (time) => time.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
-const day = (time) => time.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+const clock = (time) => time.toLocaleTimeString(locale, { hour: "2-digit", minute: "2-digit" });
+const day = (time) => time.toLocaleDateString(locale, { day: "numeric", month: "short" });
 
 function localise() {
   for (const e of all("[data-bar] > .slice")) {

@@ -1,5 +1,5 @@
 // Buttons that act: ask before an interruption, tell what has not been done.
-import { all, id, on, say } from "./dom.js";
+import { all, fill, id, on, say, words } from "./dom.js";
 
 const problem = (kind, code) => say(id("problem"), kind && id("problem").dataset[kind].replace("%", code));
 
@@ -14,10 +14,10 @@ on("htmx:confirm", (event) => {
   const shown = all("[data-glyph]").find((each) => each.dataset.name === name);
   const verb = elt.textContent.trim(), dialog = id("confirm");
   if (shown && shown.dataset.status !== "ready") return issueRequest(true);
-  say(id("confirm-title"), title || `${verb} ${name}?`);
+  say(id("confirm-title"), title || fill(words.ask, { verb, name }));
   say(id("confirm-text"), question);
   say(id("confirm-yes"), yes || verb);
-  say(id("confirm-no"), no || "Cancel");
+  say(id("confirm-no"), no || words.cancel);
   dialog.returnValue = "";
   dialog.onclose = () => dialog.returnValue && issueRequest(true);
   dialog.showModal();

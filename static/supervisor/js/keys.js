@@ -1,5 +1,5 @@
 // Keys of the page, and the dialog that lists them. Single letters can be switched off: some people dictate.
-import { all, id, on, say } from "./dom.js";
+import { all, id, on, say, words } from "./dom.js";
 import { openDialog } from "./dialog.js";
 
 const OFF = "single-keys-off";
@@ -33,8 +33,8 @@ function list() {
   id("keys-single").checked = !localStorage.getItem(OFF);
 }
 
-key("?", "Show these keys", showKeys);
-key("/", "Filter or search on this page", () => (all("[data-search]").find((e) => e.checkVisibility()) ?? null)?.focus());
+key("?", words.keys["show-keys"], showKeys);
+key("/", words.keys.search, () => (all("[data-search]").find((e) => e.checkVisibility()) ?? null)?.focus());
 
 export function showKeys() {
   list();

@@ -1,5 +1,5 @@
 // The rows of the overview: those with trouble first, filtered by what people have chosen. The URL keeps the choice.
-import { all, id, on, say } from "./dom.js";
+import { all, fill, id, on, say, words } from "./dom.js";
 
 const form = id("filter");
 const FIELDS = ["q", "state", "node", "group"];
@@ -32,16 +32,16 @@ function offer(name) {
   select.hidden = values.length < 2 && !chosen;
 }
 
-function fits(row, words) {
+function fits(row, parts) {
   const text = row.textContent.toLowerCase();
-  return words.every((word) => text.includes(word))
+  return parts.every((part) => text.includes(part))
     && ["state", "node", "group"].every((name) => !form.elements[name].value || of[name](row) === form.elements[name].value);
 }
 
 function filter() {
-  const words = form.elements.q.value.toLowerCase().split(/\s+/).filter(Boolean);
-  const shown = rows().filter((row) => !(row.hidden = !fits(row, words))).length, count = rows().length;
-  say(id("shown"), shown === count ? `${count}` : `${shown} of ${count}`);
+  const parts = form.elements.q.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const shown = rows().filter((row) => !(row.hidden = !fits(row, parts))).length, count = rows().length;
+  say(id("shown"), shown === count ? `${count}` : fill(words.shown, { shown, all: count }));
   id("none-fit").hidden = shown > 0 || !count;
 }
 

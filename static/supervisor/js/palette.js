@@ -1,5 +1,5 @@
 // Ctrl+K: every server, page and action, found by a few of its letters.
-import { id, on, say } from "./dom.js";
+import { id, on, say, words } from "./dom.js";
 import { openDialog } from "./dialog.js";
 import { key, showKeys } from "./keys.js";
 import { toast } from "./toast.js";
@@ -75,7 +75,7 @@ async function open() {
   render();
 }
 
-key("Ctrl+k", "Go to a server or page, or do something", open);
+key("Ctrl+k", words.keys.palette, open);
 id("open-palette").hidden = false;
 id("open-palette").addEventListener("click", open);
 input.addEventListener("input", render);

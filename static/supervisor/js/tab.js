@@ -1,5 +1,5 @@
 // What the tab shows of the servers while another one is in front: its title and its icon.
-import { all } from "./dom.js";
+import { all, fill, words } from "./dom.js";
 
 const own = document.title;
 const signs = { error: "✕", crashed: "▲", starting: "◐", ready: "●" };
@@ -7,8 +7,9 @@ const signs = { error: "✕", crashed: "▲", starting: "◐", ready: "●" };
 function title(servers, sure, worst) {
   const { glyph, word, name } = servers[0].dataset;
   if (servers[0].matches(".pill")) return `${worst ? signs[worst.dataset.status] : sure.length ? "○" : "?"} ${own}`;
-  if (servers.length === 1) return `${sure.length ? `${glyph} ${word.toLowerCase()}` : "? not live"} · ${name} – llamaproxy`;
-  const ready = `${sure.filter((e) => e.dataset.status === "ready").length} of ${servers.length} ready – llamaproxy`;
+  if (servers.length === 1) return `${sure.length ? `${glyph} ${word.toLowerCase()}` : words.notLive} · ${name} – llamaproxy`;
+  const up = sure.filter((e) => e.dataset.status === "ready").length;
+  const ready = fill(words.readyOf, { ready: up, all: servers.length });
   return worst && worst.dataset.status !== "ready" ? `${signs[worst.dataset.status]} ${ready}` : ready;
 }
 

@@ -1,5 +1,5 @@
 // Times that go on while nothing is pushed. The words are those of `common/words.py`.
-import { all, say } from "./dom.js";
+import { all, fill, locale, say, words } from "./dom.js";
 
 const two = (number) => String(number).padStart(2, "0");
 
@@ -12,9 +12,10 @@ function duration(seconds) {
 
 function ago(seconds) {
   for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "m"], [5, "s"]]) {
-    if (seconds >= size) return `${Math.floor(unit === "s" ? seconds : seconds / size)} ${unit} ago`;
+    const time = `${Math.floor(unit === "s" ? seconds : seconds / size)} ${unit}`;
+    if (seconds >= size) return fill(words.ago, { time });
   }
-  return "just now";
+  return words.justNow;
 }
 
 /** Word every time of the page anew. `now`: the server's clock, in milliseconds. */
@@ -22,7 +23,7 @@ export function tickTimes(now) {
   for (const e of all("[data-uptime-since]")) say(e, duration((now - e.dataset.uptimeSince) / 1000));
   for (const e of all("[data-countdown-to]")) {
     const left = Math.ceil((e.dataset.countdownTo - now) / 1000);
-    say(e, left > 0 ? `in ${duration(left)}` : "now");
+    say(e, left > 0 ? fill(words.in, { time: duration(left) }) : words.now);
   }
   for (const e of all("[data-ago]")) say(e, ago((now - Date.parse(e.dateTime)) / 1000));
 }
@@ -36,6 +37,6 @@ export function localiseTimes() {
     const time = new Date(e.dateTime);
     e.title = time.toLocaleString();
     const form = FORMS[Object.keys(FORMS).find((name) => name in e.dataset)];
-    if (form) say(e, time.toLocaleString("en-GB", form));
+    if (form) say(e, time.toLocaleString(locale, form));
   }
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from django.utils.translation import gettext as _
+
 from supervisor_app.common.words import size
 
 if TYPE_CHECKING:
@@ -61,11 +63,11 @@ def memory_of(device: Device, holders: Mapping[str, int]) -> DeviceMemory:
         (name, "server", int(count * scale))
         for name, count in sorted(known.items(), key=lambda item: (-item[1], item[0]))
     ]
-    rest = device.ours - sum(count for _, _, count in parts)
+    rest = device.ours - sum(count for _holder, _kind, count in parts)
     parts += [
-        ("other of ours" if known else "ours", "ours", rest if rest > least or not known else 0),
-        ("others", "others", device.strangers),
-        ("free", "free", device.free),
+        (_("other of ours") if known else _("ours"), "ours", rest if rest > least or not known else 0),
+        (_("others"), "others", device.strangers),
+        (_("free"), "free", device.free),
     ]
     shares, x = [], 0.0
     for holder, kind, count in parts:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from supervisor_app.common.words import counted
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
 from supervisor_app.core.command_line.fetching import repository_of
 from supervisor_app.core.status import DOWN, LlamaStatus, Status
 from supervisor_app.pages.presenters.standing import lede, standing
@@ -63,9 +65,9 @@ class Figures:
         if counts is None:
             return ""
         speed = counts.tokens_per_second
-        parts = [f"{counts.in_flight} in flight"] if counts.in_flight else []
-        parts += [f"{counts.waiting} waiting"] if counts.waiting else []
-        parts += [f"{speed:.0f} tokens/s"] if speed is not None else []
+        parts = [_("%(count)d in flight") % {"count": counts.in_flight}] if counts.in_flight else []
+        parts += [_("%(count)d waiting") % {"count": counts.waiting}] if counts.waiting else []
+        parts += [_("%(count).0f tokens/s") % {"count": speed}] if speed is not None else []
         return " · ".join(parts)
 
 
@@ -94,15 +96,17 @@ class Overview:
     def well(self) -> str:
         """Sentence for when nothing needs attention."""
         count = len(self.rows)
-        return "Both servers are well." if count == 2 else f"All {counted(count, 'server')} are well."
+        if count == 2:
+            return _("Both servers are well.")
+        return ngettext("The server is well.", "All %(count)d servers are well.", count) % {"count": count}
 
 
 def attention_of(status: LlamaStatus, stale_since: float | None) -> Attention | None:
     """Return why somebody should look at a server; None: nobody need."""
     if stale_since is not None:
-        why = "What was seen last may be old. Start its supervisor again, on its machine."
+        why = _("What was seen last may be old. Start its supervisor again, on its machine.")
         return Attention(
-            tone="warn", what="No supervisor is reporting", since=stale_since, why=why, help=Help.LOOK
+            tone="warn", what=_("No supervisor is reporting"), since=stale_since, why=why, help=Help.LOOK
         )
     if status.status is Status.ERROR:
         permanent = status.failure is not None and status.failure.permanent
@@ -114,7 +118,9 @@ def attention_of(status: LlamaStatus, stale_since: float | None) -> Attention | 
         return _of(status, "warn", Help.LOOK)
     if status.warnings:
         first, *others = status.warnings
-        what = f"{standing(status)}, with {counted(1 + len(others), 'warning')}"
+        count = 1 + len(others)
+        what = ngettext("%(word)s, with %(count)d warning", "%(word)s, with %(count)d warnings", count)
+        what %= {"word": standing(status), "count": count}
         return Attention(tone="warn", what=what, since=None, why=first, help=Help.LOOK)
     return None
 
@@ -178,4 +184,5 @@ def model_of(model_path: str, models_dir: str, args: Sequence[str]) -> str:
         return repository.rstrip("/").rsplit("/", 1)[-1]
     if model_path:
         return model_path.rsplit("/", 1)[-1]
-    return f"models of {models_dir.rstrip('/').rsplit('/', 1)[-1]}/" if models_dir else ""
+    folder = models_dir.rstrip("/").rsplit("/", 1)[-1]
+    return _("models of %(folder)s/") % {"folder": folder} if models_dir else ""

@@ -6,35 +6,36 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.urls import NoReverseMatch, reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
 
 from supervisor_app.core.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-TABS = (("Log", "log"), ("Requests", "server-requests"), ("History", "runs"))
+TABS = ((_lazy("Log"), "log"), (_lazy("Requests"), "server-requests"), (_lazy("History"), "runs"))
 PLACES = (
-    ("Requests", "requests"),
-    ("Usage", "usage"),
-    ("Models", "models"),
-    ("Admin", "admin:index"),
-    ("Channels of alerts", "admin:alerts_alertchannel_changelist"),
-    ("API keys", "admin:traffic_apikey_changelist"),
-    ("Configuration of servers", "admin:supervisor_app_llamaserver_changelist"),
+    (_lazy("Requests"), "requests"),
+    (_lazy("Usage"), "usage"),
+    (_lazy("Models"), "models"),
+    (_lazy("Admin"), "admin:index"),
+    (_lazy("Channels of alerts"), "admin:alerts_alertchannel_changelist"),
+    (_lazy("API keys"), "admin:traffic_apikey_changelist"),
+    (_lazy("Configuration of servers"), "admin:supervisor_app_llamaserver_changelist"),
 )
-CUTS = "Requests that are running now are cut off. "
 ACTIONS = (
-    ("Start", "start", "", (Status.INITIAL, Status.CRASHED, Status.ERROR)),
+    (_lazy("Start"), "start", "", (Status.INITIAL, Status.CRASHED, Status.ERROR)),
     (
-        "Restart",
+        _lazy("Restart"),
         "restart",
-        f"{CUTS}It answers again as soon as its model is loaded.",
+        _lazy("Requests that are running now are cut off. It answers again as soon as its model is loaded."),
         (Status.READY, Status.STARTING),
     ),
     (
-        "Stop",
+        _lazy("Stop"),
         "stop",
-        f"{CUTS}It stays down until somebody starts it.",
+        _lazy("Requests that are running now are cut off. It stays down until somebody starts it."),
         (Status.READY, Status.STARTING, Status.CRASHED, Status.ERROR),
     ),
 )
@@ -58,18 +59,24 @@ def items_of(servers: Iterable[Known], *, is_staff: bool) -> list[Item]:
     """List what somebody may go to or do."""
     known = list(servers)
     items = [_go(server.name, server.word, "server", server.name) for server in known]
-    items += [_go("Overview", "page", "home"), _go("Alerts", "page", "alerts")]
+    items += [_go(_("Overview"), _("page"), "home"), _go(_("Alerts"), _("page"), "alerts")]
     if is_staff:
-        items += _existing((label, "page", name) for label, name in PLACES)
+        items += _existing((str(label), _("page"), name) for label, name in PLACES)
         for server in known:
-            items += _existing((f"{server.name}: {label}", "page", name, server.name) for label, name in TABS)
+            items += _existing(
+                (f"{server.name}: {label}", _("page"), name, server.name) for label, name in TABS
+            )
             items += _actions(server)
     items += [
-        {"label": f"Theme: {theme}", "hint": "setting", "event": "theme", "detail": theme}
-        for theme in ("light", "dark", "system")
+        {"label": label, "hint": _("setting"), "event": "theme", "detail": theme}
+        for theme, label in (
+            ("light", _("Theme: light")),
+            ("dark", _("Theme: dark")),
+            ("system", _("Theme: as the system has it")),
+        )
     ]
-    items.append({"label": "Notify me of crashes: on or off", "hint": "setting", "event": "notify"})
-    items.append({"label": "Show the keys", "hint": "help", "event": "show-keys"})
+    items.append({"label": _("Notify me of crashes: on or off"), "hint": _("setting"), "event": "notify"})
+    items.append({"label": _("Show the keys"), "hint": _("help"), "event": "show-keys"})
     return items
 
 
@@ -89,12 +96,13 @@ def _existing(pages: Iterable[tuple[str, ...]]) -> Iterator[Item]:
 def _actions(server: Known) -> Iterator[Item]:
     for verb, wish, question, states in ACTIONS:
         if server.status in states:
+            said = {"verb": verb, "server": server.name}
             yield {
-                "label": f"{verb} {server.name}",
-                "hint": "action",
+                "label": _("%(verb)s %(server)s") % said,
+                "hint": _("action"),
                 "post": reverse("control", args=[server.name, wish]),
-                "verb": verb,
+                "verb": str(verb),
                 "server": server.name,
-                "ask": question,
-                "said": f"{verb} of {server.name}: asked for.",
+                "ask": str(question),
+                "said": _("%(verb)s of %(server)s: asked for.") % said,
             }

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.utils.translation import gettext, gettext_lazy
+
 from supervisor_app.core.status import Status
 
 if TYPE_CHECKING:
     from supervisor_app.core.status import LlamaStatus
 
-WORDS: dict[Status, str] = {
-    Status.INITIAL: "Stopped",
-    Status.STARTING: "Starting",
-    Status.READY: "Ready",
-    Status.CRASHED: "Crashed",
-    Status.ERROR: "Error",
-    Status.STOPPING: "Stopping",
+_WORDS = {
+    Status.INITIAL: gettext_lazy("Stopped"),
+    Status.STARTING: gettext_lazy("Starting"),
+    Status.READY: gettext_lazy("Ready"),
+    Status.CRASHED: gettext_lazy("Crashed"),
+    Status.ERROR: gettext_lazy("Error"),
+    Status.STOPPING: gettext_lazy("Stopping"),
 }
 GLYPHS: dict[Status, str] = {
     Status.INITIAL: "○",
@@ -29,7 +31,12 @@ GLYPHS: dict[Status, str] = {
 
 def standing(status: LlamaStatus) -> str:
     """Return the status as people say it: a server that made room was not stopped by anybody."""
-    return "Not loaded" if status.unloaded else WORDS[status.status]
+    return word_of(status.status, unloaded=status.unloaded)
+
+
+def word_of(status: Status, *, unloaded: bool = False) -> str:
+    """Return the word for a status, in the language of the page."""
+    return gettext("Not loaded") if unloaded else str(_WORDS[status])
 
 
 def glyph(status: Status | str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.urls import reverse
+from django.utils.translation import gettext
 
 from supervisor_app.common import words
 from supervisor_app.common.moments import moment
@@ -39,11 +40,11 @@ class Stretch:
 
 
 @register.inclusion_tag("components/bar.html")
-def bar(bar: Bar, name: str, can_control: bool, of: str = "24 hours") -> dict[str, Any]:
+def bar(bar: Bar, name: str, can_control: bool, of: str = "") -> dict[str, Any]:
     """Show a bar of a server. Staff are led to what happened then, others to the figures."""
     return {
         "stretches": stretches(bar, name, can_control),
-        "of": of,
+        "of": of or gettext("24 hours"),
         "says": uptime_words.sentence(bar.tally),
     }
 

@@ -15,10 +15,12 @@ from urllib.parse import quote, urlencode
 from django import template
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext as _
 
 from supervisor_app.common import words
 from supervisor_app.fleet.history import own
 from supervisor_app.pages.presenters.overview import attention_of, rank_of
+from supervisor_app.pages.presenters.script_words import script_words
 from supervisor_app.pages.presenters.standing import glyph, lede, standing
 
 if TYPE_CHECKING:
@@ -55,8 +57,11 @@ def brief(seconds: float | None) -> str:
 
 @register.filter
 def ago(then: float | None, now: float) -> str:
-    """`words.ago`; nothing when the moment is not known."""
-    return "" if then is None else words.ago(now - then)
+    """`words.ago` in the language of the page; nothing when the moment is not known."""
+    if then is None:
+        return ""
+    time = words.age(now - then)
+    return _("%(time)s ago") % {"time": time} if time else _("just now")
 
 
 @register.filter
@@ -268,6 +273,11 @@ def socket(server: str | None = None, view: str | None = None) -> str:
 def log_socket(server: str) -> str:
     """The WebSocket on which a page follows the log of a server."""
     return f"{reverse('log-socket', urlconf='supervisor_app.routing')}?server={quote(server, safe='')}"
+
+
+# --- Scripts ---------------------------------------------------------------------------------------------
+
+register.simple_tag(script_words)
 
 
 # --- The product ---------------------------------------------------------------------------------------
