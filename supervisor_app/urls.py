@@ -13,6 +13,7 @@ from supervisor_app.api import servers as api_servers
 from supervisor_app.fleet.converters import NameConverter, WishConverter
 from supervisor_app.pages import (
     alerts,
+    crashes,
     devices,
     log,
     logins,
@@ -39,6 +40,7 @@ urlpatterns = [
     path("servers/<name:name>/log/download", log.download, name="log-download"),
     path("servers/<name:name>/runs/", runs.runs, name="runs"),
     path("servers/<name:name>/runs/<int:number>/", runs.run, name="run"),
+    path("servers/<name:name>/runs/<int:number>/mark", crashes.mark, name="mark-crash"),
     path("servers/<name:name>/availability", availability, name="availability"),
     path("servers/<name:name>/requests/", requests.requests, name="server-requests"),
     path("servers/<name:name>/requests/in-flight", requests.in_flight, name="server-in-flight"),

@@ -22,6 +22,7 @@ from supervisor_app.core.changes import Change, RunClosed
 from supervisor_app.core.status import DOWN, Failure, LlamaStatus, Status
 from supervisor_app.fleet.conf import apply_overlay
 from supervisor_app.fleet.config_source import last_good
+from supervisor_app.fleet.crash_marks import muted_now
 from supervisor_app.fleet.lease import live_leases
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.fleet.silence import with_silence
@@ -72,6 +73,8 @@ def _follow(server: LlamaServer, change: Change, now: float) -> None:
         death=deaths[-1].failure if deaths else None,
         died_at=deaths[0].at if deaths else None,
     )
+    if _is_muted(server, step, now):
+        step = core.hold_back(step)
     if step.incident is None:
         return
     row = row or Incident(server=server)
@@ -79,6 +82,16 @@ def _follow(server: LlamaServer, change: Change, now: float) -> None:
         _fill(row, step.incident)
         row.save()
     _take(row, step, change.snapshot, now)
+
+
+def _is_muted(server: LlamaServer, step: core.Step, now: float) -> bool:
+    """Have people muted crashes like the one that is about to be told?"""
+    if step.incident is None or step.incident.failure is None or core.IT_IS_DOWN.isdisjoint(step.due):
+        return False
+    muted = muted_now(server, now)
+    if muted is None or muted.kind != step.incident.failure.kind.value:
+        return False
+    return core.is_muted(muted.today, muted.above)
 
 
 def _take(row: Incident, step: core.Step, snapshot: LlamaStatus, now: float) -> None:
@@ -199,6 +212,8 @@ def end(row: Incident, ending: IncidentEnd, now: float, snapshot: LlamaStatus | 
     if not _close(row, ending, now):
         return False
     row.deliveries.pending().filter(event=AlertEvent.STILL_DOWN, claimed_at=None).delete()
+    if not row.said:
+        return True  # all of it was muted
     if row.failure and row.failure["title"] == core.HOST_LOST and not row.deliveries.exists():
         return True  # one of several on a lost host, of which another was told
     _tell(row, (AlertEvent.RECOVERED,), snapshot or view_of(row.server).status, now)

@@ -146,6 +146,24 @@ def _ready(incident: Incident, snapshot: LlamaStatus, now: float, stable_seconds
     return replace(incident, recovered_at=since, closes_at=since + stable_seconds)
 
 
+def is_muted(today: int, above: int) -> bool:
+    """Is a crash told to nobody, of which there were so many in 24 hours? `above`: more are told."""
+    return today <= above
+
+
+def hold_back(step: Step) -> Step:
+    """Return the step without a word of being down, as if nobody had seen it: a later crash may be told.
+
+    A server that was given up stays down, so that is told all the same.
+    """
+    if step.incident is None:
+        return step
+    due = tuple(event for event in step.due if event not in IT_IS_DOWN)
+    return replace(
+        step, due=due, incident=replace(step.incident, said=step.incident.said - {*step.due} | {*due})
+    )
+
+
 def host_lost(node: str, others: Collection[str]) -> Failure:
     """Return the failure of a server whose supervisor ended without a word. `others`: lost with it."""
     also = f"; the same holds for {', '.join(others)}" if others else ""

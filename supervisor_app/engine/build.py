@@ -1,4 +1,4 @@
-"""Build of an engine, as it says itself. Blocking."""
+"""Build of an engine, as it says itself. `build_of` blocks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 from importlib import metadata
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from supervisor_app.engine.resolve import LAUNCHER
@@ -19,11 +20,42 @@ _BUILD = re.compile(r"(?m)^version: (?:\S+ \(build )?(\d+)\b")
 """`version: 8763 (ff5ef8278)`; where releases have numbers `version: 0.7.0 (build 11669, commit Debian)`."""
 
 
+_NUMBERS = re.compile(r"\d+")
+_said: dict[tuple[str, ...], str] = {}
+"""Build that each command told last: as many as the node has engines."""
+_lock = Lock()
+
+
 def build_of(command: Sequence[str], environment: Mapping[str, str]) -> str:
     """Return `b11669`; empty when the engine does not say, or cannot be run.
 
     `environment`: variables that a server gets beside our own.
     """
+    build = _ask(command, environment)
+    with _lock:
+        _said[tuple(command)] = build
+    return build
+
+
+def told_build(argv: Sequence[str]) -> str:
+    """Return what the engine of this command line told `build_of` last; empty: it was not asked yet."""
+    with _lock:
+        known = [command for command in _said if tuple(argv[: len(command)]) == command]
+        return _said[max(known, key=len)] if known else ""
+
+
+def reaches(build: str, other: str) -> bool:
+    """Tell whether a build is another one or newer; so is one that does not say, or of another kind."""
+    kind, number = _taken_apart(build)
+    other_kind, least = _taken_apart(other)
+    return number >= least or kind != other_kind or not number
+
+
+def _taken_apart(build: str) -> tuple[str, tuple[int, ...]]:
+    return _NUMBERS.sub("", build).strip(" ."), tuple(map(int, _NUMBERS.findall(build)))
+
+
+def _ask(command: Sequence[str], environment: Mapping[str, str]) -> str:
     if str(LAUNCHER) in command:
         return f"xllamacpp {metadata.version('xllamacpp')}"
     try:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Q
-
 from supervisor_app.common.moments import seconds
 from supervisor_app.common.words import iso
 from supervisor_app.core.command_line.argv import argv_diff
@@ -16,12 +14,11 @@ from supervisor_app.fleet.snapshots import summary_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from supervisor_app.core.status import RunSummary
 
 LISTED = 100
-"""The newest runs, on one page."""
+"""The newest runs, in one answer."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +113,7 @@ class RunCard:
             "failure": json_of_failure(run),
             "note": run.note,
             "pid": run.pid,
+            "build": run.build,
             "argv": run.argv,
             "changes": list(self.changes),
             "changedSince": self.good and self.good.pk,
@@ -135,16 +133,9 @@ def own(memory: Mapping[str, Any]) -> int:
     return used
 
 
-def newest_runs(name: str, between: tuple[datetime, datetime] | None = None) -> list[Run]:
-    """Select the newest runs of the server with this name, without the columns that only a card shows.
-
-    `between` two moments: those that lived then.
-    """
-    runs = Run.objects.filter(server__name=name)
-    if between is not None:
-        began, ended = between
-        runs = runs.filter(Q(ended_at=None) | Q(ended_at__gte=began), started_at__lt=ended)
-    return list(runs.defer("last_lines", "argv", "launch")[:LISTED])
+def newest_runs(name: str) -> list[Run]:
+    """Select the newest runs of the server with this name, without the columns that only a card shows."""
+    return list(Run.objects.filter(server__name=name).defer("last_lines", "argv", "launch")[:LISTED])
 
 
 def card_of(name: str, number: int) -> RunCard | None:

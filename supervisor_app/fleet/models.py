@@ -326,6 +326,13 @@ class Run(models.Model):
     boot_id = models.CharField(max_length=100, default="")
     argv = models.JSONField(default=list, help_text="What it was started with; empty when it was adopted.")
     launch = models.JSONField(default=dict, help_text="What was configured to launch it so.")
+    build = models.CharField(
+        max_length=100,
+        default="",
+        db_default="",
+        blank=True,
+        help_text="Of the engine, as far as it is known.",
+    )
     adopted = models.BooleanField(default=False)
     retry = models.PositiveIntegerField(default=0, help_text="0: started by a wish. 1, 2, …: after a crash.")
     started_at = models.DateTimeField()
@@ -364,6 +371,28 @@ class Run(models.Model):
     @property
     def uptime(self) -> timedelta:
         return max((self.ended_at or timezone.now()) - self.started_at, timedelta())
+
+
+class CrashMark(models.Model):
+    """Judgement of people on crashes of one kind, decisive line and model of a server. Written by staff."""
+
+    server = models.ForeignKey(LlamaServer, models.CASCADE, related_name="crash_marks")
+    key = models.CharField(max_length=32, help_text="What the crashes share: `likeness.key_of`.")
+    title = models.CharField(max_length=300, help_text="How the crashes are told apart by people.")
+    resolved_build = models.CharField(max_length=100, default="", help_text="Empty: they are not resolved.")
+    resolved_by = models.CharField(max_length=150, default="")
+    resolved_at = models.DateTimeField(null=True)
+    mute_above = models.PositiveIntegerField(
+        null=True, help_text="Crashes a day up to which nobody is alerted; empty: the first one is told."
+    )
+    muted_by = models.CharField(max_length=150, default="")
+    muted_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["server", "key"], name="crash_mark_once_per_server")]
+
+    def __str__(self) -> str:
+        return f"{self.server}: {self.title}"
 
 
 class NodeLease(models.Model):

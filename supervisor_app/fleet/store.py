@@ -29,6 +29,7 @@ from supervisor_app.core.context.rules import not_kept
 from supervisor_app.core.loaded import Loaded
 from supervisor_app.core.status import Status
 from supervisor_app.core.timeline import LENGTH
+from supervisor_app.engine.build import told_build
 from supervisor_app.fleet import retention, span_record
 from supervisor_app.fleet.conf import LAUNCH_FIELDS, Overlay, resolve
 from supervisor_app.fleet.models import LlamaServer, Run, ServerState, default_of, ports_of
@@ -247,6 +248,7 @@ def _write(server: LlamaServer, event: RunEvent) -> None:
                 boot_id=identity.boot_id if identity else "",
                 argv=storable(list(event.argv)),
                 launch=storable(dict(event.launch)),
+                build=told_build(event.argv),
                 adopted=event.adopted,
                 retry=event.retry,
                 started_at=moment(event.started_at),
@@ -259,6 +261,7 @@ def _write(server: LlamaServer, event: RunEvent) -> None:
             pass  # counted beside the history
         case RunClosed():
             failure = event.failure
+            _name_build(open_run)
             open_run.update(
                 ended_at=moment(event.at),
                 exit_code=event.exit.code,
@@ -271,6 +274,12 @@ def _write(server: LlamaServer, event: RunEvent) -> None:
                 evidence=storable(dict(event.evidence)),
                 note=storable(event.note),
             )
+
+
+def _name_build(runs: QuerySet[Run]) -> None:
+    """Note the build of runs that began before their engine had said it."""
+    for run in runs.filter(build="").exclude(argv=[]):
+        runs.filter(pk=run.pk).update(build=told_build(run.argv))
 
 
 @transaction.atomic

@@ -1,46 +1,55 @@
-"""The restart history of a server, and the card of each run."""
+"""The history of a server: its crashes by cause, its runs, and the card of each run."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
 
-from supervisor_app.common.moments import moment
-from supervisor_app.fleet.history import LISTED, RunCard, card_of, newest_runs
+from supervisor_app.fleet.history import RunCard, card_of
 from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.fleet.run_search import NO_BUILD, RunSearch, builds_of, find_runs
 from supervisor_app.pages.availability import availability_panel
+from supervisor_app.pages.crashes import groups_panel
 from supervisor_app.pages.door import staff_page
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Sequence
 
 
 @staff_page
 def runs(request: HttpRequest, name: str) -> HttpResponse:
-    """List the newest runs, or those of `?from=…&to=…` in Unix seconds; each leads to its card."""
+    """List crashes by cause, and a page of the runs that the address asks for; each leads to its card."""
     server = get_object_or_404(LlamaServer, name=name)
     try:
-        between = _between(request)
+        search = RunSearch.read(request.GET.dict())
     except ValueError as error:
         return HttpResponseBadRequest(f"{error}\n", content_type="text/plain")
-    cards = [RunCard(run) for run in newest_runs(server.name, between)]
-    context = {"cards": cards, "listed": LISTED, "between": between, "now": time.time(), "can_control": True}
-    return render(request, "supervisor/runs.html", {**availability_panel(name), **context})
+    found = find_runs(name, search, timezone.now())
+    groups = groups_panel(server)
+    context = {
+        "cards": [RunCard(run) for run in found.runs],
+        "older_query": found.older.query if found.older else "",
+        "search": search,
+        "now": time.time(),
+        "can_control": True,
+        **_choices(builds_of(name), groups["crash_kinds"]),
+    }
+    return render(request, "supervisor/runs.html", {**availability_panel(name), **groups, **context})
 
 
-def _between(request: HttpRequest) -> tuple[datetime, datetime] | None:
-    """Raises ValueError for what is no time."""
-    said = {key: request.GET[key] for key in ("from", "to") if key in request.GET}
-    if not said:
-        return None
-    for key in ("from", "to"):
-        digits = said.get(key, "")
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= 10):
-            raise ValueError(f"{key}={digits!r} is no time. Say from and to in seconds since 1970.")
-    return moment(float(said["from"])), moment(float(said["to"]))
+def _choices(builds: Sequence[str], kinds: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return values and words of the filters."""
+    return {
+        "outcomes": [("failed", _("died")), ("stopped", _("stopped")), ("running", _("running"))],
+        "spans": [("24h", _("last 24 hours")), ("7d", _("last 7 days")), ("30d", _("last 30 days"))],
+        "builds": [(build, _("unknown") if build == NO_BUILD else build) for build in builds],
+        "kinds": list(dict(kinds).items()),
+    }
 
 
 @staff_page

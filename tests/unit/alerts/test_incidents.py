@@ -16,8 +16,11 @@ from supervisor_app.alerts.rules import (
     AlertEvent,
     Incident,
     IncidentEnd,
+    Step,
     choose,
     follow,
+    hold_back,
+    is_muted,
     retry_delay,
     write,
     write_test,
@@ -350,3 +353,26 @@ def test_the_test_says_that_nothing_is_wrong():
     assert (body["event"], body["incident"], body["failure"]) == ("test", None, None)
     assert "ops" in body["text"]
     assert "Nothing is wrong" in body["text"]
+
+
+# --- What people have muted ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("today", "above", "muted"), [(1, 5, True), (5, 5, True), (6, 5, False)])
+def test_a_crash_is_muted_up_to_the_number_of_a_day(today, above, muted):
+    assert is_muted(today, above) is muted
+
+
+def test_a_crash_that_is_held_back_may_be_told_the_next_time():
+    held = hold_back(step(None, Status.CRASHED))
+    assert (held.due, held.incident.said) == ((), frozenset())
+    assert step(held.incident, Status.CRASHED).due == (CRASHED,)
+
+
+def test_giving_up_is_never_held_back():
+    held = hold_back(step(None, Status.ERROR))
+    assert (held.due, held.incident.said) == ((GIVEN_UP,), {GIVEN_UP})
+
+
+def test_where_nothing_has_happened_nothing_is_held_back():
+    assert hold_back(Step(incident=None)) == Step(incident=None)

@@ -23,7 +23,6 @@ NOT_YET = {
         "request",
         "requests",
         "run",
-        "runs",
         "server",
         "usage",
     ]
