@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from supervisor_app.core.devices import Survey
     from supervisor_app.core.ports import Clock, Contexts, Footprints, Probe, Processes, Publisher, Store
     from supervisor_app.core.server_config import ServerConfig
+    from supervisor_app.core.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +138,14 @@ class NodeSupervisor:
 
     def _supervisors(self) -> Mapping[str, ServerSupervisor]:
         return {name: watched.supervisor for name, watched in self._watched.items()}
+
+    def vitals(self) -> Mapping[str, Vitals]:
+        """Return the vital signs of the servers that run, by name."""
+        return {
+            name: vitals
+            for name, watched in self._watched.items()
+            if (vitals := watched.supervisor.vitals) is not None
+        }
 
     def force(self) -> None:
         """End everything at once: the shutdown was asked for a second time."""

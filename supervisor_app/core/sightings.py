@@ -196,6 +196,26 @@ class Autopsy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Slot:
+    """A slot of a server, in tokens; 0 where the server does not tell."""
+
+    id: int
+    task: int | None = None
+    """Number of its last task, which grows with each task of the server; None: it never had one."""
+    works: bool = False
+    cached: int = 0
+    """Tokens of the prompt that were found in the cache."""
+    processed: int = 0
+    """Tokens of the prompt that were computed so far."""
+    decoded: int = 0
+    """Tokens of the answer so far."""
+    used: int = 0
+    """Tokens that lie in its context; those of the last task stay."""
+    size: int = 0
+    """Tokens that its context takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Slots:
     """Answer of the server's slots; `mark` changes with every token and every batch of a prompt."""
 
@@ -205,6 +225,7 @@ class Slots:
     working: int = 0
     """Number of slots."""
     total: int = 0
+    each: tuple[Slot, ...] = field(default=(), compare=False)
 
 
 class Canary(Enum):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from supervisor_app.core.ports import Clock, Contexts, Footprints, Probe, Processes, RoomDesk
     from supervisor_app.core.recorder import Recorder
     from supervisor_app.core.sightings import PortHolder
+    from supervisor_app.core.vitals import Vitals
     from supervisor_app.core.watched import WatchedProcess
 
 log = logging.getLogger(__name__)
@@ -163,6 +164,11 @@ class ServerSupervisor:
     def pids(self) -> tuple[int, ...]:
         """Pids of its processes."""
         return tuple(pid for seat in self._seats for pid in seat.pids)
+
+    @property
+    def vitals(self) -> Vitals | None:
+        """Vital signs of its own process; None while nobody can have looked at what it does."""
+        return None if self._watched is None else self._watched.vitals
 
     @property
     def _seats(self) -> tuple[Seat, ...]:

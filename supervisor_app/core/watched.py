@@ -22,6 +22,7 @@ from supervisor_app.core.post_mortem import PostMortem, insist
 from supervisor_app.core.shortage import CANNOT, why_not
 from supervisor_app.core.sightings import Endpoint, Health
 from supervisor_app.core.tasks import Tasks
+from supervisor_app.core.vitals import Vitals
 from supervisor_app.core.watch.activity import WorkMeter
 from supervisor_app.core.watch.loading import LEAST_BYTES, LoadWatch
 from supervisor_app.core.watch.peak import Peak
@@ -80,6 +81,8 @@ class WatchedProcess:
         self.progress: Progress | None = None
         self.moved = False
         """Content of an answer has passed a gateway since the last look."""
+        self.vitals: Vitals | None = None
+        """Vital signs; None until somebody has looked."""
         self._process = process
         self._around = around
         self._spec = spec
@@ -116,6 +119,7 @@ class WatchedProcess:
     def surveyed(self, used: Mapping[str, int]) -> None:
         """Note the bytes that it was seen to use of each GPU."""
         self._peak.surveyed(used)
+        self.vitals = replace(self.vitals or Vitals(), gpus=used)
 
     def close(self) -> None:
         """Let go of the process: nothing is heard of it after this, and nothing is done to it."""
@@ -193,6 +197,7 @@ class WatchedProcess:
             now=self._around.clock.monotonic(),
         )
         sample = await self._look_at_memory()
+        self.vitals = (self.vitals or Vitals()).after(activity, sample, self._around.clock.time())
         self._trail.serving = serving(activity)
         trouble = await self._process.log_trouble()
         memory = sample.used if sample else 0

@@ -18,6 +18,7 @@ from supervisor_app.core.spec import RestartPolicy
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.fleet.columns import column
 from supervisor_app.fleet.holder import Holder
+from supervisor_app.fleet.sample_tables import Pulse, Sample
 from supervisor_app.fleet.span_tables import Span, SpanDay
 from supervisor_app.fleet.validators import (
     validate_api_key,
@@ -28,7 +29,12 @@ from supervisor_app.fleet.validators import (
     validate_presets,
 )
 
-__all__ = ["Span", "SpanDay"]  # tables that are declared elsewhere: Django looks here for them
+__all__ = [
+    "Pulse",
+    "Sample",
+    "Span",
+    "SpanDay",
+]  # tables that are declared elsewhere: Django looks here for them
 
 SILENT_AFTER = timedelta(seconds=15)
 """Three heartbeats: a supervisor that has not written for so long is taken for gone."""

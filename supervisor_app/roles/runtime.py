@@ -30,10 +30,12 @@ from supervisor_app.fleet.file_servers import FileServers
 from supervisor_app.fleet.layers import channel_layer
 from supervisor_app.fleet.needs import NodeFootprints
 from supervisor_app.fleet.publish import ChannelPublisher
+from supervisor_app.fleet.sampling import Sampler
 from supervisor_app.fleet.store import OrmStore
 from supervisor_app.modelfiles.keeper import ModelKeeper
 from supervisor_app.roles.nudges import SupervisorConsumer
 from supervisor_app.roles.store_hooks import STORE_HOOKS
+from supervisor_app.traffic.passed import Tally
 from supervisor_app.traffic.reuse import cached_tokens
 
 if TYPE_CHECKING:
@@ -122,6 +124,7 @@ class Runtime:
             hooks=STORE_HOOKS,
         )
         self._footprints = NodeFootprints(node)
+        self._sampler = Sampler(node, lambda: self.supervisor.vitals(), Tally())
         self._contexts = LocalContexts(Path(settings.DATA_DIR, CONTEXTS), answers=self._answers)
         self.supervisor = NodeSupervisor(
             store=self._store,
@@ -143,6 +146,7 @@ class Runtime:
             asyncio.create_task(self._keep_hearing(), name="worker"),
             asyncio.create_task(AlertSender(node=self._node).run(), name="alerts"),
             asyncio.create_task(ModelKeeper(self._node, self._overlay).run(), name="models"),
+            asyncio.create_task(self._sampler.run(), name="samples"),
             asyncio.create_task(watchdog().watch("supervision"), name="watchdog"),
         ]
         supervision = asyncio.create_task(self.supervisor.run(), name="servers")
@@ -169,6 +173,7 @@ class Runtime:
             await _end(*vital, *beside)
             self._probe.close()
             self._footprints.close()
+            self._sampler.close()
             self._contexts.close()
             self._store.close()
 

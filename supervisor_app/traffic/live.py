@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -72,6 +73,19 @@ def counts_of(rows: Iterable[str], names: Iterable[str]) -> dict[str, Counts]:
                 known.waiting + count.waiting,
                 sum(speeds) if speeds else None,
             )
+    return found
+
+
+def sums_in_flight() -> dict[str, tuple[int, int, int]]:
+    """Add up, by server, requests at it, requests that wait, and the tokens that answers have so far."""
+    found: dict[str, tuple[int, int, int]] = {}
+    for counts, requests in _rows().values_list("counts", "requests"):
+        tokens = Counter[str]()
+        for request in _requests(requests):
+            tokens[request.server] += request.tokens or 0
+        for name, count in _counts(counts).items():
+            inside, waiting, streaming = found.get(name, (0, 0, 0))
+            found[name] = (inside + count.inside, waiting + count.waiting, streaming + tokens[name])
     return found
 
 

@@ -24,6 +24,7 @@ from supervisor_app.core.machine import sock_diag
 from supervisor_app.core.machine.health import ask_health, health_of
 from supervisor_app.core.machine.lanes import Lane
 from supervisor_app.core.machine.model_files import UNKNOWN_FILE, FileFacts, file_facts
+from supervisor_app.core.machine.slot_sight import decoded_of, slot_of
 from supervisor_app.core.machine.sockets import stranger_at, stranger_behind
 from supervisor_app.core.ports import ProbeError
 from supervisor_app.core.shortage import LateError, ShortageError, raise_shortage
@@ -281,7 +282,8 @@ def read_slots(spec: LaunchSpec, timeout: float, *, may_wake: bool) -> Slots:
         return Slots(answered=True)
     busy = [slot for slot in slots if isinstance(slot, dict) and slot.get("is_processing")]
     mark = tuple(_mark(slot) for slot in busy)
-    return Slots(answered=True, busy=bool(busy), mark=mark, working=len(busy), total=len(slots))
+    each = tuple(slot_of(slot) for slot in slots if isinstance(slot, dict))
+    return Slots(answered=True, busy=bool(busy), mark=mark, working=len(busy), total=len(slots), each=each)
 
 
 def _is_sleeping(spec: LaunchSpec, timeout: float) -> bool:
@@ -291,12 +293,7 @@ def _is_sleeping(spec: LaunchSpec, timeout: float) -> bool:
 
 
 def _mark(slot: dict[str, Any]) -> tuple[Any, ...]:
-    """`next_token` is a list in newer builds, an object in older ones."""
-    token = slot.get("next_token")
-    if isinstance(token, list):
-        token = token[0] if token else None
-    decoded = token.get("n_decoded") if isinstance(token, dict) else slot.get("n_decoded")
-    return (slot.get("id"), slot.get("id_task"), slot.get("n_prompt_tokens_processed"), decoded)
+    return (slot.get("id"), slot.get("id_task"), slot.get("n_prompt_tokens_processed"), decoded_of(slot))
 
 
 def send_canary(spec: LaunchSpec, timeout: float) -> Canary:

@@ -54,4 +54,5 @@ class WorkMeter:
             cores=cores,
             working=slots.working,
             slots=slots.total,
+            each=slots.each,
         )

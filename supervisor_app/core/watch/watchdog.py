@@ -12,11 +12,14 @@ the canary; it hangs when that is not answered twice in a row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from supervisor_app.core.sightings import Canary
+
+if TYPE_CHECKING:
+    from supervisor_app.core.sightings import Slot
 
 BUSY_INTERVAL = 2.0
 """Seconds between two looks while there is work: faster ones keep a server from seeing its client leave."""
@@ -57,6 +60,8 @@ class Activity:
     working: int = 0
     """Slots that work, of `slots`."""
     slots: int = 0
+    each: tuple[Slot, ...] = field(default=(), compare=False)
+    """Slots one by one; empty: it was not asked, or does not tell."""
     log_trouble: str = ""
     """Fate of the log file, as a sentence."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from supervisor_app.fleet.lease import Lease
 from supervisor_app.fleet.store import OrmStore
 from supervisor_app.roles.store_hooks import STORE_HOOKS
 from tests.integration.building import change, db, eventually, make_server
+from tests.integration.fleet.locking import locked
 from tests.integration.fleet.storing import opened
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -34,16 +34,8 @@ async def store():
 @pytest.fixture
 def locked_database(settings):
     """Let another process hold the write lock of the SQLite file, for which nobody waits for long."""
-    if connection.vendor != "sqlite":
-        pytest.skip("SQLite's own way of failing")
-    waited = connection.settings_dict["OPTIONS"]["timeout"]
-    connection.settings_dict["OPTIONS"]["timeout"] = 0.05
-    other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    yield
-    other.execute("ROLLBACK")
-    other.close()
-    connection.settings_dict["OPTIONS"]["timeout"] = waited
+    with locked():
+        yield
 
 
 async def test_a_locked_database_is_a_store_error(locked_database, store):
