@@ -6,8 +6,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
-from django.http.request import split_domain_port
 from django.urls import reverse
 from django.utils import timezone
 
@@ -17,12 +15,11 @@ from supervisor_app.pages.presenters.traffic import flight_rows, queues
 from supervisor_app.traffic.live import flight
 from supervisor_app.traffic.models import OUTCOME_WORDS, ApiKey, QuarantinedRequest, RequestRecord, UsageDay
 from supervisor_app.traffic.search import LOOKED_AT, NO_KEY, SLOW, Search, look
+from supervisor_app.web.http import gateway_url
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-DEFAULT_PORT = 8001
-"""Port at which a gateway of another process listens unless told otherwise."""
 WOKE = timedelta(seconds=1)
 """Time that a wish of a request takes at most until its server asks for room."""
 SPAN_WORDS = {"1h": "last hour", "24h": "last 24 h", "7d": "last 7 days", "30d": "last 30 days"}
@@ -76,8 +73,6 @@ def past_panel(request: HttpRequest, name: str, search: Search) -> dict[str, Any
     """Return the context of `supervisor/_past.html`."""
     now = timezone.now()
     found = look(search, now, name)
-    host, _ = split_domain_port(request.get_host())
-    gateway = settings.LLAMAPROXY_GATEWAY_URL or f"http://{host}:{DEFAULT_PORT}"
     return {
         "name": name or None,
         "page_url": page_url(name),
@@ -87,7 +82,7 @@ def past_panel(request: HttpRequest, name: str, search: Search) -> dict[str, Any
         "newest_query": replace(search, before=None).query,
         "looked_at": f"{LOOKED_AT:,}".replace(",", "\u202f"),
         "first_token_ms": first_token_after_load(name) if name else None,
-        "client_url": f"{gateway}/v1",
+        "client_url": f"{gateway_url(request)}/v1",
         "now": now.timestamp(),
     }
 

@@ -1,6 +1,8 @@
-"""API keys made and withdrawn from a shell: for machines without a browser."""
+"""API keys made, lent and withdrawn."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from django.core.exceptions import ValidationError
 from django.utils import timezone
@@ -8,6 +10,9 @@ from django.utils import timezone
 from supervisor_app.gateway.access.keys import digest_of, new_key, shown_part
 from supervisor_app.gateway.llama.operations import Scope
 from supervisor_app.traffic.models import ApiKey
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 class NoSuchKeyError(Exception):
@@ -30,6 +35,15 @@ def add_key(name: str, *, may_read: bool = False, may_change: bool = False) -> s
     except ValidationError as error:
         raise ValueError(" ".join(error.messages)) from error
     key.save(force_insert=True)
+    return secret
+
+
+def lend(name: str, until: datetime) -> str:
+    """Give the key of that name, which is made if there is none, a new secret that is good until then."""
+    key = ApiKey.objects.filter(name=name).first() or ApiKey(name=name)
+    key.enabled, key.expires_at = True, until
+    secret = issue(key)
+    key.save()
     return secret
 
 

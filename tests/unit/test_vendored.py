@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 VENDOR = ROOT / "static" / "vendor"
 RELEASED = {
+    "dompurify-3.5.0/purify.min.js": "f69a46022ab1f53e969c8ebbca98172c8995785a9b3be72ea4a12d25b1a1bf67",
     "idiomorph-0.8.0/idiomorph-ext.min.js": "5811b9a7eda14878b7dab4378bf60432e1bb6f11fcfb970cc26540642650181e",
+    "marked-18.2.1/marked.umd.js": "bb95d4c15f1289f78486eaacebf3bb18688475ed58a040ef762ed49337090542",
 }
 """By file, the SHA-256 of the same file in its package on npm."""
 

@@ -19,6 +19,7 @@ PLACES = (
     (_lazy("Requests"), "requests"),
     (_lazy("Usage"), "usage"),
     (_lazy("Models"), "models"),
+    (_lazy("Playground"), "playground"),
     (_lazy("Admin"), "admin:index"),
     (_lazy("Channels of alerts"), "admin:alerts_alertchannel_changelist"),
     (_lazy("API keys"), "admin:traffic_apikey_changelist"),
