@@ -55,7 +55,7 @@ def control(request: HttpRequest, name: str, wish: Wish) -> HttpResponse:
     """Answer 202 once the wish is on disk; the supervisor acts on it."""
     if wish is Wish.RESTART and request.GET.get("seamless") == "1":
         return _restart_seamlessly(name)
-    if not ask(wish, server_named(name)):
+    if not ask(wish, server_named(name), at_once=request.GET.get("now") == "1"):
         return no_server(name)
     return JsonResponse({"server": name, "asked": wish}, status=202)
 

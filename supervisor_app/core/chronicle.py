@@ -175,7 +175,7 @@ class Chronicle:
             pid=state.identity.pid if state.identity else None,
             progress=progress,
             warnings=warnings(state, policy, config.context_refusal),
-            draining=bool(state.draining),
+            draining=bool(state.draining) or state.is_drained,
             unloaded=state.status is Status.INITIAL and bool(state.unloaded),
             can_roll_back=state.status in DOWN and self._last_good not in (None, config.launch),
             runs=self._timeline.newest_first,

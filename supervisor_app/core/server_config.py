@@ -37,6 +37,8 @@ class ServerConfig:
     """The generation of the last restart asked for."""
     restart_seamless: bool = False
     """The last restart asked for is to be without a gap, or not at all."""
+    at_once: bool = False
+    """The last stop or restart asked for does not wait for requests in flight."""
     seamless: bool = False
     """Changes of the launch are to come into force without a gap, where that is possible."""
     spare_ports: tuple[int, ...] = ()

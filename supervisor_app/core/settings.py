@@ -245,6 +245,16 @@ SETTINGS = (
         help="Ready for so long without a break: retries count from 0 again.",
     ),
     Setting(
+        key="drain_seconds",
+        section=Section.RESTART,
+        default=RestartPolicy.drain_seconds,
+        help="Before a planned end, requests in flight have so long.",
+        zero="no time",
+        note="New requests wait in the gateway meanwhile, or are refused before a stop. In a "
+        "[restart without a gap](operate.md#restart-without-a-gap) the old process has 20 times as long, as "
+        "nobody waits for its end. See [stop and restart](operate.md#stop-and-restart).",
+    ),
+    Setting(
         key="stop_grace_ms",
         section=Section.RESTART,
         default=RestartPolicy.stop_grace_ms,

@@ -125,6 +125,8 @@ class RestartPolicy:
     stable_after_ms: int = 60_000
     """Ready for so long without a break: the retry counter falls back to 0."""
     stop_grace_ms: int = 5000
+    drain_seconds: int = 30
+    """Time for requests in flight before an end that somebody asked for. 0: none."""
     retry_forever: bool = False
     """Go on after the retries are used up, `SLOWER` times more slowly, instead of giving up."""
 

@@ -220,7 +220,7 @@ class LlamaStatus:
     pid: int | None = None
     progress: Progress | None = None
     draining: bool = False
-    """The server finishes what it does, takes no new requests, and makes room then: for gateways."""
+    """The server finishes what it does, takes no new requests, and ends then: for gateways."""
     unloaded: bool = False
     """The server is to run, has no room in memory, and is loaded with the next request."""
     replacement: Replacement | None = None
@@ -234,6 +234,11 @@ class LlamaStatus:
     version: int = 0
     endpoint: Endpoint | None = None
     """Address at which the server was proved to listen: for our own programs, not for the public contract."""
+
+    @property
+    def drains(self) -> bool:
+        """Does it finish its requests before an end that somebody asked for?"""
+        return self.draining and self.status is Status.STOPPING
 
     @property
     def memory(self) -> str:
@@ -277,6 +282,7 @@ class LlamaStatus:
             "adopted": self.adopted,
             "pid": self.pid,
             "progress": self.progress and self.progress.as_json(),
+            "draining": self.draining,
             "unloaded": self.unloaded,
             "loaded": self.loaded,
             "replacement": self.replacement and self.replacement.as_json(),

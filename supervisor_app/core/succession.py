@@ -121,6 +121,8 @@ class Succession:
                 return self._change(event)
             case lifecycle.Restart() | lifecycle.Stop() | lifecycle.ConfigChanged():
                 self._pending = self._outcome = None
+        if isinstance(event, lifecycle.Stop | lifecycle.Restart) and event.at_once and self.seat is not None:
+            self._host.step(lifecycle.Stop(event.note, at_once=True), self.seat)
         return event
 
     def wait_for(self, event: lifecycle.Restart | lifecycle.ConfigChanged) -> None:
@@ -308,6 +310,7 @@ class Succession:
                     requests = await seat.watched.requests(REQUESTS_SECONDS)
                 except CANNOT:
                     requests = 1
-            if may_leave(seat.state, requests, self._clock.monotonic() - since):
-                seat.around.report(lifecycle.Stop(REPLACED))
+            seconds, given = self._clock.monotonic() - since, self._host.config.restart.drain_seconds
+            if may_leave(seat.state, requests, seconds, given):
+                seat.around.report(lifecycle.Stop(REPLACED, at_once=True))
                 return

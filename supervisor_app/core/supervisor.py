@@ -31,8 +31,6 @@ from supervisor_app.core.watch.loading import LoadWatch
 from supervisor_app.core.wording import idle_note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from supervisor_app.core.changes import Remembered
     from supervisor_app.core.devices import Survey
     from supervisor_app.core.ports import Clock, Contexts, Footprints, Probe, Processes, RoomDesk
@@ -52,13 +50,10 @@ REQUESTS_SECONDS = 1.0
 """Time for an answer to how many requests are in flight: a server that is silent counts as busy."""
 GAP_SECONDS = 2.0
 """Later than planned by more than this: we were stopped, frozen or starved, perhaps the server with us."""
+OWN_CONFIG = frozenset({lifecycle.Phase.SERVING, lifecycle.Phase.DRAINING})
+"""Phases of a process that requests are sent to: what is said of it is as it was started."""
 UNTOLD = frozenset({lifecycle.Phase.WAITING, lifecycle.Phase.READING_MODELS, lifecycle.Phase.ENDING})
 """Phases whose begin changes nothing for those who wait for room."""
-EVENT_OF_WISH: dict[Wish, Callable[..., lifecycle.Event]] = {
-    Wish.START: lifecycle.Start,
-    Wish.STOP: lifecycle.Stop,
-}
-"""Events of wishes; each takes the reason for the wish, in words."""
 
 
 class ServerSupervisor:
@@ -206,16 +201,19 @@ class ServerSupervisor:
         if wish is Wish.START and is_new and config.generation == FIRST_GENERATION:
             self.tell(lifecycle.Start(generation=config.generation, preload=True))
         elif wish is Wish.RESTART:
-            self.tell(lifecycle.Restart(generation=config.generation, seamless=config.restart_seamless))
-        elif wish is not None:
+            seamless, at_once = config.restart_seamless, config.at_once
+            self.tell(lifecycle.Restart(generation=config.generation, seamless=seamless, at_once=at_once))
+        elif wish is Wish.STOP:
             why = "" if config.idle_seconds is None else idle_note(config.idle_seconds)
-            self.tell(EVENT_OF_WISH[wish](why, generation=config.generation))
+            self.tell(lifecycle.Stop(why, generation=config.generation, at_once=config.at_once))
+        elif wish is Wish.START:
+            self.tell(lifecycle.Start(generation=config.generation))
 
     def stop(self, note: str, *, spare_adopted: bool) -> None:
         """Stop for good: nothing is begun after this."""
         self._ending = True
         self._idle.clear()
-        self.tell(lifecycle.Stop(note, spare_adopted=spare_adopted))
+        self.tell(lifecycle.Stop(note, spare_adopted=spare_adopted, at_once=True))
 
     def leave(self, note: str) -> None:
         """Stop, because this server does not exist any more."""
@@ -507,7 +505,7 @@ class ServerSupervisor:
 
     def _record(self) -> None:
         seat, config, watched = self.seat, self.config, self.seat.watched
-        if seat.state.phase is lifecycle.Phase.SERVING:  # perhaps not yet, or not any more, as configured
+        if seat.state.phase in OWN_CONFIG:  # perhaps not yet, or not any more, as configured
             config = replace(config, spec=seat.config.spec)
         self._chronicle.record(
             seat.state,

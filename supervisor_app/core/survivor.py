@@ -53,7 +53,13 @@ async def find_survivor(
     if remembered.run_open and remembered.identity:
         holder = await processes.find(name, remembered.identity, spec)
         if holder:
-            return lifecycle.Resume(holder, adopted=remembered.adopted, retries=retries, deaths=deaths)
+            return lifecycle.Resume(
+                holder,
+                adopted=remembered.adopted,
+                retries=retries,
+                deaths=deaths,
+                has_served=any(run.open and run.ready_at is not None for run in remembered.runs),
+            )
     ours = await processes.find_ours(name)
     if ours is None:
         await processes.end_rest(name)
@@ -100,9 +106,9 @@ def unfinished(
     stopped has already happened.
     """
     if not config.desired_running:
-        return lifecycle.Stop()
+        return lifecycle.Stop(at_once=config.at_once)
     if found.recorded and remembered.status is Status.STOPPING:
-        return lifecycle.Restart()
+        return lifecycle.Restart(at_once=config.at_once)
     if not found.adopted and argv_of(found, remembered, config.spec) != config.spec.argv:
         return lifecycle.ConfigChanged()
     return None

@@ -138,6 +138,8 @@ class WatchedProcess:
                 self._start(effect, self._check_health(timeout), "health")
             case lifecycle.CheckActivity():
                 self._start(effect, self._check_activity(effect, timeout), "activity")
+            case lifecycle.CheckRequests():
+                self._start(effect, self._check_requests(timeout), "requests")
             case lifecycle.SendCanary():
                 self._start(effect, self._send_canary(health.canary_timeout), "canary")
             case lifecycle.ReadModels():
@@ -162,9 +164,8 @@ class WatchedProcess:
     async def _check_health(self, timeout: float) -> None:  # noqa: ASYNC109
         asked_at = self._around.clock.monotonic()
         position = await self._process.log_position()
-        if self._around.state().phase is lifecycle.Phase.WAITING:
-            # Nobody is asked anything before it is proved to be our process.
-            self._spec = self._spec.at(await self._process.endpoint(self._spec))
+        if self._around.state().phase is lifecycle.Phase.WAITING or self.endpoint is None:
+            await self._prove()
         ours, health = self.endpoint is not None, Health.REFUSED
         if ours:
             health = await self._around.probe.health(self._spec, timeout)
@@ -174,6 +175,10 @@ class WatchedProcess:
             self._silence = None
         computing = health is Health.SILENT and await self._computes()
         self._around.report(lifecycle.HealthChecked(self.attempt, health, ours, asked_at, computing))
+
+    async def _prove(self) -> None:
+        """Find where the process listens: nobody is asked anything before it is proved to be ours."""
+        self._spec = self._spec.at(await self._process.endpoint(self._spec))
 
     async def _computes(self) -> bool:
         """Has the process computed since the last silent check, or is a GPU busy while it has clients?"""
@@ -215,6 +220,12 @@ class WatchedProcess:
         if slots.total:
             return slots.working
         return min(1, (await self._process.usage(self._spec)).connections)
+
+    async def _check_requests(self, timeout: float) -> None:  # noqa: ASYNC109
+        if self.endpoint is None:
+            await self._prove()
+        count = 1 if self.endpoint is None else await self.requests(timeout)
+        self._around.report(lifecycle.RequestsSeen(self.attempt, count))
 
     async def _look_at_memory(self) -> MemorySample | None:
         sample = await self._process.sample()

@@ -149,6 +149,11 @@ def _error(state: State, policy: Policy, spec: LaunchSpec) -> str:
 
 def _stopping(state: State, policy: Policy, spec: LaunchSpec) -> str:
     then = " It starts again after that." if state.start_next else ""
+    if state.phase is Phase.DRAINING and state.in_flight:
+        requests, left = counted(state.in_flight, "request"), span(state.drain_seconds)
+        return f"Draining: {requests} in flight, at most {left} more.{then}"
+    if state.is_drained:
+        return f"Draining: requests in flight are finished first.{then}"
     if state.phase is Phase.ENDING and state.kill_at is None:
         return f"It did not end in time and was sent SIGKILL.{then}"
     return f"Asked to end; SIGKILL follows after {span(policy.restart.stop_grace_ms / 1000)}.{then}"

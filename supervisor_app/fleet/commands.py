@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 from asgiref.sync import async_to_sync
 from django.core.exceptions import ValidationError
@@ -37,17 +37,21 @@ NUDGE_SECONDS = 1.0
 """The supervisor looks every second anyway: a slow channel layer is not worth more waiting."""
 
 
-_UPDATES: dict[Wish, Callable[[LlamaServerQuerySet], int]] = {
-    Wish.START: LlamaServerQuerySet.ask_to_start,
-    Wish.STOP: LlamaServerQuerySet.ask_to_stop,
-    Wish.RESTART: LlamaServerQuerySet.ask_to_restart,
-}
+def ask(wish: Wish, servers: LlamaServerQuerySet, *, at_once: bool = False) -> int:
+    """Note a wish; return the number of servers. The wish is on disk then; acting on it takes a moment.
 
-
-def ask(wish: Wish, servers: LlamaServerQuerySet) -> int:
-    """Note a wish; return the number of servers. The wish is on disk then; acting on it takes a moment."""
+    `at_once`: a stop or restart does not wait for requests in flight. A start has none to wait for.
+    """
     nodes = set(servers.values_list("node", flat=True))
-    count = _UPDATES[wish](servers)
+    match wish:
+        case Wish.START:
+            count = servers.ask_to_start()
+        case Wish.STOP:
+            count = servers.ask_to_stop(at_once=at_once)
+        case Wish.RESTART:
+            count = servers.ask_to_restart(at_once=at_once)
+        case _ as never:
+            assert_never(never)
     for node in nodes:
         nudge(node)
     return count

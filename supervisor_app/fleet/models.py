@@ -54,24 +54,32 @@ class LlamaServerQuerySet(models.QuerySet["LlamaServer"]):
         return self.filter(node=node)
 
     def ask_to_start(self) -> int:
-        return self.update(desired_running=True, stopped_for_idleness=False, generation=F("generation") + 1)
+        return self.update(
+            desired_running=True, stopped_for_idleness=False, at_once=False, generation=F("generation") + 1
+        )
 
-    def ask_to_stop(self) -> int:
-        return self.update(desired_running=False, stopped_for_idleness=False, generation=F("generation") + 1)
+    def ask_to_stop(self, *, at_once: bool = False) -> int:
+        return self.update(
+            desired_running=False,
+            stopped_for_idleness=False,
+            at_once=at_once,
+            generation=F("generation") + 1,
+        )
 
     def ask_to_idle(self) -> int:
         """Stop until the next request. A server that somebody has stopped for good stays stopped."""
         return self.filter(desired_running=True).update(
-            desired_running=False, stopped_for_idleness=True, generation=F("generation") + 1
+            desired_running=False, stopped_for_idleness=True, at_once=False, generation=F("generation") + 1
         )
 
-    def ask_to_restart(self, *, seamless: bool = False) -> int:
+    def ask_to_restart(self, *, seamless: bool = False, at_once: bool = False) -> int:
         return self.update(
             desired_running=True,
             stopped_for_idleness=False,
             generation=F("generation") + 1,
             restart_generation=F("generation") + 1,
             restart_seamless=seamless,
+            at_once=at_once,
         )
 
 
@@ -103,6 +111,10 @@ class LlamaServer(models.Model):
     max_backoff_ms = models.PositiveIntegerField(**column("max_backoff_ms"))
     retry_forever = models.BooleanField(**column("retry_forever"))
     stable_after_ms = models.PositiveIntegerField(**column("stable_after_ms"))
+    drain_seconds = models.PositiveIntegerField(
+        db_default=RestartPolicy.drain_seconds,  # a process of the version before inserts without it
+        **column("drain_seconds"),
+    )
     stop_grace_ms = models.PositiveIntegerField(**column("stop_grace_ms"))
     health_check_interval_ms = models.PositiveIntegerField(**column("health_check_interval_ms"))
     health_check_timeout_ms = models.PositiveIntegerField(**column("health_check_timeout_ms"))
@@ -139,6 +151,13 @@ class LlamaServer(models.Model):
     restart_generation = models.PositiveBigIntegerField(default=0, editable=False)
     restart_seamless = models.BooleanField(
         default=False, db_default=False, editable=False, help_text="That restart is to be without a gap."
+    )
+
+    at_once = models.BooleanField(
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text="The last wish does not wait for requests in flight.",
     )
 
     objects = LlamaServerQuerySet.as_manager()

@@ -76,7 +76,7 @@ def control(request: HtmxHttpRequest, name: str, wish: Wish) -> HttpResponse:
             return render(
                 request, "supervisor/refused.html", {"message": str(error), "name": name}, status=409
             )
-    elif not ask(wish, server_named(name)):
+    elif not ask(wish, server_named(name), at_once=request.GET.get("now") == "1"):
         raise Http404(f"There is no server {name}.")
     if request.htmx:
         return HttpResponse(status=204)

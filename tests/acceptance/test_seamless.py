@@ -22,8 +22,12 @@ BODY = {"model": CHAT, "stream": True, "messages": [{"role": "user", "content": 
 class Talk:
     """A stream through the gateway, and which process speaks."""
 
+    body = BODY
+
     def __init__(self, url):
-        self.answer = requests.post(f"{url}/v1/chat/completions", json=BODY, stream=True, timeout=DEADLINE)
+        self.answer = requests.post(
+            f"{url}/v1/chat/completions", json=self.body, stream=True, timeout=DEADLINE
+        )
         assert self.answer.status_code == 200, self.answer.text
         self.lines = self.answer.iter_lines()
         self.events = []

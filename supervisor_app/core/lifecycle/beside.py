@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 LINGER_SECONDS = 2.0
 """Time for gateways to hear of the new process: one without news reads the database every second."""
-DRAIN_SECONDS = 600.0
-"""Longest time for which the old process may go on with what it does. One that hangs counts as busy."""
+PATIENCE = 20
+"""Factor of `drain_seconds` for the old process: nobody waits for its end, the new one serves.
+
+By default these are 10 minutes. A process that hangs counts as busy.
+"""
 WITHOUT = frozenset({Phase.IDLE, Phase.BACKOFF})
 """Phases without a process, in which none is on its way."""
 TAKEABLE = frozenset({Phase.WAITING, Phase.READING_MODELS, Phase.SERVING})
@@ -84,11 +87,11 @@ def next_move(stage: Stage, main: State, beside: State) -> Move:
     return Move.TAKE_OVER if beside.phase in TAKEABLE else Move.END
 
 
-def may_leave(beside: State, requests: int, seconds: float) -> bool:
+def may_leave(beside: State, requests: int, seconds: float, drain_seconds: int) -> bool:
     """May the old process end, which has had so many `seconds` for `requests` that are still in flight?
 
     Requests are counted of a process that serves. One that was found loading, or hangs, has none to finish.
     """
     if seconds < LINGER_SECONDS:
         return False
-    return beside.phase is not Phase.SERVING or not requests or seconds >= DRAIN_SECONDS
+    return beside.phase is not Phase.SERVING or not requests or seconds >= PATIENCE * drain_seconds

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from supervisor_app.common.words import span
 from supervisor_app.core.diagnosis.explanations import failure_of
+from supervisor_app.core.lifecycle.draining import drained_too_slowly, leave, requests_seen, serve_on
 from supervisor_app.core.lifecycle.effects import (
     INFO,
     WARNING,
@@ -14,13 +15,14 @@ from supervisor_app.core.lifecycle.effects import (
     CheckActivity,
     CheckCause,
     CheckHealth,
+    CheckRequests,
     Effect,
     Kill,
     Log,
     ReadModelsAgain,
     Spawn,
 )
-from supervisor_app.core.lifecycle.ending import end, ended, exited, let_go, signal_denied, unresponsive
+from supervisor_app.core.lifecycle.ending import ended, exited, let_go, signal_denied, unresponsive
 from supervisor_app.core.lifecycle.events import (
     ActivitySeen,
     CanarySeen,
@@ -41,6 +43,7 @@ from supervisor_app.core.lifecycle.events import (
     ModelsReadAgain,
     NotLoaded,
     Postponed,
+    RequestsSeen,
     Restart,
     Resume,
     RoomAwaited,
@@ -92,6 +95,9 @@ from supervisor_app.core.lifecycle.tries import (
 )
 from supervisor_app.core.status import FailureKind, Status
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
     """The next state and what to do, given what happened. `now` is monotonic seconds."""
@@ -111,7 +117,9 @@ def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
         return asked_again(state, event, now)
     if isinstance(event, ModelsReadAgain):
         return models_read_again(state, event, now)
-    if isinstance(event, RoomGiven | RoomAwaited | RoomRefused | NotLoaded | Drain | Unload | Gone):
+    if isinstance(
+        event, RoomGiven | RoomAwaited | RoomRefused | NotLoaded | Drain | Unload | RequestsSeen | Gone
+    ):
         return _room(state, event, policy, now)
     if isinstance(event, ContextSaved):
         return context_saved(state, event, policy, now)
@@ -122,7 +130,7 @@ def decide(state: State, event: Event, policy: Policy, now: float) -> Decision:
 
 def _room(
     state: State,
-    event: RoomGiven | RoomAwaited | RoomRefused | NotLoaded | Drain | Unload | Gone,
+    event: RoomGiven | RoomAwaited | RoomRefused | NotLoaded | Drain | Unload | RequestsSeen | Gone,
     policy: Policy,
     now: float,
 ) -> Decision:
@@ -131,6 +139,8 @@ def _room(
             return drain(state, event)
         case Unload() if state.phase is Phase.SERVING:
             return unload(state, event, policy, now)
+        case RequestsSeen() if state.phase is Phase.DRAINING:
+            return requests_seen(state, event, policy, now)
         case Gone() if state.phase is Phase.ENDING:
             return replace(state, gone=True), []
         case RoomGiven() if state.phase is Phase.AWAITING_ROOM:
@@ -153,16 +163,17 @@ def _command(
 ) -> Decision:
     match event:
         case Start():
-            return _start(state, event)
+            return _start(state, event, policy, now)
         case Resume():
             return _resume(state, event)
         case Continue():
             return _continue(state, event, policy, now)
         case Restart():
-            return _restart(replace(state, wished=True), event.note, policy, now)
+            wished = replace(state, wished=True)
+            return _restart(wished, event.note, policy, now, at_once=event.at_once)
         case ConfigChanged():
             if state.status in (Status.INITIAL, Status.STOPPING):
-                return state, []
+                return replace(state, is_outdated=state.phase is Phase.DRAINING), []
             return _restart(state, event.note, policy, now)
         case Stop():
             return _stop(state, event, policy, now)
@@ -188,7 +199,7 @@ def _answer(state: State, event: Event, policy: Policy, now: float) -> Decision:
             return fetching(state, event, policy, now)
         case HealthChecked() if state.phase is Phase.WAITING:
             return checked_while_starting(state, event, policy, now)
-        case HealthChecked() if state.phase is Phase.SERVING:
+        case HealthChecked() if state.phase in (Phase.SERVING, Phase.DRAINING):
             return checked_while_serving(state, event, policy, now)
         case ModelsRead() if state.phase is Phase.READING_MODELS:
             return models_read(state, event, policy, now)
@@ -202,13 +213,15 @@ def _answer(state: State, event: Event, policy: Policy, now: float) -> Decision:
             return state, []
 
 
-def _start(state: State, event: Start) -> Decision:
+def _start(state: State, event: Start, policy: Policy, now: float) -> Decision:
     if state.status is Status.STARTING and not (event.preload or state.wished):
         return ask_as_wished(state)
     if state.status in (Status.STARTING, Status.READY):
         return state, []
     wished = replace(state, retries=0, rearms=0, wished=not event.preload, unloaded="")
-    if state.phase in (Phase.SPAWNING, Phase.ENDING):
+    if state.phase is Phase.DRAINING and not (state.start_next or state.is_outdated or state.has_served):
+        return serve_on(wished, policy, now)
+    if state.phase in (Phase.SPAWNING, Phase.DRAINING, Phase.ENDING):
         return replace(wished, start_next=True, note=event.note), []
     return begin(replace(wished, failure=None), event.note)
 
@@ -223,6 +236,7 @@ def _resume(state: State, event: Resume) -> Decision:
         attempt=attempt,
         retries=event.retries,
         deaths=event.deaths,
+        has_served=event.has_served,
     )
     said = Log(INFO, f"🔗 [LLAMA] {event.holder} is still ours: taking it over without a restart.")
     return resumed, [said, Adopt(attempt, event.holder, adopted=event.adopted, recorded=event.recorded)]
@@ -240,23 +254,26 @@ def _continue(state: State, event: Continue, policy: Policy, now: float) -> Deci
     return give_up(remembered, now + CAUSE_INTERVAL if watchable else None), []
 
 
-def _restart(state: State, note: str, policy: Policy, now: float) -> Decision:
+def _restart(state: State, note: str, policy: Policy, now: float, *, at_once: bool = False) -> Decision:
     fresh = replace(state, retries=0, rearms=0, unloaded="")
     if state.phase in HAS_PROCESS:
-        return end(replace(fresh, start_next=True, note=note), Status.STOPPING, policy, now)
+        return leave(replace(fresh, start_next=True, note=note), policy, now, at_once=at_once)
     if state.phase is Phase.SPAWNING:
-        return replace(fresh, status=Status.STOPPING, start_next=True, note=note), []
+        ending = replace(fresh, status=Status.STOPPING, start_next=True, note=note)
+        return replace(ending, has_served=state.has_served and not at_once), []
     return begin(replace(fresh, failure=None), note)
 
 
 def _stop(state: State, event: Stop, policy: Policy, now: float) -> Decision:
     calm = replace(state, start_next=False, note=event.note, unloaded="")
     if state.phase is Phase.SPAWNING:
-        return replace(calm, status=Status.STOPPING, spare_adopted=event.spare_adopted), []
+        has_served = state.has_served and not event.at_once
+        ending = replace(calm, status=Status.STOPPING, has_served=has_served)
+        return replace(ending, spare_adopted=event.spare_adopted), []
     if state.phase in HAS_PROCESS:
         if state.adopted and event.spare_adopted:
             return let_go(calm)
-        return end(calm, Status.STOPPING, policy, now)
+        return leave(calm, policy, now, at_once=event.at_once)
     if state.status is Status.INITIAL:
         return replace(state, unloaded=""), []
     return State(attempt=state.attempt + 1, note=event.note), []
@@ -278,6 +295,8 @@ def _tick(state: State, policy: Policy, now: float) -> Decision:
         return relieved(state)
     if due(state.retry_at):
         return begin(state)
+    if due(state.drain_until_at):
+        return drained_too_slowly(state, policy, now)
     if due(state.save_until_at):
         return saved_too_slowly(state, policy, now)
     if due(state.kill_at):
@@ -290,12 +309,20 @@ def _tick(state: State, policy: Policy, now: float) -> Decision:
     if due(state.load_until_at):
         loading = f"still loading after {span(policy.health.max_load_seconds)}"
         return unresponsive(state, failure_of(FailureKind.NEVER_READY, loading), policy, now)
-    effects: list[Effect] = []
     if due(state.stable_at):
         state = replace(state, stable_at=None, retries=0, rearms=0, more_room=False)
+    return _look(state, policy, due)
+
+
+def _look(state: State, policy: Policy, due: Callable[[float | None], bool]) -> Decision:
+    """Begin all looks at the server that are due."""
+    effects: list[Effect] = []
     if due(state.probe_at):
         state = replace(state, probe_at=None)
         effects.append(CheckHealth(state.attempt))
+    if due(state.look_at):
+        state = replace(state, look_at=None)
+        effects.append(CheckRequests(state.attempt))
     if due(state.models_at):
         state = replace(state, models_at=None)
         effects.append(ReadModelsAgain(state.attempt))

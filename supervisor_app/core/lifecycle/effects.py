@@ -109,6 +109,13 @@ class CheckActivity:
 
 
 @dataclass(frozen=True)
+class CheckRequests:
+    """How many requests are in flight?"""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
 class SendCanary:
     """Ask it for one token."""
 
@@ -157,7 +164,15 @@ class Log:
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 
 OnProcess = (
-    CheckHealth | ReadModels | ReadModelsAgain | SaveContext | Terminate | Kill | CheckActivity | SendCanary
+    CheckHealth
+    | ReadModels
+    | ReadModelsAgain
+    | SaveContext
+    | Terminate
+    | Kill
+    | CheckActivity
+    | CheckRequests
+    | SendCanary
 )
 """Effects on the process that there is."""
 Attempted = InspectPort | Spawn | Adopt | CheckCause | OnProcess

@@ -41,6 +41,9 @@ def end(state: State, status: Status, policy: Policy, now: float) -> Decision:
         models_at=None,
         over_since=None,
         draining="",
+        drain_until_at=None,
+        look_at=None,
+        has_served=False,
         postponed=(),
         again_at=None,
     )
@@ -48,8 +51,14 @@ def end(state: State, status: Status, policy: Policy, now: float) -> Decision:
 
 
 def unresponsive(state: State, failure: Failure, policy: Policy, now: float) -> Decision:
-    """The process lives but is of no use: end it, then treat it like a crash."""
-    ending, effects = end(replace(state, failure=failure), Status.CRASHED, policy, now)
+    """The process lives but is of no use: end it, then treat it like a crash.
+
+    One that drains was to end in any case.
+    """
+    if state.phase is Phase.DRAINING:
+        ending, effects = end(state, Status.STOPPING, policy, now)
+    else:
+        ending, effects = end(replace(state, failure=failure), Status.CRASHED, policy, now)
     return ending, [Log(ERROR, f"❌ [LLAMA] {failure.sentence}"), *effects]
 
 
@@ -71,7 +80,8 @@ def exited(state: State, event: Exited, policy: Policy, now: float) -> Decision:
     said = Log(INFO if state.status is Status.STOPPING else WARNING, f"Process exited with {event.exit}")
     if state.status is Status.STOPPING:
         after, effects = ended(state)
-        return after, [said, CloseRun(event.exit, None, state.note, event.report), *effects]
+        failure = event.failure if state.phase is Phase.DRAINING else None  # nobody had asked it yet
+        return after, [said, CloseRun(event.exit, failure, state.note, event.report), *effects]
     failure = why_it_ended(state, event)
     if state.start_next:
         after, effects = begin(replace(state, failure=None), state.note)

@@ -38,6 +38,8 @@ class Resume:
     """The run of the process is open already."""
     deaths: tuple[int, ...] = ()
     """`State.deaths`."""
+    has_served: bool = False
+    """The process has been ready before."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,16 @@ class Stop:
     spare_adopted: bool = False
     """Leave a server running that we did not start ourselves: for our own end, not for a user's wish."""
     generation: int = 0
+    at_once: bool = False
+    """Requests in flight are not waited for."""
 
 
 @dataclass(frozen=True)
 class Restart:
     note: str = ""
     generation: int = 0
+    at_once: bool = False
+    """`Stop.at_once`."""
     seamless: bool = False
     """The restart is to be without a gap, or not at all: `core.succession` takes such a wish."""
 
@@ -131,6 +137,15 @@ class Drain:
     attempt: int
     why: str
     """Reason, as a sentence; empty: go on as before."""
+
+
+@dataclass(frozen=True)
+class RequestsSeen:
+    """Look at a server that drains."""
+
+    attempt: int
+    count: int
+    """Number of requests in flight; 1 where that cannot be told."""
 
 
 @dataclass(frozen=True)
@@ -296,6 +311,7 @@ Event = (
     | NotLoaded
     | Drain
     | Unload
+    | RequestsSeen
     | Spawned
     | SpawnFailed
     | Gone

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def has_context(state: State, status: Status, policy: Policy) -> bool:
     """Is this a planned end of a server whose conversations are kept? One that failed keeps none."""
-    planned = status is Status.STOPPING and state.phase is Phase.SERVING
+    planned = status is Status.STOPPING and state.phase in (Phase.SERVING, Phase.DRAINING)
     return policy.keeps_context and planned and not state.adopted
 
 

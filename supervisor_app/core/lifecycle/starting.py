@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervisor_app.common.words import counted, span
 from supervisor_app.core.diagnosis.explanations import failure_of
+from supervisor_app.core.lifecycle.draining import leave
 from supervisor_app.core.lifecycle.effects import (
     INFO,
     WARNING,
@@ -18,7 +19,7 @@ from supervisor_app.core.lifecycle.effects import (
     ReadModels,
     Spawn,
 )
-from supervisor_app.core.lifecycle.ending import end, let_go
+from supervisor_app.core.lifecycle.ending import let_go
 from supervisor_app.core.lifecycle.keeping import context_restored
 from supervisor_app.core.lifecycle.room import ask_for_room
 from supervisor_app.core.lifecycle.serving import MODELS_INTERVAL
@@ -64,7 +65,7 @@ def spawned(state: State, event: Spawned, policy: Policy, now: float) -> Decisio
         if event.adopted and state.spare_adopted:
             after, effects = let_go(alive)
         else:
-            after, effects = end(alive, Status.STOPPING, policy, now)
+            after, effects = leave(alive, policy, now, at_once=False)
         return after, [*opened, *effects]
     # Our own child needs some milliseconds before it listens; an adopted one listens already.
     first_check = now if event.adopted else now + policy.health.starting_interval(0)
@@ -132,6 +133,7 @@ def models_read(state: State, event: ModelsRead, policy: Policy, now: float) -> 
         phase=Phase.SERVING,
         models=event.models,
         was_ready=True,
+        has_served=False,
         wished=False,
         failure=None,
         misses=0,

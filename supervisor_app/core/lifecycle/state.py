@@ -31,13 +31,15 @@ class Phase(Enum):
     """The process runs; /health is not 200 yet."""
     READING_MODELS = auto()
     SERVING = auto()
+    DRAINING = auto()
+    """Asked to end by somebody; it finishes its requests until `drain_until_at`."""
     ENDING = auto()
     """SIGTERM sent; SIGKILL when `kill_at` comes."""
     BACKOFF = auto()
     """No process; the next try comes at `retry_at`."""
 
 
-HAS_PROCESS = frozenset({Phase.WAITING, Phase.READING_MODELS, Phase.SERVING, Phase.ENDING})
+HAS_PROCESS = frozenset({Phase.WAITING, Phase.READING_MODELS, Phase.SERVING, Phase.DRAINING, Phase.ENDING})
 PHASES: dict[Status, frozenset[Phase]] = {
     Status.INITIAL: frozenset({Phase.IDLE}),
     Status.STARTING: frozenset(
@@ -46,7 +48,7 @@ PHASES: dict[Status, frozenset[Phase]] = {
     Status.READY: frozenset({Phase.SERVING}),
     Status.CRASHED: frozenset({Phase.ENDING, Phase.BACKOFF}),
     Status.ERROR: frozenset({Phase.IDLE}),
-    Status.STOPPING: frozenset({Phase.SPAWNING, Phase.ENDING}),
+    Status.STOPPING: frozenset({Phase.SPAWNING, Phase.DRAINING, Phase.ENDING}),
 }
 
 
@@ -123,6 +125,14 @@ class State:
     """The process that was asked to end has; what its traces tell is not known yet."""
     was_ready: bool = False
     """This run has been ready: its death is no permanent failure."""
+    has_served: bool = False
+    """The process was ready under the last supervisor: it may have requests, whatever is known of it yet."""
+    is_outdated: bool = False
+    """The configuration has changed while the process drains."""
+    in_flight: int | None = None
+    """Requests in flight at the last look while it drains; None: nobody has looked."""
+    drain_seconds: int = 0
+    """Seconds that were left for them then."""
     context: str = ""
     """Fate of the conversations that were to be restored, in sentences."""
     note: str = ""
@@ -131,6 +141,10 @@ class State:
     silent_at: float | None = None
     load_until_at: float | None = None
     stable_at: float | None = None
+    drain_until_at: float | None = None
+    """Requests in flight have time until then."""
+    look_at: float | None = None
+    """Time of the next look at them."""
     save_until_at: float | None = None
     """The conversations are being saved: the process is asked to end no later than then."""
     kill_at: float | None = None
@@ -152,6 +166,11 @@ class State:
     """End of the last time in which we did not run: what was asked before is no evidence."""
 
     @property
+    def is_drained(self) -> bool:
+        """Is it to finish its requests before a planned end? Also before it is seen again after a kill."""
+        return self.phase is Phase.DRAINING or (self.status is Status.STOPPING and self.has_served)
+
+    @property
     def deadline(self) -> float | None:
         """Time at which `Tick` is due."""
         times = (
@@ -159,6 +178,8 @@ class State:
             self.silent_at,
             self.load_until_at,
             self.stable_at,
+            self.drain_until_at,
+            self.look_at,
             self.save_until_at,
             self.kill_at,
             self.retry_at,

@@ -20,6 +20,7 @@ _STANDING = {
     Phase.WAITING: Standing.LOADING,
     Phase.READING_MODELS: Standing.LOADING,
     Phase.SERVING: Standing.IDLE,
+    Phase.DRAINING: Standing.LEAVING,
     Phase.ENDING: Standing.LEAVING,
 }
 

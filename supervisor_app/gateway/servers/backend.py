@@ -136,6 +136,8 @@ class Backend:
         self.facts = facts
         self.gate.max_waiting = facts.max_queue
         self._size()
+        if facts.draining and self._pool is not None:
+            self._pool.rest()  # of a server that tells no slots its connections are counted
         if self._doubted != self._mark():
             self._settle()
         self.open_if_ready()
@@ -188,7 +190,7 @@ class Backend:
         """Does the same process serve on? A supervisor that comes back says "starting" until it knows."""
         if self._serving is None or facts.url != self.facts.url:
             return False
-        if facts.status is Status.STARTING and not facts.away:
+        if facts.comes_or_goes and not facts.away:
             return facts.pid in (None, *self._serving)
         return facts.ready and facts.pid in self._serving
 
@@ -219,5 +221,7 @@ def rank(facts: ServerFacts) -> int:
         return 9
     if facts.away:
         return 8
+    if facts.draining:
+        return 3
     order = {Status.READY: 0, Status.STARTING: 1, Status.CRASHED: 2, Status.STOPPING: 3}
     return order.get(facts.status, 4)

@@ -78,7 +78,7 @@ class ServerFacts:
     wakes: bool = False
     """The server was stopped as idle: a request starts it."""
     draining: bool = False
-    """The server takes no new requests: it makes room once it has finished those in flight."""
+    """The server takes no new requests: it ends once it has finished those in flight."""
     unloaded: bool = False
     """The server made room for another, or found none: a request has it loaded."""
     failure: str = ""
@@ -176,7 +176,12 @@ class ServerFacts:
         """May this process run on? Also a supervisor that adopts what it finds says "starting" first."""
         if self.away:
             return False
-        return self.ready or (self.status is Status.STARTING and self.pid in (None, pid))
+        return self.ready or (self.comes_or_goes and self.pid in (None, pid))
+
+    @property
+    def comes_or_goes(self) -> bool:
+        """May a process that served go on for now? Its supervisor comes back, or has it drain."""
+        return self.status is Status.STARTING or (self.status is Status.STOPPING and self.draining)
 
     @property
     def asleep(self) -> bool:
@@ -211,6 +216,6 @@ class ServerFacts:
     def why_hopeless(self) -> str:
         if self.asleep:
             return "It sleeps, and this request does not wake it: a question to its model does."
-        if self.status in (Status.STARTING, Status.CRASHED):
+        if self.status in (Status.STARTING, Status.CRASHED) or self.draining:
             return "It was stopped."  # what its supervisor has said last is of the time before
         return self.detail or "It does not run."

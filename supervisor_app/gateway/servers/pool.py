@@ -167,8 +167,12 @@ class Pool:
         while self._idle and self._idle[0].idle_since < oldest:
             self._idle[0].abort()
 
+    def rest(self) -> None:
+        """Close the connections that no request uses."""
+        for connection in self._idle[:]:
+            connection.abort()
+
     def close(self) -> None:
         """Keep no connection any more. Those being made still report how that went."""
         self.max_idle = 0
-        for connection in self._idle[:]:
-            connection.abort()
+        self.rest()

@@ -9,16 +9,20 @@ import os
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+import requests
 
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.faults.recovery_checks import LARGEST_LOG, left_behind, servers, wait_until_recovered
 from tests.acceptance.test_startup import start_existing
+from tests.deadline import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +33,7 @@ KILLPOINT = str(Path(__file__).with_name("killpoint.py"))
 OTHER_ARGS = ["-c", "256", "-t", "1"]
 STUBBORN = ("--fake-ignore-sigterm",)
 WITH_CHILD = ("--fake-child",)
+SLOW_TO_ANSWER = ("--fake-token-seconds", "0.5")
 SLOW_TO_LISTEN = ("--fake-refuse-seconds", "3")
 
 
@@ -86,6 +91,30 @@ def stop(proxy: Proxy) -> None:
 def restart(proxy: Proxy) -> None:
     proxy.wait_for_status("ready")
     proxy.llama("restart")
+
+
+def stop_while_it_answers(proxy: Proxy, wish: str = "stop") -> None:
+    """Have a server answer somebody past the gateway, for longer than the supervisor lives."""
+    url = proxy.wait_for_status("ready")["url"]
+    (row,) = proxy.query("SELECT own_key FROM supervisor_app_llamaserver")
+    headers = {"Authorization": f"Bearer {row['own_key']}"}
+    Thread(target=ask_for_long, args=(url, headers), daemon=True).start()
+    proxy.wait_for("it answers", lambda: any(slot["is_processing"] for slot in slots(url, headers)))
+    proxy.llama(wish)
+
+
+def restart_while_it_answers(proxy: Proxy) -> None:
+    stop_while_it_answers(proxy, "restart")
+
+
+def ask_for_long(url: str, headers: dict[str, str]) -> None:
+    with suppress(requests.RequestException):
+        body = {"prompt": "hi", "max_tokens": 1000}
+        requests.post(f"{url}/completion", json=body, headers=headers, timeout=DEADLINE)
+
+
+def slots(url: str, headers: dict[str, str]) -> list[dict[str, Any]]:
+    return list(requests.get(f"{url}/slots", headers=headers, timeout=DEADLINE).json())
 
 
 def other_flags(proxy: Proxy) -> None:
@@ -162,6 +191,7 @@ TERMINATE, KILL = (
     f"{CORE}.machine.process:LocalProcess.terminate",
     f"{CORE}.machine.process:LocalProcess.kill",
 )
+COUNTED = f"{CORE}.lifecycle.decide:requests_seen"
 BEGIN = f"{CORE}.lifecycle.decide:begin"
 GIVE, SAVE_CONTEXT = f"{CORE}.room.room:Room._give", f"{CORE}.machine.contexts:LocalContexts.save"
 
@@ -221,6 +251,12 @@ STEPS = {
     ),
     "a stop is about to become SIGKILL": Step("before", KILL, when=stop, fake=STUBBORN),
     "a stopped server is gone and that is not saved": Step("before", SAVE, "RunClosed", when=stop),
+    # The end of requests before a stop or restart
+    "a stop waits for requests": Step("after", COUNTED, when=stop_while_it_answers, fake=SLOW_TO_ANSWER),
+    "a restart waits for requests": Step(
+        "after", COUNTED, nth=2, when=restart_while_it_answers, lives=2, fake=SLOW_TO_ANSWER
+    ),
+    "requests have ended and nobody was told to end": Step("before", TERMINATE, when=restart, lives=2),
     # A restart
     "a restart is read and nothing is done": Step(
         "before", APPLY, "restart_generation=2", when=restart, lives=2
@@ -289,7 +325,7 @@ def live_through(step: Step, make_proxy: Callable[..., Proxy], model: str) -> Pr
     """The proxy, as it ended, after a supervisor was killed there and the next one has made it good."""
     proxy = make_proxy(llama_model_path=model, llama_server_args=ENGINE_ARGS, retry_backoff_ms=100)
     if step.fake:
-        proxy.script(*step.fake, stop_grace_ms=300)
+        proxy.script(*step.fake, stop_grace_ms=300, drain_seconds=3)
     step.given(proxy)
     proxy.start(*step.options, web=False, through=step.through)
     step.when(proxy)

@@ -35,6 +35,7 @@ FILLED = {
     "retry_backoff_ms": "1000",
     "max_backoff_ms": "30000",
     "stable_after_ms": "60000",
+    "drain_seconds": "30",
     "stop_grace_ms": "5000",
     "health_check_interval_ms": "1000",
     "health_check_timeout_ms": "5000",

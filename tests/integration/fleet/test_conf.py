@@ -117,6 +117,7 @@ def test_a_file_that_is_no_json_object_is_named(write, content, message):
         ("retry_forever", 1, "is 1, it must be true or false"),
         ("max_retries", True, "is True, it must be a whole number"),
         ("stable_after_ms", -1, "is -1: Ensure"),
+        ("drain_seconds", -1, "is -1: Ensure"),
         ("stop_grace_ms", -1, "is -1: Ensure"),
         ("health_check_interval_ms", 49, "is 49: Ensure this value is greater than or equal to 50."),
         ("health_check_timeout_ms", 49, "is 49: Ensure this value is greater than or equal to 50."),
@@ -201,6 +202,7 @@ EVERY_KEY = {
     "health_check_timeout_ms": 60,
     "max_health_checks": 7,
     "max_load_seconds": 8,
+    "drain_seconds": 0,
     "stop_grace_ms": 0,
     "stable_after_ms": 0,
     "stall_seconds": 0,
@@ -337,6 +339,7 @@ def test_the_rules_are_the_rows():
         max_backoff_ms=3,
         stable_after_ms=4,
         stop_grace_ms=5,
+        drain_seconds=6,
         retry_forever=True,
         health_check_interval_ms=60,
         health_check_timeout_ms=70,
@@ -355,6 +358,7 @@ def test_the_rules_are_the_rows():
         max_backoff_ms=3,
         stable_after_ms=4,
         stop_grace_ms=5,
+        drain_seconds=6,
         retry_forever=True,
     )
     assert config.health == HealthPolicy(

@@ -11,7 +11,7 @@ from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.gateway.servers.facts import Load
 from tests.integration.building import eventually
 from tests.integration.gateway.plane import CHAT, question, request, streaming
-from tests.integration.gateway.scripts import answers, dies, hangs, loads
+from tests.integration.gateway.scripts import answers, dies, hangs, loads, waits_for
 
 SOON = 0.05
 """Seconds after which something is done that would else take long."""
@@ -87,6 +87,35 @@ async def test_a_server_that_is_to_make_room_gets_nothing_new_and_finishes_its_w
     server.says(draining=False)
     assert (await second).content == b"y"
     first.cancel()
+
+
+async def test_a_server_that_is_to_restart_finishes_its_work_while_others_wait(plane):
+    done = asyncio.Event()
+    server = await plane.serve(waits_for(done, answers(b"x")), answers(b"y"))
+    first = plane.asks(question())
+    await eventually(lambda: len(server.calls) == 1)
+    server.says(status=Status.STOPPING, draining=True, detail="Draining.")
+    second = plane.asks(question())
+    await plane.until_waiting(1)
+    done.set()
+    assert (await first).content == b"x"
+    assert not second.done()
+    server.says(status=Status.READY, draining=False, pid=12)
+    assert (await second).content == b"y"
+    assert len(server.calls) == 2
+
+
+async def test_a_server_that_is_to_stop_finishes_its_work_and_takes_no_more(plane):
+    done = asyncio.Event()
+    server = await plane.serve(waits_for(done, answers(b"x")))
+    first = plane.asks(question())
+    await eventually(lambda: len(server.calls) == 1)
+    server.says(status=Status.STOPPING, draining=True, wanted=False)
+    refused = await plane.ask(question())
+    assert (refused.status, refused.error["code"]) == (503, "server_unavailable")
+    assert "It was stopped." in refused.error["message"]
+    done.set()
+    assert (await first).content == b"x"
 
 
 async def test_a_server_that_still_loads_is_asked_again(plane):

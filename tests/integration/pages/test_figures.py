@@ -76,6 +76,7 @@ def test_the_api_tells_all_of_the_contract(client):
         "adopted": True,
         "pid": 4242,
         "progress": {"loaded": 50, "total": 100, "percent": 50, "etaSeconds": 3.5},
+        "draining": False,
         "unloaded": False,
         "loaded": "",
         "replacement": {"stage": "failed", "detail": "It did not load.", "pid": None},

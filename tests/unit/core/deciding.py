@@ -6,10 +6,12 @@ from supervisor_app.core import lifecycle
 from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy, State, decide
 from supervisor_app.core.sightings import Exit, Health, Identity
+from supervisor_app.core.spec import RestartPolicy
 from supervisor_app.core.status import FailureKind, Model, Status
 from supervisor_app.core.testing import exited
 
-POLICY = Policy()
+POLICY = Policy(restart=RestartPolicy(drain_seconds=0))
+"""Ends at once: `test_lifecycle_draining` is about those that do not."""
 ME = Identity(pid=42, start=1, boot_id="b")
 MODEL = Model(id="m", name="m")
 CORRUPT = failure_of(FailureKind.MODEL_CORRUPT, "invalid magic characters")

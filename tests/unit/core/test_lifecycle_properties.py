@@ -47,11 +47,14 @@ COMMANDS: list[lifecycle.Event] = [
     lifecycle.Start(preload=True),
     lifecycle.Stop(),
     lifecycle.Stop(spare_adopted=True),
+    lifecycle.Stop(at_once=True),
     lifecycle.Restart(),
+    lifecycle.Restart(at_once=True),
     lifecycle.ConfigChanged(),
     lifecycle.Continue(given_up=False, retries=2, failure=None),
     lifecycle.Continue(given_up=True, retries=3, failure=failure_of(FailureKind.MODEL_MISSING)),
     lifecycle.Resume(stranger(llama=True, pid=7), adopted=False, retries=2),
+    lifecycle.Resume(stranger(llama=True, pid=8), adopted=False, retries=0, has_served=True),
 ]
 
 
@@ -132,6 +135,8 @@ class World:
                     busy=self.choices.below(2) == 0, mark=self.choices.below(2), memory=memory
                 )
                 self.pending.append(lifecycle.ActivitySeen(attempt, activity))
+            case lifecycle.CheckRequests():
+                self.pending.append(lifecycle.RequestsSeen(attempt, self.choices.below(3)))
             case lifecycle.SendCanary():
                 assert not self.state.watch.busy, "a canary while there is work"
                 canary = list(Canary)[self.choices.below(len(Canary))]

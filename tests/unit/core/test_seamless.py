@@ -9,8 +9,9 @@ import pytest
 from supervisor_app.core import lifecycle
 from supervisor_app.core.changes import RunClosed, RunOpened, RunReady
 from supervisor_app.core.diagnosis.explanations import failure_of
-from supervisor_app.core.lifecycle.beside import DRAIN_SECONDS, LINGER_SECONDS
+from supervisor_app.core.lifecycle.beside import LINGER_SECONDS, PATIENCE
 from supervisor_app.core.shortage import ShortageError
+from supervisor_app.core.spec import RestartPolicy
 from supervisor_app.core.status import FailureKind, Model, Stage, Status
 from supervisor_app.core.testing import make_config
 from tests.unit.core.seamless import (
@@ -104,7 +105,7 @@ async def test_nobody_waits_for_an_old_process_for_ever():
     async with serving() as b:
         b.probe.busy.add(PORT)
         await restarts(b)
-        await b.clock.advance(DRAIN_SECONDS + 1)
+        await b.clock.advance(PATIENCE * RestartPolicy.drain_seconds + 1)
         assert alive(b) == [SECOND_PID]
 
 

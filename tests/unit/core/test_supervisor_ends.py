@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
+from supervisor_app.core.sightings import Slots
 from supervisor_app.core.spec import RestartPolicy
 from supervisor_app.core.status import Status
 from supervisor_app.core.testing import make_config, make_spec, settle, stranger
@@ -53,13 +58,60 @@ async def test_our_end_leaves_a_found_server_running():
         assert b.status.detail.startswith("The supervisor was stopped.")
 
 
+def busy(b):
+    b.probe.working = Slots(answered=True, busy=True, working=2, total=4)
+
+
+async def test_a_stop_waits_for_requests_and_says_how_many():
+    async with bench(prepare=busy) as b:
+        b.supervisor.apply(make_config(desired_running=False, generation=2))
+        await b.clock.advance(1)
+        assert (b.status.status, b.status.draining, b.status.drains) == (Status.STOPPING, True, True)
+        assert b.status.detail == "Draining: 2 requests in flight, at most 29 s more."
+        assert b.status.url
+        assert b.processes.last.alive
+        b.probe.working = Slots(answered=True, total=4)
+        await b.clock.advance(1)
+        assert b.status.status is Status.INITIAL
+        assert not b.processes.last.alive
+
+
+async def test_our_own_end_does_not_wait_for_requests():
+    async with bench(prepare=busy) as b:
+        b.supervisor.apply(make_config(desired_running=False, generation=2))
+        await b.clock.advance(1)
+        assert b.status.draining
+        b.supervisor.stop("The supervisor was stopped.", spare_adopted=True)
+        await settle()
+        assert not b.processes.last.alive
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_a_wish_of_a_person_need_not_wait(running):
+    async with bench(prepare=busy) as b:
+        asked = {"generation": 2, "restart_generation": 2 * running, "desired_running": running}
+        b.supervisor.apply(replace(make_config(**asked), at_once=True))
+        await settle()
+        assert not b.processes.spawned[0].alive
+
+
+async def test_a_start_lets_a_server_serve_on():
+    async with bench(prepare=busy) as b:
+        b.supervisor.apply(make_config(desired_running=False, generation=2))
+        await b.clock.advance(1)
+        b.supervisor.apply(make_config(generation=3))
+        await settle()
+        assert (b.status.status, b.status.draining) == (Status.READY, False)
+        assert [process.alive for process in b.processes.spawned] == [True]
+
+
 async def test_a_server_that_may_not_be_signalled_is_let_go():
     hidden = type(stranger(llama=True))(identity=None, command="", is_llama_server=True)
     async with bench(prepare=lambda b: setattr(b.processes, "holder", hidden)) as b:
         assert b.status.status is Status.READY
         assert b.status.pid is None
         b.supervisor.apply(make_config(desired_running=False, generation=2))
-        await settle()
+        await b.clock.advance(1)
         assert b.status.status is Status.INITIAL
         assert "another user" in b.status.detail
 

@@ -9,6 +9,7 @@ import pytest
 
 from supervisor_app.common.redact import HIDDEN, redact_argv
 from supervisor_app.core.changes import Remembered, RunClosed, RunOpened
+from supervisor_app.core.sightings import Slots
 from supervisor_app.core.status import RunSummary, Status
 from supervisor_app.core.testing import make_config, make_spec, stranger
 from tests.unit.core.supervising import SURVIVOR, bench
@@ -55,6 +56,44 @@ async def test_a_survivor_that_was_not_asked_to_run_any_more_is_stopped():
     async with bench(config, remembered(), prepare=survivor) as b:
         assert b.status.status is Status.INITIAL
         assert not b.processes.adopted[0].alive
+
+
+async def test_a_survivor_that_was_to_stop_finishes_its_requests_once_it_is_proved_to_be_ours():
+    def busy(b):
+        survivor(b)
+        b.probe.working = Slots(answered=True, busy=True, working=1, total=4)
+
+    config = make_config(desired_running=False, generation=2)
+    async with bench(config, remembered(status=Status.STOPPING), prepare=busy) as b:
+        process = b.processes.adopted[0]
+        assert (b.status.status, b.status.draining) == (Status.STOPPING, True)
+        process.owns = False
+        await b.clock.advance(1)
+        assert process.alive
+        b.probe.working = Slots(answered=True, total=4)
+        await b.clock.advance(1)
+        assert not process.alive
+
+
+async def test_a_survivor_of_which_nobody_knows_where_it_listens_is_busy():
+    def hidden(b):
+        survivor(b)
+        adopt = b.processes.adopt
+
+        async def adopts(name, holder, spec):
+            process = await adopt(name, holder, spec)
+            process.owns = False
+            return process
+
+        b.processes.adopt = adopts
+
+    config = make_config(desired_running=False, generation=2)
+    async with bench(config, remembered(status=Status.STOPPING), prepare=hidden) as b:
+        await b.clock.advance(1)
+        assert b.probe.slot_checks == 0
+        assert b.status.draining
+        await b.clock.advance(60)
+        assert b.status.status is Status.INITIAL
 
 
 async def test_a_survivor_with_an_older_config_is_restarted():

@@ -66,6 +66,26 @@ def test_the_same_process_keeps_its_places(backend):
     assert backend.gate.inside == {visitor}
 
 
+# --- A planned end --------------------------------------------------------------------------------------
+
+
+def test_a_server_that_drains_lets_nobody_in_and_keeps_what_it_has(backend):
+    old, late = visitors(2)
+    enter(backend.gate, old)
+    newer(backend, status=Status.STOPPING, draining=True)
+    assert enter(backend.gate, late) == [False]
+    assert backend.facts.spares(11)
+    newer(backend, status=Status.READY, draining=False)
+    assert late.times == 1
+    assert backend.gate.inside == {old, late}
+
+
+def test_a_server_that_drains_has_no_idle_connections(backend):
+    backend.pool.keep(Connection(backend.pool, made=lambda connection: None))
+    newer(backend, status=Status.STOPPING, draining=True)
+    assert backend.pool.take() is None
+
+
 # --- Its gate ------------------------------------------------------------------------------------------
 
 

@@ -108,6 +108,14 @@ def test_a_process_may_live_on_while_the_next_supervisor_takes_it_over(status, p
     assert ServerFacts(name="default", status=status, pid=pid).spares(11) is spared
 
 
+@pytest.mark.parametrize(("pid", "spared"), [(11, True), (None, True), (12, False)])
+def test_a_process_that_drains_lives_on_for_now(pid, spared):
+    facts = ServerFacts(name="default", status=Status.STOPPING, draining=True, wanted=False, pid=pid)
+    assert facts.spares(11) is spared
+    assert facts.hopeless
+    assert facts.why_hopeless == "It was stopped."
+
+
 # --- What was heard and what is saved ------------------------------------------------------------------
 
 

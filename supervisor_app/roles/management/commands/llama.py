@@ -99,6 +99,12 @@ class Command(BaseCommand):
             help="of restart: a new process starts beside the old one and takes over once it is ready",
         )
         parser.add_argument(
+            "--now",
+            action="store_true",
+            dest="at_once",
+            help="of stop and restart: without waiting for requests in flight",
+        )
+        parser.add_argument(
             "--flags", default="", help="of footprint: more flags of llama-server: --flags='-c 8192 -ngl 20'"
         )
         parser.add_argument("-n", "--lines", type=int, default=50, help="of logs (default: 50)")
@@ -117,8 +123,11 @@ class Command(BaseCommand):
         may_change: bool,
         flags: str,
         seamless: bool,
+        at_once: bool,
         **options: Any,
     ) -> None:
+        if at_once and (seamless or command not in (Wish.STOP, Wish.RESTART)):
+            raise CommandError("--now is of stop and of an ordinary restart.", returncode=2)
         if seamless and command != Wish.RESTART:
             raise CommandError(f"--seamless is of restart, not of {command}.", returncode=2)
         if key_name is not None and command not in ("key", "config"):
@@ -139,7 +148,7 @@ class Command(BaseCommand):
             elif command == "footprint":
                 self._show_footprint(name, flags, as_json)
             else:
-                self._do(command, name, as_json, seamless=seamless)
+                self._do(command, name, as_json, seamless=seamless, at_once=at_once)
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used: {error}") from error
 
@@ -195,14 +204,14 @@ class Command(BaseCommand):
             raise CommandError('Of what? Name a file, or write "llama-server …" in quotes.', returncode=2)
         self.stdout.write(import_config(source), ending="")
 
-    def _do(self, command: str, name: str | None, as_json: bool, *, seamless: bool) -> None:
+    def _do(self, command: str, name: str | None, as_json: bool, *, seamless: bool, at_once: bool) -> None:
         servers = LlamaServer.objects.all() if name is None else server_named(name)
         if not servers.exists():
             self._no_such_server(name)
         if seamless:
             self._restart_seamlessly(servers)
         elif command != "status":
-            ask(Wish(command), servers)
+            ask(Wish(command), servers, at_once=at_once)
         views = load_views(*([] if name is None else [name]))
         if as_json:
             self._print_json(views)

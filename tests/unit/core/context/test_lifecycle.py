@@ -13,8 +13,9 @@ from supervisor_app.core.lifecycle import Policy
 from supervisor_app.core.sightings import Health
 from supervisor_app.core.status import Status
 from tests.unit.core.deciding import MODEL, Server
+from tests.unit.core.deciding import POLICY as WITHOUT
 
-POLICY = Policy(keeps_context=True)
+POLICY = Policy(keeps_context=True, restart=WITHOUT.restart)
 KEPT = Kept(tokens=(900,), bytes=9)
 
 
@@ -80,7 +81,7 @@ def test_a_hung_server_saves_nothing():
 
 
 def test_without_the_setting_before_ready_and_when_adopted_nothing_is_saved():
-    assert ready(Policy()).send(lifecycle.Stop()).has(lifecycle.Terminate)
+    assert ready(WITHOUT).send(lifecycle.Stop()).has(lifecycle.Terminate)
     assert Server(POLICY).spawned().send(lifecycle.Stop()).has(lifecycle.Terminate)
     server = ready()
     server.state = replace(server.state, adopted=True)
