@@ -218,7 +218,7 @@ class Link:
         if message["type"] != "status.news":
             return
         backend = self._gateway.backends.get(message["server"])
-        after = after_news(backend.facts, message) if backend is not None else None
+        after = after_news(backend.facts, message, self._gateway.loop.time()) if backend is not None else None
         if backend is None or after is None:
             return
         self._gateway.hear(after)

@@ -13,9 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def after_news(before: ServerFacts, news: Mapping[str, Any]) -> ServerFacts | None:
-    """Return what `events.status_news` changes in what is known. None: the news is older than that."""
-    if news["version"] <= before.version:
+def after_news(before: ServerFacts, news: Mapping[str, Any], now: float) -> ServerFacts | None:
+    """Return what `events.status_news` changes in what is known; `now` in monotonic seconds.
+
+    None: nothing. The news is older, or the server is elsewhere by it: that is for the database to say.
+    """
+    endpoint = Endpoint(**news["endpoint"]) if news["endpoint"] else None
+    moved = news["url"] != before.url or endpoint not in (None, before.endpoint)
+    if news["version"] <= before.version or moved or news["adopted"] != before.adopted:
         return None
     ending = news.get("ending")
     ends = before.ends
@@ -24,16 +29,13 @@ def after_news(before: ServerFacts, news: Mapping[str, Any]) -> ServerFacts | No
     return replace(
         before,
         version=news["version"],
+        heard_at=now,
         status=Status(news["status"]),
         detail=news["detail"],
-        url=news["url"],
         draining=news.get("draining", False),  # a supervisor of the version before says nothing
         unloaded=news.get("unloaded", False),
         failure=news.get("failure", ""),
         pid=news["pid"],
-        endpoint=Endpoint(**news["endpoint"]) if news["endpoint"] else None,
-        adopted=news["adopted"],
-        api_key=before.key_of(adopted=news["adopted"]),
         run=before.run if news["pid"] == before.pid else None,
         load=Load(**load) if (load := news.get("load")) else None,
         ends=ends,

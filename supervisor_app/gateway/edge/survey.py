@@ -54,7 +54,7 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str], her
     launch = launch_of(server)
     endpoint = Endpoint(**state.endpoint) if state and state.endpoint else None
     open_run = next((run for run in runs if run.ended_at is None), None)
-    keys, adopted = (server.key, server.api_key or ""), bool(state and state.adopted)
+    adopted = bool(state and state.adopted)
     facts = ServerFacts(
         name=server.name,
         node=server.node,
@@ -79,8 +79,7 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str], her
         is_router=is_router(server),
         is_verbose=_is_verbose([str(arg) for arg in server.args]),
         caches_prompts=caches_prompts(server.args),
-        api_key=keys[adopted],
-        keys=keys,
+        api_key=(server.api_key or "") if adopted else server.key,  # one that was found knows no random key
         adopted=adopted,
         capacity=server.max_concurrent,
         max_queue=server.max_queue,

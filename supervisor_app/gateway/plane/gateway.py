@@ -286,7 +286,7 @@ class Gateway:
                 self.backends[name] = backend = Backend(facts, self.limits, self._meet)
                 backend.open_if_ready()
             elif facts != backend.facts:
-                news = facts.with_news_of(backend.facts)
+                news = facts.with_news_of(backend.facts, self.loop.time())
                 self.inquest.settle(backend, news)  # before waiting requests go on
                 backend.update(news)
         self.all = tuple(self.backends.values())

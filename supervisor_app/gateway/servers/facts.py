@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import inf
 from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.llama.presets import Preset
 
 FROM_OUTSIDE = (SIGKILL, SIGTERM)
+NEWS_SECONDS = 5.0
+"""Time in which a row must confirm what was heard: most take milliseconds, a locked database some seconds."""
 BY_OUR_HAND = (FailureKind.HUNG, FailureKind.NEVER_READY)
 """Failures for which a supervisor ends a server: a long prompt may look like a hang, and is no poison."""
 
@@ -64,6 +67,8 @@ class ServerFacts:
     node: str = ""
     """The host whose supervisor runs it."""
     version: int = 0
+    heard_at: float = -inf
+    """Monotonic seconds at which a supervisor's news brought this version; -inf: the database did."""
     status: Status = Status.INITIAL
     detail: str = ""
     """The supervisor's sentence."""
@@ -103,8 +108,6 @@ class ServerFacts:
     """The server was started with `--verbose`: its answers also quote the request."""
     api_key: str = field(default="", repr=False)
     """API key that the running process asks for."""
-    keys: tuple[str, str] | None = field(default=None, repr=False)
-    """API keys of a process that the supervisor started, and of one that it found: no random one."""
     adopted: bool = False
     capacity: int = 0
     """Requests at once as configured; 0: as many as it has slots."""
@@ -125,34 +128,32 @@ class ServerFacts:
     away: bool = False
     """The server has vanished with its host, for all that is known: the other facts are old."""
 
-    def with_news_of(self, known: ServerFacts) -> ServerFacts:
-        """Merge with facts that were heard already and are not in the database yet."""
+    def with_news_of(self, known: ServerFacts, now: float) -> ServerFacts:
+        """Merge with facts that were heard already and are not in the database yet.
+
+        Where to send requests, and with which key, is known by the database alone: anybody who reaches the
+        channel layer can say anything. And what no row has confirmed after `NEWS_SECONDS` was no news. `now`:
+        monotonic seconds.
+        """
         facts = self
         if known.launch == self.launch and known.listing.read_at > self.listing.read_at:
             facts = self.with_listing(known.listing)
-        if self.version >= known.version:
+        if self.version >= known.version or now >= known.heard_at + NEWS_SECONDS:
             return facts
         return replace(
             facts,
             version=known.version,
             status=known.status,
+            heard_at=known.heard_at,
             detail=known.detail,
-            url=known.url,
             draining=known.draining,
             unloaded=known.unloaded,
             failure=known.failure,
             pid=known.pid,
-            endpoint=known.endpoint,
-            adopted=known.adopted,
-            api_key=self.key_of(adopted=known.adopted),
             run=self.run if self.pid == known.pid else known.run,
             load=known.load,
             ends={**known.ends, **self.ends},
         )
-
-    def key_of(self, *, adopted: bool) -> str:
-        """Return the API key that its process asks for. `adopted`: the process was found, not started."""
-        return self.api_key if self.keys is None else self.keys[adopted]
 
     def with_listing(self, listing: Listing) -> ServerFacts:
         """Return the facts with this list of models."""

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,15 +19,18 @@ from redis.asyncio import Redis as Client
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from supervisor_app.common.console import ConsoleFormatter
-from supervisor_app.core.status import LlamaStatus
+from supervisor_app.core.status import LlamaStatus, Status
 from supervisor_app.fleet import commands, publish
 from supervisor_app.fleet import hub as hub_module
 from supervisor_app.fleet.commands import nudge
-from supervisor_app.fleet.events import PUSH_GROUP
+from supervisor_app.fleet.events import PUSH_GROUP, STATUS_GROUP
 from supervisor_app.fleet.models import ServerState
 from supervisor_app.fleet.publish import ChannelPublisher
+from supervisor_app.gateway.edge import link
+from supervisor_app.gateway.servers import facts
 from tests.deadline import DEADLINE
 from tests.integration.building import db, eventually, make_ready_server, socket_to, until
+from tests.integration.gateway.linking import linked
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.redis, pytest.mark.django_db(transaction=True)]
@@ -123,6 +127,32 @@ async def pushed_until_heard(publisher, client):
     await until(client, "Back again.")
     pushing.cancel()
     await asyncio.gather(pushing, return_exceptions=True)
+
+
+async def test_a_forged_word_on_redis_changes_nothing_for_good(redis, monkeypatch):
+    """Anybody who reaches Redis can say anything: where requests go is for the database to say."""
+    monkeypatch.setattr(facts, "NEWS_SECONDS", 0.2)
+    monkeypatch.setattr(link, "REFRESH_SECONDS", 0.05)
+    await db(make_ready_server, pid=11, url="http://localhost:8134")
+    async with linked(api_key="hunter2", listens=joined) as gateway:
+        known = gateway.backends["default"]
+        before, ahead = known.facts, 10**15
+        forged = LlamaStatus(name="default", version=ahead, status=Status.READY, url="http://10.0.0.66:8134")
+        await ChannelPublisher().announce(forged)
+        down = LlamaStatus(name="default", version=ahead, status=Status.CRASHED, url=before.url)
+        await ChannelPublisher().announce(down)
+        await eventually(lambda: known.facts.status is Status.CRASHED)
+        assert known.facts.url == before.url
+        await eventually(lambda: known.facts == before)
+        true = replace(down, version=2, detail="Retry 1 of 5 after 1 s.")
+        await ChannelPublisher().announce(true)
+        await eventually(lambda: known.facts.detail == true.detail)
+
+
+async def joined():
+    """Wait until the gateway is a member of the group."""
+    layer = get_channel_layer()
+    await eventually(lambda: f"llamaproxy__group__{STATUS_GROUP}" in layer.groups)
 
 
 async def test_a_push_reaches_a_page_in_another_event_loop_of_redis(redis):

@@ -22,15 +22,15 @@ NAMES = (link.__name__, supervisors.__name__)
 
 
 @asynccontextmanager
-async def linked(*, counts=None, **overlay):
-    """A gateway that hears, without clients."""
+async def linked(*, counts=None, listens=None, **overlay):
+    """A gateway that hears, without clients. `listens`: waits until it does, on another layer."""
     outside = Link(lambda: Overlay(values=overlay), counts)
     gateway = Gateway(limits=Limits(), door=Door(["localhost"]), outside=outside)
     outside.attach(gateway)
     await outside.load()
     before = ears()
     task = asyncio.create_task(outside.run())
-    await eventually(lambda: ears() - before)
+    await (listens() if listens else eventually(lambda: ears() - before))
     try:
         yield gateway
     finally:

@@ -46,12 +46,12 @@ async def test_the_state_in_the_database_is_known_from_the_beginning(by_news_onl
 
 
 async def test_news_are_known_at_once_and_not_taken_back_by_a_database_that_is_behind(by_news_only, looks):
-    state = await db(make_state, await db(make_server), "starting", version=1)
+    url = "http://localhost:8134"
+    state = await db(make_state, await db(make_server), "starting", version=1, url=url)
     async with linked() as gateway:
         looks.clear()
         loaded = Loaded(room_ms=250, load_ms=1500)
         run = RunSummary(retry=0, adopted=False, started_at=18.0, ready_at=20.0, loaded=loaded)
-        url = "http://localhost:8134"
         await announce(Status.READY, 2, pid=11, url=url, detail="Serving.", ready_at=20.0, runs=(run,))
         await eventually(lambda: looks)
         await asyncio.sleep(0)

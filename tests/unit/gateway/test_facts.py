@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import Status
 from supervisor_app.gateway.llama.listing import Listing
-from supervisor_app.gateway.servers.facts import End, ServerFacts
+from supervisor_app.gateway.servers.facts import NEWS_SECONDS, End, ServerFacts
 
 RUNS = {"wanted": True}
 STOPPED = {"wanted": False}
@@ -119,9 +120,12 @@ def test_a_process_that_drains_lives_on_for_now(pid, spared):
 # --- What was heard and what is saved ------------------------------------------------------------------
 
 
+NOW = 100.0
+"""Monotonic seconds."""
 HEARD = ServerFacts(
     name="default",
     version=5,
+    heard_at=NOW - NEWS_SECONDS + 0.1,
     status=Status.CRASHED,
     detail="Retry 1 of 5 after 1 s.",
     url="http://gpu-1:8134",
@@ -132,35 +136,50 @@ HEARD = ServerFacts(
 @pytest.mark.parametrize("version", [5, 6])
 def test_saved_facts_count_once_they_are_as_new_as_the_news(version):
     saved = ServerFacts(name="default", version=version, status=Status.READY, pid=12, run=4)
-    assert saved.with_news_of(HEARD) is saved
+    assert saved.with_news_of(HEARD, NOW) is saved
 
 
 def test_news_counts_until_it_is_saved():
     saved = ServerFacts(
         name="default", version=4, status=Status.READY, pid=11, run=3, hold_seconds=7, max_queue=9
     )
-    known = saved.with_news_of(HEARD)
-    assert (known.version, known.status, known.detail, known.url) == (
-        HEARD.version,
-        HEARD.status,
-        HEARD.detail,
-        HEARD.url,
-    )
+    known = saved.with_news_of(HEARD, NOW)
+    assert (known.version, known.status, known.detail) == (HEARD.version, HEARD.status, HEARD.detail)
+    assert known.with_news_of(known, NOW) == known
     assert (known.pid, known.run) == (None, None)
     assert (known.hold_seconds, known.max_queue) == (7, 9)  # of which a supervisor says nothing
+
+
+def test_news_that_no_row_confirms_is_forgotten():
+    saved = ServerFacts(name="default", version=4, status=Status.READY, pid=11)
+    assert saved.with_news_of(replace(HEARD, version=10**15), NOW) != saved
+    assert saved.with_news_of(replace(HEARD, version=10**15), NOW + 0.1) is saved
+
+
+def test_where_a_server_is_and_its_key_are_known_by_its_row_alone():
+    there = Endpoint(address="10.0.0.7", port=8134, uid=None)
+    saved = ServerFacts(name="default", version=4, url="http://here:1", api_key="hunter2")
+    heard = replace(HEARD, url="http://there:2", endpoint=there, api_key="", adopted=True)
+    known = saved.with_news_of(heard, NOW)
+    assert (known.url, known.endpoint, known.api_key, known.adopted) == (
+        "http://here:1",
+        None,
+        "hunter2",
+        False,
+    )
 
 
 def test_an_end_that_was_heard_is_not_forgotten_before_it_is_saved():
     older = {3: End(blameless=True)}
     saved = ServerFacts(name="default", version=4, pid=11, ends=older)
-    assert saved.with_news_of(HEARD).ends == {**older, **HEARD.ends}
+    assert saved.with_news_of(HEARD, NOW).ends == {**older, **HEARD.ends}
 
 
 @pytest.mark.parametrize(("pid", "run"), [(12, 4), (11, None)])
 def test_the_number_of_a_run_is_that_of_its_process(pid, run):
     heard = replace(HEARD, status=Status.READY, pid=12)
     saved = ServerFacts(name="default", version=4, pid=pid, run=4)
-    assert saved.with_news_of(heard).run == run
+    assert saved.with_news_of(heard, NOW).run == run
 
 
 def test_the_key_of_a_server_is_not_in_its_words():

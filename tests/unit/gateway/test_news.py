@@ -1,0 +1,46 @@
+"""News of a server, of which nobody knows who sent it."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor_app.core.sightings import Endpoint
+from supervisor_app.core.status import LlamaStatus, Status
+from supervisor_app.fleet.events import status_news
+from supervisor_app.gateway.edge.news import after_news
+from supervisor_app.gateway.servers.facts import ServerFacts
+
+HERE = Endpoint(address="127.0.0.1", port=8134, uid=0)
+THERE = Endpoint(address="10.0.0.66", port=8134, uid=None)
+URL = "http://localhost:8134"
+READY = ServerFacts(name="default", version=5, status=Status.READY, url=URL, endpoint=HERE, pid=11)
+NOW = 100.0
+
+
+def news(version=6, status=Status.READY, **fields):
+    said = {"url": URL, "endpoint": HERE, "pid": 11, "detail": "Serving.", **fields}
+    return status_news(LlamaStatus(name="default", version=version, status=status, **said))
+
+
+def test_news_of_a_server_at_its_place_is_known_at_once():
+    after = after_news(READY, news(draining=True), NOW)
+    assert (after.version, after.detail, after.draining, after.heard_at) == (6, "Serving.", True, NOW)
+
+
+def test_a_server_whose_process_has_gone_listens_nowhere():
+    after = after_news(READY, news(status=Status.CRASHED, pid=None, endpoint=None), NOW)
+    assert (after.status, after.pid) == (Status.CRASHED, None)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [{"url": "http://10.0.0.66:8134"}, {"endpoint": THERE}, {"adopted": True}, {"version": 5}],
+    ids=["url", "endpoint", "key", "old"],
+)
+def test_news_that_would_have_requests_sent_elsewhere_or_with_another_key_changes_nothing(forged):
+    assert after_news(READY, news(**forged), NOW) is None
+
+
+def test_where_a_new_process_listens_is_for_its_row_to_say():
+    starting = ServerFacts(name="default", version=5, status=Status.STARTING, url=URL)
+    assert after_news(starting, news(), NOW) is None
