@@ -19,7 +19,7 @@ from supervisor_app.alerts.models import AlertChannel, Delivery, DeliveryQuerySe
 from supervisor_app.alerts.rules import AlertEvent, IncidentEnd
 from supervisor_app.common.moments import moment, seconds
 from supervisor_app.core.changes import Change, RunClosed
-from supervisor_app.core.status import DOWN, Failure, LlamaStatus, Status
+from supervisor_app.core.status import DOWN, Failure, FailureKind, LlamaStatus, Status
 from supervisor_app.fleet.conf import apply_overlay
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.crash_marks import muted_now
@@ -156,7 +156,7 @@ def _lose(server: LlamaServer, failure: Failure, now: float, told: Collection[in
 
 def find_hosts(now: float) -> None:
     """Go on with the incidents of lost hosts whose supervisor reports again, also where no state changes."""
-    lost = Incident.objects.open().filter(recovered_at=None, failure__title=core.HOST_LOST)
+    lost = Incident.objects.open().filter(recovered_at=None, failure_kind=FailureKind.HOST_LOST)
     back = lost.filter(server__node__in=live_leases().values("node"))
     for pk in back.values_list("pk", flat=True):
         with transaction.atomic():
@@ -214,7 +214,7 @@ def end(row: Incident, ending: IncidentEnd, now: float, snapshot: LlamaStatus | 
     row.deliveries.pending().filter(event=AlertEvent.STILL_DOWN, claimed_at=None).delete()
     if not row.said:
         return True  # all of it was muted
-    if row.failure and row.failure["title"] == core.HOST_LOST and not row.deliveries.exists():
+    if row.failure_kind == FailureKind.HOST_LOST and not row.deliveries.exists():
         return True  # one of several on a lost host, of which another was told
     _tell(row, (AlertEvent.RECOVERED,), snapshot or view_of(row.server).status, now)
     return True

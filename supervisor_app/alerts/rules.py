@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.redact import redact
 from supervisor_app.common.words import counted, iso, span
+from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.status import DOWN, Failure, FailureKind, LlamaStatus, Status
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
 FIRST_RETRY_SECONDS = 60.0
 LONGEST_RETRY_SECONDS = 3600.0
-HOST_LOST = "Host lost"
-"""Title of the failure that no supervisor of the server's own node can tell."""
 GIVE_UP_SECONDS = 24 * 3600.0
 """An alert that could not be delivered for a day is no news any more."""
 
@@ -167,13 +166,7 @@ def hold_back(step: Step) -> Step:
 def host_lost(node: str, others: Collection[str]) -> Failure:
     """Return the failure of a server whose supervisor ended without a word. `others`: lost with it."""
     also = f"; the same holds for {', '.join(others)}" if others else ""
-    return Failure(
-        kind=FailureKind.UNKNOWN,
-        permanent=False,
-        title=HOST_LOST,
-        detail=f"no supervisor reports from {node} any more{also}",
-        hint="Look whether it has power and a network, and start its supervisor. Servers there may serve on.",
-    )
+    return failure_of(FailureKind.HOST_LOST, f"no supervisor reports from {node} any more{also}")
 
 
 def choose(

@@ -55,6 +55,7 @@ class FailureKind(StrEnum):
     HUNG = "hung"
     KILLED_BY_SIGNAL = "killed_by_signal"
     EXITED = "exited"
+    HOST_LOST = "host_lost"
     UNKNOWN = "unknown"
 
 

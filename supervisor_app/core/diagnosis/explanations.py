@@ -101,6 +101,11 @@ EXPLANATIONS: dict[FailureKind, Explanation] = {
         "Unexpected end",
         "Something else may have stopped it; flags such as --help or --version end it at once, too.",
     ),
+    FailureKind.HOST_LOST: Explanation(
+        False,
+        "Host lost",
+        "Look whether it has power and a network, and start its supervisor. Servers there may serve on.",
+    ),
     FailureKind.UNKNOWN: Explanation(False, "Failed for an unknown reason", LOG_HINT),
 }
 

@@ -65,6 +65,7 @@ def test_a_host_that_stays_lost_opens_an_incident_for_each_server_and_tells_a_ch
         "a",
         "b",
     ]
+    assert set(Incident.objects.values_list("failure_kind", flat=True)) == {"host_lost"}
     assert told() == [("crashed", "a went down")]
     text = Delivery.objects.get().alert["text"]
     assert "Host lost: no supervisor reports from gpu-2 any more; the same holds for b." in text
