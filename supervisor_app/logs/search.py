@@ -33,8 +33,9 @@ LONGEST_PATTERN = 1000
 PATTERN_BYTES = 1024 * 1024
 """Memory of one compiled pattern."""
 _WORD_END = re.compile(r"\\[bB]")
-_LEVEL_COLUMN = r"[{letters}] |\"type\":\"log\""
-"""Simple on purpose: with an anchor, or with the time before it, it takes three times as long."""
+_LEVEL_COLUMN = r"(?m:^|[^!-~\n])[{letters}] |{json}"
+"""Where a level stands, at its simplest: with the time before it, it takes three times as long."""
+_JSON_LINE = '"type":"log"'
 
 
 class BadFilterError(Exception):
@@ -68,6 +69,7 @@ class Matcher:
         self._hider = hider
         self._pattern = _compiled(wanted) if wanted.text else None
         self._ahead = self._look_ahead()
+        self._signs = self._plain_signs() if self._ahead not in (None, self._pattern) else ()
 
     def _look_ahead(self) -> re2._Regexp | None:
         """Return a pattern without which no line is found; None: each line is looked at."""
@@ -76,8 +78,21 @@ class Matcher:
             return self._pattern
         if NO_LEVEL in wanted.levels or wanted.levels >= set(LEVELS):
             return None
-        letters = "".join(sorted(wanted.levels)) + ("F" if "E" in wanted.levels else "")
-        return re2.compile(_LEVEL_COLUMN.format(letters=letters).encode(), options()) if letters else None
+        column = _LEVEL_COLUMN.format(letters=self._letters, json=_JSON_LINE)
+        return re2.compile(column.encode(), options()) if self._letters else None
+
+    @property
+    def _letters(self) -> str:
+        levels = self._wanted.levels
+        return "".join(sorted(levels)) + ("F" if "E" in levels else "")
+
+    def _plain_signs(self) -> tuple[re2._Regexp, ...]:
+        """Return plain texts of which a block has one, or no line of these levels.
+
+        RE2 looks for each at the speed of the memory; for the column it steps byte by byte, at 400 MB/s.
+        """
+        signs = (*(f"{letter} " for letter in self._letters), _JSON_LINE)
+        return tuple(re2.compile(sign.encode(), options()) for sign in signs)
 
     def finds(self, data: bytes) -> bool:
         """Is the line one of those that are looked for?"""
@@ -105,6 +120,8 @@ class Matcher:
             return sorted({*found, *self._hider.suspects(plain)}) if asks else found
 
         plain = plain_block(block)
+        if self._signs and not any(sign.search(plain) for sign in self._signs):
+            return
         starts = find(plain)
         yield from starts if len(plain) == len(block) else _starts_in(block, plain, starts)
 

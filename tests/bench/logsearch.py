@@ -27,6 +27,8 @@ LINES = (
     "slot print_timing: id  {0} | task {1} | prompt eval time = {2}.01 ms / {0} tokens",
     "srv  log_server_r: done request: POST /v1/chat/completions 127.0.0.1 200",
 )
+BANNER = "srv  llama_server: CPU : SSE3 = 1 | AVX2 = 1 | LLAMAFILE = 1 | OPENMP = 1 | REPACK = 1"
+"""A line that looks a little like an error, as each start writes it."""
 SEARCHES = {
     "text": (Filter(text="cudaMalloc failed"), ["-F", "-i", NEEDLE]),
     "exact text": (Filter(text=NEEDLE), ["-F", NEEDLE]),
@@ -38,11 +40,12 @@ SEARCHES = {
 }
 
 
-def write(path: Path, size: int) -> None:
-    """Write a log of about `size` bytes, with a hit every 100 MB."""
+def write(path: Path, size: int, starts: int) -> None:
+    """Write a log of about `size` bytes, with a hit every 100 MB and a banner every `starts` lines."""
     lines = []
     for number in range(400_000):
-        text = LINES[number % len(LINES)].format(number % 4, number, number % 997)
+        line = BANNER if number % starts == 0 else LINES[number % len(LINES)]
+        text = line.format(number % 4, number, number % 997)
         lines.append(f"{number // 6000}.{number // 100 % 60:02}.000.{number % 1000:03} I {text}\n")
     block = "".join(lines).encode()
     written = 0
@@ -72,10 +75,11 @@ def main() -> None:
     )
     parser.add_argument("--megabytes", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--starts", type=int, default=100_000, help="lines from one start to the next")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         log = LogFile(path=Path(directory) / "bench.log")
-        write(log.path, options.megabytes * 1_000_000)
+        write(log.path, options.megabytes * 1_000_000, options.starts)
         size = log.size() / 1e6
         print(f"{size:.0f} MB, medians of {options.rounds} rounds in turns")
         for name, (wanted, arguments) in SEARCHES.items():

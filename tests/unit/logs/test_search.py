@@ -103,7 +103,25 @@ def test_lines_without_a_text_tell_nothing_either(guess):
     st.lists(
         st.lists(
             st.sampled_from(
-                ["0.00.000.001 E ", "W ", "ab", "b", "é", "\x1b[31m", "token=x", " ", "swordfish", "\r", "\0"]
+                [
+                    "0.00.000.001 E ",
+                    "W ",
+                    "ab",
+                    "b",
+                    "é",
+                    "\x1b[31m",
+                    "token=x",
+                    " ",
+                    "swordfish",
+                    "\r",
+                    "\x00",
+                    "fileE ",
+                    "E ",
+                    "F b",
+                    "\t",
+                    "\u3000",
+                    '{"type":"log","level":"error","msg":"b","time":1}',
+                ]
             ),
             max_size=5,
         ).map("".join),
