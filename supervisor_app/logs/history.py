@@ -122,8 +122,19 @@ class History:
     def find(self, place: Place) -> tuple[int, int]:
         """Return the number of the segment in which a place is by now, and the offset in that.
 
+        A place that is not kept any more is the beginning of all.
+        """
+        return self._find(place) or (0, 0)
+
+    def has(self, place: Place) -> bool:
+        """Is the place still kept?"""
+        return self._find(place) is not None
+
+    def _find(self, place: Place) -> tuple[int, int] | None:
+        """Find a place.
+
         The newest file may have been copied away since: then what it held is in the one after the file that
-        was beside it at that time. A place that is not kept any more is the beginning of all.
+        was beside it at that time.
         """
         for number, segment in enumerate(self.segments):
             if segment.key == place.key:
@@ -135,7 +146,7 @@ class History:
                     return number + 1, _in_copy(place, self.segments[number + 1])
             if before == "" and len(self.segments) > 1:
                 return 0, _in_copy(place, self.segments[0])
-        return 0, 0
+        return None
 
     def position(self, place: Place) -> int:
         """Count the bytes before a place."""

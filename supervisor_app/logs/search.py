@@ -34,7 +34,7 @@ PATTERN_BYTES = 1024 * 1024
 """Memory of one compiled pattern."""
 _WORD_END = re.compile(r"\\[bB]")
 _LEVEL_COLUMN = r"(?m:^|[^!-~\n])[{letters}] |{json}"
-"""Where a level stands, at its simplest: with the time before it, it takes three times as long."""
+"""Place of a level, at its simplest: with the time before it, the search takes three times as long."""
 _JSON_LINE = '"type":"log"'
 
 

@@ -43,12 +43,24 @@ class Reader:
         if query.run is not None:
             return self.end_of(query.run)
         if query.at is not None:
-            return self.around(self.lives.at(query.at))
+            return self._at(query.at)
         if query.around is not None:
-            return self.around(query.around)
+            return self.around(query.around) | ({} if self.history.has(query.around) else self._beginning)
         if query.after is not None:
             return self.newer(query.after)
         return self.older(query.before)
+
+    def _at(self, moment: float) -> dict[str, Any]:
+        """Return the lines around a moment; where that is not kept, the first ones, and their time."""
+        beginning = self._beginning
+        first = beginning["keptFrom"]
+        is_kept = first is None or _ms(moment) >= first
+        return self.around(self.lives.at(moment)) | ({} if is_kept else beginning)
+
+    @property
+    def _beginning(self) -> dict[str, Any]:
+        """Milliseconds of the first line that is kept, if that tells its time."""
+        return {"keptFrom": self._time_at(self.history.place_at(0))}
 
     def end_of(self, run: int) -> dict[str, Any]:
         """Return the lines around the end of a run, with the line that told why it died in focus."""

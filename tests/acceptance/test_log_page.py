@@ -29,7 +29,7 @@ def open_log(live, cookies, tabs):
         context = tabs.context()
         context.add_cookies(cookies)
         page = tabs.open(f"{live.url}/servers/default/log/{query}", context)
-        expect(page.locator("#connection")).to_have_text("live")
+        expect(page.locator("#log-connection")).to_have_text("live")
         return page
 
     return opened
@@ -109,4 +109,4 @@ def test_a_line_cannot_make_the_page_do_anything(live, open_log):
     line = lines(page, "<img src=x")
     expect(line).to_be_visible()
     expect(line.locator(".c1")).to_have_text("red")
-    expect(page).to_have_title("Log of default – llamaproxy")
+    expect(page).to_have_title("● Log of default – llamaproxy")

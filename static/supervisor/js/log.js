@@ -1,5 +1,6 @@
 // The log of a server: the address says what is shown, the end of the log is followed.
-import { id, on, say } from "./dom.js";
+import { id, say } from "./dom.js";
+import { key } from "./keys.js";
 import { fetchLines, Tail } from "./logsource.js";
 import { view, when } from "./logview.js";
 
@@ -85,6 +86,7 @@ function load() {
     if (follows) view.toEnd();
     else if (page.focus) view.select(view.find(page.focus) ?? null), view.current()?.scrollIntoView({ block: "center" });
     if (isFilter) goOn(page);
+    if ("keptFrom" in page) searched(null, id("log").dataset.gone.replace("%", page.keptFrom ? when(page.keptFrom) : "…"));
     remote = page.node ?? "";
     tail.want(!remote);
     if (remote) connection("live", `on node ${remote}, every 2 s`);
@@ -188,9 +190,9 @@ async function askRemote() {
 }
 setInterval(askRemote, 2000);
 
-function connection(now, said = id("connection").dataset[now]) {
-  id("connection").dataset.state = now === "paused" || now === "full" ? "lost" : now;
-  say(id("connection-says"), said);
+function connection(now, said = id("log-connection").dataset[now]) {
+  id("log-connection").dataset.state = now === "paused" || now === "full" ? "lost" : now;
+  say(id("log-connection").lastElementChild, said);
 }
 
 const tail = new Tail({
@@ -269,26 +271,21 @@ box.addEventListener("click", ({ target }) => {
   const line = target.closest(".line");
   if (line && !String(getSelection())) view.select(line, { scroll: false });
 });
-const KEYS = {
+const MOVES = {
   ArrowUp: () => view.step(-1),
   ArrowDown: () => view.step(1),
   Escape: () => view.select(null),
-  End: toEnd,
-  c: () => view.current() && DO.copy(view.current()),
-  l: () => view.current() && DO.link(view.current()),
-  x: () => view.current() && DO.context(view.current()),
 };
 box.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target !== box || !(event.key in KEYS)) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target !== box || !(event.key in MOVES)) return;
   event.preventDefault();
   if (event.key === "ArrowUp") setFollows(false);
-  KEYS[event.key]();
+  MOVES[event.key]();
 });
-on("keydown", (event) => {
-  if (event.key !== "/" || event.target.matches("input, textarea, select")) return;
-  event.preventDefault();
-  id("q").focus();
-});
+for (const [name, act] of [["c", "copy"], ["l", "link"], ["x", "context"]]) {
+  key(name, id("log").dataset[act], () => view.current() && DO[act](view.current()));
+}
+key("End", id("log").dataset.end, toEnd);
 
 readAddress();
 load();

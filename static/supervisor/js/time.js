@@ -33,7 +33,7 @@ const FORMS = { clock: CLOCK, instant: { ...CLOCK, year: "numeric", second: "2-d
 
 /** Show moments in this browser's time zone, which the server does not know. */
 export function localiseTimes() {
-  for (const e of all("time")) {
+  for (const e of all("time:is([data-ago], [data-clock], [data-instant])")) {
     const time = new Date(e.dateTime);
     e.title = time.toLocaleString();
     const form = FORMS[Object.keys(FORMS).find((name) => name in e.dataset)];

@@ -117,6 +117,21 @@ def test_a_moment_is_in_focus(log, staff_client):
     assert focus["s"].endswith("line 100")
 
 
+def test_a_moment_that_is_not_kept_any_more_says_how_far_back_the_log_goes(log, staff_client):
+    page = get(staff_client, at=(BEGAN - 100) * 1000)
+    assert (page["keptFrom"], page["focus"]) == (BEGAN * 1000, page["items"][0]["c"])
+    log.with_name("default.log.1").unlink()
+    assert get(staff_client, at=(BEGAN + 100) * 1000)["keptFrom"] == (BEGAN + 600) * 1000
+    assert "keptFrom" not in get(staff_client, at=(BEGAN + 600) * 1000)
+
+
+def test_a_place_that_is_not_kept_any_more_says_so_too(log, staff_client):
+    older = get(staff_client, at=(BEGAN + 100) * 1000)["focus"]
+    assert "keptFrom" not in get(staff_client, around=older)
+    log.with_name("default.log.1").unlink()
+    assert get(staff_client, around=older)["keptFrom"] == (BEGAN + 600) * 1000
+
+
 def test_the_line_that_told_why_a_run_died_is_in_focus(log, staff_client):
     Run.objects.filter(pk=runs()[0]).update(evidence={"decisive": "main: failed"})
     page = get(staff_client, run=runs()[0])
