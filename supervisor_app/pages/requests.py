@@ -13,7 +13,7 @@ from django_htmx.http import HttpResponseClientRefresh, push_url
 from supervisor_app.fleet.commands import server_named
 from supervisor_app.pages.door import staff_page, staff_part
 from supervisor_app.pages.panel import filters_panel, flight_panel, page_url, past_panel, quarantine_panel
-from supervisor_app.traffic.conversation import turns_of
+from supervisor_app.pages.presenters.said import Message, Said, said_of
 from supervisor_app.traffic.live import cancel as cancel_request
 from supervisor_app.traffic.live import flight
 from supervisor_app.traffic.models import QuarantinedRequest, RequestRecord
@@ -64,8 +64,7 @@ def cancel(request: HtmxHttpRequest) -> HttpResponseBase:
 def record(request: HtmxHttpRequest, number: int) -> HttpResponse:
     """Show one past request, with what was said where its key keeps that."""
     asked = get_object_or_404(RequestRecord, pk=number)
-    turns = turns_of(asked.captured_request, asked.captured_answer)
-    return render(request, "supervisor/request.html", {"asked": asked, "turns": turns})
+    return render(request, "supervisor/request.html", {"asked": asked, "said": _said(asked)})
 
 
 @require_POST
@@ -83,6 +82,15 @@ def release(request: HtmxHttpRequest, name: str, number: int) -> HttpResponse:
 def moved(request: HtmxHttpRequest, name: str) -> HttpResponseBase:
     """Lead from where the requests of a server were a part of its page. Pages of that version load anew."""
     return HttpResponseClientRefresh() if request.htmx else redirect(page_url(name))
+
+
+def _said(asked: RequestRecord) -> Said | None:
+    if asked.captured_request is None:
+        return None
+    return said_of(
+        Message(asked.captured_request_head or "", asked.captured_request),
+        Message(asked.captured_answer_head or "", asked.captured_answer or ""),
+    )
 
 
 def _check(name: str) -> None:

@@ -10,12 +10,13 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
 
 from supervisor_app.common.admin import NamesField, ReadOnly
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.llama.operations import Scope
 from supervisor_app.traffic.issuing import issue
-from supervisor_app.traffic.models import ApiKey, QuarantinedRequest, RequestRecord
+from supervisor_app.traffic.models import WORDS, ApiKey, QuarantinedRequest, RequestRecord
 from supervisor_app.traffic.shown import held_for, spent, tokens
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 else:  # Django's own classes cannot be subscripted
     KeyModelForm = forms.ModelForm
     KeyModelAdmin = RecordModelAdmin = QuarantineModelAdmin = admin.ModelAdmin
-
-
-CAPTURED = ["captured_request", "captured_answer"]
 
 
 class ApiKeyForm(KeyModelForm):
@@ -192,12 +190,17 @@ class RequestRecordAdmin(ReadOnly, RecordModelAdmin):
         css: ClassVar = {"all": ["supervisor/css/admin.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RequestRecord]:
-        return super().get_queryset(request).defer(*CAPTURED)
+        return super().get_queryset(request).defer(*WORDS)
 
     def get_fields(self, request: HttpRequest, obj: RequestRecord | None = None) -> Any:
-        """Leave out fields that were not kept, rather than show them as empty."""
+        """Leave out what was said where it was not kept."""
         kept = obj is not None and obj.captured_request is not None
-        return [*self.fields, *(CAPTURED if kept else [])]
+        return [*self.fields, *(["said"] if kept else [])]
+
+    @admin.display(description=_("what was said"))
+    def said(self, record: RequestRecord) -> str:
+        page = reverse("request", args=[record.pk])
+        return format_html('<a href="{}">{}</a>', page, _("Conversation, heads and bodies"))
 
     @admin.display(ordering="held_ms")
     def held(self, record: RequestRecord) -> str:

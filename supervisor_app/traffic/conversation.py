@@ -7,14 +7,20 @@ Bodies are those of llama-server's APIs: chat and text completions, `/v1/message
 from __future__ import annotations
 
 import json
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 THOUGHTS = "reasoning"
 MOST_TURNS = 500
+_MESSAGES = re.compile(r'"(?:messages|input)"\s*:\s*\[\s*')
+_BETWEEN = re.compile(r"[\s,]+")
+_REST = "cut here"
+_decode = json.JSONDecoder().raw_decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,7 @@ class Turn:
 
 def turns_of(request: str | None, answer: str | None) -> list[Turn]:
     """List the turns of a conversation; empty: neither body can be read as one."""
-    asked = [*_asked(_object(request or ""))]
+    asked = [*_asked(_object(request or "") or _cut(request or ""))]
     said = [*_said(answer or "")]
     return [turn for turn in (*asked, *said) if turn.text or turn.note][-MOST_TURNS:]
 
@@ -41,6 +47,20 @@ def _object(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _cut(text: str) -> dict[str, Any]:
+    """Read what is whole of the messages of a body that was cut."""
+    found = _MESSAGES.search(text)
+    messages: list[Any] = []
+    at = found.end() if found else len(text)
+    with suppress(ValueError, RecursionError):
+        while at < len(text):
+            message, at = _decode(text, at)
+            messages.append(message)
+            between = _BETWEEN.match(text, at)
+            at = between.end() if between else at
+    return {"messages": [*messages, {"role": _REST, "content": "…"}]} if messages else {}
 
 
 # --- What was asked ------------------------------------------------------------------------------------
@@ -61,7 +81,11 @@ def _asked(body: dict[str, Any]) -> Iterator[Turn]:
 
 
 def _message(message: dict[str, Any]) -> Iterator[Turn]:
+    kind = str(message.get("type"))
     role = str(message.get("role") or message.get("type") or "user")
+    if kind in _ITEMS_OF_RESPONSES:
+        yield _ITEMS_OF_RESPONSES[kind](message)
+        return
     if thoughts := _text(message.get("reasoning_content")):
         yield Turn(THOUGHTS, thoughts)
     content = message.get("content")
@@ -72,6 +96,18 @@ def _message(message: dict[str, Any]) -> Iterator[Turn]:
     for part in _dicts(content):
         if part.get("type") == "tool_use":
             yield Turn("assistant", _as_text(part.get("input")), f"calls {part.get('name')}")
+
+
+def _call_item(item: dict[str, Any]) -> Turn:
+    return Turn("assistant", _as_text(item.get("arguments")), f"calls {item.get('name')}")
+
+
+_ITEMS_OF_RESPONSES: dict[str, Callable[[dict[str, Any]], Turn]] = {
+    "function_call": _call_item,
+    "function_call_output": lambda item: Turn("tool", _text(item.get("output"))),
+    "reasoning": lambda item: Turn(THOUGHTS, _text(item.get("content")) or _text(item.get("summary"))),
+}
+"""Items of `/v1/responses` that are no messages."""
 
 
 def _calls(calls: object) -> Iterator[Turn]:
@@ -151,20 +187,27 @@ class _Pieces:
         if isinstance(error := event.get("error"), dict):
             self._errors.append(_as_text(error.get("message") or error))
         for choice in _dicts(event.get("choices")):
-            number = choice.get("index")
             delta = choice.get("delta")
-            self._grow(number if isinstance(number, int) else 0, delta if isinstance(delta, dict) else choice)
+            self._grow(_number(choice.get("index")), delta if isinstance(delta, dict) else choice)
         delta = event.get("delta")
         if isinstance(delta, str):  # /v1/responses
             kind = str(event.get("type"))
             if kind.endswith("output_text.delta"):
                 self._grow(0, {"text": delta})
+            elif kind.endswith("function_call_arguments.delta"):
+                self._grow_call(_number(event.get("output_index")), arguments=delta)
             elif "reasoning" in kind:
                 self._grow(0, {"thinking": delta})
         elif isinstance(delta, dict):  # /v1/messages
             self._grow(0, delta)
+            if isinstance(delta.get("partial_json"), str):
+                self._grow_call(_number(event.get("index")), arguments=delta["partial_json"])
         elif isinstance(event.get("content"), str):  # /completion
             self._grow(0, {"text": event["content"]})
+        for name, place in (("content_block", "index"), ("item", "output_index")):
+            begun = event.get(name)
+            if isinstance(begun, dict) and begun.get("type") in ("tool_use", "function_call"):
+                self._grow_call(_number(event.get(place)), str(begun.get("name") or ""))
 
     def _grow(self, number: int, piece: dict[str, Any]) -> None:
         for name in ("reasoning_content", "thinking"):
@@ -174,11 +217,15 @@ class _Pieces:
             if isinstance(piece.get(name), str):
                 self._words.setdefault(number, []).append(piece[name])
         for call in _dicts(piece.get("tool_calls")):
-            index, function = call.get("index"), call.get("function")
-            place = (number, index if isinstance(index, int) else 0)
+            function = call.get("function")
             if isinstance(function, dict):
-                self._names.setdefault(place, str(function.get("name") or ""))
-                self._calls.setdefault(place, []).append(str(function.get("arguments") or ""))
+                name, arguments = str(function.get("name") or ""), str(function.get("arguments") or "")
+                self._grow_call(_number(call.get("index")), name, arguments, answer=number)
+
+    def _grow_call(self, index: int, name: str = "", arguments: str = "", *, answer: int = 0) -> None:
+        place = (answer, index)
+        self._names[place] = self._names.get(place) or name
+        self._calls.setdefault(place, []).append(arguments)
 
     def turns(self) -> Iterator[Turn]:
         for number in sorted({*self._thoughts, *self._words}):
@@ -188,3 +235,7 @@ class _Pieces:
             yield Turn("assistant", "".join(pieces), f"calls {self._names[place]}")
         for error in self._errors:
             yield Turn("error", error)
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0

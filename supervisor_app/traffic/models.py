@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST = 10**9
 """The largest limit: more than any gateway can do, and what every database can hold."""
+WORDS = ("captured_request", "captured_answer", "captured_request_head", "captured_answer_head")
+"""Columns of what was said."""
 OUTCOME_WORDS: dict[Outcome, tuple[str, str]] = {
     Outcome.OK: ("Answered", ""),
     Outcome.HELD: ("Answered", "after waiting"),
@@ -74,8 +76,8 @@ class ApiKey(models.Model):
     capture = models.BooleanField(
         "keep prompts and answers",
         default=False,
-        help_text="What is asked with this key and what is answered can be read in the admin by staff, until "
-        "the record is pruned.",
+        help_text="Staff can read what is asked with this key and what is answered, with the headers, for "
+        "7 days.",
     )
     isolate_cache = models.BooleanField(
         "isolate its prompts",
@@ -153,6 +155,8 @@ class RequestRecord(models.Model):
     # Null is "not kept", empty is "said nothing".
     captured_request = models.TextField(null=True)  # noqa: DJ001
     captured_answer = models.TextField(null=True)  # noqa: DJ001
+    captured_request_head = models.TextField(null=True)  # noqa: DJ001
+    captured_answer_head = models.TextField(null=True)  # noqa: DJ001
 
     objects: models.Manager[RequestRecord] = models.Manager()
 
@@ -163,6 +167,9 @@ class RequestRecord(models.Model):
         indexes = [
             models.Index(fields=["-at"], name="request_at"),
             models.Index(fields=["server", "-at"], name="request_server_at"),
+            models.Index(
+                fields=["id"], name="request_words", condition=models.Q(captured_request__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:

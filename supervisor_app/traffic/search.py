@@ -16,7 +16,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_aware
 
 from supervisor_app.gateway.records.record import ERRORS, FAULTS, LONGEST_NAME, NOT_ANSWERED, Outcome
-from supervisor_app.traffic.models import RequestRecord
+from supervisor_app.traffic.models import WORDS, RequestRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -176,7 +176,7 @@ def look(search: Search, now: datetime, server: str = "", limit: int = LOOKED_AT
     # A single lower bound: given two, SQLite may use its index for the wrong one and read a million rows.
     seen = rows.filter(search.oldest(now) if horizon is None else horizon.not_older)
     edge = None if horizon is None else horizon.at
-    found = seen.filter(search.wanted()).defer("captured_request", "captured_answer")
+    found = seen.filter(search.wanted()).defer(*WORDS)
     if search.sort:
         column = SORTS[search.sort]
         listed = list(found.exclude(**{column: None}).order_by(F(column).desc(), "-pk")[:SHOWN])

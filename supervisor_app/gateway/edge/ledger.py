@@ -22,8 +22,16 @@ from supervisor_app.core.status import Status
 from supervisor_app.fleet.conf import Overlay, apply_overlay
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.edge import usage
+from supervisor_app.gateway.edge.heads import without_secrets
 from supervisor_app.gateway.records.record import LONGEST_NAME, QuarantineEntry, Record
-from supervisor_app.traffic.models import ApiKey, ModelList, QuarantinedRequest, RequestRecord, ServerUse
+from supervisor_app.traffic.models import (
+    WORDS,
+    ApiKey,
+    ModelList,
+    QuarantinedRequest,
+    RequestRecord,
+    ServerUse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,6 +53,10 @@ PRUNE_ROWS = 1000
 KEEP_DAYS = 30
 KEEP_ROWS = 1_000_000
 """Requests, the newest, however many come in `KEEP_DAYS`: some 300 MB without words."""
+KEEP_WORDS_DAYS = 7
+KEEP_WORDS = 5_000
+"""Requests of which the words are kept, the newest: 640 MB, were each as long as may be."""
+NO_WORDS = (None,) * 4
 KEEP_QUARANTINED = 10_000
 CUT_ROWS = 4 * WRITE_ROWS
 """Deleted at once of those beyond `KEEP_ROWS`: more than come meanwhile."""
@@ -107,6 +119,8 @@ def _row(record: Record, key: str) -> Row:
         record.id,
         record.captured_request and storable(record.captured_request),
         record.captured_answer and storable(record.captured_answer),
+        record.captured_request_head and storable(without_secrets(record.captured_request_head)),
+        record.captured_answer_head and storable(without_secrets(record.captured_answer_head)),
     )
 
 
@@ -132,9 +146,9 @@ def _written_second(seconds: int) -> str:
 def _insert(rows: Sequence[Row]) -> None:
     """Insert rows. A row with captured words, which may be long, goes alone, by no prepared statement."""
     insert = _INSERTS.get(connection.vendor, _insert_each)
-    if wordless := [row for row in rows if row[-2:] == (None, None)]:
+    if wordless := [row for row in rows if row[-4:] == NO_WORDS]:
         insert(wordless)
-    if spoken := [row for row in rows if row[-2:] != (None, None)]:
+    if spoken := [row for row in rows if row[-4:] != NO_WORDS]:
         _insert_each(spoken)
 
 
@@ -221,10 +235,20 @@ def prune(now: float, days: float = KEEP_DAYS) -> int:
     count, _ = RequestRecord.objects.filter(pk__in=oldest).delete()
     if not count:
         usage.prune(now)
+        forget_words(now)
         QuarantinedRequest.objects.filter(until__lt=moment(now)).delete()
         newest = QuarantinedRequest.objects.order_by("-pk").values_list("pk", flat=True)
         QuarantinedRequest.objects.filter(pk__lte=_nth(newest, KEEP_QUARANTINED)).delete()
     return count
+
+
+def forget_words(now: float) -> None:
+    """Drop what was said in requests that are older than `KEEP_WORDS_DAYS`, or beyond `KEEP_WORDS`."""
+    spoken = RequestRecord.objects.filter(captured_request__isnull=False)
+    last = _nth(spoken.order_by("-pk").values_list("pk", flat=True), KEEP_WORDS)
+    old = spoken.filter(Q(pk__lte=last) | Q(at__lt=moment(now - KEEP_WORDS_DAYS * 86400)))
+    while oldest := list(old.order_by("pk").values_list("pk", flat=True)[:PRUNE_ROWS]):
+        RequestRecord.objects.filter(pk__in=oldest).update(**dict.fromkeys(WORDS))
 
 
 def cut() -> bool:

@@ -220,6 +220,7 @@ class RecordWriter:
             log.warning("⚠️ [GATEWAY] So many requests wait to be recorded that what they say is not kept.")
         self._forgetful = True
         record.captured_request = record.captured_answer = None
+        record.captured_request_head = record.captured_answer_head = None
 
     def _lose(self, count: int, why: str) -> None:
         if not self.dropped:

@@ -34,6 +34,7 @@ class Reply:
         "_sized",
         "_transport",
         "fields",
+        "head",
         "keep_alive",
         "started",
         "status",
@@ -52,6 +53,8 @@ class Reply:
         self._head = b""
         self.fields = b""
         """Header lines of our own, for whatever answer it becomes."""
+        self.head = b""
+        """The head as its client got it; empty before there is one."""
         self.keep_alive = keep_alive
         self.started = False
         self.status = 0
@@ -80,7 +83,7 @@ class Reply:
             framing += b"Connection: close\r\n"
         elif not self._http11:
             framing += b"Connection: keep-alive\r\n"
-        self._head = beginning + self.fields + framing + b"\r\n"
+        self.head = self._head = beginning + self.fields + framing + b"\r\n"
 
     def flush(self) -> None:
         if self._head:

@@ -127,6 +127,12 @@ class RequestHead:
     def text(self, name: bytes) -> str:
         return self.noted.get(name, b"").decode("latin-1")
 
+    def as_written(self) -> bytes:
+        """Return request line and fields as the client wrote them, those that we read first, in no order."""
+        read = [name + b": " + value + b"\r\n" for name, value in self.noted.items() if name in OURS]
+        line = b"%b %b HTTP/1.%d\r\n" % (self.method.encode(), self.target, self.http11)
+        return b"".join([line, *read, *self.forwarded])
+
     def for_server(self, authority: bytes, api_key: str, length: int | None) -> bytes:
         """The head as the server gets it; `length` None: chunked."""
         beginning = self._beginnings.get((authority, api_key))

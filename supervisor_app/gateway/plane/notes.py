@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.servers.hold import Hold
 
 CAPTURED_BYTES = 64 * 1024
+"""Bytes of each body, and of each head."""
 
 
 class NotedAnswer(Protocol):
@@ -131,6 +132,8 @@ class Notes:
             is_kept=self.is_kept,
             captured_request=None if captured is None else _text(request.body.kept()),
             captured_answer=None if captured is None else _text(bytes(captured)),
+            captured_request_head=None if captured is None else _text(head.as_written()),
+            captured_answer_head=None if captured is None else _text(request.answer.reply.head),
         )
 
     def charged(self, usage: Usage) -> int:

@@ -92,6 +92,9 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     captured_request: str | None = None
     """Body of the request, only for keys that ask for it; bounded."""
     captured_answer: str | None = None
+    captured_request_head: str | None = None
+    """Request line and fields, secrets included: who writes them down takes those out."""
+    captured_answer_head: str | None = None
     is_kept: bool = True
     """False: the request is counted only; strangers could make rows of these without end."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.db import DataError, IntegrityError, connection, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from supervisor_app.common.storage import storable
@@ -106,6 +107,8 @@ def test_a_record_comes_back_as_it_was():
         run_name="run 3",
         captured_request="asked",
         captured_answer="answered",
+        captured_request_head="POST / HTTP/1.1\r\nHost: here\r\n",
+        captured_answer_head="HTTP/1.1 200 OK\r\nSet-Cookie: a\r\n\r\n",
     )
     ledger.write([record])
     (row,) = RequestRecord.objects.values()
@@ -135,6 +138,8 @@ def test_a_record_comes_back_as_it_was():
         "incident": "run 3",
         "captured_request": "asked",
         "captured_answer": "answered",
+        "captured_request_head": "POST / HTTP/1.1\nHost: here",
+        "captured_answer_head": "HTTP/1.1 200 OK\nSet-Cookie: [redacted]",
         "request_id": "req_a_1",
     }
 
@@ -388,6 +393,31 @@ def test_beyond_so_many_in_quarantine_the_oldest_go(monkeypatch):
         ledger.quarantine(replace(ENTRY, body_hash=name))
     ledger.prune(NOW)
     assert sorted(row.body_hash for row in QuarantinedRequest.objects.all()) == ["c", "d"]
+
+
+def spoken():
+    """Names of requests of which there are words, or a head."""
+    words = Q(captured_request__isnull=False) | Q(captured_answer_head__isnull=False)
+    return [*RequestRecord.objects.filter(words).order_by("pk").values_list("model", flat=True)]
+
+
+def test_words_are_kept_for_some_days_and_of_so_many_requests(monkeypatch):
+    said = {"captured_request": "a", "captured_answer": "b", "captured_answer_head": "c"}
+    week = ledger.KEEP_WORDS_DAYS * 86400
+    ledger.write(
+        [
+            make_record(at=NOW - week - 1, model="old", **said),
+            make_record(at=NOW - week + 1, model="new", **said),
+            make_record(at=NOW, model="wordless"),
+            make_record(at=NOW, model="newer", **said),
+        ]
+    )
+    ledger.prune(NOW)
+    assert spoken() == ["new", "newer"]
+    monkeypatch.setattr(ledger, "KEEP_WORDS", 1)
+    ledger.prune(NOW)
+    assert spoken() == ["newer"]
+    assert RequestRecord.objects.count() == 4
 
 
 def test_entries_that_left_quarantine_are_pruned_too():

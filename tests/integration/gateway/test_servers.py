@@ -194,7 +194,11 @@ async def test_words_are_kept_only_for_a_key_that_wants_it_and_not_without_end(p
     assert kept.captured_request.startswith("prompt \ufffd\ufffdxxx")
     assert kept.captured_answer.startswith("xxx")
     assert len(kept.captured_request) <= len(kept.captured_answer) == 65_536
+    assert kept.captured_request_head.startswith("POST /v1/embeddings HTTP/1.1\r\n")
+    assert "x-api-key: lp-1" in kept.captured_request_head
+    assert kept.captured_answer_head.startswith("HTTP/1.1 200 OK\r\n")
     assert (other.captured_request, other.captured_answer) == (None, None)
+    assert (other.captured_request_head, other.captured_answer_head) == (None, None)
 
 
 async def test_a_request_goes_to_the_server_of_its_model(plane):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from pathlib import Path
 
@@ -217,6 +218,21 @@ def test_the_words_of_a_request_are_shown_as_a_conversation_where_the_key_keeps_
     shown = words(staff_client.get(f"/requests/{kept.pk}/"))
     assert "Conversation user Why is the blue? assistant Air scatters it." in shown
     assert "What was said is not kept" in words(staff_client.get(f"/requests/{not_kept.pk}/"))
+
+
+def test_heads_and_bodies_are_shown_without_secrets(staff_client):
+    told = [{"choices": [{"delta": {"content": piece}}]} for piece in ("The key is sk-0123", "456789abc.")]
+    kept = {
+        "captured_request_head": "POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer lp-1\r\nX-A: b\r\n",
+        "captured_answer_head": "HTTP/1.1 200 OK\r\n\r\n",
+        "captured_request": '{"messages": [{"role": "user", "content": "password: hunter22"}]}',
+        "captured_answer": "".join(f"data: {json.dumps(event)}\n\n" for event in told),
+    }
+    ledger.write([make_record(**kept)])
+    shown = words(staff_client.get(f"/requests/{RequestRecord.objects.get().pk}/"))
+    assert "user password: [redacted] assistant The key is [redacted]." in shown
+    assert "POST /v1/chat/completions HTTP/1.1 authorization: [redacted] X-A: b" in shown
+    assert "hunter22" not in shown
 
 
 def test_a_request_that_is_pruned_has_no_page(staff_client):

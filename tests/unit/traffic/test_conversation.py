@@ -67,6 +67,12 @@ CALL = {"function": {"name": "look", "arguments": '{"at": "sky"}'}}
         ({"messages": "no list", "prompt": 7}, []),
         ("[]", []),
         ('{"messages": [{"role": "us', []),
+        ('{"messages": [{"content": "one"}, {"content": "tw', ["user: one", "cut here: …"]),
+        (
+            {"input": [{"type": "function_call", "name": "look", "arguments": "{}"}]},
+            ["assistant calls look: {}"],
+        ),
+        ({"input": [{"type": "function_call_output", "output": "blue"}]}, ["tool: blue"]),
     ],
 )
 def test_a_request_is_read_in_the_form_of_its_api(body, turns):
@@ -86,6 +92,15 @@ def test_a_request_is_read_in_the_form_of_its_api(body, turns):
         (
             {"output": [{"type": "message", "content": [{"type": "output_text", "text": "Air."}]}]},
             ["assistant: Air."],
+        ),
+        (
+            {
+                "output": [
+                    {"type": "reasoning", "summary": [], "content": [{"text": "Hm."}]},
+                    {"type": "function_call", "name": "look", "arguments": "{}"},
+                ]
+            },
+            ["reasoning: Hm.", "assistant calls look: {}"],
         ),
         ({"error": {"message": "The context is full."}}, ["error: The context is full."]),
         ({"data": [{"embedding": [0.1]}]}, []),
@@ -132,6 +147,34 @@ def test_a_whole_answer_is_read_in_the_form_of_its_api(body, turns):
                 {"type": "response.other.delta", "delta": "no"},
             ],
             ["reasoning: Hm.", "assistant: Air."],
+        ),
+        (
+            [
+                {
+                    "type": "content_block_start",
+                    "index": 1,
+                    "content_block": {"type": "tool_use", "name": "look"},
+                },
+                {"type": "content_block_delta", "index": 1, "delta": {"partial_json": '{"at"'}},
+                {"type": "content_block_delta", "index": 1, "delta": {"partial_json": ': "sky"}'}},
+            ],
+            ['assistant calls look: {"at": "sky"}'],
+        ),
+        (
+            [
+                {
+                    "type": "response.output_item.added",
+                    "output_index": 1,
+                    "item": {"type": "function_call", "name": "look"},
+                },
+                {"type": "response.function_call_arguments.delta", "output_index": 1, "delta": "{}"},
+                {
+                    "type": "response.output_item.done",
+                    "output_index": 1,
+                    "item": {"type": "function_call", "name": "look"},
+                },
+            ],
+            ["assistant calls look: {}"],
         ),
         (
             [delta(content="A"), {"error": {"code": "upstream_crashed"}}],
