@@ -51,13 +51,14 @@ def flight_panel(name: str, said: str = "") -> dict[str, Any]:
     """Return the context of `supervisor/_in_flight.html`. `said`: what has just been done."""
     seen = flight(name)
     rows = flight_rows(seen.requests, seen.cancelled)
-    details = dict(ServerState.objects.values_list("server__name", "detail")) if rows else {}
+    states = ServerState.objects.filter(server__name__in=seen.waiting)
+    details = dict(states.values_list("server__name", "detail")) if seen.waiting else {}
     return {
         "name": name or None,
         "in_flight_url": reverse("server-in-flight", args=[name]) if name else reverse("in-flight"),
         "flights": rows,
         "unlisted": seen.unlisted,
-        "queues": queues(seen.requests, details),
+        "queues": queues(seen.waiting, seen.requests, details),
         "said": said,
         "now": timezone.now().timestamp(),
     }

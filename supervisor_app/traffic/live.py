@@ -51,6 +51,8 @@ class Flight:
     """Requests of all servers that are in flight and not listed."""
     cancelled: frozenset[str]
     """Names of requests that somebody has asked to end."""
+    waiting: Mapping[str, int]
+    """Requests that wait, by server: also those that are not listed."""
 
 
 def in_flight(names: Sequence[str]) -> Mapping[str, Counts]:
@@ -91,12 +93,16 @@ def sums_in_flight() -> dict[str, tuple[int, int, int]]:
 
 def flight(server: str = "") -> Flight:
     """List what is in flight, for one server or for all."""
-    rows = list(_rows().values_list("total", "requests"))
-    listed = [_requests(requests) for _, requests in rows]
+    rows = list(_rows().values_list("total", "requests", "counts"))
+    listed = [_requests(requests) for _, requests, _ in rows]
+    waiting = Counter[str]()
+    for _, _, counts in rows:
+        waiting.update({name: count.waiting for name, count in _counts(counts).items()})
     found = sorted((each for some in listed for each in some), key=lambda each: (each.at, each.id))
     return Flight(
         requests=tuple(each for each in found if not server or each.server == server),
-        unlisted=max(0, sum(total for total, _ in rows) - len(found)),
+        unlisted=max(0, sum(total for total, _, _ in rows) - len(found)),
+        waiting={name: count for name, count in waiting.items() if count and (not server or name == server)},
         cancelled=frozenset(CancelWish.objects.values_list("request_id", flat=True))
         if found
         else frozenset(),

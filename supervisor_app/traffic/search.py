@@ -34,7 +34,15 @@ SPANS = {
 }
 SLOW = (1, 10, 60)
 """Seconds."""
-SORTS = {"held": "held_ms", "first": "ttft_ms", "duration": "duration_ms", "tokens": "generated_tokens"}
+SORTS = {
+    "held": "held_ms",
+    "first": "ttft_ms",
+    "duration": "duration_ms",
+    "tokens": "generated_tokens",
+    "cached": "cached_tokens",
+    "speed": "tokens_per_second",
+    "drafted": "drafted_tokens",
+}
 """Columns by which a look can be sorted, the largest first; the usual order is the newest first."""
 NO_KEY = "-"
 """Stands for requests that came without a key."""

@@ -127,6 +127,12 @@ class RequestHead:
     def text(self, name: bytes) -> str:
         return self.noted.get(name, b"").decode("latin-1")
 
+    def forwarded_text(self, name: bytes) -> str:
+        """Return the value of a field that goes on as it came; `name` in lower case; empty: there is none."""
+        beginning = name + b":"
+        lines = (line for line in self.forwarded if line[: len(beginning)].lower() == beginning)
+        return next(lines, b"").partition(b":")[2].strip().decode("latin-1")
+
     def as_written(self) -> bytes:
         """Return request line and fields as the client wrote them, those that we read first, in no order."""
         read = [name + b": " + value + b"\r\n" for name, value in self.noted.items() if name in OURS]

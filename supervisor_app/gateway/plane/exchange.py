@@ -430,6 +430,10 @@ class Exchange:
         """Does reading the body take so long that others have a turn before and after?"""
         return self.body.size > LARGE
 
+    @property
+    def client_address(self) -> str:
+        return self._caller.address
+
     def in_flight(self) -> InFlight | None:
         """See `LiveRequest`."""
         return in_flight(self, self._visit)

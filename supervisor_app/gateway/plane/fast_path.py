@@ -21,6 +21,7 @@ from supervisor_app.gateway.plane.exchange import Exchange
 from supervisor_app.gateway.plane.own import PUBLIC
 from supervisor_app.gateway.plane.pages import page_fields
 from supervisor_app.gateway.plane.ports import Caller, ExchangeGateway
+from supervisor_app.gateway.plane.sight import client_of
 from supervisor_app.gateway.records.in_flight import InFlight, Phase
 from supervisor_app.gateway.records.record import Outcome, Record
 from supervisor_app.gateway.servers.attempt import Attempt
@@ -245,6 +246,7 @@ class FastExchange:
             server=self.asked.name,
             model=self.model,
             key=self.policy.name if self.policy is not None else "",
+            client=client_of(self._client.address, self.head),
             route=self.head.path,
         )
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.servers.visit import Visit
 
 MOST = 200
-"""Requests of one sight: about 40 kB."""
+"""Requests of one sight: about 60 kB."""
+LONGEST_AGENT = 60
 _PROGRESS = b'"prompt_progress":'
 _LARGEST_PROGRESS = 200
 """Bytes."""
@@ -46,6 +47,9 @@ class Seen(Protocol):
     policy: KeyPolicy | None
     stage: Stage
     notes: Notes
+
+    @property
+    def client_address(self) -> str: ...
 
     @property
     def head(self) -> RequestHead: ...
@@ -79,10 +83,17 @@ def in_flight(request: Seen, visit: Visit | None) -> InFlight | None:
         server=request.notes.server if backend is None else backend.facts.name,
         model="" if backend is None else (request.body.hints.model or "")[:LONGEST_NAME],
         key=request.policy.name if request.policy is not None else "",
+        client=client_of(request.client_address, request.head),
         route=request.head.path[:LONGEST_NAME],
         tokens=tokens,
         prefill=prefill,
     )
+
+
+def client_of(address: str, head: RequestHead) -> str:
+    """Return `192.168.1.5 curl/8.5.0`."""
+    agent = head.forwarded_text(b"user-agent")[:LONGEST_AGENT]
+    return f"{address or 'this host'} {agent}".strip()
 
 
 def _progress(stage: Stage, visit: Visit | None) -> tuple[Phase, int | None, float | None]:

@@ -45,6 +45,8 @@ class InFlight(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     """Model as the client named it."""
     key: str = ""
     """Name of the API key."""
+    client: str = ""
+    """Address of the client, and its program as that calls itself."""
     route: str = ""
     tokens: int | None = None
     """Tokens that came; None: the answer does not tell before its end."""

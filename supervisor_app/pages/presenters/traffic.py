@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from supervisor_app.common.words import counted
-from supervisor_app.gateway.records.in_flight import WAITING, InFlight, Phase
+from supervisor_app.gateway.records.in_flight import InFlight, Phase
 from supervisor_app.traffic.sums import SUMS
 
 if TYPE_CHECKING:
@@ -33,6 +32,9 @@ MEANINGS: dict[Phase, str] = {
     Phase.PREFILL: "reads the prompt",
     Phase.GENERATING: "",
 }
+
+
+BUSY = "It works on as many requests as it takes."
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +89,17 @@ def _flight_row(request: InFlight, *, is_ending: bool) -> FlightRow:
     )
 
 
-def queues(requests: Iterable[InFlight], details: Mapping[str, str]) -> list[Queue]:
-    """Say for which servers requests wait, and why. `details`: what each server's supervisor says of it."""
-    waiting = [request for request in requests if request.phase in WAITING]
-    counts = Counter(request.server for request in waiting)
-    busy = {request.server for request in waiting if request.phase is Phase.QUEUED}
+def queues(
+    waiting: Mapping[str, int], requests: Iterable[InFlight], details: Mapping[str, str]
+) -> list[Queue]:
+    """Say for which servers requests wait, and why. `details`: the words of each server's supervisor.
+
+    Where one of the requests waits for its turn its server is up, and says nothing of that.
+    """
+    busy = {request.server for request in requests if request.phase is Phase.QUEUED}
     return [
-        Queue(
-            server,
-            count,
-            "It works on as many requests as it takes." if server in busy else details.get(server, ""),
-        )
-        for server, count in sorted(counts.items())
+        Queue(server, count, BUSY if server in busy else details.get(server, ""))
+        for server, count in sorted(waiting.items())
     ]
 
 

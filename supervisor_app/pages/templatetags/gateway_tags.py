@@ -51,17 +51,26 @@ def outcome_tone(outcome: str) -> str:
 
 
 @register.filter
-def tokens_more(record: RequestRecord) -> str:
-    """`900 cached, 41/s, 40 of 60 drafted`."""
-    said = []
-    if record.cached_tokens:
-        said.append(f"{record.cached_tokens} cached")
-    if record.tokens_per_second is not None:
-        speed = record.tokens_per_second
-        said.append(f"{speed:.0f}/s" if speed >= 9.95 else f"{speed:.1f}/s")
-    if record.drafted_tokens:
-        said.append(f"{record.accepted_tokens or 0} of {record.drafted_tokens} drafted")
-    return ", ".join(said)
+def cached(record: RequestRecord) -> str:
+    """`900 cached`."""
+    return f"{record.cached_tokens} cached" if record.cached_tokens else ""
+
+
+@register.filter
+def speed(record: RequestRecord) -> str:
+    """`41/s`."""
+    per_second = record.tokens_per_second
+    if per_second is None:
+        return ""
+    return f"{per_second:.0f}/s" if per_second >= 9.95 else f"{per_second:.1f}/s"
+
+
+@register.filter
+def drafted(record: RequestRecord) -> str:
+    """`40 of 60 drafted`: so many were accepted."""
+    return (
+        f"{record.accepted_tokens or 0} of {record.drafted_tokens} drafted" if record.drafted_tokens else ""
+    )
 
 
 @register.filter

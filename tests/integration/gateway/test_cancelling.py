@@ -65,6 +65,14 @@ async def test_a_stream_is_seen_with_its_tokens(plane, never):
     assert (count.inside, count.waiting) == (1, 0)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_the_client_is_seen_by_its_address_and_its_program(plane, never, stream):
+    await plane.serve(waits_for(never, answers()))
+    await begin(plane, request(CHAT, "User-Agent: curl/8.5.0", body={"messages": [], "stream": stream}))
+    await eventually(lambda: plane.gateway.exchanges)
+    assert only(plane).client == "this host curl/8.5.0"
+
+
 async def test_a_prompt_that_is_read_is_seen_as_prefill(plane, never):
     await plane.serve(waits_for(never, answers(), before=HEAD_ALONE))
     await begin(plane, streaming())

@@ -223,6 +223,15 @@ def test_the_largest_come_first_and_those_without_a_value_not_at_all():
     assert found(Search(sort="first"))[0] == ["9", "5"]
 
 
+@pytest.mark.parametrize(
+    ("sort", "counts"),
+    [("cached", "cached_tokens"), ("speed", "tokens_per_second"), ("drafted", "drafted_tokens")],
+)
+def test_a_search_is_sorted_by_what_the_server_counted(sort, counts):
+    ledger.write([make_record(model=str(count), usage=Usage(**{counts: count})) for count in (5, None, 9)])
+    assert found(Search(sort=sort))[0] == ["9", "5"]
+
+
 def test_a_point_is_written_as_it_is_read():
     point = Point(at(STARTED), 7)
     assert Point.read(str(point)) == point

@@ -38,6 +38,7 @@ def flying():
             route="/v1/messages",
             tokens=812,
             tokens_per_second=41.3,
+            client="10.0.0.7 curl/8",
         ),
         InFlight(id="req_a_2", at=now - 5, phase=Phase.LOADING, server="coder", model="<b>"),
     ]
@@ -52,7 +53,7 @@ def words(answer):
 
 def test_a_request_in_flight_is_told_in_words(staff_client):
     shown = words(staff_client.get(OF_SERVER, **HTMX))
-    assert "Generating 812 tokens qwen3 /v1/messages chat 41/s 1 m 2" in shown
+    assert "Generating 812 tokens qwen3 /v1/messages chat 10.0.0.7 curl/8 41/s 1 m 2" in shown
     assert "coder" not in shown
 
 

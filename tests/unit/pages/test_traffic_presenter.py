@@ -56,15 +56,16 @@ def test_a_queue_says_why_it_waits():
         request(Phase.QUEUED, "small"),
         request(Phase.GENERATING, "other"),
     ]
-    found = queues(waiting, {"coder": "Loading the model: 43 %.", "small": "Serving."})
+    counts = {"coder": 300, "small": 1}
+    found = queues(counts, waiting, {"coder": "Loading the model: 43 %.", "small": "Serving."})
     assert [(queue.said, queue.server, queue.reason) for queue in found] == [
-        ("2 requests wait for", "coder", "Loading the model: 43 %."),
+        ("300 requests wait for", "coder", "Loading the model: 43 %."),
         ("1 request waits for", "small", "It works on as many requests as it takes."),
     ]
 
 
 def test_a_queue_of_a_server_that_nobody_reports_has_no_reason():
-    assert queues([request(Phase.HELD, "gone")], {})[0].reason == ""
+    assert queues({"gone": 1}, [request(Phase.HELD, "gone")], {})[0].reason == ""
 
 
 def group(name, *sums):
