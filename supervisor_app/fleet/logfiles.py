@@ -87,7 +87,7 @@ def reading(server: LlamaServer, found: FoundLog) -> Iterator[Reader]:
 def lives_of(server: LlamaServer) -> list[Life]:
     """Return the lives of a server, as its log tells of them; the newest first."""
     rows = Run.objects.filter(server=server).values_list(
-        "pk", "started_at", "ended_at", "failure_title", "argv", "evidence__decisive"
+        "pk", "started_at", "ended_at", "failure_title", "argv", "evidence__decisive", "build"
     )
     return [
         Life(
@@ -98,8 +98,9 @@ def lives_of(server: LlamaServer) -> list[Life]:
             failed=bool(title),
             argv=tuple(map(str, argv)),
             decisive=str(decisive or ""),
+            build=build,
         )
-        for number, started_at, ended_at, title, argv, decisive in rows[:KNOWN_LIVES]
+        for number, started_at, ended_at, title, argv, decisive, build in rows[:KNOWN_LIVES]
     ]
 
 

@@ -49,6 +49,8 @@ class Life:
     argv: tuple[str, ...]
     decisive: str = ""
     """The line that told why it died."""
+    build: str = ""
+    """Build of the engine; empty: not known."""
 
     @property
     def command(self) -> str:

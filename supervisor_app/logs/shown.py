@@ -190,4 +190,9 @@ def ended(life: Life | None) -> dict[str, Any] | None:
 
 
 def _started(life: Life) -> dict[str, Any]:
-    return {"run": life.number, "at": _ms(life.started_at), "command": life.command}
+    return {
+        "run": life.number,
+        "at": _ms(life.started_at),
+        "command": life.command,
+        "build": life.build,
+    }

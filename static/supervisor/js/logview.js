@@ -38,7 +38,7 @@ function end({ run, title, failed, at }) {
 function mark({ c, ended, started }) {
   const made = element("div", { className: "mark" });
   if (ended) made.append(end(ended));
-  if (started) made.append(element("span", {}, link(started.run, `Run ${started.run}`), ` started ${when(started.at)}`));
+  if (started) made.append(element("span", {}, link(started.run, `Run ${started.run}`), ` started ${when(started.at)}${started.build ? `, build ${started.build}` : ""}`));
   if (started?.command) made.append(element("code", { textContent: started.command }));
   if (c) made.dataset.c = c;
   return made;

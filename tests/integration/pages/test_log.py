@@ -44,7 +44,7 @@ def log(settings, tmp_path):
     dead = {"ended_at": at(BEGAN + 900), "failure_kind": "out-of-memory", "failure_title": "Out of memory"}
     evidence = {"decisive": "line 350"}
     make_run(server, started_at=at(BEGAN), argv=ARGV, evidence=evidence, **dead)
-    make_run(server, started_at=at(BEGAN + 1000), argv=ARGV, ended_at=None)
+    make_run(server, started_at=at(BEGAN + 1000), argv=ARGV, ended_at=None, build="b11669")
     path = tmp_path / "logs" / "default.log"
     path.parent.mkdir()
     path.with_name("default.log.1").write_text(
@@ -87,6 +87,7 @@ def test_the_end_comes_first_with_what_happened_between_lives(log, staff_client)
         "Out of memory",
         second,
     )
+    assert mark["started"]["build"] == "b11669"
     assert page["items"][-1]["t"] == (BEGAN + 1006) * 1000
     assert page["newer"] is None
     assert page["tail"] is None
