@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from supervisor_app.core.changes import RunClosed, RunOpened
 from supervisor_app.core.diagnosis.explanations import failure_of
-from supervisor_app.core.ports import RunClosed, RunOpened
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind
 from supervisor_app.fleet.crash_groups import crashes_of
