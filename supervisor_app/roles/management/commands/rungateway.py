@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connection
-from django.db.migrations.executor import MigrationExecutor
 
 from supervisor_app.common.addresses import address
 from supervisor_app.common.signals import on_hangups
@@ -30,6 +29,7 @@ from supervisor_app.gateway.workers.board import Board
 from supervisor_app.gateway.workers.processes import FORCE, Workers, until_orphaned
 from supervisor_app.gateway.workers.shared_counts import SharedCounts
 from supervisor_app.roles.checks import OURS
+from supervisor_app.roles.tables import tables_are_behind
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -101,8 +101,7 @@ class Command(BaseCommand):
 
     def _check_database(self) -> None:
         try:
-            executor = MigrationExecutor(connection)
-            behind = executor.migration_plan(executor.loader.graph.leaf_nodes())
+            behind = tables_are_behind()
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used: {error}", returncode=FAILED) from error
         finally:

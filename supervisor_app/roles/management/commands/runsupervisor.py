@@ -16,7 +16,6 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connection, transaction
-from django.db.migrations.executor import MigrationExecutor
 
 from llamaproxy.options import Options, add_place_options
 from supervisor_app.common.addresses import WILDCARDS, url_of, who_listens
@@ -38,6 +37,7 @@ from supervisor_app.roles.checks import OURS
 from supervisor_app.roles.demo import demo_overlay
 from supervisor_app.roles.lock import NodeLock, NodeLockedError
 from supervisor_app.roles.runtime import Runtime
+from supervisor_app.roles.tables import tables_are_behind
 from supervisor_app.web.descriptors import Shares, connection_shares
 from supervisor_app.web.limits import WebLimits
 
@@ -114,8 +114,7 @@ class Command(BaseCommand):
         first = read_overlay(settings.LLAMAPROXY_CONFIG)
         say_what_stays_here(os.environ)
         try:
-            executor = MigrationExecutor(connection)
-            if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+            if tables_are_behind():
                 log.info("🗄️ [DATABASE] Bringing it up to date")
                 _migrate()
             prepare_rows(node, first)
