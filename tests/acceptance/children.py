@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
 
+    from tests.acceptance.forking import Forked
+
 ROOT = Path(__file__).resolve().parents[2]
 MANAGE = ROOT / "manage.py"
 FAKE = ROOT / "tests" / "fake_llama_server.py"
@@ -67,12 +69,18 @@ class Child:
     """A process that we started; its output goes to a file."""
 
     def __init__(
-        self, command: list[str], log: Path, *, cwd: Path, env: dict[str, str] | None = None
+        self,
+        command: list[str],
+        log: Path,
+        *,
+        cwd: Path,
+        env: dict[str, str] | None = None,
+        start: Callable[..., subprocess.Popen[bytes] | Forked] = subprocess.Popen,
     ) -> None:
         self.command = command
         self.log = log
         with log.open("ab") as output:
-            self.process = subprocess.Popen(
+            self.process = start(
                 command,
                 cwd=cwd,
                 env=env or environment(),

@@ -14,6 +14,7 @@ import pytest
 
 from supervisor_app.engine.demo_model import make_demo_model
 from tests.acceptance.children import MANAGE, environment
+from tests.acceptance.forking import Template
 from tests.acceptance.harness import Proxy
 from tests.unmeasured import unmeasured
 
@@ -62,29 +63,41 @@ def installed(tmp_path_factory):
     return data
 
 
+@pytest.fixture(scope="session")
+def template():
+    """Where manage.py comes from in most tests. Tests of a start itself have none, and load all anew."""
+    if sys.platform != "linux":
+        yield None
+        return
+    with Template(environment()) as template:
+        yield template
+
+
 @contextmanager
-def maker(base, installed):
+def maker(base, installed, template):
     """Makes proxies, each in a directory of its own; ends all that they started."""
     with ExitStack() as stack:
 
         def make(**config):
             directory = Path(tempfile.mkdtemp(prefix="proxy-", dir=base))
             shutil.copytree(installed, directory / "var")
-            return stack.enter_context(closing(Proxy(directory, **config)))
+            proxy = stack.enter_context(closing(Proxy(directory, **config)))
+            proxy.template = template
+            return proxy
 
         yield make
 
 
 @pytest.fixture
-def make_proxy(tmp_path, installed):
-    with maker(tmp_path, installed) as make:
+def make_proxy(tmp_path, installed, template):
+    with maker(tmp_path, installed, template) as make:
         yield make
 
 
 @pytest.fixture(scope="module")
-def make_shared(tmp_path_factory, installed):
+def make_shared(tmp_path_factory, installed, template):
     """Make a proxy at which several tests of a file only look."""
-    with maker(tmp_path_factory.mktemp("shared"), installed) as make:
+    with maker(tmp_path_factory.mktemp("shared"), installed, template) as make:
         yield make
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
@@ -26,6 +27,8 @@ from tests.ports import free_port
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from tests.acceptance.forking import Forked, Template
 
 T = TypeVar("T")
 
@@ -44,6 +47,8 @@ class Proxy:
         self.config: dict[str, Any] = {}
         self.child: Child | None = None
         self.has_web = True
+        self.template: Template | None = None
+        """Starts manage.py without loading it anew."""
         self.before: Sequence[str] = ()
         """A command that runs what it is given, before each of ours."""
         self._clients: list[requests.Session] = []
@@ -90,12 +95,17 @@ class Proxy:
 
     # Starting and ending
 
-    def start(self, *options: str, web: bool = True, through: Sequence[str] = ()) -> Proxy:
-        """`through`: a script, with its arguments, that runs manage.py."""
+    def start(
+        self, *options: str, web: bool = True, through: Sequence[str] = (), loaded: bool = False
+    ) -> Proxy:
+        """`through`: a script, with its arguments, that runs manage.py.
+
+        `loaded`: the script has its effect, or is seen to have none, also where the product's modules are loaded before it.
+        """
         self.has_web = web
         pages = ["--bind", f"127.0.0.1:{self.web_port}", "--gateway", f"127.0.0.1:{self.gateway_port}"]
         where = pages if web else ["--no-web"]
-        self.child = self.run("runsupervisor", *where, *options, through=through)
+        self.child = self.run("runsupervisor", *where, *options, through=through, loaded=loaded)
         return self
 
     def start_web(self) -> Child:
@@ -112,11 +122,17 @@ class Proxy:
         self.wait_for("the gateway listens", lambda: listens(self.gateway_port))
         return gateway
 
-    def run(self, *arguments: str, through: Sequence[str] = ()) -> Child:
+    def run(self, *arguments: str, through: Sequence[str] = (), loaded: bool = False) -> Child:
         """`manage.py …`, its output on the console."""
         command = [*self.before, sys.executable, *through, str(MANAGE), *arguments]
-        self._others.append(Child(command, self.log, cwd=self.directory, env=self.env))
+        start = self._starter(self.before or (() if loaded else through))
+        self._others.append(Child(command, self.log, cwd=self.directory, env=self.env, start=start))
         return self._others[-1]
+
+    def _starter(self, first: Sequence[str] = ()) -> Callable[..., subprocess.Popen[bytes] | Forked]:
+        """Return what starts manage.py in our environment; `first`: what has to run before it."""
+        has_loaded = self.template is not None and self.template.suits(self.env) and not first
+        return self.template.start if has_loaded else subprocess.Popen
 
     def beside(self, *command: str, port: int = 0) -> Child:
         """Start another program, ended with this proxy; with `port`, wait until it listens there."""
@@ -165,10 +181,12 @@ class Proxy:
     def family(self) -> list[psutil.Process]:
         """All processes that descend from ours, also those that have lost their parent."""
         found = []
+        # A fork of the template shows the template's environment.
+        started = {child.pid for child in self._others if child.alive}
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 ours = process.environ().get("LLAMAPROXY_DATA_DIR") == str(self.data_dir)
-                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                if (ours or process.pid in started) and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
 
@@ -344,9 +362,23 @@ class Proxy:
 
     def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(MANAGE), *arguments]
-        return subprocess.run(
-            command, cwd=self.directory, env=self.env, capture_output=True, text=True, timeout=DEADLINE
-        )
+        with TemporaryFile() as said, TemporaryFile() as complained:
+            process = self._starter()(
+                command,
+                cwd=self.directory,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=complained,
+            )
+            try:
+                process.wait(DEADLINE)
+            finally:
+                process.kill()
+            said.seek(0)
+            complained.seek(0)
+            texts = said.read().decode(), complained.read().decode()
+        return subprocess.CompletedProcess(command, process.returncode, *texts)
 
     def llama(self, *arguments: str) -> str:
         """`manage.py llama …`: what it said."""

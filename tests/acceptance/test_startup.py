@@ -16,6 +16,11 @@ from tests.acceptance.conftest import ENGINE_ARGS
 HOW_TO_GET_ONE = "https://github.com/ggml-org/llama.cpp"
 
 
+@pytest.fixture(scope="session")
+def template():
+    """None: here each start is one from nothing, as its user has it."""
+
+
 # --- A normal start ------------------------------------------------------------------------------------
 
 

@@ -327,7 +327,7 @@ def live_through(step: Step, make_proxy: Callable[..., Proxy], model: str) -> Pr
     if step.fake:
         proxy.script(*step.fake, stop_grace_ms=300, drain_seconds=3)
     step.given(proxy)
-    proxy.start(*step.options, web=False, through=step.through)
+    proxy.start(*step.options, web=False, through=step.through, loaded=True)
     step.when(proxy)
     assert proxy.supervisor.wait() == -signal.SIGKILL, proxy.evidence()
     left = left_behind(proxy)

@@ -59,8 +59,8 @@ def counting_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="package")
-def shared_counting(tmp_path_factory, installed, engine, counting_model):
-    with maker(tmp_path_factory.mktemp("counting"), installed) as make:
+def shared_counting(tmp_path_factory, installed, template, engine, counting_model):
+    with maker(tmp_path_factory.mktemp("counting"), installed, template) as make:
         proxy = make(
             llama_model_path=str(counting_model),
             llama_server_args=[
