@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,6 +30,27 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     is_all = config.args_source is not pytest.Config.ArgsSource.ARGS
     return 2 * (os.cpu_count() or 1) if is_all else 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mix the files of all kinds of tests: some compute all the time, others wait most of it.
+
+    One kind after the other, workers would first wait for processes together, and then for a core. Acceptance tests
+    are spread over less than the whole, because the longest files are among them.
+    """
+    kinds: dict[str, dict[Path, None]] = {}
+    for item in items:
+        kinds.setdefault(kind_of(item), {})[item.path] = None
+    place = {
+        path: index / len(files) * (0.8 if kind == "acceptance" else 1)
+        for kind, files in kinds.items()
+        for index, path in enumerate(files)
+    }
+    items.sort(key=lambda item: place[item.path])
+
+
+def kind_of(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]
 
 
 @pytest.hookimpl(wrapper=True)
