@@ -42,10 +42,10 @@ def read_memory(table: dict[str, Any], complaints: Complaints) -> MemoryRules:
             complaints.wrong(at, value, "a table of group = how many may be loaded at once")
         elif key not in KEYS:
             complaints.unknown(at, tuple(sorted({*KEYS, BUDGET, GROUPS})))
-        elif _fits(value, KEYS[key].least, KEYS[key].most):
+        elif fits(value, KEYS[key].least, KEYS[key].most):
             said[key] = value
         else:
-            complaints.wrong(at, value, f"a whole number of {_bounds(KEYS[key])}")
+            complaints.wrong(at, value, f"a whole number of {bounds(KEYS[key])}")
     return MemoryRules(**said)
 
 
@@ -53,17 +53,19 @@ def _amounts(
     at: tuple[str, ...], table: dict[str, Any], complaints: Complaints, *, least: int, nested: bool
 ) -> Iterator[tuple[str, int]]:
     for name, value in table.items():
-        if _fits(value, least, LARGEST):
+        if fits(value, least, LARGEST):
             yield name, value
         else:
             complaints.wrong((*at, name) if nested else at, value, f"a whole number of at least {least}")
 
 
-def _fits(value: Any, least: int, most: int) -> bool:
+def fits(value: Any, least: int, most: int) -> bool:
+    """Tell whether a value is a whole number within bounds."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
-def _bounds(setting: Setting) -> str:
+def bounds(setting: Setting) -> str:
+    """Return the bounds of a number in words."""
     return f"at least {setting.least}" if setting.most == LARGEST else f"{setting.least} to {setting.most}"
 
 

@@ -1,4 +1,4 @@
-"""The table `[models]` of `llamaproxy.toml`: where models lie on this node."""
+"""The table `[models]` of `llamaproxy.toml`: where models lie on this node, and how they are downloaded."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from supervisor_app.core.settings import Kind, Section, Setting
+from supervisor_app.fleet.memory_table import bounds, fits
 
 if TYPE_CHECKING:
     from supervisor_app.fleet.memory_table import Complaints
@@ -19,6 +20,8 @@ class ModelRules:
 
     models_dir: str = ""
     """Empty: `models` in the data directory."""
+    download_mb_per_second: int = 0
+    parallel_downloads: int = 1
 
 
 MODEL_SETTINGS = (
@@ -29,6 +32,21 @@ MODEL_SETTINGS = (
         default=ModelRules.models_dir,
         help="Directory of models. By default `models` in the data directory.",
     ),
+    Setting(
+        key="download_mb_per_second",
+        section=Section.NODE,
+        default=ModelRules.download_mb_per_second,
+        help="Megabytes that all downloads together take of the network in a second.",
+        zero="no bound",
+    ),
+    Setting(
+        key="parallel_downloads",
+        section=Section.NODE,
+        default=ModelRules.parallel_downloads,
+        least=1,
+        most=16,
+        help="Downloads that run at once.",
+    ),
 )
 KEYS = {setting.key: setting for setting in MODEL_SETTINGS}
 
@@ -38,15 +56,22 @@ def read_models(table: dict[str, Any], complaints: Complaints) -> ModelRules:
     said: dict[str, Any] = {}
     for key, value in table.items():
         at = (TABLE, key)
-        if key not in KEYS:
+        setting = KEYS.get(key)
+        if setting is None:
             complaints.unknown(at, tuple(sorted(KEYS)))
-        elif isinstance(value, str) and value.strip() and "\0" not in value:
+        elif setting.kind is Kind.TEXT:
+            if isinstance(value, str) and value.strip() and "\0" not in value:
+                said[key] = value
+            else:
+                complaints.wrong(at, value, 'a directory, such as "/srv/models"')
+        elif fits(value, setting.least, setting.most):
             said[key] = value
         else:
-            complaints.wrong(at, value, 'a directory, such as "/srv/models"')
+            complaints.wrong(at, value, f"a whole number of {bounds(setting)}")
     return ModelRules(**said)
 
 
 def model_lines(rules: ModelRules) -> dict[str, str]:
     """Return each key with its value in words."""
-    return {"models_dir": rules.models_dir or "models in the data directory"}
+    said = {key: str(getattr(rules, key)) for key in KEYS}
+    return {**said, "models_dir": rules.models_dir or "models in the data directory"}

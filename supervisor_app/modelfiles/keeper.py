@@ -1,12 +1,16 @@
-"""The part of a supervisor that knows the models on its disks: lists them now and then, deletes on a wish."""
+"""The part of a supervisor that looks after the models on its disks: lists, deletes and downloads them."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from supervisor_app.common.database import Unchanged
 from supervisor_app.modelfiles.beside import Beside
-from supervisor_app.modelfiles.removal import carry_out_wishes
+from supervisor_app.modelfiles.downloads import Downloads
+from supervisor_app.modelfiles.places import places_of
+from supervisor_app.modelfiles.removal import carry_out, wished_of
 from supervisor_app.modelfiles.shelving import shelve
 
 if TYPE_CHECKING:
@@ -15,7 +19,8 @@ if TYPE_CHECKING:
     from supervisor_app.fleet.conf import Overlay
 
 WISH_SECONDS = 2.0
-"""Interval between two polls for wishes, which cost a quarter of a millisecond."""
+"""Interval between two polls for wishes."""
+DOWNLOAD_SECONDS = 1.0
 LIST_SECONDS = 60.0
 FIRST_LIST_SECONDS = 5.0
 """Delay of the first list: a start has enough to do."""
@@ -24,7 +29,7 @@ BREATH_SECONDS = 0.05
 
 
 class ModelKeeper:
-    """The models of a node. Everything happens in a thread of its own: a disk may hang."""
+    """The models of a node, in two threads: a disk that hangs while it is listed stops no download."""
 
     def __init__(
         self, node: str, overlay: Callable[[], Overlay], clock: Callable[[], float] = time.monotonic
@@ -32,16 +37,26 @@ class ModelKeeper:
         self._node = node
         self._overlay = overlay
         self._clock = clock
+        self._wished = Unchanged(lambda: wished_of(node))
         self._list_at = clock() + FIRST_LIST_SECONDS
         self._beside = Beside("models", self.look, WISH_SECONDS)
+        self._downloads = Downloads(node, overlay, finished=self.list_soon)
+        self._following = Beside("downloads", self._downloads.look, DOWNLOAD_SECONDS, self._downloads.leave)
 
     async def run(self) -> None:
         """Look after the models until cancelled."""
-        await self._beside.run()
+        await asyncio.gather(self._beside.run(), self._following.run())
+
+    def list_soon(self) -> None:
+        """List with the next look: there is a new model."""
+        self._list_at = float("-inf")
 
     def look(self) -> None:
         """Look once. Raises what the database raises."""
-        deleted = carry_out_wishes(self._node, self._overlay())
-        if deleted or self._clock() >= self._list_at:
+        wished = self._wished()
+        if wished:
+            carry_out(wished, places_of(self._node, self._overlay()))
+        if wished or self._clock() >= self._list_at:
             self._list_at = self._clock() + LIST_SECONDS
+            self._downloads.prune()
             shelve(self._node, self._overlay(), lambda: self._beside.rest(BREATH_SECONDS))

@@ -47,3 +47,61 @@ class ModelFile(models.Model):
 
     def __str__(self) -> str:
         return f"{self.path} on {self.node}"
+
+
+class State(models.TextChoices):
+    """States of a download."""
+
+    WANTED = "wanted"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Desired(models.TextChoices):
+    """Wishes of people about a download."""
+
+    RUN = "run"
+    PAUSE = "pause"
+    CANCEL = "cancel"
+
+
+class Download(models.Model):
+    """A model that is fetched from the hub to a node.
+
+    People make the row and write which files they want, `desired` and `attempt`; all other columns are the
+    supervisor's, which alone removes rows.
+    """
+
+    node = models.CharField(max_length=100)
+    repository = models.CharField(max_length=200)
+    revision = models.CharField(max_length=100, default="main")
+    label = models.CharField(max_length=200, default="", help_text="Quantization; empty: the usual one.")
+    projector = models.BooleanField(default=False, help_text="With the projector beside the model.")
+    desired = models.CharField(max_length=10, choices=Desired.choices, default=Desired.RUN)
+    attempt = models.PositiveIntegerField(default=1, help_text="Raised by each wish to go on.")
+    asked_by = models.CharField(max_length=150, default="")
+    asked_at = models.DateTimeField()
+
+    state = models.CharField(max_length=10, choices=State.choices, default=State.WANTED)
+    tried = models.PositiveIntegerField(default=0, help_text="The attempt that was begun last.")
+    chosen = models.CharField(max_length=200, default="", help_text="Label of what is fetched.")
+    commit = models.CharField(max_length=100, default="")
+    files = models.JSONField(default=list, help_text="Path, size and SHA-256 of each file.")
+    done = models.PositiveBigIntegerField(default=0, help_text="Bytes.")
+    total = models.PositiveBigIntegerField(default=0, help_text="Bytes.")
+    speed = models.PositiveBigIntegerField(default=0, help_text="Bytes per second.")
+    trouble = models.TextField(default="", help_text="Why it waits.")
+    error = models.TextField(default="", help_text="Why it failed.")
+    ended_at = models.DateTimeField(null=True)
+
+    objects: models.Manager[Download] = models.Manager()
+
+    class Meta:
+        ordering = ["asked_at", "pk"]
+        indexes = [models.Index(fields=["node", "state"], name="download_node_state")]
+
+    def __str__(self) -> str:
+        return ":".join(filter(None, (self.repository, self.chosen or self.label)))

@@ -21,14 +21,13 @@ from django.utils import timezone
 from supervisor_app.common.redact import harmless
 from supervisor_app.library.shelf import is_projector, mark_of
 from supervisor_app.modelfiles.models import ModelFile
-from supervisor_app.modelfiles.places import Places, places_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from django.contrib.auth.models import User
 
-    from supervisor_app.fleet.conf import Overlay
+    from supervisor_app.modelfiles.places import Places
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +61,13 @@ def why_kept(row: ModelFile) -> str:
     return row.kept
 
 
-def carry_out_wishes(node: str, overlay: Overlay) -> bool:
-    """Delete what people of this node wished. Was there a wish? Raises what the database raises."""
-    wished = list(ModelFile.objects.filter(node=node, delete_wished_at__isnull=False))
-    if not wished:
-        return False
-    places = places_of(node, overlay)
+def wished_of(node: str) -> list[ModelFile]:
+    """Return the models of a node that people wish to be deleted."""
+    return list(ModelFile.objects.filter(node=node, delete_wished_at__isnull=False))
+
+
+def carry_out(wished: Sequence[ModelFile], places: Places) -> None:
+    """Delete models of this node, or say why not. Raises what the database raises."""
     for row in wished:
         try:
             _delete(row, places)
@@ -78,7 +78,6 @@ def carry_out_wishes(node: str, overlay: Overlay) -> bool:
             who = harmless(row.delete_wished_by)
             log.info("🗑️ [MODELS] Deleted %s, as %s asked", harmless(row.path), who)
             row.delete()
-    return True
 
 
 def _delete(row: ModelFile, places: Places) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.faults.checker import Expected
 from tests.acceptance.faults.outage import KILLED, QUICK, admitted, check_that_all_is_well, killed
+from tests.filesystems import small_filesystem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,18 +27,6 @@ UNSEEN = Expected(status="ready", died_of="unknown", says=("Serving 1 model on",
 
 
 # --- The disk is full ----------------------------------------------------------------------------------
-
-
-@contextmanager
-def small_filesystem(path: Path, megabytes: int) -> Iterator[None]:
-    mounting = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(path)]
-    done = subprocess.run(mounting, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no small filesystem may be mounted here: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", path], check=True)
 
 
 @contextmanager

@@ -145,7 +145,11 @@ def test_ports_are_chosen_from_the_range_that_is_said(monkeypatch):
             "[memory]\nmax_loaded = -1",
             "line 2: memory.max_loaded: it is -1, and must be a whole number of at",
         ),
-        ('[models]\ndir = "/m"', "line 2: models.dir: there is no such key. Known: models_dir."),
+        ('[models]\ndir = "/m"', "line 2: models.dir: there is no such key. Known: download_mb"),
+        (
+            "[models]\nparallel_downloads = 0",
+            "models.parallel_downloads: it is 0, and must be a whole number of 1 to 16",
+        ),
         (
             "[models]\nmodels_dir = 5",
             'models.models_dir: it is 5, and must be a directory, such as "/srv/models"',

@@ -16,7 +16,8 @@ from supervisor_app.fleet.model_rules import ModelRules
 from supervisor_app.fleet.models import Footprint, NodeLease
 from supervisor_app.modelfiles.keeper import ModelKeeper
 from supervisor_app.modelfiles.models import ModelFile
-from supervisor_app.modelfiles.removal import KeptError, carry_out_wishes, wish_to_delete
+from supervisor_app.modelfiles.places import places_of
+from supervisor_app.modelfiles.removal import KeptError, carry_out, wish_to_delete, wished_of
 from supervisor_app.modelfiles.shelving import shelve
 from tests.integration.building import make_ready_server, make_server
 from tests.unit.library.raw import entry, header, tensor
@@ -79,7 +80,7 @@ def listed(overlay) -> dict[str, ModelFile]:
 def wish(row, user, overlay) -> ModelFile | None:
     """Ask for a deletion, and let the node act: the row, if it is still there."""
     wish_to_delete(row, user)
-    assert carry_out_wishes(NODE, overlay)
+    carry_out(wished_of(NODE), places_of(NODE, overlay))
     return ModelFile.objects.filter(pk=row.pk).first()
 
 

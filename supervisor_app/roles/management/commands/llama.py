@@ -42,6 +42,7 @@ from supervisor_app.roles.memory_report import (
     report_file,
     report_server,
 )
+from supervisor_app.roles.pulling import models_json, models_table, pull
 from supervisor_app.traffic.issuing import NoSuchKeyError, add_key, describe_keys, revoke_key
 
 if TYPE_CHECKING:
@@ -63,14 +64,26 @@ class Command(BaseCommand):
     help = "Start, stop or restart a llama-server, or show how it is."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        others = ["status", "logs", "rollback", "key", "config", "import", "devices", "footprint"]
+        others = [
+            "status",
+            "logs",
+            "rollback",
+            "key",
+            "config",
+            "import",
+            "devices",
+            "footprint",
+            "models",
+            "pull",
+        ]
         words = [*(wish.value for wish in Wish), *others]
         parser.add_argument("command", choices=words)
         parser.add_argument(
             "name",
             nargs="?",
             help="a server (default: all); of key: add, list or revoke; of config: check, diff or "
-            "show; of import: a file, - or a command line; of footprint: also a GGUF file",
+            "show; of import: a file, - or a command line; of footprint: also a GGUF file; of pull: "
+            "OWNER/REPOSITORY[:QUANTIZATION]",
         )
         parser.add_argument(
             "key_name",
@@ -107,6 +120,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--flags", default="", help="of footprint: more flags of llama-server: --flags='-c 8192 -ngl 20'"
         )
+        parser.add_argument(
+            "--mmproj", action="store_true", help="of pull: with the projector of pictures, if there is one"
+        )
         parser.add_argument("-n", "--lines", type=int, default=50, help="of logs (default: 50)")
         parser.add_argument("-f", "--follow", action="store_true", help="of logs: go on until Ctrl+C")
 
@@ -124,6 +140,7 @@ class Command(BaseCommand):
         flags: str,
         seamless: bool,
         at_once: bool,
+        mmproj: bool,
         **options: Any,
     ) -> None:
         if at_once and (seamless or command not in (Wish.STOP, Wish.RESTART)):
@@ -145,6 +162,10 @@ class Command(BaseCommand):
                 self._roll_back(name)
             elif command == "devices":
                 self._show_devices(as_json)
+            elif command == "models":
+                self._show_models(as_json)
+            elif command == "pull":
+                pull(name, projector=mmproj, write=self.stdout.write)
             elif command == "footprint":
                 self._show_footprint(name, flags, as_json)
             else:
@@ -265,6 +286,10 @@ class Command(BaseCommand):
             self.stdout.write(line)
         for problem in survey.problems:
             self.stderr.write(f"⚠️ {harmless(problem)}")
+
+    def _show_models(self, as_json: bool) -> None:
+        for line in [models_json()] if as_json else models_table():
+            self.stdout.write(line)
 
     def _show_footprint(self, name: str | None, flags: str, as_json: bool) -> None:
         if name is None:
