@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST
 from supervisor_app.modelfiles.models import ModelFile
 from supervisor_app.modelfiles.removal import KeptError, wish_to_delete
 from supervisor_app.pages.door import staff_part
+from supervisor_app.pages.downloads import downloads_panel, repository_panel
 from supervisor_app.pages.presenters.modelfiles import nodes_of
 from supervisor_app.web.http import HtmxHttpRequest, may_control
 
@@ -29,7 +30,8 @@ def models(request: HtmxHttpRequest) -> HttpResponse:
     """Show the models; htmx gets the lists alone."""
     if request.htmx and not request.htmx.history_restore_request:
         return render(request, "supervisor/_models.html", models_panel())
-    return render(request, "supervisor/models.html", models_panel())
+    asked = repository_panel(request.GET.get("repository", ""), request.GET.get("node", ""))
+    return render(request, "supervisor/models.html", {**models_panel(), **downloads_panel(), **asked})
 
 
 @require_POST

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.children import MANAGE
+from tests.acceptance.test_browser import Tabs, badge, chromium, expect, tabs
+from tests.acceptance.test_people import complaints_of_axe
 from tests.hub import REPOSITORY, stand_in
 
+__all__ = ["Tabs", "chromium", "tabs"]
 NAME = "Tiny-Q4_K_M.gguf"
 DATA = os.urandom(2_000_000)
 
@@ -65,3 +68,35 @@ def test_a_download_survives_kill_9_and_sigterm_of_its_supervisor(proxy, hub):
 def downloading(proxy) -> list[str]:
     lines = (Path(f"/proc/{process.pid}/cmdline").read_text() for process in proxy.engines())
     return [line for line in lines if "library.hub" in line]
+
+
+@pytest.mark.browser
+def test_a_download_is_steered_from_the_page_with_a_keyboard_alone(proxy, hub, tabs):
+    hub.bytes_per_second = 200_000
+    proxy.start()
+    proxy.wait_for_status("ready")
+    session = proxy.login("someone")
+    context = tabs.context()
+    context.add_cookies(
+        [{"name": name, "value": value, "url": proxy.url} for name, value in session.cookies.items()]
+    )
+    page = tabs.open(f"{proxy.url}/models/", context)
+    expect(badge(page)).to_have_text("live")
+    page.get_by_label("Repository").focus()
+    page.keyboard.type(REPOSITORY)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Download Q4_K_M").focus()
+    assert complaints_of_axe(page) == []
+    page.keyboard.press("Enter")
+    bar = page.get_by_role("progressbar")
+    expect(bar).to_be_visible()
+    first = bar.evaluate("bar => bar.value")
+    page.wait_for_function("seen => document.querySelector('#downloads progress').value > seen", arg=first)
+    assert complaints_of_axe(page) == []
+    page.get_by_role("button", name="Cancel").focus()
+    page.keyboard.press("Enter")
+    asked = page.get_by_role("dialog", name=f"Cancel the download of {REPOSITORY} Q4_K_M?")
+    asked.get_by_role("button", name="Cancel the download").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#downloads").get_by_text("cancelled")).to_be_visible()
+    assert not (proxy.data_dir / "models" / "someone").exists()

@@ -149,7 +149,7 @@ ROUTES = [str(route.pattern) for route in urlpatterns if route.name not in NOT_T
 @pytest.mark.parametrize("route", ROUTES)
 def test_api_has_every_address(route):
     plain = re.sub(r"<\w+:name>", "<name>", route).replace("<int:number>", "<id>")
-    start = "/" + plain.split("<wish:")[0]
+    start = "/" + re.split("<(?:wish|slug):", plain)[0]
     assert re.search(rf"[` ]{re.escape(start)}", DOCS["api"])
 
 

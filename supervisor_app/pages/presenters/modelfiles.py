@@ -70,28 +70,29 @@ def nodes_of(files: Iterable[ModelFile]) -> list[NodeModels]:
 
 def row_of(file: ModelFile) -> ModelRow:
     """Return a model as the page shows the row."""
-    verdict, tone = _verdict(file)
+    word, tone = verdict(fits=file.fits, said=file.fit, problem=file.problem)
     return ModelRow(
         file=file,
         parameters=short_count(file.parameters),
         context=f"{file.context:,}".replace(",", " ") if file.context else "",
-        verdict=verdict,
+        verdict=word,
         tone=tone,
         is_going=file.delete_wished_at is not None,
         kept=why_kept(file),
     )
 
 
-def _verdict(file: ModelFile) -> tuple[str, str]:
-    if file.problem:
+def verdict(*, fits: bool | None, said: str, problem: str = "") -> tuple[str, str]:
+    """Return whether a model fits in a word, and its tone."""
+    if problem:
         return _("cannot be read"), "bad"
-    match file.fits:
+    match fits:
         case True:
             return _("fits"), "up"
         case False:
             return _("does not fit"), "bad"
         case _:
-            return (_("perhaps"), "warn") if file.fit else (_("not known"), "calm")
+            return (_("perhaps"), "warn") if said else (_("not known"), "calm")
 
 
 def short_count(count: int) -> str:
