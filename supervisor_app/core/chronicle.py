@@ -39,6 +39,8 @@ class Chronicle:
         # Never behind what pages have seen, also when the last states could not be saved.
         version = max(remembered.version, int(clock.time() * 1000))
         self.snapshot = LlamaStatus(name=name, version=version)
+        self.closed_since: int | None = None
+        """Version of the first snapshot of those that say: it takes no new requests."""
         self._clock = clock
         self._recorder = recorder
         self._timeline = Timeline(remembered.runs)
@@ -141,6 +143,7 @@ class Chronicle:
         if snapshot == self.snapshot and not news:
             return
         self.snapshot = replace(snapshot, version=self.snapshot.version + 1)
+        self.closed_since = (self.closed_since or self.snapshot.version) if snapshot.draining else None
         self._generation = generation
         change = Change(
             snapshot=self.snapshot,

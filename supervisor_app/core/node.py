@@ -132,9 +132,12 @@ class NodeSupervisor:
                 self._watched[name].supervisor.moved()
 
     def waits(self, gateway: str, counts: Mapping[str, int]) -> None:
-        """Take from a gateway how many requests wait for servers that are not ready."""
-        if self._room.is_on:
-            self._room.waits(gateway, counts)
+        """Take from a gateway that it is there, and how many requests wait for servers that are not ready."""
+        self._room.waits(gateway, counts)
+
+    def closed(self, gateway: str, server: str, version: int, in_flight: int) -> None:
+        """Take from a gateway that it sends a server nothing more, since this version of its snapshot."""
+        self._room.closed(gateway, server, version, in_flight)
 
     def _supervisors(self) -> Mapping[str, ServerSupervisor]:
         return {name: watched.supervisor for name, watched in self._watched.items()}

@@ -237,6 +237,11 @@ class ServerSupervisor:
         return count
 
     @property
+    def closed_since(self) -> int | None:
+        """Version of the first snapshot that said: it takes no new requests. None: it takes some."""
+        return self._chronicle.closed_since
+
+    @property
     def load_seconds(self) -> float:
         """Seconds that its last starts took; 0 when there are none."""
         return self.load.usual

@@ -175,6 +175,12 @@ async def tell_waiting(node: str, gateway: str, counts: dict[str, int]) -> None:
     await _send(node, {"type": "server.waiting", "gateway": gateway, "counts": counts})
 
 
+async def tell_closed(node: str, gateway: str, server: str, version: int, in_flight: int) -> None:
+    """Tell a node's supervisor that this gateway sends a server nothing more. Lost costs 50 ms."""
+    said = {"gateway": gateway, "server": server, "version": version, "in_flight": in_flight}
+    await _send(node, {"type": "server.closed", **said})
+
+
 async def _send(node: str, message: dict[str, Any]) -> None:
     await _deliver(channel_layer().send, supervisor_channel(node), message)
 

@@ -30,16 +30,20 @@ class SupervisorConsumer(AsyncConsumer):
 
     waits: Callable[[str, dict[str, int]], None]
 
+    closed: Callable[[str, str, int, int], None]
+
     def __init__(
         self,
         *,
         nudge: Callable[[], None],
         moved: Callable[[list[str]], None],
         waits: Callable[[str, dict[str, int]], None],
+        closed: Callable[[str, str, int, int], None],
     ) -> None:
         self.nudge = nudge
         self.moved = moved
         self.waits = waits
+        self.closed = closed
 
     async def server_nudge(self, message: dict[str, Any]) -> None:
         self.nudge()
@@ -49,6 +53,9 @@ class SupervisorConsumer(AsyncConsumer):
 
     async def server_waiting(self, message: dict[str, Any]) -> None:
         self.waits(message["gateway"], message["counts"])
+
+    async def server_closed(self, message: dict[str, Any]) -> None:
+        self.closed(message["gateway"], message["server"], message["version"], message["in_flight"])
 
     async def log_asked(self, message: dict[str, Any]) -> None:
         await answer_other_host(message, _log_outage)

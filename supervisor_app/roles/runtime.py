@@ -202,7 +202,10 @@ class Runtime:
         def waits(gateway: str, counts: dict[str, int]) -> None:
             loop.call_soon_threadsafe(supervisor.waits, gateway, counts)
 
-        consumer: Any = SupervisorConsumer.as_asgi(nudge=nudge, moved=moved, waits=waits)
+        def closed(gateway: str, server: str, version: int, in_flight: int) -> None:
+            loop.call_soon_threadsafe(supervisor.closed, gateway, server, version, in_flight)
+
+        consumer: Any = SupervisorConsumer.as_asgi(nudge=nudge, moved=moved, waits=waits, closed=closed)
         await run_in(self._strangers, partial(self._keep_listening, consumer))
 
     async def _keep_listening(self, consumer: Any) -> None:

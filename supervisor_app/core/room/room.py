@@ -36,7 +36,7 @@ from supervisor_app.core.room.tenants import (
     standing_of,
 )
 from supervisor_app.core.room.told import Drained, Told
-from supervisor_app.core.room.waiting import Waiting
+from supervisor_app.core.room.waiting import FRESH_SECONDS, Waiting
 from supervisor_app.core.shortage import CANNOT
 from supervisor_app.core.status import FailureKind
 
@@ -55,9 +55,10 @@ LOOK_AGAIN_SECONDS = 1.0
 RETURNING_SECONDS = 0.1
 """The same while memory is on its way back."""
 GATE_SECONDS = 0.05
-"""Time for gateways to learn that a server takes no new requests, before it is asked whether it has any.
+"""Time for gateways to say that they send a server nothing more, before it is asked whether it has requests.
 
-Without it a request that came between that question and SIGTERM would meet the server's end.
+A request that came between that question and SIGTERM would meet the server's end. Those that say so at once
+are not waited for any longer; those that say nothing, or cannot, have all this time to learn of it.
 """
 FAREWELL_SECONDS = 0.05
 """Time for a server that was told to end, in which most have: until then nothing new is free."""
@@ -96,6 +97,7 @@ class Room:
         self._told = Told()
         self._returning = Returning()
         self._waiting = Waiting()
+        self._hears_since = clock.monotonic()
         self._needs: dict[str, Need] = {}
         """Needs as they were known last."""
         self._here: frozenset[str] = frozenset()
@@ -128,9 +130,21 @@ class Room:
         self._nudged.set()
 
     def waits(self, gateway: str, counts: Mapping[str, int]) -> None:
-        """Take from a gateway how many requests wait for each server."""
+        """Take from a gateway that it is there, and how many requests wait for each server."""
         self._waiting.tell(gateway, counts, self._clock.monotonic())
-        self.nudge()
+        if counts:
+            self.nudge()
+
+    def closed(self, gateway: str, server: str, version: int, in_flight: int) -> None:
+        """Take from a gateway that it sends a server nothing more, and how many requests it has there.
+
+        `version`: of the snapshot of the server by which it knows. An older one is about an earlier time.
+        """
+        tenant, drained = self._tenants().get(server), self._told.draining.get(server)
+        since = None if tenant is None else tenant.closed_since
+        if drained is not None and since is not None and version >= since:
+            drained.in_flight[gateway] = in_flight
+            self.nudge()
 
     async def may_fit(self, name: str) -> bool:
         """Would a server that was refused be refused again?"""
@@ -398,12 +412,19 @@ class Room:
             if not any(map(asks, tenants.values())):
                 del self._told.draining[name]
                 tenants[name].tell(lifecycle.Drain(drained.attempt, ""))
-            elif self._clock.monotonic() < drained.at + GATE_SECONDS:
+            elif not self._is_closed(drained):
                 continue
             elif not await tenants[name].requests():
                 del self._told.draining[name]
                 self._unload(name, tenants[name], drained.for_)
         return len(self._told.unloaded) > before
+
+    def _is_closed(self, drained: Drained) -> bool:
+        """Does no gateway send anything more? Each is known once it could have told twice of itself."""
+        now = self._clock.monotonic()
+        if now >= self._hears_since + FRESH_SECONDS and drained.is_left_by(self._waiting.gateways(now)):
+            return True
+        return now >= drained.at + GATE_SECONDS
 
     def _give(self, name: str, tenant: Tenant, remark: str = "") -> None:
         self._told.given[name] = tenant.state.attempt

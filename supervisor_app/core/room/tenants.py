@@ -56,6 +56,10 @@ class Tenant(Protocol):
     def load_seconds(self) -> float:
         """Time that its last starts took."""
 
+    @property
+    def closed_since(self) -> int | None:
+        """Version of the first snapshot that said: it takes no new requests. None: it takes some."""
+
     async def requests(self) -> int:
         """Ask the server how many requests are in flight; 1 where that cannot be told."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from supervisor_app.core.lifecycle import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from supervisor_app.core.room.tenants import Tenant
 
@@ -22,6 +22,12 @@ class Drained:
     """Name of the server for which it makes room."""
     at: float
     """Moment of that word, monotonic seconds."""
+    in_flight: dict[str, int] = field(default_factory=dict)
+    """Gateway -> requests that it had there when it had stopped to send any."""
+
+    def is_left_by(self, gateways: Collection[str]) -> bool:
+        """Have these all said that nothing of theirs is there, or comes? Not if there is none of them."""
+        return bool(gateways) and all(self.in_flight.get(name) == 0 for name in gateways)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Requests that wait for servers, as gateways tell of them."""
+"""Gateways that were heard of, and the requests that wait in them for servers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FRESH_SECONDS = 5.0
-"""A gateway that tells of no more requests for so long has ended, or nobody waits there any more."""
+"""A gateway that says nothing for so long has ended: each tells every two seconds how many wait there."""
 
 
 @dataclass
@@ -20,7 +20,12 @@ class Waiting:
 
     def tell(self, gateway: str, counts: Mapping[str, int], now: float) -> None:
         """`counts`: server -> requests, of all for which any wait."""
+        self._told = {name: told for name, told in self._told.items() if now < told[0] + FRESH_SECONDS}
         self._told[gateway] = now, counts
+
+    def gateways(self, now: float) -> frozenset[str]:
+        """Return the names of those that were heard of lately."""
+        return frozenset(name for name, (at, _) in self._told.items() if now < at + FRESH_SECONDS)
 
     def for_server(self, name: str, now: float) -> int:
         return sum(counts.get(name, 0) for at, counts in self._told.values() if now < at + FRESH_SECONDS)

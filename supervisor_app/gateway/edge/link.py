@@ -119,6 +119,7 @@ class Link:
         servers, keys, quarantined, unwanted = await self._database.call(self._known)
         gateway = self._gateway
         gateway.learn(self._lookout.judge(servers))
+        self._supervisors.introduce()
         self._learn_keys(keys)
         if unwanted:
             gateway.cancel(unwanted)
@@ -219,11 +220,12 @@ class Link:
             return
         backend = self._gateway.backends.get(message["server"])
         after = after_news(backend.facts, message, self._gateway.loop.time()) if backend is not None else None
-        if backend is None or after is None:
-            return
-        self._gateway.hear(after)
-        self._slots.look(backend)
-        self._lists.look(backend)
+        if backend is not None and after is not None:
+            self._gateway.hear(after)
+            self._slots.look(backend)
+            self._lists.look(backend)
+        if message.get("draining"):
+            self._supervisors.confirm(message["server"])
 
     # outside.Outside: for the gateway
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from supervisor_app.common.storage import StoreError
-from supervisor_app.fleet.commands import anudge, tell_moved, tell_waiting
+from supervisor_app.fleet.commands import anudge, tell_closed, tell_moved, tell_waiting
 from supervisor_app.gateway.edge import ledger
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ class Supervisors:
         self._database = database
         self._overlay = overlay
         self._tasks = tasks
-        self._waited_on: set[str] = set()
-        """Nodes that were told last that requests wait for their servers."""
+        self._nodes: set[str] = set()
+        """Nodes whose supervisors know of this gateway."""
         self._waking: set[str] = set()
         """Servers whose start the database is being told: once, however many ask."""
 
@@ -73,8 +73,23 @@ class Supervisors:
             await self.nudge(server)
             await self._tell_waiting()
 
+    def introduce(self) -> None:
+        """Tell supervisors that are new here of this gateway: they wait for its word before a server goes."""
+        nodes = {backend.facts.node for backend in self._gateway.backends.values()}
+        is_new, self._nodes = not nodes <= self._nodes, nodes
+        if is_new:
+            self._tasks.start(self._tell_waiting(), "introduce")
+
+    def confirm(self, server: str) -> None:
+        """Tell the supervisor of a server with a closed gate what is in flight there."""
+        backend = self._gateway.backends.get(server)
+        if backend is not None and backend.facts.draining and not backend.gate.is_open:
+            facts, in_flight = backend.facts, len(backend.gate.in_flight)
+            said = tell_closed(facts.node, self._name, server, facts.version, in_flight)
+            self._tasks.start(said, f"closed-{server}")
+
     async def report(self) -> None:
-        """Tell for ever which servers are waited for, and whose work moves.
+        """Tell for ever that this gateway is there, which servers are waited for, and whose work moves.
 
         A server whose answers come does not hang, whatever it says of its slots.
         """
@@ -91,12 +106,11 @@ class Supervisors:
 
     async def _tell_waiting(self) -> None:
         """Supervisors make room for servers by how many wait for them."""
-        nodes: dict[str, dict[str, int]] = {node: {} for node in self._waited_on}
+        nodes: dict[str, dict[str, int]] = {node: {} for node in self._nodes}
         for name, backend in self._gateway.backends.items():
             waiting = sum(visitor.wakes for visitor in backend.gate.waiting)
             if waiting and not backend.facts.ready:
                 nodes.setdefault(backend.facts.node, {})[name] = waiting
-        self._waited_on = {node for node, counts in nodes.items() if counts}
         for node, counts in nodes.items():
             await tell_waiting(node, self._name, counts)
 

@@ -9,7 +9,7 @@ from channels.layers import get_channel_layer
 
 from supervisor_app.core.status import LlamaStatus
 from supervisor_app.fleet.conf import Overlay
-from supervisor_app.fleet.events import STATUS_GROUP
+from supervisor_app.fleet.events import STATUS_GROUP, supervisor_channel
 from supervisor_app.fleet.publish import ChannelPublisher
 from supervisor_app.gateway.access.door import Door
 from supervisor_app.gateway.edge import link, supervisors
@@ -47,6 +47,14 @@ def ears():
 
 def facts(gateway, name="default"):
     return gateway.backends[name].facts
+
+
+async def told(kind, node="local"):
+    """The next message of a kind that the supervisor of a node gets; others are passed over."""
+    while True:
+        message = await get_channel_layer().receive(supervisor_channel(node))
+        if message["type"] == kind:
+            return message
 
 
 async def announce(status, version=2, **fields):

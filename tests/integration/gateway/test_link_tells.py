@@ -16,7 +16,7 @@ from supervisor_app.gateway.records.record import QuarantineEntry
 from supervisor_app.traffic.models import QuarantinedRequest, RequestRecord
 from tests.deadline import DEADLINE
 from tests.integration.building import db, eventually, long_ago, make_ready_server, make_record, make_server
-from tests.integration.gateway.linking import complaints, facts, linked
+from tests.integration.gateway.linking import complaints, facts, linked, told
 from tests.unit.gateway.test_gate import Visitor
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -67,7 +67,8 @@ async def nudges():
     """Of the node `local`, as many as have come."""
     await asyncio.sleep(0)
     queue = get_channel_layer().channels.get(supervisor_channel("local"))
-    return queue.qsize() if queue else 0
+    messages = [queue.get_nowait()[1] for _ in range(queue.qsize())] if queue else []
+    return [message["type"] for message in messages].count("server.nudge")
 
 
 async def is_wanted(name="default"):
@@ -81,7 +82,7 @@ async def test_a_request_for_a_sleeping_server_wakes_it_at_once(by_news_only, ca
     async with linked() as gateway:
         gateway.outside.wake("default")
         async with asyncio.timeout(DEADLINE):
-            await get_channel_layer().receive(supervisor_channel("local"))
+            await told("server.nudge")
         assert await is_wanted()
         assert complaints(caplog) == ["☀️ [GATEWAY] default is asked for: starting it"]
 
@@ -169,7 +170,7 @@ async def test_a_server_that_nobody_asks_is_stopped_until_somebody_does(by_news_
     await db(make_ready_server, ready_at=long_ago())
     async with linked(idle_stop_seconds=60) as gateway:
         async with asyncio.timeout(DEADLINE):
-            await get_channel_layer().receive(supervisor_channel("local"))
+            await told("server.nudge")
         assert not await is_wanted()
         assert complaints(caplog) == [
             "💤 [GATEWAY] Nobody asks for default: it is stopped until somebody does"
@@ -235,8 +236,8 @@ async def test_supervisors_are_told_which_of_their_servers_answer(by_news_only, 
         for name in ("a", "b", "c"):
             gateway.backends[name].moved = True
         async with asyncio.timeout(DEADLINE):
-            told = [await get_channel_layer().receive(supervisor_channel(node)) for node in ("one", "other")]
-        assert [sorted(message["servers"]) for message in told] == [["a", "b"], ["c"]]
+            messages = [await told("server.moved", node) for node in ("one", "other")]
+        assert [sorted(message["servers"]) for message in messages] == [["a", "b"], ["c"]]
         assert not any(backend.moved for backend in gateway.backends.values())
 
 

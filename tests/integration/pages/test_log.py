@@ -213,7 +213,8 @@ def test_there_is_none_of_nobody(staff_client):
 
 async def answered(client, node, **query):
     """The answer of a web process on another host, while the supervisor of `node` listens."""
-    consumer = SupervisorConsumer(nudge=lambda: None, moved=lambda _: None, waits=lambda *_: None)
+    deaf = dict.fromkeys(("nudge", "moved", "waits", "closed"), lambda *_: None)
+    consumer = SupervisorConsumer(**deaf)
     layer = channel_layer()
 
     async def listen():

@@ -115,12 +115,12 @@ def need(size: int, device: str = "host") -> Need:
 
 
 @asynccontextmanager
-async def node(rules=RULES, *, needs=None, claims=None, prepare=None):
+async def node(rules=RULES, *, needs=None, claims=None, prepare=None, settle=5):
     built = Node(rules, needs or dict.fromkeys(PORTS, 60), claims or {})
     if prepare:
         prepare(built)
     task = asyncio.create_task(built.supervisor.run())
-    await built.clock.advance(5)
+    await built.clock.advance(settle)
     try:
         yield built
     finally:

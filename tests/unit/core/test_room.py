@@ -184,6 +184,72 @@ async def test_a_request_that_came_before_the_gateways_knew_is_finished():
         assert n.loaded == {"b"}
 
 
+async def gate_closes(n, *gateways, wanted="b"):
+    """These gateways are known, and a server of which each has been told makes room; return that news."""
+    for gateway in gateways:
+        n.supervisor.waits(gateway, {})
+    at = next(at for at, each in enumerate(n.store.servers) if each.name == wanted)
+    config = n.store.servers[at]
+    n.store.servers[at] = replace(config, generation=config.generation + 1, desired_running=True)
+    n.supervisor.nudge()
+    await n.clock.advance(GATE_SECONDS / 10)
+    news = next(seen for name in PORTS for seen in [n.snapshot(name)] if seen.draining)
+    return news.name, news.version
+
+
+async def test_a_server_goes_as_soon_as_all_gateways_have_closed_their_gates():
+    async with node() as n:
+        name, version = await gate_closes(n, "one", "other")
+        n.supervisor.closed("one", name, version, 0)
+        await n.clock.advance(GATE_SECONDS / 10)
+        assert n.process(name).signals == []
+        n.supervisor.closed("other", name, version, 0)
+        await n.clock.advance(GATE_SECONDS / 10)
+        assert n.process(name).signals == ["TERM"]
+
+
+async def test_a_gateway_that_says_nothing_has_as_long_as_it_may_need_to_hear():
+    async with node() as n:
+        name, version = await gate_closes(n, "one", "deaf")
+        n.supervisor.closed("one", name, version, 0)
+        await n.clock.advance(GATE_SECONDS / 2)
+        assert n.process(name).signals == []
+        await n.clock.advance(GATE_SECONDS)
+        assert n.process(name).signals == ["TERM"]
+
+
+async def test_a_request_that_was_let_in_just_before_the_gate_closed_has_time_to_reach_its_server():
+    async with node() as n:
+        name, version = await gate_closes(n, "one")
+        n.supervisor.closed("one", name, version, 1)
+        await n.clock.advance(GATE_SECONDS / 2)
+        assert n.process(name).signals == []
+        n.probe.busy.add(PORTS[name])
+        await n.clock.advance(3)
+        assert n.process(name).signals == []
+        n.probe.busy.clear()
+        await n.clock.advance(3)
+        assert n.process(name).signals == ["TERM"]
+
+
+async def test_a_word_about_an_earlier_gate_or_another_server_counts_for_nothing():
+    async with node() as n:
+        name, version = await gate_closes(n, "one")
+        n.supervisor.closed("one", name, version - 1, 0)
+        n.supervisor.closed("one", "b", version, 0)
+        n.supervisor.closed("one", "unknown", version, 0)
+        await n.clock.advance(GATE_SECONDS / 2)
+        assert n.process(name).signals == []
+
+
+async def test_gateways_that_a_new_supervisor_has_not_heard_of_yet_are_not_overlooked():
+    async with node(settle=1) as n:
+        name, version = await gate_closes(n, "one")
+        n.supervisor.closed("one", name, version, 0)
+        await n.clock.advance(GATE_SECONDS / 2)
+        assert n.process(name).signals == []
+
+
 async def test_a_server_goes_on_once_nobody_needs_its_room_any_more():
     async with node(PATIENT) as n:
         n.probe.busy.add(PORTS["a"])

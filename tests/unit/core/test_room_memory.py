@@ -112,7 +112,7 @@ class Asks:
         self.config = make_config(name)
         self.state = State(status=Status.STARTING, phase=Phase.AWAITING_ROOM, attempt=1, wished=True)
         self.has_begun = True
-        self.second = self.ready_since = None
+        self.second = self.ready_since = self.closed_since = None
         self.pids = ()
         self.last_used = self.load_seconds = 0.0
         self.told = []

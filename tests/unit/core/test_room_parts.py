@@ -155,3 +155,13 @@ def test_requests_that_wait_in_several_gateways_are_added_up_while_heard_of():
     assert (waiting.for_server("a", 4), waiting.for_server("b", 4), waiting.for_server("c", 4)) == (5, 1, 0)
     waiting.tell("two", {}, 5)
     assert waiting.for_server("a", 5 + FRESH_SECONDS) == 0
+
+
+def test_gateways_are_known_while_they_are_heard_of():
+    waiting = Waiting()
+    waiting.tell("one", {}, 0)
+    waiting.tell("two", {"a": 3}, 4)
+    assert waiting.gateways(4) == {"one", "two"}
+    assert waiting.gateways(FRESH_SECONDS) == {"two"}
+    waiting.tell("three", {}, 4 + FRESH_SECONDS)
+    assert waiting.gateways(4) == {"three"}, "those that are silent are forgotten"
