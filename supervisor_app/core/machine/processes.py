@@ -6,6 +6,7 @@ own for looks at the machine, for its disk and for its start: a mount that hangs
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
@@ -82,6 +83,7 @@ class LocalProcesses:
         self._gpu = GpuMeter()
         self._surveyor: Surveyor | None = None
         self._survey_lane = Lane("devices", width=1)
+        self._surveying = asyncio.Lock()
         self._reading_lane = Lane("a disk that is read ahead", width=2)
         self._lanes: defaultdict[str, Lanes] = defaultdict(Lanes)
         """Threads by name of a server."""
@@ -192,7 +194,8 @@ class LocalProcesses:
     async def devices(self, pids: Collection[int]) -> Survey:
         if self._surveyor is None:
             self._surveyor = this_machine()
-        return await self._survey_lane.run(self._surveyor.survey, pids, patience=SURVEY_SECONDS)
+        async with self._surveying:  # one after the other: whoever sees no device takes none for full
+            return await self._survey_lane.run(self._surveyor.survey, pids, patience=SURVEY_SECONDS)
 
     async def trim_log(self, name: str) -> bool:
         held = self.open_log(name)

@@ -191,6 +191,11 @@ async def test_the_folder_to_start_in_may_be_missing(processes, tmp_path):
     assert raised.value.failure.file == gone
 
 
+async def test_all_who_look_at_the_devices_at_once_see_them(processes):
+    looks = await asyncio.gather(*(processes.devices([os.getpid()]) for _ in range(3)))
+    assert all(look.devices for look in looks)
+
+
 async def test_a_log_that_cannot_be_opened_is_told(tmp_path):
     (tmp_path / "logs").write_text("a file, not a directory")
     with pytest.raises(SpawnError) as raised:
