@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STORE_RETRY_SECONDS = 1.0
+REST, LONGEST_REST = 4, 0.1
+"""Pause after a save, in units of the time that it took, and its seconds at most.
+
+In a swap each of two servers changes five times within 0.2 s: every save, and the push and the reads that
+follow it, has the loading server wait for a core.
+"""
 PUBLISH_ANYWAY_SECONDS = 0.25
 """Longest delay of a push, also while the database is locked."""
 
@@ -95,6 +101,7 @@ class Recorder:
             self._save_due.clear()
             change, self._unsaved = self._unsaved, None
             self._saving = change is not None
+            began = self._clock.monotonic()
             if change is not None and not await self._save(change):
                 self._unsaved = _merge(change, self._unsaved)
                 self._save_due.set()
@@ -102,6 +109,8 @@ class Recorder:
                 continue
             self._saving = False
             await self._tell()
+            now = self._clock.monotonic()
+            await self._clock.sleep_until(now + min(REST * (now - began), LONGEST_REST))
 
     async def _save(self, change: Change) -> bool:
         try:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from supervisor_app.core.changes import Change, RunReady
-from supervisor_app.core.recorder import Recorder
+from supervisor_app.core.recorder import LONGEST_REST, Recorder
 from supervisor_app.core.status import LlamaStatus
 from supervisor_app.core.testing import FakeClock, InMemoryStore, RecordingPublisher, settle
 from tests.deadline import DEADLINE
@@ -108,6 +108,29 @@ async def test_changes_during_a_failing_save_are_saved_after_it():
         (saved,) = store.changes
         assert saved.snapshot.version == 2, "the newer one"
         assert [event.at for event in saved.run_events] == [1, 2]
+
+
+async def test_changes_soon_after_a_save_are_saved_together():
+    store = InMemoryStore()
+    async with recording(store) as (recorder, _, publisher, clock):
+        save = store.save
+
+        async def slow(change):
+            await clock.sleep_until(clock.monotonic() + 0.01)
+            await save(change)
+
+        store.save = slow
+        recorder.submit(change(1, 1))
+        await clock.advance(0.01)
+        for version in (2, 3):
+            recorder.submit(change(version, version))
+            await clock.advance(0.01)
+        assert [snapshot.version for snapshot in publisher.announced] == [1, 2, 3]
+        assert [saved.snapshot.version for saved in store.changes] == [1]
+        await clock.advance(LONGEST_REST)
+        assert [saved.snapshot.version for saved in store.changes] == [1, 3]
+        assert [event.at for event in store.changes[-1].run_events] == [2, 3]
+        assert [snapshot.version for snapshot in publisher.snapshots] == [1, 3]
 
 
 async def test_flush_gives_up_in_time():
