@@ -13,7 +13,6 @@ from math import inf
 from typing import TYPE_CHECKING, assert_never
 
 from supervisor_app.core import lifecycle
-from supervisor_app.core.devices import Survey
 from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.memory_rules import MemoryRules
 from supervisor_app.core.placement.decisions import Decision, Evict, Refuse, Start, Wait
@@ -22,6 +21,7 @@ from supervisor_app.core.placement.reasons import Kind, sentence
 from supervisor_app.core.placement.world import Cause, Demand, Need, Standing, World
 from supervisor_app.core.room.beside import as_idle, beside, demand_beside, why_not_beside
 from supervisor_app.core.room.budgets import budgets_of, policy_of, unknown_devices
+from supervisor_app.core.room.looks import Looks
 from supervisor_app.core.room.reading_ahead import ReadAhead, room_for_files
 from supervisor_app.core.room.returning import Returning
 from supervisor_app.core.room.tenants import (
@@ -37,12 +37,12 @@ from supervisor_app.core.room.tenants import (
 )
 from supervisor_app.core.room.told import Drained, Told
 from supervisor_app.core.room.waiting import FRESH_SECONDS, Waiting
-from supervisor_app.core.shortage import CANNOT
 from supervisor_app.core.status import FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
+    from supervisor_app.core.devices import Survey
     from supervisor_app.core.ports import Clock, Footprints
     from supervisor_app.core.room.reading_ahead import Read
     from supervisor_app.core.server_config import ServerConfig
@@ -66,6 +66,8 @@ SETTLE_SECONDS = 2.0
 """Time that servers nobody has asked for leave to others to ask, too: then priority decides."""
 SURVEY_FRESH_SECONDS = 2.0
 """Age of a look at the machine that will do for a question."""
+GLANCE_SECONDS = 0.25
+"""The same for a decision, unless a process has gone since: whether its memory is back is looked at anew."""
 NEED_SECONDS = 2.0
 """Time for an answer to what one server needs: a disk that hangs must hold up no other server."""
 NEXT_REQUEST = "The next request loads it."
@@ -87,7 +89,7 @@ class Room:
     ) -> None:
         """`look` at the machine, whose servers have these pids; `read` files ahead of a load."""
         self._clock = clock
-        self._look = look
+        self._looks = Looks(clock, lambda: look([pid for each in tenants().values() for pid in each.pids]))
         self._ahead = ReadAhead(read)
         self._footprints = footprints
         self._tenants = tenants
@@ -104,7 +106,8 @@ class Room:
         """Servers that had memory at the last look."""
         self._since: dict[tuple[str, int], float] = {}
         """Server and attempt -> when it was first seen to ask."""
-        self._seen: tuple[float, Survey] = (-inf, Survey())
+        self._left_at = -inf
+        """Moment at which a process was last seen to have gone."""
         self._complaints: frozenset[str] = frozenset()
 
     # For others
@@ -134,6 +137,8 @@ class Room:
         self._waiting.tell(gateway, counts, self._clock.monotonic())
         if counts:
             self.nudge()
+        if self.is_on and not self._here.issuperset(counts):
+            self._looks.begin()  # the wish for one that is not here is on its way
 
     def closed(self, gateway: str, server: str, version: int, in_flight: int) -> None:
         """Take from a gateway that it sends a server nothing more, and how many requests it has there.
@@ -152,7 +157,7 @@ class Room:
         if tenant is None or self._rules is None:
             return True
         now = self._clock.monotonic()
-        survey = await self._survey(SURVEY_FRESH_SECONDS)
+        survey = await self._survey(now - SURVEY_FRESH_SECONDS)
         needs = await self._read_needs({name: tenant, **self._with_memory()})
         asked = demand(tenant, needs[name], now, waiting=1)
         world, policy = self._world(survey, needs, {}, now), policy_of(self._rules)
@@ -161,7 +166,7 @@ class Room:
     async def fits_beside(self, name: str, spec: LaunchSpec) -> str:
         """Return why a second process of a server has no room beside the first; empty: it has."""
         tenants, now = self._tenants(), self._clock.monotonic()
-        survey, _ = await asyncio.gather(self._survey(0.0), self._read_needs(self._with_memory()))
+        survey, _ = await asyncio.gather(self._survey(now), self._read_needs(self._with_memory()))
         need = UNKNOWN
         with suppress(TimeoutError):
             async with asyncio.timeout(NEED_SECONDS):
@@ -177,6 +182,7 @@ class Room:
             await self._decide_for_ever()
         finally:
             self._ahead.only({}, lambda: 0)
+            self._looks.close()
 
     async def _decide_for_ever(self) -> None:
         while True:
@@ -197,7 +203,7 @@ class Room:
         tenants = self._tenants()
         wanted = {name: tenants[name].config.spec for name in self._told.waited_for if name in tenants}
         residents = [self._needs.get(name, UNKNOWN) for name in self._with_memory()]
-        rules, (_, survey) = self._rules or MemoryRules(), self._seen
+        rules, survey = self._rules or MemoryRules(), self._looks.seen
         self._ahead.only(wanted, lambda: room_for_files(survey, rules, residents))
 
     # A decision
@@ -225,7 +231,7 @@ class Room:
         if not asking:
             return inf
         survey, needs = await asyncio.gather(
-            self._survey(0.0), self._read_needs({**asking, **self._with_memory()})
+            self._survey(self._since_when()), self._read_needs({**asking, **self._with_memory()})
         )
         evicting = any(tenant.state.wished or self._waits_for(name) for name, tenant in asking.items())
         matter = evicting and self._requests_matter(survey, needs)
@@ -321,19 +327,18 @@ class Room:
         """See whose process has gone since the last look."""
         now, here = self._clock.monotonic(), frozenset(self._standing())
         for name in self._here - here:
+            self._left_at = now
             self._returning.left(name, self._needs.get(name, UNKNOWN).devices, now)
         self._here = here
 
-    async def _survey(self, fresh_seconds: float) -> Survey:
-        """Look at the machine, unless the last look is fresh. A device that cannot be seen limits nothing."""
-        at, seen = self._seen
-        if self._clock.monotonic() <= at + fresh_seconds and fresh_seconds:
-            return seen
-        pids = [pid for tenant in self._tenants().values() for pid in tenant.pids]
-        survey = Survey()
-        with suppress(*CANNOT):
-            survey = await self._look(pids)
-        self._seen = self._clock.monotonic(), survey
+    def _since_when(self) -> float:
+        """Return when the look at the machine must have begun by which is decided now."""
+        now = self._clock.monotonic()
+        return now if self._returning.is_awaited else max(self._left_at, now - GLANCE_SECONDS)
+
+    async def _survey(self, since: float) -> Survey:
+        """Return a look at the machine that began then or later."""
+        survey = await self._looks.since(since)
         self._complain(survey)
         return survey
 

@@ -64,6 +64,7 @@ class Supervisors:
             self._tasks.start(self._wake(server), f"wake-{server}")
 
     async def _wake(self, server: str) -> None:
+        self._tasks.start(self._tell_waiting(), "waiting")  # a supervisor that expects a wish is quicker
         try:
             started = await self._database.call(partial(ledger.wake, server))
         finally:
@@ -71,7 +72,6 @@ class Supervisors:
         if started:
             log.info("☀️ [GATEWAY] %s is asked for: starting it", server)
             await self.nudge(server)
-            await self._tell_waiting()
 
     def introduce(self) -> None:
         """Tell supervisors that are new here of this gateway: they wait for its word before a server goes."""
