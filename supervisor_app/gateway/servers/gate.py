@@ -6,8 +6,8 @@ the first to go.
 
 from __future__ import annotations
 
-from bisect import insort
-from collections import Counter
+from bisect import bisect_left, insort
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from supervisor_app.gateway.servers.turns import FIRST, NEWCOMER, LocalTurns, Turns
@@ -44,6 +44,12 @@ class Gate:
         """Requests whose clients have left: they take no place, but beside one no suspect is alone."""
         self.waiting: list[Visitor] = []
         """Visitors that wait, in the order of their turns."""
+        self._waiting: dict[Insider, Visitor] = {}
+        """Each of them, to be found at once."""
+        self._slotless: list[Visitor] = []
+        """Visitors among them that need no slot, in the same order."""
+        self._of_owner: dict[int, list[Visitor]] = {}
+        """Owner -> visitors of that owner, by arrival, which is the order of their turns as well."""
         self.others: Others | None = None
         self._own_turns = LocalTurns()
         self._is_letting_in = False
@@ -117,8 +123,8 @@ class Gate:
             self.beside.remove(visitor)
         elif visitor in self.former:
             self.former.remove(visitor)
-        elif visitor in self.waiting:
-            self.waiting = [each for each in self.waiting if each is not visitor]
+        elif visitor in self._waiting:
+            self._take_out(self._waiting[visitor])
         if self.waiting:
             self.let_in()
         elif self.others is not None:
@@ -130,13 +136,14 @@ class Gate:
             return
         self._is_letting_in = True
         try:
-            while (slotless := next(filter(self._may_go_beside, self.waiting), None)) is not None:
-                self.waiting.remove(slotless)
+            while (slotless := next(filter(self._may_go_beside, self._slotless), None)) is not None:
+                self._take_out(slotless)
                 self._turns.has_come(slotless.turn)
                 self.beside.add(slotless)
                 slotless.admitted()
             while self.waiting and self._may_enter(self.waiting[0]):
-                visitor = self.waiting.pop(0)
+                visitor = self.waiting[0]
+                self._take_out(visitor)
                 self._turns.has_come(visitor.turn)
                 self.inside.add(visitor)
                 visitor.admitted()
@@ -224,23 +231,39 @@ class Gate:
 
     def _insert(self, visitor: Visitor) -> None:
         """Insert by turn; of one owner by arrival, also a request that comes back from inside."""
-        own = [each for each in self.waiting if each.owner == visitor.owner]
-        if any((_order(each) < _order(visitor)) != (each.arrival < visitor.arrival) for each in own):
-            own = sorted([*own, visitor], key=_arrival)
+        own = self._of_owner.setdefault(visitor.owner, [])
+        at = bisect_left(own, visitor.arrival, key=_arrival)
+        own.insert(at, visitor)
+        if any(_order(one) > _order(next_one) for one, next_one in pairwise(own[max(0, at - 1) : at + 2])):
             for each, turn in zip(own, sorted(each.turn for each in own), strict=True):
                 each.turn = turn
             self.waiting.sort(key=_order)
+            self._slotless.sort(key=_order)
         insort(self.waiting, visitor, key=_order)
+        if not visitor.needs_slot:
+            insort(self._slotless, visitor, key=_order)
+        self._waiting[visitor] = visitor
+
+    def _take_out(self, visitor: Visitor) -> None:
+        """Remove a visitor that waits."""
+        del self._waiting[visitor]
+        own = self._of_owner[visitor.owner]
+        del own[bisect_left(own, visitor.arrival, key=_arrival)]
+        if not own:
+            del self._of_owner[visitor.owner]
+        for queue in (self.waiting,) if visitor.needs_slot else (self.waiting, self._slotless):
+            del queue[bisect_left(queue, _order(visitor), key=_order)]
 
     def _most(self) -> tuple[int, int]:
         """The owner of the most requests that wait here, and how many; (0, 0) while that cannot matter."""
         if 2 * self.queue_length < self.max_waiting or not self.waiting:
             return 0, 0
-        return Counter(each.owner for each in self.waiting).most_common(1)[0]
+        owner, own = max(self._of_owner.items(), key=lambda each: len(each[1]))
+        return owner, len(own)
 
     def _make_room(self, visitor: Visitor) -> None:
         """Send away a request of the owner of the most. Raises QueueFullError."""
-        own = sum(each.owner == visitor.owner for each in self.waiting)
+        own = len(self._of_owner.get(visitor.owner, ()))
         if self._most()[1] > own + 1:
             self.give_way(1)
         elif self.others is None or not self.others.ask_for_room(own):
@@ -252,8 +275,8 @@ class Gate:
             owner, most = self._most()
             if most < MANY:
                 return
-            newest = max((each for each in self.waiting if each.owner == owner), key=_arrival)
-            self.waiting.remove(newest)
+            newest = self._of_owner[owner][-1]
+            self._take_out(newest)
             newest.displaced()
 
 

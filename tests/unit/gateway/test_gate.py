@@ -69,6 +69,36 @@ def test_a_closed_gate_lets_nobody_in_until_it_opens():
     assert (first.times, second.times) == (1, 1)
 
 
+class Counted(Visitor):
+    """Counts how often a gate looks at any of them."""
+
+    looks = 0
+
+    def __getattribute__(self, name):
+        Counted.looks += name in ("turn", "arrival", "owner", "needs_slot", "solo")
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("owners", [1, 1000])
+@pytest.mark.parametrize("leave", ["in turn", "tired"])
+def test_twice_as_many_that_wait_cost_about_twice_as_much(owners, leave):
+    def looks(number):
+        gate = Gate(capacity=2, max_waiting=number)
+        crowd = [Counted(owner=at % owners, needs_slot=at % 10 > 0) for at in range(number)]
+        Counted.looks = 0
+        enter(gate, *crowd)
+        gate.is_open = leave == "in turn"
+        gate.let_in()
+        for each in crowd if leave == "tired" else ():
+            gate.leave(each)
+        while gate.in_flight:
+            gate.leave(next(iter(gate.in_flight)))
+        assert not gate.waiting
+        return Counted.looks
+
+    assert looks(800) < 2.5 * looks(400)
+
+
 def test_a_request_without_a_slot_takes_no_place_and_waits_for_none():
     gate, (first, second) = open_gate(capacity=1), visitors(2)
     quick, late = (Visitor(needs_slot=False) for _ in range(2))
