@@ -7,6 +7,9 @@ and measures until its first token, in turn for
 - llamaproxy, through its gateway: it finds out by itself who has to go;
 - llama.cpp's own router (`--models-dir`, `--models-max 2`), where the engine has one.
 
+With `--cold` each model's file is read from its disk. Each of the three has files of its own then: pages that
+another one has mapped cannot be dropped.
+
 Then 20 clients ask llamaproxy for all six at once: no request may fail.
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -45,6 +49,9 @@ BESIDE_MB = 35
 """Needed by a server beside its weights, with these flags: 32 by the estimate, some 25 as measured."""
 ROOM = 2
 CLIENTS = 20
+LOOKS = 50
+"""Pages of a file that are looked at to see whether it is cold."""
+BARE, OURS, ROUTER = PLANES = ("bare stop + start", "llamaproxy", "llama.cpp's router")
 PAUSE_SECONDS = 1.5
 """Pause before each swap: a server stays for a second after its last request."""
 ATTEMPT_SECONDS = 120.0
@@ -247,27 +254,46 @@ def proxy(directory: Path, models: dict[str, Path]) -> Iterator[Proxy]:
 
 
 def make_cold(path: Path) -> None:
-    """Drop a file from the page cache; pages that somebody has mapped stay."""
+    """Drop a file from the page cache. Raises SystemExit where its pages stay: somebody has them mapped."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        size = path.stat().st_size
+        warm = [at for at in range(0, size, size // LOOKS + 1) if is_cached(file.fileno(), at)]
+    if warm:
+        raise SystemExit(
+            f"{len(warm)} of {LOOKS} pages of {path} stay in the page cache: is its disk a memory?"
+        )
+
+
+def is_cached(fd: int, at: int) -> bool:
+    try:
+        return os.preadv(fd, [bytearray(1)], at, os.RWF_NOWAIT) > 0
+    except BlockingIOError:
+        return False
 
 
 def swaps(
-    planes: dict[str, Plane], models: dict[str, Path], rounds: int, *, cold: bool
+    planes: dict[str, Plane], files: dict[str, dict[str, Path]], rounds: int, *, cold: bool
 ) -> dict[str, list[float]]:
+    """`files`: of the models, by plane."""
     found: dict[str, list[float]] = {name: [] for name in planes}
-    names = cycle(models)
+    names = cycle(next(iter(files.values())))
     for number in range(rounds + ROOM):
         model = next(names)
         for name, plane in planes.items():
             time.sleep(PAUSE_SECONDS)
-            if cold:
-                make_cold(models[model])
+            if cold and number >= ROOM:  # before that, it may be loaded there
+                make_cold(files[name][model])
             took = plane.first_token(model)
             if number >= ROOM:  # before that, memory is not full with what this bench has asked for
                 found[name].append(1000 * took)
     return found
+
+
+def copied(models: dict[str, Path], folder: Path) -> dict[str, Path]:
+    folder.mkdir()
+    return {name: Path(shutil.copy(path, folder)) for name, path in models.items()}
 
 
 def crowd(port: int, names: Sequence[str]) -> tuple[list[float], int]:
@@ -296,10 +322,10 @@ def line(what: str, milliseconds: Sequence[float], note: str = "") -> None:
 
 
 def report(found: dict[str, list[float]], parts: dict[str, Parts]) -> None:
-    base = statistics.median(found["bare stop + start"])
+    base = statistics.median(found[BARE])
     for name, times in found.items():
         ratio = statistics.median(times) / base
-        aim = f"aim ≤ {1.15 * base + 50:.0f} (1.15 × + 50)" if name == "llamaproxy" else ""
+        aim = f"aim ≤ {1.15 * base + 50:.0f} (1.15 × + 50)" if name == OURS else ""
         line(name, times, f"{ratio:.2f} ×  {aim}")
         for part, durations in parts.get(name, {}).items():
             line(f"    {part}", [1000 * duration for duration in durations])
@@ -323,19 +349,20 @@ def main() -> None:
             f"model-{number}": make_demo_model(folder / f"model-{number}.gguf", int(size))
             for number, size in enumerate(options.sizes.split(","))
         }
+        files = {plane: copied(models, Path(name) / plane) if options.cold else models for plane in PLANES}
         print(
             f"{engine.describe}, {options.rounds} rounds, {os.cpu_count()} cores; milliseconds to the first token"
         )
         print(f"{'':<34}{'median':>10}{'worst':>10}")
         with (
-            bare(engine.command, models) as by_hand,
-            proxy(Path(name) / "proxy", models) as ours,
-            router(engine.command, models) as own,
+            bare(engine.command, files[BARE]) as by_hand,
+            proxy(Path(name) / "proxy", files[OURS]) as ours,
+            router(engine.command, files[ROUTER]) as own,
         ):
             seen = Ours(ours)
-            planes = {"bare stop + start": by_hand, "llamaproxy": seen, "llama.cpp's router": own}
-            found = swaps(planes, models, options.rounds, cold=options.cold)
-            report(found, {"bare stop + start": by_hand.parts, "llamaproxy": seen.parts})
+            planes: dict[str, Plane] = {BARE: by_hand, OURS: seen, ROUTER: own}
+            found = swaps(planes, files, options.rounds, cold=options.cold)
+            report(found, {BARE: by_hand.parts, OURS: seen.parts})
             if not options.no_crowd:
                 answers, failed = crowd(ours.gateway_port, list(models))
                 line(
