@@ -18,8 +18,9 @@ def after_news(before: ServerFacts, news: Mapping[str, Any], now: float) -> Serv
 
     None: nothing. The news is older, or the server is elsewhere by it: that is for the database to say.
     """
-    endpoint = Endpoint(**news["endpoint"]) if news["endpoint"] else None
-    moved = news["url"] != before.url or endpoint not in (None, before.endpoint)
+    endpoint, status = Endpoint(**news["endpoint"]) if news["endpoint"] else None, Status(news["status"])
+    elsewhere = status is Status.READY and endpoint not in (None, before.endpoint)
+    moved = news["url"] != before.url or elsewhere
     if news["version"] <= before.version or moved or news["adopted"] != before.adopted:
         return None
     ending = news.get("ending")
@@ -30,7 +31,7 @@ def after_news(before: ServerFacts, news: Mapping[str, Any], now: float) -> Serv
         before,
         version=news["version"],
         heard_at=now,
-        status=Status(news["status"]),
+        status=status,
         detail=news["detail"],
         draining=news.get("draining", False),  # a supervisor of the version before says nothing
         unloaded=news.get("unloaded", False),

@@ -44,3 +44,5 @@ def test_news_that_would_have_requests_sent_elsewhere_or_with_another_key_change
 def test_where_a_new_process_listens_is_for_its_row_to_say():
     starting = ServerFacts(name="default", version=5, status=Status.STARTING, url=URL)
     assert after_news(starting, news(), NOW) is None
+    loads = after_news(starting, news(status=Status.STARTING, detail="Loading the model."), NOW)
+    assert (loads.detail, loads.endpoint) == ("Loading the model.", None)
