@@ -81,6 +81,8 @@ class Push(TypedDict):
     version: int
     silent: bool
     """Nobody supervises the server: `silent` may change while the version does not."""
+    status: str
+    """Status in one word, for which alone a hidden page is told of a change."""
     html: str
     """Card of the server, for its page."""
     row: str
@@ -141,6 +143,7 @@ def render_push(view: ServerView) -> Push:
         server=view.status.name,
         version=view.status.version,
         silent=view.stale_since is not None,
+        status=view.status.status.value,
         html=rendered("supervisor/_push.html", context),
         row=rendered("supervisor/_push_row.html", context),
         pill=rendered("supervisor/_pill.html", context),

@@ -27,6 +27,7 @@ from supervisor_app.common.outage import Outage
 from supervisor_app.common.single_flight import SingleFlight
 from supervisor_app.fleet.events import LISTINGS, PUSH_GROUP, Push, render_all, render_heartbeat, render_push
 from supervisor_app.fleet.layers import channel_layer
+from supervisor_app.fleet.pace import Paced
 from supervisor_app.fleet.snapshots import Mark, load_marks, load_views, mark_of
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 RESYNC_SECONDS = 5.0
 HEARTBEAT_SECONDS = 15.0
 RETRY_SECONDS = 1.0
+PAGE_SECONDS = 0.25
+"""A page shows at most one change of each server in so long; a program hears of every one."""
 
 Marks = Mapping[str, Mark]
 """Marks of servers, by name."""
@@ -60,6 +63,9 @@ class Snapshot:
 class Subscriber(Protocol):
     """An open socket."""
 
+    is_page: bool
+    """People look at what it shows, so that changes need not come faster than they can be seen."""
+
     async def deliver(self, pushes: Collection[Push]) -> None:
         """Take the newest push of each server that has changed."""
 
@@ -81,7 +87,8 @@ class Hub:
         self.compared: dict[str, Mark] = {}
         self._newest: dict[str, Push] = {}
         self._pending: dict[str, Push] = {}
-        """Pushes that were delivered to nobody yet: of each server the newest."""
+        """Pushes that no program was told yet: of each server the newest."""
+        self._for_pages = Paced[Push](PAGE_SECONDS)
         self._delivering = asyncio.Lock()
         self._outdated: set[Subscriber] = set()
         """Subscribers that need all anew, at once."""
@@ -110,6 +117,7 @@ class Hub:
             self._tasks = []
             self._snapshots.close()
             self.compared, self._newest, self._pending = {}, {}, {}
+            self._for_pages = Paced(PAGE_SECONDS)
 
     async def snapshot(self, wanted: Wanted) -> Snapshot:
         """Load and render what the database tells. Raises what the database raises."""
@@ -160,6 +168,7 @@ class Hub:
                 else:
                     for known in (self.compared, self._newest, self._pending):
                         known.pop(message["server"], None)
+                    self._for_pages.forget(message["server"])
                     self.outdated(self._subscribers)
         finally:
             with suppress(Exception):  # a layer that is away must not turn a cancellation into an error
@@ -172,6 +181,7 @@ class Hub:
             return
         self.compared[name] = mark_of_push(push)
         self._newest[name] = self._pending[name] = push
+        self._for_pages.put(name, push)
         self._has_pending.set()
 
     async def _deliver(self) -> None:
@@ -179,14 +189,23 @@ class Hub:
             await self._has_pending.wait()
             await self._flush()
 
-    async def _flush(self) -> None:
-        """Deliver what is pending. Pushes that come meanwhile go together next time."""
+    async def _flush(self, *, held_too: bool = False) -> None:
+        """Deliver what is pending. Pushes that come meanwhile go together next time.
+
+        `held_too`: pages are told also what they were told another version of a moment ago.
+        """
         async with self._delivering:
             self._has_pending.clear()
-            pushes, self._pending = list(self._pending.values()), {}
-            if pushes:
-                for subscriber in list(self._subscribers):
-                    await self._serve(subscriber, lambda each: each.deliver(pushes))
+            loop = asyncio.get_running_loop()
+            for_programs, self._pending = list(self._pending.values()), {}
+            for_pages = self._for_pages.due(loop.time(), held_too=held_too)
+            for subscriber in list(self._subscribers):
+                pushes = for_pages if subscriber.is_page else for_programs
+                if pushes:
+                    await self._serve(subscriber, partial(_deliver, pushes))
+            wait = self._for_pages.wait(loop.time())
+            if wait is not None:
+                loop.call_later(wait, self._has_pending.set)
 
     async def _renew(self) -> None:
         while True:
@@ -205,7 +224,7 @@ class Hub:
             if changed:
                 for push in await _render_anew(changed):
                     self._take(push)
-            await self._flush()
+            await self._flush(held_too=True)  # else they look as if they had missed it
             for name in self.compared.keys() - marks.keys():
                 self._newest.pop(name, None)
             self.compared = marks
@@ -249,6 +268,10 @@ def mark_of_push(push: Push) -> Mark:
 def is_news(mark: Mark, shown: Mark) -> bool:
     """Tell whether the mark is of a newer state, or the supervisor fell silent or spoke again."""
     return mark[0] > shown[0] or (mark[0] == shown[0] and mark[1] != shown[1])
+
+
+async def _deliver(pushes: Collection[Push], subscriber: Subscriber) -> None:
+    await subscriber.deliver(pushes)
 
 
 async def _send_heartbeat(html: str, subscriber: Subscriber) -> None:

@@ -7,12 +7,16 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+from channels.db import database_sync_to_async
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
-from supervisor_app.fleet.events import LISTINGS, Push, error_event, in_pieces, part_of
+from supervisor_app.fleet.events import LISTINGS, Listing, Push, error_event, in_pieces, part_of, rendered
 from supervisor_app.fleet.hub import Marks, Wanted, hub, is_news, mark_of_push
+from supervisor_app.pages.build import build
+from supervisor_app.pages.door import may_stay
+from supervisor_app.pages.overview import load_overview, render_overview
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -24,13 +28,17 @@ LOGIN_NEEDED = 4003
 MAX_MESSAGE = 4096
 """Characters of a client's message that are worth parsing."""
 
+# With the sockets, not with the addresses: the first visitor of a new process may be a page that comes back.
+LISTINGS["rows"] = Listing(render_overview, load_overview)
+
 
 class StatusConsumer(AsyncWebsocketConsumer):
     """A socket that gets a snapshot at once and whenever asked, then every change.
 
     `?format=json` for the original's events, else HTML: cards, with `?view=rows` parts of the overview,
     with `?view=pills` words alone. `?server=NAME` for one server alone. The version last sent of each server
-    is remembered, so that an older push is never sent after a newer one.
+    is remembered, so that an older push is never sent after a newer one. A page that says it is hidden is
+    told of another status alone, for its title and its notifications; once it is seen again, of the rest.
     """
 
     # The hub listens for all: a channel for each socket would make each fail while Redis is away.
@@ -57,14 +65,25 @@ class StatusConsumer(AsyncWebsocketConsumer):
         self.sent: dict[str, Mark] = {}
         """Marks of the servers, as they were sent last."""
         self.busy = self.again = False
+        self.is_page = not self.wanted.as_json
+        self.is_hidden = self.has_missed = False
+        self.statuses: dict[str, str] = {}
+        """Statuses that a push has told, by the names of the servers."""
         hub().join(self)
         await self.snapshot()
+        if "build" in query and query["build"][0] != await asyncio.to_thread(build):
+            await self.send(text_data=rendered("supervisor/_outdated.html", {}))
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if not hasattr(self, "sent"):
             return  # closed already, for want of rights
-        if _wants_status(text_data):
+        said = _message(text_data)
+        if said.get("type") == "requestLlamaStatus":
             await self.snapshot()
+        elif said.get("type") == "visibility":
+            self.is_hidden = said.get("hidden") is True
+            if self.has_missed and not self.is_hidden:
+                await self.snapshot()
         else:
             await self.send(text_data=error_event('Send {"type": "requestLlamaStatus"}.'))
 
@@ -96,13 +115,17 @@ class StatusConsumer(AsyncWebsocketConsumer):
         for message in made.messages:
             await self.send(text_data=message)
             await asyncio.sleep(0)  # it may be long, and others wait for the event loop
-        self.sent = dict(made.marks)
+        self.sent, self.has_missed, self.statuses = dict(made.marks), False, {}
         await self._send_pushes(hub().newer_than(self.sent))
 
     # hub.Subscriber
 
     async def deliver(self, pushes: Collection[Push]) -> None:
         mine = [push for push in pushes if self.wanted.only in (None, push["server"])]
+        if self.is_hidden:
+            seen = [push for push in mine if push.get("status") != self.statuses.get(push["server"], "")]
+            self.has_missed |= len(seen) < len(mine)
+            mine = seen
         knows_all = all(push["server"] in self.sent and _has_views(push) for push in mine)
         if self.busy:
             self.again |= not knows_all
@@ -118,12 +141,23 @@ class StatusConsumer(AsyncWebsocketConsumer):
         only, sent = self.wanted.only, self.sent
         if self.busy or sent == marks:
             return False
+        if self.is_hidden:
+            self.has_missed = True  # made good when it is seen
+            return False
         known = marks if only is None else {name: marks[name] for name in (only,) if name in marks}
         return known.keys() != sent.keys() or any(is_news(known[name], mark) for name, mark in sent.items())
 
     async def heartbeat(self, html: str) -> None:
-        if not self.wanted.as_json:
+        if not settings.LLAMAPROXY_PUBLIC_STATUS and not await self._may_stay():
+            await self.close(code=LOGIN_NEEDED)
+        elif not self.wanted.as_json:
             await self.send(text_data=html)
+
+    async def _may_stay(self) -> bool:
+        may: bool = await database_sync_to_async(may_stay)(
+            self.scope["user"].pk, self.scope["session"].session_key
+        )
+        return may
 
     async def _send_pushes(self, pushes: Collection[Push]) -> None:
         """Send those that are news to this socket."""
@@ -133,6 +167,7 @@ class StatusConsumer(AsyncWebsocketConsumer):
             if _has_views(push) and is_news(mark_of_push(push), self.sent[push["server"]])
         ]
         self.sent |= {push["server"]: mark_of_push(push) for push in news}
+        self.statuses |= {push["server"]: push.get("status", "") for push in news}
         # An overview of one server is that server's card.
         view = "" if self.wanted.view == "rows" and len(self.sent) == 1 else self.wanted.view
         as_json = self.wanted.as_json
@@ -148,11 +183,12 @@ def _has_views(push: Push) -> bool:
     return "row" in push
 
 
-def _wants_status(text: str | None) -> bool:
+def _message(text: str | None) -> dict[str, Any]:
+    """Return what a client said; empty: nothing that is worth parsing."""
     if text is None or len(text) > MAX_MESSAGE:
-        return False
+        return {}
     try:
         message = json.loads(text)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(message, dict) and message.get("type") == "requestLlamaStatus"
+        return {}
+    return message if isinstance(message, dict) else {}

@@ -18,8 +18,6 @@ from urllib.parse import parse_qsl
 from channels.db import database_sync_to_async
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
-from django.contrib.auth import get_user_model
-from django.contrib.sessions.models import Session
 
 from supervisor_app.fleet.hub import Marks, hub
 from supervisor_app.fleet.logfiles import FoundLog, find_log, lives_of
@@ -29,6 +27,7 @@ from supervisor_app.logs.hidden import Hider
 from supervisor_app.logs.query import BadQueryError, query_of
 from supervisor_app.logs.search import BadFilterError, Matcher
 from supervisor_app.logs.shown import ended
+from supervisor_app.pages.door import may_stay
 from supervisor_app.web.limits import WebLimits
 
 if TYPE_CHECKING:
@@ -55,6 +54,7 @@ class LogConsumer(AsyncWebsocketConsumer):
     """A page that follows a log."""
 
     channel_layer_alias = None
+    is_page = False  # the end of a life goes with its lines, at once
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve the socket. However it ends, nothing of it stays."""
@@ -171,7 +171,7 @@ class LogConsumer(AsyncWebsocketConsumer):
         return False
 
     async def heartbeat(self, html: str) -> None:
-        if await database_sync_to_async(_may_stay)(self.scope["user"].pk, self.scope["session"].session_key):
+        if await database_sync_to_async(may_stay)(self.scope["user"].pk, self.scope["session"].session_key):
             await self.send(text_data='{"beat":true}')
         else:
             await self.close(code=LOGIN_NEEDED)
@@ -191,9 +191,3 @@ def messages(news: dict[str, Any]) -> Iterator[str]:
 def _look_at(name: str) -> tuple[FoundLog, list[Life]] | None:
     server = LlamaServer.objects.filter(name=name).first()
     return None if server is None else (find_log(server), lives_of(server))
-
-
-def _may_stay(user: int, session: str | None) -> bool:
-    """Is the user still one of the staff, and logged in?"""
-    is_staff = get_user_model().objects.filter(pk=user, is_active=True, is_staff=True).exists()
-    return is_staff and Session.objects.filter(pk=session).exists()

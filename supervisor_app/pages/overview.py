@@ -14,7 +14,7 @@ from supervisor_app.fleet.availability import bars_of
 from supervisor_app.fleet.conf import apply_overlay
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.devices import known_devices
-from supervisor_app.fleet.events import LISTINGS, Listing, in_pieces, rendered
+from supervisor_app.fleet.events import in_pieces, rendered
 from supervisor_app.fleet.footprint_rows import known_needs
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.fleet.uptime import Window
@@ -84,6 +84,3 @@ def render_overview(overview: Overview) -> list[str]:
             rendered("supervisor/_overview_entry.html", {**context, "row": row}) for row in overview.rows
         ]
     return in_pieces(texts)
-
-
-LISTINGS["rows"] = Listing(render_overview, load_overview)

@@ -4,7 +4,8 @@ import { all, id, on, say } from "./dom.js";
 import { dressTab } from "./tab.js";
 import { localiseTimes, tickTimes } from "./time.js";
 
-const SILENCE = 40000; // the server says something every 15 s
+const SILENCE = 40000, BEAT = 17000; // the server says something every 15 s
+const BETWEEN_RELOADS = 60000;
 const LOG_IN = 4003;
 let state = "connecting", skew = 0, heard = Date.now(), socket, wrapper;
 
@@ -22,10 +23,32 @@ function dress() {
 
 function connection(now) {
   if (state === now) return;
+  if (now === "login") ended();
   state = document.body.dataset.connection = id("connection").dataset.state = now;
   say(id("connection-says"), id("connection").dataset[now]);
   dress();
 }
+
+/** After a sleep: a page that has missed a sign of life is not live, however the socket looks. */
+function wake() {
+  if (state !== "login" && Date.now() - heard > BEAT) renew();
+  tick();
+}
+
+function see() {
+  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type: "visibility", hidden: document.hidden }));
+  if (document.hidden) reloadOutdated();
+  else wake();
+}
+
+/** Nobody looks, so nobody is disturbed. Two versions at a time, behind one address, must not make it a loop. */
+function reloadOutdated() {
+  if (id("outdated").hidden || Date.now() - (sessionStorage.getItem("reloaded") ?? 0) < BETWEEN_RELOADS) return;
+  sessionStorage.setItem("reloaded", Date.now());
+  location.reload();
+}
+
+const ended = () => (id("ended").hidden = false);
 
 function renew() {
   heard = Date.now();
@@ -44,6 +67,7 @@ on("htmx:wsOpen", (event) => {
   wrapper = event.detail.socketWrapper;
   heard = Date.now();
   for (const e of all("[data-version]")) e.dataset.version = 0; // whoever answers may count anew
+  if (document.hidden) see();
 });
 on("htmx:wsClose", ({ detail: { event: { code }, socketWrapper } }) => {
   connection(code === LOG_IN ? "login" : "lost");
@@ -64,6 +88,7 @@ on("htmx:oobBeforeSwap", ({ detail }) => {
 on("htmx:wsAfterMessage", () => {
   connection("live");
   dress();
+  if (document.hidden) reloadOutdated();
 });
 on("htmx:beforeRequest", (event) => {
   // While nobody answers or looks, a page does not ask by itself; what people ask for is tried.
@@ -73,4 +98,9 @@ on("htmx:afterSwap", dress);
 
 dress();
 setInterval(tick, 500);
-on("visibilitychange", tick);
+on("visibilitychange", see);
+on("resume", wake); // a frozen page: its timers stood still
+addEventListener("pageshow", wake);
+addEventListener("offline", () => state === "live" && connection("lost"));
+addEventListener("online", () => state === "lost" && renew());
+on("login-ended", ended);

@@ -3,6 +3,7 @@ import { all, id, on, say } from "./dom.js";
 import { toast } from "./toast.js";
 
 const WANTED = "notify-of-crashes", DOWN = ["crashed", "error"];
+const TOGETHER = 10000; // tabs hear of the same crash within this time
 const button = id("notify");
 const known = new Map();
 const wanted = () => localStorage.getItem(WANTED) && Notification.permission === "granted";
@@ -22,6 +23,16 @@ async function toggle() {
   show();
 }
 
+/** Only one of several tabs notifies. Browsers have locks wherever they have notifications. */
+function tell(name, word) {
+  navigator.locks.request(`notify ${name}`, () => {
+    const key = `notified ${name}`;
+    if (Date.now() - localStorage.getItem(key) < TOGETHER) return;
+    localStorage.setItem(key, Date.now());
+    new Notification(`${name}: ${word}`, { tag: name, body: button.dataset.body });
+  });
+}
+
 /** Compare with what was shown before: only a server that went down is news. */
 function look() {
   for (const { dataset: { name, status, word, stale } } of all("[data-glyph]")) {
@@ -29,7 +40,7 @@ function look() {
     known.set(name, status);
     const fell = before && !DOWN.includes(before) && DOWN.includes(status) && stale === undefined;
     if (fell) dispatchEvent(new CustomEvent("server-down", { detail: name }));
-    if (fell && wanted()) new Notification(`${name}: ${word}`, { tag: name, body: button.dataset.body });
+    if (fell && wanted()) tell(name, word);
   }
 }
 

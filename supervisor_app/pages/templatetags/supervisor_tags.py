@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 
 from supervisor_app.common import words
 from supervisor_app.fleet.history import own
+from supervisor_app.pages.build import build
 from supervisor_app.pages.presenters.overview import attention_of, rank_of
 from supervisor_app.pages.presenters.script_words import script_words
 from supervisor_app.pages.presenters.standing import glyph, lede, standing
@@ -264,7 +265,8 @@ def _height(seconds: float) -> float:
 @register.simple_tag
 def socket(server: str | None = None, view: str | None = None) -> str:
     """The WebSocket on which a page hears of changes: of one server, or of all; as cards, or by `view`."""
-    said = {key: value for key, value in (("server", server), ("view", view)) if value is not None}
+    asked = (("server", server), ("view", view), ("build", build()))
+    said = {key: value for key, value in asked if value is not None}
     query = urlencode(said, quote_via=quote, safe="")
     return f"{reverse('socket', urlconf='supervisor_app.routing')}{query and '?'}{query}"
 

@@ -39,6 +39,12 @@ from tests.integration.building import (
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.fixture(autouse=True)
+def _unpaced(monkeypatch):
+    """A page is told of every change, as soon as a program is."""
+    monkeypatch.setattr(hub_module, "PAGE_SECONDS", 0.0)
+
+
 @pytest.fixture
 def fast_resync(monkeypatch):
     monkeypatch.setattr(hub_module, "RESYNC_SECONDS", 0.05)
@@ -46,6 +52,8 @@ def fast_resync(monkeypatch):
 
 class Deaf:
     """A subscriber that fails at everything, and counts it."""
+
+    is_page = True
 
     def __init__(self):
         self.asked = []
@@ -238,9 +246,9 @@ async def test_pages_that_open_together_share_their_lists(lists_made):
 async def test_a_burst_of_changes_makes_no_list_and_ends_with_the_last(lists_made, monkeypatch):
     may_go = asyncio.Event()
 
-    async def held(self, original=hub_module.Hub._flush):
+    async def held(self, original=hub_module.Hub._flush, **options):
         await may_go.wait()
-        await original(self)
+        await original(self, **options)
 
     await db(make_ready_servers)
     async with socket_to() as first, socket_to() as second:

@@ -33,6 +33,13 @@ from tests.integration.building import (
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+
+@pytest.fixture(autouse=True)
+def _unpaced(monkeypatch):
+    """A page is told of every change, as soon as a program is."""
+    monkeypatch.setattr(hub_module, "PAGE_SECONDS", 0.0)
+
+
 REQUEST = {"type": "requestLlamaStatus"}
 
 
