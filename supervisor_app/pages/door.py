@@ -11,7 +11,8 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.views import redirect_to_login
 from django.contrib.sessions.models import Session
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.middleware.gzip import GZipMiddleware
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
@@ -35,7 +36,7 @@ def page(view: View) -> View:
         answer = view(request, *args, **kwargs)
         if _was_staff(request) and not may_control(request):
             answer["HX-Trigger"] = ENDED
-        return answer
+        return _zipped(request, answer)
 
     return never_cache(require_safe(wrapper))
 
@@ -49,7 +50,7 @@ def staff_page(view: View) -> View:
             return _to_login(request)
         if not may_control(request):
             raise PermissionDenied("Log in as staff to see this.")
-        return view(request, *args, **kwargs)
+        return _zipped(request, view(request, *args, **kwargs))
 
     return never_cache(require_safe(wrapper))
 
@@ -80,6 +81,17 @@ def _to_login(request: HttpRequest) -> HttpResponseBase:
     if getattr(request, "htmx", False):
         return HttpResponseStopPolling(headers={"HX-Trigger": ENDED})
     return redirect_to_login(request.get_full_path(), reverse(settings.LOGIN_URL))
+
+
+def _zipped(request: HttpRequest, answer: HttpResponseBase) -> HttpResponseBase:
+    """Compress what is whole: the rows of an overview repeat each other, and are a tenth then.
+
+    Streams stay as they are, since compression would hold their pieces back. Django adds random bytes, so
+    that a length tells nothing (https://docs.djangoproject.com/en/5.2/ref/middleware/#gzip-middleware).
+    """
+    if not isinstance(answer, HttpResponse):
+        return answer
+    return GZipMiddleware(lambda _request: answer).process_response(request, answer)
 
 
 def _was_staff(request: HttpRequest) -> bool:

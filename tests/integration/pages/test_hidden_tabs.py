@@ -127,7 +127,7 @@ def test_a_process_whose_first_visitor_is_an_open_page_knows_its_view():
 async def test_a_program_is_told_of_no_build():
     await db(make_ready_server)
     async with socket_to(JSON) as program:
-        assert [json.loads(said)["type"] for said in await everything(program)] == ["llama_status"]
+        assert {json.loads(said)["type"] for said in await everything(program)} == {"llama_status"}
 
 
 async def test_a_socket_whose_login_has_ended_is_closed_where_pages_are_private(settings, monkeypatch):
@@ -144,6 +144,14 @@ async def test_a_socket_whose_login_has_ended_is_closed_where_pages_are_private(
             while (said := await page.receive_output(DEADLINE))["type"] != "websocket.close":
                 pass
     assert said["code"] == LOGIN_NEEDED
+
+
+def test_a_page_goes_compressed_to_those_who_take_that(client):
+    plain = client.get("/")
+    zipped = client.get("/", headers={"Accept-Encoding": "gzip"})
+    assert zipped["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in plain
+    assert len(zipped.content) < len(plain.content) / 2
 
 
 HTMX = {"HX-Request": "true", "X-CSRFToken": "that of the page"}
