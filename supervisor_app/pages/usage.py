@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from supervisor_app.pages.door import staff_page
 from supervisor_app.pages.presenters.traffic import safe_cell, total_of, usage_rows
@@ -23,10 +24,17 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
 LISTED = 200
-GROUPINGS = {"key": "Key", "model": "Model", "server": "Server", "day": "Day"}
-NAMELESS = {"key": "no key", "model": "no model", "server": "no server", "day": ""}
+GROUPINGS = {"key": _("Key"), "model": _("Model"), "server": _("Server"), "day": _("Day")}
+NAMELESS = {"key": _("no key"), "model": _("no model"), "server": _("no server"), "day": ""}
 SPANS = (1, 7, 30, 90, KEEP_DAYS)
-COLUMNS = ("Requests", "Failed", "Held", "Tokens in", "of them cached", "Tokens out")
+COLUMNS = (
+    _("Requests"),
+    _("Failed"),
+    _("Held"),
+    _("Tokens in"),
+    _("of them cached"),
+    _("Tokens out"),
+)
 
 
 @staff_page
@@ -41,7 +49,7 @@ def usage(request: HttpRequest) -> HttpResponse:
         .annotate(tokens=F("prompt_tokens") + F("generated_tokens"))
         .order_by(order, by)
     )
-    rows = usage_rows(list(groups[: LISTED + 1]), by, NAMELESS[by])
+    rows = usage_rows(list(groups[: LISTED + 1]), by, str(NAMELESS[by]))
     context = {
         "by": by,
         "by_word": GROUPINGS[by],

@@ -99,9 +99,11 @@ def free_of_limit(memory: Mapping[str, Any]) -> int:
 def trend(history: Sequence[tuple[float, int]]) -> str:
     """Growth of memory in words, such as `From 1.2 GiB to 5.1 GiB in its last 40 s`."""
     (first, then), (last, now) = history[0], history[-1]
+    lasted = duration(first - last)
     if abs(now - then) < 0.02 * max(now, 1):
-        return f"About {size(now)} for its last {duration(first - last)}."
-    return f"From {size(then)} to {size(now)} in its last {duration(first - last)}."
+        return _("About %(size)s for its last %(lasted)s.") % {"size": size(now), "lasted": lasted}
+    said = _("From %(then)s to %(now)s in its last %(lasted)s.")
+    return said % {"then": size(then), "now": size(now), "lasted": lasted}
 
 
 # --- Times ---------------------------------------------------------------------------------------------
@@ -167,14 +169,14 @@ def outcome(run: RunSummary) -> str:
     if run.failure:
         return run.failure.title
     if run.open:
-        return "Starting" if run.ready_at is None else "Running"
-    return "Stopped"
+        return _("Starting") if run.ready_at is None else _("Running")
+    return _("Stopped")
 
 
 @register.filter
 def ending(run: RunSummary) -> str:
     """The exit code or the signal, in words."""
-    return "it lives" if run.open else words.ending(run.exit_code, run.signal)
+    return _("it lives") if run.open else words.ending(run.exit_code, run.signal)
 
 
 @register.filter
@@ -183,10 +185,14 @@ def story(card: RunCard, now: float) -> str:
     run = card.summary
     life = duration(lived(run, now)).replace(" ", "\u00a0")  # a number stays with its unit
     if run.open:
-        return f"It has been running for {life}."
-    how = "It was never ready" if run.ready_at is None else "It was ready"
-    after = f"{how} and lived for {life}"
-    return f"{after}. It was asked to end." if run.failure is None else f"{after}, then died: {ending(run)}."
+        return _("It has been running for %(life)s.") % {"life": life}
+    if run.failure is None:
+        was_ready = _("It was ready and lived for %(life)s. It was asked to end.")
+        never = _("It was never ready and lived for %(life)s. It was asked to end.")
+    else:
+        was_ready = _("It was ready and lived for %(life)s, then died: %(ending)s.")
+        never = _("It was never ready and lived for %(life)s, then died: %(ending)s.")
+    return (never if run.ready_at is None else was_ready) % {"life": life, "ending": ending(run)}
 
 
 @register.filter
@@ -218,11 +224,11 @@ def remarks(run: RunSummary) -> str:
     if run.signal is not None or run.exit_code:
         said.append(words.ending(run.exit_code, run.signal))
     if run.failure and run.ready_at is None:
-        said.append("never ready")
+        said.append(_("never ready"))
     if run.retry:
-        said.append(f"retry {run.retry}")
+        said.append(_("retry %(number)d") % {"number": run.retry})
     if run.adopted:
-        said.append("was already running")
+        said.append(_("was already running"))
     return " · ".join(said)
 
 

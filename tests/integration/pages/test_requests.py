@@ -325,7 +325,7 @@ def test_every_class_of_the_part_has_its_style(staff_client, quarantined):
 
 def test_a_quarantined_request_is_shown_with_its_reason(staff_client, quarantined):
     shown = words(staff_client.get(PAGE))
-    assert "This request has killed the server. Whoever sends it again gets an error instead." in shown
+    assert "This request has killed its server. Whoever sends it again gets an error instead." in shown
     assert "It died." in shown
     assert "run 3 · abababababab" in shown
 
@@ -333,7 +333,7 @@ def test_a_quarantined_request_is_shown_with_its_reason(staff_client, quarantine
 def test_several_are_told_as_several(staff_client, quarantined):
     quarantine(body_hash="cd" * 32)
     shown = words(staff_client.get(PAGE))
-    assert "These requests have killed the server. Whoever sends one of them again" in shown
+    assert "These requests have killed their server. Whoever sends one of them again" in shown
 
 
 def test_a_request_out_of_quarantine_or_of_another_server_is_not_shown(staff_client):
