@@ -9,6 +9,7 @@ from supervisor_app.api import logs as api_logs
 from supervisor_app.api import nodes as api_nodes
 from supervisor_app.api import probes
 from supervisor_app.api import runs as api_runs
+from supervisor_app.api import samples as api_samples
 from supervisor_app.api import servers as api_servers
 from supervisor_app.fleet.converters import NameConverter, WishConverter
 from supervisor_app.pages import (
@@ -19,6 +20,7 @@ from supervisor_app.pages import (
     log,
     logins,
     modelfiles,
+    now,
     overview,
     palette,
     playground,
@@ -38,6 +40,7 @@ urlpatterns = [
     path("servers/<name:name>/", servers.server, name="server"),
     path("servers/<name:name>/<wish:wish>", servers.control, name="control"),
     path("servers/<name:name>/rollback", servers.rollback, name="rollback"),
+    path("servers/<name:name>/now", now.now, name="now"),
     path("servers/<name:name>/log/", log.log, name="log"),
     path("servers/<name:name>/log/download", log.download, name="log-download"),
     path("servers/<name:name>/runs/", runs.runs, name="runs"),
@@ -75,6 +78,7 @@ urlpatterns = [
     path("api/servers/<name:name>/<wish:wish>", api_servers.control, name="api-control"),
     path("api/servers/<name:name>/rollback", api_servers.rollback, name="api-rollback"),
     path("api/servers/<name:name>/availability", api_availability.availability, name="api-availability"),
+    path("api/servers/<name:name>/samples", api_samples.samples, name="api-samples"),
     path("api/servers/<name:name>/footprint", api_servers.footprint, name="api-footprint"),
     path("api/servers/<name:name>/log", api_servers.log, name="api-log"),
     path("api/servers/<name:name>/log/lines", api_logs.lines, name="api-log-lines"),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from datetime import timedelta
@@ -36,6 +37,8 @@ def draw(scene: str) -> None:
     servers = [_server(number, nodes[number % len(nodes)], count) for number in range(count)]
     _incidents([server for number, server in enumerate(servers) if number % 16 == 1])
     _shelf(servers)
+    for server in servers[:3]:
+        _samples(server, int(timezone.now().timestamp()), works=server.state.status == "ready")
     _in_flight([server for number, server in enumerate(servers) if number % 4 in (0, 2)])
 
 
@@ -263,6 +266,64 @@ def _incidents(servers: Sequence[LlamaServer]) -> None:
                     state="failed" if lost else "sent",
                     last_error="The address did not answer within 10 s." if lost else "",
                 )
+
+
+def _samples(server: LlamaServer, now: int, *, works: bool) -> None:
+    """A day of figures, and for a server that works the last ten minutes by the second."""
+    from supervisor_app.fleet import sample_record
+    from supervisor_app.fleet.models import Sample
+
+    def figures(at: int) -> dict[str, float]:
+        wave = 0.5 + 0.5 * math.sin(at / 97) * math.sin(at / 1300)
+        speeds = {
+            "generated": round(60 * wave, 1),
+            "prefilled": round(900 * wave**4, 1),
+            "in_flight": round(3 * wave),
+        }
+        memory = {
+            "memory:host": 0.6 * GIB,
+            "memory:GPU-0": 18.6 * GIB,
+            "waiting": round(max(0.0, 4 * wave - 3)),
+        }
+        rest = {"context": 4000 + round(9000 * wave), "context_size": 32768, "cpu": round(1.5 * wave, 2)}
+        return (
+            speeds
+            | memory
+            | rest
+            | {"ttft": 200 + round(800 * wave), "itl": 24.0, "cached": round(1 - wave, 2)}
+        )
+
+    minute = now // 60 * 60
+    rows = [
+        Sample(
+            server=server,
+            step=60,
+            at=at,
+            figures={
+                name: [value, value if name == "cached" else 1.3 * value]
+                for name, value in figures(at).items()
+            },
+        )
+        for at in range(minute - 86_400, minute, 240)
+    ]
+    Sample.objects.bulk_create(rows)
+    if works:
+        seconds = [(at, figures(at)) for at in range(now - 600, now)]
+        slots = [
+            {
+                "id": number,
+                "task": number,
+                "works": number < 1,
+                "cached": 900,
+                "processed": 3100,
+                "decoded": 812,
+                "used": 4812,
+                "size": 16384,
+            }
+            for number in range(2)
+        ]
+        sample_record.write(server.node, {server.name: seconds})
+        sample_record.write_pulses(server.node, {server.name: (slots, seconds[-3:])})
 
 
 def _in_flight(servers: Sequence[LlamaServer]) -> None:

@@ -9,6 +9,8 @@ from supervisor_app.core.devices import HOST
 from supervisor_app.fleet.sample_rules import MEMORY, Figures, Growth, Thinning, works
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from supervisor_app.core.sightings import MemorySample, Slot
     from supervisor_app.core.vitals import Vitals
 
@@ -49,8 +51,10 @@ class Course:
     slots: tuple[Slot, ...] = ()
     works: bool = False
     _passed: Passed | None = None
+    _looked_at: float = 0.0
     _generated: Growth = field(default_factory=Growth)
     _prefilled: Growth = field(default_factory=Growth)
+    _speeds: Figures = field(default_factory=dict)
     _thinning: Thinning = field(default_factory=Thinning)
 
     def take(self, at: float, vitals: Vitals, passed: Passed) -> None:
@@ -71,11 +75,11 @@ class Course:
     def _figures(self, at: float, vitals: Vitals, passed: Passed) -> Figures:
         slots = vitals.slots
         working = [slot for slot in slots if slot.works]
-        decoded = sum(slot.decoded for slot in working) if slots else passed.streaming
-        processed = sum(slot.processed for slot in working)
+        if not working or vitals.at != self._looked_at:
+            self._speeds = self._speeds_of(at, working, passed, has_slots=bool(slots))
+        self._looked_at = vitals.at
         figures: Figures = {
-            "generated": self._generated.speed(passed.generated + decoded, at),
-            "prefilled": self._prefilled.speed(passed.prompt - passed.cached + processed, at),
+            **self._speeds,
             "in_flight": max(passed.in_flight, len(working)),
             "waiting": passed.waiting,
         }
@@ -86,6 +90,19 @@ class Course:
             figures["context_size"] = sum(slot.size for slot in slots)
         figures |= _memory(vitals.memory) | {f"{MEMORY}{gpu}": used for gpu, used in vitals.gpus.items()}
         return figures | answers_between(self._passed or passed, passed)
+
+    def _speeds_of(self, at: float, working: Sequence[Slot], passed: Passed, *, has_slots: bool) -> Figures:
+        """Add up what ended and what slots work at, at the time of a look: later, some would count twice.
+
+        Records of the second before that are the newest that end with it.
+        """
+        ended = (self._passed or passed) if working else passed
+        decoded = sum(slot.decoded for slot in working) if has_slots else passed.streaming
+        processed = sum(slot.processed for slot in working)
+        return {
+            "generated": self._generated.speed(ended.generated + decoded, at),
+            "prefilled": self._prefilled.speed(ended.prompt - ended.cached + processed, at),
+        }
 
 
 def _memory(sample: MemorySample | None) -> Figures:

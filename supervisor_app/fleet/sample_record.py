@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Max, Min, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from supervisor_app.fleet.models import LlamaServer
-from supervisor_app.fleet.retention import delete_some
 from supervisor_app.fleet.sample_rules import (
     HELD_SECONDS,
     HOUR,
@@ -34,9 +33,11 @@ if TYPE_CHECKING:
 ROW_SECONDS = 60
 """Longest time from the begin of a row of seconds to its last sample."""
 CUTS = 5
-"""Portions of old rows that are deleted in one round: more than are written in it."""
+"""Batches of old rows of a step that are deleted in one round: more than are written in it."""
+PERIODS = 10
+"""Minutes or hours that are summed at once: a tenth of a second of 150 servers."""
 BATCH = 500
-"""Rows that are inserted at once."""
+"""Rows that are inserted or deleted at once: some milliseconds."""
 
 
 def write(node: str, samples: Mapping[str, Sequence[tuple[int, Figures]]]) -> None:
@@ -92,33 +93,52 @@ def _numbers(node: str, names: Iterable[str]) -> dict[str, int]:
 
 def roll_up(node: str, now: float) -> None:
     """Sum the minutes that are over, then the hours, of all servers of the node; delete what is too old."""
-    _roll(node, SECOND, MINUTE, int(now))
-    _roll(node, MINUTE, HOUR, int(now))
+    if not (_roll(node, SECOND, MINUTE, int(now)) and _roll(node, MINUTE, HOUR, int(now))):
+        return
+    for step, kept in KEPT.items():
+        _delete(node, step, Q(at__lt=int(now) - kept - step))
+        _delete(node, step, Q(at__gt=int(now) + HOUR))  # a clock that was ahead has written these
+
+
+def _delete(node: str, step: int, when: Q) -> None:
+    rows = Sample.objects.filter(when, server__node=node, step=step).order_by("at")
     for _ in range(CUTS):
-        for rows in _too_old(node, int(now)):
-            delete_some(rows)
+        some = list(rows.values_list("pk", flat=True)[:BATCH])
+        Sample.objects.filter(pk__in=some).delete()
+        if len(some) < BATCH:
+            break
 
 
-def _roll(node: str, fine: int, coarse: int, now: int) -> None:
+def _roll(node: str, fine: int, coarse: int, now: int) -> bool:
+    """Sum what is over and not summed yet, a few periods at most. False: the rest has its turn later."""
     rows = Sample.objects.filter(server__node=node)
-    last = rows.filter(step=coarse).aggregate(at=Max("at"))["at"]
-    first = rows.filter(step=fine).aggregate(at=Min("at"))["at"]
-    if first is None:
-        return
-    begin, end = max(first // coarse * coarse, 0 if last is None else last + coarse), now // coarse * coarse
-    if begin >= end:
-        return
+    # By order, which the index tells: Min and Max would read every row of the node.
+    last = rows.filter(step=coarse).order_by("-at").values_list("at", flat=True).first()
+    begin, end = 0 if last is None else last + coarse, now // coarse * coarse
+    finer = rows.filter(step=fine).order_by("at")
+    begin = max(begin, (finer.values_list("at", flat=True).first() or 0) // coarse * coarse)
+    while begin < end:
+        stop = min(end, begin + PERIODS * coarse)
+        if new := _sums(finer, fine, coarse, begin, stop):
+            Sample.objects.bulk_create(new, batch_size=BATCH, ignore_conflicts=True)
+            return stop == end
+        following = finer.filter(at__gte=stop).values_list("at", flat=True).first()
+        if following is None:
+            break
+        begin = following // coarse * coarse
+    return True
+
+
+def _sums(finer: QuerySet[Sample], fine: int, coarse: int, begin: int, end: int) -> list[Sample]:
     before = HELD_SECONDS + ROW_SECONDS if fine == SECOND else 0
-    found = rows.filter(step=fine, at__gte=begin - before, at__lt=end).order_by("server", "at")
     by_server: dict[int, list[Sample]] = {}
-    for row in found:
+    for row in finer.filter(at__gte=begin - before, at__lt=end):
         by_server.setdefault(row.server_id, []).append(row)
-    new = [
+    return [
         Sample(server_id=server, step=coarse, at=point.at, figures=point.figures)
         for server, its in by_server.items()
         for point in _summed(its, fine, begin, end)
     ]
-    Sample.objects.bulk_create(new, batch_size=BATCH, ignore_conflicts=True)
 
 
 def _summed(rows: Sequence[Sample], fine: int, begin: int, end: int) -> list[Point]:
@@ -130,15 +150,6 @@ def _summed(rows: Sequence[Sample], fine: int, begin: int, end: int) -> list[Poi
 def point_of(row: Sample) -> Point:
     """Return a row of a minute or of an hour as a value."""
     return Point(row.at, {name: Mean(*mean) for name, mean in row.figures.items()})
-
-
-def _too_old(node: str, now: int) -> list[QuerySet[Sample]]:
-    """Select what is to be deleted: the old, and what a clock that was ahead has written."""
-    rows = Sample.objects.filter(server__node=node)
-    return [
-        rows.filter(step=step).filter(Q(at__lt=now - kept - step) | Q(at__gt=now + HOUR))
-        for step, kept in KEPT.items()
-    ]
 
 
 # --- For pages -----------------------------------------------------------------------------------------
@@ -158,3 +169,10 @@ def points_since(name: str, step: int, since: int) -> list[Point]:
     """Return the minutes or hours of a server since a moment, in order. One query."""
     rows = Sample.objects.filter(server__name=name, step=step, at__gte=since).order_by("at")
     return [point_of(row) for row in rows.only("at", "figures")]
+
+
+def newest_point(name: str) -> Point | None:
+    """Return the last minute, else the last hour, of which something is known. One query."""
+    rows = Sample.objects.filter(server__name=name, step__in=[MINUTE, HOUR]).order_by("-at", "step")
+    row = rows.first()
+    return None if row is None else point_of(row)

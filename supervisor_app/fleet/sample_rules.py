@@ -116,8 +116,8 @@ class Growth:
             self._below_since = at
         elif at - self._below_since >= LAG_SECONDS:
             self._most, self._below_since = total, None
-        self._seen = [seen for seen in self._seen if seen[0] >= at - GROWTH_SECONDS]
-        self._seen.append((at, self._grown))
+        lately = [seen for seen in self._seen if seen[0] >= at - GROWTH_SECONDS]
+        self._seen = [*(lately or self._seen[-1:]), (at, self._grown)]
         (since, before), (_, now) = self._seen[0], self._seen[-1]
         return round((now - before) / (at - since), 1) if at > since else 0.0
 

@@ -153,7 +153,7 @@ class Sampler:
             await self._save(lambda: sample_record.write(self._node, batch))
             for _ in range(due):
                 self._waiting.popleft()
-        if batch or now // 60 != self._rolled_at // 60:
+        if now // 60 != self._rolled_at // 60:
             self._rolled_at = now
             await self._save(lambda: sample_record.roll_up(self._node, now))
 

@@ -31,6 +31,7 @@ from supervisor_app.fleet.uptime import Window
 from supervisor_app.pages.devices import devices_panel
 from supervisor_app.pages.door import page
 from supervisor_app.pages.needs import need_panel
+from supervisor_app.pages.now import history_panel, now_panel
 from supervisor_app.pages.overview import load_overview
 from supervisor_app.web.http import HtmxHttpRequest, may_control
 
@@ -44,8 +45,11 @@ def home(request: HttpRequest) -> HttpResponse:
 @page
 def server(request: HttpRequest, name: str) -> HttpResponse:
     day = bars_of([name], Window.DAY, timezone.now()).get(name)
-    context = {"view": _view(name), "need": need_panel(name), "day": day, **_page_context(request)}
-    if may_control(request):
+    can_control, view = may_control(request), _view(name)
+    context = {"view": view, "need": need_panel(name), "day": day, **_page_context(request)}
+    context |= now_panel(name, can_control=can_control)
+    context |= history_panel(name, request.GET.get("span", ""), context["devices"])
+    if can_control:
         row = get_object_or_404(LlamaServer.objects.select_related("state"), name=name)
         context["can_seamless"] = row.port_is_chosen
         apply_overlay(row, last_good())

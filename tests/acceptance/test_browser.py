@@ -301,6 +301,28 @@ def test_stop_and_start(staff):
     expect(server(staff, "ready")).to_be_visible()
 
 
+def test_slots_of_a_server_that_works_are_shown_with_their_context(live, tabs):
+    page = tabs.open(f"{live.url}/servers/default/")
+    slots, done = page.locator(".slots tbody tr"), threading.Event()
+
+    def keep_asking():
+        body = {"messages": [{"role": "user", "content": "count"}], "stream": True, "max_tokens": 400}
+        while not done.is_set():
+            requests.post(f"{live.gateway_url}/v1/chat/completions", json=body, timeout=DEADLINE)
+
+    client = threading.Thread(target=keep_asking, daemon=True)
+    client.start()
+    try:
+        expect(slots.first).to_contain_text(re.compile(r"0\s+(Generating|Prefill).*\d+ of 512", re.DOTALL))
+        page.wait_for_function(
+            "document.getElementById('live-charts').dataset.points > 1", timeout=DEADLINE * 1000
+        )
+        expect(page.locator(".figures")).to_contain_text("Context in use")
+    finally:
+        done.set()
+        client.join(DEADLINE)
+
+
 def test_a_refresh_of_the_requests_leaves_what_is_in_use(serving, asked, cookies, tabs):
     page = tabs.open(f"{serving.url}/servers/default/requests/", storage_state=cookies)
     page.evaluate("(window.kept = document.querySelector('#past .how a')).focus()")
@@ -382,6 +404,30 @@ class Listener(threading.Thread):
                 self.heard += f"{line}\n"
 
 
+GREW = """before => {
+    const told = /(\\d+) tokens/.exec(document.querySelector(".slots .does")?.textContent ?? "");
+    return told && +told[1] > before;
+}"""
+
+
+def sees_what_its_server_does(page):
+    """The slot of a stream grows, the charts have points, and a phone shows both."""
+    slot = page.locator(".slots tbody tr").first
+    expect(slot).to_contain_text("chat ui")
+    expect(slot).to_contain_text("Generating")
+    (tokens,) = re.findall(r"(\d+) token", slot.inner_text())
+    page.wait_for_function(GREW, arg=int(tokens), timeout=DEADLINE * 1000)
+    page.wait_for_function(
+        "document.getElementById('live-charts').dataset.points > 3", timeout=DEADLINE * 1000
+    )
+    plot = page.get_by_role("img", name="generated: now")
+    expect(plot.locator("canvas")).to_be_visible()
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    expect(plot.locator("canvas")).to_be_visible()
+    page.close()
+
+
 def test_a_stream_is_seen_cancelled_and_found_among_past_requests(slow, tabs):
     keys = make_keys(slow, {"chat ui": {"capture": True}})
     slow.wait_for_line("An API key exists")  # before that nobody is asked for a key
@@ -396,6 +442,7 @@ def test_a_stream_is_seen_cancelled_and_found_among_past_requests(slow, tabs):
     expect(row).to_contain_text("Generating")
     expect(row).to_contain_text("chat ui")
     expect(row).to_contain_text("/s")  # a second look tells the speed
+    sees_what_its_server_does(tabs.open(f"{slow.url}/servers/default/", context))
 
     button = row.get_by_role("button", name="Cancel")
     button.focus()

@@ -77,6 +77,7 @@ STAFF = [
     "/requests/?outcome=ok",
     "/requests/usage/",
     "/servers/gemma-3-12b/",
+    "/servers/qwen3-30b-a3b/",
     "/servers/gemma-3-12b/availability",
     "/servers/gemma-3-12b/log/",
     "/servers/gemma-3-12b/requests/",

@@ -171,7 +171,8 @@ def seconds(name, begin, count, **figures):
 async def test_minutes_and_hours_are_summed_once_they_are_over(node):
     def told():
         seconds("default", START, 7200, generated=40.0)
-        sample_record.roll_up("local", START + 7230)
+        for _ in range(13):  # a few at a time
+            sample_record.roll_up("local", START + 7230)
 
     await db(told)
     assert len(await db(rows, MINUTE)) == 120
@@ -189,6 +190,18 @@ async def test_a_sum_goes_on_where_the_last_one_ended(node):
     await db(told)
     points = await db(sample_record.points_since, "default", MINUTE, START)
     assert [point.figures["cpu"].most for point in points] == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+async def test_a_long_time_without_samples_holds_up_no_sums(node):
+    def told():
+        seconds("default", START, 60, cpu=1.0)
+        sample_record.roll_up("local", START + 75)
+        seconds("default", START + 3000, 60, cpu=2.0)
+        for _ in range(2):
+            sample_record.roll_up("local", START + 3075)
+
+    await db(told)
+    assert [at for _, at in await db(rows, MINUTE)] == [0, 60, 120, 3000]
 
 
 @pytest.mark.parametrize(("step", "kept"), KEPT.items())

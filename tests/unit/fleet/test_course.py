@@ -10,8 +10,8 @@ NOTHING = Passed()
 GIB = 2**30
 
 
-def vitals(**fields):
-    return Vitals(at=1000.0, **fields)
+def vitals(at=1000.0, **fields):
+    return Vitals(at=at, **fields)
 
 
 def slot(**fields):
@@ -50,14 +50,30 @@ def test_the_context_is_that_of_all_slots_idle_ones_too():
 
 
 def test_speeds_follow_the_slots_and_the_records_of_what_has_left_them():
+    before, after = (
+        Passed(generated=500, prompt=900, cached=100),
+        Passed(generated=600, prompt=1200, cached=300),
+    )
     working = slot(works=True, processed=100, decoded=80)
     looks = [
-        (vitals(slots=(slot(),)), Passed(generated=500, prompt=900, cached=100)),
-        (vitals(slots=(working,)), Passed(generated=500, prompt=900, cached=100)),
-        (vitals(slots=(slot(),)), Passed(generated=600, prompt=1200, cached=300)),
+        (vitals(1000.0, slots=(slot(),)), before),
+        (vitals(1001.0, slots=(working,)), before),
+        (vitals(1002.0, slots=(slot(),)), after),
     ]
     figures = figures_of(*looks)
     assert (figures["generated"], figures["prefilled"]) == (50.0, 50.0)
+
+
+def test_a_request_that_is_on_record_before_the_next_look_counts_once():
+    working, ended = slot(works=True, decoded=80), Passed(generated=90)
+    looks = [
+        (vitals(1000.0, slots=(slot(),)), NOTHING),
+        (vitals(1001.0, slots=(working,)), NOTHING),
+        (vitals(1001.0, slots=(working,)), ended),
+    ]
+    assert figures_of(*looks)["generated"] == 80.0
+    looks += [(vitals(1003.0, slots=(slot(),)), ended)]
+    assert figures_of(*looks)["generated"] == 30.0
 
 
 def test_a_server_that_does_not_tell_its_slots_is_seen_by_the_gateways():

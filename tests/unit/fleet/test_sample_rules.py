@@ -87,6 +87,10 @@ def test_tokens_that_nobody_records_hide_those_after_them_for_a_few_seconds_only
     assert speeds(totals)[-2:] == [5.0, 0.0]
 
 
+def test_a_speed_over_a_long_pause_is_that_of_the_pause():
+    assert speeds([(0, 0), (10, 50)]) == [0.0, 5.0]
+
+
 def test_a_clock_that_is_set_back_makes_no_negative_speed():
     assert speeds([(100, 0), (101, 50), (3, 60), (4, 70)]) == [0.0, 50.0, 0.0, 10.0]
 
