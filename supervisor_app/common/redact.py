@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 HIDDEN = "[redacted]"
 _NAME = r"(?:api[-_]?key|access[-_]?key|token|secret|passw(?:or)?d|passphrase|credentials?|authorization)"
@@ -38,6 +38,22 @@ SHORTEST = 4
 """Characters: a shorter secret would hide ordinary words."""
 NUMBERS = re.compile(r"[\d.,%/-]+")
 
+_SECRET_NAME = re.compile(_NAME, re.IGNORECASE)
+_PLAIN_VARIABLES = re.compile(
+    r"(?:CUDA|GGML|GPU_DEVICE|HIP|HSA|LLAMA_ARG|LLAMA_LOG|NCCL|OMP|ROCR|VK|ZE)_|LD_LIBRARY_PATH$"
+)
+"""Variables that say how to compute; the values of all others stay with the server."""
+_SLASH = re.compile(r"[/\\]")
+_PATH = re.compile(r"(?:~|[A-Za-z]:)?[/\\][^/\\]*[/\\]")
+_FOLDERS = re.compile(
+    r"""
+    (?P<quote> ['"] ) (?: ~ | [A-Za-z]: )? [/\\] [^'"]* [/\\] (?P<quoted> [^'"/\\]* ) (?P=quote)
+    | (?<! [\w:/\\.~-] ) (?! /v1/ ) (?: ~ | [A-Za-z]: )?
+      (?: [/\\] [^\s/\\'":,;()\[\]=]+ )+ [/\\] (?P<name> [^\s/\\'":,;()\[\]=]* )
+    """,
+    re.VERBOSE,
+)
+
 _SECRET_FLAG = re.compile(rf"-hft|--?[\w-]*{_NAME}|--mcp-servers-json", re.IGNORECASE)
 """Flags whose value is secret. MCP servers are described with their environment, and tokens in that."""
 
@@ -61,6 +77,24 @@ def redact_argv(argv: Sequence[str]) -> tuple[str, ...]:
     return tuple(_hidden_word(word) if at in hidden else redact(word) for at, word in enumerate(argv))
 
 
+def redact_environment(variables: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return variables by name, with the values of those alone that say how to compute."""
+    return {
+        name: redact(value) if _PLAIN_VARIABLES.match(name) and not _SECRET_NAME.search(name) else HIDDEN
+        for name, value in variables
+    }
+
+
+def without_folders(text: str) -> str:
+    """Return the text with the names of files alone: folders tell of users and customers."""
+    return _FOLDERS.sub(_file_name, text)
+
+
+def word_without_folders(word: str) -> str:
+    """Return a word of a command line likewise: a path that is one word may have spaces."""
+    return f"…/{re.split(_SLASH, word)[-1]}" if _PATH.match(word) else without_folders(word)
+
+
 def secrets_of(argv: Sequence[str]) -> tuple[str, ...]:
     """Return the values of the command line's secret flags, to be hidden wherever they turn up again."""
     return tuple(secret for _, secret in _secrets(argv))
@@ -78,6 +112,11 @@ def _secrets(argv: Sequence[str]) -> Iterator[tuple[int, str]]:
             if equals:
                 yield at, word[len(flag) + 1 :]
             after_flag = not equals
+
+
+def _file_name(match: re.Match[str]) -> str:
+    quote = match["quote"] or ""
+    return f"{quote}…/{match['quoted'] if quote else match['name']}{quote}"
 
 
 def _hidden_word(word: str) -> str:

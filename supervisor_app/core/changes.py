@@ -25,6 +25,8 @@ class RunOpened:
     started_at: float
     argv: tuple[str, ...] = ()
     launch: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that people set for it, without the values that may be secret."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
-from supervisor_app.common.redact import redact_argv
+from supervisor_app.common.redact import redact_argv, redact_environment
 from supervisor_app.common.words import span
 from supervisor_app.core import lifecycle
 from supervisor_app.core.changes import (
@@ -70,6 +70,7 @@ class Chronicle:
                     started_at=started_at,
                     argv=() if effect.adopted else redact_argv(argv),
                     launch=config.launch,
+                    environment={} if effect.adopted else redact_environment(config.spec.environment),
                 )
                 self._run_events.append(opened)
             case lifecycle.MarkReady():

@@ -248,6 +248,7 @@ def _write(server: LlamaServer, event: RunEvent) -> None:
                 boot_id=identity.boot_id if identity else "",
                 argv=storable(list(event.argv)),
                 launch=storable(dict(event.launch)),
+                environment=storable(dict(event.environment)),
                 build=told_build(event.argv),
                 adopted=event.adopted,
                 retry=event.retry,

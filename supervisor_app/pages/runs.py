@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from supervisor_app.fleet.history import RunCard, card_of
 from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.fleet.report_facts import report_of
 from supervisor_app.fleet.run_search import NO_BUILD, RunSearch, builds_of, find_runs
 from supervisor_app.pages.availability import availability_panel
 from supervisor_app.pages.crashes import groups_panel
@@ -59,3 +60,12 @@ def run(request: HttpRequest, name: str, number: int) -> HttpResponse:
     if card is None:
         raise Http404(f"There is no run {number} of {name}.")
     return render(request, "supervisor/run.html", {"name": name, "card": card, "now": time.time()})
+
+
+@staff_page
+def report(request: HttpRequest, name: str, number: int) -> HttpResponse:
+    """Answer with the report of a run for developers of llama.cpp, as Markdown without secrets."""
+    card = card_of(name, number)
+    if card is None:
+        raise Http404(f"There is no run {number} of {name}.")
+    return HttpResponse(report_of(card.run), content_type="text/plain; charset=utf-8")

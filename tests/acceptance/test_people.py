@@ -5,6 +5,7 @@ The rows are drawn into the database; no supervisor changes them while a test lo
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -362,3 +363,26 @@ def test_a_page_that_nobody_saw_shows_what_it_missed(visit, drawn):
     change(drawn, "Told to those who look.")
     page.evaluate(LOOK_BACK)
     expect(page.locator("#servers")).to_contain_text("Told to those who look.")
+
+
+def test_a_report_is_copied_with_the_keyboard_alone(visit):
+    page = visit("/servers/gemma-3-12b/runs/8/", permissions=["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy report").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("The report is copied.")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("### Name and version")
+    assert complaints_of_axe(page) == []
+
+
+def test_a_report_is_shown_where_the_browser_lets_no_page_copy(visit):
+    refuse = "Object.defineProperty(navigator, 'clipboard', {value: undefined})"
+    page = visit("/servers/gemma-3-12b/runs/8/", refuse, viewport={"width": 390, "height": 844})
+    page.get_by_role("button", name="Copy report").click()
+    shown = page.get_by_role("dialog", name="Report")
+    expect(shown.get_by_role("textbox", name="Report")).to_have_value(re.compile("^### Name and version"))
+    assert page.evaluate("getSelection().toString()").startswith("### Name and version")
+    assert complaints_of_axe(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.keyboard.press("Escape")
+    expect(shown).to_be_hidden()

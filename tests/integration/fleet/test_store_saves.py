@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +16,7 @@ from supervisor_app.core.devices import Device, Survey
 from supervisor_app.core.loaded import Loaded, RoomOutcome
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import Model, Status
+from supervisor_app.engine.build import build_of
 from supervisor_app.fleet.devices import known_devices
 from supervisor_app.fleet.models import Run, ServerState
 from supervisor_app.fleet.snapshots import json_to_keep, load_views
@@ -113,6 +116,18 @@ async def test_an_adopted_process_that_nobody_can_see_into_is_recorded(store):
     await store.save(change("default", RunOpened(identity=None, adopted=True, retry=0, started_at=STARTED)))
     run = await Run.objects.aget()
     assert (run.pid, run.boot_id, run.argv, run.adopted) == (None, "", [], True)
+
+
+async def test_a_run_knows_its_variables_and_its_build_once_the_engine_has_told_it(store):
+    await db(make_server)
+    command = [sys.executable, "-c", "print('version: 8763 (ff5ef8278)')"]
+    begun = replace(OPENED, argv=(*command, "-m", "x"), environment={"CUDA_VISIBLE_DEVICES": "0"})
+    await store.save(change("default", begun))
+    run = await Run.objects.aget()
+    assert (run.build, run.environment) == ("", {"CUDA_VISIBLE_DEVICES": "0"})
+    await asyncio.to_thread(build_of, command, {})
+    await store.save(change("default", RunClosed(at=STARTED + 1, exit=Exit(code=1), failure=None)))
+    assert (await Run.objects.aget()).build == "b8763"
 
 
 async def test_a_run_that_nobody_closed_is_closed_by_the_next(store):

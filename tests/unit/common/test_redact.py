@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.common.redact import HIDDEN, harmless, redact, redact_argv, secrets_of
+from supervisor_app.common.redact import (
+    HIDDEN,
+    harmless,
+    redact,
+    redact_argv,
+    redact_environment,
+    secrets_of,
+    without_folders,
+    word_without_folders,
+)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +92,47 @@ def test_secrets_in_flags_are_known_for_other_places():
 )
 def test_a_terminal_obeys_nothing(text, shown):
     assert harmless(text) == shown
+
+
+# --- What leaves the house -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("/home/jo/models/x.gguf", "…/x.gguf"),
+        ("~/models/x.gguf", "…/x.gguf"),
+        ("C:\\Users\\jo\\x.gguf", "…/x.gguf"),
+        (
+            "failed to open '/home/jo doe/x y.gguf' (No such file)",
+            "failed to open '…/x y.gguf' (No such file)",
+        ),
+        ("/opt/llama.cpp/src/ggml-cuda.cu:110: CUDA error", "…/ggml-cuda.cu:110: CUDA error"),
+        ("--model=/srv/acme/x.gguf", "--model=…/x.gguf"),
+        ("POST /v1/chat/completions 200", "POST /v1/chat/completions 200"),
+        ("http://example.org/a/b", "http://example.org/a/b"),
+        ("./models/m.gguf and /props", "./models/m.gguf and /props"),
+    ],
+)
+def test_of_a_path_its_file_is_left(text, left):
+    assert without_folders(text) == left
+
+
+@pytest.mark.parametrize(
+    ("word", "left"),
+    [("/home/jo doe/x y.gguf", "…/x y.gguf"), ("--x=/home/jo/y", "--x=…/y"), ("8192", "8192"), ("/x", "/x")],
+)
+def test_a_word_of_a_command_line_may_be_a_path_with_spaces(word, left):
+    assert word_without_folders(word) == left
+
+
+def test_variables_that_say_how_to_compute_are_shown_and_no_others():
+    given = {
+        "CUDA_VISIBLE_DEVICES": "0,1",
+        "GGML_TRACE": "sk-planted-12345678",
+        "LLAMA_ARG_API_KEY": "planted with spaces",
+        "HF_TOKEN": "planted",
+        "DATABASE": "planted",
+    }
+    shown = redact_environment(given.items())
+    assert shown == dict.fromkeys(given, HIDDEN) | {"CUDA_VISIBLE_DEVICES": "0,1"}

@@ -22,7 +22,6 @@ NOT_YET = {
         "log",
         "request",
         "requests",
-        "run",
         "server",
         "usage",
     ]

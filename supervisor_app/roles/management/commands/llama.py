@@ -29,7 +29,8 @@ from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.devices import survey_this_node
 from supervisor_app.fleet.lease import is_supervised
 from supervisor_app.fleet.logfiles import FoundLog, find_log
-from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.fleet.models import LlamaServer, Run
+from supervisor_app.fleet.report_facts import newest_crash, report_of
 from supervisor_app.fleet.snapshots import ServerView, load_views
 from supervisor_app.roles.checks import OURS
 from supervisor_app.roles.config_diff import diff_config
@@ -75,6 +76,7 @@ class Command(BaseCommand):
             "footprint",
             "models",
             "pull",
+            "report",
         ]
         words = [*(wish.value for wish in Wish), *others]
         parser.add_argument("command", choices=words)
@@ -89,7 +91,8 @@ class Command(BaseCommand):
             "key_name",
             nargs="?",
             metavar="which",
-            help="of key add and key revoke: a key; of config show: a server; of config diff: a file",
+            help="of key add and key revoke: a key; of config show: a server; of config diff: a file; "
+            "of report: a run (default: the newest that died)",
         )
         parser.add_argument(
             "--may-read", action="store_true", help="of key add: also /slots, /props, /metrics"
@@ -147,8 +150,9 @@ class Command(BaseCommand):
             raise CommandError("--now is of stop and of an ordinary restart.", returncode=2)
         if seamless and command != Wish.RESTART:
             raise CommandError(f"--seamless is of restart, not of {command}.", returncode=2)
-        if key_name is not None and command not in ("key", "config"):
+        if key_name is not None and command not in ("key", "config", "report"):
             raise CommandError(f"{command} takes one name: {key_name!r} is one too many.", returncode=2)
+        shows = {"devices": self._show_devices, "models": self._show_models}
         try:
             if command == "key":
                 self._key(name or "", key_name, may_read=may_read, may_change=may_change)
@@ -160,12 +164,12 @@ class Command(BaseCommand):
                 self._show_log(name, lines, follow)
             elif command == "rollback":
                 self._roll_back(name)
-            elif command == "devices":
-                self._show_devices(as_json)
-            elif command == "models":
-                self._show_models(as_json)
+            elif command in shows:
+                shows[command](as_json)
             elif command == "pull":
                 pull(name, projector=mmproj, write=self.stdout.write)
+            elif command == "report":
+                self.stdout.write(self._report_of(name, key_name), ending="")
             elif command == "footprint":
                 self._show_footprint(name, flags, as_json)
             else:
@@ -315,6 +319,21 @@ class Command(BaseCommand):
                 f"There is no server and no file {name!r}. Servers: {known}.", returncode=NO_SUCH_SERVER
             )
         return report_file(name, devices, flags)
+
+    def _report_of(self, name: str | None, number: str | None) -> str:
+        server = self._the_server(name)
+        if number is None:
+            run = newest_crash(server)
+            missing = (
+                f"No run of {server.name} has died. Name one to report it: llama report {server.name} RUN"
+            )
+        else:
+            is_number = number.isascii() and number.isdigit() and len(number) < 19
+            run = Run.objects.filter(server=server, pk=int(number)).first() if is_number else None
+            missing = f"There is no run {number} of {server.name}: its page History has their numbers."
+        if run is None:
+            raise CommandError(missing)
+        return report_of(run)
 
     def _show_log(self, name: str | None, lines: int, follow: bool) -> None:
         server = self._the_server(name)
