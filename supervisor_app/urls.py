@@ -14,6 +14,7 @@ from supervisor_app.api import servers as api_servers
 from supervisor_app.fleet.converters import NameConverter, WishConverter
 from supervisor_app.pages import (
     alerts,
+    compare,
     crashes,
     devices,
     downloads,
@@ -44,6 +45,7 @@ urlpatterns = [
     path("servers/<name:name>/log/", log.log, name="log"),
     path("servers/<name:name>/log/download", log.download, name="log-download"),
     path("servers/<name:name>/runs/", runs.runs, name="runs"),
+    path("servers/<name:name>/runs/compare", compare.compare, name="compare-runs"),
     path("servers/<name:name>/runs/<int:number>/", runs.run, name="run"),
     path("servers/<name:name>/runs/<int:number>/report", runs.report, name="report"),
     path("servers/<name:name>/runs/<int:number>/mark", crashes.mark, name="mark-crash"),

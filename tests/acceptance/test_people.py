@@ -84,6 +84,7 @@ STAFF = [
     "/servers/gemma-3-12b/requests/",
     "/servers/gemma-3-12b/runs/",
     "/servers/gemma-3-12b/runs/8/",
+    "/servers/gemma-3-12b/runs/compare?run=7&run=8",
     "/styleguide/",
 ]
 STRANGERS = ["/", "/alerts/", "/admin/login/", "/login/used/", "/nowhere"]

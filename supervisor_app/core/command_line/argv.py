@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _FLAG = re.compile(r"-(?!\d)")
 
@@ -23,6 +24,35 @@ def spelled(word: str) -> str:
 def spelled_out(args: Iterable[str]) -> tuple[str, ...]:
     """Return the words with each long flag spelled as in `llama-server --help`, to be looked up."""
     return tuple(word.replace("_", "-") if word.startswith("--") else word for word in args)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A value of two runs, each None where it is not there."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+    @property
+    def differs(self) -> bool:
+        return self.before != self.after
+
+
+def beside(before: Mapping[str, str], after: Mapping[str, str]) -> list[Beside]:
+    """Return the values of both, in the order of the second; those that it lacks come last."""
+    names = [*after, *(name for name in before if name not in after)]
+    return [Beside(name, before.get(name), after.get(name)) for name in names]
+
+
+def flags_beside(before: Sequence[str], after: Sequence[str]) -> list[Beside]:
+    """Return the flags of two command lines, with all values of each; the program is the flag ``."""
+    return beside(_values(before), _values(after))
+
+
+def _values(argv: Sequence[str]) -> dict[str, str]:
+    program, flags = _parsed(argv)
+    return {"": program, **{flag: " ".join(values) for flag, values in flags.items()}} if argv else {}
 
 
 def argv_diff(before: Sequence[str], after: Sequence[str]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor_app.core.command_line.argv import argv_diff
+from supervisor_app.core.command_line.argv import Beside, argv_diff, flags_beside
 
 BASE = ["llama-server", "-m", "a.gguf", "-c", "8192", "-ngl", "99"]
 
@@ -34,3 +34,25 @@ def test_changes_are_told_by_flag(after, changes):
 
 def test_a_command_line_that_was_not_known_is_all_new():
     assert argv_diff([], ["llama-server", "-c", "1"]) == ("- -> llama-server", "added -c 1")
+
+
+# --- Side by side --------------------------------------------------------------------------------------
+
+
+def test_flags_stand_side_by_side_with_all_of_their_values():
+    before = ["llama-server", "-c", "8192", "--mlock", "--lora", "a", "--lora", "b"]
+    after = ["llama-server", "-c", "32768", "--lora", "a", "--lora", "b", "-ngl", "99"]
+    rows = flags_beside(before, after)
+    assert [(row.name, row.before, row.after) for row in rows] == [
+        ("", "llama-server", "llama-server"),
+        ("-c", "8192", "32768"),
+        ("--lora", "a b", "a b"),
+        ("-ngl", None, "99"),
+        ("--mlock", "", None),
+    ]
+    assert [row.name for row in rows if row.differs] == ["-c", "-ngl", "--mlock"]
+
+
+def test_a_command_line_that_is_not_known_has_no_flags():
+    assert flags_beside([], ["llama-server"]) == [Beside("", None, "llama-server")]
+    assert flags_beside([], []) == []
