@@ -30,6 +30,7 @@ from supervisor_app.pages import (
     servers,
     styleguide,
     usage,
+    watches,
 )
 from supervisor_app.pages.availability import availability
 
@@ -43,6 +44,8 @@ urlpatterns = [
     path("servers/<name:name>/rollback", servers.rollback, name="rollback"),
     path("servers/<name:name>/now", now.now, name="now"),
     path("servers/<name:name>/log/", log.log, name="log"),
+    path("servers/<name:name>/watches/", watches.watch, name="watch"),
+    path("servers/<name:name>/watches/<int:number>/delete", watches.unwatch, name="unwatch"),
     path("servers/<name:name>/log/download", log.download, name="log-download"),
     path("servers/<name:name>/runs/", runs.runs, name="runs"),
     path("servers/<name:name>/runs/compare", compare.compare, name="compare-runs"),

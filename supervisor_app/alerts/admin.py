@@ -14,7 +14,7 @@ from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 
-from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
+from supervisor_app.alerts.models import AlertChannel, Delivery, Incident, LineWatch
 from supervisor_app.alerts.rules import write_test
 from supervisor_app.alerts.transport import SendError, send
 from supervisor_app.common.admin import ReadOnly
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     ChannelModelForm = forms.ModelForm[AlertChannel]
     ChannelModelAdmin = admin.ModelAdmin[AlertChannel]
     IncidentModelAdmin = admin.ModelAdmin[Incident]
+    WatchModelAdmin = admin.ModelAdmin[LineWatch]
     DeliveryModelAdmin = admin.ModelAdmin[Delivery]
     DeliveryTabularInline = admin.TabularInline[Delivery, Incident]
 else:  # Django's own classes cannot be subscripted
     ChannelModelForm = forms.ModelForm
-    ChannelModelAdmin = IncidentModelAdmin = DeliveryModelAdmin = admin.ModelAdmin
+    ChannelModelAdmin = IncidentModelAdmin = WatchModelAdmin = DeliveryModelAdmin = admin.ModelAdmin
     DeliveryTabularInline = admin.TabularInline
 
 EXAMPLES = (
@@ -95,7 +96,10 @@ class AlertChannelAdmin(ChannelModelAdmin):
     actions = ["send_a_test"]
     fieldsets = [
         (None, {"fields": ["name", "enabled", "masked", "url"]}),
-        ("When", {"fields": ["on_crashed", "on_hung", "on_given_up", "on_recovered", "resend_hours"]}),
+        (
+            "When",
+            {"fields": ["on_crashed", "on_hung", "on_given_up", "on_recovered", "on_line", "resend_hours"]},
+        ),
         ("Of which servers", {"fields": ["servers"]}),
     ]
 
@@ -232,3 +236,21 @@ class DeliveryAdmin(ReadOnly, DeliveryModelAdmin):
     @admin.display
     def text(self, delivery: Delivery) -> str:
         return str(delivery.alert["text"])
+
+
+@admin.register(LineWatch)
+class LineWatchAdmin(WatchModelAdmin):
+    list_display = ["name", "pattern", "is_pattern", "which", "enabled", "made_by", "made_at"]
+    list_filter = ["enabled", "server"]
+    list_select_related = ["server"]
+    search_fields = ["name", "pattern"]
+    readonly_fields = ["made_by", "made_at"]
+
+    @admin.display(description="server")
+    def which(self, watch: LineWatch) -> str:
+        return watch.server.name if watch.server else "all"
+
+    def save_model(self, request: HttpRequest, obj: LineWatch, form: Any, change: bool) -> None:
+        if not change:
+            obj.made_by = request.user.get_username()
+        super().save_model(request, obj, form, change)

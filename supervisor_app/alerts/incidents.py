@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, IntegrityError, InterfaceError, transaction
 from django.db.models import Exists, F, OuterRef, Q
+from django.urls import reverse
 
 from supervisor_app.alerts import rules as core
 from supervisor_app.alerts.models import AlertChannel, Delivery, DeliveryQuerySet, Incident
 from supervisor_app.alerts.rules import AlertEvent, IncidentEnd
 from supervisor_app.common.moments import moment, seconds
+from supervisor_app.common.words import iso
 from supervisor_app.core.changes import Change, RunClosed
 from supervisor_app.core.status import DOWN, Failure, FailureKind, LlamaStatus, Status
 from supervisor_app.fleet.conf import apply_overlay
@@ -31,8 +33,11 @@ from supervisor_app.fleet.snapshots import failure_from_json, view_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from supervisor_app.alerts.tally import Tally
+
 log = logging.getLogger(__name__)
 
+LINE_SEEN = "a line that somebody watches for was written to its log"
 CLAIM_SECONDS = 600.0
 """Sending takes seconds. A sender that claimed a message so long ago and says nothing is dead."""
 
@@ -247,6 +252,53 @@ def _tell(
         if event is not None:
             deliveries.append(_delivery(row, channel, event, snapshot, now))
     _post(deliveries)
+
+
+@transaction.atomic
+def tell_line(server: LlamaServer, watch: str, seen: Tally, now: float) -> None:
+    """Tell the channels of a server of a line in its log; the incident, which readers see, leaves it out."""
+    see = f"{reverse('log', args=[server.name])}?at={iso(seen.at)}"
+    failure = Failure(
+        kind=FailureKind.UNKNOWN, permanent=False, title=f"Log: {watch}", detail=LINE_SEEN, hint=f"See {see}."
+    )
+    snapshot = view_of(server).status
+    row = Incident.objects.create(
+        server=server,
+        opened_at=moment(seen.at),
+        recovered_at=moment(now),
+        closed_at=moment(now),
+        ending=IncidentEnd.SEEN.value,
+        worst=snapshot.status.value,
+        failure=failure.as_json(),
+        said=[AlertEvent.LINE.value],
+    )
+    alert = core.write_line(
+        server.name,
+        watch,
+        seen,
+        number=row.pk,
+        node=server.node,
+        status=snapshot.status.value,
+        url=snapshot.url,
+        see=see,
+        failure=failure,
+        now=now,
+    )
+    at = moment(now)
+    _post(
+        [
+            Delivery(
+                channel=channel,
+                incident=row,
+                event=AlertEvent.LINE.value,
+                alert=alert.as_json(),
+                created_at=at,
+                next_try_at=at,
+            )
+            for channel in AlertChannel.objects.for_server(server.pk)
+            if AlertEvent.LINE in channel.wants
+        ]
+    )
 
 
 def _delivery(

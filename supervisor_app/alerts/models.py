@@ -10,6 +10,8 @@ from django.utils import timezone
 from supervisor_app.alerts.rules import IT_IS_DOWN, AlertEvent, IncidentEnd
 from supervisor_app.alerts.transport import BadAddressError, check, mask
 from supervisor_app.core.status import FailureKind, Status
+from supervisor_app.logs.hidden import Hider
+from supervisor_app.logs.search import BadFilterError, Filter, Matcher
 
 A_YEAR_OF_HOURS = 24 * 366
 
@@ -37,6 +39,12 @@ class AlertChannel(models.Model):
     )
     on_recovered = models.BooleanField(
         "recovered", default=True, help_text="It is up again, and has been for its “stable after”."
+    )
+    on_line = models.BooleanField(
+        "line of a log",
+        default=True,
+        db_default=True,
+        help_text="A line that somebody watches for was written.",
     )
     servers = models.ManyToManyField(
         "supervisor_app.LlamaServer",
@@ -83,6 +91,7 @@ class AlertChannel(models.Model):
             AlertEvent.HUNG: self.on_hung,
             AlertEvent.GIVEN_UP: self.on_given_up,
             AlertEvent.RECOVERED: self.on_recovered,
+            AlertEvent.LINE: self.on_line,
         }
         return frozenset(event for event, wanted in ticked.items() if wanted)
 
@@ -177,3 +186,41 @@ class Delivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event} to {self.channel}"
+
+
+class LineWatch(models.Model):
+    """A text or pattern that people want to be told of when a server writes it. Written by people."""
+
+    name = models.CharField(max_length=100, help_text="For you: what it means when this is written.")
+    pattern = models.CharField(max_length=1000, help_text="A part of the line; upper case makes it exact.")
+    is_pattern = models.BooleanField("is a pattern", default=False, help_text="In RE2's syntax.")
+    server = models.ForeignKey(
+        "supervisor_app.LlamaServer",
+        models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="line_watches",
+        help_text="None: all servers, also those to come.",
+    )
+    enabled = models.BooleanField(default=True)
+    made_by = models.CharField(max_length=150, default="", blank=True, editable=False)
+    made_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["name", "pk"]
+        verbose_name_plural = "line watches"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.pattern}"
+
+    def clean(self) -> None:
+        try:
+            self.matcher(Hider())
+        except BadFilterError as error:
+            raise ValidationError({"pattern": str(error)}) from error
+        if not self.pattern.strip():
+            raise ValidationError({"pattern": "What is to be watched for? Every line would do."})
+
+    def matcher(self, hider: Hider) -> Matcher:
+        """Return what finds the lines. Raises BadFilterError."""
+        return Matcher(Filter(text=self.pattern, is_pattern=self.is_pattern), hider)

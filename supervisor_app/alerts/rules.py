@@ -7,12 +7,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.redact import redact
-from supervisor_app.common.words import counted, iso, span
+from supervisor_app.common.words import counted, iso, size, span
 from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.status import DOWN, Failure, FailureKind, LlamaStatus, Status
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from supervisor_app.alerts.tally import Tally
 
 FIRST_RETRY_SECONDS = 60.0
 LONGEST_RETRY_SECONDS = 3600.0
@@ -28,6 +30,8 @@ class AlertEvent(StrEnum):
     GIVEN_UP = "given_up"
     STILL_DOWN = "still_down"
     RECOVERED = "recovered"
+    LINE = "line"
+    """A line that people watch for was written to a log."""
     TEST = "test"
 
 
@@ -39,6 +43,8 @@ class IncidentEnd(StrEnum):
     RECOVERED = "recovered"
     STOPPED = "stopped"
     """A person stopped the server while it was down: nobody needs to be told."""
+    SEEN = "seen"
+    """A moment, not a time: a line that people watch for was written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,6 +286,38 @@ def write_test(channel: str, *, node: str, now: float) -> Alert:
         url="",
         title="Test from llamaproxy",
         text=f"This is a test of the alert channel {channel}. Nothing is wrong.",
+    )
+
+
+def write_line(
+    server: str,
+    watch: str,
+    seen: Tally,
+    *,
+    number: int,
+    node: str,
+    status: str,
+    url: str,
+    see: str,
+    failure: Failure,
+    now: float,
+) -> Alert:
+    """Write the message about a line of a log. `see`: the path of the page that shows it."""
+    often = f" ({seen.count} such lines since the last message)" if seen.count > 1 else ""
+    skipped = f" {size(seen.skipped)} were written too fast to be looked at." if seen.skipped else ""
+    return Alert(
+        event=AlertEvent.LINE,
+        server=server,
+        node=node,
+        incident=number,
+        status=status,
+        failure=failure,
+        since=seen.at,
+        at=now,
+        duration_seconds=0,
+        url=url,
+        title=f"{server}: {watch}",
+        text=f"{server} wrote a line that “{watch}” watches for{often}: {seen.line}\nSee {see}.{skipped}",
     )
 
 

@@ -12,6 +12,7 @@ from channels.routing import ChannelNameRouter
 from channels.worker import Worker
 from django.conf import settings
 
+from supervisor_app.alerts.log_watcher import LogWatcher
 from supervisor_app.alerts.sender import AlertSender
 from supervisor_app.common.loops import run_in
 from supervisor_app.common.outage import Outage
@@ -145,6 +146,7 @@ class Runtime:
         beside = [
             asyncio.create_task(self._keep_hearing(), name="worker"),
             asyncio.create_task(AlertSender(node=self._node).run(), name="alerts"),
+            asyncio.create_task(LogWatcher(self._node).run(), name="log-watch"),
             asyncio.create_task(ModelKeeper(self._node, self._overlay).run(), name="models"),
             asyncio.create_task(self._sampler.run(), name="samples"),
             asyncio.create_task(watchdog().watch("supervision"), name="watchdog"),

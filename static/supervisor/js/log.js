@@ -3,6 +3,7 @@ import { id, say } from "./dom.js";
 import { key } from "./keys.js";
 import { fetchLines, Tail } from "./logsource.js";
 import { view, when } from "./logview.js";
+import { watchLine } from "./watch.js";
 
 const box = id("lines"), tools = id("tools"), levels = [...tools.querySelectorAll("[data-level]")];
 const ENOUGH = 100; // lines that are found before a search waits for somebody to want more
@@ -263,6 +264,7 @@ const DO = {
     copy(url.href, "Link copied.");
   },
   context: (line) => go({ around: line.dataset.c }, { remember: true }),
+  watch: (line) => watchLine(view.textOf(line)),
 };
 
 box.addEventListener("click", ({ target }) => {
@@ -282,7 +284,7 @@ box.addEventListener("keydown", (event) => {
   if (event.key === "ArrowUp") setFollows(false);
   MOVES[event.key]();
 });
-for (const [name, act] of [["c", "copy"], ["l", "link"], ["x", "context"]]) {
+for (const [name, act] of [["c", "copy"], ["l", "link"], ["x", "context"], ["a", "watch"]]) {
   key(name, id("log").dataset[act], () => view.current() && DO[act](view.current()));
 }
 key("End", id("log").dataset.end, toEnd);

@@ -137,4 +137,6 @@ def _ending(incident: Incident) -> str:
             return _("Ready again; over when it stays so.")
         gave_up = incident.worst == Status.ERROR
         return _("Given up: it waits for you.") if gave_up else _("It will be tried again.")
+    if incident.ending == IncidentEnd.SEEN:
+        return _("A moment, in which nothing was down.")
     return _("Stopped by hand.") if incident.ending == IncidentEnd.STOPPED else _("Ready again.")

@@ -146,10 +146,11 @@ def test_the_list_tells_what_each_hears(staff_client, channel):
         on_hung=False,
         on_given_up=False,
         on_recovered=False,
+        on_line=False,
     )
     other.servers.add(make_server("only-this"))
     shown = page(staff_client.get(LIST))
-    for words in ("crashed, given up, hung, recovered", "nothing", "only-this", "all", "ntfy://…"):
+    for words in ("crashed, given up, hung, line, recovered", "nothing", "only-this", "all", "ntfy://…"):
         assert f">{words}<" in shown
 
 
