@@ -89,6 +89,10 @@ class DatabaseThread:
         self._work.put(partial(_fulfil, future, work))
         return await asyncio.wrap_future(future)
 
+    async def connect(self) -> None:
+        """Have the connection before it is needed. Raises StoreError."""
+        await self.call(lambda: connection.ensure_connection())  # this thread's own, not the caller's
+
     def close(self, farewell: Callable[[], object] | None = None) -> None:
         """Finish the calls and `farewell`, if that does not take long; errors of `farewell` are dropped."""
         if farewell is not None:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.database import DatabaseThread, Unchanged
@@ -78,7 +79,10 @@ class Sampler:
         )
 
     async def run(self) -> None:
-        """Sample until cancelled."""
+        """Sample until cancelled. A lack of connections shows at the start, not with the first batch."""
+        for thread in (self._reader, self._writer):
+            with suppress(StoreError):  # the first step says so
+                await thread.connect()
         while True:
             await self.step()
             await asyncio.sleep(1.0 - self._clock() % 1.0)

@@ -67,6 +67,8 @@ class Beside:
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         try:
+            # At once, so that a lack of connections shows at the start.
+            self._guarded(self._look)
             while self.rest(self._seconds):
                 self._guarded(self._look)
             self._guarded(self._leave)
