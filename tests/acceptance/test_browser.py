@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from supervisor_app.common import words
+from tests.acceptance.children import wait_for
 from tests.acceptance.fronted import SUB_PATH, nginx_before
 from tests.acceptance.gateway.conftest import make_keys
 from tests.deadline import DEADLINE
@@ -314,9 +315,7 @@ def test_slots_of_a_server_that_works_are_shown_with_their_context(live, tabs):
     client.start()
     try:
         expect(slots.first).to_contain_text(re.compile(r"0\s+(Generating|Prefill).*\d+ of 512", re.DOTALL))
-        page.wait_for_function(
-            "document.getElementById('live-charts').dataset.points > 1", timeout=DEADLINE * 1000
-        )
+        wait_for("the charts have points", lambda: points_of(page) > 1)
         expect(page.locator(".figures")).to_contain_text("Context in use")
     finally:
         done.set()
@@ -404,10 +403,13 @@ class Listener(threading.Thread):
                 self.heard += f"{line}\n"
 
 
-GREW = """before => {
-    const told = /(\\d+) tokens/.exec(document.querySelector(".slots .does")?.textContent ?? "");
-    return told && +told[1] > before;
-}"""
+def tokens_of(slot):
+    """Tokens that a row of the slots tells; 0: it tells none."""
+    return int((re.findall(r"(\d+) token", slot.inner_text()) or [0])[0])
+
+
+def points_of(page):
+    return int(page.locator("#live-charts").get_attribute("data-points") or 0)
 
 
 def sees_what_its_server_does(page):
@@ -415,11 +417,10 @@ def sees_what_its_server_does(page):
     slot = page.locator(".slots tbody tr").first
     expect(slot).to_contain_text("chat ui")
     expect(slot).to_contain_text("Generating")
-    (tokens,) = re.findall(r"(\d+) token", slot.inner_text())
-    page.wait_for_function(GREW, arg=int(tokens), timeout=DEADLINE * 1000)
-    page.wait_for_function(
-        "document.getElementById('live-charts').dataset.points > 3", timeout=DEADLINE * 1000
-    )
+    tokens = tokens_of(slot)
+    # Not `wait_for_function`: our policy forbids the page to evaluate what that asks again and again.
+    wait_for("the slot grows", lambda: tokens_of(slot) > tokens)
+    wait_for("the charts have points", lambda: points_of(page) > 3)
     plot = page.get_by_role("img", name="generated: now")
     expect(plot.locator("canvas")).to_be_visible()
     page.set_viewport_size({"width": 390, "height": 844})

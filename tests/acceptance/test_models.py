@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.children import MANAGE
+from tests.acceptance.children import MANAGE, wait_for
 from tests.acceptance.test_browser import Tabs, badge, chromium, expect, tabs
 from tests.acceptance.test_people import complaints_of_axe
 from tests.hub import REPOSITORY, stand_in
@@ -91,7 +91,7 @@ def test_a_download_is_steered_from_the_page_with_a_keyboard_alone(proxy, hub, t
     bar = page.get_by_role("progressbar")
     expect(bar).to_be_visible()
     first = bar.evaluate("bar => bar.value")
-    page.wait_for_function("seen => document.querySelector('#downloads progress').value > seen", arg=first)
+    wait_for("the download goes on", lambda: bar.evaluate("bar => bar.value") > first)
     assert complaints_of_axe(page) == []
     page.get_by_role("button", name="Cancel").focus()
     page.keyboard.press("Enter")

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from supervisor_app.engine import launcher
+from tests.acceptance.children import wait_for
 from tests.acceptance.conftest import ENGINE_ARGS
 from tests.acceptance.gateway.conftest import make_keys
 from tests.acceptance.test_browser import Tabs, badge, chromium, expect, tabs
@@ -95,9 +96,15 @@ def is_whole(page):
 
 
 def copied(page, name):
+    page.evaluate("navigator.clipboard.writeText('nothing yet')")
     page.get_by_role("button", name=name).click()
-    expect(page.get_by_text("Copied.")).to_be_visible()
-    return page.evaluate("navigator.clipboard.readText()")
+    expect(page.get_by_text("Copied.").last).to_be_visible()
+    return wait_for("it is copied", lambda: in_clipboard(page))
+
+
+def in_clipboard(page):
+    text = page.evaluate("navigator.clipboard.readText()")
+    return "" if text == "nothing yet" else text
 
 
 def test_an_answer_comes_with_what_it_cost_and_is_there_after_a_reload(play):

@@ -117,11 +117,12 @@ async def test_a_server_that_did_not_answer_is_asked_again(often):
 async def test_requests_that_waited_for_a_first_start_are_let_in_by_its_slots(by_news_only):
     says, guests = asyncio.Event(), visitors(12)
     async with scripted(waits_for(says, answers(SLOTS))) as server:
-        await db(make_state, await db(make_server), "starting", version=1)
+        url = f"http://127.0.0.1:{server.port}"
+        await db(make_state, await db(make_server), "starting", version=1, url=url)
         async with linked() as gateway:
             gate = gateway.backends["default"].gate
             enter(gate, *guests)
-            await announce(Status.READY, 2, pid=11, url=f"http://127.0.0.1:{server.port}")
+            await announce(Status.READY, 2, pid=11, url=url)
             await server.until_called()
             assert len(gate.inside) == 1
             says.set()

@@ -60,8 +60,8 @@ async def closed(node):
 
 
 async def test_a_gateway_that_has_closed_a_gate_says_what_it_has_in_flight_there(by_news_only):
-    server = await db(make_ready_server, pid=11)
     url = "http://localhost:8134"
+    server = await db(make_ready_server, pid=11, url=url)
     async with linked() as gateway, asyncio.timeout(DEADLINE):
         gate = gateway.backends["default"].gate
         early, late = Visitor(), Visitor()

@@ -10,6 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from supervisor_app.fleet.models import LlamaServer, NodeLease
+from supervisor_app.modelfiles.models import ModelFile
 from tests.integration.building import (
     OUT_OF_MEMORY,
     db,
@@ -37,8 +38,8 @@ def queries_of(client):
 def test_sixty_servers_cost_no_more_queries_than_three(client):
     draw("three")
     few = queries_of(client)
-    LlamaServer.objects.all().delete()
-    NodeLease.objects.all().delete()
+    for table in (LlamaServer, NodeLease, ModelFile):
+        table.objects.all().delete()
     draw("60")
     assert queries_of(client) == few
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from supervisor_app.engine.build import build_of, reaches, told_build
@@ -27,8 +25,11 @@ def test_a_build_that_is_not_known_to_be_older_counts_as_newer(build, other, is_
 
 
 def test_an_engine_that_was_asked_is_known_on_each_of_its_command_lines(tmp_path):
-    command = [sys.executable, "-c", "print('version: 8763 (ff5ef8278)')", str(tmp_path)]
+    engine = tmp_path / "llama-server"
+    engine.write_text("#!/bin/sh\necho 'version: 8763 (ff5ef8278)'\n")
+    engine.chmod(0o755)
+    command = [str(engine), "--of-a-launcher"]
     assert told_build([*command, "-m", "x.gguf"]) == ""
     assert build_of(command, {}) == "b8763"
     assert told_build([*command, "-m", "x.gguf"]) == "b8763"
-    assert told_build(command[:2]) == ""
+    assert told_build(command[:1]) == ""
