@@ -19,7 +19,8 @@ def after_news(before: ServerFacts, news: Mapping[str, Any], now: float) -> Serv
     None: nothing. The news is older, or the server is elsewhere by it: that is for the database to say.
     """
     endpoint, status = Endpoint(**news["endpoint"]) if news["endpoint"] else None, Status(news["status"])
-    elsewhere = status is Status.READY and endpoint not in (None, before.endpoint)
+    here = before.endpoint or before.proved
+    elsewhere = status is Status.READY and endpoint not in (None, here)
     moved = news["url"] != before.url or elsewhere
     if news["version"] <= before.version or moved or news["adopted"] != before.adopted:
         return None
@@ -37,6 +38,7 @@ def after_news(before: ServerFacts, news: Mapping[str, Any], now: float) -> Serv
         unloaded=news.get("unloaded", False),
         failure=news.get("failure", ""),
         pid=news["pid"],
+        endpoint=here if endpoint is not None else before.endpoint,
         run=before.run if news["pid"] == before.pid else None,
         load=Load(**load) if (load := news.get("load")) else None,
         ends=ends,

@@ -76,6 +76,8 @@ class ServerFacts:
     pid: int | None = None
     endpoint: Endpoint | None = None
     """Address at which its supervisor has proved that the server listens."""
+    proved: Endpoint | None = None
+    """The last such address that a row has named; a new process that listens there is where it should be."""
     run: int | None = None
     """Number of the run that is open, which has its own page; None while there is none."""
     wanted: bool = True
@@ -131,13 +133,14 @@ class ServerFacts:
     def with_news_of(self, known: ServerFacts, now: float) -> ServerFacts:
         """Merge with facts that were heard already and are not in the database yet.
 
-        Where to send requests, and with which key, is known by the database alone: anybody who reaches the
-        channel layer can say anything. And what no row has confirmed after `NEWS_SECONDS` was no news. `now`:
-        monotonic seconds.
+        Where to send requests, and with which key, is known by the database alone, now or from before:
+        anybody who reaches the channel layer can say anything. And what no row has confirmed after
+        `NEWS_SECONDS` was no news. `now`: monotonic seconds.
         """
-        facts = self
+        proved = self.endpoint or known.proved
+        facts = self if proved == self.proved else replace(self, proved=proved)
         if known.launch == self.launch and known.listing.read_at > self.listing.read_at:
-            facts = self.with_listing(known.listing)
+            facts = facts.with_listing(known.listing)
         if self.version >= known.version or now >= known.heard_at + NEWS_SECONDS:
             return facts
         return replace(
@@ -150,6 +153,7 @@ class ServerFacts:
             unloaded=known.unloaded,
             failure=known.failure,
             pid=known.pid,
+            endpoint=self.endpoint or (known.endpoint if known.ready else None),
             run=self.run if self.pid == known.pid else known.run,
             load=known.load,
             ends={**known.ends, **self.ends},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from supervisor_app.core.sightings import Endpoint
@@ -46,3 +48,13 @@ def test_where_a_new_process_listens_is_for_its_row_to_say():
     assert after_news(starting, news(), NOW) is None
     loads = after_news(starting, news(status=Status.STARTING, detail="Loading the model."), NOW)
     assert (loads.detail, loads.endpoint) == ("Loading the model.", None)
+
+
+def test_a_new_process_that_listens_where_the_last_one_was_proved_to_is_known_at_once():
+    gone = ServerFacts(name="default", version=4, status=Status.INITIAL, url=URL)
+    stopped = gone.with_news_of(replace(READY, version=3, proved=HERE), NOW)
+    again = after_news(stopped, news(), NOW)
+    assert (again.status, again.endpoint) == (Status.READY, HERE)
+    assert after_news(stopped, news(endpoint=THERE), NOW) is None
+    not_saved = gone.with_news_of(again, NOW)
+    assert (not_saved.status, not_saved.endpoint, not_saved.proved) == (Status.READY, HERE, HERE)
