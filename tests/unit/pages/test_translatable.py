@@ -10,26 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 FOR_DEVELOPERS = {"supervisor/styleguide.html"}
-NOT_YET = {
-    f"supervisor/{name}.html"
-    for name in [
-        "_filters",
-        "_in_flight",
-        "_past",
-        "_quarantine",
-        "_server",
-        "_sort",
-        "log",
-        "request",
-        "requests",
-        "server",
-        "usage",
-    ]
-}
 TEMPLATES = {
     name: path
     for path in sorted((ROOT / "templates").rglob("*.html"))
-    if (name := str(path.relative_to(ROOT / "templates"))) not in FOR_DEVELOPERS | NOT_YET
+    if (name := str(path.relative_to(ROOT / "templates"))) not in FOR_DEVELOPERS
 }
 READ = {"alt", "aria-label", "aria-description", "hx-confirm", "placeholder", "title"}
 """Attributes that people read or hear. Those of `data-` are, too, where they hold more than a word."""
