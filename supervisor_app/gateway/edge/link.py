@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -18,6 +19,7 @@ from supervisor_app.common.database import DatabaseThread, Unchanged
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.common.words import MISTAKE
+from supervisor_app.core.machine.sockets import realm
 from supervisor_app.core.tasks import Tasks
 from supervisor_app.fleet.events import GATEWAYS_GROUP, PUSH_GROUP, STATUS_GROUP
 from supervisor_app.fleet.layers import channel_layer
@@ -26,7 +28,7 @@ from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
 from supervisor_app.gateway.edge import ledger, sights, survey
 from supervisor_app.gateway.edge.lookout import Lookout
 from supervisor_app.gateway.edge.model_lists import ModelLists
-from supervisor_app.gateway.edge.news import after_news
+from supervisor_app.gateway.edge.news import Self, after_news
 from supervisor_app.gateway.edge.recent_runs import RecentRuns
 from supervisor_app.gateway.edge.slots import SlotCounts
 from supervisor_app.gateway.edge.supervisors import Supervisors
@@ -97,6 +99,7 @@ class Link:
             "⚠️ [GATEWAY] News of servers comes up to 1 s late: {reason}",
             "✅ [GATEWAY] News of servers comes at once again",
         )
+        self._own = Self(uid=os.getuid(), realm=realm())
         self._in_haste_until = 0.0
         """Monotonic seconds."""
         self._was_open: bool | None = None
@@ -219,7 +222,8 @@ class Link:
         if message["type"] != "status.news":
             return
         backend = self._gateway.backends.get(message["server"])
-        after = after_news(backend.facts, message, self._gateway.loop.time()) if backend is not None else None
+        now = self._gateway.loop.time()
+        after = after_news(backend.facts, message, now, self._own) if backend is not None else None
         if backend is not None and after is not None:
             self._gateway.hear(after)
             self._slots.look(backend)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import Status
@@ -13,18 +15,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def after_news(before: ServerFacts, news: Mapping[str, Any], now: float) -> ServerFacts | None:
+@dataclass(frozen=True, kw_only=True)
+class Self:
+    """The gateway's own process, as others are compared with it."""
+
+    uid: int
+    realm: str
+    """Space in which addresses and users have their meaning (`core.machine.sockets.realm`)."""
+
+
+def after_news(before: ServerFacts, news: Mapping[str, Any], now: float, own: Self) -> ServerFacts | None:
     """Return what `events.status_news` changes in what is known; `now` in monotonic seconds.
 
     None: nothing. The news is older, or the server is elsewhere by it: that is for the database to say.
     """
-    endpoint, status = Endpoint(**news["endpoint"]) if news["endpoint"] else None, Status(news["status"])
-    here = before.endpoint or before.proved
-    elsewhere = status is Status.READY and endpoint not in (None, here)
-    moved = news["url"] != before.url or elsewhere
-    if news["version"] <= before.version or moved or news["adopted"] != before.adopted:
+    status, ending = Status(news["status"]), news.get("ending")
+    endpoint = Endpoint(**news["endpoint"]) if news["endpoint"] and status is Status.READY else None
+    is_moved = news["url"] != before.url or news["adopted"] != before.adopted
+    if news["version"] <= before.version or is_moved or not _is_known(endpoint, before, own):
         return None
-    ending = news.get("ending")
     ends = before.ends
     if ending is not None and before.pid is not None and news["pid"] != before.pid:
         ends = {**ends, before.pid: end_of(**ending)}
@@ -38,10 +47,26 @@ def after_news(before: ServerFacts, news: Mapping[str, Any], now: float) -> Serv
         unloaded=news.get("unloaded", False),
         failure=news.get("failure", ""),
         pid=news["pid"],
-        endpoint=here if endpoint is not None else before.endpoint,
+        endpoint=endpoint or before.endpoint,
         run=before.run if news["pid"] == before.pid else None,
         load=Load(**load) if (load := news.get("load")) else None,
         ends=ends,
         silent_since=None,  # its supervisor spoke
         away=False,
     )
+
+
+def _is_known(endpoint: Endpoint | None, before: ServerFacts, own: Self) -> bool:
+    """Is this where a row says that the server listens, or listened?
+
+    So is the address that its row has, if a process of our own user listens there: whoever could take its
+    place is who we are.
+    """
+    if endpoint in (None, before.endpoint, before.proved):
+        return True
+    place = urlsplit(before.url)
+    is_named = place.hostname == endpoint.address or (
+        place.hostname == "localhost" and ip_address(endpoint.address).is_loopback
+    )
+    is_own = (endpoint.uid, endpoint.realm) == (own.uid, own.realm)
+    return is_named and endpoint.port == place.port and is_own and not before.adopted
