@@ -243,7 +243,7 @@ async def test_a_server_that_runs_on_was_not_killed_by_a_request_that_lost_its_c
 async def test_a_request_lost_at_a_removed_server_is_told_at_once(plane):
     server = await plane.serve(hangs())
     asking = plane.asks(question())
-    await plane.until_inside(1)
+    await server.until_called()
     plane.gateway.learn({})
     server.drop_all()
     answer = await asking
