@@ -184,6 +184,17 @@ def test_the_copies_ask_the_same_and_work(play, playing):
     )
 
 
+def test_a_copy_works_where_the_browser_gives_no_clipboard(play):
+    ask(play, "Hi")
+    is_whole(play)
+    play.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    play.get_by_role("button", name="Copy as curl").click()
+    expect(play.get_by_text("Copied.")).to_be_visible()
+    play.get_by_label("Your message").focus()
+    play.keyboard.press("Control+v")
+    expect(play.get_by_label("Your message")).to_have_value(re.compile("^curl -N .*chat/completions"))
+
+
 def test_a_load_test_shows_who_was_held_and_sent_again_by_a_crash(play, playing):
     play.get_by_role("heading", name="Load test").click()
     form = play.locator("#load")

@@ -1,4 +1,5 @@
 // The log of a server: the address says what is shown, the end of the log is followed.
+import { copyText } from "./clipboard.js";
 import { id, say } from "./dom.js";
 import { key } from "./keys.js";
 import { fetchLines, Tail } from "./logsource.js";
@@ -242,16 +243,7 @@ addEventListener("popstate", () => {
 });
 
 async function copy(text, told) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    const area = view.element("textarea", { value: text, className: "visually-hidden" });
-    document.body.append(area);
-    area.select();
-    document.execCommand("copy"); // without TLS a browser gives no clipboard
-    area.remove();
-    box.focus();
-  }
+  await copyText(text);
   say(id("told"), told);
 }
 

@@ -1,4 +1,5 @@
 // The playground: one or two conversations beside each other, and a load test. Nothing of it is kept by llamaproxy.
+import { copyText } from "../clipboard.js";
 import { all, id, on, say } from "../dom.js";
 import { toast } from "../toast.js";
 import { curl, openai } from "./copies.js";
@@ -144,7 +145,7 @@ for (const button of all("[data-copy]")) {
     if (turns.at(-1)?.role === "assistant") turns.pop();
     const body = bodyOf(pane.model.value, turns, settings());
     const make = button.dataset.copy === "curl" ? curl : openai;
-    await navigator.clipboard.writeText(make(gateway.url, body, gateway.key() !== ""));
+    await copyText(make(gateway.url, body, gateway.key() !== ""));
     toast(words.copied);
   });
 }
