@@ -15,11 +15,12 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import connection
 
 from supervisor_app.alerts.incidents import tell_line
 from supervisor_app.alerts.models import LineWatch
 from supervisor_app.alerts.tally import Tally
+from supervisor_app.common.guard import Guard
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.words import MISTAKE
 from supervisor_app.fleet.logfiles import find_log, lives_of
@@ -61,14 +62,13 @@ class LogWatcher:
         self._clock = clock
         self._logs: dict[int, Watched] = {}
         self._leaving = threading.Event()
-        self._outage = Outage(
+        outage = Outage(
             log,
             "⚠️ [ALERTS] Logs cannot be watched ({reason}). Lines are not told until that is over.",
             "✅ [ALERTS] Logs are watched again",
         )
-        self._mistakes = Outage(
-            log, f"❌ [ALERTS] {MISTAKE}. Supervision goes on.", None, level=logging.ERROR
-        )
+        mistakes = Outage(log, f"❌ [ALERTS] {MISTAKE}. Supervision goes on.", None, level=logging.ERROR)
+        self._guard = Guard(outage, mistakes, expected=(OSError,))
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -89,16 +89,7 @@ class LogWatcher:
 
     def look(self) -> None:
         """Read what has come in each log that is watched, and tell what is due. Never raises."""
-        try:
-            self._look()
-        except (DatabaseError, InterfaceError, OSError) as error:
-            self._outage.failed(error)
-            connection.close()
-        except Exception as error:
-            self._mistakes.failed(error)
-        else:
-            self._outage.over()
-            self._mistakes.over()
+        self._guard.call(self._look)
 
     def _look(self) -> None:
         watches = list(LineWatch.objects.filter(enabled=True).order_by("pk"))

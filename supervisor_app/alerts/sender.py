@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import connection
 
 from supervisor_app.alerts import incidents, transport
 from supervisor_app.alerts.lost_hosts import LostHosts
+from supervisor_app.common.guard import Guard
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.words import MISTAKE, span
 
@@ -64,17 +65,18 @@ class AlertSender:
         self._lost_hosts = LostHosts()
         self._leaving = threading.Event()
         self.chores_at = 0.0
-        self._outage = Outage(
+        outage = Outage(
             log,
             "⚠️ [ALERTS] The database failed ({reason}). Alerts wait until it is back.",
             "✅ [ALERTS] The database answers again",
         )
-        self._mistakes = Outage(
+        mistakes = Outage(
             log,
             f"❌ [ALERTS] {MISTAKE}. Supervision goes on.",
             None,
             level=logging.ERROR,
         )
+        self._guard = Guard(outage, mistakes)
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -95,25 +97,13 @@ class AlertSender:
             end = time.monotonic() + LEAVE_SECONDS
             while self.on_their_way and (left := end - time.monotonic()) > 0:
                 self.wait(left)
-            self._guarded(self._record)
+            self._guard.call(self._record)
         finally:
             connection.close()
 
     def look(self) -> None:
         """Record once what was sent, and send what is due. Never raises."""
-        self._guarded(self._look)
-
-    def _guarded(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except (DatabaseError, InterfaceError) as error:
-            self._outage.failed(error)
-            connection.close()
-        except Exception as error:
-            self._mistakes.failed(error)
-        else:
-            self._outage.over()
-            self._mistakes.over()
+        self._guard.call(self._look)
 
     def _look(self) -> None:
         self._record()

@@ -10,8 +10,9 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import connection
 
+from supervisor_app.common.guard import Guard
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.words import MISTAKE
 
@@ -41,12 +42,13 @@ class Beside:
         self._seconds = seconds
         self._leaving = threading.Event()
         what = f"[{name.upper()}]"
-        self._outage = Outage(
+        outage = Outage(
             log,
             f"⚠️ {what} The database failed ({{reason}}). Supervision goes on.",
             f"✅ {what} The database answers again",
         )
-        self._mistakes = Outage(log, f"❌ {what} {MISTAKE}. Supervision goes on.", None, level=logging.ERROR)
+        mistakes = Outage(log, f"❌ {what} {MISTAKE}. Supervision goes on.", None, level=logging.ERROR)
+        self._guard = Guard(outage, mistakes)
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -68,21 +70,9 @@ class Beside:
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         try:
             # At once, so that a lack of connections shows at the start.
-            self._guarded(self._look)
+            self._guard.call(self._look)
             while self.rest(self._seconds):
-                self._guarded(self._look)
-            self._guarded(self._leave)
+                self._guard.call(self._look)
+            self._guard.call(self._leave)
         finally:
             connection.close()
-
-    def _guarded(self, work: Callable[[], object]) -> None:
-        try:
-            work()
-        except (DatabaseError, InterfaceError) as error:
-            self._outage.failed(error)
-            connection.close()
-        except Exception as error:
-            self._mistakes.failed(error)
-        else:
-            self._outage.over()
-            self._mistakes.over()
