@@ -22,7 +22,7 @@ BLOCK = 16 * 1024
 
 @dataclass
 class Hub:
-    """One repository. Change its attributes, and the next request meets them."""
+    """A repository of the stand-in. A change of its attributes counts from the next request on."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What servers wrote and were asked, for pictures: `python -m tests.scene_details SERVER`, after `tests.scenes`."""
+"""Logs and requests of servers, for pictures: `python -m tests.scene_details SERVER`, after `tests.scenes`."""
 
 from __future__ import annotations
 

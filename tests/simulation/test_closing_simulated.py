@@ -27,7 +27,7 @@ TELLING = 1.0
 
 
 class World:
-    """What really happens at the servers `a` and `b`, of which one fits, whatever others know."""
+    """The true state of the servers `a` and `b`, of which one fits, whatever others know."""
 
     def __init__(self, node):
         self.node = node

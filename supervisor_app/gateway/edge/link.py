@@ -28,7 +28,7 @@ from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
 from supervisor_app.gateway.edge import ledger, sights, survey
 from supervisor_app.gateway.edge.lookout import Lookout
 from supervisor_app.gateway.edge.model_lists import ModelLists
-from supervisor_app.gateway.edge.news import Self, after_news
+from supervisor_app.gateway.edge.news import Own, after_news
 from supervisor_app.gateway.edge.recent_runs import RecentRuns
 from supervisor_app.gateway.edge.slots import SlotCounts
 from supervisor_app.gateway.edge.supervisors import Supervisors
@@ -99,7 +99,7 @@ class Link:
             "⚠️ [GATEWAY] News of servers comes up to 1 s late: {reason}",
             "✅ [GATEWAY] News of servers comes at once again",
         )
-        self._own = Self(uid=os.getuid(), realm=realm())
+        self._own = Own(uid=os.getuid(), realm=realm())
         self._in_haste_until = 0.0
         """Monotonic seconds."""
         self._was_open: bool | None = None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Self:
+class Own:
     """The gateway's own process, as others are compared with it."""
 
     uid: int
@@ -24,7 +24,7 @@ class Self:
     """Space in which addresses and users have their meaning (`core.machine.sockets.realm`)."""
 
 
-def after_news(before: ServerFacts, news: Mapping[str, Any], now: float, own: Self) -> ServerFacts | None:
+def after_news(before: ServerFacts, news: Mapping[str, Any], now: float, own: Own) -> ServerFacts | None:
     """Return what `events.status_news` changes in what is known; `now` in monotonic seconds.
 
     None: nothing. The news is older, or the server is elsewhere by it: that is for the database to say.
@@ -56,7 +56,7 @@ def after_news(before: ServerFacts, news: Mapping[str, Any], now: float, own: Se
     )
 
 
-def _is_known(endpoint: Endpoint | None, before: ServerFacts, own: Self) -> bool:
+def _is_known(endpoint: Endpoint | None, before: ServerFacts, own: Own) -> bool:
     """Is this where a row says that the server listens, or listened?
 
     So is the address that its row has, if a process of our own user listens there: whoever could take its

@@ -49,7 +49,7 @@ def address(*runs):
 
 
 def rows(page):
-    """What the page shows as different, and what it folds."""
+    """Return the parts that the page shows as different, and those that it folds."""
     shown = re.findall(r'<tr><th scope="row">(.*?)</th><td[^>]*>(.*?)</td>\s*<td[^>]*>(.*?)</td>', page)
     folded = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page)
     return {name: (before, after) for name, before, after in shown}, dict(folded)

@@ -43,7 +43,7 @@ def server():
 
 @pytest.fixture
 def working(server):
-    """It generates, one request waits, and there are figures of the last seconds."""
+    """Make a server that generates, with a request that waits and figures of the last seconds."""
     now = time.time()
     requests = [
         InFlight(

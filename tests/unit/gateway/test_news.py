@@ -9,7 +9,7 @@ import pytest
 from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import LlamaStatus, Status
 from supervisor_app.fleet.events import status_news
-from supervisor_app.gateway.edge.news import Self, after_news
+from supervisor_app.gateway.edge.news import Own, after_news
 from supervisor_app.gateway.servers.facts import ServerFacts
 
 HERE = Endpoint(address="127.0.0.1", port=8134, uid=0)
@@ -17,7 +17,7 @@ THERE = Endpoint(address="10.0.0.66", port=8134, uid=None)
 URL = "http://localhost:8134"
 READY = ServerFacts(name="default", version=5, status=Status.READY, url=URL, endpoint=HERE, pid=11)
 NOW = 100.0
-OWN = Self(uid=1000, realm="here")
+OWN = Own(uid=1000, realm="here")
 
 
 def news(version=6, status=Status.READY, **fields):

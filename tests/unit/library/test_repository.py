@@ -1,4 +1,4 @@
-"""What a repository of the hub holds, and the names that people write."""
+"""Contents of a repository of the hub, and the names that people write for it."""
 
 from __future__ import annotations
 
