@@ -15,6 +15,7 @@ from supervisor_app.fleet.converters import NameConverter, WishConverter
 from supervisor_app.pages import (
     alerts,
     compare,
+    config,
     crashes,
     devices,
     downloads,
@@ -43,6 +44,9 @@ urlpatterns = [
     path("servers/<name:name>/<wish:wish>", servers.control, name="control"),
     path("servers/<name:name>/rollback", servers.rollback, name="rollback"),
     path("servers/<name:name>/now", now.now, name="now"),
+    path("servers/<name:name>/config/", config.config, name="config"),
+    path("servers/<name:name>/config/change", config.change_config, name="change-config"),
+    path("servers/<name:name>/config/<int:number>/restore", config.restore_config, name="restore-config"),
     path("servers/<name:name>/log/", log.log, name="log"),
     path("servers/<name:name>/watches/", watches.watch, name="watch"),
     path("servers/<name:name>/watches/<int:number>/delete", watches.unwatch, name="unwatch"),

@@ -77,7 +77,7 @@ def rollback(request: HttpRequest, name: str) -> HttpResponse:
     if server is None:
         return no_server(name)
     try:
-        changed = roll_back(server, last_good())
+        changed = roll_back(server, last_good(), request.user.get_username())
     except NothingToRollBackError as error:
         return api_error(409, "nothing_to_roll_back", str(error), "See its history in the admin.")
     return JsonResponse({"server": name, "asked": "rollback", "changed": changed}, status=202)

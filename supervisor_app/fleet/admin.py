@@ -2,154 +2,41 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
 from supervisor_app.common import words
-from supervisor_app.common.admin import NamesField, ReadOnly
+from supervisor_app.common.admin import ReadOnly
 from supervisor_app.core.server_config import Wish
-from supervisor_app.core.settings import BY_FIELD, Section, settings_of
+from supervisor_app.core.settings import Section, settings_of
 from supervisor_app.fleet.commands import ask, nudge
-from supervisor_app.fleet.conf import DEFAULT_SERVER, apply_overlay, fixed_fields
+from supervisor_app.fleet.conf import apply_overlay, fixed_fields
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.history import RunCard, own
-from supervisor_app.fleet.models import LlamaServer, Run, new_key
-from supervisor_app.fleet.presets import clashes, names_of
+from supervisor_app.fleet.models import LlamaServer, Run
+from supervisor_app.fleet.server_form import LlamaServerForm
 from supervisor_app.fleet.silence import with_silence
 from supervisor_app.fleet.snapshots import view_of
-from supervisor_app.fleet.validators import validate_args, validate_args_of_form, validate_presets
+from supervisor_app.fleet.versions import configured, note_version
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
     from django.http import HttpRequest, HttpResponse
     from django.utils.safestring import SafeString
 
-    ServerModelForm = forms.ModelForm[LlamaServer]
     ServerModelAdmin = admin.ModelAdmin[LlamaServer]
     RunModelAdmin = admin.ModelAdmin[Run]
 else:  # Django's own classes cannot be subscripted
-    ServerModelForm = forms.ModelForm
     ServerModelAdmin = RunModelAdmin = admin.ModelAdmin
 
 admin.site.site_header = "llamaproxy"
 admin.site.site_title = "llamaproxy"
 admin.site.index_title = "Servers and history"
-
-
-class ArgsField(forms.CharField):
-    """A list of flags, edited as one would type them."""
-
-    def prepare_value(self, value: Any) -> Any:
-        return shlex.join(value) if isinstance(value, list) else value
-
-    def clean(self, value: Any) -> list[str]:
-        try:
-            args = shlex.split(super().clean(value) or "")
-        except ValueError as error:
-            raise ValidationError(f"The flags cannot be read: {error}. Close every quote.") from error
-        validate_args(args)
-        validate_args_of_form(args)
-        return args
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        return bool(super().has_changed(self.prepare_value(initial), data))
-
-
-class ApiKeyField(forms.CharField):
-    """A key that is never shown: an empty field leaves the stored one as it is."""
-
-    widget = forms.PasswordInput(attrs={"autocomplete": "new-password"})
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        return bool(data)
-
-
-class PresetsField(forms.JSONField):
-    """Presets by name, edited as JSON."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        widget = forms.Textarea(attrs={"rows": 8, "cols": 80})
-        super().__init__(required=False, widget=widget, validators=[validate_presets], **kwargs)
-
-    def prepare_value(self, value: Any) -> Any:
-        return value if isinstance(value, str) else json.dumps(value or {}, indent=2, ensure_ascii=False)
-
-    def to_python(self, value: Any) -> Any:
-        try:
-            return json.loads(value or "{}")
-        except ValueError as error:
-            example = '{"brief": {"set": {"temperature": 0.2}}}'
-            raise ValidationError(f"This is no JSON: {error}. Write something like {example}.") from error
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        try:
-            return bool(json.loads(data or "{}") != (initial or {}))
-        except ValueError:
-            return True
-
-
-class LlamaServerForm(ServerModelForm):
-    aliases = NamesField(help_text=f"{BY_FIELD['aliases'].summary} One a line.")
-    presets = PresetsField(
-        help_text=f"{BY_FIELD['presets'].summary} As JSON: by name set, default, cap, remove and "
-        "system_prefix. A change counts for the next request; nothing restarts."
-    )
-    args = ArgsField(
-        required=False,
-        label="More flags",
-        help_text=f"{BY_FIELD['args'].summary} As on a command line: -c 8192 -ngl 99. Flags that reach for "
-        "files, programs or the network are set in the config file only.",
-        widget=forms.TextInput(attrs={"size": 80}),
-    )
-    api_key = ApiKeyField(
-        required=False,
-        label="API key",
-        help_text=f"{BY_FIELD['api_key'].summary} Handed over in the environment, never on the command line. "
-        "Without one it gets a random key, which the gateway knows and its page shows to staff. "
-        "What is stored is not shown; leave empty to keep it, type - for none (open to every program that "
-        "reaches it), * for a new random one.",
-    )
-
-    class Meta:
-        model = LlamaServer
-        fields = "__all__"
-        help_texts = {setting.field: setting.form_help for setting in BY_FIELD.values()}
-
-    def clean(self) -> dict[str, Any]:
-        """Refuse the port that the config file gives to `default`, which no constraint can see."""
-        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        taken = last_good().values.get("port")
-        if taken is not None and cleaned.get("port") == taken and cleaned.get("name") != DEFAULT_SERVER:
-            default = LlamaServer.objects.filter(name=DEFAULT_SERVER, node=cleaned.get("node", ""))
-            if default.exists():
-                self.add_error("port", f"The config file gives {taken} to the server {DEFAULT_SERVER}.")
-        self._check_presets(cleaned)
-        return cleaned
-
-    def _check_presets(self, cleaned: dict[str, Any]) -> None:
-        """Refuse names that would lead to two things."""
-        described = {**vars(self.instance), **cleaned}
-        mine = names_of(described["name"], described)
-        others = list(LlamaServer.objects.exclude(pk=self.instance.pk))
-        for other in others:
-            apply_overlay(other, last_good())
-        for name, what in clashes(mine, [names_of(other.name, vars(other)) for other in others]):
-            field = mine.field_of(name)
-            self.add_error(field if field in self.fields else None, what)
-
-    def clean_api_key(self) -> str | None:
-        typed: str = self.cleaned_data["api_key"]
-        if typed == "*":
-            self.instance.own_key = new_key()
-        return {"": self.instance.api_key, "-": "", "*": None}.get(typed, typed)
 
 
 @admin.register(LlamaServer)
@@ -192,7 +79,9 @@ class LlamaServerAdmin(ServerModelAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: LlamaServer, form: Any, change: bool) -> None:
+        before = configured(LlamaServer.objects.get(pk=obj.pk)) if change else None
         super().save_model(request, obj, form, change)
+        note_version(obj, before, request.user.get_username())
         nudge(obj.node)
         if change and form.changed_data:
             self.message_user(

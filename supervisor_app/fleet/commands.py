@@ -22,6 +22,7 @@ from supervisor_app.fleet.layers import channel_layer
 from supervisor_app.fleet.models import LlamaServer, LlamaServerQuerySet, Run, ServerState
 from supervisor_app.fleet.snapshots import replacement_from_json, view_of
 from supervisor_app.fleet.validators import validate_args_of_form
+from supervisor_app.fleet.versions import configured, note_version
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,6 +34,7 @@ _outage = Outage(
     "✅ [NUDGE] Supervisors are told to look again",
 )
 
+ROLLED_BACK = "Rolled back to what reached ready last"
 NUDGE_SECONDS = 1.0
 """The supervisor looks every second anyway: a slow channel layer is not worth more waiting."""
 
@@ -100,7 +102,7 @@ class NothingToRollBackError(Exception):
 
 
 @transaction.atomic
-def roll_back(server: LlamaServer, overlay: Overlay) -> list[str]:
+def roll_back(server: LlamaServer, overlay: Overlay, author: str = "") -> list[str]:
     """Bring back what was configured when it last reached ready, and start it. Returns the fields changed.
 
     Fields that the config file sets are not touched: the file would win anyway. Raises
@@ -129,8 +131,10 @@ def roll_back(server: LlamaServer, overlay: Overlay) -> list[str]:
         raise NothingToRollBackError(" ".join(error.messages)) from error
     try:
         with transaction.atomic():
+            before = configured(server_named(server.name).get())
             server_named(server.name).update(**brought_back)
             server_named(server.name).ask_to_start()
+            note_version(server_named(server.name).get(), before, author, ROLLED_BACK)
     except IntegrityError as error:
         raise NothingToRollBackError(f"Its port {good.launch['port']} is another server's now.") from error
     nudge(server.node)

@@ -18,6 +18,7 @@ from supervisor_app.fleet.lease import is_supervised
 from supervisor_app.fleet.models import LlamaServer, ServerState, default_of, ports_of
 from supervisor_app.fleet.presets import FIELD as PRESETS
 from supervisor_app.fleet.presets import clashes, names_of, preset_changes
+from supervisor_app.fleet.versions import configured, note_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -267,9 +268,11 @@ def _write_row(
         diff.changed[name] = changes or ["taken over"]
     values |= {"node": node, "file": source, "file_fields": sorted(described.values)}
     if is_new or any(getattr(row, field) != value for field, value in values.items()):
+        before = None if is_new else configured(row)
         for field, value in values.items():
             setattr(row, field, value)
         row.save(update_fields=None if is_new else list(values))
+        note_version(row, before, source)
 
 
 def described_values(row: LlamaServer, described: FileServer) -> dict[str, Any]:

@@ -28,8 +28,10 @@ from supervisor_app.fleet.validators import (
     validate_port,
     validate_presets,
 )
+from supervisor_app.fleet.version_tables import ConfigVersion
 
 __all__ = [
+    "ConfigVersion",
     "Pulse",
     "Sample",
     "Span",

@@ -94,7 +94,7 @@ def rollback(request: HtmxHttpRequest, name: str) -> HttpResponse:
         raise PermissionDenied("Log in as staff to roll a server back.")
     server = get_object_or_404(LlamaServer, name=name)
     try:
-        roll_back(server, last_good())
+        roll_back(server, last_good(), request.user.get_username())
     except NothingToRollBackError as error:
         return render(request, "supervisor/refused.html", {"message": str(error), "name": name}, status=409)
     if request.htmx:

@@ -80,6 +80,7 @@ STAFF = [
     "/servers/gemma-3-12b/",
     "/servers/qwen3-30b-a3b/",
     "/servers/gemma-3-12b/availability",
+    "/servers/gemma-3-12b/config/",
     "/servers/gemma-3-12b/log/",
     "/servers/gemma-3-12b/requests/",
     "/servers/gemma-3-12b/runs/",

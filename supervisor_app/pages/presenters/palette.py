@@ -14,7 +14,12 @@ from supervisor_app.core.status import Status
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-TABS = ((_lazy("Log"), "log"), (_lazy("Requests"), "server-requests"), (_lazy("History"), "runs"))
+TABS = (
+    (_lazy("Log"), "log"),
+    (_lazy("Requests"), "server-requests"),
+    (_lazy("History"), "runs"),
+    (_lazy("Config"), "config"),
+)
 PLACES = (
     (_lazy("Requests"), "requests"),
     (_lazy("Usage"), "usage"),

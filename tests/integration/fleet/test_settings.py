@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from supervisor_app.core.settings import BY_FIELD, LARGEST, SETTINGS, Kind, Section
-from supervisor_app.fleet.admin import LlamaServerAdmin, LlamaServerForm
+from supervisor_app.fleet.admin import LlamaServerAdmin
 from supervisor_app.fleet.conf import ConfigError
 from supervisor_app.fleet.config_file import parse_overlay
 from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.fleet.server_form import LlamaServerForm
 
 pytestmark = pytest.mark.django_db
 

@@ -276,7 +276,7 @@ class Command(BaseCommand):
     def _roll_back(self, name: str | None) -> None:
         server = self._the_server(name)
         try:
-            changed = roll_back(server, last_good())
+            changed = roll_back(server, last_good(), "manage.py llama")
         except NothingToRollBackError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{server.name}: back to the last {', '.join(changed)} that reached ready")

@@ -1,0 +1,158 @@
+"""The configuration of a server: edit, look at what would change, apply; versions and the way back."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, cast
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from supervisor_app.core.settings import BY_FIELD
+from supervisor_app.fleet.commands import nudge
+from supervisor_app.fleet.conf import fixed_fields, overlaid
+from supervisor_app.fleet.config_source import last_good
+from supervisor_app.fleet.file_servers import shown_value
+from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.fleet.server_form import LlamaServerForm
+from supervisor_app.fleet.version_tables import ConfigVersion
+from supervisor_app.fleet.versions import RestoreError, configured, newest_number, note_version, restore
+from supervisor_app.pages.door import staff_part
+from supervisor_app.pages.presenters.config import LABELS, MATTER, changes_between, sections
+from supervisor_app.web.http import HtmxHttpRequest, may_control
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+    from django.http import HttpRequest, HttpResponse
+
+
+class ConfigForm(LlamaServerForm):
+    """Form of the settings that people may change; those of a file are not in it."""
+
+    class Meta(LlamaServerForm.Meta):
+        fields = list(BY_FIELD)  # type: ignore[assignment]  # the stubs derive it from "__all__"
+
+    def __init__(self, *args: Any, fixed: set[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for field in fixed & self.fields.keys():
+            del self.fields[field]
+        for field, label in LABELS.items():
+            if field in self.fields:
+                self.fields[field].label = str(label)
+        self.initial.pop("api_key", None)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        others = LlamaServer.objects.on_node(self.instance.node).exclude(pk=self.instance.pk)
+        taken = next((other for other in others if other.port == cleaned.get("port")), None)
+        if taken is not None:
+            self.add_error("port", f"{taken.port} is the port of {taken.name}. Write another.")
+        return cleaned
+
+
+@staff_part
+def config(request: HtmxHttpRequest, name: str) -> HttpResponse:
+    server = get_object_or_404(LlamaServer, name=name)
+    return _page(request, server, _form(server))
+
+
+@require_POST
+def change_config(request: HttpRequest, name: str) -> HttpResponse:
+    """Show what a change would do, or apply it; a mistake loses nothing that was typed."""
+    _check(request)
+    apply, based_on = request.POST.get("act") == "apply", request.POST.get("version", "")
+    with transaction.atomic():
+        server = get_object_or_404(LlamaServer.objects.select_for_update(), name=name)
+        before, newest = configured(server), newest_number(server)
+        form = _form(server, request.POST)
+        if not form.is_valid():
+            return _page(request, server, form, status=400, version=based_on)
+        after = configured(server)
+        if based_on != str(newest):
+            problem = _(
+                "Somebody has changed %(name)s since you opened this page (version %(newest)s). What you "
+                "typed is still here: look at the changes, then apply."
+            ) % {"name": name, "newest": newest}
+            return _page(request, server, form, (before, after), problem, status=409)
+        if not apply or before == after:
+            return _page(request, server, form, (before, after))
+        server.save(update_fields=[*form.fields, "own_key"])
+        note_version(server, before, request.user.get_username(), request.POST.get("note", "")[:200].strip())
+        nudge(server.node)
+    messages.success(request, _("Applied. If what to launch has changed, the server restarts now, once."))
+    return redirect("config", name=name)
+
+
+@require_POST
+def restore_config(request: HttpRequest, name: str, number: int) -> HttpResponse:
+    """Bring a version back, as a new one."""
+    _check(request)
+    server = get_object_or_404(LlamaServer, name=name)
+    try:
+        fixed = fixed_fields(server, last_good())
+        restore(server, number, cast("User", request.user).get_username(), fixed)
+    except RestoreError as error:
+        return render(request, "supervisor/refused.html", {"message": str(error), "name": name}, status=409)
+    nudge(server.node)
+    messages.success(request, _("Version %(number)s is in force again.") % {"number": number})
+    return redirect("config", name=name)
+
+
+def _form(server: LlamaServer, typed: Any = None) -> ConfigForm:
+    return ConfigForm(typed, instance=server, fixed=fixed_fields(server, last_good()))
+
+
+def _page(
+    request: HttpRequest,
+    server: LlamaServer,
+    form: ConfigForm,
+    change: tuple[dict[str, Any], dict[str, Any]] | None = None,
+    problem: str = "",
+    status: int = 200,
+    version: str = "",
+) -> HttpResponse:
+    """`version`: the one on which the form is based, if not the newest."""
+    changes = changes_between(*change) if change else []
+    context = {
+        "now": time.time(),
+        "name": server.name,
+        "form": form,
+        "front": [form[field] for field in MATTER if field in form.fields],
+        "more": [
+            (title, [form[field] for field in fields if field in form.fields]) for title, fields in sections()
+        ],
+        "of_file": _of_file(server),
+        "source": server.file or last_good().source,
+        "changes": changes,
+        "is_reviewed": change is not None,
+        "restarts": server.desired_running and any(each.restarts for each in changes),
+        "problem": problem,
+        "version": version or newest_number(server),
+        "versions": _versions(server),
+    }
+    return render(request, "supervisor/config.html", context, status=status)
+
+
+def _of_file(server: LlamaServer) -> list[tuple[str, str]]:
+    """Return what a file sets, in words without secrets."""
+    overlay = last_good()
+    values = {**configured(server), **overlaid(server, overlay)}
+    fixed = fixed_fields(server, overlay)
+    return [(field, shown_value(field, values[field]) or "none") for field in BY_FIELD if field in fixed]
+
+
+def _versions(server: LlamaServer) -> list[dict[str, Any]]:
+    """Return versions, the newest first, each with what it changed."""
+    rows = list(ConfigVersion.objects.filter(server=server))
+    changes = [changes_between(older.values, newer.values) for newer, older in pairwise(rows)]
+    return [{"row": row, "changes": changed} for row, changed in zip(rows, [*changes, []], strict=False)]
+
+
+def _check(request: HttpRequest) -> None:
+    if not may_control(request):
+        raise PermissionDenied("Log in as staff to configure a server.")

@@ -1,0 +1,142 @@
+"""The page of a server's configuration: who may change, what a change shows, does and keeps."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor_app.fleet.models import ConfigVersion, LlamaServer
+from supervisor_app.fleet.versions import MOST_VERSIONS, configured, note_version
+from tests.integration.building import make_server
+
+pytestmark = pytest.mark.django_db
+PATH = "/servers/chat/config/"
+
+
+@pytest.fixture
+def chat():
+    return make_server("chat", args=["-c", "4096"], port=9001)
+
+
+def typed(client, **changes):
+    """Everything that the form holds, with some of it changed."""
+    answer = client.get(PATH)
+    form = answer.context["form"]
+    said = {
+        field.name: field.value()
+        for field in form
+        if field.value() not in (None, "") and field.value() is not False
+    }
+    return {**said, "version": answer.context["version"], **changes}
+
+
+def test_the_page_and_its_buttons_are_for_staff(client, person_client, staff_client, chat):
+    assert client.get(PATH).status_code == 302
+    assert person_client.get(PATH).status_code == 403
+    assert staff_client.get(PATH).status_code == 200
+    for stranger in (client, person_client):
+        assert stranger.post(f"{PATH}change", {"act": "apply"}).status_code == 403
+        assert stranger.post(f"{PATH}1/restore").status_code == 403
+
+
+def test_a_change_is_shown_before_it_is_made(staff_client, chat):
+    answer = staff_client.post(f"{PATH}change", typed(staff_client, args="-c 8192", act="review"))
+    assert answer.context["form"].errors == {}
+    page = answer.content.decode()
+    assert "<code>-c 4096</code> → <code>-c 8192</code>" in page
+    assert "restarts once" in page
+    chat.refresh_from_db()
+    assert chat.args == ["-c", "4096"]
+    assert not ConfigVersion.objects.exists()
+
+
+def test_a_change_is_applied_and_kept_with_its_author(staff_client, staff, chat):
+    answer = staff_client.post(f"{PATH}change", typed(staff_client, args="-c 8192", act="apply"))
+    assert answer.status_code == 302
+    chat.refresh_from_db()
+    assert chat.args == ["-c", "8192"]
+    second, first = ConfigVersion.objects.filter(server=chat)
+    assert (first.number, first.values["args"]) == (1, ["-c", "4096"])
+    assert (second.number, second.author, second.values["args"]) == (2, staff.username, ["-c", "8192"])
+
+
+def test_a_change_that_is_based_on_an_older_version_is_refused_and_loses_nothing(staff_client, chat):
+    said = typed(staff_client, args="-c 8192", act="apply")
+    before = configured(chat)
+    chat.args = ["-c", "2048"]
+    chat.save()
+    note_version(chat, before, "somebody")
+    answer = staff_client.post(f"{PATH}change", said)
+    assert answer.status_code == 409
+    assert 'value="-c 8192"' in answer.content.decode()
+    assert "<code>-c 2048</code> → <code>-c 8192</code>" in answer.content.decode()
+    chat.refresh_from_db()
+    assert chat.args == ["-c", "2048"]
+
+
+def test_a_mistake_in_between_does_not_hide_the_change_of_another(staff_client, chat):
+    said = typed(staff_client, args="-c 'x", act="apply")
+    before = configured(chat)
+    chat.args = ["-c", "2048"]
+    chat.save()
+    note_version(chat, before, "somebody")
+    again = staff_client.post(f"{PATH}change", said).context["version"]
+    assert staff_client.post(f"{PATH}change", {**said, "args": "-c 1", "version": again}).status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"args": "--log-file /etc/passwd"}, "--log-file: not accepted from a form"),
+        ({"port": "70000"}, "70000 is not a port"),
+        ({"port": "9002"}, "9002 is the port of other"),
+        ({"args": "-c 'x"}, "Close every quote"),
+    ],
+)
+def test_a_mistake_is_told_and_loses_nothing(staff_client, chat, changes, complaint):
+    make_server("other", port=9002)
+    answer = staff_client.post(f"{PATH}change", typed(staff_client, act="apply", **changes))
+    page = answer.content.decode()
+    assert answer.status_code == 400
+    assert complaint in page
+    chat.refresh_from_db()
+    assert (chat.args, chat.port) == (["-c", "4096"], 9001)
+
+
+def test_a_version_is_brought_back_as_a_new_one(staff_client, chat):
+    staff_client.post(f"{PATH}change", typed(staff_client, args="-c 8192", act="apply"))
+    assert staff_client.post(f"{PATH}1/restore").status_code == 302
+    chat.refresh_from_db()
+    assert chat.args == ["-c", "4096"]
+    newest = ConfigVersion.objects.filter(server=chat)[0]
+    assert (newest.number, newest.note) == (3, "Version 1 again")
+    assert staff_client.post(f"{PATH}1/restore").status_code == 409
+    assert staff_client.post(f"{PATH}77/restore").status_code == 409
+
+
+def test_a_secret_is_in_no_version_and_on_no_page(staff_client, chat):
+    staff_client.post(f"{PATH}change", typed(staff_client, api_key="quite-secret", act="apply"))
+    chat.refresh_from_db()
+    assert chat.api_key == "quite-secret"
+    assert "quite-secret" not in str([version.values for version in ConfigVersion.objects.all()])
+    assert "quite-secret" not in staff_client.get(PATH).content.decode()
+    staff_client.post(f"{PATH}change", typed(staff_client, api_key="-", act="apply"))
+    assert b"held a secret" in staff_client.post(f"{PATH}2/restore").content
+
+
+def test_a_setting_of_a_file_is_read_only(staff_client, chat):
+    LlamaServer.objects.update(file="/etc/llamaproxy.toml", file_fields=["args"])
+    page = staff_client.get(PATH)
+    assert "args" not in page.context["form"].fields
+    assert "/etc/llamaproxy.toml" in page.content.decode()
+    staff_client.post(f"{PATH}change", typed(staff_client, args="-c 1", act="apply"))
+    chat.refresh_from_db()
+    assert chat.args == ["-c", "4096"]
+
+
+def test_no_more_versions_are_kept_than_their_bound(chat):
+    for number in range(MOST_VERSIONS + 5):
+        before = configured(chat)
+        chat.priority = number + 1
+        chat.save()
+        note_version(chat, before, "somebody")
+    assert ConfigVersion.objects.filter(server=chat).count() == MOST_VERSIONS
