@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
+from supervisor_app.core.lifecycle.tries import spread
 from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.room.room import Room
 from supervisor_app.core.shortage import CANNOT
 from supervisor_app.core.supervisor import ServerSupervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 
     from supervisor_app.core.devices import Survey
     from supervisor_app.core.ports import Clock, Contexts, Footprints, Probe, Processes, Publisher, Store
@@ -81,7 +83,10 @@ class NodeSupervisor:
         clock: Clock,
         footprints: Footprints,
         contexts: Contexts,
+        chance: Callable[[], float] = random.random,
     ) -> None:
+        """`chance` gives a number from 0 to 1, by which servers that died together start apart."""
+        self._chance = chance
         self._store = store
         self._publisher = publisher
         self._processes = processes
@@ -138,6 +143,11 @@ class NodeSupervisor:
     def closed(self, gateway: str, server: str, version: int, in_flight: int) -> None:
         """Take from a gateway that it sends a server nothing more, since this version of its snapshot."""
         self._room.closed(gateway, server, version, in_flight)
+
+    def _spread(self) -> float:
+        """Return the seconds by which a retry is later than its pause, as other servers wait for theirs."""
+        waiting = sum(supervisor.state.retry_at is not None for supervisor in self._supervisors().values())
+        return spread(waiting, self._chance())
 
     def _supervisors(self) -> Mapping[str, ServerSupervisor]:
         return {name: watched.supervisor for name, watched in self._watched.items()}
@@ -248,6 +258,7 @@ class NodeSupervisor:
             recorder=recorder,
             room=self._room,
             ports=self._ports,
+            spread=self._spread,
         )
         tasks = (
             asyncio.create_task(supervisor.run(), name=f"{config.name}-supervisor"),

@@ -31,6 +31,8 @@ from supervisor_app.core.watch.loading import LoadWatch
 from supervisor_app.core.wording import idle_note
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from supervisor_app.core.changes import Remembered
     from supervisor_app.core.devices import Survey
     from supervisor_app.core.ports import Clock, Contexts, Footprints, Probe, Processes, RoomDesk
@@ -76,8 +78,13 @@ class ServerSupervisor:
         recorder: Recorder,
         room: RoomDesk,
         ports: set[int] | None = None,
+        spread: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """`ports`: those of the node that were chosen for second processes, shared by all its servers."""
+        """`ports`: those of the node that were chosen for second processes, shared by all its servers.
+
+        `spread`: seconds by which a retry is later, as other servers of the node are down now.
+        """
+        self._spread = spread
         self.ports = set() if ports is None else ports
         self.placed = PlacedConfig(config, remembered.port)
         self.config = self.placed.config
@@ -405,8 +412,10 @@ class ServerSupervisor:
         self._record()
 
     def decide(self, event: lifecycle.Event, seat: Seat) -> None:
-        before = seat.state
-        seat.state, effects = lifecycle.decide(before, event, self._policy_of(seat), self._clock.monotonic())
+        before, policy = seat.state, self._policy_of(seat)
+        if isinstance(event, lifecycle.Exited | lifecycle.SpawnFailed):
+            policy = replace(policy, spread=self._spread())
+        seat.state, effects = lifecycle.decide(before, event, policy, self._clock.monotonic())
         if seat is self.seat:
             self._note_use(before, event)
         elif seat.state.phase is not before.phase:

@@ -137,7 +137,10 @@ def _crashed(state: State, policy: Policy, spec: LaunchSpec) -> str:
         return f"{why}. Its {limit} retries are used up: it is tried again every {pause} (retry_forever)."
     if not state.retries:
         return f"{why}. It starts again after {span(policy.restart.backoff(0))}."
-    return f"{why}. Retry {state.retries} of {limit} after {span(policy.restart.backoff(state.retries))}."
+    said = f"{why}. Retry {state.retries} of {limit} after {span(policy.restart.backoff(state.retries))}."
+    if (more := round(state.spread)) < 1:
+        return said
+    return f"{said} Others went down, too: it waits {more} s longer, so that not all start at once."
 
 
 def _error(state: State, policy: Policy, spec: LaunchSpec) -> str:

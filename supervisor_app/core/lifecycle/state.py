@@ -62,6 +62,8 @@ class Policy:
     """Servers share the memory of the node: room is asked for before a process is spawned."""
     beside: bool = False
     """The process runs beside the server's own: no failure of it is followed by another try."""
+    spread: float = 0.0
+    """Seconds by which a retry is later than its pause: others went down, too (`tries.spread`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +121,8 @@ class State:
     """Monotonic seconds at which the way to its process was free; None: it was not spawned by us."""
     made_room: tuple[str, ...] = ()
     """Names of the servers that ended for this try."""
+    spread: float = 0.0
+    """`Policy.spread`, as long as the retry is waited for."""
     more_room: bool = False
     """Memory ran out, and it is tried again with more room."""
     gone: bool = False

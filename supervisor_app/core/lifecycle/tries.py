@@ -14,6 +14,14 @@ CAUSE_INTERVAL = 2.0
 MAX_DEATHS = 50
 """Deaths of which the pids are remembered."""
 NO_PID = 0
+AT_ONCE = 4
+"""Number of other servers that may wait for their next try without a longer pause for this one."""
+SPREAD_SECONDS = 0.1
+"""Longest growth of a pause for each more of them.
+
+Loading a small model takes about so many seconds of a core. 150 servers that die together begin to come
+back within 15 s.
+"""
 OUT_OF_MEMORY = frozenset({FailureKind.OUT_OF_MEMORY, FailureKind.OOM_KILLED, FailureKind.GPU_OUT_OF_MEMORY})
 MORE_ROOM = "It needs more than was thought, so more room is made for it."
 KILLED = "A request that killed it is in quarantine."
@@ -35,6 +43,14 @@ def begin(state: State, note: str = "") -> Decision:
         note=note,
     )
     return begun, [Log(INFO, "🚀 [LLAMA] Starting Llama service..."), InspectPort(attempt)]
+
+
+def spread(waiting: int, chance: float) -> float:
+    """Return the seconds by which a pause grows where so many other servers wait for their next try, too.
+
+    `chance`: from 0 to 1. Servers that died together are not to start together.
+    """
+    return chance * SPREAD_SECONDS * max(0, waiting - AT_ONCE)
 
 
 def failed(state: State, failure: Failure, policy: Policy, now: float) -> Decision:
@@ -59,8 +75,8 @@ def failed(state: State, failure: Failure, policy: Policy, now: float) -> Decisi
         )
         return give_up(state), [Log(ERROR, text)]
     retry = state.retries + 1
-    delay = policy.restart.backoff(retry)
-    return waiting(replace(state, retries=retry), now + delay), [
+    delay = policy.restart.backoff(retry) + policy.spread
+    return waiting(replace(state, retries=retry, spread=policy.spread), now + delay), [
         Log(ERROR, f"❌ [LLAMA] {failure.sentence} (retry {retry}/{limit})"),
         Log(INFO, f"🔄 Retry {retry}/{limit} in {round(delay * 1000)}ms"),
     ]
@@ -78,6 +94,7 @@ def waiting(state: State, retry_at: float) -> State:
         rearms=state.rearms,
         wished=state.wished,
         more_room=state.more_room,
+        spread=state.spread,
         retry_at=retry_at,
     )
 
@@ -155,6 +172,6 @@ def explained(state: State, pids: frozenset[int], policy: Policy, now: float) ->
         after, effects = begin(known, KILLED)
         return after, [said, *effects]
     if known.phase is Phase.BACKOFF and known.retry_at is not None:
-        soon = now + policy.restart.backoff(known.retries)
+        soon = now + policy.restart.backoff(known.retries) + known.spread
         known = replace(known, note=KILLED, retry_at=min(known.retry_at, soon))
     return known, [said]

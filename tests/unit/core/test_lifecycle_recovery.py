@@ -9,11 +9,13 @@ import pytest
 from supervisor_app.core import lifecycle
 from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.lifecycle import Phase, Policy, State
+from supervisor_app.core.lifecycle.tries import spread
 from supervisor_app.core.sightings import Exit, Health
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.core.status import FailureKind, Status
-from supervisor_app.core.testing import exited, stranger
-from tests.unit.core.deciding import CORRUPT, ME, MODEL, Server
+from supervisor_app.core.testing import exited, make_spec, stranger
+from supervisor_app.core.wording import sentence
+from tests.unit.core.deciding import CORRUPT, ME, MODEL, POLICY, Server
 
 # Starting
 
@@ -142,6 +144,23 @@ def test_a_crash_is_followed_by_backoff_and_a_new_try():
     server.to_next_deadline()
     assert server.now == pytest.approx(1.0)
     assert server.where == (Status.STARTING, Phase.INSPECTING)
+
+
+def test_a_retry_is_later_where_many_others_wait_for_theirs_and_says_so():
+    crowded = replace(POLICY, spread=7.2)
+    server = Server(crowded).ready().dies()
+    assert server.state.retry_at - server.now == pytest.approx(8.2)
+    assert server.logs()[-1] == "🔄 Retry 1/5 in 8200ms"
+    said = sentence(server.state, crowded, make_spec())
+    assert said.endswith("Others went down, too: it waits 7 s longer, so that not all start at once.")
+    assert server.to_next_deadline().state.spread == 0
+
+
+@pytest.mark.parametrize(
+    ("waiting", "chance", "seconds"), [(0, 1, 0), (4, 1, 0), (5, 1, 0.1), (149, 1, 14.5), (149, 0, 0)]
+)
+def test_a_retry_is_spread_by_chance_over_as_long_as_the_others_take_to_start(waiting, chance, seconds):
+    assert spread(waiting, chance) == pytest.approx(seconds)
 
 
 def test_the_backoff_is_the_originals_until_the_server_is_given_up():

@@ -45,7 +45,11 @@ class Node:
             clock=self.clock,
             footprints=self.footprints,
             contexts=self.contexts,
+            chance=lambda: 1.0,
         )
+
+    def snapshot(self, name: str):
+        return next(seen for seen in reversed(self.publisher.snapshots) if seen.name == name)
 
     def status(self, name: str = "default") -> Status | None:
         seen = [snapshot.status for snapshot in self.publisher.snapshots if snapshot.name == name]
@@ -72,6 +76,18 @@ async def test_every_server_of_the_node_is_started():
     async with node(make_config("a"), make_config("b", spec=make_spec(9000))) as n:
         assert n.status("a") is n.status("b") is Status.READY
         assert len(n.processes.alive) == 2
+
+
+async def test_servers_that_die_together_do_not_come_back_together():
+    async with node(*(make_config(f"s{i}", spec=make_spec(9000 + i)) for i in range(8))) as n:
+        assert all(n.status(f"s{i}") is Status.READY for i in range(8))
+        for process in list(n.processes.alive):
+            process.die(signal=9)
+        await n.clock.advance(0.5)
+        waits = [n.snapshot(f"s{i}").next_retry_at for i in range(8)]
+        assert len({round(at - min(waits), 2) for at in waits}) == 4  # five at once, the others apart
+        await n.clock.advance(3)
+        assert all(n.status(f"s{i}") is Status.READY for i in range(8))
 
 
 async def test_a_server_that_is_added_later_is_started():
