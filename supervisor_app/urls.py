@@ -45,6 +45,7 @@ urlpatterns = [
     path("servers/<name:name>/rollback", servers.rollback, name="rollback"),
     path("servers/<name:name>/now", now.now, name="now"),
     path("servers/<name:name>/config/", config.config, name="config"),
+    path("servers/<name:name>/config/preview", config.preview_config, name="preview-config"),
     path("servers/<name:name>/config/change", config.change_config, name="change-config"),
     path("servers/<name:name>/config/<int:number>/restore", config.restore_config, name="restore-config"),
     path("servers/<name:name>/log/", log.log, name="log"),

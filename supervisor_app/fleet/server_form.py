@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 
 from supervisor_app.common.admin import NamesField
 from supervisor_app.core.settings import BY_FIELD
+from supervisor_app.engine.known_flags import unknown_flags
 from supervisor_app.fleet.conf import DEFAULT_SERVER, apply_overlay
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.models import LlamaServer, new_key
@@ -26,6 +27,9 @@ else:  # Django's own classes cannot be subscripted
 class ArgsField(forms.CharField):
     """A list of flags, edited as one would type them."""
 
+    known: frozenset[str] = frozenset()
+    """Flags of the engine; none: nobody can say. With any other it would not start."""
+
     def prepare_value(self, value: Any) -> Any:
         return shlex.join(value) if isinstance(value, list) else value
 
@@ -35,6 +39,8 @@ class ArgsField(forms.CharField):
         except ValueError as error:
             raise ValidationError(f"The flags cannot be read: {error}. Close every quote.") from error
         validate_args(args)
+        if self.known and (mistakes := unknown_flags(args, self.known)):
+            raise ValidationError(mistakes)
         validate_args_of_form(args)
         return args
 

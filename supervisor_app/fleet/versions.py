@@ -10,6 +10,7 @@ from django.db import transaction
 
 from supervisor_app.common.redact import HIDDEN, redact_argv
 from supervisor_app.core.settings import BY_FIELD
+from supervisor_app.fleet.models import Run
 from supervisor_app.fleet.validators import validate_args_of_form
 from supervisor_app.fleet.version_tables import ConfigVersion
 
@@ -45,6 +46,16 @@ def newest_number(server: LlamaServer) -> int:
     """Return the number of the version in force; 0: no change was kept yet."""
     newest = ConfigVersion.objects.filter(server=server).first()
     return newest.number if newest else 0
+
+
+def way_back(server: LlamaServer) -> int | None:
+    """Return the newest version, but the one in force, that launched what reached ready last."""
+    good = Run.objects.filter(server=server).reached_ready().exclude(launch={}).first()
+    if good is None:
+        return None
+    older = ConfigVersion.objects.filter(server=server)[1:]
+    launches = ((row.number, {field: row.values.get(field) for field in good.launch}) for row in older)
+    return next((number for number, launch in launches if launch == good.launch), None)
 
 
 @transaction.atomic

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import time
+from copy import copy
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,15 +16,27 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
+from supervisor_app.common.redact import redact_argv
 from supervisor_app.core.settings import BY_FIELD
+from supervisor_app.core.status import DOWN
+from supervisor_app.engine.known_flags import flags_of
+from supervisor_app.engine.resolve import BINARY, EngineKind, EngineMissing, find_engine
 from supervisor_app.fleet.commands import nudge
-from supervisor_app.fleet.conf import fixed_fields, overlaid
+from supervisor_app.fleet.conf import fixed_fields, is_here, overlaid, resolve
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.file_servers import shown_value
 from supervisor_app.fleet.models import LlamaServer
-from supervisor_app.fleet.server_form import LlamaServerForm
+from supervisor_app.fleet.server_form import ArgsField, LlamaServerForm
+from supervisor_app.fleet.snapshots import view_of
 from supervisor_app.fleet.version_tables import ConfigVersion
-from supervisor_app.fleet.versions import RestoreError, configured, newest_number, note_version, restore
+from supervisor_app.fleet.versions import (
+    RestoreError,
+    configured,
+    newest_number,
+    note_version,
+    restore,
+    way_back,
+)
 from supervisor_app.pages.door import staff_part
 from supervisor_app.pages.presenters.config import LABELS, MATTER, changes_between, sections
 from supervisor_app.web.http import HtmxHttpRequest, may_control
@@ -37,8 +52,14 @@ class ConfigForm(LlamaServerForm):
     class Meta(LlamaServerForm.Meta):
         fields = list(BY_FIELD)  # type: ignore[assignment]  # the stubs derive it from "__all__"
 
-    def __init__(self, *args: Any, fixed: set[str], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, fixed: set[str], known: frozenset[str] = frozenset(), **kwargs: Any
+    ) -> None:
+        """`known`: flags of the engine; none: nobody can say."""
         super().__init__(*args, **kwargs)
+        flags = self.fields.get("args")
+        if isinstance(flags, ArgsField):
+            flags.known = known
         for field in fixed & self.fields.keys():
             del self.fields[field]
         for field, label in LABELS.items():
@@ -62,14 +83,27 @@ def config(request: HtmxHttpRequest, name: str) -> HttpResponse:
 
 
 @require_POST
+def preview_config(request: HttpRequest, name: str) -> HttpResponse:
+    """Show what the form as it is typed would do."""
+    _check(request)
+    server = get_object_or_404(LlamaServer, name=name)
+    before, form = configured(server), _form(server, request.POST, _known_flags(server))
+    is_valid = form.is_valid()
+    context = {"form": form, "command": _command_line(server) if is_valid else ""}
+    context |= _changes(server, (before, configured(server)) if is_valid else None)
+    return render(request, "supervisor/_config_preview.html", context)
+
+
+@require_POST
 def change_config(request: HttpRequest, name: str) -> HttpResponse:
     """Show what a change would do, or apply it; a mistake loses nothing that was typed."""
     _check(request)
     apply, based_on = request.POST.get("act") == "apply", request.POST.get("version", "")
+    known = _known_flags(get_object_or_404(LlamaServer, name=name))  # may take seconds: not within
     with transaction.atomic():
         server = get_object_or_404(LlamaServer.objects.select_for_update(), name=name)
         before, newest = configured(server), newest_number(server)
-        form = _form(server, request.POST)
+        form = _form(server, request.POST, known)
         if not form.is_valid():
             return _page(request, server, form, status=400, version=based_on)
         after = configured(server)
@@ -103,8 +137,45 @@ def restore_config(request: HttpRequest, name: str, number: int) -> HttpResponse
     return redirect("config", name=name)
 
 
-def _form(server: LlamaServer, typed: Any = None) -> ConfigForm:
-    return ConfigForm(typed, instance=server, fixed=fixed_fields(server, last_good()))
+def not_ready(server: LlamaServer) -> dict[str, Any]:
+    """Return what `supervisor/_way_back.html` says of a change after which a server did not get ready."""
+    status = view_of(server).status
+    if status.status not in DOWN or not status.can_roll_back or (back := way_back(server)) is None:
+        return {}
+    why = status.failure.title if status.failure else status.detail
+    return {"failed_version": newest_number(server), "why": why, "back": back}
+
+
+def _form(server: LlamaServer, typed: Any = None, known: frozenset[str] = frozenset()) -> ConfigForm:
+    return ConfigForm(typed, instance=server, fixed=fixed_fields(server, last_good()), known=known)
+
+
+def _engine(server: LlamaServer) -> tuple[str, ...]:
+    """Return the command of the engine; empty: it is on another host, bundled, or missing."""
+    overlay = last_good()
+    described = overlay.servers.get(server.name) if server.file else None
+    try:
+        found = find_engine((described.binary if described else "") or overlay.binary)
+    except EngineMissing:
+        return ()
+    is_known = found is not None and found.kind is not EngineKind.BUNDLED and is_here(server.node)
+    return found.command if found is not None and is_known else ()
+
+
+def _known_flags(server: LlamaServer) -> frozenset[str]:
+    return flags_of(_engine(server))
+
+
+def _command_line(server: LlamaServer) -> str:
+    """Return what would be launched, without secrets: the key is handed over in the environment."""
+    spec = resolve(copy(server), last_good(), command=_engine(server) or (BINARY,), cwd=os.getcwd()).spec
+    return shlex.join(redact_argv([*spec.command, *spec.args]))
+
+
+def _changes(server: LlamaServer, change: tuple[dict[str, Any], dict[str, Any]] | None) -> dict[str, Any]:
+    changes = changes_between(*change) if change else []
+    restarts = server.desired_running and any(each.restarts for each in changes)
+    return {"changes": changes, "is_reviewed": change is not None, "restarts": restarts}
 
 
 def _page(
@@ -117,7 +188,6 @@ def _page(
     version: str = "",
 ) -> HttpResponse:
     """`version`: the one on which the form is based, if not the newest."""
-    changes = changes_between(*change) if change else []
     context = {
         "now": time.time(),
         "name": server.name,
@@ -128,12 +198,12 @@ def _page(
         ],
         "of_file": _of_file(server),
         "source": server.file or last_good().source,
-        "changes": changes,
-        "is_reviewed": change is not None,
-        "restarts": server.desired_running and any(each.restarts for each in changes),
+        "command": "" if form.errors else _command_line(server),
         "problem": problem,
         "version": version or newest_number(server),
         "versions": _versions(server),
+        **_changes(server, change),
+        **not_ready(server),
     }
     return render(request, "supervisor/config.html", context, status=status)
 

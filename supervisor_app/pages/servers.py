@@ -28,6 +28,7 @@ from supervisor_app.fleet.models import LlamaServer, ServerState
 from supervisor_app.fleet.presets import preset_phrases
 from supervisor_app.fleet.snapshots import ServerView, load_views
 from supervisor_app.fleet.uptime import Window
+from supervisor_app.pages.config import not_ready
 from supervisor_app.pages.devices import devices_panel
 from supervisor_app.pages.door import page
 from supervisor_app.pages.needs import need_panel
@@ -51,7 +52,7 @@ def server(request: HttpRequest, name: str) -> HttpResponse:
     context |= history_panel(name, request.GET.get("span", ""), context["devices"])
     if can_control:
         row = get_object_or_404(LlamaServer.objects.select_related("state"), name=name)
-        context["can_seamless"] = row.port_is_chosen
+        context |= {"can_seamless": row.port_is_chosen, **not_ready(row)}
         apply_overlay(row, last_good())
         presets = {preset: preset_phrases(said) for preset, said in row.presets.items()}
         context |= {"direct": _direct(row), "presets": presets}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from django.utils import timezone
 
+from supervisor_app.fleet.conf import launch_of
 from supervisor_app.fleet.models import ConfigVersion, LlamaServer
 from supervisor_app.fleet.versions import MOST_VERSIONS, configured, note_version
-from tests.integration.building import make_server
+from tests.integration.building import make_run, make_server, make_state
 
 pytestmark = pytest.mark.django_db
 PATH = "/servers/chat/config/"
@@ -140,3 +142,42 @@ def test_no_more_versions_are_kept_than_their_bound(chat):
         chat.save()
         note_version(chat, before, "somebody")
     assert ConfigVersion.objects.filter(server=chat).count() == MOST_VERSIONS
+
+
+def test_a_preview_says_what_would_be_launched(staff_client, person_client, chat):
+    said = typed(staff_client, args="-c 8192", api_key="quite-secret")
+    page = staff_client.post(f"{PATH}preview", said).content.decode()
+    assert "--port 9001 -c 8192" in page
+    assert "<code>-c 4096</code> → <code>-c 8192</code>" in page
+    assert "quite-secret" not in page
+    assert person_client.post(f"{PATH}preview", said).status_code == 403
+    mistaken = staff_client.post(f"{PATH}preview", {**said, "args": "--rpc x"}).content.decode()
+    assert "cannot be applied yet" in mistaken
+    chat.refresh_from_db()
+    assert chat.args == ["-c", "4096"]
+
+
+def test_a_flag_that_the_engine_does_not_know_is_refused(staff_client, chat, tmp_path, monkeypatch):
+    engine = tmp_path / "llama-server"
+    engine.write_text("#!/bin/sh\necho '-c,    --ctx-size N    context'\n")
+    engine.chmod(0o755)
+    monkeypatch.setenv("LLAMA_SERVER_BINARY", str(engine))
+    answer = staff_client.post(f"{PATH}change", typed(staff_client, args="--ctx-sise 1", act="apply"))
+    assert "knows no --ctx-sise. Did you mean --ctx-size?" in answer.content.decode()
+    assert (
+        staff_client.post(f"{PATH}change", typed(staff_client, args="-c 1", act="apply")).status_code == 302
+    )
+
+
+def test_a_version_that_does_not_get_ready_offers_the_one_that_did(staff_client, chat):
+    now = timezone.now()
+    make_run(chat, launch=launch_of(chat), started_at=now, ready_at=now, ended_at=now)
+    staff_client.post(f"{PATH}change", typed(staff_client, args="-c 8192", act="apply"))
+    make_state(chat, "error", can_roll_back=True, last_error="No room", detail="No room")
+    for path in ("/servers/chat/", PATH):
+        page = staff_client.get(path).content.decode()
+        assert "Version 2 did not get ready: No room." in page
+        assert f'action="{PATH}1/restore"' in page
+    staff_client.post(f"{PATH}1/restore")
+    chat.refresh_from_db()
+    assert chat.args == ["-c", "4096"]
