@@ -48,14 +48,18 @@ def newest_number(server: LlamaServer) -> int:
     return newest.number if newest else 0
 
 
-def way_back(server: LlamaServer) -> int | None:
-    """Return the newest version, but the one in force, that launched what reached ready last."""
+def way_back(server: LlamaServer, fixed: Collection[str]) -> int | None:
+    """Return the newest version, but the one in force, that launched what reached ready last.
+
+    Fields that a file sets (`fixed`) do not count: no version changes them.
+    """
     good = Run.objects.filter(server=server).reached_ready().exclude(launch={}).first()
     if good is None:
         return None
+    wanted = {field: value for field, value in good.launch.items() if field not in fixed}
     older = ConfigVersion.objects.filter(server=server)[1:]
-    launches = ((row.number, {field: row.values.get(field) for field in good.launch}) for row in older)
-    return next((number for number, launch in launches if launch == good.launch), None)
+    launches = ((row.number, {field: row.values.get(field) for field in wanted}) for row in older)
+    return next((number for number, launch in launches if launch == wanted), None)
 
 
 @transaction.atomic

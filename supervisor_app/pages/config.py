@@ -140,7 +140,9 @@ def restore_config(request: HttpRequest, name: str, number: int) -> HttpResponse
 def not_ready(server: LlamaServer) -> dict[str, Any]:
     """Return what `supervisor/_way_back.html` says of a change after which a server did not get ready."""
     status = view_of(server).status
-    if status.status not in DOWN or not status.can_roll_back or (back := way_back(server)) is None:
+    if status.status not in DOWN or not status.can_roll_back:
+        return {}
+    if (back := way_back(server, fixed_fields(server, last_good()))) is None:
         return {}
     why = status.failure.title if status.failure else status.detail
     return {"failed_version": newest_number(server), "why": why, "back": back}

@@ -283,6 +283,35 @@ def test_restart_asks_first_and_then_replaces_the_process(staff, live):
     expect(server(staff, "ready")).to_contain_text(str(after))
 
 
+def configure(page, live, change, seen):
+    """Change a setting on the page of the configuration; most are set by the file."""
+    page.goto(f"{live.url}/servers/default/config/")
+    expect(page.get_by_role("heading", name="Set by a file")).to_be_visible()
+    expect(page.locator("#id_args")).to_have_count(0)
+    page.get_by_text("More", exact=True).click()
+    change()
+    expect(page.locator(".review")).to_contain_text(seen)
+    page.get_by_role("button", name="Apply").click()
+    expect(page.locator(".versions > li").first).to_contain_text(seen)
+
+
+def test_a_change_restarts_a_server_once_and_one_that_fails_is_taken_back_on_the_page(staff, live):
+    pid, runs = live.status()["pid"], len(live.runs())
+    configure(staff, live, lambda: staff.locator("#id_keep_context").check(), "keep_context")
+    live.wait_for_new_pid(pid)
+    live.wait_for_status("ready")
+    assert len(live.runs()) == runs + 1
+    configure(staff, live, lambda: staff.locator("#id_models_dir").fill("/nowhere"), "models_dir")
+    live.wait_for_status("error")
+    staff.goto(f"{live.url}/servers/default/")
+    expect(staff.get_by_text("Version 3 did not get ready")).to_be_visible()
+    staff.get_by_role("button", name="Go back to version 2").click()
+    pid = live.wait_for_status("ready")["pid"]
+    staff.get_by_role("button", name="Go back to version 1").click()  # as other tests know it
+    live.wait_for_new_pid(pid)
+    live.wait_for_status("ready")
+
+
 def test_cancel_leaves_the_server_running(staff, live):
     runs = len(live.runs())
     staff.get_by_role("button", name="Restart").click()
