@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor_app.common.moments import seconds
 from supervisor_app.common.words import iso
 from supervisor_app.core.command_line.argv import argv_diff
-from supervisor_app.fleet.models import Run, RunQuerySet, json_of_failure
+from supervisor_app.fleet.run_tables import Run, RunQuerySet, json_of_failure
 from supervisor_app.fleet.snapshots import summary_of
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Tables of what should run (`LlamaServer`), what is (`ServerState`), what was (`Run`). One writer each."""
+"""Tables of what should run (`LlamaServer`) and of what is (`ServerState`). One writer each."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from django.utils import timezone
 from supervisor_app.core.diagnosis.named_files import is_router
 from supervisor_app.core.settings import BY_FIELD, LARGEST, Kind
 from supervisor_app.core.spec import RestartPolicy
-from supervisor_app.core.status import FailureKind, Status
+from supervisor_app.core.status import Status
 from supervisor_app.fleet.columns import column
 from supervisor_app.fleet.holder import Holder
+from supervisor_app.fleet.run_tables import CrashMark, Run
 from supervisor_app.fleet.sample_tables import Pulse, Sample
 from supervisor_app.fleet.span_tables import Span, SpanDay
 from supervisor_app.fleet.validators import (
@@ -32,7 +33,9 @@ from supervisor_app.fleet.version_tables import ConfigVersion
 
 __all__ = [
     "ConfigVersion",
+    "CrashMark",
     "Pulse",
+    "Run",
     "Sample",
     "Span",
     "SpanDay",
@@ -336,95 +339,6 @@ class Footprint(models.Model):
         return f"{self.model} {self.flags} ({self.build})"
 
 
-class RunQuerySet(models.QuerySet["Run"]):
-    def open(self) -> RunQuerySet:
-        return self.filter(ended_at=None)
-
-    def reached_ready(self) -> RunQuerySet:
-        return self.exclude(ready_at=None)
-
-
-class Run(models.Model):
-    """A process from spawn or adoption to its end: the restart history. Written by the supervisor only."""
-
-    server = models.ForeignKey(LlamaServer, models.CASCADE, related_name="runs")
-    pid = models.PositiveBigIntegerField(null=True)
-    process_start = models.BigIntegerField(null=True)
-    boot_id = models.CharField(max_length=100, default="")
-    argv = models.JSONField(default=list, help_text="What it was started with; empty when it was adopted.")
-    launch = models.JSONField(default=dict, help_text="What was configured to launch it so.")
-    environment = models.JSONField(
-        default=dict, db_default={}, blank=True, help_text="Variables of its own, without secrets."
-    )
-    build = models.CharField(
-        max_length=100,
-        default="",
-        db_default="",
-        blank=True,
-        help_text="Of the engine, as far as it is known.",
-    )
-    adopted = models.BooleanField(default=False)
-    retry = models.PositiveIntegerField(default=0, help_text="0: started by a wish. 1, 2, …: after a crash.")
-    started_at = models.DateTimeField()
-    ready_at = models.DateTimeField(null=True)
-    loaded = models.JSONField(default=dict, db_default={}, blank=True, help_text="How long its load took.")
-    ended_at = models.DateTimeField(null=True)
-    exit_code = models.IntegerField(null=True)
-    signal = models.PositiveSmallIntegerField(null=True)
-    failure_kind = models.CharField(
-        max_length=30, default="", blank=True, choices=[(kind.value, kind.value) for kind in FailureKind]
-    )
-    failure_title = models.CharField(max_length=200, default="", blank=True)
-    failure_detail = models.TextField(default="", blank=True)
-    failure_hint = models.TextField(default="", blank=True)
-    last_lines = models.TextField(default="", blank=True, help_text="The last 50 lines of its output.")
-    evidence = models.JSONField(default=dict, blank=True, help_text="What was known just before it ended.")
-    note = models.TextField(default="", blank=True, help_text="Why it was asked to end.")
-
-    objects = RunQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["-pk"]  # in the order in which they were seen, as the pages tell them
-        indexes = [models.Index(fields=["server", "-started_at"])]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["server"], condition=Q(ended_at=None), name="run_one_open_per_server"
-            ),
-            models.CheckConstraint(
-                condition=Q(exit_code=None) | Q(signal=None), name="run_exit_code_or_signal"
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.server}, {self.started_at:%Y-%m-%d %H:%M:%S}"
-
-    @property
-    def uptime(self) -> timedelta:
-        return max((self.ended_at or timezone.now()) - self.started_at, timedelta())
-
-
-class CrashMark(models.Model):
-    """Judgement of people on crashes of one kind, decisive line and model of a server. Written by staff."""
-
-    server = models.ForeignKey(LlamaServer, models.CASCADE, related_name="crash_marks")
-    key = models.CharField(max_length=32, help_text="What the crashes share: `likeness.key_of`.")
-    title = models.CharField(max_length=300, help_text="How the crashes are told apart by people.")
-    resolved_build = models.CharField(max_length=100, default="", help_text="Empty: they are not resolved.")
-    resolved_by = models.CharField(max_length=150, default="")
-    resolved_at = models.DateTimeField(null=True)
-    mute_above = models.PositiveIntegerField(
-        null=True, help_text="Crashes a day up to which nobody is alerted; empty: the first one is told."
-    )
-    muted_by = models.CharField(max_length=150, default="")
-    muted_at = models.DateTimeField(null=True)
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["server", "key"], name="crash_mark_once_per_server")]
-
-    def __str__(self) -> str:
-        return f"{self.server}: {self.title}"
-
-
 class NodeLease(models.Model):
     """The supervisor of a node. Written by that supervisor, by compare and swap."""
 
@@ -454,14 +368,3 @@ class LoginLink(models.Model):
 
     def __str__(self) -> str:
         return f"made {self.created_at:%Y-%m-%d %H:%M}"
-
-
-def json_of_failure(run: Run) -> dict[str, Any] | None:
-    if not run.failure_kind:
-        return None
-    return {
-        "kind": run.failure_kind,
-        "title": run.failure_title,
-        "detail": run.failure_detail,
-        "hint": run.failure_hint,
-    }

@@ -16,7 +16,7 @@ from supervisor_app.fleet.models import Run
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from supervisor_app.fleet.models import RunQuerySet
+    from supervisor_app.fleet.run_tables import RunQuerySet
 
 SHOWN = 50
 SPANS = {"24h": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(days=30)}

@@ -22,8 +22,9 @@ from supervisor_app.core.status import (
     Status,
 )
 from supervisor_app.core.timeline import LENGTH
-from supervisor_app.fleet.models import LlamaServer, Run, ServerState, json_of_failure
+from supervisor_app.fleet.models import LlamaServer, Run, ServerState
 from supervisor_app.fleet.newest import with_newest_runs
+from supervisor_app.fleet.run_tables import json_of_failure
 from supervisor_app.fleet.silence import has_supervisor, silent_since, with_silence
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from supervisor_app.core.settings import LARGEST
 from supervisor_app.core.status import FailureKind, Status
-from supervisor_app.fleet.models import LlamaServer, LoginLink, Run, ServerState, json_of_failure
+from supervisor_app.fleet.models import LlamaServer, LoginLink, Run, ServerState
+from supervisor_app.fleet.run_tables import json_of_failure
 from supervisor_app.fleet.validators import validate_api_key, validate_args, validate_host, validate_port
 from tests.integration.building import STARTED, at, make_run, make_server, make_state
 
