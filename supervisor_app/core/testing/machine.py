@@ -1,4 +1,4 @@
-"""Fakes of the ports: a machine in memory, on a clock that only moves when told to."""
+"""A machine in memory: its processes, and what a server answers to a probe."""
 
 from __future__ import annotations
 
@@ -7,14 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor_app.common.storage import StoreError
-from supervisor_app.core.changes import Change, Remembered
-from supervisor_app.core.context.saved import Kept
 from supervisor_app.core.devices import Survey
-from supervisor_app.core.diagnosis.explanations import failure_of
-from supervisor_app.core.placement.world import Need, Source
 from supervisor_app.core.ports import ProbeError, SignalDeniedError, SpawnError
-from supervisor_app.core.server_config import ServerConfig
 from supervisor_app.core.sightings import (
     Autopsy,
     Canary,
@@ -28,97 +22,14 @@ from supervisor_app.core.sightings import (
     ProcessUsage,
     Slots,
 )
-from supervisor_app.core.spec import Claim, HealthPolicy, LaunchSpec, RestartPolicy
-from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model
+from supervisor_app.core.status import Failure, Model
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection
 
     from supervisor_app.core.diagnosis.named_files import BadFile
-    from supervisor_app.core.memory_rules import MemoryRules
-
-SETTLE_ROUNDS = 50
-"""Turns of the event loop after which nothing moves any more without the clock."""
-
-
-def make_spec(port: int = 8134, *, args: tuple[str, ...] = ("-m", "model.gguf")) -> LaunchSpec:
-    return LaunchSpec(
-        host="localhost", port=port, command=("llama-server",), args=args, model_path="model.gguf", cwd="/srv"
-    )
-
-
-def make_config(
-    name: str = "default",
-    *,
-    spec: LaunchSpec | None = None,
-    restart: RestartPolicy | None = None,
-    health: HealthPolicy | None = None,
-    desired_running: bool = True,
-    generation: int = 1,
-    restart_generation: int = 0,
-    claim: Claim | None = None,
-) -> ServerConfig:
-    return ServerConfig(
-        name=name,
-        spec=spec or make_spec(),
-        restart=restart or RestartPolicy(),
-        health=health or HealthPolicy(),
-        desired_running=desired_running,
-        generation=generation,
-        restart_generation=restart_generation,
-        claim=claim or Claim(),
-    )
-
-
-class FakeClock:
-    """`advance` wakes sleepers in the order of their deadlines and lets everything settle after each."""
-
-    def __init__(self, wall: float = 1_700_000_000.0) -> None:
-        self._now = 0.0
-        self._wall = wall
-        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
-
-    def monotonic(self) -> float:
-        return self._now
-
-    def time(self) -> float:
-        return self._wall + self._now
-
-    async def sleep_until(self, deadline: float) -> None:
-        if deadline > self._now:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._sleepers.append((deadline, future))
-            await future
-
-    def freeze(self, seconds: float) -> None:
-        """Let time pass in which nothing runs: nobody is woken until the next `advance`."""
-        self._now += seconds
-
-    def jump(self, seconds: float) -> None:
-        """The wall clock alone, as when somebody sets it."""
-        self._wall += seconds
-
-    async def advance(self, seconds: float) -> None:
-        target = self._now + seconds
-        await settle()
-        while True:
-            due = [sleeper for sleeper in self._sleepers if sleeper[0] <= target and not sleeper[1].done()]
-            if not due:
-                break
-            self._now = max(self._now, min(deadline for deadline, _ in due))
-            woken = [sleeper for sleeper in due if sleeper[0] <= self._now]
-            self._sleepers = [sleeper for sleeper in self._sleepers if sleeper not in woken]
-            for _, future in woken:
-                future.set_result(None)
-            await settle()
-        self._now = target
-        self._sleepers = [sleeper for sleeper in self._sleepers if not sleeper[1].done()]
-
-
-async def settle() -> None:
-    """Let every task run as far as it gets."""
-    for _ in range(SETTLE_ROUNDS):
-        await asyncio.sleep(0)
+    from supervisor_app.core.spec import LaunchSpec
+    from supervisor_app.core.testing.clock import FakeClock
 
 
 class FakeProcess:
@@ -351,164 +262,6 @@ class FakeProbe:
         return self.offered
 
 
-@dataclass
-class InMemoryStore:
-    """`down`: every call fails, as of a database that is away. `full`: every write, as on a full disk."""
-
-    servers: list[ServerConfig] = field(default_factory=list)
-    memory: dict[str, Remembered] = field(default_factory=dict)
-    changes: list[Change] = field(default_factory=list)
-    beats: list[list[str]] = field(default_factory=list)
-    surveys: list[Survey] = field(default_factory=list)
-    memory_rules: MemoryRules | None = None
-    prunable: int = 0
-    """Number of times that there is something to prune."""
-    prunes: int = 0
-    down: bool = False
-    full: bool = False
-
-    async def configs(self) -> Sequence[ServerConfig]:
-        self._check()
-        return list(self.servers)
-
-    async def remember(self, name: str) -> Remembered:
-        self._check()
-        return self.memory.get(name, Remembered())
-
-    async def save(self, change: Change) -> None:
-        self._check(writing=True)
-        self.changes.append(change)
-
-    async def heartbeat(self, names: Sequence[str], devices: Survey | None = None) -> None:
-        self._check(writing=True)
-        self.beats.append(list(names))
-        if devices is not None:
-            self.surveys.append(devices)
-
-    async def prune(self) -> bool:
-        self._check(writing=True)
-        self.prunes += 1
-        self.prunable -= self.prunable > 0
-        return self.prunable > 0
-
-    def _check(self, *, writing: bool = False) -> None:
-        if self.down or (self.full and writing):
-            raise StoreError("The database is locked.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lesson:
-    """A call of `FakeFootprints.learned`."""
-
-    name: str
-    devices: Mapping[str, int]
-    out_of_memory: bool
-    run: Identity | None
-
-
-@dataclass
-class FakeFootprints:
-    """Knows the needs that it was given, and keeps what it is taught."""
-
-    needs: dict[str, Need] = field(default_factory=dict)
-    lessons: list[Lesson] = field(default_factory=list)
-    heard: dict[str, list[str]] = field(default_factory=dict)
-    """Lines of what the engine said, by server."""
-
-    async def need(self, name: str, spec: LaunchSpec) -> Need:
-        return self.needs.get(name, Need(devices={}, source=Source.UNKNOWN))
-
-    def learned(
-        self,
-        name: str,
-        spec: LaunchSpec,
-        devices: Mapping[str, int],
-        out_of_memory: bool = False,
-        run: Identity | None = None,
-    ) -> None:
-        self.lessons.append(Lesson(name=name, devices=devices, out_of_memory=out_of_memory, run=run))
-
-    def told(self, name: str, spec: LaunchSpec, lines: Sequence[str], run: Identity | None = None) -> None:
-        self.heard[name] = list(lines)
-
-
-@dataclass
-class FakeContexts:
-    """Saves and restores what it was told to; `holding` saves nothing until it is let go."""
-
-    saved: Kept = field(default_factory=Kept)
-    restored: Kept = field(default_factory=Kept)
-    trouble: str = ""
-    """Reason for which the folder cannot be made."""
-    cached: list[int] = field(default_factory=list)
-    saves: list[str] = field(default_factory=list)
-    restores: list[str] = field(default_factory=list)
-    forgotten: list[str] = field(default_factory=list)
-    prunes: int = 0
-    holding: asyncio.Event | None = None
-
-    async def prepare(self, name: str, spec: LaunchSpec) -> str:
-        return self.trouble
-
-    async def save(self, name: str, spec: LaunchSpec, started_at: float, seconds: float) -> Kept:
-        self.saves.append(name)
-        if self.holding is not None:
-            await self.holding.wait()
-        return self.saved
-
-    async def restore(self, name: str, spec: LaunchSpec, seconds: float) -> Kept:
-        self.restores.append(name)
-        return self.restored
-
-    async def forget(self, names: Collection[str]) -> None:
-        self.forgotten += sorted(names)
-
-    async def prune(self) -> None:
-        self.prunes += 1
-
-    async def answers(self, name: str, since: float, count: int) -> Sequence[int]:
-        return self.cached[:count]
-
-
-@dataclass
-class FakeRoom:
-    """Room that is asked for only while it `is_on`; whoever asks gets an answer from the test."""
-
-    is_on: bool = False
-    nudges: int = 0
-    fits: bool = False
-    """Answer to the question whether a server that was refused may fit now."""
-    beside: str = ""
-    """Reason for which a second process of a server has no room."""
-
-    def nudge(self) -> None:
-        self.nudges += 1
-
-    async def may_fit(self, name: str) -> bool:
-        return self.fits
-
-    async def fits_beside(self, name: str, spec: LaunchSpec) -> str:
-        return self.beside
-
-
-@dataclass
-class RecordingPublisher:
-    """Keeps what pages would have seen."""
-
-    announced: list[LlamaStatus] = field(default_factory=list)
-    snapshots: list[LlamaStatus] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
-
-    async def announce(self, snapshot: LlamaStatus) -> None:
-        self.announced.append(snapshot)
-
-    async def publish(self, snapshot: LlamaStatus) -> None:
-        self.snapshots.append(snapshot)
-
-    async def removed(self, name: str) -> None:
-        self.gone.append(name)
-
-
 def stranger(*, llama: bool, pid: int = 999) -> PortHolder:
     """Make a stranger on our port."""
     return PortHolder(
@@ -516,7 +269,3 @@ def stranger(*, llama: bool, pid: int = 999) -> PortHolder:
         command="llama-server" if llama else "python -m http.server",
         is_llama_server=llama,
     )
-
-
-def exited(detail: str = "with code 1") -> Failure:
-    return failure_of(FailureKind.EXITED, detail)
