@@ -7,7 +7,7 @@ import re
 import psutil
 import pytest
 
-from tests.acceptance.test_browser import Tabs, chromium, expect, tabs
+from tests.acceptance.browsing import Tabs, chromium, expect, tabs
 
 __all__ = ["Tabs", "chromium", "tabs"]
 pytestmark = pytest.mark.browser

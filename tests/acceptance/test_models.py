@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.browsing import Tabs, badge, chromium, expect, tabs
 from tests.acceptance.children import MANAGE, wait_for
-from tests.acceptance.test_browser import Tabs, badge, chromium, expect, tabs
 from tests.acceptance.test_people import complaints_of_axe
 from tests.hub import REPOSITORY, stand_in
 

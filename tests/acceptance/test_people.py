@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.test_browser import Tabs, badge, chromium, expect, tabs
+from tests.acceptance.browsing import Tabs, badge, chromium, expect, tabs
 from tests.deadline import DEADLINE
 
 __all__ = ["Tabs", "chromium", "tabs"]
