@@ -24,6 +24,10 @@ else:  # Django's own classes cannot be subscripted
     ServerModelForm = forms.ModelForm
 
 
+SIGNS = ("-", "*")
+"""Signs in the field of the key: none, and a random one."""
+
+
 class ArgsField(forms.CharField):
     """A list of flags, edited as one would type them."""
 
@@ -48,10 +52,20 @@ class ArgsField(forms.CharField):
         return bool(super().has_changed(self.prepare_value(initial), data))
 
 
+class ApiKeyInput(forms.PasswordInput):
+    """An input that repeats the signs, and no key: a page with a secret can be kept, printed or shown."""
+
+    def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
+        context: dict[str, Any] = super().get_context(name, value, attrs)
+        if value in SIGNS:
+            context["widget"]["value"] = value
+        return context
+
+
 class ApiKeyField(forms.CharField):
     """A key that is never shown: an empty field leaves the stored one as it is."""
 
-    widget = forms.PasswordInput(attrs={"autocomplete": "new-password"})
+    widget = ApiKeyInput(attrs={"autocomplete": "new-password"})
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         return bool(data)

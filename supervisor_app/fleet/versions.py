@@ -6,7 +6,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from supervisor_app.common.redact import HIDDEN, redact_argv
 from supervisor_app.core.settings import BY_FIELD
@@ -111,5 +111,9 @@ def restore(server: LlamaServer, number: int, author: str, fixed: Collection[str
         server.full_clean()
     except ValidationError as error:
         raise RestoreError(" ".join(error.messages)) from error
-    server.save(update_fields=list(back))
+    try:
+        with transaction.atomic():
+            server.save(update_fields=list(back))
+    except IntegrityError as error:
+        raise RestoreError(f"Its port {server.port} is another server's now.") from error
     note_version(server, before, author, f"Version {number} again")

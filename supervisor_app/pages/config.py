@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
@@ -26,7 +26,7 @@ from supervisor_app.fleet.conf import fixed_fields, is_here, overlaid, resolve
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.file_servers import shown_value
 from supervisor_app.fleet.models import LlamaServer
-from supervisor_app.fleet.server_form import ArgsField, LlamaServerForm
+from supervisor_app.fleet.server_form import SIGNS, ArgsField, LlamaServerForm
 from supervisor_app.fleet.snapshots import view_of
 from supervisor_app.fleet.version_tables import ConfigVersion
 from supervisor_app.fleet.versions import (
@@ -75,6 +75,11 @@ class ConfigForm(LlamaServerForm):
             self.add_error("port", f"{taken.port} is the port of {taken.name}. Write another.")
         return cleaned
 
+    @property
+    def is_key_lost(self) -> bool:
+        """Was a key typed that no page repeats? It has to be typed again."""
+        return "api_key" in self.fields and bool(typed := self["api_key"].data) and typed not in SIGNS
+
 
 @staff_part
 def config(request: HtmxHttpRequest, name: str) -> HttpResponse:
@@ -115,7 +120,13 @@ def change_config(request: HttpRequest, name: str) -> HttpResponse:
             return _page(request, server, form, (before, after), problem, status=409)
         if not apply or before == after:
             return _page(request, server, form, (before, after))
-        server.save(update_fields=[*form.fields, "own_key"])
+        try:
+            with transaction.atomic():
+                server.save(update_fields=[*form.fields, "own_key"])
+        except IntegrityError:  # another has saved a server with this port since the form was checked
+            problem = _("%(port)s is another server's port since a moment ago. Write another.")
+            form.add_error("port" if "port" in form.fields else None, problem % {"port": server.port})
+            return _page(request, server, form, status=409, version=based_on)
         note_version(server, before, request.user.get_username(), request.POST.get("note", "")[:200].strip())
         nudge(server.node)
     messages.success(request, _("Applied. If what to launch has changed, the server restarts now, once."))

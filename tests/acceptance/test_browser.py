@@ -15,6 +15,7 @@ from supervisor_app.common import words
 from tests.acceptance.browsing import Tabs, badge, chromium, expect, points_of, server, tabs
 from tests.acceptance.children import wait_for
 from tests.acceptance.fronted import SUB_PATH, nginx_before
+from tests.acceptance.test_people import complaints_of_axe
 from tests.deadline import DEADLINE
 
 __all__ = ["chromium", "tabs"]  # fixtures
@@ -227,11 +228,13 @@ def configure(page, live, change, seen):
     page.get_by_text("More", exact=True).click()
     change()
     expect(page.locator(".review")).to_contain_text(seen)
+    assert complaints_of_axe(page) == []
     page.get_by_role("button", name="Apply").click()
     expect(page.locator(".versions > li").first).to_contain_text(seen)
 
 
-def test_a_change_restarts_a_server_once_and_one_that_fails_is_taken_back_on_the_page(staff, live):
+def test_a_change_restarts_a_server_once_and_one_that_fails_is_taken_back_on_the_page(staff, live, tabs):
+    tabs.forgiven = "status of 400|inline style"  # axe itself tries one
     pid, runs = live.status()["pid"], len(live.runs())
     configure(staff, live, lambda: staff.locator("#id_keep_context").check(), "keep_context")
     live.wait_for_new_pid(pid)
@@ -239,6 +242,14 @@ def test_a_change_restarts_a_server_once_and_one_that_fails_is_taken_back_on_the
     assert len(live.runs()) == runs + 1
     configure(staff, live, lambda: staff.locator("#id_models_dir").fill("/nowhere"), "models_dir")
     live.wait_for_status("error")
+    staff.reload()
+    expect(staff.get_by_text("Version 3 did not get ready")).to_be_visible()
+    staff.get_by_text("More", exact=True).click()
+    staff.locator("#id_max_retries").fill("-1")
+    expect(staff.locator(".review")).to_contain_text("cannot be applied yet")
+    staff.get_by_role("button", name="Apply").click()
+    expect(staff.locator("#id_max_retries")).to_have_attribute("aria-invalid", "true")
+    assert complaints_of_axe(staff) == []
     staff.goto(f"{live.url}/servers/default/")
     expect(staff.get_by_text("Version 3 did not get ready")).to_be_visible()
     staff.get_by_role("button", name="Go back to version 2").click()

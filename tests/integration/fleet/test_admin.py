@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.fleet.models import ConfigVersion, LlamaServer
 from tests.integration.admin_pages import RUNS, errors, page_at
 from tests.integration.building import (
     make_ready_server,
@@ -197,6 +197,14 @@ def test_a_flag_for_the_machine_is_refused_and_the_form_says_where_it_belongs(ty
     assert "llama_server_args of the config file" in found["args"]
     server.refresh_from_db()
     assert server.args == ["-c", "512"]
+
+
+def test_a_change_is_kept_as_a_version_with_its_author(staff, staff_client):
+    server = make_server(args=["-c", "512"])
+    staff_client.post(change_url(server), FILLED | {"args": "-c 1024"})
+    newest, oldest = ConfigVersion.objects.filter(server=server)
+    assert (newest.author, newest.values["args"]) == (staff.username, ["-c", "1024"])
+    assert oldest.values["args"] == ["-c", "512"]
 
 
 def test_where_staff_is_trusted_with_the_machine_any_flag_is_taken(staff_client, settings):

@@ -18,7 +18,7 @@ from supervisor_app.fleet.conf import ConfigError, Overlay, resolve
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.file_servers import FileServers, prepare_rows
 from supervisor_app.fleet.fleet_file import parse_fleet_file
-from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.fleet.models import ConfigVersion, LlamaServer
 from tests.integration.building import make_run, make_server, make_state
 
 pytestmark = pytest.mark.django_db
@@ -88,6 +88,15 @@ def test_a_changed_file_changes_only_what_it_says_and_tells_it_once(node, caplog
     ]
     assert row("chat").stop_grace_ms == 1234, "what the file does not set is edited in the admin"
     assert not LlamaServer.objects.filter(name="old").exists()
+
+
+def test_a_changed_file_is_kept_as_a_version_that_names_it(node):
+    node.reads(table("qwen"))
+    node.reads(table("qwen", 'args = ["-c", "512"]'))
+    node.reads(table("qwen", 'args = ["-c", "512"]', "# nothing else"))
+    newest, oldest = ConfigVersion.objects.filter(server=row("qwen"))
+    assert (newest.author, newest.values["args"]) == (str(PATH), ["-c", "512"])
+    assert (oldest.number, oldest.values["args"]) == (1, [])
 
 
 def test_a_secret_is_not_told(node, caplog):

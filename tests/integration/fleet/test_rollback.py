@@ -9,9 +9,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from supervisor_app.fleet.commands import NothingToRollBackError, roll_back
+from supervisor_app.fleet.commands import ROLLED_BACK, NothingToRollBackError, roll_back
 from supervisor_app.fleet.conf import Overlay, launch_of
-from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.fleet.models import ConfigVersion, LlamaServer
 from tests.integration.building import STARTED, at, make_run, make_server
 
 pytestmark = pytest.mark.django_db
@@ -41,6 +41,13 @@ def test_the_configuration_that_ran_well_is_brought_back_and_started(changed):
     assert (changed.model_path, changed.args) == ("good.gguf", ["-c", "512"])
     assert changed.desired_running
     assert changed.generation == generation + 1
+
+
+def test_a_rollback_is_kept_as_a_version_with_its_author(changed):
+    roll_back(changed, Overlay(), "boss")
+    newest, oldest = ConfigVersion.objects.filter(server=changed)
+    assert (newest.author, newest.note, newest.values["args"]) == ("boss", ROLLED_BACK, ["-c", "512"])
+    assert oldest.values["args"] == ["-c", "99999"]
 
 
 def test_without_a_run_that_was_ready_there_is_nothing_to_go_back_to():

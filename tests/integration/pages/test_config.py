@@ -7,7 +7,9 @@ from django.utils import timezone
 
 from supervisor_app.fleet.conf import launch_of
 from supervisor_app.fleet.models import ConfigVersion, LlamaServer
-from supervisor_app.fleet.versions import MOST_VERSIONS, configured, note_version
+from supervisor_app.fleet.server_form import LlamaServerForm
+from supervisor_app.fleet.versions import MOST_VERSIONS, configured, newest_number, note_version
+from supervisor_app.pages import config
 from tests.integration.building import make_run, make_server, make_state
 
 pytestmark = pytest.mark.django_db
@@ -123,6 +125,35 @@ def test_a_secret_is_in_no_version_and_on_no_page(staff_client, chat):
     assert "quite-secret" not in staff_client.get(PATH).content.decode()
     staff_client.post(f"{PATH}change", typed(staff_client, api_key="-", act="apply"))
     assert b"held a secret" in staff_client.post(f"{PATH}2/restore").content
+
+
+@pytest.mark.parametrize("changes", [{"port": "70000"}, {"act": "review"}])
+def test_a_typed_key_is_not_repeated_and_the_page_says_so(staff_client, chat, changes):
+    said = {"act": "apply", **changes}
+    page = staff_client.post(f"{PATH}change", typed(staff_client, api_key="quite-secret", **said)).content
+    assert b"quite-secret" not in page
+    assert b"Type the key again" in page
+    signed = staff_client.post(f"{PATH}change", typed(staff_client, api_key="*", **said)).content.decode()
+    assert "Type the key again" not in signed
+    assert 'name="api_key" value="*"' in signed
+
+
+def test_a_port_that_another_takes_at_the_same_moment_is_told_beside_its_field(
+    staff_client, chat, monkeypatch
+):
+    def take_the_port(server):
+        LlamaServer.objects.get_or_create(name="quicker", port=9002, model_path="m.gguf")
+        return newest_number(server)
+
+    said = typed(staff_client, port="9002", act="apply")
+    monkeypatch.setattr(config, "newest_number", take_the_port)
+    monkeypatch.setattr(config.ConfigForm, "clean", LlamaServerForm.clean)
+    monkeypatch.setattr(LlamaServer, "validate_constraints", lambda *_args, **_named: None)
+    answer = staff_client.post(f"{PATH}change", said)
+    assert answer.status_code == 409
+    assert "9002 is another server" in str(answer.context["form"].errors["port"])
+    chat.refresh_from_db()
+    assert chat.port == 9001
 
 
 def test_a_setting_of_a_file_is_read_only(staff_client, chat):
