@@ -13,6 +13,7 @@ from supervisor_app.api import samples as api_samples
 from supervisor_app.api import servers as api_servers
 from supervisor_app.fleet.converters import NameConverter, WishConverter
 from supervisor_app.pages import (
+    adding,
     alerts,
     compare,
     config,
@@ -48,6 +49,10 @@ urlpatterns = [
     path("servers/<name:name>/config/preview", config.preview_config, name="preview-config"),
     path("servers/<name:name>/config/change", config.change_config, name="change-config"),
     path("servers/<name:name>/config/<int:number>/restore", config.restore_config, name="restore-config"),
+    path("servers/<name:name>/config/delete", adding.delete, name="delete-server"),
+    path("add-server/", adding.add, name="add-server"),  # below servers/ a server of any name may be
+    path("add-server/preview", adding.preview_added, name="preview-added"),
+    path("add-server/create", adding.create, name="create-server"),
     path("servers/<name:name>/log/", log.log, name="log"),
     path("servers/<name:name>/watches/", watches.watch, name="watch"),
     path("servers/<name:name>/watches/<int:number>/delete", watches.unwatch, name="unwatch"),

@@ -16,9 +16,10 @@ from supervisor_app.common.redact import HIDDEN
 from supervisor_app.core.lifecycle.beside import why_not_seamless
 from supervisor_app.core.server_config import Wish
 from supervisor_app.core.status import UNDER_WAY
-from supervisor_app.fleet.conf import Overlay, fixed_fields, launch_of
+from supervisor_app.fleet.conf import Overlay, fixed_fields, launch_of, overlaid
 from supervisor_app.fleet.events import GATEWAYS_GROUP, supervisor_channel
 from supervisor_app.fleet.layers import channel_layer
+from supervisor_app.fleet.lease import is_supervised
 from supervisor_app.fleet.models import LlamaServer, LlamaServerQuerySet, Run, ServerState
 from supervisor_app.fleet.snapshots import replacement_from_json, view_of
 from supervisor_app.fleet.validators import validate_args_of_form
@@ -139,6 +140,30 @@ def roll_back(server: LlamaServer, overlay: Overlay, author: str = "") -> list[s
         raise NothingToRollBackError(f"Its port {good.launch['port']} is another server's now.") from error
     nudge(server.node)
     return changed
+
+
+class NotDeletedError(Exception):
+    """The message says why a server stays, in words for people."""
+
+
+def why_kept(server: LlamaServer, overlay: Overlay) -> str:
+    """Return why a server cannot be deleted by people; empty: it can."""
+    if server.file:
+        return f"{server.name} is described by {server.file}: remove its table there."
+    if overlaid(server, overlay):
+        return f"{server.name} is described by {overlay.source}, which would bring it back: remove that file."
+    state = ServerState.objects.filter(server=server).first()
+    if state is not None and state.pid is not None and not is_supervised(server.node):
+        return f"Nobody would end its process: start the supervisor of {server.node} first."
+    return ""
+
+
+def delete_server(server: LlamaServer, overlay: Overlay) -> None:
+    """Delete a server with its history; its supervisor stops it then. Raises NotDeletedError."""
+    if why := why_kept(server, overlay):
+        raise NotDeletedError(why)
+    server.delete()
+    nudge(server.node)
 
 
 def nudge(node: str) -> None:

@@ -86,7 +86,7 @@ class FileServers:
                 continue  # it has another one already, or starts by itself in a moment
             taken = server.port
             try:
-                server.port = _choose(self._node, self._in_force.ports, set())
+                server.port = choose_port(self._node, self._in_force.ports, set())
             except ConfigError as error:
                 self._complain(error)
                 return
@@ -228,11 +228,11 @@ def _ports(node: str, overlay: Overlay, rows: Mapping[str, LlamaServer]) -> dict
             ports[name] = row.port
     for name in wanted:
         if name not in ports:
-            ports[name] = _choose(node, overlay.ports, set(ports.values()))
+            ports[name] = choose_port(node, overlay.ports, set(ports.values()))
     return ports
 
 
-def _choose(node: str, ports: range, used: set[int]) -> int:
+def choose_port(node: str, ports: range, used: set[int]) -> int:
     """Return a port that no server of the node has and nobody listens on. Raises ConfigError."""
     taken = used | ports_of(node)
     for port in ports:

@@ -21,12 +21,11 @@ from supervisor_app.core.settings import BY_FIELD
 from supervisor_app.core.status import DOWN
 from supervisor_app.engine.known_flags import flags_of
 from supervisor_app.engine.resolve import BINARY, EngineKind, EngineMissing, find_engine
-from supervisor_app.fleet.commands import nudge
+from supervisor_app.fleet.commands import nudge, why_kept
 from supervisor_app.fleet.conf import fixed_fields, is_here, overlaid, resolve
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.file_servers import shown_value
 from supervisor_app.fleet.models import LlamaServer
-from supervisor_app.fleet.server_form import SIGNS, ArgsField, LlamaServerForm
 from supervisor_app.fleet.snapshots import view_of
 from supervisor_app.fleet.version_tables import ConfigVersion
 from supervisor_app.fleet.versions import (
@@ -37,48 +36,19 @@ from supervisor_app.fleet.versions import (
     restore,
     way_back,
 )
+from supervisor_app.modelfiles.models import ModelFile
+from supervisor_app.pages.config_form import ConfigForm
 from supervisor_app.pages.door import staff_part
-from supervisor_app.pages.presenters.config import LABELS, MATTER, changes_between, sections
+from supervisor_app.pages.pasting import typed_in
+from supervisor_app.pages.presenters.config import MATTER, changes_between, sections
 from supervisor_app.web.http import HtmxHttpRequest, may_control
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.http import HttpRequest, HttpResponse
 
-
-class ConfigForm(LlamaServerForm):
-    """Form of the settings that people may change; those of a file are not in it."""
-
-    class Meta(LlamaServerForm.Meta):
-        fields = list(BY_FIELD)  # type: ignore[assignment]  # the stubs derive it from "__all__"
-
-    def __init__(
-        self, *args: Any, fixed: set[str], known: frozenset[str] = frozenset(), **kwargs: Any
-    ) -> None:
-        """`known`: flags of the engine; none: nobody can say."""
-        super().__init__(*args, **kwargs)
-        flags = self.fields.get("args")
-        if isinstance(flags, ArgsField):
-            flags.known = known
-        for field in fixed & self.fields.keys():
-            del self.fields[field]
-        for field, label in LABELS.items():
-            if field in self.fields:
-                self.fields[field].label = str(label)
-        self.initial.pop("api_key", None)
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean()
-        others = LlamaServer.objects.on_node(self.instance.node).exclude(pk=self.instance.pk)
-        taken = next((other for other in others if other.port == cleaned.get("port")), None)
-        if taken is not None:
-            self.add_error("port", f"{taken.port} is the port of {taken.name}. Write another.")
-        return cleaned
-
-    @property
-    def is_key_lost(self) -> bool:
-        """Was a key typed that no page repeats? It has to be typed again."""
-        return "api_key" in self.fields and bool(typed := self["api_key"].data) and typed not in SIGNS
+MOST_MODELS = 500
+"""Models that a field offers."""
 
 
 @staff_part
@@ -90,11 +60,11 @@ def config(request: HtmxHttpRequest, name: str) -> HttpResponse:
 @require_POST
 def preview_config(request: HttpRequest, name: str) -> HttpResponse:
     """Show what the form as it is typed would do."""
-    _check(request)
+    check(request)
     server = get_object_or_404(LlamaServer, name=name)
-    before, form = configured(server), _form(server, request.POST, _known_flags(server))
+    before, form = configured(server), _form(server, request.POST, known_flags(server))
     is_valid = form.is_valid()
-    context = {"form": form, "command": _command_line(server) if is_valid else ""}
+    context = {"form": form, "command": command_line(server) if is_valid else ""}
     context |= _changes(server, (before, configured(server)) if is_valid else None)
     return render(request, "supervisor/_config_preview.html", context)
 
@@ -102,13 +72,18 @@ def preview_config(request: HttpRequest, name: str) -> HttpResponse:
 @require_POST
 def change_config(request: HttpRequest, name: str) -> HttpResponse:
     """Show what a change would do, or apply it; a mistake loses nothing that was typed."""
-    _check(request)
+    check(request)
     apply, based_on = request.POST.get("act") == "apply", request.POST.get("version", "")
-    known = _known_flags(get_object_or_404(LlamaServer, name=name))  # may take seconds: not within
+    known = known_flags(get_object_or_404(LlamaServer, name=name))  # may take seconds: not within
     with transaction.atomic():
         server = get_object_or_404(LlamaServer.objects.select_for_update(), name=name)
         before, newest = configured(server), newest_number(server)
-        form = _form(server, request.POST, known)
+        typed = typed_in(request, fixed_fields(server, last_good()))
+        form = _form(server, typed.data, known)
+        if typed.context:
+            change = (before, configured(server)) if form.is_valid() and not typed.is_mistaken else None
+            status = 400 if typed.is_mistaken else 200
+            return _page(request, server, form, change, status=status, version=based_on, more=typed.context)
         if not form.is_valid():
             return _page(request, server, form, status=400, version=based_on)
         after = configured(server)
@@ -136,7 +111,7 @@ def change_config(request: HttpRequest, name: str) -> HttpResponse:
 @require_POST
 def restore_config(request: HttpRequest, name: str, number: int) -> HttpResponse:
     """Bring a version back, as a new one."""
-    _check(request)
+    check(request)
     server = get_object_or_404(LlamaServer, name=name)
     try:
         fixed = fixed_fields(server, last_good())
@@ -175,11 +150,12 @@ def _engine(server: LlamaServer) -> tuple[str, ...]:
     return found.command if found is not None and is_known else ()
 
 
-def _known_flags(server: LlamaServer) -> frozenset[str]:
+def known_flags(server: LlamaServer) -> frozenset[str]:
+    """Return the flags of a server's engine; none: nobody can say."""
     return flags_of(_engine(server))
 
 
-def _command_line(server: LlamaServer) -> str:
+def command_line(server: LlamaServer) -> str:
     """Return what would be launched, without secrets: the key is handed over in the environment."""
     spec = resolve(copy(server), last_good(), command=_engine(server) or (BINARY,), cwd=os.getcwd()).spec
     return shlex.join(redact_argv([*spec.command, *spec.args]))
@@ -199,26 +175,38 @@ def _page(
     problem: str = "",
     status: int = 200,
     version: str = "",
+    more: dict[str, Any] | None = None,
 ) -> HttpResponse:
     """`version`: the one on which the form is based, if not the newest."""
     context = {
+        **fields_of(form),
         "now": time.time(),
         "name": server.name,
-        "form": form,
-        "front": [form[field] for field in MATTER if field in form.fields],
-        "more": [
-            (title, [form[field] for field in fields if field in form.fields]) for title, fields in sections()
-        ],
+        "why_kept": why_kept(server, last_good()),
         "of_file": _of_file(server),
         "source": server.file or last_good().source,
-        "command": "" if form.errors else _command_line(server),
+        "command": "" if form.errors else command_line(server),
         "problem": problem,
         "version": version or newest_number(server),
         "versions": _versions(server),
         **_changes(server, change),
         **not_ready(server),
+        **(more or {}),
     }
     return render(request, "supervisor/config.html", context, status=status)
+
+
+def fields_of(form: ConfigForm) -> dict[str, Any]:
+    """Return a form with its fields in order, and the models that it offers."""
+    more = [
+        (title, [form[field] for field in fields if field in form.fields]) for title, fields in sections()
+    ]
+    return {
+        "form": form,
+        "front": [form[field] for field in MATTER if field in form.fields],
+        "more": more,
+        "models": ModelFile.objects.values_list("path", flat=True).order_by("path")[:MOST_MODELS],
+    }
 
 
 def _of_file(server: LlamaServer) -> list[tuple[str, str]]:
@@ -236,6 +224,7 @@ def _versions(server: LlamaServer) -> list[dict[str, Any]]:
     return [{"row": row, "changes": changed} for row, changed in zip(rows, [*changes, []], strict=False)]
 
 
-def _check(request: HttpRequest) -> None:
+def check(request: HttpRequest) -> None:
+    """Raise PermissionDenied but for staff."""
     if not may_control(request):
         raise PermissionDenied("Log in as staff to configure a server.")

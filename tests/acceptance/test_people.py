@@ -71,6 +71,8 @@ def complaints_of_axe(page):
 
 STAFF = [
     "/",
+    "/add-server/",
+    "/add-server/?from=gemma-3-12b",
     "/alerts/",
     "/alerts/?server=nobody",
     "/models/",
@@ -119,6 +121,17 @@ def test_the_page_of_a_refusal_breaks_no_rule_either(visit, tabs):
     page.evaluate(ROLL_BACK)
     expect(page.get_by_role("heading", name="Not done")).to_be_visible()
     assert complaints_of_axe(page) == []
+
+
+def test_a_server_is_not_deleted_before_a_question_that_names_it(visit):
+    page = visit("/servers/gemma-3-12b/config/")
+    page.get_by_role("button", name="Delete").click()
+    question = page.get_by_role("dialog", name="Delete gemma-3-12b?")
+    expect(question).to_contain_text("The records and sums of its requests")
+    assert complaints_of_axe(page) == []
+    question.get_by_role("button", name="Keep it").click()
+    expect(question).to_be_hidden()
+    expect(page.get_by_role("button", name="Delete")).to_be_visible()
 
 
 def test_the_palette_and_the_keys_break_no_rule_either(visit):

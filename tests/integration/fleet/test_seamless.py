@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from supervisor_app.core.changes import Change
 from supervisor_app.core.status import LlamaStatus, Replacement, Stage
 from supervisor_app.fleet.conf import Overlay
-from supervisor_app.fleet.file_servers import _choose
+from supervisor_app.fleet.file_servers import choose_port
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.fleet.snapshots import load_views
 from supervisor_app.roles.management.commands import llama
@@ -109,7 +109,7 @@ def test_the_command_refuses_a_server_that_is_not_ready_and_other_words():
     assert asked() == (1, 0, False)
 
 
-async def test_the_supervisor_hears_the_wish_and_which_ports_it_may_choose():
+async def test_the_supervisor_hears_the_wish_and_which_ports_it_maychoose_port():
     async with opened(overlay=Overlay(ports=range(8200, 8204))) as store:
         await db(chosen, port=8200)
         await db(make_state, await db(make_server, "other", port=8202), port=8203)
@@ -122,7 +122,7 @@ async def test_the_supervisor_hears_the_wish_and_which_ports_it_may_choose():
 def test_no_server_is_given_the_port_of_another_ones_process():
     chosen(port=8200)
     make_state(make_server("other", port=8999), port=8201)
-    assert _choose("local", range(8200, 8210), set()) > 8201
+    assert choose_port("local", range(8200, 8210), set()) > 8201
 
 
 async def test_a_restart_under_way_is_remembered_for_the_next_supervisor():

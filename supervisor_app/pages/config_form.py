@@ -1,0 +1,119 @@
+"""Forms of a server on its page of configuration, and on that which adds one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+
+from supervisor_app.common.redact import redact_argv
+from supervisor_app.core.command_line.fetching import names_repository
+from supervisor_app.core.settings import BY_FIELD
+from supervisor_app.fleet.conf import ConfigError
+from supervisor_app.fleet.config_source import last_good
+from supervisor_app.fleet.file_servers import choose_port
+from supervisor_app.fleet.fleet_file import PORTS
+from supervisor_app.fleet.lease import live_leases
+from supervisor_app.fleet.models import LlamaServer, default_of, this_node
+from supervisor_app.fleet.server_form import SIGNS, ArgsField, LlamaServerForm
+from supervisor_app.fleet.versions import configured
+from supervisor_app.pages.presenters.config import LABELS
+
+MODELS = "models-on-disk"
+"""Id of the list that the field of the model offers."""
+OF_ITS_OWN = ("port", "api_key", "presets")
+"""Settings that no two servers share: a name of a preset leads to one thing."""
+
+
+class ConfigForm(LlamaServerForm):
+    """Form of the settings that people may change; those of a file are not in it."""
+
+    class Meta(LlamaServerForm.Meta):
+        fields = list(BY_FIELD)  # type: ignore[assignment]  # the stubs derive it from "__all__"
+
+    def __init__(
+        self, *args: Any, fixed: set[str], known: frozenset[str] = frozenset(), **kwargs: Any
+    ) -> None:
+        """`known`: flags of the engine; none: nobody can say."""
+        super().__init__(*args, **kwargs)
+        flags = self.fields.get("args")
+        if isinstance(flags, ArgsField):
+            flags.known = known
+        for field in fixed & self.fields.keys():
+            del self.fields[field]
+        for field, label in LABELS.items():
+            if field in self.fields:
+                self.fields[field].label = str(label)
+        self.initial.pop("api_key", None)
+        if "model_path" in self.fields:
+            self.fields["model_path"].widget.attrs["list"] = MODELS
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        others = LlamaServer.objects.on_node(cleaned.get("node") or self.instance.node).exclude(
+            pk=self.instance.pk
+        )
+        taken = next((other for other in others if other.port == cleaned.get("port")), None)
+        if taken is not None:
+            self.add_error("port", f"{taken.port} is the port of {taken.name}. Write another.")
+        return cleaned
+
+    @property
+    def is_key_lost(self) -> bool:
+        """Was a key typed that no page repeats? It has to be typed again."""
+        return "api_key" in self.fields and bool(typed := self["api_key"].data) and typed not in SIGNS
+
+
+class AddForm(ConfigForm):
+    """Form of a server that is to be. A port that is left out is chosen."""
+
+    class Meta(ConfigForm.Meta):
+        fields = ["name", "node", *BY_FIELD]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, fixed=set(), **kwargs)
+        port = self.fields["port"]
+        port.required, self.initial["port"] = False, None
+        port.help_text = _("%(help)s Left out, a free one is chosen.") % {"help": port.help_text}
+        nodes = sorted({this_node(), *live_leases().values_list("node", flat=True)})
+        if len(nodes) == 1:
+            del self.fields["node"]
+        else:
+            self.fields["node"].widget = forms.Select(choices=[(node, node) for node in nodes])
+
+    def clean_port(self) -> int:
+        port: int | None = self.cleaned_data["port"]
+        if port is not None:
+            return port
+        node = self.cleaned_data.get("node") or this_node()
+        try:
+            return choose_port(node, last_good().ports or PORTS, set())
+        except ConfigError as error:
+            raise ValidationError(str(error)) from error
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        if not cleaned.get("model_path") and names_repository(cleaned.get("args") or []):
+            cleaned["model_path"] = default_of("model_path")  # not looked at: the flags say where it is from
+        return cleaned
+
+
+def initial_of(other: LlamaServer | None) -> dict[str, Any]:
+    """Return what the form of a new server begins with; as another, without what is that one's alone."""
+    if other is None:
+        return {"model_path": ""}
+    values = {field: value for field, value in configured(other).items() if field not in OF_ITS_OWN}
+    return {**values, "node": other.node, "args": without_secrets(other.args)}
+
+
+def without_secrets(args: list[str]) -> list[str]:
+    """Return flags without those that hold a secret."""
+    kept: list[str] = []
+    for word, shown in zip(args, redact_argv(args), strict=True):
+        if word == shown:
+            kept.append(word)
+        elif not word.startswith("-") and kept and kept[-1].startswith("-"):
+            kept.pop()  # the flag of this value
+    return kept
