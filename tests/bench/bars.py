@@ -24,14 +24,19 @@ ROUNDS = 7
 
 
 def main() -> None:
+    names, seconds = prepare()
+    print(f"{SERVERS} servers, {SPANS_A_DAY} spans a day of each, 400 days: summed in {seconds:.1f} s")
+    _measure(names)
+
+
+def prepare() -> tuple[list[str], float]:
+    """Make the database. Returns the names of its servers, and the seconds that it took to sum up spans."""
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     settings.DATABASES["default"]["NAME"] = ":memory:"
     django.setup()
     setup_test_environment()
     call_command("migrate", verbosity=0)
-    names, seconds = _fill()
-    print(f"{SERVERS} servers, {SPANS_A_DAY} spans a day of each, 400 days: summed in {seconds:.1f} s")
-    _measure(names)
+    return _fill()
 
 
 def _fill() -> tuple[list[str], float]:
