@@ -1,4 +1,4 @@
-"""Middleware: one constant header, and a wall against other sites' pages."""
+"""Middleware: one constant header, a wall against other sites' pages, and styles and scripts compressed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.middleware.gzip import GZipMiddleware
+from whitenoise.middleware import WhiteNoiseFileResponse
 
 from supervisor_app.web.errors import in_json, is_api
 
@@ -51,5 +53,25 @@ def own_pages_only(get_response: GetResponse) -> GetResponse:
                 content_type="text/plain",
             )
         return get_response(request)
+
+    return middleware
+
+
+def compressed_files(get_response: GetResponse) -> GetResponse:
+    """Compress styles and scripts as they are sent: a page loads 30 of them, 110 kB in all.
+
+    A part of a file stays as it is: its range counts the bytes of the file. The ETag stays, too: WhiteNoise
+    compares whole tags, and has the same for all encodings of a file itself.
+    """
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        is_file = isinstance(response, WhiteNoiseFileResponse) and request.method == "GET"
+        if not is_file or response.status_code != 200:
+            return response
+        tag = response.headers["ETag"]
+        zipped = GZipMiddleware(lambda _request: response).process_response(request, response)
+        zipped.headers["ETag"] = tag
+        return zipped
 
     return middleware

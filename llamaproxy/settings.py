@@ -58,6 +58,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "llamaproxy.middleware.content_security_policy",
     "llamaproxy.middleware.own_pages_only",
+    "llamaproxy.middleware.compressed_files",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
