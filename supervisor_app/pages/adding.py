@@ -15,7 +15,7 @@ from supervisor_app.fleet.commands import NotDeletedError, delete_server, nudge
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.models import LlamaServer, this_node
 from supervisor_app.fleet.versions import note_version
-from supervisor_app.pages.config import check, command_line, fields_of, known_flags
+from supervisor_app.pages.config import check, fields_of, known_flags, launched
 from supervisor_app.pages.config_form import AddForm, initial_of
 from supervisor_app.pages.door import staff_part
 from supervisor_app.pages.pasting import typed_in
@@ -39,8 +39,8 @@ def preview_added(request: HttpRequest) -> HttpResponse:
     """Show what the form as it is typed would launch."""
     check(request)
     form = AddForm(request.POST, known=known_flags(LlamaServer(node=this_node())))
-    command = command_line(form.instance) if form.is_valid() else ""
-    return render(request, "supervisor/_config_preview.html", {"form": form, "command": command})
+    said = launched(form.instance) if form.is_valid() else {}
+    return render(request, "supervisor/_config_preview.html", {"form": form, **said})
 
 
 @require_POST
@@ -85,7 +85,7 @@ def _page(
     context = {
         **fields_of(form),
         "who": [form[field] for field in ("name", "node") if field in form.fields],
-        "command": command_line(form.instance) if form.is_bound and form.is_valid() else "",
+        **(launched(form.instance) if form.is_bound and form.is_valid() else {}),
         **(more or {}),
     }
     return render(request, "supervisor/add.html", context, status=status)

@@ -6,6 +6,7 @@ import os
 import shlex
 import time
 from copy import copy
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
@@ -39,11 +40,14 @@ from supervisor_app.fleet.versions import (
 from supervisor_app.modelfiles.models import ModelFile
 from supervisor_app.pages.config_form import ConfigForm
 from supervisor_app.pages.door import staff_part
+from supervisor_app.pages.fits import fit_of_server
 from supervisor_app.pages.pasting import typed_in
 from supervisor_app.pages.presenters.config import MATTER, changes_between, sections
 from supervisor_app.web.http import HtmxHttpRequest, may_control
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from django.contrib.auth.models import User
     from django.http import HttpRequest, HttpResponse
 
@@ -64,7 +68,7 @@ def preview_config(request: HttpRequest, name: str) -> HttpResponse:
     server = get_object_or_404(LlamaServer, name=name)
     before, form = configured(server), _form(server, request.POST, known_flags(server))
     is_valid = form.is_valid()
-    context = {"form": form, "command": command_line(server) if is_valid else ""}
+    context = {"form": form, **(launched(server) if is_valid else {})}
     context |= _changes(server, (before, configured(server)) if is_valid else None)
     return render(request, "supervisor/_config_preview.html", context)
 
@@ -73,39 +77,45 @@ def preview_config(request: HttpRequest, name: str) -> HttpResponse:
 def change_config(request: HttpRequest, name: str) -> HttpResponse:
     """Show what a change would do, or apply it; a mistake loses nothing that was typed."""
     check(request)
-    apply, based_on = request.POST.get("act") == "apply", request.POST.get("version", "")
-    known = known_flags(get_object_or_404(LlamaServer, name=name))  # may take seconds: not within
-    with transaction.atomic():
-        server = get_object_or_404(LlamaServer.objects.select_for_update(), name=name)
-        before, newest = configured(server), newest_number(server)
-        typed = typed_in(request, fixed_fields(server, last_good()))
-        form = _form(server, typed.data, known)
-        if typed.context:
-            change = (before, configured(server)) if form.is_valid() and not typed.is_mistaken else None
-            status = 400 if typed.is_mistaken else 200
-            return _page(request, server, form, change, status=status, version=based_on, more=typed.context)
-        if not form.is_valid():
-            return _page(request, server, form, status=400, version=based_on)
-        after = configured(server)
-        if based_on != str(newest):
-            problem = _(
-                "Somebody has changed %(name)s since you opened this page (version %(newest)s). What you "
-                "typed is still here: look at the changes, then apply."
-            ) % {"name": name, "newest": newest}
-            return _page(request, server, form, (before, after), problem, status=409)
-        if not apply or before == after:
-            return _page(request, server, form, (before, after))
-        try:
-            with transaction.atomic():
-                server.save(update_fields=[*form.fields, "own_key"])
-        except IntegrityError:  # another has saved a server with this port since the form was checked
-            problem = _("%(port)s is another server's port since a moment ago. Write another.")
-            form.add_error("port" if "port" in form.fields else None, problem % {"port": server.port})
-            return _page(request, server, form, status=409, version=based_on)
-        note_version(server, before, request.user.get_username(), request.POST.get("note", "")[:200].strip())
-        nudge(server.node)
+    known = known_flags(get_object_or_404(LlamaServer, name=name))
+    if refused := _change(request, name, known):
+        return refused()  # looks at files, which may take seconds: not within the transaction
     messages.success(request, _("Applied. If what to launch has changed, the server restarts now, once."))
     return redirect("config", name=name)
+
+
+@transaction.atomic
+def _change(request: HttpRequest, name: str, known: frozenset[str]) -> Callable[[], HttpResponse] | None:
+    """Apply what was typed; else return the page that shows it."""
+    based_on, is_to_apply = request.POST.get("version", ""), request.POST.get("act") == "apply"
+    server = get_object_or_404(LlamaServer.objects.select_for_update(), name=name)
+    before, newest = configured(server), newest_number(server)
+    typed = typed_in(request, fixed_fields(server, last_good()))
+    form = _form(server, typed.data, known)
+    page = partial(_page, request, server, form, version=based_on, more=typed.context)
+    if not form.is_valid() or typed.is_mistaken:
+        return partial(page, status=200 if typed.context and not typed.is_mistaken else 400)
+    change = before, configured(server)
+    if typed.context:
+        return partial(page, change)
+    if based_on != str(newest):
+        problem = _(
+            "Somebody has changed %(name)s since you opened this page (version %(newest)s). What you "
+            "typed is still here: look at the changes, then apply."
+        ) % {"name": name, "newest": newest}
+        return partial(_page, request, server, form, change, problem, status=409)
+    if not is_to_apply or change[0] == change[1]:
+        return partial(page, change)
+    try:
+        with transaction.atomic():
+            server.save(update_fields=[*form.fields, "own_key"])
+    except IntegrityError:  # another has saved a server with this port since the form was checked
+        problem = _("%(port)s is another server's port since a moment ago. Write another.")
+        form.add_error("port" if "port" in form.fields else None, problem % {"port": server.port})
+        return partial(page, status=409)
+    note_version(server, before, request.user.get_username(), request.POST.get("note", "")[:200].strip())
+    nudge(server.node)
+    return None
 
 
 @require_POST
@@ -155,7 +165,12 @@ def known_flags(server: LlamaServer) -> frozenset[str]:
     return flags_of(_engine(server))
 
 
-def command_line(server: LlamaServer) -> str:
+def launched(server: LlamaServer) -> dict[str, Any]:
+    """Return the command line, without secrets, and whether it fits. Blocking."""
+    return {"command": _command_line(server), "memory": fit_of_server(server)}
+
+
+def _command_line(server: LlamaServer) -> str:
     """Return what would be launched, without secrets: the key is handed over in the environment."""
     spec = resolve(copy(server), last_good(), command=_engine(server) or (BINARY,), cwd=os.getcwd()).spec
     return shlex.join(redact_argv([*spec.command, *spec.args]))
@@ -185,7 +200,7 @@ def _page(
         "why_kept": why_kept(server, last_good()),
         "of_file": _of_file(server),
         "source": server.file or last_good().source,
-        "command": "" if form.errors else command_line(server),
+        **({} if form.errors else launched(server)),
         "problem": problem,
         "version": version or newest_number(server),
         "versions": _versions(server),

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from django.utils import timezone
 
+from supervisor_app.engine.demo_model import make_demo_model
 from supervisor_app.fleet.footprint_record import Record
 from supervisor_app.fleet.footprint_rows import save_records
+from supervisor_app.fleet.models import LlamaServer, NodeLease, this_node
+from supervisor_app.fleet.need_report import report_server
 from tests.integration.building import make_server, make_state
 
 GIB = 2**30
@@ -56,3 +60,62 @@ def test_the_json_of_a_server_has_its_need_in_bytes(client, needing):
     assert told["total"] == sum(told["bytes"].values())
     assert (told["runs"], told["build"], told["raisedPercent"]) == (1, "b11669", 20)
     assert "ran out of memory" in told["sentence"]
+
+
+def preview(client, **changes):
+    """Return the words of the configuration of `tiny` while somebody types."""
+    form = client.get("/servers/tiny/config/").context["form"]
+    said = {field.name: field.value() for field in form}
+    typed = {name: value for name, value in said.items() if value not in (None, "") and value is not False}
+    return client.post("/servers/tiny/config/preview", typed | changes).content.decode()
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    path = tmp_path / "tiny.gguf"
+    make_demo_model(path)
+    make_server("tiny", model_path=str(path))
+    return path
+
+
+def hold_node(total):
+    seen = {"id": "host", "name": "Host", "total": total, "free": total, "ours": 0, "note": ""}
+    NodeLease.objects.create(
+        node=this_node(),
+        holder="1 0 m h",
+        token="t",
+        renewed_at=timezone.now(),
+        devices={"devices": [seen], "problems": []},
+    )
+
+
+def test_a_configuration_says_whether_it_fits_before_it_is_applied(staff_client, tiny):
+    hold_node(64 * GIB)
+    page = preview(staff_client, args="-c 512")
+    assert "<b>Fits.</b> Needs about" in page
+    assert "on the host (estimated)" in page
+
+
+def test_a_configuration_that_does_not_fit_says_so(staff_client, tiny):
+    hold_node(GIB // 2)
+    assert "<b>Does not fit.</b>" in preview(staff_client, args="-c 512")
+
+
+def test_a_measured_need_is_said_as_one(staff_client, tiny):
+    hold_node(64 * GIB)
+    server = LlamaServer.objects.get()
+    launch = report_server(server, (), ()).launch.fresh
+    measured = launch.after_run({"host": 3 * GIB}, "run 1", 1_790_000_000.0)
+    save_records(server.node, {(measured.identity, measured.build): measured}, {})
+    assert "Needs 3.0 GiB of" in preview(staff_client)
+
+
+def test_a_model_that_is_not_there_is_told_and_a_node_without_a_supervisor_says_no_verdict(
+    staff_client, tiny
+):
+    assert "There is no file /nowhere/m.gguf here." in preview(staff_client, model_path="/nowhere/m.gguf")
+    page = preview(staff_client)
+    assert "Needs about" in page
+    assert "Fits." not in page
+    tiny.write_text("nonsense")
+    assert "cannot be read as a model" in preview(staff_client)

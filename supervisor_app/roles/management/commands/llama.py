@@ -30,6 +30,7 @@ from supervisor_app.fleet.devices import survey_this_node
 from supervisor_app.fleet.lease import is_supervised
 from supervisor_app.fleet.logfiles import FoundLog, find_log
 from supervisor_app.fleet.models import LlamaServer, Run
+from supervisor_app.fleet.need_report import report_file, report_server
 from supervisor_app.fleet.report_facts import newest_crash, report_of
 from supervisor_app.fleet.snapshots import ServerView, load_views
 from supervisor_app.roles.checks import OURS
@@ -40,8 +41,6 @@ from supervisor_app.roles.memory_report import (
     devices_table,
     footprint_json,
     footprint_table,
-    report_file,
-    report_server,
 )
 from supervisor_app.roles.pulling import models_json, models_table, pull
 from supervisor_app.traffic.issuing import NoSuchKeyError, add_key, describe_keys, revoke_key
@@ -49,7 +48,7 @@ from supervisor_app.traffic.issuing import NoSuchKeyError, add_key, describe_key
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from supervisor_app.roles.memory_report import NeedReport
+    from supervisor_app.fleet.need_report import NeedReport
 
 DOWN, NO_SUCH_SERVER = 1, 2
 DIFFERS = 1
