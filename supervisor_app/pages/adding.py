@@ -21,7 +21,7 @@ from supervisor_app.pages.door import staff_part
 from supervisor_app.pages.pasting import typed_in
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest
+    from django.http import HttpRequest, QueryDict
 
     from supervisor_app.web.http import HtmxHttpRequest
 
@@ -38,7 +38,7 @@ def add(request: HtmxHttpRequest) -> HttpResponse:
 def preview_added(request: HttpRequest) -> HttpResponse:
     """Show what the form as it is typed would launch."""
     check(request)
-    form = AddForm(request.POST, known=known_flags(LlamaServer(node=this_node())))
+    form = _form(request.POST)
     said = launched(form.instance) if form.is_valid() else {}
     return render(request, "supervisor/_config_preview.html", {"form": form, **said})
 
@@ -48,7 +48,7 @@ def create(request: HttpRequest) -> HttpResponse:
     """Make a server, or fill the form with a command line; a mistake loses nothing that was typed."""
     check(request)
     typed = typed_in(request)
-    form = AddForm(typed.data, known=known_flags(LlamaServer(node=this_node())))
+    form = _form(typed.data)
     if typed.context:
         return _page(request, form, typed.context, status=400 if typed.is_mistaken else 200)
     if not form.is_valid():
@@ -77,6 +77,11 @@ def delete(request: HtmxHttpRequest, name: str) -> HttpResponse:
     if request.htmx:
         return HttpResponse(status=204, headers={"HX-Redirect": resolve_url("home")})
     return redirect("home")
+
+
+def _form(typed: QueryDict) -> AddForm:
+    """Return the form as it is typed; flags are those of the engine of the chosen node."""
+    return AddForm(typed, known=known_flags(LlamaServer(node=typed.get("node") or this_node())))
 
 
 def _page(

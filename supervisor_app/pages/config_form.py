@@ -81,7 +81,8 @@ class AddForm(ConfigForm):
         if len(nodes) == 1:
             del self.fields["node"]
         else:
-            self.fields["node"].widget = forms.Select(choices=[(node, node) for node in nodes])
+            choices, help_text = [(node, node) for node in nodes], self.fields["node"].help_text
+            self.fields["node"] = forms.ChoiceField(choices=choices, initial=this_node(), help_text=help_text)
 
     def clean_port(self) -> int:
         port: int | None = self.cleaned_data["port"]

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from supervisor_app.fleet import file_servers
-from supervisor_app.fleet.models import ConfigVersion, LlamaServer
+from supervisor_app.fleet.models import ConfigVersion, LlamaServer, NodeLease
 from supervisor_app.traffic.models import RequestRecord
 from tests.integration.building import make_run, make_server, make_state
 
@@ -88,6 +88,15 @@ def test_a_model_that_is_fetched_needs_no_path_where_staff_may_have_it_fetched(s
     assert b"not accepted from a form" in staff_client.post(CREATE, said).content
     settings.LLAMAPROXY_TRUST_ADMIN_FLAGS = True
     assert staff_client.post(CREATE, said).status_code == 302
+
+
+def test_a_server_is_added_on_a_node_that_has_a_supervisor(staff_client):
+    said = typed(staff_client, name="new", model_path="/srv/m.gguf")
+    assert "node" not in said
+    NodeLease.objects.create(node="gpu-2", holder="1 0 m h", token="t", renewed_at=timezone.now())
+    assert b"nowhere is not one of" in staff_client.post(CREATE, {**said, "node": "nowhere"}).content
+    staff_client.post(CREATE, {**said, "node": "gpu-2"})
+    assert LlamaServer.objects.get().node == "gpu-2"
 
 
 def test_the_preview_says_what_would_be_launched(staff_client):
