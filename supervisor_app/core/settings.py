@@ -7,6 +7,7 @@ derived from these declarations. A rule's default is that of the policy which th
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 LARGEST = 2**31 - 1
 """SQLite would take more; PostgreSQL does not, nor does a date so many milliseconds from now."""
+_LINK = re.compile(r"\[([^]]+)\]\([^)]*\)")
 UNITS = {"ms": "milliseconds", "seconds": "seconds", "minutes": "minutes", "mb": "megabytes"}
 """The last word of a key -> the unit of its value."""
 
@@ -106,7 +108,7 @@ class Setting:
     @property
     def form_help(self) -> str:
         """Everything that is said of the setting, as plain text."""
-        return f"{self.summary} {self.note}".strip().replace("`", "")
+        return _LINK.sub(r"\1", f"{self.summary} {self.note}".strip().replace("`", ""))
 
     @property
     def row(self) -> str:

@@ -118,6 +118,8 @@ def test_a_form_tells_also_the_note_and_knows_no_marks():
     setting = declared(help="Asks `/health`.", note="See `help`.")
     assert setting.form_help == "Asks /health. See help."
     assert declared().form_help == "Some help."
+    linked = declared(note="See [what is kept](models.md#kept), twice [there](x.md).")
+    assert linked.form_help == "Some help. See what is kept, twice there."
 
 
 def test_a_setting_is_a_row_and_with_a_note_an_item():
