@@ -15,8 +15,8 @@ IPV6_SITE = 64
 """Bits: one customer has at least so many addresses, and could guess from each of them."""
 
 
-def client_address(request: HttpRequest) -> str:
-    """Return the address that guesses are counted for: an IPv6 one stands for its whole /64 network.
+def sender_address(request: HttpRequest) -> str:
+    """Return the address that a request comes from, as it is written there; empty: unknown.
 
     Behind a TLS proxy (`LLAMAPROXY_BEHIND_TLS`) the proxy's own entry, the last of X-Forwarded-For, names the
     client; those before it are the client's word.
@@ -24,8 +24,13 @@ def client_address(request: HttpRequest) -> str:
     address = str(request.META.get("REMOTE_ADDR", ""))
     if settings.BEHIND_TLS:
         address = request.headers.get("X-Forwarded-For", address).rpartition(",")[2].strip()
+    return address
+
+
+def client_address(request: HttpRequest) -> str:
+    """Return the address that guesses are counted for: an IPv6 one stands for its whole /64 network."""
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(sender_address(request))
     except ValueError:
         return "unknown"
     if isinstance(parsed, ipaddress.IPv6Address):

@@ -7,8 +7,12 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
+from django.urls import reverse
 from whitenoise.middleware import WhiteNoiseFileResponse
 
+from llamaproxy.login_throttle import sender_address
+from supervisor_app.common.sub_path import inner_path
+from supervisor_app.fleet.audit import Door, Origin, acting
 from supervisor_app.web.errors import in_json, is_api
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
@@ -75,3 +79,23 @@ def compressed_files(get_response: GetResponse) -> GetResponse:
         return zipped
 
     return middleware
+
+
+def acts_of_users(get_response: GetResponse) -> GetResponse:
+    """Tell the audit whose request this is, through which door it came, and from where."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        def actor() -> str:
+            return request.user.get_username() or "nobody logged in"
+
+        with acting(Origin(actor=actor, door=_door(request), address=sender_address(request))):
+            return get_response(request)
+
+    return middleware
+
+
+def _door(request: HttpRequest) -> Door:
+    if is_api(request):
+        return Door.API
+    in_admin = inner_path(request.path).startswith(inner_path(reverse("admin:index")))
+    return Door.ADMIN if in_admin else Door.PAGE

@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
+from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -14,6 +15,7 @@ from supervisor_app.common import words
 from supervisor_app.common.admin import ReadOnly
 from supervisor_app.core.server_config import Wish
 from supervisor_app.core.settings import Section, settings_of
+from supervisor_app.fleet.audit import note
 from supervisor_app.fleet.commands import ask, nudge
 from supervisor_app.fleet.conf import apply_overlay, fixed_fields
 from supervisor_app.fleet.config_source import last_good
@@ -22,7 +24,7 @@ from supervisor_app.fleet.models import LlamaServer, Run
 from supervisor_app.fleet.server_form import LlamaServerForm
 from supervisor_app.fleet.silence import with_silence
 from supervisor_app.fleet.snapshots import view_of
-from supervisor_app.fleet.versions import configured, note_version
+from supervisor_app.fleet.versions import configured, note_version, shown
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -89,12 +91,17 @@ class LlamaServerAdmin(ServerModelAdmin):
             )
 
     def delete_model(self, request: HttpRequest, obj: LlamaServer) -> None:
-        super().delete_model(request, obj)
+        with transaction.atomic():
+            note("delete", f"server {obj.name}", shown(configured(obj)))
+            super().delete_model(request, obj)
         nudge(obj.node)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[LlamaServer]) -> None:
         nodes = set(queryset.values_list("node", flat=True))
-        super().delete_queryset(request, queryset)
+        with transaction.atomic():
+            for server in queryset:
+                note("delete", f"server {server.name}", shown(configured(server)))
+            super().delete_queryset(request, queryset)
         for node in nodes:
             nudge(node)
 

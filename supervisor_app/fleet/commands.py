@@ -16,6 +16,7 @@ from supervisor_app.common.redact import HIDDEN
 from supervisor_app.core.lifecycle.beside import why_not_seamless
 from supervisor_app.core.server_config import Wish
 from supervisor_app.core.status import UNDER_WAY
+from supervisor_app.fleet.audit import note
 from supervisor_app.fleet.conf import Overlay, fixed_fields, launch_of, overlaid
 from supervisor_app.fleet.events import GATEWAYS_GROUP, supervisor_channel
 from supervisor_app.fleet.layers import channel_layer
@@ -23,7 +24,7 @@ from supervisor_app.fleet.lease import is_supervised
 from supervisor_app.fleet.models import LlamaServer, LlamaServerQuerySet, Run, ServerState
 from supervisor_app.fleet.snapshots import replacement_from_json, view_of
 from supervisor_app.fleet.validators import validate_args_of_form
-from supervisor_app.fleet.versions import configured, note_version
+from supervisor_app.fleet.versions import configured, note_version, shown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -45,19 +46,27 @@ def ask(wish: Wish, servers: LlamaServerQuerySet, *, at_once: bool = False) -> i
 
     `at_once`: a stop or restart does not wait for requests in flight. A start has none to wait for.
     """
-    nodes = set(servers.values_list("node", flat=True))
-    match wish:
-        case Wish.START:
-            count = servers.ask_to_start()
-        case Wish.STOP:
-            count = servers.ask_to_stop(at_once=at_once)
-        case Wish.RESTART:
-            count = servers.ask_to_restart(at_once=at_once)
-        case _ as never:
-            assert_never(never)
-    for node in nodes:
+    with transaction.atomic():
+        asked = list(servers.values_list("name", "node", "desired_running"))
+        match wish:
+            case Wish.START:
+                count = servers.ask_to_start()
+            case Wish.STOP:
+                count = servers.ask_to_stop(at_once=at_once)
+            case Wish.RESTART:
+                count = servers.ask_to_restart(at_once=at_once)
+            case _ as never:
+                assert_never(never)
+        for name, _, was_to_run in asked:
+            _note_wish(wish, name, was_to_run, **({"at_once": True} if at_once else {}))
+    for node in {node for _, node, _ in asked}:
         nudge(node)
     return count
+
+
+def _note_wish(wish: Wish, name: str, was_to_run: bool, **how: bool) -> None:
+    after = {"desired_running": wish is not Wish.STOP, **how}
+    note(wish.value, f"server {name}", {"desired_running": was_to_run}, after)
 
 
 class NotSeamlessError(Exception):
@@ -78,7 +87,9 @@ def ask_seamless(server: LlamaServer) -> int:
         port_is_chosen=server.port_is_chosen,
     ):
         raise NotSeamlessError(f"{server.name} is not restarted without a gap. {why}")
-    server_named(server.name).ask_to_restart(seamless=True)
+    with transaction.atomic():
+        server_named(server.name).ask_to_restart(seamless=True)
+        _note_wish(Wish.RESTART, server.name, server.desired_running, seamless=True)
     nudge(server.node)
     server.refresh_from_db(fields=["generation"])
     return server.generation
@@ -162,7 +173,9 @@ def delete_server(server: LlamaServer, overlay: Overlay) -> None:
     """Delete a server with its history; its supervisor stops it then. Raises NotDeletedError."""
     if why := why_kept(server, overlay):
         raise NotDeletedError(why)
-    server.delete()
+    with transaction.atomic():
+        note("delete", f"server {server.name}", shown(configured(server)))
+        server.delete()
     nudge(server.node)
 
 

@@ -13,12 +13,13 @@ from django.db import transaction
 from supervisor_app.common.redact import HIDDEN, redact_argv
 from supervisor_app.core.settings import BY_FIELD
 from supervisor_app.core.status import FailureKind, Status
+from supervisor_app.fleet.audit import Door, Origin, acting, note
 from supervisor_app.fleet.conf import DEFAULT_SERVER, ConfigError, FileServer, Overlay
 from supervisor_app.fleet.lease import is_supervised
 from supervisor_app.fleet.models import LlamaServer, ServerState, default_of, ports_of
 from supervisor_app.fleet.presets import FIELD as PRESETS
 from supervisor_app.fleet.presets import clashes, names_of, preset_changes
-from supervisor_app.fleet.versions import configured, note_version
+from supervisor_app.fleet.versions import configured, note_version, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -140,19 +141,26 @@ class Diff:
         return [f"{name}: {', '.join(changes)}" for name, changes in sorted(self.changed.items())]
 
 
-@transaction.atomic
 def write_rows(node: str, overlay: Overlay) -> Diff:
     """Make the rows of this node's servers as the file says. Raises ConfigError; then nothing is changed."""
+    with acting(Origin(actor=lambda: overlay.fleet_file or overlay.source, door=Door.FILE)):
+        return _write_rows(node, overlay)
+
+
+@transaction.atomic
+def _write_rows(node: str, overlay: Overlay) -> Diff:
     rows = {row.name: row for row in LlamaServer.objects.all()}
     check_names(node, overlay, rows)
     diff = Diff()
     for row in [row for row in rows.values() if row.file and row.node == node]:
         described = overlay.servers.get(row.name)
         if described is None:
+            note("delete", f"server {row.name}", shown(configured(row)))
             row.delete()
             diff.changed[row.name] = ["removed"]
         elif (described.node or node) != node:
             _hand_over(row, described.node)
+            note("move", f"server {row.name}", {"node": node}, {"node": described.node})
             diff.changed[row.name] = [f"moved to node {described.node}"]
     wanted = _of_node(node, overlay)
     ports = _ports(node, overlay, {name: row for name, row in rows.items() if name in wanted})

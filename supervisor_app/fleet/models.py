@@ -16,6 +16,7 @@ from supervisor_app.core.diagnosis.named_files import is_router
 from supervisor_app.core.settings import BY_FIELD, LARGEST, Kind
 from supervisor_app.core.spec import RestartPolicy
 from supervisor_app.core.status import Status
+from supervisor_app.fleet.audit_tables import AuditEntry
 from supervisor_app.fleet.columns import column
 from supervisor_app.fleet.holder import Holder
 from supervisor_app.fleet.run_tables import CrashMark, Run
@@ -32,6 +33,7 @@ from supervisor_app.fleet.validators import (
 from supervisor_app.fleet.version_tables import ConfigVersion
 
 __all__ = [
+    "AuditEntry",
     "ConfigVersion",
     "CrashMark",
     "Pulse",

@@ -10,6 +10,8 @@ from django.db import IntegrityError, transaction
 
 from supervisor_app.common.redact import HIDDEN, redact_argv
 from supervisor_app.core.settings import BY_FIELD
+from supervisor_app.fleet.audit import differences
+from supervisor_app.fleet.audit import note as note_act
 from supervisor_app.fleet.models import Run
 from supervisor_app.fleet.validators import validate_args_of_form
 from supervisor_app.fleet.version_tables import ConfigVersion
@@ -81,6 +83,11 @@ def note_version(
         server=server, number=number + 1, author=author, note=note, values=shown(after)
     )
     ConfigVersion.objects.filter(server=server, number__lte=version.number - MOST_VERSIONS).delete()
+    if before is None:
+        note_act("add", f"server {server.name}", None, shown(after))
+    else:
+        changed = {field for field, value in after.items() if before[field] != value}
+        note_act("configure", f"server {server.name}", *differences(shown(before), shown(after), changed))
     return version
 
 

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from supervisor_app.common.admin import NamesField, ReadOnly
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.llama.operations import Scope
-from supervisor_app.traffic.issuing import issue
+from supervisor_app.traffic.issuing import issue, switch
 from supervisor_app.traffic.models import WORDS, ApiKey, QuarantinedRequest, RequestRecord
 from supervisor_app.traffic.shown import held_for, spent, tokens
 
@@ -81,11 +81,11 @@ class ApiKeyAdmin(KeyModelAdmin):
 
     @admin.action(description="Switch on", permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        self.message_user(request, f"Switched on: {queryset.update(enabled=True)}.")
+        self.message_user(request, f"Switched on: {switch(queryset, on=True)}.")
 
     @admin.action(description="Switch off", permissions=["change"])
     def switch_off(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        self.message_user(request, f"Switched off: {queryset.update(enabled=False)}.")
+        self.message_user(request, f"Switched off: {switch(queryset, on=False)}.")
 
     @admin.display(description="begins with", ordering="prefix")
     def beginning(self, key: ApiKey) -> SafeString:

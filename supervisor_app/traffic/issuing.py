@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.utils import timezone
 
+from supervisor_app.fleet.audit import note
 from supervisor_app.gateway.access.keys import digest_of, new_key, shown_part
 from supervisor_app.gateway.llama.operations import Scope
 from supervisor_app.traffic.models import ApiKey
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from django.db.models import QuerySet
 
 
 class NoSuchKeyError(Exception):
@@ -26,6 +30,7 @@ def issue(key: ApiKey) -> str:
     return secret
 
 
+@transaction.atomic
 def add_key(name: str, *, may_read: bool = False, may_change: bool = False) -> str:
     """Make a key without limits, and return its secret. Raises ValueError: the name cannot be used."""
     key = ApiKey(name=name, may_read=may_read, may_change=may_change)
@@ -35,23 +40,39 @@ def add_key(name: str, *, may_read: bool = False, may_change: bool = False) -> s
     except ValidationError as error:
         raise ValueError(" ".join(error.messages)) from error
     key.save(force_insert=True)
+    note("add", f"key {name}", None, {"begins": key.prefix, "may_read": may_read, "may_change": may_change})
     return secret
 
 
+@transaction.atomic
 def lend(name: str, until: datetime) -> str:
     """Give the key of that name, which is made if there is none, a new secret that is good until then."""
     key = ApiKey.objects.filter(name=name).first() or ApiKey(name=name)
     key.enabled, key.expires_at = True, until
     secret = issue(key)
     key.save()
+    note("lend", f"key {name}", None, {"begins": key.prefix, "expires_at": until})
     return secret
 
 
+@transaction.atomic
 def revoke_key(name: str) -> None:
     """Switch a key off: deleting the last one would open the gateway. Raises NoSuchKeyError."""
-    if not ApiKey.objects.filter(name=name).update(enabled=False):
+    keys = ApiKey.objects.filter(name=name)
+    if not keys.exists():
         known = ", ".join(ApiKey.objects.values_list("name", flat=True)) or "none yet"
         raise NoSuchKeyError(f"There is no API key {name!r}. Keys: {known}.")
+    switch(keys, on=False)
+
+
+@transaction.atomic
+def switch(keys: QuerySet[ApiKey], *, on: bool) -> int:
+    """Switch keys on or off; return their number."""
+    were = list(keys.values_list("name", "enabled"))
+    count = keys.update(enabled=on)
+    for name, was in were:
+        note("switch on" if on else "switch off", f"key {name}", {"enabled": was}, {"enabled": on})
+    return count
 
 
 def describe_keys() -> list[str]:
