@@ -15,6 +15,7 @@ from supervisor_app.fleet.converters import NameConverter, WishConverter
 from supervisor_app.pages import (
     adding,
     alerts,
+    audit,
     compare,
     config,
     crashes,
@@ -76,6 +77,8 @@ urlpatterns = [
     path("requests/usage/", usage.usage, name="usage"),
     path("requests/usage.csv", usage.usage_csv, name="usage-csv"),
     path("requests/<int:number>/", requests.record, name="request"),
+    path("audit/", audit.audit, name="audit"),
+    path("audit.csv", audit.audit_csv, name="audit-csv"),
     path("alerts/", alerts.alerts, name="alerts"),
     path("models/", modelfiles.models, name="models"),
     path("models/repository", downloads.repository, name="repository"),

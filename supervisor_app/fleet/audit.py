@@ -11,6 +11,7 @@ import json
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from supervisor_app.fleet.audit_tables import AuditEntry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+KEPT = timedelta(days=365)
 LONGEST_TEXT = 500
 LONGEST_SIDE = 8000
 """Characters of JSON kept of what was before, and of what was after."""

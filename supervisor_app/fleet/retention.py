@@ -1,11 +1,12 @@
-"""The deletion of old runs, spans and footprints by the supervisors, a few rows at a time."""
+"""The deletion of old runs, spans, footprints and acts by the supervisors, a few rows at a time."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from supervisor_app.fleet import span_record
-from supervisor_app.fleet.models import Footprint, LlamaServer, Run, ServerState
+from supervisor_app.fleet.audit import KEPT
+from supervisor_app.fleet.models import AuditEntry, Footprint, LlamaServer, Run, ServerState
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,7 +26,8 @@ def prune(node: str, now: datetime) -> bool:
     if span_record.sum_up(node, now):
         return True
     runs = (_past(server) for server in LlamaServer.objects.on_node(node))
-    return any(delete_some(rows) for rows in (*runs, _unused(node), *span_record.too_old(node, now)))
+    past = (*runs, _unused(node), _past_acts(now), *span_record.too_old(node, now))
+    return any(delete_some(rows) for rows in past)
 
 
 def _unused(node: str) -> QuerySet[Footprint]:
@@ -33,6 +35,10 @@ def _unused(node: str) -> QuerySet[Footprint]:
     unused = Footprint.objects.filter(node=node).exclude(pk__in=used)
     kept = unused.order_by("-used_at", "-pk").values("pk")[:FOOTPRINTS_KEPT]
     return unused.exclude(pk__in=kept)
+
+
+def _past_acts(now: datetime) -> QuerySet[AuditEntry]:
+    return AuditEntry.objects.filter(at__lt=now - KEPT)
 
 
 def _past(server: LlamaServer) -> QuerySet[Run]:

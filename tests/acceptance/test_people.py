@@ -75,6 +75,8 @@ STAFF = [
     "/add-server/?from=gemma-3-12b",
     "/alerts/",
     "/alerts/?server=nobody",
+    "/audit/",
+    "/audit/?who=nobody",
     "/models/",
     "/requests/",
     "/requests/?outcome=ok",

@@ -18,6 +18,7 @@ from supervisor_app.alerts.rules import AlertEvent, write_test
 from supervisor_app.core.memory_rules import MEMORY_SETTINGS
 from supervisor_app.core.settings import SETTINGS
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Status
+from supervisor_app.fleet.audit import KEPT
 from supervisor_app.fleet.model_rules import MODEL_SETTINGS
 from supervisor_app.fleet.retention import RUNS_KEPT
 from supervisor_app.fleet.snapshots import ServerView
@@ -176,6 +177,7 @@ def test_alerts_has_every_event():
 
 def test_the_documents_say_how_much_of_the_past_is_kept():
     assert f"The last {RUNS_KEPT} of each server are kept." in words(DOCS["troubleshooting"])
+    assert f"Acts are kept for {KEPT.days} days." in words(DOCS["operate"])
     assert f"kept for {ALERTS_KEPT.days} days after its end" in words(DOCS["alerts"])
 
 

@@ -25,6 +25,7 @@ PLACES = (
     (_lazy("Usage"), "usage"),
     (_lazy("Models"), "models"),
     (_lazy("Playground"), "playground"),
+    (_lazy("Audit"), "audit"),
     (_lazy("Add a server"), "add-server"),
     (_lazy("Admin"), "admin:index"),
     (_lazy("Channels of alerts"), "admin:alerts_alertchannel_changelist"),

@@ -15,9 +15,10 @@ from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind
 from supervisor_app.fleet import retention
+from supervisor_app.fleet.audit import KEPT
 from supervisor_app.fleet.conf import Overlay
 from supervisor_app.fleet.lease import Lease
-from supervisor_app.fleet.models import Run
+from supervisor_app.fleet.models import AuditEntry, Run
 from supervisor_app.fleet.retention import BATCH, RUNS_KEPT
 from supervisor_app.fleet.store import OrmStore, _save
 from supervisor_app.roles.store_hooks import STORE_HOOKS
@@ -51,6 +52,16 @@ def runs(server, count, **fields) -> list[int]:
 
 def left() -> set[int]:
     return set(Run.objects.values_list("pk", flat=True))
+
+
+# --- Acts ----------------------------------------------------------------------------------------------
+
+
+def test_an_act_goes_after_a_year(few):
+    for moment in (NOW - KEPT - timedelta(minutes=1), NOW - KEPT + timedelta(minutes=1)):
+        AuditEntry.objects.create(at=moment, actor="ann", door="page", action="stop", subject="server chat")
+    assert prune_all() == 1
+    assert [act.at for act in AuditEntry.objects.all()] == [NOW - KEPT + timedelta(minutes=1)]
 
 
 # --- Runs ----------------------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def test_the_scan_of_a_page_finds_what_no_catalogue_said(html, found):
 
 
 PAGES = ["/", "/alerts/", "/alerts/?server=beta", "/servers/alpha/availability", "/nowhere", "/login/used/"]
-PAGES += ["/requests/usage/", "/servers/alpha/runs/"]
+PAGES += ["/requests/usage/", "/servers/alpha/runs/", "/audit/"]
 
 
 @pytest.mark.parametrize("path", PAGES)
