@@ -109,5 +109,7 @@ class Remembered:
     """`Change.port`."""
     last_good: Mapping[str, Any] | None = None
     """The `launch` of the last run that reached ready."""
+    holds_turn: bool = False
+    """The last supervisor had acquired its turn to restart."""
     loads: tuple[tuple[tuple[str, ...], float], ...] = ()
     """Last starts that reached ready, newest first: what was started, and seconds until ready."""

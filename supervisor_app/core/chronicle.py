@@ -127,13 +127,19 @@ class Chronicle:
         progress: Progress | None,
         replacement: Replacement | None = None,
         port: int | None = None,
+        waits: str = "",
     ) -> None:
-        """Save and publish, when people see something else or the next supervisor must know it."""
+        """Save and publish, when people see something else or the next supervisor must know it.
+
+        `waits`: why a restart of a server that serves has to wait, as a sentence.
+        """
         snapshot = replace(
             self._snapshot(state, config, has_process, progress), endpoint=endpoint, replacement=replacement
         )
         if replacement is not None:
             snapshot = replace(snapshot, **said_of(replacement, snapshot))
+        if waits and snapshot.status is Status.READY:
+            snapshot = replace(snapshot, detail=waits)
         began = self._spans.follow(
             state.status,
             state.failure,

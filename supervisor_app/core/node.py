@@ -257,6 +257,7 @@ class NodeSupervisor:
             contexts=self._contexts,
             recorder=recorder,
             room=self._room,
+            turns=self._store,
             ports=self._ports,
             spread=self._spread,
         )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -191,7 +192,31 @@ class Clock(Protocol):
         """`deadline` in seconds of `monotonic`; one that has passed returns at once."""
 
 
-class Store(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class TurnHolder:
+    """A server that may be down for a restart now, so that others may not."""
+
+    server: str
+    alias: str
+    """Name that it shares with the server that asks."""
+    failed: bool = False
+    """The server has failed since: it is down until somebody mends or stops it."""
+
+
+class Turns(Protocol):
+    """Turns of servers that share an alias. Every method may raise StoreError; none blocks the loop."""
+
+    async def acquire_turn(self, name: str, aliases: Sequence[str]) -> TurnHolder | None:
+        """Acquire the turn of all these aliases, or of none: then return a server that has one of them.
+
+        A server whose node has no supervisor has none. Acquired again, the turn stays the server's.
+        """
+
+    async def release_turn(self, name: str) -> None:
+        """Release all turns that the server has."""
+
+
+class Store(Turns, Protocol):
     """The truth on disk. Every method may raise StoreError; none blocks the event loop."""
 
     memory_rules: MemoryRules | None

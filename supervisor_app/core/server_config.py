@@ -45,6 +45,8 @@ class ServerConfig:
     """Ports that a second process may have; empty: people have named the port of the server."""
     idle_seconds: int | None = None
     """The server was stopped after so long without a request; None: not for that reason."""
+    shared_names: tuple[str, ...] = ()
+    """Names to which other servers, of any node, answer as well, sorted."""
     claim: Claim = field(default_factory=Claim)
     context_refusal: str = ""
     """Reason, as a sentence, for which its conversations are not kept although people want it."""

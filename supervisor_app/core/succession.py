@@ -56,8 +56,8 @@ class Host(Protocol):
     def step(self, event: lifecycle.Event, seat: Seat | None = None) -> None:
         """Take an event of a seat, and do what follows; None: of the server's own."""
 
-    def decide(self, event: lifecycle.Event, seat: Seat) -> None:
-        """Decide on an event in the ordinary way."""
+    def act_in_turn(self, event: lifecycle.Event) -> None:
+        """Do in the ordinary way what is to be done; a planned restart once its turn has come."""
 
     def instate(self, seat: Seat, *, closing: bool) -> None:
         """Make it the server's own, with its history. `closing`: the run of the one before ends with that."""
@@ -283,7 +283,7 @@ class Succession:
             return
         if failure.kind in NOT_BEGUN and self._of_change:
             event = self._fall_back(lifecycle.ConfigChanged().note, f"{failure.detail}.")
-            self._host.decide(event, self._host.seat)
+            self._host.act_in_turn(event)
             return
         if failure.kind in NOT_BEGUN:
             detail, stage = f"Not restarted without a gap. {failure.detail}.", Stage.REFUSED

@@ -27,6 +27,7 @@ from supervisor_app.core.survivor import (
     unfinished,
 )
 from supervisor_app.core.tasks import Tasks
+from supervisor_app.core.turn import Turn
 from supervisor_app.core.watch.loading import LoadWatch
 from supervisor_app.core.wording import idle_note
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from supervisor_app.core.changes import Remembered
     from supervisor_app.core.devices import Survey
-    from supervisor_app.core.ports import Clock, Contexts, Footprints, Probe, Processes, RoomDesk
+    from supervisor_app.core.ports import Clock, Contexts, Footprints, Probe, Processes, RoomDesk, Turns
     from supervisor_app.core.recorder import Recorder
     from supervisor_app.core.sightings import PortHolder
     from supervisor_app.core.vitals import Vitals
@@ -77,6 +78,7 @@ class ServerSupervisor:
         contexts: Contexts,
         recorder: Recorder,
         room: RoomDesk,
+        turns: Turns,
         ports: set[int] | None = None,
         spread: Callable[[], float] = lambda: 0.0,
     ) -> None:
@@ -125,6 +127,7 @@ class ServerSupervisor:
             tasks=self._tasks,
             log=self._log,
         )
+        self._turn = Turn(self, turns, recorder=recorder, tasks=self._tasks, held=remembered.holds_turn)
         self._hands = Hands(
             self,
             processes=processes,
@@ -215,6 +218,7 @@ class ServerSupervisor:
             self.tell(lifecycle.Stop(why, generation=config.generation, at_once=config.at_once))
         elif wish is Wish.START:
             self.tell(lifecycle.Start(generation=config.generation))
+        self._turn.poll()
 
     def stop(self, note: str, *, spare_adopted: bool) -> None:
         """Stop for good: nothing is begun after this."""
@@ -397,19 +401,35 @@ class ServerSupervisor:
 
     def step(self, event: lifecycle.Event, seat: Seat | None = None) -> None:
         """Take an event of a seat, and do what follows; None: of the server's own process."""
-        if isinstance(event, lifecycle.Start | lifecycle.Restart | lifecycle.Stop):
-            self._acted = event.generation or self._acted
         if seat is None or seat is self.seat:
             taken = self._succession.take(event)
-            if taken is not None:
-                self.decide(taken, self.seat)
+            if taken is None:
+                self._count(event)
+            else:
+                self.act_in_turn(taken)
         else:
             self.decide(event, seat)
         self._succession.follow()
+        self._turn.follow()
         self._leave_taken_port()
         at_rest = self.state.phase is lifecycle.Phase.IDLE and self._succession.seat is None
         (self._idle.set if at_rest else self._idle.clear)()
         self._record()
+
+    def _count(self, event: lifecycle.Event) -> None:
+        """Note that a wish was acted on."""
+        if isinstance(event, lifecycle.Start | lifecycle.Restart | lifecycle.Stop):
+            self._acted = event.generation or self._acted
+
+    def act_in_turn(self, event: lifecycle.Event) -> None:
+        """Do in the ordinary way what is to be done; a planned restart once its turn has come."""
+        if not self._turn.holds_back(event):
+            self.act(event)
+
+    def act(self, event: lifecycle.Event) -> None:
+        """Decide on an event of the server's own process now, and count its generation as acted on."""
+        self._count(event)
+        self.decide(event, self.seat)
 
     def decide(self, event: lifecycle.Event, seat: Seat) -> None:
         before, policy = seat.state, self._policy_of(seat)
@@ -530,6 +550,7 @@ class ServerSupervisor:
             progress=watched.progress if watched and self.state.phase is lifecycle.Phase.WAITING else None,
             replacement=self._succession.replacement,
             port=self.placed.port,
+            waits=self._turn.said,
         )
 
     def _on_bug(self, bug: BaseException) -> None:

@@ -358,6 +358,20 @@ class NodeLease(models.Model):
         return Holder.parse(self.holder)
 
 
+class RestartTurn(models.Model):
+    """The turn of one server to be down for a restart, among all that answer to an alias.
+
+    Good while a supervisor holds the server's node. Written by that supervisor.
+    """
+
+    alias = models.TextField(unique=True)
+    holder = models.ForeignKey(LlamaServer, models.CASCADE, related_name="turns")
+    since = models.DateTimeField(help_text="By the database's clock.")
+
+    def __str__(self) -> str:
+        return f"{self.alias}: {self.holder}"
+
+
 class LoginLink(models.Model):
     """A link that lets its first user in, printed on the console while there is no user yet.
 

@@ -30,9 +30,9 @@ from supervisor_app.core.loaded import Loaded
 from supervisor_app.core.status import Status
 from supervisor_app.core.timeline import LENGTH
 from supervisor_app.engine.build import told_build
-from supervisor_app.fleet import retention, span_record
-from supervisor_app.fleet.conf import LAUNCH_FIELDS, Overlay, resolve
-from supervisor_app.fleet.models import LlamaServer, Run, ServerState, default_of, ports_of
+from supervisor_app.fleet import retention, span_record, turns
+from supervisor_app.fleet.conf import LAUNCH_FIELDS, Overlay, apply_overlay, resolve
+from supervisor_app.fleet.models import LlamaServer, RestartTurn, Run, ServerState, default_of, ports_of
 from supervisor_app.fleet.snapshots import (
     columns_of,
     failure_from_json,
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from supervisor_app.core.devices import Survey
     from supervisor_app.core.memory_rules import MemoryRules
+    from supervisor_app.core.ports import TurnHolder
     from supervisor_app.core.server_config import ServerConfig
     from supervisor_app.fleet.lease import Lease
 
@@ -122,6 +123,12 @@ class OrmStore:
     async def heartbeat(self, names: Sequence[str], devices: Survey | None = None) -> None:
         await self._writer.call(lambda: _heartbeat(self._lease, names, devices))
 
+    async def acquire_turn(self, name: str, aliases: Sequence[str]) -> TurnHolder | None:
+        return await self._writer.call(lambda: turns.acquire(name, aliases))
+
+    async def release_turn(self, name: str) -> None:
+        await self._writer.call(lambda: turns.release(name))
+
     async def prune(self) -> bool:
         return await self._writer.call(self._prune)
 
@@ -136,7 +143,11 @@ class OrmStore:
     def _configs(self) -> list[ServerConfig]:
         overlay, command = self._overlay(), self._command()
         self.memory_rules = overlay.memory
-        servers = LlamaServer.objects.on_node(self._node)
+        fleet = list(LlamaServer.objects.all())
+        servers = [server for server in fleet if server.node == self._node]
+        for server in fleet:
+            apply_overlay(server, overlay)
+        names = {server.name: turns.names_of(server) for server in fleet}
         explained = self._hooks.explained(timezone.now())
         taken = ports_of(self._node)
         spare = tuple(port for port in overlay.ports if port not in taken)
@@ -149,7 +160,15 @@ class OrmStore:
                 refusal = ISOLATED
             known = explained.get(server.name, frozenset())
             ports = (server.port, *spare) if server.port_is_chosen else ()
-            configs.append(replace(config, explained=known, context_refusal=refusal, spare_ports=ports))
+            configs.append(
+                replace(
+                    config,
+                    explained=known,
+                    context_refusal=refusal,
+                    spare_ports=ports,
+                    shared_names=turns.shared_names(server.name, names),
+                )
+            )
         return configs
 
     def _engine_of(self, server: LlamaServer, overlay: Overlay) -> tuple[str, ...]:
@@ -185,6 +204,7 @@ def _remember(name: str) -> Remembered:
         port=state.port if state else None,
         runs=tuple(summary_of(run) for run in runs),
         last_good={**DEFAULT_LAUNCH, **good.launch} if good and good.launch else None,
+        holds_turn=RestartTurn.objects.filter(holder__name=name).exists(),
         loads=tuple(
             (tuple(argv), (ready - started).total_seconds()) for argv, started, ready in loads if ready
         ),

@@ -9,6 +9,7 @@ from supervisor_app.common.storage import StoreError
 from supervisor_app.core.changes import Change, Remembered
 from supervisor_app.core.context.saved import Kept
 from supervisor_app.core.placement.world import Need, Source
+from supervisor_app.core.ports import TurnHolder
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,6 +38,15 @@ class InMemoryStore:
     prunable: int = 0
     """Number of times that there is something to prune."""
     prunes: int = 0
+    turns: dict[str, TurnHolder] = field(default_factory=dict)
+    """Server that has the turn of an alias."""
+    asked: list[str] = field(default_factory=list)
+    """Servers that asked for their turn."""
+    released: list[str] = field(default_factory=list)
+    answering: asyncio.Event | None = None
+    """Answers to who asks for a turn are given once this is set; None: at once."""
+    releasing: bool = True
+    """False: no turn can be released."""
     down: bool = False
     full: bool = False
 
@@ -63,6 +73,25 @@ class InMemoryStore:
         self.prunes += 1
         self.prunable -= self.prunable > 0
         return self.prunable > 0
+
+    async def acquire_turn(self, name: str, aliases: Sequence[str]) -> TurnHolder | None:
+        self.asked.append(name)
+        if self.answering is not None:
+            await self.answering.wait()
+        self._check(writing=True)
+        for alias in aliases:
+            holder = self.turns.get(alias)
+            if holder is not None and holder.server != name:
+                return holder
+        self.turns.update({alias: TurnHolder(server=name, alias=alias) for alias in aliases})
+        return None
+
+    async def release_turn(self, name: str) -> None:
+        self._check(writing=True)
+        if not self.releasing:
+            raise StoreError("The database is locked.")
+        self.released.append(name)
+        self.turns = {alias: holder for alias, holder in self.turns.items() if holder.server != name}
 
     def _check(self, *, writing: bool = False) -> None:
         if self.down or (self.full and writing):

@@ -47,6 +47,7 @@ class Bench:
             contexts=self.contexts,
             recorder=self.recorder,
             room=self.room,
+            turns=self.store,
         )
 
     @property
