@@ -12,6 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from supervisor_app.common.moments import moment
+from supervisor_app.fleet.audit import note
 from supervisor_app.fleet.crash_groups import Crash, crashes_of
 from supervisor_app.fleet.models import CrashMark, LlamaServer
 
@@ -97,3 +98,4 @@ def _mark(crash: Crash, server: LlamaServer, said: dict[str, Any], user: User, w
         action_flag=CHANGE,
         change_message=words,
     )
+    note("mark", f"crash of {server.name}", None, {"crash": title, "said": words})

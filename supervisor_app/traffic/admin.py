@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
+from django.db import transaction
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -13,6 +14,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from supervisor_app.common.admin import NamesField, ReadOnly
+from supervisor_app.fleet.audit import note
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.llama.operations import Scope
 from supervisor_app.traffic.issuing import issue, switch
@@ -65,6 +67,22 @@ class ApiKeyAdmin(KeyModelAdmin):
         if not change:
             request.fresh_api_key = issue(obj)  # type: ignore[attr-defined]
         super().save_model(request, obj, form, change)
+        after = {name: getattr(obj, name) for name in form.changed_data}
+        if change:
+            note("configure", f"key {obj.name}", {name: form.initial.get(name) for name in after}, after)
+        else:
+            note("add", f"key {obj.name}", None, {"begins": obj.prefix, **after})
+
+    @transaction.atomic
+    def delete_model(self, request: HttpRequest, obj: ApiKey) -> None:
+        note("delete", f"key {obj.name}", {"begins": obj.prefix})
+        super().delete_model(request, obj)
+
+    @transaction.atomic
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        for key in queryset:
+            note("delete", f"key {key.name}", {"begins": key.prefix})
+        super().delete_queryset(request, queryset)
 
     def response_add(
         self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None

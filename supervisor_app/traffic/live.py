@@ -13,6 +13,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.db.models.functions import Now
 
+from supervisor_app.fleet.audit import note
 from supervisor_app.fleet.commands import nudge_gateways
 from supervisor_app.gateway.records.in_flight import InFlight, ServerCounts
 from supervisor_app.traffic.models import CancelWish, GatewaySight, RequestRecord
@@ -131,6 +132,7 @@ def cancel(request: InFlight, user: int) -> None:
             action_flag=DELETION,
             change_message="Cancelled while it was in flight.",
         )
+        note("cancel", f"request {request.id}", {"server": request.server, "model": request.model})
     nudge_gateways()
 
 

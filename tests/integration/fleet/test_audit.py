@@ -18,6 +18,7 @@ from supervisor_app.fleet.file_servers import write_rows
 from supervisor_app.fleet.models import AuditEntry
 from supervisor_app.fleet.versions import configured, note_version
 from supervisor_app.traffic.issuing import add_key, lend, revoke_key
+from supervisor_app.traffic.models import ApiKey
 from tests.integration.building import make_server
 
 pytestmark = pytest.mark.django_db
@@ -122,6 +123,22 @@ def test_keys_leave_rows_without_their_secrets():
     ]
     assert acts[2].before == {"enabled": True}
     assert not any(secret in str((act.before, act.after)) for secret in secrets for act in acts)
+
+
+def test_keys_of_the_admin_leave_rows(admin_client):
+    numbers = {"requests_per_minute": "0", "tokens_per_minute": "0", "max_concurrent": "0"}
+    said = {"name": "ci", "enabled": "on", "allowed_models": "", **numbers}
+    admin_client.post("/admin/traffic/apikey/add/", said)
+    path = f"/admin/traffic/apikey/{ApiKey.objects.get().pk}/"
+    admin_client.post(f"{path}change/", {**said, "may_read": "on"})
+    admin_client.post(f"{path}delete/", {"post": "yes"})
+    acts = list(AuditEntry.objects.all())[::-1]
+    assert [(act.action, act.subject) for act in acts] == [
+        ("add", "key ci"),
+        ("configure", "key ci"),
+        ("delete", "key ci"),
+    ]
+    assert (acts[1].before, acts[1].after) == ({"may_read": False}, {"may_read": True})
 
 
 def test_a_row_cannot_be_changed():
