@@ -18,6 +18,7 @@ from django.utils.dateparse import parse_date
 from supervisor_app.fleet.audit import KEPT
 from supervisor_app.fleet.models import AuditEntry
 from supervisor_app.pages.door import staff_page
+from supervisor_app.pages.presenters.audit import touched_by
 from supervisor_app.pages.presenters.traffic import safe_cell
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def audit(request: HttpRequest) -> HttpResponse:
     query = chosen.query
     context = {
         "chosen": chosen,
-        "entries": entries[:LISTED],
+        "entries": [(entry, touched_by(entry.before or {}, entry.after or {})) for entry in entries[:LISTED]],
         "older": entries[LISTED - 1].pk if len(entries) > LISTED else None,
         "is_first": is_first,
         "actors": _choices("actor"),
