@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import psutil
 import pytest
@@ -15,7 +16,8 @@ from tests.deadline import DEADLINE
 
 CHAT = "chat"
 STREAMS = 4
-SLOWLY = 'args = ["--fake-token-seconds", "0.5"]'
+SLOWLY = 'args = ["--fake-token-seconds", "0.5", "-np", "16"]'
+"""With slots for all that a test asks at once, also while some of it is over and not yet seen to be."""
 BODY = {"model": CHAT, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -29,6 +31,7 @@ class Talk:
             f"{url}/v1/chat/completions", json=self.body, stream=True, timeout=DEADLINE
         )
         assert self.answer.status_code == 200, self.answer.text
+        self.id = self.answer.headers["X-Request-Id"]
         self.lines = self.answer.iter_lines()
         self.events = []
         self.hear()
@@ -46,8 +49,13 @@ class Talk:
         assert rest[-1] == b"data: [DONE]", rest
         self.events += [json.loads(line[6:]) for line in rest[:-1]]
         said = "".join(event["choices"][0]["delta"].get("content") or "" for event in self.events)
-        (speaker,) = {event["system_fingerprint"] for event in self.events}
-        return said, int(speaker.removeprefix("pid-"))
+        return said, self.speaker
+
+    @property
+    def speaker(self):
+        """The process that all heard so far is from."""
+        (name,) = {event["system_fingerprint"] for event in self.events}
+        return int(name.removeprefix("pid-"))
 
 
 @pytest.fixture
@@ -58,6 +66,18 @@ def fleet(make_proxy):
 def talk_at_once(url):
     with ThreadPoolExecutor(STREAMS) as pool:
         return list(pool.map(Talk, [url] * STREAMS))
+
+
+def asks(proxy, pid):
+    """Wait until the gateway has read that this process serves, and how many it serves at once."""
+
+    def look():
+        talks = talk_at_once(proxy.gateway_url)
+        for talk in talks:
+            talk.answer.close()
+        return {talk.speaker for talk in talks} == {pid}
+
+    proxy.wait_for(f"the gateway asks process {pid}", look)
 
 
 def replacement(fleet, stage):
@@ -86,6 +106,7 @@ def test_no_stream_breaks_and_no_request_is_held_while_the_process_changes(fleet
     proxy.wait_for_line("[GATEWAY]")
     old = fleet.ready(CHAT)[CHAT]
     staff = proxy.login("staff")
+    asks(proxy, old["pid"])
     begun = talk_at_once(proxy.gateway_url)
     asked = staff.post(f"{proxy.url}/api/servers/{CHAT}/restart?seamless=1", timeout=DEADLINE)
     assert asked.status_code == 202, asked.text
@@ -93,15 +114,15 @@ def test_no_stream_breaks_and_no_request_is_held_while_the_process_changes(fleet
     assert status["status"] == "ready"
     assert status["replacement"]["pid"] == old["pid"]
     assert processes(fleet) == {old["pid"], status["pid"]}
+    asks(proxy, status["pid"])
     later = talk_at_once(proxy.gateway_url)
     assert {talk.finish() for talk in begun} == {(SCRIPTED, old["pid"])}
     assert {talk.finish() for talk in later} == {(SCRIPTED, status["pid"])}
     replacement(fleet, None)
     assert processes(fleet) == {status["pid"]}
-    records = proxy.wait_for(
-        "all are on record", lambda: found if len(found := proxy.records()) == 2 * STREAMS else []
-    )
-    assert {(record["outcome"], record["replays"], record["held_ms"]) for record in records} == {("ok", 0, 0)}
+    for talk in begun + later:
+        (record,) = proxy.wait_for("it is on record", partial(proxy.records, f"request_id = '{talk.id}'"))
+        assert (record["outcome"], record["replays"], record["held_ms"]) == ("ok", 0, 0)
     runs = proxy.runs()
     assert [bool(run["ended_at"]) for run in runs] == [True, False]
     assert not runs[0]["failure_kind"]
