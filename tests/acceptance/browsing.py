@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from tests.deadline import DEADLINE
+from tests.network import network
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 expect = playwright_api.expect
@@ -63,9 +64,10 @@ class Tabs:
 @pytest.fixture
 def tabs(chromium):
     tabs = Tabs(chromium)
-    yield tabs
-    tabs.close()
-    assert tabs.complaints == []
+    with network(changes=False):
+        yield tabs
+        tabs.close()
+    assert not tabs.complaints, tabs.complaints
 
 
 def server(page, status):

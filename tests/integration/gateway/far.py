@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.gateway.scripts import Script, Scripted
+from tests.network import network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,21 +80,22 @@ def far_host() -> Iterator[FarHost]:
     name, near = f"far-{number}", f"near{number}"
     net = 4 * number
     here, there = (f"10.231.{net >> 8}.{(net & 255) + host}" for host in (1, 2))
-    try:
-        _ip("netns", "add", name)
-        _ip("link", "add", near, "type", "veth", "peer", "name", "far", "netns", name)
-        _ip("address", "add", f"{here}/30", "dev", near)
-        _ip("link", "set", near, "up")
-        _ip("-n", name, "address", "add", f"{there}/30", "dev", "far")
-        _ip("-n", name, "link", "set", "far", "up")
-    except subprocess.CalledProcessError as error:
-        subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
-        pytest.skip(f"no network namespace can be made: {error.stderr.decode().strip()}")
-    try:
-        yield FarHost(name, there)
-    finally:
-        _ip("netns", "delete", name)  # its end of the cable goes with it, and so does ours
-        subprocess.run(["ip", "link", "delete", near], capture_output=True, check=False)
+    with network(changes=True):
+        try:
+            _ip("netns", "add", name)
+            _ip("link", "add", near, "type", "veth", "peer", "name", "far", "netns", name)
+            _ip("address", "add", f"{here}/30", "dev", near)
+            _ip("link", "set", near, "up")
+            _ip("-n", name, "address", "add", f"{there}/30", "dev", "far")
+            _ip("-n", name, "link", "set", "far", "up")
+        except subprocess.CalledProcessError as error:
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+            pytest.skip(f"no network namespace can be made: {error.stderr.decode().strip()}")
+        try:
+            yield FarHost(name, there)
+        finally:
+            _ip("netns", "delete", name)  # its end of the cable goes with it, and so does ours
+            subprocess.run(["ip", "link", "delete", near], capture_output=True, check=False)
 
 
 def _ip(*arguments: str) -> None:
