@@ -35,10 +35,14 @@ def touched_by(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Touc
 
 def _words(value: Any) -> str:
     match value:
-        case None | "" | [] | {}:
-            return _("none")
         case bool():
             return _("yes") if value else _("no")
         case list():
-            return " ".join(map(str, value))
-    return str(value)
+            words = " ".join(map(str, value))
+        case dict():
+            words = ", ".join(f"{name}: {_words(each)}" for name, each in value.items())
+        case None:
+            words = ""
+        case _:
+            words = str(value)
+    return words or _("none")

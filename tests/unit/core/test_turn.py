@@ -53,7 +53,7 @@ async def ready(built=None, remembered=None, prepare=None, holder=OTHER):
 
 
 async def apply(b, built):
-    """What is read each second."""
+    """Apply a configuration, as the supervisor does with what it reads each second."""
     b.supervisor.apply(built)
     await b.clock.advance(1)
 

@@ -15,6 +15,7 @@ from supervisor_app.pages.presenters.audit import Touched, touched_by
         ({"pinned": False}, {"pinned": True}, ("no", "yes")),
         ({"note": ""}, {"note": "for the team"}, ("none", "for the team")),
         ({"limit": None}, {"limit": 0}, ("none", "0")),
+        ({"presets": {}}, {"presets": {"short": {"max_tokens": 9}}}, ("none", "short: max_tokens: 9")),
     ],
 )
 def test_a_change_is_told_in_words(before, after, words):
