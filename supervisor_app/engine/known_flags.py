@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor_app.core.command_line.argv import spelled
+from supervisor_app.engine.asking import SilentError, ask
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-PATIENCE = 10.0
-"""Seconds: a build for GPUs opens their driver before it says anything."""
 _FLAG = re.compile(r"(--?[A-Za-z][\w-]*)(,?\s*)")
 _IS_FLAG = re.compile(r"--?[A-Za-z]")
 
@@ -37,9 +35,9 @@ def flags_of(command: Sequence[str]) -> frozenset[str]:
     """Return the flags that an engine lists; none when it does not say. Asked once of each build."""
     try:
         stamp = Path(command[0]).stat().st_mtime_ns
-    except (IndexError, OSError):
+        return _asked(tuple(command), stamp)
+    except (IndexError, OSError, SilentError):
         return frozenset()
-    return _asked(tuple(command), stamp)
 
 
 def unknown_flags(args: Sequence[str], known: Collection[str]) -> list[str]:
@@ -56,15 +54,5 @@ def unknown_flags(args: Sequence[str], known: Collection[str]) -> list[str]:
 
 @lru_cache(maxsize=8)
 def _asked(command: tuple[str, ...], _stamp: int) -> frozenset[str]:
-    try:
-        said = subprocess.run(
-            [*command, "--help"],
-            capture_output=True,
-            timeout=PATIENCE,
-            text=True,
-            errors="replace",
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return frozenset()
-    return flags_in(said.stdout)
+    """Raises SilentError, which is not kept: the engine is asked again the next time."""
+    return flags_in(ask(command, "--help").stdout)

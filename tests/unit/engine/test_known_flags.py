@@ -44,3 +44,11 @@ def test_a_real_engine_knows_the_flags_that_a_form_may_set():
 
 def test_an_engine_that_cannot_be_asked_knows_nothing(tmp_path):
     assert flags_of([str(tmp_path / "nowhere")]) == flags_of([]) == flags_of([str(tmp_path)]) == frozenset()
+
+
+def test_an_engine_that_could_not_be_run_is_asked_again(tmp_path):
+    program = tmp_path / "llama-server"
+    program.write_text("#!/bin/sh\necho '--ctx-size N'\n")
+    assert flags_of([str(program)]) == frozenset()
+    program.chmod(0o755)  # which leaves the time of its content as it was
+    assert flags_of([str(program)]) == {"--ctx-size"}
