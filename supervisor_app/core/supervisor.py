@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
-from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from supervisor_app.core import lifecycle
 from supervisor_app.core.chronicle import Chronicle
 from supervisor_app.core.hands import Hands
 from supervisor_app.core.placed import PlacedConfig
 from supervisor_app.core.seat import Seat
-from supervisor_app.core.server_config import ServerConfig, Wish
 from supervisor_app.core.shortage import CANNOT
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import FailureKind, LlamaStatus, Stage, Status
@@ -28,8 +26,10 @@ from supervisor_app.core.survivor import (
 )
 from supervisor_app.core.tasks import Tasks
 from supervisor_app.core.turn import Turn
+from supervisor_app.core.use import Use, concerns_room
+from supervisor_app.core.wakes import Wakes
 from supervisor_app.core.watch.loading import LoadWatch
-from supervisor_app.core.wording import idle_note
+from supervisor_app.core.wishes import event_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from supervisor_app.core.devices import Survey
     from supervisor_app.core.ports import Clock, Contexts, Footprints, Probe, Processes, RoomDesk, Turns
     from supervisor_app.core.recorder import Recorder
+    from supervisor_app.core.server_config import ServerConfig
     from supervisor_app.core.sightings import PortHolder
     from supervisor_app.core.vitals import Vitals
     from supervisor_app.core.watched import WatchedProcess
@@ -45,18 +46,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 0.02
-PULSE_SECONDS = 1.0
-"""Pause between two moments in which we see that we run, while there is a process."""
-FIRST_GENERATION = 1
-"""Generation of a server that was made, and that nobody has asked for since."""
 REQUESTS_SECONDS = 1.0
 """Time for an answer to how many requests are in flight: a server that is silent counts as busy."""
-GAP_SECONDS = 2.0
-"""Later than planned by more than this: we were stopped, frozen or starved, perhaps the server with us."""
 OWN_CONFIG = frozenset({lifecycle.Phase.SERVING, lifecycle.Phase.DRAINING})
 """Phases of a process that requests are sent to: what is said of it is as it was started."""
-UNTOLD = frozenset({lifecycle.Phase.WAITING, lifecycle.Phase.READING_MODELS, lifecycle.Phase.ENDING})
-"""Phases whose begin changes nothing for those who wait for room."""
 
 
 class ServerSupervisor:
@@ -93,10 +86,7 @@ class ServerSupervisor:
         self.leaving = False
         self.has_begun = False
         """True once it has found out what the last supervisor left."""
-        self.ready_since: float | None = None
-        """Monotonic seconds."""
-        self.last_used = clock.monotonic()
-        """Monotonic seconds: at the last sign of a request, or when it got ready."""
+        self.use = Use(clock)
         self._room = room
         self._ending = False
         """The supervisor was told to stop for good."""
@@ -107,11 +97,9 @@ class ServerSupervisor:
         self._remembered = remembered
         self._generation = self._acted = remembered.generation
         self.load = LoadWatch(past_loads(remembered, config.spec))
-        self._events: asyncio.Queue[tuple[Seat | None, lifecycle.Event]] = asyncio.Queue()
-        """Events, and of which seat; None: of the server's own process."""
+        self._wakes = Wakes(clock)
         self._tasks = Tasks(config.name, self._on_bug)
         self._bug: BaseException | None = None
-        self._woken_at = 0.0
         self._idle = asyncio.Event()
         self._log = ServerLog(log, {"server": config.name})
         self._contexts = contexts
@@ -147,7 +135,7 @@ class ServerSupervisor:
             contexts=self._contexts,
             log=self._log,
             state=lambda: seat.state,
-            report=lambda event: self._events.put_nowait((seat, event)),
+            report=lambda event: self._wakes.put(event, seat),
             keeps_context=lambda: self._keeps_context and seat is self.seat,
             shares_log=lambda: seat is not self.seat or self._succession.seat is not None,
             progressed=self._record,
@@ -206,18 +194,9 @@ class ServerSupervisor:
             self.tell(lifecycle.ConfigChanged())
         if not config.explained.isdisjoint(self.state.deaths):
             self.tell(lifecycle.Explained(config.explained))
-        wish, is_new = config.wish_since(self._generation), not self._generation
-        self._generation = config.generation
-        if wish is Wish.START and is_new and config.generation == FIRST_GENERATION:
-            self.tell(lifecycle.Start(generation=config.generation, preload=True))
-        elif wish is Wish.RESTART:
-            seamless, at_once = config.restart_seamless, config.at_once
-            self.tell(lifecycle.Restart(generation=config.generation, seamless=seamless, at_once=at_once))
-        elif wish is Wish.STOP:
-            why = "" if config.idle_seconds is None else idle_note(config.idle_seconds)
-            self.tell(lifecycle.Stop(why, generation=config.generation, at_once=config.at_once))
-        elif wish is Wish.START:
-            self.tell(lifecycle.Start(generation=config.generation))
+        asked, self._generation = event_of(config, self._generation), config.generation
+        if asked is not None:
+            self.tell(asked)
         self._turn.poll()
 
     def stop(self, note: str, *, spare_adopted: bool) -> None:
@@ -233,7 +212,7 @@ class ServerSupervisor:
 
     def tell(self, event: lifecycle.Event) -> None:
         """Take a wish, or a decision about its room in memory."""
-        self._events.put_nowait((None, event))
+        self._wakes.put(event)
 
     async def requests(self) -> int:
         """Ask the server how many requests are in flight; 1 where that cannot be told."""
@@ -244,7 +223,7 @@ class ServerSupervisor:
         except CANNOT:
             return 1
         if count:
-            self.last_used = self._clock.monotonic()
+            self.use.used()
         return count
 
     @property
@@ -259,7 +238,7 @@ class ServerSupervisor:
 
     def moved(self) -> None:
         """Note that content of an answer of this server has passed a gateway."""
-        self.last_used = self._clock.monotonic()
+        self.use.used()
         for seat in self._seats:
             if seat.watched is not None:
                 seat.watched.moved = True
@@ -301,23 +280,30 @@ class ServerSupervisor:
         await self._begin()
         self.has_begun = True
         self._room.nudge()
-        self._woken_at = self._clock.monotonic()
-        next_event = asyncio.create_task(self._events.get())
         try:
-            while True:
-                await self._wait(next_event)
-                if next_event.done():
-                    seat, event = next_event.result()
-                    if seat is None or seat in self._seats:  # else its process was let go
-                        self.step(event, seat)
-                    next_event = asyncio.create_task(self._events.get())
-                else:
-                    self._tick()
+            with self._wakes.watched():
+                while True:
+                    await self._wakes.wait(self._deadline, pulse=self._has_process)
+                    self._wake()
         finally:
-            next_event.cancel()
             self._tasks.cancel()
             for seat in self._seats:
                 seat.let_go()
+
+    def _wake(self) -> None:
+        """Do what has come: an event, or a deadline."""
+        if self._bug is not None:
+            raise self._bug
+        if self._wakes.missed:
+            for seat in self._seats:
+                self.step(lifecycle.Unobserved(self._wakes.missed), seat)
+        taken = self._wakes.take()
+        if taken is None:
+            self._tick()
+            return
+        of, event = taken
+        if of is None or of in self._seats:  # else its process was let go
+            self.step(event, of)
 
     def _tick(self) -> None:
         for seat in self._seats:
@@ -328,32 +314,10 @@ class ServerSupervisor:
     def _has_process(self) -> bool:
         return any(seat.state.phase in lifecycle.HAS_PROCESS for seat in self._seats)
 
-    async def _wait(self, next_event: asyncio.Task[tuple[Seat | None, lifecycle.Event]]) -> None:
-        """Wait until something has happened or the state's deadline has come.
-
-        While there is a process, wake once a second: a much longer pause means that we did not run.
-        """
-        waiting: set[asyncio.Task[Any]] = {next_event}
-        due = min(
-            (seat.state.deadline for seat in self._seats if seat.state.deadline is not None), default=None
-        )
-        if self._has_process:
-            due = min(self._clock.monotonic() + PULSE_SECONDS, due or inf)
-        alarm = None
-        if due is not None:
-            alarm = asyncio.create_task(self._clock.sleep_until(due))
-            waiting.add(alarm)
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if alarm is not None:
-                alarm.cancel()
-        if self._bug is not None:
-            raise self._bug
-        before, self._woken_at = self._woken_at, self._clock.monotonic()
-        if self._has_process and self._woken_at - before > PULSE_SECONDS + GAP_SECONDS:
-            for seat in self._seats:
-                self.step(lifecycle.Unobserved(self._woken_at - before), seat)
+    @property
+    def _deadline(self) -> float | None:
+        deadlines = [seat.state.deadline for seat in self._seats if seat.state.deadline is not None]
+        return min(deadlines, default=None)
 
     async def _begin(self) -> None:
         """Find out what the last supervisor left, before anything else."""
@@ -376,9 +340,9 @@ class ServerSupervisor:
             given_up = remembered.status is Status.ERROR
             self.step(lifecycle.Continue(given_up, remembered.retries, remembered.failure, remembered.deaths))
         self.apply(self.placed.given)
-        if self._events.empty() and self.config.desired_running and self.state.status is Status.INITIAL:
+        if self._wakes.empty and self.config.desired_running and self.state.status is Status.INITIAL:
             self.tell(lifecycle.Start(preload=True))
-        if self._events.empty():  # else the first step says more, and no page flashes "initial"
+        if self._wakes.empty:  # else the first step says more, and no page flashes "initial"
             self._record()
 
     def _resume_beside(self, found: lifecycle.Resume, holder: PortHolder | None) -> None:
@@ -437,8 +401,8 @@ class ServerSupervisor:
             policy = replace(policy, spread=self._spread())
         seat.state, effects = lifecycle.decide(before, event, policy, self._clock.monotonic())
         if seat is self.seat:
-            self._note_use(before, event)
-        elif seat.state.phase is not before.phase:
+            self.use.follow(before, seat.state, event)
+        if concerns_room(before, seat.state, beside=seat is not self.seat):
             self._room.nudge()
         for effect in effects:
             self._perform(effect, seat)
@@ -475,8 +439,7 @@ class ServerSupervisor:
         seat.withheld.clear()
         self.placed.port = seat.config.spec.port
         self.config = self.placed.config
-        serves = seat.state.phase is lifecycle.Phase.SERVING
-        self.ready_since = self._clock.monotonic() if serves else None
+        self.use.instated(seat.state)
         self._room.nudge()
 
     def _leave_taken_port(self) -> None:
@@ -486,20 +449,6 @@ class ServerSupervisor:
         if taken and self.state.status is Status.ERROR and self.placed.port is not None:
             self.placed.port = None
             self.apply(self.placed.given)
-
-    def _note_use(self, before: lifecycle.State, event: lifecycle.Event) -> None:
-        """Note what its right to room depends on."""
-        serves = self.state.phase is lifecycle.Phase.SERVING
-        if serves and before.phase is not lifecycle.Phase.SERVING:
-            self.ready_since = self.last_used = self._clock.monotonic()
-        elif not serves:
-            self.ready_since = None
-        elif isinstance(event, lifecycle.ActivitySeen) and not event.activity.quiet:
-            self.last_used = self._clock.monotonic()
-        if (self.state.phase is not before.phase and self.state.phase not in UNTOLD) or (
-            self.state.gone and not before.gone
-        ):
-            self._room.nudge()
 
     def _perform(self, effect: lifecycle.Effect, seat: Seat) -> None:
         match effect:
@@ -555,4 +504,4 @@ class ServerSupervisor:
 
     def _on_bug(self, bug: BaseException) -> None:
         self._bug = bug
-        self._events.put_nowait((None, lifecycle.Tick()))  # wakes `run`, which raises it
+        self._wakes.put(lifecycle.Tick())  # wakes `run`, which raises it

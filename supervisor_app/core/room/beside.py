@@ -31,7 +31,7 @@ def beside(tenant: Tenant, standing: Standing, need: Need) -> Resident:
         need=need,
         standing=standing if standing is Standing.LOADING else Standing.LEAVING,
         ready_since=None,
-        last_used=tenant.last_used,
+        last_used=tenant.use.last_used,
         load_seconds=tenant.load_seconds,
         requests=0,
         pinned=False,

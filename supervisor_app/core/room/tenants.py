@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from supervisor_app.core import lifecycle
     from supervisor_app.core.server_config import ServerConfig
+    from supervisor_app.core.use import Use
 
 UNKNOWN = Need(devices={}, source=Source.UNKNOWN)
 _STANDING = {
@@ -45,12 +46,8 @@ class Tenant(Protocol):
         """True once it has found out what the last supervisor left."""
 
     @property
-    def ready_since(self) -> float | None:
-        """Monotonic seconds."""
-
-    @property
-    def last_used(self) -> float:
-        """Monotonic seconds."""
+    def use(self) -> Use:
+        """Moments of its use."""
 
     @property
     def load_seconds(self) -> float:
@@ -97,8 +94,8 @@ def resident(tenant: Tenant, standing: Standing, need: Need, requests: int) -> R
         name=tenant.config.name,
         need=need,
         standing=Standing.BUSY if busy else standing,
-        ready_since=tenant.ready_since,
-        last_used=tenant.last_used,
+        ready_since=tenant.use.ready_since,
+        last_used=tenant.use.last_used,
         load_seconds=tenant.load_seconds,
         requests=requests,
         pinned=claim.pinned or tenant.state.adopted,

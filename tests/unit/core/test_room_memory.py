@@ -21,6 +21,7 @@ from supervisor_app.core.testing import (
     FakeProcesses,
     make_config,
 )
+from supervisor_app.core.use import Use
 from tests.unit.core.rooming import MB, PORTS, RULES, need, node
 
 # --- Memory --------------------------------------------------------------------------------------------
@@ -112,9 +113,10 @@ class Asks:
         self.config = make_config(name)
         self.state = State(status=Status.STARTING, phase=Phase.AWAITING_ROOM, attempt=1, wished=True)
         self.has_begun = True
-        self.second = self.ready_since = self.closed_since = None
+        self.second = self.closed_since = None
         self.pids = ()
-        self.last_used = self.load_seconds = 0.0
+        self.use = Use(FakeClock())
+        self.load_seconds = 0.0
         self.told = []
 
     async def requests(self):

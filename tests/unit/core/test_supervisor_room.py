@@ -73,7 +73,7 @@ async def test_a_question_that_cannot_be_asked_counts_as_a_request():
 async def test_a_request_that_was_seen_is_the_last_use():
     async with bench() as b:
         await b.clock.advance(100)
-        before = b.supervisor.last_used
+        before = b.supervisor.use.last_used
         b.probe.working = Slots(answered=True, busy=True, working=1, total=4)
         await b.supervisor.requests()
-        assert b.supervisor.last_used > before
+        assert b.supervisor.use.last_used > before
