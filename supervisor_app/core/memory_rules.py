@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from supervisor_app.core.settings import Section, Setting
+from supervisor_app.core.settings import Kind, Section, Setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 RESERVE_PART = 0.05
 LEAST_RESERVE_MB = 512
+LOADS_ON_DEVICE = 1
+LEAST_LOADS = 4
+"""Loads at a time on a node whose memory is not shared out, however few CPUs it has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,10 @@ class MemoryRules:
     min_resident_seconds: int = 10
     max_wait_for_busy_seconds: int = 0
     """0: a busy server is never unloaded, however long others wait."""
-    parallel_loads: int = 1
+    make_room: bool = True
+    """False: the memory is not shared out, and of all rules `parallel_loads` alone holds."""
+    parallel_loads: int | None = None
+    """None: `LOADS_ON_DEVICE` where room is made, else one for each CPU, at least `LEAST_LOADS`."""
     groups: Mapping[str, int] = field(default_factory=dict)
     """Group -> how many of its servers may be loaded at once."""
     budget_mb: Mapping[str, int] = field(default_factory=dict)
@@ -65,11 +71,24 @@ MEMORY_SETTINGS = (
         zero="never",
     ),
     Setting(
+        key="make_room",
+        section=Section.NODE,
+        kind=Kind.SWITCH,
+        default=MemoryRules.make_room,
+        help="Without it, of this table `parallel_loads` alone holds.",
+    ),
+    Setting(
         key="parallel_loads",
         section=Section.NODE,
         default=MemoryRules.parallel_loads,
         least=1,
-        help="Servers that load at once on a device.",
+        help="Servers that load at once: 1 on a device, or where no room is made 1 a CPU, at least 4.",
     ),
 )
-"""The keys that are numbers; `budget_mb` and the table `groups` are beside them."""
+"""The keys with one value; `budget_mb` and the table `groups` are beside them."""
+
+
+def loads_at_once(rules: MemoryRules | None, cpus: int) -> int:
+    """Return how many servers may load at a time on a node that makes no room."""
+    told = None if rules is None else rules.parallel_loads
+    return told or max(LEAST_LOADS, cpus)

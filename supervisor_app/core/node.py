@@ -84,8 +84,12 @@ class NodeSupervisor:
         footprints: Footprints,
         contexts: Contexts,
         chance: Callable[[], float] = random.random,
+        cpus: int = 1,
     ) -> None:
-        """`chance` gives a number from 0 to 1, by which servers that died together start apart."""
+        """`chance` gives a number from 0 to 1, by which servers that died together start apart.
+
+        `cpus`: those that we may use, on which depends how many servers load at a time.
+        """
         self._chance = chance
         self._store = store
         self._publisher = publisher
@@ -122,6 +126,7 @@ class NodeSupervisor:
             read=processes.read_ahead,
             footprints=footprints,
             tenants=self._supervisors,
+            cpus=cpus,
         )
         self._making_room: asyncio.Task[None] | None = None
         self._doing_chores: asyncio.Task[None] | None = None
@@ -228,7 +233,7 @@ class NodeSupervisor:
         names = {config.name for config in configs}
         rules = self._store.memory_rules
         self._room.govern(rules, configs, complete=names <= self._watched.keys())
-        if self._making_room is None and self._room.is_on:
+        if self._making_room is None and (self._room.is_on or self._room.in_turn):
             self._making_room = asyncio.create_task(self._room.run(), name="room")
             self._making_room.add_done_callback(lambda _: self.nudge())
         for config in configs:

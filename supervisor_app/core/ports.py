@@ -304,11 +304,15 @@ class Contexts(Protocol):
 
 
 class RoomDesk(Protocol):
-    """Gives room in memory to the servers of a node, by what it reads of their states."""
+    """Gives room in memory, or a turn to load, to the servers of a node, by what it reads of their states."""
 
     @property
     def is_on(self) -> bool:
         """Is room to be asked for at all?"""
+
+    @property
+    def in_turn(self) -> bool:
+        """Is a turn to load to be asked for, as there are more servers than may load at a time?"""
 
     def nudge(self) -> None:
         """Look at the servers now: one asks for room, or stands otherwise than before."""

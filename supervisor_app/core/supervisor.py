@@ -416,6 +416,7 @@ class ServerSupervisor:
             restart=self.config.restart,
             health=health if own else replace(health, max_memory_mb=0, canary_minutes=0),
             room=self._room.is_on or not own,
+            in_turn=self._room.in_turn,
             keeps_context=own and self._keeps_context,
             beside=not own,
         )

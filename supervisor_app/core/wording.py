@@ -97,7 +97,7 @@ def _starting(state: State, policy: Policy, spec: LaunchSpec) -> str:
         case Phase.INSPECTING:
             said = f"looking who listens on port {spec.port}."
         case Phase.AWAITING_ROOM:
-            said = state.awaits or "looking for room in memory."
+            said = f"{state.awaits[:1].lower()}{state.awaits[1:]}" or "looking whether it may load now."
         case Phase.SPAWNING:
             said = "starting llama-server."
         case Phase.READING_MODELS:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor_app.core.devices import HOST
-from supervisor_app.core.memory_rules import MEMORY_SETTINGS, MemoryRules
-from supervisor_app.core.settings import LARGEST
+from supervisor_app.core.memory_rules import (
+    LEAST_LOADS,
+    LOADS_ON_DEVICE,
+    MEMORY_SETTINGS,
+    MemoryRules,
+)
+from supervisor_app.core.settings import LARGEST, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +47,9 @@ def read_memory(table: dict[str, Any], complaints: Complaints) -> MemoryRules:
             complaints.wrong(at, value, "a table of group = how many may be loaded at once")
         elif key not in KEYS:
             complaints.unknown(at, tuple(sorted({*KEYS, BUDGET, GROUPS})))
-        elif fits(value, KEYS[key].least, KEYS[key].most):
+        elif KEYS[key].kind is Kind.SWITCH and not Kind.SWITCH.fits(value):
+            complaints.wrong(at, value, Kind.SWITCH.words)
+        elif KEYS[key].kind is Kind.SWITCH or fits(value, KEYS[key].least, KEYS[key].most):
             said[key] = value
         else:
             complaints.wrong(at, value, f"a whole number of {bounds(KEYS[key])}")
@@ -73,6 +80,10 @@ def memory_lines(rules: MemoryRules) -> dict[str, str]:
     """Return each key with its value in words, those of the tables by their whole names."""
     plain = {key: getattr(rules, key) for key in KEYS}
     plain["reserve_mb"] = "5 %, at least 512" if rules.reserve_mb is None else rules.reserve_mb
+    plain["make_room"] = "true" if rules.make_room else "false"
+    if rules.parallel_loads is None:
+        other = f"one for each CPU, at least {LEAST_LOADS}"
+        plain["parallel_loads"] = f"{LOADS_ON_DEVICE} on each device" if rules.make_room else other
     budgets = {f"{BUDGET}.{name}": value for name, value in rules.budget_mb.items()}
     groups = {f"{GROUPS}.{name}": value for name, value in rules.groups.items()}
     return {key: str(value) for key, value in {**plain, **budgets, **groups}.items()}

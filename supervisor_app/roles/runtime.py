@@ -20,6 +20,7 @@ from supervisor_app.common.storage import StoreError
 from supervisor_app.common.watchdog import watchdog
 from supervisor_app.core.machine.clock import SystemClock
 from supervisor_app.core.machine.contexts import LocalContexts
+from supervisor_app.core.machine.cpus import usable_cpus
 from supervisor_app.core.machine.probe import HttpProbe
 from supervisor_app.core.machine.processes import LocalProcesses
 from supervisor_app.core.node import NodeSupervisor
@@ -135,6 +136,7 @@ class Runtime:
             clock=SystemClock(),
             footprints=self._footprints,
             contexts=self._contexts,
+            cpus=usable_cpus(),
         )
 
     async def run(self) -> None:

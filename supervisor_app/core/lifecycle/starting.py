@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def inspected(state: State, holder: PortHolder | None, policy: Policy, now: float) -> Decision:
-    if holder is None and policy.room and not state.has_room:
+    if holder is None and policy.asks and not state.has_room:
         return ask_for_room(state, now)
     if holder is None:
         loading = replace(state, phase=Phase.SPAWNING, loads_since=state.loads_since or now)

@@ -24,7 +24,7 @@ class Phase(Enum):
     INSPECTING = auto()
     """Asked who listens on the port."""
     AWAITING_ROOM = auto()
-    """Asked for room in memory."""
+    """Asked for room in memory, or for a turn to load."""
     SPAWNING = auto()
     """Asked for a process, spawned or adopted; it may exist before we hear of it."""
     WAITING = auto()
@@ -60,10 +60,16 @@ class Policy:
     """The server's conversations are saved before an end that somebody asked for."""
     room: bool = False
     """Servers share the memory of the node: room is asked for before a process is spawned."""
+    in_turn: bool = False
+    """More servers than may load at a time: a turn to load is asked for in the same way."""
     beside: bool = False
     """The process runs beside the server's own: no failure of it is followed by another try."""
     spread: float = 0.0
     """Seconds by which a retry is later than its pause: others went down, too (`tries.spread`)."""
+
+    @property
+    def asks(self) -> bool:
+        return self.room or self.in_turn
 
 
 @dataclass(frozen=True, kw_only=True)

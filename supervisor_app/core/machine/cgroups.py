@@ -56,6 +56,12 @@ def used_in(group: Path | None) -> int:
     return max(0, int(text or 0) - _droppable(stat)) if text.isdigit() else 0
 
 
+def cpus_of(group: Path | None) -> float | None:
+    """Return the CPUs whose time it may use; None without a limit, and of version 1."""
+    quota, _, period = _read(group, "cpu.max").strip().partition(" ")
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
+
+
 def oom_kills_in(group: Path | None) -> int | None:
     """OOM kills so far; None when it does not say."""
     found = re.search(r"(?m)^oom_kill (\d+)$", _read(group, "memory.events", "memory.oom_control"))

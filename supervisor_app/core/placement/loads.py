@@ -23,7 +23,7 @@ class Load:
 
 class Loads:
     def __init__(self, residents: Iterable[Resident], limit: int) -> None:
-        self._limit = max(1, limit)
+        self.limit = max(1, limit)
         self._loads = [
             Load(resident.name, resident.need, begun=True)
             for resident in residents
@@ -32,6 +32,10 @@ class Loads:
 
     def add(self, name: str, need: Need, *, begun: bool) -> None:
         self._loads.append(Load(name, need, begun))
+
+    def queued(self, need: Need) -> int:
+        """Return how many wait, before another one, for the same loads to end."""
+        return sum(not load.begun and load.need.main == need.main for load in self._loads)
 
     def before(self, need: Need, *, promised: bool = False) -> list[Load]:
         """Return the loads for which another one has to wait; empty: it may begin.
@@ -44,7 +48,7 @@ class Loads:
             return running
         alone = [load for load in running if _unknown(load.need)]
         beside = [load for load in running if load.need.main == need.main]
-        return alone or (beside if len(beside) >= self._limit else [])
+        return alone or (beside if len(beside) >= self.limit else [])
 
 
 def _unknown(need: Need) -> bool:

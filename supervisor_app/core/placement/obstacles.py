@@ -33,11 +33,16 @@ def no_room(
     return _of_thing(draft, demand, _worst(share, missing), draft.free, first)
 
 
-def others_load(demand: Demand, before: Iterable[Load]) -> Reason:
+def others_load(demand: Demand, before: Iterable[Load], limit: int) -> Reason:
+    """Return that it waits for its turn. `before`: loads to be named, which only those next in line have.
+
+    For all others the sentence stays the same with each load that ends: it is saved and pushed for each.
+    """
     holders = (
         Holder(name=load.name, bytes=0, stay=Stay.LOADING if load.begun else Stay.FIRST) for load in before
     )
-    return Reason(kind=Kind.LOADS, name=demand.name, holders=tuple(sorted(holders, key=_turn)))
+    in_order = tuple(sorted(holders, key=_turn))
+    return Reason(kind=Kind.LOADS, name=demand.name, holders=in_order, limit=limit)
 
 
 def _turn(holder: Holder) -> tuple[int, str]:

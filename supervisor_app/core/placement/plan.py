@@ -74,6 +74,7 @@ def _wait(draft: Draft, demand: Demand, share: Amounts) -> None:
     idle = draft.may_go(demand)
     stuck = lack(later, freed_by(idle))
     before = draft.loads.before(demand.need, promised=bool(later))
+    is_next = draft.loads.queued(demand.need) < draft.loads.limit
     if later and not stuck and not before:
         draft.evict(cheapest(idle, later) or [], demand)
     elif later:
@@ -82,7 +83,7 @@ def _wait(draft: Draft, demand: Demand, share: Amounts) -> None:
         draft.promise(demand, share)
         draft.loads.add(demand.name, demand.need, begun=False)
     if before and not stuck and (later or not now):
-        reason = others_load(demand, before)
+        reason = others_load(demand, before if is_next else (), draft.loads.limit)
     else:
         reason = no_room(draft, demand, share, stuck or now or later, () if now else first)
     draft.decisions.append(Wait(demand.name, reason))

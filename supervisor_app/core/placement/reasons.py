@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from supervisor_app.common.words import counted, roughly, size
+from supervisor_app.common.words import counted, noun, roughly, size
+
+MOST_NAMES = 4
+"""Names in a sentence of those that load; the others are counted."""
 
 
 class Kind(StrEnum):
@@ -85,7 +88,7 @@ def sentence(reason: Reason) -> str:
             of_group = f"of the group `{reason.group}` may be loaded at a time"
             return f"`{reason.name}` has no place: {_limit(reason, of_group)}"
         case Kind.LOADS:
-            return f"`{reason.name}` loads next, after {_listed(reason.holders)}."
+            return f"Waits for its turn to load: {_loads(reason)}."
         case Kind.STILL_HERE:
             return f"`{reason.name}` starts once its last process has ended and its memory is back."
         case Kind.UNKNOWN_NEED:
@@ -113,6 +116,22 @@ def _there(reason: Reason) -> str:
 
 def _remedy(reason: Reason) -> str:
     return f" With `{reason.remedy}` it would fit ({size(reason.remedy_needed)})." if reason.remedy else ""
+
+
+def _loads(reason: Reason) -> str:
+    if not reason.holders:
+        loads = noun(reason.limit, "loads", "load")
+        return f"{counted(reason.limit, 'server')} {loads} at a time, and others come first"
+    now = [holder.name for holder in reason.holders if holder.stay is Stay.LOADING]
+    first = [holder.name for holder in reason.holders if holder.stay is not Stay.LOADING]
+    said = [f"{_names(now)} {noun(len(now), 'loads', 'load')} now"] if now else []
+    said += [f"{_names(first)} {noun(len(first), 'comes', 'come')} first"] if first else []
+    return ", ".join(said)
+
+
+def _names(names: list[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(f"`{name}`" for name in names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _limit(reason: Reason, rule: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor_app.core.devices import HOST
-from supervisor_app.core.memory_rules import MemoryRules
+from supervisor_app.core.memory_rules import LOADS_ON_DEVICE, MemoryRules
 from supervisor_app.core.placement.world import Budget, Policy
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def policy_of(rules: MemoryRules | None) -> Policy:
         max_wait_for_busy_seconds=rules.max_wait_for_busy_seconds,
         max_loaded=rules.max_loaded,
         group_limits={group: limit for group, limit in rules.groups.items() if limit},
-        parallel_loads=rules.parallel_loads,
+        parallel_loads=rules.parallel_loads or LOADS_ON_DEVICE,
     )
 
 

@@ -1,4 +1,4 @@
-"""The one place that gives room in memory to servers, and has others make it.
+"""The one place that gives servers room in memory and turns to load, and has others make room.
 
 Level-triggered: who has memory and who asks for some is read from the servers' own states at each decision,
 so nothing is to be withdrawn when a wish changes. A decision is an event for the server that it is about.
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, assert_never
 
 from supervisor_app.core import lifecycle
 from supervisor_app.core.diagnosis.explanations import failure_of
-from supervisor_app.core.memory_rules import MemoryRules
-from supervisor_app.core.placement.decisions import Decision, Evict, Refuse, Start, Wait
+from supervisor_app.core.memory_rules import MemoryRules, loads_at_once
+from supervisor_app.core.placement.decisions import Decision, Evict, Plan, Refuse, Start, Wait
 from supervisor_app.core.placement.plan import plan
 from supervisor_app.core.placement.reasons import Kind, sentence
 from supervisor_app.core.placement.world import Cause, Demand, Need, Standing, World
@@ -36,6 +36,7 @@ from supervisor_app.core.room.tenants import (
     standing_of,
 )
 from supervisor_app.core.room.told import Drained, Told
+from supervisor_app.core.room.unplanned import WEIGHTLESS, line_up, loading, may_be_crowded
 from supervisor_app.core.room.waiting import FRESH_SECONDS, Waiting
 from supervisor_app.core.status import FailureKind
 
@@ -86,14 +87,23 @@ class Room:
         read: Read,
         footprints: Footprints,
         tenants: Callable[[], Mapping[str, Tenant]],
+        cpus: int,
     ) -> None:
-        """`look` at the machine, whose servers have these pids; `read` files ahead of a load."""
+        """`look` at the machine, whose servers have these pids; `read` files ahead of a load.
+
+        `cpus`: those that we may use.
+        """
         self._clock = clock
         self._looks = Looks(clock, lambda: look([pid for each in tenants().values() for pid in each.pids]))
         self._ahead = ReadAhead(read)
         self._footprints = footprints
         self._tenants = tenants
+        self._cpus = cpus
         self._rules: MemoryRules | None = None
+        """None: no room is made."""
+        self._parallel = loads_at_once(None, cpus)
+        """Servers that may load at a time where no room is made."""
+        self._servers = 0
         self._complete = False
         self._nudged = asyncio.Event()
         self._told = Told()
@@ -117,6 +127,11 @@ class Room:
         """Is room made on this node at all?"""
         return self._rules is not None
 
+    @property
+    def in_turn(self) -> bool:
+        """Do servers load in turn, as there are more than may load at a time?"""
+        return self._rules is None and self._servers > self._parallel
+
     def govern(self, rules: MemoryRules | None, servers: Sequence[ServerConfig], *, complete: bool) -> None:
         """Take the rules. Without a table of them, room is made as soon as a server has a group.
 
@@ -124,6 +139,9 @@ class Room:
         """
         if rules is None and any(server.claim.group for server in servers):
             rules = MemoryRules()
+        self._parallel, self._servers = loads_at_once(rules, self._cpus), len(servers)
+        if rules is not None and not rules.make_room:
+            rules = None
         if (rules, complete) != (self._rules, self._complete):
             self._rules, self._complete = rules, complete
             self.nudge()
@@ -224,12 +242,10 @@ class Room:
             )
             for name, tenant in asking.items()
         }
-        if self._rules is None:
-            for name, tenant in asking.items():
-                self._give(name, tenant)
-            return inf
         if not asking:
             return inf
+        if self._rules is None:
+            return self._line_up()
         survey, needs = await asyncio.gather(
             self._survey(self._since_when()), self._read_needs({**asking, **self._with_memory()})
         )
@@ -246,22 +262,32 @@ class Room:
         idle, busy = (plan(world, demands, policy, now).decisions for world in worlds)
         return idle != busy
 
+    def _line_up(self) -> float:
+        """Have the next ones load; return when to look again."""
+        now, tenants, given = self._clock.monotonic(), self._tenants(), self._told.given
+        crowded = not self._complete or may_be_crowded(tenants, given, self._parallel, now)
+        demands = self._demands(dict.fromkeys(tenants, WEIGHTLESS), now, gathers=crowded)
+        planned = line_up(loading(tenants, given, now), demands, self._parallel, now)
+        self._carry_out(planned, demands)
+        return now + LOOK_AGAIN_SECONDS
+
     def _settle(self, survey: Survey, needs: Mapping[str, Need], requests: Mapping[str, int]) -> float:
         """Plan and perform in one go: what was asked a moment ago is as fresh as it gets."""
         now = self._clock.monotonic()
         demands = self._demands(needs, now)
         world = self._world(survey, needs, requests, now)
         planned = plan(world, demands, policy_of(self._rules), now)
-        wanted = {demand.name: demand for demand in demands}
-        for decision in planned.decisions:
-            self._perform(decision, wanted)
+        self._carry_out(planned, demands)
         soon = now + (RETURNING_SECONDS if self._returning.is_awaited else LOOK_AGAIN_SECONDS)
         gates = [drained.at + GATE_SECONDS for drained in self._told.draining.values()]
         to_come = [gate for gate in gates if gate > now]
         return min(soon, planned.again_at or inf, *to_come) if self._since else inf
 
-    def _demands(self, needs: Mapping[str, Need], now: float) -> list[Demand]:
-        """Return who asks. Those that nobody has asked for come in together, so that priority counts."""
+    def _demands(self, needs: Mapping[str, Need], now: float, *, gathers: bool = True) -> list[Demand]:
+        """Return who asks. Those that nobody has asked for come in together, so that priority counts.
+
+        `gathers`: False where there is enough for all, and no order.
+        """
         tenants = self._tenants()
         here = {name for name, _ in self._since}
         unsettled = not self._complete or any(
@@ -274,7 +300,7 @@ class Room:
             if tenant is None or not asks(tenant) or tenant.state.attempt != attempt:
                 continue
             asked = demand(tenant, needs.get(name, UNKNOWN), since, self._waits_for(name))
-            if asked.cause is Cause.PRELOAD and unsettled and now < since + SETTLE_SECONDS:
+            if gathers and asked.cause is Cause.PRELOAD and unsettled and now < since + SETTLE_SECONDS:
                 continue
             found.append(asked)
         return found
@@ -379,6 +405,11 @@ class Room:
         }
 
     # Telling servers
+
+    def _carry_out(self, planned: Plan, demands: Sequence[Demand]) -> None:
+        wanted = {demand.name: demand for demand in demands}
+        for decision in planned.decisions:
+            self._perform(decision, wanted)
 
     def _perform(self, decision: Decision, demands: Mapping[str, Demand]) -> None:
         tenant = self._tenants()[decision.name]

@@ -177,6 +177,7 @@ class FakeRoom:
     """Room that is asked for only while it `is_on`; whoever asks gets an answer from the test."""
 
     is_on: bool = False
+    in_turn: bool = False
     nudges: int = 0
     fits: bool = False
     """Answer to the question whether a server that was refused may fit now."""

@@ -159,6 +159,7 @@ def test_ports_are_chosen_from_the_range_that_is_said(monkeypatch):
             "[memory]\nreserve_mb = true",
             "memory.reserve_mb: it is True, and must be a whole number of at least 0",
         ),
+        ("[memory]\nmake_room = 1", "line 2: memory.make_room: it is 1, and must be true or false"),
         (
             '[memory]\nbudget_mb = "8 GB"',
             "line 2: memory.budget_mb: it is '8 GB', and must be a whole number",
@@ -187,6 +188,8 @@ def test_rules_for_memory_are_read_and_an_empty_table_has_the_defaults():
     rules = parse_fleet_file(PATH, text).memory
     assert rules == MemoryRules(max_loaded=2, budget_mb={"GPU 0": 20000}, groups={"big": 1})
     assert parse_fleet_file(PATH, "[memory]").memory == MemoryRules()
+    loads_alone = parse_fleet_file(PATH, "[memory]\nmake_room = false\nparallel_loads = 8").memory
+    assert loads_alone == MemoryRules(make_room=False, parallel_loads=8)
     assert parse_fleet_file(PATH, "").memory is None
 
 

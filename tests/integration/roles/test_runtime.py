@@ -16,6 +16,7 @@ from channels.layers import get_channel_layer
 
 from supervisor_app.core import node
 from supervisor_app.core.machine.probe import HttpProbe
+from supervisor_app.core.memory_rules import MemoryRules
 from supervisor_app.core.ports import NodeTakenError
 from supervisor_app.core.server_config import Wish
 from supervisor_app.fleet.commands import ask
@@ -125,12 +126,12 @@ def test_a_node_without_any_engine_says_once_how_to_get_one_and_looks_again(tmp_
 
 
 @asynccontextmanager
-async def running(tmp_path, gateway=None, **overlay):
+async def running(tmp_path, gateway=None, memory=None, **overlay):
     """A Runtime on the fake llama-server."""
     launcher = tmp_path / "llama-server"
     launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -I {FAKE} "$@"\n')
     launcher.chmod(0o755)
-    found = Overlay(binary=str(launcher), values=overlay)
+    found = Overlay(binary=str(launcher), values=overlay, memory=memory)
     made = Runtime(
         node="local",
         overlay=lambda: found,
@@ -164,6 +165,12 @@ async def killed(pid):
 async def state_is(status):
     async with asyncio.timeout(DEADLINE):
         while not await ServerState.objects.filter(status=status).aexists():
+            await asyncio.sleep(0.02)
+
+
+async def detail_is(detail):
+    async with asyncio.timeout(DEADLINE):
+        while not await ServerState.objects.filter(detail=detail).aexists():
             await asyncio.sleep(0.02)
 
 
@@ -219,6 +226,17 @@ async def test_from_start_to_stop_everything_is_on_disk_and_on_the_page(tmp_path
         async with asyncio.timeout(DEADLINE):
             while 'data-status="initial"' not in await page.receive_from(timeout=DEADLINE):
                 pass
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_server_waits_for_its_turn_to_load_and_says_so(tmp_path):
+    await db(make_server, "a", port=free_port(), args=["--fake-load-seconds", "600"])
+    await db(make_server, "b", port=free_port())
+    async with running(tmp_path, memory=MemoryRules(make_room=False, parallel_loads=1)):
+        await detail_is("Waits for its turn to load: `a` loads now.")
+        assert not await Run.objects.filter(server__name="b").aexists()
+        await database_sync_to_async(ask)(Wish.STOP, LlamaServer.objects.filter(name="a"))
+        await state_is("ready")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -77,7 +77,7 @@ def test_a_start_asks_for_room_once_nobody_listens_on_its_port():
     assert server.effects == [lifecycle.AskRoom(server.state.attempt)]
     assert server.where == (Status.STARTING, Phase.AWAITING_ROOM)
     assert server.state.deadline is None
-    assert server.detail == "Looking for room in memory."
+    assert server.detail == "Looking whether it may load now."
 
 
 def test_a_process_that_is_there_already_is_taken_over_without_room():

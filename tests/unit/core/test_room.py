@@ -317,7 +317,7 @@ async def test_servers_load_one_at_a_time():
 
     async with node(replace(RULES, budget_mb={"host": 1000}), prepare=slow) as n:
         assert n.processes.ports == [PORTS["a"]]
-        assert n.snapshot("b").detail == "`b` loads next, after `a` (loading)."
+        assert n.snapshot("b").detail == "Waits for its turn to load: `a` loads now."
         n.probe.answer = n.probe.answer.OK
         await n.clock.advance(10)
         assert n.loaded == {"a", "b", "c"}

@@ -139,6 +139,7 @@ async def asked_by(*names):
         read=FakeProcesses(clock).read_ahead,
         footprints=FakeFootprints(needs=dict.fromkeys(names, need(60))),
         tenants=lambda: tenants,
+        cpus=1,
     )
     room.govern(RULES, [tenant.config for tenant in tenants.values()], complete=True)
     task = asyncio.create_task(room.run())

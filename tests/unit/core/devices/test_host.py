@@ -1,14 +1,18 @@
-"""The memory of the host, and what control groups leave of it."""
+"""The memory and the CPUs of the host, and what control groups leave of them."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 
 from supervisor_app.core.devices import Device
+from supervisor_app.core.machine.cpus import usable_cpus
 from supervisor_app.core.machine.devices.host import host_memory
 
 MIB, GIB = 2**20, 2**30
 NOTHING = frozenset()
+ALL_CPUS = len(os.sched_getaffinity(0))
 
 
 @pytest.fixture
@@ -83,6 +87,30 @@ def test_a_group_with_more_than_the_machine_has_is_no_limit(machine, seen):
     group(machine, "job", 2, limit=64 * GIB, used=1 * GIB)
     device = seen()
     assert (device.name, device.total, device.free) == ("Host memory", 16 * GIB, 2 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("quotas", "expected"),
+    [
+        ({"slice/unit": "max 100000", "slice": "max 100000"}, ALL_CPUS),
+        ({"slice/unit": "100000 100000", "slice": "max 100000"}, 1),
+        ({"slice/unit": "max 100000", "slice": "130000 100000"}, 1),
+        ({"slice/unit": "20000 100000"}, 1),
+        ({"slice/unit": "99900000 100000"}, ALL_CPUS),
+        ({"slice/unit": "nonsense"}, ALL_CPUS),
+    ],
+)
+def test_a_control_group_may_leave_fewer_cpus(machine, quotas, expected):
+    machine.write(machine.proc / "self/cgroup", "0::/slice/unit\n")
+    for path, quota in quotas.items():
+        machine.write(machine.cgroups / path / "cpu.max", f"{quota}\n")
+    assert usable_cpus(machine.proc, machine.cgroups) == expected
+
+
+def test_without_control_groups_all_cpus_count(machine, monkeypatch):
+    assert usable_cpus(machine.proc, machine.cgroups) == ALL_CPUS
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert usable_cpus(machine.proc, machine.cgroups) == os.cpu_count()
 
 
 def test_in_a_container_the_root_is_its_own_group(machine, seen):

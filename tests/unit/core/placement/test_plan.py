@@ -194,8 +194,16 @@ def test_a_limit_that_is_taken_up_by_pinned_servers_is_told_at_once():
 def test_loads_are_staggered_by_priority():
     first, second = demand("a", 2, priority=1), demand("b", 2, priority=5)
     assert decided(first, second) == ["start b", "wait a"]
-    assert said_of("a", first, second) == "`a` loads next, after `b` (loading)."
+    assert said_of("a", first, second) == "Waits for its turn to load: `b` loads now."
     assert decided(first, second, parallel_loads=2) == ["start b", "start a"]
+
+
+def test_only_those_next_in_line_name_the_loads_before_them():
+    """What is said of all others stays the same with each load that ends."""
+    servers = [demand(name, 1) for name in "abcd"]
+    named = "Waits for its turn to load: `a` loads now."
+    others = "Waits for its turn to load: 1 server loads at a time, and others come first."
+    assert [said_of(name, *servers) for name in "bcd"] == [named, others, others]
 
 
 def test_each_device_has_its_own_loads():

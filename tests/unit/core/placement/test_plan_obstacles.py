@@ -39,7 +39,7 @@ def test_told_is_what_cannot_be_had_not_what_could_be():
 
 def test_where_room_could_be_made_the_load_before_is_told():
     servers = (resident("x", 20), resident("y", 2, LOADING), demand("a", 10))
-    assert said_of("a", *servers) == "`a` loads next, after `y` (loading)."
+    assert said_of("a", *servers) == "Waits for its turn to load: `y` loads now."
 
 
 def test_of_two_that_lack_memory_and_a_place_memory_is_told():

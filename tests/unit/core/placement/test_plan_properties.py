@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from supervisor_app.core.placement.decisions import Evict, Refuse, Start, Wait
 from supervisor_app.core.placement.plan import plan
-from supervisor_app.core.placement.reasons import sentence
+from supervisor_app.core.placement.reasons import Kind, sentence
 from supervisor_app.core.placement.world import Cause, Demand, Need, Policy, Resident, Source, Standing, World
 from tests.unit.core.placement.worlds import BUSY, GPU, IDLE, LEAVING, LOADING, NOW, OTHER_GPU, budget, need
 
@@ -223,4 +223,5 @@ def test_each_reason_has_a_sentence(given_world):
     world, wanted, policy = given_world
     for decision in plan(world, wanted, policy, NOW).decisions:
         if isinstance(decision, Wait | Refuse):
-            assert f"`{decision.name}`" in sentence(decision.reason)
+            subject = "Waits for its turn" if decision.reason.kind is Kind.LOADS else f"`{decision.name}`"
+            assert subject in sentence(decision.reason)

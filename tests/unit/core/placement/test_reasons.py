@@ -71,7 +71,15 @@ def _holders(*stays: Stay) -> tuple[Holder, ...]:
         ),
         (
             Reason(kind=Kind.LOADS, name="a", holders=_holders(Stay.LOADING, Stay.FIRST)),
-            "`a` loads next, after `s0` (loading), `s1` (comes first).",
+            "Waits for its turn to load: `s0` loads now, `s1` comes first.",
+        ),
+        (
+            Reason(kind=Kind.LOADS, name="a", holders=_holders(*[Stay.LOADING] * 6)),
+            "Waits for its turn to load: `s0`, `s1`, `s2`, `s3` and 2 more load now.",
+        ),
+        (
+            Reason(kind=Kind.LOADS, name="a", limit=4),
+            "Waits for its turn to load: 4 servers load at a time, and others come first.",
         ),
         (
             Reason(kind=Kind.STILL_HERE, name="a"),
