@@ -119,6 +119,11 @@ def _in_unit(count: float, unit: int) -> str:
 # --- Counts --------------------------------------------------------------------------------------------
 
 
+def thousands(count: int) -> str:
+    """Return a count with spaces that do not break: `1 204 332`."""
+    return f"{count:,}".replace(",", "\u202f")
+
+
 def noun(count: int, one: str, many: str = "") -> str:
     """Return the noun that fits a count: `check`, `checks`. `many`: a plural that is not made with an s."""
     return one if count == 1 else many or f"{one}s"

@@ -27,6 +27,8 @@ class Refusal(Protocol):
     code: str
     message: str
     retry_after: int | None
+    type: str
+    retryable: bool | None
 
 
 class Server(Protocol):
@@ -91,6 +93,8 @@ def denied(reason: Refusal) -> Problem:
         message=reason.message,
         fault=Side.CLIENT,
         retry_after=reason.retry_after,
+        type=reason.type,
+        retryable=reason.retryable,
     )
 
 

@@ -52,9 +52,12 @@ class ApiKeyAdmin(KeyModelAdmin):
     readonly_fields = ["beginning", "created_at", "last_used_at"]
     actions = ["switch_on", "switch_off"]
     fieldsets = [
-        (None, {"fields": ["name", "enabled", "expires_at", "allowed_models"]}),
+        (None, {"fields": ["name", "note", "enabled", "expires_at", "allowed_models"]}),
         ("Rights", {"fields": ["may_read", "may_change", "isolate_cache"]}),
-        ("Limits", {"fields": ["requests_per_minute", "tokens_per_minute", "max_concurrent"]}),
+        (
+            "Limits",
+            {"fields": ["requests_per_minute", "tokens_per_minute", "max_concurrent", "tokens_per_month"]},
+        ),
         ("For finding mistakes", {"fields": ["capture"]}),
         ("About it", {"fields": ["beginning", "created_at", "last_used_at"]}),
     ]
@@ -125,6 +128,7 @@ class ApiKeyAdmin(KeyModelAdmin):
             (key.requests_per_minute, "requests/min"),
             (key.tokens_per_minute, "tokens/min"),
             (key.max_concurrent, "at once"),
+            (key.tokens_per_month, "tokens/month"),
         ]
         said = [f"{limit} {unit}" for limit, unit in limits if limit]
         return ", ".join([*said, *(f"only {name}" for name in key.allowed_models)]) or "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from django.core.validators import MaxValueValidator
@@ -9,7 +10,7 @@ from django.db import models
 from django.utils import timezone
 
 from supervisor_app.fleet.validators import validate_names
-from supervisor_app.gateway.access.keys import KeyPolicy
+from supervisor_app.gateway.access.keys import Budget, KeyPolicy
 from supervisor_app.gateway.llama.operations import Scope
 from supervisor_app.gateway.records.record import LONGEST_NAME, Outcome
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 MOST = 10**9
 """The largest limit: more than any gateway can do, and what every database can hold."""
+MOST_A_MONTH = 10**15
 WORDS = ("captured_request", "captured_answer", "captured_request_head", "captured_answer_head")
 """Columns of what was said."""
 OUTCOME_WORDS: dict[Outcome, tuple[str, str]] = {
@@ -48,8 +50,19 @@ class ApiKey(models.Model):
     """
 
     name = models.CharField(max_length=100, unique=True, help_text="Who uses it: chat UI, nightly job.")
+    note = models.CharField(
+        max_length=500,
+        default="",
+        db_default="",
+        blank=True,
+        help_text="Who answers for it, or what it is for.",
+    )
     prefix = models.CharField(max_length=20, editable=False)
     digest = models.CharField(max_length=64, unique=True, editable=False)
+    old_digest = models.CharField(max_length=64, default="", db_default="", editable=False)
+    old_until = models.DateTimeField(
+        null=True, editable=False, help_text="End of the secret that was replaced by the last rotation."
+    )
     enabled = models.BooleanField(default=True)
     expires_at = models.DateTimeField("expires", null=True, blank=True, help_text="Empty: never.")
     allowed_models = models.JSONField(
@@ -72,6 +85,13 @@ class ApiKey(models.Model):
     )
     requests_per_minute = _limit("requests per minute", "A whole minute’s worth may come at once.")
     tokens_per_minute = _limit("tokens per minute", "How many tokens, of prompts and answers together.")
+    tokens_per_month = models.PositiveBigIntegerField(
+        "tokens per month",
+        default=0,
+        db_default=0,
+        validators=[MaxValueValidator(MOST_A_MONTH)],
+        help_text="Of prompts and answers together, from the first of each month (UTC). 0: no limit.",
+    )
     max_concurrent = _limit("requests at once", "How many may be in flight.")
     capture = models.BooleanField(
         "keep prompts and answers",
@@ -104,7 +124,25 @@ class ApiKey(models.Model):
         read = {Scope.READ} if self.may_read or self.may_change else set()
         return {Scope.INFERENCE} | read | ({Scope.CHANGE} if self.may_change else set())
 
-    def as_policy(self) -> KeyPolicy:
+    def as_policies(self, used: int = 0, month_ends_at: float = 0.0) -> list[KeyPolicy]:
+        """Return the policy of its secret, and that of the secret before. `used`: tokens of this month."""
+        policy = self._policy(
+            Budget(tokens=self.tokens_per_month, used=used, ends_at=month_ends_at)
+            if self.tokens_per_month
+            else None
+        )
+        if not self.old_digest or self.old_until is None:
+            return [policy]
+        end = self.old_until.timestamp()
+        old = replace(
+            policy,
+            digest=bytes.fromhex(self.old_digest),
+            expires_at=end if policy.expires_at is None else min(end, policy.expires_at),
+            replaced=True,
+        )
+        return [policy, old]
+
+    def _policy(self, budget: Budget | None) -> KeyPolicy:
         return KeyPolicy(
             id=self.pk,
             name=self.name,
@@ -118,6 +156,7 @@ class ApiKey(models.Model):
             max_concurrent=self.max_concurrent,
             capture=self.capture,
             isolate_cache=self.isolate_cache,
+            budget=budget,
         )
 
 
@@ -199,6 +238,7 @@ class UsageDay(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["day", "key", "server", "model"], name="usage_once_a_day")
         ]
+        indexes = [models.Index(fields=["key", "day"], name="usage_of_key")]
 
     def __str__(self) -> str:
         return f"{self.day}: {self.requests} of {self.key or 'no key'} to {self.model}"

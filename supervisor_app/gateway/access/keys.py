@@ -10,7 +10,7 @@ from hashlib import sha256
 from math import ceil
 from typing import TYPE_CHECKING
 
-from supervisor_app.common.words import counted, span
+from supervisor_app.common.words import counted, span, thousands
 from supervisor_app.gateway.llama.operations import Scope
 
 if TYPE_CHECKING:
@@ -24,6 +24,20 @@ BUSY_RETRY_SECONDS = 1
 """Guess at when a request of the same key may have ended: nobody knows."""
 ENOUGH = 1 - 1e-6
 """Part of a token that lets a request in: a token refilled in many small steps is a rounding error short."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Tokens that a key may use in a month of UTC, and has used by the sums of its days."""
+
+    tokens: int
+    used: int
+    ends_at: float
+    """End of the month, in Unix seconds."""
+
+    def is_spent(self, now: float) -> bool:
+        """Tell whether nothing is left. `now`: Unix seconds; the next month begins with nothing used."""
+        return self.used >= self.tokens and now < self.ends_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +60,9 @@ class KeyPolicy:
     """Keep prompts and answers."""
     isolate_cache: bool = False
     """Servers that it may use serve nobody from their cache."""
+    budget: Budget | None = None
+    replaced: bool = False
+    """The digest is that of an old secret: the key has a new one, and this one ends with `expires_at`."""
 
     @property
     def is_limited(self) -> bool:
@@ -63,7 +80,10 @@ class Denied(Exception):  # noqa: N818 - it says what was decided, nothing has g
         retry_after: int | None = None,
         *,
         key: int | None = None,
+        kind: str = "",
+        retryable: bool | None = None,
     ) -> None:
+        """`kind`: its `type` in OpenAI's shape; `retryable`: `problem.Problem`'s."""
         super().__init__(message)
         self.key = key
         """Id of the key's policy, if the key is known."""
@@ -71,6 +91,8 @@ class Denied(Exception):  # noqa: N818 - it says what was decided, nothing has g
         self.code = code
         self.message = message
         self.retry_after = retry_after
+        self.type = kind
+        self.retryable = retryable
 
 
 def new_key() -> str:
@@ -97,7 +119,9 @@ class KeyRing:
         self.presented: dict[str, KeyPolicy] = {}
         self.is_open = not self._by_digest
         """True: there is no key at all, so requests need none. A key that is switched off is a key."""
-        self.isolating = tuple(policy for policy in self._by_digest.values() if policy.isolate_cache)
+        self.isolating = tuple(
+            policy for policy in self._by_digest.values() if policy.isolate_cache and not policy.replaced
+        )
         """All keys that isolate, also switched off: what they asked may be in a cache still."""
 
     @property
@@ -139,8 +163,10 @@ def _no_longer_good(policy: KeyPolicy, now: float) -> Denied | None:
     if not policy.enabled:
         message = f"The API key {policy.name!r} is switched off."
     elif policy.expires_at is not None and policy.expires_at <= now:
-        day = datetime.fromtimestamp(policy.expires_at, UTC)
-        message = f"The API key {policy.name!r} expired on {day:%Y-%m-%d %H:%M} UTC."
+        day = f"{datetime.fromtimestamp(policy.expires_at, UTC):%Y-%m-%d %H:%M} UTC"
+        message = f"The API key {policy.name!r} expired on {day}."
+        if policy.replaced:
+            message = f"The API key {policy.name!r} has a new secret; this one was good until {day}."
     return Denied(401, "invalid_api_key", message, key=policy.id) if message else None
 
 
@@ -154,6 +180,25 @@ def check_scope(policy: KeyPolicy, scope: Scope, what: str) -> None:
     """Raise Denied for a key that does not say that it may. `what`: the method and the path."""
     if scope not in policy.scopes:
         raise scope_denied(policy, scope, what)
+
+
+def check_budget(policy: KeyPolicy, now: float) -> None:
+    """Raise Denied for a key that has used up its tokens of the month. `now`: Unix seconds."""
+    budget = policy.budget
+    if budget is None or not budget.is_spent(now):
+        return
+    end = datetime.fromtimestamp(budget.ends_at, UTC)
+    raise Denied(
+        429,
+        "insufficient_quota",
+        f"The API key {policy.name!r} has used {thousands(budget.used)} of its "
+        f"{thousands(budget.tokens)} tokens of this month. It may go on from {end:%Y-%m-%d %H:%M} UTC, or "
+        "when its budget is raised.",
+        retry_after=max(1, ceil(budget.ends_at - now)),
+        key=policy.id,
+        kind="insufficient_quota",
+        retryable=False,
+    )
 
 
 def scope_denied(policy: KeyPolicy, scope: Scope, what: str) -> Denied:

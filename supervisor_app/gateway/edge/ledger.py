@@ -24,6 +24,7 @@ from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.edge import usage
 from supervisor_app.gateway.edge.heads import without_secrets
 from supervisor_app.gateway.records.record import LONGEST_NAME, QuarantineEntry, Record
+from supervisor_app.traffic.budgets import month_of, used_by
 from supervisor_app.traffic.models import (
     WORDS,
     ApiKey,
@@ -72,9 +73,14 @@ _storable_name = lru_cache(maxsize=1000)(storable)
 # --- Keys ----------------------------------------------------------------------------------------------
 
 
-def load_keys() -> list[KeyPolicy]:
-    """All of them, also those that are switched off: they are why the gateway is not open."""
-    return [key.as_policy() for key in ApiKey.objects.all()]
+def load_keys(now: float | None = None) -> list[KeyPolicy]:
+    """Read all keys, also those that are switched off: they are why the gateway is not open.
+
+    A key with an old secret has two policies. `now`: Unix seconds.
+    """
+    keys, month = list(ApiKey.objects.all()), month_of(time.time() if now is None else now)
+    used = used_by([key.name for key in keys if key.tokens_per_month], month.first)
+    return list(chain.from_iterable(key.as_policies(used.get(key.name, 0), month.ends_at) for key in keys))
 
 
 # --- Records -------------------------------------------------------------------------------------------

@@ -146,7 +146,8 @@ class Link:
     ) -> tuple[dict[str, ServerFacts], list[KeyPolicy], list[QuarantineEntry], frozenset[str]]:
         servers = survey.load_facts(self._overlay(), self._recent)
         unwanted = sights.unwanted() if self._gateway.exchanges else frozenset()
-        return servers, ledger.load_keys(), ledger.load_quarantine(self._gateway.wall_time()), unwanted
+        now = self._gateway.wall_time()
+        return servers, ledger.load_keys(now), ledger.load_quarantine(now), unwanted
 
     async def run(self) -> None:
         """Run until cancelled; then the last records are written."""

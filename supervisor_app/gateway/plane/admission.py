@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.door import NotAllowedError
-from supervisor_app.gateway.access.keys import Denied, Limiter, check_scope
+from supervisor_app.gateway.access.keys import Denied, Limiter, check_budget, check_scope
 from supervisor_app.gateway.plane import own
 from supervisor_app.gateway.plane.ports import ExchangeGateway
 from supervisor_app.gateway.records.record import LONGEST_NAME
@@ -58,6 +58,7 @@ def admit(gateway: Reception, exchange: Exchange) -> None:
         if policy is not None:
             if (paused := gateway.inquest.pause_of(policy)) is not None:
                 raise paused
+            check_budget(policy, gateway.wall_time())
             gateway.limiter.admit(policy, gateway.loop.time())
         exchange.let_in(policy)
     except Denied as denied:

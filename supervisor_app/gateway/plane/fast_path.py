@@ -100,6 +100,7 @@ def take_fast_path(
     if policy is not None and (
         policy.models
         or policy.capture
+        or (policy.budget is not None and policy.budget.is_spent(at))
         or head.names_conversation
         or head.operation.scope not in policy.scopes
     ):

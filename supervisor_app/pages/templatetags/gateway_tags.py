@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from django import template
 
+from supervisor_app.common import words
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.traffic.models import OUTCOME_WORDS, RequestRecord
 from supervisor_app.traffic.shown import held_for, spent, tokens
@@ -88,4 +89,4 @@ def with_words(counts: Sequence[int], words: Sequence[str]) -> list[tuple[int, s
 @register.filter
 def thousands(count: int) -> str:
     """`1 204 332`, with spaces that do not break."""
-    return f"{count:,}".replace(",", "\u202f")
+    return words.thousands(count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from io import StringIO
 
@@ -45,6 +46,27 @@ def test_a_name_that_cannot_be_used_is_refused_in_words(name):
     with pytest.raises(CommandError, match="No key"):
         llama("key", "add", name)
     assert ApiKey.objects.count() == 1
+
+
+def test_a_rotated_key_has_two_secrets_until_a_moment():
+    old = llama("key", "add", "chat")[0].strip()
+    said, remark = llama("key", "rotate", "chat", "--until", "2h")
+    assert "The old one is good until" in remark
+    ring, now = KeyRing(ledger.load_keys()), time.time()
+    assert {ring.find(secret, now).name for secret in (old, said.strip())} == {"chat"}
+    with pytest.raises(Denied, match="has a new secret; this one was good until"):
+        ring.find(old, now + 7201)
+    assert ring.find(said.strip(), now + 7201)
+    assert "its old secret until" in llama("key", "list")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "until", "why"), [("chat", "soon", "no moment"), ("caht", "1h", "Keys: chat.")]
+)
+def test_a_key_is_rotated_by_its_name_until_a_moment_that_can_be_read(name, until, why):
+    make_key("chat")
+    with pytest.raises(CommandError, match=why):
+        llama("key", "rotate", name, "--until", until)
 
 
 def test_a_key_that_is_revoked_lets_nobody_in_and_keeps_the_door_shut():

@@ -7,10 +7,12 @@ import re
 import pytest
 
 from supervisor_app.gateway.access.keys import (
+    Budget,
     Denied,
     KeyPolicy,
     KeyRing,
     Limiter,
+    check_budget,
     check_scope,
     digest_of,
     model_denied,
@@ -287,3 +289,61 @@ def test_keys_that_are_gone_are_forgotten_once_nothing_of_them_runs():
     limiter.release(gone)
     limiter.forget_others({2})
     assert set(limiter.spent) == {2}
+
+
+# --- Rotated -------------------------------------------------------------------------------------------
+
+OLD = new_key()
+
+
+def rotated(**fields):
+    """The ring of a key whose old secret is good for another minute."""
+    return KeyRing([policy(**fields), policy(OLD, expires_at=NOW + 60, replaced=True, **fields)])
+
+
+def test_both_secrets_of_a_rotated_key_are_good_and_are_one_key():
+    ring, limiter = rotated(max_concurrent=1), Limiter()
+    limiter.admit(ring.find(OLD, NOW), 0)
+    assert denied(limiter.admit, ring.find(KEY, NOW), 0).status == 429
+    assert ring.ids == {1}
+
+
+def test_an_old_secret_ends_and_says_so():
+    ring = rotated()
+    message = denied(ring.find, OLD, NOW + 60).message
+    assert message == "The API key 'chat' has a new secret; this one was good until 2025-06-15 15:07 UTC."
+    assert ring.find(KEY, NOW + 60)
+
+
+def test_a_stream_of_an_old_secret_ends_with_it_and_is_not_cut_by_the_rotation():
+    was = policy(OLD)
+    assert rotated().withdrawn(was, Scope.INFERENCE, NOW) is None
+    assert rotated().withdrawn(was, Scope.INFERENCE, NOW + 60).status == 401
+
+
+def test_a_rotated_key_isolates_once():
+    assert len(rotated(isolate_cache=True).isolating) == 1
+
+
+# --- Budget --------------------------------------------------------------------------------------------
+
+
+def test_a_key_goes_on_until_its_budget_is_used_up():
+    check_budget(policy(), NOW)
+    check_budget(policy(budget=Budget(tokens=1000, used=999, ends_at=NOW + 60)), NOW)
+
+
+def test_a_key_over_its_budget_is_told_how_much_it_was_and_when_it_may_go_on():
+    spent = policy(budget=Budget(tokens=1000, used=1204, ends_at=NOW + 59.5))
+    refusal = denied(check_budget, spent, NOW)
+    assert (refusal.status, refusal.code, refusal.retry_after, refusal.retryable) == (
+        429,
+        "insufficient_quota",
+        60,
+        False,
+    )
+    assert refusal.message == (
+        "The API key 'chat' has used 1\u202f204 of its 1\u202f000 tokens of this month. It may go on from "
+        "2025-06-15 15:07 UTC, or when its budget is raised."
+    )
+    check_budget(spent, NOW + 59.5)

@@ -37,13 +37,13 @@ from supervisor_app.roles.checks import OURS
 from supervisor_app.roles.config_diff import diff_config
 from supervisor_app.roles.config_import import import_config
 from supervisor_app.roles.config_report import check_config, show_config
+from supervisor_app.roles.key_command import key_command
 from supervisor_app.roles.memory_report import (
     devices_table,
     footprint_json,
     footprint_table,
 )
 from supervisor_app.roles.pulling import models_json, models_table, pull
-from supervisor_app.traffic.issuing import NoSuchKeyError, add_key, describe_keys, revoke_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,7 +82,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "name",
             nargs="?",
-            help="a server (default: all); of key: add, list or revoke; of config: check, diff or "
+            help="a server (default: all); of key: add, list, rotate or revoke; of config: check, diff or "
             "show; of import: a file, - or a command line; of footprint: also a GGUF file; of pull: "
             "OWNER/REPOSITORY[:QUANTIZATION]",
         )
@@ -90,7 +90,7 @@ class Command(BaseCommand):
             "key_name",
             nargs="?",
             metavar="which",
-            help="of key add and key revoke: a key; of config show: a server; of config diff: a file; "
+            help="of key add, rotate and revoke: a key; of config show: a server; of config diff: a file; "
             "of report: a run (default: the newest that died)",
         )
         parser.add_argument(
@@ -100,6 +100,9 @@ class Command(BaseCommand):
             "--may-change",
             action="store_true",
             help="of key add: also /tools, /lora-adapters, /models/load, …",
+        )
+        parser.add_argument(
+            "--until", help="of key rotate: end of the old secret (now, 2h, 7d, 14:00, a date; default: 1d)"
         )
         parser.add_argument(
             "--json",
@@ -139,6 +142,7 @@ class Command(BaseCommand):
         follow: bool,
         may_read: bool,
         may_change: bool,
+        until: str | None,
         flags: str,
         seamless: bool,
         at_once: bool,
@@ -154,7 +158,15 @@ class Command(BaseCommand):
         shows = {"devices": self._show_devices, "models": self._show_models}
         try:
             if command == "key":
-                self._key(name or "", key_name, may_read=may_read, may_change=may_change)
+                key_command(
+                    name,
+                    key_name,
+                    until_said=until,
+                    write=self.stdout.write,
+                    remark=self.stderr.write,
+                    may_read=may_read,
+                    may_change=may_change,
+                )
             elif command == "config":
                 self._config(name, key_name)
             elif command == "import":
@@ -175,32 +187,6 @@ class Command(BaseCommand):
                 self._do(command, name, as_json, seamless=seamless, at_once=at_once)
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used: {error}") from error
-
-    def _key(self, action: str, name: str | None, **rights: bool) -> None:
-        match action, name:
-            case "add", str():
-                self._add_key(name, **rights)
-            case "revoke", str():
-                try:
-                    revoke_key(name)
-                except NoSuchKeyError as error:
-                    raise CommandError(str(error), returncode=NO_SUCH_SERVER) from error
-                self.stdout.write(f"{name}: switched off")
-            case "list", None:
-                for line in describe_keys():
-                    self.stdout.write(line)
-            case _:
-                usage = "Use: llama key add NAME, llama key revoke NAME, or llama key list."
-                raise CommandError(usage, returncode=NO_SUCH_SERVER)
-
-    def _add_key(self, name: str, **rights: bool) -> None:
-        """The key alone goes to the standard output, so that a script can take it from there."""
-        try:
-            secret = add_key(name, **rights)
-        except ValueError as error:
-            raise CommandError(f"No key {name!r}: {error}") from error
-        self.stderr.write("This is the only time that the key is shown. Limits are set in the admin.")
-        self.stdout.write(secret)
 
     def _config(self, action: str | None, name: str | None) -> None:
         match action, name:
