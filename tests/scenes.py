@@ -37,9 +37,38 @@ def draw(scene: str) -> None:
     servers = [_server(number, nodes[number % len(nodes)], count) for number in range(count)]
     _incidents([server for number, server in enumerate(servers) if number % 16 == 1])
     _shelf(servers)
+    _keys()
     for server in servers[:3]:
         _samples(server, int(timezone.now().timestamp()), works=server.state.status == "ready")
     _in_flight([server for number, server in enumerate(servers) if number % 4 in (0, 2)])
+
+
+def _keys() -> None:
+    """A key in daily use with a budget, one that was rotated, and one that is switched off."""
+    from supervisor_app.traffic.models import ApiKey, UsageDay
+
+    now = timezone.now()
+    known: dict[str, dict[str, Any]] = {
+        "chat UI": {
+            "note": "Ada, the whole team",
+            "tokens_per_month": 20_000_000,
+            "requests_per_minute": 120,
+        },
+        "nightly job": {"allowed_models": ["gemma-3-12b"], "old_digest": "0" * 64, "old_until": now + LONG},
+        "old laptop": {"enabled": False},
+    }
+    for number, (name, fields) in enumerate(known.items()):
+        used = now - timedelta(minutes=7 + 3000 * number)
+        prefix, digest = f"lp-{'kQx7wZ2m'[number:][:5]}", f"{number + 1:064x}"
+        ApiKey.objects.create(name=name, prefix=prefix, digest=digest, last_used_at=used, **fields)
+        UsageDay.objects.create(
+            day=used.date(),
+            key=name,
+            model="qwen3",
+            requests=340,
+            prompt_tokens=1_204_332,
+            generated_tokens=90_712,
+        )
 
 
 def _shelf(servers: Sequence[LlamaServer]) -> None:
