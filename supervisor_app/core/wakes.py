@@ -28,7 +28,7 @@ class Wakes:
         """Seconds in which we did not run, seen at the last wake-up; 0 when that came in time."""
         self._clock = clock
         self._events: asyncio.Queue[tuple[Seat | None, Event]] = asyncio.Queue()
-        self._next: asyncio.Task[tuple[Seat | None, Event]] | None = None
+        self._next: asyncio.Task[tuple[Seat | None, Event]]
         self._woken_at = 0.0
 
     def put(self, event: Event, seat: Seat | None = None) -> None:
@@ -43,19 +43,17 @@ class Wakes:
     def watched(self) -> Iterator[None]:
         """Wait for events in here: gaps count from now on."""
         self._woken_at = self._clock.monotonic()
+        self._next = asyncio.create_task(self._events.get())
         try:
             yield
         finally:
-            if self._next is not None:
-                self._next.cancel()
+            self._next.cancel()
 
     async def wait(self, due: float | None, *, pulse: bool) -> None:
         """Wait until an event is there or `due` (monotonic seconds) has come.
 
         `pulse`: there is a process. So wake once a second: a much longer pause means that we did not run.
         """
-        if self._next is None:
-            self._next = asyncio.create_task(self._events.get())
         if pulse:
             due = min(self._clock.monotonic() + PULSE_SECONDS, due or inf)
         waiting: set[asyncio.Task[Any]] = {self._next}
@@ -72,7 +70,8 @@ class Wakes:
 
     def take(self) -> tuple[Seat | None, Event] | None:
         """Return the event that is there, with its seat; None when it was the alarm that woke us."""
-        if self._next is None or not self._next.done():
+        if not self._next.done():
             return None
-        taken, self._next = self._next.result(), None
+        taken = self._next.result()
+        self._next = asyncio.create_task(self._events.get())
         return taken
