@@ -126,7 +126,12 @@ def test_keys_leave_rows_without_their_secrets():
 
 
 def test_keys_of_the_admin_leave_rows(admin_client):
-    numbers = {"requests_per_minute": "0", "tokens_per_minute": "0", "max_concurrent": "0"}
+    numbers = {
+        "requests_per_minute": "0",
+        "tokens_per_minute": "0",
+        "max_concurrent": "0",
+        "tokens_per_month": "0",
+    }
     said = {"name": "ci", "enabled": "on", "allowed_models": "", **numbers}
     admin_client.post("/admin/traffic/apikey/add/", said)
     path = f"/admin/traffic/apikey/{ApiKey.objects.get().pk}/"

@@ -37,6 +37,7 @@ FILLED = {
     "requests_per_minute": "60",
     "tokens_per_minute": "0",
     "max_concurrent": "0",
+    "tokens_per_month": "0",
 }
 SECRET = re.compile(r"lp-[A-Za-z0-9_-]{43}")
 
