@@ -13,7 +13,7 @@ from supervisor_app.alerts.log_watcher import MOST_WATCHES
 from supervisor_app.alerts.models import AlertChannel, LineWatch
 from supervisor_app.alerts.watching import add_watch, delete_watch
 from supervisor_app.fleet.models import LlamaServer
-from supervisor_app.web.http import may_control
+from supervisor_app.web.http import HtmxHttpRequest, may_control
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -40,10 +40,12 @@ def watch(request: HttpRequest, name: str) -> HttpResponse:
 
 
 @require_POST
-def unwatch(request: HttpRequest, name: str, number: int) -> HttpResponse:
+def unwatch(request: HtmxHttpRequest, name: str, number: int) -> HttpResponse:
     """Delete a watch."""
-    _server(request, name)
+    server = _server(request, name)
     delete_watch(get_object_or_404(LineWatch, pk=number), cast("User", request.user))
+    if request.htmx:
+        return render(request, "supervisor/_watches.html", {"name": name, **watches_panel(server)})
     return redirect("log", name=name)
 
 

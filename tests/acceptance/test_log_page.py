@@ -11,7 +11,7 @@ from tests.acceptance.browsing import Tabs, chromium, expect, tabs
 
 __all__ = ["Tabs", "chromium", "tabs"]
 pytestmark = pytest.mark.browser
-MOST = 3001
+MOST = 1201
 """Lines in the page, and the end of a life."""
 
 
@@ -110,3 +110,60 @@ def test_a_line_cannot_make_the_page_do_anything(live, open_log):
     expect(line).to_be_visible()
     expect(line.locator(".c1")).to_have_text("red")
     expect(page).to_have_title("● Log of default – llamaproxy")
+
+
+def test_a_chosen_line_is_watched_for_with_the_keyboard_alone_and_deleted_after_a_question(live, open_log):
+    page = open_log()
+    line = "0.00.004.120 W srv  a line to be told of"
+    with log_of(live).open("a") as log:
+        log.write(f"{line}\n")
+    expect(lines(page, "a line to be told of")).to_be_visible()
+    page.locator("#lines").focus()
+    page.keyboard.press("ArrowUp")
+    expect(page.locator(".current")).to_contain_text("a line to be told of")
+    page.keyboard.press("a")
+    asked = page.get_by_role("dialog", name="Alert me when this comes again")
+    expect(asked.get_by_label("Text of the line")).to_have_value("srv  a line to be told of")
+    expect(asked.get_by_label("Name of the alert")).to_be_focused()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("told of")
+    page.keyboard.press("Enter")
+    watched = page.get_by_role("region", name="Lines that are watched for")
+    expect(watched.get_by_role("listitem")).to_contain_text("told of srv a line to be told of")
+    watched.get_by_role("button", name="Delete told of").click()
+    question = page.get_by_role("dialog", name="Delete the alert “told of”?")
+    question.get_by_role("button", name="Keep it").click()
+    expect(watched.get_by_role("listitem")).to_have_count(1)
+    watched.get_by_role("button", name="Delete told of").click()
+    question.get_by_role("button", name="Delete the alert").click()
+    expect(page.get_by_text("None. Choose a line")).to_be_visible()
+
+
+def test_the_palette_and_the_list_of_keys_open_over_a_log_and_leave_it_as_it_was(open_log):
+    page = open_log("?q=listening")
+    expect(lines(page, "listening on").last).to_be_visible()
+    page.locator("#lines").focus()
+    page.keyboard.press("?")
+    keys = page.get_by_role("dialog", name="Keys")
+    for does in (
+        "Copy the chosen line",
+        "Be alerted when the chosen line comes again",
+        "Go to a server or page",
+    ):
+        expect(keys).to_contain_text(does)
+    page.keyboard.press("c")  # keys of the log wait while something lies over it
+    expect(page.locator("#told")).to_be_empty()
+    page.keyboard.press("Escape")
+    expect(page.locator("#lines")).to_be_focused()
+    page.keyboard.press("Control+k")
+    page.keyboard.type("def his")
+    palette = page.get_by_role("dialog", name="Go to or do")
+    expect(palette.get_by_role("option", selected=True)).to_contain_text("default: History")
+    page.keyboard.press("Escape")
+    expect(page.locator("#lines")).to_be_focused()
+    expect(page.locator("#q")).to_have_value("listening")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("def his")
+    expect(palette.get_by_role("option", selected=True)).to_contain_text("default: History")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Runs of default")).to_be_visible()

@@ -9,6 +9,7 @@ import { watchLine } from "./watch.js";
 const box = id("lines"), tools = id("tools"), levels = [...tools.querySelectorAll("[data-level]")];
 const ENOUGH = 100; // lines that are found before a search waits for somebody to want more
 let older = null, newer = null, end = null, news = 0, asking = null, follows = true, found = 0, remote = "";
+let screen = new AbortController(), drawing = Promise.resolve(); // what is drawn belongs to the screen for which it came
 
 // What is asked for: the address has all of it, so a link shows the same.
 
@@ -51,13 +52,15 @@ function state(name, text) {
   box.setAttribute("aria-busy", name === "loading");
 }
 
-async function ask(parameters, act) {
+/** Ask for a page and draw it. Resolves to the page; to nothing if that failed, or something else was asked for. */
+async function ask(parameters, draw) {
   asking?.abort();
   const mine = (asking = new AbortController());
   try {
     const page = await fetchLines(parameters, mine.signal);
+    await draw(page, mine.signal);
     asking = null;
-    act(page);
+    return page;
   } catch (error) {
     if (error.name === "AbortError") return;
     asking = null;
@@ -69,8 +72,10 @@ async function ask(parameters, act) {
 }
 
 /** Show what the address asks for, from scratch. */
-function load() {
+async function load() {
   const given = asked(), isFilter = isFiltered();
+  screen.abort();
+  screen = new AbortController();
   view.clear();
   state("loading");
   tail.want(false);
@@ -80,19 +85,19 @@ function load() {
   press(id("follow"), follows);
   id("download").href = `${id("log").dataset.download}?${new URLSearchParams(filter())}`;
   searched(null);
-  ask(isFilter ? filter() : given, (page) => {
+  const page = await ask(isFilter ? filter() : given, async (page, signal) => {
+    await view.append(page.items, signal, () => follows);
     ({ older, newer, end } = page);
-    view.append(page.items);
     view.tail(page.tail);
     state(page.items.length || (isFilter && !page.searched.done) ? "" : isFilter ? "nothing" : "none");
     if (follows) view.toEnd();
     else if (page.focus) view.select(view.find(page.focus) ?? null), view.current()?.scrollIntoView({ block: "center" });
-    if (isFilter) goOn(page);
     if ("keptFrom" in page) searched(null, id("log").dataset.gone.replace("%", page.keptFrom ? when(page.keptFrom) : "…"));
     remote = page.node ?? "";
     tail.want(!remote);
     if (remote) connection("live", `on node ${remote}, every 2 s`);
   });
+  if (page && isFilter) goOn(page);
 }
 
 /** Tell how far a search has come, and let it go on while it has found little. */
@@ -112,28 +117,26 @@ function searched(how, text = "") {
   id("go-on").hidden = !how || how.done || found < ENOUGH;
 }
 
-function loadOlder() {
+async function loadOlder() {
   if (!older || asking) return;
-  const before = older;
-  ask({ ...filter(), before }, (page) => {
+  const page = await ask({ ...filter(), before: older }, async (page, signal) => {
+    const gone = await view.prepend(page.items, signal);
     older = page.older;
-    const gone = view.prepend(page.items);
     if (gone) [newer, end] = [gone, gone], setFollows(false);
-    if (page.searched) {
-      goOn(page);
-      if (page.searched.done && !found) state("nothing");
-      else if (page.items.length) state("");
-      if (follows) view.toEnd();
-    }
   });
+  if (!page?.searched) return;
+  goOn(page);
+  if (page.searched.done && !found) state("nothing");
+  else if (page.items.length) state("");
+  if (follows) view.toEnd();
 }
 
-function loadNewer() {
+async function loadNewer() {
   if (!newer || asking || isFiltered()) return;
-  ask({ after: newer }, (page) => {
+  await ask({ after: newer }, async (page, signal) => {
+    older = (await view.append(page.items, signal)) ?? older;
     ({ newer } = page);
     end = page.end ?? end;
-    older = view.append(page.items) ?? older;
     view.tail(page.tail);
     if (!newer) setNews(0), tail.want(true);
   });
@@ -160,18 +163,25 @@ function toEnd() {
   view.toEnd();
 }
 
+/** Draw what was pushed, in the order in which it came. Resolves once it is drawn. */
 function heard(message) {
+  const { signal } = screen;
+  drawing = drawing.then(() => signal.aborted || show(message, signal)).catch((error) => error.name === "AbortError" || reportError(error));
+  return drawing;
+}
+
+async function show(message, signal) {
   if ("tail" in message && !newer) view.tail(message.tail);
   if (!message.items) return;
   const lines = message.items.length + (message.skipped ?? 0);
   if (follows || (isFiltered() && !view.isEmpty())) {
     if (message.skippedBytes) view.gap(message.skipped, message.skippedBytes);
-    const first = view.append(message.items);
-    if (first && !isFiltered()) older = first;
     if (isFiltered()) found += message.items.length;
     end = message.end;
-    view.tail(message.tail);
     if (message.items.length) state("");
+    const first = await view.append(message.items, signal, () => follows);
+    if (first && !isFiltered()) older = first;
+    view.tail(message.tail);
     if (follows) return view.toEnd();
   } else {
     newer ??= end;

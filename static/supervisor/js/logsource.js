@@ -66,8 +66,8 @@ export class Tail {
       this.at = Date.now();
       const message = JSON.parse(data), from = this.socket;
       // Taken once it is drawn: a page that is slow gets less, and is told how much was left out.
-      if (message.items) requestAnimationFrame(() => from.readyState === WebSocket.OPEN && from.send("ok"));
-      this.heard(message);
+      const drawn = this.heard(message);
+      if (message.items) drawn.then(() => requestAnimationFrame(() => from.readyState === WebSocket.OPEN && from.send("ok")));
     };
     this.socket.onclose = ({ code }) => {
       this.socket = null;

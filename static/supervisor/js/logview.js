@@ -1,7 +1,8 @@
 // The window into a log: a bounded part of its lines, in the order of the log.
 import { id } from "./dom.js";
 
-const MOST = 3000; // lines: more would make a browser slow, and nobody scrolls through them
+const MOST = 1200; // lines: of 3000 a flood made a task of 100 ms each quarter of a second, and pages of it come as one scrolls
+const SLICE = 100; // lines that are drawn in one frame
 const box = id("lines");
 const runs = id("log").dataset.runs;
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
@@ -46,41 +47,72 @@ function mark({ c, ended, started }) {
 
 const shown = (item) => (item.s === undefined ? mark(item) : line(item));
 const all = () => [...box.children].filter((e) => e.dataset.c);
+const first = () => box.querySelector(":scope > [data-c]")?.dataset.c;
+const frame = () => new Promise(requestAnimationFrame);
+
+function last() {
+  let found = box.lastElementChild;
+  while (found && !found.dataset.c) found = found.previousElementSibling;
+  return found;
+}
 
 const isEmpty = () => !box.firstElementChild;
 const isAtEnd = () => box.scrollHeight - box.scrollTop - box.clientHeight < 40;
 const toEnd = () => (box.scrollTop = box.scrollHeight);
-const places = () => all().map((e) => e.dataset.c);
 const find = (place) => all().find((e) => e.dataset.c === place);
 
 function clear() {
   box.replaceChildren();
 }
 
-/** Put items after those that are shown. Returns the place of the first line that is left, if some had to go. */
-function append(items) {
+/** Draw slices one after the other, a frame for each, unless the signal says that something else is to be shown. */
+async function inFrames(slices, signal, draw) {
+  for (const slice of slices) {
+    if (slice !== slices[0]) await frame();
+    signal.throwIfAborted();
+    draw(slice);
+  }
+}
+
+function slicesOf(items) {
+  const count = Math.ceil(items.length / SLICE);
+  return Array.from({ length: count }, (_, n) => items.slice(n * SLICE, (n + 1) * SLICE));
+}
+
+/** Put items after those that are shown; `follows()`: stay at the end. Returns the place of the first line that is left, if some had to go. */
+async function append(items, signal, follows = () => false) {
+  let left = null;
   tail(null);
-  const last = all().at(-1);
-  if (last && items[0]?.c === last.dataset.c) last.remove(); // it was still being written
-  box.append(...items.map(shown));
+  if (items.length && last()?.dataset.c === items[0].c) last().remove(); // it was still being written
+  await inFrames(slicesOf(items), signal, (slice) => {
+    box.append(...slice.map(shown));
+    left = shorten(follows()) ?? left;
+    if (follows()) toEnd();
+  });
+  return left;
+}
+
+function shorten(follows) {
   const surplus = box.childElementCount - MOST;
   if (surplus <= 0) return null;
-  const top = box.scrollHeight;
+  const top = follows || box.scrollHeight;
   for (let n = 0; n < surplus; n++) box.firstElementChild.remove();
-  box.scrollTop -= top - box.scrollHeight;
-  return places()[0];
+  if (!follows) box.scrollTop -= top - box.scrollHeight;
+  return first();
 }
 
 /** Put items before those that are shown. Returns the place of the first line that had to go at the end. */
-function prepend(items) {
-  const top = box.scrollHeight;
-  box.prepend(...items.map(shown));
-  box.scrollTop += box.scrollHeight - top;
+async function prepend(items, signal) {
   let gone = null;
-  while (box.childElementCount > MOST) {
-    gone = box.lastElementChild.dataset.c ?? gone;
-    box.lastElementChild.remove();
-  }
+  await inFrames(slicesOf(items).reverse(), signal, (slice) => {
+    const top = box.scrollHeight;
+    box.prepend(...slice.map(shown));
+    box.scrollTop += box.scrollHeight - top;
+    while (box.childElementCount > MOST) {
+      gone = box.lastElementChild.dataset.c ?? gone;
+      box.lastElementChild.remove();
+    }
+  });
   return gone;
 }
 
@@ -117,4 +149,4 @@ function step(by) {
   return next;
 }
 
-export const view = { element, isEmpty, isAtEnd, toEnd, places, find, clear, append, prepend, gap, tail, select, current, textOf, step };
+export const view = { element, isEmpty, isAtEnd, toEnd, find, clear, append, prepend, gap, tail, select, current, textOf, step };
