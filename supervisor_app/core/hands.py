@@ -36,6 +36,10 @@ class Host(Protocol):
     """Seat of the server's own process."""
     load: LoadWatch
 
+    @property
+    def next_config(self) -> ServerConfig:
+        """Configuration of its next process."""
+
     def tell(self, event: lifecycle.Event) -> None:
         """Take an event of the server's own process."""
 
@@ -81,11 +85,11 @@ class Hands:
         if seat is not self._host.seat:
             await self._succession.choose_port(seat, attempt)
             return
-        seat.around.report(await launch.inspect(seat.around, attempt, self._host.config.spec))
+        seat.around.report(await launch.inspect(seat.around, attempt, self._host.next_config.spec))
 
     async def _spawn(self, attempt: int, seat: Seat) -> None:
         if seat is self._host.seat:
-            seat.config = self._host.config
+            seat.config = self._host.next_config
         elif not await self._succession.may_spawn(seat, attempt):
             return
         self._take(*await launch.spawn(seat.around, attempt, seat.config.spec, self._host.load), seat)

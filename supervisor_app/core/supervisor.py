@@ -154,6 +154,11 @@ class ServerSupervisor:
         return None if beside is None else beside.state
 
     @property
+    def next_config(self) -> ServerConfig:
+        """Configuration of its next process."""
+        return self.seat.config if self._turn.keeps else self.config
+
+    @property
     def pids(self) -> tuple[int, ...]:
         """Pids of its processes."""
         return tuple(pid for seat in self._seats for pid in seat.pids)
@@ -489,7 +494,8 @@ class ServerSupervisor:
 
     def _record(self) -> None:
         seat, config, watched = self.seat, self.config, self.seat.watched
-        if seat.state.phase in OWN_CONFIG:  # perhaps not yet, or not any more, as configured
+        # Perhaps not yet, or not any more, as configured.
+        if seat.state.phase in OWN_CONFIG or self._turn.keeps:
             config = replace(config, spec=seat.config.spec)
         self._chronicle.record(
             seat.state,

@@ -95,17 +95,26 @@ class Turn:
 
     def _must_wait(self, event: Held) -> bool:
         at_once = isinstance(event, lifecycle.Restart) and event.at_once
-        return bool(self._host.config.shared_names) and not at_once and is_in_use(self._host.seat.state)
+        if at_once or not self._host.config.shared_names:
+            return False
+        return is_in_use(self._host.seat.state) or (event is self._waiting and self.keeps)
+
+    @property
+    def keeps(self) -> bool:
+        """Does a server that has crashed come back as it ran? A change of it waits, and may not work."""
+        seat = self._host.seat
+        changed = self._waiting is not None and seat.config.spec != self._host.config.spec
+        return changed and comes_back(seat.state)
 
     def _forget(self) -> None:
         self._waiting, self._given, self.said = None, False, ""
 
     def _begin(self, *, release: bool) -> None:
         self._busy = True
-        self._tasks.start(self._release() if release else self._acquire(), "turn")
+        self._tasks.start(self._release() if release else self._acquire(self._waiting), "turn")
 
-    async def _acquire(self) -> None:
-        config, waiting = self._host.config, self._waiting
+    async def _acquire(self, waiting: Held | None) -> None:
+        config = self._host.config
         try:
             holder = await self._turns.acquire_turn(config.name, config.shared_names)
         except StoreError:
@@ -114,8 +123,10 @@ class Turn:
             said, given = ("", True) if holder is None else (waits(config.name, holder), False)
         self._busy = False
         self._held = self._held or given
-        if self._waiting is waiting:  # else it asks anew
+        if self._waiting is waiting:
             self.said, self._given = said, given
+        else:
+            self.poll()
         self._host.tell(lifecycle.Tick())  # what follows is done by the task that decides
 
     async def _release(self) -> None:
@@ -129,6 +140,11 @@ class Turn:
 def is_in_use(state: lifecycle.State) -> bool:
     """Tell whether a server may have requests that a restart would take it away from."""
     return state.phase is lifecycle.Phase.SERVING or (state.status is Status.STARTING and state.has_served)
+
+
+def comes_back(state: lifecycle.State) -> bool:
+    """Tell whether a server is on its way back from a crash."""
+    return state.status in (Status.CRASHED, Status.STARTING)
 
 
 def is_settled(state: lifecycle.State) -> bool:

@@ -71,6 +71,7 @@ def troubles(proxy: Proxy, left: Left) -> list[str]:
     return [*_of_the_state(row, left)] or [
         *_of_the_processes(proxy, row),
         *_of_the_history(proxy, row, left),
+        *_of_the_turns(proxy),
         *_of_the_pages(proxy, row),
         *_of_the_files(proxy),
         *_of_the_rights(proxy),
@@ -142,6 +143,11 @@ def _of_the_history(proxy: Proxy, row: dict[str, Any], left: Left) -> Iterator[s
     wished = [(row["pid"], row["process_start"], True)] if row["desired_running"] else []
     if [(run["pid"], run["process_start"], bool(run["ready_at"])) for run in open_runs] != wished:
         yield f"open are {open_runs}, of {wished}"
+
+
+def _of_the_turns(proxy: Proxy) -> Iterator[str]:
+    for turn in proxy.query("SELECT * FROM supervisor_app_restartturn"):
+        yield f"a turn to restart was not released: {turn}"
 
 
 def _of_the_pages(proxy: Proxy, row: dict[str, Any]) -> Iterator[str]:

@@ -66,6 +66,10 @@ def a_server_that_keeps_context(proxy: Proxy) -> None:
     proxy.configure(keep_context=True)
 
 
+def a_server_with_an_alias(proxy: Proxy) -> None:
+    proxy.configure(model_aliases=["chat"])
+
+
 def an_orphan(proxy: Proxy) -> None:
     """The llama-server of a supervisor that was killed."""
     proxy.start(web=False).wait_for_status("ready")
@@ -91,6 +95,13 @@ def stop(proxy: Proxy) -> None:
 def restart(proxy: Proxy) -> None:
     proxy.wait_for_status("ready")
     proxy.llama("restart")
+
+
+def restart_of_a_replica(proxy: Proxy) -> None:
+    """Have another server answer to the same alias, on a node of which nobody knows anything."""
+    proxy.wait_for_status("ready")
+    proxy.server("twin", node="elsewhere", port=1, aliases=["chat"])
+    proxy.llama("restart", "default")
 
 
 def stop_while_it_answers(proxy: Proxy, wish: str = "stop") -> None:
@@ -267,6 +278,13 @@ STEPS = {
     ),
     "the old server is gone and the new one not there": Step(
         "before", f"{CORE}.lifecycle.ending:begin", when=restart, lives=2
+    ),
+    "it has its turn to restart and has not begun": Step(
+        "after",
+        "supervisor_app.fleet.turns:acquire",
+        given=a_server_with_an_alias,
+        when=restart_of_a_replica,
+        lives=2,
     ),
     # Another configuration
     "other flags are read and nothing is done": Step("before", APPLY, "'256'", when=other_flags, lives=2),

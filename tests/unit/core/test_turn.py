@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor_app.core.changes import Remembered
+from supervisor_app.core.changes import Remembered, RunOpened
 from supervisor_app.core.ports import TurnHolder
 from supervisor_app.core.sightings import Health, PortHolder
 from supervisor_app.core.spec import RestartPolicy
@@ -169,6 +169,34 @@ async def test_a_crash_waits_for_nobody_and_brings_the_wish_about():
         b.processes.last.die(signal=9)
         await b.clock.advance(5)
         assert (b.status.status, len(b.processes.spawned), acted(b)) == (Status.READY, 2, 2)
+
+
+def launched(b):
+    events = [event for change in b.store.changes for event in change.run_events]
+    return [event.argv[-1] for event in events if isinstance(event, RunOpened)]
+
+
+async def test_a_crash_while_a_change_waits_brings_back_what_ran():
+    """The change may not work: the server whose turn it is may have failed on it."""
+    async with ready() as b:
+        await apply(b, config(spec=OTHER_SPEC))
+        b.processes.last.die(signal=9)
+        await b.clock.advance(0.5)
+        assert b.status.status is Status.CRASHED
+        await b.clock.advance(5)
+        assert (b.status.status, b.status.detail) == (Status.READY, WAITS)
+        assert launched(b) == ["model.gguf", "model.gguf"]
+        await frees(b, config(spec=OTHER_SPEC))
+        assert launched(b)[2:] == ["other.gguf"]
+
+
+async def test_a_server_that_is_given_up_meanwhile_gets_its_change():
+    once = RestartPolicy(drain_seconds=0, max_retries=0)
+    async with ready(replace(config(), restart=once)) as b:
+        await apply(b, replace(config(spec=OTHER_SPEC), restart=once))
+        b.processes.last.die(signal=9)
+        await b.clock.advance(5)
+        assert (b.status.status, launched(b)) == (Status.READY, ["model.gguf", "other.gguf"])
 
 
 async def test_while_the_database_is_away_it_waits_and_releases_later():
