@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from supervisor_app.core.changes import Change, Remembered
@@ -181,6 +181,12 @@ class Probe(Protocol):
         """Ask for one token. A sleeping server is left asleep."""
 
 
+class Alarm(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> object: ...
+
+
 class Clock(Protocol):
     """Both clocks: `monotonic` decides, `time` (Unix seconds) is only shown and stored."""
 
@@ -190,6 +196,9 @@ class Clock(Protocol):
 
     async def sleep_until(self, deadline: float) -> None:
         """`deadline` in seconds of `monotonic`; one that has passed returns at once."""
+
+    def call_at(self, deadline: float, call: Callable[[], None]) -> Alarm:
+        """Call once, from the event loop, unless that is cancelled before; `deadline` as above."""
 
 
 @dataclass(frozen=True, kw_only=True)

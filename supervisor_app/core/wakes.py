@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import contextmanager
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,33 +22,33 @@ GAP_SECONDS = 2.0
 
 
 class Wakes:
-    """Queue of the events of one server, and its alarm."""
+    """Queue of the events of one server, and its alarm.
+
+    Neither is a task: of many servers that idle, the tasks for each second would cost more than all else.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.missed = 0.0
         """Seconds in which we did not run, seen at the last wake-up; 0 when that came in time."""
         self._clock = clock
-        self._events: asyncio.Queue[tuple[Seat | None, Event]] = asyncio.Queue()
-        self._next: asyncio.Task[tuple[Seat | None, Event]]
+        self._events: deque[tuple[Seat | None, Event]] = deque()
+        self._waiter: asyncio.Future[None] | None = None
         self._woken_at = 0.0
 
     def put(self, event: Event, seat: Seat | None = None) -> None:
         """Queue an event of a seat; None: of the server's own process."""
-        self._events.put_nowait((seat, event))
+        self._events.append((seat, event))
+        self._wake()
 
     @property
     def empty(self) -> bool:
-        return self._events.empty()
+        return not self._events
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Wait for events in here: gaps count from now on."""
         self._woken_at = self._clock.monotonic()
-        self._next = asyncio.create_task(self._events.get())
-        try:
-            yield
-        finally:
-            self._next.cancel()
+        yield
 
     async def wait(self, due: float | None, *, pulse: bool) -> None:
         """Wait until an event is there or `due` (monotonic seconds) has come.
@@ -56,22 +57,28 @@ class Wakes:
         """
         if pulse:
             due = min(self._clock.monotonic() + PULSE_SECONDS, due or inf)
-        waiting: set[asyncio.Task[Any]] = {self._next}
-        if due is not None:
-            waiting.add(asyncio.create_task(self._clock.sleep_until(due)))
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for alarm in waiting - {self._next}:
-                alarm.cancel()
+        if self._events:
+            await asyncio.sleep(0)  # others have their turn between two events
+        else:
+            await self._sleep(due)
         before, self._woken_at = self._woken_at, self._clock.monotonic()
         slept = self._woken_at - before
         self.missed = slept if pulse and slept > PULSE_SECONDS + GAP_SECONDS else 0.0
 
+    async def _sleep(self, due: float | None) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        alarm = None if due is None else self._clock.call_at(due, self._wake)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            if alarm is not None:
+                alarm.cancel()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
     def take(self) -> tuple[Seat | None, Event] | None:
         """Return the event that is there, with its seat; None when it was the alarm that woke us."""
-        if not self._next.done():
-            return None
-        taken = self._next.result()
-        self._next = asyncio.create_task(self._events.get())
-        return taken
+        return self._events.popleft() if self._events else None

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SETTLE_ROUNDS = 50
 """Turns of the event loop after which nothing moves any more without the clock."""
@@ -27,6 +31,15 @@ class FakeClock:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._sleepers.append((deadline, future))
             await future
+
+    def call_at(self, deadline: float, call: Callable[[], None]) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(lambda done: None if done.cancelled() else call())
+        if deadline > self._now:
+            self._sleepers.append((deadline, future))
+        else:
+            future.set_result(None)
+        return future
 
     def freeze(self, seconds: float) -> None:
         """Let time pass in which nothing runs: nobody is woken until the next `advance`."""
