@@ -28,7 +28,7 @@ from supervisor_app.gateway.access.keys import KeyPolicy, KeyRing
 from supervisor_app.gateway.edge import ledger, sights, survey
 from supervisor_app.gateway.edge.lookout import Lookout
 from supervisor_app.gateway.edge.model_lists import ModelLists
-from supervisor_app.gateway.edge.news import Own, after_news
+from supervisor_app.gateway.edge.news import Own, adds_nothing, after_news, says_all
 from supervisor_app.gateway.edge.recent_runs import RecentRuns
 from supervisor_app.gateway.edge.slots import SlotCounts
 from supervisor_app.gateway.edge.supervisors import Supervisors
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from supervisor_app.gateway.plane.gateway import Gateway
     from supervisor_app.gateway.records.counts import Occupancy
     from supervisor_app.gateway.records.record import QuarantineEntry, Record
+    from supervisor_app.gateway.servers.backend import Backend
     from supervisor_app.gateway.servers.facts import ServerFacts
 
 log = logging.getLogger(__name__)
@@ -131,8 +132,7 @@ class Link:
         for backend in gateway.backends.values():
             self._slots.look(backend)
             self._lists.look(backend)
-            if backend.facts.asleep and any(visitor.wakes for visitor in backend.gate.waiting):
-                self.wake(backend.facts.name)  # it was put to sleep while they came
+            self._wake_if_asked_for(backend)
 
     def _learn_keys(self, keys: list[KeyPolicy]) -> None:
         door = self._gateway.door
@@ -219,18 +219,33 @@ class Link:
             await asyncio.sleep(RETRY_SECONDS)
 
     def _hear(self, message: dict[str, Any]) -> None:
-        self._changed.set()
-        if message["type"] != "status.news":
-            return
-        backend = self._gateway.backends.get(message["server"])
-        now = self._gateway.loop.time()
-        after = after_news(backend.facts, message, now, self._own) if backend is not None else None
-        if backend is not None and after is not None:
-            self._gateway.hear(after)
-            self._slots.look(backend)
-            self._lists.look(backend)
+        """Take news as they are. Where the database may know more than a message, read it."""
+        kind, backend = message["type"], self._gateway.backends.get(message.get("server", ""))
+        if kind == "status.news" and self._take(message, backend):
+            pass
+        elif kind == "status.push" and backend is not None and adds_nothing(message, backend.facts):
+            self._wake_if_asked_for(backend)
+        else:
+            self._changed.set()
         if message.get("draining"):
             self._supervisors.confirm(message["server"])
+
+    def _take(self, news: dict[str, Any], backend: Backend | None) -> bool:
+        """Learn from the news of a supervisor. False: the database may know more."""
+        now = self._gateway.loop.time()
+        before = None if backend is None else backend.facts
+        after = None if before is None else after_news(before, news, now, self._own)
+        if backend is None or before is None or after is None:
+            return False
+        self._gateway.hear(after)
+        self._slots.look(backend)
+        self._lists.look(backend)
+        return says_all(before, after)
+
+    def _wake_if_asked_for(self, backend: Backend) -> None:
+        """Have a server started that was put to sleep while requests came."""
+        if backend.facts.asleep and any(visitor.wakes for visitor in backend.gate.waiting):
+            self.wake(backend.facts.name)
 
     # outside.Outside: for the gateway
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from supervisor_app.core.sightings import Endpoint
-from supervisor_app.core.status import Status
+from supervisor_app.core.status import DOWN, Status
 from supervisor_app.gateway.servers.facts import Load, ServerFacts, end_of
 
 if TYPE_CHECKING:
@@ -54,6 +54,22 @@ def after_news(before: ServerFacts, news: Mapping[str, Any], now: float, own: Ow
         silent_since=None,  # its supervisor spoke
         away=False,
     )
+
+
+def says_all(before: ServerFacts, after: ServerFacts) -> bool:
+    """Tell whether news brought all that a gateway has to know by now.
+
+    A start may come of a wish, an end too unless it makes room, and a failure has more to tell: all of that
+    is in the database.
+    """
+    is_up = after.status in (Status.STARTING, Status.READY)
+    return before.wanted and (is_up or before.draining or after.unloaded)
+
+
+def adds_nothing(push: Mapping[str, Any], known: ServerFacts) -> bool:
+    """Tell whether a push only says that news are saved which are known, of a server that is well."""
+    is_well = known.wanted and known.status not in DOWN
+    return is_well and push["version"] <= known.version
 
 
 def _is_known(endpoint: Endpoint | None, before: ServerFacts, own: Own) -> bool:

@@ -13,7 +13,7 @@ from channels.layers import get_channel_layer
 from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.loaded import Loaded
 from supervisor_app.core.status import FailureKind, RunSummary, Status
-from supervisor_app.fleet.events import STATUS_GROUP
+from supervisor_app.fleet.events import GATEWAYS_GROUP, PUSH_GROUP, STATUS_GROUP
 from supervisor_app.fleet.models import LlamaServer, ServerState
 from supervisor_app.fleet.publish import ChannelPublisher
 from supervisor_app.gateway.access.keys import Denied
@@ -29,7 +29,7 @@ from tests.integration.building import (
     make_server,
     make_state,
 )
-from tests.integration.gateway.linking import announce, complaints, ears, facts, linked
+from tests.integration.gateway.linking import announce, complaints, ears, facts, linked, told
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -53,6 +53,8 @@ async def test_news_are_known_at_once_and_not_taken_back_by_a_database_that_is_b
         loaded = Loaded(room_ms=250, load_ms=1500)
         run = RunSummary(retry=0, adopted=False, started_at=18.0, ready_at=20.0, loaded=loaded)
         await announce(Status.READY, 2, pid=11, url=url, detail="Serving.", ready_at=20.0, runs=(run,))
+        await eventually(lambda: facts(gateway).version == 2)
+        await get_channel_layer().group_send(GATEWAYS_GROUP, {"type": "gateway.nudge"})
         await eventually(lambda: looks)
         await asyncio.sleep(0)
         known = facts(gateway)
@@ -63,6 +65,22 @@ async def test_news_are_known_at_once_and_not_taken_back_by_a_database_that_is_b
         await announce(Status.READY, 2)
         await eventually(lambda: facts(gateway).version == 3)
         assert (facts(gateway).status, facts(gateway).detail) == (Status.STARTING, "Serving 1 model.")
+
+
+async def test_news_that_say_all_and_the_word_that_they_are_saved_need_no_look(by_news_only, looks):
+    server = await db(make_ready_server, pid=11)
+    async with linked() as gateway:
+        looks.clear()
+        await announce(Status.READY, 2, pid=11, draining=True)
+        push = {"type": "status.push", "server": "default", "version": 2}
+        await get_channel_layer().group_send(PUSH_GROUP, push)
+        await told("server.closed", server.node)
+        await announce(Status.STOPPING, 3, pid=11)
+        await announce(Status.INITIAL, 4, unloaded=True)
+        await eventually(lambda: facts(gateway).version == 4)
+        await announce(Status.ERROR, 5)
+        await eventually(lambda: looks)
+        assert (facts(gateway).status, len(looks)) == (Status.ERROR, 1)
 
 
 async def test_the_link_looks_again_and_again_for_a_moment_after_a_loss(by_news_only, looks):

@@ -9,13 +9,21 @@ import time
 import pytest
 from channels.layers import get_channel_layer
 
-from supervisor_app.fleet.events import supervisor_channel
+from supervisor_app.fleet.events import PUSH_GROUP, supervisor_channel
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.edge import ledger, link, supervisors
 from supervisor_app.gateway.records.record import QuarantineEntry
 from supervisor_app.traffic.models import QuarantinedRequest, RequestRecord
 from tests.deadline import DEADLINE
-from tests.integration.building import db, eventually, long_ago, make_ready_server, make_record, make_server
+from tests.integration.building import (
+    db,
+    eventually,
+    long_ago,
+    make_ready_server,
+    make_record,
+    make_server,
+    make_state,
+)
 from tests.integration.gateway.linking import complaints, facts, linked, told
 from tests.unit.gateway.test_gate import Visitor
 
@@ -137,6 +145,17 @@ async def test_a_request_that_waits_while_its_server_falls_asleep_wakes_it_too(o
             while not await is_wanted():
                 await asyncio.sleep(0.01)
         await eventually(lambda: not facts(gateway).asleep)
+
+
+async def test_a_request_that_waits_while_its_server_makes_room_wakes_it_once_that_is_saved(by_news_only):
+    server = await db(make_server)
+    await db(make_state, server, "initial", version=3, unloaded=True, generation=server.generation)
+    async with linked() as gateway, asyncio.timeout(DEADLINE):
+        gateway.backends["default"].gate.enter(Visitor())
+        push = {"type": "status.push", "server": "default", "version": 3}
+        await get_channel_layer().group_send(PUSH_GROUP, push)
+        await told("server.nudge")
+        assert (await LlamaServer.objects.aget(pk=server.pk)).generation > server.generation
 
 
 async def test_a_request_that_waits_but_needs_no_model_wakes_none(often, looks):

@@ -9,7 +9,7 @@ import pytest
 from supervisor_app.core.sightings import Endpoint
 from supervisor_app.core.status import LlamaStatus, Status
 from supervisor_app.fleet.events import status_news
-from supervisor_app.gateway.edge.news import Own, after_news
+from supervisor_app.gateway.edge.news import Own, adds_nothing, after_news, says_all
 from supervisor_app.gateway.servers.facts import ServerFacts
 
 HERE = Endpoint(address="127.0.0.1", port=8134, uid=0)
@@ -91,3 +91,51 @@ def test_a_first_process_that_could_be_another_ones_is_for_its_row_to_name(other
 def test_a_server_that_was_found_is_for_its_row_to_name():
     found = replace(LOADS, adopted=True)
     assert after_news(found, news(endpoint=OURS, adopted=True), NOW, OWN) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "status", "fields"),
+    [
+        ({"status": Status.INITIAL, "pid": None}, Status.STARTING, {}),
+        ({"status": Status.STARTING}, Status.READY, {}),
+        ({}, Status.READY, {"draining": True}),
+        ({"draining": True}, Status.STOPPING, {}),
+        ({"status": Status.STOPPING}, Status.INITIAL, {"unloaded": True}),
+    ],
+    ids=["starts", "is ready", "makes room", "ends for that", "has made room"],
+)
+def test_news_of_a_server_that_is_loaded_or_makes_room_say_all(before, status, fields):
+    known = replace(READY, **before)
+    assert says_all(known, after_news(known, news(status=status, **fields), NOW, OWN))
+
+
+@pytest.mark.parametrize(
+    ("before", "status", "fields"),
+    [
+        ({"status": Status.INITIAL, "wanted": False, "pid": None}, Status.STARTING, {}),
+        ({}, Status.STOPPING, {}),
+        ({}, Status.STOPPING, {"draining": True}),
+        ({"status": Status.STOPPING}, Status.INITIAL, {}),
+        ({}, Status.CRASHED, {}),
+        ({}, Status.ERROR, {}),
+    ],
+    ids=["wished for", "stopped", "finishes first", "at rest", "crashed", "given up"],
+)
+def test_the_database_knows_more_of_what_people_wish_and_of_failures(before, status, fields):
+    known = replace(READY, **before)
+    assert not says_all(known, after_news(known, news(status=status, **fields), NOW, OWN))
+
+
+@pytest.mark.parametrize(
+    ("version", "known", "adds"),
+    [
+        (5, {}, False),
+        (4, {}, False),
+        (6, {}, True),
+        (5, {"wanted": False}, True),
+        (5, {"status": Status.CRASHED}, True),
+        (5, {"status": Status.ERROR}, True),
+    ],
+)
+def test_a_push_of_known_news_adds_nothing_while_a_server_is_well(version, known, adds):
+    assert adds_nothing({"version": version}, replace(READY, **known)) is not adds
