@@ -22,6 +22,9 @@ if TYPE_CHECKING:
         Unload,
     )
 
+PORT_SECONDS = 1.0
+"""Age of a look at the port that will do: a start without a wait takes some milliseconds from there."""
+
 
 def ask_for_room(state: State, now: float) -> Decision:
     return replace(state, phase=Phase.AWAITING_ROOM, asks_since=now), [AskRoom(state.attempt)]
@@ -34,12 +37,12 @@ def ask_as_wished(state: State) -> Decision:
 
 
 def room_given(state: State, event: RoomGiven, now: float) -> Decision:
-    """Spawn; after a wait look first who listens on the port by now."""
+    """Spawn; after a long wait look first who listens on the port by now."""
     said = [Log(INFO, f"🤔 [LLAMA] {event.remark}")] if event.remark else []
-    state = replace(state, has_room=True, loads_since=now, made_room=event.made_room)
-    if state.awaits:
-        looking = replace(state, phase=Phase.INSPECTING, awaits="")
-        return looking, [*said, InspectPort(state.attempt)]
+    looked_at = now if state.asks_since is None else state.asks_since
+    state = replace(state, has_room=True, loads_since=now, made_room=event.made_room, awaits="")
+    if now - looked_at > PORT_SECONDS:
+        return replace(state, phase=Phase.INSPECTING), [*said, InspectPort(state.attempt)]
     return replace(state, phase=Phase.SPAWNING), [*said, Spawn(state.attempt)]
 
 

@@ -103,8 +103,15 @@ def test_a_server_waiting_for_room_says_for_what_and_the_console_says_so_once():
     assert server.logs() == []
 
 
-def test_a_server_looks_again_who_listens_after_a_wait_and_asks_for_no_more_room():
-    server = Tenant().asks().awaits().given()
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_room_that_comes_soon_is_used_without_another_look_at_the_port(seconds):
+    server = Tenant().asks().awaits().after(seconds).given()
+    assert server.effects == [lifecycle.Spawn(server.state.attempt)]
+    assert not server.state.awaits
+
+
+def test_a_server_looks_again_who_listens_after_a_long_wait_and_asks_for_no_more_room():
+    server = Tenant().asks().awaits().after(2).given()
     assert server.effects == [lifecycle.InspectPort(server.state.attempt)]
     server.send(lifecycle.Inspected(server.state.attempt, None))
     assert server.effects == [lifecycle.Spawn(server.state.attempt)]
