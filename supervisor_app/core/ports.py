@@ -107,6 +107,9 @@ class Process(Protocol):
     async def log_trouble(self) -> str:
         """Fate of the log file, as a sentence; empty while the file is in its place."""
 
+    def has_clients(self, endpoint: Endpoint) -> bool:
+        """May anybody be connected to where the process was proved to listen? True where that is not told."""
+
     def leaves_nothing(self) -> bool:
         """Has the process been seen to be gone with all of its group? False where that cannot be told."""
 

@@ -213,7 +213,13 @@ class WatchedProcess:
         self._around.report(lifecycle.ActivitySeen(self.attempt, seen))
 
     async def requests(self, timeout: float) -> int:  # noqa: ASYNC109
-        """Ask how many requests are in flight; 1 where that cannot be told, 0 of one that sleeps."""
+        """Ask how many requests are in flight; 1 where that cannot be told, 0 of one that sleeps.
+
+        One without clients is not asked: the kernel tells that in no time.
+        """
+        there = self.endpoint
+        if there is not None and not there.unseen and not self._process.has_clients(there):
+            return 0
         slots = await self._around.probe.slots(self._spec, timeout, may_wake=False)
         if not slots.answered:
             return 1

@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from supervisor_app.core.machine import sock_diag
 from supervisor_app.core.machine.family import resident_bytes, usage_of, written_bytes
 from supervisor_app.core.machine.identity import identity_of
 from supervisor_app.core.machine.lanes import Lanes
@@ -152,6 +153,9 @@ class LocalProcess:
             os.killpg(self._child.pid, signal.SIGKILL)
         code = self._child.wait()
         self._exit.set_result(Exit(signal=-code) if code < 0 else Exit(code=code))
+
+    def has_clients(self, endpoint: Endpoint) -> bool:
+        return sock_diag.has_clients(endpoint.port)
 
     def leaves_nothing(self) -> bool:
         if self._child is None or not self.has_ended:

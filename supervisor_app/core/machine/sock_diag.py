@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 # linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h
 _NETLINK_SOCK_DIAG = 4
@@ -24,6 +24,7 @@ _NLM_F_REQUEST = 1
 _NLM_F_DUMP = 0x300
 _ALL_STATES = 0xFFFFFFFF
 _TCP_ESTABLISHED = 1
+_TCP_CLOSE_WAIT = 8
 _TCP_LISTEN = 10
 _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBBI")
@@ -100,10 +101,10 @@ def ask_for_one(request: bytes) -> bytes:
     return answer
 
 
-def _dump(family: int, state: int, port: int) -> list[bytes]:
-    """All sockets in this state with this local port. Raises OSError."""
-    netlink, found = _take(), list[bytes]()
-    part = netlink.ask(_question(family, 1 << state, ("", port), ("", 0)), _NLM_F_DUMP)
+def _dump(family: int, states: Sequence[int], port: int) -> list[bytes]:
+    """All sockets in these states with this local port. Raises OSError."""
+    netlink, found, mask = _take(), list[bytes](), sum(1 << state for state in states)
+    part = netlink.ask(_question(family, mask, ("", port), ("", 0)), _NLM_F_DUMP)
     while True:
         for kind, message in _messages(part):
             if kind == _NLMSG_DONE:
@@ -162,7 +163,7 @@ def listeners(port: int) -> list[Listener]:
     """All sockets that listen on `port`, IPv4 first. Raises OSError where the kernel does not tell."""
     found = []
     for family, size in ((socket.AF_INET, 4), (socket.AF_INET6, 16)):
-        for message in _dump(family, _TCP_LISTEN, port):
+        for message in _dump(family, [_TCP_LISTEN], port):
             address = socket.inet_ntop(family, message[_ADDRESS_AT : _ADDRESS_AT + size])
             found.append(Listener(address, *_OWNER.unpack_from(message, _OWNER_AT)))
     return found
@@ -177,5 +178,17 @@ def connected(port: int) -> list[int]:
     return [
         int(_OWNER.unpack_from(message, _OWNER_AT)[1])
         for family in (socket.AF_INET, socket.AF_INET6)
-        for message in _dump(family, _TCP_ESTABLISHED, port)
+        for message in _dump(family, [_TCP_ESTABLISHED], port)
     ]
+
+
+def has_clients(port: int) -> bool:
+    """May anybody wait for an answer from a `port` of this machine, perhaps one who sends nothing more?
+
+    True also where the kernel does not tell.
+    """
+    waiting = (_TCP_ESTABLISHED, _TCP_CLOSE_WAIT)
+    try:
+        return any(_dump(family, waiting, port) for family in (socket.AF_INET, socket.AF_INET6))
+    except (OSError, AttributeError):  # a sandbox; no Linux
+        return True

@@ -42,6 +42,7 @@ class FakeProcess:
         self.denied = identity is None
         self.owns = True
         self.unseen = ""
+        self.connected = True
         self.lines: list[str] = []
         self.trouble = ""
         self.resident = 0
@@ -82,6 +83,9 @@ class FakeProcess:
     async def endpoint(self, spec: LaunchSpec) -> Endpoint | None:
         there = Endpoint(address="127.0.0.1", port=spec.port, uid=0, unseen=self.unseen)
         return there if self.owns else None
+
+    def has_clients(self, endpoint: Endpoint) -> bool:
+        return self.connected
 
     def leaves_nothing(self) -> bool:
         return not self.alive

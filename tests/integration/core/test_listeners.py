@@ -78,6 +78,26 @@ def test_a_port_is_surely_free_when_the_kernel_says_so(stack, request):
     assert not is_surely_free(port)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_client_is_seen_also_before_it_is_accepted_and_when_it_sends_nothing_more(stack, address):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    server = stack.enter_context(socket.create_server((address, 0), family=family))
+    port = server.getsockname()[1]
+    assert not sock_diag.has_clients(port)
+    client = stack.enter_context(socket.create_connection((address, port)))
+    assert sock_diag.has_clients(port)
+    accepted = stack.enter_context(server.accept()[0])
+    client.shutdown(socket.SHUT_WR)
+    assert accepted.recv(1) == b""
+    assert sock_diag.has_clients(port)
+
+
+def test_where_the_kernel_does_not_tell_there_may_be_clients(monkeypatch):
+    monkeypatch.setattr(socket, "AF_NETLINK", -1)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(sock_diag.has_clients, 1).result()
+
+
 def test_a_question_that_failed_spoils_no_other_one(stack):
     server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     where = ("127.0.0.1", server.getsockname()[1])

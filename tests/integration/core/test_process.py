@@ -235,8 +235,11 @@ async def test_processor_time_and_clients_of_a_server_are_counted(started):
     async def has_a_client():
         return (await process.usage(spec)).connections == 1
 
+    there = await process.endpoint(spec)
     with socket.create_connection(("127.0.0.1", spec.port)):
+        assert process.has_clients(there)
         await until_async(has_a_client)  # it counts once the server has taken it
+    await until(lambda: not process.has_clients(there))
     assert (await process.usage(spec)).cpu_seconds > 0
     process.kill()
     await process.wait()

@@ -17,6 +17,18 @@ def shares_memory(built):
     built.room.is_on = True
 
 
+def listens_unseen(built, why):
+    """Have it not be seen, for this reason, whose the sockets of new processes are; empty: it is."""
+    spawn = built.processes.spawn
+
+    async def spawn_unseen(name, spec):
+        process = await spawn(name, spec)
+        process.unseen = why
+        return process
+
+    built.processes.spawn = spawn_unseen
+
+
 async def test_nothing_is_spawned_before_there_is_room():
     async with bench(prepare=shares_memory) as b:
         assert (b.status.status, b.processes.spawned) == (Status.STARTING, [])
@@ -57,6 +69,16 @@ async def test_requests_in_flight_are_counted_by_slots_and_else_by_clients(slots
     async with bench() as b:
         b.probe.working = slots
         b.processes.last.used = ProcessUsage(connections=connections)
+        assert await b.supervisor.requests() == requests
+
+
+@pytest.mark.parametrize(
+    ("unseen", "requests"), [("", 0), ("It cannot be seen whose this is.", 2)], ids=["seen", "unseen"]
+)
+async def test_a_server_without_clients_is_not_asked_if_it_is_seen_where_it_listens(unseen, requests):
+    async with bench(prepare=lambda b: listens_unseen(b, unseen)) as b:
+        b.processes.last.connected = False
+        b.probe.working = Slots(answered=True, busy=True, working=2, total=4)
         assert await b.supervisor.requests() == requests
 
 
