@@ -6,6 +6,7 @@ for the process and stops watching it. So a process that was let go cannot touch
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
@@ -258,32 +259,32 @@ class WatchedProcess:
     async def _read_models(self, timeout: float) -> None:  # noqa: ASYNC109
         position = await self._process.log_position()
         self._healthy = (position, position)
-        lines = await self._process.last_lines(STARTUP_LINES)
+        spec, warnings = await self._as_it_runs(timeout)
+        lines, (models, unread), sample = await asyncio.gather(
+            self._process.last_lines(STARTUP_LINES), self._offered(spec, timeout), self._look_at_memory()
+        )
         if self._teaches:
             # The last supervisor has heard all that a process which is taken over has told.
             name, heard = self._around.name, () if self._taken_over else lines
             self._around.footprints.told(name, self._spec, heard, self._process.identity)
-        warnings = gpu_warnings(lines, self._spec.args)
-        if self.endpoint is not None and self.endpoint.unseen:
-            warnings += (self.endpoint.unseen,)
-        spec, other = await self._as_it_runs(timeout)
-        warnings += other
-        models: tuple[Model, ...] = ()
-        try:
-            models = await self._around.probe.models(spec, timeout)
-        except ProbeError as error:
-            warnings += (f"Its models could not be read: {error}.",)
-        else:
-            warnings += () if models else ("Its list of models is empty.",)
-        warnings += (self._context_refusal,) if self._context_refusal else ()
+        unseen = self.endpoint.unseen if self.endpoint is not None else ""
+        said = (*gpu_warnings(lines, self._spec.args), unseen, *warnings, unread, self._context_refusal)
         context = await self._restore_context()
-        sample = await self._look_at_memory()
         now, memory = self._around.clock.monotonic(), sample.used if sample else 0
-        self._around.report(lifecycle.ModelsRead(self.attempt, models, warnings, memory, context))
+        seen = lifecycle.ModelsRead(self.attempt, models, tuple(filter(None, said)), memory, context)
+        self._around.report(seen)
         if context is not None and context.tokens:
             self._tasks.start(self._judge_context(context), "judge context")
         with suppress(*CANNOT):
             self._peak.became_ready(now, await self._process.mapped_bytes(), sample)
+
+    async def _offered(self, spec: LaunchSpec, timeout: float) -> tuple[tuple[Model, ...], str]:  # noqa: ASYNC109
+        """Ask for its models; where there are none, also say why, as a sentence."""
+        try:
+            models = await self._around.probe.models(spec, timeout)
+        except ProbeError as error:
+            return (), f"Its models could not be read: {error}."
+        return models, "" if models else "Its list of models is empty."
 
     async def _restore_context(self) -> Kept | None:
         """Restore the conversations before anybody may ask; None: none are kept, or it runs with its own.
