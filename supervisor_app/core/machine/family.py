@@ -11,8 +11,8 @@ import os
 import sys
 import time
 from collections import defaultdict
-from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -20,12 +20,16 @@ from supervisor_app.core.machine.sock_diag import connected
 from supervisor_app.core.machine.sockets import sockets_of
 from supervisor_app.core.sightings import ProcessUsage
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 TABLE_SECONDS = 1.0
 """Greatest age of the table for a look that is taken again anyway."""
 GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 """Errors of a file in `/proc`: the process has ended, or is not for us to see."""
 _PARENT, _USER_TICKS, _SYSTEM_TICKS = 1, 11, 12
 """Fields of `/proc/PID/stat` behind the name."""
+_STAT_BYTES = 4096
 _IS_LINUX = sys.platform.startswith("linux")
 
 
@@ -80,8 +84,15 @@ def _parent(pid: int) -> int | None:
 
 
 def _stat(pid: int) -> list[bytes]:
-    """Fields behind the name, which may hold whatever it likes."""
-    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    """Fields behind the name, which may hold whatever it likes.
+
+    In as few calls as can be: with each of them the interpreter goes to another thread, and comes back late.
+    """
+    file = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+    try:
+        return os.read(file, _STAT_BYTES).rpartition(b")")[2].split()
+    finally:
+        os.close(file)
 
 
 def usage_of(pid: int, port: int) -> ProcessUsage:
