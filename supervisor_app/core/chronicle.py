@@ -98,10 +98,10 @@ class Chronicle:
 
     def _close(self, end: lifecycle.CloseRun) -> None:
         self._spans.resumed = False
-        now, evidence = self._clock.time(), end.report.evidence
-        self._timeline.closed(now, end.exit, end.failure, evidence.summary if evidence else "")
+        at, evidence = end.report.at or self._clock.time(), end.report.evidence
+        self._timeline.closed(at, end.exit, end.failure, evidence.summary if evidence else "")
         closed = RunClosed(
-            at=now,
+            at=at,
             exit=end.exit,
             failure=end.failure,
             last_lines=end.report.last_lines,

@@ -53,6 +53,8 @@ class PostMortem:
     taken_over: bool
     healthy: tuple[int, int] | None
     """Positions in its log at which the last two good health checks began; None: it has never been ready."""
+    at: float
+    """Unix seconds at which its end was seen."""
 
     async def examine(self, ended: Exit) -> tuple[Failure, ExitReport]:
         """Find out why the process ended."""
@@ -70,12 +72,12 @@ class PostMortem:
         evidence = self.trail.evidence(
             failure,
             autopsy,
-            at=clock.time(),
+            at=self.at,
             decisive=found.decisive.text if found.decisive else "",
             decisive_at=len(last_lines) - before_end if 0 < before_end <= len(last_lines) else None,
             models=tuple(model.id for model in around.state().models),
         )
-        return failure, ExitReport(last_lines=tuple(last_lines), evidence=evidence)
+        return failure, ExitReport(last_lines=tuple(last_lines), evidence=evidence, at=self.at)
 
     @property
     def _ended_by_us(self) -> bool:

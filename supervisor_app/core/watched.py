@@ -43,6 +43,8 @@ LOAD_LOOKS = (0.1, 0.5)
 """Seconds between two looks at the memory of a process that loads: the first `QUICK_LOOKS`, and later."""
 QUICK_LOOKS = 20
 FETCH_SECONDS = 1.0
+REST_SECONDS = 0.2
+"""Rest before the post-mortem of a server that has made room: the next one is spawned meanwhile."""
 JUDGE_SECONDS = 2.0
 """Pause between two looks at the first answers; gateways write their records every other second."""
 
@@ -340,10 +342,13 @@ class WatchedProcess:
         if self._taken_over:  # what it wrote before is not of our time
             position = await insist(self._process.log_position, self._around.clock, without=0)
             self._healthy = (position, position)
-        ended = await self._process.wait()
+        ended, clock = await self._process.wait(), self._around.clock
+        at, state = clock.time(), self._around.state()
         # A router's children may be in groups of their own.
         if self._spec.model_path is not None and self._process.leaves_nothing():
             self._around.report(lifecycle.Gone(self.attempt))
+            if state.unloaded and not state.start_next:
+                await clock.sleep_until(clock.monotonic() + REST_SECONDS)
         # As it is now: to find out may take a while, in which another process may answer at the port.
         post_mortem = PostMortem(
             process=self._process,
@@ -353,6 +358,7 @@ class WatchedProcess:
             adopted=self._adopted,
             taken_over=self._taken_over,
             healthy=self._healthy,
+            at=at,
         )
         failure, report = await post_mortem.examine(ended)
         self._teach(failure, ended=True)

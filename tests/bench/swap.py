@@ -163,6 +163,7 @@ class Ours:
         return first - began
 
     def _note(self, name: str, began: float, first: float) -> None:
+        held = self._held(name, began)  # by then the runs are on record, too
         run = self._runs(f"name = '{name}'")[0]
         if seconds(run["started_at"]) < began:
             return
@@ -171,7 +172,7 @@ class Ours:
             "old one ended": seconds(ended[0]["ended_at"]) if ended else began,
             "→ new one spawned": seconds(run["started_at"]),
             "→ ready": seconds(run["ready_at"]),
-            "→ request let in": began + self._held(name, began),
+            "→ request let in": began + held,
             "→ first token": first,
         }
         note(self.parts, began, moments)

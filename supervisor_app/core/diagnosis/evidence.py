@@ -73,6 +73,8 @@ class ExitReport:
     """The end of what it wrote, oldest first."""
     evidence: Evidence | None = None
     """Evidence of the end; None when nobody saw it."""
+    at: float | None = None
+    """Unix seconds at which the end was seen, perhaps minutes before all was found; None: nobody saw it."""
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor_app.core import lifecycle
+from supervisor_app.core.changes import RunClosed
 from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.shortage import ShortageError
 from supervisor_app.core.sightings import ProcessUsage, Slots
@@ -99,3 +100,23 @@ async def test_a_request_that_was_seen_is_the_last_use():
         b.probe.working = Slots(answered=True, busy=True, working=1, total=4)
         await b.supervisor.requests()
         assert b.supervisor.use.last_used > before
+
+
+@pytest.mark.parametrize("wanted_again", [False, True])
+async def test_a_server_that_made_room_gets_its_post_mortem_once_the_other_had_time_to_start(wanted_again):
+    async with bench(prepare=shares_memory) as b:
+        b.supervisor.tell(lifecycle.RoomGiven(b.supervisor.state.attempt))
+        await b.clock.advance(1)
+        b.processes.last.stubborn, before = True, b.processes.rests
+        b.supervisor.tell(lifecycle.Unload(b.supervisor.state.attempt, "Room is made.", "Not loaded."))
+        if wanted_again:
+            b.supervisor.tell(lifecycle.Start(generation=2))
+        await b.clock.advance(0)
+        b.processes.last.die(code=0)
+        ended_at = b.clock.time()
+        await b.clock.advance(0)
+        assert b.processes.rests - before == int(wanted_again)
+        assert b.supervisor.state.gone is not wanted_again
+        await b.clock.advance(1)
+        assert b.processes.rests - before == 1
+        assert [event.at for event in b.history if isinstance(event, RunClosed)] == [ended_at]
