@@ -424,6 +424,7 @@ class ServerSupervisor:
             in_turn=self._room.in_turn,
             keeps_context=own and self._keeps_context,
             beside=not own,
+            adopts=not self.config.spare_ports,
         )
 
     # For a restart without a gap

@@ -40,7 +40,7 @@ def inspected(state: State, holder: PortHolder | None, policy: Policy, now: floa
     if holder is None:
         loading = replace(state, phase=Phase.SPAWNING, loads_since=state.loads_since or now)
         return loading, [Spawn(state.attempt)]
-    if holder.is_llama_server:
+    if holder.is_llama_server and (policy.adopts or holder.ours):
         found = Log(INFO, f"🔎 [LLAMA] Found a running llama-server: {holder}. Taking it over.")
         adopting = Adopt(state.attempt, holder, adopted=not holder.ours)
         return replace(state, phase=Phase.SPAWNING, loads_since=None), [found, adopting]

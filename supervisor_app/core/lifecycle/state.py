@@ -64,6 +64,8 @@ class Policy:
     """More servers than may load at a time: a turn to load is asked for in the same way."""
     beside: bool = False
     """The process runs beside the server's own: no failure of it is followed by another try."""
+    adopts: bool = True
+    """People named its port: a llama-server of a trusted user there is taken over, whoever started it."""
     spread: float = 0.0
     """Seconds by which a retry is later than its pause: others went down, too (`tries.spread`)."""
 

@@ -71,6 +71,7 @@ def _facts_of(server: LlamaServer, runs: list[Run], shared: Collection[str], her
         draining=bool(state and state.draining),
         unloaded=bool(state and state.unloaded),
         failure=str(((state and state.failure) or {}).get("kind", "")),
+        port_is_chosen=server.port_is_chosen,
         models=configured,
         offered=() if is_router(server) else (_only_id(server, shared),),
         configured=configured,

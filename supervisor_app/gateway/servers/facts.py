@@ -90,6 +90,8 @@ class ServerFacts:
     """The server made room for another, or found none: a request has it loaded."""
     failure: str = ""
     """Kind of the failure that it is down for; empty: none."""
+    port_is_chosen: bool = False
+    """Nobody named its port: where a stranger listens there, it gets another one within a second."""
     models: tuple[str, ...] = ()
     """Models that it serves, by every name: a client may use any."""
     offered: tuple[str, ...] = ()
@@ -197,7 +199,7 @@ class ServerFacts:
     def hopeless(self) -> bool:
         """Is it no use to wait for the server?"""
         if self.status is Status.ERROR:
-            return True
+            return not (self.port_is_chosen and self.failure == FailureKind.PORT_TAKEN)
         return not self.wanted and not self.wakes and not self.ready
 
     def needs_a_person(self, now: float) -> bool:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.core import lifecycle
-from supervisor_app.core.lifecycle import Phase
+from supervisor_app.core.lifecycle import Phase, Policy
 from supervisor_app.core.sightings import Exit, Health, Identity
-from supervisor_app.core.status import Status
+from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import exited, stranger
 from tests.unit.core.deciding import CORRUPT, ME, MODEL, Server
 
@@ -139,6 +139,15 @@ def test_an_adopted_server_is_checked_at_once():
     server = adopted()
     assert server.state.probe_at == server.now
     assert lifecycle.OpenRun(ME, adopted=True, retry=0) in server.effects
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_on_a_port_that_was_chosen_only_what_we_started_is_taken_over(ours):
+    holder = replace(stranger(llama=True), ours=ours)
+    server = Server(Policy(adopts=False)).send(lifecycle.Start()).send(lifecycle.Inspected(1, holder))
+    assert server.has(lifecycle.Adopt) is ours
+    assert (server.state.failure is None) is ours
+    assert ours or server.state.failure.kind is FailureKind.PORT_TAKEN
 
 
 def test_when_an_adopted_server_dies_we_spawn_our_own():

@@ -206,6 +206,13 @@ async def test_lines_since_the_last_good_check_tell_the_cause_of_a_death(seconds
         assert closed(b).evidence["decisiveAt"] == 1
 
 
+async def test_a_stranger_on_a_port_that_was_chosen_is_not_taken_over():
+    config = replace(make_config(), spare_ports=(8134, 8135))
+    async with bench(config, prepare=lambda b: setattr(b.processes, "holder", stranger(llama=True))) as b:
+        assert b.processes.adopted == []
+        assert b.status.failure.kind is FailureKind.PORT_TAKEN
+
+
 async def test_lines_from_before_an_adoption_are_not_the_cause_of_a_death():
     def survivor(b):
         b.processes.holder = stranger(llama=True)

@@ -29,6 +29,15 @@ def test_a_server_in_error_is_hopeless(fields):
     assert ServerFacts(name="default", status=Status.ERROR, **fields).hopeless
 
 
+@pytest.mark.parametrize(
+    ("chosen", "failure", "hopeless"),
+    [(True, "port_taken", False), (False, "port_taken", True), (True, "model_missing", True)],
+)
+def test_a_server_that_gets_another_port_is_worth_waiting_for(chosen, failure, hopeless):
+    facts = ServerFacts(name="default", status=Status.ERROR, port_is_chosen=chosen, failure=failure)
+    assert facts.hopeless is hopeless
+
+
 @pytest.mark.parametrize("model", ["", "default", "qwen", "/m/qwen.gguf", "gpt-4"])
 def test_a_server_with_one_model_uses_that_whatever_it_is_asked_for(model):
     names = ("default", "qwen", "/m/qwen.gguf")
