@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 
 from supervisor_app.api import availability as api_availability
 from supervisor_app.api import logs as api_logs
+from supervisor_app.api import maintenance as api_maintenance
 from supervisor_app.api import nodes as api_nodes
 from supervisor_app.api import probes
 from supervisor_app.api import runs as api_runs
@@ -24,6 +25,7 @@ from supervisor_app.pages import (
     keys,
     log,
     logins,
+    maintenance,
     modelfiles,
     now,
     overview,
@@ -80,6 +82,9 @@ urlpatterns = [
     path("requests/<int:number>/", requests.record, name="request"),
     path("audit/", audit.audit, name="audit"),
     path("audit.csv", audit.audit_csv, name="audit-csv"),
+    path("maintenance/", maintenance.maintenance, name="maintenance"),
+    path("maintenance/begin", maintenance.begin_maintenance, name="begin-maintenance"),
+    path("maintenance/end", maintenance.end_maintenance, name="end-maintenance"),
     path("keys/", keys.keys, name="keys"),
     path("keys/add/", keys.add_key, name="add-key"),
     path("keys/add/create", keys.create_key, name="create-key"),
@@ -113,6 +118,13 @@ urlpatterns = [
     path("api/servers/<name:name>/runs/", api_runs.runs, name="api-runs"),
     path("api/servers/<name:name>/runs/<int:number>/", api_runs.run, name="api-run"),
     path("api/servers/<name:name>/runs/<int:number>/report", api_runs.report, name="api-report"),
+    path(
+        "api/servers/<name:name>/maintenance/<slug:switch>",
+        api_maintenance.switch_of_server,
+        name="api-server-maintenance",
+    ),
+    path("api/maintenance/", api_maintenance.maintenance, name="api-maintenance"),
+    path("api/maintenance/<slug:switch>", api_maintenance.switch_of_all, name="api-all-maintenance"),
     path("api/nodes/", api_nodes.nodes, name="api-nodes"),
     path("livez", probes.livez, name="livez"),
     path("readyz", probes.readyz, name="readyz"),

@@ -26,6 +26,7 @@ from supervisor_app.fleet.conf import apply_overlay
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.crash_marks import muted_now
 from supervisor_app.fleet.lease import live_leases
+from supervisor_app.fleet.maintenance import is_planned, planned_servers
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.fleet.silence import with_silence
 from supervisor_app.fleet.snapshots import failure_from_json, view_of
@@ -80,9 +81,12 @@ def _follow(server: LlamaServer, change: Change, now: float) -> None:
     )
     if _is_muted(server, step, now):
         step = core.hold_back(step)
+    if quiet := is_planned(server.pk, now):
+        step = core.silence(step)
     if step.incident is None:
         return
     row = row or Incident(server=server)
+    row.planned = row.planned or quiet
     if step.incident != before:
         _fill(row, step.incident)
         row.save()
@@ -136,6 +140,7 @@ def lose_host(node: str, now: float) -> None:
     running = LlamaServer.objects.on_node(node).filter(desired_running=True).exclude(state=None)
     told_of = Incident.objects.open().values("server")
     new = running.exclude(state__status=Status.INITIAL).exclude(pk__in=told_of)
+    new = new.exclude(pk__in=planned_servers(now).values("pk"))
     servers = list(with_silence(new.select_related("state")))
     told: set[int] = set()
     for server in servers:
@@ -185,6 +190,23 @@ def _find(pk: int, now: float) -> None:
         _take(row, step, view.status, now)
 
 
+def tell_overdue(now: float) -> None:
+    """Tell of servers that are still down after the planned work in which they went down."""
+    over = Incident.objects.open().filter(planned=True).exclude(server__in=planned_servers(now).values("pk"))
+    for pk in over.values_list("pk", flat=True):
+        with transaction.atomic():
+            row = Incident.objects.select_for_update(of=("self",)).open().filter(pk=pk, planned=True).first()
+            if row is None:
+                continue
+            incident = _incident(row)
+            due = core.overdue(incident)
+            _fill(row, replace(incident, said=incident.said | {*due}))
+            row.planned = False
+            row.save()
+            view = view_of(row.server)
+            _tell(row, due, replace(view.status, detail=view.detail), now)
+
+
 def remind(now: float) -> int:
     """Say again what is still down, to those who want that. Returns the number of messages."""
     count = 0
@@ -204,6 +226,8 @@ def remind_in(channel: AlertChannel, pk: int, wait: timedelta, now: float) -> in
     told = Delivery.objects.filter(channel=channel, incident_id=pk)
     newest = told.order_by("-created_at", "-pk").first()
     if row is None or newest is None or newest.state == Delivery.State.PENDING:
+        return 0
+    if is_planned(row.server_id, now):
         return 0
     if newest.created_at > moment(now) - wait:
         return 0
@@ -285,6 +309,8 @@ def tell_line(server: LlamaServer, watch: str, seen: Tally, now: float) -> None:
         now=now,
     )
     at = moment(now)
+    if is_planned(server.pk, now):
+        return
     _post(
         [
             Delivery(

@@ -118,6 +118,9 @@ class Incident(models.Model):
         max_length=30, default="", blank=True, choices=[(kind.value, kind.value) for kind in FailureKind]
     )
     said = models.JSONField(default=list, help_text="What has happened in it.")
+    planned = models.BooleanField(
+        default=False, db_default=False, help_text="It is in a time of planned work: nobody is told."
+    )
     changed_at = models.DateTimeField(auto_now=True)
 
     objects = IncidentQuerySet.as_manager()

@@ -169,6 +169,27 @@ def hold_back(step: Step) -> Step:
     )
 
 
+def silence(step: Step) -> Step:
+    """Return the step as a time of planned work has it: what happens is told to nobody while that lasts.
+
+    That a server is up again which was told to be down is told all the same.
+    """
+    if step.incident is None:
+        return step
+    due = tuple(event for event in step.due if event is AlertEvent.RECOVERED)
+    return replace(step, due=due, incident=replace(step.incident, said=step.incident.said - {*step.due}))
+
+
+def overdue(incident: Incident) -> tuple[AlertEvent, ...]:
+    """Return what is to be told of an incident once the planned work is over in which it began."""
+    if incident.recovered_at is not None:
+        return ()
+    hung = incident.failure is not None and incident.failure.kind.value == AlertEvent.HUNG.value
+    given_up = (AlertEvent.GIVEN_UP,) if incident.worst is Status.ERROR else ()
+    happened = (AlertEvent.HUNG if hung else AlertEvent.CRASHED, *given_up)
+    return tuple(event for event in happened if event not in incident.said)
+
+
 def host_lost(node: str, others: Collection[str]) -> Failure:
     """Return the failure of a server whose supervisor ended without a word. `others`: lost with it."""
     also = f"; the same holds for {', '.join(others)}" if others else ""

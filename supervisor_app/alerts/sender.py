@@ -112,6 +112,7 @@ class AlertSender:
         if time.monotonic() >= self.chores_at:
             self.chores_at = time.monotonic() + CHORES_SECONDS
             incidents.give_up(now)
+            incidents.tell_overdue(now)
             incidents.remind(now)
             self._lost_hosts.look(now)
         free = AT_ONCE - len(self.on_their_way)

@@ -20,14 +20,15 @@ from supervisor_app.fleet.commands import (
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.footprint_rows import known_needs
 from supervisor_app.fleet.logfiles import MAX_LINES, find_log
+from supervisor_app.fleet.maintenance import plans, status_json
 from supervisor_app.fleet.snapshots import load_views
 from supervisor_app.web.errors import api_error
 
 
 @endpoint()
 def servers(request: HttpRequest) -> HttpResponse:
-    now = time.time()
-    return JsonResponse({"servers": [view.as_json(now) for view in load_views()]})
+    now, known = time.time(), plans()
+    return JsonResponse({"servers": [status_json(view, known, now) for view in load_views()]})
 
 
 @endpoint()
@@ -35,7 +36,7 @@ def server(request: HttpRequest, name: str) -> HttpResponse:
     views = load_views(name)
     if not views:
         return no_server(name)
-    return JsonResponse(views[0].as_json(time.time()))
+    return JsonResponse(status_json(views[0], plans(), time.time()))
 
 
 @endpoint()

@@ -12,6 +12,8 @@ from django.db.models import Q
 from supervisor_app.common.moments import moment, seconds
 from supervisor_app.common.words import iso
 from supervisor_app.core.spans import SpanState
+from supervisor_app.fleet.maintenance import times_of
+from supervisor_app.fleet.maintenance_rules import planned
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.fleet.silence import silent_since, with_silence
 from supervisor_app.fleet.span_record import piece_of
@@ -60,7 +62,7 @@ class Availability:
 
 
 def bars_of(names: Sequence[str], window: Window, now: datetime) -> Mapping[str, Bar]:
-    """Return a bar for each of these servers that exists, by its name. Three queries at most."""
+    """Return a bar for each of these servers that exists, by its name. Four queries at most."""
     at, edges = now.timestamp(), window.edges(now.timestamp())
     if window is Window.DAY:
         pieces = _pieces(names, Q(ended_at__gt=moment(edges[0])), at)
@@ -70,7 +72,7 @@ def bars_of(names: Sequence[str], window: Window, now: datetime) -> Mapping[str,
 
 
 def availability_of(name: str, now: datetime) -> Availability | None:
-    """Return the bars of all windows, and the months; None: there is no such server. Three queries."""
+    """Return the bars of all windows, and the months; None: there is no such server. Four queries."""
     at = now.timestamp()
     last_day = Window.DAY.edges(at)
     pieces = _pieces([name], Q(summed=False) | Q(ended_at__gt=moment(last_day[0])), at)
@@ -89,7 +91,11 @@ def _pieces(names: Sequence[str], wanted: Q, now: float) -> dict[str, list[Piece
     found: defaultdict[int, list[Piece]] = defaultdict(list)
     for span in Span.objects.filter(Q(ended_at=None) | wanted, server__in=known):
         found[span.server_id].append(piece_of(span))
-    return {name: silent_from(found[pk], since) for pk, (name, since) in known.items()}
+    first = min((pieces[0].began for pieces in found.values()), default=now)
+    times = times_of(known, first)
+    return {
+        name: planned(silent_from(found[pk], since), times.get(pk, ())) for pk, (name, since) in known.items()
+    }
 
 
 def _days(pieces: Mapping[str, list[Piece]], edges: Sequence[float], now: float) -> dict[str, list[Slice]]:

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from supervisor_app.core.loaded import RoomOutcome
 from supervisor_app.core.status import Status
 from supervisor_app.fleet.devices import known_devices
+from supervisor_app.fleet.maintenance import plan_of, plans
 from supervisor_app.fleet.models import ServerState
 from supervisor_app.fleet.snapshots import load_views
 
@@ -45,6 +46,12 @@ class ServerCollector(Collector):
         watched = GaugeMetricFamily(
             "llamaproxy_server_supervised", "1 while a supervisor reports.", labels=LABELS
         )
+        planned = GaugeMetricFamily(
+            "llamaproxy_server_maintenance",
+            "1 while it is in maintenance: nobody is told, and nothing is downtime.",
+            labels=LABELS,
+        )
+        known = plans()
         for view in load_views():
             name, snapshot = view.status.name, view.status
             up.add_metric([name], float(view.is_known and snapshot.status is Status.READY))
@@ -53,7 +60,8 @@ class ServerCollector(Collector):
             retries.add_metric([name], snapshot.retries)
             uptime.add_metric([name], snapshot.uptime(now) if view.is_known else 0)
             watched.add_metric([name], float(view.is_known))
-        yield from (up, status, retries, uptime, watched)
+            planned.add_metric([name], float(plan_of(name, known) is not None))
+        yield from (up, status, retries, uptime, watched, planned)
         yield from _counters()
         yield from _loads()
 

@@ -19,6 +19,7 @@ from supervisor_app.core.status import Status
 from supervisor_app.fleet.audit_tables import AuditEntry
 from supervisor_app.fleet.columns import column
 from supervisor_app.fleet.holder import Holder
+from supervisor_app.fleet.maintenance_tables import Maintenance
 from supervisor_app.fleet.run_tables import CrashMark, Run
 from supervisor_app.fleet.sample_tables import Pulse, Sample
 from supervisor_app.fleet.span_tables import Span, SpanDay
@@ -36,6 +37,7 @@ __all__ = [
     "AuditEntry",
     "ConfigVersion",
     "CrashMark",
+    "Maintenance",
     "Pulse",
     "Run",
     "Sample",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from supervisor_app.fleet import span_record
+from supervisor_app.fleet import maintenance, span_record
 from supervisor_app.fleet.audit import KEPT
 from supervisor_app.fleet.models import AuditEntry, Footprint, LlamaServer, Run, ServerState
 
@@ -26,7 +26,7 @@ def prune(node: str, now: datetime) -> bool:
     if span_record.sum_up(node, now):
         return True
     runs = (_past(server) for server in LlamaServer.objects.on_node(node))
-    past = (*runs, _unused(node), _past_acts(now), *span_record.too_old(node, now))
+    past = (*runs, _unused(node), _past_acts(now), *span_record.too_old(node, now), maintenance.too_old(now))
     return any(delete_some(rows) for rows in past)
 
 

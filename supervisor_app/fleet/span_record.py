@@ -10,6 +10,8 @@ from django.db.models import Count, Max, Min, OuterRef, Q, Subquery
 from supervisor_app.common.moments import moment
 from supervisor_app.common.storage import storable
 from supervisor_app.core.spans import SpanState
+from supervisor_app.fleet.maintenance import times_of
+from supervisor_app.fleet.maintenance_rules import planned
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.fleet.span_rules import CROWD, FLAP_SECONDS, Piece, follow
 from supervisor_app.fleet.span_tables import Span, SpanDay
@@ -157,6 +159,8 @@ def sum_up(node: str, now: datetime) -> bool:
 def _sum_up(server: LlamaServer, last: date | None, today: datetime) -> None:
     rows = server.spans.filter(summed=False, began_at__lt=today)
     pieces = [piece_of(span) for span in rows]
+    if pieces:
+        pieces = planned(pieces, times_of([server.pk], pieces[0].began)[server.pk])
     first = last + timedelta(days=1) if last else moment(pieces[0].began if pieces else 0.0).date()
     begin = max(_midnight(first), today - KEPT)
     edges = [(begin + timedelta(days=number)).timestamp() for number in range((today - begin).days + 1)]

@@ -16,6 +16,7 @@ from django.shortcuts import render
 from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
 from supervisor_app.fleet.models import LlamaServer, Run
 from supervisor_app.pages.door import page
+from supervisor_app.pages.maintenance import maintenance_panel
 from supervisor_app.pages.presenters.alerts import IncidentRow, by_day, row_of, told_by_incident
 from supervisor_app.web.http import HtmxHttpRequest, may_control
 
@@ -63,6 +64,7 @@ def alerts(request: HtmxHttpRequest) -> HttpResponse:
     context = {
         **alerts_panel(chosen, request.GET.get("page", ""), is_staff=is_staff),
         "can_control": is_staff,
+        **maintenance_panel("", may=is_staff),
     }
     if request.htmx and not request.htmx.history_restore_request:
         return render(request, "supervisor/_alerts.html", context)

@@ -31,6 +31,7 @@ from supervisor_app.fleet.uptime import Window
 from supervisor_app.pages.config import not_ready
 from supervisor_app.pages.devices import devices_panel
 from supervisor_app.pages.door import page
+from supervisor_app.pages.maintenance import maintenance_panel
 from supervisor_app.pages.needs import need_panel
 from supervisor_app.pages.now import history_panel, now_panel
 from supervisor_app.pages.overview import load_overview
@@ -47,7 +48,7 @@ def home(request: HttpRequest) -> HttpResponse:
 def server(request: HttpRequest, name: str) -> HttpResponse:
     day = bars_of([name], Window.DAY, timezone.now()).get(name)
     can_control, view = may_control(request), _view(name)
-    context = {"view": view, "need": need_panel(name), "day": day, **_page_context(request)}
+    context = {"view": view, "need": need_panel(name), "day": day, **_page_context(request, name)}
     context |= now_panel(name, can_control=can_control)
     context |= history_panel(name, request.GET.get("span", ""), context["devices"])
     if can_control:
@@ -103,10 +104,11 @@ def rollback(request: HtmxHttpRequest, name: str) -> HttpResponse:
     return redirect("server", name=name)
 
 
-def _page_context(request: HttpRequest) -> dict[str, Any]:
+def _page_context(request: HttpRequest, name: str = "") -> dict[str, Any]:
     return {
         "now": time.time(),
         "can_control": may_control(request),
+        **maintenance_panel(name, may=may_control(request)),
         "has_users": get_user_model().objects.exists(),
     }
 

@@ -47,5 +47,6 @@ class UntilForm(forms.Form):
             raise ValidationError(_("That moment is over. Choose a later one."))
         if span == DATE and until is None:
             raise ValidationError(_("Write the date until which it is, or choose a time from now."))
-        cleaned["ends_at"] = until if until is not None else now + timedelta(seconds=int(str(span)))
+        seconds = int(str(span)) if str(span).isdecimal() else 0
+        cleaned["ends_at"] = until if until is not None else now + timedelta(seconds=seconds)
         return cleaned

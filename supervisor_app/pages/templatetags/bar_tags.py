@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 register = template.Library()
 
-TONES = {SpanState.READY: "up", SpanState.STARTING: "busy", SpanState.UNKNOWN: "unknown"}
+TONES = {
+    SpanState.READY: "up",
+    SpanState.STARTING: "busy",
+    SpanState.UNKNOWN: "unknown",
+    SpanState.MAINTENANCE: "plan",
+}
 DENT = 0.05
 """Share of a slice below which downtime is shown as a dent: a week with a restart is no week of outage."""
 

@@ -93,7 +93,7 @@ def test_bars_of_many_servers_cost_as_many_queries_as_of_one(window, crashed, dj
         span(server, SpanState.READY, 199)
         names.append(server.name)
     prune()
-    with django_assert_max_num_queries(3):
+    with django_assert_max_num_queries(4):
         bars = bars_of(names, window, NOW)
     assert bars.keys() == set(names)
 

@@ -84,6 +84,7 @@ def test_the_api_tells_all_of_the_contract(client):
         "warnings": ["It computes on the CPU."],
         "supervised": True,
         "lastSeen": None,
+        "maintenance": None,
     }
 
 

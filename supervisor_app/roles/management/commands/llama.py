@@ -6,6 +6,7 @@ import json
 import shlex
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.devices import survey_this_node
 from supervisor_app.fleet.lease import is_supervised
 from supervisor_app.fleet.logfiles import FoundLog, find_log
+from supervisor_app.fleet.maintenance import plan_of, plans, status_json
 from supervisor_app.fleet.models import LlamaServer, Run
 from supervisor_app.fleet.need_report import report_file, report_server
 from supervisor_app.fleet.report_facts import newest_crash, report_of
@@ -38,6 +40,7 @@ from supervisor_app.roles.config_diff import diff_config
 from supervisor_app.roles.config_import import import_config
 from supervisor_app.roles.config_report import check_config, show_config
 from supervisor_app.roles.key_command import key_command
+from supervisor_app.roles.maintenance_command import maintenance_command
 from supervisor_app.roles.memory_report import (
     devices_table,
     footprint_json,
@@ -68,6 +71,7 @@ class Command(BaseCommand):
             "status",
             "logs",
             "rollback",
+            "maintenance",
             "key",
             "config",
             "import",
@@ -90,7 +94,8 @@ class Command(BaseCommand):
             "key_name",
             nargs="?",
             metavar="which",
-            help="of key add, rotate and revoke: a key; of config show: a server; of config diff: a file; "
+            help="of key add, rotate and revoke: a key; of maintenance: on or off; "
+            "of config show: a server; of config diff: a file; "
             "of report: a run (default: the newest that died)",
         )
         parser.add_argument(
@@ -102,7 +107,13 @@ class Command(BaseCommand):
             help="of key add: also /tools, /lora-adapters, /models/load, …",
         )
         parser.add_argument(
-            "--until", help="of key rotate: end of the old secret (now, 2h, 7d, 14:00, a date; default: 1d)"
+            "--until",
+            help="of maintenance and of key rotate: its end, that of the old "
+            "secret: now, 2h, 7d, 14:00, a date (default: until off; 1d)",
+        )
+        parser.add_argument("--note", default="", help="of maintenance: why")
+        parser.add_argument(
+            "--all", action="store_true", dest="of_all", help="of maintenance: of all servers"
         )
         parser.add_argument(
             "--json",
@@ -143,6 +154,8 @@ class Command(BaseCommand):
         may_read: bool,
         may_change: bool,
         until: str | None,
+        note: str,
+        of_all: bool,
         flags: str,
         seamless: bool,
         at_once: bool,
@@ -153,9 +166,23 @@ class Command(BaseCommand):
             raise CommandError("--now is of stop and of an ordinary restart.", returncode=2)
         if seamless and command != Wish.RESTART:
             raise CommandError(f"--seamless is of restart, not of {command}.", returncode=2)
-        if key_name is not None and command not in ("key", "config", "report"):
+        if key_name is not None and command not in ("key", "config", "report", "maintenance"):
             raise CommandError(f"{command} takes one name: {key_name!r} is one too many.", returncode=2)
-        shows = {"devices": self._show_devices, "models": self._show_models}
+        plain = {
+            "devices": partial(self._show_devices, as_json),
+            "models": partial(self._show_models, as_json),
+            "import": partial(self._import, name),
+            "rollback": partial(self._roll_back, name),
+            "maintenance": partial(
+                maintenance_command,
+                name,
+                key_name,
+                of_all=of_all,
+                until_said=until,
+                words=note,
+                write=self.stdout.write,
+            ),
+        }
         try:
             if command == "key":
                 key_command(
@@ -169,14 +196,10 @@ class Command(BaseCommand):
                 )
             elif command == "config":
                 self._config(name, key_name)
-            elif command == "import":
-                self._import(name)
             elif command == "logs":
                 self._show_log(name, lines, follow)
-            elif command == "rollback":
-                self._roll_back(name)
-            elif command in shows:
-                shows[command](as_json)
+            elif command in plain:
+                plain[command]()
             elif command == "pull":
                 pull(name, projector=mmproj, write=self.stdout.write)
             elif command == "report":
@@ -363,15 +386,17 @@ class Command(BaseCommand):
         raise CommandError(f"There is no server {name!r}. Servers: {known}.", returncode=NO_SUCH_SERVER)
 
     def _print_json(self, views: list[ServerView]) -> None:
-        now = time.time()
-        self.stdout.write(json.dumps([view.as_json(now) for view in views], indent=2))
+        now, known = time.time(), plans()
+        self.stdout.write(json.dumps([status_json(view, known, now) for view in views], indent=2))
 
     def _print(self, views: list[ServerView]) -> None:
+        known = plans()
         for view in views:
             status = view.status
             up = f", up {words.duration(status.uptime(time.time()))}" if status.started_at else ""
             seen = f"{status.status}{up}" if view.is_known else "unknown"
-            self.stdout.write(harmless(f"{status.name}: {seen}. {view.detail}"))
+            planned = " In maintenance." if plan_of(status.name, known) else ""
+            self.stdout.write(harmless(f"{status.name}: {seen}. {view.detail}{planned}"))
             if status.failure is not None and status.status is not Status.READY:
                 self.stdout.write(f"  {status.failure.hint}")
 

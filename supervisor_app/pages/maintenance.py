@@ -1,0 +1,86 @@
+"""Planned work, begun and ended on pages: its notice is for all, its form for those who operate."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import PermissionDenied
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_POST
+
+from supervisor_app.fleet.maintenance import begin, finish, plan_of, plans
+from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.pages.door import page
+from supervisor_app.pages.presenters.maintenance import row_of
+from supervisor_app.pages.until import UntilForm
+from supervisor_app.web.http import HtmxHttpRequest, may_control
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
+
+OPEN = "open"
+SPANS = [
+    ("3600", _("1 hour")),
+    ("14400", _("4 hours")),
+    ("86400", _("1 day")),
+    (OPEN, _("until I end it")),
+]
+
+
+@page
+def maintenance(request: HtmxHttpRequest) -> HttpResponse:
+    """Answer with the notice that an open page asks for again and again: of a server, or of all."""
+    if not request.htmx:
+        return redirect("alerts")
+    name = request.GET.get("server", "")
+    return render(request, "supervisor/_maintenance.html", maintenance_panel(name, may=may_control(request)))
+
+
+@require_POST
+def begin_maintenance(request: HttpRequest) -> HttpResponse:
+    """Begin maintenance of a server; without `server`, of all."""
+    server = _server(request)
+    data = request.POST.copy()
+    is_open = data.get("span") == OPEN
+    form = UntilForm(data, spans=SPANS)
+    if not form.is_valid():
+        message = " ".join(str(error) for errors in form.errors.values() for error in errors)
+        context = {"message": message, "name": server.name if server else None}
+        return render(request, "supervisor/refused.html", context, status=400)
+    until = form.cleaned_data["until"] if is_open else form.cleaned_data["ends_at"]
+    begin(server, until=until, words=data.get("note", ""), who=request.user.get_username())
+    return _back(server)
+
+
+@require_POST
+def end_maintenance(request: HttpRequest) -> HttpResponse:
+    """End the maintenance of a server; without `server`, that of all. One that is over already stays so."""
+    server = _server(request)
+    finish(server)
+    return _back(server)
+
+
+def maintenance_panel(name: str, *, may: bool) -> dict[str, Any]:
+    """Return the context of `supervisor/_maintenance.html`. One query. `name`: empty: of all servers."""
+    known, now = plans(), time.time()
+    own = plan_of(name, known) if name else None
+    shown = ([own] if own else []) if name else known
+    return {
+        "plan_rows": [row_of(plan, now, to_staff=may) for plan in shown],
+        "maintenance_of": name,
+        "may_maintain": may,
+        "maintenance_form": UntilForm(spans=SPANS, prefix=None),
+    }
+
+
+def _server(request: HttpRequest) -> LlamaServer | None:
+    if not may_control(request):
+        raise PermissionDenied("Log in as staff to begin or end maintenance.")
+    name = request.POST.get("server", "")
+    return get_object_or_404(LlamaServer, name=name) if name else None
+
+
+def _back(server: LlamaServer | None) -> HttpResponse:
+    return redirect("server", name=server.name) if server else redirect("alerts")
