@@ -48,6 +48,8 @@ class Chronicle:
         self._spans = SpanLog(seen_at=remembered.seen_at)
         self._generation = remembered.generation
         self._last_good = remembered.last_good
+        self._shown: tuple[object, ...] | None = None
+        """All on which the snapshot depends, while the server serves: most looks at it change nothing."""
 
     def write(
         self,
@@ -133,6 +135,11 @@ class Chronicle:
 
         `waits`: why a restart of a server that serves has to wait, as a sentence.
         """
+        shown = (state.shown, config, generation, endpoint, replacement, waits, port)
+        serves = state.phase is lifecycle.Phase.SERVING
+        if serves and shown == self._shown and not self._run_events:
+            return
+        self._shown = shown if serves else None
         snapshot = replace(
             self._snapshot(state, config, has_process, progress), endpoint=endpoint, replacement=replacement
         )

@@ -333,7 +333,8 @@ class NodeSupervisor:
 
     def _trim_logs(self) -> None:
         for name, watched in self._watched.items():
-            watched.trim(self._trim_log(name, watched.log_outage))
+            if self._processes.log_is_large(name):
+                watched.trim(self._trim_log(name, watched.log_outage))
 
     async def _trim_log(self, name: str, outage: Outage) -> None:
         try:

@@ -159,6 +159,9 @@ class Processes(Protocol):
     async def devices(self, pids: Collection[int]) -> Survey:
         """Memory of this machine and its GPUs; what these processes and their children use is ours."""
 
+    def log_is_large(self, name: str) -> bool:
+        """Has a server's log outgrown its bounds? Does not block."""
+
     async def trim_log(self, name: str) -> bool:
         """Keep a server's log within its bounds. True when that was due. Raises OSError."""
 

@@ -285,11 +285,11 @@ class ServerSupervisor:
         await self._begin()
         self.has_begun = True
         self._room.nudge()
+        self._wakes.begin()
         try:
-            with self._wakes.watched():
-                while True:
-                    await self._wakes.wait(self._deadline, pulse=self._has_process)
-                    self._wake()
+            while True:
+                await self._wakes.wait(self._deadline, pulse=self._has_process)
+                self._wake()
         finally:
             self._tasks.cancel()
             for seat in self._seats:
@@ -497,7 +497,7 @@ class ServerSupervisor:
         seat, config, watched = self.seat, self.config, self.seat.watched
         # Perhaps not yet, or not any more, as configured.
         if seat.state.phase in OWN_CONFIG or self._turn.keeps:
-            config = replace(config, spec=seat.config.spec)
+            config = config if config.spec is seat.config.spec else replace(config, spec=seat.config.spec)
         self._chronicle.record(
             seat.state,
             config,

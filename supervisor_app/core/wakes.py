@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from supervisor_app.core.lifecycle import Event
     from supervisor_app.core.ports import Clock
     from supervisor_app.core.seat import Seat
@@ -44,11 +41,9 @@ class Wakes:
     def empty(self) -> bool:
         return not self._events
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Wait for events in here: gaps count from now on."""
+    def begin(self) -> None:
+        """Count gaps from now on."""
         self._woken_at = self._clock.monotonic()
-        yield
 
     async def wait(self, due: float | None, *, pulse: bool) -> None:
         """Wait until an event is there or `due` (monotonic seconds) has come.

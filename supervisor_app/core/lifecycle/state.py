@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum, auto
 from math import inf
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from supervisor_app.core.lifecycle.effects import Effect
@@ -178,6 +179,11 @@ class State:
     """End of the last time in which we did not run: what was asked before is no evidence."""
 
     @property
+    def shown(self) -> tuple[object, ...]:
+        """All but the `UNSEEN` fields."""
+        return _SHOWN(self)
+
+    @property
     def is_drained(self) -> bool:
         """Is it to finish its requests before a planned end? Also before it is seen again after a kill."""
         return self.phase is Phase.DRAINING or (self.status is Status.STOPPING and self.has_served)
@@ -203,5 +209,11 @@ class State:
         )
         return min((time for time in times if time is not None), default=None)
 
+
+UNSEEN = frozenset(
+    {"watch", "over_since", *(each.name for each in fields(State) if each.name.endswith("_at"))}
+) - {"retry_at"}
+"""Fields of which nobody is told while a server serves."""
+_SHOWN = attrgetter(*(each.name for each in fields(State) if each.name not in UNSEEN))
 
 Decision = tuple[State, list[Effect]]

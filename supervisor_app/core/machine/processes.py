@@ -197,11 +197,15 @@ class LocalProcesses:
         async with self._surveying:  # one after the other: whoever sees no device takes none for full
             return await self._survey_lane.run(self._surveyor.survey, pids, patience=SURVEY_SECONDS)
 
+    def log_is_large(self, name: str) -> bool:
+        return self._newest_log(name).is_large
+
     async def trim_log(self, name: str) -> bool:
+        return await self._lanes[name].disk.run(self._newest_log(name).rotate_if_large)
+
+    def _newest_log(self, name: str) -> LogFile | OpenLog:
         held = self.open_log(name)
-        log = self.log_file(name) if held is None or held.is_closed else held
-        # One stat: a thread for it every second would cost more than the look.
-        return log.is_large and await self._lanes[name].disk.run(log.rotate_if_large)
+        return self.log_file(name) if held is None or held.is_closed else held
 
     async def _hold(self, name: str, log: LogFile, writer: Identity | None = None) -> OpenLog | None:
         """Keep a log open, wherever its file goes. None when that fails: no reason to detach a process.

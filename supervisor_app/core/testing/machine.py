@@ -223,6 +223,9 @@ class FakeProcesses:
     async def model_bytes(self, name: str, spec: LaunchSpec) -> int:
         return self.total_bytes
 
+    def log_is_large(self, name: str) -> bool:
+        return True
+
     async def trim_log(self, name: str) -> bool:
         if self.trim_error is not None:
             raise self.trim_error
