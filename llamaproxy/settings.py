@@ -37,7 +37,7 @@ FORCE_SCRIPT_NAME = sub_path(os.environ.get("FORCE_SCRIPT_NAME", ""))
 CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", [])
 
 INSTALLED_APPS = [
-    "django.contrib.admin.apps.SimpleAdminConfig",  # its pages are made with the addresses
+    "llamaproxy.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -82,6 +82,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "supervisor_app.web.rights.in_templates",
             ],
         },
     }
@@ -223,7 +224,7 @@ LLAMAPROXY_CONFIG = Path(os.environ.get("LLAMAPROXY_CONFIG") or _FOUND).absolute
 LLAMAPROXY_PUBLIC_STATUS = env_bool("LLAMAPROXY_PUBLIC_STATUS", True)
 """Status page, its JSON, events and metrics readable without login."""
 LLAMAPROXY_TRUST_ADMIN_FLAGS = env_bool("LLAMAPROXY_TRUST_ADMIN_FLAGS", False)
-"""Forms take any flag of llama-server: every staff account then has a shell on the machine."""
+"""Forms take any flag of llama-server: every admin then has a shell on the machine."""
 
 # --- Logging: the console is for people, so only our own words and other people's warnings ---
 

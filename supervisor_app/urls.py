@@ -39,6 +39,7 @@ from supervisor_app.pages import (
     watches,
 )
 from supervisor_app.pages.availability import availability
+from supervisor_app.web.rights import Right, declare
 
 register_converter(WishConverter, "wish")
 register_converter(NameConverter, "name")
@@ -130,5 +131,5 @@ urlpatterns = [
     path("readyz", probes.readyz, name="readyz"),
     path("metrics", probes.metrics, name="metrics"),
     # Django's admin names no icon, so browsers ask for this one.
-    path("favicon.ico", RedirectView.as_view(url=static("supervisor/favicon.svg"))),
+    path("favicon.ico", declare(Right.ENTER)(RedirectView.as_view(url=static("supervisor/favicon.svg")))),
 ]

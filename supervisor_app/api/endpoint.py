@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
@@ -13,29 +14,24 @@ from django.views.decorators.http import require_http_methods
 
 from supervisor_app.fleet.snapshots import load_views
 from supervisor_app.web.errors import api_error
-from supervisor_app.web.http import may_control, may_read
+from supervisor_app.web.rights import READS, Right, declare, may, why_not
 
 View = Callable[..., HttpResponseBase]
-Refuse = Callable[[HttpRequest], JsonResponse | None]
-
-READS = ("GET", "HEAD")
-ACTS = ("POST",)
 
 
-def endpoint(methods: Sequence[str] = READS, *, staff: bool = False) -> Callable[[View], View]:
-    """Let a view take these methods (else 405) from programs with the rights: those of staff, or to read.
+def endpoint(right: Right = Right.READ, methods: Sequence[str] = READS) -> Callable[[View], View]:
+    """Let a view take these methods (else 405) from programs whose login has a right.
 
-    A program without them gets 401, or 403 if it is logged in already.
+    A program without it gets 401, or 403 and the role that has it if the program is logged in already.
     """
-    refuse: Refuse = _refuse_all_but_staff if staff else _refuse_strangers
 
     def decorate(view: View) -> View:
         @wraps(view)
         def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            return refuse(request) or view(request, *args, **kwargs)
+            return _refusal(request, right) or view(request, *args, **kwargs)
 
         checked = require_http_methods(methods)(wrapper)
-        return never_cache(checked) if methods == READS else checked
+        return declare(right, methods)(never_cache(checked) if methods == READS else checked)
 
     return decorate
 
@@ -45,17 +41,10 @@ def no_server(name: str) -> JsonResponse:
     return api_error(404, "no_such_server", f"There is no server {name!r}.", f"Servers: {names}.")
 
 
-def _refuse_strangers(request: HttpRequest) -> JsonResponse | None:
-    return None if may_read(request) else _login_required("The status needs a login.")
-
-
-def _refuse_all_but_staff(request: HttpRequest) -> JsonResponse | None:
+def _refusal(request: HttpRequest, right: Right) -> JsonResponse | None:
+    if may(request.user, right):
+        return None
     if not request.user.is_authenticated:
-        return _login_required("This needs a staff login.")
-    if not may_control(request):
-        return api_error(403, "not_staff", "This needs a staff login.", "Ask an administrator.")
-    return None
-
-
-def _login_required(message: str) -> JsonResponse:
-    return api_error(401, "login_required", message, f"Log in at {reverse('admin:index')}.")
+        hint = f"Log in at {reverse(settings.LOGIN_URL)}."
+        return api_error(401, "login_required", why_not(request.user, right), hint)
+    return api_error(403, "forbidden", why_not(request.user, right), "See docs/users.md on roles.")

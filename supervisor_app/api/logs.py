@@ -9,9 +9,10 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from supervisor_app.api.endpoint import endpoint, no_server
 from supervisor_app.fleet.commands import server_named
 from supervisor_app.fleet.log_lines import lines_here, lines_there
+from supervisor_app.web.rights import Right
 
 
-@endpoint(staff=True)
+@endpoint(Right.LOOK)
 def lines(request: HttpRequest, name: str) -> HttpResponse:
     """Answer with lines of a server's log; a search is bounded, and says how far it has looked."""
     server = server_named(name).first()

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 
-from supervisor_app.api.endpoint import ACTS, endpoint, no_server
+from supervisor_app.api.endpoint import endpoint, no_server
 from supervisor_app.common.until import until
 from supervisor_app.fleet.commands import server_named
 from supervisor_app.fleet.maintenance import begin, finish, plan_json, plans
 from supervisor_app.web.errors import api_error
+from supervisor_app.web.rights import ACTS, Right
 
 if TYPE_CHECKING:
     from supervisor_app.fleet.models import LlamaServer
@@ -24,13 +25,13 @@ def maintenance(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"maintenance": found})
 
 
-@endpoint(ACTS, staff=True)
+@endpoint(Right.OPERATE, ACTS)
 def switch_of_all(request: HttpRequest, switch: str) -> HttpResponse:
     """Begin (`on`) or end (`off`) the maintenance of all servers."""
     return _switch(request, None, switch)
 
 
-@endpoint(ACTS, staff=True)
+@endpoint(Right.OPERATE, ACTS)
 def switch_of_server(request: HttpRequest, name: str, switch: str) -> HttpResponse:
     """Begin (`on`) or end (`off`) the maintenance of a server."""
     server = server_named(name).first()

@@ -14,10 +14,12 @@ from supervisor_app.api.endpoint import endpoint
 from supervisor_app.common.outage import Outage
 from supervisor_app.fleet.metrics import render_metrics
 from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.web.rights import Right, declare
 
 log = logging.getLogger(__name__)
 
 
+@declare(Right.ENTER)
 @never_cache
 @require_safe
 def livez(request: HttpRequest) -> HttpResponse:
@@ -31,6 +33,7 @@ _database_outage = Outage(
 )
 
 
+@declare(Right.ENTER)
 @never_cache
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:

@@ -10,6 +10,7 @@ from supervisor_app.fleet.commands import server_named
 from supervisor_app.fleet.history import card_of, newest_runs, summary_json
 from supervisor_app.fleet.report_facts import report_of
 from supervisor_app.web.errors import api_error
+from supervisor_app.web.rights import Right
 
 
 @endpoint()
@@ -20,14 +21,14 @@ def runs(request: HttpRequest, name: str) -> HttpResponse:
     return JsonResponse({"server": name, "runs": [summary_json(run) for run in newest_runs(name)]})
 
 
-@endpoint(staff=True)
+@endpoint(Right.LOOK)
 def run(request: HttpRequest, name: str, number: int) -> HttpResponse:
-    """Answer with all that is known of one run: for staff, because its output may hold prompts."""
+    """Answer with all that is known of one run: its output may hold prompts."""
     card = card_of(name, number)
     return JsonResponse(card.as_json()) if card else _no_run(name, number)
 
 
-@endpoint(staff=True)
+@endpoint(Right.LOOK)
 def report(request: HttpRequest, name: str, number: int) -> HttpResponse:
     """Answer with the report of a run for developers of llama.cpp; `?format=text`: the Markdown alone."""
     card = card_of(name, number)

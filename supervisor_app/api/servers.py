@@ -7,7 +7,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from supervisor_app.api.endpoint import ACTS, endpoint, no_server
+from supervisor_app.api.endpoint import endpoint, no_server
 from supervisor_app.core.server_config import Wish
 from supervisor_app.fleet.commands import (
     NothingToRollBackError,
@@ -23,6 +23,7 @@ from supervisor_app.fleet.logfiles import MAX_LINES, find_log
 from supervisor_app.fleet.maintenance import plans, status_json
 from supervisor_app.fleet.snapshots import load_views
 from supervisor_app.web.errors import api_error
+from supervisor_app.web.rights import ACTS, Right
 
 
 @endpoint()
@@ -51,7 +52,7 @@ def footprint(request: HttpRequest, name: str) -> HttpResponse:
     return JsonResponse(need.as_json())
 
 
-@endpoint(ACTS, staff=True)
+@endpoint(Right.OPERATE, ACTS)
 def control(request: HttpRequest, name: str, wish: Wish) -> HttpResponse:
     """Answer 202 once the wish is on disk; the supervisor acts on it."""
     if wish is Wish.RESTART and request.GET.get("seamless") == "1":
@@ -72,7 +73,7 @@ def _restart_seamlessly(name: str) -> HttpResponse:
     return JsonResponse({"server": name, "asked": "restart", "seamless": True}, status=202)
 
 
-@endpoint(ACTS, staff=True)
+@endpoint(Right.OPERATE, ACTS)
 def rollback(request: HttpRequest, name: str) -> HttpResponse:
     server = server_named(name).first()
     if server is None:
@@ -84,9 +85,9 @@ def rollback(request: HttpRequest, name: str) -> HttpResponse:
     return JsonResponse({"server": name, "asked": "rollback", "changed": changed}, status=202)
 
 
-@endpoint(staff=True)
+@endpoint(Right.LOOK)
 def log(request: HttpRequest, name: str) -> HttpResponse:
-    """Answer with the end of a server's output: it may hold prompts, so it is for staff."""
+    """Answer with the end of a server's output: it may hold prompts, so it is not for strangers."""
     asked = request.GET.get("lines", "100")
     if not asked.isascii() or not asked.isdigit() or not 1 <= int(asked) <= MAX_LINES:
         hint = f"Use ?lines=1 to ?lines={MAX_LINES}."

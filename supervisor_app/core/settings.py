@@ -179,7 +179,7 @@ SETTINGS = (
         secret=True,
         help="Key that llama-server asks its clients for.",
         note="Handed over in the environment, never on the command line. Without a key each server that "
-        "llamaproxy starts gets a random one, which the gateway knows and its page shows to staff: nobody "
+        "llamaproxy starts gets a random one, which the gateway knows and its page shows to admins: nobody "
         'gets past the gateway. With `""` the server asks for no key and is open to every program that '
         "reaches it.",
     ),

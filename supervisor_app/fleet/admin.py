@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 else:  # Django's own classes cannot be subscripted
     ServerModelAdmin = RunModelAdmin = admin.ModelAdmin
 
-admin.site.site_header = "llamaproxy"
-admin.site.site_title = "llamaproxy"
-admin.site.index_title = "Servers and history"
-
 
 @admin.register(LlamaServer)
 class LlamaServerAdmin(ServerModelAdmin):

@@ -10,3 +10,10 @@ class FleetConfig(AppConfig):
     label = "supervisor_app"
     verbose_name = "Servers"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from supervisor_app.fleet.role_groups import (
+            install,
+        )  # its signal needs no models, but apps that are known
+
+        install()

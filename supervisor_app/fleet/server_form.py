@@ -112,7 +112,7 @@ class LlamaServerForm(ServerModelForm):
         required=False,
         label="API key",
         help_text=f"{BY_FIELD['api_key'].summary} Handed over in the environment, never on the command line. "
-        "Without one it gets a random key, which the gateway knows and its page shows to staff. "
+        "Without one it gets a random key, which the gateway knows and its page shows to admins. "
         "What is stored is not shown; leave empty to keep it, type - for none (open to every program that "
         "reaches it), * for a new random one.",
     )

@@ -9,16 +9,16 @@ from django.db import IntegrityError, transaction
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render, resolve_url
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST
 
 from supervisor_app.fleet.commands import NotDeletedError, delete_server, nudge
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.models import LlamaServer, this_node
 from supervisor_app.fleet.versions import note_version
-from supervisor_app.pages.config import check, fields_of, known_flags, launched
+from supervisor_app.pages.config import fields_of, known_flags, launched
 from supervisor_app.pages.config_form import AddForm, initial_of
-from supervisor_app.pages.door import staff_part
+from supervisor_app.pages.door import act, page
 from supervisor_app.pages.pasting import typed_in
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, QueryDict
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from supervisor_app.web.http import HtmxHttpRequest
 
 
-@staff_part
+@page(Right.ADMINISTER)
 def add(request: HtmxHttpRequest) -> HttpResponse:
     """Show an empty form, or that of another server (`from`)."""
     name = request.GET.get("from", "")
@@ -34,19 +34,17 @@ def add(request: HtmxHttpRequest) -> HttpResponse:
     return _page(request, AddForm(initial=initial_of(other)), {"other": other})
 
 
-@require_POST
+@act(Right.ADMINISTER)
 def preview_added(request: HttpRequest) -> HttpResponse:
     """Show what the form as it is typed would launch."""
-    check(request)
     form = _form(request.POST)
     said = launched(form.instance) if form.is_valid() else {}
     return render(request, "supervisor/_config_preview.html", {"form": form, **said})
 
 
-@require_POST
+@act(Right.ADMINISTER)
 def create(request: HttpRequest) -> HttpResponse:
     """Make a server, or fill the form with a command line; a mistake loses nothing that was typed."""
-    check(request)
     typed = typed_in(request)
     form = _form(typed.data)
     if typed.context:
@@ -65,10 +63,9 @@ def create(request: HttpRequest) -> HttpResponse:
     return redirect("server", name=server.name)
 
 
-@require_POST
+@act(Right.ADMINISTER)
 def delete(request: HtmxHttpRequest, name: str) -> HttpResponse:
     """Delete a server, whose process its supervisor ends."""
-    check(request)
     try:
         delete_server(get_object_or_404(LlamaServer, name=name), last_good())
     except NotDeletedError as error:

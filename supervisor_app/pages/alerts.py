@@ -18,7 +18,7 @@ from supervisor_app.fleet.models import LlamaServer, Run
 from supervisor_app.pages.door import page
 from supervisor_app.pages.maintenance import maintenance_panel
 from supervisor_app.pages.presenters.alerts import IncidentRow, by_day, row_of, told_by_incident
-from supervisor_app.web.http import HtmxHttpRequest, may_control
+from supervisor_app.web.rights import Right, may
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from django.http import HttpResponse
 
     from supervisor_app.alerts.models import IncidentQuerySet
+    from supervisor_app.web.http import HtmxHttpRequest
 
 LISTED = 30
 """Past incidents of a page."""
@@ -56,28 +57,29 @@ class Filter:
         return incidents.filter(failure_kind=self.kind) if self.kind else incidents
 
 
-@page
+@page(Right.READ)
 def alerts(request: HtmxHttpRequest) -> HttpResponse:
     """Show the page; htmx gets the list alone."""
-    is_staff = may_control(request)
     chosen = Filter.read(request.GET.dict())
     context = {
-        **alerts_panel(chosen, request.GET.get("page", ""), is_staff=is_staff),
-        "can_control": is_staff,
-        **maintenance_panel("", may=is_staff),
+        **alerts_panel(chosen, request.GET.get("page", ""), names=may(request.user, Right.LOOK)),
+        **maintenance_panel("", request),
     }
     if request.htmx and not request.htmx.history_restore_request:
         return render(request, "supervisor/_alerts.html", context)
     return render(request, "supervisor/alerts.html", {**context, **_choices()})
 
 
-def alerts_panel(chosen: Filter, number: str, *, is_staff: bool) -> dict[str, Any]:
-    """Return the context of `supervisor/_alerts.html`. `number`: of the page of past incidents."""
+def alerts_panel(chosen: Filter, number: str, *, names: bool) -> dict[str, Any]:
+    """Return the context of `supervisor/_alerts.html`. `number`: of the page of past incidents.
+
+    `names`: may its reader see names of channels, and the runs?
+    """
     found = chosen.of(Incident.objects.select_related("server"))
     past = Paginator(found.exclude(closed_at=None), LISTED).get_page(number)
     is_first = past.number == 1
     opened = list(found.open()) if is_first else []
-    rows = _rows([*opened, *past.object_list], is_staff=is_staff)
+    rows = _rows([*opened, *past.object_list], names=names)
     return {
         "now": time.time(),
         "chosen": chosen,
@@ -96,7 +98,7 @@ def _choices() -> dict[str, Any]:
     return {"kinds": list(kinds), "servers": list(servers)}
 
 
-def _rows(incidents: Sequence[Incident], *, is_staff: bool) -> dict[int, IncidentRow]:
+def _rows(incidents: Sequence[Incident], *, names: bool) -> dict[int, IncidentRow]:
     numbers = [incident.pk for incident in incidents]
     groups = (
         Delivery.objects.filter(incident__in=numbers)
@@ -104,8 +106,8 @@ def _rows(incidents: Sequence[Incident], *, is_staff: bool) -> dict[int, Inciden
         .values("incident", "channel__name", "state")
         .annotate(count=Count("pk"), error=Max("last_error"))
     )
-    told = told_by_incident(groups, names=is_staff)
-    runs = _runs(numbers) if is_staff else {}
+    told = told_by_incident(groups, names=names)
+    runs = _runs(numbers) if names else {}
     return {
         incident.pk: row_of(incident, told.get(incident.pk, ()), runs.get(incident.pk))
         for incident in incidents

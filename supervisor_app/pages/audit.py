@@ -1,4 +1,4 @@
-"""The audit: who did what, when, and from where. For staff."""
+"""The audit: who did what, when, and from where. For admins."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from django.utils.dateparse import parse_date
 
 from supervisor_app.fleet.audit import KEPT
 from supervisor_app.fleet.models import AuditEntry
-from supervisor_app.pages.door import staff_page
+from supervisor_app.pages.door import page
 from supervisor_app.pages.presenters.audit import touched_by
 from supervisor_app.pages.presenters.traffic import safe_cell
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -73,7 +74,7 @@ class Filter:
         return entries
 
 
-@staff_page
+@page(Right.ADMINISTER)
 def audit(request: HttpRequest) -> HttpResponse:
     """Show the newest acts that fit, or those before an entry (`before` in the query)."""
     chosen = Filter.read(request.GET.dict())
@@ -97,7 +98,7 @@ def audit(request: HttpRequest) -> HttpResponse:
     return render(request, "supervisor/audit.html", context)
 
 
-@staff_page
+@page(Right.ADMINISTER)
 def audit_csv(request: HttpRequest) -> StreamingHttpResponse:
     """Download all acts that fit, newest first."""
     rows = Filter.read(request.GET.dict()).of(AuditEntry.objects.all()).values_list(*COLUMNS)

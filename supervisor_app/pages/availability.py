@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from supervisor_app.fleet.availability import availability_of
 from supervisor_app.fleet.uptime_words import OF_WINDOW
 from supervisor_app.pages.door import page
-from supervisor_app.web.http import may_control
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -29,12 +29,12 @@ LEGEND = [
 """Colours of the bars, with their words."""
 
 
-@page
+@page(Right.READ)
 def availability(request: HttpRequest, name: str) -> HttpResponse:
     context = availability_panel(name)
     if not context:
         raise Http404(f"There is no server {name}.")
-    return render(request, "supervisor/availability.html", {**context, "can_control": may_control(request)})
+    return render(request, "supervisor/availability.html", context)
 
 
 def availability_panel(name: str) -> dict[str, Any]:

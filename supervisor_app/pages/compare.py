@@ -14,7 +14,8 @@ from supervisor_app.common.redact import redact_argv
 from supervisor_app.core.command_line.argv import beside, flags_beside
 from supervisor_app.core.command_line.named_model import named_model
 from supervisor_app.fleet.models import LlamaServer, Run
-from supervisor_app.pages.door import staff_page
+from supervisor_app.pages.door import page
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ ELSEWHERE = frozenset({"args", "model_path"})
 """Settings that the command line tells."""
 
 
-@staff_page
+@page(Right.LOOK)
 def compare(request: HttpRequest, name: str) -> HttpResponse:
     """Show what differs between the two runs that the address names; what is equal is folded."""
     server = get_object_or_404(LlamaServer, name=name)

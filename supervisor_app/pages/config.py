@@ -11,11 +11,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST
 
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.core.settings import BY_FIELD
@@ -39,11 +37,11 @@ from supervisor_app.fleet.versions import (
 )
 from supervisor_app.modelfiles.models import ModelFile
 from supervisor_app.pages.config_form import ConfigForm
-from supervisor_app.pages.door import staff_part
+from supervisor_app.pages.door import act, page
 from supervisor_app.pages.fits import fit_of_server
 from supervisor_app.pages.pasting import typed_in
 from supervisor_app.pages.presenters.config import MATTER, changes_between, sections
-from supervisor_app.web.http import HtmxHttpRequest, may_control
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,20 +49,21 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.http import HttpRequest, HttpResponse
 
+    from supervisor_app.web.http import HtmxHttpRequest
+
 MOST_MODELS = 500
 """Models that a field offers."""
 
 
-@staff_part
+@page(Right.ADMINISTER)
 def config(request: HtmxHttpRequest, name: str) -> HttpResponse:
     server = get_object_or_404(LlamaServer, name=name)
     return _page(request, server, _form(server))
 
 
-@require_POST
+@act(Right.ADMINISTER)
 def preview_config(request: HttpRequest, name: str) -> HttpResponse:
     """Show what the form as it is typed would do."""
-    check(request)
     server = get_object_or_404(LlamaServer, name=name)
     before, form = configured(server), _form(server, request.POST, known_flags(server))
     is_valid = form.is_valid()
@@ -73,10 +72,9 @@ def preview_config(request: HttpRequest, name: str) -> HttpResponse:
     return render(request, "supervisor/_config_preview.html", context)
 
 
-@require_POST
+@act(Right.ADMINISTER)
 def change_config(request: HttpRequest, name: str) -> HttpResponse:
     """Show what a change would do, or apply it; a mistake loses nothing that was typed."""
-    check(request)
     known = known_flags(get_object_or_404(LlamaServer, name=name))
     if refused := _change(request, name, known):
         return refused()  # looks at files, which may take seconds: not within the transaction
@@ -118,10 +116,9 @@ def _change(request: HttpRequest, name: str, known: frozenset[str]) -> Callable[
     return None
 
 
-@require_POST
+@act(Right.ADMINISTER)
 def restore_config(request: HttpRequest, name: str, number: int) -> HttpResponse:
     """Bring a version back, as a new one."""
-    check(request)
     server = get_object_or_404(LlamaServer, name=name)
     try:
         fixed = fixed_fields(server, last_good())
@@ -237,9 +234,3 @@ def _versions(server: LlamaServer) -> list[dict[str, Any]]:
     rows = list(ConfigVersion.objects.filter(server=server))
     changes = [changes_between(older.values, newer.values) for newer, older in pairwise(rows)]
     return [{"row": row, "changes": changed} for row, changed in zip(rows, [*changes, []], strict=False)]
-
-
-def check(request: HttpRequest) -> None:
-    """Raise PermissionDenied but for staff."""
-    if not may_control(request):
-        raise PermissionDenied("Log in as staff to configure a server.")

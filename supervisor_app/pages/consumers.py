@@ -7,7 +7,6 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from channels.db import database_sync_to_async
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
@@ -15,8 +14,9 @@ from django.conf import settings
 from supervisor_app.fleet.events import LISTINGS, Listing, Push, error_event, in_pieces, part_of, rendered
 from supervisor_app.fleet.hub import Marks, Wanted, hub, is_news, mark_of_push
 from supervisor_app.pages.build import build
-from supervisor_app.pages.door import may_stay
+from supervisor_app.pages.door import allows, stays_allowed
 from supervisor_app.pages.overview import load_overview, render_overview
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -43,6 +43,7 @@ class StatusConsumer(AsyncWebsocketConsumer):
 
     # The hub listens for all: a channel for each socket would make each fail while Redis is away.
     channel_layer_alias = None
+    right = Right.READ
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve the socket. However it ends, it must not stay with the hub."""
@@ -53,7 +54,7 @@ class StatusConsumer(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         await self.accept()
-        if not settings.LLAMAPROXY_PUBLIC_STATUS and not self.scope["user"].is_staff:
+        if not await allows(self.scope["user"], self.right):
             await self.close(code=LOGIN_NEEDED)
             return
         query = parse_qs(self.scope["query_string"].decode("latin-1"))
@@ -148,16 +149,10 @@ class StatusConsumer(AsyncWebsocketConsumer):
         return known.keys() != sent.keys() or any(is_news(known[name], mark) for name, mark in sent.items())
 
     async def heartbeat(self, html: str) -> None:
-        if not settings.LLAMAPROXY_PUBLIC_STATUS and not await self._may_stay():
+        if not settings.LLAMAPROXY_PUBLIC_STATUS and not await stays_allowed(self.scope, self.right):
             await self.close(code=LOGIN_NEEDED)
         elif not self.wanted.as_json:
             await self.send(text_data=html)
-
-    async def _may_stay(self) -> bool:
-        may: bool = await database_sync_to_async(may_stay)(
-            self.scope["user"].pk, self.scope["session"].session_key
-        )
-        return may
 
     async def _send_pushes(self, pushes: Collection[Push]) -> None:
         """Send those that are news to this socket."""

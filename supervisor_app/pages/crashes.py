@@ -1,22 +1,21 @@
-"""Crashes of one cause as one, and what staff say of them."""
+"""Crashes of one cause as one, and what people say of them."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_POST
 
 from supervisor_app.alerts.rules import is_muted
 from supervisor_app.fleet.crash_groups import DAYS, Group, crashes_of, grouped
 from supervisor_app.fleet.crash_marks import BadMarkError, marks_of, mute, reopen, resolve, unmute
 from supervisor_app.fleet.models import LlamaServer
-from supervisor_app.web.http import may_control
+from supervisor_app.pages.door import act
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -30,11 +29,9 @@ HEIGHT = 24
 """Height of the bars by day, in units of their SVG."""
 
 
-@require_POST
+@act(Right.OPERATE)
 def mark(request: HtmxHttpRequest, name: str, number: int) -> HttpResponse:
     """Say of crashes like that of a run that they are resolved or muted, or take it back."""
-    if not may_control(request):
-        raise PermissionDenied("Log in as staff to resolve or mute crashes.")
     server = get_object_or_404(LlamaServer, name=name)
     crash = next((each for each in crashes_of(server) if each.number == number), None)
     if crash is None:

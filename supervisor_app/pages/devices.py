@@ -12,12 +12,13 @@ from supervisor_app.fleet.footprint_rows import known_needs
 from supervisor_app.fleet.models import ServerState
 from supervisor_app.pages.door import page
 from supervisor_app.pages.presenters.memory import memory_of
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
 
-@page
+@page(Right.READ)
 def devices(request: HttpRequest) -> HttpResponse:
     return render(request, "supervisor/_devices.html", devices_panel())
 

@@ -2,83 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
+from channels.db import database_sync_to_async
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.views import redirect_to_login
 from django.contrib.sessions.models import Session
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HttpResponseStopPolling
 
-from supervisor_app.web.http import HtmxHttpRequest, may_control, may_read
+from supervisor_app.web.rights import ACTS, READS, Right, declare, may, refuse_without
 
 View = Callable[..., HttpResponseBase]
 ENDED = "login-ended"
-"""Event of a page that its staff has opened, and whose login has ended since."""
+"""Event of a page that somebody with a role has opened, and whose login has ended since."""
 
 
-def page(view: View) -> View:
-    """Let a view be for everybody; where the installation says so, for staff alone."""
+def page(right: Right) -> Callable[[View], View]:
+    """Let a view, a page or a part of one, be for those with a right.
 
-    @wraps(view)
-    def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if not may_read(request):
-            return _to_login(request)
-        answer = view(request, *args, **kwargs)
-        if _was_staff(request) and not may_control(request):
-            answer["HX-Trigger"] = ENDED
-        return _zipped(request, answer)
+    A stranger is sent to the login, and a person without the right told which role has it. A part of an open
+    page whose login has ended asks no more.
+    """
 
-    return never_cache(require_safe(wrapper))
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if not may(request.user, right):
+                if not request.user.is_authenticated or _asks_again(request):
+                    return _to_login(request)
+                refuse_without(request.user, right)
+            answer = view(request, *args, **kwargs)
+            if _was_logged_in(request) and not may(request.user, Right.LOOK):
+                answer["HX-Trigger"] = ENDED
+            return _zipped(request, answer)
 
+        return declare(right, READS)(never_cache(require_safe(wrapper)))
 
-def staff_page(view: View) -> View:
-    """Let a view be for staff alone: it shows output, which may hold prompts."""
-
-    @wraps(view)
-    def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if not request.user.is_authenticated:
-            return _to_login(request)
-        if not may_control(request):
-            raise PermissionDenied("Log in as staff to see this.")
-        return _zipped(request, view(request, *args, **kwargs))
-
-    return never_cache(require_safe(wrapper))
+    return decorate
 
 
-def staff_part(view: View) -> View:
-    """Let a view be for staff alone; a part of an open page whose login has ended asks no more."""
-    page = staff_page(view)
+def act(right: Right) -> Callable[[View], View]:
+    """Let a view that changes something, by POST alone, be for those with a right.
 
-    @wraps(view)
-    def wrapper(request: HtmxHttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if request.htmx and not may_control(request):
-            return _to_login(request)
-        return page(request, *args, **kwargs)
+    Others get 403, and why.
+    """
 
-    return never_cache(wrapper)
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            refuse_without(request.user, right)
+            return view(request, *args, **kwargs)
+
+        return declare(right, ACTS)(require_POST(wrapper))
+
+    return decorate
 
 
-def may_stay(user: int | None, session: str | None) -> bool:
-    """Tell whether a user is still one of the staff, and logged in: a socket stays open for long."""
-    if user is None:
+async def allows(user: Any, right: Right) -> bool:
+    """Tell whether a user has a right: for a socket, as it may ask the database."""
+    if may(AnonymousUser(), right):
+        return True
+    allowed: bool = await database_sync_to_async(may)(user, right)
+    return allowed
+
+
+async def stays_allowed(scope: Mapping[str, Any], right: Right) -> bool:
+    """Tell whether a socket's user, after hours perhaps, is still logged in and has a right still."""
+    stays: bool = await database_sync_to_async(_may_stay)(
+        scope["user"].pk, scope["session"].session_key, right
+    )
+    return stays
+
+
+def _may_stay(user: int | None, session: str | None, right: Right) -> bool:
+    person = None if user is None else get_user_model().objects.filter(pk=user).first()
+    if person is None or not may(person, right):
         return False
-    is_staff = get_user_model().objects.filter(pk=user, is_active=True, is_staff=True).exists()
-    return is_staff and Session.objects.filter(pk=session, expire_date__gt=timezone.now()).exists()
+    return Session.objects.filter(pk=session, expire_date__gt=timezone.now()).exists()
+
+
+def _asks_again(request: HttpRequest) -> bool:
+    return bool(getattr(request, "htmx", False))
 
 
 def _to_login(request: HttpRequest) -> HttpResponseBase:
     """Send a browser to the login; a part of an open page asks no more, and its page says why."""
-    if getattr(request, "htmx", False):
+    if _asks_again(request):
         return HttpResponseStopPolling(headers={"HX-Trigger": ENDED})
     return redirect_to_login(request.get_full_path(), reverse(settings.LOGIN_URL))
 
@@ -94,6 +113,6 @@ def _zipped(request: HttpRequest, answer: HttpResponseBase) -> HttpResponseBase:
     return GZipMiddleware(lambda _request: answer).process_response(request, answer)
 
 
-def _was_staff(request: HttpRequest) -> bool:
-    """Tell whether the page that asks was opened by staff: it sends a token with all that it asks."""
-    return bool(getattr(request, "htmx", False)) and "X-CSRFToken" in request.headers
+def _was_logged_in(request: HttpRequest) -> bool:
+    """Tell whether somebody with a role opened the page that asks: it sends a token with all that it asks."""
+    return _asks_again(request) and "X-CSRFToken" in request.headers

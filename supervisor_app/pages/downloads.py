@@ -1,4 +1,4 @@
-"""Downloads of models to the nodes, and looks at the hub before. For staff."""
+"""Downloads of models to the nodes, and looks at the hub before."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_POST
 
 from supervisor_app.core.memory_rules import MemoryRules
 from supervisor_app.fleet.config_source import last_good
@@ -20,18 +18,20 @@ from supervisor_app.library.hub.repository import WrongNameError
 from supervisor_app.modelfiles.asking import NoAnswerError, ask_download, look_up, wish_of
 from supervisor_app.modelfiles.models import Download, State
 from supervisor_app.modelfiles.steps import WISHES
-from supervisor_app.pages.door import staff_part
+from supervisor_app.pages.door import act, page
 from supervisor_app.pages.presenters.downloads import choices_of, rows_of
-from supervisor_app.web.http import HtmxHttpRequest, may_control
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from django.http import HttpResponseBase
+
+    from supervisor_app.web.http import HtmxHttpRequest
 
 PAUSE, QUICK_PAUSE = "10s", "1s"
 """Pauses between two refreshes of an open page; the second while something goes on."""
 
 
-@staff_part
+@page(Right.LOOK)
 def downloads(request: HtmxHttpRequest) -> HttpResponseBase:
     """Answer with the part that an open page asks for again and again."""
     if not request.htmx:
@@ -39,7 +39,7 @@ def downloads(request: HtmxHttpRequest) -> HttpResponseBase:
     return render(request, "supervisor/_downloads.html", downloads_panel())
 
 
-@staff_part
+@page(Right.OPERATE)
 def repository(request: HtmxHttpRequest) -> HttpResponseBase:
     """Answer with what the hub has under a name."""
     if not request.htmx:
@@ -48,10 +48,9 @@ def repository(request: HtmxHttpRequest) -> HttpResponseBase:
     return render(request, "supervisor/_repository.html", context)
 
 
-@require_POST
+@act(Right.OPERATE)
 def download(request: HtmxHttpRequest) -> HttpResponseBase:
     """Ask a node for a model."""
-    _check(request)
     node = request.POST.get("node", "")
     if node not in nodes():
         return HttpResponseBadRequest("There is no such node.\n", content_type="text/plain")
@@ -68,10 +67,9 @@ def download(request: HtmxHttpRequest) -> HttpResponseBase:
     return _done(request, row, ADDITION, "Asked its node to download it.")
 
 
-@require_POST
+@act(Right.OPERATE)
 def change(request: HtmxHttpRequest, number: int, wish: str) -> HttpResponseBase:
     """Pause, resume, cancel or retry a download."""
-    _check(request)
     if wish not in WISHES:
         raise Http404(f"Nobody can wish {wish} of a download.")
     row = get_object_or_404(Download, pk=number)
@@ -107,11 +105,6 @@ def repository_panel(said: str, node: str) -> dict[str, Any]:
 def nodes() -> list[str]:
     """List the nodes that can download: those that a supervisor holds, else this one."""
     return list(live_leases().order_by("node").values_list("node", flat=True)) or [this_node()]
-
-
-def _check(request: HtmxHttpRequest) -> None:
-    if not may_control(request):
-        raise PermissionDenied("Log in as staff to download a model.")
 
 
 def _done(request: HtmxHttpRequest, row: Download, flag: int, what: str) -> HttpResponse:

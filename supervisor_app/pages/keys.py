@@ -5,46 +5,45 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render, resolve_url
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST
 
 from supervisor_app.fleet.models import LlamaServer
-from supervisor_app.pages.door import staff_page
+from supervisor_app.pages.door import act, page
 from supervisor_app.pages.key_forms import GRACES, KeyForm, NewKeyForm
 from supervisor_app.pages.presenters.keys import KeyRow, row_of
 from supervisor_app.pages.until import UntilForm
 from supervisor_app.traffic.budgets import Sums, sums_of_keys
 from supervisor_app.traffic.issuing import RotatedError, configure, delete_key, make, rotate, switch
 from supervisor_app.traffic.models import ApiKey
-from supervisor_app.web.http import HtmxHttpRequest, may_control
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from supervisor_app.web.http import HtmxHttpRequest
 
-@staff_page
+
+@page(Right.ADMINISTER)
 def keys(request: HttpRequest) -> HttpResponse:
     """List all keys."""
     return render(request, "supervisor/keys.html", {"rows": _rows(ApiKey.objects.all())})
 
 
-@staff_page
+@page(Right.ADMINISTER)
 def add_key(request: HttpRequest) -> HttpResponse:
     """Show the form of a new key."""
     return _form_page(request, NewKeyForm())
 
 
 @never_cache
-@require_POST
+@act(Right.ADMINISTER)
 def create_key(request: HttpRequest) -> HttpResponse:
     """Make a key, and show its secret once: the answer has it, and nothing else does."""
-    _check(request)
     form = NewKeyForm(request.POST)
     if not form.is_valid():
         return _form_page(request, form, status=400)
@@ -56,17 +55,16 @@ def create_key(request: HttpRequest) -> HttpResponse:
     return _secret_page(request, form.instance, secret)
 
 
-@staff_page
+@page(Right.ADMINISTER)
 def key(request: HttpRequest, number: int) -> HttpResponse:
     """Show a key, with its form."""
     row = get_object_or_404(ApiKey, pk=number)
     return _key_page(request, row, KeyForm(instance=row))
 
 
-@require_POST
+@act(Right.ADMINISTER)
 def change_key(request: HttpRequest, number: int) -> HttpResponse:
     """Change what a key may."""
-    _check(request)
     row = get_object_or_404(ApiKey, pk=number)
     form = KeyForm(request.POST, instance=row)
     if not form.is_valid():
@@ -77,10 +75,9 @@ def change_key(request: HttpRequest, number: int) -> HttpResponse:
 
 
 @never_cache
-@require_POST
+@act(Right.ADMINISTER)
 def rotate_key(request: HttpRequest, number: int) -> HttpResponse:
     """Give a key a new secret, and show it once. A form that is sent again rotates nothing: see `begins`."""
-    _check(request)
     row = get_object_or_404(ApiKey, pk=number)
     form = UntilForm(request.POST, spans=GRACES)
     if not form.is_valid():
@@ -95,10 +92,9 @@ def rotate_key(request: HttpRequest, number: int) -> HttpResponse:
     return _secret_page(request, row, secret)
 
 
-@require_POST
+@act(Right.ADMINISTER)
 def switch_key(request: HtmxHttpRequest, number: int) -> HttpResponse:
     """Switch a key off, or on again (`on=1`)."""
-    _check(request)
     row, on = get_object_or_404(ApiKey, pk=number), request.POST.get("on") == "1"
     switch(ApiKey.objects.filter(pk=number), on=on)
     said = _("%(name)s is switched on.") if on else _("%(name)s is switched off: nobody gets in with it.")
@@ -106,10 +102,9 @@ def switch_key(request: HtmxHttpRequest, number: int) -> HttpResponse:
     return _done(request, "key", number)
 
 
-@require_POST
+@act(Right.ADMINISTER)
 def remove_key(request: HtmxHttpRequest, number: int) -> HttpResponse:
     """Delete a key."""
-    _check(request)
     row = get_object_or_404(ApiKey, pk=number)
     delete_key(row)
     messages.success(request, _("%(name)s is deleted.") % {"name": row.name})
@@ -154,8 +149,3 @@ def _done(request: HtmxHttpRequest, page: str, *args: int) -> HttpResponse:
     if request.htmx:
         return HttpResponse(status=204, headers={"HX-Redirect": resolve_url(page, *args)})
     return redirect(page, *args)
-
-
-def _check(request: HttpRequest) -> None:
-    if not may_control(request):
-        raise PermissionDenied("Log in as staff to change API keys.")

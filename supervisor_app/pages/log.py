@@ -15,8 +15,9 @@ from supervisor_app.logs.hidden import Hider
 from supervisor_app.logs.lines import line_of
 from supervisor_app.logs.query import BadQueryError, filter_of
 from supervisor_app.logs.search import BadFilterError, Budget, Matcher, search
-from supervisor_app.pages.door import staff_page
+from supervisor_app.pages.door import page
 from supervisor_app.pages.watches import watches_panel
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,7 @@ DOWNLOAD_BYTES = 32 * 1024 * 1024
 DOWNLOAD_BUDGET = Budget(lines=300_000, seconds=5.0)
 
 
-@staff_page
+@page(Right.LOOK)
 def log(request: HttpRequest, name: str) -> HttpResponse:
     """Show the page, which asks for lines itself and follows them on a socket of its own."""
     server = get_object_or_404(LlamaServer, name=name)
@@ -38,7 +39,7 @@ def log(request: HttpRequest, name: str) -> HttpResponse:
     return render(request, "supervisor/log.html", context)
 
 
-@staff_page
+@page(Right.LOOK)
 def download(request: HttpRequest, name: str) -> HttpResponse:
     """Answer with the lines that are found, as a text."""
     found = find_log(get_object_or_404(LlamaServer, name=name))

@@ -27,8 +27,9 @@ from supervisor_app.logs.hidden import Hider
 from supervisor_app.logs.query import BadQueryError, query_of
 from supervisor_app.logs.search import BadFilterError, Matcher
 from supervisor_app.logs.shown import ended
-from supervisor_app.pages.door import may_stay
+from supervisor_app.pages.door import allows, stays_allowed
 from supervisor_app.web.limits import WebLimits
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -53,6 +54,7 @@ _open: set[LogConsumer] = set()
 class LogConsumer(AsyncWebsocketConsumer):
     """A page that follows a log."""
 
+    right = Right.LOOK
     channel_layer_alias = None
     is_page = False  # the end of a life goes with its lines, at once
 
@@ -71,7 +73,7 @@ class LogConsumer(AsyncWebsocketConsumer):
         await self.accept()
         given = dict(parse_qsl(self.scope["query_string"].decode("latin-1")))
         self.name = given.get("server", "").replace("\0", "")
-        if not self.scope["user"].is_staff or not self.scope["user"].is_active:
+        if not await allows(self.scope["user"], self.right):
             await self.close(code=LOGIN_NEEDED)
             return
         if len(_open) >= LOG_SOCKETS:
@@ -171,7 +173,7 @@ class LogConsumer(AsyncWebsocketConsumer):
         return False
 
     async def heartbeat(self, html: str) -> None:
-        if await database_sync_to_async(may_stay)(self.scope["user"].pk, self.scope["session"].session_key):
+        if await stays_allowed(self.scope, self.right):
             await self.send(text_data='{"beat":true}')
         else:
             await self.close(code=LOGIN_NEEDED)

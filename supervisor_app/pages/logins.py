@@ -5,28 +5,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.contrib import admin, messages
-from django.contrib.auth import login, update_session_auth_hash
+from django.contrib.auth import REDIRECT_FIELD_NAME, login, update_session_auth_hash
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import SetPasswordForm
 from django.contrib.auth.models import User
+from django.contrib.auth.views import LogoutView
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 
 from supervisor_app.fleet.logins import redeem, say_another_link, token_works
+from supervisor_app.web.rights import ACTS, READS, Right, declare
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
 
+@declare(Right.ENTER, (*READS, *ACTS))
 @never_cache
-def staff_login(request: HttpRequest) -> HttpResponse:
-    """Show the admin's login page; print another link where nobody can log in."""
+def login_page(request: HttpRequest) -> HttpResponse:
+    """Show the login page; print another link where nobody can log in."""
     if request.method == "GET":
         say_another_link(request)
-    return admin.site.login(request)
+    is_sent_here = REDIRECT_FIELD_NAME in request.GET or REDIRECT_FIELD_NAME in request.POST
+    return admin.site.login(request, {} if is_sent_here else {REDIRECT_FIELD_NAME: reverse("home")})
 
 
+logout_page = declare(Right.ENTER, ACTS)(LogoutView.as_view())
+
+
+@declare(Right.ENTER, (*READS, *ACTS))
 @never_cache
 def login_link(request: HttpRequest, token: str) -> HttpResponse:
     """Log in by a POST alone: a link that some program fetches in advance must not be spent by that."""
@@ -39,6 +48,7 @@ def login_link(request: HttpRequest, token: str) -> HttpResponse:
     return render(request, "supervisor/login_link.html", {"works": works}, status=200 if works else 410)
 
 
+@declare(Right.OWN, (*READS, *ACTS))
 @never_cache
 @login_required
 def set_password(request: HttpRequest) -> HttpResponse:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import PermissionDenied
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext_lazy as _
-from django.views.decorators.http import require_POST
 
 from supervisor_app.fleet.maintenance import begin, finish, plan_of, plans
 from supervisor_app.fleet.models import LlamaServer
-from supervisor_app.pages.door import page
+from supervisor_app.pages.door import act, page
 from supervisor_app.pages.presenters.maintenance import row_of
 from supervisor_app.pages.until import UntilForm
-from supervisor_app.web.http import HtmxHttpRequest, may_control
+from supervisor_app.web.rights import Right, may
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
+
+    from supervisor_app.web.http import HtmxHttpRequest
 
 OPEN = "open"
 SPANS = [
@@ -29,16 +29,16 @@ SPANS = [
 ]
 
 
-@page
+@page(Right.READ)
 def maintenance(request: HtmxHttpRequest) -> HttpResponse:
     """Answer with the notice that an open page asks for again and again: of a server, or of all."""
     if not request.htmx:
         return redirect("alerts")
     name = request.GET.get("server", "")
-    return render(request, "supervisor/_maintenance.html", maintenance_panel(name, may=may_control(request)))
+    return render(request, "supervisor/_maintenance.html", maintenance_panel(name, request))
 
 
-@require_POST
+@act(Right.OPERATE)
 def begin_maintenance(request: HttpRequest) -> HttpResponse:
     """Begin maintenance of a server; without `server`, of all."""
     server = _server(request)
@@ -54,7 +54,7 @@ def begin_maintenance(request: HttpRequest) -> HttpResponse:
     return _back(server)
 
 
-@require_POST
+@act(Right.OPERATE)
 def end_maintenance(request: HttpRequest) -> HttpResponse:
     """End the maintenance of a server; without `server`, that of all. One that is over already stays so."""
     server = _server(request)
@@ -62,22 +62,19 @@ def end_maintenance(request: HttpRequest) -> HttpResponse:
     return _back(server)
 
 
-def maintenance_panel(name: str, *, may: bool) -> dict[str, Any]:
+def maintenance_panel(name: str, request: HttpRequest) -> dict[str, Any]:
     """Return the context of `supervisor/_maintenance.html`. One query. `name`: empty: of all servers."""
     known, now = plans(), time.time()
     own = plan_of(name, known) if name else None
     shown = ([own] if own else []) if name else known
     return {
-        "plan_rows": [row_of(plan, now, to_staff=may) for plan in shown],
+        "plan_rows": [row_of(plan, now, to_staff=may(request.user, Right.LOOK)) for plan in shown],
         "maintenance_of": name,
-        "may_maintain": may,
         "maintenance_form": UntilForm(spans=SPANS, prefix=None),
     }
 
 
 def _server(request: HttpRequest) -> LlamaServer | None:
-    if not may_control(request):
-        raise PermissionDenied("Log in as staff to begin or end maintenance.")
     name = request.POST.get("server", "")
     return get_object_or_404(LlamaServer, name=name) if name else None
 

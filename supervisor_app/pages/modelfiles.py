@@ -1,31 +1,31 @@
-"""Models on the disks of all nodes. For staff."""
+"""Models on the disks of all nodes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST
 
 from supervisor_app.modelfiles.models import ModelFile
 from supervisor_app.modelfiles.removal import KeptError, wish_to_delete
-from supervisor_app.pages.door import staff_part
+from supervisor_app.pages.door import act, page
 from supervisor_app.pages.downloads import downloads_panel, repository_panel
 from supervisor_app.pages.presenters.modelfiles import nodes_of
-from supervisor_app.web.http import HtmxHttpRequest, may_control
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.http import HttpResponse, HttpResponseBase
 
+    from supervisor_app.web.http import HtmxHttpRequest
+
 PAUSE, QUICK_PAUSE = "10s", "2s"
 """Pauses between two refreshes of an open page; the second while something is being deleted."""
 
 
-@staff_part
+@page(Right.LOOK)
 def models(request: HtmxHttpRequest) -> HttpResponse:
     """Show the models; htmx gets the lists alone."""
     if request.htmx and not request.htmx.history_restore_request:
@@ -34,11 +34,9 @@ def models(request: HtmxHttpRequest) -> HttpResponse:
     return render(request, "supervisor/models.html", {**models_panel(), **downloads_panel(), **asked})
 
 
-@require_POST
+@act(Right.ADMINISTER)
 def delete_model(request: HtmxHttpRequest, number: int) -> HttpResponseBase:
     """Ask the node of a model to delete its files."""
-    if not may_control(request):
-        raise PermissionDenied("Log in as staff to delete a model.")
     row = get_object_or_404(ModelFile, pk=number)
     said = ""
     try:

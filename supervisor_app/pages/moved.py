@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from django.http import HttpResponsePermanentRedirect
 from django.urls import reverse
 
+from supervisor_app.web.rights import Right, declare
+
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
@@ -20,6 +22,7 @@ MOVED_TO = {
 }
 
 
+@declare(Right.ENTER)
 def moved_admin_page(request: HttpRequest, model: str, rest: str) -> HttpResponsePermanentRedirect:
     query = f"?{request.META['QUERY_STRING']}" if request.META.get("QUERY_STRING") else ""
     address = f"{reverse('admin:index')}{MOVED_TO[model]}/{model}/{rest}{query}"

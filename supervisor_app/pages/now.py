@@ -21,30 +21,29 @@ from supervisor_app.pages.presenters.charts import SPANS, charts
 from supervisor_app.pages.presenters.now import figures_in_words, latest, memory_name, slot_rows
 from supervisor_app.pages.presenters.traffic import queues
 from supervisor_app.traffic.live import flight
-from supervisor_app.web.http import HtmxHttpRequest, may_control
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from django.http import HttpResponseBase
 
+    from supervisor_app.web.http import HtmxHttpRequest
+
 LATEST_SECONDS = 300
 """Time over which figures of answers are a mean."""
 
 
-@page
+@page(Right.READ)
 def now(request: HtmxHttpRequest, name: str) -> HttpResponseBase:
     """Answer with the part that an open page asks for again and again."""
     if not request.htmx:
         return redirect("server", name=name)
-    return render(request, "supervisor/_now.html", now_panel(name, can_control=may_control(request)))
+    return render(request, "supervisor/_now.html", now_panel(name))
 
 
-def now_panel(name: str, *, can_control: bool) -> dict[str, Any]:
-    """Return what `supervisor/_now.html` shows. Seven queries at most. Raises Http404.
-
-    Those who may only read see no names of keys and models.
-    """
+def now_panel(name: str) -> dict[str, Any]:
+    """Return what `supervisor/_now.html` shows. Seven queries at most. Raises Http404."""
     server = LlamaServer.objects.select_related("state").filter(name=name).first()
     if server is None:
         raise Http404(f"There is no server {name}.")
@@ -55,7 +54,6 @@ def now_panel(name: str, *, can_control: bool) -> dict[str, Any]:
     figures, figures_at = _figures(name, int(moment), runs=runs)
     return {
         "name": name,
-        "can_control": can_control,
         "runs": runs,
         "rows": slot_rows(_slots(name) if runs else [], flying.requests),
         "queues": queues(flying.waiting, flying.requests, {name: state.detail if state else ""}),

@@ -21,6 +21,7 @@ from supervisor_app.fleet.uptime import Window
 from supervisor_app.pages.door import page
 from supervisor_app.pages.presenters.overview import Figures, Overview, Place, model_of, overview_of
 from supervisor_app.traffic.live import in_flight
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +57,7 @@ def load_figures(names: Sequence[str]) -> dict[str, Figures]:
     return {name: Figures(bar=bars.get(name), counts=counts.get(name)) for name in names}
 
 
-@page
+@page(Right.READ)
 def figures(request: HttpRequest) -> HttpResponse:
     """Answer an open overview, which asks again and again. All who ask within a moment share an answer."""
     return HttpResponse(cache.get_or_set("overview-figures", _render_figures, FIGURES_SECONDS))

@@ -11,16 +11,17 @@ from supervisor_app.fleet.models import LlamaServer, ServerState
 from supervisor_app.pages.door import page
 from supervisor_app.pages.presenters.palette import Known, items_of
 from supervisor_app.pages.presenters.standing import word_of
-from supervisor_app.web.http import may_control
+from supervisor_app.web.rights import Right, may
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
 
-@page
+@page(Right.READ)
 def palette(request: HttpRequest) -> JsonResponse:
     servers = LlamaServer.objects.only("name", "state__status", "state__unloaded").select_related("state")
-    return JsonResponse({"items": items_of(map(_known, servers), is_staff=may_control(request))})
+    rights = frozenset(right for right in Right if may(request.user, right))
+    return JsonResponse({"items": items_of(map(_known, servers), rights)})
 
 
 def _known(server: LlamaServer) -> Known:

@@ -1,4 +1,4 @@
-"""Playground for staff: ask models from a browser, which speaks to the gateway as every client does.
+"""Playground: ask models from a browser, which speaks to the gateway as every client does.
 
 So the page shows what clients meet: a crash that is a pause, a model that is loaded first, an honest end.
 """
@@ -14,12 +14,12 @@ from django.core.exceptions import PermissionDenied
 from django.http import JsonResponse
 from django.shortcuts import render
 from django.utils import timezone
-from django.views.decorators.http import require_POST
 
-from supervisor_app.pages.door import staff_page
+from supervisor_app.pages.door import act, page
 from supervisor_app.traffic.issuing import lend
 from supervisor_app.traffic.models import ApiKey, RequestRecord
-from supervisor_app.web.http import gateway_url, may_control
+from supervisor_app.web.http import gateway_url
+from supervisor_app.web.rights import Right, may
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -33,14 +33,14 @@ RECENT = timedelta(hours=1)
 PHASES = ("held_ms", "room_ms", "load_ms", "ttft_ms", "duration_ms", "replays", "generated_tokens", "outcome")
 
 
-@staff_page
+@page(Right.OPERATE)
 def playground(request: HttpRequest) -> HttpResponse:
     """Show the page, which may connect to the gateway beside its own address."""
     gateway = gateway_url(request)
     context = {
         "gateway_url": gateway,
         "has_keys": ApiKey.objects.exists(),
-        "may_make_key": request.user.has_perm("traffic.add_apikey"),
+        "may_make_key": may(request.user, Right.ADMINISTER) and request.user.has_perm("traffic.add_apikey"),
     }
     response = render(request, "supervisor/playground.html", context)
     response["Content-Security-Policy"] = _policy_with(gateway)
@@ -54,13 +54,13 @@ def _policy_with(gateway: str) -> str:
     return policy.replace("connect-src 'self'", f"connect-src 'self' {origin}")
 
 
-@require_POST
+@act(Right.ADMINISTER)
 def make_key(request: HttpRequest) -> HttpResponse:
     """Make a key for the reader's browser, in place of the last one that was made for the reader.
 
     Where no key exists none is made: the first one would shut out everybody else.
     """
-    if not may_control(request) or not request.user.has_perm("traffic.add_apikey"):
+    if not request.user.has_perm("traffic.add_apikey"):
         raise PermissionDenied("Log in as somebody who may make API keys.")
     if not ApiKey.objects.exists():
         return JsonResponse({"key": ""})
@@ -68,7 +68,7 @@ def make_key(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"key": lend(name, timezone.now() + LENT_FOR)})
 
 
-@staff_page
+@page(Right.OPERATE)
 def phases(request: HttpRequest) -> HttpResponse:
     """Return the parts of the time of requests by their ids, as far as their records are written."""
     ids = request.GET.getlist("id")[:MOST_IDS]

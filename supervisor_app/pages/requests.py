@@ -1,27 +1,28 @@
-"""Requests through the gateways, of one server or of all: in flight, past, and one of them. For staff."""
+"""Requests through the gateways, of one server or of all: in flight, past, and one of them."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_POST
 from django_htmx.http import HttpResponseClientRefresh, push_url
 
 from supervisor_app.fleet.commands import server_named
-from supervisor_app.pages.door import staff_page, staff_part
+from supervisor_app.pages.door import act, page
 from supervisor_app.pages.panel import filters_panel, flight_panel, page_url, past_panel, quarantine_panel
 from supervisor_app.pages.presenters.said import Message, Said, said_of
 from supervisor_app.traffic.live import cancel as cancel_request
 from supervisor_app.traffic.live import flight
 from supervisor_app.traffic.models import QuarantinedRequest, RequestRecord
 from supervisor_app.traffic.search import Search
-from supervisor_app.web.http import HtmxHttpRequest, may_control
+from supervisor_app.web.rights import Right, declare, may
+
+if TYPE_CHECKING:
+    from supervisor_app.web.http import HtmxHttpRequest
 
 
-@staff_part
+@page(Right.LOOK)
 def requests(request: HtmxHttpRequest, name: str = "") -> HttpResponseBase:
     """Show the page of requests; htmx gets the table of past ones alone, and the address that asks for it."""
     _check(name)
@@ -35,7 +36,7 @@ def requests(request: HtmxHttpRequest, name: str = "") -> HttpResponseBase:
     return render(request, "supervisor/requests.html", context)
 
 
-@staff_part
+@page(Right.LOOK)
 def in_flight(request: HtmxHttpRequest, name: str = "") -> HttpResponseBase:
     """Answer with the part that an open page asks for again and again."""
     _check(name)
@@ -44,11 +45,9 @@ def in_flight(request: HtmxHttpRequest, name: str = "") -> HttpResponseBase:
     return render(request, "supervisor/_in_flight.html", flight_panel(name))
 
 
-@require_POST
+@act(Right.OPERATE)
 def cancel(request: HtmxHttpRequest) -> HttpResponseBase:
     """Cancel a request in flight. Its gateway hears of that within a second."""
-    if not may_control(request):
-        raise PermissionDenied("Log in as staff to cancel a request.")
     name, wanted = request.POST.get("server", ""), request.POST.get("request", "")
     _check(name)
     found = next((each for each in flight().requests if each.id == wanted), None)
@@ -60,18 +59,17 @@ def cancel(request: HtmxHttpRequest) -> HttpResponseBase:
     return redirect(page_url(name))
 
 
-@staff_page
+@page(Right.LOOK)
 def record(request: HtmxHttpRequest, number: int) -> HttpResponse:
     """Show one past request, with what was said where its key keeps that."""
     asked = get_object_or_404(RequestRecord, pk=number)
-    return render(request, "supervisor/request.html", {"asked": asked, "said": _said(asked)})
+    said = _said(asked) if may(request.user, Right.ADMINISTER) else None
+    return render(request, "supervisor/request.html", {"asked": asked, "said": said})
 
 
-@require_POST
+@act(Right.OPERATE)
 def release(request: HtmxHttpRequest, name: str, number: int) -> HttpResponse:
     """Release a request from quarantine: what was taken for the killer of its server may be tried again."""
-    if not may_control(request):
-        raise PermissionDenied("Log in as staff to release a request.")
     QuarantinedRequest.objects.filter(server=name, pk=number).delete()
     shown = "" if request.POST.get("all") else name
     if request.htmx:
@@ -79,6 +77,7 @@ def release(request: HtmxHttpRequest, name: str, number: int) -> HttpResponse:
     return redirect(page_url(shown))
 
 
+@declare(Right.ENTER)
 def moved(request: HtmxHttpRequest, name: str) -> HttpResponseBase:
     """Lead from where the requests of a server were a part of its page. Pages of that version load anew."""
     return HttpResponseClientRefresh() if request.htmx else redirect(page_url(name))

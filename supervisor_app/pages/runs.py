@@ -16,13 +16,14 @@ from supervisor_app.fleet.report_facts import report_of
 from supervisor_app.fleet.run_search import NO_BUILD, RunSearch, builds_of, find_runs
 from supervisor_app.pages.availability import availability_panel
 from supervisor_app.pages.crashes import groups_panel
-from supervisor_app.pages.door import staff_page
+from supervisor_app.pages.door import page
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-@staff_page
+@page(Right.LOOK)
 def runs(request: HttpRequest, name: str) -> HttpResponse:
     """List crashes by cause, and a page of the runs that the address asks for; each leads to its card."""
     server = get_object_or_404(LlamaServer, name=name)
@@ -37,7 +38,6 @@ def runs(request: HttpRequest, name: str) -> HttpResponse:
         "older_query": found.older.query if found.older else "",
         "search": search,
         "now": time.time(),
-        "can_control": True,
         **_choices(builds_of(name), groups["crash_kinds"]),
     }
     return render(request, "supervisor/runs.html", {**availability_panel(name), **groups, **context})
@@ -53,7 +53,7 @@ def _choices(builds: Sequence[str], kinds: Sequence[tuple[str, str]]) -> dict[st
     }
 
 
-@staff_page
+@page(Right.LOOK)
 def run(request: HttpRequest, name: str, number: int) -> HttpResponse:
     """Show all that is known of one run: why did it die?"""
     card = card_of(name, number)
@@ -62,7 +62,7 @@ def run(request: HttpRequest, name: str, number: int) -> HttpResponse:
     return render(request, "supervisor/run.html", {"name": name, "card": card, "now": time.time()})
 
 
-@staff_page
+@page(Right.LOOK)
 def report(request: HttpRequest, name: str, number: int) -> HttpResponse:
     """Answer with the report of a run for developers of llama.cpp, as Markdown without secrets."""
     card = card_of(name, number)

@@ -11,12 +11,13 @@ from django.shortcuts import render
 from supervisor_app.core.status import Status
 from supervisor_app.pages.door import page
 from supervisor_app.pages.presenters.standing import GLYPHS, word_of
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
 
-@page
+@page(Right.READ)
 def styleguide(request: HttpRequest) -> HttpResponse:
     if not settings.DEBUG:
         raise Http404("The style guide is there with DEBUG alone.")

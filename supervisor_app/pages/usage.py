@@ -13,10 +13,11 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from supervisor_app.pages.door import staff_page
+from supervisor_app.pages.door import page
 from supervisor_app.pages.presenters.traffic import safe_cell, total_of, usage_rows
 from supervisor_app.traffic.models import UsageDay
 from supervisor_app.traffic.sums import KEEP_DAYS, PLACE, SUMS
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,7 +38,7 @@ COLUMNS = (
 )
 
 
-@staff_page
+@page(Right.LOOK)
 def usage(request: HttpRequest) -> HttpResponse:
     """Show the sums of the last days, by what people choose."""
     by, days = _grouping(request), _days(request)
@@ -66,7 +67,7 @@ def usage(request: HttpRequest) -> HttpResponse:
     return render(request, "supervisor/usage.html", context)
 
 
-@staff_page
+@page(Right.LOOK)
 def usage_csv(request: HttpRequest) -> StreamingHttpResponse:
     """Download the sums: a row for each day, key, server and model."""
     rows = _rows(_days(request)).order_by(*PLACE).values_list(*PLACE, *SUMS)

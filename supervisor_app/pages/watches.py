@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_POST
 
 from supervisor_app.alerts.log_watcher import MOST_WATCHES
 from supervisor_app.alerts.models import AlertChannel, LineWatch
 from supervisor_app.alerts.watching import add_watch, delete_watch
 from supervisor_app.fleet.models import LlamaServer
-from supervisor_app.web.http import HtmxHttpRequest, may_control
+from supervisor_app.pages.door import act
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.http import HttpRequest, HttpResponse
 
+    from supervisor_app.web.http import HtmxHttpRequest
 
-@require_POST
+
+@act(Right.OPERATE)
 def watch(request: HttpRequest, name: str) -> HttpResponse:
     """Watch for a text or pattern in the log of a server, or of all."""
-    server = _server(request, name)
+    server = get_object_or_404(LlamaServer, name=name)
     said = request.POST
     made = LineWatch(
         name=said.get("name", "").strip(),
@@ -39,10 +41,10 @@ def watch(request: HttpRequest, name: str) -> HttpResponse:
     return redirect("log", name=name)
 
 
-@require_POST
+@act(Right.OPERATE)
 def unwatch(request: HtmxHttpRequest, name: str, number: int) -> HttpResponse:
     """Delete a watch."""
-    server = _server(request, name)
+    server = get_object_or_404(LlamaServer, name=name)
     delete_watch(get_object_or_404(LineWatch, pk=number), cast("User", request.user))
     if request.htmx:
         return render(request, "supervisor/_watches.html", {"name": name, **watches_panel(server)})
@@ -57,9 +59,3 @@ def watches_panel(server: LlamaServer) -> dict[str, Any]:
         "most_watches": MOST_WATCHES,
         "has_line_channels": AlertChannel.objects.for_server(server.pk).filter(on_line=True).exists(),
     }
-
-
-def _server(request: HttpRequest, name: str) -> LlamaServer:
-    if not may_control(request):
-        raise PermissionDenied("Log in as staff to watch for lines.")
-    return get_object_or_404(LlamaServer, name=name)

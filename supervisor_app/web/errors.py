@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 USUAL = {
     400: ("bad_request", "The request is malformed.", "Check the Host header and what is sent."),
-    403: ("forbidden", "Not allowed.", "Log in as staff, and ask from one of llamaproxy's own pages."),
+    403: ("forbidden", "Not allowed.", "Log in, and ask from one of llamaproxy's own pages."),
     404: ("not_found", "There is nothing at this address.", "See {servers}."),
     405: ("method_not_allowed", "This address does not take that method.", "Use another one."),
     413: ("too_large", "The request is too large.", "Send less."),
@@ -89,7 +89,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 def _answer(request: HttpRequest, status: int, message: str = "") -> HttpResponse:
     if is_api(request):
         return usual_error(status, message=message)
-    return render(request, f"{status}.html", status=status)
+    return render(request, f"{status}.html", {"message": message}, status=status)
 
 
 def is_api(request: HttpRequest) -> bool:

@@ -1,4 +1,4 @@
-"""Requests as our views get them, and what their senders may do."""
+"""Requests as our views get them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,6 @@ class HtmxHttpRequest(HttpRequest):
     """A request that has passed the middleware of django-htmx."""
 
     htmx: HtmxDetails
-
-
-def may_read(request: HttpRequest) -> bool:
-    return settings.LLAMAPROXY_PUBLIC_STATUS or may_control(request)
-
-
-def may_control(request: HttpRequest) -> bool:
-    return request.user.is_active and request.user.is_staff
 
 
 def gateway_url(request: HttpRequest) -> str:

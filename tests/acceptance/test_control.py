@@ -37,9 +37,9 @@ def test_a_stranger_with_a_csrf_token_is_asked_to_log_in(serving):
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "login_required")
 
 
-def test_a_user_who_is_not_staff_is_refused_in_json(serving):
+def test_a_user_without_a_role_is_refused_in_json(serving):
     answer = post(serving, "stop", serving.login("visitor", staff=False))
-    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "not_staff")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
 
 
 def test_staff_without_the_csrf_token_are_refused_in_json(serving, staff):

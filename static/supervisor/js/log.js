@@ -287,7 +287,8 @@ box.addEventListener("keydown", (event) => {
   MOVES[event.key]();
 });
 for (const [name, act] of [["c", "copy"], ["l", "link"], ["x", "context"], ["a", "watch"]]) {
-  key(name, id("log").dataset[act], () => view.current() && DO[act](view.current()));
+  const help = id("log").dataset[act]; // a page says nothing of what its reader may not do
+  if (help) key(name, help, () => view.current() && DO[act](view.current()));
 }
 key("End", id("log").dataset.end, toEnd);
 

@@ -14,4 +14,4 @@ export function watchLine(text = "") {
   id(said ? "watch-name" : "watch-text").focus();
 }
 
-id("new-watch").addEventListener("click", () => watchLine());
+id("new-watch")?.addEventListener("click", () => watchLine());

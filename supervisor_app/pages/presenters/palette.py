@@ -10,27 +10,28 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
 from supervisor_app.core.status import Status
+from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 TABS = (
-    (_lazy("Log"), "log"),
-    (_lazy("Requests"), "server-requests"),
-    (_lazy("History"), "runs"),
-    (_lazy("Config"), "config"),
+    (_lazy("Log"), "log", Right.LOOK),
+    (_lazy("Requests"), "server-requests", Right.LOOK),
+    (_lazy("History"), "runs", Right.LOOK),
+    (_lazy("Config"), "config", Right.ADMINISTER),
 )
 PLACES = (
-    (_lazy("Requests"), "requests"),
-    (_lazy("Usage"), "usage"),
-    (_lazy("Models"), "models"),
-    (_lazy("Playground"), "playground"),
-    (_lazy("Audit"), "audit"),
-    (_lazy("Add a server"), "add-server"),
-    (_lazy("Admin"), "admin:index"),
-    (_lazy("Channels of alerts"), "admin:alerts_alertchannel_changelist"),
-    (_lazy("API keys"), "admin:traffic_apikey_changelist"),
-    (_lazy("Configuration of servers"), "admin:supervisor_app_llamaserver_changelist"),
+    (_lazy("Requests"), "requests", Right.LOOK),
+    (_lazy("Usage"), "usage", Right.LOOK),
+    (_lazy("Models"), "models", Right.LOOK),
+    (_lazy("Playground"), "playground", Right.OPERATE),
+    (_lazy("Audit"), "audit", Right.ADMINISTER),
+    (_lazy("Add a server"), "add-server", Right.ADMINISTER),
+    (_lazy("Admin"), "admin:index", Right.ADMINISTER),
+    (_lazy("Channels of alerts"), "admin:alerts_alertchannel_changelist", Right.ADMINISTER),
+    (_lazy("API keys"), "admin:traffic_apikey_changelist", Right.ADMINISTER),
+    (_lazy("Configuration of servers"), "admin:supervisor_app_llamaserver_changelist", Right.ADMINISTER),
 )
 ACTIONS = (
     (_lazy("Start"), "start", "", (Status.INITIAL, Status.CRASHED, Status.ERROR)),
@@ -63,18 +64,16 @@ Item = dict[str, str]
 """`label`, `hint`, and `href`, or `event` with `detail`, or `post` with `verb`, `server`, `ask`, `said`."""
 
 
-def items_of(servers: Iterable[Known], *, is_staff: bool) -> list[Item]:
+def items_of(servers: Iterable[Known], rights: Collection[Right]) -> list[Item]:
     """List what somebody may go to or do."""
     known = list(servers)
     items = [_go(server.name, server.word, "server", server.name) for server in known]
     items += [_go(_("Overview"), _("page"), "home"), _go(_("Alerts"), _("page"), "alerts")]
-    if is_staff:
-        items += _existing((str(label), _("page"), name) for label, name in PLACES)
-        for server in known:
-            items += _existing(
-                (f"{server.name}: {label}", _("page"), name, server.name) for label, name in TABS
-            )
-            items += _actions(server)
+    items += _existing((str(label), _("page"), name) for label, name, right in PLACES if right in rights)
+    for server in known:
+        tabs = [(f"{server.name}: {label}", name) for label, name, right in TABS if right in rights]
+        items += _existing((label, _("page"), name, server.name) for label, name in tabs)
+        items += _actions(server) if Right.OPERATE in rights else ()
     items += [
         {"label": label, "hint": _("setting"), "event": "theme", "detail": theme}
         for theme, label in (
