@@ -5,16 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from supervisor_app.gateway.plane.stages import illegal_steps
-from tests.unmeasured import unmeasured
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 illegal_steps.are_raised = True
 
@@ -51,14 +46,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def kind_of(item: pytest.Item) -> str:
     return item.path.relative_to(Path(__file__).parent).parts[0]
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    if pyfuncitem.get_closest_marker("unmeasured") is None:
-        return (yield)
-    with unmeasured():
-        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -85,7 +85,7 @@ class Chronicle:
                 self._run_events.append(ContextCounted(counts=effect.counts))
             case lifecycle.CountRoom():
                 self._run_events.append(RoomCounted(outcome=effect.outcome))
-            case _ as never:
+            case never:
                 assert_never(never)
 
     def resume(self) -> None:

@@ -149,7 +149,7 @@ class WatchedProcess:
                 self._start(effect, self._read_models(timeout), "models")
             case lifecycle.ReadModelsAgain():
                 self._start(effect, self._read_models_again(timeout), "models")
-            case _ as never:
+            case never:
                 assert_never(never)
 
     def _start(self, effect: lifecycle.OnProcess, work: Coroutine[None, None, None], name: str) -> None:

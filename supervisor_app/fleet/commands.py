@@ -55,7 +55,7 @@ def ask(wish: Wish, servers: LlamaServerQuerySet, *, at_once: bool = False) -> i
                 count = servers.ask_to_stop(at_once=at_once)
             case Wish.RESTART:
                 count = servers.ask_to_restart(at_once=at_once)
-            case _ as never:
+            case never:
                 assert_never(never)
         for name, _, was_to_run in asked:
             _note_wish(wish, name, was_to_run, **({"at_once": True} if at_once else {}))

@@ -32,8 +32,6 @@ OUR_VARIABLES = (
     "CSRF_",
     "FORCE_SCRIPT_NAME",
 )
-OF_COVERAGE = "COVERAGE_"
-"""Measured, a process needs half as much again: what acceptance tests start runs as its users have it."""
 T = TypeVar("T")
 
 
@@ -57,11 +55,7 @@ def listens(port: int) -> bool:
 
 def environment(**changes: str) -> dict[str, str]:
     """Return this process's environment, without what would change how the product behaves."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith((*OUR_VARIABLES, OF_COVERAGE))
-    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1", **changes}
 
 

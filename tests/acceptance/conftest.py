@@ -16,7 +16,6 @@ from supervisor_app.engine.demo_model import make_demo_model
 from tests.acceptance.children import MANAGE, environment
 from tests.acceptance.forking import Template
 from tests.acceptance.harness import Proxy
-from tests.unmeasured import unmeasured
 
 ENGINE_ARGS = ["-c", "512", "-t", "1"]
 """Flags with a single thread: a tiny model gains nothing from more, and the machine is busy."""
@@ -26,12 +25,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "engine" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.engine)
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _unmeasured():
-    with unmeasured():
-        yield
 
 
 @pytest.fixture(scope="session")

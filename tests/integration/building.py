@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -121,6 +122,11 @@ def let_everybody_in(path: Path) -> None:
         if each == Path(tempfile.gettempdir()):
             break
         each.chmod(0o755)
+
+
+def environment_without(*names: str) -> dict[str, str]:
+    """Return this process's environment, for another one, without these variables."""
+    return {name: value for name, value in os.environ.items() if name not in names}
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = DEADLINE) -> Any:

@@ -32,7 +32,7 @@ def test_the_state_machine_loads_no_clock_process_or_network():
         "import sys, supervisor_app.core.lifecycle, supervisor_app.core.wording;"
         "sys.exit(bool({'requests', 'psutil', 'subprocess', 'socket', 'asyncio'} & set(sys.modules)))"
     )
-    # -S: without what the environment loads into every Python, such as a coverage tool.
+    # -S: without what the environment loads into every Python.
     assert subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

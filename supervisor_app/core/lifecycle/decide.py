@@ -177,7 +177,7 @@ def _command(
             return _restart(state, event.note, policy, now)
         case Stop():
             return _stop(state, event, policy, now)
-        case _ as never:
+        case never:
             assert_never(never)
 
 

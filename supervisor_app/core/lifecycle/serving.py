@@ -96,7 +96,7 @@ def canary_seen(state: State, canary: Canary, policy: Policy, now: float) -> Dec
             return seen, [Log(INFO, "[LLAMA] It does not complete text, so it is not asked for a token")]
         case Canary.FINE:
             return seen, []
-        case _ as never:
+        case never:
             assert_never(never)
 
 

@@ -186,10 +186,9 @@ class LocalProcesses:
 
     async def read_ahead(self, spec: LaunchSpec, most: int) -> None:
         stopped = Event()
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(stopped.set)
             await self._reading_lane.run(read_ahead, spec, most, stopped.is_set, patience=READING_SECONDS)
-        finally:
-            stopped.set()
 
     async def devices(self, pids: Collection[int]) -> Survey:
         if self._surveyor is None:

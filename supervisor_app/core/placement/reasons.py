@@ -95,7 +95,7 @@ def sentence(reason: Reason) -> str:
             return f"It is not known yet how much memory `{reason.name}` needs: it loads while no other does."
         case Kind.DOUBTED:
             return f"{_needs(reason)} It can have {size(reason.usable)}. Estimates may be wrong: it is tried."
-        case _ as never:
+        case never:
             raise AssertionError(never)
 
 

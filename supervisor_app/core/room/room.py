@@ -430,7 +430,7 @@ class Room:
             case Refuse():
                 failure = failure_of(FailureKind.DOES_NOT_FIT, sentence(decision.reason).rstrip("."))
                 tenant.tell(lifecycle.RoomRefused(attempt, failure))
-            case _ as never:
+            case never:
                 assert_never(never)
 
     def _unload(self, name: str, tenant: Tenant, for_: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -193,10 +194,9 @@ class FakeProcesses:
         if self.reading_error is not None:
             raise self.reading_error
         self.reading[spec.port] = most
-        try:
+        with ExitStack() as stack:
+            stack.callback(self.reading.pop, spec.port)
             await asyncio.Event().wait()
-        finally:
-            del self.reading[spec.port]
 
     async def devices(self, pids: Collection[int]) -> Survey:
         self.surveyed.append(list(pids))

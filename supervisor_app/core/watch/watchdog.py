@@ -156,5 +156,5 @@ def hear(watch: Watch, canary: Canary, now: float) -> Watch:
             return replace(watch, quiet_since=now, silent_canaries=0)
         case Canary.UNSUPPORTED:
             return replace(watch, completes_text=False)
-        case _ as never:
+        case never:
             assert_never(never)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.deadline import DEADLINE
-from tests.unmeasured import environment_of_others
+from tests.integration.building import environment_without
 
 ROOT = Path(__file__).parents[3]
 SERVERS, CHANNELS, WORKERS = 4, 3, 3
@@ -33,7 +33,7 @@ postgres = (
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def environment(request, tmp_path):
-    clean = environment_of_others("DJANGO_SETTINGS_MODULE")
+    clean = environment_without("DJANGO_SETTINGS_MODULE")
     data = tmp_path / "data"
     data.mkdir()
     url = f"sqlite:///{data / 'db.sqlite3'}"

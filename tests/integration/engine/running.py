@@ -39,10 +39,7 @@ class Running:
     """The process of an engine, its output in a file."""
 
     def __init__(self, command, log, *flags, env=None):
-        # Coverage, too, would catch SIGTERM in the bundled engine, and die of it.
-        clean = {
-            key: value for key, value in os.environ.items() if not key.startswith(("LLAMA_", "COVERAGE_"))
-        }
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("LLAMA_")}
         self.log = log
         self.port = free_port()
         if "--port" not in flags:

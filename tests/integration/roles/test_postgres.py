@@ -16,10 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.deadline import DEADLINE
-from tests.integration.building import wait_until
+from tests.integration.building import environment_without, wait_until
 from tests.ports import free_port
 from tests.postgres import throwaway_cluster
-from tests.unmeasured import environment_of_others
 
 psycopg = pytest.importorskip("psycopg", reason="pip install '.[postgres]'")
 
@@ -42,7 +41,7 @@ def environment(postgres, tmp_path_factory):
     launcher.chmod(0o755)
     config = directory / "config.json"
     config.write_text(json.dumps({"llama_server_binary": str(launcher), "llama_server_port": free_port()}))
-    clean = environment_of_others("REDIS_URL", "DJANGO_SETTINGS_MODULE")
+    clean = environment_without("REDIS_URL", "DJANGO_SETTINGS_MODULE")
     return clean | {
         "DATABASE_URL": postgres.url,
         "LLAMAPROXY_DATA_DIR": str(directory / "data"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -247,7 +246,6 @@ def live(world: World) -> None:
 
 @settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.binary(max_size=120), st.sampled_from([POLICY, SHARED]))
-@pytest.mark.unmeasured
 def test_every_life_has_one_process_bounded_retries_and_a_stop_that_ends(script, policy):
     world = World(Choices(script), policy)
     live(world)

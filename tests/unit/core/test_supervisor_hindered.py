@@ -39,7 +39,6 @@ def lacking(where: object, *names: str, error: BaseException = LOST):
 @pytest.mark.parametrize(
     "error", [LOST, ShortageError("no thread"), UnicodeEncodeError("ascii", "é", 0, 1, "no")]
 )
-@pytest.mark.unmeasured
 async def test_a_server_that_cannot_be_looked_at_stays_ready(error):
     async with bench() as b:
         with (

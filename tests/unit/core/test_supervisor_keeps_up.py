@@ -43,7 +43,6 @@ async def test_an_answer_that_passes_after_the_end_is_nobody_s():
         assert b.status.status is Status.INITIAL
 
 
-@pytest.mark.unmeasured
 async def test_nothing_is_kept_of_processes_that_have_ended():
     def watched() -> int:
         gc.collect()

@@ -79,7 +79,6 @@ async def test_a_long_batch_on_a_busy_cpu_is_not_hung():
 CANARY = make_config(health=HealthPolicy(canary_minutes=10))
 
 
-@pytest.mark.unmeasured
 async def test_an_idle_server_is_not_asked_for_a_token_unless_people_want_that():
     async with bench() as b:
         await b.clock.advance(1300)
@@ -109,7 +108,6 @@ async def test_a_server_that_hangs_while_idle_is_noticed_and_mended():
         (Slots(answered=True, total=4), 2),
     ],
 )
-@pytest.mark.unmeasured
 async def test_a_server_whose_client_may_wait_is_not_asked_for_a_token(slots, canaries):
     async with bench(CANARY) as b:
         b.processes.last.used = ProcessUsage(connections=1)
@@ -119,7 +117,6 @@ async def test_a_server_whose_client_may_wait_is_not_asked_for_a_token(slots, ca
         assert b.probe.canaries == canaries
 
 
-@pytest.mark.unmeasured
 async def test_a_canary_that_waited_for_work_that_is_done_by_now_is_no_evidence():
     async with bench(CANARY) as b:
 

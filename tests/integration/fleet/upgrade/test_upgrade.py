@@ -13,10 +13,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.integration.building import wait_until
+from tests.integration.building import environment_without, wait_until
 from tests.ports import free_port
 from tests.postgres import throwaway_cluster
-from tests.unmeasured import environment_of_others
 
 ROOT = Path(__file__).parents[4]
 HERE = Path(__file__).parent
@@ -87,7 +86,7 @@ class Installation:
         self.database = database
         config = directory / "config.json"
         config.write_text(json.dumps({"llama_server_binary": "/bin/false", "llama_server_port": free_port()}))
-        self.environment = environment_of_others("REDIS_URL") | {
+        self.environment = environment_without("REDIS_URL") | {
             "DATABASE_URL": database.url,
             "DJANGO_SETTINGS_MODULE": "llamaproxy.settings",
             "LLAMAPROXY_DATA_DIR": str(directory / "data"),

@@ -96,7 +96,6 @@ class Story:
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(ACTS, max_size=40))
-@pytest.mark.unmeasured
 def test_whatever_happens_limit_solitude_and_order_hold_and_nobody_waits_for_nothing(acts):
     timers = Timers()
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as directory:
