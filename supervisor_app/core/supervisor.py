@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from supervisor_app.common.records import replace
 from supervisor_app.core import lifecycle
 from supervisor_app.core.chronicle import Chronicle
 from supervisor_app.core.hands import Hands

@@ -6,8 +6,7 @@ could not be done is done again a second later, and every deadline that judges t
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from supervisor_app.common.records import replace
 from supervisor_app.core.lifecycle.effects import (
     INFO,
     WARNING,

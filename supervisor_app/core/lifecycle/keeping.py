@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from supervisor_app.common.records import replace
 from supervisor_app.core.context.rules import SAVE_SECONDS
 from supervisor_app.core.context.words import said_of_no_use, said_of_restoring, said_of_saving, said_of_use
 from supervisor_app.core.lifecycle.effects import (

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from supervisor_app.common.records import replace
 from supervisor_app.core.lifecycle.effects import ERROR, INFO, AskRoom, CountRoom, InspectPort, Log, Spawn
 from supervisor_app.core.lifecycle.ending import end
 from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State

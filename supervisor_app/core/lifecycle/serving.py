@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
+from supervisor_app.common.records import replace
 from supervisor_app.common.words import size, span
 from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.lifecycle.effects import INFO, WARNING, Log, SendCanary

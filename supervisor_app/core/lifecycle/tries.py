@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from supervisor_app.common.records import replace
 from supervisor_app.common.words import counted, span
 from supervisor_app.core.lifecycle.effects import ERROR, INFO, InspectPort, Log
 from supervisor_app.core.lifecycle.state import Decision, Phase, Policy, State

@@ -12,10 +12,11 @@ the canary; it hangs when that is not answered twice in a row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, assert_never
 
+from supervisor_app.common.records import replace
 from supervisor_app.core.sightings import Canary
 
 if TYPE_CHECKING:
