@@ -184,7 +184,7 @@ AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
 ]
-# Failed logins are counted in memory, in each web process: no stranger's guess writes to the database.
+# Failed logins are counted in memory, in each web process: once it refuses, a guess writes nothing anywhere.
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
@@ -198,7 +198,10 @@ AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = timedelta(minutes=5)
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_RESET_ON_SUCCESS = True
-AXES_LOCKOUT_PARAMETERS = ["ip_address"]
+# By address, which a success sets back; and by account and address, which only that account's does: nobody
+# guesses at another account for long by logging in to his own in between. Never by account alone, since a
+# stranger could keep its owner out.
+AXES_LOCKOUT_PARAMETERS = ["ip_address", ["username", "ip_address"]]
 AXES_CLIENT_IP_CALLABLE = "llamaproxy.login_throttle.client_address"
 AXES_LOCKOUT_CALLABLE = "llamaproxy.login_throttle.locked_out"
 AUTH_PASSWORD_VALIDATORS = [

@@ -12,8 +12,7 @@ class FleetConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from supervisor_app.fleet.role_groups import (
-            install,
-        )  # its signal needs no models, but apps that are known
+        from supervisor_app.fleet import login_audit, role_groups  # they need Django's own models
 
-        install()
+        login_audit.install()
+        role_groups.install()

@@ -8,6 +8,8 @@ from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.test import Client
 
+from supervisor_app.fleet.models import AuditEntry
+
 pytestmark = pytest.mark.django_db
 
 LOGIN = "/admin/login/"
@@ -87,10 +89,43 @@ def test_behind_a_tls_proxy_its_word_counts_and_not_the_client_s(person, setting
     assert attempt(PASSWORD, **{"X-Forwarded-For": "198.51.100.2"}).status_code == 302
 
 
-def test_guesses_write_nothing_to_the_database(person, django_assert_max_num_queries):
-    attempt("guess")
-    with django_assert_max_num_queries(1):  # the user's row
+def test_guesses_of_an_address_that_is_refused_write_nothing_to_the_database(
+    person, django_assert_num_queries
+):
+    guess(FAILURES)
+    with django_assert_num_queries(0):
         attempt("guess")
+        attempt("guess", name="nobody")
+
+
+def test_a_login_to_an_account_of_one_s_own_does_not_set_back_guesses_at_another(person):
+    User.objects.create_user("mole", password=PASSWORD)
+    guess(FAILURES - 1)
+    assert attempt(PASSWORD, name="mole").status_code == 302
+    guess(1)
+    assert attempt(PASSWORD).status_code == 429
+    assert attempt(PASSWORD, address="192.0.2.2").status_code == 302
+
+
+def told():
+    acts = AuditEntry.objects.order_by("pk").values_list("actor", "action", "subject", "address")
+    return [(actor, action, subject) for actor, action, subject, address in acts if address == "192.0.2.1"]
+
+
+def test_logins_are_in_the_audit_and_so_are_failed_ones_without_what_may_be_a_password(person):
+    attempt("guess")
+    attempt("guess", name="hunter2")
+    attempt(PASSWORD)
+    assert told() == [
+        ("nobody logged in", "fail to log in", "user boss"),
+        ("nobody logged in", "fail to log in", "no such user"),
+        ("boss", "log in", "user boss"),
+    ]
+
+
+def test_the_audit_tells_once_that_an_address_is_throttled(person):
+    guess(FAILURES + 3)
+    assert [action for _, action, _ in told()] == [*["fail to log in"] * FAILURES, "throttle logins"]
 
 
 # --- Other sites' pages --------------------------------------------------------------------------------
