@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
+from supervisor_app.core.changes import RunClosed, RunOpened, RunReady
 
 if TYPE_CHECKING:
     from supervisor_app.core.changes import Change
@@ -24,6 +25,12 @@ REST, LONGEST_REST = 4, 0.1
 In a swap each of two servers changes five times within 0.2 s: every save, and the push and the reads that
 follow it, has the loading server wait for a core.
 """
+GATHER_SECONDS = 0.03
+"""Time for other changes to join one that is no history: a start has three before it spawns anything, an
+eviction two before its process ends.
+"""
+HISTORY = (RunOpened, RunReady, RunClosed)
+"""Events without which the next supervisor would not know which process is the server's."""
 PUBLISH_ANYWAY_SECONDS = 0.25
 """Longest delay of a push, also while the database is locked."""
 
@@ -52,6 +59,8 @@ class Recorder:
             level=logging.ERROR,
         )
         self._save_due = asyncio.Event()
+        self._hurry = asyncio.Event()
+        """A change is history, or somebody waits for the save."""
         self._publish_due = asyncio.Event()
         self._announce_due = asyncio.Event()
         self._progress = asyncio.Condition()
@@ -61,6 +70,8 @@ class Recorder:
         self._unsaved = _merge(self._unsaved, change)
         self._unpublished = self._newest = change.snapshot
         self._announce_due.set()
+        if any(isinstance(event, HISTORY) for event in change.run_events):
+            self._hurry.set()
         self._save_due.set()
         self._publish_due.set()
 
@@ -73,6 +84,7 @@ class Recorder:
 
     async def flush(self, timeout: float) -> bool:  # noqa: ASYNC109
         """Wait until all is saved and published; False when `timeout` seconds were not enough."""
+        self._hurry.set()
         try:
             async with asyncio.timeout(timeout), self._progress:
                 await self._progress.wait_for(self._idle)
@@ -82,6 +94,7 @@ class Recorder:
 
     async def saved(self, timeout: float) -> bool:  # noqa: ASYNC109
         """Wait until all is saved; False when `timeout` seconds were not enough."""
+        self._hurry.set()
         try:
             async with asyncio.timeout(timeout), self._progress:
                 await self._progress.wait_for(self._is_saved)
@@ -98,7 +111,9 @@ class Recorder:
     async def _keep_saving(self) -> None:
         while True:
             await self._save_due.wait()
+            await self._gather()
             self._save_due.clear()
+            self._hurry.clear()
             change, self._unsaved = self._unsaved, None
             self._saving = change is not None
             began = self._clock.monotonic()
@@ -111,6 +126,15 @@ class Recorder:
             await self._tell()
             now = self._clock.monotonic()
             await self._clock.sleep_until(now + min(REST * (now - began), LONGEST_REST))
+
+    async def _gather(self) -> None:
+        alarm = asyncio.create_task(self._clock.sleep_until(self._clock.monotonic() + GATHER_SECONDS))
+        hurry = asyncio.create_task(self._hurry.wait())
+        try:
+            await asyncio.wait((alarm, hurry), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            alarm.cancel()
+            hurry.cancel()
 
     async def _save(self, change: Change) -> bool:
         try:

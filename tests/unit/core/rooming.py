@@ -86,7 +86,8 @@ class Node:
         )
 
     def snapshot(self, name):
-        return [seen for seen in self.publisher.snapshots if seen.name == name][-1]
+        """The newest that gateways were told of a server."""
+        return [seen for seen in self.publisher.announced if seen.name == name][-1]
 
     @property
     def statuses(self) -> dict[str, str]:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from supervisor_app.core.changes import Change, RunReady
-from supervisor_app.core.recorder import LONGEST_REST, Recorder
+from supervisor_app.core.recorder import GATHER_SECONDS, LONGEST_REST, Recorder
 from supervisor_app.core.status import LlamaStatus
 from supervisor_app.core.testing import FakeClock, InMemoryStore, RecordingPublisher, settle
 from tests.deadline import DEADLINE
@@ -42,6 +42,36 @@ async def test_a_change_is_saved_and_published():
         assert await recorder.flush(5)
         assert [saved.snapshot.version for saved in store.changes] == [1]
         assert [snapshot.version for snapshot in publisher.snapshots] == [1]
+
+
+async def test_changes_that_are_no_history_are_saved_and_published_together():
+    async with recording() as (recorder, store, publisher, clock):
+        recorder.submit(change(1))
+        await clock.advance(GATHER_SECONDS / 2)
+        recorder.submit(change(2))
+        await settle()
+        assert (store.changes, publisher.snapshots) == ([], [])
+        assert [snapshot.version for snapshot in publisher.announced] == [1, 2]
+        await clock.advance(GATHER_SECONDS / 2)
+        assert [saved.snapshot.version for saved in store.changes] == [2]
+        assert [snapshot.version for snapshot in publisher.snapshots] == [2]
+
+
+async def test_history_waits_for_no_other_change():
+    async with recording() as (recorder, store, _, _):
+        recorder.submit(change(1))
+        await settle()
+        assert store.changes == []
+        recorder.submit(change(2, 2))
+        await settle()
+        assert [saved.snapshot.version for saved in store.changes] == [2]
+
+
+async def test_a_change_that_somebody_needs_saved_does_not_wait_for_others():
+    async with recording() as (recorder, store, _, _):
+        recorder.submit(change(1))
+        assert await recorder.saved(5)
+        assert [saved.snapshot.version for saved in store.changes] == [1]
 
 
 async def test_gateways_hear_of_a_change_that_cannot_be_saved_yet():
@@ -152,6 +182,6 @@ async def test_a_bug_in_the_store_is_raised():
             raise RuntimeError("bug")
 
     recorder = Recorder(store=Broken(), publisher=RecordingPublisher(), clock=FakeClock())
-    recorder.submit(change(1))
+    recorder.submit(change(1, 1))
     with pytest.raises(ExceptionGroup):
         await asyncio.wait_for(recorder.run(), DEADLINE)
