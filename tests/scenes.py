@@ -60,15 +60,10 @@ def _keys() -> None:
     for number, (name, fields) in enumerate(known.items()):
         used = now - timedelta(minutes=7 + 3000 * number)
         prefix, digest = f"lp-{'kQx7wZ2m'[number:][:5]}", f"{number + 1:064x}"
-        ApiKey.objects.create(name=name, prefix=prefix, digest=digest, last_used_at=used, **fields)
-        UsageDay.objects.create(
-            day=used.date(),
-            key=name,
-            model="qwen3",
-            requests=340,
-            prompt_tokens=1_204_332,
-            generated_tokens=90_712,
-        )
+        known_as = {"prefix": prefix, "digest": digest, "last_used_at": used, **fields}
+        ApiKey.objects.update_or_create(name=name, defaults=known_as)
+        sums = {"requests": 340, "prompt_tokens": 1_204_332, "generated_tokens": 90_712}
+        UsageDay.objects.update_or_create(day=used.date(), key=name, model="qwen3", defaults=sums)
 
 
 def _shelf(servers: Sequence[LlamaServer]) -> None:
