@@ -19,6 +19,7 @@ from supervisor_app.alerts.rules import write_test
 from supervisor_app.alerts.transport import SendError, send
 from supervisor_app.common.admin import ReadOnly
 from supervisor_app.common.words import duration
+from supervisor_app.fleet.audited_admin import Audited
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -86,7 +87,8 @@ class AlertChannelForm(ChannelModelForm):
 
 
 @admin.register(AlertChannel)
-class AlertChannelAdmin(ChannelModelAdmin):
+class AlertChannelAdmin(Audited, ChannelModelAdmin):
+    audited, secret = "channel", frozenset({"url"})
     form = AlertChannelForm
     list_display = ["name", "masked", "enabled", "events", "which_servers", "resend_hours"]
     list_filter = ["enabled"]
@@ -239,7 +241,8 @@ class DeliveryAdmin(ReadOnly, DeliveryModelAdmin):
 
 
 @admin.register(LineWatch)
-class LineWatchAdmin(WatchModelAdmin):
+class LineWatchAdmin(Audited, WatchModelAdmin):
+    audited = "watch"
     list_display = ["name", "pattern", "is_pattern", "which", "enabled", "made_by", "made_at"]
     list_filter = ["enabled", "server"]
     list_select_related = ["server"]

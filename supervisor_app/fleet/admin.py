@@ -20,7 +20,7 @@ from supervisor_app.fleet.commands import ask, nudge
 from supervisor_app.fleet.conf import apply_overlay, fixed_fields
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.history import RunCard, own
-from supervisor_app.fleet.models import LlamaServer, Run
+from supervisor_app.fleet.models import AuditEntry, LlamaServer, Run
 from supervisor_app.fleet.server_form import LlamaServerForm
 from supervisor_app.fleet.silence import with_silence
 from supervisor_app.fleet.snapshots import view_of
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
     ServerModelAdmin = admin.ModelAdmin[LlamaServer]
     RunModelAdmin = admin.ModelAdmin[Run]
+    AuditModelAdmin = admin.ModelAdmin[AuditEntry]
 else:  # Django's own classes cannot be subscripted
-    ServerModelAdmin = RunModelAdmin = admin.ModelAdmin
+    ServerModelAdmin = RunModelAdmin = AuditModelAdmin = admin.ModelAdmin
 
 
 @admin.register(LlamaServer)
@@ -232,3 +233,14 @@ class RunAdmin(ReadOnly, RunModelAdmin):
     @admin.display(description="last 50 lines")
     def output(self, run: Run) -> str:
         return run.last_lines or "none"
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnly, AuditModelAdmin):
+    """The audit, which nobody changes: the page Audit shows it better."""
+
+    list_display = ["at", "actor", "action", "subject", "door", "address"]
+    list_filter = ["door", "at"]
+    search_fields = ["actor", "action", "subject"]
+    fields = ["at", "actor", "door", "address", "action", "subject", "before", "after"]
+    show_full_result_count = False

@@ -10,6 +10,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from supervisor_app.common.redact import harmless
+from supervisor_app.fleet.audit import note
 from supervisor_app.library.hub.repository import Listing, checked_repository, checked_revision
 from supervisor_app.modelfiles.fetcher import ANSWER_SECONDS, Fetcher
 from supervisor_app.modelfiles.models import Desired, Download, State
@@ -69,6 +70,7 @@ def ask_download(
     with transaction.atomic():
         known = Download.objects.filter(**wanted).exclude(state__in=(State.DONE,)).last()
         if known is None:
+            note("download", f"model {wanted['repository']}", None, wanted)
             return Download.objects.create(**wanted, asked_by=who, asked_at=timezone.now())
     wish_of(known, "retry" if known.state in ENDED else "resume")
     return known
@@ -81,4 +83,7 @@ def wish_of(row: Download, wish: str) -> None:
     changes: dict[str, Any] = {"desired": DESIRED[wish]}
     if wish == "retry":
         changes["attempt"] = F("attempt") + 1
-    Download.objects.filter(pk=row.pk).update(**changes)
+    with transaction.atomic():
+        Download.objects.filter(pk=row.pk).update(**changes)
+        subject = f"download of {row.repository} {row.label}".strip()
+        note(wish, subject, {"desired": row.desired}, {"node": row.node, "desired": DESIRED[wish]})

@@ -19,6 +19,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from supervisor_app.common.redact import harmless
+from supervisor_app.fleet.audit import note
 from supervisor_app.library.shelf import is_projector, mark_of
 from supervisor_app.modelfiles.models import ModelFile
 
@@ -44,6 +45,7 @@ def wish_to_delete(row: ModelFile, user: User) -> None:
         ModelFile.objects.filter(pk=row.pk).update(
             delete_wished_at=timezone.now(), delete_wished_by=user.get_username(), refusal=""
         )
+        note("delete", f"model {row.name}", {"node": row.node, "path": row.path, "size": row.size})
         LogEntry.objects.create(
             user_id=user.pk,
             content_type=ContentType.objects.get_for_model(ModelFile),

@@ -14,6 +14,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_date
+from django.utils.translation import gettext as _
 
 from supervisor_app.fleet.audit import KEPT
 from supervisor_app.fleet.models import AuditEntry
@@ -29,12 +30,14 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
 LISTED = 50
+LOOKED_AT, CHOICES = 2000, 200
+"""Newest acts whose actors and actions are offered, and how many of these at most."""
 COLUMNS = ("at", "actor", "door", "address", "action", "subject", "before", "after")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """The choice of people, kept in the address. Days are those of UTC; one that is none is not chosen."""
+    """The choice of people, kept in the address. Days are those of UTC."""
 
     who: str = ""
     what: str = ""
@@ -47,7 +50,14 @@ class Filter:
         typed = {
             name: said.get(name, "").replace("\0", "").strip()[:1000] for name in ("who", "what", "subject")
         }
-        return cls(**typed, since=_day_text(said.get("from", "")), until=_day_text(said.get("to", "")))
+        days = {name: said.get(name, "").replace("\0", "").strip()[:100] for name in ("from", "to")}
+        return cls(**typed, since=days["from"], until=days["to"])
+
+    @property
+    def problem(self) -> str:
+        """Say which day is none; empty: all are."""
+        wrong = [said for said in (self.since, self.until) if said and _day(said) is None]
+        return _("“%(day)s” is no day. Write it as 2026-03-01.") % {"day": wrong[0]} if wrong else ""
 
     @property
     def query(self) -> str:
@@ -78,7 +88,8 @@ class Filter:
 def audit(request: HttpRequest) -> HttpResponse:
     """Show the newest acts that fit, or those before an entry (`before` in the query)."""
     chosen = Filter.read(request.GET.dict())
-    found = chosen.of(AuditEntry.objects.all())
+    problem = chosen.problem
+    found = AuditEntry.objects.none() if problem else chosen.of(AuditEntry.objects.all())
     before = request.GET.get("before", "")
     is_first = not (before.isascii() and before.isdecimal() and len(before) <= 18)
     if not is_first:
@@ -90,18 +101,22 @@ def audit(request: HttpRequest) -> HttpResponse:
         "entries": [(entry, touched_by(entry.before or {}, entry.after or {})) for entry in entries[:LISTED]],
         "older": entries[LISTED - 1].pk if len(entries) > LISTED else None,
         "is_first": is_first,
-        "actors": _choices("actor"),
-        "actions": _choices("action"),
+        "problem": problem,
+        "actors": _choices("actor", chosen.who),
+        "actions": _choices("action", chosen.what),
         "kept": KEPT.days,
         "csv_url": f"{reverse('audit-csv')}{'?' if query else ''}{query}",
     }
-    return render(request, "supervisor/audit.html", context)
+    return render(request, "supervisor/audit.html", context, status=400 if problem else 200)
 
 
 @page(Right.ADMINISTER)
-def audit_csv(request: HttpRequest) -> StreamingHttpResponse:
+def audit_csv(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     """Download all acts that fit, newest first."""
-    rows = Filter.read(request.GET.dict()).of(AuditEntry.objects.all()).values_list(*COLUMNS)
+    chosen = Filter.read(request.GET.dict())
+    if chosen.problem:
+        return HttpResponse(f"{chosen.problem}\n", status=400, content_type="text/plain; charset=utf-8")
+    rows = chosen.of(AuditEntry.objects.all()).values_list(*COLUMNS)
     answer = StreamingHttpResponse(_lines(rows.iterator()), content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="audit-{timezone.now():%Y-%m-%d}.csv"'
     return answer
@@ -132,20 +147,19 @@ def _cell(cell: Any) -> str:
     return json.dumps(cell)
 
 
-def _choices(field: str) -> list[str]:
-    return list(AuditEntry.objects.order_by(field).values_list(field, flat=True).distinct()[:200])
+def _choices(field: str, chosen: str) -> list[str]:
+    """List who acted or what was done lately: a DISTINCT over a year of acts would take long."""
+    newest = AuditEntry.objects.order_by("-pk").values(field)[:LOOKED_AT]
+    found = {each[field] for each in newest}
+    return sorted(found | ({chosen} if chosen else set()))[:CHOICES]
 
 
 def _day(said: str) -> date | None:
     try:
-        return parse_date(said)
+        day = parse_date(said)
     except ValueError:  # well written, but there is no such day
         return None
-
-
-def _day_text(said: str) -> str:
-    day = _day(said)
-    return day.isoformat() if day and day.year < datetime.max.year else ""
+    return day if day and day.year < datetime.max.year else None
 
 
 def _midnight(day: date) -> datetime:

@@ -15,6 +15,7 @@ from supervisor_app.pages.presenters.said import Message, Said, said_of
 from supervisor_app.traffic.live import cancel as cancel_request
 from supervisor_app.traffic.live import flight
 from supervisor_app.traffic.models import QuarantinedRequest, RequestRecord
+from supervisor_app.traffic.quarantine import release as let_go
 from supervisor_app.traffic.search import Search
 from supervisor_app.web.rights import Right, declare, may
 
@@ -70,7 +71,7 @@ def record(request: HtmxHttpRequest, number: int) -> HttpResponse:
 @act(Right.OPERATE)
 def release(request: HtmxHttpRequest, name: str, number: int) -> HttpResponse:
     """Release a request from quarantine: what was taken for the killer of its server may be tried again."""
-    QuarantinedRequest.objects.filter(server=name, pk=number).delete()
+    let_go(QuarantinedRequest.objects.filter(server=name, pk=number))
     shown = "" if request.POST.get("all") else name
     if request.htmx:
         return render(request, "supervisor/_quarantine.html", quarantine_panel(shown))

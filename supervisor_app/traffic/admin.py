@@ -19,12 +19,15 @@ from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.llama.operations import Scope
 from supervisor_app.traffic.issuing import issue, switch
 from supervisor_app.traffic.models import WORDS, ApiKey, QuarantinedRequest, RequestRecord
+from supervisor_app.traffic.quarantine import release as let_go
 from supervisor_app.traffic.shown import held_for, spent, tokens
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
     from django.http import HttpRequest, HttpResponse
     from django.utils.safestring import SafeString
+
+    from supervisor_app.traffic.models import QuarantinedQuerySet
 
     KeyModelForm = forms.ModelForm[ApiKey]
     KeyModelAdmin = admin.ModelAdmin[ApiKey]
@@ -255,9 +258,8 @@ class QuarantinedRequestAdmin(ReadOnly, QuarantineModelAdmin):
     actions = ["release"]
 
     @admin.action(description="Release: let it be tried again", permissions=["release"])
-    def release(self, request: HttpRequest, queryset: QuerySet[QuarantinedRequest]) -> None:
-        count, _ = queryset.delete()
-        self.message_user(request, f"Released: {count}.", messages.SUCCESS)
+    def release(self, request: HttpRequest, queryset: QuarantinedQuerySet) -> None:
+        self.message_user(request, f"Released: {let_go(queryset)}.", messages.SUCCESS)
 
     def has_release_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("traffic.delete_quarantinedrequest")
