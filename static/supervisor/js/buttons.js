@@ -10,10 +10,10 @@ on("htmx:confirm", (event) => {
   const { question, elt, issueRequest } = event.detail;
   if (!question) return;
   event.preventDefault();
-  const { title, yes, no, for: name } = elt.dataset;
+  const { title, yes, no, for: name, always } = elt.dataset;
   const shown = all("[data-glyph]").find((each) => each.dataset.name === name);
   const verb = elt.textContent.trim(), dialog = id("confirm");
-  if (shown && shown.dataset.status !== "ready") return issueRequest(true);
+  if (shown && shown.dataset.status !== "ready" && always === undefined) return issueRequest(true);
   say(id("confirm-title"), title || fill(words.ask, { verb, name }));
   say(id("confirm-text"), question);
   say(id("confirm-yes"), yes || verb);

@@ -38,13 +38,15 @@ ACTIONS = (
     (
         _lazy("Restart"),
         "restart",
-        _lazy("Requests that are running now are cut off. It answers again as soon as its model is loaded."),
+        _lazy(
+            "Requests that are running now may finish first. It answers again as soon as its model is loaded."
+        ),
         (Status.READY, Status.STARTING),
     ),
     (
         _lazy("Stop"),
         "stop",
-        _lazy("Requests that are running now are cut off. It stays down until somebody starts it."),
+        _lazy("Requests that are running now may finish first. It stays down until somebody starts it."),
         (Status.READY, Status.STARTING, Status.CRASHED, Status.ERROR),
     ),
 )

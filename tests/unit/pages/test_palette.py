@@ -39,7 +39,7 @@ def test_operators_are_offered_the_actions_that_fit_the_state(status, verbs):
 
 def test_an_interruption_comes_with_its_question():
     questions = {item["verb"]: item["ask"] for item in items_of([CHAT], {Right.OPERATE}) if "post" in item}
-    assert all("cut off" in question for question in questions.values())
+    assert all("may finish first" in question for question in questions.values())
 
 
 def test_viewers_find_the_tabs_of_each_server_that_they_may_open():
