@@ -16,6 +16,7 @@ from supervisor_app.fleet.hub import Marks, Wanted, hub, is_news, mark_of_push
 from supervisor_app.pages.build import build
 from supervisor_app.pages.door import allows, stays_allowed
 from supervisor_app.pages.overview import load_overview, render_overview
+from supervisor_app.pages.sample_pushes import sample_pushes
 from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class StatusConsumer(AsyncWebsocketConsumer):
     `?format=json` for the original's events, else HTML: cards, with `?view=rows` parts of the overview,
     with `?view=pills` words alone. `?server=NAME` for one server alone. The version last sent of each server
     is remembered, so that an older push is never sent after a newer one. A page that says it is hidden is
-    told of another status alone, for its title and its notifications; once it is seen again, of the rest.
+    told of another status alone, for its title and its notifications; once it is seen again, of the rest. A
+    page with charts says up to which moment it has figures (`samples`), and is pushed those that follow.
     """
 
     # The hub listens for all: a channel for each socket would make each fail while Redis is away.
@@ -51,6 +53,7 @@ class StatusConsumer(AsyncWebsocketConsumer):
             await super().__call__(scope, receive, send)
         finally:
             hub().leave(self)
+            sample_pushes().leave(self)
 
     async def connect(self) -> None:
         await self.accept()
@@ -68,6 +71,8 @@ class StatusConsumer(AsyncWebsocketConsumer):
         self.busy = self.again = False
         self.is_page = not self.wanted.as_json
         self.is_hidden = self.has_missed = False
+        self.charted = only or ""
+        self.charted_to: int | None = None
         self.statuses: dict[str, str] = {}
         """Statuses that a push has told, by the names of the servers."""
         hub().join(self)
@@ -85,6 +90,9 @@ class StatusConsumer(AsyncWebsocketConsumer):
             self.is_hidden = said.get("hidden") is True
             if self.has_missed and not self.is_hidden:
                 await self.snapshot()
+        elif said.get("type") == "samples" and self.charted:
+            self.charted_to = _moment(said.get("since"))
+            sample_pushes().join(self)
         else:
             await self.send(text_data=error_event('Send {"type": "requestLlamaStatus"}.'))
 
@@ -176,6 +184,11 @@ class StatusConsumer(AsyncWebsocketConsumer):
 def _has_views(push: Push) -> bool:
     """Tell whether it is of this version: a supervisor of before renders cards alone."""
     return "row" in push
+
+
+def _moment(since: object) -> int | None:
+    """Return the Unix seconds that a page names; None: it has nothing yet."""
+    return since if isinstance(since, int) and 0 < since < 10**11 else None
 
 
 def _message(text: str | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from supervisor_app.logs.lines import line_of
 from supervisor_app.logs.query import BadQueryError, filter_of
 from supervisor_app.logs.search import BadFilterError, Budget, Matcher, search
 from supervisor_app.pages.door import page
+from supervisor_app.pages.presenters.script_words import log_words
 from supervisor_app.pages.watches import watches_panel
 from supervisor_app.web.rights import Right
 
@@ -35,8 +36,8 @@ def log(request: HttpRequest, name: str) -> HttpResponse:
     """Show the page, which asks for lines itself and follows them on a socket of its own."""
     server = get_object_or_404(LlamaServer, name=name)
     found = find_log(server)
-    context = {"name": name, "node": server.node, "found": found, "now": time.time(), **watches_panel(server)}
-    return render(request, "supervisor/log.html", context)
+    context = {"name": name, "node": server.node, "found": found, "now": time.time(), "words": log_words()}
+    return render(request, "supervisor/log.html", context | watches_panel(server))
 
 
 @page(Right.LOOK)

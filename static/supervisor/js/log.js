@@ -1,12 +1,13 @@
 // The log of a server: the address says what is shown, the end of the log is followed.
 import { copyText } from "./clipboard.js";
-import { id, say } from "./dom.js";
+import { counted, fill, id, say, wordsOf } from "./dom.js";
 import { key } from "./keys.js";
 import { fetchLines, Tail } from "./logsource.js";
 import { view, when } from "./logview.js";
 import { watchLine } from "./watch.js";
 
 const box = id("lines"), tools = id("tools"), levels = [...tools.querySelectorAll("[data-level]")];
+const words = wordsOf("log-words");
 const ENOUGH = 100; // lines that are found before a search waits for somebody to want more
 let older = null, newer = null, end = null, news = 0, asking = null, follows = true, found = 0, remote = "";
 let screen = new AbortController(), drawing = Promise.resolve(); // what is drawn belongs to the screen for which it came
@@ -95,7 +96,7 @@ async function load() {
     if ("keptFrom" in page) searched(null, id("log").dataset.gone.replace("%", page.keptFrom ? when(page.keptFrom) : "…"));
     remote = page.node ?? "";
     tail.want(!remote);
-    if (remote) connection("live", `on node ${remote}, every 2 s`);
+    if (remote) connection("live", fill(words.onNode, { node: remote }));
   });
   if (page && isFilter) goOn(page);
 }
@@ -109,9 +110,8 @@ function goOn(page) {
 
 function searched(how, text = "") {
   const size = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
-  const lines = `${found.toLocaleString("en")} ${found === 1 ? "line" : "lines"}`;
-  const back = how?.back ? ` back to ${when(how.back)}` : "";
-  const said = how ? `${lines}. ${how.done ? `Searched all ${size(how.total)}.` : `Searched${back}, ${size(how.bytes)} of ${size(how.total)}.`}` : text;
+  const form = how?.done ? words.searchedAll : how?.back ? words.searchedBack : words.searched;
+  const said = how ? fill(form, { lines: counted(words.found, found), back: how.back && when(how.back), bytes: size(how.bytes), total: size(how.total) }) : text;
   id("searched").hidden = !said;
   say(id("searched").firstElementChild, said);
   id("go-on").hidden = !how || how.done || found < ENOUGH;
@@ -147,7 +147,7 @@ async function loadNewer() {
 function setNews(count) {
   news = count;
   id("news").hidden = !news;
-  if (news) say(id("news"), `${news.toLocaleString("en")} new ${news === 1 ? "line" : "lines"} ↓`);
+  if (news) say(id("news"), counted(words.news, news));
 }
 
 function setFollows(is) {
@@ -195,7 +195,7 @@ async function askRemote() {
   try {
     const page = await fetchLines({ after: end });
     if (page.items.length) heard({ ...page, skipped: 0, skippedBytes: 0 });
-    connection("live", `on node ${remote}, every 2 s`);
+    connection("live", fill(words.onNode, { node: remote }));
   } catch {
     connection("lost");
   }
@@ -258,12 +258,12 @@ async function copy(text, told) {
 }
 
 const DO = {
-  copy: (line) => copy(view.textOf(line), "Line copied."),
+  copy: (line) => copy(view.textOf(line), words.lineCopied),
   link(line) {
     const at = line.querySelector("time")?.dateTime;
     const url = new URL(location.pathname, location.href);
     url.search = new URLSearchParams(at ? { at } : { around: line.dataset.c });
-    copy(url.href, "Link copied.");
+    copy(url.href, words.linkCopied);
   },
   context: (line) => go({ around: line.dataset.c }, { remember: true }),
   watch: (line) => watchLine(view.textOf(line)),

@@ -1,7 +1,8 @@
 // Where the lines of a log come from: pages of it on request, and what follows on a socket.
-import { id } from "./dom.js";
+import { fill, id, wordsOf } from "./dom.js";
 
 const { lines, socket } = id("log").dataset;
+const words = wordsOf("log-words");
 const LOG_IN = 4003, BAD = 4000, FULL = 4008, SILENCE = 40000;
 
 /** Fetch lines. Rejects with a sentence; an abort is passed on. */
@@ -11,11 +12,11 @@ export async function fetchLines(parameters, signal) {
     answer = await fetch(`${lines}?${new URLSearchParams(parameters)}`, { signal, headers: { Accept: "application/json" } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Error("llamaproxy cannot be reached.");
+    throw new Error(words.unreached);
   }
   const said = await answer.json().catch(() => null);
   if (answer.ok && said) return said;
-  throw Object.assign(new Error(said?.error?.message ?? `llamaproxy failed at it (error ${answer.status}).`), { code: said?.error?.code });
+  throw Object.assign(new Error(said?.error?.message ?? fill(words.failed, { status: answer.status })), { code: said?.error?.code });
 }
 
 /** Follows a log while the tab is seen; after each loss from where the page has got to. */

@@ -1,12 +1,13 @@
 // The window into a log: a bounded part of its lines, in the order of the log.
-import { id } from "./dom.js";
+import { counted, fill, filled, id, locale, wordsOf } from "./dom.js";
 
 const MOST = 1200; // lines: of 3000 a flood made a task of 100 ms each quarter of a second, and pages of it come as one scrolls
 const SLICE = 100; // lines that are drawn in one frame
+const words = wordsOf("log-words");
 const box = id("lines");
 const runs = id("log").dataset.runs;
-const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
-const moment = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
+const moment = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 const today = new Date().toDateString();
 const clockOf = (ms) => (new Date(ms).toDateString() === today ? clock.format(ms) : moment.format(ms));
@@ -33,13 +34,18 @@ function line({ c, l, s, t }) {
 function end({ run, title, failed, at }) {
   const said = element("span", { textContent: title });
   said.dataset.tone = failed ? "bad" : "idle";
-  return element("span", {}, said, ": ", link(run, `run ${run}`), ` ended ${when(at)}`);
+  return element("span", {}, ...filled(words.ended, { title: said, run: link(run, fill(words.run, { number: run })), at: when(at) }));
+}
+
+function begin({ run, at, build }) {
+  const values = { run: link(run, fill(words.newRun, { number: run })), at: when(at), build };
+  return element("span", {}, ...filled(build ? words.startedBuild : words.started, values));
 }
 
 function mark({ c, ended, started }) {
   const made = element("div", { className: "mark" });
   if (ended) made.append(end(ended));
-  if (started) made.append(element("span", {}, link(started.run, `Run ${started.run}`), ` started ${when(started.at)}${started.build ? `, build ${started.build}` : ""}`));
+  if (started) made.append(begin(started));
   if (started?.command) made.append(element("code", { textContent: started.command }));
   if (c) made.dataset.c = c;
   return made;
@@ -119,8 +125,8 @@ async function prepend(items, signal) {
 /** Say that lines were left out, for they came too fast. */
 function gap(lines, bytes) {
   const size = bytes > 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${Math.ceil(bytes / 1e3)} kB`;
-  const count = lines === null ? size : `${lines.toLocaleString("en")} lines (${size})`;
-  box.append(element("div", { className: "gap", textContent: `${count} skipped: they came too fast to show` }));
+  const said = lines === null ? fill(words.skippedBytes, { size }) : counted(words.skipped, lines, { size });
+  box.append(element("div", { className: "gap", textContent: said }));
 }
 
 /** Say below the last line how the last life ended; nothing while it goes on. */

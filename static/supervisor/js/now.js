@@ -1,8 +1,8 @@
 // Charts of the last hour, which grow while somebody looks at them.
 import { all, fill, id, locale, on } from "./dom.js";
 
-const HOUR = 3600, GAP = 75, PAUSE = 2000;
-const home = id("live-charts"), { samples: address, says } = home.dataset;
+const HOUR = 3600, GAP = 75, STEP = 10000;
+const home = id("live-charts"), { says } = home.dataset;
 const SHORTEST = 300; // seconds that a chart shows at least
 const short = (value) => value.toFixed(value && value < 9.95 ? 1 : 0);
 const UNITS = {
@@ -13,7 +13,7 @@ const UNITS = {
   ms: (value) => (value < 999.5 ? `${short(value)} ms` : `${(value / 1000).toFixed(1)} s`),
   bytes: (value) => (value < 2 ** 30 ? `${Math.round(value / 2 ** 20)} MiB` : `${(value / 2 ** 30).toFixed(1)} GiB`),
 };
-let times = [], columns = {}, now = Date.now() / 1000, since = 0, asking = false, plots = [];
+let times = [], columns = {}, skew = 0, now = Date.now() / 1000, since = 0, plots = [];
 
 function push(time, value) {
   times.push(time);
@@ -95,25 +95,29 @@ function sentence(item, said) {
   return fill(says, { name, now: said(values.at(-1)), mean: said(mean), most: said(most) });
 }
 
-/** Ask for what is new, while somebody looks; a failure is made up for by the next answer. */
-async function look() {
-  if (document.hidden || asking) return;
-  asking = true;
-  try {
-    const answer = await fetch(`${address}?since=${since}`);
-    if (answer.ok) {
-      const told = await answer.json();
-      now = told.now;
-      take(told);
-      draw();
-    }
-  } catch {} // not live: the badge says so
-  asking = false;
+// Figures come on the socket of the page; each one that opens is told how far the last one has led.
+on("htmx:wsOpen", ({ detail }) => detail.socketWrapper.sendImmediately(JSON.stringify({ type: "samples", since })));
+on("htmx:wsBeforeMessage", (event) => {
+  const { message } = event.detail;
+  if (!message.startsWith("{")) return;
+  event.preventDefault(); // no fragment
+  const told = JSON.parse(message);
+  if (told.type !== "samples") return;
+  skew = told.now - Date.now() / 1000;
+  now = told.now;
+  take(told);
+  draw();
+});
+
+/** Move on with the time, also while nothing is pushed. */
+function tick() {
+  if (document.hidden || !times.length) return;
+  now = Date.now() / 1000 + skew;
+  draw();
 }
 
-look();
-setInterval(look, PAUSE);
-on("visibilitychange", look);
+setInterval(tick, STEP);
+on("visibilitychange", tick);
 addEventListener("resize", () => times.length && draw());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plots.forEach(({ plot }) => plot.redraw()));
 new MutationObserver(() => plots.forEach(({ plot }) => plot.redraw())).observe(document.documentElement, { attributeFilter: ["data-theme"] });

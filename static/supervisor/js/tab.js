@@ -7,7 +7,8 @@ const signs = { error: "✕", crashed: "▲", starting: "◐", ready: "●" };
 function title(servers, sure, worst) {
   const { glyph, word, name } = servers[0].dataset;
   if (servers[0].matches(".pill")) return `${worst ? signs[worst.dataset.status] : sure.length ? "○" : "?"} ${own}`;
-  if (servers.length === 1) return `${sure.length ? `${glyph} ${word.toLowerCase()}` : words.notLive} · ${name} – llamaproxy`;
+  const now = sure.length ? `${glyph} ${word.toLowerCase()}` : words.notLive;
+  if (servers.length === 1) return `${now} · ${name} – llamaproxy`;
   const up = sure.filter((e) => e.dataset.status === "ready").length;
   const ready = fill(words.readyOf, { ready: up, all: servers.length });
   return worst && worst.dataset.status !== "ready" ? `${signs[worst.dataset.status]} ${ready}` : ready;

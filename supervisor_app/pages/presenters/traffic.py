@@ -5,36 +5,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from supervisor_app.common.words import counted
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+from django.utils.translation import ngettext
+
 from supervisor_app.gateway.records.in_flight import InFlight, Phase
 from supervisor_app.traffic.sums import SUMS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-PHASES: dict[Phase, tuple[str, str]] = {
-    Phase.ARRIVING: ("Arriving", "calm"),
-    Phase.HELD: ("Held", "warn"),
-    Phase.LOADING: ("Loading", "busy"),
-    Phase.QUEUED: ("Queued", "busy"),
-    Phase.SENT: ("Computing", "up"),
-    Phase.PREFILL: ("Prefill", "up"),
-    Phase.GENERATING: ("Generating", "up"),
+PHASES = {
+    Phase.ARRIVING: (_lazy("Arriving"), "calm"),
+    Phase.HELD: (_lazy("Held"), "warn"),
+    Phase.LOADING: (_lazy("Loading"), "busy"),
+    Phase.QUEUED: (_lazy("Queued"), "busy"),
+    Phase.SENT: (_lazy("Computing"), "up"),
+    Phase.PREFILL: (_lazy("Prefill"), "up"),
+    Phase.GENERATING: (_lazy("Generating"), "up"),
 }
 """The word of each phase, and its colour."""
 
-MEANINGS: dict[Phase, str] = {
-    Phase.ARRIVING: "its body comes",
-    Phase.HELD: "until its server is back",
-    Phase.LOADING: "until the model is loaded",
-    Phase.QUEUED: "until it is its turn",
-    Phase.SENT: "the answer comes whole",
-    Phase.PREFILL: "reads the prompt",
+MEANINGS = {
+    Phase.ARRIVING: _lazy("its body comes"),
+    Phase.HELD: _lazy("until its server is back"),
+    Phase.LOADING: _lazy("until the model is loaded"),
+    Phase.QUEUED: _lazy("until it is its turn"),
+    Phase.SENT: _lazy("the answer comes whole"),
+    Phase.PREFILL: _lazy("reads the prompt"),
     Phase.GENERATING: "",
 }
 
 
-BUSY = "It works on as many requests as it takes."
+BUSY = _lazy("It works on as many requests as it takes.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,8 @@ class Queue:
 
     @property
     def said(self) -> str:
-        verb = "waits" if self.count == 1 else "wait"
-        return f"{counted(self.count, 'request')} {verb} for"
+        said = ngettext("%(count)d request waits for", "%(count)d requests wait for", self.count)
+        return said % {"count": self.count}
 
 
 def flight_rows(requests: Iterable[InFlight], cancelled: Collection[str]) -> list[FlightRow]:
@@ -73,17 +76,17 @@ def flight_rows(requests: Iterable[InFlight], cancelled: Collection[str]) -> lis
 
 def _flight_row(request: InFlight, *, is_ending: bool) -> FlightRow:
     word, tone = PHASES[request.phase]
-    remark = MEANINGS[request.phase]
+    remark = str(MEANINGS[request.phase])
     if request.prefill is not None:
-        remark = f"{request.prefill:.0%} of the prompt".replace("%", " %")
+        remark = _("{share} of the prompt").format(share=f"{100 * request.prefill:.0f} %")
     elif request.tokens is not None and request.phase is Phase.GENERATING:
-        remark = counted(request.tokens, "token")
+        remark = ngettext("%(count)d token", "%(count)d tokens", request.tokens) % {"count": request.tokens}
     speed = request.tokens_per_second
     return FlightRow(
         request=request,
-        phase="Cancelled" if is_ending else word,
+        phase=_("Cancelled") if is_ending else str(word),
         tone="calm" if is_ending else tone,
-        remark="is about to end" if is_ending else remark,
+        remark=_("is about to end") if is_ending else remark,
         speed="" if speed is None else f"{speed:.0f}/s" if speed >= 9.95 else f"{speed:.1f}/s",
         is_ending=is_ending,
     )
@@ -98,7 +101,7 @@ def queues(
     """
     busy = {request.server for request in requests if request.phase is Phase.QUEUED}
     return [
-        Queue(server, count, BUSY if server in busy else details.get(server, ""))
+        Queue(server, count, str(BUSY) if server in busy else details.get(server, ""))
         for server, count in sorted(waiting.items())
     ]
 

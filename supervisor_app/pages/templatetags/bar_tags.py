@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.urls import reverse
+from django.utils.html import escape
+from django.utils.safestring import mark_safe
 from django.utils.translation import gettext
 
 from supervisor_app.common import words
@@ -17,6 +19,8 @@ from supervisor_app.fleet import uptime_words
 from supervisor_app.fleet.uptime import Slice, together
 
 if TYPE_CHECKING:
+    from django.utils.safestring import SafeString
+
     from supervisor_app.fleet.uptime import Bar, Tally
 
 register = template.Library()
@@ -44,19 +48,34 @@ class Stretch:
     ended: int
 
 
-@register.inclusion_tag("components/bar.html")
-def bar(bar: Bar, name: str, can_control: bool, of: str = "") -> dict[str, Any]:
-    """Show a bar of a server. Staff are led to what happened then, others to the figures."""
-    return {
-        "stretches": stretches(bar, name, can_control),
+@register.simple_tag
+def bar(bar: Bar, name: str, can_control: bool, of: str = "") -> SafeString:
+    """Show a bar of a server. Staff are led to what happened then, others to the figures.
+
+    No partial: the overview of 200 servers with 8000 slices took 3.8 s of CPU with one, and takes 0.8 s.
+    """
+    said = gettext("Last %(of)s: %(says)s") % {
         "of": of or gettext("24 hours"),
         "says": uptime_words.sentence(bar.tally),
     }
+    found = stretches(bar, name, can_control)
+    slices = "".join(_slice(part, is_last=part is found[-1]) for part in found)
+    return mark_safe(f'<div class="bar" role="group" aria-label="{escape(said)}" data-bar>{slices}</div>')  # noqa: S308
+
+
+def _slice(part: Stretch, *, is_last: bool) -> str:
+    """Return a slice as HTML. The keyboard comes to the last one, and goes on with the arrow keys."""
+    skipped = "" if is_last else ' tabindex="-1"'
+    return (
+        f'<a class="slice" href="{escape(part.href)}" data-tone="{part.tone}" data-n="{part.slices}" '
+        f'data-from="{part.began}" data-to="{part.ended}" aria-label="{escape(part.label)}"{skipped}></a>'
+    )
 
 
 def stretches(bar: Bar, name: str, can_control: bool) -> list[Stretch]:
     """Join slices in which nothing happened: 48 links for a quiet day help nobody."""
     found = []
+    runs = reverse("runs" if can_control else "availability", args=[name])
     for _, group in groupby(enumerate(bar.slices), key=lambda pair: _key(*pair)):
         parts = [part for _, part in group]
         whole = parts[0] if len(parts) == 1 else together(parts)
@@ -65,7 +84,7 @@ def stretches(bar: Bar, name: str, can_control: bool) -> list[Stretch]:
                 tone=_tone(whole),
                 slices=len(parts),
                 label=uptime_words.told(whole),
-                href=_href(whole, name, can_control),
+                href=_href(whole, name, runs) if can_control else runs,
                 began=int(whole.began),
                 ended=int(whole.ended),
             )
@@ -85,12 +104,10 @@ def _tone(part: Slice) -> str:
     return TONES.get(part.state, "calm")
 
 
-def _href(part: Slice, name: str, can_control: bool) -> str:
-    if not can_control:
-        return reverse("availability", args=[name])
+def _href(part: Slice, name: str, runs: str) -> str:
     if part.down and part.run is not None:
         return reverse("run", args=[name, part.run])
-    return f"{reverse('runs', args=[name])}?from={int(part.began)}&to={int(part.ended)}"
+    return f"{runs}?from={int(part.began)}&to={int(part.ended)}"
 
 
 @register.filter

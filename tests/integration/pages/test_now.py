@@ -92,7 +92,7 @@ def test_the_page_shows_the_same_part_and_asks_for_it_again(working, staff_clien
     shown = staff_client.get(PAGE).content.decode()
     assert f'hx-get="{PART}" hx-trigger="every 2s"' in shown
     assert "40 tokens" in shown
-    assert f'data-samples="{FIGURES}"' in shown
+    assert 'id="live-charts"' in shown
 
 
 def test_the_part_alone_is_no_page(server, staff_client):

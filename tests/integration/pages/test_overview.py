@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from supervisor_app.fleet.models import LlamaServer, NodeLease
 from supervisor_app.modelfiles.models import ModelFile
+from supervisor_app.traffic.models import ApiKey, UsageDay
 from tests.integration.building import (
     OUT_OF_MEMORY,
     db,
@@ -38,7 +39,7 @@ def queries_of(client):
 def test_sixty_servers_cost_no_more_queries_than_three(client):
     draw("three")
     few = queries_of(client)
-    for table in (LlamaServer, NodeLease, ModelFile):
+    for table in (ApiKey, UsageDay, LlamaServer, NodeLease, ModelFile):
         table.objects.all().delete()
     draw("60")
     assert queries_of(client) == few

@@ -1,4 +1,4 @@
-"""What destroys asks first: each act of a page has a question, or stands here with why it needs none."""
+"""Acts that destroy ask first: each act of a page has a question, or stands here with why it needs none."""
 
 from __future__ import annotations
 
