@@ -65,6 +65,13 @@ def test_long_lists_and_words_are_kept_as_their_length(read):
     }
 
 
+@pytest.mark.parametrize("every", [1, 50, 63, 64, 65, 1000], ids="a long word in {}".format)
+def test_words_are_passed_over_whatever_their_lengths_and_bytes(read, every):
+    words = ["\n" * 400 if number % every == 0 else "\0" * (number % 40) for number in range(1, 700)]
+    found = read(header(entry("tokens", words), entry("behind", "them"), entries=2))
+    assert found.metadata == {"tokens": Length(699), "behind": "them"}
+
+
 def test_a_tensor_reaches_to_the_next_one_and_the_last_to_the_end(read):
     data = header(tensor("b", offset=4096), tensor("a", offset=0), tensors=2)
     start = -(-len(data) // 32) * 32
