@@ -102,6 +102,9 @@ class WatchedProcess:
         """The process runs its spec. Nobody knows the flags of one that was adopted."""
         self._healthy: tuple[int, int] | None = None
         """Positions in the log at which the last two good health checks began, the older first."""
+        self._unasked = asyncio.Event()
+        """Set while it is not asked for its health: our own connection would count as a client."""
+        self._unasked.set()
         self._tasks = Tasks(around.name, around.on_bug)
         self._tasks.start(self._await_exit(), "exit")
         self._tasks.start(self._follow_load(), "load")
@@ -171,7 +174,11 @@ class WatchedProcess:
             await self._prove()
         ours, health = self.endpoint is not None, Health.REFUSED
         if ours:
-            health = await self._around.probe.health(self._spec, timeout)
+            self._unasked.clear()
+            try:
+                health = await self._around.probe.health(self._spec, timeout)
+            finally:
+                self._unasked.set()
         if health is Health.OK and self._healthy is not None:
             self._healthy = (self._healthy[1], position)
         if health is not Health.SILENT:
@@ -195,6 +202,7 @@ class WatchedProcess:
         return cores >= NO_CPU or on_gpu
 
     async def _check_activity(self, effect: lifecycle.CheckActivity, timeout: float) -> None:  # noqa: ASYNC109
+        await self._unasked.wait()
         activity = await self._meter.look(
             self._process,
             self._around.probe,

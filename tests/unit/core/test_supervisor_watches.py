@@ -38,6 +38,21 @@ async def test_an_idle_server_is_not_asked_what_it_works_at():
         assert b.probe.slot_checks == 0
 
 
+async def test_a_server_that_is_asked_for_its_health_has_no_client_for_that():
+    async with bench() as b:
+
+        async def health(spec, timeout):
+            b.processes.last.used = ProcessUsage(connections=1)
+            await b.clock.sleep_until(b.clock.monotonic() + 0.9)
+            b.processes.last.used = ProcessUsage()
+            return Health.OK
+
+        b.probe.health = health
+        await b.clock.advance(600)
+        assert b.supervisor.vitals.at > b.clock.time() - 10
+        assert b.probe.slot_checks == 0
+
+
 async def test_a_client_that_waits_is_reason_to_ask():
     async with bench() as b:
         b.processes.last.used = ProcessUsage(connections=1)
