@@ -25,6 +25,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import django
+from axes.apps import AppConfig as AxesConfig
 from django.apps import apps
 from django.conf import settings
 from django.db import connections
@@ -92,12 +93,14 @@ def load() -> None:
 
 def forget_settings() -> None:
     """Let the next `django.setup()` read settings and environment as if none had been read before."""
-    for name in OF_SETTINGS:
-        del sys.modules[name]
-    settings._wrapped = empty
     for alias in connections:
         del connections[alias]
     del connections.settings
+    connections._settings = None
+    for name in OF_SETTINGS:
+        del sys.modules[name]
+    settings._wrapped = empty
+    AxesConfig.initialized = False  # else it does not add its settings again
     apps.app_configs.clear()
     apps.apps_ready = apps.models_ready = apps.ready = apps.loading = False
     apps.ready_event.clear()
