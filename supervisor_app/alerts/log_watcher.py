@@ -7,19 +7,16 @@ rest is left out, and told. Beside a server that writes 60 MB/s a look takes 30 
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from django.db import connection
-
 from supervisor_app.alerts.incidents import tell_line
 from supervisor_app.alerts.models import LineWatch
 from supervisor_app.alerts.tally import Tally
+from supervisor_app.common.beside import Beside
 from supervisor_app.common.guard import Guard
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.words import MISTAKE
@@ -61,7 +58,6 @@ class LogWatcher:
         self._node = node
         self._clock = clock
         self._logs: dict[int, Watched] = {}
-        self._leaving = threading.Event()
         outage = Outage(
             log,
             "⚠️ [ALERTS] Logs cannot be watched ({reason}). Lines are not told until that is over.",
@@ -69,23 +65,11 @@ class LogWatcher:
         )
         mistakes = Outage(log, f"❌ [ALERTS] {MISTAKE}. Supervision goes on.", None, level=logging.ERROR)
         self._guard = Guard(outage, mistakes, expected=(OSError,))
+        self._beside = Beside("log-watch", self._look, LOOK_SECONDS, self._guard, patience=LEAVE_SECONDS)
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        thread = threading.Thread(target=self._work, name="log-watch", daemon=True)
-        thread.start()
-        try:
-            await asyncio.get_running_loop().create_future()
-        finally:
-            self._leaving.set()
-            await asyncio.to_thread(thread.join, LEAVE_SECONDS)
-
-    def _work(self) -> None:
-        try:
-            while not self._leaving.wait(LOOK_SECONDS):
-                self.look()
-        finally:
-            connection.close()
+        await self._beside.run()
 
     def look(self) -> None:
         """Read what has come in each log that is watched, and tell what is due. Never raises."""

@@ -1,12 +1,10 @@
 """Send alerts beside supervision: one thread claims and records, one more sends each message.
 
-Not in the event loop, where nothing may wait; not in a thread pool, because a pool's threads are waited for
-at the end of a process, and an address that hangs must not hold that up.
+A thread for each message, because an address may hang.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import queue
@@ -17,10 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from django.db import connection
-
 from supervisor_app.alerts import incidents, transport
 from supervisor_app.alerts.lost_hosts import LostHosts
+from supervisor_app.common.beside import Beside
 from supervisor_app.common.guard import Guard
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.words import MISTAKE, span
@@ -63,7 +60,6 @@ class AlertSender:
         self.on_their_way: dict[int, Delivery] = {}
         """Keyed by channel."""
         self._lost_hosts = LostHosts()
-        self._leaving = threading.Event()
         self.chores_at = 0.0
         outage = Outage(
             log,
@@ -77,29 +73,26 @@ class AlertSender:
             level=logging.ERROR,
         )
         self._guard = Guard(outage, mistakes)
+        self._beside = Beside(
+            "alerts",
+            self._look,
+            LOOK_SECONDS,
+            self._guard,
+            leave=self._leave,
+            pause=self.wait,
+            wake=lambda: self._results.put(None),
+            patience=LEAVE_SECONDS + 1.0,
+        )
 
     async def run(self) -> None:
         """Send until cancelled."""
-        thread = threading.Thread(target=self._work, name="alerts", daemon=True)
-        thread.start()
-        try:
-            await asyncio.get_running_loop().create_future()
-        finally:
-            self._leaving.set()
-            self._results.put(None)
-            await asyncio.to_thread(thread.join, LEAVE_SECONDS + 1.0)
+        await self._beside.run()
 
-    def _work(self) -> None:
-        try:
-            while not self._leaving.is_set():
-                self.look()
-                self.wait(LOOK_SECONDS)
-            end = time.monotonic() + LEAVE_SECONDS
-            while self.on_their_way and (left := end - time.monotonic()) > 0:
-                self.wait(left)
-            self._guard.call(self._record)
-        finally:
-            connection.close()
+    def _leave(self) -> None:
+        end = time.monotonic() + LEAVE_SECONDS
+        while self.on_their_way and (left := end - time.monotonic()) > 0:
+            self.wait(left)
+        self._record()
 
     def look(self) -> None:
         """Record once what was sent, and send what is due. Never raises."""

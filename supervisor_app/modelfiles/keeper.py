@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING
 
+from supervisor_app.common.beside import LOW, Beside
 from supervisor_app.common.database import Unchanged
-from supervisor_app.modelfiles.beside import Beside
+from supervisor_app.common.guard import Guard
+from supervisor_app.common.outage import Outage
+from supervisor_app.common.words import MISTAKE
 from supervisor_app.modelfiles.downloads import Downloads
 from supervisor_app.modelfiles.places import places_of
 from supervisor_app.modelfiles.removal import carry_out, wished_of
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 
     from supervisor_app.fleet.conf import Overlay
 
+log = logging.getLogger(__name__)
+
 WISH_SECONDS = 2.0
 """Interval between two polls for wishes."""
 DOWNLOAD_SECONDS = 1.0
@@ -26,6 +32,18 @@ FIRST_LIST_SECONDS = 5.0
 """Delay of the first list: a start has enough to do."""
 BREATH_SECONDS = 0.05
 """Pause after a header, which is up to 50 ms of Python."""
+
+
+def guard_of(what: str) -> Guard:
+    """Return a guard that tells of failures under this name."""
+    outage = Outage(
+        log,
+        f"⚠️ [{what}] The database failed ({{reason}}). Supervision goes on.",
+        f"✅ [{what}] The database answers again",
+    )
+    return Guard(
+        outage, Outage(log, f"❌ [{what}] {MISTAKE}. Supervision goes on.", None, level=logging.ERROR)
+    )
 
 
 class ModelKeeper:
@@ -39,9 +57,16 @@ class ModelKeeper:
         self._clock = clock
         self._wished = Unchanged(lambda: wished_of(node))
         self._list_at = clock() + FIRST_LIST_SECONDS
-        self._beside = Beside("models", self.look, WISH_SECONDS)
+        self._beside = Beside("models", self.look, WISH_SECONDS, guard_of("MODELS"), nice=LOW)
         self._downloads = Downloads(node, overlay, finished=self.list_soon)
-        self._following = Beside("downloads", self._downloads.look, DOWNLOAD_SECONDS, self._downloads.leave)
+        self._following = Beside(
+            "downloads",
+            self._downloads.look,
+            DOWNLOAD_SECONDS,
+            guard_of("DOWNLOADS"),
+            leave=self._downloads.leave,
+            nice=LOW,
+        )
 
     async def run(self) -> None:
         """Look after the models until cancelled."""
