@@ -68,6 +68,19 @@ def unmute(crash: Crash, server: LlamaServer, user: User) -> None:
     _mark(crash, server, said, user, "Not muted any more.")
 
 
+def muted() -> list[CrashMark]:
+    """List the marks of all servers by which crashes are muted."""
+    found = CrashMark.objects.exclude(mute_above=None).select_related("server")
+    return list(found.order_by("server__name", "pk"))
+
+
+@transaction.atomic
+def unmute_mark(mark: CrashMark) -> None:
+    """Tell of the crashes of a mark again from the first one on."""
+    CrashMark.objects.filter(pk=mark.pk).update(mute_above=None, muted_by="", muted_at=None)
+    note("mark", f"crash of {mark.server.name}", {"mute_above": mark.mute_above}, {"mute_above": None})
+
+
 def marks_of(server: LlamaServer) -> dict[str, CrashMark]:
     """Read the marks of a server, by what their crashes share."""
     return {mark.key: mark for mark in CrashMark.objects.filter(server=server)}

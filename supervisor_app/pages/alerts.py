@@ -11,11 +11,12 @@ from urllib.parse import urlencode
 from django.core.paginator import Paginator
 from django.db.models import Count, Max, OuterRef, Subquery
 from django.db.models.fields.json import KeyTextTransform
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, redirect, render
 
 from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
-from supervisor_app.fleet.models import LlamaServer, Run
-from supervisor_app.pages.door import page
+from supervisor_app.fleet.crash_marks import muted, unmute_mark
+from supervisor_app.fleet.models import CrashMark, LlamaServer, Run
+from supervisor_app.pages.door import act, page
 from supervisor_app.pages.maintenance import maintenance_panel
 from supervisor_app.pages.presenters.alerts import IncidentRow, by_day, row_of, told_by_incident
 from supervisor_app.web.rights import Right, may
@@ -23,7 +24,7 @@ from supervisor_app.web.rights import Right, may
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from django.http import HttpResponse
+    from django.http import HttpRequest, HttpResponse
 
     from supervisor_app.alerts.models import IncidentQuerySet
     from supervisor_app.web.http import HtmxHttpRequest
@@ -67,7 +68,15 @@ def alerts(request: HtmxHttpRequest) -> HttpResponse:
     }
     if request.htmx and not request.htmx.history_restore_request:
         return render(request, "supervisor/_alerts.html", context)
-    return render(request, "supervisor/alerts.html", {**context, **_choices()})
+    mutes = muted() if may(request.user, Right.LOOK) else []
+    return render(request, "supervisor/alerts.html", {**context, **_choices(), "mutes": mutes})
+
+
+@act(Right.OPERATE)
+def unmute(request: HttpRequest, number: int) -> HttpResponse:
+    """Have crashes that were muted told again."""
+    unmute_mark(get_object_or_404(CrashMark, pk=number))
+    return redirect("alerts")
 
 
 def alerts_panel(chosen: Filter, number: str, *, names: bool) -> dict[str, Any]:

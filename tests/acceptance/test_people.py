@@ -75,6 +75,8 @@ STAFF = [
     "/add-server/?from=gemma-3-12b",
     "/alerts/",
     "/alerts/?server=nobody",
+    "/alerts/channels/",
+    "/alerts/channels/1/",
     "/audit/",
     "/audit/?who=nobody",
     "/keys/",

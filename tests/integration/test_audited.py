@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from supervisor_app.alerts.models import AlertChannel, LineWatch
 from supervisor_app.alerts.watching import add_watch
-from supervisor_app.fleet.models import AuditEntry, ConfigVersion
+from supervisor_app.fleet.models import AuditEntry, ConfigVersion, CrashMark
 from supervisor_app.modelfiles.models import Download, ModelFile
 from supervisor_app.traffic.models import QuarantinedRequest
 from supervisor_app.urls import urlpatterns
@@ -33,6 +33,12 @@ POSTS = {
     "release": ({"number": "quarantined"}, {}),
     "begin-maintenance": ({}, {"server": "chat", "span": "3600"}),
     "end-maintenance": ({}, {"server": "chat"}),
+    "unmute": ({"number": "mark"}, {}),
+    "create-channel": ({}, {"name": "pager", "url": "https://example.org/hook", "resend_hours": "0"}),
+    "change-channel": ({"number": "channel"}, {"name": "pager", "resend_hours": "1"}),
+    "test-channel": ({"number": "channel"}, {}),
+    "switch-channel": ({"number": "channel"}, {}),
+    "delete-channel": ({"number": "channel"}, {}),
     "create-key": ({}, {"name": "ci"}),
     "change-key": ({"number": "key"}, {"note": "new"}),
     "rotate-key": ({"number": "key"}, {"begins": "lp-chat", "span": "0"}),
@@ -102,7 +108,11 @@ def made(staff, monkeypatch):
     model = ModelFile.objects.create(
         node="here", path="/a.gguf", name="a", modified_at=at(STARTED), size=1, mark="m"
     )
+    channel = AlertChannel.objects.create(name="ops", url="https://127.0.0.1:1/hook")
+    mark = CrashMark.objects.create(server=server, key="k", title="Out of memory", mute_above=3)
     rows = {
+        "channel": channel,
+        "mark": mark,
         "run": run,
         "watch": watch,
         "key": key,

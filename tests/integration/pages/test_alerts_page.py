@@ -131,7 +131,7 @@ def test_nothing_down_and_no_channel_say_what_that_means(client, staff_client, d
     text = text_of(client.get("/alerts/"))
     assert "Nothing is down." in text
     assert "Nobody is told when a server goes down" in text
-    assert "/admin/alerts/alertchannel/add/" in staff_client.get("/alerts/").content.decode()
+    assert "/alerts/channels/add/" in staff_client.get("/alerts/").content.decode()
 
 
 def test_the_number_of_queries_does_not_grow_with_incidents(staff_client, default, channel):

@@ -21,6 +21,7 @@ NO_QUESTION = {
     "admin:alerts_alertchannel_test": "sends a message",
     "admin:logout": "the login brings back what was there",
     "begin-maintenance": "it mutes alerts until it is ended, in the same place",
+    "change-channel": "a form with what is there now; its address stays unless another is written",
     "change-config": "the form shows first what changes; each version is kept and can be brought back",
     "change-key": "a form with what is there now: sent again, it is as before",
     "control start": "adds a process",
@@ -37,7 +38,10 @@ NO_QUESTION = {
     "rollback": "each version is kept and can be brought back",
     "rotate-key": "the form says how long the old secret works beside the new one",
     "set_password.html": "sets the first password of a new user",
+    "switch-channel": "it is switched on again in the same place",
     "switch-key": "switches on; switching off asks",
+    "test-channel": "sends a message",
+    "unmute": "more is told than before; the page of crashes mutes again",
     "watch": "adds an alert",
 }
 """Acts by the name of their address, with what is asked for; of those without an address the template."""
