@@ -43,8 +43,10 @@ LOAD_LOOKS = (0.1, 0.5)
 """Seconds between two looks at the memory of a process that loads: the first `QUICK_LOOKS`, and later."""
 QUICK_LOOKS = 20
 FETCH_SECONDS = 1.0
-REST_SECONDS = 0.2
-"""Rest before the post-mortem of a server that has made room: the next one is spawned meanwhile."""
+REST_SECONDS = 0.3
+"""Rest before the post-mortem of a server that has made room: the next one starts meanwhile."""
+PAGES_SECONDS = 0.5
+"""Time from ready to the look at all that is mapped: the request that waited for it needs all cores."""
 JUDGE_SECONDS = 2.0
 """Pause between two looks at the first answers; gateways write their records every other second."""
 
@@ -280,13 +282,19 @@ class WatchedProcess:
         unseen = self.endpoint.unseen if self.endpoint is not None else ""
         said = (*gpu_warnings(lines, self._spec.args), unseen, *warnings, unread, self._context_refusal)
         context = await self._restore_context()
-        now, memory = self._around.clock.monotonic(), sample.used if sample else 0
+        memory = sample.used if sample else 0
         seen = lifecycle.ModelsRead(self.attempt, models, tuple(filter(None, said)), memory, context)
         self._around.report(seen)
         if context is not None and context.tokens:
             self._tasks.start(self._judge_context(context), "judge context")
+        self._tasks.start(self._look_at_pages(), "pages")
+
+    async def _look_at_pages(self) -> None:
+        clock = self._around.clock
+        await clock.sleep_until(clock.monotonic() + PAGES_SECONDS)
         with suppress(*CANNOT):
-            self._peak.became_ready(now, await self._process.mapped_bytes(), sample)
+            sample, mapped = await self._process.sample(), await self._process.mapped_bytes()
+            self._peak.became_ready(clock.monotonic(), mapped, sample)
 
     async def _offered(self, spec: LaunchSpec, timeout: float) -> tuple[tuple[Model, ...], str]:  # noqa: ASYNC109
         """Ask for its models; where there are none, also say why, as a sentence."""
