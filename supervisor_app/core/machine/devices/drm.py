@@ -67,6 +67,11 @@ def read_drm(sys: Path, proc: Path, ours: frozenset[int]) -> Survey:
     return Survey(tuple(devices), problems)
 
 
+def has_cards(sys: Path) -> bool:
+    """Tell whether there is a card of anybody, whose driver may have to be asked."""
+    return bool(_cards(sys))
+
+
 def has_nvidia(sys: Path) -> bool:
     """Tell whether a card of NVIDIA is there, whose driver has to be asked."""
     return any(_line(path / "vendor") == NVIDIA for path in _cards(sys))

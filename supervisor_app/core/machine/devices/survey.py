@@ -15,7 +15,7 @@ import psutil
 from supervisor_app.common.words import span
 from supervisor_app.core.devices import Device, Survey
 from supervisor_app.core.machine.devices.apple import sysctl, unified_memory
-from supervisor_app.core.machine.devices.drm import has_nvidia, read_drm
+from supervisor_app.core.machine.devices.drm import has_cards, has_nvidia, read_drm
 from supervisor_app.core.machine.devices.host import host_memory
 from supervisor_app.core.machine.devices.nvidia import NvidiaReader, load_nvml
 from supervisor_app.core.machine.family import family_of
@@ -34,19 +34,25 @@ class Source:
 
     name: str
     ask: Callable[[frozenset[int]], Survey]
+    hangs: bool = True
+    """A driver has to answer. Whatever the kernel itself knows is asked without a thread."""
     asking: threading.Thread | None = None
     answer: Survey | None = None
 
-    def start(self, ours: frozenset[int]) -> threading.Thread:
-        """Return the thread that asks, or the one that still does."""
+    def start(self, ours: frozenset[int]) -> threading.Thread | None:
+        """Return the thread that asks, or the one that still does; None: the answer is there."""
+        if not self.hangs:
+            self._run(ours)
+            return None
         if self.asking is None or not self.asking.is_alive():
             self.answer = None
             self.asking = threading.Thread(target=self._run, args=(ours,), name=self.name, daemon=True)
             self.asking.start()
         return self.asking
 
-    def result(self, asking: threading.Thread, patience: float) -> Survey:
-        asking.join(max(0.0, patience))
+    def result(self, asking: threading.Thread | None, patience: float) -> Survey:
+        if asking is not None:
+            asking.join(max(0.0, patience))
         if self.answer is None:
             return Survey(problems=(f"{self.name} has not answered for {span(PATIENCE)}.",))
         return self.answer
@@ -97,11 +103,12 @@ def this_machine(proc: Path = Path("/proc"), sysfs: Path = Path("/sys")) -> Surv
         return Surveyor([Source("The Mac's memory", memory_of_mac)])
     nvml = load_nvml()
     nvidia = NvidiaReader(nvml).read if nvml is not None else partial(_without_nvml, sysfs)
+    host = Source("The host's memory", lambda ours: host_memory(proc, sysfs / "fs/cgroup", ours), hangs=False)
     return Surveyor(
         [
-            Source("The host's memory", lambda ours: host_memory(proc, sysfs / "fs/cgroup", ours)),
-            Source("NVIDIA's driver", nvidia),
-            Source("The drivers of GPUs", lambda ours: read_drm(sysfs, proc, ours)),
+            host,
+            Source("NVIDIA's driver", nvidia, hangs=nvml is not None),
+            Source("The drivers of GPUs", lambda ours: read_drm(sysfs, proc, ours), hangs=has_cards(sysfs)),
         ]
     )
 

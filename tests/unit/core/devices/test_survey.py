@@ -56,6 +56,18 @@ def test_a_driver_that_hangs_is_one_sentence_and_is_not_asked_again_meanwhile():
     answer.set()
 
 
+def test_a_source_that_cannot_hang_is_asked_without_a_thread():
+    asked_in = []
+
+    def ask(ours):
+        asked_in.append(threading.current_thread())
+        return GPU
+
+    found = Surveyor([Source("The kernel", ask, hangs=False), Source("A driver", ask)]).survey([])
+    assert (asked_in[0], asked_in[1].name) == (threading.current_thread(), "A driver")
+    assert found.devices == GPU.devices * 2
+
+
 def test_a_driver_that_answers_again_is_asked_again():
     answer = threading.Event()
 
