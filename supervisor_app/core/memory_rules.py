@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 RESERVE_PART = 0.05
 LEAST_RESERVE_MB = 512
 LOADS_ON_DEVICE = 1
-LEAST_LOADS = 4
+LEAST_LOADS = 8
 """Loads at a time on a node whose memory is not shared out, however few CPUs it has."""
 
 
@@ -82,7 +82,8 @@ MEMORY_SETTINGS = (
         section=Section.NODE,
         default=MemoryRules.parallel_loads,
         least=1,
-        help="Servers that load at once: 1 on a device, or where no room is made 1 a CPU, at least 4.",
+        help="Servers that load at once: 1 on a device, or where no room is made 1 a CPU, "
+        f"at least {LEAST_LOADS}.",
     ),
 )
 """The keys with one value; `budget_mb` and the table `groups` are beside them."""

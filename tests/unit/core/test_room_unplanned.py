@@ -136,7 +136,7 @@ def test_servers_that_wait_say_for_whom():
 
 @pytest.mark.parametrize(
     ("rules", "cpus", "expected"),
-    [(None, 1, 4), (None, 16, 16), (MemoryRules(), 1, 4), (MemoryRules(parallel_loads=2), 16, 2)],
+    [(None, 1, 8), (None, 16, 16), (MemoryRules(), 1, 8), (MemoryRules(parallel_loads=2), 16, 2)],
 )
 def test_how_many_load_at_once(rules, cpus, expected):
     assert loads_at_once(rules, cpus) == expected
