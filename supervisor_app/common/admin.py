@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.contrib.admin.widgets import AdminDateWidget, AdminSplitDateTime, AdminTimeWidget
+from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -39,3 +41,11 @@ class NamesField(forms.CharField):
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         return bool(super().has_changed(self.prepare_value(initial), data))
+
+
+class SplitDateTime(AdminSplitDateTime):
+    """A day and a time, each of which says so to a screen reader; Django's own have no label."""
+
+    def __init__(self, attrs: dict[str, Any] | None = None) -> None:
+        parts = (AdminDateWidget({"aria-label": _("Date")}), AdminTimeWidget({"aria-label": _("Time")}))
+        forms.MultiWidget.__init__(self, parts, attrs)

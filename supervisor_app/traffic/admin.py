@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django import forms
 from django.contrib import admin, messages
 from django.db import transaction
+from django.db.models import DateTimeField
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from supervisor_app.common.admin import NamesField, ReadOnly
+from supervisor_app.common.admin import NamesField, ReadOnly, SplitDateTime
 from supervisor_app.fleet.audit import note
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.llama.operations import Scope
@@ -49,6 +50,7 @@ class ApiKeyForm(KeyModelForm):
 @admin.register(ApiKey)
 class ApiKeyAdmin(KeyModelAdmin):
     form = ApiKeyForm
+    formfield_overrides: ClassVar = {DateTimeField: {"widget": SplitDateTime}}
     list_display = ["name", "beginning", "state", "rights", "limits", "expires_at", "last_used_at"]
     list_filter = ["enabled", "may_read", "may_change", "expires_at", "last_used_at"]
     search_fields = ["name", "prefix"]
@@ -210,9 +212,6 @@ class RequestRecordAdmin(ReadOnly, RecordModelAdmin):
         "drafted_tokens",
         "accepted_tokens",
     ]
-
-    class Media:
-        css: ClassVar = {"all": ["supervisor/css/admin.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RequestRecord]:
         return super().get_queryset(request).defer(*WORDS)
