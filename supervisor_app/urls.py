@@ -37,6 +37,7 @@ from supervisor_app.pages import (
     servers,
     styleguide,
     usage,
+    users,
     watches,
 )
 from supervisor_app.pages.availability import availability
@@ -82,6 +83,12 @@ urlpatterns = [
     path("requests/usage/", usage.usage, name="usage"),
     path("requests/usage.csv", usage.usage_csv, name="usage-csv"),
     path("requests/<int:number>/", requests.record, name="request"),
+    path("users/", users.users, name="users"),
+    path("users/add", users.create_user, name="create-user"),
+    path("users/<int:number>/", users.user, name="user"),
+    path("users/<int:number>/role", users.change_role, name="change-role"),
+    path("users/<int:number>/switch", users.switch, name="switch-user"),
+    path("users/<int:number>/link", users.new_link, name="new-link"),
     path("audit/", audit.audit, name="audit"),
     path("audit.csv", audit.audit_csv, name="audit-csv"),
     path("maintenance/", maintenance.maintenance, name="maintenance"),

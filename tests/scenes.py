@@ -38,9 +38,24 @@ def draw(scene: str) -> None:
     _incidents([server for number, server in enumerate(servers) if number % 16 == 1])
     _shelf(servers)
     _keys()
+    _people()
     for server in servers[:3]:
         _samples(server, int(timezone.now().timestamp()), works=server.state.status == "ready")
     _in_flight([server for number, server in enumerate(servers) if number % 4 in (0, 2)])
+
+
+def _people() -> None:
+    """An operator, an admin who has not opened the link yet, and a viewer who left."""
+    from django.contrib.auth.models import Group, User
+
+    for name, role, has_left in (
+        ("grace", "operator", False),
+        ("margaret", "admin", False),
+        ("linus", "viewer", True),
+    ):
+        password = None if name == "margaret" else "of-them-all"
+        user = User.objects.create_user(name, password=password, is_active=not has_left)
+        user.groups.add(Group.objects.get(name=role))
 
 
 def _keys() -> None:

@@ -15,6 +15,7 @@ from supervisor_app.common import words
 from supervisor_app.common.admin import ReadOnly
 from supervisor_app.core.server_config import Wish
 from supervisor_app.core.settings import Section, settings_of
+from supervisor_app.fleet import account_admin  # noqa: F401  (its pages are the admin's, too)
 from supervisor_app.fleet.audit import note
 from supervisor_app.fleet.commands import ask, nudge
 from supervisor_app.fleet.conf import apply_overlay, fixed_fields

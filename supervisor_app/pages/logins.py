@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 from django.contrib import admin, messages
 from django.contrib.auth import REDIRECT_FIELD_NAME, login, update_session_auth_hash
 from django.contrib.auth.decorators import login_required
-from django.contrib.auth.forms import SetPasswordForm
+from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
 from django.contrib.auth.models import User
 from django.contrib.auth.views import LogoutView
+from django.db import transaction
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 
-from supervisor_app.fleet.logins import redeem, say_another_link, token_works
+from supervisor_app.fleet.audit import note
+from supervisor_app.fleet.logins import redeem, say_another_link, unused_link
 from supervisor_app.web.rights import ACTS, READS, Right, declare
 
 if TYPE_CHECKING:
@@ -44,23 +46,25 @@ def login_link(request: HttpRequest, token: str) -> HttpResponse:
         if user is not None:
             login(request, user, backend="django.contrib.auth.backends.ModelBackend")
             return redirect("set-password")
-    works = token_works(token)
-    return render(request, "supervisor/login_link.html", {"works": works}, status=200 if works else 410)
+    link = unused_link(token)
+    return render(request, "supervisor/login_link.html", {"link": link}, status=200 if link else 410)
 
 
 @declare(Right.OWN, (*READS, *ACTS))
 @never_cache
 @login_required
 def set_password(request: HttpRequest) -> HttpResponse:
-    """Let the first user, who came by a link, choose a password."""
+    """Let a user who came by a link choose a password, and all others change theirs."""
     user = request.user
     assert isinstance(user, User)  # noqa: S101  (login_required)
-    if user.has_usable_password():
-        return redirect("admin:password_change")
-    form: SetPasswordForm[User] = SetPasswordForm(user, request.POST or None)
+    has_one = user.has_usable_password()
+    form_class: type[SetPasswordForm[User]] = PasswordChangeForm if has_one else SetPasswordForm
+    form = form_class(user, request.POST or None)
     if request.method == "POST" and form.is_valid():
-        form.save()
+        with transaction.atomic():
+            form.save()
+            note("change the password of" if has_one else "set the password of", f"user {user}")
         update_session_auth_hash(request, user)
         messages.success(request, gettext("The password is set."))
         return redirect("home")
-    return render(request, "supervisor/set_password.html", {"form": form})
+    return render(request, "supervisor/set_password.html", {"form": form, "has_one": has_one})

@@ -100,6 +100,8 @@ STAFF = [
     "/servers/gemma-3-12b/runs/8/",
     "/servers/gemma-3-12b/runs/compare?run=7&run=8",
     "/styleguide/",
+    "/users/",
+    "/users/1/",
 ]
 STRANGERS = ["/", "/alerts/", "/admin/login/", "/login/used/", "/nowhere"]
 

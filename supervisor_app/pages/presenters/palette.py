@@ -26,6 +26,7 @@ PLACES = (
     (_lazy("Usage"), "usage", Right.LOOK),
     (_lazy("Models"), "models", Right.LOOK),
     (_lazy("Playground"), "playground", Right.OPERATE),
+    (_lazy("Users"), "users", Right.ADMINISTER),
     (_lazy("Audit"), "audit", Right.ADMINISTER),
     (_lazy("Add a server"), "add-server", Right.ADMINISTER),
     (_lazy("Admin"), "admin:index", Right.ADMINISTER),

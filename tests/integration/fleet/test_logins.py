@@ -13,7 +13,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from supervisor_app.fleet.logins import FIRST_USER, VALID_FOR, new_login_token, redeem, token_works
+from supervisor_app.fleet.logins import FIRST_USER, VALID_FOR, new_login_token, redeem, unused_link
 from supervisor_app.fleet.models import LoginLink
 
 pytestmark = pytest.mark.django_db
@@ -103,7 +103,7 @@ def test_the_link_works_once(token, client):
 def test_the_link_does_not_work_after_somebody_has_made_a_user(token, client):
     """It would be a way round their password."""
     User.objects.create_superuser(FIRST_USER, password="of-them-all")
-    assert not token_works(token)
+    assert not unused_link(token)
     assert client.get(url(token)).status_code == 410
     assert client.post(url(token)).status_code == 410
     assert "_auth_user_id" not in client.session
@@ -111,16 +111,16 @@ def test_the_link_does_not_work_after_somebody_has_made_a_user(token, client):
 
 def test_the_link_works_for_a_day(token):
     LoginLink.objects.update(created_at=timezone.now() - VALID_FOR + timedelta(minutes=1))
-    assert token_works(token)
+    assert unused_link(token)
     LoginLink.objects.update(created_at=timezone.now() - VALID_FOR - timedelta(minutes=1))
-    assert not token_works(token)
+    assert not unused_link(token)
     assert redeem(token) is None
 
 
 def test_a_new_link_ends_the_older_one(token):
     newer = new_login_token()
-    assert not token_works(token)
-    assert token_works(newer)
+    assert not unused_link(token)
+    assert unused_link(newer)
 
 
 @pytest.mark.parametrize("guess", ["x", "0" * 43, "%00", "..", "é"])
@@ -216,9 +216,13 @@ def test_the_password_page_is_for_those_who_are_logged_in(client):
     assert (answer.status_code, answer["Location"]) == (302, "/admin/login/?next=/password/")
 
 
-def test_a_person_who_has_a_password_changes_it_in_the_admin(staff_client):
-    assert staff_client.get("/password/")["Location"] == "/admin/password_change/"
-    assert staff_client.post("/password/", GOOD)["Location"] == "/admin/password_change/"
+def test_a_person_who_has_a_password_changes_it_with_the_old_one(staff_client):
+    assert "Old password" in staff_client.get("/password/").text
+    staff_client.post("/password/", GOOD | {"old_password": "guess"})
+    assert User.objects.get().check_password("of-them-all")
+    assert staff_client.post("/password/", GOOD | {"old_password": "of-them-all"})["Location"] == "/"
+    assert User.objects.get().check_password(GOOD["new_password1"])
+    assert staff_client.get("/password/").status_code == 200
 
 
 def test_a_person_who_left_before_choosing_a_password_is_let_in_by_the_next_link():
