@@ -11,12 +11,13 @@ from tests.deadline import DEADLINE
 from tests.postgres import throwaway_cluster
 
 HERE = Path(__file__).parent
+FILES = ("ledger", "ledger_rows", "writer", "usage", "sights", "tally")
 
 
 def test_postgresql_keeps_the_same():
     with throwaway_cluster() as cluster:
         clocks = f"{HERE / 'test_idleness.py'}::test_gateways_whose_clocks_differ_agree_on_the_last_use"
-        kept = [HERE / f"test_{name}.py" for name in ("ledger", "writer", "usage", "sights", "tally")]
+        kept = [HERE / f"test_{name}.py" for name in FILES]
         tests = [*map(str, kept), str(HERE.parent / "fleet" / "test_sampling.py"), clocks]
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
