@@ -225,6 +225,7 @@ LLAMAPROXY_CONFIG_NAMED = bool(os.environ.get("LLAMAPROXY_CONFIG"))
 _FOUND = "llamaproxy.toml" if Path("llamaproxy.toml").exists() else ".llama-proxy-config.json"
 LLAMAPROXY_CONFIG = Path(os.environ.get("LLAMAPROXY_CONFIG") or _FOUND).absolute()
 LLAMAPROXY_PUBLIC_STATUS = env_bool("LLAMAPROXY_PUBLIC_STATUS", True)
+LLAMAPROXY_STATUS_SERVERS = env_list("LLAMAPROXY_STATUS_SERVERS", [])
 """Status page, its JSON, events and metrics readable without login."""
 LLAMAPROXY_TRUST_ADMIN_FLAGS = env_bool("LLAMAPROXY_TRUST_ADMIN_FLAGS", False)
 """Forms take any flag of llama-server: every admin then has a shell on the machine."""

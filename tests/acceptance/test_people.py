@@ -32,6 +32,7 @@ def drawn(make_shared):
     """Pages of three servers, one of them crashed, and the cookies of a member of the staff."""
     proxy = make_shared()
     proxy.env["DEBUG"] = "1"
+    proxy.env["LLAMAPROXY_STATUS_SERVERS"] = "gemma-3-12b=Chat,qwen3-30b-a3b=Coding"
     proxy.python("from tests.scenes import draw; draw('three')")
     proxy.start_web()
     session = proxy.login("someone")
@@ -103,7 +104,7 @@ STAFF = [
     "/users/",
     "/users/1/",
 ]
-STRANGERS = ["/", "/alerts/", "/admin/login/", "/login/used/", "/nowhere"]
+STRANGERS = ["/", "/alerts/", "/status/", "/admin/login/", "/login/used/", "/nowhere"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,103 @@
+"""Servers as strangers see them: a name that was chosen for them, a state, an uptime. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.utils.translation import gettext as _
+
+from supervisor_app.common.words import share
+from supervisor_app.core.status import DOWN, Status
+from supervisor_app.fleet.uptime_words import times
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from supervisor_app.fleet.maintenance_rules import Plan
+    from supervisor_app.fleet.snapshots import ServerView
+    from supervisor_app.fleet.uptime import Bar, Slice
+
+DAYS = 90
+
+
+@dataclass(frozen=True, kw_only=True)
+class Day:
+    """A day of the bar."""
+
+    tone: str
+    says: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """A downtime. Times in Unix seconds; `ended`: None: it goes on."""
+
+    title: str
+    since: float
+    ended: float | None
+
+    @property
+    def lasted(self) -> float:
+        return max(0.0, (self.ended or self.since) - self.since)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublicServer:
+    """A server as the page and its badge say it."""
+
+    title: str
+    state: str
+    tone: str
+    until: float | None
+    """End of its maintenance, in Unix seconds."""
+    uptime: str
+    days: tuple[Day, ...]
+
+
+def chosen_of(said: Sequence[str]) -> dict[str, str]:
+    """Read `name` and `name=Title` of the setting: titles by names of servers."""
+    pairs = (each.partition("=") for each in said if each.strip())
+    return {name.strip(): title.strip() or name.strip() for name, _sign, title in pairs}
+
+
+def shown(title: str, view: ServerView, bar: Bar, plan: Plan | None, now: float) -> PublicServer:
+    """Put a server into the words of the page."""
+    state, tone = _state(view, planned=plan is not None)
+    uptime = bar.tally.uptime
+    return PublicServer(
+        title=title,
+        state=state,
+        tone=tone,
+        until=plan.until if plan is not None else None,
+        uptime="–" if uptime is None else share(uptime),
+        days=tuple(_day(part) for part in bar.slices),
+    )
+
+
+def _state(view: ServerView, *, planned: bool) -> tuple[str, str]:
+    status = view.status
+    if planned:
+        return _("Maintenance"), "plan"
+    if not view.is_known:
+        return _("Unknown"), "unknown"
+    if status.status is Status.READY or status.unloaded:
+        return _("Operational"), "up"
+    if status.status in DOWN or (status.status is Status.STARTING and status.failure is not None):
+        return _("Down"), "bad"
+    return (_("Starting"), "busy") if status.status is Status.STARTING else (_("Stopped"), "calm")
+
+
+def _day(part: Slice) -> Day:
+    when = times(part)
+    if part.state is None:
+        return Day(tone="none", says=_("%(day)s: nothing known") % {"day": when})
+    if part.down:
+        tone = "warn" if part.tally.down < 0.05 * (part.ended - part.began) else "bad"
+        uptime = part.tally.uptime
+        return Day(tone=tone, says=f"{when}: {share(uptime) if uptime is not None else _('down')}")
+    if part.tally.seconds.get(part.state, 0.0) and part.state == "maintenance":
+        return Day(tone="plan", says=_("%(day)s: maintenance") % {"day": when})
+    if part.tally.ready:
+        return Day(tone="up", says=_("%(day)s: no downtime") % {"day": when})
+    return Day(tone="calm", says=_("%(day)s: not in use") % {"day": when})
