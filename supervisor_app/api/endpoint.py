@@ -47,4 +47,6 @@ def _refusal(request: HttpRequest, right: Right) -> JsonResponse | None:
     if not request.user.is_authenticated:
         hint = f"Log in at {reverse(settings.LOGIN_URL)}."
         return api_error(401, "login_required", why_not(request.user, right), hint)
-    return api_error(403, "forbidden", why_not(request.user, right), "See docs/users.md on roles.")
+    return api_error(
+        403, "forbidden", why_not(request.user, right), "docs/operate.md says what each role may."
+    )

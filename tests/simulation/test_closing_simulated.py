@@ -39,7 +39,7 @@ class World:
         self._closed_at = 0.0
         self._working = Counter()
         self._tasks = set()
-        node.publisher.announce = self._announced
+        self._announce, node.publisher.announce = node.publisher.announce, self._announced
         spawn = node.processes.spawn
 
         async def watched(name, spec):
@@ -66,6 +66,7 @@ class World:
         change(PORTS[server])
 
     async def _announced(self, snapshot):
+        await self._announce(snapshot)
         if snapshot.draining:
             self._closed_at = self.node.clock.monotonic()
         for gateway in self.gateways:

@@ -132,6 +132,7 @@ async def test_a_process_that_was_spawned_is_found_wherever_it_listens(processes
     assert found.identity == process.identity
     assert found.argv[-1] == "--fake-child"
     assert await processes.find_ours("another") is None
+    assert await processes.find_ours("default", but=process.identity) is None, "a child is not the server"
 
 
 async def test_a_process_that_has_gone_is_not_found(processes, started):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -39,7 +40,7 @@ def queries_of(client):
 def test_sixty_servers_cost_no_more_queries_than_three(client):
     draw("three")
     few = queries_of(client)
-    for table in (ApiKey, UsageDay, LlamaServer, NodeLease, ModelFile):
+    for table in (ApiKey, UsageDay, LlamaServer, NodeLease, ModelFile, User):
         table.objects.all().delete()
     draw("60")
     assert queries_of(client) == few

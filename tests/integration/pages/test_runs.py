@@ -204,7 +204,7 @@ def test_a_run_tells_its_build_and_command(server, staff_client):
 
 def test_a_long_list_has_pages_and_costs_the_same(server, staff_client, django_assert_num_queries):
     died(server)
-    with django_assert_num_queries(10):
+    with django_assert_num_queries(11):
         assert len(listed(staff_client)) == 1
     times = {"started_at": at(STARTED), "ended_at": at(STARTED + 1)}
     Run.objects.bulk_create([Run(server=server, build="b1", **times) for _ in range(SHOWN + 1)])
@@ -214,7 +214,7 @@ def test_a_long_list_has_pages_and_costs_the_same(server, staff_client, django_a
             for n in range(9)
         ]
     )
-    with django_assert_num_queries(10):
+    with django_assert_num_queries(11):
         assert len(listed(staff_client)) == SHOWN
     page = staff_client.get(f"{RUNS}?build=b1").content.decode()
     (older,) = map(html.unescape, re.findall(r'href="/servers/default/runs/(\?[^"]*before=[^"]+)"', page))
