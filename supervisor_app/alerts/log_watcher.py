@@ -13,7 +13,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from supervisor_app.alerts.incidents import tell_line
+from supervisor_app.alerts.deliveries import tell_line
 from supervisor_app.alerts.models import LineWatch
 from supervisor_app.alerts.tally import Tally
 from supervisor_app.common.beside import Beside

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from supervisor_app.alerts import incidents, transport
+from supervisor_app.alerts import deliveries, incidents, transport
 from supervisor_app.alerts.lost_hosts import LostHosts
 from supervisor_app.common.beside import Beside
 from supervisor_app.common.guard import Guard
@@ -104,13 +104,13 @@ class AlertSender:
         incidents.close_settled(now)
         if time.monotonic() >= self.chores_at:
             self.chores_at = time.monotonic() + CHORES_SECONDS
-            incidents.give_up(now)
+            deliveries.give_up(now)
             incidents.tell_overdue(now)
-            incidents.remind(now)
+            deliveries.remind(now)
             self._lost_hosts.look(now)
         free = AT_ONCE - len(self.on_their_way)
         if free:
-            for delivery in incidents.claim(now, self._me, limit=free, busy=self.on_their_way):
+            for delivery in deliveries.claim(now, self._me, limit=free, busy=self.on_their_way):
                 self.on_their_way[delivery.channel_id] = delivery
                 threading.Thread(target=self._deliver, args=[delivery], name="alert", daemon=True).start()
 
@@ -148,8 +148,8 @@ class AlertSender:
         server = delivery.incident.server.name
         what = f"{delivery.event} of {server} to {delivery.channel.name}"
         if not result.error:
-            incidents.sent(delivery, now)
+            deliveries.sent(delivery, now)
             log.info("📣 [ALERTS] Sent: %s", what)
             return
-        delay = incidents.not_sent(delivery, self._me, result.error, now)
+        delay = deliveries.not_sent(delivery, self._me, result.error, now)
         log.warning("⚠️ [ALERTS] Not sent: %s. %s Next try in %s.", what, result.error, span(delay))

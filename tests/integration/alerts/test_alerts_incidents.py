@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.db import IntegrityError, OperationalError, transaction
 
-from supervisor_app.alerts import incidents
+from supervisor_app.alerts import deliveries, incidents
 from supervisor_app.alerts.models import AlertChannel, Delivery, Incident
 from supervisor_app.core.changes import RunClosed
 from supervisor_app.core.diagnosis.explanations import failure_of
@@ -314,7 +314,7 @@ def test_a_server_is_not_called_down_after_it_was_called_up(world):
     world.see("crashed")
     Delivery.objects.update(state="sent")
     world.see("ready", wait=1)
-    assert incidents.remind_in(channel, world.incident.pk, timedelta(0), world.clock.now + 9) == 0
+    assert deliveries.remind_in(channel, world.incident.pk, timedelta(0), world.clock.now + 9) == 0
 
 
 def test_two_that_close_the_same_incident_tell_once(world):

@@ -11,7 +11,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.db.models import Max
 
-from supervisor_app.alerts import incidents, sender, transport
+from supervisor_app.alerts import deliveries, sender, transport
 from supervisor_app.alerts.models import AlertChannel, Delivery
 from supervisor_app.alerts.transport import ID_HEADER
 from supervisor_app.fleet.models import LlamaServer, ServerState
@@ -91,25 +91,25 @@ def test_a_channel_that_fails_does_not_hold_up_another(world):
 
 def test_a_message_that_one_sender_has_claimed_is_not_anothers(world):
     world.see("crashed")
-    (mine,) = incidents.claim(STARTED, "one", limit=5)
+    (mine,) = deliveries.claim(STARTED, "one", limit=5)
     assert mine.attempts == 1
-    assert incidents.claim(STARTED, "two", limit=5) == []
-    assert incidents.claim(STARTED + 599, "two", limit=5) == []
+    assert deliveries.claim(STARTED, "two", limit=5) == []
+    assert deliveries.claim(STARTED + 599, "two", limit=5) == []
 
 
 def test_the_claim_of_one_who_died_expires(world):
     world.see("crashed")
-    incidents.claim(STARTED, "one", limit=5)
-    (taken,) = incidents.claim(STARTED + 601, "two", limit=5)
+    deliveries.claim(STARTED, "one", limit=5)
+    (taken,) = deliveries.claim(STARTED + 601, "two", limit=5)
     assert taken.attempts == 2
-    incidents.not_sent(taken, "one", "too late to say so", STARTED + 602)
+    deliveries.not_sent(taken, "one", "too late to say so", STARTED + 602)
     taken.refresh_from_db()
     assert (taken.claimed_by, taken.last_error) == ("two", "")
 
 
 def test_a_message_claimed_between_the_look_and_the_claim_is_left(world, monkeypatch):
     world.see("crashed")
-    real, looked = incidents.free, []
+    real, looked = deliveries.free, []
 
     def free(now):
         if looked:  # the second time: another one was quicker
@@ -117,8 +117,8 @@ def test_a_message_claimed_between_the_look_and_the_claim_is_left(world, monkeyp
         looked.append(now)
         return real(now)
 
-    monkeypatch.setattr(incidents, "free", free)
-    assert incidents.claim(STARTED, "me", limit=5) == []
+    monkeypatch.setattr(deliveries, "free", free)
+    assert deliveries.claim(STARTED, "me", limit=5) == []
     assert Delivery.objects.get().attempts == 0
 
 
@@ -128,8 +128,8 @@ def test_a_claim_takes_no_more_than_asked_and_one_for_each_channel(world):
         make_channel(world.hook.url, f"more-{number}")
     world.see("crashed")
     world.see("crashed", name="other")
-    assert len(incidents.claim(STARTED, "me", limit=3)) == 3
-    rest = incidents.claim(STARTED, "me", limit=10, busy=[world.channel.pk])
+    assert len(deliveries.claim(STARTED, "me", limit=3)) == 3
+    rest = deliveries.claim(STARTED, "me", limit=10, busy=[world.channel.pk])
     assert len({delivery.channel_id for delivery in rest}) == len(rest)
 
 
@@ -142,7 +142,7 @@ def test_threads_that_claim_at_once_get_each_message_once(world):
     def work(name):
         together.wait()
         try:
-            while mine := incidents.claim(STARTED, name, limit=2):
+            while mine := deliveries.claim(STARTED, name, limit=2):
                 claimed.extend(delivery.pk for delivery in mine)
         finally:
             connection.close()
@@ -242,7 +242,7 @@ async def test_a_message_that_does_not_arrive_before_the_end_is_left_for_another
 
 def test_a_database_that_is_away_is_told_once_and_nothing_is_sent_twice(world, monkeypatch, caplog):
     world.see("crashed")
-    real = incidents.sent
+    real = deliveries.sent
     calls = []
 
     def away(*args):
@@ -251,7 +251,7 @@ def test_a_database_that_is_away_is_told_once_and_nothing_is_sent_twice(world, m
             raise OperationalError("locked")
         real(*args)
 
-    monkeypatch.setattr(incidents, "sent", away)
+    monkeypatch.setattr(deliveries, "sent", away)
     world.look()
     world.look()
     assert caplog.text.count("The database failed (locked)") == 1
@@ -260,7 +260,7 @@ def test_a_database_that_is_away_is_told_once_and_nothing_is_sent_twice(world, m
 
 
 def test_a_mistake_of_ours_is_told_and_the_rest_goes_on(world, monkeypatch, caplog):
-    monkeypatch.setattr(incidents, "remind", lambda now: 1 / 0)
+    monkeypatch.setattr(deliveries, "remind", lambda now: 1 / 0)
     world.look()
     assert "This is a mistake in llamaproxy. Supervision goes on." in caplog.text
 
