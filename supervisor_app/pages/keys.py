@@ -76,19 +76,20 @@ def change_key(request: HttpRequest, number: int) -> HttpResponse:
 
 @never_cache
 @act(Right.ADMINISTER)
-def rotate_key(request: HttpRequest, number: int) -> HttpResponse:
+def rotate_key(request: HtmxHttpRequest, number: int) -> HttpResponse:
     """Give a key a new secret, and show it once. A form that is sent again rotates nothing: see `begins`."""
     row = get_object_or_404(ApiKey, pk=number)
     form = UntilForm(request.POST, spans=GRACES)
     if not form.is_valid():
-        return _key_page(request, row, KeyForm(instance=row), rotation=form, status=400)
+        status = 200 if request.htmx else 400  # htmx shows no answer that is an error
+        return _key_page(request, row, KeyForm(instance=row), rotation=form, status=status)
     try:
         if request.POST.get("begins") != row.prefix:
             raise RotatedError
         secret = rotate(row, form.cleaned_data["ends_at"])
     except RotatedError:
         messages.warning(request, _("%(name)s has another secret since: look first.") % {"name": row.name})
-        return redirect("key", number=number)
+        return _done(request, "key", number)
     return _secret_page(request, row, secret)
 
 

@@ -70,6 +70,10 @@ class ApiKeyAdmin(KeyModelAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
         return self.fieldsets if obj else self.fieldsets[:-1]
 
+    def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
+        """Let a key that was used keep its name: the sums of its budget are kept by it."""
+        return [*self.readonly_fields, *(["name"] if obj and obj.last_used_at else [])]
+
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         """A new one gets its secret here; it goes to the page that answers this request and nowhere else."""
         if not change:

@@ -120,6 +120,15 @@ def test_a_change_leaves_the_key_as_it_is(staff_client):
     assert (changed.name, changed.digest, changed.prefix) == ("renamed", key.digest, key.prefix)
 
 
+def test_a_key_that_was_used_keeps_its_name_and_so_its_budget(staff_client):
+    key = make_key()
+    ApiKey.objects.update(last_used_at=timezone.now())
+    was, said = key.name, FILLED | {"name": "renamed", "max_concurrent": "7"}
+    assert staff_client.post(change_url(key), said).status_code == 302
+    key.refresh_from_db()
+    assert (key.name, key.max_concurrent) == (was, 7)
+
+
 def test_models_are_typed_one_a_line_and_come_back_the_same(staff_client):
     key = make_key()
     staff_client.post(change_url(key), FILLED | {"allowed_models": " a \n\nb/c:d\r\na\n"})

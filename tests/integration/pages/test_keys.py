@@ -149,6 +149,16 @@ def test_a_rotation_without_a_later_moment_is_refused(staff_client, key, said, w
     assert why in text_of(answer)
 
 
+def test_the_page_that_asked_shows_what_came_of_a_rotation(staff_client, key):
+    htmx = {"headers": {"HX-Request": "true"}}
+    path, said = f"/keys/{key.pk}/rotate", {"begins": key.prefix, "span": "0"}
+    wrong = staff_client.post(path, {**said, "span": "date"}, **htmx)
+    assert (wrong.status_code, "Write the date" in text_of(wrong)) == (200, True)
+    secret = secret_of(staff_client.post(path, said, **htmx))
+    assert ring().find(secret, time.time())
+    assert staff_client.post(path, said, **htmx)["HX-Redirect"] == f"/keys/{key.pk}/"
+
+
 def test_a_key_is_switched_off_and_on_again(staff_client, key):
     staff_client.post(f"/keys/{key.pk}/switch")
     with pytest.raises(Denied, match="switched off"):

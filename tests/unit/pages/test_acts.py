@@ -39,7 +39,6 @@ NO_QUESTION = {
     "preview-config": "changes nothing",
     "restore-config": "each version is kept and can be brought back",
     "rollback": "each version is kept and can be brought back",
-    "rotate-key": "the form says how long the old secret works beside the new one",
     "set_password.html": "asks for the old password, or sets the first one of a new user",
     "switch-channel": "it is switched on again in the same place",
     "switch-key": "switches on; switching off asks",
