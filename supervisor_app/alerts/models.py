@@ -14,6 +14,7 @@ from supervisor_app.logs.hidden import Hider
 from supervisor_app.logs.search import BadFilterError, Filter, Matcher
 
 A_YEAR_OF_HOURS = 24 * 366
+LONGEST_NOTE = 500
 
 
 class AlertChannelQuerySet(models.QuerySet["AlertChannel"]):
@@ -137,6 +138,21 @@ class Incident(models.Model):
 
     def __str__(self) -> str:
         return f"{self.server}: {self.failure['title'] if self.failure else 'down'}"
+
+
+class IncidentNote(models.Model):
+    """Words on an incident for those who read the status page. Written by people."""
+
+    incident = models.OneToOneField(Incident, models.CASCADE, related_name="note")
+    text = models.CharField(max_length=LONGEST_NOTE)
+    author = models.CharField(max_length=150, default="", blank=True)
+    written_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-written_at", "-pk"]
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class DeliveryQuerySet(models.QuerySet["Delivery"]):

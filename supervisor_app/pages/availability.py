@@ -12,7 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from supervisor_app.fleet.availability import availability_of
 from supervisor_app.fleet.uptime_words import OF_WINDOW
 from supervisor_app.pages.door import page
-from supervisor_app.web.rights import Right
+from supervisor_app.pages.notes import notes_panel
+from supervisor_app.web.rights import Right, may
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -34,6 +35,8 @@ def availability(request: HttpRequest, name: str) -> HttpResponse:
     context = availability_panel(name)
     if not context:
         raise Http404(f"There is no server {name}.")
+    if may(request.user, Right.LOOK):
+        context |= notes_panel(name)
     return render(request, "supervisor/availability.html", context)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -12,14 +11,12 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
-from supervisor_app.alerts.models import Incident
-from supervisor_app.alerts.rules import IncidentEnd
-from supervisor_app.common.moments import seconds
+from supervisor_app.alerts.notes import note_of, told_incidents
 from supervisor_app.fleet.availability import days_of
 from supervisor_app.fleet.maintenance import plan_of, plans
 from supervisor_app.fleet.snapshots import load_views
 from supervisor_app.pages.door import page
-from supervisor_app.pages.presenters.status import DAYS, Past, PublicServer, chosen_of, shown
+from supervisor_app.pages.presenters.status import DAYS, PublicServer, chosen_of, past_of, shown
 from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
@@ -27,8 +24,6 @@ if TYPE_CHECKING:
 
 CACHED_SECONDS = 10
 """Time for which all who ask get one answer: strangers cannot load the machine."""
-PAST = timedelta(days=14)
-MOST_PAST = 50
 
 
 @page(Right.READ)
@@ -68,17 +63,5 @@ def _look(chosen: dict[str, str]) -> dict[str, Any]:
         for name, title in chosen.items()
         if name in views
     ]
-    rows = Incident.objects.filter(server__name__in=views, opened_at__gte=now - PAST).exclude(
-        ending=IncidentEnd.SEEN
-    )
-    past = [
-        Past(
-            title=chosen[name],
-            since=opened.timestamp(),
-            ended=seconds(recovered or closed),
-        )
-        for name, opened, recovered, closed in rows.values_list(
-            "server__name", "opened_at", "recovered_at", "closed_at"
-        )[:MOST_PAST]
-    ]
+    past = [past_of(chosen[row.server.name], row, note_of(row)) for row in told_incidents(list(views), now)]
     return {"servers": servers, "incidents": past, "now": at}

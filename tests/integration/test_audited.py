@@ -8,7 +8,7 @@ import pytest
 from django.core.management import call_command, load_command_class
 from django.urls import reverse
 
-from supervisor_app.alerts.models import AlertChannel, LineWatch
+from supervisor_app.alerts.models import AlertChannel, Incident, IncidentNote, LineWatch
 from supervisor_app.alerts.watching import add_watch
 from supervisor_app.fleet.models import AuditEntry, ConfigVersion, CrashMark
 from supervisor_app.modelfiles.models import Download, ModelFile
@@ -34,6 +34,8 @@ POSTS = {
     "begin-maintenance": ({}, {"server": "chat", "span": "3600"}),
     "end-maintenance": ({}, {"server": "chat"}),
     "unmute": ({"number": "mark"}, {}),
+    "note-incident": ({"number": "incident"}, {"note": "a new card"}),
+    "unnote-incident": ({"number": "incident"}, {}),
     "create-channel": ({}, {"name": "pager", "url": "https://example.org/hook", "resend_hours": "0"}),
     "change-channel": ({"number": "channel"}, {"name": "pager", "resend_hours": "1"}),
     "test-channel": ({"number": "channel"}, {}),
@@ -114,8 +116,11 @@ def made(staff, person, monkeypatch):
     )
     channel = AlertChannel.objects.create(name="ops", url="https://127.0.0.1:1/hook")
     mark = CrashMark.objects.create(server=server, key="k", title="Out of memory", mute_above=3)
+    incident = Incident.objects.create(server=server, opened_at=at(STARTED), worst="crashed")
+    IncidentNote.objects.create(incident=incident, text="we are on it")
     rows = {
         "channel": channel,
+        "incident": incident,
         "mark": mark,
         "run": run,
         "watch": watch,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext as _
 
+from supervisor_app.common.moments import seconds
 from supervisor_app.common.words import share
 from supervisor_app.core.status import DOWN, Status
 from supervisor_app.fleet.uptime_words import times
@@ -14,6 +15,7 @@ from supervisor_app.fleet.uptime_words import times
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from supervisor_app.alerts.models import Incident, IncidentNote
     from supervisor_app.fleet.maintenance_rules import Plan
     from supervisor_app.fleet.snapshots import ServerView
     from supervisor_app.fleet.uptime import Bar, Slice
@@ -36,6 +38,7 @@ class Past:
     title: str
     since: float
     ended: float | None
+    note: str = ""
 
     @property
     def lasted(self) -> float:
@@ -59,6 +62,16 @@ def chosen_of(said: Sequence[str]) -> dict[str, str]:
     """Read `name` and `name=Title` of the setting: titles by names of servers."""
     pairs = (each.partition("=") for each in said if each.strip())
     return {name.strip(): title.strip() or name.strip() for name, _sign, title in pairs}
+
+
+def past_of(title: str, incident: Incident, note: IncidentNote | None) -> Past:
+    """Put a downtime into the words of the page: nothing of its reason, and not who wrote its note."""
+    return Past(
+        title=title,
+        since=incident.opened_at.timestamp(),
+        ended=seconds(incident.recovered_at or incident.closed_at),
+        note=note.text if note is not None else "",
+    )
 
 
 def shown(title: str, view: ServerView, bar: Bar, plan: Plan | None, now: float) -> PublicServer:

@@ -6,13 +6,16 @@ from datetime import timedelta
 from xml.etree import ElementTree
 
 import pytest
+from django.contrib.auth.models import Group, User
 from django.core.cache import cache
+from django.test import Client
 from django.utils import timezone
 
-from supervisor_app.alerts.models import Incident
+from supervisor_app.alerts.models import Incident, IncidentNote
+from supervisor_app.alerts.retention import prune
 from supervisor_app.core.spans import SpanState
 from supervisor_app.fleet.maintenance import begin
-from supervisor_app.fleet.models import LlamaServer, Span
+from supervisor_app.fleet.models import AuditEntry, LlamaServer, Span
 from tests.integration.building import OUT_OF_MEMORY, make_ready_server, make_server, make_state
 
 pytestmark = pytest.mark.django_db
@@ -51,6 +54,15 @@ def chosen(settings):
     return server
 
 
+@pytest.fixture
+def operator():
+    person = User.objects.create_user("mia-ops")
+    person.groups.add(Group.objects.get(name="operator"))
+    client = Client()
+    client.force_login(person)
+    return client
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_there_is_no_page_and_no_badge_until_servers_are_chosen(client, path):
     assert client.get(path).status_code == 404
@@ -69,6 +81,66 @@ def test_the_page_tells_state_uptime_and_downtimes_and_nothing_else(client, chos
         assert said in page
     for secret in ("secret", "unlisted", "Out of memory", "5.1 GiB", "Old"):
         assert secret not in page
+
+
+def noted(client, incident, words):
+    return client.post(f"/servers/secret-host-gemma/incidents/{incident.pk}/note", {"note": words})
+
+
+def test_an_operators_note_on_a_downtime_is_read_by_strangers_without_its_author(client, operator, chosen):
+    incident = Incident.objects.get()
+    assert noted(operator, incident, "A new card\r\nis on its <b>way").status_code == 302
+    page = client.get("/status/").content.decode()
+    assert "A new card\nis on its &lt;b&gt;way" in page
+    assert "mia-ops" not in page
+    own = operator.get("/servers/secret-host-gemma/availability").content.decode()
+    assert "mia-ops, <time" in own
+    assert "where this server is “Chat”" in own
+    assert "A new card" not in client.get("/servers/secret-host-gemma/availability").content.decode()
+
+
+def test_a_note_is_changed_and_removed_in_the_same_place_and_the_audit_keeps_both(operator, chosen):
+    incident = Incident.objects.get()
+    for words in ("first", "second"):
+        noted(operator, incident, words)
+    path = f"/servers/secret-host-gemma/incidents/{incident.pk}/unnote"
+    answer = operator.post(path, headers={"HX-Request": "true"})
+    assert answer["HX-Redirect"] == "/servers/secret-host-gemma/availability"
+    assert operator.post(path).status_code == 302
+    assert not IncidentNote.objects.exists()
+    rows = [(row.before, row.after) for row in AuditEntry.objects.order_by("pk")]
+    first, second = ({"note": words, "author": "mia-ops"} for words in ("first", "second"))
+    assert rows == [(None, {"note": "first"}), (first, {"note": "second"}), (second, None)]
+
+
+@pytest.mark.parametrize("words", ["", " \n ", "x" * 501, "a\0b"])
+def test_a_note_without_words_or_with_too_many_is_refused(operator, chosen, words):
+    assert noted(operator, Incident.objects.get(), words).status_code == 400
+    assert not IncidentNote.objects.exists()
+
+
+def test_a_note_of_five_hundred_characters_counts_its_lines_as_browsers_do(operator, chosen):
+    assert noted(operator, Incident.objects.get(), "x\r\n" * 249 + "xx").status_code == 302
+    assert len(IncidentNote.objects.get().text) == 500
+
+
+def test_a_note_is_on_the_incidents_of_its_own_server(operator, chosen):
+    path = f"/servers/unlisted/incidents/{Incident.objects.get().pk}/note"
+    assert operator.post(path, {"note": "x"}).status_code == 404
+
+
+def test_a_note_goes_with_its_incident(operator, chosen):
+    incident, now = Incident.objects.get(), timezone.now()
+    noted(operator, incident, "x")
+    Incident.objects.update(closed_at=now - timedelta(days=91))
+    while prune(now):
+        pass
+    assert not IncidentNote.objects.exists()
+
+
+def test_a_downtime_that_goes_on_is_told_however_long(client, chosen):
+    Incident.objects.update(opened_at=timezone.now() - timedelta(days=20), recovered_at=None)
+    assert "still down" in client.get("/status/").content.decode()
 
 
 def test_the_bar_has_ninety_days(client, chosen):

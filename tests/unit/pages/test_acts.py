@@ -34,6 +34,7 @@ NO_QUESTION = {
     "end-maintenance": "it is begun again in the same place",
     "login_link.html": "logs in",
     "mark-crash": "each mark has its opposite in the same place",
+    "note-incident": "the form shows the note that is there; the audit keeps what was before",
     "new-link": "the text beside it says what ends; the link that it shows sets another password",
     "preview-added": "changes nothing",
     "preview-config": "changes nothing",
