@@ -10,7 +10,7 @@ from django.utils import timezone
 from supervisor_app.api.endpoint import endpoint, no_server
 from supervisor_app.common.until import until
 from supervisor_app.fleet.commands import server_named
-from supervisor_app.fleet.maintenance import begin, finish, plan_json, plans
+from supervisor_app.fleet.maintenance import begin, finish, plans
 from supervisor_app.web.errors import api_error
 from supervisor_app.web.rights import ACTS, Right
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @endpoint()
 def maintenance(request: HttpRequest) -> HttpResponse:
     """List what is in force."""
-    found = [{"server": plan.server, **(plan_json(plan) or {})} for plan in plans()]
+    found = [{"server": plan.server, **plan.as_json()} for plan in plans()]
     return JsonResponse({"maintenance": found})
 
 
@@ -53,4 +53,4 @@ def _switch(request: HttpRequest, server: LlamaServer | None, switch: str) -> Ht
         return api_error(400, "bad_until", str(error), "Use ?until=2h, ?until=14:00, or leave it out.")
     begin(server, until=end, words=request.GET.get("note", ""), who=request.user.get_username())
     own = next(plan for plan in plans() if plan.server == name)
-    return JsonResponse({"server": name, "maintenance": plan_json(own)})
+    return JsonResponse({"server": name, "maintenance": own.as_json()})

@@ -20,24 +20,23 @@ from supervisor_app.fleet.commands import (
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.footprint_rows import known_needs
 from supervisor_app.fleet.logfiles import MAX_LINES, find_log
-from supervisor_app.fleet.maintenance import plans, status_json
-from supervisor_app.fleet.snapshots import load_views
+from supervisor_app.fleet.planned import planned_views
 from supervisor_app.web.errors import api_error
 from supervisor_app.web.rights import ACTS, Right
 
 
 @endpoint()
 def servers(request: HttpRequest) -> HttpResponse:
-    now, known = time.time(), plans()
-    return JsonResponse({"servers": [status_json(view, known, now) for view in load_views()]})
+    now = time.time()
+    return JsonResponse({"servers": [view.as_json(now) for view in planned_views()]})
 
 
 @endpoint()
 def server(request: HttpRequest, name: str) -> HttpResponse:
-    views = load_views(name)
+    views = planned_views(name)
     if not views:
         return no_server(name)
-    return JsonResponse(status_json(views[0], plans(), time.time()))
+    return JsonResponse(views[0].as_json(time.time()))
 
 
 @endpoint()

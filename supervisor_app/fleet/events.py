@@ -81,6 +81,8 @@ class Push(TypedDict):
     version: int
     silent: bool
     """Nobody supervises the server: `silent` may change while the version does not."""
+    planned: int
+    """Number of its maintenance, which may change so, too; 0: it is in none."""
     status: str
     """Status in one word, for which alone a hidden page is told of a change."""
     html: str
@@ -137,12 +139,19 @@ def _ending(life: RunSummary) -> Ending:
 def render_push(view: ServerView) -> Push:
     """Render one status for pages and programs. Slow (a template): not in the event loop."""
     now = time.time()
-    context = {"status": view.status, "stale_since": view.stale_since, "now": now, "oob": True}
+    context = {
+        "view": view,
+        "status": view.status,
+        "stale_since": view.stale_since,
+        "now": now,
+        "oob": True,
+    }
     return Push(
         type="status.push",
         server=view.status.name,
         version=view.status.version,
         silent=view.stale_since is not None,
+        planned=view.plan.number if view.plan else 0,
         status=view.status.status.value,
         html=rendered("supervisor/_push.html", context),
         row=rendered("supervisor/_push_row.html", context),

@@ -28,7 +28,8 @@ from supervisor_app.common.single_flight import SingleFlight
 from supervisor_app.fleet.events import LISTINGS, PUSH_GROUP, Push, render_all, render_heartbeat, render_push
 from supervisor_app.fleet.layers import channel_layer
 from supervisor_app.fleet.pace import Paced
-from supervisor_app.fleet.snapshots import Mark, load_marks, load_views, mark_of
+from supervisor_app.fleet.planned import load_marks, planned_views
+from supervisor_app.fleet.snapshots import Mark, mark_of
 
 log = logging.getLogger(__name__)
 
@@ -221,7 +222,9 @@ class Hub:
             marks = await database_sync_to_async(load_marks)()
             # At the first comparison sockets alone know what they show; later each change is rendered alone.
             changed = [name for name, mark in marks.items() if self.compared and self._is_news(name, mark)]
-            if changed:
+            if any(marks[name][2] != self.compared[name][2] for name in changed if name in self.compared):
+                self.outdated(self._subscribers)  # also what is said of all servers together is another
+            elif changed:
                 for push in await _render_anew(changed):
                     self._take(push)
             await self._flush(held_too=True)  # else they look as if they had missed it
@@ -262,12 +265,13 @@ class Hub:
 
 
 def mark_of_push(push: Push) -> Mark:
-    return push["version"], push.get("silent", False)  # a supervisor of before does not say
+    # A supervisor of before does not say.
+    return push["version"], push.get("silent", False), push.get("planned", 0)
 
 
 def is_news(mark: Mark, shown: Mark) -> bool:
-    """Tell whether the mark is of a newer state, or the supervisor fell silent or spoke again."""
-    return mark[0] > shown[0] or (mark[0] == shown[0] and mark[1] != shown[1])
+    """Tell whether the mark is of a newer state, or of another silence or maintenance at the same one."""
+    return mark[0] > shown[0] or (mark[0] == shown[0] and mark[1:] != shown[1:])
 
 
 async def _deliver(pushes: Collection[Push], subscriber: Subscriber) -> None:
@@ -279,13 +283,13 @@ async def _send_heartbeat(html: str, subscriber: Subscriber) -> None:
 
 
 async def _render_anew(names: Collection[str]) -> list[Push]:
-    views = await database_sync_to_async(load_views)(*names)
+    views = await database_sync_to_async(planned_views)(*names)
     return await asyncio.to_thread(lambda: [render_push(view) for view in views])
 
 
 async def _make_snapshot(wanted: Wanted) -> Snapshot:
     names = () if wanted.only is None else (wanted.only,)
-    views = await database_sync_to_async(load_views)(*names)
+    views = await database_sync_to_async(planned_views)(*names)
     load = None if wanted.as_json or wanted.only is not None else LISTINGS[wanted.view].load
     shown = await database_sync_to_async(load)(views) if load else views
     messages = await asyncio.to_thread(render_all, shown, **wanted._asdict())

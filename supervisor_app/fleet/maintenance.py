@@ -11,7 +11,6 @@ from django.db.models import Q
 from django.utils import timezone
 
 from supervisor_app.common.moments import moment, seconds
-from supervisor_app.common.words import iso
 from supervisor_app.fleet.audit import note
 from supervisor_app.fleet.maintenance_rules import Plan, Times
 from supervisor_app.fleet.models import LlamaServer, Maintenance
@@ -19,11 +18,9 @@ from supervisor_app.fleet.models import LlamaServer, Maintenance
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime
-    from typing import Any
 
     from django.db.models import QuerySet
 
-    from supervisor_app.fleet.snapshots import ServerView
 
 KEPT = timedelta(days=400)
 """Age of the spans that it lies over."""
@@ -111,18 +108,6 @@ def times_of(servers: Collection[int], since: float) -> Mapping[int, list[Times]
 def too_old(now: datetime) -> QuerySet[Maintenance]:
     """Select what ended before all spans that are kept."""
     return Maintenance.objects.filter(Q(ended_at__lt=now - KEPT) | Q(until__lt=now - KEPT))
-
-
-def plan_json(plan: Plan | None) -> dict[str, Any] | None:
-    """Return maintenance as JSON, without who and why: readers need no login."""
-    if plan is None:
-        return None
-    return {"since": iso(plan.since), "until": iso(plan.until), "all": plan.server is None}
-
-
-def status_json(view: ServerView, known: Collection[Plan], now: float) -> dict[str, Any]:
-    """Return a server's status as HTTP and the command line tell it: with its maintenance. `now`: seconds."""
-    return {**view.as_json(now), "maintenance": plan_json(plan_of(view.status.name, known))}
 
 
 def _subject(server: LlamaServer | None) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from supervisor_app.common.words import iso
 from supervisor_app.core.spans import SpanState
 from supervisor_app.fleet.span_rules import Piece
 
@@ -27,6 +28,10 @@ class Plan:
     until: float | None
     by: str
     note: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it without who and why: readers need no login."""
+        return {"since": iso(self.since), "until": iso(self.until), "all": self.server is None}
 
 
 def joined(times: Iterable[Times]) -> list[tuple[float, float]]:

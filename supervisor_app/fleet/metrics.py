@@ -13,9 +13,8 @@ from prometheus_client.registry import Collector
 from supervisor_app.core.loaded import RoomOutcome
 from supervisor_app.core.status import Status
 from supervisor_app.fleet.devices import known_devices
-from supervisor_app.fleet.maintenance import plan_of, plans
 from supervisor_app.fleet.models import ServerState
-from supervisor_app.fleet.snapshots import load_views
+from supervisor_app.fleet.planned import planned_views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,8 +50,7 @@ class ServerCollector(Collector):
             "1 while it is in maintenance: nobody is told, and nothing is downtime.",
             labels=LABELS,
         )
-        known = plans()
-        for view in load_views():
+        for view in planned_views():
             name, snapshot = view.status.name, view.status
             up.add_metric([name], float(view.is_known and snapshot.status is Status.READY))
             for word in Status:
@@ -60,7 +58,7 @@ class ServerCollector(Collector):
             retries.add_metric([name], snapshot.retries)
             uptime.add_metric([name], snapshot.uptime(now) if view.is_known else 0)
             watched.add_metric([name], float(view.is_known))
-            planned.add_metric([name], float(plan_of(name, known) is not None))
+            planned.add_metric([name], float(view.is_planned))
         yield from (up, status, retries, uptime, watched, planned)
         yield from _counters()
         yield from _loads()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.outage import Outage
 from supervisor_app.fleet.events import PUSH_GROUP, STATUS_GROUP, render_push, status_news
 from supervisor_app.fleet.layers import channel_layer
+from supervisor_app.fleet.planned import KnownPlans
 from supervisor_app.fleet.snapshots import ServerView
 
 if TYPE_CHECKING:
@@ -23,9 +25,15 @@ SEND_SECONDS = 2.0
 class ChannelPublisher:
     """Publisher whose lost messages the hubs make good: they compare with the database every few seconds."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Take the event loop of the channel layer, where that is not the publisher's own."""
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop | None = None, *, plans: KnownPlans | None = None
+    ) -> None:
+        """Take the event loop of the channel layer, where that is not the publisher's own.
+
+        `plans`: maintenance as it is known without a look at the database, which may be locked.
+        """
         self._loop = loop
+        self._plans = plans or KnownPlans()
         self._outage = Outage(
             log,
             "⚠️ [PUSH] The channel layer is away ({reason}). Supervision goes on.",
@@ -37,7 +45,8 @@ class ChannelPublisher:
 
     async def publish(self, snapshot: LlamaStatus) -> None:
         try:
-            message = await asyncio.to_thread(render_push, ServerView(status=snapshot))
+            plan = self._plans.of(snapshot.name, time.time())
+            message = await asyncio.to_thread(render_push, ServerView(status=snapshot, plan=plan))
         except Exception:  # a mistake in a template must not end supervision
             log.exception("❌ [PUSH] %s cannot be shown. Supervision goes on.", snapshot.name)
         else:

@@ -30,9 +30,10 @@ from supervisor_app.fleet.silence import has_supervisor, silent_since, with_sile
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from supervisor_app.fleet.maintenance_rules import Plan
 
-Mark = tuple[int, bool]
-"""Version of a server's snapshot, and whether its supervisor is silent."""
+Mark = tuple[int, bool, int]
+"""Version of a server's snapshot, whether its supervisor is silent, the number of its maintenance or 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,12 @@ class ServerView:
     status: LlamaStatus
     stale_since: float | None = None
     """Unix seconds: no supervisor has reported since. None: one does."""
+    plan: Plan | None = None
+    """Maintenance that it is in, as far as whoever made this has looked."""
+
+    @property
+    def is_planned(self) -> bool:
+        return self.plan is not None
 
     @property
     def is_known(self) -> bool:
@@ -63,6 +70,7 @@ class ServerView:
             "detail": self.detail,
             "supervised": self.is_known,
             "lastSeen": iso(self.stale_since),
+            "maintenance": self.plan and self.plan.as_json(),
         }
 
 
@@ -81,17 +89,7 @@ def load_views(*names: str) -> list[ServerView]:
 
 
 def mark_of(view: ServerView) -> Mark:
-    return view.status.version, view.stale_since is not None
-
-
-def load_marks() -> dict[str, Mark]:
-    """Load the mark of every server, by name: cheap to compare."""
-    marks = {}
-    servers = LlamaServer.objects.only("name", "state__version", "state__seen_at").select_related("state")
-    for server in with_silence(servers):
-        state: ServerState | None = getattr(server, "state", None)
-        marks[server.name] = (state.version, silent_since(server) is not None) if state else (0, False)
-    return marks
+    return view.status.version, view.stale_since is not None, view.plan.number if view.plan else 0
 
 
 def view_of(server: LlamaServer, newest_runs: Iterable[Run] = ()) -> ServerView:

@@ -33,6 +33,7 @@ from supervisor_app.engine.build import told_build
 from supervisor_app.fleet import retention, span_record, turns
 from supervisor_app.fleet.conf import LAUNCH_FIELDS, Overlay, apply_overlay, resolve
 from supervisor_app.fleet.models import LlamaServer, RestartTurn, Run, ServerState, default_of, ports_of
+from supervisor_app.fleet.planned import KnownPlans
 from supervisor_app.fleet.snapshots import (
     columns_of,
     failure_from_json,
@@ -110,6 +111,8 @@ class OrmStore:
         self.reader = DatabaseThread("store-read")
         self._known = Unchanged(self._configs, beside=lambda: (overlay(), command()))
         self._writer = DatabaseThread("store-write")
+        self.plans = KnownPlans()
+        """Maintenance, as the last heartbeat has seen it."""
 
     async def configs(self) -> Sequence[ServerConfig]:
         return await self.reader.call(self._known)
@@ -122,6 +125,7 @@ class OrmStore:
 
     async def heartbeat(self, names: Sequence[str], devices: Survey | None = None) -> None:
         await self._writer.call(lambda: _heartbeat(self._lease, names, devices))
+        await self.reader.call(self.plans.look)
 
     async def acquire_turn(self, name: str, aliases: Sequence[str]) -> TurnHolder | None:
         return await self._writer.call(lambda: turns.acquire(name, aliases))

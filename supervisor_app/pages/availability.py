@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from django.http import Http404
 from django.shortcuts import render
 from django.utils import timezone
-from django.utils.translation import gettext_lazy as _
 
 from supervisor_app.fleet.availability import availability_of
 from supervisor_app.fleet.uptime_words import OF_WINDOW
@@ -17,17 +16,6 @@ from supervisor_app.web.rights import Right, may
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
-
-LEGEND = [
-    ("up", _("Ready")),
-    ("busy", _("Starting")),
-    ("bad", _("Down")),
-    ("warn", _("Down for a moment")),
-    ("plan", _("Maintenance")),
-    ("calm", _("Stopped or not loaded")),
-    ("unknown", _("Not supervised")),
-]
-"""Colours of the bars, with their words."""
 
 
 @page(Right.READ)
@@ -46,4 +34,4 @@ def availability_panel(name: str) -> dict[str, Any]:
     if found is None:
         return {}
     bars = [(OF_WINDOW[window], bar, bar.tally) for window, bar in found.bars.items()]
-    return {"name": name, "bars": bars, "months": found.months, "tones": LEGEND}
+    return {"name": name, "bars": bars, "months": found.months}

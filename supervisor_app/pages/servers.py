@@ -23,8 +23,8 @@ from supervisor_app.fleet.commands import (
 from supervisor_app.fleet.conf import apply_overlay
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.models import LlamaServer, ServerState
+from supervisor_app.fleet.planned import planned_views
 from supervisor_app.fleet.presets import preset_phrases
-from supervisor_app.fleet.snapshots import ServerView, load_views
 from supervisor_app.fleet.uptime import Window
 from supervisor_app.pages.config import not_ready
 from supervisor_app.pages.devices import devices_panel
@@ -36,12 +36,13 @@ from supervisor_app.pages.overview import load_overview
 from supervisor_app.web.rights import Right, may
 
 if TYPE_CHECKING:
+    from supervisor_app.fleet.snapshots import ServerView
     from supervisor_app.web.http import HtmxHttpRequest
 
 
 @page(Right.READ)
 def home(request: HttpRequest) -> HttpResponse:
-    context = {"overview": load_overview(load_views()), **devices_panel(), **_page_context(request)}
+    context = {"overview": load_overview(planned_views()), **devices_panel(), **_page_context(request)}
     return render(request, "supervisor/home.html", context)
 
 
@@ -111,7 +112,7 @@ def _page_context(request: HttpRequest, name: str = "") -> dict[str, Any]:
 
 
 def _view(name: str) -> ServerView:
-    views = load_views(name)
+    views = planned_views(name)
     if not views:
         raise Http404(f"There is no server {name}.")
     return views[0]

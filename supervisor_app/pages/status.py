@@ -13,10 +13,9 @@ from django.utils import timezone
 
 from supervisor_app.alerts.notes import note_of, told_incidents
 from supervisor_app.fleet.availability import days_of
-from supervisor_app.fleet.maintenance import plan_of, plans
-from supervisor_app.fleet.snapshots import load_views
+from supervisor_app.fleet.planned import planned_views
 from supervisor_app.pages.door import page
-from supervisor_app.pages.presenters.status import DAYS, PublicServer, chosen_of, past_of, shown
+from supervisor_app.pages.presenters.status import DAYS, LEGEND, PublicServer, chosen_of, past_of, shown
 from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ CACHED_SECONDS = 10
 def status(request: HttpRequest) -> HttpResponse:
     """Show the chosen servers; without any there is no such page."""
     found = _known()
-    return render(request, "supervisor/status.html", {**found, "days": DAYS})
+    return render(request, "supervisor/status.html", {**found, "days": DAYS, "tones": LEGEND})
 
 
 @page(Right.READ)
@@ -56,12 +55,10 @@ def _known() -> dict[str, Any]:
 
 def _look(chosen: dict[str, str]) -> dict[str, Any]:
     now, at = timezone.now(), time.time()
-    views = {view.status.name: view for view in load_views(*chosen)}
-    bars, known = days_of(list(views), DAYS, now), plans(now)
+    views = {view.status.name: view for view in planned_views(*chosen)}
+    bars = days_of(list(views), DAYS, now)
     servers: list[PublicServer] = [
-        shown(title, views[name], bars[name], plan_of(name, known), at)
-        for name, title in chosen.items()
-        if name in views
+        shown(title, views[name], bars[name]) for name, title in chosen.items() if name in views
     ]
     past = [past_of(chosen[row.server.name], row, note_of(row)) for row in told_incidents(list(views), now)]
     return {"servers": servers, "incidents": past, "now": at}

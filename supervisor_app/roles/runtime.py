@@ -130,7 +130,7 @@ class Runtime:
         self._contexts = LocalContexts(Path(settings.DATA_DIR, CONTEXTS), answers=self._answers)
         self.supervisor = NodeSupervisor(
             store=self._store,
-            publisher=ChannelPublisher(strangers),
+            publisher=ChannelPublisher(strangers, plans=self._store.plans),
             processes=LocalProcesses(log_dir=log_dir, no_engine=HOW_TO_GET_ONE),
             probe=self._probe,
             clock=SystemClock(),

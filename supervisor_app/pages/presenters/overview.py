@@ -96,13 +96,24 @@ class Overview:
     def well(self) -> str:
         """Sentence for when nothing needs attention."""
         count = len(self.rows)
+        if planned := sum(row.view.is_planned for row in self.rows):
+            said = ngettext(
+                "All is well but for %(count)d server in maintenance.",
+                "All is well but for %(count)d servers in maintenance.",
+                planned,
+            )
+            return said % {"count": planned}
         if count == 2:
             return _("Both servers are well.")
         return ngettext("The server is well.", "All %(count)d servers are well.", count) % {"count": count}
 
 
-def attention_of(status: LlamaStatus, stale_since: float | None) -> Attention | None:
-    """Return why somebody should look at a server; None: nobody need."""
+def attention_of(
+    status: LlamaStatus, stale_since: float | None, *, is_planned: bool = False
+) -> Attention | None:
+    """Return why somebody should look at a server; None: nobody need. In maintenance it may be down."""
+    if is_planned and (stale_since is not None or status.status is not Status.READY):
+        return None
     if stale_since is not None:
         why = _("What was seen last may be old. Start its supervisor again, on its machine.")
         return Attention(
@@ -141,21 +152,31 @@ def _down_since(status: LlamaStatus) -> float | None:
     return since
 
 
-def rank_of(status: LlamaStatus, stale_since: float | None) -> int:
+def rank_of(status: LlamaStatus, stale_since: float | None, *, is_planned: bool = False) -> int:
     """Return the place of a server in the list: trouble first, stopped servers last."""
-    if status.status in DOWN and stale_since is None:
+    if status.status in DOWN and stale_since is None and not is_planned:
         return 0 if status.status is Status.ERROR else 1
-    if attention_of(status, stale_since) is not None:
+    if attention_of(status, stale_since, is_planned=is_planned) is not None:
         return 2
     order = (Status.STARTING, Status.STOPPING, Status.READY)
     return 3 + order.index(status.status) if status.status in order else 6
+
+
+def attention_of_view(view: ServerView) -> Attention | None:
+    """`attention_of`."""
+    return attention_of(view.status, view.stale_since, is_planned=view.is_planned)
+
+
+def rank_of_view(view: ServerView) -> int:
+    """`rank_of`."""
+    return rank_of(view.status, view.stale_since, is_planned=view.is_planned)
 
 
 def overview_of(
     views: Sequence[ServerView], places: Mapping[str, Place], figures: Mapping[str, Figures] | None = None
 ) -> Overview:
     """Put the rows in order. `places` and `figures`: by name of the server."""
-    in_order = sorted(views, key=lambda view: (rank_of(view.status, view.stale_since), view.status.name))
+    in_order = sorted(views, key=lambda view: (rank_of_view(view), view.status.name))
     known = figures or {}
     rows = tuple(
         Row(

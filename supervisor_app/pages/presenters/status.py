@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from supervisor_app.common.moments import seconds
 from supervisor_app.common.words import share
@@ -16,11 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from supervisor_app.alerts.models import Incident, IncidentNote
-    from supervisor_app.fleet.maintenance_rules import Plan
     from supervisor_app.fleet.snapshots import ServerView
     from supervisor_app.fleet.uptime import Bar, Slice
 
 DAYS = 90
+LEGEND = [
+    ("up", gettext_lazy("No downtime")),
+    ("warn", gettext_lazy("Down for a moment")),
+    ("bad", gettext_lazy("Down")),
+    ("plan", gettext_lazy("Maintenance")),
+    ("calm", gettext_lazy("Not in use")),
+    ("none", gettext_lazy("Nothing known")),
+]
+"""Colours of days, with their words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,23 +83,23 @@ def past_of(title: str, incident: Incident, note: IncidentNote | None) -> Past:
     )
 
 
-def shown(title: str, view: ServerView, bar: Bar, plan: Plan | None, now: float) -> PublicServer:
+def shown(title: str, view: ServerView, bar: Bar) -> PublicServer:
     """Put a server into the words of the page."""
-    state, tone = _state(view, planned=plan is not None)
+    state, tone = _state(view)
     uptime = bar.tally.uptime
     return PublicServer(
         title=title,
         state=state,
         tone=tone,
-        until=plan.until if plan is not None else None,
+        until=view.plan.until if view.plan else None,
         uptime="–" if uptime is None else share(uptime),
         days=tuple(_day(part) for part in bar.slices),
     )
 
 
-def _state(view: ServerView, *, planned: bool) -> tuple[str, str]:
+def _state(view: ServerView) -> tuple[str, str]:
     status = view.status
-    if planned:
+    if view.is_planned:
         return _("Maintenance"), "plan"
     if not view.is_known:
         return _("Unknown"), "unknown"

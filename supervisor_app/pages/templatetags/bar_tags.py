@@ -10,7 +10,7 @@ from django import template
 from django.urls import reverse
 from django.utils.html import escape
 from django.utils.safestring import mark_safe
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_lazy
 
 from supervisor_app.common import words
 from supervisor_app.common.moments import moment
@@ -31,6 +31,16 @@ TONES = {
     SpanState.UNKNOWN: "unknown",
     SpanState.MAINTENANCE: "plan",
 }
+LEGEND = [
+    ("up", gettext_lazy("Ready")),
+    ("busy", gettext_lazy("Starting")),
+    ("bad", gettext_lazy("Down")),
+    ("warn", gettext_lazy("Down for a moment")),
+    ("plan", gettext_lazy("Maintenance")),
+    ("calm", gettext_lazy("Stopped or not loaded")),
+    ("unknown", gettext_lazy("Not supervised")),
+]
+"""Colours of the bars, with their words."""
 DENT = 0.05
 """Share of a slice below which downtime is shown as a dent: a week with a restart is no week of outage."""
 
@@ -108,6 +118,12 @@ def _href(part: Slice, name: str, runs: str) -> str:
     if part.down and part.run is not None:
         return reverse("run", args=[name, part.run])
     return f"{runs}?from={int(part.began)}&to={int(part.ended)}"
+
+
+@register.inclusion_tag("components/legend.html")
+def legend() -> dict[str, Any]:
+    """Show the colours of bars with their words."""
+    return {"tones": LEGEND}
 
 
 @register.filter

@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from supervisor_app.common import words
 from supervisor_app.fleet.history import own
 from supervisor_app.pages.build import build
-from supervisor_app.pages.presenters.overview import attention_of, rank_of
+from supervisor_app.pages.presenters.overview import attention_of_view, rank_of_view
 from supervisor_app.pages.presenters.script_words import script_words
 from supervisor_app.pages.presenters.standing import glyph, lede, standing
 
@@ -139,8 +139,8 @@ def instant(seconds: float | None) -> str:
 register.filter("standing", standing)
 register.filter("glyph", glyph)
 register.filter("lede", lede)
-register.filter("attention", attention_of)
-register.filter("rank", rank_of)
+register.filter("attention", attention_of_view)
+register.filter("rank", rank_of_view)
 
 
 @register.filter

@@ -294,11 +294,11 @@ async def test_changes_while_a_list_is_made_bring_no_further_list(lists_made, mo
 async def test_many_servers_that_nobody_pushed_are_read_together(fast_resync, monkeypatch):
     reads = []
 
-    def count(*names, original=hub_module.load_views):
+    def count(*names, original=hub_module.planned_views):
         reads.append(names)
         return original(*names)
 
-    monkeypatch.setattr(hub_module, "load_views", count)
+    monkeypatch.setattr(hub_module, "planned_views", count)
     await db(make_ready_servers)
     async with socket_to() as client:
         await shown_by(client, version=1)

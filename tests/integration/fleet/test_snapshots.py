@@ -14,10 +14,10 @@ from supervisor_app.core.sightings import Identity
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, Model, Progress, RunSummary, Status
 from supervisor_app.fleet.lease import NodeLease
 from supervisor_app.fleet.models import LlamaServer, ServerState
+from supervisor_app.fleet.planned import load_marks
 from supervisor_app.fleet.snapshots import (
     columns_of,
     identity_of_row,
-    load_marks,
     load_views,
     snapshot_of,
     view_of,
@@ -173,10 +173,10 @@ def test_a_node_whose_lease_ran_out_is_silent_whatever_the_clock_of_its_host_sai
     NodeLease.objects.create(node="local", holder="1 1 boot/1 there", token="t", renewed_at=long_ago())
     make_ready_server(seen_at=timezone.now() + timedelta(hours=1))
     assert not load_views()[0].is_known
-    assert load_marks()["default"] == (1, True)
+    assert load_marks()["default"] == (1, True, 0)
     NodeLease.objects.update(renewed_at=timezone.now())
     assert load_views()[0].is_known
-    assert load_marks()["default"] == (1, False)
+    assert load_marks()["default"] == (1, False, 0)
 
 
 def test_an_old_status_is_told_as_what_was_seen_last_and_no_more():

@@ -15,8 +15,8 @@ from llamaproxy.asgi import application
 from supervisor_app.fleet import hub as hub_module
 from supervisor_app.fleet.events import PIECE
 from supervisor_app.fleet.models import LlamaServer
+from supervisor_app.fleet.planned import load_marks
 from supervisor_app.fleet.publish import ChannelPublisher
-from supervisor_app.fleet.snapshots import load_marks
 from tests.deadline import DEADLINE
 from tests.integration.building import (
     JSON,

@@ -164,6 +164,13 @@ def test_maintenance_is_shown_without_its_note(client, chosen):
     assert "secret" not in page
 
 
+def test_maintenance_without_an_end_says_that_somebody_ends_it(client, chosen):
+    begin(chosen, until=None)
+    page = client.get("/status/").content.decode()
+    assert "Maintenance until it is ended" in page
+    assert page.count('class="legend"') == 1
+
+
 @pytest.mark.parametrize(
     ("status", "fields", "word"),
     [

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.core.status import Failure, FailureKind, LlamaStatus, RunSummary, Status
+from supervisor_app.fleet.maintenance_rules import Plan
 from supervisor_app.fleet.snapshots import ServerView
 from supervisor_app.pages.presenters.overview import (
     Figures,
@@ -70,6 +71,38 @@ def test_trouble_is_told_with_the_button_that_helps(status, stale, what, help_):
     entry = attention_of(status, stale)
     assert entry is not None
     assert (entry.what, entry.help) == (what, help_)
+
+
+@pytest.mark.parametrize(
+    ("status", "stale"),
+    [
+        (DOWN, None),
+        (replace(DOWN, status=Status.CRASHED), None),
+        (replace(READY, status=Status.STARTING, retries=1), None),
+        (READY, 900.0),
+    ],
+)
+def test_in_maintenance_a_server_may_be_down(status, stale):
+    assert attention_of(status, stale, is_planned=True) is None
+    assert rank_of(status, stale, is_planned=True) > rank_of(DOWN, None)
+
+
+def test_warnings_of_a_server_that_is_ready_are_told_in_maintenance_too():
+    assert attention_of(replace(READY, warnings=("It uses 5 GiB.",)), None, is_planned=True) is not None
+
+
+@pytest.mark.parametrize(
+    ("planned", "said", "order"),
+    [("a", "but for 1 server in maintenance", "bca"), ("ab", "but for 2 servers in maintenance", "cab")],
+)
+def test_all_is_well_but_for_what_is_in_maintenance_which_comes_last(planned, said, order):
+    plan = Plan(number=1, server=None, since=1.0, until=None, by="", note="")
+    views = [
+        ServerView(status=replace(DOWN, name=name), plan=plan if name in planned else None) for name in "abc"
+    ]
+    overview = overview_of(views, {})
+    assert said in overview.well
+    assert "".join(row.view.status.name for row in overview.rows) == order
 
 
 def test_the_reason_is_the_plain_sentence():

@@ -30,11 +30,10 @@ from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.devices import survey_this_node
 from supervisor_app.fleet.lease import is_supervised
 from supervisor_app.fleet.logfiles import FoundLog, find_log
-from supervisor_app.fleet.maintenance import plan_of, plans, status_json
 from supervisor_app.fleet.models import LlamaServer, Run
 from supervisor_app.fleet.need_report import report_file, report_server
+from supervisor_app.fleet.planned import planned_views
 from supervisor_app.fleet.report_facts import newest_crash, report_of
-from supervisor_app.fleet.snapshots import ServerView, load_views
 from supervisor_app.roles.checks import OURS
 from supervisor_app.roles.config_diff import diff_config
 from supervisor_app.roles.config_import import import_config
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from supervisor_app.fleet.need_report import NeedReport
+    from supervisor_app.fleet.snapshots import ServerView
 
 DOWN, NO_SUCH_SERVER = 1, 2
 DIFFERS = 1
@@ -245,7 +245,7 @@ class Command(BaseCommand):
             self._restart_seamlessly(servers)
         elif command != "status":
             ask(Wish(command), servers, at_once=at_once)
-        views = load_views(*([] if name is None else [name]))
+        views = planned_views(*([] if name is None else [name]))
         if as_json:
             self._print_json(views)
         elif command == "status":
@@ -386,16 +386,15 @@ class Command(BaseCommand):
         raise CommandError(f"There is no server {name!r}. Servers: {known}.", returncode=NO_SUCH_SERVER)
 
     def _print_json(self, views: list[ServerView]) -> None:
-        now, known = time.time(), plans()
-        self.stdout.write(json.dumps([status_json(view, known, now) for view in views], indent=2))
+        now = time.time()
+        self.stdout.write(json.dumps([view.as_json(now) for view in views], indent=2))
 
     def _print(self, views: list[ServerView]) -> None:
-        known = plans()
         for view in views:
             status = view.status
             up = f", up {words.duration(status.uptime(time.time()))}" if status.started_at else ""
             seen = f"{status.status}{up}" if view.is_known else "unknown"
-            planned = " In maintenance." if plan_of(status.name, known) else ""
+            planned = " In maintenance." if view.is_planned else ""
             self.stdout.write(harmless(f"{status.name}: {seen}. {view.detail}{planned}"))
             if status.failure is not None and status.status is not Status.READY:
                 self.stdout.write(f"  {status.failure.hint}")
