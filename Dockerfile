@@ -7,8 +7,8 @@
 FROM python:3.11-slim
 
 # "engine" is the bundled llama.cpp. With one of your own, mounted and named by LLAMA_SERVER_BINARY:
-# --build-arg EXTRAS=postgres
-ARG EXTRAS="engine,postgres"
+# --build-arg EXTRAS=postgres,sso
+ARG EXTRAS="engine,postgres,sso"
 
 # tini: children that llama-server leaves behind become process 1's, and somebody must reap them.
 # libgomp1: what the bundled engine wants of the system, and most builds of llama-server that you may mount.

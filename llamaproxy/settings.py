@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 import dj_database_url
@@ -14,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from llamaproxy.data_dir import secured, secured_file
 from llamaproxy.env import env_bool, env_list, secret_key, sub_path
 from llamaproxy.options import read_ahead
+from supervisor_app.web.sign_on import sign_on_of
 
 PACKAGE = Path(__file__).resolve().parent
 FILES_DIR = PACKAGE if (PACKAGE / "templates").is_dir() else PACKAGE.parent
@@ -180,9 +182,22 @@ CSRF_FAILURE_VIEW = "supervisor_app.web.errors.csrf_failure"
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "home"
+LLAMAPROXY_SSO = sign_on_of(
+    issuer=os.environ.get("LLAMAPROXY_SSO_ISSUER", ""),
+    client_id=os.environ.get("LLAMAPROXY_SSO_CLIENT_ID", ""),
+    client_secret=os.environ.get("LLAMAPROXY_SSO_CLIENT_SECRET", ""),
+    roles=os.environ.get("LLAMAPROXY_SSO_ROLES", ""),
+    others=os.environ.get("LLAMAPROXY_SSO_OTHERS", ""),
+    groups_claim=os.environ.get("LLAMAPROXY_SSO_GROUPS_CLAIM", ""),
+    scopes=os.environ.get("LLAMAPROXY_SSO_SCOPES", ""),
+    label=os.environ.get("LLAMAPROXY_SSO_LABEL", ""),
+    is_installed=find_spec("mozilla_django_oidc") is not None,
+)
+"""Provider of logins; None: passwords alone."""
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
+    *(["supervisor_app.fleet.sign_on.SignOnBackend"] if LLAMAPROXY_SSO else []),
 ]
 # Failed logins are counted in memory, in each web process: once it refuses, a guess writes nothing anywhere.
 CACHES = {

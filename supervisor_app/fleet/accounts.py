@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 
 from supervisor_app.fleet.audit import note
 from supervisor_app.fleet.logins import link_for
+from supervisor_app.fleet.sign_on_tables import comes_by_sign_on
 from supervisor_app.web.rights import Right, Role, may, role_of
 
 if TYPE_CHECKING:
@@ -80,6 +81,10 @@ def ask_new_password(user: User, by: AbstractBaseUser) -> str:
     Logins of now end, since sessions hold a hash of the password.
     """
     _refuse(user, by)
+    if comes_by_sign_on(user):
+        raise AccountError(
+            _("%(name)s logs in by single sign-on, and has no password here.") % {"name": user}
+        )
     user.set_unusable_password()
     user.save(update_fields=["password"])
     note("ask for a new password", f"user {user}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,13 @@ def acting(origin: Origin) -> Iterator[None]:
         yield
     finally:
         _origin.reset(token)
+
+
+@contextmanager
+def acting_as(name: str) -> Iterator[None]:
+    """Take what is done within for acts of somebody else, who came the same way."""
+    with acting(replace(_origin.get(), actor=lambda: name)):
+        yield
 
 
 def note(

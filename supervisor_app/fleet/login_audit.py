@@ -12,6 +12,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_login_failed
 
 from supervisor_app.fleet.audit import note
+from supervisor_app.web.sign_on import SINGLE_SIGN_ON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,8 +32,11 @@ def _failed(credentials: Mapping[str, Any], request: HttpRequest | None = None, 
     if not failures:
         return
     name = str(credentials.get("username", ""))
-    is_known = get_user_model().objects.filter(username=name).exists()
-    subject = f"user {name}" if is_known else "no such user"
+    if name == SINGLE_SIGN_ON:
+        subject = name
+    else:
+        is_known = get_user_model().objects.filter(username=name).exists()
+        subject = f"user {name}" if is_known else "no such user"
     note("fail to log in", subject)
     if failures >= settings.AXES_FAILURE_LIMIT:
         note("throttle logins", subject, None, {"failures": failures, "for": settings.AXES_COOLOFF_TIME})

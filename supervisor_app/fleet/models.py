@@ -22,6 +22,7 @@ from supervisor_app.fleet.holder import Holder
 from supervisor_app.fleet.maintenance_tables import Maintenance
 from supervisor_app.fleet.run_tables import CrashMark, Run
 from supervisor_app.fleet.sample_tables import Pulse, Sample
+from supervisor_app.fleet.sign_on_tables import SignOnAccount
 from supervisor_app.fleet.span_tables import Span, SpanDay
 from supervisor_app.fleet.validators import (
     validate_api_key,
@@ -41,6 +42,7 @@ __all__ = [
     "Pulse",
     "Run",
     "Sample",
+    "SignOnAccount",
     "Span",
     "SpanDay",
 ]  # tables that are declared elsewhere: Django looks here for them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth import REDIRECT_FIELD_NAME, login, update_session_auth_hash
 from django.contrib.auth.decorators import login_required
@@ -18,6 +19,7 @@ from django.views.decorators.cache import never_cache
 
 from supervisor_app.fleet.audit import note
 from supervisor_app.fleet.logins import redeem, say_another_link, unused_link
+from supervisor_app.fleet.sign_on_tables import comes_by_sign_on
 from supervisor_app.web.rights import ACTS, READS, Right, declare
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ def login_page(request: HttpRequest) -> HttpResponse:
     if request.method == "GET":
         say_another_link(request)
     is_sent_here = REDIRECT_FIELD_NAME in request.GET or REDIRECT_FIELD_NAME in request.POST
-    return admin.site.login(request, {} if is_sent_here else {REDIRECT_FIELD_NAME: reverse("home")})
+    more: dict[str, object] = {"sign_on": settings.LLAMAPROXY_SSO}
+    return admin.site.login(request, more if is_sent_here else {**more, REDIRECT_FIELD_NAME: reverse("home")})
 
 
 logout_page = declare(Right.ENTER, ACTS)(LogoutView.as_view())
@@ -57,6 +60,9 @@ def set_password(request: HttpRequest) -> HttpResponse:
     """Let a user who came by a link choose a password, and all others change theirs."""
     user = request.user
     assert isinstance(user, User)  # noqa: S101  (login_required)
+    if comes_by_sign_on(user):
+        message = gettext("You log in by single sign-on: your password is changed there.")
+        return render(request, "supervisor/refused.html", {"message": message, "back": "home"}, status=409)
     has_one = user.has_usable_password()
     form_class: type[SetPasswordForm[User]] = PasswordChangeForm if has_one else SetPasswordForm
     form = form_class(user, request.POST or None)

@@ -19,6 +19,7 @@ from supervisor_app.pages.presenters.users import ROLES, row_of
 from supervisor_app.web.rights import Right, Role
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
     from django.http import HttpRequest, HttpResponse
 
 
@@ -60,7 +61,7 @@ def create_user(request: HttpRequest) -> HttpResponse:
 @page(Right.ADMINISTER)
 def user(request: HttpRequest, number: int) -> HttpResponse:
     """Show an account, with what can be done with it."""
-    row = row_of(get_object_or_404(User.objects.prefetch_related("groups"), pk=number))
+    row = row_of(get_object_or_404(_accounts(), pk=number))
     context = {
         "row": row,
         "form": RoleForm(initial={"role": row.role}),
@@ -108,8 +109,13 @@ def new_link(request: HttpRequest, number: int) -> HttpResponse:
     return _link_page(request, person, token)
 
 
+def _accounts() -> QuerySet[User]:
+    """Return all accounts, with what a row tells of them."""
+    return User.objects.select_related("sign_on_account").prefetch_related("groups")
+
+
 def _list_page(request: HttpRequest, form: NewUserForm, status: int = 200) -> HttpResponse:
-    people = User.objects.prefetch_related("groups").order_by("username")
+    people = _accounts().order_by("username")
     context = {"rows": [row_of(person) for person in people], "form": form}
     return render(request, "supervisor/users.html", context, status=status)
 

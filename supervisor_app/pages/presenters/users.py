@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from supervisor_app.fleet.sign_on_tables import comes_by_sign_on
 from supervisor_app.web.rights import Role, role_by
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class UserRow:
     remark: str
     state: str
     tone: str
+    by_sign_on: bool
 
 
 def row_of(user: User) -> UserRow:
@@ -40,9 +42,12 @@ def row_of(user: User) -> UserRow:
         remark = _("superuser")
     elif role is Role.ADMIN and Role.ADMIN not in names:
         remark = _("staff without a role")
+    by_sign_on = comes_by_sign_on(user)
     waits = not user.has_usable_password()
     if not user.is_active:
         state, tone = _("Switched off"), "calm"
+    elif by_sign_on:
+        state, tone = _("Active, by single sign-on"), "success"
     else:
         state, tone = (_("No password"), "warn") if waits else (_("Active"), "success")
-    return UserRow(user=user, role=role, remark=remark, state=state, tone=tone)
+    return UserRow(user=user, role=role, remark=remark, state=state, tone=tone, by_sign_on=by_sign_on)
