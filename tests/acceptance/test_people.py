@@ -27,13 +27,23 @@ CHECK = """async rules => (await axe.run(document, {runOnly: rules})).violations
 RENEW = "UPDATE supervisor_app_nodelease SET renewed_at = strftime('%Y-%m-%d %H:%M:%f', 'now', '+10 seconds')"
 
 
+DRAW = """
+from supervisor_app.alerts.models import Incident, IncidentNote
+from tests.scenes import draw
+
+draw("three")
+incident = Incident.objects.filter(server__name="gemma-3-12b").latest("opened_at")
+IncidentNote.objects.create(incident=incident, text="A new card is on its way.", author="someone")
+"""
+
+
 @pytest.fixture(scope="module")
 def drawn(make_shared):
-    """Pages of three servers, one of them crashed, and the cookies of a member of the staff."""
+    """Pages of three servers, one of them crashed with a note, and the cookies of a member of the staff."""
     proxy = make_shared()
     proxy.env["DEBUG"] = "1"
     proxy.env["LLAMAPROXY_STATUS_SERVERS"] = "gemma-3-12b=Chat,qwen3-30b-a3b=Coding"
-    proxy.python("from tests.scenes import draw; draw('three')")
+    proxy.python(DRAW)
     proxy.start_web()
     session = proxy.login("someone")
     proxy.write("UPDATE auth_user SET is_superuser = 1")  # Django's admin asks for rights of its own

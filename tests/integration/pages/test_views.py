@@ -248,7 +248,7 @@ def test_an_error_inside_is_json_for_programs(default, client, monkeypatch):
     def fails(*_):
         raise ZeroDivisionError("a mistake")
 
-    monkeypatch.setattr("supervisor_app.api.servers.load_views", fails)
+    monkeypatch.setattr("supervisor_app.api.servers.planned_views", fails)
     client.raise_request_exception = False
     answer = client.get("/api/servers/")
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
