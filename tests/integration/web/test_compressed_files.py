@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from django.contrib.staticfiles import finders
 
+pytestmark = (
+    pytest.mark.django_db
+)  # an answer that is closed looks after connections, which other tests leave open
+
 STYLE = "supervisor/css/base.css"
 SCRIPT = "supervisor/js/log.js"
 ZIPPED = {"Accept-Encoding": "gzip, br"}
