@@ -6,6 +6,7 @@ The rows are drawn into the database; no supervisor changes them while a test lo
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,21 @@ incident = Incident.objects.filter(server__name="gemma-3-12b").latest("opened_at
 IncidentNote.objects.create(incident=incident, text="A new card is on its way.", author="someone")
 """
 
+SINGLE_SIGN_ON = {
+    "LLAMAPROXY_SSO_ISSUER": "https://id.example.org",
+    "LLAMAPROXY_SSO_CLIENT_ID": "llamaproxy",
+    "LLAMAPROXY_SSO_CLIENT_SECRET": "secret",
+    "LLAMAPROXY_SSO_OTHERS": "viewer",
+}
+"""A button on the login page. The provider is never asked."""
+
 
 @pytest.fixture(scope="module")
 def drawn(make_shared):
     """Pages of three servers, one of them crashed with a note, and the cookies of a member of the staff."""
     proxy = make_shared()
     proxy.env["DEBUG"] = "1"
+    proxy.env |= SINGLE_SIGN_ON if find_spec("mozilla_django_oidc") else {}
     proxy.env["LLAMAPROXY_STATUS_SERVERS"] = "gemma-3-12b=Chat,qwen3-30b-a3b=Coding"
     proxy.python(DRAW)
     proxy.start_web()
