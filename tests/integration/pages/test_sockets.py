@@ -225,8 +225,9 @@ async def test_a_removed_server_brings_the_list_without_it():
         await LlamaServer.objects.filter(name="gone").adelete()
         await ChannelPublisher().removed("gone")
         html = await client.receive_from()
+        while 'id="server-gone"' in html:  # drawn before it was removed
+            html = await client.receive_from()
     assert 'id="server-keep"' in html
-    assert 'id="server-gone"' not in html
 
 
 async def test_the_page_of_a_removed_server_says_so():
