@@ -65,7 +65,7 @@ class LogWatcher:
         )
         mistakes = Outage(log, f"❌ [ALERTS] {MISTAKE}. Supervision goes on.", None, level=logging.ERROR)
         self._guard = Guard(outage, mistakes, expected=(OSError,))
-        self._beside = Beside("log-watch", self._look, LOOK_SECONDS, self._guard, patience=LEAVE_SECONDS)
+        self._beside = Beside("log-watch", self.look, LOOK_SECONDS, patience=LEAVE_SECONDS)
 
     async def run(self) -> None:
         """Watch until cancelled."""

@@ -75,9 +75,8 @@ class AlertSender:
         self._guard = Guard(outage, mistakes)
         self._beside = Beside(
             "alerts",
-            self._look,
+            self.look,
             LOOK_SECONDS,
-            self._guard,
             leave=self._leave,
             pause=self.wait,
             wake=lambda: self._results.put(None),
@@ -92,7 +91,7 @@ class AlertSender:
         end = time.monotonic() + LEAVE_SECONDS
         while self.on_their_way and (left := end - time.monotonic()) > 0:
             self.wait(left)
-        self._record()
+        self._guard.call(self._record)
 
     def look(self) -> None:
         """Record once what was sent, and send what is due. Never raises."""

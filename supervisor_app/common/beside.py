@@ -18,21 +18,18 @@ from django.db import connection
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor_app.common.guard import Guard
-
 LOW = 10
 """Niceness of work that nobody waits for."""
 
 
 class Beside:
-    """A thread that calls `look` every `seconds`, and `leave` at the end, both through a guard."""
+    """A thread that calls `look` every `seconds`, and `leave` at the end. Neither may raise: see `Guard`."""
 
     def __init__(
         self,
         name: str,
         look: Callable[[], object],
         seconds: float,
-        guard: Guard,
         *,
         leave: Callable[[], object] = lambda: None,
         pause: Callable[[float], object] | None = None,
@@ -47,7 +44,6 @@ class Beside:
         self._name = name
         self._look = look
         self._seconds = seconds
-        self._guard = guard
         self._leave = leave
         self._pause = pause or self.rest
         self._wake = wake
@@ -76,8 +72,8 @@ class Beside:
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
         try:
             while not self._leaving.is_set():
-                self._guard.call(self._look)
+                self._look()
                 self._pause(self._seconds)
-            self._guard.call(self._leave)
+            self._leave()
         finally:
             connection.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from supervisor_app.common.beside import LOW, Beside
@@ -57,14 +58,14 @@ class ModelKeeper:
         self._clock = clock
         self._wished = Unchanged(lambda: wished_of(node))
         self._list_at = clock() + FIRST_LIST_SECONDS
-        self._beside = Beside("models", self.look, WISH_SECONDS, guard_of("MODELS"), nice=LOW)
+        lists, downloads = guard_of("MODELS"), guard_of("DOWNLOADS")
+        self._beside = Beside("models", partial(lists.call, self.look), WISH_SECONDS, nice=LOW)
         self._downloads = Downloads(node, overlay, finished=self.list_soon)
         self._following = Beside(
             "downloads",
-            self._downloads.look,
+            partial(downloads.call, self._downloads.look),
             DOWNLOAD_SECONDS,
-            guard_of("DOWNLOADS"),
-            leave=self._downloads.leave,
+            leave=partial(downloads.call, self._downloads.leave),
             nice=LOW,
         )
 
