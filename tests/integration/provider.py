@@ -6,16 +6,17 @@ import base64
 import contextlib
 import hashlib
 import json
-import threading
 import time
 from dataclasses import dataclass, field
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.integration.receiving import listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ def key(name: str) -> Any:
 
 @dataclass
 class Provider:
-    """What it is asked is kept in `posts`; `status` is its answer to the next questions."""
+    """A provider of logins that keeps what is asked in `posts`, and answers with `status` from now on."""
 
     url: str = ""
     codes: dict[str, tuple[dict[str, str], dict[str, Any]]] = field(default_factory=dict)
@@ -44,7 +45,7 @@ class Provider:
     userinfo: dict[str, Any] = field(default_factory=dict)
     status: int = 200
     more: dict[str, Any] = field(default_factory=dict)
-    """Of its discovery document."""
+    """Fields that its discovery document has besides."""
 
     def approve(self, location: str, claims: dict[str, Any]) -> dict[str, str]:
         """Let a person in who was sent here, and return what the browser brings back."""
@@ -128,12 +129,5 @@ def provider_of_logins() -> Iterator[Provider]:
         def log_message(self, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
-    provider.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with listening(Handler) as provider.url:
         yield provider
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -46,6 +46,19 @@ class Hook:
 
 
 @contextlib.contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve on a free port of this machine, each request in a thread of its own; yields the address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextlib.contextmanager
 def web_server() -> Iterator[Hook]:
     hook = Hook()
 
@@ -66,16 +79,12 @@ def web_server() -> Iterator[Hook]:
         def log_message(self, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
-    hook.url = f"http://127.0.0.1:{server.server_address[1]}/hook/top-secret"
-    try:
-        yield hook
-    finally:
-        hook.release.set()
-        server.shutdown()
-        server.server_close()
+    with listening(Handler) as url:
+        hook.url = f"{url}/hook/top-secret"
+        try:
+            yield hook
+        finally:
+            hook.release.set()
 
 
 @dataclass

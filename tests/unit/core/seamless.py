@@ -120,3 +120,13 @@ def changed(b, *flags, **changes):
 
 NEVER_READY = HealthPolicy(max_checks=3)
 LOADING, LEAVING = Stage.LOADING, Stage.LEAVING
+
+
+def alive(b):
+    """Return the pids of all processes of a bench that live."""
+    return [process.identity.pid for process in b.processes.alive]
+
+
+def stage(b):
+    """Return how far a restart without a gap has come; None: there is none."""
+    return b.status.replacement and b.status.replacement.stage

@@ -21,19 +21,13 @@ from tests.unit.core.seamless import (
     SECOND,
     SECOND_PID,
     THIRD,
+    alive,
     config,
     restarts,
     serving,
+    stage,
     wishes,
 )
-
-
-def alive(b):
-    return [process.identity.pid for process in b.processes.alive]
-
-
-def stage(b):
-    return b.status.replacement and b.status.replacement.stage
 
 
 async def test_the_new_process_takes_over_and_the_old_one_ends_when_it_is_idle():

@@ -11,20 +11,13 @@ from tests.unit.core.seamless import (
     SECOND,
     SECOND_PID,
     SPEC,
+    alive,
     changed,
     config,
     restarts,
     serving,
+    stage,
 )
-
-
-def alive(b):
-    return [process.identity.pid for process in b.processes.alive]
-
-
-def stage(b):
-    return b.status.replacement and b.status.replacement.stage
-
 
 # --- A change of the configuration -----------------------------------------------------------------------
 
