@@ -1,9 +1,9 @@
 """Measure which lines and branches of the product the tests reach: a plugin of pytest, and its report.
 
 `MEASURE=DIRECTORY pytest` writes what each of its processes has seen to a file there; `python -m tests.measuring
-DIRECTORY` adds them up. SlipCover puts a probe at each line and branch, and takes it away once it was passed: a tracer
-like that of coverage.py made the tests need 2.3 times the CPU, and these need 1.2 times. Processes that tests start are
-not measured.
+DIRECTORY` adds them up. SlipCover puts a probe at each line and branch, and takes it away once it was passed: unit
+tests need 79 s of CPU with it, 137 s with the tracer of coverage.py, 55 s without either. Processes that tests start
+are not measured. A line of a `finally` that exceptions alone reach has no probe where the line before it is its own.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ DOCUMENTS = [
 
 
 def own_options(name):
-    """What a command adds to those that every Django command has."""
+    """Return the options that a command adds to those of every Django command."""
     parser = load_command_class("supervisor_app.roles", name).create_parser("manage.py", name)
     common = BaseCommand().create_parser("manage.py", name)
     known = {option for action in common._actions for option in action.option_strings}

@@ -22,9 +22,9 @@ from tests.integration.building import db, make_ready_server, socket_to
 pytestmark = pytest.mark.django_db
 
 PARTS = {"name": "default", "wish": "restart", "slug": "pause", "str": "used"}
-"""What stands for the converters of an address; numbers are 1, and name nothing."""
+"""Values for the converters of an address; numbers are 1, and name nothing."""
 IN_ADMIN = {"model": "apikey", "app_label": "traffic", "url": "nowhere", "rest": ""}
-"""What stands for the named groups of a pattern."""
+"""Values for the named groups of a pattern."""
 PEOPLE = ("stranger", "nobody", *Role)
 ADMINS_PAGE = "/admin/"
 

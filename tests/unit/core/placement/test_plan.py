@@ -199,7 +199,7 @@ def test_loads_are_staggered_by_priority():
 
 
 def test_only_those_next_in_line_name_the_loads_before_them():
-    """What is said of all others stays the same with each load that ends."""
+    """The sentence of all others stays the same with each load that ends."""
     servers = [demand(name, 1) for name in "abcd"]
     named = "Waits for its turn to load: `a` loads now."
     others = "Waits for its turn to load: 1 server loads at a time, and others come first."
