@@ -9,7 +9,7 @@ import asyncio
 import os
 from collections import Counter
 
-from supervisor_app.core.room.room import GATE_SECONDS
+from supervisor_app.core.room.orders import GATE_SECONDS
 from tests.simulation.chance import chance_of
 from tests.unit.core.rooming import PORTS, node
 

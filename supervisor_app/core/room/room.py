@@ -7,23 +7,18 @@ so nothing is to be withdrawn when a wish changes. A decision is an event for th
 from __future__ import annotations
 
 import asyncio
-import logging
-from contextlib import suppress
 from math import inf
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
-from supervisor_app.core import lifecycle
-from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.memory_rules import MemoryRules, loads_at_once
-from supervisor_app.core.placement.decisions import Decision, Evict, Plan, Refuse, Start, Wait
+from supervisor_app.core.placement.decisions import Refuse
 from supervisor_app.core.placement.plan import plan
-from supervisor_app.core.placement.reasons import Kind, sentence
 from supervisor_app.core.placement.world import Cause, Demand, Need, Standing, World
 from supervisor_app.core.room.beside import as_idle, beside, demand_beside, why_not_beside
-from supervisor_app.core.room.budgets import budgets_of, policy_of, unknown_devices
-from supervisor_app.core.room.looks import Looks
+from supervisor_app.core.room.budgets import budgets_of, policy_of
+from supervisor_app.core.room.orders import Orders
 from supervisor_app.core.room.reading_ahead import ReadAhead, room_for_files
-from supervisor_app.core.room.returning import Returning
+from supervisor_app.core.room.sight import Sight
 from supervisor_app.core.room.tenants import (
     UNKNOWN,
     Tenant,
@@ -35,10 +30,8 @@ from supervisor_app.core.room.tenants import (
     resident,
     standing_of,
 )
-from supervisor_app.core.room.told import Drained, Told
 from supervisor_app.core.room.unplanned import WEIGHTLESS, line_up, loading, may_be_crowded
-from supervisor_app.core.room.waiting import FRESH_SECONDS, Waiting
-from supervisor_app.core.status import FailureKind
+from supervisor_app.core.room.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -49,31 +42,16 @@ if TYPE_CHECKING:
     from supervisor_app.core.server_config import ServerConfig
     from supervisor_app.core.spec import LaunchSpec
 
-log = logging.getLogger(__name__)
-
 LOOK_AGAIN_SECONDS = 1.0
 """Between two looks at servers and memory while somebody waits for room."""
 RETURNING_SECONDS = 0.1
 """The same while memory is on its way back."""
-GATE_SECONDS = 0.05
-"""Time for gateways to say that they send a server nothing more, before it is asked whether it has requests.
-
-A request that came between that question and SIGTERM would meet the server's end. Those that say so at once
-are not waited for any longer; those that say nothing, or cannot, have all this time to learn of it.
-"""
 FAREWELL_SECONDS = 0.05
 """Time for a server that was told to end, in which most have: until then nothing new is free."""
 SETTLE_SECONDS = 2.0
 """Time that servers nobody has asked for leave to others to ask, too: then priority decides."""
 SURVEY_FRESH_SECONDS = 2.0
 """Age of a look at the machine that will do for a question."""
-GLANCE_SECONDS = 0.25
-"""The same for a decision, unless a process has gone since: whether its memory is back is looked at anew."""
-NEED_SECONDS = 2.0
-"""Time for an answer to what one server needs: a disk that hangs must hold up no other server."""
-NEXT_REQUEST = "The next request loads it."
-NOT_LOADED_KINDS = frozenset({Kind.MEMORY, Kind.NODE_LIMIT, Kind.GROUP_LIMIT})
-"""Reasons that do not pass by themselves."""
 
 
 class Room:
@@ -94,9 +72,8 @@ class Room:
         `cpus`: those that we may use.
         """
         self._clock = clock
-        self._looks = Looks(clock, lambda: look([pid for each in tenants().values() for pid in each.pids]))
+        self._sight = Sight(clock=clock, footprints=footprints, look=look, tenants=tenants)
         self._ahead = ReadAhead(read)
-        self._footprints = footprints
         self._tenants = tenants
         self._cpus = cpus
         self._rules: MemoryRules | None = None
@@ -106,19 +83,10 @@ class Room:
         self._servers = 0
         self._complete = False
         self._nudged = asyncio.Event()
-        self._told = Told()
-        self._returning = Returning()
         self._waiting = Waiting()
-        self._hears_since = clock.monotonic()
-        self._needs: dict[str, Need] = {}
-        """Needs as they were known last."""
-        self._here: frozenset[str] = frozenset()
-        """Servers that had memory at the last look."""
+        self._orders = Orders(clock=clock, tenants=tenants, waiting=self._waiting)
         self._since: dict[tuple[str, int], float] = {}
         """Server and attempt -> when it was first seen to ask."""
-        self._left_at = -inf
-        """Moment at which a process was last seen to have gone."""
-        self._complaints: frozenset[str] = frozenset()
 
     # For others
 
@@ -155,18 +123,15 @@ class Room:
         self._waiting.tell(gateway, counts, self._clock.monotonic())
         if counts:
             self.nudge()
-        if self.is_on and not self._here.issuperset(counts):
-            self._looks.begin()  # the wish for one that is not here is on its way
+        if self.is_on and not self._sight.saw_all(counts):
+            self._sight.looks.begin()  # the wish for one that is not here is on its way
 
     def closed(self, gateway: str, server: str, version: int, in_flight: int) -> None:
         """Take from a gateway that it sends a server nothing more, and how many requests it has there.
 
         `version`: of the snapshot of the server by which it knows. An older one is about an earlier time.
         """
-        tenant, drained = self._tenants().get(server), self._told.draining.get(server)
-        since = None if tenant is None else tenant.closed_since
-        if drained is not None and since is not None and version >= since:
-            drained.in_flight[gateway] = in_flight
+        if self._orders.closed(gateway, server, version, in_flight):
             self.nudge()
 
     async def may_fit(self, name: str) -> bool:
@@ -175,8 +140,8 @@ class Room:
         if tenant is None or self._rules is None:
             return True
         now = self._clock.monotonic()
-        survey = await self._survey(now - SURVEY_FRESH_SECONDS)
-        needs = await self._read_needs({name: tenant, **self._with_memory()})
+        survey = await self._sight.survey(now - SURVEY_FRESH_SECONDS, self._rules)
+        needs = await self._sight.read_needs({name: tenant, **self._with_memory()})
         asked = demand(tenant, needs[name], now, waiting=1)
         world, policy = self._world(survey, needs, {}, now), policy_of(self._rules)
         return not any(isinstance(said, Refuse) for said in plan(world, [asked], policy, now).decisions)
@@ -184,14 +149,13 @@ class Room:
     async def fits_beside(self, name: str, spec: LaunchSpec) -> str:
         """Return why a second process of a server has no room beside the first; empty: it has."""
         tenants, now = self._tenants(), self._clock.monotonic()
-        survey, _ = await asyncio.gather(self._survey(now), self._read_needs(self._with_memory()))
-        need = UNKNOWN
-        with suppress(TimeoutError):
-            async with asyncio.timeout(NEED_SECONDS):
-                need = await self._footprints.need(name, spec)
+        survey, _ = await asyncio.gather(
+            self._sight.survey(now, self._rules), self._sight.read_needs(self._with_memory())
+        )
+        need = await self._sight.need(name, spec) or UNKNOWN
         first = tenants[name]
         asked = demand_beside(first, at_least(need, _used_by(survey, first)), now)
-        world = as_idle(self._world(survey, self._needs, {}, now), name)
+        world = as_idle(self._world(survey, self._sight.needs, {}, now), name)
         return why_not_beside(world, asked, policy_of(self._rules), now)
 
     async def run(self) -> None:
@@ -200,7 +164,7 @@ class Room:
             await self._decide_for_ever()
         finally:
             self._ahead.only({}, lambda: 0)
-            self._looks.close()
+            self._sight.looks.close()
 
     async def _decide_for_ever(self) -> None:
         while True:
@@ -219,22 +183,24 @@ class Room:
     def _read_ahead(self) -> None:
         """Read the files of those for which others make room, beside all that needs memory now."""
         tenants = self._tenants()
-        wanted = {name: tenants[name].config.spec for name in self._told.waited_for if name in tenants}
-        residents = [self._needs.get(name, UNKNOWN) for name in self._with_memory()]
-        rules, survey = self._rules or MemoryRules(), self._looks.seen
+        wanted = {name: tenants[name].config.spec for name in self._orders.told.waited_for if name in tenants}
+        residents = [self._sight.needs.get(name, UNKNOWN) for name in self._with_memory()]
+        rules, survey = self._rules or MemoryRules(), self._sight.looks.seen
         self._ahead.only(wanted, lambda: room_for_files(survey, rules, residents))
 
     # A decision
 
     async def _decide(self) -> float:
         """Decide for all that ask; return when to look again."""
-        self._told.forget_acted_on(self._tenants())
-        if await self._end_drained():
+        self._orders.told.forget_acted_on(self._tenants())
+        if await self._orders.end_drained():
             return self._clock.monotonic() + FAREWELL_SECONDS
-        self._note_departures()
+        self._sight.note_departures(self._standing())
         tenants = self._tenants()
         asking = {
-            name: tenant for name, tenant in tenants.items() if asks(tenant) and name not in self._told.given
+            name: tenant
+            for name, tenant in tenants.items()
+            if asks(tenant) and name not in self._orders.told.given
         }
         self._since = {
             (name, tenant.state.attempt): self._since.get(
@@ -247,7 +213,8 @@ class Room:
         if self._rules is None:
             return self._line_up()
         survey, needs = await asyncio.gather(
-            self._survey(self._since_when()), self._read_needs({**asking, **self._with_memory()})
+            self._sight.survey(self._sight.since_when(), self._rules),
+            self._sight.read_needs({**asking, **self._with_memory()}),
         )
         evicting = any(tenant.state.wished or self._waits_for(name) for name, tenant in asking.items())
         matter = evicting and self._requests_matter(survey, needs)
@@ -264,11 +231,11 @@ class Room:
 
     def _line_up(self) -> float:
         """Have the next ones load; return when to look again."""
-        now, tenants, given = self._clock.monotonic(), self._tenants(), self._told.given
+        now, tenants, given = self._clock.monotonic(), self._tenants(), self._orders.told.given
         crowded = not self._complete or may_be_crowded(tenants, given, self._parallel, now)
         demands = self._demands(dict.fromkeys(tenants, WEIGHTLESS), now, gathers=crowded)
         planned = line_up(loading(tenants, given, now), demands, self._parallel, now)
-        self._carry_out(planned, demands)
+        self._orders.carry_out(planned, demands)
         return now + LOOK_AGAIN_SECONDS
 
     def _settle(self, survey: Survey, needs: Mapping[str, Need], requests: Mapping[str, int]) -> float:
@@ -277,10 +244,9 @@ class Room:
         demands = self._demands(needs, now)
         world = self._world(survey, needs, requests, now)
         planned = plan(world, demands, policy_of(self._rules), now)
-        self._carry_out(planned, demands)
-        soon = now + (RETURNING_SECONDS if self._returning.is_awaited else LOOK_AGAIN_SECONDS)
-        gates = [drained.at + GATE_SECONDS for drained in self._told.draining.values()]
-        to_come = [gate for gate in gates if gate > now]
+        self._orders.carry_out(planned, demands)
+        soon = now + (RETURNING_SECONDS if self._sight.returning.is_awaited else LOOK_AGAIN_SECONDS)
+        to_come = [gate for gate in self._orders.gates if gate > now]
         return min(soon, planned.again_at or inf, *to_come) if self._since else inf
 
     def _demands(self, needs: Mapping[str, Need], now: float, *, gathers: bool = True) -> list[Demand]:
@@ -291,7 +257,8 @@ class Room:
         tenants = self._tenants()
         here = {name for name, _ in self._since}
         unsettled = not self._complete or any(
-            is_undecided(tenant) or (asks(tenant) and name not in here and name not in self._told.given)
+            is_undecided(tenant)
+            or (asks(tenant) and name not in here and name not in self._orders.told.given)
             for name, tenant in tenants.items()
         )
         found = []
@@ -311,7 +278,7 @@ class Room:
     def _world(
         self, survey: Survey, needs: Mapping[str, Need], requests: Mapping[str, int], now: float
     ) -> World:
-        survey, returning = self._returning.look(survey, now)
+        survey, returning = self._sight.returning.look(survey, now)
         residents = [
             resident(
                 tenant,
@@ -338,9 +305,9 @@ class Room:
         found = {}
         for name, tenant in self._tenants().items():
             standing = standing_of(tenant.state)
-            if name in self._told.unloaded or name in self._told.draining:
+            if name in self._orders.told.unloaded or name in self._orders.told.draining:
                 standing = Standing.LEAVING
-            elif name in self._told.given:
+            elif name in self._orders.told.given:
                 standing = Standing.LOADING
             if standing is not None:
                 found[name] = tenant, standing
@@ -348,47 +315,6 @@ class Room:
 
     def _with_memory(self) -> dict[str, Tenant]:
         return {name: tenant for name, (tenant, _) in self._standing().items()}
-
-    def _note_departures(self) -> None:
-        """See whose process has gone since the last look."""
-        now, here = self._clock.monotonic(), frozenset(self._standing())
-        for name in self._here - here:
-            self._left_at = now
-            self._returning.left(name, self._needs.get(name, UNKNOWN).devices, now)
-        self._here = here
-
-    def _since_when(self) -> float:
-        """Return when the look at the machine must have begun by which is decided now."""
-        now = self._clock.monotonic()
-        return now if self._returning.is_awaited else max(self._left_at, now - GLANCE_SECONDS)
-
-    async def _survey(self, since: float) -> Survey:
-        """Return a look at the machine that began then or later."""
-        survey = await self._looks.since(since)
-        self._complain(survey)
-        return survey
-
-    def _complain(self, survey: Survey) -> None:
-        """Say once which devices of the file there are not."""
-        budgets = self._rules.budget_mb if self._rules is not None else {}
-        missing = frozenset(unknown_devices(budgets, survey))
-        for name in sorted(missing - self._complaints):
-            there = ", ".join(device.name for device in survey.devices) or "none"
-            log.warning(
-                "⚠️ [MEMORY] budget_mb names %s, and there is no such device. There are: %s", name, there
-            )
-        self._complaints = missing
-
-    async def _read_needs(self, tenants: Mapping[str, Tenant]) -> dict[str, Need]:
-        """Read what servers need, all at once: where a disk hangs, what was known last must do."""
-        await asyncio.gather(*(self._read_need(name, tenant) for name, tenant in tenants.items()))
-        return self._needs
-
-    async def _read_need(self, name: str, tenant: Tenant) -> None:
-        self._needs.setdefault(name, UNKNOWN)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(NEED_SECONDS):
-                self._needs[name] = await self._footprints.need(name, tenant.config.spec)
 
     async def _ask_for_requests(self) -> dict[str, int]:
         """Ask each server that may go how many requests it has."""
@@ -403,69 +329,6 @@ class Room:
             for name, (tenant, standing) in self._standing().items()
             if standing is Standing.IDLE and not tenant.config.claim.pinned and tenant.second is None
         }
-
-    # Telling servers
-
-    def _carry_out(self, planned: Plan, demands: Sequence[Demand]) -> None:
-        wanted = {demand.name: demand for demand in demands}
-        for decision in planned.decisions:
-            self._perform(decision, wanted)
-
-    def _perform(self, decision: Decision, demands: Mapping[str, Demand]) -> None:
-        tenant = self._tenants()[decision.name]
-        attempt = tenant.state.attempt
-        match decision:
-            case Start():
-                self._give(decision.name, tenant, sentence(decision.remark) if decision.remark else "")
-            case Evict():
-                self._told.draining[decision.name] = Drained(attempt, decision.for_, self._clock.monotonic())
-                why = f"It finishes what it does, and makes room for `{decision.for_}` then."
-                tenant.tell(lifecycle.Drain(attempt, why))
-            case Wait():
-                why = sentence(decision.reason)
-                if demands[decision.name].cause is Cause.PRELOAD and decision.reason.kind in NOT_LOADED_KINDS:
-                    tenant.tell(lifecycle.NotLoaded(attempt, f"Not loaded: {why} {NEXT_REQUEST}"))
-                elif why != tenant.state.awaits:
-                    tenant.tell(lifecycle.RoomAwaited(attempt, why))
-            case Refuse():
-                failure = failure_of(FailureKind.DOES_NOT_FIT, sentence(decision.reason).rstrip("."))
-                tenant.tell(lifecycle.RoomRefused(attempt, failure))
-            case never:
-                assert_never(never)
-
-    def _unload(self, name: str, tenant: Tenant, for_: str) -> None:
-        self._told.unload(name, tenant.state.attempt, for_)
-        why = f"Not loaded: made room for `{for_}`. {NEXT_REQUEST}"
-        tenant.tell(lifecycle.Unload(tenant.state.attempt, f"Room is made for `{for_}`.", why))
-
-    async def _end_drained(self) -> bool:
-        """Unload those that have finished what they did; have the others go on where nobody needs room.
-
-        True if any was unloaded.
-        """
-        tenants, before = self._tenants(), len(self._told.unloaded)
-        for name, drained in list(self._told.draining.items()):
-            if not any(map(asks, tenants.values())):
-                del self._told.draining[name]
-                tenants[name].tell(lifecycle.Drain(drained.attempt, ""))
-            elif not self._is_closed(drained):
-                continue
-            elif not await tenants[name].requests():
-                del self._told.draining[name]
-                self._unload(name, tenants[name], drained.for_)
-        return len(self._told.unloaded) > before
-
-    def _is_closed(self, drained: Drained) -> bool:
-        """Does no gateway send anything more? Each is known once it could have told twice of itself."""
-        now = self._clock.monotonic()
-        if now >= self._hears_since + FRESH_SECONDS and drained.is_left_by(self._waiting.gateways(now)):
-            return True
-        return now >= drained.at + GATE_SECONDS
-
-    def _give(self, name: str, tenant: Tenant, remark: str = "") -> None:
-        self._told.given[name] = tenant.state.attempt
-        made_room = self._told.made_room_for(name)
-        tenant.tell(lifecycle.RoomGiven(tenant.state.attempt, remark, made_room))
 
 
 def _used_by(survey: Survey, tenant: Tenant) -> Mapping[str, int]:

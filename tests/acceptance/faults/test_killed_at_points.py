@@ -204,7 +204,7 @@ TERMINATE, KILL = (
 )
 COUNTED = f"{CORE}.lifecycle.decide:requests_seen"
 BEGIN = f"{CORE}.lifecycle.decide:begin"
-GIVE, SAVE_CONTEXT = f"{CORE}.room.room:Room._give", f"{CORE}.machine.contexts:LocalContexts.save"
+GIVE, SAVE_CONTEXT = f"{CORE}.room.orders:Orders._give", f"{CORE}.machine.contexts:LocalContexts.save"
 
 STEPS = {
     # The very first start

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from supervisor_app.core.room.room import GATE_SECONDS
+from supervisor_app.core.room.orders import GATE_SECONDS
 from supervisor_app.core.spec import Claim
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.core.testing import (
@@ -56,7 +56,7 @@ async def test_priority_counts_also_where_some_ask_later_than_others():
 
 
 async def test_a_disk_that_hangs_holds_up_the_server_alone_whose_model_is_there(monkeypatch):
-    monkeypatch.setattr("supervisor_app.core.room.room.NEED_SECONDS", 0.01)
+    monkeypatch.setattr("supervisor_app.core.room.sight.NEED_SECONDS", 0.01)
     hangs = asyncio.Event()
 
     class Hanging(FakeFootprints):

@@ -11,8 +11,9 @@ import pytest
 from supervisor_app.core.devices import Device, Survey
 from supervisor_app.core.lifecycle import Phase, RoomAwaited, RoomGiven, State
 from supervisor_app.core.memory_rules import MemoryRules
+from supervisor_app.core.room.orders import GATE_SECONDS
 from supervisor_app.core.room.reading_ahead import room_for_files
-from supervisor_app.core.room.room import GATE_SECONDS, Room
+from supervisor_app.core.room.room import Room
 from supervisor_app.core.sightings import Exit
 from supervisor_app.core.status import Status
 from supervisor_app.core.testing import (
