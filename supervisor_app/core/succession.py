@@ -21,8 +21,10 @@ from supervisor_app.core.lifecycle.beside import (
 from supervisor_app.core.shortage import CANNOT
 from supervisor_app.core.sightings import PortHolder
 from supervisor_app.core.status import FailureKind, Replacement, Stage
+from supervisor_app.core.survivor import stage_of, unfinished
 
 if TYPE_CHECKING:
+    from supervisor_app.core.changes import Remembered
     from supervisor_app.core.ports import Clock, Processes, RoomDesk
     from supervisor_app.core.recorder import Recorder
     from supervisor_app.core.seat import Seat
@@ -125,14 +127,14 @@ class Succession:
             self._host.step(lifecycle.Stop(event.note, at_once=True), self.seat)
         return event
 
-    def wait_for(self, event: lifecycle.Restart | lifecycle.ConfigChanged) -> None:
+    def _wait_for(self, event: lifecycle.Restart | lifecycle.ConfigChanged) -> None:
         """Keep a wish until the server is ready and has one process."""
         self._pending = event
 
     def _restart(self, event: lifecycle.Restart) -> None:
         if self.seat is not None:
             if self._stage is Stage.LEAVING:
-                self.wait_for(event)
+                self._wait_for(event)
             return
         if why := self._why_not():
             self._outcome = Replacement(stage=Stage.REFUSED, detail=f"Not restarted without a gap. {why}")
@@ -145,7 +147,7 @@ class Succession:
         if self._host.seat.state.phase is not lifecycle.Phase.SERVING:
             return event
         if self.seat is not None:
-            self.wait_for(event)
+            self._wait_for(event)
             if self._stage is Stage.LOADING:  # it is of a configuration that is no more
                 self._host.step(lifecycle.Stop(event.note), self.seat)
             return None
@@ -180,7 +182,7 @@ class Succession:
         seat.state = lifecycle.State(attempt=host.seat.state.attempt)
         host.step(lifecycle.Start(note), seat)
 
-    def resume(self, stage: Stage, holder: PortHolder, config: ServerConfig) -> None:
+    def _resume(self, stage: Stage, holder: PortHolder, config: ServerConfig) -> None:
         """Take over the process that the last supervisor had beside the server's own."""
         self._stage = stage
         self.seat = seat = self._host.new_seat(config)
@@ -188,6 +190,28 @@ class Succession:
         self._host.step(lifecycle.Resume(holder, adopted=False, retries=0, recorded=False), seat)
         if stage is Stage.LEAVING:
             self._tasks.start(self._see_off(seat), "see off")
+
+    def resume_left(
+        self, found: lifecycle.Resume, holder: PortHolder | None, remembered: Remembered
+    ) -> lifecycle.Event | None:
+        """Go on with a restart without a gap that was under way; return what else is to be done.
+
+        `holder`: the process beside the one that was `found`.
+        """
+        config, left = self._host.config, remembered.replacement
+        rest = unfinished(found, remembered, config)
+        if left is not None and holder is not None:
+            launch = replace(config, spec=config.spec.on_port(left.port))
+            stage = stage_of(left, holder, launch.spec)
+            self._resume(stage, holder, launch)
+            if isinstance(rest, lifecycle.ConfigChanged) and stage is Stage.LOADING:
+                return None  # that is what it was begun for
+        elif left is not None and left.stage is Stage.LOADING and found.recorded and rest is None:
+            self._wait_for(lifecycle.Restart(seamless=True))
+        if isinstance(rest, lifecycle.ConfigChanged) and config.seamless and config.spare_ports:
+            self._wait_for(rest)
+            return None
+        return rest
 
     async def choose_port(self, seat: Seat, attempt: int) -> None:
         """Choose a port on which nobody listens, in place of looking who holds the server's own."""

@@ -9,21 +9,15 @@ from typing import TYPE_CHECKING
 from supervisor_app.common.records import replace
 from supervisor_app.core import lifecycle
 from supervisor_app.core.chronicle import Chronicle
+from supervisor_app.core.effects import Effects
 from supervisor_app.core.hands import Hands
 from supervisor_app.core.placed import PlacedConfig
 from supervisor_app.core.seat import Seat
 from supervisor_app.core.shortage import CANNOT
-from supervisor_app.core.sightings import Exit
-from supervisor_app.core.status import FailureKind, LlamaStatus, Stage, Status
+from supervisor_app.core.status import FailureKind, LlamaStatus, Status
 from supervisor_app.core.succession import REPLACED, Succession
 from supervisor_app.core.surroundings import ServerLog, Surroundings
-from supervisor_app.core.survivor import (
-    look_back,
-    past_loads,
-    port_of,
-    stage_of,
-    unfinished,
-)
+from supervisor_app.core.survivor import look_back, past_loads, port_of
 from supervisor_app.core.tasks import Tasks
 from supervisor_app.core.turn import Turn
 from supervisor_app.core.use import Use, concerns_room
@@ -39,7 +33,6 @@ if TYPE_CHECKING:
     from supervisor_app.core.ports import Clock, Contexts, Footprints, Probe, Processes, RoomDesk, Turns
     from supervisor_app.core.recorder import Recorder
     from supervisor_app.core.server_config import ServerConfig
-    from supervisor_app.core.sightings import PortHolder
     from supervisor_app.core.vitals import Vitals
     from supervisor_app.core.watched import WatchedProcess
 
@@ -116,13 +109,23 @@ class ServerSupervisor:
             log=self._log,
         )
         self._turn = Turn(self, turns, recorder=recorder, tasks=self._tasks, held=remembered.holds_turn)
-        self._hands = Hands(
+        hands = Hands(
             self,
             processes=processes,
             remembered=remembered,
             room=room,
             tasks=self._tasks,
             succession=self._succession,
+        )
+        self._effects = Effects(
+            self,
+            hands=hands,
+            chronicle=self._chronicle,
+            succession=self._succession,
+            room=room,
+            tasks=self._tasks,
+            clock=clock,
+            log=self._log,
         )
 
     def _surroundings(self, seat: Seat) -> Surroundings:
@@ -268,7 +271,7 @@ class ServerSupervisor:
         """Send SIGKILL now: somebody asked twice."""
         for seat in self._seats:
             if not seat.state.adopted or seat.state.phase is lifecycle.Phase.ENDING:
-                self._perform(lifecycle.Kill(seat.state.attempt), seat)
+                self._effects.perform(lifecycle.Kill(seat.state.attempt), seat)
 
     async def idle(self) -> None:
         """Wait until there is no process and nothing is planned."""
@@ -340,7 +343,9 @@ class ServerSupervisor:
         if self._ending:  # told to stop meanwhile: an older wish must not follow the stop
             return
         if found is not None:
-            self._resume_beside(found, beside)
+            rest = self._succession.resume_left(found, beside, remembered)
+            if rest is not None:
+                self.tell(rest)
         elif remembered.status in (Status.CRASHED, Status.ERROR) and self.config.desired_running:
             given_up = remembered.status is Status.ERROR
             self.step(lifecycle.Continue(given_up, remembered.retries, remembered.failure, remembered.deaths))
@@ -349,22 +354,6 @@ class ServerSupervisor:
             self.tell(lifecycle.Start(preload=True))
         if self._wakes.empty:  # else the first step says more, and no page flashes "initial"
             self._record()
-
-    def _resume_beside(self, found: lifecycle.Resume, holder: PortHolder | None) -> None:
-        """Go on with what was under way: with a restart without a gap, with a wish, or with a change."""
-        left, rest = self._remembered.replacement, unfinished(found, self._remembered, self.config)
-        if left is not None and holder is not None:
-            config = replace(self.config, spec=self.config.spec.on_port(left.port))
-            stage = stage_of(left, holder, config.spec)
-            self._succession.resume(stage, holder, config)
-            if isinstance(rest, lifecycle.ConfigChanged) and stage is Stage.LOADING:
-                return  # that is what it was begun for
-        elif left is not None and left.stage is Stage.LOADING and found.recorded and rest is None:
-            self._succession.wait_for(lifecycle.Restart(seamless=True))
-        if isinstance(rest, lifecycle.ConfigChanged) and self.config.seamless and self.config.spare_ports:
-            self._succession.wait_for(rest)
-        elif rest is not None:
-            self.tell(rest)
 
     # One step
 
@@ -410,10 +399,10 @@ class ServerSupervisor:
         if concerns_room(before, seat.state, beside=seat is not self.seat):
             self._room.nudge()
         for effect in effects:
-            self._perform(effect, seat)
+            self._effects.perform(effect, seat)
         given_up = seat.state.status is Status.ERROR and before.status is not Status.ERROR
         if given_up and seat is self.seat:
-            self._hands.remember_cause()
+            self._effects.remember_cause()
 
     def _policy_of(self, seat: Seat) -> lifecycle.Policy:
         own, health = seat is self.seat, self.config.health
@@ -438,12 +427,9 @@ class ServerSupervisor:
         `closing`: the run of the process before ends with that.
         """
         if closing:
-            end = lifecycle.CloseRun(Exit(), None, REPLACED)
-            self._chronicle.write(end, process=self.seat.watched, config=self.seat.config)
+            self._effects.close_run(self.seat, REPLACED)
         self.seat = seat
-        for effect in seat.withheld:
-            self._write_history(effect, seat)
-        seat.withheld.clear()
+        self._effects.write_withheld(seat)
         self.placed.port = seat.config.spec.port
         self.config = self.placed.config
         self.use.instated(seat.state)
@@ -456,42 +442,6 @@ class ServerSupervisor:
         if taken and self.state.status is Status.ERROR and self.placed.port is not None:
             self.placed.port = None
             self.apply(self.placed.given)
-
-    def _perform(self, effect: lifecycle.Effect, seat: Seat) -> None:
-        match effect:
-            case lifecycle.AskRoom() if seat is not self.seat:
-                self._tasks.start(self._succession.ask_room(seat, effect.attempt), "room")
-            case lifecycle.AskRoom():
-                self._room.nudge()
-            case lifecycle.Log():
-                self._log.log(effect.level, effect.text if seat is self.seat else f"[beside] {effect.text}")
-            case lifecycle.InspectPort() | lifecycle.Spawn() | lifecycle.Adopt() | lifecycle.CheckCause():
-                self._hands.begin(effect, seat)
-            case lifecycle.Forget():
-                seat.let_go()
-            case (
-                lifecycle.OpenRun()
-                | lifecycle.MarkReady()
-                | lifecycle.CloseRun()
-                | lifecycle.CountContext()
-                | lifecycle.CountRoom()
-            ):
-                self._write_history(effect, seat)
-            case _:
-                if seat.watched is not None:
-                    seat.watched.perform(effect, self.config.health)
-
-    def _write_history(self, effect: lifecycle.Historic, seat: Seat) -> None:
-        ends = isinstance(effect, lifecycle.CloseRun)
-        if seat is self.seat:
-            first_ready = isinstance(effect, lifecycle.MarkReady) and not self._chronicle.reached_ready
-            if first_ready and not seat.state.adopted and seat.watched is not None:
-                self.load.learned(self._clock.monotonic() - seat.watched.since)
-            self._chronicle.write(effect, process=seat.watched, config=seat.config)
-        elif not ends:  # a process that never was the server's own leaves no history
-            seat.withheld.append(effect)
-        if ends:
-            seat.let_go()
 
     def _record(self) -> None:
         seat, config, watched = self.seat, self.config, self.seat.watched

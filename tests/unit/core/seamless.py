@@ -92,7 +92,7 @@ async def serving(given=None, record=None, *, prepare=None):
         succession = b.supervisor._succession
         succession._processes = b.processes
         b.supervisor.seat = b.supervisor.new_seat(b.supervisor.config)
-        b.supervisor._room = succession._room = b.room
+        b.supervisor._room = succession._room = b.supervisor._effects._room = b.room
         if prepare:
             prepare(b)
 
