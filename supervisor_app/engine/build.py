@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib import metadata
 from threading import Lock
@@ -15,23 +16,38 @@ if TYPE_CHECKING:
 
 _BUILD = re.compile(r"(?m)^version: (?:\S+ \(build )?(\d+)\b")
 """`version: 8763 (ff5ef8278)`; where releases have numbers `version: 0.7.0 (build 11669, commit Debian)`."""
-
-
 _NUMBERS = re.compile(r"\d+")
 _said: dict[tuple[str, ...], str] = {}
 """Build that each command told last: as many as the node has engines."""
 _lock = Lock()
+_Engine = tuple[object, ...]
+"""All on which an answer depends: the command, its environment, the file of the program."""
+_answers: dict[_Engine, str] = {}
+_asking: dict[_Engine, Lock] = {}
 
 
 def build_of(command: Sequence[str], environment: Mapping[str, str]) -> str:
     """Return `b11669`; empty when the engine does not say, or cannot be run.
 
-    `environment`: variables that a server gets beside our own.
+    An engine that has said it is asked again when its program has changed, and many servers that start
+    together ask it once: to ask is to start the engine. `environment`: variables that a server gets beside
+    our own.
     """
-    build = _ask(command, environment)
+    engine = tuple(command), tuple(sorted(environment.items())), _stamp(command[0])
+    with _asking.setdefault(engine, Lock()):
+        build = _answers.get(engine) or _ask(command, environment)
+        _answers[engine] = build
     with _lock:
         _said[tuple(command)] = build
     return build
+
+
+def _stamp(program: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(program)
+    except (OSError, ValueError):  # to be found on PATH, or not at all
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def told_build(argv: Sequence[str]) -> str:

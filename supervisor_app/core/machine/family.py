@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 from collections import defaultdict
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import psutil
 
+from supervisor_app.core.machine.shared_look import SharedLook
 from supervisor_app.core.machine.sock_diag import connected
 from supervisor_app.core.machine.sockets import sockets_of
 from supervisor_app.core.sightings import ProcessUsage
@@ -41,31 +40,10 @@ def family_of(pid: int, *, now: bool = False) -> list[int]:
     if not psutil.pid_exists(pid):
         return []
     found = [pid]
-    children = _table.children(0.0 if now else TABLE_SECONDS)
+    children = _children.get(0.0 if now else TABLE_SECONDS)
     for member in found:  # grows as it goes
         found += [child for child in children.get(member, ()) if child not in found]
     return found
-
-
-class _Table:
-    """The children of each process."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._read_at = float("-inf")
-        self._children: dict[int, list[int]] = {}
-
-    def children(self, max_age: float) -> dict[int, list[int]]:
-        asked_at = time.monotonic()
-        with self._lock:
-            if self._read_at < asked_at - max_age:
-                began = time.monotonic()
-                self._children = read_children()
-                self._read_at = began
-            return self._children
-
-
-_table = _Table()
 
 
 def read_children() -> dict[int, list[int]]:
@@ -74,6 +52,10 @@ def read_children() -> dict[int, list[int]]:
         if (parent := _parent(pid)) is not None:
             found[parent].append(pid)
     return dict(found)
+
+
+_children = SharedLook(read_children)
+"""Children of each process."""
 
 
 def _parent(pid: int) -> int | None:

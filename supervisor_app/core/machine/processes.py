@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections import defaultdict
 from threading import Event
 from typing import TYPE_CHECKING
-
-import psutil
 
 from supervisor_app.common.redact import secrets_of
 from supervisor_app.common.words import span
@@ -43,13 +40,14 @@ from supervisor_app.core.machine.process import LocalProcess
 from supervisor_app.core.machine.read_ahead import read_ahead
 from supervisor_app.core.machine.sockets import uid_of
 from supervisor_app.core.machine.spawning import spawn_child, unspawn
+from supervisor_app.core.machine.writers import end_writers, find_server
 from supervisor_app.core.ports import SpawnError
 from supervisor_app.core.shortage import LateError, ShortageError
 from supervisor_app.core.sightings import Cause, Identity, PortHolder
 from supervisor_app.core.status import Failure, FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from supervisor_app.core.devices import Survey
@@ -130,10 +128,10 @@ class LocalProcesses:
         return holder if holder is not None and holder.identity == identity else None
 
     async def find_ours(self, name: str, but: Identity | None = None) -> PortHolder | None:
-        return await self._lanes[name].looks.run(_find_ours, self.log_file(name), but)
+        return await self._lanes[name].looks.run(find_server, self.log_file(name), but)
 
     async def end_rest(self, name: str, only: Identity | None = None) -> None:
-        await self._lanes[name].looks.run(_end_rest, self.log_file(name), only)
+        await self._lanes[name].looks.run(end_writers, self.log_file(name), only)
 
     async def spawn(self, name: str, spec: LaunchSpec) -> LocalProcess:
         lanes, log = self._lanes[name], self.log_file(name, spec)
@@ -224,34 +222,8 @@ def server_log(log_dir: Path, name: str, secrets: Sequence[str] = ()) -> LogFile
     return LogFile(path=log_dir / f"{name}.log", secrets=tuple(secret for secret in secrets if secret))
 
 
-def _writers(log: LogFile) -> Iterator[psutil.Process]:
-    """Processes that write to this log: a server and its children, which inherit their output."""
-    others = (process for process in psutil.process_iter() if process.pid != os.getpid())
-    return (process for process in others if log.is_written_by(process.pid))
-
-
 def _recognise(identity: Identity | None, log: LogFile) -> bool:
     """Is this still the process, and does it write to this log? Raises ProcessLookupError."""
     if identity is not None and identity_of(identity.pid) != identity:
         raise ProcessLookupError(identity.pid)
     return identity is not None and log.is_written_by(identity.pid)
-
-
-def _find_ours(log: LogFile, but: Identity | None) -> PortHolder | None:
-    """Find the server that writes to this log: unlike its children it leads a session."""
-    for process in _writers(log):
-        with contextlib.suppress(ProcessLookupError):
-            if os.getsid(process.pid) == process.pid and (but is None or process.pid != but.pid):
-                return seen_process(process.pid, is_llama=True)
-    return None
-
-
-def _end_rest(log: LogFile, only: Identity | None) -> None:
-    """Kill all that writes to this log, which would keep the port and the GPU memory.
-
-    `only` the session of this process, if that is given.
-    """
-    for process in _writers(log):
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if only is None or os.getsid(process.pid) == only.pid:
-                process.kill()  # never another that has got the pid since

@@ -14,6 +14,7 @@ import pytest
 
 from supervisor_app.core.machine import family
 from supervisor_app.core.machine.family import family_of, usage_of
+from supervisor_app.core.machine.shared_look import SharedLook
 
 NOBODY = 2**22 + 1
 
@@ -27,8 +28,7 @@ def tables(monkeypatch):
         read.append(time.monotonic())
         return original()
 
-    monkeypatch.setattr(family, "read_children", noted)
-    monkeypatch.setattr(family, "_table", family._Table())
+    monkeypatch.setattr(family, "_children", SharedLook(noted))
     return read
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from supervisor_app.engine.build import build_of, reaches, told_build
@@ -33,3 +35,48 @@ def test_an_engine_that_was_asked_is_known_on_each_of_its_command_lines(tmp_path
     assert build_of(command, {}) == "b8763"
     assert told_build([*command, "-m", "x.gguf"]) == "b8763"
     assert told_build(command[:1]) == ""
+
+
+@pytest.fixture
+def engine(tmp_path):
+    """An engine that counts how often it is run; the file `says` is its answer."""
+    engine = tmp_path / "llama-server"
+    engine.write_text(f"#!/bin/sh\necho >> {tmp_path}/runs\ncat {tmp_path}/says\n")
+    engine.chmod(0o755)
+    (tmp_path / "says").write_text("version: 8763 (ff5ef8278)")
+    return engine
+
+
+def runs(engine):
+    return len(engine.with_name("runs").read_text())
+
+
+def test_an_engine_is_asked_once_by_all_servers_that_start_together(engine):
+    with ThreadPoolExecutor(8) as servers:
+        builds = list(servers.map(lambda _: build_of([str(engine)], {}), range(8)))
+    assert builds == ["b8763"] * 8
+    assert runs(engine) == 1
+
+
+def test_an_engine_with_other_variables_is_asked_anew(engine):
+    build_of([str(engine)], {})
+    build_of([str(engine)], {"LD_LIBRARY_PATH": "/opt/new"})
+    assert runs(engine) == 2
+
+
+def test_another_program_in_the_place_of_an_engine_is_asked_anew(engine):
+    assert build_of([str(engine)], {}) == "b8763"
+    engine.with_name("says").write_text("version: 8800 (abc)")
+    draft = engine.with_name("draft")
+    draft.write_text(engine.read_text())
+    draft.chmod(0o755)
+    draft.replace(engine)
+    assert build_of([str(engine)], {}) == "b8800"
+    assert told_build([str(engine), "-c"]) == "b8800"
+
+
+def test_an_engine_that_has_not_said_its_build_is_asked_again(engine):
+    engine.with_name("says").write_text("out of memory")
+    assert build_of([str(engine)], {}) == ""
+    engine.with_name("says").write_text("version: 8763 (ff5ef8278)")
+    assert build_of([str(engine)], {}) == "b8763"
