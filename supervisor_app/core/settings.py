@@ -142,6 +142,15 @@ SETTINGS = (
         note="The bundled engine has no router mode.",
     ),
     Setting(
+        key="engine",
+        section=Section.LAUNCH,
+        kind=Kind.TEXT,
+        default="",
+        longest=100,
+        help="Name of one of the `[engines]` of `llamaproxy.toml`. Empty: the default one.",
+        note="Forms choose among these names. Programs and their variables are set in that file alone.",
+    ),
+    Setting(
         key="llama_server_host",
         section=Section.LAUNCH,
         stored_as="host",

@@ -36,6 +36,8 @@ class LaunchSpec:
     port: int
     command: tuple[str, ...]
     """The executable and what must come before the flags; empty when none was found."""
+    engine_problem: str = ""
+    """Reason for which there is none, if it is named and not described; without a full stop."""
     args: tuple[str, ...]
     """The flags: never a secret among them, every user of the machine can read them."""
     model_path: str | None = None

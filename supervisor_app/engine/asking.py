@@ -14,7 +14,7 @@ PATIENCE = 10.0
 
 
 class SilentError(Exception):
-    """The engine cannot be run, or does not answer in time."""
+    """The engine cannot be run, or does not answer in time; the message says which, as part of a sentence."""
 
 
 def ask(
@@ -34,5 +34,9 @@ def ask(
             stdin=subprocess.DEVNULL,
             env={**os.environ, **(environment or {})},
         )
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        raise SilentError from error
+    except subprocess.TimeoutExpired as error:
+        raise SilentError(f"no answer within {PATIENCE:g} seconds") from error
+    except OSError as error:
+        raise SilentError(error.strerror or str(error)) from error
+    except (ValueError, subprocess.SubprocessError) as error:
+        raise SilentError(str(error)) from error

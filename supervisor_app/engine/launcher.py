@@ -274,7 +274,19 @@ def serve(server: object) -> NoReturn:
     os._exit(0)
 
 
+def usage() -> str:
+    """All flags, one of them a line, as `llama-server --help` lists its own."""
+    lines = [
+        *(f"{', '.join(flag.names)} VALUE{f'  (env: {flag.env})' if flag.env else ''}" for flag in FLAGS),
+        *(", ".join([*switch.on, *switch.off]) for switch in SWITCHES),
+    ]
+    return "\n".join(["Flags of the bundled engine:", "", *lines])
+
+
 def main() -> NoReturn:
+    if sys.argv[1:2] in (["--help"], ["-h"]):
+        print(usage())  # noqa: T201
+        sys.exit(0)
     # While loading a signal kills, as it does llama-server; Python would hold SIGINT back until afterwards.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     settings = [*from_environment(os.environ), *from_arguments(sys.argv[1:])]

@@ -20,6 +20,7 @@ from supervisor_app.core.context.rules import SLOT_FLAG, why_not
 from supervisor_app.core.server_config import ServerConfig
 from supervisor_app.core.settings import BY_KEY, SETTINGS, Section, Setting, settings_of
 from supervisor_app.core.spec import Claim, HealthPolicy, LaunchSpec, RestartPolicy
+from supervisor_app.fleet.engines import NamedEngine, UnknownEngineError, engine_of
 from supervisor_app.fleet.model_rules import ModelRules
 from supervisor_app.fleet.models import LlamaServer, this_node
 
@@ -32,6 +33,7 @@ DEFAULT_SERVER = "default"
 """The server that the config file describes."""
 BINARY_KEY = "llama_server_binary"
 USERS_KEY = "llama_server_users"
+ENGINE_KEY = "engine"
 CONTEXTS = "slots"
 """Folder of the data directory for conversations that are kept, with one for each server."""
 LAUNCH_FIELDS = tuple(setting.field for setting in settings_of(Section.LAUNCH) if not setting.secret)
@@ -78,6 +80,8 @@ class Overlay:
     """The file for all servers: those that it made and names no more are to go. Empty: there is none."""
     servers: Mapping[str, FileServer] = field(default_factory=dict)
     """Name -> server. Their values are written into their rows (`fleet.file_servers`)."""
+    engines: Mapping[str, NamedEngine] = field(default_factory=dict)
+    """Engines by name, for servers that people make."""
     ports: range = range(0)
     """Ports for servers that name none."""
     memory: MemoryRules | None = None
@@ -93,6 +97,7 @@ class Overlay:
             users=self.users | other.users,
             fleet_file=self.fleet_file,
             servers=self.servers,
+            engines=self.engines,
             ports=self.ports,
             memory=self.memory,
             models=self.models,
@@ -133,11 +138,15 @@ def _checked(path: Path, data: dict[str, Any], binary: str | None) -> Overlay:
             binary = value
         elif key == USERS_KEY:
             users = uids_of(path, value)
+        elif key == ENGINE_KEY:
+            raise ConfigError(
+                f"{path}: {key} is for engines of llamaproxy.toml. Write {BINARY_KEY} here, or use that file."
+            )
         elif key in BY_KEY:
             setting = BY_KEY[key]
             values[setting.field] = checked_value(path, key, setting, value)
         else:
-            known = ", ".join(sorted(setting.key for setting in SETTINGS))
+            known = ", ".join(sorted(setting.key for setting in SETTINGS if setting.key != ENGINE_KEY))
             raise ConfigError(f"{path}: unknown key {key!r}. Known keys: {known}.")
     if values.get("models_dir") and "model_path" not in values:
         values["model_path"] = ""
@@ -235,7 +244,10 @@ def _at_home(word: str) -> str:
 def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], cwd: str) -> ServerConfig:
     """Resolve a row to the process to launch and its rules. `command` is the engine's; empty without one."""
     apply_overlay(server, overlay)
-    described = overlay.servers.get(server.name) if server.file else None
+    try:
+        environment, engine_problem = engine_of(server, overlay).environment, ""
+    except UnknownEngineError as error:
+        environment, engine_problem = {}, str(error)
     models_dir = _at_home(server.models_dir)
     model_path = None if models_dir else _at_home(server.model_path)
     flags = [_at_home(word) for word in server.args]
@@ -261,7 +273,8 @@ def resolve(server: LlamaServer, overlay: Overlay, *, command: tuple[str, ...], 
         cwd=cwd,
         api_key=server.key,
         has_own_key=server.api_key is None,
-        environment=tuple(sorted(described.environment.items())) if described else (),
+        environment=tuple(sorted(environment.items())),
+        engine_problem=engine_problem,
         trusted_uids=overlay.users,
         advertised_host=settings.LLAMAPROXY_ADVERTISE if server.host in WILDCARDS else "",
     )

@@ -15,6 +15,7 @@ from supervisor_app.core.settings import BY_FIELD
 from supervisor_app.core.status import FailureKind, Status
 from supervisor_app.fleet.audit import Door, Origin, acting, note
 from supervisor_app.fleet.conf import DEFAULT_SERVER, ConfigError, FileServer, Overlay
+from supervisor_app.fleet.kept_engines import KeptEngines
 from supervisor_app.fleet.lease import is_supervised
 from supervisor_app.fleet.models import LlamaServer, ServerState, default_of, ports_of
 from supervisor_app.fleet.presets import FIELD as PRESETS
@@ -45,12 +46,12 @@ class FileServers:
         self._node = node
         self._overlay = overlay
         self._in_force = Overlay()
-        self._refused: Mapping[str, FileServer] | None = None
+        self._engines = KeptEngines(node)
         self._complaint = ""
 
     def __call__(self) -> Overlay:
         """Return it; what the file says anew is applied first. Raises what the database raises."""
-        said = self._overlay()
+        said = self._engines(self._overlay())
         if said.servers == self._in_force.servers:
             self._in_force = said
         else:
@@ -133,7 +134,7 @@ class Diff:
             for what in ("binary", "environment"):
                 if getattr(before[name], what) != getattr(after[name], what):
                     self.changed.setdefault(name, []).append(
-                        f"another {'engine' if what == 'binary' else what}"
+                        f"another {'program' if what == 'binary' else what}"
                     )
 
     @property
@@ -302,4 +303,4 @@ def shown_value(field: str, value: Any) -> str:
     """Return the value of a setting for people, without secrets."""
     if BY_FIELD[field].secret:
         return HIDDEN
-    return " ".join(redact_argv(value)) or "none" if field == "args" else str(value)
+    return (" ".join(redact_argv(value)) if field == "args" else str(value)) or "none"

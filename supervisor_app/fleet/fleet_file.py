@@ -22,6 +22,7 @@ from supervisor_app.fleet.conf import (
     checked_value,
     uids_of,
 )
+from supervisor_app.fleet.engines import NamedEngine
 from supervisor_app.fleet.memory_table import read_memory
 from supervisor_app.fleet.model_rules import ModelRules, read_models
 from supervisor_app.fleet.models import LlamaServer
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
 PORTS = range(8200, 9000)
 TABLES = ("defaults", "servers", "engines", "memory", "models")
 ENGINE_KEYS = ("binary", "environment")
-OF_A_SERVER = ("engine", "environment", "node", "command")
-OF_DEFAULTS = ("engine", "environment", "binary", "users", "ports")
-TEXTS = ("engine", "node", "command", "binary", "ports")
+OF_A_SERVER = ("environment", "node", "command")
+OF_DEFAULTS = ("environment", "binary", "users", "ports")
+TEXTS = ("node", "command", "binary", "ports")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -75,7 +76,7 @@ class _Reader:
         self._path = path
         self._lines = Lines(text)
         self._mistakes: list[str] = []
-        self._engines: dict[str, dict[str, Any]] = {}
+        self._engines: dict[str, NamedEngine] = {}
 
     def read(self, data: dict[str, Any]) -> Overlay:
         for name, value in data.items():
@@ -110,6 +111,7 @@ class _Reader:
             users=users,
             fleet_file=str(self._path),
             servers=servers,
+            engines=self._engines,
             ports=ports,
             memory=memory,
             models=models,
@@ -134,11 +136,11 @@ class _Reader:
                 self.wrong((name, key), table, f"a table: [{name}.{key}]")
         return [(key, table) for key, table in tables.items() if isinstance(table, dict)]
 
-    def _engine(self, at: tuple[str, ...], table: dict[str, Any]) -> dict[str, Any]:
+    def _engine(self, at: tuple[str, ...], table: dict[str, Any]) -> NamedEngine:
         for key in table.keys() - set(ENGINE_KEYS):
             self.unknown((*at, key), ENGINE_KEYS)
         binary = self._text((*at, "binary"), table["binary"]) if "binary" in table else ""
-        return {"binary": binary, "environment": self._environment(at, table.get("environment", {}))}
+        return NamedEngine(binary=binary, environment=self._environment(at, table.get("environment", {})))
 
     def _text(self, at: tuple[str, ...], value: Any) -> str:
         if isinstance(value, str) and value.strip() and "\0" not in value:
@@ -205,14 +207,16 @@ class _Reader:
         at, before = ("servers", name), len(self._mistakes)
         own = self._described(at, table, OF_A_SERVER)
         command = self._command(at, own)
-        values = {**defaults, **own}
-        engine = self._engine_of(at, values.get("engine", ""))
+        engine = self._engine_of(at, own.get("engine", defaults.get("engine", "")))
         if command.binary and "engine" in own:
             self._say(
                 (*at, "command"), f"it names {command.binary!r}, and engine another. Leave one of them."
             )
+        elif command.binary:
+            own["engine"] = ""  # the program is set, by its path
+        values = {**defaults, **own}
         environment = {
-            **engine["environment"],
+            **engine.environment,
             **defaults.get("environment", {}),
             **own.get("environment", {}),
         }
@@ -227,7 +231,7 @@ class _Reader:
         return FileServer(
             values=values,
             node=own.get("node", ""),
-            binary=command.binary or engine["binary"],
+            binary=command.binary or engine.binary,
             environment=environment,
             lines={**lines, "": self._lines.of(*at)},
         )
@@ -238,11 +242,11 @@ class _Reader:
         lines = {self._lines.of(*table, name) for name in names} - {self._lines.of(*table)}
         return min(lines, default=self._lines.of(*table, "command"))
 
-    def _engine_of(self, at: tuple[str, ...], name: str) -> dict[str, Any]:
+    def _engine_of(self, at: tuple[str, ...], name: str) -> NamedEngine:
         if name and name not in self._engines:
             known = ", ".join(self._engines) or "none"
             self._say((*at, "engine"), f"there is no [engines.{name}]. Engines: {known}.")
-        return self._engines.get(name, {"binary": "", "environment": {}})
+        return self._engines.get(name, NamedEngine())
 
     def _command(self, at: tuple[str, ...], own: dict[str, Any]) -> TakenApart:
         """Take the command line apart into the fields of the server."""

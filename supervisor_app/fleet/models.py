@@ -109,6 +109,10 @@ class LlamaServer(models.Model):
     )
     model_path = models.CharField(**column("model_path"))
     models_dir = models.CharField(**column("models_dir"))
+    engine = models.CharField(
+        db_default="",  # a process of the version before inserts without it
+        **column("engine"),
+    )
     host = models.CharField(**column("host", validate_host))
     port = models.PositiveIntegerField(**column("port", validate_port))
     args = models.JSONField(**column("args", validate_args))

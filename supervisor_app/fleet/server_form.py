@@ -12,8 +12,9 @@ from django.core.exceptions import ValidationError
 from supervisor_app.common.admin import NamesField
 from supervisor_app.core.settings import BY_FIELD
 from supervisor_app.engine.known_flags import unknown_flags
-from supervisor_app.fleet.conf import DEFAULT_SERVER, apply_overlay
+from supervisor_app.fleet.conf import DEFAULT_SERVER, apply_overlay, is_here
 from supervisor_app.fleet.config_source import last_good
+from supervisor_app.fleet.engines import DEFAULT
 from supervisor_app.fleet.models import LlamaServer, new_key
 from supervisor_app.fleet.presets import clashes, names_of
 from supervisor_app.fleet.validators import validate_args, validate_args_of_form, validate_presets
@@ -95,7 +96,23 @@ class PresetsField(forms.JSONField):
             return True
 
 
+class EngineField(forms.ChoiceField):
+    """Choice among the engines that the file of this host names; the one that is configured may stay."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(required=False, help_text=BY_FIELD["engine"].form_help, **kwargs)
+        self.names: list[str] = []
+
+    def offer(self, current: str) -> None:
+        described = sorted(last_good().engines)
+        lost = [current] if current not in ("", *described) else []
+        self.names = [*described, *lost]
+        labels = [*described, *(f"{name} (described no more)" for name in lost)]
+        self.choices = [("", DEFAULT), *zip(self.names, labels, strict=True)]
+
+
 class LlamaServerForm(ServerModelForm):
+    engine = EngineField()
     aliases = NamesField(help_text=f"{BY_FIELD['aliases'].summary} One a line.")
     presets = PresetsField(
         help_text=f"{BY_FIELD['presets'].summary} As JSON: by name set, default, cap, remove and "
@@ -121,6 +138,18 @@ class LlamaServerForm(ServerModelForm):
         model = LlamaServer
         fields = "__all__"
         help_texts = {setting.field: setting.form_help for setting in BY_FIELD.values()}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        engine = self.fields.get("engine")
+        node = self.data.get("node") or self.instance.node
+        if isinstance(engine, EngineField):
+            if is_here(node):
+                engine.offer(self.instance.engine)
+            else:  # its own file describes its engines
+                self.fields["engine"] = forms.CharField(
+                    required=False, max_length=BY_FIELD["engine"].longest, help_text=engine.help_text
+                )
 
     def clean(self) -> dict[str, Any]:
         """Refuse the port that the config file gives to `default`, which no constraint can see."""

@@ -32,6 +32,7 @@ from supervisor_app.core.timeline import LENGTH
 from supervisor_app.engine.build import told_build
 from supervisor_app.fleet import retention, span_record, turns
 from supervisor_app.fleet.conf import LAUNCH_FIELDS, Overlay, apply_overlay, resolve
+from supervisor_app.fleet.engines import UnknownEngineError, engine_of
 from supervisor_app.fleet.models import LlamaServer, RestartTurn, Run, ServerState, default_of, ports_of
 from supervisor_app.fleet.planned import KnownPlans
 from supervisor_app.fleet.snapshots import (
@@ -157,7 +158,7 @@ class OrmStore:
         spare = tuple(port for port in overlay.ports if port not in taken)
         configs = []
         for server in servers:
-            engine = self._engine_of(server, overlay) or command
+            engine = self._engine_of(server, overlay, command)
             config = resolve(server, overlay, command=engine, cwd=self._cwd)
             refusal = config.context_refusal
             if config.keeps_context and self._hooks.isolated(server):
@@ -175,10 +176,13 @@ class OrmStore:
             )
         return configs
 
-    def _engine_of(self, server: LlamaServer, overlay: Overlay) -> tuple[str, ...]:
-        """Return the command of the engine that a file gives to a server; empty: that of the node."""
-        described = overlay.servers.get(server.name) if server.file else None
-        return self._command(described.binary) if described and described.binary else ()
+    def _engine_of(self, server: LlamaServer, overlay: Overlay, command: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the command of a server's engine, by default that of the node; empty: there is none."""
+        try:
+            binary = engine_of(server, overlay).binary
+        except UnknownEngineError:
+            return ()
+        return self._command(binary) if binary else command
 
 
 def _remember(name: str) -> Remembered:

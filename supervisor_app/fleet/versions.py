@@ -12,7 +12,7 @@ from supervisor_app.common.redact import HIDDEN, redact_argv
 from supervisor_app.core.settings import BY_FIELD
 from supervisor_app.fleet.audit import differences
 from supervisor_app.fleet.audit import note as note_act
-from supervisor_app.fleet.models import Run
+from supervisor_app.fleet.models import Run, default_of
 from supervisor_app.fleet.validators import validate_args_of_form
 from supervisor_app.fleet.version_tables import ConfigVersion
 
@@ -60,7 +60,9 @@ def way_back(server: LlamaServer, fixed: Collection[str]) -> int | None:
         return None
     wanted = {field: value for field, value in good.launch.items() if field not in fixed}
     older = ConfigVersion.objects.filter(server=server)[1:]
-    launches = ((row.number, {field: row.values.get(field) for field in wanted}) for row in older)
+    launches = (
+        (row.number, {field: row.values.get(field, default_of(field)) for field in wanted}) for row in older
+    )
     return next((number for number, launch in launches if launch == wanted), None)
 
 

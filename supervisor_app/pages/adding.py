@@ -14,9 +14,10 @@ from supervisor_app.fleet.commands import NotDeletedError, delete_server, nudge
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.models import LlamaServer, this_node
 from supervisor_app.fleet.versions import note_version
-from supervisor_app.pages.config import fields_of, known_flags, launched
+from supervisor_app.pages.config import fields_of, launched
 from supervisor_app.pages.config_form import AddForm, initial_of
 from supervisor_app.pages.door import act, page
+from supervisor_app.pages.engines import known_flags
 from supervisor_app.pages.pasting import typed_in
 from supervisor_app.web.rights import Right
 
@@ -78,7 +79,7 @@ def delete(request: HtmxHttpRequest, name: str) -> HttpResponse:
 
 def _form(typed: QueryDict) -> AddForm:
     """Return the form as it is typed; flags are those of the engine of the chosen node."""
-    return AddForm(typed, known=known_flags(LlamaServer(node=typed.get("node") or this_node())))
+    return AddForm(typed, known=known_flags(LlamaServer(node=typed.get("node") or this_node()), typed))
 
 
 def _page(

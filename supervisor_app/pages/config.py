@@ -18,11 +18,11 @@ from django.utils.translation import gettext as _
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.core.settings import BY_FIELD
 from supervisor_app.core.status import DOWN
-from supervisor_app.engine.known_flags import flags_of
-from supervisor_app.engine.resolve import BINARY, EngineKind, EngineMissing, find_engine
+from supervisor_app.engine.resolve import BINARY
 from supervisor_app.fleet.commands import nudge, why_kept
 from supervisor_app.fleet.conf import fixed_fields, is_here, overlaid, resolve
 from supervisor_app.fleet.config_source import last_good
+from supervisor_app.fleet.engines import engine_problem
 from supervisor_app.fleet.file_servers import shown_value
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.fleet.snapshots import view_of
@@ -38,6 +38,7 @@ from supervisor_app.fleet.versions import (
 from supervisor_app.modelfiles.models import ModelFile
 from supervisor_app.pages.config_form import ConfigForm
 from supervisor_app.pages.door import act, page
+from supervisor_app.pages.engines import command_of, known_flags
 from supervisor_app.pages.fits import fit_of_server
 from supervisor_app.pages.pasting import typed_in
 from supervisor_app.pages.presenters.config import MATTER, changes_between, sections
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.http import HttpRequest, HttpResponse
 
+    from supervisor_app.engine.known_flags import KnownFlags
     from supervisor_app.web.http import HtmxHttpRequest
 
 MOST_MODELS = 500
@@ -65,7 +67,7 @@ def config(request: HtmxHttpRequest, name: str) -> HttpResponse:
 def preview_config(request: HttpRequest, name: str) -> HttpResponse:
     """Show what the form as it is typed would do."""
     server = get_object_or_404(LlamaServer, name=name)
-    before, form = configured(server), _form(server, request.POST, known_flags(server))
+    before, form = configured(server), _form(server, request.POST, known_flags(server, request.POST))
     is_valid = form.is_valid()
     context = {"form": form, **(launched(server) if is_valid else {})}
     context |= _changes(server, (before, configured(server)) if is_valid else None)
@@ -75,7 +77,7 @@ def preview_config(request: HttpRequest, name: str) -> HttpResponse:
 @act(Right.ADMINISTER)
 def change_config(request: HttpRequest, name: str) -> HttpResponse:
     """Show what a change would do, or apply it; a mistake loses nothing that was typed."""
-    known = known_flags(get_object_or_404(LlamaServer, name=name))
+    known = known_flags(get_object_or_404(LlamaServer, name=name), request.POST)
     if refused := _change(request, name, known):
         return refused()  # looks at files, which may take seconds: not within the transaction
     messages.success(request, _("Applied. If what to launch has changed, the server restarts now, once."))
@@ -83,7 +85,7 @@ def change_config(request: HttpRequest, name: str) -> HttpResponse:
 
 
 @transaction.atomic
-def _change(request: HttpRequest, name: str, known: frozenset[str]) -> Callable[[], HttpResponse] | None:
+def _change(request: HttpRequest, name: str, known: KnownFlags) -> Callable[[], HttpResponse] | None:
     """Apply what was typed; else return the page that shows it."""
     based_on, is_to_apply = request.POST.get("version", ""), request.POST.get("act") == "apply"
     server = get_object_or_404(LlamaServer.objects.select_for_update(), name=name)
@@ -106,7 +108,7 @@ def _change(request: HttpRequest, name: str, known: frozenset[str]) -> Callable[
         return partial(page, change)
     try:
         with transaction.atomic():
-            server.save(update_fields=[*form.fields, "own_key"])
+            server.save(update_fields=[*(BY_FIELD.keys() & form.fields.keys()), "own_key"])
     except IntegrityError:  # another has saved a server with this port since the form was checked
         problem = _("%(port)s is another server's port since a moment ago. Write another.")
         form.add_error("port" if "port" in form.fields else None, problem % {"port": server.port})
@@ -141,25 +143,8 @@ def not_ready(server: LlamaServer) -> dict[str, Any]:
     return {"failed_version": newest_number(server), "why": why, "back": back}
 
 
-def _form(server: LlamaServer, typed: Any = None, known: frozenset[str] = frozenset()) -> ConfigForm:
+def _form(server: LlamaServer, typed: Any = None, known: KnownFlags | None = None) -> ConfigForm:
     return ConfigForm(typed, instance=server, fixed=fixed_fields(server, last_good()), known=known)
-
-
-def _engine(server: LlamaServer) -> tuple[str, ...]:
-    """Return the command of the engine; empty: it is on another host, bundled, or missing."""
-    overlay = last_good()
-    described = overlay.servers.get(server.name) if server.file else None
-    try:
-        found = find_engine((described.binary if described else "") or overlay.binary)
-    except EngineMissing:
-        return ()
-    is_known = found is not None and found.kind is not EngineKind.BUNDLED and is_here(server.node)
-    return found.command if found is not None and is_known else ()
-
-
-def known_flags(server: LlamaServer) -> frozenset[str]:
-    """Return the flags of a server's engine; none: nobody can say."""
-    return flags_of(_engine(server))
 
 
 def launched(server: LlamaServer) -> dict[str, Any]:
@@ -169,7 +154,7 @@ def launched(server: LlamaServer) -> dict[str, Any]:
 
 def _command_line(server: LlamaServer) -> str:
     """Return what would be launched, without secrets: the key is handed over in the environment."""
-    spec = resolve(copy(server), last_good(), command=_engine(server) or (BINARY,), cwd=os.getcwd()).spec
+    spec = resolve(copy(server), last_good(), command=command_of(server) or (BINARY,), cwd=os.getcwd()).spec
     return shlex.join(redact_argv([*spec.command, *spec.args]))
 
 
@@ -196,12 +181,13 @@ def _page(
         "name": server.name,
         "why_kept": why_kept(server, last_good()),
         "of_file": _of_file(server),
+        "engine_problem": engine_problem(server, last_good()) if is_here(server.node) else "",
         "source": server.file or last_good().source,
         **({} if form.errors else launched(server)),
         "problem": problem,
-        "version": version or newest_number(server),
         "versions": _versions(server),
         **_changes(server, change),
+        "version": version or newest_number(server),
         **not_ready(server),
         **(more or {}),
     }
@@ -210,12 +196,14 @@ def _page(
 
 def fields_of(form: ConfigForm) -> dict[str, Any]:
     """Return a form with its fields in order, and the models that it offers."""
+    front = [field for field in MATTER if field in form.fields and (field != "engine" or form.has_engines)]
     more = [
-        (title, [form[field] for field in fields if field in form.fields]) for title, fields in sections()
+        (title, [form[field] for field in fields if field in form.fields])
+        for title, fields in sections(front)
     ]
     return {
         "form": form,
-        "front": [form[field] for field in MATTER if field in form.fields],
+        "front": [form[field] for field in front],
         "more": more,
         "models": ModelFile.objects.values_list("path", flat=True).order_by("path")[:MOST_MODELS],
     }

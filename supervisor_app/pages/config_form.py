@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
 
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.core.command_line.fetching import names_repository
+from supervisor_app.core.command_line.plain import PLAIN, read_plain, write_plain
 from supervisor_app.core.settings import BY_FIELD
 from supervisor_app.fleet.conf import ConfigError
 from supervisor_app.fleet.config_source import last_good
@@ -17,32 +19,69 @@ from supervisor_app.fleet.file_servers import choose_port
 from supervisor_app.fleet.fleet_file import PORTS
 from supervisor_app.fleet.lease import live_leases
 from supervisor_app.fleet.models import LlamaServer, default_of, this_node
-from supervisor_app.fleet.server_form import SIGNS, ArgsField, LlamaServerForm
+from supervisor_app.fleet.server_form import SIGNS, ArgsField, EngineField, LlamaServerForm
 from supervisor_app.fleet.versions import configured
-from supervisor_app.pages.presenters.config import LABELS
+from supervisor_app.pages.presenters.config import LABELS, PLAIN_FIELDS
 
+if TYPE_CHECKING:
+    from supervisor_app.engine.known_flags import KnownFlags
+
+_CONFLICT = _lazy("%(said)s is among the flags below, %(typed)s in this field. Leave one of them.")
 MODELS = "models-on-disk"
 """Id of the list that the field of the model offers."""
+LAYERS = next(flag.value.pattern for flag in PLAIN if flag.field == "gpu_layers")
 OF_ITS_OWN = ("port", "api_key", "presets")
 """Settings that no two servers share: a name of a preset leads to one thing."""
 
 
 class ConfigForm(LlamaServerForm):
-    """Form of the settings that people may change; those of a file are not in it."""
+    """Form of the settings that people may change; those of a file are not in it.
+
+    Three fields stand for flags; the column holds the arguments alone.
+    """
+
+    context = forms.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=10**9 - 1,
+        label=_lazy("Context, in tokens"),
+        help_text=_lazy(
+            "Shared by the requests that it works on. Flag -c. Empty or 0: as the model was trained; empty: "
+            "less if memory is short."
+        ),
+    )
+    slots = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=9999,
+        label=_lazy("Requests at a time"),
+        help_text=_lazy("Slots, which share the context. Flag -np. Empty: its own choice."),
+    )
+    gpu_layers = forms.RegexField(
+        rf"^(?:{LAYERS})\Z",
+        required=False,
+        label=_lazy("Layers on the GPU"),
+        help_text=_lazy("A number, auto or all. Flag -ngl. Empty: as many as fit."),
+        error_messages={"invalid": _lazy("Write a number, auto or all.")},
+    )
 
     class Meta(LlamaServerForm.Meta):
         fields = list(BY_FIELD)  # type: ignore[assignment]  # the stubs derive it from "__all__"
 
-    def __init__(
-        self, *args: Any, fixed: set[str], known: frozenset[str] = frozenset(), **kwargs: Any
-    ) -> None:
-        """`known`: flags of the engine; none: nobody can say."""
+    def __init__(self, *args: Any, fixed: set[str], known: KnownFlags | None = None, **kwargs: Any) -> None:
+        """`known`: flags of the engine; None: nobody has asked."""
         super().__init__(*args, **kwargs)
+        self.unchecked = known.problem if known else ""
+        """Reason, as a sentence, for which flags are not compared with those of the engine."""
         flags = self.fields.get("args")
-        if isinstance(flags, ArgsField):
-            flags.known = known
+        if isinstance(flags, ArgsField) and known is not None:
+            flags.known = known.flags
+        if "args" in fixed:
+            fixed = {*fixed, *PLAIN_FIELDS}
         for field in fixed & self.fields.keys():
             del self.fields[field]
+        plain, rest = read_plain(self.initial.get("args") or ())
+        self.initial.update(plain, args=rest)
         for field, label in LABELS.items():
             if field in self.fields:
                 self.fields[field].label = str(label)
@@ -52,6 +91,8 @@ class ConfigForm(LlamaServerForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
+        if "args" in cleaned:
+            cleaned["args"] = self._arguments(cleaned)
         others = LlamaServer.objects.on_node(cleaned.get("node") or self.instance.node).exclude(
             pk=self.instance.pk
         )
@@ -59,6 +100,24 @@ class ConfigForm(LlamaServerForm):
         if taken is not None:
             self.add_error("port", f"{taken.port} is the port of {taken.name}. Write another.")
         return cleaned
+
+    def _arguments(self, cleaned: dict[str, Any]) -> list[str]:
+        """Return the arguments that fields and flags say together."""
+        fields, rest = read_plain(cleaned["args"])
+        for flag in PLAIN:
+            typed = "" if cleaned.get(flag.field) is None else str(cleaned[flag.field])
+            said = fields.setdefault(flag.field, typed)
+            if typed and said != typed:
+                self.add_error(
+                    flag.field, str(_CONFLICT) % {"said": f"{flag.names[0]} {said}", "typed": typed}
+                )
+        return write_plain(fields, rest, self.instance.args)
+
+    @property
+    def has_engines(self) -> bool:
+        """Is there a choice of engines?"""
+        engine = self.fields["engine"]
+        return not isinstance(engine, EngineField) or bool(engine.names)
 
     @property
     def is_key_lost(self) -> bool:

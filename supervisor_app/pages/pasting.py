@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.importing.found import ImportMistakeError
+from supervisor_app.pages.presenters.config import PLAIN_FIELDS
 from supervisor_app.pages.presenters.pasted import pasted
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def typed_in(request: HttpRequest, fixed: Collection[str] = ()) -> Typed:
         return Typed(data=data, context={"command_mistake": str(error), "pasted": kept}, is_mistaken=True)
     for field, value in found.fields.items():
         data[field] = value
-    of_file = ", ".join(field for field, value in found.fields.items() if field in fixed and value)
+    said = [field for field, value in found.fields.items() if value]
+    settings = dict.fromkeys("args" if field in PLAIN_FIELDS else field for field in said)
+    of_file = ", ".join(field for field in settings if field in fixed)
     remarks = [_("Left out: %(fields)s. A file sets that.") % {"fields": of_file}] if of_file else []
     return Typed(data=data, context={"is_pasted": True, "remarks": [*found.remarks, *remarks]})

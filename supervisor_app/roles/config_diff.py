@@ -12,6 +12,7 @@ from supervisor_app.core.settings import BY_FIELD, Section, settings_of
 from supervisor_app.fleet.conf import ConfigError, Overlay, overlaid, without_file
 from supervisor_app.fleet.config_file import check_one_file
 from supervisor_app.fleet.config_source import kept_at, recalled
+from supervisor_app.fleet.engines import NamedEngine, UnknownEngineError, engine_of
 from supervisor_app.fleet.file_servers import check_orphans, described_values, shown_value
 from supervisor_app.fleet.memory_table import memory_lines
 from supervisor_app.fleet.model_rules import model_lines
@@ -98,7 +99,7 @@ def _lines(
 def _changes(before: Described, after: Described) -> Iterator[tuple[str, str]]:
     """Yield what changed, and the change in words without secrets."""
     if before.binary != after.binary:
-        yield "binary", f"engine {before.binary or 'default'} → {after.binary or 'default'}"
+        yield "binary", f"binary {before.binary or 'default'} → {after.binary or 'default'}"
     for name in sorted(before.environment.keys() | after.environment.keys()):
         old, new = (side.environment.get(name) for side in (before, after))
         if old != new:
@@ -117,12 +118,12 @@ def _changes(before: Described, after: Described) -> Iterator[tuple[str, str]]:
 
 
 def _as_it_runs(row: LlamaServer, runs: Overlay) -> Described:
-    described = runs.servers.get(row.name) if row.file else None
+    engine = _engine_of(row, runs)
     values = {field: getattr(row, field) for field in BY_FIELD}
     return Described(
         values={**values, **overlaid(row, runs)},
-        binary=(described.binary if described else "") or runs.binary or "",
-        environment=described.environment if described else {},
+        binary=engine.binary or runs.binary or "",
+        environment=engine.environment,
         users=runs.users,
     )
 
@@ -134,12 +135,21 @@ def _as_described(row: LlamaServer | None, name: str, said: Overlay) -> Describe
         values |= described_values(row or LlamaServer(), described)
         if row is None and "port" not in described.values:
             del values["port"]
+    engine = _engine_of(row, said) if row is not None and described is None else described or NamedEngine()
     return Described(
         values={**values, **(said.for_server(name) if row is None else overlaid(row, said))},
-        binary=(described.binary if described else "") or said.binary or "",
-        environment=described.environment if described else {},
+        binary=engine.binary or said.binary or "",
+        environment=engine.environment,
         users=said.users,
     )
+
+
+def _engine_of(row: LlamaServer, overlay: Overlay) -> NamedEngine:
+    """Return the engine of a row; where it names one that is not described, that of the node."""
+    try:
+        return engine_of(row, overlay)
+    except UnknownEngineError:
+        return NamedEngine()
 
 
 def _names(rows: Mapping[str, LlamaServer], said: Overlay) -> set[str]:

@@ -16,6 +16,7 @@ from supervisor_app.core.settings import BY_FIELD
 from supervisor_app.fleet.conf import ConfigError, Overlay, apply_overlay, overlaid
 from supervisor_app.fleet.config_file import check_one_file, read_overlay
 from supervisor_app.fleet.config_source import last_good
+from supervisor_app.fleet.engines import UnknownEngineError, engine_of
 from supervisor_app.fleet.file_servers import check_names
 from supervisor_app.fleet.memory_table import memory_lines
 from supervisor_app.fleet.model_rules import ModelRules, model_lines
@@ -72,13 +73,22 @@ def show_config(servers: Iterable[LlamaServer]) -> Iterator[str]:
     for server in servers:
         where = f" ({server.file})" if server.file else ""
         yield f"{server.name} on node {server.node}{where}"
-        described = overlay.servers.get(server.name) if server.file else None
-        if described is not None:
-            engine = [("engine", described.binary)] if described.binary else []
-            for name, value in [*engine, *((f"environment.{key}", HIDDEN) for key in described.environment)]:
-                yield harmless(f"  {name} = {value}  # {server.file}")
+        yield from _engine_lines(server, overlay)
         yield from _settings_of(server, overlay)
         yield ""
+
+
+def _engine_lines(server: LlamaServer, overlay: Overlay) -> Iterator[str]:
+    """Yield what a file says of the engine. Values of variables are not shown."""
+    try:
+        engine = engine_of(server, overlay)
+    except UnknownEngineError as error:
+        yield harmless(f"  ⚠️ {error}")
+        return
+    if engine.binary:
+        yield harmless(f"  binary = {engine.binary}  # {server.file or overlay.source}")
+    for name in engine.environment:
+        yield harmless(f"  environment.{name} = {HIDDEN}  # {server.file or overlay.source}")
 
 
 def _settings_of(server: LlamaServer, overlay: Overlay) -> Iterator[str]:

@@ -135,3 +135,38 @@ def test_both_files_end_the_start_with_one_line_that_names_them(fleet):
     fleet.proxy.start(web=False)
     assert fleet.proxy.supervisor.wait() == 2
     assert f"There are {fleet.file} and {fleet.proxy.config_file}. Keep one of them" in fleet.proxy.console
+
+
+def engine(name, binary, place):
+    return f'[engines.{name}]\nbinary = "{binary}"\nenvironment = {{ PLACE = "{place}" }}'
+
+
+def test_a_server_that_people_made_runs_on_the_engine_that_it_names(fleet):
+    """The second engine is another program; one that is described no more ends nothing that runs."""
+    other = fleet.proxy.directory / "other-engine"
+    other.write_text(f'#!/bin/sh\nexec "{fleet.binary}" "$@" --fake-token-seconds 0.01\n')
+    other.chmod(0o755)
+    fleet.writes(head=engine("other", other, "there"))
+    fleet.proxy.start()
+    port = free_port()
+    fleet.proxy.server("mine", model_path="model.gguf", host="127.0.0.1", port=port, engine="other")
+    first = fleet.ready("mine")["mine"]
+    process = psutil.Process(first["pid"])
+    assert process.environ()["PLACE"] == "there"
+    assert process.cmdline()[-2:] == ["--fake-token-seconds", "0.01"]
+
+    fleet.writes()
+    told = fleet.proxy.wait_for_line("has no [engines.other] any more")
+    assert "mine goes on with what it said before" in told
+    assert fleet.status("mine")["pid"] == first["pid"]
+
+    fleet.proxy.server("mine", engine="later")
+    down = fleet.proxy.wait_for(
+        "it is down", lambda: fleet.status("mine")["status"] == "error" and fleet.status("mine")
+    )
+    assert down["failure"]["title"] == "Its engine is not described"
+    for part in ("mine is to run on the engine later", "llamaproxy.toml has no [engines.later]"):
+        assert part in down["failure"]["detail"]
+    fleet.writes(head=engine("later", other, "here"))
+    second = fleet.ready("mine")["mine"]
+    assert psutil.Process(second["pid"]).environ()["PLACE"] == "here"

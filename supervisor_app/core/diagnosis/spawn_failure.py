@@ -66,6 +66,15 @@ def look_at_program(command: str, cwd: Path) -> Program:
     )
 
 
+def why_no_engine(problem: str, none_at_all: str) -> Failure:
+    """The failure of a start without an engine. `problem`: what is wrong with the one that is named."""
+    if not problem:
+        return failure_of(FailureKind.BINARY_MISSING, none_at_all)
+    hint = "Write that table, or choose another engine in its configuration: it starts by itself then."
+    failure = failure_of(FailureKind.BINARY_MISSING, problem)
+    return replace(failure, title="Its engine is not described", hint=hint)
+
+
 def why_not_started(error: OSError, program: Program, cwd: Path) -> Failure:
     """The failure in plain words. `cwd`: where it was to be started."""
     name = str(program.path)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from supervisor_app.common.redact import redact_argv
 from supervisor_app.core.command_line.moved_door import moved_door
 from supervisor_app.core.diagnosis.explanations import failure_of
-from supervisor_app.core.diagnosis.spawn_failure import look_at_program, why_not_started
+from supervisor_app.core.diagnosis.spawn_failure import look_at_program, why_no_engine, why_not_started
 from supervisor_app.core.machine.children import Child, start_child
 from supervisor_app.core.machine.file_limit import give_back_file_limit
 from supervisor_app.core.machine.identity import boot_id, identity_of
@@ -63,7 +63,7 @@ def spawn_child(spec: LaunchSpec, log: LogFile, no_engine: str) -> Born:
     if door := moved_door(spec.args):
         raise SpawnError(failure_of(FailureKind.BAD_ARGUMENT, door))
     if not spec.command:
-        raise SpawnError(failure_of(FailureKind.BINARY_MISSING, no_engine))
+        raise SpawnError(why_no_engine(spec.engine_problem, no_engine))
     try:
         output = log.open()
     except OSError as error:

@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext_lazy as _lazy
 
+from supervisor_app.core.command_line.plain import PLAIN
 from supervisor_app.core.settings import BY_FIELD, Section, settings_of
 from supervisor_app.fleet.file_servers import shown_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
-MATTER = ("model_path", "args", "aliases", "idle_stop_seconds")
+PLAIN_FIELDS = tuple(flag.field for flag in PLAIN)
+"""Fields that stand for flags."""
+MATTER = ("model_path", "engine", *PLAIN_FIELDS, "args", "aliases", "idle_stop_seconds")
 """Settings in front; all others are behind "more", in the order of their declaration."""
 LABELS = {
     "model_path": _lazy("Model"),
-    "args": _lazy("Flags of llama-server"),
+    "engine": _lazy("Engine"),
+    "args": _lazy("More flags of llama-server"),
     "aliases": _lazy("More names for clients"),
     "idle_stop_seconds": _lazy("Stop when nobody asks for so many seconds"),
 }
@@ -51,10 +55,10 @@ def _words(field: str, value: Any) -> str:
     return shown_value(field, value) or "none"
 
 
-def sections() -> list[tuple[str, list[str]]]:
+def sections(front: Collection[str] = MATTER) -> list[tuple[str, list[str]]]:
     """Return the titles and fields behind "more"."""
     found = [
-        (section.value, [each.field for each in settings_of(section) if each.field not in MATTER])
+        (section.value, [each.field for each in settings_of(section) if each.field not in front])
         for section in Section
         if section is not Section.NODE
     ]

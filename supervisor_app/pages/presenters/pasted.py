@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext as _
 
+from supervisor_app.core.command_line.plain import read_plain
 from supervisor_app.core.settings import BY_FIELD
 from supervisor_app.importing.command import read_command
 from supervisor_app.importing.found import ImportMistakeError, shown_command
+from supervisor_app.pages.presenters.config import PLAIN_FIELDS
 
 if TYPE_CHECKING:
     from supervisor_app.importing.found import Server
@@ -37,13 +39,16 @@ def _fields(server: Server) -> dict[str, str]:
     values = server.values
     fields = {field: str(value) for field, value in values.items() if field != "args"}
     default = str(BY_FIELD["model_path"].default) if server.fetches else ""
-    return {"models_dir": "", "model_path": default, **fields, "args": shlex.join(values.get("args", []))}
+    plain, rest = read_plain(values.get("args", []))
+    filled = {"models_dir": "", "model_path": default, **dict.fromkeys(PLAIN_FIELDS, ""), **fields}
+    return {**filled, **plain, "args": shlex.join(rest)}
 
 
 def _remarks(server: Server) -> list[str]:
     remarks = []
-    if args := server.values.get("args"):
-        remarks.append(_("Kept as flags, as they are: %(flags)s") % {"flags": shown_command(args)})
+    _fields_said, rest = read_plain(server.values.get("args", []))
+    if rest:
+        remarks.append(_("Kept as flags, as they are: %(flags)s") % {"flags": shown_command(rest)})
     if server.environment:
         names = ", ".join(server.environment)
         remarks.append(

@@ -12,6 +12,7 @@ from supervisor_app.core.settings import BY_KEY, LARGEST, SETTINGS, Section
 from supervisor_app.core.spec import HealthPolicy, RestartPolicy
 from supervisor_app.fleet.conf import (
     BINARY_KEY,
+    ENGINE_KEY,
     USERS_KEY,
     ConfigError,
     Overlay,
@@ -96,6 +97,7 @@ def test_a_file_that_is_no_json_object_is_named(write, content, message):
         ("llama_server_args", ["--ssl-cert-file", "c"], "in front of the gateway instead"),
         ("llama_server_args", ["a\0"], "llama_server_args contains a NUL"),
         ("llama_server_binary", "", "is '', it must be text"),
+        ("engine", "cuda", "engine is for engines of llamaproxy.toml. Write llama_server_binary here"),
         ("llama_server_binary", " ", "is ' ', it must be text"),
         ("llama_server_binary", ["a"], "is ['a'], it must be text"),
         ("llama_server_binary", "a\0", "llama_server_binary contains a NUL"),
@@ -145,7 +147,7 @@ def test_a_mistake_is_one_line_with_file_key_and_value(write, key, value, messag
 
 def test_an_unknown_key_is_answered_with_those_that_exist(write):
     said = complaint(write({"port": 1}))
-    assert all(setting.key in said for setting in SETTINGS)
+    assert all(setting.key in said for setting in SETTINGS if setting.key != ENGINE_KEY)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +226,7 @@ EVERY_KEY = {
 def test_every_key_is_tried_here():
     of_the_node = {setting.key for setting in SETTINGS if setting.section is Section.NODE}
     assert of_the_node == {BINARY_KEY, USERS_KEY}
-    assert {*EVERY_KEY, *of_the_node} == {setting.key for setting in SETTINGS}
+    assert {*EVERY_KEY, *of_the_node, ENGINE_KEY} == {setting.key for setting in SETTINGS}
 
 
 def test_every_key_reaches_its_field(write):

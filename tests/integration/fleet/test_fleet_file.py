@@ -65,8 +65,9 @@ def test_a_server_has_its_own_values_before_those_of_the_defaults(servers):
         "args": ["-c", "8192"],
         "aliases": ["gpt-4"],
         "max_retries": 7,
+        "engine": "cuda",
     }
-    assert servers["embed"].values == {"model_path": "embed.gguf", "max_retries": 3}
+    assert servers["embed"].values == {"model_path": "embed.gguf", "max_retries": 3, "engine": "cpu"}
     assert servers["embed"].node == "other"
 
 
@@ -82,7 +83,7 @@ def test_an_engine_gives_program_and_environment_and_the_server_wins(servers):
 
 def test_a_command_is_taken_apart(servers):
     pasted = servers["pasted"]
-    assert pasted.values == {"model_path": "p.gguf", "args": ["-ngl", "99"], "max_retries": 3}
+    assert pasted.values == {"model_path": "p.gguf", "args": ["-ngl", "99"], "max_retries": 3, "engine": ""}
     assert pasted.binary == "/opt/llama-server-x"
     assert pasted.environment["B"] == "2"
 
@@ -122,6 +123,8 @@ def test_ports_are_chosen_from_the_range_that_is_said(monkeypatch):
         ("[defaults]\nport = 9", "line 2: defaults.port: all servers would have this port."),
         ('[defaults]\nports = "9"', "line 2: defaults.ports: it is '9', and must be a range of ports"),
         ('[servers.a]\nmodel_path="a"\nengine="x"', "line 3: servers.a.engine: there is no [engines.x]."),
+        (f'[servers.a]\nmodel_path="a"\nengine="{"x" * 101}"', "at most 100 characters (it has 101)"),
+        ('[servers.a]\nmodel_path="a"\nengine=3', "line 3: servers.a.engine is 3, it must be text"),
         ('[servers.a]\nmodel_path="a"\nbinary="x"', "line 3: servers.a.binary: name it in [engines.NAME]"),
         ('[servers.a]\nmodel_path="a"\nusers=["x"]', "line 3: servers.a.users: it holds for all servers."),
         ('[servers.a]\nmodel_path="a"\nenvironment={LLAMA_ARG_X="1"}', "it stands for a setting."),

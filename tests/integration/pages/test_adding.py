@@ -14,7 +14,7 @@ pytestmark = pytest.mark.django_db
 ADD = "/add-server/"
 CREATE = f"{ADD}create"
 DELETE = "/servers/chat/config/delete"
-COMMAND = "llama-server -m /srv/m.gguf -c 8192 \\\n  -ngl 99 --port 9005"
+COMMAND = "llama-server -m /srv/m.gguf -c 8192 \\\n  -ngl 99 --jinja --port 9005"
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +117,7 @@ def test_a_duplicate_begins_as_the_other_without_what_is_its_own(staff_client, m
     form = staff_client.get(f"{ADD}?from=chat")
     assert "secret" not in form.content.decode().replace("secrets", "")
     said = typed(staff_client, f"{ADD}?from=chat", name="chat2")
-    assert said["args"] == "-c 4096 -ngl 9"
+    assert (said["context"], said["gpu_layers"], said.get("args")) == ("4096", "9", None)
     assert staff_client.post(CREATE, said).status_code == 302
     twin = LlamaServer.objects.get(name="chat2")
     assert (twin.args, twin.port, twin.presets) == (["-c", "4096", "-ngl", "9"], 8200, {})
@@ -155,13 +155,20 @@ def test_a_server_whose_process_nobody_would_end_is_not_deleted(staff_client, ma
 def test_a_command_line_fills_the_form_and_changes_nothing(staff_client, make_chat):
     make_chat()
     path = "/servers/chat/config/"
-    said = typed(staff_client, path, act="paste", command=f"CUDA_VISIBLE_DEVICES=1 {COMMAND}", priority="7")
+    said = typed(
+        staff_client,
+        path,
+        act="paste",
+        command=f"CUDA_VISIBLE_DEVICES=1 LLAMA_ARG_N_PARALLEL=2 {COMMAND}",
+        priority="7",
+    )
     answer = staff_client.post(f"{path}change", said)
     form, page = answer.context["form"], answer.content.decode()
     assert form.errors == {}
-    filled = {name: form[name].value() for name in ("model_path", "args", "port", "priority")}
-    assert filled == {"model_path": "/srv/m.gguf", "args": "-c 8192 -ngl 99", "port": "9005", "priority": "7"}
-    assert "Kept as flags, as they are: -c 8192 -ngl 99" in page
+    filled = {"model_path": "/srv/m.gguf", "port": "9005", "priority": "7", "args": "--jinja"}
+    filled |= {"context": "8192", "slots": "2", "gpu_layers": "99"}
+    assert {name: form[name].value() for name in filled} == filled
+    assert "Kept as flags, as they are: --jinja" in page
     assert "Left out: CUDA_VISIBLE_DEVICES." in page
     assert LlamaServer.objects.get().args == ["-c", "4096"]
 

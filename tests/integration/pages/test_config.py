@@ -43,7 +43,7 @@ def test_the_page_and_its_buttons_are_for_staff(client, person_client, staff_cli
 
 
 def test_a_change_is_shown_before_it_is_made(staff_client, chat):
-    answer = staff_client.post(f"{PATH}change", typed(staff_client, args="-c 8192", act="review"))
+    answer = staff_client.post(f"{PATH}change", typed(staff_client, context="8192", act="review"))
     assert answer.context["form"].errors == {}
     page = answer.content.decode()
     assert "<code>-c 4096</code> → <code>-c 8192</code>" in page
@@ -54,7 +54,7 @@ def test_a_change_is_shown_before_it_is_made(staff_client, chat):
 
 
 def test_a_change_is_applied_and_kept_with_its_author(staff_client, staff, chat):
-    answer = staff_client.post(f"{PATH}change", typed(staff_client, args="-c 8192", act="apply"))
+    answer = staff_client.post(f"{PATH}change", typed(staff_client, context="8192", act="apply"))
     assert answer.status_code == 302
     chat.refresh_from_db()
     assert chat.args == ["-c", "8192"]
@@ -64,27 +64,29 @@ def test_a_change_is_applied_and_kept_with_its_author(staff_client, staff, chat)
 
 
 def test_a_change_that_is_based_on_an_older_version_is_refused_and_loses_nothing(staff_client, chat):
-    said = typed(staff_client, args="-c 8192", act="apply")
+    said = typed(staff_client, context="8192", act="apply")
     before = configured(chat)
     chat.args = ["-c", "2048"]
     chat.save()
     note_version(chat, before, "somebody")
     answer = staff_client.post(f"{PATH}change", said)
     assert answer.status_code == 409
-    assert 'value="-c 8192"' in answer.content.decode()
+    assert 'name="context" value="8192"' in answer.content.decode()
     assert "<code>-c 2048</code> → <code>-c 8192</code>" in answer.content.decode()
     chat.refresh_from_db()
     assert chat.args == ["-c", "2048"]
 
 
 def test_a_mistake_in_between_does_not_hide_the_change_of_another(staff_client, chat):
-    said = typed(staff_client, args="-c 'x", act="apply")
+    said = typed(staff_client, args="--temp 'x", act="apply")
     before = configured(chat)
     chat.args = ["-c", "2048"]
     chat.save()
     note_version(chat, before, "somebody")
     again = staff_client.post(f"{PATH}change", said).context["version"]
-    assert staff_client.post(f"{PATH}change", {**said, "args": "-c 1", "version": again}).status_code == 409
+    assert (
+        staff_client.post(f"{PATH}change", {**said, "args": "--temp 1", "version": again}).status_code == 409
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,11 @@ def test_a_mistake_in_between_does_not_hide_the_change_of_another(staff_client, 
         ({"args": "--log-file /etc/passwd"}, "--log-file: not accepted from a form"),
         ({"port": "70000"}, "70000 is not a port"),
         ({"port": "9002"}, "9002 is the port of other"),
-        ({"args": "-c 'x"}, "Close every quote"),
+        ({"args": "--temp 'x"}, "Close every quote"),
+        ({"args": "-c 8192"}, "-c 8192 is among the flags below, 4096 in this field. Leave one of them."),
+        ({"slots": "0"}, "greater than or equal to 1"),
+        ({"gpu_layers": "9 or more"}, "Write a number, auto or all."),
+        ({"engine": "cuda"}, "cuda is not one of the available choices"),
     ],
 )
 def test_a_mistake_is_told_and_loses_nothing(staff_client, chat, changes, complaint):
@@ -107,7 +113,7 @@ def test_a_mistake_is_told_and_loses_nothing(staff_client, chat, changes, compla
 
 
 def test_a_version_is_brought_back_as_a_new_one(staff_client, chat):
-    staff_client.post(f"{PATH}change", typed(staff_client, args="-c 8192", act="apply"))
+    staff_client.post(f"{PATH}change", typed(staff_client, context="8192", act="apply"))
     assert staff_client.post(f"{PATH}1/restore").status_code == 302
     chat.refresh_from_db()
     assert chat.args == ["-c", "4096"]
@@ -159,9 +165,9 @@ def test_a_port_that_another_takes_at_the_same_moment_is_told_beside_its_field(
 def test_a_setting_of_a_file_is_read_only(staff_client, chat):
     LlamaServer.objects.update(file="/etc/llamaproxy.toml", file_fields=["args"])
     page = staff_client.get(PATH)
-    assert "args" not in page.context["form"].fields
+    assert not {"args", "context", "slots", "gpu_layers"} & page.context["form"].fields.keys()
     assert "/etc/llamaproxy.toml" in page.content.decode()
-    staff_client.post(f"{PATH}change", typed(staff_client, args="-c 1", act="apply"))
+    staff_client.post(f"{PATH}change", typed(staff_client, args="-c 1", context="1", act="apply"))
     chat.refresh_from_db()
     assert chat.args == ["-c", "4096"]
 
@@ -176,7 +182,7 @@ def test_no_more_versions_are_kept_than_their_bound(chat):
 
 
 def test_a_preview_says_what_would_be_launched(staff_client, person_client, chat):
-    said = typed(staff_client, args="-c 8192", api_key="quite-secret")
+    said = typed(staff_client, context="8192", api_key="quite-secret")
     page = staff_client.post(f"{PATH}preview", said).content.decode()
     assert "--port 9001 -c 8192" in page
     assert "<code>-c 4096</code> → <code>-c 8192</code>" in page
@@ -188,22 +194,95 @@ def test_a_preview_says_what_would_be_launched(staff_client, person_client, chat
     assert chat.args == ["-c", "4096"]
 
 
-def test_a_flag_that_the_engine_does_not_know_is_refused(staff_client, chat, tmp_path, monkeypatch):
-    engine = tmp_path / "llama-server"
-    engine.write_text("#!/bin/sh\necho '-c,    --ctx-size N    context'\n")
-    engine.chmod(0o755)
-    monkeypatch.setenv("LLAMA_SERVER_BINARY", str(engine))
+@pytest.mark.parametrize(
+    ("args", "changes", "now"),
+    [
+        (["--jinja", "--ctx-size", "4096"], {}, ["--jinja", "--ctx-size", "4096"]),
+        (["--jinja", "-c", "4096"], {"slots": "2"}, ["-c", "4096", "-np", "2", "--jinja"]),
+        (["-c", "4096", "-ngl", "99"], {"context": "", "gpu_layers": "all"}, ["-ngl", "all"]),
+        (["-c", "4096"], {"context": "", "args": "--ctx-size=1 --jinja"}, ["-c", "1", "--jinja"]),
+    ],
+)
+def test_fields_in_plain_words_stand_for_flags(staff_client, chat, args, changes, now):
+    LlamaServer.objects.update(args=args)
+    staff_client.post(f"{PATH}change", typed(staff_client, act="apply", **changes))
+    chat.refresh_from_db()
+    assert chat.args == now
+
+
+ENGINES = """[engines.cuda]
+binary = "{program}"
+environment = {{ MORE = "--of-cuda" }}
+"""
+
+
+@pytest.fixture
+def engines(tmp_path, settings, monkeypatch):
+    """A file with an engine; also the default engine tells its flags."""
+    program = tmp_path / "llama-server"
+    program.write_text("#!/bin/sh\necho '-c,    --ctx-size N    context'; echo \"$MORE\"\n")
+    program.chmod(0o755)
+    settings.LLAMAPROXY_CONFIG = tmp_path / "llamaproxy.toml"
+    settings.LLAMAPROXY_CONFIG.write_text(ENGINES.format(program=program))
+    monkeypatch.setenv("LLAMA_SERVER_BINARY", str(program))
+    return settings.LLAMAPROXY_CONFIG
+
+
+def test_a_flag_that_the_chosen_engine_does_not_know_is_refused(staff_client, chat, engines):
+    said = typed(staff_client, args="--of-cuda", act="apply")
+    answer = staff_client.post(f"{PATH}change", said)
+    assert "knows no --of-cuda" in answer.content.decode()
     answer = staff_client.post(f"{PATH}change", typed(staff_client, args="--ctx-sise 1", act="apply"))
     assert "knows no --ctx-sise. Did you mean --ctx-size?" in answer.content.decode()
-    assert (
-        staff_client.post(f"{PATH}change", typed(staff_client, args="-c 1", act="apply")).status_code == 302
+    assert "--of-cuda: not accepted from a form" in (
+        staff_client.post(f"{PATH}change", {**said, "engine": "cuda"}).content.decode()
     )
+    assert (
+        staff_client.post(f"{PATH}change", typed(staff_client, context="1", act="apply")).status_code == 302
+    )
+
+
+def test_an_engine_that_does_not_tell_its_flags_is_a_sentence(staff_client, chat, tmp_path, monkeypatch):
+    monkeypatch.setenv("LLAMA_SERVER_BINARY", str(tmp_path / "nowhere"))
+    page = staff_client.post(f"{PATH}preview", typed(staff_client)).content.decode()
+    assert "Flags are not checked: " in page
+    assert "nowhere" in page
+
+
+def test_an_engine_is_chosen_by_its_name_alone(staff_client, chat, engines):
+    form = staff_client.get(PATH).context["form"]
+    assert [name for name, _ in form.fields["engine"].choices] == ["", "cuda"]
+    page = staff_client.post(f"{PATH}preview", typed(staff_client, engine="cuda")).content.decode()
+    assert "<code>none</code> → <code>cuda</code>" in page
+    assert "restarts once" in page
+    staff_client.post(f"{PATH}change", typed(staff_client, engine="cuda", act="apply"))
+    chat.refresh_from_db()
+    assert chat.engine == "cuda"
+    assert ConfigVersion.objects.filter(server=chat)[0].values["engine"] == "cuda"
+
+
+def test_an_engine_that_is_described_no_more_is_told_and_stays(staff_client, chat, engines):
+    LlamaServer.objects.update(engine="rocm")
+    page = staff_client.get(PATH)
+    assert "chat is to run on the engine rocm" in page.content.decode()
+    assert "has no [engines.rocm]. Write that table" in page.content.decode()
+    assert [name for name, _ in page.context["form"].fields["engine"].choices] == ["", "cuda", "rocm"]
+    staff_client.post(f"{PATH}change", typed(staff_client, priority="3", act="apply"))
+    chat.refresh_from_db()
+    assert (chat.engine, chat.priority) == ("rocm", 3)
+
+
+def test_an_engine_of_another_host_is_written_by_its_name(staff_client, chat, engines):
+    LlamaServer.objects.update(node="far")
+    staff_client.post(f"{PATH}change", typed(staff_client, engine="theirs", act="apply"))
+    chat.refresh_from_db()
+    assert chat.engine == "theirs"
 
 
 def test_a_version_that_does_not_get_ready_offers_the_one_that_did(staff_client, chat):
     now = timezone.now()
     make_run(chat, launch=launch_of(chat), started_at=now, ready_at=now, ended_at=now)
-    staff_client.post(f"{PATH}change", typed(staff_client, args="-c 8192", act="apply"))
+    staff_client.post(f"{PATH}change", typed(staff_client, context="8192", act="apply"))
     make_state(chat, "error", can_roll_back=True, last_error="No room", detail="No room")
     for path in ("/servers/chat/", PATH):
         page = staff_client.get(path).content.decode()

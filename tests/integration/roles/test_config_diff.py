@@ -86,9 +86,10 @@ port = 9001
     code, lines = diff(capsys)
     assert code == 1
     assert lines == [
-        "chat: engine default → /opt/fast/llama-server (restarts the server)",
+        "chat: binary default → /opt/fast/llama-server (restarts the server)",
         "chat: environment.GONE [redacted] → none (restarts the server)",
         "chat: environment.TOKEN [redacted] → [redacted] (restarts the server)",
+        "chat: engine none → fast (restarts the server)",
         "chat: args -c 8192 → -c 16384 (restarts the server)",
         "chat: api_key [redacted] → [redacted] (restarts the server)",
         "chat: hold_seconds 120 → 60",

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from supervisor_app.core.diagnosis.explanations import CANNOT_RUN
-from supervisor_app.core.diagnosis.spawn_failure import Program, look_at_program, why_not_started
+from supervisor_app.core.diagnosis.spawn_failure import (
+    Program,
+    look_at_program,
+    why_no_engine,
+    why_not_started,
+)
 from supervisor_app.core.status import FailureKind
 
 CWD = Path("/srv")
@@ -113,3 +118,14 @@ def test_a_program_is_looked_for_as_the_system_does(tmp_path):
     assert look_at_program("sh", tmp_path).exists
     assert look_at_program("no-such-program", tmp_path) == Program(path=tmp_path / "no-such-program")
     assert look_at_program(str(tmp_path), tmp_path).exists
+
+
+def test_an_engine_that_is_named_and_not_described_is_told_with_what_would_help():
+    failure = why_no_engine("chat is to run on the engine x", "Install one.")
+    assert (failure.kind, failure.permanent) == (FailureKind.BINARY_MISSING, True)
+    assert (failure.title, failure.detail) == (
+        "Its engine is not described",
+        "chat is to run on the engine x",
+    )
+    assert "choose another engine" in failure.hint
+    assert why_no_engine("", "Install one.").detail == "Install one."

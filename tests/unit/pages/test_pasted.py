@@ -11,10 +11,13 @@ def test_flags_with_a_field_fill_it_and_the_others_stay_flags():
         "models_dir": "/srv/models",
         "model_path": "",
         "host": "0.0.0.0",
-        "args": "-c 512 --jinja",
+        "context": "512",
+        "slots": "",
+        "gpu_layers": "",
+        "args": "--jinja",
     }
     kept, program = found.remarks
-    assert kept == "Kept as flags, as they are: -c 512 --jinja"
+    assert kept == "Kept as flags, as they are: --jinja"
     assert program.startswith("Left out: /opt/b/llama-server.")
 
 
