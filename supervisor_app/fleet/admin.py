@@ -17,7 +17,7 @@ from supervisor_app.core.server_config import Wish
 from supervisor_app.core.settings import Section, settings_of
 from supervisor_app.fleet import account_admin  # noqa: F401  (its pages are the admin's, too)
 from supervisor_app.fleet.audit import note
-from supervisor_app.fleet.commands import ask, nudge
+from supervisor_app.fleet.commands import ask, nudge, tell_configured
 from supervisor_app.fleet.conf import apply_overlay, fixed_fields
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.history import RunCard, own
@@ -82,7 +82,7 @@ class LlamaServerAdmin(ServerModelAdmin):
         before = configured(LlamaServer.objects.get(pk=obj.pk)) if change else None
         super().save_model(request, obj, form, change)
         note_version(obj, before, request.user.get_username())
-        nudge(obj.node)
+        tell_configured(obj)
         if change and form.changed_data:
             self.message_user(
                 request, "If what to launch has changed, the server restarts now, once.", messages.INFO

@@ -18,7 +18,7 @@ from supervisor_app.core.server_config import Wish
 from supervisor_app.core.status import UNDER_WAY
 from supervisor_app.fleet.audit import note
 from supervisor_app.fleet.conf import Overlay, fixed_fields, launch_of, overlaid
-from supervisor_app.fleet.events import GATEWAYS_GROUP, supervisor_channel
+from supervisor_app.fleet.events import GATEWAYS_GROUP, PUSH_GROUP, supervisor_channel
 from supervisor_app.fleet.layers import channel_layer
 from supervisor_app.fleet.lease import is_supervised
 from supervisor_app.fleet.models import LlamaServer, LlamaServerQuerySet, Run, ServerState
@@ -149,7 +149,7 @@ def roll_back(server: LlamaServer, overlay: Overlay, author: str = "") -> list[s
             note_version(server_named(server.name).get(), before, author, ROLLED_BACK)
     except IntegrityError as error:
         raise NothingToRollBackError(f"Its port {good.launch['port']} is another server's now.") from error
-    nudge(server.node)
+    tell_configured(server)
     return changed
 
 
@@ -181,15 +181,33 @@ def delete_server(server: LlamaServer, overlay: Overlay) -> None:
 
 def nudge(node: str) -> None:
     """Tell a node's supervisor to look, once what it is to see is committed. Lost is no harm."""
-    if transaction.get_connection().in_atomic_block:
-        transaction.on_commit(partial(nudge_now, node))
-    else:  # `on_commit` would ask the database whether it is there
-        nudge_now(node)
+    _once_committed(partial(nudge_now, node))
 
 
 def nudge_now(node: str) -> None:
+    _at_once(anudge, node)
+
+
+def tell_configured(server: LlamaServer) -> None:
+    """Tell its supervisor, and pages open at its configuration, that this has changed. Lost is no harm.
+
+    Such a page compares versions when it applies a change, and asks whenever its socket opens.
+    """
+    nudge(server.node)
+    news = {"type": "config.changed", "server": server.name}
+    _once_committed(partial(_at_once, _send_group, PUSH_GROUP, news))
+
+
+def _once_committed(act: Callable[[], None]) -> None:
+    if transaction.get_connection().in_atomic_block:
+        transaction.on_commit(act)
+    else:  # `on_commit` would ask the database whether it is there
+        act()
+
+
+def _at_once(send: Callable[..., Awaitable[None]], *what: Any) -> None:
     try:
-        async_to_sync(anudge)(node)
+        async_to_sync(send)(*what)
     except RuntimeError as error:  # called within an event loop
         _outage.failed(error)
 
@@ -201,10 +219,7 @@ async def anudge(node: str) -> None:
 
 def nudge_gateways() -> None:
     """Tell all gateways to look for wishes. Lost is no harm: they look every second."""
-    try:
-        async_to_sync(_send_group)(GATEWAYS_GROUP, {"type": "gateway.nudge"})
-    except RuntimeError as error:  # called within an event loop
-        _outage.failed(error)
+    _at_once(_send_group, GATEWAYS_GROUP, {"type": "gateway.nudge"})
 
 
 async def tell_moved(node: str, servers: list[str]) -> None:

@@ -232,6 +232,11 @@ def render_heartbeat(now: float) -> str:
     return f'<i id="heartbeat" hx-swap-oob="true" data-server-now="{round(now * 1000)}" hidden></i>'
 
 
+def render_config_sign(at: int) -> str:
+    """Render the sign that a configuration has changed. `at`: differs from one change to the next."""
+    return f'<i id="config-sign" hx-swap-oob="true" data-at="{at}" hidden></i>'
+
+
 def status_event(view: ServerView, now: float) -> str:
     """Return the `llama_status` event of the original. `timestamp` is in milliseconds."""
     return json.dumps(

@@ -73,6 +73,9 @@ class Subscriber(Protocol):
     async def list_changed(self) -> None:
         """A server was added or removed."""
 
+    async def config_changed(self, server: str) -> None:
+        """Somebody has changed the configuration of a server."""
+
     def is_behind(self, marks: Marks) -> bool:
         """Tell whether it shows something else than the database, which knows these."""
 
@@ -166,6 +169,9 @@ class Hub:
                 message = await layer.receive(channel)
                 if message["type"] == "status.push":
                     self._take(message)
+                elif message["type"] == "config.changed":
+                    for subscriber in list(self._subscribers):
+                        await self._serve(subscriber, partial(_tell_of_config, message["server"]))
                 else:
                     for known in (self.compared, self._newest, self._pending):
                         known.pop(message["server"], None)
@@ -276,6 +282,10 @@ def is_news(mark: Mark, shown: Mark) -> bool:
 
 async def _deliver(pushes: Collection[Push], subscriber: Subscriber) -> None:
     await subscriber.deliver(pushes)
+
+
+async def _tell_of_config(server: str, subscriber: Subscriber) -> None:
+    await subscriber.config_changed(server)
 
 
 async def _send_heartbeat(html: str, subscriber: Subscriber) -> None:

@@ -19,7 +19,7 @@ from supervisor_app.common.redact import redact_argv
 from supervisor_app.core.settings import BY_FIELD
 from supervisor_app.core.status import DOWN
 from supervisor_app.engine.resolve import BINARY
-from supervisor_app.fleet.commands import nudge, why_kept
+from supervisor_app.fleet.commands import tell_configured, why_kept
 from supervisor_app.fleet.conf import fixed_fields, is_here, overlaid, resolve
 from supervisor_app.fleet.config_source import last_good
 from supervisor_app.fleet.engines import engine_problem
@@ -36,6 +36,7 @@ from supervisor_app.fleet.versions import (
     way_back,
 )
 from supervisor_app.modelfiles.models import ModelFile
+from supervisor_app.pages.config_course import course
 from supervisor_app.pages.config_form import ConfigForm
 from supervisor_app.pages.door import act, page
 from supervisor_app.pages.engines import command_of, known_flags
@@ -114,7 +115,7 @@ def _change(request: HttpRequest, name: str, known: KnownFlags) -> Callable[[], 
         form.add_error("port" if "port" in form.fields else None, problem % {"port": server.port})
         return partial(page, status=409)
     note_version(server, before, request.user.get_username(), request.POST.get("note", "")[:200].strip())
-    nudge(server.node)
+    tell_configured(server)
     return None
 
 
@@ -127,7 +128,7 @@ def restore_config(request: HttpRequest, name: str, number: int) -> HttpResponse
         restore(server, number, cast("User", request.user).get_username(), fixed)
     except RestoreError as error:
         return render(request, "supervisor/refused.html", {"message": str(error), "name": name}, status=409)
-    nudge(server.node)
+    tell_configured(server)
     messages.success(request, _("Version %(number)s is in force again.") % {"number": number})
     return redirect("config", name=name)
 
@@ -187,8 +188,7 @@ def _page(
         "problem": problem,
         "versions": _versions(server),
         **_changes(server, change),
-        "version": version or newest_number(server),
-        **not_ready(server),
+        **course(server, version or str(newest_number(server))),
         **(more or {}),
     }
     return render(request, "supervisor/config.html", context, status=status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -11,7 +12,16 @@ from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
-from supervisor_app.fleet.events import LISTINGS, Listing, Push, error_event, in_pieces, part_of, rendered
+from supervisor_app.fleet.events import (
+    LISTINGS,
+    Listing,
+    Push,
+    error_event,
+    in_pieces,
+    part_of,
+    render_config_sign,
+    rendered,
+)
 from supervisor_app.fleet.hub import Marks, Wanted, hub, is_news, mark_of_push
 from supervisor_app.pages.build import build
 from supervisor_app.pages.door import allows, stays_allowed
@@ -37,7 +47,8 @@ class StatusConsumer(AsyncWebsocketConsumer):
     """A socket that gets a snapshot at once and whenever asked, then every change.
 
     `?format=json` for the original's events, else HTML: cards, with `?view=rows` parts of the overview,
-    with `?view=pills` words alone. `?server=NAME` for one server alone. The version last sent of each server
+    with `?view=pills` words alone. `?server=NAME` for one server alone. `?config=NAME` for a page at its
+    configuration, which is told that somebody has changed that. The version last sent of each server
     is remembered, so that an older push is never sent after a newer one. A page that says it is hidden is
     told of another status alone, for its title and its notifications; once it is seen again, of the rest. A
     page with charts says up to which moment it has figures (`samples`), and is pushed those that follow.
@@ -71,6 +82,8 @@ class StatusConsumer(AsyncWebsocketConsumer):
         self.busy = self.again = False
         self.is_page = not self.wanted.as_json
         self.is_hidden = self.has_missed = False
+        self.configured = query.get("config", [""])[0]
+        """Server at whose configuration the page is."""
         self.charted = only or ""
         self.charted_to: int | None = None
         self.statuses: dict[str, str] = {}
@@ -145,6 +158,10 @@ class StatusConsumer(AsyncWebsocketConsumer):
 
     async def list_changed(self) -> None:
         await self.snapshot()
+
+    async def config_changed(self, server: str) -> None:
+        if self.is_page and server == self.configured:
+            await self.send(text_data=render_config_sign(time.monotonic_ns()))
 
     def is_behind(self, marks: Marks) -> bool:
         only, sent = self.wanted.only, self.sent

@@ -269,9 +269,12 @@ def _height(seconds: float) -> float:
 
 
 @register.simple_tag
-def socket(server: str | None = None, view: str | None = None) -> str:
-    """The WebSocket on which a page hears of changes: of one server, or of all; as cards, or by `view`."""
-    asked = (("server", server), ("view", view), ("build", build()))
+def socket(server: str | None = None, view: str | None = None, config: str | None = None) -> str:
+    """The WebSocket on which a page hears of changes: of one server, or of all; as cards, or by `view`.
+
+    `config`: the server whose configuration the page shows.
+    """
+    asked = (("server", server), ("view", view), ("config", config), ("build", build()))
     said = {key: value for key, value in asked if value is not None}
     query = urlencode(said, quote_via=quote, safe="")
     return f"{reverse('socket', urlconf='supervisor_app.routing')}{query and '?'}{query}"

@@ -66,6 +66,9 @@ class Deaf:
         self.asked.append("list")
         raise ConnectionError
 
+    async def config_changed(self, server):
+        self.asked.append("config")
+
     def is_behind(self, marks):
         return False
 
