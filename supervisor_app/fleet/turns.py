@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from supervisor_app.core.ports import TurnHolder
@@ -15,6 +16,8 @@ from supervisor_app.fleet.presets import aliases_among
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+
+    from django.db.models import QuerySet
 
 
 def names_of(server: LlamaServer) -> frozenset[str]:
@@ -32,16 +35,16 @@ def shared_names(name: str, names: Mapping[str, Collection[str]]) -> tuple[str, 
 def acquire(name: str, aliases: Sequence[str]) -> TurnHolder | None:
     """Acquire the turns of all aliases for a server, or of none: then return a server that has one.
 
-    Rows are made and locked in one order, so that no two transactions wait for each other. A server that
-    waits has no turn.
+    Rows are made and locked in one order, so that no two transactions wait for each other; those that the
+    server has for earlier names, too. A server that waits has no turn.
     """
     server = LlamaServer.objects.filter(name=name).first()
     if server is None:
         return None
     rows = [RestartTurn(alias=alias, holder=server, since=Now()) for alias in sorted(aliases)]
     RestartTurn.objects.bulk_create(rows, ignore_conflicts=True)
-    turns = RestartTurn.objects.filter(alias__in=aliases)
-    taken = turns.select_for_update(of=("self",)).select_related("holder").order_by("alias")
+    turns = RestartTurn.objects.filter(Q(alias__in=aliases) | Q(holder=server))
+    taken = locked(turns).select_related("holder")
     alive = set(live_leases().values_list("node", flat=True))
     for turn in taken:
         if turn.holder_id != server.pk and turn.holder.node in alive:
@@ -52,6 +55,13 @@ def acquire(name: str, aliases: Sequence[str]) -> TurnHolder | None:
     return None
 
 
+@transaction.atomic
 def release(name: str) -> None:
     """Release all turns that a server has."""
-    RestartTurn.objects.filter(holder__name=name).delete()
+    turns = RestartTurn.objects.filter(holder__name=name)
+    RestartTurn.objects.filter(pk__in=[turn.pk for turn in locked(turns)]).delete()
+
+
+def locked(turns: QuerySet[RestartTurn]) -> QuerySet[RestartTurn]:
+    """Lock rows in the order of their aliases. DELETE and UPDATE would lock them as they lie on the disk."""
+    return turns.select_for_update(of=("self",)).order_by("alias")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 
 import pytest
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from supervisor_app.core.ports import TurnHolder
@@ -90,6 +93,36 @@ async def test_the_store_knows_which_names_others_answer_to_and_who_has_a_turn()
         assert (await store.remember("a")).holds_turn
         await store.release_turn("a")
         assert not (await store.remember("a")).holds_turn
+
+
+def contested():
+    """Release turns while another transaction has the first of them, and is about to lock the second."""
+    prepared()
+    a = LlamaServer.objects.get(name="a")
+    for alias in reversed(ALIASES):  # as they lie on the disk
+        RestartTurn.objects.create(alias=alias, holder=a, since=Now())
+    releasing = Thread(target=turns.release, args=["a"])
+    with transaction.atomic(), connection.cursor() as cursor:
+        RestartTurn.objects.select_for_update().get(alias="chat")
+        releasing.start()
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            if cursor.fetchone()[0]:
+                break
+        RestartTurn.objects.select_for_update(nowait=True).get(alias="small")
+    releasing.join()
+    assert not RestartTurn.objects.exists()
+    LlamaServer.objects.all().delete()
+    NodeLease.objects.all().delete()
+
+
+@pytest.mark.parametrize("environment", ["postgres"], indirect=True)
+def test_turns_are_released_in_the_order_in_which_they_are_acquired(environment):  # noqa: F811
+    """PostgreSQL locks rows; SQLite the whole database."""
+    code = "import django; django.setup(); from tests.integration.fleet import test_turns; test_turns.contested()"
+    django = environment | {"DJANGO_SETTINGS_MODULE": "llamaproxy.settings"}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=django, check=True, timeout=2 * DEADLINE)
 
 
 def test_of_several_processes_one_at_a_time_has_the_turn(environment):  # noqa: F811
