@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -17,6 +18,9 @@ illegal_steps.are_raised = True
 # --hypothesis-profile=default, and --hypothesis-seed=N.
 settings.load_profile("ci")
 
+GARBAGE_OBJECTS = 5000
+"""Objects more than before, after which garbage is searched for among the youngest."""
+
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Run the whole suite in two workers for each core, because half of its tests wait for processes.
@@ -25,6 +29,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     is_all = config.args_source is not pytest.Config.ArgsSource.ARGS
     return 2 * (os.cpu_count() or 1) if is_all else 0
+
+
+def pytest_collection_finish() -> None:
+    """Leave what all tests share out of each search for garbage, and have that searched less often.
+
+    Garbage is searched for when it might be a quarter of all objects: beside 13 000 tests that hardly ever happened, and
+    what the tests had left, gigabytes and a thousand open files, stayed. A search each 700 objects is 4 % of the CPU.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
