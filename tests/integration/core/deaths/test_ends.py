@@ -128,7 +128,7 @@ async def test_the_work_of_a_server_at_its_death_is_known(ward, large):
             requests.post(url, json=body, timeout=DEADLINE)
 
     asking = [asyncio.create_task(asyncio.to_thread(ask)) for _ in range(2)]
-    await asyncio.sleep(6.5)
+    await ward.until(lambda _: ward.slots_at_work == 2)
     os.kill(pid, signal.SIGSEGV)
     await asyncio.gather(*asking)
     run = await ward.funeral()

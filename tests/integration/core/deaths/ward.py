@@ -64,6 +64,11 @@ class Ward:
         """Return the status as pages saw it last."""
         return self.publisher.snapshots[-1] if self.publisher.snapshots else None
 
+    @property
+    def slots_at_work(self) -> int:
+        """Return how many slots worked when the watchdog looked last."""
+        return sum(slot.works for vitals in self._supervisor.vitals().values() for slot in vitals.slots)
+
     async def until(self, condition) -> None:
         await eventually(lambda: self._task.done() or (self.seen and condition(self.seen)), DEADLINE)
         assert not self._task.done(), self._task.exception()
