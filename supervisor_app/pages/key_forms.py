@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from supervisor_app.common.admin import NamesField
 from supervisor_app.pages.until import MomentField
+from supervisor_app.traffic.families import FamiliesField
 from supervisor_app.traffic.models import ApiKey
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ else:  # Django's own class cannot be subscripted
     KeyModelForm = forms.ModelForm
 
 FRONT = ("name", "note", "allowed_models", "expires_at")
+ENDPOINTS = ("allowed_families",)
 LIMITS = ("requests_per_minute", "tokens_per_minute", "max_concurrent", "tokens_per_month")
 RIGHTS = ("may_read", "may_change", "isolate_cache", "capture")
 LABELS = {
@@ -47,11 +49,12 @@ class KeyForm(KeyModelForm):
     allowed_models = NamesField(
         label=_("Models"), help_text=ApiKey._meta.get_field("allowed_models").help_text
     )
+    allowed_families = FamiliesField()
     expires_at = MomentField(label=_("Expires (UTC)"), help_text=_("Empty: never."))
 
     class Meta:
         model = ApiKey
-        fields = [*FRONT[1:], *LIMITS, *RIGHTS]
+        fields = [*FRONT[1:], *ENDPOINTS, *LIMITS, *RIGHTS]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -68,7 +71,7 @@ class KeyForm(KeyModelForm):
 
     def groups(self) -> list[tuple[Any, list[forms.BoundField]]]:
         """Return the fields as the page groups them."""
-        titled = [("", FRONT), (_("Limits"), LIMITS), (_("Rights"), RIGHTS)]
+        titled = [("", FRONT), ("", ENDPOINTS), (_("Limits"), LIMITS), (_("Rights"), RIGHTS)]
         return [(title, [self[name] for name in names if name in self.fields]) for title, names in titled]
 
 

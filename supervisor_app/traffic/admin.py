@@ -18,6 +18,7 @@ from supervisor_app.common.admin import NamesField, ReadOnly, SplitDateTime
 from supervisor_app.fleet.audit import note
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.llama.operations import Scope
+from supervisor_app.traffic.families import FamiliesField
 from supervisor_app.traffic.issuing import issue, switch
 from supervisor_app.traffic.models import WORDS, ApiKey, QuarantinedRequest, RequestRecord
 from supervisor_app.traffic.quarantine import release as let_go
@@ -41,6 +42,7 @@ else:  # Django's own classes cannot be subscripted
 
 class ApiKeyForm(KeyModelForm):
     allowed_models = NamesField(label="Models", help_text=ApiKey._meta.get_field("allowed_models").help_text)
+    allowed_families = FamiliesField()
 
     class Meta:
         model = ApiKey
@@ -58,7 +60,7 @@ class ApiKeyAdmin(KeyModelAdmin):
     actions = ["switch_on", "switch_off"]
     fieldsets = [
         (None, {"fields": ["name", "note", "enabled", "expires_at", "allowed_models"]}),
-        ("Rights", {"fields": ["may_read", "may_change", "isolate_cache"]}),
+        ("Rights", {"fields": ["allowed_families", "may_read", "may_change", "isolate_cache"]}),
         (
             "Limits",
             {"fields": ["requests_per_minute", "tokens_per_minute", "max_concurrent", "tokens_per_month"]},
@@ -140,7 +142,8 @@ class ApiKeyAdmin(KeyModelAdmin):
             (key.tokens_per_month, "tokens/month"),
         ]
         said = [f"{limit} {unit}" for limit, unit in limits if limit]
-        return ", ".join([*said, *(f"only {name}" for name in key.allowed_models)]) or "none"
+        only = (*key.allowed_models, *key.allowed_families)
+        return ", ".join([*said, *(f"only {name}" for name in only)]) or "none"
 
 
 class NameFilter(admin.SimpleListFilter):

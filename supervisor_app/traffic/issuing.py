@@ -153,10 +153,10 @@ def describe_keys() -> list[str]:
 
 
 def _rights(key: ApiKey) -> str:
-    """Name the rights of a key beside asking models."""
-    return "".join(
-        f", may {scope}" for scope in Scope if scope in key.scopes and scope is not Scope.INFERENCE
-    )
+    """Name the endpoints that a key is limited to, and its rights beside asking models."""
+    only = f", only {' and '.join(key.allowed_families)}" if key.allowed_families else ""
+    more = (scope for scope in Scope if scope in key.scopes and scope is not Scope.INFERENCE)
+    return only + "".join(f", may {scope}" for scope in more)
 
 
 def _state(key: ApiKey) -> str:

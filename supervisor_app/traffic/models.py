@@ -72,6 +72,14 @@ class ApiKey(models.Model):
         validators=[validate_names],
         help_text="What it may ask for, one name a line: a server, a model or an alias. Empty: all.",
     )
+    allowed_families = models.JSONField(
+        "endpoints",
+        default=list,
+        db_default=[],
+        blank=True,
+        validators=[validate_names],
+        help_text="Others are refused with 403. All ticked: no limit, also for those to come.",
+    )
     may_read = models.BooleanField(
         "may read",
         default=False,
@@ -151,6 +159,7 @@ class ApiKey(models.Model):
             expires_at=self.expires_at.timestamp() if self.expires_at else None,
             scopes=frozenset(self.scopes),
             models=frozenset(self.allowed_models),
+            families=frozenset(self.allowed_families),
             requests_per_minute=self.requests_per_minute,
             tokens_per_minute=self.tokens_per_minute,
             max_concurrent=self.max_concurrent,

@@ -11,10 +11,12 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from supervisor_app.common.words import counted, span, thousands
-from supervisor_app.gateway.llama.operations import Scope
+from supervisor_app.gateway.llama.operations import Family, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+
+    from supervisor_app.gateway.llama.operations import Operation
 
 MARK = "lp-"
 """Beginning of every key, so that people and secret scanners know it."""
@@ -42,7 +44,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyPolicy:
-    """Rights and limits of one key. 0 means no limit; an empty `models` means all."""
+    """Rights and limits of one key. 0 means no limit; empty `models` or `families` mean all."""
 
     id: int
     name: str
@@ -53,6 +55,8 @@ class KeyPolicy:
     """Unix seconds."""
     scopes: frozenset[Scope] = frozenset({Scope.INFERENCE})
     models: frozenset[str] = frozenset()
+    families: frozenset[str] = frozenset()
+    """Values of `Family`, and of those that a later version may know."""
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
     max_concurrent: int = 0
@@ -137,13 +141,15 @@ class KeyRing:
             raise denied
         return policy
 
-    def withdrawn(self, policy: KeyPolicy, scope: Scope, now: float) -> Denied | None:
+    def withdrawn(self, policy: KeyPolicy, operation: Operation, now: float) -> Denied | None:
         """Say with what to end a request that this key let in earlier; None while the key is good for it."""
         kept = self._by_digest.get(policy.digest)
         if kept is None:
             return Denied(401, "invalid_api_key", f"The API key {policy.name!r} was deleted.", key=policy.id)
-        if scope not in kept.scopes:
-            return scope_denied(kept, scope, "do this any more")
+        if operation.scope not in kept.scopes:
+            return scope_denied(kept, operation.scope, "do this any more")
+        if keeps_from(kept, operation):
+            return family_denied(kept, "do this any more")
         return _no_longer_good(kept, now)
 
     def _look_up(self, presented: str) -> KeyPolicy:
@@ -176,10 +182,18 @@ _NEEDS = {
 }
 
 
-def check_scope(policy: KeyPolicy, scope: Scope, what: str) -> None:
+def check_operation(policy: KeyPolicy, operation: Operation, what: str) -> None:
     """Raise Denied for a key that does not say that it may. `what`: the method and the path."""
-    if scope not in policy.scopes:
-        raise scope_denied(policy, scope, what)
+    if operation.scope not in policy.scopes:
+        raise scope_denied(policy, operation.scope, what)
+    if keeps_from(policy, operation):
+        raise family_denied(policy, what)
+
+
+def keeps_from(policy: KeyPolicy, operation: Operation) -> bool:
+    """Tell whether a key is limited to other operations."""
+    family = operation.family
+    return bool(policy.families) and family is not None and family not in policy.families
 
 
 def check_budget(policy: KeyPolicy, now: float) -> None:
@@ -205,6 +219,12 @@ def scope_denied(policy: KeyPolicy, scope: Scope, what: str) -> Denied:
     said = f"The API key {policy.name!r} may not {what}."
     message = f"{said} It {_NEEDS[scope]}, which is ticked in the admin."
     return Denied(403, "scope_not_allowed", message, key=policy.id)
+
+
+def family_denied(policy: KeyPolicy, what: str) -> Denied:
+    allowed = ", ".join(family for family in Family if family in policy.families)
+    message = f"The API key {policy.name!r} may not {what}. It is limited to: {allowed or 'nothing'}."
+    return Denied(403, "endpoint_not_allowed", message, key=policy.id)
 
 
 def model_denied(policy: KeyPolicy, model: str, doubt: str = "") -> Denied:

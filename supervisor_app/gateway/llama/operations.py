@@ -34,6 +34,20 @@ class Scope(StrEnum):
     """Change it for everybody, or act through it."""
 
 
+class Family(StrEnum):
+    """Operations that every key may ask for, unless it is limited to some families."""
+
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    RERANK = "rerank"
+    AUDIO = "audio"
+    TOKENS = "tokens"
+    """Count or list them; fill a template in."""
+    MODELS = "models"
+    """List them."""
+
+
 class About(StrEnum):
     """Answers that a request is about: they are being made, or go on without their clients."""
 
@@ -58,6 +72,8 @@ class Operation:
     counts_as_use: bool = False
     """A server that is asked this is not idle."""
     scope: Scope = Scope.CHANGE
+    family: Family | None = None
+    """None: its scope alone says which keys may."""
     relays: bool = False
     """Passes on the answer of some other address: an error in it says nothing about this server."""
     about: About | None = None
@@ -83,11 +99,12 @@ class Operation:
 
 
 _COMPUTES = Operation(pure=True, wakes=True, counts_as_use=True, scope=Scope.INFERENCE, presets=presets.OTHER)
-_COUNTS = replace(_COMPUTES, needs_slot=False, presets=presets.TOKENS)
+_COUNTS = replace(_COMPUTES, needs_slot=False, family=Family.TOKENS, presets=presets.TOKENS)
 """Needs the model's vocabulary or template, but no slot."""
 _COUNTS_CHAT = replace(_COUNTS, presets=presets.CHAT)
 _READS = Operation(pure=True, needs_slot=False, scope=Scope.READ)
 _PUBLIC = replace(_READS, scope=Scope.INFERENCE)
+_LISTS = replace(_PUBLIC, family=Family.MODELS)
 _FILE = replace(_PUBLIC, static=True)
 _CHANGES = Operation(needs_slot=False)
 _ACTS = replace(_CHANGES, wakes=True, counts_as_use=True)
@@ -97,11 +114,11 @@ _RELAYS = replace(_CHANGES, relays=True)
 _STEERS = replace(_CHANGES, scope=Scope.INFERENCE)
 """Changes an answer that is being made, and nothing else."""
 
-_CHAT = replace(
-    _COMPUTES, events=sse.CHAT, assembled=unstream.CHAT, several_answers=True, presets=presets.CHAT
-)
+_TALKS = replace(_COMPUTES, family=Family.CHAT)
+_CHAT = replace(_TALKS, events=sse.CHAT, assembled=unstream.CHAT, several_answers=True, presets=presets.CHAT)
 _TEXT = replace(
     _COMPUTES,
+    family=Family.COMPLETIONS,
     events=sse.TEXT,
     assembled=unstream.TEXT,
     several_prompts=True,
@@ -110,9 +127,11 @@ _TEXT = replace(
 )
 _NATIVE = replace(_TEXT, events=sse.NATIVE, assembled=unstream.NATIVE, presets=presets.NATIVE)
 _INFILL = replace(_NATIVE, assembled=None, several_prompts=False)
-_RESPONSES = replace(_COMPUTES, events=sse.RESPONSES, several_answers=True, presets=presets.RESPONSES)
-_MESSAGES = replace(_COMPUTES, events=sse.MESSAGES, presets=presets.MESSAGES)
-_AUDIO = replace(_COMPUTES, events=sse.OTHER)
+_RESPONSES = replace(_TALKS, events=sse.RESPONSES, several_answers=True, presets=presets.RESPONSES)
+_MESSAGES = replace(_TALKS, events=sse.MESSAGES, presets=presets.MESSAGES)
+_AUDIO = replace(_COMPUTES, family=Family.AUDIO, events=sse.OTHER)
+_EMBEDS = replace(_COMPUTES, family=Family.EMBEDDINGS)
+_RANKS = replace(_COMPUTES, family=Family.RERANK)
 
 _POSTED = {
     "/v1/chat/completions": _CHAT,
@@ -130,14 +149,14 @@ _POSTED = {
     "/audio/translations": _AUDIO,
     "/v1/audio/speech": _AUDIO,
     "/audio/speech": _AUDIO,
-    "/v1/embeddings": _COMPUTES,
-    "/embeddings": _COMPUTES,
-    "/embedding": _COMPUTES,
-    "/v1/rerank": _COMPUTES,
-    "/v1/reranking": _COMPUTES,
-    "/rerank": _COMPUTES,
-    "/reranking": _COMPUTES,
-    "/v1/systemone": _COMPUTES,
+    "/v1/embeddings": _EMBEDS,
+    "/embeddings": _EMBEDS,
+    "/embedding": _EMBEDS,
+    "/v1/rerank": _RANKS,
+    "/v1/reranking": _RANKS,
+    "/rerank": _RANKS,
+    "/reranking": _RANKS,
+    "/v1/systemone": _RANKS,
     "/tokenize": _COUNTS,
     "/detokenize": _COUNTS,
     "/apply-template": _COUNTS_CHAT,
@@ -159,8 +178,8 @@ _POSTED = {
 _GOT = {
     "/health": _PUBLIC,
     "/v1/health": _PUBLIC,
-    "/models": _PUBLIC,
-    "/v1/models": _PUBLIC,
+    "/models": _LISTS,
+    "/v1/models": _LISTS,
     "/models/sse": _READS,
     "/metrics": _READS,
     "/props": _READS,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from supervisor_app.gateway import problems
 from supervisor_app.gateway.access.door import NotAllowedError
-from supervisor_app.gateway.access.keys import Denied, Limiter, check_budget, check_scope
+from supervisor_app.gateway.access.keys import Denied, Limiter, check_budget, check_operation
 from supervisor_app.gateway.plane import own
 from supervisor_app.gateway.plane.ports import ExchangeGateway
 from supervisor_app.gateway.records.record import LONGEST_NAME
@@ -51,7 +51,7 @@ def admit(gateway: Reception, exchange: Exchange) -> None:
         if exchange.has_too_many(policy):
             raise NotAllowedError(problems.too_many_connections())
         if policy is not None:
-            check_scope(policy, head.operation.scope, f"{head.method} {head.path[:LONGEST_NAME]}")
+            check_operation(policy, head.operation, f"{head.method} {head.path[:LONGEST_NAME]}")
         if may_be_ours and own.is_ours(head):
             own.answer(gateway, exchange, policy)
             return

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from supervisor_app.gateway.access.door import NotAllowedError
-from supervisor_app.gateway.access.keys import Denied, KeyPolicy, Limiter
+from supervisor_app.gateway.access.keys import Denied, KeyPolicy, Limiter, keeps_from
 from supervisor_app.gateway.http.reply import Reply, sized
 from supervisor_app.gateway.llama.dialects import id_fields
 from supervisor_app.gateway.llama.hints import Hints, hints_of
@@ -103,6 +103,7 @@ def take_fast_path(
         or (policy.budget is not None and policy.budget.is_spent(at))
         or head.names_conversation
         or head.operation.scope not in policy.scopes
+        or (policy.families and keeps_from(policy, head.operation))
     ):
         return None
     connection = backend.pool.take()

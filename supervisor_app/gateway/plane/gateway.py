@@ -137,8 +137,8 @@ class Gateway:
         self.door.keys = keys
         now = self.wall_time()
         for exchange in list(self.exchanges):
-            scope = exchange.head.operation.scope
-            denied = exchange.policy and keys.withdrawn(exchange.policy, scope, now)
+            operation = exchange.head.operation
+            denied = exchange.policy and keys.withdrawn(exchange.policy, operation, now)
             if denied:
                 exchange.refuse(problems.denied(denied), Outcome.REFUSED)
 

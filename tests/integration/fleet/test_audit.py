@@ -17,6 +17,7 @@ from supervisor_app.fleet.conf import Overlay
 from supervisor_app.fleet.file_servers import write_rows
 from supervisor_app.fleet.models import AuditEntry
 from supervisor_app.fleet.versions import configured, note_version
+from supervisor_app.traffic.families import LABELS
 from supervisor_app.traffic.issuing import add_key, lend, revoke_key
 from supervisor_app.traffic.models import ApiKey
 from tests.integration.building import make_server
@@ -132,7 +133,8 @@ def test_keys_of_the_admin_leave_rows(admin_client):
         "max_concurrent": "0",
         "tokens_per_month": "0",
     }
-    said = {"name": "ci", "enabled": "on", "allowed_models": "", **numbers}
+    boxes = {"allowed_families": list(LABELS)}
+    said = {"name": "ci", "enabled": "on", "allowed_models": "", **boxes, **numbers}
     admin_client.post("/admin/traffic/apikey/add/", said)
     path = f"/admin/traffic/apikey/{ApiKey.objects.get().pk}/"
     admin_client.post(f"{path}change/", {**said, "may_read": "on"})

@@ -18,6 +18,7 @@ from supervisor_app.gateway.access.keys import KeyRing
 from supervisor_app.gateway.edge import ledger
 from supervisor_app.gateway.llama.usage import Usage
 from supervisor_app.gateway.records.record import Outcome, QuarantineEntry
+from supervisor_app.traffic.families import LABELS
 from supervisor_app.traffic.models import ApiKey, QuarantinedRequest, RequestRecord
 from tests.integration.admin_pages import errors, page
 from tests.integration.building import STARTED, make_key, make_record, make_server
@@ -34,6 +35,7 @@ FILLED = {
     "expires_at_0": "",
     "expires_at_1": "",
     "allowed_models": "",
+    "allowed_families": list(LABELS),
     "requests_per_minute": "60",
     "tokens_per_minute": "0",
     "max_concurrent": "0",
@@ -155,6 +157,14 @@ def test_the_list_tells_what_each_may(staff_client):
     assert ">expired<" in shown
     assert ">only a, only b<" in shown
     assert "<code>lp-free…</code>" in shown
+
+
+def test_a_key_is_limited_to_the_endpoints_that_are_ticked(staff_client):
+    key = make_key()
+    staff_client.post(change_url(key), FILLED | {"allowed_families": ["chat", "models"]})
+    key.refresh_from_db()
+    assert key.allowed_families == ["chat", "models"]
+    assert "only chat, only models" in staff_client.get(KEYS).content.decode()
 
 
 def test_a_key_may_only_ask_models_unless_somebody_ticks_more(staff_client):

@@ -120,3 +120,8 @@ def test_a_key_is_told_what_more_it_may():
     assert chat.endswith("never used")
     assert scraper.endswith(", may read")
     assert operator.endswith(", may read, may change")
+
+
+def test_a_list_says_to_which_endpoints_a_key_is_limited():
+    make_key("ci", allowed_families=["chat", "models"], may_read=True)
+    assert llama("key", "list")[0].strip().endswith(", only chat and models, may read")

@@ -69,6 +69,12 @@ def test_a_key_may_ask_models_and_what_else_it_says(rights, scopes):
     assert policy.scopes == scopes
 
 
+def test_a_key_is_limited_to_the_endpoints_of_its_row():
+    make_key(allowed_families=["chat", "models"])
+    (policy,) = ledger.load_keys()
+    assert policy.families == {"chat", "models"}
+
+
 def test_a_key_without_an_end_never_expires():
     make_key()
     (policy,) = ledger.load_keys()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor_app.gateway.access.keys import KeyRing
-from supervisor_app.gateway.llama.operations import Scope
+from supervisor_app.gateway.llama.operations import Family, Scope
 from supervisor_app.gateway.records.record import Outcome
 from tests.integration.gateway.fast import BEARER, KEY, warm
 from tests.integration.gateway.plane import CHAT, request
@@ -118,3 +118,16 @@ async def test_a_right_that_is_taken_away_ends_what_was_begun_with_it(plane, onl
     plane.gateway.learn_keys(KeyRing([replace(policy, scopes=SCOPES["inference"])]))
     assert b"scope_not_allowed" in await caller.rest()
     await server.calls[0].until_left()
+
+
+async def test_a_key_for_some_endpoints_is_told_which_and_is_fast_for_those(plane, only):
+    only(families=frozenset({Family.EMBEDDINGS}))
+    server = await plane.serve(answers())
+    answer = await plane.ask(request("/v1/chat/completions", BEARER, body={}))
+    assert (answer.status, answer.error["code"]) == (403, "endpoint_not_allowed")
+    assert "POST /v1/chat/completions. It is limited to: embeddings." in answer.error["message"]
+    assert await status_of(plane, "GET", "/v1/models") == 403
+    assert not server.calls
+    for _ in range(2):  # the second one finds a connection kept, and takes the fast path
+        assert await status_of(plane, "POST", "/v1/embeddings") == 200
+    assert len(server.calls) == 2

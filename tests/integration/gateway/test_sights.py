@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from supervisor_app.common.database import DatabaseThread
 from supervisor_app.gateway.edge import sights
 from supervisor_app.gateway.edge.sights import RENEW_SECONDS, SECONDS, Showcase
-from supervisor_app.gateway.llama.operations import Scope
+from supervisor_app.gateway.llama.operations import Operation, Scope
 from supervisor_app.gateway.records.in_flight import InFlight, Phase, ServerCounts, Sight
 from supervisor_app.gateway.records.record import Outcome
 from supervisor_app.traffic.live import Counts, cancel, flight, in_flight
@@ -187,7 +187,7 @@ class Waiting:
 
     policy = None
     arrival = 1
-    head = SimpleNamespace(operation=SimpleNamespace(scope=Scope.INFERENCE))
+    head = SimpleNamespace(operation=Operation(scope=Scope.INFERENCE))
 
     def __init__(self, name):
         self.id = name

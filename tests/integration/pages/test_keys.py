@@ -12,10 +12,14 @@ from django.utils import timezone
 from supervisor_app.fleet.models import AuditEntry
 from supervisor_app.gateway.access.keys import Denied, KeyRing
 from supervisor_app.gateway.edge import ledger
+from supervisor_app.traffic.families import LABELS
 from supervisor_app.traffic.models import ApiKey, UsageDay
 from tests.integration.building import make_key
 
 pytestmark = pytest.mark.django_db
+
+ALL = {"allowed_families": list(LABELS)}
+"""Boxes of a form as it is shown for a key without a limit."""
 
 
 def text_of(answer):
@@ -75,11 +79,12 @@ def test_the_list_says_what_each_key_may_and_has_used(staff_client, key):
 
 def test_a_new_key_is_shown_once_and_works(staff_client):
     answer = staff_client.post(
-        "/keys/add/create", {"name": "ci", "allowed_models": "a\nb", "tokens_per_month": 5}
+        "/keys/add/create", {**ALL, "name": "ci", "allowed_models": "a\nb", "tokens_per_month": 5}
     )
     secret = secret_of(answer)
     assert answer["Cache-Control"].count("no-store") == 1
-    assert ring().find(secret, time.time()).models == {"a", "b"}
+    policy = ring().find(secret, time.time())
+    assert (policy.models, policy.families) == ({"a", "b"}, frozenset())
     entry = AuditEntry.objects.get(action="add")
     assert entry.subject == "key ci"
     assert entry.after == {
@@ -93,10 +98,12 @@ def test_a_new_key_is_shown_once_and_works(staff_client):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("name", "chat"), ("tokens_per_month", "-1"), ("expires_at", "soon")]
+    ("field", "value"),
+    [("name", "chat"), ("tokens_per_month", "-1"), ("expires_at", "soon"), ("allowed_families", [])],
 )
 def test_a_mistake_makes_no_key_and_loses_nothing_typed(staff_client, key, field, value):
-    answer = staff_client.post("/keys/add/create", {"name": "ci", "note": "for the pipeline", field: value})
+    said = {**ALL, "name": "ci", "note": "for the pipeline", field: value}
+    answer = staff_client.post("/keys/add/create", said)
     assert answer.status_code == 400
     assert "for the pipeline" in answer.content.decode()
     assert ApiKey.objects.count() == 1
@@ -104,7 +111,7 @@ def test_a_mistake_makes_no_key_and_loses_nothing_typed(staff_client, key, field
 
 def test_a_key_is_changed_and_its_use_is_not(staff_client, key):
     ApiKey.objects.filter(pk=key.pk).update(last_used_at=timezone.now())
-    said = {"note": "Bert", "requests_per_minute": 60, "max_concurrent": 2, "may_read": "on"}
+    said = {**ALL, "note": "Bert", "requests_per_minute": 60, "max_concurrent": 2, "may_read": "on"}
     assert staff_client.post(f"/keys/{key.pk}/change", said).status_code == 302
     key.refresh_from_db()
     assert (key.note, key.max_concurrent, key.may_read, bool(key.last_used_at)) == ("Bert", 2, True, True)
@@ -113,6 +120,24 @@ def test_a_key_is_changed_and_its_use_is_not(staff_client, key):
         {"note": "Anna", "max_concurrent": 0, "may_read": False},
         {"note": "Bert", "max_concurrent": 2, "may_read": True},
     )
+
+
+def test_a_key_is_limited_to_endpoints_and_back(staff_client, key):
+    path, said = f"/keys/{key.pk}/change", {"note": "Anna", "requests_per_minute": 60}
+    assert b'value="chat" id="id_allowed_families_0" checked' in staff_client.get(f"/keys/{key.pk}/").content
+    staff_client.post(path, {**said, "allowed_families": ["chat", "models"]})
+    assert ring().find("lp-chat", time.time()).families == {"chat", "models"}
+    assert "all models only chat, models" in text_of(staff_client.get("/keys/"))
+    refused = staff_client.post(path, said)
+    assert (refused.status_code, "Tick at least one" in text_of(refused)) == (400, True)
+    assert (
+        b" checked" not in refused.content.partition(b"id_allowed_families_0")[2].partition(b"</fieldset>")[0]
+    )
+    staff_client.post(path, {**said, **ALL})
+    assert not ring().find("lp-chat", time.time()).families
+    rows = [(row.before, row.after) for row in AuditEntry.objects.order_by("pk")]
+    limit, none = ({"allowed_families": each} for each in (["chat", "models"], []))
+    assert rows == [(none, limit), (limit, none)]
 
 
 def test_a_rotated_key_keeps_its_old_secret_until_then(staff_client, key):

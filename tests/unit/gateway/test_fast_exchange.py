@@ -170,7 +170,12 @@ def test_nobody_takes_the_fast_path_to_a_full_server(timers):
 
 def test_a_key_that_has_asked_too_much_leaves_its_place(bench):
     bench.gateway.door.policy = SimpleNamespace(
-        id=1, models=(), capture=False, budget=None, scopes={request_head("/v1/embeddings").operation.scope}
+        id=1,
+        models=(),
+        families=(),
+        capture=False,
+        budget=None,
+        scopes={request_head("/v1/embeddings").operation.scope},
     )
     bench.gateway.limiter.denied = Denied(429, "rate_limited", "Too many.")
     assert bench.take() is None

@@ -13,14 +13,15 @@ from supervisor_app.gateway.access.keys import (
     KeyRing,
     Limiter,
     check_budget,
-    check_scope,
+    check_operation,
     digest_of,
     model_denied,
     new_key,
     shown_part,
 )
-from supervisor_app.gateway.llama.operations import Scope
+from supervisor_app.gateway.llama.operations import Family, Operation, Scope, operation_of
 
+ASKS = Operation(scope=Scope.INFERENCE)
 NOW = 1_750_000_000.0
 KEY = new_key()
 
@@ -61,11 +62,40 @@ def test_a_key_that_is_switched_off_keeps_the_ring_closed():
 
 @pytest.mark.parametrize("scope", [Scope.READ, Scope.CHANGE])
 def test_a_key_that_says_nothing_may_only_ask_models(scope):
-    check_scope(policy(), Scope.INFERENCE, "POST /v1/completions")
-    problem = denied(check_scope, policy(), scope, "POST /props")
+    check_operation(policy(), ASKS, "POST /v1/completions")
+    problem = denied(check_operation, policy(), Operation(scope=scope), "POST /props")
     assert (problem.status, problem.code, problem.key) == (403, "scope_not_allowed", 1)
     assert "POST /props" in problem.message
-    check_scope(policy(scopes=frozenset(Scope)), scope, "POST /props")
+    check_operation(policy(scopes=frozenset(Scope)), Operation(scope=scope), "POST /props")
+
+
+def test_a_key_for_some_endpoints_is_refused_all_others_by_name():
+    limited = policy(families=frozenset({Family.CHAT, Family.MODELS}))
+    check_operation(limited, operation_of("POST", "/v1/messages"), "POST /v1/messages")
+    problem = denied(check_operation, limited, operation_of("POST", "/v1/embeddings"), "POST /v1/embeddings")
+    assert (problem.status, problem.code, problem.key) == (403, "endpoint_not_allowed", 1)
+    assert (
+        problem.message == "The API key 'chat' may not POST /v1/embeddings. It is limited to: chat, models."
+    )
+
+
+def test_a_key_for_some_endpoints_keeps_its_rights_beside_them():
+    limited = policy(families=frozenset({Family.MODELS}), scopes=frozenset(Scope))
+    for method, path in (("GET", "/slots"), ("POST", "/props"), ("GET", "/health"), ("GET", "/index.html")):
+        check_operation(limited, operation_of(method, path), path)
+
+
+def test_endpoints_that_only_a_later_version_knows_let_nothing_more_in():
+    later = policy(families=frozenset({"video"}))
+    message = denied(check_operation, later, operation_of("POST", "/v1/rerank"), "POST /v1/rerank").message
+    assert message.endswith("It is limited to: nothing.")
+
+
+def test_a_request_ends_when_its_endpoint_is_taken_from_its_key():
+    was, talk = policy(), operation_of("POST", "/v1/chat/completions")
+    ring = KeyRing([policy(families=frozenset({Family.EMBEDDINGS}))])
+    assert ring.withdrawn(was, talk, NOW).code == "endpoint_not_allowed"
+    assert ring.withdrawn(was, operation_of("POST", "/v1/embeddings"), NOW) is None
 
 
 # --- Who it is -----------------------------------------------------------------------------------------
@@ -317,8 +347,8 @@ def test_an_old_secret_ends_and_says_so():
 
 def test_a_stream_of_an_old_secret_ends_with_it_and_is_not_cut_by_the_rotation():
     was = policy(OLD)
-    assert rotated().withdrawn(was, Scope.INFERENCE, NOW) is None
-    assert rotated().withdrawn(was, Scope.INFERENCE, NOW + 60).status == 401
+    assert rotated().withdrawn(was, ASKS, NOW) is None
+    assert rotated().withdrawn(was, ASKS, NOW + 60).status == 401
 
 
 def test_a_rotated_key_isolates_once():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor_app.gateway.llama import sse, unstream
-from supervisor_app.gateway.llama.operations import Scope, operation_of
+from supervisor_app.gateway.llama.operations import Family, Scope, operation_of
 
 CHANGES = [
     ("POST", "/slots/0"),
@@ -211,3 +211,27 @@ def test_an_action_on_slots_is_a_change_wherever_a_build_takes_it(method, query)
 
 def test_a_question_about_slots_is_none():
     assert operation_of("GET", "/slots", "model=one&fail_on_no_slot=1").scope is Scope.READ
+
+
+@pytest.mark.parametrize("path", [*COMPUTES, *COUNTS])
+def test_a_key_can_be_limited_to_whatever_asks_a_model(path):
+    assert operation_of("POST", path).family is not None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "family"),
+    [
+        ("POST", "/v1/messages", Family.CHAT),
+        ("POST", "/prefix/v1/responses", Family.CHAT),
+        ("POST", "/infill", Family.COMPLETIONS),
+        ("POST", "/v1/chat/completions/input_tokens", Family.TOKENS),
+        ("GET", "/v1/models/qwen3", Family.MODELS),
+        ("HEAD", "/models", Family.MODELS),
+        ("GET", "/health", None),
+        ("GET", "/slots", None),
+        ("DELETE", "/v1/stream", None),
+        ("OPTIONS", "/v1/embeddings", None),
+    ],
+)
+def test_an_operation_is_of_one_family_or_of_none(method, path, family):
+    assert operation_of(method, path).family is family
