@@ -25,6 +25,7 @@ from supervisor_app.fleet.sample_tables import Pulse, Sample
 from supervisor_app.fleet.sign_on_tables import SignOnAccount
 from supervisor_app.fleet.span_tables import Span, SpanDay
 from supervisor_app.fleet.validators import (
+from supervisor_app.fleet.status_tables import StatusServer
     validate_api_key,
     validate_args,
     validate_host,
@@ -47,6 +48,7 @@ __all__ = [
     "SpanDay",
 ]  # tables that are declared elsewhere: Django looks here for them
 
+    "StatusServer",
 SILENT_AFTER = timedelta(seconds=15)
 """Three heartbeats: a supervisor that has not written for so long is taken for gone."""
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render, resolve_url
 from django.utils import timezone
@@ -14,8 +13,10 @@ from django.utils.translation import gettext_lazy as _
 
 from supervisor_app.alerts.models import LONGEST_NOTE, Incident, IncidentNote
 from supervisor_app.alerts.notes import PAST, note_of, remove_note, told_incidents, write_note
+from supervisor_app.fleet.maintenance import plan_of, plans
+from supervisor_app.fleet.status_page import chosen_servers
 from supervisor_app.pages.door import act
-from supervisor_app.pages.presenters.status import Past, chosen_of, past_of
+from supervisor_app.pages.presenters.status import Past, past_of
 from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
@@ -72,18 +73,20 @@ def unnote(request: HtmxHttpRequest, name: str, number: int) -> HttpResponse:
 
 
 def notes_panel(name: str) -> dict[str, Any]:
-    """Return the context of `supervisor/_notes.html`. One query."""
+    """Return the context of `supervisor/_notes.html`. Three queries."""
+    is_planned = plan_of(name, plans()) is not None
     return {
-        "noted": [_noted(row) for row in told_incidents([name], timezone.now())],
+        "noted": [_noted(row, is_planned=is_planned) for row in told_incidents([name], timezone.now())],
         "noted_days": PAST.days,
-        "title_for_strangers": chosen_of(settings.LLAMAPROXY_STATUS_SERVERS).get(name),
+        "title_for_strangers": chosen_servers().get(name),
     }
 
 
-def _noted(row: Incident) -> NotedIncident:
+def _noted(row: Incident, *, is_planned: bool) -> NotedIncident:
     note = note_of(row)
     form = NoteForm(initial={"note": note.text if note is not None else ""}, auto_id=f"note-{row.pk}-%s")
-    return NotedIncident(number=row.pk, past=past_of(row.server.name, row, note), note=note, form=form)
+    past = past_of(row.server.name, row, note, is_planned=is_planned)
+    return NotedIncident(number=row.pk, past=past, note=note, form=form)
 
 
 def _incident(name: str, number: int) -> Incident:

@@ -65,6 +65,7 @@ EXEMPT = {
     "preview-config": "changes nothing: shows what a form would change",
     "preview-added": "changes nothing: shows what a form would launch",
     "cancel": "needs a request in flight: test_cancelling.py sees its row",
+    "choose-status-servers": "names a server by its number: test_status_servers.py sees its row",
     "login-link": "works once: test_users.py sees the row of the login",
     "set-password": "needs a password that is good: test_users.py sees its row",
 }

@@ -29,9 +29,10 @@ PLACES = (
     (_lazy("Users"), "users", Right.ADMINISTER),
     (_lazy("Audit"), "audit", Right.ADMINISTER),
     (_lazy("Add a server"), "add-server", Right.ADMINISTER),
+    (_lazy("Servers of the status page"), "status-servers", Right.ADMINISTER),
     (_lazy("Admin"), "admin:index", Right.ADMINISTER),
-    (_lazy("Channels of alerts"), "admin:alerts_alertchannel_changelist", Right.ADMINISTER),
-    (_lazy("API keys"), "admin:traffic_apikey_changelist", Right.ADMINISTER),
+    (_lazy("Channels of alerts"), "channels", Right.ADMINISTER),
+    (_lazy("API keys"), "keys", Right.ADMINISTER),
     (_lazy("Configuration of servers"), "admin:supervisor_app_llamaserver_changelist", Right.ADMINISTER),
 )
 ACTIONS = (

@@ -14,8 +14,6 @@ from supervisor_app.core.status import DOWN, Status
 from supervisor_app.fleet.uptime_words import times
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from supervisor_app.alerts.models import Incident, IncidentNote
     from supervisor_app.fleet.snapshots import ServerView
     from supervisor_app.fleet.uptime import Bar, Slice
@@ -47,6 +45,8 @@ class Past:
     title: str
     since: float
     ended: float | None
+    is_planned: bool = False
+    """True: the downtime goes on, and its server is in maintenance by now."""
     note: str = ""
 
     @property
@@ -67,18 +67,17 @@ class PublicServer:
     days: tuple[Day, ...]
 
 
-def chosen_of(said: Sequence[str]) -> dict[str, str]:
-    """Read `name` and `name=Title` of the setting: titles by names of servers."""
-    pairs = (each.partition("=") for each in said if each.strip())
-    return {name.strip(): title.strip() or name.strip() for name, _sign, title in pairs}
+def past_of(title: str, incident: Incident, note: IncidentNote | None, *, is_planned: bool) -> Past:
+    """Put a downtime into the words of the page: nothing of its reason, and not who wrote its note.
 
-
-def past_of(title: str, incident: Incident, note: IncidentNote | None) -> Past:
-    """Put a downtime into the words of the page: nothing of its reason, and not who wrote its note."""
+    `is_planned`: its server is in maintenance now.
+    """
+    ended = seconds(incident.recovered_at or incident.closed_at)
     return Past(
         title=title,
         since=incident.opened_at.timestamp(),
-        ended=seconds(incident.recovered_at or incident.closed_at),
+        ended=ended,
+        is_planned=is_planned and ended is None,
         note=note.text if note is not None else "",
     )
 

@@ -10,6 +10,7 @@ from django.contrib.auth.models import Group, User
 from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
+from django.utils.translation import override
 
 from supervisor_app.alerts.models import Incident, IncidentNote
 from supervisor_app.alerts.retention import prune
@@ -162,6 +163,25 @@ def test_maintenance_is_shown_without_its_note(client, chosen):
     page = client.get("/status/").content.decode()
     assert "Maintenance until" in " ".join(page.replace("</span>", "").split())
     assert "secret" not in page
+
+
+def test_a_server_that_is_down_in_maintenance_is_no_incident_that_goes_on(client, operator, chosen):
+    Incident.objects.update(recovered_at=None)
+    begin(chosen, until=None)
+    page = client.get("/status/").content.decode()
+    assert ("in maintenance" in page, "still down" in page) == (True, False)
+    own = operator.get("/servers/secret-host-gemma/availability").content.decode()
+    assert "in maintenance" in own
+
+
+def test_each_reader_of_one_look_reads_the_own_language(client, settings):
+    settings.LLAMAPROXY_STATUS_SERVERS = ["chat"]
+    make_state(make_server("chat"), "ready", seen_at=timezone.now() - timedelta(hours=1))
+    states = []
+    for language in ("de", "en"):  # Django itself has a German word for it
+        with override(language):
+            states.append(client.get("/status/").context["servers"][0].state)
+    assert states == ["Unbekannt", "Unknown"]
 
 
 def test_maintenance_without_an_end_says_that_somebody_ends_it(client, chosen):

@@ -24,6 +24,7 @@ NO_QUESTION = {
     "change-channel": "a form with what is there now; its address stays unless another is written",
     "change-config": "the form shows first what changes; each version is kept and can be brought back",
     "change-key": "a form with what is there now: sent again, it is as before",
+    "choose-status-servers": "a form with what is there now: sent again, it is as before",
     "control start": "adds a process",
     "control restart ?seamless=1": "the old process answers until the new one does: no request is cut off",
     "change-role": "a form with what is there now: given again, it is as before",
