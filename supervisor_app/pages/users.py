@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, cast
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.models import User
-from django.shortcuts import get_object_or_404, redirect, render
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render, resolve_url
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
@@ -20,7 +21,9 @@ from supervisor_app.web.rights import Right, Role
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
-    from django.http import HttpRequest, HttpResponse
+    from django.http import HttpRequest
+
+    from supervisor_app.web.http import HtmxHttpRequest
 
 
 class RoleForm(forms.Form):
@@ -85,7 +88,7 @@ def change_role(request: HttpRequest, number: int) -> HttpResponse:
 
 
 @act(Right.ADMINISTER)
-def switch(request: HttpRequest, number: int) -> HttpResponse:
+def switch(request: HtmxHttpRequest, number: int) -> HttpResponse:
     """Switch an account off, or on again (`on=1`)."""
     person, on = get_object_or_404(User, pk=number), request.POST.get("on") == "1"
     try:
@@ -94,6 +97,8 @@ def switch(request: HttpRequest, number: int) -> HttpResponse:
         return _refused(request, str(error))
     said = _("%(name)s may log in again.") if on else _("%(name)s is logged out and cannot log in any more.")
     messages.success(request, said % {"name": person})
+    if request.htmx:
+        return HttpResponse(status=204, headers={"HX-Redirect": resolve_url("users")})
     return redirect("users")
 
 
@@ -127,4 +132,5 @@ def _link_page(request: HttpRequest, person: User, token: str) -> HttpResponse:
 
 
 def _refused(request: HttpRequest, message: str) -> HttpResponse:
-    return render(request, "supervisor/refused.html", {"message": message, "back": "users"}, status=409)
+    status = 200 if getattr(request, "htmx", False) else 409  # htmx shows no answer that is an error
+    return render(request, "supervisor/refused.html", {"message": message, "back": "users"}, status=status)

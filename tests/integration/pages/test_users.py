@@ -127,6 +127,16 @@ def test_a_new_link_ends_the_password_and_all_logins(admin, bob):
     assert [Client().get(link).status_code for link in (first, second)] == [410, 200]
 
 
+def test_a_link_that_takes_something_away_is_asked_about_first(admin, bob):
+    bob.set_password("of-his-own")
+    bob.save()
+    assert (
+        "The password is taken away and all logins of this user end." in admin.get(f"/users/{bob.pk}/").text
+    )
+    admin.post(f"/users/{bob.pk}/link")
+    assert "A link that was made before works no more" in admin.get(f"/users/{bob.pk}/").text
+
+
 def test_the_link_of_a_user_that_is_switched_off_does_not_work(admin, bob):
     link = link_in(admin.post(f"/users/{bob.pk}/link"))
     admin.post(f"/users/{bob.pk}/switch")
