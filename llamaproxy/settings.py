@@ -199,15 +199,14 @@ AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
     *(["supervisor_app.fleet.sign_on.SignOnBackend"] if LLAMAPROXY_SSO else []),
 ]
-# Failed logins are counted in memory, in each web process: once it refuses, a guess writes nothing anywhere.
+# Failed logins are counted by all web processes together: once one refuses, a guess writes nothing anywhere.
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
         "OPTIONS": {"MAX_ENTRIES": 10_000},
     }
 }
-SILENCED_SYSTEM_CHECKS = ["axes.W001"]  # which warns that each process counts for itself
-AXES_HANDLER = "axes.handlers.cache.AxesCacheHandler"
+AXES_HANDLER = "supervisor_app.fleet.login_counts.SharedHandler"
 AXES_ENABLE_ADMIN = AXES_VERBOSE = False
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = timedelta(minutes=5)

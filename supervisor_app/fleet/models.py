@@ -19,13 +19,14 @@ from supervisor_app.core.status import Status
 from supervisor_app.fleet.audit_tables import AuditEntry
 from supervisor_app.fleet.columns import column
 from supervisor_app.fleet.holder import Holder
+from supervisor_app.fleet.login_count_tables import LoginCount
 from supervisor_app.fleet.maintenance_tables import Maintenance
 from supervisor_app.fleet.run_tables import CrashMark, Run
 from supervisor_app.fleet.sample_tables import Pulse, Sample
 from supervisor_app.fleet.sign_on_tables import SignOnAccount
 from supervisor_app.fleet.span_tables import Span, SpanDay
-from supervisor_app.fleet.validators import (
 from supervisor_app.fleet.status_tables import StatusServer
+from supervisor_app.fleet.validators import (
     validate_api_key,
     validate_args,
     validate_host,
@@ -39,6 +40,7 @@ __all__ = [
     "AuditEntry",
     "ConfigVersion",
     "CrashMark",
+    "LoginCount",
     "Maintenance",
     "Pulse",
     "Run",
@@ -46,9 +48,9 @@ __all__ = [
     "SignOnAccount",
     "Span",
     "SpanDay",
+    "StatusServer",
 ]  # tables that are declared elsewhere: Django looks here for them
 
-    "StatusServer",
 SILENT_AFTER = timedelta(seconds=15)
 """Three heartbeats: a supervisor that has not written for so long is taken for gone."""
 

@@ -7,8 +7,10 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.test import Client
+from django.utils import timezone
 
-from supervisor_app.fleet.models import AuditEntry
+from supervisor_app.fleet import login_counts
+from supervisor_app.fleet.models import AuditEntry, LoginCount
 
 pytestmark = pytest.mark.django_db
 
@@ -96,6 +98,42 @@ def test_guesses_of_an_address_that_is_refused_write_nothing_to_the_database(
     with django_assert_num_queries(0):
         attempt("guess")
         attempt("guess", name="nobody")
+
+
+def test_all_web_processes_count_together(person):
+    for number in range(FAILURES):
+        cache.clear()  # each guess at another process, which remembers nothing
+        attempt(f"guess {number}")
+    cache.clear()
+    assert attempt(PASSWORD).status_code == 429
+    assert attempt(PASSWORD, address="192.0.2.2").status_code == 302
+
+
+def test_a_refusal_is_looked_up_once_by_each_process(person, django_assert_num_queries):
+    guess(FAILURES)
+    cache.clear()
+    with django_assert_num_queries(1):
+        attempt("guess")
+        attempt("guess", name="nobody")
+
+
+def test_counts_end_and_are_forgotten_and_name_nobody(person):
+    guess(FAILURES, name="hunter2")
+    assert "hunter2" not in repr(LoginCount.objects.values())
+    LoginCount.objects.update(ends_at=timezone.now())
+    cache.clear()
+    assert attempt(PASSWORD).status_code == 302
+    guess(1, address="192.0.2.3")
+    assert LoginCount.objects.count() == 2, "of the address, and of the account from there"
+
+
+def test_the_table_of_counts_stays_small_whoever_guesses(person, monkeypatch):
+    monkeypatch.setattr(login_counts, "MOST_ROWS", 6)
+    for number in range(5):
+        guess(1, address=f"192.0.2.{number}")
+        assert LoginCount.objects.count() <= 6
+    guess(FAILURES - 1, address="192.0.2.4")
+    assert attempt(PASSWORD, address="192.0.2.4").status_code == 429, "the newest are kept"
 
 
 def test_a_login_to_an_account_of_one_s_own_does_not_set_back_guesses_at_another(person):
