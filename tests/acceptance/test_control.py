@@ -8,7 +8,10 @@ import psutil
 import pytest
 import requests
 
+from tests.acceptance.browsing import badge, chromium, expect, server, tabs
 from tests.deadline import DEADLINE
+
+__all__ = ["chromium", "tabs"]  # fixtures
 
 
 def post(proxy, command, client=None, server="default", **headers):
@@ -91,6 +94,95 @@ def test_an_unknown_command_is_404_in_json(serving, staff):
 def test_looking_does_not_act(live, staff):
     assert staff.get(f"{live.url}/api/servers/default/stop", timeout=DEADLINE).status_code == 405
     assert live.status()["status"] == "ready"
+
+
+# --- People side by side -------------------------------------------------------------------------------
+
+MAKE_PEOPLE = """
+from django.contrib.auth.models import Group, User
+from django.test import Client
+
+for role in ("viewer", "operator", "admin"):
+    user, client = User.objects.create_user("the-" + role), Client()
+    user.groups.add(Group.objects.get(name=role))
+    client.force_login(user)
+    print(client.cookies["sessionid"].value)
+"""
+OWN_PLACES = ("Keys", "Users", "Audit")
+
+
+@pytest.fixture(scope="module")
+def sessions(serving):
+    names = ("viewer", "operator", "admin")
+    return dict(zip(names, serving.python(MAKE_PEOPLE).splitlines(), strict=True))
+
+
+@pytest.fixture
+def visit(live, sessions, tabs):
+    """Open a page as somebody of a role, or as a stranger."""
+
+    def open_page(who, path):
+        context = tabs.context()
+        if who != "stranger":
+            context.add_cookies([{"name": "sessionid", "value": sessions[who], "url": live.url}])
+        return tabs.open(live.url + path, context)
+
+    return open_page
+
+
+def offered(page):
+    """Buttons that act on the server, and places for admins, as far as a page has them."""
+    acts = {name for name in ("Restart", "Stop") if page.get_by_role("button", name=name, exact=True).count()}
+    main = page.get_by_role("navigation", name="Main")
+    return acts, [name for name in OWN_PLACES if main.get_by_role("link", name=name).count()]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("path", ["/", "/servers/default/"])
+def test_people_see_what_they_may_do_and_follow_what_the_others_do(live, visit, path):
+    pages = {who: visit(who, path) for who in ("stranger", "viewer", "operator", "admin")}
+    for page in pages.values():
+        expect(badge(page)).to_have_text("live")
+    acts = {"Restart", "Stop"}
+    assert {who: offered(page) for who, page in pages.items()} == {
+        "stranger": (set(), []),
+        "viewer": (set(), []),
+        "operator": (acts, []),
+        "admin": (acts, [*OWN_PLACES]),
+    }
+    before = live.status()["pid"]
+    pages["operator"].get_by_role("button", name="Restart", exact=True).click()
+    pages["operator"].get_by_role("dialog").get_by_role("button", name="Restart").click()
+    after = live.wait_for_new_pid(before)["pid"]
+    for page in pages.values():
+        expect(server(page, "ready")).to_contain_text(str(after))
+
+
+@pytest.mark.browser
+def test_a_stranger_gets_the_login_and_an_operator_a_sentence(visit, tabs):
+    tabs.forgiven = "status of 403"
+    page = visit("stranger", "/servers/default/log/")
+    expect(page.get_by_label("Password")).to_be_visible()
+    page = visit("operator", "/keys/")
+    expect(page.locator("main")).to_contain_text("Your role operator may not change what is set up.")
+
+
+@pytest.mark.browser
+def test_a_role_that_is_taken_away_ends_sockets_and_acts_of_open_pages(live, visit, tabs):
+    tabs.forgiven = "status of 403|Error Code 403"
+    pages = visit("operator", "/servers/default/"), visit("operator", "/servers/default/log/")
+    expect(pages[1].locator("#log-connection")).to_have_text("live")
+    of_operator = "user_id = (SELECT id FROM auth_user WHERE username = 'the-operator')"
+    (row,) = live.query(f"SELECT * FROM auth_user_groups WHERE {of_operator}")
+    live.write(f"DELETE FROM auth_user_groups WHERE {of_operator}")
+    pages[0].get_by_role("button", name="Stop", exact=True).click()
+    pages[0].get_by_role("dialog").get_by_role("button", name="Stop").click()
+    expect(pages[0].locator("#problem")).to_contain_text("its role may not do this")
+    expect(pages[1].locator("#log-connection")).to_contain_text("log in")
+    assert live.status()["status"] == "ready"
+    live.write(
+        f"INSERT INTO auth_user_groups (user_id, group_id) VALUES ({row['user_id']}, {row['group_id']})"
+    )
 
 
 # --- The command line ----------------------------------------------------------------------------------

@@ -30,9 +30,11 @@ RENEW = "UPDATE supervisor_app_nodelease SET renewed_at = strftime('%Y-%m-%d %H:
 
 DRAW = """
 from supervisor_app.alerts.models import Incident, IncidentNote
+from supervisor_app.fleet.status_page import choose
 from tests.scenes import draw
 
 draw("three")
+choose({"gemma-3-12b": "Chat", "qwen3-30b-a3b": "Coding"})
 incident = Incident.objects.filter(server__name="gemma-3-12b").latest("opened_at")
 IncidentNote.objects.create(incident=incident, text="A new card is on its way.", author="someone")
 """
@@ -52,7 +54,6 @@ def drawn(make_shared):
     proxy = make_shared()
     proxy.env["DEBUG"] = "1"
     proxy.env |= SINGLE_SIGN_ON if find_spec("mozilla_django_oidc") else {}
-    proxy.env["LLAMAPROXY_STATUS_SERVERS"] = "gemma-3-12b=Chat,qwen3-30b-a3b=Coding"
     proxy.python(DRAW)
     proxy.start_web()
     session = proxy.login("someone")
@@ -128,6 +129,7 @@ STAFF = [
     "/servers/gemma-3-12b/runs/",
     "/servers/gemma-3-12b/runs/8/",
     "/servers/gemma-3-12b/runs/compare?run=7&run=8",
+    "/status/servers/",
     "/styleguide/",
     "/users/",
     "/users/1/",
