@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, assert_never
 
 from supervisor_app.core import lifecycle
@@ -27,6 +28,10 @@ GATE_SECONDS = 0.05
 A request that came between that question and SIGTERM would meet the server's end. Those that say so at once
 are not waited for any longer; those that say nothing, or cannot, have all this time to learn of it.
 """
+RETELL_SECONDS = 1.0
+"""Pause between two reasons of one server that waits: while many load, who loads changes all the time, and
+each reason is saved and pushed.
+"""
 NEXT_REQUEST = "The next request loads it."
 NOT_LOADED_KINDS = frozenset({Kind.MEMORY, Kind.NODE_LIMIT, Kind.GROUP_LIMIT})
 """Reasons that do not pass by themselves."""
@@ -43,14 +48,16 @@ class Orders:
         self._tenants = tenants
         self._waiting = waiting
         self._hears_since = clock.monotonic()
+        self._retold_at: dict[str, float] = {}
+        """Moment at which a server that waits was told its last reason."""
 
     def carry_out(self, planned: Plan, demands: Sequence[Demand]) -> None:
-        wanted = {demand.name: demand for demand in demands}
+        wanted, tenants = {demand.name: demand for demand in demands}, self._tenants()
+        self._retold_at = {name: at for name, at in self._retold_at.items() if name in wanted}
         for decision in planned.decisions:
-            self._perform(decision, wanted)
+            self._perform(decision, wanted, tenants[decision.name])
 
-    def _perform(self, decision: Decision, demands: Mapping[str, Demand]) -> None:
-        tenant = self._tenants()[decision.name]
+    def _perform(self, decision: Decision, demands: Mapping[str, Demand], tenant: Tenant) -> None:
         attempt = tenant.state.attempt
         match decision:
             case Start():
@@ -63,13 +70,21 @@ class Orders:
                 why = sentence(decision.reason)
                 if demands[decision.name].cause is Cause.PRELOAD and decision.reason.kind in NOT_LOADED_KINDS:
                     tenant.tell(lifecycle.NotLoaded(attempt, f"Not loaded: {why} {NEXT_REQUEST}"))
-                elif why != tenant.state.awaits:
-                    tenant.tell(lifecycle.RoomAwaited(attempt, why))
+                else:
+                    self._tell_why(decision.name, tenant, why)
             case Refuse():
                 failure = failure_of(FailureKind.DOES_NOT_FIT, sentence(decision.reason).rstrip("."))
                 tenant.tell(lifecycle.RoomRefused(attempt, failure))
             case never:
                 assert_never(never)
+
+    def _tell_why(self, name: str, tenant: Tenant, why: str) -> None:
+        """Tell a server for what it waits: at once, and then what has changed since, every second at most."""
+        now, told = self._clock.monotonic(), tenant.state.awaits
+        if why == told or (told and now < self._retold_at.get(name, -inf) + RETELL_SECONDS):
+            return
+        self._retold_at[name] = now
+        tenant.tell(lifecycle.RoomAwaited(tenant.state.attempt, why))
 
     def _unload(self, name: str, tenant: Tenant, for_: str) -> None:
         self.told.unload(name, tenant.state.attempt, for_)

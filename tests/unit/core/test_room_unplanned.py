@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from supervisor_app.core.memory_rules import MemoryRules, loads_at_once
 from supervisor_app.core.placement.decisions import Start, Wait
 from supervisor_app.core.placement.reasons import sentence
 from supervisor_app.core.placement.world import Cause
+from supervisor_app.core.room.orders import Orders
 from supervisor_app.core.room.unplanned import (
     SPAWN_SECONDS,
     TOGETHER_SECONDS,
@@ -20,9 +22,11 @@ from supervisor_app.core.room.unplanned import (
     loads,
     may_be_crowded,
 )
+from supervisor_app.core.room.waiting import Waiting
 from supervisor_app.core.sightings import Health
 from supervisor_app.core.spec import Claim, HealthPolicy
 from supervisor_app.core.status import Status
+from supervisor_app.core.testing import FakeClock
 from tests.unit.core.placement.worlds import NOW, demand
 from tests.unit.core.rooming import PORTS, node
 
@@ -132,6 +136,33 @@ def test_servers_that_wait_say_for_whom():
     assert said[:2] == ["Waits for its turn to load: `a`, `b` load now."] * 2
     others = "Waits for its turn to load: 2 servers load at a time, and others come first."
     assert said[2:] == [others] * 2
+
+
+class Waiter:
+    """A server that waits, and takes note of what it is told at once."""
+
+    def __init__(self):
+        self.state = ASKS
+        self.told = []
+
+    def tell(self, event):
+        self.told.append(event.why)
+        self.state = replace(self.state, awaits=event.why)
+
+
+async def test_a_reason_that_changes_with_each_load_is_told_once_a_second():
+    clock, server = FakeClock(), Waiter()
+    tenants: dict[str, Any] = {"z": server}
+    orders = Orders(clock=clock, tenants=lambda: tenants, waiting=Waiting())
+    for load in range(10):
+        orders.carry_out(line_up([f"s{load}"], [wants("z")], 1, NOW), [wants("z")])
+        await clock.advance(0.25)
+    assert server.told == [f"Waits for its turn to load: `s{at}` loads now." for at in (0, 4, 8)]
+    server.state = ASKS
+    orders.carry_out(line_up(["s10"], [wants("z")], 1, NOW), [wants("z")])
+    assert server.told[-1] == "Waits for its turn to load: `s10` loads now.", (
+        "the first of a new wait, at once"
+    )
 
 
 @pytest.mark.parametrize(
