@@ -120,7 +120,7 @@ class NodeSupervisor:
         self._surveying: asyncio.Task[None] | None = None
         self._devices: Survey | None = None
         """Devices as they were seen since the last heartbeat."""
-        self._room = Room(
+        self.room = Room(
             clock=clock,
             look=processes.devices,
             read=processes.read_ahead,
@@ -143,11 +143,11 @@ class NodeSupervisor:
 
     def waits(self, gateway: str, counts: Mapping[str, int]) -> None:
         """Take from a gateway that it is there, and how many requests wait for servers that are not ready."""
-        self._room.waits(gateway, counts)
+        self.room.waits(gateway, counts)
 
     def closed(self, gateway: str, server: str, version: int, in_flight: int) -> None:
         """Take from a gateway that it sends a server nothing more, since this version of its snapshot."""
-        self._room.closed(gateway, server, version, in_flight)
+        self.room.closed(gateway, server, version, in_flight)
 
     def _spread(self) -> float:
         """Return the seconds by which a retry is later than its pause, as other servers wait for theirs."""
@@ -232,9 +232,9 @@ class NodeSupervisor:
     async def _apply(self, configs: Sequence[ServerConfig]) -> None:
         names = {config.name for config in configs}
         rules = self._store.memory_rules
-        self._room.govern(rules, configs, complete=names <= self._watched.keys())
-        if self._making_room is None and (self._room.is_on or self._room.in_turn):
-            self._making_room = asyncio.create_task(self._room.run(), name="room")
+        self.room.govern(rules, configs, complete=names <= self._watched.keys())
+        if self._making_room is None and (self.room.is_on or self.room.in_turn):
+            self._making_room = asyncio.create_task(self.room.run(), name="room")
             self._making_room.add_done_callback(lambda _: self.nudge())
         for config in configs:
             watched = self._watched.get(config.name)
@@ -247,7 +247,7 @@ class NodeSupervisor:
         for name in self._watched.keys() - names:
             await self._remove(name)
         self._forget_contexts(configs)
-        self._room.govern(rules, configs, complete=True)
+        self.room.govern(rules, configs, complete=True)
 
     async def _add(self, config: ServerConfig) -> None:
         remembered = await self._store.remember(config.name)
@@ -261,7 +261,7 @@ class NodeSupervisor:
             footprints=self._footprints,
             contexts=self._contexts,
             recorder=recorder,
-            room=self._room,
+            room=self.room,
             turns=self._store,
             ports=self._ports,
             spread=self._spread,

@@ -98,7 +98,7 @@ class ServerSupervisor:
         self._contexts = contexts
         self._footprints = footprints
         self.seat = Seat(self.config, self._surroundings)
-        self._succession = Succession(
+        self.succession = Succession(
             self,
             name=config.name,
             processes=processes,
@@ -115,13 +115,13 @@ class ServerSupervisor:
             remembered=remembered,
             room=room,
             tasks=self._tasks,
-            succession=self._succession,
+            succession=self.succession,
         )
         self._effects = Effects(
             self,
             hands=hands,
             chronicle=self._chronicle,
-            succession=self._succession,
+            succession=self.succession,
             room=room,
             tasks=self._tasks,
             clock=clock,
@@ -140,7 +140,7 @@ class ServerSupervisor:
             state=lambda: seat.state,
             report=lambda event: self._wakes.put(event, seat),
             keeps_context=lambda: self._keeps_context and seat is self.seat,
-            shares_log=lambda: seat is not self.seat or self._succession.seat is not None,
+            shares_log=lambda: seat is not self.seat or self.succession.seat is not None,
             progressed=self._record,
             on_bug=self._on_bug,
         )
@@ -153,7 +153,7 @@ class ServerSupervisor:
     @property
     def second(self) -> lifecycle.State | None:
         """State of the process beside that one; None: there is none."""
-        beside = self._succession.seat
+        beside = self.succession.seat
         return None if beside is None else beside.state
 
     @property
@@ -164,7 +164,7 @@ class ServerSupervisor:
     @property
     def pids(self) -> tuple[int, ...]:
         """Pids of its processes."""
-        return tuple(pid for seat in self._seats for pid in seat.pids)
+        return tuple(pid for seat in self.seats for pid in seat.pids)
 
     @property
     def vitals(self) -> Vitals | None:
@@ -172,8 +172,9 @@ class ServerSupervisor:
         return None if self._watched is None else self._watched.vitals
 
     @property
-    def _seats(self) -> tuple[Seat, ...]:
-        beside = self._succession.seat
+    def seats(self) -> tuple[Seat, ...]:
+        """Seats of its processes, its own first."""
+        beside = self.succession.seat
         return (self.seat,) if beside is None else (self.seat, beside)
 
     @property
@@ -247,13 +248,13 @@ class ServerSupervisor:
     def moved(self) -> None:
         """Note that content of an answer of this server has passed a gateway."""
         self.use.used()
-        for seat in self._seats:
+        for seat in self.seats:
             if seat.watched is not None:
                 seat.watched.moved = True
 
     def surveyed(self, survey: Survey) -> None:
         """Note what each process was seen to use of each device."""
-        for seat in self._seats:
+        for seat in self.seats:
             if seat.watched is not None:
                 for pid in seat.pids:
                     seat.watched.surveyed(survey.used_by(pid))
@@ -269,7 +270,7 @@ class ServerSupervisor:
 
     def kill(self) -> None:
         """Send SIGKILL now: somebody asked twice."""
-        for seat in self._seats:
+        for seat in self.seats:
             if not seat.state.adopted or seat.state.phase is lifecycle.Phase.ENDING:
                 self._effects.perform(lifecycle.Kill(seat.state.attempt), seat)
 
@@ -280,7 +281,7 @@ class ServerSupervisor:
     async def settled(self) -> None:
         """Wait until no process is being spawned or adopted."""
         spawning = lifecycle.Phase.SPAWNING
-        while any(seat.state.phase is spawning for seat in self._seats) and self._bug is None:
+        while any(seat.state.phase is spawning for seat in self.seats) and self._bug is None:
             await self._clock.sleep_until(self._clock.monotonic() + SETTLE_SECONDS)
 
     async def run(self) -> None:
@@ -295,7 +296,7 @@ class ServerSupervisor:
                 self._wake()
         finally:
             self._tasks.cancel()
-            for seat in self._seats:
+            for seat in self.seats:
                 seat.let_go()
 
     def _wake(self) -> None:
@@ -303,28 +304,28 @@ class ServerSupervisor:
         if self._bug is not None:
             raise self._bug
         if self._wakes.missed:
-            for seat in self._seats:
+            for seat in self.seats:
                 self.step(lifecycle.Unobserved(self._wakes.missed), seat)
         taken = self._wakes.take()
         if taken is None:
             self._tick()
             return
         of, event = taken
-        if of is None or of in self._seats:  # else its process was let go
+        if of is None or of in self.seats:  # else its process was let go
             self.step(event, of)
 
     def _tick(self) -> None:
-        for seat in self._seats:
+        for seat in self.seats:
             if seat.state.deadline is not None and self._clock.monotonic() >= seat.state.deadline:
                 self.step(lifecycle.Tick(), seat)
 
     @property
     def _has_process(self) -> bool:
-        return any(seat.state.phase in lifecycle.HAS_PROCESS for seat in self._seats)
+        return any(seat.state.phase in lifecycle.HAS_PROCESS for seat in self.seats)
 
     @property
     def _deadline(self) -> float | None:
-        deadlines = [seat.state.deadline for seat in self._seats if seat.state.deadline is not None]
+        deadlines = [seat.state.deadline for seat in self.seats if seat.state.deadline is not None]
         return min(deadlines, default=None)
 
     async def _begin(self) -> None:
@@ -343,7 +344,7 @@ class ServerSupervisor:
         if self._ending:  # told to stop meanwhile: an older wish must not follow the stop
             return
         if found is not None:
-            rest = self._succession.resume_left(found, beside, remembered)
+            rest = self.succession.resume_left(found, beside, remembered)
             if rest is not None:
                 self.tell(rest)
         elif remembered.status in (Status.CRASHED, Status.ERROR) and self.config.desired_running:
@@ -360,17 +361,17 @@ class ServerSupervisor:
     def step(self, event: lifecycle.Event, seat: Seat | None = None) -> None:
         """Take an event of a seat, and do what follows; None: of the server's own process."""
         if seat is None or seat is self.seat:
-            taken = self._succession.take(event)
+            taken = self.succession.take(event)
             if taken is None:
                 self._count(event)
             else:
                 self.act_in_turn(taken)
         else:
             self.decide(event, seat)
-        self._succession.follow()
+        self.succession.follow()
         self._turn.follow()
         self._leave_taken_port()
-        at_rest = self.state.phase is lifecycle.Phase.IDLE and self._succession.seat is None
+        at_rest = self.state.phase is lifecycle.Phase.IDLE and self.succession.seat is None
         (self._idle.set if at_rest else self._idle.clear)()
         self._record()
 
@@ -455,7 +456,7 @@ class ServerSupervisor:
             has_process=watched is not None,
             endpoint=watched.endpoint if watched else None,
             progress=watched.progress if watched and self.state.phase is lifecycle.Phase.WAITING else None,
-            replacement=self._succession.replacement,
+            replacement=self.succession.replacement,
             port=self.placed.port,
             waits=self._turn.said,
         )

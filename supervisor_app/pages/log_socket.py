@@ -48,7 +48,7 @@ LOG_SOCKETS = 64
 """Pages that follow a log at a time, in one process."""
 MESSAGE_BYTES = WebLimits().message_bytes
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="log")
-_open: set[LogConsumer] = set()
+pages_open: set[LogConsumer] = set()
 
 
 class LogConsumer(AsyncWebsocketConsumer):
@@ -65,7 +65,7 @@ class LogConsumer(AsyncWebsocketConsumer):
             await super().__call__(scope, receive, send)
         finally:
             hub().leave(self)
-            _open.discard(self)
+            pages_open.discard(self)
             if self.work is not None:
                 self.work.cancel()
 
@@ -76,7 +76,7 @@ class LogConsumer(AsyncWebsocketConsumer):
         if not await allows(self.scope["user"], self.right):
             await self.close(code=LOGIN_NEEDED)
             return
-        if len(_open) >= LOG_SOCKETS:
+        if len(pages_open) >= LOG_SOCKETS:
             await self.close(code=TOO_MANY)
             return
         follower = await self._look() and self._follower(given)
@@ -89,7 +89,7 @@ class LogConsumer(AsyncWebsocketConsumer):
         await self._tell_end()
         self.taken, self.is_stale = asyncio.Event(), False
         self.taken.set()
-        _open.add(self)
+        pages_open.add(self)
         hub().join(self)
         self.work = asyncio.create_task(self._follow(), name=f"log of {self.name}")
 

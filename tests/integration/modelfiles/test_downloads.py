@@ -8,6 +8,7 @@ from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 
+import psutil
 import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
@@ -17,6 +18,7 @@ from supervisor_app.fleet.model_rules import ModelRules
 from supervisor_app.library.hub.part import part_of_file
 from supervisor_app.modelfiles.asking import NoAnswerError, ask_download, look_up, wish_of
 from supervisor_app.modelfiles.downloads import Downloads
+from supervisor_app.modelfiles.fetcher import COMMAND
 from supervisor_app.modelfiles.models import Download, ModelFile, State
 from tests.deadline import DEADLINE
 from tests.hub import COMMIT, REPOSITORY, stand_in
@@ -114,8 +116,8 @@ def test_a_process_that_is_killed_is_followed_by_one_that_goes_on(hub, downloads
     hub.bytes_per_second = 400_000
     row = ask_download(NODE, REPOSITORY, "")
     until(downloads, row, lambda row: row.done > 0)
-    (fetcher,) = downloads._fetchers.values()
-    fetcher._process.kill()
+    (fetcher,) = (child for child in psutil.Process().children() if child.cmdline() == list(COMMAND))
+    fetcher.kill()
     hub.bytes_per_second = 0
     until(downloads, row, state(State.DONE))
     assert hub.asked[-1][1].startswith("bytes=")

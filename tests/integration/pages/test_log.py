@@ -346,7 +346,7 @@ async def test_a_log_that_appears_is_told_from_its_first_line(log, staff_client)
         path.unlink()
     async with socket_to(SOCKET, cookie(staff_client)) as client:
         await told(client)
-        (page,) = log_socket._open
+        (page,) = log_socket.pages_open
         await eventually(lambda: page.follower.place is not None)
         append(log, stamped(0, "first"))
         assert texts(await told(client)) == ["first"]
@@ -386,7 +386,7 @@ async def test_strangers_and_people_without_rights_hear_nothing(log, person_clie
 async def test_more_pages_than_there_are_places_are_refused(log, staff_client, monkeypatch):
     monkeypatch.setattr(log_socket, "LOG_SOCKETS", 1)
     async with socket_to(SOCKET, cookie(staff_client)):
-        await eventually(lambda: len(log_socket._open) == 1)
+        await eventually(lambda: len(log_socket.pages_open) == 1)
         async with socket_to(SOCKET, cookie(staff_client)) as second:
             assert await closed_with(second) == 4008
 
@@ -404,5 +404,5 @@ async def test_somebody_who_has_logged_out_is_let_go(log, staff_client, monkeypa
 
 async def test_nothing_stays_of_a_page_that_has_left(log, staff_client):
     async with socket_to(SOCKET, cookie(staff_client)):
-        await eventually(lambda: len(log_socket._open) == 1)
-    await eventually(lambda: not log_socket._open)
+        await eventually(lambda: len(log_socket.pages_open) == 1)
+    await eventually(lambda: not log_socket.pages_open)

@@ -85,18 +85,8 @@ def found(identity, spec=SPEC):
 @asynccontextmanager
 async def serving(given=None, record=None, *, prepare=None):
     """A supervisor on a machine with two ports to choose from; without a record it has started a process."""
-
-    def settle(b):
-        b.processes = b.supervisor._processes = Machine(b.clock)
-        b.probe = b.supervisor._probe = Probe()
-        succession = b.supervisor._succession
-        succession._processes = b.processes
-        b.supervisor.seat = b.supervisor.new_seat(b.supervisor.config)
-        b.supervisor._room = succession._room = b.supervisor._effects._room = b.room
-        if prepare:
-            prepare(b)
-
-    async with bench(given or config(), record, prepare=settle) as b:
+    running = bench(given or config(), record, prepare=prepare, machine=Machine, probe=Probe)
+    async with running as b:
         yield b
 
 

@@ -27,10 +27,10 @@ SURVIVOR = Identity(pid=77, start=5, boot_id="boot")
 class Bench:
     """A supervisor and the machine it runs on."""
 
-    def __init__(self, config, remembered) -> None:
+    def __init__(self, config, remembered, machine=FakeProcesses, probe=FakeProbe) -> None:
         self.clock = FakeClock()
-        self.processes = FakeProcesses(self.clock)
-        self.probe = FakeProbe()
+        self.processes = machine(self.clock)
+        self.probe = probe()
         self.store = InMemoryStore()
         self.publisher = RecordingPublisher()
         self.footprints = FakeFootprints()
@@ -70,8 +70,8 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(config=None, remembered=None, *, prepare=None):
-    built = Bench(config or make_config(), remembered or Remembered())
+async def bench(config=None, remembered=None, *, prepare=None, machine=FakeProcesses, probe=FakeProbe):
+    built = Bench(config or make_config(), remembered or Remembered(), machine, probe)
     if prepare:
         prepare(built)
     tasks = [asyncio.create_task(built.supervisor.run()), asyncio.create_task(built.recorder.run())]

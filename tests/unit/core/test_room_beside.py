@@ -70,4 +70,4 @@ async def test_a_need_that_nobody_can_tell_in_time_refuses_nothing():
             raise TimeoutError
 
         n.footprints.need = hangs
-        assert await n.supervisor._room.fits_beside("a", n.store.servers[0].spec) == ""
+        assert await n.supervisor.room.fits_beside("a", n.store.servers[0].spec) == ""

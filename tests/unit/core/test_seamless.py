@@ -102,7 +102,7 @@ async def test_nobody_waits_for_an_old_process_for_ever():
 async def test_an_old_process_that_cannot_be_asked_counts_as_busy():
     async with serving() as b:
         await restarts(b)
-        old = b.supervisor._succession.seat.watched
+        old = b.supervisor.succession.seat.watched
 
         async def cannot(timeout):
             raise ShortageError("no descriptor")
@@ -241,7 +241,7 @@ async def test_a_new_process_that_loads_goes_on_when_the_old_one_crashes():
 
 async def test_a_new_process_that_does_not_exist_yet_gives_way_to_the_ordinary_road():
     async with serving() as b:
-        seat_of = b.supervisor._succession
+        seat_of = b.supervisor.succession
 
         async def never(seat, attempt):
             return None
@@ -304,7 +304,7 @@ async def test_both_processes_are_looked_at_and_both_hear_that_answers_move():
     async with serving() as b:
         b.probe.busy.add(PORT)
         await restarts(b)
-        seats = b.supervisor._seats
+        seats = b.supervisor.seats
         for seat in seats:
             seat.watched.moved = False
         b.supervisor.moved()
