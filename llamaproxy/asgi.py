@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from django.apps import apps
 from django.core.asgi import get_asgi_application
 
 from llamaproxy.data_dir import UMASK
@@ -13,7 +14,8 @@ from llamaproxy.surroundings import hold_collector, open_standard_files, share_h
 os.umask(UMASK)
 open_standard_files()
 share_heaps()
-hold_collector()
+if not apps.ready:  # else nothing would let go of it again: manage.py imports this once its apps are ready
+    hold_collector()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llamaproxy.settings")
 django_application = get_asgi_application()
 

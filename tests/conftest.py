@@ -61,6 +61,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place[item.path])
 
 
+@pytest.fixture(autouse=True)
+def collector():
+    """Garbage is searched for after each test as before it."""
+    yield
+    assert gc.isenabled()
+
+
 def kind_of(item: pytest.Item) -> str:
     return item.path.relative_to(Path(__file__).parent).parts[0]
 
