@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
-from django.db import DatabaseError, IntegrityError, InterfaceError, transaction
+from django.db import DatabaseError, IntegrityError, InterfaceError, connection, transaction
 
 from supervisor_app.alerts import rules as core
 from supervisor_app.alerts.deliveries import tell
@@ -40,12 +41,35 @@ def follow(server: LlamaServer, change: Change, *, now: float) -> None:
     the state.
     """
     try:
-        with transaction.atomic():
-            _follow(server, change, now)
+        if _concerns(server, change):
+            with transaction.atomic():
+                _follow(server, change, now)
     except (DatabaseError, InterfaceError):
         raise
     except Exception:  # any mistake: an alert must never cost the state that is saved with it
         log.exception("❌ [ALERTS] %s: the incident could not be followed", server.name)
+
+
+def _concerns(server: LlamaServer, change: Change) -> bool:
+    """Is the server down, has it just died, or is an incident of it open? Mostly nothing of that is so."""
+    return change.snapshot.status in DOWN or bool(_deaths(change)) or _has_open(server)
+
+
+def _deaths(change: Change) -> list[RunClosed]:
+    return [event for event in change.run_events if isinstance(event, RunClosed) and event.failure]
+
+
+def _has_open(server: LlamaServer) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(_open_ones(), [server.pk])
+        return cursor.fetchone() is not None
+
+
+@cache
+def _open_ones() -> str:
+    """SQL that finds the open incident of a server, made once: each change of a server asks for it."""
+    found = Incident.objects.open().filter(server=0).order_by().values("pk")
+    return found.query.sql_with_params()[0]
 
 
 def _follow(server: LlamaServer, change: Change, now: float) -> None:
@@ -54,7 +78,7 @@ def _follow(server: LlamaServer, change: Change, now: float) -> None:
         end(row, IncidentEnd.RECOVERED, now)
         row = None
     before = incident_of(row) if row else None
-    deaths = [event for event in change.run_events if isinstance(event, RunClosed) and event.failure]
+    deaths = _deaths(change)
     if before is None and not deaths and change.snapshot.status not in DOWN:
         return
     step = core.follow(

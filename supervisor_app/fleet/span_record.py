@@ -55,11 +55,13 @@ def _record(server: LlamaServer, began: SpanBegan) -> None:
     gone = [piece.pk for piece in tail if piece.pk is not None and piece.pk not in kept]
     if gone:
         server.spans.filter(pk__in=gone).delete()
+    before = {piece.pk: _columns(piece) for piece in tail}
     for piece in after:
+        columns = _columns(piece)
         if piece.pk is None:
-            server.spans.create(**_columns(piece))
-        elif piece not in tail:
-            server.spans.filter(pk=piece.pk).update(**_columns(piece))
+            Span.objects.create(server=server, **columns)
+        elif news := dict(columns.items() - before[piece.pk].items()):
+            Span.objects.filter(pk=piece.pk).update(**news)
 
 
 def _tail(server: LlamaServer) -> list[Piece]:

@@ -6,7 +6,7 @@ import os
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from django.db import transaction
 from django.db.models.functions import Now
@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 PAST_LOADS = 20
 DEFAULT_LAUNCH = {name: default_of(name) for name in LAUNCH_FIELDS}
 """Launch in which fields stand that a run of an older version does not tell of."""
+FOLLOWED = ("name", "node", "desired_running", "stable_after_ms", "api_key", "own_key")
+"""Columns of a server that those who follow its state go by: it has fifty more, and each save reads it."""
 ISOLATED = not_kept("an API key isolates its prompts here, so nobody is served from the cache")
 
 
@@ -222,24 +224,26 @@ def _remember(name: str) -> Remembered:
 @transaction.atomic
 def _save(node: str, change: Change, follow: Follow) -> None:
     """State and history in one transaction: after a kill -9 they tell the same story."""
-    server = LlamaServer.objects.filter(name=change.snapshot.name, node=node).first()
+    server = LlamaServer.objects.only(*FOLLOWED).filter(name=change.snapshot.name, node=node).first()
     if server is None:
         return
-    columns = columns_of(change.snapshot, change.identity, change.generation) | {"port": change.port}
-    columns = storable(columns)
     row = ServerState.objects.filter(server=server)
+    columns = columns_of(change.snapshot, change.identity, change.generation) | {"port": change.port}
+    columns = storable(columns) | _counted(row, change.run_events)
     if not row.update(**columns, seen_at=Now()):
         ServerState.objects.create(server=server, **columns)
         row.update(seen_at=Now())
-    _count(row, change.run_events)
     for event in change.run_events:
         _write(server, event)
     span_record.record(server, change.spans)
     follow(server, change, now=time.time())
 
 
-def _count(row: QuerySet[ServerState], events: Sequence[RunEvent]) -> None:
-    """Count events. Only this supervisor writes the row, so what was read a moment ago still holds."""
+def _counted(row: QuerySet[ServerState], events: Sequence[RunEvent]) -> dict[str, Any]:
+    """Return the counters that events change, and their new values.
+
+    Only this supervisor writes the row, so what was read a moment ago still holds.
+    """
     starts = sum(isinstance(event, RunOpened) and not event.adopted for event in events)
     failures = Counter(
         event.failure.kind.value for event in events if isinstance(event, RunClosed) and event.failure
@@ -253,13 +257,12 @@ def _count(row: QuerySet[ServerState], events: Sequence[RunEvent]) -> None:
                 loads[event.outcome.value] += 1
             case RunReady(loaded=Loaded() as loaded):
                 loads.update(loads=1, room_ms=loaded.room_ms, load_ms=loaded.load_ms)
-    if starts or failures or contexts or loads:
-        state = row.get()
-        state.starts += starts
-        state.failures = dict(Counter(state.failures) + failures)
-        state.contexts = dict(Counter(state.contexts) + contexts)
-        state.loads = dict(Counter(state.loads) + loads)
-        state.save(update_fields=["starts", "failures", "contexts", "loads"])
+    news = {"failures": failures, "contexts": contexts, "loads": loads}
+    if not (starts or any(news.values())):
+        return {}
+    known = row.values("starts", *news).first() or {}
+    counters = {name: dict(Counter(known.get(name, {})) + more) for name, more in news.items()}
+    return {"starts": known.get("starts", 0) + starts, **counters}
 
 
 def _write(server: LlamaServer, event: RunEvent) -> None:

@@ -198,7 +198,7 @@ def test_a_database_that_fails_in_here_fails_the_save_which_is_tried_again(world
 
 def test_while_all_is_well_following_costs_one_query(world, django_assert_num_queries):
     world.see("ready")
-    with django_assert_num_queries(3):  # and a savepoint, and its end
+    with django_assert_num_queries(1):
         incidents.follow(world.server, change(status=Status.READY), now=STARTED)
 
 
