@@ -33,19 +33,33 @@ def build_of(command: Sequence[str], environment: Mapping[str, str]) -> str:
     together ask it once: to ask is to start the engine. `environment`: variables that a server gets beside
     our own.
     """
-    engine = tuple(command), tuple(sorted(environment.items())), _stamp(command[0])
-    with _asking.setdefault(engine, Lock()):
-        build = _answers.get(engine) or _ask(command, environment)
-        _answers[engine] = build
+    build = _ask_once(command, environment)
     with _lock:
         _said[tuple(command)] = build
     return build
 
 
-def _stamp(program: str) -> tuple[int, ...]:
+def _ask_once(command: Sequence[str], environment: Mapping[str, str]) -> str:
+    stamp = _stamp(command)
+    if not stamp:
+        return _ask(command, environment)
+    engine = tuple(command), tuple(sorted(environment.items())), stamp
+    with _asking.setdefault(engine, Lock()):
+        build = _answers.get(engine) or _ask(command, environment)
+        _answers[engine] = build
+    return build
+
+
+def _stamp(command: Sequence[str]) -> tuple[int, ...]:
+    """Return marks of the file of the program; empty where another program may take its place unseen.
+
+    The bundled engine is a package, which costs nothing to look at.
+    """
     try:
-        found = os.stat(program)
+        found = os.stat(command[0])
     except (OSError, ValueError):  # to be found on PATH, or not at all
+        return ()
+    if str(LAUNCHER) in command:
         return ()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from supervisor_app.engine.build import build_of, reaches, told_build
+from supervisor_app.engine.resolve import LAUNCHER
 
 
 @pytest.mark.parametrize(
@@ -73,6 +75,20 @@ def test_another_program_in_the_place_of_an_engine_is_asked_anew(engine):
     draft.replace(engine)
     assert build_of([str(engine)], {}) == "b8800"
     assert told_build([str(engine), "-c"]) == "b8800"
+
+
+def test_an_engine_that_is_found_on_the_path_is_asked_each_time(engine, monkeypatch):
+    monkeypatch.setenv("PATH", f"{engine.parent}:/usr/bin:/bin")
+    assert build_of([engine.name], {}) == "b8763"
+    engine.with_name("says").write_text("version: 8800 (abc)")
+    assert build_of([engine.name], {}) == "b8800"
+
+
+def test_the_bundled_engine_is_looked_at_each_time(monkeypatch):
+    versions = iter(["1.0", "1.1"])
+    monkeypatch.setattr("supervisor_app.engine.build.metadata.version", lambda _: next(versions))
+    command = [sys.executable, str(LAUNCHER)]
+    assert [build_of(command, {}) for _ in range(2)] == ["xllamacpp 1.0", "xllamacpp 1.1"]
 
 
 def test_an_engine_that_has_not_said_its_build_is_asked_again(engine):
