@@ -17,6 +17,7 @@ from supervisor_app.alerts.deliveries import tell_line
 from supervisor_app.alerts.models import LineWatch
 from supervisor_app.alerts.tally import Tally
 from supervisor_app.common.beside import Beside
+from supervisor_app.common.database import Rows, Unchanged
 from supervisor_app.common.guard import Guard
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.words import MISTAKE
@@ -29,6 +30,8 @@ from supervisor_app.logs.search import BadFilterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from django.db.models import QuerySet
 
     from supervisor_app.logs.history import History, Place, RawLine
 
@@ -58,6 +61,7 @@ class LogWatcher:
         self._node = node
         self._clock = clock
         self._logs: dict[int, Watched] = {}
+        self._watches = Unchanged(lambda: list(_enabled()), rows=Rows(_enabled))
         outage = Outage(
             log,
             "⚠️ [ALERTS] Logs cannot be watched ({reason}). Lines are not told until that is over.",
@@ -76,7 +80,7 @@ class LogWatcher:
         self._guard.call(self._look)
 
     def _look(self) -> None:
-        watches = list(LineWatch.objects.filter(enabled=True).order_by("pk"))
+        watches = self._watches()
         servers = LlamaServer.objects.on_node(self._node) if watches else ()
         known: dict[int, Watched] = {}
         for server in servers:
@@ -131,6 +135,10 @@ class LogWatcher:
         stamp = line_of(raw, hider).stamp
         said = time_of(stamp, Lives(history, lives_of(server)).of(raw.place)) if stamp is not None else None
         return self._clock() if said is None else said
+
+
+def _enabled() -> QuerySet[LineWatch]:
+    return LineWatch.objects.filter(enabled=True).order_by("pk")
 
 
 def _joined(lines: Sequence[RawLine]) -> tuple[bytes, dict[int, RawLine]]:

@@ -24,6 +24,10 @@ class LostHosts:
         self._clock = clock
         self._seen: dict[str, float] = {}
 
+    def forget(self) -> None:
+        """Note that every supervisor renews its lease."""
+        self._seen = {}
+
     def look(self, now: float) -> None:
         """Open incidents of lost hosts, go on with those of hosts that are back. `now`: Unix seconds."""
         at = self._clock()

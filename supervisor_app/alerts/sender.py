@@ -12,23 +12,23 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from supervisor_app.alerts import deliveries, incidents, transport
 from supervisor_app.alerts.lost_hosts import LostHosts
+from supervisor_app.alerts.models import Delivery, Incident
 from supervisor_app.common.beside import Beside
+from supervisor_app.common.database import Rows
 from supervisor_app.common.guard import Guard
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.words import MISTAKE, span
-
-if TYPE_CHECKING:
-    from supervisor_app.alerts.models import Delivery
+from supervisor_app.fleet.lease import expired_leases
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
-"""Interval between two polls: each costs 5 ms of CPU, and an alert may be that late."""
+"""Interval between two polls; an alert may be that late."""
 CHORES_SECONDS = 10.0
 """Interval between two searches for reminders that are due and alerts to give up."""
 AT_ONCE = 4
@@ -60,6 +60,12 @@ class AlertSender:
         self.on_their_way: dict[int, Delivery] = {}
         """Keyed by channel."""
         self._lost_hosts = LostHosts()
+        self._matters = Rows(
+            lambda: Incident.objects.open().values_list("pk")[:1],
+            lambda: Delivery.objects.pending().values_list("pk")[:1],
+            lambda: expired_leases().values_list("pk")[:1],
+        )
+        """Most of the time nothing is open, nothing is to be sent and no host is lost."""
         self.chores_at = 0.0
         outage = Outage(
             log,
@@ -99,6 +105,9 @@ class AlertSender:
 
     def _look(self) -> None:
         self._record()
+        if not any(self._matters()):
+            self._lost_hosts.forget()
+            return
         now = self._clock()
         incidents.close_settled(now)
         if time.monotonic() >= self.chores_at:

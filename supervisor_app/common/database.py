@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from django.db import DatabaseError, InterfaceError, connection
 
@@ -17,6 +17,8 @@ from supervisor_app.common.storage import StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from django.db.models import QuerySet
+
 T = TypeVar("T")
 CLOSE_SECONDS = 1.0
 """Time limit of closing a connection at the end."""
@@ -24,39 +26,79 @@ UNCHANGED_SECONDS = 10.0
 """Time for which a database in which nothing changes is trusted. A supervisor that lives writes every
 5 s; one that does not is found silent after 15.
 """
+TRUSTED_SECONDS = 60.0
+"""Time for which rows that are as they were are trusted to tell all."""
+
+
+class Rows:
+    """Rows of some queries, as the database has them, whose SQL is made once.
+
+    A supervisor writes a heartbeat every 5 s, so something has always changed. To see whether anything else
+    has, these rows are enough: of a query that finds little, Django takes 1 ms to make the SQL and a model,
+    and the database 0.05 ms to answer. So no query may depend on the time of this host: `Now()` is the
+    database's.
+    """
+
+    def __init__(self, *queries: Callable[[], QuerySet[Any, Any]]) -> None:
+        self._queries = queries
+        self._statements: list[tuple[str, tuple[Any, ...]]] = []
+
+    def __call__(self) -> list[list[tuple[Any, ...]]]:
+        """Return the rows of each query. Raises what the database raises."""
+        self._statements = self._statements or [query().query.sql_with_params() for query in self._queries]
+        found = []
+        with connection.cursor() as cursor:
+            for sql, params in self._statements:
+                cursor.execute(sql, params)
+                found.append(cursor.fetchall())
+        return found
 
 
 class Unchanged(Generic[T]):
     """Cache of what `read` found, until the database, or what `beside` returns, has changed.
 
-    For one `DatabaseThread`. SQLite alone tells whether it has changed; anything else is read each time. A
-    result that has been the same for `UNCHANGED_SECONDS` is read each time, too, because some of it depends
-    on the time.
+    For one `DatabaseThread`. SQLite alone tells whether it has changed; anything else is looked at each time.
+    So is a result that has been the same for `UNCHANGED_SECONDS`, because some of it depends on the time.
+
+    `rows` are all that `read` depends on, also that which depends on the time: it is called again once they
+    are others, or after `TRUSTED_SECONDS`. Without them it is called after each change.
     """
 
     def __init__(
         self,
         read: Callable[[], T],
         *,
+        rows: Callable[[], object] | None = None,
         beside: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._read = read
+        self._rows = rows
         self._beside = beside
         self._clock = clock
         self._mark: object = None
         self._marked_at = 0.0
+        self._seen: object = None
+        """Rows, and what was beside them, when `read` was called last."""
+        self._read_at = 0.0
         self._found: T
 
     def __call__(self) -> T:
         """Raises what the database raises."""
-        version, now = _version(), self._clock()
-        mark = None if version is None else (version, self._beside())  # before reading: what comes meanwhile
+        version, beside, now = _version(), self._beside(), self._clock()
+        mark = None if version is None else (version, beside)  # before reading: what comes meanwhile
         if mark is None or mark != self._mark:
-            self._found, self._mark, self._marked_at = self._read(), mark, now
+            self._look(beside, now)
+            self._mark, self._marked_at = mark, now
         elif now - self._marked_at >= UNCHANGED_SECONDS:
-            self._found = self._read()
+            self._look(beside, now)
         return self._found
+
+    def _look(self, beside: object, now: float) -> None:
+        seen = None if self._rows is None else (self._rows(), beside)
+        if seen is None or seen != self._seen or now - self._read_at >= TRUSTED_SECONDS:
+            self._found = self._read()
+            self._seen, self._read_at = seen, now
 
 
 def _version() -> tuple[object, int, int] | None:

@@ -11,9 +11,11 @@ from django.utils import timezone
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from django.db.models.functions import Now
+
 
 class MaintenanceQuerySet(models.QuerySet["Maintenance"]):
-    def in_force(self, now: datetime) -> MaintenanceQuerySet:
+    def in_force(self, now: datetime | Now) -> MaintenanceQuerySet:
         return self.filter(Q(until=None) | Q(until__gt=now), ended_at=None)
 
 

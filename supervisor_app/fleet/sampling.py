@@ -14,7 +14,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from supervisor_app.common.database import DatabaseThread, Unchanged
+from supervisor_app.common.database import DatabaseThread
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.common.words import MISTAKE
@@ -58,7 +58,7 @@ class Sampler:
         self._node = node
         self._look = look
         self._clock = clock
-        self._passed = Unchanged(passed)
+        self._passed = passed
         self._courses: dict[str, Course] = {}
         self._waiting: deque[tuple[str, int, Figures]] = deque()
         """Samples that a batch has left behind, in the order of their times."""

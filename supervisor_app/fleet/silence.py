@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -23,6 +23,13 @@ def with_silence(servers: QuerySet[LlamaServer]) -> QuerySet[LlamaServer]:
         lease_is_over=Exists(expired_leases().filter(**of_its_node)),
         has_supervisor=Exists(live_leases().filter(**of_its_node)),
     )
+
+
+def silent_rows() -> QuerySet[LlamaServer, Any]:
+    """Servers of which nobody reports, and since when, for comparison."""
+    too_long_ago = Q(state__seen_at__lt=Now() - SILENT_AFTER)
+    silent = with_silence(LlamaServer.objects.all()).filter(Q(lease_is_over=True) | too_long_ago)
+    return silent.order_by("pk").values_list("pk", "state__seen_at")
 
 
 def has_supervisor(server: LlamaServer) -> bool:

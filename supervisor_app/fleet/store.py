@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from supervisor_app.common.database import DatabaseThread, Unchanged
+from supervisor_app.common.database import DatabaseThread, Rows, Unchanged
 from supervisor_app.common.moments import moment
 from supervisor_app.common.storage import storable
 from supervisor_app.core.changes import (
@@ -84,6 +84,8 @@ class StoreHooks:
     """Pids that a request in quarantine has killed, by the name of their server."""
     isolated: Callable[[LlamaServer], bool]
     """Is the server shared with a key whose prompts nobody else may find in its cache?"""
+    rows: Sequence[Callable[[], QuerySet[Any, Any]]]
+    """Rows on which `explained` and `isolated` depend."""
     prune: Callable[[datetime], bool]
     """Delete some rows that are too old. True: there may be more to delete."""
 
@@ -112,7 +114,8 @@ class OrmStore:
         self._cwd = os.getcwd()
         self.memory_rules: MemoryRules | None = None
         self.reader = DatabaseThread("store-read")
-        self._known = Unchanged(self._configs, beside=lambda: (overlay(), command()))
+        rows = Rows(lambda: LlamaServer.objects.order_by("pk").values_list(), _ports, *hooks.rows)
+        self._known = Unchanged(self._configs, rows=rows, beside=self._files)
         self._writer = DatabaseThread("store-write")
         self.plans = KnownPlans()
         """Maintenance, as the last heartbeat has seen it."""
@@ -146,6 +149,13 @@ class OrmStore:
     def _prune(self) -> bool:
         now = timezone.now()
         return retention.prune(self._node, now) or self._hooks.prune(now)
+
+    def _files(self) -> tuple[Overlay, Sequence[tuple[str, ...]]]:
+        """Return what files say, and the engines of theirs that are there by now."""
+        overlay = self._overlay()
+        binaries = {engine.binary for engine in overlay.engines.values()}
+        binaries |= {server.binary for server in overlay.servers.values()}
+        return overlay, [self._command(), *map(self._command, sorted(binaries - {""}))]
 
     def _configs(self) -> list[ServerConfig]:
         overlay, command = self._overlay(), self._command()
@@ -185,6 +195,10 @@ class OrmStore:
         except UnknownEngineError:
             return ()
         return self._command(binary) if binary else command
+
+
+def _ports() -> QuerySet[ServerState, Any]:
+    return ServerState.objects.order_by("pk").values_list("pk", "port")
 
 
 def _remember(name: str) -> Remembered:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import F, Q
 from django.utils import timezone
 
-from supervisor_app.common.database import Unchanged
+from supervisor_app.common.database import Rows, Unchanged
 from supervisor_app.common.redact import harmless
 from supervisor_app.common.storage import storable
 from supervisor_app.common.words import ending, size
@@ -54,7 +54,7 @@ class Downloads:
         self._overlay = overlay
         self._finished = finished
         self._only = only
-        self._found = Unchanged(lambda: list(self._rows()))
+        self._found = Unchanged(lambda: list(self._rows()), rows=Rows(self._rows))
         self._fetchers: dict[int, Fetcher] = {}
         self._deaths: dict[int, tuple[int, int]] = {}
         """Deaths in a row of a download's processes, and the bytes at the last of them."""

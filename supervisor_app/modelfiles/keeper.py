@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from supervisor_app.common.beside import LOW, Beside
-from supervisor_app.common.database import Unchanged
+from supervisor_app.common.database import Rows, Unchanged
 from supervisor_app.common.guard import Guard
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.words import MISTAKE
@@ -56,7 +56,7 @@ class ModelKeeper:
         self._node = node
         self._overlay = overlay
         self._clock = clock
-        self._wished = Unchanged(lambda: wished_of(node))
+        self._wished = Unchanged(lambda: list(wished_of(node)), rows=Rows(lambda: wished_of(node)))
         self._list_at = clock() + FIRST_LIST_SECONDS
         lists, downloads = guard_of("MODELS"), guard_of("DOWNLOADS")
         self._beside = Beside("models", partial(lists.call, self.look), WISH_SECONDS, nice=LOW)

@@ -24,9 +24,10 @@ from supervisor_app.library.shelf import is_projector, mark_of
 from supervisor_app.modelfiles.models import ModelFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from django.contrib.auth.models import User
+    from django.db.models import QuerySet
 
     from supervisor_app.modelfiles.places import Places
 
@@ -63,12 +64,12 @@ def why_kept(row: ModelFile) -> str:
     return row.kept
 
 
-def wished_of(node: str) -> list[ModelFile]:
+def wished_of(node: str) -> QuerySet[ModelFile]:
     """Return the models of a node that people wish to be deleted."""
-    return list(ModelFile.objects.filter(node=node, delete_wished_at__isnull=False))
+    return ModelFile.objects.filter(node=node, delete_wished_at__isnull=False)
 
 
-def carry_out(wished: Sequence[ModelFile], places: Places) -> None:
+def carry_out(wished: Iterable[ModelFile], places: Places) -> None:
     """Delete models of this node, or say why not. Raises what the database raises."""
     for row in wished:
         try:

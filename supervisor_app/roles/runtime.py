@@ -14,6 +14,7 @@ from django.conf import settings
 
 from supervisor_app.alerts.log_watcher import LogWatcher
 from supervisor_app.alerts.sender import AlertSender
+from supervisor_app.common.database import Unchanged
 from supervisor_app.common.loops import run_in
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
@@ -126,7 +127,9 @@ class Runtime:
             hooks=STORE_HOOKS,
         )
         self._footprints = NodeFootprints(node)
-        self._sampler = Sampler(node, lambda: self.supervisor.vitals(), Tally())
+        tally = Tally()
+        passed = Unchanged(tally, rows=tally.rows)
+        self._sampler = Sampler(node, lambda: self.supervisor.vitals(), passed)
         self._contexts = LocalContexts(Path(settings.DATA_DIR, CONTEXTS), answers=self._answers)
         self.supervisor = NodeSupervisor(
             store=self._store,

@@ -58,7 +58,7 @@ class Flight:
 
 def in_flight(names: Sequence[str]) -> Mapping[str, Counts]:
     """Count what is in flight for each of these servers. One query, however many they are."""
-    return counts_of(_rows().values_list("counts", flat=True), names)
+    return counts_of(rows_in_flight().values_list("counts", flat=True), names)
 
 
 def counts_of(rows: Iterable[str], names: Iterable[str]) -> dict[str, Counts]:
@@ -82,7 +82,7 @@ def counts_of(rows: Iterable[str], names: Iterable[str]) -> dict[str, Counts]:
 def sums_in_flight() -> dict[str, tuple[int, int, int]]:
     """Add up, by server, requests at it, requests that wait, and the tokens that answers have so far."""
     found: dict[str, tuple[int, int, int]] = {}
-    for counts, requests in _rows().values_list("counts", "requests"):
+    for counts, requests in rows_in_flight().values_list("counts", "requests"):
         tokens = Counter[str]()
         for request in _requests(requests):
             tokens[request.server] += request.tokens or 0
@@ -94,7 +94,7 @@ def sums_in_flight() -> dict[str, tuple[int, int, int]]:
 
 def flight(server: str = "") -> Flight:
     """List what is in flight, for one server or for all."""
-    rows = list(_rows().values_list("total", "requests", "counts"))
+    rows = list(rows_in_flight().values_list("total", "requests", "counts"))
     listed = [_requests(requests) for _, requests, _ in rows]
     waiting = Counter[str]()
     for _, _, counts in rows:
@@ -136,5 +136,6 @@ def cancel(request: InFlight, user: int) -> None:
     nudge_gateways()
 
 
-def _rows() -> QuerySet[GatewaySight]:
+def rows_in_flight() -> QuerySet[GatewaySight]:
+    """Rows of the gateways that have something in flight, but for those that were killed."""
     return GatewaySight.objects.filter(seen_at__range=(Now() - FRESH, Now() + FRESH))

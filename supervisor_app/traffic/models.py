@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.core.validators import MaxValueValidator
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from supervisor_app.fleet.validators import validate_names
@@ -254,7 +255,7 @@ class UsageDay(models.Model):
 
 
 class QuarantinedQuerySet(models.QuerySet["QuarantinedRequest"]):
-    def in_force(self, now: datetime) -> QuarantinedQuerySet:
+    def in_force(self, now: datetime | Now) -> QuarantinedQuerySet:
         return self.filter(until__gt=now)
 
 
@@ -285,6 +286,11 @@ class QuarantinedRequest(models.Model):
 
     def __str__(self) -> str:
         return f"{self.body_hash[:12]} on {self.server}"
+
+
+def quarantined_rows() -> models.QuerySet[QuarantinedRequest, Any]:
+    """Requests in quarantine, for comparison."""
+    return QuarantinedRequest.objects.in_force(Now()).order_by("pk").values_list()
 
 
 def explained_deaths(now: datetime) -> dict[str, frozenset[int]]:

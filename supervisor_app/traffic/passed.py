@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Case, Count, F, FloatField, Q, Sum, When
 from django.db.models.functions import Coalesce
 
+from supervisor_app.common.database import Rows
 from supervisor_app.fleet.course import Passed
-from supervisor_app.traffic.live import sums_in_flight
+from supervisor_app.traffic.live import rows_in_flight, sums_in_flight
 from supervisor_app.traffic.models import RequestRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from django.db.models import QuerySet
 
 _TIMED = Q(ttft_ms__isnull=False, generated_tokens__gt=1)
 """Answers that tell how long each token after the first took."""
@@ -30,17 +33,23 @@ _SUMS: dict[str, Any] = {
 }
 
 
+def _newest() -> QuerySet[RequestRecord, int]:
+    return RequestRecord.objects.order_by("-pk").values_list("pk", flat=True)
+
+
 class Tally:
     """Adds up the requests that ended since the first call, by server. For one thread."""
 
     def __init__(self) -> None:
+        self.rows = Rows(lambda: _newest()[:1], rows_in_flight)
+        """All that is added up depends on these."""
         self._last: int | None = None
         """Number of the newest record that was added."""
         self._sums: dict[str, Passed] = {}
 
     def __call__(self) -> Mapping[str, Passed]:
         """Raises what the database raises."""
-        newest = RequestRecord.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+        newest = _newest().first() or 0
         if self._last is None:
             self._last = newest
         if newest > self._last:

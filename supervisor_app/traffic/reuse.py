@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.moments import moment
 from supervisor_app.core.diagnosis.named_files import is_router
@@ -12,10 +12,18 @@ from supervisor_app.gateway.llama.isolation import is_shared_with
 from supervisor_app.traffic.models import ApiKey, RequestRecord
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
     from supervisor_app.fleet.models import LlamaServer
 
 LONGEST_REQUEST = timedelta(hours=1)
 """A request that began longer before a moment, and ended after it, is not looked for."""
+
+
+def isolating_rows() -> QuerySet[ApiKey, Any]:
+    """Keys whose prompts nobody else may find in a cache, for comparison."""
+    keys = ApiKey.objects.filter(isolate_cache=True)
+    return keys.order_by("pk").values_list("pk", "allowed_models")
 
 
 def is_isolated(server: LlamaServer) -> bool:

@@ -8,9 +8,9 @@ import pytest
 from django.db import connection
 
 from supervisor_app.common import database
-from supervisor_app.common.database import Unchanged
+from supervisor_app.common.database import Rows, Unchanged
 from supervisor_app.fleet.models import LlamaServer
-from tests.integration.building import make_server
+from tests.integration.building import make_key, make_server
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -103,3 +103,69 @@ def test_a_database_that_does_not_tell_is_read_each_time(reader, monkeypatch):
     monkeypatch.setattr(database, "_version", lambda: None)
     reader(), reader()
     assert reader.reads == 2
+
+
+class Compared(Reader):
+    """Reads names only when the rows that they are in have changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        rows = Rows(lambda: LlamaServer.objects.order_by("pk").values_list("name"))
+        self.known = Unchanged(self._read, rows=rows, clock=lambda: self.now)
+
+
+@pytest.fixture(params=[True, False])
+def compared(request, monkeypatch):
+    """With a database that tells whether it has changed, and with another."""
+    if not request.param:
+        monkeypatch.setattr(database, "_version", lambda: None)
+    return Compared()
+
+
+def test_a_change_elsewhere_is_no_reason_to_read_again(compared):
+    make_server("one")
+    assert compared() == ["one"]
+    by_somebody_else(lambda: make_key("chat"))
+    assert compared() == ["one"]
+    assert compared.reads == 1
+
+
+def test_other_rows_are_a_reason_to_read_again(compared):
+    make_server("one")
+    assert compared() == ["one"]
+    by_somebody_else(lambda: make_server("two"))
+    assert [compared(), compared()] == [["one", "two"]] * 2
+    assert compared.reads == 2
+
+
+def test_rows_are_not_trusted_for_ever(compared):
+    compared()
+    compared.now = database.TRUSTED_SECONDS - 0.1
+    compared()
+    assert compared.reads == 1
+    compared.now = database.TRUSTED_SECONDS
+    compared()
+    assert compared.reads == 2
+
+
+def test_a_read_that_failed_is_made_again(compared, monkeypatch):
+    make_server("one")
+    with monkeypatch.context() as broken:
+        broken.setattr(compared.known, "_read", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            compared()
+    assert compared() == ["one"]
+
+
+def test_rows_are_asked_for_without_a_look_at_the_query_again():
+    queries = []
+
+    def query():
+        queries.append(1)
+        return LlamaServer.objects.filter(name="one").values_list("name")
+
+    rows = Rows(query, lambda: LlamaServer.objects.filter(name="two").values_list("name"))
+    assert rows() == [[], []]
+    make_server("one")
+    assert rows() == [[("one",)], []]
+    assert len(queries) == 1

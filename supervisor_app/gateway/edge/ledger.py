@@ -35,7 +35,7 @@ from supervisor_app.traffic.models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from supervisor_app.gateway.access.keys import KeyPolicy
@@ -81,6 +81,13 @@ def load_keys(now: float | None = None) -> list[KeyPolicy]:
     keys, month = list(ApiKey.objects.all()), month_of(time.time() if now is None else now)
     used = used_by([key.name for key in keys if key.tokens_per_month], month.first)
     return list(chain.from_iterable(key.as_policies(used.get(key.name, 0), month.ends_at) for key in keys))
+
+
+KEY_ROWS: tuple[Callable[[], QuerySet[Any, Any]], ...] = (
+    lambda: ApiKey.objects.order_by("pk").values_list(),
+    lambda: RequestRecord.objects.order_by("-pk").values_list("pk")[:1],
+)
+"""All on which keys depend, in one month: what they have used changes with the records of requests."""
 
 
 # --- Records -------------------------------------------------------------------------------------------
@@ -356,6 +363,11 @@ def touch_use(names: Iterable[str], now: float) -> None:
         unique_fields=["server"],
         update_fields=["last_request_at"],
     )
+
+
+def limited_servers() -> QuerySet[LlamaServer, Any]:
+    """Tell whether any server is to be stopped when it is idle: most often none is."""
+    return LlamaServer.objects.filter(idle_stop_seconds__gt=0).values_list("pk")[:1]
 
 
 def idle_servers(now: float, overlay: Overlay) -> dict[str, datetime]:

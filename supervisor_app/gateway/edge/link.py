@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from supervisor_app.common.database import DatabaseThread, Unchanged
+from supervisor_app.common.database import DatabaseThread, Rows, Unchanged
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.common.words import MISTAKE
@@ -36,9 +36,12 @@ from supervisor_app.gateway.edge.writer import RecordWriter
 from supervisor_app.gateway.records.metrics import GatewayMetrics
 from supervisor_app.gateway.servers.scrape import metrics_of
 from supervisor_app.gateway.workers.shared_counts import SAVE_SECONDS, SharedCounts
+from supervisor_app.traffic.budgets import month_of
+from supervisor_app.traffic.models import quarantined_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import date
     from pathlib import Path
 
     from supervisor_app.fleet.conf import Overlay
@@ -79,7 +82,8 @@ class Link:
         self._counts = counts
         self._database = DatabaseThread("gateway-read")
         self._recent = RecentRuns()
-        self._known = Unchanged(self._read, beside=overlay)
+        rows = Rows(*survey.ROWS, *ledger.KEY_ROWS, quarantined_rows, sights.wishes)
+        self._known = Unchanged(self._read, rows=rows, beside=lambda: (overlay(), *self._now()))
         self._gateway: Gateway
         self._writer: RecordWriter
         self._metrics: GatewayMetrics
@@ -140,6 +144,10 @@ class Link:
         if self._was_open not in (None, door.keys.is_open):  # who starts it says how it begins
             log.log(*door.who_may())
         self._was_open = door.keys.is_open
+
+    def _now(self) -> tuple[date, bool]:
+        """Return what else is read by: the month, and whether anything is in flight."""
+        return month_of(self._gateway.wall_time()).first, bool(self._gateway.exchanges)
 
     def _read(
         self,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COUNT = 8
 """Newest runs read of each server: for how they ended and how long they took to start."""
-TRUSTED_SECONDS = 60.0
+TRUSTED_SECONDS = 30.0
 """Time after which all are read again. A run is written with a new version of its server's state, but what
 people or the retention delete is not.
 """

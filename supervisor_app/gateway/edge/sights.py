@@ -16,6 +16,8 @@ from supervisor_app.traffic.models import CancelWish, GatewaySight
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from django.db.models import QuerySet
+
     from supervisor_app.common.database import DatabaseThread
     from supervisor_app.gateway.records.in_flight import Sight
 
@@ -93,5 +95,9 @@ def withdraw(name: str) -> None:
 
 def unwanted() -> frozenset[str]:
     """Names of requests that somebody wants to end."""
-    wishes = CancelWish.objects.filter(asked_at__gt=Now() - WISH)
-    return frozenset(wishes.values_list("request_id", flat=True))
+    return frozenset(wishes())
+
+
+def wishes() -> QuerySet[CancelWish, str]:
+    rows = CancelWish.objects.filter(asked_at__gt=Now() - WISH).order_by("pk")
+    return rows.values_list("request_id", flat=True)

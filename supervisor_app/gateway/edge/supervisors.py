@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from supervisor_app.common.database import Rows
 from supervisor_app.common.storage import StoreError
 from supervisor_app.fleet.commands import anudge, tell_closed, tell_moved, tell_waiting
 from supervisor_app.gateway.edge import ledger
@@ -48,6 +49,7 @@ class Supervisors:
         self._tasks = tasks
         self._nodes: set[str] = set()
         """Nodes whose supervisors know of this gateway."""
+        self._limited = Rows(ledger.limited_servers)
         self._waking: set[str] = set()
         """Servers whose start the database is being told: once, however many ask."""
 
@@ -124,7 +126,10 @@ class Supervisors:
                     await self.nudge(name)
 
     def _stop_idle_now(self) -> list[str]:
-        idle = ledger.idle_servers(self._gateway.wall_time(), self._overlay())
+        overlay = self._overlay()
+        if not (overlay.values.get("idle_stop_seconds") or any(self._limited())):
+            return []
+        idle = ledger.idle_servers(self._gateway.wall_time(), overlay)
         busy = set(self.in_use())
         return [name for name, since in idle.items() if name not in busy and ledger.stop_idle(name, since)]
 

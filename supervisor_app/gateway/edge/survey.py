@@ -21,18 +21,33 @@ from supervisor_app.fleet.conf import Overlay, apply_overlay
 from supervisor_app.fleet.events import load_of
 from supervisor_app.fleet.models import LlamaServer, Run, ServerState
 from supervisor_app.fleet.presets import aliases_among
-from supervisor_app.fleet.silence import silent_since, with_silence
+from supervisor_app.fleet.silence import silent_rows, silent_since, with_silence
 from supervisor_app.gateway.edge.recent_runs import RecentRuns
 from supervisor_app.gateway.llama.isolation import caches_prompts
 from supervisor_app.gateway.llama.listing import Listing, is_path, listing_of_json, listing_of_names
 from supervisor_app.gateway.llama.presets import presets_of
 from supervisor_app.gateway.servers.elsewhere import is_elsewhere
 from supervisor_app.gateway.servers.facts import End, Load, ServerFacts, end_of
+from supervisor_app.traffic.models import ModelList
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from supervisor_app.traffic.models import ModelList
+    from django.db.models import QuerySet
+
+
+def _states() -> QuerySet[ServerState, Any]:
+    fields = [field.attname for field in ServerState._meta.concrete_fields if field.name != "seen_at"]
+    return ServerState.objects.order_by("pk").values_list(*fields)
+
+
+ROWS: tuple[Callable[[], QuerySet[Any, Any]], ...] = (
+    lambda: LlamaServer.objects.order_by("pk").values_list(),
+    _states,
+    silent_rows,
+    lambda: ModelList.objects.order_by("pk").values_list(),
+)
+"""All on which facts depend, but for runs, which change with the states, and heartbeats."""
 
 
 def load_facts(overlay: Overlay, recent: RecentRuns | None = None) -> dict[str, ServerFacts]:

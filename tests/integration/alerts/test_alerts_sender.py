@@ -261,6 +261,7 @@ def test_a_database_that_is_away_is_told_once_and_nothing_is_sent_twice(world, m
 
 def test_a_mistake_of_ours_is_told_and_the_rest_goes_on(world, monkeypatch, caplog):
     monkeypatch.setattr(deliveries, "remind", lambda now: 1 / 0)
+    world.see("crashed")
     world.look()
     assert "This is a mistake in llamaproxy. Supervision goes on." in caplog.text
 
@@ -295,3 +296,13 @@ def test_the_console_and_the_errors_hold_no_secret(world, capsys):
     assert "Connection refused" in shown
     assert "hunter22" not in shown
     assert "top-secret" not in shown
+
+
+def test_nothing_is_looked_for_while_nothing_is_open_to_be_sent_or_lost(world, monkeypatch):
+    looks = []
+    monkeypatch.setattr(deliveries, "remind", looks.append)
+    world.look()
+    assert looks == []
+    world.see("crashed")
+    world.look()
+    assert len(looks) == 1

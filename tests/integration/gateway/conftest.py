@@ -14,7 +14,7 @@ import pytest
 import uvloop
 from django.db import OperationalError
 
-from supervisor_app.common.database import Unchanged
+from supervisor_app.common.database import Rows, Unchanged
 from supervisor_app.gateway.access.keys import KeyRing
 from supervisor_app.gateway.edge import ledger, link, survey
 from supervisor_app.gateway.plane import client, gateway
@@ -98,6 +98,8 @@ def outage(monkeypatch):
     ]:
         monkeypatch.setattr(module, name, partial(outage.may_fail, getattr(module, name)))
     monkeypatch.setattr(link, "render_metrics", partial(outage.may_fail, link.render_metrics))
+    look = Rows.__call__
+    monkeypatch.setattr(Rows, "__call__", lambda rows: outage.may_fail(look, rows))
     return outage
 
 
