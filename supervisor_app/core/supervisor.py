@@ -208,16 +208,16 @@ class ServerSupervisor:
             self.tell(asked)
         self._turn.poll()
 
-    def stop(self, note: str, *, spare_adopted: bool) -> None:
+    def stop(self, note: str, *, spare_adopted: bool, at_once: bool = True) -> None:
         """Stop for good: nothing is begun after this."""
         self._ending = True
         self._idle.clear()
-        self.tell(lifecycle.Stop(note, spare_adopted=spare_adopted, at_once=True))
+        self.tell(lifecycle.Stop(note, spare_adopted=spare_adopted, at_once=at_once))
 
     def leave(self, note: str) -> None:
-        """Stop, because this server does not exist any more."""
+        """Stop, because this server does not exist any more; what it has begun may finish."""
         self.leaving = True
-        self.stop(note, spare_adopted=True)
+        self.stop(note, spare_adopted=True, at_once=False)
 
     def tell(self, event: lifecycle.Event) -> None:
         """Take a wish, or a decision about its room in memory."""

@@ -96,11 +96,16 @@ class PresetsField(forms.JSONField):
             return True
 
 
+ENGINE_HELP = (
+    "The [engines] of llamaproxy.toml have names. Their programs and variables are set in that file alone."
+)
+
+
 class EngineField(forms.ChoiceField):
     """Choice among the engines that the file of this host names; the one that is configured may stay."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(required=False, help_text=BY_FIELD["engine"].form_help, **kwargs)
+        super().__init__(required=False, help_text=ENGINE_HELP, **kwargs)
         self.names: list[str] = []
 
     def offer(self, current: str) -> None:

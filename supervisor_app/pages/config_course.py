@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 
 from supervisor_app.fleet.conf import apply_overlay, fixed_fields, launch_of
 from supervisor_app.fleet.config_source import last_good
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 @page(Right.ADMINISTER)
 def config_course(request: HtmxHttpRequest, name: str) -> HttpResponse:
-    """Show the banner anew: the page asks for it after each push about its server."""
-    server = get_object_or_404(LlamaServer.objects.select_related("state"), name=name)
+    """Show the banner anew: the page asks for it after each push about its server, which may be gone."""
+    server = LlamaServer.objects.select_related("state").filter(name=name).first()
     based_on = request.GET.get("version", "")
-    return render(request, "supervisor/_config_course.html", {"name": name, **course(server, based_on)})
+    shown = course(server, based_on) if server else {"version": based_on, "is_gone": True}
+    return render(request, "supervisor/_config_course.html", {"name": name, **shown})
 
 
 def course(server: LlamaServer, based_on: str) -> dict[str, Any]:

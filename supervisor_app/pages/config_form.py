@@ -80,6 +80,11 @@ class ConfigForm(LlamaServerForm):
             fixed = {*fixed, *PLAIN_FIELDS}
         for field in fixed & self.fields.keys():
             del self.fields[field]
+        if flags is not None:
+            flags.help_text = _(
+                "As on a command line: --jinja -fa on. Those that reach for files, programs or the network "
+                "are set in the config file only."
+            )
         plain, rest = read_plain(self.initial.get("args") or ())
         self.initial.update(plain, args=rest)
         for field, label in LABELS.items():

@@ -73,6 +73,11 @@ def test_the_banner_says_who_has_changed_it_meanwhile(staff_client, chat):
     assert "Changed by" not in staff_client.get(PATH).content.decode()
 
 
+@pytest.mark.django_db
+def test_the_banner_says_that_the_server_was_deleted(staff_client):
+    assert "chat was deleted meanwhile." in banner(staff_client, 2)
+
+
 @pytest.mark.django_db(transaction=True)
 async def test_a_page_at_a_configuration_is_told_that_somebody_has_changed_that():
     server = await db(lambda: make_server("chat"))
