@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.widgets import AdminDateWidget, AdminSplitDateTime, AdminTimeWidget
+from django.template.response import TemplateResponse
 from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from django.contrib.admin import ModelAdmin
+    from django.db.models import QuerySet
     from django.http import HttpRequest
 
 
@@ -23,6 +29,38 @@ class ReadOnly:
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def question(
+    admin: ModelAdmin[Any],
+    request: HttpRequest,
+    chosen: QuerySet[Any],
+    *,
+    title: str,
+    says: str,
+    yes: str,
+    about: Collection[object],
+) -> TemplateResponse | None:
+    """Return the page that asks before an action is done; None: there is nothing to ask, or it was answered.
+
+    `says`: what happens; `yes`: the word of the button; `about`: those of the chosen that it happens to.
+    """
+    if not about or request.POST.get("post"):
+        return None
+    context = {
+        **admin.admin_site.each_context(request),
+        "title": title,
+        "says": says,
+        "yes": yes,
+        "about": about,
+        "chosen": chosen,
+        "opts": admin.opts,
+        "action": request.POST["action"],
+        "checkbox": ACTION_CHECKBOX_NAME,
+        "media": admin.media,
+        "body_class": "delete-confirmation",
+    }
+    return TemplateResponse(request, "admin/question.html", context)
 
 
 class NamesField(forms.CharField):

@@ -12,9 +12,10 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from supervisor_app.common import words
-from supervisor_app.common.admin import ReadOnly
+from supervisor_app.common.admin import ReadOnly, question
 from supervisor_app.core.server_config import Wish
 from supervisor_app.core.settings import Section, settings_of
+from supervisor_app.core.status import Status
 from supervisor_app.fleet import account_admin  # noqa: F401  (its pages are the admin's, too)
 from supervisor_app.fleet.audit import note
 from supervisor_app.fleet.commands import ask, nudge, tell_configured
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     AuditModelAdmin = admin.ModelAdmin[AuditEntry]
 else:  # Django's own classes cannot be subscripted
     ServerModelAdmin = RunModelAdmin = AuditModelAdmin = admin.ModelAdmin
+
+
+FINISH_FIRST = "Requests that are running now may finish first."
 
 
 @admin.register(LlamaServer)
@@ -138,12 +142,26 @@ class LlamaServerAdmin(ServerModelAdmin):
         self._ask(request, queryset, Wish.START)
 
     @admin.action(description="Stop", permissions=["change"])
-    def stop(self, request: HttpRequest, queryset: QuerySet[LlamaServer]) -> None:
-        self._ask(request, queryset, Wish.STOP)
+    def stop(self, request: HttpRequest, queryset: QuerySet[LlamaServer]) -> HttpResponse | None:
+        says = "They stay down until somebody starts them."
+        return self._interrupt(request, queryset, Wish.STOP, f"{FINISH_FIRST} {says}")
 
     @admin.action(description="Restart", permissions=["change"])
-    def restart(self, request: HttpRequest, queryset: QuerySet[LlamaServer]) -> None:
-        self._ask(request, queryset, Wish.RESTART)
+    def restart(self, request: HttpRequest, queryset: QuerySet[LlamaServer]) -> HttpResponse | None:
+        says = "Each answers again as soon as its model is loaded."
+        return self._interrupt(request, queryset, Wish.RESTART, f"{FINISH_FIRST} {says}")
+
+    def _interrupt(
+        self, request: HttpRequest, queryset: QuerySet[LlamaServer], wish: Wish, says: str
+    ) -> HttpResponse | None:
+        """Do what a page asks before, too: it ends the work of those that are ready."""
+        ready = [server for server in queryset if view_of(server).status.status is Status.READY]
+        word = wish.value.capitalize()
+        title = f"{word} {words.counted(len(ready), 'server')}?"
+        asked = question(self, request, queryset, title=title, says=says, yes=word, about=ready)
+        if asked is None:
+            self._ask(request, queryset, wish)
+        return asked
 
     def _ask(self, request: HttpRequest, queryset: QuerySet[LlamaServer], wish: Wish) -> None:
         servers = LlamaServer.objects.filter(pk__in=queryset.values_list("pk", flat=True))

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from supervisor_app.common.admin import NamesField, ReadOnly, SplitDateTime
+from supervisor_app.common.admin import NamesField, ReadOnly, SplitDateTime, question
 from supervisor_app.fleet.audit import note
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.gateway.llama.operations import Scope
@@ -116,8 +116,19 @@ class ApiKeyAdmin(KeyModelAdmin):
         self.message_user(request, f"Switched on: {switch(queryset, on=True)}.")
 
     @admin.action(description="Switch off", permissions=["change"])
-    def switch_off(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        self.message_user(request, f"Switched off: {switch(queryset, on=False)}.")
+    def switch_off(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse | None:
+        asked = question(
+            self,
+            request,
+            queryset,
+            title="Switch these keys off?",
+            says="Programs with them are refused within a second, and requests in flight end.",
+            yes="Switch off",
+            about=queryset.filter(enabled=True),
+        )
+        if asked is None:
+            self.message_user(request, f"Switched off: {switch(queryset, on=False)}.")
+        return asked
 
     @admin.display(description="begins with", ordering="prefix")
     def beginning(self, key: ApiKey) -> SafeString:
@@ -264,8 +275,19 @@ class QuarantinedRequestAdmin(ReadOnly, QuarantineModelAdmin):
     actions = ["release"]
 
     @admin.action(description="Release: let it be tried again", permissions=["release"])
-    def release(self, request: HttpRequest, queryset: QuarantinedQuerySet) -> None:
-        self.message_user(request, f"Released: {let_go(queryset)}.", messages.SUCCESS)
+    def release(self, request: HttpRequest, queryset: QuarantinedQuerySet) -> HttpResponse | None:
+        asked = question(
+            self,
+            request,
+            queryset,
+            title="Release these requests?",
+            says="Whoever sends one of them again reaches a server that has died of it before.",
+            yes="Release",
+            about=queryset,
+        )
+        if asked is None:
+            self.message_user(request, f"Released: {let_go(queryset)}.", messages.SUCCESS)
+        return asked
 
     def has_release_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("traffic.delete_quarantinedrequest")

@@ -350,6 +350,26 @@ def test_an_action_asks_the_chosen_servers(action, running, restart_generation, 
     assert LlamaServer.objects.get(name="three").generation == 1
 
 
+@pytest.mark.parametrize(
+    ("action", "told"),
+    [
+        ("stop", "They stay down until somebody starts them."),
+        ("restart", "Each answers again as soon as its model is loaded."),
+    ],
+)
+def test_servers_that_are_ready_are_not_interrupted_before_a_question(action, told, staff_client):
+    ready, idle = make_ready_server("one"), make_server("two")
+    data = {"action": action, "_selected_action": [ready.pk, idle.pk]}
+    asked = staff_client.post(LIST, data).content.decode()
+    assert f"{action.capitalize()} 1 server?" in asked
+    assert told in asked
+    assert ("<li>one</li>" in asked, "<li>two</li>" in asked) == (True, False)
+    assert set(LlamaServer.objects.values_list("generation", flat=True)) == {1}
+    answer = staff_client.post(LIST, data | {"post": "yes"}, follow=True)
+    assert f"Asked 2 servers to {action}." in answer.content.decode()
+    assert set(LlamaServer.objects.values_list("generation", flat=True)) == {2}
+
+
 def test_the_message_for_one_server_is_in_the_singular(staff_client):
     data = {"action": "stop", "_selected_action": [make_server().pk]}
     assert "Asked 1 server to stop." in staff_client.post(LIST, data, follow=True).content.decode()

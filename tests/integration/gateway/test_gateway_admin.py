@@ -180,8 +180,16 @@ def test_a_key_may_only_ask_models_unless_somebody_ticks_more(staff_client):
 def test_keys_are_switched_off_and_on(staff_client):
     keys = [make_key("a").pk, make_key("b").pk]
     for action, enabled in (("switch_off", False), ("switch_on", True)):
-        staff_client.post(KEYS, {"action": action, "_selected_action": keys})
+        staff_client.post(KEYS, {"action": action, "_selected_action": keys, "post": "yes"})
         assert set(ApiKey.objects.values_list("enabled", flat=True)) == {enabled}
+
+
+def test_keys_are_not_switched_off_before_a_question(staff_client):
+    keys = [make_key("a").pk, make_key("b", enabled=False).pk]
+    asked = page(staff_client.post(KEYS, {"action": "switch_off", "_selected_action": keys}))
+    assert "requests in flight end." in asked
+    assert ("<li>a</li>" in asked, "<li>b</li>" in asked) == (True, False)
+    assert ApiKey.objects.get(name="a").enabled
 
 
 def test_a_key_is_deleted(staff_client):
@@ -302,6 +310,9 @@ def test_the_quarantine_is_listed_with_what_is_in_force(staff_client, quarantine
 
 def test_a_quarantined_request_is_released(staff_client, quarantined):
     chosen = {"action": "release", "_selected_action": [quarantined.pk]}
+    assert "Release these requests?" in page(staff_client.post(QUARANTINE, chosen))
+    assert QuarantinedRequest.objects.count() == 2
+    chosen["post"] = "yes"
     assert "Released: 1." in page(staff_client.post(QUARANTINE, chosen, follow=True))
     assert [row.incident for row in QuarantinedRequest.objects.all()] == ["run 1"]
 

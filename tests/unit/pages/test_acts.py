@@ -38,6 +38,7 @@ NO_QUESTION = {
     "note-incident": "the form shows the note that is there; the audit keeps what was before",
     "preview-added": "changes nothing",
     "preview-config": "changes nothing",
+    "question.html": "it is the question before an action of Django's admin",
     "restore-config": "each version is kept and can be brought back",
     "rollback": "each version is kept and can be brought back",
     "set_password.html": "asks for the old password, or sets the first one of a new user",
