@@ -83,6 +83,7 @@ urlpatterns = [
     path("servers/<name:name>/requests", requests.moved),
     path("servers/<name:name>/quarantine/<int:number>/release", requests.release, name="release"),
     path("overview/figures", overview.figures, name="overview-figures"),
+    path("overview/bars", overview.bars, name="overview-bars"),
     path("palette", palette.palette, name="palette"),
     path("styleguide/", styleguide.styleguide, name="styleguide"),
     path("requests/", requests.requests, name="requests"),

@@ -18,6 +18,7 @@ from supervisor_app.fleet.crash_marks import muted, unmute_mark
 from supervisor_app.fleet.models import CrashMark, LlamaServer, Run
 from supervisor_app.pages.door import act, page
 from supervisor_app.pages.maintenance import maintenance_panel
+from supervisor_app.pages.parts import pushed
 from supervisor_app.pages.presenters.alerts import IncidentRow, by_day, row_of, told_by_incident
 from supervisor_app.web.rights import Right, may
 
@@ -58,17 +59,23 @@ class Filter:
         return incidents.filter(failure_kind=self.kind) if self.kind else incidents
 
 
+@pushed(
+    "supervisor/_alerts.html",
+    lambda asked, may: [alerts_panel(Filter.read(asked), "", names=may.look)],
+    pause=2.0,
+)
 @page(Right.READ)
 def alerts(request: HtmxHttpRequest) -> HttpResponse:
     """Show the page; htmx gets the list alone."""
     chosen = Filter.read(request.GET.dict())
+    looks = may(request.user, Right.LOOK)
     context = {
-        **alerts_panel(chosen, request.GET.get("page", ""), names=may(request.user, Right.LOOK)),
-        **maintenance_panel("", request),
+        **alerts_panel(chosen, request.GET.get("page", ""), names=looks),
+        **maintenance_panel("", to_staff=looks),
     }
     if request.htmx and not request.htmx.history_restore_request:
         return render(request, "supervisor/_alerts.html", context)
-    mutes = muted() if may(request.user, Right.LOOK) else []
+    mutes = muted() if looks else []
     return render(request, "supervisor/alerts.html", {**context, **_choices(), "mutes": mutes})
 
 

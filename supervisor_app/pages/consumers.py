@@ -24,10 +24,12 @@ from supervisor_app.fleet.events import (
 )
 from supervisor_app.fleet.hub import Marks, Wanted, hub, is_news, mark_of_push
 from supervisor_app.pages.build import build
-from supervisor_app.pages.door import allows, stays_allowed
+from supervisor_app.pages.door import allows, role_now, stays_allowed
 from supervisor_app.pages.overview import load_overview, render_overview
+from supervisor_app.pages.part_pushes import part_pushes
+from supervisor_app.pages.parts import Address, address_of
 from supervisor_app.pages.sample_pushes import sample_pushes
-from supervisor_app.web.rights import Right
+from supervisor_app.web.rights import Right, Role
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -38,6 +40,8 @@ LOGIN_NEEDED = 4003
 """Close code. Accepted first and then closed: a refusal is a 403, after which htmx tries for ever."""
 MAX_MESSAGE = 4096
 """Characters of a client's message that are worth parsing."""
+MOST_PARTS = 8
+"""Parts that are pushed to one page."""
 
 # With the sockets, not with the addresses: the first visitor of a new process may be a page that comes back.
 LISTINGS["rows"] = Listing(render_overview, load_overview)
@@ -51,7 +55,8 @@ class StatusConsumer(AsyncWebsocketConsumer):
     configuration, which is told that somebody has changed that. The version last sent of each server
     is remembered, so that an older push is never sent after a newer one. A page that says it is hidden is
     told of another status alone, for its title and its notifications; once it is seen again, of the rest. A
-    page with charts says up to which moment it has figures (`samples`), and is pushed those that follow.
+    page with charts says up to which moment it has figures (`samples`), and is pushed those that follow. One
+    with parts says which (`parts`), and is pushed each when it has changed.
     """
 
     # The hub listens for all: a channel for each socket would make each fail while Redis is away.
@@ -65,6 +70,7 @@ class StatusConsumer(AsyncWebsocketConsumer):
         finally:
             hub().leave(self)
             sample_pushes().leave(self)
+            part_pushes().leave(self)
 
     async def connect(self) -> None:
         await self.accept()
@@ -86,6 +92,9 @@ class StatusConsumer(AsyncWebsocketConsumer):
         """Server at whose configuration the page is."""
         self.charted = only or ""
         self.charted_to: int | None = None
+        self.role: Role | None = None
+        self.parts: frozenset[Address] = frozenset()
+        self.parts_sent: dict[Address, frozenset[str]] = {}
         self.statuses: dict[str, str] = {}
         """Statuses that a push has told, by the names of the servers."""
         hub().join(self)
@@ -103,9 +112,13 @@ class StatusConsumer(AsyncWebsocketConsumer):
             self.is_hidden = said.get("hidden") is True
             if self.has_missed and not self.is_hidden:
                 await self.snapshot()
+            if self.parts and not self.is_hidden:
+                part_pushes().join(self)
         elif said.get("type") == "samples" and self.charted:
             self.charted_to = _moment(said.get("since"))
             sample_pushes().join(self)
+        elif said.get("type") == "parts" and self.is_page:
+            await self._show(said.get("shown"))
         else:
             await self.send(text_data=error_event('Send {"type": "requestLlamaStatus"}.'))
 
@@ -115,6 +128,14 @@ class StatusConsumer(AsyncWebsocketConsumer):
             await super().send(*args, **kwargs)
         except RuntimeError as error:  # autobahn's Disconnected, whose import takes a fifth of a second
             raise StopConsumer from error
+
+    async def _show(self, paths: object) -> None:
+        """Push the parts at these addresses from now on, and no others."""
+        named = [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []
+        self.parts = frozenset(filter(None, map(address_of, named[:MOST_PARTS])))
+        self.parts_sent = {part: sent for part, sent in self.parts_sent.items() if part in self.parts}
+        self.role = await role_now(self.scope)
+        part_pushes().join(self)
 
     async def snapshot(self) -> None:
         """Send everything as it is now: after a connect, after a reconnect, on request.
@@ -178,6 +199,10 @@ class StatusConsumer(AsyncWebsocketConsumer):
             await self.close(code=LOGIN_NEEDED)
         elif not self.wanted.as_json:
             await self.send(text_data=html)
+        if self.parts and self.role is not None:
+            self.role = await role_now(self.scope)
+            if self.role is None:
+                await self.send(text_data='{"type": "login-ended"}')
 
     async def _send_pushes(self, pushes: Collection[Push]) -> None:
         """Send those that are news to this socket."""

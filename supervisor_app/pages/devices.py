@@ -1,4 +1,4 @@
-"""Memory and GPUs of all nodes: a panel that asks for itself again."""
+"""Memory and GPUs of all nodes: a panel that is pushed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from supervisor_app.fleet.devices import known_devices
 from supervisor_app.fleet.footprint_rows import known_needs
 from supervisor_app.fleet.models import ServerState
 from supervisor_app.pages.door import page
+from supervisor_app.pages.parts import pushed
 from supervisor_app.pages.presenters.memory import memory_of
 from supervisor_app.web.rights import Right
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
 
+@pushed("supervisor/_devices.html", lambda _asked, _may: [devices_panel()], pause=5.0)
 @page(Right.READ)
 def devices(request: HttpRequest) -> HttpResponse:
     return render(request, "supervisor/_devices.html", devices_panel())

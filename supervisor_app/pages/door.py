@@ -20,7 +20,17 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HttpResponseStopPolling
 
-from supervisor_app.web.rights import ACTS, READS, Right, declare, may, refuse_without
+from supervisor_app.web.rights import (
+    ACTS,
+    READS,
+    Right,
+    Role,
+    declare,
+    may,
+    refuse_without,
+    role_may,
+    role_of,
+)
 
 View = Callable[..., HttpResponseBase]
 ENDED = "login-ended"
@@ -84,11 +94,24 @@ async def stays_allowed(scope: Mapping[str, Any], right: Right) -> bool:
     return stays
 
 
+async def role_now(scope: Mapping[str, Any]) -> Role | None:
+    """Return the role of a socket's user as it is by now; None: a stranger, or the login has ended."""
+    role: Role | None = await database_sync_to_async(_role_now)(
+        scope["user"].pk, scope["session"].session_key
+    )
+    return role
+
+
 def _may_stay(user: int | None, session: str | None, right: Right) -> bool:
+    role = _role_now(user, session)
+    return role is not None and role_may(role, right)
+
+
+def _role_now(user: int | None, session: str | None) -> Role | None:
     person = None if user is None else get_user_model().objects.filter(pk=user).first()
-    if person is None or not may(person, right):
-        return False
-    return Session.objects.filter(pk=session, expire_date__gt=timezone.now()).exists()
+    if person is None or not Session.objects.filter(pk=session, expire_date__gt=timezone.now()).exists():
+        return None
+    return role_of(person)
 
 
 def _asks_again(request: HttpRequest) -> bool:

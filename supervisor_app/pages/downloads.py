@@ -16,9 +16,10 @@ from supervisor_app.fleet.lease import live_leases
 from supervisor_app.fleet.models import this_node
 from supervisor_app.library.hub.repository import WrongNameError
 from supervisor_app.modelfiles.asking import NoAnswerError, ask_download, look_up, wish_of
-from supervisor_app.modelfiles.models import Download, State
+from supervisor_app.modelfiles.models import Download
 from supervisor_app.modelfiles.steps import WISHES
 from supervisor_app.pages.door import act, page
+from supervisor_app.pages.parts import pushed
 from supervisor_app.pages.presenters.downloads import choices_of, rows_of
 from supervisor_app.web.rights import Right
 
@@ -27,13 +28,11 @@ if TYPE_CHECKING:
 
     from supervisor_app.web.http import HtmxHttpRequest
 
-PAUSE, QUICK_PAUSE = "10s", "1s"
-"""Pauses between two refreshes of an open page; the second while something goes on."""
 
-
+@pushed("supervisor/_downloads.html", lambda _asked, _may: [downloads_panel()])
 @page(Right.LOOK)
 def downloads(request: HtmxHttpRequest) -> HttpResponseBase:
-    """Answer with the part that an open page asks for again and again."""
+    """Answer with the part that is pushed to open pages."""
     if not request.htmx:
         return redirect("models")
     return render(request, "supervisor/_downloads.html", downloads_panel())
@@ -81,9 +80,8 @@ def downloads_panel() -> dict[str, Any]:
     """Return what the list shows; one query."""
     found = list(Download.objects.all())
     rows = rows_of(found)
-    goes_on = any(row.row.state in (State.WANTED, State.RUNNING) for row in rows)
     several = len({row.row.node for row in rows} | set(nodes())) > 1
-    return {"downloads": rows, "downloads_pause": QUICK_PAUSE if goes_on else PAUSE, "several": several}
+    return {"downloads": rows, "several": several}
 
 
 def repository_panel(said: str, node: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from supervisor_app.fleet.maintenance import begin, finish, plan_of, plans
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.pages.door import act, page
+from supervisor_app.pages.parts import pushed
 from supervisor_app.pages.presenters.maintenance import row_of
 from supervisor_app.pages.until import UntilForm
 from supervisor_app.web.rights import Right, may
@@ -29,13 +30,19 @@ SPANS = [
 ]
 
 
+@pushed(
+    "supervisor/_maintenance.html",
+    lambda asked, may: [maintenance_panel(asked.get("server", ""), to_staff=may.look)],
+    pause=2.0,
+)
 @page(Right.READ)
 def maintenance(request: HtmxHttpRequest) -> HttpResponse:
-    """Answer with the notice that an open page asks for again and again: of a server, or of all."""
+    """Answer with the notice that is pushed to open pages: of a server, or of all."""
     if not request.htmx:
         return redirect("alerts")
     name = request.GET.get("server", "")
-    return render(request, "supervisor/_maintenance.html", maintenance_panel(name, request))
+    context = maintenance_panel(name, to_staff=may(request.user, Right.LOOK))
+    return render(request, "supervisor/_maintenance.html", context)
 
 
 @act(Right.OPERATE)
@@ -62,13 +69,13 @@ def end_maintenance(request: HttpRequest) -> HttpResponse:
     return _back(server)
 
 
-def maintenance_panel(name: str, request: HttpRequest) -> dict[str, Any]:
+def maintenance_panel(name: str, *, to_staff: bool) -> dict[str, Any]:
     """Return the context of `supervisor/_maintenance.html`. One query. `name`: empty: of all servers."""
     known, now = plans(), time.time()
     own = plan_of(name, known) if name else None
     shown = ([own] if own else []) if name else known
     return {
-        "plan_rows": [row_of(plan, now, to_staff=may(request.user, Right.LOOK)) for plan in shown],
+        "plan_rows": [row_of(plan, now, to_staff=to_staff) for plan in shown],
         "maintenance_of": name,
         "maintenance_form": UntilForm(spans=SPANS, prefix=None),
     }

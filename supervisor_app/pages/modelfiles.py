@@ -12,6 +12,7 @@ from supervisor_app.modelfiles.models import ModelFile
 from supervisor_app.modelfiles.removal import KeptError, wish_to_delete
 from supervisor_app.pages.door import act, page
 from supervisor_app.pages.downloads import downloads_panel, repository_panel
+from supervisor_app.pages.parts import pushed
 from supervisor_app.pages.presenters.modelfiles import nodes_of
 from supervisor_app.web.rights import Right
 
@@ -21,10 +22,8 @@ if TYPE_CHECKING:
 
     from supervisor_app.web.http import HtmxHttpRequest
 
-PAUSE, QUICK_PAUSE = "10s", "2s"
-"""Pauses between two refreshes of an open page; the second while something is being deleted."""
 
-
+@pushed("supervisor/_models.html", lambda _asked, _may: [models_panel()], pause=2.0)
 @page(Right.LOOK)
 def models(request: HtmxHttpRequest) -> HttpResponse:
     """Show the models; htmx gets the lists alone."""
@@ -53,5 +52,4 @@ def delete_model(request: HtmxHttpRequest, number: int) -> HttpResponseBase:
 def models_panel(said: str = "") -> dict[str, Any]:
     """Return what the lists show; one query."""
     nodes = nodes_of(ModelFile.objects.all())
-    going = any(row.is_going for node in nodes for row in node.rows)
-    return {"nodes": nodes, "said": said, "pause": QUICK_PAUSE if going else PAUSE}
+    return {"nodes": nodes, "said": said}

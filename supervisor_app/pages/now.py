@@ -1,4 +1,4 @@
-"""The tab of a server that tells what it does now: the part that asks for itself again, and charts."""
+"""The tab of a server that tells what it does now: the part that is pushed, and charts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from supervisor_app.fleet.models import LlamaServer, Pulse
 from supervisor_app.fleet.sample_record import newest_point, points_since, seconds_since
 from supervisor_app.fleet.sample_rules import HELD_SECONDS, MEMORY
 from supervisor_app.pages.door import page
+from supervisor_app.pages.parts import pushed
 from supervisor_app.pages.presenters.charts import SPANS, charts
 from supervisor_app.pages.presenters.now import figures_in_words, latest, memory_name, slot_rows
 from supervisor_app.pages.presenters.traffic import queues
@@ -34,9 +35,10 @@ LATEST_SECONDS = 300
 """Time over which figures of answers are a mean."""
 
 
+@pushed("supervisor/_now.html", lambda asked, _may: [now_panel(asked["name"])])
 @page(Right.READ)
 def now(request: HtmxHttpRequest, name: str) -> HttpResponseBase:
-    """Answer with the part that an open page asks for again and again."""
+    """Answer with the part that is pushed to open pages."""
     if not request.htmx:
         return redirect("server", name=name)
     return render(request, "supervisor/_now.html", now_panel(name))

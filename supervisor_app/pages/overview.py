@@ -19,6 +19,7 @@ from supervisor_app.fleet.footprint_rows import known_needs
 from supervisor_app.fleet.models import LlamaServer
 from supervisor_app.fleet.uptime import Window
 from supervisor_app.pages.door import page
+from supervisor_app.pages.parts import pushed
 from supervisor_app.pages.presenters.overview import Figures, Overview, Place, model_of, overview_of
 from supervisor_app.traffic.live import in_flight
 from supervisor_app.web.rights import Right
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 FIGURES_SECONDS = 2
 """Time for which figures are shown to others who ask."""
+BARS_SECONDS = 10
+"""The same of bars: a slice of them is half an hour."""
 
 
 def load_overview(views: Sequence[ServerView]) -> Overview:
@@ -57,15 +60,47 @@ def load_figures(names: Sequence[str]) -> dict[str, Figures]:
     return {name: Figures(bar=bars.get(name), counts=counts.get(name)) for name in names}
 
 
+def load_flights() -> list[dict[str, Any]]:
+    """Return what `supervisor/_row_flight.html` shows of each server. Two queries."""
+    found = in_flight(_names())
+    return [{"name": name, "figures": Figures(counts=counts)} for name, counts in found.items()]
+
+
+def load_bars() -> list[dict[str, Any]]:
+    """Return what `supervisor/_row_bar.html` shows of each server. Four queries at most."""
+    names = _names()
+    found = bars_of(names, Window.DAY, timezone.now())
+    return [{"name": name, "figures": Figures(bar=found.get(name))} for name in names]
+
+
+@pushed("supervisor/_row_flight.html", lambda _asked, _may: load_flights())
 @page(Right.READ)
 def figures(request: HttpRequest) -> HttpResponse:
-    """Answer an open overview, which asks again and again. All who ask within a moment share an answer."""
-    return HttpResponse(cache.get_or_set("overview-figures", _render_figures, FIGURES_SECONDS))
+    """Answer with what is in flight for each server. All who ask within a moment share an answer."""
+    return HttpResponse(cache.get_or_set("overview-figures", _render_flights, FIGURES_SECONDS))
 
 
-def _render_figures() -> str:
-    names = list(LlamaServer.objects.values_list("name", flat=True))
-    return rendered("supervisor/_figures.html", {"rows": load_figures(names).items()})
+@pushed("supervisor/_row_bar.html", lambda _asked, _may: load_bars(), pause=BARS_SECONDS)
+@page(Right.READ)
+def bars(request: HttpRequest) -> HttpResponse:
+    """Answer with the last day of each server. All who ask within a while share an answer."""
+    return HttpResponse(cache.get_or_set("overview-bars", _render_bars, BARS_SECONDS))
+
+
+def _render_flights() -> str:
+    return _render_rows("supervisor/_row_flight.html", load_flights())
+
+
+def _render_bars() -> str:
+    return _render_rows("supervisor/_row_bar.html", load_bars())
+
+
+def _render_rows(template: str, rows: Sequence[dict[str, Any]]) -> str:
+    return "".join(rendered(template, {**row, "pushed": True}) for row in rows)
+
+
+def _names() -> list[str]:
+    return list(LlamaServer.objects.values_list("name", flat=True))
 
 
 def _memory(node: str, known: Known | None, names: dict[tuple[str, str], str]) -> dict[str, Any]:

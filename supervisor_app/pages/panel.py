@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.urls import reverse
 from django.utils import timezone
@@ -15,10 +15,6 @@ from supervisor_app.pages.presenters.traffic import flight_rows, queues
 from supervisor_app.traffic.live import flight
 from supervisor_app.traffic.models import OUTCOME_WORDS, ApiKey, QuarantinedRequest, RequestRecord, UsageDay
 from supervisor_app.traffic.search import LOOKED_AT, NO_KEY, SLOW, Search, look
-from supervisor_app.web.http import gateway_url
-
-if TYPE_CHECKING:
-    from django.http import HttpRequest
 
 WOKE = timedelta(seconds=1)
 """Time that a wish of a request takes at most until its server asks for room."""
@@ -70,8 +66,8 @@ def quarantine_panel(name: str) -> dict[str, Any]:
     return {"name": name or None, "quarantine": list(entries.filter(server=name) if name else entries[:100])}
 
 
-def past_panel(request: HttpRequest, name: str, search: Search) -> dict[str, Any]:
-    """Return the context of `supervisor/_past.html`."""
+def past_panel(name: str, search: Search) -> dict[str, Any]:
+    """Return the context of `supervisor/_past.html`, without the address of the gateway."""
     now = timezone.now()
     found = look(search, now, name)
     return {
@@ -83,7 +79,6 @@ def past_panel(request: HttpRequest, name: str, search: Search) -> dict[str, Any
         "newest_query": replace(search, before=None).query,
         "looked_at": f"{LOOKED_AT:,}".replace(",", "\u202f"),
         "first_token_ms": first_token_after_load(name) if name else None,
-        "client_url": f"{gateway_url(request)}/v1",
         "now": now.timestamp(),
     }
 

@@ -11,24 +11,31 @@ from django_htmx.http import HttpResponseClientRefresh, push_url
 from supervisor_app.fleet.commands import server_named
 from supervisor_app.pages.door import act, page
 from supervisor_app.pages.panel import filters_panel, flight_panel, page_url, past_panel, quarantine_panel
+from supervisor_app.pages.parts import pushed
 from supervisor_app.pages.presenters.said import Message, Said, said_of
 from supervisor_app.traffic.live import cancel as cancel_request
 from supervisor_app.traffic.live import flight
 from supervisor_app.traffic.models import QuarantinedRequest, RequestRecord
 from supervisor_app.traffic.quarantine import release as let_go
 from supervisor_app.traffic.search import Search
+from supervisor_app.web.http import gateway_url
 from supervisor_app.web.rights import Right, declare, may
 
 if TYPE_CHECKING:
     from supervisor_app.web.http import HtmxHttpRequest
 
 
+@pushed(
+    "supervisor/_past.html",
+    lambda asked, _may: [past_panel(asked.get("name", ""), Search.read(asked))],
+    pause=2.0,
+)
 @page(Right.LOOK)
 def requests(request: HtmxHttpRequest, name: str = "") -> HttpResponseBase:
     """Show the page of requests; htmx gets the table of past ones alone, and the address that asks for it."""
     _check(name)
     search = Search.read(request.GET.dict())
-    past = past_panel(request, name, search)
+    past = {**past_panel(name, search), "client_url": f"{gateway_url(request)}/v1"}
     if request.htmx and not request.htmx.history_restore_request:
         part = render(request, "supervisor/_past.html", past)
         asks_again = request.htmx.trigger == "past"
@@ -37,9 +44,10 @@ def requests(request: HtmxHttpRequest, name: str = "") -> HttpResponseBase:
     return render(request, "supervisor/requests.html", context)
 
 
+@pushed("supervisor/_in_flight.html", lambda asked, _may: [flight_panel(asked.get("name", ""))])
 @page(Right.LOOK)
 def in_flight(request: HtmxHttpRequest, name: str = "") -> HttpResponseBase:
-    """Answer with the part that an open page asks for again and again."""
+    """Answer with the part that is pushed to open pages."""
     _check(name)
     if not request.htmx:
         return redirect(page_url(name))

@@ -106,7 +106,7 @@ def rollback(request: HtmxHttpRequest, name: str) -> HttpResponse:
 def _page_context(request: HttpRequest, name: str = "") -> dict[str, Any]:
     return {
         "now": time.time(),
-        **maintenance_panel(name, request),
+        **maintenance_panel(name, to_staff=may(request.user, Right.LOOK)),
         "has_users": get_user_model().objects.exists(),
     }
 

@@ -96,11 +96,15 @@ def _groups(person: Any) -> Collection[str]:
 
 def may(user: Somebody, right: Right) -> bool:
     """Tell whether a user, or a stranger, has a right."""
-    if right is Right.ENTER or (right is Right.READ and settings.LLAMAPROXY_PUBLIC_STATUS):
-        return True
     if right is Right.OWN:
         return user.is_active and user.is_authenticated
-    role = role_of(user)
+    return role_may(None, right) or role_may(role_of(user), right)
+
+
+def role_may(role: Role | None, right: Right) -> bool:
+    """Tell whether those of a role have a right; None: strangers."""
+    if right is Right.ENTER or (right is Right.READ and settings.LLAMAPROXY_PUBLIC_STATUS):
+        return True
     return role is not None and right in role.rights
 
 
@@ -132,10 +136,24 @@ class Rights:
     user: Somebody
 
     def __getattr__(self, name: str) -> bool:
-        try:
-            return may(self.user, Right(name))
-        except ValueError:
-            raise AttributeError(name) from None
+        return may(self.user, _right(name))
+
+
+@dataclass(frozen=True)
+class RoleRights:
+    """The rights of all of a role for templates that are rendered for them together."""
+
+    role: Role | None
+
+    def __getattr__(self, name: str) -> bool:
+        return role_may(self.role, _right(name))
+
+
+def _right(name: str) -> Right:
+    try:
+        return Right(name)
+    except ValueError:
+        raise AttributeError(name) from None
 
 
 def in_templates(request: HttpRequest) -> dict[str, object]:

@@ -14,8 +14,8 @@ import requests
 from supervisor_app.common import words
 from tests.acceptance.browsing import Tabs, badge, chromium, expect, points_of, server, tabs
 from tests.acceptance.children import wait_for
+from tests.acceptance.drawn import complaints_of_axe
 from tests.acceptance.fronted import SUB_PATH, nginx_before
-from tests.acceptance.test_people import complaints_of_axe
 from tests.deadline import DEADLINE
 
 __all__ = ["chromium", "tabs"]  # fixtures

@@ -137,6 +137,7 @@ def test_a_chosen_line_is_watched_for_with_the_keyboard_alone_and_deleted_after_
     watched.get_by_role("button", name="Delete told of").click()
     question.get_by_role("button", name="Delete the alert").click()
     expect(page.get_by_text("None. Choose a line")).to_be_visible()
+    expect(page.get_by_role("button", name="Watch for a line")).to_be_focused()
 
 
 def test_the_palette_and_the_list_of_keys_open_over_a_log_and_leave_it_as_it_was(open_log):

@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.browsing import Tabs, badge, chromium, expect, tabs
 from tests.acceptance.children import MANAGE, wait_for
-from tests.acceptance.test_people import complaints_of_axe
+from tests.acceptance.drawn import complaints_of_axe
 from tests.hub import REPOSITORY, stand_in
 
 __all__ = ["Tabs", "chromium", "tabs"]

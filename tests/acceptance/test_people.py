@@ -1,194 +1,24 @@
-"""The pages for everybody: with a keyboard alone, read aloud, at any width, in both themes.
-
-The rows are drawn into the database; no supervisor changes them while a test looks.
-"""
+"""The pages for everybody: with a keyboard alone, at any width, in both themes, and healed after an outage."""
 
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
+from msgspec.json import encode
 
-from tests.acceptance.browsing import Tabs, badge, chromium, expect, tabs
+from supervisor_app.gateway.records.in_flight import InFlight, Phase, ServerCounts
+from tests.acceptance.browsing import badge, chromium, expect, tabs
+from tests.acceptance.drawn import RENEW, complaints_of_axe, drawn, visit
 from tests.deadline import DEADLINE
 
-__all__ = ["Tabs", "chromium", "tabs"]
+__all__ = ["chromium", "drawn", "tabs", "visit"]  # fixtures
 pytestmark = pytest.mark.browser
-
-AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text()
-"""axe-core 4.10.3 as its npm package has it, under the MPL 2.0."""
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-CHECK = """async rules => (await axe.run(document, {runOnly: rules})).violations.map(
-    broken => `${broken.id}: ${broken.nodes.map(node => `${node.html.slice(0, 160)} ${node.any[0]?.message ?? ""}`)}`
-)"""
-
-
-RENEW = "UPDATE supervisor_app_nodelease SET renewed_at = strftime('%Y-%m-%d %H:%M:%f', 'now', '+10 seconds')"
-
-
-DRAW = """
-from supervisor_app.alerts.models import Incident, IncidentNote
-from supervisor_app.fleet.status_page import choose
-from tests.scenes import draw
-
-draw("three")
-choose({"gemma-3-12b": "Chat", "qwen3-30b-a3b": "Coding"})
-incident = Incident.objects.filter(server__name="gemma-3-12b").latest("opened_at")
-IncidentNote.objects.create(incident=incident, text="A new card is on its way.", author="someone")
-"""
-
-SINGLE_SIGN_ON = {
-    "LLAMAPROXY_SSO_ISSUER": "https://id.example.org",
-    "LLAMAPROXY_SSO_CLIENT_ID": "llamaproxy",
-    "LLAMAPROXY_SSO_CLIENT_SECRET": "secret",
-    "LLAMAPROXY_SSO_OTHERS": "viewer",
-}
-"""A button on the login page. The provider is never asked."""
-
-
-@pytest.fixture(scope="module")
-def drawn(make_shared):
-    """Pages of three servers, one of them crashed with a note, and the cookies of a member of the staff."""
-    proxy = make_shared()
-    proxy.env["DEBUG"] = "1"
-    proxy.env |= SINGLE_SIGN_ON if find_spec("mozilla_django_oidc") else {}
-    proxy.python(DRAW)
-    proxy.start_web()
-    session = proxy.login("someone")
-    proxy.write("UPDATE auth_user SET is_superuser = 1")  # Django's admin asks for rights of its own
-    proxy.cookies = [
-        {"name": name, "value": value, "url": proxy.url} for name, value in session.cookies.items()
-    ]
-    return proxy
-
-
-@pytest.fixture
-def visit(drawn, tabs):
-    """Open a page as staff, once it is live."""
-
-    def open_page(path, script="", *, live=True, staff=True, **options):
-        drawn.write(RENEW)  # no supervisor does
-        context = tabs.context(**options)
-        context.add_init_script(script)
-        if staff:
-            context.add_cookies(drawn.cookies)
-        page = tabs.open(drawn.url + path, context)
-        if live:
-            expect(badge(page)).to_have_text("live")
-        return page
-
-    return open_page
 
 
 def chosen(page):
     """The item of the palette that Enter takes."""
     return page.locator("#palette-list").get_by_role("option", selected=True)
-
-
-SETTLED = """() => Promise.allSettled(
-    document.getAnimations().filter(each => each instanceof CSSTransition).map(each => each.finished)
-)"""
-"""Links of Django's admin fade to their colour when the scheme changes: halfway it has too little contrast."""
-
-
-def complaints_of_axe(page):
-    page.evaluate(AXE)
-    page.evaluate(SETTLED)
-    return page.evaluate(CHECK, RULES)
-
-
-STAFF = [
-    "/",
-    "/add-server/",
-    "/add-server/?from=gemma-3-12b",
-    "/admin/supervisor_app/llamaserver/",
-    "/admin/supervisor_app/llamaserver/1/change/",
-    "/admin/traffic/apikey/",
-    "/admin/traffic/apikey/add/",
-    "/alerts/",
-    "/alerts/?server=nobody",
-    "/alerts/channels/",
-    "/alerts/channels/1/",
-    "/audit/",
-    "/audit/?who=nobody",
-    "/keys/",
-    "/keys/1/",
-    "/keys/add/",
-    "/models/",
-    "/requests/",
-    "/requests/?outcome=ok",
-    "/requests/usage/",
-    "/servers/gemma-3-12b/",
-    "/servers/qwen3-30b-a3b/",
-    "/servers/gemma-3-12b/availability",
-    "/servers/gemma-3-12b/config/",
-    "/servers/gemma-3-12b/log/",
-    "/servers/gemma-3-12b/requests/",
-    "/servers/gemma-3-12b/runs/",
-    "/servers/gemma-3-12b/runs/8/",
-    "/servers/gemma-3-12b/runs/compare?run=7&run=8",
-    "/status/servers/",
-    "/styleguide/",
-    "/users/",
-    "/users/1/",
-]
-STRANGERS = ["/", "/alerts/", "/status/", "/admin/login/", "/login/used/", "/nowhere"]
-
-
-@pytest.mark.parametrize(
-    ("path", "is_staff"), [(path, True) for path in STAFF] + [(path, False) for path in STRANGERS]
-)
-def test_a_page_breaks_no_rule_of_accessibility_in_light_or_dark(visit, tabs, path, is_staff):
-    # axe itself tries an inline style, and cannot read the sheets that those of Django's admin import.
-    tabs.forgiven = "status of 4(04|10)|inline style|preload assets"
-    page = visit(path, live=False, staff=is_staff)
-    if page.locator("#connection[data-live]").count() and "/log/" not in path:
-        expect(badge(page)).to_have_text("live")
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        assert complaints_of_axe(page) == [], scheme
-
-
-ROLL_BACK = """() => {
-    const form = Object.assign(document.createElement("form"), {method: "post", action: "/servers/gpt-oss-20b-mxfp4/rollback"});
-    const token = JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"];
-    form.append(Object.assign(document.createElement("input"), {name: "csrfmiddlewaretoken", value: token}));
-    document.body.append(form);
-    form.submit();
-}"""
-
-
-def test_the_page_of_a_refusal_breaks_no_rule_either(visit, tabs):
-    tabs.forgiven = "status of 409|inline style"
-    page = visit("/")
-    page.evaluate(ROLL_BACK)
-    expect(page.get_by_role("heading", name="Not done")).to_be_visible()
-    assert complaints_of_axe(page) == []
-
-
-def test_a_server_is_not_deleted_before_a_question_that_names_it(visit):
-    page = visit("/servers/gemma-3-12b/config/")
-    page.get_by_role("button", name="Delete").click()
-    question = page.get_by_role("dialog", name="Delete gemma-3-12b?")
-    expect(question).to_contain_text("The records and sums of its requests")
-    assert complaints_of_axe(page) == []
-    question.get_by_role("button", name="Keep it").click()
-    expect(question).to_be_hidden()
-    expect(page.get_by_role("button", name="Delete")).to_be_visible()
-
-
-def test_the_palette_and_the_keys_break_no_rule_either(visit):
-    page = visit("/")
-    page.keyboard.press("Control+k")
-    expect(chosen(page)).to_be_visible()
-    assert complaints_of_axe(page) == []
-    page.keyboard.press("Escape")
-    expect(page.get_by_role("dialog")).to_be_hidden()
-    page.keyboard.press("?")
-    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
-    assert complaints_of_axe(page) == []
 
 
 def test_the_keyboard_alone_finds_a_server_and_goes_back_to_where_it_was(visit):
@@ -342,6 +172,94 @@ def test_alerts_are_filtered_with_the_keyboard_and_the_address_keeps_that(visit,
     expect(page.locator(".incidents li")).to_have_count(3)
 
 
+# --- Parts that are pushed -----------------------------------------------------------------------------
+
+PARTS = re.compile(r"/(now|in-flight|figures|bars|maintenance|devices)(\?|$)")
+SIGHT = """INSERT OR REPLACE INTO traffic_gatewaysight (gateway, seen_at, total, counts, requests)
+    VALUES ('test', strftime('%Y-%m-%d %H:%M:%f', 'now', '+14 seconds'), {total}, '{counts}', '{requests}')"""
+QWEN = "qwen3-30b-a3b"
+
+
+def fly(drawn, *names, tokens=812):
+    """Let a gateway have these requests in flight, and no others."""
+    requests = [
+        InFlight(id=name, at=1.0 + number, phase=Phase.GENERATING, server=QWEN, model="m", tokens=tokens)
+        for number, name in enumerate(names)
+    ]
+    counts = {QWEN: ServerCounts(len(names))}
+    sight = {name: encode(value).decode() for name, value in (("counts", counts), ("requests", requests))}
+    drawn.write(SIGHT.format(total=len(names), **sight))
+
+
+def test_the_work_of_a_server_is_pushed_and_not_asked_for(visit, drawn):
+    fly(drawn, "req_1")
+    page = visit(f"/servers/{QWEN}/")
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    expect(page.locator("#now")).to_contain_text("812 tokens")
+    fly(drawn, "req_1", tokens=813)
+    expect(page.locator("#now")).to_contain_text("813 tokens")
+    assert not list(filter(PARTS.search, asked))
+
+
+def test_buttons_of_what_is_pushed_work(visit, drawn):
+    page = visit("/requests/")
+    fly(drawn, "req_2")
+    page.get_by_role("button", name="Cancel req_2").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel the request").click()
+    expect(page.locator("#flight-req_2")).to_contain_text("is about to end")
+    alerts = visit("/alerts/")
+    alerts.get_by_text("Begin maintenance").click()
+    alerts.locator("#maintained").select_option(QWEN)
+    alerts.get_by_role("button", name="Begin", exact=True).click()
+    page = visit(f"/servers/{QWEN}/")
+    page.get_by_role("button", name="End maintenance").click()
+    expect(page.get_by_role("button", name="End maintenance")).to_be_hidden()
+
+
+NO_SOCKET = """window.WebSocket = class extends EventTarget {
+    static CONNECTING = 0;
+    static OPEN = 1;
+    readyState = 0;
+    close() {}
+};"""
+
+
+def test_a_page_whose_proxy_lets_no_socket_through_asks_now_and_then(visit, drawn, tabs):
+    tabs.forgiven = "WebSocket"
+    page = visit("/requests/", NO_SOCKET, live=False)
+    page.clock.install()
+    fly(drawn, "req_3")
+    page.clock.fast_forward(20_000)
+    expect(page.locator("#flight-req_3")).to_be_visible()
+
+
+# --- Focus ---------------------------------------------------------------------------------------------
+
+
+def test_the_focus_stays_near_when_what_had_it_is_gone(visit, drawn):
+    fly(drawn, "req_4", "req_5")
+    page = visit(f"/servers/{QWEN}/requests/")
+    for name in ("req_4", "req_5"):
+        page.get_by_role("button", name=f"Cancel {name}").focus()
+        page.keyboard.press("Enter")
+        page.get_by_role("dialog").get_by_role("button", name="Cancel the request").click()
+        expect(page.locator(f"#flight-{name}")).to_contain_text("is about to end")
+        if name == "req_4":
+            expect(page.get_by_role("button", name="Cancel req_5")).to_be_focused()
+    expect(page.get_by_role("heading", name="In flight")).to_be_focused()
+
+
+def test_the_focus_stays_near_when_a_push_takes_away_what_had_it(visit, drawn):
+    fly(drawn, "req_6", "req_7")
+    page = visit(f"/servers/{QWEN}/requests/")
+    page.get_by_role("button", name="Cancel req_6").focus()
+    fly(drawn, "req_7")
+    expect(page.get_by_role("button", name="Cancel req_7")).to_be_focused()
+    fly(drawn)
+    expect(page.get_by_role("heading", name="In flight")).to_be_focused()
+
+
 # --- Healing -------------------------------------------------------------------------------------------
 
 SEEN = """() => {
@@ -382,8 +300,11 @@ def test_a_page_that_slept_is_not_live_before_it_has_heard_anew(visit, drawn):
     page = visit("/")
     page.clock.install()
     page.evaluate(SEEN)
+    # Within the leap, so that no push comes between the two.
+    page.evaluate(
+        "() => void setTimeout(() => document.dispatchEvent(new Event('visibilitychange')), 29_000)"
+    )
     page.clock.fast_forward(30_000)
-    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(badge(page)).to_have_text("live")
     assert page.evaluate("window.seen") == ["live", "lost", "live"]
 
@@ -408,9 +329,16 @@ def test_a_page_of_an_old_version_says_so_and_reloads_once_nobody_looks(visit):
     expect(page.locator("#outdated")).to_be_hidden()
 
 
-def test_a_page_whose_login_has_ended_says_so_and_offers_the_login(visit):
+def test_a_page_whose_login_has_ended_says_so_and_offers_the_login(visit, drawn):
+    copied = (
+        "INSERT INTO django_session SELECT 'copied-session', session_data, expire_date FROM django_session"
+    )
+    drawn.write(f"{copied} LIMIT 1")
     page = visit("/alerts/")
-    page.context.clear_cookies()
+    page.context.add_cookies([{"name": "sessionid", "value": "copied-session", "url": drawn.url}])
+    page.reload()
+    expect(badge(page)).to_have_text("live")
+    drawn.write("DELETE FROM django_session WHERE session_key = 'copied-session'")
     expect(page.get_by_role("alert")).to_contain_text("Your login has ended")
     assert complaints_of_axe(page) == []
     page.get_by_role("link", name="Log in again").click()

@@ -15,8 +15,8 @@ from supervisor_app.engine import launcher
 from tests.acceptance.browsing import Tabs, badge, chromium, expect, tabs
 from tests.acceptance.children import wait_for
 from tests.acceptance.conftest import ENGINE_ARGS
+from tests.acceptance.drawn import complaints_of_axe
 from tests.acceptance.gateway.conftest import make_keys
-from tests.acceptance.test_people import complaints_of_axe
 from tests.ports import free_port
 
 __all__ = ["Tabs", "chromium", "tabs"]

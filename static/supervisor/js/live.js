@@ -1,6 +1,8 @@
 // The pages of servers: hear of changes over the WebSocket, tell whether the page is live.
 import "./buttons.js";
+import "./parts.js";
 import { all, id, on, say } from "./dom.js";
+import "./focus.js";
 import { dressTab } from "./tab.js";
 import { localiseTimes, tickTimes } from "./time.js";
 
@@ -89,10 +91,6 @@ on("htmx:wsAfterMessage", () => {
   connection("live");
   dress();
   if (document.hidden) reloadOutdated();
-});
-on("htmx:beforeRequest", (event) => {
-  // While nobody answers or looks, a page does not ask by itself; what people ask for is tried.
-  if (!event.detail.requestConfig.triggeringEvent && (state !== "live" || document.hidden)) event.preventDefault();
 });
 on("htmx:afterSwap", dress);
 

@@ -77,10 +77,3 @@ form.addEventListener("input", () => { filter(); keep(); });
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("reset", () => setTimeout(() => { arrange(); keep(); form.elements.q.focus(); }));
 on("htmx:wsAfterMessage", arrange);
-on("htmx:beforeSwap", ({ detail }) => {
-  if (detail.elt.id !== "figures") return;
-  const said = document.createElement("template"); // also of servers whose rows are still on their way
-  said.innerHTML = detail.serverResponse;
-  for (const each of [...said.content.children]) if (!id(each.id)) each.remove();
-  detail.serverResponse = said.innerHTML;
-});

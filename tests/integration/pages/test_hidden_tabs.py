@@ -157,7 +157,7 @@ def test_a_page_goes_compressed_to_those_who_take_that(client):
 HTMX = {"HX-Request": "true", "X-CSRFToken": "that of the page"}
 
 
-@pytest.mark.parametrize("path", ["/devices", "/alerts/", "/overview/figures"])
+@pytest.mark.parametrize("path", ["/devices", "/alerts/", "/overview/figures", "/overview/bars"])
 def test_a_part_of_a_page_whose_login_has_ended_is_not_replaced_by_the_login(client, settings, path):
     settings.LLAMAPROXY_PUBLIC_STATUS = False
     answer = client.get(path, headers=HTMX)

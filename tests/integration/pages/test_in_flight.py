@@ -67,9 +67,9 @@ def test_names_of_clients_are_escaped(staff_client):
     assert "<b><" not in staff_client.get(ALL, **HTMX).content.decode()
 
 
-def test_an_open_page_asks_for_the_same_part_again(staff_client):
+def test_an_open_page_is_pushed_the_same_part(staff_client):
     shown = staff_client.get("/requests/").content.decode()
-    assert f'hx-get="{ALL}" hx-trigger="every 2s"' in shown
+    assert f'data-pushed hx-get="{ALL}"' in shown
     assert "req_a_1" in shown
 
 

@@ -52,10 +52,10 @@ def test_an_empty_shelf_says_what_to_do(staff_client):
     assert "No model on disk" in staff_client.get("/models/").content.decode()
 
 
-def test_a_wish_is_a_row_and_the_open_page_looks_again_soon(staff_client, staff, model):
+def test_a_wish_is_a_row_and_the_open_page_is_pushed_what_becomes_of_it(staff_client, staff, model):
     answer = staff_client.post(f"/models/{model.pk}/delete", **HTMX).content.decode()
     assert "being deleted" in answer
-    assert 'hx-trigger="every 2s"' in answer
+    assert 'data-pushed hx-get="/models/"' in answer
     model.refresh_from_db()
     assert model.delete_wished_by == staff.username
 

@@ -88,9 +88,9 @@ def test_strangers_see_nothing_where_a_login_is_asked_for(working, settings):
     assert Client().get(FIGURES).status_code == 401
 
 
-def test_the_page_shows_the_same_part_and_asks_for_it_again(working, staff_client):
+def test_the_page_shows_the_same_part_and_is_pushed_it(working, staff_client):
     shown = staff_client.get(PAGE).content.decode()
-    assert f'hx-get="{PART}" hx-trigger="every 2s"' in shown
+    assert f'data-pushed hx-get="{PART}"' in shown
     assert "40 tokens" in shown
     assert 'id="live-charts"' in shown
 

@@ -69,23 +69,26 @@ def test_without_a_server_the_page_says_what_to_do(client):
     assert "No server yet" in client.get("/").content.decode()
 
 
-def test_the_figures_of_all_rows_are_asked_for_together(client):
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("/overview/figures", "1 in flight · 41 tokens/s"), ("/overview/bars", 'data-tone="bad"')],
+)
+def test_the_figures_of_all_rows_are_asked_for_together(client, path, said):
     draw("three")
     cache.clear()
     with CaptureQueriesContext(connection) as captured:
-        html = client.get("/overview/figures").content.decode()
+        html = client.get(path).content.decode()
     assert len(captured) < 8
     assert html.count('hx-swap-oob="morph"') == 3
-    assert "1 in flight · 41 tokens/s" in html
-    assert 'data-tone="bad"' in html
+    assert said in html
 
 
-def test_tabs_that_ask_for_figures_within_a_moment_share_an_answer(client):
+def test_tabs_that_ask_for_bars_within_a_moment_share_an_answer(client):
     draw("three")
     cache.clear()
-    client.get("/overview/figures")
+    client.get("/overview/bars")
     with CaptureQueriesContext(connection) as captured:
-        client.get("/overview/figures")
+        client.get("/overview/bars")
     assert [query for query in captured if "span" in query["sql"]] == []
 
 

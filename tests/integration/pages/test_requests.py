@@ -248,17 +248,20 @@ def test_text_of_clients_is_escaped(staff_client):
     assert "/v1/<b>" not in raw
 
 
-def test_an_open_page_asks_for_the_same_table_again(staff_client):
+def test_an_open_page_is_pushed_the_same_table(staff_client):
     ledger.write([make_record(at=timezone.now().timestamp() - 3600)])
     shown = section(staff_client.get(f"{PAGE}?failed=1"))
-    assert f'<div id="past" hx-get="{PAGE}?failed=1" hx-trigger="every 5s" hx-swap="morph:outerHTML"' in shown
+    assert (
+        f'<div id="past" data-pushed hx-get="{PAGE}?failed=1" hx-trigger="refresh" hx-swap="morph:outerHTML"'
+        in shown
+    )
     again = html.unescape(staff_client.get(f"{PAGE}?failed=1", **HTMX).content.decode())
     assert again.strip() in shown
 
 
 def test_older_pages_stay_as_they_are(staff_client):
     shown = section(staff_client.get(f"{PAGE}?before=2026-11-29T12:00:00%2B00:00~7"))
-    assert "every 5s" not in shown[shown.index('id="past"') :]
+    assert "data-pushed" not in shown[shown.index('id="past"') :]
 
 
 def test_the_pages_cost_few_queries(default, staff_client, quarantined, django_assert_max_num_queries):
