@@ -38,6 +38,7 @@ from supervisor_app.fleet.versions import (
 from supervisor_app.modelfiles.models import ModelFile
 from supervisor_app.pages.config_course import course
 from supervisor_app.pages.config_form import ConfigForm
+from supervisor_app.pages.config_merge import merged
 from supervisor_app.pages.door import act, page
 from supervisor_app.pages.engines import command_of, known_flags
 from supervisor_app.pages.fits import fit_of_server
@@ -91,7 +92,8 @@ def _change(request: HttpRequest, name: str, known: KnownFlags) -> Callable[[], 
     based_on, is_to_apply = request.POST.get("version", ""), request.POST.get("act") == "apply"
     server = get_object_or_404(LlamaServer.objects.select_for_update(), name=name)
     before, newest = configured(server), newest_number(server)
-    typed = typed_in(request, fixed_fields(server, last_good()))
+    fixed = fixed_fields(server, last_good())
+    typed = typed_in(request, fixed)
     form = _form(server, typed.data, known)
     page = partial(_page, request, server, form, version=based_on, more=typed.context)
     if not form.is_valid() or typed.is_mistaken:
@@ -101,10 +103,13 @@ def _change(request: HttpRequest, name: str, known: KnownFlags) -> Callable[[], 
         return partial(page, change)
     if based_on != str(newest):
         problem = _(
-            "Somebody has changed %(name)s since you opened this page (version %(newest)s). What you "
-            "typed is still here: look at the changes, then apply."
+            "Somebody has changed %(name)s since you opened this page (version %(newest)s). What you typed "
+            "is still here, all else is as it is now: look at the changes, then apply."
         ) % {"name": name, "newest": newest}
-        return partial(_page, request, server, form, change, problem, status=409)
+        server.refresh_from_db()
+        form = _form(server, merged(typed.data, server, based_on, fixed), known)
+        after = (before, configured(server)) if form.is_valid() else None
+        return partial(_page, request, server, form, after, problem, status=409)
     if not is_to_apply or change[0] == change[1]:
         return partial(page, change)
     try:

@@ -86,7 +86,10 @@ class ConfigForm(LlamaServerForm):
                 "are set in the config file only."
             )
         plain, rest = read_plain(self.initial.get("args") or ())
-        self.initial.update(plain, args=rest)
+        numbers = {
+            name: self.fields[name].to_python(said) for name, said in plain.items() if name in self.fields
+        }
+        self.initial.update(numbers, args=rest)
         for field, label in LABELS.items():
             if field in self.fields:
                 self.fields[field].label = str(label)

@@ -77,6 +77,28 @@ def test_a_change_that_is_based_on_an_older_version_is_refused_and_loses_nothing
     assert chat.args == ["-c", "2048"]
 
 
+def test_a_field_that_was_left_alone_is_as_another_has_changed_it(staff_client, chat):
+    LlamaServer.objects.update(pinned=True, aliases=["a", "b"])
+    chat.refresh_from_db()
+    said = typed(staff_client, slots="2", max_queue="9", act="apply")
+    before = configured(chat)
+    chat.args, chat.seamless, chat.pinned, chat.aliases = ["-c", "2048", "--jinja"], True, False, ["c"]
+    chat.save()
+    note_version(chat, before, "somebody")
+    answer = staff_client.post(f"{PATH}change", said)
+    assert answer.status_code == 409
+    assert [change.field for change in answer.context["changes"]] == ["args", "max_queue"]
+    again = {
+        **said,
+        **{name: answer.context["form"].data.get(name) for name in answer.context["form"].fields},
+    }
+    again = {name: value for name, value in again.items() if value is not None}
+    staff_client.post(f"{PATH}change", {**again, "version": answer.context["version"]})
+    chat.refresh_from_db()
+    assert chat.args == ["-c", "2048", "-np", "2", "--jinja"]
+    assert (chat.seamless, chat.pinned, chat.aliases, chat.max_queue) == (True, False, ["c"], 9)
+
+
 def test_a_mistake_in_between_does_not_hide_the_change_of_another(staff_client, chat):
     said = typed(staff_client, args="--temp 'x", act="apply")
     before = configured(chat)
