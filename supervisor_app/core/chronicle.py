@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from supervisor_app.core.server_config import ServerConfig
     from supervisor_app.core.watched import WatchedProcess
 
+LOOKED_AT = frozenset({lifecycle.Phase.WAITING, lifecycle.Phase.SERVING})
+"""Phases in which a server is asked again and again how it does."""
+
 
 class Chronicle:
     """Continues where the last supervisor's stopped: versions, runs. Hands on only what has changed."""
@@ -49,7 +52,7 @@ class Chronicle:
         self._generation = remembered.generation
         self._last_good = remembered.last_good
         self._shown: tuple[object, ...] | None = None
-        """All on which the snapshot depends, while the server serves: most looks at it change nothing."""
+        """All on which the snapshot depends, while the server is looked at: most looks change nothing."""
 
     def write(
         self,
@@ -135,11 +138,12 @@ class Chronicle:
 
         `waits`: why a restart of a server that serves has to wait, as a sentence.
         """
-        shown = (state.shown, config, generation, endpoint, replacement, waits, port)
-        serves = state.phase is lifecycle.Phase.SERVING
-        if serves and shown == self._shown and not self._run_events:
+        given = (config, generation, has_process, endpoint, progress, replacement, waits, port)
+        shown = (state.shown, given)
+        is_looked_at = state.phase in LOOKED_AT
+        if is_looked_at and shown == self._shown and not self._run_events:
             return
-        self._shown = shown if serves else None
+        self._shown = shown if is_looked_at else None
         snapshot = replace(
             self._snapshot(state, config, has_process, progress), endpoint=endpoint, replacement=replacement
         )

@@ -201,17 +201,40 @@ def _ports() -> QuerySet[ServerState, Any]:
     return ServerState.objects.order_by("pk").values_list("pk", "port")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Past:
+    """Runs of a server that are remembered for more than the list of the newest."""
+
+    open: Run | None
+    """Not always one of the newest: an adopted process may be older than all that we have started."""
+    good: Run | None
+    """The last one that was ready."""
+    loads: Sequence[Run]
+    """Runs of our own starts that were ready, newest first."""
+
+    @classmethod
+    def of_all(cls, runs: Sequence[Run]) -> _Past:
+        """Choose among all runs of a server, newest first."""
+        ready = [run for run in runs if run.ready_at is not None]
+        return cls(
+            open=next((run for run in runs if run.ended_at is None), None),
+            good=next(iter(ready), None),
+            loads=[run for run in ready if not run.adopted],
+        )
+
+    @classmethod
+    def load(cls, name: str) -> _Past:
+        runs = Run.objects.filter(server__name=name)
+        ready = runs.reached_ready()
+        loads = ready.filter(adopted=False).only("argv", "started_at", "ready_at")
+        return cls(open=runs.open().first(), good=ready.first(), loads=list(loads[:PAST_LOADS]))
+
+
 def _remember(name: str) -> Remembered:
     state = ServerState.objects.filter(server__name=name).first()
     runs = list(Run.objects.filter(server__name=name)[:LENGTH])
-    # Not always one of the newest: an adopted process may be older than all that we have started.
-    open_run = Run.objects.filter(server__name=name).open().first()
-    loads = (
-        Run.objects.filter(server__name=name, adopted=False)
-        .reached_ready()
-        .values_list("argv", "started_at", "ready_at")[:PAST_LOADS]
-    )
-    good = Run.objects.filter(server__name=name).reached_ready().first()
+    past = _Past.of_all(runs) if len(runs) < LENGTH else _Past.load(name)
+    open_run, good = past.open, past.good
     return Remembered(
         version=state.version if state else 0,
         generation=state.generation if state else 0,
@@ -230,7 +253,9 @@ def _remember(name: str) -> Remembered:
         last_good={**DEFAULT_LAUNCH, **good.launch} if good and good.launch else None,
         holds_turn=RestartTurn.objects.filter(holder__name=name).exists(),
         loads=tuple(
-            (tuple(argv), (ready - started).total_seconds()) for argv, started, ready in loads if ready
+            (tuple(run.argv), (run.ready_at - run.started_at).total_seconds())
+            for run in past.loads[:PAST_LOADS]
+            if run.ready_at
         ),
     )
 

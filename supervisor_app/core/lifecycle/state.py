@@ -211,9 +211,9 @@ class State:
 
 
 UNSEEN = frozenset(
-    {"watch", "over_since", *(each.name for each in fields(State) if each.name.endswith("_at"))}
+    {"checks", "watch", "over_since", *(each.name for each in fields(State) if each.name.endswith("_at"))}
 ) - {"retry_at"}
-"""Fields of which nobody is told while a server serves."""
+"""Fields of which nobody is told while a server is looked at."""
 _SHOWN = attrgetter(*(each.name for each in fields(State) if each.name not in UNSEEN))
 
 Decision = tuple[State, list[Effect]]
