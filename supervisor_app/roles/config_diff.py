@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -56,7 +56,11 @@ def diff_config(path: Path | None) -> list[str]:
     before = {name: _as_it_runs(row, runs) for name, row in rows.items()}
     after = {name: _as_described(rows.get(name), name, said) for name in _names(rows, said)}
     moved = {name: said.servers[name].node for name in rows.keys() & said.servers.keys() - after.keys()}
-    lines = [*_rule_changes(runs, said), *_lines(before, after, rows, moved)]
+    kept = {name for name, row in rows.items() if name in after and _is_lost(row, said)}
+    for name in kept:  # a change of the file takes no engine from a server that runs on it
+        after[name] = replace(after[name], binary=before[name].binary, environment=before[name].environment)
+    lost = [f"{name}: engine {rows[name].engine} is described no more: what runs goes on" for name in kept]
+    lines = [*_rule_changes(runs, said), *_lines(before, after, rows, moved), *sorted(lost)]
     return [harmless(line) for line in lines]
 
 
@@ -144,12 +148,18 @@ def _as_described(row: LlamaServer | None, name: str, said: Overlay) -> Describe
     )
 
 
+def _is_lost(row: LlamaServer, overlay: Overlay) -> bool:
+    """Does a row name an engine that is not described?"""
+    try:
+        engine_of(row, overlay)
+    except UnknownEngineError:
+        return True
+    return False
+
+
 def _engine_of(row: LlamaServer, overlay: Overlay) -> NamedEngine:
     """Return the engine of a row; where it names one that is not described, that of the node."""
-    try:
-        return engine_of(row, overlay)
-    except UnknownEngineError:
-        return NamedEngine()
+    return NamedEngine() if _is_lost(row, overlay) else engine_of(row, overlay)
 
 
 def _names(rows: Mapping[str, LlamaServer], said: Overlay) -> set[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
 
+from supervisor_app.common.redact import HIDDEN
 from supervisor_app.fleet.conf import Overlay, resolve
 from supervisor_app.fleet.engines import NamedEngine, UnknownEngineError, engine_of
 from supervisor_app.fleet.fleet_file import parse_fleet_file
@@ -80,3 +82,35 @@ def test_an_edit_of_the_file_takes_no_engine_from_a_server_that_runs_on_it(overl
     LlamaServer.objects.update(engine="")
     assert kept(without).engines == {}
     assert KeptEngines("local")(without).engines == {}
+
+
+@pytest.fixture
+def written(tmp_path, settings):
+    """The file, as commands, pages and the admin read it."""
+    settings.LLAMAPROXY_CONFIG = tmp_path / "llamaproxy.toml"
+    settings.LLAMAPROXY_CONFIG.write_text(FILE)
+    return settings.LLAMAPROXY_CONFIG
+
+
+@pytest.mark.django_db
+def test_the_command_shows_the_engine_of_a_server_with_its_program_and_no_values(written, capsys):
+    make_server("chat", engine="cuda")
+    make_server("lost", engine="rocm")
+    call_command("llama", "config", "show")
+    shown = capsys.readouterr().out
+    assert f"  binary = /opt/cuda/llama-server  # {written}" in shown
+    assert f"  environment.CUDA_VISIBLE_DEVICES = {HIDDEN}  # {written}" in shown
+    assert "  engine = 'cuda'  # the admin" in shown
+    assert f"lost is to run on the engine rocm, and {written} has no [engines.rocm]" in shown
+
+
+@pytest.mark.django_db
+def test_the_admin_offers_engines_by_name(written, staff_client):
+    server = make_server("chat")
+    form = (
+        staff_client.get(f"/admin/supervisor_app/llamaserver/{server.pk}/change/").context["adminform"].form
+    )
+    assert form.fields["engine"].choices == [("", "The default engine"), ("cuda", "cuda")]
+    LlamaServer.objects.update(engine="rocm")
+    page = staff_client.get(f"/admin/supervisor_app/llamaserver/{server.pk}/change/").content.decode()
+    assert "rocm (described no more)" in page

@@ -167,3 +167,19 @@ def test_a_mistake_ends_with_code_2(text, arguments, said, fleet):
     with pytest.raises(CommandError, match=said) as raised:
         call_command("llama", "config", "diff", *arguments)
     assert raised.value.returncode == 2
+
+
+ENGINE = """
+[engines.cuda]
+binary = "/opt/cuda/llama-server"
+"""
+
+
+def test_another_engine_of_the_file_changes_servers_that_name_it(fleet, capsys):
+    path = fleet(BEFORE + ENGINE)
+    make_server("mine", node=NODE, port=9002, engine="cuda")
+    path.write_text(BEFORE + ENGINE.replace("/opt/cuda", "/opt/new"))
+    change = "binary /opt/cuda/llama-server → /opt/new/llama-server"
+    assert diff(capsys) == (1, [f"mine: {change} (restarts the server)"])
+    path.write_text(BEFORE)
+    assert diff(capsys) == (1, ["mine: engine cuda is described no more: what runs goes on"])
