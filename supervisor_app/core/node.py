@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
+from supervisor_app.core.beat import beat_after
 from supervisor_app.core.lifecycle.tries import spread
 from supervisor_app.core.recorder import Recorder
 from supervisor_app.core.room.room import Room
@@ -188,7 +189,7 @@ class NodeSupervisor:
         while True:
             self._trim_logs()
             self._survey()
-            await self._clock.sleep_until(self._clock.monotonic() + CHORES_SECONDS)
+            await self._clock.sleep_until(beat_after(self._clock.monotonic(), CHORES_SECONDS))
 
     async def reconcile(self) -> None:
         """Reconcile once."""
@@ -365,7 +366,8 @@ class NodeSupervisor:
 
     async def _pause(self) -> None:
         nudge = asyncio.create_task(self._nudged.wait())
-        alarm = asyncio.create_task(self._clock.sleep_until(self._clock.monotonic() + POLL_SECONDS))
+        due = beat_after(self._clock.monotonic(), POLL_SECONDS)
+        alarm = asyncio.create_task(self._clock.sleep_until(due))
         try:
             await asyncio.wait({nudge, alarm}, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -80,6 +80,9 @@ class Process(Protocol):
     async def usage(self, spec: LaunchSpec) -> ProcessUsage:
         """Usage of the process and its children; zeros when it is gone or hidden."""
 
+    async def look(self, spec: LaunchSpec) -> tuple[ProcessUsage, MemorySample | None]:
+        """Usage and memory, as `usage` and `sample` tell them, at one look."""
+
     async def sample(self) -> MemorySample | None:
         """Memory of the process and its machine now; None when the process is gone or hidden."""
 

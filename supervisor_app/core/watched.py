@@ -205,16 +205,17 @@ class WatchedProcess:
 
     async def _check_activity(self, effect: lifecycle.CheckActivity, timeout: float) -> None:  # noqa: ASYNC109
         await self._unasked.wait()
+        now, (usage, sample) = self._around.clock.monotonic(), await self._process.look(self._spec)
         activity = await self._meter.look(
-            self._process,
+            usage,
             self._around.probe,
             self._spec,
             busy=effect.busy,
             ask=effect.ask,
             timeout=timeout,
-            now=self._around.clock.monotonic(),
+            now=now,
         )
-        sample = await self._look_at_memory()
+        self._note(sample)
         self.vitals = (self.vitals or Vitals()).after(activity, sample, self._around.clock.time())
         self._trail.serving = serving(activity)
         trouble = await self._process.log_trouble()
@@ -248,9 +249,12 @@ class WatchedProcess:
 
     async def _look_at_memory(self) -> MemorySample | None:
         sample = await self._process.sample()
+        self._note(sample)
+        return sample
+
+    def _note(self, sample: MemorySample | None) -> None:
         self._trail.add(sample)
         self._peak.sampled(sample)
-        return sample
 
     def _teach(self, failure: Failure | None = None, *, ended: bool = False) -> None:
         """Hand on what the process has shown of the memory that it needs, if there is news."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from supervisor_app.common.records import replace
 from supervisor_app.common.words import size, span
+from supervisor_app.core.beat import beat_after
 from supervisor_app.core.diagnosis.explanations import failure_of
 from supervisor_app.core.lifecycle.effects import INFO, WARNING, Log, SendCanary
 from supervisor_app.core.lifecycle.ending import end, unresponsive
@@ -36,7 +37,7 @@ def checked_while_serving(state: State, event: HealthChecked, policy: Policy, no
     if event.health in (Health.OK, Health.LOADING):
         loading = event.health is Health.LOADING
         answered = replace(state, misses=0, loading=loading, computing=False)
-        return replace(answered, probe_at=now + policy.health.interval_ms / 1000), []
+        return replace(answered, probe_at=beat_after(now, policy.health.interval_ms / 1000)), []
     misses = state.misses + 1
     state = replace(state, computing=event.computing)
     if event.computing:  # whether that leads to anything is for the watchdog to judge
@@ -51,7 +52,7 @@ def models_read_again(state: State, event: ModelsReadAgain, now: float) -> Decis
     if state.phase is not Phase.SERVING:
         return state, []
     models = state.models if event.models is None else event.models
-    return replace(state, models=models, models_at=now + MODELS_INTERVAL), []
+    return replace(state, models=models, models_at=beat_after(now, MODELS_INTERVAL)), []
 
 
 def activity_seen(state: State, activity: Activity, policy: Policy, now: float) -> Decision:
@@ -64,7 +65,7 @@ def activity_seen(state: State, activity: Activity, policy: Policy, now: float) 
         watch=watch,
         memory=activity.memory,
         log_trouble=activity.log_trouble,
-        activity_at=now + watch.interval,
+        activity_at=beat_after(now, watch.interval),
     )
     after, effects = memory_seen(seen, activity, policy, now)
     if activity.log_trouble and activity.log_trouble != state.log_trouble:

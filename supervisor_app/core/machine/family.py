@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,15 @@ from supervisor_app.core.machine.sockets import sockets_of
 from supervisor_app.core.sightings import ProcessUsage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 TABLE_SECONDS = 1.0
 """Greatest age of the table for a look that is taken again anyway."""
+TRUSTED_SECONDS = 10.0
+"""Time for which a table is trusted while nobody is seen to have made a process: a container may be told of
+the pids of its machine late.
+"""
 GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 """Errors of a file in `/proc`: the process has ended, or is not for us to see."""
 _PARENT, _USER_TICKS, _SYSTEM_TICKS = 1, 11, 12
@@ -54,7 +60,43 @@ def read_children() -> dict[int, list[int]]:
     return dict(found)
 
 
-_children = SharedLook(read_children)
+def newest_pid() -> bytes:
+    """Return the pid that was given last, to a process or a thread; empty where that is not told."""
+    try:
+        file = os.open("/proc/loadavg", os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        return os.read(file, _STAT_BYTES).split()[-1].lstrip(b"0")
+    finally:
+        os.close(file)
+
+
+class Children:
+    """Children of each process. Read again once there may be new ones: all have a pid of their own."""
+
+    def __init__(
+        self,
+        read: Callable[[], dict[int, list[int]]],
+        newest: Callable[[], bytes] = newest_pid,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read = read
+        self._newest = newest
+        self._clock = clock
+        self._seen = b""
+        self._read_at = 0.0
+        self._known: dict[int, list[int]] = {}
+
+    def __call__(self) -> dict[int, list[int]]:
+        newest, now = self._newest(), self._clock()  # before reading: what is made meanwhile
+        if not newest or newest != self._seen or now - self._read_at >= TRUSTED_SECONDS:
+            self._known, self._read_at = self._read(), now
+            self._seen = newest
+        return self._known
+
+
+_children = SharedLook(Children(read_children))
 """Children of each process."""
 
 

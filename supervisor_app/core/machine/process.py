@@ -228,6 +228,11 @@ class LocalProcess:
             return ProcessUsage()
         return await self._lanes.looks.run(usage_of, self.identity.pid, spec.port)
 
+    async def look(self, spec: LaunchSpec) -> tuple[ProcessUsage, MemorySample | None]:
+        if self.identity is None or self._meter is None:
+            return await self.usage(spec), await self.sample()
+        return await self._lanes.looks.run(_look, self.identity.pid, spec.port, self._meter)
+
     async def sample(self) -> MemorySample | None:
         return None if self._meter is None else await self._lanes.looks.run(self._meter.sample)
 
@@ -272,6 +277,10 @@ class LocalProcess:
             self._meter.close()
         if self._log is not None:
             self._log.close()
+
+
+def _look(pid: int, port: int, meter: MemoryMeter) -> tuple[ProcessUsage, MemorySample | None]:
+    return usage_of(pid, port), meter.sample()
 
 
 def _means_file(pid: int | None, path: str, file: Path) -> bool:

@@ -97,6 +97,9 @@ class FakeProcess:
     async def usage(self, spec: LaunchSpec) -> ProcessUsage:
         return self.used
 
+    async def look(self, spec: LaunchSpec) -> tuple[ProcessUsage, MemorySample | None]:
+        return await self.usage(spec), await self.sample()
+
     async def sample(self) -> MemorySample | None:
         return self.memory
 

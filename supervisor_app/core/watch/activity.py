@@ -8,7 +8,7 @@ from supervisor_app.core.sightings import ProcessUsage
 from supervisor_app.core.watch.watchdog import Activity
 
 if TYPE_CHECKING:
-    from supervisor_app.core.ports import Probe, Process
+    from supervisor_app.core.ports import Probe
     from supervisor_app.core.spec import LaunchSpec
 
 IDLE_CPU = 0.02
@@ -24,7 +24,7 @@ class WorkMeter:
 
     async def look(
         self,
-        process: Process | None,
+        usage: ProcessUsage,
         probe: Probe,
         spec: LaunchSpec,
         *,
@@ -33,12 +33,13 @@ class WorkMeter:
         timeout: float,  # noqa: ASYNC109
         now: float,
     ) -> Activity:
-        """`busy`: it was at the last look. `timeout` and `now` (monotonic) in seconds.
+        """`usage`: of the process, at `now`. `busy`: it was at the last look.
+
+        `timeout` and `now` (monotonic) in seconds.
 
         A server that neither computes nor has a client is not asked: /slots would wake a sleeping one. Nor
         is one without `ask`: nobody wants to know.
         """
-        usage = await process.usage(spec) if process else ProcessUsage()
         elapsed = now - self._looked_at
         cores = max(0.0, usage.cpu_seconds - self._usage.cpu_seconds) / elapsed if elapsed > 0 else 0.0
         self._usage, self._looked_at = usage, now

@@ -74,6 +74,7 @@ async def test_a_process_of_another_user_is_neither_watched_nor_signalled(proces
     assert await hidden.sample() is None
     assert await hidden.autopsy() == Autopsy()
     assert await hidden.usage(fake_spec()) == ProcessUsage()
+    assert await hidden.look(fake_spec()) == (ProcessUsage(), None)
     hidden.forget()
     with pytest.raises(SignalDeniedError):
         hidden.terminate()

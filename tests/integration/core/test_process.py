@@ -222,6 +222,9 @@ async def test_resident_memory_is_of_the_process_and_its_children(started):
 async def test_memory_is_sampled_until_a_process_is_gone_and_the_kernel_asked_afterwards(started):
     process = await started(fake_spec())
     assert (await process.sample()).anon > 1_000_000
+    usage, memory = await process.look(fake_spec())
+    assert usage.cpu_seconds > 0
+    assert memory.anon > 1_000_000
     process.kill()
     await process.wait()
     assert await process.sample() is None

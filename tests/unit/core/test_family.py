@@ -106,3 +106,50 @@ def test_the_processor_time_of_a_process_is_counted(machine):
     while time.process_time() < end:
         pass
     assert usage_of(os.getpid(), 1).cpu_seconds > before
+
+
+class Made:
+    """A machine of which it is seen when its processes are read."""
+
+    def __init__(self, newest=b"1"):
+        self.now, self.newest, self.reads = 0.0, newest, 0
+        self.children = family.Children(self._read, newest=lambda: self.newest, clock=lambda: self.now)
+
+    def _read(self):
+        self.reads += 1
+        return {1: [self.reads]}
+
+
+def test_no_process_is_read_again_while_none_is_made():
+    made = Made()
+    assert [made.children() for _ in range(9)] == [{1: [1]}] * 9
+
+
+def test_a_new_process_has_all_read_again():
+    made = Made()
+    made.children()
+    made.newest = b"2"
+    assert made.children() == {1: [2]}
+
+
+def test_where_no_pid_is_told_all_are_read_each_time():
+    made = Made(newest=b"")
+    made.children()
+    assert made.children() == {1: [2]}
+
+
+def test_the_newest_pid_is_not_trusted_for_long():
+    made = Made()
+    made.children()
+    made.now = family.TRUSTED_SECONDS
+    assert made.children() == {1: [2]}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+def test_the_kernel_tells_the_pid_that_it_gave_last(child):
+    assert int(family.newest_pid()) >= child
+
+
+def test_where_the_kernel_tells_no_pid_none_is_known(monkeypatch):
+    monkeypatch.setattr(family.os, "open", lambda *_: refused(_))
+    assert family.newest_pid() == b""

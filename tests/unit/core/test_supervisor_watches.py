@@ -170,7 +170,7 @@ async def test_a_death_is_recorded_with_what_was_known_just_before():
         b.processes.last.used = ProcessUsage(cpu_seconds=50.0, connections=1)
         b.probe.working = WORKING
         uses(b, 2)
-        await b.clock.advance(6)
+        await b.clock.advance(5.5)
         uses(b, 5)
         await b.clock.advance(2)
         b.processes.last.lines = ["fine", "GGML_ASSERT(x) failed"]

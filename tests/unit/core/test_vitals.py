@@ -56,7 +56,7 @@ async def test_a_look_at_a_server_that_works_tells_its_slots_and_its_cpu():
         b.processes.last.used = ProcessUsage(cpu_seconds=100.0, connections=1)
         b.processes.last.memory = MemorySample(at=b.clock.time(), anon=5)
         b.probe.working = Slots(answered=True, busy=True, mark=1, working=1, total=1, each=(WORKS,))
-        await b.clock.advance(6)
+        await b.clock.advance(5.5)
         vitals = b.supervisor.vitals
         assert vitals.slots == (WORKS,)
         assert vitals.memory.anon == 5
