@@ -25,6 +25,7 @@ from channels.exceptions import StopConsumer
 
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.single_flight import SingleFlight
+from supervisor_app.core.status import DOWN
 from supervisor_app.fleet.events import LISTINGS, PUSH_GROUP, Push, render_all, render_heartbeat, render_push
 from supervisor_app.fleet.layers import channel_layer
 from supervisor_app.fleet.pace import Paced
@@ -37,7 +38,9 @@ RESYNC_SECONDS = 5.0
 HEARTBEAT_SECONDS = 15.0
 RETRY_SECONDS = 1.0
 PAGE_SECONDS = 0.25
-"""A page shows at most one change of each server in so long; a program hears of every one."""
+"""A page shows at most one change of each server in so long, and at once that it went down; a program hears
+of every one.
+"""
 
 Marks = Mapping[str, Mark]
 """Marks of servers, by name."""
@@ -186,9 +189,10 @@ class Hub:
         name, version = push["server"], push["version"]
         if name in self._newest and self._newest[name]["version"] > version:
             return
+        at_once = is_down(push) and not is_down(self._newest.get(name))
         self.compared[name] = mark_of_push(push)
         self._newest[name] = self._pending[name] = push
-        self._for_pages.put(name, push)
+        self._for_pages.put(name, push, at_once=at_once)
         self._has_pending.set()
 
     async def _deliver(self) -> None:
@@ -268,6 +272,11 @@ class Hub:
             self._outage("a socket").failed(error)
             self._missed.add(subscriber)
         await asyncio.sleep(0)  # others of this event loop have their turn between two of many sockets
+
+
+def is_down(push: Push | None) -> bool:
+    """Tell whether a server is down, though it is to run."""
+    return push is not None and push.get("status") in DOWN
 
 
 def mark_of_push(push: Push) -> Mark:

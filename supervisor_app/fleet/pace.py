@@ -17,8 +17,11 @@ class Paced(Generic[T]):
         self._gone: dict[str, float] = {}
         """Moments at which the last of each name was handed out."""
 
-    def put(self, name: str, news: T) -> None:
+    def put(self, name: str, news: T, *, at_once: bool = False) -> None:
+        """Hold news of a name in place of older ones. `at_once`: they wait for no pause."""
         self._held[name] = news
+        if at_once:
+            self._gone.pop(name, None)
 
     def due(self, now: float, *, held_too: bool = False) -> list[T]:
         """Hand out what may go, in the order of its coming; with `held_too` all that there is."""

@@ -66,6 +66,20 @@ async def test_the_frames_of_a_page_are_few_however_often_its_server_changes():
     assert frames <= 2 + 2 * seconds / hub_module.PAGE_SECONDS
 
 
+async def test_a_page_is_told_at_once_that_a_server_went_down(monkeypatch):
+    for pause in ("PAGE_SECONDS", "RESYNC_SECONDS"):
+        monkeypatch.setattr(hub_module, pause, 3600.0)
+    await db(make_ready_server)
+    async with socket_to() as page:
+        await everything(page)
+        await push(version=2, status=Status.READY, started_at=1.0)
+        await until(page, 'data-version="2"')
+        await push(version=3, status=Status.CRASHED)
+        assert 'data-status="crashed"' in await until(page, 'data-version="3"')
+        await push(version=4, status=Status.CRASHED, detail="Retry 2 of 5.")
+        assert await everything(page) == []
+
+
 async def test_a_hidden_page_is_told_of_another_status_alone_and_of_the_rest_when_it_is_seen():
     await db(make_server)
     async with socket_to() as page:

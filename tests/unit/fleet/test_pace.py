@@ -54,3 +54,14 @@ def test_pages_are_told_again_after_an_early_look():
     paced.put("chat", "2")
     assert paced.due(10.2) == []
     assert paced.due(10.4) == ["2"]
+
+
+def test_news_that_matter_wait_for_no_pause():
+    paced = Paced[str](0.25)
+    paced.put("chat", "ready")
+    assert paced.due(10.0) == ["ready"]
+    paced.put("chat", "crashed", at_once=True)
+    assert paced.wait(10.1) == 0.0
+    assert paced.due(10.1) == ["crashed"]
+    paced.put("chat", "starting")
+    assert paced.due(10.2) == []
