@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 30.0
 def plan(world: World, demands: Sequence[Demand], policy: Policy, now: float) -> Plan:
     """Decide who starts, who goes for whose sake, who waits and who can never fit."""
     draft = Draft(world, policy, now)
-    for demand in sorted(demands, key=lambda demand: _turn(demand, now)):
+    for demand in sorted(demands, key=lambda demand: turn(demand, now)):
         _settle(draft, demand)
     if len(demands) > 1:
         impatient = (
@@ -39,8 +39,8 @@ def plan(world: World, demands: Sequence[Demand], policy: Policy, now: float) ->
     return Plan(tuple(draft.decisions), min(draft.moments, default=None))
 
 
-def _turn(demand: Demand, now: float) -> tuple[bool, bool, float, float, str]:
-    """Order: what somebody waits for, what has waited for too long, priority, time of waiting."""
+def turn(demand: Demand, now: float) -> tuple[bool, bool, float, float, str]:
+    """Order of demands: what somebody waits for, what has waited for too long, priority, time of waiting."""
     preload = demand.cause is Cause.PRELOAD
     patient = preload or now < demand.since + PATIENCE_SECONDS
     return preload, patient, -demand.priority if patient else 0, demand.since, demand.name

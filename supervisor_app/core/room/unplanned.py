@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from supervisor_app.common.records import replace
 from supervisor_app.core.lifecycle import Phase
-from supervisor_app.core.placement.plan import plan
+from supervisor_app.core.placement.decisions import Wait
+from supervisor_app.core.placement.obstacles import others_load
+from supervisor_app.core.placement.plan import plan, turn
 from supervisor_app.core.placement.world import Cause, Need, Policy, Source, Standing, World
 from supervisor_app.core.room.beside import name_beside
 from supervisor_app.core.room.tenants import asks, is_undecided, remnant, standing_of
@@ -60,10 +62,18 @@ def may_be_crowded(tenants: Mapping[str, Tenant], given: Collection[str], limit:
 
 
 def line_up(names: Iterable[str], demands: Sequence[Demand], limit: int, now: float) -> Plan:
-    """Decide who loads next, beside those that do: what somebody waits for, then priority, then the name."""
+    """Decide who loads next, beside those that do: what somebody waits for, then priority, then the name.
+
+    Only those that may begin, and as many behind them, are planned. All others wait for these in any case,
+    and their reason names nobody.
+    """
     residents = tuple(replace(remnant(name, {}), standing=Standing.LOADING) for name in names)
-    world = World(budgets=(), residents=residents)
-    return plan(world, _as_one(demands), Policy(parallel_loads=limit), now)
+    world, policy = World(budgets=(), residents=residents), Policy(parallel_loads=limit)
+    in_order = sorted(_as_one(demands), key=lambda demand: turn(demand, now))
+    next_ones, others = in_order[: 2 * limit], in_order[2 * limit :]
+    planned = plan(world, next_ones, policy, now)
+    waits = (Wait(demand.name, others_load(demand, (), limit)) for demand in others)
+    return replace(planned, decisions=(*planned.decisions, *waits))
 
 
 def _as_one(demands: Sequence[Demand]) -> list[Demand]:

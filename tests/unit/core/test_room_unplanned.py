@@ -10,9 +10,11 @@ import pytest
 from supervisor_app.core.lifecycle import Phase, State
 from supervisor_app.core.memory_rules import MemoryRules, loads_at_once
 from supervisor_app.core.placement.decisions import Start, Wait
+from supervisor_app.core.placement.plan import plan
 from supervisor_app.core.placement.reasons import sentence
-from supervisor_app.core.placement.world import Cause
+from supervisor_app.core.placement.world import Cause, Policy, Standing, World
 from supervisor_app.core.room.orders import Orders
+from supervisor_app.core.room.tenants import remnant
 from supervisor_app.core.room.unplanned import (
     SPAWN_SECONDS,
     TOGETHER_SECONDS,
@@ -136,6 +138,19 @@ def test_servers_that_wait_say_for_whom():
     assert said[:2] == ["Waits for its turn to load: `a`, `b` load now."] * 2
     others = "Waits for its turn to load: 2 servers load at a time, and others come first."
     assert said[2:] == [others] * 2
+
+
+@pytest.mark.parametrize("busy", [0, 1, 2, 3])
+def test_a_long_line_is_told_as_if_each_were_planned(busy):
+    causes = [*[Cause.PRELOAD] * 30, Cause.WISH, Cause.REQUEST]
+    demands = [wants(f"s{at:02}", cause, priority=at % 3, since=NOW) for at, cause in enumerate(causes)]
+    names = [f"x{at}" for at in range(busy)]
+    world = World(
+        budgets=(),
+        residents=tuple(replace(remnant(name, {}), standing=Standing.LOADING) for name in names),
+    )
+    expected = plan(world, demands, Policy(parallel_loads=3), NOW).decisions
+    assert lined_up(*demands, loading=names, limit=3) == expected
 
 
 class Waiter:
