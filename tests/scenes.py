@@ -54,7 +54,8 @@ def _people() -> None:
         ("linus", "viewer", True),
     ):
         password = None if name == "margaret" else "of-them-all"
-        user = User.objects.create_user(name, password=password, is_active=not has_left)
+        seen = None if name == "margaret" else timezone.now() - timedelta(days=41 if has_left else 0, hours=2)
+        user = User.objects.create_user(name, password=password, is_active=not has_left, last_login=seen)
         user.groups.add(Group.objects.get(name=role))
 
 
@@ -69,7 +70,12 @@ def _keys() -> None:
             "tokens_per_month": 20_000_000,
             "requests_per_minute": 120,
         },
-        "nightly job": {"allowed_models": ["gemma-3-12b"], "old_digest": "0" * 64, "old_until": now + LONG},
+        "nightly job": {
+            "allowed_models": ["gemma-3-12b"],
+            "allowed_families": ["chat", "embeddings"],
+            "old_digest": "0" * 64,
+            "old_until": now + LONG,
+        },
         "old laptop": {"enabled": False},
     }
     for number, (name, fields) in enumerate(known.items()):
@@ -260,9 +266,10 @@ def _incidents(servers: Sequence[LlamaServer]) -> None:
     if not servers:
         return
     now = timezone.now()
-    address = {"url": "json://127.0.0.1:9"}
+    addresses = {"ops": "slack://T0/B0/secret", "pager": "ntfys://me:secret@ntfy.example.org/pager"}
     channels = [
-        AlertChannel.objects.get_or_create(name=name, defaults=address)[0] for name in ("ops", "pager")
+        AlertChannel.objects.get_or_create(name=name, defaults={"url": url})[0]
+        for name, url in addresses.items()
     ]
     memory = Failure(
         kind=FailureKind.GPU_OUT_OF_MEMORY,

@@ -14,6 +14,7 @@ from supervisor_app.alerts.forms import AlertChannelForm
 from supervisor_app.alerts.models import AlertChannel
 from supervisor_app.alerts.transport import SendError
 from supervisor_app.pages.door import act, page
+from supervisor_app.pages.presenters.alerts import EVENTS
 from supervisor_app.web.rights import Right
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 def channels(request: HttpRequest) -> HttpResponse:
     """List all channels."""
     found = AlertChannel.objects.prefetch_related("servers")
-    return render(request, "supervisor/channels.html", {"channels": found})
+    rows = [(each, [words for event, words in EVENTS.items() if event in each.wants]) for each in found]
+    return render(request, "supervisor/channels.html", {"rows": rows})
 
 
 @page(Right.ADMINISTER)

@@ -7,9 +7,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
-from supervisor_app.alerts.rules import IncidentEnd
+from supervisor_app.alerts.rules import AlertEvent, IncidentEnd
 from supervisor_app.core.status import Status
 
 if TYPE_CHECKING:
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
     from supervisor_app.alerts.models import Incident
 
+EVENTS = {
+    AlertEvent.CRASHED: gettext_lazy("crashed"),
+    AlertEvent.HUNG: gettext_lazy("hung"),
+    AlertEvent.GIVEN_UP: gettext_lazy("given up"),
+    AlertEvent.RECOVERED: gettext_lazy("recovered"),
+    AlertEvent.LINE: gettext_lazy("line of a log"),
+}
+"""Events that a channel may want, in the words of its form."""
 SENT, FAILED, PENDING = "sent", "failed", "pending"
 """States of a message, as `Delivery.State` has them."""
 
