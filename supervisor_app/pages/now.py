@@ -13,7 +13,7 @@ from supervisor_app.core.devices import HOST
 from supervisor_app.core.status import Status
 from supervisor_app.fleet.course import FRESH_SECONDS
 from supervisor_app.fleet.devices import known_devices
-from supervisor_app.fleet.models import LlamaServer, Pulse
+from supervisor_app.fleet.models import LlamaServer, Pulse, ServerState
 from supervisor_app.fleet.sample_record import newest_point, points_since, seconds_since
 from supervisor_app.fleet.sample_rules import HELD_SECONDS, MEMORY
 from supervisor_app.pages.door import page
@@ -50,7 +50,7 @@ def now_panel(name: str) -> dict[str, Any]:
     if server is None:
         raise Http404(f"There is no server {name}.")
     state, moment = getattr(server, "state", None), time.time()
-    runs = state is not None and state.status == Status.READY
+    runs = state is not None and _works(state)
     devices = device_names(server.node)
     flying = flight(name)
     figures, figures_at = _figures(name, int(moment), runs=runs)
@@ -67,6 +67,11 @@ def now_panel(name: str) -> dict[str, Any]:
             (f"{MEMORY}{device}", memory_name(f"{MEMORY}{device}", devices)) for device in (HOST, *devices)
         ],
     }
+
+
+def _works(state: ServerState) -> bool:
+    """Does it compute: also the requests that it finishes before it stops?"""
+    return state.status == Status.READY or (state.draining and state.status == Status.STOPPING)
 
 
 def _figures(name: str, now: int, *, runs: bool) -> tuple[Mapping[str, float], int | None]:

@@ -123,6 +123,13 @@ def test_figures_that_are_not_of_now_say_when_they_were(server, staff_client):
     assert "Last figures" not in shown
 
 
+def test_a_server_that_finishes_its_requests_before_it_stops_shows_them(working, staff_client):
+    ServerState.objects.update(status="stopping", draining=True)
+    shown = words(staff_client.get(PART, **HTMX))
+    assert "0 Generating 40 tokens chat qwen3" in shown
+    assert "It does not run" not in shown
+
+
 def test_a_server_that_does_not_run_shows_its_last_figures(working, staff_client):
     ServerState.objects.update(status="initial")
     Sample.objects.create(server=working, step=MINUTE, at=1_800_000_000, figures={"cpu": [0.5, 2.0]})
