@@ -143,12 +143,12 @@ class LlamaServerAdmin(ServerModelAdmin):
 
     @admin.action(description="Stop", permissions=["change"])
     def stop(self, request: HttpRequest, queryset: QuerySet[LlamaServer]) -> HttpResponse | None:
-        says = "They stay down until somebody starts them."
+        says = "The servers stay down until somebody starts them."
         return self._interrupt(request, queryset, Wish.STOP, f"{FINISH_FIRST} {says}")
 
     @admin.action(description="Restart", permissions=["change"])
     def restart(self, request: HttpRequest, queryset: QuerySet[LlamaServer]) -> HttpResponse | None:
-        says = "Each answers again as soon as its model is loaded."
+        says = "Each server answers again as soon as its model is loaded."
         return self._interrupt(request, queryset, Wish.RESTART, f"{FINISH_FIRST} {says}")
 
     def _interrupt(

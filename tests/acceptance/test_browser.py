@@ -298,21 +298,28 @@ def test_slots_of_a_server_that_works_are_shown_with_their_context(live, tabs):
         client.join(DEADLINE)
 
 
-def test_a_refresh_of_the_requests_leaves_what_is_in_use(serving, asked, cookies, tabs):
+def test_a_push_of_the_requests_leaves_what_is_in_use(serving, asked, cookies, tabs):
     page = tabs.open(f"{serving.url}/servers/default/requests/", storage_state=cookies)
     page.evaluate("(window.kept = document.querySelector('#past .how a')).focus()")
-    with page.expect_response("**/servers/default/requests/"):
-        serving.write("UPDATE supervisor_app_requestrecord SET model = 'another' WHERE key = 'chat UI'")
+    expect(badge(page)).to_have_text("live")
+    serving.write("UPDATE supervisor_app_requestrecord SET model = 'another' WHERE key = 'chat UI'")
     expect(page.locator("#past")).to_contain_text("another", timeout=DEADLINE * 1000)
     assert page.evaluate("document.activeElement === window.kept && window.kept.isConnected")
     serving.write(f"UPDATE supervisor_app_requestrecord SET model = '{LONG_REQUEST['model']}'")
 
 
 def test_a_page_whose_login_has_ended_loses_the_requests(serving, asked, cookies, tabs):
+    (session,) = [each["value"] for each in cookies["cookies"] if each["name"] == "sessionid"]
+    copied = (
+        "INSERT INTO django_session SELECT 'copied-session', session_data, expire_date FROM django_session"
+    )
+    serving.write(f"{copied} WHERE session_key = '{session}'")
     context = tabs.context(storage_state=cookies)
+    context.add_cookies([{"name": "sessionid", "value": "copied-session", "url": serving.url}])
     page = tabs.open(f"{serving.url}/servers/default/requests/", context)
     expect(page.locator("#past table")).to_be_visible()
-    context.clear_cookies()
+    expect(badge(page)).to_have_text("live")
+    serving.write("DELETE FROM django_session WHERE session_key = 'copied-session'")
     expect(page.locator("#past")).to_have_count(0)
     expect(page.locator("#in-flight")).to_have_count(0)
 

@@ -92,6 +92,10 @@ on("htmx:wsAfterMessage", () => {
   dress();
   if (document.hidden) reloadOutdated();
 });
+on("htmx:beforeRequest", (event) => {
+  // While nobody answers or looks, a page does not ask by itself; what people ask for is tried.
+  if (!event.detail.requestConfig.triggeringEvent && (state !== "live" || document.hidden)) event.preventDefault();
+});
 on("htmx:afterSwap", dress);
 
 dress();

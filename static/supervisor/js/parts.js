@@ -12,6 +12,10 @@ function tell() {
   socket.send(JSON.stringify({ type: "parts", shown }));
 }
 
+function refresh() {
+  for (const part of all("[data-pushed]")) htmx.trigger(part, "refresh");
+}
+
 on("htmx:wsOpen", ({ detail }) => {
   [socket, told, hasOpened] = [detail.event.target, "[]", true];
   tell();
@@ -21,6 +25,7 @@ on("htmx:wsBeforeMessage", (event) => {
   if (!event.detail.message.startsWith('{"type": "login-ended"')) return;
   event.preventDefault(); // no fragment
   document.dispatchEvent(new Event("login-ended"));
+  refresh(); // what needs a login goes
 });
 
 on("htmx:oobBeforeSwap", ({ detail }) => {
@@ -43,8 +48,7 @@ htmx.defineExtension("rows", {
 
 // Some proxies let no WebSocket through. A socket that was there comes back by itself.
 setInterval(() => {
-  if (hasOpened || document.hidden) return;
-  for (const part of all("[data-pushed]")) htmx.trigger(part, "refresh");
+  if (!hasOpened && !document.hidden) refresh();
 }, PAUSE);
 
 // What is rendered for all readers has nobody's token.

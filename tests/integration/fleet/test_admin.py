@@ -353,8 +353,8 @@ def test_an_action_asks_the_chosen_servers(action, running, restart_generation, 
 @pytest.mark.parametrize(
     ("action", "told"),
     [
-        ("stop", "They stay down until somebody starts them."),
-        ("restart", "Each answers again as soon as its model is loaded."),
+        ("stop", "The servers stay down until somebody starts them."),
+        ("restart", "Each server answers again as soon as its model is loaded."),
     ],
 )
 def test_servers_that_are_ready_are_not_interrupted_before_a_question(action, told, staff_client):
