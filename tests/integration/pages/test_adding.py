@@ -117,7 +117,7 @@ def test_a_duplicate_begins_as_the_other_without_what_is_its_own(staff_client, m
     form = staff_client.get(f"{ADD}?from=chat")
     assert "secret" not in form.content.decode().replace("secrets", "")
     said = typed(staff_client, f"{ADD}?from=chat", name="chat2")
-    assert (said["context"], said["gpu_layers"], said.get("args")) == ("4096", "9", None)
+    assert (said["context"], said["gpu_layers"], said.get("args")) == (4096, "9", None)
     assert staff_client.post(CREATE, said).status_code == 302
     twin = LlamaServer.objects.get(name="chat2")
     assert (twin.args, twin.port, twin.presets) == (["-c", "4096", "-ngl", "9"], 8200, {})
