@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack, closing, contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from supervisor_app.engine.demo_model import make_demo_model
-from tests.acceptance.children import MANAGE, environment
+from tests.acceptance.children import environment
 from tests.acceptance.forking import Template
 from tests.acceptance.harness import Proxy
 
@@ -45,15 +44,6 @@ def model(tmp_path_factory):
     """A tiny GGUF. Tests that break it copy it first."""
     pytest.importorskip("gguf", reason="the demo model needs: pip install '.[engine]'")
     return make_demo_model(tmp_path_factory.mktemp("model") / "demo.gguf")
-
-
-@pytest.fixture(scope="session")
-def installed(tmp_path_factory):
-    """A data directory as a first start leaves it: most tests are about later ones, which are faster."""
-    data = tmp_path_factory.mktemp("installed") / "var"
-    command = [sys.executable, str(MANAGE), "migrate", "--verbosity", "0"]
-    subprocess.run(command, cwd=data.parent, env=environment(LLAMAPROXY_DATA_DIR=str(data)), check=True)
-    return data
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -27,11 +28,21 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings():
-    """Do not wait for the disk: nobody needs there what a test wrote, and it would cost half of the time."""
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix, installed):
+    """Begin with the database of a first start, which all workers copy.
+
+    Nothing waits for the disk: nobody needs there what a test wrote, and it would cost half of the time.
+    """
     options = connection.settings_dict["OPTIONS"]
     if connection.vendor == "sqlite":
         options["init_command"] += "PRAGMA synchronous=OFF;"
+        shutil.copy(installed / "db.sqlite3", connection.settings_dict["TEST"]["NAME"])
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb():
+    """Use the database that is there: it goes with the data directory of the tests."""
+    return True
 
 
 @pytest.fixture(autouse=True)
