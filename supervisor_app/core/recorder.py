@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from supervisor_app.common.outage import Outage
 from supervisor_app.common.storage import StoreError
 from supervisor_app.core.changes import RunClosed, RunOpened, RunReady
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from supervisor_app.core.changes import Change
     from supervisor_app.core.ports import Clock, Publisher, Store
     from supervisor_app.core.status import LlamaStatus
@@ -111,7 +113,7 @@ class Recorder:
     async def _keep_saving(self) -> None:
         while True:
             await self._save_due.wait()
-            await self._gather()
+            await self._first_of(GATHER_SECONDS, self._hurry.wait())
             self._save_due.clear()
             self._hurry.clear()
             change, self._unsaved = self._unsaved, None
@@ -126,15 +128,6 @@ class Recorder:
             await self._tell()
             now = self._clock.monotonic()
             await self._clock.sleep_until(now + min(REST * (now - began), LONGEST_REST))
-
-    async def _gather(self) -> None:
-        alarm = asyncio.create_task(self._clock.sleep_until(self._clock.monotonic() + GATHER_SECONDS))
-        hurry = asyncio.create_task(self._hurry.wait())
-        try:
-            await asyncio.wait((alarm, hurry), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            alarm.cancel()
-            hurry.cancel()
 
     async def _save(self, change: Change) -> bool:
         try:
@@ -165,11 +158,22 @@ class Recorder:
 
     async def _wait_for_save(self) -> None:
         """Let a quick save go first: then a page that loads right now is not older than the push."""
+        if not self._is_saved():
+            await self._first_of(PUBLISH_ANYWAY_SECONDS, self._progressed(self._is_saved))
+
+    async def _progressed(self, done: Callable[[], bool]) -> None:
+        async with self._progress:
+            await self._progress.wait_for(done)
+
+    async def _first_of(self, seconds: float, other: Coroutine[Any, Any, object]) -> None:
+        """Wait for one thing, and so long at most."""
+        alarm = asyncio.create_task(self._clock.sleep_until(self._clock.monotonic() + seconds))
+        waiting = asyncio.create_task(other)
         try:
-            async with asyncio.timeout(PUBLISH_ANYWAY_SECONDS), self._progress:
-                await self._progress.wait_for(self._is_saved)
-        except TimeoutError:
-            pass
+            await asyncio.wait((alarm, waiting), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            alarm.cancel()
+            waiting.cancel()
 
     async def _tell(self) -> None:
         async with self._progress:
