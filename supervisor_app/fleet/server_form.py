@@ -96,9 +96,7 @@ class PresetsField(forms.JSONField):
             return True
 
 
-ENGINE_HELP = (
-    "The [engines] of llamaproxy.toml have names. Their programs and variables are set in that file alone."
-)
+ENGINE_HELP = f"{BY_FIELD['engine'].summary} Programs and variables of engines are set in that file alone."
 
 
 class EngineField(forms.ChoiceField):
