@@ -185,7 +185,7 @@ async def push(name: str = "default", version: int = 2, **fields: Any) -> None:
     await ChannelPublisher().publish(LlamaStatus(name=name, version=version, **fields))
 
 
-async def everything(client: WebsocketCommunicator, quiet: float = 0.1) -> list[str]:
+async def everything(client: WebsocketCommunicator, quiet: float = 0.3) -> list[str]:
     """All that it is sent until it is quiet."""
     said = []
     while not await client.receive_nothing(quiet):

@@ -103,6 +103,7 @@ async def test_a_hidden_page_is_told_of_another_status_alone_and_of_the_rest_whe
 async def test_a_hidden_page_that_missed_nothing_is_told_nothing_when_it_is_seen():
     await db(make_ready_server)
     async with socket_to() as page:
+        await until(page, "entry-default")
         await everything(page)
         await page.send_json_to(HIDDEN)
         await page.send_json_to(SEEN)

@@ -251,7 +251,7 @@ async def test_a_row_of_the_overview_is_pushed_alone_when_its_figures_change():
         await db(make_ready_server, name)
     async with page_of(path="/llamaproxws?view=rows") as page:
         await shows(page, FIGURES)
-        assert "flight-other" in await until(page, "flight-default")
+        assert "flight-other" in await until(page, 'id="flight-default" hx-swap-oob')
         await db(fly)
         said = await until(page, "1 in flight · 41 tokens/s")
         assert "flight-default" in said
