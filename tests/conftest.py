@@ -37,6 +37,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 3 * (os.cpu_count() or 1) if is_all else 0
 
 
+def pytest_collection() -> None:
+    """Search for no garbage while tests are collected: a tenth of that time, and all that is made stays."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Leave what all tests share out of each search for garbage, and have that searched less often.
 
@@ -46,6 +51,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_OBJECTS)
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
