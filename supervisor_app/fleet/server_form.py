@@ -96,14 +96,11 @@ class PresetsField(forms.JSONField):
             return True
 
 
-ENGINE_HELP = f"{BY_FIELD['engine'].summary} Programs and variables of engines are set in that file alone."
-
-
 class EngineField(forms.ChoiceField):
     """Choice among the engines that the file of this host names; the one that is configured may stay."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(required=False, help_text=ENGINE_HELP, **kwargs)
+        super().__init__(required=False, help_text=BY_FIELD["engine"].form_help, **kwargs)
         self.names: list[str] = []
 
     def offer(self, current: str) -> None:
